@@ -1,0 +1,18 @@
+"""The one kind of error that is the user's to mend, and the nearest name to a mistyped one."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """A user's mistake, told in one sentence: what is wrong and what would be right. Commands exit with status 2."""
+
+
+def choose(name: str, names: Iterable[str], what: str) -> str:
+    """Return `name` if it is one of `names`; otherwise raise InputError naming the nearest one."""
+    names = list(names)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, 1, 0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names) or 'none'}."
+    raise InputError(f"Unknown {what} {name!r}: {hint}")
