@@ -1,0 +1,300 @@
+"""The contract every family obeys: a Task is learners, phases and pure functions; a step plays the phases in order."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxgen import rng
+from jaxgen.errors import InputError
+
+Array = jax.Array
+Key = jax.Array  # typed PRNG key
+PyTree = Any
+Batch = Mapping[str, Array]  # {"image": f32[b h w c] in [-1, 1], "label": i32[b], ...}
+Spec = Mapping[str, Any]  # a batch, or anything with the shapes and dtypes of one
+Params = Mapping[str, PyTree]  # keyed by net
+Metrics = Mapping[str, Array]  # "phase/name" -> f32[]
+
+
+@struct.dataclass
+class Context:
+    """What a loss or a generator may read and never differentiates.
+
+    extra:  whatever else the state carries, keyed by net (its Flax collections) or by a name of its own
+    ema:    {net: Flax variables of its moving average}
+    frozen: {net: variables of a net that is never trained}
+    step:   i32[], the number of steps taken
+    """
+
+    extra: Mapping[str, PyTree]
+    ema: Mapping[str, PyTree]
+    frozen: Mapping[str, PyTree]
+    step: Array
+
+
+@struct.dataclass
+class Aux:
+    """What a loss hands back beside its value: metrics (name -> f32[]) and new values of entries of `extra`."""
+
+    metrics: Mapping[str, Array] = field(default_factory=dict)
+    extra: Mapping[str, PyTree] = field(default_factory=dict)
+
+
+LossFn = Callable[[Params, Context, Batch, Key], tuple[Array, Aux]]
+GenerateFn = Callable[[Params, Context, Key, Batch], Batch]  # keys: Key[b]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Who moves which nets: one optimizer, its moments shared by all the learner's phases."""
+
+    nets: tuple[str, ...]
+    optimizer: optax.GradientTransformation
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One loss, played `repeat` times on fresh examples in every `every`-th step.
+
+    Phases that name the same `stream` get the same key in a step; alone, a phase's stream is its name.
+    """
+
+    name: str
+    learner: str
+    loss: LossFn
+    repeat: int = 1
+    every: int = 1
+    stream: str = ""
+
+
+@dataclass(frozen=True)
+class Ema:
+    """The moving average of a net's variables: average <- d average + (1 - d) net, with d = decay(step)."""
+
+    net: str
+    decay: Callable[[Array], Any]
+
+
+def ramped(decay: float) -> Callable[[Array], Array]:
+    """Return an EMA decay that rises to `decay`, so that a short run's average forgets its first steps."""
+    return lambda step: jnp.minimum(decay, (1 + step) / (10 + step))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training game and what its nets can do afterwards. Abilities it lacks are None.
+
+    init:    (key, spec of a batch) -> (params, extra)
+    example: the shape and dtype of one example, by name, without the batch axis
+    frozen:  {net: function that loads its variables}; they are arguments of the step, never checkpointed
+    given:   the batch entries that `generate` needs
+    """
+
+    init: Callable[[Key, Spec], tuple[Params, Mapping[str, PyTree]]]
+    example: Mapping[str, jax.ShapeDtypeStruct]
+    learners: Mapping[str, Learner]
+    phases: tuple[Phase, ...]
+    ema: tuple[Ema, ...] = ()
+    frozen: Mapping[str, Callable[[], PyTree]] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
+    generate: GenerateFn | None = None
+    encode: Callable | None = None
+    decode: Callable | None = None
+    log_prob: Callable | None = None
+    classify: Callable | None = None
+
+    def __post_init__(self):
+        nets = [net for learner in self.learners.values() for net in learner.nets]
+        names = [phase.name for phase in self.phases]
+        _check(bool(self.phases), "A task needs at least one phase.")
+        for name, learner in self.learners.items():
+            _check(bool(learner.nets), f"Learner {name!r} has no nets.")
+            _check(any(p.learner == name for p in self.phases), f"Learner {name!r} has no phase.")
+        for phase in self.phases:
+            _check(names.count(phase.name) == 1, f"Two phases are named {phase.name!r}.")
+            known = phase.learner in self.learners
+            _check(known, f"Phase {phase.name!r} names learner {phase.learner!r}, not one of {list(self.learners)}.")
+            _check(phase.repeat >= 1, f"Phase {phase.name!r} has repeat={phase.repeat}; it must be at least 1.")
+            _check(phase.every >= 1, f"Phase {phase.name!r} has every={phase.every}; it must be at least 1.")
+        for ema in self.ema:
+            _check(ema.net in nets, f"An EMA names net {ema.net!r}, not one of {nets}.")
+        for net in self.frozen:
+            _check(net not in nets, f"Net {net!r} is both frozen and trained.")
+        for name in self.given:
+            _check(name in self.example, f"`given` names {name!r}, not one of the example's {list(self.example)}.")
+
+    @property
+    def slices(self) -> int:
+        """How many plays' worth of examples one step takes: the largest `repeat`."""
+        return max(phase.repeat for phase in self.phases)
+
+
+@struct.dataclass
+class TrainState:
+    """All that training changes; arrays only. `key` is the root key and never advances."""
+
+    step: Array
+    key: Key
+    params: Params
+    extra: Mapping[str, PyTree]
+    ema: Mapping[str, PyTree]
+    optimizer_state: Mapping[str, PyTree]
+
+
+StepFn = Callable[[TrainState, Batch, Mapping[str, PyTree]], tuple[TrainState, Metrics]]
+
+
+def variables(net: str, params: Params, extra: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    """A net's Flax variables: its parameters, and its collections in `extra`."""
+    return {"params": params[net], **extra.get(net, {})}
+
+
+def averaged(state: TrainState, frozen: Mapping[str, PyTree]) -> tuple[Params, Context]:
+    """What `generate` and its like are called with: the averaged nets where there are any, the last ones elsewhere."""
+    params = {**state.params, **{net: ema["params"] for net, ema in state.ema.items()}}
+    rest = {net: {k: v for k, v in ema.items() if k != "params"} for net, ema in state.ema.items()}
+    extra = {**state.extra, **{net: collections for net, collections in rest.items() if collections}}
+    return params, Context(extra, state.ema, frozen, state.step)
+
+
+def init_state(task: Task, key: Key, spec: Spec) -> TrainState:
+    """Return the state at step 0.
+
+    spec: a batch or its shapes, {"image": [b h w c], ...}
+    Raises InputError where spec is not what the task takes.
+    """
+    for name, one in task.example.items():
+        if name not in spec:
+            raise InputError(f"The model needs {name!r} in every batch, but the data has only {sorted(spec)}.")
+        if tuple(spec[name].shape[1:]) != one.shape:
+            raise InputError(f"The model takes {name!r} of shape {one.shape}, the batch has {spec[name].shape[1:]}.")
+    params, extra = task.init(rng.fold(key, "init"), spec)
+    nets = {net for learner in task.learners.values() for net in learner.nets}
+    _check(set(params) == nets, f"`init` made nets {sorted(params)}, but the learners own {sorted(nets)}.")
+    # A copy, not an alias: the step donates the state, and one buffer can't be donated twice.
+    ema = {e.net: jax.tree.map(jnp.copy, variables(e.net, params, extra)) for e in task.ema}
+    moments = {n: lr.optimizer.init({net: params[net] for net in lr.nets}) for n, lr in task.learners.items()}
+    return TrainState(jnp.zeros((), jnp.int32), rng.fold(key, "train"), params, extra, ema, moments)
+
+
+def make_step(task: Task, accumulate: int = 1) -> StepFn:
+    """Return the pure function (state, batch, frozen) -> (state, metrics) that plays every phase once in order.
+
+    The batch holds `task.slices` plays' worth of examples: a phase with `repeat=k` plays on the first k slices.
+    accumulate: how many equal parts of a play's examples are differentiated one after the other, their gradients
+    averaged; a loss that is a mean over examples is unchanged, statistics over the batch are those of a part.
+    Metrics are means over plays and parts, NaN where a phase skipped this step; `phase/finite` is 1 or 0.
+    """
+
+    def differentiate(phase: Phase, own, state: TrainState, extra, batch, key, frozen):
+        context = Context(extra, state.ema, frozen, state.step)
+
+        def loss(own):
+            return phase.loss({**state.params, **own}, context, batch, key)
+
+        (value, aux), gradients = jax.value_and_grad(loss, has_aux=True)(own)
+        unknown = set(aux.extra) - set(extra)
+        _check(not unknown, f"Phase {phase.name!r} hands back {sorted(unknown)}, which `init` put in no extra.")
+        return gradients, {"loss": value, **aux.metrics}, {**extra, **aux.extra}
+
+    def play(phase: Phase, state: TrainState, batch, key, frozen) -> tuple[TrainState, Metrics]:
+        learner = task.learners[phase.learner]
+        own = {net: state.params[net] for net in learner.nets}
+        if accumulate == 1:
+            gradients, metrics, extra = differentiate(phase, own, state, state.extra, batch, key, frozen)
+        else:
+
+            def part(extra, x):
+                gradients, metrics, extra = differentiate(phase, own, state, extra, *x, frozen)
+                return extra, (gradients, metrics)
+
+            parts = split(batch, accumulate), jax.random.split(key, accumulate)
+            extra, (gradients, metrics) = _mean_scan(part, state.extra, parts, accumulate)
+        optimizer = optax.with_extra_args_support(learner.optimizer)
+        moments = state.optimizer_state[phase.learner]
+        updates, moments = optimizer.update(gradients, moments, own, step=state.step)
+        own = optax.apply_updates(own, updates)
+        finite = jnp.isfinite(metrics["loss"]) & _all_finite(own)
+        metrics = {**metrics, "grad_norm": optax.tree.norm(gradients), "finite": finite.astype(jnp.float32)}
+        state = state.replace(
+            params={**state.params, **own},
+            extra=extra,
+            optimizer_state={**state.optimizer_state, phase.learner: moments},
+        )
+        return state, metrics
+
+    def plays(phase: Phase, state: TrainState, slices, key, frozen) -> tuple[TrainState, Metrics]:
+        if phase.repeat == 1:
+            return play(phase, state, jax.tree.map(lambda x: x[0], slices), key, frozen)
+
+        def body(state, x):
+            return play(phase, state, *x, frozen)
+
+        first = jax.tree.map(lambda x: x[: phase.repeat], slices)
+        state, metrics = jax.lax.scan(body, state, (first, jax.random.split(key, phase.repeat)))
+        return state, {k: v.min() if k == "finite" else v.mean() for k, v in metrics.items()}
+
+    def step(state: TrainState, batch: Batch, frozen: Mapping[str, PyTree]) -> tuple[TrainState, Metrics]:
+        key, metrics = jax.random.fold_in(state.key, state.step), {}
+        slices = split(batch, task.slices)
+        for phase in task.phases:
+            args = (state, slices, rng.fold(key, phase.stream or phase.name), frozen)
+            if phase.every == 1:
+                state, new = plays(phase, *args)
+            else:
+                shapes = jax.eval_shape(lambda *args, phase=phase: plays(phase, *args)[1], *args)
+                skipped = {k: jnp.full(s.shape, 1.0 if k == "finite" else jnp.nan, s.dtype) for k, s in shapes.items()}
+                state, new = jax.lax.cond(
+                    state.step % phase.every == 0,
+                    lambda *args, phase=phase: plays(phase, *args),
+                    lambda state, *_, skipped=skipped: (state, skipped),
+                    *args,
+                )
+            metrics.update({f"{phase.name}/{name}": value for name, value in new.items()})
+        ema = dict(state.ema)
+        for e in task.ema:
+            d = e.decay(state.step)
+            ema[e.net] = jax.tree.map(
+                lambda a, x, d=d: d * a + (1 - d) * x if jnp.issubdtype(x.dtype, jnp.inexact) else x,
+                ema[e.net],
+                variables(e.net, state.params, state.extra),
+            )
+        return state.replace(step=state.step + 1, ema=ema), metrics
+
+    return step
+
+
+def split(batch: PyTree, parts: int) -> PyTree:
+    """Cut every array [b ...] into [parts b/parts ...], each part taken across the whole batch.
+
+    Strided, not contiguous: a batch that is sharded over devices is cut without moving an example.
+    """
+    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape((x.shape[0] // parts, parts, *x.shape[1:])), 1, 0), batch)
+
+
+def _mean_scan(part, extra, xs, count: int):
+    """Scan `part` over xs, threading extra, and return the means of what it yields without stacking it."""
+    shapes = jax.eval_shape(lambda extra, xs: part(extra, jax.tree.map(lambda x: x[0], xs))[1], extra, xs)
+
+    def body(carry, x):
+        extra, total = carry
+        extra, new = part(extra, x)
+        return (extra, jax.tree.map(jnp.add, total, new)), None
+
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    (extra, total), _ = jax.lax.scan(body, (extra, zeros), xs)
+    return extra, jax.tree.map(lambda x: x / count, total)
+
+
+def _all_finite(tree: PyTree) -> Array:
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
+
+
+def _check(ok: bool, sentence: str):
+    if not ok:
+        raise ValueError(sentence)
