@@ -1,7 +1,20 @@
 """What a run is: frozen dataclasses, parsed by tyro, written to and read from JSON."""
 
-from dataclasses import dataclass
-from typing import Literal
+import dataclasses
+import json
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import tyro
+
+from jaxgen import zoo
+from jaxgen.errors import InputError, at_least
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -16,3 +29,211 @@ class Data:
     skip_bad: bool = False  # leave unreadable images out instead of stopping
     threads: int = 4  # threads that read and transform
     prefetch: int = 2  # batches kept ready ahead of the step
+
+    def at(self, split: str) -> "Data":
+        """Return the same data's other split."""
+        return dataclasses.replace(self, split=split)
+
+
+@dataclass(frozen=True)
+class Optim:
+    """What is done to every learner's optimizer."""
+
+    schedule: Literal["constant", "cosine", "linear"] = "constant"  # from the model's rate down to 0 at the last step
+    warmup: int = 0  # steps over which the rate rises from 0 first
+    clip: float = 0.0  # largest norm of a learner's gradient; 0: no limit
+    ema: float | None = None  # decay of the moving averages; unset: the model's own; 0: none
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a step is computed."""
+
+    precision: Literal["f32", "bf16"] = "f32"  # of the nets' arithmetic; parameters stay f32
+    accumulate: int = 1  # parts of a batch whose gradients are averaged before an update
+    remat: bool = False  # keep convolutions and matrix products only, compute the rest again: less memory
+    steps_per_call: int = 1  # steps in one dispatch
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Which devices share the work, and how. The batch is cut over data x fsdp, the parameters over fsdp."""
+
+    data: int = 0  # 0: all devices that fsdp leaves
+    fsdp: int = 1
+    coordinator: str | None = None  # HOST:PORT of process 0; unset: found from SLURM, Open MPI or the TPU pod
+    num_processes: int | None = None
+    process_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is shown, and how often, in steps."""
+
+    every: int = 100  # a line of metrics, averaged since the last
+    samples: int = 1000  # a grid of samples; 0: never
+    count: int = 64  # pictures in the grid
+
+
+@dataclass(frozen=True)
+class Save:
+    """Checkpoints."""
+
+    every: int = 1000  # steps
+    keep: int = 2  # the newest ones
+
+
+@dataclass(frozen=True)
+class Eval:
+    """What is measured on held-out data while training."""
+
+    every: int = 0  # steps; 0: never
+    split: str = "test"
+    batches: int = 4
+    metrics: tuple[str, ...] = ("loss",)
+
+
+@dataclass(frozen=True)
+class Run(Generic[M]):
+    """One training run."""
+
+    model: M
+    preset: str = ""
+    steps: int = 1000
+    batch: int = 64  # examples that a phase sees at a time, over all devices
+    seed: int = 0
+    out: str | None = None  # the run's folder; unset: runs/<preset>
+    data: Data = field(default_factory=Data)
+    optim: Optim = field(default_factory=Optim)
+    compute: Compute = field(default_factory=Compute)
+    mesh: Mesh = field(default_factory=Mesh)
+    log: Log = field(default_factory=Log)
+    save: Save = field(default_factory=Save)
+    eval: Eval = field(default_factory=Eval)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out or f"runs/{self.preset}")
+
+
+@dataclass(frozen=True)
+class Preset(Generic[M]):
+    """A row of the zoo: a run worth repeating, the same in tiny, and what is known of it."""
+
+    run: Run[M]
+    tiny: Run[M]
+    parameters: int  # of all nets at full size
+    measured: str = "not yet measured"
+
+
+@dataclass(frozen=True)
+class Command(Generic[M]):
+    """A training script's command line."""
+
+    run: Annotated[Run[M], tyro.conf.arg(name="")]
+    list: bool = False  # show the presets with their measured results, and stop
+    dry_run: bool = False  # show the configuration, parameters, sharding, FLOPs and memory, and stop
+    tiny: bool = False  # start from the preset's tiny version: seconds, not hours
+
+
+def parse(family: str, argv: Sequence[str]) -> Command:
+    """Return what `python -m train.<family> *argv` asks for. Leaves with status 2 on a mistake, as argparse does."""
+    names = zoo.family(family)
+    # The preset decides the type and defaults of everything else, so it is read ahead of tyro.
+    given = [b if a == "--preset" else a.removeprefix("--preset=") for a, b in _pairs(argv) if a.startswith("--preset")]
+    preset = zoo.load(given[-1] if given else names[0], within=names)
+    name = given[-1] if given else names[0]
+    run = dataclasses.replace(preset.tiny if "--tiny" in argv else preset.run, preset=name)
+    return tyro.cli(
+        Command[type(run.model)],  # pyright: ignore[reportInvalidTypeArguments]
+        args=list(argv),
+        default=Command(run),
+        prog=f"python -m train.{family}",
+        description=f"Train a model of the {family} family. The same command again resumes. Presets: {', '.join(names)}.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _pairs(argv: Sequence[str]):
+    return zip(argv, [*argv[1:], ""], strict=True)
+
+
+def validate(run: Run):
+    """Raise InputError for a setting that can't be right whatever the model and the data."""
+    at_least(1, steps=run.steps, batch=run.batch, data__threads=run.data.threads, data__prefetch=run.data.prefetch)
+    at_least(1, compute__accumulate=run.compute.accumulate, compute__steps_per_call=run.compute.steps_per_call)
+    at_least(
+        1, log__every=run.log.every, log__count=run.log.count, save__every=run.save.every, save__keep=run.save.keep
+    )
+    at_least(0, seed=run.seed, log__samples=run.log.samples, eval__every=run.eval.every, mesh__data=run.mesh.data)
+    at_least(1, eval__batches=run.eval.batches, mesh__fsdp=run.mesh.fsdp)
+    at_least(0, optim__warmup=run.optim.warmup, optim__clip=run.optim.clip, optim__ema=run.optim.ema)
+    if run.optim.ema is not None and run.optim.ema >= 1:
+        raise InputError(f"optim.ema must be below 1, not {run.optim.ema}.")
+    if run.seed >= 2**32:
+        raise InputError(f"seed must be below 2**32, not {run.seed}.")
+    if run.optim.warmup > run.steps:
+        raise InputError(f"optim.warmup is {run.optim.warmup} steps, more than the run's {run.steps}.")
+    if run.batch % run.compute.accumulate:
+        raise InputError(f"A batch of {run.batch} can't be cut into compute.accumulate={run.compute.accumulate} parts.")
+    k = run.compute.steps_per_call
+    for name, value in (("steps", run.steps), ("log.every", run.log.every), ("log.samples", run.log.samples)):
+        if value % k:
+            raise InputError(f"{name}={value} is not a multiple of compute.steps_per_call={k}.")
+    for name, value in (("save.every", run.save.every), ("eval.every", run.eval.every)):
+        if value % k:
+            raise InputError(f"{name}={value} is not a multiple of compute.steps_per_call={k}.")
+
+
+def to_json(run: Run) -> str:
+    """Return the run as JSON; `from_json` gives an equal run back."""
+    return json.dumps(dataclasses.asdict(run), indent=2) + "\n"
+
+
+def from_json(text: str) -> Run:
+    """Return the run that `to_json` wrote. Raises InputError for text that is none, or of another version."""
+    try:
+        values = json.loads(text)
+        preset = zoo.load(values["preset"])
+        return _build(Run, values, {"model": type(preset.run.model)})
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"This is not the configuration of a run of this version: {error!s}.") from error
+
+
+def _build(cls: type, values: Mapping[str, Any], types: Mapping[str, type]):
+    hints = {**typing.get_type_hints(cls), **types}
+    known = {f.name for f in dataclasses.fields(cls)}
+    if set(values) != known:
+        raise ValueError(f"{cls.__name__} has fields {sorted(known)}, not {sorted(values)}")
+    new = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            value = _build(hints[name], value, {})  # pyright: ignore[reportArgumentType]
+        new[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**new)
+
+
+def differences(saved: Run, now: Run) -> list[str]:
+    """Return a line "name: saved -> now" for each setting that would change the saved run's numbers.
+
+    Where it runs and where its files lie (mesh, out, threads, prefetch) change nothing and may differ.
+    """
+    a, b = _flat(dataclasses.asdict(saved)), _flat(dataclasses.asdict(now))
+    free = ("mesh.", "out", "data.threads", "data.prefetch")
+    changed = [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(free)]
+    return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in changed]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
+    return flat
+
+
+def fail(error: Exception) -> typing.NoReturn:
+    """Leave a command as after any mistake of the user's: one sentence on stderr, status 2."""
+    print(f"Error: {error}", file=sys.stderr)
+    raise SystemExit(2)

@@ -16,3 +16,10 @@ def choose(name: str, names: Iterable[str], what: str) -> str:
     near = difflib.get_close_matches(name, names, 1, 0.4)
     hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names) or 'none'}."
     raise InputError(f"Unknown {what} {name!r}: {hint}")
+
+
+def at_least(low: float, **values: float | None):
+    """Raise InputError for the first of the named values that is below `low`; a double underscore reads as a dot."""
+    for name, value in values.items():
+        if value is not None and not value >= low:
+            raise InputError(f"{name.replace('__', '.')} must be at least {low}, not {value}.")
