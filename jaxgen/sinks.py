@@ -1,0 +1,161 @@
+"""Where results go: a progress bar, metrics.jsonl, TensorBoard, picture grids and loss plots."""
+
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+CELL = 64  # pixels; smaller pictures are enlarged in a grid until they are about this large
+
+
+class Sinks:
+    """The output of one run in its folder, from step `start` on; what lies beyond that step is cut off first."""
+
+    def __init__(self, folder: Path, start: int, total: int, console: Console | None = None):
+        self.folder, self.total, self.shown = folder, total, start
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.file = open_jsonl(folder / "metrics.jsonl", start)
+        from tensorboardX import SummaryWriter  # slow to import, and `generate` has no use for it
+
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self.bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.row = self.bar.add_task("compiling", total=total, completed=start)
+        self.began, self.speed = time.perf_counter(), 0.0
+        self.bar.start()
+
+    def advance(self, step: int):
+        """Move the bar."""
+        self.bar.update(self.row, completed=step)
+
+    def say(self, text: str):
+        """Print a line above the bar."""
+        self.console.print(text, markup=False)
+
+    def metrics(self, step: int, values: Mapping[str, float], examples: int = 0):
+        """Write the line of a step; `examples` have passed since the last one."""
+        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+        if examples:
+            now = time.perf_counter()
+            self.speed, self.began = examples / (now - self.began), now
+            self.board.add_scalar("images_per_second", self.speed, step)
+        losses = "  ".join(f"{k.removesuffix('/loss')} {v:.3f}" for k, v in values.items() if k.endswith("/loss"))
+        text = f"{self.speed:,.0f} images/s  {losses}"
+        self.bar.update(self.row, completed=step, description=text)
+        if not self.console.is_terminal:
+            self.say(f"step {step}/{self.total}  {text}")
+
+    def images(self, step: int, images: np.ndarray) -> Path:
+        """Write samples/<step>.png, a grid of f32[n h w c] in [-1, 1], and return its path."""
+        path = self.folder / "samples" / f"{step:06d}.png"
+        picture = grid(images)
+        save_png(path, picture)
+        self.board.add_image("samples", picture, step, dataformats="HWC" if picture.ndim == 3 else "HW")
+        return path
+
+    def plot(self):
+        """Draw losses.png from metrics.jsonl."""
+        plot_losses(self.folder / "metrics.jsonl", self.folder / "losses.png")
+
+    def close(self):
+        self.bar.stop()
+        self.file.close()
+        self.board.close()
+
+
+class Silent:
+    """The output of every process but the first: none."""
+
+    def __getattr__(self, name: str):
+        return lambda *args, **kwargs: None
+
+
+def open_jsonl(path: Path, start: int):
+    """Open a metrics file for appending after step `start`: later lines and a half-written one are dropped."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
+    if kept != lines:
+        part = path.with_suffix(".part")
+        part.write_text("".join(kept))
+        part.replace(path)
+    return path.open("a")
+
+
+def to_u8(images: np.ndarray) -> np.ndarray:
+    """Return u8 for f32 in [-1, 1], rounded and clipped."""
+    return np.clip(np.rint((np.asarray(images, np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
+    """Lay f32[n h w c] in [-1, 1] out as one picture u8[H W] or u8[H W 3], as square as can be, row by row."""
+    n, height, width, channels = images.shape
+    columns = columns or math.ceil(math.sqrt(n))
+    rows, gap = math.ceil(n / columns), 2
+    cells = to_u8(images)
+    if channels != 3:
+        cells = cells[..., :3] if channels > 3 else cells[..., :1]
+    scale = max(1, round(CELL / max(height, width)))
+    cells = cells.repeat(scale, 1).repeat(scale, 2)  # [n s*h s*w c]
+    height, width = height * scale, width * scale
+    picture = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, cells.shape[-1]), 255, np.uint8)
+    for i, cell in enumerate(cells):
+        y, x = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        picture[y : y + height, x : x + width] = cell
+    return picture[..., 0] if picture.shape[-1] == 1 else picture
+
+
+def save_png(path: Path, picture: np.ndarray):
+    """Write a picture u8[h w] or u8[h w 3]; a file of that name is whole at every moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    Image.fromarray(picture).save(part, "PNG")
+    part.replace(path)
+
+
+def plot_losses(source: Path, target: Path):
+    """Draw the lines of a metrics file: a panel for each metric, a curve for each phase or data set."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    curves: dict[str, dict[str, tuple[list[int], list[float]]]] = defaultdict(lambda: defaultdict(lambda: ([], [])))
+    for line in source.read_text().splitlines():
+        values = json.loads(line)
+        for name, value in values.items():
+            if name != "step":
+                phase, _, metric = name.rpartition("/")
+                steps, points = curves[metric][phase]
+                steps.append(values["step"])
+                points.append(value)
+    if not curves:
+        return
+    columns = min(len(curves), 2)
+    rows = math.ceil(len(curves) / columns)
+    figure = Figure((6 * columns, 3.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for i, (metric, phases) in enumerate(curves.items()):
+        axes = figure.add_subplot(rows, columns, i + 1, title=metric, xlabel="step")
+        for phase, (steps, points) in phases.items():
+            axes.plot(steps, points, label=phase, linewidth=1)
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+    part = target.with_suffix(".part")
+    figure.savefig(part, format="png", dpi=100)
+    part.replace(target)
