@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def run(work: Callable[[], object]):
     """Do a command's work and leave: 0, 2 after a mistake of the user's, 1 where the numbers broke down, 128 + signal."""
     from jaxgen.loop import Interrupted, NonFinite
 
-    quiet()
+    use_cache()
     try:
         work()
     except InputError as error:
@@ -39,12 +38,16 @@ def leave(status: int, last_words: object):
     os._exit(status)
 
 
-def quiet():
-    """Set a process up as a command wants it: a compilation cache, and no chatter of the libraries."""
-    cache = Path(os.environ.get("JAXGEN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "jaxgen")
-    jax.config.update("jax_compilation_cache_dir", str(cache.expanduser() / "xla"))
+def cache_folder() -> Path:
+    """Return the user's cache folder of this package: $JAXGEN_CACHE, or jaxgen in $XDG_CACHE_HOME or ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("JAXGEN_CACHE") or f"{home}/jaxgen").expanduser()
+
+
+def use_cache():
+    """Keep what is compiled in the user's cache folder, for the next start."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    warnings.filterwarnings("ignore", module="jax|orbax|grain|flax|tensorflow")
 
 
 def train(family: str, argv: Sequence[str] | None = None):
