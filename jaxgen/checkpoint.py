@@ -6,6 +6,8 @@ checkpoints/<step>.damaged/  what a resumed run found damaged and set aside
 """
 
 import hashlib
+import os
+import re
 import shutil
 import threading
 from collections.abc import Mapping
@@ -182,9 +184,13 @@ def _digest(path: Path) -> str:
 
 
 def _reason(error: BaseException) -> str:
+    """Return what the system said, out of an error that may be many lines long."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    number = re.search(r"os_error_code='(\d+)'", str(error))  # as TensorStore writes it
+    return os.strerror(int(number[1])) if number else " ".join(str(error).split())[:200]
 
 
 def same_everywhere(value: int | None) -> int | None:

@@ -1,8 +1,10 @@
 """What every training script does with its command line, and how any command ends."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -18,6 +20,9 @@ def run(work: Callable[[], object]):
     from jaxgen.loop import Interrupted, NonFinite
 
     use_cache()
+    # A failed write is told by us in one sentence; Orbax's log adds a page for it.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = partial(_without_orphans, sys.unraisablehook)
     try:
         work()
     except InputError as error:
@@ -28,6 +33,12 @@ def run(work: Callable[[], object]):
         leave(128 + error.signum, error)
     except KeyboardInterrupt:
         leave(130, "Stopped.")
+
+
+def _without_orphans(hook, unraisable):
+    # Its other writes report to an event loop that is gone by then: a traceback for each.
+    if str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
 
 
 def leave(status: int, last_words: object):

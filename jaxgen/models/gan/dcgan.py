@@ -166,7 +166,7 @@ PRESETS = {
             log=Log(every=5, samples=10, count=16),
             save=Save(every=10),
         ),
-        parameters=0,
+        parameters=536_384,
     ),
     "dcgan-64": Preset(
         Run(
@@ -178,13 +178,13 @@ PRESETS = {
             save=Save(every=1000),
         ),
         tiny=Run(
-            model=DCGAN(image=(16, 16, 3), latent=8, width=4, kernel=5),
+            model=DCGAN(image=(8, 8, 3), latent=8, width=4, kernel=5),
             data=Data("shapes"),
             steps=20,
             batch=16,
             log=Log(every=5, samples=10, count=16),
             save=Save(every=10),
         ),
-        parameters=0,
+        parameters=36_087_808,
     ),
 }

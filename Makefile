@@ -1,0 +1,41 @@
+# make train: set everything up and train the dcgan preset.  make test: the same set-up, then the tests.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+DATA := $(if $(JAXGEN_TEST_DATA),JAXGEN_TEST_DATA=$(abspath $(JAXGEN_TEST_DATA)))
+
+.PHONY: train test parity lint clean
+
+train: $(VENV)/installed
+	$(RUN) -m train.gan --preset dcgan
+
+test: $(VENV)/installed-test
+	$(DATA) $(RUN) -m pytest
+
+# The comparisons with reference libraries (torch), which the package itself does not need.
+parity: $(VENV)/installed-parity
+	$(DATA) $(RUN) -m pytest -m parity
+
+lint: $(VENV)/installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxgen needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-test: pyproject.toml $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --editable '.[test]'
+	touch $@ $(VENV)/installed
+
+$(VENV)/installed-parity: $(VENV)/installed-test
+	$(RUN) -m pip install --quiet --editable '.[test,parity]'
+	touch $@

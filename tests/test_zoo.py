@@ -1,0 +1,197 @@
+"""Every row of the zoo through the same tests: whole at full size in the abstract, at tiny size for real."""
+
+import dataclasses
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import config, core, shard, zoo
+from jaxgen.config import Compute, Mesh, Run
+from jaxgen.core import TrainState
+from jaxgen.dryrun import count
+from jaxgen.evaluate import sampler, spec_of
+from jaxgen.loop import build, lower
+
+NAMES = list(zoo.ZOO)
+ONE = Mesh(data=1)
+each = pytest.mark.parametrize("name", NAMES)
+
+
+def tiny(name: str, **changes) -> Run:
+    return dataclasses.replace(zoo.load(name).tiny, preset=name, **changes)
+
+
+@cache
+def compiled(name: str, mesh: Mesh = ONE, compute: Compute = Compute()):
+    """The tiny run's mesh, task, compiled step and first state; compiled once for all tests."""
+    run = tiny(name, compute=compute)
+    lies = shard.make_mesh(mesh)
+    task = build(run, lies)
+    like = shard.abstract_state(task, lies, spec_of(task, run.batch))
+    return run, lies, task, lower(run, task, lies, like, frozen_of(task)).compile()
+
+
+def frozen_of(task):
+    return {net: load() for net, load in task.frozen.items()}
+
+
+def batch_of(name: str, seed: int = 0) -> dict[str, np.ndarray]:
+    """A batch of smooth random pictures, and labels in range."""
+    run = tiny(name)
+    task = run.model.task(run.steps)
+    rng = np.random.default_rng(seed)
+    batch = {}
+    for field, x in spec_of(task, run.batch * task.slices).items():
+        floats = jnp.issubdtype(x.dtype, jnp.floating)
+        batch[field] = np.tanh(rng.normal(size=x.shape)).astype(x.dtype) if floats else np.zeros(x.shape, x.dtype)
+    return batch
+
+
+def play(name: str, steps: int, mesh: Mesh = ONE, compute: Compute = Compute(), state: TrainState | None = None):
+    """Return the state and the metrics of each step."""
+    run, lies, task, step = compiled(name, mesh, compute)
+    if state is None:
+        state = shard.make_state(task, lies, jax.random.key(0), spec_of(task, run.batch))
+    history = []
+    for i in range(steps):
+        state, metrics = step(state, shard.put_batch(lies)(batch_of(name, i)), frozen_of(task))
+        history.append({k: float(v) for k, v in metrics.items()})
+    return state, history
+
+
+def numbers(tree):
+    """The leaves of a state as arrays of numbers, keys too."""
+    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(tree)]
+
+
+@each
+def test_full_size_in_the_abstract(name):
+    preset = zoo.load(name)
+    task = preset.run.model.task(preset.run.steps)
+    spec = spec_of(task, preset.run.batch * task.slices)
+    state = jax.eval_shape(lambda: core.init_state(task, jax.random.key(0), spec))
+    assert count(state.params) == preset.parameters
+    frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
+    after, metrics = jax.eval_shape(core.make_step(task), state, spec, frozen)
+    shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+    assert shape(after) == shape(state), "a step keeps structure, shapes and dtypes"
+    assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
+    assert {m.partition("/")[0] for m in metrics} == {p.name for p in task.phases}
+    if task.generate:
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
+        given = {k: jax.ShapeDtypeStruct((3, *task.example[k].shape), task.example[k].dtype) for k in task.given}
+        image = jax.eval_shape(task.generate, *core.averaged(state, frozen), keys, given)["image"]
+        assert image.shape == (3, *task.example["image"].shape) and image.dtype == jnp.float32
+
+
+@each
+def test_json_and_back(name):
+    for run in (zoo.load(name).run, zoo.load(name).tiny):
+        run = dataclasses.replace(run, preset=name)
+        assert config.from_json(config.to_json(run)) == run
+
+
+def alone(task, phase):
+    """The task in which only this phase is played."""
+    phase = dataclasses.replace(phase, every=1)
+    return dataclasses.replace(task, learners={phase.learner: task.learners[phase.learner]}, phases=(phase,), ema=())
+
+
+@each
+def test_each_phase_moves_its_learners_nets_and_no_others(name):
+    _, _, task, _ = compiled(name)
+    batch = batch_of(name)
+    state = jax.jit(lambda: core.init_state(task, jax.random.key(1), batch))()
+    for phase in task.phases:
+        after, _ = jax.jit(core.make_step(alone(task, phase)))(state, batch, frozen_of(task))
+        for net in state.params:
+            pairs = zip(*map(jax.tree.leaves, (after.params[net], state.params[net])), strict=True)
+            moved = [bool(jnp.any(a != b)) for a, b in pairs]
+            if net in task.learners[phase.learner].nets:
+                assert all(moved), f"{phase.name} leaves an array of {net} where it was"
+            else:
+                assert not any(moved), f"{phase.name} moves {net}"
+
+
+@each
+def test_restore_then_step_is_bit_equal_to_never_stopping(name, tmp_path):
+    from jaxgen.checkpoint import Checkpoints
+
+    run, lies, task, _ = compiled(name)
+    half, _ = play(name, 2)
+    saved = Checkpoints(tmp_path, keep=1)
+    saved.save(2, half, {"batches": 2})
+    whole, _ = play(name, 2, state=half)  # donates `half` while it is being written
+    saved.wait()
+    like = shard.abstract_state(task, lies, spec_of(task, run.batch))
+    restored, notes = saved.restore(like) or (None, {})
+    saved.close()
+    again, _ = play(name, 2, state=restored)
+    assert notes == {"batches": 2}
+    for a, b in zip(numbers(whole), numbers(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@each
+def test_a_sample_depends_on_its_own_key_only(name):
+    run, lies, task, _ = compiled(name)
+    if task.generate is None:
+        pytest.skip("has no generate")
+    state, _ = play(name, 1)
+    given = {k: np.asarray(v) for k, v in batch_of(name).items() if k in task.given}
+    big = sampler(task, lies, 8)(state, {}, 0, 6, given)
+    small = sampler(task, lies, 2)(state, {}, 0, 5, given)
+    scale = np.abs(big).max()  # an untrained tiny net paints in pale colours
+    np.testing.assert_allclose(big[:5], small, atol=1e-4 * scale)
+    assert np.array_equal(big[:3], sampler(task, lies, 8)(state, {}, 0, 3, given)), "the count changes no bit"
+    assert np.abs(big[0] - big[1]).max() > 0.1 * scale and scale <= 1
+    other = sampler(task, lies, 8)(state, {}, 1, 6, given)
+    assert np.abs(big - other).max() > 0.1 * scale, "another seed, other samples"
+
+
+@each
+def test_data_parallel_equals_fsdp_equals_one_device(name):
+    runs = [play(name, 2, mesh) for mesh in (ONE, Mesh(data=4), Mesh(data=2, fsdp=4))]
+    samples = []
+    for (state, history), mesh in zip(runs, (ONE, Mesh(data=4), Mesh(data=2, fsdp=4)), strict=True):
+        for ours, one in zip(history, runs[0][1], strict=True):
+            assert ours == pytest.approx(one, rel=2e-3, abs=2e-4)
+        _, lies, task, _ = compiled(name, mesh)
+        samples.append(sampler(task, lies, 8)(state, {}, 0, 8, {k: batch_of(name)[k] for k in task.given}))
+    np.testing.assert_allclose(samples[1], samples[0], atol=2e-3)
+    np.testing.assert_allclose(samples[2], samples[0], atol=2e-3)
+    state = runs[2][0]
+    shape = lambda tree: [x.sharding.spec for x in jax.tree.leaves(tree)]  # noqa: E731
+    for averages in state.ema.items():
+        assert shape(averages[1]["params"]) == shape(state.params[averages[0]]), "averages lie as their parameters"
+
+
+@each
+def test_every_phases_loss_falls_on_one_batch(name):
+    """Each phase alone, its noise and its opponents held fixed: that is what its gradient promises."""
+    run, _, task, _ = compiled(name)
+    batch, frozen = batch_of(name), frozen_of(task)
+    first = jax.jit(lambda: core.init_state(task, jax.random.key(0), batch))()
+    for phase in task.phases:
+        step, state, losses = jax.jit(core.make_step(alone(task, phase))), first, []
+        for _ in range(30):
+            state, metrics = step(state, batch, frozen)
+            state = state.replace(step=first.step)  # the same noise again
+            losses.append(float(metrics[f"{phase.name}/loss"]))
+        assert np.mean(losses[-3:]) < losses[0], f"{phase.name}: {losses}"
+
+
+@each
+def test_bf16_runs_and_keeps_parameters_in_f32(name):
+    state, history = play(name, 2, compute=Compute(precision="bf16"))
+    _, exact = play(name, 2)
+    assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+    for ours, true in zip(history, exact, strict=True):
+        for metric in true:
+            if metric.endswith("/loss"):
+                assert ours[metric] == pytest.approx(true[metric], rel=0.1)
+    assert history != exact, "nothing was computed in bf16"
