@@ -19,7 +19,7 @@ parity: $(VENV)/installed-parity
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pyright
+	$(RUN) -m pyright --pythonpath $(RUN)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

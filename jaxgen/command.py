@@ -5,21 +5,20 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
-import jax
 from rich.console import Console
 from rich.table import Table
 
 from jaxgen import zoo
+from jaxgen.cache import use_compilation_cache
 from jaxgen.errors import InputError
 
 
 def run(work: Callable[[], object]):
-    """Do a command's work and leave: 0, 2 after a mistake of the user's, 1 where the numbers broke down, 128 + signal."""
+    """Do a command's work. Leaves with 2 after a user's mistake, 1 where numbers broke down, 128 + a signal."""
     from jaxgen.loop import Interrupted, NonFinite
 
-    use_cache()
+    use_compilation_cache()
     # A failed write is told by us in one sentence; Orbax's log adds a page for it.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     sys.unraisablehook = partial(_without_orphans, sys.unraisablehook)
@@ -47,18 +46,6 @@ def leave(status: int, last_words: object):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder of this package: $JAXGEN_CACHE, or jaxgen in $XDG_CACHE_HOME or ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("JAXGEN_CACHE") or f"{home}/jaxgen").expanduser()
-
-
-def use_cache():
-    """Keep what is compiled in the user's cache folder, for the next start."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def train(family: str, argv: Sequence[str] | None = None):

@@ -149,7 +149,7 @@ def parse(family: str, argv: Sequence[str]) -> Command:
         args=list(argv),
         default=Command(run),
         prog=f"python -m train.{family}",
-        description=f"Train a model of the {family} family. The same command again resumes. Presets: {', '.join(names)}.",
+        description=f"Train a {family} model. The same command again resumes. Presets: {', '.join(names)}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
 

@@ -15,7 +15,7 @@ from jaxgen.errors import InputError
 Array = jax.Array
 Key = jax.Array  # typed PRNG key
 PyTree = Any
-Batch = Mapping[str, Array]  # {"image": f32[b h w c] in [-1, 1], "label": i32[b], ...}
+Batch = Mapping[str, Any]  # arrays: {"image": f32[b h w c] in [-1, 1], "label": i32[b], ...}
 Spec = Mapping[str, Any]  # a batch, or anything with the shapes and dtypes of one
 Params = Mapping[str, PyTree]  # keyed by net
 Metrics = Mapping[str, Array]  # "phase/name" -> f32[]

@@ -108,7 +108,8 @@ def fit(run: Run) -> Path:
         if restored:
             sinks.say(f"Resuming {folder} at step {at}.")
         frozen = {net: jax.device_put(load(), shard.replicated(mesh)) for net, load in task.frozen.items()}
-        step = interruptible(lambda: lower(run, task, mesh, like, frozen).compile(), stop)
+        with sinks.off_the_clock():
+            step = interruptible(lambda: lower(run, task, mesh, like, frozen).compile(), stop)
         stream = open_stream(run, task, mesh, source, notes.get("batches", 0))
         stack.callback(stream.close)
         sample = sampler(task, mesh, run.log.count) if task.generate and run.log.samples else None
@@ -129,11 +130,13 @@ def fit(run: Run) -> Path:
                 steps, means = window.take()
                 examples, values = steps * run.batch * task.slices, means
             if evaluation and due(run.eval.every):
-                values |= evaluation(state, frozen)
+                with sinks.off_the_clock():
+                    values |= evaluation(state, frozen)
             if values:
                 sinks.metrics(at, values, examples)
             if sample and due(run.log.samples):
-                sinks.images(at, sample(state, frozen, run.seed, run.log.count, needed))
+                with sinks.off_the_clock():
+                    sinks.images(at, sample(state, frozen, run.seed, run.log.count, needed))
             stopped = stop.asked(at)
             if due(run.save.every) or stopped:
                 window.drain()  # what is saved is known to be finite
@@ -166,7 +169,7 @@ def open_stream(run: Run, task: Task, mesh: Mesh, source: data.Source, start: in
 
 
 class Window:
-    """Sums of the metrics since the last line of the log. They are saved with the state: no line depends on a restart."""
+    """Sums of the metrics since the log's last line. They are saved with the state: no line depends on a restart."""
 
     def __init__(self, task: Task, sums: Mapping[str, Any]):
         self.phases = [phase.name for phase in task.phases]

@@ -138,7 +138,7 @@ def stacked(mesh: Mesh) -> NamedSharding:
 
 
 def put_batch(mesh: Mesh, stacked: bool = False) -> Callable[[Mapping[str, np.ndarray]], dict[str, jax.Array]]:
-    """Return the function from this process's rows of a batch, or of k stacked ones, to the global batch on the mesh."""
+    """Return the function from this process's rows of a batch, or of k stacked ones, to the batch on the mesh."""
     lie = NamedSharding(mesh, PartitionSpec(*[None] * stacked, ("data", "fsdp")))
     return lambda batch: {k: jax.make_array_from_process_local_data(lie, v) for k, v in batch.items()}
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxgen.cache import cache_folder, use_compilation_cache
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from jaxgen.command import cache_folder, use_cache
-
-use_cache()
+use_compilation_cache()
 
 
 @pytest.fixture(scope="session")

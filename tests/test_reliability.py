@@ -75,7 +75,7 @@ def test_a_run_killed_ten_times_ends_as_if_never_stopped(whole, tmp_path, enviro
             except (OSError, ValueError, IndexError):
                 pass  # looked at while it was being written
             time.sleep(0.0005)
-        out, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=60)
         assert "Traceback" not in err, f"{moment}: {err}"
         ends.append((moment, process.returncode, newest(folder)))
     final = call(environment, "train.gan", *TINY, *STEPS, "--out", str(folder))

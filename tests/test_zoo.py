@@ -16,7 +16,7 @@ from jaxgen.evaluate import sampler, spec_of
 from jaxgen.loop import build, lower
 
 NAMES = list(zoo.ZOO)
-ONE = Mesh(data=1)
+ONE, PLAIN = Mesh(data=1), Compute()
 each = pytest.mark.parametrize("name", NAMES)
 
 
@@ -25,7 +25,7 @@ def tiny(name: str, **changes) -> Run:
 
 
 @cache
-def compiled(name: str, mesh: Mesh = ONE, compute: Compute = Compute()):
+def compiled(name: str, mesh: Mesh = ONE, compute: Compute = PLAIN):
     """The tiny run's mesh, task, compiled step and first state; compiled once for all tests."""
     run = tiny(name, compute=compute)
     lies = shard.make_mesh(mesh)
@@ -50,7 +50,7 @@ def batch_of(name: str, seed: int = 0) -> dict[str, np.ndarray]:
     return batch
 
 
-def play(name: str, steps: int, mesh: Mesh = ONE, compute: Compute = Compute(), state: TrainState | None = None):
+def play(name: str, steps: int, mesh: Mesh = ONE, compute: Compute = PLAIN, state: TrainState | None = None):
     """Return the state and the metrics of each step."""
     run, lies, task, step = compiled(name, mesh, compute)
     if state is None:
@@ -138,7 +138,7 @@ def test_restore_then_step_is_bit_equal_to_never_stopping(name, tmp_path):
 
 @each
 def test_a_sample_depends_on_its_own_key_only(name):
-    run, lies, task, _ = compiled(name)
+    _, lies, task, _ = compiled(name)
     if task.generate is None:
         pytest.skip("has no generate")
     state, _ = play(name, 1)
@@ -173,7 +173,7 @@ def test_data_parallel_equals_fsdp_equals_one_device(name):
 @each
 def test_every_phases_loss_falls_on_one_batch(name):
     """Each phase alone, its noise and its opponents held fixed: that is what its gradient promises."""
-    run, _, task, _ = compiled(name)
+    _, _, task, _ = compiled(name)
     batch, frozen = batch_of(name), frozen_of(task)
     first = jax.jit(lambda: core.init_state(task, jax.random.key(0), batch))()
     for phase in task.phases:

@@ -1,7 +1,7 @@
 """Adversarial losses, per example.
 
-Each pair is discriminator(real logits f32[b], fake logits f32[b]) -> f32[b] and generator(fake logits f32[b]) -> f32[b],
-to be minimised by its player.
+Each is a pair, discriminator(real logits f32[b], fake logits f32[b]) -> f32[b] and generator(fake logits f32[b])
+-> f32[b], each to be minimised by its player.
 """
 
 from collections.abc import Callable

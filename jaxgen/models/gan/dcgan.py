@@ -2,7 +2,8 @@
 
 Section 3's guidelines: strided convolutions both ways, batch norm everywhere but at the generator's output and the
 discriminator's input, ReLU and tanh in the generator, LeakyReLU 0.2 in the discriminator; weights from N(0, 0.02),
-Adam with rate 2e-4 and beta1 0.5, z uniform. The number of stages follows the image, down to 4 pixels at the short side.
+Adam with rate 2e-4 and beta1 0.5, z uniform. The number of stages follows the image, down to 4 pixels at its short
+side.
 
 Measured: FID not yet measured.
 """

@@ -1,0 +1,203 @@
+"""Batches in an order that is a pure function of (seed, batch number), read ahead by Grain's threads."""
+
+import functools
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from jaxgen.config import Data
+from jaxgen.data.sources import Source
+from jaxgen.data.transforms import Shape, fit, fit_all, number, to_float
+from jaxgen.errors import InputError
+
+CACHE_BYTES = 2**30  # pictures are kept at the model's size, once made, where all of them fit into this
+
+
+def batches(
+    source: Source,
+    data: Data,
+    image: Shape,
+    *,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    process: tuple[int, int] = (0, 1),
+    train: bool = True,
+) -> Generator[dict[str, np.ndarray], None, None]:
+    """Yield batches from number `start` on: image f32[b h w c] in [-1, 1], label i32[b], other arrays of the source.
+
+    `batch` is the global size; process (p, P) gets rows [p batch / P, (p + 1) batch / P) of each batch. Training goes
+    on without end, reshuffled each epoch, every example exactly once an epoch, epochs joined without a gap.
+    `train=False` is one pass in order, no random cut or mirror, the last batch ragged (a process can get no row of it).
+    Close the iterator to stop its threads. Raises InputError, also for an example that turns out unreadable later.
+    """
+    rank, count = process
+    _check(source, data, image, batch, start, rank, count)
+    rows = range(rank * batch // count, (rank + 1) * batch // count)
+    reader = _Batches(source, data, image, batch, rows, seed, train)
+    if start >= len(reader):
+        return _read(None)
+    # A thread makes a whole batch, so there are as many batches under way as threads.
+    options = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=max(data.prefetch, data.threads))
+    return _read(grain.MapDataset.source(reader).slice(slice(start, None)).to_iter_dataset(options))
+
+
+def to_device(iterator: Iterator, put: Callable[[Any], Any], ahead: int) -> Generator[Any, None, None]:
+    """Yield `put(batch)` for each batch, keeping `ahead` more already handed to `put`; closes the iterator."""
+    ready = deque()
+    try:
+        for batch in iterator:
+            ready.append(put(batch))
+            if len(ready) > ahead:
+                yield ready.popleft()
+        while ready:
+            yield ready.popleft()
+    finally:
+        if close := getattr(iterator, "close", None):
+            close()
+
+
+def _read(dataset: Iterable | None) -> Generator[dict[str, np.ndarray], None, None]:
+    iterator = iter(dataset or ())
+    try:
+        yield from iterator
+    finally:
+        if close := getattr(iterator, "close", None):
+            close()
+
+
+def _check(source: Source, data: Data, image: Shape, batch: int, start: int, rank: int, count: int) -> None:
+    """Raise InputError for sizes and counts that cannot be."""
+    named = {"batch size": batch, "process count": count, "number of data threads": data.threads}
+    named |= dict(zip(("image height", "image width", "channel count"), image, strict=True))
+    named |= {"number of batches kept ready": data.prefetch}
+    for name, value in named.items():
+        if value < 1:
+            raise InputError(f"The {name} is {value}: it must be at least 1.")
+    if start < 0:
+        raise InputError(f"The first batch is {start}: it must be at least 0.")
+    if not 0 <= rank < count:
+        raise InputError(f"The process index is {rank}: with {count} processes it must be in 0..{count - 1}.")
+    if batch % count:
+        raise InputError(f"A batch of {batch} cannot be divided among {count} processes: choose a multiple of {count}.")
+    if count > len(source):
+        raise InputError(f"There are more data shards ({count}) than examples ({len(source)}).")
+
+
+class _Batches:
+    """Random access to this process's part of every batch: batch i holds places i * batch ... of the endless order."""
+
+    def __init__(self, source: Source, data: Data, image: Shape, batch: int, rows: range, seed: int, train: bool):
+        self.batch, self.rows, self.seed, self.train = batch, rows, seed, train
+        self.mirror = train and data.flip
+        self.random_cut = train and data.crop == "random"
+        crop = "center" if data.crop == "random" and not train else data.crop
+        self.examples = _Examples(source, image, crop)
+        self.count = len(source)
+        # The last two epochs' orders; a batch can span two.
+        self.order = functools.lru_cache(maxsize=2)(lambda epoch: shuffled(self.count, seed, epoch))
+
+    def __len__(self) -> int:
+        return sys.maxsize if self.train else -(-self.count // self.batch)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        places = index * self.batch + np.arange(self.rows.start, self.rows.stop)
+        if self.train:
+            epochs, places = np.divmod(places, self.count)
+            indices = np.empty_like(places)
+            for epoch in np.unique(epochs):
+                here = epochs == epoch
+                indices[here] = self.order(int(epoch))[places[here]]
+        else:
+            indices = places[places < self.count]
+            epochs = np.zeros_like(indices)
+        draws = uniforms(self.seed, epochs, indices) if self.mirror or self.random_cut else None
+        rows = self.examples.read(indices, draws[:, 1:] if draws is not None else None)
+        pixels = rows.pop("image")
+        if self.mirror and draws is not None:
+            mirrored = draws[:, 0] < 0.5
+            pixels[mirrored] = pixels[mirrored, :, ::-1]
+        return {"image": to_float(pixels), **rows}
+
+
+class _Examples:
+    """Examples at the model's size, as arrays u8[b h w c] and i32[b]; all are kept once made where they fit."""
+
+    def __init__(self, source: Source, image: Shape, crop: str):
+        self.source, self.image, self.crop = source, image, crop
+        first = source[0]
+        fit(first["image"], image, crop)  # an impossible conversion is told before training
+        specs = {name: number(value) for name, value in first.items() if name != "image"}
+        self.empty = lambda n: {
+            "image": np.empty((n, *image), np.uint8),
+            **{name: np.empty((n, *spec.shape), spec.dtype) for name, spec in specs.items()},
+        }
+        self.kept, self.known = None, None
+        images = getattr(source, "images", None)  # in memory already, and perhaps at the right size
+        if images is not None and images.shape[1:] == image:
+            labels = getattr(source, "labels", None)
+            self.kept = {"image": images} | ({} if labels is None else {"label": labels})
+        elif crop != "random" and len(source) * int(np.prod(image)) <= CACHE_BYTES:
+            self.kept = self.empty(len(source))  # costs no memory before it is written
+            self.known = np.zeros(len(source), bool)
+
+    def read(self, indices: np.ndarray, draws: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Return fresh arrays of the examples; `draws` f64[b 2] place a random cut."""
+        if self.kept is None:
+            rows = self.empty(len(indices))
+            self._make(indices, rows, range(len(indices)), draws)
+            return rows
+        if self.known is not None:
+            missing = indices[~self.known[indices]]
+            # Two threads may make the same example: they write the same bytes.
+            self._make(missing, self.kept, missing, None)
+            self.known[missing] = True
+        return {name: values[indices] for name, values in self.kept.items()}
+
+    def _make(self, indices: np.ndarray, out: dict, places: Iterable, draws: np.ndarray | None) -> None:
+        if not len(indices):
+            return
+        several = getattr(self.source, "__getitems__", None)
+        single = getattr(self.source, "picture", self.source.__getitem__)
+        fitted = None
+        if several:  # where a source can read many at once that is faster, and so is resizing them
+            examples = several(indices.tolist())
+            if draws is None:
+                fitted = fit_all([example["image"] for example in examples], self.image, self.crop)
+        else:  # one at a time: a batch of photographs at full size might not fit in memory
+            examples = map(single, indices.tolist())
+        for row, (place, example) in enumerate(zip(places, examples, strict=True)):
+            top, left = (0.5, 0.5) if draws is None else draws[row]
+            whole = example["image"]
+            out["image"][place] = fit(whole, self.image, self.crop, top, left) if fitted is None else fitted[row]
+            for name in out.keys() - {"image"}:
+                out[name][place] = example[name]
+
+
+def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order i64[count] of an epoch.
+
+    Sorted raw Philox words, not Generator.permutation: NumPy keeps the former the same in every version, so a
+    checkpoint resumes in its order after an upgrade. (Grain's own shuffle costs 8 us an example, and gives seed s in
+    epoch e the order of seed s + 1 in epoch e - 1.)
+    """
+    words = np.random.Philox(key=seed % 2**128, counter=[0, 0, 0, epoch]).random_raw(count)
+    return np.argsort(words, kind="stable")
+
+
+def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Return f64[b 3] in [0, 1), a hash (SplitMix64) of (seed, epoch, index, column): the same at any batch size."""
+    state = np.full(1, seed % 2**64, np.uint64)
+    for word in (epochs[:, None], indices[:, None], np.arange(3)):  # -> [1], [b 1], [b 1], [b 3]
+        state = _mix(state + np.uint64(0x9E3779B97F4A7C15)) ^ word.astype(np.uint64)
+    return (_mix(state + np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)) * 2.0**-53
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,137 @@
+"""TensorFlow Datasets that lie prepared on disk, read without TensorFlow and without a network."""
+
+import contextlib
+import importlib.util
+import io
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen.data.arrays import first_line
+from jaxgen.errors import InputError, choose
+
+NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
+DEFAULT_DIR = "~/tensorflow_datasets"
+
+
+class Tfds:
+    """A prepared image set: {"image": u8[h w c], "label": int where it has a ClassLabel}. Raises InputError."""
+
+    def __init__(self, name: str, folder: str | None, split: str):
+        self.name = name
+        builder = _builder(name, folder)
+        info = builder.info
+        if not builder.data_path.exists() or not info.splits:
+            where = f" --dir {folder}" if folder else ""
+            raise InputError(
+                f"The TFDS set {name!r} is not prepared under {folder or DEFAULT_DIR}: "
+                f"run pip install 'jaxgen[prepare]' and python -m jaxgen prepare {name}{where}."
+            )
+        features: Any = dict(info.features.items())
+        if type(features.get("image")).__name__ != "Image":
+            raise InputError(f"The TFDS set {name!r} has {', '.join(features)}: it needs an image named 'image'.")
+        labelled = type(features.get("label")).__name__ == "ClassLabel"
+        self.classes: tuple[str, ...] = tuple(features["label"].names) if labelled else ()
+        try:
+            self.rows: Any = builder.as_data_source(split)
+            if not len(self.rows):  # len() itself raises ValueError for a slice that ends before it begins
+                raise ValueError("no example")
+        except NotImplementedError as error:
+            formats = ", ".join(sorted(known.value for known in info.available_file_formats()))
+            raise InputError(
+                f"The TFDS set {name!r} is prepared as {formats}, which has no random access: "
+                f"prepare it again in another folder by python -m jaxgen prepare {name} --dir DIR."
+            ) from error
+        except (ValueError, AssertionError, KeyError) as error:
+            known = f"it has {', '.join(info.splits)}, and slices of them"
+            raise InputError(f"The TFDS set {name!r} holds no examples in {split!r}: {known}.") from error
+        self[0]  # a deleted or truncated file shows at once
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict]:
+        """Return several examples, read together. Raises InputError for a damaged one or a label out of range."""
+        try:
+            rows = self.rows.__getitems__(indices)
+        except Exception as error:  # array_record raises RuntimeError, the decoders what they like
+            which = indices[0] if len(indices) == 1 else f"{min(indices)}..{max(indices)}"
+            raise InputError(
+                f"Example {which} of the TFDS set {self.name!r} cannot be read: {first_line(error)}."
+            ) from error
+        return [self._example(index, row) for index, row in zip(indices, rows, strict=True)]
+
+    def _example(self, index: int, row: dict) -> dict:
+        image = row["image"]
+        if image.dtype == np.uint16:
+            image = np.round(image / 257).astype(np.uint8)
+        elif image.dtype != np.uint8:
+            image = _unit(image, index, self.name)
+        if not self.classes:
+            return {"image": image}
+        label = int(row["label"])
+        if not 0 <= label < len(self.classes):
+            raise InputError(
+                f"Label {label} of example {index} in the TFDS set {self.name!r} is outside 0..{len(self.classes) - 1}."
+            )
+        return {"image": image, "label": label}
+
+
+def prepare(name: str, folder: str | None = None) -> Path:
+    """Download a TFDS set and write it as array_record; return its folder. Needs jaxgen[prepare]; raises InputError."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise InputError("Preparing a TFDS set needs TensorFlow: run pip install 'jaxgen[prepare]'.")
+    builder = _builder(name, folder, file_format="array_record")
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except Exception as error:  # a network, a disk or a manual download: whatever it is, one sentence
+        raise InputError(f"The TFDS set {name!r} could not be prepared: {first_line(error)}.") from error
+    return Path(builder.data_path)
+
+
+def _builder(name: str, folder: str | None, **options) -> Any:
+    """Return the builder of a set; raise InputError naming the nearest set, version or configuration."""
+    if not NAME.fullmatch(name):  # this also keeps out community names, which TFDS looks up over the network
+        raise InputError(f"The TFDS set {name!r} must be named NAME, NAME/CONFIG or NAME:VERSION.")
+    if folder is not None and not Path(folder).expanduser().is_dir() and not options:
+        raise InputError(f"There is no folder {folder} to read TFDS sets from.")
+    logging.getLogger("absl").addFilter(_no_advice)
+    import tensorflow_datasets as tfds  # slow to import, so only here
+    from tensorflow_datasets.core.registered import DatasetNotFoundError
+
+    printed = io.StringIO()  # TFDS prints a banner when a set's own code needs TensorFlow
+    path = None if folder is None else str(Path(folder).expanduser())
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            return tfds.builder(name, data_dir=path, try_gcs=False, **options)
+    except DatasetNotFoundError as error:
+        here = Path(path or Path(DEFAULT_DIR).expanduser())
+        local = [entry.name for entry in here.iterdir() if entry.is_dir()] if here.is_dir() else []
+        base = re.split("[/:]", name)[0]
+        choose(base, [*local, *tfds.list_builders(with_community_datasets=False)], "TFDS set")
+        raise InputError(f"The TFDS set {name!r} is not prepared under {here}.") from error
+    except ImportError as error:
+        raise InputError(
+            f"The TFDS set {name!r} is not prepared, and its code needs TensorFlow: "
+            f"run pip install 'jaxgen[prepare]' and python -m jaxgen prepare {name}."
+        ) from error
+    except Exception as error:
+        text = first_line(error).split('": ')[-1]
+        raise InputError(f"The TFDS set {name!r} cannot be opened: {text}.") from error
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    """Drop TFDS's advice to install OpenCV; Pillow decodes here by choice."""
+    return "OpenCV is not installed" not in str(record.msg)
+
+
+def _unit(image: np.ndarray, index: int, name: str) -> np.ndarray:
+    if not np.issubdtype(image.dtype, np.floating) or not (image.min() >= 0 and image.max() <= 1):
+        raise InputError(f"Example {index} of the TFDS set {name!r} holds {image.dtype} outside [0, 1].")
+    return np.round(image * 255).astype(np.uint8)

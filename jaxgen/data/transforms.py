@@ -1,0 +1,111 @@
+"""From a picture of any size to the model's: channels, crop, antialiased resize, mirror, f32 in [-1, 1]."""
+
+import numpy as np
+from PIL import Image
+
+from jaxgen.config import Data
+from jaxgen.errors import InputError
+
+Shape = tuple[int, int, int]  # height, width, channels
+
+
+def transform(example: dict, image: Shape, data: Data, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return the example as the model reads it: image f32[h w c] in [-1, 1], label i32[], other arrays untouched.
+
+    `data.crop` "none" squashes, "center" and "random" keep the aspect, cover the frame and cut; `data.flip` mirrors
+    half of the time. Raises InputError where the channels cannot be converted.
+    """
+    mirror, top, left = rng.random(3)
+    pixels = fit(example["image"], image, data.crop, top, left)
+    if data.flip and mirror < 0.5:
+        pixels = pixels[:, ::-1]
+    return {**{name: number(value) for name, value in example.items()}, "image": to_float(pixels)}
+
+
+def fit(whole: np.ndarray | Image.Image, image: Shape, crop: str, top: float = 0.5, left: float = 0.5) -> np.ndarray:
+    """Bring u8[H W C] or a Pillow picture to u8[h w c]; `top` and `left` in [0, 1) place a random cut.
+
+    Raises InputError where the channels cannot be converted.
+    """
+    height, width, channels = image
+    if isinstance(whole, Image.Image):
+        if whole.mode in ("L", "RGB") and channels in (1, 3):
+            picture = whole.convert("L") if channels == 1 else whole
+            planes = resize(picture, height, width, crop, top, left)
+            return planes if planes.shape[2] == channels else np.repeat(planes, channels, axis=2)
+        whole = planes_of(whole)
+    if whole.shape == image:
+        return whole
+    planes = resize(reduce_channels(whole, channels), height, width, crop, top, left)
+    return planes if planes.shape[2] == channels else np.repeat(planes, channels, axis=2)  # grey to colour comes last
+
+
+def fit_all(pictures: list[np.ndarray], image: Shape, crop: str) -> list[np.ndarray] | np.ndarray:
+    """Return `fit` of each picture, u8[n h w c], the cut in the middle. Raises InputError (channels)."""
+    height, width, channels = image
+    shape = pictures[0].shape
+    if shape[2] != 1 or shape == image or channels not in (1, 3) or any(p.shape != shape for p in pictures):
+        return [fit(pixels, image, crop) for pixels in pictures]
+    # Grey pictures of one size are resized as the channels of one picture: a third of the time.
+    planes = resize(np.concatenate(pictures, axis=2), height, width, crop, 0.5, 0.5)  # [h w n]
+    return np.repeat(np.moveaxis(planes, 2, 0)[..., None], channels, axis=3)  # -> [n h w c]
+
+
+def resize(whole: np.ndarray | Image.Image, height: int, width: int, crop: str, top: float, left: float) -> np.ndarray:
+    """Cut and resample u8[H W C], or a picture in mode L or RGB, to u8[height width C]: antialiased bicubic."""
+    old_width, old_height = whole.size if isinstance(whole, Image.Image) else whole.shape[1::-1]
+    # The cut: all of the picture, or the largest part of it with the frame's aspect.
+    scale = min(old_height / height, old_width / width)
+    cut_height, cut_width = (old_height, old_width) if crop == "none" else (height * scale, width * scale)
+    room_y, room_x = old_height - cut_height, old_width - cut_width
+    if (cut_height, cut_width) == (height, width):  # nothing to resample: whole pixels, left as they are
+        y, x = (int(top * (room_y + 1)), int(left * (room_x + 1))) if crop == "random" else (room_y // 2, room_x // 2)
+        return planes_of(whole)[int(y) : int(y) + height, int(x) : int(x) + width]
+    y, x = (top * room_y, left * room_x) if crop == "random" else (room_y / 2, room_x / 2)
+    box = (x, y, min(x + cut_width, old_width), min(y + cut_height, old_height))  # rounding must not leave the picture
+    if isinstance(whole, np.ndarray) and whole.shape[2] in (1, 3):
+        whole = Image.fromarray(whole[..., 0] if whole.shape[2] == 1 else whole)
+    if isinstance(whole, Image.Image):
+        return planes_of(whole.resize((width, height), Image.Resampling.BICUBIC, box))
+    # Other channels go four at a time, as a mode of four bands that Pillow resizes one by one ("RGBA" it would mix).
+    padded = np.pad(whole, ((0, 0), (0, 0), (0, -whole.shape[2] % 4)))
+    out = np.empty((height, width, padded.shape[2]), np.uint8)
+    for i in range(0, padded.shape[2], 4):
+        bands = np.ascontiguousarray(padded[..., i : i + 4])
+        picture = Image.frombuffer("CMYK", (old_width, old_height), bands, "raw", "CMYK", 0, 1)
+        out[..., i : i + 4] = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box))
+    return out[..., : whole.shape[2]]
+
+
+def reduce_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Return u8[h w k], k being `channels` or 1: alpha is laid on white, colour becomes ITU-R 601 luma."""
+    count = pixels.shape[2]
+    if count == channels:
+        return pixels
+    if channels not in (1, 3) or count not in (1, 2, 3, 4):
+        raise InputError(f"A picture of {count} channels cannot be turned into one of {channels}.")
+    if count in (2, 4):  # round(alpha * colour + (1 - alpha) * white)
+        alpha, colour = pixels[..., -1:].astype(np.uint32), pixels[..., :-1].astype(np.uint32)
+        pixels = ((alpha * colour + (255 - alpha) * 255 + 127) // 255).astype(np.uint8)
+    if channels == 1 and pixels.shape[2] == 3:
+        return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    return pixels
+
+
+def planes_of(picture: np.ndarray | Image.Image) -> np.ndarray:
+    """Return u8[h w c] of a picture or an array, grey with c = 1."""
+    values = np.asarray(picture)
+    return values[..., None] if values.ndim == 2 else values
+
+
+def to_float(pixels: np.ndarray) -> np.ndarray:
+    """Return x / 127.5 - 1 in f32."""
+    values = np.divide(pixels, np.float32(127.5), dtype=np.float32)
+    values -= np.float32(1)
+    return values
+
+
+def number(value) -> np.ndarray:
+    """Return a label or a factor as i32 or f32."""
+    array = np.asarray(value)
+    return array.astype(np.float32 if np.issubdtype(array.dtype, np.floating) else np.int32)

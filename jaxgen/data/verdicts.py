@@ -1,0 +1,115 @@
+"""Which pictures decode: checked once in a thread pool, remembered under the user's cache folder."""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import PIL
+
+from jaxgen.cache import cache_folder
+from jaxgen.data.pictures import decode, reason
+
+Stamp = tuple[int, int]  # size and modification time (in a .zip: size and checksum); a changed file is checked again
+CHUNK = 64  # files a task
+PATIENCE = 2.0  # seconds before a progress bar appears
+
+
+def check(root: Path, stamps: dict[str, Stamp], read: Callable[[str], bytes]) -> dict[str, str]:
+    """Return {name: what is wrong} of the files that do not decode; `stamps` names all of them, in order."""
+    store = _store(root)
+    known = _load(store)
+    todo = [name for name, stamp in stamps.items() if known.get(name, (None, ""))[0] != stamp]
+    bad = {}
+    if todo:
+        try:
+            for name, wrong, lasting in _decode_all(root, todo, read):
+                if wrong:
+                    bad[name] = wrong
+                if lasting:
+                    known[name] = (stamps[name], wrong)
+        finally:  # an interrupted check goes on from here
+            _save(store, known)
+    bad |= {name: known[name][1] for name in stamps if name in known and known[name][1]}
+    return {name: bad[name] for name in stamps if name in bad}
+
+
+def _decode_all(root: Path, names: list[str], read: Callable[[str], bytes]) -> Iterator[tuple[str, str, bool]]:
+    """Yield (name, what is wrong or "", whether that is the file's own fault and not, say, a permission)."""
+
+    def look(chunk: list[str]) -> list[tuple[str, str, bool]]:
+        found = []
+        for name in chunk:
+            try:
+                decode(read(name))
+                found.append((name, "", True))
+            except Exception as error:  # Pillow raises many kinds on damaged data
+                found.append((name, reason(error), getattr(error, "errno", None) is None))
+        return found
+
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 2, "jaxgen-check") as pool, _progress(root, len(names)) as advance:
+        pending = {pool.submit(look, names[i : i + CHUNK]) for i in range(0, len(names), CHUNK)}
+        try:
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for task in done:
+                    yield from task.result()
+                    advance(len(task.result()))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for a million files
+
+
+@contextlib.contextmanager
+def _progress(root: Path, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on the terminal once the work has taken PATIENCE seconds."""
+    start, done, bar, task = time.monotonic(), 0, None, None
+
+    def advance(count: int) -> None:
+        nonlocal done, bar, task
+        done += count
+        if bar is None and sys.stderr.isatty() and time.monotonic() - start > PATIENCE:
+            from rich.console import Console
+            from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+            bar = Progress(*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(),
+                           console=Console(stderr=True), transient=True)  # fmt: skip
+            bar.start()
+            task = bar.add_task(f"Checking the pictures in {root.name}", total=total)
+        if bar is not None and task is not None:
+            bar.update(task, completed=done)
+
+    try:
+        yield advance
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _store(root: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:24]
+    return cache_folder() / "pictures" / f"{name}.json"
+
+
+def _load(store: Path) -> dict[str, tuple[Stamp, str]]:
+    """Return {name: (stamp, what is wrong or "")}, or nothing where that is absent, damaged or of another Pillow."""
+    try:
+        saved = json.loads(store.read_text())
+        if saved["pillow"] != PIL.__version__:
+            return {}
+        return {name: ((size, time), wrong) for name, (size, time, wrong) in saved["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _save(store: Path, known: dict[str, tuple[Stamp, str]]) -> None:
+    files = {name: (*stamp, wrong) for name, (stamp, wrong) in known.items()}
+    part = store.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):  # without a cache folder the next start checks again
+        store.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps({"pillow": PIL.__version__, "files": files}))
+        part.replace(store)  # whole or not at all

@@ -1,0 +1,340 @@
+"""Convolutions: equal to XLA's own in every derivative, geometry and transformation; untouched where it is no CPU."""
+
+import itertools
+import math
+import re
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.test_util import check_grads
+
+from jaxgen.nn import conv as module
+from jaxgen.nn.conv import Geometry, conv, conv_transpose
+
+ONE = (1, 1)
+UNEVEN = ((1, 2), (0, 1))
+CASES = [  # image, window, strides, padding, dilation, groups, channels
+    ((7, 6), (1, 1), ONE, "SAME", ONE, 1, (3, 4)),
+    ((7, 6), (1, 1), (2, 3), "VALID", ONE, 1, (3, 4)),
+    ((7, 6), (1, 2), (3, 1), UNEVEN, ONE, 1, (3, 4)),
+    ((7, 6), (2, 2), (2, 2), "SAME", ONE, 1, (3, 4)),
+    ((8, 7), (2, 3), (3, 2), "VALID", ONE, 1, (3, 4)),
+    ((7, 6), (3, 3), ONE, "SAME", ONE, 1, (3, 4)),
+    ((7, 6), (3, 2), ONE, "VALID", ONE, 1, (3, 4)),
+    ((7, 6), (3, 3), (2, 2), "SAME", ONE, 1, (3, 4)),
+    ((8, 8), (4, 4), (2, 2), ((1, 1), (1, 1)), ONE, 1, (3, 4)),
+    ((7, 9), (4, 5), (2, 3), UNEVEN, ONE, 1, (3, 4)),
+    ((9, 8), (5, 5), (2, 2), "SAME", ONE, 1, (3, 4)),
+    ((9, 8), (4, 3), (3, 2), ((4, -1), (-1, 3)), ONE, 1, (3, 4)),
+    ((9, 8), (2, 3), ONE, "SAME", (3, 2), 1, (3, 4)),
+    ((9, 8), (2, 3), (2, 1), UNEVEN, (1, 2), 1, (3, 4)),
+    ((7, 6), (3, 3), ONE, "SAME", ONE, 2, (4, 6)),
+    ((7, 6), (3, 3), (2, 2), "SAME", ONE, 4, (4, 8)),
+]
+TRANSPOSED = [  # image, window, strides, padding
+    ((3, 4), (4, 4), (2, 2), "SAME"),
+    ((3, 4), (5, 3), (2, 3), "SAME"),
+    ((3, 4), (2, 1), (3, 2), "SAME"),
+    ((3, 4), (3, 3), ONE, "SAME"),
+    ((1, 1), (4, 4), ONE, "VALID"),
+    ((3, 4), (3, 4), (2, 2), "VALID"),
+    ((3, 4), (4, 5), (2, 2), ((1, 1), (2, 1))),
+    ((3, 4), (3, 3), (3, 2), ((1, -1), (0, 2))),
+]
+
+
+def draw(*shapes: tuple[int, ...], dtype: type = np.float32) -> list[jax.Array]:
+    random = np.random.default_rng(math.prod(map(math.prod, shapes)))
+    return [jnp.asarray(random.standard_normal(shape), dtype) for shape in shapes]
+
+
+def equal(got, want, tolerance: float = 2e-5):
+    """Relative to the largest number of each array."""
+
+    def leaf(a, b):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(np.abs(b).max(), 1e-6))
+
+    jax.tree.map(leaf, got, want)
+
+
+def plain(x, k, strides=ONE, padding: Any = "SAME", dilation=ONE, groups=1):
+    options: Any = {"rhs_dilation": dilation, "feature_group_count": groups, "dimension_numbers": module.LAYOUT}
+    return lax.conv_general_dilated(x, k, strides, padding, **options)
+
+
+def derivatives(f, x, k, y):
+    """The value, both gradients and a tangent."""
+    value, pull = jax.vjp(f, x, k)
+    return value, pull(y), jax.jvp(f, (x, k), (x + 1, k - 1))[1]
+
+
+def second_derivatives(f, x, k):
+    """Of the gradient norm; forward over reverse; reverse over forward."""
+
+    def loss(x, k):
+        return jnp.sum(jnp.sin(f(x, k)))
+
+    def penalty(x, k):
+        return jnp.sum(jax.grad(loss)(x, k) ** 2)
+
+    def slope(x, k):
+        return jnp.sum(jax.jvp(f, (x, k), (jnp.cos(x), jnp.cos(k)))[1] ** 2)
+
+    forward = jax.jvp(jax.grad(loss, (0, 1)), (x, k), (x + 1, k - 1))[1]
+    return jax.grad(penalty, (0, 1))(x, k), forward, jax.grad(slope, (0, 1))(x, k)
+
+
+def operands(image, window, groups, channels, batch=2):
+    return draw((batch, *image, channels[0]), (*window, channels[0] // groups, channels[1]))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_conv_and_its_derivatives_equal_xlas(case):
+    image, window, strides, padding, dilation, groups, channels = case
+    x, k = operands(image, window, groups, channels)
+    options = (strides, padding, dilation, groups)
+    y = jax.eval_shape(lambda x, k: plain(x, k, *options), x, k)
+    (y,) = draw(y.shape)
+    run = jax.jit(lambda f, *a: derivatives(lambda x, k: f(x, k, *options), *a), static_argnums=0)
+    equal(run(conv, x, k, y), run(plain, x, k, y))
+
+
+@pytest.mark.parametrize("case", [CASES[i] for i in (8, 12, 14)], ids=str)
+def test_second_derivatives_equal_xlas(case):
+    image, window, strides, padding, dilation, groups, channels = case
+    x, k = operands(image, window, groups, channels)
+    options = (strides, padding, dilation, groups)
+    run = jax.jit(lambda f, *a: second_derivatives(lambda x, k: f(x, k, *options), *a), static_argnums=0)
+    equal(run(conv, x, k), run(plain, x, k), 1e-4)
+
+
+@pytest.mark.parametrize("case", TRANSPOSED, ids=str)
+def test_conv_transpose_is_the_gradient_of_a_convolution(case):
+    image, window, strides, padding = case
+    x, k = operands(image, window, 1, (3, 4))
+    pads = padding
+    if padding == "SAME":
+        totals = [w - s for w, s in zip(window, strides, strict=True)]
+        pads = tuple((max(t, 0) // 2, t - max(t, 0) // 2) for t in totals)
+    elif padding == "VALID":
+        pads = module.NO_PADS
+    sizes = zip(image, window, strides, pads, strict=True)
+    out = jax.ShapeDtypeStruct((2, *[(n - 1) * s + w - lo - hi for n, w, s, (lo, hi) in sizes], 4), x.dtype)  # pyright: ignore
+    if padding == "SAME":
+        assert out.shape[1:3] == tuple(n * s for n, s in zip(image, strides, strict=True))
+
+    def reference(x, k):
+        return jax.linear_transpose(lambda z: plain(z, k.swapaxes(2, 3), strides, pads), out)(x)[0]
+
+    (y,) = draw(out.shape)
+    run = jax.jit(lambda f, *a: derivatives(f, *a), static_argnums=0)
+    equal(run(lambda x, k: conv_transpose(x, k, strides, padding), x, k, y), run(reference, x, k, y))
+
+
+@pytest.mark.parametrize(
+    ("window", "strides"), [((4, 4), (2, 2)), ((5, 3), (2, 2)), ((3, 2), (1, 3)), ((2, 2), (3, 3))]
+)
+@pytest.mark.parametrize("flip", [False, True])
+def test_conv_transpose_equals_flaxs_with_its_kernel(window, strides, flip):
+    x, k = operands((3, 4), window, 1, (3, 5))
+    theirs = nn.ConvTranspose(5, window, strides, "SAME", use_bias=False, transpose_kernel=flip)
+    kernel = k.swapaxes(2, 3) if flip else k[::-1, ::-1]
+    equal(conv_transpose(x, k, strides, "SAME"), theirs.apply({"params": {"kernel": kernel}}, x))
+
+
+# Channels that choose a formulation: patches in one product, products then shifts, XLA's.
+WIDTHS = {"gather": (2, 50), "scatter": (50, 2), "even": (6, 20)}
+
+
+@pytest.mark.parametrize(("few", "band"), [(0, 1), (10**6, 10**9)], ids=["large", "small"])
+@pytest.mark.parametrize("widths", WIDTHS)
+@pytest.mark.parametrize(("strides", "dilation"), [(ONE, ONE), ((2, 2), ONE), (ONE, (2, 1))], ids=str)
+def test_every_cpu_formulation_equals_xlas(monkeypatch, few, band, widths, strides, dilation):
+    monkeypatch.setattr(module, "FEW", few)
+    monkeypatch.setattr(module, "BAND", band)
+    c_in, c_out = WIDTHS[widths]
+    for pads in [((1, 1), (1, 0)), module.NO_PADS] if widths == "even" else [((1, 1), (1, 0))]:
+        geometry = Geometry((8, 6), (3, 3), strides, pads, dilation)
+        x, k, y = draw((2, 8, 6, c_in), (3, 3, c_in, c_out), (2, *geometry.output, c_out))
+        ours = [module.cpu_conv, module.cpu_input_grad, module.cpu_kernel_grad]
+        theirs = [module.xla_conv, module.xla_input_grad, module.xla_kernel_grad]
+
+        arguments = (x, k), (y, k), (x, y)
+        for role, our, their, pair in zip(range(3), ours, theirs, arguments, strict=True):
+            fresh = partial(our, geometry=geometry)  # no trace of the function before its constants were set
+            equal(jax.jit(lambda *a, fresh=fresh: fresh(*a))(*pair), their(*pair, geometry))
+            text = str(jax.make_jaxpr(lambda *a, fresh=fresh: fresh(*a))(*pair))
+            assert ("conv_general_dilated" in text) == (role < 2 and widths == "even" and few == 0)
+            assert ("while" in text or "scan" in text) == (role == 2 and band == 1)
+
+
+def test_finite_differences_in_double_precision():
+    with jax.enable_x64(True):
+        x, k = draw((2, 5, 4, 2), (4, 3, 2, 3), dtype=np.float64)
+        assert x.dtype == jnp.float64
+        check_grads(lambda x, k: conv(x, k, (2, 1), ((1, 1), (2, 0))), (x, k), order=2, atol=1e-6, rtol=1e-6)
+        check_grads(lambda x, k: conv_transpose(x, k, (2, 2)), (x, k), order=2, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kind", ["conv", "input_grad", "kernel_grad"])
+def test_vmap_over_either_or_both(kind, groups):
+    x, k, y = draw((3, 2, 6, 5, 4), (3, 3, 3, 4 // groups, 6), (3, 2, 3, 5, 6))
+
+    def f(x, k):
+        return conv(x, k, (2, 1), "SAME", ONE, groups)
+
+    def input_grad(y, k):
+        return jax.linear_transpose(lambda z: f(z, k), x[0])(y)[0]
+
+    def kernel_grad(x, y):
+        return jax.linear_transpose(lambda z: f(x, z), k[0])(y)[0]
+
+    g, a, b = {"conv": (f, x, k), "input_grad": (input_grad, y, k), "kernel_grad": (kernel_grad, x, y)}[kind]
+    equal(jax.vmap(g, (0, None))(a, b[0]), jnp.stack([g(a[i], b[0]) for i in range(3)]))
+    equal(jax.vmap(g, (None, 0))(a[0], b), jnp.stack([g(a[0], b[i]) for i in range(3)]))
+    both = jnp.stack([g(a[i], b[i]) for i in range(3)])
+    equal(jax.vmap(g)(a, b), both)
+    equal(jax.vmap(g, (4, 1), 2)(jnp.moveaxis(a, 0, 4), jnp.moveaxis(b, 0, 1)), jnp.moveaxis(both, 0, 2))
+    if kind == "conv":  # per-example kernel gradients, and vmap of vmap
+        per_example = jax.vmap(jax.grad(lambda k, x: jnp.sum(jnp.sin(f(x[None], k)))), (None, 0))
+        one_by_one = [jax.grad(lambda k, i=i: jnp.sum(jnp.sin(f(x[0, i : i + 1], k))))(k[0]) for i in range(2)]
+        equal(per_example(k[0], x[0]), jnp.stack(one_by_one))
+        equal(jax.vmap(jax.vmap(f, (None, 0)), (0, None))(x, k)[2, 1], f(x[2], k[1]))
+
+
+def test_scan_cond_and_rematerialisation():
+    x, k = draw((2, 6, 6, 4), (3, 3, 4, 4))
+
+    def net(f, x, k):
+        layer = jax.checkpoint(lambda x: jnp.tanh(f(x, k)))
+        x, _ = lax.scan(lambda x, _: (layer(x), None), x, None, 3)
+        return jnp.sum(lax.cond(jnp.sum(x) > 1e9, lambda x: x[:, ::2, ::2], lambda x: f(x, k, (2, 2)), x) ** 2)
+
+    run = jax.jit(lambda f, *a: jax.value_and_grad(lambda *b: net(f, *b), (0, 1))(*a), static_argnums=0)
+    equal(run(conv, x, k), run(plain, x, k), 1e-4)
+
+
+@pytest.mark.parametrize("channels", [(3, 4), (40, 2), (2, 40)], ids=str)
+def test_bf16_sums_in_f32(channels):
+    x, k = (a.astype(jnp.bfloat16) for a in operands((6, 6), (3, 3), 1, channels))
+    y, pull = jax.vjp(conv, x, k)
+    y_f32, pull_f32 = jax.vjp(conv, x.astype(jnp.float32), k.astype(jnp.float32))
+    equal(y, y_f32.astype(jnp.bfloat16), 1e-2)
+    equal(pull(y), jax.tree.map(lambda a: a.astype(jnp.bfloat16), pull_f32(y.astype(jnp.float32))), 1e-2)
+
+
+@pytest.mark.parametrize("kernel_spec", [PartitionSpec(), PartitionSpec(None, None, None, "data")], ids=str)
+@pytest.mark.parametrize("strides", [ONE, (2, 2)])
+def test_sharded_over_eight_devices(monkeypatch, kernel_spec, strides):
+    monkeypatch.setattr(module, "BAND", 1)
+    x, k = operands((6, 6), (4, 4), 1, (4, 8), batch=16)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+    def loss(x, k):
+        return jnp.sum(jnp.sin(conv(jnp.sin(conv_transpose(x, k, strides)), k.swapaxes(2, 3), strides)))
+
+    specs = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, kernel_spec)
+    step = jax.jit(jax.value_and_grad(loss, (0, 1)), in_shardings=specs, out_shardings=(None, specs))
+    compiled = step.lower(x, k).compile()
+    equal(compiled(*jax.device_put((x, k), specs)), jax.jit(jax.value_and_grad(loss, (0, 1)))(x, k), 1e-4)
+    text = compiled.as_text() or ""
+    assert "while" in text and "all-reduce" in text
+    if kernel_spec == PartitionSpec():
+        assert not re.findall(r"all-gather|all-to-all|collective-permute", text)
+
+
+def convolutions(f, platform: str, *arguments) -> list[str]:
+    text = jax.jit(f).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+    return sorted(re.sub(r"%\w+", "%", line).strip() for line in text.splitlines() if "stablehlo.convolution" in line)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_platforms_keep_xlas_convolutions(platform):
+    x, k = operands((8, 8), (4, 4), 1, (3, 4))
+
+    def gradients(f, x, k):
+        return jax.vjp(lambda x, k: f(x, k, (2, 2), ((1, 1), (1, 1))), x, k)[1](jnp.ones((2, 4, 4, 4)))
+
+    ours, theirs = (convolutions(lambda x, k, f=f: gradients(f, x, k), platform, x, k) for f in (conv, plain))
+    assert len(ours) == 2 and ours == theirs
+    (forward,) = convolutions(lambda x, k: conv(x, k, (2, 2)), platform, x, k)
+    assert "stride = [2, 2]" in forward
+    text = jax.jit(lambda x, k: gradients(conv, x, k)).trace(x, k).lower(lowering_platforms=(platform,)).as_text()
+    assert "reshape" not in text and "dot_general" not in text
+    assert convolutions(lambda x, k: gradients(conv, x, k), "cpu", x, k) != theirs
+
+
+def test_export_for_two_platforms():
+    x, k = operands((8, 8), (4, 4), 1, (3, 4))
+    f = jax.jit(jax.grad(lambda x, k: jnp.sum(jnp.sin(conv(x, k, (2, 2)))), (0, 1)))
+    exported = jax.export.export(f, platforms=("cpu", "cuda"))(x, k)
+    equal(exported.call(x, k), f(x, k))
+
+
+def test_modules_have_flaxs_parameters_and_results():
+    (x,), key = draw((2, 6, 6, 4)), jax.random.key(0)
+    pairs = [
+        (module.Conv(6, (3, 3), (2, 2), groups=2), nn.Conv(6, (3, 3), (2, 2), feature_group_count=2)),
+        (
+            module.Conv(6, (3, 2), dilation=(2, 1), use_bias=False),
+            nn.Conv(6, (3, 2), kernel_dilation=(2, 1), use_bias=False),
+        ),
+        (module.Dense(6), nn.Dense(6)),
+    ]
+    for ours, theirs in pairs:
+        variables = theirs.init(key, x)
+        equal(ours.init(key, x), variables)
+        equal(ours.apply(variables, x), theirs.apply(variables, x))
+    ours, theirs = module.ConvTranspose(6, (4, 4), (2, 2)), nn.ConvTranspose(6, (4, 4), (2, 2))
+    variables = theirs.init(key, x)
+    equal(ours.init(key, x), variables)
+    flipped = {"params": {**variables["params"], "kernel": variables["params"]["kernel"][::-1, ::-1]}}
+    equal(ours.apply(flipped, x), theirs.apply(variables, x))
+
+
+@pytest.mark.parametrize("layer", [module.Conv(6, (3, 3)), module.ConvTranspose(6, (3, 3)), module.Dense(6)])
+def test_modules_compute_in_the_kernels_dtype_and_name_their_output(layer):
+    (x,) = draw((2, 6, 6, 4))
+    variables = layer.init(jax.random.key(0), x)
+    half = {"params": {**variables["params"], "kernel": variables["params"]["kernel"].astype(jnp.bfloat16)}}
+    assert layer.apply(variables, x).dtype == jnp.float32
+    assert layer.apply(half, x).dtype == jnp.bfloat16
+    name = "dense" if isinstance(layer, module.Dense) else "conv"
+    assert f"name[name={name}]" in str(jax.make_jaxpr(layer.apply)(variables, x))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x, k: conv(x, k[..., :2, :]), "should take 3 channels"),
+        (lambda x, k: conv(x, k, groups=2), "2 groups do not divide 3 input"),
+        (lambda x, k: conv(x, k, groups=0), "0 groups"),
+        (lambda x, k: conv(x[:, :2], k, padding="VALID"), "no room for a .3, 3. window"),
+        (lambda x, k: conv(x[0], k), "x is .b h w c."),
+        (lambda x, k: conv(x, k, padding="same"), "'same'"),
+        (lambda x, k: conv(x, k.astype(jnp.bfloat16)), "cast x"),
+        (lambda x, k: conv_transpose(x, k[..., :2, :]), "should take 3 channels"),
+        (lambda x, k: conv_transpose(x[:, :1], k, padding=((2, 2), (0, 0))), "nothing of"),
+    ],
+)
+def test_mistakes_are_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(*operands((5, 5), (3, 3), 1, (3, 4)))
+
+
+def test_same_padding_is_xlas():
+    for size, window, stride, dilation in itertools.product((1, 4, 7), (1, 2, 5), (1, 2, 3), (1, 2)):
+        x, k = jnp.zeros((1, size, size, 1)), jnp.zeros((window, window, 1, 1))
+        arguments = ((stride, stride), "SAME", (dilation, dilation))
+        ours = jax.eval_shape(lambda x, k, a=arguments: conv(x, k, *a), x, k)
+        assert ours.shape == jax.eval_shape(lambda x, k, a=arguments: plain(x, k, *a), x, k).shape
