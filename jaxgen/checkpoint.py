@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
@@ -109,7 +110,7 @@ def _handler() -> ocp.CompositeCheckpointHandler:
 
 def _shapes(tree: PyTree) -> dict[str, str]:
     def describe(x) -> str:
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x = jax.eval_shape(jax.random.key_data, x)
         return f"{np.dtype(x.dtype)}{list(x.shape)}"
 

@@ -21,8 +21,7 @@ Params = Mapping[str, PyTree]  # keyed by net
 Metrics = Mapping[str, Array]  # "phase/name" -> f32[]
 
 
-@struct.dataclass
-class Context:
+class Context(struct.PyTreeNode):
     """What a loss or a generator may read and never differentiates.
 
     extra:  whatever else the state carries, keyed by net (its Flax collections) or by a name of its own
@@ -37,8 +36,7 @@ class Context:
     step: Array
 
 
-@struct.dataclass
-class Aux:
+class Aux(struct.PyTreeNode):
     """What a loss hands back beside its value: metrics (name -> f32[]) and new values of entries of `extra`."""
 
     metrics: Mapping[str, Array] = field(default_factory=dict)
@@ -77,10 +75,10 @@ class Ema:
     """The moving average of a net's variables: average <- d average + (1 - d) net, with d = decay(step)."""
 
     net: str
-    decay: Callable[[Array], Any]
+    decay: Callable[[Any], Any]
 
 
-def ramped(decay: float) -> Callable[[Array], Array]:
+def ramped(decay: float) -> Callable[[Any], Array]:
     """Return an EMA decay that rises to `decay`, so that a short run's average forgets its first steps."""
     return lambda step: jnp.minimum(decay, (1 + step) / (10 + step))
 
@@ -134,8 +132,7 @@ class Task:
         return max(phase.repeat for phase in self.phases)
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """All that training changes; arrays only. `key` is the root key and never advances."""
 
     step: Array
@@ -143,7 +140,7 @@ class TrainState:
     params: Params
     extra: Mapping[str, PyTree]
     ema: Mapping[str, PyTree]
-    optimizer_state: Mapping[str, PyTree]
+    optimizer_state: Mapping[str, PyTree]  # by learner
 
 
 StepFn = Callable[[TrainState, Batch, Mapping[str, PyTree]], tuple[TrainState, Metrics]]
@@ -204,20 +201,19 @@ def make_step(task: Task, accumulate: int = 1) -> StepFn:
 
     def play(phase: Phase, state: TrainState, batch, key, frozen) -> tuple[TrainState, Metrics]:
         learner = task.learners[phase.learner]
-        own = {net: state.params[net] for net in learner.nets}
+        own: Any = {net: state.params[net] for net in learner.nets}
         if accumulate == 1:
             gradients, metrics, extra = differentiate(phase, own, state, state.extra, batch, key, frozen)
         else:
 
             def part(extra, x):
-                gradients, metrics, extra = differentiate(phase, own, state, extra, *x, frozen)
+                gradients, metrics, extra = differentiate(phase, own, state, extra, x[0], x[1], frozen)
                 return extra, (gradients, metrics)
 
             parts = split(batch, accumulate), jax.random.split(key, accumulate)
             extra, (gradients, metrics) = _mean_scan(part, state.extra, parts, accumulate)
         optimizer = optax.with_extra_args_support(learner.optimizer)
-        moments = state.optimizer_state[phase.learner]
-        updates, moments = optimizer.update(gradients, moments, own, step=state.step)
+        updates, moments = optimizer.update(gradients, state.optimizer_state[phase.learner], own, step=state.step)
         own = optax.apply_updates(own, updates)
         finite = jnp.isfinite(metrics["loss"]) & _all_finite(own)
         metrics = {**metrics, "grad_norm": optax.tree.norm(gradients), "finite": finite.astype(jnp.float32)}
@@ -233,7 +229,7 @@ def make_step(task: Task, accumulate: int = 1) -> StepFn:
             return play(phase, state, jax.tree.map(lambda x: x[0], slices), key, frozen)
 
         def body(state, x):
-            return play(phase, state, *x, frozen)
+            return play(phase, state, x[0], x[1], frozen)
 
         first = jax.tree.map(lambda x: x[: phase.repeat], slices)
         state, metrics = jax.lax.scan(body, state, (first, jax.random.split(key, phase.repeat)))

@@ -1,6 +1,7 @@
 """What a run would be: its configuration, parameters, sharding, FLOPs and memory. Nothing is trained."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -50,7 +51,7 @@ def count(tree: PyTree) -> int:
 
 
 def _size(x) -> int:
-    return 8 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x.size * np.dtype(x.dtype).itemsize
+    return 8 if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x.size * np.dtype(x.dtype).itemsize
 
 
 def _bytes(n: float) -> str:

@@ -23,14 +23,14 @@ def sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray]:
     Sample i depends on the seed, i and its row of `given` only: they are drawn `batch` at a time, always as many, so
     that not even the last bit depends on the count.
     """
-    if task.generate is None:
+    if (generate := task.generate) is None:
         raise InputError("This model has no `generate`: it can't draw samples.")
     batch += -batch % mesh.size
     rows, whole = shard.batched(mesh), shard.replicated(mesh)
 
     def draw(state: TrainState, frozen: Frozen, seed, indices, given):
         keys = rng.sample_keys(rng.fold(jax.random.key(seed), "samples"), indices)
-        return task.generate(*averaged(state, frozen), keys, given)["image"]
+        return generate(*averaged(state, frozen), keys, given)["image"]
 
     jitted = jax.jit(draw, out_shardings=whole)
 

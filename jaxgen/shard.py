@@ -22,15 +22,15 @@ SMALL = 4096  # numbers; below it an array costs less to copy than to gather
 
 def start(config: MeshConfig, environment: Mapping[str, str] = os.environ):
     """Join the other processes, if there are any. Must come before the first use of a device."""
-    given = (config.coordinator, config.num_processes, config.process_id)
-    if any(x is not None for x in given):
-        if any(x is None for x in given):
+    address, count, index = config.coordinator, config.num_processes, config.process_id
+    if (address, count, index) != (None, None, None):
+        if address is None or count is None or index is None:
             raise InputError("mesh.coordinator, mesh.num-processes and mesh.process-id go together: give all three.")
-        if not 0 <= config.process_id < config.num_processes:  # pyright: ignore[reportOptionalOperand]
-            raise InputError(f"mesh.process-id must be from 0 to {config.num_processes - 1}, not {config.process_id}.")  # pyright: ignore[reportOptionalOperand]
-        if not re.fullmatch(r".+:\d+", config.coordinator or ""):
-            raise InputError(f"mesh.coordinator must be HOST:PORT, not {config.coordinator!r}.")
-        jax.distributed.initialize(*given)
+        if not 0 <= index < count:
+            raise InputError(f"mesh.process-id must be from 0 to {count - 1}, not {index}.")
+        if not re.fullmatch(r".+:\d+", address):
+            raise InputError(f"mesh.coordinator must be HOST:PORT, not {address!r}.")
+        jax.distributed.initialize(address, count, index)
     elif launched_by(environment):
         jax.distributed.initialize()
 

@@ -79,9 +79,9 @@ def _scale_by_step(factor: optax.Schedule) -> optax.GradientTransformationExtraA
     would run k times too fast in a phase with repeat=k, and too slow in a lazy one.
     """
 
-    def update(updates, state, params=None, *, step, **_):
+    def update(updates, state, params=None, **extra):
         del params
-        f = factor(step)
+        f = factor(extra["step"])
         return jax.tree.map(lambda u: u * f, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,10 @@ TINY = ["--preset", "dcgan", "--tiny"]
 
 def start(environment: dict[str, str], *args: str) -> subprocess.Popen:
     """Start `python -m <args>` in the repository."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, "-m", *args], cwd=ROOT, env=environment, text=True, **pipes)
+    command, pipe = [sys.executable, "-m", *args], subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL
+    )
 
 
 def call(environment: dict[str, str], *args: str, status: int = 0) -> str:
@@ -30,7 +33,8 @@ def arrays(folder: Path, step: int) -> dict[str, np.ndarray]:
     import jax
     import orbax.checkpoint as ocp
 
-    handler, path = ocp.PyTreeCheckpointHandler(), folder.absolute() / "checkpoints" / str(step) / "state"
+    handler: Any = ocp.PyTreeCheckpointHandler()
+    path = folder.absolute() / "checkpoints" / str(step) / "state"
     shapes = jax.tree.map(lambda x: x, handler.metadata(path).tree, is_leaf=lambda x: hasattr(x, "shape"))
     as_numpy = jax.tree.map(
         lambda x: ocp.RestoreArgs(restore_type=np.ndarray), shapes, is_leaf=lambda x: hasattr(x, "shape")

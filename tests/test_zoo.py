@@ -50,21 +50,22 @@ def batch_of(name: str, seed: int = 0) -> dict[str, np.ndarray]:
     return batch
 
 
-def play(name: str, steps: int, mesh: Mesh = ONE, compute: Compute = PLAIN, state: TrainState | None = None):
+def play(
+    name: str, steps: int, mesh: Mesh = ONE, compute: Compute = PLAIN, state: TrainState | None = None
+) -> tuple[TrainState, list[dict[str, float]]]:
     """Return the state and the metrics of each step."""
     run, lies, task, step = compiled(name, mesh, compute)
-    if state is None:
-        state = shard.make_state(task, lies, jax.random.key(0), spec_of(task, run.batch))
+    now: TrainState = state or shard.make_state(task, lies, jax.random.key(0), spec_of(task, run.batch))
     history = []
     for i in range(steps):
-        state, metrics = step(state, shard.put_batch(lies)(batch_of(name, i)), frozen_of(task))
+        now, metrics = step(now, shard.put_batch(lies)(batch_of(name, i)), frozen_of(task))
         history.append({k: float(v) for k, v in metrics.items()})
-    return state, history
+    return now, history
 
 
 def numbers(tree):
     """The leaves of a state as arrays of numbers, keys too."""
-    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
     return [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(tree)]
 
 

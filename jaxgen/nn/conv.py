@@ -320,20 +320,21 @@ def _correlate_grad(x: Array, y: Array, geometry: Geometry) -> Array:
 
     def product(x: Array, y: Array) -> Array:
         patches = jnp.concatenate(_below(x, geometry, (y.shape[1], y.shape[2])), axis=-1)
-        return jnp.einsum("nhwi,nhwo->io", patches, y)  # [taps*c_in c_out]
-
-    # The patches of all the rows leave the cache, those of a band stay. Never bands of the batch: it may be sharded.
-    fit = BAND // (y.shape[0] * size[1] * taps * c_in)
-    rows = max((r for r in range(1, size[0] + 1) if size[0] % r == 0 and r <= fit), default=1)
-    if rows == size[0] or taps == 1:
-        return product(x, y).reshape(*geometry.window, c_in, c_out)
+        # XLA's product with the narrow matrix first takes half as long.
+        return jnp.einsum("nhwo,nhwi->oi", y, patches)  # [c_out taps*c_in]
 
     def band(i: Array, total: Array) -> Array:
         above = lax.dynamic_slice_in_dim(x, i * rows, rows + geometry.spans[0] - 1, axis=1)
         return total + product(above, lax.dynamic_slice_in_dim(y, i * rows, rows, axis=1))
 
-    total = lax.fori_loop(0, size[0] // rows, band, jnp.zeros((taps * c_in, c_out), x.dtype))
-    return total.reshape(*geometry.window, c_in, c_out)
+    # The patches of all the rows leave the cache, those of a band stay. Never bands of the batch: it may be sharded.
+    fit = BAND // (y.shape[0] * size[1] * taps * c_in)
+    rows = max((r for r in range(1, size[0] + 1) if size[0] % r == 0 and r <= fit), default=1)
+    if rows == size[0] or taps == 1:
+        total = product(x, y)
+    else:
+        total = lax.fori_loop(0, size[0] // rows, band, jnp.zeros((c_out, taps * c_in), x.dtype))
+    return rearrange(total, "o (h w i) -> h w i o", h=geometry.window[0], w=geometry.window[1])
 
 
 # ---------------------------------------------------------------- the three primitives

@@ -9,7 +9,8 @@ Measured: FID not yet measured.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from jaxgen.losses.gan import LOSSES
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 
 WEIGHTS = nn.initializers.normal(0.02)
+PLAIN: dict[str, Any] = {"use_bias": False, "kernel_init": WEIGHTS}  # batch norm has the biases
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,14 @@ class Generator(nn.Module):
     def __call__(self, z, train: bool):
         height, width = self.base
         deepest = self.widths[-1]
-        x = Dense(height * width * deepest, use_bias=False, kernel_init=WEIGHTS)(z)
+        x = Dense(height * width * deepest, **PLAIN)(z)
         x = x.reshape(-1, height, width, deepest)  # [b 4 4 c]
         x = nn.relu(batch_norm(x, train))
+        double = partial(ConvTranspose, kernel_size=(self.kernel, self.kernel), strides=(2, 2), **PLAIN)
         for features in reversed(self.widths[:-1]):
-            x = ConvTranspose(features, (self.kernel,) * 2, (2, 2), use_bias=False, kernel_init=WEIGHTS)(x)  # 2h 2w
+            x = double(features)(x)  # [b 2h 2w c]
             x = nn.relu(batch_norm(x, train))
-        x = ConvTranspose(self.channels, (self.kernel,) * 2, (2, 2), use_bias=False, kernel_init=WEIGHTS)(x)  # 2h 2w
+        x = double(self.channels)(x)  # [b 2h 2w c]
         return jnp.tanh(x.astype(jnp.float32))
 
 
@@ -150,10 +153,10 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         for i, features in enumerate(self.widths):
-            x = Conv(features, (self.kernel,) * 2, (2, 2), use_bias=False, kernel_init=WEIGHTS)(x)  # h w halved
+            x = Conv(features, (self.kernel, self.kernel), (2, 2), **PLAIN)(x)  # [b h/2 w/2 c]
             x = nn.leaky_relu(x if i == 0 else batch_norm(x, train), 0.2)
         x = x.reshape(x.shape[0], -1)  # [b h*w*c]
-        return Dense(1, use_bias=False, kernel_init=WEIGHTS)(x)[:, 0].astype(jnp.float32)
+        return Dense(1, **PLAIN)(x)[:, 0].astype(jnp.float32)
 
 
 PRESETS = {
