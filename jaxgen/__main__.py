@@ -18,7 +18,7 @@ def list_():
 
 
 def generate(
-    run: tyro.conf.Positional[Path],
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
     count: int = 64,
     seed: int = 0,
     batch: int = 64,
@@ -67,7 +67,10 @@ def generate(
     print(f"{count} samples of step {step}: {out}")
 
 
-def prepare(name: tyro.conf.Positional[str], dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None):
+def prepare(
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")],
+    dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+):
     """Download a TFDS image set and write it so that training needs no TensorFlow (the extra jaxgen[prepare] has it).
 
     Args:

@@ -23,7 +23,7 @@ class Data:
 
     source: str = "digits"  # digits | shapes | tfds:NAME | folder:PATH | idx:PATH | npz:PATH
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
-    split: str = "train"  # which part of the source; TFDS slices such as train[:90%] work too
+    split: str = "train"  # which part of the source; tfds: takes slices such as train[:90%] too
     crop: Literal["none", "center", "random"] = "center"  # none: squash; else keep the aspect, cover, cut
     flip: bool = False  # mirror left to right, half of the time
     skip_bad: bool = False  # leave unreadable images out instead of stopping
@@ -60,10 +60,10 @@ class Mesh:
     """Which devices share the work, and how. The batch is cut over data x fsdp, the parameters over fsdp."""
 
     data: int = 0  # 0: all devices that fsdp leaves
-    fsdp: int = 1
+    fsdp: int = 1  # parts that parameters, moments and averages are cut into
     coordinator: str | None = None  # HOST:PORT of process 0; unset: found from SLURM, Open MPI or the TPU pod
-    num_processes: int | None = None
-    process_id: int | None = None
+    num_processes: int | None = None  # with coordinator
+    process_id: int | None = None  # with coordinator; 0 writes the files
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class Eval:
     """What is measured on held-out data while training."""
 
     every: int = 0  # steps; 0: never
-    split: str = "test"
-    batches: int = 4
-    metrics: tuple[str, ...] = ("loss",)
+    split: str = "test"  # of the same source
+    batches: int = 4  # how many of them
+    metrics: tuple[str, ...] = ("loss",)  # loss: of every phase, nothing updated
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ class Run(Generic[M]):
     """One training run."""
 
     model: M
-    preset: str = ""
-    steps: int = 1000
+    preset: str = ""  # whose settings the others start from
+    steps: int = 1000  # rounds of the training game
     batch: int = 64  # examples that a phase sees at a time, over all devices
-    seed: int = 0
+    seed: int = 0  # of weights, noise and the order of the data
     out: str | None = None  # the run's folder; unset: runs/<preset>
     data: Data = field(default_factory=Data)
     optim: Optim = field(default_factory=Optim)

@@ -24,9 +24,8 @@ def dry_run(run: Run):
     console = Console(soft_wrap=True, highlight=False)
     console.print(to_json(run), end="", markup=False)
     for net, params in like.params.items():
-        table = Table(
-            "parameter", "shape", "numbers", "sharding", title=f"{net}: {count(params):,} parameters", box=None
-        )
+        console.print(f"\n{net}: {count(params):,} parameters")
+        table = Table("parameter", "shape", "numbers", "sharding", box=None)
         for path, x in jax.tree_util.tree_leaves_with_path(params):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             table.add_row(name, str(list(x.shape)), f"{x.size:,}", str(tuple(x.sharding.spec) or "copied"))
