@@ -85,26 +85,27 @@ def fit(run: Run) -> Path:
     source = data.open_source(run.data, image_of(task))
     evaluation = Evaluation(run, task, mesh) if run.eval.every else None
     with ExitStack() as stack:
-        folder = stack.enter_context(runs.claim(run, mesh))
+        folder = stack.enter_context(runs.claim(run))
         stop = stack.enter_context(stopping())
         like = shard.abstract_state(task, mesh, spec_of(task, run.batch))
         checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(like)
-        state, notes = restored or (
-            shard.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch)),
-            {},
-        )
+        if restored:
+            state, notes = restored
+        else:
+            state, notes = shard.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch)), {}
         at = int(state.step)
+        if at >= run.steps:
+            if is_first():
+                print(f"{folder} is finished: it has taken all its {at} steps. Its samples are in {folder}/samples.")
+            return folder
         sinks = Sinks(folder, at, run.steps) if is_first() else Silent()
         stack.callback(sinks.close)
+        if is_first():
+            runs.record_start(folder, mesh)
         for step, fault in checkpoints.damaged.items():
             sinks.say(f"The checkpoint of step {step} is damaged ({fault}); it was set aside for the one before it.")
-        if at >= run.steps:
-            sinks.say(
-                f"{folder} is finished: it has taken all its {at} steps. Its samples are in {folder / 'samples'}."
-            )
-            return folder
         if restored:
             sinks.say(f"Resuming {folder} at step {at}.")
         frozen = {net: jax.device_put(load(), shard.replicated(mesh)) for net, load in task.frozen.items()}

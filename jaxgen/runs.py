@@ -37,7 +37,7 @@ def load(folder: Path) -> Run:
 
 
 @contextmanager
-def claim(run: Run, mesh: Mesh) -> Iterator[Path]:
+def claim(run: Run) -> Iterator[Path]:
     """Make the run's folder, or check that it holds this very run, and keep other processes out of it meanwhile.
 
     Raises InputError where it holds something else, a run of another configuration, or can't be written.
@@ -70,8 +70,6 @@ def claim(run: Run, mesh: Mesh) -> Iterator[Path]:
         with _told(folder):
             if not (folder / "config.json").exists():
                 _write(folder / "config.json", to_json(run))
-            starts = json.dumps([*_starts(folder), environment(mesh)], indent=2)
-            _write(folder / "environment.json", starts + "\n")
         with _told(folder, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             yield folder
 
@@ -85,6 +83,14 @@ def _told(folder: Path, *numbers: int) -> Iterator[None]:
         if numbers and error.errno not in numbers:
             raise
         raise InputError(f"The run folder {folder} can't be written: {error.strerror or error}.") from error
+
+
+def record_start(folder: Path, mesh: Mesh):
+    """Add this start to the run's environment.json."""
+    starts = []
+    with suppress(OSError, ValueError):
+        starts = json.loads((folder / "environment.json").read_text())
+    _write(folder / "environment.json", json.dumps([*starts, environment(mesh)], indent=2) + "\n")
 
 
 def environment(mesh: Mesh) -> dict:
@@ -113,12 +119,6 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.strip() + ("+changes" if dirty.stdout else "")
-
-
-def _starts(folder: Path) -> list:
-    with suppress(OSError, ValueError):
-        return json.loads((folder / "environment.json").read_text())
-    return []
 
 
 def _write(path: Path, text: str):

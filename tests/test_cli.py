@@ -44,7 +44,7 @@ def test_a_run_explains_itself(run):
     with Image.open(run / "samples" / "000020.png") as picture:
         assert picture.size == (4 * 66 + 2, 4 * 66 + 2) and picture.mode == "L"
     with Image.open(run / "losses.png") as plot:
-        assert plot.size[0] > 500 and len(plot.convert("RGB").getcolors(2**24)) > 10
+        assert plot.size[0] > 500 and len(np.unique(np.asarray(plot))) > 10
     events = list((run / "tensorboard").glob("events.*"))
     assert events and b"discriminator/loss" in events[0].read_bytes()
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["10", "10.sha256", "20", "20.sha256"]

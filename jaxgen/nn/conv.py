@@ -222,6 +222,8 @@ def cpu_conv(x: Array, k: Array, geometry: Geometry) -> Array:
         return xla_conv(x, k, geometry)
     if geometry.strides == (1, 1):
         return _correlate(x, k, geometry)
+    if math.prod(geometry.output) > FEW:
+        return _padded_conv(x, k, geometry)
     return _correlate(_fold_image(x, geometry), _fold_kernel(k, geometry), _folded(geometry))
 
 
@@ -297,10 +299,14 @@ def _correlate(x: Array, k: Array, geometry: Geometry) -> Array:
         ends = geometry.image, size, geometry.pads
         shifts = [_each(lambda t, n, m, pad: (pad[0] - t, m - n - pad[0] + t), tap, *ends) for tap in spread]
         return _sum([_pad(part, shift) for part, shift in zip(products, shifts, strict=True)])
-    if geometry.pads == NO_PADS:
-        # XLA gives a convolution without padding to a library that in JAX 0.10 takes three times as long: pad a row.
-        return xla_conv(x, k, geometry._replace(pads=((0, 1), (0, 0))))[:, :-1]
-    return xla_conv(x, k, geometry)
+    return _padded_conv(x, k, geometry)
+
+
+def _padded_conv(x: Array, k: Array, geometry: Geometry) -> Array:
+    """XLA's convolution, never without padding: JAX 0.10 gives that to a library that takes three times as long."""
+    if geometry.pads != NO_PADS:
+        return xla_conv(x, k, geometry)
+    return xla_conv(x, k, geometry._replace(pads=((0, 1), (0, 0))))[:, : geometry.output[0]]
 
 
 def _indices(window: Pair) -> list[Pair]:
@@ -320,21 +326,24 @@ def _correlate_grad(x: Array, y: Array, geometry: Geometry) -> Array:
 
     def product(x: Array, y: Array) -> Array:
         patches = jnp.concatenate(_below(x, geometry, (y.shape[1], y.shape[2])), axis=-1)
-        # XLA's product with the narrow matrix first takes half as long.
-        return jnp.einsum("nhwo,nhwi->oi", y, patches)  # [c_out taps*c_in]
+        pair = patches.reshape(-1, taps * c_in), y.reshape(-1, c_out)
+        # XLA's product takes half as long with the narrow matrix first.
+        return lax.dot_general(*(pair if first else pair[::-1]), (((0,), (0,)), ((), ())))
 
     def band(i: Array, total: Array) -> Array:
         above = lax.dynamic_slice_in_dim(x, i * rows, rows + geometry.spans[0] - 1, axis=1)
         return total + product(above, lax.dynamic_slice_in_dim(y, i * rows, rows, axis=1))
 
+    first = taps * c_in <= c_out
     # The patches of all the rows leave the cache, those of a band stay. Never bands of the batch: it may be sharded.
     fit = BAND // (y.shape[0] * size[1] * taps * c_in)
     rows = max((r for r in range(1, size[0] + 1) if size[0] % r == 0 and r <= fit), default=1)
     if rows == size[0] or taps == 1:
         total = product(x, y)
     else:
-        total = lax.fori_loop(0, size[0] // rows, band, jnp.zeros((c_out, taps * c_in), x.dtype))
-    return rearrange(total, "o (h w i) -> h w i o", h=geometry.window[0], w=geometry.window[1])
+        total = lax.fori_loop(0, size[0] // rows, band, jnp.zeros(sorted((taps * c_in, c_out)), x.dtype))
+    total = total if first else total.T  # [taps*c_in c_out]
+    return total.reshape(*geometry.window, c_in, c_out)
 
 
 # ---------------------------------------------------------------- the three primitives

@@ -1,0 +1,142 @@
+"""The DCGAN training step beside PyTorch eager: python -m tests.benchmarks.dcgan_step [--write] [--rounds N]
+
+64x64x3, batch 64, width 64, kernel 4, f32, one batch that stays in memory; an update of the discriminator on real and
+fake images, one of the generator on the same fakes, Adam. Each side is a process of its own, on the same 2 cores: in
+one process the two libraries' idle threads spin against each other. They take turns, one at work at a time.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from tests.benchmarks import report
+
+SIZE, CHANNELS, BATCH, WIDTH, LATENT = 64, 3, 64, 64, 100
+THREADS, STEPS = 2, 3  # STEPS: in a turn
+
+
+def ours() -> Callable[[], Any]:
+    """Return what takes one step as jaxgen's loop does, and waits for it."""
+    import jax
+    import numpy as np
+
+    from jaxgen import cache, loop, shard
+    from jaxgen.config import Mesh, Run
+    from jaxgen.evaluate import spec_of
+    from jaxgen.models.gan.dcgan import DCGAN
+
+    cache.use_compilation_cache()
+    run = Run(model=DCGAN(image=(SIZE, SIZE, CHANNELS), latent=LATENT, width=WIDTH, kernel=4), batch=BATCH)
+    mesh = shard.make_mesh(Mesh(data=1))
+    task = loop.build(run, mesh)
+    state = shard.make_state(task, mesh, jax.random.key(0), spec_of(task, BATCH))
+    step = loop.lower(run, task, mesh, state, {}).compile()
+    images = np.random.default_rng(0).uniform(-1, 1, (BATCH, SIZE, SIZE, CHANNELS)).astype(np.float32)
+    batch = shard.put_batch(mesh)({"image": images})
+
+    def one():
+        nonlocal state
+        state, metrics = step(state, batch, {})
+        jax.block_until_ready((state, metrics))
+
+    return one
+
+
+def theirs(channels_last: bool) -> Callable[[], Any]:
+    """Return what takes one step of the same game in PyTorch eager."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    layers: list[Any] = []
+    widths = [LATENT, 8 * WIDTH, 4 * WIDTH, 2 * WIDTH, WIDTH]
+    for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        layers += [nn.ConvTranspose2d(a, b, 4, 2 if i else 1, 1 if i else 0, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+    generator = nn.Sequential(*layers, nn.ConvTranspose2d(WIDTH, CHANNELS, 4, 2, 1, bias=False), nn.Tanh())
+    layers = [nn.Conv2d(CHANNELS, WIDTH, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
+    widths = widths[:0:-1]
+    for a, b in zip(widths, widths[1:], strict=False):
+        layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)]
+    discriminator = nn.Sequential(*layers, nn.Conv2d(8 * WIDTH, 1, 4, 1, 0, bias=False))
+    for net in (generator, discriminator):
+        for name, p in net.named_parameters():
+            nn.init.normal_(p, float(p.ndim == 1 and name.endswith("weight")), 0.02)
+    images = torch.rand(BATCH, CHANNELS, SIZE, SIZE) * 2 - 1
+    if channels_last:
+        layout: Any = {"memory_format": torch.channels_last}
+        generator, discriminator, images = generator.to(**layout), discriminator.to(**layout), images.to(**layout)
+    adams = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (discriminator, generator)]
+    softplus = nn.functional.softplus
+
+    def one():
+        fake = generator(torch.rand(BATCH, LATENT, 1, 1) * 2 - 1)
+        adams[0].zero_grad()
+        (softplus(-discriminator(images)).mean() + softplus(discriminator(fake.detach())).mean()).backward()
+        adams[0].step()
+        discriminator.requires_grad_(False)  # ours computes no gradient that nobody uses, either
+        adams[1].zero_grad()
+        softplus(-discriminator(fake)).mean().backward()
+        adams[1].step()
+        discriminator.requires_grad_(True)
+
+    return one
+
+
+SIDES: dict[str, Callable[[], Callable[[], Any]]] = {
+    "jaxgen": ours,
+    "PyTorch": lambda: theirs(False),
+    "PyTorch, channels last": lambda: theirs(True),
+}
+
+
+def work(side: str):
+    """Be one side: for every line on stdin take STEPS steps and print the seconds that one took."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    one = SIDES[side]()
+    for _ in range(2):
+        one()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            one()
+        print((time.perf_counter() - start) / STEPS, flush=True)
+
+
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """Return a row for each side: milliseconds a step, images/s, and how much longer it takes than ours."""
+    command, pipe = [sys.executable, "-m", "tests.benchmarks.dcgan_step", "--work"], subprocess.PIPE
+    workers, seconds = {}, {side: [] for side in SIDES}
+    for side in SIDES:
+        workers[side] = worker = subprocess.Popen([*command, side], stdin=pipe, stdout=pipe, text=True)
+        assert worker.stdout is not None and worker.stdout.readline() == "ready\n", f"{side} did not start"
+    for _ in range(rounds):
+        for side, worker in workers.items():
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+            seconds[side].append(float(worker.stdout.readline()))
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+    rows = []
+    for side, times in seconds.items():
+        ratio = median(a / b for a, b in zip(times, seconds["jaxgen"], strict=True))
+        middle = median(times)
+        row = {"step": side, "ms": round(1000 * middle), "images/s": round(BATCH / middle), "time to ours": f"{ratio:.2f}"}
+        rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--work"]:
+        work(sys.argv[2])
+    else:
+        wanted = report.arguments(__doc__, rounds=7)
+        text = f"DCGAN step, 64x64x3, batch 64, width 64, f32, {THREADS} threads, medians of alternating turns."
+        report.publish("dcgan-step", measure(wanted.rounds), text, wanted.write)

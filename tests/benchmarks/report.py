@@ -1,0 +1,76 @@
+"""Tables of measurements, on the screen and in README.md: its tables are written by the benchmarks only."""
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+README = Path(__file__).parents[2] / "README.md"
+LIBRARIES = ("jax", "flax", "torch")
+
+
+def arguments(text: str | None, rounds: int) -> argparse.Namespace:
+    """Return a benchmark's own arguments: write, rounds."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--rounds", type=int, default=rounds, help="turns of each side (default %(default)s)")
+    return parser.parse_args()
+
+
+def publish(section: str, rows: list[dict[str, Any]], note: str, into_readme: bool, say: Callable[[str], Any] = print):
+    """Print the table, and write it where asked to."""
+    say(f"{table(rows)}\n\n{note} {place()}")
+    if into_readme:
+        write(section, rows, note)
+
+
+def write(section: str, rows: list[dict[str, Any]], note: str):
+    """Put a table between the section's markers in README.md; markers that are missing are added at its end."""
+    start, end = f"<!-- {section} -->", f"<!-- /{section} -->"
+    text = README.read_text() if README.exists() else ""
+    if start not in text:
+        text = f"{text.rstrip()}\n\n{start}\n{end}\n".lstrip()
+    before, _, rest = text.partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"README.md has {start} without {end} after it.")
+    README.write_text(f"{before}{start}\n{table(rows)}\n\n{note} {place()}\n{end}{after}")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows, which share their keys, as a Markdown table."""
+    cells = [list(rows[0]), ["---"] * len(rows[0])]
+    cells += [[f"{x:,}" if isinstance(x, int) else str(x) for x in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def place() -> str:
+    """Return when and on what this runs, as a sentence."""
+    versions = [f"{name} {v}" for name in LIBRARIES if (v := version(name))]
+    date = datetime.date.today().isoformat()
+    return f"{date}, {cpu()}, {cores()} cores; Python {platform.python_version()}, {', '.join(versions)}."
+
+
+def version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu() -> str:
+    """Return the processor's name."""
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
