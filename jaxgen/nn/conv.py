@@ -326,15 +326,15 @@ def _correlate_grad(x: Array, y: Array, geometry: Geometry) -> Array:
 
     def product(x: Array, y: Array) -> Array:
         patches = jnp.concatenate(_below(x, geometry, (y.shape[1], y.shape[2])), axis=-1)
-        pair = patches.reshape(-1, taps * c_in), y.reshape(-1, c_out)
-        # XLA's product takes half as long with the narrow matrix first.
-        return lax.dot_general(*(pair if first else pair[::-1]), (((0,), (0,)), ((), ())))
+        a, b = patches.reshape(-1, taps * c_in), y.reshape(-1, c_out)
+        a, b = (a, b) if first else (b, a)
+        return lax.dot_general(a, b, (((0,), (0,)), ((), ())))
 
     def band(i: Array, total: Array) -> Array:
         above = lax.dynamic_slice_in_dim(x, i * rows, rows + geometry.spans[0] - 1, axis=1)
         return total + product(above, lax.dynamic_slice_in_dim(y, i * rows, rows, axis=1))
 
-    first = taps * c_in <= c_out
+    first = taps * c_in <= c_out  # XLA's product takes half as long with the narrow matrix first
     # The patches of all the rows leave the cache, those of a band stay. Never bands of the batch: it may be sharded.
     fit = BAND // (y.shape[0] * size[1] * taps * c_in)
     rows = max((r for r in range(1, size[0] + 1) if size[0] % r == 0 and r <= fit), default=1)
