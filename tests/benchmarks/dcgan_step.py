@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from tests.benchmarks import report
 
 SIZE, CHANNELS, BATCH, WIDTH, LATENT = 64, 3, 64, 64, 100
-THREADS, STEPS = 2, 3  # STEPS: in a turn
+THREADS, STEPS = 2, 2  # STEPS: in a turn
 
 
 def ours() -> Callable[[], Any]:
@@ -55,12 +56,12 @@ def theirs(channels_last: bool) -> Callable[[], Any]:
     torch.manual_seed(0)
     layers: list[Any] = []
     widths = [LATENT, 8 * WIDTH, 4 * WIDTH, 2 * WIDTH, WIDTH]
-    for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(widths)):
         layers += [nn.ConvTranspose2d(a, b, 4, 2 if i else 1, 1 if i else 0, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
     generator = nn.Sequential(*layers, nn.ConvTranspose2d(WIDTH, CHANNELS, 4, 2, 1, bias=False), nn.Tanh())
     layers = [nn.Conv2d(CHANNELS, WIDTH, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
     widths = widths[:0:-1]
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)]
     discriminator = nn.Sequential(*layers, nn.Conv2d(8 * WIDTH, 1, 4, 1, 0, bias=False))
     for net in (generator, discriminator):
@@ -128,7 +129,12 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     for side, times in seconds.items():
         ratio = median(a / b for a, b in zip(times, seconds["jaxgen"], strict=True))
         middle = median(times)
-        row = {"step": side, "ms": round(1000 * middle), "images/s": round(BATCH / middle), "time to ours": f"{ratio:.2f}"}
+        row = {
+            "step": side,
+            "ms": round(1000 * middle),
+            "images/s": round(BATCH / middle),
+            "time to ours": f"{ratio:.2f}",
+        }
         rows.append(row)
     return rows
 
