@@ -9,6 +9,7 @@ slower than the formulations in the second half of this file (measured by tests/
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -235,8 +236,8 @@ def cpu_input_grad(y: Array, k: Array, geometry: Geometry) -> Array:
         return _transpose(lambda x: _fold_image(x, geometry), _input_shape(y, k, geometry), folded)
     sizes = geometry.image, geometry.output, geometry.spans, geometry.pads
     pads = _each(lambda size, out, span, pad: (span - 1 - pad[0], size + pad[0] - out), *sizes)
-    k = k[::-1, ::-1].swapaxes(2, 3)
-    return _correlate(y, k, Geometry(geometry.output, geometry.window, (1, 1), pads, geometry.dilation))
+    flipped = Geometry(geometry.output, geometry.window, (1, 1), pads, geometry.dilation)
+    return _correlate(y, k, flipped, transposed=True)
 
 
 def cpu_kernel_grad(x: Array, y: Array, geometry: Geometry) -> Array:
@@ -264,9 +265,10 @@ def _fold_image(x: Array, geometry: Geometry) -> Array:
 
 
 def _fold_kernel(k: Array, geometry: Geometry) -> Array:
-    k = rearrange(k, "h w i o -> o h w i")
-    k = _fold(_pad(k, _each(lambda size, s: (0, -size % s), geometry.window, geometry.strides)), geometry)
-    return rearrange(k, "o h w i -> h w i o")
+    """[kh kw i o] -> [kh/s kw/s q*q*i o], as an image with i*o channels: no axis moves but the phases."""
+    x = k.reshape(1, *k.shape[:2], -1)
+    x = _fold(_pad(x, _each(lambda size, s: (0, -size % s), geometry.window, geometry.strides)), geometry)
+    return x.reshape(*x.shape[1:3], -1, k.shape[3])
 
 
 def _fold(x: Array, geometry: Geometry) -> Array:
@@ -285,21 +287,32 @@ def _below(x: Array, geometry: Geometry, size: Pair) -> list[Array]:
     return [x[:, i * dh : i * dh + h, j * dw : j * dw + w] for i in range(kh) for j in range(kw)]
 
 
-def _correlate(x: Array, k: Array, geometry: Geometry) -> Array:
-    """y[n, o] = sum_j x[n, o + d j - lo] k[j], by matrix products where XLA's convolution is the slower."""
-    size, taps, (c_in, c_out) = geometry.output, math.prod(geometry.window), k.shape[2:]
-    if taps * c_in <= c_out:  # gather: patches smaller than y, in one product
-        return jnp.concatenate(_below(_pad(x, geometry.pads), geometry, size), axis=-1) @ k.reshape(-1, c_out)
-    if math.prod(size) <= min(FEW, math.prod(geometry.image)):  # gather: a product for each tap
-        below = _below(_pad(x, geometry.pads), geometry, size)
-        return _sum([part @ tap for part, tap in zip(below, k.reshape(taps, c_in, c_out), strict=True)])
-    if taps * c_out <= c_in or math.prod(geometry.image) <= FEW:  # scatter: products smaller than x, or few
-        products = jnp.split(x @ rearrange(k, "h w i o -> i (h w o)"), taps, axis=-1)
-        spread = [(i * geometry.dilation[0], j * geometry.dilation[1]) for i, j in _indices(geometry.window)]
-        ends = geometry.image, size, geometry.pads
-        shifts = [_each(lambda t, n, m, pad: (pad[0] - t, m - n - pad[0] + t), tap, *ends) for tap in spread]
-        return _sum([_pad(part, shift) for part, shift in zip(products, shifts, strict=True)])
-    return _padded_conv(x, k, geometry)
+def _correlate(x: Array, k: Array, geometry: Geometry, transposed: bool = False) -> Array:
+    """y[n, o] = sum_j x[n, o + d j - lo] k[j], by matrix products where XLA's convolution is the slower.
+
+    `transposed` says that k is flipped and its channels are [c_out c_in], which half of the formulations never undo.
+    """
+    size, (kh, kw), taps = geometry.output, geometry.window, math.prod(geometry.window)
+    c_in, c_out = (k.shape[3], k.shape[2]) if transposed else (k.shape[2], k.shape[3])
+    pixels = math.prod(size), math.prod(geometry.image)
+    gather = taps * c_in <= c_out or pixels[0] <= min(FEW, pixels[1])  # patches are smaller than y, or few
+    if not gather and (taps * c_out <= c_in or pixels[1] <= FEW):  # scatter: products are smaller than x, or few
+        products = lax.dot_general(x, k, (((3,), (3 if transposed else 2,)), ((), ())))  # [n h w kh kw c_out]
+        terms = []
+        for i, j in [(i, j) for i in range(kh) for j in range(kw)]:
+            tap = (kh - 1 - i, kw - 1 - j) if transposed else (i, j)
+            sizes = tap, geometry.dilation, geometry.image, size, geometry.pads
+            shift = _each(lambda t, d, n, m, pad: (pad[0] - t * d, m - n - pad[0] + t * d), *sizes)
+            terms.append(_pad(products[:, :, :, i, j], shift))
+        return reduce(jnp.add, terms)
+    k = k[::-1, ::-1].swapaxes(2, 3) if transposed else k
+    if not gather:
+        return _padded_conv(x, k, geometry)
+    below = _below(_pad(x, geometry.pads), geometry, size)
+    if taps * c_in <= c_out:
+        return jnp.concatenate(below, axis=-1) @ k.reshape(-1, c_out)
+    terms = [part @ tap for part, tap in zip(below, k.reshape(taps, c_in, c_out), strict=True)]
+    return reduce(jnp.add, terms)
 
 
 def _padded_conv(x: Array, k: Array, geometry: Geometry) -> Array:
@@ -307,14 +320,6 @@ def _padded_conv(x: Array, k: Array, geometry: Geometry) -> Array:
     if geometry.pads != NO_PADS:
         return xla_conv(x, k, geometry)
     return xla_conv(x, k, geometry._replace(pads=((0, 1), (0, 0))))[:, : geometry.output[0]]
-
-
-def _indices(window: Pair) -> list[Pair]:
-    return [(i, j) for i in range(window[0]) for j in range(window[1])]
-
-
-def _sum(terms: list[Array]) -> Array:
-    return sum(terms[1:], terms[0])
 
 
 def _correlate_grad(x: Array, y: Array, geometry: Geometry) -> Array:
@@ -334,14 +339,17 @@ def _correlate_grad(x: Array, y: Array, geometry: Geometry) -> Array:
         above = lax.dynamic_slice_in_dim(x, i * rows, rows + geometry.spans[0] - 1, axis=1)
         return total + product(above, lax.dynamic_slice_in_dim(y, i * rows, rows, axis=1))
 
-    first = taps * c_in <= c_out  # XLA's product takes half as long with the narrow matrix first
+    # XLA's product takes half as long with the narrow matrix first, unless few pixels make the turning back dearer.
+    first = taps * c_in <= c_out or y.shape[0] * math.prod(size) <= 2048
     # The patches of all the rows leave the cache, those of a band stay. Never bands of the batch: it may be sharded.
     fit = BAND // (y.shape[0] * size[1] * taps * c_in)
     rows = max((r for r in range(1, size[0] + 1) if size[0] % r == 0 and r <= fit), default=1)
     if rows == size[0] or taps == 1:
         total = product(x, y)
     else:
-        total = lax.fori_loop(0, size[0] // rows, band, jnp.zeros(sorted((taps * c_in, c_out)), x.dtype))
+        total = lax.fori_loop(
+            0, size[0] // rows, band, jnp.zeros((taps * c_in, c_out) if first else (c_out, taps * c_in), x.dtype)
+        )
     total = total if first else total.T  # [taps*c_in c_out]
     return total.reshape(*geometry.window, c_in, c_out)
 

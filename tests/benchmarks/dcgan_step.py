@@ -1,8 +1,10 @@
 """The DCGAN training step beside PyTorch eager: python -m tests.benchmarks.dcgan_step [--write] [--rounds N]
 
 64x64x3, batch 64, width 64, kernel 4, f32, one batch that stays in memory; an update of the discriminator on real and
-fake images, one of the generator on the same fakes, Adam. Each side is a process of its own, on the same 2 cores: in
-one process the two libraries' idle threads spin against each other. They take turns, one at work at a time.
+fake images, one of the generator on the same fakes, Adam. Each side is a process of its own, on the same 2 cores, and
+they take turns, one at work at a time. Only a quiet machine gives a true ratio of times: beside other work PyTorch's
+threads, which wait for each other after every operation, lose far more than XLA's. The CPU time says what that hides,
+but counts waiting as work; OMP_WAIT_POLICY=passive keeps most of it out.
 """
 
 import os
@@ -11,8 +13,9 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from statistics import median
 from typing import Any
+
+import numpy as np
 
 from tests.benchmarks import report
 
@@ -23,7 +26,6 @@ THREADS, STEPS = 2, 2  # STEPS: in a turn
 def ours() -> Callable[[], Any]:
     """Return what takes one step as jaxgen's loop does, and waits for it."""
     import jax
-    import numpy as np
 
     from jaxgen import cache, loop, shard
     from jaxgen.config import Mesh, Run
@@ -96,7 +98,7 @@ SIDES: dict[str, Callable[[], Callable[[], Any]]] = {
 
 
 def work(side: str):
-    """Be one side: for every line on stdin take STEPS steps and print the seconds that one took."""
+    """Be one side: for every line on stdin take STEPS steps and print the seconds and CPU seconds of one."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     one = SIDES[side]()
@@ -104,14 +106,14 @@ def work(side: str):
         one()
     print("ready", flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), time.process_time()
         for _ in range(STEPS):
             one()
-        print((time.perf_counter() - start) / STEPS, flush=True)
+        print((time.perf_counter() - start) / STEPS, (time.process_time() - spent) / STEPS, flush=True)
 
 
 def measure(rounds: int) -> list[dict[str, Any]]:
-    """Return a row for each side: milliseconds a step, images/s, and how much longer it takes than ours."""
+    """Return a row for each side: milliseconds a step, images/s, CPU time, and both as multiples of ours."""
     command, pipe = [sys.executable, "-m", "tests.benchmarks.dcgan_step", "--work"], subprocess.PIPE
     workers, seconds = {}, {side: [] for side in SIDES}
     for side in SIDES:
@@ -121,21 +123,21 @@ def measure(rounds: int) -> list[dict[str, Any]]:
         for side, worker in workers.items():
             worker.stdin.write("\n")
             worker.stdin.flush()
-            seconds[side].append(float(worker.stdout.readline()))
+            seconds[side].append([float(x) for x in worker.stdout.readline().split()])
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
     rows = []
     for side, times in seconds.items():
-        ratio = median(a / b for a, b in zip(times, seconds["jaxgen"], strict=True))
-        middle = median(times)
+        wall, cpu = np.median(times, axis=0)
+        more = np.median(np.array(times) / seconds["jaxgen"], axis=0)
         row = {
             "step": side,
-            "ms": round(1000 * middle),
-            "images/s": round(BATCH / middle),
-            "time to ours": f"{ratio:.2f}",
+            "ms": round(1000 * wall),
+            "images/s": round(BATCH / wall),
+            "time to ours": f"{more[0]:.2f}",
         }
-        rows.append(row)
+        rows.append(row | {"CPU ms": round(1000 * cpu), "CPU time to ours": f"{more[1]:.2f}"})
     return rows
 
 
@@ -144,5 +146,6 @@ if __name__ == "__main__":
         work(sys.argv[2])
     else:
         wanted = report.arguments(__doc__, rounds=7)
-        text = f"DCGAN step, 64x64x3, batch 64, width 64, f32, {THREADS} threads, medians of alternating turns."
+        text = f"DCGAN step, 64x64x3, batch 64, width 64, f32, {THREADS} threads, medians of alternating turns, "
+        text += f"load {os.getloadavg()[0]:.1f} before."
         report.publish("dcgan-step", measure(wanted.rounds), text, wanted.write)

@@ -23,6 +23,7 @@ from jaxgen.core import Aux, Ema, Learner, Phase, Task, ramped, variables
 from jaxgen.errors import InputError, at_least
 from jaxgen.losses.gan import LOSSES
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
+from jaxgen.nn.norm import BatchNorm
 
 WEIGHTS = nn.initializers.normal(0.02)
 PLAIN: dict[str, Any] = {"use_bias": False, "kernel_init": WEIGHTS}  # batch norm has the biases
@@ -70,6 +71,7 @@ class DCGAN:
 
         def discriminator_loss(params, context, batch, key):
             fake, _ = imagine(params, context, batch, key)
+            # Nothing reads the discriminator's running statistics; they are the fakes'.
             real_logits, _ = play(discriminator, "discriminator", params, context, batch["image"])
             fake_logits, stats = play(discriminator, "discriminator", params, context, fake)
             metrics = {"real": jax.nn.sigmoid(real_logits).mean(), "fake": jax.nn.sigmoid(fake_logits).mean()}
@@ -94,7 +96,7 @@ class DCGAN:
                 "discriminator": Learner(("discriminator",), adam()),
                 "generator": Learner(("generator",), adam()),
             },
-            # One stream: both players meet the same z, so that XLA runs the generator forwards once, not twice.
+            # One stream: both players meet the same z, so that XLA runs the generator forwards once a step, not twice.
             phases=(
                 Phase("discriminator", "discriminator", discriminator_loss, stream="z"),
                 Phase("generator", "generator", generator_loss, stream="z"),
@@ -116,9 +118,7 @@ def count_stages(height: int, width: int) -> int:
 
 
 def batch_norm(x, train: bool):
-    # In x's dtype: flax promotes to that of the scale, f32, and a bf16 run would keep its activations twice as large.
-    scale = lambda key, shape, dtype: 1 + WEIGHTS(key, shape, dtype)  # noqa: E731
-    return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, scale_init=scale, dtype=x.dtype)(x)
+    return BatchNorm(scale_init=lambda *args: 1 + WEIGHTS(*args))(x, train)
 
 
 class Generator(nn.Module):

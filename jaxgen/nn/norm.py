@@ -1,0 +1,39 @@
+"""Normalisation layers."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes of x [... c] but the last: (x - mean) / sqrt(var + epsilon) * scale + bias.
+
+    In training with the batch's statistics, which move the running ones, mean and var f32[c] in "batch_stats", by
+    running <- momentum running + (1 - momentum) batch; otherwise with the running ones. Statistics are f32, the result
+    is in x's dtype. Ioffe and Szegedy 2015, algorithms 1 and 2.
+
+    Flax's own takes the statistics through [1 1 1 c]. XLA moves that reshape one way in a pass that is differentiated
+    and another way in one that is not, and then does not see that two players of a game computed the same.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        axes, shape = tuple(range(x.ndim - 1)), (x.shape[-1],)
+        scale = self.param("scale", self.scale_init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        mean, var = running_mean.value, running_var.value
+        if train:
+            wide = x.astype(jnp.float32)
+            mean = wide.mean(axes)  # [c]
+            var = jnp.maximum((wide * wide).mean(axes) - mean * mean, 0)  # [c]
+            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        mean, factor, bias = (jnp.broadcast_to(v.astype(x.dtype), x.shape) for v in (mean, factor, bias))
+        return (x - mean) * factor + bias
