@@ -51,8 +51,8 @@ def ours() -> Callable[[], Any]:
 
 def theirs(channels_last: bool) -> Callable[[], Any]:
     """Return what takes one step of the same game in PyTorch eager."""
-    import torch
-    from torch import nn
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)

@@ -35,7 +35,7 @@ class Mnist:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         picture = Image.fromarray(self.images[index]).resize((self.size, self.size), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(picture)[None]).float().div_(127.5).sub_(1), int(self.labels[index])
@@ -51,7 +51,7 @@ class Flowers:
         return len(self.names)
 
     def __getitem__(self, index: int) -> tuple:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         with Image.open(self.names[index]) as picture:
             picture = picture.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
@@ -97,7 +97,7 @@ def rows() -> list[dict]:
 
 def torch_batches(dataset: Any) -> Iterator:
     """Yield torch batches without end."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(WORKERS)
     batched = torch.utils.data.DataLoader(dataset, BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
