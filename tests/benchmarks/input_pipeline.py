@@ -1,4 +1,4 @@
-"""Images/s beside a torch DataLoader doing the same work: python -m tests.benchmarks.input_pipeline
+"""Images/s beside a torch DataLoader doing the same work: python -m tests.benchmarks.input_pipeline [--write]
 
 Needs torch and JAXGEN_TEST_DATA. Both read the same files, resize with Pillow's bicubic filter, and give shuffled f32
 batches in [-1, 1]; 2 threads (ours) against 2 worker processes (torch's), alternating in one run. "first" is ours with
@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +20,7 @@ from PIL import Image
 
 from jaxgen.config import Data
 from jaxgen.data import batches, loader, open_source
+from tests.benchmarks import report
 
 BATCH, WORKERS, ROUNDS = 64, 2, 5
 SETS = {"MNIST, 32x32": ((32, 32, 1), 300), "flowers128, 64x64": ((64, 64, 3), 30)}  # size, batches a round
@@ -120,13 +121,8 @@ def alternate(iterators: dict[str, Iterator], count: int) -> dict[str, float]:
     return {name: median(values) for name, values in rates.items()}
 
 
-def show(table: list[dict], say: Callable[[str], None] = print) -> None:
-    """Print the rows as a Markdown table."""
-    say("| " + " | ".join(table[0]) + " |")
-    say("|" + "---|" * len(table[0]))
-    for row in table:
-        say("| " + " | ".join(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()) + " |")
-
-
 if __name__ == "__main__":
-    show(rows())
+    options = report.arguments(__doc__, ROUNDS)
+    ROUNDS = options.rounds
+    note = f"Input pipeline, batches of {BATCH}, {WORKERS} threads beside {WORKERS} worker processes, medians of turns."
+    report.publish("input pipeline", rows(), note, options.write)
