@@ -56,7 +56,7 @@ MOMENTS = {
     "the metrics have overtaken the checkpoint": lambda f, was: lines(f)[-1]["step"] > newest(f) > was,
     "samples are there": lambda f, was: newest(f) > was and (f / "samples" / "000020.png").exists(),
     "a later checkpoint is being written": lambda f, was: newest(f) > was and half_written(f),
-    "the old checkpoint is being deleted": lambda f, was: newest(f) > was + 6,
+    "two more are sealed, and the oldest is deleted or about to be": lambda f, was: newest(f) > was + 6,
 }
 
 

@@ -159,6 +159,17 @@ class Discriminator(nn.Module):
         return Dense(1, **PLAIN)(x)[:, 0].astype(jnp.float32)
 
 
+def tiny(model: DCGAN, source: str) -> Run:
+    return Run(
+        model=model,
+        data=Data(source),
+        steps=20,
+        batch=16,
+        log=Log(every=5, samples=10, count=16),
+        save=Save(every=10),
+    )
+
+
 PRESETS = {
     # Small, and with a larger rate than the paper's: minutes on two cores are its point.
     "dcgan": Preset(
@@ -170,14 +181,7 @@ PRESETS = {
             log=Log(every=50, samples=250),
             save=Save(every=500),
         ),
-        tiny=Run(
-            model=DCGAN(image=(8, 8, 1), latent=8, width=4),
-            data=Data("digits"),
-            steps=20,
-            batch=16,
-            log=Log(every=5, samples=10, count=16),
-            save=Save(every=10),
-        ),
+        tiny=tiny(DCGAN(image=(8, 8, 1), latent=8, width=4), "digits"),
         parameters=536_384,
     ),
     "dcgan-64": Preset(
@@ -189,14 +193,7 @@ PRESETS = {
             log=Log(every=100, samples=1000),
             save=Save(every=1000),
         ),
-        tiny=Run(
-            model=DCGAN(image=(8, 8, 3), latent=8, width=4, kernel=5),
-            data=Data("shapes"),
-            steps=20,
-            batch=16,
-            log=Log(every=5, samples=10, count=16),
-            save=Save(every=10),
-        ),
+        tiny=tiny(DCGAN(image=(8, 8, 3), latent=8, width=4, kernel=5), "shapes"),
         parameters=36_087_808,
     ),
 }
