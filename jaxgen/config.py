@@ -24,7 +24,10 @@ class Data:
     source: str = "digits"  # digits | shapes | tfds:NAME | folder:PATH | idx:PATH | npz:PATH
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # which part of the source; tfds: takes slices such as train[:90%] too
-    crop: Literal["none", "center", "random"] = "center"  # none: squash; else keep the aspect, cover, cut
+    crop: Literal["none", "center", "random", "area"] = (
+        "center"  # none: squash; else cover, cut; area: 8 to 100 % of it
+    )
+    shift: int = 0  # pixels by which a picture is moved at most, up, down or to a side, black behind it
     flip: bool = False  # mirror left to right, half of the time
     skip_bad: bool = False  # leave unreadable images out instead of stopping
     threads: int = 4  # threads that read and transform
@@ -89,8 +92,9 @@ class Eval:
 
     every: int = 0  # steps; 0: never
     split: str = "test"  # of the same source
-    batches: int = 4  # how many of them
-    metrics: tuple[str, ...] = ("loss",)  # loss: of every phase, nothing updated
+    batches: int = 4  # how many of them; 0: all
+    metrics: tuple[str, ...] = ("loss",)  # loss (of every phase), accuracy, or a score of samples: fid_lenet, ...
+    count: int = 10_000  # samples in a score
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,8 @@ def validate(run: Run):
         1, log__every=run.log.every, log__count=run.log.count, save__every=run.save.every, save__keep=run.save.keep
     )
     at_least(0, seed=run.seed, log__samples=run.log.samples, eval__every=run.eval.every, mesh__data=run.mesh.data)
-    at_least(1, eval__batches=run.eval.batches, mesh__fsdp=run.mesh.fsdp)
+    at_least(0, eval__batches=run.eval.batches, data__shift=run.data.shift)
+    at_least(1, eval__count=run.eval.count, mesh__fsdp=run.mesh.fsdp)
     at_least(0, optim__warmup=run.optim.warmup, optim__clip=run.optim.clip, optim__ema=run.optim.ema)
     if run.optim.ema is not None and run.optim.ema >= 1:
         raise InputError(f"optim.ema must be below 1, not {run.optim.ema}.")
@@ -191,7 +196,10 @@ def to_json(run: Run) -> str:
 
 
 def from_json(text: str) -> Run:
-    """Return the run that `to_json` wrote. Raises InputError for text that is none, or of another version."""
+    """Return the run that `to_json` wrote; a setting that is younger than the text has its default.
+
+    Raises InputError for text that is no run's, or that has settings of another version.
+    """
     try:
         values = json.loads(text)
         preset = zoo.load(values["preset"])
@@ -205,8 +213,8 @@ def from_json(text: str) -> Run:
 def _build(cls: type, values: Mapping[str, Any], types: Mapping[str, type]):
     hints = {**typing.get_type_hints(cls), **types}
     known = {f.name for f in dataclasses.fields(cls)}
-    if set(values) != known:
-        raise ValueError(f"{cls.__name__} has fields {sorted(known)}, not {sorted(values)}")
+    if unknown := set(values) - known:
+        raise ValueError(f"{cls.__name__} has no {sorted(unknown)}, only {sorted(known)}")
     new = {}
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):

@@ -91,6 +91,7 @@ class Task:
     example: the shape and dtype of one example, by name, without the batch axis
     frozen:  {net: function that loads its variables}; they are arguments of the step, never checkpointed
     given:   the batch entries that `generate` needs
+    classes: the labels in a batch are below it; 0: it has none
     """
 
     init: Callable[[Key, Spec], tuple[Params, Mapping[str, PyTree]]]
@@ -100,6 +101,7 @@ class Task:
     ema: tuple[Ema, ...] = ()
     frozen: Mapping[str, Callable[[], PyTree]] = field(default_factory=dict)
     given: tuple[str, ...] = ()
+    classes: int = 0
     generate: GenerateFn | None = None
     encode: Callable | None = None
     decode: Callable | None = None

@@ -12,6 +12,28 @@ if TYPE_CHECKING:
 ZOO = {
     "dcgan": "jaxgen.models.gan.dcgan",
     "dcgan-64": "jaxgen.models.gan.dcgan",
+    "lenet5": "jaxgen.models.classifier.lenet",
+    "lenet5-1998": "jaxgen.models.classifier.lenet",
+    "alexnet": "jaxgen.models.classifier.alexnet",
+    "alexnet-2012": "jaxgen.models.classifier.alexnet",
+    "vgg11": "jaxgen.models.classifier.vgg",
+    "vgg13": "jaxgen.models.classifier.vgg",
+    "vgg16": "jaxgen.models.classifier.vgg",
+    "vgg19": "jaxgen.models.classifier.vgg",
+    "vgg11-bn": "jaxgen.models.classifier.vgg",
+    "vgg13-bn": "jaxgen.models.classifier.vgg",
+    "vgg16-bn": "jaxgen.models.classifier.vgg",
+    "vgg19-bn": "jaxgen.models.classifier.vgg",
+    "resnet18": "jaxgen.models.classifier.resnet",
+    "resnet34": "jaxgen.models.classifier.resnet",
+    "resnet50": "jaxgen.models.classifier.resnet",
+    "resnet101": "jaxgen.models.classifier.resnet",
+    "resnet152": "jaxgen.models.classifier.resnet",
+    "resnet20": "jaxgen.models.classifier.cifar_resnet",
+    "resnet32": "jaxgen.models.classifier.cifar_resnet",
+    "resnet44": "jaxgen.models.classifier.cifar_resnet",
+    "resnet56": "jaxgen.models.classifier.cifar_resnet",
+    "resnet110": "jaxgen.models.classifier.cifar_resnet",
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgen.config import Data
 from jaxgen.data.sources import Source
-from jaxgen.data.transforms import Shape, fit, fit_all, number, to_float
+from jaxgen.data.transforms import RANDOM, Shape, fit, fit_all, number, shifted, to_float
 from jaxgen.errors import InputError
 
 CACHE_BYTES = 2**30  # pictures are kept at the model's size, once made, where all of them fit into this
@@ -94,8 +94,9 @@ class _Batches:
     def __init__(self, source: Source, data: Data, image: Shape, batch: int, rows: range, seed: int, train: bool):
         self.batch, self.rows, self.seed, self.train = batch, rows, seed, train
         self.mirror = train and data.flip
-        self.random_cut = train and data.crop == "random"
-        crop = "center" if data.crop == "random" and not train else data.crop
+        self.shift = data.shift if train else 0
+        self.random_cut = train and data.crop in RANDOM
+        crop = "center" if data.crop in RANDOM and not train else data.crop
         self.examples = _Examples(source, image, crop)
         self.count = len(source)
         # The last two epochs' orders; a batch can span two.
@@ -115,9 +116,12 @@ class _Batches:
         else:
             indices = places[places < self.count]
             epochs = np.zeros_like(indices)
-        draws = uniforms(self.seed, epochs, indices) if self.mirror or self.random_cut else None
-        rows = self.examples.read(indices, draws[:, 1:] if draws is not None else None)
+        draws = uniforms(self.seed, epochs, indices) if self.mirror or self.random_cut or self.shift else None
+        rows = self.examples.read(indices, draws[:, 1:5] if draws is not None and self.random_cut else None)
         pixels = rows.pop("image")
+        if self.shift and draws is not None:
+            for i, (down, right) in enumerate(draws[:, 5:]):
+                pixels[i] = shifted(pixels[i], self.shift, down, right)
         if self.mirror and draws is not None:
             mirrored = draws[:, 0] < 0.5
             pixels[mirrored] = pixels[mirrored, :, ::-1]
@@ -138,15 +142,15 @@ class _Examples:
         }
         self.kept, self.known = None, None
         images = getattr(source, "images", None)  # in memory already, and perhaps at the right size
-        if images is not None and images.shape[1:] == image:
+        if images is not None and images.shape[1:] == image and crop != "area":
             labels = getattr(source, "labels", None)
             self.kept = {"image": images} | ({} if labels is None else {"label": labels})
-        elif crop != "random" and len(source) * int(np.prod(image)) <= CACHE_BYTES:
+        elif crop not in RANDOM and len(source) * int(np.prod(image)) <= CACHE_BYTES:
             self.kept = self.empty(len(source))  # costs no memory before it is written
             self.known = np.zeros(len(source), bool)
 
     def read(self, indices: np.ndarray, draws: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Return fresh arrays of the examples; `draws` f64[b 2] place a random cut."""
+        """Return fresh arrays of the examples; `draws` f64[b 4] place a random cut."""
         if self.kept is None:
             rows = self.empty(len(indices))
             self._make(indices, rows, range(len(indices)), draws)
@@ -171,9 +175,9 @@ class _Examples:
         else:  # one at a time: a batch of photographs at full size might not fit in memory
             examples = map(single, indices.tolist())
         for row, (place, example) in enumerate(zip(places, examples, strict=True)):
-            top, left = (0.5, 0.5) if draws is None else draws[row]
+            cut = () if draws is None else draws[row]
             whole = example["image"]
-            out["image"][place] = fit(whole, self.image, self.crop, top, left) if fitted is None else fitted[row]
+            out["image"][place] = fit(whole, self.image, self.crop, *cut) if fitted is None else fitted[row]
             for name in out.keys() - {"image"}:
                 out[name][place] = example[name]
 
@@ -190,9 +194,9 @@ def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Return f64[b 3] in [0, 1), a hash (SplitMix64) of (seed, epoch, index, column): the same at any batch size."""
+    """Return f64[b 7] in [0, 1), a hash (SplitMix64) of (seed, epoch, index, column): the same at any batch size."""
     state = np.full(1, seed % 2**64, np.uint64)
-    for word in (epochs[:, None], indices[:, None], np.arange(3)):  # -> [1], [b 1], [b 1], [b 3]
+    for word in (epochs[:, None], indices[:, None], np.arange(7)):  # -> [1], [b 1], [b 1], [b 7]
         state = _mix(state + np.uint64(0x9E3779B97F4A7C15)) ^ word.astype(np.uint64)
     return (_mix(state + np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)) * 2.0**-53
 

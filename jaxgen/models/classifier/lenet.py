@@ -1,0 +1,208 @@
+"""LeNet-5: LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998.
+
+`variant="1998"` is the paper's network, section II.B: sub-sampling layers with a trainable coefficient and bias, C3 wired
+by table I, 1.7159 tanh(2 a / 3) throughout, an output of Euclidean radial basis functions around fixed codes and the loss
+of equation 9. 60,000 trainable parameters, as the paper counts them. Two things differ: the codes (the paper drew its own
+7x12 pictures of the characters; here they are ours for ten digits, random signs for other classes, which the paper names
+as the alternative), and the optimizer (the paper's stochastic diagonal Levenberg-Marquardt is SGD here).
+`variant="relu"` is what is called LeNet-5 today: dense wiring, ReLU, max pooling, softmax. 61,706 parameters.
+
+Both see 32x32 pictures: others are padded with black on every side ("pad", as the paper's 28x28 digits) or resampled.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+
+from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.core import Task
+from jaxgen.errors import InputError
+from jaxgen.models.classifier.supervised import Numbers, Recipe, classifier_task
+from jaxgen.nn.conv import Conv, Dense, conv
+from jaxgen.nn.pool import max_pool
+
+SIZE = 32
+# Table I: which maps of S2 each map of C3 reads.
+TABLE = (
+    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
+    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
+    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5), (0, 1, 2, 3, 4, 5)),
+)
+RUBBISH = 10.0  # j of equation 9: the penalty of belonging to no class
+# Digits of 7x12, a row in two hexadecimal figures, the leftmost pixel the highest of seven bits.
+DIGITS = (
+    "001c22414141414141221c00 000818280808080808083e00 001c22410102040810207f00 003e4101010e010101413e00 "
+    "0002060a1222427f02020200 007f4040407e010101413e00 001e2040407e414141413e00 007f01020204040808101000 "
+    "003e4141413e414141413e00 003e4141413f010101023c00 "
+)
+
+
+@dataclass(frozen=True)
+class LeNet5:
+    """Hyper-parameters of LeNet-5."""
+
+    image: tuple[int, int, int] = (28, 28, 1)  # height, width, channels
+    classes: int = 10
+    variant: Literal["1998", "relu"] = "relu"
+    fit: Literal["pad", "bilinear"] = "pad"  # how a picture becomes 32x32
+    mean: Numbers = (0.1307,)  # what is subtracted from intensities in [0, 1]: MNIST's mean
+    std: Numbers = (0.3081,)
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for pictures above 32x32 that are to be padded."""
+        del steps
+        if self.fit == "pad" and max(self.image[:2]) > SIZE:
+            raise InputError(f"LeNet-5 can't pad {self.image[0]}x{self.image[1]} to 32x32: write --model.fit bilinear.")
+        black = -self.mean[0] / self.std[0]
+        normal = {"mean": self.mean, "std": self.std}
+        if self.variant == "relu":
+            return classifier_task(
+                ReLULeNet(self.classes, self.fit, black), self.image, self.classes, self.recipe, normal
+            )
+        net = LeNet1998(self.classes, self.fit, black)
+        return classifier_task(net, self.image, self.classes, self.recipe, normal, loss=rbf_loss)
+
+
+def fitted(x: Array, fit: str, black: float) -> Array:
+    """[b h w c] -> [b 32 32 c]."""
+    b, h, w, c = x.shape
+    if fit == "bilinear":
+        return jax.image.resize(x, (b, SIZE, SIZE, c), "bilinear", antialias=True)
+    top, left = (SIZE - h) // 2, (SIZE - w) // 2
+    pads = ((0, 0), (top, SIZE - h - top), (left, SIZE - w - left), (0, 0))
+    return jnp.pad(x, pads, constant_values=black)
+
+
+class ReLULeNet(nn.Module):
+    """image f32[b h w c] -> {"logits": f32[b classes], ...}, without the softmax."""
+
+    classes: int
+    fit: str
+    black: float
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        del train
+        x = fitted(x, self.fit, self.black)  # [b 32 32 c]
+        c1 = nn.relu(Conv(6, (5, 5), padding="VALID", name="c1")(x))  # [b 28 28 6]
+        s2 = max_pool(c1, 2, 2)  # [b 14 14 6]
+        c3 = nn.relu(Conv(16, (5, 5), padding="VALID", name="c3")(s2))  # [b 10 10 16]
+        s4 = max_pool(c3, 2, 2)  # [b 5 5 16]
+        c5 = nn.relu(Conv(120, (5, 5), padding="VALID", name="c5")(s4))[:, 0, 0]  # [b 120]
+        f6 = nn.relu(Dense(84, name="f6")(c5))  # [b 84]
+        logits = Dense(self.classes, name="f7")(f6).astype(jnp.float32)
+        return {"c1": c1, "c3": c3, "c5": c5, "f6": f6, "logits": logits}
+
+
+def uniform_by_fan_in(key, shape, dtype=jnp.float32):
+    """The paper's appendix A: uniform in +-2.4 / fan-in."""
+    bound = 2.4 / np.prod(shape[:-1])
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def squash(a: Array) -> Array:
+    """Equation 6: f(a) = 1.7159 tanh(2 a / 3), so that f(1) = 1 and f(-1) = -1."""
+    return 1.7159 * jnp.tanh(2 / 3 * a)
+
+
+class LeNet1998(nn.Module):
+    """image f32[b h w c] -> {"logits": f32[b classes], ...}; a logit is minus the squared distance to the class's code."""
+
+    classes: int
+    fit: str
+    black: float
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        del train
+        x = fitted(x, self.fit, self.black)  # [b 32 32 c]
+        plain = {"padding": "VALID", "kernel_init": uniform_by_fan_in}
+        c1 = squash(Conv(6, (5, 5), **plain, name="c1")(x))  # [b 28 28 6]
+        s2 = squash(SubSampling(name="s2")(c1))  # [b 14 14 6]
+        c3 = squash(TableConv(name="c3")(s2))  # [b 10 10 16]
+        s4 = squash(SubSampling(name="s4")(c3))  # [b 5 5 16]
+        c5 = squash(Conv(120, (5, 5), **plain, name="c5")(s4))[:, 0, 0]  # [b 120]
+        f6 = squash(Dense(84, kernel_init=uniform_by_fan_in, name="f6")(c5))  # [b 84]
+        wide = f6.astype(jnp.float32)
+        distance = jnp.square(wide[:, None] - jnp.asarray(codes(self.classes))[None]).sum(-1)  # equation 7, [b classes]
+        return {"c1": c1, "c3": c3, "c5": c5, "f6": f6, "logits": -distance}
+
+
+class SubSampling(nn.Module):
+    """The mean of each 2x2 window times a coefficient a channel, plus a bias: [b h w c] -> [b h/2 w/2 c]."""
+
+    @nn.compact
+    def __call__(self, x):
+        b, h, w, c = x.shape
+        scale = self.param("scale", nn.initializers.ones, (c,))
+        bias = self.param("bias", nn.initializers.zeros, (c,))
+        x = x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))  # [b h/2 w/2 c]
+        one = lambda v: jnp.broadcast_to(v.astype(x.dtype), x.shape)  # noqa: E731
+        return x * one(scale) + one(bias)
+
+
+class TableConv(nn.Module):
+    """C3: a 5x5 convolution with a kernel for each of table I's 60 connections, [b h w 6] -> [b h-4 w-4 16]."""
+
+    @nn.compact
+    def __call__(self, x):
+        inputs = np.concatenate(TABLE)
+        outputs = np.repeat(np.arange(len(TABLE)), [len(row) for row in TABLE])
+        fan_in = np.array([25 * len(row) for row in TABLE])[outputs]
+
+        def init(key, shape, dtype=jnp.float32):
+            return jax.random.uniform(key, shape, dtype, -1, 1) * jnp.asarray(2.4 / fan_in, dtype)[None, None]
+
+        connections = self.param("kernel", init, (5, 5, len(inputs)))
+        bias = self.param("bias", nn.initializers.zeros, (len(TABLE),))
+        kernel = jnp.zeros((5, 5, 6, len(TABLE)), connections.dtype).at[:, :, inputs, outputs].set(connections)
+        y = conv(x.astype(kernel.dtype), kernel, padding="VALID")
+        return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
+
+
+def rbf_loss(logits: Array, label: Array, smoothing: float = 0.0) -> Array:
+    """Equation 9: y_label + log(e^-j + sum_i e^-y_i), y = -logits: cross-entropy with one more class. f32[b k] -> f32[b]."""
+    del smoothing
+    logits = jnp.pad(logits, ((0, 0), (0, 1)), constant_values=-RUBBISH)
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], axis=-1)[:, 0]
+
+
+def codes(classes: int) -> np.ndarray:
+    """Return the fixed targets of F6, f32[classes 84] of -1 and 1."""
+    if classes != 10:
+        return np.random.RandomState(1998).choice(np.float32([-1, 1]), (classes, 84))
+    rows = np.frombuffer(bytes.fromhex(DIGITS.replace(" ", "")), np.uint8).reshape(10, 12, 1)
+    bits = np.unpackbits(rows, axis=2)[:, :, 1:]  # [10 12 7]
+    return (2.0 * bits.reshape(10, 84) - 1).astype(np.float32)
+
+
+def preset(model: LeNet5, parameters: int, measured: str) -> Preset:
+    return Preset(
+        Run(
+            model=model,
+            data=Data("digits", shift=2),
+            steps=10_000,
+            batch=128,
+            optim=Optim(schedule="cosine", warmup=200),
+            log=Log(every=100),
+            save=Save(every=1000),
+            eval=Eval(every=1000, batches=0, metrics=("accuracy",)),
+        ),
+        tiny=Run(model=model, steps=20, batch=16, log=Log(every=5), save=Save(every=10)),
+        parameters=parameters,
+        measured=measured,
+    )
+
+
+PRESETS = {
+    "lenet5": preset(LeNet5(recipe=Recipe(learning_rate=0.05, weight_decay=5e-4)), 61_706, "not yet measured"),
+    "lenet5-1998": preset(
+        LeNet5(variant="1998", recipe=Recipe(learning_rate=1e-3, weight_decay=0.0)), 60_000, "not yet measured"
+    ),
+}

@@ -1,0 +1,56 @@
+"""Pooling over windows of pixels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+Pair = tuple[int, int]
+
+
+def max_pool(x: Array, window: int, stride: int, pad: int = 0) -> Array:
+    """Return the largest of each window, x [b h w c] -> [b h' w' c], h' = (h + 2 pad - window) // stride + 1."""
+    b, h, w, c = x.shape
+    if window == stride and not pad:  # windows side by side: no scatter in the gradient, which is slow on CPUs
+        x = x[:, : h - h % window, : w - w % window]
+        return x.reshape(b, h // window, window, w // window, window, c).max((2, 4))
+    pads, low = ((0, 0), (pad, pad), (pad, pad), (0, 0)), np.asarray(-np.inf, x.dtype)
+    return lax.reduce_window(x, low, lax.max, (1, window, window, 1), (1, stride, stride, 1), pads)
+
+
+def avg_pool(x: Array, window: int, stride: int, pad: int = 0, count_padding: bool = True) -> Array:
+    """Return the mean of each window, x [b h w c] -> [b h' w' c]; `count_padding` says whether zeros around x count.
+
+    TensorFlow's "SAME" pooling does not count them.
+    """
+    shape, steps = (1, window, window, 1), (1, stride, stride, 1)
+    pads = ((0, 0), (pad, pad), (pad, pad), (0, 0))
+    total = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, shape, steps, pads)
+    if count_padding or not pad:
+        return total / (window * window)
+    ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
+    counts = lax.reduce_window(ones, np.zeros((), x.dtype), lax.add, shape, steps, pads)
+    return total / jnp.broadcast_to(counts, total.shape)
+
+
+def adaptive_avg_pool(x: Array, size: Pair) -> Array:
+    """Return means over a grid of `size` windows that cover x, as PyTorch cuts them: x [b h w c] -> [b *size c]."""
+    if x.shape[1:3] == size:
+        return x
+    rows, columns = (jnp.asarray(_windows(*pair), x.dtype) for pair in zip(x.shape[1:3], size, strict=True))
+    precision = jax.lax.Precision.HIGHEST
+    return jnp.einsum("oh,pw,bhwc->bopc", rows, columns, x, precision=precision)
+
+
+def _windows(size: int, parts: int) -> np.ndarray:
+    """Return f64[parts size]: row i holds the weights of pixels floor(i size / parts) ... ceil((i + 1) size / parts)."""
+    weights = np.zeros((parts, size))
+    for i in range(parts):
+        first, last = i * size // parts, -(-(i + 1) * size // parts)
+        weights[i, first:last] = 1 / (last - first)
+    return weights
+
+
+def flatten(x: Array) -> Array:
+    """[b h w c] -> [b c*h*w]: channels first, as the dense layers of every published checkpoint expect them."""
+    return jnp.moveaxis(x, 3, 1).reshape(x.shape[0], -1)
