@@ -1,0 +1,125 @@
+"""Runs from weight files, and weight files and StableHLO programs from runs."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from jaxgen import loop, rng, runs, shard
+from jaxgen.checkpoint import Checkpoints
+from jaxgen.config import Mesh, Run, validate
+from jaxgen.core import PyTree, Task, TrainState, averaged, variables
+from jaxgen.errors import InputError, choose
+from jaxgen.evaluate import spec_of
+from jaxgen.interop.names import rule_of, to_ours, to_theirs
+from jaxgen.interop.read import read
+from jaxgen.interop.write import write_safetensors, write_torch
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, int]:
+    """Make a run at step 0 whose `net` has a file's weights; return its folder, the net and how many numbers it got.
+
+    Without `net`, it is the one that the file fits. Other nets are freshly initialised.
+    Raises InputError where the file or the folder can't be used, or the weights don't fit.
+    """
+    validate(run)
+    if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
+        raise InputError(f"{run.folder} exists already: nothing in it is overwritten. Give another folder with --out.")
+    tensors = read(path)
+    mesh = shard.make_mesh(Mesh(data=1))
+    task = loop.build(run, mesh)
+    state = shard.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch))
+    nets = list(state.params)
+    candidates = [choose(net, nets, "net")] if net else nets
+    fits, faults = {}, []
+    for name in candidates:
+        like = variables(name, state.params, state.extra)
+        try:
+            fits[name] = to_ours(rule_of(run.preset), run.model, name, like, tensors)
+        except InputError as error:
+            faults.append(str(error))
+    if not fits:
+        raise InputError(f"{path} doesn't fit {run.preset}. " + " ".join(faults))
+    if len(fits) > 1:
+        raise InputError(f"{path} fits {' and '.join(fits)}: say which with --net.")
+    [(name, new)] = fits.items()
+    with runs.claim(run) as folder:
+        checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
+        checkpoints.save(0, placed(state, name, new), {"batches": 0, "window": {}, "imported": path.name})
+        checkpoints.close()
+    return folder, name, sum(x.size for x in jax.tree.leaves(new))
+
+
+def placed(state: TrainState, net: str, new: PyTree) -> TrainState:
+    """Return the state with new variables of a net, and as its moving average."""
+    copies = lambda tree, like: jax.tree.map(lambda x, y: jax.device_put(x.astype(y.dtype), y.sharding), tree, like)  # noqa: E731
+    collections = {name: value for name, value in new.items() if name != "params"}
+    params = {**state.params, net: copies(new["params"], state.params[net])}
+    extra = {**state.extra, net: copies(collections, state.extra[net])} if collections else state.extra
+    ema = {**state.ema, net: copies(new, state.ema[net])} if net in state.ema else state.ema
+    return state.replace(params=params, extra=extra, ema=ema)
+
+
+def export_weights(run: Run, state: TrainState, net: str, kind: str, path: Path, average: bool) -> int:
+    """Write a net's variables under the published names, as safetensors or a torch file; return how many tensors."""
+    found = variables(net, state.params, state.extra)
+    if average and net in state.ema:
+        found = dict(state.ema[net])
+    tensors = to_theirs(rule_of(run.preset), run.model, net, jax.device_get(found))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "torch":
+        write_torch(path, tensors)
+    else:
+        notes = {"preset": run.preset, "net": net, "model": json.dumps(dataclasses.asdict(run.model))}
+        write_safetensors(path, tensors, {**notes, "step": str(int(state.step))})
+    return len(tensors)
+
+
+def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool, out: Path | None, folder: Path):
+    """Write `generate`, or else `classify`, as StableHLO, and say how it is called. Raises InputError."""
+    if task.generate is None and task.classify is None:
+        raise InputError("This model has no `generate` and no `classify`: there is no program to export.")
+    if task.generate is not None and task.given:
+        raise InputError(f"This model's `generate` needs {', '.join(task.given)}: it can't be exported yet.")
+    ability = "generate" if task.generate is not None else "classify"
+    path = out or folder / f"{ability}.stablehlo"
+    if path.exists():
+        raise InputError(f"{path} exists already: nothing is overwritten. Give another file with --out.")
+    program = stablehlo(task, state if average else state.replace(ema={}), frozen, ability)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(program)
+    part.replace(path)
+    call = "seed, indices" if ability == "generate" else "images"
+    print(f"{ability}: {path}\njax.export.deserialize(open({str(path)!r}, 'rb').read()).call({call})")
+
+
+def stablehlo(task: Task, state: TrainState, frozen: PyTree, ability: str) -> bytes:
+    """Return `generate` or `classify` with its weights as a serialised StableHLO program of any batch size.
+
+    `jax.export.deserialize(bytes).call` takes (seed u32[], indices i32[b]) and gives images f32[b h w c] in [-1, 1],
+    the samples of `python -m jaxgen generate` with these numbers; or it takes images and gives logits f32[b k].
+    """
+    state, frozen = jax.device_get((dataclasses.replace(state, key=None, optimizer_state={}), frozen))
+    (b,) = export.symbolic_shape("b")
+
+    def generate(seed, indices):
+        keys = rng.sample_keys(rng.fold(jax.random.key(seed), "samples"), indices)
+        return task.generate(*averaged(state, frozen), keys, {})["image"]  # pyright: ignore[reportOptionalCall]
+
+    def classify(image):
+        return task.classify(*averaged(state, frozen), image)["logits"]  # pyright: ignore[reportOptionalCall]
+
+    image: Any = task.example["image"]
+    if ability == "generate":
+        program, args = generate, (jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((b,), jnp.int32))
+    else:
+        program, args = classify, (jax.ShapeDtypeStruct((b, *image.shape), jnp.float32),)
+    return bytes(export.export(jax.jit(program), platforms=PLATFORMS)(*args).serialize())

@@ -1,0 +1,163 @@
+"""What a model's arrays are called elsewhere, and how they lie there: one mapping, used in both directions.
+
+The names are those of the published PyTorch weights. Our modules are named after theirs (`layer1_0` is `layer1.0`), so
+that most models need no rule; the others have one in MODELS.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgen import zoo
+from jaxgen.errors import InputError
+from jaxgen.models.gan.dcgan import count_stages
+
+PyTree = Any
+Path = tuple[str, ...]
+
+
+class Layout(NamedTuple):
+    """How an array lies there: `out` turns ours into theirs, `back` theirs into ours."""
+
+    out: Callable[[np.ndarray], np.ndarray]
+    back: Callable[[np.ndarray], np.ndarray]
+
+
+def axes(*order: int) -> Layout:
+    """Return the layout whose axis i is our axis order[i]."""
+    return Layout(lambda x: x.transpose(order), lambda x: x.transpose(np.argsort(order)))
+
+
+SAME = Layout(lambda x: x, lambda x: x)
+LAYOUTS = {2: axes(1, 0), 4: axes(3, 2, 0, 1)}  # [in out] -> [out in], [h w in out] -> [out in h w]
+TRANSPOSED = axes(2, 3, 0, 1)  # a transposed convolution's [h w in out] -> [in out h w]
+LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+Rule = Callable[[Any, str, Path, tuple[int, ...]], tuple[str, Layout]]  # (model, net, path, shape) -> name, layout
+
+
+def plain(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """`layer1_0/conv1/kernel` is `layer1.0.conv1.weight`."""
+    del model, net
+    *modules, leaf = path
+    dotted = [re.sub(r"_(\d+)(?=_|$)", r".\1", module) for module in modules]
+    return ".".join([*dotted, LEAVES.get(leaf, leaf)]), LAYOUTS.get(len(shape), SAME)
+
+
+def renamed(*pairs: tuple[str, str]) -> Rule:
+    """Return the plain rule with regular expressions replaced in the name afterwards."""
+
+    def rule(model, net, path, shape):
+        name, layout = plain(model, net, path, shape)
+        for pattern, replacement in pairs:
+            name = re.sub(pattern, replacement, name)
+        return name, layout
+
+    return rule
+
+
+def dcgan(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The nets of PyTorch's DCGAN tutorial, `main.N`: the first and the last layer are 4x4 convolutions of one pixel."""
+    kind, number = path[0].rsplit("_", 1)
+    if model.kernel != 4:
+        raise InputError(
+            "A DCGAN with 5x5 kernels pads as TensorFlow does: PyTorch has no such net (--model.kernel 4 has)."
+        )
+    leaf, layout = LEAVES.get(path[-1], path[-1]), LAYOUTS.get(len(shape), SAME)
+    stages = count_stages(*model.image[:2])
+    pixels = (model.image[0] >> stages, model.image[1] >> stages)  # 4x4 for a square picture
+    if net == "generator":
+        place = {"Dense": 0, "BatchNorm": 1 + 3 * int(number), "ConvTranspose": 3 + 3 * int(number)}[kind]
+        layout = TRANSPOSED if kind == "ConvTranspose" else layout
+        if kind == "Dense":  # [z h*w*c] -> [z c h w]
+            layout = Layout(
+                lambda x: x.reshape(len(x), *pixels, -1).transpose(0, 3, 1, 2),
+                lambda x: x.transpose(0, 2, 3, 1).reshape(len(x), -1),
+            )
+        return f"main.{place}.{leaf}", layout
+    place = {"Conv": 3 * int(number) - (int(number) > 0), "BatchNorm": 3 + 3 * int(number), "Dense": 3 * stages - 1}[
+        kind
+    ]
+    if kind == "Dense":  # [h*w*c 1] -> [1 c h w]
+        layout = Layout(
+            lambda x: x.reshape(*pixels, -1, 1).transpose(3, 2, 0, 1),
+            lambda x: x.transpose(2, 3, 1, 0).reshape(-1, 1),
+        )
+    return f"main.{place}.{leaf}", layout
+
+
+MODELS: Mapping[str, Rule] = {
+    "jaxgen.models.classifier.lenet": renamed(("^c", "convnet.c"), ("^f", "fc.f"), ("^s", "convnet.s")),
+    "jaxgen.models.gan.gan": renamed(("^layer\\.", "")),
+    "jaxgen.models.gan.dcgan": dcgan,
+}
+
+
+def rule_of(preset: str) -> Rule:
+    """Return the rule for a preset's names."""
+    return MODELS.get(zoo.ZOO[preset], plain)
+
+
+def table(rule: Rule, model: Any, net: str, variables: PyTree) -> list[tuple[Path, tuple[int, ...], str, Layout]]:
+    """Return for each array of a net's variables, {"params": ..., ...}: path, our shape, their name, their layout."""
+    rows = []
+    for path, x in sorted(_leaves(variables)):
+        shape = tuple(x.shape)
+        rows.append((path, shape, *rule(model, net, path[1:], shape)))
+    return rows
+
+
+def to_theirs(rule: Rule, model: Any, net: str, variables: PyTree) -> dict[str, np.ndarray]:
+    """Return a net's variables under their names and in their layout, as they are written to files."""
+    found = dict(_leaves(variables))
+    return {
+        name: np.ascontiguousarray(layout.out(np.asarray(found[path])))
+        for path, _, name, layout in table(rule, model, net, variables)
+    }
+
+
+def to_ours(rule: Rule, model: Any, net: str, like: PyTree, tensors: Mapping[str, np.ndarray]) -> PyTree:
+    """Return `tensors`, by their names, as variables of the structure and shapes of `like`.
+
+    Raises InputError that lists what is missing, surplus and of another shape. Counters of batches are no surplus.
+    """
+    ours: dict = {}
+    missing, misshaped, used = [], [], set()
+    for path, shape, name, layout in table(rule, model, net, like):
+        if name not in tensors:
+            missing.append(name)
+            continue
+        used.add(name)
+        expected = layout.out(np.broadcast_to(np.float32(0), shape)).shape
+        if tensors[name].shape != expected:
+            misshaped.append(f"{name} is {list(tensors[name].shape)}, not {list(expected)}")
+            continue
+        *parents, leaf = path
+        place = ours
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = np.ascontiguousarray(layout.back(tensors[name]).astype(np.float32))
+    surplus = [name for name in tensors if name not in used and not name.endswith("num_batches_tracked")]
+    problems = [
+        f"{what}: {_some(names)}"
+        for what, names in (("missing", missing), ("surplus", surplus), ("of another shape", misshaped))
+        if names
+    ]
+    if problems:
+        raise InputError(f"These weights are not the {net}'s: {'; '.join(problems)}.")
+    return ours
+
+
+def _some(names: list[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _leaves(tree: PyTree, path: Path = ()) -> Iterable[tuple[Path, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, name))
+        else:
+            yield (*path, name), value

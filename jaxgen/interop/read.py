@@ -1,0 +1,177 @@
+"""Reads the arrays of a weights file: safetensors, torch.save's two formats, MATLAB v7.3."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401 -- safetensors finds bfloat16 there
+import numpy as np
+from safetensors.numpy import load_file
+
+from jaxgen.data.arrays import first_line
+from jaxgen.errors import InputError
+from jaxgen.interop.pickles import Placeholder, Tensor, Unreadable, numpy_array, shown, torch_pickle, torch_zip
+
+WRAPPERS = ("state_dict", "model_state_dict", "params", "params_ema", "model")
+NODES, DEPTH, LETTERS = 300_000, 64, 1000  # a small file that shares or holds its own parts could unfold without end
+SLACK = 2**28  # bytes that a small file's tensors may expand to
+RATIO = 100  # how many times its size an HDF5 file may unpack to
+NUMERIC = {"single": "float32", "double": "float64", "logical": "bool"}  # MATLAB's names where they are not NumPy's
+NUMERIC |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a weights file by their names, in the order of the file.
+
+    Reads safetensors, what torch.save writes (a zip file, before 1.6 a pickle) and MATLAB v7.3, told apart by their
+    first bytes. No code of a file is ever run. State dicts and whole modules have their parameters under the names of
+    the state dict; a lone `state_dict`, `model_state_dict`, `params`, `params_ema` or `model` around them and the
+    `module.` of DataParallel are taken away, the names of other nesting are joined by dots. The arrays may be
+    read-only and share memory, as tied tensors do. Raises InputError for a file that cannot be read or has no array.
+    """
+    path = Path(path)
+    try:
+        arrays = _read(path)
+        size = sum(array.nbytes for array in arrays.values())
+        if not arrays:
+            raise Unreadable("holds no tensor")
+        if size > SLACK + 16 * path.stat().st_size:
+            raise Unreadable(f"repeats its values so often that {size:,} bytes would come of it")
+        return arrays
+    except Unreadable as error:
+        raise InputError(f"{path} {error}.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {shown(first_line(error))}.") from error
+    except Exception as error:  # broken bytes can break the parsers, ours and others', in more ways than a list names
+        raise InputError(f"{path} is damaged: {shown(first_line(error))}.") from error
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise Unreadable("is empty")
+    if head.startswith(b"PK\x03\x04"):
+        return _named(torch_zip(path))
+    if head[4:9] == b"\0\0\0\0{":  # the header's size in eight bytes, then JSON
+        return _safetensors(path)
+    if head.startswith(b"\x80"):
+        return _named(torch_pickle(path))
+    if head.startswith(b"MATLAB 7.3"):
+        return _matlab(path)
+    if head.startswith(b"MATLAB"):
+        raise Unreadable("is a MATLAB file older than v7.3: save it in MATLAB with -v7.3")
+    raise Unreadable("is no weights file: read are safetensors, the files of torch.save and MATLAB v7.3")
+
+
+def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except AttributeError as error:  # its NumPy interface looks in vain for types such as float8
+        raise Unreadable(f"holds values of a type that is not read ({shown(first_line(error))})") from None
+
+
+# --- names ---
+
+
+def _named(tree: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of what a pickle made."""
+    for _ in range(DEPTH):
+        inner = [tree[name] for name in WRAPPERS if isinstance(tree.get(name), dict)] if type(tree) is dict else []
+        inner = [node for node in inner if next(_leaves(node), None)]
+        if len(inner) != 1:
+            break
+        tree = inner[0]
+    arrays: dict[str, np.ndarray] = {}
+    for name, leaf in _leaves(tree):
+        if name in arrays:
+            raise Unreadable(f"holds two tensors named {shown(name)}")
+        arrays[name] = leaf.array() if isinstance(leaf, Tensor) else leaf
+    if all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+    return arrays
+
+
+def _leaves(tree: Any) -> Iterator[tuple[str, Tensor | np.ndarray]]:
+    todo = [("", tree, 0)]
+    for _ in range(NODES):
+        if not todo:
+            return
+        name, node, depth = todo.pop()
+        if depth > DEPTH or len(name) > LETTERS:
+            break
+        if isinstance(node, Tensor):
+            yield name or "tensor", node
+        elif (array := numpy_array(node)) is not None:
+            yield name or "array", array
+        else:
+            children = [item for item in _children(node) if isinstance(item[1], Tensor | dict | list | tuple)]
+            todo.extend((f"{name}.{k}" if name else str(k), child, depth + 1) for k, child in reversed(children))
+    raise Unreadable("is nested too deeply to hold weights")
+
+
+def _children(node: Any) -> list[tuple[Any, Any]]:
+    if isinstance(node, Placeholder) and isinstance(node.get("_modules"), dict):  # an nn.Module, as its state_dict
+        parts = [part for name in ("_parameters", "_buffers", "_modules") if isinstance(part := node.get(name), dict)]
+        hidden = node.get("_non_persistent_buffers_set") or ()
+        return [item for part in parts for item in part.items() if part is node["_modules"] or item[0] not in hidden]
+    if isinstance(node, dict):
+        return list(node.items())
+    return list(enumerate(node)) if isinstance(node, list | tuple) else []
+
+
+# --- MATLAB ---
+
+
+def _matlab(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an HDF5 file of MATLAB: structs are groups, cells are datasets of references."""
+    try:
+        import h5py
+    except ImportError:
+        raise Unreadable("is a MATLAB v7.3 file, and to read it h5py is needed: pip install h5py") from None
+
+    arrays: dict[str, np.ndarray] = {}
+    left = RATIO * path.stat().st_size
+    with h5py.File(path, "r") as file:
+        todo: list[tuple[str, Any]] = [("", file)]
+        for _ in range(NODES):
+            if not todo:
+                return arrays
+            name, node = todo.pop()
+            if len(name) > LETTERS:
+                break
+            if "MATLAB_sparse" in node.attrs:
+                raise Unreadable(f"holds the sparse matrix {shown(name)}, and only full ones are read")
+            children: list[tuple[Any, Any]] = []
+            if isinstance(node, h5py.Group):
+                keys = [key for key in map(str, node) if not key.startswith("#")]  # "#refs#" is what cells refer to
+                if not all(isinstance(node.get(key, getlink=True), h5py.HardLink) for key in keys):
+                    raise Unreadable("links to another place, which is not followed")
+                children = [(key, node[key]) for key in keys]
+            elif isinstance(node, h5py.Dataset):
+                left -= node.dtype.itemsize * max(node.size or 0, math.prod(node.chunks or ()))
+                if left < 0 or node.is_virtual or node.external:
+                    raise Unreadable(f"says that {shown(name)} is far larger than the file")
+                if h5py.check_ref_dtype(node.dtype) is h5py.Reference:
+                    children = [(i, file[ref]) for i, ref in enumerate(np.ravel(node[()])) if ref]
+                elif (array := _matrix(node)) is not None:
+                    arrays[name] = array
+            todo.extend((f"{name}.{key}" if name else str(key), child) for key, child in reversed(children))
+    raise Unreadable("is nested too deeply to hold weights")
+
+
+def _matrix(node: Any) -> np.ndarray | None:
+    """Return MATLAB's array of numbers, or None for one of characters or objects."""
+    kind, parts = node.attrs.get("MATLAB_class"), node.dtype.names
+    kind = kind.decode() if isinstance(kind, bytes) else kind
+    if (kind is not None and kind not in NUMERIC) or (node.dtype.kind not in "biufc" and parts != ("real", "imag")):
+        return None
+    values = np.asarray(node[()])
+    if node.attrs.get("MATLAB_empty"):  # then the file has its shape in place of its values
+        shape = tuple(int(n) for n in values.ravel())
+        if math.prod(shape):
+            raise Unreadable(f"says that {shown(node.name)} is empty and of shape {shape}")
+        return np.zeros(shape, NUMERIC[kind or "double"])
+    values = values["real"] + 1j * values["imag"] if parts else values
+    return np.asarray(values.astype(bool) if kind == "logical" else values).T  # column-major in MATLAB
