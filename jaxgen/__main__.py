@@ -1,15 +1,16 @@
-"""python -m jaxgen list | generate | prepare: what can be done outside a training script."""
+"""python -m jaxgen list | generate | evaluate | import | export | prepare: all that is done outside of training."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import jax
 import numpy as np
 import tyro
 
 from jaxgen import command, zoo
-from jaxgen.errors import InputError, at_least
+from jaxgen.errors import InputError, at_least, choose
 
 
 def list_():
@@ -35,28 +36,16 @@ def generate(
         batch: how many are drawn at a time
         out: a .png for a grid; a .npz for the samples as arrays ("image", u8[n h w c]) with the grid beside it
     """
-    from jaxgen import checkpoint, data, evaluate, loop, runs, shard, sinks
-    from jaxgen.config import Mesh
+    from jaxgen import data, evaluate, sinks
+    from jaxgen.trained import open_run
 
     at_least(1, count=count, batch=batch)
     at_least(0, seed=seed)
     if out.suffix not in (".png", ".npz"):
         raise InputError(f"--out must end in .png or .npz, not {out.name!r}.")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"There is no folder {out.absolute().parent} to write {out.name} into.")
-    config = runs.load(run)
-    step, damaged = checkpoint.newest_whole(run / "checkpoints")
-    for bad, fault in damaged.items():
-        print(f"The checkpoint of step {bad} is passed over: {fault}.", file=sys.stderr)
-    if step is None:
-        raise InputError(f"{run} has no whole checkpoint yet.")
-    mesh = shard.make_mesh(Mesh())
-    task = loop.build(config, mesh)
+    check_parent(out)
+    config, mesh, task, state, frozen, step = open_run(run)
     sample = evaluate.sampler(task, mesh, batch)
-    state, _ = checkpoint.restore(
-        run / "checkpoints", step, shard.abstract_state(task, mesh, evaluate.spec_of(task, config.batch))
-    )
-    frozen = {net: jax.device_put(load(), shard.replicated(mesh)) for net, load in task.frozen.items()}
     needed = {}
     if task.given:
         needed = evaluate.given(task, config, data.open_source(config.data, evaluate.image_of(task)), count)
@@ -65,6 +54,135 @@ def generate(
         np.savez(out, image=sinks.to_u8(images), step=step, seed=seed)
     sinks.save_png(out.with_suffix(".png"), sinks.grid(images))
     print(f"{count} samples of step {step}: {out}")
+
+
+def check_parent(out: Path):
+    """Raise InputError where the folder of a file to be written is not there."""
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"There is no folder {out.absolute().parent} to write {out.name} into.")
+
+
+def evaluate_(
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
+    metrics: str = "",
+    count: int = 10_000,
+    real: int | None = None,
+    split: str | None = None,
+    floor: str | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    weights: Literal["average", "last"] = "average",
+    resizer: Literal["clean", "legacy"] = "clean",
+    inception: Path | None = None,
+    cache: bool = True,
+):
+    """Measure a run's newest checkpoint, and write each number with its protocol to RUN/evaluations.jsonl.
+
+    Args:
+        run: the folder of the run
+        metrics: names with commas between: accuracy and loss on held-out data; scores of samples: fid_, kid_, is_,
+            pr_ (precision and recall), dc_ (density and coverage) or swd_ (sliced Wasserstein), followed by what gives
+            the features: inception, lenet, efficientnet_lite0, random, pixels, or a classifier's run folder.
+            Unset: accuracy for a classifier, fid_lenet and kid_lenet for a generator
+        count: samples to be scored
+        real: how many real pictures they are compared with; unset: all of the split
+        split: of the run's data; unset: the one held out for accuracy and loss, the one trained on for scores
+        floor: also score the real pictures of this split, such as test, as if they were samples
+        seeds: how many times other samples are scored; from two on a 95 % interval is given
+        seed: the first of the seeds
+        weights: the moving average where there is one, or the last
+        resizer: to the extractor's size by antialiased bicubic (clean), or by TensorFlow 1's bilinear (legacy)
+        inception: the file of FID's Inception weights; unset: JAXGEN_INCEPTION, the cache, or a download
+        cache: keep the real pictures' statistics for the next time
+    """
+    from jaxgen.report import evaluate_run
+
+    at_least(1, count=count, real=real, seeds=seeds)
+    at_least(0, seed=seed)
+    evaluate_run(
+        run,
+        [name for name in metrics.split(",") if name],
+        count=count,
+        real=real,
+        split=split,
+        floor=floor,
+        seeds=range(seed, seed + seeds),
+        average=weights == "average",
+        resizer=resizer,
+        inception=inception,
+        cache=cache,
+    )
+
+
+@dataclass(frozen=True)
+class Import:
+    """Make a run of another framework's weights, to be sampled, evaluated or trained on.
+
+    Reads safetensors, PyTorch files (new, old, whole modules; without PyTorch, and running nothing that is in them) and
+    MATLAB v7.3. Any setting of the training script may follow, such as --model.classes 37 or --data.source tfds:mnist.
+    """
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """the weights"""
+    model: str
+    """which preset they are of; python -m jaxgen list shows them"""
+    out: Path
+    """the folder of the run that is made"""
+    net: str | None = None
+    """which of its nets; unset: the one that fits"""
+
+
+def import_(argv: Sequence[str]):
+    """Do `python -m jaxgen import *argv`."""
+    prog = "python -m jaxgen import"
+    given, settings = tyro.cli(Import, args=list(argv), prog=prog, return_unknown_args=True)
+    from jaxgen import config
+    from jaxgen.interop.convert import import_weights
+
+    zoo.load(given.model)
+    family = zoo.ZOO[given.model].split(".")[2]
+    parsed = config.parse(family, ["--preset", given.model, "--out", str(given.out), *settings], prog)
+    folder, net, count = import_weights(given.file, parsed.run, given.net)
+    print(f"{folder} has the {net} of {given.file}: {count:,} numbers.")
+
+
+def export(
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
+    to: Literal["safetensors", "torch", "stablehlo"],
+    net: str | None = None,
+    weights: Literal["average", "last"] = "average",
+    out: Path | None = None,
+):
+    """Write a run's weights under the names that PyTorch's users know, or its generator or classifier as StableHLO.
+
+    A StableHLO program needs no jaxgen: `jax.export.deserialize(bytes).call(seed, indices)` gives the samples of
+    `generate` for any number of indices, `.call(images)` a classifier's logits.
+
+    Args:
+        run: the folder of the run
+        to: safetensors; torch (a file for torch.load); stablehlo
+        net: which of its nets; unset: all of them, a file each
+        weights: the moving average where there is one, or the last
+        out: the file; unset: RUN/export/<net>.safetensors, <net>.pth, or generate.stablehlo
+    """
+    from jaxgen.interop import convert
+    from jaxgen.trained import open_run
+
+    if out is not None:
+        check_parent(out)
+    _, _, task, state, frozen, _ = opened = open_run(run)
+    if to == "stablehlo":
+        if net:
+            raise InputError("--net has no meaning with --to stablehlo: the whole program is written.")
+        convert.export_program(task, state, frozen, weights == "average", out, run / "export")
+        return
+    nets = [choose(net, state.params, "net")] if net else list(state.params)
+    if out is not None and len(nets) > 1:
+        raise InputError(f"--out is one file, but the run has {len(nets)} nets: say which with --net.")
+    for name in nets:
+        path = out or run / "export" / (name + {"safetensors": ".safetensors", "torch": ".pth"}[to])
+        count = convert.export_weights(opened.run, state, name, to, path, weights == "average")
+        print(f"{count} tensors of the {name}: {path}")
 
 
 def prepare(
@@ -82,6 +200,19 @@ def prepare(
     prepare(name, None if dir is None else str(dir))
 
 
+def main():
+    if sys.argv[1:2] == ["import"]:
+        return import_(sys.argv[2:])  # the rest of its settings depend on the model
+    commands = {
+        "list": list_,
+        "generate": generate,
+        "evaluate": evaluate_,
+        "import": Import,
+        "export": export,
+        "prepare": prepare,
+    }
+    return tyro.extras.subcommand_cli_from_dict(commands, prog="python -m jaxgen")
+
+
 if __name__ == "__main__":
-    commands = {"list": list_, "generate": generate, "prepare": prepare}
-    command.run(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="python -m jaxgen"))
+    command.run(main)

@@ -140,7 +140,7 @@ class Command(Generic[M]):
     tiny: bool = False  # start from the preset's tiny version: seconds, not hours
 
 
-def parse(family: str, argv: Sequence[str]) -> Command:
+def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
     """Return what `python -m train.<family> *argv` asks for. Leaves with status 2 on a mistake, as argparse does."""
     names = zoo.family(family)
     # The preset decides the type and defaults of everything else, so it is read ahead of tyro.
@@ -152,7 +152,7 @@ def parse(family: str, argv: Sequence[str]) -> Command:
         Command[type(run.model)],  # pyright: ignore[reportInvalidTypeArguments]
         args=list(argv),
         default=Command(run),
-        prog=f"python -m train.{family}",
+        prog=prog or f"python -m train.{family}",
         description=f"Train a {family} model. The same command again resumes. Presets: {', '.join(names)}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )

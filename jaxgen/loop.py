@@ -19,7 +19,7 @@ from jaxgen.checkpoint import Checkpoints
 from jaxgen.config import Run, validate
 from jaxgen.core import Batch, PyTree, Task, TrainState
 from jaxgen.errors import InputError
-from jaxgen.evaluate import Evaluation, given, image_of, sampler, spec_of
+from jaxgen.evaluate import Evaluation, check_data, given, image_of, sampler, spec_of
 from jaxgen.shard import Mesh, is_first
 from jaxgen.sinks import Silent, Sinks
 from jaxgen.tune import tune
@@ -83,6 +83,7 @@ def fit(run: Run) -> Path:
     check_mesh(run, mesh)
     task = build(run, mesh)
     source = data.open_source(run.data, image_of(task))
+    check_data(task, source)
     evaluation = Evaluation(run, task, mesh) if run.eval.every else None
     with ExitStack() as stack:
         folder = stack.enter_context(runs.claim(run))
@@ -133,6 +134,8 @@ def fit(run: Run) -> Path:
             if evaluation and due(run.eval.every):
                 with sinks.off_the_clock():
                     values |= evaluation(state, frozen)
+                if (counts := evaluation.confusion) is not None:
+                    sinks.confusion(counts, source.classes)
             if values:
                 sinks.metrics(at, values, examples)
             if sample and due(run.log.samples):

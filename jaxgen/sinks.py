@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -79,6 +79,10 @@ class Sinks:
         self.board.add_image("samples", picture, step, dataformats="HWC" if picture.ndim == 3 else "HW")
         return path
 
+    def confusion(self, counts: np.ndarray, classes: Sequence[str]):
+        """Draw confusion.png from counts [true guessed]."""
+        plot_confusion(counts, classes, self.folder / "confusion.png")
+
     def plot(self):
         """Draw losses.png from metrics.jsonl."""
         plot_losses(self.folder / "metrics.jsonl", self.folder / "losses.png")
@@ -136,6 +140,31 @@ def save_png(path: Path, picture: np.ndarray):
     part = path.with_suffix(".part")
     Image.fromarray(picture).save(part, "PNG")
     part.replace(path)
+
+
+def plot_confusion(counts: np.ndarray, classes: Sequence[str], target: Path):
+    """Draw which class (a row) was taken for which (a column), as shares of the row, the counts in the cells."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    k, right = len(counts), np.trace(counts) / max(counts.sum(), 1)
+    names = [*classes, *map(str, range(len(classes), k))]
+    figure = Figure((6, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    title = f"{100 * right:.2f} % of {counts.sum():,} right"
+    axes = figure.add_subplot(title=title, xlabel="guessed", ylabel="true")
+    picture = axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(picture, label="share of the true class")
+    if k <= 30:
+        axes.set_xticks(range(k), names, rotation=90 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(k), names)
+    if k <= 12:
+        for (row, column), count in np.ndenumerate(counts):
+            dark = count > counts[row].sum() / 2
+            axes.text(column, row, f"{count}", ha="center", va="center", color="white" if dark else "black", size=7)
+    part = target.with_suffix(".part")
+    figure.savefig(part, format="png", dpi=100)
+    part.replace(target)
 
 
 def plot_losses(source: Path, target: Path):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 ZOO = {
     "dcgan": "jaxgen.models.gan.dcgan",
     "dcgan-64": "jaxgen.models.gan.dcgan",
+    "gan": "jaxgen.models.gan.gan",
     "lenet5": "jaxgen.models.classifier.lenet",
     "lenet5-1998": "jaxgen.models.classifier.lenet",
     "alexnet": "jaxgen.models.classifier.alexnet",
@@ -34,6 +35,10 @@ ZOO = {
     "resnet44": "jaxgen.models.classifier.cifar_resnet",
     "resnet56": "jaxgen.models.classifier.cifar_resnet",
     "resnet110": "jaxgen.models.classifier.cifar_resnet",
+    "inception-v3-fid": "jaxgen.models.classifier.inception",
+    "efficientnet-lite0": "jaxgen.models.classifier.efficientnet_lite",
+    "alexnet-shift-tolerant": "jaxgen.models.classifier.shift_tolerant",
+    "vgg16-shift-tolerant": "jaxgen.models.classifier.shift_tolerant",
 }
 
 

@@ -182,6 +182,20 @@ class _Examples:
                 out[name][place] = example[name]
 
 
+class Some:
+    """`count` examples of a source, drawn without regard to its order: a folder's is by class."""
+
+    def __init__(self, source: Source, count: int):
+        self.source, self.classes = source, source.classes
+        self.indices = np.sort(shuffled(len(source), 0, 0)[:count])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.source[int(self.indices[index])]
+
+
 def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
     """Return the order i64[count] of an epoch.
 

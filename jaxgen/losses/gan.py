@@ -24,10 +24,13 @@ class Loss(NamedTuple):
 # Goodfellow et al. 2014, equation 1, with the generator's non-saturating form of section 3.
 non_saturating = Loss(lambda real, fake: softplus(-real) + softplus(fake), lambda fake: softplus(-fake))
 
+# Goodfellow et al. 2014, equation 1 as it stands.
+minimax = Loss(non_saturating.discriminator, lambda fake: -softplus(fake))
+
 # Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17.
 hinge = Loss(lambda real, fake: relu(1 - real) + relu(1 + fake), lambda fake: -fake)
 
 # Mao et al. 2017, equation 9: a = 0, b = c = 1.
 least_squares = Loss(lambda real, fake: ((real - 1) ** 2 + fake**2) / 2, lambda fake: (fake - 1) ** 2 / 2)
 
-LOSSES = {"non-saturating": non_saturating, "hinge": hinge, "least-squares": least_squares}
+LOSSES = {"non-saturating": non_saturating, "minimax": minimax, "hinge": hinge, "least-squares": least_squares}

@@ -43,7 +43,7 @@ def adaptive_avg_pool(x: Array, size: Pair) -> Array:
 
 
 def _windows(size: int, parts: int) -> np.ndarray:
-    """Return f64[parts size]: row i holds the weights of pixels floor(i size / parts) ... ceil((i + 1) size / parts)."""
+    """Return f64[parts size]: row i averages pixels floor(i size / parts) ... ceil((i + 1) size / parts)."""
     weights = np.zeros((parts, size))
     for i in range(parts):
         first, last = i * size // parts, -(-(i + 1) * size // parts)

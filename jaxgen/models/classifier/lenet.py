@@ -1,10 +1,10 @@
 """LeNet-5: LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998.
 
-`variant="1998"` is the paper's network, section II.B: sub-sampling layers with a trainable coefficient and bias, C3 wired
-by table I, 1.7159 tanh(2 a / 3) throughout, an output of Euclidean radial basis functions around fixed codes and the loss
-of equation 9. 60,000 trainable parameters, as the paper counts them. Two things differ: the codes (the paper drew its own
-7x12 pictures of the characters; here they are ours for ten digits, random signs for other classes, which the paper names
-as the alternative), and the optimizer (the paper's stochastic diagonal Levenberg-Marquardt is SGD here).
+`variant="1998"` is the paper's network, section II.B: sub-sampling layers with a trainable coefficient and bias, C3
+wired by table I, 1.7159 tanh(2 a / 3) throughout, an output of Euclidean radial basis functions around fixed codes and
+the loss of equation 9. 60,000 trainable parameters, as the paper counts them. Two things differ: the codes (the paper
+drew 7x12 pictures of the characters; here they are our drawing of ten digits, random signs for other classes, which the
+paper names as the alternative), and the optimizer (the paper's stochastic diagonal Levenberg-Marquardt is SGD here).
 `variant="relu"` is what is called LeNet-5 today: dense wiring, ReLU, max pooling, softmax. 61,706 parameters.
 
 Both see 32x32 pictures: others are padded with black on every side ("pad", as the paper's 28x28 digits) or resampled.
@@ -112,7 +112,7 @@ def squash(a: Array) -> Array:
 
 
 class LeNet1998(nn.Module):
-    """image f32[b h w c] -> {"logits": f32[b classes], ...}; a logit is minus the squared distance to the class's code."""
+    """image f32[b h w c] -> {"logits": f32[b classes], ...}: minus the squared distance to each class's code."""
 
     classes: int
     fit: str
@@ -167,7 +167,7 @@ class TableConv(nn.Module):
 
 
 def rbf_loss(logits: Array, label: Array, smoothing: float = 0.0) -> Array:
-    """Equation 9: y_label + log(e^-j + sum_i e^-y_i), y = -logits: cross-entropy with one more class. f32[b k] -> f32[b]."""
+    """Equation 9, y_label + log(e^-j + sum_i e^-y_i) with y = -logits: cross-entropy with one more class, f32[b]."""
     del smoothing
     logits = jnp.pad(logits, ((0, 0), (0, 1)), constant_values=-RUBBISH)
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], axis=-1)[:, 0]

@@ -1,8 +1,8 @@
 """ResNet: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, table 1.
 
 18 and 34 layers of basic blocks, 50, 101 and 152 of bottlenecks with the stride in the 3x3 convolution, as torchvision
-has them (the paper strides the 1x1; the parameters are the same). `stem="small"` starts with one 3x3 convolution instead
-of the 7x7 stride 2 and the pooling: for pictures of about 32x32. ImageNet accuracy: not yet measured.
+has them (the paper strides the 1x1; the parameters are the same). `stem="small"` starts with one 3x3 convolution
+instead of the 7x7 stride 2 and the pooling: for pictures of about 32x32. ImageNet accuracy: not yet measured.
 """
 
 from dataclasses import dataclass, field

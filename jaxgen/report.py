@@ -1,0 +1,115 @@
+"""`python -m jaxgen evaluate`: a table of numbers, each with the protocol that it was measured by."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jaxgen import scores
+from jaxgen.errors import InputError, choose
+from jaxgen.evaluate import MEASURES, Evaluation
+from jaxgen.runs import commit
+from jaxgen.sinks import plot_confusion
+from jaxgen.trained import Trained, open_run
+
+
+def evaluate_run(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    count: int,
+    real: int | None,
+    split: str | None,
+    floor: str | None,
+    seeds: Sequence[int],
+    average: bool,
+    resizer: str,
+    inception: Path | None,
+    cache: bool,
+):
+    """Print the metrics of a run and append them to its evaluations.jsonl. Raises InputError."""
+    trained = open_run(folder)
+    run, mesh, task, state, frozen, step = trained
+    if not names:
+        names = ["accuracy"] if task.classify else ["fid_lenet", "kid_lenet"] if task.generate else ["loss"]
+    unknown = [name for name in names if name not in MEASURES and not scores.is_score(name)]
+    if unknown:
+        choose(unknown[0], [*MEASURES, *(f"{s}_lenet" for s in scores.STATISTICS)], "metric")
+    measures = tuple(name for name in names if name in MEASURES)
+    scored = [name for name in names if name not in MEASURES]
+    about = {"run": str(folder), "preset": run.preset, "step": step, "weights": weights(trained, average)}
+    rows: list[dict[str, Any]] = []
+    if measures:
+        held_out = dataclasses.replace(run.eval, split=split or run.eval.split, batches=0, metrics=measures)
+        evaluation = Evaluation(dataclasses.replace(run, eval=held_out), task, mesh)
+        found = evaluation(state if average else state.replace(ema={}), frozen)
+        protocol = {"data": run.data.source, "split": held_out.split, "examples": len(evaluation.source), **about}
+        rows += [{"metric": k.rpartition("/")[2], "value": v, "of": "the run", **protocol} for k, v in found.items()]
+        if (counts := evaluation.confusion) is not None:
+            plot_confusion(counts, evaluation.source.classes, folder / "confusion.png")
+    if scored:
+        more = {"real": real, "resizer": resizer, "cache": cache}
+        parts = scores.open_scores(run, task, mesh, scored, count, split or run.data.split, inception=inception, **more)
+        for part in parts:
+            found = [part.samples(state, frozen, seed, average) for seed in seeds]
+            protocol = lambda name: {**part.protocol(name), **about, "seeds": [min(seeds), max(seeds)]}  # noqa: E731
+            rows += [{"metric": m, "value": v, "of": "samples", **i, **protocol(m)} for m, v, i in summaries(found)]
+            if floor is not None:
+                many = min(count, part.size(floor))
+                if many < count:
+                    raise InputError(f"The split {floor} has only {many} pictures: --count {many} makes it a floor.")
+                floors = part.compare(part.take_in(part.pictures(floor, count), count))
+                of = f"real pictures of {floor}"
+                rows += [{"metric": m, "value": v, "of": of, **protocol(m)} for m, v in floors.items()]
+    stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": commit()}
+    with (folder / "evaluations.jsonl").open("a") as file:
+        for row in rows:
+            file.write(json.dumps({**row, **stamp}) + "\n")
+    show(rows, len(seeds) > 1)
+
+
+def weights(trained: Trained, average: bool) -> str:
+    return "moving average" if average and trained.state.ema else "last"
+
+
+def summaries(found: Sequence[Mapping[str, float]]) -> list[tuple[str, float, dict[str, float]]]:
+    """Return (metric, mean, {"interval95": half its width} where there are several seeds) of each metric."""
+    rows = []
+    for name in found[0]:
+        mean, half = scores.interval([values[name] for values in found])
+        rows.append((name, mean, {"interval95": half} if len(found) > 1 else {}))
+    return rows
+
+
+def show(rows: Sequence[Mapping[str, Any]], several: bool):
+    """Print the numbers, and below them what they have in common."""
+    shown = Table(box=None)
+    columns = ["metric", "value", *(["95 % interval"] if several else []), "of"]
+    for column in columns:
+        shown.add_column(column, justify="right" if column == "value" else "left")
+    for row in rows:
+        half = f"± {row['interval95']:.4g}" if "interval95" in row else ""
+        shown.add_row(row["metric"], f"{row['value']:.6g}", *([half] if several else []), row["of"])
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(shown)
+    protocols: dict[str, list[str]] = {}
+    for row in rows:
+        text = ", ".join(
+            f"{key} {_plain(value)}"
+            for key, value in row.items()
+            if key not in ("metric", "value", "of", "interval95", "run")
+        )
+        protocols.setdefault(text, []).append(row["metric"])
+    for text, names in protocols.items():
+        console.print(f"{', '.join(dict.fromkeys(names))}: {text}", markup=False)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{k} {v}" for k, v in value.items())
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
