@@ -1,0 +1,168 @@
+"""What the metrics on features are made of: the first two moments of all rows, or the rows themselves.
+
+Both are (empty, update, merge) of a `Metric`. Their states hold f32 and i32 arrays only, so that nothing is rounded
+where a state passes through `device_put`, a gather over processes or a checkpoint while x64 is off.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.errors import InputError
+
+Array = jax.Array
+
+
+class Accumulator(NamedTuple):
+    """A metric without its result: see `jaxgen.metrics.metric.Metric`."""
+
+    empty: Callable
+    update: Callable
+    merge: Callable
+
+
+class Moments(NamedTuple):
+    """Count, mean and scatter (the sum of outer products about the mean), each number the sum of two f32."""
+
+    count: Array  # i32[]
+    mean: Array  # f32[2 d]
+    scatter: Array  # f32[2 d d]
+
+
+class Rows(NamedTuple):
+    """All rows so far, in their order, and how many more there was no room for."""
+
+    rows: Array  # f32[capacity d]; the first `count` are taken
+    count: Array  # i32[]
+    lost: Array  # i32[]
+
+
+class Summary(NamedTuple):
+    """Moments on the host: the mean f64[d] and the unbiased covariance f64[d d] of `count` rows."""
+
+    count: int
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def split(x: Array) -> Array:
+    """Return f64[...] as f32[2 ...], whose sum has 48 bits. To be called where x64 is on."""
+    # Not a cast there and back, which XLA may leave out.
+    high = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=23)
+    return jnp.stack([high, x - high]).astype(jnp.float32)
+
+
+def joined(count: Array, parts: tuple[Array, Array], more: Array, others: tuple[Array, Array]) -> Moments:
+    """Return the moments of two sets of rows from their counts, means f64[d] and scatters f64[d d].
+
+    Chan, Golub and LeVeque 1979, equation 2.1b: S = S1 + S2 + (n1 n2 / n) (m2 - m1)(m2 - m1)^T.
+    """
+    share = more / jnp.maximum(count + more, 1).astype(jnp.float64)
+    gap = others[0] - parts[0]  # [d]
+    between = (count * share) * gap[:, None] * gap[None, :]  # [d d]
+    return Moments(count + more, split(parts[0] + share * gap), split(parts[1] + others[1] + between))
+
+
+def parts(state: Moments) -> tuple[Array, Array]:
+    """Return the mean f64[d] and the scatter f64[d d]. To be called where x64 is on."""
+    mean, scatter = state.mean.astype(jnp.float64), state.scatter.astype(jnp.float64)
+    return mean[0] + mean[1], scatter[0] + scatter[1]
+
+
+def empty_moments(d: int) -> Moments:
+    """Return the moments of no rows of d features."""
+    return Moments(jnp.zeros((), jnp.int32), jnp.zeros((2, d), jnp.float32), jnp.zeros((2, d, d), jnp.float32))
+
+
+def update_moments(state: Moments, features: Array, valid: Array) -> Moments:
+    """Add the rows of f[b d] for which bool[b] holds; computed in f64 whether x64 is on or off."""
+    with jax.enable_x64(True):
+        mask = valid[:, None]  # [b 1]
+        x = jnp.where(mask, features, 0).astype(jnp.float64)
+        count = jnp.sum(valid, dtype=jnp.int32)
+        mean = jnp.sum(x, 0) / jnp.maximum(count, 1)  # [d]
+        x = jnp.where(mask, x - mean[None, :], 0)
+        return joined(state.count, parts(state), count, (mean, x.T @ x))
+
+
+def merge_moments(a: Moments, b: Moments) -> Moments:
+    """Return the moments of both sets of rows."""
+    with jax.enable_x64(True):
+        return joined(a.count, parts(a), b.count, parts(b))
+
+
+def empty_rows(capacity: int, d: int) -> Rows:
+    """Return room for `capacity` rows of d features."""
+    return Rows(jnp.zeros((capacity, d), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def update_rows(state: Rows, features: Array, valid: Array) -> Rows:
+    """Append the rows of f[b d] for which bool[b] holds; those beyond the capacity are counted as lost."""
+    capacity = len(state.rows)
+    place = state.count + jnp.cumsum(valid, dtype=jnp.int32) - 1
+    place = jnp.where(valid, jnp.minimum(place, capacity), capacity)  # the capacity is out of bounds: dropped
+    rows = state.rows.at[place].set(features.astype(jnp.float32), mode="drop")
+    total = state.count + jnp.sum(valid, dtype=jnp.int32)
+    count = jnp.minimum(total, capacity)
+    return Rows(rows, count, state.lost + total - count)
+
+
+def merge_rows(a: Rows, b: Rows) -> Rows:
+    """Return the rows of a and then those of b, in as much room as both had."""
+    rows = jnp.concatenate([a.rows, jnp.zeros_like(b.rows)])
+    rows = jax.lax.dynamic_update_slice(rows, b.rows, (a.count, jnp.zeros_like(a.count)))
+    return Rows(rows, a.count + b.count, a.lost + b.lost)
+
+
+MOMENTS = Accumulator(empty_moments, update_moments, merge_moments)
+ROWS = Accumulator(empty_rows, update_rows, merge_rows)
+
+
+def summary(state: Moments, name: str, kind: str = "generated") -> Summary:
+    """Return the moments on the host; with fewer than two rows the covariance is 0.
+
+    Raises InputError, in the name of a metric and of a kind of features, where a row held NaN or infinity.
+    """
+    count = int(state.count)
+    mean, scatter = (np.asarray(x, np.float64).sum(0) for x in (state.mean, state.scatter))
+    if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
+        raise InputError(f"{name} needs finite numbers, but the {kind} ones hold NaN or infinity.")
+    return Summary(count, mean, scatter / max(count - 1, 1))
+
+
+def rows_of(state: Rows, name: str, kind: str = "generated") -> np.ndarray:
+    """Return the rows on the host, f64[count d].
+
+    Raises InputError, in the name of a metric and of a kind of features, where rows were lost, NaN or infinite.
+    """
+    if lost := int(state.lost):
+        capacity = len(state.rows)
+        raise InputError(f"{name} has room for {capacity} {kind} rows, but got {capacity + lost}: raise the capacity.")
+    rows = np.asarray(state.rows)[: int(state.count)].astype(np.float64)
+    if bad := int((~np.isfinite(rows)).any(1).sum()):
+        raise InputError(f"{name} needs finite numbers, but {bad} of {len(rows)} {kind} rows hold NaN or infinity.")
+    return rows
+
+
+def both_rows(real: Rows, generated: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of two states on the host, f64[n d] and f64[m d].
+
+    Raises InputError as `rows_of`, or where the two differ in d.
+    """
+    same_dimensions(real.rows.shape[1], generated.rows.shape[1], name)
+    return rows_of(real, name, "real"), rows_of(generated, name)
+
+
+def same_dimensions(real: int, generated: int, name: str):
+    """Raise InputError where two sets have features of different dimensions."""
+    if real != generated:
+        raise InputError(f"{name} compares features of one kind, but got {real} real and {generated} generated ones.")
+
+
+def enough(real: int, generated: int, least: int, name: str):
+    """Raise InputError where either set has fewer than `least` samples."""
+    if min(real, generated) < least:
+        raise InputError(f"{name} needs at least {least} samples, got {real} real and {generated} generated.")
