@@ -12,7 +12,8 @@ train: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(DATA) $(RUN) -m pytest
 
-# The comparisons with reference libraries (torch), which the package itself does not need.
+# The comparisons with reference libraries (torch), which the package itself does not need. torchvision has no build for
+# the CPU's torch: without its dependencies it does no harm, and tests/torch_reference.py says how it is imported.
 parity: $(VENV)/installed-parity
 	$(DATA) $(RUN) -m pytest -m parity
 
@@ -38,4 +39,5 @@ $(VENV)/installed-test: pyproject.toml $(VENV)/bin/python
 
 $(VENV)/installed-parity: $(VENV)/installed-test
 	$(RUN) -m pip install --quiet --editable '.[test,parity]'
+	$(RUN) -m pip install --quiet --no-deps torchvision==0.28.0 torch-fidelity==0.4.0 lpips==0.1.4
 	touch $@

@@ -36,7 +36,7 @@ def generate(
         batch: how many are drawn at a time
         out: a .png for a grid; a .npz for the samples as arrays ("image", u8[n h w c]) with the grid beside it
     """
-    from jaxgen import data, evaluate, sinks
+    from jaxgen import data, sampling, sinks
     from jaxgen.trained import open_run
 
     at_least(1, count=count, batch=batch)
@@ -45,10 +45,10 @@ def generate(
         raise InputError(f"--out must end in .png or .npz, not {out.name!r}.")
     check_parent(out)
     config, mesh, task, state, frozen, step = open_run(run)
-    sample = evaluate.sampler(task, mesh, batch)
+    sample = sampling.sampler(task, mesh, batch)
     needed = {}
     if task.given:
-        needed = evaluate.given(task, config, data.open_source(config.data, evaluate.image_of(task)), count)
+        needed = sampling.given(task, config, data.open_source(config.data, sampling.image_of(task)), count)
     images = sample(state, frozen, seed, count, needed)
     if out.suffix == ".npz":
         np.savez(out, image=sinks.to_u8(images), step=step, seed=seed)

@@ -9,8 +9,8 @@ from rich.table import Table
 from jaxgen import shard
 from jaxgen.config import Run, to_json, validate
 from jaxgen.core import PyTree
-from jaxgen.evaluate import spec_of
 from jaxgen.loop import build, check_mesh, lower
+from jaxgen.sampling import spec_of
 
 
 def dry_run(run: Run):

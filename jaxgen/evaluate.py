@@ -1,6 +1,6 @@
-"""What a state can do: samples of a task with `generate`, and measures on held-out data."""
+"""What is measured of a state: losses and accuracy on held-out data, scores of samples beside real pictures."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 import jax
@@ -9,92 +9,57 @@ import numpy as np
 
 from jaxgen import rng, shard
 from jaxgen.config import Run
-from jaxgen.core import PyTree, Spec, Task, TrainState, averaged
-from jaxgen.data import Some, Source, batches, open_source
+from jaxgen.core import Task, TrainState, averaged
+from jaxgen.data import batches, open_source
 from jaxgen.errors import InputError, choose
 from jaxgen.metrics.accuracy import ACCURACY
 from jaxgen.metrics.metric import Metric, State
+from jaxgen.sampling import Frozen, check_data, image_of
+from jaxgen.scores import STATISTICS, is_score, open_scores
 from jaxgen.shard import Mesh
 
-Frozen = Mapping[str, PyTree]
 
-
-def sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray]:
-    """Return (state, frozen, seed, count, given) -> images f32[count h w c], by the averaged nets."""
-    stream = drawer(task, mesh, batch)
-
-    def sample(state: TrainState, frozen: Frozen, seed: int, count: int, given: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.concatenate([np.asarray(some) for some in stream(state, frozen, seed, count, given)])[:count]
-
-    return sample
-
-
-def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable[..., Iterator[jax.Array]]:
-    """Return (state, frozen, seed, count, given) -> iterator of images f32[batch h w c], by the averaged or last nets.
-
-    Sample i depends on the seed, i and its row of `given` only: they are drawn `batch` at a time, always as many, so
-    that not even the last bit depends on the count; the last batch may hold some beyond it.
-    """
-    if (generate := task.generate) is None:
-        raise InputError("This model has no `generate`: it can't draw samples.")
-    batch += -batch % mesh.size
-    rows, whole = shard.batched(mesh), shard.replicated(mesh)
-
-    def draw(state: TrainState, frozen: Frozen, seed, indices, given):
-        keys = rng.sample_keys(rng.fold(jax.random.key(seed), "samples"), indices)
-        if not average:
-            state = state.replace(ema={})
-        return generate(*averaged(state, frozen), keys, given)["image"]
-
-    jitted = jax.jit(draw, out_shardings=whole)
-
-    def stream(state: TrainState, frozen: Frozen, seed: int, count: int, given: Mapping[str, np.ndarray]):
-        for first in range(0, count, batch):
-            indices = np.arange(first, first + batch, dtype=np.int32)
-            # Rows past the last are drawn again and thrown away.
-            some = {k: shard.put_whole(rows, v[np.minimum(indices, len(v) - 1)]) for k, v in given.items()}
-            yield jitted(state, frozen, np.uint32(seed), shard.put_whole(rows, indices), some)
-
-    return stream
-
-
-def given(task: Task, run: Run, source: Source, count: int) -> dict[str, np.ndarray]:
-    """Return what `generate` needs for `count` samples, from examples of a source."""
-    if not task.given:
-        return {}
-    some = Some(source, count)
-    examples = batches(some, run.data, image_of(task), batch=len(some), seed=0, train=False)
-    first = next(examples)
-    examples.close()
-    return {name: np.resize(first[name], (count, *first[name].shape[1:])) for name in task.given}
-
-
-def image_of(task: Task) -> tuple[int, int, int]:
-    """Return the height, width and channels of the pictures a task is trained on."""
-    return task.example["image"].shape  # pyright: ignore[reportReturnType]
-
-
-def spec_of(task: Task, batch: int) -> Spec:
-    """Return the shapes of a batch."""
-    return {name: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype) for name, x in task.example.items()}
-
-
-def check_data(task: Task, source: Source):
-    """Raise InputError where a source's examples are not what the task takes."""
-    for name in task.example:
-        if name not in source[0]:
-            raise InputError(f"The model needs {name!r} in every example, but the data has only {sorted(source[0])}.")
-    if task.classes and len(source.classes) > task.classes:
-        count = len(source.classes)
-        raise InputError(f"The data has {count} classes, the model {task.classes}: write --model.classes {count}.")
+def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return which names are measures on held-out data, and which are scores of samples. Raises InputError."""
+    for name in names:
+        if not is_score(name):
+            choose(name, [*MEASURES, *(f"{statistic}_lenet" for statistic in STATISTICS)], "metric")
+    return [name for name in names if name in MEASURES], [name for name in names if name not in MEASURES]
 
 
 class Evaluation:
-    """The measures of a task on one split of a run's data, under names `eval/<split>/<metric>`."""
+    """All the metrics of a run while it trains, under names `eval/<split>/<metric>`.
+
+    Measures are taken on `eval.split`; scores compare samples with the pictures that are trained on.
+    """
 
     def __init__(self, run: Run, task: Task, mesh: Mesh):
+        measures, scores = known(run.eval.metrics)
+        self.run = run
+        self.held_out = HeldOut(run, task, mesh, measures) if measures else None
+        self.scores = open_scores(run, task, mesh, scores, run.eval.count, run.data.split) if scores else []
+
+    def __call__(self, state: TrainState, frozen: Frozen) -> dict[str, float]:
+        found = {}
+        if self.held_out:
+            found |= {f"eval/{self.run.eval.split}/{k}": v for k, v in self.held_out(state, frozen).items()}
+        for scores in self.scores:
+            values = scores.samples(state, frozen, self.run.seed)
+            found |= {f"eval/{self.run.data.split}/{k}": v for k, v in values.items()}
+        return found
+
+    @property
+    def confusion(self) -> np.ndarray | None:
+        """The last call's counts [true guessed] where accuracy was measured."""
+        return self.held_out.confusion if self.held_out else None
+
+
+class HeldOut:
+    """The measures of a task on one split of a run's data."""
+
+    def __init__(self, run: Run, task: Task, mesh: Mesh, names: list[str]):
         self.run, self.task = run, task
-        self.measures = {name: MEASURES[choose(name, MEASURES, "metric")](task) for name in run.eval.metrics}
+        self.measures = {name: MEASURES[name](task) for name in names}
         self.updates = {name: jax.jit(measure.update, donate_argnums=0) for name, measure in self.measures.items()}
         self.put = shard.put_batch(mesh)
         self.whole = shard.replicated(mesh)
@@ -127,7 +92,7 @@ class Evaluation:
         found: dict[str, float] = {}
         for name, measure in self.measures.items():
             found |= measure.result(jax.device_get(self.results[name]))
-        return {f"eval/{self.run.eval.split}/{name}": value for name, value in found.items()}
+        return found
 
     @property
     def confusion(self) -> np.ndarray | None:

@@ -19,7 +19,8 @@ from jaxgen.checkpoint import Checkpoints
 from jaxgen.config import Run, validate
 from jaxgen.core import Batch, PyTree, Task, TrainState
 from jaxgen.errors import InputError
-from jaxgen.evaluate import Evaluation, check_data, given, image_of, sampler, spec_of
+from jaxgen.evaluate import Evaluation
+from jaxgen.sampling import check_data, given, image_of, sampler, spec_of
 from jaxgen.shard import Mesh, is_first
 from jaxgen.sinks import Silent, Sinks
 from jaxgen.tune import tune

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxgen import scores
-from jaxgen.errors import InputError, choose
-from jaxgen.evaluate import MEASURES, Evaluation
+from jaxgen.errors import InputError
+from jaxgen.evaluate import HeldOut, known
 from jaxgen.runs import commit
 from jaxgen.sinks import plot_confusion
-from jaxgen.trained import Trained, open_run
+from jaxgen.trained import open_run
 
 
 def evaluate_run(
@@ -33,23 +33,19 @@ def evaluate_run(
     cache: bool,
 ):
     """Print the metrics of a run and append them to its evaluations.jsonl. Raises InputError."""
-    trained = open_run(folder)
-    run, mesh, task, state, frozen, step = trained
+    run, mesh, task, state, frozen, step = open_run(folder)
     if not names:
         names = ["accuracy"] if task.classify else ["fid_lenet", "kid_lenet"] if task.generate else ["loss"]
-    unknown = [name for name in names if name not in MEASURES and not scores.is_score(name)]
-    if unknown:
-        choose(unknown[0], [*MEASURES, *(f"{s}_lenet" for s in scores.STATISTICS)], "metric")
-    measures = tuple(name for name in names if name in MEASURES)
-    scored = [name for name in names if name not in MEASURES]
-    about = {"run": str(folder), "preset": run.preset, "step": step, "weights": weights(trained, average)}
+    measures, scored = known(tuple(names))
+    about: dict[str, Any] = {"run": str(folder), "preset": run.preset, "step": step}
+    about["weights"] = "moving average" if average and state.ema else "last"
     rows: list[dict[str, Any]] = []
     if measures:
-        held_out = dataclasses.replace(run.eval, split=split or run.eval.split, batches=0, metrics=measures)
-        evaluation = Evaluation(dataclasses.replace(run, eval=held_out), task, mesh)
+        held_out = dataclasses.replace(run.eval, split=split or run.eval.split, batches=0)
+        evaluation = HeldOut(dataclasses.replace(run, eval=held_out), task, mesh, measures)
         found = evaluation(state if average else state.replace(ema={}), frozen)
         protocol = {"data": run.data.source, "split": held_out.split, "examples": len(evaluation.source), **about}
-        rows += [{"metric": k.rpartition("/")[2], "value": v, "of": "the run", **protocol} for k, v in found.items()]
+        rows += [{"metric": k, "value": v, "of": "the run", **protocol} for k, v in found.items()]
         if (counts := evaluation.confusion) is not None:
             plot_confusion(counts, evaluation.source.classes, folder / "confusion.png")
     if scored:
@@ -57,24 +53,22 @@ def evaluate_run(
         parts = scores.open_scores(run, task, mesh, scored, count, split or run.data.split, inception=inception, **more)
         for part in parts:
             found = [part.samples(state, frozen, seed, average) for seed in seeds]
-            protocol = lambda name: {**part.protocol(name), **about, "seeds": [min(seeds), max(seeds)]}  # noqa: E731
-            rows += [{"metric": m, "value": v, "of": "samples", **i, **protocol(m)} for m, v, i in summaries(found)]
+            about["seeds"] = [min(seeds), max(seeds)]
+            for name, value, half in summaries(found):
+                rows.append({"metric": name, "value": value, "of": "samples", **half, **part.protocol(name), **about})
             if floor is not None:
                 many = min(count, part.size(floor))
                 if many < count:
                     raise InputError(f"The split {floor} has only {many} pictures: --count {many} makes it a floor.")
                 floors = part.compare(part.take_in(part.pictures(floor, count), count))
-                of = f"real pictures of {floor}"
-                rows += [{"metric": m, "value": v, "of": of, **protocol(m)} for m, v in floors.items()]
+                for name, value in floors.items():
+                    of = f"real pictures of {floor}"
+                    rows.append({"metric": name, "value": value, "of": of, **part.protocol(name), **about})
     stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": commit()}
     with (folder / "evaluations.jsonl").open("a") as file:
         for row in rows:
             file.write(json.dumps({**row, **stamp}) + "\n")
     show(rows, len(seeds) > 1)
-
-
-def weights(trained: Trained, average: bool) -> str:
-    return "moving average" if average and trained.state.ema else "last"
 
 
 def summaries(found: Sequence[Mapping[str, float]]) -> list[tuple[str, float, dict[str, float]]]:

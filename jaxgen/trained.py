@@ -11,7 +11,7 @@ from jaxgen.config import Mesh as MeshConfig
 from jaxgen.config import Run
 from jaxgen.core import Task, TrainState
 from jaxgen.errors import InputError
-from jaxgen.evaluate import Frozen, spec_of
+from jaxgen.sampling import Frozen, spec_of
 from jaxgen.shard import Mesh
 
 

@@ -3,10 +3,14 @@
 import os
 from pathlib import Path
 
-import jax
-import pytest
+# Compiling is what these tests wait for, and LLVM's optimisations are half of it. The commands they start run with them.
+FLAGS = {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
+os.environ["XLA_FLAGS"] = f"{FLAGS['XLA_FLAGS']} --xla_backend_optimization_level=0"
 
-from jaxgen.cache import cache_folder, use_compilation_cache
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from jaxgen.cache import cache_folder, use_compilation_cache  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -26,4 +30,4 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """What a command that a test starts runs in: one CPU device, the same compilation cache."""
-    return {**os.environ, "JAXGEN_CACHE": str(cache_folder()), "PYTHONWARNINGS": "error", "COLUMNS": "120"}
+    return {**os.environ, **FLAGS, "JAXGEN_CACHE": str(cache_folder()), "PYTHONWARNINGS": "error", "COLUMNS": "120"}

@@ -12,9 +12,9 @@ import pytest
 from jaxgen import core, rng
 from jaxgen.dryrun import count
 from jaxgen.errors import InputError
-from jaxgen.evaluate import spec_of
 from jaxgen.losses.gan import LOSSES
 from jaxgen.models.gan.dcgan import DCGAN, Generator
+from jaxgen.sampling import spec_of
 
 BATCH = 8
 SMALL = DCGAN(image=(16, 16, 2), latent=5, width=4)

@@ -15,10 +15,10 @@ from jaxgen.checkpoint import Checkpoints
 from jaxgen.config import Mesh, Run, validate
 from jaxgen.core import PyTree, Task, TrainState, averaged, variables
 from jaxgen.errors import InputError, choose
-from jaxgen.evaluate import spec_of
 from jaxgen.interop.names import rule_of, to_ours, to_theirs
 from jaxgen.interop.read import read
 from jaxgen.interop.write import write_safetensors, write_torch
+from jaxgen.sampling import spec_of
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

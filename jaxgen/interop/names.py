@@ -59,7 +59,7 @@ def renamed(*pairs: tuple[str, str]) -> Rule:
 
 
 def dcgan(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
-    """The nets of PyTorch's DCGAN tutorial, `main.N`: the first and the last layer are 4x4 convolutions of one pixel."""
+    """The nets of PyTorch's DCGAN tutorial, `main.N`: the first and last layers are 4x4 convolutions of a pixel."""
     kind, number = path[0].rsplit("_", 1)
     if model.kernel != 4:
         raise InputError(

@@ -29,8 +29,8 @@ def ours() -> Callable[[], Any]:
 
     from jaxgen import cache, loop, shard
     from jaxgen.config import Mesh, Run
-    from jaxgen.evaluate import spec_of
     from jaxgen.models.gan.dcgan import DCGAN
+    from jaxgen.sampling import spec_of
 
     cache.use_compilation_cache()
     run = Run(model=DCGAN(image=(SIZE, SIZE, CHANNELS), latent=LATENT, width=WIDTH, kernel=4), batch=BATCH)

@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxgen import cache, loop, shard, zoo
 from jaxgen.config import Data, Log, Run, Save
-from jaxgen.evaluate import spec_of
 from jaxgen.models.gan.dcgan import DCGAN
+from jaxgen.sampling import spec_of
 from tests.benchmarks import report
 
 NEVER = 10**9

@@ -176,7 +176,7 @@ def rbf_loss(logits: Array, label: Array, smoothing: float = 0.0) -> Array:
 def codes(classes: int) -> np.ndarray:
     """Return the fixed targets of F6, f32[classes 84] of -1 and 1."""
     if classes != 10:
-        return np.random.RandomState(1998).choice(np.float32([-1, 1]), (classes, 84))
+        return np.random.RandomState(1998).choice([-1, 1], (classes, 84)).astype(np.float32)
     rows = np.frombuffer(bytes.fromhex(DIGITS.replace(" ", "")), np.uint8).reshape(10, 12, 1)
     bits = np.unpackbits(rows, axis=2)[:, :, 1:]  # [10 12 7]
     return (2.0 * bits.reshape(10, 84) - 1).astype(np.float32)

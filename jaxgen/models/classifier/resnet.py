@@ -1,8 +1,9 @@
 """ResNet: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, table 1.
 
 18 and 34 layers of basic blocks, 50, 101 and 152 of bottlenecks with the stride in the 3x3 convolution, as torchvision
-has them (the paper strides the 1x1; the parameters are the same). `stem="small"` starts with one 3x3 convolution
-instead of the 7x7 stride 2 and the pooling: for pictures of about 32x32. ImageNet accuracy: not yet measured.
+has them (the paper strides the 1x1; the parameters are the same); 10 has one basic block a stage. `stem="small"` starts
+with one 3x3 convolution instead of the 7x7 stride 2 and the pooling: for pictures of about 32x32. ImageNet accuracy:
+not yet measured.
 """
 
 from dataclasses import dataclass, field
@@ -18,8 +19,15 @@ from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import max_pool
 
-Depth = Literal[18, 34, 50, 101, 152]
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+Depth = Literal[10, 18, 34, 50, 101, 152]
+BLOCKS = {
+    10: (1, 1, 1, 1),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 HE = nn.initializers.variance_scaling(2, "fan_out", "normal")
 
 
@@ -99,9 +107,14 @@ class Net(nn.Module):
         return out
 
 
-def tiny(depth: Depth) -> Run:
-    model = ResNet(depth, image=(16, 16, 3), classes=10, width=4, stem="small")
-    return Run(model=model, data=Data("shapes"), steps=20, batch=16, log=Log(every=5), save=Save(every=10))
+TINY = Run(
+    model=ResNet(10, image=(16, 16, 3), classes=10, width=4, stem="small"),
+    data=Data("shapes"),
+    steps=20,
+    batch=16,
+    log=Log(every=5),
+    save=Save(every=10),
+)
 
 
 def preset(depth: Depth, parameters: int) -> Preset:
@@ -114,7 +127,7 @@ def preset(depth: Depth, parameters: int) -> Preset:
         save=Save(every=5000),
         eval=Eval(every=10_000, split="validation", batches=0, metrics=("accuracy",)),
     )
-    return Preset(run, tiny(18 if depth < 50 else 50), parameters)
+    return Preset(run, TINY, parameters)
 
 
 PRESETS = {

@@ -50,20 +50,20 @@ class GAN:
             }
             return params, {}
 
-        def imagine(params, batch, key):
-            keys = jax.random.split(key, len(batch["image"]))
-            return generator.apply({"params": params["generator"]}, rng.normal(keys, (self.latent,)))
+        def judge(params, x) -> jax.Array:
+            return discriminator.apply({"params": params["discriminator"]}, x)  # pyright: ignore[reportReturnType]
+
+        def imagine(params, batch, key) -> jax.Array:
+            z = rng.normal(jax.random.split(key, len(batch["image"])), (self.latent,))
+            return generator.apply({"params": params["generator"]}, z)  # pyright: ignore[reportReturnType]
 
         def discriminator_loss(params, context, batch, key):
-            fake = imagine(params, batch, key)
-            real_logits = discriminator.apply({"params": params["discriminator"]}, batch["image"])
-            fake_logits = discriminator.apply({"params": params["discriminator"]}, fake)
+            real_logits, fake_logits = judge(params, batch["image"]), judge(params, imagine(params, batch, key))
             metrics = {"real": jax.nn.sigmoid(real_logits).mean(), "fake": jax.nn.sigmoid(fake_logits).mean()}
             return loss.discriminator(real_logits, fake_logits).mean(), Aux(metrics)
 
         def generator_loss(params, context, batch, key):
-            fake_logits = discriminator.apply({"params": params["discriminator"]}, imagine(params, batch, key))
-            return loss.generator(fake_logits).mean(), Aux()
+            return loss.generator(judge(params, imagine(params, batch, key))).mean(), Aux()
 
         def generate(params, context, keys, given):
             return {"image": generator.apply({"params": params["generator"]}, rng.normal(keys, (self.latent,)))}
