@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -290,12 +291,12 @@ def save_states(path: Path, states: States):
 def load_states(path: Path, like: States) -> States | None:
     """Return the states that `save_states` wrote, or None where there is no file of this shape."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             found = {
                 (which, output): type(s)(*(file[f"{which}/{output}/{i}"] for i in range(len(s))))
                 for (which, output), s in like.items()
             }
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, found, like)
     return found if all(jax.tree.leaves(same)) else None

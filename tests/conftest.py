@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-# Compiling is what these tests wait for, and LLVM's optimisations are half of it. The commands they start run with them.
+# Compiling is what these tests wait for, and LLVM's optimisations are half of it. Commands that they start have them.
 FLAGS = {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
 os.environ["XLA_FLAGS"] = f"{FLAGS['XLA_FLAGS']} --xla_backend_optimization_level=0"
 

@@ -1,26 +1,19 @@
 """The DCGAN training step beside PyTorch eager: python -m tests.benchmarks.dcgan_step [--write] [--rounds N]
 
 64x64x3, batch 64, width 64, kernel 4, f32, one batch that stays in memory; an update of the discriminator on real and
-fake images, one of the generator on the same fakes, Adam. Each side is a process of its own, on the same 2 cores, and
-they take turns, one at work at a time. Only a quiet machine gives a true ratio of times: beside other work PyTorch's
-threads, which wait for each other after every operation, lose far more than XLA's. The CPU time says what that hides,
-but counts waiting as work; OMP_WAIT_POLICY=passive keeps most of it out.
+fake images, one of the generator on the same fakes, Adam. tests/benchmarks/turns.py says how the sides take turns.
 """
 
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import report
+from tests.benchmarks import report, turns
 
 SIZE, CHANNELS, BATCH, WIDTH, LATENT = 64, 3, 64, 64, 100
-THREADS, STEPS = 2, 2  # STEPS: in a turn
 
 
 def ours() -> Callable[[], Any]:
@@ -54,7 +47,7 @@ def theirs(channels_last: bool) -> Callable[[], Any]:
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(turns.THREADS)
     torch.manual_seed(0)
     layers: list[Any] = []
     widths = [LATENT, 8 * WIDTH, 4 * WIDTH, 2 * WIDTH, WIDTH]
@@ -97,55 +90,11 @@ SIDES: dict[str, Callable[[], Callable[[], Any]]] = {
 }
 
 
-def work(side: str):
-    """Be one side: for every line on stdin take STEPS steps and print the seconds and CPU seconds of one."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
-    one = SIDES[side]()
-    for _ in range(2):
-        one()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        start, spent = time.perf_counter(), time.process_time()
-        for _ in range(STEPS):
-            one()
-        print((time.perf_counter() - start) / STEPS, (time.process_time() - spent) / STEPS, flush=True)
-
-
-def measure(rounds: int) -> list[dict[str, Any]]:
-    """Return a row for each side: milliseconds a step, images/s, CPU time, and both as multiples of ours."""
-    command, pipe = [sys.executable, "-m", "tests.benchmarks.dcgan_step", "--work"], subprocess.PIPE
-    workers, seconds = {}, {side: [] for side in SIDES}
-    for side in SIDES:
-        workers[side] = worker = subprocess.Popen([*command, side], stdin=pipe, stdout=pipe, text=True)
-        assert worker.stdout is not None and worker.stdout.readline() == "ready\n", f"{side} did not start"
-    for _ in range(rounds):
-        for side, worker in workers.items():
-            worker.stdin.write("\n")
-            worker.stdin.flush()
-            seconds[side].append([float(x) for x in worker.stdout.readline().split()])
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    rows = []
-    for side, times in seconds.items():
-        wall, cpu = np.median(times, axis=0)
-        more = np.median(np.array(times) / seconds["jaxgen"], axis=0)
-        row = {
-            "step": side,
-            "ms": round(1000 * wall),
-            "images/s": round(BATCH / wall),
-            "time to ours": f"{more[0]:.2f}",
-        }
-        rows.append(row | {"CPU ms": round(1000 * cpu), "CPU time to ours": f"{more[1]:.2f}"})
-    return rows
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--work"]:
-        work(sys.argv[2])
+        turns.work(SIDES, sys.argv[2], repeats=2)
     else:
         wanted = report.arguments(__doc__, rounds=7)
-        text = f"DCGAN step, 64x64x3, batch 64, width 64, f32, {THREADS} threads, medians of alternating turns, "
-        text += f"load {os.getloadavg()[0]:.1f} before."
-        report.publish("dcgan-step", measure(wanted.rounds), text, wanted.write)
+        text = f"DCGAN step, 64x64x3, batch 64, width 64, f32, {turns.load()}"
+        rows = turns.measure("tests.benchmarks.dcgan_step", SIDES, wanted.rounds, BATCH, "step")
+        report.publish("dcgan-step", rows, text, wanted.write)

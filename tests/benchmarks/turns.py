@@ -1,0 +1,63 @@
+"""Sides that take turns: each a process of its own on the same cores, one at work at a time.
+
+Only a quiet machine gives a true ratio of times: beside other work PyTorch's threads, which wait for each other after
+every operation, lose far more than XLA's. The CPU time says what that hides, but counts waiting as work;
+OMP_WAIT_POLICY=passive keeps most of it out.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+THREADS = 2
+Sides = Mapping[str, Callable[[], Callable[[], Any]]]  # name: () -> what does the work once, and waits for it
+
+
+def work(sides: Sides, side: str, repeats: int):
+    """Be one side: for every line on stdin do the work `repeats` times, print seconds and CPU seconds of one."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    one = sides[side]()
+    for _ in range(2):
+        one()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start, spent = time.perf_counter(), time.process_time()
+        for _ in range(repeats):
+            one()
+        print((time.perf_counter() - start) / repeats, (time.process_time() - spent) / repeats, flush=True)
+
+
+def measure(module: str, sides: Sides, rounds: int, images: int, what: str) -> list[dict[str, Any]]:
+    """Return a row for each side, medians of its turns; times as multiples of the first side's, which is ours."""
+    command, pipe = [sys.executable, "-m", module, "--work"], subprocess.PIPE
+    workers, seconds = {}, {side: [] for side in sides}
+    for side in sides:
+        workers[side] = worker = subprocess.Popen([*command, side], stdin=pipe, stdout=pipe, text=True)
+        assert worker.stdout is not None and worker.stdout.readline() == "ready\n", f"{side} did not start"
+    for _ in range(rounds):
+        for side, worker in workers.items():
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+            seconds[side].append([float(x) for x in worker.stdout.readline().split()])
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+    rows, [ours, *_] = [], seconds.values()
+    for side, times in seconds.items():
+        wall, cpu = np.median(times, axis=0)
+        more = np.median(np.array(times) / ours, axis=0)
+        row = {what: side, "ms": round(1000 * wall), "images/s": round(images / wall)}
+        row |= {"time to ours": f"{more[0]:.2f}", "CPU ms": round(1000 * cpu), "CPU time to ours": f"{more[1]:.2f}"}
+        rows.append(row)
+    return rows
+
+
+def load() -> str:
+    """Return how busy the machine is, for the note below a table."""
+    return f"{THREADS} threads, medians of alternating turns, load {os.getloadavg()[0]:.1f} before."
