@@ -88,6 +88,7 @@ def from_file(name: str, path: Path, preset: str, model: Any, feature: str) -> E
 def from_run(name: str) -> Extractor:
     """Return the features of a trained classifier: the last of its answer before the logits, pooled over pixels."""
     from jaxgen.config import Mesh
+    from jaxgen.sampling import spec_of
     from jaxgen.trained import open_run
 
     _, _, task, state, _, _ = open_run(Path(name), Mesh(data=1))
@@ -95,8 +96,9 @@ def from_run(name: str) -> Extractor:
         raise InputError(f"{name} is no classifier's run: it has no features to compare.")
     [net] = state.params
     variables = jax.device_get({"params": state.params[net], **state.extra.get(net, {})})
-    out = jax.eval_shape(lambda: classify(task, net, variables, jnp.zeros((1, *task.example["image"].shape))))
-    return of_task(name, task, net, variables, feature=[key for key in out if not key.startswith("logits")][-1])
+    names: list[str] = []  # in the net's own order; JAX returns a dictionary sorted
+    jax.eval_shape(lambda x: names.extend(classify(task, net, variables, x)), spec_of(task, 1)["image"])
+    return of_task(name, task, net, variables, feature=[key for key in names if not key.startswith("logits")][-1])
 
 
 def classify(task, net: str, variables: PyTree, x: Array) -> dict[str, Array]:
@@ -133,7 +135,12 @@ def random() -> Extractor:
     variables = {"params": params["classifier"], **extra["classifier"]}
     variables = jax.tree_util.tree_map_with_path(leaf, variables)
     made = of_task("random", task, "classifier", variables, feature="pool")
-    return made._replace(image=(0, 0, 3))
+
+    def apply(variables: PyTree, x: Array) -> dict[str, Array]:
+        # Of order 1, as Inception's are: KID's kernel is a cube, and depends on the scale.
+        return {"features": made.apply(variables, x)["features"] / 32}
+
+    return made._replace(image=(0, 0, 3), apply=apply)
 
 
 def digest(variables: PyTree) -> str:

@@ -72,8 +72,11 @@ def resize(whole: np.ndarray | Image.Image, height: int, width: int, crop: str, 
     cut_height, cut_width = (old_height, old_width) if crop == "none" else (height * scale, width * scale)
     if crop == "area":
         area = old_height * old_width * (0.08 + 0.92 * size)
-        ratio = (width / height) * (3 / 4) ** (1 - 2 * aspect)  # from 3/4 to 4/3 of the frame's
+        frame = width / height
+        ratio = frame * (3 / 4) ** (1 - 2 * aspect)  # from 3/4 to 4/3 of the frame's
         cut_height, cut_width = min((area / ratio) ** 0.5, old_height), min((area * ratio) ** 0.5, old_width)
+        # What doesn't fit is cut off: by that alone a long picture's cut would become long.
+        cut_height, cut_width = min(cut_height, cut_width * 4 / 3 / frame), min(cut_width, cut_height * 4 / 3 * frame)
     room_y, room_x = old_height - cut_height, old_width - cut_width
     if (cut_height, cut_width) == (height, width):  # nothing to resample: whole pixels, left as they are
         y, x = (int(top * (room_y + 1)), int(left * (room_x + 1))) if crop in RANDOM else (room_y // 2, room_x // 2)

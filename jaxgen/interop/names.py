@@ -90,6 +90,7 @@ def dcgan(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str
 
 MODELS: Mapping[str, Rule] = {
     "jaxgen.models.classifier.lenet": renamed(("^c", "convnet.c"), ("^f", "fc.f"), ("^s", "convnet.s")),
+    "jaxgen.models.classifier.inception": renamed((r"^(Mixed\w+\.branch\w+)\.(\d)", r"\1_\2")),
     "jaxgen.models.gan.gan": renamed(("^layer\\.", "")),
     "jaxgen.models.gan.dcgan": dcgan,
 }

@@ -18,10 +18,10 @@ def update(state: State, logits: Array, label: Array, valid: Array) -> State:
     counted = valid.astype(jnp.int32)
     true = jnp.take_along_axis(logits, label[:, None], axis=-1)  # [b 1]
     classes = jnp.broadcast_to(jnp.arange(logits.shape[-1])[None], logits.shape)
-    ahead = (logits > true) | ((logits == true) & (classes < label[:, None]))  # [b k]
+    behind = (logits < true) | ((logits == true) & (classes >= label[:, None]))  # [b k]; nothing is behind NaN
     return {
         "confusion": state["confusion"].at[label, guess].add(counted),
-        "top5": state["top5"] + (counted * (ahead.sum(-1) < 5)).sum(),
+        "top5": state["top5"] + (counted * ((~behind).sum(-1) < 5)).sum(),
     }
 
 

@@ -22,7 +22,7 @@ from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, class
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.pool import adaptive_avg_pool, flatten, max_pool
 
-SMALLEST = 63  # pixels, at which the last pooling still has a window
+SMALLEST, SMALLEST_2012 = 63, 67  # pixels, at which the last pooling still has a window
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,10 @@ class AlexNet:
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for pictures too small for the strides."""
         del steps
-        if min(self.image[:2]) < SMALLEST:
-            raise InputError(f"AlexNet needs pictures of at least {SMALLEST}x{SMALLEST}, not {self.image[:2]}.")
+        least = SMALLEST_2012 if self.variant == "2012" else SMALLEST
+        if min(self.image[:2]) < least:
+            height, width, _ = self.image
+            raise InputError(f"AlexNet needs pictures of at least {least}x{least}, not {height}x{width}.")
         kind = Paper if self.variant == "2012" else OneColumn
         net = kind(self.classes, self.width, self.dropout)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
@@ -119,7 +121,7 @@ def local_response_norm(x: Array, n: int = 5, k: float = 2.0, alpha: float = 1e-
     return x * (k + alpha * total) ** -beta
 
 
-def preset(variant: Literal["2012", "2014"], side: int, parameters: int) -> Preset:
+def preset(variant: Literal["2012", "2014"], side: int, least: int, parameters: int) -> Preset:
     return Preset(
         Run(
             model=AlexNet(image=(side, side, 3), variant=variant),
@@ -131,7 +133,7 @@ def preset(variant: Literal["2012", "2014"], side: int, parameters: int) -> Pres
             eval=Eval(every=10_000, split="validation", batches=0, metrics=("accuracy",)),
         ),
         tiny=Run(
-            model=AlexNet(image=(63, 63, 3), classes=10, variant=variant, width=1 / 16),
+            model=AlexNet(image=(least, least, 3), classes=10, variant=variant, width=1 / 16),
             data=Data("shapes"),
             steps=20,
             batch=16,
@@ -142,4 +144,7 @@ def preset(variant: Literal["2012", "2014"], side: int, parameters: int) -> Pres
     )
 
 
-PRESETS = {"alexnet": preset("2014", 224, 61_100_840), "alexnet-2012": preset("2012", 227, 60_965_224)}
+PRESETS = {
+    "alexnet": preset("2014", 224, SMALLEST, 61_100_840),
+    "alexnet-2012": preset("2012", 227, SMALLEST_2012, 60_965_224),
+}

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 
 from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
 from jaxgen.core import Task
@@ -59,7 +59,8 @@ class LeNet5:
         del steps
         if self.fit == "pad" and max(self.image[:2]) > SIZE:
             raise InputError(f"LeNet-5 can't pad {self.image[0]}x{self.image[1]} to 32x32: write --model.fit bilinear.")
-        black = -self.mean[0] / self.std[0]
+        mean, std = (v if len(v) > 1 else v * self.image[2] for v in (self.mean, self.std))
+        black = tuple(-m / (s or 1) for m, s in zip(mean, std, strict=False))  # what can't be is told below
         normal = {"mean": self.mean, "std": self.std}
         if self.variant == "relu":
             return classifier_task(
@@ -69,14 +70,14 @@ class LeNet5:
         return classifier_task(net, self.image, self.classes, self.recipe, normal, loss=rbf_loss)
 
 
-def fitted(x: Array, fit: str, black: float) -> Array:
-    """[b h w c] -> [b 32 32 c]."""
+def fitted(x: Array, fit: str, black: Numbers) -> Array:
+    """[b h w c] -> [b 32 32 c]; black: what it is in each channel."""
     b, h, w, c = x.shape
     if fit == "bilinear":
         return jax.image.resize(x, (b, SIZE, SIZE, c), "bilinear", antialias=True)
     top, left = (SIZE - h) // 2, (SIZE - w) // 2
-    pads = ((0, 0), (top, SIZE - h - top), (left, SIZE - w - left), (0, 0))
-    return jnp.pad(x, pads, constant_values=black)
+    whole = jnp.broadcast_to(jnp.asarray(black, x.dtype), (b, SIZE, SIZE, c))
+    return lax.dynamic_update_slice(whole, x, (0, top, left, 0))
 
 
 class ReLULeNet(nn.Module):
@@ -84,7 +85,7 @@ class ReLULeNet(nn.Module):
 
     classes: int
     fit: str
-    black: float
+    black: Numbers
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -116,7 +117,7 @@ class LeNet1998(nn.Module):
 
     classes: int
     fit: str
-    black: float
+    black: Numbers
 
     @nn.compact
     def __call__(self, x, train: bool):

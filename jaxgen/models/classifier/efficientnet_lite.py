@@ -1,0 +1,161 @@
+"""EfficientNet-Lite: Tan and Le, "EfficientNet: Rethinking Model Scaling for CNNs", ICML 2019, in its Lite variant.
+
+Table 1's network for small devices: ReLU6 for swish, no squeeze-and-excitation, and a stem and a head that the width
+leaves as they are. `width` and `depth` scale it (section 3.3); 1 and 1 are Lite0. It is trained by SGD here, the paper
+took RMSProp. ImageNet accuracy of our training: not yet measured. With the published weights, which
+`jaxgen.perceptual.efficientnet_lite0` loads, it is PyTorch's package efficientnet_lite_pytorch, TensorFlow's "SAME"
+padding included.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.core import Task
+from jaxgen.models.classifier.supervised import Numbers, Recipe, classifier_task
+from jaxgen.nn.conv import Conv, Dense
+from jaxgen.nn.norm import BatchNorm
+
+# (blocks, kernel, stride, expansion, channels)
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+HE = nn.initializers.variance_scaling(2, "fan_out", "normal")
+
+
+@dataclass(frozen=True)
+class EfficientNetLite:
+    """Hyper-parameters of an EfficientNet-Lite. `mean` and `std` are (x - 127) / 128 of x in 0 ... 255."""
+
+    image: tuple[int, int, int] = (224, 224, 3)  # height, width, channels
+    classes: int = 1000
+    width: float = 1.0  # factor on the channels of the stages, rounded to a multiple of 8
+    depth: float = 1.0  # factor on the blocks of the stages 2 to 6
+    stem: int = 32  # channels
+    head: int = 1280  # channels
+    dropout: float = 0.2
+    drop_path: float = 0.2  # chance that the last block is left out for an example; 0 in the first, linear between
+    mean: Numbers = (127 / 255,)
+    std: Numbers = (128 / 255,)
+    recipe: Recipe = field(default_factory=lambda: Recipe(weight_decay=1e-5, smoothing=0.1))
+
+    def net(self) -> "Net":
+        """Return the network."""
+        return Net(self.classes, self.width, self.depth, self.stem, self.head, self.dropout, self.drop_path)
+
+    def task(self, steps: int) -> Task:
+        """Return the game."""
+        del steps
+        normal = {"mean": self.mean, "std": self.std}
+        return classifier_task(self.net(), self.image, self.classes, self.recipe, normal)
+
+
+def scale(image: Array) -> Array:
+    """Return what the published weights expect of f32[b h w c] in [-1, 1]: (255 (image + 1) / 2 - 127) / 128."""
+    return (image * 127.5 + 0.5) / 128
+
+
+def round_to_8(channels: float) -> int:
+    """The nearest multiple of 8, but never less than 8 or than 90 % of the channels."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
+def conv(features: int, kernel: int, stride: int, name: str, groups: int = 1):
+    kinds: dict[str, Any] = {"use_bias": False, "kernel_init": HE, "name": name, "groups": groups}
+    return Conv(features, (kernel, kernel), (stride, stride), "SAME", **kinds)
+
+
+def norm(name: str):
+    return BatchNorm(momentum=0.99, epsilon=1e-3, name=name)
+
+
+class Block(nn.Module):
+    """x [b h w c] -> [b h/stride w/stride features]: widened, filtered channel by channel, narrowed, and x added."""
+
+    features: int
+    kernel: int
+    stride: int
+    expansion: int
+    drop_path: float
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        y, wide = x, x.shape[-1] * self.expansion
+        if self.expansion > 1:
+            y = nn.relu6(norm("_bn0")(conv(wide, 1, 1, "_expand_conv")(y), train))
+        y = nn.relu6(norm("_bn1")(conv(wide, self.kernel, self.stride, "_depthwise_conv", wide)(y), train))
+        y = norm("_bn2")(conv(self.features, 1, 1, "_project_conv")(y), train)
+        if x.shape != y.shape:
+            return y
+        # Huang et al. 2016, "Deep Networks with Stochastic Depth": a whole example at a time
+        return x + nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3), deterministic=not train)(y)
+
+
+class Net(nn.Module):
+    """image f32[b h w c] -> {"logits": f32[b classes], "stem", "stage1" ... "stage7", "head", "pool"}."""
+
+    classes: int
+    width: float
+    depth: float
+    stem: int
+    head: int
+    dropout: float
+    drop_path: float
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        # The first and the last stage are repeated by no depth.
+        repeats = [n if i in (0, 6) else math.ceil(self.depth * n) for i, (n, *_) in enumerate(STAGES)]
+        out, place = {}, 0
+        x = out["stem"] = nn.relu6(norm("_bn0")(conv(self.stem, 3, 2, "_conv_stem")(x), train))  # [b h/2 w/2 32]
+        for stage, (blocks, (_, kernel, stride, expansion, channels)) in enumerate(
+            zip(repeats, STAGES, strict=True), 1
+        ):
+            for i in range(blocks):
+                drop = self.drop_path * place / sum(repeats)
+                plan = (round_to_8(self.width * channels), kernel, stride if i == 0 else 1, expansion, drop)
+                x = Block(*plan, name=f"_blocks_{place}")(x, train)
+                place += 1
+            out[f"stage{stage}"] = x
+        x = out["head"] = nn.relu6(norm("_bn1")(conv(self.head, 1, 1, "_conv_head")(x), train))  # [b h/32 w/32 1280]
+        x = out["pool"] = x.astype(jnp.float32).mean((1, 2))  # [b 1280]
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        out["logits"] = Dense(self.classes, kernel_init=torch_uniform, name="_fc")(x).astype(jnp.float32)
+        return out
+
+
+PRESETS = {
+    "efficientnet-lite0": Preset(
+        Run(
+            model=EfficientNetLite(),
+            data=Data("tfds:imagenet2012", crop="area", flip=True),
+            steps=1_750_000,
+            batch=256,
+            optim=Optim(schedule="cosine", warmup=25_000),
+            save=Save(every=5000),
+            eval=Eval(every=25_000, split="validation", batches=0, metrics=("accuracy",)),
+        ),
+        tiny=Run(
+            model=EfficientNetLite(image=(64, 64, 3), classes=10, width=0.1, depth=0.3, stem=8, head=32),
+            data=Data("shapes"),
+            steps=20,
+            batch=16,
+            log=Log(every=5),
+            save=Save(every=10),
+        ),
+        parameters=4_652_008,
+    )
+}

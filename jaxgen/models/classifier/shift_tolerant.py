@@ -1,0 +1,139 @@
+"""Shift-tolerant AlexNet and VGG-16: Ghildyal and Liu, "Shift-tolerant Perceptual Similarity Metric", ECCV 2022.
+
+The trunks of ST-LPIPS. Every stride is taken by a blur (Zhang, "Making Convolutional Networks Shift-Invariant Again",
+2019) over pictures mirrored at their borders by two pixels: AlexNet's first convolution has no stride and the blur
+comes before its ReLU, pooling takes a maximum at every pixel and blurs after. The published weights, which
+`jaxgen.perceptual.st_lpips` loads, are trunks without a classifier; here the mean over the last feature map and one
+dense layer follow them. ImageNet accuracy: not yet measured.
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array, lax
+
+from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.core import Task
+from jaxgen.errors import InputError
+from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task
+from jaxgen.nn.conv import Conv, Dense
+from jaxgen.nn.pool import max_pool
+
+Kind = Literal["alex", "vgg"]
+SMALLEST = {"alex": 21, "vgg": 18}  # pixels, at which every picture to be mirrored has three rows
+LAYERS: dict[str, tuple[str, ...]] = {  # the features that a perceptual distance reads
+    "alex": ("relu1", "relu2", "relu3", "relu4", "relu5"),
+    "vgg": ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"),
+}
+
+
+@dataclass(frozen=True)
+class ShiftTolerant:
+    """Hyper-parameters of a shift-tolerant AlexNet or VGG-16."""
+
+    trunk: Kind = "alex"
+    image: tuple[int, int, int] = (224, 224, 3)  # height, width, channels
+    classes: int = 1000
+    width: float = 1.0  # factor on the filters
+    dropout: float = 0.5
+    mean: Numbers = IMAGENET["mean"]
+    std: Numbers = IMAGENET["std"]
+    recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.01, weight_decay=5e-4))
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for pictures too small to be mirrored."""
+        del steps
+        if min(self.image[:2]) < SMALLEST[self.trunk]:
+            least = f"{SMALLEST[self.trunk]}x{SMALLEST[self.trunk]}"
+            raise InputError(f"This trunk needs pictures of at least {least}, not {self.image[0]}x{self.image[1]}.")
+        net = Net(self.trunk, self.classes, self.width, self.dropout)
+        return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
+
+
+def blur_pool(x: Array, taps: int = 3, stride: int = 2, pad: int = 2) -> Array:
+    """Return x [b h w c], mirrored by `pad` pixels, under the binomial filter: [b h' w' c].
+
+    y_o = sum_k 2^-(taps - 1) C(taps - 1, k) x_(stride o + k - pad) along h and along w; h' is a convolution's.
+    """
+    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    for axis in (1, 2):
+        last = x.shape[axis] - taps + 1  # places of the filter
+        below = [lax.slice_in_dim(x, k, last + k, stride, axis) for k in range(taps)]
+        x = reduce(jnp.add, (math.comb(taps - 1, k) / 2 ** (taps - 1) * part for k, part in enumerate(below)))
+    return x
+
+
+class Net(nn.Module):
+    """image f32[b h w c] -> {"logits": f32[b classes], "pool", "relu1" ... "relu5" or "relu1_1" ... "relu5_3"}."""
+
+    trunk: Kind
+    classes: int
+    width: float
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        out = self.alex(x) if self.trunk == "alex" else self.vgg(x)
+        last = out[LAYERS[self.trunk][-1]]
+        x = out["pool"] = last.astype(jnp.float32).mean((1, 2))  # [b c]
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return {**out, "logits": Dense(self.classes, name="head")(x).astype(jnp.float32)}
+
+    def conv(self, x: Array, filters: int, kernel: int, pad: int, name: str) -> Array:
+        he = nn.initializers.variance_scaling(2, "fan_in", "normal")
+        size, pads = (kernel, kernel), ((pad, pad), (pad, pad))
+        return Conv(int(filters * self.width), size, (1, 1), pads, kernel_init=he, name=name)(x)
+
+    def alex(self, x: Array) -> dict[str, Array]:
+        """The numbers in names count every layer from the first, poolings and blurs included."""
+        out = {}
+        x = blur_pool(self.conv(x, 64, 11, 2, "slice1_0"))  # [b h/2 w/2 64]
+        x = out["relu1"] = nn.relu(x)
+        x = blur_pool(max_pool(x, 3, 1))  # [b h/4 w/4 64]
+        x = out["relu2"] = nn.relu(self.conv(x, 192, 5, 2, "slice2_5"))
+        x = blur_pool(max_pool(x, 3, 1))  # [b h/8 w/8 192]
+        x = out["relu3"] = nn.relu(self.conv(x, 384, 3, 1, "slice3_9"))
+        x = out["relu4"] = nn.relu(self.conv(x, 256, 3, 1, "slice4_11"))
+        out["relu5"] = nn.relu(self.conv(x, 256, 3, 1, "slice5_13"))
+        return out
+
+    def vgg(self, x: Array) -> dict[str, Array]:
+        out, place = {}, 0
+        for stage, (convolutions, filters) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1):
+            if stage > 1:
+                x = blur_pool(max_pool(x, 2, 1))  # [b h/2 w/2 c]
+                place += 2
+            for i in range(1, convolutions + 1):
+                x = out[f"relu{stage}_{i}"] = nn.relu(self.conv(x, filters, 3, 1, f"slice{stage}_{place}"))
+                place += 2
+        return out
+
+
+def preset(trunk: Kind, parameters: int) -> Preset:
+    return Preset(
+        Run(
+            model=ShiftTolerant(trunk),
+            data=Data("tfds:imagenet2012", crop="area", flip=True),
+            steps=450_000,
+            batch=256,
+            optim=Optim(schedule="cosine", warmup=5000),
+            save=Save(every=5000),
+            eval=Eval(every=10_000, split="validation", batches=0, metrics=("accuracy",)),
+        ),
+        tiny=Run(
+            model=ShiftTolerant(trunk, image=(24, 24, 3), classes=10, width=1 / 16),
+            data=Data("shapes"),
+            steps=20,
+            batch=16,
+            log=Log(every=5),
+            save=Save(every=10),
+        ),
+        parameters=parameters,
+    )
+
+
+PRESETS = {"alexnet-shift-tolerant": preset("alex", 2_726_696), "vgg16-shift-tolerant": preset("vgg", 15_227_688)}
