@@ -30,6 +30,8 @@ def run(work: Callable[[], object]):
         leave(1, error)
     except Interrupted as error:
         leave(128 + error.signum, error)
+    except BrokenPipeError:  # whoever read our output, such as `head`, has read enough
+        os._exit(0)
     except KeyboardInterrupt:
         leave(130, "Stopped.")
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from jaxgen import core, rng
+from jaxgen.interop.names import rule_of, to_theirs
+from jaxgen.interop.write import write_torch
 from jaxgen.models.gan.dcgan import DCGAN, Discriminator, Generator
 
 pytestmark = pytest.mark.parity
@@ -128,6 +130,28 @@ def test_outputs(kernel):
         np.testing.assert_allclose(images, expected, atol=1e-5)
         expected = theirs.judge(theirs.image(batch["image"]), count=False).detach().numpy()
         np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_tutorials_networks_load_our_exported_files(tmp_path):
+    _, state, (batch, _) = ours(4)
+    state = state.replace(params=jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, state.params))
+    theirs, z = Theirs(4, state), noise_of(state)
+    model = DCGAN((SIZE, SIZE, CHANNELS), LATENT, WIDTH, 4)
+    for net, module in theirs.nets.items():
+        with torch.no_grad():
+            for value in module.state_dict().values():
+                value.zero_()
+        tensors = to_theirs(rule_of("dcgan"), model, net, core.variables(net, state.params, state.extra))
+        write_torch(tmp_path / net, tensors)
+        loaded = torch.load(tmp_path / net, weights_only=True)
+        module.load_state_dict({name.removeprefix("main."): value for name, value in loaded.items()})
+        module.eval()
+    generator, discriminator = Generator((4, 4), STAGES, CHANNELS, 4), Discriminator(STAGES, 4)
+    images, logits = pass_through(generator, discriminator, state, z, batch["image"], train=False)
+    expected = theirs.our_image(theirs.generator(torch.tensor(z)[:, :, None, None]))
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+    expected = theirs.judge(theirs.image(batch["image"]), count=False).detach().numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def pass_through(generator, discriminator, state, z, images, train):

@@ -1,9 +1,9 @@
 """Scores and accuracies on real data: python -m tests.benchmarks.metrics --data DIR [--write] [--seeds N] [--out DIR]
 
 DIR is the folder of real data (JAXGEN_TEST_DATA). On MNIST, with the LeNet-5 of the package: the DCGAN of the README's
-command (trained first where `--out` has no run of it: minutes), another framework's GAN, and the floor, real digits of the test set
-beside those of the training set. Accuracies: the imported classifiers and the LeNet-5 of the package. All of it by the
-commands that a user has.
+command (trained first where `--out` has no run of it: minutes), another framework's GAN, and the floor, real digits of
+the test set beside those of the training set. Accuracies: the imported classifiers and the LeNet-5 of the package. All
+of it by the commands that a user has.
 """
 
 import argparse
