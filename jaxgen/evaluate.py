@@ -66,7 +66,7 @@ class HeldOut:
         self.source = open_source(run.data.at(run.eval.split), image_of(task))
         check_data(task, self.source)
         self.results: dict[str, State] = {}
-        if len(self.source) < run.batch and run.eval.batches:
+        if len(self.source) < run.batch and "loss" in names:
             raise InputError(f"eval.split={run.eval.split} has {len(self.source)} examples, less than one batch.")
 
     def batches(self) -> Iterator[tuple[Mapping[str, jax.Array], jax.Array]]:

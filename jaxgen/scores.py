@@ -147,19 +147,17 @@ class Scores:
         """Return the states of the first `count` of batches of images f32[b h w c] in [-1, 1]."""
         states, seen, rows = self.empty(count), 0, shard.batched(self.mesh)
         for x in images:
-            missing = -len(x) % self.mesh.size if isinstance(x, np.ndarray) else 0
-            full = len(x)
-            if isinstance(x, np.ndarray):
-                if len(x) < self.batch:  # a ragged last batch is filled up, so that nothing is compiled twice
-                    missing = self.batch - len(x)
-                x = shard.put_whole(rows, np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]))
+            new = min(len(x), count - seen)
+            if isinstance(x, np.ndarray):  # a ragged last batch is filled up: nothing is compiled twice, any mesh fits
+                fill = np.zeros((self.batch - len(x), *x.shape[1:]), x.dtype)
+                x = shard.put_whole(rows, np.concatenate([x, fill]))
             if not bool(jnp.isfinite(x).all()):
                 raise InputError("The pictures to be scored hold NaN or infinity.")
-            valid = np.arange(len(x)) < min(full, count - seen)
+            valid = np.arange(len(x)) < new
             out = self.extract(self.variables, x)
             for which, output in self.needed:
                 states[which, output] = self.updates[which](states[which, output], out[output], valid)
-            seen += min(full, count - seen)
+            seen += new
         if seen < count:
             raise InputError(f"There are only {seen} pictures to be scored, not {count}.")
         return states

@@ -61,7 +61,7 @@ def test_fid_is_that_of_the_features_and_one_device_gives_what_eight_give(noisy)
     eight, *_ = opened(Mesh(data=2, fsdp=4))
     assert eight.compare(eight.take_in(noisy, 1100)) == pytest.approx(found, rel=1e-3, abs=1e-3)
     assert {"kid_lenet", "kid_std_lenet", "is_lenet", "precision_lenet", "coverage_lenet", "swd_lenet"} <= set(found)
-    assert found["precision_lenet"] < 0.1 and found["fid_lenet"] > 10
+    assert found["precision_lenet"] < 0.6 and found["fid_lenet"] > 10
 
 
 def test_the_real_pictures_score_nothing_against_themselves():

@@ -5,7 +5,8 @@ discriminator's input, ReLU and tanh in the generator, LeakyReLU 0.2 in the disc
 Adam with rate 2e-4 and beta1 0.5, z uniform. The number of stages follows the image, down to 4 pixels at its short
 side.
 
-Measured: FID not yet measured.
+Measured: fid_lenet 25.6 +- 0.9 on MNIST at width 64 and rate 5e-4 after 2,000 steps of 32, with 10,000 samples beside
+the 60,000 training digits, 3 seeds; real test digits get 0.226 (README, "Measure").
 """
 
 from dataclasses import dataclass
@@ -183,6 +184,7 @@ PRESETS = {
         ),
         tiny=tiny(DCGAN(image=(8, 8, 1), latent=8, width=4), "digits"),
         parameters=536_384,
+        measured="fid_lenet 25.6 on MNIST at --model.width 64",
     ),
     "dcgan-64": Preset(
         Run(

@@ -4,7 +4,8 @@ The paper's game (algorithm 1) and both of its generator losses: "minimax", log(
 -log D(G(z)), which section 3 prefers. The paper's MNIST discriminator has maxout units and its generator ReLU and
 sigmoid; here, as in most of today's code, LeakyReLU 0.2, and tanh for pictures in [-1, 1].
 
-Measured: FID not yet measured.
+Measured: the imported `mnist_gan_mlp_G` gets fid_lenet 61 +- 2 on MNIST (10,000 samples, 3 seeds; README, "Measure");
+our own training is not yet measured.
 """
 
 from dataclasses import dataclass
