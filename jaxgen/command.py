@@ -73,10 +73,14 @@ def train(family: str, argv: Sequence[str] | None = None):
 
 def show_presets(names: Sequence[str]):
     """Print the presets, their sizes and what is known of them."""
-    table = Table("preset", "image", "parameters", "data", "steps", "measured", box=None)
+    table = Table(box=None)
+    for column in ("preset", "image", "parameters", "data", "steps", "measured"):
+        table.add_column(column, no_wrap=True)
     for name in names:
         preset = zoo.load(name)
         r = preset.run
         image = "x".join(map(str, r.model.image))
         table.add_row(name, image, f"{preset.parameters:,}", r.data.source, f"{r.steps:,}", preset.measured)
-    Console(soft_wrap=True).print(table)
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, 160)  # a narrow terminal wraps lines better than a table wraps cells
+    console.print(table)

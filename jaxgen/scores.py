@@ -179,12 +179,13 @@ class Scores:
             path = cache_folder() / "statistics" / f"{self.key()}.npz"
             like = self.empty(self.real_count)
             found = load_states(path, like) if self.cache else None
-            if found is None:
+            # All processes compute together, or none does: their caches may differ.
+            if shard.any_process(found is None):
                 found = self.take_in(self.pictures(self.split, self.real_count), self.real_count)
                 if self.cache and shard.is_first():
                     save_states(path, found)
             self.real_states = found
-        return self.real_states
+        return self.real_states  # pyright: ignore[reportReturnType]
 
     def key(self) -> str:
         """Return what the real pictures' statistics depend on, digested."""

@@ -132,7 +132,7 @@ def test_the_order_never_changes():
     assert shuffled(10, 0, 0).tolist() == [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
     assert shuffled(10, 7, 3).tolist() == [2, 0, 7, 3, 5, 4, 8, 9, 1, 6]
     np.testing.assert_allclose(
-        uniforms(7, np.array([3]), np.array([5]))[0],
+        uniforms(7, np.array([3]), np.array([5]))[0, :3],
         [0.4721423550867254, 0.638407506586084, 0.5517301136435623],
         rtol=0,
         atol=1e-15,
@@ -269,7 +269,7 @@ def test_mirror_and_cut_are_independent():
         for part in (cut[mirrored], cut[~mirrored]):
             assert abs(part.mean() - 50) < 5 * 29.2 / np.sqrt(len(part))
     draws = uniforms(3, np.zeros(10_000, int), np.arange(10_000))
-    assert np.abs(np.corrcoef(draws.T) - np.eye(3)).max() < 0.05
+    assert np.abs(np.corrcoef(draws.T) - np.eye(7)).max() < 0.05
     assert np.abs(np.corrcoef(draws[1:, 0], draws[:-1, 0])[0, 1]) < 0.05
     np.testing.assert_allclose(draws.mean(0), 0.5, atol=5 * 0.289 / 100)
 

@@ -177,6 +177,13 @@ CLOSED = {  # name: discriminator(real, fake), generator(fake), and their deriva
         lambda f: 1 / (1 + np.exp(-f)),
         lambda f: -1 / (1 + np.exp(f)),
     ),
+    "minimax": (
+        lambda r, f: np.log1p(np.exp(-r)) + np.log1p(np.exp(f)),
+        lambda f: -np.log1p(np.exp(f)),
+        lambda r: -1 / (1 + np.exp(r)),
+        lambda f: 1 / (1 + np.exp(-f)),
+        lambda f: -1 / (1 + np.exp(-f)),
+    ),
     "hinge": (
         lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f),
         lambda f: -f,

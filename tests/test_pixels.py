@@ -147,7 +147,7 @@ def test_constant_offset(offset):
     a = jnp.asarray(0.5 * noise(2, 16, 20, 3) - 0.5)
     b = a + offset
     np.testing.assert_allclose(psnr(a, b), 20 * np.log10(2 / offset), atol=1e-4)
-    np.testing.assert_allclose(mae(a, b), offset, rtol=1e-5)
+    np.testing.assert_allclose(mae(a, b), offset, rtol=3e-5)  # b itself is rounded
     # The structure is the same, so only the luminance term is left; of flat pictures it has a closed form.
     flat = jnp.full((2, 16, 20, 3), -0.25)
     x, y, c1 = 0.75, 0.75 + offset, 0.02**2

@@ -1,0 +1,578 @@
+"""Classifiers: what their papers say of them, the loss, the metric, pooling, augmentation, and published weights."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from PIL import Image
+from sklearn.metrics import confusion_matrix, top_k_accuracy_score
+
+from jaxgen import core, sampling, shard, trained
+from jaxgen.config import Data, Eval, Mesh, Run
+from jaxgen.data import Some, batches, open_source, transform
+from jaxgen.data.arrays import Arrays
+from jaxgen.data.idx import read as read_idx
+from jaxgen.errors import InputError
+from jaxgen.evaluate import HeldOut
+from jaxgen.extractors import LENET
+from jaxgen.interop.convert import import_weights, placed
+from jaxgen.interop.names import rule_of, to_ours
+from jaxgen.interop.read import read
+from jaxgen.metrics.accuracy import ACCURACY
+from jaxgen.models.classifier import lenet
+from jaxgen.models.classifier.alexnet import AlexNet, local_response_norm
+from jaxgen.models.classifier.cifar_resnet import CifarResNet
+from jaxgen.models.classifier.lenet import LeNet5
+from jaxgen.models.classifier.resnet import ResNet
+from jaxgen.models.classifier.supervised import Recipe, cross_entropy
+from jaxgen.models.classifier.vgg import VGG
+from jaxgen.nn.pool import adaptive_avg_pool, avg_pool, flatten, max_pool
+
+# Table I of LeCun et al. 1998: a row for each map of S2, a column for each map of C3.
+TABLE_I = """
+X...XXX..XXXX.XX
+XX...XXX..XXXX.X
+XXX...XXX..X.XXX
+.XXX..XXXX..X.XX
+..XXX..XXXX.XX.X
+...XXX..XXXX.XXX
+"""
+
+
+def first_state(task: core.Task) -> Any:
+    return jax.jit(lambda: core.init_state(task, jax.random.key(0), sampling.spec_of(task, 1)))()
+
+
+def classify(model: Any, state: core.TrainState, x: np.ndarray) -> dict[str, np.ndarray]:
+    task = model.task(1)
+    return jax.device_get(jax.jit(lambda state, x: task.classify(*core.averaged(state, {}), x))(state, x))
+
+
+def refused(call, *parts: str):
+    """The call's InputError, a sentence that holds these parts."""
+    with pytest.raises(InputError) as error:
+        call()
+    text = str(error.value)
+    assert text.endswith(".") and text[0].isupper() | text.startswith("model."), text
+    for part in parts:
+        assert part in text, text
+
+
+# ---------------------------------------------------------------- LeNet-5
+
+
+def connected() -> np.ndarray:
+    return np.array([[x == "X" for x in row] for row in TABLE_I.split()])  # [maps of S2, maps of C3]
+
+
+def test_c3_reads_the_maps_of_table_1():
+    wanted = connected()
+    assert wanted.shape == (6, 16) and wanted.sum() == 60
+    assert wanted.sum(0).tolist() == [3] * 6 + [4] * 9 + [6], "the paper's three, four and six maps"
+    x = np.eye(6, dtype=np.float32)[:, None, None] * np.ones((1, 5, 5, 1), np.float32)  # only map i is not 0
+    y, variables = lenet.TableConv().init_with_output(jax.random.key(0), jnp.asarray(x))
+    assert np.array_equal(np.asarray(y)[:, 0, 0] != 0, wanted)
+    assert jax.tree.map(jnp.shape, variables)["params"] == {"kernel": (5, 5, 60), "bias": (16,)}
+
+
+def test_lenet_of_1998_has_the_papers_parameters_in_each_layer():
+    params = jax.eval_shape(lambda: LeNet5(variant="1998").task(1).init(jax.random.key(0), {}))[0]["classifier"]
+    counts = {name: sum(x.size for x in jax.tree.leaves(layer)) for name, layer in params.items()}
+    assert counts == {"c1": 156, "s2": 12, "c3": 1516, "s4": 32, "c5": 48_120, "f6": 10_164}
+    assert sum(counts.values()) == 60_000
+
+
+def test_weights_start_within_2_4_over_the_fan_in():
+    params = first_state(LeNet5(variant="1998").task(1)).params["classifier"]
+    fan_in = {"c1": 25, "c5": 400, "f6": 120}
+    for name, n in fan_in.items():
+        largest = np.abs(params[name]["kernel"]).max()
+        assert 0.9 * 2.4 / n < largest <= 2.4 / n, name
+    inputs = np.repeat(connected().sum(0), connected().sum(0))  # of the map that each kernel belongs to
+    largest = np.abs(params["c3"]["kernel"]).max((0, 1)) * 25 * inputs
+    assert 0.9 * 2.4 < largest.max() <= 2.4 * (1 + 1e-6) and largest.min() > 1
+
+
+@pytest.mark.parametrize("classes", [2, 10, 26])
+def test_codes_are_distinct_signs(classes):
+    codes = lenet.codes(classes)
+    assert codes.shape == (classes, 84) and codes.dtype == np.float32 and set(np.unique(codes)) == {-1, 1}
+    assert len(np.unique(codes, axis=0)) == classes
+
+
+def test_the_codes_of_digits_are_pictures_of_them():
+    one = lenet.codes(10)[1].reshape(12, 7)
+    rows = ["".join("X" if x > 0 else "." for x in row) for row in one]
+    assert rows[1:4] == ["...X...", "..XX...", ".X.X..."] and rows[10] == ".XXXXX."
+    eight = lenet.codes(10)[8].reshape(12, 7)
+    assert np.array_equal(eight, eight[:, ::-1]) and (eight[[0, 11]] == -1).all()
+
+
+def test_squash_is_one_at_one():
+    x = jnp.asarray([-1.0, 0.0, 1.0, 100.0])
+    np.testing.assert_allclose(lenet.squash(x), [-1, 0, 1, 1.7159], atol=1e-5)
+
+
+def test_rbf_loss_is_equation_9():
+    distance = np.random.default_rng(0).uniform(0, 30, (7, 10))
+    label = np.arange(7) % 10
+    right = distance[np.arange(7), label]
+    wanted = right + np.log(np.exp(-10.0) + np.exp(-distance).sum(1))  # j = 10
+    found = lenet.rbf_loss(jnp.asarray(-distance, jnp.float32), jnp.asarray(label))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_of_1998_are_minus_the_distances_to_the_codes():
+    model = LeNet5(variant="1998")
+    x = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28, 1)).astype(np.float32)
+    out = classify(model, first_state(model.task(1)), x)
+    distance = ((out["f6"].astype(np.float64)[:, None] - lenet.codes(10)) ** 2).sum(-1)
+    np.testing.assert_allclose(out["logits"], -distance, rtol=1e-5)
+    assert np.abs(out["f6"]).max() < 1.7159
+
+
+@pytest.mark.parametrize("mean, std", [((0.1307,), (0.3081,)), ((0.2, 0.4, 0.7), (0.5, 0.3, 0.2))])
+def test_lenet_pads_with_black(mean, std):
+    channels = len(mean)
+    small, whole = (LeNet5((*size, channels), mean=mean, std=std) for size in ((28, 25), (32, 32)))
+    state = first_state(small.task(1))
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 28, 25, channels)).astype(np.float32)
+    padded = np.pad(x, ((0, 0), (2, 2), (3, 4), (0, 0)), constant_values=-1)
+    found, wanted = classify(small, state, x), classify(whole, state, padded)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
+
+
+def test_local_response_norm_is_section_3_3():
+    x = np.random.default_rng(0).normal(size=(2, 3, 3, 9)).astype(np.float32) * 100
+    wanted = np.empty_like(x)
+    for i in range(9):
+        total = (x[..., max(0, i - 2) : i + 3].astype(np.float64) ** 2).sum(-1)
+        wanted[..., i] = x[..., i] / (2 + 1e-4 * total) ** 0.75
+    np.testing.assert_allclose(local_response_norm(jnp.asarray(x)), wanted, rtol=1e-5)
+
+
+# ---------------------------------------------------------------- the game
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
+def test_cross_entropy_with_smoothing(smoothing):
+    rng = np.random.default_rng(0)
+    logits, label = rng.normal(size=(6, 5)) * 3, rng.integers(0, 5, 6)
+    target = (1 - smoothing) * np.eye(5)[label] + smoothing / 5
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    loss = lambda x: cross_entropy(x, jnp.asarray(label), smoothing)  # noqa: E731
+    np.testing.assert_allclose(loss(jnp.asarray(logits, jnp.float32)), -(target * log_p).sum(1), rtol=1e-5)
+    if smoothing:
+        best = jnp.asarray(np.log(target), jnp.float32)
+        np.testing.assert_allclose(jax.grad(lambda x: loss(x).sum())(best), 0, atol=1e-6)
+        assert (loss(best + rng.normal(size=(6, 5)).astype(np.float32)) > loss(best)).all()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_weight_decay_spares_biases_and_norms(optimizer):
+    recipe = Recipe(optimizer, 0.5, momentum=0.0, weight_decay=0.01)
+    params = {"classifier": {"conv": {"kernel": jnp.full((3, 3, 2, 2), 2.0), "bias": jnp.ones(2)}}}
+    params["classifier"] |= {"bn": {"scale": jnp.ones(2), "bias": jnp.ones(2)}, "fc": {"kernel": jnp.ones((2, 2))}}
+    rule = recipe.build()
+    updates: Any = rule.update(jax.tree.map(jnp.zeros_like, params), rule.init(params), params)[0]
+    moved: Any = jax.tree.map(np.asarray, updates["classifier"])
+    # Adam divides the decay by its own size, as any other gradient.
+    expected = -0.5 if optimizer == "adam" else -0.5 * 0.01 * 2
+    np.testing.assert_allclose(moved["conv"]["kernel"], expected, rtol=1e-5)
+    assert (moved["fc"]["kernel"] < 0).all()
+    assert not any(moved[layer][name].any() for layer, name in (("conv", "bias"), ("bn", "scale"), ("bn", "bias")))
+
+
+def test_sgd_has_nesterovs_momentum():
+    rule = Recipe("sgd", 0.1, 0.9, 0.0).build()
+    params: Any = {"w": jnp.ones((1, 1))}
+    state, velocity = rule.init(params), 0.0
+    for gradient in (1.0, -3.0, 0.5):
+        updates: Any
+        updates, state = rule.update({"w": jnp.full((1, 1), gradient)}, state, params)
+        velocity = 0.9 * velocity + gradient
+        np.testing.assert_allclose(updates["w"], -0.1 * (gradient + 0.9 * velocity), rtol=1e-6)
+        params = optax.apply_updates(params, updates)
+
+
+FEATURES = {  # what the docstrings promise, beside the logits
+    LeNet5(): ["c1", "c3", "c5", "f6"],
+    LeNet5(variant="1998"): ["c1", "c3", "c5", "f6"],
+    AlexNet(): [f"relu{i}" for i in range(1, 8)],
+    AlexNet((227, 227, 3), variant="2012"): [f"relu{i}" for i in range(1, 8)],
+    VGG(11): ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2", "fc6", "fc7"],
+    VGG(19, True): [f"conv{s}_{i}" for s, n in enumerate((2, 2, 4, 4, 4), 1) for i in range(1, n + 1)] + ["fc6", "fc7"],
+    ResNet(): ["stem", "layer1", "layer2", "layer3", "layer4", "pool"],
+    CifarResNet(): ["stem", "layer1", "layer2", "layer3", "pool"],
+}
+
+
+@pytest.mark.parametrize("model", FEATURES, ids=lambda model: f"{type(model).__name__}")
+def test_classify_returns_logits_and_the_named_features(model):
+    task = model.task(1)
+    image = sampling.image_of(task)
+    state = jax.eval_shape(lambda: core.init_state(task, jax.random.key(0), sampling.spec_of(task, 2)))
+    x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
+    out = jax.eval_shape(lambda state, x: task.classify(*core.averaged(state, {}), x), state, x)
+    assert sorted(out) == sorted([*FEATURES[model], "logits"])
+    assert out["logits"].shape == (2, model.classes) and out["logits"].dtype == jnp.float32
+    sides = {name: x.shape[1] for name, x in out.items() if x.ndim == 4}
+    if isinstance(model, AlexNet):  # the same in both papers
+        assert sides == {"relu1": 55, "relu2": 27, "relu3": 13, "relu4": 13, "relu5": 13}
+    if isinstance(model, LeNet5):
+        assert sides == {"c1": 28, "c3": 10} and out["c5"].shape == (2, 120) and out["f6"].shape == (2, 84)
+
+
+@pytest.mark.parametrize("variant, least", [("2012", 67), ("2014", 63)])
+def test_the_smallest_picture_of_each_alexnet(variant, least):
+    model = AlexNet((least, least, 3), 10, variant, 1 / 16)
+    params = jax.eval_shape(lambda: model.task(1).init(jax.random.key(0), {}))[0]
+    assert params["classifier"]
+    smaller = dataclasses.replace(model, image=(least, least - 1, 3))
+    refused(lambda: smaller.task(1), f"AlexNet needs pictures of at least {least}x{least}, not {least}x{least - 1}.")
+
+
+def test_settings_that_cannot_be():
+    refused(lambda: VGG(image=(31, 40, 3)).task(1), "VGG needs pictures of at least 32x32, not 31x40.")
+    refused(lambda: LeNet5((33, 28, 1)).task(1), "can't pad 33x28 to 32x32: write --model.fit bilinear")
+    assert LeNet5((33, 28, 1), fit="bilinear").task(1)
+    for model in (ResNet(mean=(0.5, 0.5)), CifarResNet(mean=(0.5, 0.5)), LeNet5((28, 28, 3), mean=(0.5, 0.5))):
+        refused(lambda model=model: model.task(1), "model.mean has 2 numbers for 3 channels: give one, or one each.")
+    refused(lambda: LeNet5(std=(0.3, 0.3)).task(1), "model.std has 2 numbers for 1 channels")
+    refused(lambda: LeNet5(std=(0.0,)).task(1), "model.std must be positive")
+    refused(lambda: ResNet(std=(0.2, -0.2, 0.2)).task(1), "model.std must be positive, not (0.2, -0.2, 0.2).")
+    for smoothing in (1.0, -0.1, float("nan")):
+        recipe = Recipe(smoothing=smoothing)
+        refused(lambda recipe=recipe: ResNet(recipe=recipe).task(1), "from 0 to below 1", str(smoothing))
+    refused(lambda: ResNet(classes=1).task(1), "model.classes must be at least 2, not 1.")
+    refused(lambda: ResNet(image=(0, 32, 3)).task(1), "model.image must be at least 1, not 0.")
+
+
+def test_data_that_does_not_fit(tmp_path):
+    x = np.zeros((12, 28, 28), np.uint8)
+    np.savez(tmp_path / "none.npz", image=x)
+    np.savez(tmp_path / "many.npz", image=x, label=np.arange(12))
+    none, many = (open_source(Data(f"npz:{tmp_path / name}.npz")) for name in ("none", "many"))
+    refused(lambda: sampling.check_data(LeNet5().task(1), none), "needs 'label'", "only ['image']")
+    refused(lambda: sampling.check_data(LeNet5().task(1), many), "12 classes, the model 10: write --model.classes 12.")
+    sampling.check_data(LeNet5(classes=12).task(1), many)
+
+
+# ---------------------------------------------------------------- accuracy
+
+
+def judged(logits: np.ndarray, label: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """Top 1, top 5 and the confusion by sorting; a tie counts for the lower class."""
+    order = np.argsort(-logits, axis=1, kind="stable")
+    confusion = np.zeros((logits.shape[1],) * 2, int)
+    np.add.at(confusion, (label, order[:, 0]), 1)
+    return (order[:, 0] == label).mean(), (order[:, :5] == label[:, None]).any(1).mean(), confusion
+
+
+def drawn(n: int, classes: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(n)
+    logits = rng.normal(size=(n, classes)).astype(np.float32)
+    return np.round(logits) if ties else logits, rng.integers(0, classes, n).astype(np.int32)
+
+
+def agrees(state: Any, logits: np.ndarray, label: np.ndarray):
+    top1, top5, confusion = judged(logits, label)
+    found = ACCURACY.result(jax.device_get(state))
+    assert found == {"top1": pytest.approx(top1), "top5": pytest.approx(top5)}
+    assert np.array_equal(state["confusion"], confusion)
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+@pytest.mark.parametrize("ties", [False, True])
+def test_accuracy_of_random_logits(classes, ties):
+    logits, label = drawn(300, classes, ties)
+    state = ACCURACY.update(ACCURACY.empty(classes), *map(jnp.asarray, (logits, label)), jnp.ones(300, bool))
+    agrees(state, logits, label)
+    if not ties:  # scikit-learn lets the higher class win one
+        assert np.array_equal(state["confusion"], confusion_matrix(label, logits.argmax(1)))
+        if classes > 5:
+            expected = top_k_accuracy_score(label, logits, k=5)
+            assert ACCURACY.result(state)["top5"] == pytest.approx(expected)
+
+
+def test_accuracy_in_parts_with_masked_rows_merged():
+    logits, label = drawn(50, 7, True)
+    update, states = jax.jit(ACCURACY.update), []
+    for part in (slice(0, 20), slice(20, 37), slice(37, 50)):
+        n = len(label[part])
+        x, y = np.full((20, 7), np.nan, np.float32), np.full(20, 3, np.int32)
+        x[:n], y[:n] = logits[part], label[part]
+        states.append(update(ACCURACY.empty(7), x, y, np.arange(20) < n))
+    agrees(ACCURACY.merge(ACCURACY.merge(*states[:2]), states[2]), logits, label)
+
+
+def test_a_diverged_classifier_is_not_right():
+    logits, label = jnp.full((4, 10), jnp.nan), jnp.arange(4)
+    state = ACCURACY.update(ACCURACY.empty(10), logits, label + 1, jnp.ones(4, bool))
+    assert ACCURACY.result(jax.device_get(state)) == {"top1": 0, "top5": 0}
+
+
+def test_accuracy_of_a_sharded_batch():
+    mesh = shard.make_mesh(Mesh(data=4, fsdp=2))
+    put, update, state = shard.put_batch(mesh), jax.jit(ACCURACY.update), ACCURACY.empty(10)
+    logits, label = drawn(44, 10, True)
+    for first in (0, 16, 32):
+        rows = np.arange(first, first + 16)
+        valid = rows < 44
+        batch = put({"x": logits[rows % 44], "label": label[rows % 44], "valid": valid})
+        assert len(batch["x"].sharding.device_set) == 8
+        state = update(state, batch["x"], batch["label"], batch["valid"])
+    agrees(state, logits, label)
+
+
+def test_held_out_accuracy_on_eight_devices_counts_every_example_once():
+    """297 digits in batches of 64: the last is ragged."""
+    model = LeNet5()
+    mesh, task = shard.make_mesh(Mesh()), model.task(1)
+    run = Run(model, batch=64, eval=Eval(batches=0, metrics=("accuracy",)))
+    state = first_state(task)
+    held_out = HeldOut(run, task, mesh, ["accuracy"])
+    found = held_out(jax.device_put(state, shard.replicated(mesh)), {})
+    whole = next(batches(open_source(Data(split="test")), Data(), (28, 28, 1), batch=297, seed=0, train=False))
+    logits = classify(model, state, whole["image"])["logits"]
+    top1, top5, confusion = judged(logits, whole["label"])
+    assert found == {"top1": pytest.approx(top1), "top5": pytest.approx(top5)}
+    assert np.array_equal(held_out.confusion, confusion) and confusion.sum() == 297  # pyright: ignore
+
+
+# ---------------------------------------------------------------- pooling
+
+WINDOWS = [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 3, 0), (3, 1, 1), (2, 1, 0), (4, 4, 0), (4, 3, 2)]
+pools = pytest.mark.parametrize("window, stride, pad", WINDOWS)
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def windows_of(x: np.ndarray, window: int, stride: int, pad: int, fill: float) -> np.ndarray:
+    """[b h w c] -> [b h' w' window window c]."""
+    x = np.pad(x.astype(np.float64), ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=fill)
+    rows, columns = (range(0, size - window + 1, stride) for size in x.shape[1:3])
+    return np.stack([np.stack([x[:, i : i + window, j : j + window] for j in columns], 1) for i in rows], 1)
+
+
+@pools
+def test_pooling_is_over_windows(window, stride, pad):
+    x = random(2, 9, 11, 3)
+    found = max_pool(jnp.asarray(x), window, stride, pad)
+    np.testing.assert_array_equal(found, windows_of(x, window, stride, pad, -np.inf).max((3, 4)))
+    with_zeros = avg_pool(jnp.asarray(x), window, stride, pad)
+    np.testing.assert_allclose(with_zeros, windows_of(x, window, stride, pad, 0).mean((3, 4)), atol=1e-6)
+    without = avg_pool(jnp.asarray(x), window, stride, pad, count_padding=False)
+    np.testing.assert_allclose(without, np.nanmean(windows_of(x, window, stride, pad, np.nan), (3, 4)), atol=1e-6)
+
+
+@pools
+def test_the_gradient_of_max_pool_goes_to_the_largest(window, stride, pad):
+    """As reduce_window's, which is what most windows are; side by side they are cut by a reshape."""
+    x, pads = jnp.asarray(random(2, 9, 11, 3)), ((0, 0), (pad, pad), (pad, pad), (0, 0))
+    sizes = (1, window, window, 1), (1, stride, stride, 1), pads
+    plain = lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *sizes)  # noqa: E731
+    weights = jnp.asarray(random(*plain(x).shape))
+    mine = lambda x: max_pool(x, window, stride, pad)  # noqa: E731
+    ours, theirs = (jax.grad(lambda x, pool=pool: (pool(x) * weights).sum())(x) for pool in (mine, plain))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 7), (1, 1), (9, 11), (4, 13)])
+def test_adaptive_pooling_covers_the_picture(size):
+    x = random(2, 9, 11, 3)
+    wanted = np.empty((2, *size, 3))
+    for i, j in np.ndindex(*size):
+        (top, below), (left, right) = (
+            (k * n // parts, int(np.ceil((k + 1) * n / parts))) for k, n, parts in ((i, 9, size[0]), (j, 11, size[1]))
+        )
+        wanted[:, i, j] = x[:, top:below, left:right].mean((1, 2))
+    np.testing.assert_allclose(adaptive_avg_pool(jnp.asarray(x), size), wanted, atol=1e-6)
+
+
+def test_flatten_puts_channels_first():
+    x = random(2, 3, 4, 5)
+    found = np.asarray(flatten(jnp.asarray(x)))
+    assert found.shape == (2, 60)
+    for c, i, j in np.ndindex(5, 3, 4):
+        assert np.array_equal(found[:, (c * 3 + i) * 4 + j], x[:, i, j, c])
+
+
+# ---------------------------------------------------------------- data
+
+
+def lit(n: int, side: int = 9) -> Arrays:
+    """n equal pictures in which no two pixels are equal, and none is black."""
+    pixels = np.arange(100, 100 + side * side, dtype=np.uint8).reshape(1, side, side, 1)
+    return Arrays(np.repeat(pixels, n, 0), np.arange(n, dtype=np.int32) % 10, tuple("0123456789"))
+
+
+def stream(source: Any, data: Data, image: tuple[int, int, int], count: int, **rest) -> list[dict[str, np.ndarray]]:
+    iterator = batches(source, data, image, **{"batch": 8, "seed": 0, **rest})
+    found = [next(iterator) for _ in range(count)]
+    iterator.close()
+    return found
+
+
+def to_pixels(image: np.ndarray) -> np.ndarray:
+    return np.round((image + 1) * 127.5).astype(int)
+
+
+def offset_of(pixels: np.ndarray, whole: np.ndarray) -> tuple[int, int]:
+    """By how many pixels u8[h w] is moved down and right from `whole`; what is behind must be black."""
+    side, middle = len(whole), whole[len(whole) // 2, len(whole) // 2]
+    [[y, x]] = np.argwhere(pixels == middle)
+    down, right = int(y) - side // 2, int(x) - side // 2
+    wanted = np.zeros_like(whole)
+    wanted[max(down, 0) : side + min(down, 0), max(right, 0) : side + min(right, 0)] = whole[
+        max(-down, 0) : side - max(down, 0), max(-right, 0) : side - max(right, 0)
+    ]
+    assert np.array_equal(pixels, wanted)
+    return down, right
+
+
+def test_shift_moves_by_at_most_so_much_with_black_behind():
+    source, most = lit(600), 3
+    [batch] = stream(source, Data(shift=most), (9, 9, 1), 1, batch=600)
+    whole = source.images[0, :, :, 0].astype(int)
+    moved = [offset_of(x, whole) for x in to_pixels(batch["image"])[..., 0]]
+    wanted = {(y, x) for y in range(-most, most + 1) for x in range(-most, most + 1)}
+    assert set(moved) == wanted, "all 49 positions and no other"
+    counts = [moved.count(place) for place in wanted]
+    assert max(counts) < 40, "none much more often than 600 / 49 times"
+    rng = np.random.default_rng(0)
+    alone = [transform(source[0], (9, 9, 1), Data(shift=1), rng)["image"] for _ in range(100)]
+    assert len({offset_of(to_pixels(x)[..., 0], whole) for x in alone}) == 9
+
+
+@pytest.mark.parametrize("change", [{"shift": 2}, {"crop": "area"}, {"shift": 2, "crop": "area", "flip": True}])
+def test_augmentation_is_a_function_of_seed_epoch_and_example(change):
+    """The same at any batch size, number of processes and place to start from; another one in another epoch."""
+    source, data, image = lit(16), Data(**change), (9, 9, 1)
+    three = np.concatenate([b["image"] for b in stream(source, data, image, 6)])  # three epochs
+    by_four = np.concatenate([b["image"] for b in stream(source, data, image, 12, batch=4)])
+    assert np.array_equal(three, by_four)
+    processes = [stream(source, data, image, 6, process=(p, 4)) for p in range(4)]
+    together = np.concatenate([processes[p][i]["image"] for i in range(6) for p in range(4)])
+    assert np.array_equal(three, together)
+    assert np.array_equal(stream(source, data, image, 1, start=3)[0]["image"], three[24:32])
+    other = np.concatenate([b["image"] for b in stream(source, data, image, 2, seed=1)])
+    assert not np.array_equal(three[:16], other), "another seed, other pictures"
+    assert not np.array_equal(three[:16], three[16:32]) and not np.array_equal(three[16:32], three[32:])
+
+
+def test_evaluation_neither_shifts_nor_cuts_at_random():
+    source = lit(16)
+    plain = stream(source, Data(), (9, 9, 1), 2, train=False)
+    for data in (Data(shift=3), Data(crop="area"), Data(crop="area", shift=3, flip=True)):
+        for a, b in zip(stream(source, data, (9, 9, 1), 2, train=False), plain, strict=True):
+            assert np.array_equal(a["image"], b["image"]) and np.array_equal(a["label"], b["label"])
+    pixels = np.arange(200, dtype=np.uint8)[None, :, None, None].repeat(100, 2).repeat(8, 0)  # [8 200 100 1]
+    long = Arrays(np.ascontiguousarray(pixels))
+    area, center = (stream(long, Data(crop=crop), (20, 20, 1), 1, train=False)[0] for crop in ("area", "center"))
+    assert np.array_equal(area["image"], center["image"])
+
+
+@pytest.mark.parametrize("height, width", [(200, 200), (120, 250), (250, 60)])
+@pytest.mark.parametrize("frame", [(40, 40), (30, 60)])
+def test_area_cuts_8_to_100_per_cent_in_an_aspect_from_3_4_to_4_3(height, width, frame):
+    """The pixels are their coordinates, so that a cut's slope says how large it was."""
+    whole = np.zeros((height, width, 3), np.uint8)
+    whole[..., 0], whole[..., 1] = np.arange(height)[:, None], np.arange(width)[None]
+    source = Arrays(np.broadcast_to(whole, (400, height, width, 3)))
+    [batch] = stream(source, Data(crop="area"), (*frame, 3), 1, batch=400)
+    x = to_pixels(batch["image"]).astype(np.float64)  # [n h w 3]
+    inner = slice(4, -4)  # beside the border the filter is cut off
+    tall = (x[:, inner, 4, 0][:, -1] - x[:, inner, 4, 0][:, 0]) / (frame[0] - 9) * frame[0]
+    wide = (x[:, 4, inner, 1][:, -1] - x[:, 4, inner, 1][:, 0]) / (frame[1] - 9) * frame[1]
+    share, aspect = tall * wide / (height * width), (wide / tall) / (frame[1] / frame[0])
+    slack = 1 + 3 / tall.min() + 3 / wide.min()  # 8 bits
+    assert aspect.min() > 3 / 4 / slack and aspect.max() < 4 / 3 * slack, "the frame's aspect, not far from it"
+    assert share.max() < slack and share.min() > 0.08 / slack
+    fits = min(height / frame[0], width / frame[1]) ** 2 * frame[0] * frame[1] / (height * width)  # the frame's aspect
+    assert share.max() > 0.9 * fits and share.min() < 0.13
+    assert aspect.min() < 0.85 and aspect.max() > 1.15
+    first, last = (x[:, k, k, :2] / (height, width) for k in (4, -5))
+    assert (first.min(0) < 0.2).all() and (last.max(0) > 0.8).all(), "up to each border"
+    longer = int(width > height)
+    assert first[:, longer].max() > 0.5 > 0.4 > last[:, longer].min(), "and far from it"
+
+
+def test_some_are_drawn_without_regard_to_order():
+    n = 1000
+    label = np.repeat(np.arange(10, dtype=np.int32), 100)
+    source = Arrays(np.zeros((n, 2, 2, 1), np.uint8), label, tuple("0123456789"))
+    some = Some(source, 100)
+    assert len(some) == 100 == len(set(some.indices.tolist())) and some.classes == source.classes
+    labels = [some[i]["label"] for i in range(100)]
+    assert labels == [source[int(i)]["label"] for i in some.indices]
+    counts = np.bincount(labels, minlength=10)
+    assert counts.min() > 2 and counts.max() < 20, "of a source sorted by class, every class"
+    assert np.array_equal(Some(source, 100).indices, some.indices), "the same ones each time"
+    assert np.array_equal(Some(source, n).indices, np.arange(n)) and len(Some(source, 2 * n)) == n
+
+
+# ---------------------------------------------------------------- published weights on real data
+
+
+def right_on(run: Run, state: core.TrainState, *sources: Any) -> list[int]:
+    """How many examples of each source are classified as they are labelled; one compilation."""
+    task, found = run.model.task(1), []
+
+    @jax.jit
+    def update(total, state, image, label):
+        logits = task.classify(*core.averaged(state, {}), image)["logits"]
+        return ACCURACY.update(total, logits, label, label >= 0)
+
+    for source in sources:
+        total = ACCURACY.empty(task.classes)
+        for batch in batches(source, run.data, sampling.image_of(task), batch=500, seed=0, train=False):
+            total = update(total, state, batch["image"], batch["label"])
+        assert int(total["confusion"].sum()) == len(source)
+        found.append(int(np.trace(total["confusion"])))
+    return found
+
+
+def with_weights(run: Run, file: Path) -> Any:
+    """The run's first state with a file's weights, by the mapping of names."""
+    task = run.model.task(1)
+    state = first_state(task)
+    like = core.variables("classifier", state.params, state.extra)
+    return placed(state, "classifier", to_ours(rule_of(run.preset), run.model, "classifier", like, read(file)))
+
+
+def test_the_imported_mnist_lenet_is_right_on_9908_of_10000_digits(real_data, tmp_path):
+    run = Run(LeNet5(fit="bilinear", mean=(0.0,), std=(1.0,)), "lenet5", out=str(tmp_path / "run"))
+    file = real_data / "weights" / "mnist_lenet_epoch=12_test_acc=0.991.pth"
+    folder, net, count = import_weights(file, run, None)
+    assert (net, count) == ("classifier", 61_706)
+    state = trained.open_run(folder, Mesh(data=1)).state
+    digits = open_source(Data("tfds:mnist", dir=str(real_data / "tfds"), split="test"))
+    assert right_on(run, state, digits) == [9908]
+
+
+def test_the_published_resnet20_is_as_right_as_in_torch(real_data):
+    """1,997 of 2,000 lossless pictures that it was trained on, 81.35 % of 2,000 lossy ones that it was not."""
+    folder = real_data / "cifar10"
+    names = [folder / f"cifar10_batch_{i}" for i in (0, 1)]
+    rows = np.concatenate([np.asarray(Image.open(f"{name}.png")) for name in names])  # [2000 1024 3]
+    label = np.concatenate([read_idx(Path(f"{name}_labels-idx1-ubyte"), 1) for name in names])
+    lossless = Arrays(rows.reshape(2000, 32, 32, 3), label.astype(np.int32), tuple("0123456789"))
+    lossy = open_source(Data(f"folder:{folder / 'cifar10_jpeg_test_2000.zip'}", split="test"))
+    run = Run(CifarResNet(), "resnet20")
+    state = with_weights(run, real_data / "weights" / "resnet20-12fca82f.th")
+    assert right_on(run, state, lossless, lossy) == [1997, 1627]
+
+
+def test_the_shipped_lenet_is_right_on_9954_of_10000_digits(real_data):
+    run = Run(LeNet5((32, 32, 1)), "lenet5")
+    digits = open_source(Data(f"idx:{real_data / 'mnist'}", split="test"))
+    assert right_on(run, with_weights(run, LENET), digits) == [9954]
