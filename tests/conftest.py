@@ -18,6 +18,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget():
+    """Let a file's compiled programs go when it is done: thousands of them fill the process's memory map."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images, or a skip that says why there is none."""

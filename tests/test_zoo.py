@@ -20,7 +20,6 @@ NAMES = list(zoo.ZOO)
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(zoo.load(n).tiny == zoo.load(m).tiny for m in NAMES[:i])]
 ONE, PLAIN = Mesh(data=1), Compute()
 each = pytest.mark.parametrize("name", NAMES)
-each_kind = pytest.mark.parametrize("name", DISTINCT)
 MESH = Mesh(data=2, fsdp=4)
 
 
@@ -112,13 +111,21 @@ def alone(name: str, number: int):
     return jax.jit(core.make_step(dataclasses.replace(task, learners=learners, phases=(phase,), ema=())))
 
 
-@each_kind
-def test_each_phase_moves_its_learners_nets_and_no_others(name):
-    _, _, task, _ = compiled(name)
-    batch = batch_of(name)
+@pytest.fixture(scope="module", params=DISTINCT)
+def kind(request):
+    """A preset whose tiny run is trained. After all its tests its programs are forgotten: they fill the memory map."""
+    yield request.param
+    compiled.cache_clear()
+    alone.cache_clear()
+    jax.clear_caches()
+
+
+def test_each_phase_moves_its_learners_nets_and_no_others(kind):
+    _, _, task, _ = compiled(kind)
+    batch = batch_of(kind)
     state = jax.jit(lambda: core.init_state(task, jax.random.key(1), batch))()
     for number, phase in enumerate(task.phases):
-        after, _ = alone(name, number)(state, batch, frozen_of(task))
+        after, _ = alone(kind, number)(state, batch, frozen_of(task))
         for net in state.params:
             pairs = zip(*map(jax.tree.leaves, (after.params[net], state.params[net])), strict=True)
             moved = [bool(jnp.any(a != b)) for a, b in pairs]
@@ -128,32 +135,30 @@ def test_each_phase_moves_its_learners_nets_and_no_others(name):
                 assert not any(moved), f"{phase.name} moves {net}"
 
 
-@each_kind
-def test_restore_then_step_is_bit_equal_to_never_stopping(name, tmp_path):
+def test_restore_then_step_is_bit_equal_to_never_stopping(kind, tmp_path):
     from jaxgen.checkpoint import Checkpoints
 
-    run, lies, task, _ = compiled(name)
-    half, _ = play(name, 2)
+    run, lies, task, _ = compiled(kind)
+    half, _ = play(kind, 2)
     saved = Checkpoints(tmp_path, keep=1)
     saved.save(2, half, {"batches": 2})
-    whole, _ = play(name, 2, state=half)  # donates `half` while it is being written
+    whole, _ = play(kind, 2, state=half)  # donates `half` while it is being written
     saved.wait()
     like = shard.abstract_state(task, lies, spec_of(task, run.batch))
     restored, notes = saved.restore(like) or (None, {})
     saved.close()
-    again, _ = play(name, 2, state=restored)
+    again, _ = play(kind, 2, state=restored)
     assert notes == {"batches": 2}
     for a, b in zip(numbers(whole), numbers(again), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-@each_kind
-def test_a_sample_depends_on_its_own_key_only(name):
-    _, lies, task, _ = compiled(name)
+def test_a_sample_depends_on_its_own_key_only(kind):
+    _, lies, task, _ = compiled(kind)
     if task.generate is None:
         pytest.skip("has no generate")
-    state, _ = play(name, 1)
-    given = {k: np.asarray(v) for k, v in batch_of(name).items() if k in task.given}
+    state, _ = play(kind, 1)
+    given = {k: np.asarray(v) for k, v in batch_of(kind).items() if k in task.given}
     big = sampler(task, lies, 8)(state, {}, 0, 6, given)
     small = sampler(task, lies, 2)(state, {}, 0, 5, given)
     scale = np.abs(big).max()  # an untrained tiny net paints in pale colours
@@ -164,19 +169,18 @@ def test_a_sample_depends_on_its_own_key_only(name):
     assert np.abs(big - other).max() > 0.1 * scale, "another seed, other samples"
 
 
-@each_kind
-def test_eight_devices_equal_one(name):
+def test_eight_devices_equal_one(kind):
     """The batch cut over data and fsdp, the parameters over fsdp. (tests/test_shard.py has the other meshes.)"""
     answers = []
     for mesh in (ONE, MESH):
-        state, history = play(name, 2, mesh)
-        _, lies, task, _ = compiled(name, mesh)
+        state, history = play(kind, 2, mesh)
+        _, lies, task, _ = compiled(kind, mesh)
         if task.generate:
-            given = {k: batch_of(name)[k] for k in task.given}
+            given = {k: batch_of(kind)[k] for k in task.given}
             answers.append((history, sampler(task, lies, 8)(state, {}, 0, 8, given)))
         else:
             assert task.classify
-            image = shard.put_batch(lies)(batch_of(name))["image"]
+            image = shard.put_batch(lies)(batch_of(kind))["image"]
             answers.append((history, jax.jit(task.classify)(*core.averaged(state, {}), image)["logits"]))
     for ours, one in zip(answers[1][0], answers[0][0], strict=True):
         assert ours == pytest.approx(one, rel=2e-3, abs=2e-4)
@@ -187,14 +191,13 @@ def test_eight_devices_equal_one(name):
         assert shape(averages[1]["params"]) == shape(state.params[averages[0]]), "averages lie as their parameters"
 
 
-@each_kind
-def test_every_phases_loss_falls_on_one_batch(name):
+def test_every_phases_loss_falls_on_one_batch(kind):
     """Each phase alone, its noise and its opponents held fixed: that is what its gradient promises."""
-    _, _, task, _ = compiled(name)
-    batch, frozen = batch_of(name), frozen_of(task)
+    _, _, task, _ = compiled(kind)
+    batch, frozen = batch_of(kind), frozen_of(task)
     first = jax.jit(lambda: core.init_state(task, jax.random.key(0), batch))()
     for number, phase in enumerate(task.phases):
-        step, state, losses = alone(name, number), first, []
+        step, state, losses = alone(kind, number), first, []
         for _ in range(30):
             state, metrics = step(state, batch, frozen)
             state = state.replace(step=first.step)  # the same noise again
@@ -202,10 +205,9 @@ def test_every_phases_loss_falls_on_one_batch(name):
         assert np.mean(losses[-3:]) < losses[0], f"{phase.name}: {losses}"
 
 
-@each_kind
-def test_bf16_runs_and_keeps_parameters_in_f32(name):
-    state, history = play(name, 2, compute=Compute(precision="bf16"))
-    _, exact = play(name, 2)
+def test_bf16_runs_and_keeps_parameters_in_f32(kind):
+    state, history = play(kind, 2, compute=Compute(precision="bf16"))
+    _, exact = play(kind, 2)
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
     for ours, true in zip(history, exact, strict=True):
         for metric in true:

@@ -1,5 +1,7 @@
 """Pooling over windows of pixels."""
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +14,10 @@ def max_pool(x: Array, window: int, stride: int, pad: int = 0) -> Array:
     """Return the largest of each window, x [b h w c] -> [b h' w' c], h' = (h + 2 pad - window) // stride + 1."""
     b, h, w, c = x.shape
     if window == stride and not pad:  # windows side by side: no scatter in the gradient, which is slow on CPUs
-        x = x[:, : h - h % window, : w - w % window]
-        return x.reshape(b, h // window, window, w // window, window, c).max((2, 4))
+        x = x[:, : h - h % window, : w - w % window].reshape(b, h // window, window, w // window, window, c)
+        # Pair by pair: the gradient of `max` over axes divides by the number of elements that equal the maximum, which
+        # is 0 where XLA computes x twice with different rounding.
+        return reduce(jnp.maximum, [x[:, :, i, :, j] for i in range(window) for j in range(window)])
     pads, low = ((0, 0), (pad, pad), (pad, pad), (0, 0)), np.asarray(-np.inf, x.dtype)
     return lax.reduce_window(x, low, lax.max, (1, window, window, 1), (1, stride, stride, 1), pads)
 

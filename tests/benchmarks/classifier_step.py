@@ -55,7 +55,7 @@ def theirs(channels_last: bool) -> Callable[[], Any]:
 
     torch.set_num_threads(turns.THREADS)
     torch.manual_seed(0)
-    net = torchvision.models.resnet18(num_classes=CLASSES)
+    net: Any = torchvision.models.resnet18(num_classes=CLASSES)
     net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
     images, labels = torch.rand(BATCH, 3, SIZE, SIZE) * 2 - 1, torch.randint(0, CLASSES, (BATCH,))
     if channels_last:

@@ -10,12 +10,14 @@ inception: the same for FID's Inception-v3 with random weights at 299x299, of 64
 import sys
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from tests.benchmarks import report, turns
 
 COUNTS = {"lenet": 10_000, "inception": 64}
+LOAD = "torch.nn.Module.load_state_dict"
 BATCH = {"lenet": 500, "inception": 32}
 
 
@@ -82,11 +84,11 @@ def theirs(net: str) -> Callable[[], Any]:
             FeatureExtractorInceptionV3,
         )
 
-        load = torch.hub.load_state_dict_from_url
-        torch.hub.load_state_dict_from_url = lambda *args, **kwargs: None
-        loaded, nn.Module.load_state_dict = nn.Module.load_state_dict, lambda *args, **kwargs: None
-        model = FeatureExtractorInceptionV3("inception", ["2048"])
-        torch.hub.load_state_dict_from_url, nn.Module.load_state_dict = load, loaded
+        # With the random weights it is made with: its own are a download.
+        nothing = lambda *args, **kwargs: None  # noqa: E731
+        mocked = (mock.patch(name, nothing) for name in ("torch.hub.load_state_dict_from_url", LOAD))
+        with next(mocked), next(mocked):
+            model = FeatureExtractorInceptionV3("inception", ["2048"])
     model.eval()
     images = torch.from_numpy(pictures(net).transpose(0, 3, 1, 2).copy())
 
