@@ -15,10 +15,10 @@ import numpy as np
 from flax import linen as nn
 from jax import Array, lax
 
-from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.config import Optim, Preset
 from jaxgen.core import Task
 from jaxgen.errors import InputError
-from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task
+from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.pool import adaptive_avg_pool, flatten, max_pool
 
@@ -123,23 +123,10 @@ def local_response_norm(x: Array, n: int = 5, k: float = 2.0, alpha: float = 1e-
 
 def preset(variant: Literal["2012", "2014"], side: int, least: int, parameters: int) -> Preset:
     return Preset(
-        Run(
-            model=AlexNet(image=(side, side, 3), variant=variant),
-            data=Data("tfds:imagenet2012", crop="area", flip=True),
-            steps=900_000,
-            batch=128,
-            optim=Optim(schedule="cosine"),
-            save=Save(every=5000),
-            eval=Eval(every=10_000, split="validation", batches=0, metrics=("accuracy",)),
-        ),
-        tiny=Run(
+        imagenet(AlexNet(image=(side, side, 3), variant=variant), 900_000, batch=128, optim=Optim(schedule="cosine")),
+        tiny=tiny(
             # Narrower than an eighth, gradients behind the paper's small kernels are lost beside biases of 1 in f32.
-            model=AlexNet(image=(least, least, 3), classes=10, variant=variant, width=1 / 8),
-            data=Data("shapes"),
-            steps=20,
-            batch=16,
-            log=Log(every=5),
-            save=Save(every=10),
+            AlexNet(image=(least, least, 3), classes=10, variant=variant, width=1 / 8)
         ),
         parameters=parameters,
     )

@@ -12,10 +12,10 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.config import Data, Eval, Optim, Preset, Run, Save
 from jaxgen.core import Task
 from jaxgen.models.classifier.resnet import HE, conv
-from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task
+from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task, tiny
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.norm import BatchNorm
 
@@ -78,14 +78,7 @@ class Net(nn.Module):
         return out
 
 
-TINY = Run(
-    model=CifarResNet(8, image=(16, 16, 3), width=4),
-    data=Data("shapes"),
-    steps=20,
-    batch=16,
-    log=Log(every=5),
-    save=Save(every=10),
-)
+TINY = tiny(CifarResNet(8, image=(16, 16, 3), width=4))
 
 
 def preset(depth: Depth, parameters: int) -> Preset:

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.config import Optim, Preset
 from jaxgen.core import Task
-from jaxgen.models.classifier.supervised import Numbers, Recipe, classifier_task
+from jaxgen.models.classifier.supervised import Numbers, Recipe, classifier_task, imagenet, tiny
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
 
@@ -139,23 +139,8 @@ class Net(nn.Module):
 
 PRESETS = {
     "efficientnet-lite0": Preset(
-        Run(
-            model=EfficientNetLite(),
-            data=Data("tfds:imagenet2012", crop="area", flip=True),
-            steps=1_750_000,
-            batch=256,
-            optim=Optim(schedule="cosine", warmup=25_000),
-            save=Save(every=5000),
-            eval=Eval(every=25_000, split="validation", batches=0, metrics=("accuracy",)),
-        ),
-        tiny=Run(
-            model=EfficientNetLite(image=(64, 64, 3), classes=10, width=0.1, depth=0.3, stem=8, head=32),
-            data=Data("shapes"),
-            steps=20,
-            batch=16,
-            log=Log(every=5),
-            save=Save(every=10),
-        ),
+        imagenet(EfficientNetLite(), 1_750_000, optim=Optim(schedule="cosine", warmup=25_000), every=25_000),
+        tiny=tiny(EfficientNetLite(image=(64, 64, 3), classes=10, width=0.1, depth=0.3, stem=8, head=32)),
         parameters=4_652_008,
     )
 }

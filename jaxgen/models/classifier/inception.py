@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.config import Optim, Preset
 from jaxgen.core import Task
 from jaxgen.errors import InputError, at_least
-from jaxgen.models.classifier.supervised import Numbers, Recipe, classifier_task
+from jaxgen.models.classifier.supervised import Numbers, Recipe, classifier_task, imagenet, tiny
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import avg_pool, max_pool
@@ -186,23 +186,8 @@ class Net(nn.Module):
 
 PRESETS = {
     "inception-v3-fid": Preset(
-        Run(
-            model=Inception(),
-            data=Data("tfds:imagenet2012", crop="area", flip=True),
-            steps=4_000_000,
-            batch=32,
-            optim=Optim(schedule="cosine", warmup=5000, clip=2.0),
-            save=Save(every=5000),
-            eval=Eval(every=50_000, split="validation", batches=0, metrics=("accuracy",)),
-        ),
-        tiny=Run(
-            model=Inception(image=(75, 75, 3), classes=10, blocks=(1, 1, 1), width=1 / 16),
-            data=Data("shapes"),
-            steps=20,
-            batch=16,
-            log=Log(every=5),
-            save=Save(every=10),
-        ),
+        imagenet(Inception(), 4_000_000, batch=32, optim=Optim(schedule="cosine", warmup=5000, clip=2.0), every=50_000),
+        tiny=tiny(Inception(image=(75, 75, 3), classes=10, blocks=(1, 1, 1), width=1 / 16)),
         parameters=23_850_960,
     )
 }

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.config import Preset
 from jaxgen.core import Task
-from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task
+from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import max_pool
@@ -107,26 +107,11 @@ class Net(nn.Module):
         return out
 
 
-TINY = Run(
-    model=ResNet(10, image=(16, 16, 3), classes=10, width=4, stem="small"),
-    data=Data("shapes"),
-    steps=20,
-    batch=16,
-    log=Log(every=5),
-    save=Save(every=10),
-)
+TINY = tiny(ResNet(10, image=(16, 16, 3), classes=10, width=4, stem="small"))
 
 
 def preset(depth: Depth, parameters: int) -> Preset:
-    run = Run(
-        model=ResNet(depth),
-        data=Data("tfds:imagenet2012", crop="area", flip=True),
-        steps=450_000,
-        batch=256,
-        optim=Optim(schedule="cosine", warmup=5000),
-        save=Save(every=5000),
-        eval=Eval(every=10_000, split="validation", batches=0, metrics=("accuracy",)),
-    )
+    run = imagenet(ResNet(depth), 450_000)
     return Preset(run, TINY, parameters)
 
 

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.config import Preset
 from jaxgen.core import Task
 from jaxgen.errors import InputError
-from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task
+from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.pool import max_pool
 
@@ -115,23 +115,8 @@ class Net(nn.Module):
 
 def preset(trunk: Kind, parameters: int) -> Preset:
     return Preset(
-        Run(
-            model=ShiftTolerant(trunk),
-            data=Data("tfds:imagenet2012", crop="area", flip=True),
-            steps=450_000,
-            batch=256,
-            optim=Optim(schedule="cosine", warmup=5000),
-            save=Save(every=5000),
-            eval=Eval(every=10_000, split="validation", batches=0, metrics=("accuracy",)),
-        ),
-        tiny=Run(
-            model=ShiftTolerant(trunk, image=(24, 24, 3), classes=10, width=1 / 16),
-            data=Data("shapes"),
-            steps=20,
-            batch=16,
-            log=Log(every=5),
-            save=Save(every=10),
-        ),
+        imagenet(ShiftTolerant(trunk), 450_000),
+        tiny=tiny(ShiftTolerant(trunk, image=(24, 24, 3), classes=10, width=1 / 16)),
         parameters=parameters,
     )
 

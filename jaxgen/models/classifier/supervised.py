@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from jaxgen.config import Data, Eval, Log, Optim, Run, Save
 from jaxgen.core import Array, Aux, Learner, Phase, Task, variables
 from jaxgen.errors import InputError, at_least
 
 Image = tuple[int, int, int]
 Numbers = tuple[float, ...]
 IMAGENET: dict[str, Numbers] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGENET_OPTIM = Optim(schedule="cosine", warmup=5000)
 
 
 @dataclass(frozen=True)
@@ -106,3 +108,21 @@ def classifier_task(
         classes=classes,
         classify=classify,
     )
+
+
+def imagenet(model: Any, steps: int, batch: int = 256, optim: Optim = IMAGENET_OPTIM, every: int = 10_000) -> Run:
+    """Return the run that trains a model on ImageNet; `every` so many steps all of the validation set is measured."""
+    return Run(
+        model=model,
+        data=Data("tfds:imagenet2012", crop="area", flip=True),
+        steps=steps,
+        batch=batch,
+        optim=optim,
+        save=Save(every=5000),
+        eval=Eval(every=every, split="validation", batches=0, metrics=("accuracy",)),
+    )
+
+
+def tiny(model: Any) -> Run:
+    """Return the run of a small model that takes seconds."""
+    return Run(model=model, data=Data("shapes"), steps=20, batch=16, log=Log(every=5), save=Save(every=10))

@@ -10,10 +10,10 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.config import Preset
 from jaxgen.core import Task
 from jaxgen.errors import InputError
-from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task
+from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import adaptive_avg_pool, flatten, max_pool
@@ -78,26 +78,11 @@ class Net(nn.Module):
         return {**out, "logits": logits.astype(jnp.float32)}
 
 
-TINY = Run(
-    model=VGG(11, True, image=(32, 32, 3), classes=10, width=4, hidden=16),
-    data=Data("shapes"),
-    steps=20,
-    batch=16,
-    log=Log(every=5),
-    save=Save(every=10),
-)
+TINY = tiny(VGG(11, True, image=(32, 32, 3), classes=10, width=4, hidden=16))
 
 
 def preset(depth: Literal[11, 13, 16, 19], batch_norm: bool, parameters: int) -> Preset:
-    run = Run(
-        model=VGG(depth, batch_norm),
-        data=Data("tfds:imagenet2012", crop="area", flip=True),
-        steps=370_000,
-        batch=256,
-        optim=Optim(schedule="cosine", warmup=5000),
-        save=Save(every=5000),
-        eval=Eval(every=10_000, split="validation", batches=0, metrics=("accuracy",)),
-    )
+    run = imagenet(VGG(depth, batch_norm), 370_000)
     return Preset(run, TINY, parameters)
 
 
