@@ -49,11 +49,11 @@ def evaluate_run(
         if (counts := evaluation.confusion) is not None:
             plot_confusion(counts, evaluation.source.classes, folder / "confusion.png")
     if scored:
-        more = {"real": real, "resizer": resizer, "cache": cache}
+        more = {"real": real, "resizer": resizer, "cache": cache, "bar": True}
         parts = scores.open_scores(run, task, mesh, scored, count, split or run.data.split, inception=inception, **more)
         for part in parts:
             found = [part.samples(state, frozen, seed, average) for seed in seeds]
-            about["seeds"] = [min(seeds), max(seeds)]
+            about["seeds"] = ", ".join(map(str, seeds))
             for name, value, half in summaries(found):
                 rows.append({"metric": name, "value": value, "of": "samples", **half, **part.protocol(name), **about})
             if floor is not None:

@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.progress import track
 
 from jaxgen import shard
 from jaxgen.cache import cache_folder
@@ -74,6 +76,7 @@ class Scores:
     count:    samples that are scored
     split:    whose real pictures they are compared with; all of them, or the first `real`
     resizer:  "clean", antialiased bicubic, or "legacy", TensorFlow 1's bilinear inside FID's own graph
+    bar:      show a progress bar on a terminal
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Scores:
         real: int | None = None,
         resizer: str = "clean",
         cache: bool = True,
+        bar: bool = False,
     ):
         at_least(1, count=count, real=real)
         self.run, self.task, self.mesh, self.extractor = run, task, mesh, extractor
@@ -107,6 +111,7 @@ class Scores:
             self.check_count(f"{name}_{extractor.name}", statistic)
         self.needed = {(kind(s.metric), s.output) for s in self.statistics.values()}
         self.updates = {"moments": jax.jit(MOMENTS.update), "rows": jax.jit(ROWS.update, donate_argnums=0)}
+        self.bar = bar and sys.stdout.isatty()
         self.real_states: States | None = None
         self.real_used: dict[str, int] = {}
         self.streams = {}
@@ -146,7 +151,8 @@ class Scores:
     def take_in(self, images: Iterable[Array | np.ndarray], count: int) -> States:
         """Return the states of the first `count` of batches of images f32[b h w c] in [-1, 1]."""
         states, seen, rows = self.empty(count), 0, shard.batched(self.mesh)
-        for x in images:
+        text, total = f"{self.extractor.name}, {count:,} pictures", -(-count // self.batch)
+        for x in track(images, text, total, transient=True, disable=not self.bar):
             new = min(len(x), count - seen)
             if isinstance(x, np.ndarray):  # a ragged last batch is filled up: nothing is compiled twice, any mesh fits
                 fill = np.zeros((self.batch - len(x), *x.shape[1:]), x.dtype)
