@@ -193,7 +193,9 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoints_before_stay(tmp_path, e
         ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
     assert told.returncode == 2 and "Traceback" not in told.stderr, told.stderr
-    assert "The checkpoint of step" in told.stderr and "could not be written" in told.stderr
+    # The plot of the losses meets the limit too, and on a busy machine before the checkpoint's own thread.
+    sentences = "The checkpoint of step", "could not be written"
+    assert all(part in told.stderr for part in sentences) or f"The run folder {folder} can't be written" in told.stderr
     assert "File too large" in told.stderr, told.stderr
     assert checkpoint.newest_whole(folder / "checkpoints")[0] == saved
     assert "Finished" in call(environment, "train.gan", *options)
