@@ -213,6 +213,12 @@ def from_json(text: str) -> Run:
 def _build(cls: type, values: Mapping[str, Any], types: Mapping[str, type]):
     hints = {**typing.get_type_hints(cls), **types}
     known = {f.name for f in dataclasses.fields(cls)}
+    for name in known & set(hints):  # settings that have moved into a group since they were saved
+        if dataclasses.is_dataclass(hints[name]):
+            moved = {f.name for f in dataclasses.fields(hints[name])} & (set(values) - known)
+            if moved:
+                group = {**values.get(name, {}), **{m: values[m] for m in moved}}
+                values = {**{k: v for k, v in values.items() if k not in moved}, name: group}
     if unknown := set(values) - known:
         raise ValueError(f"{cls.__name__} has no {sorted(unknown)}, only {sorted(known)}")
     new = {}

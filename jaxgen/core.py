@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from flax.core import FrozenDict
 
 from jaxgen import rng
 from jaxgen.errors import InputError
@@ -21,19 +22,31 @@ Params = Mapping[str, PyTree]  # keyed by net
 Metrics = Mapping[str, Array]  # "phase/name" -> f32[]
 
 
+@dataclass(frozen=True)
+class Learner:
+    """Who moves which nets: one optimizer, its moments shared by all the learner's phases."""
+
+    nets: tuple[str, ...]
+    optimizer: optax.GradientTransformation
+
+
 class Context(struct.PyTreeNode):
     """What a loss or a generator may read and never differentiates.
 
-    extra:  whatever else the state carries, keyed by net (its Flax collections) or by a name of its own
-    ema:    {net: Flax variables of its moving average}
-    frozen: {net: variables of a net that is never trained}
-    step:   i32[], the number of steps taken
+    extra:    whatever else the state carries, keyed by net (its Flax collections) or by a name of its own
+    ema:      {net: Flax variables of its moving average}
+    frozen:   {net: variables of a net that is never trained}
+    step:     i32[], the number of steps taken
+    learners: who moves which nets, and `moments`, {learner: its optimizer's state}: a loss may play its opponent's
+              next updates (in a step only; elsewhere both are empty)
     """
 
     extra: Mapping[str, PyTree]
     ema: Mapping[str, PyTree]
     frozen: Mapping[str, PyTree]
     step: Array
+    moments: Mapping[str, PyTree] = struct.field(default_factory=dict)
+    learners: Mapping[str, Learner] = struct.field(pytree_node=False, default=FrozenDict())
 
 
 class Aux(struct.PyTreeNode):
@@ -47,12 +60,19 @@ LossFn = Callable[[Params, Context, Batch, Key], tuple[Array, Aux]]
 GenerateFn = Callable[[Params, Context, Key, Batch], Batch]  # keys: Key[b]
 
 
-@dataclass(frozen=True)
-class Learner:
-    """Who moves which nets: one optimizer, its moments shared by all the learner's phases."""
+class Latent(NamedTuple):
+    """How a generator is entered: z is drawn, mapped to w, and w becomes a picture.
 
-    nets: tuple[str, ...]
-    optimizer: optax.GradientTransformation
+    draw:       (keys Key[b], psi f32[b] or None) -> z f32[b ...]; psi in [0, 1] trades variety for fidelity
+    map:        (params, context, z, given) -> w f32[b n d], n rows that can come from different samples, or f32[b d]
+    synthesise: (params, context, w, given) -> images f32[b h w c]
+    linear:     whether a straight line in w is the way from one sample to another; a great circle in z otherwise
+    """
+
+    draw: Callable[[Key, Array | None], Array]
+    map: Callable[[Params, Context, Array, Batch], Array]
+    synthesise: Callable[[Params, Context, Array, Batch], Array]
+    linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,7 @@ class Task:
     example: the shape and dtype of one example, by name, without the batch axis
     frozen:  {net: function that loads its variables}; they are arguments of the step, never checkpointed
     given:   the batch entries that `generate` needs
+    latent:  how `generate` goes from noise to a picture, where it goes through a latent vector
     classes: the labels in a batch are below it; 0: it has none
     """
 
@@ -103,6 +124,7 @@ class Task:
     given: tuple[str, ...] = ()
     classes: int = 0
     generate: GenerateFn | None = None
+    latent: Latent | None = None
     encode: Callable | None = None
     decode: Callable | None = None
     log_prob: Callable | None = None
@@ -190,8 +212,10 @@ def make_step(task: Task, accumulate: int = 1) -> StepFn:
     Metrics are means over plays and parts, NaN where a phase skipped this step; `phase/finite` is 1 or 0.
     """
 
+    learners = FrozenDict(task.learners)
+
     def differentiate(phase: Phase, own, state: TrainState, extra, batch, key, frozen):
-        context = Context(extra, state.ema, frozen, state.step)
+        context = Context(extra, state.ema, frozen, state.step, state.optimizer_state, learners)
 
         def loss(own):
             return phase.loss({**state.params, **own}, context, batch, key)
@@ -272,6 +296,9 @@ def split(batch: PyTree, parts: int) -> PyTree:
 
     Strided, not contiguous: a batch that is sharded over devices is cut without moving an example.
     """
+    for name, x in batch.items() if isinstance(batch, Mapping) else ():
+        if x.shape[0] % parts:
+            raise InputError(f"{x.shape[0]} examples of {name!r} can't be cut into {parts} parts: give a multiple.")
     return jax.tree.map(lambda x: jnp.moveaxis(x.reshape((x.shape[0] // parts, parts, *x.shape[1:])), 1, 0), batch)
 
 

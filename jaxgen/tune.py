@@ -45,7 +45,9 @@ def map_nets(task: Task, f: Callable[[PyTree], PyTree]) -> Task:
         return fn and wrapped
 
     abilities = ("generate", "encode", "decode", "log_prob", "classify")
-    return dataclasses.replace(map_losses(task, wrap), **{name: wrap(getattr(task, name)) for name in abilities})
+    latent = task.latent and task.latent._replace(map=wrap(task.latent.map), synthesise=wrap(task.latent.synthesise))
+    tuned = {name: wrap(getattr(task, name)) for name in abilities}
+    return dataclasses.replace(map_losses(task, wrap), **tuned, latent=latent)
 
 
 def _half(tree: PyTree) -> PyTree:

@@ -105,7 +105,7 @@ def test_options_work_together(tmp_path, environment):
     told = train(
         environment, *TINY, "--out", str(tmp_path / "run"), "--compute.precision", "bf16", "--compute.accumulate", "2",
         "--compute.remat", "--compute.steps-per-call", "5", "--optim.clip", "1", "--optim.schedule", "cosine",
-        "--optim.warmup", "5", "--optim.ema", "0.9", "--model.loss", "hinge", "--data.flip", "--data.crop", "random",
+        "--optim.warmup", "5", "--optim.ema", "0.9", "--model.game.loss", "hinge", "--data.flip", "--data.crop", "random",
         "--model.image", "16", "8", "3", "--data.source", "shapes",
     )  # fmt: skip
     assert "Finished 20 steps" in told

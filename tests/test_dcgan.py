@@ -14,6 +14,7 @@ from jaxgen.dryrun import count
 from jaxgen.errors import InputError
 from jaxgen.losses.gan import LOSSES
 from jaxgen.models.gan.dcgan import DCGAN, Generator
+from jaxgen.models.gan.game import Game
 from jaxgen.sampling import spec_of
 
 BATCH = 8
@@ -169,31 +170,38 @@ def test_samples_come_from_the_running_statistics():
 
 LOGITS = np.array([-60.0, -3, -1, -0.5, 0, 0.5, 1, 3, 60])
 REAL, FAKE = (x.ravel() for x in np.meshgrid(LOGITS, LOGITS))
-CLOSED = {  # name: discriminator(real, fake), generator(fake), and their derivatives by real, fake, fake
+CLOSED = {  # name: discriminator(real, fake), generator(real, fake), and their derivatives by real, fake, fake
     "non-saturating": (
         lambda r, f: np.log1p(np.exp(-r)) + np.log1p(np.exp(f)),
-        lambda f: np.log1p(np.exp(-f)),
+        lambda r, f: np.log1p(np.exp(-f)),
         lambda r: -1 / (1 + np.exp(r)),
         lambda f: 1 / (1 + np.exp(-f)),
         lambda f: -1 / (1 + np.exp(f)),
     ),
     "minimax": (
         lambda r, f: np.log1p(np.exp(-r)) + np.log1p(np.exp(f)),
-        lambda f: -np.log1p(np.exp(f)),
+        lambda r, f: -np.log1p(np.exp(-r)) - np.log1p(np.exp(f)),
         lambda r: -1 / (1 + np.exp(r)),
         lambda f: 1 / (1 + np.exp(-f)),
         lambda f: -1 / (1 + np.exp(-f)),
     ),
     "hinge": (
         lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f),
-        lambda f: -f,
+        lambda r, f: -f,
         lambda r: np.where(r < 1, -1.0, 0.0),
         lambda f: np.where(f > -1, 1.0, 0.0),
         lambda f: -np.ones_like(f),
     ),
+    "wasserstein": (
+        lambda r, f: f - r,
+        lambda r, f: -f,
+        lambda r: -np.ones_like(r),
+        lambda f: np.ones_like(f),
+        lambda f: -np.ones_like(f),
+    ),
     "least-squares": (
         lambda r, f: ((r - 1) ** 2 + f**2) / 2,
-        lambda f: (f - 1) ** 2 / 2,
+        lambda r, f: (f - 1) ** 2 / 2,
         lambda r: r - 1,
         lambda f: f,
         lambda f: f - 1,
@@ -201,18 +209,18 @@ CLOSED = {  # name: discriminator(real, fake), generator(fake), and their deriva
 }
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", CLOSED)
 def test_losses_and_their_gradients_are_the_papers(name):
     loss, (discriminator, generator, by_real, by_fake, by_generator) = LOSSES[name], CLOSED[name]
     real, fake = jnp.asarray(REAL, jnp.float32), jnp.asarray(FAKE, jnp.float32)
     value = loss.discriminator(real, fake)
     assert value.shape == real.shape and value.dtype == jnp.float32, "one number per example"
     np.testing.assert_allclose(value, discriminator(REAL, FAKE), rtol=1e-6)
-    np.testing.assert_allclose(loss.generator(fake), generator(FAKE), rtol=1e-6)
+    np.testing.assert_allclose(loss.generator(real, fake), generator(REAL, FAKE), rtol=1e-6)
     slopes = jax.grad(lambda r, f: loss.discriminator(r, f).sum(), (0, 1))(real, fake)
     np.testing.assert_allclose(slopes[0], by_real(REAL), rtol=1e-6)
     np.testing.assert_allclose(slopes[1], by_fake(FAKE), rtol=1e-6)
-    slope = jax.grad(lambda f: loss.generator(f).sum())(fake)
+    slope = jax.grad(lambda f: loss.generator(real, f).sum())(fake)
     np.testing.assert_allclose(slope, by_generator(FAKE), rtol=1e-6)
 
 
@@ -221,27 +229,27 @@ def test_an_undecided_discriminator_is_pushed_apart_and_the_generator_against_it
     loss, undecided = LOSSES[name], jnp.full(1, 0.5 if name == "least-squares" else 0.0)
     real, fake = jax.grad(lambda r, f: loss.discriminator(r, f).sum(), (0, 1))(undecided, undecided)
     assert real < 0 < fake and real == -fake
-    assert jax.grad(lambda f: loss.generator(f).sum())(undecided) < 0
+    assert jax.grad(lambda f: loss.generator(undecided, f).sum())(undecided) < 0
 
 
 def test_where_the_losses_come_to_rest():
     one, zero = jnp.ones(1), jnp.zeros(1)
     squares, hinge, saturating = LOSSES["least-squares"], LOSSES["hinge"], LOSSES["non-saturating"]
-    assert squares.discriminator(one, zero) == 0 and squares.generator(one) == 0
+    assert squares.discriminator(one, zero) == 0 and squares.generator(one, one) == 0
     assert hinge.discriminator(one, -one) == 0 and hinge.discriminator(2 * one, -3 * one) == 0
     assert saturating.discriminator(zero, zero) == pytest.approx(2 * np.log(2))
-    assert saturating.generator(-20 * one) == pytest.approx(20), "no saturation where the discriminator is sure"
+    assert saturating.generator(one, -20 * one) == pytest.approx(20), "no saturation where the discriminator is sure"
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", CLOSED)
 def test_a_models_phases_use_the_loss_of_its_name(name):
-    task, state, batch = start(dataclasses.replace(SMALL, loss=name))
+    task, state, batch = start(dataclasses.replace(SMALL, game=Game(loss=name)))
     discriminator, generator = CLOSED[name][:2]
     _, context = core.averaged(state, {})
     zero = {**state.params, "discriminator": jax.tree.map(jnp.zeros_like, state.params["discriminator"])}
     found = [float(phase.loss(zero, context, batch, state.key)[0]) for phase in task.phases]
     nothing = np.zeros(1)  # all the logits of a discriminator of zeros
-    assert found == pytest.approx([discriminator(nothing, nothing).item(), generator(nothing).item()])
+    assert found == pytest.approx([discriminator(nothing, nothing).item(), generator(nothing, nothing).item()])
 
 
 # ---- the shared forward pass

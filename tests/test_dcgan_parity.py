@@ -16,6 +16,7 @@ from jaxgen import core, rng
 from jaxgen.interop.names import rule_of, to_theirs
 from jaxgen.interop.write import write_torch
 from jaxgen.models.gan.dcgan import DCGAN, Discriminator, Generator
+from jaxgen.models.gan.game import Game
 
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
@@ -96,7 +97,7 @@ class Theirs:
 
 
 def ours(kernel: Any):
-    task = DCGAN((SIZE, SIZE, CHANNELS), LATENT, WIDTH, kernel, learning_rate=RATE).task(2)
+    task = DCGAN((SIZE, SIZE, CHANNELS), LATENT, WIDTH, kernel=kernel, game=Game(learning_rate=RATE)).task(2)
     batches = [
         {"image": np.random.default_rng(i).uniform(-1, 1, (BATCH, SIZE, SIZE, CHANNELS)).astype(np.float32)}
         for i in range(2)

@@ -1,36 +1,76 @@
 """Adversarial losses, per example.
 
-Each is a pair, discriminator(real logits f32[b], fake logits f32[b]) -> f32[b] and generator(fake logits f32[b])
--> f32[b], each to be minimised by its player.
+Each is a pair, discriminator(real logits f32[b], fake logits f32[b]) -> f32[b] and generator(real, fake) -> f32[b], to
+be minimised by its player.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-from jax.nn import relu, softplus
+from jax.nn import relu, sigmoid, softplus
 
 Array = jax.Array
 
 
 class Loss(NamedTuple):
-    """The two players' losses."""
+    """The two players' losses.
+
+    both:  whether the generator's reads the real logits, too
+    score: what is shown of a logit: the probability that a picture is real, or the logit itself
+    """
 
     discriminator: Callable[[Array, Array], Array]
-    generator: Callable[[Array], Array]
+    generator: Callable[[Array, Array], Array]
+    both: bool = False
+    score: Callable[[Array], Array] = sigmoid
 
 
-# -log sigmoid(t) = softplus(-t) and -log(1 - sigmoid(t)) = softplus(t).
+def plain(logits: Array) -> Array:
+    return logits
+
+
+def sure(real: Array, fake: Array) -> Array:
+    """-log D(x) - log(1 - D(G(z))): -log sigmoid(t) = softplus(-t) and -log(1 - sigmoid(t)) = softplus(t)."""
+    return softplus(-real) + softplus(fake)
+
+
 # Goodfellow et al. 2014, equation 1, with the generator's non-saturating form of section 3.
-non_saturating = Loss(lambda real, fake: softplus(-real) + softplus(fake), lambda fake: softplus(-fake))
+non_saturating = Loss(sure, lambda real, fake: softplus(-fake))
 
-# Goodfellow et al. 2014, equation 1 as it stands.
-minimax = Loss(non_saturating.discriminator, lambda fake: -softplus(fake))
+# Goodfellow et al. 2014, equation 1 as it stands. The term of the real pictures moves an unrolled game only.
+minimax = Loss(sure, lambda real, fake: -sure(real, fake), both=True)
 
 # Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17.
-hinge = Loss(lambda real, fake: relu(1 - real) + relu(1 + fake), lambda fake: -fake)
+hinge = Loss(lambda real, fake: relu(1 - real) + relu(1 + fake), lambda real, fake: -fake, score=plain)
 
 # Mao et al. 2017, equation 9: a = 0, b = c = 1.
-least_squares = Loss(lambda real, fake: ((real - 1) ** 2 + fake**2) / 2, lambda fake: (fake - 1) ** 2 / 2)
+least_squares = Loss(
+    lambda real, fake: ((real - 1) ** 2 + fake**2) / 2, lambda real, fake: (fake - 1) ** 2 / 2, score=plain
+)
 
-LOSSES = {"non-saturating": non_saturating, "minimax": minimax, "hinge": hinge, "least-squares": least_squares}
+# Arjovsky et al. 2017, equations 2 and 3: the critic's logits differ by the distance where it is 1-Lipschitz.
+wasserstein = Loss(lambda real, fake: fake - real, lambda real, fake: -fake, score=plain)
+
+# Jolicoeur-Martineau 2019, equations 3 and 4: each real picture beside one fake.
+relativistic = Loss(
+    lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake), both=True, score=plain
+)
+
+# Jolicoeur-Martineau 2019, equations 5 to 7: each picture beside the mean of the other kind.
+relativistic_average = Loss(
+    lambda real, fake: softplus(fake.mean() - real) + softplus(fake - real.mean()),
+    lambda real, fake: softplus(real - fake.mean()) + softplus(real.mean() - fake),
+    both=True,
+    score=plain,
+)
+
+LOSSES = {
+    "non-saturating": non_saturating,
+    "minimax": minimax,
+    "hinge": hinge,
+    "least-squares": least_squares,
+    "wasserstein": wasserstein,
+    "relativistic": relativistic,
+    "relativistic-average": relativistic_average,
+}

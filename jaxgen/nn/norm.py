@@ -22,18 +22,25 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        axes, shape = tuple(range(x.ndim - 1)), (x.shape[-1],)
+        shape = (x.shape[-1],)
         scale = self.param("scale", self.scale_init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
-        mean, var = running_mean.value, running_var.value
-        if train:
-            wide = x.astype(jnp.float32)
-            mean = wide.mean(axes)  # [c]
-            var = jnp.maximum((wide * wide).mean(axes) - mean * mean, 0)  # [c]
-            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var
+        mean, var = statistics(self, x, self.momentum, train)
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         mean, factor, bias = (jnp.broadcast_to(v.astype(x.dtype), x.shape) for v in (mean, factor, bias))
         return (x - mean) * factor + bias
+
+
+def statistics(module: nn.Module, x: jax.Array, momentum: float, train: bool) -> tuple[jax.Array, jax.Array]:
+    """Return mean and var f32[c] of x [... c] in training, having moved the module's running ones; otherwise those."""
+    axes, shape = tuple(range(x.ndim - 1)), (x.shape[-1],)
+    running_mean = module.variable("batch_stats", "mean", jnp.zeros, shape)
+    running_var = module.variable("batch_stats", "var", jnp.ones, shape)
+    if not train:
+        return running_mean.value, running_var.value
+    wide = x.astype(jnp.float32)
+    mean = wide.mean(axes)  # [c]
+    var = jnp.maximum((wide * wide).mean(axes) - mean * mean, 0)  # [c]
+    running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
+    running_var.value = momentum * running_var.value + (1 - momentum) * var
+    return mean, var

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 
-from jaxgen import rng
 from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Aux, Ema, Learner, Phase, Task, ramped, variables
+from jaxgen.core import Task
 from jaxgen.errors import InputError, at_least
-from jaxgen.losses.gan import LOSSES
+from jaxgen.models.gan.game import Draw, Game, normal, uniform
+from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
 
@@ -36,75 +34,37 @@ class DCGAN:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     latent: int = 100  # numbers in z
+    prior: Literal["uniform", "normal"] = "uniform"  # of z
     width: int = 32  # channels of the layer nearest to the picture (the paper: 128)
     kernel: Literal[4, 5] = 4  # the authors' code has 5; 4 divides by the stride and leaves no checkerboard
-    loss: Literal["non-saturating", "hinge", "least-squares"] = "non-saturating"
-    learning_rate: float = 2e-4
-    beta1: float = 0.5
+    norm: Literal["batch", "none"] = "batch"  # of the discriminator; penalties on its gradient want none
+    game: Game = Game()
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the image does not suit strides of 2."""
         del steps
-        height, width, channels = self.image
+        self.check()
+        return Players(self.game, self.generator(), self.discriminator(), self.image, self.draw(self.latent)).task()
+
+    def check(self):
         at_least(1, model__width=self.width, model__latent=self.latent, model__image=min(self.image))
-        stages = count_stages(height, width)
-        widths = tuple(self.width << i for i in range(stages))  # from the picture inwards
-        base = (height >> stages, width >> stages)
-        generator = Generator(base, widths, channels, self.kernel)
-        discriminator = Discriminator(widths, self.kernel)
-        loss = LOSSES[self.loss]
+        count_stages(*self.image[:2])
 
-        def init(key, spec):
-            keys = {net: rng.fold(key, net) for net in ("generator", "discriminator")}
-            z, x = jnp.zeros((2, self.latent)), jnp.zeros((2, *self.image))
-            nets = {"generator": generator.init(keys["generator"], z, train=False)}
-            nets["discriminator"] = discriminator.init(keys["discriminator"], x, train=False)
-            params = {net: dict(v).pop("params") for net, v in nets.items()}
-            extra = {net: {k: v for k, v in vs.items() if k != "params"} for net, vs in nets.items()}
-            return params, extra
+    def draw(self, latent: int) -> Draw:
+        return {"uniform": uniform, "normal": normal}[self.prior](latent)
 
-        def play(net, name, params, context, x):
-            return net.apply(variables(name, params, context.extra), x, train=True, mutable=["batch_stats"])
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the layers, from the picture inwards."""
+        return tuple(self.width << i for i in range(count_stages(*self.image[:2])))
 
-        def imagine(params, context, batch, key):
-            keys = jax.random.split(key, len(batch["image"]))
-            return play(generator, "generator", params, context, rng.uniform(keys, (self.latent,)))
+    def generator(self) -> "Generator":
+        stages = len(self.widths)
+        base = (self.image[0] >> stages, self.image[1] >> stages)
+        return Generator(base, self.widths, self.image[2], self.kernel)
 
-        def discriminator_loss(params, context, batch, key):
-            fake, _ = imagine(params, context, batch, key)
-            # Nothing reads the discriminator's running statistics; they are the fakes'.
-            real_logits, _ = play(discriminator, "discriminator", params, context, batch["image"])
-            fake_logits, stats = play(discriminator, "discriminator", params, context, fake)
-            metrics = {"real": jax.nn.sigmoid(real_logits).mean(), "fake": jax.nn.sigmoid(fake_logits).mean()}
-            return loss.discriminator(real_logits, fake_logits).mean(), Aux(metrics, {"discriminator": stats})
-
-        def generator_loss(params, context, batch, key):
-            fake, stats = imagine(params, context, batch, key)
-            fake_logits, _ = play(discriminator, "discriminator", params, context, fake)
-            return loss.generator(fake_logits).mean(), Aux(extra={"generator": stats})
-
-        def generate(params, context, keys, given):
-            z = rng.uniform(keys, (self.latent,))
-            return {"image": generator.apply(variables("generator", params, context.extra), z, train=False)}
-
-        def adam():
-            return optax.adam(self.learning_rate, b1=self.beta1)
-
-        return Task(
-            init=init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
-            learners={
-                "discriminator": Learner(("discriminator",), adam()),
-                "generator": Learner(("generator",), adam()),
-            },
-            # One stream: both players meet the same z, so that XLA runs the generator forwards once a step, not twice.
-            phases=(
-                Phase("discriminator", "discriminator", discriminator_loss, stream="z"),
-                Phase("generator", "generator", generator_loss, stream="z"),
-            ),
-            ema=(Ema("generator", ramped(0.999)),),
-            generate=generate,
-        )
+    def discriminator(self, features: bool = False) -> "Discriminator":
+        return Discriminator(self.widths, self.kernel, self.norm, features)
 
 
 def count_stages(height: int, width: int) -> int:
@@ -113,7 +73,7 @@ def count_stages(height: int, width: int) -> int:
     if stages < 1 or height % (1 << stages) or width % (1 << stages):
         multiple = 1 << max(stages, 1)
         raise InputError(
-            f"DCGAN can't make {height}x{width} images: both sides must be multiples of {multiple}, and at least 8."
+            f"These nets can't make {height}x{width} images: both sides must be multiples of {multiple}, at least 8."
         )
     return stages
 
@@ -131,7 +91,7 @@ class Generator(nn.Module):
     kernel: int
 
     @nn.compact
-    def __call__(self, z, train: bool):
+    def __call__(self, z, label=None, keys=None, *, train: bool):
         height, width = self.base
         deepest = self.widths[-1]
         x = Dense(height * width * deepest, **PLAIN)(z)
@@ -146,21 +106,30 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """image f32[b h w c] -> logits f32[b]."""
+    """image f32[b h w c] -> logits f32[b], or what they are made of, f32[b n]."""
 
     widths: tuple[int, ...]
     kernel: int
+    norm: str = "batch"
+    features: bool = False
 
     @nn.compact
-    def __call__(self, x, train: bool):
+    def __call__(self, x, label=None, *, train: bool):
         for i, features in enumerate(self.widths):
-            x = Conv(features, (self.kernel, self.kernel), (2, 2), **PLAIN)(x)  # [b h/2 w/2 c]
-            x = nn.leaky_relu(x if i == 0 else batch_norm(x, train), 0.2)
+            bare = i == 0 or self.norm == "none"
+            # Batch norm has the bias; the first layer has none either way, as in PyTorch's tutorial.
+            use_bias = self.norm == "none" and i > 0
+            x = Conv(features, (self.kernel, self.kernel), (2, 2), use_bias=use_bias, kernel_init=WEIGHTS)(x)
+            x = nn.leaky_relu(x if bare else batch_norm(x, train), 0.2)  # [b h/2 w/2 c]
         x = x.reshape(x.shape[0], -1)  # [b h*w*c]
-        return Dense(1, **PLAIN)(x)[:, 0].astype(jnp.float32)
+        return x if self.features else Dense(1, **PLAIN)(x)[:, 0].astype(jnp.float32)
 
 
-def tiny(model: DCGAN, source: str) -> Run:
+FAST = Game(learning_rate=5e-4)  # minutes on two cores
+
+
+def tiny(model: Any, source: str = "digits") -> Run:
+    """Return a run of seconds."""
     return Run(
         model=model,
         data=Data(source),
@@ -172,17 +141,17 @@ def tiny(model: DCGAN, source: str) -> Run:
 
 
 PRESETS = {
-    # Small, and with a larger rate than the paper's: minutes on two cores are its point.
+    # Small, and with a larger rate than the paper's.
     "dcgan": Preset(
         Run(
-            model=DCGAN(learning_rate=5e-4),
+            model=DCGAN(game=FAST),
             data=Data("digits"),
             steps=2000,
             batch=32,
             log=Log(every=50, samples=250),
             save=Save(every=500),
         ),
-        tiny=tiny(DCGAN(image=(8, 8, 1), latent=8, width=4), "digits"),
+        tiny=tiny(DCGAN(image=(8, 8, 1), latent=8, width=4)),
         parameters=536_384,
         measured="fid_lenet 25.6 on MNIST at --model.width 64",
     ),

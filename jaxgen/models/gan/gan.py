@@ -9,18 +9,15 @@ our own training is not yet measured.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 
-from jaxgen import rng
 from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Aux, Ema, Learner, Phase, Task, ramped
+from jaxgen.core import Task
 from jaxgen.errors import at_least
-from jaxgen.losses.gan import LOSSES
+from jaxgen.models.gan.game import Game, normal
+from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.pool import flatten
 
@@ -32,60 +29,14 @@ class GAN:
     image: tuple[int, int, int] = (28, 28, 1)  # height, width, channels
     latent: int = 64  # numbers in z, from N(0, 1)
     hidden: int = 256  # units of each of two hidden layers
-    loss: Literal["non-saturating", "minimax"] = "non-saturating"
-    learning_rate: float = 2e-4
-    beta1: float = 0.5
+    game: Game = Game()  # --model.game.loss minimax is the paper's equation 1
 
     def task(self, steps: int) -> Task:
         """Return the game."""
         del steps
         at_least(1, model__hidden=self.hidden, model__latent=self.latent, model__image=min(self.image))
         generator, discriminator = Generator(self.image, self.hidden), Discriminator(self.hidden)
-        loss = LOSSES[self.loss]
-
-        def init(key, spec):
-            z, x = jnp.zeros((1, self.latent)), jnp.zeros((1, *self.image))
-            params = {
-                "generator": generator.init(rng.fold(key, "generator"), z)["params"],
-                "discriminator": discriminator.init(rng.fold(key, "discriminator"), x)["params"],
-            }
-            return params, {}
-
-        def judge(params, x) -> jax.Array:
-            return discriminator.apply({"params": params["discriminator"]}, x)  # pyright: ignore[reportReturnType]
-
-        def imagine(params, batch, key) -> jax.Array:
-            z = rng.normal(jax.random.split(key, len(batch["image"])), (self.latent,))
-            return generator.apply({"params": params["generator"]}, z)  # pyright: ignore[reportReturnType]
-
-        def discriminator_loss(params, context, batch, key):
-            real_logits, fake_logits = judge(params, batch["image"]), judge(params, imagine(params, batch, key))
-            metrics = {"real": jax.nn.sigmoid(real_logits).mean(), "fake": jax.nn.sigmoid(fake_logits).mean()}
-            return loss.discriminator(real_logits, fake_logits).mean(), Aux(metrics)
-
-        def generator_loss(params, context, batch, key):
-            return loss.generator(judge(params, imagine(params, batch, key))).mean(), Aux()
-
-        def generate(params, context, keys, given):
-            return {"image": generator.apply({"params": params["generator"]}, rng.normal(keys, (self.latent,)))}
-
-        def adam():
-            return optax.adam(self.learning_rate, b1=self.beta1)
-
-        return Task(
-            init=init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
-            learners={
-                "discriminator": Learner(("discriminator",), adam()),
-                "generator": Learner(("generator",), adam()),
-            },
-            phases=(
-                Phase("discriminator", "discriminator", discriminator_loss, stream="z"),
-                Phase("generator", "generator", generator_loss, stream="z"),
-            ),
-            ema=(Ema("generator", ramped(0.999)),),
-            generate=generate,
-        )
+        return Players(self.game, generator, discriminator, self.image, normal(self.latent)).task()
 
 
 class Generator(nn.Module):
@@ -95,7 +46,7 @@ class Generator(nn.Module):
     hidden: int
 
     @nn.compact
-    def __call__(self, z):
+    def __call__(self, z, label=None, keys=None, *, train: bool):
         height, width, channels = self.image
         x = nn.relu(Dense(self.hidden, name="layer_0")(z))
         x = nn.relu(Dense(self.hidden, name="layer_2")(x))
@@ -110,7 +61,7 @@ class Discriminator(nn.Module):
     hidden: int
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, label=None, *, train: bool):
         x = nn.leaky_relu(Dense(self.hidden, name="layer_0")(flatten(x)), 0.2)
         x = nn.leaky_relu(Dense(self.hidden, name="layer_2")(x), 0.2)
         return Dense(1, name="layer_4")(x)[:, 0].astype(jnp.float32)

@@ -1,0 +1,86 @@
+"""What keeps a discriminator smooth: penalties on its gradient, per example, and spectrally normalised weights."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import rng
+from jaxgen.core import Array, Key, PyTree
+
+Critic = Callable[[Array], Array]  # images f32[b h w c] -> logits f32[b], each row's from that row's picture
+
+
+def squared_gradient(critic: Critic, x: Array) -> Array:
+    """Return |dD(x)/dx|^2, f32[b]."""
+    gradient = jax.grad(lambda x: critic(x).sum())(x)
+    return (gradient.astype(jnp.float32) ** 2).sum(range(1, x.ndim))
+
+
+def zero_centred(critic: Critic, x: Array) -> Array:
+    """Return 1/2 |dD(x)/dx|^2, f32[b]: R1 on real pictures, R2 on generated ones. Mescheder et al. 2018, equation 9."""
+    return squared_gradient(critic, x) / 2
+
+
+def one_centred(critic: Critic, x: Array) -> Array:
+    """Return (|dD(x)/dx| - 1)^2, f32[b]."""
+    return (jnp.sqrt(squared_gradient(critic, x) + 1e-12) - 1) ** 2  # the root's slope at 0 is finite so
+
+
+def wasserstein_penalty(critic: Critic, real: Array, fake: Array, key: Key) -> Array:
+    """Return (|dD(x^)/dx^| - 1)^2 between pairs of pictures, f32[b]. Gulrajani et al. 2017, equation 3."""
+    t = jax.random.uniform(key, (len(real), *(1,) * (real.ndim - 1)), real.dtype)
+    t = jnp.broadcast_to(t, real.shape)
+    return one_centred(critic, t * real + (1 - t) * fake)
+
+
+def dragan_penalty(critic: Critic, real: Array, key: Key) -> Array:
+    """Return (|dD(x^)/dx^| - 1)^2 around real pictures, f32[b]. Kodali et al. 2017, algorithm 1.
+
+    As in the authors' code x^ = x + t (x_p - x) with x_p = x + std(batch)/2 u, both u, a number for each pixel, and t,
+    one for each picture, uniform in [0, 1).
+    """
+    shape = (len(real), *(1,) * (real.ndim - 1))
+    t = jnp.broadcast_to(jax.random.uniform(rng.fold(key, "t"), shape, real.dtype), real.shape)
+    u = jax.random.uniform(rng.fold(key, "u"), real.shape, real.dtype)
+    return one_centred(critic, real + t * real.std() / 2 * u)
+
+
+def spectral_start(key: Key, params: PyTree) -> PyTree:
+    """Return the vectors u f32[c_out] that power iteration starts from, one for each array with more than one axis."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(tree, [_start(k, x) for k, x in zip(keys, leaves, strict=True)])
+
+
+def _start(key: Key, x: Array) -> Array:
+    return _unit(jax.random.normal(key, x.shape[-1:])) if x.ndim > 1 else jnp.zeros(0)
+
+
+def _unit(v: Array) -> Array:
+    return v / (jnp.linalg.norm(v) + 1e-12)
+
+
+def spectral(params: PyTree, vectors: PyTree, iterations: int = 1) -> tuple[PyTree, PyTree]:
+    """Return params with every matrix W divided by its largest singular value, and the vectors moved on.
+
+    sigma = v^T W u after power iterations of v = W u / |W u|, u = W^T v / |W^T v|, which are not differentiated. A
+    kernel [kh kw c_in c_out] is the matrix [kh*kw*c_in c_out]; vectors (biases, scales) are left as they are.
+    Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks", algorithm 1.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    pairs = [_normalised(w, u, iterations) for w, u in zip(leaves, jax.tree.leaves(vectors), strict=True)]
+    return tuple(jax.tree.unflatten(tree, some) for some in zip(*pairs, strict=True))  # pyright: ignore[reportReturnType]
+
+
+def _normalised(w: Array, u: Array, iterations: int) -> tuple[Array, Array]:
+    if w.ndim < 2:
+        return w, u
+    matrix = w.reshape(-1, w.shape[-1]).astype(u.dtype)
+    still = jax.lax.stop_gradient(matrix)
+    v = _unit(still @ u)
+    for i in range(iterations):
+        u = _unit(v @ still)
+        v = _unit(still @ u) if i + 1 < iterations else v
+    u, v = jax.lax.stop_gradient((u, v))
+    return w / (v @ matrix @ u).astype(w.dtype), u

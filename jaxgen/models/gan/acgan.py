@@ -1,0 +1,62 @@
+"""ACGAN: Odena, Olah and Shlens, "Conditional Image Synthesis with Auxiliary Classifier GANs", ICML 2017.
+
+The generator is told the label, the discriminator is not: it guesses it. Both players maximise the log-likelihood of
+the right class, L_C of equation 3, on real and on generated pictures; L_S of equation 2 is the game. DCGAN's nets.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxgen.config import Preset
+from jaxgen.core import Task
+from jaxgen.errors import at_least
+from jaxgen.models.gan.cgan import Generator, row
+from jaxgen.models.gan.dcgan import DCGAN, FAST, PLAIN
+from jaxgen.models.gan.players import Players
+from jaxgen.nn.conv import Dense
+
+
+@dataclass(frozen=True)
+class ACGAN(DCGAN):
+    """Hyper-parameters of an auxiliary-classifier DCGAN."""
+
+    classes: int = 10  # labels are below it
+    weight: float = 1.0  # of L_C
+
+    def task(self, steps: int) -> Task:
+        """Return the game."""
+        del steps
+        self.check()
+        at_least(2, model__classes=self.classes)
+        at_least(0, model__weight=self.weight)
+        generator = Generator(self.generator(), self.classes)
+        discriminator = Discriminator(self.discriminator(features=True), self.classes)
+
+        def heads_loss(heads, z, label, real):
+            right = (heads["class"].argmax(1) == label).astype(jnp.float32)
+            loss = optax.softmax_cross_entropy_with_integer_labels(heads["class"], label)  # [b]
+            return self.weight * loss, {"classified": right.mean()}
+
+        draw = self.draw(self.latent)
+        return Players(self.game, generator, discriminator, self.image, draw, self.classes, heads_loss).task()
+
+
+class Discriminator(nn.Module):
+    """image f32[b h w c] -> logits f32[b], {"class": logits f32[b classes]}."""
+
+    net: nn.Module
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, label=None, *, train: bool):
+        phi = self.net(x, train=train)  # [b n]
+        source, classes = Dense(1, **PLAIN)(phi)[:, 0], Dense(self.classes, name="class")(phi)
+        return source.astype(jnp.float32), {"class": classes.astype(jnp.float32)}
+
+
+PRESETS: dict[str, Preset] = {"acgan": row(ACGAN(game=FAST), 577_354)}

@@ -1,0 +1,81 @@
+"""BigGAN: Brock, Donahue and Simonyan, "Large Scale GAN Training for High Fidelity Natural Image Synthesis", ICLR 2019.
+
+SNGAN's residual blocks with a class embedding that all conditional batch norms share, z cut into a piece for each of
+them, self-attention (Zhang et al. 2019, "Self-Attention GANs"), spectral normalisation of both nets, orthogonal
+weights, the hinge loss, four updates of the discriminator to one of the generator, and truncated z for samples. The
+settings of the authors' PyTorch code for CIFAR-10, with attention at 16x16. The nets are in biggan_nets.py.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass, replace
+
+from jaxgen.config import Data, Log, Preset, Run, Save
+from jaxgen.core import Task
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.gan.biggan_nets import Discriminator, Generator
+from jaxgen.models.gan.dcgan import count_stages, tiny
+from jaxgen.models.gan.game import Game, normal
+from jaxgen.models.gan.players import Players
+
+PAPER = Game(loss="hinge", critics=4, spectral="both", beta1=0.0, ema=0.9999)
+
+
+@dataclass(frozen=True)
+class BigGAN:
+    """Hyper-parameters of a BigGAN for small images."""
+
+    image: tuple[int, int, int] = (32, 32, 3)  # height, width, channels
+    latent: int = 128  # numbers in z, from N(0, 1); a multiple of one more than the generator's blocks
+    width: int = 256  # channels of the generator
+    critic_width: int = 256  # channels of the discriminator
+    classes: int = 10  # labels are below it; 0: unconditional
+    embedding: int = 128  # numbers that describe a class
+    attention: int = 16  # side of the images that attend to themselves; 0: none
+    game: Game = PAPER
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the image or z can't be cut as they must be."""
+        del steps
+        at_least(1, model__width=self.width, model__critic_width=self.critic_width, model__latent=self.latent)
+        at_least(1, model__image=min(self.image), model__embedding=self.embedding)
+        at_least(0, model__classes=self.classes, model__attention=self.attention)
+        height, width, channels = self.image
+        stages = count_stages(height, width)
+        if self.latent % (stages + 1):
+            raise InputError(f"model.latent={self.latent} can't be cut into {stages + 1} pieces: give a multiple.")
+        generator = Generator(
+            (height >> stages, width >> stages),
+            (self.width,) * (stages + 1),
+            channels,
+            self.classes,
+            self.attention,
+            self.embedding,
+        )
+        discriminator = Discriminator((self.critic_width,) * 4, 2, self.classes, self.attention)
+        return Players(self.game, generator, discriminator, self.image, normal(self.latent), self.classes).task()
+
+
+SMALL = BigGAN(
+    image=(8, 8, 1),
+    latent=8,
+    width=8,
+    critic_width=8,
+    embedding=4,
+    attention=4,
+    game=replace(PAPER, critics=2),
+)
+PRESETS = {
+    "biggan": Preset(
+        Run(
+            BigGAN(),
+            data=Data("tfds:cifar10", flip=True),
+            steps=125_000,
+            batch=50,
+            log=Log(every=100, samples=1000, count=100),
+            save=Save(every=1000),
+        ),
+        tiny=tiny(SMALL),
+        parameters=8_744_454,
+    )
+}

@@ -1,0 +1,93 @@
+"""InfoGAN: Chen et al., "InfoGAN: Interpretable Representation Learning by Information Maximizing GANs", NeurIPS 2016.
+
+z is noise and a code c: a category and continuous numbers, uniform in [-1, 1). Q, a head on the discriminator, guesses
+the code of a generated picture; both players maximise lambda L_I = lambda E log Q(c | G(z, c)) (equations 5 and 6), a
+lower bound of the mutual information. Q's category is a softmax, each number a Gaussian with learned mean and variance
+(section 6). The paper's MNIST code, ten categories and two numbers, and its rates; the nets are DCGAN's.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgen import rng
+from jaxgen.config import Preset
+from jaxgen.core import Task
+from jaxgen.errors import at_least
+from jaxgen.models.gan.cgan import row
+from jaxgen.models.gan.dcgan import DCGAN, PLAIN, batch_norm
+from jaxgen.models.gan.game import Draw, Game
+from jaxgen.models.gan.players import Players
+from jaxgen.nn.conv import Dense
+
+
+@dataclass(frozen=True)
+class InfoGAN(DCGAN):
+    """Hyper-parameters of an InfoGAN. z is [noise, one-hot category, numbers]."""
+
+    latent: int = 62  # numbers of the noise
+    categories: int = 10  # of the code
+    numbers: int = 2  # of the code
+    weight: float = 1.0  # lambda of the category
+    number_weight: float = 0.1  # lambda of the numbers, which are differential entropies
+
+    def task(self, steps: int) -> Task:
+        """Return the game."""
+        del steps
+        self.check()
+        at_least(2, model__categories=self.categories)
+        at_least(0, model__numbers=self.numbers, model__weight=self.weight, model__number_weight=self.number_weight)
+        discriminator = Discriminator(self.discriminator(features=True), self.categories, self.numbers)
+
+        def heads_loss(heads, z, label, real):
+            """-lambda log Q(c|x) on generated pictures; nobody knows the code of real ones."""
+            if real:
+                return jnp.zeros(len(z)), {}
+            category, numbers = jnp.split(z[:, self.latent :], [self.categories], axis=1)
+            loss = -(jax.nn.log_softmax(heads["category"]) * category).sum(1)  # [b]
+            right = (heads["category"].argmax(1) == category.argmax(1)).astype(jnp.float32)
+            log_var = heads["log_var"]
+            nats = 0.5 * (log_var + (numbers - heads["mean"]) ** 2 * jnp.exp(-log_var) + jnp.log(2 * jnp.pi)).sum(1)
+            metrics = {"category": right.mean(), "numbers_nll": nats.mean()}
+            return self.weight * loss + self.number_weight * nats, metrics
+
+        generator = self.generator()
+        return Players(self.game, generator, discriminator, self.image, self.code(), heads_loss=heads_loss).task()
+
+    def code(self) -> Draw:
+        """Return the prior of z; psi narrows the noise and the numbers."""
+        noise = self.draw(self.latent)
+
+        def draw(keys, psi=None):
+            some = jax.vmap(lambda key: rng.fold(key, "category"))(keys)
+            category = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.categories))(some)
+            numbers = rng.uniform(jax.vmap(lambda key: rng.fold(key, "numbers"))(keys), (self.numbers,))
+            if psi is not None:
+                numbers = numbers * jnp.broadcast_to(psi[:, None], numbers.shape)
+            return jnp.concatenate([noise(keys, psi), jax.nn.one_hot(category, self.categories), numbers], 1)
+
+        return draw
+
+
+class Discriminator(nn.Module):
+    """image f32[b h w c] -> logits f32[b], and Q's {"category" f32[b k], "mean" f32[b n], "log_var" f32[b n]}."""
+
+    net: nn.Module
+    categories: int
+    numbers: int
+
+    @nn.compact
+    def __call__(self, x, label=None, *, train: bool):
+        phi = self.net(x, train=train)  # [b n]
+        source = Dense(1, **PLAIN)(phi)[:, 0]
+        q = nn.leaky_relu(batch_norm(Dense(128, name="q_0", **PLAIN)(phi), train), 0.2)
+        q = Dense(self.categories + 2 * self.numbers, name="q_1")(q).astype(jnp.float32)
+        category, mean, log_var = jnp.split(q, [self.categories, self.categories + self.numbers], axis=1)
+        return source.astype(jnp.float32), {"category": category, "mean": mean, "log_var": log_var}
+
+
+PRESETS: dict[str, Preset] = {"infogan": row(InfoGAN(game=Game(generator_rate=1e-3)), 747_342)}

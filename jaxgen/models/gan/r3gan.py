@@ -1,0 +1,69 @@
+"""R3GAN: Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline", NeurIPS 2024.
+
+The relativistic loss on pairs of a real and a generated picture with R1 and R2 (equation 4), which converges locally
+(theorem 3.4), and plain residual nets without normalisation (config E; r3gan_nets.py); Adam with beta1 = 0. The
+authors let gamma, the rate, beta2 and an augmentation change along a cosine; here they are constant, at the first
+values of their CIFAR-10 run.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+
+from jaxgen.config import Data, Log, Preset, Run, Save
+from jaxgen.core import Task
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.gan.dcgan import count_stages, tiny
+from jaxgen.models.gan.game import Game, normal
+from jaxgen.models.gan.players import Players
+from jaxgen.models.gan.r3gan_nets import Discriminator, Generator
+
+PAPER = Game(loss="relativistic", r1=0.05, r2=0.05, beta1=0.0, beta2=0.9, ema=0.9999)
+
+
+@dataclass(frozen=True)
+class R3GAN:
+    """Hyper-parameters of an R3GAN."""
+
+    image: tuple[int, int, int] = (32, 32, 3)  # height, width, channels
+    latent: int = 64  # numbers in z, from N(0, 1)
+    width: int = 768  # channels of every stage
+    blocks: int = 2  # residual blocks a stage
+    group: int = 16  # channels of a group, in the expanded middle of a block
+    expansion: int = 2  # of the middle
+    classes: int = 0  # labels are below it; 0: unconditional
+    game: Game = PAPER
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the image does not suit strides of 2."""
+        del steps
+        at_least(1, model__width=self.width, model__latent=self.latent, model__image=min(self.image))
+        at_least(1, model__blocks=self.blocks, model__group=self.group, model__expansion=self.expansion)
+        at_least(0, model__classes=self.classes)
+        height, width, channels = self.image
+        down = count_stages(height, width)
+        stages = down + 1
+        middle = self.width * self.expansion
+        if middle % self.group:
+            raise InputError(f"{middle} channels can't be cut into groups of {self.group}: give model.group a divisor.")
+        each = ((self.width,) * stages, (self.blocks,) * stages, (middle // self.group,) * stages)
+        base = (height >> down, width >> down)
+        generator = Generator(base, each[0], channels, *each[1:], self.expansion, self.classes)
+        discriminator = Discriminator(*each, self.expansion, self.classes, self.width)
+        return Players(self.game, generator, discriminator, self.image, normal(self.latent), self.classes).task()
+
+
+PRESETS = {
+    "r3gan": Preset(
+        Run(
+            R3GAN(),
+            data=Data("tfds:cifar10", flip=True),
+            steps=400_000,
+            batch=512,
+            log=Log(every=100, samples=1000, count=100),
+            save=Save(every=1000),
+        ),
+        tiny=tiny(R3GAN(image=(8, 8, 1), latent=8, width=8, blocks=1, group=8)),
+        parameters=41_415_936,
+    )
+}

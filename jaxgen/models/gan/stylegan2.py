@@ -1,0 +1,192 @@
+"""StyleGAN2, with adaptive discriminator augmentation.
+
+Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020 (a), and "Training Generative
+Adversarial Networks with Limited Data", NeurIPS 2020 (b). The non-saturating game with lazy R1 (a, section 3.1), path
+length regularisation (a, section 3.2), style mixing, and a moving average of the generator with a half-life. The nets
+are in stylegan2_nets.py, the augmentations and their controller in ada.py (--model.game.augment ada:bgc). Settings are
+those of the authors' PyTorch code: `paper256`, and `cifar` (b, appendix D).
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import rng
+from jaxgen.config import Data, Log, Preset, Run, Save
+from jaxgen.core import Array, Aux, Ema, Latent, Phase, Task
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.gan.dcgan import tiny
+from jaxgen.models.gan.game import Game, normal
+from jaxgen.models.gan.players import Players
+from jaxgen.models.gan.stylegan2_nets import Discriminator, Generator
+
+PAPER = Game(r1=1.0, lazy=16, learning_rate=0.0025, beta1=0.0, beta2=0.99)
+
+
+@dataclass(frozen=True)
+class StyleGAN2:
+    """Hyper-parameters of a StyleGAN2."""
+
+    image: tuple[int, int, int] = (256, 256, 3)  # height, width, channels; both sides the same power of two
+    latent: int = 512  # numbers in z, and in w
+    classes: int = 0  # labels are below it; 0: unconditional
+    mapping_layers: int = 8
+    channel_base: int = 16384  # channels at side s are channel_base / s, ...
+    channel_max: int = 512  # ... but no more than this
+    generator: Literal["skip", "resnet", "orig"] = "skip"
+    discriminator: Literal["resnet", "skip", "orig"] = "resnet"
+    group: int = 8  # images over which the discriminator sees a standard deviation
+    mixing: float = 0.9  # share of pictures with two styles
+    path_length: float = 2.0  # weight of the path length's deviation from its mean; 0: none
+    path_every: int = 4  # steps
+    ema_half_life: float = 312.5  # of the generator's average, in steps
+    ema_rampup: float = 0.0  # the half-life is at most this share of the steps so far; 0: no ramp-up
+    game: Game = PAPER
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the side of the image is no power of two."""
+        del steps
+        side = self.image[0]
+        if side != self.image[1] or side < 8 or side & (side - 1):
+            raise InputError(
+                f"StyleGAN2 makes square pictures whose side is a power of two, at least 8, not {side}x{self.image[1]}."
+            )
+        at_least(1, model__latent=self.latent, model__image=self.image[2], model__channel_max=self.channel_max)
+        at_least(side, model__channel_base=self.channel_base)
+        at_least(1, model__mapping_layers=self.mapping_layers, model__group=self.group)
+        at_least(1, model__path_every=self.path_every)
+        at_least(0, model__path_length=self.path_length, model__classes=self.classes, model__mixing=self.mixing)
+        if self.mixing > 1:
+            raise InputError(f"model.mixing is a share, from 0 to 1, not {self.mixing}.")
+        if not self.ema_half_life > 0:
+            raise InputError(f"model.ema-half-life must be above 0, not {self.ema_half_life}.")
+        players = self.players()
+        more = (Phase("path", "generator", self.path_loss(players), every=self.path_every),) if self.path_length else ()
+        extra = {"path_length": jnp.zeros(())} if self.path_length else {}
+        return players.task(self.latents(players), Ema("generator", self.ema_decay), more, extra)
+
+    def players(self) -> Players:
+        widths = {"channel_base": self.channel_base, "channel_max": self.channel_max}
+        generator = Generator(
+            self.image[0],
+            self.image[2],
+            self.latent,
+            self.latent,
+            self.classes,
+            self.mapping_layers,
+            architecture=self.generator,
+            mixing=self.mixing,
+            **widths,
+        )
+        discriminator = Discriminator(
+            self.classes,
+            architecture=self.discriminator,
+            group=self.group,
+            mapping_layers=self.mapping_layers,
+            **widths,
+        )
+        return Players(self.game, generator, discriminator, self.image, normal(self.latent), self.classes)
+
+    def ema_decay(self, step) -> Array:
+        """Return the decay that halves what is older than the half-life."""
+        life = jnp.float32(self.ema_half_life)
+        if self.ema_rampup:
+            life = jnp.minimum(life, step * self.ema_rampup)
+        return 0.5 ** (1 / jnp.maximum(life, 1e-8))
+
+    def latents(self, players: Players) -> Latent:
+        """Return the way over w: a row for each layer, truncated towards the mean w by given["truncation"]."""
+        net = players.generator
+
+        def map_(params, context, z, given):
+            players.check_labels(given)
+            own, _ = players.weighed("generator", params, context)
+            w = net.apply(own, z, given.get("label"), method="map")
+            if "truncation" in given:
+                w = net.apply(own, w, given["truncation"], method="truncate")
+            return jnp.broadcast_to(w[:, None], (len(z), net.num_ws, self.latent))  # [b n d]
+
+        def synthesise(params, context, ws, given):
+            own, _ = players.weighed("generator", params, context)
+            return net.apply(own, ws, None, method="synthesise")
+
+        return Latent(lambda keys, psi: players.draw(keys, None), map_, synthesise, linear=True)
+
+    def path_loss(self, players: Players):
+        """Return the loss E (|J_w^T y| - a)^2, a the moving mean of the lengths, y ~ N(0, I) / side.
+
+        (a), section 3.2 and appendix B, with half as many pictures as the batch has examples.
+        """
+        net = players.generator
+
+        def loss(params, context, batch, key):
+            count = max(len(batch["image"]) // 2, 1)
+            keys = jax.random.split(key, count)
+            noise = jax.vmap(lambda k: rng.fold(k, "noise"))(keys)
+            label = batch["label"][:count] if self.classes else None
+            own, _ = players.weighed("generator", params, context)
+            ws, _ = net.apply(
+                own, players.draw(keys, None), label, noise, train=True, method="latents", mutable=["batch_stats"]
+            )
+            y = rng.normal(jax.vmap(lambda k: rng.fold(k, "y"))(keys), self.image) / self.image[0]
+            paint = lambda ws: (net.apply(own, ws, noise, method="synthesise") * y).sum()  # noqa: E731
+            lengths = jnp.sqrt((jax.grad(paint)(ws) ** 2).sum(2).mean(1))  # [b n d] -> [b]
+            mean = context.extra["path_length"] * 0.99 + 0.01 * lengths.mean()
+            value = self.path_length * ((lengths - mean) ** 2).mean()
+            metrics = {"length": lengths.mean(), "mean": mean}
+            return self.path_every * value, Aux(metrics, {"path_length": jax.lax.stop_gradient(mean)})
+
+        return loss
+
+
+TINY = StyleGAN2(
+    image=(8, 8, 1),
+    latent=8,
+    mapping_layers=2,
+    channel_base=64,
+    channel_max=8,
+    path_every=2,
+    game=replace(PAPER, lazy=2),
+)
+CIFAR = StyleGAN2(
+    image=(32, 32, 3),
+    mapping_layers=2,
+    channel_base=32768,
+    discriminator="orig",
+    group=32,
+    mixing=0.0,
+    path_length=0.0,
+    ema_half_life=7812.5,
+    ema_rampup=0.05,
+    game=replace(PAPER, r1=0.01),
+)
+
+
+def row(model: StyleGAN2, small: StyleGAN2, source: str, steps: int, batch: int, parameters: int) -> Preset:
+    run = Run(model, data=Data(source), steps=steps, batch=batch, log=Log(every=100), save=Save(every=1000))
+    return Preset(run, tiny=tiny(small), parameters=parameters)
+
+
+PRESETS = {
+    "stylegan2": row(StyleGAN2(ema_half_life=312.5), TINY, "shapes", 400_000, 64, 48_768_547),
+    "stylegan2-ada": row(
+        StyleGAN2(ema_half_life=312.5, game=replace(PAPER, augment="ada:bgc")),
+        replace(TINY, path_length=0.0, mixing=0.0, game=replace(TINY.game, augment="ada:bgc")),
+        "shapes",
+        400_000,
+        64,
+        48_768_547,
+    ),
+    "stylegan2-cifar": row(
+        replace(CIFAR, game=replace(CIFAR.game, augment="ada:bgc")),
+        replace(TINY, discriminator="orig", generator="resnet", classes=10, path_length=0.0),
+        "tfds:cifar10",
+        1_500_000,
+        64,
+        40_668_180,
+    ),
+}

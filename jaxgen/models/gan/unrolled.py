@@ -1,0 +1,100 @@
+"""Unrolled GAN: Metz, Poole, Pfau and Sohl-Dickstein, "Unrolled Generative Adversarial Networks", ICLR 2017.
+
+The generator minimises f(theta_G, theta_D^K(theta_G, theta_D)): the discriminator's parameters after its next K
+updates, and differentiates through them (equations 6 to 9). Any model of the family can:
+--model.game.unroll K. The nets here are the authors' for two-dimensional data (their published notebook): two hidden
+layers of tanh for both players, orthogonal weights of gain 1.4, no bound on what is generated, rates 1e-4 and 1e-3, the
+minimax loss.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgen.config import Data, Log, Preset, Run, Save
+from jaxgen.core import Task
+from jaxgen.errors import at_least
+from jaxgen.models.gan.dcgan import DCGAN, tiny
+from jaxgen.models.gan.game import Game, normal
+from jaxgen.models.gan.players import Players
+from jaxgen.nn.conv import Dense
+
+AUTHORS = Game(loss="minimax", unroll=5, learning_rate=1e-4, generator_rate=1e-3)
+ORTHOGONAL: dict[str, Any] = {"kernel_init": nn.initializers.orthogonal(1.4)}
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """Hyper-parameters of an unrolled GAN of points."""
+
+    image: tuple[int, int, int] = (1, 1, 2)  # height, width, channels: a point is a picture of one pixel
+    latent: int = 256  # numbers in z, from N(0, 1)
+    hidden: int = 128  # units of each hidden layer
+    layers: int = 2  # hidden layers of each net
+    game: Game = AUTHORS
+
+    def task(self, steps: int) -> Task:
+        """Return the game."""
+        del steps
+        at_least(1, model__hidden=self.hidden, model__latent=self.latent, model__image=min(self.image))
+        at_least(1, model__layers=self.layers)
+        generator = Generator(self.image, self.hidden, self.layers)
+        discriminator = Discriminator(self.hidden, self.layers)
+        return Players(self.game, generator, discriminator, self.image, normal(self.latent)).task()
+
+
+class Generator(nn.Module):
+    """z f32[b latent] -> points f32[b h w c], anywhere."""
+
+    image: tuple[int, int, int]
+    hidden: int
+    layers: int
+
+    @nn.compact
+    def __call__(self, z, label=None, keys=None, *, train: bool):
+        height, width, channels = self.image
+        for _ in range(self.layers):
+            z = jnp.tanh(Dense(self.hidden, **ORTHOGONAL)(z))
+        x = Dense(height * width * channels, **ORTHOGONAL)(z)
+        return x.reshape(-1, *self.image).astype(jnp.float32)  # [b h w c]
+
+
+class Discriminator(nn.Module):
+    """points f32[b h w c] -> logits f32[b]."""
+
+    hidden: int
+    layers: int
+
+    @nn.compact
+    def __call__(self, x, label=None, *, train: bool):
+        x = x.reshape(x.shape[0], -1)  # [b h*w*c]
+        for _ in range(self.layers):
+            x = jnp.tanh(Dense(self.hidden, **ORTHOGONAL)(x))
+        return Dense(1, **ORTHOGONAL)(x)[:, 0].astype(jnp.float32)
+
+
+PRESETS: dict[str, Preset] = {
+    # The authors' game, played by DCGAN's nets on pictures.
+    "unrolled": Preset(
+        Run(
+            model=DCGAN(width=32, game=Game(unroll=5, learning_rate=2e-4)),
+            data=Data("digits"),
+            steps=2000,
+            batch=32,
+            log=Log(every=50, samples=250),
+            save=Save(every=500),
+        ),
+        tiny=tiny(DCGAN(image=(8, 8, 1), latent=8, width=4, game=Game(unroll=2))),
+        parameters=536_384,
+    ),
+    # Points: train it on an npz of pictures of one pixel, or call its task (tests/benchmarks/mixture.py).
+    "unrolled-points": Preset(
+        Run(model=Unrolled(), data=Data("shapes"), steps=25_000, batch=512, log=Log(every=100, samples=0)),
+        tiny=tiny(replace(Unrolled(), image=(2, 2, 1), latent=8, hidden=16)),
+        parameters=66_691,
+    ),
+}

@@ -1,0 +1,30 @@
+"""WGAN and WGAN-GP: the critic's logits differ by the Wasserstein distance, as far as the critic is 1-Lipschitz.
+
+Arjovsky, Chintala and Bottou, "Wasserstein GAN", ICML 2017: weights clipped to [-0.01, 0.01], RMSProp with rate 5e-5.
+Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017: a penalty of 10 on the critic's gradient, Adam
+with rate 1e-4 and betas 0 and 0.9, no batch norm in the critic. Both: five updates of the critic to one of the
+generator. DCGAN's nets; any model of the family plays either game by the same settings.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import replace
+
+from jaxgen.config import Data, Log, Preset, Run, Save
+from jaxgen.models.gan.dcgan import DCGAN, tiny
+from jaxgen.models.gan.game import Game
+
+CLIPPED = Game(loss="wasserstein", critics=5, clip=0.01, optimizer="rmsprop", learning_rate=5e-5)
+PENALTY = Game(loss="wasserstein", critics=5, gradient_penalty=10.0, learning_rate=1e-4, beta1=0.0, beta2=0.9)
+
+
+def row(game: Game) -> Preset:
+    model = DCGAN(prior="normal", norm="none", game=game)
+    run = Run(
+        model=model, data=Data("digits"), steps=2000, batch=32, log=Log(every=50, samples=250), save=Save(every=500)
+    )
+    small = replace(model, image=(8, 8, 1), latent=8, width=4, game=replace(game, critics=2))
+    return Preset(run, tiny=tiny(small), parameters=536_192)
+
+
+PRESETS = {"wgan": row(CLIPPED), "wgan-gp": row(PENALTY)}
