@@ -181,23 +181,23 @@ def test_every_damaged_file_is_noticed(copied, tmp_path):
 def test_a_full_disk_is_one_sentence_and_the_checkpoints_before_stay(tmp_path, environment):
     """A limit on the size of files stands in for the disk: the checkpoint's writes fail half way through."""
     folder = tmp_path / "run"
-    options = [*TINY, *STEPS, "--model.width", "32", "--log.samples", "0", "--out", str(folder)]
+    # At width 256 one kernel has 128 KiB, and noise is hardly compressed: however Orbax shares the arrays out over
+    # files, one file is above the limit. (At width 32 no array has more than 16 KiB, and a checkpoint may fit.)
+    options = [*TINY, *STEPS, "--model.width", "256", "--log.samples", "0", "--out", str(folder)]
     process = start(environment, "train.gan", *options)
     while process.poll() is None and not newest(folder):
         time.sleep(0.001)
     process.kill()
-    process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     saved = checkpoint.newest_whole(folder / "checkpoints")[0]
+    assert saved and saved < 60, err
     command = f'ulimit -f 24; exec "{sys.executable}" -m train.gan {" ".join(options)}'
-    told = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
+    limited = {**environment, "JAX_ENABLE_COMPILATION_CACHE": "false"}  # the cache's files would meet the limit too
+    told = subprocess.run(["bash", "-c", command], cwd=ROOT, env=limited, capture_output=True, text=True, timeout=300)
     assert told.returncode == 2 and "Traceback" not in told.stderr, told.stderr
-    # The plot of the losses meets the limit too, and on a busy machine before the checkpoint's own thread.
-    sentences = "The checkpoint of step", "could not be written"
-    assert all(part in told.stderr for part in sentences) or f"The run folder {folder} can't be written" in told.stderr
+    assert "The checkpoint of step" in told.stderr and "could not be written" in told.stderr, told.stderr
     assert "File too large" in told.stderr, told.stderr
-    assert (checkpoint.newest_whole(folder / "checkpoints")[0] or 0) >= (saved or 0)
+    assert checkpoint.newest_whole(folder / "checkpoints")[0] == saved
     assert "Finished" in call(environment, "train.gan", *options)
 
 

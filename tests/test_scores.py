@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
 from jaxgen import scores, shard, zoo
 from jaxgen.config import Data, Eval, Mesh
@@ -47,6 +48,12 @@ def features_of(part: scores.Scores, images: np.ndarray) -> np.ndarray:
     return np.asarray(out["features"], np.float64)
 
 
+def share_in_balls(points: np.ndarray, centres: np.ndarray) -> float:
+    """The share of points f64[n d] no farther from some centre f64[m d] than its third neighbour is."""
+    apart = np.sort(cdist(centres, centres), 1)[:, 3]  # each is its own nearest
+    return float((cdist(points, centres) <= apart).any(1).mean())
+
+
 def test_fid_is_that_of_the_features_and_one_device_gives_what_eight_give(noisy):
     one, *_ = opened(Mesh(data=1))
     found = one.compare(one.take_in(noisy, 1100))
@@ -61,7 +68,12 @@ def test_fid_is_that_of_the_features_and_one_device_gives_what_eight_give(noisy)
     eight, *_ = opened(Mesh(data=2, fsdp=4))
     assert eight.compare(eight.take_in(noisy, 1100)) == pytest.approx(found, rel=1e-3, abs=1e-3)
     assert {"kid_lenet", "kid_std_lenet", "is_lenet", "precision_lenet", "coverage_lenet", "swd_lenet"} <= set(found)
-    assert found["precision_lenet"] < 0.6 and found["fid_lenet"] > 10
+    equal = np.concatenate([features_of(one, x) for x in one.pictures("all", 1100)])  # as many as there are samples
+    assert found["precision_lenet"] == pytest.approx(share_in_balls(fake, equal), abs=0.001)
+    assert found["recall_lenet"] == pytest.approx(share_in_balls(equal, fake), abs=0.001)
+    digits = share_in_balls(real[1100:], real[:1100])
+    assert found["precision_lenet"] < 0.5 * digits, "noise is less like digits than other digits are"
+    assert found["fid_lenet"] > 10
 
 
 def test_the_real_pictures_score_nothing_against_themselves():
