@@ -107,8 +107,9 @@ def alone(name: str, number: int):
     if len(task.phases) == 1:
         return lambda state, *rest: step(jax.tree.map(jnp.copy, state), *rest)
     phase = dataclasses.replace(task.phases[number], every=1)
-    learners = {phase.learner: task.learners[phase.learner]}
-    return jax.jit(core.make_step(dataclasses.replace(task, learners=learners, phases=(phase,), ema=())))
+    still = lambda *_: (jnp.zeros(()), core.Aux())  # noqa: E731  the other learners are there, and do nothing
+    idle = (core.Phase(f"{name} rests", name, still) for name in task.learners if name != phase.learner)
+    return jax.jit(core.make_step(dataclasses.replace(task, phases=(phase, *idle), ema=())))
 
 
 @pytest.fixture(scope="module", params=DISTINCT)
@@ -130,7 +131,9 @@ def test_each_phase_moves_its_learners_nets_and_no_others(kind):
             pairs = zip(*map(jax.tree.leaves, (after.params[net], state.params[net])), strict=True)
             moved = [bool(jnp.any(a != b)) for a, b in pairs]
             if net in task.learners[phase.learner].nets:
-                assert all(moved), f"{phase.name} leaves an array of {net} where it was"
+                # A gradient's size, which a lazy regulariser looks at, does not depend on what is only added.
+                enough = all if phase.every == 1 else any
+                assert enough(moved), f"{phase.name} leaves an array of {net} where it was"
             else:
                 assert not any(moved), f"{phase.name} moves {net}"
 
@@ -173,20 +176,22 @@ def test_eight_devices_equal_one(kind):
     """The batch cut over data and fsdp, the parameters over fsdp. (tests/test_shard.py has the other meshes.)"""
     answers = []
     for mesh in (ONE, MESH):
-        state, history = play(kind, 2, mesh)
+        state, history = play(kind, 1, mesh)
         _, lies, task, _ = compiled(kind, mesh)
+        # The answers are taken after one step: each step more makes more of rounding, in batch norm over few numbers.
         if task.generate:
             given = {k: batch_of(kind)[k] for k in task.given}
-            answers.append((history, sampler(task, lies, 8)(state, {}, 0, 8, given)))
+            answer = sampler(task, lies, 8)(state, {}, 0, 8, given)
         else:
             assert task.classify
             image = shard.put_batch(lies)(batch_of(kind))["image"]
-            answers.append((history, jax.jit(task.classify)(*core.averaged(state, {}), image)["logits"]))
+            answer = jax.jit(task.classify)(*core.averaged(state, {}), image)["logits"]
+        state, later = play(kind, 1, mesh, state=state)
+        answers.append((history + later, answer))
     for ours, one in zip(answers[1][0], answers[0][0], strict=True):
-        assert ours == pytest.approx(one, rel=2e-3, abs=2e-4)
+        assert ours == pytest.approx(one, rel=2e-3, abs=2e-4, nan_ok=True)  # NaN: a lazy phase did not play
     scale = np.abs(answers[0][1]).max()
-    # After two steps: batch norm over few numbers makes much of rounding.
-    np.testing.assert_allclose(answers[1][1], answers[0][1], atol=5e-3 * max(scale, 1))
+    np.testing.assert_allclose(answers[1][1], answers[0][1], atol=1e-3 * scale)
     shape = lambda tree: [x.sharding.spec for x in jax.tree.leaves(tree)]  # noqa: E731
     for averages in state.ema.items():
         assert shape(averages[1]["params"]) == shape(state.params[averages[0]]), "averages lie as their parameters"
