@@ -20,7 +20,6 @@ ZOO = {
     "wgan": "jaxgen.models.gan.wgan",
     "wgan-gp": "jaxgen.models.gan.wgan",
     "unrolled": "jaxgen.models.gan.unrolled",
-    "unrolled-points": "jaxgen.models.gan.unrolled",
     "sngan": "jaxgen.models.gan.sngan",
     "sngan-projection": "jaxgen.models.gan.sngan",
     "biggan": "jaxgen.models.gan.biggan",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxgen import rng
 from jaxgen.core import Array, Key, PyTree
+from jaxgen.nn.wide import wide
 
 Critic = Callable[[Array], Array]  # images f32[b h w c] -> logits f32[b], each row's from that row's picture
 
@@ -14,7 +15,7 @@ Critic = Callable[[Array], Array]  # images f32[b h w c] -> logits f32[b], each 
 def squared_gradient(critic: Critic, x: Array) -> Array:
     """Return |dD(x)/dx|^2, f32[b]."""
     gradient = jax.grad(lambda x: critic(x).sum())(x)
-    return (gradient.astype(jnp.float32) ** 2).sum(range(1, x.ndim))
+    return (wide(gradient) ** 2).sum(range(1, x.ndim))
 
 
 def zero_centred(critic: Critic, x: Array) -> Array:

@@ -19,6 +19,7 @@ from jaxgen.models.gan.cgan import Generator, row
 from jaxgen.models.gan.dcgan import DCGAN, FAST, PLAIN
 from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.wide import wide
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Discriminator(nn.Module):
     def __call__(self, x, label=None, *, train: bool):
         phi = self.net(x, train=train)  # [b n]
         source, classes = Dense(1, **PLAIN)(phi)[:, 0], Dense(self.classes, name="class")(phi)
-        return source.astype(jnp.float32), {"class": classes.astype(jnp.float32)}
+        return wide(source), {"class": wide(classes)}
 
 
 PRESETS: dict[str, Preset] = {"acgan": row(ACGAN(game=FAST), 577_354)}

@@ -21,6 +21,7 @@ from jaxgen.errors import at_least
 from jaxgen.models.gan.dcgan import DCGAN, FAST, PLAIN, WEIGHTS, tiny
 from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.wide import wide
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,11 @@ class Projection(nn.Module):
     def __call__(self, x, label, *, train: bool):
         phi = self.net(x, train=train)  # [b n]
         embedding = self.param("embedding", WEIGHTS, (self.classes, phi.shape[1]))[label].astype(phi.dtype)
-        return (Dense(1, **PLAIN)(phi)[:, 0] + (embedding * phi).sum(1)).astype(jnp.float32)
+        return wide(Dense(1, **PLAIN)(phi)[:, 0] + (embedding * phi).sum(1))
 
 
-def row(model: CGAN, parameters: int) -> Preset:
+def row(model: DCGAN, parameters: int) -> Preset:
+    """Return a preset on digits, whose grids have room for ten classes."""
     small = replace(model, image=(8, 8, 1), latent=8, width=4)
     run = Run(
         model=model,

@@ -23,6 +23,7 @@ from jaxgen.models.gan.game import Draw, Game, normal, uniform
 from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
+from jaxgen.nn.wide import wide
 
 WEIGHTS = nn.initializers.normal(0.02)
 PLAIN: dict[str, Any] = {"use_bias": False, "kernel_init": WEIGHTS}  # batch norm has the biases
@@ -102,7 +103,7 @@ class Generator(nn.Module):
             x = double(features)(x)  # [b 2h 2w c]
             x = nn.relu(batch_norm(x, train))
         x = double(self.channels)(x)  # [b 2h 2w c]
-        return jnp.tanh(x.astype(jnp.float32))
+        return jnp.tanh(wide(x))
 
 
 class Discriminator(nn.Module):
@@ -122,7 +123,7 @@ class Discriminator(nn.Module):
             x = Conv(features, (self.kernel, self.kernel), (2, 2), use_bias=use_bias, kernel_init=WEIGHTS)(x)
             x = nn.leaky_relu(x if bare else batch_norm(x, train), 0.2)  # [b h/2 w/2 c]
         x = x.reshape(x.shape[0], -1)  # [b h*w*c]
-        return x if self.features else Dense(1, **PLAIN)(x)[:, 0].astype(jnp.float32)
+        return x if self.features else wide(Dense(1, **PLAIN)(x)[:, 0])
 
 
 FAST = Game(learning_rate=5e-4)  # minutes on two cores

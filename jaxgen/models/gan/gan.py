@@ -20,6 +20,7 @@ from jaxgen.models.gan.game import Game, normal
 from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.pool import flatten
+from jaxgen.nn.wide import wide
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Generator(nn.Module):
         x = nn.relu(Dense(self.hidden, name="layer_2")(x))
         x = Dense(height * width * channels, name="layer_4")(x)
         x = x.reshape(-1, channels, height, width)  # channels first, as `flatten` lays them
-        return jnp.tanh(jnp.moveaxis(x, 1, 3).astype(jnp.float32))  # [b h w c]
+        return jnp.tanh(wide(jnp.moveaxis(x, 1, 3)))  # [b h w c]
 
 
 class Discriminator(nn.Module):
@@ -64,7 +65,7 @@ class Discriminator(nn.Module):
     def __call__(self, x, label=None, *, train: bool):
         x = nn.leaky_relu(Dense(self.hidden, name="layer_0")(flatten(x)), 0.2)
         x = nn.leaky_relu(Dense(self.hidden, name="layer_2")(x), 0.2)
-        return Dense(1, name="layer_4")(x)[:, 0].astype(jnp.float32)
+        return wide(Dense(1, name="layer_4")(x)[:, 0])
 
 
 PRESETS = {

@@ -23,6 +23,7 @@ from jaxgen.models.gan.dcgan import DCGAN, PLAIN, batch_norm
 from jaxgen.models.gan.game import Draw, Game
 from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.wide import wide
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class Discriminator(nn.Module):
         phi = self.net(x, train=train)  # [b n]
         source = Dense(1, **PLAIN)(phi)[:, 0]
         q = nn.leaky_relu(batch_norm(Dense(128, name="q_0", **PLAIN)(phi), train), 0.2)
-        q = Dense(self.categories + 2 * self.numbers, name="q_1")(q).astype(jnp.float32)
+        q = wide(Dense(self.categories + 2 * self.numbers, name="q_1")(q))
         category, mean, log_var = jnp.split(q, [self.categories, self.categories + self.numbers], axis=1)
-        return source.astype(jnp.float32), {"category": category, "mean": mean, "log_var": log_var}
+        return wide(source), {"category": category, "mean": mean, "log_var": log_var}
 
 
 PRESETS: dict[str, Preset] = {"infogan": row(InfoGAN(game=Game(generator_rate=1e-3)), 747_342)}

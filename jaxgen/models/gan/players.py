@@ -17,6 +17,7 @@ from jaxgen.losses.gan import LOSSES
 from jaxgen.models.gan import ada
 from jaxgen.models.gan.diffaugment import diffaugment
 from jaxgen.models.gan.game import Draw, Game
+from jaxgen.nn.conv import Dense
 
 Heads = Mapping[str, Array]  # what a discriminator tells of a picture beside how real it is
 HeadsLoss = Callable[[Heads, Array, Array | None, bool], tuple[Array, dict[str, Array]]]
@@ -39,6 +40,7 @@ class Players:
     draw:          the prior of z
     classes:       of a conditional game; 0: neither net is told a label
     heads_loss:    (heads, z, label, whether the pictures are real) -> f32[b] that both players minimise, metrics
+    clip:          cut what is generated off at -1 and 1, where data end
     """
 
     game: Game
@@ -48,6 +50,7 @@ class Players:
     draw: Draw
     classes: int = 0
     heads_loss: HeadsLoss | None = None
+    clip: bool = True
 
     def init(self, key: Key, spec: Any = None) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
         """Return (params, extra)."""
@@ -191,6 +194,7 @@ class Players:
             return (optax.apply_updates(own, updates), moments), None
 
         start = ({"discriminator": params["discriminator"]}, context.moments["discriminator"])
+        own: Any
         (own, _), _ = jax.lax.scan(update, start, length=self.game.unroll)
         return own["discriminator"]
 
@@ -204,6 +208,31 @@ class Players:
         self.check_labels(given)
         own, _ = self.weighed("generator", params, context)
         return self.generator.apply(own, w, given.get("label"), None, train=False)  # pyright: ignore[reportReturnType]
+
+    def factors(self, params: Params, context: Context) -> tuple[Array]:
+        """Return the matrix [d n] of the generator's first dense layer, as z meets it: its derivative, which is exact.
+
+        Rows of z that do not enter that layer are 0.
+        """
+        own, _ = self.weighed("generator", params, context)
+        label = jnp.zeros(1, jnp.int32) if self.classes else None
+
+        def first(z: Array) -> Array:
+            met: list[Any] = []
+
+            def watch(call, args, kwargs, inner):
+                out = call(*args, **kwargs)
+                if isinstance(inner.module, Dense):
+                    met.append(out[0])  # [n]
+                return out
+
+            with nn.intercept_methods(watch):
+                self.generator.apply(own, z[None], label, None, train=False)
+            return met[0]
+
+        z: Any = jax.eval_shape(lambda: self.draw(jax.random.split(jax.random.key(0), 1), None))
+        slope: Any = jax.jacobian(first)(jnp.zeros(z.shape[1:]))  # [n d]
+        return (slope.T,)
 
     def task(
         self,
@@ -222,11 +251,13 @@ class Players:
         game = self.game
         game.check()
         at_least(0, model__classes=self.classes)
-        entry = latent or Latent(self.draw, lambda params, context, z, given: z, self.synthesise)
+        own = Latent(self.draw, lambda params, context, z, given: z, self.synthesise, factors=self.factors)
+        entry = latent or own
 
         def generate(params, context, keys, given):
             z = entry.draw(keys, given.get("truncation"))
-            return {"image": entry.synthesise(params, context, entry.map(params, context, z, given), given)}
+            image = entry.synthesise(params, context, entry.map(params, context, z, given), given)
+            return {"image": jnp.clip(image, -1, 1) if self.clip else image}
 
         def init(key, spec):
             params, own = self.init(key, spec)

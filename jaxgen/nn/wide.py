@@ -1,0 +1,9 @@
+"""The dtype that leaves a net."""
+
+import jax
+import jax.numpy as jnp
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """Return x in f32, or in f64 if it is: what losses and pictures are computed in whatever the layers' precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
