@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import linear_call
 
 from jaxgen import rng
 from jaxgen.errors import InputError, at_least, choose
@@ -200,9 +199,9 @@ def mirror(i: np.ndarray, n: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def upsampling(n: int) -> np.ndarray:
-    """Return f64[4n-4 n], one period of n mirrored pixels at twice the resolution; pixel i lies at 2 i."""
+    """Return f64[4n-3 n], n mirrored pixels at twice the resolution, pixel i at 2 i: one period and a pixel more."""
     low = np.array(SYM6) / np.sum(SYM6)
-    out = np.zeros((2 * max(2 * n - 2, 1), n))
+    out = np.zeros((2 * max(2 * n - 2, 1) + 1, n))
     for j in range(len(out)):
         i = np.arange((j - 2 * PAD) // 2, (j + CENTRE) // 2 + 1)
         tap = j + CENTRE - 2 * i
@@ -223,36 +222,27 @@ def downsampling(n: int) -> np.ndarray:
 def warp(x: Array, inverse: Array) -> Array:
     """Return x [b h w c] sampled bilinearly at inverse [b 3 3] of every pixel, at twice the resolution."""
     (batch, height, width, channels), dtype = x.shape, jnp.promote_types(x.dtype, jnp.float32)
-    fine = resample.apply(x, upsampling(height), upsampling(width))  # [b 4h-4 4w-4 c]
+    fine = resample.apply(x, upsampling(height), upsampling(width))  # [b 4h-3 4w-3 c]
     rows, columns = fine.shape[1:3]
-    middle = np.array([width - 1, height - 1]) / 2
-    at = [np.arange(2 * (n + 2 * PAD)) / 2 - PAD - m for n, m in zip((width, height), middle, strict=True)]
-    grid = np.stack(np.broadcast_arrays(at[0][None, :], at[1][:, None], 1), -1)  # [2h+12 2w+12 3]
-    to = jnp.einsum("bij,hwj->ibhw", inverse.astype(dtype)[:, :2], jnp.asarray(grid, dtype), precision="highest")
-    u, v = (2 * (t + m) for t, m in zip(to, middle.tolist(), strict=True))  # of `fine`, each [b 2h+12 2w+12]
-    left, top = jnp.floor(u), jnp.floor(v)
-    a, b = u - left, v - top  # shares of the right and the lower neighbours
-    left, top = left.astype(jnp.int32), top.astype(jnp.int32)
-    start = (jnp.arange(batch) * rows * columns)[:, None, None]
-    near = [(i, j) for i in (0, 1) for j in (0, 1)]
-    index = jnp.stack([start + (top + i) % rows * columns + (left + j) % columns for i, j in near])  # [4 b 2h+12 2w+12]
-    share = jnp.stack([(b if i else 1 - b) * (a if j else 1 - a) for i, j in near])
-    sampled = weigh(fine.reshape(-1, channels), index, share)  # [b 2h+12 2w+12 c]
+    # From here on [... b 2h+12 2w+12], and axes of 1; products of matrices would be slower, and inexact as TF32.
+    half, m = ((width - 1) / 2, (height - 1) / 2), inverse.astype(dtype)[..., None, None]
+    at_x, at_y = (
+        jnp.asarray(np.arange(2 * (n + 2 * PAD)) / 2 - PAD - h, dtype)
+        for n, h in zip((width, height), half, strict=True)
+    )
+    to = (m[:, i, 0] * at_x[None, None, :] + m[:, i, 1] * at_y[None, :, None] + m[:, i, 2] for i in (0, 1))
+    u, v = (2 * (t + h) for t, h in zip(to, half, strict=True))
+    # Whole periods are taken off as floats: on a CPU the remainder of integers takes much longer.
+    u, v = (t - n * jnp.floor(t / n) for t, n in ((u, columns - 1), (v, rows - 1)))
+    left, top = (jnp.clip(jnp.floor(t), 0, n - 2) for t, n in ((u, columns), (v, rows)))
+    a, b = (u - left)[..., None], (v - top)[..., None]  # the right and the lower neighbours' shares
+    index = (jnp.arange(batch)[:, None, None] * rows + top.astype(jnp.int32)) * (columns - 1) + left.astype(jnp.int32)
+    # Neighbours side by side: half as many places to look up, and half as many to add to on the way back.
+    pairs = jnp.concatenate([fine[:, :, :-1], fine[:, :, 1:]], -1).reshape(-1, 2 * channels)
+    upper, lower = (pairs.at[i].get(mode="promise_in_bounds") for i in (index, index + columns - 1))
+    pair = (1 - b) * upper + b * lower
+    sampled = (1 - a) * pair[..., :channels] + a * pair[..., channels:]  # [b 2h+12 2w+12 c]
     return resample.apply(sampled.astype(x.dtype), downsampling(height), downsampling(width))  # [b h w c]
-
-
-def weigh(x: Array, index: Array, share: Array) -> Array:
-    """Return sum_k share[k] x[index[k]], [... c], for pixels x [n c], indices and shares [k ...]."""
-
-    def gather(given, x):
-        return sum(share[..., None] * x.at[i].get(mode="promise_in_bounds") for i, share in zip(*given, strict=True))
-
-    def scatter(given, y):
-        index, share = given
-        return jnp.zeros(x.shape, y.dtype).at[index].add(share[..., None] * y[None], mode="promise_in_bounds")
-
-    # On a CPU JAX's own transpose of `gather`, a scatter for each k, takes three times as long as one scatter of all.
-    return linear_call(gather, scatter, (index, share), x)
 
 
 def recolor(x: Array, color: Array) -> Array:
