@@ -67,12 +67,14 @@ class Latent(NamedTuple):
     map:        (params, context, z, given) -> w f32[b n d], n rows that can come from different samples, or f32[b d]
     synthesise: (params, context, w, given) -> images f32[b h w c]
     linear:     whether a straight line in w is the way from one sample to another; a great circle in z otherwise
+    factors:    (params, context) -> the matrix [d m] by which z, or each of the n rows of w, is multiplied first
     """
 
     draw: Callable[[Key, Array | None], Array]
     map: Callable[[Params, Context, Array, Batch], Array]
     synthesise: Callable[[Params, Context, Array, Batch], Array]
     linear: bool = False
+    factors: Callable[[Params, Context], tuple[Array, ...]] | None = None
 
 
 @dataclass(frozen=True)

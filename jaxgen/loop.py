@@ -20,7 +20,7 @@ from jaxgen.config import Run, validate
 from jaxgen.core import Batch, PyTree, Task, TrainState
 from jaxgen.errors import InputError
 from jaxgen.evaluate import Evaluation
-from jaxgen.sampling import check_data, given, image_of, sampler, spec_of
+from jaxgen.sampling import check_data, image_of, sampler, shown, spec_of
 from jaxgen.shard import Mesh, is_first
 from jaxgen.sinks import Silent, Sinks
 from jaxgen.tune import tune
@@ -116,7 +116,7 @@ def fit(run: Run) -> Path:
         stream = open_stream(run, task, mesh, source, notes.get("batches", 0))
         stack.callback(stream.close)
         sample = sampler(task, mesh, run.log.count) if task.generate and run.log.samples else None
-        needed = given(task, run, source, run.log.count) if sample else {}
+        needed, rows = shown(task, run, source, run.log.count) if sample else ({}, 0)
         window = Window(task, notes.get("window", {}))
         # Steps that several CPU devices play ahead of each other can deadlock in their collectives.
         patience = 0 if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu" else AHEAD
@@ -141,7 +141,7 @@ def fit(run: Run) -> Path:
                 sinks.metrics(at, values, examples)
             if sample and due(run.log.samples):
                 with sinks.off_the_clock():
-                    sinks.images(at, sample(state, frozen, run.seed, run.log.count, needed))
+                    sinks.images(at, sample(state, frozen, run.seed, run.log.count, needed), rows)
             stopped = stop.asked(at)
             if due(run.save.every) or stopped:
                 window.drain()  # what is saved is known to be finite

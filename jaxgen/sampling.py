@@ -1,6 +1,7 @@
-"""Samples of a task with `generate`, and what its examples look like."""
+"""Samples of a task with `generate`, what they are told, and what its examples look like."""
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -63,6 +64,62 @@ def given(task: Task, run: Run, source: Source, count: int) -> dict[str, np.ndar
     first = next(examples)
     examples.close()
     return {name: np.resize(first[name], (count, *first[name].shape[1:])) for name in task.given}
+
+
+def shown(task: Task, run: Run, source: Source, count: int) -> tuple[dict[str, np.ndarray], int]:
+    """Return what `generate` needs for a grid of `count` samples, and the grid's rows (0: as square as can be).
+
+    Where that is labels alone they are the classes in turn, a row each; else it is taken from examples of a source.
+    """
+    if task.given != ("label",) or not task.classes:
+        return given(task, run, source, count), 0
+    return in_turn(range(task.classes), count)
+
+
+def in_turn(labels: Sequence[int], count: int) -> tuple[dict[str, np.ndarray], int]:
+    """Return {"label": i32[count]}, the labels in turn, and the rows of a grid that has one for each of them.
+
+    The label of sample i does not depend on the count. The rows are 0, for a square, where the labels don't all fit.
+    """
+    rows = len(labels) if 1 < len(labels) <= count else 0
+    return {"label": np.resize(np.asarray(labels, np.int32), count)}, rows
+
+
+def classes_of(task: Task, labels: str | None) -> tuple[int, ...]:
+    """Return the classes that a user names: all where that is None, an empty tuple where the model is told none.
+
+    Raises InputError for a class that there is not, and where an unconditional model is given any.
+    """
+    if "label" not in task.given:
+        if labels is not None:
+            raise InputError("This model is unconditional: it takes no labels.")
+        return ()
+    return tuple(range(task.classes)) if labels is None else numbers(labels, task.classes, "labels")
+
+
+def numbers(text: str, count: int, name: str) -> tuple[int, ...]:
+    """Return the numbers of "3", "0,2" or "0-4,9". Raises InputError where one is not from 0 to count - 1."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(-?\d{1,9})(?:-(\d{1,9}))?\s*", part)
+        if not match:
+            raise InputError(f"{name} must be numbers such as 1, 0,1 or 0-{count - 1}, not {text!r}.")
+        low, high = int(match[1]), int(match[2] or match[1])
+        for number in (low, high):
+            if not 0 <= number < count:
+                raise InputError(f"{name} must be from 0 to {count - 1}, not {number}.")
+        if high < low:
+            raise InputError(f"{name} must run upwards: {high}-{low}, not {part.strip()}.")
+        found += range(low, high + 1)
+    return tuple(found)
+
+
+def check_truncation(task: Task, psi: float):
+    """Raise InputError where psi is not in [0, 1], or has no meaning for the model."""
+    if not 0 <= psi <= 1:
+        raise InputError(f"truncation must be from 0 to 1, not {psi}.")
+    if psi < 1 and task.latent is None:
+        raise InputError("This model has no latent vector: truncation has no meaning for it.")
 
 
 def image_of(task: Task) -> tuple[int, int, int]:

@@ -2,16 +2,23 @@
 
 import json
 import math
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+
+from jaxgen.errors import InputError
+
+T = TypeVar("T")
 
 CELL = 64  # pixels; smaller pictures are enlarged in a grid until they are about this large
 
@@ -71,10 +78,10 @@ class Sinks:
         if not self.console.is_terminal:
             self.say(f"step {step}/{self.total}  {text}")
 
-    def images(self, step: int, images: np.ndarray) -> Path:
+    def images(self, step: int, images: np.ndarray, rows: int = 0) -> Path:
         """Write samples/<step>.png, a grid of f32[n h w c] in [-1, 1], and return its path."""
         path = self.folder / "samples" / f"{step:06d}.png"
-        picture = grid(images)
+        picture = grid(images, rows=rows)
         save_png(path, picture)
         self.board.add_image("samples", picture, step, dataformats="HWC" if picture.ndim == 3 else "HW")
         return path
@@ -116,11 +123,15 @@ def to_u8(images: np.ndarray) -> np.ndarray:
     return np.clip(np.rint((np.asarray(images, np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
-def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
-    """Lay f32[n h w c] in [-1, 1] out as one picture u8[H W] or u8[H W 3], as square as can be, row by row."""
+def grid(images: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
+    """Lay f32[n h w c] in [-1, 1] out as one picture u8[H W] or u8[H W 3].
+
+    Row by row, in so many columns or as square as can be; or, where the rows are given, column by column.
+    """
     n, height, width, channels = images.shape
-    columns = columns or math.ceil(math.sqrt(n))
-    rows, gap = math.ceil(n / columns), 2
+    down = bool(rows)
+    columns = math.ceil(n / rows) if down else columns or math.ceil(math.sqrt(n))
+    rows, gap = rows or math.ceil(n / columns), 2
     cells = to_u8(images)
     if channels != 3:
         cells = cells[..., :3] if channels > 3 else cells[..., :1]
@@ -129,7 +140,8 @@ def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
     height, width = height * scale, width * scale
     picture = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, cells.shape[-1]), 255, np.uint8)
     for i, cell in enumerate(cells):
-        y, x = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        row, column = (i % rows, i // rows) if down else (i // columns, i % columns)
+        y, x = gap + row * (height + gap), gap + column * (width + gap)
         picture[y : y + height, x : x + width] = cell
     return picture[..., 0] if picture.shape[-1] == 1 else picture
 
@@ -140,6 +152,60 @@ def save_png(path: Path, picture: np.ndarray):
     part = path.with_suffix(".part")
     Image.fromarray(picture).save(part, "PNG")
     part.replace(path)
+
+
+def progress(things: Iterable[T], text: str, total: int) -> Iterable[T]:
+    """Return the things; a terminal shows meanwhile how many of them are done."""
+    return track(things, text, total, transient=True, disable=not sys.stdout.isatty())
+
+
+def check_animation(path: Path, fps: int):
+    """Raise InputError where `save_animation` could not write a file of this name at this rate."""
+    if path.suffix not in (".gif", ".mp4"):
+        raise InputError(f"--out must end in .gif or .mp4, not {path.name!r}.")
+    if path.suffix == ".gif" and fps > 50:
+        raise InputError(f"A .gif shows at most 50 frames a second, not {fps}: write a .mp4.")
+    if path.suffix == ".mp4" and find_spec("av") is None:
+        raise InputError("A .mp4 needs PyAV: pip install 'jaxgen[video]', or write a .gif.")
+
+
+def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int):
+    """Write frames u8[h w] or u8[h w 3] as a .gif that loops for ever, or as a .mp4 (H.264).
+
+    A .gif's frames share 256 colours chosen from all of them and last a whole number of hundredths of a second; equal
+    ones become one that lasts longer. A .mp4's sides are made even by a white line.
+    """
+    part = path.with_suffix(".part")
+    {".gif": _save_gif, ".mp4": _save_mp4}[path.suffix](part, frames, fps)
+    part.replace(path)
+
+
+def _save_gif(part: Path, frames: Iterable[np.ndarray], fps: int):
+    pictures = [Image.fromarray(frame) for frame in frames]
+    if pictures[0].mode == "RGB":
+        some = pictures[:: math.ceil(len(pictures) / 16)]
+        palette = Image.fromarray(np.concatenate([np.asarray(picture) for picture in some])).quantize(256)
+        pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    pictures[0].save(
+        part, "GIF", save_all=True, append_images=pictures[1:], duration=10 * round(100 / fps), loop=0, optimize=False
+    )
+
+
+def _save_mp4(part: Path, frames: Iterable[np.ndarray], fps: int):
+    import av  # an extra
+
+    with av.open(str(part), "w", format="mp4") as file:
+        stream = None
+        for frame in frames:
+            colour = frame if frame.ndim == 3 else np.stack([frame] * 3, 2)  # [h w 3]
+            height, width = colour.shape[:2]
+            colour = np.pad(colour, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255)  # to even sides
+            if stream is None:
+                stream = file.add_stream("libx264", rate=fps, options={"crf": "16"})
+                stream.height, stream.width, stream.pix_fmt = *colour.shape[:2], "yuv420p"
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(colour), format="rgb24")))
+        assert stream is not None
+        file.mux(stream.encode())
 
 
 def plot_confusion(counts: np.ndarray, classes: Sequence[str], target: Path):

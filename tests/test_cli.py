@@ -105,8 +105,8 @@ def test_options_work_together(tmp_path, environment):
     told = train(
         environment, *TINY, "--out", str(tmp_path / "run"), "--compute.precision", "bf16", "--compute.accumulate", "2",
         "--compute.remat", "--compute.steps-per-call", "5", "--optim.clip", "1", "--optim.schedule", "cosine",
-        "--optim.warmup", "5", "--optim.ema", "0.9", "--model.game.loss", "hinge", "--data.flip", "--data.crop", "random",
-        "--model.image", "16", "8", "3", "--data.source", "shapes",
+        "--optim.warmup", "5", "--optim.ema", "0.9", "--model.game.loss", "hinge", "--data.flip", "--data.crop",
+        "random", "--model.image", "16", "8", "3", "--data.source", "shapes",
     )  # fmt: skip
     assert "Finished 20 steps" in told
     with Image.open(tmp_path / "run" / "samples" / "000020.png") as picture:
@@ -202,6 +202,19 @@ def test_a_checkpoint_of_another_model_is_refused(run, tmp_path, environment):
     assert "is of another model" in told
 
 
+def test_a_walk_through_the_latent(run, tmp_path, environment):
+    """What else is done with a latent is in tests/test_latents.py."""
+    told = call(
+        environment, "jaxgen", "interpolate", str(run), "--points", "2", "--frames", "3", "--rows", "1",
+        "--columns", "2", "--out", str(tmp_path / "walk.mp4"),
+    )  # fmt: skip
+    assert "6 frames of step 20" in told and [p.name for p in tmp_path.iterdir()] == ["walk.mp4"]
+    told = call(
+        environment, "jaxgen", "interpolate", str(run), "--points", "1", "--out", str(tmp_path / "x.gif"), status=2
+    )
+    assert sentence(told) == "points must be at least 2, not 1."
+
+
 def test_generate_refuses(run, tmp_path, environment):
     def refused(*args: str) -> str:
         return sentence(call(environment, "jaxgen", "generate", *args, status=2))
@@ -212,6 +225,8 @@ def test_generate_refuses(run, tmp_path, environment):
     assert "count must be at least 1" in refused(str(run), "--count", "0", *out)
     assert "must end in .png or .npz" in refused(str(run), "--out", str(tmp_path / "x.jpg"))
     assert "There is no folder" in refused(str(run), "--out", str(tmp_path / "no" / "x.png"))
+    assert "takes no labels" in refused(str(run), "--labels", "3", *out)
+    assert "truncation must be from 0 to 1, not 2.0" in refused(str(run), "--truncation", "2", *out)
     assert "RUN" in refused()
     broken = tmp_path / "broken"
     broken.mkdir()

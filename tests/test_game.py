@@ -129,6 +129,8 @@ def test_spectral_norm_finds_the_largest_singular_value_of_every_matrix():
     for name, w in params.items():
         sigma = np.linalg.svd(w.reshape(-1, w.shape[-1]), compute_uv=False)[0] if w.ndim > 1 else 1
         np.testing.assert_allclose(normal[name], w / sigma, rtol=1e-4)
+    spared, _ = smooth.spectral(params, smooth.spectral_start(jax.random.key(0), params, spare="dense"))
+    assert np.array_equal(spared["dense"], params["dense"]) and not np.array_equal(spared["kernel"], params["kernel"])
     once, moved = smooth.spectral(params, vectors)
     again, _ = smooth.spectral(params, moved)
     error = lambda tree: max(float(abs(tree[n] - normal[n]).max()) for n in params)  # noqa: E731

@@ -218,5 +218,5 @@ def test_bf16_runs_and_keeps_parameters_in_f32(kind):
     for ours, true in zip(history, exact, strict=True):
         for metric in true:
             if metric.endswith("/loss"):
-                assert ours[metric] == pytest.approx(true[metric], rel=0.1)
+                assert ours[metric] == pytest.approx(true[metric], rel=0.1, nan_ok=True)
     assert history != exact, "nothing was computed in bf16"

@@ -47,15 +47,17 @@ def dragan_penalty(critic: Critic, real: Array, key: Key) -> Array:
     return one_centred(critic, real + t * real.std() / 2 * u)
 
 
-def spectral_start(key: Key, params: PyTree) -> PyTree:
-    """Return the vectors u f32[c_out] that power iteration starts from, one for each array with more than one axis."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    return jax.tree.unflatten(tree, [_start(k, x) for k, x in zip(keys, leaves, strict=True)])
+def spectral_start(key: Key, params: PyTree, spare: str = "") -> PyTree:
+    """Return the vectors u f32[c_out] that power iteration starts from, one for each matrix.
 
-
-def _start(key: Key, x: Array) -> Array:
-    return _unit(jax.random.normal(key, x.shape[-1:])) if x.ndim > 1 else jnp.zeros(0)
+    What is no matrix, or is called `spare`, gets an empty one: it is never divided.
+    """
+    paths, tree = jax.tree_util.tree_flatten_with_path(params)
+    keys = jax.random.split(key, len(paths))
+    skip = lambda path, x: x.ndim < 2 or (spare and path[-1].key == spare)  # noqa: E731
+    start = lambda k, x: _unit(jax.random.normal(k, x.shape[-1:]))  # noqa: E731
+    vectors = [jnp.zeros(0) if skip(path, x) else start(k, x) for k, (path, x) in zip(keys, paths, strict=True)]
+    return jax.tree.unflatten(tree, vectors)
 
 
 def _unit(v: Array) -> Array:
@@ -63,7 +65,7 @@ def _unit(v: Array) -> Array:
 
 
 def spectral(params: PyTree, vectors: PyTree, iterations: int = 1) -> tuple[PyTree, PyTree]:
-    """Return params with every matrix W divided by its largest singular value, and the vectors moved on.
+    """Return params with every matrix W that has a vector divided by its largest singular value, the vectors moved on.
 
     sigma = v^T W u after power iterations of v = W u / |W u|, u = W^T v / |W^T v|, which are not differentiated. A
     kernel [kh kw c_in c_out] is the matrix [kh*kw*c_in c_out]; vectors (biases, scales) are left as they are.
@@ -75,7 +77,7 @@ def spectral(params: PyTree, vectors: PyTree, iterations: int = 1) -> tuple[PyTr
 
 
 def _normalised(w: Array, u: Array, iterations: int) -> tuple[Array, Array]:
-    if w.ndim < 2:
+    if not u.size:
         return w, u
     matrix = w.reshape(-1, w.shape[-1]).astype(u.dtype)
     still = jax.lax.stop_gradient(matrix)

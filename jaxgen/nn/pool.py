@@ -27,6 +27,10 @@ def avg_pool(x: Array, window: int, stride: int, pad: int = 0, count_padding: bo
 
     TensorFlow's "SAME" pooling does not count them.
     """
+    if window == stride and not pad:  # windows side by side: half the time on CPUs
+        b, h, w, c = x.shape
+        x = x[:, : h - h % window, : w - w % window].reshape(b, h // window, window, w // window, window, c)
+        return x.mean((2, 4))
     shape, steps = (1, window, window, 1), (1, stride, stride, 1)
     pads = ((0, 0), (pad, pad), (pad, pad), (0, 0))
     total = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, shape, steps, pads)

@@ -55,10 +55,10 @@ def upfirdn2d(x: Array, taps: Taps, up: int = 1, down: int = 1, pad: Pair | Pads
     or ((lo, hi), (lo, hi)) in pixels after the zeros, negative ones crop; `gain` multiplies the result. Raises
     ValueError where x is no batch of images or nothing would be left of them.
 
-    Measured on 2 cores, f32[16 64 64 64] and 1, 3, 3, 1, milliseconds of the map and of its transpose: up 2: 31 and 21
-    (separable sums of strided slices and inserted zeros 56 and 131, banded matrices 68 and 70, depthwise convolution
-    1013 and 152), down 2: 1.5 and 11 (1.2 and 3.3; 4.6 and 4.4; 30 and 235), blur: 4.0 and 4.0 (5.2 and 33; 26 and 19;
-    111 and 113).
+    Measured on 2 busy cores, f32[16 64 64 64] and 1, 3, 3, 1, milliseconds of the map and of its transpose, best of 14
+    alternating rounds: up 2: 76 and 83 (separable sums of strided slices and inserted zeros 149 and 284, banded
+    matrices 236 and 271, depthwise convolution 4618 and 372), down 2: 2.2 and 1.0 (1.9 and 4.8; 9.2 and 7.8; 41 and
+    868), blur: 5.9 and 3.2 (4.9 and 64; 29 and 29; 235 and 228).
     """
     pads: Any = (pad, pad) if isinstance(pad[0], int) else pad
     root = float(np.sqrt(gain))

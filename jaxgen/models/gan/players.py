@@ -66,7 +66,9 @@ class Players:
         rest = {net: {k: c for k, c in v.items() if k != "params"} for net, v in nets.items()}
         extra: dict[str, PyTree] = {net: collections for net, collections in rest.items() if collections}
         for net in self.spectral_nets:
-            extra[f"{net}_spectral"] = smooth.spectral_start(rng.fold(key, f"{net} spectral"), params[net])
+            # Of a generator the tables of classes are left as they are: Brock et al. 2019, the authors' code.
+            spare = "embedding" if net == "generator" else ""
+            extra[f"{net}_spectral"] = smooth.spectral_start(rng.fold(key, f"{net} spectral"), params[net], spare)
         if self.game.ada:
             extra["ada"] = ada.Controller.empty()
         return params, extra

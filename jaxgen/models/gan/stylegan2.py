@@ -10,7 +10,7 @@ Measured: not yet measured.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ class StyleGAN2:
         return players.task(self.latents(players), Ema("generator", self.ema_decay), more, extra)
 
     def players(self) -> Players:
-        widths = {"channel_base": self.channel_base, "channel_max": self.channel_max}
+        widths: Any = {"channel_base": self.channel_base, "channel_max": self.channel_max}
         generator = Generator(
             self.image[0],
             self.image[2],
@@ -100,7 +100,7 @@ class StyleGAN2:
 
     def latents(self, players: Players) -> Latent:
         """Return the way over w: a row for each layer, truncated towards the mean w by given["truncation"]."""
-        net = players.generator
+        net: Any = players.generator
 
         def map_(params, context, z, given):
             players.check_labels(given)
@@ -114,14 +114,29 @@ class StyleGAN2:
             own, _ = players.weighed("generator", params, context)
             return net.apply(own, ws, None, method="synthesise")
 
-        return Latent(lambda keys, psi: players.draw(keys, None), map_, synthesise, linear=True)
+        def factors(params, context):
+            """The affine layers that turn each row of w into styles (a, figure 2)."""
+            rows: list[list[Array]] = [[] for _ in range(net.num_ws)]
+            synthesis, last = params["generator"]["synthesis"], 0
+            for side in sorted(int(name.removeprefix("b")) for name in synthesis):
+                block = synthesis[f"b{side}"]
+                names = [name for name in ("conv0", "conv1") if name in block]
+                for i, name in enumerate(names):
+                    rows[last + i].append(block[name]["affine"]["kernel"])
+                last += len(names)
+                if "torgb" in block:
+                    rows[last].append(block["torgb"]["affine"]["kernel"])
+            return tuple(jnp.concatenate(kernels, 1) for kernels in rows)  # [d m]
+
+        draw = lambda keys, psi: players.draw(keys, None)  # noqa: E731
+        return Latent(draw, map_, synthesise, linear=True, factors=factors)
 
     def path_loss(self, players: Players):
         """Return the loss E (|J_w^T y| - a)^2, a the moving mean of the lengths, y ~ N(0, I) / side.
 
         (a), section 3.2 and appendix B, with half as many pictures as the batch has examples.
         """
-        net = players.generator
+        net: Any = players.generator
 
         def loss(params, context, batch, key):
             count = max(len(batch["image"]) // 2, 1)
@@ -152,6 +167,7 @@ TINY = StyleGAN2(
     path_every=2,
     game=replace(PAPER, lazy=2),
 )
+SMALL_ADA = replace(TINY, discriminator="orig", path_length=0.0, mixing=0.0, game=replace(TINY.game, augment="ada:bgc"))
 CIFAR = StyleGAN2(
     image=(32, 32, 3),
     mapping_layers=2,
@@ -175,7 +191,7 @@ PRESETS = {
     "stylegan2": row(StyleGAN2(ema_half_life=312.5), TINY, "shapes", 400_000, 64, 48_768_547),
     "stylegan2-ada": row(
         StyleGAN2(ema_half_life=312.5, game=replace(PAPER, augment="ada:bgc")),
-        replace(TINY, path_length=0.0, mixing=0.0, game=replace(TINY.game, augment="ada:bgc")),
+        SMALL_ADA,
         "shapes",
         400_000,
         64,
@@ -183,7 +199,7 @@ PRESETS = {
     ),
     "stylegan2-cifar": row(
         replace(CIFAR, game=replace(CIFAR.game, augment="ada:bgc")),
-        replace(TINY, discriminator="orig", generator="resnet", classes=10, path_length=0.0),
+        SMALL_ADA,
         "tfds:cifar10",
         1_500_000,
         64,

@@ -15,6 +15,7 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxgen import rng
+from jaxgen.errors import at_least
 from jaxgen.nn.modulated import FIR, NORMAL, SQRT2, EqualConv, EqualDense, leaky, modulated_conv
 from jaxgen.nn.pool import flatten
 from jaxgen.nn.upfirdn import downsample, upsample
@@ -24,13 +25,19 @@ HALF = math.sqrt(0.5)  # of the variance, from each branch of a residual block
 
 
 def widths(resolution: int, base: int, most: int) -> dict[int, int]:
-    """Return {side of the images: channels} from 4 to the resolution."""
+    """Return {side of the images: channels} from 4 to the resolution. Raises InputError where one has no channel."""
+    at_least(resolution, model__channel_base=base)
     return {side: min(base // side, most) for side in (1 << i for i in range(2, resolution.bit_length()))}
 
 
 def child_keys(keys: Array, name: str) -> Array:
     """Return for each of Key[b] its child called `name`."""
     return jax.vmap(lambda key: rng.fold(key, name))(keys)
+
+
+def wide(x: Array) -> Array:
+    """Return x in f32, or as it is where that is wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def normalised(x: Array) -> Array:
@@ -49,16 +56,16 @@ class Mapping(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array | None, label: Array | None = None, train: bool = False) -> Array:
-        parts = [] if z is None else [normalised(z.astype(jnp.float32))]
+        parts = [] if z is None else [normalised(wide(z))]
         if self.classes:
             if label is None:
                 raise ValueError(f"A network of {self.classes} classes needs labels i32[b].")
             embedded = EqualDense(self.features, name="embed")(jax.nn.one_hot(label, self.classes))  # [b features]
-            parts.append(normalised(embedded.astype(jnp.float32)))
+            parts.append(normalised(wide(embedded)))
         x = jnp.concatenate(parts, 1)  # [b z_dim+features]
         for i in range(self.layers):
             x = EqualDense(self.features, True, self.multiplier, name=f"fc{i}")(x)
-        x = x.astype(jnp.float32)
+        x = wide(x)
         if self.beta is not None:
             mean = self.variable("batch_stats", "w_avg", jnp.zeros, (self.features,))
             if train:
@@ -101,7 +108,7 @@ class ToRGB(nn.Module):
     def __call__(self, x: Array, w: Array) -> Array:
         style = EqualDense(x.shape[-1], bias=1, name="affine")(w) * (1 / math.sqrt(x.shape[-1]))  # [b c]
         kernel = self.param("kernel", NORMAL, (1, 1, x.shape[-1], self.channels))
-        y = modulated_conv(x, kernel, style, demodulate=False).astype(jnp.float32)
+        y = wide(modulated_conv(x, kernel, style, demodulate=False))
         return checkpoint_name(
             y + self.param("bias", nn.initializers.zeros, (self.channels,))[None, None, None], "conv"
         )
@@ -176,7 +183,7 @@ class Generator(nn.Module):
     classes: int = 0
     mapping_layers: int = 8
     multiplier: float = 0.01  # of the mapping's learning rate
-    beta: float = 0.998  # of w_avg
+    beta: float = 0.995  # of w_avg
     channel_base: int = 32768
     channel_max: int = 512
     architecture: Architecture = "skip"
@@ -270,7 +277,7 @@ def with_deviation(x: Array, group: int) -> Array:
     """
     b, h, w, _ = x.shape
     size = next(size for size in range(min(group, b), 0, -1) if b % size == 0)
-    y = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(size, b // size, -1)  # [g n h*w*c]
+    y = wide(x).reshape(size, b // size, -1)  # [g n h*w*c]
     y = y - y.mean(0, keepdims=True)
     y = jnp.sqrt((y * y).mean(0) + 1e-8).mean(1)  # [n]
     y = jnp.broadcast_to(y[None, :, None, None], (size, b // size, h, w)).reshape(b, h, w, 1)
@@ -302,7 +309,7 @@ class Discriminator(nn.Module):
             x, small = block(x, small)
         assert x is not None
         outputs = (self.map_dim or channels[4]) if self.classes else 1
-        y = Epilogue(outputs, self.architecture, self.group, name="b4")(x, small).astype(jnp.float32)
+        y = wide(Epilogue(outputs, self.architecture, self.group, name="b4")(x, small))
         if not self.classes:
             return y[:, 0]
         mapped = Mapping(outputs, self.mapping_layers, classes=self.classes, name="mapping")(None, label)  # [b outputs]
