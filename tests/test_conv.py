@@ -16,6 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from jaxgen.nn import conv as module
+from jaxgen.nn import conv_forms as forms
 from jaxgen.nn.conv import Geometry, conv, conv_transpose
 
 ONE = (1, 1)
@@ -36,6 +37,9 @@ CASES = [  # image, window, strides, padding, dilation, groups, channels
     ((9, 8), (2, 3), ONE, "SAME", (3, 2), 1, (3, 4)),
     ((9, 8), (2, 3), (2, 1), UNEVEN, (1, 2), 1, (3, 4)),
     ((7, 6), (3, 3), ONE, "SAME", ONE, 2, (4, 6)),
+    ((7, 6), (3, 2), ONE, UNEVEN, (2, 1), 3, (6, 9)),
+    ((7, 6), (3, 3), ONE, "SAME", ONE, 4, (4, 4)),
+    ((9, 8), (3, 2), ONE, UNEVEN, (2, 1), 4, (4, 4)),
     ((7, 6), (3, 3), (2, 2), "SAME", ONE, 4, (4, 8)),
 ]
 TRANSPOSED = [  # image, window, strides, padding
@@ -67,7 +71,7 @@ def equal(got, want, tolerance: float = 2e-5):
 
 
 def plain(x, k, strides=ONE, padding: Any = "SAME", dilation=ONE, groups=1):
-    options: Any = {"rhs_dilation": dilation, "feature_group_count": groups, "dimension_numbers": module.LAYOUT}
+    options: Any = {"rhs_dilation": dilation, "feature_group_count": groups, "dimension_numbers": forms.LAYOUT}
     return lax.conv_general_dilated(x, k, strides, padding, **options)
 
 
@@ -126,7 +130,7 @@ def test_conv_transpose_is_the_gradient_of_a_convolution(case):
         totals = [w - s for w, s in zip(window, strides, strict=True)]
         pads = tuple((max(t, 0) // 2, t - max(t, 0) // 2) for t in totals)
     elif padding == "VALID":
-        pads = module.NO_PADS
+        pads = forms.NO_PADS
     sizes = zip(image, window, strides, pads, strict=True)
     out = jax.ShapeDtypeStruct((2, *[(n - 1) * s + w - lo - hi for n, w, s, (lo, hi) in sizes], 4), x.dtype)  # pyright: ignore
     if padding == "SAME":
@@ -159,14 +163,14 @@ WIDTHS = {"gather": (2, 50), "scatter": (50, 2), "even": (6, 20)}
 @pytest.mark.parametrize("widths", WIDTHS)
 @pytest.mark.parametrize(("strides", "dilation"), [(ONE, ONE), ((2, 2), ONE), (ONE, (2, 1))], ids=str)
 def test_every_cpu_formulation_equals_xlas(monkeypatch, few, band, widths, strides, dilation):
-    monkeypatch.setattr(module, "FEW", few)
-    monkeypatch.setattr(module, "BAND", band)
+    monkeypatch.setattr(forms, "FEW", few)
+    monkeypatch.setattr(forms, "BAND", band)
     c_in, c_out = WIDTHS[widths]
-    for pads in [((1, 1), (1, 0)), module.NO_PADS] if widths == "even" else [((1, 1), (1, 0))]:
+    for pads in [((1, 1), (1, 0)), forms.NO_PADS] if widths == "even" else [((1, 1), (1, 0))]:
         geometry = Geometry((8, 6), (3, 3), strides, pads, dilation)
         x, k, y = draw((2, 8, 6, c_in), (3, 3, c_in, c_out), (2, *geometry.output, c_out))
-        ours = [module.cpu_conv, module.cpu_input_grad, module.cpu_kernel_grad]
-        theirs = [module.xla_conv, module.xla_input_grad, module.xla_kernel_grad]
+        ours = [forms.cpu_conv, forms.cpu_input_grad, forms.cpu_kernel_grad]
+        theirs = [forms.xla_conv, forms.xla_input_grad, forms.xla_kernel_grad]
 
         arguments = (x, k), (y, k), (x, y)
         for role, our, their, pair in zip(range(3), ours, theirs, arguments, strict=True):
@@ -237,7 +241,7 @@ def test_bf16_sums_in_f32(channels):
 @pytest.mark.parametrize("kernel_spec", [PartitionSpec(), PartitionSpec(None, None, None, "data")], ids=str)
 @pytest.mark.parametrize("strides", [ONE, (2, 2)])
 def test_sharded_over_eight_devices(monkeypatch, kernel_spec, strides):
-    monkeypatch.setattr(module, "BAND", 1)
+    monkeypatch.setattr(forms, "BAND", 1)
     x, k = operands((6, 6), (4, 4), 1, (4, 8), batch=16)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.nn import conv as module
+from jaxgen.nn import conv_forms as forms
 from jaxgen.nn.conv import Geometry
 
 BATCH, ROUNDS, THREADS = 64, 7, 2
@@ -67,7 +67,7 @@ def main(words: list[str]):
         for operation, pair in {"conv": (x, k), "input_grad": (y, k), "kernel_grad": (x, y)}.items():
             calls = {}
             for kind in ("cpu", "xla"):
-                function = jax.jit(getattr(module, f"{kind}_{operation}"), static_argnums=2)
+                function = jax.jit(getattr(forms, f"{kind}_{operation}"), static_argnums=2)
                 arguments = jax.tree.map(jnp.asarray, pair)
                 calls[kind] = lambda f=function, a=(*arguments, geometry): jax.block_until_ready(f(*a))
             if operation in theirs:
