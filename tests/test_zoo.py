@@ -12,6 +12,8 @@ from jaxgen import config, core, shard, zoo
 from jaxgen.config import Compute, Mesh, Run
 from jaxgen.core import TrainState
 from jaxgen.dryrun import count
+from jaxgen.errors import InputError
+from jaxgen.interop.names import rule_of, to_ours, to_theirs
 from jaxgen.loop import build, lower
 from jaxgen.sampling import sampler, spec_of
 
@@ -154,6 +156,21 @@ def test_restore_then_step_is_bit_equal_to_never_stopping(kind, tmp_path):
     assert notes == {"batches": 2}
     for a, b in zip(numbers(whole), numbers(again), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_weights_go_out_under_other_names_and_come_back(kind):
+    run, _, task, _ = compiled(kind)
+    state, rule = jax.jit(lambda: core.init_state(task, jax.random.key(0), spec_of(task, run.batch)))(), rule_of(kind)
+    for net in state.params:
+        ours = jax.tree.map(np.asarray, core.variables(net, state.params, state.extra))
+        if getattr(run.model, "kernel", 4) == 5:
+            with pytest.raises(InputError, match="PyTorch has no such net"):
+                to_theirs(rule, run.model, net, ours)
+            continue
+        theirs = to_theirs(rule, run.model, net, ours)
+        assert len(theirs) == len(jax.tree.leaves(ours)), "no name is given twice"
+        again = to_ours(rule, run.model, net, ours, theirs)
+        assert jax.tree.all(jax.tree.map(np.array_equal, ours, again))
 
 
 def test_a_sample_depends_on_its_own_key_only(kind):

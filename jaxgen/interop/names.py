@@ -35,6 +35,8 @@ LAYOUTS = {2: axes(1, 0), 4: axes(3, 2, 0, 1)}  # [in out] -> [out in], [h w in 
 TRANSPOSED = axes(2, 3, 0, 1)  # a transposed convolution's [h w in out] -> [in out h w]
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
+SURPLUS = ("num_batches_tracked", "resample_filter")
+
 Rule = Callable[[Any, str, Path, tuple[int, ...]], tuple[str, Layout]]  # (model, net, path, shape) -> name, layout
 
 
@@ -88,11 +90,19 @@ def dcgan(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str
     return f"main.{place}.{leaf}", layout
 
 
+def stylegan2(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The plain rule, but that the constant is [c 4 4] and a layer's noise lies as ours."""
+    name, layout = plain(model, net, path, shape)
+    return name, {"const": axes(2, 0, 1), "noise_const": SAME}.get(path[-1], layout)
+
+
 MODELS: Mapping[str, Rule] = {
     "jaxgen.models.classifier.lenet": renamed(("^c", "convnet.c"), ("^f", "fc.f"), ("^s", "convnet.s")),
     "jaxgen.models.classifier.inception": renamed((r"^(Mixed\w+\.branch\w+)\.(\d)", r"\1_\2")),
     "jaxgen.models.gan.gan": renamed(("^layer\\.", "")),
     "jaxgen.models.gan.dcgan": dcgan,
+    "jaxgen.models.gan.unrolled": dcgan,
+    "jaxgen.models.gan.stylegan2": stylegan2,
 }
 
 
@@ -114,7 +124,7 @@ def to_theirs(rule: Rule, model: Any, net: str, variables: PyTree) -> dict[str, 
     """Return a net's variables under their names and in their layout, as they are written to files."""
     found = dict(_leaves(variables))
     return {
-        name: np.ascontiguousarray(layout.out(np.asarray(found[path])))
+        name: np.asarray(layout.out(np.asarray(found[path])), order="C")
         for path, _, name, layout in table(rule, model, net, variables)
     }
 
@@ -122,7 +132,8 @@ def to_theirs(rule: Rule, model: Any, net: str, variables: PyTree) -> dict[str, 
 def to_ours(rule: Rule, model: Any, net: str, like: PyTree, tensors: Mapping[str, np.ndarray]) -> PyTree:
     """Return `tensors`, by their names, as variables of the structure and shapes of `like`.
 
-    Raises InputError that lists what is missing, surplus and of another shape. Counters of batches are no surplus.
+    Raises InputError that lists what is missing, surplus and of another shape. Counters of batches and fixed filters
+    are no surplus.
     """
     ours: dict = {}
     missing, misshaped, used = [], [], set()
@@ -139,8 +150,8 @@ def to_ours(rule: Rule, model: Any, net: str, like: PyTree, tensors: Mapping[str
         place = ours
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[leaf] = np.ascontiguousarray(layout.back(tensors[name]).astype(np.float32))
-    surplus = [name for name in tensors if name not in used and not name.endswith("num_batches_tracked")]
+        place[leaf] = np.asarray(layout.back(tensors[name]), np.float32, order="C")
+    surplus = [name for name in tensors if name not in used and not name.endswith(SURPLUS)]
     problems = [
         f"{what}: {_some(names)}"
         for what, names in (("missing", missing), ("surplus", surplus), ("of another shape", misshaped))
