@@ -125,6 +125,7 @@ def test_spectral_norm_finds_the_largest_singular_value_of_every_matrix():
     shapes = {"kernel": (3, 3, 4, 5), "dense": (7, 6), "bias": (5,)}
     params = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     vectors = smooth.spectral_start(jax.random.key(0), params)
+    assert {name: u.shape for name, u in vectors.items()} == {"kernel": (5,), "dense": (6,)}
     normal, after = smooth.spectral(params, vectors, iterations=200)
     for name, w in params.items():
         sigma = np.linalg.svd(w.reshape(-1, w.shape[-1]), compute_uv=False)[0] if w.ndim > 1 else 1

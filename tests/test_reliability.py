@@ -209,7 +209,7 @@ def test_a_folder_that_cannot_be_written(environment):
 def test_numbers_that_break_down_stop_the_run(tmp_path, environment):
     folder = tmp_path / "run"
     told = call(
-        environment, "train.gan", *TINY, *STEPS, "--out", str(folder), "--model.learning-rate", "1e30", status=1
+        environment, "train.gan", *TINY, *STEPS, "--out", str(folder), "--model.game.learning-rate", "1e30", status=1
     )
     assert "stopped being finite at step" in told and "phase '" in told
     step = newest(folder)

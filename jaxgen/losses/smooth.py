@@ -1,6 +1,6 @@
 """What keeps a discriminator smooth: penalties on its gradient, per example, and spectrally normalised weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -47,38 +47,40 @@ def dragan_penalty(critic: Critic, real: Array, key: Key) -> Array:
     return one_centred(critic, real + t * real.std() / 2 * u)
 
 
-def spectral_start(key: Key, params: PyTree, spare: str = "") -> PyTree:
-    """Return the vectors u f32[c_out] that power iteration starts from, one for each matrix.
+def spectral_start(key: Key, params: PyTree, spare: str = "") -> dict[str, Array]:
+    """Return the vectors that power iteration starts from, {path: u f32[c_out]} of each matrix not called `spare`."""
+    matrices = {name: x for name, x in _named(params) if x.ndim > 1 and name.rpartition("/")[2] != spare}
+    keys = jax.random.split(key, len(matrices))
+    return {
+        name: _unit(jax.random.normal(k, x.shape[-1:])) for k, (name, x) in zip(keys, matrices.items(), strict=True)
+    }
 
-    What is no matrix, or is called `spare`, gets an empty one: it is never divided.
-    """
-    paths, tree = jax.tree_util.tree_flatten_with_path(params)
-    keys = jax.random.split(key, len(paths))
-    skip = lambda path, x: x.ndim < 2 or (spare and path[-1].key == spare)  # noqa: E731
-    start = lambda k, x: _unit(jax.random.normal(k, x.shape[-1:]))  # noqa: E731
-    vectors = [jnp.zeros(0) if skip(path, x) else start(k, x) for k, (path, x) in zip(keys, paths, strict=True)]
-    return jax.tree.unflatten(tree, vectors)
+
+def _named(tree: PyTree) -> list[tuple[str, Array]]:
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), x) for path, x in paths]
 
 
 def _unit(v: Array) -> Array:
     return v / (jnp.linalg.norm(v) + 1e-12)
 
 
-def spectral(params: PyTree, vectors: PyTree, iterations: int = 1) -> tuple[PyTree, PyTree]:
+def spectral(params: PyTree, vectors: Mapping[str, Array], iterations: int = 1) -> tuple[PyTree, dict[str, Array]]:
     """Return params with every matrix W that has a vector divided by its largest singular value, the vectors moved on.
 
     sigma = v^T W u after power iterations of v = W u / |W u|, u = W^T v / |W^T v|, which are not differentiated. A
-    kernel [kh kw c_in c_out] is the matrix [kh*kw*c_in c_out]; vectors (biases, scales) are left as they are.
+    kernel [kh kw c_in c_out] is the matrix [kh*kw*c_in c_out].
     Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks", algorithm 1.
     """
-    leaves, tree = jax.tree.flatten(params)
-    pairs = [_normalised(w, u, iterations) for w, u in zip(leaves, jax.tree.leaves(vectors), strict=True)]
-    return tuple(jax.tree.unflatten(tree, some) for some in zip(*pairs, strict=True))  # pyright: ignore[reportReturnType]
+    moved, leaves = {}, []
+    for name, w in _named(params):
+        if name in vectors:
+            w, moved[name] = _normalised(w, vectors[name], iterations)
+        leaves.append(w)
+    return jax.tree.unflatten(jax.tree.structure(params), leaves), moved
 
 
 def _normalised(w: Array, u: Array, iterations: int) -> tuple[Array, Array]:
-    if not u.size:
-        return w, u
     matrix = w.reshape(-1, w.shape[-1]).astype(u.dtype)
     still = jax.lax.stop_gradient(matrix)
     v = _unit(still @ u)

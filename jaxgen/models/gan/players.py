@@ -63,6 +63,9 @@ class Players:
             "discriminator": self.discriminator.init(rng.fold(key, "discriminator"), x, label, train=False),
         }
         params = {net: v["params"] for net, v in nets.items()}
+        if self.game.clip:  # the first update would clip what it did not move
+            limit = self.game.clip
+            params["discriminator"] = jax.tree.map(lambda x: jnp.clip(x, -limit, limit), params["discriminator"])
         rest = {net: {k: c for k, c in v.items() if k != "params"} for net, v in nets.items()}
         extra: dict[str, PyTree] = {net: collections for net, collections in rest.items() if collections}
         for net in self.spectral_nets:
@@ -127,8 +130,12 @@ class Players:
         return verdict, extra
 
     def discriminator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        loss = LOSSES[self.game.loss]
         fake, z, _ = self.imagine(params, context, batch, key)
+        return self.against(fake, z, params, context, batch, key)
+
+    def against(self, fake: Array, z: Array, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        """The discriminator's loss on pictures that have been made."""
+        loss = LOSSES[self.game.loss]
         verdict, extra = self.judge(params, context, batch, key)
         real, made = verdict("real", batch["image"]), verdict("fake", fake)
         value = loss.discriminator(real.logits, made.logits)
@@ -138,7 +145,7 @@ class Players:
                 more, seen = self.heads_loss(said.heads, z, batch.get("label"), kind == "real")
                 value, metrics = value + more, metrics | {f"{kind}_{name}": x for name, x in seen.items()}
         if self.game.penalised and self.game.lazy == 1:
-            penalty, seen = self.penalties(params, context, batch, key)
+            penalty, seen = self.penalties(fake, params, context, batch, key)
             value, metrics = value + penalty, metrics | seen
         if self.game.ada:
             state, seen = ada.Controller.update(context.extra["ada"], real.logits, self.game.ada_target)
@@ -146,10 +153,11 @@ class Players:
         # Nothing reads the discriminator's running statistics; they are the fakes'.
         return value.mean(), Aux(metrics, extra | self.moved("discriminator", context, made.stats))
 
-    def penalties(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, dict[str, Array]]:
+    def penalties(
+        self, fake: Array, params: Params, context: Context, batch, key: Key
+    ) -> tuple[Array, dict[str, Array]]:
         """Return the weighted sum of the penalties f32[b], and their means."""
         game, real = self.game, batch["image"]
-        fake, _, _ = self.imagine(params, context, batch, key)
         verdict, _ = self.judge(params, context, batch, key)
         on = lambda kind: lambda x: verdict(kind, x).logits  # noqa: E731
         key = rng.fold(key, "penalty")
@@ -165,14 +173,15 @@ class Players:
 
     def lazy_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         """The penalties alone, times the number of steps they stand for."""
-        value, metrics = self.penalties(params, context, batch, key)
+        fake, _, _ = self.imagine(params, context, batch, key)
+        value, metrics = self.penalties(fake, params, context, batch, key)
         return self.game.lazy * value.mean(), Aux(metrics)
 
     def generator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         loss = LOSSES[self.game.loss]
-        if self.game.unroll:
-            params = {**params, "discriminator": self.unrolled(params, context, batch, key)}
         fake, z, extra = self.imagine(params, context, batch, key)
+        if self.game.unroll:
+            params = {**params, "discriminator": self.unrolled(fake, z, params, context, batch, key)}
         verdict, _ = self.judge(params, context, batch, key)
         made = verdict("fake", fake)
         real = verdict("real", batch["image"]).logits if loss.both else made.logits
@@ -182,8 +191,8 @@ class Players:
             value = value + more
         return value.mean(), Aux(metrics, extra)
 
-    def unrolled(self, params: Params, context: Context, batch, key: Key) -> PyTree:
-        """Return the discriminator's parameters after its next updates, as a function of the generator's.
+    def unrolled(self, fake: Array, z: Array, params: Params, context: Context, batch, key: Key) -> PyTree:
+        """Return the discriminator's parameters after its next updates, as a function of the pictures it meets.
 
         Metz et al. 2017, equations 6 to 8.
         """
@@ -191,7 +200,7 @@ class Players:
 
         def update(carry, _):
             own, moments = carry
-            loss = lambda own: self.discriminator_loss({**params, **own}, context, batch, key)[0]  # noqa: E731
+            loss = lambda own: self.against(fake, z, {**params, **own}, context, batch, key)[0]  # noqa: E731
             updates, moments = optimizer.update(jax.grad(loss)(own), moments, own, step=context.step)
             return (optax.apply_updates(own, updates), moments), None
 

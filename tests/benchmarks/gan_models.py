@@ -1,0 +1,63 @@
+"""The GAN family as two CPU cores can train it on MNIST: each preset, and what is changed of it."""
+
+from dataclasses import dataclass
+
+WIDTH, BATCH = 32, 32  # of DCGAN and whoever has its nets
+SMALL = f"--batch {BATCH} --model.image 32 32 1"
+RESIDUAL = f"{SMALL} --model.width 24 --model.critic-width 24"
+HALF = " --model.game.critics 2 --model.game.learning-rate 5e-4 --optim.schedule constant"
+STYLE = (
+    f"{SMALL} --model.channel-base 512 --model.channel-max 64 --model.mapping-layers 2 --model.latent 64"
+    " --model.path-length 0 --model.game.r1 10 --model.game.lazy 4 --model.ema-half-life 100 --model.ema-rampup 0.05"
+)
+PLAIN = "gamma 10 every 4 steps, no path length, a half-life of 100 steps with ramp-up"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A preset, the settings that make it small enough, and in words what else they change of it."""
+
+    preset: str
+    settings: str = ""
+    changed: str = ""
+    conditional: bool = False
+
+    @property
+    def argv(self) -> list[str]:
+        return ["--preset", self.preset, *self.settings.split()]
+
+
+MODELS = {
+    "gan": Model("gan", "--compute.steps-per-call 10 --model.game.learning-rate 4e-4", "rate 4e-4"),
+    "dcgan": Model("dcgan"),
+    "dcgan-tutorial": Model(
+        "dcgan",
+        "--model.prior normal --model.game.learning-rate 2e-4",
+        "the PyTorch tutorial's rate 2e-4 and normal prior",
+    ),
+    "cgan": Model("cgan", conditional=True),
+    "cgan-projection": Model("cgan-projection", conditional=True),
+    "acgan": Model("acgan", conditional=True),
+    "infogan": Model("infogan"),
+    "wgan": Model("wgan", "--model.game.learning-rate 5e-4", "rate 5e-4"),
+    "wgan-gp": Model("wgan-gp", "--model.game.learning-rate 5e-4", "rate 5e-4"),
+    "unrolled": Model("unrolled", "--model.width 16 --model.game.learning-rate 5e-4", "rate 5e-4"),
+    "sngan": Model("sngan", RESIDUAL + HALF, "rate 5e-4, constant, 2 updates of the critic to one"),
+    "sngan-projection": Model("sngan-projection", RESIDUAL + HALF, "as `sngan`", conditional=True),
+    "biggan": Model(
+        "biggan",
+        f"{RESIDUAL} --data.no-flip --model.latent 64 --model.embedding 16 --model.attention 8"
+        " --model.game.critics 1 --model.game.learning-rate 8e-4 --model.game.generator-rate 4e-4",
+        "rates 8e-4 and 4e-4, one update of the critic to one, attention at 8x8",
+        conditional=True,
+    ),
+    "stylegan2": Model("stylegan2", STYLE, PLAIN),
+    "stylegan2-ada": Model("stylegan2-ada", STYLE, "as `stylegan2`"),
+    "r3gan": Model(
+        "r3gan",
+        # XLA's grouped convolutions are slow on CPUs, their derivatives more so: one group.
+        f"{SMALL} --data.no-flip --model.width 16 --model.blocks 1 --model.group 32 --model.game.lazy 4"
+        " --model.game.r1 0.3 --model.game.r2 0.3 --model.game.learning-rate 1e-3 --model.game.beta2 0.99",
+        "rate 1e-3, beta2 0.99, gamma 0.3 every 4 steps, convolutions in one group",
+    ),
+}
