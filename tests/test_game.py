@@ -144,7 +144,7 @@ def test_spectral_norms_gradient_is_the_papers():
     with jax.enable_x64(True):
         draw = np.random.default_rng(0)
         w, g = draw.normal(size=(2, 6, 4))
-        _, u = smooth.spectral({"w": w}, {"w": draw.normal(size=4)}, iterations=500)
+        _, u = smooth.spectral({"w": w}, {"w": jnp.asarray(draw.normal(size=4))}, iterations=500)
         found = jax.grad(lambda w: (smooth.spectral({"w": w}, u)[0]["w"] * g).sum())(w)
         left, values, right = np.linalg.svd(w)
         expected = (g - (g * w / values[0]).sum() * np.outer(left[:, 0], right[0])) / values[0]

@@ -35,9 +35,9 @@ class DCGAN:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     latent: int = 100  # numbers in z
-    prior: Literal["uniform", "normal"] = "uniform"  # of z
     width: int = 32  # channels of the layer nearest to the picture (the paper: 128)
     kernel: Literal[4, 5] = 4  # the authors' code has 5; 4 divides by the stride and leaves no checkerboard
+    prior: Literal["uniform", "normal"] = "uniform"  # of z
     norm: Literal["batch", "none"] = "batch"  # of the discriminator; penalties on its gradient want none
     game: Game = Game()
 
