@@ -157,8 +157,8 @@ def test_the_tutorials_networks_load_our_exported_files(tmp_path):
 
 def pass_through(generator, discriminator, state, z, images, train):
     v = {net: {"params": state.params[net], **state.extra[net]} for net in state.params}
-    fake, _ = generator.apply(v["generator"], z, train, mutable=["batch_stats"])
-    logits, _ = discriminator.apply(v["discriminator"], images, train, mutable=["batch_stats"])
+    fake, _ = generator.apply(v["generator"], z, train=train, mutable=["batch_stats"])
+    logits, _ = discriminator.apply(v["discriminator"], images, train=train, mutable=["batch_stats"])
     return fake, logits
 
 
