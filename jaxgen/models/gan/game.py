@@ -23,7 +23,7 @@ class Game:
 
     loss: Literal[
         "non-saturating", "minimax", "hinge", "least-squares", "wasserstein", "relativistic", "relativistic-average"
-    ] = "non-saturating"
+    ] = "non-saturating"  # what the two players minimise
     critics: int = 1  # updates of the discriminator, on fresh examples, to one of the generator
     unroll: int = 0  # updates of the discriminator that the generator looks ahead, and differentiates through
     r1: float = 0.0  # gamma of gamma/2 |gradient|^2 on real pictures
