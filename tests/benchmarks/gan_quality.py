@@ -304,7 +304,7 @@ def open_scores_of(data: Path):
 def publish(data: Path, out: Path, updates: int, write: bool):
     """Show the table of what is there, and write it where asked to."""
     times = json.loads((out / "times.json").read_text()) if (out / "times.json").exists() else {}
-    rows, counts = [], set()
+    rows, counts, there = [], set(), []
     for name in ROWS:
         settings = "" if name == TORCH else MODELS[name].settings
         runs = [r for r in results(out) if r["model"] == name and r["settings"] == settings]
@@ -314,13 +314,14 @@ def publish(data: Path, out: Path, updates: int, write: bool):
             for kind, label in torch.items() if name == TORCH else (("fid", f"`{name}`"),):
                 rows.append(row_of(label, [r | {"fid": r[kind]} for r in runs], updates, times.get(name)))
             counts.add(len(runs))
+            there.append(name)
     if not rows:
         raise SystemExit(f"{out} holds no results of {updates} updates yet.")
     gan = imported(data / "weights" / "mnist_gan_mlp_G--300.ckpt", "gan", out / "gan-mlp", *mnist(data))
     [value] = other_framework(gan)
     rows.append(dict.fromkeys(rows[0], "") | {"model": "imported `mnist_gan_mlp_G`", "fid_lenet": shown(value)})
     seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    changed = " ".join(f"`{name}`: {m.changed}." for name, m in MODELS.items() if m.changed)
+    changed = " ".join(f"`{name}`: {m.changed}." for name, m in MODELS.items() if m.changed and name in there)
     text = (
         f"MNIST at 32x32 (`gan`: 28x28), batch {BATCH} (`gan`: 100), {SAMPLES:,} samples beside the 60,000 training "
         f"digits, moving averages, means of {seeds} seeds of training with 95 % intervals: fid_lenet after {updates:,} "
