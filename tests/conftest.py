@@ -18,13 +18,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
 
 
-def pytest_collection_modifyitems(items):
-    """Keep a file's tests in one process, where they share what they compile; the zoo's go with their preset."""
-    for item in items:
-        kind = getattr(item, "callspec", None) and item.callspec.params.get("kind")
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {kind or ''}"))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def forget():
     """Let a file's compiled programs go when it is done: thousands of them fill the process's memory map."""
