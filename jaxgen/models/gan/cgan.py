@@ -5,7 +5,9 @@ one-hot beside z. The discriminator sees it as planes beside the picture ("conca
 logit gains an inner product with an embedding of y: y^T V phi(x) + psi(phi(x)) ("projection"; Miyato and Koyama 2018,
 "cGANs with Projection Discriminator", equation 3). The paper's nets are maxout perceptrons; here they are DCGAN's.
 
-Measured: not yet measured.
+Measured: fid_lenet 1.98 by concatenation and 3.16 by projection on MNIST (32x32, width 32, batch 32, 2,000 steps;
+10,000 samples beside the 60,000 training digits, one seed; README, "Measure"); LeNet-5 takes 94.5 and 96.0 % of the
+samples for the class asked for.
 """
 
 from dataclasses import dataclass, replace
@@ -82,7 +84,7 @@ class Projection(nn.Module):
         return wide(Dense(1, **PLAIN)(phi)[:, 0] + (embedding * phi).sum(1))
 
 
-def row(model: DCGAN, parameters: int) -> Preset:
+def row(model: DCGAN, parameters: int, measured: str = "not yet measured") -> Preset:
     """Return a preset on digits, whose grids have room for ten classes."""
     small = replace(model, image=(8, 8, 1), latent=8, width=4)
     run = Run(
@@ -93,10 +95,10 @@ def row(model: DCGAN, parameters: int) -> Preset:
         log=Log(every=50, samples=250, count=100),
         save=Save(every=500),
     )
-    return Preset(run, tiny=tiny(small), parameters=parameters)
+    return Preset(run, tiny(small), parameters, measured)
 
 
 PRESETS = {
-    "cgan": row(CGAN(game=FAST), 561_984),
-    "cgan-projection": row(CGAN(condition="projection", game=FAST), 577_344),
+    "cgan": row(CGAN(game=FAST), 561_984, "fid_lenet 1.98 on MNIST"),
+    "cgan-projection": row(CGAN(condition="projection", game=FAST), 577_344, "fid_lenet 3.16 on MNIST"),
 }

@@ -6,7 +6,8 @@ length regularisation (a, section 3.2), style mixing, and a moving average of th
 are in stylegan2_nets.py, the augmentations and their controller in ada.py (--model.game.augment ada:bgc). Settings are
 those of the authors' PyTorch code: `paper256`, and `cifar` (b, appendix D).
 
-Measured: not yet measured.
+Measured: not yet measured. On MNIST at 32x32 with 16 to 64 channels, batch 32 and 1,200 steps it collapses to one
+shape, and so does the independent PyTorch version of tests/benchmarks/torch_gans.py.
 """
 
 from dataclasses import dataclass, replace

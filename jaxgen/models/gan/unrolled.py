@@ -7,7 +7,8 @@ published notebook): two hidden
 layers of tanh for both players, orthogonal weights of gain 1.4, no bound on what is generated, rates 1e-4 and 1e-3, the
 minimax loss.
 
-Measured: not yet measured.
+Measured: of eight Gaussians 8 modes with K = 5 and at most 4 with K = 0 (tests/test_mixture.py, in a sixth of the
+authors' steps); on pictures not yet measured.
 """
 
 from dataclasses import dataclass
