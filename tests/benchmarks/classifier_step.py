@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from tests.benchmarks import report, turns
 
 SIZE, BATCH, CLASSES = 32, 128, 10
@@ -18,29 +16,10 @@ SIZE, BATCH, CLASSES = 32, 128, 10
 
 def ours() -> Callable[[], Any]:
     """Return what takes one step as jaxgen's loop does, and waits for it."""
-    import jax
-
-    from jaxgen import cache, loop, shard
-    from jaxgen.config import Mesh, Run
+    from jaxgen.config import Run
     from jaxgen.models.classifier.resnet import ResNet
-    from jaxgen.sampling import spec_of
 
-    cache.use_compilation_cache()
-    run = Run(model=ResNet(18, image=(SIZE, SIZE, 3), classes=CLASSES, stem="small"), batch=BATCH)
-    mesh = shard.make_mesh(Mesh(data=1))
-    task = loop.build(run, mesh)
-    state = shard.make_state(task, mesh, jax.random.key(0), spec_of(task, BATCH))
-    step = loop.lower(run, task, mesh, state, {}).compile()
-    random = np.random.default_rng(0)
-    images = random.uniform(-1, 1, (BATCH, SIZE, SIZE, 3)).astype(np.float32)
-    batch = shard.put_batch(mesh)({"image": images, "label": random.integers(0, CLASSES, BATCH).astype(np.int32)})
-
-    def one():
-        nonlocal state
-        state, metrics = step(state, batch, {})
-        jax.block_until_ready((state, metrics))
-
-    return one
+    return turns.step_of(Run(model=ResNet(18, image=(SIZE, SIZE, 3), classes=CLASSES, stem="small"), batch=BATCH))
 
 
 def theirs(channels_last: bool) -> Callable[[], Any]:

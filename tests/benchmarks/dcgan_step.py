@@ -9,8 +9,6 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
 from tests.benchmarks import report, turns
 
 SIZE, CHANNELS, BATCH, WIDTH, LATENT = 64, 3, 64, 64, 100
@@ -18,28 +16,11 @@ SIZE, CHANNELS, BATCH, WIDTH, LATENT = 64, 3, 64, 64, 100
 
 def ours() -> Callable[[], Any]:
     """Return what takes one step as jaxgen's loop does, and waits for it."""
-    import jax
-
-    from jaxgen import cache, loop, shard
-    from jaxgen.config import Mesh, Run
+    from jaxgen.config import Run
     from jaxgen.models.gan.dcgan import DCGAN
-    from jaxgen.sampling import spec_of
 
-    cache.use_compilation_cache()
-    run = Run(model=DCGAN(image=(SIZE, SIZE, CHANNELS), latent=LATENT, width=WIDTH, kernel=4), batch=BATCH)
-    mesh = shard.make_mesh(Mesh(data=1))
-    task = loop.build(run, mesh)
-    state = shard.make_state(task, mesh, jax.random.key(0), spec_of(task, BATCH))
-    step = loop.lower(run, task, mesh, state, {}).compile()
-    images = np.random.default_rng(0).uniform(-1, 1, (BATCH, SIZE, SIZE, CHANNELS)).astype(np.float32)
-    batch = shard.put_batch(mesh)({"image": images})
-
-    def one():
-        nonlocal state
-        state, metrics = step(state, batch, {})
-        jax.block_until_ready((state, metrics))
-
-    return one
+    model = DCGAN(image=(SIZE, SIZE, CHANNELS), latent=LATENT, width=WIDTH, kernel=4)
+    return turns.step_of(Run(model=model, batch=BATCH))
 
 
 def theirs(channels_last: bool) -> Callable[[], Any]:

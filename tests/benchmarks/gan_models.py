@@ -55,7 +55,7 @@ MODELS = {
     "stylegan2-ada": Model("stylegan2-ada", STYLE, "as `stylegan2`"),
     "r3gan": Model(
         "r3gan",
-        # XLA's grouped convolutions are slow on CPUs, their derivatives more so: one group.
+        # Grouped convolutions are slow on CPUs: one group.
         f"{SMALL} --data.no-flip --model.width 16 --model.blocks 1 --model.group 32 --model.game.lazy 4"
         " --model.game.r1 0.3 --model.game.r2 0.3 --model.game.learning-rate 1e-3 --model.game.beta2 0.99",
         "rate 1e-3, beta2 0.99, gamma 0.3 every 4 steps, convolutions in one group",

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from tests.benchmarks import report, turns
 
 BATCH = {"WGAN-GP": 64, "SNGAN": 64, "StyleGAN2": 16, "StyleGAN2, lazy": 16}
@@ -44,29 +42,11 @@ def model_of(game: str) -> Any:
 
 def ours(game: str) -> Callable[[], Any]:
     """Return what takes one step as jaxgen's loop does, and waits for it."""
-    import jax
+    from jaxgen.config import Run
 
-    from jaxgen import cache, loop, shard
-    from jaxgen.config import Mesh, Run
-    from jaxgen.sampling import spec_of
-
-    cache.use_compilation_cache()
-    run = Run(model=model_of(game), batch=BATCH[game])
-    mesh = shard.make_mesh(Mesh(data=1))
-    task = loop.build(run, mesh)
     # Every phase in every step: what a lazy one costs is what is measured.
-    task = replace(task, phases=tuple(replace(phase, every=1) for phase in task.phases))
-    state = shard.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
-    step = loop.lower(run, task, mesh, state, {}).compile()
-    images = np.random.default_rng(0).uniform(-1, 1, (run.batch, *run.model.image)).astype(np.float32)
-    batch = shard.put_batch(mesh)({"image": images})
-
-    def one():
-        nonlocal state
-        state, metrics = step(state, batch, {})
-        jax.block_until_ready((state, metrics))
-
-    return one
+    always = lambda task: replace(task, phases=tuple(replace(phase, every=1) for phase in task.phases))  # noqa: E731
+    return turns.step_of(Run(model=model_of(game), batch=BATCH[game]), always)
 
 
 def theirs(game: str) -> Callable[[], Any]:

@@ -58,6 +58,33 @@ def measure(module: str, sides: Sides, rounds: int, images: int, what: str) -> l
     return rows
 
 
+def step_of(run: Any, change: Callable[[Any], Any] = lambda task: task) -> Callable[[], Any]:
+    """Return what takes one step of a run as jaxgen's loop does, on one batch that stays in memory, and waits for it."""
+    import jax
+
+    from jaxgen import cache, loop, shard
+    from jaxgen.config import Mesh
+    from jaxgen.sampling import spec_of
+
+    cache.use_compilation_cache()
+    mesh = shard.make_mesh(Mesh(data=1))
+    task = change(loop.build(run, mesh))
+    state = shard.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
+    step = loop.lower(run, task, mesh, state, {}).compile()
+    draw = np.random.default_rng(0)
+    examples = {"image": draw.uniform(-1, 1, (run.batch, *run.model.image)).astype(np.float32)}
+    if "label" in task.example:
+        examples["label"] = draw.integers(0, task.classes, run.batch).astype(np.int32)
+    batch = shard.put_batch(mesh)(examples)
+
+    def one():
+        nonlocal state
+        state, metrics = step(state, batch, {})
+        jax.block_until_ready((state, metrics))
+
+    return one
+
+
 def load() -> str:
     """Return how busy the machine is, for the note below a table."""
     return f"{THREADS} threads, medians of alternating turns, load {os.getloadavg()[0]:.1f} before."

@@ -7,7 +7,7 @@ are in stylegan2_nets.py, the augmentations and their controller in ada.py (--mo
 those of the authors' PyTorch code: `paper256`, and `cifar` (b, appendix D).
 
 Measured: not yet measured. On MNIST at 32x32 with 16 to 64 channels, batch 32 and 1,200 steps it collapses to one
-shape, and so does the independent PyTorch version of tests/benchmarks/torch_gans.py.
+shape, and so does, in 600, the independent PyTorch version of tests/benchmarks/torch_gans.py.
 """
 
 from dataclasses import dataclass, replace
