@@ -1,6 +1,7 @@
 """WGAN and WGAN-GP: the critic's logits differ by the Wasserstein distance, as far as the critic is 1-Lipschitz.
 
-Arjovsky, Chintala and Bottou, "Wasserstein GAN", ICML 2017: weights clipped to [-0.01, 0.01], RMSProp with rate 5e-5.
+Arjovsky, Chintala and Bottou, "Wasserstein GAN", ICML 2017: weights clipped to [-0.01, 0.01], RMSProp with rate 5e-5;
+batch norm in the critic, as in the authors' code.
 Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017: a penalty of 10 on the critic's gradient, Adam
 with rate 1e-4 and betas 0 and 0.9, no batch norm in the critic. Both: five updates of the critic to one of the
 generator. DCGAN's nets; any model of the family plays either game by the same settings.
@@ -9,6 +10,7 @@ Measured: not yet measured.
 """
 
 from dataclasses import replace
+from typing import Literal
 
 from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.models.gan.dcgan import DCGAN, tiny
@@ -18,13 +20,13 @@ CLIPPED = Game(loss="wasserstein", critics=5, clip=0.01, optimizer="rmsprop", le
 PENALTY = Game(loss="wasserstein", critics=5, gradient_penalty=10.0, learning_rate=1e-4, beta1=0.0, beta2=0.9)
 
 
-def row(game: Game) -> Preset:
-    model = DCGAN(prior="normal", norm="none", game=game)
+def row(game: Game, norm: Literal["batch", "none"], parameters: int) -> Preset:
+    model = DCGAN(prior="normal", norm=norm, game=game)
     run = Run(
         model=model, data=Data("digits"), steps=2000, batch=32, log=Log(every=50, samples=250), save=Save(every=500)
     )
     small = replace(model, image=(8, 8, 1), latent=8, width=4, game=replace(game, critics=2))
-    return Preset(run, tiny=tiny(small), parameters=536_192)
+    return Preset(run, tiny=tiny(small), parameters=parameters)
 
 
-PRESETS = {"wgan": row(CLIPPED), "wgan-gp": row(PENALTY)}
+PRESETS = {"wgan": row(CLIPPED, "batch", 536_384), "wgan-gp": row(PENALTY, "none", 536_192)}
