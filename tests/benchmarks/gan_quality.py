@@ -1,15 +1,17 @@
 """Every GAN on MNIST beside PyTorch's DCGAN tutorial: python -m tests.benchmarks.gan_quality --data DIR [--write]
 
 DIR is the folder of real data (JAXGEN_TEST_DATA). Each preset is trained by the user's command with the settings
-of tests/benchmarks/gan_models.py, for N updates of the generator and for as many as the time of DCGAN's N updates
-allows (the larger of the two; its FID is read at both). Times of a step are measured first, each in a process of its
-own: let nothing else run then, or delete OUT/times.json to measure them again. A run that is finished is not repeated,
-so that the command can be stopped and started again; --table trains nothing and shows what is there.
+of tests/benchmarks/gan_models.py, for N updates of the generator, for as many as the time of DCGAN's N updates
+allows, and for as many as gan_models.py says: the largest of them; its FID is read at all. Times of a step are
+measured first, each in a process of its own: let nothing else run then, or delete OUT/times.json to measure them
+again. A run that is finished is not repeated, so that the command can be stopped and started again; --table trains
+nothing and shows what is there.
 """
 
 import argparse
 import functools
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -132,10 +134,9 @@ def our_steps(name: str, data: Path) -> Callable[[int], Any]:
 def plan(times: dict[str, float], name: str, updates: int) -> tuple[int, int, int]:
     """Return (steps in all, steps between two FIDs, steps in the time of DCGAN's N)."""
     quarter = updates // 4
-    ratio = times["dcgan"] / times[name]
-    every = quarter if ratio < 2 else updates
-    same_time = max(every, round(updates * ratio / every) * every)
-    return max(updates, same_time), every, same_time
+    same_time = max(1, round(4 * times["dcgan"] / times[name])) * quarter
+    longest = updates if name == TORCH else MODELS[name].updates
+    return max(updates, same_time, longest), math.gcd(updates, same_time, longest), same_time
 
 
 # ---- training
@@ -326,10 +327,11 @@ def publish(data: Path, out: Path, updates: int, write: bool):
     text = (
         f"MNIST at 32x32 (`gan`: 28x28), batch {BATCH} (`gan`: 100), {SAMPLES:,} samples beside the 60,000 training "
         f"digits, moving averages, {seeds}: fid_lenet after {updates:,} "
-        f"updates of the generator, and after as many as take the time of `dcgan`'s {updates:,}, a multiple of a "
-        "quarter of them. As asked: the share of the last samples, labels in turn, that the package's LeNet-5 takes "
-        "for their label. PyTorch: the DCGAN tutorial's game with nets of the same width, batch and steps, at its "
-        "rate of 2e-4 (`dcgan`: 5e-4). The imported GAN's interval is over seeds of its samples. Changed of the "
+        f"updates of the generator, after as many as take the time of `dcgan`'s {updates:,}, a multiple of a "
+        "quarter of them, and in the end. As asked: the share of the last samples, labels in turn, that the package's "
+        "LeNet-5 takes for their label. PyTorch: the DCGAN tutorial's game with nets of the same width, batch and "
+        "steps, at its rate of 2e-4 (`dcgan`: 5e-4). The imported GAN's interval is over seeds of its samples. Changed "
+        "of the "
         f"presets, beside sizes: {changed or 'nothing.'}"
     )
     report.publish("gan-quality", rows, text, write)
@@ -338,12 +340,15 @@ def publish(data: Path, out: Path, updates: int, write: bool):
 def row_of(label: str, runs: list[dict[str, Any]], updates: int, seconds: float | None) -> dict[str, Any]:
     same = runs[-1]["same_time"]
     asked = [r["as_asked"] for r in runs if "as_asked" in r]
+    last = min(r["steps"] for r in runs)
     return {
         "model": label,
         "ms a step": f"{1000 * seconds:.1f}" if seconds else "",
         "fid_lenet": mean([r["fid"][str(updates)] for r in runs]),
         "steps in the same time": same,
         "fid_lenet in the same time": mean([r["fid"][str(same)] for r in runs if str(same) in r["fid"]]),
+        "steps in all": last,
+        "fid_lenet in the end": mean([r["fid"][str(last)] for r in runs]),
         "as asked": f"{100 * np.mean(asked):.1f} %" if asked else "",
     }
 

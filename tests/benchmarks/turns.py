@@ -59,7 +59,7 @@ def measure(module: str, sides: Sides, rounds: int, images: int, what: str) -> l
 
 
 def step_of(run: Any, change: Callable[[Any], Any] = lambda task: task) -> Callable[[], Any]:
-    """Return what takes one step of a run as jaxgen's loop does, on one batch that stays in memory, and waits for it."""
+    """Return what takes one step of a run as jaxgen's loop does, on one batch that stays in memory, and waits."""
     import jax
 
     from jaxgen import cache, loop, shard
