@@ -1,7 +1,7 @@
 """The one kind of error that is the user's to mend, and the nearest name to a mistyped one."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 
 class InputError(ValueError):
@@ -23,3 +23,11 @@ def at_least(low: float, **values: float | None):
     for name, value in values.items():
         if value is not None and not value >= low:
             raise InputError(f"{name.replace('__', '.')} must be at least {low}, not {value}.")
+
+
+def check_labels(classes: int, given: Container[str]):
+    """Raise InputError where `given` has no "label" and the model needs one, or has one and the model takes none."""
+    if classes and "label" not in given:
+        raise InputError(f"This model is conditional: give labels, from 0 to {classes - 1}.")
+    if not classes and "label" in given:
+        raise InputError("This model is unconditional: it takes no labels.")

@@ -14,10 +14,10 @@ from jaxgen import config, core, zoo
 from jaxgen.errors import InputError
 from jaxgen.losses import smooth
 from jaxgen.losses.gan import LOSSES
-from jaxgen.models.gan import game as games
 from jaxgen.models.gan.dcgan import DCGAN
 from jaxgen.models.gan.game import Game
 from jaxgen.models.gan.unrolled import Unrolled
+from jaxgen.nn import priors
 from jaxgen.sampling import spec_of
 from jaxgen.tune import tune
 
@@ -281,7 +281,7 @@ def test_every_loss_is_played(name):
 
 def test_truncated_priors():
     keys = jax.random.split(jax.random.key(0), 2000)
-    normal, uniform = games.normal(4), games.uniform(4)
+    normal, uniform = priors.normal(4), priors.uniform(4)
     assert np.array_equal(normal(keys, None), normal(keys, jnp.ones(2000))), "psi = 1 leaves z as it is"
     half = np.asarray(normal(keys, jnp.full(2000, 0.5)))
     assert np.abs(half).max() <= 1.0 and half.std() == pytest.approx(0.5 * 0.8796, abs=0.01)  # of N(0, 1) within 2

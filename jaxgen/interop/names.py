@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxgen import zoo
 from jaxgen.errors import InputError
-from jaxgen.models.gan.dcgan import count_stages
+from jaxgen.nn.stages import count_stages
 
 PyTree = Any
 Path = tuple[str, ...]
@@ -96,6 +96,16 @@ def stylegan2(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple
     return name, {"const": axes(2, 0, 1), "noise_const": SAME}.get(path[-1], layout)
 
 
+def vae(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """PyTorch's example of a VAE, fc1 to fc4, where there is one hidden layer; elsewhere the plain rule."""
+    name, layout = plain(model, net, path, shape)
+    if model.nets.kind == "mlp" and model.nets.depth == 1:
+        hidden = {"encoder": "fc1", "decoder": "fc3"}[net]
+        module, _, leaf = name.rpartition(".")
+        name = f"{ {'hidden.0': hidden, 'mean': 'fc21', 'log_var': 'fc22', 'out': 'fc4'}.get(module, module) }.{leaf}"
+    return name, layout
+
+
 MODELS: Mapping[str, Rule] = {
     "jaxgen.models.classifier.lenet": renamed(("^c", "convnet.c"), ("^f", "fc.f"), ("^s", "convnet.s")),
     "jaxgen.models.classifier.inception": renamed((r"^(Mixed\w+\.branch\w+)\.(\d)", r"\1_\2")),
@@ -103,6 +113,7 @@ MODELS: Mapping[str, Rule] = {
     "jaxgen.models.gan.dcgan": dcgan,
     "jaxgen.models.gan.unrolled": dcgan,
     "jaxgen.models.gan.stylegan2": stylegan2,
+    "jaxgen.models.vae.vae": vae,
 }
 
 

@@ -14,9 +14,11 @@ from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.core import Task
 from jaxgen.errors import InputError, at_least
 from jaxgen.models.gan.biggan_nets import Discriminator, Generator
-from jaxgen.models.gan.dcgan import count_stages, tiny
-from jaxgen.models.gan.game import Game, normal
+from jaxgen.models.gan.dcgan import tiny
+from jaxgen.models.gan.game import Game
 from jaxgen.models.gan.players import Players
+from jaxgen.nn.priors import normal
+from jaxgen.nn.stages import count_stages
 
 PAPER = Game(loss="hinge", critics=4, spectral="both", beta1=0.0, ema=0.9999)
 

@@ -19,11 +19,13 @@ from flax import linen as nn
 
 from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.core import Task
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.gan.game import Draw, Game, normal, uniform
+from jaxgen.errors import at_least
+from jaxgen.models.gan.game import Game
 from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
+from jaxgen.nn.priors import Draw, normal, uniform
+from jaxgen.nn.stages import count_stages
 from jaxgen.nn.wide import wide
 
 WEIGHTS = nn.initializers.normal(0.02)
@@ -67,17 +69,6 @@ class DCGAN:
 
     def discriminator(self, features: bool = False) -> "Discriminator":
         return Discriminator(self.widths, self.kernel, self.norm, features)
-
-
-def count_stages(height: int, width: int) -> int:
-    """Return how many times a stride of 2 takes the picture's short side down towards 4 pixels."""
-    stages = max((min(height, width) // 4).bit_length() - 1, 0)
-    if stages < 1 or height % (1 << stages) or width % (1 << stages):
-        multiple = 1 << max(stages, 1)
-        raise InputError(
-            f"These nets can't make {height}x{width} images: both sides must be multiples of {multiple}, at least 8."
-        )
-    return stages
 
 
 def batch_norm(x, train: bool):

@@ -1,6 +1,5 @@
 """How a game of two players is played: the loss, what keeps the critic smooth, the optimizers, the prior of z."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,13 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen import rng
-from jaxgen.core import Array, Key
 from jaxgen.errors import InputError, at_least
 from jaxgen.models.gan import ada
 from jaxgen.models.gan.diffaugment import check_policy
-
-Draw = Callable[[Key, Array | None], Array]  # (keys Key[b], psi f32[b] or None) -> z f32[b latent]
 
 
 @dataclass(frozen=True)
@@ -89,30 +84,3 @@ def clipped(limit: float) -> optax.GradientTransformation:
         return jax.tree.map(move, updates, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-
-def normal(latent: int) -> Draw:
-    """Return the prior N(0, 1); with psi below 1 it is psi times a normal that is cut off at 2.
-
-    Brock et al. 2019, section 3.1: the truncation trick.
-    """
-
-    def draw(keys: Key, psi: Array | None = None) -> Array:
-        z = rng.normal(keys, (latent,))
-        if psi is None:
-            return z
-        cut = jax.vmap(lambda key: jax.random.truncated_normal(key, -2.0, 2.0, (latent,)))(keys)
-        psi = jnp.broadcast_to(psi[:, None], z.shape)
-        return jnp.where(psi < 1, psi * cut, z)
-
-    return draw
-
-
-def uniform(latent: int) -> Draw:
-    """Return the prior uniform in [-1, 1), or [-psi, psi)."""
-
-    def draw(keys: Key, psi: Array | None = None) -> Array:
-        z = rng.uniform(keys, (latent,))
-        return z if psi is None else z * jnp.broadcast_to(psi[:, None], z.shape)
-
-    return draw

@@ -16,10 +16,11 @@ from flax import linen as nn
 from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.core import Task
 from jaxgen.errors import at_least
-from jaxgen.models.gan.game import Game, normal
+from jaxgen.models.gan.game import Game
 from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.pool import flatten
+from jaxgen.nn.priors import normal
 from jaxgen.nn.wide import wide
 
 

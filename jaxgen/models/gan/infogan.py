@@ -21,9 +21,10 @@ from jaxgen.core import Task
 from jaxgen.errors import at_least
 from jaxgen.models.gan.cgan import row
 from jaxgen.models.gan.dcgan import DCGAN, PLAIN, batch_norm
-from jaxgen.models.gan.game import Draw, Game
+from jaxgen.models.gan.game import Game
 from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.priors import Draw
 from jaxgen.nn.wide import wide
 
 

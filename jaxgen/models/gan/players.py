@@ -11,13 +11,14 @@ from flax import linen as nn
 
 from jaxgen import rng
 from jaxgen.core import Array, Aux, Context, Ema, Key, Latent, Learner, Params, Phase, PyTree, Task, ramped, variables
-from jaxgen.errors import InputError, at_least
+from jaxgen.errors import at_least, check_labels
 from jaxgen.losses import smooth
 from jaxgen.losses.gan import LOSSES
 from jaxgen.models.gan import ada
 from jaxgen.models.gan.diffaugment import diffaugment
-from jaxgen.models.gan.game import Draw, Game
+from jaxgen.models.gan.game import Game
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.priors import Draw
 
 Heads = Mapping[str, Array]  # what a discriminator tells of a picture beside how real it is
 HeadsLoss = Callable[[Heads, Array, Array | None, bool], tuple[Array, dict[str, Array]]]
@@ -210,10 +211,7 @@ class Players:
         return own["discriminator"]
 
     def check_labels(self, given):
-        if self.classes and "label" not in given:
-            raise InputError(f"This model is conditional: give labels, from 0 to {self.classes - 1}.")
-        if not self.classes and "label" in given:
-            raise InputError("This model is unconditional: it takes no labels.")
+        check_labels(self.classes, given)
 
     def synthesise(self, params: Params, context: Context, w: Array, given) -> Array:
         self.check_labels(given)

@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from jaxgen.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core import Task
 from jaxgen.errors import at_least
-from jaxgen.models.gan.dcgan import count_stages, tiny
-from jaxgen.models.gan.game import Game, normal
+from jaxgen.models.gan.dcgan import tiny
+from jaxgen.models.gan.game import Game
 from jaxgen.models.gan.players import Players
 from jaxgen.models.gan.sngan_nets import Discriminator, Generator
+from jaxgen.nn.priors import normal
+from jaxgen.nn.stages import count_stages
 
 PAPER = Game(loss="hinge", critics=5, spectral="discriminator", beta1=0.0, beta2=0.9, ema=0.9999)
 

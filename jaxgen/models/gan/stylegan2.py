@@ -21,9 +21,10 @@ from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.core import Array, Aux, Ema, Latent, Phase, Task
 from jaxgen.errors import InputError, at_least
 from jaxgen.models.gan.dcgan import tiny
-from jaxgen.models.gan.game import Game, normal
+from jaxgen.models.gan.game import Game
 from jaxgen.models.gan.players import Players
 from jaxgen.models.gan.stylegan2_nets import Discriminator, Generator
+from jaxgen.nn.priors import normal
 
 PAPER = Game(r1=1.0, lazy=16, learning_rate=0.0025, beta1=0.0, beta2=0.99)
 

@@ -21,9 +21,10 @@ from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.core import Task
 from jaxgen.errors import at_least
 from jaxgen.models.gan.dcgan import DCGAN, tiny
-from jaxgen.models.gan.game import Game, normal
+from jaxgen.models.gan.game import Game
 from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.priors import normal
 from jaxgen.nn.wide import wide
 
 AUTHORS = Game(loss="minimax", unroll=5, learning_rate=1e-4, generator_rate=1e-3)

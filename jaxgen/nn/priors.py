@@ -1,0 +1,38 @@
+"""What z is drawn from."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import rng
+from jaxgen.core import Array, Key
+
+Draw = Callable[[Key, Array | None], Array]  # (keys Key[b], psi f32[b] or None) -> z f32[b latent]
+
+
+def normal(latent: int) -> Draw:
+    """Return the prior N(0, 1); with psi below 1 it is psi times a normal that is cut off at 2.
+
+    Brock et al. 2019, section 3.1: the truncation trick.
+    """
+
+    def draw(keys: Key, psi: Array | None = None) -> Array:
+        z = rng.normal(keys, (latent,))
+        if psi is None:
+            return z
+        cut = jax.vmap(lambda key: jax.random.truncated_normal(key, -2.0, 2.0, (latent,)))(keys)
+        psi = jnp.broadcast_to(psi[:, None], z.shape)
+        return jnp.where(psi < 1, psi * cut, z)
+
+    return draw
+
+
+def uniform(latent: int) -> Draw:
+    """Return the prior uniform in [-1, 1), or [-psi, psi)."""
+
+    def draw(keys: Key, psi: Array | None = None) -> Array:
+        z = rng.uniform(keys, (latent,))
+        return z if psi is None else z * jnp.broadcast_to(psi[:, None], z.shape)
+
+    return draw
