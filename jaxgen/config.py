@@ -29,6 +29,9 @@ class Data:
     )
     shift: int = 0  # pixels by which a picture is moved at most, up, down or to a side, black behind it
     flip: bool = False  # mirror left to right, half of the time
+    binarise: Literal["none", "threshold", "fixed", "dynamic"] = (
+        "none"  # to black and white: from half grey on; drawn by the grey, once or anew each epoch
+    )
     skip_bad: bool = False  # leave unreadable images out instead of stopping
     threads: int = 4  # threads that read and transform
     prefetch: int = 2  # batches kept ready ahead of the step

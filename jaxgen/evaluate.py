@@ -1,6 +1,7 @@
 """What is measured of a state: losses and accuracy on held-out data, scores of samples beside real pictures."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 import jax
@@ -22,9 +23,10 @@ from jaxgen.shard import Mesh
 def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Return which names are measures on held-out data, and which are scores of samples. Raises InputError."""
     for name in names:
-        if not is_score(name):
-            choose(name, [*MEASURES, *(f"{statistic}_lenet" for statistic in STATISTICS)], "metric")
-    return [name for name in names if name in MEASURES], [name for name in names if name not in MEASURES]
+        if not is_score(name) and not measure_of(name):
+            examples = [*MEASURES, "nll_5000", *(f"{statistic}_lenet" for statistic in STATISTICS)]
+            choose(name, examples, "metric")
+    return [name for name in names if measure_of(name)], [name for name in names if not measure_of(name)]
 
 
 class Evaluation:
@@ -59,7 +61,7 @@ class HeldOut:
 
     def __init__(self, run: Run, task: Task, mesh: Mesh, names: list[str]):
         self.run, self.task = run, task
-        self.measures = {name: MEASURES[name](task) for name in names}
+        self.measures = {name: measure_of(name)(task) for name in names}  # pyright: ignore[reportOptionalCall]
         self.updates = {name: jax.jit(measure.update, donate_argnums=0) for name, measure in self.measures.items()}
         self.put = shard.put_batch(mesh)
         self.whole = shard.replicated(mesh)
@@ -92,7 +94,9 @@ class HeldOut:
         found: dict[str, float] = {}
         for name, measure in self.measures.items():
             found |= measure.result(jax.device_get(self.results[name]))
-        return found
+        # Of black and white pictures a likelihood says how they came about.
+        how = self.run.data.binarise
+        return {f"{k}_{how}" if k.startswith("nll_") and how != "none" else k: v for k, v in found.items()}
 
     @property
     def confusion(self) -> np.ndarray | None:
@@ -137,4 +141,30 @@ def accuracy(task: Task) -> Metric:
     return Metric(lambda: ACCURACY.empty(task.classes), update, ACCURACY.merge, ACCURACY.result)
 
 
+def likelihood(task: Task, samples: int) -> Metric:
+    """Return the measure of -log p(x) in nats, by the averaged weights, over every example: `nll_<samples>`.
+
+    With one sample of the latents it is minus the evidence lower bound, with many it comes down to -log p(x).
+    """
+    if (log_prob := task.log_prob) is None:
+        raise InputError("This model has no `log_prob`: it has no likelihood.")
+    name = f"nll_{samples}"
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        key = jax.random.fold_in(jax.random.key(0), number)
+        found = log_prob(*averaged(state, frozen), batch, jax.random.split(key, len(valid)), samples)
+        return {"count": total["count"] + valid.sum(), name: total[name] - jnp.where(valid, found, 0).sum()}
+
+    empty = lambda: {"count": jnp.zeros(()), name: jnp.zeros(())}  # noqa: E731
+    result = lambda total: {name: float(total[name]) / float(total["count"] or np.nan)}  # noqa: E731
+    return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
+
+
 MEASURES = {"loss": losses, "accuracy": accuracy}
+
+
+def measure_of(name: str) -> Callable[[Task], Metric] | None:
+    """Return what makes the measure of a name: loss, accuracy, nll_1, nll_5000, ... None where it names none."""
+    if match := re.fullmatch(r"nll_([1-9]\d{0,6})", name):
+        return lambda task: likelihood(task, int(match[1]))
+    return MEASURES.get(name)

@@ -20,7 +20,7 @@ from jaxgen.config import Run, validate
 from jaxgen.core import Batch, PyTree, Task, TrainState
 from jaxgen.errors import InputError
 from jaxgen.evaluate import Evaluation
-from jaxgen.sampling import check_data, image_of, sampler, shown, spec_of
+from jaxgen.sampling import check_data, image_of, reconstructor, sampler, shown, spec_of
 from jaxgen.shard import Mesh, is_first
 from jaxgen.sinks import Silent, Sinks
 from jaxgen.tune import tune
@@ -85,11 +85,12 @@ def fit(run: Run) -> Path:
     task = build(run, mesh)
     source = data.open_source(run.data, image_of(task))
     check_data(task, source)
+    like = shard.abstract_state(task, mesh, spec_of(task, run.batch))
+    shard.check_memory(like, mesh)
     evaluation = Evaluation(run, task, mesh) if run.eval.every else None
     with ExitStack() as stack:
         folder = stack.enter_context(runs.claim(run))
         stop = stack.enter_context(stopping())
-        like = shard.abstract_state(task, mesh, spec_of(task, run.batch))
         checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(like)
@@ -117,6 +118,7 @@ def fit(run: Run) -> Path:
         stack.callback(stream.close)
         sample = sampler(task, mesh, run.log.count) if task.generate and run.log.samples else None
         needed, rows = shown(task, run, source, run.log.count) if sample else ({}, 0)
+        pairs = reconstructor(task, run, mesh, source, run.log.count) if run.log.samples else None
         window = Window(task, notes.get("window", {}))
         # Steps that several CPU devices play ahead of each other can deadlock in their collectives.
         patience = 0 if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu" else AHEAD
@@ -142,6 +144,9 @@ def fit(run: Run) -> Path:
             if sample and due(run.log.samples):
                 with sinks.off_the_clock():
                     sinks.images(at, sample(state, frozen, run.seed, run.log.count, needed), rows)
+            if pairs and due(run.log.samples):
+                with sinks.off_the_clock():
+                    sinks.images(at, pairs(state, frozen), kind="reconstructions")
             stopped = stop.asked(at)
             if due(run.save.every) or stopped:
                 window.drain()  # what is saved is known to be finite
@@ -151,10 +156,9 @@ def fit(run: Run) -> Path:
                 checkpoints.wait()
                 raise Interrupted(stop.signum or signal.SIGTERM, f"Saved step {at}. The same command resumes.")
         checkpoints.wait()
-        last = folder / "samples" / f"{at:06d}.png"
-        sinks.say(
-            f"Finished {at} steps. " + (f"Samples: {last}" if sample else f"Checkpoints: {folder / 'checkpoints'}")
-        )
+        made = [kind for kind, one in (("samples", sample), ("reconstructions", pairs)) if one]
+        last = f"{made[0].capitalize()}: {folder / made[0] / f'{at:06d}.png'}" if made else ""
+        sinks.say(f"Finished {at} steps. " + (last or f"Checkpoints: {folder / 'checkpoints'}"))
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 
 import jax
 import numpy as np
@@ -64,6 +65,33 @@ def given(task: Task, run: Run, source: Source, count: int) -> dict[str, np.ndar
     first = next(examples)
     examples.close()
     return {name: np.resize(first[name], (count, *first[name].shape[1:])) for name in task.given}
+
+
+def reconstructor(task: Task, run: Run, mesh: Mesh, source: Source, count: int) -> Callable[..., np.ndarray] | None:
+    """Return (state, frozen) -> examples and what the averaged nets make of them in turn, f32[n h w c], n <= count.
+
+    None where the task can't encode and decode.
+    """
+    encode, decode = task.encode, task.decode
+    if encode is None or decode is None:
+        return None
+    some = Some(source, max(count // 2, 1))
+    with closing(batches(some, run.data, image_of(task), batch=len(some), seed=0, train=False)) as examples:
+        found = next(examples)
+    batch = {name: shard.put_whole(shard.replicated(mesh), found[name]) for name in task.example}
+
+    def reconstruct(state: TrainState, frozen: Frozen, batch):
+        nets = averaged(state, frozen)
+        given = {name: batch[name] for name in task.given}
+        return decode(*nets, encode(*nets, batch), given)
+
+    jitted = jax.jit(reconstruct, out_shardings=shard.replicated(mesh))
+
+    def pairs(state: TrainState, frozen: Frozen) -> np.ndarray:
+        made = np.asarray(jitted(state, frozen, batch))
+        return np.stack([found["image"], made], 1).reshape(-1, *made.shape[1:])  # [n/2 2 h w c] -> [n h w c]
+
+    return pairs
 
 
 def shown(task: Task, run: Run, source: Source, count: int) -> tuple[dict[str, np.ndarray], int]:

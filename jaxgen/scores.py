@@ -5,6 +5,7 @@ A score's name is a statistic and an extractor: `fid_lenet`, `kid_inception`, `i
 size, the resizer, the extractor.
 """
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -172,7 +173,8 @@ class Scores:
         """Yield `count` real pictures of a split, as the model is trained on them but for mirroring and moving."""
         source = self.source if split == self.split else open_source(self.run.data.at(split), self.image)
         source = source if count >= len(source) else Some(source, count)
-        for batch in batches(source, self.run.data, self.image, batch=self.batch, seed=0, train=False):
+        grey = dataclasses.replace(self.run.data, binarise="none")
+        for batch in batches(source, grey, self.image, batch=self.batch, seed=0, train=False):
             yield batch["image"]
 
     def size(self, split: str) -> int:

@@ -1,5 +1,6 @@
 """Devices: process start-up, the mesh, and how states and batches lie on it."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -106,6 +107,23 @@ def abstract_state(task: Task, mesh: Mesh, spec: Spec, rules: Rules = ()) -> Tra
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings(shapes, mesh, rules)
     )
+
+
+def check_memory(like: TrainState, mesh: Mesh):
+    """Raise InputError where a state can't lie on the mesh's devices, or in the machine's memory if CPUs."""
+    device = mesh.local_mesh.devices.flat[0]
+    size = lambda x: math.prod(x.sharding.shard_shape(x.shape)) * getattr(x.dtype, "itemsize", 8)  # noqa: E731
+    need = sum(map(size, jax.tree.leaves(like)))
+    have = (device.memory_stats() or {}).get("bytes_limit")
+    if device.platform == "cpu":
+        need *= mesh.local_mesh.size
+        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if have and need > have:
+        where = "this machine" if device.platform == "cpu" else "a device"
+        raise InputError(
+            f"The model's state takes {need / 1e9:,.0f} GB, {where} has {have / 1e9:,.0f}: make the model smaller, or "
+            "cut it over more devices with --mesh.fsdp."
+        )
 
 
 def make_state(task: Task, mesh: Mesh, key: Key, spec: Spec, rules: Rules = ()) -> TrainState:

@@ -119,3 +119,40 @@ def test_some_are_drawn_without_regard_to_order():
     assert counts.min() > 2 and counts.max() < 20, "of a source sorted by class, every class"
     assert np.array_equal(Some(source, 100).indices, some.indices), "the same ones each time"
     assert np.array_equal(Some(source, n).indices, np.arange(n)) and len(Some(source, 2 * n)) == n
+
+
+def grey(n: int) -> Arrays:
+    """n equal pictures of every level of grey."""
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    return Arrays(np.repeat(pixels, n, 0), np.arange(n, dtype=np.int32) % 10, tuple("0123456789"))
+
+
+def test_pixels_become_black_and_white_by_their_grey():
+    levels = np.arange(256).reshape(16, 16)
+    plain = stream(grey(8), Data(binarise="threshold"), (16, 16, 1), 1)[0]["image"]
+    assert np.array_equal(plain[0, ..., 0], np.where(levels < 128, -1, 1))
+    for how in ("fixed", "dynamic"):
+        drawn = stream(grey(2000), Data(binarise=how), (16, 16, 1), 1, batch=2000)[0]["image"][..., 0]
+        assert set(np.unique(drawn)) == {-1.0, 1.0}
+        share = (drawn == 1).mean(0)
+        assert (share.flat[0], share.flat[255]) == (0, 1)
+        np.testing.assert_allclose(share, levels / 255, atol=0.06)  # 5 standard errors
+        pairs = (drawn == 1).reshape(2000, -1)[:, 118:138].astype(float)
+        assert np.abs(np.corrcoef(pairs.T) - np.eye(20)).max() < 0.12, "pixels are drawn alone"
+
+
+def test_black_and_white_is_drawn_once_or_in_each_epoch_and_at_any_batch_size():
+    def epochs(how, **rest):
+        batch = {"batch": 8, **rest}
+        some = stream(grey(8), Data(binarise=how), (16, 16, 1), 16 // batch["batch"], **batch)
+        images, labels = (np.concatenate([b[name] for b in some]) for name in ("image", "label"))
+        return [images[i : i + 8][np.argsort(labels[i : i + 8])] for i in (0, 8)]
+
+    once, again = epochs("fixed")
+    assert np.array_equal(once, again) and np.array_equal(once, epochs("fixed", seed=7)[0])
+    first, second = epochs("dynamic")
+    assert not np.array_equal(first, second) and not np.array_equal(first, epochs("dynamic", seed=7)[0])
+    for whole, parts in zip((first, second), epochs("dynamic", batch=4), strict=True):
+        assert np.array_equal(whole, parts)
+    held_out = [stream(grey(8), Data(binarise=how), (16, 16, 1), 1, train=False)[0] for how in ("fixed", "dynamic")]
+    assert np.array_equal(held_out[0]["image"], held_out[1]["image"])

@@ -95,6 +95,7 @@ class _Batches:
         self.batch, self.rows, self.seed, self.train = batch, rows, seed, train
         self.mirror = train and data.flip
         self.shift = data.shift if train else 0
+        self.binarise = data.binarise
         self.random_cut = train and data.crop in RANDOM
         crop = "center" if data.crop in RANDOM and not train else data.crop
         self.examples = _Examples(source, image, crop)
@@ -120,11 +121,13 @@ class _Batches:
         rows = self.examples.read(indices, draws[:, 1:5] if draws is not None and self.random_cut else None)
         pixels = rows.pop("image")
         if self.shift and draws is not None:
-            for i, (down, right) in enumerate(draws[:, 5:]):
+            for i, (down, right) in enumerate(draws[:, 5:7]):
                 pixels[i] = shifted(pixels[i], self.shift, down, right)
         if self.mirror and draws is not None:
             mirrored = draws[:, 0] < 0.5
             pixels[mirrored] = pixels[mirrored, :, ::-1]
+        if self.binarise != "none":
+            pixels = binarised(pixels, self.binarise, self.seed, epochs, indices)
         return {"image": to_float(pixels), **rows}
 
 
@@ -208,11 +211,28 @@ def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Return f64[b 7] in [0, 1), a hash (SplitMix64) of (seed, epoch, index, column): the same at any batch size."""
+    """Return f64[b 8] in [0, 1), a hash (SplitMix64) of (seed, epoch, index, column): the same at any batch size."""
     state = np.full(1, seed % 2**64, np.uint64)
-    for word in (epochs[:, None], indices[:, None], np.arange(7)):  # -> [1], [b 1], [b 1], [b 7]
+    for word in (epochs[:, None], indices[:, None], np.arange(8)):  # -> [1], [b 1], [b 1], [b 8]
         state = _mix(state + np.uint64(0x9E3779B97F4A7C15)) ^ word.astype(np.uint64)
     return (_mix(state + np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)) * 2.0**-53
+
+
+def binarised(pixels: np.ndarray, how: str, seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Return u8[b h w c] of 0 and 255: from 128 on ("threshold"), or each with a probability of its grey / 255.
+
+    "fixed" draws an example's pixels once, whatever the seed, "dynamic" anew in each epoch (Salakhutdinov and Murray
+    2008; Burda et al. 2016, appendix D). Evaluation, which has one epoch of seed 0, draws both alike.
+    """
+    if how == "threshold":
+        return np.where(pixels < 128, np.uint8(0), np.uint8(255))
+    if how == "fixed":
+        seed, epochs = 0, np.zeros_like(epochs)
+    start = uniforms(seed, epochs, indices)[:, 7:]  # [b 1]: the column that no other draw uses
+    places = np.arange(pixels[0].size, dtype=np.uint64)  # [h*w*c]
+    words = _mix(_mix((start * 2.0**53).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)) ^ places)  # [b h*w*c]
+    draws = (words >> np.uint64(11)) * 2.0**-53
+    return np.where(draws.reshape(pixels.shape) * 255 < pixels, np.uint8(255), np.uint8(0))
 
 
 def _mix(z: np.ndarray) -> np.ndarray:

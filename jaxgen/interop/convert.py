@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from jaxgen.checkpoint import Checkpoints
 from jaxgen.config import Mesh, Run, validate
 from jaxgen.core import PyTree, Task, TrainState, averaged, variables
 from jaxgen.errors import InputError, choose
-from jaxgen.interop.names import rule_of, to_ours, to_theirs
+from jaxgen.interop.names import SURPLUS, rule_of, table, to_ours, to_theirs
 from jaxgen.interop.read import read
 from jaxgen.interop.write import write_safetensors, write_torch
 from jaxgen.sampling import spec_of
@@ -26,7 +27,8 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, int]:
     """Make a run at step 0 whose `net` has a file's weights; return its folder, the net and how many numbers it got.
 
-    Without `net`, it is the one that the file fits. Other nets are freshly initialised.
+    Without `net`, it is the one that the file fits, or all of them where they lie in it side by side. Other nets are
+    freshly initialised.
     Raises InputError where the file or the folder can't be used, or the weights don't fit.
     """
     validate(run)
@@ -38,23 +40,40 @@ def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, in
     state = shard.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch))
     nets = list(state.params)
     candidates = [choose(net, nets, "net")] if net else nets
+    likes = {name: variables(name, state.params, state.extra) for name in candidates}
     fits, faults = {}, []
-    for name in candidates:
-        like = variables(name, state.params, state.extra)
+    for name, like in likes.items():
         try:
             fits[name] = to_ours(rule_of(run.preset), run.model, name, like, tensors)
         except InputError as error:
             faults.append(str(error))
-    if not fits:
-        raise InputError(f"{path} doesn't fit {run.preset}. " + " ".join(faults))
     if len(fits) > 1:
         raise InputError(f"{path} fits {' and '.join(fits)}: say which with --net.")
-    [(name, new)] = fits.items()
+    new = fits or parts(run, likes, tensors)
+    if not new:
+        raise InputError(f"{path} doesn't fit {run.preset}. " + " ".join(faults))
+    for name, weights in new.items():
+        state = placed(state, name, weights)
     with runs.claim(run) as folder:
         checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
-        checkpoints.save(0, placed(state, name, new), {"batches": 0, "window": {}, "imported": path.name})
+        checkpoints.save(0, state, {"batches": 0, "window": {}, "imported": path.name})
         checkpoints.close()
-    return folder, name, sum(x.size for x in jax.tree.leaves(new))
+    return folder, " and ".join(new), sum(x.size for x in jax.tree.leaves(new))
+
+
+def parts(run: Run, likes: Mapping[str, PyTree], tensors: Mapping[str, np.ndarray]) -> dict[str, PyTree]:
+    """Return the weights of all nets where a file holds them side by side, or nothing where it does not."""
+    rule, found, used = rule_of(run.preset), {}, set()
+    for net, like in likes.items():
+        own = {name: tensors[name] for *_, name, _ in table(rule, run.model, net, like) if name in tensors}
+        if used & own.keys():
+            return {}
+        used |= own.keys()
+        try:
+            found[net] = to_ours(rule, run.model, net, like, own)
+        except InputError:
+            return {}
+    return {} if any(name not in used and not name.endswith(SURPLUS) for name in tensors) else found
 
 
 def placed(state: TrainState, net: str, new: PyTree) -> TrainState:

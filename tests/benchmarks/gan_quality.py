@@ -325,7 +325,7 @@ def publish(data: Path, out: Path, updates: int, write: bool):
     seeds = f"means of {min(counts)} to {most} seeds of training with 95 % intervals" if most > 1 else "one seed each"
     changed = " ".join(f"`{name}`: {m.changed}." for name, m in MODELS.items() if m.changed and name in there)
     text = (
-        f"MNIST at 32x32 (`gan`: 28x28), batch {BATCH} (`gan`: 100), {SAMPLES:,} samples beside the 60,000 training "
+        f"MNIST at 32x32 (`gan`: 28x28), batch {BATCH}, {SAMPLES:,} samples beside the 60,000 training "
         f"digits, moving averages, {seeds}: fid_lenet after {updates:,} "
         f"updates of the generator, after as many as take the time of `dcgan`'s {updates:,}, a multiple of a "
         "quarter of them, and in the end. As asked: the share of the last samples, labels in turn, that the package's "

@@ -1,0 +1,107 @@
+"""What the evidence lower bound is made of, per example in nats: likelihoods of pictures, and terms of the latents.
+
+log p(x) >= E_q [log p(x | z)] - KL(q(z | x) || p(z)). Kingma and Welling 2014, "Auto-Encoding Variational Bayes".
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.nn import log_sigmoid, softplus
+
+from jaxgen.metrics.likelihood import DISCRETE, EIGHT_BIT
+
+Array = jax.Array
+HALF = 1 / 255  # half the distance between two of the 256 levels k / 127.5 - 1
+
+
+class Likelihood(NamedTuple):
+    """p(x | z), by what a decoder gives for each picture, `out` f32[b h w parts*c].
+
+    parts:     numbers that the decoder gives for each number of the picture
+    log_prob:  (x f32[b h w c] in [-1, 1], out) -> nats f32[b]
+    mean:      out -> E[x | z] f32[b h w c]
+    bin_width: of bits per dimension; None where log_prob is no likelihood of 8-bit pictures
+    values:    x -> the variable itself, which is what an encoder is shown
+    """
+
+    parts: int
+    log_prob: Callable[[Array, Array], Array]
+    mean: Callable[[Array], Array]
+    bin_width: float | None
+    values: Callable[[Array], Array] = lambda x: x
+
+
+def total(x: Array) -> Array:
+    """Return the sum over all axes but the first, f32[b ...] -> f32[b]."""
+    return x.sum(range(1, x.ndim))
+
+
+def bernoulli_log_prob(x: Array, logits: Array) -> Array:
+    """Return log p of pictures in [-1, 1] whose pixels are (1 + x) / 2 in {0, 1}, with p(1) = sigmoid(logits).
+
+    Of grey pixels it is minus the binary cross-entropy, which is no likelihood (Loaiza-Ganem and Cunningham 2019).
+    """
+    p = (x + 1) / 2
+    return total(p * logits - softplus(logits))
+
+
+def normal_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
+    """Return the log density of N(mean, exp(log_scale)^2), summed over all axes but the first."""
+    return -total(0.5 * ((x - mean) * jnp.exp(-log_scale)) ** 2 + log_scale + 0.5 * math.log(2 * math.pi))
+
+
+def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
+    """Return the log probability of the 8-bit levels k / 127.5 - 1 that pixels in [-1, 1] are.
+
+    P(x) = F(x + 1/255) - F(x - 1/255), F the logistic distribution function; the outermost levels take all that lies
+    beyond them, so that the 256 sum to 1. Kingma et al. 2016, appendix; Salimans et al. 2017, section 2.1.
+    """
+    scale = jnp.exp(-log_scale)
+    above, below = (x - mean + HALF) * scale, (x - mean - HALF) * scale
+    # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - exp(b - a)), which loses no digits in the tails
+    inside = log_sigmoid(above) + log_sigmoid(-below) + jnp.log(-jnp.expm1(-2 * HALF * scale))
+    log_p = jnp.where(x < -1 + HALF, log_sigmoid(above), jnp.where(x > 1 - HALF, log_sigmoid(-below), inside))
+    return total(log_p)
+
+
+def _two(log_prob: Callable[[Array, Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """Return log_prob(x, out) of a location and a scale for each number, the scale no smaller than a level of 8 bits.
+
+    A density without that bound has no largest value: one pixel that is always black would make it infinite.
+    """
+
+    def of(x: Array, out: Array) -> Array:
+        mean, raw = jnp.split(out, 2, -1)
+        lowest = math.log(HALF)
+        return log_prob(x, mean, lowest + softplus(raw - lowest))
+
+    return of
+
+
+def _first(out: Array) -> Array:
+    return jnp.split(out, 2, -1)[0]
+
+
+LIKELIHOODS = {
+    "bernoulli": Likelihood(
+        1, bernoulli_log_prob, lambda out: 2 * jax.nn.sigmoid(out) - 1, None, values=lambda x: (x + 1) / 2
+    ),
+    "gaussian": Likelihood(2, _two(normal_log_prob), _first, EIGHT_BIT),
+    "logistic": Likelihood(2, _two(discretised_logistic_log_prob), _first, DISCRETE),
+}
+
+
+def kl_standard(mean: Array, log_var: Array) -> Array:
+    """Return KL(N(mean, exp(log_var)) || N(0, 1)) of each latent, f32[b d]. Kingma and Welling 2014, appendix B."""
+    return 0.5 * (mean**2 + jnp.exp(log_var) - 1 - log_var)
+
+
+def free(kl: Array, nats: float) -> Array:
+    """Return the KL f32[d] of latents, averaged over the batch, where those below `nats` cost `nats`: no gradient.
+
+    Kingma et al. 2016, equation 15.
+    """
+    return jnp.maximum(kl.mean(0), nats)

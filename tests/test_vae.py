@@ -1,0 +1,355 @@
+"""The autoencoders: likelihoods and KLs against closed forms, bounds against an exact marginal, gradients, PCA."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+
+from jaxgen import core, evaluate, loop
+from jaxgen.config import parse
+from jaxgen.data import batches, open_source
+from jaxgen.errors import InputError
+from jaxgen.interop.convert import import_weights
+from jaxgen.losses.elbo import (
+    HALF,
+    LIKELIHOODS,
+    bernoulli_log_prob,
+    discretised_logistic_log_prob,
+    free,
+    kl_standard,
+    normal_log_prob,
+)
+from jaxgen.models.vae.autoencoder import Autoencoder
+from jaxgen.models.vae.iwae import IWAE
+from jaxgen.models.vae.nets import Nets
+from jaxgen.models.vae.vae import VAE
+from jaxgen.trained import open_run
+
+LEVELS = np.arange(256, dtype=np.float32) / 127.5 - 1
+
+
+def digits(count: int) -> np.ndarray:
+    found: Any = load_digits()
+    return (found.images[:count] / 8 - 1).astype(np.float32)[..., None]  # [n 8 8 1]
+
+
+def context_of(step: int = 0) -> core.Context:
+    return core.Context({}, {}, {}, jnp.int32(step))
+
+
+# ---- likelihoods and KLs
+
+
+def test_bernoulli_is_minus_the_cross_entropy():
+    draw = np.random.default_rng(0)
+    x, logits = draw.uniform(-1, 1, (3, 4, 4, 2)), draw.normal(size=(3, 4, 4, 2)) * 3
+    p = 1 / (1 + np.exp(-logits))
+    y = (x + 1) / 2
+    want = (y * np.log(p) + (1 - y) * np.log(1 - p)).sum((1, 2, 3))
+    np.testing.assert_allclose(bernoulli_log_prob(jnp.float32(x), jnp.float32(logits)), want, rtol=1e-5)
+
+
+def test_the_normal_density_is_scipys():
+    draw = np.random.default_rng(1)
+    x, mean, log_scale = draw.normal(size=(3, 5, 7))
+    want = stats.norm.logpdf(x, mean, np.exp(log_scale)).sum(1)
+    found = normal_log_prob(*(jnp.float32(v) for v in (x, mean, log_scale)))
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [-1.3, -1.0, -0.2, 0.501, 1.0, 4.0])
+@pytest.mark.parametrize("log_scale", [-7.0, -3.0, 0.0, 2.0])
+def test_the_256_levels_of_a_discretised_logistic_sum_to_one(mean, log_scale):
+    one = lambda x: discretised_logistic_log_prob(x[None, None], jnp.full((1, 1), mean), jnp.full((1, 1), log_scale))  # noqa: E731
+    log_p = jax.vmap(one)(jnp.asarray(LEVELS))[:, 0]
+    assert np.exp(np.float64(log_p)).sum() == pytest.approx(1, abs=2e-4 if log_scale < -5 else 1e-5)
+    x = LEVELS.astype(np.float64)
+    cdf = stats.logistic(mean, np.exp(log_scale)).cdf
+    low, high = np.where(x > -1, x - HALF, -np.inf), np.where(x < 1, x + HALF, np.inf)
+    exact = cdf(high) - cdf(low)
+    seen = exact > 1e-6  # what the difference in float64 can tell
+    np.testing.assert_allclose(np.exp(np.float64(log_p))[seen], exact[seen], rtol=5e-3)
+    slopes = jax.vmap(jax.grad(lambda x, m: one(x).sum() + 0 * m))(jnp.asarray(LEVELS), jnp.asarray(LEVELS))
+    assert np.isfinite(slopes).all() and np.isfinite(log_p).all()
+
+
+@pytest.mark.parametrize("name", ["gaussian", "logistic"])
+def test_no_picture_has_an_unbounded_likelihood(name):
+    p = LIKELIHOODS[name]
+    x = jnp.full((1, 2, 2, 1), -1.0)
+    out = jnp.concatenate([x, jnp.full_like(x, -100.0)], -1)
+    slope = jax.grad(lambda out: p.log_prob(x, out).sum())(out)
+    best = {"gaussian": -4 * (np.log(HALF) + 0.5 * np.log(2 * np.pi)), "logistic": 0.0}[name]
+    assert float(p.log_prob(x, out)[0]) <= best + 1e-3 and np.isfinite(slope).all()
+    np.testing.assert_allclose(p.mean(out), x)
+
+
+def test_kl_is_the_monte_carlo_mean_and_zero_at_the_prior():
+    mean, log_var = jnp.asarray([[0.7, -1.5, 0.0]]), jnp.asarray([[-1.0, 0.5, 0.0]])
+    kl = kl_standard(mean, log_var)
+    assert float(kl[0, 2]) == 0
+    z = mean + jnp.exp(log_var / 2) * jax.random.normal(jax.random.key(0), (200_000, 3))
+    one = lambda z, m, v: normal_log_prob(z[:, None], m, v / 2)  # noqa: E731
+    for i in range(3):
+        m, v = jnp.full((len(z), 1), mean[0, i]), jnp.full((len(z), 1), log_var[0, i])
+        terms = one(z[:, i], m, v) - one(z[:, i], 0 * m, 0 * v)
+        error = 5 * float(terms.std()) / len(z) ** 0.5 + 1e-6
+        assert float(terms.mean()) == pytest.approx(float(kl[0, i]), abs=error)
+
+
+def test_free_bits_leave_a_cheap_latent_alone():
+    slope = jax.grad(lambda kl: free(kl, 0.5).sum())(jnp.asarray([[0.1, 2.0], [0.2, 4.0]]))
+    np.testing.assert_array_equal(slope, [[0, 0.5], [0, 0.5]])
+    np.testing.assert_allclose(free(jnp.asarray([[0.1, 2.0], [0.2, 4.0]]), 0.5), [0.5, 3.0])
+
+
+def test_the_weight_of_the_kl_rises_to_beta():
+    model = VAE(beta=4.0, anneal=100)
+    assert [float(model.weight(jnp.int32(s))) for s in (0, 25, 100, 1000)] == [0, 1, 4, 4]
+    assert float(VAE(beta=4.0).weight(jnp.int32(0))) == 4
+
+
+# ---- the bounds, where log p(x) is known
+
+
+IMAGE, LATENT, SIGMA = (2, 3, 1), 2, 0.4
+
+
+def linear_gaussian(model: VAE, off: float = 0.0):
+    """Return x, log p(x) and parameters for p(x | z) = N(W z + b, sigma^2) with orthogonal W: q can be the posterior.
+
+    off: by how much q's log variance, and its mean, are wrong.
+    """
+    draw = np.random.default_rng(3)
+    size = int(np.prod(IMAGE))
+    w = np.linalg.qr(draw.normal(size=(size, LATENT)))[0] * [1.5, 0.6]  # [size latent]
+    b = draw.normal(size=size) * 0.1
+    x = draw.normal(size=(16, LATENT)) @ w.T + b + SIGMA * draw.normal(size=(16, size))
+    exact = stats.multivariate_normal.logpdf(x, b, w @ w.T + SIGMA**2 * np.eye(size))  # pyright: ignore
+    precision = 1 + (w**2).sum(0) / SIGMA**2  # of the posterior, whose latents are independent
+    gain = w / SIGMA**2 / precision  # [size latent]
+    raw = np.log(HALF) + np.log(np.expm1(np.log(SIGMA) - np.log(HALF)))  # the decoder's number for log sigma
+    params, _ = model.init(jax.random.key(0))
+    flat = lambda v: jnp.float32(v)  # noqa: E731
+    params["encoder"] = {
+        "mean": {"kernel": flat(gain), "bias": flat(-b @ gain + off)},
+        "log_var": {"kernel": jnp.zeros((size, LATENT)), "bias": flat(-np.log(precision) + off)},
+    }
+    # The decoder's channels come first: means, then scales.
+    params["decoder"] = {
+        "out": {
+            "kernel": flat(np.concatenate([w.T, np.zeros((LATENT, size))], 1)),
+            "bias": flat(np.concatenate([b, np.full(size, raw)])),
+        }
+    }
+    return flat(x).reshape(-1, *IMAGE), exact, params
+
+
+LINEAR = VAE(IMAGE, LATENT, Nets(depth=0), "gaussian")
+
+
+def bounds(params, x, samples: int, seed: int = 0) -> np.ndarray:
+    keys = jax.random.split(jax.random.key(seed), len(x))
+    return np.asarray(LINEAR.log_prob(params, context_of(), {"image": x}, keys, samples))
+
+
+def test_with_the_exact_posterior_one_sample_gives_the_exact_marginal():
+    x, exact, params = linear_gaussian(LINEAR)
+    np.testing.assert_allclose(bounds(params, x, 1), exact, atol=2e-3)
+    _, aux = LINEAR.loss(params, context_of(), {"image": x}, jax.random.key(0))
+    assert aux.metrics["kl"] > 0.5
+
+
+def test_the_bound_grows_with_k_to_the_marginal():
+    x, exact, params = linear_gaussian(LINEAR, off=0.7)
+    means = [np.mean([bounds(params, x, k, seed).mean() for seed in range(n)]) for k, n in ((1, 40), (5, 20), (50, 10))]
+    assert means[0] + 0.05 < means[1] < means[2] < exact.mean()
+    np.testing.assert_allclose(bounds(params, x, 5000).mean(), exact.mean(), atol=0.02)
+
+
+def test_the_loss_is_minus_the_bound_that_log_prob_gives():
+    x, _, params = linear_gaussian(LINEAR, off=0.3)
+    seeds = [jax.random.key(i) for i in range(300)]
+    losses = jax.jit(jax.vmap(lambda key: LINEAR.loss(params, context_of(), {"image": x}, key)[0]))(jnp.stack(seeds))
+    ones = [bounds(params, x, 1, seed).mean() for seed in range(60)]
+    error = float(4 * (np.std(ones) / 60**0.5 + losses.std() / 300**0.5))
+    assert -float(losses.mean()) == pytest.approx(float(np.mean(ones)), abs=error)
+
+
+def gradients(kind: str, params, x, count: int, samples: int = 8):
+    """The gradient of the mean loss for each of `count` keys."""
+    model = IWAE(IMAGE, LATENT, Nets(depth=0), "gaussian", samples=samples, gradient=kind)  # pyright: ignore
+    loss = lambda params, key: model.loss(params, context_of(), {"image": x}, key)[0]  # noqa: E731
+    keys = jax.random.split(jax.random.key(5), count)
+    return jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(params, keys), jax.jit(jax.vmap(loss, (None, 0))), keys
+
+
+def test_iwaes_gradient_is_its_finite_difference():
+    x, _, params = linear_gaussian(LINEAR, off=0.5)
+    found, losses, keys = gradients("iwae", params, x, 64)
+    for net, path in (("encoder", ("mean", "bias")), ("encoder", ("log_var", "bias")), ("decoder", ("out", "bias"))):
+
+        def at(step, net=net, path=path):
+            layer: Any = params[net][path[0]]
+            moved = {**layer, path[1]: layer[path[1]].at[1].add(step)}
+            return losses({**params, net: {**params[net], path[0]: moved}}, keys).mean()
+
+        slope = (at(1e-2) - at(-1e-2)) / 2e-2
+        assert float(found[net][path[0]][path[1]][:, 1].mean()) == pytest.approx(float(slope), rel=2e-2, abs=2e-3)
+
+
+def test_dreg_has_iwaes_gradient_and_less_noise():
+    x, _, params = linear_gaussian(LINEAR, off=0.5)
+    plain, losses, keys = gradients("iwae", params, x, 4000)
+    doubly, dreg_losses, _ = gradients("dreg", params, x, 4000)
+    np.testing.assert_allclose(dreg_losses(params, keys[:8]), losses(params, keys[:8]), rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), plain["decoder"], doubly["decoder"]
+    )
+    for name in ("mean", "log_var"):
+        a, b = (np.asarray(g["encoder"][name]["bias"]) for g in (plain, doubly))  # [count latent]
+        error = 5 * np.sqrt((a.var(0) + b.var(0)) / len(a))
+        assert (np.abs(a.mean(0) - b.mean(0)) < error).all()
+        assert (b.var(0) < a.var(0)).all()
+
+
+# ---- autoencoders
+
+
+def test_without_hidden_layers_it_finds_the_principal_components():
+    images = digits(500)
+    model = Autoencoder((8, 8, 1), 6, Nets(depth=0))
+    pca = PCA(6).fit(images.reshape(500, -1))
+    best = ((pca.inverse_transform(pca.transform(images.reshape(500, -1))) - images.reshape(500, -1)) ** 2).mean()
+    params, _ = model.init(jax.random.key(0))
+    adam = optax.adam(optax.cosine_decay_schedule(1e-2, 4000))
+    loss = lambda params: model.loss(params, context_of(), {"image": images}, jax.random.key(0))[0]  # noqa: E731
+
+    @jax.jit
+    def train(params):
+        def step(carry, _):
+            params, moments = carry
+            updates, moments = adam.update(jax.grad(loss)(params), moments, params)
+            return (optax.apply_updates(params, updates), moments), None
+
+        return jax.lax.scan(step, (params, adam.init(params)), length=4000)[0][0]
+
+    error = float(loss(train(params))) / 64
+    assert best * (1 - 1e-4) < error < best * 1.01
+
+
+def test_the_encoder_sees_a_damaged_picture_and_the_whole_one_is_asked_for():
+    model = Autoencoder((8, 8, 3), 4, noise=0.5, mask=0.25)
+    x = jnp.full((64, 8, 8, 3), 0.5)
+    seen = np.asarray(model.damaged(x, jax.random.key(0)))
+    black = (seen == -1).all(-1)
+    assert black.mean() == pytest.approx(0.25, abs=0.03) and ((seen == -1).any(-1) == black).all()
+    assert (seen[~black] - 0.5).std() == pytest.approx(0.5, rel=0.05)
+    params, _ = model.init(jax.random.key(1))
+    value, _ = model.loss(params, context_of(), {"image": x}, jax.random.key(0))
+    code = model.code(params, jnp.asarray(seen))
+    assert float(value) == pytest.approx(
+        float(((model.painted(params, code) - x) ** 2).sum((1, 2, 3)).mean()), rel=1e-5
+    )
+
+
+def test_sparsity_is_the_kl_of_two_bernoullis():
+    model = Autoencoder((8, 8, 1), 5, sparsity=3.0, rho=0.1)
+    bare = Autoencoder((8, 8, 1), 5, sparsity=1e-30, rho=0.1)
+    x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (7, 8, 8, 1)), jnp.float32)
+    params, _ = model.init(jax.random.key(0))
+    mean = np.asarray(model.code(params, x)).mean(0)
+    want = 3 * sum(stats.entropy([0.1, 0.9], [m, 1 - m]) for m in mean)
+    losses = [float(m.loss(params, context_of(), {"image": x}, jax.random.key(0))[0]) for m in (model, bare)]
+    assert losses[0] - losses[1] == pytest.approx(want, rel=1e-3)
+
+
+@pytest.mark.parametrize("beta, low, high", [(1.0, 3, 8), (500.0, 0, 0)])
+def test_collapse_shows_in_the_metrics_and_not_in_the_default(beta, low, high):
+    images = digits(512)
+    task = VAE((8, 8, 1), 8, Nets(width=64), beta=beta).task(1)
+    batch = {"image": images}
+    state = core.init_state(task, jax.random.key(0), batch)
+    step = jax.jit(core.make_step(task))
+    run = jax.jit(lambda state: jax.lax.scan(lambda s, _: step(s, batch, {}), state, length=300))
+    _, metrics = run(state)
+    units = np.asarray(metrics["vae/active_units"])[-20:]
+    assert low <= units.min() and units.max() <= high
+    assert np.asarray(metrics["vae/elbo"])[-1] > np.asarray(metrics["vae/elbo"])[0]
+
+
+# ---- published weights
+
+
+@pytest.fixture(scope="module")
+def imported(real_data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("vae") / "run"
+    settings = ["--data.source", "tfds:mnist", "--data.dir", str(real_data / "tfds"), "--out", str(folder)]
+    run = parse("vae", ["--preset", "vae", "--batch", "1000", *settings]).run
+    _, nets, count = import_weights(real_data / "weights" / "mnist_vae_epoch_25.pth", run, None)
+    assert set(nets.split(" and ")) == {"encoder", "decoder"} and count == 652_824
+    return folder
+
+
+def test_the_imported_vae_has_its_known_bound(imported):
+    run, _, task, state, frozen, _ = open_run(imported)
+    params, context = core.averaged(state, frozen)
+    loss = jax.jit(task.phases[0].loss)
+    terms = []
+    source = open_source(run.data.at("test"), (28, 28, 1))
+    for i, batch in enumerate(batches(source, run.data, (28, 28, 1), batch=1000, seed=0, train=False)):
+        value, aux = loss(params, context, {"image": batch["image"]}, jax.random.fold_in(jax.random.key(0), i))
+        terms.append([value, aux.metrics["reconstruction"], aux.metrics["kl"]])
+    assert len(terms) == 10
+    loss_, cross_entropy, kl = np.mean(terms, 0)
+    # SOURCES: measured with torch, one sample: 103.2 = 77.5 + 25.8
+    assert (loss_, cross_entropy, kl) == pytest.approx((103.2, 77.5, 25.8), abs=0.1)
+
+
+# ---- what can't be
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (VAE(latent=0), "model.latent must be at least 1"),
+        (VAE(beta=-1.0), "model.beta must be at least 0"),
+        (VAE((30, 30, 1), nets=Nets("conv", 8)), "multiples of"),
+        (VAE(nets=Nets(width=0)), "model.nets.width must be at least 1"),
+        (IWAE(samples=0), "model.samples must be at least 1"),
+        (IWAE(beta=2.0), "no KL to weigh"),
+        (Autoencoder(mask=1.0), "model.mask is a share"),
+        (Autoencoder(rho=0.0), "model.rho must be between 0 and 1"),
+    ],
+)
+def test_settings_that_no_model_has(model, words):
+    with pytest.raises(InputError, match=words):
+        model.task(1)
+
+
+def test_labels_and_likelihoods_that_are_not_there():
+    with pytest.raises(InputError, match="give labels"):
+        VAE(classes=10).synthesise({}, context_of(), jnp.zeros((1, 20)), {})
+    with pytest.raises(InputError, match="takes no labels"):
+        VAE().synthesise({}, context_of(), jnp.zeros((1, 20)), {"label": jnp.zeros(1, jnp.int32)})
+    with pytest.raises(InputError, match="no `log_prob`"):
+        evaluate.likelihood(Autoencoder().task(1), 1)
+    with pytest.raises(InputError, match="did you mean 'nll_5000'"):
+        evaluate.known(("nll_0",))
+    assert evaluate.known(("nll_10", "loss", "fid_lenet")) == (["nll_10", "loss"], ["fid_lenet"])
+
+
+def test_a_state_larger_than_the_memory_is_told_before_anything_is_made(tmp_path):
+    run = parse(
+        "vae", ["--preset", "vae", "--batch", "8", "--model.latent", "1000000000", "--out", str(tmp_path / "run")]
+    ).run
+    with pytest.raises(InputError, match=r"state takes .* GB, this machine has"):
+        loop.fit(run)
+    assert not (tmp_path / "run").exists()
