@@ -37,7 +37,6 @@ class Autoencoder:
     sparsity: float = 0.0  # weight of KL(rho || mean of a unit); 0: the code is linear
     rho: float = 0.05  # mean of a unit that is aimed at
     learning_rate: float = 1e-3  # of Adam
-    classes: int = 0
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures."""

@@ -9,7 +9,7 @@ Measured: the imported `mnist_vae` (784-400-20) has -ELBO 103.2 nats on MNIST's 
 (tests/test_vae.py); our own training is not yet measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -154,11 +154,9 @@ class VAE:
 
 def row(model: Any, parameters: int, source: str = "digits", measured: str = "not yet measured", **small) -> Preset:
     """Return a preset, with a tiny run of 8x8 pictures."""
-    from dataclasses import replace
-
     nets = Nets(model.nets.kind, 16 if model.nets.kind == "mlp" else 4, model.nets.depth)
     reduced = replace(model, image=(8, 8, model.image[2]), latent=4, nets=nets, **small)
-    count = 100 if model.classes else 64
+    count = 100 if getattr(model, "classes", 0) else 64
     return Preset(
         Run(
             model,
