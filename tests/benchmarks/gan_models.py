@@ -44,6 +44,7 @@ MODELS = {
         "--model.prior normal --model.game.learning-rate 2e-4",
         "the PyTorch tutorial's rate 2e-4 and normal prior",
     ),
+    "dcgan-bare": Model("dcgan", "--model.norm none", "`dcgan` without the critic's batch norm"),
     "dcgan-sn": Model(
         "dcgan",
         "--model.norm none --model.game.spectral discriminator",
