@@ -10,7 +10,17 @@ import tyro
 
 from jaxgen import command, zoo
 from jaxgen.errors import InputError, at_least, choose
-from jaxgen.explore import Folder, check_parent, directions, generate, interpolate, mix, project
+from jaxgen.explore import (
+    Folder,
+    check_parent,
+    directions,
+    generate,
+    interpolate,
+    mix,
+    project,
+    reconstruct,
+    traverse,
+)
 
 
 def list_():
@@ -166,6 +176,8 @@ def main():
         "mix": mix,
         "project": project,
         "directions": directions,
+        "traverse": traverse,
+        "reconstruct": reconstruct,
         "evaluate": evaluate_,
         "import": Import,
         "export": export,

@@ -270,6 +270,82 @@ def directions(
     print(f"{count} directions of step {opened.step}: {out}")
 
 
+def traverse(
+    run: Folder,
+    out: Path = Path("traversal.png"),
+    latents: int | None = None,
+    strength: float = 3.0,
+    label: int = 0,
+    seed: int = 0,
+):
+    """Change the numbers of a sample's z one at a time, a row each, from -strength to strength.
+
+    Args:
+        run: the folder of the run
+        out: a .png
+        latents: how many of them, from the first on; unset: all
+        strength: how far to go
+        label: the class of the sample
+        seed: which sample
+    """
+    from jaxgen import latents as entries
+    from jaxgen import sampling, sinks
+    from jaxgen.trained import open_run
+
+    at_least(1, latents=latents)
+    at_least(0, seed=seed)
+    if not np.isfinite(strength):
+        raise InputError(f"strength must be a number, not {strength}.")
+    check_suffix(out, ".png")
+    check_parent(out)
+    task = task_of(run)
+    (size, *rest), _ = entries.shapes(task)
+    if rest:
+        raise InputError("This model's z is no vector: it has no numbers to change one at a time.")
+    if latents is not None and latents > size:
+        raise InputError(f"latents={latents} is more than z has: {size}.")
+    classes = sampling.classes_of(task, str(label) if "label" in task.given or label else None)
+    opened = open_run(run)
+    count = latents or size
+    entry = entries.Entry(opened, min(count, 16) * entries.STEPS)
+    images = entries.traverse(entry, seed, count, strength, classes, 1.0)
+    sinks.save_png(out, sinks.grid(images, entries.STEPS))
+    print(f"{count} latents of step {opened.step}: {out}")
+
+
+def reconstruct(run: Folder, out: Path = Path("reconstructions.png"), count: int = 32, split: str = "test"):
+    """Encode pictures and decode them again, by the averaged weights: each beside what comes back, and the PSNR.
+
+    Args:
+        run: the folder of the run
+        out: a .png
+        count: how many pictures
+        split: of the run's data
+    """
+    from dataclasses import replace
+
+    from jaxgen import data, sampling, sinks
+    from jaxgen.metrics.pixels import psnr
+    from jaxgen.trained import open_run
+
+    at_least(1, count=count)
+    check_suffix(out, ".png")
+    check_parent(out)
+    task = task_of(run)
+    if task.encode is None or task.decode is None:
+        raise InputError("This model has no encoder: it can't reconstruct pictures.")
+    config, mesh, task, state, frozen, step = open_run(run)
+    source = data.open_source(config.data.at(split), sampling.image_of(task))
+    pairs = sampling.reconstructor(task, replace(config, data=config.data.at(split)), mesh, source, 2 * count)
+    assert pairs is not None
+    images = pairs(state, frozen)
+    sinks.save_png(out, sinks.grid(images))
+    value = float(np.mean(psnr(images[::2], images[1::2])))
+    print(
+        f"{len(images) // 2} pictures of {split} and their reconstructions at step {step}, psnr {value:.2f} dB: {out}"
+    )
+
+
 def task_of(folder: Path) -> "Task":
     """Return the task of a run's folder, so that a mistake is told before anything is restored."""
     from jaxgen import runs

@@ -203,6 +203,16 @@ def semantic(factors: Sequence[np.ndarray], count: int) -> np.ndarray:
 STEPS = 7  # pictures along a direction
 
 
+def traverse(entry: Entry, seed: int, latents: int, strength: float, labels: Sequence[int], psi: float) -> np.ndarray:
+    """Return images f32[latents*7 h w c], row by row: sample 0 of the seed, its i-th number -strength ... strength."""
+    z = np.repeat(entry.draw(seed, [0], conditions(1, labels, psi)), latents * STEPS, 0)  # [latents*7 d]
+    z[np.arange(len(z)), np.repeat(np.arange(latents), STEPS)] = np.tile(
+        np.linspace(-strength, strength, STEPS), latents
+    )
+    told = conditions(len(z), labels, psi)
+    return entry.paint(entry.map(z, told), told)
+
+
 def directions(
     entry: Entry,
     seed: int,

@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from jaxgen import core, evaluate, loop
+from jaxgen import core, evaluate, explore, loop
 from jaxgen.config import parse
-from jaxgen.data import batches, open_source
+from jaxgen.data import Some, batches, open_source
 from jaxgen.errors import InputError
 from jaxgen.interop.convert import import_weights
+from jaxgen.latents import Entry, conditions, traverse
 from jaxgen.losses.elbo import (
     HALF,
     LIKELIHOODS,
@@ -30,6 +32,7 @@ from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.iwae import IWAE
 from jaxgen.models.vae.nets import Nets
 from jaxgen.models.vae.vae import VAE
+from jaxgen.sampling import reconstructor
 from jaxgen.trained import open_run
 
 LEVELS = np.arange(256, dtype=np.float32) / 127.5 - 1
@@ -353,3 +356,68 @@ def test_a_state_larger_than_the_memory_is_told_before_anything_is_made(tmp_path
     with pytest.raises(InputError, match=r"state takes .* GB, this machine has"):
         loop.fit(run)
     assert not (tmp_path / "run").exists()
+
+
+# ---- what is looked at
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("look") / "run"
+    loop.fit(parse("vae", ["--preset", "cvae", "--tiny", "--mesh.data", "1", "--out", str(folder)]).run)
+    return folder
+
+
+def test_training_shows_pictures_and_what_comes_back(tiny_run):
+    assert (tiny_run / "samples" / "000020.png").exists()
+    run, mesh, task, state, frozen, _ = open_run(tiny_run)
+    source = open_source(run.data, (8, 8, 1))
+    pairs = reconstructor(task, run, mesh, source, 6)
+    assert pairs is not None
+    images = pairs(state, frozen)
+    assert images.shape == (6, 8, 8, 1)
+    nets = core.averaged(state, frozen)
+    batch = next(batches(Some(source, 3), run.data, (8, 8, 1), batch=3, seed=0, train=False))
+    code: Any = task.encode and task.encode(*nets, batch)
+    again = task.decode and task.decode(*nets, code, {"label": batch["label"]})
+    np.testing.assert_array_equal(images[::2], batch["image"])
+    np.testing.assert_allclose(images[1::2], again, atol=1e-6)
+    with Image.open(tiny_run / "reconstructions" / "000020.png") as picture:
+        assert picture.size == (4 * 66 + 2, 4 * 66 + 2)
+
+
+def test_a_traversal_changes_one_number_a_row(tiny_run, tmp_path, capsys):
+    opened = open_run(tiny_run)
+    entry = Entry(opened, 28)
+    images = traverse(entry, 3, 4, 2.0, (7,), 1.0).reshape(4, 7, 8, 8, 1)
+    z = entry.draw(3, [0], conditions(1, (7,)))
+    for i in range(4):
+        for j, value in enumerate(np.linspace(-2, 2, 7)):
+            moved = z.copy()
+            moved[0, i] = value
+            np.testing.assert_allclose(images[i, j], entry.paint(moved, conditions(1, (7,)))[0], atol=1e-6)
+    explore.traverse(tiny_run, tmp_path / "t.png", latents=2, label=7)
+    explore.reconstruct(tiny_run, tmp_path / "r.png", count=5)
+    assert "2 latents of step 20" in (told := capsys.readouterr().out) and "5 pictures of test" in told
+    assert (tmp_path / "t.png").exists() and (tmp_path / "r.png").exists()
+    with pytest.raises(InputError, match="more than z has: 4"):
+        explore.traverse(tiny_run, tmp_path / "t.png", latents=5, label=7)
+    with pytest.raises(InputError, match="must end in"):
+        explore.reconstruct(tiny_run, tmp_path / "r.gif")
+
+
+def test_the_directions_are_those_of_the_decoders_first_layer(tiny_run):
+    opened = open_run(tiny_run)
+    [factor] = Entry(opened, 4).factors()
+    np.testing.assert_array_equal(factor, np.asarray(opened.state.params["decoder"]["hidden_0"]["kernel"])[:4])
+
+
+def test_an_autoencoder_reconstructs_and_draws_no_samples(tmp_path):
+    run = parse("vae", ["--preset", "autoencoder", "--tiny", "--mesh.data", "1", "--out", str(tmp_path / "run")]).run
+    loop.fit(run)
+    assert (tmp_path / "run" / "reconstructions" / "000020.png").exists()
+    assert not list((tmp_path / "run" / "samples").glob("*"))
+    with pytest.raises(InputError, match="no latent vector"):
+        explore.traverse(tmp_path / "run", tmp_path / "t.png")
+    with pytest.raises(InputError, match="no `generate`"):
+        explore.generate(tmp_path / "run", out=tmp_path / "g.png")

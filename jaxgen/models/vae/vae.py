@@ -49,7 +49,8 @@ class VAE:
         at_least(0, model__classes=self.classes, model__beta=self.beta, model__anneal=self.anneal)
         at_least(0, model__free_bits=self.free_bits)
         label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
-        latent = Latent(normal(self.latent), lambda params, context, z, given: z, self.synthesise)
+        same = lambda params, context, z, given: z  # noqa: E731
+        latent = Latent(normal(self.latent), same, self.synthesise, factors=self.factors)
 
         def generate(params, context, keys, given):
             z = latent.draw(keys, given.get("truncation"))
@@ -144,6 +145,12 @@ class VAE:
     def encode(self, params: Params, context: Context, batch) -> Array:
         """Return the mean of q(z | x), f32[b latent]."""
         return self.posterior(params, batch)[0]
+
+    def factors(self, params: Params, context: Context) -> tuple[Array]:
+        """Return the matrix [latent n] of the decoder's first layer."""
+        decoder = params["decoder"]
+        first = next(name for name in ("hidden_0", "in", "out") if name in decoder)
+        return (decoder[first]["kernel"][: self.latent],)
 
     def synthesise(self, params: Params, context: Context, z: Array, given) -> Array:
         """Return E[x | z], f32[b h w c] in [-1, 1]."""
