@@ -324,6 +324,8 @@ def reconstruct(run: Folder, out: Path = Path("reconstructions.png"), count: int
     """
     from dataclasses import replace
 
+    import jax.numpy as jnp
+
     from jaxgen import data, sampling, sinks
     from jaxgen.metrics.pixels import psnr
     from jaxgen.trained import open_run
@@ -340,7 +342,7 @@ def reconstruct(run: Folder, out: Path = Path("reconstructions.png"), count: int
     assert pairs is not None
     images = pairs(state, frozen)
     sinks.save_png(out, sinks.grid(images))
-    value = float(np.mean(psnr(images[::2], images[1::2])))
+    value = float(psnr(*map(jnp.asarray, (images[::2], images[1::2]))).mean())
     print(
         f"{len(images) // 2} pictures of {split} and their reconstructions at step {step}, psnr {value:.2f} dB: {out}"
     )

@@ -378,8 +378,8 @@ def test_training_shows_pictures_and_what_comes_back(tiny_run):
     assert images.shape == (6, 8, 8, 1)
     nets = core.averaged(state, frozen)
     batch = next(batches(Some(source, 3), run.data, (8, 8, 1), batch=3, seed=0, train=False))
-    code: Any = task.encode and task.encode(*nets, batch)
-    again = task.decode and task.decode(*nets, code, {"label": batch["label"]})
+    assert task.encode and task.decode
+    again = task.decode(*nets, task.encode(*nets, batch), {"label": batch["label"]})
     np.testing.assert_array_equal(images[::2], batch["image"])
     np.testing.assert_allclose(images[1::2], again, atol=1e-6)
     with Image.open(tiny_run / "reconstructions" / "000020.png") as picture:
