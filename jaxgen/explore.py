@@ -342,7 +342,7 @@ def reconstruct(run: Folder, out: Path = Path("reconstructions.png"), count: int
     assert pairs is not None
     images = pairs(state, frozen)
     sinks.save_png(out, sinks.grid(images))
-    value = float(psnr(*map(jnp.asarray, (images[::2], images[1::2]))).mean())
+    value = float(psnr(jnp.asarray(images[::2]), jnp.asarray(images[1::2])).mean())
     print(
         f"{len(images) // 2} pictures of {split} and their reconstructions at step {step}, psnr {value:.2f} dB: {out}"
     )
