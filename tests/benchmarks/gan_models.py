@@ -59,9 +59,13 @@ MODELS = {
     "infogan": Model("infogan"),
     "wgan": Model("wgan", "--model.game.learning-rate 5e-4", "rate 5e-4"),
     "wgan-gp": Model("wgan-gp", "--model.width 16 --model.game.learning-rate 5e-4", "rate 5e-4"),
-    "unrolled": Model("unrolled", "--model.width 16 --model.game.learning-rate 5e-4", "rate 5e-4"),
+    "unrolled": Model(
+        "unrolled",
+        "--model.width 16 --model.game.learning-rate 1e-4 --model.game.generator-rate 5e-4",
+        "rates 1e-4 and 5e-4",
+    ),
     "sngan": Model("sngan", RESIDUAL + HALF, "rate 8e-4, constant, 2 updates of the critic to one"),
-    "sngan-projection": Model("sngan-projection", RESIDUAL + HALF, "as `sngan`", conditional=True, updates=8000),
+    "sngan-projection": Model("sngan-projection", RESIDUAL + HALF, "as `sngan`", conditional=True, updates=4000),
     "biggan": Model(
         "biggan",
         f"{RESIDUAL} --data.no-flip --model.latent 64 --model.embedding 16 --model.attention 8"
