@@ -223,6 +223,15 @@ def test_dreg_has_iwaes_gradient_and_less_noise():
         assert (b.var(0) < a.var(0)).all()
 
 
+def test_bits_per_dimension_are_those_of_the_levels():
+    model = VAE((4, 4, 1), 2, Nets(width=8), "logistic")
+    params, _ = model.init(jax.random.key(0))
+    x = jnp.asarray(np.random.default_rng(0).choice(LEVELS, (5, 4, 4, 1)))
+    _, aux = model.loss(params, context_of(), {"image": x}, jax.random.key(1))
+    assert float(aux.metrics["bits_per_dimension"]) == pytest.approx(-float(aux.metrics["elbo"]) / 16 / np.log(2))
+    assert 7 < float(aux.metrics["bits_per_dimension"]) < 20  # evenly spread levels have 8
+
+
 # ---- autoencoders
 
 

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 from jax.nn import log_sigmoid, softplus
 
-from jaxgen.metrics.likelihood import DISCRETE, EIGHT_BIT
-
 Array = jax.Array
 HALF = 1 / 255  # half the distance between two of the 256 levels k / 127.5 - 1
 
@@ -20,17 +18,17 @@ HALF = 1 / 255  # half the distance between two of the 256 levels k / 127.5 - 1
 class Likelihood(NamedTuple):
     """p(x | z), by what a decoder gives for each picture, `out` f32[b h w parts*c].
 
-    parts:     numbers that the decoder gives for each number of the picture
-    log_prob:  (x f32[b h w c] in [-1, 1], out) -> nats f32[b]
-    mean:      out -> E[x | z] f32[b h w c]
-    bin_width: of bits per dimension; None where log_prob is no likelihood of 8-bit pictures
-    values:    x -> the variable itself, which is what an encoder is shown
+    parts:    numbers that the decoder gives for each number of the picture
+    log_prob: (x f32[b h w c] in [-1, 1], out) -> nats f32[b]
+    mean:     out -> E[x | z] f32[b h w c]
+    levels:   whether that is the probability of 8-bit levels, which bits per dimension count
+    values:   x -> the variable itself, which is what an encoder is shown
     """
 
     parts: int
     log_prob: Callable[[Array, Array], Array]
     mean: Callable[[Array], Array]
-    bin_width: float | None
+    levels: bool = False
     values: Callable[[Array], Array] = lambda x: x
 
 
@@ -87,10 +85,10 @@ def _first(out: Array) -> Array:
 
 LIKELIHOODS = {
     "bernoulli": Likelihood(
-        1, bernoulli_log_prob, lambda out: 2 * jax.nn.sigmoid(out) - 1, None, values=lambda x: (x + 1) / 2
+        1, bernoulli_log_prob, lambda out: 2 * jax.nn.sigmoid(out) - 1, values=lambda x: (x + 1) / 2
     ),
-    "gaussian": Likelihood(2, _two(normal_log_prob), _first, EIGHT_BIT),
-    "logistic": Likelihood(2, _two(discretised_logistic_log_prob), _first, DISCRETE),
+    "gaussian": Likelihood(2, _two(normal_log_prob), _first),
+    "logistic": Likelihood(2, _two(discretised_logistic_log_prob), _first, levels=True),
 }
 
 

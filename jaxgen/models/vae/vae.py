@@ -9,6 +9,7 @@ Measured: the imported `mnist_vae` (784-400-20) has -ELBO 103.2 nats on MNIST's 
 (tests/test_vae.py); our own training is not yet measured.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.core import Array, Aux, Context, Key, Latent, Learner, Params, Phase, Task
 from jaxgen.errors import at_least, check_labels
 from jaxgen.losses.elbo import LIKELIHOODS, free, kl_standard, normal_log_prob
+from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
 from jaxgen.models.vae.nets import Decoder, Encoder, Image, Nets
 from jaxgen.nn.priors import normal
 
@@ -120,6 +122,8 @@ class VAE:
             "kl": kl.sum(1).mean(),
             "active_units": (kl.mean(0) > COLLAPSED).sum(dtype=jnp.float32),
         }
+        if self.p.levels:
+            metrics["bits_per_dimension"] = bits_per_dimension(metrics["elbo"], math.prod(self.image), DISCRETE)
         return self.weight(context.step) * cost - log_p.mean(), Aux(metrics)
 
     def log_weight(self, params: Params, batch, mean: Array, log_var: Array, z: Array) -> Array:
