@@ -166,7 +166,7 @@ def _pairs(argv: Sequence[str]):
 
 
 def validate(run: Run):
-    """Raise InputError for a setting that can't be right whatever the model and the data."""
+    """Raise InputError for settings that can't be right, alone or together; no data are opened."""
     at_least(1, steps=run.steps, batch=run.batch, data__threads=run.data.threads, data__prefetch=run.data.prefetch)
     at_least(1, compute__accumulate=run.compute.accumulate, compute__steps_per_call=run.compute.steps_per_call)
     at_least(
@@ -191,6 +191,8 @@ def validate(run: Run):
     for name, value in (("save.every", run.save.every), ("eval.every", run.eval.every)):
         if value % k:
             raise InputError(f"{name}={value} is not a multiple of compute.steps_per_call={k}.")
+    if fits := getattr(run.model, "check_data", None):  # a family may refuse what is done to its examples
+        fits(run.data)
 
 
 def to_json(run: Run) -> str:

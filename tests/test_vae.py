@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from jaxgen import core, evaluate, explore, loop
-from jaxgen.config import parse
+from jaxgen.config import parse, validate
 from jaxgen.data import Some, batches, open_source
 from jaxgen.errors import InputError
 from jaxgen.interop.convert import import_weights
@@ -356,6 +356,13 @@ def test_labels_and_likelihoods_that_are_not_there():
     with pytest.raises(InputError, match="did you mean 'nll_5000'"):
         evaluate.known(("nll_0",))
     assert evaluate.known(("nll_10", "loss", "fid_lenet")) == (["nll_10", "loss"], ["fid_lenet"])
+
+
+def test_black_and_white_pictures_want_the_bernoulli_likelihood():
+    settings = ["--preset", "vae-residual", "--data.binarise", "dynamic"]
+    with pytest.raises(InputError, match="give --model.likelihood bernoulli"):
+        validate(parse("vae", settings).run)
+    validate(parse("vae", [*settings, "--model.likelihood", "bernoulli"]).run)
 
 
 def test_a_state_larger_than_the_memory_is_told_before_anything_is_made(tmp_path):

@@ -20,7 +20,7 @@ import optax
 from jaxgen import rng
 from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.core import Array, Aux, Context, Key, Latent, Learner, Params, Phase, Task
-from jaxgen.errors import at_least, check_labels
+from jaxgen.errors import InputError, at_least, check_labels
 from jaxgen.losses.elbo import LIKELIHOODS, free, kl_standard, normal_log_prob
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
 from jaxgen.models.vae.nets import Decoder, Encoder, Image, Nets
@@ -71,6 +71,14 @@ class VAE:
             decode=self.synthesise,
             log_prob=self.log_prob,
         )
+
+    def check_data(self, data: Data):
+        """Raise InputError where pictures would be black and white only, and the likelihood is of grey ones."""
+        if data.binarise != "none" and self.likelihood != "bernoulli":
+            raise InputError(
+                f"data.binarise={data.binarise} makes pixels of two values, model.likelihood={self.likelihood} is of many: "
+                "give --model.likelihood bernoulli, or leave the pictures grey."
+            )
 
     @property
     def p(self):
