@@ -360,7 +360,7 @@ def test_labels_and_likelihoods_that_are_not_there():
 
 def test_black_and_white_pictures_want_the_bernoulli_likelihood():
     settings = ["--preset", "vae-residual", "--data.binarise", "dynamic"]
-    with pytest.raises(InputError, match="give --model.likelihood bernoulli"):
+    with pytest.raises(InputError, match=r"give --model\.likelihood bernoulli"):
         validate(parse("vae", settings).run)
     validate(parse("vae", [*settings, "--model.likelihood", "bernoulli"]).run)
 

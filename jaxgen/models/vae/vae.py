@@ -76,8 +76,8 @@ class VAE:
         """Raise InputError where pictures would be black and white only, and the likelihood is of grey ones."""
         if data.binarise != "none" and self.likelihood != "bernoulli":
             raise InputError(
-                f"data.binarise={data.binarise} makes pixels of two values, model.likelihood={self.likelihood} is of many: "
-                "give --model.likelihood bernoulli, or leave the pictures grey."
+                f"data.binarise={data.binarise} makes pixels of two values, model.likelihood={self.likelihood} is of "
+                "many: give --model.likelihood bernoulli, or leave the pictures grey."
             )
 
     @property
