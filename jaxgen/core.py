@@ -109,12 +109,16 @@ def ramped(decay: float) -> Callable[[Any], Array]:
 class Task:
     """A training game and what its nets can do afterwards. Abilities it lacks are None.
 
-    init:    (key, spec of a batch) -> (params, extra)
-    example: the shape and dtype of one example, by name, without the batch axis
-    frozen:  {net: function that loads its variables}; they are arguments of the step, never checkpointed
-    given:   the batch entries that `generate` needs
-    latent:  how `generate` goes from noise to a picture, where it goes through a latent vector
-    classes: the labels in a batch are below it; 0: it has none
+    init:     (key, spec of a batch) -> (params, extra)
+    example:  the shape and dtype of one example, by name, without the batch axis
+    frozen:   {net: function that loads its variables}; they are arguments of the step, never checkpointed
+    given:    the batch entries that `generate` and `decode` need
+    latent:   how `generate` goes from noise to a picture, where it goes through a latent vector
+    classes:  the labels in a batch are below it; 0: it has none
+    encode:   (params, context, batch) -> codes f32[b ...]
+    decode:   (params, context, codes, given) -> images f32[b h w c] in [-1, 1]
+    log_prob: (params, context, batch, keys Key[b], samples) -> log p(x) in nats, f32[b], from so many samples of what
+              is integrated over
     """
 
     init: Callable[[Key, Spec], tuple[Params, Mapping[str, PyTree]]]

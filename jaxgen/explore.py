@@ -252,11 +252,7 @@ def directions(
     from jaxgen.trained import open_run
 
     at_least(1, count=count)
-    at_least(0, seed=seed)
-    if not np.isfinite(strength):
-        raise InputError(f"strength must be a number, not {strength}.")
-    check_suffix(out, ".png")
-    check_parent(out)
+    check_walk(seed, strength, out)
     task = task_of(run)
     latents.check_directions(task, count)
     chosen = None if layers is None else sampling.numbers(layers, latents.rows_of(task), "layers")
@@ -293,11 +289,7 @@ def traverse(
     from jaxgen.trained import open_run
 
     at_least(1, latents=latents)
-    at_least(0, seed=seed)
-    if not np.isfinite(strength):
-        raise InputError(f"strength must be a number, not {strength}.")
-    check_suffix(out, ".png")
-    check_parent(out)
+    check_walk(seed, strength, out)
     task = task_of(run)
     (size, *rest), _ = entries.shapes(task)
     if rest:
@@ -354,6 +346,15 @@ def task_of(folder: Path) -> "Task":
 
     run = runs.load(folder)
     return run.model.task(run.steps)
+
+
+def check_walk(seed: int, strength: float, out: Path):
+    """Raise InputError for what no picture of a sample that is moved can be made with."""
+    at_least(0, seed=seed)
+    if not np.isfinite(strength):
+        raise InputError(f"strength must be a number, not {strength}.")
+    check_suffix(out, ".png")
+    check_parent(out)
 
 
 def check_suffix(out: Path, *suffixes: str):
