@@ -3,8 +3,9 @@
 The generator is told the label, the discriminator is not: it guesses it. Both players maximise the log-likelihood of
 the right class, L_C of equation 3, on real and on generated pictures; L_S of equation 2 is the game. DCGAN's nets.
 
-Measured: fid_lenet 5.06 on MNIST (32x32, width 32, batch 32, 2,000 steps; 10,000 samples beside the 60,000 training
-digits, one seed; README, "Measure"); LeNet-5 takes 92.7 % of the samples for the class asked for.
+Measured: fid_lenet 6.02 on MNIST (32x32, width 32, batch 32) after 2,000 steps, 3.52 after 4,000 (10,000 samples beside
+the 60,000 training digits, one seed; README, "Measure"); then LeNet-5 takes 97.5 % of the samples for the class asked
+for.
 """
 
 from dataclasses import dataclass
@@ -61,4 +62,4 @@ class Discriminator(nn.Module):
         return wide(source), {"class": wide(classes)}
 
 
-PRESETS: dict[str, Preset] = {"acgan": row(ACGAN(game=FAST), 577_354, "fid_lenet 5.06 on MNIST")}
+PRESETS: dict[str, Preset] = {"acgan": row(ACGAN(game=FAST), 577_354, "fid_lenet 6.02 on MNIST")}

@@ -5,7 +5,9 @@ them, self-attention (Zhang et al. 2019, "Self-Attention GANs"), spectral normal
 weights, the hinge loss, four updates of the discriminator to one of the generator, and truncated z for samples. The
 settings of the authors' PyTorch code for CIFAR-10, with attention at 16x16. The nets are in biggan_nets.py.
 
-Measured: not yet measured.
+Measured: fid_lenet 16.8 on MNIST (32x32, width 16, batch 32, one update of the discriminator to one) after 2,000 steps,
+3.5 after 8,000 (10,000 samples beside the 60,000 training digits, one seed; README, "Measure"); then LeNet-5 takes 99.0
+% of the samples for the class asked for.
 """
 
 from dataclasses import dataclass, replace
@@ -79,5 +81,6 @@ PRESETS = {
         ),
         tiny=tiny(SMALL),
         parameters=8_744_454,
+        measured="fid_lenet 3.5 on MNIST at width 16",
     )
 }

@@ -8,7 +8,8 @@ layers of tanh for both players, orthogonal weights of gain 1.4, no bound on wha
 minimax loss.
 
 Measured: of eight Gaussians 8 modes with K = 5 and at most 4 with K = 0 (tests/test_mixture.py, in a sixth of the
-authors' steps); on pictures not yet measured.
+authors' steps); fid_lenet 60.3 on MNIST (32x32, width 16, batch 32, 2,000 steps, rates 1e-4 and 5e-4) (10,000 samples
+beside the 60,000 training digits, one seed; README, "Measure").
 """
 
 from dataclasses import dataclass
@@ -94,5 +95,6 @@ PRESETS: dict[str, Preset] = {
         ),
         tiny=tiny(DCGAN(image=(8, 8, 1), latent=8, width=4, game=Game(unroll=2))),
         parameters=536_384,
+        measured="fid_lenet 60.3 on MNIST at width 16",
     ),
 }

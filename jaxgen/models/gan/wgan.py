@@ -6,7 +6,8 @@ Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017: a penal
 with rate 1e-4 and betas 0 and 0.9, no batch norm in the critic. Both: five updates of the critic to one of the
 generator. DCGAN's nets; any model of the family plays either game by the same settings.
 
-Measured: not yet measured.
+Measured: fid_lenet 51.3 (width 32) and 13.6 (width 16, with the penalty) on MNIST (32x32, batch 32, 2,000 steps, rate
+5e-4) (10,000 samples beside the 60,000 training digits, one seed; README, "Measure").
 """
 
 from dataclasses import replace
@@ -20,13 +21,16 @@ CLIPPED = Game(loss="wasserstein", critics=5, clip=0.01, optimizer="rmsprop", le
 PENALTY = Game(loss="wasserstein", critics=5, gradient_penalty=10.0, learning_rate=1e-4, beta1=0.0, beta2=0.9)
 
 
-def row(game: Game, norm: Literal["batch", "none"], parameters: int) -> Preset:
+def row(game: Game, norm: Literal["batch", "none"], parameters: int, measured: str) -> Preset:
     model = DCGAN(prior="normal", norm=norm, game=game)
     run = Run(
         model=model, data=Data("digits"), steps=2000, batch=32, log=Log(every=50, samples=250), save=Save(every=500)
     )
     small = replace(model, image=(8, 8, 1), latent=8, width=4, game=replace(game, critics=2))
-    return Preset(run, tiny=tiny(small), parameters=parameters)
+    return Preset(run, tiny=tiny(small), parameters=parameters, measured=measured)
 
 
-PRESETS = {"wgan": row(CLIPPED, "batch", 536_384), "wgan-gp": row(PENALTY, "none", 536_192)}
+PRESETS = {
+    "wgan": row(CLIPPED, "batch", 536_384, "fid_lenet 51.3 on MNIST"),
+    "wgan-gp": row(PENALTY, "none", 536_192, "fid_lenet 13.6 on MNIST at width 16"),
+}
