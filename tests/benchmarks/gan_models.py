@@ -63,6 +63,7 @@ MODELS = {
         "unrolled",
         "--model.width 16 --model.game.learning-rate 1e-4 --model.game.generator-rate 5e-4",
         "rates 1e-4 and 5e-4",
+        updates=3000,
     ),
     "sngan": Model("sngan", RESIDUAL + HALF, "rate 8e-4, constant, 2 updates of the critic to one"),
     "sngan-projection": Model("sngan-projection", RESIDUAL + HALF, "as `sngan`", conditional=True, updates=4000),

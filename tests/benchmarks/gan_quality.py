@@ -305,28 +305,26 @@ def open_scores_of(data: Path):
 def publish(data: Path, out: Path, updates: int, write: bool):
     """Show the table of what is there, and write it where asked to."""
     times = json.loads((out / "times.json").read_text()) if (out / "times.json").exists() else {}
-    rows, counts, there = [], set(), []
+    rows, there = [], []
     for name in ROWS:
         settings = "" if name == TORCH else MODELS[name].settings
         runs = [r for r in results(out) if r["model"] == name and r["settings"] == settings]
         runs = [r for r in runs if str(updates) in r["fid"]]
+        runs = list({r["seed"]: r for r in sorted(runs, key=lambda r: r["steps"])}.values())  # of a seed the longest
         if runs:
             torch = {"fid": "PyTorch, last weights", "fid_average": "PyTorch, moving average"}
             for kind, label in torch.items() if name == TORCH else (("fid", f"`{name}`"),):
                 rows.append(row_of(label, [r | {"fid": r[kind]} for r in runs], updates, times.get(name)))
-            counts.add(len(runs))
             there.append(name)
     if not rows:
         raise SystemExit(f"{out} holds no results of {updates} updates yet.")
     gan = imported(data / "weights" / "mnist_gan_mlp_G--300.ckpt", "gan", out / "gan-mlp", *mnist(data))
     [value] = other_framework(gan)
     rows.append(dict.fromkeys(rows[0], "") | {"model": "imported `mnist_gan_mlp_G`", "fid_lenet": shown(value)})
-    most = max(counts)
-    seeds = f"means of {min(counts)} to {most} seeds of training with 95 % intervals" if most > 1 else "one seed each"
     changed = " ".join(f"`{name}`: {m.changed}." for name, m in MODELS.items() if m.changed and name in there)
     text = (
         f"MNIST at 32x32 (`gan`: 28x28), batch {BATCH}, {SAMPLES:,} samples beside the 60,000 training "
-        f"digits, moving averages, {seeds}: fid_lenet after {updates:,} "
+        f"digits, moving averages, means over seeds of training with 95 % intervals: fid_lenet after {updates:,} "
         f"updates of the generator, after as many as take the time of `dcgan`'s {updates:,}, a multiple of a "
         "quarter of them, and in the end. As asked: the share of the last samples, labels in turn, that the package's "
         "LeNet-5 takes for their label. PyTorch: the DCGAN tutorial's game with nets of the same width, batch and "
@@ -343,6 +341,7 @@ def row_of(label: str, runs: list[dict[str, Any]], updates: int, seconds: float 
     last = min(r["steps"] for r in runs)
     return {
         "model": label,
+        "seeds": len(runs),
         "ms a step": f"{1000 * seconds:.1f}" if seconds else "",
         "fid_lenet": mean([r["fid"][str(updates)] for r in runs]),
         "steps in the same time": same,
