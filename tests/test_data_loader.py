@@ -195,7 +195,7 @@ def test_mirror_and_cut_are_independent():
         for part in (cut[mirrored], cut[~mirrored]):
             assert abs(part.mean() - 50) < 5 * 29.2 / np.sqrt(len(part))
     draws = uniforms(3, np.zeros(10_000, int), np.arange(10_000))
-    assert np.abs(np.corrcoef(draws.T) - np.eye(7)).max() < 0.05
+    assert np.abs(np.corrcoef(draws.T) - np.eye(8)).max() < 0.05
     assert np.abs(np.corrcoef(draws[1:, 0], draws[:-1, 0])[0, 1]) < 0.05
     np.testing.assert_allclose(draws.mean(0), 0.5, atol=5 * 0.289 / 100)
 

@@ -1,5 +1,6 @@
 """The autoencoders: likelihoods and KLs against closed forms, bounds against an exact marginal, gradients, PCA."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +159,13 @@ def linear_gaussian(model: VAE, off: float = 0.0):
 LINEAR = VAE(IMAGE, LATENT, Nets(depth=0), "gaussian")
 
 
+@partial(jax.jit, static_argnames="samples")
+def bound(params, x, keys, samples: int):
+    return LINEAR.log_prob(params, context_of(), {"image": x}, keys, samples)
+
+
 def bounds(params, x, samples: int, seed: int = 0) -> np.ndarray:
-    keys = jax.random.split(jax.random.key(seed), len(x))
-    return np.asarray(LINEAR.log_prob(params, context_of(), {"image": x}, keys, samples))
+    return np.asarray(bound(params, x, jax.random.split(jax.random.key(seed), len(x)), samples))
 
 
 def test_with_the_exact_posterior_one_sample_gives_the_exact_marginal():
