@@ -222,7 +222,7 @@ def binarised(pixels: np.ndarray, how: str, seed: int, epochs: np.ndarray, indic
     """Return u8[b h w c] of 0 and 255: from 128 on ("threshold"), or each with a probability of its grey / 255.
 
     "fixed" draws an example's pixels once, whatever the seed, "dynamic" anew in each epoch (Salakhutdinov and Murray
-    2008; Burda et al. 2016, appendix D). Evaluation, which has one epoch of seed 0, draws both alike.
+    2008; Burda et al. 2016). Evaluation, which has one epoch of seed 0, draws both alike.
     """
     if how == "threshold":
         return np.where(pixels < 128, np.uint8(0), np.uint8(255))

@@ -55,7 +55,7 @@ def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array) -> Ar
     """Return the log probability of the 8-bit levels k / 127.5 - 1 that pixels in [-1, 1] are.
 
     P(x) = F(x + 1/255) - F(x - 1/255), F the logistic distribution function; the outermost levels take all that lies
-    beyond them, so that the 256 sum to 1. Kingma et al. 2016, appendix; Salimans et al. 2017, section 2.1.
+    beyond them, so that the 256 sum to 1. Salimans et al. 2017, "PixelCNN++", section 2.1.
     """
     scale = jnp.exp(-log_scale)
     above, below = (x - mean + HALF) * scale, (x - mean - HALF) * scale

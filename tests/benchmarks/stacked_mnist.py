@@ -29,9 +29,8 @@ STACKED = {
 PAPERS = {
     "dcgan": "99.0; 3.40 (Lin et al. 2018, table 2)",
     "unrolled": "48.7; 4.32 (Lin et al. 2018, table 2)",
-    # Quoted from memory, not checked against the paper.
-    "wgan-gp": "959.0; 0.73 (Huang et al. 2024, table 2, unchecked)",
-    "r3gan": "1,000; 0.029 (Huang et al. 2024, table 2, unchecked)",
+    "wgan-gp": "not verified",
+    "r3gan": "not verified",
 }
 
 

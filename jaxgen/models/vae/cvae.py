@@ -1,7 +1,7 @@
 """CVAE: Sohn, Lee and Yan, "Learning Structured Output Representation using Deep Conditional Generative Models", 2015.
 
-A VAE whose encoder and decoder are told the label, q(z | x, y) and p(x | z, y); the prior of z is not (section 4.1's
-simplification), so that a z is a way of drawing whatever the label. The conditional models of vae.py.
+A VAE whose encoder and decoder are told the label, q(z | x, y) and p(x | z, y); the prior of z is not, where
+theirs is a net of y: so a z is a way of drawing whatever the label. The conditional models of vae.py.
 
 Measured: not yet measured.
 """

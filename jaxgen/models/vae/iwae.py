@@ -2,7 +2,7 @@
 
 A VAE trained on L_k = E log 1/k sum_i p(x, z_i) / q(z_i | x) (equation 8), which grows with k to log p(x). The
 encoder's gradient is the paper's, or the doubly reparameterised one, whose signal does not vanish as k grows: Tucker et
-al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives", equation 8.
+al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives".
 
 Measured: not yet measured.
 """
