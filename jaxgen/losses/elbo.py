@@ -103,3 +103,11 @@ def free(kl: Array, nats: float) -> Array:
     Kingma et al. 2016, equation 15.
     """
     return jnp.maximum(kl.mean(0), nats)
+
+
+def active_units(code: Array) -> Array:
+    """Return how many of the latents vary with the picture, f32[]: the variance of code f32[b d] is above 0.01.
+
+    The mean of q(z | x) is their code. Burda et al. 2016, "Importance Weighted Autoencoders": A_u = Cov_x(E[u]).
+    """
+    return (code.var(0) > 0.01).sum(dtype=jnp.float32)

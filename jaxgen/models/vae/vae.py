@@ -16,17 +16,16 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax.nn import logsumexp
 
 from jaxgen import rng
 from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.core import Array, Aux, Context, Key, Latent, Learner, Params, Phase, Task
 from jaxgen.errors import InputError, at_least, check_labels
-from jaxgen.losses.elbo import LIKELIHOODS, free, kl_standard, normal_log_prob
+from jaxgen.losses.elbo import LIKELIHOODS, active_units, free, kl_standard, normal_log_prob
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
 from jaxgen.models.vae.nets import Decoder, Encoder, Image, Nets
 from jaxgen.nn.priors import normal
-
-COLLAPSED = 0.01  # nats: a latent whose KL is below is not used. Burda et al. 2016 count by variance, alike.
 
 
 @dataclass(frozen=True)
@@ -46,22 +45,19 @@ class VAE:
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures."""
         del steps
-        self.nets.check(self.image)
-        at_least(1, model__latent=self.latent)
-        at_least(0, model__classes=self.classes, model__beta=self.beta, model__anneal=self.anneal)
-        at_least(0, model__free_bits=self.free_bits)
+        self.check()
         label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
-        same = lambda params, context, z, given: z  # noqa: E731
-        latent = Latent(normal(self.latent), same, self.synthesise, factors=self.factors)
+        latent = self.entry()
 
         def generate(params, context, keys, given):
             z = latent.draw(keys, given.get("truncation"))
-            return {"image": self.synthesise(params, context, z, given)}
+            return {"image": latent.synthesise(params, context, latent.map(params, context, z, given), given)}
 
+        params, _ = jax.eval_shape(lambda: self.init(jax.random.key(0)))
         return Task(
             init=self.init,
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32), **label},
-            learners={"vae": Learner(("encoder", "decoder"), optax.adam(self.learning_rate))},
+            learners={"vae": Learner(tuple(params), optax.adam(self.learning_rate))},
             phases=(Phase("vae", "vae", self.loss),),
             given=tuple(label),
             classes=self.classes,
@@ -71,6 +67,17 @@ class VAE:
             decode=self.synthesise,
             log_prob=self.log_prob,
         )
+
+    def check(self):
+        self.nets.check(self.image)
+        at_least(1, model__latent=self.latent)
+        at_least(0, model__classes=self.classes, model__beta=self.beta, model__anneal=self.anneal)
+        at_least(0, model__free_bits=self.free_bits)
+
+    def entry(self) -> Latent:
+        """Return how a picture comes from noise."""
+        same = lambda params, context, z, given: z  # noqa: E731
+        return Latent(normal(self.latent), same, self.synthesise, factors=self.factors)
 
     def check_data(self, data: Data):
         """Raise InputError where pictures would be black and white only, and the likelihood is of grey ones."""
@@ -103,11 +110,33 @@ class VAE:
     def label_of(self, batch) -> Array | None:
         return batch["label"] if self.classes else None
 
-    def posterior(self, params: Params, batch) -> tuple[Array, Array]:
-        """Return the mean and the log variance of q(z | x), f32[b latent]."""
+    # ---- q(z | x) and p(z), which other papers replace
+
+    def posterior(self, params: Params, batch) -> Any:
+        """Return what is known of q(z | x): the mean and the log variance f32[b latent]."""
         x = self.p.values(batch["image"])
         found: Any = self.encoder.apply({"params": params["encoder"]}, x, self.label_of(batch))
         return found["mean"], found["log_var"]
+
+    def draw(self, params: Params, q: Any, noise: Array) -> tuple[Array, Array]:
+        """Return z f32[b latent] of q, made of noise from N(0, I), and log q(z | x) f32[b]."""
+        mean, log_var = q
+        z = mean + jnp.exp(log_var / 2) * noise
+        return z, normal_log_prob(z, mean, log_var / 2)
+
+    def prior(self, params: Params) -> Any:
+        """Return what is known of p(z): nothing, it is N(0, I)."""
+        return ()
+
+    def log_prior(self, p: Any, z: Array) -> Array:
+        """Return log p(z) in nats, f32[b]."""
+        return normal_log_prob(z, jnp.zeros_like(z), jnp.zeros_like(z))
+
+    def divergence(self, params: Params, q: Any, z: Array, log_q: Array) -> Array:
+        """Return KL(q || p) in nats, f32[b n], its mean if not itself, for n groups of latents."""
+        return kl_standard(*q)  # [b latent]
+
+    # ----
 
     def log_likelihood(self, params: Params, z: Array, batch) -> Array:
         """Return log p(x | z) in nats, f32[b], z f32[b latent]."""
@@ -119,44 +148,52 @@ class VAE:
         return self.beta * jnp.minimum(1.0, step / self.anneal) if self.anneal else jnp.float32(self.beta)
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        mean, log_var = self.posterior(params, batch)
-        noise = rng.normal(jax.random.split(key, len(mean)), (self.latent,))
-        log_p = self.log_likelihood(params, mean + jnp.exp(log_var / 2) * noise, batch)
-        kl = kl_standard(mean, log_var)  # [b latent]
+        q = self.posterior(params, batch)
+        z, log_q = self.draw(params, q, rng.normal(jax.random.split(key, len(batch["image"])), (self.latent,)))
+        log_p = self.log_likelihood(params, z, batch)
+        kl = self.divergence(params, q, z, log_q)  # [b n]
         cost = free(kl, self.free_bits).sum() if self.free_bits else kl.sum(1).mean()
         metrics = {
             "elbo": (log_p - kl.sum(1)).mean(),
             "reconstruction": -log_p.mean(),
             "kl": kl.sum(1).mean(),
-            "active_units": (kl.mean(0) > COLLAPSED).sum(dtype=jnp.float32),
+            "active_units": active_units(self.centre(params, q)),
         }
         if self.p.levels:
             metrics["bits_per_dimension"] = bits_per_dimension(metrics["elbo"], math.prod(self.image), DISCRETE)
         return self.weight(context.step) * cost - log_p.mean(), Aux(metrics)
 
-    def log_weight(self, params: Params, batch, mean: Array, log_var: Array, z: Array) -> Array:
-        """Return log p(x, z) - log q(z | x) in nats, f32[b], q being N(mean, exp(log_var))."""
-        prior = normal_log_prob(z, jnp.zeros_like(z), jnp.zeros_like(z))
-        return self.log_likelihood(params, z, batch) + prior - normal_log_prob(z, mean, log_var / 2)
+    def log_weight(self, params: Params, batch, p: Any, z: Array, log_q: Array) -> Array:
+        """Return log p(x, z) - log q(z | x) in nats, f32[b]."""
+        return self.log_likelihood(params, z, batch) + self.log_prior(p, z) - log_q
 
     def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
         """Return log 1/k sum_i p(x, z_i) / q(z_i | x) in nats, f32[b], of k samples; keys Key[b].
 
         The evidence lower bound with one sample, log p(x) with many. Burda et al. 2016, equation 8.
         """
-        mean, log_var = self.posterior(params, batch)
+        q, p = self.posterior(params, batch), self.prior(params)
 
-        def add(total, i):
+        def one(i):
             noise = rng.normal(jax.vmap(jax.random.fold_in, (0, None))(keys, i), (self.latent,))
-            z = mean + jnp.exp(log_var / 2) * noise
-            return jnp.logaddexp(total, self.log_weight(params, batch, mean, log_var, z)), None
+            return self.log_weight(params, batch, p, *self.draw(params, q, noise))
 
-        total, _ = jax.lax.scan(add, jnp.full(len(mean), -jnp.inf), jnp.arange(samples))
+        def add(total, some):
+            return jnp.logaddexp(total, logsumexp(jax.vmap(one)(some), axis=0)), None
+
+        # Several at a time where the batch is small: matrix products of a hundred rows are half as fast.
+        most = max(1, 1000 // len(keys))
+        together = next(n for n in range(most, 0, -1) if samples % n == 0)
+        total, _ = jax.lax.scan(add, jnp.full(len(keys), -jnp.inf), jnp.arange(samples).reshape(-1, together))
         return total - jnp.log(samples)
+
+    def centre(self, params: Params, q: Any) -> Array:
+        """Return the mean of q, or what stands for it, f32[b latent]."""
+        return q[0]
 
     def encode(self, params: Params, context: Context, batch) -> Array:
         """Return the mean of q(z | x), f32[b latent]."""
-        return self.posterior(params, batch)[0]
+        return self.centre(params, self.posterior(params, batch))
 
     def factors(self, params: Params, context: Context) -> tuple[Array]:
         """Return the matrix [latent n] of the decoder's first layer."""
@@ -172,7 +209,7 @@ class VAE:
 
 
 def row(model: Any, parameters: int, source: str = "digits", measured: str = "not yet measured", **small) -> Preset:
-    """Return a preset, with a tiny run of 8x8 pictures."""
+    """Return a preset, with a tiny run of 8x8 pictures, whose model has the changes `small` as well."""
     nets = Nets(model.nets.kind, 16 if model.nets.kind == "mlp" else 4, model.nets.depth)
     reduced = replace(model, image=(8, 8, model.image[2]), latent=4, nets=nets, **small)
     count = 100 if getattr(model, "classes", 0) else 64
