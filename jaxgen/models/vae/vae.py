@@ -212,6 +212,11 @@ def row(model: Any, parameters: int, source: str = "digits", measured: str = "no
     """Return a preset, with a tiny run of 8x8 pictures, whose model has the changes `small` as well."""
     nets = Nets(model.nets.kind, 16 if model.nets.kind == "mlp" else 4, model.nets.depth)
     reduced = replace(model, image=(8, 8, model.image[2]), latent=4, nets=nets, **small)
+    return preset(model, reduced, parameters, source, measured)
+
+
+def preset(model: Any, reduced: Any, parameters: int, source: str, measured: str = "not yet measured") -> Preset:
+    """Return a preset of a model at full size and reduced."""
     count = 100 if getattr(model, "classes", 0) else 64
     return Preset(
         Run(

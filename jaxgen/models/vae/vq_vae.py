@@ -1,0 +1,175 @@
+"""VQ-VAE: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", NeurIPS 2017.
+
+The encoder makes a map of vectors, a quarter of the picture's sides, each is rounded to the nearest of a codebook, and
+the decoder makes the picture of the codes. The squared error's gradient goes straight through the rounding; a
+commitment cost keeps the vectors near their codes (equation 3, quantise.py). Other roundings by `quantiser`: codebooks
+one after the other (residual), or finite levels without any. Nets as in section 4.1: strided 4x4 convolutions and
+residual blocks.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxgen import rng
+from jaxgen.config import Preset
+from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, Task
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.vae.nets import Image, Residual
+from jaxgen.models.vae.quantise import Quantised, Quantiser, per_example, usage
+from jaxgen.models.vae.vae import preset
+from jaxgen.nn.conv import Conv, ConvTranspose
+from jaxgen.nn.wide import wide
+
+
+@dataclass(frozen=True)
+class VQVAE:
+    """Hyper-parameters of a vector-quantised autoencoder."""
+
+    image: Image = (32, 32, 1)  # height, width, channels
+    stages: int = 2  # halvings of the sides
+    width: int = 64  # channels of the hidden layers (the paper: 256)
+    blocks: int = 2  # residual ones of each net
+    quantiser: Quantiser = Quantiser()
+    learning_rate: float = 1e-3  # of Adam (the paper: 2e-4)
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the nets can't make such pictures."""
+        del steps
+        self.check()
+        params, _ = jax.eval_shape(lambda: self.init(jax.random.key(0)))
+        return Task(
+            init=self.init,
+            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            learners={"autoencoder": Learner(tuple(params), optax.adam(self.learning_rate))},
+            phases=(Phase("autoencoder", "autoencoder", self.loss),),
+            encode=self.encode,
+            decode=self.decode,
+        )
+
+    def check(self):
+        at_least(1, model__stages=self.stages, model__width=self.width, model__image=min(self.image))
+        at_least(0, model__blocks=self.blocks)
+        self.quantiser.check()
+        multiple = 1 << self.stages
+        if self.image[0] % multiple or self.image[1] % multiple:
+            raise InputError(
+                f"model.stages={self.stages} halves the sides to whole numbers only where they are multiples of "
+                f"{multiple}, not {self.image[0]}x{self.image[1]}."
+            )
+
+    @property
+    def encoder(self) -> "Encoder":
+        return Encoder(self.stages, self.width, self.blocks, self.quantiser.numbers)
+
+    @property
+    def decoder(self) -> "Decoder":
+        return Decoder(self.stages, self.width, self.blocks, self.image[2])
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The sides of the map of codes."""
+        return self.image[0] >> self.stages, self.image[1] >> self.stages
+
+    def init(self, key: Key, spec: Any = None):
+        codes = jnp.zeros((2, *self.sides, self.quantiser.numbers))
+        params: dict[str, Any] = {
+            "encoder": self.encoder.init(rng.fold(key, "encoder"), jnp.zeros((2, *self.image)))["params"],
+            "decoder": self.decoder.init(rng.fold(key, "decoder"), codes)["params"],
+        }
+        codebook, state = self.quantiser.init(rng.fold(key, "codebook"))
+        return params | ({"codebook": codebook} if codebook else {}), {"codebook": state}
+
+    def quantised(self, params: Params, context: Context, x: Array, key: Key | None = None) -> Quantised:
+        """Return the codes of pictures f32[b h w c]; with a key, as in training, the codebooks move."""
+        z: Any = self.encoder.apply({"params": params["encoder"]}, x)
+        return self.quantiser(params.get("codebook"), context.extra["codebook"], z, key)
+
+    def painted(self, params: Params, codes: Array) -> Array:
+        out: Any = self.decoder.apply({"params": params["decoder"]}, codes)
+        return out
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        x = batch["image"]
+        q = self.quantised(params, context, x, key)
+        error = per_example((self.painted(params, q.values) - x) ** 2)  # [b]
+        metrics = {
+            "squared_error": error.mean(),
+            "codebook": q.cost.mean(),
+            **usage(q.tokens, self.quantiser.vocabulary),
+        }
+        return (error + q.cost).mean(), Aux(metrics, {"codebook": q.state})
+
+    def encode(self, params: Params, context: Context, batch) -> Array:
+        """Return the map of codes, f32[b h w D]."""
+        return self.quantised(params, context, batch["image"]).values
+
+    def decode(self, params: Params, context: Context, z: Array, given) -> Array:
+        """Return the pictures f32[b h w c] in [-1, 1] of maps of codes f32[b h w D]."""
+        return jnp.clip(self.painted(params, z), -1, 1)
+
+    def tokens(self, params: Params, context: Context, batch) -> Array:
+        """Return the numbers of the codes, i32[b h w depth]."""
+        return self.quantised(params, context, batch["image"]).tokens
+
+    def values(self, params: Params, context: Context, tokens: Array) -> Array:
+        """Return the map of codes f32[b h w D] of their numbers i32[b h w depth]."""
+        return self.quantiser.values(params.get("codebook"), context.extra["codebook"], tokens)
+
+
+class Encoder(nn.Module):
+    """x f32[b h w c] -> z f32[b h/2^stages w/2^stages numbers]."""
+
+    stages: int
+    width: int
+    blocks: int
+    numbers: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for i in range(self.stages):
+            features = self.width if i == self.stages - 1 else max(self.width // 2, 1)
+            x = nn.relu(Conv(features, (4, 4), (2, 2), name=f"down_{i}")(x))  # [b h/2 w/2 c]
+        x = Conv(self.width, (3, 3), name="in")(x)
+        for i in range(self.blocks):
+            x = Residual(self.width, name=f"block_{i}")(x)
+        return wide(Conv(self.numbers, (1, 1), name="out")(nn.relu(x)))
+
+
+class Decoder(nn.Module):
+    """Codes f32[b h w D] -> f32[b 2^stages h 2^stages w channels], which nothing bounds."""
+
+    stages: int
+    width: int
+    blocks: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = Conv(self.width, (3, 3), name="in")(x)
+        for i in range(self.blocks):
+            x = Residual(self.width, name=f"block_{i}")(x)
+        x = nn.relu(x)
+        for i in reversed(range(1, self.stages)):
+            x = nn.relu(ConvTranspose(max(self.width // 2, 1), (4, 4), (2, 2), name=f"up_{i}")(x))  # [b 2h 2w c]
+        return wide(ConvTranspose(self.channels, (4, 4), (2, 2), name="out")(x))
+
+
+def row(quantiser: Quantiser, small: Quantiser, parameters: int) -> Preset:
+    full = VQVAE(quantiser=quantiser)
+    reduced = VQVAE((8, 8, 1), 1, 8, 1, small)
+    return preset(full, reduced, parameters, "digits")
+
+
+SMALL = {"codes": 8, "size": 4}
+PRESETS = {
+    "vq-vae": row(Quantiser(codes=256), Quantiser(**SMALL), 309_057),
+    "vq-vae-residual": row(Quantiser(codes=64, depth=4), Quantiser(depth=2, **SMALL), 309_057),
+    "vq-vae-finite": row(Quantiser("finite"), Quantiser("finite", levels=(4, 3)), 270_597),
+}
