@@ -39,6 +39,8 @@ ZOO = {
     "vq-vae": "jaxgen.models.vae.vq_vae",
     "vq-vae-residual": "jaxgen.models.vae.vq_vae",
     "vq-vae-finite": "jaxgen.models.vae.vq_vae",
+    "vqgan": "jaxgen.models.vae.vqgan",
+    "vqgan-64": "jaxgen.models.vae.vqgan",
     "autoencoder": "jaxgen.models.vae.autoencoder",
     "autoencoder-conv": "jaxgen.models.vae.autoencoder",
     "autoencoder-denoising": "jaxgen.models.vae.autoencoder",

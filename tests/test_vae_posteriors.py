@@ -1,5 +1,8 @@
 """Flow posteriors and mixture priors: Jacobians by autodiff, densities by scipy, marginals by quadrature."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +37,7 @@ def test_the_flows_log_determinant_is_autodiffs():
     model = IAF(IMAGE, 5, NETS, flows=3, flow_width=12)
     params = made(model)
     z, told = jax.random.normal(jax.random.key(1), (2, 4, 5))
-    flow = lambda z, told: model.flow.apply({"params": params["flow"]}, z, told)  # noqa: E731
+    flow: Any = partial(model.flow.apply, {"params": params["flow"]})
     _, log_det = flow(z, told)
     jacobian = jax.vmap(jax.jacfwd(lambda z, told: flow(z[None], told[None])[0][0]))(z, told)
     np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], rtol=1e-5)
@@ -88,7 +91,8 @@ def test_the_flow_closes_the_gap_that_a_diagonal_posterior_leaves():
     known, x, exact = correlated()
     gaps = []
     for kind, more in ((VAE, {}), (IAF, {"flows": 2, "flow_width": 32})):
-        model = type("Fixed", (known, kind), {})(IMAGE, 2, Nets(width=32), "gaussian", **more)
+        fixed: Any = type("Fixed", (known, kind), {})
+        model = fixed(IMAGE, 2, Nets(width=32), "gaussian", **more)
         params, _ = model.init(jax.random.key(0))
         adam = optax.adam(optax.cosine_decay_schedule(5e-3, 3000))
         loss = lambda params, key, model=model: model.loss(params, CONTEXT, {"image": x}, key)[0]  # noqa: E731

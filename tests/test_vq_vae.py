@@ -17,7 +17,7 @@ from jaxgen.models.vae.quantise import Quantiser, usage
 from jaxgen.models.vae.vq_vae import VQVAE
 
 KEY = jax.random.key(0)
-KINDS = ["average", "gradient"]
+KINDS: Any = ["average", "gradient"]
 
 
 def vectors(*shape: int, seed: int = 0) -> jax.Array:
@@ -27,8 +27,8 @@ def vectors(*shape: int, seed: int = 0) -> jax.Array:
 def clusters() -> tuple[np.ndarray, np.ndarray]:
     """400 points around 5 centres that are far apart, and the centres."""
     draw = np.random.default_rng(2)
-    centres = np.float32([[0, 0], [5, 0], [0, 5], [-5, -1], [2, -6]])
-    return (np.repeat(centres, 80, 0) + 0.3 * draw.normal(size=(400, 2))).astype(np.float32), centres
+    centres = np.asarray([[0, 0], [5, 0], [0, 5], [-5, -1], [2, -6]], np.float32)
+    return np.asarray(np.repeat(centres, 80, 0) + 0.3 * draw.normal(size=(400, 2)), np.float32), centres
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,8 +68,8 @@ def test_the_gradient_goes_straight_through(kind):
         up, down = (float(f(jnp.asarray(values + s * away, jnp.float32))) for s in (1, -1))
         want[place], away[place] = (up - down) / 2e-2, 0
     if kind == "finite":  # rounding alone is passed; tanh before it has a slope, and there is a scale after it
-        levels = np.float32([5, 4, 3])
-        half, odd = (levels - 1) * 1.001 / 2, np.float32([0, 0.5, 0])
+        levels = np.asarray([5, 4, 3], np.float32)
+        half, odd = (levels - 1) * 1.001 / 2, np.asarray([0, 0.5, 0], np.float32)
         want = want * half * (1 - np.tanh(np.asarray(z) + np.arctanh(odd / half)) ** 2) / (levels // 2)
     np.testing.assert_allclose(slope, want, atol=5e-3)
 
@@ -105,7 +105,8 @@ def test_a_moving_average_is_the_papers():
 
 def test_the_averages_find_the_means_of_k_means():
     points, centres = clusters()
-    want = np.sort(KMeans(5, n_init=10, random_state=0).fit(points).cluster_centers_, 0)
+    found: Any = KMeans(5, random_state=0).fit(points)
+    want = np.sort(found.cluster_centers_, 0)
     quantiser = Quantiser(codes=5, size=2, decay=0.9)
     params = {}
     state = {"share": jnp.full((1, 5), 0.2), "sum": jnp.asarray(centres + 1)[None] / 5}
@@ -218,5 +219,5 @@ def test_settings_that_no_model_has(model, words):
 def test_any_size_that_its_halvings_allow():
     model = VQVAE((256, 192, 3), 4, 4, 1, Quantiser(codes=4, size=2))
     params, extra = jax.eval_shape(partial(model.init, KEY))
-    shape = jax.eval_shape(lambda p, e: model.encode(p, core.Context(e, {}, {}, 0), {"image": jnp.zeros((1, 256, 192, 3))}), params, extra)  # noqa: E501  # fmt: skip
+    shape = jax.eval_shape(lambda p, e: model.encode(p, core.Context(e, {}, {}, jnp.int32(0)), {"image": jnp.zeros((1, 256, 192, 3))}), params, extra)  # noqa: E501  # fmt: skip
     assert shape.shape == (1, 16, 12, 2)

@@ -82,7 +82,7 @@ class Quantiser:
         tanh bounds them, moved so that 0 stays 0. The bound is a little beyond the outermost levels, where the paper's
         is a little within: so two levels work as well.
         """
-        levels = np.float32(self.levels)
+        levels = np.asarray(self.levels, np.float32)
         half, odd = (levels - 1) * (1 + 1e-3) / 2, np.where(levels % 2, 0, 0.5)
         half, odd, shift = (jnp.broadcast_to(jnp.float32(v), z.shape) for v in (half, odd, np.arctanh(odd / half)))
         bounded = jnp.tanh(z + shift) * half - odd
@@ -138,7 +138,7 @@ class Quantiser:
         """Return the vectors f32[b ... D] of tokens i32[b ... depth]."""
         if self.kind == "finite":
             shape = (*tokens.shape[:-1], len(self.levels))
-            places, levels = (np.broadcast_to(np.int32(v), shape) for v in (self.places, self.levels))
+            places, levels = (np.broadcast_to(np.asarray(v, np.int32), shape) for v in (self.places, self.levels))
             digits = tokens // places % levels
             return (digits - levels // 2).astype(jnp.float32) / (levels // 2)
         codebooks = self.codebooks(params, state)

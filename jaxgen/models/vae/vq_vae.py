@@ -167,9 +167,8 @@ def row(quantiser: Quantiser, small: Quantiser, parameters: int) -> Preset:
     return preset(full, reduced, parameters, "digits")
 
 
-SMALL = {"codes": 8, "size": 4}
 PRESETS = {
-    "vq-vae": row(Quantiser(codes=256), Quantiser(**SMALL), 309_057),
-    "vq-vae-residual": row(Quantiser(codes=64, depth=4), Quantiser(depth=2, **SMALL), 309_057),
+    "vq-vae": row(Quantiser(codes=256), Quantiser(codes=8, size=4), 309_057),
+    "vq-vae-residual": row(Quantiser(codes=64, depth=4), Quantiser(codes=8, size=4, depth=2), 309_057),
     "vq-vae-finite": row(Quantiser("finite"), Quantiser("finite", levels=(4, 3)), 270_597),
 }

@@ -1,0 +1,198 @@
+"""VQGAN: Esser, Rombach and Ommer, "Taming Transformers for High-Resolution Image Synthesis", CVPR 2021.
+
+A VQ-VAE whose pictures are compared by absolute and by perceptual distance, and judged, patch by patch, by a
+discriminator (Isola et al. 2017). How much the judge counts follows from the gradients at the decoder's last layer:
+lambda = |grad of the distances| / (|grad of the judgement| + delta), as in the authors' code. The nets are vq_vae.py's,
+without the paper's attention. The perceptual distance is that of a LeNet-5's features for digits (unit vectors), or
+ST-LPIPS for colour.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.lax import stop_gradient
+
+from jaxgen import perceptual, rng
+from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, PyTree, Task, variables
+from jaxgen.errors import InputError, at_least
+from jaxgen.losses.gan import hinge
+from jaxgen.models.vae.quantise import Quantiser, per_example, usage
+from jaxgen.models.vae.vae import preset
+from jaxgen.models.vae.vq_vae import VQVAE
+from jaxgen.nn.conv import Conv
+from jaxgen.nn.norm import BatchNorm
+from jaxgen.nn.wide import wide
+from jaxgen.projection import features_of
+
+DELTA, MOST = 1e-4, 1e4  # the authors' code
+
+
+@dataclass(frozen=True)
+class VQGAN(VQVAE):
+    """Hyper-parameters of a VQGAN."""
+
+    perceptual: Literal["none", "lenet", "st_lpips"] = "lenet"
+    perceptual_weight: float = 1.0
+    adversarial: float = 0.8  # what lambda is multiplied by
+    start: int = 1000  # steps before the discriminator has a say
+    critic_width: int = 32  # channels of its first layer (the paper: 64)
+    critic_layers: int = 2  # its halvings (the paper: 3)
+    learning_rate: float = 5e-4
+
+    def task(self, steps: int) -> Task:
+        """Return the game of two players."""
+        del steps
+        self.check()
+        task = super().task(1)
+        adam = optax.adam(self.learning_rate, b1=0.5, b2=0.9)
+        nets = task.learners["autoencoder"].nets
+        # One stream: both players meet the same reconstructions, which are then made once a step.
+        phases = (
+            Phase("discriminator", "discriminator", self.discriminator_loss, stream="z"),
+            Phase("autoencoder", "autoencoder", self.loss, stream="z"),
+        )
+        return Task(
+            init=self.init,
+            example=task.example,
+            learners={
+                "discriminator": Learner(("discriminator",), adam),
+                "autoencoder": Learner(tuple(net for net in nets if net != "discriminator"), adam),
+            },
+            phases=phases,
+            frozen={} if self.perceptual == "none" else {"perceptual": self.trunk},
+            encode=task.encode,
+            decode=task.decode,
+        )
+
+    def check(self):
+        super().check()
+        at_least(1, model__critic_width=self.critic_width, model__critic_layers=self.critic_layers)
+        at_least(0, model__perceptual_weight=self.perceptual_weight, model__adversarial=self.adversarial)
+        at_least(0, model__start=self.start)
+        if self.perceptual == "st_lpips" and (self.image[2] != 3 or min(self.image[:2]) < 21):
+            raise InputError("model.perceptual=st_lpips sees colour of at least 21x21: give lenet or none.")
+        if min(self.image[:2]) < 4 << self.critic_layers:
+            raise InputError(
+                f"A discriminator of model.critic_layers={self.critic_layers} sees pictures of at least "
+                f"{4 << self.critic_layers}x{4 << self.critic_layers}, not {self.image[0]}x{self.image[1]}."
+            )
+
+    def trunk(self) -> PyTree:
+        """Return the weights of the perceptual distance."""
+        return perceptual.st_lpips("alex") if self.perceptual == "st_lpips" else features_of("lenet").variables
+
+    def distance(self, context: Context, a: Array, b: Array) -> Array:
+        """Return the perceptual distance of pictures f32[b h w c] in [-1, 1], f32[b]."""
+        if self.perceptual == "none":
+            return jnp.zeros(len(a))
+        if self.perceptual == "st_lpips":
+            return context.frozen["perceptual"](a, b)
+        see: Any = features_of("lenet").see
+        ours, theirs = (see(context.frozen["perceptual"], x) for x in (a, b))  # [b d]
+        unit = lambda f: f * jax.lax.rsqrt((f**2).sum(1, keepdims=True) + 1e-10)  # noqa: E731
+        return ((unit(ours) - unit(theirs)) ** 2).sum(1)
+
+    @property
+    def discriminator(self) -> "Patches":
+        return Patches(self.critic_layers, self.critic_width)
+
+    def init(self, key: Key, spec: Any = None):
+        params, extra = super().init(key, spec)
+        found = self.discriminator.init(rng.fold(key, "discriminator"), jnp.zeros((2, *self.image)))
+        rest = {name: v for name, v in found.items() if name != "params"}
+        return {**params, "discriminator": found["params"]}, {**extra, "discriminator": rest}
+
+    def judged(self, params: Params, context: Context, x: Array) -> tuple[Array, PyTree]:
+        """Return the logits f32[b h w] of patches, and the discriminator's running statistics after them."""
+        own = variables("discriminator", params, context.extra)
+        return self.discriminator.apply(own, x, mutable=["batch_stats"])
+
+    def discriminator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        x = batch["image"]
+        made = self.painted(params, self.quantised(params, context, x).values)
+        real, _ = self.judged(params, context, x)
+        fake, stats = self.judged(params, context, made)
+        cost = per_example(hinge.discriminator(real, fake)) / 2  # [b]
+        metrics = {"real": real.mean(), "fake": fake.mean()}
+        return self.due(context) * cost.mean(), Aux(metrics, {"discriminator": stats})
+
+    def due(self, context: Context) -> Array:
+        return (context.step >= self.start).astype(jnp.float32)
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        x = batch["image"]
+        q = self.quantised(params, context, x, key)
+        made = self.painted(params, q.values)
+
+        def apart(made):
+            near, seen = per_example(jnp.abs(made - x)), self.distance(context, made, x)
+            return (near + self.perceptual_weight * seen).mean(), (near.mean(), seen.mean())
+
+        def caught(made):
+            return -self.judged(params, context, made)[0].mean()
+
+        # Both slopes are taken at the pictures, once, and led on from there: to the last layer alone, which weighs
+        # them, and then together to all the others.
+        (error, (near, seen)), of_error = jax.value_and_grad(apart, has_aux=True)(stop_gradient(made))
+        fooling, of_fooling = jax.value_and_grad(caught)(stop_gradient(made))
+        weight = self.weight(params, stop_gradient(q.values), of_error, of_fooling)
+        share = self.due(context) * self.adversarial * weight
+        slope = stop_gradient(of_error + share * of_fooling)
+        value = stop_gradient(error + share * fooling)
+        led = (slope * made).sum()
+        metrics = {
+            "absolute_error": near,
+            "perceptual": seen,
+            "codebook": q.cost.mean(),
+            "weight": weight,
+            **usage(q.tokens, self.quantiser.vocabulary),
+        }
+        return value + led - stop_gradient(led) + q.cost.mean(), Aux(metrics, {"codebook": q.state})
+
+    def weight(self, params: Params, codes: Array, of_error: Array, of_fooling: Array) -> Array:
+        """Return lambda, by the slopes f32[b h w c] of both terms at the pictures."""
+        decoder: Any = params["decoder"]
+
+        def painted(kernel):
+            last = {**decoder["out"], "kernel": kernel}
+            return self.painted({**params, "decoder": {**decoder, "out": last}}, codes)
+
+        _, back = jax.vjp(painted, decoder["out"]["kernel"])
+        error, fooling = (jnp.linalg.norm(back(slope)[0].reshape(-1)) for slope in (of_error, of_fooling))
+        return stop_gradient(jnp.clip(error / (fooling + DELTA), 0, MOST))
+
+
+class Patches(nn.Module):
+    """x f32[b h w c] -> logits f32[b h' w'], each of a patch of the picture. Isola et al. 2017; batch norm."""
+
+    layers: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = nn.initializers.normal(0.02)
+        pads = ((1, 1), (1, 1))
+        for i in range(self.layers + 1):
+            strides = (2, 2) if i < self.layers else (1, 1)
+            features = self.width * min(2**i, 8)
+            # Batch norm has the bias.
+            x = Conv(features, (4, 4), strides, pads, use_bias=i == 0, kernel_init=init, name=f"layer_{i}")(x)
+            if i:
+                x = BatchNorm(scale_init=lambda *args: 1 + init(*args), name=f"norm_{i}")(x, True)
+            x = nn.leaky_relu(x, 0.2)  # [b h/2 w/2 c]; the last [b h-1 w-1 c]
+        return wide(Conv(1, (4, 4), (1, 1), pads, kernel_init=init, name="out")(x)[..., 0])
+
+
+GREY = VQGAN(quantiser=Quantiser(codes=256))
+COLOUR = VQGAN((64, 64, 3), 3, 64, 2, Quantiser(codes=1024), perceptual="st_lpips", critic_layers=3)
+TINY = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), start=0, critic_width=4, critic_layers=1)
+PRESETS = {
+    "vqgan": preset(GREY, TINY, 475_874, "digits"),
+    "vqgan-64": preset(COLOUR, TINY, 1_038_628, "shapes"),
+}
