@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import rng, shard
+from jaxgen import core, rng, shard
 from jaxgen.config import Run
 from jaxgen.core import Task, TrainState, averaged
 from jaxgen.data import batches, open_source
 from jaxgen.errors import InputError, choose
 from jaxgen.metrics.accuracy import ACCURACY
 from jaxgen.metrics.metric import Metric, State
-from jaxgen.sampling import Frozen, check_data, image_of
+from jaxgen.metrics.pixels import psnr
+from jaxgen.sampling import Frozen, check_data, image_of, spec_of
 from jaxgen.scores import STATISTICS, is_score, open_scores
 from jaxgen.shard import Mesh
 
@@ -160,7 +161,52 @@ def likelihood(task: Task, samples: int) -> Metric:
     return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
 
 
-MEASURES = {"loss": losses, "accuracy": accuracy}
+def coder_of(task: Task) -> tuple[Callable, Callable]:
+    """Return a task's encode and decode. Raises InputError where it has not both."""
+    if task.encode is None or task.decode is None:
+        raise InputError("This model has no `encode` and `decode`: it can't reconstruct pictures.")
+    return task.encode, task.decode
+
+
+def reconstruction(task: Task) -> Metric:
+    """Return the measure of the mean PSNR in dB of decode(encode(x)), by the averaged weights, over every example."""
+    encode, decode = coder_of(task)
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        nets = averaged(state, frozen)
+        made = decode(*nets, encode(*nets, batch), {name: batch[name] for name in task.given})
+        found = jnp.where(valid, psnr(batch["image"], made), 0)
+        return {"count": total["count"] + valid.sum(), "psnr": total["psnr"] + found.sum()}
+
+    empty = lambda: {"count": jnp.zeros(()), "psnr": jnp.zeros(())}  # noqa: E731
+    result = lambda total: {"reconstruction_psnr": float(total["psnr"]) / float(total["count"] or np.nan)}  # noqa: E731
+    return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
+
+
+def units(task: Task) -> Metric:
+    """Return the measure of how many numbers of encode(x) vary with x by more than 0.01 (variance): `active_units`.
+
+    Burda et al. 2016. Over every example, by the averaged weights.
+    """
+    encode, _ = coder_of(task)
+    shapes = jax.eval_shape(lambda: core.init_state(task, jax.random.key(0), spec_of(task, 1)))
+    frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
+    width = jax.eval_shape(lambda s, f, b: encode(*averaged(s, f), b), shapes, frozen, spec_of(task, 1)).size
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        code = jnp.where(valid[:, None], encode(*averaged(state, frozen), batch).reshape(len(valid), -1), 0)
+        seen = jnp.stack([code.sum(0), (code**2).sum(0)])  # [2 d]
+        return {"count": total["count"] + valid.sum(), "moments": total["moments"] + seen}
+
+    def result(total: State) -> dict[str, float]:
+        first, second = np.asarray(total["moments"], np.float64) / float(total["count"] or np.nan)
+        return {"active_units": float((second - first**2 > 0.01).sum())}
+
+    empty = lambda: {"count": jnp.zeros(()), "moments": jnp.zeros((2, width))}  # noqa: E731
+    return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
+
+
+MEASURES = {"loss": losses, "accuracy": accuracy, "reconstruction_psnr": reconstruction, "active_units": units}
 
 
 def measure_of(name: str) -> Callable[[Task], Metric] | None:
