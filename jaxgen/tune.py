@@ -51,8 +51,12 @@ def map_nets(task: Task, f: Callable[[PyTree], PyTree]) -> Task:
 
 
 def _half(tree: PyTree) -> PyTree:
-    # The layers compute in their kernel's dtype. Biases and the scales of norms are vectors: they stay f32.
-    return jax.tree.map(lambda x: x.astype(jnp.bfloat16) if x.dtype == jnp.float32 and x.ndim > 1 else x, tree)
+    # The layers compute in their kernel's dtype. Biases and the scales of norms stay f32: vectors, or stacks of them.
+    def half(path, x):
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        return x.astype(jnp.bfloat16) if x.dtype == jnp.float32 and x.ndim > 1 and name not in ("bias", "scale") else x
+
+    return jax.tree_util.tree_map_with_path(half, tree)
 
 
 def _optimizer(optimizer: optax.GradientTransformation, optim: Optim, steps: int) -> optax.GradientTransformation:

@@ -45,6 +45,8 @@ ZOO = {
     "autoencoder-conv": "jaxgen.models.vae.autoencoder",
     "autoencoder-denoising": "jaxgen.models.vae.autoencoder",
     "autoencoder-sparse": "jaxgen.models.vae.autoencoder",
+    "mae": "jaxgen.models.vae.mae",
+    "mae-base": "jaxgen.models.vae.mae",
     "lenet5": "jaxgen.models.classifier.lenet",
     "lenet5-1998": "jaxgen.models.classifier.lenet",
     "alexnet": "jaxgen.models.classifier.alexnet",

@@ -106,6 +106,21 @@ def vae(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, 
     return name, layout
 
 
+def mae(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The authors' names, but that the layers of a stack are one array, as in torch.func.stack_module_state."""
+    name, layout = plain(model, net, path, shape)
+    if "blocks" in path[0]:  # [depth in out] -> [depth out in]
+        return name, axes(0, 2, 1) if len(shape) == 3 else SAME
+    if path[0] == "patch_embed":
+        p, c = model.patch, model.image[2]
+        patches = Layout(  # [p*p*c out] -> [out c p p]
+            lambda x: x.reshape(p, p, c, -1).transpose(3, 2, 0, 1),
+            lambda x: x.transpose(2, 3, 1, 0).reshape(p * p * c, -1),
+        )
+        return name.replace("patch_embed", "patch_embed.proj"), patches if len(shape) == 2 else SAME
+    return name, layout
+
+
 MODELS: Mapping[str, Rule] = {
     "jaxgen.models.classifier.lenet": renamed(("^c", "convnet.c"), ("^f", "fc.f"), ("^s", "convnet.s")),
     "jaxgen.models.classifier.inception": renamed((r"^(Mixed\w+\.branch\w+)\.(\d)", r"\1_\2")),
@@ -114,6 +129,7 @@ MODELS: Mapping[str, Rule] = {
     "jaxgen.models.gan.unrolled": dcgan,
     "jaxgen.models.gan.stylegan2": stylegan2,
     "jaxgen.models.vae.vae": vae,
+    "jaxgen.models.vae.mae": mae,
 }
 
 

@@ -1,0 +1,95 @@
+"""Transformers over the patches of a picture: patches, their positions, layers, and a stack of layers."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax import linen as nn
+
+from jaxgen.nn.conv import Dense
+
+Array = jax.Array
+XAVIER = nn.initializers.xavier_uniform()
+
+
+def to_patches(x: Array, patch: int) -> Array:
+    """Return the patches of pictures row by row, each row by row: f32[b h w c] -> f32[b n p*p*c], n = h/p w/p."""
+    return rearrange(x, "b (h p) (w q) c -> b (h w) (p q c)", p=patch, q=patch)
+
+
+def to_picture(patches: Array, patch: int, rows: int) -> Array:
+    """Return the pictures that `to_patches` cut: f32[b n p*p*c] -> f32[b h w c], so many rows of patches high."""
+    return rearrange(patches, "b (h w) (p q c) -> b (h p) (w q) c", p=patch, q=patch, h=rows)
+
+
+def sin_cos(rows: int, columns: int, width: int) -> np.ndarray:
+    """Return the fixed embedding of every place of a grid, f32[rows*columns width]; width is a multiple of 4.
+
+    The first half is of the column, the other of the row: of a coordinate t it is sin(t / 10000^(4 i / width)) for
+    i = 0 ... width/4 - 1, then the cosines. Vaswani et al. 2017, in two dimensions as in He et al. 2022 (their code).
+    """
+    row, column = np.divmod(np.arange(rows * columns), columns)  # [n]
+    slow = 10000.0 ** -(np.arange(width // 4) / (width // 4))
+    angles = [t[:, None] * slow for t in (column, row)]  # [n width/4]
+    return np.concatenate([f(t) for t in angles for f in (np.sin, np.cos)], 1).astype(np.float32)
+
+
+def layer_norm(name: str) -> nn.LayerNorm:
+    """Return the normalisation over the last axis, its variance in two passes: near a large mean one loses digits."""
+    return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, name=name)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, W softmax(q k^T / sqrt(d)) v, x [b n c] -> [b n c]; each of the heads has d = c/heads.
+
+    Scores and softmax are f32. Vaswani et al. 2017, "Attention Is All You Need".
+    """
+
+    heads: int
+    kernel_init: Callable = XAVIER
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c = x.shape[-1]
+        qkv = Dense(3 * c, kernel_init=self.kernel_init, name="qkv")(x)
+        query, key, value = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        scores = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(scores * (c // self.heads) ** -0.5, -1).astype(value.dtype)
+        mixed = rearrange(jnp.einsum("bhnm,bhmd->bhnd", weights, value), "b h n d -> b n (h d)")
+        return Dense(c, kernel_init=self.kernel_init, name="proj")(mixed)
+
+
+class MLP(nn.Module):
+    """W_2 gelu(W_1 x), the exact GELU, four times as wide between, x [b n c] -> [b n c]."""
+
+    kernel_init: Callable = XAVIER
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c = x.shape[-1]
+        y = Dense(4 * c, kernel_init=self.kernel_init, name="fc1")(x)
+        return Dense(c, kernel_init=self.kernel_init, name="fc2")(nn.gelu(y, approximate=False))
+
+
+class Layer(nn.Module):
+    """x <- x + attention(norm(x)), then x <- x + mlp(norm(x)), x [b n c] -> [b n c]."""
+
+    heads: int
+    kernel_init: Callable = XAVIER
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x + Attention(self.heads, self.kernel_init, name="attn")(layer_norm("norm1")(x))
+        return x + MLP(self.kernel_init, name="mlp")(layer_norm("norm2")(x))
+
+
+def stack(layer: nn.Module, depth: int, x: Array) -> Array:
+    """Return x after `depth` layers alike, each with parameters of its own, which lie stacked: [depth ...].
+
+    They are one program that is run `depth` times: compile time does not grow with it.
+    """
+    body = lambda layer, x, _: (layer(x), None)  # noqa: E731
+    roll = nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True}, length=depth)
+    return roll(layer, x, None)[0]
