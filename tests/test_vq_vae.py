@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from jaxgen import core
 from jaxgen.errors import InputError
 from jaxgen.models.vae.quantise import Quantiser, usage
+from jaxgen.models.vae.token_prior import TokenPrior, nats, sample
 from jaxgen.models.vae.vq_vae import VQVAE
 
 KEY = jax.random.key(0)
@@ -162,7 +163,7 @@ def test_usage_is_scipys_entropy():
 @cache
 def train(quantiser: Quantiser) -> tuple[VQVAE, core.TrainState, dict[str, np.ndarray]]:
     found: Any = load_digits()
-    model = VQVAE((8, 8, 1), 1, 8, 0, quantiser, learning_rate=3e-3)
+    model = VQVAE((8, 8, 1), 1, 8, 0, quantiser, 0, learning_rate=3e-3)
     batch = {"image": jnp.asarray(found.images[:128] / 8 - 1, jnp.float32)[..., None]}
     task = model.task(1)
     state = core.init_state(task, KEY, batch)
@@ -203,6 +204,8 @@ def test_more_codebooks_leave_less_over():
     [
         (VQVAE((30, 32, 1)), "multiples of 4, not 30x32"),
         (VQVAE(stages=0), "model.stages must be at least 1"),
+        (VQVAE(prior=-1), "model.prior must be at least 0"),
+        (VQVAE(prior_width=100), "not a multiple of its 3 heads"),
         (VQVAE(quantiser=Quantiser(codes=1)), "model.quantiser.codes must be at least 2"),
         (VQVAE(quantiser=Quantiser(decay=1.0)), "model.quantiser.decay must be from 0 to below 1"),
         (VQVAE(quantiser=Quantiser(revive=1.0)), "model.quantiser.revive must be below 1"),
@@ -221,3 +224,43 @@ def test_any_size_that_its_halvings_allow():
     params, extra = jax.eval_shape(partial(model.init, KEY))
     shape = jax.eval_shape(lambda p, e: model.encode(p, core.Context(e, {}, {}, jnp.int32(0)), {"image": jnp.zeros((1, 256, 192, 3))}), params, extra)  # noqa: E501  # fmt: skip
     assert shape.shape == (1, 16, 12, 2)
+
+
+# ---- the prior
+
+
+def test_a_tokens_logits_depend_on_the_tokens_before_it_alone():
+    prior = TokenPrior(6, 8, 2)
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 6, (1, 7)))
+    params = jax.tree.map(lambda x: x * 2, prior.init(KEY, tokens))
+    base: Any = prior.apply(params, tokens)
+    for i in range(7):
+        changed: Any = prior.apply(params, tokens.at[0, i].add(1) % 6)
+        differs = (changed != base).any((0, 2))
+        np.testing.assert_array_equal(differs, np.arange(7) > i)
+
+
+def test_samples_have_the_probabilities_that_the_prior_gives():
+    """All 27 sequences of three tokens of three kinds: how often they are drawn, beside exp(-nats)."""
+    prior = TokenPrior(3, 8, 1)
+    every = jnp.asarray(list(np.ndindex(3, 3, 3)), jnp.int32)
+    params = jax.tree.map(lambda x: x * 6, prior.init(KEY, every))["params"]
+    logits: Any = prior.apply({"params": params}, every)
+    p = np.exp(-np.float64(nats(logits, every)))
+    assert p.sum() == pytest.approx(1, abs=1e-5) and p.max() > 3 * p.min()
+    drawn = np.asarray(sample(prior, params, jax.random.split(KEY, 20_000), 3))
+    counts = np.bincount(drawn @ [9, 3, 1], minlength=27)
+    assert stats.chisquare(counts, p / p.sum() * 20_000).pvalue > 1e-3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_autoencoder_takes_no_notice_of_its_prior():
+    batch = {"image": vectors(8, 8, 8, 1)}
+    after = []
+    for layers in (0, 1):
+        model = VQVAE((8, 8, 1), 1, 8, 0, Quantiser(codes=8, size=4), layers, 8)
+        task = model.task(1)
+        assert (task.generate is None) == (layers == 0)
+        state, _ = core.make_step(task)(core.init_state(task, KEY, batch), batch, {})
+        after.append(state.params)
+    for net in after[0]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after[0][net], after[1][net])

@@ -15,7 +15,7 @@ from jaxgen.models.vae.quantise import Quantiser
 from jaxgen.models.vae.vqgan import VQGAN, Patches
 
 KEY = jax.random.key(0)
-MODEL = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), start=5, critic_width=4, critic_layers=1)
+MODEL = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 0, start=5, critic_width=4, critic_layers=1)
 
 
 @pytest.fixture(scope="module")

@@ -44,11 +44,13 @@ def layer_norm(name: str) -> nn.LayerNorm:
 class Attention(nn.Module):
     """Multi-head self-attention, W softmax(q k^T / sqrt(d)) v, x [b n c] -> [b n c]; each of the heads has d = c/heads.
 
-    Scores and softmax are f32. Vaswani et al. 2017, "Attention Is All You Need".
+    Scores and softmax are f32. Causal: a place sees itself and the ones before it. Vaswani et al. 2017, "Attention Is
+    All You Need".
     """
 
     heads: int
     kernel_init: Callable = XAVIER
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -56,6 +58,9 @@ class Attention(nn.Module):
         qkv = Dense(3 * c, kernel_init=self.kernel_init, name="qkv")(x)
         query, key, value = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads)
         scores = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
+        if self.causal:
+            seen = np.tri(x.shape[1], dtype=bool)[None, None]  # [1 1 n n]
+            scores = jnp.where(jnp.broadcast_to(seen, scores.shape), scores, -jnp.inf)
         weights = jax.nn.softmax(scores * (c // self.heads) ** -0.5, -1).astype(value.dtype)
         mixed = rearrange(jnp.einsum("bhnm,bhmd->bhnd", weights, value), "b h n d -> b n (h d)")
         return Dense(c, kernel_init=self.kernel_init, name="proj")(mixed)
@@ -78,10 +83,11 @@ class Layer(nn.Module):
 
     heads: int
     kernel_init: Callable = XAVIER
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = x + Attention(self.heads, self.kernel_init, name="attn")(layer_norm("norm1")(x))
+        x = x + Attention(self.heads, self.kernel_init, self.causal, name="attn")(layer_norm("norm1")(x))
         return x + MLP(self.kernel_init, name="mlp")(layer_norm("norm2")(x))
 
 

@@ -4,12 +4,14 @@ The encoder makes a map of vectors, a quarter of the picture's sides, each is ro
 the decoder makes the picture of the codes. The squared error's gradient goes straight through the rounding; a
 commitment cost keeps the vectors near their codes (equation 3, quantise.py). Other roundings by `quantiser`: codebooks
 one after the other (residual), or finite levels without any. Nets as in section 4.1: strided 4x4 convolutions and
-residual blocks.
+residual blocks. Samples come from a prior of the codes' numbers, here a transformer (token_prior.py) that learns beside
+the autoencoder, which takes no notice of it.
 
 Measured: not yet measured.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -23,6 +25,7 @@ from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, Task
 from jaxgen.errors import InputError, at_least
 from jaxgen.models.vae.nets import Image, Residual
 from jaxgen.models.vae.quantise import Quantised, Quantiser, per_example, usage
+from jaxgen.models.vae.token_prior import TokenPrior, nats, sample
 from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.wide import wide
@@ -37,25 +40,44 @@ class VQVAE:
     width: int = 64  # channels of the hidden layers (the paper: 256)
     blocks: int = 2  # residual ones of each net
     quantiser: Quantiser = Quantiser()
+    prior: int = 2  # layers of the transformer that tells the codes; 0: none, and no samples
+    prior_width: int = 64  # its channels
     learning_rate: float = 1e-3  # of Adam (the paper: 2e-4)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures."""
         del steps
         self.check()
+        return self.game(
+            {"autoencoder": optax.adam(self.learning_rate)}, (Phase("autoencoder", "autoencoder", self.loss),)
+        )
+
+    def game(self, players: Mapping[str, optax.GradientTransformation], phases: tuple[Phase, ...], **more: Any) -> Task:
+        """Return the game of an autoencoder, other players' nets, and the prior, which moves first.
+
+        It reads the codes before the others move: they are made once for all.
+        """
         params, _ = jax.eval_shape(lambda: self.init(jax.random.key(0)))
+        own = tuple(net for net in params if net not in ("prior", *players))
+        learners = {name: Learner(own if name == "autoencoder" else (name,), adam) for name, adam in players.items()}
+        if self.prior:
+            learners["prior"] = Learner(("prior",), optax.adam(self.learning_rate))
+            phases = (Phase("prior", "prior", self.prior_loss), *phases)
         return Task(
             init=self.init,
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
-            learners={"autoencoder": Learner(tuple(params), optax.adam(self.learning_rate))},
-            phases=(Phase("autoencoder", "autoencoder", self.loss),),
+            learners=learners,
+            phases=phases,
+            generate=self.generate if self.prior else None,
             encode=self.encode,
             decode=self.decode,
+            **more,
         )
 
     def check(self):
         at_least(1, model__stages=self.stages, model__width=self.width, model__image=min(self.image))
-        at_least(0, model__blocks=self.blocks)
+        at_least(0, model__blocks=self.blocks, model__prior=self.prior)
+        at_least(1, model__prior_width=self.prior_width)
         self.quantiser.check()
         multiple = 1 << self.stages
         if self.image[0] % multiple or self.image[1] % multiple:
@@ -63,6 +85,9 @@ class VQVAE:
                 f"model.stages={self.stages} halves the sides to whole numbers only where they are multiples of "
                 f"{multiple}, not {self.image[0]}x{self.image[1]}."
             )
+        heads = max(self.prior_width // 32, 1)
+        if self.prior_width % heads:
+            raise InputError(f"model.prior_width={self.prior_width} is not a multiple of its {heads} heads.")
 
     @property
     def encoder(self) -> "Encoder":
@@ -77,6 +102,15 @@ class VQVAE:
         """The sides of the map of codes."""
         return self.image[0] >> self.stages, self.image[1] >> self.stages
 
+    @property
+    def count(self) -> int:
+        """How many tokens a picture has."""
+        return self.sides[0] * self.sides[1] * self.quantiser.depth
+
+    @property
+    def transformer(self) -> TokenPrior:
+        return TokenPrior(self.quantiser.vocabulary, self.prior_width, self.prior)
+
     def init(self, key: Key, spec: Any = None):
         codes = jnp.zeros((2, *self.sides, self.quantiser.numbers))
         params: dict[str, Any] = {
@@ -84,7 +118,11 @@ class VQVAE:
             "decoder": self.decoder.init(rng.fold(key, "decoder"), codes)["params"],
         }
         codebook, state = self.quantiser.init(rng.fold(key, "codebook"))
-        return params | ({"codebook": codebook} if codebook else {}), {"codebook": state}
+        params |= {"codebook": codebook} if codebook else {}
+        if self.prior:
+            tokens = jnp.zeros((2, self.count), jnp.int32)
+            params["prior"] = self.transformer.init(rng.fold(key, "prior"), tokens)["params"]
+        return params, {"codebook": state}
 
     def quantised(self, params: Params, context: Context, x: Array, key: Key | None = None) -> Quantised:
         """Return the codes of pictures f32[b h w c]; with a key, as in training, the codebooks move."""
@@ -105,6 +143,18 @@ class VQVAE:
             **usage(q.tokens, self.quantiser.vocabulary),
         }
         return (error + q.cost).mean(), Aux(metrics, {"codebook": q.state})
+
+    def prior_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        tokens = self.tokens(params, context, batch).reshape(-1, self.count)  # [b h*w*depth]
+        logits: Any = self.transformer.apply({"params": params["prior"]}, tokens)
+        cost = nats(logits, tokens)  # [b]
+        return cost.mean() / self.count, Aux({"bits_per_token": cost.mean() / self.count / jnp.log(2)})
+
+    def generate(self, params: Params, context: Context, keys: Key, given) -> dict[str, Array]:
+        """Return pictures of tokens drawn from the prior."""
+        tokens = sample(self.transformer, params["prior"], keys, self.count)
+        tokens = tokens.reshape(-1, *self.sides, self.quantiser.depth)  # [b h w depth]
+        return {"image": self.decode(params, context, self.values(params, context, tokens), given)}
 
     def encode(self, params: Params, context: Context, batch) -> Array:
         """Return the map of codes, f32[b h w D]."""
@@ -161,14 +211,16 @@ class Decoder(nn.Module):
         return wide(ConvTranspose(self.channels, (4, 4), (2, 2), name="out")(x))
 
 
+TINY = VQVAE((8, 8, 1), 1, 8, 1, prior=1, prior_width=8)
+
+
 def row(quantiser: Quantiser, small: Quantiser, parameters: int) -> Preset:
     full = VQVAE(quantiser=quantiser)
-    reduced = VQVAE((8, 8, 1), 1, 8, 1, small)
-    return preset(full, reduced, parameters, "digits")
+    return preset(full, replace(TINY, quantiser=small), parameters, "digits")
 
 
 PRESETS = {
-    "vq-vae": row(Quantiser(codes=256), Quantiser(codes=8, size=4), 309_057),
-    "vq-vae-residual": row(Quantiser(codes=64, depth=4), Quantiser(codes=8, size=4, depth=2), 309_057),
-    "vq-vae-finite": row(Quantiser("finite"), Quantiser("finite", levels=(4, 3)), 270_597),
+    "vq-vae": row(Quantiser(codes=256), Quantiser(codes=8, size=4), 446_337),
+    "vq-vae-residual": row(Quantiser(codes=64, depth=4), Quantiser(codes=8, size=4, depth=2), 433_857),
+    "vq-vae-finite": row(Quantiser("finite"), Quantiser("finite", levels=(4, 3)), 503_853),
 }

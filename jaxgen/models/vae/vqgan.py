@@ -19,7 +19,7 @@ from flax import linen as nn
 from jax.lax import stop_gradient
 
 from jaxgen import perceptual, rng
-from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, PyTree, Task, variables
+from jaxgen.core import Array, Aux, Context, Key, Params, Phase, PyTree, Task, variables
 from jaxgen.errors import InputError, at_least
 from jaxgen.losses.gan import hinge
 from jaxgen.models.vae.quantise import Quantiser, per_example, usage
@@ -49,26 +49,14 @@ class VQGAN(VQVAE):
         """Return the game of two players."""
         del steps
         self.check()
-        task = super().task(1)
         adam = optax.adam(self.learning_rate, b1=0.5, b2=0.9)
-        nets = task.learners["autoencoder"].nets
         # One stream: both players meet the same reconstructions, which are then made once a step.
         phases = (
             Phase("discriminator", "discriminator", self.discriminator_loss, stream="z"),
             Phase("autoencoder", "autoencoder", self.loss, stream="z"),
         )
-        return Task(
-            init=self.init,
-            example=task.example,
-            learners={
-                "discriminator": Learner(("discriminator",), adam),
-                "autoencoder": Learner(tuple(net for net in nets if net != "discriminator"), adam),
-            },
-            phases=phases,
-            frozen={} if self.perceptual == "none" else {"perceptual": self.trunk},
-            encode=task.encode,
-            decode=task.decode,
-        )
+        frozen = {} if self.perceptual == "none" else {"perceptual": self.trunk}
+        return self.game({"discriminator": adam, "autoencoder": adam}, phases, frozen=frozen)
 
     def check(self):
         super().check()
@@ -191,8 +179,8 @@ class Patches(nn.Module):
 
 GREY = VQGAN(quantiser=Quantiser(codes=256))
 COLOUR = VQGAN((64, 64, 3), 3, 64, 2, Quantiser(codes=1024), perceptual="st_lpips", critic_layers=3)
-TINY = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), start=0, critic_width=4, critic_layers=1)
+TINY = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 1, 8, start=0, critic_width=4, critic_layers=1)
 PRESETS = {
-    "vqgan": preset(GREY, TINY, 475_874, "digits"),
-    "vqgan-64": preset(COLOUR, TINY, 1_038_628, "shapes"),
+    "vqgan": preset(GREY, TINY, 613_154, "digits"),
+    "vqgan-64": preset(COLOUR, TINY, 1_274_980, "shapes"),
 }
