@@ -33,6 +33,7 @@ from jaxgen.models.vae.autoencoder import active_units
 from jaxgen.models.vae.nets import Image, Nets
 from jaxgen.models.vae.vae import CONV, VAE, row
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.stages import count_stages
 from jaxgen.nn.wide import wide
 
 EQUILIBRIUM = 0.68  # of each of L_GAN's terms, about log 2; the authors' code
@@ -67,6 +68,7 @@ class VAEGAN:
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures."""
         at_least(0, model__gamma=self.gamma, model__margin=self.margin)
+        count_stages(*self.image[:2])  # the discriminator has convolutions whatever the others are
         nets = ("encoder", "decoder", "discriminator")
         losses = (self.encoder_loss, self.decoder_loss, self.discriminator_loss)
         return replace(
