@@ -18,11 +18,14 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, Task
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import Array, Aux, Context, Key, Latent, Learner, Params, Phase, Task
+from jaxgen.errors import InputError, at_least, check_labels
 from jaxgen.losses.elbo import total
-from jaxgen.models.vae.nets import Decoder, Encoder, Image, Nets
+from jaxgen.models.vae.nets import Decoder, Encoder, Image, Nets, first_matrix
 from jaxgen.models.vae.vae import CONV, row
+from jaxgen.nn.priors import Draw
+
+VARIES = 0.01  # variance of a unit's mean over pictures above which it is active: Burda et al. 2016
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,18 @@ class Autoencoder:
 
     def decode(self, params: Params, context: Context, z: Array, given) -> Array:
         """Return the pictures f32[b h w c] in [-1, 1] of codes f32[b latent]."""
+        check_labels(0, given)
         return jnp.clip(self.painted(params, z), -1, 1)
+
+    def sampled(self, draw: Draw) -> dict[str, Any]:
+        """Return the abilities to be had where codes lie as z of `draw` does: by name, for a Task."""
+        same = lambda params, context, z, given: z  # noqa: E731
+        factors = lambda params, context: (first_matrix(params["decoder"], self.latent),)  # noqa: E731
+
+        def generate(params, context, keys, given):
+            return {"image": self.decode(params, context, draw(keys, given.get("truncation")), given)}
+
+        return {"generate": generate, "latent": Latent(draw, same, self.decode, factors=factors)}
 
     def damaged(self, x: Array, key: Key) -> Array:
         """Return x with noise added and pixels, all channels of them, made black."""
@@ -100,12 +114,17 @@ class Autoencoder:
         x = batch["image"]
         code = self.code(params, self.damaged(x, key))
         error = total((self.painted(params, code) - x) ** 2)  # [b]
-        metrics, cost = {"squared_error": error.mean() / x[0].size}, 0.0
+        metrics, cost = {"squared_error": error.mean() / x[0].size, "active_units": active_units(code)}, 0.0
         if self.sparsity:
             mean, rho = code.mean(0), self.rho  # [latent]
             cost = (rho * jnp.log(rho / mean) + (1 - rho) * jnp.log((1 - rho) / (1 - mean))).sum()
             metrics |= {"mean_code": mean.mean()}
         return error.mean() + self.sparsity * cost, Aux(metrics)
+
+
+def active_units(code: Array) -> Array:
+    """Return how many numbers of codes f32[b latent] are in use: those that vary over the batch. Burda et al. 2016."""
+    return (code.var(0) > VARIES).sum(dtype=jnp.float32)
 
 
 PRESETS = {

@@ -1,7 +1,7 @@
 """Encoders and decoders of pictures, for every model of the family: perceptrons, convolutions, residual blocks."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +97,12 @@ class Decoder(nn.Module):
             if i:
                 x = nn.relu(ConvTranspose(widths[i - 1], (4, 4), (2, 2), name=f"up_{i}")(x))  # [b 2h 2w c]
         return wide(ConvTranspose(self.channels, (4, 4), (2, 2), name="out")(x))
+
+
+def first_matrix(decoder: Any, latent: int) -> Array:
+    """Return the matrix [latent n] by which a decoder's parameters multiply z first."""
+    first = next(name for name in ("hidden_0", "in", "out") if name in decoder)
+    return decoder[first]["kernel"][:latent]
 
 
 class Residual(nn.Module):

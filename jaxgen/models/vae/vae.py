@@ -24,7 +24,7 @@ from jaxgen.core import Array, Aux, Context, Key, Latent, Learner, Params, Phase
 from jaxgen.errors import InputError, at_least, check_labels
 from jaxgen.losses.elbo import LIKELIHOODS, active_units, free, kl_standard, normal_log_prob
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
-from jaxgen.models.vae.nets import Decoder, Encoder, Image, Nets
+from jaxgen.models.vae.nets import Decoder, Encoder, Image, Nets, first_matrix
 from jaxgen.nn.priors import normal
 
 
@@ -197,9 +197,7 @@ class VAE:
 
     def factors(self, params: Params, context: Context) -> tuple[Array]:
         """Return the matrix [latent n] of the decoder's first layer."""
-        decoder = params["decoder"]
-        first = next(name for name in ("hidden_0", "in", "out") if name in decoder)
-        return (decoder[first]["kernel"][: self.latent],)
+        return (first_matrix(params["decoder"], self.latent),)
 
     def synthesise(self, params: Params, context: Context, z: Array, given) -> Array:
         """Return E[x | z], f32[b h w c] in [-1, 1]."""

@@ -1,0 +1,53 @@
+"""WAE-MMD: Tolstikhin, Bousquet, Gelly and Schoelkopf, "Wasserstein Auto-Encoders", ICLR 2018.
+
+A deterministic autoencoder whose codes, taken together, lie as N(0, I): minimise |x - g(f(x))|^2 + lambda MMD^2,
+between codes f(x) and z, the unbiased estimate over the batch with the authors' kernel (jaxgen/losses/mmd.py).
+Perceptrons where their code has convolutions; no pretraining of the encoder.
+
+Measured: fid_lenet 78.2 on MNIST after 3,000 steps of 100 (10,000 samples beside the 60,000 training digits, one seed);
+reconstructions of the first 32 test digits have a PSNR of 16.2 dB.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+
+from jaxgen.core import Array, Aux, Context, Key, Params, Phase, Task
+from jaxgen.errors import at_least
+from jaxgen.losses.mmd import mmd
+from jaxgen.models.vae.autoencoder import Autoencoder
+from jaxgen.models.vae.nets import Image, Nets
+from jaxgen.models.vae.vae import row
+from jaxgen.nn.priors import normal
+
+
+@dataclass(frozen=True)
+class WAE:
+    """Hyper-parameters of a Wasserstein autoencoder."""
+
+    image: Image = (28, 28, 1)  # height, width, channels
+    latent: int = 8  # numbers in z
+    nets: Nets = Nets(depth=2)
+    # lambda. The authors' 10 on MNIST is beside 0.05 times the error of pictures in [0, 1]: the same ratio.
+    weight: float = 800.0
+    learning_rate: float = 1e-3  # of Adam
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the nets can't make such pictures."""
+        at_least(0, model__weight=self.weight)
+        plain = self.autoencoder
+        phases = (Phase("autoencoder", "autoencoder", self.loss),)
+        return replace(plain.task(steps), phases=phases, **plain.sampled(normal(self.latent)))
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        return Autoencoder(self.image, self.latent, self.nets, learning_rate=self.learning_rate)
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        error, aux = self.autoencoder.loss(params, context, batch, key)
+        code = self.autoencoder.code(params, batch["image"])  # that of the error, which XLA sees: made once
+        distance = mmd(code, normal(self.latent)(jax.random.split(key, len(code)), None))
+        return error + self.weight * distance, Aux({**aux.metrics, "mmd": distance})
+
+
+PRESETS = {"wae-mmd": row(WAE(), 955_992, measured="fid_lenet 78.2 on MNIST after 3,000 steps")}
