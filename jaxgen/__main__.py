@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxgen import command, zoo
+from jaxgen.codes import arithmetic, map_, score
 from jaxgen.errors import InputError, at_least, choose
 from jaxgen.explore import (
     Folder,
@@ -41,6 +42,7 @@ def evaluate_(
     resizer: Literal["clean", "legacy"] = "clean",
     inception: Path | None = None,
     cache: bool = True,
+    sampler: Literal["prior", "mixture", "two-stage"] = "prior",
 ):
     """Measure a run's newest checkpoint, and write each number with its protocol to RUN/evaluations.jsonl.
 
@@ -60,6 +62,7 @@ def evaluate_(
         resizer: to the extractor's size by antialiased bicubic (clean), or by TensorFlow 1's bilinear (legacy)
         inception: the file of FID's Inception weights; unset: JAXGEN_INCEPTION, the cache, or a download
         cache: keep the real pictures' statistics for the next time
+        sampler: what the samples come from: the model's prior, or what `generate --sampler` fits on its codes
     """
     from jaxgen.report import evaluate_run
 
@@ -77,6 +80,7 @@ def evaluate_(
         resizer=resizer,
         inception=inception,
         cache=cache,
+        sampler=sampler,
     )
 
 
@@ -178,6 +182,9 @@ def main():
         "directions": directions,
         "traverse": traverse,
         "reconstruct": reconstruct,
+        "map": map_,
+        "arithmetic": arithmetic,
+        "score": score,
         "evaluate": evaluate_,
         "import": Import,
         "export": export,

@@ -24,6 +24,7 @@ class Data:
     source: str = "digits"  # digits | shapes | tfds:NAME | folder:PATH | idx:PATH | npz:PATH
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # which part of the source; tfds: takes slices such as train[:90%] too
+    only: str | None = None  # labels whose examples are kept, such as 0-8 or 0,2; unset: all
     crop: Literal["none", "center", "random", "area"] = (
         "center"  # none: squash; else cover, cut; area: 8 to 100 % of it
     )

@@ -1,6 +1,7 @@
 """The one kind of error that is the user's to mend, and the nearest name to a mistyped one."""
 
 import difflib
+import re
 from collections.abc import Container, Iterable
 
 
@@ -23,6 +24,23 @@ def at_least(low: float, **values: float | None):
     for name, value in values.items():
         if value is not None and not value >= low:
             raise InputError(f"{name.replace('__', '.')} must be at least {low}, not {value}.")
+
+
+def numbers(text: str, count: int, name: str) -> tuple[int, ...]:
+    """Return the numbers of "3", "0,2" or "0-4,9". Raises InputError where one is not from 0 to count - 1."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(-?\d{1,9})(?:-(\d{1,9}))?\s*", part)
+        if not match:
+            raise InputError(f"{name} must be numbers such as 1, 0,1 or 0-{count - 1}, not {text!r}.")
+        low, high = int(match[1]), int(match[2] or match[1])
+        for number in (low, high):
+            if not 0 <= number < count:
+                raise InputError(f"{name} must be from 0 to {count - 1}, not {number}.")
+        if high < low:
+            raise InputError(f"{name} must run upwards: {high}-{low}, not {part.strip()}.")
+        found += range(low, high + 1)
+    return tuple(found)
 
 
 def check_labels(classes: int, given: Container[str]):

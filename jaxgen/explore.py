@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from jaxgen.errors import InputError, at_least
+from jaxgen.errors import InputError, at_least, numbers
 
 if TYPE_CHECKING:
     from jaxgen.core import Task
@@ -21,6 +21,8 @@ def generate(
     batch: int = 64,
     labels: str | None = None,
     truncation: float = 1.0,
+    sampler: Literal["prior", "mixture", "two-stage"] = "prior",
+    components: int = 10,
     out: Path = Path("grid.png"),
 ):
     """Draw samples from a run's newest checkpoint, with the averaged weights.
@@ -35,9 +37,12 @@ def generate(
         batch: how many are drawn at a time
         labels: classes that the samples get in turn, such as 3, 0,2 or 0-9; unset: all
         truncation: psi in [0, 1]: below 1 the samples vary less, and keep nearer to the mean
+        sampler: what codes are drawn from: the model's prior; or what is fitted on the codes of training pictures, of
+            an autoencoder too: a mixture of Gaussians, or a second VAE (two-stage)
+        components: Gaussians of the mixture
         out: a .png for a grid; a .npz for the samples as arrays ("image", u8[n h w c]) with the grid beside it
     """
-    from jaxgen import data, sampling, sinks
+    from jaxgen import data, samplers, sampling, sinks
     from jaxgen.trained import open_run
 
     at_least(1, count=count, batch=batch)
@@ -47,7 +52,10 @@ def generate(
     task = task_of(run)
     classes = sampling.classes_of(task, labels)
     sampling.check_truncation(task, truncation)
-    config, mesh, task, state, frozen, step = open_run(run)
+    samplers.check(task, sampler, components)
+    if sampler != "prior" and truncation < 1:
+        raise InputError(f"truncation is of the prior: it has no meaning for --sampler {sampler}.")
+    config, mesh, task, state, frozen, step = samplers.refit(open_run(run), sampler, components)
     sample = sampling.sampler(task, mesh, batch)
     needed, rows = {}, 0
     if set(task.given) - {"label"}:
@@ -158,7 +166,7 @@ def mix(
     check_parent(out)
     task = task_of(run)
     depth = latents.rows_of(task)
-    chosen = range(min(4, depth // 2)) if layers is None else sampling.numbers(layers, depth, "layers")
+    chosen = range(min(4, depth // 2)) if layers is None else numbers(layers, depth, "layers")
     classes = sampling.classes_of(task, labels)
     sampling.check_truncation(task, truncation)
     opened = open_run(run)
@@ -255,7 +263,7 @@ def directions(
     check_walk(seed, strength, out)
     task = task_of(run)
     latents.check_directions(task, count)
-    chosen = None if layers is None else sampling.numbers(layers, latents.rows_of(task), "layers")
+    chosen = None if layers is None else numbers(layers, latents.rows_of(task), "layers")
     classes = sampling.classes_of(task, str(label) if "label" in task.given or label else None)
     sampling.check_truncation(task, truncation)
     opened = open_run(run)

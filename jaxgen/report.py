@@ -10,10 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jaxgen import scores
+from jaxgen import runs, samplers, scores
 from jaxgen.errors import InputError
 from jaxgen.evaluate import HeldOut, known
-from jaxgen.runs import commit
 from jaxgen.sinks import plot_confusion
 from jaxgen.trained import open_run
 
@@ -31,14 +30,20 @@ def evaluate_run(
     resizer: str,
     inception: Path | None,
     cache: bool,
+    sampler: samplers.Name = "prior",
 ):
     """Print the metrics of a run and append them to its evaluations.jsonl. Raises InputError."""
-    run, mesh, task, state, frozen, step = open_run(folder)
+    run = runs.load(folder)
+    samplers.check(run.model.task(run.steps), sampler)
+    opened = open_run(folder)
+    run, mesh, task, state, frozen, step = samplers.refit(opened, sampler, average=average)
     if not names:
         names = ["accuracy"] if task.classify else ["fid_lenet", "kid_lenet"] if task.generate else ["loss"]
     measures, scored = known(tuple(names))
     about: dict[str, Any] = {"run": str(folder), "preset": run.preset, "step": step}
     about["weights"] = "moving average" if average and state.ema else "last"
+    if sampler != "prior":
+        about["sampler"] = sampler
     rows: list[dict[str, Any]] = []
     if measures:
         held_out = dataclasses.replace(run.eval, split=split or run.eval.split, batches=0)
@@ -64,7 +69,7 @@ def evaluate_run(
                 for name, value in floors.items():
                     of = f"real pictures of {floor}"
                     rows.append({"metric": name, "value": value, "of": of, **part.protocol(name), **about})
-    stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": commit()}
+    stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": runs.commit()}
     with (folder / "evaluations.jsonl").open("a") as file:
         for row in rows:
             file.write(json.dumps({**row, **stamp}) + "\n")

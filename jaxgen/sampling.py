@@ -1,6 +1,5 @@
 """Samples of a task with `generate`, what they are told, and what its examples look like."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 
@@ -11,7 +10,7 @@ from jaxgen import rng, shard
 from jaxgen.config import Run
 from jaxgen.core import PyTree, Spec, Task, TrainState, averaged
 from jaxgen.data import Some, Source, batches
-from jaxgen.errors import InputError
+from jaxgen.errors import InputError, numbers
 from jaxgen.shard import Mesh
 
 Frozen = Mapping[str, PyTree]
@@ -123,23 +122,6 @@ def classes_of(task: Task, labels: str | None) -> tuple[int, ...]:
             raise InputError("This model is unconditional: it takes no labels.")
         return ()
     return tuple(range(task.classes)) if labels is None else numbers(labels, task.classes, "labels")
-
-
-def numbers(text: str, count: int, name: str) -> tuple[int, ...]:
-    """Return the numbers of "3", "0,2" or "0-4,9". Raises InputError where one is not from 0 to count - 1."""
-    found: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(-?\d{1,9})(?:-(\d{1,9}))?\s*", part)
-        if not match:
-            raise InputError(f"{name} must be numbers such as 1, 0,1 or 0-{count - 1}, not {text!r}.")
-        low, high = int(match[1]), int(match[2] or match[1])
-        for number in (low, high):
-            if not 0 <= number < count:
-                raise InputError(f"{name} must be from 0 to {count - 1}, not {number}.")
-        if high < low:
-            raise InputError(f"{name} must run upwards: {high}-{low}, not {part.strip()}.")
-        found += range(low, high + 1)
-    return tuple(found)
 
 
 def check_truncation(task: Task, psi: float):

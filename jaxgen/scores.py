@@ -198,7 +198,15 @@ class Scores:
     def key(self) -> str:
         """Return what the real pictures' statistics depend on, digested."""
         data, x = self.run.data, self.extractor
-        parts = [data.source, data.dir, self.split, data.crop, data.skip_bad, fingerprint(self.source, data.source)]
+        parts = [
+            data.source,
+            data.dir,
+            data.only,
+            self.split,
+            data.crop,
+            data.skip_bad,
+            fingerprint(self.source, data.source),
+        ]
         parts += [self.real_count, self.image, self.resizer, x.name, x.digest, x.image, sorted(self.needed)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
@@ -231,6 +239,7 @@ class Scores:
             "samples": self.count,
             "real": self.real_used[name],
             "data": self.run.data.source,
+            **({"only": self.run.data.only} if self.run.data.only is not None else {}),
             "split": self.split,
             "image": list(self.image),
             "extractor": self.extractor.name,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
@@ -21,6 +21,7 @@ from jaxgen.errors import InputError
 T = TypeVar("T")
 
 CELL = 64  # pixels; smaller pictures are enlarged in a grid until they are about this large
+CAPTION = 13  # pixels of a line of text
 
 
 class Sinks:
@@ -128,16 +129,35 @@ def grid(images: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
 
     Row by row, in so many columns or as square as can be; or, where the rows are given, column by column.
     """
-    n, height, width, channels = images.shape
-    down = bool(rows)
-    columns = math.ceil(n / rows) if down else columns or math.ceil(math.sqrt(n))
-    rows, gap = rows or math.ceil(n / columns), 2
+    return _laid_out(_cells(images), columns, rows)
+
+
+def captioned(images: np.ndarray, captions: Sequence[str], columns: int) -> np.ndarray:
+    """Return `grid` in so many columns with a line of text under each picture."""
+    cells = []
+    for cell, caption in zip(_cells(images), captions, strict=True):
+        strip = Image.new("L", (cell.shape[1], CAPTION), 255)
+        ImageDraw.Draw(strip).text((1, 0), caption, 0)
+        text = np.repeat(np.asarray(strip)[..., None], cell.shape[-1], 2)
+        cells.append(np.concatenate([cell, text]))
+    return _laid_out(np.stack(cells), columns)
+
+
+def _cells(images: np.ndarray) -> np.ndarray:
+    """Return pictures as they stand in a grid: u8[n s*h s*w 1 or 3]."""
+    _, height, width, channels = images.shape
     cells = to_u8(images)
     if channels != 3:
         cells = cells[..., :3] if channels > 3 else cells[..., :1]
     scale = max(1, round(CELL / max(height, width)))
-    cells = cells.repeat(scale, 1).repeat(scale, 2)  # [n s*h s*w c]
-    height, width = height * scale, width * scale
+    return cells.repeat(scale, 1).repeat(scale, 2)
+
+
+def _laid_out(cells: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
+    n, height, width, _ = cells.shape
+    down = bool(rows)
+    columns = math.ceil(n / rows) if down else columns or math.ceil(math.sqrt(n))
+    rows, gap = rows or math.ceil(n / columns), 2
     picture = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, cells.shape[-1]), 255, np.uint8)
     for i, cell in enumerate(cells):
         row, column = (i % rows, i // rows) if down else (i // columns, i % columns)
@@ -228,6 +248,49 @@ def plot_confusion(counts: np.ndarray, classes: Sequence[str], target: Path):
         for (row, column), count in np.ndenumerate(counts):
             dark = count > counts[row].sum() / 2
             axes.text(column, row, f"{count}", ha="center", va="center", color="white" if dark else "black", size=7)
+    part = target.with_suffix(".part")
+    figure.savefig(part, format="png", dpi=100)
+    part.replace(target)
+
+
+def plot_map(
+    codes: np.ndarray,
+    labels: np.ndarray | None,
+    classes: Sequence[str],
+    axes: Sequence[str],
+    target: Path,
+    painted: np.ndarray | None = None,
+    values: np.ndarray | None = None,
+):
+    """Draw codes f[n 2], coloured by their labels i32[n], and beside them what is painted at places between.
+
+    painted: u8[side side h w c], the first number growing to the right and the second upwards; values: f[2 side], where
+    """
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    figure = Figure((7.5 if painted is None else 14, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.add_subplot(1, 1 if painted is None else 2, 1, xlabel=axes[0], ylabel=axes[1])
+    if labels is None:
+        panel.scatter(*codes.T, s=4, linewidths=0)
+    else:
+        present, few = np.unique(labels), len(classes) <= 10
+        for label in present:
+            colour = colormaps["tab10"](label) if few else colormaps["nipy_spectral"](label / (len(classes) - 1))
+            panel.scatter(*codes[labels == label].T, s=4, linewidths=0, color=colour, label=classes[label])
+        panel.legend(
+            markerscale=4, frameon=False, ncols=-(-len(present) // 25), loc="center left", bbox_to_anchor=(1, 0.5)
+        )
+    if painted is not None and values is not None:
+        side, _, height, width, channels = painted.shape
+        whole = painted[::-1].transpose(0, 2, 1, 3, 4).reshape(side * height, side * width, channels)
+        panel = figure.add_subplot(1, 2, 2, xlabel=axes[0], ylabel=axes[1])
+        panel.imshow(whole[..., 0] if channels == 1 else whole, cmap="gray", vmin=0, vmax=255)
+        some = np.unique(np.linspace(0, side - 1, 5).astype(int))
+        panel.set_xticks((some + 0.5) * width, [f"{values[0, i]:.2f}" for i in some])
+        panel.set_yticks((side - some - 0.5) * height, [f"{values[1, i]:.2f}" for i in some])
     part = target.with_suffix(".part")
     figure.savefig(part, format="png", dpi=100)
     part.replace(target)

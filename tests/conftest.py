@@ -1,6 +1,7 @@
 """Eight fake CPU devices, strict promotion of ranks, the compilation cache, and the real data."""
 
 import os
+import sys
 from pathlib import Path
 
 # Compiling is what these tests wait for, and LLVM's optimisations are half of it. Commands that they start have them.
@@ -38,3 +39,30 @@ def real_data() -> Path:
 def environment() -> dict[str, str]:
     """What a command that a test starts runs in: one CPU device, the same compilation cache."""
     return {**os.environ, **FLAGS, "JAXGEN_CACHE": str(cache_folder()), "PYTHONWARNINGS": "error", "COLUMNS": "120"}
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Return (status, *args) -> what `python -m jaxgen *args` prints, done in this process on its eight devices."""
+    from jaxgen import command
+    from jaxgen.__main__ import main
+
+    def leave(code, words):
+        print(words, file=sys.stderr)
+        raise SystemExit(code)
+
+    monkeypatch.setattr(command, "leave", leave)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+    def run(status: int, *args) -> str:
+        monkeypatch.setattr(sys, "argv", ["jaxgen", *map(str, args)])
+        try:
+            command.run(main)
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        assert code == status, out + err
+        return " ".join((out + err).replace("│", " ").split())
+
+    return run

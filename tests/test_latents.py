@@ -1,7 +1,6 @@
 """What is done with a trained generator's latent: walks, mixtures, projections, directions, labels and truncation."""
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen import command, latents, projection, sampling, sinks, zoo
-from jaxgen.__main__ import main
+from jaxgen import latents, projection, sampling, sinks, zoo
 from jaxgen.config import Mesh
 from jaxgen.errors import InputError
 from jaxgen.latents import Entry, conditions
@@ -45,31 +43,6 @@ def opened(runs) -> dict[str, Trained]:
 @pytest.fixture(scope="module")
 def entries(opened) -> dict[str, Entry]:
     return {name: Entry(trained, 8) for name, trained in opened.items()}
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Return (status, *args) -> what `python -m jaxgen *args` prints, done in this process on its eight devices."""
-
-    def leave(code, words):
-        print(words, file=sys.stderr)
-        raise SystemExit(code)
-
-    monkeypatch.setattr(command, "leave", leave)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-
-    def run(status: int, *args) -> str:
-        monkeypatch.setattr(sys, "argv", ["jaxgen", *map(str, args)])
-        try:
-            command.run(main)
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        assert code == status, out + err
-        return " ".join((out + err).replace("│", " ").split())
-
-    return run
 
 
 def labels_of(name: str) -> tuple[int, ...]:

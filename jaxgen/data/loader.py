@@ -10,7 +10,7 @@ import grain
 import numpy as np
 
 from jaxgen.config import Data
-from jaxgen.data.sources import Source
+from jaxgen.data.sources import Part, Source
 from jaxgen.data.transforms import RANDOM, Shape, fit, fit_all, number, shifted, to_float
 from jaxgen.errors import InputError
 
@@ -185,18 +185,11 @@ class _Examples:
                 out[name][place] = example[name]
 
 
-class Some:
+class Some(Part):
     """`count` examples of a source, drawn without regard to its order: a folder's is by class."""
 
     def __init__(self, source: Source, count: int):
-        self.source, self.classes = source, source.classes
-        self.indices = np.sort(shuffled(len(source), 0, 0)[:count])
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> dict:
-        return self.source[int(self.indices[index])]
+        super().__init__(source, np.sort(shuffled(len(source), 0, 0)[:count]))
 
 
 def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:

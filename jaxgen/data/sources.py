@@ -1,11 +1,14 @@
 """Where examples come from: `open_source` turns `data.source` into a random-access source."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from jaxgen.config import Data
 from jaxgen.data import arrays
-from jaxgen.errors import InputError, choose
+from jaxgen.errors import InputError, choose, numbers
 
 KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz")
 MEANING = {"tfds": "NAME", "folder": "PATH", "idx": "PATH", "npz": "PATH"}
@@ -14,8 +17,8 @@ MEANING = {"tfds": "NAME", "folder": "PATH", "idx": "PATH", "npz": "PATH"}
 class Source(Protocol):
     """Examples by number: {"image": u8[h w c]}, and "label" (int) where there are classes; any size per example.
 
-    A source may also have `__getitems__(indices) -> list[dict]`, which reads several at once, and `picture(index)`,
-    whose image is a Pillow picture. The loader uses them where it can.
+    A source may also have `__getitems__(indices) -> list[dict]`, which reads several at once, `picture(index)`, whose
+    image is a Pillow picture, and `labels`, all of them, which cost no picture. They are used where they are there.
     """
 
     @property
@@ -26,11 +29,57 @@ class Source(Protocol):
     def __getitem__(self, index: int, /) -> dict: ...
 
 
+class Part:
+    """The examples of a source at `indices`, in their order, each read as the source reads it."""
+
+    def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
+        self.source, self.classes = source, source.classes
+        self.indices = np.asarray(indices, np.int64)
+        whole: Any = source
+        if hasattr(whole, "__getitems__"):
+            self.__getitems__ = lambda indices: whole.__getitems__(self.indices[indices].tolist())
+        if hasattr(whole, "picture"):
+            self.picture = lambda index: whole.picture(int(self.indices[index]))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.source[int(self.indices[index])]
+
+    @property
+    def labels(self) -> np.ndarray:
+        return labels_of(self.source)[self.indices]
+
+
+def labels_of(source: Source) -> np.ndarray:
+    """Return the labels i32[n] of a source. Raises InputError where it has none."""
+    if not source.classes:
+        raise InputError("The data has no labels.")
+    known = getattr(source, "labels", None)
+    return np.asarray([source[i]["label"] for i in range(len(source))] if known is None else known, np.int32)
+
+
 def open_source(data: Data, image: tuple[int, int, int] | None = None) -> Source:
     """Return the source `data.source` names; `image` (height, width, channels) is the size `shapes` is drawn at.
 
-    Raises InputError for an unknown source or split, and for data that is missing, empty, damaged or unreadable.
+    With `data.only` it is a part of it, and the labels keep their numbers. Raises InputError for an unknown source or
+    split, for data that is missing, empty, damaged or unreadable, and for labels that it has not.
     """
+    source = _open_whole(data, image)
+    if data.only is None:
+        return source
+    if not source.classes:
+        raise InputError(f"The data has no labels: data.only={data.only} can keep none of it.")
+    kept = np.flatnonzero(np.isin(labels_of(source), numbers(data.only, len(source.classes), "data.only")))
+    if not len(kept):
+        raise InputError(f"The split {data.split!r} of {data.source} has no example of data.only={data.only}.")
+    if isinstance(source, arrays.Arrays) and source.labels is not None:
+        return arrays.Arrays(source.images[kept], source.labels[kept], source.classes)
+    return Part(source, kept)
+
+
+def _open_whole(data: Data, image: tuple[int, int, int] | None) -> Source:
     kind, colon, rest = data.source.partition(":")
     choose(kind, KINDS, "data source")
     if kind in MEANING and not rest:

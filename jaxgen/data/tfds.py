@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.data.arrays import first_line
+from jaxgen.data.arrays import check_labels, first_line
 from jaxgen.errors import InputError, choose
 
 NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
 DEFAULT_DIR = "~/tensorflow_datasets"
+CHUNK = 10_000  # examples whose labels are read together
 
 
 class Tfds:
@@ -35,6 +36,7 @@ class Tfds:
             raise InputError(f"The TFDS set {name!r} has {', '.join(features)}: it needs an image named 'image'.")
         labelled = type(features.get("label")).__name__ == "ClassLabel"
         self.classes: tuple[str, ...] = tuple(features["label"].names) if labelled else ()
+        self.builder, self.split = builder, split
         try:
             self.rows: Any = builder.as_data_source(split)
             if not len(self.rows):  # len() itself raises ValueError for a slice that ends before it begins
@@ -58,14 +60,31 @@ class Tfds:
 
     def __getitems__(self, indices: list[int]) -> list[dict]:
         """Return several examples, read together. Raises InputError for a damaged one or a label out of range."""
+        rows = self._read(self.rows, indices)
+        return [self._example(index, row) for index, row in zip(indices, rows, strict=True)]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """All labels i32[n], no picture decoded. Raises InputError as reading the examples does."""
+        from tensorflow_datasets.core.decode import SkipDecoding
+
+        rows: Any = self.builder.as_data_source(self.split, decoders={"image": SkipDecoding()})
+        found: list[int] = []
+        for start in range(0, len(rows), CHUNK):
+            some = range(start, min(start + CHUNK, len(rows)))
+            found += [int(row["label"]) for row in self._read(rows, list(some))]
+        labels = np.asarray(found, np.int32)
+        check_labels(labels, len(self.classes), f"the TFDS set {self.name!r}")
+        return labels
+
+    def _read(self, rows: Any, indices: list[int]) -> list[dict]:
         try:
-            rows = self.rows.__getitems__(indices)
+            return rows.__getitems__(indices)
         except Exception as error:  # array_record raises RuntimeError, the decoders what they like
             which = indices[0] if len(indices) == 1 else f"{min(indices)}..{max(indices)}"
             raise InputError(
                 f"Example {which} of the TFDS set {self.name!r} cannot be read: {first_line(error)}."
             ) from error
-        return [self._example(index, row) for index, row in zip(indices, rows, strict=True)]
 
     def _example(self, index: int, row: dict) -> dict:
         image = row["image"]
