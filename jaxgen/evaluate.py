@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 
 import jax
@@ -13,11 +14,14 @@ from jaxgen.config import Run
 from jaxgen.core import Task, TrainState, averaged
 from jaxgen.data import batches, open_source
 from jaxgen.errors import InputError, choose
+from jaxgen.extractors import Extractor, extractor
+from jaxgen.metrics.accumulate import MOMENTS
 from jaxgen.metrics.accuracy import ACCURACY
+from jaxgen.metrics.frechet import FRECHET
 from jaxgen.metrics.metric import Metric, State
 from jaxgen.metrics.pixels import psnr
 from jaxgen.sampling import Frozen, check_data, image_of, spec_of
-from jaxgen.scores import STATISTICS, is_score, open_scores
+from jaxgen.scores import STATISTICS, extract, is_score, open_scores
 from jaxgen.shard import Mesh
 
 
@@ -25,7 +29,7 @@ def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Return which names are measures on held-out data, and which are scores of samples. Raises InputError."""
     for name in names:
         if not is_score(name) and not measure_of(name):
-            examples = [*MEASURES, "nll_5000", *(f"{statistic}_lenet" for statistic in STATISTICS)]
+            examples = [*MEASURES, "nll_5000", "rfid_lenet", *(f"{statistic}_lenet" for statistic in STATISTICS)]
             choose(name, examples, "metric")
     return [name for name in names if measure_of(name)], [name for name in names if not measure_of(name)]
 
@@ -64,7 +68,7 @@ class HeldOut:
         self.run, self.task = run, task
         self.measures = {name: measure_of(name)(task) for name in names}  # pyright: ignore[reportOptionalCall]
         self.updates = {name: jax.jit(measure.update, donate_argnums=0) for name, measure in self.measures.items()}
-        self.put = shard.put_batch(mesh)
+        self.put, self.wait = shard.put_batch(mesh), shard.one_by_one(mesh)
         self.whole = shard.replicated(mesh)
         self.source = open_source(run.data.at(run.eval.split), image_of(task))
         check_data(task, self.source)
@@ -92,6 +96,8 @@ class HeldOut:
         for number, (batch, valid) in enumerate(self.batches()):
             for name, update in self.updates.items():
                 self.results[name] = update(self.results[name], state, frozen, batch, np.int32(number), valid)
+                if self.wait:
+                    jax.block_until_ready(self.results[name])
         found: dict[str, float] = {}
         for name, measure in self.measures.items():
             found |= measure.result(jax.device_get(self.results[name]))
@@ -183,6 +189,35 @@ def reconstruction(task: Task) -> Metric:
     return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
 
 
+def reconstructed_distance(task: Task, extractor: Extractor) -> Metric:
+    """Return the measure of the Fréchet distance between decode(encode(x)) and x, over every example: `rfid_<...>`.
+
+    By the averaged weights, the pictures rounded to 8 bits and resized by antialiased bicubic.
+    """
+    encode, decode = coder_of(task)
+    name = extractor.name
+
+    def empty() -> State:
+        image = jax.ShapeDtypeStruct((1, *image_of(task)), jnp.float32)
+        width = jax.eval_shape(partial(extract, extractor, "clean"), extractor.variables, image)["features"].shape[1]
+        # The variables travel with the state: as constants they would be compiled into the program.
+        return {"variables": extractor.variables, "x": MOMENTS.empty(width), "made": MOMENTS.empty(width)}
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        nets = averaged(state, frozen)
+        made = decode(*nets, encode(*nets, batch), {name: batch[name] for name in task.given})
+        found = {"variables": total["variables"]}
+        for kind, x in (("x", batch["image"]), ("made", made)):
+            features = extract(extractor, "clean", total["variables"], x)["features"]
+            found[kind] = MOMENTS.update(total[kind], features, valid)
+        return found
+
+    def result(total: State) -> dict[str, float]:
+        return {f"rfid_{name}": FRECHET.result(total["x"], total["made"])["fid"]}
+
+    return Metric(empty, update, lambda a, b: {**a, **{k: MOMENTS.merge(a[k], b[k]) for k in ("x", "made")}}, result)
+
+
 def units(task: Task) -> Metric:
     """Return the measure of how many numbers of encode(x) vary with x by more than 0.01 (variance): `active_units`.
 
@@ -210,7 +245,9 @@ MEASURES = {"loss": losses, "accuracy": accuracy, "reconstruction_psnr": reconst
 
 
 def measure_of(name: str) -> Callable[[Task], Metric] | None:
-    """Return what makes the measure of a name: loss, accuracy, nll_1, nll_5000, ... None where it names none."""
+    """Return what makes the measure of a name: loss, nll_1, nll_5000, rfid_lenet, ... None where it names none."""
     if match := re.fullmatch(r"nll_([1-9]\d{0,6})", name):
         return lambda task: likelihood(task, int(match[1]))
+    if name.startswith("rfid_"):
+        return lambda task: reconstructed_distance(task, extractor(name.removeprefix("rfid_")))
     return MEASURES.get(name)

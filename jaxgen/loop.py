@@ -120,8 +120,7 @@ def fit(run: Run) -> Path:
         needed, rows = shown(task, run, source, run.log.count) if sample else ({}, 0)
         pairs = reconstructor(task, run, mesh, source, run.log.count) if run.log.samples else None
         window = Window(task, notes.get("window", {}))
-        # Steps that several CPU devices play ahead of each other can deadlock in their collectives.
-        patience = 0 if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu" else AHEAD
+        patience = 0 if shard.one_by_one(mesh) else AHEAD
         due = lambda every: bool(every) and (at % every == 0 or at == run.steps)  # noqa: E731
         while at < run.steps:
             state, metrics = step(state, next(stream), frozen)

@@ -13,6 +13,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +72,21 @@ def is_score(name: str) -> bool:
     return name.partition("_")[0] in STATISTICS and "_" in name
 
 
+def extract(extractor: Extractor, resizer: str, variables, x: Array) -> dict[str, Array]:
+    """Return an extractor's answer to pictures f32[b h w c] in [-1, 1], rounded to 8 bits as if they had been saved."""
+    x = jnp.clip(jnp.rint((x + 1) * 127.5), 0, 255) / 127.5 - 1
+    height, width, channels = extractor.image
+    if channels and channels != x.shape[3]:
+        if x.shape[3] != 1 and channels != 1:
+            raise InputError(f"{extractor.name} sees {channels} channels; the pictures have {x.shape[3]}.")
+        # Grey becomes colour; colour becomes ITU-R 601's luma, as in the data pipeline.
+        weights = jnp.asarray([0.299, 0.587, 0.114])
+        x = jnp.repeat(x, channels, 3) if x.shape[3] == 1 else (x @ weights)[..., None]
+    if height and (height, width) != x.shape[1:3]:
+        x = RESIZERS[resizer](x, (height, width))
+    return extractor.apply(variables, x)
+
+
 class Scores:
     """The scores of one extractor: what it has of the real pictures, and what it takes in of others.
 
@@ -103,9 +119,9 @@ class Scores:
         self.source = open_source(run.data.at(split), self.image)
         self.real_count = min(real or len(self.source), len(self.source))
         self.variables = jax.device_put(extractor.variables, shard.replicated(mesh))
-        self.extract = jax.jit(self._extract, out_shardings=shard.replicated(mesh))
+        self.extract = jax.jit(partial(extract, extractor, resizer), out_shardings=shard.replicated(mesh))
         shape = jax.ShapeDtypeStruct((1, *self.image), jnp.float32)
-        self.outputs = jax.eval_shape(self._extract, extractor.variables, shape)
+        self.outputs = jax.eval_shape(partial(extract, extractor, resizer), extractor.variables, shape)
         for name, statistic in self.statistics.items():
             if statistic.output not in self.outputs:
                 raise InputError(f"{name}_{extractor.name} needs class probabilities, which {extractor.name} has not.")
@@ -126,20 +142,6 @@ class Scores:
         if have < low:
             got = f"{self.count} samples" + (f" and {self.real_count} real ones" if compares else "")
             raise InputError(f"{name} needs at least {low} pictures of each kind, got {got}: raise --count.")
-
-    def _extract(self, variables, x: Array) -> dict[str, Array]:
-        """f32[b h w c] in [-1, 1] -> the extractor's answer."""
-        x = jnp.clip(jnp.rint((x + 1) * 127.5), 0, 255) / 127.5 - 1  # as if it had been saved
-        height, width, channels = self.extractor.image
-        if channels and channels != x.shape[3]:
-            if x.shape[3] != 1 and channels != 1:
-                raise InputError(f"{self.extractor.name} sees {channels} channels; the pictures have {x.shape[3]}.")
-            # Grey becomes colour; colour becomes ITU-R 601's luma, as in the data pipeline.
-            weights = jnp.asarray([0.299, 0.587, 0.114])
-            x = jnp.repeat(x, channels, 3) if x.shape[3] == 1 else (x @ weights)[..., None]
-        if height and (height, width) != x.shape[1:3]:
-            x = RESIZERS[self.resizer](x, (height, width))
-        return self.extractor.apply(variables, x)
 
     def empty(self, count: int) -> States:
         width = {output: shape.shape[1] for output, shape in self.outputs.items()}

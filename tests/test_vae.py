@@ -1,5 +1,6 @@
 """The autoencoders: bounds against an exact marginal, gradients, PCA, published weights, what is shown of them."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from jaxgen.latents import Entry, conditions, traverse
 from jaxgen.losses.elbo import (
     HALF,
 )
+from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.iwae import IWAE
 from jaxgen.models.vae.nets import Nets
@@ -340,6 +342,23 @@ def test_training_shows_pictures_and_what_comes_back(tiny_run):
     np.testing.assert_allclose(images[1::2], again, atol=1e-6)
     with Image.open(tiny_run / "reconstructions" / "000020.png") as picture:
         assert picture.size == (4 * 66 + 2, 4 * 66 + 2)
+
+
+def test_what_is_measured_of_reconstructions(tiny_run):
+    run, mesh, task, state, frozen, _ = open_run(tiny_run)
+    names = ["reconstruction_psnr", "active_units", "rfid_pixels"]
+    found = evaluate.HeldOut(replace(run, eval=replace(run.eval, batches=0)), task, mesh, names)(state, frozen)
+    nets, source = core.averaged(state, frozen), open_source(run.data.at("test"), (8, 8, 1))
+    batch = next(batches(source, run.data, (8, 8, 1), batch=len(source), seed=0, train=False))
+    assert task.encode and task.decode
+    code = np.asarray(task.encode(*nets, batch))
+    made = np.asarray(task.decode(*nets, code, {"label": batch["label"]}))
+    error = ((made - batch["image"]) ** 2).mean((1, 2, 3))
+    assert found["reconstruction_psnr"] == pytest.approx((10 * np.log10(4 / error)).mean(), rel=1e-4)
+    assert found["active_units"] == (code.var(0) > 0.01).sum()
+    a, b = (np.rint((x.reshape(len(x), -1) + 1) * 127.5) / 127.5 - 1 for x in (batch["image"], made))
+    want = frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
+    assert found["rfid_pixels"] == pytest.approx(want, rel=1e-3) and want > 0.1
 
 
 def test_a_traversal_changes_one_number_a_row(tiny_run, tmp_path, capsys):

@@ -20,12 +20,10 @@ import optax
 from jaxgen import rng
 from jaxgen.core import Array, Aux, Context, Key, Latent, Learner, Params, Phase, Task
 from jaxgen.errors import InputError, at_least, check_labels
-from jaxgen.losses.elbo import total
+from jaxgen.losses.elbo import active_units, total
 from jaxgen.models.vae.nets import Decoder, Encoder, Image, Nets, first_matrix
 from jaxgen.models.vae.vae import CONV, row
 from jaxgen.nn.priors import Draw
-
-VARIES = 0.01  # variance of a unit's mean over pictures above which it is active: Burda et al. 2016
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,6 @@ class Autoencoder:
             cost = (rho * jnp.log(rho / mean) + (1 - rho) * jnp.log((1 - rho) / (1 - mean))).sum()
             metrics |= {"mean_code": mean.mean()}
         return error.mean() + self.sparsity * cost, Aux(metrics)
-
-
-def active_units(code: Array) -> Array:
-    """Return how many numbers of codes f32[b latent] are in use: those that vary over the batch. Burda et al. 2016."""
-    return (code.var(0) > VARIES).sum(dtype=jnp.float32)
 
 
 PRESETS = {

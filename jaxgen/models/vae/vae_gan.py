@@ -26,10 +26,9 @@ from jax.nn import sigmoid, softplus
 from jaxgen import rng
 from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, Task
 from jaxgen.errors import at_least
-from jaxgen.losses.elbo import kl_standard
+from jaxgen.losses.elbo import active_units, kl_standard
 from jaxgen.models.gan.dcgan import PLAIN
 from jaxgen.models.gan.dcgan import Discriminator as Convolutions
-from jaxgen.models.vae.autoencoder import active_units
 from jaxgen.models.vae.nets import Image, Nets
 from jaxgen.models.vae.vae import CONV, VAE, row
 from jaxgen.nn.conv import Dense
