@@ -11,7 +11,8 @@ the encoder minimises L_prior + L_llike, the decoder gamma L_llike - L_GAN and t
 after the other. As in the authors' code batch norm in the discriminator is over all three kinds of pictures, and of
 decoder and discriminator one rests where the other has fallen behind.
 
-Measured: not yet measured.
+Measured: on MNIST at width 16 and batch 32 after 2,500 steps reconstructions of the first 32 test digits have a PSNR of
+17.6 dB; fid_lenet 99.7 (10,000 samples beside the 60,000 training digits, one seed): many samples of z are blots yet.
 """
 
 from dataclasses import dataclass, replace
@@ -151,4 +152,4 @@ class Discriminator(nn.Module):
         return wide(Dense(1, name="out", **PLAIN)(features)[:, 0]), wide(features)
 
 
-PRESETS = {"vae-gan": row(VAEGAN(), 694_529)}
+PRESETS = {"vae-gan": row(VAEGAN(), 694_529, measured="fid_lenet 99.7 on MNIST at width 16 after 2,500 steps")}
