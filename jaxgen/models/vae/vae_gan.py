@@ -11,7 +11,9 @@ the encoder minimises L_prior + L_llike, the decoder gamma L_llike - L_GAN and t
 after the other. As in the authors' code batch norm in the discriminator is over all three kinds of pictures, and of
 decoder and discriminator one rests where the other has fallen behind.
 
-Measured: not yet measured.
+Measured: on MNIST at width 16 and batch 32 (10,000 samples beside the 60,000 training digits, the first 32 test digits
+reconstructed, one seed): fid_lenet 104 and PSNR 14.3 dB after 1,500 steps; with gamma 1e-2 99.7 and 17.6 dB after
+2,500, but many samples of z are blots. Longer training is not yet measured.
 """
 
 from dataclasses import dataclass, replace
@@ -60,7 +62,7 @@ class VAEGAN:
     image: Image = (32, 32, 1)  # height, width, channels
     latent: int = 32  # numbers in z
     nets: Nets = CONV  # of encoder and decoder; the discriminator's convolutions have their width
-    gamma: float = 1e-2  # weight of L_llike beside L_GAN, for the decoder
+    gamma: float = 1e-3  # weight of L_llike beside L_GAN, for the decoder
     margin: float = 0.35  # by which a term of L_GAN may leave its equilibrium before a player rests
     learning_rate: float = 3e-4  # of RMSProp
 
@@ -150,4 +152,4 @@ class Discriminator(nn.Module):
         return wide(Dense(1, name="out", **PLAIN)(features)[:, 0]), wide(features)
 
 
-PRESETS = {"vae-gan": row(VAEGAN(), 694_529)}
+PRESETS = {"vae-gan": row(VAEGAN(), 694_529, measured="fid_lenet 104 on MNIST at width 16 after 1,500 steps")}
