@@ -28,7 +28,7 @@ from jaxgen.trained import Trained
 Name = Literal["prior", "mixture", "two-stage"]
 Draw = Callable[[Key], Array]  # keys Key[b] -> codes f32[b d], each by its own key
 PICTURES = 20_000  # on whose codes a sampler is fitted, at most
-WIDTH, STEPS, BATCH, RATE = 256, 4000, 256, 1e-3  # of the second VAE
+WIDTH, STEPS, BATCH, RATE = 256, 4000, 256, 3e-3  # of the second VAE
 LOG_GAMMA = -1.0  # at first: from gamma = 1, the spread of all codes, u is not used and remains so
 
 
