@@ -175,7 +175,7 @@ class MAE:
         given: with norm_pixels, the image whose patches' means and deviations the painted ones have
         """
         painted = self.paint(params, z, self.everywhere(len(z)))
-        return self.picture(self.pixels(painted, to_patches(given["image"], self.patch)) if given else painted)
+        return self.picture(self.pixels(painted, to_patches(given["image"], self.patch)))
 
     def everywhere(self, count: int) -> Array:
         return jnp.broadcast_to(jnp.arange(self.places)[None], (count, self.places))
