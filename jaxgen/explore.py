@@ -335,7 +335,7 @@ def reconstruct(run: Folder, out: Path = Path("reconstructions.png"), count: int
     check_parent(out)
     task = task_of(run)
     if task.encode is None or task.decode is None:
-        raise InputError("This model has no encoder: it can't reconstruct pictures.")
+        raise InputError("This model does not encode and decode: it can't reconstruct pictures.")
     config, mesh, task, state, frozen, step = open_run(run)
     source = data.open_source(config.data.at(split), sampling.image_of(task))
     pairs = sampling.reconstructor(task, replace(config, data=config.data.at(split)), mesh, source, 2 * count)

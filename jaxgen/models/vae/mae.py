@@ -7,10 +7,11 @@ over its standard deviation. Positions are fixed sines and cosines, the class to
 nothing of its own. Layers, sizes, initialisation (but that the patch embedding's bias starts at 0), optimizer and
 decay are those of the authors' PyTorch code, facebookresearch/mae; pictures stay in [-1, 1].
 
-`encode` gives the tokens of the whole picture, the class token first: features, to be averaged or probed. `generate`
-hides patches of a given picture by the sample's key and paints them; the visible ones stay as they are.
-With `norm_pixels` the net does not know a patch's mean and deviation: what is shown, by `generate` and `decode`, has
-those of the given picture's own patch, and is a view of what was learned rather than an inpainting.
+`generate` hides patches of a given picture by the sample's key and paints them; the visible ones stay as they are.
+With `norm_pixels` the net does not know a patch's mean and deviation: what is shown has those of the given picture's
+own patch, and is a view of what was learned rather than an inpainting. `encode` gives the tokens of the whole picture,
+the class token first: features, to be averaged or probed. There is no `decode`: what the decoder paints in the place of
+a patch that was visible is trained by nothing, and looks like it.
 
 Measured: not yet measured.
 """
@@ -66,7 +67,6 @@ class MAE:
             given=("image",),
             generate=self.generate,
             encode=self.encode,
-            decode=self.decode,
         )
 
     def check(self):
@@ -167,18 +167,8 @@ class MAE:
     def encode(self, params: Params, context: Context, batch) -> Array:
         """Return the tokens of whole pictures, f32[b 1+n width]: the class token, then the patches row by row."""
         patches = to_patches(batch["image"], self.patch)
-        return self.tokens(params, patches, self.everywhere(len(patches)))
-
-    def decode(self, params: Params, context: Context, z: Array, given) -> Array:
-        """Return the pictures f32[b h w c] in [-1, 1] of tokens f32[b 1+n width]; nothing trains it on visible patches.
-
-        given: with norm_pixels, the image whose patches' means and deviations the painted ones have
-        """
-        painted = self.paint(params, z, self.everywhere(len(z)))
-        return self.picture(self.pixels(painted, to_patches(given["image"], self.patch)) if given else painted)
-
-    def everywhere(self, count: int) -> Array:
-        return jnp.broadcast_to(jnp.arange(self.places)[None], (count, self.places))
+        everywhere = jnp.broadcast_to(jnp.arange(self.places)[None], (len(patches), self.places))
+        return self.tokens(params, patches, everywhere)
 
     def picture(self, patches: Array) -> Array:
         return jnp.clip(to_picture(patches, self.patch, self.rows), -1, 1)
