@@ -34,6 +34,8 @@ ZOO = {
     "cvae-conv": "jaxgen.models.vae.cvae",
     "beta-vae": "jaxgen.models.vae.beta_vae",
     "iwae": "jaxgen.models.vae.iwae",
+    "hierarchical": "jaxgen.models.vae.hierarchical",
+    "hierarchical-30": "jaxgen.models.vae.hierarchical",
     "autoencoder": "jaxgen.models.vae.autoencoder",
     "autoencoder-conv": "jaxgen.models.vae.autoencoder",
     "autoencoder-denoising": "jaxgen.models.vae.autoencoder",
