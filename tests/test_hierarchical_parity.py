@@ -54,12 +54,12 @@ def test_a_layer_and_its_gradients(side):
     draw = np.random.default_rng(side)
     x, features = draw.normal(size=(2, 3, side, side, WIDTH)).astype(np.float32)
     eps = draw.normal(size=(3, side, side, LATENT)).astype(np.float32)
-    layer = Down(MIDDLE, LATENT, 0.5)
+    layer: Any = Down(MIDDLE, LATENT, 0.5)
     start: Any = layer.init(jax.random.key(0), x, (eps, None), features)["params"]
     params = jax.tree.map(lambda p: jnp.asarray(draw.normal(size=p.shape) * 0.3, jnp.float32), start)
 
     def ours(params, x, features):
-        y, drawn = layer.apply({"params": params}, x, (eps, None), features)  # pyright: ignore
+        y, drawn = layer.apply({"params": params}, x, (eps, None), features)
         return (y**2).sum() + drawn.kl.sum(), (y, drawn.kl, drawn.log_weight)
 
     slopes, found = jax.jit(jax.grad(ours, (0, 1, 2), has_aux=True))(params, x, features)
