@@ -41,6 +41,8 @@ ZOO = {
     "vq-vae-finite": "jaxgen.models.vae.vq_vae",
     "vqgan": "jaxgen.models.vae.vqgan",
     "vqgan-64": "jaxgen.models.vae.vqgan",
+    "hierarchical": "jaxgen.models.vae.hierarchical",
+    "hierarchical-30": "jaxgen.models.vae.hierarchical",
     "autoencoder": "jaxgen.models.vae.autoencoder",
     "autoencoder-conv": "jaxgen.models.vae.autoencoder",
     "autoencoder-denoising": "jaxgen.models.vae.autoencoder",

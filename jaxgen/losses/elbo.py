@@ -97,6 +97,12 @@ def kl_standard(mean: Array, log_var: Array) -> Array:
     return 0.5 * (mean**2 + jnp.exp(log_var) - 1 - log_var)
 
 
+def kl_normal(mean_q: Array, log_q: Array, mean_p: Array, log_p: Array) -> Array:
+    """Return KL(N(mean_q, exp(log_q)^2) || N(mean_p, exp(log_p)^2)) of each number, f32[...]; logs of the scales."""
+    ratio = log_q - log_p
+    return 0.5 * (jnp.exp(2 * ratio) + ((mean_q - mean_p) * jnp.exp(-log_p)) ** 2 - 1) - ratio
+
+
 def free(kl: Array, nats: float) -> Array:
     """Return the KL f32[d] of latents, averaged over the batch, where those below `nats` cost `nats`: no gradient.
 

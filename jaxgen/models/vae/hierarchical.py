@@ -1,0 +1,337 @@
+"""A hierarchical VAE: Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images", 2021.
+
+The ladder of openai/vdvae in small: an encoder of residual bottleneck blocks goes from the picture up to its coarsest
+resolution, a decoder comes down again. Each of its layers gives a prior p(z_l | z_<l) and, told the encoder's features
+of its resolution, a posterior q(z_l | z_<l, x), both normal, and adds what it drew to the stream. The bound is
+E_q [log p(x | z)] - sum_l E_q KL(q(z_l | z_<l, x) || p(z_l | z_<l)). What keeps a deep one stable, as there: whatever
+adds to the stream starts 1/sqrt(layers) small, priors start as N(0, 1), pictures grow by nearest neighbours, and an
+update whose gradient is too large is left out. All layers of a resolution are one `nn.scan`: depth costs no compiling.
+
+Measured: not yet measured.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from jaxgen import rng
+from jaxgen.config import Data, Log, Optim, Preset, Run, Save
+from jaxgen.core import Array, Aux, Context, Ema, Key, Learner, Params, Phase, Task, ramped
+from jaxgen.errors import InputError, at_least
+from jaxgen.losses.elbo import LIKELIHOODS, kl_normal, normal_log_prob, total
+from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
+from jaxgen.models.vae.nets import Image
+from jaxgen.models.vae.vae import VAE
+from jaxgen.nn.conv import Conv
+from jaxgen.nn.pool import avg_pool
+from jaxgen.nn.wide import wide
+
+BIASED = 64  # no resolution above has a learned picture of its own, added to its stream
+COLLAPSED = 0.01  # nats: a layer whose KL is below is not used
+
+
+class Drawn(NamedTuple):
+    """What layers drew, and what that cost: arrays [n b ...] of n layers."""
+
+    z: Array
+    kl: Array  # of the posterior from the prior, in nats
+    log_weight: Array  # log p(z_l | z_<l) - log q(z_l | z_<l, x) of this z, whose mean is minus the KL
+
+
+class Bottleneck(nn.Module):
+    """x [b h w c] -> [b h w features]: 1x1, 3x3, 3x3 and 1x1 convolutions of gelu(x), the last one's start scaled."""
+
+    middle: int
+    features: int
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        side = 3 if min(x.shape[1:3]) > 2 else 1
+        for i, size in enumerate((1, side, side)):
+            x = Conv(self.middle, (size, size), name=f"conv_{i}")(nn.gelu(x))
+        return Conv(self.features, (1, 1), kernel_init=started(self.scale), name="conv_3")(nn.gelu(x))
+
+
+def started(scale: float) -> Any:
+    """Return the usual start of a kernel, times `scale`."""
+    return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal") if scale else nn.initializers.zeros
+
+
+class Up(nn.Module):
+    """A residual block of the encoder."""
+
+    middle: int
+    scale: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, None]:
+        return x + Bottleneck(self.middle, x.shape[3], self.scale, name="block")(x), None
+
+
+class Down(nn.Module):
+    """A layer of the decoder: (x [b h w c], noise [b h w d], z or None, features or None) -> x, what it drew."""
+
+    middle: int
+    latent: int
+    scale: float
+
+    @nn.compact
+    def __call__(self, x: Array, given: tuple[Array, Array | None], features: Array | None) -> tuple[Array, Drawn]:
+        noise, z = given
+        d, width = self.latent, x.shape[3]
+        out = Bottleneck(self.middle, 2 * d + width, 0.0, name="prior")(x)
+        stats, more = out[..., : 2 * d], out[..., 2 * d :]
+        prior = found = jnp.split(wide(stats), 2, -1)  # the mean and the log of the scale
+        if features is not None:
+            seen = jnp.concatenate([x, features], 3)
+            found = jnp.split(wide(Bottleneck(self.middle, 2 * d, name="posterior")(seen)), 2, -1)
+        mean, log_scale = found
+        z = mean + jnp.exp(log_scale) * noise if z is None else z
+        cost = Drawn(z, total(kl_normal(*found, *prior)), normal_log_prob(z, *prior) - normal_log_prob(z, *found))
+        x = x + more + Conv(width, (1, 1), kernel_init=started(self.scale), name="enter")(z)
+        return x + Bottleneck(self.middle, width, self.scale, name="block")(x), cost
+
+
+def rolled(layer: Any, length: int, *axes: Any) -> Any:
+    """Return `length` layers, one after the other, as one whose parameters have an axis more."""
+    return nn.scan(layer, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=axes, length=length)
+
+
+class Encoder(nn.Module):
+    """x f32[b h w c] -> features [b h w width] of each resolution, the coarsest first."""
+
+    width: int
+    middle: int
+    blocks: tuple[int, ...]  # of each resolution, the coarsest first
+
+    @nn.compact
+    def __call__(self, x: Array) -> list[Array]:
+        x, found = Conv(self.width, (3, 3), name="in")(x), []
+        for i in reversed(range(len(self.blocks))):
+            x, _ = rolled(Up, self.blocks[i])(self.middle, sum(self.blocks) ** -0.5, name=f"up_{i}")(x)
+            found.append(x)
+            x = avg_pool(x, 2, 2) if i else x  # [b h/2 w/2 c]
+        return found[::-1]
+
+
+class Decoder(nn.Module):
+    """(noise [n b h w d] of each resolution, z instead, features) -> f32[b h w channels], and what was drawn."""
+
+    width: int
+    middle: int
+    latent: int
+    layers: tuple[int, ...]  # of each resolution, the coarsest first
+    channels: int
+
+    @nn.compact
+    def __call__(self, noise: list[Array], z: list[Array] | None = None, features: list[Array] | None = None):
+        scale, x, drawn = sum(self.layers) ** -0.5, jnp.zeros(()), []
+        for i, n in enumerate(self.layers):
+            b, h, w, _ = noise[i].shape[1:]
+            x = jnp.repeat(jnp.repeat(x, 2, 1), 2, 2) if i else jnp.zeros((b, h, w, self.width))  # [b 2h 2w c]
+            if max(h, w) <= BIASED:
+                start = self.param(f"start_{i}", nn.initializers.zeros, (h, w, self.width))
+                x = x.astype(start.dtype) + start[None]
+            down = rolled(Down, n, 0, nn.broadcast)(self.middle, self.latent, scale, name=f"down_{i}")
+            x, new = down(x, (noise[i], z and z[i]), features and features[i])
+            drawn.append(new)
+        return wide(Conv(self.channels, (1, 1), name="out")(x)), drawn
+
+
+class Skipping(NamedTuple):
+    """The state of `skipping`: the inner optimizer's, and how many updates were left out so far."""
+
+    inner: Any
+    skipped: Array
+
+
+def skipping(inner: optax.GradientTransformation, limit: float) -> optax.GradientTransformationExtraArgs:
+    """Return an optimizer that leaves an update out where the gradient's norm is above `limit`, or no number."""
+    inner = optax.with_extra_args_support(inner)
+
+    def update(updates, state: Skipping, params=None, **extra):
+        play = lambda: inner.update(updates, state.inner, params, **extra)  # noqa: E731
+        still = lambda: (jax.tree.map(jnp.zeros_like, updates), state.inner)  # noqa: E731
+        small = optax.tree.norm(updates) <= limit
+        updates, moments = jax.lax.cond(small, play, still)
+        return updates, Skipping(moments, state.skipped + jnp.where(small, 0.0, 1.0))
+
+    return optax.GradientTransformationExtraArgs(lambda params: Skipping(inner.init(params), jnp.zeros(())), update)
+
+
+@dataclass(frozen=True)
+class Hierarchical:
+    """Hyper-parameters of a hierarchical VAE."""
+
+    image: Image = (32, 32, 1)  # height, width, channels
+    layers: tuple[int, ...] = (
+        3,
+        4,
+        4,
+        2,
+    )  # of each resolution, the coarsest first, each twice as fine as the last
+    width: int = 48  # channels of the streams
+    bottleneck: int = 16  # channels of the 3x3 convolutions
+    latent: int = 8  # channels of a layer's z
+    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # of pictures, given z
+    skip: float = 1000.0  # updates whose gradient's norm is above are left out; 0: none
+    learning_rate: float = 1e-3  # of Adam
+    beta2: float = 0.9
+    ema: float = 0.999  # decay of the moving averages
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the ladder does not fit such pictures."""
+        del steps
+        self.check()
+        adam = optax.adam(self.learning_rate, b2=self.beta2)
+        nets = ("encoder", "decoder")
+        return Task(
+            init=self.init,
+            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            learners={"vae": Learner(nets, skipping(adam, self.skip) if self.skip else adam)},
+            phases=(Phase("vae", "vae", self.loss),),
+            ema=tuple(Ema(net, ramped(self.ema)) for net in nets),
+            generate=self.generate,
+            encode=self.encode,
+            decode=self.decode,
+            log_prob=self.log_prob,
+        )
+
+    def check(self):
+        """Raise InputError for what no ladder can be made of."""
+        names = ("width", "bottleneck", "latent")
+        at_least(1, **{f"model__{name}": getattr(self, name) for name in names}, model__image=min(self.image))
+        at_least(0, model__skip=self.skip, model__ema=self.ema)
+        if not self.layers or min(self.layers) < 1:
+            raise InputError(f"model.layers needs a layer or more for each resolution, not {self.layers}.")
+        if self.ema >= 1:
+            raise InputError(f"model.ema must be below 1, not {self.ema}.")
+        height, width, _ = self.image
+        if height % (multiple := 1 << len(self.layers) - 1) or width % multiple:
+            raise InputError(
+                f"model.layers={self.layers} are of {len(self.layers)} resolutions, each half the next: both sides of "
+                f"{height}x{width} images must be multiples of {multiple}."
+            )
+
+    check_data = VAE.check_data  # which asks for nothing but the likelihood
+
+    @property
+    def p(self):
+        return LIKELIHOODS[self.likelihood]
+
+    @property
+    def encoder(self) -> Encoder:
+        return Encoder(self.width, self.bottleneck, tuple((n + 1) // 2 for n in self.layers))
+
+    @property
+    def decoder(self) -> Decoder:
+        return Decoder(self.width, self.bottleneck, self.latent, self.layers, self.image[2] * self.p.parts)
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of z, [n h w d] of the n layers of each resolution."""
+        halved = list(enumerate(reversed(self.layers)))[::-1]  # (how often, layers)
+        return [(n, self.image[0] >> i, self.image[1] >> i, self.latent) for i, n in halved]
+
+    def init(self, key: Key, spec: Any = None):
+        x = jnp.zeros((2, *self.image))
+        encoder: Any = self.encoder.init(rng.fold(key, "encoder"), x)
+        features: Any = self.encoder.apply(encoder, x)
+        decoder: Any = self.decoder.init(rng.fold(key, "decoder"), self.silence(2), None, features)
+        return {"encoder": encoder["params"], "decoder": decoder["params"]}, {}
+
+    def noise(self, keys: Key) -> list[Array]:
+        """Return N(0, 1) noise f32[n b h w d] for the layers of each resolution; keys Key[b]."""
+        folds = [jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(len(self.layers))]
+        return [jnp.moveaxis(rng.normal(k, shape), 1, 0) for k, shape in zip(folds, self.shapes, strict=True)]
+
+    def silence(self, count: int) -> list[Array]:
+        """Return noise that leaves every z at its mean."""
+        return [jnp.zeros((n, count, *shape)) for n, *shape in self.shapes]
+
+    def posterior(self, params: Params, batch, noise: list[Array]) -> tuple[Array, list[Drawn]]:
+        """Return what the decoder gives for z of q(z | x), and these z."""
+        features: Any = self.encoder.apply({"params": params["encoder"]}, self.p.values(batch["image"]))
+        out: Any = self.decoder.apply({"params": params["decoder"]}, noise, None, features)
+        return out
+
+    def painted(self, params: Params, noise: list[Array], z: list[Array] | None = None) -> Array:
+        """Return E[x | z], f32[b h w c] in [-1, 1], of z, or of what the priors make of noise."""
+        out, _ = self.decoder.apply({"params": params["decoder"]}, noise, z)  # pyright: ignore
+        return jnp.clip(self.p.mean(out), -1, 1)
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        out, drawn = self.posterior(params, batch, self.noise(jax.random.split(key, len(batch["image"]))))
+        log_p = self.p.log_prob(batch["image"], out)
+        layers = [d.kl.mean(1) for d in drawn]  # [n] of each resolution
+        kl = jnp.concatenate(layers)
+        elbo = log_p - sum(d.kl.sum(0) for d in drawn)
+        metrics = {
+            "elbo": elbo.mean(),
+            "reconstruction": -log_p.mean(),
+            "kl": kl.sum(),
+            "active_layers": (kl > COLLAPSED).sum(dtype=jnp.float32),
+            "skipped": optax.tree.get(context.moments, "skipped", jnp.zeros(())),
+        }
+        metrics |= {f"kl_{h}x{w}": kl.sum() for (_, h, w, _), kl in zip(self.shapes, layers, strict=True)}
+        if self.p.levels:
+            metrics["bits_per_dimension"] = bits_per_dimension(metrics["elbo"], math.prod(self.image), DISCRETE)
+        return -elbo.mean(), Aux(metrics)
+
+    def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
+        """Return log 1/k sum_i p(x, z_i) / q(z_i | x) in nats, f32[b], of k samples of all layers; keys Key[b].
+
+        The evidence lower bound with one sample, log p(x) with many. Burda et al. 2016, equation 8.
+        """
+
+        def add(so_far, i):
+            noise = self.noise(jax.vmap(jax.random.fold_in, (0, None))(keys, i))
+            out, drawn = self.posterior(params, batch, noise)
+            log_w = self.p.log_prob(batch["image"], out) + sum(d.log_weight.sum(0) for d in drawn)
+            return jnp.logaddexp(so_far, log_w), None
+
+        so_far, _ = jax.lax.scan(add, jnp.full(len(keys), -jnp.inf), jnp.arange(samples))
+        return so_far - jnp.log(samples)
+
+    def encode(self, params: Params, context: Context, batch) -> Array:
+        """Return the means of all posteriors, each layer's given the ones before, f32[b d], the coarsest first."""
+        count = len(batch["image"])
+        _, drawn = self.posterior(params, batch, self.silence(count))
+        return jnp.concatenate([jnp.moveaxis(d.z, 0, 1).reshape(count, -1) for d in drawn], 1)
+
+    def decode(self, params: Params, context: Context, codes: Array, given) -> Array:
+        """Return E[x | z], f32[b h w c] in [-1, 1], codes f32[b d] as `encode` gives them."""
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        parts = zip(jnp.split(codes, ends, 1), self.shapes, strict=True)
+        z = [jnp.moveaxis(part.reshape(-1, *shape), 1, 0) for part, shape in parts]  # [n b h w d]
+        return self.painted(params, z, z)
+
+    def generate(self, params: Params, context: Context, keys: Key, given):
+        """Return pictures E[x | z] of z from the priors; keys Key[b]."""
+        return {"image": self.painted(params, self.noise(keys))}
+
+
+def row(model: Hierarchical, parameters: int, source: str, layers: tuple[int, ...]) -> Preset:
+    """Return a preset, with a tiny run of 8x8 pictures through so many layers."""
+    small = replace(model, image=(8, 8, model.image[2]), layers=layers, width=8, bottleneck=4, latent=2)
+    data, warm = Data(source), Optim(warmup=100)
+    return Preset(
+        Run(model, data=data, steps=20_000, batch=64, optim=warm, log=Log(100, 1000, 64), save=Save(1000)),
+        tiny=Run(small, data=data, steps=20, batch=16, log=Log(5, 10, 16), save=Save(10)),
+        parameters=parameters,
+    )
+
+
+PRESETS = {
+    "hierarchical": row(Hierarchical(), 364_913, "digits", (2, 2)),
+    "hierarchical-30": row(
+        Hierarchical((32, 32, 3), (1, 2, 3, 5, 8, 11), 128, 32, 16, "logistic"), 2_996_390, "shapes", (2, 2)
+    ),
+}
