@@ -66,7 +66,6 @@ QUALITY = {
     "aae": Model("aae"),
     "wae-mmd": Model("wae-mmd"),
     "vae-gan": Model("vae-gan", steps=2000),
-    "mae": Model("mae", steps=2000),
     "beta-vae": Model("beta-vae", "--model.anneal 500", steps=2000, shapes=True),
     "beta-vae, beta 1": Model("beta-vae", "--model.anneal 500 --model.beta 1", steps=2000, shapes=True),
 }
