@@ -96,7 +96,7 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     names = [choose_row(name, models) for name in wanted.only.split("+")] if wanted.only else list(models)
     if not wanted.table:
-        cores = list(range(report.cores()))
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(wanted.jobs))
         with ThreadPoolExecutor(wanted.jobs) as pool:
             for seed in range(1 if wanted.nll else wanted.seeds):
                 for name in names:
