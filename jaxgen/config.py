@@ -192,8 +192,8 @@ def validate(run: Run):
     for name, value in (("save.every", run.save.every), ("eval.every", run.eval.every)):
         if value % k:
             raise InputError(f"{name}={value} is not a multiple of compute.steps_per_call={k}.")
-    if fits := getattr(run.model, "check_data", None):  # a family may refuse what is done to its examples
-        fits(run.data)
+    if fits := getattr(run.model, "check_run", None):  # a family may refuse what is done to its examples
+        fits(run)
 
 
 def to_json(run: Run) -> str:

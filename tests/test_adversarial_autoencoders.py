@@ -10,11 +10,12 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 from jaxgen import core, explore, loop
-from jaxgen.config import parse
+from jaxgen.config import parse, validate
 from jaxgen.errors import InputError
+from jaxgen.losses.elbo import active_units
 from jaxgen.losses.mmd import SCALES, inverse_multiquadratics, mmd
 from jaxgen.models.vae.aae import AAE, COMPONENTS, RADIUS, SIGMA, ring
-from jaxgen.models.vae.autoencoder import Autoencoder, active_units
+from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.nets import Nets
 from jaxgen.models.vae.vae_gan import VAEGAN, Terms, resting
 from jaxgen.models.vae.wae import WAE
@@ -304,3 +305,9 @@ def test_a_trained_one_can_be_walked_through(tmp_path):
     explore.directions(run, tmp_path / "d.png", count=2)
     explore.reconstruct(run, tmp_path / "r.png", count=4)
     assert all((tmp_path / name).exists() for name in ("i.gif", "t.png", "d.png", "r.png"))
+
+
+def test_the_mmd_wants_pairs_before_anything_is_made():
+    run = parse("vae", ["--preset", "wae-mmd", "--tiny", "--batch", "4", "--compute.accumulate", "4"]).run
+    with pytest.raises(InputError, match="at least 2 examples, not 1"):
+        validate(run)

@@ -171,12 +171,7 @@ class Hierarchical:
     """Hyper-parameters of a hierarchical VAE."""
 
     image: Image = (32, 32, 1)  # height, width, channels
-    layers: tuple[int, ...] = (
-        3,
-        4,
-        4,
-        2,
-    )  # of each resolution, the coarsest first, each twice as fine as the last
+    layers: tuple[int, ...] = (3, 4, 4, 2)  # of each resolution, the coarsest first, each twice as fine as the last
     width: int = 48  # channels of the streams
     bottleneck: int = 16  # channels of the 3x3 convolutions
     latent: int = 8  # channels of a layer's z
@@ -220,7 +215,7 @@ class Hierarchical:
                 f"{height}x{width} images must be multiples of {multiple}."
             )
 
-    check_data = VAE.check_data  # which asks for nothing but the likelihood
+    check_run = VAE.check_run  # which asks for nothing but the likelihood
 
     @property
     def p(self):

@@ -79,11 +79,12 @@ class VAE:
         same = lambda params, context, z, given: z  # noqa: E731
         return Latent(normal(self.latent), same, self.synthesise, factors=self.factors)
 
-    def check_data(self, data: Data):
+    def check_run(self, run: Run):
         """Raise InputError where pictures would be black and white only, and the likelihood is of grey ones."""
-        if data.binarise != "none" and self.likelihood != "bernoulli":
+        how = run.data.binarise
+        if how != "none" and self.likelihood != "bernoulli":
             raise InputError(
-                f"data.binarise={data.binarise} makes pixels of two values, model.likelihood={self.likelihood} is of "
+                f"data.binarise={how} makes pixels of two values, model.likelihood={self.likelihood} is of "
                 "many: give --model.likelihood bernoulli, or leave the pictures grey."
             )
 

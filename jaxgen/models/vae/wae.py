@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import jax
 
+from jaxgen.config import Run
 from jaxgen.core import Array, Aux, Context, Key, Params, Phase, Task
-from jaxgen.errors import at_least
+from jaxgen.errors import InputError, at_least
 from jaxgen.losses.mmd import mmd
 from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.nets import Image, Nets
@@ -38,6 +39,13 @@ class WAE:
         plain = self.autoencoder
         phases = (Phase("autoencoder", "autoencoder", self.loss),)
         return replace(plain.task(steps), phases=phases, **plain.sampled(normal(self.latent)))
+
+    def check_run(self, run: Run):
+        """Raise InputError for batches, or the parts that they are played in, that have no pairs for the MMD."""
+        if (part := run.batch // run.compute.accumulate) < 2:
+            raise InputError(
+                f"The MMD compares pairs: give a batch, or each part of it, at least 2 examples, not {part}."
+            )
 
     @property
     def autoencoder(self) -> Autoencoder:
