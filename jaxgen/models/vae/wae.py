@@ -44,7 +44,7 @@ class WAE:
         """Raise InputError for batches, or the parts that they are played in, that have no pairs for the MMD."""
         if (part := run.batch // run.compute.accumulate) < 2:
             raise InputError(
-                f"The MMD compares pairs: give a batch, or each part of it, at least 2 examples, not {part}."
+                f"The MMD compares pairs: a batch, or each part of it, needs at least 2 examples, not {part}."
             )
 
     @property
