@@ -60,7 +60,7 @@ def test_kl_of_two_normals_is_the_integral_and_the_standard_one():
     np.testing.assert_allclose(kl_normal(mean_q, log_q, zero, zero), kl_standard(mean_q, 2 * log_q), atol=1e-6)
     for i in range(5):
         q, p = (stats.norm(float(m[i]), float(np.exp(s[i]))) for m, s in ((mean_q, log_q), (mean_p, log_p)))
-        exact = q.expect(lambda z, p=p, q=q: q.logpdf(z) - p.logpdf(z))
+        exact = q.expect(lambda z, p=p, q=q: q.logpdf(z) - p.logpdf(z))  # pyright: ignore
         assert float(kl[i]) == pytest.approx(exact, rel=1e-4)
 
 
@@ -178,11 +178,9 @@ def test_thirty_layers_train_without_a_spike_and_start_calm_by_their_scale(thirt
     metrics = {name: np.concatenate([h[name] for h in history]) for name in history[0]}
     assert all(np.isfinite(x).all() for x in metrics.values())
     loss, norm = metrics["vae/loss"], metrics["vae/grad_norm"]
-    print(loss[::10], norm[::10], norm[20:].max(), np.median(norm[20:]), metrics["vae/active_layers"][-1])
-    print(bare["vae/loss"][::10], bare["vae/grad_norm"][::10])
     assert loss[-20:].mean() < 0.7 * loss[0]
     assert norm[20:].max() < 10 * np.median(norm)
-    assert bare["vae/grad_norm"][0] > 2 * norm[0]
+    assert not bare["vae/grad_norm"][0] < 10 * norm[0], "it overflows at once"
 
 
 def test_large_gradients_leave_all_as_it_was():

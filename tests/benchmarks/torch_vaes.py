@@ -26,7 +26,8 @@ def training(net: Any, image: tuple[int, int, int], batch: int, adam: dict[str, 
         optimizer.step()
         if average:
             with torch.no_grad():
-                torch._foreach_lerp_(average, list(net.parameters()), 1 - ema)
+                for a, p in zip(average, net.parameters(), strict=True):
+                    a.lerp_(p, 1 - ema)
 
     return one
 
@@ -106,7 +107,7 @@ class Ladder(nn.Module):
         x, features = self.enter(image), []
         for i, blocks in enumerate(reversed(self.ups)):  # pyright: ignore
             x = F.avg_pool2d(x, 2) if i else x
-            for layers in blocks:
+            for layers in blocks:  # pyright: ignore
                 x = x + through(layers, x)
             features.append(x)
         x, cost = torch.zeros(()), 0.0

@@ -99,9 +99,10 @@ class Down(nn.Module):
         return x + Bottleneck(self.middle, width, self.scale, name="block")(x), cost
 
 
-def rolled(layer: Any, length: int, *axes: Any) -> Any:
+def rolled(layer: Any, length: int, *in_axes: Any) -> Any:
     """Return `length` layers, one after the other, as one whose parameters have an axis more."""
-    return nn.scan(layer, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=axes, length=length)
+    axes: Any = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "in_axes": in_axes}
+    return nn.scan(layer, length=length, **axes)
 
 
 class Encoder(nn.Module):
@@ -156,7 +157,7 @@ def skipping(inner: optax.GradientTransformation, limit: float) -> optax.Gradien
     """Return an optimizer that leaves an update out where the gradient's norm is above `limit`, or no number."""
     inner = optax.with_extra_args_support(inner)
 
-    def update(updates, state: Skipping, params=None, **extra):
+    def update(updates, state: Any, params=None, **extra):
         play = lambda: inner.update(updates, state.inner, params, **extra)  # noqa: E731
         still = lambda: (jax.tree.map(jnp.zeros_like, updates), state.inner)  # noqa: E731
         small = optax.tree.norm(updates) <= limit
