@@ -183,6 +183,16 @@ def test_thirty_layers_train_without_a_spike_and_start_calm_by_their_scale(thirt
     assert not bare["vae/grad_norm"][0] < 10 * norm[0], "it overflows at once"
 
 
+def test_the_program_is_as_long_for_thirty_layers_as_for_four():
+    def lines(layers) -> int:
+        task = Hierarchical((8, 8, 1), layers, width=4, bottleneck=2, latent=1).task(1)
+        batch = {"image": jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)}
+        state = jax.eval_shape(lambda: core.init_state(task, jax.random.key(0), batch))
+        return len(jax.jit(core.make_step(task)).lower(state, batch, {}).as_text().splitlines())
+
+    assert lines((15, 15)) == lines((2, 2)) > 1000
+
+
 def test_large_gradients_leave_all_as_it_was():
     optimizer: Any = SMALL.task(1).learners["vae"].optimizer  # leaves norms above 7 out
     params = {"w": jnp.ones(4), "b": jnp.zeros(())}

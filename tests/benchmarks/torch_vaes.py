@@ -123,3 +123,54 @@ def ladder(model: Any, batch: int) -> Step:
     prepare()
     adam = {"lr": model.learning_rate, "betas": (0.9, model.beta2)}
     return training(Ladder(model), model.image, batch, adam, model.ema)
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
+
+    def forward(self, x):
+        return x + self.b(F.relu(self.a(F.relu(x))))
+
+
+class Quantised(nn.Module):
+    """`vq-vae` without its prior: two halvings, a codebook of moving averages, dead codes put on vectors."""
+
+    share: Any
+    total: Any
+
+    def __init__(self, model: Any):
+        super().__init__()
+        w, c, self.q = model.width, model.image[2], model.quantiser
+        blocks = lambda: [Residual(w) for _ in range(model.blocks)]  # noqa: E731
+        down = (nn.Conv2d(c, w // 2, 4, 2, 1), nn.ReLU(), nn.Conv2d(w // 2, w, 4, 2, 1), nn.ReLU())
+        self.encoder = nn.Sequential(
+            *down, nn.Conv2d(w, w, 3, padding=1), *blocks(), nn.ReLU(), nn.Conv2d(w, self.q.size, 1)
+        )
+        up = (nn.ConvTranspose2d(w, w // 2, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(w // 2, c, 4, 2, 1))
+        self.decoder = nn.Sequential(nn.Conv2d(self.q.size, w, 3, padding=1), *blocks(), nn.ReLU(), *up)
+        self.register_buffer("share", torch.full((self.q.codes,), 1 / self.q.codes))
+        self.register_buffer("total", torch.randn(self.q.codes, self.q.size) / self.q.codes)
+
+    def forward(self, x):
+        z = self.encoder(x)
+        flat = z.permute(0, 2, 3, 1).reshape(-1, self.q.size)
+        codes = self.total / self.share[:, None]
+        token = (codes.square().sum(1) - 2 * flat.detach() @ codes.T).argmin(1)
+        e = codes[token].view(len(x), *z.shape[2:], -1).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            chosen = F.one_hot(token, self.q.codes).float()
+            self.share.lerp_(chosen.mean(0), 1 - self.q.decay)
+            self.total.lerp_(chosen.T @ flat / len(flat), 1 - self.q.decay)
+            dead = self.share < self.q.revive / self.q.codes
+            some = flat[torch.randint(len(flat), (self.q.codes,))] / self.q.codes
+            self.share.copy_(torch.where(dead, torch.full_like(self.share, 1 / self.q.codes), self.share))
+            self.total.copy_(torch.where(dead[:, None], some, self.total))
+        cost = self.q.commitment * (z - e).square().mean((1, 2, 3))
+        return (self.decoder(z + (e - z).detach()) - x).square().mean((1, 2, 3)) + cost
+
+
+def quantised(model: Any, batch: int) -> Step:
+    prepare()
+    return training(Quantised(model), model.image, batch, {"lr": model.learning_rate})

@@ -1,33 +1,39 @@
 """VAE training steps beside PyTorch eager: python -m tests.benchmarks.vae_step [--write] [--rounds N]
 
-The presets `vae-conv` and `hierarchical` at batch 64, f32, one batch that stays in memory. torch_vaes.py has the other
-side, turns.py says how they take turns.
+The presets `vae-conv`, `vq-vae` (without the prior of its tokens) and `hierarchical` at batch 64, f32, one batch that
+stays in memory. torch_vaes.py has the other side, turns.py says how they take turns.
 """
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tests.benchmarks import report, turns
 
 BATCH = 64
-PRESETS = ("vae-conv", "hierarchical")
+PRESETS = ("vae-conv", "vq-vae", "hierarchical")
+
+
+def model_of(name: str) -> Any:
+    from jaxgen import zoo
+
+    model = zoo.load(name).run.model
+    return replace(model, prior=0) if name == "vq-vae" else model
 
 
 def ours(name: str) -> Callable[[], Any]:
     """Return what takes one step as jaxgen's loop does, and waits for it."""
-    from jaxgen import zoo
     from jaxgen.config import Run
 
-    return turns.step_of(Run(model=zoo.load(name).run.model, batch=BATCH))
+    return turns.step_of(Run(model=model_of(name), batch=BATCH))
 
 
 def theirs(name: str) -> Callable[[], Any]:
-    from jaxgen import zoo
     from tests.benchmarks import torch_vaes
 
-    make = {"vae-conv": torch_vaes.conv, "hierarchical": torch_vaes.ladder}[name]
-    return make(zoo.load(name).run.model, BATCH)
+    make = {"vae-conv": torch_vaes.conv, "vq-vae": torch_vaes.quantised, "hierarchical": torch_vaes.ladder}[name]
+    return make(model_of(name), BATCH)
 
 
 def sides(name: str) -> dict[str, Callable[[], Callable[[], Any]]]:
