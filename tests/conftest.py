@@ -12,11 +12,22 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from jaxgen.cache import cache_folder, use_compilation_cache  # noqa: E402
+from jaxgen.zoo import ZOO  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 use_compilation_cache()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep a file's tests in one process, which its fixtures share; of the zoo's, those of a model's file."""
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        preset = params.get("kind") or params.get("name")
+        zoo = item.path.stem == "test_zoo" and preset in ZOO
+        item.add_marker(pytest.mark.xdist_group(ZOO[preset] if zoo else item.path.stem))
 
 
 @pytest.fixture(scope="module", autouse=True)
