@@ -325,9 +325,9 @@ def row(model: Hierarchical, parameters: int, source: str, layers: tuple[int, ..
     )
 
 
+SMALL = row(Hierarchical(), 364_913, "digits", (2, 2))
+THIRTY = Hierarchical((32, 32, 3), (1, 2, 3, 5, 8, 11), 128, 32, 16, "logistic")
 PRESETS = {
-    "hierarchical": row(Hierarchical(), 364_913, "digits", (2, 2)),
-    "hierarchical-30": row(
-        Hierarchical((32, 32, 3), (1, 2, 3, 5, 8, 11), 128, 32, 16, "logistic"), 2_996_390, "shapes", (2, 2)
-    ),
+    "hierarchical": SMALL,
+    "hierarchical-30": replace(row(THIRTY, 2_996_390, "shapes", (2, 2)), tiny=SMALL.tiny),
 }

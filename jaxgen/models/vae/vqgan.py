@@ -9,7 +9,7 @@ ST-LPIPS for colour.
 Measured: not yet measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -180,7 +180,8 @@ class Patches(nn.Module):
 GREY = VQGAN(quantiser=Quantiser(codes=256))
 COLOUR = VQGAN((64, 64, 3), 3, 64, 2, Quantiser(codes=1024), perceptual="st_lpips", critic_layers=3)
 TINY = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 1, 8, start=0, critic_width=4, critic_layers=1)
+SMALL = preset(GREY, TINY, 613_154, "digits")
 PRESETS = {
-    "vqgan": preset(GREY, TINY, 613_154, "digits"),
-    "vqgan-64": preset(COLOUR, TINY, 1_274_980, "shapes"),
+    "vqgan": SMALL,
+    "vqgan-64": replace(preset(COLOUR, TINY, 1_274_980, "shapes"), tiny=SMALL.tiny),
 }
