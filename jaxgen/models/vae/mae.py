@@ -85,10 +85,9 @@ class MAE:
             size, heads = getattr(self, f"{name}width"), getattr(self, f"{name}heads")
             if size % 4 or size % heads:
                 raise InputError(f"model.{name}width={size} must be a multiple of 4 and of model.{name}heads={heads}.")
-        if not 0 < self.visible < self.places:
+        if not (0 < self.mask < 1 and 0 < self.visible < self.places):
             raise InputError(
-                f"model.mask={self.mask} must leave some of the {self.places} patches visible and hide some, "
-                f"not show {self.visible}."
+                f"model.mask={self.mask} must leave some of the {self.places} patches visible and hide some."
             )
         if self.norm_pixels and self.patch**2 * channels == 1:
             raise InputError("model.norm_pixels needs patches of several numbers: one alone has no deviation.")
