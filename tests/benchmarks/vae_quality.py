@@ -248,8 +248,9 @@ def publish_nll(models: dict[str, Model], out: Path, write: bool):
             )
     text = (
         "MNIST, 28x28, dynamically binarised, batch 100, Adam from 1e-3 down along a cosine, one seed; nats on the "
-        f"first 2,000 test digits ({SOME}), binarised once, whatever the seed (nll_5000_dynamic). `vae`, `iwae` (50 samples, DReG) "
-        "and `vae-iaf`: 2 layers of 200 and 50 latents; `vae-vamp`: 2 layers of 300, 40 latents, 500 pseudo-inputs. "
+        f"first 2,000 test digits ({SOME}), binarised once, whatever the seed (nll_5000_dynamic). `vae`, `iwae` (50 "
+        "samples, DReG) and `vae-iaf`: 2 layers of 200 and 50 latents; `vae-vamp`: 2 layers of 300, 40 latents, 500 "
+        "pseudo-inputs. "
         "The published figures, which we did not look up ourselves, are of longer training (Burda et al. 2016; "
         "Tomczak and Welling 2018). Training time on one core of two, beside another training."
     )
