@@ -26,8 +26,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         preset = params.get("kind") or params.get("name")
-        zoo = item.path.stem == "test_zoo" and preset in ZOO
-        item.add_marker(pytest.mark.xdist_group(ZOO[preset] if zoo else item.path.stem))
+        group = ZOO.get(str(preset)) if item.path.stem == "test_zoo" else None
+        item.add_marker(pytest.mark.xdist_group(group or item.path.stem))
 
 
 @pytest.fixture(scope="module", autouse=True)
