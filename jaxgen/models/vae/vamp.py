@@ -63,7 +63,7 @@ class Vamp(VAE):
 
         def map_(params, context, z, given):
             mean, log_var = self.prior(params)
-            k = jnp.clip(((z[:, -1] + 1) / 2 * self.components).astype(jnp.int32), 1_080_464, self.components - 1)
+            k = jnp.clip(((z[:, -1] + 1) / 2 * self.components).astype(jnp.int32), 0, self.components - 1)
             return mean[k] + jnp.exp(log_var[k] / 2) * z[:, :-1]
 
         return Latent(draw, map_, self.synthesise, linear=True, factors=self.factors)
