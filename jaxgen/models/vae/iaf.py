@@ -5,7 +5,8 @@ sigmoid(s) of each number come from the numbers before it, and from what the enc
 numerically stable form). A flow's Jacobian is triangular: log q falls by sum log sigma. Each flow is a masked
 autoencoder of one hidden layer (Germain et al. 2015, "MADE"); the order is reversed between two flows.
 
-Measured: not yet measured.
+Measured: -ELBO 107.3 nats on MNIST, grey pixels, and fid_lenet 64.3 after 5,000 steps of 100, one seed, where `vae`
+(other nets) has 106.2 and 90.3 (README, `vae-quality`).
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,8 @@ The best prior for the bound is the mean of q(z | x) over the pictures. It is ap
 answers to K pseudo-inputs that are learned with everything else, p(z) = 1/K sum_k q(z | u_k). A u_k is a picture of
 sigmoids. One layer of latents; the nets of vae.py.
 
-Measured: not yet measured.
+Measured: -ELBO 102.1 nats on MNIST, grey pixels, and fid_lenet 15.8 after 5,000 steps of 100, one seed, where `vae`
+(other nets) has 106.2 and 90.3 (README, `vae-quality`).
 """
 
 from dataclasses import dataclass
