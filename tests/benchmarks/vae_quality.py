@@ -274,7 +274,7 @@ def mean(values: list[float]) -> str:
     if not values:
         return ""
     value, half = interval(values)
-    return f"{value:.3g}" + (f" ± {half:.2g}" if len(values) > 1 else "")
+    return f"{value:.4g}" + (f" ± {half:.2g}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":
