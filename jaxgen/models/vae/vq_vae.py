@@ -7,7 +7,8 @@ one after the other (residual), or finite levels without any. Nets as in section
 residual blocks. Samples come from a prior of the codes' numbers, here a transformer (token_prior.py) that learns beside
 the autoencoder, which takes no notice of it.
 
-Measured: not yet measured.
+Measured: on MNIST after 1,500 steps of 100, one seed, `vq-vae`'s reconstructions of the test set have a PSNR of 27.6 dB
+and rfid_lenet 0.41, its samples fid_lenet 53.0; all 256 codes in use, perplexity 197 (README, `vae-quality`).
 """
 
 from collections.abc import Mapping
