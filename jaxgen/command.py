@@ -43,10 +43,18 @@ def _without_orphans(hook, unraisable):
 
 
 def leave(status: int, last_words: object):
-    """End the process with one sentence on stderr, without waiting for threads that still compile or read."""
+    """End the process with one sentence on stderr, without waiting for threads that still compile or read.
+
+    After a mistake it waits for the other processes of the run, which find the same one a moment later: whoever is
+    left when the first process goes is aborted.
+    """
+    from jaxgen import shard
+
     print(last_words, file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
+    if status == 2:
+        shard.part()
     os._exit(status)
 
 

@@ -1,5 +1,6 @@
 """Devices: process start-up, the mesh, and how states and batches lie on it."""
 
+import contextlib
 import math
 import os
 import re
@@ -18,6 +19,7 @@ from jaxgen.tune import map_nets
 Mesh = jax.sharding.Mesh
 Rules = Sequence[tuple[str, PartitionSpec]]  # the first pattern found in an array's path decides
 
+PATIENCE = 30  # seconds that a process that ends waits for the others
 SMALL = 4096  # numbers; below it an array costs less to copy than to gather
 
 
@@ -31,9 +33,16 @@ def start(config: MeshConfig, environment: Mapping[str, str] = os.environ):
             raise InputError(f"mesh.process-id must be from 0 to {count - 1}, not {index}.")
         if not re.fullmatch(r".+:\d+", address):
             raise InputError(f"mesh.coordinator must be HOST:PORT, not {address!r}.")
-        jax.distributed.initialize(address, count, index)
+        jax.distributed.initialize(address, count, index, shutdown_timeout_seconds=PATIENCE)
     elif launched_by(environment):
-        jax.distributed.initialize()
+        jax.distributed.initialize(shutdown_timeout_seconds=PATIENCE)
+
+
+def part():
+    """Leave the other processes, if there are any, once they leave as well; after `PATIENCE` seconds without them."""
+    if jax.distributed.is_initialized():
+        with contextlib.suppress(Exception):  # they are late, or gone
+            jax.distributed.shutdown()
 
 
 def launched_by(environment: Mapping[str, str]) -> str | None:
