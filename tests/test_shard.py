@@ -1,6 +1,7 @@
 """Meshes, rules, launchers, and runs of several processes."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -14,7 +15,7 @@ from jax.sharding import PartitionSpec
 from jaxgen import shard
 from jaxgen.config import Mesh
 from jaxgen.errors import InputError
-from tests.commands import TINY, arrays, call, start
+from tests.commands import ROOT, TINY, arrays, call, start
 
 
 def test_arrays_are_cut_along_their_longest_axis_that_divides():
@@ -128,6 +129,25 @@ def test_processes_agree_with_one_device_and_take_over_its_checkpoints(tmp_path,
     rewind(one)  # and the other way round
     assert "Resuming" in together(environment, "train.gan", *OPTIONS, "--out", str(one), "--mesh.fsdp", "4")
     assert_close(one, two)
+
+
+LATE = """
+import sys, time
+from jaxgen import command, shard
+make = shard.make_mesh
+def late(config):
+    mesh = make(config)
+    time.sleep(4 * int(sys.argv[-1]))
+    return mesh
+shard.make_mesh = late
+command.train("gan")
+"""
+
+
+def test_a_process_that_finds_the_mistake_late_is_waited_for(tmp_path, environment):
+    (tmp_path / "late.py").write_text(LATE)
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    together({**environment, "PYTHONPATH": path}, "late", *OPTIONS, "--out", str(tmp_path), "--batch", "20", status=2)
 
 
 def test_a_mistake_ends_every_process(tmp_path, environment):
