@@ -17,7 +17,7 @@ from jaxgen.errors import InputError
 from jaxgen.losses.elbo import kl_normal, kl_standard
 from jaxgen.models.vae.hierarchical import Hierarchical, Skipping
 
-SMALL = Hierarchical((4, 6, 1), (1, 2), width=6, bottleneck=4, latent=1, skip=7.0)
+SMALL = Hierarchical((4, 6, 1), (1, 2), width=6, bottleneck=4, latent=1, skip=7 / 24)
 SKIPPED = Skipping((), jnp.float32(3))
 CONTEXT = core.Context({}, {}, {}, jnp.int32(0), {"vae": SKIPPED})
 

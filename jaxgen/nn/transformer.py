@@ -36,9 +36,9 @@ def sin_cos(rows: int, columns: int, width: int) -> np.ndarray:
     return np.concatenate([f(t) for t in angles for f in (np.sin, np.cos)], 1).astype(np.float32)
 
 
-def layer_norm(name: str) -> nn.LayerNorm:
+def layer_norm(name: str, epsilon: float = 1e-6, affine: bool = True) -> nn.LayerNorm:
     """Return the normalisation over the last axis, its variance in two passes: near a large mean one loses digits."""
-    return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, name=name)
+    return nn.LayerNorm(epsilon, use_bias=affine, use_scale=affine, use_fast_variance=False, name=name)
 
 
 class Attention(nn.Module):
@@ -51,11 +51,12 @@ class Attention(nn.Module):
     heads: int
     kernel_init: Callable = XAVIER
     causal: bool = False
+    qkv_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         c = x.shape[-1]
-        qkv = Dense(3 * c, kernel_init=self.kernel_init, name="qkv")(x)
+        qkv = Dense(3 * c, self.qkv_bias, self.kernel_init, name="qkv")(x)
         query, key, value = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads)
         scores = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
         if self.causal:
@@ -67,35 +68,55 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """W_2 gelu(W_1 x), the exact GELU, four times as wide between, x [b n c] -> [b n c]."""
+    """W_2 gelu(W_1 x), the exact GELU or its approximation, four times as wide between, x [b n c] -> [b n c]."""
 
     kernel_init: Callable = XAVIER
+    approximate: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         c = x.shape[-1]
         y = Dense(4 * c, kernel_init=self.kernel_init, name="fc1")(x)
-        return Dense(c, kernel_init=self.kernel_init, name="fc2")(nn.gelu(y, approximate=False))
+        return Dense(c, kernel_init=self.kernel_init, name="fc2")(nn.gelu(y, approximate=self.approximate))
 
 
 class Layer(nn.Module):
-    """x <- x + attention(norm(x)), then x <- x + mlp(norm(x)), x [b n c] -> [b n c]."""
+    """x <- x + attention(norm(x)), then x <- x + mlp(norm(x)), x [b n c] -> [b n c].
+
+    With a skip [b n c], x first becomes a linear map of both (Bao et al. 2023, section 3.1).
+    """
 
     heads: int
     kernel_init: Callable = XAVIER
     causal: bool = False
+    qkv_bias: bool = True
+    epsilon: float = 1e-6  # of the norms
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = x + Attention(self.heads, self.kernel_init, self.causal, name="attn")(layer_norm("norm1")(x))
-        return x + MLP(self.kernel_init, name="mlp")(layer_norm("norm2")(x))
+    def __call__(self, x: Array, skip: Array | None = None) -> Array:
+        norm1, norm2 = (layer_norm(name, self.epsilon) for name in ("norm1", "norm2"))
+        if skip is not None:
+            both = jnp.concatenate([x, skip], -1)  # [b n 2c]
+            x = Dense(x.shape[-1], kernel_init=self.kernel_init, name="skip_linear")(both)
+        x = x + Attention(self.heads, self.kernel_init, self.causal, self.qkv_bias, name="attn")(norm1(x))
+        return x + MLP(self.kernel_init, name="mlp")(norm2(x))
 
 
-def stack(layer: nn.Module, depth: int, x: Array) -> Array:
-    """Return x after `depth` layers alike, each with parameters of its own, which lie stacked: [depth ...].
+def stack(layer: nn.Module, depth: int, x: Array, *shared: Array) -> Array:
+    """Return x after `depth` layers alike, (x, *shared) -> x, each with parameters of its own, stacked: [depth ...].
 
     They are one program that is run `depth` times: compile time does not grow with it.
     """
-    body = lambda layer, x, _: (layer(x), None)  # noqa: E731
-    roll = nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True}, length=depth)
-    return roll(layer, x, None)[0]
+    return roll(layer, depth, x, shared=shared)[0]
+
+
+def roll(
+    layer: nn.Module, depth: int, x: Array, each: tuple = (), shared: tuple = (), keep: bool = False
+) -> tuple[Array, Array | None]:
+    """Return x after `stack`, and with `keep` what left every layer, [depth ...]; row i of `each` goes to layer i."""
+
+    def body(layer, x: Array, each: tuple):
+        x = layer(x, *each, *shared)
+        return x, x if keep else None
+
+    return nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True}, length=depth)(layer, x, each)

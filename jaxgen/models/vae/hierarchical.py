@@ -177,7 +177,7 @@ class Hierarchical:
     bottleneck: int = 16  # channels of the 3x3 convolutions
     latent: int = 8  # channels of a layer's z
     likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # of pictures, given z
-    skip: float = 1000.0  # updates whose gradient's norm is above are left out; 0: none
+    skip: float = 400.0  # updates whose gradient's norm, in nats a dimension, is above are left out; 0: none
     learning_rate: float = 1e-3  # of Adam
     beta2: float = 0.9
     ema: float = 0.999  # decay of the moving averages
@@ -187,11 +187,11 @@ class Hierarchical:
         del steps
         self.check()
         adam = optax.adam(self.learning_rate, b2=self.beta2)
-        nets = ("encoder", "decoder")
+        nets, limit = ("encoder", "decoder"), self.skip * math.prod(self.image)  # the loss is of all dimensions
         return Task(
             init=self.init,
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
-            learners={"vae": Learner(nets, skipping(adam, self.skip) if self.skip else adam)},
+            learners={"vae": Learner(nets, skipping(adam, limit) if self.skip else adam)},
             phases=(Phase("vae", "vae", self.loss),),
             ema=tuple(Ema(net, ramped(self.ema)) for net in nets),
             generate=self.generate,
