@@ -1,0 +1,137 @@
+"""Tasks that an unconditional model solves without training: paint what is missing, sharpen, colour, vary, interpolate.
+
+Each is a denoiser or a sampler made of a denoiser (x, tau) -> D, in a frame (schedules.py). A picture's degradation is
+linear, y = A x0, with A^+ what undoes it where it can: A A^+ A = A.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.samplers import Denoise, everywhere, noise_like
+from jaxgen.diffusion.schedules import Frame, alpha_of, ratio_of
+from jaxgen.errors import InputError, at_least
+
+Array = jax.Array
+Key = jax.Array
+
+
+class Degradation(NamedTuple):
+    """A, and its pseudo-inverse, of pictures f[b h w c]."""
+
+    forward: Callable[[Array], Array]
+    back: Callable[[Array], Array]
+
+
+def masked(mask: Array) -> Degradation:
+    """Return the loss of pixels; mask f[b h w c] or f[b h w 1] is 1 where they are known."""
+    cut = lambda x: x * jnp.broadcast_to(mask, x.shape)  # noqa: E731
+    return Degradation(cut, cut)
+
+
+def shrunk(factor: int) -> Degradation:
+    """Return the mean over squares of factor x factor pixels; each mean in all its pixels undoes it."""
+    at_least(1, factor=factor)
+
+    def forward(x: Array) -> Array:
+        b, h, w, c = x.shape
+        if h % factor or w % factor:
+            raise InputError(f"{h}x{w} pictures can't be cut into squares of {factor}x{factor} pixels.")
+        return x.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
+
+    return Degradation(forward, lambda y: jnp.repeat(jnp.repeat(y, factor, 1), factor, 2))
+
+
+def grey() -> Degradation:
+    """Return the mean of the channels; each of the three is that."""
+    return Degradation(lambda x: x.mean(3, keepdims=True), lambda y: jnp.repeat(y, 3, 3))
+
+
+def consistent(denoise: Denoise, y: Array, degradation: Degradation) -> Denoise:
+    """Replace what is known of D by it: D + A^+ (y - A D). Wang et al. 2023 (DDNM), equation 13."""
+
+    def fitted(x: Array, tau: Array) -> Array:
+        d = denoise(x, tau)
+        return d + degradation.back(y - degradation.forward(d))
+
+    return fitted
+
+
+def repaint(
+    denoise: Denoise,
+    x: Array,
+    taus: np.ndarray,
+    keys: Key,
+    known: Array,
+    mask: Array,
+    frame: Frame = "ve",
+    times: int = 10,
+) -> Array:
+    """Paint where mask is 0 around known f[b h w c]: each step is taken so many times, noised again in between.
+
+    The known part is noised to the level of each step; going back and forth harmonises the two. Lugmayr et al. 2022,
+    algorithm 1, with jumps of one step.
+    """
+    at_least(1, times=times)
+    mask = jnp.broadcast_to(mask, x.shape)
+    ratio = ratio_of(frame, np.asarray(taus))
+    with np.errstate(invalid="ignore"):
+        left = np.where(np.isfinite(ratio[:-1]), ratio[1:] / ratio[:-1], 0)
+    new = taus[1:] * np.sqrt(1 - left**2)
+    kept = np.sqrt(taus[1:] ** 2 - new**2)
+
+    def step(x, at):
+        i, tau, after, kept, new = at
+        alpha, alpha_after = alpha_of(frame, tau), alpha_of(frame, after)
+
+        def once(j, x):
+            number = 3 * (i * times + j)
+            d = denoise(x, everywhere(tau, x))
+            eps = (x - alpha * d) / tau
+            painted = alpha_after * d + kept * eps + new * noise_like(keys, number, x)
+            given = alpha_after * known + after * noise_like(keys, number + 1, x)
+            joined = mask * given + (1 - mask) * painted
+            # From tau' up to tau again: x = (alpha / alpha') x' + as much noise as is missing.
+            scale = alpha / alpha_after
+            missing = jnp.sqrt(jnp.maximum(tau**2 - (scale * after) ** 2, 0))
+            again = scale * joined + missing * noise_like(keys, number + 2, x)
+            return jnp.where(j < times - 1, again, joined)
+
+        return jax.lax.fori_loop(0, times, once, x), None
+
+    n = len(taus) - 1
+    steps = (jnp.arange(n), *(jnp.asarray(v, x.dtype) for v in (taus[:-1], taus[1:], kept, new)))
+    return jax.lax.scan(step, x, steps)[0]
+
+
+def noised(x0: Array, tau: float, keys: Key, frame: Frame = "ve") -> Array:
+    """Return x of a picture at tau: where SDEdit starts. Meng et al. 2022."""
+    return alpha_of(frame, tau) * x0 + tau * noise_like(keys, 0, x0)
+
+
+def part(taus: np.ndarray, strength: float) -> np.ndarray:
+    """Return the last share `strength` of a grid's steps, 1 being all. Raises InputError outside (0, 1]."""
+    if not 0 < strength <= 1:
+        raise InputError(f"strength must be above 0 and at most 1, not {strength}.")
+    return taus[len(taus) - 1 - max(round(strength * (len(taus) - 1)), 1) :]
+
+
+def inverted(denoise: Denoise, x0: Array, taus: np.ndarray, frame: Frame = "ve") -> Array:
+    """Return the noise at taus[0] that the ODE leads to x0, by Heun's method upwards: its inverse.
+
+    The picture is taken for x at the first level above 0, but for its scale. Song et al. 2021 (DDIM), section 4.3.
+    """
+    levels = taus[:-1][::-1]
+
+    def step(x, at):
+        tau, after = at
+        slope = (x - denoise(x, everywhere(tau, x))) / tau
+        ahead = x + (after - tau) * slope
+        end = (ahead - denoise(ahead, everywhere(after, x))) / after
+        return x + (after - tau) * (slope + end) / 2, None
+
+    x = alpha_of(frame, levels[0]) * x0
+    return jax.lax.scan(step, x, tuple(jnp.asarray(v, x0.dtype) for v in (levels[:-1], levels[1:])))[0]

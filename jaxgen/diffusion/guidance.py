@@ -1,0 +1,82 @@
+"""Guidance: denoisers made of denoisers, for any sampler.
+
+All are of x and tau f[b] in a frame (schedules.py), and give D = E[x0 | x]. A score that is moved by g moves D by
+tau^2 / alpha g, since score = (alpha D - x) / tau^2.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.diffusion.schedules import Frame, across, alpha_of, ratio_of
+from jaxgen.errors import InputError
+
+Array = jax.Array
+Denoise = Callable[[Array, Array], Array]
+EVERYWHERE = (0.0, float("inf"))
+
+
+def check_guidance(scale: float, interval: tuple[float, float], rescale: float, classes: int):
+    """Raise InputError for settings of guidance that have no meaning, alone or for an unconditional model."""
+    if scale != 1 and not classes:
+        raise InputError(
+            f"A guidance scale of {scale} needs a class-conditional model, and this one has no classes: leave it at 1."
+        )
+    if scale < 0:
+        raise InputError(f"The guidance scale must be at least 0, not {scale}.")
+    if not 0 <= interval[0] < interval[1]:
+        raise InputError(f"The guidance interval must rise from 0 or more, not {interval[0]} to {interval[1]}.")
+    if not 0 <= rescale <= 1:
+        raise InputError(f"The rescaling of guidance must be from 0 to 1, not {rescale}.")
+
+
+def beyond(
+    good: Denoise,
+    bad: Denoise,
+    scale: float,
+    interval: tuple[float, float] = EVERYWHERE,
+    rescale: float = 0.0,
+    frame: Frame = "ve",
+) -> Denoise:
+    """Go beyond `good`, away from `bad`: D = D_bad + scale (D_good - D_bad).
+
+    With the same net told a label and told none it is classifier-free guidance (Ho and Salimans 2022, in their later
+    form, where 1 is none); with a worse net for `bad` it is autoguidance (Karras et al. 2024, "Guiding a Diffusion
+    Model with a Bad Version of Itself").
+    interval: the sigma / alpha between which it is done (Kynkaanniemi et al. 2024).
+    rescale: the share of D whose standard deviation is brought back to D_good's (Lin et al. 2024, section 3.4).
+    """
+
+    def denoise(x: Array, tau: Array) -> Array:
+        kept, left = good(x, tau), bad(x, tau)
+        ratio = ratio_of(frame, tau)
+        weight = jnp.where((ratio >= interval[0]) & (ratio <= interval[1]), scale, 1.0)
+        d = left + across(x, weight) * (kept - left)
+        if rescale:
+            spread = lambda v: v.reshape(len(v), -1).std(1)  # noqa: E731
+            factor = rescale * spread(kept) / jnp.maximum(spread(d), 1e-8) + 1 - rescale
+            d = across(x, factor) * d
+        return d
+
+    return denoise
+
+
+def towards(
+    denoise: Denoise, log_prob: Callable[[Array, Array, Array], Array], scale: float = 1.0, frame: Frame = "ve"
+) -> Denoise:
+    """Add scale grad_x log p(y | x) to the score. Dhariwal and Nichol 2021, algorithm 1: classifier guidance.
+
+    log_prob: (x, tau, D(x)) -> log p(y | x) f[b], of the noisy picture or of what is behind it. Its gradient is taken
+    through D as well: with -|y - A D|^2 / 2 s^2 this is posterior sampling (Chung et al. 2023, equation 16).
+    """
+
+    def guided(x: Array, tau: Array) -> Array:
+        def total(x):
+            d = denoise(x, tau)
+            return log_prob(x, tau, d).sum(), d
+
+        slope, d = jax.grad(total, has_aux=True)(x)
+        return d + scale * across(x, tau**2 / alpha_of(frame, tau)) * slope
+
+    return guided

@@ -1,0 +1,49 @@
+"""What a net says of x = alpha x0 + sigma eps, and what follows for x0 from it.
+
+    x0     the picture                     eps   the noise
+    v      alpha eps - sigma x0            Salimans and Ho 2022
+    score  -eps / sigma                    Song et al. 2021
+    u      eps - x0, the velocity of the flow (1 - t) x0 + t eps      Lipman et al. 2023
+
+All arrays are [b ...], alpha and sigma [b]. Each is linear in x0 with x held, so that the mean of one is the others'.
+"""
+
+from typing import Literal, get_args
+
+import jax
+
+from jaxgen.diffusion.schedules import across
+from jaxgen.errors import choose
+
+Array = jax.Array
+Prediction = Literal["x0", "eps", "v", "score", "u"]
+
+
+def to_x0(kind: Prediction, out: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    """Return x0 of what a net says."""
+    a, s = across(x, alpha), across(x, sigma)
+    match choose(kind, get_args(Prediction), "prediction"):
+        case "x0":
+            return out
+        case "eps":
+            return (x - s * out) / a
+        case "v":
+            return (a * x - s * out) / (a * a + s * s)
+        case "score":
+            return (x + s * s * out) / a
+        case _:  # x = alpha x0 + sigma (u + x0)
+            return (x - s * out) / (a + s)
+
+
+def from_x0(kind: Prediction, x0: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    """Return what a net should say where the picture is x0."""
+    a, s = across(x, alpha), across(x, sigma)
+    eps = (x - a * x0) / s
+    return {"x0": x0, "eps": eps, "v": a * eps - s * x0, "score": -eps / s, "u": eps - x0}[
+        choose(kind, get_args(Prediction), "prediction")
+    ]
+
+
+def convert(kind: Prediction, other: Prediction, out: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    """Return what a net says, as another one would say it."""
+    return from_x0(other, to_x0(kind, out, x, alpha, sigma), x, alpha, sigma)

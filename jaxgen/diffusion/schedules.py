@@ -1,0 +1,158 @@
+"""Noise schedules: how much is left of a picture, and how much noise is added to it, at a time.
+
+A Gaussian path is x_t = alpha(t) x0 + sigma(t) eps, eps ~ N(0, I), t from 0 (data) to 1 (noise). What samples and what
+trains sees two *frames* of it, whatever the schedule was, in which time itself is told by the noise, tau:
+
+    "ve":   x = x0 + tau eps                     tau = sigma / alpha in [0, inf)    Karras et al. 2022
+    "flow": x = (1 - tau) x0 + tau eps           tau = sigma / (alpha + sigma) in [0, 1]    Lipman et al. 2023
+
+x_t divided by alpha, or by alpha + sigma, is such an x. In both the probability-flow ODE is dx/dtau = (x - D) / tau, with
+D = E[x0 | x], so that one sampler serves every path; "flow" reaches pure noise at tau = 1, "ve" never does.
+"""  # noqa: E501
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.errors import InputError, at_least
+
+Array = jax.Array
+Frame = Literal["ve", "flow"]
+NOISE = 0.05  # a schedule that leaves more than this of the picture at t = 1 does not end at noise
+
+
+class Schedule(NamedTuple):
+    """alpha and sigma, f32[...] of times t f32[...] in [0, 1]; or of NumPy's f64 for f64, on the host."""
+
+    alpha: Callable[[Any], Any]
+    sigma: Callable[[Any], Any]
+
+    def ratio(self, t: Any) -> Any:
+        """Return sigma / alpha, the noise of the "ve" frame."""
+        return self.sigma(t) / self.alpha(t)
+
+    def log_snr(self, t: Any) -> Any:
+        """Return log alpha^2 / sigma^2."""
+        return 2 * (_np(t).log(self.alpha(t)) - _np(t).log(self.sigma(t)))
+
+
+def _np(x: Any) -> Any:
+    return jnp if isinstance(x, jax.Array) else np
+
+
+def cosine() -> Schedule:
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2). Nichol and Dhariwal 2021, without their offset s."""
+    return Schedule(lambda t: _np(t).cos(np.pi / 2 * t), lambda t: _np(t).sin(np.pi / 2 * t))
+
+
+def straight() -> Schedule:
+    """alpha = 1 - t, sigma = t: rectified flow. Liu et al. 2023, Lipman et al. 2023."""
+    return Schedule(lambda t: 1 - t, lambda t: t)
+
+
+def exploding(low: float, high: float) -> Schedule:
+    """alpha = 1, sigma = low (high / low)^t. Song et al. 2021, appendix C."""
+    return Schedule(lambda t: 0 * t + 1, lambda t: low * (high / low) ** t)
+
+
+def variance_preserving(low: float = 0.1, high: float = 20.0) -> Schedule:
+    """alpha^2 = exp(-(low t + (high - low) t^2 / 2)), sigma^2 = 1 - alpha^2. Song et al. 2021: DDPM in many steps."""
+
+    def integral(t):
+        return low * t + (high - low) * t * t / 2
+
+    return Schedule(lambda t: _np(t).exp(-integral(t) / 2), lambda t: _np(t).sqrt(-_np(t).expm1(-integral(t))))
+
+
+def shifted(schedule: Schedule, factor: float) -> Schedule:
+    """Return the schedule with sigma / alpha multiplied by `factor`, alpha^2 + sigma^2 or alpha + sigma kept.
+
+    Bigger pictures need more noise: Hoogeboom et al. 2023, "Simple Diffusion", section 3.1 (log SNR - 2 log factor);
+    for flows Esser et al. 2024, "Scaling Rectified Flow Transformers", section 5.3.2.
+    """
+    at_least(1e-6, factor=factor)
+    linear = abs(schedule.alpha(0.3) + schedule.sigma(0.3) - 1) < 1e-6
+
+    def parts(t):
+        a, s = schedule.alpha(t), factor * schedule.sigma(t)
+        norm = (a + s) if linear else _np(t).sqrt(a * a + s * s)
+        return a / norm, s / norm
+
+    return Schedule(lambda t: parts(t)[0], lambda t: parts(t)[1])
+
+
+def check_ends(schedule: Schedule, spread: float = 0.5):
+    """Raise InputError where a picture is still seen at t = 1: samples start from noise alone.
+
+    spread: the standard deviation of the data.
+    """
+    left = float(schedule.alpha(np.float64(1)) * spread / schedule.sigma(np.float64(1)))
+    if not left <= NOISE:
+        raise InputError(
+            f"This noise schedule does not end at noise: at t = 1 a picture is still {left:.0%} of it, "
+            f"and at most {NOISE:.0%} would do; let more noise in at its end."
+        )
+
+
+# ---------------------------------------------------------------- DDPM's discrete times
+
+
+def betas(kind: Literal["linear", "cosine"], steps: int) -> np.ndarray:
+    """Return beta_1 ... beta_T, f64[T], of T steps.
+
+    linear: from 1e-4 to 0.02 at T = 1000, both times 1000 / T elsewhere (Ho et al. 2020, section 4).
+    cosine: of alpha_bar = cos^2((t / T + 0.008) / 1.008 pi / 2), at most 0.999 (Nichol and Dhariwal 2021, equation 17).
+    """
+    at_least(1, timesteps=steps)
+    if kind == "linear":
+        scale = 1000 / steps
+        if scale * 0.02 >= 1:
+            raise InputError(f"A linear schedule of {steps} steps has betas of 1 and more: give 21 steps or more.")
+        return np.linspace(scale * 1e-4, scale * 0.02, steps)
+    t = np.arange(steps + 1) / steps
+    bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1 - bar[1:] / bar[:-1], 0.999)
+
+
+def bars(betas: np.ndarray) -> np.ndarray:
+    """Return alpha_bar_1 ... alpha_bar_T, the shares of the picture's variance that are left, f64[T]."""
+    return np.cumprod(1 - betas)
+
+
+def zero_terminal(betas: np.ndarray) -> np.ndarray:
+    """Return betas f64[T] whose last alpha_bar is 0. Lin et al. 2024, "Common Diffusion Noise Schedules", algorithm 1."""  # noqa: E501
+    root = np.sqrt(bars(betas))
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    bar = root**2
+    return 1 - np.concatenate([bar[:1], bar[1:] / bar[:-1]])
+
+
+# ---------------------------------------------------------------- frames
+
+
+def alpha_of(frame: Frame, tau: Any) -> Any:
+    """Return what is left of x0 at tau, in a frame."""
+    return 1 - tau if frame == "flow" else 0 * tau + 1
+
+
+def to_frame(frame: Frame, ratio: Any) -> Any:
+    """Return tau of sigma / alpha, which may be infinite in the "flow" frame."""
+    if frame == "ve":
+        return ratio
+    xp, small = _np(ratio), ratio < 1
+    low, high = xp.where(small, ratio, 0), xp.where(small, 1, ratio)
+    return xp.where(small, low / (1 + low), 1 / (1 + 1 / high))
+
+
+def ratio_of(frame: Frame, tau: Any) -> Any:
+    """Return sigma / alpha of tau: infinite for pure noise."""
+    with np.errstate(divide="ignore"):
+        return tau / (1 - tau) if frame == "flow" else tau
+
+
+def across(x: Array, numbers: Array) -> Array:
+    """Return numbers f[b] as an array like x [b ...]."""
+    return jnp.broadcast_to(numbers.reshape(-1, *(1,) * (x.ndim - 1)).astype(x.dtype), x.shape)
