@@ -59,7 +59,7 @@ QUALITY = {
     "iwae": Model("iwae", "--model.samples 5"),
     "vae-iaf": Model("vae-iaf"),
     "vae-vamp": Model("vae-vamp"),
-    "hierarchical": Model("hierarchical", steps=1000),
+    "hierarchical": Model("hierarchical", steps=400),
     "vq-vae": Model("vq-vae", steps=1500),
     "vq-vae-residual": Model("vq-vae-residual", steps=1500),
     "vq-vae-finite": Model("vq-vae-finite", steps=1500),
