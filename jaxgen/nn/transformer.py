@@ -1,6 +1,7 @@
 """Transformers over the patches of a picture: patches, their positions, layers, and a stack of layers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,7 @@ def stack(layer: nn.Module, depth: int, x: Array, *shared: Array) -> Array:
 
 def roll(
     layer: nn.Module, depth: int, x: Array, each: tuple = (), shared: tuple = (), keep: bool = False
-) -> tuple[Array, Array | None]:
+) -> tuple[Array, Any]:
     """Return x after `stack`, and with `keep` what left every layer, [depth ...]; row i of `each` goes to layer i."""
 
     def body(layer, x: Array, each: tuple):
