@@ -43,6 +43,7 @@ def evaluate_(
     inception: Path | None = None,
     cache: bool = True,
     sampler: Literal["prior", "mixture", "two-stage"] = "prior",
+    sampling: str = "",
 ):
     """Measure a run's newest checkpoint, and write each number with its protocol to RUN/evaluations.jsonl.
 
@@ -63,6 +64,7 @@ def evaluate_(
         inception: the file of FID's Inception weights; unset: JAXGEN_INCEPTION, the cache, or a download
         cache: keep the real pictures' statistics for the next time
         sampler: what the samples come from: the model's prior, or what `generate --sampler` fits on its codes
+        sampling: how a diffusion model draws them, as for `generate`
     """
     from jaxgen.report import evaluate_run
 
@@ -81,6 +83,7 @@ def evaluate_(
         inception=inception,
         cache=cache,
         sampler=sampler,
+        sampling=sampling,
     )
 
 

@@ -238,10 +238,10 @@ def _build(cls: type, values: Mapping[str, Any], types: Mapping[str, type]):
 def differences(saved: Run, now: Run) -> list[str]:
     """Return a line "name: saved -> now" for each setting that would change the saved run's numbers.
 
-    Where it runs and where its files lie (mesh, out, threads, prefetch) change nothing and may differ.
+    Where it runs, where its files lie (mesh, out, threads, prefetch) and how samples are drawn may differ.
     """
     a, b = _flat(dataclasses.asdict(saved)), _flat(dataclasses.asdict(now))
-    free = ("mesh.", "out", "data.threads", "data.prefetch")
+    free = ("mesh.", "out", "data.threads", "data.prefetch", "model.sampling.")
     changed = [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(free)]
     return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in changed]
 

@@ -1,5 +1,6 @@
 """The commands that look at what a trained generator paints: samples, walks, mixed styles, projections, directions."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ def generate(
     truncation: float = 1.0,
     sampler: Literal["prior", "mixture", "two-stage"] = "prior",
     components: int = 10,
+    sampling: str = "",
     out: Path = Path("grid.png"),
 ):
     """Draw samples from a run's newest checkpoint, with the averaged weights.
@@ -40,37 +42,50 @@ def generate(
         sampler: what codes are drawn from: the model's prior; or what is fitted on the codes of training pictures, of
             an autoencoder too: a mixture of Gaussians, or a second VAE (two-stage)
         components: Gaussians of the mixture
+        sampling: settings of model.sampling other than the run's, such as steps=10,sampler=dpm++2m,guidance=2
         out: a .png for a grid; a .npz for the samples as arrays ("image", u8[n h w c]) with the grid beside it
     """
-    from jaxgen import data, samplers, sampling, sinks
+    from jaxgen import data, samplers, sinks
+    from jaxgen import sampling as drawing
     from jaxgen.trained import open_run
 
     at_least(1, count=count, batch=batch)
     at_least(0, seed=seed)
     check_suffix(out, ".png", ".npz")
     check_parent(out)
-    task = task_of(run)
-    classes = sampling.classes_of(task, labels)
-    sampling.check_truncation(task, truncation)
+    task = task_of(run, sampling)
+    classes = drawing.classes_of(task, labels)
+    drawing.check_truncation(task, truncation)
     samplers.check(task, sampler, components)
     if sampler != "prior" and truncation < 1:
         raise InputError(f"truncation is of the prior: it has no meaning for --sampler {sampler}.")
-    config, mesh, task, state, frozen, step = samplers.refit(open_run(run), sampler, components)
-    sample = sampling.sampler(task, mesh, batch)
+    config, mesh, task, state, frozen, step = samplers.refit(open_run(run, sampling=sampling), sampler, components)
+    sample = drawing.sampler(task, mesh, batch)
     needed, rows = {}, 0
     if set(task.given) - {"label"}:
-        needed = sampling.given(task, config, data.open_source(config.data, sampling.image_of(task)), count)
+        needed = drawing.given(task, config, data.open_source(config.data, drawing.image_of(task)), count)
     if classes and (labels is not None or task.given == ("label",)):
-        turns, rows = sampling.in_turn(classes, count)
+        turns, rows = drawing.in_turn(classes, count)
         needed = {**needed, **turns}
     if truncation < 1:
         needed = {**needed, "truncation": np.full(count, truncation, np.float32)}
-    images = sample(state, frozen, seed, count, needed)
+    ends: list[float] = []
+    images = sample(state, frozen, seed, count, needed, lambda: ends.append(time.perf_counter()))
     if out.suffix == ".npz":
         told: dict[str, Any] = {"label": needed["label"]} if classes else {}
         np.savez(out, image=sinks.to_u8(images), step=step, seed=seed, **told)
     sinks.save_png(out.with_suffix(".png"), sinks.grid(images, rows=rows))
-    print(f"{count} samples of step {step}: {out}")
+    print(f"{count} samples of step {step}: {out}{pace(config.model, batch, ends)}")
+
+
+def pace(model: Any, batch: int, ends: list[float]) -> str:
+    """Return how fast samples came: what the first batch took, which was compiled, is not counted."""
+    told = ""
+    if calls := getattr(getattr(model, "sampling", None), "evaluations", None):
+        told += f"; {calls} evaluations of the net a picture"
+    if len(ends) > 1:
+        told += f"; {batch * (len(ends) - 1) / (ends[-1] - ends[0]):.3g} pictures/s"
+    return told
 
 
 def interpolate(
@@ -348,11 +363,11 @@ def reconstruct(run: Folder, out: Path = Path("reconstructions.png"), count: int
     )
 
 
-def task_of(folder: Path) -> "Task":
+def task_of(folder: Path, sampling: str = "") -> "Task":
     """Return the task of a run's folder, so that a mistake is told before anything is restored."""
     from jaxgen import runs
 
-    run = runs.load(folder)
+    run = runs.load(folder, sampling)
     return run.model.task(run.steps)
 
 

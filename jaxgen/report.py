@@ -31,11 +31,12 @@ def evaluate_run(
     inception: Path | None,
     cache: bool,
     sampler: samplers.Name = "prior",
+    sampling: str = "",
 ):
     """Print the metrics of a run and append them to its evaluations.jsonl. Raises InputError."""
-    run = runs.load(folder)
+    run = runs.load(folder, sampling)
     samplers.check(run.model.task(run.steps), sampler)
-    opened = open_run(folder)
+    opened = open_run(folder, sampling=sampling)
     run, mesh, task, state, frozen, step = samplers.refit(opened, sampler, average=average)
     if not names:
         names = ["accuracy"] if task.classify else ["fid_lenet", "kid_lenet"] if task.generate else ["loss"]
@@ -44,6 +45,8 @@ def evaluate_run(
     about["weights"] = "moving average" if average and state.ema else "last"
     if sampler != "prior":
         about["sampler"] = sampler
+    if how := getattr(run.model, "sampling", None):
+        about["sampling"] = str(how)
     rows: list[dict[str, Any]] = []
     if measures:
         held_out = dataclasses.replace(run.eval, split=split or run.eval.split, batches=0)

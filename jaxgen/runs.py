@@ -11,29 +11,64 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
 from jaxgen.config import Run, differences, from_json, to_json
-from jaxgen.errors import InputError
+from jaxgen.errors import InputError, choose
 from jaxgen.shard import Mesh, is_first
 
 LIBRARIES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
-def load(folder: Path) -> Run:
-    """Return the run saved in a folder. Raises InputError where there is none."""
+def load(folder: Path, sampling: str = "") -> Run:
+    """Return the run saved in a folder, its samples drawn as `sampling` says. Raises InputError where there is none."""
     path = folder / "config.json"
     if not folder.is_dir():
         raise InputError(f"There is no run folder {folder}.")
     if not path.is_file():
         raise InputError(f"{folder} is no run: it has no config.json.")
     try:
-        return from_json(path.read_text())
+        run = from_json(path.read_text())
     except (InputError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read as a run's configuration: {error}") from error
+    return resampled(run, sampling) if sampling else run
+
+
+def resampled(run: Run, sampling: str) -> Run:
+    """Return a run with other settings of model.sampling, such as "steps=10,guidance=2,interval=0.2:5".
+
+    Raises InputError for a model that has none, an unknown name, and a value that is not of its kind.
+    """
+    how = getattr(run.model, "sampling", None)
+    if how is None:
+        raise InputError("This model's samples are drawn in one way: it has no settings of sampling.")
+    new, known = {}, {f.name: getattr(how, f.name) for f in fields(how)}
+    for part in sampling.split(","):
+        name, equals, text = (word.strip() for word in part.partition("="))
+        if not equals:
+            raise InputError(f"sampling must be settings such as steps=10,guidance=2, not {part!r}.")
+        old = known[choose(name, known, "setting of sampling")]
+        try:
+            new[name] = _read(text, old)
+        except ValueError:
+            kind = {int: "a whole number", float: "a number", bool: "true or false", tuple: "two numbers, as 0.2:5"}
+            raise InputError(f"sampling: {name} must be {kind[type(old)]}, not {text!r}.") from None
+    return replace(run, model=replace(run.model, sampling=replace(how, **new)))
+
+
+def _read(text: str, old: Any) -> Any:
+    """Return the value of a setting whose value was `old`. Raises ValueError for another kind."""
+    if isinstance(old, bool):
+        return bool(("false", "true").index(text.lower()))
+    if isinstance(old, tuple):
+        low, high = text.split(":")
+        return float(low), float(high)
+    return type(old)(text)
 
 
 @contextmanager
@@ -45,7 +80,7 @@ def claim(run: Run) -> Iterator[Path]:
     folder = run.folder
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give the run a folder of its own with --out.")
-    if folder.is_dir() and any(p.name != "lock" for p in folder.iterdir()):
+    if folder.is_dir() and any(map(_counts, folder.iterdir())):
         if not (folder / "config.json").exists():
             raise InputError(f"{folder} holds files but no run: give the run a folder of its own with --out.")
         if changed := differences(load(folder), run):
@@ -72,6 +107,11 @@ def claim(run: Run) -> Iterator[Path]:
                 _write(folder / "config.json", to_json(run))
         with _told(folder, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             yield folder
+
+
+def _counts(path: Path) -> bool:
+    """Return whether a path says that a folder is in use: not what a process leaves that is killed as it makes one."""
+    return path.name not in ("lock", "config.part") and not (path.is_dir() and not any(path.iterdir()))
 
 
 @contextmanager

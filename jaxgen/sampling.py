@@ -17,11 +17,25 @@ Frozen = Mapping[str, PyTree]
 
 
 def sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray]:
-    """Return (state, frozen, seed, count, given) -> images f32[count h w c], by the averaged nets."""
+    """Return (state, frozen, seed, count, given) -> images f32[count h w c], by the averaged nets.
+
+    A function that is given last is called after each batch.
+    """
     stream = drawer(task, mesh, batch)
 
-    def sample(state: TrainState, frozen: Frozen, seed: int, count: int, given: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.concatenate([np.asarray(some) for some in stream(state, frozen, seed, count, given)])[:count]
+    def sample(
+        state: TrainState,
+        frozen: Frozen,
+        seed: int,
+        count: int,
+        given: Mapping[str, np.ndarray],
+        after: Callable[[], object] = lambda: None,
+    ) -> np.ndarray:
+        made = []
+        for some in stream(state, frozen, seed, count, given):
+            made.append(np.asarray(some))
+            after()
+        return np.concatenate(made)[:count]
 
     return sample
 

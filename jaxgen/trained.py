@@ -26,9 +26,12 @@ class Trained(NamedTuple):
     step: int
 
 
-def open_run(folder: Path, config: MeshConfig | None = None) -> Trained:
-    """Return the run of a folder. Raises InputError where there is none, or no whole checkpoint of it."""
-    run = runs.load(folder)
+def open_run(folder: Path, config: MeshConfig | None = None, sampling: str = "") -> Trained:
+    """Return the run of a folder, its samples drawn as `sampling` says.
+
+    Raises InputError where there is none, or no whole checkpoint of it.
+    """
+    run = runs.load(folder, sampling)
     step, damaged = checkpoint.newest_whole(folder / "checkpoints")
     for bad, fault in damaged.items():
         print(f"The checkpoint of step {bad} is passed over: {fault}.", file=sys.stderr)
