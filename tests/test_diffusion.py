@@ -1,6 +1,7 @@
 """Schedules, grids, samplers, guidance and likelihood where everything is known: Gaussians and mixtures of them."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jaxgen.errors import InputError
 
 MEAN, SPREAD = 0.3, 0.6
 FRAMES = ("ve", "flow")
-KINDS = ("x0", "eps", "v", "score", "u")
+KINDS: Any = ("x0", "eps", "v", "score", "u")
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,8 @@ def test_a_schedule_falls_to_noise_on_device_as_on_the_host(name):
         np.testing.assert_allclose(part(jnp.asarray(t)), part(t), rtol=1e-12)
     assert np.all(np.diff(schedule.log_snr(t)) < 0)
     np.testing.assert_allclose(schedule.log_snr(t), -2 * np.log(schedule.ratio(t)), rtol=1e-9)
-    schedules.check_ends(schedule)
+    with np.errstate(divide="ignore"):
+        schedules.check_ends(float(schedule.ratio(np.float64(1))))
     if name in ("cosine", "variance-preserving", "shifted"):
         np.testing.assert_allclose(schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2, 1, rtol=1e-12)
     for frame in FRAMES:
@@ -92,8 +94,8 @@ def test_a_shift_multiplies_the_noise():
 
 
 def test_a_schedule_that_ends_before_noise_is_refused():
-    with pytest.raises(InputError, match="does not end at noise: at t = 1 a picture is still 50%"):
-        schedules.check_ends(schedules.exploding(0.01, 1.0))
+    with pytest.raises(InputError, match="does not end at noise: in the end a picture is still 50%"):
+        schedules.check_ends(1.0)
 
 
 def test_discrete_schedules():
@@ -114,7 +116,7 @@ def test_discrete_schedules():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("other", KINDS)
-def test_a_conversion_there_and_back_is_the_identity(kind, other):
+def test_a_conversion_there_and_back_is_the_identity(kind: Any, other: Any):
     draw = np.random.default_rng(1)
     x0, eps = (jnp.asarray(v) for v in draw.normal(size=(2, 5, 3, 3, 2)))
     alpha, sigma = (jnp.asarray(v) for v in draw.uniform(0.1, 1, size=(2, 5)))
@@ -130,7 +132,7 @@ def test_what_the_predictions_are():
     x0, eps, one = jnp.full((1, 1), 2.0), jnp.full((1, 1), 3.0), jnp.ones(1)
     alpha, sigma = 0.8 * one, 0.6 * one
     x = 0.8 * x0 + 0.6 * eps
-    want = {"x0": 2, "eps": 3, "v": 0.8 * 3 - 0.6 * 2, "score": -3 / 0.6, "u": 1}
+    want: Any = {"x0": 2, "eps": 3, "v": 0.8 * 3 - 0.6 * 2, "score": -3 / 0.6, "u": 1}
     for kind, value in want.items():
         assert float(from_x0(kind, x0, x, alpha, sigma)[0, 0]) == pytest.approx(value)
     with pytest.raises(InputError, match="Unknown prediction"):
@@ -335,16 +337,16 @@ def test_settings_that_a_sampler_does_not_have():
 
 
 def test_beyond():
-    good, bad = (lambda x, tau: 2 * x), (lambda x, tau: x)
+    pair = lambda x, tau: (2 * x, x)  # noqa: E731
     x, tau = jnp.ones((3, 2)), jnp.asarray([0.1, 1.0, 9.0])
-    np.testing.assert_allclose(guidance.beyond(good, bad, 3.0)(x, tau), 4)
-    np.testing.assert_allclose(guidance.beyond(good, bad, 1.0)(x, tau), 2)
-    got = guidance.beyond(good, bad, 3.0, interval=(0.5, 5.0))(x, tau)
+    np.testing.assert_allclose(guidance.beyond(pair, 3.0)(x, tau), 4)
+    np.testing.assert_allclose(guidance.beyond(pair, 1.0)(x, tau), 2)
+    got = guidance.beyond(pair, 3.0, interval=(0.5, 5.0))(x, tau)
     np.testing.assert_allclose(got[:, 0], [2, 4, 2])
     x = jax.random.normal(jax.random.key(0), (3, 50))
-    got = guidance.beyond(good, bad, 3.0, rescale=1.0)(x, tau)
+    got = guidance.beyond(pair, 3.0, rescale=1.0)(x, tau)
     np.testing.assert_allclose(got.std(1), (2 * x).std(1), rtol=1e-9)
-    half = guidance.beyond(good, bad, 3.0, rescale=0.5)(x, tau)
+    half = guidance.beyond(pair, 3.0, rescale=0.5)(x, tau)
     np.testing.assert_allclose(half.std(1), 3 * x.std(1), rtol=1e-9)
 
 
@@ -359,7 +361,7 @@ def test_guidance_by_a_classifier_gives_the_class(frame):
         one = lambda m: jax.scipy.stats.norm.logpdf(x, across(x, alpha * m), across(x, scale)).sum(1)  # noqa: E731
         return jnp.stack([one(-1.0), one(1.0)])
 
-    def mixture(x, tau):
+    def mixture(x, tau) -> Any:
         share = jax.nn.softmax(log_joint(x, tau), 0)
         return sum(across(x, s) * d(x, tau) for s, d in zip(share, classes, strict=True))
 

@@ -29,7 +29,7 @@ def wide():
         yield
 
 
-def denoise(x, sigma):
+def denoise(x, sigma) -> Any:
     """E[x0 | x0 + sigma eps], x0 from two Gaussians: bent, as a net's is."""
     scale = across(x, sigma**2 + 0.04)
     means = (-0.6, 0.7)
@@ -37,7 +37,7 @@ def denoise(x, sigma):
     return sum(s * (m + 0.04 / scale * (x - m)) for s, m in zip(share, means, strict=True))
 
 
-def in_flow(x, tau):
+def in_flow(x, tau) -> Any:
     """The same in the "flow" frame."""
     return denoise(x / across(x, 1 - tau), tau / (1 - tau))
 

@@ -155,7 +155,7 @@ def test_each_phase_moves_its_learners_nets_and_no_others(kind):
     state = jax.jit(lambda: core.init_state(task, jax.random.key(1), batch))()
     for number, phase in enumerate(task.phases):
         after = state
-        for _ in range(2):  # a gate that starts at 0 lets nothing through before the second
+        for _ in range(3):  # a gate that starts at 0 lets nothing through before the second, and there are two in a row
             after, _ = alone(kind, number)(after, batch, frozen_of(task))
         for net in state.params:
             pairs = zip(*map(jax.tree.leaves, (after.params[net], state.params[net])), strict=True)

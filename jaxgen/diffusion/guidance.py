@@ -32,24 +32,24 @@ def check_guidance(scale: float, interval: tuple[float, float], rescale: float, 
 
 
 def beyond(
-    good: Denoise,
-    bad: Denoise,
+    pair: Callable[[Array, Array], tuple[Array, Array]],
     scale: float,
     interval: tuple[float, float] = EVERYWHERE,
     rescale: float = 0.0,
     frame: Frame = "ve",
 ) -> Denoise:
-    """Go beyond `good`, away from `bad`: D = D_bad + scale (D_good - D_bad).
+    """Go beyond the good one of a pair of denoisers, away from the bad one: D = D_bad + scale (D_good - D_bad).
 
+    pair: (x, tau) -> D_good, D_bad, by one call of a net or by two.
     With the same net told a label and told none it is classifier-free guidance (Ho and Salimans 2022, in their later
-    form, where 1 is none); with a worse net for `bad` it is autoguidance (Karras et al. 2024, "Guiding a Diffusion
-    Model with a Bad Version of Itself").
+    form, where 1 is none); with a worse net for the bad one it is autoguidance (Karras et al. 2024, "Guiding a
+    Diffusion Model with a Bad Version of Itself").
     interval: the sigma / alpha between which it is done (Kynkaanniemi et al. 2024).
     rescale: the share of D whose standard deviation is brought back to D_good's (Lin et al. 2024, section 3.4).
     """
 
     def denoise(x: Array, tau: Array) -> Array:
-        kept, left = good(x, tau), bad(x, tau)
+        kept, left = pair(x, tau)
         ratio = ratio_of(frame, tau)
         weight = jnp.where((ratio >= interval[0]) & (ratio <= interval[1]), scale, 1.0)
         d = left + across(x, weight) * (kept - left)

@@ -36,7 +36,7 @@ def noise_like(keys: Key, i: Any, x: Array) -> Array:
 
 def everywhere(tau: Any, x: Array) -> Array:
     """Return tau f[b] for every sample of x."""
-    return jnp.full(len(x), tau, x.dtype)
+    return jnp.full(x.shape[0], tau, x.dtype)
 
 
 def _pairs(taus: np.ndarray, x: Array, *more: Any) -> Any:

@@ -21,7 +21,7 @@ from jaxgen.errors import InputError, at_least
 
 Array = jax.Array
 Frame = Literal["ve", "flow"]
-NOISE = 0.05  # a schedule that leaves more than this of the picture at t = 1 does not end at noise
+NOISE = 0.05  # a schedule that leaves more than this of a picture does not end at noise
 
 
 class Schedule(NamedTuple):
@@ -84,16 +84,16 @@ def shifted(schedule: Schedule, factor: float) -> Schedule:
     return Schedule(lambda t: parts(t)[0], lambda t: parts(t)[1])
 
 
-def check_ends(schedule: Schedule, spread: float = 0.5):
-    """Raise InputError where a picture is still seen at t = 1: samples start from noise alone.
+def check_ends(noise: float, spread: float = 0.5):
+    """Raise InputError where a picture is still seen at the highest noise, sigma / alpha: samples start from noise.
 
     spread: the standard deviation of the data.
     """
-    left = float(schedule.alpha(np.float64(1)) * spread / schedule.sigma(np.float64(1)))
+    left = spread / noise
     if not left <= NOISE:
         raise InputError(
-            f"This noise schedule does not end at noise: at t = 1 a picture is still {left:.0%} of it, "
-            f"and at most {NOISE:.0%} would do; let more noise in at its end."
+            f"This noise schedule does not end at noise: in the end a picture is still {left:.0%} of it, "
+            f"and at most {NOISE:.0%} would do; let more noise in."
         )
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.nn import log_sigmoid, softplus
+from jax.scipy.special import log_ndtr
 
 Array = jax.Array
 HALF = 1 / 255  # half the distance between two of the 256 levels k / 127.5 - 1
@@ -62,6 +63,22 @@ def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array) -> Ar
     # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - exp(b - a)), which loses no digits in the tails
     inside = log_sigmoid(above) + log_sigmoid(-below) + jnp.log(-jnp.expm1(-2 * HALF * scale))
     log_p = jnp.where(x < -1 + HALF, log_sigmoid(above), jnp.where(x > 1 - HALF, log_sigmoid(-below), inside))
+    return total(log_p)
+
+
+def discretised_normal_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
+    """Return the log probability of the 8-bit levels k / 127.5 - 1 that pixels in [-1, 1] are, of a normal variable.
+
+    As `discretised_logistic_log_prob`, F being the normal distribution function. Ho et al. 2020, equation 13.
+    """
+    scale = jnp.exp(-log_scale)
+    above, below = (x - mean + HALF) * scale, (x - mean - HALF) * scale
+    # Both ends on the side where F is small: there differences keep their digits.
+    flip = x < mean
+    high, low = jnp.where(flip, above, -below), jnp.where(flip, below, -above)
+    log_high, log_low = log_ndtr(high), log_ndtr(low)
+    inside = log_high + jnp.log(-jnp.expm1(jnp.minimum(log_low - log_high, -1e-7)))
+    log_p = jnp.where(x < -1 + HALF, log_ndtr(above), jnp.where(x > 1 - HALF, log_ndtr(-below), inside))
     return total(log_p)
 
 

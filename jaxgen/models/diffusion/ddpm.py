@@ -1,0 +1,191 @@
+"""DDPM: Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", NeurIPS 2020.
+
+x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps at one of T times; the net says eps, and |eps - eps(x_t, t)|^2
+is minimised (equation 14). With `variance="learned"` it says the reverse steps' variance as well, between the paper's
+two choices, trained by the variational bound: Nichol and Dhariwal 2021, "Improved Denoising Diffusion Probabilistic
+Models", equations 15 and 16, whose cosine schedule is here too. `predict` is of eps, x0 or v (Salimans and Ho 2022),
+each by its own squared error.
+
+Measured: not yet measured.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen import rng
+from jaxgen.core import Array, Aux, Context, Ema, Key, Learner, Params, Phase, Task, ramped
+from jaxgen.diffusion import schedules
+from jaxgen.diffusion.grids import grid, spaced
+from jaxgen.diffusion.parameterisations import from_x0, to_x0
+from jaxgen.diffusion.schedules import across
+from jaxgen.errors import at_least
+from jaxgen.losses.elbo import discretised_normal_log_prob, kl_normal, total
+from jaxgen.models.diffusion import nets
+from jaxgen.models.diffusion.denoiser import Denoiser, Sampling, check_model, generator, hidden
+from jaxgen.models.diffusion.nets import Net
+from jaxgen.models.diffusion.presets import row
+
+HYBRID = 0.001  # weight of the bound, in nats a dimension times T, beside the squared error
+FINE = Sampling("ddim", 50, "time", clip=True)
+
+
+@dataclass(frozen=True)
+class DDPM:
+    """Hyper-parameters of a DDPM."""
+
+    image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
+    classes: int = 0  # labels are below it; 0: unconditional
+    net: Net = Net()
+    timesteps: int = 1000  # T
+    schedule: Literal["linear", "cosine"] = "linear"
+    predict: Literal["eps", "x0", "v"] = "eps"
+    variance: Literal["small", "large", "learned"] = "small"  # of a reverse step: beta~, beta, or between
+    drop: float = 0.1  # share of labels hidden in training
+    sampling: Sampling = FINE
+    learning_rate: float = 2e-4  # of Adam
+    ema: float = 0.9999  # decay of the moving average
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the nets can't make such pictures."""
+        del steps
+        self.check()
+        label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
+        return Task(
+            init=self.init,
+            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32), **label},
+            learners={"denoiser": Learner(("denoiser",), optax.adam(self.learning_rate))},
+            phases=(Phase("denoiser", "denoiser", self.loss),),
+            ema=(Ema("denoiser", ramped(self.ema)),),
+            given=tuple(label),
+            classes=self.classes,
+            generate=generator(self.denoiser, self.sampling),
+            log_prob=self.log_prob,
+        )
+
+    def check(self):
+        check_model(self)
+        at_least(1, model__timesteps=self.timesteps)
+        schedules.check_ends(self.taus[-1])
+        self.sampling.check(self.classes, "ve")
+        jax.eval_shape(self.init, jax.random.key(0))
+
+    @property
+    def module(self):
+        return self.net.module(self.image[2] * (2 if self.variance == "learned" else 1), self.classes)
+
+    @property
+    def taus(self) -> np.ndarray:
+        """sigma / alpha at each time, rising, f64[T]."""
+        bar = schedules.bars(schedules.betas(self.schedule, self.timesteps))
+        return np.sqrt((1 - bar) / bar)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        how, table = self.sampling, self.taus
+        if how.grid == "time":
+            taus = np.append(table[spaced(how.steps, self.timesteps)], 0.0)
+        else:
+            taus = grid(how.grid, how.steps, "ve", table[0], table[-1])
+        told = lambda *args: self.told(*args)[0]  # noqa: E731
+        learned = None if self.variance == "small" else self.told
+        return Denoiser(told, "ve", taus, self.image, self.classes, learned)
+
+    def init(self, key: Key, spec: Any = None):
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes)}, {}
+
+    def say(self, params: Params, x: Array, t: Array, label: Array | None, key: Key | None = None):
+        """Return what the net says of x_t at times t f32[b] from 0 to T - 1, and nu of the variance."""
+        dropout = key if self.net.dropout else None
+        out = nets.call(self.module, params["denoiser"], x, t * (1000 / self.timesteps), label, dropout=dropout)
+        if self.variance == "learned":
+            out, raw = jnp.split(out, 2, -1)
+            return out, (raw + 1) / 2
+        return out, jnp.full(x.shape, 0.0 if self.variance == "small" else 1.0)
+
+    def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None):
+        """Return E[x0 | x] and nu of x = x0 + tau eps: between two of the T times, t is interpolated in log tau."""
+        table = jnp.log(jnp.asarray(self.taus, jnp.float32))
+        t = jnp.interp(jnp.log(tau), table, jnp.arange(self.timesteps, dtype=jnp.float32))
+        alpha = 1 / jnp.sqrt(1 + tau**2)
+        xt = across(x, alpha) * x
+        out, nu = self.say(params, xt, t, label)
+        return to_x0(self.predict, out, xt, alpha, tau * alpha), nu
+
+    def at(self, t: Array) -> tuple[Array, Array]:
+        """Return alpha and sigma f32[b] at times i32[b]."""
+        tau = jnp.asarray(self.taus, jnp.float32)[t]
+        alpha = 1 / jnp.sqrt(1 + tau**2)
+        return alpha, tau * alpha
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        x0, names = batch["image"], ("t", "eps", "hide", "dropout")
+        keys = {name: rng.fold(key, name) for name in names}
+        t = jax.random.randint(keys["t"], x0.shape[:1], 0, self.timesteps)
+        eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
+        alpha, sigma = self.at(t)
+        xt = across(x0, alpha) * x0 + across(x0, sigma) * eps
+        label = hidden(batch["label"] if self.classes else None, self.classes, self.drop, keys["hide"])
+        out, nu = self.say(params, xt, jnp.float32(t), label, keys["dropout"])
+        error = jnp.square(out - from_x0(self.predict, x0, xt, alpha, sigma)).mean((1, 2, 3))  # [b]
+        metrics = {"squared_error": error.mean()}
+        loss = error
+        if self.variance == "learned":  # of the mean the bound says nothing here
+            size, held = math.prod(self.image), jax.lax.stop_gradient(out)
+            term = self.term(x0, to_x0(self.predict, held, xt, alpha, sigma), nu, t) / (size * math.log(2))
+            loss = loss + HYBRID * self.timesteps * term
+            metrics["bits_per_dimension"] = (self.timesteps * term).mean()
+        return loss.mean(), Aux(metrics)
+
+    def term(self, x0: Array, guess: Array, nu: Array, t: Array) -> Array:
+        """Return the bound's term of a time i32[b] in nats, f32[b], the net's guess of x0 and nu [b h w c] given.
+
+        KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)), at the first time -log p(x0 | x_1). Equations 5 and 7.
+        """
+        tau = np.concatenate([[0.0], self.taus])  # of x0, x_1, ...; means and deviations are those of x / alpha
+        share = tau**2 / (1 + tau**2)
+        left = (tau[:-1] / tau[1:]) ** 2
+        with np.errstate(divide="ignore"):
+            small = 0.5 * np.log(tau[:-1] ** 2 * (1 - left))  # log deviation of the posterior
+            wider = 0.5 * np.log(share[1:] / share[:-1])  # to beta's
+        # At the first time beta~ is 0: it is taken from the second, in units of a picture's.
+        first = 0.5 * np.log([share[1] / share[2] * (1 - (1 - share[2]) / (1 - share[1])), share[1]])
+        small[0], wider[0] = first[0], first[1] - first[0]
+        pick = lambda table: across(x0, jnp.asarray(table, jnp.float32)[t])  # noqa: E731
+        log_q, log_p = pick(small), pick(small) + nu * pick(wider)
+        moved = pick(1 - left)
+        kl = total(kl_normal(moved * x0, log_q, moved * guess, log_p))
+        return jnp.where(t > 0, kl, -discretised_normal_log_prob(x0, guess, log_p))
+
+    def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
+        """Return a bound of log P of 8-bit pictures in nats, f32[b]: equation 5, from so many of its T terms.
+
+        They are drawn one from each of as many equal stretches of time; with T samples or more it is the whole sum.
+        """
+        x0, label = batch["image"], batch["label"] if self.classes else None
+        count = min(samples, self.timesteps)
+
+        def one(sum_, i):
+            own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+            within = jax.vmap(lambda key: jax.random.uniform(rng.fold(key, "t")))(own)
+            place = (i + within) if count < self.timesteps else jnp.full(x0.shape[:1], i + 0.5)
+            t = jnp.int32(jnp.minimum(place * (self.timesteps / count), self.timesteps - 1))
+            alpha, sigma = self.at(t)
+            eps = rng.normal(jax.vmap(lambda key: rng.fold(key, "eps"))(own), self.image)
+            xt = across(x0, alpha) * x0 + across(x0, sigma) * eps
+            out, nu = self.say(params, xt, jnp.float32(t), label)
+            return sum_ + self.term(x0, to_x0(self.predict, out, xt, alpha, sigma), nu, t), None
+
+        bound, _ = jax.lax.scan(one, jnp.zeros(x0.shape[0]), jnp.arange(count))
+        alpha, sigma = self.at(jnp.asarray(self.timesteps - 1))
+        prior = total(kl_normal(alpha * x0, jnp.full(x0.shape, jnp.log(sigma)), 0 * x0, 0 * x0))
+        return -(bound * (self.timesteps / count) + prior)
+
+
+IMPROVED = row(DDPM(schedule="cosine", variance="learned", classes=10), 1_923_298)
+PRESETS = {"ddpm": replace(row(DDPM(), 1_921_601), tiny=IMPROVED.tiny), "ddpm-improved": IMPROVED}

@@ -1,0 +1,160 @@
+"""What every method shares once it has a denoiser: labels hidden in training, samples, guidance, a likelihood."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen import rng
+from jaxgen.core import Array, Context, Key, Params
+from jaxgen.diffusion import guidance, likelihood, samplers
+from jaxgen.diffusion.grids import Grid
+from jaxgen.diffusion.schedules import Frame, across, alpha_of
+from jaxgen.errors import at_least, check_labels
+from jaxgen.metrics.likelihood import EIGHT_BIT
+
+Name = Literal["ddim", "ddpm", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
+Told = Callable[[Params, Context, Array, Array, Array | None], Array]  # (params, context, x, tau, label) -> E[x0 | x]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn; it changes no training, and `generate` and `evaluate` can be given another one."""
+
+    sampler: Name = "heun"
+    steps: int = 18
+    grid: Grid = "karras"  # noise levels even in time, in sigma^(1/7), in log sigma, or in the angle
+    guidance: float = 1.0  # classifier-free: 1 is none
+    interval: tuple[float, float] = (0.0, 1e9)  # the noise, sigma / alpha, at which it is done
+    rescale: float = 0.0  # how far its pictures' contrast is brought back
+    churn: float = 0.0  # heun: noise put in and taken out again, in steps
+    eta: float = 1.0  # ddpm: 0 is ddim
+    clip: bool = False  # the denoiser's pictures to [-1, 1]
+
+    def check(self, classes: int, frame: Frame):
+        """Raise InputError for settings that have no meaning, alone or for this model."""
+        at_least(1, model__sampling__steps=self.steps)
+        at_least(0, model__sampling__churn=self.churn)
+        guidance.check_guidance(self.guidance, self.interval, self.rescale, classes)
+        samplers.sampler_of(self.sampler, frame, self.churn)
+
+    @property
+    def evaluations(self) -> int | None:
+        """How often the net is evaluated for a picture; None where that depends on the picture."""
+        calls = samplers.evaluations(self.sampler, self.steps)
+        return calls and calls * (2 if self.guidance != 1 else 1)
+
+
+class Denoiser(NamedTuple):
+    """A denoiser of pictures, in a frame, at the noise levels taus f64[n + 1] where sampling stops.
+
+    nu: the variance between DDPM's two, (…) -> (E[x0 | x], nu), where the net has learned it.
+    """
+
+    told: Told
+    frame: Frame
+    taus: np.ndarray
+    image: tuple[int, ...]
+    classes: int
+    learned: Callable | None = None
+
+
+def null(classes: int, like: Array) -> Array | None:
+    """Return the label that says nothing, i32[b] for f[b ...]."""
+    return jnp.full(len(like), classes, jnp.int32) if classes else None
+
+
+def hidden(label: Array | None, classes: int, share: float, key: Key) -> Array | None:
+    """Return labels i32[b], that share of them replaced by the null label. Ho and Salimans 2022, algorithm 1."""
+    if label is None:
+        return None
+    return jnp.where(jax.random.bernoulli(key, share, label.shape), classes, label)
+
+
+def guided(d: Denoiser, params: Params, context: Context, label: Array | None, how: Sampling) -> samplers.Denoise:
+    """Return (x, tau) -> E[x0 | x] of these labels, with guidance. Both answers come from one call of the net."""
+
+    def pair(x: Array, tau: Array) -> tuple[Array, Array]:
+        twice = lambda v: jnp.concatenate([v, v])  # noqa: E731
+        assert label is not None
+        both = jnp.concatenate([label, jnp.full_like(label, d.classes)])
+        kept, left = jnp.split(d.told(params, context, twice(x), twice(tau), both), 2)
+        return kept, left
+
+    def plain(x: Array, tau: Array) -> Array:
+        return d.told(params, context, x, tau, label)
+
+    denoise = plain if how.guidance == 1 else guidance.beyond(pair, how.guidance, how.interval, how.rescale, d.frame)
+    return (lambda x, tau: jnp.clip(denoise(x, tau), -1, 1)) if how.clip else denoise
+
+
+def start(d: Denoiser, keys: Key) -> Array:
+    """Return x of pure noise at the first level, f32[b h w c]."""
+    folded = jax.vmap(lambda key: rng.fold(key, "start"))(keys)
+    return jnp.float32(d.taus[0]) * rng.normal(folded, d.image)
+
+
+def generator(d: Denoiser, how: Sampling) -> Callable:
+    """Return a task's `generate`."""
+    learned = d.learned is not None and how.sampler == "ddpm" and how.guidance == 1
+    sample = samplers.sampler_of(how.sampler, d.frame, how.churn, how.eta, learned)
+
+    def generate(params: Params, context: Context, keys: Key, given):
+        check_labels(d.classes, given)
+        label = given["label"] if d.classes else None
+        denoise = guided(d, params, context, label, how)
+        if learned:
+            assert d.learned is not None
+            clip = (lambda x: jnp.clip(x, -1, 1)) if how.clip else (lambda x: x)
+            both = lambda x, tau: d.learned(params, context, x, tau, label)  # noqa: E731  # pyright: ignore
+            denoise = lambda x, tau: (clip((out := both(x, tau))[0]), out[1])  # noqa: E731
+        return {"image": jnp.clip(sample(denoise, start(d, keys), d.taus, keys), -1, 1)}
+
+    return generate
+
+
+def ode_log_prob(d: Denoiser, low: float, high: float, spread: float = 0.5) -> Callable:
+    """Return a task's `log_prob`: log P of 8-bit pictures in nats, at least, by the ODE of dequantised ones.
+
+    A level is 2 / 255 wide, in which noise is added evenly; `samples` draw other noise, and another direction for the
+    trace, and their log p are averaged. spread: the data's standard deviation.
+    """
+
+    def in_ve(params, context, label):
+        def denoise(x, sigma):
+            if d.frame == "ve":
+                return d.told(params, context, x, sigma, label)
+            return d.told(params, context, x / across(x, 1 + sigma), sigma / (1 + sigma), label)
+
+        return denoise
+
+    def log_prob(params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
+        x, label = batch["image"], batch["label"] if d.classes else None
+        denoise = in_ve(params, context, label)
+
+        def one(total, i):
+            own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+            level = 0.5 * EIGHT_BIT * rng.uniform(jax.vmap(lambda k: rng.fold(k, "level"))(own), x.shape[1:])
+            found = likelihood.log_prob(denoise, x + level, own, low, high, spread=spread)
+            return total + found, None
+
+        total, _ = jax.lax.scan(one, jnp.zeros(len(x)), jnp.arange(samples))
+        return total / samples + math.prod(x.shape[1:]) * math.log(EIGHT_BIT)
+
+    return log_prob
+
+
+def noised(frame: Frame, x0: Array, eps: Array, tau: Array) -> Array:
+    """Return x f32[b ...] at tau f32[b]."""
+    return across(x0, alpha_of(frame, tau)) * x0 + across(x0, tau) * eps
+
+
+def check_model(model) -> None:
+    """Raise InputError for what no method can be made of."""
+    model.net.check()
+    at_least(1, model__image=min(model.image))
+    at_least(0, model__classes=model.classes, model__drop=model.drop, model__ema=model.ema)

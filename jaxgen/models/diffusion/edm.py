@@ -1,0 +1,124 @@
+"""EDM: Karras, Aittala, Aila and Laine, "Elucidating the Design Space of Diffusion-Based Generative Models", 2022.
+
+x = x0 + sigma eps. With F the net, D(x, sigma) = c_skip x + c_out F(c_in x, c_noise), so scaled that the net's input
+and target have variance 1 at every noise level (equation 7, table 1), and lambda(sigma) |D - x0|^2 is minimised with
+lambda = 1 / c_out^2 and log sigma ~ N(P_mean, P_std^2). Samples are drawn by Heun's method over equation 5's levels.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen import rng
+from jaxgen.core import Array, Aux, Context, Ema, Key, Learner, Params, Phase, Task, ramped
+from jaxgen.diffusion.grids import grid
+from jaxgen.diffusion.schedules import across, check_ends, straight
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.diffusion import nets
+from jaxgen.models.diffusion.denoiser import (
+    Denoiser,
+    Sampling,
+    check_model,
+    generator,
+    hidden,
+    ode_log_prob,
+)
+from jaxgen.models.diffusion.nets import Net
+from jaxgen.models.diffusion.presets import row
+
+
+@dataclass(frozen=True)
+class EDM:
+    """Hyper-parameters of an EDM."""
+
+    image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
+    classes: int = 0  # labels are below it; 0: unconditional
+    net: Net = Net()
+    sigma_data: float = 0.5  # standard deviation of the data
+    p_mean: float = -1.2  # of log sigma in training
+    p_std: float = 1.2
+    sigma_min: float = 0.002  # between which samples are drawn
+    sigma_max: float = 80.0
+    drop: float = 0.1  # share of labels hidden in training
+    sampling: Sampling = Sampling()
+    learning_rate: float = 1e-3  # of Adam
+    ema: float = 0.9999  # decay of the moving average
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the nets can't make such pictures."""
+        del steps
+        self.check()
+        label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
+        return Task(
+            init=self.init,
+            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32), **label},
+            learners={"denoiser": Learner(("denoiser",), optax.adam(self.learning_rate))},
+            phases=(Phase("denoiser", "denoiser", self.loss),),
+            ema=(Ema("denoiser", ramped(self.ema)),),
+            given=tuple(label),
+            classes=self.classes,
+            generate=generator(self.denoiser, self.sampling),
+            log_prob=ode_log_prob(self.denoiser, self.sigma_min, self.sigma_max, self.sigma_data),
+        )
+
+    def check(self):
+        check_model(self)
+        self.sampling.check(self.classes, "ve")
+        for name in ("sigma_data", "p_std", "sigma_min"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"model.{name} must be above 0, not {getattr(self, name)}.")
+        at_least(self.sigma_min, model__sigma_max=self.sigma_max)
+        check_ends(self.sigma_max, self.sigma_data)
+        jax.eval_shape(self.init, jax.random.key(0))
+
+    @property
+    def module(self):
+        return self.net.module(self.image[2], self.classes)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        how = self.sampling
+        if how.grid == "time":
+            raise InputError("An EDM has no time but its noise: model.sampling.grid is karras, log-snr or cosine.")
+        taus = grid(how.grid, how.steps, "ve", self.sigma_min, self.sigma_max, straight())
+        return Denoiser(self.told, "ve", taus, self.image, self.classes)
+
+    def init(self, key: Key, spec: Any = None):
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes)}, {}
+
+    def told(
+        self,
+        params: Params,
+        context: Context,
+        x: Array,
+        sigma: Array,
+        label: Array | None,
+        dropout: Key | None = None,
+    ) -> Array:
+        """Return D(x, sigma f32[b]), f32[b h w c]. Equation 7."""
+        del context
+        total = jnp.sqrt(sigma**2 + self.sigma_data**2)
+        c_skip, c_out = (self.sigma_data / total) ** 2, sigma * self.sigma_data / total
+        x_in, c_noise = across(x, 1 / total) * x, jnp.log(sigma) / 4
+        out = nets.call(self.module, params["denoiser"], x_in, c_noise, label, dropout=dropout)
+        return across(x, c_skip) * x + across(x, c_out) * out
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        x0, label = batch["image"], batch["label"] if self.classes else None
+        keys = {name: rng.fold(key, name) for name in ("sigma", "eps", "hide", "dropout")}
+        sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(keys["sigma"], x0.shape[:1]))
+        x = x0 + across(x0, sigma) * rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
+        label = hidden(label, self.classes, self.drop, keys["hide"])
+        guess = self.told(params, context, x, sigma, label, keys["dropout"] if self.net.dropout else None)
+        error = jnp.square(guess - x0).mean((1, 2, 3))  # [b]
+        weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
+        return (weight * error).mean(), Aux({"squared_error": error.mean()})
+
+
+CONDITIONAL = row(EDM(classes=10), 1_923_009)
+PRESETS = {"edm": replace(row(EDM(), 1_921_601), tiny=CONDITIONAL.tiny), "edm-conditional": CONDITIONAL}

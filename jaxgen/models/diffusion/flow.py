@@ -1,0 +1,171 @@
+"""Flow matching: Lipman et al., "Flow Matching for Generative Modeling"; Liu et al., "Flow Straight and Fast", 2023.
+
+x_t = (1 - t) x0 + t eps (t = 1 is noise, as in Esser et al. 2024); the net says the velocity u = eps - x0, whose
+squared error is minimised. Times are uniform, or logit-normal (Esser et al. 2024, section 3.1). With `coupling="ot"`
+the noise of a batch is dealt to its pictures by optimal transport (Tong et al. 2024, algorithm 3; Pooladian et al.
+2023), which straightens the paths: the plan is Sinkhorn's, from whose rows the noise is drawn.
+
+`path` is another stochastic interpolant, alpha x0 + sigma eps with the velocity alpha' x0 + sigma' eps (Albergo et al.
+2023; Ma et al. 2024, "SiT"): "cosine" has alpha = cos(pi t / 2), sigma = sin(pi t / 2). With DiT for a net this is SiT.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen import rng
+from jaxgen.core import Array, Aux, Context, Ema, Key, Learner, Params, Phase, Task, ramped
+from jaxgen.diffusion import schedules
+from jaxgen.diffusion.grids import grid
+from jaxgen.diffusion.schedules import across
+from jaxgen.errors import at_least
+from jaxgen.models.diffusion import nets
+from jaxgen.models.diffusion.denoiser import (
+    Denoiser,
+    Sampling,
+    check_model,
+    generator,
+    hidden,
+    ode_log_prob,
+)
+from jaxgen.models.diffusion.nets import Net
+from jaxgen.models.diffusion.presets import row
+
+EVEN = Sampling("heun", 25, "time")
+LOW, HIGH = 0.002, 1000.0  # sigma / alpha between which the ODE's likelihood is taken
+BLUR, ROUNDS = 0.05, 100  # Sinkhorn: entropy in units of the mean cost, and how often rows and columns are scaled
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Hyper-parameters of a flow."""
+
+    image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
+    classes: int = 0  # labels are below it; 0: unconditional
+    net: Net = Net()
+    path: Literal["straight", "cosine"] = "straight"
+    times: Literal["uniform", "logit-normal"] = "uniform"  # in training
+    coupling: Literal["independent", "ot"] = "independent"  # of noise and pictures in a batch
+    shift: float = 1.0  # times sigma / alpha, for bigger pictures
+    drop: float = 0.1  # share of labels hidden in training
+    sampling: Sampling = EVEN
+    learning_rate: float = 5e-4  # of Adam
+    ema: float = 0.9999  # decay of the moving average
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the nets can't make such pictures."""
+        del steps
+        self.check()
+        label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
+        return Task(
+            init=self.init,
+            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32), **label},
+            learners={"denoiser": Learner(("denoiser",), optax.adam(self.learning_rate))},
+            phases=(Phase("denoiser", "denoiser", self.loss),),
+            ema=(Ema("denoiser", ramped(self.ema)),),
+            given=tuple(label),
+            classes=self.classes,
+            generate=generator(self.denoiser, self.sampling),
+            log_prob=ode_log_prob(self.denoiser, LOW, HIGH),
+        )
+
+    def check(self):
+        check_model(self)
+        self.sampling.check(self.classes, "flow")
+        at_least(1e-3, model__shift=self.shift)
+        jax.eval_shape(self.init, jax.random.key(0))
+
+    @property
+    def schedule(self) -> schedules.Schedule:
+        plain = schedules.straight() if self.path == "straight" else schedules.cosine()
+        return schedules.shifted(plain, self.shift) if self.shift != 1 else plain
+
+    @property
+    def module(self):
+        return self.net.module(self.image[2], self.classes)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        how = self.sampling
+        taus = grid(how.grid, how.steps, "flow", LOW, HIGH, self.schedule)
+        return Denoiser(self.told, "flow", taus, self.image, self.classes)
+
+    def init(self, key: Key, spec: Any = None):
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes)}, {}
+
+    def parts(self, t: Array) -> tuple[Array, Array, Array, Array]:
+        """Return alpha, sigma and their derivatives at times f32[b] of the path, unshifted."""
+        if self.path == "straight":
+            return 1 - t, t, -jnp.ones_like(t), jnp.ones_like(t)
+        angle, speed = jnp.pi / 2 * t, jnp.pi / 2
+        return jnp.cos(angle), jnp.sin(angle), -speed * jnp.sin(angle), speed * jnp.cos(angle)
+
+    def velocity(self, params: Params, x: Array, t: Array, label: Array | None, dropout: Key | None = None) -> Array:
+        """Return what the net says at x_t and times t f32[b]."""
+        return nets.call(self.module, params["denoiser"], x, 1000 * t, label, dropout=dropout)
+
+    def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None) -> Array:
+        """Return E[x0 | x] of x = (1 - tau) x0 + tau eps."""
+        del context
+        t = tau if self.path == "straight" else 2 / jnp.pi * jnp.arctan2(tau, 1 - tau)
+        alpha, sigma, d_alpha, d_sigma = (across(x, v) for v in self.parts(t))
+        xt = (alpha + sigma) * x
+        u = self.velocity(params, xt, t, label)
+        # x_t and u are two equations for x0 and eps.
+        return (d_sigma * xt - sigma * u) / (alpha * d_sigma - sigma * d_alpha)
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        x0, label = batch["image"], batch["label"] if self.classes else None
+        keys = {name: rng.fold(key, name) for name in ("t", "eps", "deal", "hide", "dropout")}
+        t = self.draw(keys["t"], len(x0))
+        eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
+        if self.coupling == "ot":
+            eps = eps[dealt(x0, eps, keys["deal"])]
+        alpha, sigma, d_alpha, d_sigma = (across(x0, v) for v in self.parts(t))
+        label = hidden(label, self.classes, self.drop, keys["hide"])
+        u = self.velocity(params, alpha * x0 + sigma * eps, t, label, keys["dropout"] if self.net.dropout else None)
+        error = jnp.square(u - (d_alpha * x0 + d_sigma * eps)).mean((1, 2, 3))  # [b]
+        return error.mean(), Aux()
+
+    def draw(self, key: Key, count: int) -> Array:
+        """Return times f32[b] for training, shifted as the path is."""
+        u = (
+            jax.random.uniform(key, (count,))
+            if self.times == "uniform"
+            else jax.nn.sigmoid(jax.random.normal(key, (count,)))
+        )
+        alpha, sigma, _, _ = self.parts(u)
+        ratio = self.shift * sigma / jnp.maximum(alpha, 1e-6)
+        return ratio / (1 + ratio) if self.path == "straight" else 2 / jnp.pi * jnp.arctan(ratio)
+
+
+def dealt(x0: Array, eps: Array, key: Key) -> Array:
+    """Return which noise each picture gets, i32[b]: drawn from the rows of an optimal plan between the two batches.
+
+    The plan minimises sum_ij p_ij |x_i - eps_j|^2 with uniform margins, less a little entropy: Cuturi 2013, Sinkhorn's
+    algorithm in logs.
+    """
+    flat = lambda v: v.reshape(len(v), -1)  # noqa: E731
+    a, b = flat(x0), flat(eps)
+    cost = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T  # [b b]
+    logits = -cost / (BLUR * cost.mean())
+
+    def scale(_, logits):
+        logits = jax.nn.log_softmax(logits, 0)
+        return jax.nn.log_softmax(logits, 1)
+
+    logits = jax.lax.fori_loop(0, ROUNDS, scale, jax.lax.stop_gradient(logits))
+    return jax.random.categorical(key, logits, 1)
+
+
+OT = row(Flow(coupling="ot"), 1_921_601)
+PRESETS = {
+    "flow": replace(row(Flow(), 1_921_601), tiny=OT.tiny),
+    "flow-ot": OT,
+    "sit": row(Flow(net=Net("dit", 192, 6, 6, patch=2), classes=10), 4_162_948),
+}
