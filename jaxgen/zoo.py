@@ -59,6 +59,8 @@ ZOO = {
     "flow": "jaxgen.models.diffusion.flow",
     "flow-ot": "jaxgen.models.diffusion.flow",
     "sit": "jaxgen.models.diffusion.flow",
+    "shortcut": "jaxgen.models.diffusion.shortcut",
+    "meanflow": "jaxgen.models.diffusion.meanflow",
     "lenet5": "jaxgen.models.classifier.lenet",
     "lenet5-1998": "jaxgen.models.classifier.lenet",
     "alexnet": "jaxgen.models.classifier.alexnet",

@@ -16,10 +16,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Ema, Key, Learner, Params, Phase, Task, ramped
+from jaxgen.core import Array, Aux, Context, Key, Params, Task
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.grids import grid, spaced
 from jaxgen.diffusion.parameterisations import from_x0, to_x0
@@ -27,7 +26,7 @@ from jaxgen.diffusion.schedules import across
 from jaxgen.errors import at_least
 from jaxgen.losses.elbo import discretised_normal_log_prob, kl_normal, total
 from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import Denoiser, Sampling, check_model, generator, hidden
+from jaxgen.models.diffusion.denoiser import Denoiser, Sampling, check_model, game, generator, hidden
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import row
 
@@ -55,25 +54,13 @@ class DDPM:
         """Return the game. Raises InputError where the nets can't make such pictures."""
         del steps
         self.check()
-        label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
-        return Task(
-            init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32), **label},
-            learners={"denoiser": Learner(("denoiser",), optax.adam(self.learning_rate))},
-            phases=(Phase("denoiser", "denoiser", self.loss),),
-            ema=(Ema("denoiser", ramped(self.ema)),),
-            given=tuple(label),
-            classes=self.classes,
-            generate=generator(self.denoiser, self.sampling),
-            log_prob=self.log_prob,
-        )
+        return game(self, generator(self.denoiser, self.sampling), self.log_prob)
 
     def check(self):
         check_model(self)
         at_least(1, model__timesteps=self.timesteps)
         schedules.check_ends(self.taus[-1])
         self.sampling.check(self.classes, "ve")
-        jax.eval_shape(self.init, jax.random.key(0))
 
     @property
     def module(self):

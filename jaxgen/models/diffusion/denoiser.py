@@ -3,14 +3,15 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxgen import rng
-from jaxgen.core import Array, Context, Key, Params
+from jaxgen.core import Array, Context, Ema, Key, Learner, Params, Phase, Task, ramped
 from jaxgen.diffusion import guidance, likelihood, samplers
 from jaxgen.diffusion.grids import Grid
 from jaxgen.diffusion.schedules import Frame, across, alpha_of
@@ -153,8 +154,25 @@ def noised(frame: Frame, x0: Array, eps: Array, tau: Array) -> Array:
     return across(x0, alpha_of(frame, tau)) * x0 + across(x0, tau) * eps
 
 
-def check_model(model) -> None:
-    """Raise InputError for what no method can be made of."""
+def game(model: Any, generate: Callable, log_prob: Callable | None = None) -> Task:
+    """Return the game of one net, "denoiser", with Adam and a moving average, by a model's `init` and `loss`."""
+    label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if model.classes else {}
+    return Task(
+        init=model.init,
+        example={"image": jax.ShapeDtypeStruct(model.image, jnp.float32), **label},
+        learners={"denoiser": Learner(("denoiser",), optax.adam(model.learning_rate))},
+        phases=(Phase("denoiser", "denoiser", model.loss),),
+        ema=(Ema("denoiser", ramped(model.ema)),),
+        given=tuple(label),
+        classes=model.classes,
+        generate=generate,
+        log_prob=log_prob,
+    )
+
+
+def check_model(model: Any):
+    """Raise InputError for what no method can be made of, and where pictures don't fit the net."""
     model.net.check()
     at_least(1, model__image=min(model.image))
     at_least(0, model__classes=model.classes, model__drop=model.drop, model__ema=model.ema)
+    jax.eval_shape(model.init, jax.random.key(0))

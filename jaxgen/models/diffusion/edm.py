@@ -12,10 +12,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Ema, Key, Learner, Params, Phase, Task, ramped
+from jaxgen.core import Array, Aux, Context, Key, Params, Task
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.schedules import across, check_ends, straight
 from jaxgen.errors import InputError, at_least
@@ -24,6 +23,7 @@ from jaxgen.models.diffusion.denoiser import (
     Denoiser,
     Sampling,
     check_model,
+    game,
     generator,
     hidden,
     ode_log_prob,
@@ -53,17 +53,10 @@ class EDM:
         """Return the game. Raises InputError where the nets can't make such pictures."""
         del steps
         self.check()
-        label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
-        return Task(
-            init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32), **label},
-            learners={"denoiser": Learner(("denoiser",), optax.adam(self.learning_rate))},
-            phases=(Phase("denoiser", "denoiser", self.loss),),
-            ema=(Ema("denoiser", ramped(self.ema)),),
-            given=tuple(label),
-            classes=self.classes,
-            generate=generator(self.denoiser, self.sampling),
-            log_prob=ode_log_prob(self.denoiser, self.sigma_min, self.sigma_max, self.sigma_data),
+        return game(
+            self,
+            generator(self.denoiser, self.sampling),
+            ode_log_prob(self.denoiser, self.sigma_min, self.sigma_max, self.sigma_data),
         )
 
     def check(self):
@@ -74,7 +67,6 @@ class EDM:
                 raise InputError(f"model.{name} must be above 0, not {getattr(self, name)}.")
         at_least(self.sigma_min, model__sigma_max=self.sigma_max)
         check_ends(self.sigma_max, self.sigma_data)
-        jax.eval_shape(self.init, jax.random.key(0))
 
     @property
     def module(self):

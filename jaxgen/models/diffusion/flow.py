@@ -16,10 +16,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Ema, Key, Learner, Params, Phase, Task, ramped
+from jaxgen.core import Array, Aux, Context, Key, Params, Task
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.schedules import across
@@ -29,6 +28,7 @@ from jaxgen.models.diffusion.denoiser import (
     Denoiser,
     Sampling,
     check_model,
+    game,
     generator,
     hidden,
     ode_log_prob,
@@ -61,24 +61,12 @@ class Flow:
         """Return the game. Raises InputError where the nets can't make such pictures."""
         del steps
         self.check()
-        label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
-        return Task(
-            init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32), **label},
-            learners={"denoiser": Learner(("denoiser",), optax.adam(self.learning_rate))},
-            phases=(Phase("denoiser", "denoiser", self.loss),),
-            ema=(Ema("denoiser", ramped(self.ema)),),
-            given=tuple(label),
-            classes=self.classes,
-            generate=generator(self.denoiser, self.sampling),
-            log_prob=ode_log_prob(self.denoiser, LOW, HIGH),
-        )
+        return game(self, generator(self.denoiser, self.sampling), ode_log_prob(self.denoiser, LOW, HIGH))
 
     def check(self):
         check_model(self)
         self.sampling.check(self.classes, "flow")
         at_least(1e-3, model__shift=self.shift)
-        jax.eval_shape(self.init, jax.random.key(0))
 
     @property
     def schedule(self) -> schedules.Schedule:

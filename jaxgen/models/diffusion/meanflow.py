@@ -1,0 +1,96 @@
+"""MeanFlow: Geng, Deng, Bai, Kolter and He, "Mean Flows for One-step Generative Modeling", NeurIPS 2025.
+
+The net says the mean velocity u(x_t, r, t) between two times r <= t of the flow x_t = (1 - t) x0 + t eps. By its
+definition (t - r) u is the integral of the velocity v, so that u = v - (t - r) du/dt (equation 6), du/dt = v du/dx + du/dt
+taken by one forward derivative; with v = eps - x0 this is the target, held constant (equation 9). For most of a batch
+r = t, where the target is a flow's. The squared error is weighed by 1 / (|error|^2 + c)^p, p = 1 (section 4.3).
+
+Measured: not yet measured.
+"""  # noqa: E501
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import rng
+from jaxgen.core import Array, Aux, Context, Key, Params, Task
+from jaxgen.diffusion.schedules import across
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.diffusion import nets
+from jaxgen.models.diffusion.denoiser import check_model, game, hidden
+from jaxgen.models.diffusion.jumps import Jumps, jumping
+from jaxgen.models.diffusion.nets import Net
+from jaxgen.models.diffusion.presets import row
+
+SMALL = 1e-3  # c
+
+
+@dataclass(frozen=True)
+class MeanFlow:
+    """Hyper-parameters of a mean flow."""
+
+    image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
+    classes: int = 0  # labels are below it; 0: unconditional
+    net: Net = Net()
+    p_mean: float = -0.4  # of logit t in training
+    p_std: float = 1.0
+    apart: float = 0.25  # share of a batch in which r is not t
+    power: float = 1.0  # p
+    drop: float = 0.1  # share of labels hidden in training
+    sampling: Jumps = Jumps()
+    learning_rate: float = 5e-4  # of Adam
+    ema: float = 0.9999  # decay of the moving average
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the nets can't make such pictures."""
+        del steps
+        check_model(self)
+        self.sampling.check()
+        at_least(0, model__p_std=self.p_std, model__power=self.power)
+        if not 0 <= self.apart <= 1:
+            raise InputError(f"model.apart must be from 0 to 1, not {self.apart}.")
+        return game(self, jumping(self.jump, self.sampling.steps, self.image, self.classes))
+
+    @property
+    def module(self):
+        return self.net.module(self.image[2], self.classes)
+
+    def init(self, key: Key, spec: Any = None):
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes, True)}, {}
+
+    def jump(
+        self,
+        params: Params,
+        context: Context,
+        x: Array,
+        t: Array,
+        r: Array,
+        label: Array | None,
+        dropout: Key | None = None,
+    ) -> Array:
+        """Return u(x, r, t); the net is told t and t - r."""
+        return nets.call(self.module, params["denoiser"], x, 1000 * t, label, 1000 * (t - r), dropout)
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        x0, label = batch["image"], batch["label"] if self.classes else None
+        keys = {name: rng.fold(key, name) for name in ("t", "apart", "eps", "hide", "dropout")}
+        b = len(x0)
+        pair = jax.nn.sigmoid(self.p_mean + self.p_std * jax.random.normal(keys["t"], (2, b)))
+        t = pair.max(0)
+        r = jnp.where(jax.random.bernoulli(keys["apart"], self.apart, (b,)), pair.min(0), t)
+        eps = rng.normal(jax.random.split(keys["eps"], b), self.image)
+        xt, v = across(x0, 1 - t) * x0 + across(x0, t) * eps, eps - x0
+        label = hidden(label, self.classes, self.drop, keys["hide"])
+        dropout = keys["dropout"] if self.net.dropout else None
+        f = lambda x, t, r: self.jump(params, context, x, t, r, label, dropout)  # noqa: E731
+        u, along = jax.jvp(f, (xt, t, r), (v, jnp.ones(b), jnp.zeros(b)))
+        aim = jax.lax.stop_gradient(v - across(x0, t - r) * along)
+        squared = jnp.square(u - aim)
+        weight = jax.lax.stop_gradient((squared.sum((1, 2, 3)) + SMALL) ** -self.power)
+        error = squared.mean((1, 2, 3))  # [b]
+        return (weight * squared.sum((1, 2, 3))).mean(), Aux({"squared_error": error.mean()})
+
+
+PRESETS = {"meanflow": row(MeanFlow(), 1_942_337)}

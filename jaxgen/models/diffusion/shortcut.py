@@ -1,0 +1,98 @@
+"""Shortcut models: Frans, Hafner, Levine and Abbeel, "One Step Diffusion via Shortcut Models", ICLR 2025.
+
+A flow whose net is told how long the step is that will be taken: s(x_t, t, d) is the mean velocity from t to t - d. Of
+infinitely short steps it is learned as a flow's; of longer ones as the mean of two half as long (equation 5), taken one
+after the other by the moving average of the weights. d is 1/128, 1/64, ... 1/2 for the halves, and d = 0 is a flow's.
+Times here are 1 for noise and 0 for pictures, the other way round than in the paper.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import rng
+from jaxgen.core import Array, Aux, Context, Key, Params, Task
+from jaxgen.diffusion.schedules import across
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.diffusion import nets
+from jaxgen.models.diffusion.denoiser import check_model, game, hidden
+from jaxgen.models.diffusion.jumps import Jumps, jumping
+from jaxgen.models.diffusion.nets import Net
+from jaxgen.models.diffusion.presets import row
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """Hyper-parameters of a shortcut model."""
+
+    image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
+    classes: int = 0  # labels are below it; 0: unconditional
+    net: Net = Net()
+    shortest: int = 128  # steps of the finest sampling, a power of two
+    share: float = 0.25  # of a batch that learns long steps
+    drop: float = 0.1  # share of labels hidden in training
+    sampling: Jumps = Jumps()
+    learning_rate: float = 5e-4  # of Adam
+    ema: float = 0.999  # decay of the moving average, which is what long steps are learned from
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the nets can't make such pictures."""
+        del steps
+        check_model(self)
+        self.sampling.check()
+        at_least(2, model__shortest=self.shortest)
+        if self.shortest & (self.shortest - 1):
+            raise InputError(f"model.shortest must be a power of two, such as 128, not {self.shortest}.")
+        if not 0 < self.share < 1:
+            raise InputError(f"model.share must be above 0 and below 1, not {self.share}.")
+        count = self.sampling.steps
+        if count & (count - 1) or count > self.shortest:
+            raise InputError(f"model.sampling.steps must be a power of two up to {self.shortest}, not {count}.")
+        return game(self, jumping(self.jump, count, self.image, self.classes))
+
+    @property
+    def module(self):
+        return self.net.module(self.image[2], self.classes)
+
+    def init(self, key: Key, spec: Any = None):
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes, True)}, {}
+
+    def velocity(self, params: Params, x: Array, t: Array, d: Array, label: Array | None, key: Key | None = None):
+        """Return the mean velocity from times t f32[b] to t - d. The net is told log2 of the number of such steps."""
+        finer = jnp.log2(1 / jnp.maximum(d, 0.5 / self.shortest))  # one more than the shortest's for a flow's 0
+        return nets.call(
+            self.module, params["denoiser"], x, 1000 * t, label, 100 * finer, key if self.net.dropout else None
+        )
+
+    def jump(self, params: Params, context: Context, x: Array, t: Array, r: Array, label: Array | None) -> Array:
+        return self.velocity(params, x, t, t - r, label)
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        x0, label = batch["image"], batch["label"] if self.classes else None
+        keys = {name: rng.fold(key, name) for name in ("t", "eps", "d", "hide", "dropout")}
+        b = len(x0)
+        long = jnp.arange(b) < max(round(self.share * b), 1)  # bool[b]
+        rungs = self.shortest.bit_length() - 1
+        half = 0.5 ** jax.random.randint(keys["d"], (b,), 1, rungs + 1)  # 1/2, ... 1/shortest: of two such is learned
+        u = jax.random.uniform(keys["t"], (b,))
+        t = jnp.where(long, 2 * half * jnp.ceil(u / (2 * half)), u)  # where such a step begins
+        eps = rng.normal(jax.random.split(keys["eps"], b), self.image)
+        xt = across(x0, 1 - t) * x0 + across(x0, t) * eps
+        label = hidden(label, self.classes, self.drop, keys["hide"])
+        found = self.velocity(params, xt, t, jnp.where(long, 2 * half, 0), label, keys["dropout"])
+        # Two halves, by the average; a flow's velocity for the others.
+        steady = {"denoiser": context.ema["denoiser"]["params"]} if context.ema else params
+        first = self.velocity(steady, xt, t, half, label)
+        second = self.velocity(steady, xt - across(x0, half) * first, t - half, half, label)
+        both = jax.lax.stop_gradient((first + second) / 2)
+        aim = jnp.where(across(x0, jnp.float32(long)) > 0, both, eps - x0)
+        error = jnp.square(found - aim).mean((1, 2, 3))  # [b]
+        mean = lambda which: (error * which).sum() / which.sum()  # noqa: E731
+        return error.mean(), Aux({"flow": mean(1.0 - long), "consistency": mean(1.0 * long)})
+
+
+PRESETS = {"shortcut": row(Shortcut(), 1_942_337)}
