@@ -61,6 +61,7 @@ ZOO = {
     "sit": "jaxgen.models.diffusion.flow",
     "shortcut": "jaxgen.models.diffusion.shortcut",
     "meanflow": "jaxgen.models.diffusion.meanflow",
+    "consistency": "jaxgen.models.diffusion.consistency",
     "lenet5": "jaxgen.models.classifier.lenet",
     "lenet5-1998": "jaxgen.models.classifier.lenet",
     "alexnet": "jaxgen.models.classifier.alexnet",

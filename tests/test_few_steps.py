@@ -12,6 +12,8 @@ from jaxgen.core import Context
 from jaxgen.diffusion.schedules import across
 from jaxgen.errors import InputError
 from jaxgen.models.diffusion import nets
+from jaxgen.models.diffusion.consistency import Consistency, descended
+from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.jumps import Jumps
 from jaxgen.models.diffusion.meanflow import MeanFlow
 from jaxgen.models.diffusion.nets import Net
@@ -153,9 +155,84 @@ def test_one_step_is_enough_where_the_mean_velocity_is_known(make, told, steps, 
     np.testing.assert_allclose(again, got, atol=1e-4)  # many steps lead where one does
 
 
+# ---------------------------------------------------------------- consistency models
+
+
+def ended(self, params, x, sigma, label, dropout=None):
+    """f of pixels N(0, sigma_data^2), whose ODE keeps x over its deviation; params is what is wrong with it."""
+    spread = lambda v: jnp.sqrt(v**2 + self.sigma_data**2)  # noqa: E731
+    return across(x, spread(self.sigma_min) / spread(sigma)) * x + params["denoiser"] * across(x, sigma) * x
+
+
+def test_a_consistency_models_levels_and_pairs():
+    model = Consistency(IMAGE, net=NET)
+    np.testing.assert_array_equal(model.counts(10_000), [10, 20, 40, 80, 160, 320, 640, 1280])
+    np.testing.assert_array_equal(replace(model, most=100).counts(10_000), [10, 20, 40, 80])
+    levels = model.levels_of(jnp.asarray(18), jnp.arange(18))
+    assert float(levels[0]) == pytest.approx(0.002) and float(levels[-1]) == pytest.approx(80)
+    low, high = model.pair(jax.random.key(0), jnp.asarray(1280), 20_000)
+    every = np.asarray(model.levels_of(jnp.asarray(1280), jnp.arange(1280)))
+    place = np.abs(np.asarray(low)[:, None] - every[None]).argmin(1)
+    np.testing.assert_allclose(high, every[place + 1], rtol=1e-4)
+    assert np.log(low).mean() == pytest.approx(-1.1, abs=0.1) and np.log(low).std() == pytest.approx(2.0, abs=0.15)
+    few, next_ = model.pair(jax.random.key(0), jnp.asarray(10), 20_000)
+    assert len(np.unique(few)) <= 9 and float(next_.max()) <= 80.001
+
+
+def test_a_picture_with_the_least_noise_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(nets, "call", lambda module, params, x, *rest, **more: 1e3 * jnp.ones_like(x))
+    model, x = Consistency(IMAGE, net=NET), pictures(3)
+    same = model.clean({"denoiser": {}}, x, jnp.full(3, model.sigma_min), None)
+    np.testing.assert_allclose(same, x, rtol=1e-5)
+    assert float(jnp.abs(model.clean({"denoiser": {}}, x, jnp.full(3, 1.0), None) - x).min()) > 1
+
+
+def test_the_teachers_path_ends_where_it_began(monkeypatch):
+    """A fresh EDM's ODE is that of N(0, sigma_data^2), whose f is known: no distance, and some where f is wrong."""
+    monkeypatch.setattr(Consistency, "clean", ended)
+    monkeypatch.setattr(Consistency, "teacher_model", property(lambda self: EDM(IMAGE, net=NET)))
+    monkeypatch.setattr(nets, "call", lambda module, params, x, *rest, **more: jnp.zeros_like(x))
+    model = Consistency(IMAGE, net=NET, levels=640, teacher="a run")
+    now = context().replace(frozen={"teacher": {}})
+    batch = {"image": 0.5 / SPREAD * (pictures(500) - MEAN)}
+
+    def loss(wrong):
+        _, aux = model.loss(1, {"denoiser": wrong}, now, batch, jax.random.key(0))
+        return float(aux.metrics["distance"])
+
+    assert loss(0.0) < 1e-4 < 10 * loss(0.0) + 1e-4 < loss(0.01)
+    x, high, low = batch["image"], jnp.full(500, 2.0), jnp.full(500, 1.9)
+    moved = descended(EDM(IMAGE, net=NET), now, x, high, low, None)
+    np.testing.assert_allclose(moved, np.sqrt((1.9**2 + 0.25) / (2.0**2 + 0.25)) * np.asarray(x), atol=1e-4)
+
+
+def test_levels_double_as_training_goes_on(monkeypatch):
+    monkeypatch.setattr(Consistency, "clean", ended)
+    model = Consistency(IMAGE, net=NET, most=80)
+    seen = []
+    for step in (0, 249, 250, 500, 999, 1500):
+        now = context().replace(step=jnp.asarray(step))
+        _, aux = model.loss(1000, {"denoiser": 0.0}, now, {"image": pictures(4)}, jax.random.key(0))
+        seen.append(float(aux.metrics["levels"]))
+    assert seen == [10, 10, 20, 40, 80, 80]
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_consistency_models_samples(steps, monkeypatch):
+    monkeypatch.setattr(Consistency, "clean", ended)
+    task: Any = Consistency(IMAGE, net=NET, sigma_data=0.2, sampling=Jumps(steps)).task(10)
+    keys = jax.random.split(jax.random.key(0), 2000)
+    got = task.generate({"denoiser": 0.0}, context(), keys, {})["image"]
+    assert float(got.std()) == pytest.approx(0.2, rel=0.03)
+
+
 @pytest.mark.parametrize(
     "model, words",
     [
+        (Consistency(IMAGE, net=NET, teacher="no/such/run"), "There is no run folder no/such/run"),
+        (Consistency(IMAGE, net=NET, sigma_max=2.0), "does not end at noise"),
+        (Consistency(IMAGE, net=NET, levels=1), "model.levels must be at least 2"),
+        (Consistency(IMAGE, net=NET, most=5), "model.most must be at least 10"),
         (Shortcut(IMAGE, net=NET, sampling=Jumps(3)), "must be a power of two up to 128, not 3"),
         (Shortcut(IMAGE, net=NET, sampling=Jumps(256)), "must be a power of two up to 128, not 256"),
         (Shortcut(IMAGE, net=NET, shortest=100), "model.shortest must be a power of two"),

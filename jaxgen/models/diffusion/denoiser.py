@@ -154,14 +154,14 @@ def noised(frame: Frame, x0: Array, eps: Array, tau: Array) -> Array:
     return across(x0, alpha_of(frame, tau)) * x0 + across(x0, tau) * eps
 
 
-def game(model: Any, generate: Callable, log_prob: Callable | None = None) -> Task:
+def game(model: Any, generate: Callable, log_prob: Callable | None = None, loss: Any = None) -> Task:
     """Return the game of one net, "denoiser", with Adam and a moving average, by a model's `init` and `loss`."""
     label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if model.classes else {}
     return Task(
         init=model.init,
         example={"image": jax.ShapeDtypeStruct(model.image, jnp.float32), **label},
         learners={"denoiser": Learner(("denoiser",), optax.adam(model.learning_rate))},
-        phases=(Phase("denoiser", "denoiser", model.loss),),
+        phases=(Phase("denoiser", "denoiser", loss or model.loss),),
         ema=(Ema("denoiser", ramped(model.ema)),),
         given=tuple(label),
         classes=model.classes,

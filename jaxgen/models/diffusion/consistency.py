@@ -1,0 +1,184 @@
+"""Consistency models: Song, Dhariwal, Chen and Sutskever 2023; trained alone as in Song and Dhariwal, "Improved
+Techniques for Training Consistency Models", ICLR 2024.
+
+f(x, sigma) = c_skip x + c_out F(c_in x, c_noise) leads from any point of a path of the ODE to its end, the picture:
+c_skip = 1 and c_out = 0 at the lowest noise (2023, equation 5 and appendix C). Two neighbouring points of the path are
+x0 + sigma_{i+1} eps and x0 + sigma_i eps, and f of the former is drawn to f of the latter, held constant, by the
+pseudo-Huber distance over sigma_{i+1} - sigma_i (2024, equations 6 and 7). The levels are Karras's; there are 10 of
+them at first and twice as many after each part of training, up to 1,280 (equation 8), and i is drawn so that log sigma
+is about normal (equation 10). With a teacher, the folder of an `edm` run, the second point is one Heun step of its ODE
+below the first: distillation (2023, algorithm 2).
+
+Measured: not yet measured.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import erf
+
+from jaxgen import rng
+from jaxgen.core import Array, Aux, Context, Key, Params, Task
+from jaxgen.diffusion.samplers import noise_like
+from jaxgen.diffusion.schedules import across, check_ends
+from jaxgen.errors import InputError, at_least, check_labels
+from jaxgen.models.diffusion import nets
+from jaxgen.models.diffusion.denoiser import check_model, game, hidden
+from jaxgen.models.diffusion.edm import EDM
+from jaxgen.models.diffusion.jumps import Jumps
+from jaxgen.models.diffusion.nets import Net
+from jaxgen.models.diffusion.presets import row
+
+RHO = 7.0
+HUBER = 0.00054  # c over the square root of a picture's numbers. 2024, section 3.3
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Hyper-parameters of a consistency model."""
+
+    image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
+    classes: int = 0  # labels are below it; 0: unconditional
+    net: Net = Net()
+    sigma_data: float = 0.5  # standard deviation of the data
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    levels: int = 10  # at first
+    most: int = 1280  # at last
+    p_mean: float = -1.1  # of log sigma in training
+    p_std: float = 2.0
+    drop: float = 0.0  # share of labels hidden in training
+    sampling: Jumps = Jumps()
+    learning_rate: float = 1e-4  # of Adam
+    ema: float = 0.9999  # decay of the moving average
+    teacher: str = ""  # the folder of an `edm` run; none: trained alone
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError where the nets can't make such pictures, or there is no such teacher."""
+        check_model(self)
+        self.sampling.check()
+        at_least(2, model__levels=self.levels)
+        at_least(self.levels, model__most=self.most)
+        for name in ("sigma_data", "sigma_min", "p_std"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"model.{name} must be above 0, not {getattr(self, name)}.")
+        at_least(self.sigma_min, model__sigma_max=self.sigma_max)
+        check_ends(self.sigma_max, self.sigma_data)
+        task = game(self, self.generate, loss=partial(self.loss, steps))
+        return replace(task, frozen={"teacher": self.load}) if self.teacher_model else task
+
+    @property
+    def module(self):
+        return self.net.module(self.image[2], self.classes)
+
+    def init(self, key: Key, spec: Any = None):
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes)}, {}
+
+    @property
+    def teacher_model(self) -> EDM | None:
+        """The teacher's hyper-parameters. Raises InputError where it paints other pictures."""
+        if not self.teacher:
+            return None
+        from jaxgen import runs
+
+        found = runs.load(Path(self.teacher)).model
+        if not isinstance(found, EDM) or (found.image, found.classes) != (self.image, self.classes):
+            raise InputError(
+                f"model.teacher must be the run of an `edm` for {self.image} pictures and {self.classes} classes: "
+                f"{self.teacher} is of another."
+            )
+        return found
+
+    def load(self) -> Any:
+        """Return the teacher's averaged weights."""
+        from jaxgen.core import averaged
+        from jaxgen.trained import open_run
+
+        opened = open_run(Path(self.teacher))
+        return jax.device_get(averaged(opened.state, opened.frozen)[0]["denoiser"])
+
+    def counts(self, steps: int) -> np.ndarray:
+        """Return how many levels there are in each part of a training of so many steps, i64[parts]."""
+        doublings = math.floor(math.log2(self.most / self.levels))
+        return np.minimum(self.levels * 2 ** np.arange(max(min(doublings + 1, steps), 1)), self.most)
+
+    def levels_of(self, count: Array, i: Array) -> Array:
+        """Return the i-th of so many levels, f32, rising from sigma_min to sigma_max. 2023, section 5.1."""
+        low, high = self.sigma_min ** (1 / RHO), self.sigma_max ** (1 / RHO)
+        return (low + i / (count - 1) * (high - low)) ** RHO
+
+    def clean(self, params: Params, x: Array, sigma: Array, label: Array | None, dropout: Key | None = None) -> Array:
+        """Return f(x, sigma f32[b]), f32[b h w c]: x itself at sigma_min."""
+        total = jnp.sqrt(sigma**2 + self.sigma_data**2)
+        above = sigma - self.sigma_min
+        c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
+        c_out = self.sigma_data * above / total
+        out = nets.call(
+            self.module, params["denoiser"], across(x, 1 / total) * x, jnp.log(sigma) / 4, label, dropout=dropout
+        )
+        return across(x, c_skip) * x + across(x, c_out) * out
+
+    def pair(self, key: Key, count: Array, b: int) -> tuple[Array, Array]:
+        """Return neighbouring levels f32[b], the lower and the higher, of so many. 2024, equation 10."""
+        i = jnp.arange(self.most - 1)
+        edge = lambda i: erf((jnp.log(self.levels_of(count, i)) - self.p_mean) / (math.sqrt(2) * self.p_std))  # noqa: E731
+        share = edge(jnp.minimum(i + 1, count - 1)) - edge(jnp.minimum(i, count - 1))
+        drawn = jax.random.categorical(key, jnp.log(jnp.maximum(share, 1e-30)), shape=(b,))
+        return self.levels_of(count, drawn), self.levels_of(count, drawn + 1)
+
+    def loss(self, steps: int, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        x0, label = batch["image"], batch["label"] if self.classes else None
+        keys = {name: rng.fold(key, name) for name in ("sigma", "eps", "hide", "dropout")}
+        counts = jnp.asarray(self.counts(steps))
+        count = counts[jnp.minimum(context.step * len(counts) // steps, len(counts) - 1)]
+        low, high = self.pair(keys["sigma"], count, len(x0))
+        eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
+        x = x0 + across(x0, high) * eps
+        label = hidden(label, self.classes, self.drop, keys["hide"])
+        if teacher := self.teacher_model:
+            below = descended(teacher, context, x, high, low, label)
+        else:
+            below = x0 + across(x0, low) * eps
+        dropout = keys["dropout"] if self.net.dropout else None  # the same for both, as in the paper
+        aim = jax.lax.stop_gradient(self.clean(params, below, low, label, dropout))
+        squared = jnp.square(self.clean(params, x, high, label, dropout) - aim).sum((1, 2, 3))  # [b]
+        c = HUBER * math.sqrt(math.prod(self.image))
+        distance = jnp.sqrt(squared + c**2) - c
+        return (distance / (high - low)).mean(), Aux({"distance": distance.mean(), "levels": jnp.float32(count)})
+
+    def generate(self, params: Params, context: Context, keys: Key, given):
+        """Return pictures in so many steps: f of noise, then noise again and f again. 2023, algorithm 1."""
+        check_labels(self.classes, given)
+        label = given["label"] if self.classes else None
+        start = rng.normal(jax.vmap(lambda key: rng.fold(key, "start"))(keys), self.image)
+        n = self.sampling.steps
+        levels = self.levels_of(jnp.asarray(n + 1), jnp.arange(n, 0, -1))  # [n] falling from sigma_max
+        x0 = jnp.zeros_like(start)
+
+        def step(x0, at):
+            i, sigma = at
+            more = jnp.sqrt(jnp.maximum(sigma**2 - self.sigma_min**2, 0))
+            noise = jnp.where(i > 0, noise_like(keys, i, x0), start)
+            x = jnp.where(i > 0, x0 + more * noise, sigma * noise)
+            return self.clean(params, x, jnp.full(x.shape[0], sigma), label), None
+
+        x0, _ = jax.lax.scan(step, x0, (jnp.arange(n), levels))
+        return {"image": jnp.clip(x0, -1, 1)}
+
+
+def descended(teacher: EDM, context: Context, x: Array, high: Array, low: Array, label: Array | None) -> Array:
+    """Return where the teacher's ODE leads x f32[b h w c] from one level f32[b] to the next, by Heun's method."""
+    told = lambda x, sigma: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, sigma, label)  # noqa: E731
+    slope = (x - told(x, high)) / across(x, high)
+    gap = across(x, low - high)
+    ahead = x + gap * slope
+    return x + gap * (slope + (ahead - told(ahead, low)) / across(x, low)) / 2
+
+
+PRESETS = {"consistency": row(Consistency(), 1_921_601, most=40)}
