@@ -62,6 +62,7 @@ ZOO = {
     "shortcut": "jaxgen.models.diffusion.shortcut",
     "meanflow": "jaxgen.models.diffusion.meanflow",
     "consistency": "jaxgen.models.diffusion.consistency",
+    "vdm": "jaxgen.models.diffusion.vdm",
     "lenet5": "jaxgen.models.classifier.lenet",
     "lenet5-1998": "jaxgen.models.classifier.lenet",
     "alexnet": "jaxgen.models.classifier.alexnet",

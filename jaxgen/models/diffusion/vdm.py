@@ -1,0 +1,223 @@
+"""VDM: Kingma, Salimans, Poole and Ho, "Variational Diffusion Models", NeurIPS 2021.
+
+z_t = alpha x + sigma eps with sigma^2 = sigmoid(gamma(t)), gamma = -log SNR rising with t by a net of its own. Minus
+the bound of log P of 8-bit pictures, in continuous time (equations 11, 12 and 17), is
+
+    KL(q(z_1 | x) || N(0, I)) - E log p(x | z_0) + 1/2 E_{t, eps} gamma'(t) |eps - eps(z_t, gamma(t))|^2,
+
+p(x | z_0) being proportional to q(z_0 | x) over the levels of each pixel. The bound depends on gamma's ends alone,
+which are learned by it; its shape between is learned so that the last term, drawn at random times, varies least
+(appendix I). The net is told gamma, not t, and does not shrink its pictures (appendix B).
+The denoiser sees sines and cosines of the pixels' finest bits beside them (appendix C).
+
+Measured: not yet measured.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.lax import stop_gradient
+
+from jaxgen import rng
+from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, Task
+from jaxgen.diffusion.grids import grid
+from jaxgen.diffusion.parameterisations import to_x0
+from jaxgen.diffusion.schedules import across
+from jaxgen.errors import InputError, at_least
+from jaxgen.losses.elbo import kl_normal, total
+from jaxgen.models.diffusion import nets
+from jaxgen.models.diffusion.denoiser import Denoiser, Sampling, check_model, game, generator, hidden
+from jaxgen.models.diffusion.nets import Net
+from jaxgen.models.diffusion.presets import row
+
+LEVELS = 256
+
+
+@dataclass(frozen=True)
+class VDM:
+    """Hyper-parameters of a variational diffusion model."""
+
+    image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
+    classes: int = 0  # labels are below it; 0: unconditional
+    net: Net = Net(multipliers=(1,), depth=4, attention=())
+    gamma_min: float = -13.3  # -log SNR of the least noise, and of the most, at first
+    gamma_max: float = 5.0
+    hidden: int = 1024  # units of gamma's net; 0: a straight line between learned ends
+    fourier: tuple[int, ...] = (7, 8)  # n, of sin and cos (2^n pi z) shown to the net
+    drop: float = 0.0  # share of labels hidden in training
+    sampling: Sampling = Sampling("ddpm", 250, "log-snr", clip=True)
+    learning_rate: float = 2e-4  # of Adam
+    ema: float = 0.9999  # decay of the moving average
+
+    def task(self, steps: int) -> Task:
+        """Return the game: the denoiser's phase, then the schedule's. Raises InputError."""
+        del steps
+        check_model(self)
+        self.sampling.check(self.classes, "ve")
+        at_least(0, model__hidden=self.hidden, model__fourier=min(self.fourier, default=0))
+        if not self.gamma_min < self.gamma_max:
+            raise InputError(f"model.gamma_min={self.gamma_min} must be below model.gamma_max={self.gamma_max}.")
+        adam = optax.adam(self.learning_rate)
+        plain = game(self, generator(self.denoiser, self.sampling), self.log_prob)
+        return replace(
+            plain,
+            learners={**plain.learners, "schedule": Learner(("schedule",), adam)},
+            phases=(
+                Phase("denoiser", "denoiser", self.loss, stream="t"),
+                Phase("schedule", "schedule", self.schedule_loss, stream="t"),
+            ),
+        )
+
+    @property
+    def module(self):
+        return self.net.module(self.image[2], self.classes)
+
+    @property
+    def schedule(self) -> "Gamma":
+        return Gamma((self.gamma_min, self.gamma_max), self.hidden)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        how = self.sampling
+        if how.grid == "time":
+            raise InputError("A VDM's time is learned: model.sampling.grid is log-snr, karras or cosine.")
+        low, high = math.exp(self.gamma_min / 2), math.exp(self.gamma_max / 2)
+        return Denoiser(self.told, "ve", grid(how.grid, how.steps, "ve", low, high), self.image, self.classes)
+
+    def init(self, key: Key, spec: Any = None):
+        seen = (*self.image[:2], self.image[2] * (1 + 2 * len(self.fourier)))
+        net = nets.init(self.module, rng.fold(key, "denoiser"), seen, self.classes)
+        return {"denoiser": net, "schedule": self.schedule.init(rng.fold(key, "schedule"), jnp.zeros(2))["params"]}, {}
+
+    def gamma(self, params: Params, t: Array) -> Array:
+        """Return -log SNR at times f32[b]."""
+        found: Any = self.schedule.apply({"params": params["schedule"]}, t)
+        return found
+
+    def noise(self, params: Params, z: Array, gamma: Array, label: Array | None, dropout: Key | None = None) -> Array:
+        """Return the net's eps of z at gamma f32[b]."""
+        fine = [f(2.0**n * jnp.pi * z) for n in self.fourier for f in (jnp.sin, jnp.cos)]
+        time = 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        x = jnp.concatenate([z, *fine], 3)  # [b h w c(1+2n)]
+        return nets.call(self.module, params["denoiser"], x, time, label, dropout=dropout)
+
+    def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None) -> Array:
+        """Return E[x0 | x] of x = x0 + tau eps."""
+        del context
+        alpha = 1 / jnp.sqrt(1 + tau**2)
+        z = across(x, alpha) * x
+        return to_x0("eps", self.noise(params, z, 2 * jnp.log(tau), label), z, alpha, tau * alpha)
+
+    def diffusion(
+        self, params: Params, x: Array, t: Array, eps: Array, label: Array | None, dropout: Key | None = None
+    ) -> Array:
+        """Return 1/2 gamma'(t) |eps - eps(z_t)|^2, whose mean over t is the bound's term, in nats f32[b]."""
+        gamma, slope = jax.jvp(lambda t: self.gamma(params, t), (t,), (jnp.ones_like(t),))
+        z = noisy(x, gamma, eps)
+        return 0.5 * slope * total(jnp.square(eps - self.noise(params, z, gamma, label, dropout)))
+
+    def ends(self, params: Params, x: Array, eps: Array) -> Array:
+        """Return the terms of the bound at t = 0 and 1, f32[b]: -log p(x | z_0) and KL(q(z_1 | x) || N(0, I))."""
+        low, high = self.gamma(params, jnp.asarray([0.0, 1.0]))
+        z = noisy(x, jnp.full(x.shape[0], low), eps)
+        scale = jnp.exp(0.5 * low)  # of z_0 / alpha about x
+        levels = jnp.arange(LEVELS) / 127.5 - 1
+        rescaled = z / jnp.sqrt(jax.nn.sigmoid(-low))
+        gap = (rescaled[..., None] - jnp.broadcast_to(levels, (*x.shape, LEVELS))) / scale  # [b h w c 256]
+        log_p = jax.nn.log_softmax(-0.5 * jnp.square(gap), -1)
+        place = jnp.int32(jnp.round((x + 1) * 127.5))
+        reconstruction = total(jnp.take_along_axis(log_p, place[..., None], -1)[..., 0])
+        alpha, log_sigma = jnp.sqrt(jax.nn.sigmoid(-high)), 0.5 * jax.nn.log_sigmoid(high)
+        zeros = jnp.zeros_like(x)
+        return total(kl_normal(alpha * x, jnp.full(x.shape, log_sigma), zeros, zeros)) - reconstruction
+
+    def drawn(self, batch, key: Key):
+        """Return what both phases draw: the pictures, times spread evenly over [0, 1), noise, labels, dropout's key."""
+        x, label = batch["image"], batch["label"] if self.classes else None
+        keys = {name: rng.fold(key, name) for name in ("t", "eps", "hide", "dropout")}
+        t = (jax.random.uniform(keys["t"]) + jnp.arange(len(x)) / len(x)) % 1
+        eps = rng.normal(jax.random.split(keys["eps"], len(x)), self.image)
+        dropout = keys["dropout"] if self.net.dropout else None
+        return x, t, eps, hidden(label, self.classes, self.drop, keys["hide"]), dropout
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        x, t, eps, label, dropout = self.drawn(batch, key)
+        diffusion = self.diffusion(params, x, t, eps, label, dropout)
+        ends = self.ends(params, x, eps)
+        bits = math.prod(self.image) * math.log(2)
+        metrics = {"diffusion": diffusion.mean() / bits, "ends": ends.mean() / bits}
+        metrics["bits_per_dimension"] = metrics["diffusion"] + metrics["ends"]
+        return diffusion.mean() / bits, Aux(metrics)
+
+    def schedule_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        """Return the bound, by gamma's ends, and the spread of its random part, by its shape."""
+        x, t, eps, label, dropout = self.drawn(batch, key)
+        own, bits = params["schedule"], math.prod(self.image) * math.log(2)
+        still = stop_gradient(own)
+        by_ends = {**params, "schedule": {**still, "ends": own["ends"]}}
+        by_shape = {**params, "schedule": {**own, "ends": still["ends"]}}
+        bound = (self.diffusion(by_ends, x, t, eps, label, dropout) + self.ends(by_ends, x, eps)).mean() / bits
+        square = jnp.square(self.diffusion(by_shape, x, t, eps, label, dropout) / bits).mean() if self.hidden else 0.0
+        low, high = own["ends"]
+        return bound + square, Aux({"gamma_min": low, "gamma_max": high})
+
+    def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
+        """Return a bound of log P of 8-bit pictures in nats, f32[b], from times drawn one in each of as many parts."""
+        x, label = batch["image"], batch["label"] if self.classes else None
+
+        def one(sum_, i):
+            own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+            t = (i + jax.vmap(lambda key: jax.random.uniform(rng.fold(key, "t")))(own)) / samples
+            eps = rng.normal(jax.vmap(lambda key: rng.fold(key, "eps"))(own), self.image)
+            return sum_ + self.diffusion(params, x, t, eps, label) + self.ends(params, x, eps), None
+
+        found, _ = jax.lax.scan(one, jnp.zeros(x.shape[0]), jnp.arange(samples))
+        return -found / samples
+
+
+def noisy(x: Array, gamma: Array, eps: Array) -> Array:
+    """Return z_t of a picture at gamma f32[b]."""
+    alpha, sigma = jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma))
+    return across(x, alpha) * x + across(x, sigma) * eps
+
+
+class Gamma(nn.Module):
+    """t f32[b] in [0, 1] -> -log SNR, rising: a straight line, bent by a net whose weights are positive. Appendix H."""
+
+    start: tuple[float, float]  # of its ends
+    hidden: int
+
+    @nn.compact
+    def __call__(self, t: Array) -> Array:
+        low, high = self.param("ends", lambda key: jnp.asarray(self.start))
+        share = self.share(jnp.concatenate([t, jnp.asarray([0.0, 1.0])])[:, None]) if self.hidden else t
+        if self.hidden:
+            share = (share[:-2] - share[-2]) / (share[-1] - share[-2])
+        return low + (high - low) * share
+
+    def share(self, t: Array) -> Array:
+        """f32[n 1] -> f32[n], rising."""
+        line = Positive(1, name="l1")(t)
+        bent = Positive(1, name="l3")(nn.sigmoid(Positive(self.hidden, name="l2")(line)) / self.hidden)
+        return (line + bent)[:, 0]
+
+
+class Positive(nn.Module):
+    """A linear map with the absolute values of its weights, x [b n] -> [b features]."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", nn.initializers.normal(1.0), (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.normal(1.0), (self.features,))
+        y = x @ abs(kernel).astype(x.dtype)
+        return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
+
+
+PRESETS = {"vdm": row(VDM(), 382_406, hidden=16)}
