@@ -74,7 +74,7 @@ WIDE = "--model.latent 50 --model.nets.width 200 --model.nets.depth 2"
 LONG = "--data.binarise dynamic --optim.schedule cosine"
 NLL = {
     "vae": Model("vae", f"{WIDE} {LONG}", 30_000),
-    "iwae": Model("iwae", LONG, 15_000),
+    "iwae": Model("iwae", LONG, 6000),
     "vae-vamp": Model("vae-vamp", LONG, 20_000),
     "vae-iaf": Model("vae-iaf", LONG, 20_000),
 }
