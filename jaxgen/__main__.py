@@ -10,6 +10,7 @@ import tyro
 
 from jaxgen import command, zoo
 from jaxgen.codes import arithmetic, map_, score
+from jaxgen.editing import edit, inpaint, upscale
 from jaxgen.errors import InputError, at_least, choose
 from jaxgen.explore import (
     Folder,
@@ -188,6 +189,9 @@ def main():
         "map": map_,
         "arithmetic": arithmetic,
         "score": score,
+        "inpaint": inpaint,
+        "upscale": upscale,
+        "edit": edit,
         "evaluate": evaluate_,
         "import": Import,
         "export": export,

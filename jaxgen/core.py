@@ -77,6 +77,25 @@ class Latent(NamedTuple):
     factors: Callable[[Params, Context], tuple[Array, ...]] | None = None
 
 
+class Denoiser(NamedTuple):
+    """How a picture is told from noise, at the noise levels where sampling stops (jaxgen/diffusion).
+
+    told:    (params, context, x f32[b h w c], tau f32[b], label i32[b] or None) -> E[x0 | x]
+    frame:   which x that is, "ve" or "flow"
+    taus:    f64[n + 1], falling to 0
+    image:   height, width, channels
+    classes: the null label is this number; 0: there are no labels
+    learned: as told, but that it gives a variance as well, where the net has learned one
+    """
+
+    told: Callable[..., Array]
+    frame: Any
+    taus: Any
+    image: tuple[int, ...]
+    classes: int
+    learned: Callable[..., tuple[Array, Array]] | None = None
+
+
 @dataclass(frozen=True)
 class Phase:
     """One loss, played `repeat` times on fresh examples in every `every`-th step.
@@ -114,6 +133,7 @@ class Task:
     frozen:   {net: function that loads its variables}; they are arguments of the step, never checkpointed
     given:    the batch entries that `generate` and `decode` need
     latent:   how `generate` goes from noise to a picture, where it goes through a latent vector
+    denoiser: how it takes noise out of a picture, step by step, where it does
     classes:  the labels in a batch are below it; 0: it has none
     encode:   (params, context, batch) -> codes f32[b ...]
     decode:   (params, context, codes, given) -> images f32[b h w c] in [-1, 1]
@@ -131,6 +151,7 @@ class Task:
     classes: int = 0
     generate: GenerateFn | None = None
     latent: Latent | None = None
+    denoiser: Denoiser | None = None
     encode: Callable | None = None
     decode: Callable | None = None
     log_prob: Callable | None = None

@@ -46,8 +46,11 @@ def map_nets(task: Task, f: Callable[[PyTree], PyTree]) -> Task:
 
     abilities = ("generate", "encode", "decode", "log_prob", "classify")
     latent = task.latent and task.latent._replace(map=wrap(task.latent.map), synthesise=wrap(task.latent.synthesise))
+    denoiser = task.denoiser and task.denoiser._replace(
+        told=wrap(task.denoiser.told), learned=wrap(task.denoiser.learned)
+    )
     tuned = {name: wrap(getattr(task, name)) for name in abilities}
-    return dataclasses.replace(map_losses(task, wrap), **tuned, latent=latent)
+    return dataclasses.replace(map_losses(task, wrap), **tuned, latent=latent, denoiser=denoiser)
 
 
 def _half(tree: PyTree) -> PyTree:

@@ -431,7 +431,7 @@ def test_repaint_draws_what_is_missing_given_what_is_known(frame):
 def test_degradations_are_undone_where_they_can_be():
     x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
     mask = jax.random.bernoulli(jax.random.key(1), 0.5, (2, 4, 6, 1)).astype(x.dtype)
-    for one in (conditions.masked(mask), conditions.shrunk(2), conditions.grey()):
+    for one in (conditions.masked(mask), conditions.shrunk(2), conditions.grey(), conditions.blurred(0.8)):
         y = one.forward(x)
         np.testing.assert_allclose(one.forward(one.back(y)), y, atol=1e-12)
         fitted = conditions.consistent(lambda x, tau: 0 * x, y, one)(x, jnp.ones(2))

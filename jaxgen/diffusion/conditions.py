@@ -50,6 +50,29 @@ def grey() -> Degradation:
     return Degradation(lambda x: x.mean(3, keepdims=True), lambda y: jnp.repeat(y, 3, 3))
 
 
+def blurred(sigma: float) -> Degradation:
+    """Return a Gaussian blur of so many pixels, round the edges; frequencies of which under 1 % is left are lost."""
+    if sigma <= 0:
+        raise InputError(f"A blur is of more than 0 pixels, not {sigma}.")
+
+    def share(x: Array) -> Array:
+        """Return how much is left of each frequency, f32[1 h w/2+1 1]."""
+        h, w = x.shape[1:3]
+        down, right = np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None]
+        left = np.exp(-2 * (np.pi * sigma) ** 2 * (down**2 + right**2))
+        return jnp.asarray(np.where(left > 0.01, left, 0), x.dtype)[None, :, :, None]
+
+    def filtered(x: Array, factor: Array) -> Array:
+        spectrum = jnp.fft.rfft2(x, axes=(1, 2))
+        return jnp.fft.irfft2(spectrum * factor, x.shape[1:3], axes=(1, 2)).astype(x.dtype)
+
+    def back(y: Array) -> Array:
+        left = share(y)
+        return filtered(y, jnp.where(left > 0, 1 / jnp.where(left > 0, left, 1), 0))
+
+    return Degradation(lambda x: filtered(x, share(x)), back)
+
+
 def consistent(denoise: Denoise, y: Array, degradation: Degradation) -> Denoise:
     """Replace what is known of D by it: D + A^+ (y - A D). Wang et al. 2023 (DDNM), equation 13."""
 
@@ -135,3 +158,11 @@ def inverted(denoise: Denoise, x0: Array, taus: np.ndarray, frame: Frame = "ve")
 
     x = alpha_of(frame, levels[0]) * x0
     return jax.lax.scan(step, x, tuple(jnp.asarray(v, x0.dtype) for v in (levels[:-1], levels[1:])))[0]
+
+
+def great_circle(one: Array, two: Array, share: Array) -> Array:
+    """Return noise on the way from one f[h w c] to two, f[n h w c] at shares f[n] from 0 to 1. White 2016."""
+    angle = jnp.arccos(jnp.clip((one * two).sum() / (jnp.linalg.norm(one) * jnp.linalg.norm(two)), -1, 1))
+    whole = jnp.maximum(jnp.sin(angle), 1e-6)
+    near, far = jnp.sin((1 - share) * angle) / whole, jnp.sin(share * angle) / whole
+    return jnp.einsum("n,hwc->nhwc", near, one) + jnp.einsum("n,hwc->nhwc", far, two)

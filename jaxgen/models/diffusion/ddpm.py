@@ -54,7 +54,7 @@ class DDPM:
         """Return the game. Raises InputError where the nets can't make such pictures."""
         del steps
         self.check()
-        return game(self, generator(self.denoiser, self.sampling), self.log_prob)
+        return game(self, generator(self.denoiser, self.sampling), self.log_prob, denoiser=self.denoiser)
 
     def check(self):
         check_model(self)

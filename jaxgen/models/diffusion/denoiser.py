@@ -3,15 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxgen import rng
-from jaxgen.core import Array, Context, Ema, Key, Learner, Params, Phase, Task, ramped
+from jaxgen.core import Array, Context, Denoiser, Ema, Key, Learner, Params, Phase, Task, ramped
 from jaxgen.diffusion import guidance, likelihood, samplers
 from jaxgen.diffusion.grids import Grid
 from jaxgen.diffusion.schedules import Frame, across, alpha_of
@@ -19,7 +18,6 @@ from jaxgen.errors import at_least, check_labels
 from jaxgen.metrics.likelihood import EIGHT_BIT
 
 Name = Literal["ddim", "ddpm", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
-Told = Callable[[Params, Context, Array, Array, Array | None], Array]  # (params, context, x, tau, label) -> E[x0 | x]
 
 
 @dataclass(frozen=True)
@@ -48,20 +46,6 @@ class Sampling:
         """How often the net is evaluated for a picture; None where that depends on the picture."""
         calls = samplers.evaluations(self.sampler, self.steps)
         return calls and calls * (2 if self.guidance != 1 else 1)
-
-
-class Denoiser(NamedTuple):
-    """A denoiser of pictures, in a frame, at the noise levels taus f64[n + 1] where sampling stops.
-
-    nu: the variance between DDPM's two, (…) -> (E[x0 | x], nu), where the net has learned it.
-    """
-
-    told: Told
-    frame: Frame
-    taus: np.ndarray
-    image: tuple[int, ...]
-    classes: int
-    learned: Callable | None = None
 
 
 def null(classes: int, like: Array) -> Array | None:
@@ -154,7 +138,13 @@ def noised(frame: Frame, x0: Array, eps: Array, tau: Array) -> Array:
     return across(x0, alpha_of(frame, tau)) * x0 + across(x0, tau) * eps
 
 
-def game(model: Any, generate: Callable, log_prob: Callable | None = None, loss: Any = None) -> Task:
+def game(
+    model: Any,
+    generate: Callable,
+    log_prob: Callable | None = None,
+    loss: Any = None,
+    denoiser: Denoiser | None = None,
+) -> Task:
     """Return the game of one net, "denoiser", with Adam and a moving average, by a model's `init` and `loss`."""
     label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if model.classes else {}
     return Task(
@@ -166,6 +156,7 @@ def game(model: Any, generate: Callable, log_prob: Callable | None = None, loss:
         given=tuple(label),
         classes=model.classes,
         generate=generate,
+        denoiser=denoiser,
         log_prob=log_prob,
     )
 

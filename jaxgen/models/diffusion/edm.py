@@ -53,10 +53,12 @@ class EDM:
         """Return the game. Raises InputError where the nets can't make such pictures."""
         del steps
         self.check()
+        d = self.denoiser
         return game(
             self,
-            generator(self.denoiser, self.sampling),
-            ode_log_prob(self.denoiser, self.sigma_min, self.sigma_max, self.sigma_data),
+            generator(d, self.sampling),
+            ode_log_prob(d, self.sigma_min, self.sigma_max, self.sigma_data),
+            denoiser=d,
         )
 
     def check(self):

@@ -61,7 +61,8 @@ class Flow:
         """Return the game. Raises InputError where the nets can't make such pictures."""
         del steps
         self.check()
-        return game(self, generator(self.denoiser, self.sampling), ode_log_prob(self.denoiser, LOW, HIGH))
+        d = self.denoiser
+        return game(self, generator(d, self.sampling), ode_log_prob(d, LOW, HIGH), denoiser=d)
 
     def check(self):
         check_model(self)

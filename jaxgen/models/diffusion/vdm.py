@@ -63,7 +63,7 @@ class VDM:
         if not self.gamma_min < self.gamma_max:
             raise InputError(f"model.gamma_min={self.gamma_min} must be below model.gamma_max={self.gamma_max}.")
         adam = optax.adam(self.learning_rate)
-        plain = game(self, generator(self.denoiser, self.sampling), self.log_prob)
+        plain = game(self, generator(self.denoiser, self.sampling), self.log_prob, denoiser=self.denoiser)
         return replace(
             plain,
             learners={**plain.learners, "schedule": Learner(("schedule",), adam)},
