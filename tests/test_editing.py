@@ -1,0 +1,161 @@
+"""Commands of a trained denoiser: other ways of sampling, inpaint, upscale, edit; and what they refuse."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from jaxgen import config, zoo
+from jaxgen.config import parse
+from jaxgen.errors import InputError
+from jaxgen.loop import fit
+from jaxgen.runs import load
+
+CELL, GAP = 8, 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two runs, and pictures of digits and masks beside them."""
+    folder = tmp_path_factory.mktemp("editing")
+    for name in ("edm", "flow"):
+        argv = ["--preset", name, "--tiny", "--mesh.data", "1", "--out", str(folder / name)]
+        fit(parse("diffusion", [*argv, "--steps", "20", "--log.samples", "0", "--model.sampling.steps", "3"]).run)
+    for name, number in (("a", 0), ("b", 12)):
+        Image.fromarray(np.uint8(load_digits().images[number] * 15.9)).save(folder / f"{name}.png")
+    mask = np.zeros((8, 8), np.uint8)
+    mask[4:] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    Image.fromarray(mask[:6]).save(folder / "short.png")
+    Image.fromarray(0 * mask).save(folder / "black.png")
+    (folder / "note.txt").write_text("no picture")
+    (folder / "dcgan").mkdir()
+    (folder / "dcgan" / "config.json").write_text(config.to_json(parse("gan", ["--preset", "dcgan", "--tiny"]).run))
+    return folder
+
+
+def cells(path: Path, count: int) -> np.ndarray:
+    """The first pictures of a grid, f[n 8 8]."""
+    sheet = np.asarray(Image.open(path).convert("L"), float)
+    side = (sheet.shape[1] - GAP) // (CELL + GAP)
+    corners = [(GAP + (CELL + GAP) * (i // side), GAP + (CELL + GAP) * (i % side)) for i in range(count)]
+    return np.stack([sheet[y : y + CELL, x : x + CELL] for y, x in corners])
+
+
+def given(folder: Path, name: str = "a") -> np.ndarray:
+    return np.asarray(Image.open(folder / f"{name}.png"), float)
+
+
+@pytest.mark.parametrize("method", ["repaint", "ddnm"])
+def test_inpainting_keeps_what_is_known(method, folder, cli):
+    out = folder / f"{method}.png"
+    cli(0, "inpaint", folder / "edm", folder / "a.png", "--mask", folder / "mask.png", "--method", method,
+        "--times", "2", "--count", "5", "--label", "0", "--out", out)  # fmt: skip
+    shown, *answers = cells(out, 6)
+    assert np.abs(shown[:4] - given(folder)[:4]).max() <= 1 and not shown[4:].any()
+    for answer in answers:
+        assert np.abs(answer[:4] - given(folder)[:4]).max() <= 2
+    assert np.abs(answers[0][4:] - answers[1][4:]).max() > 20, "several answers"
+
+
+def test_an_upscaled_picture_has_the_means_that_were_given(folder, cli):
+    cli(0, "upscale", folder / "flow", folder / "a.png", "--count", "5", "--out", folder / "up.png")
+    shown, *answers = cells(folder / "up.png", 6)
+    means = lambda x: x.reshape(4, 2, 4, 2).mean((1, 3))  # noqa: E731
+    assert np.abs(means(shown) - means(given(folder))).max() < 12, "the small picture is Pillow's"
+    inside = [(a > 0).all() and (a < 255).all() for a in answers]
+    for answer, fits in zip(answers, inside, strict=True):
+        # Where the denoiser left [-1, 1] the last cut moved the means.
+        assert np.abs(means(answer) - means(shown)).max() < (1.5 if fits else 60)
+    assert np.abs(answers[0] - answers[1]).max() > 10
+
+
+def test_a_variation_keeps_more_the_weaker_it_is(folder, cli):
+    far = []
+    for strength in ("0.34", "1"):
+        cli(0, "edit", folder / "edm", folder / "a.png", "--strength", strength, "--out", folder / "v.png")
+        shown, *answers = cells(folder / "v.png", 8)
+        assert np.abs(shown - given(folder)).max() <= 1
+        far.append(np.mean([np.abs(answer - shown).mean() for answer in answers]))
+    assert far[0] < 0.5 * far[1]
+
+
+def test_a_blend_goes_from_one_picture_to_the_other(folder, cli):
+    cli(0, "edit", folder / "edm", folder / "a.png", "--how", "blend", "--other", folder / "b.png",
+        "--sampling", "steps=60", "--count", "4", "--out", folder / "blend.png")  # fmt: skip
+    one, two, *way = cells(folder / "blend.png", 6)
+    assert np.abs(one - given(folder)).max() <= 1 and np.abs(two - given(folder, "b")).max() <= 1
+    assert np.abs(way[0] - one).mean() < 6 and np.abs(way[-1] - two).mean() < 6
+    assert np.abs(way[1] - one).mean() > 2 * np.abs(way[0] - one).mean()
+
+
+def test_samples_drawn_in_other_ways(folder, cli):
+    told = {}
+    for text in ("", "steps=6", "sampler=ddim", "guidance=3,interval=0.1:5"):
+        said = cli(0, "generate", folder / "edm", "--count", "20", "--batch", "10", "--out", folder / "g.npz",
+                   "--sampling", text)  # fmt: skip
+        with np.load(folder / "g.npz") as found:
+            told[text] = found["image"]
+        calls = {"": 5, "steps=6": 11, "sampler=ddim": 3}.get(text, 10)
+        assert f"{calls} evaluations of the net a picture" in said and "pictures/s" in said
+    first = told.pop("")
+    assert all(np.abs(np.float32(first) - other).max() > 3 for other in told.values())
+    cli(0, "evaluate", folder / "edm", "--metrics", "fid_pixels", "--count", "100", "--sampling", "steps=2")
+    row = json.loads((folder / "edm" / "evaluations.jsonl").read_text().splitlines()[-1])
+    assert "steps=2" in row["sampling"]
+
+
+def test_settings_of_sampling_may_change_when_a_run_goes_on(folder):
+    run = load(folder / "edm")
+    other = load(folder / "edm", "steps=7,sampler=ddim,clip=true,interval=0.5:2")
+    assert config.differences(run, other) == []
+    how = other.model.sampling
+    assert (how.steps, how.sampler, how.clip, how.interval) == (7, "ddim", True, (0.5, 2.0))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("stepz=3", "Unknown setting of sampling 'stepz': did you mean 'steps'"),
+        ("steps=x", "steps must be a whole number, not 'x'"),
+        ("guidance=big", "guidance must be a number"),
+        ("clip=2", "clip must be true or false"),
+        ("interval=3", "interval must be two numbers"),
+        ("steps", "must be settings such as steps=10"),
+    ],
+)
+def test_settings_of_sampling_that_are_none(text, words, folder):
+    with pytest.raises(InputError, match=words):
+        load(folder / "edm", text)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ("inpaint edm a.png --mask short.png", "short.png is 6x8, the picture 8x8: they must be of one size"),
+        ("inpaint edm a.png --mask black.png", "is black all over: nothing is to be painted"),
+        ("inpaint edm a.png --mask nothing.png", "There is no picture"),
+        ("inpaint edm note.txt --mask mask.png", "note.txt can't be read"),
+        ("inpaint edm a.png --mask mask.png --times 0", "times must be at least 1"),
+        ("inpaint edm a.png --mask mask.png --label 10", "labels must be from 0 to 9"),
+        ("inpaint flow a.png --mask mask.png --label 1", "This model is unconditional"),
+        ("inpaint dcgan a.png --mask mask.png", "takes no noise out of pictures"),
+        ("inpaint edm a.png --mask mask.png --out x.jpg", "must end in .png"),
+        ("upscale edm a.png --factor 3", "--factor 3 must divide both sides of the model's 8x8"),
+        ("edit edm a.png --how colourise", "have 1 channels: it can't colourise"),
+        ("edit edm a.png --how blend", "give both or neither"),
+        ("edit edm a.png --other b.png", "give both or neither"),
+        ("edit edm a.png --strength 1.5", "strength must be above 0"),
+        ("edit edm a.png --how deblur --sigma 0", "A blur is of more than 0 pixels"),
+        ("edit edm a.png --count 0", "count must be at least 1"),
+        ("generate dcgan --sampling steps=3", "drawn in one way"),
+        ("generate edm --sampling churn=2,sampler=ddim", "churn is a setting of heun"),
+    ],
+)
+def test_what_is_refused(words, told, folder, cli, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert told in cli(2, *words.split())
+    assert zoo.ZOO and not (folder / "edited.png").exists()
