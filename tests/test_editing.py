@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn import datasets
 
 from jaxgen import config, zoo
 from jaxgen.config import parse
@@ -24,8 +25,9 @@ def folder(tmp_path_factory) -> Path:
     for name in ("edm", "flow"):
         argv = ["--preset", name, "--tiny", "--mesh.data", "1", "--out", str(folder / name)]
         fit(parse("diffusion", [*argv, "--steps", "20", "--log.samples", "0", "--model.sampling.steps", "3"]).run)
+    digits: Any = datasets.load_digits()
     for name, number in (("a", 0), ("b", 12)):
-        Image.fromarray(np.uint8(load_digits().images[number] * 15.9)).save(folder / f"{name}.png")
+        Image.fromarray(np.uint8(digits.images[number] * 15.9)).save(folder / f"{name}.png")
     mask = np.zeros((8, 8), np.uint8)
     mask[4:] = 255
     Image.fromarray(mask).save(folder / "mask.png")

@@ -33,7 +33,7 @@ from jaxgen.models.diffusion.denoiser import check_model, game, hidden
 from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.jumps import Jumps
 from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import row
+from jaxgen.models.diffusion.presets import SMALL, row
 
 RHO = 7.0
 HUBER = 0.00054  # c over the square root of a picture's numbers. 2024, section 3.3
@@ -181,4 +181,4 @@ def descended(teacher: EDM, context: Context, x: Array, high: Array, low: Array,
     return x + gap * (slope + (ahead - told(ahead, low)) / across(x, low)) / 2
 
 
-PRESETS = {"consistency": row(Consistency(), 1_921_601, most=40)}
+PRESETS = {"consistency": row(Consistency(), 1_921_601, most=40, net=SMALL["dit"])}

@@ -34,7 +34,7 @@ from jaxgen.models.diffusion.denoiser import (
     ode_log_prob,
 )
 from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import row
+from jaxgen.models.diffusion.presets import SMALL, row
 
 EVEN = Sampling("heun", 25, "time")
 LOW, HIGH = 0.002, 1000.0  # sigma / alpha between which the ODE's likelihood is taken
@@ -152,7 +152,7 @@ def dealt(x0: Array, eps: Array, key: Key) -> Array:
     return jax.random.categorical(key, logits, 1)
 
 
-OT = row(Flow(coupling="ot"), 1_921_601)
+OT = row(Flow(coupling="ot"), 1_921_601, net=SMALL["uvit"])
 PRESETS = {
     "flow": replace(row(Flow(), 1_921_601), tiny=OT.tiny),
     "flow-ot": OT,

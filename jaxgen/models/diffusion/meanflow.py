@@ -22,9 +22,9 @@ from jaxgen.models.diffusion import nets
 from jaxgen.models.diffusion.denoiser import check_model, game, hidden
 from jaxgen.models.diffusion.jumps import Jumps, jumping
 from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import row
+from jaxgen.models.diffusion.presets import SMALL, row
 
-SMALL = 1e-3  # c
+FLOOR = 1e-3  # c
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class MeanFlow:
         u, along = jax.jvp(f, (xt, t, r), (v, jnp.ones(b), jnp.zeros(b)))
         aim = jax.lax.stop_gradient(v - across(x0, t - r) * along)
         squared = jnp.square(u - aim)
-        weight = jax.lax.stop_gradient((squared.sum((1, 2, 3)) + SMALL) ** -self.power)
+        weight = jax.lax.stop_gradient((squared.sum((1, 2, 3)) + FLOOR) ** -self.power)
         error = squared.mean((1, 2, 3))  # [b]
         return (weight * squared.sum((1, 2, 3))).mean(), Aux({"squared_error": error.mean()})
 
 
-PRESETS = {"meanflow": row(MeanFlow(), 1_942_337)}
+PRESETS = {"meanflow": row(MeanFlow(), 1_942_337, net=SMALL["dit"])}

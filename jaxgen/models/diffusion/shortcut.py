@@ -22,7 +22,7 @@ from jaxgen.models.diffusion import nets
 from jaxgen.models.diffusion.denoiser import check_model, game, hidden
 from jaxgen.models.diffusion.jumps import Jumps, jumping
 from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import row
+from jaxgen.models.diffusion.presets import SMALL, row
 
 
 @dataclass(frozen=True)
@@ -95,4 +95,4 @@ class Shortcut:
         return error.mean(), Aux({"flow": mean(1.0 - long), "consistency": mean(1.0 * long)})
 
 
-PRESETS = {"shortcut": row(Shortcut(), 1_942_337)}
+PRESETS = {"shortcut": row(Shortcut(), 1_942_337, net=SMALL["dit"])}

@@ -33,7 +33,7 @@ from jaxgen.losses.elbo import kl_normal, total
 from jaxgen.models.diffusion import nets
 from jaxgen.models.diffusion.denoiser import Denoiser, Sampling, check_model, game, generator, hidden
 from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import row
+from jaxgen.models.diffusion.presets import SMALL, row
 
 LEVELS = 256
 
@@ -220,4 +220,4 @@ class Positive(nn.Module):
         return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
 
 
-PRESETS = {"vdm": row(VDM(), 382_406, hidden=16)}
+PRESETS = {"vdm": row(VDM(), 382_406, hidden=16, net=SMALL["dit"])}
