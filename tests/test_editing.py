@@ -15,7 +15,7 @@ from jaxgen.errors import InputError
 from jaxgen.loop import fit
 from jaxgen.runs import load
 
-CELL, GAP = 8, 2
+CELL, GAP, TIMES = 64, 2, 8  # a grid shows small pictures enlarged
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def cells(path: Path, count: int) -> np.ndarray:
     sheet = np.asarray(Image.open(path).convert("L"), float)
     side = (sheet.shape[1] - GAP) // (CELL + GAP)
     corners = [(GAP + (CELL + GAP) * (i // side), GAP + (CELL + GAP) * (i % side)) for i in range(count)]
-    return np.stack([sheet[y : y + CELL, x : x + CELL] for y, x in corners])
+    return np.stack([sheet[y : y + CELL : TIMES, x : x + CELL : TIMES] for y, x in corners])
 
 
 def given(folder: Path, name: str = "a") -> np.ndarray:
@@ -67,7 +67,7 @@ def test_an_upscaled_picture_has_the_means_that_were_given(folder, cli):
     cli(0, "upscale", folder / "flow", folder / "a.png", "--count", "5", "--out", folder / "up.png")
     shown, *answers = cells(folder / "up.png", 6)
     means = lambda x: x.reshape(4, 2, 4, 2).mean((1, 3))  # noqa: E731
-    assert np.abs(means(shown) - means(given(folder))).max() < 12, "the small picture is Pillow's"
+    assert np.corrcoef(means(shown).ravel(), means(given(folder)).ravel())[0, 1] > 0.97, "smoothed, then made smaller"
     inside = [(a > 0).all() and (a < 255).all() for a in answers]
     for answer, fits in zip(answers, inside, strict=True):
         # Where the denoiser left [-1, 1] the last cut moved the means.
