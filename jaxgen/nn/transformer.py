@@ -42,6 +42,21 @@ def layer_norm(name: str, epsilon: float = 1e-6, affine: bool = True) -> nn.Laye
     return nn.LayerNorm(epsilon, use_bias=affine, use_scale=affine, use_fast_variance=False, name=name)
 
 
+def attend(qkv: Array, heads: int, causal: bool = False) -> Array:
+    """Return softmax(q k^T / sqrt(d)) v of each head, [b n 3*c] -> [b n c], d = c / heads; scores and softmax are f32.
+
+    Causal: a place sees itself and the ones before it.
+    """
+    query, key, value = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=heads)
+    query = query * query.shape[-1] ** -0.5  # not the scores: on a CPU their gradient takes twice the time
+    scores = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
+    if causal:
+        seen = np.tri(qkv.shape[1], dtype=bool)[None, None]  # [1 1 n n]
+        scores = jnp.where(jnp.broadcast_to(seen, scores.shape), scores, -jnp.inf)
+    weights = jax.nn.softmax(scores, -1).astype(value.dtype)
+    return rearrange(jnp.einsum("bhnm,bhmd->bhnd", weights, value), "b h n d -> b n (h d)")
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, W softmax(q k^T / sqrt(d)) v, x [b n c] -> [b n c]; each of the heads has d = c/heads.
 
@@ -58,13 +73,7 @@ class Attention(nn.Module):
     def __call__(self, x: Array) -> Array:
         c = x.shape[-1]
         qkv = Dense(3 * c, self.qkv_bias, self.kernel_init, name="qkv")(x)
-        query, key, value = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads)
-        scores = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
-        if self.causal:
-            seen = np.tri(x.shape[1], dtype=bool)[None, None]  # [1 1 n n]
-            scores = jnp.where(jnp.broadcast_to(seen, scores.shape), scores, -jnp.inf)
-        weights = jax.nn.softmax(scores * (c // self.heads) ** -0.5, -1).astype(value.dtype)
-        mixed = rearrange(jnp.einsum("bhnm,bhmd->bhnd", weights, value), "b h n d -> b n (h d)")
+        mixed = attend(qkv, self.heads, self.causal)
         return Dense(c, kernel_init=self.kernel_init, name="proj")(mixed)
 
 

@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from flax import linen as nn
 
 from jaxgen.errors import InputError, at_least
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.embedding import Number
 from jaxgen.nn.pool import avg_pool
+from jaxgen.nn.transformer import attend
 from jaxgen.nn.wide import wide
 
 Array = jax.Array
@@ -194,13 +194,9 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        _, h, _, c = x.shape
+        b, h, w, c = x.shape
         qkv = Dense(3 * c, kernel_init=UNIFORM, name="qkv")(GroupNorm(name="norm")(x))
-        query, key, value = rearrange(qkv, "b h w (three k d) -> three b k (h w) d", three=3, k=self.heads)
-        query = query * (c // self.heads) ** -0.5  # not the scores: on a CPU their gradient takes twice the time
-        scores = jnp.einsum("bknd,bkmd->bknm", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(scores, -1).astype(value.dtype)
-        mixed = rearrange(jnp.einsum("bknm,bkmd->bknd", weights, value), "b k (h w) d -> b h w (k d)", h=h)
+        mixed = attend(qkv.reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
         return x + Dense(c, kernel_init=ZEROS, name="proj")(mixed)
 
 
