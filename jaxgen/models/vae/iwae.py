@@ -4,7 +4,8 @@ A VAE trained on L_k = E log 1/k sum_i p(x, z_i) / q(z_i | x) (equation 8), whic
 encoder's gradient is the paper's, or the doubly reparameterised one, whose signal does not vanish as k grows: Tucker et
 al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives".
 
-Measured: not yet measured.
+Measured: on dynamically binarised MNIST, k = 50, 6,000 steps of 100 from 1e-3 along a cosine (10 epochs; the paper's
+are thousands), one seed: -log p(x) 96.1 nats by 5,000 samples on the first 2,000 test digits. README: `vae-nll`.
 """
 
 from collections.abc import Callable

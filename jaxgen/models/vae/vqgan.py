@@ -6,7 +6,8 @@ lambda = |grad of the distances| / (|grad of the judgement| + delta), as in the 
 without the paper's attention. The perceptual distance is that of a LeNet-5's features for digits (unit vectors), or
 ST-LPIPS for colour.
 
-Measured: not yet measured.
+Measured: on MNIST (1,000 steps of 100, the discriminator from step 300 on, one seed) reconstructions of 21.8 dB and
+rfid_lenet 6.0, 98 % of 256 codes in use, samples of fid_lenet 115: far from trained. README: `vae-quality`.
 """
 
 from dataclasses import dataclass, replace
