@@ -343,6 +343,7 @@ def test_beyond():
     np.testing.assert_allclose(guidance.beyond(pair, 1.0)(x, tau), 2)
     got = guidance.beyond(pair, 3.0, interval=(0.5, 5.0))(x, tau)
     np.testing.assert_allclose(got[:, 0], [2, 4, 2])
+    np.testing.assert_allclose(guidance.beyond(pair, 3.0, frame="flow")(x, jnp.ones(3)), 4)  # pure noise
     x = jax.random.normal(jax.random.key(0), (3, 50))
     got = guidance.beyond(pair, 3.0, rescale=1.0)(x, tau)
     np.testing.assert_allclose(got.std(1), (2 * x).std(1), rtol=1e-9)

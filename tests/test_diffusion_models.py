@@ -402,6 +402,8 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
         (VDM(IMAGE, net=NET, sampling=Sampling("ddpm", 5, "time")), "A VDM's time is learned"),
         (DDPM(IMAGE, net=NET, timesteps=10), "betas of 1 and more"),
         (DDPM(IMAGE, net=NET, timesteps=40), "it can't be sampled in 50 steps"),
+        (DDPM(IMAGE, net=NET, ema=1.0), "must be below 1"),
+        (DDPM(IMAGE, net=NET, drop=1.5), "at most 1"),
         (DDPM(IMAGE, net=NET, drop=-0.1), "model.drop must be at least 0"),
     ],
 )

@@ -14,7 +14,8 @@ from jaxgen.errors import InputError
 
 Array = jax.Array
 Denoise = Callable[[Array, Array], Array]
-EVERYWHERE = (0.0, float("inf"))
+MOST = 1e9  # sigma / alpha that no picture is seen in
+EVERYWHERE = (0.0, MOST)
 
 
 def check_guidance(scale: float, interval: tuple[float, float], rescale: float, classes: int):
@@ -50,7 +51,7 @@ def beyond(
 
     def denoise(x: Array, tau: Array) -> Array:
         kept, left = pair(x, tau)
-        ratio = ratio_of(frame, tau)
+        ratio = jnp.minimum(ratio_of(frame, tau), MOST)  # pure noise is inside where there is no upper end
         weight = jnp.where((ratio >= interval[0]) & (ratio <= interval[1]), scale, 1.0)
         d = left + across(x, weight) * (kept - left)
         if rescale:

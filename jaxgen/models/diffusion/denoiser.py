@@ -13,8 +13,9 @@ from jaxgen import rng
 from jaxgen.core import Array, Context, Denoiser, Ema, Key, Learner, Params, Phase, Task, ramped
 from jaxgen.diffusion import guidance, likelihood, samplers
 from jaxgen.diffusion.grids import Grid
-from jaxgen.diffusion.schedules import Frame, across, alpha_of
-from jaxgen.errors import at_least, check_labels
+from jaxgen.diffusion.guidance import EVERYWHERE
+from jaxgen.diffusion.schedules import Frame, across
+from jaxgen.errors import InputError, at_least, check_labels
 from jaxgen.metrics.likelihood import EIGHT_BIT
 
 Name = Literal["ddim", "ddpm", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
@@ -28,7 +29,7 @@ class Sampling:
     steps: int = 18
     grid: Grid = "karras"  # noise levels even in time, in sigma^(1/7), in log sigma, or in the angle
     guidance: float = 1.0  # classifier-free: 1 is none
-    interval: tuple[float, float] = (0.0, 1e9)  # the noise, sigma / alpha, at which it is done
+    interval: tuple[float, float] = EVERYWHERE  # the noise, sigma / alpha, at which it is done
     rescale: float = 0.0  # how far its pictures' contrast is brought back
     churn: float = 0.0  # heun: noise put in and taken out again, in steps
     eta: float = 1.0  # ddpm: 0 is ddim
@@ -46,11 +47,6 @@ class Sampling:
         """How often the net is evaluated for a picture; None where that depends on the picture."""
         calls = samplers.evaluations(self.sampler, self.steps)
         return calls and calls * (2 if self.guidance != 1 else 1)
-
-
-def null(classes: int, like: Array) -> Array | None:
-    """Return the label that says nothing, i32[b] for f[b ...]."""
-    return jnp.full(len(like), classes, jnp.int32) if classes else None
 
 
 def hidden(label: Array | None, classes: int, share: float, key: Key) -> Array | None:
@@ -133,11 +129,6 @@ def ode_log_prob(d: Denoiser, low: float, high: float, spread: float = 0.5) -> C
     return log_prob
 
 
-def noised(frame: Frame, x0: Array, eps: Array, tau: Array) -> Array:
-    """Return x f32[b ...] at tau f32[b]."""
-    return across(x0, alpha_of(frame, tau)) * x0 + across(x0, tau) * eps
-
-
 def game(
     model: Any,
     generate: Callable,
@@ -166,4 +157,6 @@ def check_model(model: Any):
     model.net.check()
     at_least(1, model__image=min(model.image))
     at_least(0, model__classes=model.classes, model__drop=model.drop, model__ema=model.ema)
+    if model.ema >= 1 or model.drop > 1:
+        raise InputError(f"model.ema={model.ema} must be below 1, and model.drop={model.drop} at most 1.")
     jax.eval_shape(model.init, jax.random.key(0))
