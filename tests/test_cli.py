@@ -181,6 +181,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, environment):
     assert "is a file" in told and (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_folder_whose_making_was_cut_off_is_taken(tmp_path, environment):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.part").write_text("{")
+    assert "Finished" in train(environment, *TINY, "--out", str(tmp_path / "run"), "--steps", "5")
+
+
 def test_another_configuration_is_refused_with_the_difference(run, environment):
     before = (run / "config.json").read_bytes(), (run / "metrics.jsonl").read_bytes()
     told = train(

@@ -260,6 +260,30 @@ def test_noise_is_dealt_by_an_optimal_plan():
     assert times.mean() == 1 and times.max() < 2.2 and times.min() > 0.2, "each is dealt about once"
 
 
+def test_a_reflowed_flow_is_straight(monkeypatch):
+    """The teacher leads noise to mean + spread eps; the straight flow between them is known, and its loss is 0."""
+    mean, spread = 0.2, 0.3
+    model = Flow(IMAGE, net=NET, coupling="reflow", teacher="a run")
+    teacher = Flow(IMAGE, net=NET, sampling=Sampling("heun", 60, "time"))
+    monkeypatch.setattr("jaxgen.models.diffusion.flow.teacher_of", lambda *_: teacher)
+
+    def answer(module, params, x, t, label=None, second=None, dropout=None):
+        t = across(x, t / 1000)
+        if params == "teacher":  # the flow of independent noise: u = (x - E[x0 | x]) / t
+            gain = (1 - t) * spread**2 / ((1 - t) ** 2 * spread**2 + t**2)
+            return (x - mean - gain * (x - (1 - t) * mean)) / jnp.maximum(t, 1e-6)
+        eps = (x - (1 - t) * mean) / ((1 - t) * spread + t)
+        return eps - mean - spread * eps + params
+
+    monkeypatch.setattr(nets, "call", answer)
+    now = CONTEXT.replace(frozen={"teacher": "teacher"})
+    batch = {"image": pictures(200)}
+    loss = lambda wrong: float(model.loss({"denoiser": wrong}, now, batch, jax.random.key(0))[0])  # noqa: E731
+    assert loss(0.0) < 1e-4 and loss(0.1) == pytest.approx(0.01, rel=0.1)
+    eps = jax.random.normal(jax.random.key(1), (50, *IMAGE))
+    np.testing.assert_allclose(model.reflowed(now, eps, None), mean + spread * eps, atol=0.02)
+
+
 # ---------------------------------------------------------------- VDM
 
 
@@ -396,6 +420,9 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
         (EDM((5, 4, 1), net=NET), "must be multiples of 2, not 5x4"),
         (EDM((6, 4, 1), net=Net("dit", 16, 2, 2, patch=4)), "Patches of 4x4 don't tile a 6x4 picture"),
         (Flow(IMAGE, net=NET, sampling=Sampling("heun", churn=1.0)), 'of the "ve" frame'),
+        (Flow(IMAGE, net=NET, coupling="reflow"), "learns from model.teacher"),
+        (Flow(IMAGE, net=NET, teacher="a run"), "give both or neither"),
+        (Flow(IMAGE, net=NET, coupling="reflow", teacher="no/run"), "There is no run folder no/run"),
         (Flow(IMAGE, net=Net("uvit", 16, 4, 2)), "odd number of layers"),
         (Flow(IMAGE, net=replace(NET, depth=0)), "model.net.depth must be at least 1"),
         (VDM(IMAGE, net=NET, gamma_min=5.0), "must be below model.gamma_max"),

@@ -15,7 +15,6 @@ Measured: not yet measured.
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -34,6 +33,7 @@ from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.jumps import Jumps
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import SMALL, row
+from jaxgen.models.diffusion.teacher import teacher_of, weights_of
 
 RHO = 7.0
 HUBER = 0.00054  # c over the square root of a picture's numbers. 2024, section 3.3
@@ -71,7 +71,7 @@ class Consistency:
         at_least(self.sigma_min, model__sigma_max=self.sigma_max)
         check_ends(self.sigma_max, self.sigma_data)
         task = game(self, self.generate, loss=partial(self.loss, steps))
-        return replace(task, frozen={"teacher": self.load}) if self.teacher_model else task
+        return replace(task, frozen={"teacher": weights_of(self.teacher)}) if self.teacher_model else task
 
     @property
     def module(self):
@@ -85,23 +85,7 @@ class Consistency:
         """The teacher's hyper-parameters. Raises InputError where it paints other pictures."""
         if not self.teacher:
             return None
-        from jaxgen import runs
-
-        found = runs.load(Path(self.teacher)).model
-        if not isinstance(found, EDM) or (found.image, found.classes) != (self.image, self.classes):
-            raise InputError(
-                f"model.teacher must be the run of an `edm` for {self.image} pictures and {self.classes} classes: "
-                f"{self.teacher} is of another."
-            )
-        return found
-
-    def load(self) -> Any:
-        """Return the teacher's averaged weights."""
-        from jaxgen.core import averaged
-        from jaxgen.trained import open_run
-
-        opened = open_run(Path(self.teacher))
-        return jax.device_get(averaged(opened.state, opened.frozen)[0]["denoiser"])
+        return teacher_of(self.teacher, EDM, self)
 
     def counts(self, steps: int) -> np.ndarray:
         """Return how many levels there are in each part of a training of so many steps, i64[parts]."""

@@ -3,7 +3,9 @@
 x_t = (1 - t) x0 + t eps (t = 1 is noise, as in Esser et al. 2024); the net says the velocity u = eps - x0, whose
 squared error is minimised. Times are uniform, or logit-normal (Esser et al. 2024, section 3.1). With `coupling="ot"`
 the noise of a batch is dealt to its pictures by optimal transport (Tong et al. 2024, algorithm 3; Pooladian et al.
-2023), which straightens the paths: the plan is Sinkhorn's, from whose rows the noise is drawn.
+2023), which straightens the paths: the plan is Sinkhorn's, from whose rows the noise is drawn. With `coupling="reflow"`
+a picture is what another flow leads its noise to (Liu et al. 2023, section 2.2): paths that no longer cross, for few
+steps. The teacher's ODE is solved in every step of training.
 
 `path` is another stochastic interpolant, alpha x0 + sigma eps with the velocity alpha' x0 + sigma' eps (Albergo et al.
 2023; Ma et al. 2024, "SiT"): "cosine" has alpha = cos(pi t / 2), sigma = sin(pi t / 2). With DiT for a net this is SiT.
@@ -21,8 +23,9 @@ from jaxgen import rng
 from jaxgen.core import Array, Aux, Context, Key, Params, Task
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.grids import grid
+from jaxgen.diffusion.samplers import heun
 from jaxgen.diffusion.schedules import across
-from jaxgen.errors import at_least
+from jaxgen.errors import InputError, at_least
 from jaxgen.models.diffusion import nets
 from jaxgen.models.diffusion.denoiser import (
     Denoiser,
@@ -35,6 +38,7 @@ from jaxgen.models.diffusion.denoiser import (
 )
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import SMALL, row
+from jaxgen.models.diffusion.teacher import teacher_of, weights_of
 
 EVEN = Sampling("heun", 25, "time")
 LOW, HIGH = 0.002, 1000.0  # sigma / alpha between which the ODE's likelihood is taken
@@ -50,7 +54,8 @@ class Flow:
     net: Net = Net()
     path: Literal["straight", "cosine"] = "straight"
     times: Literal["uniform", "logit-normal"] = "uniform"  # in training
-    coupling: Literal["independent", "ot"] = "independent"  # of noise and pictures in a batch
+    coupling: Literal["independent", "ot", "reflow"] = "independent"  # of noise and pictures in a batch
+    teacher: str = ""  # reflow: the folder of a flow's run, whose samples are the pictures
     shift: float = 1.0  # times sigma / alpha, for bigger pictures
     drop: float = 0.1  # share of labels hidden in training
     sampling: Sampling = EVEN
@@ -62,12 +67,19 @@ class Flow:
         del steps
         self.check()
         d = self.denoiser
-        return game(self, generator(d, self.sampling), ode_log_prob(d, LOW, HIGH), denoiser=d)
+        task = game(self, generator(d, self.sampling), ode_log_prob(d, LOW, HIGH), denoiser=d)
+        return replace(task, frozen={"teacher": weights_of(self.teacher)}) if self.teacher else task
 
     def check(self):
         check_model(self)
         self.sampling.check(self.classes, "flow")
         at_least(1e-3, model__shift=self.shift)
+        if (self.coupling == "reflow") != bool(self.teacher):
+            raise InputError(
+                "model.coupling=reflow learns from model.teacher, the folder of a run: give both or neither."
+            )
+        if self.teacher:
+            teacher_of(self.teacher, Flow, self)
 
     @property
     def schedule(self) -> schedules.Schedule:
@@ -115,11 +127,20 @@ class Flow:
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
         if self.coupling == "ot":
             eps = eps[dealt(x0, eps, keys["deal"])]
+        if self.coupling == "reflow":
+            x0 = self.reflowed(context, eps, label)
         alpha, sigma, d_alpha, d_sigma = (across(x0, v) for v in self.parts(t))
         label = hidden(label, self.classes, self.drop, keys["hide"])
         u = self.velocity(params, alpha * x0 + sigma * eps, t, label, keys["dropout"] if self.net.dropout else None)
         error = jnp.square(u - (d_alpha * x0 + d_sigma * eps)).mean((1, 2, 3))  # [b]
         return error.mean(), Aux()
+
+    def reflowed(self, context: Context, eps: Array, label: Array | None) -> Array:
+        """Return the pictures that the teacher's ODE leads noise f32[b h w c] to, of these labels."""
+        teacher = teacher_of(self.teacher, Flow, self)
+        told = lambda x, tau: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, tau, label)  # noqa: E731
+        taus = teacher.denoiser.taus
+        return jax.lax.stop_gradient(heun(told, taus[0] * eps, taus))
 
     def draw(self, key: Key, count: int) -> Array:
         """Return times f32[b] for training, shifted as the path is."""
