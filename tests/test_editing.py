@@ -68,10 +68,10 @@ def test_an_upscaled_picture_has_the_means_that_were_given(folder, cli):
     shown, *answers = cells(folder / "up.png", 6)
     means = lambda x: x.reshape(4, 2, 4, 2).mean((1, 3))  # noqa: E731
     assert np.corrcoef(means(shown).ravel(), means(given(folder)).ravel())[0, 1] > 0.97, "smoothed, then made smaller"
-    inside = [(a > 0).all() and (a < 255).all() for a in answers]
-    for answer, fits in zip(answers, inside, strict=True):
-        # Where the denoiser left [-1, 1] the last cut moved the means.
-        assert np.abs(means(answer) - means(shown)).max() < (1.5 if fits else 60)
+    # Where the denoiser left [-1, 1] the last cut moved the mean: such squares say nothing.
+    whole = lambda x: ((x > 0) & (x < 255)).reshape(4, 2, 4, 2).all((1, 3))  # noqa: E731
+    off = np.concatenate([np.abs(means(answer) - means(shown))[whole(answer)] for answer in answers])
+    assert len(off) >= 10 and off.max() < 1.5
     assert np.abs(answers[0] - answers[1]).max() > 10
 
 
