@@ -194,13 +194,15 @@ class Work:
 
     def read_mask(self, path: Path, picture: Path) -> np.ndarray:
         """Return f32[1 h w 1], 1 where a mask's file is white. Raises InputError where it does not fit the picture."""
-        from PIL import Image
+        from jaxgen.data.pictures import decode
 
         found = self.read(path, (*self.image[:2], 1)) > 0
-        with Image.open(path) as mask, Image.open(picture) as whole:
-            if mask.size != whole.size:
-                sizes = (f"{size[1]}x{size[0]}" for size in (mask.size, whole.size))
-                raise InputError("The mask {} is {}, the picture {}: they must be of one size.".format(path, *sizes))
+        (mask_width, mask_height), (width, height) = (decode(file.read_bytes()).size for file in (path, picture))
+        if (mask_width, mask_height) != (width, height):  # as they are seen: turned as their EXIF says
+            raise InputError(
+                f"The mask {path} is {mask_height}x{mask_width}, the picture {height}x{width}: "
+                "they must be of one size."
+            )
         if not found.any():
             raise InputError(f"The mask {path} is black all over: nothing is to be painted.")
         return found.astype(np.float32)

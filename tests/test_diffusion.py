@@ -451,6 +451,18 @@ def test_inversion_leads_back(frame):
     assert float(noise.std()) == pytest.approx(float(deviation(frame, taus[0])), rel=0.3)
 
 
+def test_the_way_between_two_noises():
+    from jaxgen.latents import slerp
+
+    one, two = jax.random.normal(jax.random.key(0), (2, 3, 4, 1))
+    two = two * jnp.linalg.norm(one) / jnp.linalg.norm(two)  # of other lengths slerp changes the length evenly
+    way = conditions.great_circle(one, two, jnp.linspace(0, 1, 5))
+    for share, found in zip(np.linspace(0, 1, 5), way, strict=True):
+        np.testing.assert_allclose(found[None], slerp(np.asarray(one[None]), np.asarray(two[None]), share), atol=1e-5)
+    same = conditions.great_circle(one, one, jnp.linspace(0, 1, 3))
+    np.testing.assert_allclose(same, np.broadcast_to(one, same.shape), atol=1e-6)
+
+
 def test_part_of_a_grid_and_where_it_starts():
     taus = grid("karras", 10, "ve", 0.01, 80)
     np.testing.assert_array_equal(conditions.part(taus, 1.0), taus)

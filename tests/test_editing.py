@@ -63,6 +63,18 @@ def test_inpainting_keeps_what_is_known(method, folder, cli):
     assert np.abs(answers[0][4:] - answers[1][4:]).max() > 20, "several answers"
 
 
+def test_a_mask_fits_a_picture_as_it_is_seen(folder, cli):
+    """A photo that lies on its side in its file, and a mask drawn over what is shown."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(np.zeros((6, 8), np.uint8)).save(folder / "turned.png", exif=exif)
+    Image.fromarray(np.full((8, 6), 255, np.uint8)).save(folder / "upright.png")
+    cli(0, "inpaint", folder / "edm", folder / "turned.png", "--mask", folder / "upright.png", "--method", "ddnm",
+        "--count", "1", "--out", folder / "t.png")  # fmt: skip
+    said = cli(2, "inpaint", folder / "edm", folder / "turned.png", "--mask", folder / "short.png")
+    assert "is 6x8, the picture 8x6" in said
+
+
 def test_an_upscaled_picture_has_the_means_that_were_given(folder, cli):
     cli(0, "upscale", folder / "flow", folder / "a.png", "--count", "5", "--out", folder / "up.png")
     shown, *answers = cells(folder / "up.png", 6)
