@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from jaxgen.errors import InputError
 from jaxgen.nn.embedding import sinusoid
-from jaxgen.nn.unet import GroupNorm, Stage, UNet, roll
+from jaxgen.nn.unet import GroupNorm, Stage, UNet, several
 
 NET = UNet(5, 8, (1, 2), 1, (4,), head_width=8, classes=3, dropout=0.5)
 X = np.random.default_rng(0).normal(size=(2, 8, 6, 7)).astype(np.float32)  # [b h w c]
@@ -86,7 +86,7 @@ class Rolled(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> list[jax.Array]:
-        _, (first, second) = roll(Stage(7, 0, 0.5, True, name="stage"), 2, x, [], jnp.ones((len(x), 3)), True)
+        _, (first, second) = several(Stage(7, 0, 0.5, True, name="stage"), 2, x, [], jnp.ones((len(x), 3)), True)
         return [first - x, second - first]
 
 

@@ -129,4 +129,5 @@ def roll(
         x = layer(x, *each, *shared)
         return x, x if keep else None
 
-    return nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True}, length=depth)(layer, x, each)
+    rngs: Any = {"params": True, "dropout": True}
+    return nn.scan(body, variable_axes={"params": 0}, split_rngs=rngs, length=depth)(layer, x, each)

@@ -17,7 +17,7 @@ from jaxgen.errors import InputError, at_least
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.embedding import Number
 from jaxgen.nn.pool import avg_pool
-from jaxgen.nn.transformer import attend
+from jaxgen.nn.transformer import attend, roll
 from jaxgen.nn.wide import wide
 
 Array = jax.Array
@@ -74,7 +74,7 @@ class UNet(nn.Module):
             name = f"encoder_{level}"
             x = stage(x, level, f"{name}_first")(x, None, embedding, train)
             skips.append(x)
-            x, given = roll(stage(x, level, f"{name}_rest"), alike, x, [], embedding, train)
+            x, given = several(stage(x, level, f"{name}_rest"), alike, x, [], embedding, train)
             skips += given
         x = block(x, "middle_first")
         x = Attention(self.split(x.shape[-1]), name="middle_attention")(x)
@@ -83,7 +83,7 @@ class UNet(nn.Module):
             name = f"decoder_{level}"
             x = stage(x, level, f"{name}_first")(x, skips.pop(), embedding, train)
             taken = [skips.pop() for _ in range(alike)]
-            x, _ = roll(stage(x, level, f"{name}_rest"), alike, x, taken, embedding, train)
+            x, _ = several(stage(x, level, f"{name}_rest"), alike, x, taken, embedding, train)
             x = stage(x, level, f"{name}_last")(x, skips.pop(), embedding, train)
             if level:
                 name = f"up_{level}"
@@ -137,22 +137,14 @@ class Stage(nn.Module):
         return Attention(self.heads, name="attention")(x) if self.heads else x
 
 
-def roll(
+def several(
     layer: Stage, length: int, x: Array, skips: list[Array], embedding: Array, train: bool
 ) -> tuple[Array, list[Array]]:
-    """Return x [b h w c] after so many layers alike, and what each gave; each takes one of `skips`, if there are any.
-
-    They are one program that is run `length` times, their parameters lie stacked: compile time does not grow with it.
-    """
+    """Return x [b h w c] after so many layers alike, and what each gave; each takes one of `skips`, if any."""
     if not length:
         return x, []
-
-    def body(layer: Stage, x: Array, skip: Array | None) -> tuple[Array, Array]:
-        x = layer(x, skip, embedding, train)
-        return x, x
-
-    scan = nn.scan(body, variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True}, length=length)
-    x, given = scan(layer, x, jnp.stack(skips) if skips else None)
+    beside = jnp.stack(skips) if skips else None
+    x, given = roll(layer, length, x, (beside,), (embedding, train), keep=True)
     return x, list(given)
 
 
