@@ -56,6 +56,7 @@ ZOO = {
     "ddpm-improved": "jaxgen.models.diffusion.ddpm",
     "edm": "jaxgen.models.diffusion.edm",
     "edm-conditional": "jaxgen.models.diffusion.edm",
+    "edm2": "jaxgen.models.diffusion.edm2",
     "flow": "jaxgen.models.diffusion.flow",
     "flow-ot": "jaxgen.models.diffusion.flow",
     "sit": "jaxgen.models.diffusion.flow",

@@ -10,6 +10,7 @@ SMALL = {
     "unet": Net("unet", 8, 1, 2, (1, 2), (4,)),
     "dit": Net("dit", 16, 2, 2, patch=2),
     "uvit": Net("uvit", 16, 3, 2, patch=2),
+    "edm2": Net("edm2", 8, 1, 2, (1,), ()),
 }
 
 
