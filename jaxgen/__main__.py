@@ -45,6 +45,7 @@ def evaluate_(
     cache: bool = True,
     sampler: Literal["prior", "mixture", "two-stage"] = "prior",
     sampling: str = "",
+    average: float | None = None,
 ):
     """Measure a run's newest checkpoint, and write each number with its protocol to RUN/evaluations.jsonl.
 
@@ -66,6 +67,7 @@ def evaluate_(
         cache: keep the real pictures' statistics for the next time
         sampler: what the samples come from: the model's prior, or what `generate --sampler` fits on its codes
         sampling: how a diffusion model draws them, as for `generate`
+        average: width sigma_rel of the weights' average, as for `generate`
     """
     from jaxgen.report import evaluate_run
 
@@ -80,6 +82,7 @@ def evaluate_(
         floor=floor,
         seeds=range(seed, seed + seeds),
         average=weights == "average",
+        width=average,
         resizer=resizer,
         inception=inception,
         cache=cache,

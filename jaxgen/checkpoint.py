@@ -35,7 +35,7 @@ class Checkpoints:
         self.thread: threading.Thread | None = None
         self.error: BaseException | None = None
 
-    def save(self, step: int, state: TrainState, notes: Mapping[str, Any]):
+    def save(self, step: int, state: PyTree, notes: Mapping[str, Any]):
         """Save the state and the notes; returns once the arrays are copied. Raises InputError if the disk refuses."""
         self.wait()
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(dict(notes)))
@@ -53,6 +53,10 @@ class Checkpoints:
         """
         step = same_everywhere(newest_whole(self.folder)[0] if is_first() else None)
         return None if step is None else restore(self.folder, step, like)
+
+    def has(self, step: int) -> bool:
+        """Return whether that step is saved, in every process."""
+        return same_everywhere(int((self.folder / f"{step}.sha256").exists()) if is_first() else None) == 1
 
     def wait(self):
         """Return when the last save is complete. Raises InputError if it failed."""
@@ -87,7 +91,7 @@ class Checkpoints:
         ) from error
 
 
-def restore(folder: Path, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+def restore(folder: Path, step: int, like: PyTree) -> tuple[Any, dict[str, Any]]:
     """Return one checkpoint's state, laid out as `like`, and its notes. Raises InputError if it is of another model."""
     path = folder.absolute() / str(step)
     with ocp.Checkpointer(_handler()) as checkpointer:

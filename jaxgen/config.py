@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
-from jaxgen import zoo
+from jaxgen import averages, zoo
 from jaxgen.errors import InputError, at_least
 
 M = TypeVar("M")
@@ -50,6 +50,7 @@ class Optim:
     warmup: int = 0  # steps over which the rate rises from 0 first
     clip: float = 0.0  # largest norm of a learner's gradient; 0: no limit
     ema: float | None = None  # decay of the moving averages; unset: the model's own; 0: none
+    ema_widths: tuple[float, ...] = ()  # sigma_rel, such as 0.05 0.1, of averages of which any other is made afterwards
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Save:
 
     every: int = 1000  # steps
     keep: int = 2  # the newest ones
+    averages: int = 1000  # steps between the averages that are kept, all of them, for optim.ema_widths
 
 
 @dataclass(frozen=True)
@@ -173,12 +175,19 @@ def validate(run: Run):
     at_least(
         1, log__every=run.log.every, log__count=run.log.count, save__every=run.save.every, save__keep=run.save.keep
     )
+    at_least(1, save__averages=run.save.averages)
     at_least(0, seed=run.seed, log__samples=run.log.samples, eval__every=run.eval.every, mesh__data=run.mesh.data)
     at_least(0, eval__batches=run.eval.batches, data__shift=run.data.shift)
     at_least(1, eval__count=run.eval.count, mesh__fsdp=run.mesh.fsdp)
     at_least(0, optim__warmup=run.optim.warmup, optim__clip=run.optim.clip, optim__ema=run.optim.ema)
     if run.optim.ema is not None and run.optim.ema >= 1:
         raise InputError(f"optim.ema must be below 1, not {run.optim.ema}.")
+    if run.optim.ema is not None and run.optim.ema_widths:
+        raise InputError("optim.ema and optim.ema_widths are two ways to average: give one of them.")
+    for width in run.optim.ema_widths:
+        averages.check_width(width, "optim.ema_widths")
+    if len(set(run.optim.ema_widths)) < len(run.optim.ema_widths):
+        raise InputError("optim.ema_widths must differ from each other.")
     if run.seed >= 2**32:
         raise InputError(f"seed must be below 2**32, not {run.seed}.")
     if run.optim.warmup > run.steps:
@@ -189,7 +198,8 @@ def validate(run: Run):
     for name, value in (("steps", run.steps), ("log.every", run.log.every), ("log.samples", run.log.samples)):
         if value % k:
             raise InputError(f"{name}={value} is not a multiple of compute.steps_per_call={k}.")
-    for name, value in (("save.every", run.save.every), ("eval.every", run.eval.every)):
+    kept = (("save.averages", run.save.averages),) if run.optim.ema_widths else ()
+    for name, value in (("save.every", run.save.every), ("eval.every", run.eval.every), *kept):
         if value % k:
             raise InputError(f"{name}={value} is not a multiple of compute.steps_per_call={k}.")
     if fits := getattr(run.model, "check_run", None):  # a family may refuse what is done to its examples

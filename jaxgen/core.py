@@ -83,17 +83,21 @@ class Denoiser(NamedTuple):
     told:    (params, context, x f32[b h w c], tau f32[b], label i32[b] or None) -> E[x0 | x]
     frame:   which x that is, "ve" or "flow"
     taus:    f64[n + 1], falling to 0
-    image:   height, width, channels
+    shape:   height, width, channels of x
     classes: the null label is this number; 0: there are no labels
     learned: as told, but that it gives a variance as well, where the net has learned one
+    encode:  (params, context, image f32[b h w c]) -> x0, where what is denoised are codes of pictures
+    decode:  (params, context, x0) -> image, there
     """
 
     told: Callable[..., Array]
     frame: Any
     taus: Any
-    image: tuple[int, ...]
+    shape: tuple[int, ...]
     classes: int
     learned: Callable[..., tuple[Array, Array]] | None = None
+    encode: Callable[..., Array] | None = None
+    decode: Callable[..., Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,18 @@ class Phase:
 
 @dataclass(frozen=True)
 class Ema:
-    """The moving average of a net's variables: average <- d average + (1 - d) net, with d = decay(step)."""
+    """The moving average of a net's variables: average <- d average + (1 - d) net, with d = decay(step).
+
+    key: its name in the state; unset: the net's, and then it is the one that samples are drawn by
+    """
 
     net: str
     decay: Callable[[Any], Any]
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.key or self.net
 
 
 def ramped(decay: float) -> Callable[[Any], Array]:
@@ -204,8 +216,9 @@ def variables(net: str, params: Params, extra: Mapping[str, PyTree]) -> dict[str
 
 def averaged(state: TrainState, frozen: Mapping[str, PyTree]) -> tuple[Params, Context]:
     """What `generate` and its like are called with: the averaged nets where there are any, the last ones elsewhere."""
-    params = {**state.params, **{net: ema["params"] for net, ema in state.ema.items()}}
-    rest = {net: {k: v for k, v in ema.items() if k != "params"} for net, ema in state.ema.items()}
+    own = {net: ema for net, ema in state.ema.items() if net in state.params}
+    params = {**state.params, **{net: ema["params"] for net, ema in own.items()}}
+    rest = {net: {k: v for k, v in ema.items() if k != "params"} for net, ema in own.items()}
     extra = {**state.extra, **{net: collections for net, collections in rest.items() if collections}}
     return params, Context(extra, state.ema, frozen, state.step)
 
@@ -225,7 +238,7 @@ def init_state(task: Task, key: Key, spec: Spec) -> TrainState:
     nets = {net for learner in task.learners.values() for net in learner.nets}
     _check(set(params) == nets, f"`init` made nets {sorted(params)}, but the learners own {sorted(nets)}.")
     # A copy, not an alias: the step donates the state, and one buffer can't be donated twice.
-    ema = {e.net: jax.tree.map(jnp.copy, variables(e.net, params, extra)) for e in task.ema}
+    ema = {e.name: jax.tree.map(jnp.copy, variables(e.net, params, extra)) for e in task.ema}
     moments = {n: lr.optimizer.init({net: params[net] for net in lr.nets}) for n, lr in task.learners.items()}
     return TrainState(jnp.zeros((), jnp.int32), rng.fold(key, "train"), params, extra, ema, moments)
 
@@ -308,9 +321,9 @@ def make_step(task: Task, accumulate: int = 1) -> StepFn:
         ema = dict(state.ema)
         for e in task.ema:
             d = e.decay(state.step)
-            ema[e.net] = jax.tree.map(
+            ema[e.name] = jax.tree.map(
                 lambda a, x, d=d: d * a + (1 - d) * x if jnp.issubdtype(x.dtype, jnp.inexact) else x,
-                ema[e.net],
+                ema[e.name],
                 variables(e.net, state.params, state.extra),
             )
         return state.replace(step=state.step + 1, ema=ema), metrics

@@ -25,6 +25,7 @@ def generate(
     sampler: Literal["prior", "mixture", "two-stage"] = "prior",
     components: int = 10,
     sampling: str = "",
+    average: float | None = None,
     out: Path = Path("grid.png"),
 ):
     """Draw samples from a run's newest checkpoint, with the averaged weights.
@@ -43,6 +44,7 @@ def generate(
             an autoencoder too: a mixture of Gaussians, or a second VAE (two-stage)
         components: Gaussians of the mixture
         sampling: settings of model.sampling other than the run's, such as steps=10,sampler=dpm++2m,guidance=2
+        average: width sigma_rel of the weights' average, such as 0.08, of a run with --optim.ema-widths
         out: a .png for a grid; a .npz for the samples as arrays ("image", u8[n h w c]) with the grid beside it
     """
     from jaxgen import data, samplers, sinks
@@ -59,7 +61,8 @@ def generate(
     samplers.check(task, sampler, components)
     if sampler != "prior" and truncation < 1:
         raise InputError(f"truncation is of the prior: it has no meaning for --sampler {sampler}.")
-    config, mesh, task, state, frozen, step = samplers.refit(open_run(run, sampling=sampling), sampler, components)
+    opened = open_run(run, sampling=sampling, average=average)
+    config, mesh, task, state, frozen, step = samplers.refit(opened, sampler, components)
     sample = drawing.sampler(task, mesh, batch)
     needed, rows = {}, 0
     if set(task.given) - {"label"}:

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from jaxgen import core, data, runs, shard
+from jaxgen import averages, core, data, runs, shard
 from jaxgen.checkpoint import Checkpoints
 from jaxgen.config import Run, validate
 from jaxgen.core import Batch, PyTree, Task, TrainState
@@ -93,6 +94,9 @@ def fit(run: Run) -> Path:
         stop = stack.enter_context(stopping())
         checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
         stack.callback(checkpoints.close)
+        kept = Checkpoints(folder / averages.FOLDER, sys.maxsize) if run.optim.ema_widths and task.ema else None
+        if kept:
+            stack.callback(kept.close)
         restored = checkpoints.restore(like)
         if restored:
             state, notes = restored
@@ -147,6 +151,9 @@ def fit(run: Run) -> Path:
                 with sinks.off_the_clock():
                     sinks.images(at, pairs(state, frozen), kind="reconstructions")
             stopped = stop.asked(at)
+            if kept and due(run.save.averages) and not kept.has(at):  # played again after a stop, they are the same
+                window.drain()
+                kept.save(at, state.ema, {})
             if due(run.save.every) or stopped:
                 window.drain()  # what is saved is known to be finite
                 checkpoints.save(at, state, {"batches": at, "window": window.sums})
@@ -155,6 +162,8 @@ def fit(run: Run) -> Path:
                 checkpoints.wait()
                 raise Interrupted(stop.signum or signal.SIGTERM, f"Saved step {at}. The same command resumes.")
         checkpoints.wait()
+        if kept:
+            kept.wait()
         made = [kind for kind, one in (("samples", sample), ("reconstructions", pairs)) if one]
         last = f"{made[0].capitalize()}: {folder / made[0] / f'{at:06d}.png'}" if made else ""
         sinks.say(f"Finished {at} steps. " + (last or f"Checkpoints: {folder / 'checkpoints'}"))

@@ -32,17 +32,22 @@ def evaluate_run(
     cache: bool,
     sampler: samplers.Name = "prior",
     sampling: str = "",
+    width: float | None = None,
 ):
     """Print the metrics of a run and append them to its evaluations.jsonl. Raises InputError."""
     run = runs.load(folder, sampling)
+    if width is not None and not average:
+        raise InputError("--average makes other weights than the last: leave --weights last out.")
     samplers.check(run.model.task(run.steps), sampler)
-    opened = open_run(folder, sampling=sampling)
+    opened = open_run(folder, sampling=sampling, average=width)
     run, mesh, task, state, frozen, step = samplers.refit(opened, sampler, average=average)
     if not names:
         names = ["accuracy"] if task.classify else ["fid_lenet", "kid_lenet"] if task.generate else ["loss"]
     measures, scored = known(tuple(names))
     about: dict[str, Any] = {"run": str(folder), "preset": run.preset, "step": step}
     about["weights"] = "moving average" if average and state.ema else "last"
+    if width:
+        about["weights"] += f" of width {width:g}"
     if sampler != "prior":
         about["sampler"] = sampler
     if how := getattr(run.model, "sampling", None):

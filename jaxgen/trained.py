@@ -2,11 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from jaxgen import checkpoint, loop, runs, shard
+from jaxgen import averages, checkpoint, loop, runs, shard
 from jaxgen.config import Mesh as MeshConfig
 from jaxgen.config import Run
 from jaxgen.core import Task, TrainState
@@ -26,9 +28,12 @@ class Trained(NamedTuple):
     step: int
 
 
-def open_run(folder: Path, config: MeshConfig | None = None, sampling: str = "") -> Trained:
+def open_run(
+    folder: Path, config: MeshConfig | None = None, sampling: str = "", average: float | None = None
+) -> Trained:
     """Return the run of a folder, its samples drawn as `sampling` says.
 
+    average: sigma_rel of the moving averages, of a run that kept some (averages.py)
     Raises InputError where there is none, or no whole checkpoint of it.
     """
     run = runs.load(folder, sampling)
@@ -41,5 +46,42 @@ def open_run(folder: Path, config: MeshConfig | None = None, sampling: str = "")
     task = loop.build(run, mesh)
     like = shard.abstract_state(task, mesh, spec_of(task, run.batch))
     state, _ = checkpoint.restore(folder / "checkpoints", step, like)
+    if average is not None:
+        state = averaged_by(run, state, folder, average)
     frozen = {net: jax.device_put(load(), shard.replicated(mesh)) for net, load in task.frozen.items()}
     return Trained(run, mesh, task, state, frozen, step)
+
+
+def averaged_by(run: Run, state: TrainState, folder: Path, width: float) -> TrainState:
+    """Return a run's state whose moving averages are of this width, made of the folder's snapshots up to its step.
+
+    Raises InputError where the run has none.
+    """
+    averages.check_width(width, "--average")
+    widths, last = run.optim.ema_widths, int(state.step)
+    if not widths or not state.ema:
+        raise InputError(f"{folder} kept no averages: --average is for runs with --optim.ema-widths.")
+    steps = [s for s in sorted(int(p.stem) for p in (folder / averages.FOLDER).glob("*.sha256")) if s <= last]
+    for step in list(steps):
+        if fault := checkpoint.check(folder / averages.FOLDER, step):
+            print(f"The averages of step {step} are passed over: {fault}.", file=sys.stderr)
+            steps.remove(step)
+    if not steps:
+        raise InputError(f"{folder} has no whole averages yet: they are kept every {run.save.averages} steps.")
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state.ema)
+    pairs = [(step, w) for step in steps for w in widths]
+    shares = dict(
+        zip(pairs, averages.shares_of([s for s, _ in pairs], [w for _, w in pairs], last, width), strict=True)
+    )
+    total = {net: jax.tree.map(jnp.zeros_like, ema) for net, ema in state.ema.items() if net in state.params}
+    for step in steps:
+        found, _ = checkpoint.restore(folder / averages.FOLDER, step, like)
+        for w in widths:
+            part = {net: found[averages.key_of(net, w, w == widths[0])] for net in total}
+            add = lambda sum, x, share=shares[step, w]: sum + np.float32(share) * x if inexact(x) else x  # noqa: E731
+            total = jax.tree.map(add, total, part)
+    return state.replace(ema={**state.ema, **total})
+
+
+def inexact(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.inexact)

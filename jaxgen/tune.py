@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen import averages
 from jaxgen.config import Compute, Optim
 from jaxgen.core import Context, LossFn, PyTree, Task
 
@@ -20,6 +21,12 @@ def tune(task: Task, optim: Optim, compute: Compute, steps: int) -> Task:
     ema = task.ema if optim.ema is None else ()
     if optim.ema:
         ema = tuple(dataclasses.replace(e, decay=lambda step: optim.ema) for e in task.ema)
+    if optim.ema_widths:
+        ema = tuple(
+            dataclasses.replace(e, decay=averages.decay_of(w), key=averages.key_of(e.net, w, i == 0))
+            for e in task.ema
+            for i, w in enumerate(optim.ema_widths)
+        )
     task = dataclasses.replace(task, learners=learners, ema=ema)
     if compute.precision == "bf16":
         task = map_nets(task, _half)
@@ -47,7 +54,7 @@ def map_nets(task: Task, f: Callable[[PyTree], PyTree]) -> Task:
     abilities = ("generate", "encode", "decode", "log_prob", "classify")
     latent = task.latent and task.latent._replace(map=wrap(task.latent.map), synthesise=wrap(task.latent.synthesise))
     denoiser = task.denoiser and task.denoiser._replace(
-        told=wrap(task.denoiser.told), learned=wrap(task.denoiser.learned)
+        **{name: wrap(getattr(task.denoiser, name)) for name in ("told", "learned", "encode", "decode")}
     )
     tuned = {name: wrap(getattr(task, name)) for name in abilities}
     return dataclasses.replace(map_losses(task, wrap), **tuned, latent=latent, denoiser=denoiser)
