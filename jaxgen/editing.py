@@ -1,6 +1,7 @@
 """The commands of what a diffusion or flow model does without training for it (diffusion/conditions.py)."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,6 +50,8 @@ def inpaint(
 
     at_least(1, times=times)
     work = Work(run, count, seed, label, sampling, out)
+    if method == "ddnm":
+        work.check_pixels("write --method repaint")
     known, hidden = work.read(picture), work.read_mask(mask, picture)
 
     def paint(denoise, d, keys, given):
@@ -56,8 +59,9 @@ def inpaint(
         left = jnp.broadcast_to(1 - unknown, x0.shape)
         if method == "ddnm":
             return work.sample(conditions.consistent(denoise, x0 * left, conditions.masked(left)), d, keys)
-        x = work.start(d, keys)
-        return conditions.repaint(denoise, x, d.taus, keys, x0, left, d.frame, times)
+        codes, kept = d.encode(x0 * left), conditions.kept_of(left, d.shape)
+        painted = d.decode(conditions.repaint(denoise, work.start(d, keys), d.taus, keys, codes, kept, d.frame, times))
+        return left * x0 + (1 - left) * painted  # codes give what was known nearly
 
     work.finish(paint, (known, hidden), known * (1 - hidden) - hidden, f"by {method}")
 
@@ -88,6 +92,7 @@ def upscale(
 
     at_least(2, factor=factor)
     work = Work(run, count, seed, label, sampling, out)
+    work.check_pixels("it can't enlarge pictures")
     h, w, c = work.image
     if h % factor or w % factor:
         raise InputError(f"--factor {factor} must divide both sides of the model's {h}x{w} pictures.")
@@ -138,6 +143,8 @@ def edit(
     shown = given
     if (other is None) == (how == "blend"):
         raise InputError("--other names the picture that --how blend goes to: give both or neither.")
+    if how in ("colourise", "deblur"):
+        work.check_pixels("--how is variation or blend")
     if how == "colourise" and work.image[2] != 3:
         raise InputError(f"This model's pictures have {work.image[2]} channels: it can't colourise.")
     rest, way = conditions.part(work.taus, strength), conditions.blurred(sigma)
@@ -150,11 +157,13 @@ def edit(
         shown = np.asarray(way.back(given))
 
     def vary(denoise, d, keys, x0):
-        return work.sample(denoise, d, keys, rest, conditions.noised(x0, float(rest[0]), keys, d.frame))
+        x = conditions.noised(d.encode(x0), float(rest[0]), keys, d.frame)
+        return d.decode(work.sample(denoise, d, keys, rest, x))
 
     def blend(denoise, d, keys, both):
-        one, two = conditions.inverted(denoise, both, d.taus, d.frame)
-        return samplers.heun(denoise, conditions.great_circle(one, two, jnp.linspace(0, 1, count)), d.taus)
+        one, two = conditions.inverted(denoise, d.encode(both), d.taus, d.frame)
+        x = conditions.great_circle(one, two, jnp.linspace(0, 1, count))
+        return d.decode(samplers.heun(denoise, x, d.taus))
 
     def undo(denoise, d, keys, y):
         return work.sample(conditions.consistent(denoise, y, way), d, keys)
@@ -185,6 +194,12 @@ class Work:
         self.label = task.denoiser.classes if label is None else label
         self.config = runs.load(run, sampling)
         self.image, self.taus = drawing.image_of(task), task.denoiser.taus
+        self.coded = task.denoiser.encode is not None
+
+    def check_pixels(self, instead: str):
+        """Raise InputError where what is denoised are codes: of them nothing is known of a pixel."""
+        if self.coded:
+            raise InputError(f"This model takes noise out of an autoencoder's codes, not out of pixels: {instead}.")
 
     def read(self, path: Path, image: tuple[int, int, int] | None = None) -> np.ndarray:
         """Return a picture's file at the model's size, or another, f32[1 h w c] in [-1, 1]."""
@@ -221,7 +236,10 @@ class Work:
         return draw(denoise, self.start(d, keys) if x is None else x, d.taus if taus is None else taus, keys)
 
     def finish(self, paint: Callable, given: Any, shown: np.ndarray, text: str):
-        """Write the grid of what is shown, then the answers paint(denoise, denoiser, keys, given) f32[n h w c]."""
+        """Write the grid of what is shown, then the answers paint(denoise, denoiser, keys, given) f32[n h w c].
+
+        The denoiser's `encode` and `decode` take pictures, or codes, alone.
+        """
         import jax
         import jax.numpy as jnp
 
@@ -237,6 +255,8 @@ class Work:
 
         def answers(state, frozen, given, seed):
             params, context = averaged(state, frozen)
+            ways = (way and partial(way, params, context) for way in (d.encode, d.decode))
+            encode, decode = (way or (lambda x: x) for way in ways)
             keys = rng.sample_keys(rng.fold(jax.random.key(seed), "edits"), jnp.arange(self.count))
 
             def denoise(x, tau):
@@ -246,7 +266,7 @@ class Work:
             repeated = jax.tree.map(
                 lambda v: v if len(v) > 1 else jnp.broadcast_to(v, (self.count, *v.shape[1:])), given
             )
-            return jnp.clip(paint(denoise, d, keys, repeated), -1, 1)
+            return jnp.clip(paint(denoise, d._replace(encode=encode, decode=decode), keys, repeated), -1, 1)
 
         made = jax.jit(answers)(opened.state, opened.frozen, jax.tree.map(jnp.asarray, given), np.uint32(self.seed))
         sinks.save_png(self.out, sinks.grid(np.concatenate([shown, np.asarray(made)])))

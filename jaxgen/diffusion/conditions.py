@@ -73,6 +73,18 @@ def blurred(sigma: float) -> Degradation:
     return Degradation(lambda x: filtered(x, share(x)), back)
 
 
+def kept_of(mask: Array, shape: tuple[int, ...]) -> Array:
+    """Return which numbers of codes of this shape are told by known pixels alone, f32[b *shape], mask f32[b h w c].
+
+    A code is taken to be told by the pixels at its place; they say all or nothing of codes that are no map.
+    """
+    (b, h, w, _), (rows, columns, numbers) = mask.shape, shape
+    if h % rows or w % columns:
+        raise InputError(f"A mask of {h}x{w} can't be cut into {rows}x{columns} parts, a code's each.")
+    least = mask.reshape(b, rows, h // rows, columns, w // columns, -1).min((2, 4, 5))  # [b rows columns]
+    return jnp.broadcast_to(least[..., None], (b, rows, columns, numbers))
+
+
 def consistent(denoise: Denoise, y: Array, degradation: Degradation) -> Denoise:
     """Replace what is known of D by it: D + A^+ (y - A D). Wang et al. 2023 (DDNM), equation 13."""
 

@@ -13,7 +13,7 @@ Measured: not yet measured.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from jaxgen.diffusion.samplers import noise_like
 from jaxgen.diffusion.schedules import across, check_ends
 from jaxgen.errors import InputError, at_least, check_labels
 from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import check_model, game, hidden
+from jaxgen.models.diffusion.denoiser import check_model, game, hidden, shape_of
 from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.jumps import Jumps
 from jaxgen.models.diffusion.nets import Net
@@ -57,7 +57,10 @@ class Consistency:
     sampling: Jumps = Jumps()
     learning_rate: float = 1e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
     teacher: str = ""  # the folder of an `edm` run; none: trained alone
+
+    shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures, or there is no such teacher."""
@@ -70,15 +73,15 @@ class Consistency:
                 raise InputError(f"model.{name} must be above 0, not {getattr(self, name)}.")
         at_least(self.sigma_min, model__sigma_max=self.sigma_max)
         check_ends(self.sigma_max, self.sigma_data)
-        task = game(self, self.generate, loss=partial(self.loss, steps))
-        return replace(task, frozen={"teacher": weights_of(self.teacher)}) if self.teacher_model else task
+        frozen = {"teacher": weights_of(self.teacher)} if self.teacher_model else {}
+        return game(self, self.generate, loss=partial(self.loss, steps), frozen=frozen)
 
     @property
     def module(self):
-        return self.net.module(self.image[2], self.classes)
+        return self.net.module(self.shape[2], self.classes)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes)}, {}
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
     @property
     def teacher_model(self) -> EDM | None:
@@ -122,7 +125,7 @@ class Consistency:
         counts = jnp.asarray(self.counts(steps))
         count = counts[jnp.minimum(context.step * len(counts) // steps, len(counts) - 1)]
         low, high = self.pair(keys["sigma"], count, len(x0))
-        eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
+        eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         x = x0 + across(x0, high) * eps
         label = hidden(label, self.classes, self.drop, keys["hide"])
         if teacher := self.teacher_model:
@@ -132,7 +135,7 @@ class Consistency:
         dropout = keys["dropout"] if self.net.dropout else None  # the same for both, as in the paper
         aim = jax.lax.stop_gradient(self.clean(params, below, low, label, dropout))
         squared = jnp.square(self.clean(params, x, high, label, dropout) - aim).sum((1, 2, 3))  # [b]
-        c = HUBER * math.sqrt(math.prod(self.image))
+        c = HUBER * math.sqrt(math.prod(self.shape))
         distance = jnp.sqrt(squared + c**2) - c
         return (distance / (high - low)).mean(), Aux({"distance": distance.mean(), "levels": jnp.float32(count)})
 
@@ -140,7 +143,7 @@ class Consistency:
         """Return pictures in so many steps: f of noise, then noise again and f again. 2023, algorithm 1."""
         check_labels(self.classes, given)
         label = given["label"] if self.classes else None
-        start = rng.normal(jax.vmap(lambda key: rng.fold(key, "start"))(keys), self.image)
+        start = rng.normal(jax.vmap(lambda key: rng.fold(key, "start"))(keys), self.shape)
         n = self.sampling.steps
         levels = self.levels_of(jnp.asarray(n + 1), jnp.arange(n, 0, -1))  # [n] falling from sigma_max
         x0 = jnp.zeros_like(start)
@@ -153,7 +156,7 @@ class Consistency:
             return self.clean(params, x, jnp.full(x.shape[0], sigma), label), None
 
         x0, _ = jax.lax.scan(step, x0, (jnp.arange(n), levels))
-        return {"image": jnp.clip(x0, -1, 1)}
+        return {"image": x0}
 
 
 def descended(teacher: EDM, context: Context, x: Array, high: Array, low: Array, label: Array | None) -> Array:

@@ -26,7 +26,16 @@ from jaxgen.diffusion.schedules import across
 from jaxgen.errors import at_least
 from jaxgen.losses.elbo import discretised_normal_log_prob, kl_normal, total
 from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import Denoiser, Sampling, check_model, game, generator, hidden
+from jaxgen.models.diffusion.denoiser import (
+    Denoiser,
+    Sampling,
+    check_model,
+    denoiser_of,
+    game,
+    generator,
+    hidden,
+    shape_of,
+)
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import row
 
@@ -49,6 +58,9 @@ class DDPM:
     sampling: Sampling = FINE
     learning_rate: float = 2e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
+
+    shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures."""
@@ -64,7 +76,7 @@ class DDPM:
 
     @property
     def module(self):
-        return self.net.module(self.image[2] * (2 if self.variance == "learned" else 1), self.classes)
+        return self.net.module(self.shape[2] * (2 if self.variance == "learned" else 1), self.classes)
 
     @property
     def taus(self) -> np.ndarray:
@@ -81,10 +93,10 @@ class DDPM:
             taus = grid(how.grid, how.steps, "ve", table[0], table[-1])
         told = lambda *args: self.told(*args)[0]  # noqa: E731
         learned = None if self.variance == "small" else self.told
-        return Denoiser(told, "ve", taus, self.image, self.classes, learned)
+        return denoiser_of(self, told, "ve", taus, learned)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes)}, {}
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
     def say(self, params: Params, x: Array, t: Array, label: Array | None, key: Key | None = None):
         """Return what the net says of x_t at times t f32[b] from 0 to T - 1, and nu of the variance."""
@@ -114,7 +126,7 @@ class DDPM:
         x0, names = batch["image"], ("t", "eps", "hide", "dropout")
         keys = {name: rng.fold(key, name) for name in names}
         t = jax.random.randint(keys["t"], x0.shape[:1], 0, self.timesteps)
-        eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
+        eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         alpha, sigma = self.at(t)
         xt = across(x0, alpha) * x0 + across(x0, sigma) * eps
         label = hidden(batch["label"] if self.classes else None, self.classes, self.drop, keys["hide"])
@@ -123,7 +135,7 @@ class DDPM:
         metrics = {"squared_error": error.mean()}
         loss = error
         if self.variance == "learned":  # of the mean the bound says nothing here
-            size, held = math.prod(self.image), jax.lax.stop_gradient(out)
+            size, held = math.prod(self.shape), jax.lax.stop_gradient(out)
             term = self.term(x0, to_x0(self.predict, held, xt, alpha, sigma), nu, t) / (size * math.log(2))
             loss = loss + HYBRID * self.timesteps * term
             metrics["bits_per_dimension"] = (self.timesteps * term).mean()
@@ -163,7 +175,7 @@ class DDPM:
             place = (i + within) if count < self.timesteps else jnp.full(x0.shape[:1], i + 0.5)
             t = jnp.int32(jnp.minimum(place * (self.timesteps / count), self.timesteps - 1))
             alpha, sigma = self.at(t)
-            eps = rng.normal(jax.vmap(lambda key: rng.fold(key, "eps"))(own), self.image)
+            eps = rng.normal(jax.vmap(lambda key: rng.fold(key, "eps"))(own), self.shape)
             xt = across(x0, alpha) * x0 + across(x0, sigma) * eps
             out, nu = self.say(params, xt, jnp.float32(t), label)
             return sum_ + self.term(x0, to_x0(self.predict, out, xt, alpha, sigma), nu, t), None

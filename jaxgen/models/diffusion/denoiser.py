@@ -1,8 +1,8 @@
 """What every method shares once it has a denoiser: labels hidden in training, samples, guidance, a likelihood."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -17,6 +17,8 @@ from jaxgen.diffusion.guidance import EVERYWHERE
 from jaxgen.diffusion.schedules import Frame, across
 from jaxgen.errors import InputError, at_least, check_labels
 from jaxgen.metrics.likelihood import EIGHT_BIT
+from jaxgen.models.diffusion import latent
+from jaxgen.models.diffusion.autoencoder import autoencoder_of
 
 Name = Literal["ddim", "ddpm", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
 
@@ -33,7 +35,7 @@ class Sampling:
     rescale: float = 0.0  # how far its pictures' contrast is brought back
     churn: float = 0.0  # heun: noise put in and taken out again, in steps
     eta: float = 1.0  # ddpm: 0 is ddim
-    clip: bool = False  # the denoiser's pictures to [-1, 1]
+    clip: bool = False  # the denoiser's pictures to [-1, 1] (codes have no bounds)
 
     def check(self, classes: int, frame: Frame):
         """Raise InputError for settings that have no meaning, alone or for this model."""
@@ -70,17 +72,23 @@ def guided(d: Denoiser, params: Params, context: Context, label: Array | None, h
         return d.told(params, context, x, tau, label)
 
     denoise = plain if how.guidance == 1 else guidance.beyond(pair, how.guidance, how.interval, how.rescale, d.frame)
-    return (lambda x, tau: jnp.clip(denoise(x, tau), -1, 1)) if how.clip else denoise
+    return (lambda x, tau: jnp.clip(denoise(x, tau), -1, 1)) if how.clip and not d.encode else denoise
+
+
+def denoiser_of(model: Any, told: Callable, frame: Frame, taus: Any, learned: Callable | None = None) -> Denoiser:
+    """Return a model's denoiser, with the way from pictures to what is denoised and back where that is their codes."""
+    coder = latent.coding(model) if model.autoencoder else ()
+    return Denoiser(told, frame, taus, shape_of(model), model.classes, learned, *coder)
 
 
 def start(d: Denoiser, keys: Key) -> Array:
     """Return x of pure noise at the first level, f32[b h w c]."""
     folded = jax.vmap(lambda key: rng.fold(key, "start"))(keys)
-    return jnp.float32(d.taus[0]) * rng.normal(folded, d.image)
+    return jnp.float32(d.taus[0]) * rng.normal(folded, d.shape)
 
 
 def generator(d: Denoiser, how: Sampling) -> Callable:
-    """Return a task's `generate`."""
+    """Return what `game` takes as `generate`."""
     learned = d.learned is not None and how.sampler == "ddpm" and how.guidance == 1
     sample = samplers.sampler_of(how.sampler, d.frame, how.churn, how.eta, learned)
 
@@ -90,10 +98,10 @@ def generator(d: Denoiser, how: Sampling) -> Callable:
         denoise = guided(d, params, context, label, how)
         if learned:
             assert d.learned is not None
-            clip = (lambda x: jnp.clip(x, -1, 1)) if how.clip else (lambda x: x)
+            clip = (lambda x: jnp.clip(x, -1, 1)) if how.clip and not d.encode else (lambda x: x)
             both = lambda x, tau: d.learned(params, context, x, tau, label)  # noqa: E731  # pyright: ignore
             denoise = lambda x, tau: (clip((out := both(x, tau))[0]), out[1])  # noqa: E731
-        return {"image": jnp.clip(sample(denoise, start(d, keys), d.taus, keys), -1, 1)}
+        return {"image": sample(denoise, start(d, keys), d.taus, keys)}
 
     return generate
 
@@ -135,10 +143,15 @@ def game(
     log_prob: Callable | None = None,
     loss: Any = None,
     denoiser: Denoiser | None = None,
+    frozen: Mapping[str, Callable] | None = None,
 ) -> Task:
-    """Return the game of one net, "denoiser", with Adam and a moving average, by a model's `init` and `loss`."""
+    """Return the game of one net, "denoiser", with Adam and a moving average, by a model's `init` and `loss`.
+
+    What `generate` makes are pictures, whose range is seen to here, or codes of model.autoencoder.
+    """
+    finish = latent.painting if model.autoencoder else in_range
     label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if model.classes else {}
-    return Task(
+    task = Task(
         init=model.init,
         example={"image": jax.ShapeDtypeStruct(model.image, jnp.float32), **label},
         learners={"denoiser": Learner(("denoiser",), optax.adam(model.learning_rate))},
@@ -149,7 +162,20 @@ def game(
         generate=generate,
         denoiser=denoiser,
         log_prob=log_prob,
+        frozen=frozen or {},
     )
+    return finish(task, model)
+
+
+def in_range(task: Task, model: Any) -> Task:
+    """Return the game whose pictures are brought into [-1, 1]."""
+    assert task.generate is not None
+    return replace(task, generate=latent.then(task.generate, lambda params, context, x: jnp.clip(x, -1, 1)))
+
+
+def shape_of(model: Any) -> tuple[int, int, int]:
+    """Return the height, width and channels of what is denoised: pictures, or their codes by model.autoencoder."""
+    return autoencoder_of(model.autoencoder, model.image).shape if model.autoencoder else model.image
 
 
 def check_model(model: Any):

@@ -23,10 +23,12 @@ from jaxgen.models.diffusion.denoiser import (
     Denoiser,
     Sampling,
     check_model,
+    denoiser_of,
     game,
     generator,
     hidden,
     ode_log_prob,
+    shape_of,
 )
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import row
@@ -48,6 +50,9 @@ class EDM:
     sampling: Sampling = Sampling()
     learning_rate: float = 1e-3  # of Adam
     ema: float = 0.9999  # decay of the moving average
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
+
+    shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures."""
@@ -72,7 +77,7 @@ class EDM:
 
     @property
     def module(self):
-        return self.net.module(self.image[2], self.classes)
+        return self.net.module(self.shape[2], self.classes)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -80,10 +85,10 @@ class EDM:
         if how.grid == "time":
             raise InputError("An EDM has no time but its noise: model.sampling.grid is karras, log-snr or cosine.")
         taus = grid(how.grid, how.steps, "ve", self.sigma_min, self.sigma_max, straight())
-        return Denoiser(self.told, "ve", taus, self.image, self.classes)
+        return denoiser_of(self, self.told, "ve", taus)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes)}, {}
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
     def told(
         self,
@@ -106,7 +111,7 @@ class EDM:
         x0, label = batch["image"], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("sigma", "eps", "hide", "dropout")}
         sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(keys["sigma"], x0.shape[:1]))
-        x = x0 + across(x0, sigma) * rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
+        x = x0 + across(x0, sigma) * rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         label = hidden(label, self.classes, self.drop, keys["hide"])
         guess = self.told(params, context, x, sigma, label, keys["dropout"] if self.net.dropout else None)
         error = jnp.square(guess - x0).mean((1, 2, 3))  # [b]

@@ -31,10 +31,12 @@ from jaxgen.models.diffusion.denoiser import (
     Denoiser,
     Sampling,
     check_model,
+    denoiser_of,
     game,
     generator,
     hidden,
     ode_log_prob,
+    shape_of,
 )
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import SMALL, row
@@ -61,14 +63,17 @@ class Flow:
     sampling: Sampling = EVEN
     learning_rate: float = 5e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
+
+    shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures."""
         del steps
         self.check()
         d = self.denoiser
-        task = game(self, generator(d, self.sampling), ode_log_prob(d, LOW, HIGH), denoiser=d)
-        return replace(task, frozen={"teacher": weights_of(self.teacher)}) if self.teacher else task
+        frozen = {"teacher": weights_of(self.teacher)} if self.teacher else {}
+        return game(self, generator(d, self.sampling), ode_log_prob(d, LOW, HIGH), denoiser=d, frozen=frozen)
 
     def check(self):
         check_model(self)
@@ -88,16 +93,16 @@ class Flow:
 
     @property
     def module(self):
-        return self.net.module(self.image[2], self.classes)
+        return self.net.module(self.shape[2], self.classes)
 
     @property
     def denoiser(self) -> Denoiser:
         how = self.sampling
         taus = grid(how.grid, how.steps, "flow", LOW, HIGH, self.schedule)
-        return Denoiser(self.told, "flow", taus, self.image, self.classes)
+        return denoiser_of(self, self.told, "flow", taus)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes)}, {}
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
     def parts(self, t: Array) -> tuple[Array, Array, Array, Array]:
         """Return alpha, sigma and their derivatives at times f32[b] of the path, unshifted."""
@@ -124,7 +129,7 @@ class Flow:
         x0, label = batch["image"], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("t", "eps", "deal", "hide", "dropout")}
         t = self.draw(keys["t"], len(x0))
-        eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
+        eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         if self.coupling == "ot":
             eps = eps[dealt(x0, eps, keys["deal"])]
         if self.coupling == "reflow":

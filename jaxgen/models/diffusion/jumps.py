@@ -42,6 +42,6 @@ def jumping(jump: Jump, steps: int, image: tuple[int, ...], classes: int) -> Cal
 
         times = jnp.linspace(1.0, 0.0, steps + 1)
         x, _ = jax.lax.scan(step, x, (times[:-1], times[1:]))
-        return {"image": jnp.clip(x, -1, 1)}
+        return {"image": x}
 
     return generate

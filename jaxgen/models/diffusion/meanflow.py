@@ -19,7 +19,7 @@ from jaxgen.core import Array, Aux, Context, Key, Params, Task
 from jaxgen.diffusion.schedules import across
 from jaxgen.errors import InputError, at_least
 from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import check_model, game, hidden
+from jaxgen.models.diffusion.denoiser import check_model, game, hidden, shape_of
 from jaxgen.models.diffusion.jumps import Jumps, jumping
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import SMALL, row
@@ -42,6 +42,9 @@ class MeanFlow:
     sampling: Jumps = Jumps()
     learning_rate: float = 5e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
+
+    shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures."""
@@ -51,14 +54,14 @@ class MeanFlow:
         at_least(0, model__p_std=self.p_std, model__power=self.power)
         if not 0 <= self.apart <= 1:
             raise InputError(f"model.apart must be from 0 to 1, not {self.apart}.")
-        return game(self, jumping(self.jump, self.sampling.steps, self.image, self.classes))
+        return game(self, jumping(self.jump, self.sampling.steps, self.shape, self.classes))
 
     @property
     def module(self):
-        return self.net.module(self.image[2], self.classes)
+        return self.net.module(self.shape[2], self.classes)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes, True)}, {}
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes, True)}, {}
 
     def jump(
         self,
@@ -80,7 +83,7 @@ class MeanFlow:
         pair = jax.nn.sigmoid(self.p_mean + self.p_std * jax.random.normal(keys["t"], (2, b)))
         t = pair.max(0)
         r = jnp.where(jax.random.bernoulli(keys["apart"], self.apart, (b,)), pair.min(0), t)
-        eps = rng.normal(jax.random.split(keys["eps"], b), self.image)
+        eps = rng.normal(jax.random.split(keys["eps"], b), self.shape)
         xt, v = across(x0, 1 - t) * x0 + across(x0, t) * eps, eps - x0
         label = hidden(label, self.classes, self.drop, keys["hide"])
         dropout = keys["dropout"] if self.net.dropout else None

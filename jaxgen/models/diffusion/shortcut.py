@@ -19,7 +19,7 @@ from jaxgen.core import Array, Aux, Context, Key, Params, Task
 from jaxgen.diffusion.schedules import across
 from jaxgen.errors import InputError, at_least
 from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import check_model, game, hidden
+from jaxgen.models.diffusion.denoiser import check_model, game, hidden, shape_of
 from jaxgen.models.diffusion.jumps import Jumps, jumping
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import SMALL, row
@@ -38,6 +38,9 @@ class Shortcut:
     sampling: Jumps = Jumps()
     learning_rate: float = 5e-4  # of Adam
     ema: float = 0.999  # decay of the moving average, which is what long steps are learned from
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
+
+    shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures."""
@@ -52,14 +55,14 @@ class Shortcut:
         count = self.sampling.steps
         if count & (count - 1) or count > self.shortest:
             raise InputError(f"model.sampling.steps must be a power of two up to {self.shortest}, not {count}.")
-        return game(self, jumping(self.jump, count, self.image, self.classes))
+        return game(self, jumping(self.jump, count, self.shape, self.classes))
 
     @property
     def module(self):
-        return self.net.module(self.image[2], self.classes)
+        return self.net.module(self.shape[2], self.classes)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.image, self.classes, True)}, {}
+        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes, True)}, {}
 
     def velocity(self, params: Params, x: Array, t: Array, d: Array, label: Array | None, key: Key | None = None):
         """Return the mean velocity from times t f32[b] to t - d. The net is told log2 of the number of such steps."""
@@ -80,7 +83,7 @@ class Shortcut:
         half = 0.5 ** jax.random.randint(keys["d"], (b,), 1, rungs + 1)  # 1/2, ... 1/shortest: of two such is learned
         u = jax.random.uniform(keys["t"], (b,))
         t = jnp.where(long, 2 * half * jnp.ceil(u / (2 * half)), u)  # where such a step begins
-        eps = rng.normal(jax.random.split(keys["eps"], b), self.image)
+        eps = rng.normal(jax.random.split(keys["eps"], b), self.shape)
         xt = across(x0, 1 - t) * x0 + across(x0, t) * eps
         label = hidden(label, self.classes, self.drop, keys["hide"])
         found = self.velocity(params, xt, t, jnp.where(long, 2 * half, 0), label, keys["dropout"])

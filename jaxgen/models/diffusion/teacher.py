@@ -1,6 +1,5 @@
 """A trained model that another one learns from: its hyper-parameters, and its averaged weights as a frozen net."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,27 @@ def teacher_of(folder: str, kind: type, like: Any) -> Any:
     from jaxgen import runs
 
     found = runs.load(Path(folder)).model
-    if not isinstance(found, kind) or (found.image, found.classes) != (like.image, like.classes):
+    same = ("image", "classes", "autoencoder")
+    if not isinstance(found, kind) or any(getattr(found, name) != getattr(like, name) for name in same):
         image = "x".join(map(str, like.image))
+        coder = f" and the codes of {like.autoencoder}" if like.autoencoder else ""
         raise InputError(
-            f"model.teacher must be the run of an {kind.__name__} of {image} pictures and {like.classes} classes: "
-            f"{folder} is of another."
+            f"model.teacher must be the run of an {kind.__name__} of {image} pictures and {like.classes} classes"
+            f"{coder}: {folder} is of another."
         )
     return found
 
 
 def weights_of(folder: str) -> Any:
     """Return what loads a run's averaged denoiser."""
-    return partial(_load, Path(folder))
+    return lambda: nets_of(folder)[0]["denoiser"]
 
 
-def _load(folder: Path) -> Any:
+def nets_of(folder: str) -> tuple[Any, Any]:
+    """Return a run's averaged parameters and what else they read, both by net, on the host."""
     from jaxgen.core import averaged
     from jaxgen.trained import open_run
 
-    opened = open_run(folder)
-    return jax.device_get(averaged(opened.state, opened.frozen)[0]["denoiser"])
+    opened = open_run(Path(folder))
+    params, context = averaged(opened.state, opened.frozen)
+    return jax.device_get((params, context.extra))

@@ -31,7 +31,7 @@ from jaxgen.diffusion.schedules import across
 from jaxgen.errors import InputError, at_least
 from jaxgen.losses.elbo import kl_normal, total
 from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import Denoiser, Sampling, check_model, game, generator, hidden
+from jaxgen.models.diffusion.denoiser import Denoiser, Sampling, check_model, denoiser_of, game, generator, hidden
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import SMALL, row
 
@@ -53,6 +53,7 @@ class VDM:
     sampling: Sampling = Sampling("ddpm", 250, "log-snr", clip=True)
     learning_rate: float = 2e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
+    autoencoder = ""  # its bound is of pictures
 
     def task(self, steps: int) -> Task:
         """Return the game: the denoiser's phase, then the schedule's. Raises InputError."""
@@ -87,7 +88,7 @@ class VDM:
         if how.grid == "time":
             raise InputError("A VDM's time is learned: model.sampling.grid is log-snr, karras or cosine.")
         low, high = math.exp(self.gamma_min / 2), math.exp(self.gamma_max / 2)
-        return Denoiser(self.told, "ve", grid(how.grid, how.steps, "ve", low, high), self.image, self.classes)
+        return denoiser_of(self, self.told, "ve", grid(how.grid, how.steps, "ve", low, high))
 
     def init(self, key: Key, spec: Any = None):
         seen = (*self.image[:2], self.image[2] * (1 + 2 * len(self.fourier)))
