@@ -22,9 +22,10 @@ CELL, GAP, TIMES = 64, 2, 8  # a grid shows small pictures enlarged
 def folder(tmp_path_factory) -> Path:
     """Two runs, and pictures of digits and masks beside them."""
     folder = tmp_path_factory.mktemp("editing")
-    for name in ("edm", "flow"):
-        argv = ["--preset", name, "--tiny", "--mesh.data", "1", "--out", str(folder / name)]
-        fit(parse("diffusion", [*argv, "--steps", "20", "--log.samples", "0", "--model.sampling.steps", "3"]).run)
+    for name, steps in (("edm", 20), ("flow", 20), ("worse", 2)):
+        preset = "edm" if name == "worse" else name
+        argv = ["--preset", preset, "--tiny", "--mesh.data", "1", "--out", str(folder / name), "--steps", str(steps)]
+        fit(parse("diffusion", [*argv, "--log.samples", "0", "--model.sampling.steps", "3"]).run)
     digits: Any = datasets.load_digits()
     for name, number in (("a", 0), ("b", 12)):
         Image.fromarray(np.uint8(digits.images[number] * 15.9)).save(folder / f"{name}.png")
@@ -122,6 +123,21 @@ def test_samples_drawn_in_other_ways(folder, cli):
     assert "steps=2" in row["sampling"]
 
 
+def test_a_worse_model_guides(folder, cli):
+    def draw(name: str, *words):
+        out = folder / f"{name}.npz"
+        cli(0, "generate", folder / "edm", "--count", "3", "--labels", "4", "--out", out, *words)
+        return np.load(out)["image"].astype(int)
+
+    plain, itself = draw("plain"), draw("itself", "--sampling", f"guidance=3,guide={folder / 'edm'}")
+    assert np.abs(plain - itself).max() <= 1  # away from itself is nowhere
+    assert np.abs(plain - draw("away", "--sampling", f"guidance=3,guide={folder / 'worse'}")).max() > 10
+    words = cli(
+        0, "evaluate", folder / "edm", "--metrics", "loss", "--sampling", f"guidance=2,guide={folder / 'worse'}"
+    )
+    assert "loss" in words
+
+
 def test_settings_of_sampling_may_change_when_a_run_goes_on(folder):
     run = load(folder / "edm")
     other = load(folder / "edm", "steps=7,sampler=ddim,clip=true,interval=0.5:2")
@@ -167,6 +183,10 @@ def test_settings_of_sampling_that_are_none(text, words, folder):
         ("edit edm a.png --count 0", "count must be at least 1"),
         ("generate dcgan --sampling steps=3", "drawn in one way"),
         ("generate edm --sampling churn=2,sampler=ddim", "churn is a setting of heun"),
+        ("generate edm --sampling guide=edm", "A guide does nothing with a guidance of 1"),
+        ("generate edm --sampling guide=flow,guidance=2", "of the same pictures, classes and kind of noise"),
+        ("generate edm --sampling guide=dcgan,guidance=2", "of the same pictures, classes and kind of noise"),
+        ("generate edm --sampling guide=none,guidance=2", "There is no run folder none"),
     ],
 )
 def test_what_is_refused(words, told, folder, cli, monkeypatch):

@@ -16,13 +16,14 @@ from jaxgen import core, data
 from jaxgen.config import parse
 from jaxgen.errors import InputError
 from jaxgen.loop import fit
-from jaxgen.models.diffusion.autoencoder import autoencoder_of, load
+from jaxgen.models.diffusion.autoencoder import autoencoder_of
 from jaxgen.models.diffusion.consistency import Consistency
 from jaxgen.models.diffusion.ddpm import DDPM
 from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.flow import Flow
 from jaxgen.models.diffusion.latent import measured, scaled, spread, unmeasured
 from jaxgen.models.diffusion.presets import SMALL
+from jaxgen.models.diffusion.teacher import load
 from jaxgen.sampling import spec_of
 from jaxgen.trained import open_run
 from tests.commands import assert_same

@@ -18,11 +18,12 @@ MOST = 1e9  # sigma / alpha that no picture is seen in
 EVERYWHERE = (0.0, MOST)
 
 
-def check_guidance(scale: float, interval: tuple[float, float], rescale: float, classes: int):
-    """Raise InputError for settings of guidance that have no meaning, alone or for an unconditional model."""
-    if scale != 1 and not classes:
+def check_guidance(scale: float, interval: tuple[float, float], rescale: float, able: bool):
+    """Raise InputError for settings of guidance that have no meaning, alone or with nothing to go away from."""
+    if scale != 1 and not able:
         raise InputError(
-            f"A guidance scale of {scale} needs a class-conditional model, and this one has no classes: leave it at 1."
+            f"A guidance scale of {scale} needs a class-conditional model, and this one has no classes: leave it at 1, "
+            "or name a guide."
         )
     if scale < 0:
         raise InputError(f"The guidance scale must be at least 0, not {scale}.")

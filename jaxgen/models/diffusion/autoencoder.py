@@ -5,19 +5,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxgen import runs
-from jaxgen.core import Array, Context, PyTree, Task
+from jaxgen.core import Array, PyTree, Task
 from jaxgen.errors import InputError
-from jaxgen.models.diffusion.teacher import nets_of
+from jaxgen.models.diffusion.teacher import context_of
 from jaxgen.sampling import spec_of
 
 
 class Autoencoder(NamedTuple):
     """A run's hyper-parameters and its task, and the shape of a picture's codes: height, width and numbers.
 
-    Codes that are no map count as a map of 1x1. `nets` are what `load` gives, {"params", "extra"} by net.
+    Codes that are no map count as a map of 1x1. `nets` are what teacher.load gives.
     """
 
     model: Any
@@ -40,17 +39,6 @@ class Autoencoder(NamedTuple):
     def mapped(self) -> bool:
         """Whether codes have places in the picture."""
         return len(_codes(self.task).shape) == 4
-
-
-def context_of(nets: PyTree) -> Context:
-    """Return what an autoencoder's functions read beside its parameters."""
-    return Context(nets["extra"], {}, {}, jnp.zeros((), jnp.int32))
-
-
-def load(folder: str) -> PyTree:
-    """Return a run's averaged nets, {"params": {net: ...}, "extra": {net: ...}}."""
-    params, extra = nets_of(folder)
-    return {"params": params, "extra": extra}
 
 
 def autoencoder_of(folder: str, image: tuple[int, int, int]) -> Autoencoder:

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from jaxgen import rng
+from jaxgen import rng, runs
 from jaxgen.core import Array, Context, Denoiser, Ema, Key, Learner, Params, Phase, Task, ramped
 from jaxgen.diffusion import guidance, likelihood, samplers
 from jaxgen.diffusion.grids import Grid
@@ -19,6 +20,7 @@ from jaxgen.errors import InputError, at_least, check_labels
 from jaxgen.metrics.likelihood import EIGHT_BIT
 from jaxgen.models.diffusion import latent
 from jaxgen.models.diffusion.autoencoder import autoencoder_of
+from jaxgen.models.diffusion.teacher import context_of, load
 
 Name = Literal["ddim", "ddpm", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
 
@@ -30,7 +32,8 @@ class Sampling:
     sampler: Name = "heun"
     steps: int = 18
     grid: Grid = "karras"  # noise levels even in time, in sigma^(1/7), in log sigma, or in the angle
-    guidance: float = 1.0  # classifier-free: 1 is none
+    guidance: float = 1.0  # away from what is told of no class: 1 is none
+    guide: str = ""  # or away from a worse model, the folder of its run, of fewer steps or a smaller net
     interval: tuple[float, float] = EVERYWHERE  # the noise, sigma / alpha, at which it is done
     rescale: float = 0.0  # how far its pictures' contrast is brought back
     churn: float = 0.0  # heun: noise put in and taken out again, in steps
@@ -41,7 +44,9 @@ class Sampling:
         """Raise InputError for settings that have no meaning, alone or for this model."""
         at_least(1, model__sampling__steps=self.steps)
         at_least(0, model__sampling__churn=self.churn)
-        guidance.check_guidance(self.guidance, self.interval, self.rescale, classes)
+        guidance.check_guidance(self.guidance, self.interval, self.rescale, bool(classes or self.guide))
+        if self.guide and self.guidance == 1:
+            raise InputError("A guide does nothing with a guidance of 1: give both, such as guidance=2.")
         samplers.sampler_of(self.sampler, frame, self.churn)
 
     @property
@@ -59,7 +64,7 @@ def hidden(label: Array | None, classes: int, share: float, key: Key) -> Array |
 
 
 def guided(d: Denoiser, params: Params, context: Context, label: Array | None, how: Sampling) -> samplers.Denoise:
-    """Return (x, tau) -> E[x0 | x] of these labels, with guidance. Both answers come from one call of the net."""
+    """Return (x, tau) -> E[x0 | x] of these labels, with guidance. Classifier-free, both answers come from one call."""
 
     def pair(x: Array, tau: Array) -> tuple[Array, Array]:
         twice = lambda v: jnp.concatenate([v, v])  # noqa: E731
@@ -71,7 +76,14 @@ def guided(d: Denoiser, params: Params, context: Context, label: Array | None, h
     def plain(x: Array, tau: Array) -> Array:
         return d.told(params, context, x, tau, label)
 
-    denoise = plain if how.guidance == 1 else guidance.beyond(pair, how.guidance, how.interval, how.rescale, d.frame)
+    def apart(x: Array, tau: Array) -> tuple[Array, Array]:
+        nets = context.frozen["guide"]
+        return plain(x, tau), runs.load(Path(how.guide)).model.denoiser.told(
+            nets["params"], context_of(nets), x, tau, label
+        )
+
+    two = apart if how.guide else pair
+    denoise = plain if how.guidance == 1 else guidance.beyond(two, how.guidance, how.interval, how.rescale, d.frame)
     return (lambda x, tau: jnp.clip(denoise(x, tau), -1, 1)) if how.clip and not d.encode else denoise
 
 
@@ -150,11 +162,14 @@ def game(
     What `generate` makes are pictures, whose range is seen to here, or codes of model.autoencoder.
     """
     finish = latent.painting if model.autoencoder else in_range
+    if guide := getattr(model.sampling, "guide", ""):
+        check_guide(guide, model, denoiser)
+        frozen = {**(frozen or {}), "guide": partial(load, guide)}
     label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if model.classes else {}
     task = Task(
         init=model.init,
         example={"image": jax.ShapeDtypeStruct(model.image, jnp.float32), **label},
-        learners={"denoiser": Learner(("denoiser",), optax.adam(model.learning_rate))},
+        learners={"denoiser": Learner(("denoiser",), model.net.adam(model.learning_rate))},
         phases=(Phase("denoiser", "denoiser", loss or model.loss),),
         ema=(Ema("denoiser", ramped(model.ema)),),
         given=tuple(label),
@@ -171,6 +186,22 @@ def in_range(task: Task, model: Any) -> Task:
     """Return the game whose pictures are brought into [-1, 1]."""
     assert task.generate is not None
     return replace(task, generate=latent.then(task.generate, lambda params, context, x: jnp.clip(x, -1, 1)))
+
+
+def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
+    """Raise InputError where a run's folder is of a model that can't guide this one."""
+    guide = runs.load(Path(folder)).model
+    same = ("image", "classes", "autoencoder")
+    fits = all(getattr(guide, name, None) == getattr(model, name) for name in same)
+    if (
+        not fits
+        or getattr(guide, "denoiser", None) is None
+        or denoiser is None
+        or guide.denoiser.frame != denoiser.frame
+    ):
+        raise InputError(
+            f"The guide {folder} must be the run of a diffusion model of the same pictures, classes and kind of noise."
+        )
 
 
 def shape_of(model: Any) -> tuple[int, int, int]:

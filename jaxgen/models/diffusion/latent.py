@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.core import Array, Aux, Context, Params, PyTree, Task
-from jaxgen.models.diffusion.autoencoder import autoencoder_of, load
+from jaxgen.models.diffusion.autoencoder import autoencoder_of
+from jaxgen.models.diffusion.teacher import load
 
 BATCHES = 100  # that the codes are measured over
 SMALLEST = 1e-3  # standard deviation of a number that counts as one

@@ -1,10 +1,12 @@
-"""A trained model that another one learns from: its hyper-parameters, and its averaged weights as a frozen net."""
+"""A trained model that another one learns from, or stands on: its hyper-parameters, its averaged nets, frozen."""
 
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from jaxgen.core import Context, PyTree
 from jaxgen.errors import InputError
 
 
@@ -26,14 +28,19 @@ def teacher_of(folder: str, kind: type, like: Any) -> Any:
 
 def weights_of(folder: str) -> Any:
     """Return what loads a run's averaged denoiser."""
-    return lambda: nets_of(folder)[0]["denoiser"]
+    return lambda: load(folder)["params"]["denoiser"]
 
 
-def nets_of(folder: str) -> tuple[Any, Any]:
-    """Return a run's averaged parameters and what else they read, both by net, on the host."""
+def load(folder: str) -> PyTree:
+    """Return a run's averaged nets on the host, {"params": {net: ...}, "extra": {net: ...}}."""
     from jaxgen.core import averaged
     from jaxgen.trained import open_run
 
     opened = open_run(Path(folder))
     params, context = averaged(opened.state, opened.frozen)
-    return jax.device_get((params, context.extra))
+    return jax.device_get({"params": params, "extra": context.extra})
+
+
+def context_of(nets: PyTree) -> Context:
+    """Return what a run's functions read beside the parameters."""
+    return Context(nets["extra"], {}, {}, jnp.zeros((), jnp.int32))
