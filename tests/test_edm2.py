@@ -299,9 +299,12 @@ def test_the_loss_is_edms_over_what_is_learned_of_its_size(monkeypatch):
 
 
 def test_other_methods_can_have_the_net():
-    model = Flow(IMAGE, net=Net("edm2", 8, 1, 2, (1,), (), bandwidth=0.001))
-    task = model.task(1)
+    """And keep its weights at their norm, whatever the gradient."""
+    task = Flow(IMAGE, net=Net("edm2", 8, 2, 2, (1,), (), bandwidth=0.001)).task(1)
     spec = {"image": jax.ShapeDtypeStruct((2, *IMAGE), jnp.float32)}
     state = jax.eval_shape(lambda: core.init_state(task, jax.random.key(0), spec))
     after, _ = jax.eval_shape(core.make_step(task), state, spec, {})
     assert jax.tree.map(jnp.shape, after.params) == jax.tree.map(jnp.shape, state.params)
+    optimizer, longer = task.learners["denoiser"].optimizer, jax.tree.map(lambda p: 3 * normal(*p.shape), state.params)
+    updates, _ = optimizer.update(longer, optimizer.init(longer), longer)
+    np.testing.assert_allclose(sizes_of_kernels(optax.apply_updates(longer, updates)), 1, atol=1e-3)

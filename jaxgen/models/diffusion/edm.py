@@ -107,7 +107,8 @@ class EDM:
         out = nets.call(self.module, params["denoiser"], x_in, c_noise, label, dropout=dropout)
         return across(x, c_skip) * x + across(x, c_out) * out
 
-    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+    def errors(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Array, Array]:
+        """Return noise levels drawn for a batch, the squared errors there, and their weights, f32[b] each."""
         x0, label = batch["image"], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("sigma", "eps", "hide", "dropout")}
         sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(keys["sigma"], x0.shape[:1]))
@@ -115,7 +116,10 @@ class EDM:
         label = hidden(label, self.classes, self.drop, keys["hide"])
         guess = self.told(params, context, x, sigma, label, keys["dropout"] if self.net.dropout else None)
         error = jnp.square(guess - x0).mean((1, 2, 3))  # [b]
-        weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
+        return sigma, error, (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
+
+    def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        _, error, weight = self.errors(params, context, batch, key)
         return (weight * error).mean(), Aux({"squared_error": error.mean()})
 
 

@@ -7,9 +7,9 @@ is as large at every noise level: a second net learns its logarithm there, u(sig
     lambda(sigma) / exp(u(sigma)) |D(x, sigma) - x0|^2 + u(sigma)
 
 is minimised (equation 21); sampling has no use for u. The learning rate rises for `ramp` steps and after `decay` steps
-falls with the square root of their number; with weights of a fixed norm nothing else makes updates smaller. The average
-of the weights is EDM's: the paper's, whose length grows with the training and is chosen after it, is not here.
-Unless `drop` says so no labels are hidden: the paper guides by a second, unconditional net.
+falls with the square root of their number; with weights of a fixed norm nothing else makes updates smaller. The
+paper's averages, whose width is chosen after training, are those of optim.ema_widths; `ema` is EDM's. Unless `drop`
+says so no labels are hidden: the paper guides by a second, unconditional net.
 
 Measured: not yet measured.
 """
@@ -17,16 +17,14 @@ Measured: not yet measured.
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen import rng
 from jaxgen.config import Optim
 from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Task
-from jaxgen.diffusion.schedules import across
 from jaxgen.errors import at_least
-from jaxgen.models.diffusion.denoiser import Sampling, hidden
+from jaxgen.models.diffusion.denoiser import Sampling
 from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import row
@@ -65,14 +63,8 @@ class EDM2(EDM):
         return params, extra
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        x0, label = batch["image"], batch["label"] if self.classes else None
-        keys = {name: rng.fold(key, name) for name in ("sigma", "eps", "hide", "dropout")}
-        sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(keys["sigma"], x0.shape[:1]))
-        x = x0 + across(x0, sigma) * rng.normal(jax.random.split(keys["eps"], len(x0)), x0.shape[1:])
-        label = hidden(label, self.classes, self.drop, keys["hide"])
-        guess = self.told(params, context, x, sigma, label, keys["dropout"] if self.net.dropout else None)
-        error = jnp.square(guess - x0).mean((1, 2, 3))  # [b]
-        weighted = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2 * error
+        sigma, error, weight = self.errors(params, context, batch, key)
+        weighted = weight * error
         u: Any = Uncertainty().apply({"params": params["uncertainty"]}, jnp.log(sigma) / 4)
         found = weighted * jnp.exp(-u) + u  # equation 21
         return found.mean(), Aux({"squared_error": error.mean(), "weighted_error": weighted.mean()})
