@@ -64,6 +64,7 @@ ZOO = {
     "meanflow": "jaxgen.models.diffusion.meanflow",
     "consistency": "jaxgen.models.diffusion.consistency",
     "vdm": "jaxgen.models.diffusion.vdm",
+    "masked": "jaxgen.models.diffusion.masked",
     "lenet5": "jaxgen.models.classifier.lenet",
     "lenet5-1998": "jaxgen.models.classifier.lenet",
     "alexnet": "jaxgen.models.classifier.alexnet",
