@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from jaxgen import core
+from jaxgen import core, rng
 from jaxgen.errors import InputError
 from jaxgen.models.vae.quantise import Quantiser, usage
 from jaxgen.models.vae.token_prior import TokenPrior, nats, sample
@@ -238,6 +238,17 @@ def test_a_tokens_logits_depend_on_the_tokens_before_it_alone():
         changed: Any = prior.apply(params, tokens.at[0, i].add(1) % 6)
         differs = (changed != base).any((0, 2))
         np.testing.assert_array_equal(differs, np.arange(7) > i)
+
+
+def test_what_is_kept_of_the_places_before_changes_no_sample():
+    prior, keys = TokenPrior(6, 64, 2), jax.random.split(KEY, 20)
+    params = jax.tree.map(lambda x: x * 2, prior.init(KEY, jnp.zeros((1, 9), jnp.int32)))["params"]
+    tokens = sample(prior, params, keys, 9)
+    logits: Any = prior.apply({"params": params}, tokens)
+    own = jax.vmap(lambda key: rng.fold(key, "tokens"))(keys)
+    for i in range(9):
+        again = jax.vmap(lambda k, row, i=i: jax.random.categorical(jax.random.fold_in(k, i), row))(own, logits[:, i])
+        np.testing.assert_array_equal(tokens[:, i], again)
 
 
 def test_samples_have_the_probabilities_that_the_prior_gives():

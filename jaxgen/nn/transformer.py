@@ -47,12 +47,19 @@ def attend(qkv: Array, heads: int, causal: bool = False) -> Array:
 
     Causal: a place sees itself and the ones before it.
     """
-    query, key, value = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=heads)
+    n = qkv.shape[1]
+    query, both = jnp.split(qkv, [qkv.shape[-1] // 3], -1)
+    return look(query, both, heads, jnp.asarray(np.tri(n, dtype=bool)) if causal else None)
+
+
+def look(query: Array, both: Array, heads: int, seen: Array | None = None) -> Array:
+    """Return `attend` of queries [b n c] to keys and values side by side [b m 2*c]; seen bool[n m], None: all."""
+    query = rearrange(query, "b n (h d) -> b h n d", h=heads)
+    key, value = rearrange(both, "b m (two h d) -> two b h m d", two=2, h=heads)
     query = query * query.shape[-1] ** -0.5  # not the scores: on a CPU their gradient takes twice the time
     scores = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
-    if causal:
-        seen = np.tri(qkv.shape[1], dtype=bool)[None, None]  # [1 1 n n]
-        scores = jnp.where(jnp.broadcast_to(seen, scores.shape), scores, -jnp.inf)
+    if seen is not None:
+        scores = jnp.where(jnp.broadcast_to(seen[None, None], scores.shape), scores, -jnp.inf)
     weights = jax.nn.softmax(scores, -1).astype(value.dtype)
     return rearrange(jnp.einsum("bhnm,bhmd->bhnd", weights, value), "b h n d -> b n (h d)")
 
@@ -60,20 +67,27 @@ def attend(qkv: Array, heads: int, causal: bool = False) -> Array:
 class Attention(nn.Module):
     """Multi-head self-attention, W softmax(q k^T / sqrt(d)) v, x [b n c] -> [b n c]; each of the heads has d = c/heads.
 
-    Scores and softmax are f32. Causal: a place sees itself and the ones before it. Vaswani et al. 2017, "Attention Is
-    All You Need".
+    Scores and softmax are f32. Causal: a place sees itself and the ones before it. With `cached` places x [b 1 c] is
+    what is at the place i32[], and the keys and values of those before come from the collection "cache". Vaswani et
+    al. 2017, "Attention Is All You Need".
     """
 
     heads: int
     kernel_init: Callable = XAVIER
     causal: bool = False
     qkv_bias: bool = True
+    cached: int = 0
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, place: Array | None = None) -> Array:
         c = x.shape[-1]
         qkv = Dense(3 * c, self.qkv_bias, self.kernel_init, name="qkv")(x)
-        mixed = attend(qkv, self.heads, self.causal)
+        if self.cached and place is not None:
+            cache = self.variable("cache", "both", jnp.zeros, (len(x), self.cached, 2 * c), qkv.dtype)
+            cache.value = jax.lax.dynamic_update_slice(cache.value, qkv[..., c:], (0, place, 0))
+            mixed = look(qkv[..., :c], cache.value, self.heads, (jnp.arange(self.cached) <= place)[None])
+        else:
+            mixed = attend(qkv, self.heads, self.causal)
         return Dense(c, kernel_init=self.kernel_init, name="proj")(mixed)
 
 
@@ -93,7 +107,8 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """x <- x + attention(norm(x)), then x <- x + mlp(norm(x)), x [b n c] -> [b n c].
 
-    With a skip [b n c], x first becomes a linear map of both (Bao et al. 2023, section 3.1).
+    With a skip [b n c], x first becomes a linear map of both (Bao et al. 2023, section 3.1). `cached` and the place are
+    the attention's.
     """
 
     heads: int
@@ -101,18 +116,20 @@ class Layer(nn.Module):
     causal: bool = False
     qkv_bias: bool = True
     epsilon: float = 1e-6  # of the norms
+    cached: int = 0
 
     @nn.compact
-    def __call__(self, x: Array, skip: Array | None = None) -> Array:
+    def __call__(self, x: Array, skip: Array | None = None, place: Array | None = None) -> Array:
         norm1, norm2 = (layer_norm(name, self.epsilon) for name in ("norm1", "norm2"))
         if skip is not None:
             both = jnp.concatenate([x, skip], -1)  # [b n 2c]
             x = Dense(x.shape[-1], kernel_init=self.kernel_init, name="skip_linear")(both)
-        x = x + Attention(self.heads, self.kernel_init, self.causal, self.qkv_bias, name="attn")(norm1(x))
+        attention = Attention(self.heads, self.kernel_init, self.causal, self.qkv_bias, self.cached, name="attn")
+        x = x + attention(norm1(x), place)
         return x + MLP(self.kernel_init, name="mlp")(norm2(x))
 
 
-def stack(layer: nn.Module, depth: int, x: Array, *shared: Array) -> Array:
+def stack(layer: nn.Module, depth: int, x: Array, *shared: Array | None) -> Array:
     """Return x after `depth` layers alike, (x, *shared) -> x, each with parameters of its own, stacked: [depth ...].
 
     They are one program that is run `depth` times: compile time does not grow with it.
@@ -130,4 +147,4 @@ def roll(
         return x, x if keep else None
 
     rngs: Any = {"params": True, "dropout": True}
-    return nn.scan(body, variable_axes={"params": 0}, split_rngs=rngs, length=depth)(layer, x, each)
+    return nn.scan(body, variable_axes={"params": 0, "cache": 0}, split_rngs=rngs, length=depth)(layer, x, each)
