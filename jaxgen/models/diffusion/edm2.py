@@ -8,8 +8,7 @@ is as large at every noise level: a second net learns its logarithm there, u(sig
 
 is minimised (equation 21); sampling has no use for u. The learning rate rises for `ramp` steps and after `decay` steps
 falls with the square root of their number; with weights of a fixed norm nothing else makes updates smaller. The
-paper's averages, whose width is chosen after training, are those of optim.ema_widths; `ema` is EDM's. Unless `drop`
-says so no labels are hidden: the paper guides by a second, unconditional net.
+paper's averages, whose width is chosen after training, are those of optim.ema_widths. Unless `drop` says so no labels are hidden: the paper guides by a second, unconditional net.
 
 Measured: not yet measured.
 """
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen import rng
-from jaxgen.config import Optim
+from jaxgen.config import Optim, Save
 from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Task
 from jaxgen.errors import at_least
 from jaxgen.models.diffusion.denoiser import Sampling
@@ -81,4 +80,5 @@ class Uncertainty(nn.Module):
 
 
 PLAIN = row(EDM2(classes=10, ramp=500, decay=5_000), 1_688_182, ramp=0, learning_rate=0.01)
-PRESETS = {"edm2": replace(PLAIN, run=replace(PLAIN.run, optim=Optim()))}  # whose rate rises by itself
+OWN = replace(PLAIN.run, optim=Optim(ema_widths=(0.05, 0.1)), save=Save(averages=2500))  # its rate rises by itself
+PRESETS = {"edm2": replace(PLAIN, run=OWN)}
