@@ -118,8 +118,8 @@ def publish(out: Path, write: bool):
     text = (
         f"MNIST at 32x32, {STEPS:,} steps of {BATCH}, rate down along a cosine, moving averages of 0.999 (`edm2`: its "
         "own ways), one seed; a DiT of 6 layers of 128 with patches of 8, or where the row says so a U-Net of width 16 "
-        "with one block a resolution; 10,000 samples beside the 60,000 training digits, as the GANs' table has it; evaluations of the "
-        "net for a picture; training time on one core, beside other work."
+        "with one block a resolution; 10,000 samples beside the 60,000 training digits, as the GANs' table has it; "
+        "evaluations of the net for a picture; training time on one core, beside other work."
     )
     report.publish("diffusion-quality", rows, text, write)
 
