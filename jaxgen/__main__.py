@@ -133,7 +133,8 @@ def export(
     """Write a run's weights under the names that PyTorch's users know, or its generator or classifier as StableHLO.
 
     A StableHLO program needs no jaxgen: `jax.export.deserialize(bytes).call(seed, indices)` gives the samples of
-    `generate` for any number of indices, `.call(images)` a classifier's logits.
+    `generate` for any number of indices, of a conditional model `.call(seed, indices, label)`; `.call(images)` gives a
+    classifier's logits.
 
     Args:
         run: the folder of the run

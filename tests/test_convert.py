@@ -5,11 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.export
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen import core, rng, zoo
+from jaxgen.interop.convert import stablehlo
 from jaxgen.interop.read import read
 from jaxgen.interop.write import write_safetensors
+from jaxgen.runs import resampled
+from jaxgen.sampling import spec_of
 from tests.commands import TINY, call
 
 ALONE = """
@@ -103,6 +110,24 @@ def test_a_classifier_runs_as_stablehlo_without_jaxgen(lenet, environment, tmp_p
     logits = np.asarray(task.classify(*averaged(state, frozen), x)["logits"])
     np.testing.assert_allclose(found["five"], logits, atol=1e-5 * np.abs(logits).max())
     np.testing.assert_allclose(found["one"], logits[:1], atol=1e-5 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("name", ["cgan", "edm-conditional", "masked"])
+def test_what_samples_are_told_is_an_argument_of_the_program(name):
+    run = zoo.load(name).tiny
+    run = resampled(run, "steps=1") if name != "cgan" else run
+    task = run.model.task(run.steps)
+    state = core.init_state(task, jax.random.key(0), spec_of(task, 2))
+    program = jax.export.deserialize(bytearray(stablehlo(task, state, {}, "generate"))).call
+    labels = np.array([3, 1, 4], np.int32)
+    told = {"label": labels} if task.given else {}
+    one, three = (np.asarray(program(np.uint32(2), np.arange(n, dtype=np.int32), *(v[:n] for v in told.values())))
+                  for n in (1, 3))  # fmt: skip
+    keys = rng.sample_keys(rng.fold(jax.random.key(2), "samples"), jnp.arange(3))
+    assert task.generate is not None
+    ours = jax.jit(task.generate)(*core.averaged(state, {}), keys, told)["image"]
+    np.testing.assert_allclose(three, ours, atol=1e-4)
+    np.testing.assert_allclose(one, three[:1], atol=1e-4)
 
 
 def test_a_generator_runs_as_stablehlo_without_jaxgen(gan, environment, tmp_path):

@@ -56,7 +56,7 @@ def beyond(
         weight = jnp.where((ratio >= interval[0]) & (ratio <= interval[1]), scale, 1.0)
         d = left + across(x, weight) * (kept - left)
         if rescale:
-            spread = lambda v: v.reshape(len(v), -1).std(1)  # noqa: E731
+            spread = lambda v: v.reshape(v.shape[0], -1).std(1)  # noqa: E731
             factor = rescale * spread(kept) / jnp.maximum(spread(d), 1e-8) + 1 - rescale
             d = across(x, factor) * d
         return d

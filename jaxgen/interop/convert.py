@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,8 +104,6 @@ def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool,
     """Write `generate`, or else `classify`, as StableHLO, and say how it is called. Raises InputError."""
     if task.generate is None and task.classify is None:
         raise InputError("This model has no `generate` and no `classify`: there is no program to export.")
-    if task.generate is not None and task.given:
-        raise InputError(f"This model's `generate` needs {', '.join(task.given)}: it can't be exported yet.")
     ability = "generate" if task.generate is not None else "classify"
     path = out or folder / f"{ability}.stablehlo"
     if path.exists():
@@ -116,29 +113,35 @@ def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool,
     part = path.with_suffix(".part")
     part.write_bytes(program)
     part.replace(path)
-    call = "seed, indices" if ability == "generate" else "images"
+    call = ", ".join(("seed", "indices", *task.given)) if ability == "generate" else "images"
     print(f"{ability}: {path}\njax.export.deserialize(open({str(path)!r}, 'rb').read()).call({call})")
 
 
 def stablehlo(task: Task, state: TrainState, frozen: PyTree, ability: str) -> bytes:
     """Return `generate` or `classify` with its weights as a serialised StableHLO program of any batch size.
 
-    `jax.export.deserialize(bytes).call` takes (seed u32[], indices i32[b]) and gives images f32[b h w c] in [-1, 1],
-    the samples of `python -m jaxgen generate` with these numbers; or it takes images and gives logits f32[b k].
+    `jax.export.deserialize(bytes).call` takes (seed u32[], indices i32[b]) and whatever else the samples are told, such
+    as labels i32[b], and gives images f32[b h w c] in [-1, 1], the samples of `python -m jaxgen generate` with these
+    numbers; or it takes images and gives logits f32[b k].
     """
     state, frozen = jax.device_get((dataclasses.replace(state, key=None, optimizer_state={}), frozen))
     (b,) = export.symbolic_shape("b")
 
-    def generate(seed, indices):
+    def generate(seed, indices, *told):
         keys = rng.sample_keys(rng.fold(jax.random.key(seed), "samples"), indices)
-        return task.generate(*averaged(state, frozen), keys, {})["image"]  # pyright: ignore[reportOptionalCall]
+        given = dict(zip(task.given, told, strict=True))
+        return task.generate(*averaged(state, frozen), keys, given)["image"]  # pyright: ignore[reportOptionalCall]
 
     def classify(image):
         return task.classify(*averaged(state, frozen), image)["logits"]  # pyright: ignore[reportOptionalCall]
 
-    image: Any = task.example["image"]
+    def batch(name: str) -> jax.ShapeDtypeStruct:
+        one = task.example[name]
+        return jax.ShapeDtypeStruct((b, *one.shape), one.dtype)
+
     if ability == "generate":
-        program, args = generate, (jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((b,), jnp.int32))
+        seed, indices = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((b,), jnp.int32)
+        program, args = generate, (seed, indices, *map(batch, task.given))
     else:
-        program, args = classify, (jax.ShapeDtypeStruct((b, *image.shape), jnp.float32),)
+        program, args = classify, (batch("image"),)
     return bytes(export.export(jax.jit(program), platforms=PLATFORMS)(*args).serialize())

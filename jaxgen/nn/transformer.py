@@ -83,7 +83,7 @@ class Attention(nn.Module):
         c = x.shape[-1]
         qkv = Dense(3 * c, self.qkv_bias, self.kernel_init, name="qkv")(x)
         if self.cached and place is not None:
-            cache = self.variable("cache", "both", jnp.zeros, (len(x), self.cached, 2 * c), qkv.dtype)
+            cache = self.variable("cache", "both", jnp.zeros, (x.shape[0], self.cached, 2 * c), qkv.dtype)
             cache.value = jax.lax.dynamic_update_slice(cache.value, qkv[..., c:], (0, place, 0))
             mixed = look(qkv[..., :c], cache.value, self.heads, (jnp.arange(self.cached) <= place)[None])
         else:

@@ -211,7 +211,7 @@ class GroupNorm(nn.Module):
         def mean(x: Array) -> Array:
             """Return the mean of each channel's group, [b h w c] -> [b c]."""
             each = x.mean((1, 2)).reshape(-1, groups, c // groups).mean(-1, keepdims=True)
-            return jnp.broadcast_to(each, (len(x), groups, c // groups)).reshape(-1, c)
+            return jnp.broadcast_to(each, (x.shape[0], groups, c // groups)).reshape(-1, c)
 
         scale, bias = (
             wide(self.param(name, init, (c,)))[None]  # [1 c]

@@ -27,12 +27,12 @@ class Autoencoder(NamedTuple):
         """Return the codes f32[b h w d] of pictures f32[b H W c]."""
         assert self.task.encode is not None
         codes = self.task.encode(nets["params"], context_of(nets), {"image": x})
-        return jax.lax.stop_gradient(codes.reshape(len(x), *self.shape))
+        return jax.lax.stop_gradient(codes.reshape(x.shape[0], *self.shape))
 
     def decode(self, nets: PyTree, codes: Array) -> Array:
         """Return the pictures f32[b H W c] in [-1, 1] of codes f32[b h w d]."""
         assert self.task.decode is not None
-        flat = codes if self.mapped else codes.reshape(len(codes), -1)
+        flat = codes if self.mapped else codes.reshape(codes.shape[0], -1)
         return self.task.decode(nets["params"], context_of(nets), flat, {})
 
     @property

@@ -241,7 +241,7 @@ class Masked:
         """Return pictures of tokens that are drawn as model.sampling says."""
         check_labels(self.classes, given)
         how, label = self.sampling, given["label"] if self.classes else None
-        flat = lambda log_p: log_p.reshape(len(log_p), -1, self.vocabulary)  # noqa: E731
+        flat = lambda log_p: log_p.reshape(log_p.shape[0], -1, self.vocabulary)  # noqa: E731
 
         def told(xt: Array) -> Array:
             xt = xt.reshape(-1, *self.shape)
@@ -278,7 +278,7 @@ def unmasked(told: Callable[[Array], Array], keys: Key, count: int, mask: int, h
             stay = lowest(jnp.where(masked, score, jnp.inf), left)
         return jnp.where(masked & ~stay, drawn, x), None
 
-    start = jnp.full((len(keys), count), mask)
+    start = jnp.full((keys.shape[0], count), mask)
     return jax.lax.scan(step, start, tuple(map(jnp.asarray, how.plan(count))))[0]
 
 

@@ -32,7 +32,7 @@ class TokenPrior(nn.Module):
         table = self.param("tokens", WEIGHTS, (self.vocabulary, self.width))
         start = self.param("start", WEIGHTS, (1, 1, self.width))
         places = self.param("places", WEIGHTS, (1, length, self.width))
-        first = jnp.broadcast_to(start, (len(tokens), 1, self.width))
+        first = jnp.broadcast_to(start, (tokens.shape[0], 1, self.width))
         if place is None:
             x = jnp.concatenate([first, table[tokens[:, :-1]]], 1)  # [b n c]
         else:
@@ -62,7 +62,7 @@ def sample(prior: TokenPrior, params: PyTree, keys: Key, count: int) -> Array:
         return (cache, drawn), drawn
 
     keys = jax.vmap(lambda key: rng.fold(key, "tokens"))(keys)
-    nothing = jnp.zeros(len(keys), jnp.int32)
+    nothing = jnp.zeros(keys.shape[0], jnp.int32)
     shapes = jax.eval_shape(lambda: say({}, nothing, jnp.int32(0)))[1]
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     _, tokens = jax.lax.scan(one, (empty, nothing), jnp.arange(count))  # [count b]
