@@ -1,10 +1,10 @@
 """Diffusion and flow models on MNIST: python -m tests.benchmarks.diffusion_quality --data DIR [--write]
 
 DIR is the folder of real data (JAXGEN_TEST_DATA). Every method is trained at 32x32 with one small U-Net by the
-user's commands, a flow with a transformer beside it, for equally many steps of the same batch, and its samples are scored by
-fid_lenet as the GANs' are (gan_quality.py). Models of few steps, and the flow beside them, are scored at several
-numbers of steps. A run that is finished is not repeated: the command can be stopped and started again; --table trains
-nothing.
+user's commands, a flow with a transformer beside it, for equally many steps of the same batch, and its samples are
+scored by fid_lenet as the GANs' are (gan_quality.py). Models of few steps, and the flow beside them, are scored at
+several numbers of steps. A run that is finished is not repeated: the command can be stopped and started again; --table
+trains nothing.
 """
 
 import argparse

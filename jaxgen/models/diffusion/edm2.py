@@ -8,7 +8,8 @@ is as large at every noise level: a second net learns its logarithm there, u(sig
 
 is minimised (equation 21); sampling has no use for u. The learning rate rises for `ramp` steps and after `decay` steps
 falls with the square root of their number; with weights of a fixed norm nothing else makes updates smaller. The
-paper's averages, whose width is chosen after training, are those of optim.ema_widths. Unless `drop` says so no labels are hidden: the paper guides by a second, unconditional net.
+paper's averages, whose width is chosen after training, are those of optim.ema_widths. Unless `drop` says so no labels
+are hidden: the paper guides by a second, unconditional net.
 
 Measured: not yet measured.
 """
