@@ -9,7 +9,8 @@ the autoencoder, which takes no notice of it.
 
 Measured: on MNIST after 1,500 steps of 100, one seed, `vq-vae`'s reconstructions of the test set have a PSNR of 27.6 dB
 and rfid_lenet 0.41, its samples fid_lenet 53.0; all 256 codes in use, perplexity 197. `vq-vae-residual`: 29.0 dB, 0.44
-and 103, perplexity 43 of 64; `vq-vae-finite`: 27.2 dB, 0.62 and 71.7, 47 % of 1,000 codes in use (README, `vae-quality`).
+and 103, perplexity 43 of 64; `vq-vae-finite`: 27.2 dB, 0.62 and 71.7, 47 % of 1,000 codes in use
+(README, `vae-quality`).
 """
 
 from collections.abc import Mapping
