@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.errors import InputError, at_least
+from jaxgen.errors import InputError
 from jaxgen.nn.magnitude import Conv, Dense, fourier, mp_cat, mp_silu, mp_sum, normalise
 from jaxgen.nn.transformer import attend
-from jaxgen.nn.unet import double, halve, several
+from jaxgen.nn.unet import check, double, halve, several, split
 from jaxgen.nn.wide import wide
 
 Array = jax.Array
@@ -51,7 +51,7 @@ class MPUNet(nn.Module):
     def __call__(
         self, x: Array, t: Array, label: Array | None = None, second: Array | None = None, train: bool = False
     ) -> Array:
-        self.check(*x.shape[1:3])
+        check(self, *x.shape[1:3])
         embedding = self.embed(t, label, second)  # [b d]
 
         def block(x: Array, name: str, features: int, heads: int = 0, resample: Callable | None = None) -> Any:
@@ -59,7 +59,7 @@ class MPUNet(nn.Module):
 
         def stage(x: Array, level: int, name: str) -> Any:
             features = self.multipliers[level] * self.width
-            return block(x, name, features, self.split(features) if x.shape[1] in self.attention else 0)
+            return block(x, name, features, split(self, features) if x.shape[1] in self.attention else 0)
 
         levels, alike = range(len(self.multipliers)), self.depth - 1
         x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], -1)  # [b h w c+1]: what biases are made of
@@ -74,7 +74,7 @@ class MPUNet(nn.Module):
             skips.append(x)
             x, given = several(stage(x, level, f"{name}_rest"), alike, x, [], embedding, train)
             skips += given
-        x = block(x, "middle_first", x.shape[-1], self.split(x.shape[-1]))(x, None, embedding, train)
+        x = block(x, "middle_first", x.shape[-1], split(self, x.shape[-1]))(x, None, embedding, train)
         x = block(x, "middle_last", x.shape[-1])(x, None, embedding, train)
         for level in reversed(levels):
             name = f"decoder_{level}"
@@ -103,21 +103,6 @@ class MPUNet(nn.Module):
             one_hot = jax.nn.one_hot(label, self.classes) * math.sqrt(self.classes)  # the null label's is 0
             found = mp_sum(found, Dense(features, name="label")(one_hot))
         return mp_silu(found)
-
-    def split(self, channels: int) -> int:
-        """Return the number of attention's heads. Raises InputError where they don't divide the channels."""
-        if channels % (self.head_width or self.heads):
-            what = f"heads of {self.head_width}" if self.head_width else f"{self.heads} heads"
-            raise InputError(f"A map of {channels} channels can't be split into {what} for attention.")
-        return channels // self.head_width if self.head_width else self.heads
-
-    def check(self, height: int, width: int):
-        """Raise InputError for numbers that make no net, or sides that it can't halve."""
-        at_least(1, width=self.width, depth=self.depth, multipliers=min(self.multipliers, default=0))
-        at_least(1, heads=self.head_width or self.heads)
-        factor = 2 ** (len(self.multipliers) - 1)
-        if height % factor or width % factor:
-            raise InputError(f"Both sides of a picture must be multiples of {factor}, not {height}x{width}.")
 
 
 class Block(nn.Module):

@@ -8,6 +8,7 @@ kernels start as Glorot's. Here they start as PyTorch's, which are those of open
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ class UNet(nn.Module):
     def __call__(
         self, x: Array, t: Array, label: Array | None = None, second: Array | None = None, train: bool = False
     ) -> Array:
-        self.check(*x.shape[1:3])
+        check(self, *x.shape[1:3])
         embedding = self.embed(t, label, second)  # [b 4*width]
 
         def block(x: Array, name: str, resample: Callable | None = None) -> Array:
@@ -60,7 +61,7 @@ class UNet(nn.Module):
 
         def stage(x: Array, level: int, name: str) -> Stage:
             features = self.multipliers[level] * self.width
-            heads = self.split(features) if x.shape[1] in self.attention else 0
+            heads = split(self, features) if x.shape[1] in self.attention else 0
             return Stage(features, heads, self.dropout, self.scale_shift, name=name)
 
         levels, alike = range(len(self.multipliers)), self.depth - 1
@@ -77,7 +78,7 @@ class UNet(nn.Module):
             x, given = several(stage(x, level, f"{name}_rest"), alike, x, [], embedding, train)
             skips += given
         x = block(x, "middle_first")
-        x = Attention(self.split(x.shape[-1]), name="middle_attention")(x)
+        x = Attention(split(self, x.shape[-1]), name="middle_attention")(x)
         x = block(x, "middle_last")
         for level in reversed(levels):
             name = f"decoder_{level}"
@@ -105,20 +106,22 @@ class UNet(nn.Module):
             found = found + table(label)
         return nn.silu(found)  # every block's first step
 
-    def split(self, channels: int) -> int:
-        """Return the number of attention's heads. Raises InputError where they don't divide the channels."""
-        if channels % (self.head_width or self.heads):
-            what = f"heads of {self.head_width}" if self.head_width else f"{self.heads} heads"
-            raise InputError(f"A map of {channels} channels can't be split into {what} for attention.")
-        return channels // self.head_width if self.head_width else self.heads
 
-    def check(self, height: int, width: int):
-        """Raise InputError for numbers that make no net, or sides that it can't halve."""
-        at_least(1, width=self.width, depth=self.depth, multipliers=min(self.multipliers, default=0))
-        at_least(1, heads=self.head_width or self.heads)
-        factor = 2 ** (len(self.multipliers) - 1)
-        if height % factor or width % factor:
-            raise InputError(f"Both sides of a picture must be multiples of {factor}, not {height}x{width}.")
+def split(net: Any, channels: int) -> int:
+    """Return the number of a U-Net's heads of attention. Raises InputError where they don't divide the channels."""
+    if channels % (net.head_width or net.heads):
+        what = f"heads of {net.head_width}" if net.head_width else f"{net.heads} heads"
+        raise InputError(f"A map of {channels} channels can't be split into {what} for attention.")
+    return channels // net.head_width if net.head_width else net.heads
+
+
+def check(net: Any, height: int, width: int):
+    """Raise InputError for numbers that make no U-Net, or sides that it can't halve."""
+    at_least(1, width=net.width, depth=net.depth, multipliers=min(net.multipliers, default=0))
+    at_least(1, heads=net.head_width or net.heads)
+    factor = 2 ** (len(net.multipliers) - 1)
+    if height % factor or width % factor:
+        raise InputError(f"Both sides of a picture must be multiples of {factor}, not {height}x{width}.")
 
 
 class Stage(nn.Module):
