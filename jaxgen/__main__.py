@@ -53,7 +53,8 @@ def evaluate_(
         run: the folder of the run
         metrics: names with commas between: accuracy and loss on held-out data; scores of samples: fid_, kid_, is_,
             pr_ (precision and recall), dc_ (density and coverage) or swd_ (sliced Wasserstein), followed by what gives
-            the features: inception, lenet, efficientnet_lite0, random, pixels, or a classifier's run folder.
+            the features: inception, lenet, efficientnet_lite0, random, pixels, or a classifier's run folder; of models
+            with a likelihood nll_K, by K samples each; of autoencoders reconstruction_psnr, rfid_, active_units.
             Unset: accuracy for a classifier, fid_lenet and kid_lenet for a generator
         count: samples to be scored
         real: how many real pictures they are compared with; unset: all of the split

@@ -30,7 +30,8 @@ def dry_run(run: Run):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             table.add_row(name, str(list(x.shape)), f"{x.size:,}", str(tuple(x.sharding.spec) or "copied"))
         console.print(table)
-    frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
+    # Read, not traced: what is frozen may be another run's checkpoint.
+    frozen = {net: jax.eval_shape(lambda x: x, load()) for net, load in task.frozen.items()}
     compiled = lower(run, task, mesh, like, frozen).compile()
     console.print(f"mesh: {dict(mesh.shape)} of {mesh.devices.flat[0].device_kind}, {jax.process_count()} process(es)")
     console.print(f"parameters: {count(like.params):,}")

@@ -146,7 +146,7 @@ def edit(
     if how in ("colourise", "deblur"):
         work.check_pixels("--how is variation or blend")
     if how == "colourise" and work.image[2] != 3:
-        raise InputError(f"This model's pictures have {work.image[2]} channels: it can't colourise.")
+        raise InputError("This model's pictures are not of three channels: it can't colourise.")
     rest, way = conditions.part(work.taus, strength), conditions.blurred(sigma)
     if how == "blend":
         assert other is not None

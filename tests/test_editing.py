@@ -175,7 +175,7 @@ def test_settings_of_sampling_that_are_none(text, words, folder):
         ("inpaint dcgan a.png --mask mask.png", "takes no noise out of pictures"),
         ("inpaint edm a.png --mask mask.png --out x.jpg", "must end in .png"),
         ("upscale edm a.png --factor 3", "--factor 3 must divide both sides of the model's 8x8"),
-        ("edit edm a.png --how colourise", "have 1 channels: it can't colourise"),
+        ("edit edm a.png --how colourise", "are not of three channels: it can't colourise"),
         ("edit edm a.png --how blend", "give both or neither"),
         ("edit edm a.png --other b.png", "give both or neither"),
         ("edit edm a.png --strength 1.5", "strength must be above 0"),

@@ -180,14 +180,25 @@ def test_pictures_are_edited_through_their_codes(folder, run, cli, tmp_path):
         assert "takes noise out of an autoencoder's codes, not out of pixels" in cli(2, *words, *few)
 
 
+def test_a_dry_run_reads_what_is_frozen(run, capsys):
+    from jaxgen.config import from_json
+    from jaxgen.dryrun import dry_run
+
+    dry_run(from_json((run / "config.json").read_text()))
+    assert "GFLOP" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [
         (EDM((8, 8, 1), autoencoder="no/run"), "There is no run folder no/run."),
         (EDM((16, 16, 1), autoencoder="vq-vae"), "is of 8x8x1 pictures: model.image must be 8 8 1, not 16 16 1."),
         (Flow((8, 8, 1), autoencoder="edm-vq-vae"), "must be the run of an autoencoder without labels, by train.vae"),
-        (DDPM((8, 8, 1), net=SMALL["unet"], autoencoder="vae"), "multiples of 2, not 1x1"),
-        (Consistency((8, 8, 1), teacher="edm-vq-vae", net=SMALL["dit"]), "model.teacher must be the run of an EDM"),
+        (DDPM((8, 8, 1), net=SMALL["unet"], autoencoder="vae"), "multiples of 2, not 1x1. Those here are codes of vae"),
+        (
+            Consistency((8, 8, 1), teacher="edm-vq-vae", net=SMALL["dit"]),
+            "and 0 classes: edm-vq-vae is of EDM with 8x8x1 pictures and 10 classes, and the codes of",
+        ),
     ],
 )
 def test_what_is_no_autoencoder_of_these_pictures(model, words, folder, run, monkeypatch):

@@ -22,7 +22,7 @@ from jaxgen.models.diffusion import latent
 from jaxgen.models.diffusion.autoencoder import autoencoder_of
 from jaxgen.models.diffusion.teacher import context_of, load
 
-Name = Literal["ddim", "ddpm", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
+Name = Literal["ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
 
 
 @dataclass(frozen=True)
@@ -216,4 +216,11 @@ def check_model(model: Any):
     at_least(0, model__classes=model.classes, model__drop=model.drop, model__ema=model.ema)
     if model.ema >= 1 or model.drop > 1:
         raise InputError(f"model.ema={model.ema} must be below 1, and model.drop={model.drop} at most 1.")
-    jax.eval_shape(model.init, jax.random.key(0))
+    try:
+        jax.eval_shape(model.init, jax.random.key(0))
+    except InputError as error:
+        if not model.autoencoder:
+            raise
+        size = "x".join(map(str, model.shape))
+        way = " Codes without places fit --model.net.kind dit --model.net.patch 1." if model.shape[0] == 1 else ""
+        raise InputError(f"{error} Those here are codes of {model.autoencoder}, {size}.{way}") from error

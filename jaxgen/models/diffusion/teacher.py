@@ -20,10 +20,19 @@ def teacher_of(folder: str, kind: type, like: Any) -> Any:
         image = "x".join(map(str, like.image))
         coder = f" and the codes of {like.autoencoder}" if like.autoencoder else ""
         raise InputError(
-            f"model.teacher must be the run of an {kind.__name__} of {image} pictures and {like.classes} classes"
-            f"{coder}: {folder} is of another."
+            f"model.teacher must be the run of an {kind.__name__} with {image} pictures and {like.classes} classes"
+            f"{coder}: {folder} is of {of(found)}."
         )
     return found
+
+
+def of(model: Any) -> str:
+    """Return what a model is, in a few words."""
+    known = [("x".join(map(str, model.image)), "pictures")] if hasattr(model, "image") else []
+    known += [(str(model.classes), "classes")] if hasattr(model, "classes") else []
+    text = " and ".join(map(" ".join, known))
+    coder = getattr(model, "autoencoder", "")
+    return f"{type(model).__name__} with {text}" + (f", and the codes of {coder}" if coder else "")
 
 
 def weights_of(folder: str) -> Any:
