@@ -10,7 +10,7 @@ train: $(VENV)/installed
 	$(RUN) -m train.gan --preset dcgan
 
 test: $(VENV)/installed-test
-	$(DATA) $(RUN) -m pytest -n 2 --dist loadgroup
+	$(DATA) $(RUN) -m pytest -n 2
 
 # The comparisons with reference libraries (torch), which the package itself does not need. torchvision has no build for
 # the CPU's torch: without its dependencies it does no harm, and tests/torch_reference.py says how it is imported.

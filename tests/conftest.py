@@ -10,6 +10,7 @@ os.environ["XLA_FLAGS"] = f"{FLAGS['XLA_FLAGS']} --xla_backend_optimization_leve
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from jaxgen.cache import cache_folder, use_compilation_cache  # noqa: E402
 from jaxgen.zoo import ZOO  # noqa: E402
@@ -20,14 +21,21 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep a file's tests in one process, which its fixtures share; of the zoo's, those of a model's file."""
-    for item in items:
-        params = item.callspec.params if hasattr(item, "callspec") else {}
-        preset = params.get("kind") or params.get("name")
-        group = ZOO.get(str(preset)) if item.path.stem == "test_zoo" else None
-        item.add_marker(pytest.mark.xdist_group(group or item.path.stem))
+class Together(LoadScopeScheduling):
+    """A file's tests stay in one process, which their fixtures share; of the zoo's, those of a model's file.
+
+    By the tests' names: pytest 9.2 no longer lets pytest-xdist write its groups into them.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        preset = test.partition("[")[2].removesuffix("]")
+        return ZOO.get(preset, file) if file.endswith("test_zoo.py") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Together(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)
