@@ -52,6 +52,8 @@ def inpaint(
     work = Work(run, count, seed, label, sampling, out)
     if method == "ddnm":
         work.check_pixels("write --method repaint")
+    if work.coded and work.shape[:2] == (1, 1):
+        raise InputError("This model's codes have no places in the picture: what is known can't be kept in them.")
     known, hidden = work.read(picture), work.read_mask(mask, picture)
 
     def paint(denoise, d, keys, given):
@@ -194,7 +196,7 @@ class Work:
         self.label = task.denoiser.classes if label is None else label
         self.config = runs.load(run, sampling)
         self.image, self.taus = drawing.image_of(task), task.denoiser.taus
-        self.coded = task.denoiser.encode is not None
+        self.coded, self.shape = task.denoiser.encode is not None, task.denoiser.shape
 
     def check_pixels(self, instead: str):
         """Raise InputError where what is denoised are codes: of them nothing is known of a pixel."""

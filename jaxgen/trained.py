@@ -53,7 +53,7 @@ def open_run(
 
 
 def averaged_by(run: Run, state: TrainState, folder: Path, width: float) -> TrainState:
-    """Return a run's state whose moving averages are of this width, made of the folder's snapshots up to its step.
+    """Return a run's state whose moving averages are of this width, made of its own and of earlier snapshots.
 
     Raises InputError where the run has none.
     """
@@ -69,13 +69,14 @@ def averaged_by(run: Run, state: TrainState, folder: Path, width: float) -> Trai
     if not steps:
         raise InputError(f"{folder} has no whole averages yet: they are kept every {run.save.averages} steps.")
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state.ema)
+    steps = sorted({*steps, last})  # a run that was stopped has gone on since its last snapshot
     pairs = [(step, w) for step in steps for w in widths]
     shares = dict(
         zip(pairs, averages.shares_of([s for s, _ in pairs], [w for _, w in pairs], last, width), strict=True)
     )
     total = {net: jax.tree.map(jnp.zeros_like, ema) for net, ema in state.ema.items() if net in state.params}
     for step in steps:
-        found, _ = checkpoint.restore(folder / averages.FOLDER, step, like)
+        found = state.ema if step == last else checkpoint.restore(folder / averages.FOLDER, step, like)[0]
         for w in widths:
             part = {net: found[averages.key_of(net, w, w == widths[0])] for net in total}
             add = lambda sum, x, share=shares[step, w]: sum + np.float32(share) * x if inexact(x) else x  # noqa: E731

@@ -126,6 +126,18 @@ def test_commands_take_a_width(run, cli, tmp_path):
     assert "leave --weights last out" in words
 
 
+def test_steps_since_the_last_snapshot_count(run, tmp_path):
+    """A run that was stopped between two snapshots: what its own state holds is nearer than any of them."""
+    shutil.copytree(run, tmp_path / "run")
+    for step in ("18", "24"):
+        shutil.rmtree(tmp_path / "run" / "averages" / step)
+        (tmp_path / "run" / "averages" / f"{step}.sha256").unlink()
+    for width, key in zip(WIDTHS, ("generator", "generator@0.1"), strict=True):
+        made = open_run(tmp_path / "run", average=width).state.ema["generator"]
+        close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5)  # noqa: E731
+        jax.tree.map(close, made, open_run(run).state.ema[key])
+
+
 def test_a_damaged_snapshot_is_passed_over(run, cli, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     snapshot = next(p for p in (tmp_path / "run" / "averages" / "12").rglob("*") if p.is_file() and p.stat().st_size)

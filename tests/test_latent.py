@@ -158,10 +158,13 @@ def test_samples_are_pictures_whatever_the_batch(run, cli, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ddpm", "shortcut", "consistency"])
-def test_every_method_takes_codes(name, folder):
+def test_every_method_takes_codes(name, folder, cli):
     made = fit(parse("diffusion", argv(folder, name, "vae", 3)).run)
     opened = open_run(made)
     assert opened.task.denoiser is None or opened.task.denoiser.shape == (1, 1, 4)
+    if opened.task.denoiser:
+        words = cli(2, "inpaint", made, folder / "a.png", "--mask", folder / "mask.png")
+        assert "codes have no places in the picture" in words
 
 
 def test_pictures_are_edited_through_their_codes(folder, run, cli, tmp_path):

@@ -76,7 +76,7 @@ def blurred(sigma: float) -> Degradation:
 def kept_of(mask: Array, shape: tuple[int, ...]) -> Array:
     """Return which numbers of codes of this shape are told by known pixels alone, f32[b *shape], mask f32[b h w c].
 
-    A code is taken to be told by the pixels at its place; they say all or nothing of codes that are no map.
+    A code is taken to be told by the pixels at its place.
     """
     (b, h, w, _), (rows, columns, numbers) = mask.shape, shape
     if h % rows or w % columns:
