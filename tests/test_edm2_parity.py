@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import Array
 from scipy import stats
 
 from jaxgen.nn.magnitude_unet import MPUNet
 
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
+
+from tests.test_unet_parity import gradients  # noqa: E402
 
 
 class TorchMPUNet:
@@ -107,11 +108,6 @@ class TorchMPUNet:
         return self.conv(x, "out")
 
 
-def theirs(a: Any):
-    """Return an array of ours as a leaf of PyTorch's."""
-    return torch.tensor(np.asarray(a), requires_grad=np.issubdtype(np.asarray(a).dtype, np.floating))
-
-
 def named(params: Any) -> dict[str, np.ndarray]:
     """Return parameters of ours under their names, stacked ones apart, kernels with c_out and c_in before the rest."""
     flat: dict[str, np.ndarray] = {}
@@ -140,27 +136,12 @@ def test_the_net_and_its_gradients(case):
     second = np.asarray([0.3, -0.7, 1.1], np.float32) if case == "second" else None
     shapes: Any = jax.eval_shape(net.init, jax.random.key(0), x, t, label, second)["params"]
     params = jax.tree.map(lambda p: jnp.asarray(draw.normal(size=p.shape), jnp.float32), shapes)
-
-    def ours(params: Any, x: Array, t: Array):
-        y = net.apply({"params": params}, x, t, label, second)
-        return (y * weight).sum(), y
-
-    slopes, y = jax.jit(jax.grad(ours, (0, 1, 2), has_aux=True))(params, x, t)
-
-    weights = {name: theirs(a) for name, a in named(params).items()}
-    xt, tt = theirs(np.moveaxis(x, -1, 1)), theirs(t)
-    found = TorchMPUNet(net, weights)(xt, tt, *(v if v is None else theirs(v) for v in (label, second)))
-    (found * theirs(np.moveaxis(weight, -1, 1))).sum().backward()
-    close(y, found.detach().permute(0, 2, 3, 1).numpy())
-    close(slopes[1], xt.grad.permute(0, 2, 3, 1).numpy())
-    close(slopes[2], tt.grad.numpy())
-    gradients = named(slopes[0])
-    assert gradients.keys() == weights.keys()
-    other = {name: weight.grad.numpy() for name, weight in weights.items()}
-    gains = [name for name in gradients if name.endswith("gain")]  # single numbers, sums of what nearly cancels
-    close(np.stack([gradients[name] for name in gains]), np.stack([other[name] for name in gains]), "gains")
-    for name in gradients.keys() - set(gains):
-        close(gradients[name], other[name], name)
+    found = gradients(net, TorchMPUNet, named, params, (x, t, label, second), weight)
+    gains = [name for name in found if name.endswith("gain")]  # single numbers, sums of what nearly cancels
+    ours, other = (np.stack([found[name][side] for name in gains]) for side in (0, 1))
+    close(ours, other, "gains")
+    for name in found.keys() - set(gains):
+        close(*found[name], name)
 
 
 def close(ours: Any, theirs: np.ndarray, name: str = ""):

@@ -130,6 +130,16 @@ def test_the_net_and_its_gradients(case):
     second = np.asarray([3.0, 128.0, 0.5], np.float32) if case == "second" else None
     shapes: Any = jax.eval_shape(net.init, jax.random.key(0), x, t, label, second)["params"]
     params = jax.tree.map(lambda p: jnp.asarray(draw.normal(size=p.shape) * spread(p), jnp.float32), shapes)
+    for name, (a, b) in gradients(net, TorchUNet, named, params, (x, t, label, second), weight).items():
+        close(a, b, name)
+
+
+def gradients(net: Any, twin: Any, named: Any, params: Any, given: tuple, weight: np.ndarray) -> dict[str, Any]:
+    """Return what both sides say of each parameter's gradient, by name; outputs and other gradients are compared here.
+
+    given: x [b h w c], t [b], label and second [b] or None; weight: of the outputs, in the sum that is differentiated
+    """
+    x, t, label, second = given
 
     def ours(params: Any, x: Array, t: Array):
         y = net.apply({"params": params}, x, t, label, second)
@@ -139,15 +149,14 @@ def test_the_net_and_its_gradients(case):
 
     weights = {name: theirs(a) for name, a in named(params).items()}
     xt, tt = theirs(np.moveaxis(x, -1, 1)), theirs(t)
-    found = TorchUNet(net, weights)(xt, tt, *(v if v is None else theirs(v) for v in (label, second)))
+    found = twin(net, weights)(xt, tt, *(v if v is None else theirs(v) for v in (label, second)))
     (found * theirs(np.moveaxis(weight, -1, 1))).sum().backward()
     close(y, found.detach().permute(0, 2, 3, 1).numpy())
     close(slopes[1], xt.grad.permute(0, 2, 3, 1).numpy())
     close(slopes[2], tt.grad.numpy())
-    gradients = named(slopes[0])
-    assert gradients.keys() == weights.keys()
-    for name, a in gradients.items():
-        close(a, weights[name].grad.numpy(), name)
+    own = named(slopes[0])
+    assert own.keys() == weights.keys()
+    return {name: (a, weights[name].grad.numpy()) for name, a in own.items()}
 
 
 def spread(p: Any) -> float:
