@@ -141,7 +141,8 @@ def test_the_net_and_its_gradients(case):
     ours, other = (np.stack([found[name][side] for name in gains]) for side in (0, 1))
     close(ours, other, "gains")
     for name in found.keys() - set(gains):
-        close(*found[name], name)
+        a, b = found[name]
+        close(a, b, name)
 
 
 def close(ours: Any, theirs: np.ndarray, name: str = ""):
