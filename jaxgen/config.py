@@ -25,11 +25,12 @@ class Data:
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # which part of the source; tfds: takes slices such as train[:90%] too
     only: str | None = None  # labels whose examples are kept, such as 0-8 or 0,2; unset: all
-    crop: Literal["none", "center", "random", "area"] = (
-        "center"  # none: squash; else cover, cut; area: 8 to 100 % of it
+    crop: Literal["none", "center", "random", "area", "patch"] = (
+        "center"  # none: squash; else cover, cut; area: 8 to 100 % of it; patch: pixels as they are
     )
     shift: int = 0  # pixels by which a picture is moved at most, up, down or to a side, black behind it
     flip: bool = False  # mirror left to right, half of the time
+    turn: bool = False  # turn a square picture by 0, 90, 180 or 270 degrees
     binarise: Literal["none", "threshold", "fixed", "dynamic"] = (
         "none"  # to black and white: from half grey on; drawn by the grey, once or anew each epoch
     )

@@ -100,6 +100,25 @@ class Denoiser(NamedTuple):
     decode: Callable[..., Array] | None = None
 
 
+class Restorer(NamedTuple):
+    """How a damaged picture is mended, whatever its size.
+
+    degrade:  (image f32[b h w c], keys Key[b], scale) -> {"degraded": f32[b h/scale w/scale c], and what else is told}
+    restore:  (params, context, given, keys Key[b], scale) -> f32[b H W c], H the rounded h times the scale
+    scales:   what it enlarges by; (1,): it leaves the size; (): any
+    told:     what `restore` needs in `given` beside "degraded": "sigma" f32[b], "mask" f32[b h w 1]
+    multiple: the sides of "degraded" must be divisible by it
+    channels: of "degraded"; grey nets take 1 and 3
+    """
+
+    degrade: Callable[..., dict[str, Array]]
+    restore: Callable[..., Array]
+    scales: tuple[int, ...] = (1,)
+    told: tuple[str, ...] = ()
+    multiple: int = 1
+    channels: tuple[int, ...] = (3,)
+
+
 @dataclass(frozen=True)
 class Phase:
     """One loss, played `repeat` times on fresh examples in every `every`-th step.
@@ -146,6 +165,7 @@ class Task:
     given:    the batch entries that `generate` and `decode` need
     latent:   how `generate` goes from noise to a picture, where it goes through a latent vector
     denoiser: how it takes noise out of a picture, step by step, where it does
+    restorer: how it mends a damaged picture, where it does
     classes:  the labels in a batch are below it; 0: it has none
     encode:   (params, context, batch) -> codes f32[b ...]
     decode:   (params, context, codes, given) -> images f32[b h w c] in [-1, 1]
@@ -164,6 +184,7 @@ class Task:
     generate: GenerateFn | None = None
     latent: Latent | None = None
     denoiser: Denoiser | None = None
+    restorer: Restorer | None = None
     encode: Callable | None = None
     decode: Callable | None = None
     log_prob: Callable | None = None

@@ -56,8 +56,9 @@ def map_nets(task: Task, f: Callable[[PyTree], PyTree]) -> Task:
     denoiser = task.denoiser and task.denoiser._replace(
         **{name: wrap(getattr(task.denoiser, name)) for name in ("told", "learned", "encode", "decode")}
     )
+    restorer = task.restorer and task.restorer._replace(restore=wrap(task.restorer.restore))
     tuned = {name: wrap(getattr(task, name)) for name in abilities}
-    return dataclasses.replace(map_losses(task, wrap), **tuned, latent=latent, denoiser=denoiser)
+    return dataclasses.replace(map_losses(task, wrap), **tuned, latent=latent, denoiser=denoiser, restorer=restorer)
 
 
 def _half(tree: PyTree) -> PyTree:

@@ -65,6 +65,7 @@ ZOO = {
     "consistency": "jaxgen.models.diffusion.consistency",
     "vdm": "jaxgen.models.diffusion.vdm",
     "masked": "jaxgen.models.diffusion.masked",
+    "dncnn": "jaxgen.models.restoration.dncnn",
     "lenet5": "jaxgen.models.classifier.lenet",
     "lenet5-1998": "jaxgen.models.classifier.lenet",
     "alexnet": "jaxgen.models.classifier.alexnet",

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgen.config import Data
 from jaxgen.data.sources import Part, Source
-from jaxgen.data.transforms import RANDOM, Shape, fit, fit_all, number, shifted, to_float
+from jaxgen.data.transforms import RANDOM, Shape, fit, fit_all, number, planes_of, quarters, shifted, to_float
 from jaxgen.errors import InputError
 
 CACHE_BYTES = 2**30  # pictures are kept at the model's size, once made, where all of them fit into this
@@ -84,6 +84,8 @@ def _check(source: Source, data: Data, image: Shape, batch: int, start: int, ran
         raise InputError(f"The process index is {rank}: with {count} processes it must be in 0..{count - 1}.")
     if batch % count:
         raise InputError(f"A batch of {batch} cannot be divided among {count} processes: choose a multiple of {count}.")
+    if data.turn and image[0] != image[1]:
+        raise InputError(f"data.turn needs square pictures, not {image[0]}x{image[1]}.")
     if count > len(source):
         raise InputError(f"There are more data shards ({count}) than examples ({len(source)}).")
 
@@ -94,10 +96,12 @@ class _Batches:
     def __init__(self, source: Source, data: Data, image: Shape, batch: int, rows: range, seed: int, train: bool):
         self.batch, self.rows, self.seed, self.train = batch, rows, seed, train
         self.mirror = train and data.flip
+        self.turn = train and data.turn
         self.shift = data.shift if train else 0
         self.binarise = data.binarise
         self.random_cut = train and data.crop in RANDOM
-        crop = "center" if data.crop in RANDOM and not train else data.crop
+        # A patch out of the middle stays one.
+        crop = "center" if data.crop in ("random", "area") and not train else data.crop
         self.examples = _Examples(source, image, crop)
         self.count = len(source)
         # The last two epochs' orders; a batch can span two.
@@ -117,7 +121,9 @@ class _Batches:
         else:
             indices = places[places < self.count]
             epochs = np.zeros_like(indices)
-        draws = uniforms(self.seed, epochs, indices) if self.mirror or self.random_cut or self.shift else None
+        draws = (
+            uniforms(self.seed, epochs, indices) if self.mirror or self.turn or self.random_cut or self.shift else None
+        )
         rows = self.examples.read(indices, draws[:, 1:5] if draws is not None and self.random_cut else None)
         pixels = rows.pop("image")
         if self.shift and draws is not None:
@@ -126,6 +132,9 @@ class _Batches:
         if self.mirror and draws is not None:
             mirrored = draws[:, 0] < 0.5
             pixels[mirrored] = pixels[mirrored, :, ::-1]
+        if self.turn and draws is not None:
+            for i, draw in enumerate(draws[:, 0]):
+                pixels[i] = np.rot90(pixels[i], quarters(draw)).copy()
         if self.binarise != "none":
             pixels = binarised(pixels, self.binarise, self.seed, epochs, indices)
         return {"image": to_float(pixels), **rows}
@@ -144,6 +153,8 @@ class _Examples:
             **{name: np.empty((n, *spec.shape), spec.dtype) for name, spec in specs.items()},
         }
         self.kept, self.known = None, None
+        self.wholes: dict[int, dict] = {}  # decoded pictures that patches are cut out of, as many as there is room for
+        self.room = CACHE_BYTES if crop == "patch" else 0
         images = getattr(source, "images", None)  # in memory already, and perhaps at the right size
         if images is not None and images.shape[1:] == image and crop != "area":
             labels = getattr(source, "labels", None)
@@ -176,13 +187,25 @@ class _Examples:
             if draws is None:
                 fitted = fit_all([example["image"] for example in examples], self.image, self.crop)
         else:  # one at a time: a batch of photographs at full size might not fit in memory
-            examples = map(single, indices.tolist())
+            examples = (self._whole(index, single) for index in indices.tolist())
         for row, (place, example) in enumerate(zip(places, examples, strict=True)):
             cut = () if draws is None else draws[row]
             whole = example["image"]
             out["image"][place] = fit(whole, self.image, self.crop, *cut) if fitted is None else fitted[row]
             for name in out.keys() - {"image"}:
                 out[name][place] = example[name]
+
+    def _whole(self, index: int, read: Callable[[int], dict]) -> dict:
+        if (known := self.wholes.get(index)) is not None:
+            return known
+        example = read(index)
+        if self.room:
+            example = {**example, "image": planes_of(example["image"])}
+            size = example["image"].size
+            if size <= self.room:  # two threads may keep the same picture: it is counted twice
+                self.room -= size
+                self.wholes[index] = example
+        return example
 
 
 class Some(Part):

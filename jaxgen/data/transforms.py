@@ -7,15 +7,16 @@ from jaxgen.config import Data
 from jaxgen.errors import InputError
 
 Shape = tuple[int, int, int]  # height, width, channels
-RANDOM = ("random", "area")  # cuts that are drawn anew each epoch
+RANDOM = ("random", "area", "patch")  # cuts that are drawn anew each epoch
 
 
 def transform(example: dict, image: Shape, data: Data, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return the example as the model reads it: image f32[h w c] in [-1, 1], label i32[], other arrays untouched.
 
     `data.crop` "none" squashes, "center" and "random" keep the aspect, cover the frame and cut, "area" cuts 8 to 100 %
-    of the area in an aspect from 3/4 to 4/3 (Szegedy et al. 2015); `data.shift` moves, `data.flip` mirrors half of the
-    time. Raises InputError where the channels cannot be converted.
+    of the area in an aspect from 3/4 to 4/3 (Szegedy et al. 2015), "patch" a part as it is; `data.shift` moves,
+    `data.flip` mirrors half of the time, `data.turn` turns. Raises InputError where the channels cannot be converted
+    or the picture is smaller than a patch.
     """
     mirror, *cut, down, right = rng.random(7)
     pixels = fit(example["image"], image, data.crop, *cut)
@@ -23,7 +24,31 @@ def transform(example: dict, image: Shape, data: Data, rng: np.random.Generator)
         pixels = shifted(pixels, data.shift, down, right)
     if data.flip and mirror < 0.5:
         pixels = pixels[:, ::-1]
+    if data.turn:
+        pixels = np.rot90(pixels, quarters(mirror))
     return {**{name: number(value) for name, value in example.items()}, "image": to_float(pixels)}
+
+
+def quarters(mirror: float) -> int:
+    """Return by how many right angles a picture is turned, of the draw in [0, 1) that also says whether it is mirrored."""
+    return int(mirror * 8) % 4
+
+
+def patch(whole: np.ndarray | Image.Image, image: Shape, top: float, left: float) -> np.ndarray:
+    """Return u8[h w c] cut out of a picture as it is; `top` and `left` in [0, 1) say where.
+
+    Raises InputError where it is smaller, or its channels cannot be converted.
+    """
+    (h, w, channels), planes = image, planes_of(whole)
+    height, width = planes.shape[:2]
+    if height < h or width < w:
+        raise InputError(
+            f"A picture of {height}x{width} is smaller than the patches of {h}x{w} that are cut out of it: "
+            "leave it out, or make --model.image smaller."
+        )
+    y, x = int(top * (height - h + 1)), int(left * (width - w + 1))
+    cut = reduce_channels(planes[y : y + h, x : x + w], channels)
+    return cut if cut.shape[2] == channels else np.repeat(cut, channels, axis=2)
 
 
 def shifted(pixels: np.ndarray, most: int, down: float, right: float) -> np.ndarray:
@@ -40,6 +65,8 @@ def fit(whole: np.ndarray | Image.Image, image: Shape, crop: str, *draws: float)
     channels cannot be converted.
     """
     height, width, channels = image
+    if crop == "patch":
+        return patch(whole, image, *(draws[:2] or (0.5, 0.5)))
     if isinstance(whole, Image.Image):
         if whole.mode in ("L", "RGB") and channels in (1, 3):
             picture = whole.convert("L") if channels == 1 else whole

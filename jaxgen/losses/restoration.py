@@ -1,0 +1,40 @@
+"""What a mended picture lacks beside the clean one, per example: f32[b h w c] twice -> f32[b]."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from jaxgen.core import Array
+
+
+def l1(made: Array, clean: Array) -> Array:
+    """Return mean |made - clean|."""
+    return jnp.abs(made - clean).mean(range(1, clean.ndim))
+
+
+def l2(made: Array, clean: Array) -> Array:
+    """Return mean (made - clean)^2."""
+    return jnp.square(made - clean).mean(range(1, clean.ndim))
+
+
+def charbonnier(made: Array, clean: Array, epsilon: float = 1e-3) -> Array:
+    """Return mean sqrt((made - clean)^2 + epsilon^2). Lai et al. 2017, section 3.2 (LapSRN)."""
+    return jnp.sqrt(jnp.square(made - clean) + epsilon**2).mean(range(1, clean.ndim))
+
+
+def frequency(made: Array, clean: Array) -> Array:
+    """Return mean |F(made - clean)| over the two-dimensional transform's real and imaginary parts.
+
+    The transform is not normalised, as in MIMO-UNet's code (Cho et al. 2021, equation 9, whose lambda is 0.1).
+    """
+    f = jnp.fft.rfft2(made - clean, axes=(1, 2))
+    return (jnp.abs(f.real) + jnp.abs(f.imag)).mean(range(1, clean.ndim)) / 2
+
+
+def total_variation(x: Array) -> Array:
+    """Return mean |x[i + 1] - x[i]| down plus across: the anisotropic total variation of a picture, per pixel."""
+    down, across = jnp.abs(x[:, 1:] - x[:, :-1]), jnp.abs(x[:, :, 1:] - x[:, :, :-1])
+    return (down.sum((1, 2, 3)) + across.sum((1, 2, 3))) / x[0].size
+
+
+PIXEL: dict[str, Callable[[Array, Array], Array]] = {"l1": l1, "l2": l2, "charbonnier": charbonnier}

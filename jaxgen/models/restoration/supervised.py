@@ -1,0 +1,174 @@
+"""The game every restorer plays that is compared with the clean picture: damage it, mend it, look at the difference."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from jaxgen import rng
+from jaxgen.config import Data, Log, Run, Save
+from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, Restorer, Task, ramped, variables
+from jaxgen.data.degradations import Degradation
+from jaxgen.errors import InputError, at_least
+from jaxgen.losses import restoration as losses
+from jaxgen.metrics.pixels import psnr
+from jaxgen.nn.colour import rgb, ycbcr
+from jaxgen.nn.resample import resize
+
+Image = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a restorer is trained; the schedule and clipping are the run's own settings."""
+
+    loss: Literal["l1", "l2", "charbonnier"] = "l1"
+    frequency: float = 0.0  # weight of the L1 distance between Fourier transforms
+    learning_rate: float = 1e-4  # of Adam
+    weight_decay: float = 0.0  # of AdamW, on kernels only
+
+
+class Pixels(NamedTuple):
+    """What a net sees of a picture in [-1, 1]: span * ((x + 1) / 2 - mean), a mean for each channel or one for all."""
+
+    span: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+
+    def seen(self, x: Array) -> Array:
+        return self.span * ((x + 1) / 2 - self.shift(x))
+
+    def back(self, x: Array) -> Array:
+        return 2 * (x / self.span + self.shift(x)) - 1
+
+    def shift(self, x: Array) -> Array:
+        return jnp.broadcast_to(jnp.asarray(self.mean, x.dtype), x.shape)
+
+
+def restoration_task(
+    net: nn.Module,
+    image: Image,
+    recipe: Recipe,
+    degradation: Degradation,
+    *,
+    channels: int,
+    scales: tuple[int, ...] = (1,),
+    interpolated: bool = False,
+    told: tuple[str, ...] = (),
+    pixels: Pixels = Pixels(),  # noqa: B008
+    multiple: int = 1,
+    colour: Literal["luma", "each"] = "luma",
+) -> Task:
+    """Return the game of one net, `net(x, *told, train=) -> f32[b H W channels]`, x f32[b h w channels].
+
+    image:        height, width and channels of the clean patches that it is trained on
+    scales:       what it enlarges by; with several, each patch is made small by one of them
+    interpolated: whether x is first enlarged by bicubic interpolation, so that H is h; otherwise H is h times the scale
+    told:         what the net hears beside the picture, of what the degradation tells: "sigma" f32[b] of 255
+    multiple:     what the sides of x must be divisible by
+    colour:       what a net of one channel does with colour: it mends the luma, and chroma is interpolated, or each
+                  channel alone
+    Raises InputError where patches and net don't fit.
+    """
+    at_least(1, model__image=min(image))
+    degradation.check()
+    height, width, planes = image
+    if planes not in ((1, 3) if channels == 1 else (channels,)):
+        raise InputError(f"This net mends pictures of {channels} channels: model.image can't have {planes}.")
+    grain = multiple if interpolated or scales == (1,) else multiple * scales[0]
+    if height % grain or width % grain:
+        raise InputError(f"model.image is {height}x{width}: both sides must be multiples of {grain}.")
+    if len(scales) > 1 and not interpolated:
+        raise InputError("One net enlarges by several factors only where it is given the interpolated picture.")
+
+    def entered(x: Array, size: tuple[int, int]) -> Array:
+        """Return what the net is given of a degraded picture, of which `size` is to come."""
+        return resize(x, size, "bicubic", edges="reflect") if interpolated and x.shape[1:3] != size else x
+
+    def mended(variables: Any, x: Array, given: Batch, train: bool = False, **how) -> Any:
+        out: Any = net.apply(variables, pixels.seen(x), *(given[name] for name in told), train=train, **how)
+        return (pixels.back(out[0]), out[1]) if how else pixels.back(out)
+
+    def init(key: Key, spec: Any = None):
+        del spec
+        down = 1 if interpolated else scales[0]
+        x = jnp.zeros((2, height // down, width // down, channels))
+        nets = net.init(key, x, *(jnp.zeros(2) for _ in told), train=False)
+        return {"restorer": nets["params"]}, {"restorer": {k: v for k, v in nets.items() if k != "params"}}
+
+    def seen(image: Array) -> Array:
+        """Return the channels of a picture that the net mends."""
+        return ycbcr(image)[..., :1] if channels == 1 and image.shape[-1] == 3 else image
+
+    def damaged(clean: Array, keys: Key) -> dict[str, Array]:
+        """Return what the net is given in training: each picture made small by one of the scales."""
+        made = []
+        for scale in scales:
+            given = degradation(clean, keys, scale)
+            x = entered(given["degraded"], (-(-height // scale) * scale, -(-width // scale) * scale))
+            made.append(given | {"degraded": x[:, :height, :width] if interpolated else x})
+        if len(made) == 1:
+            return made[0]
+        which = jax.vmap(lambda key: jax.random.randint(rng.fold(key, "scale"), (), 0, len(scales)))(keys)
+        return jax.tree.map(lambda *rows: _picked(jnp.stack(rows), which), *made)
+
+    def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        clean = seen(batch["image"])
+        given = damaged(clean, jax.random.split(key, len(clean)))
+        nets = variables("restorer", params, context.extra)
+        made, stats = mended(nets, given["degraded"], given, True, mutable=["batch_stats"])
+        value = losses.PIXEL[recipe.loss](made, clean)  # [b]
+        if recipe.frequency:
+            value = value + recipe.frequency * losses.frequency(made, clean)
+        return value.mean(), Aux({"psnr": psnr(made, clean).mean()}, {"restorer": stats} if stats else {})
+
+    def restore(params: Params, context: Context, given: Batch, keys: Key, scale: float) -> Array:
+        del keys
+        x = given["degraded"]  # [b h w c]
+        b, h, w, c = x.shape
+        size = round(h * scale), round(w * scale)
+        nets = variables("restorer", params, context.extra)
+        run = lambda x, given: mended(nets, entered(x, size), given)  # noqa: E731
+        if c == channels:
+            return run(x, given)
+        if c != 3 or channels != 1:
+            raise InputError(f"This model mends pictures of {channels} channels, not of {c}.")
+        if colour == "each":
+            planes = jnp.moveaxis(x, -1, 1).reshape(b * c, h, w, 1)
+            made = run(planes, {name: jnp.repeat(given[name], c, 0) for name in told})
+            return jnp.moveaxis(made.reshape(b, c, *size), 1, -1)  # [b c H W] -> [b H W c]
+        parts = ycbcr(x)
+        chroma = parts[..., 1:] if size == (h, w) else resize(parts[..., 1:], size, "bicubic", edges="reflect")
+        return rgb(jnp.concatenate([run(parts[..., :1], given), chroma], -1))
+
+    kernels = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)  # noqa: E731
+    adam = partial(optax.adamw, weight_decay=recipe.weight_decay, mask=kernels) if recipe.weight_decay else optax.adam
+    return Task(
+        init=init,
+        example={"image": jax.ShapeDtypeStruct(image, jnp.float32)},
+        learners={"restorer": Learner(("restorer",), adam(recipe.learning_rate))},
+        phases=(Phase("restorer", "restorer", loss),),
+        ema=(Ema("restorer", ramped(0.999)),),
+        restorer=Restorer(degradation, restore, scales, told, multiple, (1, 3) if channels == 1 else (channels,)),
+    )
+
+
+def _picked(rows: Array, which: Array) -> Array:
+    """Return of rows [n b ...] for each of b the one that which i32[b] says."""
+    return rows[which, jnp.arange(len(which))]
+
+
+def row(model: Any, steps: int, batch: int, source: str = "shapes", **settings) -> Run:
+    """Return the run that trains a model on patches."""
+    data = Data(source, crop="patch", flip=True, turn=True)
+    return Run(model=model, data=data, steps=steps, batch=batch, **settings)
+
+
+def tiny(model: Any) -> Run:
+    """Return the run of a small model that takes seconds."""
+    return Run(model=model, data=Data("shapes"), steps=20, batch=8, log=Log(every=5), save=Save(every=10))
