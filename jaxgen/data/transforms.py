@@ -30,7 +30,7 @@ def transform(example: dict, image: Shape, data: Data, rng: np.random.Generator)
 
 
 def quarters(mirror: float) -> int:
-    """Return by how many right angles a picture is turned, of the draw in [0, 1) that also says whether it is mirrored."""
+    """Return by how many right angles a picture is turned, of the draw in [0, 1) that mirrors it, too."""
     return int(mirror * 8) % 4
 
 

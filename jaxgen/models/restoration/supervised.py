@@ -1,13 +1,11 @@
 """The game every restorer plays that is compared with the clean picture: damage it, mend it, look at the difference."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 
@@ -60,7 +58,7 @@ def restoration_task(
     scales: tuple[int, ...] = (1,),
     interpolated: bool = False,
     told: tuple[str, ...] = (),
-    pixels: Pixels = Pixels(),  # noqa: B008
+    pixels: Pixels = Pixels(),
     multiple: int = 1,
     colour: Literal["luma", "each"] = "luma",
 ) -> Task:
