@@ -204,9 +204,13 @@ def test_a_sample_depends_on_its_own_key_only(kind):
 
 
 def answer_of(task, params, context, batch):
-    """What a model that draws no samples says of a batch: its classes, or what is left of it in its code."""
+    """What a model that draws no samples says of a batch: its classes, mended pictures, or what its code kept."""
     if task.classify:
         return task.classify(params, context, batch["image"])["logits"]
+    if task.restorer:
+        keys, scale = jax.random.split(jax.random.key(0), len(batch["image"])), max(task.restorer.scales, default=1)
+        given = task.restorer.degrade(batch["image"], keys, scale)
+        return task.restorer.restore(params, context, given, keys, scale)
     return task.decode(params, context, task.encode(params, context, batch), {})
 
 
