@@ -1,0 +1,306 @@
+"""Single damages: blur, noise, JPEG, haze, darkness, lost colour. Pure functions, jitted with what uses them.
+
+x f32[b h w c] in [-1, 1], of 1 or 3 channels; keys Key[b], one a picture, so that its damage depends on its key alone;
+strengths are f32[b], one a picture. Nothing is clipped unless it says so.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.fft import next_fast_len
+
+from jaxgen import rng
+from jaxgen.nn.resample import resize
+
+Array = jax.Array
+Key = jax.Array
+Size = tuple[int, int]  # height, width
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B: ITU-R BT.601, as in JPEG and in Pillow's "L"
+
+
+def folded(keys: Key, name: str) -> Key:
+    """Return the child of each of Key[b] that is called `name`."""
+    return jax.vmap(lambda key: rng.fold(key, name))(keys)
+
+
+def drawn(keys: Key, low: float, high: float, shape: tuple[int, ...] = ()) -> Array:
+    """Return numbers uniform in [low, high), f32[b *shape]."""
+    return jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32, low, high))(keys)
+
+
+def spread(a: Array, x: Array) -> Array:
+    """Return a, f32[b] or f32[b ...] of sides 1 or those of x [b ...], in the shape of x."""
+    return jnp.broadcast_to(a.reshape(a.shape + (1,) * (x.ndim - a.ndim)), x.shape)
+
+
+def luma(x: Array) -> Array:
+    """Return Y [b h w 1] of R, G, B [b h w 3]; one channel is its own."""
+    if x.shape[-1] == 1:
+        return x
+    return jnp.einsum("bhwc,c->bhw", x, jnp.asarray(LUMA), precision="highest")[..., None]
+
+
+# ---------------------------------------------------------------- blur
+
+
+def gaussian_blur(x: Array, sigma: Array) -> Array:
+    """Return x under an isotropic Gaussian, its standard deviation f32[b] in pixels, past the border the mirror image.
+
+    Two products with a matrix per picture: the Gaussian is separable, and on a CPU they are its fastest form.
+    """
+    rows, columns = (_gaussian_rows(n, sigma) for n in x.shape[1:3])
+    y = jnp.einsum("bhwc,bHh->bHwc", x, rows, precision="highest")
+    return jnp.einsum("bhwc,bWw->bhWc", y, columns, precision="highest")
+
+
+def _gaussian_rows(n: int, sigma: Array) -> Array:
+    """Return f32[b n n]: what each of n pixels takes of each; two mirror images on either side count."""
+    i, j = np.mgrid[:n, :n]
+    places = np.stack([q for m in (-2, -1, 0, 1, 2) for q in (2 * n * m + j, 2 * n * m - 1 - j)])  # [10 n n]
+    square = jnp.asarray(np.square(places - i), jnp.float32)[None]  # [1 10 n n]
+    narrow = 0.5 / jnp.square(jnp.maximum(sigma, 1e-3))  # a sigma of 0 leaves the picture
+    w = jnp.exp(-square * narrow.reshape(-1, 1, 1, 1)).sum(1)  # [b n n]
+    return w / w.sum(-1, keepdims=True)
+
+
+def filtered(x: Array, kernels: Array) -> Array:
+    """Return y[b, o] = sum_j kernels[b, j] x[b, o + j - k // 2], kernels f32[b k k], k odd; x goes on as its mirror image.
+
+    By Fourier transforms: a convolution of each picture by its own kernel of 21 x 21 takes a CPU ten times as long.
+    """  # noqa: E501
+    _, h, w, _ = x.shape
+    half = kernels.shape[-1] // 2
+    wide = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)), "symmetric")
+    size: Any = [next_fast_len(n + 2 * half, real=True) for n in (h, w)]
+    waves = jnp.fft.rfft2(jnp.moveaxis(wide, -1, 1), size)  # [b c H W/2+1]
+    waves = waves * spread(jnp.conj(jnp.fft.rfft2(kernels, size))[:, None], waves)
+    return jnp.moveaxis(jnp.fft.irfft2(waves, size)[..., :h, :w], 1, -1)
+
+
+def normalised(kernels: Array) -> Array:
+    """Return f32[b k k] of sum 1."""
+    return kernels / kernels.sum((1, 2), keepdims=True)
+
+
+def line_kernels(length: Array, angle: Array, size: int) -> Array:
+    """Return f32[b size size], the blur of a camera that moves `length` pixels in a line; angle 0 is along the rows."""
+    t = jnp.asarray((np.arange(4 * size) + 0.5) / (4 * size) - 0.5, jnp.float32)[None]  # [1 s]
+    y, x = (t * (length * f(angle)).reshape(-1, 1) for f in (jnp.sin, jnp.cos))  # [b s]
+    return _traced(y, x, size)
+
+
+def shake_kernels(length: Array, keys: Key, size: int) -> Array:
+    """Return f32[b size size], the blur of a hand that wanders `length` pixels; the path's mean lies in the middle.
+
+    Its direction is a random walk with a sudden turn now and then (cf. Boracchi & Foi 2012, section IV).
+    """
+    steps = 4 * size
+    normal = rng.normal(folded(keys, "turn"), (steps,))
+    jolts = drawn(folded(keys, "jolt"), 0, 1, (steps,)) < 3 / steps
+    turns = normal * jnp.where(jolts, 1.5, 2.5 / math.sqrt(steps))
+    angle = jnp.cumsum(turns, 1) + spread(drawn(folded(keys, "start"), 0, 2 * math.pi), turns)
+    step = spread(length / steps, turns)
+    y, x = (jnp.cumsum(step * f(angle), 1) for f in (jnp.sin, jnp.cos))
+    return _traced(y - y.mean(1, keepdims=True), x - x.mean(1, keepdims=True), size)
+
+
+def _traced(y: Array, x: Array, size: int) -> Array:
+    """Return f32[b size size] of sum 1: points [b s], from the middle, each shared among the four nearest pixels."""
+    place = jnp.asarray(np.arange(size) - size // 2, jnp.float32).reshape(1, 1, -1)
+    down, across = (jnp.maximum(1 - jnp.abs(a[..., None] - place), 0) for a in (y, x))  # [b s size]
+    return jnp.einsum("bsi,bsj->bij", down, across, precision="highest") / y.shape[1]
+
+
+# ---------------------------------------------------------------- noise
+
+
+def draws(keys: Key, shape: tuple[int, ...], grey: Array | None = None) -> Array:
+    """Return numbers in (0, 1), f32[b *shape]; where grey bool[b] is true, the same for all channels."""
+    u = jnp.maximum(drawn(keys, 0, 1, shape), 2.0**-24)
+    return u if grey is None else jnp.where(spread(grey, u), spread(u[..., :1], u), u)
+
+
+def bell(u: Array) -> Array:
+    """Return the N(0, 1) number below which lies the share u of all."""
+    return math.sqrt(2) * jax.scipy.special.erfinv(2 * u - 1)
+
+
+def gaussian_noise(x: Array, sigma: Array, keys: Key, grey: Array | None = None) -> Array:
+    """Return x with N(0, sigma^2) added to every number, sigma of 255; to all channels the same where grey bool[b]."""
+    u = draws(folded(keys, "noise"), x.shape[1:], grey)
+    return x + spread(sigma / 127.5, x) * bell(u)
+
+
+def poisson(u: Array, rate: Array) -> Array:
+    """Return the Poisson number below which lies the share u of all, both of one shape.
+
+    Rates below 4 add up the probabilities; above, the Cornish-Fisher expansion is wrong, by one photon, in 0.5 % of the
+    draws at most. jax.random.poisson takes a CPU 25 times as long.
+    """
+    low = jnp.minimum(rate, 4.0)
+    p = jnp.exp(-low)
+    total, few = p, jnp.zeros_like(u)
+    for k in range(1, 19):
+        few += u > total
+        p *= low / k
+        total += p
+    z, rate = bell(u), jnp.maximum(rate, 4.0)
+    many = rate + jnp.sqrt(rate - 1 / 12) * z + (z * z - 1) / 6 + (z - z * z * z) / (72 * jnp.sqrt(rate))
+    return jnp.where(rate > 4.0, jnp.floor(jnp.maximum(many, 0) + 0.5), few)
+
+
+def poisson_noise(x: Array, scale: Array, keys: Key, grey: Array | None = None, white: float | Array = 255.0) -> Array:
+    """Return x and `scale` times the noise of counting photons, `white` f32[b] of them where x is 1; x is clipped.
+
+    With v in [0, 1] the variance is scale^2 v / white. Where grey bool[b], it is that of the luma, for all channels.
+    """
+    u = draws(folded(keys, "noise"), x.shape[1:], grey)
+    seen = x if grey is None else jnp.where(spread(grey, x), spread(luma(x), x), x)
+    value = jnp.round((jnp.clip(seen, -1, 1) + 1) * 127.5) / 255
+    white = spread(jnp.broadcast_to(white, scale.shape), x)
+    return x + 2 * spread(scale, x) * (poisson(u, value * white) / white - value)
+
+
+def camera_noise(x: Array, shot: Array, read: Array, keys: Key) -> Array:
+    """Return x with N(0, shot v + read) added, v the number in [0, 1]: photons are counted and the sensor is read.
+
+    Foi et al. 2008, "Practical Poissonian-Gaussian Noise Modeling and Fitting", section II.
+    """
+    value = (jnp.clip(x, -1, 1) + 1) / 2
+    variance = spread(shot, x) * value + spread(read, x)
+    return x + 2 * jnp.sqrt(variance) * bell(draws(folded(keys, "noise"), x.shape[1:]))
+
+
+def read_noise(shot: Array, keys: Key) -> Array:
+    """Return the variance of the reading noise f32[b] that goes with shot f32[b], as measured on phones' cameras.
+
+    Brooks et al. 2019, "Unprocessing Images for Learned Raw Denoising", section 3.1 and equation 5.
+    """
+    mean = 2.18 * jnp.log(jnp.maximum(shot, 1e-12)) + 1.2
+    return jnp.exp(mean + 0.26 * rng.normal(folded(keys, "read"), ()))
+
+
+# ---------------------------------------------------------------- JPEG
+
+# ITU-T T.81, tables K.1 and K.2.
+LUMINANCE = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+)
+CHROMINANCE = np.full((8, 8), 99)
+CHROMINANCE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
+
+_u, _i = np.mgrid[:8, :8]
+DCT = np.where(_u == 0, math.sqrt(1 / 8), 0.5) * np.cos(
+    (2 * _i + 1) * _u * math.pi / 16
+)  # T.81, A.3.3: [frequency, pixel]
+DCT2 = np.kron(DCT, DCT).astype(np.float32)  # of a block's 64 pixels, row by row
+
+
+def jpeg(x: Array, quality: Array) -> Array:
+    """Return x [b h w 1 or 3] as libjpeg (and so Pillow) saves and reads it, quality f32[b] from 1 to 100, rounded.
+
+    Chroma has half the height and width (4:2:0). All is rounded to 8 bits where libjpeg's default does it.
+    """
+    _, h, w, c = x.shape
+    levels = jnp.round(jnp.clip((x + 1) * 127.5, 0, 255))
+    quality = jnp.clip(jnp.round(quality), 1, 100)
+    scale = jnp.where(quality < 50, jnp.floor(5000 / quality), 200 - 2 * quality)  # percent
+    tables = [jnp.asarray(t.reshape(1, 64), jnp.float32) for t in (LUMINANCE, CHROMINANCE)]
+    light, colour = (jnp.clip(jnp.floor((scale[:, None] * t + 50) / 100), 1, 255) for t in tables)  # [b 64]
+    if c == 1:
+        return _coded(levels[..., 0], light)[..., None] / 127.5 - 1
+    red, green, blue = levels[..., 0], levels[..., 1], levels[..., 2]
+    y = jnp.round(0.299 * red + 0.587 * green + 0.114 * blue)
+    cb = jnp.round(128 - 0.168735892 * red - 0.331264108 * green + 0.5 * blue)
+    cr = jnp.round(128 + 0.5 * red - 0.418687589 * green - 0.081312411 * blue)
+    y = _coded(y, light)
+    chroma = _coded(_halved(jnp.concatenate([cb, cr])), jnp.concatenate([colour, colour]))
+    cb, cr = jnp.split(_doubled(chroma)[:, :h, :w] - 128, 2)
+    green = jnp.round(-0.344136286 * cb - 0.714136286 * cr)
+    out = [y + jnp.round(1.402 * cr), y + green, y + jnp.round(1.772 * cb)]
+    return jnp.clip(jnp.stack(out, -1), 0, 255) / 127.5 - 1
+
+
+def _coded(plane: Array, table: Array) -> Array:
+    """Return a plane of levels [b h w] after its blocks' DCT is rounded to multiples of table [b 64]."""
+    b, h, w = plane.shape
+    wide = jnp.pad(plane - 128, ((0, 0), (0, -h % 8), (0, -w % 8)), "edge")
+    blocks = wide.reshape(b, -(-h // 8), 8, -(-w // 8), 8).swapaxes(2, 3).reshape(b, -1, 64)
+    waves = jnp.einsum("bni,ui->bnu", blocks, jnp.asarray(DCT2), precision="highest")
+    step = jnp.broadcast_to(table[:, None], waves.shape)
+    whole = jnp.sign(waves) * jnp.floor(jnp.abs(waves) / step + 0.5)  # halves go away from 0, and are frequent
+    blocks = jnp.einsum("bnu,ui->bni", whole * step, jnp.asarray(DCT2), precision="highest")
+    wide = blocks.reshape(b, -(-h // 8), -(-w // 8), 8, 8).swapaxes(2, 3).reshape(wide.shape)
+    return jnp.clip(jnp.round(wide[:, :h, :w]) + 128, 0, 255)
+
+
+def _halved(plane: Array) -> Array:
+    """Return each 2 x 2 pixels' mean [b ceil(h/2) ceil(w/2)]; halves go down and up in turn from column to column."""
+    b, h, w = plane.shape
+    wide = jnp.pad(plane, ((0, 0), (0, h % 2), (0, w % 2)), "edge")
+    total = wide.reshape(b, -(-h // 2), 2, -(-w // 2), 2).sum((2, 4))
+    bias = jnp.asarray(np.arange(total.shape[2]) % 2 + 1.0, jnp.float32).reshape(1, 1, -1)
+    return jnp.floor((total + bias) / 4)
+
+
+def _doubled(plane: Array) -> Array:
+    """Return a plane twice as high and wide: each pixel is 3/4 of its own and 1/4 of the next one's, in both axes."""
+    b, h, w = plane.shape
+    wide = jnp.pad(plane, ((0, 0), (1, 1), (0, 0)), "edge")
+    rows = jnp.stack([3 * plane + wide[:, :-2], 3 * plane + wide[:, 2:]], 2).reshape(b, 2 * h, w)
+    wide = jnp.pad(rows, ((0, 0), (0, 0), (1, 1)), "edge")
+    left, right = (3 * rows + wide[..., :-2] + 8) / 16, (3 * rows + wide[..., 2:] + 7) / 16
+    return jnp.floor(jnp.stack([left, right], -1)).reshape(b, 2 * h, 2 * w)
+
+
+# ---------------------------------------------------------------- air, light, colour
+
+
+def haze(x: Array, keys: Key, depth: Array | None = None, light: Array | None = None) -> Array:
+    """Return J t + A (1 - t), t = exp(-depth): Koschmieder's law. Depth f32[b h w 1] is smooth, the light f32[b] greyish.
+
+    Unless given, depth grows upwards, with hills, to between 0.5 and 2 where it is greatest; A is from 0.7 to 1.
+    """  # noqa: E501
+    if depth is None:
+        depth = spread(drawn(folded(keys, "haze"), 0.5, 2.0), x[..., :1]) * distance(keys, (x.shape[1], x.shape[2]))
+    if light is None:
+        light = drawn(folded(keys, "light"), 0.7, 1.0)
+    t = spread(jnp.exp(-depth), x)
+    return x * t + spread(2 * light - 1, x) * (1 - t)
+
+
+def distance(keys: Key, size: Size) -> Array:
+    """Return how far each pixel is, smooth, f32[b h w 1] in [0, 1]: the upper, the further, but for hills."""
+    hills = smooth(folded(keys, "hills"), size, 4)
+    up = jnp.asarray(1 - (np.arange(size[0]) + 0.5) / size[0], jnp.float32).reshape(1, -1, 1, 1)
+    return jnp.clip(0.25 + 0.5 * jnp.broadcast_to(up, hills.shape) + 0.2 * hills, 0, 1)
+
+
+def smooth(keys: Key, size: Size, cells: int) -> Array:
+    """Return a smooth N(0, ~1) field f32[b h w 1] whose hills are about 1/cells of the picture wide."""
+    return resize(rng.normal(keys, (cells + 1, cells + 1, 1)), size, "bicubic", antialias=False)
+
+
+def low_light(x: Array, gain: Array, gamma: Array, sigma: Array, keys: Key) -> Array:
+    """Return gain v^gamma and Gaussian noise, of sigma of 255, v in [0, 1]; clipped. Lore et al. 2017, LLNet, section III.B."""  # noqa: E501
+    value = (jnp.clip(x, -1, 1) + 1) / 2
+    dark = 2 * spread(gain, x) * value ** spread(gamma, x) - 1
+    return jnp.clip(gaussian_noise(dark, sigma, keys), -1, 1)
+
+
+def grey(x: Array) -> Array:
+    """Return x [b h w c] without its colour, in as many channels."""
+    return jnp.broadcast_to(luma(x), x.shape)
