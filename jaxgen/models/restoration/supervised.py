@@ -1,6 +1,7 @@
 """The game every restorer plays that is compared with the clean picture: damage it, mend it, look at the difference."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -26,10 +27,11 @@ Image = tuple[int, int, int]
 class Recipe:
     """How a restorer is trained; the schedule and clipping are the run's own settings."""
 
-    loss: Literal["l1", "l2", "charbonnier"] = "l1"
+    loss: Literal["l1", "l2", "charbonnier", "psnr"] = "l1"
     frequency: float = 0.0  # weight of the L1 distance between Fourier transforms
     learning_rate: float = 1e-4  # of Adam
     weight_decay: float = 0.0  # of AdamW, on kernels only
+    beta2: float = 0.999  # of Adam
 
 
 class Pixels(NamedTuple):
@@ -48,6 +50,27 @@ class Pixels(NamedTuple):
         return jnp.broadcast_to(jnp.asarray(self.mean, x.dtype), x.shape)
 
 
+class Lesson(NamedTuple):
+    """What a net is shown in training, and what its answer is compared with.
+
+    given:  {"degraded": f32[b h w c], and what the net is told}
+    target: f32[b H W c]
+    where:  f32[b H W c], 1 where they are compared and 0 elsewhere; None: everywhere
+    """
+
+    given: Batch
+    target: Array
+    where: Array | None = None
+
+
+Damage = Callable[[Array, Key], dict[str, Array]]  # (pictures [b h w c], keys Key[b]) -> what the net is given
+
+
+def with_clean(clean: Array, keys: Key, damaged: Damage) -> Lesson:
+    """Return the lesson of every supervised restorer: the damaged picture, and the clean one as the answer."""
+    return Lesson(damaged(clean, keys), clean)
+
+
 def restoration_task(
     net: nn.Module,
     image: Image,
@@ -61,6 +84,8 @@ def restoration_task(
     pixels: Pixels = Pixels(),
     multiple: int = 1,
     colour: Literal["luma", "each"] = "luma",
+    apart: bool = False,
+    lesson: Callable[[Array, Key, Damage], Lesson] = with_clean,
 ) -> Task:
     """Return the game of one net, `net(x, *told, train=) -> f32[b H W channels]`, x f32[b h w channels].
 
@@ -71,6 +96,8 @@ def restoration_task(
     multiple:     what the sides of x must be divisible by
     colour:       what a net of one channel does with colour: it mends the luma, and chroma is interpolated, or each
                   channel alone
+    apart:        whether a picture suffers one damage alone: one of the degradation's, or being made small
+    lesson:       (clean f32[b h w c], keys Key[b], damaged) -> what is shown, and what that is compared with
     Raises InputError where patches and net don't fit.
     """
     at_least(1, model__image=min(image))
@@ -83,6 +110,7 @@ def restoration_task(
         raise InputError(f"model.image is {height}x{width}: both sides must be multiples of {grain}.")
     if len(scales) > 1 and not interpolated:
         raise InputError("One net enlarges by several factors only where it is given the interpolated picture.")
+    ways = _ways(degradation, scales) if apart else [Way(1 / len(scales), degradation, scale) for scale in scales]
 
     def entered(x: Array, size: tuple[int, int]) -> Array:
         """Return what the net is given of a degraded picture, of which `size` is to come."""
@@ -94,7 +122,7 @@ def restoration_task(
 
     def init(key: Key, spec: Any = None):
         del spec
-        down = 1 if interpolated else scales[0]
+        down = 1 if interpolated else max(scales)
         x = jnp.zeros((2, height // down, width // down, channels))
         nets = net.init(key, x, *(jnp.zeros(2) for _ in told), train=False)
         return {"restorer": nets["params"]}, {"restorer": {k: v for k, v in nets.items() if k != "params"}}
@@ -104,25 +132,31 @@ def restoration_task(
         return ycbcr(image)[..., :1] if channels == 1 and image.shape[-1] == 3 else image
 
     def damaged(clean: Array, keys: Key) -> dict[str, Array]:
-        """Return what the net is given in training: each picture made small by one of the scales."""
+        """Return what the net is given in training: each picture damaged in one of the ways."""
         made = []
-        for scale in scales:
-            given = degradation(clean, keys, scale)
+        for _, damage, scale in ways:
+            given = damage(clean, keys, scale)
             x = entered(given["degraded"], (-(-height // scale) * scale, -(-width // scale) * scale))
-            made.append(given | {"degraded": x[:, :height, :width] if interpolated else x})
-        if len(made) == 1:
-            return made[0]
-        which = jax.vmap(lambda key: jax.random.randint(rng.fold(key, "scale"), (), 0, len(scales)))(keys)
-        return jax.tree.map(lambda *rows: _picked(jnp.stack(rows), which), *made)
+            x = x[:, :height, :width] if interpolated else x
+            made.append({"degraded": x, **{name: given[name] for name in told}})
+        return _one(ways, made, keys)
+
+    def degrade(clean: Array, keys: Key, scale: float = 1.0) -> dict[str, Array]:
+        """Return pictures each damaged in one of the ways that have this scale."""
+        these = [way for way in ways if way.scale == scale]
+        return _one(these, [damage(clean, keys, scale) for _, damage, _ in these], keys)
 
     def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         clean = seen(batch["image"])
-        given = damaged(clean, jax.random.split(key, len(clean)))
+        given, target, where = lesson(clean, jax.random.split(key, len(clean)), damaged)
         nets = variables("restorer", params, context.extra)
         made, stats = mended(nets, given["degraded"], given, True, mutable=["batch_stats"])
-        value = losses.PIXEL[recipe.loss](made, clean)  # [b]
+        answer = made if where is None else where * made + (1 - where) * target
+        value = losses.PIXEL[recipe.loss](answer, target)  # [b]
+        if where is not None:
+            value = value / where.mean(range(1, where.ndim))
         if recipe.frequency:
-            value = value + recipe.frequency * losses.frequency(made, clean)
+            value = value + recipe.frequency * losses.frequency(answer, target)
         return value.mean(), Aux({"psnr": psnr(made, clean).mean()}, {"restorer": stats} if stats else {})
 
     def restore(params: Params, context: Context, given: Batch, keys: Key, scale: float) -> Array:
@@ -145,20 +179,42 @@ def restoration_task(
         return rgb(jnp.concatenate([run(parts[..., :1], given), chroma], -1))
 
     kernels = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)  # noqa: E731
-    adam = partial(optax.adamw, weight_decay=recipe.weight_decay, mask=kernels) if recipe.weight_decay else optax.adam
+    taken = (1, 3) if channels == 1 else (channels,)
+    decay: Any = {"weight_decay": recipe.weight_decay, "mask": kernels}
+    adam = partial(optax.adamw, **decay) if recipe.weight_decay else optax.adam
     return Task(
         init=init,
         example={"image": jax.ShapeDtypeStruct(image, jnp.float32)},
-        learners={"restorer": Learner(("restorer",), adam(recipe.learning_rate))},
+        learners={"restorer": Learner(("restorer",), adam(recipe.learning_rate, b2=recipe.beta2))},
         phases=(Phase("restorer", "restorer", loss),),
         ema=(Ema("restorer", ramped(0.999)),),
-        restorer=Restorer(degradation, restore, scales, told, multiple, (1, 3) if channels == 1 else (channels,)),
+        restorer=Restorer(degrade if apart else degradation, restore, scales, told, multiple, taken),
     )
 
 
-def _picked(rows: Array, which: Array) -> Array:
-    """Return of rows [n b ...] for each of b the one that which i32[b] says."""
-    return rows[which, jnp.arange(len(which))]
+class Way(NamedTuple):
+    """A way to damage a picture, and how often that is the one."""
+
+    share: float
+    damage: Degradation
+    scale: int
+
+
+def _ways(degradation: Degradation, scales: tuple[int, ...]) -> list[Way]:
+    """Return each damage of a degradation alone and being made small alone, all of them equally often."""
+    spans = {f.name: getattr(degradation, f.name) for f in fields(degradation)}
+    kinds = [[(Degradation(**{name: span}), 1)] for name, span in spans.items() if span != getattr(Degradation(), name)]
+    kinds += [[(Degradation(), scale) for scale in scales if scale != 1]]
+    return [Way(1 / len(kinds) / len(kind), *way) for kind in kinds for way in kind]
+
+
+def _one(ways: list[Way], made: list[dict[str, Array]], keys: Key) -> dict[str, Array]:
+    """Return of what came of every way, {name: [b ...]} each, for each picture that of one way."""
+    if len(ways) == 1:
+        return made[0]
+    logits = jnp.log(jnp.asarray([way.share for way in ways]))
+    which = jax.vmap(lambda key: jax.random.categorical(rng.fold(key, "way"), logits))(keys)  # [b]
+    return jax.tree.map(lambda *rows: jnp.stack(rows)[which, jnp.arange(len(which))], *made)
 
 
 def row(model: Any, steps: int, batch: int, source: str = "shapes", **settings) -> Run:
