@@ -11,11 +11,11 @@ from rich.table import Table
 
 from jaxgen import zoo
 from jaxgen.cache import use_compilation_cache
-from jaxgen.errors import InputError
+from jaxgen.errors import Incomplete, InputError
 
 
 def run(work: Callable[[], object]):
-    """Do a command's work. Leaves with 2 after a user's mistake, 1 where numbers broke down, 128 + a signal."""
+    """Do a command's work. Leaves with 2 after a user's mistake, 1 where a part of it failed, 128 + a signal."""
     from jaxgen.loop import Interrupted, NonFinite
 
     use_compilation_cache()
@@ -26,7 +26,7 @@ def run(work: Callable[[], object]):
         work()
     except InputError as error:
         leave(2, error)
-    except NonFinite as error:
+    except (NonFinite, Incomplete) as error:
         leave(1, error)
     except Interrupted as error:
         leave(128 + error.signum, error)

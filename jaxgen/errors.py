@@ -9,6 +9,10 @@ class InputError(ValueError):
     """A user's mistake, told in one sentence: what is wrong and what would be right. Commands exit with status 2."""
 
 
+class Incomplete(Exception):
+    """Some of what was asked for is done, some can't be. Commands exit with status 1."""
+
+
 def choose(name: str, names: Iterable[str], what: str) -> str:
     """Return `name` if it is one of `names`; otherwise raise InputError naming the nearest one."""
     names = list(names)

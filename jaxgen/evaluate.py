@@ -19,7 +19,8 @@ from jaxgen.metrics.accumulate import MOMENTS
 from jaxgen.metrics.accuracy import ACCURACY
 from jaxgen.metrics.frechet import FRECHET
 from jaxgen.metrics.metric import Metric, State
-from jaxgen.metrics.pixels import psnr
+from jaxgen.metrics.pixels import MEASURES as PIXELS
+from jaxgen.metrics.pixels import parse, pixel_metric, psnr
 from jaxgen.sampling import Frozen, check_data, image_of, spec_of
 from jaxgen.scores import STATISTICS, extract, is_score, open_scores
 from jaxgen.shard import Mesh
@@ -218,6 +219,25 @@ def reconstructed_distance(task: Task, extractor: Extractor) -> Metric:
     return Metric(empty, update, lambda a, b: {**a, **{k: MOMENTS.merge(a[k], b[k]) for k in ("x", "made")}}, result)
 
 
+def restoration(task: Task, name: str) -> Metric:
+    """Return the measure of a pixel metric between examples and themselves damaged and mended, by the averaged weights.
+
+    The damage of an example depends on its batch and place only. Raises InputError where there is no such metric.
+    """
+    if (restorer := task.restorer) is None:
+        raise InputError(f"This model mends no pictures: it has no {name}.")
+    metric, scale = pixel_metric(name), restorer.scales[0] if restorer.scales else 2
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        clean = batch["image"]
+        keys = jax.random.split(jax.random.fold_in(rng.fold(jax.random.key(0), "damage"), number), len(clean))
+        given = restorer.degrade(clean, keys, scale)
+        made = restorer.restore(*averaged(state, frozen), given, keys, scale)
+        return metric.update(total, clean, jnp.clip(made, -1, 1), valid)
+
+    return metric._replace(update=update)
+
+
 def units(task: Task) -> Metric:
     """Return the measure of how many numbers of encode(x) vary with x by more than 0.01 (variance): `active_units`.
 
@@ -245,9 +265,12 @@ MEASURES = {"loss": losses, "accuracy": accuracy, "reconstruction_psnr": reconst
 
 
 def measure_of(name: str) -> Callable[[Task], Metric] | None:
-    """Return what makes the measure of a name: loss, nll_1, nll_5000, rfid_lenet, ... None where it names none."""
+    """Return what makes the measure of a name: loss, nll_1, rfid_lenet, psnr_y_border2, ... None: none."""
     if match := re.fullmatch(r"nll_([1-9]\d{0,6})", name):
         return lambda task: likelihood(task, int(match[1]))
     if name.startswith("rfid_"):
         return lambda task: reconstructed_distance(task, extractor(name.removeprefix("rfid_")))
+    if name.partition("_border")[0] in PIXELS:
+        parse(name)
+        return lambda task: restoration(task, name)
     return MEASURES.get(name)

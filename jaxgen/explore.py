@@ -356,10 +356,10 @@ def reconstruct(run: Folder, out: Path = Path("reconstructions.png"), count: int
         raise InputError("This model does not encode and decode: it can't reconstruct pictures.")
     config, mesh, task, state, frozen, step = open_run(run)
     source = data.open_source(config.data.at(split), sampling.image_of(task))
-    pairs = sampling.reconstructor(task, replace(config, data=config.data.at(split)), mesh, source, 2 * count)
-    assert pairs is not None
-    images = pairs(state, frozen)
-    sinks.save_png(out, sinks.grid(images))
+    compared = sampling.comparison(task, replace(config, data=config.data.at(split)), mesh, source, 2 * count)
+    assert compared is not None
+    images = compared.make(state, frozen)
+    sinks.save_png(out, sinks.grid(images, compared.columns))
     value = float(psnr(jnp.asarray(images[::2]), jnp.asarray(images[1::2])).mean())
     print(
         f"{len(images) // 2} pictures of {split} and their reconstructions at step {step}, psnr {value:.2f} dB: {out}"

@@ -21,7 +21,7 @@ from jaxgen.config import Run, validate
 from jaxgen.core import Batch, PyTree, Task, TrainState
 from jaxgen.errors import InputError
 from jaxgen.evaluate import Evaluation
-from jaxgen.sampling import check_data, image_of, reconstructor, sampler, shown, spec_of
+from jaxgen.sampling import check_data, comparison, image_of, sampler, shown, spec_of
 from jaxgen.shard import Mesh, is_first
 from jaxgen.sinks import Silent, Sinks
 from jaxgen.tune import tune
@@ -122,7 +122,7 @@ def fit(run: Run) -> Path:
         stack.callback(stream.close)
         sample = sampler(task, mesh, run.log.count) if task.generate and run.log.samples else None
         needed, rows = shown(task, run, source, run.log.count) if sample else ({}, 0)
-        pairs = reconstructor(task, run, mesh, source, run.log.count) if run.log.samples else None
+        compared = comparison(task, run, mesh, source, run.log.count) if run.log.samples else None
         window = Window(task, notes.get("window", {}))
         patience = 0 if shard.one_by_one(mesh) else AHEAD
         due = lambda every: bool(every) and (at % every == 0 or at == run.steps)  # noqa: E731
@@ -147,9 +147,9 @@ def fit(run: Run) -> Path:
             if sample and due(run.log.samples):
                 with sinks.off_the_clock():
                     sinks.images(at, sample(state, frozen, run.seed, run.log.count, needed), rows)
-            if pairs and due(run.log.samples):
+            if compared and due(run.log.samples):
                 with sinks.off_the_clock():
-                    sinks.images(at, pairs(state, frozen), kind="reconstructions")
+                    sinks.images(at, compared.make(state, frozen), columns=compared.columns, kind=compared.kind)
             stopped = stop.asked(at)
             if kept and due(run.save.averages) and not kept.has(at):  # played again after a stop, they are the same
                 window.drain()
@@ -164,7 +164,7 @@ def fit(run: Run) -> Path:
         checkpoints.wait()
         if kept:
             kept.wait()
-        made = [kind for kind, one in (("samples", sample), ("reconstructions", pairs)) if one]
+        made = [kind for kind, one in (("samples", sample), (compared and compared.kind, compared)) if one]
         last = f"{made[0].capitalize()}: {folder / made[0] / f'{at:06d}.png'}" if made else ""
         sinks.say(f"Finished {at} steps. " + (last or f"Checkpoints: {folder / 'checkpoints'}"))
     return folder

@@ -11,10 +11,20 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxgen import runs, samplers, scores
+from jaxgen.core import Task
 from jaxgen.errors import InputError
 from jaxgen.evaluate import HeldOut, known
 from jaxgen.sinks import plot_confusion
 from jaxgen.trained import open_run
+
+
+def default_of(task: Task) -> list[str]:
+    """Return what is measured of a model where nothing is asked for."""
+    if task.classify:
+        return ["accuracy"]
+    if task.generate:
+        return ["fid_lenet", "kid_lenet"]
+    return ["psnr_rgb"] if task.restorer else ["loss"]
 
 
 def evaluate_run(
@@ -42,7 +52,7 @@ def evaluate_run(
     opened = open_run(folder, sampling=sampling, average=width)
     run, mesh, task, state, frozen, step = samplers.refit(opened, sampler, average=average)
     if not names:
-        names = ["accuracy"] if task.classify else ["fid_lenet", "kid_lenet"] if task.generate else ["loss"]
+        names = default_of(task)
     measures, scored = known(tuple(names))
     about: dict[str, Any] = {"run": str(folder), "preset": run.preset, "step": step}
     about["weights"] = "moving average" if average and state.ema else "last"

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import rng, shard
 from jaxgen.config import Run
-from jaxgen.core import PyTree, Spec, Task, TrainState, averaged
+from jaxgen.core import Batch, PyTree, Spec, Task, TrainState, averaged
 from jaxgen.data import Some, Source, batches
 from jaxgen.errors import InputError, numbers
+from jaxgen.nn.resample import resize
 from jaxgen.shard import Mesh
 
 Frozen = Mapping[str, PyTree]
@@ -80,31 +84,60 @@ def given(task: Task, run: Run, source: Source, count: int) -> dict[str, np.ndar
     return {name: np.resize(first[name], (count, *first[name].shape[1:])) for name in task.given}
 
 
-def reconstructor(task: Task, run: Run, mesh: Mesh, source: Source, count: int) -> Callable[..., np.ndarray] | None:
-    """Return (state, frozen) -> examples and what the averaged nets make of them in turn, f32[n h w c], n <= count.
+class Comparison(NamedTuple):
+    """Examples beside what the averaged nets make of them.
 
-    None where the task can't encode and decode.
+    kind:    "reconstructions", each example and decode(encode(example)); or "restorations", each example damaged,
+             mended and as it was
+    columns: of a grid of them
+    make:    (state, frozen) -> f32[n h w c]
     """
-    encode, decode = task.encode, task.decode
-    if encode is None or decode is None:
+
+    kind: str
+    columns: int
+    make: Callable[[TrainState, Frozen], np.ndarray]
+
+
+def comparison(task: Task, run: Run, mesh: Mesh, source: Source, count: int) -> Comparison | None:
+    """Return how at most `count` pictures compare examples with the nets' work; None where there is no such work."""
+    if task.restorer is not None:
+        kind, width, work = "restorations", 3, partial(mended, task)
+    elif task.encode is not None and task.decode is not None:
+        kind, width, work = "reconstructions", 2, partial(reconstructed, task)
+    else:
         return None
-    some = Some(source, max(count // 2, 1))
+    some = Some(source, max(count // width, 1))
     with closing(batches(some, run.data, image_of(task), batch=len(some), seed=0, train=False)) as examples:
         found = next(examples)
     batch = {name: shard.put_whole(shard.replicated(mesh), found[name]) for name in task.example}
+    jitted = jax.jit(lambda state, *rest: work(averaged(state, rest[0]), rest[1]), out_shardings=shard.replicated(mesh))
 
-    def reconstruct(state: TrainState, frozen: Frozen, batch):
-        nets = averaged(state, frozen)
-        given = {name: batch[name] for name in task.given}
-        return decode(*nets, encode(*nets, batch), given)
-
-    jitted = jax.jit(reconstruct, out_shardings=shard.replicated(mesh))
-
-    def pairs(state: TrainState, frozen: Frozen) -> np.ndarray:
+    def make(state: TrainState, frozen: Frozen) -> np.ndarray:
         made = np.asarray(jitted(state, frozen, batch))
-        return np.stack([found["image"], made], 1).reshape(-1, *made.shape[1:])  # [n/2 2 h w c] -> [n h w c]
+        return made.reshape(-1, *made.shape[2:])  # [n/width width h w c] -> [n h w c]
 
-    return pairs
+    columns = width * max(round((width * len(some)) ** 0.5 / width), 1)
+    return Comparison(kind, columns, make)
+
+
+def reconstructed(task: Task, nets: tuple, batch: Batch) -> jax.Array:
+    """Return each picture and what is left of it in its code, f32[b 2 h w c]."""
+    assert task.encode is not None and task.decode is not None
+    given = {name: batch[name] for name in task.given}
+    return jnp.stack([batch["image"], task.decode(*nets, task.encode(*nets, batch), given)], 1)
+
+
+def mended(task: Task, nets: tuple, batch: Batch) -> jax.Array:
+    """Return each picture damaged (enlarged again by bicubic interpolation), mended, and itself, f32[b 3 h w c]."""
+    restorer, clean = task.restorer, batch["image"]
+    assert restorer is not None
+    keys = rng.sample_keys(rng.fold(jax.random.key(0), "damage"), jnp.arange(len(clean)))
+    scale = restorer.scales[0] if restorer.scales else 2
+    given = restorer.degrade(clean, keys, scale)
+    made = restorer.restore(*nets, given, keys, scale)
+    size = clean.shape[1:3]
+    before = resize(given["degraded"], size) if given["degraded"].shape[1:3] != size else given["degraded"]
+    return jnp.clip(jnp.stack([before, made, clean], 1), -1, 1)
 
 
 def shown(task: Task, run: Run, source: Source, count: int) -> tuple[dict[str, np.ndarray], int]:

@@ -79,10 +79,10 @@ class Sinks:
         if not self.console.is_terminal:
             self.say(f"step {step}/{self.total}  {text}")
 
-    def images(self, step: int, images: np.ndarray, rows: int = 0, kind: str = "samples") -> Path:
+    def images(self, step: int, images: np.ndarray, rows: int = 0, columns: int = 0, kind: str = "samples") -> Path:
         """Write <kind>/<step>.png, a grid of f32[n h w c] in [-1, 1], and return its path."""
         path = self.folder / kind / f"{step:06d}.png"
-        picture = grid(images, rows=rows)
+        picture = grid(images, columns, rows)
         save_png(path, picture)
         self.board.add_image(kind, picture, step, dataformats="HWC" if picture.ndim == 3 else "HW")
         return path

@@ -29,7 +29,7 @@ from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.iwae import IWAE
 from jaxgen.models.vae.nets import Nets
 from jaxgen.models.vae.vae import VAE
-from jaxgen.sampling import reconstructor
+from jaxgen.sampling import comparison
 from jaxgen.trained import open_run
 
 LEVELS = np.arange(256, dtype=np.float32) / 127.5 - 1
@@ -330,9 +330,9 @@ def test_training_shows_pictures_and_what_comes_back(tiny_run):
     assert (tiny_run / "samples" / "000020.png").exists()
     run, mesh, task, state, frozen, _ = open_run(tiny_run)
     source = open_source(run.data, (8, 8, 1))
-    pairs = reconstructor(task, run, mesh, source, 6)
+    pairs = comparison(task, run, mesh, source, 6)
     assert pairs is not None
-    images = pairs(state, frozen)
+    images = pairs.make(state, frozen)
     assert images.shape == (6, 8, 8, 1)
     nets = core.averaged(state, frozen)
     batch = next(batches(Some(source, 3), run.data, (8, 8, 1), batch=3, seed=0, train=False))

@@ -1,0 +1,70 @@
+"""How near mended pictures are to the undamaged ones, in numbers and side by side."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from jaxgen import photos
+from jaxgen.metrics import pixels
+from jaxgen.sinks import save_png
+
+
+def measured(clean: np.ndarray, made: np.ndarray, border: int) -> dict[str, float]:
+    """Return PSNR and SSIM of what a file of 8 bits would not have rounded, the border shaved where it was enlarged.
+
+    By luma of colour pictures, as super-resolution reports them, and of all channels.
+    """
+    border = border if border > 1 else 0
+    grey = clean.shape[2] == 1
+    if made.shape[2] != clean.shape[2]:
+        clean = np.repeat(clean, made.shape[2], 2)
+    a, b = clean[None], np.clip(made, -1, 1)[None]
+    ending = f"_border{border}" if border else ""
+    names = ["psnr_y", "ssim_y"] if grey else ["psnr_y", "psnr_rgb", "ssim_y"]
+    side = min(clean.shape[:2]) - 2 * border
+    return {
+        name + ending: float(pixels.MEASURES[name](a, b, border)[0])
+        for name in names
+        if side >= pixels.SMALLEST.get(name.rpartition("_")[0], 1)
+    }
+
+
+def write_sheet(path: Path, before: np.ndarray, after: np.ndarray, truth: np.ndarray | None):
+    """Write before, after and the original beside each other, and under them a detail, enlarged."""
+    columns = [("before", before), ("after", after)] + ([] if truth is None else [("original", truth)])
+    save_png(path, sheet_of(columns, truth))
+
+
+def sheet_of(columns: list[tuple[str, np.ndarray]], truth: np.ndarray | None) -> np.ndarray:
+    """Return the sheet u8[h w 3]."""
+    wide, line = 480, 18
+    after = columns[1][1].mean(2)
+    detail = np.abs(np.diff(after, axis=0))[:, :-1] + np.abs(np.diff(after, axis=1))[:-1]
+    height, width = after.shape
+    side = max(min(height, width, 96) // 2 * 2, 2)
+    # The square that holds most, at places a half apart.
+    ys, xs = range(0, height - side + 1, side // 2), range(0, width - side + 1, side // 2)
+    y, x = max(itertools.product(ys, xs), key=lambda at: detail[at[0] : at[0] + side, at[1] : at[1] + side].sum())
+    tall = round(height * wide / width)
+    page = Image.new("RGB", (len(columns) * (wide + 4) - 4, line + tall + 4 + wide), "white")
+    draw = ImageDraw.Draw(page)
+    for i, (name, picture) in enumerate(columns):
+        values = photos.quantised(np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture, 8)
+        whole = Image.fromarray(values)
+        crop = whole.crop((x, y, x + side, y + side)).resize((wide, wide), Image.Resampling.NEAREST)
+        left = i * (wide + 4)
+        small = whole.resize((wide, tall), Image.Resampling.LANCZOS)
+        f = wide / width
+        ImageDraw.Draw(small).rectangle((x * f, y * f, (x + side) * f, (y + side) * f), outline="red")
+        page.paste(small, (left, line))
+        page.paste(crop, (left, line + tall + 4))
+        told = "" if truth is None or name == "original" else f"   PSNR {score(truth, picture):.2f} dB"
+        draw.text((left + 2, 2), name + told, fill="black")
+    return np.asarray(page)
+
+
+def score(clean: np.ndarray, made: np.ndarray) -> float:
+    made = np.clip(made, -1, 1)
+    return float(10 * np.log10(4 / max(np.mean((made - clean) ** 2), 1e-12)))

@@ -1,0 +1,193 @@
+"""Pictures as files that people keep: 8 or 16 bits, alpha, EXIF and colour profile go in and come out again."""
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jaxgen.data.pictures import ORIENTATION, SUFFIXES, reason
+from jaxgen.data.transforms import planes_of
+from jaxgen.errors import InputError
+
+WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+DEEP = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": None}  # Pillow's raw modes of a 16-bit .png
+SMALLEST = 4  # pixels of a side
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture upright, as it is seen.
+
+    pixels:  f32[h w c] in [-1, 1], grey or colour
+    alpha:   [h w 1] of the file's own depth, or None
+    bits:    8 or 16
+    extras:  what else is written again: "exif", "icc_profile", "dpi"
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    bits: int = 8
+    extras: Any = None
+
+
+def find(path: Path) -> list[Path]:
+    """Return the pictures of a folder by name, at any depth, or the one file. Raises InputError for none."""
+    if not path.exists():
+        raise InputError(f"There is no picture or folder {path}.")
+    if path.is_file():
+        return [path]
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if not found:
+        raise InputError(f"{path} holds no picture: they end in {', '.join(sorted(SUFFIXES))}.")
+    return found
+
+
+def read(path: Path) -> Photo:
+    """Return the picture of a file. Raises InputError for one that can't be kept as it is, or can't be read."""
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as picture:
+            _check(path, picture)
+            low = _low_bytes(data) if picture.format == "PNG" and _raw_mode(picture) in DEEP else None
+            picture.load()
+            return _photo(picture, low)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {reason(error)}.") from error
+    except Exception as error:  # Pillow raises many kinds on damaged data
+        raise InputError(f"{path} can't be read: {reason(error)}.") from error
+
+
+def _check(path: Path, picture: Image.Image):
+    width, height = picture.size
+    if min(width, height) < SMALLEST:
+        raise InputError(f"{path} is {height}x{width}: there is nothing to mend below {SMALLEST}x{SMALLEST} pixels.")
+    if getattr(picture, "n_frames", 1) > 1:
+        frames = getattr(picture, "n_frames", 1)
+        raise InputError(f"{path} is animated, {frames} frames: save the ones to be mended as pictures of their own.")
+    if picture.mode in ("CMYK", "LAB", "HSV"):
+        raise InputError(f"{path} is {picture.mode}: save it as RGB first, so that its colours are what you mean.")
+    if picture.mode == "F":
+        raise InputError(f"{path} has 32-bit floats of unknown range: save it with 8 or 16 bits.")
+
+
+def _raw_mode(picture: Image.Image) -> str:
+    tile = getattr(picture, "tile", None)
+    return str(tile[0][3]) if tile else ""
+
+
+def _low_bytes(data: bytes) -> np.ndarray | None:
+    """Return the low bytes of a 16-bit .png's numbers, of which Pillow gives the high ones, or None.
+
+    They are the high ones where the file is read as if it were little-endian.
+    """
+    with Image.open(io.BytesIO(data)) as picture:
+        other = DEEP[_raw_mode(picture)]
+        if other is None:
+            return None
+        picture.tile = [(codec, box, offset, other) for codec, box, offset, _ in picture.tile]  # pyright: ignore
+        picture.load()
+        return np.asarray(_upright(picture))
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    turned = picture.getexif().get(ORIENTATION, 1) != 1
+    return ImageOps.exif_transpose(picture) if turned else picture
+
+
+def _photo(picture: Image.Image, low: np.ndarray | None) -> Photo:
+    exif = picture.getexif()
+    extras = {name: picture.info[name] for name in ("icc_profile", "dpi") if picture.info.get(name)}
+    if exif:
+        exif[ORIENTATION] = 1  # what is written stands upright
+        extras["exif"] = exif.tobytes()
+    picture = _upright(picture)
+    if picture.mode.startswith("I"):  # 16-bit grey
+        deep = np.clip(np.asarray(picture).astype(np.int64), 0, 65535).astype(np.uint16)[..., None]
+        return Photo(_floats(deep), None, 16, extras)
+    if picture.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in picture.info:
+        has_alpha = picture.mode != "P" or "transparency" in picture.info
+        grey = picture.mode in ("LA", "L", "La")
+        picture = picture.convert(("LA" if grey else "RGBA") if has_alpha else "RGB")
+    elif picture.mode == "1":
+        picture = picture.convert("L")
+    elif picture.mode not in ("L", "RGB", "RGBA", "LA"):
+        picture = picture.convert("RGB")
+    values, bits = planes_of(picture), 8
+    if low is not None and low.shape == np.asarray(picture).shape:
+        values, bits = values.astype(np.uint16) * 256 + low, 16
+    channels = values.shape[2] - (values.shape[2] in (2, 4))
+    alpha = values[..., channels:] if values.shape[2] > channels else None
+    return Photo(_floats(values[..., :channels]), alpha, bits, extras)
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    top = np.float32(np.iinfo(values.dtype).max / 2)
+    return values.astype(np.float32) / top - np.float32(1)
+
+
+def quantised(x: np.ndarray, bits: int) -> np.ndarray:
+    """Return x in [-1, 1] as a file of 8 or 16 bits holds it."""
+    top = 2**bits - 1
+    return np.clip(np.rint((x + 1) * (top / 2)), 0, top).astype(np.uint16 if bits == 16 else np.uint8)
+
+
+def check_target(path: Path, overwrite: bool):
+    """Raise InputError where a picture can't be written to this file, or one is there that must be kept."""
+    if path.suffix.lower() not in WRITTEN:
+        raise InputError(f"{path} must end in one of {', '.join(WRITTEN)}.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file.")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already and is kept: name another with --out, or write --overwrite.")
+
+
+def write(path: Path, values: np.ndarray, like: Photo, alpha: np.ndarray | None = None):
+    """Write u8 or u16[h w c], and alpha of the same type, with the extras of the photo they come from.
+
+    16 bits are kept in a .png only; a .jpg and a .bmp have no alpha, which is laid on white. The file is whole at every
+    moment.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    suffix = path.suffix.lower()
+    if values.dtype == np.uint16 and suffix != ".png":
+        values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        alpha = None if alpha is None else ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if alpha is not None and suffix in (".jpg", ".jpeg", ".bmp"):
+        share = alpha.astype(np.float32) / np.iinfo(values.dtype).max
+        values, alpha = np.rint(values * share + 255 * (1 - share)).astype(np.uint8), None
+    if alpha is not None:
+        values = np.concatenate([values, alpha.astype(values.dtype)], 2)
+    if values.dtype == np.uint16:
+        part.write_bytes(_png16(values, like.extras or {}))
+    else:
+        kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}.get(suffix, suffix[1:].upper())
+        extras = {k: v for k, v in (like.extras or {}).items() if not (kind == "BMP" and k != "dpi")}
+        how = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+        Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(part, kind, **how, **extras)
+    part.replace(path)
+
+
+def _png16(values: np.ndarray, extras: dict[str, Any]) -> bytes:
+    """Return a .png of u16[h w c], which Pillow can't write in colour: each line minus the one above, deflated."""
+    height, width, channels = values.shape
+    lines = values.astype(">u2").view(np.uint8).reshape(height, -1)
+    above = np.concatenate([np.zeros_like(lines[:1]), lines[:-1]])
+    filtered = np.concatenate([np.full((height, 1), 2, np.uint8), lines - above], 1)  # 2: "Up", modulo 256
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))]
+    if "icc_profile" in extras:
+        chunks.append((b"iCCP", b"ICC\0\0" + zlib.compress(extras["icc_profile"])))
+    if "exif" in extras:
+        chunks.append((b"eXIf", extras["exif"].removeprefix(b"Exif\0\0")))
+    chunks += [(b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )

@@ -1,0 +1,275 @@
+"""python -m jaxgen restore: a picture, or a folder of them, mended by a trained model or by interpolation."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from jaxgen import photos, tiles
+from jaxgen.errors import Incomplete, InputError, at_least
+from jaxgen.photos import Photo
+from jaxgen.restorers import Model, open_model
+
+BYTES = 2**30
+
+Pictures = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PICTURE")]
+With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|METHOD")]
+
+
+def restore(
+    picture: Pictures,
+    with_: With,
+    out: Path | None = None,
+    preset: str = "",
+    scale: float | None = None,
+    sigma: float | None = None,
+    mask: Path | None = None,
+    original: Path | None = None,
+    degrade: bool = False,
+    ensemble: bool = False,
+    tile: int = 384,
+    overlap: int = 32,
+    memory: float = 4.0,
+    seed: int = 0,
+    sheet: bool = False,
+    overwrite: bool = False,
+):
+    """Mend a picture, or all pictures of a folder: enlarge, take noise out, fill in, whatever the model is trained for.
+
+    Alpha, 16 bits (.png), colour profile and EXIF are kept; the picture is written upright.
+
+    Args:
+        picture: a file, or a folder
+        with_: the folder of a run of train.restoration or train.super_resolution; a file of its weights, ours or
+            PyTorch's; or bicubic, lanczos3, bilinear, nearest
+        out: a file, or for a folder a folder; unset: PICTURE-restored.png, FOLDER-restored
+        preset: whose net a file of weights is; unset: the one that they fit
+        scale: how much larger the answer is; unset: what the model was trained for
+        sigma: how strong the noise is, of 255, for models that are told
+        mask: white where the picture is to be filled in, for models that are told
+        original: the undamaged picture, or the folder of them under the same names: scores are printed
+        degrade: the pictures are undamaged: damage them first, as in training, and print scores
+        ensemble: the mean over the picture turned and mirrored in eight ways: better, and eight times as slow
+        tile: pixels of a side of the parts that are mended one by one; 0: whole
+        overlap: pixels that parts share
+        memory: GiB that pictures may take; a larger one is refused before it is begun
+        seed: of the damage, and of models with several answers
+        sheet: write before and after beside each other, and a crop, to OUT-sheet.png
+        overwrite: replace what is there
+    """
+    tiles.check(tile, overlap)
+    at_least(0, sigma=sigma, seed=seed)
+    if degrade and original:
+        raise InputError("--degrade makes the damaged pictures from the ones that are given: leave out --original.")
+    files = photos.find(picture)
+    targets = plan(picture, files, out)
+    single = picture.is_file()
+    if single:
+        photos.check_target(targets[0], overwrite)
+    originals = pairs_of(picture, files, original)
+    model = open_model(with_, preset, scale)
+    model.check(sigma, mask)
+    work = Work(model, tile, overlap, ensemble, memory, seed, sigma, degrade)
+    done, kept, bad, scores = [], [], [], []
+    for file, target, clean in zip(files, targets, originals, strict=True):
+        try:
+            if not single and target.exists() and not overwrite:
+                kept.append(target)
+                continue
+            found = work.one(file, target, clean, mask, sheet)
+            done.append(target)
+            scores += [found] if found else []
+            print(f"{target}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)
+        except InputError as error:
+            if single:
+                raise
+            bad.append(str(error))
+    if len(scores) > 1:
+        names = [name for name in scores[0] if all(name in one for one in scores)]
+        means = ", ".join(f"{name} {np.mean([one[name] for one in scores]):.4f}" for name in names)
+        print(f"mean of {len(scores)}: {means}")
+    if kept:
+        print(f"{len(kept)} were there already and are kept (--overwrite replaces them), the first: {kept[0]}.")
+    if bad:
+        raise Incomplete(f"{len(bad)} of {len(files)} could not be mended:\n" + "\n".join(bad))
+
+
+def plan(picture: Path, files: list[Path], out: Path | None) -> list[Path]:
+    """Return where the answers go. Raises InputError where two would be one file."""
+    if picture.is_file():
+        return [out or picture.with_name(f"{picture.stem}-restored.png")]
+    folder = out or picture.with_name(f"{picture.resolve().name}-restored")
+    if folder.is_file():
+        raise InputError(f"{folder} is a file: for a folder of pictures name a folder with --out.")
+    targets = [folder / file.relative_to(picture).with_suffix(".png") for file in files]
+    for a, b in itertools.combinations(sorted(zip(targets, files, strict=True)), 2):
+        if a[0] == b[0]:
+            raise InputError(f"{a[1]} and {b[1]} would both become {a[0]}: give them different names.")
+    return targets
+
+
+def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Path | None]:
+    """Return the undamaged picture of each file. Raises InputError where one lacks."""
+    if original is None:
+        return [None] * len(files)
+    if picture.is_file() and original.is_file():
+        return [original]
+    if not original.is_dir() or picture.is_file():
+        raise InputError("--original must be a file for a file, or a folder for a folder.")
+    by_stem = {p.relative_to(original).with_suffix(""): p for p in photos.find(original)}
+    for file in files:
+        if file.relative_to(picture).with_suffix("") not in by_stem:
+            raise InputError(f"{original} has no picture {file.relative_to(picture).with_suffix('')} for {file}.")
+    return [by_stem[file.relative_to(picture).with_suffix("")] for file in files]
+
+
+@dataclass
+class Work:
+    """Mends one picture after the other."""
+
+    model: Model
+    tile: int
+    overlap: int
+    ensemble: bool
+    memory: float
+    seed: int
+    sigma: float | None
+    degrade: bool
+
+    def __post_init__(self):
+        import jax
+
+        restorer = self.model.restorer
+
+        def answer(params, context, given, key, scale):
+            return restorer.restore(params, context, given, key, scale)
+
+        self.answer = jax.jit(answer, static_argnums=4)
+
+    def one(self, file: Path, target: Path, clean: Path | None, mask: Path | None, sheet: bool) -> dict[str, float]:
+        """Mend a file and return its scores. Raises InputError for one that can't be mended."""
+        photo = photos.read(file)
+        truth = photos.read(clean).pixels if clean else None
+        compared = self.degrade or sheet or truth is not None
+        self.check_size(file, photo, compared)
+        given, told = photo.pixels, {}
+        if self.degrade:
+            given, told = self.damaged(photo.pixels)
+            truth = photo.pixels[: round(len(given) * self.model.scale), : round(given.shape[1] * self.model.scale)]
+        told |= {} if self.sigma is None else {"sigma": np.float32(self.sigma)}
+        told |= {} if mask is None else {"mask": read_mask(mask, file, photo)}
+        parts = self.mended(given, told)
+        if not compared:  # the answer is never whole in f32
+            values = np.concatenate([photos.quantised(lines, photo.bits) for lines in parts])
+            photos.write(target, values, photo, self.alpha(photo))
+            return {}
+        from jaxgen import compared as comparing
+
+        answer = np.concatenate(list(parts))
+        if truth is not None and truth.shape[:2] != answer.shape[:2]:
+            sizes = [f"{x.shape[0]}x{x.shape[1]}" for x in (answer, truth)]
+            raise InputError(f"{file}: the answer is {sizes[0]}, the original {sizes[1]}: they must be of one size.")
+        photos.write(target, photos.quantised(answer, photo.bits), photo, self.alpha(photo))
+        if sheet:
+            before = enlarge(given, self.model.scale)
+            comparing.write_sheet(target.with_name(f"{target.stem}-sheet.png"), before, answer, truth)
+        return {} if truth is None else comparing.measured(truth, answer, int(self.model.scale))
+
+    def check_size(self, file: Path, photo: Photo, compared: bool):
+        """Raise InputError where the picture and its answer don't fit the memory."""
+        height, width, channels = photo.pixels.shape
+        numbers = height * width * channels
+        # Of the answer there is an array and the copy that is written; what is compared is f32 as well, three times.
+        each = 2 * photo.bits / 8 + (12 if compared else 0)
+        needed = (4 * numbers + each * numbers * self.model.scale**2) / BYTES
+        if needed > self.memory:
+            raise InputError(
+                f"{file} is {height}x{width}: mended at scale {self.model.scale:g} it takes {needed:.1f} GiB, "
+                f"more than --memory {self.memory:g}."
+            )
+
+    def mended(self, picture: np.ndarray, told: Mapping[str, Any]) -> Iterator[np.ndarray]:
+        """Yield the answer's lines f32[n W c]."""
+        restorer, channels = self.model.restorer, picture.shape[2]
+        many = channels not in restorer.channels
+        if many and channels == 1:
+            picture = np.repeat(picture, restorer.channels[0], 2)
+        elif many:
+            raise InputError(f"{self.model.name} mends pictures of {restorer.channels[0]} channel, not colour.")
+        ways = range(8) if self.ensemble else range(1)
+
+        def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
+            given = {"degraded": part} | {k: v[place] if np.ndim(v) == 3 else v for k, v in told.items()}
+            total = sum(back(self.padded({k: turned(v, way) for k, v in given.items()}), way) for way in ways)
+            return np.asarray(total) / len(ways)
+
+        for lines in tiles.rows(picture, mend, self.model.scale, self.tile, self.overlap):
+            yield lines.mean(2, keepdims=True) if many else lines
+
+    def padded(self, given: Mapping[str, Any]) -> np.ndarray:
+        """Return the answer to one part, its sides made multiples of what the net takes by a mirror image."""
+        import jax
+
+        h, w = given["degraded"].shape[:2]
+        grain, scale = self.model.restorer.multiple, self.model.scale
+        pads = ((0, -h % grain), (0, -w % grain), (0, 0))
+        grown = {k: np.pad(v, pads, "symmetric")[None] if np.ndim(v) == 3 else v[None] for k, v in given.items()}
+        keys = jax.random.split(jax.random.key(self.seed), 1)
+        made = self.answer(self.model.params, self.model.context, grown, keys, scale)
+        return np.asarray(made, np.float32)[0, : round(h * scale), : round(w * scale)]
+
+    def damaged(self, clean: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return a damaged picture and what the model is told of the damage."""
+        import jax
+
+        scale = self.model.scale
+        if scale == int(scale):
+            clean = clean[: len(clean) - len(clean) % int(scale), : clean.shape[1] - clean.shape[1] % int(scale)]
+        keys = jax.random.split(jax.random.key(self.seed), 1)
+        made = self.model.restorer.degrade(clean[None], keys, scale)
+        found = {name: np.asarray(value)[0] for name, value in made.items()}
+        return found["degraded"], {name: found[name] for name in self.model.restorer.told}
+
+    def alpha(self, photo: Photo) -> np.ndarray | None:
+        if photo.alpha is None or self.model.scale == 1:
+            return photo.alpha
+        top = np.float32(np.iinfo(photo.alpha.dtype).max / 2)
+        return photos.quantised(enlarge(photo.alpha.astype(np.float32) / top - 1, self.model.scale), photo.bits)
+
+
+def turned(x: Any, way: int) -> Any:
+    """Return a picture mirrored where way is 4 or more, then turned by way modulo 4 right angles."""
+    if np.ndim(x) != 3:
+        return x
+    return np.rot90(x[:, ::-1] if way >= 4 else x, way % 4)
+
+
+def back(x: np.ndarray, way: int) -> np.ndarray:
+    """Undo `turned`."""
+    x = np.rot90(x, -(way % 4))
+    return x[:, ::-1] if way >= 4 else x
+
+
+def enlarge(picture: np.ndarray, scale: float) -> np.ndarray:
+    """Return a picture [h w c] enlarged by bicubic interpolation."""
+    import jax.numpy as jnp
+
+    from jaxgen.nn.resample import resize
+
+    size = round(picture.shape[0] * scale), round(picture.shape[1] * scale)
+    return picture if scale == 1 else np.asarray(resize(jnp.asarray(picture), size, "bicubic", edges="reflect"))
+
+
+def read_mask(path: Path, file: Path, photo: Photo) -> np.ndarray:
+    """Return f32[h w 1], 1 where a mask is white. Raises InputError where it does not fit the picture."""
+    found = photos.read(path).pixels.mean(2, keepdims=True) > 0
+    if found.shape[:2] != photo.pixels.shape[:2]:
+        mask, picture = ("x".join(map(str, x.shape[:2])) for x in (found, photo.pixels))
+        raise InputError(f"The mask {path} is {mask}, {file} is {picture}: they must be of one size.")
+    if not found.any():
+        raise InputError(f"The mask {path} is black all over: nothing is to be filled in.")
+    return found.astype(np.float32)

@@ -1,0 +1,69 @@
+"""A picture of any size through a net, in tiles whose seams are blended, a few of its lines in memory at a time."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from jaxgen.errors import InputError, at_least
+
+Mend = Callable[[np.ndarray, tuple[slice, slice]], np.ndarray]  # f32[h w c], where it lies -> f32[h scale w scale c]
+
+
+def check(tile: int, overlap: int):
+    """Raise InputError for tiles that overlap by more than half, or are smaller than that makes sense for."""
+    at_least(0, tile=tile, overlap=overlap)
+    if tile and tile < max(32, 2 * overlap):
+        raise InputError(
+            f"--tile {tile} must be at least 32 and twice --overlap {overlap}, or 0 for the whole picture."
+        )
+
+
+def starts(size: int, tile: int, overlap: int) -> list[int]:
+    """Return where tiles begin so that they cover `size` pixels, each next to the last by at least `overlap`."""
+    if size <= tile:
+        return [0]
+    count = -(-(size - overlap) // (tile - overlap))
+    return [round(i * (size - tile) / (count - 1)) for i in range(count)]
+
+
+def ramp(size: int, first: bool, last: bool, overlap: int) -> np.ndarray:
+    """Return a tile's weights f32[size]: 1, falling to 0 towards a seam over the middle half of the overlap.
+
+    The outermost quarter is not used: a net sees there that the picture ends.
+    """
+    place = np.arange(size, dtype=np.float32) + 0.5
+    quarter, width = overlap / 4, max(overlap / 2, 1)
+    rise = np.clip((place - quarter) / width, 0, 1) + 1e-6
+    weights = np.ones(size, np.float32)
+    return (weights if first else rise) * (weights if last else rise[::-1])
+
+
+def rows(picture: np.ndarray, mend: Mend, scale: float, tile: int, overlap: int) -> Iterator[np.ndarray]:
+    """Yield the mended picture from above, some lines f32[n W c] at a time; tile 0 is all of it at once."""
+    height, width = picture.shape[:2]
+    if not tile or (height <= tile and width <= tile):
+        yield mend(picture, (slice(0, height), slice(0, width)))
+        return
+    downs, acrosses = starts(height, tile, overlap), starts(width, tile, overlap)
+    band = total = np.zeros((0, 0, 0), np.float32)
+    top = 0  # of the band, in lines of the answer
+    for i, y in enumerate(downs):
+        tall = min(tile, height)
+        at, long = round(y * scale), round(tall * scale)
+        if at > top:  # no later tile reaches the lines above
+            yield band[: at - top] / total[: at - top]
+            band, total, top = band[at - top :], total[at - top :], at
+        for j, x in enumerate(acrosses):
+            wide = min(tile, width)
+            part = mend(picture[y : y + tall, x : x + wide], (slice(y, y + tall), slice(x, x + wide)))
+            if band.shape[0] < long:
+                more = (long - band.shape[0], round(width * scale), part.shape[2])
+                band = np.concatenate([band.reshape(-1, *more[1:]), np.zeros(more, np.float32)])
+                total = np.concatenate([total.reshape(-1, more[1], 1), np.zeros((*more[:2], 1), np.float32)])
+            down = ramp(part.shape[0], i == 0, i == len(downs) - 1, round(overlap * scale))
+            across = ramp(part.shape[1], j == 0, j == len(acrosses) - 1, round(overlap * scale))
+            weight = (down[:, None] * across)[..., None]  # [h w 1]
+            left = round(x * scale)
+            band[: part.shape[0], left : left + part.shape[1]] += weight * part
+            total[: part.shape[0], left : left + part.shape[1]] += weight
+    yield band / total
