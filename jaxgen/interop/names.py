@@ -121,6 +121,19 @@ def mae(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, 
     return name, layout
 
 
+def fsrcnn(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The plain rule, but that the last layer is a transposed convolution."""
+    name, layout = plain(model, net, path, shape)
+    return name, TRANSPOSED if path == ("last_part", "kernel") else layout
+
+
+def nafnet(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The plain rule, but that a block's two gates are [1 c 1 1]."""
+    name, layout = plain(model, net, path, shape)
+    gate = Layout(lambda x: x.reshape(1, -1, 1, 1), lambda x: x.reshape(-1))
+    return name, gate if path[-1] in ("beta", "gamma") else layout
+
+
 MODELS: Mapping[str, Rule] = {
     "jaxgen.models.classifier.lenet": renamed(("^c", "convnet.c"), ("^f", "fc.f"), ("^s", "convnet.s")),
     "jaxgen.models.classifier.inception": renamed((r"^(Mixed\w+\.branch\w+)\.(\d)", r"\1_\2")),
@@ -128,6 +141,12 @@ MODELS: Mapping[str, Rule] = {
     "jaxgen.models.gan.dcgan": dcgan,
     "jaxgen.models.gan.unrolled": dcgan,
     "jaxgen.models.gan.stylegan2": stylegan2,
+    "jaxgen.models.restoration.nafnet": nafnet,
+    "jaxgen.models.restoration.restormer": renamed(
+        (r"^(down\d|up\d)\.(\d)_body", r"\1_\2.body"), ("_proj\\.", ".proj."), (r"(norm\d)\.", r"\1.body.")
+    ),
+    "jaxgen.models.super_resolution.fsrcnn": fsrcnn,
+    "jaxgen.models.super_resolution.vdsr": renamed((r"^(residual_layer\.\d+)\.", r"\1.conv.")),
     "jaxgen.models.vae.vae": vae,
     "jaxgen.models.vae.mae": mae,
 }

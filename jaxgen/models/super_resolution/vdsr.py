@@ -1,0 +1,64 @@
+"""VDSR: Kim, Lee and Lee 2016, "Accurate Image Super-Resolution Using Very Deep Convolutional Networks".
+
+Twenty 3x3 convolutions find what an interpolated picture lacks, x^ = x + f(x), in its luma; one net for the factors 2,
+3 and 4, on patches of all three. Without biases, as the published weights are (pytorch-vdsr's). Adam stands for the
+paper's steep SGD with adjusted clipping (section 3.2), and the number of steps is chosen for it.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+
+from flax import linen as nn
+
+from jaxgen.config import Optim, Preset
+from jaxgen.core import Array, Task
+from jaxgen.data.degradations import Degradation
+from jaxgen.errors import at_least
+from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
+from jaxgen.models.super_resolution.parts import conv
+
+
+@dataclass(frozen=True)
+class VDSR:
+    """Hyper-parameters of a VDSR."""
+
+    image: Image = (41, 41, 3)  # the clean patches that it is trained on: height, width, channels
+    scales: tuple[int, ...] = (2, 3, 4)
+    depth: int = 20
+    width: int = 64
+    bias: bool = False
+    degradation: Degradation = Degradation()
+    recipe: Recipe = Recipe(loss="l2")
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(2, model__depth=self.depth, model__scales=min(self.scales, default=0))
+        at_least(1, model__width=self.width)
+        net = Net(self.depth, self.width, self.bias)
+        return restoration_task(
+            net, self.image, self.recipe, self.degradation, channels=1, scales=self.scales, interpolated=True
+        )
+
+
+class Net(nn.Module):
+    """x f32[b h w 1], the luma of an interpolated picture in [0, 1] -> the same, sharp. Section 3.1."""
+
+    depth: int
+    width: int
+    bias: bool
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        del train
+        he = nn.initializers.he_normal()
+        y = nn.relu(conv(self.width, "input", bias=self.bias, kernel_init=he)(x))  # [b h w width]
+        for i in range(self.depth - 2):
+            y = nn.relu(conv(self.width, f"residual_layer_{i}", bias=self.bias, kernel_init=he)(y))
+        return x + conv(1, "output", bias=self.bias, kernel_init=he)(y)
+
+
+SCHEDULE = Optim(schedule="cosine", clip=0.4)
+SMALL = VDSR(image=(16, 16, 3), depth=4, width=8, recipe=Recipe(loss="l2", learning_rate=1e-3))
+PRESETS = {"vdsr": Preset(row(VDSR(), 100_000, 64, optim=SCHEDULE), tiny(SMALL), 664_704)}

@@ -1,0 +1,110 @@
+"""Super-resolution nets: their sizes, what published weights reach on real pictures, and what is refused."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import zoo
+from jaxgen.core import Context, Task
+from jaxgen.dryrun import count
+from jaxgen.errors import InputError
+from jaxgen.interop.names import rule_of, to_ours
+from jaxgen.interop.read import read
+from jaxgen.metrics.pixels import eight_bit, luma, psnr
+from jaxgen.nn.resample import imresize
+from jaxgen.nn.shuffle import depth_to_space, space_to_depth
+
+NAMES = zoo.family("super_resolution")
+
+
+def made(name: str, **changes) -> Any:
+    """A preset's model."""
+    return dataclasses.replace(zoo.load(name).run.model, **changes)
+
+
+def shapes(task: Task) -> tuple[Any, Any]:
+    return jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
+
+
+# Published or, where a paper gives only a rounded number, counted from the published code.
+PARAMETERS = {
+    ("srcnn", None): 57_281,
+    ("vdsr", None): 664_704,
+    ("espcn", 3): 22_729,
+    ("fsrcnn", 2): 12_464 + 173 + 172,
+    ("imdn", 2): 694_404,
+    ("imdn", 3): 703_059,
+    ("imdn", 4): 715_176,
+}
+
+
+@pytest.mark.parametrize(("name", "scale"), PARAMETERS)
+def test_the_nets_have_the_published_number_of_parameters(name, scale):
+    side = 48 * (scale or 1)
+    changes = {"scale": scale, "image": (side, side, 3)} if scale else {}
+    assert count(shapes(made(name, **changes).task(1))[0]) == PARAMETERS[name, scale]
+
+
+def published(name: str, path) -> tuple[Task, Any, Any]:
+    """A preset's game, and its parameters and what else they need from a file of published weights."""
+    model = zoo.load(name).run.model
+    task = model.task(1)
+    weights = to_ours(rule_of(name), model, "restorer", {"params": shapes(task)[0]["restorer"]}, read(path))
+    return task, {"restorer": weights["params"]}, Context({}, {}, {}, jnp.zeros((), jnp.int32))
+
+
+def psnr_y(name: str, weights, folder, scale: int, rounded: bool) -> float:
+    """The mean PSNR of luma over a folder's pictures, made small by MATLAB's imresize and enlarged by the net."""
+    task, params, context = published(name, weights)
+    restore = jax.jit(task.restorer.restore, static_argnums=4)  # pyright: ignore[reportOptionalMemberAccess]
+    found = []
+    for path in sorted(folder.glob("*.png")):
+        clean = np.asarray(Image.open(path).convert("RGB"), np.float32)[None] / 127.5 - 1
+        h, w = (side - side % scale for side in clean.shape[1:3])
+        clean = jnp.asarray(clean[:, :h, :w])
+        keys = jax.random.split(jax.random.key(0), 1)
+        small = imresize(clean, 1 / scale)
+        given = {"degraded": eight_bit(small) if rounded else small}
+        better = jnp.clip(restore(params, context, given, keys, scale), -1, 1)
+        found.append(float(psnr(luma(better), luma(clean), scale)[0]))
+    return float(np.mean(found))
+
+
+# VDSR's authors measured on pictures made small as doubles, IMDN's on files of 8 bits.
+PUBLISHED = [("vdsr", "vdsr_model_epoch_50.pth", 2, False, 37.65), ("imdn", "IMDN_x4.pth", 4, True, 32.20)]
+
+
+@pytest.mark.parametrize(("name", "file", "scale", "rounded", "score"), PUBLISHED)
+def test_published_weights_reach_what_was_published(real_data, name, file, scale, rounded, score):
+    found = psnr_y(name, real_data / "weights" / file, real_data / "sr" / "Set5", scale, rounded)
+    assert found == pytest.approx(score, abs=0.02)
+
+
+def test_channels_become_pixels_and_back():
+    x = jnp.arange(2 * 3 * 4 * 8.0).reshape(2, 3, 4, 8)
+    y = depth_to_space(x, 2)
+    assert y.shape == (2, 6, 8, 2)
+    assert y[1, 5, 2, 1] == x[1, 2, 1, 1 * 4 + 1 * 2 + 0]
+    assert jnp.array_equal(space_to_depth(y, 2), x)
+
+
+WRONG = [
+    ("srcnn", {"kernels": (9, 4, 5)}, "must be odd"),
+    ("srcnn", {"scale": 1}, "model.scale must be at least 2"),
+    ("vdsr", {"scales": (2, 1)}, "model.scales must be at least 2"),
+    ("espcn", {"image": (33, 34, 3)}, "multiples of 2"),
+    ("fsrcnn", {"scale": 10}, "at most 9"),
+    ("imdn", {"width": 18}, "multiple of 4"),
+    ("espcn", {"image": (34, 34, 2)}, "can't have 2"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "words"), WRONG)
+def test_settings_that_cannot_be_are_refused(name, changes, words):
+    with pytest.raises(InputError, match=words):
+        made(name, **changes).task(1)
