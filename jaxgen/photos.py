@@ -102,12 +102,12 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _photo(picture: Image.Image, low: np.ndarray | None) -> Photo:
-    exif = picture.getexif()
+    exif, upright = picture.getexif(), _upright(picture)  # before the tag is changed, which turns it
     extras = {name: picture.info[name] for name in ("icc_profile", "dpi") if picture.info.get(name)}
     if exif:
         exif[ORIENTATION] = 1  # what is written stands upright
         extras["exif"] = exif.tobytes()
-    picture = _upright(picture)
+    picture = upright
     if picture.mode.startswith("I"):  # 16-bit grey
         deep = np.clip(np.asarray(picture).astype(np.int64), 0, 65535).astype(np.uint16)[..., None]
         return Photo(_floats(deep), None, 16, extras)

@@ -149,6 +149,7 @@ class Work:
             return restorer.restore(params, context, given, key, scale)
 
         self.answer = jax.jit(answer, static_argnums=4)
+        self.damage = jax.jit(restorer.degrade, static_argnums=2)
 
     def one(self, file: Path, target: Path, clean: Path | None, mask: Path | None, sheet: bool) -> dict[str, float]:
         """Mend a file and return its scores. Raises InputError for one that can't be mended."""
@@ -230,7 +231,7 @@ class Work:
         if scale == int(scale):
             clean = clean[: len(clean) - len(clean) % int(scale), : clean.shape[1] - clean.shape[1] % int(scale)]
         keys = jax.random.split(jax.random.key(self.seed), 1)
-        made = self.model.restorer.degrade(clean[None], keys, scale)
+        made = self.damage(clean[None], keys, scale)
         found = {name: np.asarray(value)[0] for name, value in made.items()}
         return found["degraded"], {name: found[name] for name in self.model.restorer.told}
 

@@ -1,0 +1,325 @@
+"""python -m jaxgen restore: files that are kept as they are, tiles, ensembles, scores, and whatever can go wrong."""
+
+import itertools
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import loop, photos, restore, restorers, tiles
+from jaxgen.config import parse
+from jaxgen.core import Restorer
+from jaxgen.errors import InputError
+from jaxgen.metrics.pixels import psnr
+from jaxgen.nn.resample import imresize, resize
+
+
+def smooth(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """A picture u8[h w c] with something at every scale."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(size=(height // 8 + 2, width // 8 + 2, channels)).astype(np.float32)
+    x = np.asarray(resize(jax.numpy.asarray(coarse), (height, width))) + 0.1 * rng.normal(
+        size=(height, width, channels)
+    )
+    return np.clip(128 + 50 * x, 0, 255).astype(np.uint8)
+
+
+def save(path: Path, values: np.ndarray, **how) -> Path:
+    Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(path, **how)
+    return path
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+# ---------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_what_is_read_is_what_is_written(tmp_path, channels):
+    values = smooth(20, 24, channels)
+    photo = photos.read(save(tmp_path / "a.png", values))
+    assert photo.pixels.shape == (20, 24, channels - (channels in (2, 4))) and photo.bits == 8
+    photos.write(tmp_path / "b.png", photos.quantised(photo.pixels, 8), photo, photo.alpha)
+    assert np.array_equal(pixels_of(tmp_path / "b.png").reshape(values.shape), values)
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+
+
+def deep_png(path: Path, values: np.ndarray) -> Path:
+    """Write u16[h w c] by the specification alone, no filter."""
+    h, w, c = values.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    head = w.to_bytes(4, "big") + h.to_bytes(4, "big") + bytes([16, {1: 0, 2: 4, 3: 2, 4: 6}[c], 0, 0, 0])
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bits_go_in_and_come_out(tmp_path, channels):
+    values = np.random.default_rng(0).integers(0, 65536, (9, 7, channels)).astype(np.uint16)
+    photo = photos.read(deep_png(tmp_path / "a.png", values))
+    assert photo.bits == 16
+    colour = values[..., : photo.pixels.shape[2]]
+    assert np.array_equal(photos.quantised(photo.pixels, 16), colour)
+    photos.write(tmp_path / "b.png", colour, photo, photo.alpha)
+    again = photos.read(tmp_path / "b.png")
+    assert np.array_equal(photos.quantised(again.pixels, 16), colour)
+    if channels == 4:
+        assert photo.alpha is not None and again.alpha is not None
+        assert np.array_equal(photo.alpha, values[..., 3:]) and np.array_equal(again.alpha, values[..., 3:])
+    if channels == 1:  # where Pillow can read it whole, too
+        assert np.array_equal(pixels_of(tmp_path / "b.png"), values[..., 0])
+
+
+def test_16_bits_of_grey_with_alpha_are_read(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (9, 7, 2)).astype(np.uint16)
+    photo = photos.read(deep_png(tmp_path / "a.png", values))
+    assert photo.alpha is not None and photo.pixels.shape == (9, 7, photo.pixels.shape[2])
+    np.testing.assert_allclose(photo.pixels[..., 0], values[..., 0] / 32767.5 - 1, atol=2 / 255)
+
+
+def test_a_turned_photo_is_written_upright_with_its_exif_and_profile(tmp_path):
+    values = smooth(20, 32)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"  # to be turned by 90 degrees
+    save(tmp_path / "a.jpg", values, quality=100, subsampling=0, exif=exif, icc_profile=b"some profile")
+    photo = photos.read(tmp_path / "a.jpg")
+    assert photo.pixels.shape == (32, 20, 3)
+    photos.write(tmp_path / "b.jpg", photos.quantised(photo.pixels, 8), photo)
+    with Image.open(tmp_path / "b.jpg") as picture:
+        assert picture.size == (20, 32) and picture.getexif()[0x0112] == 1 and picture.getexif()[0x010F] == "Camera"
+        assert picture.info["icc_profile"] == b"some profile"
+        upright = np.asarray(picture).astype(int)
+    assert np.abs(upright - np.rot90(values, -1)).mean() < 3
+
+
+def test_alpha_is_laid_on_white_where_a_file_has_none(tmp_path):
+    values = smooth(8, 8, 4)
+    photo = photos.read(save(tmp_path / "a.png", values))
+    photos.write(tmp_path / "b.bmp", photos.quantised(photo.pixels, 8), photo, photo.alpha)
+    share = values[..., 3:] / 255
+    expected = values[..., :3] * share + 255 * (1 - share)
+    np.testing.assert_allclose(pixels_of(tmp_path / "b.bmp"), expected, atol=0.51)
+
+
+# ---------------------------------------------------------------- tiles
+
+
+@pytest.mark.parametrize(("size", "tile", "overlap"), [(100, 32, 8), (33, 32, 8), (1000, 96, 32), (97, 48, 24)])
+def test_tiles_cover_and_overlap(size, tile, overlap):
+    starts = tiles.starts(size, tile, overlap)
+    assert starts[0] == 0 and starts[-1] == size - tile
+    assert all(a + tile - b >= overlap for a, b in itertools.pairwise(starts))
+    assert len(starts) == -(-(size - overlap) // (tile - overlap))
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_a_tiled_answer_is_the_whole_one_for_what_looks_less_far_than_a_quarter_of_the_overlap(scale):
+    picture = smooth(150, 131).astype(np.float32) / 127.5 - 1
+
+    def mend(x, place):
+        del place
+        return np.asarray(resize(jax.numpy.asarray(x), (x.shape[0] * scale, x.shape[1] * scale), edges="reflect"))
+
+    whole = np.concatenate(list(tiles.rows(picture, mend, scale, 0, 0)))
+    parts = np.concatenate(list(tiles.rows(picture, mend, scale, 48, 16)))
+    assert parts.shape == whole.shape == (150 * scale, 131 * scale, 3)
+    np.testing.assert_allclose(parts, whole, atol=2e-5)
+
+
+def test_a_tile_is_told_where_it_lies():
+    picture, mask = np.zeros((100, 90, 1), np.float32), np.random.default_rng(0).random((100, 90, 1)).astype(np.float32)
+    answer = np.concatenate(list(tiles.rows(picture, lambda x, place: x + mask[place], 1, 40, 16)))
+    np.testing.assert_allclose(answer, mask, atol=1e-5)
+
+
+def test_few_lines_are_in_memory_at_a_time():
+    picture = np.zeros((400, 40, 1), np.float32)
+    assert max(len(lines) for lines in tiles.rows(picture, lambda x, _: x, 1, 40, 8)) <= 40
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A denoiser trained for a moment."""
+    folder = tmp_path_factory.mktemp("restore") / "run"
+    options = ["--preset", "dncnn", "--tiny", "--mesh.data", "1", "--data.source", "shapes", "--out", str(folder)]
+    loop.fit(parse("restoration", options).run)
+    return folder
+
+
+def test_training_shows_damaged_mended_and_clean(run):
+    with Image.open(run / "restorations" / "000020.png") as picture:
+        assert picture.size[0] > 16 * 3
+
+
+def test_bicubic_scores_as_published_on_set5(cli, real_data, tmp_path):
+    out = cli(0, "restore", str(real_data / "sr/Set5"), "--with", "bicubic", "--degrade", "--out", str(tmp_path / "x"))
+    assert "mean of 5: psnr_y_border2 33.69" in out
+
+
+def test_tiled_equals_untiled_for_a_real_net(real_data, tmp_path, cli):
+    weights, picture = real_data / "weights/dncnn_25.pth", real_data / "denoise/Set12/01.png"
+    made = {}
+    for tile in (0, 128):
+        target = tmp_path / f"{tile}.png"
+        args = ["--with", str(weights), "--tile", str(tile), "--overlap", "64", "--out", str(target)]
+        cli(0, "restore", str(picture), *args)
+        made[tile] = photos.read(target).pixels
+    assert float(psnr(made[0][None], made[128][None])[0]) > 60
+
+
+def test_one_command_mends_and_keeps_alpha(run, tmp_path, cli):
+    picture = save(tmp_path / "a.png", smooth(50, 60, 4))
+    out = cli(0, "restore", str(picture), "--with", str(run))
+    assert str(tmp_path / "a-restored.png") in out
+    made = photos.read(tmp_path / "a-restored.png")
+    before = photos.read(picture)
+    assert made.alpha is not None and np.array_equal(made.alpha, before.alpha)
+    assert 0 < np.abs(made.pixels - before.pixels).mean() < 1
+    out = cli(2, "restore", str(picture), "--with", str(run))
+    assert "exists already and is kept" in out
+    cli(0, "restore", str(picture), "--with", str(run), "--overwrite")
+
+
+def test_enlarging_enlarges_alpha(tmp_path, cli):
+    values = smooth(20, 30, 4)
+    values[..., 3] = 77
+    cli(0, "restore", str(save(tmp_path / "a.png", values)), "--with", "lanczos3", "--scale", "2.5")
+    made = pixels_of(tmp_path / "a-restored.png")
+    assert made.shape == (50, 75, 4) and (made[..., 3] == 77).all()
+
+
+def test_scores_where_the_original_is_given(tmp_path, cli):
+    clean = smooth(64, 48, 1)
+    noisy = np.clip(clean + np.random.default_rng(1).normal(size=clean.shape) * 10, 0, 255).astype(np.uint8)
+    a, b = save(tmp_path / "noisy.png", noisy), save(tmp_path / "clean.png", clean)
+    args = ["--with", "nearest", "--scale", "1", "--original", str(b), "--sheet", "--out", str(tmp_path / "c.png")]
+    out = cli(0, "restore", str(a), *args)
+    expected = 10 * np.log10(255**2 / np.mean((clean.astype(float) - noisy) ** 2))
+    assert f"psnr_y {expected:.4g}" in out
+    with Image.open(tmp_path / "c-sheet.png") as sheet:
+        assert sheet.size == (3 * 484 - 4, 18 + 640 + 4 + 480)
+
+
+def test_the_ensemble_is_the_mean_over_eight_ways():
+    def shade(params, context, given, keys, scale):
+        """Something that depends on the direction: each pixel and the one to its right."""
+        x = given["degraded"]
+        return x + jax.numpy.roll(x, 1, 2)
+
+    restorer = Restorer(lambda *_: {}, shade, (1,), channels=(3,))
+    model = restorers.Model(restorer, {}, None, 1.0, "shade")
+    work = restore.Work(model, 0, 0, True, 4.0, 0, None, False)
+    x = smooth(12, 9).astype(np.float32)
+    around = sum(np.roll(x, step, axis) for axis in (0, 1) for step in (1, -1)) / 4
+    np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x + around, rtol=1e-5)
+
+
+def test_grey_pictures_go_through_colour_nets_and_back():
+    restorer = Restorer(lambda *_: {}, lambda p, c, given, k, s: given["degraded"] * 0.5, (1,), (), 8, (3,))
+    work = restore.Work(restorers.Model(restorer, {}, None, 1.0, "half"), 0, 0, False, 4.0, 0, None, False)
+    x = smooth(13, 9, 1).astype(np.float32) / 255
+    np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x / 2, rtol=1e-6)
+
+
+def test_a_folder_with_bad_files(run, tmp_path, cli):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    save(folder / "a.png", smooth(20, 20))
+    save(folder / "deep" / "b.png", smooth(20, 20, 1))
+    (folder / "c.png").write_bytes((folder / "a.png").read_bytes()[:300])
+    (folder / "d.jpg").write_text("no picture")
+    out = cli(1, "restore", str(folder), "--with", str(run))
+    assert "2 of 4 could not be mended" in out and "c.png" in out and "d.jpg" in out
+    made = sorted(p.relative_to(tmp_path / "in-restored").as_posix() for p in (tmp_path / "in-restored").rglob("*.png"))
+    assert made == ["a.png", "deep/b.png"]
+    again = cli(1, "restore", str(folder), "--with", str(run))
+    assert "2 were there already and are kept" in again
+
+
+def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
+    frames = [Image.fromarray(smooth(16, 16, seed=i)) for i in range(3)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    Image.new("CMYK", (16, 16)).save(folder / "print.jpg")
+    good = save(folder / "good.png", smooth(16, 16))
+    (folder / "cut.png").write_bytes(good.read_bytes()[:-200])
+    (folder / "text.png").write_text("hello")
+    (folder / "empty.png").write_bytes(b"")
+    save(folder / "dot.png", smooth(1, 1))
+    save(folder / "long.png", np.zeros((8, 20_000, 3), np.uint8))
+    return {
+        "moving.gif": (folder / "moving.gif", "is animated, 3 frames"),
+        "print.jpg": (folder / "print.jpg", "is CMYK"),
+        "cut.png": (folder / "cut.png", "can't be read"),
+        "text.png": (folder / "text.png", "its content is no picture"),
+        "empty.png": (folder / "empty.png", "can't be read"),
+        "dot.png": (folder / "dot.png", "1x1: there is nothing to mend below 4x4"),
+        "none.png": (folder / "none.png", "There is no picture or folder"),
+    }
+
+
+def test_files_that_cant_be_mended_are_told_in_a_sentence(tmp_path, cli):
+    for path, words in bad_files(tmp_path).values():
+        out = cli(2, "restore", str(path), "--with", "bicubic", "--out", str(tmp_path / "out.png"))
+        assert words in out and out.count("\n") <= 1 and "Traceback" not in out
+    assert not (tmp_path / "out.png").exists()
+    long = str(tmp_path / "long.png")
+    assert "more than --memory 0.001" in cli(2, "restore", long, "--with", "bicubic", "--memory", "0.001")
+    cli(0, "restore", long, "--with", "bicubic")
+    with Image.open(tmp_path / "long-restored.png") as picture:
+        assert picture.size == (40_000, 16)
+
+
+def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):
+    picture = str(save(tmp_path / "a.png", smooth(40, 40)))
+    save(tmp_path / "small.png", smooth(8, 8, 1))
+    for args, words in [
+        (["--with", "nothing"], "There is no run folder or file nothing"),
+        (["--with", str(tmp_path)], "is no run: it has no config.json"),
+        (["--with", picture], "is no weights file"),
+        (["--with", str(run), "--scale", "2"], "enlarges by 1, not by 2"),
+        (["--with", "bicubic", "--scale", "0.5"], "--scale must be from 1 to 16"),
+        (["--with", "bicubic", "--sigma", "5"], "takes no --sigma"),
+        (["--with", "bicubic", "--mask", str(tmp_path / "small.png")], "takes no --mask"),
+        (["--with", "bicubic", "--tile", "16"], "--tile 16 must be at least 32"),
+        (["--with", "bicubic", "--out", str(tmp_path / "x.txt")], "must end in one of"),
+        (["--with", "bicubic", "--degrade", "--original", picture], "leave out --original"),
+        (["--with", "bicubic", "--original", str(tmp_path)], "must be a file for a file"),
+        (["--with", "bicubic", "--scale", "1", "--original", str(tmp_path / "small.png")], "they must be of one size"),
+        (["--with", "bicubic", "--preset", "dncnn"], "--preset is for a file of weights"),
+    ]:
+        out = cli(2, "restore", picture, *args)
+        assert words in out and "Traceback" not in out, out
+
+
+def test_a_mask_of_another_size_or_all_black(tmp_path):
+    photo = photos.read(save(tmp_path / "a.png", smooth(20, 20)))
+    save(tmp_path / "small.png", np.full((8, 8, 1), 255, np.uint8))
+    with pytest.raises(InputError, match=r"8x8, .*a\.png is 20x20: they must be of one size"):
+        restore.read_mask(tmp_path / "small.png", tmp_path / "a.png", photo)
+    save(tmp_path / "black.png", np.zeros((20, 20, 1), np.uint8))
+    with pytest.raises(InputError, match="black all over"):
+        restore.read_mask(tmp_path / "black.png", tmp_path / "a.png", photo)
+
+
+def test_damaging_first_is_what_training_does(run, tmp_path, cli):
+    clean = smooth(40, 40, 1)
+    picture = save(tmp_path / "a.png", clean)
+    out = cli(0, "restore", str(picture), "--with", str(run), "--degrade")
+    value = float(out.split("psnr_y ")[1].split(",")[0])
+    assert 10 < value < 40
+    x = clean.astype(np.float32)[None] / 127.5 - 1
+    small = imresize(jax.numpy.asarray(x), 0.5)
+    assert small.shape == (1, 20, 20, 1)
