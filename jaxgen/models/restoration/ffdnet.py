@@ -1,0 +1,86 @@
+"""FFDNet: Zhang, Zuo and Zhang 2018, "FFDNet: Toward a Fast and Flexible Solution for CNN-Based Image Denoising".
+
+One net for all levels of noise: it is told the level, as a map beside the picture. A stack of 3x3 convolutions looks at
+a quarter of the pixels, the four pixels of each 2x2 lying in its channels, and says the clean picture itself, not the
+noise. Its kernels start orthogonal. As in the authors' PyTorch code there is no batch norm, which the paper trains with
+and then folds into the convolutions, and no step that keeps kernels orthogonal. A falling cosine stands for the paper's
+rates 0.001, 0.0001 and 0.000001.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgen.config import Optim, Preset
+from jaxgen.core import Array, Task
+from jaxgen.data.degradations import Degradation
+from jaxgen.errors import at_least
+from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
+from jaxgen.nn.conv import Conv
+from jaxgen.nn.shuffle import depth_to_space, space_to_depth
+
+
+@dataclass(frozen=True)
+class FFDNet:
+    """Hyper-parameters of an FFDNet."""
+
+    image: Image = (70, 70, 1)  # the patches that it is trained on: height, width, channels
+    channels: int = 1  # that it takes; of colour a grey one mends each
+    depth: int = 15
+    width: int = 64
+    degradation: Degradation = Degradation(noise=(0, 75))
+    recipe: Recipe = Recipe(loss="l2", learning_rate=1e-3)
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(2, model__depth=self.depth)
+        at_least(1, model__width=self.width)
+        net = Net(self.depth, self.width, self.channels)
+        return restoration_task(
+            net,
+            self.image,
+            self.recipe,
+            self.degradation,
+            channels=self.channels,
+            told=("sigma",),
+            multiple=2,
+            colour="each",
+        )
+
+
+class Net(nn.Module):
+    """x f32[b h w channels] with noise of sigma f32[b] of 255 -> the same without it; x has even sides."""
+
+    depth: int
+    width: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, sigma: Array, train: bool = False) -> Array:
+        del train
+        y = space_to_depth(x, 2)  # [b h/2 w/2 4*channels]
+        level = jnp.broadcast_to((sigma / 255).astype(x.dtype)[:, None, None, None], (*y.shape[:3], 1))
+        y = jnp.concatenate([y, level], -1)  # [b h/2 w/2 4*channels+1]
+        for i in range(self.depth - 1):
+            y = nn.relu(conv(self.width, i)(y))  # [b h/2 w/2 width]
+        return depth_to_space(conv(4 * self.channels, self.depth - 1)(y), 2)
+
+
+def conv(features: int, i: int) -> Conv:
+    """Return convolution i; names are places in the authors' list of layers, activations among them."""
+    return Conv(features, (3, 3), kernel_init=nn.initializers.orthogonal(2**0.5), name=f"model_{2 * i}")
+
+
+def preset(model: FFDNet, parameters: int) -> Preset:
+    small = replace(model, image=(16, 16, model.channels), depth=4, width=8)
+    return Preset(row(model, 400_000, 128, optim=Optim(schedule="cosine")), tiny(small), parameters)
+
+
+PRESETS = {  # 128 x 8,000 patches an epoch, of which the paper does not say how many
+    "ffdnet": preset(FFDNet(), 485_316),
+    "ffdnet-colour": preset(FFDNet(image=(50, 50, 3), channels=3, depth=12, width=96), 852_108),
+}

@@ -1,0 +1,122 @@
+"""NAFNet: Chen, Chu, Zhang and Sun 2022, "Simple Baselines for Image Restoration".
+
+A U-Net of blocks without any activation: channels are multiplied with each other in pairs (SimpleGate), and with a
+linear map of their means over the picture (simplified channel attention). What the decoder adds to the picture is what
+it lacks. The presets are the denoisers of SIDD, trained here on Gaussian noise of 0 to 50 of 255 where the paper has
+the noise of cameras. TLC, which at test time takes the means over windows of the training size, is left out.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgen.config import Optim, Preset
+from jaxgen.core import Array, Task
+from jaxgen.data.degradations import Degradation
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
+from jaxgen.nn.conv import Conv
+from jaxgen.nn.shuffle import depth_to_space
+from jaxgen.nn.transformer import layer_norm
+from jaxgen.nn.unet import UNIFORM
+
+
+@dataclass(frozen=True)
+class NAFNet:
+    """Hyper-parameters of a NAFNet."""
+
+    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
+    width: int = 32  # channels next to the picture, doubled at every resolution below
+    encoder: tuple[int, ...] = (2, 2, 4, 8)  # blocks of each resolution, the finest first
+    middle: int = 12  # blocks of the coarsest
+    decoder: tuple[int, ...] = (2, 2, 2, 2)  # blocks of each resolution, the coarsest first
+    degradation: Degradation = Degradation(noise=(0, 50))
+    recipe: Recipe = Recipe(loss="psnr", learning_rate=1e-3, beta2=0.9)
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__width=self.width)
+        fewest = min((*self.encoder, *self.decoder), default=0)
+        at_least(0, model__middle=self.middle, model__encoder_and_decoder=fewest)
+        if len(self.encoder) != len(self.decoder):
+            raise InputError("model.encoder and model.decoder must have as many resolutions as each other.")
+        net = Net(self.width, self.encoder, self.middle, self.decoder, self.image[2])
+        multiple = 2 ** len(self.encoder)
+        return restoration_task(
+            net, self.image, self.recipe, self.degradation, channels=self.image[2], multiple=multiple
+        )
+
+
+class Net(nn.Module):
+    """x f32[b h w channels] -> the same, mended; both sides can be halved as often as the encoder has resolutions."""
+
+    width: int
+    encoder: tuple[int, ...]
+    middle: int
+    decoder: tuple[int, ...]
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        del train
+        y, skips = conv(self.width, 3, "intro")(x), []  # [b h w width]
+        for level, blocks in enumerate(self.encoder):
+            for i in range(blocks):
+                y = Block(name=f"encoders_{level}_{i}")(y)
+            skips.append(y)
+            y = conv(2 * y.shape[-1], 2, f"downs_{level}", stride=2)(y)  # [b h/2 w/2 2c]
+        for i in range(self.middle):
+            y = Block(name=f"middle_blks_{i}")(y)
+        for level, blocks in enumerate(self.decoder):
+            y = conv(2 * y.shape[-1], 1, f"ups_{level}_0", bias=False)(y)
+            y = depth_to_space(y, 2) + skips.pop()  # [b 2h 2w c/2]
+            for i in range(blocks):
+                y = Block(name=f"decoders_{level}_{i}")(y)
+        return x + conv(self.channels, 3, "ending")(y)
+
+
+class Block(nn.Module):
+    """x [b h w c] -> the same shape; beta and gamma start at 0, and so the block as the identity. Figure 2 (c)."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c = x.shape[-1]
+
+        def gated(y: Array, name: str) -> Array:
+            factor = self.param(name, nn.initializers.zeros, (c,)).astype(y.dtype)
+            return jnp.broadcast_to(factor, y.shape) * y
+
+        y = conv(2 * c, 1, "conv1")(layer_norm("norm1")(x))
+        y = halves(conv(2 * c, 3, "conv2", groups=2 * c)(y))
+        means = y.mean((1, 2), keepdims=True)  # [b 1 1 c]
+        y = y * jnp.broadcast_to(conv(c, 1, "sca_1")(means), y.shape)
+        x = x + gated(conv(c, 1, "conv3")(y), "beta")
+        y = halves(conv(2 * c, 1, "conv4")(layer_norm("norm2")(x)))
+        return x + gated(conv(c, 1, "conv5")(y), "gamma")
+
+
+def halves(x: Array) -> Array:
+    """Return the first half of the channels times the other, [b h w 2c] -> [b h w c]: SimpleGate."""
+    a, b = jnp.split(x, 2, -1)
+    return a * b
+
+
+def conv(features: int, side: int, name: str, stride: int = 1, bias: bool = True, groups: int = 1) -> Conv:
+    size, strides = (side, side), (stride, stride)
+    return Conv(features, size, strides, groups=groups, use_bias=bias, kernel_init=UNIFORM, name=name)
+
+
+def preset(width: int, steps: int, batch: int, parameters: int) -> Preset:
+    model, optim = NAFNet(width=width), Optim(schedule="cosine", clip=0.01)
+    small = NAFNet(image=(16, 16, 3), width=8, encoder=(1,), middle=1, decoder=(1,))
+    return Preset(row(model, steps, batch, optim=optim), tiny(small), parameters)
+
+
+PRESETS = {
+    "nafnet": preset(32, 200_000, 32, 29_159_715),
+    "nafnet-64": preset(64, 400_000, 64, 115_982_915),
+}

@@ -1,0 +1,88 @@
+"""Noise2Noise: Lehtinen, Munkberg, Hasselgren, Laine, Karras, Aittala and Aila 2018, "Noise2Noise: Learning Image
+Restoration without Clean Data".
+
+The target is a second noisy copy of the picture, its noise drawn anew and its level too. The mean of the target given
+the input is that of the clean picture, so that the squared error has the same minimiser: training without clean data is
+as good, if slower. Any net can play: the paper's U-Net (unet.py), DnCNN or NAFNet. Nothing but the noise may differ
+between the copies, and its mean must be 0.
+
+Measured: not yet measured.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+from flax import linen as nn
+
+from jaxgen import rng
+from jaxgen.config import Optim, Preset
+from jaxgen.core import Array, Key, Task
+from jaxgen.data.degradations import Degradation
+from jaxgen.errors import at_least
+from jaxgen.models.restoration import dncnn, nafnet, unet
+from jaxgen.models.restoration.supervised import (
+    Damage,
+    Image,
+    Lesson,
+    Pixels,
+    Recipe,
+    restoration_task,
+    row,
+    tiny,
+)
+
+
+@dataclass(frozen=True)
+class Noise2Noise:
+    """Hyper-parameters of a denoiser that never sees a clean picture."""
+
+    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
+    net: Literal["unet", "dncnn", "nafnet"] = "unet"
+    width: int = 48  # channels next to the picture
+    depth: int = 5  # how often a U-Net or NAFNet is halved; layers of a DnCNN
+    degradation: Degradation = Degradation(noise=(0, 50))
+    recipe: Recipe = Recipe(loss="l2", learning_rate=3e-4, beta2=0.99)
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(2 if self.net == "dncnn" else 1, model__depth=self.depth)
+        at_least(1, model__width=self.width)
+        return restoration_task(
+            self.module(),
+            self.image,
+            self.recipe,
+            self.degradation,
+            channels=self.image[2],
+            multiple=1 if self.net == "dncnn" else 2**self.depth,
+            pixels=unet.CENTRED if self.net == "unet" else Pixels(),
+            colour="each",
+            lesson=with_noisy,
+        )
+
+    def module(self) -> nn.Module:
+        """Return the net, (x, train) -> f32[b h w channels]."""
+        channels = self.image[2]
+        if self.net == "dncnn":
+            return dncnn.Net(self.depth, self.width, True, channels)
+        if self.net == "nafnet":
+            two = (2,) * self.depth
+            return nafnet.Net(self.width, two, 2, two, channels)
+        return unet.Net(self.width, self.depth, channels)
+
+
+def with_noisy(clean: Array, keys: Key, damaged: Damage) -> Lesson:
+    """Return the lesson: a noisy copy of the picture, and another one as the answer. Section 2, equation 6."""
+    others = jax.vmap(lambda key: rng.fold(key, "target"))(keys)
+    return Lesson(damaged(clean, keys), damaged(clean, others)["degraded"])
+
+
+PRESETS = {
+    "noise2noise": Preset(
+        row(Noise2Noise(), 300_000, 4, optim=Optim(schedule="cosine")),
+        tiny(dataclasses.replace(Noise2Noise(), image=(16, 16, 3), width=12, depth=2)),
+        991_203,
+    )
+}
