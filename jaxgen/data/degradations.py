@@ -6,17 +6,24 @@ f32[b].
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
+import jax.numpy as jnp
 
-from jaxgen.data import damage
-from jaxgen.data.damage import drawn, folded
-from jaxgen.errors import InputError
+from jaxgen.data import blur, damage
+from jaxgen.data.ageing import old_photo
+from jaxgen.data.damage import drawn, folded, spread
+from jaxgen.data.masks import MASKS
+from jaxgen.data.real_esrgan import real_esrgan
+from jaxgen.errors import InputError, choose
 from jaxgen.nn.resample import imresize
 
 Array = jax.Array
 Key = jax.Array
 Span = tuple[float, float]  # the least and the most; each picture's is drawn between them
+PIPELINES = "plain", "real-esrgan", "photo", "haze", "low-light", "grey"
+LOW_LIGHT = {"gain": (0.5, 1.0), "gamma": (1.5, 5.0), "grain": (1.0, 10.0)}  # the first two are Lv et al.'s
 SPANS = "blur", "motion", "shake", "noise", "poisson", "camera", "jpeg"
 
 
@@ -24,19 +31,24 @@ SPANS = "blur", "motion", "shake", "noise", "poisson", "camera", "jpeg"
 class Degradation:
     """What is done to a clean picture, in this order; a span of 0 to 0 leaves a step out.
 
-    It is made small after the blurs, bicubically.
+    The blurs come before it is made small, bicubically ("real-esrgan" does that in its own way); the rest of the
+    pipeline and all else come after.
     """
 
     blur: Span = (0.0, 0.0)  # isotropic Gaussian, its standard deviation in pixels
     motion: Span = (0.0, 0.0)  # the camera moves in a line, its length in pixels
     shake: Span = (0.0, 0.0)  # the hand shakes, its path's length in pixels
+    pipeline: Literal["plain", "real-esrgan", "photo", "haze", "low-light", "grey"] = "plain"
     noise: Span = (0.0, 0.0)  # Gaussian, its standard deviation of 255
     poisson: Span = (0.0, 0.0)  # photons counted, times this; 1: white is 255 of them
     camera: Span = (0.0, 0.0)  # the variance of photons counted where white is 1, with a phone's reading noise
     jpeg: Span = (0.0, 0.0)  # quality, from 1 to 100
+    mask: Literal["none", "boxes", "strokes", "scratches", "text"] = "none"  # what is hidden, under middle grey
 
     def check(self):
-        """Raise InputError for a span that is none."""
+        """Raise InputError for a span that is none, or an unknown name."""
+        choose(self.pipeline, PIPELINES, "model.degradation.pipeline")
+        choose(self.mask, ("none", *MASKS), "model.degradation.mask")
         for name in SPANS:
             low, high = getattr(self, name)
             if not 0 <= low <= high < math.inf:
@@ -46,18 +58,35 @@ class Degradation:
             raise InputError(f"model.degradation.jpeg is a quality from 1 to 100 (0 0: none), not {low} {high}.")
 
     def __call__(self, x: Array, keys: Key, scale: float = 1.0) -> dict[str, Array]:
-        """Return {"degraded": f32[b h/scale w/scale c], clipped by JPEG alone, "sigma": f32[b], the noise's of 255}."""
+        """Return "degraded", "sigma" and, where anything is hidden, "mask".
+
+        degraded: f32[b h/scale w/scale c], clipped by JPEG and every pipeline, not by noise
+        sigma:    f32[b], of `noise`, of 255
+        mask:     f32[b h/scale w/scale 1], 1 where pixels are hidden or destroyed
+        """
         strength = {name: drawn(folded(keys, name), *getattr(self, name)) for name in SPANS}
         sigma = drawn(folded(keys, "sigma"), *self.noise)
         if self.blur[1]:
-            x = damage.gaussian_blur(x, strength["blur"])
+            x = blur.gaussian_blur(x, strength["blur"])
         if self.motion[1]:
             angle = drawn(folded(keys, "angle"), 0, math.pi)
-            x = damage.filtered(x, damage.line_kernels(strength["motion"], angle, _wide(self.motion[1])))
+            x = blur.filtered(x, blur.line_kernels(strength["motion"], angle, _wide(self.motion[1])))
         if self.shake[1]:
-            x = damage.filtered(x, damage.shake_kernels(strength["shake"], keys, _wide(self.shake[1])))
-        if scale != 1:
+            x = blur.filtered(x, blur.shake_kernels(strength["shake"], keys, _wide(self.shake[1])))
+        if self.pipeline == "real-esrgan":
+            x = real_esrgan(x, folded(keys, "real-esrgan"), scale)
+        elif scale != 1:
             x = imresize(x, 1 / scale)
+        told = {"sigma": sigma}
+        if self.pipeline == "photo":
+            x, told["mask"] = old_photo(x, folded(keys, "photo"))
+        elif self.pipeline == "haze":
+            x = jnp.clip(damage.haze(x, folded(keys, "haze")), -1, 1)
+        elif self.pipeline == "low-light":
+            gain, gamma, noise = (drawn(folded(keys, name), *span) for name, span in LOW_LIGHT.items())
+            x = damage.low_light(x, gain, gamma, noise, folded(keys, "dark"))
+        elif self.pipeline == "grey":
+            x = jnp.clip(damage.grey(x), -1, 1)
         if self.noise[1]:
             x = damage.gaussian_noise(x, sigma, keys)
         if self.poisson[1]:
@@ -67,7 +96,11 @@ class Degradation:
             x = damage.camera_noise(x, strength["camera"], read, folded(keys, "sensor"))
         if self.jpeg[1]:
             x = damage.jpeg(x, strength["jpeg"])
-        return {"degraded": x, "sigma": sigma}
+        if self.mask != "none":
+            mask = MASKS[self.mask](folded(keys, "mask"), (x.shape[1], x.shape[2]))
+            x = x * (1 - spread(mask, x))
+            told["mask"] = jnp.maximum(mask, told["mask"]) if "mask" in told else mask
+        return {"degraded": x, **told}
 
 
 def _wide(length: float) -> int:

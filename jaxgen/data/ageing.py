@@ -1,0 +1,112 @@
+"""What becomes of photographs on paper in a drawer: they fade, are stained, creased, scratched."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import rng
+from jaxgen.data.blur import gaussian_blur
+from jaxgen.data.damage import Key, drawn, folded, luma, smooth, spread
+from jaxgen.data.masks import lines
+
+Array = jax.Array
+
+INK = (0.13, 0.09, 0.06)  # R, G, B of the darkest and the brightest place of a yellowed print
+PAPER = (0.97, 0.91, 0.78)
+
+
+def old_photo(x: Array, keys: Key) -> tuple[Array, Array]:
+    """Return x as an old print, clipped, and what is destroyed, f32[b h w 1]: creases, scratches, specks."""
+    x = stained(faded(x, keys), keys)
+    x = grained(x, drawn(folded(keys, "grain"), 2, 10), keys)
+    x, holes = creased(x, keys)
+    for damage in (scratched, specked):
+        x, more = damage(x, keys)
+        holes = jnp.maximum(holes, more)
+    return jnp.clip(x, -1, 1), holes
+
+
+def faded(x: Array, keys: Key, age: Array | None = None) -> Array:
+    """Return x with its contrast gone and its colours drawn towards sepia, by age f32[b] in [0, 1], unevenly."""
+    age = drawn(folded(keys, "age"), 0.2, 1) if age is None else age
+    u = drawn(folded(keys, "fade"), 0, 1, (4,))
+    value = (jnp.clip(x, -1, 1) + 1) / 2
+    light = spread(luma(value), x)
+    ink, paper = (jnp.broadcast_to(luma_of(rgb, x), x.shape) for rgb in (INK, PAPER))
+    sepia = ink + (paper - ink) * light ** spread(0.8 + 0.5 * u[:, 0], x)
+    # Two thirds of them were black and white from the start.
+    toned = value + spread(jnp.where(u[:, 1] < 0.67, 1.0, 0.6 * age), x) * (sepia - value)
+    low, high = spread(0.3 * age * u[:, 2], x), spread(1 - 0.25 * age * u[:, 3], x)
+    uneven = (
+        0.08
+        * spread(age, x)
+        * spread(smooth(folded(keys, "uneven"), (x.shape[1], x.shape[2]), max(x.shape[1:3]) / 3), x)
+    )
+    return 2 * (low + (high - low) * toned + uneven * (1 - toned)) - 1
+
+
+def luma_of(rgb: tuple[float, float, float], x: Array) -> Array:
+    """Return a colour f32[1 1 1 c] for pictures [b h w c], its luma where they are grey."""
+    colour = jnp.asarray(rgb, jnp.float32).reshape(1, 1, 1, 3)
+    return colour if x.shape[-1] == 3 else luma(colour)
+
+
+def stained(x: Array, keys: Key) -> Array:
+    """Return x under a few brown stains, darker at the rim; some pictures have none."""
+    size = x.shape[1], x.shape[2]
+    field = smooth(folded(keys, "stains"), size, max(size) / 5) + 0.15 * smooth(
+        folded(keys, "rim"), size, max(max(size) / 40, 1)
+    )
+    least = drawn(folded(keys, "stained"), 0.9, 2.2)
+    wet = jax.nn.sigmoid(18 * (field - spread(least, field)))
+    dark = spread(0.35 * wet + 1.6 * wet * (1 - wet), x) * spread(drawn(folded(keys, "strength"), 0.2, 0.6), x)
+    brown = jnp.broadcast_to(luma_of((0.45, 0.33, 0.2), x), x.shape)
+    return x + dark * (jnp.minimum(2 * brown - 1, x) - x)
+
+
+def grained(x: Array, sigma: Array, keys: Key) -> Array:
+    """Return x and grey grain about a pixel wide, sigma f32[b] of 255, strongest in the middle tones."""
+    noise = rng.normal(folded(keys, "grains"), (*x.shape[1:3], 1))
+    noise = gaussian_blur(noise, jnp.full(len(x), 0.6)) / 0.47  # the blur leaves 0.47 of the standard deviation
+    middle = 1 - 0.6 * jnp.square(jnp.clip(x, -1, 1))
+    return x + spread(sigma / 127.5, x) * spread(noise, x) * middle
+
+
+def creased(x: Array, keys: Key) -> tuple[Array, Array]:
+    """Return x with up to 4 folds whose emulsion is broken, and where it is, f32[b h w 1]."""
+    keys = folded(keys, "creases")
+    size = x.shape[1], x.shape[2]
+    wide = lines(keys, size, (0, 4), length=(0.3, 1.6), width=(14, 22), bend=0.03, rough=1.1)
+    thin = lines(keys, size, (0, 4), length=(0.3, 1.6), width=(1.2, 3.5), bend=0.03, rough=1.1)  # the same lines
+    sides = drawn(folded(keys, "side"), -1, 1, (wide.shape[-1],))[:, None, None]
+    x = x + spread(0.12 * (wide * sides).sum(-1, keepdims=True), x)  # the paper is no longer flat
+    return covered(x, thin.max(-1, keepdims=True), drawn(folded(keys, "white"), 0.75, 1), keys)
+
+
+def scratched(x: Array, keys: Key) -> tuple[Array, Array]:
+    """Return x with up to 14 thin scratches, one in five of them dark, and where they are, f32[b h w 1]."""
+    keys = folded(keys, "scratches")
+    cover = lines(keys, (x.shape[1], x.shape[2]), (2, 14), length=(0.03, 0.5), width=(0.6, 1.6), bend=0.25, rough=0.8)
+    dark = (drawn(folded(keys, "dark"), 0, 1, (cover.shape[-1],)) < 0.2)[:, None, None]
+    strength = drawn(folded(keys, "strength"), 0.5, 1, (cover.shape[-1],))[:, None, None]
+    black = jnp.where(dark, cover * strength, 0).max(-1, keepdims=True)
+    x = x + 0.7 * spread(black, x) * (-0.9 - x)
+    white = jnp.where(dark, 0, cover * strength).max(-1, keepdims=True)
+    x, holes = covered(x, white, drawn(folded(keys, "white"), 0.6, 1), keys)
+    return x, jnp.maximum(holes, (black > 0.3).astype(jnp.float32))
+
+
+def specked(x: Array, keys: Key) -> tuple[Array, Array]:
+    """Return x with bright specks of dust, and where they are, f32[b h w 1]."""
+    keys = folded(keys, "specks")
+    size = x.shape[1], x.shape[2]
+    field = smooth(keys, size, max(min(size) / 110, 1.5))
+    least = drawn(folded(keys, "least"), 2.3, 3.2)
+    cover = jnp.clip(4 * (field - spread(least, field)), 0, 1)
+    return covered(x, cover, drawn(folded(keys, "white"), 0.5, 0.95), keys)
+
+
+def covered(x: Array, cover: Array, white: Array, keys: Key) -> tuple[Array, Array]:
+    """Return x where paper of brightness f32[b], fibrous, shows through by cover f32[b h w 1], and where it does."""
+    fibres = 0.08 * rng.normal(folded(keys, "fibres"), (*x.shape[1:3], 1))
+    paper = jnp.broadcast_to(luma_of(PAPER, x), x.shape) * spread(white, x) + spread(fibres, x)
+    return x + spread(cover, x) * (2 * paper - 1 - x), (cover > 0.3).astype(jnp.float32)

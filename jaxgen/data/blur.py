@@ -1,0 +1,146 @@
+"""Blur: kernels f32[b k k], one for each picture, of sum 1, and the convolution with them. For k read an odd `size`.
+
+Widths and lengths are f32[b], in pixels; angles f32[b], in radians, from along the rows.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.fft import next_fast_len
+
+from jaxgen import rng
+from jaxgen.data.damage import Key, drawn, folded, spread
+
+Array = jax.Array
+
+
+def gaussian_blur(x: Array, sigma: Array) -> Array:
+    """Return x under an isotropic Gaussian, its standard deviation f32[b] in pixels, past the border the mirror image.
+
+    Two products with a matrix per picture: the Gaussian is separable, and on a CPU they are its fastest form.
+    """
+    rows, columns = (_gaussian_rows(n, sigma) for n in x.shape[1:3])
+    y = jnp.einsum("bhwc,bHh->bHwc", x, rows, precision="highest")
+    return jnp.einsum("bhwc,bWw->bhWc", y, columns, precision="highest")
+
+
+def _gaussian_rows(n: int, sigma: Array) -> Array:
+    """Return f32[b n n]: what each of n pixels takes of each; the mirror images next to it count."""
+    i, j = np.mgrid[:n, :n]
+    places = np.stack([q for m in (-1, 0, 1) for q in (2 * n * m + j, 2 * n * m - 1 - j)])  # [6 n n]
+    square = jnp.asarray(np.square(places - i), jnp.float32)[None]  # [1 6 n n]
+    narrow = 0.5 / jnp.square(jnp.maximum(sigma, 1e-3))  # a sigma of 0 leaves the picture
+    w = jnp.exp(-square * narrow.reshape(-1, 1, 1, 1)).sum(1)  # [b n n]
+    return w / w.sum(-1, keepdims=True)
+
+
+def filtered(x: Array, kernels: Array) -> Array:
+    """Return y[b, o] = sum_j kernels[b, j] x[b, o + j - k // 2], kernels f32[b k k], k odd; x goes on as its mirror image.
+
+    By Fourier transforms: a convolution of each picture by its own kernel of 21 x 21 takes a CPU ten times as long.
+    """  # noqa: E501
+    _, h, w, _ = x.shape
+    half = kernels.shape[-1] // 2
+    wide = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)), "symmetric")
+    size: Any = [next_fast_len(n + 2 * half, real=True) for n in (h, w)]
+    waves = jnp.fft.rfft2(jnp.moveaxis(wide, -1, 1), size)  # [b c H W/2+1]
+    waves = waves * spread(jnp.conj(jnp.fft.rfft2(kernels, size))[:, None], waves)
+    return jnp.moveaxis(jnp.fft.irfft2(waves, size)[..., :h, :w], 1, -1)
+
+
+# ---------------------------------------------------------------- kernels
+
+
+def gaussian_kernels(along: Array, across: Array, angle: Array, power: Array, size: int) -> Array:
+    """Return exp(-q^power / 2), q = (u / along)^2 + (v / across)^2: a Gaussian, generalised where the power isn't 1."""
+    return _normalised(jnp.exp(-0.5 * _ellipse(along, across, angle, power, size)))
+
+
+def plateau_kernels(along: Array, across: Array, angle: Array, power: Array, size: int) -> Array:
+    """Return 1 / (1 + q^power), q as above. Both: Wang et al. 2021, "Real-ESRGAN", section 3.1 and appendix A."""
+    return _normalised(1 / (1 + _ellipse(along, across, angle, power, size)))
+
+
+def sinc_kernels(cutoff: Array, size: int) -> Array:
+    """Return the ideal low-pass f32[b k k], cutoff in radians a pixel, that rings: Wang et al. 2021, equation 6."""
+    square = jnp.maximum(jnp.square(_places(size)).sum(0)[None], 1e-9)  # [1 k k]
+    cutoff = cutoff.reshape(-1, 1, 1)
+    return _normalised(cutoff**2 / (2 * math.pi) * jinc(cutoff * jnp.sqrt(square)))
+
+
+def cut(kernels: Array, sides: Array) -> Array:
+    """Return f32[b k k] with nothing outside the middle square of an odd side i32[b]."""
+    far = jnp.abs(_places(kernels.shape[-1])).max(0)[None]  # [1 k k]
+    return _normalised(jnp.where(far <= (sides // 2).reshape(-1, 1, 1), kernels, 0))
+
+
+def identity(size: int) -> Array:
+    """Return the kernel f32[1 k k] that leaves a picture as it is."""
+    return (jnp.abs(_places(size)).max(0) == 0).astype(jnp.float32)[None]
+
+
+def line_kernels(length: Array, angle: Array, size: int) -> Array:
+    """Return f32[b size size], the blur of a camera that moves `length` pixels in a line; angle 0 is along the rows."""
+    t = jnp.asarray((np.arange(4 * size) + 0.5) / (4 * size) - 0.5, jnp.float32)[None]  # [1 s]
+    y, x = (t * (length * f(angle)).reshape(-1, 1) for f in (jnp.sin, jnp.cos))  # [b s]
+    return _traced(y, x, size)
+
+
+def shake_kernels(length: Array, keys: Key, size: int) -> Array:
+    """Return f32[b size size], the blur of a hand that wanders `length` pixels; the path's mean lies in the middle.
+
+    Its direction is a random walk with a sudden turn now and then (cf. Boracchi & Foi 2012, section IV).
+    """
+    steps = 4 * size
+    normal = rng.normal(folded(keys, "turn"), (steps,))
+    jolts = drawn(folded(keys, "jolt"), 0, 1, (steps,)) < 3 / steps
+    turns = normal * jnp.where(jolts, 1.5, 2.5 / math.sqrt(steps))
+    angle = jnp.cumsum(turns, 1) + spread(drawn(folded(keys, "start"), 0, 2 * math.pi), turns)
+    step = spread(length / steps, turns)
+    y, x = (jnp.cumsum(step * f(angle), 1) for f in (jnp.sin, jnp.cos))
+    return _traced(y - y.mean(1, keepdims=True), x - x.mean(1, keepdims=True), size)
+
+
+def _traced(y: Array, x: Array, size: int) -> Array:
+    """Return f32[b size size] of sum 1: points [b s], from the middle, each shared among the four nearest pixels."""
+    place = jnp.asarray(np.arange(size) - size // 2, jnp.float32).reshape(1, 1, -1)
+    down, across = (jnp.maximum(1 - jnp.abs(a[..., None] - place), 0) for a in (y, x))  # [b s size]
+    return jnp.einsum("bsi,bsj->bij", down, across, precision="highest") / y.shape[1]
+
+
+def jinc(x: Array) -> Array:
+    """Return J1(x) / x to 1e-7, x >= 0: Abramowitz and Stegun, 9.4.4 and 9.4.6."""
+    t = jnp.square(jnp.minimum(x, 3) / 3)
+    near = (0.5, -0.56249985, 0.21093573, -0.03954289, 0.00443319, -0.00031761, 0.00001109)
+    y = jnp.maximum(x, 3)
+    size = (0.79788456, 0.00000156, 0.01659667, 0.00017105, -0.00249511, 0.00113653, -0.00020033)
+    turn = (-2.35619449, 0.12499612, 0.00005650, -0.00637879, 0.00074348, 0.00079824, -0.00029166)
+    far = _series(size, 3 / y) * jnp.cos(y + _series(turn, 3 / y)) / (y * jnp.sqrt(y))
+    return jnp.where(x <= 3, _series(near, t), far)
+
+
+def _series(numbers: tuple[float, ...], x: Array) -> Array:
+    total = jnp.zeros_like(x)
+    for number in reversed(numbers):
+        total = total * x + number
+    return total
+
+
+def _places(size: int) -> Array:
+    """Return rows and columns from the middle, f32[2 k k]."""
+    return jnp.asarray(np.mgrid[:size, :size] - size // 2, jnp.float32)
+
+
+def _ellipse(along: Array, across: Array, angle: Array, power: Array, size: int) -> Array:
+    """Return q^power, f32[b k k], q 1 on the ellipse."""
+    y, x = _places(size)[:, None]  # [1 k k]
+    along, across, angle, power = (a.reshape(-1, 1, 1) for a in (along, across, angle, power))
+    u, v = x * jnp.cos(angle) + y * jnp.sin(angle), y * jnp.cos(angle) - x * jnp.sin(angle)
+    return (jnp.square(u / along) + jnp.square(v / across)) ** power
+
+
+def _normalised(kernels: Array) -> Array:
+    return kernels / kernels.sum((1, 2), keepdims=True)

@@ -1,0 +1,221 @@
+"""The second-order degradation of Real-ESRGAN (Wang et al. 2021, section 3), with the constants of its configuration for x4.
+
+Every picture is resized twice by a factor of its own. Inside one compiled program sizes can't differ, so a picture lies
+in the first rows and columns of a canvas as large as the largest, and what lies beyond is its last row and column
+(JPEG's padding) or its mirror image (the blur's): the numbers are those of pictures cut to size. A resizing is two
+products with matrices that are computed from the sizes drawn.
+"""  # noqa: E501
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.data.blur import cut, filtered, gaussian_kernels, identity, plateau_kernels, sinc_kernels
+from jaxgen.data.damage import Key, counted, drawn, folded, gaussian_noise, jpeg, poisson_noise, spread
+
+Array = jax.Array
+Span = tuple[float, float]
+
+SIDE = 21  # of kernels; a picture's own side is odd and from 7 to 21
+KINDS = {  # probability, and what is drawn: two widths or one, and an exponent
+    "iso": 0.45,
+    "aniso": 0.25,
+    "generalized_iso": 0.12,
+    "generalized_aniso": 0.03,
+    "plateau_iso": 0.12,
+    "plateau_aniso": 0.03,
+}
+MODES = "area", "bilinear", "bicubic"  # of resizing, each as likely as the others
+GREY_NOISE = 0.4  # how likely noise is the same in all channels
+GAUSSIAN = 0.5  # how likely noise is Gaussian, and not that of photons
+SINC, LAST_SINC = 0.1, 0.8  # how likely a blur is an ideal low-pass, and one follows at the end
+JPEG = 30.0, 95.0
+GENERALIZED, PLATEAU = (0.5, 4.0), (1.0, 2.0)  # exponents, as likely below 1 as above
+
+
+class Stage(NamedTuple):
+    """One of the two passes: blur, resize, noise, JPEG."""
+
+    blurred: float  # how likely
+    sigma: Span  # of the blur, in pixels
+    resize: tuple[float, float, float]  # how likely it is enlarged, made small, kept
+    factor: Span  # the smallest and the largest
+    noise: Span  # Gaussian's standard deviation of 255
+    poisson: Span
+
+
+FIRST = Stage(1.0, (0.2, 3.0), (0.2, 0.7, 0.1), (0.15, 1.5), (1, 30), (0.05, 3))
+SECOND = Stage(0.8, (0.2, 1.5), (0.3, 0.4, 0.3), (0.3, 1.2), (1, 25), (0.05, 2.5))
+
+
+def real_esrgan(x: Array, keys: Key, scale: float) -> Array:
+    """Return x [b h w c] damaged and made small, [b ceil(h/scale) ceil(w/scale) c], of 8 bits.
+
+    The published training also sharpens the clean picture before all of it, which is the caller's to do.
+    """
+    _, h, w, _ = x.shape
+    one, two, last = (folded(keys, name) for name in ("first", "second", "last"))
+    x = filtered(x, blur_kernels(folded(one, "blur"), FIRST))
+    by = factors(folded(one, "factor"), FIRST)
+    full = [jnp.full(len(x), n) for n in (h, w)]
+    size = [jnp.maximum(jnp.floor(n * by), 1).astype(int) for n in (h, w)]
+    canvas = [math.ceil(n * FIRST.factor[1]) for n in (h, w)]
+    x = resized(x, full, size, canvas, folded(one, "mode"), 1 / by)
+    x = compressed(noisy(x, folded(one, "noise"), FIRST), folded(one, "jpeg"), size)
+
+    kernels = blur_kernels(folded(two, "blur"), SECOND)
+    x = filtered(beyond(x, size, [n + SIDE // 2 for n in canvas], "mirror"), kernels)[:, : canvas[0], : canvas[1]]
+    by = factors(folded(two, "factor"), SECOND)
+    small = [jnp.maximum(jnp.floor(n / scale * by), 1).astype(int) for n in (h, w)]
+    canvas = [math.ceil(n / scale * SECOND.factor[1]) for n in (h, w)]
+    x = resized(x, size, small, canvas, folded(two, "mode"))
+    x = noisy(x, folded(two, "noise"), SECOND)
+
+    # Half of the pictures are compressed before the last resizing and low-pass, the other half after.
+    early = drawn(folded(last, "order"), 0, 1) < 0.5
+    x = jnp.where(spread(early, x), compressed(x, folded(two, "jpeg"), small), x)
+    end = [math.ceil(n / scale) for n in (h, w)]
+    size = [jnp.full(len(x), n) for n in end]
+    x = filtered(resized(x, small, size, end, folded(last, "mode")), last_kernels(folded(last, "sinc")))
+    x = jnp.where(spread(early, x), x, compressed(x, folded(two, "jpeg"), size))
+    return jnp.clip(jnp.round((x + 1) * 127.5), 0, 255) / 127.5 - 1
+
+
+def chosen(keys: Key, odds: tuple[float, ...]) -> Array:
+    """Return i32[b], which of some possibilities of the given odds."""
+    bounds = jnp.asarray(np.cumsum(odds)[None, :-1] / sum(odds), jnp.float32)
+    return (drawn(keys, 0, 1)[:, None] >= bounds).sum(1)
+
+
+def between(u: Array, span: Span) -> Array:
+    """Return where in a span the share u lies."""
+    return span[0] + u * (span[1] - span[0])
+
+
+# ---------------------------------------------------------------- blur
+
+
+def blur_kernels(keys: Key, stage: Stage) -> Array:
+    """Return f32[b k k] of all kinds; where there is to be no blur, the one that changes nothing."""
+    which = drawn(folded(keys, "which"), 0, 1, (3,))
+    kind = chosen(folded(keys, "kind"), tuple(KINDS.values()))
+    u = drawn(folded(keys, "shape"), 0, 1, (6,))
+    along = between(u[:, 0], stage.sigma)
+    across = jnp.where(kind % 2 == 0, along, between(u[:, 1], stage.sigma))
+    angle = between(u[:, 2], (-math.pi, math.pi))
+    generalized, plateau = (
+        jnp.where(which[:, 0] < 0.5, between(u[:, 3], (low, 1)), between(u[:, 3], (1, high)))
+        for low, high in (GENERALIZED, PLATEAU)
+    )
+    gaussian = gaussian_kernels(along, across, angle, jnp.where(kind < 2, 1.0, generalized), SIDE)
+    kernels = jnp.where(spread(kind < 4, gaussian), gaussian, plateau_kernels(along, across, angle, plateau, SIDE))
+    side = sides(keys)
+    low = jnp.where(side < 13, math.pi / 3, math.pi / 5)
+    ideal = sinc_kernels(low + u[:, 4] * (math.pi - low), SIDE)
+    kernels = cut(jnp.where(spread(which[:, 1] < SINC, ideal), ideal, kernels), side)
+    return jnp.where(spread(which[:, 2] < stage.blurred, kernels), kernels, spread(identity(SIDE), kernels))
+
+
+def last_kernels(keys: Key) -> Array:
+    """Return f32[b k k]: the ideal low-pass at the end, or the one that changes nothing."""
+    kernels = cut(sinc_kernels(drawn(folded(keys, "cutoff"), math.pi / 3, math.pi), SIDE), sides(keys))
+    there = drawn(folded(keys, "there"), 0, 1) < LAST_SINC
+    return jnp.where(spread(there, kernels), kernels, spread(identity(SIDE), kernels))
+
+
+def sides(keys: Key) -> Array:
+    """Return the kernels' sides i32[b], 7, 9 ... 21, each as likely as the others."""
+    return 7 + 2 * chosen(folded(keys, "side"), (1,) * 8)
+
+
+# ---------------------------------------------------------------- noise and JPEG
+
+
+def noisy(x: Array, keys: Key, stage: Stage) -> Array:
+    """Return x with either noise, clipped."""
+    which, strength = drawn(folded(keys, "which"), 0, 1, (2,)), drawn(folded(keys, "strength"), 0, 1)
+    grey = which[:, 0] < GREY_NOISE
+    # Both noises are made of the same uniform numbers; which of them is kept doesn't depend on those.
+    gaussian = gaussian_noise(x, between(strength, stage.noise), keys, grey)
+    photons = poisson_noise(x, between(strength, stage.poisson), keys, grey, whites(x, grey))
+    return jnp.clip(jnp.where(spread(which[:, 1] < GAUSSIAN, x), gaussian, photons), -1, 1)
+
+
+def whites(x: Array, grey: Array) -> Array:
+    """Return how many photons make white, f32[b]: the power of two above the number of levels that a picture has."""
+    levels = counted(x, grey).astype(int).reshape(len(x), -1)
+    there = jax.vmap(lambda level: jnp.zeros(256).at[level].set(1))(levels)
+    return 2 ** jnp.ceil(jnp.log2(there.sum(1)))
+
+
+def compressed(x: Array, keys: Key, size: list[Array]) -> Array:
+    """Return x after JPEG, whose padding goes on from each picture's own border."""
+    return jpeg(beyond(x, size, list(x.shape[1:3]), "edge"), drawn(keys, *JPEG))
+
+
+# ---------------------------------------------------------------- resizing
+
+
+def factors(keys: Key, stage: Stage) -> Array:
+    """Return what pictures are resized by, f32[b]."""
+    u, (low, high) = drawn(folded(keys, "by"), 0, 1), stage.factor
+    which = chosen(folded(keys, "way"), stage.resize)
+    return jnp.select([which == 0, which == 1], [between(u, (1, high)), between(u, (low, 1))], 1.0)
+
+
+def resized(
+    x: Array, old: list[Array], new: list[Array], canvas: list[int], keys: Key, step: Array | None = None
+) -> Array:
+    """Return x [b H W c], pictures of sizes `old` in its first rows and columns, in sizes `new` on another canvas.
+
+    What lies beyond a picture is its last row and column. step: the old pixels from one new one to the next.
+    """
+    mode = chosen(keys, (1,) * len(MODES))
+    rows, columns = (
+        taps(a, b, n, m, mode, a / b if step is None else step)
+        for a, b, n, m in zip(old, new, x.shape[1:3], canvas, strict=True)
+    )
+    y = jnp.einsum("bhwc,bHh->bHwc", x, rows, precision="highest")
+    return jnp.einsum("bhwc,bWw->bhWc", y, columns, precision="highest")
+
+
+def taps(old: Array, new: Array, n: int, m: int, mode: Array, step: Array) -> Array:
+    """Return f32[b m n], what of n pixels, the first `old` i32[b] of them a picture's, the first `new` of m take.
+
+    As PyTorch's interpolate does it: no antialiasing, cubic of a = -3/4, past the border the last pixel; the area is
+    the mean of all pixels that a new one touches.
+    """
+    old, new, mode, step = (a.reshape(-1, 1, 1) for a in (old, new, mode, step))  # [b 1 1]
+    i, j = np.arange(m).reshape(1, -1, 1), np.arange(n).reshape(1, 1, -1)
+    i, j = jnp.minimum(jnp.asarray(i), new - 1), jnp.asarray(j)
+    touched = (j >= i * old // new) & (j * new < (i + 1) * old)  # [b m n]
+    place = (i + 0.5) * step - 0.5  # [b m 1]
+    linear = jnp.maximum(1 - jnp.abs(jnp.clip(place, 0, old - 1) - j), 0)
+    linear = jnp.where(j < old, linear, 0)
+    first = jnp.floor(place)
+    cubic = jnp.zeros_like(linear)
+    for tap in (-1, 0, 1, 2):
+        hit = jnp.clip(first + tap, 0, old - 1) == j
+        cubic += jnp.where(hit, _cubic(place - first - tap), 0)
+    w = jnp.where(mode == 0, touched.astype(jnp.float32), jnp.where(mode == 1, linear, cubic))
+    return w / w.sum(-1, keepdims=True)
+
+
+def _cubic(t: Array) -> Array:
+    """Return Keys's kernel for a = -3/4."""
+    t = jnp.abs(t)
+    near, far = (1.25 * t - 2.25) * t * t + 1, ((-0.75 * t + 3.75) * t - 6) * t + 3
+    return jnp.where(t <= 1, near, far)
+
+
+def beyond(x: Array, size: list[Array], canvas: list[int], how: str) -> Array:
+    """Return x [b H W c], pictures of sizes i32[b] in its first rows and columns, going on by "edge" or "mirror"."""
+    places = []
+    for n, m in zip(size, canvas, strict=True):
+        i, n = jnp.broadcast_to(jnp.arange(m)[None], (len(n), m)), jnp.broadcast_to(n[:, None], (len(n), m))
+        turned = i % (2 * n)
+        places.append(jnp.minimum(i, n - 1) if how == "edge" else jnp.minimum(turned, 2 * n - 1 - turned))
+    return jax.vmap(lambda x, rows, columns: x[rows][:, columns])(x, *places)
