@@ -1,0 +1,30 @@
+"""How far two pictures' feature maps are apart, per example: lists of f32[b h w c], a map a layer -> f32[b]."""
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+
+import jax.numpy as jnp
+
+from jaxgen.core import Array
+
+Maps = Sequence[Array]
+
+
+def distance(made: Maps, clean: Maps, power: int = 1) -> Array:
+    """Return the sum over layers of mean |a - b|^power. Johnson et al. 2016, equation 2, has power 2."""
+    return _total((jnp.abs(a - b) ** power).mean((1, 2, 3)) for a, b in zip(made, clean, strict=True))
+
+
+def gram(x: Array) -> Array:
+    """Return which channels are strong together, x [b h w c] -> [b c c] / (h w c). Johnson et al. 2016, equation 3."""
+    _, h, w, c = x.shape
+    return jnp.einsum("bhwi,bhwj->bij", x / (h * w * c), x)
+
+
+def style(made: Maps, clean: Maps, power: int = 1) -> Array:
+    """Return the sum over layers of mean |G(a) - G(b)|^power, G the Gram matrix. Liu et al. 2018, equations 4 and 5."""
+    return _total((jnp.abs(gram(a) - gram(b)) ** power).mean((1, 2)) for a, b in zip(made, clean, strict=True))
+
+
+def _total(layers: Iterable[Array]) -> Array:
+    return reduce(jnp.add, layers)

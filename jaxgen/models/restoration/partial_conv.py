@@ -1,0 +1,183 @@
+"""Partial convolutions: Liu, Reda, Shih, Wang, Tao and Catanzaro 2018, "Image Inpainting for Irregular Holes Using
+Partial Convolutions".
+
+A convolution sees known pixels only and is divided by their share of its window; what saw a known pixel is known to the
+next layer, so that holes close from the rim inwards. A U-Net of these, its skips with their own masks. The picture made
+is compared inside and outside of the hole, and by a frozen net's features where `perceptual` or `style` are more than 0
+(the paper: 0.05 and 120 on VGG-16; here it is ST-LPIPS's, `pip install jaxgen[perceptual]`). As in the authors' code,
+what lies outside of the picture is unknown as well.
+
+The paper's second phase, batch norm held still on the way down, is not played: holes are zeros to the statistics.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from jaxgen import perceptual as trunks
+from jaxgen.config import Preset
+from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, Task, ramped, variables
+from jaxgen.errors import InputError, at_least
+from jaxgen.losses import perceptual as losses
+from jaxgen.metrics.pixels import psnr
+from jaxgen.models.restoration.holes import Holes, joined, lesson, restorer
+from jaxgen.models.restoration.supervised import Image, row, tiny
+from jaxgen.nn.conv import Conv
+from jaxgen.nn.norm import BatchNorm
+from jaxgen.nn.pool import max_pool
+from jaxgen.nn.unet import double
+from jaxgen.nn.wide import wide
+
+Part = tuple[Array, Array]  # x [b h w c], and 1 where it is known f32[b h w 1]
+
+
+IRREGULAR = Holes(boxes=0.25, strokes=0.75, scratches=0.25)
+
+
+@dataclass(frozen=True)
+class PartialConvolutions:
+    """Hyper-parameters of a U-Net of partial convolutions."""
+
+    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
+    width: int = 64  # channels of the first layer, doubled at each resolution below, up to eight times as many
+    depth: int = 8  # how often it is halved
+    holes: Holes = IRREGULAR
+    hole: float = 6.0  # weight of the distance inside the hole; outside it is 1
+    perceptual: float = 0.0  # weight of the distance of features
+    style: float = 0.0  # weight of the distance of their Gram matrices
+    smooth: float = 0.1  # weight of the total variation in the hole
+    learning_rate: float = 2e-4  # of Adam
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__image=min(self.image), model__width=self.width, model__depth=self.depth)
+        at_least(0, model__hole=self.hole, model__perceptual=self.perceptual, model__style=self.style)
+        at_least(0, model__smooth=self.smooth)
+        self.holes.check()
+        seen = self.perceptual > 0 or self.style > 0
+        if seen and (self.image[2] != 3 or min(self.image[:2]) < 18):
+            raise InputError("model.perceptual and model.style see colour of at least 18x18: leave them at 0.")
+        return Task(
+            init=self.init,
+            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate))},
+            phases=(Phase("restorer", "restorer", self.loss),),
+            ema=(Ema("restorer", ramped(0.999)),),
+            frozen={"perceptual": lambda: trunks.st_lpips("vgg")} if seen else {},
+            restorer=restorer(self.holes, self.painted, 1, self.image[2]),
+        )
+
+    @property
+    def net(self) -> "Net":
+        return Net(self.width, self.depth, self.image[2])
+
+    def init(self, key: Key, spec: Any = None):
+        del spec
+        found = self.net.init(key, jnp.zeros((2, *self.image)), jnp.zeros((2, *self.image[:2], 1)), train=False)
+        return {"restorer": found["params"]}, {"restorer": {k: v for k, v in found.items() if k != "params"}}
+
+    def painted(self, params: Params, context: Context, given: Batch, keys: Key) -> Array:
+        del keys
+        nets: Any = variables("restorer", params, context.extra)
+        return self.net.apply(nets, given["degraded"], given["mask"], train=False)  # pyright: ignore
+
+    def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        clean = batch["image"]
+        given = lesson(self.holes, clean, key)
+        nets, mask = variables("restorer", params, context.extra), given["mask"]
+        out: Any = self.net.apply(nets, given["degraded"], mask, train=True, mutable=["batch_stats"])
+        made, whole = out[0], joined(given, out[0])
+        apart = jnp.abs(made - clean)
+        inside = jnp.broadcast_to(mask, apart.shape)
+        near, far = ((1 - inside) * apart).mean(), (inside * apart).mean()  # (1)
+        rough = variation(whole, mask).mean()
+        value = near + self.hole * far + self.smooth * rough
+        metrics = {"hole": far, "known": near, "variation": rough, "psnr": psnr(whole, clean).mean()}
+        if "perceptual" in context.frozen:
+            see = context.frozen["perceptual"].features
+            ours, joint, theirs = (see(x) for x in (made, whole, clean))
+            metrics["perceptual"] = (losses.distance(ours, theirs) + losses.distance(joint, theirs)).mean()  # (2)
+            metrics["style"] = (losses.style(ours, theirs) + losses.style(joint, theirs)).mean()  # (4), (5)
+            value += self.perceptual * metrics["perceptual"] + self.style * metrics["style"]
+        return value, Aux(metrics, {"restorer": out[1]})
+
+
+def variation(x: Array, mask: Array) -> Array:
+    """Return mean |x[i + 1] - x[i]|, down and across, of pairs in the hole and one pixel around it. Equation 6."""
+    near = jnp.broadcast_to(max_pool(mask, 3, 1, 1), x.shape)
+    down = near[:, 1:] * near[:, :-1] * jnp.abs(x[:, 1:] - x[:, :-1])
+    across = near[:, :, 1:] * near[:, :, :-1] * jnp.abs(x[:, :, 1:] - x[:, :, :-1])
+    return (down.sum((1, 2, 3)) + across.sum((1, 2, 3))) / x[0].size
+
+
+class PartialConv(nn.Module):
+    """Parts laid beside each other -> y [b h' w' features], and where it has seen a known pixel. Section 3.1.
+
+    y = W (x m) n / sum(m) + b, n the numbers in a window and m 1 where x is known; 0 where none of them is.
+    """
+
+    features: int
+    kernel: int
+    stride: int = 1
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, *parts: Part) -> Part:
+        k, pad = self.kernel, self.kernel // 2
+        x = jnp.concatenate([x * jnp.broadcast_to(known.astype(x.dtype), x.shape) for x, known in parts], -1)
+        count = sum(x.shape[-1] * known for x, known in parts)  # known numbers of each pixel [b h w 1]
+        shape = (1, k, k, 1), (1, self.stride, self.stride, 1), ((0, 0), (pad, pad), (pad, pad), (0, 0))
+        count = jax.lax.reduce_window(count, np.float32(0), jax.lax.add, *shape)  # [b h' w' 1]
+        known = (count > 0).astype(jnp.float32)
+        size, stride, pads = (k, k), (self.stride, self.stride), ((pad, pad), (pad, pad))
+        y = Conv(self.features, size, stride, pads, use_bias=False, kernel_init=he, name="conv")(x)
+        y = y * jnp.broadcast_to(k * k * x.shape[-1] / jnp.maximum(count, 1), y.shape).astype(y.dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            y = y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
+        return y * jnp.broadcast_to(known, y.shape).astype(y.dtype), known
+
+
+he = nn.initializers.he_normal()
+
+
+class Net(nn.Module):
+    """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> the whole picture. Of any size."""
+
+    width: int
+    depth: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, train: bool) -> Array:
+        part, skips = (x, 1 - mask), []
+        for i in range(self.depth):
+            skips.append(part)
+            features, kernel = self.width * min(2**i, 8), (7, 5, 5)[i] if i < 3 else 3
+            y, known = PartialConv(features, kernel, 2, use_bias=i == 0, name=f"down_{i}")(part)
+            part = nn.relu(BatchNorm(name=f"down_{i}_norm")(y, train) if i else y), known
+        for i in reversed(range(self.depth)):
+            skip = skips[i]
+            height, width = skip[0].shape[1:3]
+            above = tuple(double(v)[:, :height, :width] for v in part)  # an odd side was rounded up
+            features = self.width * min(2 ** (i - 1), 8) if i else self.channels
+            y, known = PartialConv(features, 3, use_bias=i == 0, name=f"up_{i}")(above, skip)
+            part = (nn.leaky_relu(BatchNorm(name=f"up_{i}_norm")(y, train), 0.2) if i else y), known
+        return wide(part[0])
+
+
+PRESETS = {
+    "partial-conv": Preset(
+        row(PartialConvolutions(), 500_000, 6),
+        tiny(PartialConvolutions((16, 16, 3), 8, 3, Holes(boxes=1, strokes=1), learning_rate=2e-3)),
+        32_859_796,
+    )
+}
