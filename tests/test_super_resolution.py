@@ -13,7 +13,7 @@ from jaxgen import zoo
 from jaxgen.core import Context, Task
 from jaxgen.dryrun import count
 from jaxgen.errors import InputError
-from jaxgen.interop.names import rule_of, to_ours
+from jaxgen.interop.names import rule_of, to_ours, to_theirs
 from jaxgen.interop.read import read
 from jaxgen.metrics.pixels import eight_bit, luma, psnr
 from jaxgen.nn.resample import imresize
@@ -40,6 +40,19 @@ PARAMETERS = {
     ("imdn", 2): 694_404,
     ("imdn", 3): 703_059,
     ("imdn", 4): 715_176,
+    ("edsr", 2): 1_369_859,
+    ("edsr", 3): 1_554_499,
+    ("edsr", 4): 1_517_571,
+    ("edsr-full", 2): 40_729_603,
+    ("edsr-full", 4): 43_089_923,
+    ("rcan", 2): 15_444_667 - 24,  # the authors' two layers that shift the mean are none of ours
+    ("rcan", 4): 15_592_379 - 24,
+    ("srresnet", 4): 1_547_350,
+    ("rrdb", 4): 16_697_987,
+    ("swinir", 2): 11_752_487,
+    ("swinir", 4): 11_900_199,
+    ("swinir-light", 2): 910_152,
+    ("swinir-light", 4): 929_628,
 }
 
 
@@ -93,6 +106,17 @@ def test_channels_become_pixels_and_back():
     assert jnp.array_equal(space_to_depth(y, 2), x)
 
 
+@pytest.mark.parametrize("name", ["edsr", "swinir"])
+def test_the_constants_of_published_files_are_left_out(name):
+    model: Any = zoo.load(name).tiny.model
+    like = {"params": shapes(model.task(1))[0]["restorer"]}
+    ours = jax.tree.map(lambda x: np.ones(x.shape, np.float32), like)
+    theirs = to_theirs(rule_of(name), model, "restorer", ours)
+    more = ["sub_mean.weight", "add_mean.bias"] if name == "edsr" else ["layers.0.residual_group.blocks.1.attn_mask"]
+    again = to_ours(rule_of(name), model, "restorer", like, {**theirs, **{m: np.ones(3) for m in more}})
+    assert jax.tree.all(jax.tree.map(np.array_equal, ours, again))
+
+
 WRONG = [
     ("srcnn", {"kernels": (9, 4, 5)}, "must be odd"),
     ("srcnn", {"scale": 1}, "model.scale must be at least 2"),
@@ -101,6 +125,13 @@ WRONG = [
     ("fsrcnn", {"scale": 10}, "at most 9"),
     ("imdn", {"width": 18}, "multiple of 4"),
     ("espcn", {"image": (34, 34, 2)}, "can't have 2"),
+    ("edsr", {"scale": 6}, "must be 3 or a power of 2"),
+    ("rcan", {"groups": 0}, "model.groups must be at least 1"),
+    ("srresnet", {"scale": 0}, "model.scale must be at least 2"),
+    ("rrdb", {"scale": 3}, "must be 1, 2 or 4"),
+    ("rrdb", {"scale": 2, "image": (90, 90, 3)}, "multiples of 4"),
+    ("swinir", {"heads": 7}, "a multiple of the 7 heads"),
+    ("swinir", {"image": (88, 96, 3)}, "multiples of 16"),
 ]
 
 

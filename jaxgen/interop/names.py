@@ -35,7 +35,8 @@ LAYOUTS = {2: axes(1, 0), 4: axes(3, 2, 0, 1)}  # [in out] -> [out in], [h w in 
 TRANSPOSED = axes(2, 3, 0, 1)  # a transposed convolution's [h w in out] -> [in out h w]
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
-SURPLUS = ("num_batches_tracked", "resample_filter")
+SURPLUS = ("num_batches_tracked", "resample_filter", "relative_position_index", "attn_mask")
+SURPLUS += tuple(f"{sign}_mean.{leaf}" for sign in ("sub", "add") for leaf in ("weight", "bias"))
 
 Rule = Callable[[Any, str, Path, tuple[int, ...]], tuple[str, Layout]]  # (model, net, path, shape) -> name, layout
 
@@ -134,6 +135,14 @@ def nafnet(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[st
     return name, gate if path[-1] in ("beta", "gamma") else layout
 
 
+def swinir(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The plain rule with three modules more in between, and the table of places lies as ours."""
+    group = r"^(layers\.\d+)\.blocks", r"\1.residual_group.blocks"
+    rule = renamed(group, ("mlp_", "mlp."), ("^patch_norm", "patch_embed.norm"))
+    name, layout = rule(model, net, path, shape)
+    return name, SAME if path[-1] == "relative_position_bias_table" else layout
+
+
 MODELS: Mapping[str, Rule] = {
     "jaxgen.models.classifier.lenet": renamed(("^c", "convnet.c"), ("^f", "fc.f"), ("^s", "convnet.s")),
     "jaxgen.models.classifier.inception": renamed((r"^(Mixed\w+\.branch\w+)\.(\d)", r"\1_\2")),
@@ -146,6 +155,7 @@ MODELS: Mapping[str, Rule] = {
         (r"^(down\d|up\d)\.(\d)_body", r"\1_\2.body"), ("_proj\\.", ".proj."), (r"(norm\d)\.", r"\1.body.")
     ),
     "jaxgen.models.super_resolution.fsrcnn": fsrcnn,
+    "jaxgen.models.super_resolution.swinir": swinir,
     "jaxgen.models.super_resolution.vdsr": renamed((r"^(residual_layer\.\d+)\.", r"\1.conv.")),
     "jaxgen.models.vae.vae": vae,
     "jaxgen.models.vae.mae": mae,

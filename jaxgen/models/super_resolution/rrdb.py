@@ -1,0 +1,110 @@
+"""RRDBNet: Wang, Yu, Wu, Gu, Liu, Dong, Qiao and Loy 2018, "ESRGAN: Enhanced Super-Resolution Generative Adversarial
+Networks".
+
+ESRGAN's generator: 23 residual-in-residual dense blocks, then two doublings by the nearest pixel and a convolution.
+Here it is trained by L1 alone, which is the first half of the paper's training. To enlarge by 2, or to leave the size,
+pixels are first made channels, as in BasicSR, whose names the layers have. The schedule is a cosine in place of
+halving.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgen.config import Optim, Preset
+from jaxgen.core import Array, Task
+from jaxgen.data.degradations import Degradation
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
+from jaxgen.models.super_resolution.parts import conv
+from jaxgen.nn.shuffle import space_to_depth
+
+SMALL_HE = nn.initializers.variance_scaling(0.01 * 2, "fan_in", "normal")  # He's times 0.1, section 3.4
+
+
+@dataclass(frozen=True)
+class RRDB:
+    """Hyper-parameters of an RRDBNet."""
+
+    image: Image = (128, 128, 3)  # the clean patches that it is trained on: height, width, channels
+    scale: int = 4  # 1, 2 or 4
+    depth: int = 23  # blocks
+    width: int = 64
+    growth: int = 32  # channels that each convolution of a dense block adds
+    degradation: Degradation = Degradation()
+    recipe: Recipe = Recipe(learning_rate=2e-4, beta2=0.99)
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__depth=self.depth, model__width=self.width, model__growth=self.growth)
+        if self.scale not in (1, 2, 4):
+            raise InputError(f"model.scale must be 1, 2 or 4, not {self.scale}.")
+        channels = self.image[2]
+        net = Net(self.scale, self.depth, self.width, self.growth, channels)
+        how = {"channels": channels, "scales": (self.scale,), "multiple": 4 // self.scale}
+        return restoration_task(net, self.image, self.recipe, self.degradation, **how)
+
+
+class Net(nn.Module):
+    """x f32[b h w channels] in [0, 1] -> f32[b h*scale w*scale channels]. Section 3.1, figures 3 and 4."""
+
+    scale: int
+    depth: int
+    width: int
+    growth: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        del train
+        first = y = conv(self.width, "conv_first")(space_to_depth(x, 4 // self.scale))  # a quarter of what comes out
+        for i in range(self.depth):
+            y = Block(self.growth, name=f"body_{i}")(y)
+        y = first + conv(self.width, "conv_body")(y)
+        for name in ("conv_up1", "conv_up2"):
+            y = leaky(conv(self.width, name)(doubled(y)))  # [b 2h 2w width]
+        return conv(self.channels, "conv_last")(leaky(conv(self.width, "conv_hr")(y)))
+
+
+class Block(nn.Module):
+    """x + 0.2 of what three dense blocks make of it, x f32[b h w c] -> f32[b h w c]. Figure 4, right."""
+
+    growth: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = x
+        for i in (1, 2, 3):
+            y = Dense(self.growth, name=f"rdb{i}")(y)
+        return x + 0.2 * y
+
+
+class Dense(nn.Module):
+    """x + 0.2 of five convolutions, each of which sees x and all those before it, x f32[b h w c] -> f32[b h w c]."""
+
+    growth: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        seen = x
+        for i in (1, 2, 3, 4):
+            y = leaky(conv(self.growth, f"conv{i}", kernel_init=SMALL_HE)(seen))
+            seen = jnp.concatenate([seen, y], -1)  # [b h w c+i*growth]
+        return x + 0.2 * conv(x.shape[-1], "conv5", kernel_init=SMALL_HE)(seen)
+
+
+def leaky(x: Array) -> Array:
+    return nn.leaky_relu(x, 0.2)
+
+
+def doubled(x: Array) -> Array:
+    """Return each pixel four times, [b h w c] -> [b 2h 2w c]."""
+    return x.repeat(2, 1).repeat(2, 2)
+
+
+SMALL = RRDB((16, 16, 3), depth=1, width=8, growth=4, recipe=Recipe(learning_rate=1e-3))
+PRESETS = {"rrdb": Preset(row(RRDB(), 1_000_000, 16, optim=Optim(schedule="cosine")), tiny(SMALL), 16_697_987)}

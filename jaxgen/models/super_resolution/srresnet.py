@@ -1,0 +1,89 @@
+"""SRResNet: Ledig, Theis, Huszar, Caballero, Cunningham, Acosta, Aitken, Tejani, Totz, Wang and Shi 2017,
+"Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network".
+
+SRGAN's generator, trained by the mean squared error alone: 16 residual blocks with batch norm and learned slopes, then
+sub-pixel convolutions. One slope a layer, and no bias before batch norm; the layers have the names of Lornatang's
+SRGAN-PyTorch.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+
+from flax import linen as nn
+
+from jaxgen.config import Preset
+from jaxgen.core import Array, Task
+from jaxgen.data.degradations import Degradation
+from jaxgen.errors import at_least
+from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
+from jaxgen.models.super_resolution.parts import conv, factors
+from jaxgen.nn.norm import BatchNorm
+from jaxgen.nn.prelu import PReLU
+from jaxgen.nn.shuffle import depth_to_space
+
+
+@dataclass(frozen=True)
+class SRResNet:
+    """Hyper-parameters of an SRResNet."""
+
+    image: Image = (96, 96, 3)  # the clean patches that it is trained on: height, width, channels
+    scale: int = 4
+    depth: int = 16  # blocks
+    width: int = 64
+    degradation: Degradation = Degradation()
+    recipe: Recipe = Recipe(loss="l2")
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__depth=self.depth, model__width=self.width)
+        factors(self.scale)
+        channels = self.image[2]
+        net = Net(self.scale, self.depth, self.width, channels)
+        return restoration_task(net, self.image, self.recipe, self.degradation, channels=channels, scales=(self.scale,))
+
+
+class Net(nn.Module):
+    """x f32[b h w channels] in [0, 1] -> f32[b h*scale w*scale channels]. Section 2.1, figure 4."""
+
+    scale: int
+    depth: int
+    width: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        first = y = PReLU(name="conv1_1")(conv(self.width, "conv1_0", 9)(x))  # [b h w width]
+        for i in range(self.depth):
+            y = Block(name=f"trunk_{i}")(y, train)
+        y = first + BatchNorm(name="conv2_1")(conv(self.width, "conv2_0", bias=False)(y), train)
+        for i, factor in enumerate(factors(self.scale)):
+            y = Enlarge(factor, name=f"upsampling_{i}")(y)  # [b h*factor w*factor width]
+        return conv(self.channels, "conv3", 9)(y)
+
+
+class Block(nn.Module):
+    """Convolution, norm, rectifier, convolution, norm, and x is added, x f32[b h w c] -> f32[b h w c]."""
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        c = x.shape[-1]
+        y = BatchNorm(name="rcb_1")(conv(c, "rcb_0", bias=False)(x), train)
+        y = conv(c, "rcb_3", bias=False)(PReLU(name="rcb_2")(y))
+        return x + BatchNorm(name="rcb_4")(y, train)
+
+
+class Enlarge(nn.Module):
+    """A sub-pixel convolution and a rectifier, x f32[b h w c] -> f32[b h*factor w*factor c]."""
+
+    factor: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = conv(x.shape[-1] * self.factor**2, "upsample_block_0")(x)
+        return PReLU(name="upsample_block_2")(depth_to_space(y, self.factor))
+
+
+SMALL = SRResNet((16, 16, 3), scale=2, depth=2, width=8, recipe=Recipe(loss="l2", learning_rate=1e-3))
+PRESETS = {"srresnet": Preset(row(SRResNet(), 1_000_000, 16), tiny(SMALL), 1_547_350)}

@@ -1,0 +1,189 @@
+"""SwinIR: Liang, Cao, Sun, Zhang, Van Gool and Timofte 2021, "SwinIR: Image Restoration Using Swin Transformer".
+
+Groups of transformer layers over the pixels; a pixel looks at those of its window of 8x8, which is shifted by half in
+every other layer, by a score that also depends on how they lie to each other. A convolution ends each group. `swinir`
+is the paper's classical net of 6 groups of 180 channels, `swinir-light` its lightweight one of 4 groups of 60, which
+has a single sub-pixel convolution behind. A picture's sides must be multiples of the window. The authors' code drops
+layers at random in training; here none are. The schedule is a cosine in place of halving.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax import linen as nn
+
+from jaxgen.config import Optim, Preset
+from jaxgen.core import Array, Task
+from jaxgen.data.degradations import Degradation
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
+from jaxgen.models.super_resolution.parts import centred, conv, enlarged, factors
+from jaxgen.nn.conv import Dense
+from jaxgen.nn.shuffle import depth_to_space
+from jaxgen.nn.transformer import layer_norm
+
+NORMAL = nn.initializers.truncated_normal(0.02)
+EPSILON = 1e-5  # of the norms
+
+
+@dataclass(frozen=True)
+class SwinIR:
+    """Hyper-parameters of a SwinIR."""
+
+    image: Image = (96, 96, 3)  # the clean patches that it is trained on: height, width, channels
+    scale: int = 2
+    groups: int = 6
+    layers: int = 6  # of each group
+    width: int = 180
+    heads: int = 6
+    window: int = 8
+    ratio: int = 2  # how many times as wide a layer's perceptron is between
+    features: int = 64  # of the last convolutions; 0: one convolution makes the picture
+    degradation: Degradation = Degradation()
+    recipe: Recipe = Recipe(learning_rate=2e-4, beta2=0.99)
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__groups=self.groups, model__layers=self.layers, model__width=self.width)
+        at_least(1, model__heads=self.heads, model__ratio=self.ratio)
+        at_least(2, model__window=self.window)
+        at_least(0, model__features=self.features)
+        if self.width % self.heads:
+            raise InputError(f"model.width is {self.width}: it must be a multiple of the {self.heads} heads.")
+        factors(self.scale)
+        channels = self.image[2]
+        net = Net(self, channels)
+        how = {"channels": channels, "scales": (self.scale,), "multiple": self.window}
+        return restoration_task(net, self.image, self.recipe, self.degradation, **how, pixels=centred(channels, 1.0))
+
+
+class Net(nn.Module):
+    """x f32[b h w channels] -> f32[b h*scale w*scale channels]. Section 3.1, figure 2."""
+
+    model: SwinIR
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        del train
+        m = self.model
+        first = conv(m.width, "conv_first")(x)  # (1), [b h w width]
+        y = layer_norm("patch_norm", EPSILON)(first)
+        for i in range(m.groups):
+            y = Group(m.layers, m.heads, m.window, m.ratio, name=f"layers_{i}")(y)  # (3)
+        y = first + conv(m.width, "conv_after_body")(layer_norm("norm", EPSILON)(y))  # (4)
+        if not m.features:
+            return depth_to_space(conv(self.channels * m.scale**2, "upsample_0")(y), m.scale)
+        y = nn.leaky_relu(conv(m.features, "conv_before_upsample_0")(y), 0.01)
+        return conv(self.channels, "conv_last")(enlarged(y, m.scale, "upsample"))
+
+
+class Group(nn.Module):
+    """Layers, a convolution and a residual around them, x f32[b h w c] -> f32[b h w c]. Section 3.2, RSTB."""
+
+    layers: int
+    heads: int
+    window: int
+    ratio: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = x
+        for i in range(self.layers):
+            shift = self.window // 2 if i % 2 else 0
+            y = Layer(self.heads, self.window, shift, self.ratio, name=f"blocks_{i}")(y)  # (5)
+        return x + conv(x.shape[-1], "conv")(y)  # (6)
+
+
+class Layer(nn.Module):
+    """x <- x + attention(norm(x)), then x <- x + mlp(norm(x)), x f32[b h w c] -> f32[b h w c]. Equations 9 and 10."""
+
+    heads: int
+    window: int
+    shift: int
+    ratio: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        _, h, w, c = x.shape
+        side = {"p": self.window, "q": self.window}
+        y = layer_norm("norm1", EPSILON)(x)
+        if self.shift:
+            y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
+        y = rearrange(y, "b (h p) (w q) c -> b (h w) (p q) c", **side)  # [b n t c], n windows of t pixels
+        seen = neighbours(h, w, self.window, self.shift) if self.shift else None
+        y = WindowAttention(self.heads, self.window, name="attn")(y, seen)
+        y = rearrange(y, "b (h w) (p q) c -> b (h p) (w q) c", **side, h=h // self.window)
+        if self.shift:
+            y = jnp.roll(y, (self.shift, self.shift), (1, 2))
+        x = x + y
+        y = Dense(c * self.ratio, kernel_init=NORMAL, name="mlp_fc1")(layer_norm("norm2", EPSILON)(x))
+        return x + Dense(c, kernel_init=NORMAL, name="mlp_fc2")(nn.gelu(y, approximate=False))
+
+
+class WindowAttention(nn.Module):
+    """W softmax(q k^T / sqrt(d) + B) v in each window, x f32[b n t c] -> f32[b n t c]. Equations 7 and 8.
+
+    B depends on the head and on how the two of the t pixels lie to each other. Scores and softmax are f32. `seen`
+    bool[n t t] says which pixels see which, None: all do.
+    """
+
+    heads: int
+    window: int
+
+    @nn.compact
+    def __call__(self, x: Array, seen: np.ndarray | None) -> Array:
+        c = x.shape[-1]
+        qkv = Dense(3 * c, kernel_init=NORMAL, name="qkv")(x)
+        query, key, value = rearrange(qkv, "b n t (three h d) -> three b n h t d", three=3, h=self.heads)
+        query = query * query.shape[-1] ** -0.5
+        scores = jnp.einsum("bnhtd,bnhsd->bnhts", query, key, preferred_element_type=jnp.float32)
+        places = ((2 * self.window - 1) ** 2, self.heads)
+        table = self.param("relative_position_bias_table", NORMAL, places).astype(jnp.float32)
+        bias = jnp.moveaxis(table[relative(self.window)], 2, 0)  # [h t t]
+        scores = scores + jnp.broadcast_to(bias, scores.shape)
+        if seen is not None:
+            scores = jnp.where(jnp.broadcast_to(seen[None, :, None], scores.shape), scores, -jnp.inf)
+        weights = jax.nn.softmax(scores, -1).astype(value.dtype)
+        mixed = rearrange(jnp.einsum("bnhts,bnhsd->bnhtd", weights, value), "b n h t d -> b n t (h d)")
+        return Dense(c, kernel_init=NORMAL, name="proj")(mixed)
+
+
+@lru_cache(maxsize=8)
+def relative(window: int) -> np.ndarray:
+    """Return i32[t t]: the number of the way from one pixel of a window to another, row by row."""
+    rows, columns = np.divmod(np.arange(window**2), window)
+    down, across = (x[:, None] - x[None] + window - 1 for x in (rows, columns))
+    return down * (2 * window - 1) + across
+
+
+@lru_cache(maxsize=64)
+def neighbours(h: int, w: int, window: int, shift: int) -> np.ndarray:
+    """Return bool[n t t]: which pixels of a window lay together before the picture was rolled. Liu et al. 2021 (Swin).
+
+    Rolling brings the picture's opposite edges into the last windows, where they do not see each other.
+    """
+    parts = [(np.arange(n) >= n - window).astype(int) + (np.arange(n) >= n - shift) for n in (h, w)]
+    region = parts[0][:, None] * 3 + parts[1][None]  # [h w]
+    region = rearrange(region, "(h p) (w q) -> (h w) (p q)", p=window, q=window)  # [n t]
+    return region[:, :, None] == region[:, None, :]
+
+
+def preset(model: SwinIR, batch: int, parameters: int) -> Preset:
+    sizes: Any = {"groups": 1, "layers": 2, "width": 8, "heads": 2, "window": 4, "features": 8 if model.features else 0}
+    small = SwinIR((16, 16, 3), **sizes, recipe=Recipe(learning_rate=1e-3))
+    return Preset(row(model, 500_000, batch, optim=Optim(schedule="cosine")), tiny(small), parameters)
+
+
+PRESETS = {
+    "swinir": preset(SwinIR(), 32, 11_752_487),
+    "swinir-light": preset(SwinIR((128, 128, 3), groups=4, width=60, features=0), 64, 910_152),
+}
