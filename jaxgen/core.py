@@ -109,6 +109,8 @@ class Restorer(NamedTuple):
     told:     what `restore` needs in `given` beside "degraded": "sigma" f32[b], "mask" f32[b h w 1]
     multiple: the sides of "degraded" must be divisible by it
     channels: of "degraded"; grey nets take 1 and 3
+    several:  whether other keys give other answers
+    whole:    whether "degraded" must be the whole picture, never a part of it
     """
 
     degrade: Callable[..., dict[str, Array]]
@@ -117,6 +119,8 @@ class Restorer(NamedTuple):
     told: tuple[str, ...] = ()
     multiple: int = 1
     channels: tuple[int, ...] = (3,)
+    several: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
