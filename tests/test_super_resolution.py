@@ -16,7 +16,8 @@ from jaxgen.errors import InputError
 from jaxgen.interop.names import rule_of, to_ours, to_theirs
 from jaxgen.interop.read import read
 from jaxgen.metrics.pixels import eight_bit, luma, psnr
-from jaxgen.nn.resample import imresize
+from jaxgen.models.super_resolution import liif
+from jaxgen.nn.resample import imresize, resize
 from jaxgen.nn.shuffle import depth_to_space, space_to_depth
 
 NAMES = zoo.family("super_resolution")
@@ -53,6 +54,7 @@ PARAMETERS = {
     ("swinir", 4): 11_900_199,
     ("swinir-light", 2): 910_152,
     ("swinir-light", 4): 929_628,
+    ("liif", None): 1_220_416 + 346_883,  # an EDSR that doesn't enlarge, and the perceptron
 }
 
 
@@ -132,6 +134,7 @@ WRONG = [
     ("rrdb", {"scale": 2, "image": (90, 90, 3)}, "multiples of 4"),
     ("swinir", {"heads": 7}, "a multiple of the 7 heads"),
     ("swinir", {"image": (88, 96, 3)}, "multiples of 16"),
+    ("liif", {"small": 193}, "smaller than model.small"),
 ]
 
 
@@ -139,3 +142,21 @@ WRONG = [
 def test_settings_that_cannot_be_are_refused(name, changes, words):
     with pytest.raises(InputError, match=words):
         made(name, **changes).task(1)
+
+
+@pytest.mark.parametrize("side", [8, 13, 21, 24])
+def test_liif_makes_patches_small_as_resize_does(side):
+    x = np.random.default_rng(0).normal(size=(24, 24, 3)).astype(np.float32)
+    small = jax.jit(liif.shrunk, static_argnums=2)(x, jnp.float32(side), 8)
+    np.testing.assert_allclose(small, resize(jnp.asarray(x[:side, :side]), (8, 8)), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.3, 2, 3.7])
+def test_liif_enlarges_by_any_factor(scale):
+    task = zoo.load("liif").tiny.model.task(1)
+    params, _ = task.init(jax.random.key(0), {})
+    context, keys = Context({}, {}, {}, jnp.zeros((), jnp.int32)), jax.random.split(jax.random.key(0), 2)
+    x = jax.random.uniform(jax.random.key(1), (2, 9, 11, 3), minval=-1)
+    made = jax.jit(task.restorer.restore, static_argnums=4)(params, context, {"degraded": x}, keys, scale)
+    assert made.shape == (2, round(9 * scale), round(11 * scale), 3)
+    assert jnp.isfinite(made).all()

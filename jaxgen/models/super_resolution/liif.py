@@ -1,0 +1,232 @@
+"""LIIF: Chen, Liu and Wang 2021, "Learning Continuous Image Representation with Local Implicit Image Function".
+
+An EDSR's features say at any point what colour is there: a perceptron is told the 3x3 features around each of the four
+nearest places, how far away they are and how large a pixel is wanted, and its four answers are mixed by nearness. So
+one net enlarges by any factor, also by such as it was not trained for. Each training patch is made small by a factor of
+its own, drawn from 1 to 4, and compared at 2,304 of its pixels (drawn independently, so that some come twice). Blur,
+where asked for, comes after a patch is made small. The schedule is a cosine in place of halving.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxgen import rng
+from jaxgen.config import Optim, Preset
+from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, Restorer, Task, ramped, variables
+from jaxgen.data.degradations import Degradation
+from jaxgen.errors import InputError, at_least
+from jaxgen.losses.restoration import l1
+from jaxgen.metrics.pixels import psnr
+from jaxgen.models.restoration.supervised import Image, row, tiny
+from jaxgen.models.super_resolution.edsr import trunk
+from jaxgen.models.super_resolution.parts import UNIFORM
+from jaxgen.nn import conv as convs
+from jaxgen.nn.conv import Dense
+
+LINES = 8  # of a picture that are restored at once: more take more memory
+
+
+@dataclass(frozen=True)
+class LIIF:
+    """Hyper-parameters of a LIIF."""
+
+    image: Image = (192, 192, 3)  # the clean patches that it is trained on: height, width, channels
+    small: int = 48  # the side of patches made small; the largest factor of training is image / small
+    points: int = 2304  # pixels of a patch that are compared
+    depth: int = 16  # blocks of the EDSR
+    width: int = 64  # of the EDSR
+    layers: int = 4  # of the perceptron, before the last
+    hidden: int = 256  # of the perceptron
+    degradation: Degradation = Degradation()
+    learning_rate: float = 1e-4  # of Adam
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__small=self.small, model__points=self.points, model__depth=self.depth)
+        at_least(1, model__width=self.width, model__layers=self.layers, model__hidden=self.hidden)
+        self.degradation.check()
+        if min(self.image[:2]) < self.small:
+            height, width = self.image[:2]
+            raise InputError(f"model.image is {height}x{width}, smaller than model.small, {self.small}.")
+        return game(self)
+
+
+class Net(nn.Module):
+    """x f32[b h w channels] in [-1, 1] -> its colours at points f32[b q 2], f32[b q channels]. Section 3."""
+
+    model: LIIF
+
+    def setup(self):
+        m = self.model
+        self.encoder = Encoder(m.depth, m.width)
+        self.imnet = Perceptron(m.layers, m.hidden, m.width, m.image[2])
+
+    def __call__(self, x: Array, at: Array, cell: Array) -> Array:
+        return self.colours(self.features(x), at, cell)
+
+    def features(self, x: Array) -> Array:
+        """Return what the perceptron's first layer makes of the features around each pixel, f32[b h w hidden]."""
+        return self.imnet.near(self.encoder(x))
+
+    def colours(self, near: Array, at: Array, cell: Array) -> Array:
+        """Return the colours at points f32[b q 2], f32[b q channels], of pixels of the size f32[b 2].
+
+        Points and sizes, down and across, are in units in which the picture reaches from -1 to 1.
+        """
+        size = jnp.asarray(near.shape[1:3], jnp.float32)
+        at = (at + 1) / 2 * jnp.broadcast_to(size, at.shape) - 0.5  # in pixels, a whole number at a pixel's centre
+        last = jnp.broadcast_to(jnp.asarray(near.shape[1:3]) - 1, at.shape)
+        corners = jnp.asarray([(0, 0), (0, 1), (1, 0), (1, 1)])
+        low = jnp.floor(at).astype(jnp.int32)
+        places = jnp.stack([jnp.clip(low + jnp.broadcast_to(c, low.shape), 0, last) for c in corners], 1)  # [b 4 q 2]
+        away = 2 * (at[:, None] - places)  # x - v*
+        wanted = jnp.broadcast_to((cell * jnp.broadcast_to(size, cell.shape))[:, None, None], away.shape)
+        around = jax.vmap(lambda picture, place: picture[place[..., 0], place[..., 1]])(near, places)  # [b 4 q hidden]
+        told = self.imnet(around, jnp.concatenate([away, wanted], -1))  # (5), [b 4 q channels]
+        # (4), by rows and columns apart: on a line through the last pixels all four areas are 0.
+        apart = (jnp.abs(away) + 1e-9).reshape(len(at), 2, 2, *at.shape[1:])  # [b down across q 2]
+        down, across = apart[..., 0][:, ::-1], apart[..., 1][:, :, ::-1]  # to the corners opposite
+        share = down / down.sum(1, keepdims=True) * (across / across.sum(2, keepdims=True))  # [b 2 2 q]
+        return (told * share.reshape(*told.shape[:3], 1).astype(told.dtype)).sum(1)
+
+
+class Encoder(nn.Module):
+    """An EDSR without the layers that enlarge, x f32[b h w c] -> f32[b h w width]."""
+
+    depth: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return trunk(x, self.depth, self.width)
+
+
+class Perceptron(nn.Module):
+    """What colour lies near features: linear maps with ReLU between them. Equation 1.
+
+    The first is of 3x3 features side by side (equation 3) and four numbers more. Being linear it is a convolution of
+    all features, of which a row is picked, and a map of those four: the 9 c numbers of a point are never put together.
+    """
+
+    layers: int
+    hidden: int
+    width: int  # c, of the features
+    channels: int
+
+    def setup(self):
+        self.layers_0 = First(self.width, self.hidden)
+        for i in range(1, self.layers):
+            setattr(self, f"layers_{2 * i}", Dense(self.hidden, kernel_init=UNIFORM))
+        setattr(self, f"layers_{2 * self.layers}", Dense(self.channels, kernel_init=UNIFORM))
+
+    def near(self, x: Array) -> Array:
+        return self.layers_0.near(x)
+
+    def __call__(self, around: Array, far: Array) -> Array:
+        x = around + self.layers_0(far)
+        for i in range(1, self.layers + 1):
+            x = getattr(self, f"layers_{2 * i}")(nn.relu(x))
+        return x
+
+
+class First(nn.Module):
+    """A linear map of 3x3 features and four numbers more, done in two parts that are added."""
+
+    width: int
+    hidden: int
+
+    def setup(self):
+        self.kernel = self.param("kernel", UNIFORM, (9 * self.width + 4, self.hidden))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.hidden,))
+
+    def near(self, x: Array) -> Array:
+        """x f32[b h w width] -> f32[b h w hidden]."""
+        kernel = self.kernel[:-4].reshape(self.width, 3, 3, self.hidden).transpose(1, 2, 0, 3)
+        return convs.conv(x.astype(kernel.dtype), kernel)
+
+    def __call__(self, far: Array) -> Array:
+        """far f32[... 4] -> f32[... hidden]."""
+        y = far.astype(self.kernel.dtype) @ self.kernel[-4:]
+        return y + jnp.broadcast_to(self.bias, y.shape)
+
+
+def game(model: LIIF) -> Task:
+    """Return the game: patches made small by factors of their own, compared at points. Section 4.1."""
+    net, (height, width, channels), small = Net(model), model.image, model.small
+
+    def init(key: Key, spec: Any = None):
+        del spec
+        x, at = jnp.zeros((2, small, small, channels)), jnp.zeros((2, 3, 2))
+        return {"restorer": net.init(key, x, at, jnp.ones((2, 2)))["params"]}, {"restorer": {}}
+
+    def lesson(clean: Array, key: Key) -> tuple[Array, Array, Array, Array]:
+        """Return of a patch f32[H W c]: it made small, points f32[q 2], the colours there f32[q c], a pixel's size."""
+        factor = jax.random.uniform(rng.fold(key, "scale"), (), jnp.float32, 1, min(height, width) / small)
+        side = jnp.round(factor * small)  # of the part that is made small
+        place = jax.random.randint(rng.fold(key, "points"), (model.points, 2), 0, side.astype(jnp.int32))
+        at = (place.astype(jnp.float32) + 0.5) / side * 2 - 1
+        return shrunk(clean, side, small), at, clean[place[:, 0], place[:, 1]], 2 / side
+
+    def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        keys = jax.random.split(key, len(batch["image"]))
+        x, at, target, cell = jax.vmap(lesson)(batch["image"], keys)
+        x = model.degradation(x, keys)["degraded"]
+        cell = jnp.broadcast_to(cell[:, None], (len(cell), 2))
+        made: Any = net.apply(variables("restorer", params, context.extra), x, at, cell)  # [b q c]
+        return l1(made, target).mean(), Aux({"psnr": psnr(made[:, None], target[:, None]).mean()})
+
+    def restore(params: Params, context: Context, given: Batch, keys: Key, scale: float) -> Array:
+        del keys
+        x = given["degraded"]  # [b h w c]
+        b, h, w = x.shape[:3]
+        size = round(h * scale), round(w * scale)
+        call = partial(net.apply, variables("restorer", params, context.extra))
+        near: Any = call(x, method="features")
+        cell = jnp.broadcast_to(2 / jnp.asarray(size, jnp.float32), (b, 2))
+        down, across = ((jnp.arange(n) + 0.5) * (2 / n) - 1 for n in size)
+
+        def line(y: Array) -> Array:
+            at = jnp.stack([jnp.full(across.shape, y), across], -1)  # [W 2]
+            return call(near, jnp.broadcast_to(at, (b, *at.shape)), cell, method="colours")  # pyright: ignore
+
+        return jnp.moveaxis(jax.lax.map(line, down, batch_size=LINES), 0, 1)  # [H b W c] -> [b H W c]
+
+    return Task(
+        init=init,
+        example={"image": jax.ShapeDtypeStruct(model.image, jnp.float32)},
+        learners={"restorer": Learner(("restorer",), optax.adam(model.learning_rate))},
+        phases=(Phase("restorer", "restorer", loss),),
+        ema=(Ema("restorer", ramped(0.999)),),
+        restorer=Restorer(model.degradation, restore, (), (), 1, (channels,)),
+    )
+
+
+def shrunk(x: Array, side: Array, small: int) -> Array:
+    """Return the first `side` rows and columns of x f32[h w c] made small bicubically, f32[small small c].
+
+    As `resize` of nn/resample.py, but of a part whose size is known only when it is computed.
+    """
+
+    def weights(n: int) -> Array:
+        factor = side / small  # at least 1
+        t = jnp.abs((jnp.arange(small)[:, None] + 0.5) - (jnp.arange(n)[None] + 0.5) / factor)  # [small n]
+        near, far = (1.5 * t - 2.5) * t * t + 1, ((-0.5 * t + 2.5) * t - 4) * t + 2  # Keys 1981, equation 15
+        w = jnp.where(t <= 1, near, jnp.where(t < 2, far, 0)) * (jnp.arange(n)[None] < side)
+        return w / w.sum(1, keepdims=True)
+
+    rows, columns = weights(x.shape[0]), weights(x.shape[1])
+    y = jnp.einsum("hwc,Hh->Hwc", x, rows, precision="highest")
+    return jnp.einsum("hwc,Ww->hWc", y, columns, precision="highest")
+
+
+SMALL = LIIF((24, 24, 3), small=8, points=64, depth=1, width=8, layers=2, hidden=16, learning_rate=1e-3)
+PRESETS = {"liif": Preset(row(LIIF(), 1_000_000, 16, optim=Optim(schedule="cosine")), tiny(SMALL), 1_567_299)}
