@@ -99,7 +99,7 @@ def specked(x: Array, keys: Key) -> tuple[Array, Array]:
     """Return x with bright specks of dust, and where they are, f32[b h w 1]."""
     keys = folded(keys, "specks")
     size = x.shape[1], x.shape[2]
-    field = smooth(keys, size, max(min(size) / 110, 1.5))
+    field = smooth(folded(keys, "dust"), size, max(min(size) / 110, 1.5))
     least = drawn(folded(keys, "least"), 2.3, 3.2)
     cover = jnp.clip(4 * (field - spread(least, field)), 0, 1)
     return covered(x, cover, drawn(folded(keys, "white"), 0.5, 0.95), keys)

@@ -162,7 +162,8 @@ def jpeg(x: Array, quality: Array) -> Array:
     cb = jnp.round(128 - 0.168735892 * red - 0.331264108 * green + 0.5 * blue)
     cr = jnp.round(128 + 0.5 * red - 0.418687589 * green - 0.081312411 * blue)
     y = _coded(y, light)
-    chroma = _coded(_halved(jnp.concatenate([cb, cr])), jnp.concatenate([colour, colour]))
+    wide = jnp.pad(jnp.concatenate([cb, cr]), ((0, 0), (0, 0), (0, -w % 16)), "edge")  # rows go on in full, then columns
+    chroma = _coded(_halved(wide), jnp.concatenate([colour, colour]))[..., : -(-w // 2)]
     cb, cr = jnp.split(_doubled(chroma)[:, :h, :w] - 128, 2)
     green = jnp.round(-0.344136286 * cb - 0.714136286 * cr)
     out = [y + jnp.round(1.402 * cr), y + green, y + jnp.round(1.772 * cb)]
@@ -179,7 +180,7 @@ def _coded(plane: Array, table: Array) -> Array:
     whole = jnp.sign(waves) * jnp.floor(jnp.abs(waves) / step + 0.5)  # halves go away from 0, and are frequent
     blocks = jnp.einsum("bnu,ui->bni", whole * step, jnp.asarray(DCT2), precision="highest")
     wide = blocks.reshape(b, -(-h // 8), -(-w // 8), 8, 8).swapaxes(2, 3).reshape(wide.shape)
-    return jnp.clip(jnp.round(wide[:, :h, :w]) + 128, 0, 255)
+    return jnp.clip(jnp.floor(wide[:, :h, :w] + 128.5), 0, 255)  # halves go up
 
 
 def _halved(plane: Array) -> Array:

@@ -64,8 +64,9 @@ class Degradation:
         sigma:    f32[b], of `noise`, of 255
         mask:     f32[b h/scale w/scale 1], 1 where pixels are hidden or destroyed
         """
-        strength = {name: drawn(folded(keys, name), *getattr(self, name)) for name in SPANS}
-        sigma = drawn(folded(keys, "sigma"), *self.noise)
+        if x.shape[-1] not in (1, 3) and (self.jpeg[1] or self.pipeline != "plain"):
+            raise InputError(f"JPEG and the pipelines damage pictures of 1 or 3 channels, not of {x.shape[-1]}.")
+        strength = {name: drawn(folded(keys, f"strength of {name}"), *getattr(self, name)) for name in SPANS}
         if self.blur[1]:
             x = blur.gaussian_blur(x, strength["blur"])
         if self.motion[1]:
@@ -77,7 +78,7 @@ class Degradation:
             x = real_esrgan(x, folded(keys, "real-esrgan"), scale)
         elif scale != 1:
             x = imresize(x, 1 / scale)
-        told = {"sigma": sigma}
+        told = {"sigma": strength["noise"]}
         if self.pipeline == "photo":
             x, told["mask"] = old_photo(x, folded(keys, "photo"))
         elif self.pipeline == "haze":
@@ -88,7 +89,7 @@ class Degradation:
         elif self.pipeline == "grey":
             x = jnp.clip(damage.grey(x), -1, 1)
         if self.noise[1]:
-            x = damage.gaussian_noise(x, sigma, keys)
+            x = damage.gaussian_noise(x, strength["noise"], keys)
         if self.poisson[1]:
             x = damage.poisson_noise(x, strength["poisson"], folded(keys, "photons"))
         if self.camera[1]:
