@@ -73,14 +73,15 @@ def conv(features: int, name: str, bias: bool = True) -> Conv:
 
 
 def preset(model: DnCNN, parameters: int, steps: int) -> Preset:
-    small = replace(model, image=(16, 16, model.channels), depth=4, width=8, degradation=BLIND)
+    damage = BLIND if model.scales == (1,) else model.degradation
+    small = replace(model, image=(16, 16, model.channels), depth=4, width=8, degradation=damage)
     return Preset(row(model, steps, 128, optim=Optim(schedule="cosine")), tiny(small), parameters)
 
 
-BLIND = Degradation(noise=(0, 55))
+BLIND, THREE = Degradation(noise=(0, 55)), Degradation(noise=(0, 55), jpeg=(5, 99))
 PRESETS = {  # 50 epochs of 128 x 1,600, 3,000 and 8,000 patches
     "dncnn": preset(DnCNN(), 556_097, 80_000),
     "dncnn-blind": preset(DnCNN(image=(50, 50, 1), depth=20, degradation=BLIND), 667_073, 150_000),
     "dncnn-colour": preset(DnCNN(image=(50, 50, 3), channels=3, depth=20, degradation=BLIND), 669_379, 150_000),
-    "dncnn-3": preset(DnCNN(image=(50, 50, 1), depth=20, scales=(1, 2, 3, 4), degradation=BLIND), 667_073, 400_000),
+    "dncnn-3": preset(DnCNN(image=(50, 50, 1), depth=20, scales=(1, 2, 3, 4), degradation=THREE), 667_073, 400_000),
 }

@@ -138,7 +138,7 @@ def restoration_task(
             given = damage(clean, keys, scale)
             x = entered(given["degraded"], (-(-height // scale) * scale, -(-width // scale) * scale))
             x = x[:, :height, :width] if interpolated else x
-            made.append({"degraded": x, **{name: given[name] for name in told}})
+            made.append(given | {"degraded": x})
         return _one(ways, made, keys)
 
     def degrade(clean: Array, keys: Key, scale: float = 1.0) -> dict[str, Array]:
@@ -209,9 +209,10 @@ def _ways(degradation: Degradation, scales: tuple[int, ...]) -> list[Way]:
 
 
 def _one(ways: list[Way], made: list[dict[str, Array]], keys: Key) -> dict[str, Array]:
-    """Return of what came of every way, {name: [b ...]} each, for each picture that of one way."""
+    """Return of what came of every way, {name: [b ...]} each, for each picture that of one way, as far as all tell."""
     if len(ways) == 1:
         return made[0]
+    made = [{name: x for name, x in one.items() if all(name in other for other in made)} for one in made]
     logits = jnp.log(jnp.asarray([way.share for way in ways]))
     which = jax.vmap(lambda key: jax.random.categorical(rng.fold(key, "way"), logits))(keys)  # [b]
     return jax.tree.map(lambda *rows: jnp.stack(rows)[which, jnp.arange(len(which))], *made)
