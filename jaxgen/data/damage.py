@@ -162,7 +162,7 @@ def jpeg(x: Array, quality: Array) -> Array:
     cb = jnp.round(128 - 0.168735892 * red - 0.331264108 * green + 0.5 * blue)
     cr = jnp.round(128 + 0.5 * red - 0.418687589 * green - 0.081312411 * blue)
     y = _coded(y, light)
-    wide = jnp.pad(jnp.concatenate([cb, cr]), ((0, 0), (0, 0), (0, -w % 16)), "edge")  # rows go on in full, then columns
+    wide = jnp.pad(jnp.concatenate([cb, cr]), ((0, 0), (0, 0), (0, -w % 16)), "edge")  # as libjpeg
     chroma = _coded(_halved(wide), jnp.concatenate([colour, colour]))[..., : -(-w // 2)]
     cb, cr = jnp.split(_doubled(chroma)[:, :h, :w] - 128, 2)
     green = jnp.round(-0.344136286 * cb - 0.714136286 * cr)
