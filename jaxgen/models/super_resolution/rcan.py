@@ -59,8 +59,9 @@ class Net(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         del train
         first = y = conv(self.width, "head_0")(x)  # [b h w width]
+        group = nn.jit(Group)  # alike, they are traced once: in a third of the time
         for i in range(self.groups):
-            y = Group(self.blocks, self.reduction, name=f"body_{i}")(y)
+            y = group(self.blocks, self.reduction, name=f"body_{i}")(y)
         y = first + conv(self.width, f"body_{self.groups}")(y)
         return conv(self.channels, "tail_1")(enlarged(y, self.scale, "tail_0"))
 
