@@ -20,11 +20,9 @@ def centred(channels: int, span: float = 255.0) -> Pixels:
     return Pixels(span, DIV2K if channels == 3 else (0.0,))
 
 
-def conv(
-    features: int, name: str, size: int = 3, bias: bool = True, kernel_init: Callable = UNIFORM, groups: int = 1
-) -> Conv:
+def conv(features: int, name: str, size: int = 3, bias: bool = True, kernel_init: Callable = UNIFORM) -> Conv:
     """Return a convolution that keeps the size, x [b h w c] -> [b h w features]."""
-    return Conv(features, (size, size), use_bias=bias, kernel_init=kernel_init, groups=groups, name=name)
+    return Conv(features, (size, size), use_bias=bias, kernel_init=kernel_init, name=name)
 
 
 def factors(scale: int) -> tuple[int, ...]:
