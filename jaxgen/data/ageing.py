@@ -66,7 +66,7 @@ def stained(x: Array, keys: Key) -> Array:
 def grained(x: Array, sigma: Array, keys: Key) -> Array:
     """Return x and grey grain about a pixel wide, sigma f32[b] of 255, strongest in the middle tones."""
     noise = rng.normal(folded(keys, "grains"), (*x.shape[1:3], 1))
-    noise = gaussian_blur(noise, jnp.full(len(x), 0.6)) / 0.47  # the blur leaves 0.47 of the standard deviation
+    noise = gaussian_blur(noise, jnp.full(len(x), 0.6)) / 0.495  # what is left of the standard deviation
     middle = 1 - 0.6 * jnp.square(jnp.clip(x, -1, 1))
     return x + spread(sigma / 127.5, x) * spread(noise, x) * middle
 

@@ -228,7 +228,7 @@ def distance(keys: Key, size: Size) -> Array:
 def smooth(keys: Key, size: Size, cell: float) -> Array:
     """Return a smooth field f32[b h w 1] of about N(0, 0.7^2), its hills about `cell` pixels wide."""
     grid = rng.normal(keys, (*(math.ceil(n / cell) + 1 for n in size), 1))
-    return resize(grid, size, "bicubic", antialias=False)
+    return resize(grid, size, "bicubic", antialias=False, edges="reflect")
 
 
 def low_light(x: Array, gain: Array, gamma: Array, sigma: Array, keys: Key) -> Array:

@@ -52,10 +52,12 @@ class Degradation:
         for name in SPANS:
             low, high = getattr(self, name)
             if not 0 <= low <= high < math.inf:
-                raise InputError(f"model.degradation.{name} must rise from at least 0, not be {low} {high}.")
+                raise InputError(f"The span model.degradation.{name} must rise from at least 0, not be {low} {high}.")
         low, high = self.jpeg
         if high and not 1 <= low <= high <= 100:
-            raise InputError(f"model.degradation.jpeg is a quality from 1 to 100 (0 0: none), not {low} {high}.")
+            raise InputError(
+                f"The span model.degradation.jpeg is of qualities from 1 to 100 (0 0: none), not {low} {high}."
+            )
 
     def __call__(self, x: Array, keys: Key, scale: float = 1.0) -> dict[str, Array]:
         """Return "degraded", "sigma" and, where anything is hidden, "mask".

@@ -62,22 +62,22 @@ def real_esrgan(x: Array, keys: Key, scale: float) -> Array:
     by = factors(folded(one, "factor"), FIRST)
     full = [jnp.full(len(x), n) for n in (h, w)]
     size = [jnp.maximum(jnp.floor(n * by), 1).astype(int) for n in (h, w)]
-    canvas = [math.ceil(n * FIRST.factor[1]) for n in (h, w)]
+    canvas = math.ceil(h * FIRST.factor[1]), math.ceil(w * FIRST.factor[1])
     x = resized(x, full, size, canvas, folded(one, "mode"), 1 / by)
     x = compressed(noisy(x, folded(one, "noise"), FIRST), folded(one, "jpeg"), size)
 
     kernels = blur_kernels(folded(two, "blur"), SECOND)
-    x = filtered(beyond(x, size, [n + SIDE // 2 for n in canvas], "mirror"), kernels)[:, : canvas[0], : canvas[1]]
+    x = filtered(beyond(x, size, tuple(n + SIDE // 2 for n in canvas), "mirror"), kernels)[:, : canvas[0], : canvas[1]]
     by = factors(folded(two, "factor"), SECOND)
     small = [jnp.maximum(jnp.floor(n / scale * by), 1).astype(int) for n in (h, w)]
-    canvas = [math.ceil(n / scale * SECOND.factor[1]) for n in (h, w)]
+    canvas = math.ceil(h / scale * SECOND.factor[1]), math.ceil(w / scale * SECOND.factor[1])
     x = resized(x, size, small, canvas, folded(two, "mode"))
     x = noisy(x, folded(two, "noise"), SECOND)
 
     # Half of the pictures are compressed before the last resizing and low-pass, the other half after.
     early = drawn(folded(last, "order"), 0, 1) < 0.5
     x = jnp.where(spread(early, x), compressed(x, folded(two, "jpeg"), small), x)
-    end = [math.ceil(n / scale) for n in (h, w)]
+    end = math.ceil(h / scale), math.ceil(w / scale)
     size = [jnp.full(len(x), n) for n in end]
     x = filtered(resized(x, small, size, end, folded(last, "mode")), last_kernels(folded(last, "sinc")))
     x = jnp.where(spread(early, x), x, compressed(x, folded(two, "jpeg"), size))
@@ -153,7 +153,7 @@ def whites(x: Array, grey: Array) -> Array:
 
 def compressed(x: Array, keys: Key, size: list[Array]) -> Array:
     """Return x after JPEG, whose padding goes on from each picture's own border."""
-    return jpeg(beyond(x, size, list(x.shape[1:3]), "edge"), drawn(keys, *JPEG))
+    return jpeg(beyond(x, size, x.shape[1:3], "edge"), drawn(keys, *JPEG))
 
 
 # ---------------------------------------------------------------- resizing
@@ -167,7 +167,7 @@ def factors(keys: Key, stage: Stage) -> Array:
 
 
 def resized(
-    x: Array, old: list[Array], new: list[Array], canvas: list[int], keys: Key, step: Array | None = None
+    x: Array, old: list[Array], new: list[Array], canvas: tuple[int, ...], keys: Key, step: Array | None = None
 ) -> Array:
     """Return x [b H W c], pictures of sizes `old` in its first rows and columns, in sizes `new` on another canvas.
 
@@ -211,7 +211,7 @@ def _cubic(t: Array) -> Array:
     return jnp.where(t <= 1, near, far)
 
 
-def beyond(x: Array, size: list[Array], canvas: list[int], how: str) -> Array:
+def beyond(x: Array, size: list[Array], canvas: tuple[int, ...], how: str) -> Array:
     """Return x [b H W c], pictures of sizes i32[b] in its first rows and columns, going on by "edge" or "mirror"."""
     places = []
     for n, m in zip(size, canvas, strict=True):
