@@ -8,7 +8,7 @@ adds to the stream starts 1/sqrt(layers) small, priors start as N(0, 1), picture
 update whose gradient is too large is left out. All layers of a resolution are one `nn.scan`: depth costs no compiling.
 
 Measured: on MNIST after 400 steps of 32, one seed, far from trained: -ELBO 148.5 nats, reconstructions of the test set
-24.8 dB, fid_lenet of samples 95.2 (README, `vae-quality`); 11.1 layers in use at the end, the KL falling to 4x4, 8x8 and
+24.8 dB, fid_lenet of samples 95.2 (README, `vae-quality`); 11.1 of 13 layers in use, the KL falling to 4x4, 8x8 and
 16x16 pixels (1, 17 and 21 nats) and none of it to 32x32. `hierarchical-30`: not yet measured.
 """
 
