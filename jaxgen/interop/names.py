@@ -151,6 +151,7 @@ MODELS: Mapping[str, Rule] = {
     "jaxgen.models.gan.unrolled": dcgan,
     "jaxgen.models.gan.stylegan2": stylegan2,
     "jaxgen.models.restoration.nafnet": nafnet,
+    "jaxgen.models.restoration.enhancement": nafnet,
     "jaxgen.models.restoration.restormer": renamed(
         (r"^(down\d|up\d)\.(\d)_body", r"\1_\2.body"), ("_proj\\.", ".proj."), (r"(norm\d)\.", r"\1.body.")
     ),

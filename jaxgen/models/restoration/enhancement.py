@@ -1,0 +1,32 @@
+"""NAFNet (nafnet.py) for other damage than noise: each preset is the same net and another degradation.
+
+`nafnet-deblur`     motion and camera shake up to 20 pixels, Gaussian blur, a little noise
+`nafnet-jpeg`       JPEG of quality 5 to 95, as blind deblocking is trained (Jiang et al. 2021, "FBCNN")
+`nafnet-dehaze`     Koschmieder's haze of a random depth
+`nafnet-low-light`  gamma, gain and noise of a dark exposure, where pairs are wanted; zero_dce.py needs none
+`nafnet-colourise`  colour taken away: the mean of what is likely, and so paler than the truth
+
+Measured: not yet measured.
+"""
+
+from jaxgen.config import Optim, Preset
+from jaxgen.data.degradations import Degradation
+from jaxgen.models.restoration.nafnet import NAFNet
+from jaxgen.models.restoration.supervised import row, tiny
+
+NUMBERS = 29_159_715  # of all of them
+
+
+def preset(degradation: Degradation) -> Preset:
+    small = NAFNet((16, 16, 3), 8, (1,), 1, (1,), degradation)
+    model = NAFNet(degradation=degradation)
+    return Preset(row(model, 200_000, 32, optim=Optim(schedule="cosine", clip=0.01)), tiny(small), NUMBERS)
+
+
+PRESETS = {
+    "nafnet-deblur": preset(Degradation(blur=(0, 3), motion=(0, 20), shake=(0, 20), noise=(0, 5))),
+    "nafnet-jpeg": preset(Degradation(jpeg=(5, 95))),
+    "nafnet-dehaze": preset(Degradation(pipeline="haze")),
+    "nafnet-low-light": preset(Degradation(pipeline="low-light")),
+    "nafnet-colourise": preset(Degradation(pipeline="grey")),
+}

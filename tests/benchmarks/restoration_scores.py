@@ -1,0 +1,83 @@
+"""Published weights on the standard sets: python -m tests.benchmarks.restoration_scores --data DIR [--write]
+
+DIR is the folder of real data (JAXGEN_TEST_DATA). Whole pictures, untiled. Enlarging: the picture is made small by
+MATLAB's bicubic, of doubles, and PSNR is of the luma of studio range with as many pixels shaved off as the factor, a
+grey picture being three equal channels; noise: Gaussian, sigma 25, numpy.random.RandomState(0) through a set in the
+order of names, neither clipped nor rounded.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen import photos
+from jaxgen.cache import use_compilation_cache
+from jaxgen.compared import measured
+from jaxgen.restore import Work
+from jaxgen.restorers import open_model
+from tests.benchmarks import report
+
+VDSR, IMDN, DNCNN = "weights/vdsr_model_epoch_50.pth", "weights/IMDN_x4.pth", "weights/dncnn_25.pth"
+# What mends, at which scale, on which set, and what PyTorch 2.13 gets on the same files (SOURCES.md beside them).
+ROWS: list[tuple[str, int, str, float]] = [
+    *(("bicubic", s, "sr/Set5", p) for s, p in ((2, 33.69), (3, 30.41), (4, 28.43))),
+    *(("bicubic", s, "sr/Set14", p) for s, p in ((2, 30.34), (3, 27.64), (4, 26.10))),
+    *((VDSR, s, "sr/Set5", p) for s, p in ((2, 37.65), (3, 33.77), (4, 31.45))),
+    *((VDSR, s, "sr/Set14", p) for s, p in ((2, 33.16), (3, 29.94), (4, 28.18))),
+    (IMDN, 4, "sr/Set5", 32.20),
+    (IMDN, 4, "sr/Set14", 28.58),
+    (DNCNN, 1, "denoise/Set12", 30.44),
+    (DNCNN, 1, "denoise/BSD68", 29.24),
+]
+
+
+def score(data: Path, what: str, scale: int, folder: str) -> dict[str, Any]:
+    """Return the mean scores of a set's pictures, and how long mending them took, compilation included."""
+    model = open_model(str(data / what) if "/" in what else what, "", scale)
+    work, noise = Work(model, 0, 0, False, 1e9, 0, None, scale > 1), np.random.RandomState(0)
+    found, seconds = [], 0.0
+    for file in photos.find(data / folder):
+        clean = photos.read(file).pixels
+        if scale > 1:
+            clean = clean if clean.shape[2] == 3 else np.repeat(clean, 3, 2)
+            given, told = work.damaged(clean)
+            clean = clean[: len(given) * scale, : given.shape[1] * scale]
+        else:
+            given, told = (clean + noise.normal(0, 25 / 127.5, clean.shape)).astype(np.float32), {}
+        start = time.perf_counter()
+        answer = np.concatenate(list(work.mended(given, told)))
+        seconds += time.perf_counter() - start
+        values = measured(clean, answer, scale)
+        found.append({name.partition("_border")[0]: value for name, value in values.items()})
+    means = {name: float(np.mean([one[name] for one in found])) for name in ("psnr_y", "ssim_y")}
+    return means | {"pictures": len(found), "seconds": seconds}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    wanted = parser.parse_args()
+    use_compilation_cache()
+    rows = []
+    for what, scale, folder, theirs in ROWS:
+        found = score(wanted.data, what, scale, folder)
+        task = f"x{scale}" if scale > 1 else "sigma 25"
+        row = {"weights": what.rpartition("/")[2], "task": task, "set": folder.rpartition("/")[2]}
+        row |= {"PSNR Y": f"{found['psnr_y']:.2f}", "PyTorch's": f"{theirs:.2f}"}
+        row |= {"SSIM Y": f"{found['ssim_y']:.4f}", "seconds": f"{found['seconds']:.0f}"}
+        rows.append(row)
+        print(row, flush=True)
+    text = (
+        "Published weights. Enlarged from MATLAB's bicubic, PSNR in dB of luma, as many pixels shaved off as the "
+        "factor, whole pictures, grey ones as three equal channels; "
+        "noise of `numpy.random.RandomState(0)`; seconds for the whole set, compilation included."
+    )
+    report.publish("restoration-scores", rows, text, wanted.write)
+
+
+if __name__ == "__main__":
+    main()
