@@ -1,0 +1,208 @@
+"""A context encoder: Pathak, Krähenbühl, Donahue, Darrell and Efros 2016, "Context Encoders: Feature Learning by
+Inpainting", in the form of Iizuka, Simo-Serra and Ishikawa 2017, "Globally and Locally Consistent Image Completion".
+
+A net whose middle layers are dilated, so that each pixel sees far around the hole, paints what is hidden, and is asked
+for the picture's own pixels there (squared distance) and to deceive a critic. The critic sees the whole picture, and
+what surrounds the hole, through a net each, and says one number. At first each player learns alone: the net until
+`start`, the critic from `critic_start` on. The paper shows the critic real pictures around other places than the holes;
+here it is the same place.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxgen import rng
+from jaxgen.config import Preset
+from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, PyTree, Task, ramped, variables
+from jaxgen.errors import InputError, at_least
+from jaxgen.losses.gan import non_saturating
+from jaxgen.metrics.pixels import psnr
+from jaxgen.models.restoration.holes import Holes, joined, lesson, restorer
+from jaxgen.models.restoration.supervised import Image, row, tiny
+from jaxgen.nn.conv import Conv, ConvTranspose, Dense
+from jaxgen.nn.norm import BatchNorm
+from jaxgen.nn.wide import wide
+
+BOX = Holes(boxes=1)
+RATES = 2, 4, 8, 16  # of the dilated layers
+
+
+@dataclass(frozen=True)
+class ContextEncoder:
+    """Hyper-parameters of a completion net with a global and a local critic."""
+
+    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
+    width: int = 64  # channels next to the picture, four times as many where it is smallest
+    critic_width: int = 64  # channels of the critics' first layers
+    critic_layers: int = 6  # halvings of the global critic; the local one has one less
+    local: int = 128  # pixels of a side of what the local critic sees around the hole
+    holes: Holes = BOX
+    adversarial: float = 0.0004  # weight of the critic
+    start: int = 100_000  # steps before the critic has a say
+    critic_start: int = 90_000  # steps before it learns
+
+    def task(self, steps: int) -> Task:
+        """Return the game of two players. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__image=min(self.image), model__width=self.width, model__critic_width=self.critic_width)
+        at_least(2, model__critic_layers=self.critic_layers)
+        at_least(0, model__adversarial=self.adversarial, model__start=self.start)
+        at_least(0, model__critic_start=self.critic_start)
+        self.holes.check()
+        height, width, channels = self.image
+        if height % 4 or width % 4:
+            raise InputError(f"model.image is {height}x{width}: both sides must be multiples of 4.")
+        if not 1 <= self.local <= min(height, width):
+            raise InputError(f"model.local must be from 1 to the picture's {min(height, width)}, not {self.local}.")
+        # One stream: both players meet the same holes, whose fillings are then made once a step.
+        phases = (
+            Phase("critic", "critic", self.critic_loss, stream="z"),
+            Phase("restorer", "restorer", self.loss, stream="z"),
+        )
+        adadelta = optax.adadelta(1.0, rho=0.95)  # Zeiler 2012, with no rate of its own
+        return Task(
+            init=self.init,
+            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            learners={"critic": Learner(("critic",), adadelta), "restorer": Learner(("restorer",), adadelta)},
+            phases=phases,
+            ema=(Ema("restorer", ramped(0.999)),),
+            restorer=restorer(self.holes, self.painted, 4, channels),
+        )
+
+    @property
+    def net(self) -> "Net":
+        return Net(self.width, self.image[2])
+
+    @property
+    def critic(self) -> "Critic":
+        return Critic(self.critic_width, self.critic_layers)
+
+    def init(self, key: Key, spec: Any = None):
+        del spec
+        x, mask = jnp.zeros((2, *self.image)), jnp.zeros((2, *self.image[:2], 1))
+        found = {
+            "restorer": self.net.init(key, x, mask, train=False),
+            "critic": self.critic.init(rng.fold(key, "critic"), x, around(x, mask, self.local)),
+        }
+        rest = {net: {k: v for k, v in nets.items() if k != "params"} for net, nets in found.items()}
+        return {net: nets["params"] for net, nets in found.items()}, rest
+
+    def painted(self, params: Params, context: Context, given: Batch, keys: Key) -> Array:
+        del keys
+        nets: Any = variables("restorer", params, context.extra)
+        return self.net.apply(nets, given["degraded"], given["mask"], train=False)  # pyright: ignore
+
+    def filled(self, params: Params, context: Context, given: Batch) -> tuple[Array, PyTree]:
+        """Return pictures filled in, and the running statistics after them."""
+        nets = variables("restorer", params, context.extra)
+        made, stats = self.net.apply(nets, given["degraded"], given["mask"], train=True, mutable=["batch_stats"])
+        return joined(given, made), stats  # pyright: ignore
+
+    def judged(self, params: Params, context: Context, x: Array, mask: Array) -> tuple[Array, PyTree]:
+        """Return the logits f32[b] of pictures, and the critic's running statistics after them."""
+        nets = variables("critic", params, context.extra)
+        return self.critic.apply(nets, x, around(x, mask, self.local), mutable=["batch_stats"])
+
+    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        clean = batch["image"]
+        given = lesson(self.holes, clean, key)
+        real, _ = self.judged(params, context, clean, given["mask"])
+        fake, stats = self.judged(params, context, self.filled(params, context, given)[0], given["mask"])
+        value = non_saturating.discriminator(real, fake).mean()
+        metrics = {"real": nn.sigmoid(real).mean(), "fake": nn.sigmoid(fake).mean()}
+        return due(context, self.critic_start) * value, Aux(metrics, {"critic": stats})
+
+    def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        clean = batch["image"]
+        given = lesson(self.holes, clean, key)
+        filled, stats = self.filled(params, context, given)
+        fake, _ = self.judged(params, context, filled, given["mask"])
+        hidden = given["mask"].sum((1, 2, 3)) * clean.shape[-1]
+        apart = (jnp.square(filled - clean).sum((1, 2, 3)) / jnp.maximum(hidden, 1)).mean()  # (2); elsewhere it is 0
+        fooling = non_saturating.generator(fake, fake).mean()
+        value = apart + due(context, self.start) * self.adversarial * fooling
+        metrics = {"hole": apart, "fooling": fooling, "psnr": psnr(filled, clean).mean()}
+        return value, Aux(metrics, {"restorer": stats})
+
+
+def due(context: Context, start: int) -> Array:
+    return (context.step >= start).astype(jnp.float32)
+
+
+def around(x: Array, mask: Array, side: int) -> Array:
+    """Return squares f32[b side side c] of x [b h w c] within the picture, their middle that of what is hidden."""
+
+    def start(hidden: Array, size: int) -> Array:
+        """Return where each square begins i32[b], hidden bool[b size]; in the middle where nothing is."""
+        first = jnp.argmax(hidden, 1)
+        last = size - 1 - jnp.argmax(hidden[:, ::-1], 1)
+        return jnp.clip((first + last + 1 - side) // 2, 0, size - side)
+
+    hidden = mask[..., 0] > 0
+    rows, columns = start(hidden.any(2), x.shape[1]), start(hidden.any(1), x.shape[2])
+    cut = lambda x, i, j: jax.lax.dynamic_slice(x, (i, j, 0), (side, side, x.shape[2]))  # noqa: E731
+    return jax.vmap(cut)(x, rows, columns)
+
+
+class Net(nn.Module):
+    """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> the whole picture; sides divisible by 4. Table 1."""  # noqa: E501
+
+    width: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, train: bool) -> Array:
+        n, y = self.width, jnp.concatenate([x, mask], -1)
+        layers = [
+            (n, 5, 1, 1),
+            (2 * n, 3, 2, 1),
+            (2 * n, 3, 1, 1),
+            (4 * n, 3, 2, 1),
+            (4 * n, 3, 1, 1),
+            (4 * n, 3, 1, 1),
+        ]
+        layers += [(4 * n, 3, 1, rate) for rate in RATES] + [(4 * n, 3, 1, 1)] * 2
+        for i, (features, k, s, rate) in enumerate(layers):
+            conv = Conv(
+                features, (k, k), (s, s), "SAME", (rate, rate), use_bias=False, kernel_init=he, name=f"conv_{i}"
+            )
+            y = nn.relu(BatchNorm(name=f"norm_{i}")(conv(y), train))  # [b h/4 w/4 4n] in the middle
+        for i, features in enumerate((2 * n, n)):
+            up = ConvTranspose(features, (4, 4), (2, 2), use_bias=False, kernel_init=he, name=f"up_{i}")
+            y = nn.relu(BatchNorm(name=f"up_{i}_norm")(up(y), train))
+            features = features if i == 0 else max(n // 2, 1)
+            conv = Conv(features, (3, 3), use_bias=False, kernel_init=he, name=f"after_{i}")
+            y = nn.relu(BatchNorm(name=f"after_{i}_norm")(conv(y), train))
+        return wide(jnp.tanh(Conv(self.channels, (3, 3), name="out")(y)))  # the paper: a sigmoid, for pixels in [0, 1]
+
+
+he = nn.initializers.he_normal()
+
+
+class Critic(nn.Module):
+    """The whole picture f32[b h w c] and what is around the hole f32[b s s c] -> logits f32[b]. Table 2."""
+
+    width: int
+    layers: int
+
+    @nn.compact
+    def __call__(self, x: Array, part: Array) -> Array:
+        seen = []
+        for name, y, layers in (("whole", x, self.layers), ("part", part, self.layers - 1)):
+            for i in range(layers):
+                features = self.width * min(2**i, 8)
+                conv = Conv(features, (5, 5), (2, 2), use_bias=False, kernel_init=he, name=f"{name}_{i}")
+                y = nn.relu(BatchNorm(name=f"{name}_{i}_norm")(conv(y), True))
+            seen.append(nn.relu(Dense(16 * self.width, name=f"{name}_out")(y.reshape(len(y), -1))))
+        return wide(Dense(1, name="out")(jnp.concatenate(seen, -1))[:, 0])
+
+
+SMALL = ContextEncoder((16, 16, 3), 4, 4, 2, 8, start=0, critic_start=0)
+PRESETS = {"context-encoder": Preset(row(ContextEncoder(), 500_000, 96), tiny(SMALL), 51_129_380)}
