@@ -77,20 +77,20 @@ def creased(x: Array, keys: Key) -> tuple[Array, Array]:
     size = x.shape[1], x.shape[2]
     wide = lines(keys, size, (0, 4), length=(0.3, 1.6), width=(14, 22), bend=0.03, rough=1.1)
     thin = lines(keys, size, (0, 4), length=(0.3, 1.6), width=(1.2, 3.5), bend=0.03, rough=1.1)  # the same lines
-    sides = drawn(folded(keys, "side"), -1, 1, (wide.shape[-1],))[:, None, None]
-    x = x + spread(0.12 * (wide * sides).sum(-1, keepdims=True), x)  # the paper is no longer flat
-    return covered(x, thin.max(-1, keepdims=True), drawn(folded(keys, "white"), 0.75, 1), keys)
+    sides = drawn(folded(keys, "side"), -1, 1, (wide.shape[1], 1, 1))
+    x = x + spread(0.12 * (wide * sides).sum(1)[..., None], x)  # the paper is no longer flat
+    return covered(x, thin.max(1)[..., None], drawn(folded(keys, "white"), 0.75, 1), keys)
 
 
 def scratched(x: Array, keys: Key) -> tuple[Array, Array]:
     """Return x with up to 14 thin scratches, one in five of them dark, and where they are, f32[b h w 1]."""
     keys = folded(keys, "scratches")
     cover = lines(keys, (x.shape[1], x.shape[2]), (2, 14), length=(0.03, 0.5), width=(0.6, 1.6), bend=0.25, rough=0.8)
-    dark = (drawn(folded(keys, "dark"), 0, 1, (cover.shape[-1],)) < 0.2)[:, None, None]
-    strength = drawn(folded(keys, "strength"), 0.5, 1, (cover.shape[-1],))[:, None, None]
-    black = jnp.where(dark, cover * strength, 0).max(-1, keepdims=True)
+    dark = drawn(folded(keys, "dark"), 0, 1, (cover.shape[1], 1, 1)) < 0.2
+    strength = drawn(folded(keys, "strength"), 0.5, 1, (cover.shape[1], 1, 1))
+    black = jnp.where(dark, cover * strength, 0).max(1)[..., None]
     x = x + 0.7 * spread(black, x) * (-0.9 - x)
-    white = jnp.where(dark, 0, cover * strength).max(-1, keepdims=True)
+    white = jnp.where(dark, 0, cover * strength).max(1)[..., None]
     x, holes = covered(x, white, drawn(folded(keys, "white"), 0.6, 1), keys)
     return x, jnp.maximum(holes, (black > 0.3).astype(jnp.float32))
 

@@ -68,7 +68,7 @@ def strokes(keys: Key, size: Size) -> Array:
         move = jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1) * step[..., None]
         end = jnp.clip(begin + move, 0, jnp.broadcast_to(edge, move.shape))
         first, last = (jnp.where(flip, edge - p, p) for p in (begin, end))
-        near = distance(first, last, size) <= (width / 2)[:, None, None]  # [b h w most]
+        near = far(first, last, size) <= jnp.square(width / 2)[:, None, None]  # [b h w most]
         hit = near & (there & (k < number))[:, None, None]
         return (mask | hit.any(-1), end), None
 
@@ -77,23 +77,23 @@ def strokes(keys: Key, size: Size) -> Array:
     return mask[..., None].astype(jnp.float32)
 
 
-def distance(begin: Array, end: Array, size: Size) -> Array:
-    """Return how far each pixel's middle is from lines between points [b n 2] of rows and columns, f32[b h w n]."""
+def far(begin: Array, end: Array, size: Size) -> Array:
+    """Return the squared distance of pixels from lines between points [b n 2], rows first, f32[b h w n]."""
     y, x = (jnp.asarray(np.mgrid[: size[0], : size[1]][a] + 0.5, jnp.float32)[None, ..., None] for a in (0, 1))
     (top, left), (down, right) = (jnp.moveaxis(p[:, None, None], -1, 0) for p in (begin, end - begin))  # [b 1 1 n]
     square = jnp.maximum(down * down + right * right, 1e-6)
     t = jnp.clip(((y - top) * down + (x - left) * right) / square, 0, 1)
-    return jnp.hypot(y - top - t * down, x - left - t * right)
+    return jnp.square(y - top - t * down) + jnp.square(x - left - t * right)
 
 
 def scratches(keys: Key, size: Size) -> Array:
     """Return from 3 to 12 thin, bent lines."""
     cover = lines(keys, size, (3, 12), length=(0.1, 1.0), width=(1.0, 3.0), bend=0.3, rough=1.0)
-    return (cover > 0.5).any(-1, keepdims=True).astype(jnp.float32)
+    return (cover > 0.5).any(1)[..., None].astype(jnp.float32)
 
 
 def lines(keys: Key, size: Size, count: tuple[int, int], length: Span, width: Span, bend: float, rough: float) -> Array:
-    """Return how far lines cover each pixel, f32[b h w n] in [0, 1], a channel each; n is the most there are.
+    """Return how far each of n lines covers each pixel, f32[b n h w] in [0, 1]; n is the most there are.
 
     length: of the diagonal
     width:  in pixels of 256, at least one; it varies along a line
@@ -110,11 +110,12 @@ def lines(keys: Key, size: Size, count: tuple[int, int], length: Span, width: Sp
     coarse, fine = (
         smooth(folded(keys, name), size, max(cell * unit, 1)) for name, cell in (("coarse", 14), ("fine", 3))
     )
-    row, column = (jnp.asarray(a + 0.5, jnp.float32)[None, ..., None] for a in np.mgrid[:h, :w])  # [1 h w 1]
+    row, column = (jnp.asarray(a + 0.5, jnp.float32)[None, None] for a in np.mgrid[:h, :w])  # [1 1 h w]
     half, thick, angle, sag, top, left, there = (
-        a[:, None, None] for a in (half, thick, angle, sag, u[..., 4] * h, u[..., 5] * w, there)
+        a[..., None, None] for a in (half, thick, angle, sag, u[..., 4] * h, u[..., 5] * w, there)
     )
-    along = (column - left) * jnp.cos(angle) + (row - top) * jnp.sin(angle)  # [b h w n]
+    coarse, fine = (jnp.moveaxis(field, -1, 1) for field in (coarse, fine))  # [b 1 h w]
+    along = (column - left) * jnp.cos(angle) + (row - top) * jnp.sin(angle)  # [b n h w]
     across = (row - top) * jnp.cos(angle) - (column - left) * jnp.sin(angle)
     share = along / half
     off = across + sag * (share * share - 1) + rough * unit * (2 * coarse + 0.7 * fine)
