@@ -31,9 +31,11 @@ def measured(clean: np.ndarray, made: np.ndarray, border: int) -> dict[str, floa
     }
 
 
-def write_sheet(path: Path, before: np.ndarray, after: np.ndarray, truth: np.ndarray | None):
-    """Write before, after and the original beside each other, and under them a detail, enlarged."""
-    columns = [("before", before), ("after", after)] + ([] if truth is None else [("original", truth)])
+def write_sheet(path: Path, before: np.ndarray, answers: list[np.ndarray], truth: np.ndarray | None):
+    """Write before, the answers and the original beside each other, and under them a detail, enlarged."""
+    names = ["after", *(f"after, {i}" for i in range(2, len(answers) + 1))]
+    columns = [("before", before), *zip(names, answers, strict=True)]
+    columns += [] if truth is None else [("original", truth)]
     save_png(path, sheet_of(columns, truth))
 
 

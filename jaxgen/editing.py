@@ -1,7 +1,6 @@
 """The commands of what a diffusion or flow model does without training for it (diffusion/conditions.py)."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,24 +45,22 @@ def inpaint(
     """
     import jax.numpy as jnp
 
+    from jaxgen import inpainting
     from jaxgen.diffusion import conditions
 
     at_least(1, times=times)
     work = Work(run, count, seed, label, sampling, out)
     if method == "ddnm":
         work.check_pixels("write --method repaint")
-    if work.coded and work.shape[:2] == (1, 1):
-        raise InputError("This model's codes have no places in the picture: what is known can't be kept in them.")
+    inpainting.check(work.denoiser)
     known, hidden = work.read(picture), work.read_mask(mask, picture)
 
     def paint(denoise, d, keys, given):
         x0, unknown = given
+        if method == "repaint":
+            return inpainting.repainted(denoise, d, keys, x0, unknown, times)
         left = jnp.broadcast_to(1 - unknown, x0.shape)
-        if method == "ddnm":
-            return work.sample(conditions.consistent(denoise, x0 * left, conditions.masked(left)), d, keys)
-        codes, kept = d.encode(x0 * left), conditions.kept_of(left, d.shape)
-        painted = d.decode(conditions.repaint(denoise, work.start(d, keys), d.taus, keys, codes, kept, d.frame, times))
-        return left * x0 + (1 - left) * painted  # codes give what was known nearly
+        return work.sample(conditions.consistent(denoise, x0 * left, conditions.masked(left)), d, keys)
 
     work.finish(paint, (known, hidden), known * (1 - hidden) - hidden, f"by {method}")
 
@@ -192,11 +189,10 @@ class Work:
             )
         if label is not None:
             drawing.classes_of(task, str(label))
-        self.run, self.count, self.seed, self.sampling, self.out = run, count, seed, sampling, out
-        self.label = task.denoiser.classes if label is None else label
+        self.run, self.count, self.seed, self.label, self.sampling, self.out = run, count, seed, label, sampling, out
         self.config = runs.load(run, sampling)
-        self.image, self.taus = drawing.image_of(task), task.denoiser.taus
-        self.coded, self.shape = task.denoiser.encode is not None, task.denoiser.shape
+        self.image, self.taus, self.denoiser = drawing.image_of(task), task.denoiser.taus, task.denoiser
+        self.coded = task.denoiser.encode is not None
 
     def check_pixels(self, instead: str):
         """Raise InputError where what is denoised are codes: of them nothing is known of a pixel."""
@@ -248,7 +244,7 @@ class Work:
         from jaxgen import rng, sinks
         from jaxgen.config import Mesh
         from jaxgen.core import averaged
-        from jaxgen.models.diffusion.denoiser import guided
+        from jaxgen.inpainting import bound
         from jaxgen.trained import open_run
 
         opened: Trained = open_run(self.run, Mesh(data=1), self.sampling)
@@ -257,18 +253,13 @@ class Work:
 
         def answers(state, frozen, given, seed):
             params, context = averaged(state, frozen)
-            ways = (way and partial(way, params, context) for way in (d.encode, d.decode))
-            encode, decode = (way or (lambda x: x) for way in ways)
+            denoise, bare = bound(d, params, context, self.config.model.sampling, self.label)
             keys = rng.sample_keys(rng.fold(jax.random.key(seed), "edits"), jnp.arange(self.count))
-
-            def denoise(x, tau):
-                label = jnp.full(x.shape[0], self.label, jnp.int32) if d.classes else None
-                return guided(d, params, context, label, self.config.model.sampling)(x, tau)
 
             repeated = jax.tree.map(
                 lambda v: v if len(v) > 1 else jnp.broadcast_to(v, (self.count, *v.shape[1:])), given
             )
-            return jnp.clip(paint(denoise, d._replace(encode=encode, decode=decode), keys, repeated), -1, 1)
+            return jnp.clip(paint(denoise, bare, keys, repeated), -1, 1)
 
         made = jax.jit(answers)(opened.state, opened.frozen, jax.tree.map(jnp.asarray, given), np.uint32(self.seed))
         sinks.save_png(self.out, sinks.grid(np.concatenate([shown, np.asarray(made)])))

@@ -35,6 +35,7 @@ def restore(
     overlap: int = 32,
     memory: float = 4.0,
     seed: int = 0,
+    answers: int = 1,
     sheet: bool = False,
     overwrite: bool = False,
 ):
@@ -44,8 +45,9 @@ def restore(
 
     Args:
         picture: a file, or a folder
-        with_: the folder of a run of train.restoration or train.super_resolution; a file of its weights, ours or
-            PyTorch's; or bicubic, lanczos3, bilinear, nearest
+        with_: the folder of a run of train.restoration or train.super_resolution, or, to fill in pictures of its own
+            size, of train.diffusion; a file of weights of the first two, ours or PyTorch's; or bicubic, lanczos3,
+            bilinear, nearest; or deep-image-prior, which learns the picture itself
         out: a file, or for a folder a folder; unset: PICTURE-restored.png, FOLDER-restored
         preset: whose net a file of weights is; unset: the one that they fit
         scale: how much larger the answer is; unset: what the model was trained for
@@ -58,22 +60,24 @@ def restore(
         overlap: pixels that parts share
         memory: GiB that pictures may take; a larger one is refused before it is begun
         seed: of the damage, and of models with several answers
+        answers: how many, of models that have several: the others are OUT-2.png, OUT-3.png, ...
         sheet: write before and after beside each other, and a crop, to OUT-sheet.png
         overwrite: replace what is there
     """
     tiles.check(tile, overlap)
     at_least(0, sigma=sigma, seed=seed)
+    at_least(1, answers=answers)
     if degrade and original:
         raise InputError("--degrade makes the damaged pictures from the ones that are given: leave out --original.")
     files = photos.find(picture)
-    targets = plan(picture, files, out)
+    targets = plan(picture, files, out, answers)
     single = picture.is_file()
-    if single:
-        photos.check_target(targets[0], overwrite)
+    for path in answered(targets[0], answers) if single else ():
+        photos.check_target(path, overwrite)
     originals = pairs_of(picture, files, original)
     model = open_model(with_, preset, scale)
-    model.check(sigma, mask)
-    work = Work(model, tile, overlap, ensemble, memory, seed, sigma, degrade)
+    model.check(sigma, mask, answers, degrade)
+    work = Work(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers)
     done, kept, bad, scores = [], [], [], []
     for file, target, clean in zip(files, targets, originals, strict=True):
         try:
@@ -83,7 +87,8 @@ def restore(
             found = work.one(file, target, clean, mask, sheet)
             done.append(target)
             scores += [found] if found else []
-            print(f"{target}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)
+            more = f" and {answers - 1} more" if answers > 1 else ""
+            print(f"{target}{more}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)
         except InputError as error:
             if single:
                 raise
@@ -98,7 +103,12 @@ def restore(
         raise Incomplete(f"{len(bad)} of {len(files)} could not be mended:\n" + "\n".join(bad))
 
 
-def plan(picture: Path, files: list[Path], out: Path | None) -> list[Path]:
+def answered(target: Path, answers: int) -> list[Path]:
+    """Return where so many answers go, the first to `target`."""
+    return [target, *(target.with_name(f"{target.stem}-{i}{target.suffix}") for i in range(2, answers + 1))]
+
+
+def plan(picture: Path, files: list[Path], out: Path | None, answers: int = 1) -> list[Path]:
     """Return where the answers go. Raises InputError where two would be one file."""
     if picture.is_file():
         return [out or picture.with_name(f"{picture.stem}-restored.png")]
@@ -106,7 +116,8 @@ def plan(picture: Path, files: list[Path], out: Path | None) -> list[Path]:
     if folder.is_file():
         raise InputError(f"{folder} is a file: for a folder of pictures name a folder with --out.")
     targets = [folder / file.relative_to(picture).with_suffix(".png") for file in files]
-    for a, b in itertools.combinations(sorted(zip(targets, files, strict=True)), 2):
+    every = [(path, file) for target, file in zip(targets, files, strict=True) for path in answered(target, answers)]
+    for a, b in itertools.pairwise(sorted(every)):
         if a[0] == b[0]:
             raise InputError(f"{a[1]} and {b[1]} would both become {a[0]}: give them different names.")
     return targets
@@ -139,17 +150,13 @@ class Work:
     seed: int
     sigma: float | None
     degrade: bool
+    answers: int = 1
 
     def __post_init__(self):
         import jax
 
-        restorer = self.model.restorer
-
-        def answer(params, context, given, key, scale):
-            return restorer.restore(params, context, given, key, scale)
-
-        self.answer = jax.jit(answer, static_argnums=4)
-        self.damage = jax.jit(restorer.degrade, static_argnums=2)
+        self.damage = jax.jit(self.model.restorer.degrade, static_argnums=2)
+        self.tile = 0 if self.model.by or self.model.restorer.whole else self.tile
 
     def one(self, file: Path, target: Path, clean: Path | None, mask: Path | None, sheet: bool) -> dict[str, float]:
         """Mend a file and return its scores. Raises InputError for one that can't be mended."""
@@ -163,29 +170,33 @@ class Work:
             truth = photo.pixels[: round(len(given) * self.model.scale), : round(given.shape[1] * self.model.scale)]
         told |= {} if self.sigma is None else {"sigma": np.float32(self.sigma)}
         told |= {} if mask is None else {"mask": read_mask(mask, file, photo)}
-        parts = self.mended(given, told)
-        if not compared:  # the answer is never whole in f32
-            values = np.concatenate([photos.quantised(lines, photo.bits) for lines in parts])
-            photos.write(target, values, photo, self.alpha(photo))
+        given = np.where(told["mask"] > 0, 0, given) if "mask" in told else given
+        paths, parts = answered(target, self.answers), [self.mended(given, told, i) for i in range(self.answers)]
+        if not compared:  # an answer is never whole in f32
+            for path, lines in zip(paths, parts, strict=True):
+                values = np.concatenate([photos.quantised(some, photo.bits) for some in lines])
+                photos.write(path, values, photo, self.alpha(photo))
             return {}
         from jaxgen import compared as comparing
 
-        answer = np.concatenate(list(parts))
+        found = [np.concatenate(list(lines)) for lines in parts]
+        answer = found[0]
         if truth is not None and truth.shape[:2] != answer.shape[:2]:
             sizes = [f"{x.shape[0]}x{x.shape[1]}" for x in (answer, truth)]
             raise InputError(f"{file}: the answer is {sizes[0]}, the original {sizes[1]}: they must be of one size.")
-        photos.write(target, photos.quantised(answer, photo.bits), photo, self.alpha(photo))
+        for path, each in zip(paths, found, strict=True):
+            photos.write(path, photos.quantised(each, photo.bits), photo, self.alpha(photo))
         if sheet:
             before = enlarge(given, self.model.scale)
-            comparing.write_sheet(target.with_name(f"{target.stem}-sheet.png"), before, answer, truth)
+            comparing.write_sheet(target.with_name(f"{target.stem}-sheet.png"), before, found, truth)
         return {} if truth is None else comparing.measured(truth, answer, int(self.model.scale))
 
     def check_size(self, file: Path, photo: Photo, compared: bool):
         """Raise InputError where the picture and its answer don't fit the memory."""
         height, width, channels = photo.pixels.shape
         numbers = height * width * channels
-        # Of the answer there is an array and the copy that is written; what is compared is f32 as well, three times.
-        each = 2 * photo.bits / 8 + (12 if compared else 0)
+        # Of an answer there is an array and the copy that is written; what is compared is f32 as well, and all at once.
+        each = 2 * photo.bits / 8 + (8 + 4 * self.answers if compared else 0)
         needed = (4 * numbers + each * numbers * self.model.scale**2) / BYTES
         if needed > self.memory:
             raise InputError(
@@ -193,8 +204,8 @@ class Work:
                 f"more than --memory {self.memory:g}."
             )
 
-    def mended(self, picture: np.ndarray, told: Mapping[str, Any]) -> Iterator[np.ndarray]:
-        """Yield the answer's lines f32[n W c]."""
+    def mended(self, picture: np.ndarray, told: Mapping[str, Any], number: int = 0) -> Iterator[np.ndarray]:
+        """Yield an answer's lines f32[n W c]."""
         restorer, channels = self.model.restorer, picture.shape[2]
         many = channels not in restorer.channels
         if many and channels == 1:
@@ -205,22 +216,26 @@ class Work:
 
         def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
             given = {"degraded": part} | {k: v[place] if np.ndim(v) == 3 else v for k, v in told.items()}
-            total = sum(back(self.padded({k: turned(v, way) for k, v in given.items()}), way) for way in ways)
+            turns = ({k: turned(v, way) for k, v in given.items()} for way in ways)
+            total = sum(back(self.padded(turn, number), way) for turn, way in zip(turns, ways, strict=True))
             return np.asarray(total) / len(ways)
 
         for lines in tiles.rows(picture, mend, self.model.scale, self.tile, self.overlap):
             yield lines.mean(2, keepdims=True) if many else lines
 
-    def padded(self, given: Mapping[str, Any]) -> np.ndarray:
-        """Return the answer to one part, its sides made multiples of what the net takes by a mirror image."""
+    def padded(self, given: Mapping[str, Any], number: int) -> np.ndarray:
+        """Return an answer to one part, its sides made multiples of what the net takes by a mirror image."""
         import jax
+        import jax.numpy as jnp
+
+        from jaxgen import rng
 
         h, w = given["degraded"].shape[:2]
         grain, scale = self.model.restorer.multiple, self.model.scale
         pads = ((0, -h % grain), (0, -w % grain), (0, 0))
         grown = {k: np.pad(v, pads, "symmetric")[None] if np.ndim(v) == 3 else v[None] for k, v in given.items()}
-        keys = jax.random.split(jax.random.key(self.seed), 1)
-        made = self.answer(self.model.params, self.model.context, grown, keys, scale)
+        keys = rng.sample_keys(jax.random.key(self.seed), jnp.arange(number, number + 1))
+        made = self.model.answer(grown, keys, scale)
         return np.asarray(made, np.float32)[0, : round(h * scale), : round(w * scale)]
 
     def damaged(self, clean: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:

@@ -1,7 +1,9 @@
 """What mends pictures: a trained run, a file of weights whose net is found, or an interpolation."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,32 +13,54 @@ if TYPE_CHECKING:
     from jaxgen.core import Restorer
 
 INTERPOLATIONS = ("bicubic", "lanczos3", "bilinear", "nearest")
+PRIOR = "deep-image-prior"
+KNOWN = (*INTERPOLATIONS, PRIOR)
 FAMILIES = ("restoration", "super_resolution")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Model:
-    """What mends: a restorer, its nets, and the factor by which it enlarges."""
+    """What mends: a restorer, its nets, and the factor by which it enlarges.
+
+    may: what it can be told beside what it must be
+    by:  (given, keys, scale) -> answer f32[1 H W c] on the host, where a picture takes more than one program
+    """
 
     restorer: "Restorer"
     params: Any
     context: Any
     scale: float
     name: str
+    may: tuple[str, ...] = ()
+    by: Callable[..., Any] | None = None
 
-    def check(self, sigma: float | None, mask: Path | None):
-        """Raise InputError where the model lacks what it must be told, or is told what it does not take."""
+    @cached_property
+    def answer(self) -> Callable[..., Any]:
+        """(given [1 h w c], keys Key[1], scale) -> f32[1 H W c]."""
+        import jax
+
+        mend = jax.jit(self.restorer.restore, static_argnums=4)
+        return self.by or (lambda given, keys, scale: mend(self.params, self.context, given, keys, scale))
+
+    def check(self, sigma: float | None, mask: Path | None, answers: int = 1, degrade: bool = False):
+        """Raise InputError where the model lacks what it must be told, or is told or asked for what it has not."""
+        if answers > 1 and not self.restorer.several:
+            raise InputError(f"{self.name} has one answer: leave out --answers.")
+        if degrade and mask is not None and "mask" in self.restorer.told:
+            raise InputError("--degrade hides parts of pictures by itself: leave out --mask.")
         for name, value in (("sigma", sigma), ("mask", mask)):
-            if name in self.restorer.told and value is None:
+            if name in self.restorer.told and value is None and not degrade:
                 raise InputError(f"{self.name} must be told --{name}.")
-            if name not in self.restorer.told and value is not None:
+            if name not in (*self.restorer.told, *self.may) and value is not None:
                 raise InputError(f"{self.name} takes no --{name}: it finds out by itself.")
 
 
 def open_model(name: str, preset: str, scale: float | None) -> Model:
     """Return the model of a run's folder, of a file of weights, or an interpolation. Raises InputError."""
-    path = Path(name).expanduser()
-    if name in INTERPOLATIONS:
+    path, may, by = Path(name).expanduser(), (), None
+    if name == PRIOR:
+        restorer, params, context, may, by = prior(), {}, None, ("mask",), by_prior
+    elif name in INTERPOLATIONS:
         if preset:
             raise InputError("--preset is for a file of weights.")
         restorer, params, context = interpolation(name), {}, None
@@ -49,22 +73,48 @@ def open_model(name: str, preset: str, scale: float | None) -> Model:
             raise InputError("--preset is for a file of weights: a run's folder says itself what it is.")
         opened = open_run(path, Mesh(data=1))
         restorer = opened.task.restorer
+        if opened.task.denoiser is not None:
+            from jaxgen.inpainting import restorer_of
+
+            restorer = restorer_of(opened.task, opened.run.model.sampling)
         params, context = averaged(opened.state, opened.frozen)
     elif path.is_file():
         restorer, params, context, name = from_weights(path, preset)
     else:
-        raise InputError(
-            f"There is no run folder or file {path}: --with names one, or one of {', '.join(INTERPOLATIONS)}."
-        )
+        raise InputError(f"There is no run folder or file {path}: --with names one, or one of {', '.join(KNOWN)}.")
     if restorer is None:
-        raise InputError(f"{name} mends no pictures: it needs a run of train.restoration or train.super_resolution.")
+        raise InputError(
+            f"{name} mends no pictures: it needs a run of train.restoration or train.super_resolution, or with --mask "
+            "of train.diffusion."
+        )
     if scale is not None and restorer.scales and scale not in restorer.scales:
         known = " or ".join(map(str, restorer.scales))
         raise InputError(f"{name} enlarges by {known}, not by {scale:g}.")
-    scale = float(scale or (restorer.scales[0] if restorer.scales else 2))
+    scale = float(scale or (restorer.scales[0] if restorer.scales else 1 if by else 2))
     if not 1 <= scale <= 16:
         raise InputError(f"--scale must be from 1 to 16, not {scale:g}.")
-    return Model(restorer, params, context, scale, name)
+    return Model(restorer, params, context, scale, name, may, by)
+
+
+def prior() -> "Restorer":
+    """Return what a deep image prior can do; its work is done by `by_prior`."""
+    from jaxgen.core import Restorer
+    from jaxgen.data.degradations import Degradation
+
+    return Restorer(Degradation(noise=(25, 25)), lambda *_: None, (), channels=(1, 3))  # pyright: ignore
+
+
+def by_prior(given: Any, keys: Any, scale: float) -> Any:
+    """Return the answer of a deep image prior that learns this picture, a bar showing how far it is."""
+    from rich.progress import Progress
+
+    from jaxgen.models.restoration.deep_image_prior import Prior
+
+    method, mask = Prior(), given.get("mask")
+    with Progress(transient=True) as bar:
+        task = bar.add_task("learning the picture", total=method.steps)
+        show = lambda at: bar.update(task, completed=at)  # noqa: E731
+        return method.mend(given["degraded"][0], None if mask is None else mask[0], scale, keys[0], show)[None]
 
 
 def interpolation(method: str) -> "Restorer":
