@@ -1,6 +1,6 @@
 """The game every restorer plays that is compared with the clean picture: damage it, mend it, look at the difference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -63,6 +63,23 @@ class Lesson(NamedTuple):
     where: Array | None = None
 
 
+class Critic(NamedTuple):
+    """Who judges a restorer's answers beside their distance from the clean pictures: a net that learns to.
+
+    init:    (key) -> its parameters, and its collections
+    learner: who moves the net "critic"
+    judge:   (params, context, made, clean f32[b h w c], key) -> the critic's own loss f32[], Aux
+    cost:    (params, context, made, clean) -> what the restorer's loss adds f32[b], metrics
+    frozen:  {net: function that loads its variables}
+    """
+
+    init: Callable[[Key], tuple[Any, Any]]
+    learner: Learner
+    judge: Callable[..., tuple[Array, Aux]]
+    cost: Callable[..., tuple[Array, dict[str, Array]]]
+    frozen: Mapping[str, Callable[[], Any]]
+
+
 Damage = Callable[[Array, Key], dict[str, Array]]  # (pictures [b h w c], keys Key[b]) -> what the net is given
 
 
@@ -86,6 +103,8 @@ def restoration_task(
     colour: Literal["luma", "each"] = "luma",
     apart: bool = False,
     lesson: Callable[[Array, Key, Damage], Lesson] = with_clean,
+    weight: float = 1.0,
+    critic: Critic | None = None,
 ) -> Task:
     """Return the game of one net, `net(x, *told, train=) -> f32[b H W channels]`, x f32[b h w channels].
 
@@ -98,6 +117,8 @@ def restoration_task(
                   channel alone
     apart:        whether a picture suffers one damage alone: one of the degradation's, or being made small
     lesson:       (clean f32[b h w c], keys Key[b], damaged) -> what is shown, and what that is compared with
+    weight:       of the distance, beside what a critic costs
+    critic:       who judges the answers as well; it plays first
     Raises InputError where patches and net don't fit.
     """
     at_least(1, model__image=min(image))
@@ -125,7 +146,11 @@ def restoration_task(
         down = 1 if interpolated else max(scales)
         x = jnp.zeros((2, height // down, width // down, channels))
         nets = net.init(key, x, *(jnp.zeros(2) for _ in told), train=False)
-        return {"restorer": nets["params"]}, {"restorer": {k: v for k, v in nets.items() if k != "params"}}
+        params, extra = nets["params"], {k: v for k, v in nets.items() if k != "params"}
+        if critic is None:
+            return {"restorer": params}, {"restorer": extra}
+        judge, more = critic.init(rng.fold(key, "critic"))
+        return {"restorer": params, "critic": judge}, {"restorer": extra, "critic": more}
 
     def seen(image: Array) -> Array:
         """Return the channels of a picture that the net mends."""
@@ -157,7 +182,19 @@ def restoration_task(
             value = value / where.mean(range(1, where.ndim))
         if recipe.frequency:
             value = value + recipe.frequency * losses.frequency(answer, target)
-        return value.mean(), Aux({"psnr": psnr(made, clean).mean()}, {"restorer": stats} if stats else {})
+        metrics = {"psnr": psnr(made, clean).mean()}
+        if critic is not None:
+            cost, more = critic.cost(params, context, made, clean)
+            value, metrics = weight * value + cost, metrics | more
+        return value.mean(), Aux(metrics, {"restorer": stats} if stats else {})
+
+    def judge(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        assert critic is not None
+        clean = seen(batch["image"])
+        given, *_ = lesson(clean, jax.random.split(key, len(clean)), damaged)
+        nets = variables("restorer", params, context.extra)
+        made, _ = mended(nets, given["degraded"], given, True, mutable=["batch_stats"])
+        return critic.judge(params, context, made, clean, key)
 
     def restore(params: Params, context: Context, given: Batch, keys: Key, scale: float) -> Array:
         del keys
@@ -182,11 +219,14 @@ def restoration_task(
     taken = (1, 3) if channels == 1 else (channels,)
     decay: Any = {"weight_decay": recipe.weight_decay, "mask": kernels}
     adam = partial(optax.adamw, **decay) if recipe.weight_decay else optax.adam
+    learners = {"restorer": Learner(("restorer",), adam(recipe.learning_rate, b2=recipe.beta2))}
+    phases = (Phase("restorer", "restorer", loss, stream="lesson"),)  # both see the same damage
     return Task(
         init=init,
         example={"image": jax.ShapeDtypeStruct(image, jnp.float32)},
-        learners={"restorer": Learner(("restorer",), adam(recipe.learning_rate, b2=recipe.beta2))},
-        phases=(Phase("restorer", "restorer", loss),),
+        learners=learners if critic is None else {"critic": critic.learner, **learners},
+        phases=phases if critic is None else (Phase("critic", "critic", judge, stream="lesson"), *phases),
+        frozen={} if critic is None else critic.frozen,
         ema=(Ema("restorer", ramped(0.999)),),
         restorer=Restorer(degrade if apart else degradation, restore, scales, told, multiple, taken),
     )
