@@ -9,7 +9,9 @@ what lies outside of the picture is unknown as well.
 
 The paper's second phase, batch norm held still on the way down, is not played: holes are zeros to the statistics.
 
-Measured: not yet measured.
+Measured: 300 steps of 8 patches of 64x64 (width 16, depth 5; 2,000 photographs of flowers, not held out) fill holes of
+23 % at a PSNR of 22.4 dB over the whole patch, where each picture's mean colour gives 21.1 dB and grey 18.9 dB: the
+colours around, with rings and specks, far from trained. At full size not yet measured.
 """
 
 from dataclasses import dataclass
