@@ -164,7 +164,7 @@ def fit(run: Run) -> Path:
         checkpoints.wait()
         if kept:
             kept.wait()
-        made = [kind for kind, one in (("samples", sample), (compared and compared.kind, compared)) if one]
+        made = [*(["samples"] if sample else []), *([compared.kind] if compared else [])]
         last = f"{made[0].capitalize()}: {folder / made[0] / f'{at:06d}.png'}" if made else ""
         sinks.say(f"Finished {at} steps. " + (last or f"Checkpoints: {folder / 'checkpoints'}"))
     return folder

@@ -72,7 +72,7 @@ def restore(
     files = photos.find(picture)
     targets = plan(picture, files, out, answers)
     single = picture.is_file()
-    for path in answered(targets[0], answers) if single else ():
+    for path in (*answered(targets[0], answers), *([sheet_path(targets[0])] if sheet else [])) if single else ():
         photos.check_target(path, overwrite)
     originals = pairs_of(picture, files, original)
     model = open_model(with_, preset, scale)
@@ -106,6 +106,10 @@ def restore(
 def answered(target: Path, answers: int) -> list[Path]:
     """Return where so many answers go, the first to `target`."""
     return [target, *(target.with_name(f"{target.stem}-{i}{target.suffix}") for i in range(2, answers + 1))]
+
+
+def sheet_path(target: Path) -> Path:
+    return target.with_name(f"{target.stem}-sheet.png")
 
 
 def plan(picture: Path, files: list[Path], out: Path | None, answers: int = 1) -> list[Path]:
@@ -188,7 +192,7 @@ class Work:
             photos.write(path, photos.quantised(each, photo.bits), photo, self.alpha(photo))
         if sheet:
             before = enlarge(given, self.model.scale)
-            comparing.write_sheet(target.with_name(f"{target.stem}-sheet.png"), before, found, truth)
+            comparing.write_sheet(sheet_path(target), before, found, truth)
         return {} if truth is None else comparing.measured(truth, answer, int(self.model.scale))
 
     def check_size(self, file: Path, photo: Photo, compared: bool):

@@ -151,7 +151,10 @@ def from_weights(path: Path, preset: str) -> tuple[Any, Any, Any, str]:
     reasons = []
     for name in names:
         for model in variants(zoo.load(name).run.model):
-            task = model.task(1)
+            try:
+                task = model.task(1)
+            except InputError:  # not every net enlarges by every factor
+                continue
             params, extra = jax.eval_shape(lambda task=task: task.init(jax.random.key(0), {}))
             if task.restorer is None or "restorer" not in params:
                 continue
@@ -166,7 +169,7 @@ def from_weights(path: Path, preset: str) -> tuple[Any, Any, Any, str]:
             rest = {key: value for key, value in found.items() if key != "params"}
             context = Context({"restorer": rest}, {}, {}, jnp.zeros((), jnp.int32))
             return task.restorer, {"restorer": jax.tree.map(jnp.asarray, found["params"])}, context, name
-    if preset:
+    if preset and reasons:
         raise InputError(f"{path}: {reasons[0]}")
     raise InputError(f"{path} fits no preset of train.restoration and train.super_resolution: say which with --preset.")
 

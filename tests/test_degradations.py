@@ -2,6 +2,7 @@
 
 import io
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -143,12 +144,19 @@ def test_filtering_is_scipys_correlation(size, side):
             np.testing.assert_allclose(row[..., c], theirs, atol=3e-5)
 
 
+def pieces_of(mask: np.ndarray) -> int:
+    """In how many pieces a mask lies, corners joined."""
+    found: Any = ndimage.label(mask, np.ones((3, 3)))
+    return found[1]
+
+
 def test_gaussian_kernels_are_scipys_densities():
     along, across, angle, power = floats(3, 1.5, 2), floats(1, 1.5, 2), floats(0.7, 0, 0), floats(1, 1, 0.6)
     ours = blur.gaussian_kernels(along, across, angle, power, 21)
     places = np.moveaxis(np.mgrid[-10:11, -10:11][::-1], 0, -1)  # x, y
     turn = np.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]], float)
-    theirs = stats.multivariate_normal(cov=turn @ np.diag([9, 1]) @ turn.T).pdf(places)
+    cov: Any = turn @ np.diag([9, 1]) @ turn.T
+    theirs = stats.multivariate_normal(cov=cov).pdf(places)
     np.testing.assert_allclose(ours[0], theirs / theirs.sum(), atol=1e-6)
     radius = np.hypot(*np.moveaxis(places, -1, 0))
     theirs = stats.gennorm.pdf(radius, 1.2, scale=2 * 2 ** (1 / 1.2))  # exp(-(r^2 / 4)^0.6 / 2)
@@ -193,7 +201,7 @@ def test_a_shaking_hand_wanders_about_the_middle_in_one_piece():
     y, x = np.mgrid[-21:22, -21:22]
     np.testing.assert_allclose(kernels.sum((1, 2)), 1, rtol=1e-4)  # nothing falls off
     assert max(abs((kernels * place).sum((1, 2))).max() for place in (x, y)) < 1e-3
-    pieces = [ndimage.label(kernel > 1e-6, np.ones((3, 3)))[1] for kernel in kernels]
+    pieces = [pieces_of(kernel > 1e-6) for kernel in kernels]
     assert pieces == [1] * 32
     spread = np.sqrt((kernels * (x * x + y * y)).sum((1, 2)))
     straight = np.linspace(5, 40, 32) / math.sqrt(12)
@@ -426,7 +434,7 @@ def test_masks_hide_a_sensible_share(name, low, high, size):
     assert len(np.unique(share)) > 20
     if name in ("boxes", "strokes"):
         most = {"boxes": 4, "strokes": 3}[name]
-        assert {ndimage.label(mask[..., 0], np.ones((3, 3)))[1] for mask in made} <= set(range(1, most + 1))
+        assert {pieces_of(mask[..., 0]) for mask in made} <= set(range(1, most + 1))
 
 
 def test_strokes_are_as_many_and_as_long_as_deepfills():
@@ -449,7 +457,8 @@ def test_strokes_are_as_many_and_as_long_as_deepfills():
                 place = end
         shares.append(np.asarray(canvas).mean())
     ours = np.asarray(masks.hidden(jax.jit(masks.strokes, static_argnums=1)(keys(300), (64, 64))))
-    assert stats.ks_2samp(ours, shares).pvalue > 1e-3
+    same: Any = stats.ks_2samp(ours, shares)
+    assert same.pvalue > 1e-3
     assert abs(ours.mean() - np.mean(shares)) < 0.025
 
 

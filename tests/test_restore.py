@@ -186,7 +186,7 @@ def test_one_command_mends_and_keeps_alpha(run, tmp_path, cli):
     assert str(tmp_path / "a-restored.png") in out
     made = photos.read(tmp_path / "a-restored.png")
     before = photos.read(picture)
-    assert made.alpha is not None and np.array_equal(made.alpha, before.alpha)
+    assert made.alpha is not None and before.alpha is not None and np.array_equal(made.alpha, before.alpha)
     assert 0 < np.abs(made.pixels - before.pixels).mean() < 1
     out = cli(2, "restore", str(picture), "--with", str(run))
     assert "exists already and is kept" in out
