@@ -40,7 +40,7 @@ MODELS = {
     "srcnn": Model("super_resolution", "srcnn", "--batch 32", 3000, SOURCE, "sr/Set5"),
     "vdsr": Model("super_resolution", "vdsr", "--batch 16 --optim.clip 0.4", 780, SOURCE, "sr/Set5"),
     "edsr-small": Model("super_resolution", "edsr", f"--batch 16 {SMALL}", 4800, SOURCE, "sr/Set5"),
-    "dncnn": Model("restoration", "dncnn", "--batch 32", 600, "denoise/Train400", "denoise/Set12", 1),
+    "dncnn": Model("restoration", "dncnn", "--batch 16", 800, "denoise/Train400", "denoise/Set12", 1),
 }
 
 
@@ -147,7 +147,7 @@ def publish(data: Path, out: Path, write: bool):
     changed = "; ".join(f"`{name}`: {model.settings}" for name, model in MODELS.items())
     text = (
         "Trained on T91 or Train400 and nothing else, one seed, a cosine schedule, averaged weights; PSNR in dB as in "
-        f"the table of published weights (Set12 and BSD68: grey). {changed}. Training time on one core beside other work."
+        f"the table of published weights (Set12 and BSD68: grey). {changed}. Training time on one core, others at work."
     )
     report.publish("restoration-quality", rows, text, write)
 

@@ -65,11 +65,13 @@ class Net(nn.Module):
         for i in range(2, step * (self.depth - 2) + 2, step):
             y = conv(self.width, f"model_{i}", bias=not self.norm)(y)
             y = nn.relu(BatchNorm(name=f"model_{i + 1}")(y, train) if self.norm else y)
-        return x - conv(self.channels, f"model_{step * (self.depth - 2) + 2}")(y)
+        # It starts by finding little noise: He's start of the last layer says ten times more than there is.
+        return x - conv(self.channels, f"model_{step * (self.depth - 2) + 2}", variance=0.02)(y)
 
 
-def conv(features: int, name: str, bias: bool = True) -> Conv:
-    return Conv(features, (3, 3), use_bias=bias, kernel_init=nn.initializers.he_normal(), name=name)
+def conv(features: int, name: str, bias: bool = True, variance: float = 2.0) -> Conv:
+    init = nn.initializers.variance_scaling(variance, "fan_in", "truncated_normal")
+    return Conv(features, (3, 3), use_bias=bias, kernel_init=init, name=name)
 
 
 def preset(model: DnCNN, parameters: int, steps: int) -> Preset:
