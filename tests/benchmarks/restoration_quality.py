@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tests.benchmarks import report
+from tests.benchmarks.restoration_scores import scores_of
 
 CHECKPOINTS = 6
 
@@ -106,25 +105,7 @@ def score(run: Path, step: int, folder: Path, scale: int) -> float:
     state, _ = checkpoint.restore(run / "checkpoints", step, like)
     params, context = averaged(jax.device_put(state), {})
     assert task.restorer is not None
-    return scored(Opened(task.restorer, params, context, scale, run.name), folder, scale)
-
-
-def scored(model: Any, folder: Path, scale: int) -> float:
-    from jaxgen import photos
-    from jaxgen.compared import measured
-    from jaxgen.restore import Work
-
-    work, noise, found = Work(model, 0, 0, False, 1e9, 0, None, scale > 1), np.random.RandomState(0), []
-    for file in photos.find(folder):
-        clean = photos.read(file).pixels
-        if scale > 1:
-            given, told = work.damaged(clean)
-            clean = clean[: len(given) * scale, : given.shape[1] * scale]
-        else:
-            given, told = (clean + noise.normal(0, 25 / 127.5, clean.shape)).astype(np.float32), {}
-        values = measured(clean, np.concatenate(list(work.mended(given, told))), scale)
-        found.append(next(value for key, value in values.items() if key.startswith("psnr_y")))
-    return float(np.mean(found))
+    return scores_of(Opened(task.restorer, params, context, scale, run.name), folder)["psnr_y"]
 
 
 def results(out: Path) -> list[dict[str, Any]]:
@@ -136,7 +117,7 @@ def publish(data: Path, out: Path, write: bool):
     from jaxgen.restorers import open_model
 
     found = results(out)
-    bicubic = scored(open_model("bicubic", "", 2), data / "sr/Set5", 2)
+    bicubic = scores_of(open_model("bicubic", "", 2), data / "sr/Set5")["psnr_y"]
     plot(found, bicubic, out / "curve.png")
     rows = [{"model": "bicubic", "set": "Set5 x2", "steps": 0, "training": "", "PSNR Y": f"{bicubic:.2f}"}]
     for name, model in MODELS.items():

@@ -17,7 +17,7 @@ from jaxgen import photos
 from jaxgen.cache import use_compilation_cache
 from jaxgen.compared import measured
 from jaxgen.restore import Work
-from jaxgen.restorers import open_model
+from jaxgen.restorers import Model, open_model
 from tests.benchmarks import report
 
 VDSR, IMDN, DNCNN = "weights/vdsr_model_epoch_50.pth", "weights/IMDN_x4.pth", "weights/dncnn_25.pth"
@@ -34,12 +34,12 @@ ROWS: list[tuple[str, int, str, float]] = [
 ]
 
 
-def score(data: Path, what: str, scale: int, folder: str) -> dict[str, Any]:
-    """Return the mean scores of a set's pictures, and how long mending them took, compilation included."""
-    model = open_model(str(data / what) if "/" in what else what, "", scale)
+def scores_of(model: Model, folder: Path) -> dict[str, Any]:
+    """Return the mean scores of a folder's pictures, and how long mending them took, compilation included."""
+    scale = int(model.scale)
     work, noise = Work(model, 0, 0, False, 1e9, 0, None, scale > 1), np.random.RandomState(0)
     found, seconds = [], 0.0
-    for file in photos.find(data / folder):
+    for file in photos.find(folder):
         clean = photos.read(file).pixels
         if scale > 1:
             clean = clean if clean.shape[2] == 3 else np.repeat(clean, 3, 2)
@@ -64,7 +64,8 @@ def main():
     use_compilation_cache()
     rows = []
     for what, scale, folder, theirs in ROWS:
-        found = score(wanted.data, what, scale, folder)
+        model = open_model(str(wanted.data / what) if "/" in what else what, "", scale)
+        found = scores_of(model, wanted.data / folder)
         task = f"x{scale}" if scale > 1 else "sigma 25"
         row = {"weights": what.rpartition("/")[2], "task": task, "set": folder.rpartition("/")[2]}
         row |= {"PSNR Y": f"{found['psnr_y']:.2f}", "PyTorch's": f"{theirs:.2f}"}
