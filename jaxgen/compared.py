@@ -19,7 +19,7 @@ def measured(clean: np.ndarray, made: np.ndarray, border: int) -> dict[str, floa
     border = border if border > 1 else 0
     grey = clean.shape[2] == 1
     if made.shape[2] != clean.shape[2]:
-        clean = np.repeat(clean, made.shape[2], 2)
+        clean, made = (np.repeat(x, 3, 2) if x.shape[2] == 1 else x for x in (clean, made))
     a, b = clean[None], np.clip(made, -1, 1)[None]
     ending = f"_border{border}" if border else ""
     names = ["psnr_y", "ssim_y"] if grey else ["psnr_y", "psnr_rgb", "ssim_y"]
@@ -49,7 +49,7 @@ def sheet_of(columns: list[tuple[str, np.ndarray]], truth: np.ndarray | None) ->
     # The square that holds most, at places a half apart.
     ys, xs = range(0, height - side + 1, side // 2), range(0, width - side + 1, side // 2)
     y, x = max(itertools.product(ys, xs), key=lambda at: detail[at[0] : at[0] + side, at[1] : at[1] + side].sum())
-    tall = round(height * wide / width)
+    tall = min(max(round(height * wide / width), 1), 4 * wide)
     page = Image.new("RGB", (len(columns) * (wide + 4) - 4, line + tall + 4 + wide), "white")
     draw = ImageDraw.Draw(page)
     for i, (name, picture) in enumerate(columns):
@@ -59,7 +59,8 @@ def sheet_of(columns: list[tuple[str, np.ndarray]], truth: np.ndarray | None) ->
         left = i * (wide + 4)
         small = whole.resize((wide, tall), Image.Resampling.LANCZOS)
         f = wide / width
-        ImageDraw.Draw(small).rectangle((x * f, y * f, (x + side) * f, (y + side) * f), outline="red")
+        g = tall / height
+        ImageDraw.Draw(small).rectangle((x * f, y * g, (x + side) * f, (y + side) * g), outline="red")
         page.paste(small, (left, line))
         page.paste(crop, (left, line + tall + 4))
         told = "" if truth is None or name == "original" else f"   PSNR {score(truth, picture):.2f} dB"

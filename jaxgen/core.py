@@ -109,6 +109,7 @@ class Restorer(NamedTuple):
     told:     what `restore` needs in `given` beside "degraded": "sigma" f32[b], "mask" f32[b h w 1]
     multiple: the sides of "degraded" must be divisible by it
     channels: of "degraded"; grey nets take 1 and 3
+    colours:  whether a grey picture becomes one in colour
     several:  whether other keys give other answers
     whole:    whether "degraded" must be the whole picture, never a part of it
     """
@@ -119,6 +120,7 @@ class Restorer(NamedTuple):
     told: tuple[str, ...] = ()
     multiple: int = 1
     channels: tuple[int, ...] = (3,)
+    colours: bool = False
     several: bool = False
     whole: bool = False
 

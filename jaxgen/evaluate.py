@@ -20,8 +20,8 @@ from jaxgen.metrics.accuracy import ACCURACY
 from jaxgen.metrics.frechet import FRECHET
 from jaxgen.metrics.metric import Metric, State
 from jaxgen.metrics.pixels import MEASURES as PIXELS
-from jaxgen.metrics.pixels import parse, pixel_metric, psnr
-from jaxgen.sampling import Frozen, check_data, image_of, spec_of
+from jaxgen.metrics.pixels import check_pairs, parse, pixel_metric, psnr
+from jaxgen.sampling import Frozen, check_data, image_of, remade, spec_of
 from jaxgen.scores import STATISTICS, extract, is_score, open_scores
 from jaxgen.shard import Mesh
 
@@ -226,13 +226,13 @@ def restoration(task: Task, name: str) -> Metric:
     """
     if (restorer := task.restorer) is None:
         raise InputError(f"This model mends no pictures: it has no {name}.")
-    metric, scale = pixel_metric(name), restorer.scales[0] if restorer.scales else 2
+    metric, some = pixel_metric(name), np.zeros((1, *image_of(task)), np.float32)
+    check_pairs(some, some, (name,))
 
     def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
         clean = batch["image"]
         keys = jax.random.split(jax.random.fold_in(rng.fold(jax.random.key(0), "damage"), number), len(clean))
-        given = restorer.degrade(clean, keys, scale)
-        made = restorer.restore(*averaged(state, frozen), given, keys, scale)
+        _, made, _ = remade(restorer, averaged(state, frozen), clean, keys)
         return metric.update(total, clean, jnp.clip(made, -1, 1), valid)
 
     return metric._replace(update=update)

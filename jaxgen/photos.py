@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,16 @@ def read(path: Path) -> Photo:
         raise InputError(f"{path} can't be read: {reason(error)}.") from error
     except Exception as error:  # Pillow raises many kinds on damaged data
         raise InputError(f"{path} can't be read: {reason(error)}.") from error
+
+
+def size_of(path: Path) -> tuple[int, int, int] | None:
+    """Return height, width and bits by a file's first bytes; None where they are no picture's."""
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            return height, width, 16 if picture.mode.startswith("I") or _raw_mode(picture) in DEEP else 8
+    except Exception:  # Pillow raises many kinds; `read` tells
+        return None
 
 
 def _check(path: Path, picture: Image.Image):
@@ -144,6 +155,9 @@ def check_target(path: Path, overwrite: bool):
         raise InputError(f"{path} must end in one of {', '.join(WRITTEN)}.")
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file.")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise InputError(f"{parent} is a file: {path.name} can't be written into it.")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already and is kept: name another with --out, or write --overwrite.")
 
@@ -154,9 +168,18 @@ def write(path: Path, values: np.ndarray, like: Photo, alpha: np.ndarray | None 
     16 bits are kept in a .png only; a .jpg and a .bmp have no alpha, which is laid on white. The file is whole at every
     moment.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    suffix = path.suffix.lower()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _save(part, path.suffix.lower(), values, like, alpha)
+        part.replace(path)
+    except (OSError, ValueError) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise InputError(f"{path} can't be written: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _save(part: Path, suffix: str, values: np.ndarray, like: Photo, alpha: np.ndarray | None):
     if values.dtype == np.uint16 and suffix != ".png":
         values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
         alpha = None if alpha is None else ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -165,14 +188,16 @@ def write(path: Path, values: np.ndarray, like: Photo, alpha: np.ndarray | None 
         values, alpha = np.rint(values * share + 255 * (1 - share)).astype(np.uint8), None
     if alpha is not None:
         values = np.concatenate([values, alpha.astype(values.dtype)], 2)
+    known = dict(like.extras or {})
+    if (like.pixels.shape[2] == 1) != (values.shape[2] < 3):  # grey has become colour, or the other way round
+        known.pop("icc_profile", None)
     if values.dtype == np.uint16:
-        part.write_bytes(_png16(values, like.extras or {}))
+        part.write_bytes(_png16(values, known))
     else:
         kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}.get(suffix, suffix[1:].upper())
-        extras = {k: v for k, v in (like.extras or {}).items() if not (kind == "BMP" and k != "dpi")}
+        extras = {k: v for k, v in known.items() if not (kind == "BMP" and k != "dpi")}
         how = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
         Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(part, kind, **how, **extras)
-    part.replace(path)
 
 
 def _png16(values: np.ndarray, extras: dict[str, Any]) -> bytes:

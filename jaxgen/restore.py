@@ -70,21 +70,22 @@ def restore(
     if degrade and original:
         raise InputError("--degrade makes the damaged pictures from the ones that are given: leave out --original.")
     files = photos.find(picture)
-    targets = plan(picture, files, out, answers)
+    targets = plan(picture, files, out, answers, sheet)
     single = picture.is_file()
-    for path in (*answered(targets[0], answers), *([sheet_path(targets[0])] if sheet else [])) if single else ():
+    for path in written(targets[0], answers, sheet) if single else ():
         photos.check_target(path, overwrite)
     originals = pairs_of(picture, files, original)
     model = open_model(with_, preset, scale)
-    model.check(sigma, mask, answers, degrade)
+    model.check(sigma, mask, answers, degrade, ensemble)
     work = Work(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers)
     done, kept, bad, scores = [], [], [], []
     for file, target, clean in zip(files, targets, originals, strict=True):
         try:
-            if not single and target.exists() and not overwrite:
-                kept.append(target)
+            there = [path for path in written(target, answers, sheet) if path.exists()]
+            if there and not single and not overwrite:
+                kept.append(there[0])
                 continue
-            found = work.one(file, target, clean, mask, sheet)
+            found = work.one(file, target, clean, mask, sheet, "" if single else str(file.relative_to(picture)))
             done.append(target)
             scores += [found] if found else []
             more = f" and {answers - 1} more" if answers > 1 else ""
@@ -112,7 +113,12 @@ def sheet_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}-sheet.png")
 
 
-def plan(picture: Path, files: list[Path], out: Path | None, answers: int = 1) -> list[Path]:
+def written(target: Path, answers: int, sheet: bool) -> list[Path]:
+    """Return all the files of a picture."""
+    return [*answered(target, answers), *([sheet_path(target)] if sheet else [])]
+
+
+def plan(picture: Path, files: list[Path], out: Path | None, answers: int = 1, sheet: bool = False) -> list[Path]:
     """Return where the answers go. Raises InputError where two would be one file."""
     if picture.is_file():
         return [out or picture.with_name(f"{picture.stem}-restored.png")]
@@ -120,7 +126,8 @@ def plan(picture: Path, files: list[Path], out: Path | None, answers: int = 1) -
     if folder.is_file():
         raise InputError(f"{folder} is a file: for a folder of pictures name a folder with --out.")
     targets = [folder / file.relative_to(picture).with_suffix(".png") for file in files]
-    every = [(path, file) for target, file in zip(targets, files, strict=True) for path in answered(target, answers)]
+    pairs = zip(targets, files, strict=True)
+    every = [(path, file) for target, file in pairs for path in written(target, answers, sheet)]
     for a, b in itertools.pairwise(sorted(every)):
         if a[0] == b[0]:
             raise InputError(f"{a[1]} and {b[1]} would both become {a[0]}: give them different names.")
@@ -162,15 +169,17 @@ class Work:
         self.damage = jax.jit(self.model.restorer.degrade, static_argnums=2)
         self.tile = 0 if self.model.by or self.model.restorer.whole else self.tile
 
-    def one(self, file: Path, target: Path, clean: Path | None, mask: Path | None, sheet: bool) -> dict[str, float]:
-        """Mend a file and return its scores. Raises InputError for one that can't be mended."""
+    def one(
+        self, file: Path, target: Path, clean: Path | None, mask: Path | None, sheet: bool, name: str = ""
+    ) -> dict[str, float]:
+        """Mend a file and return its scores; the name says which damage. Raises InputError for what can't be mended."""
+        compared = self.degrade or sheet or clean is not None
+        self.check_size(file, compared)
         photo = photos.read(file)
         truth = photos.read(clean).pixels if clean else None
-        compared = self.degrade or sheet or truth is not None
-        self.check_size(file, photo, compared)
         given, told = photo.pixels, {}
         if self.degrade:
-            given, told = self.damaged(photo.pixels)
+            given, told = self.damaged(photo.pixels, name)
             truth = photo.pixels[: round(len(given) * self.model.scale), : round(given.shape[1] * self.model.scale)]
         told |= {} if self.sigma is None else {"sigma": np.float32(self.sigma)}
         told |= {} if mask is None else {"mask": read_mask(mask, file, photo)}
@@ -184,24 +193,32 @@ class Work:
         from jaxgen import compared as comparing
 
         found = [np.concatenate(list(lines)) for lines in parts]
+        alpha = self.alpha(photo)
+        if self.degrade and truth is not None:  # a factor that is no whole number rounds the sides up
+            height, width = truth.shape[:2]
+            found = [each[:height, :width] for each in found]
+            alpha = None if photo.alpha is None else photo.alpha[:height, :width]
         answer = found[0]
         if truth is not None and truth.shape[:2] != answer.shape[:2]:
             sizes = [f"{x.shape[0]}x{x.shape[1]}" for x in (answer, truth)]
             raise InputError(f"{file}: the answer is {sizes[0]}, the original {sizes[1]}: they must be of one size.")
         for path, each in zip(paths, found, strict=True):
-            photos.write(path, photos.quantised(each, photo.bits), photo, self.alpha(photo))
+            photos.write(path, photos.quantised(each, photo.bits), photo, alpha)
         if sheet:
-            before = enlarge(given, self.model.scale)
+            before = enlarge(given, self.model.scale)[: answer.shape[0], : answer.shape[1]]
             comparing.write_sheet(sheet_path(target), before, found, truth)
         return {} if truth is None else comparing.measured(truth, answer, int(self.model.scale))
 
-    def check_size(self, file: Path, photo: Photo, compared: bool):
-        """Raise InputError where the picture and its answer don't fit the memory."""
-        height, width, channels = photo.pixels.shape
-        numbers = height * width * channels
-        # Of an answer there is an array and the copy that is written; what is compared is f32 as well, and all at once.
-        each = 2 * photo.bits / 8 + (8 + 4 * self.answers if compared else 0)
-        needed = (4 * numbers + each * numbers * self.model.scale**2) / BYTES
+    def check_size(self, file: Path, compared: bool):
+        """Raise InputError where the picture and its answer don't fit the memory, by the file's first bytes."""
+        if (size := photos.size_of(file)) is None:  # reading it says what is wrong
+            return
+        height, width, bits = size
+        numbers = 3 * height * width
+        # Of an answer there are whole numbers and what is made of them to be written, measured; of what is compared
+        # f32 as well, and the maps of SSIM.
+        each = (3 if bits == 8 else 12) + (30 + 4 * self.answers if compared else 0)
+        needed = (4 * numbers + each * numbers * (1 if self.degrade else self.model.scale**2)) / BYTES
         if needed > self.memory:
             raise InputError(
                 f"{file} is {height}x{width}: mended at scale {self.model.scale:g} it takes {needed:.1f} GiB, "
@@ -225,7 +242,7 @@ class Work:
             return np.asarray(total) / len(ways)
 
         for lines in tiles.rows(picture, mend, self.model.scale, self.tile, self.overlap):
-            yield lines.mean(2, keepdims=True) if many else lines
+            yield lines.mean(2, keepdims=True) if many and not restorer.colours else lines
 
     def padded(self, given: Mapping[str, Any], number: int) -> np.ndarray:
         """Return an answer to one part, its sides made multiples of what the net takes by a mirror image."""
@@ -242,14 +259,16 @@ class Work:
         made = self.model.answer(grown, keys, scale)
         return np.asarray(made, np.float32)[0, : round(h * scale), : round(w * scale)]
 
-    def damaged(self, clean: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return a damaged picture and what the model is told of the damage."""
+    def damaged(self, clean: np.ndarray, name: str = "") -> tuple[np.ndarray, dict[str, Any]]:
+        """Return a damaged picture, by the seed and the picture's name, and what the model is told of the damage."""
         import jax
+
+        from jaxgen import rng
 
         scale = self.model.scale
         if scale == int(scale):
             clean = clean[: len(clean) - len(clean) % int(scale), : clean.shape[1] - clean.shape[1] % int(scale)]
-        keys = jax.random.split(jax.random.key(self.seed), 1)
+        keys = jax.random.split(rng.fold(rng.fold(jax.random.key(self.seed), "damage"), name), 1)
         made = self.damage(clean[None], keys, scale)
         found = {name: np.asarray(value)[0] for name, value in made.items()}
         return found["degraded"], {name: found[name] for name in self.model.restorer.told}

@@ -42,10 +42,19 @@ class Model:
         mend = jax.jit(self.restorer.restore, static_argnums=4)
         return self.by or (lambda given, keys, scale: mend(self.params, self.context, given, keys, scale))
 
-    def check(self, sigma: float | None, mask: Path | None, answers: int = 1, degrade: bool = False):
+    def check(
+        self,
+        sigma: float | None,
+        mask: Path | None,
+        answers: int = 1,
+        degrade: bool = False,
+        ensemble: bool = False,
+    ):
         """Raise InputError where the model lacks what it must be told, or is told or asked for what it has not."""
         if answers > 1 and not self.restorer.several:
             raise InputError(f"{self.name} has one answer: leave out --answers.")
+        if ensemble and self.restorer.several:
+            raise InputError(f"{self.name} has several answers, whose mean is none: leave out --ensemble.")
         if degrade and mask is not None and "mask" in self.restorer.told:
             raise InputError("--degrade hides parts of pictures by itself: leave out --mask.")
         for name, value in (("sigma", sigma), ("mask", mask)):
@@ -156,7 +165,8 @@ def from_weights(path: Path, preset: str) -> tuple[Any, Any, Any, str]:
             except InputError:  # not every net enlarges by every factor
                 continue
             params, extra = jax.eval_shape(lambda task=task: task.init(jax.random.key(0), {}))
-            if task.restorer is None or "restorer" not in params:
+            if task.restorer is None or set(params) - {"critic"} != {"restorer"}:
+                reasons.append(f"{name} mends by several nets: name its run's folder")
                 continue
             like = {"params": params["restorer"], **extra.get("restorer", {})}
             if preset == "" and sum(x.size for x in jax.tree.leaves(like)) > size:
@@ -170,7 +180,7 @@ def from_weights(path: Path, preset: str) -> tuple[Any, Any, Any, str]:
             context = Context({"restorer": rest}, {}, {}, jnp.zeros((), jnp.int32))
             return task.restorer, {"restorer": jax.tree.map(jnp.asarray, found["params"])}, context, name
     if preset and reasons:
-        raise InputError(f"{path}: {reasons[0]}")
+        raise InputError(f"{path}: {reasons[0].removesuffix('.')}.")
     raise InputError(f"{path} fits no preset of train.restoration and train.super_resolution: say which with --preset.")
 
 

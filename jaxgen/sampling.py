@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgen import rng, shard
 from jaxgen.config import Run
-from jaxgen.core import Batch, PyTree, Spec, Task, TrainState, averaged
+from jaxgen.core import Array, Batch, Key, PyTree, Restorer, Spec, Task, TrainState, averaged
 from jaxgen.data import Some, Source, batches
 from jaxgen.errors import InputError, numbers
 from jaxgen.nn.resample import resize
@@ -132,12 +132,18 @@ def mended(task: Task, nets: tuple, batch: Batch) -> jax.Array:
     restorer, clean = task.restorer, batch["image"]
     assert restorer is not None
     keys = rng.sample_keys(rng.fold(jax.random.key(0), "damage"), jnp.arange(len(clean)))
+    small, made, scale = remade(restorer, nets, clean, keys)
+    _, height, width, _ = clean.shape
+    before = small if scale == 1 else resize(small, (small.shape[1] * scale, small.shape[2] * scale))
+    return jnp.clip(jnp.stack([before[:, :height, :width], made, clean], 1), -1, 1)
+
+
+def remade(restorer: Restorer, nets: tuple, clean: Array, keys: Key) -> tuple[Array, Array, int]:
+    """Return clean pictures damaged, then mended to their own size, and by how much they were enlarged."""
     scale = restorer.scales[0] if restorer.scales else 2
     given = restorer.degrade(clean, keys, scale)
     made = restorer.restore(*nets, given, keys, scale)
-    size = clean.shape[1:3]
-    before = resize(given["degraded"], size) if given["degraded"].shape[1:3] != size else given["degraded"]
-    return jnp.clip(jnp.stack([before, made, clean], 1), -1, 1)
+    return given["degraded"], made[:, : clean.shape[1], : clean.shape[2]], scale  # odd sides were rounded up
 
 
 def shown(task: Task, run: Run, source: Source, count: int) -> tuple[dict[str, np.ndarray], int]:

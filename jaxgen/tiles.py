@@ -1,6 +1,7 @@
 """A picture of any size through a net, in tiles whose seams are blended, a few of its lines in memory at a time."""
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import numpy as np
 
@@ -41,20 +42,22 @@ def ramp(size: int, first: bool, last: bool, overlap: int) -> np.ndarray:
 def rows(picture: np.ndarray, mend: Mend, scale: float, tile: int, overlap: int) -> Iterator[np.ndarray]:
     """Yield the mended picture from above, some lines f32[n W c] at a time; tile 0 is all of it at once."""
     height, width = picture.shape[:2]
-    if not tile or (height <= tile and width <= tile):
+    grain = Fraction(scale).limit_denominator(100)  # of a picture's pixels: a tile begins at a whole one of the answer
+    if not tile or (height <= tile and width <= tile) or abs(float(grain) - scale) > 1e-9:
         yield mend(picture, (slice(0, height), slice(0, width)))
         return
-    downs, acrosses = starts(height, tile, overlap), starts(width, tile, overlap)
+    q = 2 * grain.denominator if scale != int(scale) else 1  # at an even one: halves are rounded to the even number
+    downs, acrosses = ([at - at % q for at in starts(size, tile, overlap)] for size in (height, width))
     band = total = np.zeros((0, 0, 0), np.float32)
     top = 0  # of the band, in lines of the answer
     for i, y in enumerate(downs):
-        tall = min(tile, height)
+        tall = height - y if y == downs[-1] else tile
         at, long = round(y * scale), round(tall * scale)
         if at > top:  # no later tile reaches the lines above
             yield band[: at - top] / total[: at - top]
             band, total, top = band[at - top :], total[at - top :], at
         for j, x in enumerate(acrosses):
-            wide = min(tile, width)
+            wide = width - x if x == acrosses[-1] else tile
             part = mend(picture[y : y + tall, x : x + wide], (slice(y, y + tall), slice(x, x + wide)))
             if band.shape[0] < long:
                 more = (long - band.shape[0], round(width * scale), part.shape[2])

@@ -136,6 +136,22 @@ def test_a_tiled_answer_is_the_whole_one_for_what_looks_less_far_than_a_quarter_
     np.testing.assert_allclose(parts, whole, atol=2e-5)
 
 
+@pytest.mark.parametrize(("scale", "size"), [(1.3, (392, 392)), (1.7, (385, 390)), (2.5, (131, 97)), (1.25, (400, 50))])
+def test_tiles_of_a_factor_that_is_no_whole_number_fit_together(scale, size):
+    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32) / max(size)
+    picture = np.stack([y, x, y - x], 2)  # of which interpolation knows all but the borders
+
+    def mend(part, place):
+        del place
+        enlarged = round(part.shape[0] * scale), round(part.shape[1] * scale)
+        return np.asarray(resize(jax.numpy.asarray(part), enlarged, "bilinear", edges="reflect"))
+
+    whole = mend(picture, None)
+    parts = np.concatenate(list(tiles.rows(picture, mend, scale, 64, 16)))
+    assert parts.shape == whole.shape
+    np.testing.assert_allclose(parts[4:-4, 4:-4], whole[4:-4, 4:-4], atol=4e-3)
+
+
 def test_a_tile_is_told_where_it_lies():
     picture, mask = np.zeros((100, 90, 1), np.float32), np.random.default_rng(0).random((100, 90, 1)).astype(np.float32)
     answer = np.concatenate(list(tiles.rows(picture, lambda x, place: x + mask[place], 1, 40, 16)))
@@ -227,6 +243,35 @@ def test_the_ensemble_is_the_mean_over_eight_ways():
     np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x + around, rtol=1e-5)
 
 
+def test_a_grey_picture_may_become_one_in_colour():
+    def colour(p, c, given, k, s):
+        return given["degraded"] * jax.numpy.asarray([1.0, 0.5, 0.0])[None, None, None].repeat(13, 1).repeat(9, 2)
+
+    for colours, channels in ((True, 3), (False, 1)):
+        restorer = Restorer(lambda *_: {}, colour, (1,), (), 1, (3,), colours)
+        work = restore.Work(restorers.Model(restorer, {}, None, 1.0, "c"), 0, 0, False, 4.0, 0, None, False)
+        made = np.concatenate(list(work.mended(smooth(13, 9, 1).astype(np.float32) / 255, {})))
+        assert made.shape == (13, 9, channels)
+
+
+def test_the_original_may_be_colour_where_the_picture_is_grey():
+    from jaxgen.compared import measured
+
+    clean = smooth(40, 40, 1).astype(np.float32) / 127.5 - 1
+    noisy = np.clip(clean + 0.1, -1, 1)
+    assert measured(np.repeat(clean, 3, 2), noisy, 1) == measured(np.repeat(clean, 3, 2), np.repeat(noisy, 3, 2), 1)
+
+
+def test_each_picture_of_a_folder_has_its_own_damage():
+    from jaxgen.data.degradations import Degradation
+
+    restorer = Restorer(Degradation(noise=(25, 25)), lambda *_: None, (1,), channels=(1, 3))  # pyright: ignore
+    work = restore.Work(restorers.Model(restorer, {}, None, 1.0, "c"), 0, 0, False, 4.0, 0, None, True)
+    x = np.zeros((8, 8, 1), np.float32)
+    a, b, again = (work.damaged(x, name)[0] for name in ("a.png", "b.png", "a.png"))
+    assert np.array_equal(a, again) and not np.array_equal(a, b)
+
+
 def test_grey_pictures_go_through_colour_nets_and_back():
     restorer = Restorer(lambda *_: {}, lambda p, c, given, k, s: given["degraded"] * 0.5, (1,), (), 8, (3,))
     work = restore.Work(restorers.Model(restorer, {}, None, 1.0, "half"), 0, 0, False, 4.0, 0, None, False)
@@ -302,6 +347,37 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):
     ]:
         out = cli(2, "restore", picture, *args)
         assert words in out and "Traceback" not in out, out
+
+
+def test_nothing_is_replaced_that_was_there(run, tmp_path, cli):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    save(folder / "a.png", smooth(20, 20))
+    save(folder / "a-sheet.png", smooth(20, 20))
+    out = cli(2, "restore", str(folder), "--with", str(run), "--sheet")
+    assert "would both become" in out
+    (folder / "a-sheet.png").unlink()
+    made = tmp_path / "in-restored"
+    made.mkdir()
+    (made / "a-sheet.png").write_text("mine")
+    out = cli(0, "restore", str(folder), "--with", str(run), "--sheet")
+    assert "were there already and are kept" in out and (made / "a-sheet.png").read_text() == "mine"
+
+
+def test_what_cant_be_written_is_told_in_a_sentence(tmp_path, cli):
+    picture = save(tmp_path / "a.png", smooth(40, 4500, 1))
+    (tmp_path / "file").write_text("")
+    out = cli(2, "restore", str(picture), "--with", "nearest", "--out", str(tmp_path / "file" / "x.png"))
+    assert "is a file: x.png can't be written into it" in out
+    out = cli(2, "restore", str(picture), "--with", "nearest", "--scale", "4", "--out", str(tmp_path / "x.webp"))
+    assert "x.webp can't be written" in out and not list(tmp_path.glob("*.part"))
+
+
+def test_damage_that_makes_small_keeps_alpha_and_odd_sizes(tmp_path, cli):
+    for name, shape, scale in (("a", (31, 33, 4), "2"), ("b", (101, 101, 3), "1.5")):
+        picture = save(tmp_path / f"{name}.png", smooth(*shape))
+        cli(0, "restore", str(picture), "--with", "bicubic", "--scale", scale, "--degrade")
+        assert pixels_of(tmp_path / f"{name}-restored.png").shape[2] == shape[2]
 
 
 def test_a_mask_of_another_size_or_all_black(tmp_path):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen import config, core, shard, zoo
+from jaxgen import config, core, sampling, shard, zoo
 from jaxgen.config import Compute, Mesh, Run
 from jaxgen.core import TrainState
 from jaxgen.data.degradations import Degradation
@@ -40,8 +40,8 @@ SHARED = ("jaxgen.models.classifier.supervised", "jaxgen.models.restoration.supe
 def game(name: str) -> str:
     """Where a preset's game is written."""
     run = zoo.load(name).tiny
-    written = run.model.task(run.steps).phases[-1].loss.__module__
-    return written if written in SHARED else zoo.ZOO[name]
+    phases = run.model.task(run.steps).phases
+    return phases[0].loss.__module__ if len(phases) == 1 and phases[0].loss.__module__ in SHARED else zoo.ZOO[name]
 
 
 # Of the presets that play one game the first stands for all where a test has a program of its own to compile.
@@ -114,6 +114,10 @@ def test_full_size_in_the_abstract(name):
     assert shape(after) == shape(state), "a step keeps structure, shapes and dtypes"
     assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
     assert {m.partition("/")[0] for m in metrics} == {p.name for p in task.phases}
+    if task.restorer:
+        one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
+        shown = jax.eval_shape(partial(sampling.mended, task), core.averaged(state, frozen), one)
+        assert shown.shape == (2, 3, *task.example["image"].shape)
     if task.generate:
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
         given = {k: jax.ShapeDtypeStruct((3, *task.example[k].shape), task.example[k].dtype) for k in task.given}

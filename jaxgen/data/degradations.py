@@ -62,7 +62,7 @@ class Degradation:
     def __call__(self, x: Array, keys: Key, scale: float = 1.0) -> dict[str, Array]:
         """Return "degraded", "sigma" and, where anything is hidden, "mask".
 
-        degraded: f32[b h/scale w/scale c], clipped by JPEG and every pipeline, not by noise
+        degraded: f32[b h/scale w/scale c], clipped by JPEG and every pipeline but plain, not by noise
         sigma:    f32[b], of `noise`, of 255
         mask:     f32[b h/scale w/scale 1], 1 where pixels are hidden or destroyed
         """

@@ -83,7 +83,13 @@ def fit_all(pictures: list[np.ndarray], image: Shape, crop: str) -> list[np.ndar
     """Return `fit` of each picture, u8[n h w c], the cut in the middle. Raises InputError (channels)."""
     height, width, channels = image
     shape = pictures[0].shape
-    if shape[2] != 1 or shape == image or channels not in (1, 3) or any(p.shape != shape for p in pictures):
+    if (
+        shape[2] != 1
+        or shape == image
+        or crop == "patch"
+        or channels not in (1, 3)
+        or any(p.shape != shape for p in pictures)
+    ):
         return [fit(pixels, image, crop) for pixels in pictures]
     # Grey pictures of one size are resized as the channels of one picture: a third of the time.
     planes = resize(np.concatenate(pictures, axis=2), height, width, crop)  # [h w n]

@@ -72,7 +72,8 @@ def restorer(holes: Holes, paint: Paint, multiple: int, channels: int) -> Restor
         given = covered(given["degraded"], given["mask"])
         return joined(given, paint(params, context, given, keys))
 
-    return Restorer(degrade, restore, (1,), ("mask",), multiple, (channels,))
+    # Whole: part of a hole shows nothing of what is around it.
+    return Restorer(degrade, restore, (1,), ("mask",), multiple, (channels,), whole=True)
 
 
 def lesson(holes: Holes, clean: Array, key: Key) -> dict[str, Array]:

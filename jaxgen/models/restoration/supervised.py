@@ -131,6 +131,8 @@ def restoration_task(
         raise InputError(f"model.image is {height}x{width}: both sides must be multiples of {grain}.")
     if len(scales) > 1 and not interpolated:
         raise InputError("One net enlarges by several factors only where it is given the interpolated picture.")
+    if apart and 1 in scales and _ways(degradation, (1,)) == []:
+        raise InputError("model.degradation must damage pictures in some way, as this net leaves the size of some.")
     ways = _ways(degradation, scales) if apart else [Way(1 / len(scales), degradation, scale) for scale in scales]
 
     def entered(x: Array, size: tuple[int, int]) -> Array:
@@ -228,7 +230,9 @@ def restoration_task(
         phases=phases if critic is None else (Phase("critic", "critic", judge, stream="lesson"), *phases),
         frozen={} if critic is None else critic.frozen,
         ema=(Ema("restorer", ramped(0.999)),),
-        restorer=Restorer(degrade if apart else degradation, restore, scales, told, multiple, taken),
+        restorer=Restorer(
+            degrade if apart else degradation, restore, scales, told, multiple, taken, degradation.pipeline == "grey"
+        ),
     )
 
 
@@ -244,7 +248,8 @@ def _ways(degradation: Degradation, scales: tuple[int, ...]) -> list[Way]:
     """Return each damage of a degradation alone and being made small alone, all of them equally often."""
     spans = {f.name: getattr(degradation, f.name) for f in fields(degradation)}
     kinds = [[(Degradation(**{name: span}), 1)] for name, span in spans.items() if span != getattr(Degradation(), name)]
-    kinds += [[(Degradation(), scale) for scale in scales if scale != 1]]
+    smaller = [(Degradation(), scale) for scale in scales if scale != 1]
+    kinds += [smaller] if smaller else []
     return [Way(1 / len(kinds) / len(kind), *way) for kind in kinds for way in kind]
 
 
