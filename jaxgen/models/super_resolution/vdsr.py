@@ -4,7 +4,8 @@ Twenty 3x3 convolutions find what an interpolated picture lacks, x^ = x + f(x), 
 3 and 4, on patches of all three. Without biases, as the published weights are (pytorch-vdsr's). Adam stands for the
 paper's steep SGD with adjusted clipping (section 3.2), and the number of steps is chosen for it.
 
-Measured: not yet measured.
+Measured: the published weights get 37.66, 33.78 and 31.46 dB on Set5 by 2, 3 and 4 (luma, border shaved, MATLAB's
+bicubic). Trained here: not yet measured.
 """
 
 from dataclasses import dataclass
