@@ -30,7 +30,13 @@ def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Return which names are measures on held-out data, and which are scores of samples. Raises InputError."""
     for name in names:
         if not is_score(name) and not measure_of(name):
-            examples = [*MEASURES, "nll_5000", "rfid_lenet", *(f"{statistic}_lenet" for statistic in STATISTICS)]
+            examples = [
+                *MEASURES,
+                *PIXELS,
+                "nll_5000",
+                "rfid_lenet",
+                *(f"{statistic}_lenet" for statistic in STATISTICS),
+            ]
             choose(name, examples, "metric")
     return [name for name in names if measure_of(name)], [name for name in names if not measure_of(name)]
 

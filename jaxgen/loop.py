@@ -105,7 +105,9 @@ def fit(run: Run) -> Path:
         at = int(state.step)
         if at >= run.steps:
             if is_first():
-                print(f"{folder} is finished: it has taken all its {at} steps. Its samples are in {folder}/samples.")
+                kinds = [kind for kind in ("samples", "restorations") if any((folder / kind).glob("*.png"))]
+                last = f" Its {kinds[0]} are in {folder / kinds[0]}." if kinds else ""
+                print(f"{folder} is finished: it has taken all its {at} steps.{last}")
             return folder
         sinks = Sinks(folder, at, run.steps) if is_first() else Silent()
         stack.callback(sinks.close)

@@ -67,11 +67,15 @@ def restore(
     tiles.check(tile, overlap)
     at_least(0, sigma=sigma, seed=seed)
     at_least(1, answers=answers)
+    if not memory > 0:
+        raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
     if degrade and original:
         raise InputError("--degrade makes the damaged pictures from the ones that are given: leave out --original.")
     files = photos.find(picture)
     targets = plan(picture, files, out, answers, sheet)
     single = picture.is_file()
+    if single and targets[0].exists() and targets[0].samefile(picture):
+        raise InputError(f"{picture} would be replaced by its own answer: name another file with --out.")
     for path in written(targets[0], answers, sheet) if single else ():
         photos.check_target(path, overwrite)
     originals = pairs_of(picture, files, original)
@@ -85,6 +89,9 @@ def restore(
             if there and not single and not overwrite:
                 kept.append(there[0])
                 continue
+            if original is not None and clean is None:
+                photos.read(file)  # a file that is no picture is told first
+                raise InputError(f"{original} has no picture for {file}.")
             found = work.one(file, target, clean, mask, sheet, "" if single else str(file.relative_to(picture)))
             done.append(target)
             scores += [found] if found else []
@@ -135,7 +142,7 @@ def plan(picture: Path, files: list[Path], out: Path | None, answers: int = 1, s
 
 
 def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Path | None]:
-    """Return the undamaged picture of each file. Raises InputError where one lacks."""
+    """Return the undamaged picture of each file, or None. Raises InputError for a file beside a folder."""
     if original is None:
         return [None] * len(files)
     if picture.is_file() and original.is_file():
@@ -143,10 +150,7 @@ def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Pa
     if not original.is_dir() or picture.is_file():
         raise InputError("--original must be a file for a file, or a folder for a folder.")
     by_stem = {p.relative_to(original).with_suffix(""): p for p in photos.find(original)}
-    for file in files:
-        if file.relative_to(picture).with_suffix("") not in by_stem:
-            raise InputError(f"{original} has no picture {file.relative_to(picture).with_suffix('')} for {file}.")
-    return [by_stem[file.relative_to(picture).with_suffix("")] for file in files]
+    return [by_stem.get(file.relative_to(picture).with_suffix("")) for file in files]
 
 
 @dataclass
@@ -311,4 +315,6 @@ def read_mask(path: Path, file: Path, photo: Photo) -> np.ndarray:
         raise InputError(f"The mask {path} is {mask}, {file} is {picture}: they must be of one size.")
     if not found.any():
         raise InputError(f"The mask {path} is black all over: nothing is to be filled in.")
+    if found.all():
+        raise InputError(f"The mask {path} is white all over: nothing is left to go by.")
     return found.astype(np.float32)

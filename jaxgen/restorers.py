@@ -61,7 +61,7 @@ class Model:
             if name in self.restorer.told and value is None and not degrade:
                 raise InputError(f"{self.name} must be told --{name}.")
             if name not in (*self.restorer.told, *self.may) and value is not None:
-                raise InputError(f"{self.name} takes no --{name}: it finds out by itself.")
+                raise InputError(f"{self.name} takes no --{name}: leave it out.")
 
 
 def open_model(name: str, preset: str, scale: float | None) -> Model:
@@ -96,10 +96,13 @@ def open_model(name: str, preset: str, scale: float | None) -> Model:
             f"{name} mends no pictures: it needs a run of train.restoration or train.super_resolution, or with --mask "
             "of train.diffusion."
         )
+    if scale is not None and scale != 1 and restorer.scales == (1,):
+        raise InputError(f"{name} does not enlarge: leave out --scale.")
     if scale is not None and restorer.scales and scale not in restorer.scales:
         known = " or ".join(map(str, restorer.scales))
         raise InputError(f"{name} enlarges by {known}, not by {scale:g}.")
-    scale = float(scale or (restorer.scales[0] if restorer.scales else 1 if by else 2))
+    default = restorer.scales[0] if restorer.scales else 1 if by else 2
+    scale = float(default if scale is None else scale)
     if not 1 <= scale <= 16:
         raise InputError(f"--scale must be from 1 to 16, not {scale:g}.")
     return Model(restorer, params, context, scale, name, may, by)
@@ -155,8 +158,10 @@ def from_weights(path: Path, preset: str) -> tuple[Any, Any, Any, str]:
     names = [name for family in FAMILIES for name in zoo.family(family)]
     names = [choose(preset, names, "preset")] if preset else names
     size = sum(x.size for x in tensors.values())
-    # The likeliest first: nets are told apart by their arrays, and most have a size of their own.
+    # The likeliest first: nets are told apart by their arrays, and most have a size of their own, which a factor or a
+    # critic changes by less than fourfold.
     names.sort(key=lambda name: abs(zoo.load(name).parameters - size))
+    names = [name for name in names if preset or size / 4 < zoo.load(name).parameters < 4 * size]
     reasons = []
     for name in names:
         for model in variants(zoo.load(name).run.model):
@@ -181,7 +186,9 @@ def from_weights(path: Path, preset: str) -> tuple[Any, Any, Any, str]:
             return task.restorer, {"restorer": jax.tree.map(jnp.asarray, found["params"])}, context, name
     if preset and reasons:
         raise InputError(f"{path}: {reasons[0].removesuffix('.')}.")
-    raise InputError(f"{path} fits no preset of train.restoration and train.super_resolution: say which with --preset.")
+    raise InputError(
+        f"{path} is of no net of train.restoration and train.super_resolution at its preset's width and depth."
+    )
 
 
 def variants(model: Any) -> list[Any]:

@@ -334,8 +334,11 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):
         (["--with", "nothing"], "There is no run folder or file nothing"),
         (["--with", str(tmp_path)], "is no run: it has no config.json"),
         (["--with", picture], "is no weights file"),
-        (["--with", str(run), "--scale", "2"], "enlarges by 1, not by 2"),
+        (["--with", str(run), "--scale", "2"], "does not enlarge: leave out --scale"),
         (["--with", "bicubic", "--scale", "0.5"], "--scale must be from 1 to 16"),
+        (["--with", "bicubic", "--scale", "0"], "--scale must be from 1 to 16, not 0"),
+        (["--with", "bicubic", "--memory", "-1"], "--memory must be above 0"),
+        (["--with", "bicubic", "--out", picture, "--overwrite"], "would be replaced by its own answer"),
         (["--with", "bicubic", "--sigma", "5"], "takes no --sigma"),
         (["--with", "bicubic", "--mask", str(tmp_path / "small.png")], "takes no --mask"),
         (["--with", "bicubic", "--tile", "16"], "--tile 16 must be at least 32"),
@@ -380,11 +383,25 @@ def test_damage_that_makes_small_keeps_alpha_and_odd_sizes(tmp_path, cli):
         assert pixels_of(tmp_path / f"{name}-restored.png").shape[2] == shape[2]
 
 
+def test_training_that_can_teach_nothing_is_refused(tmp_path):
+    for changes, words in (
+        (["--model.degradation.noise", "0", "0"], "Nothing is damaged"),
+        (["--model.image", "16", "24", "1"], "data.turn needs square pictures"),
+    ):
+        parsed = parse("restoration", ["--preset", "dncnn", "--tiny", "--out", str(tmp_path / "run"), *changes])
+        with pytest.raises(InputError, match=words):
+            loop.fit(parsed.run)
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_mask_of_another_size_or_all_black(tmp_path):
     photo = photos.read(save(tmp_path / "a.png", smooth(20, 20)))
     save(tmp_path / "small.png", np.full((8, 8, 1), 255, np.uint8))
     with pytest.raises(InputError, match=r"8x8, .*a\.png is 20x20: they must be of one size"):
         restore.read_mask(tmp_path / "small.png", tmp_path / "a.png", photo)
+    save(tmp_path / "white.png", np.full((20, 20, 1), 255, np.uint8))
+    with pytest.raises(InputError, match="white all over"):
+        restore.read_mask(tmp_path / "white.png", tmp_path / "a.png", photo)
     save(tmp_path / "black.png", np.zeros((20, 20, 1), np.uint8))
     with pytest.raises(InputError, match="black all over"):
         restore.read_mask(tmp_path / "black.png", tmp_path / "a.png", photo)

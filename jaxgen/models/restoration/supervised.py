@@ -131,6 +131,8 @@ def restoration_task(
         raise InputError(f"model.image is {height}x{width}: both sides must be multiples of {grain}.")
     if len(scales) > 1 and not interpolated:
         raise InputError("One net enlarges by several factors only where it is given the interpolated picture.")
+    if scales == (1,) and degradation == Degradation() and lesson is with_clean:
+        raise InputError("Nothing is damaged: set some of model.degradation, such as noise 25 25.")
     if apart and 1 in scales and _ways(degradation, (1,)) == []:
         raise InputError("model.degradation must damage pictures in some way, as this net leaves the size of some.")
     ways = _ways(degradation, scales) if apart else [Way(1 / len(scales), degradation, scale) for scale in scales]
@@ -271,4 +273,5 @@ def row(model: Any, steps: int, batch: int, source: str = "shapes", **settings) 
 
 def tiny(model: Any) -> Run:
     """Return the run of a small model that takes seconds."""
-    return Run(model=model, data=Data("shapes"), steps=20, batch=8, log=Log(every=5), save=Save(every=10))
+    data = Data("shapes", crop="patch", flip=True, turn=True)
+    return Run(model=model, data=data, steps=20, batch=8, log=Log(every=5), save=Save(every=10))
