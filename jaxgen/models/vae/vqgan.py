@@ -153,7 +153,7 @@ class VQGAN(VQVAE):
             return self.painted({**params, "decoder": {**decoder, "out": last}}, codes)
 
         _, back = jax.vjp(painted, decoder["out"]["kernel"])
-        error, fooling = (jnp.linalg.norm(back(slope)[0].reshape(-1)) for slope in (of_error, of_fooling))
+        error, fooling = (jnp.linalg.norm(wide(back(slope)[0]).reshape(-1)) for slope in (of_error, of_fooling))
         return stop_gradient(jnp.clip(error / (fooling + DELTA), 0, MOST))
 
 
