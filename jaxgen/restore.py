@@ -82,7 +82,7 @@ def restore(
     model = open_model(with_, preset, scale)
     model.check(sigma, mask, answers, degrade, ensemble)
     work = Work(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers)
-    done, kept, bad, scores = [], [], [], []
+    kept, bad, scores = [], [], []
     for file, target, clean in zip(files, targets, originals, strict=True):
         try:
             there = [path for path in written(target, answers, sheet) if path.exists()]
@@ -93,7 +93,6 @@ def restore(
                 photos.read(file)  # a file that is no picture is told first
                 raise InputError(f"{original} has no picture for {file}.")
             found = work.one(file, target, clean, mask, sheet, "" if single else str(file.relative_to(picture)))
-            done.append(target)
             scores += [found] if found else []
             more = f" and {answers - 1} more" if answers > 1 else ""
             print(f"{target}{more}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)

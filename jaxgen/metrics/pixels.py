@@ -17,6 +17,7 @@ from jax import lax
 
 from jaxgen.errors import InputError, choose
 from jaxgen.metrics.metric import Metric
+from jaxgen.nn.colour import LUMA
 
 Array = jax.Array
 
@@ -47,7 +48,8 @@ def luma(x: Array, rounded: bool = False) -> Array:
     if x.shape[-1] == 3:
         red, green, blue = x[..., :1], x[..., 1:2], x[..., 2:]  # [... h w 1]
         # With R = (x + 1) / 2 and Y = 127.5 (y + 1): 16 plus half the sum of the factors is 125.5.
-        x = (65.481 * red + 128.553 * green + 24.966 * blue + (2 * 125.5 - 255)) / 255
+        r, g, b = LUMA
+        x = (r * red + g * green + b * blue + (2 * 125.5 - 255)) / 255
     return eight_bit(x) if rounded else x
 
 

@@ -7,7 +7,8 @@ import numpy as np
 Array = jax.Array
 
 # ITU-R BT.601 in studio range, MATLAB's rgb2ycbcr: Y from 16 to 235, Cb and Cr from 16 to 240, of 255.
-MATRIX = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
+LUMA = (65.481, 128.553, 24.966)
+MATRIX = np.array([LUMA, [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 OFFSET = np.array([16.0, 128.0, 128.0]) / 255
 
 

@@ -6,6 +6,7 @@ Every function takes x [... h w c] of any float dtype and returns that dtype; th
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +18,11 @@ Array = jax.Array
 Size = tuple[int, int]  # height, width
 
 
-def cubic(t: np.ndarray) -> np.ndarray:
-    """Keys 1981, equation 15, which is his a = -1/2: as in MATLAB, Pillow and jax.image."""
-    t = np.abs(t)
+def cubic(t: Any, xp: Any = np) -> Any:
+    """Keys 1981, equation 15, which is his a = -1/2: as in MATLAB, Pillow and jax.image. xp: numpy or jax.numpy."""
+    t = xp.abs(t)
     near, far = (1.5 * t - 2.5) * t * t + 1, ((-0.5 * t + 2.5) * t - 4) * t + 2
-    return np.where(t <= 1, near, np.where(t < 2, far, 0))
+    return xp.where(t <= 1, near, xp.where(t < 2, far, 0))
 
 
 KERNELS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {  # half the width, and the kernel

@@ -86,11 +86,8 @@ class Net(nn.Module):
         x = nn.leaky_relu(Conv(self.width, (3, 3), name="layer_0")(x), 0.2)
         for i in range(1, 8):
             strides = (2, 2) if i % 2 else (1, 1)
-            x = Conv(self.width * 2 ** (i // 2), (3, 3), strides, ((1, 1), (1, 1)), use_bias=False, name=f"layer_{i}")(
-                x
-            )
-            x = nn.leaky_relu(
-                BatchNorm(name=f"norm_{i}")(x, train), 0.2
-            )  # [b h/2 w/2 c]; the last [b h/16 w/16 8*width]
+            pads, features = ((1, 1), (1, 1)), self.width * 2 ** (i // 2)
+            x = Conv(features, (3, 3), strides, pads, use_bias=False, name=f"layer_{i}")(x)
+            x = nn.leaky_relu(BatchNorm(name=f"norm_{i}")(x, train), 0.2)  # every second time [b h/2 w/2 features]
         x = nn.leaky_relu(Dense(self.dense, name="dense_0")(x.reshape(x.shape[0], -1)), 0.2)
         return wide(Dense(1, name="dense_1")(x)[:, 0])

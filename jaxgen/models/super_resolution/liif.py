@@ -30,6 +30,7 @@ from jaxgen.models.super_resolution.edsr import trunk
 from jaxgen.models.super_resolution.parts import UNIFORM
 from jaxgen.nn import conv as convs
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.resample import cubic
 
 LINES = 8  # of a picture that are restored at once: more take more memory
 
@@ -218,9 +219,8 @@ def shrunk(x: Array, side: Array, small: int) -> Array:
 
     def weights(n: int) -> Array:
         factor = side / small  # at least 1
-        t = jnp.abs((jnp.arange(small)[:, None] + 0.5) - (jnp.arange(n)[None] + 0.5) / factor)  # [small n]
-        near, far = (1.5 * t - 2.5) * t * t + 1, ((-0.5 * t + 2.5) * t - 4) * t + 2  # Keys 1981, equation 15
-        w = jnp.where(t <= 1, near, jnp.where(t < 2, far, 0)) * (jnp.arange(n)[None] < side)
+        t = (jnp.arange(small)[:, None] + 0.5) - (jnp.arange(n)[None] + 0.5) / factor  # [small n]
+        w = cubic(t, jnp) * (jnp.arange(n)[None] < side)
         return w / w.sum(1, keepdims=True)
 
     rows, columns = weights(x.shape[0]), weights(x.shape[1])
