@@ -125,6 +125,26 @@ class Restorer(NamedTuple):
     whole: bool = False
 
 
+class Translator(NamedTuple):
+    """How a picture becomes one of another domain or style, whatever its size.
+
+    translate: (params, context, given, keys Key[b], to i32[b]) -> f32[b h w channels]
+               given: {"source": f32[b h w c]} and what else is told; to: the number of a domain
+    domains:   names of what it can make of a picture; "image" where it goes one way only
+    told:      what `translate` needs in `given` beside "source": "style" f32[b h' w' c], a picture to look like
+    multiple:  the sides of "source" must be divisible by it
+    channels:  of "source"
+    several:   whether other keys give other answers
+    """
+
+    translate: Callable[..., Array]
+    domains: tuple[str, ...] = ("image",)
+    told: tuple[str, ...] = ()
+    multiple: int = 1
+    channels: int = 3
+    several: bool = False
+
+
 @dataclass(frozen=True)
 class Phase:
     """One loss, played `repeat` times on fresh examples in every `every`-th step.
@@ -172,6 +192,7 @@ class Task:
     latent:   how `generate` goes from noise to a picture, where it goes through a latent vector
     denoiser: how it takes noise out of a picture, step by step, where it does
     restorer: how it mends a damaged picture, where it does
+    translator: how it makes a picture of another domain of one, where it does
     classes:  the labels in a batch are below it; 0: it has none
     encode:   (params, context, batch) -> codes f32[b ...]
     decode:   (params, context, codes, given) -> images f32[b h w c] in [-1, 1]
@@ -191,6 +212,7 @@ class Task:
     latent: Latent | None = None
     denoiser: Denoiser | None = None
     restorer: Restorer | None = None
+    translator: Translator | None = None
     encode: Callable | None = None
     decode: Callable | None = None
     log_prob: Callable | None = None
