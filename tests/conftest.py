@@ -1,12 +1,16 @@
 """Eight fake CPU devices, strict promotion of ranks, the compilation cache, and the real data."""
 
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
 
 # Compiling is what these tests wait for, and LLVM's optimisations are half of it. Commands that they start have them.
 FLAGS = {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
-os.environ["XLA_FLAGS"] = f"{FLAGS['XLA_FLAGS']} --xla_backend_optimization_level=0"
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # newer ones know no such flag, and stop
+    QUICK += " --xla_cpu_use_fusion_emitters=false"  # they take as long again
+os.environ["XLA_FLAGS"] = f"{FLAGS['XLA_FLAGS']} {QUICK}"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
