@@ -10,6 +10,7 @@ import tyro
 
 from jaxgen import command, zoo
 from jaxgen.codes import arithmetic, map_, score
+from jaxgen.compose import compose
 from jaxgen.editing import edit, inpaint, upscale
 from jaxgen.errors import InputError, at_least, choose
 from jaxgen.explore import (
@@ -23,6 +24,7 @@ from jaxgen.explore import (
     reconstruct,
     traverse,
 )
+from jaxgen.extend import extend
 from jaxgen.restore import restore
 
 
@@ -200,6 +202,8 @@ def main():
         "upscale": upscale,
         "edit": edit,
         "restore": restore,
+        "compose": compose,
+        "extend": extend,
         "evaluate": evaluate_,
         "import": Import,
         "export": export,

@@ -106,12 +106,14 @@ class Restorer(NamedTuple):
     degrade:  (image f32[b h w c], keys Key[b], scale) -> {"degraded": f32[b h/scale w/scale c], and what else is told}
     restore:  (params, context, given, keys Key[b], scale) -> f32[b H W c], H the rounded h times the scale
     scales:   what it enlarges by; (1,): it leaves the size; (): any
-    told:     what `restore` needs in `given` beside "degraded": "sigma" f32[b], "mask" f32[b h w 1]
+    told:     what `restore` needs in `given` beside "degraded": "sigma" f32[b], "mask" f32[b h w 1] where it is hidden,
+              "region" f32[b h w 1] where it is to be mended
     multiple: the sides of "degraded" must be divisible by it
     channels: of "degraded"; grey nets take 1 and 3
     colours:  whether a grey picture becomes one in colour
     several:  whether other keys give other answers
     whole:    whether "degraded" must be the whole picture, never a part of it
+    size:     the only height and width of "degraded" that it takes; (): any
     """
 
     degrade: Callable[..., dict[str, Array]]
@@ -123,6 +125,7 @@ class Restorer(NamedTuple):
     colours: bool = False
     several: bool = False
     whole: bool = False
+    size: tuple[int, ...] = ()
 
 
 class Translator(NamedTuple):

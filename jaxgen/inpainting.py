@@ -61,4 +61,4 @@ def restorer_of(task: Task, how: Sampling) -> Restorer | None:
         return jnp.clip(repainted(*bound(d, params, context, how), keys, x, given["mask"]), -1, 1)
 
     holes = Holes(boxes=1)
-    return restorer(holes, paint, 1, image[2])._replace(several=True, whole=True)
+    return restorer(holes, paint, 1, image[2])._replace(several=True, size=image[:2])

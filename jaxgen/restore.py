@@ -241,26 +241,13 @@ class Work:
         def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
             given = {"degraded": part} | {k: v[place] if np.ndim(v) == 3 else v for k, v in told.items()}
             turns = ({k: turned(v, way) for k, v in given.items()} for way in ways)
-            total = sum(back(self.padded(turn, number), way) for turn, way in zip(turns, ways, strict=True))
+            total = sum(
+                back(self.model.padded(turn, self.seed, number), way) for turn, way in zip(turns, ways, strict=True)
+            )
             return np.asarray(total) / len(ways)
 
         for lines in tiles.rows(picture, mend, self.model.scale, self.tile, self.overlap):
             yield lines.mean(2, keepdims=True) if many and not restorer.colours else lines
-
-    def padded(self, given: Mapping[str, Any], number: int) -> np.ndarray:
-        """Return an answer to one part, its sides made multiples of what the net takes by a mirror image."""
-        import jax
-        import jax.numpy as jnp
-
-        from jaxgen import rng
-
-        h, w = given["degraded"].shape[:2]
-        grain, scale = self.model.restorer.multiple, self.model.scale
-        pads = ((0, -h % grain), (0, -w % grain), (0, 0))
-        grown = {k: np.pad(v, pads, "symmetric")[None] if np.ndim(v) == 3 else v[None] for k, v in given.items()}
-        keys = rng.sample_keys(jax.random.key(self.seed), jnp.arange(number, number + 1))
-        made = self.model.answer(grown, keys, scale)
-        return np.asarray(made, np.float32)[0, : round(h * scale), : round(w * scale)]
 
     def damaged(self, clean: np.ndarray, name: str = "") -> tuple[np.ndarray, dict[str, Any]]:
         """Return a damaged picture, by the seed and the picture's name, and what the model is told of the damage."""

@@ -1,7 +1,7 @@
 """What mends pictures: a trained run, a file of weights whose net is found, or an interpolation."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from jaxgen.errors import InputError, choose
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from jaxgen.core import Restorer
 
 INTERPOLATIONS = ("bicubic", "lanczos3", "bilinear", "nearest")
@@ -42,6 +44,24 @@ class Model:
         mend = jax.jit(self.restorer.restore, static_argnums=4)
         return self.by or (lambda given, keys, scale: mend(self.params, self.context, given, keys, scale))
 
+    def padded(self, given: Mapping[str, Any], seed: int = 0, number: int = 0) -> "np.ndarray":
+        """Return an answer f32[H W c] to one picture, given [h w c] and numbers, whatever its sides.
+
+        They are made multiples of what the net takes by a mirror image. The key is `number`'s of a seed.
+        """
+        import jax
+        import jax.numpy as jnp
+        import numpy as np
+
+        from jaxgen import rng
+
+        h, w = given["degraded"].shape[:2]
+        grain, scale = self.restorer.multiple, self.scale
+        pads = ((0, -h % grain), (0, -w % grain), (0, 0))
+        grown = {k: np.pad(v, pads, "symmetric")[None] if np.ndim(v) == 3 else v[None] for k, v in given.items()}
+        keys = rng.sample_keys(jax.random.key(seed), jnp.arange(number, number + 1))
+        return np.asarray(self.answer(grown, keys, scale), np.float32)[0, : round(h * scale), : round(w * scale)]
+
     def check(
         self,
         sigma: float | None,
@@ -51,6 +71,8 @@ class Model:
         ensemble: bool = False,
     ):
         """Raise InputError where the model lacks what it must be told, or is told or asked for what it has not."""
+        if "region" in self.restorer.told:
+            raise InputError(f"{self.name} harmonises what is pasted into a picture: use python -m jaxgen compose.")
         if answers > 1 and not self.restorer.several:
             raise InputError(f"{self.name} has one answer: leave out --answers.")
         if ensemble and self.restorer.several:

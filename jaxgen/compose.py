@@ -1,0 +1,202 @@
+"""python -m jaxgen compose: several pictures become one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from jaxgen import photos
+from jaxgen.errors import InputError, at_least
+from jaxgen.photos import Photo
+from jaxgen.restore import With
+
+Background = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BACKGROUND")]
+Foregrounds = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FOREGROUND ...")]
+How = Literal["paste", "poisson", "mixed", "colours", "harmonise"]
+
+
+def compose(
+    background: Background,
+    foregrounds: Foregrounds,
+    masks: tuple[Path, ...] = (),
+    at: tuple[str, ...] = (),
+    size: tuple[float, ...] = (),
+    how: How = "poisson",
+    with_: With = "",
+    out: Path | None = None,
+    overwrite: bool = False,
+):
+    """Lay pictures, one on the other, into a background so that they look as one.
+
+    Args:
+        background: a picture; the answer has its size, bits, alpha and EXIF
+        foregrounds: the pictures that are laid on it, in this order
+        masks: white where a foreground is kept, one for each, of its size; unset: its alpha, or all of it
+        at: where the upper left corner of each comes to lie, down and right in pixels, such as 20,100; unset: in the
+            middle
+        size: how much larger each becomes; unset: 1
+        how: poisson keeps the foreground's differences between neighbours, and at its border the background's colours;
+            mixed keeps the larger of both pictures' differences; colours gives it the background's colours by optimal
+            transport; harmonise asks a net; paste leaves it as it is
+        with_: the run of a harmonisation net (train.translation --preset harmonisation), for harmonise
+        out: a file; unset: BACKGROUND-composed.png
+        overwrite: replace what is there
+    """
+    target = out or background.with_name(f"{background.stem}-composed.png")
+    check_target(target, (background, *foregrounds, *masks), overwrite)
+    if not foregrounds:
+        raise InputError("Name the background and at least one foreground.")
+    for name, given in (("masks", masks), ("at", at), ("size", size)):
+        if given and len(given) != len(foregrounds):
+            raise InputError(f"--{name} needs one for each of the {len(foregrounds)} foregrounds, not {len(given)}.")
+    if (how == "harmonise") != bool(with_):
+        raise InputError("--with names the net of --how harmonise: give both or neither.")
+    at_least(0.01, size=min(size, default=1))
+    places = [corner(text) for text in at] or [None] * len(foregrounds)
+    below = photos.read(background)
+    layers = [
+        layer(file, masks[i] if masks else None, size[i] if size else 1.0, places[i], below)
+        for i, file in enumerate(foregrounds)
+    ]
+    blend = blender(how, with_)
+    picture = below.pixels
+    for one in layers:
+        picture = blend(one.like(picture), one)
+    photos.write(target, photos.quantised(picture, below.bits), below, below.alpha)
+    print(f"{len(layers)} on {background}, by {how}: {target}")
+
+
+def check_target(target: Path, given: tuple[Path, ...], overwrite: bool):
+    """Raise InputError where an answer can't be written, must be kept, or would replace what it is made of."""
+    for file in given:
+        if target.exists() and file.exists() and target.samefile(file):
+            raise InputError(f"{file} would be replaced by its own answer: name another file with --out.")
+    photos.check_target(target, overwrite)
+
+
+def corner(text: str) -> tuple[int, int]:
+    """Return the pixels down and right of "20,100". Raises InputError for anything else."""
+    try:
+        down, right = map(int, text.split(","))
+    except ValueError:
+        raise InputError(f"--at is pixels down and right, such as 20,100, not {text!r}.") from None
+    return down, right
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A foreground and its alpha f32[h w c], f32[h w 1] in [0, 1], and where its part within the background lies."""
+
+    pixels: np.ndarray
+    alpha: np.ndarray
+    place: tuple[slice, slice]
+
+    def like(self, picture: np.ndarray) -> np.ndarray:
+        """Return the background in as many channels as both need."""
+        return coloured(picture) if self.pixels.shape[2] == 3 else picture
+
+    def whole(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the foreground laid on the background, its alpha not heeded, and its alpha, of all the picture."""
+        pixels = picture.copy()
+        pixels[self.place] = self.pixels if self.pixels.shape[2] == picture.shape[2] else coloured(self.pixels)
+        alpha = np.zeros((*picture.shape[:2], 1), np.float32)
+        alpha[self.place] = self.alpha
+        return pixels, alpha
+
+
+def coloured(picture: np.ndarray) -> np.ndarray:
+    return np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture
+
+
+def layer(file: Path, mask: Path | None, scale: float, place: tuple[int, int] | None, background: Photo) -> Layer:
+    """Return a foreground's part within the background. Raises InputError where nothing of it is to be seen."""
+    photo = photos.read(file)
+    height, width = photo.pixels.shape[:2]
+    if mask is not None:
+        alpha = (photos.read(mask).pixels.mean(2, keepdims=True) + 1) / 2
+        if alpha.shape[:2] != (height, width):
+            sizes = [f"{h}x{w}" for h, w in (alpha.shape[:2], (height, width))]
+            raise InputError(f"The mask {mask} is {sizes[0]}, {file} is {sizes[1]}: they must be of one size.")
+    elif photo.alpha is not None:
+        alpha = photo.alpha.astype(np.float32) / np.iinfo(photo.alpha.dtype).max
+    else:
+        alpha = np.ones((height, width, 1), np.float32)
+    pixels = photo.pixels
+    if scale != 1:
+        pixels, alpha = resized(pixels, scale), np.clip(resized(alpha, scale), 0, 1)
+    tall, wide = background.pixels.shape[:2]
+    height, width = pixels.shape[:2]
+    y, x = place or ((tall - height) // 2, (wide - width) // 2)
+    top, left, bottom, right = max(y, 0), max(x, 0), min(y + height, tall), min(x + width, wide)
+    inside = slice(top - y, bottom - y), slice(left - x, right - x)
+    if bottom <= top or right <= left or not (alpha[inside] > 0).any():
+        raise InputError(f"Nothing of {file} is to be seen: it is {height}x{width} at {y},{x} of {tall}x{wide} pixels.")
+    return Layer(pixels[inside], alpha[inside], (slice(top, bottom), slice(left, right)))
+
+
+def resized(picture: np.ndarray, scale: float) -> np.ndarray:
+    """Return a picture [h w c] by bicubic interpolation, antialiased where it is made smaller."""
+    import jax.numpy as jnp
+
+    from jaxgen.nn.resample import resize
+
+    size = max(round(picture.shape[0] * scale), 1), max(round(picture.shape[1] * scale), 1)
+    return np.asarray(resize(jnp.asarray(picture), size, "bicubic"))
+
+
+Blend = Callable[[np.ndarray, Layer], np.ndarray]
+
+
+def blender(how: How, with_: str) -> Blend:
+    """Return (background f32[h w c], layer) -> f32[h w c]. Raises InputError where a net is needed and is none."""
+    if how == "harmonise":
+        return partial(harmonised, opened(with_))
+    return {"paste": pasted, "poisson": solved, "mixed": partial(solved, mixed=True), "colours": transported}[how]
+
+
+def pasted(picture: np.ndarray, one: Layer) -> np.ndarray:
+    """Return the foreground laid over the background by its alpha."""
+    above, alpha = one.whole(picture)
+    return np.where(alpha > 0, alpha * above + (1 - alpha) * picture, picture).astype(np.float32)
+
+
+def solved(picture: np.ndarray, one: Layer, mixed: bool = False) -> np.ndarray:
+    """Return Poisson blending of what is more than half opaque."""
+    from jaxgen.blending import poisson
+
+    above, alpha = one.whole(picture)
+    return poisson(picture, above, alpha > 0.5, mixed)
+
+
+def transported(picture: np.ndarray, one: Layer) -> np.ndarray:
+    """Return the foreground in the background's colours laid on it; the colours are those of what is seen of it."""
+    import jax.numpy as jnp
+
+    from jaxgen.nn.transport import transfer
+
+    above, alpha = one.whole(picture)
+    seen = alpha[..., 0] > 0
+    above[seen] = np.asarray(transfer(jnp.asarray(above[seen][None]), jnp.asarray(picture)))[0]
+    made = np.where(alpha > 0, alpha * above + (1 - alpha) * picture, picture)
+    return np.clip(made, -1, 1).astype(np.float32)
+
+
+def opened(name: str) -> Any:
+    """Return the work of a harmonisation net. Raises InputError for any other."""
+    from jaxgen.restorers import open_model
+
+    model = open_model(name, "", None)
+    if "region" not in model.restorer.told:
+        raise InputError(f"{name} does not harmonise: it needs a run of train.translation --preset harmonisation.")
+    return model
+
+
+def harmonised(model: Any, picture: np.ndarray, one: Layer) -> np.ndarray:
+    """Return the foreground pasted, then its colours as the net would have them."""
+    _, alpha = one.whole(picture)
+    given = {"degraded": coloured(pasted(picture, one)), "region": (alpha > 0).astype(np.float32)}
+    return np.clip(model.padded(given), -1, 1)

@@ -1,0 +1,278 @@
+"""Several pictures in one, and what lies beyond a picture: jaxgen/blending.py, compose.py, extend.py."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import loop
+from jaxgen.blending import differences, periodic, poisson
+from jaxgen.config import parse
+from jaxgen.core import Restorer
+from jaxgen.errors import InputError
+from jaxgen.extend import fullest, painted, rolled, sides
+from jaxgen.restorers import Model
+
+
+def smooth(seed: int, height: int, width: int, channels: int = 3) -> np.ndarray:
+    y, x = np.mgrid[:height, :width][..., None] / 9
+    a, b, c = np.random.default_rng(seed).uniform(0.5, 2, (3, channels))
+    return (0.7 * np.sin(a * y + b * x + c) * np.cos(b * y - c * x)).astype(np.float32)
+
+
+def disc(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return ((y - height * 0.4) ** 2 + (x - width * 0.6) ** 2 < (min(height, width) * 0.38) ** 2)[..., None]
+
+
+def neighbours(y: int, x: int, height: int, width: int):
+    around = ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
+    return [(j, i) for j, i in around if 0 <= j < height and 0 <= i < width]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_poisson_blending_solves_the_papers_equation_pixel_by_pixel(mixed):
+    """Equation 7 of the paper written out as a dense system; the mask reaches the picture's border."""
+    f, g, hole = smooth(0, 13, 11, 2), smooth(1, 13, 11, 2), disc(13, 11)[..., 0]
+    assert hole[:, -1].any() or hole[0].any()
+    order = {tuple(p): i for i, p in enumerate(np.argwhere(hole))}
+    matrix, right = np.zeros((len(order), len(order))), np.zeros((len(order), 2))
+    for (y, x), i in order.items():
+        for q in neighbours(y, x, 13, 11):
+            matrix[i, i] += 1
+            own, given = f[y, x] - f[q], g[y, x] - g[q]
+            right[i] += np.where(np.abs(own) > np.abs(given), own, given) if mixed else given
+            if q in order:
+                matrix[i, order[q]] -= 1
+            else:
+                right[i] += f[q]
+    made = poisson(f, g, hole[..., None], mixed)
+    np.testing.assert_allclose(made[hole], np.linalg.solve(matrix, right), atol=1e-5)
+    assert np.array_equal(made[~hole], f[~hole])
+
+
+def test_poisson_blending_of_a_photograph_leaves_no_residual(real_data):
+    photo = (
+        np.asarray(Image.open(real_data / "photos" / "astronaut.png").convert("RGB"), np.float32)[::2, ::2] / 127.5 - 1
+    )
+    below = (
+        np.asarray(Image.open(real_data / "photos" / "coffee.png").convert("RGB"), np.float32)[:256, :256] / 127.5 - 1
+    )
+    hole = disc(256, 256)
+    made = poisson(below, photo, hole).astype(np.float64)
+    d = differences(256, 256)
+    flat = lambda x: x.reshape(-1, 3)  # noqa: E731
+    residual = d.T @ (d @ flat(made) - d @ flat(photo.astype(np.float64)))
+    assert np.abs(residual[hole.ravel()]).max() < 1e-4
+    jump = np.abs(made - below)[1:-1, 1:-1][(hole[1:-1, 1:-1] & ~hole[2:, 1:-1])[..., 0]]
+    pasted = np.abs(photo - below)[1:-1, 1:-1][(hole[1:-1, 1:-1] & ~hole[2:, 1:-1])[..., 0]]
+    assert jump.mean() < 0.4 * pasted.mean(), "the border's colours are the background's"
+
+
+def test_poisson_blending_takes_all_or_nothing_as_it_is():
+    f, g = smooth(0, 8, 9), smooth(1, 8, 9)
+    assert np.array_equal(poisson(f, g, np.zeros((8, 9, 1))), f)
+    assert np.array_equal(poisson(f, g, np.ones((8, 9, 1))), g)
+
+
+def test_the_periodic_part_has_the_pictures_laplacian_without_its_jumps():
+    """Moisan 2011, proposition 1: on the torus the Laplacian of p is that of u within the picture."""
+    u = smooth(2, 12, 17)
+    p = periodic(u).astype(np.float64)
+    inner, torus = np.zeros_like(p), np.zeros_like(p)
+    for axis in (0, 1):
+        steps = np.diff(u.astype(np.float64), axis=axis)
+        before, after = [(0, 0)] * 3, [(0, 0)] * 3
+        before[axis], after[axis] = (1, 0), (0, 1)
+        inner += np.pad(steps, after) - np.pad(steps, before)
+        torus += np.roll(p, 1, axis) + np.roll(p, -1, axis) - 2 * p
+    np.testing.assert_allclose(torus, inner, atol=1e-5)
+    np.testing.assert_allclose(p.mean((0, 1)), u.mean((0, 1)), atol=1e-6)
+
+
+# ---------------------------------------------------------------- compose
+
+
+def save(path, x: np.ndarray, alpha: np.ndarray | None = None):
+    values = np.rint((x + 1) * 127.5).astype(np.uint8)
+    if alpha is not None:
+        values = np.concatenate([values, np.rint(alpha * 255).astype(np.uint8)], 2)
+    Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(path)
+    return path
+
+
+def load(path) -> np.ndarray:
+    x = np.asarray(Image.open(path))
+    return (x if x.ndim == 3 else x[..., None]).astype(np.float32)
+
+
+@pytest.fixture
+def files(tmp_path):
+    background = save(tmp_path / "b.png", smooth(0, 40, 50))
+    foreground = save(tmp_path / "f.png", smooth(1, 20, 24), disc(20, 24) * np.float32(0.5) + np.float32(0.25))
+    return background, foreground, tmp_path
+
+
+def test_a_foreground_is_pasted_by_its_alpha(files, cli):
+    background, foreground, folder = files
+    said = cli(0, "compose", background, foreground, "--how", "paste", "--at", "5,30", "--out", folder / "o.png")
+    assert "by paste" in said
+    made, below, above = (load(p) for p in (folder / "o.png", background, foreground))
+    share = above[:, :20, 3:] / 255  # the right four columns lie beyond the background
+    want = share * above[:, :20, :3] + (1 - share) * below[5:25, 30:]
+    np.testing.assert_allclose(made[5:25, 30:], want, atol=1)
+    made[5:25, 30:] = below[5:25, 30:]
+    assert np.array_equal(made, below)
+
+
+def test_a_part_that_is_only_brighter_disappears(files, cli):
+    """Poisson blending keeps differences alone: of the same picture, brighter, nothing is left to see."""
+    background, _, folder = files
+    brighter = smooth(0, 40, 50)[10:30, 10:40] * 0.9 + 0.05  # saved without being clipped
+    part = save(folder / "part.png", (brighter - 0.05) / 0.9 * 0.999 + 0.1)
+    mask = save(folder / "mask.png", disc(20, 30).astype(np.float32) * 2 - 1)
+    cli(0, "compose", background, part, "--masks", mask, "--at", "10,10", "--out", folder / "o.png")
+    assert np.abs(load(folder / "o.png") - load(background)).max() <= 4
+    cli(0, "compose", background, part, "--masks", mask, "--at", "10,10", "--how", "paste", "--out", folder / "p.png")
+    assert np.abs(load(folder / "p.png") - load(background)).max() >= 10
+
+
+def test_a_foreground_gets_the_backgrounds_colours(files, cli):
+    background, _, folder = files
+    whole = save(folder / "w.png", smooth(4, 40, 50) * 0.3 - 0.5)
+    cli(0, "compose", background, whole, "--how", "colours", "--out", folder / "o.png")
+    made, below = load(folder / "o.png").reshape(-1, 3), load(background).reshape(-1, 3)
+    assert np.abs(made.mean(0) - below.mean(0)).max() < 4
+    assert np.abs(np.cov(made.T) - np.cov(below.T)).max() < 0.1 * np.cov(below.T).max()
+
+
+def test_several_foregrounds_of_several_sizes(files, cli):
+    background, foreground, folder = files
+    sizes = ("--size", "0.5", "1", "--at", "0,0", "15,20")
+    cli(0, "compose", background, foreground, foreground, *sizes, "--how", "paste", "--out", folder / "o.png")
+    changed = np.abs(load(folder / "o.png") - load(background)).max(2) > 0
+    assert changed[:10, :12].any() and not changed[11:15].any() and changed[15:35, 20:44].any()
+    assert not changed[:, :12][10:].any()
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--at", "here"), "--at is pixels down and right, such as 20,100, not 'here'."),
+        (("--at", "0,0", "1,1"), "--at needs one for each of the 1 foregrounds, not 2."),
+        (("--at", "40,50"), "Nothing of .* is to be seen"),
+        (("--how", "harmonise"), "--with names the net of --how harmonise"),
+        (("--with", "bicubic", "--how", "harmonise"), "bicubic does not harmonise"),
+        (("--masks", "B"), "The mask .* is 40x50, .* is 20x24"),
+        (("--out", "B"), "would be replaced by its own answer"),
+        (("--out", "there.gif"), "must end in one of"),
+        (("--size", "0"), "size must be at least 0.01"),
+    ],
+)
+def test_a_composition_that_cannot_be(files, cli, more, sentence):
+    background, foreground, folder = files
+    kept = background.read_bytes()
+    more = [background if word == "B" else word for word in more]
+    out = () if "--out" in more else ("--out", folder / "o.png")
+    said = cli(2, "compose", background, foreground, *more, *out)
+    assert re.search(sentence, said), said
+    assert background.read_bytes() == kept and not (folder / "o.png").exists()
+
+
+# ---------------------------------------------------------------- extend
+
+
+def filler(size: tuple[int, ...] = ()) -> Model:
+    """A model that fills what is hidden with the mean of what is known, as far as anything is."""
+
+    def restore(params, context, given, keys, scale):
+        import jax.numpy as jnp
+
+        known = 1 - given["mask"]
+        mean = (given["degraded"] * known).sum((1, 2)) / known.sum((1, 2))
+        return jnp.where(given["mask"] > 0, mean[:, None, None], given["degraded"])
+
+    restorer = Restorer(lambda *_: {}, restore, (1,), ("mask",), 4, (3,), whole=True, size=size)
+    return Model(restorer, {}, None, 1.0, "filler")
+
+
+@pytest.mark.parametrize("size", [(), (16, 12)])
+def test_all_that_is_beyond_the_border_is_painted_from_what_is_known(size):
+    picture = np.full((20, 18, 3), 0.25, np.float32)
+    picture[:, 9:] = 0.75
+    given = np.pad(picture, ((7, 9), (30, 1), (0, 0)))
+    hidden = np.pad(np.zeros((20, 18, 1), np.float32), ((7, 9), (30, 1), (0, 0)), constant_values=1)
+    made = painted(filler(size), given, hidden, 0, 0)
+    assert np.array_equal(made[7:27, 30:48], picture)
+    assert not np.isnan(made).any() and made.min() >= 0.25 - 1e-6 and made.max() <= 0.75 + 1e-6
+    assert (np.abs(made[:, 0] - 0.25).max() < 0.1) == bool(size), "a window sees what is near to it only"
+
+
+def test_windows_grow_from_what_is_known():
+    hidden = np.ones((40, 40, 1), np.float32)
+    hidden[10:20, 10:20] = 0
+    while hidden.any():
+        part = fullest(hidden, (16, 16))
+        assert 0 < hidden[part].sum() < 16 * 16
+        hidden[part] = 0
+
+
+def test_how_far_is_told_as_in_style_sheets():
+    assert sides((3,)) == (3, 3, 3, 3) and sides((3, 4)) == (3, 4, 3, 4) and sides((1, 2, 3, 4)) == (1, 2, 3, 4)
+
+
+def test_a_tiles_border_is_hidden_in_its_middle():
+    picture = smooth(0, 20, 30)
+    given, hidden = rolled(picture, 3)
+    back = np.roll(given, (-10, -15), (0, 1))
+    there = np.roll(hidden, (-10, -15), (0, 1))[..., 0]
+    assert np.array_equal(back, picture)
+    assert there[:3].all() and there[-3:].all() and there[:, :3].all() and not there[3:-3, 3:-3].any()
+    with pytest.raises(InputError, match="leaves nothing"):
+        rolled(picture, 10)
+
+
+def test_a_tile_without_a_model(files, cli):
+    background, _, folder = files
+    assert "without a seam" in cli(0, "extend", background, "--tile")
+    made, was = load(folder / "b-tile.png"), load(background)
+    jump = lambda x: np.abs(x[0] - x[-1]).mean() + np.abs(x[:, 0] - x[:, -1]).mean()  # noqa: E731
+    assert jump(made) < 0.3 * jump(was) and np.abs(made - was).mean() < 40
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a net that fills in, a few steps old."""
+    folder = tmp_path_factory.mktemp("extend") / "run"
+    options = ["--preset", "partial-conv", "--tiny", "--steps", "2", "--mesh.data", "1", "--out", str(folder)]
+    loop.fit(parse("restoration", options).run)
+    return folder
+
+
+def test_a_net_paints_beyond_the_border_and_keeps_the_rest(run, files, cli):
+    background, _, folder = files
+    said = cli(0, "extend", background, "--with", run, "--by", "3", "5", "--out", folder / "o.png")
+    assert "46x60" in said
+    assert np.array_equal(load(folder / "o.png")[3:-3, 5:-5], load(background))
+    said = cli(0, "extend", background, "--with", run, "--tile", "--seam", "4", "--out", folder / "t.png")
+    made, was = load(folder / "t.png"), load(background)
+    assert np.array_equal(made[4:-4, 4:-4], was[4:-4, 4:-4]) and not np.array_equal(made, was)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ((), "Say how far with --by"),
+        (("--by", "1", "2", "3"), "one, two or four numbers"),
+        (("--by", "4"), "--with names the model that paints beyond the border."),
+        (("--by", "4", "--with", "bicubic"), "bicubic paints nothing under a mask"),
+        (("--tile", "--seam", "3"), "--seam is for --tile with a model"),
+        (("--tile", "--by", "3"), "Say how far"),
+        (("--by", "-1", "--with", "bicubic"), "by must be at least 0, not -1."),
+    ],
+)
+def test_an_extension_that_cannot_be(files, cli, more, sentence):
+    background, _, folder = files
+    assert sentence in cli(2, "extend", background, *more, "--out", folder / "o.png")
+    assert not (folder / "o.png").exists()
