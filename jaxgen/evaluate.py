@@ -78,7 +78,7 @@ class HeldOut:
         self.put, self.wait = shard.put_batch(mesh), shard.one_by_one(mesh)
         self.whole = shard.replicated(mesh)
         self.source = open_source(run.data.at(run.eval.split), image_of(task))
-        check_data(task, self.source)
+        check_data(task, self.source, run.data.pair)
         self.results: dict[str, State] = {}
         if len(self.source) < run.batch and "loss" in names:
             raise InputError(f"eval.split={run.eval.split} has {len(self.source)} examples, less than one batch.")

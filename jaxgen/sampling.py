@@ -195,10 +195,16 @@ def spec_of(task: Task, batch: int) -> Spec:
     return {name: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype) for name, x in task.example.items()}
 
 
-def check_data(task: Task, source: Source):
+def check_data(task: Task, source: Source, pair: str = "none"):
     """Raise InputError where a source's examples are not what the task takes."""
     for name in task.example:
-        if name not in source[0]:
+        if name == "source" and name not in source[0]:
+            if pair == "none":
+                raise InputError(
+                    "This model translates pictures of one domain into another: give --data.source paired:PATH or "
+                    "unpaired:PATH_A,PATH_B, or --data.pair edges, grey, mask or small."
+                )
+        elif name not in source[0]:
             raise InputError(f"The model needs {name!r} in every example, but the data has only {sorted(source[0])}.")
     if task.classes and len(source.classes) > task.classes:
         count = len(source.classes)
