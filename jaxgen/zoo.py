@@ -104,6 +104,8 @@ ZOO = {
     "swinir": "jaxgen.models.super_resolution.swinir",
     "swinir-light": "jaxgen.models.super_resolution.swinir",
     "liif": "jaxgen.models.super_resolution.liif",
+    "pix2pix": "jaxgen.models.translation.pix2pix",
+    "cyclegan": "jaxgen.models.translation.cyclegan",
     "lenet5": "jaxgen.models.classifier.lenet",
     "lenet5-1998": "jaxgen.models.classifier.lenet",
     "alexnet": "jaxgen.models.classifier.alexnet",

@@ -118,6 +118,10 @@ def test_full_size_in_the_abstract(name):
         one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
         shown = jax.eval_shape(partial(sampling.mended, task), core.averaged(state, frozen), one)
         assert shown.shape == (2, 3, *task.example["image"].shape)
+    if task.translator:
+        one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
+        shown = jax.eval_shape(partial(sampling.translated, task), core.averaged(state, frozen), one)
+        assert shown.shape == (2, 3, *task.example["image"].shape)
     if task.generate:
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
         given = {k: jax.ShapeDtypeStruct((3, *task.example[k].shape), task.example[k].dtype) for k in task.given}
@@ -228,6 +232,8 @@ def test_a_sample_depends_on_its_own_key_only(kind):
     assert np.array_equal(big[:3], sampler(task, lies, 8)(state, {}, 0, 3, given)), "the count changes no bit"
     assert np.abs(big[0] - big[1]).max() > 0.1 * scale and scale <= 1
     other = sampler(task, lies, 8)(state, {}, 1, 6, given)
+    if task.translator and not task.translator.several:
+        return np.testing.assert_array_equal(big, other, "a picture has one answer")
     assert np.abs(big - other).max() > 0.1 * scale, "another seed, other samples"
 
 
@@ -239,6 +245,8 @@ def answer_of(task, params, context, batch):
         keys, scale = jax.random.split(jax.random.key(0), len(batch["image"])), max(task.restorer.scales, default=1)
         given = task.restorer.degrade(batch["image"], keys, scale)
         return task.restorer.restore(params, context, given, keys, scale)
+    if task.translator:
+        return sampling.translated(task, (params, context), batch)
     return task.decode(params, context, task.encode(params, context, batch), {})
 
 

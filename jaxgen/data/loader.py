@@ -47,8 +47,10 @@ def batches(
     _check(source, data, image, batch, start, rank, count)
     rows = range(rank * batch // count, (rank + 1) * batch // count)
     settings = data, image, batch, rows, seed, train
-    apart = train and isinstance(source, Unpaired)
-    reader: Any = _Domains(source, *settings) if apart else _Batches(source, *settings)
+    if train and isinstance(source, Unpaired):
+        reader: Any = _Domains(source, *settings)
+    else:
+        reader = _Batches(source, *settings)
     if start >= len(reader):
         return _read(None)
     # A thread makes a whole batch, so there are as many batches under way as threads.
