@@ -8,12 +8,18 @@ from PIL import Image
 
 from jaxgen import loop, rng, translate
 from jaxgen.config import parse
-from jaxgen.core import Translator
+from jaxgen.core import Context, Translator
 from jaxgen.data import pairs
 from jaxgen.errors import InputError
+from jaxgen.models.translation.autoencoders import adapted
+from jaxgen.models.translation.bicyclegan import SMALL as BICYCLE
+from jaxgen.models.translation.cut import info_nce
 from jaxgen.models.translation.cyclegan import SMALL as CYCLE
+from jaxgen.models.translation.game import Game
 from jaxgen.models.translation.pix2pix import Pix2Pix
 from jaxgen.models.translation.pool import empty, exchanged
+from jaxgen.models.translation.stargan import SMALL as STAR
+from jaxgen.models.translation.unit import SMALL as UNIT
 
 
 def smooth(height, width, channels=3, seed=0):
@@ -199,3 +205,73 @@ def test_without_a_critic_a_u_net_is_trained_alone():
     small = Pix2Pix((16, 16, 3), 3, 4)
     task = dataclasses.replace(small, game=dataclasses.replace(small.game, adversarial=0)).task(1)
     assert list(task.learners) == ["generator"] and [p.name for p in task.phases] == ["generator"]
+
+
+# ---- what the other games are made of, by value
+
+
+def moved(tree, by=0.1):
+    """Every number of a net a little further."""
+    return jax.tree.map(lambda x: x + by, tree)
+
+
+def test_units_encoders_share_the_last_blocks_and_the_code():
+    params = jax.jit(UNIT.init)(jax.random.key(0))[0]
+    x = jnp.tanh(jax.random.normal(jax.random.key(1), (2, 16, 16, 3)))
+    encode = jax.jit(UNIT.encoded, static_argnums=1)
+    own = [encode(params, d, x) for d in ("source", "image")]
+    assert not np.allclose(*own), "each domain has an encoder of its own"
+    twins = {**params, "encoder_source": params["encoder_image"]}
+    np.testing.assert_array_equal(encode(twins, "source", x), encode(twins, "image", x), "what is last is shared")
+    both = {**params, "shared_encoder": moved(params["shared_encoder"])}
+    assert all(not np.allclose(encode(both, d, x), code) for d, code in zip(("source", "image"), own, strict=True))
+
+
+def test_a_place_is_told_from_others_by_value():
+    v = jnp.eye(6)[None, :4]  # four unit vectors at right angles
+    right = float(info_nce(v, v, 0.5)[0])
+    assert right == pytest.approx(np.log(1 + 3 * np.exp(-2)), rel=1e-5)
+    assert float(info_nce(v[:, ::-1], v, 0.5)[0]) == pytest.approx(right + 2, rel=1e-5)
+
+
+def test_a_drawn_code_moves_the_generator_alone():
+    import dataclasses
+
+    game = dataclasses.replace(BICYCLE.game, adversarial=1e-9)
+    model = dataclasses.replace(BICYCLE, pixel=0, kl=0, code=1.0, game=game)
+    params, extra = jax.jit(model.init)(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 2)
+    batch = {n: jnp.tanh(jax.random.normal(k, (2, 16, 16, 3))) for n, k in zip(("source", "image"), keys, strict=True)}
+    context = Context(extra, {}, {}, jnp.zeros((), jnp.int32))
+    slope = jax.jit(jax.grad(lambda p: model.loss(p, context, batch, keys[0])[0]))(params)
+    size = {net: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slope[net])) for net in ("encoder", "generator")}
+    assert size["generator"] > 1e-4 and size["encoder"] < 1e-3 * size["generator"], size
+
+
+def test_a_style_sets_mean_and_deviation():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3)) * 4 + 7
+    moments = jax.random.normal(jax.random.key(1), (2, 2, 2, 3))
+    for i in range(2):
+        y = adapted(moments)(f"norm_{i}")(x)
+        np.testing.assert_allclose(y.mean((1, 2)), moments[:, i, 0], atol=1e-4)
+        np.testing.assert_allclose(y.std((1, 2)), jnp.abs(moments[:, i, 1]), rtol=1e-3)
+
+
+def test_stargan_asks_for_the_classes_of_the_batch():
+    label = jnp.asarray([0, 3, 3, 5])
+    goals = STAR.goals(label, jax.random.key(0))
+    translator = STAR.task(1).translator
+    assert sorted(goals.tolist()) == label.tolist() and translator and translator.domains == tuple("01234567")
+    planes = STAR.told(jnp.zeros((4, 16, 16, 3)), label)[..., 3:]
+    assert (planes.argmax(-1) == label[:, None, None]).all() and (planes.sum(-1) == 1).all()
+
+
+def test_what_critics_see_of_equal_pictures_is_equal():
+    game = Game(scales=2, layers=1, width=4, features=1.0)
+    x = jnp.tanh(jax.random.normal(jax.random.key(0), (2, 16, 16, 3)))
+    said = jax.jit(game.says)(game.init(jax.random.key(1), (16, 16, 3), 3), x)
+    assert [s[-1].shape for s in said] == [(2, 6, 6), (2, 2, 2)]
+    assert float(game.apart(said, said).max()) == 0
+    logits = [jnp.full((2, 3, 3), 0.25)]
+    np.testing.assert_allclose(game.fooling([logits, logits]), 2 * 0.75**2)
+    np.testing.assert_allclose(game.telling([logits], [logits]), (0.75**2 + 0.25**2) / 2)
