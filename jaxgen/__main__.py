@@ -26,6 +26,7 @@ from jaxgen.explore import (
 )
 from jaxgen.extend import extend
 from jaxgen.restore import restore
+from jaxgen.translate import translate
 
 
 def list_():
@@ -58,8 +59,9 @@ def evaluate_(
             pr_ (precision and recall), dc_ (density and coverage) or swd_ (sliced Wasserstein), followed by what gives
             the features: inception, lenet, efficientnet_lite0, random, pixels, or a classifier's run folder; of models
             with a likelihood nll_K, by K samples each; of autoencoders reconstruction_psnr, rfid_, active_units; of
-            models that mend psnr_y, psnr_rgb, ssim_y, ssim_rgb, with _border2 where 2 pixels are shaved off.
-            Unset: accuracy for a classifier, fid_lenet and kid_lenet for a generator, psnr_rgb for what mends
+            models that mend or translate psnr_y, psnr_rgb, ssim_y, ssim_rgb, with _border2 where 2 pixels are cut off.
+            Unset: accuracy for a classifier, fid_lenet and kid_lenet for a generator, psnr_rgb for what mends or
+            translates
         count: samples to be scored
         real: how many real pictures they are compared with; unset: all of the split
         split: of the run's data; unset: the one held out for accuracy and loss, the one trained on for scores
@@ -204,6 +206,7 @@ def main():
         "restore": restore,
         "compose": compose,
         "extend": extend,
+        "translate": translate,
         "evaluate": evaluate_,
         "import": Import,
         "export": export,

@@ -21,7 +21,10 @@ M = TypeVar("M")
 class Data:
     """Where the examples come from and what is done to each one."""
 
-    source: str = "digits"  # digits | shapes | tfds:NAME | folder:PATH | idx:PATH | npz:PATH
+    source: str = "digits"  # digits | shapes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B
+    pair: Literal["none", "edges", "grey", "mask", "small"] = (
+        "none"  # what the picture to be translated is made into first; of one domain alone it is made of its pictures
+    )
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # which part of the source; tfds: takes slices such as train[:90%] too
     only: str | None = None  # labels whose examples are kept, such as 0-8 or 0,2; unset: all

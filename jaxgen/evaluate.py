@@ -21,7 +21,7 @@ from jaxgen.metrics.frechet import FRECHET
 from jaxgen.metrics.metric import Metric, State
 from jaxgen.metrics.pixels import MEASURES as PIXELS
 from jaxgen.metrics.pixels import check_pairs, parse, pixel_metric, psnr
-from jaxgen.sampling import Frozen, check_data, image_of, remade, spec_of
+from jaxgen.sampling import Frozen, check_data, directions, image_of, remade, spec_of
 from jaxgen.scores import STATISTICS, extract, is_score, open_scores
 from jaxgen.shard import Mesh
 
@@ -78,7 +78,7 @@ class HeldOut:
         self.put, self.wait = shard.put_batch(mesh), shard.one_by_one(mesh)
         self.whole = shard.replicated(mesh)
         self.source = open_source(run.data.at(run.eval.split), image_of(task))
-        check_data(task, self.source)
+        check_data(task, self.source, run.data.pair)
         self.results: dict[str, State] = {}
         if len(self.source) < run.batch and "loss" in names:
             raise InputError(f"eval.split={run.eval.split} has {len(self.source)} examples, less than one batch.")
@@ -228,17 +228,25 @@ def reconstructed_distance(task: Task, extractor: Extractor) -> Metric:
 def restoration(task: Task, name: str) -> Metric:
     """Return the measure of a pixel metric between examples and themselves damaged and mended, by the averaged weights.
 
-    The damage of an example depends on its batch and place only. Raises InputError where there is no such metric.
+    Of a model that translates pairs, between what is made of the source and the image. The damage of an example, or the
+    key of an answer, depends on its batch and place only. Raises InputError where there is no such metric.
     """
-    if (restorer := task.restorer) is None:
-        raise InputError(f"This model mends no pictures: it has no {name}.")
+    restorer, translator = task.restorer, task.translator
+    if restorer is None and (translator is None or "source" not in task.example):
+        raise InputError(f"This model mends no pictures and learns from no pairs: it has no {name}.")
     metric, some = pixel_metric(name), np.zeros((1, *image_of(task)), np.float32)
     check_pairs(some, some, (name,))
 
     def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
         clean = batch["image"]
         keys = jax.random.split(jax.random.fold_in(rng.fold(jax.random.key(0), "damage"), number), len(clean))
-        _, made, _ = remade(restorer, averaged(state, frozen), clean, keys)
+        nets = averaged(state, frozen)
+        if translator is not None:
+            source, _, to = directions(task, batch)
+            made = translator.translate(*nets, {"source": source}, keys, to)
+        else:
+            assert restorer is not None
+            _, made, _ = remade(restorer, nets, clean, keys)
         return metric.update(total, clean, jnp.clip(made, -1, 1), valid)
 
     return metric._replace(update=update)

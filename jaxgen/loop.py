@@ -85,7 +85,7 @@ def fit(run: Run) -> Path:
     check_mesh(run, mesh)
     task = build(run, mesh)
     source = data.open_source(run.data, image_of(task))
-    check_data(task, source)
+    check_data(task, source, run.data.pair)
     like = shard.abstract_state(task, mesh, spec_of(task, run.batch))
     shard.check_memory(like, mesh)
     evaluation = Evaluation(run, task, mesh) if run.eval.every else None
@@ -105,7 +105,9 @@ def fit(run: Run) -> Path:
         at = int(state.step)
         if at >= run.steps:
             if is_first():
-                kinds = [kind for kind in ("samples", "restorations") if any((folder / kind).glob("*.png"))]
+                kinds = [
+                    kind for kind in ("samples", "restorations", "translations") if any((folder / kind).glob("*.png"))
+                ]
                 last = f" Its {kinds[0]} are in {folder / kinds[0]}." if kinds else ""
                 print(f"{folder} is finished: it has taken all its {at} steps.{last}")
             return folder

@@ -22,6 +22,8 @@ def default_of(task: Task) -> list[str]:
     """Return what is measured of a model where nothing is asked for."""
     if task.classify:
         return ["accuracy"]
+    if task.translator:
+        return ["psnr_rgb"] if "source" in task.example else ["loss"]
     if task.generate:
         return ["fid_lenet", "kid_lenet"]
     return ["psnr_rgb"] if task.restorer else ["loss"]

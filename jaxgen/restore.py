@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from jaxgen import photos, tiles
-from jaxgen.errors import Incomplete, InputError, at_least
+from jaxgen import folders, photos, tiles
+from jaxgen.errors import InputError, at_least
 from jaxgen.photos import Photo
 from jaxgen.restorers import Model, open_model
 
@@ -74,40 +74,31 @@ def restore(
     files = photos.find(picture)
     targets = plan(picture, files, out, answers, sheet)
     single = picture.is_file()
-    if single and targets[0].exists() and targets[0].samefile(picture):
-        raise InputError(f"{picture} would be replaced by its own answer: name another file with --out.")
     for path in written(targets[0], answers, sheet) if single else ():
         photos.check_target(path, overwrite)
     originals = pairs_of(picture, files, original)
     model = open_model(with_, preset, scale)
     model.check(sigma, mask, answers, degrade, ensemble)
     work = Work(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers)
-    kept, bad, scores = [], [], []
-    for file, target, clean in zip(files, targets, originals, strict=True):
-        try:
-            there = [path for path in written(target, answers, sheet) if path.exists()]
-            if there and not single and not overwrite:
-                kept.append(there[0])
-                continue
-            if original is not None and clean is None:
-                photos.read(file)  # a file that is no picture is told first
-                raise InputError(f"{original} has no picture for {file}.")
-            found = work.one(file, target, clean, mask, sheet, "" if single else str(file.relative_to(picture)))
-            scores += [found] if found else []
-            more = f" and {answers - 1} more" if answers > 1 else ""
-            print(f"{target}{more}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)
-        except InputError as error:
-            if single:
-                raise
-            bad.append(str(error))
+    cleans, scores = dict(zip(files, originals, strict=True)), []
+
+    def one(file: Path, target: Path):
+        clean = cleans[file]
+        if original is not None and clean is None:
+            photos.read(file)  # a file that is no picture is told first
+            raise InputError(f"{original} has no picture for {file}.")
+        found = work.one(file, target, clean, mask, sheet, "" if single else str(file.relative_to(picture)))
+        scores.extend([found] if found else [])
+        more = f" and {answers - 1} more" if answers > 1 else ""
+        print(f"{target}{more}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)
+
+    all_of = lambda target: written(target, answers, sheet)  # noqa: E731
+    told = folders.work_through(files, targets, all_of, one, single=single, overwrite=overwrite)
     if len(scores) > 1:
         names = [name for name in scores[0] if all(name in one for one in scores)]
         means = ", ".join(f"{name} {np.mean([one[name] for one in scores]):.4f}" for name in names)
         print(f"mean of {len(scores)}: {means}")
-    if kept:
-        print(f"{len(kept)} were there already and are kept (--overwrite replaces them), the first: {kept[0]}.")
-    if bad:
-        raise Incomplete(f"{len(bad)} of {len(files)} could not be mended:\n" + "\n".join(bad))
+    folders.report(told, len(files), "mended")
 
 
 def answered(target: Path, answers: int) -> list[Path]:
@@ -124,11 +115,24 @@ def written(target: Path, answers: int, sheet: bool) -> list[Path]:
     return [*answered(target, answers), *([sheet_path(target)] if sheet else [])]
 
 
-def plan(picture: Path, files: list[Path], out: Path | None, answers: int = 1, sheet: bool = False) -> list[Path]:
-    """Return where the answers go. Raises InputError where two would be one file."""
+def plan(
+    picture: Path,
+    files: list[Path],
+    out: Path | None,
+    answers: int = 1,
+    sheet: bool = False,
+    made: str = "restored",
+) -> list[Path]:
+    """Return where the answers go, beside what they are made of where `out` is unset.
+
+    Raises InputError where two would be one file, or an answer would replace its own picture.
+    """
     if picture.is_file():
-        return [out or picture.with_name(f"{picture.stem}-restored.png")]
-    folder = out or picture.with_name(f"{picture.resolve().name}-restored")
+        target = out or picture.with_name(f"{picture.stem}-{made}.png")
+        if target.exists() and target.samefile(picture):
+            raise InputError(f"{picture} would be replaced by its own answer: name another file with --out.")
+        return [target]
+    folder = out or picture.with_name(f"{picture.resolve().name}-{made}")
     if folder.is_file():
         raise InputError(f"{folder} is a file: for a folder of pictures name a folder with --out.")
     targets = [folder / file.relative_to(picture).with_suffix(".png") for file in files]

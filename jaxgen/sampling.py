@@ -87,8 +87,9 @@ def given(task: Task, run: Run, source: Source, count: int) -> dict[str, np.ndar
 class Comparison(NamedTuple):
     """Examples beside what the averaged nets make of them.
 
-    kind:    "reconstructions", each example and decode(encode(example)); or "restorations", each example damaged,
-             mended and as it was
+    kind:    "reconstructions", each example and decode(encode(example)); "restorations", each example damaged, mended
+             and as it was; or "translations", each source, what is made of it, and that translated back again where
+             the model goes both ways, otherwise an example of the other domain: of pairs what should have been made
     columns: of a grid of them
     make:    (state, frozen) -> f32[n h w c]
     """
@@ -100,7 +101,9 @@ class Comparison(NamedTuple):
 
 def comparison(task: Task, run: Run, mesh: Mesh, source: Source, count: int) -> Comparison | None:
     """Return how at most `count` pictures compare examples with the nets' work; None where there is no such work."""
-    if task.restorer is not None:
+    if task.translator is not None:
+        kind, width, work = "translations", 3, partial(translated, task)
+    elif task.restorer is not None:
         kind, width, work = "restorations", 3, partial(mended, task)
     elif task.encode is not None and task.decode is not None:
         kind, width, work = "reconstructions", 2, partial(reconstructed, task)
@@ -136,6 +139,32 @@ def mended(task: Task, nets: tuple, batch: Batch) -> jax.Array:
     _, height, width, _ = clean.shape
     before = small if scale == 1 else resize(small, (small.shape[1] * scale, small.shape[2] * scale))
     return jnp.clip(jnp.stack([before[:, :height, :width], made, clean], 1), -1, 1)
+
+
+def translated(task: Task, nets: tuple, batch: Batch) -> jax.Array:
+    """Return each source, what is made of it, and that translated back or the batch's image, f32[b 3 h w c]."""
+    translator = task.translator
+    assert translator is not None
+    source, home, to = directions(task, batch)
+    keys = rng.sample_keys(rng.fold(jax.random.key(0), "translations"), jnp.arange(len(source)))
+    told = {name: batch[name] for name in translator.told}
+    made = translator.translate(*nets, {"source": source, **told}, keys, to)
+    last = batch["image"] if home is None else translator.translate(*nets, {"source": made, **told}, keys, home)
+    return jnp.clip(jnp.stack([source, made, last], 1), -1, 1)
+
+
+def directions(task: Task, batch: Batch) -> tuple[Array, Array | None, Array]:
+    """Return a batch's pictures to be translated, the domains that they are of, None: no way leads back, and where to.
+
+    Without a source they are the images, and each goes to the domain after its label's.
+    """
+    assert task.translator is not None
+    domains = task.translator.domains
+    if "source" not in task.example:
+        label = batch["label"]
+        return batch["image"], label, (label + 1) % len(domains)
+    filled = lambda name: jnp.full(len(batch["source"]), domains.index(name), jnp.int32)  # noqa: E731
+    return batch["source"], filled("source") if "source" in domains else None, filled("image")
 
 
 def remade(restorer: Restorer, nets: tuple, clean: Array, keys: Key) -> tuple[Array, Array, int]:
@@ -195,10 +224,16 @@ def spec_of(task: Task, batch: int) -> Spec:
     return {name: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype) for name, x in task.example.items()}
 
 
-def check_data(task: Task, source: Source):
+def check_data(task: Task, source: Source, pair: str = "none"):
     """Raise InputError where a source's examples are not what the task takes."""
     for name in task.example:
-        if name not in source[0]:
+        if name == "source" and name not in source[0]:
+            if pair == "none":
+                raise InputError(
+                    "This model translates pictures of one domain into another: give --data.source paired:PATH or "
+                    "unpaired:PATH_A,PATH_B, or --data.pair edges, grey, mask or small."
+                )
+        elif name not in source[0]:
             raise InputError(f"The model needs {name!r} in every example, but the data has only {sorted(source[0])}.")
     if task.classes and len(source.classes) > task.classes:
         count = len(source.classes)

@@ -57,8 +57,10 @@ def map_nets(task: Task, f: Callable[[PyTree], PyTree]) -> Task:
         **{name: wrap(getattr(task.denoiser, name)) for name in ("told", "learned", "encode", "decode")}
     )
     restorer = task.restorer and task.restorer._replace(restore=wrap(task.restorer.restore))
+    translator = task.translator and task.translator._replace(translate=wrap(task.translator.translate))
+    entries = {"latent": latent, "denoiser": denoiser, "restorer": restorer, "translator": translator}
     tuned = {name: wrap(getattr(task, name)) for name in abilities}
-    return dataclasses.replace(map_losses(task, wrap), **tuned, latent=latent, denoiser=denoiser, restorer=restorer)
+    return dataclasses.replace(map_losses(task, wrap), **tuned, **entries)
 
 
 def _half(tree: PyTree) -> PyTree:

@@ -34,6 +34,7 @@ def alike(name: str) -> Run:
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
 # Games that many files play, each with a net of its own.
 SHARED = ("jaxgen.models.classifier.supervised", "jaxgen.models.restoration.supervised")
+PAIRED = "jaxgen.models.translation.paired"
 
 
 @cache
@@ -41,6 +42,8 @@ def game(name: str) -> str:
     """Where a preset's game is written."""
     run = zoo.load(name).tiny
     phases = run.model.task(run.steps).phases
+    if phases[0].loss.__module__ == PAIRED:
+        return PAIRED
     return phases[0].loss.__module__ if len(phases) == 1 and phases[0].loss.__module__ in SHARED else zoo.ZOO[name]
 
 
@@ -117,6 +120,10 @@ def test_full_size_in_the_abstract(name):
     if task.restorer:
         one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
         shown = jax.eval_shape(partial(sampling.mended, task), core.averaged(state, frozen), one)
+        assert shown.shape == (2, 3, *task.example["image"].shape)
+    if task.translator:
+        one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
+        shown = jax.eval_shape(partial(sampling.translated, task), core.averaged(state, frozen), one)
         assert shown.shape == (2, 3, *task.example["image"].shape)
     if task.generate:
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
@@ -228,6 +235,8 @@ def test_a_sample_depends_on_its_own_key_only(kind):
     assert np.array_equal(big[:3], sampler(task, lies, 8)(state, {}, 0, 3, given)), "the count changes no bit"
     assert np.abs(big[0] - big[1]).max() > 0.1 * scale and scale <= 1
     other = sampler(task, lies, 8)(state, {}, 1, 6, given)
+    if task.translator and not task.translator.several:
+        return np.testing.assert_array_equal(big, other, "a picture has one answer")
     assert np.abs(big - other).max() > 0.1 * scale, "another seed, other samples"
 
 
@@ -239,6 +248,8 @@ def answer_of(task, params, context, batch):
         keys, scale = jax.random.split(jax.random.key(0), len(batch["image"])), max(task.restorer.scales, default=1)
         given = task.restorer.degrade(batch["image"], keys, scale)
         return task.restorer.restore(params, context, given, keys, scale)
+    if task.translator:
+        return sampling.translated(task, (params, context), batch)
     return task.decode(params, context, task.encode(params, context, batch), {})
 
 

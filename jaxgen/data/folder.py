@@ -4,6 +4,7 @@ import os
 import sys
 import zipfile
 from pathlib import Path
+from typing import IO
 
 from jaxgen.data.arrays import first_line
 from jaxgen.data.pictures import SUFFIXES, decode, reason
@@ -88,6 +89,9 @@ class _Disk:
         with open(f"{self.root}/{name}", "rb", buffering=0) as file:
             return file.read()
 
+    def open(self, name: str) -> IO[bytes]:
+        return open(f"{self.root}/{name}", "rb")
+
 
 class _Zip:
     """The files in a .zip; reading is safe from several threads."""
@@ -103,6 +107,9 @@ class _Zip:
 
     def read(self, name: str) -> bytes:
         return self.file.read(name)
+
+    def open(self, name: str) -> IO[bytes]:
+        return self.file.open(name)
 
 
 def _wanted(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Batches in an order that is a pure function of (seed, batch number), read ahead by Grain's threads."""
 
+import dataclasses
 import functools
 import sys
 from collections import deque
@@ -10,10 +11,14 @@ import grain
 import numpy as np
 
 from jaxgen.config import Data
+from jaxgen.data.domains import Unpaired
+from jaxgen.data.pairs import PAIRS
 from jaxgen.data.sources import Part, Source
 from jaxgen.data.transforms import RANDOM, Shape, fit, fit_all, number, planes_of, quarters, shifted, to_float
 from jaxgen.errors import InputError
 
+PICTURES = ("image", "source")  # what an example may hold of them
+OTHER = 0x9E3779B97F4A7C15  # added to the seed for a second domain, which nobody's own seed is apart from the first by
 CACHE_BYTES = 2**30  # pictures are kept at the model's size, once made, where all of them fit into this
 
 
@@ -32,13 +37,20 @@ def batches(
 
     `batch` is the global size; process (p, P) gets rows [p batch / P, (p + 1) batch / P) of each batch. Training goes
     on without end, reshuffled each epoch, every example exactly once an epoch, epochs joined without a gap.
+    With `data.pair`, or a source of two domains, there is "source" f32[b h w c] as well: cut and mirrored as its image,
+    or, of `Unpaired`, drawn in an order of its own.
+
     `train=False` is one pass in order, no random cut or mirror, the last batch ragged (a process can get no row of it).
     Close the iterator to stop its threads. Raises InputError, also for an example that turns out unreadable later.
     """
     rank, count = process
     _check(source, data, image, batch, start, rank, count)
     rows = range(rank * batch // count, (rank + 1) * batch // count)
-    reader = _Batches(source, data, image, batch, rows, seed, train)
+    settings = data, image, batch, rows, seed, train
+    if train and isinstance(source, Unpaired):
+        reader: Any = _Domains(source, *settings)
+    else:
+        reader = _Batches(source, *settings)
     if start >= len(reader):
         return _read(None)
     # A thread makes a whole batch, so there are as many batches under way as threads.
@@ -99,6 +111,7 @@ class _Batches:
         self.turn = train and data.turn
         self.shift = data.shift if train else 0
         self.binarise = data.binarise
+        self.pair = PAIRS.get(data.pair)
         self.random_cut = train and data.crop in RANDOM
         # A patch out of the middle stays one.
         crop = "center" if data.crop in ("random", "area") and not train else data.crop
@@ -125,19 +138,44 @@ class _Batches:
             uniforms(self.seed, epochs, indices) if self.mirror or self.turn or self.random_cut or self.shift else None
         )
         rows = self.examples.read(indices, draws[:, 1:5] if draws is not None and self.random_cut else None)
-        pixels = rows.pop("image")
-        if self.shift and draws is not None:
+        pictures = {name: rows.pop(name) for name in PICTURES if name in rows}
+        if draws is not None:
+            for pixels in pictures.values():
+                self._move(pixels, draws)
+        if self.pair:
+            pictures["source"] = self.pair(pictures.get("source", pictures["image"]))
+        if self.binarise != "none":
+            pictures["image"] = binarised(pictures["image"], self.binarise, self.seed, epochs, indices)
+        return {name: to_float(pixels) for name, pixels in pictures.items()} | rows
+
+    def _move(self, pixels: np.ndarray, draws: np.ndarray) -> None:
+        """Move, mirror and turn u8[b h w c] where they lie, as draws f64[b 8] say."""
+        if self.shift:
             for i, (down, right) in enumerate(draws[:, 5:7]):
                 pixels[i] = shifted(pixels[i], self.shift, down, right)
-        if self.mirror and draws is not None:
+        if self.mirror:
             mirrored = draws[:, 0] < 0.5
             pixels[mirrored] = pixels[mirrored, :, ::-1]
-        if self.turn and draws is not None:
+        if self.turn:
             for i, draw in enumerate(draws[:, 0]):
                 pixels[i] = np.rot90(pixels[i], quarters(draw)).copy()
-        if self.binarise != "none":
-            pixels = binarised(pixels, self.binarise, self.seed, epochs, indices)
-        return {"image": to_float(pixels), **rows}
+
+
+class _Domains:
+    """Random access to batches of two sources, each in its own order and with its own cuts and mirrors."""
+
+    def __init__(self, source: Unpaired, data: Data, image: Shape, batch: int, rows: range, seed: int, train: bool):
+        alone = dataclasses.replace(data, pair="none")
+        self.image = _Batches(source.image, alone, image, batch, rows, seed, train)
+        other = dataclasses.replace(data, binarise="none")
+        self.source = _Batches(source.source, other, image, batch, rows, seed + OTHER, train)
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        mine = self.source[index]
+        return {"image": self.image[index]["image"], "source": mine.get("source", mine["image"])}
 
 
 class _Examples:
@@ -146,10 +184,12 @@ class _Examples:
     def __init__(self, source: Source, image: Shape, crop: str):
         self.source, self.image, self.crop = source, image, crop
         first = source[0]
-        fit(first["image"], image, crop)  # an impossible conversion is told before training
-        specs = {name: number(value) for name, value in first.items() if name != "image"}
+        self.pictures = [name for name in PICTURES if name in first]
+        for name in self.pictures:
+            fit(first[name], image, crop)  # an impossible conversion is told before training
+        specs = {name: number(value) for name, value in first.items() if name not in self.pictures}
         self.empty = lambda n: {
-            "image": np.empty((n, *image), np.uint8),
+            **{name: np.empty((n, *image), np.uint8) for name in self.pictures},
             **{name: np.empty((n, *spec.shape), spec.dtype) for name, spec in specs.items()},
         }
         self.kept, self.known = None, None
@@ -159,7 +199,7 @@ class _Examples:
         if images is not None and images.shape[1:] == image and crop != "area":
             labels = getattr(source, "labels", None)
             self.kept = {"image": images} | ({} if labels is None else {"label": labels})
-        elif crop not in RANDOM and len(source) * int(np.prod(image)) <= CACHE_BYTES:
+        elif crop not in RANDOM and len(source) * len(self.pictures) * int(np.prod(image)) <= CACHE_BYTES:
             self.kept = self.empty(len(source))  # costs no memory before it is written
             self.known = np.zeros(len(source), bool)
 
@@ -190,18 +230,21 @@ class _Examples:
             examples = (self._whole(index, single) for index in indices.tolist())
         for row, (place, example) in enumerate(zip(places, examples, strict=True)):
             cut = () if draws is None else draws[row]
-            whole = example["image"]
-            out["image"][place] = fit(whole, self.image, self.crop, *cut) if fitted is None else fitted[row]
-            for name in out.keys() - {"image"}:
-                out[name][place] = example[name]
+            for name in out:
+                if name not in self.pictures:
+                    out[name][place] = example[name]
+                elif fitted is not None and name == "image":
+                    out[name][place] = fitted[row]
+                else:
+                    out[name][place] = fit(example[name], self.image, self.crop, *cut)
 
     def _whole(self, index: int, read: Callable[[int], dict]) -> dict:
         if (known := self.wholes.get(index)) is not None:
             return known
         example = read(index)
         if self.room:
-            example = {**example, "image": planes_of(example["image"])}
-            size = example["image"].size
+            example = {**example, **{name: planes_of(example[name]) for name in self.pictures}}
+            size = sum(example[name].size for name in self.pictures)
             if size <= self.room:  # two threads may keep the same picture: it is counted twice
                 self.room -= size
                 self.wholes[index] = example

@@ -1,5 +1,6 @@
 """Where examples come from: `open_source` turns `data.source` into a random-access source."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,12 +11,21 @@ from jaxgen.config import Data
 from jaxgen.data import arrays
 from jaxgen.errors import InputError, choose, numbers
 
-KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz")
-MEANING = {"tfds": "NAME", "folder": "PATH", "idx": "PATH", "npz": "PATH"}
+KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired")
+MEANING = {
+    "tfds": "NAME",
+    "folder": "PATH",
+    "idx": "PATH",
+    "npz": "PATH",
+    "paired": "PATH",
+    "unpaired": "PATH_A,PATH_B",
+}
 
 
 class Source(Protocol):
     """Examples by number: {"image": u8[h w c]}, and "label" (int) where there are classes; any size per example.
+
+    Of two domains "image" is what is to be made, and "source" of what (domains.py).
 
     A source may also have `__getitems__(indices) -> list[dict]`, which reads several at once, `picture(index)`, whose
     image is a Pillow picture, and `labels`, all of them, which cost no picture. They are used where they are there.
@@ -96,6 +106,8 @@ def _open_whole(data: Data, image: tuple[int, int, int] | None) -> Source:
         from jaxgen.data import tfds
 
         return tfds.Tfds(rest, data.dir, data.split)
+    if kind == "unpaired":
+        return _unpaired(data, rest, image)
     path = Path(rest).expanduser()
     if not path.exists():
         raise InputError(f"There is no file or folder {path} for the data source {data.source!r}.")
@@ -105,6 +117,23 @@ def _open_whole(data: Data, image: tuple[int, int, int] | None) -> Source:
         from jaxgen.data import idx
 
         return idx.idx(path, data.split)
+    if kind == "paired":
+        from jaxgen.data import domains
+
+        return domains.Pairs(path, data.split, data.skip_bad)
     from jaxgen.data import folder
 
     return folder.Folder(path, data.split, data.skip_bad)
+
+
+def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Source:
+    """Return the source of "A,B", each a folder's or .zip's path, or a data source of its own such as idx:PATH."""
+    from jaxgen.data import domains
+
+    parts = [part.strip() for part in paths.split(",")]
+    if len(parts) != 2 or not all(parts):
+        raise InputError(f"The data source {data.source!r} must name two sets: write unpaired:PATH_A,PATH_B.")
+    alone = [kind for kind in KINDS if kind not in ("paired", "unpaired")]
+    named = [part if part.partition(":")[0] in alone else f"folder:{part}" for part in parts]
+    source, made = (_open_whole(dataclasses.replace(data, source=name), image) for name in named)
+    return domains.Unpaired(source, made)

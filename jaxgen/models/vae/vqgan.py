@@ -16,7 +16,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jax.lax import stop_gradient
 
 from jaxgen import perceptual, rng
@@ -26,8 +25,7 @@ from jaxgen.losses.gan import hinge
 from jaxgen.models.vae.quantise import Quantiser, per_example, usage
 from jaxgen.models.vae.vae import preset
 from jaxgen.models.vae.vq_vae import VQVAE
-from jaxgen.nn.conv import Conv
-from jaxgen.nn.norm import BatchNorm
+from jaxgen.nn.patches import Patches
 from jaxgen.nn.wide import wide
 from jaxgen.projection import features_of
 
@@ -88,7 +86,7 @@ class VQGAN(VQVAE):
         return ((unit(ours) - unit(theirs)) ** 2).sum(1)
 
     @property
-    def discriminator(self) -> "Patches":
+    def discriminator(self) -> Patches:
         return Patches(self.critic_layers, self.critic_width)
 
     def init(self, key: Key, spec: Any = None):
@@ -100,7 +98,7 @@ class VQGAN(VQVAE):
     def judged(self, params: Params, context: Context, x: Array) -> tuple[Array, PyTree]:
         """Return the logits f32[b h w] of patches, and the discriminator's running statistics after them."""
         own = variables("discriminator", params, context.extra)
-        return self.discriminator.apply(own, x, mutable=["batch_stats"])
+        return self.discriminator.apply(own, x, mutable=["batch_stats"])  # pyright: ignore[reportReturnType]
 
     def discriminator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         x = batch["image"]
@@ -155,27 +153,6 @@ class VQGAN(VQVAE):
         _, back = jax.vjp(painted, decoder["out"]["kernel"])
         error, fooling = (jnp.linalg.norm(wide(back(slope)[0]).reshape(-1)) for slope in (of_error, of_fooling))
         return stop_gradient(jnp.clip(error / (fooling + DELTA), 0, MOST))
-
-
-class Patches(nn.Module):
-    """x f32[b h w c] -> logits f32[b h' w'], each of a patch of the picture. Isola et al. 2017; batch norm."""
-
-    layers: int
-    width: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        init = nn.initializers.normal(0.02)
-        pads = ((1, 1), (1, 1))
-        for i in range(self.layers + 1):
-            strides = (2, 2) if i < self.layers else (1, 1)
-            features = self.width * min(2**i, 8)
-            # Batch norm has the bias.
-            x = Conv(features, (4, 4), strides, pads, use_bias=i == 0, kernel_init=init, name=f"layer_{i}")(x)
-            if i:
-                x = BatchNorm(scale_init=lambda *args: 1 + init(*args), name=f"norm_{i}")(x, True)
-            x = nn.leaky_relu(x, 0.2)  # [b h/2 w/2 c]; the last [b h-1 w-1 c]
-        return wide(Conv(1, (4, 4), (1, 1), pads, kernel_init=init, name="out")(x)[..., 0])
 
 
 GREY = VQGAN(quantiser=Quantiser(codes=256))

@@ -1,0 +1,118 @@
+"""Pictures of two domains: pairs that show the same, and two sets that are drawn from without regard to each other."""
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from jaxgen.data.folder import Folder
+from jaxgen.data.transforms import planes_of
+from jaxgen.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxgen.data.sources import Source
+
+NAMES = (("A", "B"), ("image", "source"))  # sorted, as a folder's classes are
+
+
+class Pairs:
+    """{"source": u8[h w c], "image": u8[h w c]} of one size, that show the same.
+
+    Of a folder (or .zip) with sub-folders A and B, or source and image, the pictures of one name, whatever the suffix;
+    of any other, pictures whose left half is the source and whose right half is the image. Splits and unreadable files
+    are as in `Folder`. Raises InputError where a picture has no mate, or the two are not of one size.
+    """
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, split: str, skip_bad: bool = False):
+        self.folder = folder = Folder(path, split, skip_bad)
+        self.pairs: list[tuple[int, int]] | None = None  # numbers of source and image in the folder
+        if folder.classes in NAMES:
+            self.pairs = self._mates()
+            for a, b in self.pairs:
+                self._check(folder.names[a], self._size(a), self._size(b), folder.names[b])
+        elif folder.classes:
+            raise InputError(
+                f"{path} holds the sub-folders {', '.join(folder.classes)}: pairs lie in A and B, or source and image, "
+                "or side by side in one picture."
+            )
+        else:
+            for i, name in enumerate(folder.names):
+                self._even(name, self._size(i)[0])
+
+    def _mates(self) -> list[tuple[int, int]]:
+        folder, first = self.folder, self.folder.classes[0]
+        sides: tuple[dict[str, int], dict[str, int]] = {}, {}
+        for i, (name, label) in enumerate(zip(folder.names, folder.labels or (), strict=True)):
+            parts = PurePosixPath(name).parts
+            here = folder.classes[label]
+            stem = PurePosixPath(*parts[parts.index(here) + 1 :]).with_suffix("").as_posix()
+            if stem in sides[label]:
+                raise InputError(f"{folder.path / name} and another picture beside it have one name: {stem}.")
+            sides[label][stem] = i
+        if odd := sorted(sides[0].keys() ^ sides[1].keys()):
+            where = 0 if odd[0] in sides[0] else 1
+            has, lacks = folder.classes[where], folder.classes[1 - where]
+            more = f", and {len(odd) - 1} more have none" if len(odd) > 1 else ""
+            raise InputError(
+                f"{folder.path} has {has}/{odd[0]} but no {lacks}/{odd[0]}{more}: a pair is of one name in both."
+            )
+        source, image = sides if first == "A" else sides[::-1]
+        return [(source[stem], image[stem]) for stem in sorted(source)]
+
+    def _size(self, index: int) -> tuple[int, int]:
+        """Return a picture's width and height by its file's first bytes, as it lies there."""
+        name = self.folder.names[index]
+        with self.folder.files.open(name) as file, Image.open(file) as picture:
+            return picture.size
+
+    def _check(self, name: str, a: tuple[int, int], b: tuple[int, int], mate: str):
+        if a != b:
+            sizes = [f"{height}x{width}" for width, height in (a, b)]
+            path = self.folder.path
+            raise InputError(f"{path / name} is {sizes[0]}, {path / mate} is {sizes[1]}: a pair must be of one size.")
+
+    def _even(self, name: str, width: int):
+        if width % 2:
+            raise InputError(
+                f"{self.folder.path / name} is {width} pixels wide: two pictures side by side have an even width."
+            )
+
+    def __len__(self) -> int:
+        return len(self.folder.names) if self.pairs is None else len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict:
+        return {name: planes_of(picture) for name, picture in self.picture(index).items()}
+
+    def picture(self, index: int) -> dict:
+        """Return the example with its images as Pillow pictures."""
+        if self.pairs is None:
+            whole, name = self.folder.picture(index)["image"], self.folder.names[index]
+            width, height = whole.size
+            self._even(name, width)
+            half = width // 2
+            return {"source": whole.crop((0, 0, half, height)), "image": whole.crop((half, 0, width, height))}
+        a, b = self.pairs[index]
+        source, image = (self.folder.picture(i)["image"] for i in (a, b))
+        self._check(self.folder.names[a], source.size, image.size, self.folder.names[b])
+        return {"source": source, "image": image}
+
+
+class Unpaired:
+    """Pictures of two sources, {"source": u8[h w c], "image": u8[h' w' c']}: as many as the larger has, in order.
+
+    The smaller is begun again where it ends. In training the loader reads each of the two by itself.
+    """
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, source: "Source", image: "Source"):
+        self.source, self.image = source, image
+
+    def __len__(self) -> int:
+        return max(len(self.source), len(self.image))
+
+    def __getitem__(self, index: int) -> dict:
+        sides = {"source": self.source, "image": self.image}
+        return {name: side[index % len(side)]["image"] for name, side in sides.items()}

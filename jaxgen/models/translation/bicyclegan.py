@@ -1,0 +1,166 @@
+"""BicycleGAN: Zhu, Zhang, Pathak, Darrell, Efros, Wang and Shechtman 2017, "Toward Multimodal Image-to-Image
+Translation".
+
+Of one source many pictures: a code z says which. Both ways round: the true picture's code, of an encoder that is kept
+near N(0, 1), must give the picture back (cVAE-GAN), and the picture made with a drawn code must have that code
+(cLR-GAN), which moves the generator alone, as in the authors' code. Each way has a critic of its own. The generator is
+pix2pix's, the code beside the source's pixels; the encoder is halvings and a mean.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.lax import stop_gradient
+
+from jaxgen import rng
+from jaxgen.config import Preset, Run
+from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
+from jaxgen.errors import at_least
+from jaxgen.models.translation.game import Game, each
+from jaxgen.models.translation.nets import Image, check_sides
+from jaxgen.models.translation.paired import beside, check_pairs, generated, pair_of, row, tiny
+from jaxgen.models.translation.pix2pix import UNet
+from jaxgen.nn.conv import Conv, Dense
+from jaxgen.nn.instance_norm import InstanceNorm
+from jaxgen.nn.patches import WEIGHTS
+from jaxgen.nn.wide import wide
+
+CRITICS = "critic_code", "critic_drawn"  # of pictures made with the true one's code, and with one that is drawn
+
+
+@dataclass(frozen=True)
+class BicycleGAN:
+    """Hyper-parameters of a BicycleGAN."""
+
+    image: Image = (256, 256, 3)
+    depth: int = 8  # halvings of the generator
+    width: int = 64  # channels of the layer nearest to the picture; at most 8 times as many further in
+    latent: int = 8  # numbers in z
+    halvings: int = 5  # of the encoder
+    pixel: float = 10.0  # weight of the absolute distance from the picture whose code it is (lambda)
+    code: float = 0.5  # of the distance from the code that was drawn (lambda_latent)
+    kl: float = 0.01  # of the codes' divergence from N(0, 1) (lambda_KL)
+    game: Game = Game(scales=2)
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__depth=self.depth, model__width=self.width, model__latent=self.latent)
+        at_least(1, model__halvings=self.halvings)
+        at_least(0, model__pixel=self.pixel, model__code=self.code, model__kl=self.kl)
+        check_sides(self.image, 1 << self.depth)
+        self.game.check(self.image)
+        return Task(
+            init=self.init,
+            example=pair_of(self.image),
+            learners={"critics": self.game.learner(*CRITICS), "generator": self.game.learner("generator", "encoder")},
+            phases=(
+                Phase("critics", "critics", self.critic_loss, stream="z"),
+                Phase("generator", "generator", self.loss, stream="z"),
+            ),
+            given=("source",),
+            generate=generated(self.translate),
+            translator=Translator(self.translate, multiple=1 << self.depth, channels=self.image[2], several=True),
+        )
+
+    def check_run(self, run: Run):
+        check_pairs(run, "bicyclegan")
+
+    @property
+    def net(self) -> UNet:
+        widths = tuple(self.width * min(2**i, 8) for i in range(self.depth))
+        return UNet(widths, self.image[2], 0.0, 0)
+
+    @property
+    def encoder(self) -> "Encoder":
+        return Encoder(self.width, self.halvings, self.latent)
+
+    def init(self, key: Key, spec: Any = None):
+        del spec
+        x, keys = jnp.zeros((2, *self.image)), jax.random.split(key, 2)
+        both = coded(x, jnp.zeros((2, self.latent)))
+        params = {"generator": self.net.init(rng.fold(key, "generator"), both, keys)["params"]}
+        params["encoder"] = self.encoder.init(rng.fold(key, "encoder"), x)["params"]
+        critics = {net: self.game.init(rng.fold(key, net), self.image, 2 * self.image[2]) for net in CRITICS}
+        return params | critics, {}
+
+    def made(self, params: Params, source: Array, z: Array, keys: Key) -> Array:
+        return self.net.apply({"params": params["generator"]}, coded(source, z), keys)  # pyright: ignore
+
+    def encoded(self, own: Any, image: Array) -> tuple[Array, Array]:
+        """Return mean and log variance f32[b latent] of a picture's code."""
+        return self.encoder.apply({"params": own}, image)  # pyright: ignore[reportReturnType]
+
+    def pictures(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Array, Array, tuple[Array, Array]]:
+        """Return pictures made with the true ones' codes, and with drawn ones, those, and the codes' moments."""
+        source, keys = batch["source"], jax.random.split(key, len(batch["source"]))
+        mean, log_var = self.encoded(params["encoder"], batch["image"])
+        noise = rng.normal(jax.vmap(lambda k: rng.fold(k, "code"))(keys), (self.latent,))
+        z = rng.normal(jax.vmap(lambda k: rng.fold(k, "z"))(keys), (self.latent,))
+        again = self.made(params, source, mean + jnp.exp(log_var / 2) * noise, keys)
+        return again, self.made(params, source, z, keys), z, (mean, log_var)
+
+    def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
+        del context, to
+        z = rng.normal(jax.vmap(lambda k: rng.fold(k, "z"))(keys), (self.latent,))
+        return self.made(params, given["source"], z, keys)
+
+    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        del context
+        again, drawn, *_ = self.pictures(params, batch, key)
+        value, metrics = jnp.zeros(len(again)), {}
+        for net, made in zip(CRITICS, (again, drawn), strict=True):
+            pairs = (beside(batch["source"], x) for x in (batch["image"], made))
+            real, fake = (self.game.says(params[net], pair) for pair in pairs)
+            value = value + self.game.telling(real, fake)
+            metrics |= {f"{net}_{name}": x for name, x in self.game.scores(real, fake).items()}
+        return value.mean(), Aux(metrics)
+
+    def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        """Equation 9: both games, the distance, the divergence, and the distance between codes."""
+        del context
+        again, drawn, z, (mean, log_var) = self.pictures(params, batch, key)
+        fooling = jnp.zeros(len(z))
+        for net, made in zip(CRITICS, (again, drawn), strict=True):
+            fooling = fooling + self.game.fooling(self.game.says(params[net], beside(batch["source"], made)))
+        pixel = each(jnp.abs(again - batch["image"]))
+        kl = (mean**2 + jnp.exp(log_var) - 1 - log_var).sum(1) / 2  # (5)
+        found, _ = self.encoded(stop_gradient(params["encoder"]), drawn)
+        code = each(jnp.abs(found - z))  # (7)
+        value = self.game.adversarial * fooling + self.pixel * pixel + self.kl * kl + self.code * code
+        metrics = {"fooling": fooling.mean(), "pixel": pixel.mean(), "kl": kl.mean(), "code": code.mean()}
+        return value.mean(), Aux(metrics)
+
+
+def coded(source: Array, z: Array) -> Array:
+    """Return a source and planes of its code's numbers, f32[b h w c + latent]."""
+    planes = jnp.broadcast_to(z[:, None, None].astype(source.dtype), (*source.shape[:3], z.shape[1]))
+    return jnp.concatenate([source, planes], -1)
+
+
+class Encoder(nn.Module):
+    """x f32[b h w c] -> mean and log variance of its code, f32[b latent] each."""
+
+    width: int
+    halvings: int
+    latent: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        for i in range(self.halvings):
+            features = self.width * min(2**i, 4)
+            x = Conv(features, (4, 4), (2, 2), kernel_init=WEIGHTS, name=f"down_{i}")(x)  # [b h/2 w/2 c]
+            x = nn.leaky_relu(InstanceNorm(True, name=f"down_{i}_norm")(x) if i else x, 0.2)
+        x = x.mean((1, 2))  # [b c]
+        heads = (Dense(self.latent, kernel_init=WEIGHTS, name=name)(x) for name in ("mean", "log_var"))
+        mean, log_var = (wide(head) for head in heads)
+        return mean, log_var
+
+
+SMALL = BicycleGAN((16, 16, 3), 2, 4, 2, 2, game=Game(layers=1, width=4))
+PRESETS = {"bicyclegan": Preset(row(BicycleGAN(), 400_000), tiny(SMALL), 68_255_831)}

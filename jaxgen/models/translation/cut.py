@@ -1,0 +1,151 @@
+"""CUT: Park, Efros, Zhang and Zhu 2020, "Contrastive Learning for Unpaired Image-to-Image Translation".
+
+One generator, one critic, no way back. What the generator's way in says of a place in the made picture must be more like
+what it says of the same place in the source than of 255 others (a cross-entropy). The same is asked of a picture that is
+in its domain already, in place of CycleGAN's identity. FastCUT has a weight of 10 on the first and none on the second.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgen import rng
+from jaxgen.config import Preset
+from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, Task, Translator
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.translation import unpaired
+from jaxgen.models.translation.game import Game
+from jaxgen.models.translation.nets import Image, ResNet, check_sides
+from jaxgen.models.translation.paired import generated, pair_of, tiny
+from jaxgen.nn.conv import Dense
+from jaxgen.nn.patches import WEIGHTS
+from jaxgen.nn.wide import wide
+
+
+@dataclass(frozen=True)
+class CUT:
+    """Hyper-parameters of a CUT."""
+
+    image: Image = (256, 256, 3)
+    width: int = 64  # channels of the generator's layer nearest to the picture
+    downs: int = 2  # its halvings
+    blocks: int = 9  # its residual blocks
+    taps: tuple[int, ...] = (0, 4)  # those whose answers are compared, beside the picture's and the halvings'
+    places: int = 256  # of a layer's answers that are told apart
+    size: int = 256  # of the vectors that they become
+    temperature: float = 0.07  # tau
+    contrast: float = 1.0  # weight of telling places apart (lambda_X)
+    identity: float = 1.0  # weight of the same for pictures that are in their domain already (lambda_Y)
+    game: Game = Game()
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__width=self.width, model__blocks=self.blocks, model__downs=self.downs)
+        at_least(2, model__places=self.places, model__size=self.size)
+        at_least(0, model__contrast=self.contrast, model__identity=self.identity)
+        if not self.taps or not 0 <= min(self.taps) <= max(self.taps) < self.blocks:
+            raise InputError(f"model.taps must be numbers of blocks, from 0 to {self.blocks - 1}, not {self.taps}.")
+        if not self.temperature > 0:
+            raise InputError(f"model.temperature must be above 0, not {self.temperature}.")
+        check_sides(self.image, 1 << self.downs, 2)
+        self.game.check(self.image)
+        generators: Learner = self.game.learner("generator", "head")
+        return Task(
+            init=self.init,
+            example=pair_of(self.image),
+            learners={"critic": self.game.learner("critic"), "generator": generators},
+            phases=(
+                Phase("critic", "critic", self.critic_loss, stream="z"),
+                Phase("generator", "generator", self.loss, stream="z"),
+            ),
+            given=("source",),
+            generate=generated(self.translate),
+            translator=Translator(self.translate, multiple=1 << self.downs, channels=self.image[2]),
+        )
+
+    @property
+    def net(self) -> ResNet:
+        return ResNet(self.image[2], self.width, self.blocks, self.downs)
+
+    def init(self, key: Key, spec: Any = None):
+        del spec
+        x = jnp.zeros((2, *self.image))
+        found = {"generator": self.net.init(rng.fold(key, "generator"), x)["params"]}
+        answers = jax.eval_shape(lambda: self.net.apply({"params": found["generator"]}, x, self.taps))
+        rows: Any = jax.tree.map(lambda y: jnp.zeros((2, 1, y.shape[-1])), answers)
+        found["head"] = Head(self.size).init(rng.fold(key, "head"), rows)["params"]
+        return found | {"critic": self.game.init(rng.fold(key, "critic"), self.image, self.image[2])}, {}
+
+    def made(self, params: Params, x: Array) -> Array:
+        return self.net.apply({"params": params["generator"]}, x)  # pyright: ignore[reportReturnType]
+
+    def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
+        del context, keys, to
+        return self.made(params, given["source"])
+
+    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        del context, key
+        pictures = batch["image"], self.made(params, batch["source"])
+        real, fake = (self.game.says(params["critic"], x) for x in pictures)
+        return self.game.telling(real, fake).mean(), Aux(self.game.scores(real, fake))
+
+    def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        """Equation 6: L_GAN(G, D, X, Y) + lambda_X L_PatchNCE(G, H, X) + lambda_Y L_PatchNCE(G, H, Y)."""
+        del context
+        source, image = batch["source"], batch["image"]
+        made = self.made(params, source)
+        fooling = self.game.fooling(self.game.says(params["critic"], made))  # [b]
+        apart = self.contrasted(params, source, made, rng.fold(key, "places"))
+        value = self.game.adversarial * fooling + self.contrast * apart
+        metrics = {"fooling": fooling.mean(), "contrast": apart.mean()}
+        if self.identity:
+            same = self.contrasted(params, image, self.made(params, image), rng.fold(key, "places of an image"))
+            value, metrics = value + self.identity * same, metrics | {"identity": same.mean()}
+        # The authors' code halves the sum of both.
+        return value.mean(), Aux(metrics)
+
+    def contrasted(self, params: Params, source: Array, made: Array, key: Key) -> Array:
+        """Return the mean over layers and places of the cross-entropy of equation 5, f32[b]."""
+        layers = []
+        for x in (made, source):
+            answers: Any = self.net.apply({"params": params["generator"]}, x, self.taps)
+            rows = [y.reshape(len(y), -1, y.shape[-1]) for y in answers]  # [b h*w c] each
+            keys = jax.random.split(key, len(rows))  # the same places of both
+            some = [y[:, jax.random.permutation(k, y.shape[1])[: self.places]] for y, k in zip(rows, keys, strict=True)]
+            layers.append(Head(self.size).apply({"params": params["head"]}, some))
+        found: list[Array] = [
+            info_nce(a, jax.lax.stop_gradient(b), self.temperature) for a, b in zip(*layers, strict=True)
+        ]
+        return sum(found, jnp.zeros(())) / len(found)
+
+
+class Head(nn.Module):
+    """Two dense layers for each list's entry, [b n c] -> unit vectors f32[b n size]. Section 3.2."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, layers: list[Array]) -> list[Array]:
+        found = []
+        for i, x in enumerate(layers):
+            x = nn.relu(Dense(self.size, kernel_init=WEIGHTS, name=f"layer_{i}_0")(x))
+            x = wide(Dense(self.size, kernel_init=WEIGHTS, name=f"layer_{i}_1")(x))
+            found.append(x * jax.lax.rsqrt((x * x).sum(-1, keepdims=True) + 1e-12))
+        return found
+
+
+def info_nce(made: Array, source: Array, temperature: float) -> Array:
+    """Return the mean over places of -log softmax(v v^+ / tau), unit vectors f32[b n c] -> f32[b]. Equation 3."""
+    alike = jnp.einsum("bnc,bmc->bnm", made, source, precision="highest") / temperature  # [b n m]
+    right = jnp.diagonal(alike, axis1=1, axis2=2)  # [b n]
+    return (jax.nn.logsumexp(alike, 2) - right).mean(1)
+
+
+SMALL = CUT((16, 16, 3), 4, 1, 1, (0,), 16, 8, game=Game(layers=1, width=4))
+PRESETS = {"cut": Preset(unpaired.row(CUT(), 200_000), tiny(SMALL, unpaired.TINY), 14_703_300)}

@@ -1,0 +1,181 @@
+"""MUNIT: Huang, Liu, Belongie and Kautz 2018, "Multimodal Unsupervised Image-to-Image Translation".
+
+A picture is a content, which both domains share, and a style of 8 numbers of its domain. A translation keeps the
+content and draws another style from N(0, 1), so that there are many; the style sets mean and variance of the decoder's
+features (AdaIN). Decoded again a picture must be itself, and of a translation content and style must be found again. A
+critic for each domain, at three sizes. Nets and weights are the authors' code's, without their perceptual loss.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgen import rng
+from jaxgen.config import Preset
+from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
+from jaxgen.errors import at_least
+from jaxgen.models.translation import unpaired
+from jaxgen.models.translation.autoencoders import Decoder, Encoder
+from jaxgen.models.translation.game import Game, each
+from jaxgen.models.translation.nets import Image, MirrorConv, check_sides
+from jaxgen.models.translation.paired import generated, pair_of, tiny
+from jaxgen.models.translation.unit import OTHER
+from jaxgen.nn.conv import Conv, Dense
+from jaxgen.nn.patches import WEIGHTS
+from jaxgen.nn.wide import wide
+
+
+@dataclass(frozen=True)
+class MUNIT:
+    """Hyper-parameters of a MUNIT."""
+
+    image: Image = (256, 256, 3)
+    width: int = 64  # channels of the layer nearest to the picture
+    downs: int = 2  # halvings of the content
+    blocks: int = 4  # residual ones of each encoder and decoder
+    style: int = 8  # numbers in a style
+    style_downs: int = 4  # halvings of its encoder
+    dense: int = 256  # numbers in the layers that turn a style into means and variances
+    pixel: float = 10.0  # weight of the absolute distance of what is decoded again
+    content: float = 1.0  # of the distance between a translation's content and the one it was given
+    code: float = 1.0  # the same of styles
+    game: Game = Game(scales=3, norm="none", learning_rate=1e-4)
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__width=self.width, model__downs=self.downs, model__blocks=self.blocks)
+        at_least(1, model__style=self.style, model__style_downs=self.style_downs, model__dense=self.dense)
+        at_least(0, model__pixel=self.pixel, model__content=self.content, model__code=self.code)
+        check_sides(self.image, 1 << self.downs, 2)
+        self.game.check(self.image)
+        nets = [f"{kind}_{domain}" for kind in ("content", "style", "decoder") for domain in unpaired.DOMAINS]
+        return Task(
+            init=self.init,
+            example=pair_of(self.image),
+            learners={
+                "critics": self.game.learner(*unpaired.CRITICS.values()),
+                "autoencoders": self.game.learner(*nets),
+            },
+            phases=(
+                Phase("critics", "critics", unpaired.told_apart(self.game, self.crossed), stream="z"),
+                Phase("autoencoders", "autoencoders", self.loss, stream="z"),
+            ),
+            given=("source",),
+            generate=generated(self.translate, 1),
+            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2], several=True),
+        )
+
+    @property
+    def encoder(self) -> Encoder:
+        return Encoder(self.width, self.downs, self.blocks)
+
+    @property
+    def stylist(self) -> "Style":
+        return Style(self.width, self.style_downs, self.style)
+
+    @property
+    def decoder(self) -> "Styled":
+        return Styled(Decoder(self.image[2], self.width, self.downs, self.blocks), self.dense)
+
+    def init(self, key: Key, spec: Any = None):
+        del spec
+        x, style = jnp.zeros((2, *self.image)), jnp.zeros((2, self.style))
+        content = jnp.zeros((2, self.image[0] >> self.downs, self.image[1] >> self.downs, self.width << self.downs))
+        params = {}
+        for d in unpaired.DOMAINS:
+            nets = {"content": (self.encoder, x), "style": (self.stylist, x), "decoder": (self.decoder, content, style)}
+            for kind, (net, *given) in nets.items():
+                name = f"{kind}_{d}"
+                params[name] = net.init(rng.fold(key, name), *given)["params"]
+        return params | unpaired.critics(self.game, key, self.image), {}
+
+    def content_of(self, params: Params, domain: str, x: Array) -> Array:
+        return wide(self.encoder.apply({"params": params[f"content_{domain}"]}, x))  # pyright: ignore
+
+    def style_of(self, params: Params, domain: str, x: Array) -> Array:
+        return self.stylist.apply({"params": params[f"style_{domain}"]}, x)  # pyright: ignore[reportReturnType]
+
+    def decoded(self, params: Params, domain: str, content: Array, style: Array) -> Array:
+        own = {"params": params[f"decoder_{domain}"]}
+        return self.decoder.apply(own, content, style)  # pyright: ignore[reportReturnType]
+
+    def drawn(self, keys: Key, domain: str) -> Array:
+        return rng.normal(jax.vmap(lambda k: rng.fold(k, domain))(keys), (self.style,))
+
+    def crossing(self, params: Params, batch: Batch, key: Key) -> tuple[unpaired.Both, unpaired.Both, unpaired.Both]:
+        """Return contents by domain, styles that are drawn for each, and pictures for each, of the other's content."""
+        keys = jax.random.split(key, len(batch["image"]))
+        contents = {d: self.content_of(params, d, batch[d]) for d in unpaired.DOMAINS}
+        styles = {d: self.drawn(keys, d) for d in unpaired.DOMAINS}
+        return contents, styles, {d: self.decoded(params, d, contents[OTHER[d]], styles[d]) for d in unpaired.DOMAINS}
+
+    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired.Both:
+        del context
+        return self.crossing(params, batch, key)[2]
+
+    def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
+        del context
+        x = given["source"]
+        ways = {
+            d: self.decoded(params, d, self.content_of(params, OTHER[d], x), self.drawn(keys, d))
+            for d in unpaired.DOMAINS
+        }
+        return unpaired.chosen(to, ways["source"], ways["image"])
+
+    def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        """Equation 5: both games, and what must be found again of pictures, contents and styles (1 to 3)."""
+        del context
+        contents, styles, fake = self.crossing(params, batch, key)
+        zero = jnp.zeros(())
+        pixel = content = code = zero
+        for d in unpaired.DOMAINS:
+            again = self.decoded(params, d, contents[d], self.style_of(params, d, batch[d]))
+            pixel = pixel + each(jnp.abs(again - batch[d]))  # (1)
+            # The authors' code: contents and styles that are to be found again move by it, too.
+            content = content + each(jnp.abs(self.content_of(params, d, fake[d]) - contents[OTHER[d]]))  # (2)
+            code = code + each(jnp.abs(self.style_of(params, d, fake[d]) - styles[d]))  # (3)
+        fooling = unpaired.fool(self.game, params, fake)
+        value = self.game.adversarial * fooling + self.pixel * pixel + self.content * content + self.code * code
+        metrics = {"fooling": fooling.mean(), "pixel": pixel.mean(), "content": content.mean(), "code": code.mean()}
+        return value.mean(), Aux(metrics)
+
+
+class Style(nn.Module):
+    """x f32[b h w c] -> style f32[b size]: halvings without a norm, which would take the style away, and a mean."""
+
+    width: int
+    downs: int
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = nn.relu(MirrorConv(self.width, 7, name="in")(x))
+        for i in range(self.downs):
+            features = self.width * min(2 << i, 4)
+            x = nn.relu(Conv(features, (4, 4), (2, 2), kernel_init=WEIGHTS, name=f"down_{i}")(x))  # [b h/2 w/2 c]
+        return wide(Dense(self.size, kernel_init=WEIGHTS, name="out")(x.mean((1, 2))))
+
+
+class Styled(nn.Module):
+    """(content [b h w c], style f32[b s]) -> picture: three dense layers turn the style into the decoder's moments."""
+
+    decoder: Decoder
+    dense: int
+
+    @nn.compact
+    def __call__(self, content: Array, style: Array) -> Array:
+        for i in range(2):
+            style = nn.relu(Dense(self.dense, kernel_init=WEIGHTS, name=f"dense_{i}")(style))
+        norms, c = 2 * self.decoder.blocks, content.shape[-1]
+        moments = Dense(norms * 2 * c, kernel_init=WEIGHTS, name="moments")(style)
+        return self.decoder(content, moments.reshape(-1, norms, 2, c))  # [b norms 2 c]
+
+
+SMALL = MUNIT((16, 16, 3), 4, 1, 1, 2, 1, 4, game=Game(scales=1, layers=1, width=4, norm="none"))
+PRESETS = {"munit": Preset(unpaired.row(MUNIT(), 1_000_000), tiny(SMALL, unpaired.TINY), 46_640_796)}

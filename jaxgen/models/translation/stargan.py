@@ -1,0 +1,195 @@
+"""StarGAN: Choi, Choi, Kim, Ha, Kim and Choo 2018, "StarGAN: Unified Generative Adversarial Networks for Multi-Domain
+Image-to-Image Translation".
+
+One generator for many domains, the classes of a set: it is told beside the picture which one it is to make, and to make
+the picture of it again. One critic says how real a picture is and of which class (here one of them; the paper's faces
+have several attributes). Wasserstein's loss with a penalty on the gradient, five updates of the critic to one.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxgen import rng
+from jaxgen.config import Data, Preset, Run
+from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, Task, Translator
+from jaxgen.errors import at_least
+from jaxgen.losses.gan import wasserstein
+from jaxgen.losses.smooth import wasserstein_penalty
+from jaxgen.models.translation.game import each
+from jaxgen.models.translation.nets import Image, check_sides
+from jaxgen.models.translation.paired import tiny
+from jaxgen.nn.conv import Conv, ConvTranspose
+from jaxgen.nn.instance_norm import InstanceNorm
+from jaxgen.nn.wide import wide
+
+
+@dataclass(frozen=True)
+class StarGAN:
+    """Hyper-parameters of a StarGAN."""
+
+    image: Image = (128, 128, 3)
+    classes: int = 8  # domains; labels are below it
+    width: int = 64  # channels of the layers nearest to the picture
+    downs: int = 2  # halvings of the generator
+    blocks: int = 6  # its residual blocks
+    halvings: int = 6  # of the critic
+    critics: int = 5  # updates of the critic, on fresh examples, to one of the generator
+    classify: float = 1.0  # weight of the class (lambda_cls)
+    cycle: float = 10.0  # of the absolute distance from what was translated there and back (lambda_rec)
+    penalty: float = 10.0  # of the critic's gradient (lambda_gp)
+    learning_rate: float = 1e-4
+    beta1: float = 0.5
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(2, model__classes=self.classes)
+        at_least(1, model__width=self.width, model__downs=self.downs, model__blocks=self.blocks)
+        at_least(1, model__halvings=self.halvings, model__critics=self.critics)
+        at_least(0, model__classify=self.classify, model__cycle=self.cycle, model__penalty=self.penalty)
+        check_sides(self.image, 1 << max(self.downs, self.halvings))
+        learner = lambda net: Learner((net,), optax.adam(self.learning_rate, b1=self.beta1))  # noqa: E731
+        return Task(
+            init=self.init,
+            example={
+                "image": jax.ShapeDtypeStruct(self.image, jnp.float32),
+                "label": jax.ShapeDtypeStruct((), jnp.int32),
+            },
+            learners={"critic": learner("critic"), "generator": learner("generator")},
+            phases=(
+                Phase("critic", "critic", self.critic_loss, self.critics, stream="z"),
+                Phase("generator", "generator", self.loss, stream="z"),
+            ),
+            classes=self.classes,
+            translator=Translator(
+                self.translate, tuple(map(str, range(self.classes))), (), 1 << self.downs, self.image[2]
+            ),
+        )
+
+    @property
+    def net(self) -> "Generator":
+        return Generator(self.image[2], self.width, self.downs, self.blocks)
+
+    @property
+    def critic(self) -> "Critic":
+        return Critic(self.width, self.halvings, self.classes)
+
+    def init(self, key: Key, spec: Any = None):
+        del spec
+        x = jnp.zeros((2, *self.image))
+        generator = self.net.init(rng.fold(key, "generator"), self.told(x, jnp.zeros(2, jnp.int32)))
+        critic = self.critic.init(rng.fold(key, "critic"), x)
+        return {"generator": generator["params"], "critic": critic["params"]}, {}
+
+    def told(self, x: Array, label: Array) -> Array:
+        """Return pictures beside planes, of which that of the class is 1 and the others 0, f32[b h w c + classes]."""
+        planes = jax.nn.one_hot(label, self.classes, dtype=x.dtype)[:, None, None]  # [b 1 1 classes]
+        return jnp.concatenate([x, jnp.broadcast_to(planes, (*x.shape[:3], self.classes))], -1)
+
+    def made(self, params: Params, x: Array, label: Array) -> Array:
+        return self.net.apply({"params": params["generator"]}, self.told(x, label))  # pyright: ignore
+
+    def says(self, params: Params, x: Array) -> tuple[Array, Array]:
+        """Return how real pictures are f32[b], and logits of their classes f32[b classes]."""
+        return self.critic.apply({"params": params["critic"]}, x)  # pyright: ignore[reportReturnType]
+
+    def goals(self, label: Array, key: Key) -> Array:
+        """Return the classes that pictures are translated into i32[b]: those of the batch, in another order."""
+        return jax.random.permutation(key, label)
+
+    def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
+        del context, keys
+        return self.made(params, given["source"], to)
+
+    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        """Equation 5: -L_adv + lambda_cls L_cls^r, with equation 7's L_adv."""
+        del context
+        x, label = batch["image"], batch["label"]
+        fake = self.made(params, x, self.goals(label, rng.fold(key, "goals")))
+        (real_score, logits), (fake_score, _) = self.says(params, x), self.says(params, fake)
+        judge = lambda x: self.says(params, x)[0]  # noqa: E731
+        penalty = wasserstein_penalty(judge, x, fake, rng.fold(key, "penalty"))
+        named = optax.softmax_cross_entropy_with_integer_labels(logits, label)  # (2)
+        value = wasserstein.discriminator(real_score, fake_score) + self.penalty * penalty + self.classify * named
+        metrics = {"real": real_score.mean(), "fake": fake_score.mean(), "classify": named.mean()}
+        return value.mean(), Aux(metrics | {"penalty": penalty.mean()})
+
+    def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        """Equation 6: L_adv + lambda_cls L_cls^f + lambda_rec L_rec."""
+        del context
+        x, label = batch["image"], batch["label"]
+        goal = self.goals(label, rng.fold(key, "goals"))
+        fake = self.made(params, x, goal)
+        score, logits = self.says(params, fake)
+        named = optax.softmax_cross_entropy_with_integer_labels(logits, goal)  # (3)
+        cycle = each(jnp.abs(self.made(params, fake, label) - x))  # (4)
+        value = wasserstein.generator(score, score) + self.classify * named + self.cycle * cycle
+        return value.mean(), Aux({"fooling": -score.mean(), "classify": named.mean(), "cycle": cycle.mean()})
+
+
+class Plain(nn.Module):
+    """A residual block with zeros around, norms with a scale and a bias: [b h w c] -> [b h w c]."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = x
+        for i in range(2):
+            y = Conv(x.shape[-1], (3, 3), use_bias=False, name=f"conv_{i}")(y)
+            y = InstanceNorm(True, name=f"norm_{i}")(y)
+            y = y if i else nn.relu(y)
+        return x + y
+
+
+class Generator(nn.Module):
+    """f32[b h w c + classes] -> f32[b h w channels] in [-1, 1]; sides divisible by 2^downs. Appendix 7.2, table 4."""
+
+    channels: int
+    width: int
+    downs: int
+    blocks: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        norm = lambda name: InstanceNorm(True, name=name)  # noqa: E731
+        x = nn.relu(norm("norm_in")(Conv(self.width, (7, 7), use_bias=False, name="in")(x)))
+        for i in range(self.downs):
+            down = Conv(self.width << (i + 1), (4, 4), (2, 2), use_bias=False, name=f"down_{i}")
+            x = nn.relu(norm(f"down_{i}_norm")(down(x)))  # [b h/2 w/2 2c]
+        for i in range(self.blocks):
+            x = Plain(name=f"block_{i}")(x)
+        for i in reversed(range(self.downs)):
+            up = ConvTranspose(self.width << i, (4, 4), (2, 2), use_bias=False, name=f"up_{i}")
+            x = nn.relu(norm(f"up_{i}_norm")(up(x)))  # [b 2h 2w c/2]
+        return wide(jnp.tanh(Conv(self.channels, (7, 7), use_bias=False, name="out")(x)))
+
+
+class Critic(nn.Module):
+    """x f32[b h w c] -> how real it is f32[b], a mean over patches, and logits of its class f32[b classes]. Table 5."""
+
+    width: int
+    halvings: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        for i in range(self.halvings):
+            conv = Conv(self.width << i, (4, 4), (2, 2), name=f"down_{i}")
+            x = nn.leaky_relu(conv(x), 0.01)  # [b h/2 w/2 2c]
+        real = wide(Conv(1, (3, 3), use_bias=False, name="real")(x)).mean((1, 2, 3))
+        kind = Conv(self.classes, (x.shape[1], x.shape[2]), padding="VALID", use_bias=False, name="class")(x)
+        return real, wide(kind[:, 0, 0])
+
+
+def row(model: StarGAN) -> Run:
+    return Run(model=model, data=Data("shapes", flip=True), steps=200_000, batch=16)
+
+
+SMALL = StarGAN((16, 16, 3), 8, 4, 1, 1, 2, 2)
+PRESETS = {"stargan": Preset(row(StarGAN()), tiny(SMALL, Data("shapes")), 53_226_560)}

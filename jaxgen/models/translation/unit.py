@@ -1,0 +1,135 @@
+"""UNIT: Liu, Breuel and Kautz 2017, "Unsupervised Image-to-Image Translation Networks": style transfer by two VAEs.
+
+Pictures of both domains have one code: each domain has an encoder and a decoder of its own, whose last and first blocks
+are the same. A code is drawn around the encoder's answer, N(mu, 1); decoded by the other domain's decoder it is the
+translation, and that must have a code near 0 and lead back, too. A critic for each domain, at three sizes. The nets are
+those of the authors' later code (with MUNIT), its weights the paper's in the same proportions; two blocks are shared.
+
+Measured: not yet measured.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import rng
+from jaxgen.config import Preset
+from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
+from jaxgen.errors import at_least
+from jaxgen.models.translation import unpaired
+from jaxgen.models.translation.autoencoders import Blocks, Decoder, Encoder
+from jaxgen.models.translation.game import Game, each
+from jaxgen.models.translation.nets import Image, check_sides
+from jaxgen.models.translation.paired import generated, pair_of, tiny
+from jaxgen.nn.wide import wide
+
+OTHER = {"source": "image", "image": "source"}
+
+
+@dataclass(frozen=True)
+class UNIT:
+    """Hyper-parameters of a UNIT."""
+
+    image: Image = (256, 256, 3)
+    width: int = 64  # channels of the layer nearest to the picture
+    downs: int = 2  # halvings
+    blocks: int = 3  # residual ones of each encoder and decoder alone
+    shared: int = 1  # further ones that both encoders have, and both decoders
+    pixel: float = 10.0  # weight of the absolute distance of what is decoded again
+    cycle: float = 10.0  # of what is translated there and back
+    code: float = 0.01  # of the codes' mean square, which is twice their divergence from N(0, 1)
+    game: Game = Game(scales=3, norm="none", learning_rate=1e-4)
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be."""
+        del steps
+        at_least(1, model__width=self.width, model__downs=self.downs, model__shared=self.shared)
+        at_least(0, model__pixel=self.pixel, model__cycle=self.cycle, model__code=self.code, model__blocks=self.blocks)
+        check_sides(self.image, 1 << self.downs, 2)
+        self.game.check(self.image)
+        nets = [f"{kind}_{domain}" for kind in ("encoder", "decoder") for domain in unpaired.DOMAINS]
+        return Task(
+            init=self.init,
+            example=pair_of(self.image),
+            learners={
+                "critics": self.game.learner(*unpaired.CRITICS.values()),
+                "autoencoders": self.game.learner(*nets, "shared_encoder", "shared_decoder"),
+            },
+            phases=(
+                Phase("critics", "critics", unpaired.told_apart(self.game, self.crossed), stream="z"),
+                Phase("autoencoders", "autoencoders", self.loss, stream="z"),
+            ),
+            given=("source",),
+            generate=generated(self.translate, 1),
+            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2]),
+        )
+
+    @property
+    def encoder(self) -> Encoder:
+        return Encoder(self.width, self.downs, self.blocks)
+
+    @property
+    def decoder(self) -> Decoder:
+        return Decoder(self.image[2], self.width, self.downs, self.blocks)
+
+    def init(self, key: Key, spec: Any = None):
+        del spec
+        x = jnp.zeros((2, *self.image))
+        code = jnp.zeros((2, self.image[0] >> self.downs, self.image[1] >> self.downs, self.width << self.downs))
+        nets = {f"encoder_{d}": (self.encoder, x) for d in unpaired.DOMAINS}
+        nets |= {f"decoder_{d}": (self.decoder, code) for d in unpaired.DOMAINS}
+        nets |= {f"shared_{kind}": (Blocks(self.shared), code) for kind in ("encoder", "decoder")}
+        params = {name: net.init(rng.fold(key, name), a)["params"] for name, (net, a) in nets.items()}
+        return params | unpaired.critics(self.game, key, self.image), {}
+
+    def encoded(self, params: Params, domain: str, x: Array) -> Array:
+        """Return the middle of the code of pictures of a domain, f32[b h w c]."""
+        own: Any = self.encoder.apply({"params": params[f"encoder_{domain}"]}, x)
+        return wide(Blocks(self.shared).apply({"params": params["shared_encoder"]}, own))  # pyright: ignore
+
+    def decoded(self, params: Params, domain: str, code: Array) -> Array:
+        own: Any = Blocks(self.shared).apply({"params": params["shared_decoder"]}, code)
+        return self.decoder.apply({"params": params[f"decoder_{domain}"]}, own)  # pyright: ignore[reportReturnType]
+
+    def codes(self, params: Params, batch: Batch, key: Key) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return of both domains' pictures the middles of their codes, and codes that are drawn around them."""
+        middles = {d: self.encoded(params, d, batch[d]) for d in unpaired.DOMAINS}
+        keys = {d: jax.random.split(rng.fold(key, d), len(m)) for d, m in middles.items()}
+        return middles, {d: m + rng.normal(keys[d], m.shape[1:]) for d, m in middles.items()}
+
+    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired.Both:
+        """Return pictures for each domain, of the other one's codes."""
+        del context
+        _, drawn = self.codes(params, batch, key)
+        return {d: self.decoded(params, d, drawn[OTHER[d]]) for d in unpaired.DOMAINS}
+
+    def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
+        del context, keys
+        x = given["source"]
+        ways = {d: self.decoded(params, d, self.encoded(params, OTHER[d], x)) for d in unpaired.DOMAINS}
+        return unpaired.chosen(to, ways["source"], ways["image"])
+
+    def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        """Equations 4 to 7: both VAEs, both games, and both ways there and back."""
+        del context
+        middles, drawn = self.codes(params, batch, key)
+        again = {d: self.decoded(params, d, drawn[d]) for d in unpaired.DOMAINS}
+        fake = {d: self.decoded(params, d, drawn[OTHER[d]]) for d in unpaired.DOMAINS}
+        # What was made of a domain's pictures is now of the other: encoded there, decoded here.
+        further, codes = self.codes(params, fake, rng.fold(key, "cycle"))
+        back = {d: self.decoded(params, d, codes[OTHER[d]]) for d in unpaired.DOMAINS}
+        zero = jnp.zeros(())
+        pixel, cycle = (
+            sum((each(jnp.abs(made[d] - batch[d])) for d in unpaired.DOMAINS), zero) for made in (again, back)
+        )
+        spread = sum((each(jnp.square(m)) for m in (*middles.values(), *further.values())), zero)
+        fooling = unpaired.fool(self.game, params, fake)
+        value = self.game.adversarial * fooling + self.pixel * pixel + self.cycle * cycle + self.code * spread
+        metrics = {"fooling": fooling.mean(), "pixel": pixel.mean(), "cycle": cycle.mean(), "code": spread.mean()}
+        return value.mean(), Aux(metrics)
+
+
+SMALL = UNIT((16, 16, 3), 4, 1, 0, 1, game=Game(scales=1, layers=1, width=4, norm="none"))
+PRESETS = {"unit": Preset(unpaired.row(UNIT(), 1_000_000), tiny(SMALL, unpaired.TINY), 36_509_068)}

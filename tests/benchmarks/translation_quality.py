@@ -1,0 +1,241 @@
+"""Translators trained here: python -m tests.benchmarks.translation_quality --data DIR [--write]
+
+DIR is the folder of real data (JAXGEN_TEST_DATA). Pairs are edges of emoji and the emoji: pix2pix beside its U-Net
+trained with the absolute distance alone, scored on emoji that are not like those trained on. Two sets that are no
+pairs are one half of the flowers in grey and the other half in colour, so that the truth is known for held-out ones.
+Each model is trained and scored by the user's commands; a run that is finished is not repeated, one that was stopped
+goes on. OUT/results.jsonl has a line for each, OUT/<model>.png its held-out pictures: source, made, truth.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks import report
+
+SHARE = 3  # in ten, of the emoji that are trained on: FID of 1,280 features needs more than 1,280 others
+BLOCK = 40  # emoji that follow each other, such as those that differ in skin tone, are on one side
+FID = "fid_efficientnet_lite0"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A preset, what is changed of it, and for how many steps."""
+
+    preset: str
+    data: str
+    settings: str
+    steps: int
+
+
+SMALL = "--model.image 64 64 3 --model.width 16 --model.game.width 16 --model.game.layers 2"
+UNET = f"{SMALL} --model.depth 6 --batch 8"
+MODELS = {
+    "u-net": Model("pix2pix", "emoji", f"{UNET} --model.game.adversarial 0", 4000),
+    "pix2pix": Model("pix2pix", "emoji", UNET, 4000),
+    "bicyclegan": Model("bicyclegan", "emoji", f"{UNET} --model.halvings 4 --model.game.scales 1", 2000),
+    "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 2", 4000),
+    "cut": Model("cut", "flowers", f"{SMALL} --model.blocks 3 --model.taps 0 2 --batch 2", 4000),
+    "unit": Model("unit", "flowers", f"{SMALL} --model.blocks 1 --model.game.scales 1 --batch 2", 4000),
+    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 2", 4000),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
+    parser.add_argument("--out", type=Path, default=Path("runs/translation-quality"), help="(default %(default)s)")
+    parser.add_argument("--only", help="some of the models, with + between")
+    parser.add_argument("--steps", type=int, help="for each of them, in place of its own number, to try it")
+    parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    wanted = parser.parse_args()
+    out = wanted.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    if not wanted.table:
+        prepare(wanted.data.absolute(), out / "data")
+        for name in wanted.only.split("+") if wanted.only else MODELS:
+            measure(name, MODELS[name], wanted.steps or MODELS[name].steps, out)
+    publish(out, wanted.write)
+
+
+def prepare(data: Path, out: Path):
+    """Write emoji/{train,test}, and flowers/{grey,colour}/{train,test}, whose test pictures are the same."""
+    if (out / "done").exists():
+        return
+    with zipfile.ZipFile(data / "noto_emoji/noto_emoji_2000.zip") as file:
+        for i, name in enumerate(sorted(n for n in file.namelist() if n.endswith(".png"))):
+            put(out / "emoji" / ("train" if i // BLOCK * SHARE % 10 < SHARE else "test"), name, file)
+    with zipfile.ZipFile(data / "flowers128/flowers128_2000.zip") as file:
+        for i, name in enumerate(sorted(n for n in file.namelist() if n.endswith(".jpg"))):
+            for side, first in (("grey", 0), ("colour", 1)):
+                if i % 5 == 0 or i % 2 == first:
+                    put(out / "flowers" / side / ("test" if i % 5 == 0 else "train"), name, file)
+    (out / "done").write_text("")
+
+
+def put(folder: Path, name: str, file: zipfile.ZipFile):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "_".join(Path(name).parts)).write_bytes(file.read(name))
+
+
+def measure(name: str, model: Model, steps: int, out: Path):
+    """Train a model and score it, a line of OUT/results.jsonl."""
+    if any(row["model"] == name and row["steps"] == steps for row in results(out)):
+        return
+    run, data = out / f"{name}-{steps}", out / "data"
+    flowers = f"unpaired:{data / 'flowers/grey'},{data / 'flowers/colour'}"
+    sets = {"emoji": (f"folder:{data / 'emoji'}", "edges"), "flowers": (flowers, "grey")}
+    source, pair = sets[model.data]
+    settings = [*model.settings.split(), "--data.source", source, "--data.pair", pair]
+    settings += ["--steps", str(steps), "--log.every", "20", "--log.samples", "500", "--log.count", "24"]
+    settings += ["--save.every", "500", "--out", str(run)]
+    command = [sys.executable, "-m", "train.translation", "--preset", model.preset, *settings]
+    start = time.perf_counter()
+    subprocess.run(command, check=True)
+    row = {"model": name, "data": model.data, "steps": steps, "seconds": seconds(run, time.perf_counter() - start)}
+    if model.data == "emoji":
+        count = str(len(list((data / "emoji/test").iterdir())))
+        command = [sys.executable, "-m", "jaxgen", "evaluate", str(run), "--metrics", FID, "--split", "test"]
+        subprocess.run([*command, "--count", count], check=True)
+        lines = (run / "evaluations.jsonl").read_text().splitlines()
+        row[FID] = next(line["value"] for line in map(json.loads, reversed(lines)) if line["metric"] == FID)
+    row |= compared(run, data / ("emoji" if model.data == "emoji" else "flowers/colour"), pair, out / f"{name}.png")
+    print(row, flush=True)
+    with (out / "results.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def seconds(run: Path, last: float) -> float:
+    """Return how long a run was trained, over all its starts, by what each of them has taken; `last`: this one."""
+    file = run / "seconds.json"
+    total = [*(json.loads(file.read_text()) if file.exists() else []), last]
+    file.write_text(json.dumps(total))
+    return sum(total)
+
+
+def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float]:
+    """Return how a run's translations of held-out pictures compare with the truth.
+
+    psnr, lpips: of what is made and what should have been (ST-LPIPS, AlexNet)
+    psnr_source, psnr_back: of the source itself, and of the truth translated to the source's domain, where that goes
+    cycle, identity: mean absolute differences (of 255) there and back, and of pictures that are in the domain already
+    shared: the distance between both domains' codes of a picture, over that between those of two pictures (UNIT)
+    variety: mean ST-LPIPS between two answers to one source
+    """
+    import jax
+    import jax.numpy as jnp
+    from PIL import Image
+
+    from jaxgen import perceptual
+    from jaxgen.cache import use_compilation_cache
+    from jaxgen.config import Data, Mesh
+    from jaxgen.core import averaged
+    from jaxgen.data import batches, open_source
+    from jaxgen.metrics.pixels import psnr
+    from jaxgen.sampling import image_of
+    from jaxgen.trained import open_run
+
+    use_compilation_cache()
+    opened = open_run(run, Mesh(data=1))
+    translator, nets = opened.task.translator, averaged(opened.state, opened.frozen)
+    assert translator is not None
+    data = Data(f"folder:{folder}", split="test", pair=pair)
+    stream = batches(open_source(data), data, image_of(opened.task), batch=50, seed=0, train=False)
+    program, distance = jax.jit(translator.translate), perceptual.st_lpips("alex")
+    domains = translator.domains
+
+    def ways(x: Any, domain: str, answer: int = 0):
+        keys = jax.random.split(jax.random.key(answer), len(x))
+        to = jnp.full(len(x), domains.index(domain), jnp.int32)
+        return jnp.clip(program(*nets, {"source": x}, keys, to), -1, 1)
+
+    found: dict[str, list[np.ndarray]] = {}
+    add = lambda name, values: found.setdefault(name, []).append(np.asarray(values))  # noqa: E731
+    apart = lambda a, b: 127.5 * jnp.abs(a - b).mean((1, 2, 3))  # noqa: E731
+    rows = []
+    for batch in stream:
+        source, image = jnp.asarray(batch["source"]), jnp.asarray(batch["image"])
+        made = ways(source, "image")
+        rows += list(np.stack([source, np.asarray(made), image], 1))
+        for name, x in (("", made), ("_source", source)):
+            add(f"psnr{name}", psnr(x, image))
+            add(f"lpips{name}", distance(x, image))
+        if pair == "grey":
+            add("identity", apart(ways(image, "image"), image))
+        if translator.several:
+            add("variety", distance(made, ways(source, "image", 1)))
+        if "source" in domains:
+            back = ways(image, "source")
+            add("psnr_back", psnr(back, source))
+            add("cycle", (apart(ways(made, "source"), source) + apart(ways(back, "image"), image)) / 2)
+        if hasattr(opened.run.model, "encoded") and "source" in domains:
+            a, b = (opened.run.model.encoded(nets[0], d, x) for d, x in (("source", source), ("image", image)))
+            codes = [np.asarray(c).reshape(len(c), -1) for c in (a, b)]
+            same = np.linalg.norm(codes[0] - codes[1], axis=1)
+            add("shared", same / np.linalg.norm(codes[0] - np.roll(codes[1], 1, 0), axis=1))
+    lines = [np.concatenate([np.concatenate(list(row), 1) for row in rows[i::6][:6]], 0) for i in range(6)]
+    Image.fromarray(np.rint((np.concatenate(lines, 1) + 1) * 127.5).astype(np.uint8)).save(sheet)
+    return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
+
+
+def results(out: Path) -> list[dict[str, Any]]:
+    file = out / "results.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def publish(out: Path, write: bool):
+    """Show the newest row of each model, a table for each set."""
+    newest = {row["model"]: row for row in results(out)}
+    columns = {
+        "emoji": {
+            "FID": FID,
+            "LPIPS": "lpips",
+            "LPIPS of the edges": "lpips_source",
+            "PSNR": "psnr",
+            "variety": "variety",
+        },
+        "flowers": {
+            "PSNR": "psnr",
+            "PSNR of the grey": "psnr_source",
+            "PSNR to grey": "psnr_back",
+            "cycle": "cycle",
+            "identity": "identity",
+            "codes": "shared",
+            "variety": "variety",
+        },
+    }
+    notes = {
+        "emoji": (
+            "Edges to emoji, 64x64: trained on 600 emoji, scored on the 1,400 others; FID (EfficientNet-Lite0), LPIPS "
+            "(ST-LPIPS, AlexNet) of made and true pictures, variety: the LPIPS between two answers."
+        ),
+        "flowers": (
+            "Grey to colour without pairs, 64x64: 800 flowers in grey, 800 in colour, scored on 400 others; PSNR in dB "
+            "to the true colours and, of colours translated to grey, to the true grey; cycle and identity: mean "
+            "absolute difference of 255; codes: the distance between both domains' codes of a picture, over that of "
+            "two pictures; variety: the LPIPS (ST-LPIPS, AlexNet) between two answers."
+        ),
+    }
+    for data, names in columns.items():
+        rows = [row for name, row in newest.items() if row["data"] == data and name in MODELS]
+        if not rows:
+            continue
+        shown = []
+        for row in rows:
+            told = {"model": f"`{row['model']}`", "steps": row["steps"], "training": f"{row['seconds'] / 60:.0f} min"}
+            shown.append(told | {k: f"{row[v]:.4g}" if v in row else "" for k, v in names.items()})
+        changed = "; ".join(f"`{row['model']}`: {MODELS[row['model']].settings}" for row in rows)
+        report.publish(f"translation-quality-{data}", shown, f"{notes[data]} One seed. {changed}.", write)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Translators' nets against the published ones written in PyTorch, on the same random weights."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.models.translation import cyclegan, pix2pix
+from jaxgen.models.translation.nets import ResNet
+from jaxgen.nn.patches import Patches
+
+pytestmark = pytest.mark.parity
+torch: Any = pytest.importorskip("torch")
+nn: Any = torch.nn
+SIDE = 32
+
+
+def shaken(tree: Any) -> Any:
+    """Random numbers near those that a net starts from, its biases too."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: x + np.float32(0.05) * rng.normal(size=x.shape).astype(np.float32), tree)
+
+
+def picture(channels: int = 3, batch: int = 1) -> np.ndarray:
+    return np.tanh(np.random.default_rng(1).normal(size=(batch, SIDE, SIDE, channels))).astype(np.float32)
+
+
+def filled(layer, own: Any):
+    """Put our arrays [h w in out] into a PyTorch layer."""
+    turn = (2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (3, 2, 0, 1)
+    with torch.no_grad():
+        if "kernel" in own:
+            layer.weight.copy_(torch.from_numpy(np.array(own["kernel"])).permute(turn))
+        if "scale" in own:
+            layer.weight.copy_(torch.from_numpy(np.array(own["scale"])))
+        if "bias" in own:
+            layer.bias.copy_(torch.from_numpy(np.array(own["bias"])))
+    assert "bias" in own or layer.bias is None
+    return layer
+
+
+def said(net, x: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return net(torch.from_numpy(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+
+
+def close(ours, theirs):
+    np.testing.assert_allclose(ours, theirs, atol=3e-5 * np.abs(theirs).max())
+
+
+# ---- pix2pix's U-Net, batch norm over one picture, as in its paper
+
+
+class UNet(nn.Module):
+    def __init__(self, widths, channels):
+        super().__init__()
+        n, last = len(widths), len(widths) - 1
+        into = [channels, *widths]
+        self.down = nn.ModuleList(nn.Conv2d(into[i], widths[i], 4, 2, 1, bias=False) for i in range(n))
+        self.down_norm = nn.ModuleDict({str(i): nn.BatchNorm2d(widths[i]) for i in range(1, last)})
+        self.up, self.up_norm = nn.ModuleDict(), nn.ModuleDict()
+        for i in range(n):
+            wide = widths[i] * (1 if i == last else 2)
+            out = widths[i - 1] if i else channels
+            self.up[str(i)] = nn.ConvTranspose2d(wide, out, 4, 2, 1, bias=i == 0)
+            if i:
+                self.up_norm[str(i)] = nn.BatchNorm2d(out)
+
+    def forward(self, x):
+        kept, last = [], len(self.down) - 1
+        for i, conv in enumerate(self.down):
+            x = conv(nn.functional.leaky_relu(x, 0.2) if i else x)
+            x = self.down_norm[str(i)](x) if 0 < i < last else x
+            kept.append(x)
+        for i in range(last, -1, -1):
+            x = self.up[str(i)](torch.relu(x if i == last else torch.cat([kept[i], x], 1)))
+            x = self.up_norm[str(i)](x) if i else x
+        return torch.tanh(x)
+
+
+def size(net) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def ours_of(net, *args) -> int:
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), *args))["params"]
+    return sum(x.size for x in jax.tree.leaves(shapes))
+
+
+def test_pix2pix_generator():
+    net = pix2pix.Pix2Pix((SIDE, SIDE, 3), 5, 4, dropout=0).net
+    keys, x = jax.random.split(jax.random.key(0), 1), picture()
+    own: Any = shaken(net.init(jax.random.key(0), x, keys))["params"]
+    theirs = UNet(net.widths, 3)
+    for i in range(5):
+        filled(theirs.down[i], own[f"down_{i}"])
+        filled(theirs.up[str(i)], own[f"up_{i}"])
+        for side, norms in (("down", theirs.down_norm), ("up", theirs.up_norm)):
+            if str(i) in norms:
+                filled(norms[str(i)], own[f"{side}_{i}_norm"])
+    close(jax.jit(net.apply)({"params": own}, x, keys), said(theirs, x))
+
+
+def test_sizes_at_the_papers_width():
+    keys, x = jax.random.split(jax.random.key(0), 1), jnp.zeros((1, 256, 256, 3))
+    net = pix2pix.Pix2Pix().net
+    with torch.device("meta"):
+        assert ours_of(net, x, keys) == size(UNet(net.widths, 3)) == 54_413_955
+        assert ours_of(cyclegan.CycleGAN().net, x) == size(resnet(3, 64, 9)) == 11_378_179
+        assert ours_of(Patches(), jnp.zeros((1, 256, 256, 6))) == size(patches(6, 64, 3, nn.BatchNorm2d)) == 2_768_705
+        alone = size(patches(3, 64, 3, nn.InstanceNorm2d))
+        assert ours_of(Patches(norm="instance"), x) == alone == 2_764_737
+
+
+# ---- CycleGAN's generator
+
+
+class Block(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        side = lambda: [nn.ReflectionPad2d(1), nn.Conv2d(c, c, 3), nn.InstanceNorm2d(c)]  # noqa: E731
+        self.inner = nn.Sequential(*side(), nn.ReLU(), *side())
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+def resnet(channels: int, width: int, blocks: int):
+    norm = nn.InstanceNorm2d
+    layers = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7), norm(width), nn.ReLU()]
+    for i in (1, 2):
+        layers += [nn.Conv2d(width * i, 2 * width * i, 3, 2, 1), norm(2 * width * i), nn.ReLU()]
+    layers += [Block(4 * width) for _ in range(blocks)]
+    for i in (2, 1):
+        up = nn.ConvTranspose2d(2 * width * i, width * i, 3, 2, 1, output_padding=1)
+        layers += [up, norm(width * i), nn.ReLU()]
+    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
+
+
+def test_cyclegan_generator():
+    net, x = ResNet(3, 4, 2), picture(batch=2)
+    own: Any = shaken(net.init(jax.random.key(0), x))["params"]
+    theirs = resnet(3, 4, 2)
+    blocks = [own[f"block_{i}"][f"conv_{j}"]["conv"] for i in range(2) for j in range(2)]
+    mine = [own["in"]["conv"], own["down_0"], own["down_1"], *blocks, own["up_1"], own["up_0"], own["out"]["conv"]]
+    layers = [m for m in theirs.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    for layer, arrays in zip(layers, mine, strict=True):
+        filled(layer, arrays)
+    close(jax.jit(net.apply)({"params": own}, x), said(theirs, x))
+
+
+# ---- the critic of patches
+
+
+def patches(channels: int, width: int, halvings: int, norm):
+    biased = norm == nn.InstanceNorm2d
+    layers, c = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
+    for i in range(1, halvings + 1):
+        out = width * min(2**i, 8)
+        layers += [nn.Conv2d(c, out, 4, 2 if i < halvings else 1, 1, bias=biased), norm(out), nn.LeakyReLU(0.2)]
+        c = out
+    return nn.Sequential(*layers, nn.Conv2d(c, 1, 4, 1, 1))
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("affine", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d)])
+def test_critic(ours, theirs):
+    net, x = Patches(2, 4, ours), picture(6)
+    own: Any = shaken(net.init(jax.random.key(0), x))["params"]
+    reference = patches(6, 4, 2, theirs)
+    layers = [m for m in reference if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
+    order = ["layer_0", "layer_1", "norm_1", "layer_2", "norm_2", "out"]
+    for layer, name in zip(layers, [name for name in order if name in own], strict=True):
+        filled(layer, own[name])
+    made: Any = net.apply({"params": own}, x)
+    close(made[..., None], said(reference, x))
+
+
+def test_halving_between_scales():
+    from jaxgen.nn.patches import halved
+
+    for side in (SIDE, SIDE - 1):
+        x = picture()[:, :side, :side]
+        close(halved(jnp.asarray(x)), said(nn.AvgPool2d(3, 2, 1, count_include_pad=False), x))
