@@ -27,6 +27,7 @@ from jaxgen.explore import (
 from jaxgen.extend import extend
 from jaxgen.restore import restore
 from jaxgen.translate import translate
+from jaxgen.stylize import stylize
 
 
 def list_():
@@ -207,6 +208,7 @@ def main():
         "compose": compose,
         "extend": extend,
         "translate": translate,
+        "stylize": stylize,
         "evaluate": evaluate_,
         "import": Import,
         "export": export,
