@@ -116,6 +116,7 @@ ZOO = {
     "fast-style-many": "jaxgen.models.translation.fast_style",
     "gatys": "jaxgen.models.translation.gatys",
     "adain": "jaxgen.models.translation.adain",
+    "harmonisation": "jaxgen.models.translation.harmonisation",
     "lenet5": "jaxgen.models.classifier.lenet",
     "lenet5-1998": "jaxgen.models.classifier.lenet",
     "alexnet": "jaxgen.models.classifier.alexnet",

@@ -34,12 +34,13 @@ class Model:
     scale: int = 2
 
 
-SOURCE, SMALL = "sr/T91", "--model.width 32 --model.depth 8"
+SOURCE, FAST = "sr/T91", "--model.recipe.learning-rate 1e-3"
+SMALL = "--batch 8 --model.image 64 64 3 --model.width 32 --model.depth 8"
 MODELS = {
-    "srcnn": Model("super_resolution", "srcnn", "--batch 32", 3000, SOURCE, "sr/Set5"),
-    "vdsr": Model("super_resolution", "vdsr", "--batch 16 --optim.clip 0.4", 780, SOURCE, "sr/Set5"),
-    "edsr-small": Model("super_resolution", "edsr", f"--batch 16 {SMALL}", 4800, SOURCE, "sr/Set5"),
-    "dncnn": Model("restoration", "dncnn", "--batch 16", 800, "denoise/Train400", "denoise/Set12", 1),
+    "srcnn": Model("super_resolution", "srcnn", f"--batch 32 {FAST}", 6000, SOURCE, "sr/Set5"),
+    "vdsr": Model("super_resolution", "vdsr", f"--batch 8 --model.scales 2 {FAST}", 4800, SOURCE, "sr/Set5"),
+    "edsr-small": Model("super_resolution", "edsr", f"{SMALL} {FAST}", 9000, SOURCE, "sr/Set5"),
+    "dncnn": Model("restoration", "dncnn", "--batch 8", 5400, "denoise/Train400", "denoise/Set12", 1),
 }
 
 
@@ -67,10 +68,6 @@ def measure(name: str, model: Model, data: Path, out: Path):
     settings = [*model.settings.split(), "--data.source", f"folder:{data / model.train}", "--steps", str(model.steps)]
     settings += ["--save.every", str(model.steps // CHECKPOINTS), "--save.keep", str(CHECKPOINTS), "--out", str(run)]
     settings += ["--log.every", "20", "--log.samples", str(model.steps), "--optim.schedule", "cosine"]
-    if name == "vdsr":
-        settings += ["--model.recipe.learning-rate", "1e-3"]
-    if name == "edsr-small":
-        settings += ["--model.recipe.learning-rate", "5e-4"]
     command = [sys.executable, "-m", f"train.{model.script}", "--preset", model.preset, *settings]
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True, text=True)
