@@ -26,8 +26,8 @@ from jaxgen.explore import (
 )
 from jaxgen.extend import extend
 from jaxgen.restore import restore
-from jaxgen.translate import translate
 from jaxgen.stylize import stylize
+from jaxgen.translate import translate
 
 
 def list_():

@@ -16,13 +16,20 @@ def differences(height: int, width: int) -> sparse.csc_matrix:
     return sparse.csc_matrix(sparse.vstack([down, across]))
 
 
-def poisson(background: np.ndarray, foreground: np.ndarray, mask: np.ndarray, mixed: bool = False) -> np.ndarray:
+def poisson(
+    background: np.ndarray,
+    foreground: np.ndarray,
+    mask: np.ndarray,
+    mixed: bool = False,
+    known: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the background f[h w c] with the foreground's differences where the mask [h w 1] is above 0.
 
     There it solves sum_q (f_p - f_q) = sum_q v_pq over p's neighbours q in the picture, f as it is outside of the mask,
     v_pq = g_p - g_q of the foreground or, with `mixed`, whichever of that and f*_p - f*_q is larger. Perez, Gangnet
     and Blake 2003, "Poisson Image Editing", equations 7 and 12. Where the mask is everywhere a constant is free, and
-    the foreground's own is taken.
+    the foreground's own is taken. `known` bool[h w 1] is where there is a foreground: its differences from beyond are
+    taken as 0, so that it goes over into the background; unset: everywhere.
     """
     inside = mask[..., 0] > 0
     if not inside.any():
@@ -34,20 +41,22 @@ def poisson(background: np.ndarray, foreground: np.ndarray, mask: np.ndarray, mi
     rows, columns = (np.flatnonzero(inside.any(1 - axis)) for axis in (0, 1))
     part = tuple(slice(max(at[0] - 1, 0), at[-1] + 2) for at in (rows, columns))
     made = f.copy()
-    made[part] = _solved(f[part], g[part], inside[part], mixed)
+    there = np.ones_like(inside) if known is None else known[..., 0] > 0
+    made[part] = _solved(f[part], g[part], inside[part], there[part], mixed)
     return made.astype(np.float32)
 
 
-def _solved(f: np.ndarray, g: np.ndarray, inside: np.ndarray, mixed: bool) -> np.ndarray:
+def _solved(f: np.ndarray, g: np.ndarray, inside: np.ndarray, known: np.ndarray, mixed: bool) -> np.ndarray:
     height, width, channels = f.shape
     d, hole = differences(height, width), np.flatnonzero(inside)
     flat = f.reshape(-1, channels).copy()
-    own, field = d @ flat, d @ g.reshape(-1, channels)  # differences of neighbours [e c]
+    both = abs(d) @ known.ravel() == 2
+    own, field = d @ flat, both[:, None] * (d @ g.reshape(-1, channels))  # differences of neighbours [e c]
     if mixed:
         field = np.where(np.abs(own) > np.abs(field), own, field)
-    known = np.where(inside.reshape(-1, 1), 0, flat)
-    inner = d[:, hole]  # D f = D (known) + inner f_hole, and of D^T D f = D^T v the rows in the hole
-    right = inner.T @ (field - d @ known)
+    around = np.where(inside.reshape(-1, 1), 0, flat)
+    inner = d[:, hole]  # D f = D around + inner f_hole, and of D^T D f = D^T v the rows in the hole
+    right = inner.T @ (field - d @ around)
     factors = splu((inner.T @ inner).tocsc(), "MMD_AT_PLUS_A", options={"SymmetricMode": True})
     flat[hole] = factors.solve(right)
     return flat.reshape(f.shape)

@@ -89,10 +89,17 @@ def corner(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Layer:
-    """A foreground and its alpha f32[h w c], f32[h w 1] in [0, 1], and where its part within the background lies."""
+    """A foreground's part within the background.
+
+    pixels: f32[h w c] in [-1, 1]
+    alpha:  f32[h w 1] in [0, 1], how much of it is seen
+    known:  bool[h w 1], where its colours are known: a mask may show less
+    place:  where it lies
+    """
 
     pixels: np.ndarray
     alpha: np.ndarray
+    known: np.ndarray
     place: tuple[slice, slice]
 
     def like(self, picture: np.ndarray) -> np.ndarray:
@@ -135,7 +142,8 @@ def layer(file: Path, mask: Path | None, scale: float, place: tuple[int, int] | 
     inside = slice(top - y, bottom - y), slice(left - x, right - x)
     if bottom <= top or right <= left or not (alpha[inside] > 0).any():
         raise InputError(f"Nothing of {file} is to be seen: it is {height}x{width} at {y},{x} of {tall}x{wide} pixels.")
-    return Layer(pixels[inside], alpha[inside], (slice(top, bottom), slice(left, right)))
+    known = alpha > 0 if mask is None else np.ones_like(alpha, bool)
+    return Layer(pixels[inside], alpha[inside], known[inside], (slice(top, bottom), slice(left, right)))
 
 
 def resized(picture: np.ndarray, scale: float) -> np.ndarray:
@@ -169,7 +177,9 @@ def solved(picture: np.ndarray, one: Layer, mixed: bool = False) -> np.ndarray:
     from jaxgen.blending import poisson
 
     above, alpha = one.whole(picture)
-    return poisson(picture, above, alpha > 0.5, mixed)
+    known = np.zeros(alpha.shape, bool)
+    known[one.place] = one.known
+    return poisson(picture, above, alpha > 0.5, mixed, known)
 
 
 def transported(picture: np.ndarray, one: Layer) -> np.ndarray:

@@ -70,6 +70,15 @@ def test_poisson_blending_of_a_photograph_leaves_no_residual(real_data):
     assert jump.mean() < 0.4 * pasted.mean(), "the border's colours are the background's"
 
 
+def test_a_foreground_that_ends_at_its_mask_goes_over_into_the_background():
+    """Of one colour, and unknown beyond, it leaves the smoothest picture between the hole's borders."""
+    f, hole = smooth(0, 20, 20), np.zeros((20, 20, 1), bool)
+    hole[5:15, 4:12] = True
+    made = poisson(f, np.where(hole, np.float32(0.9), f), hole, known=hole)
+    flat = poisson(f, np.full_like(f, -0.3), hole)
+    np.testing.assert_allclose(made, flat, atol=1e-6)
+
+
 def test_poisson_blending_takes_all_or_nothing_as_it_is():
     f, g = smooth(0, 8, 9), smooth(1, 8, 9)
     assert np.array_equal(poisson(f, g, np.zeros((8, 9, 1))), f)
