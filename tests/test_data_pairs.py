@@ -101,6 +101,15 @@ def test_splits_of_pairs(tmp_path):
     assert [len(open_source(data.at(split))) for split in ("train", "test")] == [3, 2]
 
 
+def test_a_bad_picture_and_its_mate_may_be_left_out(tmp_path):
+    two_folders(tmp_path / "set")
+    (tmp_path / "set/B/3.png").write_bytes(b"no picture")
+    data = Data(f"paired:{tmp_path / 'set'}", skip_bad=True)
+    source = open_source(data)
+    assert len(source) == 4
+    message(lambda: open_source(replace(data, skip_bad=False)), "3.png cannot be read")
+
+
 def test_unpaired_domains_are_drawn_independently():
     fill = lambda n, by: Arrays(np.full((n, *SHAPE), 1, np.uint8) * by(n), None, ())  # noqa: E731
     a = fill(5, lambda n: np.arange(n, dtype=np.uint8)[:, None, None, None])

@@ -20,7 +20,8 @@ class Pairs:
 
     Of a folder (or .zip) with sub-folders A and B, or source and image, the pictures of one name, whatever the suffix;
     of any other, pictures whose left half is the source and whose right half is the image. Splits and unreadable files
-    are as in `Folder`. Raises InputError where a picture has no mate, or the two are not of one size.
+    are as in `Folder`; with `skip_bad` pictures without a mate are left out, too. Raises InputError where a picture has
+    none, or the two are not of one size.
     """
 
     classes: tuple[str, ...] = ()
@@ -29,7 +30,7 @@ class Pairs:
         self.folder = folder = Folder(path, split, skip_bad)
         self.pairs: list[tuple[int, int]] | None = None  # numbers of source and image in the folder
         if folder.classes in NAMES:
-            self.pairs = self._mates()
+            self.pairs = self._mates(skip_bad)
             for a, b in self.pairs:
                 self._check(folder.names[a], self._size(a), self._size(b), folder.names[b])
         elif folder.classes:
@@ -41,7 +42,7 @@ class Pairs:
             for i, name in enumerate(folder.names):
                 self._even(name, self._size(i)[0])
 
-    def _mates(self) -> list[tuple[int, int]]:
+    def _mates(self, skip_bad: bool) -> list[tuple[int, int]]:
         folder, first = self.folder, self.folder.classes[0]
         sides: tuple[dict[str, int], dict[str, int]] = {}, {}
         for i, (name, label) in enumerate(zip(folder.names, folder.labels or (), strict=True)):
@@ -51,7 +52,9 @@ class Pairs:
             if stem in sides[label]:
                 raise InputError(f"{folder.path / name} and another picture beside it have one name: {stem}.")
             sides[label][stem] = i
-        if odd := sorted(sides[0].keys() ^ sides[1].keys()):
+        both = sorted(sides[0].keys() & sides[1].keys())
+        odd = sorted(sides[0].keys() ^ sides[1].keys())
+        if odd and not (skip_bad and both):  # a mate may be among the unreadable ones
             where = 0 if odd[0] in sides[0] else 1
             has, lacks = folder.classes[where], folder.classes[1 - where]
             more = f", and {len(odd) - 1} more have none" if len(odd) > 1 else ""
@@ -59,7 +62,7 @@ class Pairs:
                 f"{folder.path} has {has}/{odd[0]} but no {lacks}/{odd[0]}{more}: a pair is of one name in both."
             )
         source, image = sides if first == "A" else sides[::-1]
-        return [(source[stem], image[stem]) for stem in sorted(source)]
+        return [(source[stem], image[stem]) for stem in both]
 
     def _size(self, index: int) -> tuple[int, int]:
         """Return a picture's width and height by its file's first bytes, as it lies there."""

@@ -1,8 +1,9 @@
 """CUT: Park, Efros, Zhang and Zhu 2020, "Contrastive Learning for Unpaired Image-to-Image Translation".
 
-One generator, one critic, no way back. What the generator's way in says of a place in the made picture must be more like
-what it says of the same place in the source than of 255 others (a cross-entropy). The same is asked of a picture that is
-in its domain already, in place of CycleGAN's identity. FastCUT has a weight of 10 on the first and none on the second.
+One generator, one critic, no way back. What the generator's way in says of a place in the made picture must be more
+like what it says of the same place in the source than of 255 others (a cross-entropy). The same is asked of a picture
+that is in its domain already, in place of CycleGAN's identity. FastCUT has a weight of 10 on the first and none on the
+second.
 
 Measured: not yet measured.
 """
