@@ -269,9 +269,13 @@ def test_stargan_asks_for_the_classes_of_the_batch():
 def test_what_critics_see_of_equal_pictures_is_equal():
     game = Game(scales=2, layers=1, width=4, features=1.0)
     x = jnp.tanh(jax.random.normal(jax.random.key(0), (2, 16, 16, 3)))
-    said = jax.jit(game.says)(game.init(jax.random.key(1), (16, 16, 3), 3), x)
+    params = jax.jit(lambda key: game.init(key, (16, 16, 3), 3))(jax.random.key(1))
+    said = jax.jit(game.says)(params, x)
     assert [s[-1].shape for s in said] == [(2, 6, 6), (2, 2, 2)]
     assert float(game.apart(said, said).max()) == 0
+    one, two = jax.jit(game.says_of_both)(params, x[:1], x[1:])
+    for i, (a, b) in enumerate(zip(one, two, strict=True)):
+        np.testing.assert_allclose(jnp.concatenate([a[-1], b[-1]]), said[i][-1], atol=1e-5)
     logits = [jnp.full((2, 3, 3), 0.25)]
     np.testing.assert_allclose(game.fooling([logits, logits]), 2 * 0.75**2)
     np.testing.assert_allclose(game.telling([logits], [logits]), (0.75**2 + 0.25**2) / 2)

@@ -34,7 +34,7 @@ def alike(name: str) -> Run:
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
 # Games that many files play, each with a net of its own.
 SHARED = ("jaxgen.models.classifier.supervised", "jaxgen.models.restoration.supervised")
-PAIRED = "jaxgen.models.translation.paired"
+TRANSLATION = "jaxgen.models.translation.paired", "jaxgen.models.translation.unpaired"
 
 
 @cache
@@ -42,8 +42,8 @@ def game(name: str) -> str:
     """Where a preset's game is written."""
     run = zoo.load(name).tiny
     phases = run.model.task(run.steps).phases
-    if phases[0].loss.__module__ == PAIRED:
-        return PAIRED
+    if phases[0].loss.__module__ in TRANSLATION:
+        return phases[0].loss.__module__
     return phases[0].loss.__module__ if len(phases) == 1 and phases[0].loss.__module__ in SHARED else zoo.ZOO[name]
 
 

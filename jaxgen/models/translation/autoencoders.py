@@ -10,10 +10,10 @@ from jaxgen.core import Array
 from jaxgen.models.translation.nets import MirrorConv, Residual
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.instance_norm import InstanceNorm, standardised
-from jaxgen.nn.patches import WEIGHTS
 from jaxgen.nn.wide import wide
 
 Norm = Callable[[str], Callable[[Array], Array]]  # (name) -> the module of a block that normalises
+he = nn.initializers.he_normal()  # the authors' code
 
 
 class Encoder(nn.Module):
@@ -25,9 +25,9 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, name="in")(x)))
+        x = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, he, name="in")(x)))
         for i in range(self.downs):
-            down = Conv(self.width << (i + 1), (4, 4), (2, 2), kernel_init=WEIGHTS, name=f"down_{i}")
+            down = Conv(self.width << (i + 1), (4, 4), (2, 2), kernel_init=he, name=f"down_{i}")
             x = nn.relu(InstanceNorm(name=f"down_{i}_norm")(down(x)))  # [b h/2 w/2 2c]
         return Blocks(self.blocks, name="blocks")(x)
 
@@ -40,7 +40,7 @@ class Blocks(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for i in range(self.blocks):
-            x = Residual(name=f"block_{i}")(x)
+            x = Residual(kernel_init=he, name=f"block_{i}")(x)
         return x
 
 
@@ -59,11 +59,11 @@ class Decoder(nn.Module):
     def __call__(self, x: Array, moments: Array | None = None) -> Array:
         for i in range(self.blocks):
             norm: Any = {} if moments is None else {"norm": adapted(moments[:, 2 * i : 2 * i + 2])}
-            x = Residual(name=f"block_{i}", **norm)(x)
+            x = Residual(kernel_init=he, name=f"block_{i}", **norm)(x)
         for i in reversed(range(self.downs)):
             x = x.repeat(2, 1).repeat(2, 2)  # [b 2h 2w c]
-            x = nn.relu(LayerNorm(name=f"up_{i}_norm")(MirrorConv(self.width << i, 5, name=f"up_{i}")(x)))
-        return wide(jnp.tanh(MirrorConv(self.channels, 7, name="out")(x)))
+            x = nn.relu(LayerNorm(name=f"up_{i}_norm")(MirrorConv(self.width << i, 5, he, name=f"up_{i}")(x)))
+        return wide(jnp.tanh(MirrorConv(self.channels, 7, he, name="out")(x)))
 
 
 def adapted(moments: Array) -> Norm:

@@ -116,7 +116,7 @@ class BicycleGAN:
         value, metrics = jnp.zeros(len(again)), {}
         for net, made in zip(CRITICS, (again, drawn), strict=True):
             pairs = (beside(batch["source"], x) for x in (batch["image"], made))
-            real, fake = (self.game.says(params[net], pair) for pair in pairs)
+            real, fake = self.game.says_of_both(params[net], *pairs)
             value = value + self.game.telling(real, fake)
             metrics |= {f"{net}_{name}": x for name, x in self.game.scores(real, fake).items()}
         return value.mean(), Aux(metrics)

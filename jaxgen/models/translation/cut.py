@@ -92,8 +92,8 @@ class CUT:
 
     def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         del context, key
-        pictures = batch["image"], self.made(params, batch["source"])
-        real, fake = (self.game.says(params["critic"], x) for x in pictures)
+        made = self.made(params, batch["source"])
+        real, fake = self.game.says_of_both(params["critic"], batch["image"], made)
         return self.game.telling(real, fake).mean(), Aux(self.game.scores(real, fake))
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
@@ -113,16 +113,13 @@ class CUT:
 
     def contrasted(self, params: Params, source: Array, made: Array, key: Key) -> Array:
         """Return the mean over layers and places of the cross-entropy of equation 5, f32[b]."""
-        layers = []
-        for x in (made, source):
-            answers: Any = self.net.apply({"params": params["generator"]}, x, self.taps)
-            rows = [y.reshape(len(y), -1, y.shape[-1]) for y in answers]  # [b h*w c] each
-            keys = jax.random.split(key, len(rows))  # the same places of both
-            some = [y[:, jax.random.permutation(k, y.shape[1])[: self.places]] for y, k in zip(rows, keys, strict=True)]
-            layers.append(Head(self.size).apply({"params": params["head"]}, some))
-        found: list[Array] = [
-            info_nce(a, jax.lax.stop_gradient(b), self.temperature) for a, b in zip(*layers, strict=True)
-        ]
+        n, both = len(made), jnp.concatenate([made, source])
+        answers: Any = self.net.apply({"params": params["generator"]}, both, self.taps)
+        rows = [y.reshape(len(y), -1, y.shape[-1]) for y in answers]  # [2b h*w c] each
+        keys = jax.random.split(key, len(rows))  # the same places of both
+        some = [y[:, jax.random.permutation(k, y.shape[1])[: self.places]] for y, k in zip(rows, keys, strict=True)]
+        vectors: Any = Head(self.size).apply({"params": params["head"]}, some)
+        found = [info_nce(v[:n], jax.lax.stop_gradient(v[n:]), self.temperature) for v in vectors]
         return sum(found, jnp.zeros(())) / len(found)
 
 

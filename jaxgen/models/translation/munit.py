@@ -20,13 +20,12 @@ from jaxgen.config import Preset
 from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
 from jaxgen.errors import at_least
 from jaxgen.models.translation import unpaired
-from jaxgen.models.translation.autoencoders import Decoder, Encoder
+from jaxgen.models.translation.autoencoders import Decoder, Encoder, he
 from jaxgen.models.translation.game import Game, each
 from jaxgen.models.translation.nets import Image, MirrorConv, check_sides
 from jaxgen.models.translation.paired import generated, pair_of, tiny
 from jaxgen.models.translation.unit import OTHER
 from jaxgen.nn.conv import Conv, Dense
-from jaxgen.nn.patches import WEIGHTS
 from jaxgen.nn.wide import wide
 
 
@@ -108,16 +107,26 @@ class MUNIT:
     def drawn(self, keys: Key, domain: str) -> Array:
         return rng.normal(jax.vmap(lambda k: rng.fold(k, domain))(keys), (self.style,))
 
-    def crossing(self, params: Params, batch: Batch, key: Key) -> tuple[unpaired.Both, unpaired.Both, unpaired.Both]:
-        """Return contents by domain, styles that are drawn for each, and pictures for each, of the other's content."""
+    def pictures(
+        self, params: Params, batch: Batch, key: Key
+    ) -> tuple[unpaired.Both, unpaired.Both, unpaired.Both, unpaired.Both]:
+        """Return by domain contents, styles that are drawn, and what its decoder makes of its pictures and the other's.
+
+        The latter in the drawn style.
+        """
         keys = jax.random.split(key, len(batch["image"]))
         contents = {d: self.content_of(params, d, batch[d]) for d in unpaired.DOMAINS}
         styles = {d: self.drawn(keys, d) for d in unpaired.DOMAINS}
-        return contents, styles, {d: self.decoded(params, d, contents[OTHER[d]], styles[d]) for d in unpaired.DOMAINS}
+        again, fake = {}, {}
+        for d in unpaired.DOMAINS:  # both in one pass
+            content = jnp.concatenate([contents[d], contents[OTHER[d]]])
+            style = jnp.concatenate([self.style_of(params, d, batch[d]), styles[d]])
+            again[d], fake[d] = jnp.split(self.decoded(params, d, content, style), 2)
+        return contents, styles, again, fake
 
     def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired.Both:
         del context
-        return self.crossing(params, batch, key)[2]
+        return self.pictures(params, batch, key)[3]
 
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context
@@ -131,12 +140,11 @@ class MUNIT:
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equation 5: both games, and what must be found again of pictures, contents and styles (1 to 3)."""
         del context
-        contents, styles, fake = self.crossing(params, batch, key)
+        contents, styles, again, fake = self.pictures(params, batch, key)
         zero = jnp.zeros(())
         pixel = content = code = zero
         for d in unpaired.DOMAINS:
-            again = self.decoded(params, d, contents[d], self.style_of(params, d, batch[d]))
-            pixel = pixel + each(jnp.abs(again - batch[d]))  # (1)
+            pixel = pixel + each(jnp.abs(again[d] - batch[d]))  # (1)
             # The authors' code: contents and styles that are to be found again move by it, too.
             content = content + each(jnp.abs(self.content_of(params, d, fake[d]) - contents[OTHER[d]]))  # (2)
             code = code + each(jnp.abs(self.style_of(params, d, fake[d]) - styles[d]))  # (3)
@@ -155,11 +163,11 @@ class Style(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = nn.relu(MirrorConv(self.width, 7, name="in")(x))
+        x = nn.relu(MirrorConv(self.width, 7, he, name="in")(x))
         for i in range(self.downs):
             features = self.width * min(2 << i, 4)
-            x = nn.relu(Conv(features, (4, 4), (2, 2), kernel_init=WEIGHTS, name=f"down_{i}")(x))  # [b h/2 w/2 c]
-        return wide(Dense(self.size, kernel_init=WEIGHTS, name="out")(x.mean((1, 2))))
+            x = nn.relu(Conv(features, (4, 4), (2, 2), kernel_init=he, name=f"down_{i}")(x))  # [b h/2 w/2 c]
+        return wide(Dense(self.size, kernel_init=he, name="out")(x.mean((1, 2))))
 
 
 class Styled(nn.Module):
@@ -171,9 +179,9 @@ class Styled(nn.Module):
     @nn.compact
     def __call__(self, content: Array, style: Array) -> Array:
         for i in range(2):
-            style = nn.relu(Dense(self.dense, kernel_init=WEIGHTS, name=f"dense_{i}")(style))
+            style = nn.relu(Dense(self.dense, kernel_init=he, name=f"dense_{i}")(style))
         norms, c = 2 * self.decoder.blocks, content.shape[-1]
-        moments = Dense(norms * 2 * c, kernel_init=WEIGHTS, name="moments")(style)
+        moments = Dense(norms * 2 * c, kernel_init=he, name="moments")(style)
         return self.decoder(content, moments.reshape(-1, norms, 2, c))  # [b norms 2 c]
 
 

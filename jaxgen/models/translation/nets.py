@@ -24,17 +24,16 @@ def mirrored(x: Array, pixels: int) -> Array:
 
 
 class MirrorConv(nn.Module):
-    """A k x k convolution with the picture's mirror image around it, x [b h w c] -> [b h/stride w/stride features]."""
+    """A k x k convolution with the picture's mirror image around it, x [b h w c] -> [b h w features]; k odd."""
 
     features: int
     kernel: int
-    stride: int = 1
+    kernel_init: nn.initializers.Initializer = WEIGHTS
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        k, s = self.kernel, self.stride
-        conv = Conv(self.features, (k, k), (s, s), "VALID", kernel_init=WEIGHTS, name="conv")
-        # With a stride an even kernel takes as many pixels more on both sides.
+        k = self.kernel
+        conv = Conv(self.features, (k, k), padding="VALID", kernel_init=self.kernel_init, name="conv")
         return conv(mirrored(x, (k - 1) // 2))
 
 
@@ -42,12 +41,13 @@ class Residual(nn.Module):
     """x + norm(conv(relu(norm(conv(x))))), [b h w c] -> [b h w c]. norm: (name) -> the module that does it."""
 
     norm: Callable[[str], Callable[[Array], Array]] = lambda name: InstanceNorm(name=name)
+    kernel_init: nn.initializers.Initializer = WEIGHTS
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        c = x.shape[-1]
-        y = nn.relu(self.norm("norm_0")(MirrorConv(c, 3, name="conv_0")(x)))
-        return x + self.norm("norm_1")(MirrorConv(c, 3, name="conv_1")(y))
+        conv = lambda name: MirrorConv(x.shape[-1], 3, self.kernel_init, name=name)  # noqa: E731
+        y = nn.relu(self.norm("norm_0")(conv("conv_0")(x)))
+        return x + self.norm("norm_1")(conv("conv_1")(y))
 
 
 class ResNet(nn.Module):

@@ -78,7 +78,7 @@ class Paired:
         del context
         source, image = batch["source"], batch["image"]
         made = self.made(params, source, jax.random.split(key, len(source)))
-        real, fake = (self.game.says(params["critic"], beside(source, x)) for x in (image, made))
+        real, fake = self.game.says_of_both(params["critic"], beside(source, image), beside(source, made))
         return self.game.telling(real, fake).mean(), Aux(self.game.scores(real, fake))
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:

@@ -99,11 +99,17 @@ class UNIT:
         keys = {d: jax.random.split(rng.fold(key, d), len(m)) for d, m in middles.items()}
         return middles, {d: m + rng.normal(keys[d], m.shape[1:]) for d, m in middles.items()}
 
+    def pictures(self, params: Params, codes: unpaired.Both) -> tuple[unpaired.Both, unpaired.Both]:
+        """Return by domain what its decoder makes of its own pictures' codes and of the other's, in one pass."""
+        again, fake = {}, {}
+        for d in unpaired.DOMAINS:
+            again[d], fake[d] = jnp.split(self.decoded(params, d, jnp.concatenate([codes[d], codes[OTHER[d]]])), 2)
+        return again, fake
+
     def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired.Both:
         """Return pictures for each domain, of the other one's codes."""
         del context
-        _, drawn = self.codes(params, batch, key)
-        return {d: self.decoded(params, d, drawn[OTHER[d]]) for d in unpaired.DOMAINS}
+        return self.pictures(params, self.codes(params, batch, key)[1])[1]
 
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context, keys
@@ -115,8 +121,7 @@ class UNIT:
         """Equations 4 to 7: both VAEs, both games, and both ways there and back."""
         del context
         middles, drawn = self.codes(params, batch, key)
-        again = {d: self.decoded(params, d, drawn[d]) for d in unpaired.DOMAINS}
-        fake = {d: self.decoded(params, d, drawn[OTHER[d]]) for d in unpaired.DOMAINS}
+        again, fake = self.pictures(params, drawn)
         # What was made of a domain's pictures is now of the other: encoded there, decoded here.
         further, codes = self.codes(params, fake, rng.fold(key, "cycle"))
         back = {d: self.decoded(params, d, codes[OTHER[d]]) for d in unpaired.DOMAINS}

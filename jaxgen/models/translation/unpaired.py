@@ -26,7 +26,7 @@ def tell(game: Game, params: Params, real: Both, fake: Both) -> tuple[Array, dic
     """Return what the critics of both domains minimise f32[b], and what is shown of it."""
     value, metrics = jnp.zeros(len(real["image"])), {}
     for domain, net in CRITICS.items():
-        a, b = (game.says(params[net], x[domain]) for x in (real, fake))
+        a, b = game.says_of_both(params[net], real[domain], fake[domain])
         value = value + game.telling(a, b)
         metrics |= {f"{domain}_{name}": x for name, x in game.scores(a, b).items()}
     return value, metrics
