@@ -245,6 +245,31 @@ def test_what_a_game_cant_be_is_told():
     ]:
         with pytest.raises(InputError, match=words):
             model.task(1)
+            model.check_run(None)  # pyright: ignore
+
+
+def test_any_classifier_is_a_trunk(tmp_path):
+    from jaxgen import config
+
+    run = replace(zoo.load("resnet20").tiny, preset="resnet20")
+    (tmp_path / "config.json").write_text(config.to_json(run))
+    chosen = stylists.own_layers(str(tmp_path), "gatys")
+    shapes = trunks.layers(str(tmp_path))
+    sizes = [shapes[layer][1:3] for layer in chosen["style"]]
+    assert len(set(sizes)) == len(sizes) > 1 and chosen["content"] == chosen["style"][-2:-1]
+
+    @jax.jit
+    def maps_of(x):
+        params, extra = run.model.task(1).init(jax.random.key(0), {})
+        return trunks.Trunk({"params": params["classifier"], **extra["classifier"]}, run.model).features(
+            x, chosen["style"]
+        )
+
+    found = maps_of(jnp.asarray(picture(run.model.image[0]))[None])
+    assert [x.shape for x in found] == [shapes[layer] for layer in chosen["style"]]
+    (tmp_path / "config.json").write_text(config.to_json(replace(zoo.load("dncnn").tiny, preset="dncnn")))
+    with pytest.raises(InputError, match="is no classifier's run"):
+        trunks.layers(str(tmp_path))
 
 
 # ---------------------------------------------------------------- the command
@@ -328,6 +353,9 @@ def test_tiles_are_of_one_style(weights):
     whole = worker(weights).painted(content, None)
     tiled = worker(weights, tile=48).painted(content, None)
     part = worker(weights).painted(content[:48, :48], None)
+    assert stylists.thumbnail(np.zeros((40, 4000, 3), np.float32), 48).shape[:2] == (40, 4000)
+    assert stylists.thumbnail(np.zeros((200, 4000, 3), np.float32), 48).shape[:2] == (64, 1280)
+    assert stylists.thumbnail(content, 80).shape[:2] == (80, 80)
     inside = slice(8, 40), slice(8, 40)
     assert tiled.shape == whole.shape
     apart = [np.abs(x[inside] - whole[inside]).mean() for x in (tiled, part)]
@@ -350,15 +378,14 @@ def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
 
 
 def test_wct_paints_several_styles_by_weights(random_trunk):
-    model, content = WCT(trunk="random", layers=("relu1_1", "relu2_1")), picture()
+    model, content = WCT(trunk="random", layers=("relu1_1", "relu1_2")), picture()
     wish = stylists.Wish(("a", "b"), (1, 3))
-    painter = stylists.Painter("wct", wish, model, random_trunk, [picture(seed=1), picture(24, seed=2)], 20)
-    made = stylize.Work(painter, (), "style", 0, 0, 4.0).painted(content, None)
-    targets = model.targets(random_trunk, painter.pictures, [1, 3], content=jnp.asarray(content)[None])
-    before, after = (
-        float(model.asked(jnp.asarray(x)[None], {}, random_trunk, targets)[1]["maps"]) for x in (content, made)
-    )
-    assert after < 0.5 * before
+    work = stylists.Painter("wct", wish, model, random_trunk, [picture(seed=1), picture(24, seed=2)], 20)
+    made = stylize.Work(work, (), "style", 0, 0, 4.0).painted(content, None)
+    _, targets = work.easels[content.shape]
+    wanted = targets(random_trunk, work.pictures, None, jnp.asarray(content)[None], 1.0)
+    apart = [float(model.asked(jnp.asarray(x)[None], {}, random_trunk, wanted)[1]["maps"]) for x in (content, made)]
+    assert apart[1] < 0.5 * apart[0]
 
 
 def test_a_run_paints(weights, tmp_path, cli):
@@ -370,6 +397,8 @@ def test_a_run_paints(weights, tmp_path, cli):
     params = jax.jit(lambda: net.init(jax.random.key(1), jnp.zeros((1, 20, 20, 3)), jnp.ones((1, 3))))()
     file = zipped(tmp_path / "w.zip", to_theirs(rule_of("fast-style-many"), run.model, "painter", params))
     import_weights(file, run, None)
+    config = tmp_path / "run/config.json"  # the style picture is gone since
+    config.write_text(config.read_text().replace('"waves"', '"gone/waves.png"'))
     source, folder = save(tmp_path / "a.png", smooth(40, 40)), str(tmp_path / "run")
     assert "name some with --style, of waves, checks, dots" in cli(2, "stylize", source, "--with", folder)
     assert "did you mean 'waves'" in cli(2, "stylize", source, "--with", folder, "--style", "wave")
@@ -399,6 +428,8 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
         (["--with", tmp_path], "is no run: it has no config.json"),
         (["--with", weights, "--style", source], "takes no other --style"),
         (["--with", weights, "--progress"], "paints in one pass: leave out --progress"),
+        (["--with", weights, "--steps", "5"], "takes no --steps"),
+        (["--with", weights, "--trunk", "random"], "takes no --trunk"),
         (["--with", weights, "--how", "wct"], "--how is for a run of adain"),
         (["--with", weights, "--style-weight", "3"], "has no --style-weight"),
         (["--with", weights, "--memory", "0.00001"], "over --memory"),
