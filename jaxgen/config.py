@@ -23,7 +23,7 @@ class Data:
 
     source: str = "digits"  # digits | shapes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B
     pair: Literal["none", "edges", "grey", "mask", "small"] = (
-        "none"  # what the picture to be translated is made into first; of one domain alone it is made of its pictures
+        "none"  # what a model that translates starts from, made of the pictures; unpaired: of PATH_A's; paired: no need
     )
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # which part of the source; tfds: takes slices such as train[:90%] too
@@ -40,6 +40,11 @@ class Data:
     skip_bad: bool = False  # leave unreadable images out instead of stopping
     threads: int = 4  # threads that read and transform
     prefetch: int = 2  # batches kept ready ahead of the step
+
+    @property
+    def making(self) -> str:
+        """What sources are made into: nothing where every picture comes with its own."""
+        return "none" if self.source.startswith("paired:") else self.pair
 
     def at(self, split: str) -> "Data":
         """Return the same data's other split."""

@@ -169,14 +169,14 @@ def open_work(
         )
     if answers > 1 and not translator.several:
         raise InputError(f"{opened.run.preset} has one answer: leave out --answers.")
-    if pair and data.pair == "none":
-        raise InputError(f"{folder} was trained on two sets of pictures (--data.pair none): leave out --pair.")
+    if pair and data.making == "none":
+        raise InputError(f"{folder} was trained on pictures of both domains, none of them made: leave out --pair.")
     return Work(
         translator,
         averaged(opened.state, opened.frozen),
         number_of(translator.domains, to),
         side,
-        PAIRS[data.pair] if pair else None,
+        PAIRS[data.making] if pair else None,
         answers,
         memory,
         seed,

@@ -61,7 +61,7 @@ def paired(tmp_path_factory):
             for side in "AB":
                 (root / "set" / split / side).mkdir(parents=True, exist_ok=True)
                 save(root / "set" / split / side / f"{i}.png", smooth(20, 18, seed=ord(side) + i))
-    settings = ["--data.source", f"paired:{root / 'set'}", "--data.pair", "none", "--data.flip"]
+    settings = ["--data.source", f"paired:{root / 'set'}", "--data.flip"]
     return trained(root / "pix2pix", "pix2pix", *settings)
 
 
@@ -126,6 +126,7 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(paired, unpaired, tmp_pat
         (paired, [picture, "--to", "source"], "Unknown domain 'source'"),
         (paired, [dot], "dot.png is 6x30: this model halves pictures, and takes none below 8x8. Write --side 8"),
         (paired, [picture, "--memory", "0.00001"], "more than --memory 1e-05"),
+        (paired, [picture, "--pair"], "none of them made: leave out --pair"),
         (paired, [picture, "--side", "0"], "side must be at least 1"),
         (paired, [picture, "--out", picture, "--overwrite"], "would be replaced by its own answer"),
         (paired, [picture, "--out", str(tmp_path / "x.txt")], "must end in one of"),

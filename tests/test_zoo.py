@@ -34,7 +34,8 @@ def alike(name: str) -> Run:
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
 # Games that many files play, each with a net of its own.
 SHARED = ("jaxgen.models.classifier.supervised", "jaxgen.models.restoration.supervised")
-TRANSLATION = "jaxgen.models.translation.paired", "jaxgen.models.translation.unpaired"
+# Players of one kind, who differ in what they compare: no state of their own, every phase once a step.
+TRANSLATION = "pix2pix", "pix2pixhd", "bicyclegan", "cut", "unit", "munit"
 
 
 @cache
@@ -42,8 +43,8 @@ def game(name: str) -> str:
     """Where a preset's game is written."""
     run = zoo.load(name).tiny
     phases = run.model.task(run.steps).phases
-    if phases[0].loss.__module__ in TRANSLATION:
-        return phases[0].loss.__module__
+    if name in TRANSLATION:
+        return "translation"
     return phases[0].loss.__module__ if len(phases) == 1 and phases[0].loss.__module__ in SHARED else zoo.ZOO[name]
 
 

@@ -111,7 +111,7 @@ class _Batches:
         self.turn = train and data.turn
         self.shift = data.shift if train else 0
         self.binarise = data.binarise
-        self.pair = PAIRS.get(data.pair)
+        self.pair = PAIRS.get(data.making)
         self.random_cut = train and data.crop in RANDOM
         # A patch out of the middle stays one.
         crop = "center" if data.crop in ("random", "area") and not train else data.crop

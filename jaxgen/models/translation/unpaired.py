@@ -54,8 +54,8 @@ def chosen(to: Array, source: Array, image: Array) -> Array:
 
 def row(model: Any, steps: int, batch: int = 1, **settings) -> Run:
     """Return the run that trains a model on two sets that are no pairs."""
-    data = Data("unpaired:shapes,shapes", pair="grey", flip=True)
+    data = Data("unpaired:digits,shapes", flip=True)
     return Run(model=model, data=data, steps=steps, batch=batch, **settings)
 
 
-TINY = Data("unpaired:shapes,shapes", pair="grey")
+TINY = Data("unpaired:digits,shapes")
