@@ -1,0 +1,110 @@
+"""A style as the statistics of feature maps: instance norm, AdaIN, whitening and colouring. x is [b h w c]."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgen.nn.wide import wide
+
+Array = jax.Array
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of each channel over a map, f32[b 1 1 c] each."""
+
+    mean: Array
+    std: Array
+
+
+class Spread(NamedTuple):
+    """Mean f32[b 1 1 c] and covariance f32[b c c] of a map's channels over its places."""
+
+    mean: Array
+    covariance: Array
+
+
+def moments(x: Array, epsilon: float = 1e-5) -> Moments:
+    """Return mean and sqrt(variance + epsilon) of each map. Huang and Belongie 2017, equations 5 and 6."""
+    x = wide(x)
+    mean = x.mean((1, 2), keepdims=True)
+    variance = jnp.square(x - jnp.broadcast_to(mean, x.shape)).mean((1, 2), keepdims=True)
+    return Moments(mean, jnp.sqrt(variance + epsilon))
+
+
+def adain(x: Array, style: Moments, own: Moments | None = None) -> Array:
+    """Return sigma(s) (x - mu(x)) / sigma(x) + mu(s). Huang and Belongie 2017, equation 8.
+
+    own: the moments of x, where x is a part of a larger map
+    """
+    own = moments(x) if own is None else own
+    factor = style.std / own.std
+    return wide(x) * jnp.broadcast_to(factor, x.shape) + jnp.broadcast_to(style.mean - factor * own.mean, x.shape)
+
+
+def spread(x: Array) -> Spread:
+    """Return mean and covariance, (1 / h w) sum (x - mean)(x - mean)^T."""
+    x = wide(x)
+    mean = x.mean((1, 2), keepdims=True)
+    f = x - jnp.broadcast_to(mean, x.shape)
+    return Spread(mean, jnp.einsum("bhwi,bhwj->bij", f / (x.shape[1] * x.shape[2]), f, precision="highest"))
+
+
+def power(covariance: Array, exponent: float, tolerance: float = 1e-5) -> Array:
+    """Return a symmetric matrix [... c c] to a power, in the directions that have more than `tolerance` of the most.
+
+    In the others, where numbers say nothing, the answer is 0: Li et al. 2017 drop small singular values, too.
+    """
+    values, vectors = jnp.linalg.eigh(covariance)  # [... c], [... c c]
+    kept = values > tolerance * values[..., -1:]
+    scaled = jnp.where(kept, jnp.power(jnp.where(kept, values, 1), exponent), 0)
+    return jnp.einsum("...ik,...k,...jk->...ij", vectors, scaled, vectors, precision="highest")
+
+
+def whiten(x: Array, own: Spread | None = None) -> Array:
+    """Return x without its mean and with unit covariance, C^(-1/2) (x - mean). Li et al. 2017, equation 1."""
+    own = spread(x) if own is None else own
+    f = wide(x) - jnp.broadcast_to(own.mean, x.shape)
+    return jnp.einsum("bij,bhwj->bhwi", power(own.covariance, -0.5), f, precision="highest")
+
+
+def colour(white: Array, style: Spread) -> Array:
+    """Return whitened features with a style's covariance and mean. Li et al. 2017, equation 2."""
+    y = jnp.einsum("bij,bhwj->bhwi", power(style.covariance, 0.5), white, precision="highest")
+    return y + jnp.broadcast_to(style.mean, y.shape)
+
+
+class StyleNorm(nn.Module):
+    """Instance norm of x [b h w c], (x - mean) / sqrt(variance + epsilon) * scale + bias, a scale and bias a style.
+
+    mix f32[b styles] says how much of each style; with one style it may be None. Ulyanov et al. 2016; Dumoulin et al.
+    2017, equation 5. Statistics are f32, the result is in x's dtype. Applied with a mutable collection "whole" it keeps
+    its statistics there, and given that collection it uses them in place of x's: those of a whole picture, for a part
+    of it (Chen et al. 2022, "Towards Ultra-Resolution Neural Style Transfer via Thumbnail Instance Normalization").
+    """
+
+    styles: int = 1
+    epsilon: float = 1e-3
+
+    @nn.compact
+    def __call__(self, x: Array, mix: Array | None = None) -> Array:
+        c = x.shape[-1]
+        shape = (c,) if self.styles == 1 else (self.styles, c)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        if self.styles > 1:
+            assert mix is not None
+            scale, bias = (jnp.matmul(mix, v, precision="highest")[:, None, None] for v in (scale, bias))  # [b 1 1 c]
+        else:
+            scale, bias = scale[None, None, None], bias[None, None, None]
+        if self.has_variable("whole", "mean"):
+            own = Moments(self.get_variable("whole", "mean"), self.get_variable("whole", "std"))
+        else:
+            own = moments(x, self.epsilon)
+            if self.is_mutable_collection("whole") and not self.is_initializing():
+                self.put_variable("whole", "mean", own.mean)
+                self.put_variable("whole", "std", own.std)
+        factor = scale / own.std
+        y = wide(x) * jnp.broadcast_to(factor, x.shape) + jnp.broadcast_to(bias - factor * own.mean, x.shape)
+        return y.astype(x.dtype)
