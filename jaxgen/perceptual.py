@@ -82,12 +82,17 @@ def st_lpips(net: Literal["alex", "vgg"] = "alex") -> Distance:
     distribution stlpips-pytorch is not installed.
     """
     choose(net, LAYERS, "trunk")
-    tensors = read(_packaged("stlpips-pytorch", f"stlpips_pytorch/weights/vST0.0/{net}_shift_tolerant.pth"))
+    tensors = read(st_lpips_file(net))
     kind = shift_tolerant.Net(net, classes=2, width=1.0, dropout=0.0)
     params = _trunk(kind, "slice", {name.removeprefix("net."): x for name, x in tensors.items()})
     return Distance(
         params, _heads(tensors, CHANNELS[net]), kind, shift_tolerant.LAYERS[net], shift_tolerant.SMALLEST[net]
     )
+
+
+def st_lpips_file(net: str) -> Path:
+    """Return the file of weights. Raises InputError where the distribution stlpips-pytorch is not installed."""
+    return _packaged("stlpips-pytorch", f"stlpips_pytorch/weights/vST0.0/{net}_shift_tolerant.pth")
 
 
 def lpips(net: Literal["alex", "vgg"], trunk: str | Path, heads: str | Path) -> Distance:

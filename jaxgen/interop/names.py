@@ -143,6 +143,20 @@ def swinir(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[st
     return name, SAME if path[-1] == "relative_position_bias_table" else layout
 
 
+def fast_style(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """TensorFlow's variables in the order in which the net makes them, and as they lie there.
+
+    The kernel of a transposed convolution is [h w out in].
+    """
+    from jaxgen.models.translation.fast_style import number
+
+    del net
+    name = f"Variable_{number(path)}".removesuffix("_0")
+    doubles = 3 + 2 * model.depth
+    turned = path[-1] == "kernel" and not model.mirror and number(path) // 3 in (doubles, doubles + 1)
+    return name, axes(0, 1, 3, 2) if turned else SAME
+
+
 MODELS: Mapping[str, Rule] = {
     "jaxgen.models.classifier.lenet": renamed(("^c", "convnet.c"), ("^f", "fc.f"), ("^s", "convnet.s")),
     "jaxgen.models.classifier.inception": renamed((r"^(Mixed\w+\.branch\w+)\.(\d)", r"\1_\2")),
@@ -158,6 +172,7 @@ MODELS: Mapping[str, Rule] = {
     "jaxgen.models.super_resolution.fsrcnn": fsrcnn,
     "jaxgen.models.super_resolution.swinir": swinir,
     "jaxgen.models.super_resolution.vdsr": renamed((r"^(residual_layer\.\d+)\.", r"\1.conv.")),
+    "jaxgen.models.translation.fast_style": fast_style,
     "jaxgen.models.vae.vae": vae,
     "jaxgen.models.vae.mae": mae,
 }

@@ -1,6 +1,8 @@
-"""Reads the arrays of a weights file: safetensors, torch.save's two formats, MATLAB v7.3."""
+"""Reads the arrays of a weights file: safetensors, torch.save's two formats, MATLAB v7.3, deeplearn.js's in a zip."""
 
+import json
 import math
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from jaxgen.interop.pickles import Placeholder, Tensor, Unreadable, numpy_array,
 WRAPPERS = ("state_dict", "model_state_dict", "params", "params_ema", "model")
 NODES, DEPTH, LETTERS = 300_000, 64, 1000  # a small file that shares or holds its own parts could unfold without end
 SLACK = 2**28  # bytes that a small file's tensors may expand to
+MANIFEST = 2**20  # bytes of a list of arrays
 RATIO = 100  # how many times its size an HDF5 file may unpack to
 NUMERIC = {"single": "float32", "double": "float64", "logical": "bool"}  # MATLAB's names where they are not NumPy's
 NUMERIC |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -25,7 +28,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """Return the arrays of a weights file by their names, in the order of the file.
 
     Reads safetensors, what torch.save writes (a zip file, before 1.6 a pickle) and MATLAB v7.3, told apart by their
-    first bytes. No code of a file is ever run. State dicts and whole modules have their parameters under the names of
+    first bytes, and a zip of raw f32 arrays with a manifest.json, as deeplearn.js takes them. No code of a file is ever
+    run. State dicts and whole modules have their parameters under the names of
     the state dict; a lone `state_dict`, `model_state_dict`, `params`, `params_ema` or `model` around them and the
     `module.` of DataParallel are taken away, the names of other nesting are joined by dots. The arrays may be
     read-only and share memory, as tied tensors do. Raises InputError for a file that cannot be read or has no array.
@@ -53,7 +57,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not head:
         raise Unreadable("is empty")
     if head.startswith(b"PK\x03\x04"):
-        return _named(torch_zip(path))
+        return manifest if (manifest := _manifest(path)) is not None else _named(torch_zip(path))
     if head[4:9] == b"\0\0\0\0{":  # the header's size in eight bytes, then JSON
         return _safetensors(path)
     if head.startswith(b"\x80"):
@@ -70,6 +74,25 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     except AttributeError as error:  # its NumPy interface looks in vain for types such as float8
         raise Unreadable(f"holds values of a type that is not read ({shown(first_line(error))})") from None
+
+
+def _manifest(path: Path) -> dict[str, np.ndarray] | None:
+    """Return the arrays that a zip's manifest.json lists, {name: {"filename", "shape"}}; None where it has none."""
+    with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+        if "manifest.json" not in sizes or any(name.endswith("data.pkl") for name in sizes):
+            return None
+        if sum(sizes.values()) > SLACK + 16 * path.stat().st_size or sizes["manifest.json"] > MANIFEST:
+            raise Unreadable("unpacks to far more than it holds")
+        listed = json.loads(archive.read("manifest.json"))
+        arrays = {}
+        for name, entry in listed.items():
+            shape = tuple(int(n) for n in entry["shape"])
+            file, size = entry["filename"], 4 * math.prod(shape)
+            if min(shape, default=1) < 0 or sizes.get(file) != size:
+                raise Unreadable(f"says that {shown(name)} is of shape {shape}, and {shown(file)} is not")
+            arrays[name] = np.frombuffer(archive.read(file), "<f4").reshape(shape)
+    return arrays
 
 
 # --- names ---

@@ -1,0 +1,167 @@
+"""AdaIN: Huang and Belongie 2017, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization".
+
+A decoder learns to turn feature maps back into pictures; the code of a photograph, given the means and deviations of a
+style picture's code, is then a photograph in that style, for any style (equation 8). The encoder is the trunk, frozen;
+the decoder mirrors it, borders mirrored, no norm. The loss is the distance of the picture's code from the one that was
+decoded, and of its maps' means and deviations from the style's (equations 11 to 13), as mean squares.
+
+How several styles and part of one are decoded is the paper's (equations 14 and 15). `how` is "wct" for whitening and
+colouring the code in place of AdaIN (Li et al. 2017; wct.py), with the same nets: it changes nothing that is learned.
+
+The trunk is ST-LPIPS's VGG-16 in place of VGG-19. Measured: not yet measured.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxgen import trunks
+from jaxgen.config import Data, Log, Preset, Run, Save
+from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, Task, Translator
+from jaxgen.errors import InputError, at_least
+from jaxgen.nn.conv import Conv
+from jaxgen.nn.style import adain, colour, moments, spread, whiten
+from jaxgen.nn.wide import wide
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class AdaIN:
+    """Hyper-parameters of an encoder that is not trained and a decoder that is."""
+
+    image: tuple[int, int, int] = (256, 256, 3)  # of photographs and style pictures: height, width, channels
+    trunk: str = "vgg16"  # or random, or the folder of a classifier's run
+    layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # the last one's map is the code
+    between: tuple[int, ...] = (1, 1, 2)  # convolutions of the decoder that keep a map's size, from the first on
+    how: Literal["adain", "wct"] = "adain"  # what is done to the code when pictures are made
+    style_weight: float = 10.0
+    learning_rate: float = 1e-4  # of Adam
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be, and a trunk that is not there."""
+        del steps
+        at_least(0, model__between=min(self.between, default=0), model__style_weight=self.style_weight)
+        if self.image[2] != 3:
+            raise InputError(f"AdaIN takes pictures of 3 channels: model.image can't have {self.image[2]}.")
+        if len(self.between) != len(self.layers) - 1:
+            raise InputError(f"model.between must have a number for each of model.layers but one, not {self.between}.")
+        shapes = trunks.check(self.trunk, self.layers, self.image)
+        net = Decoder(tuple(shape[3] for shape in shapes), self.between)
+        sizes = [(shape[1], shape[2]) for shape in shapes]
+
+        def init(key: Key, spec: Any = None):
+            del spec
+            return {"decoder": net.init(key, jnp.zeros(shapes[-1]), sizes[:-1], self.image[:2])["params"]}, {
+                "decoder": {}
+            }
+
+        def decoded(params: Params, code: Array, sizes: Sequence[Pair], size: Pair) -> Array:
+            out: Any = net.apply({"params": params["decoder"]}, code, sizes, size)
+            return out
+
+        def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+            del key
+            trunk, content, style = context.frozen["trunk"], batch["source"], batch["image"]
+            [code] = trunk.features(content, self.layers[-1:])
+            wish = [moments(x) for x in trunk.features(style, self.layers)]
+            t = adain(code, wish[-1])
+            made = decoded(params, t, sizes[:-1], self.image[:2])
+            maps = trunk.features(made, self.layers)
+            near = jnp.square(maps[-1] - t).mean((1, 2, 3))  # equation 12
+            pairs = [(moments(x), y) for x, y in zip(maps, wish, strict=True)]
+            apart = (jnp.square(jnp.concatenate(x, 1) - jnp.concatenate(y, 1)).sum(1).mean((1, 2)) for x, y in pairs)
+            manner = reduce(jnp.add, apart)  # equation 13
+            total = near + self.style_weight * manner  # equation 11
+            return total.mean(), Aux({"content": near.mean(), "style": manner.mean()}, {})
+
+        def translate(params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
+            """Return f32[b h w 3].
+
+            given["style"] is f32[b h' w' 3], or several in a list, weighed by given["mix"] f32[b styles];
+            given["strength"] f32[b] is how much of the style there is, from 0 to 1; given["whole"] f32[b h' w' 3] is
+            the picture, small, of which the source is a part.
+            """
+            del keys, to
+            trunk, x = context.frozen["trunk"], given["source"]
+            *own, code = trunk.features(x, self.layers)
+            whole = given.get("whole")
+            [all_] = [code] if whole is None else trunk.features(whole, self.layers[-1:])
+            styles = given["style"] if isinstance(given["style"], list | tuple) else [given["style"]]
+            mix = given.get("mix")
+            mix = jnp.full((len(x), len(styles)), 1 / len(styles)) if mix is None else mix
+            t = jnp.zeros_like(code)
+            for i, style in enumerate(styles):  # equation 15
+                [found] = trunk.features(style, self.layers[-1:])
+                t = t + jnp.broadcast_to(mix[:, i, None, None, None], t.shape) * self.styled(code, found, all_)
+            if (strength := given.get("strength")) is not None:  # equation 14
+                t = code + jnp.broadcast_to(strength[:, None, None, None], t.shape) * (t - code)
+            return decoded(params, t, [(m.shape[1], m.shape[2]) for m in own], (x.shape[1], x.shape[2]))
+
+        return Task(
+            init=init,
+            example={name: jax.ShapeDtypeStruct(self.image, jnp.float32) for name in ("source", "image")},
+            learners={"decoder": Learner(("decoder",), optax.adam(self.learning_rate))},
+            phases=(Phase("decoder", "decoder", loss),),
+            frozen={"trunk": partial(trunks.load, self.trunk)},
+            translator=Translator(translate, told=("style",), multiple=8),
+        )
+
+    def styled(self, code: Array, style: Array, whole: Array) -> Array:
+        """Return the code with a style's statistics; `whole` is the code that it is a part of."""
+        if self.how == "adain":
+            return adain(code, moments(style), moments(whole))
+        return colour(whiten(code, spread(whole)), spread(style))
+
+
+class Decoder(nn.Module):
+    """code f32[b h w c], sizes of the maps before it, size of the picture -> f32[b H W 3].
+
+    widths: channels of the maps, the code's the last; between: convolutions that keep each map's size
+    """
+
+    widths: tuple[int, ...]
+    between: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Array, sizes: Sequence[Pair], size: Pair) -> Array:
+        count = 0
+
+        def conv(x: Array, features: int) -> Array:
+            nonlocal count
+            count += 1
+            x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+            he = nn.initializers.he_normal()
+            return Conv(features, (3, 3), padding="VALID", kernel_init=he, name=f"layer_{count - 1}")(x)
+
+        levels = list(zip(self.widths, self.between, sizes, strict=False))
+        for width, times, wish in reversed(levels):
+            x = enlarged(nn.relu(conv(x, width)), wish)
+            for _ in range(times):
+                x = nn.relu(conv(x, width))
+        return wide(enlarged(conv(x, 3), size))
+
+
+def enlarged(x: Array, size: Pair) -> Array:
+    """Return x [b h w c] with each place repeated, cut to size.
+
+    With blurred pooling a place sees the pixel before it and its own (shift_tolerant.py), and there is one place more:
+    what is cut is the first.
+    """
+    for axis, wish in ((1, size[0]), (2, size[1])):
+        x = jnp.repeat(x, -(-wish // x.shape[axis]), axis)
+        first = (x.shape[axis] - wish + 1) // 2
+        x = jax.lax.slice_in_dim(x, first, first + wish, axis=axis)
+    return x
+
+
+TINY = AdaIN((32, 32, 3), "random", ("relu1_1", "relu2_1", "relu3_1"), (1, 1), learning_rate=1e-3)
+SMALL = Run(model=TINY, data=Data("shapes"), steps=20, batch=8, log=Log(every=5), save=Save(every=10))
+FULL = Run(model=AdaIN(), data=Data("unpaired:photographs,paintings", crop="random"), steps=160_000, batch=8)
+PRESETS = {"adain": Preset(FULL, SMALL, 2_915_139)}

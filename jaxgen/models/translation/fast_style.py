@@ -1,0 +1,196 @@
+"""Fast style transfer: Johnson, Alahi and Fei-Fei 2016, "Perceptual Losses for Real-Time Style Transfer and
+Super-Resolution"; several styles in one net as in Dumoulin, Shlens and Kudlur 2017, "A Learned Representation For
+Artistic Style".
+
+A net that paints any picture in the style that it was trained for, in one pass. It is trained by the distances of
+feature maps from the picture's (content) and of their Gram matrices from the style's (equations 2 to 4), and has the
+instance norm of Ulyanov et al. 2016. `fast-style` is the net of published weights (lengstrom/fast-style-transfer:
+borders of zeros, transposed convolutions); `fast-style-many` has mirrored borders, enlarges by repetition, and in every
+norm a scale and a bias for each style. A training example's style is drawn anew each time.
+
+The trunk is ST-LPIPS's VGG-16, and any other will do: each layer's squared distance is divided by the square of what is
+wanted, not by the number of numbers, and the weights of the losses are of our own choosing.
+
+Measured: the published weights of the wave give the pictures of their reference (tests/test_style_parity.py). Trained
+here: not yet measured.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxgen import trunks
+from jaxgen.config import Data, Log, Preset, Run, Save
+from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, Task, Translator
+from jaxgen.errors import InputError, at_least
+from jaxgen.models.translation import styles as wanted
+from jaxgen.nn.conv import Conv, ConvTranspose
+from jaxgen.nn.style import StyleNorm
+from jaxgen.nn.wide import wide
+
+SCALE = 127.5  # the net takes and gives 0 to 255
+
+
+@dataclass(frozen=True)
+class FastStyle:
+    """Hyper-parameters of a net for one style or several."""
+
+    image: tuple[int, int, int] = (256, 256, 3)  # the pictures that it is trained on: height, width, channels
+    styles: tuple[str, ...] = ("waves",)  # pictures, or drawn patterns: waves, checks, dots
+    style_size: int = 512  # pixels of a style picture's longer side
+    width: int = 32  # channels of the first layer
+    depth: int = 5  # residual blocks
+    mirror: bool = False  # mirrored borders, and enlarging by repetition
+    trunk: str = "vgg16"  # whose features are compared; or random, or the folder of a classifier's run
+    content: tuple[str, ...] = ("relu2_2",)
+    style: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    content_weight: float = 1.0
+    style_weight: float = 10.0
+    smooth_weight: float = 1.0  # of the squared total variation
+    learning_rate: float = 1e-3  # of Adam
+
+    def task(self, steps: int) -> Task:
+        """Return the game. Raises InputError for sizes that can't be, and styles and trunks that are not there."""
+        del steps
+        at_least(1, model__width=self.width, model__style_size=self.style_size)
+        at_least(0, model__depth=self.depth)
+        if self.image[2] != 3 or self.image[0] % 4 or self.image[1] % 4:
+            raise InputError(f"model.image must be multiples of 4 by 3 channels, not {self.image}.")
+        wanted.check(self.styles)
+        trunks.check(self.trunk, (*self.content, *self.style), self.image)
+        (net, translator), count = painter(self), len(self.styles)
+
+        def init(key: Key, spec: Any = None):
+            del spec
+            mix = jnp.ones((1, count)) / count
+            return {"painter": net.init(key, jnp.zeros((1, *self.image)), mix)["params"]}, {"painter": {}}
+
+        def targets() -> list[Array]:
+            return wanted.grams(trunks.load(self.trunk), self.styles, self.style_size, self.style)
+
+        def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+            x, trunk = batch["image"], context.frozen["trunk"]
+            mix = jax.nn.one_hot(jax.random.randint(key, (len(x),), 0, count), count)  # [b n]
+            made: Any = net.apply({"params": params["painter"]}, x, mix)
+            maps = trunk.features(made, (*self.content, *self.style))
+            own, painted = maps[: len(self.content)], maps[len(self.content) :]
+            ask = [jnp.einsum("bn,nij->bij", mix, wide(a), precision="highest") for a in context.frozen["styles"]]
+            content = wanted.content_distance(own, trunk.features(x, self.content))  # equation 2
+            style = wanted.style_distance(painted, ask)  # equation 4
+            rough = wanted.roughness(made)
+            total = self.content_weight * content + self.style_weight * style + self.smooth_weight * rough
+            parts = {"content": content.mean(), "style": style.mean(), "smooth": rough.mean()}
+            return total.mean(), Aux(parts, {})
+
+        return Task(
+            init=init,
+            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            learners={"painter": Learner(("painter",), optax.adam(self.learning_rate))},
+            phases=(Phase("painter", "painter", loss),),
+            frozen={"trunk": lambda: trunks.load(self.trunk), "styles": targets},
+            translator=translator,
+        )
+
+
+def painter(model: FastStyle) -> tuple["Net", Translator]:
+    """Return a model's net, and how it paints; what it is trained with is not needed."""
+    count = len(model.styles)
+    net = Net(model.width, model.depth, count, model.mirror)
+
+    def translate(params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
+        """given["mix"] f32[b styles] blends styles; given["whole"] is the picture, small, of which source is part.
+
+        Dumoulin et al. 2017, section 3.2: scales and biases of styles are mixed.
+        """
+        del context, keys
+        mix = given.get("mix")
+        mix = jax.nn.one_hot(to, count) if mix is None else mix
+        own: Any = {"params": params["painter"]}
+        if (whole := given.get("whole")) is not None:
+            _, kept = net.apply(own, whole, mix, mutable=["whole"])
+            own |= kept
+        out: Any = net.apply(own, given["source"], mix)
+        return out
+
+    return net, Translator(translate, wanted.names(model.styles), multiple=4)
+
+
+class Layer(nn.Module):
+    """A convolution, or one that doubles (stride -2), and its norm: x [b h w c] -> [b h' w' features]."""
+
+    features: int
+    kernel: int
+    stride: int
+    styles: int
+    mirror: bool
+
+    @nn.compact
+    def __call__(self, x: Array, mix: Array | None) -> Array:
+        draw, k = nn.initializers.truncated_normal(0.1), (self.kernel, self.kernel)
+        if self.stride < 0 and not self.mirror:
+            up = ConvTranspose(
+                self.features, k, (-self.stride, -self.stride), use_bias=False, kernel_init=draw, name="conv"
+            )
+            return StyleNorm(self.styles, name="norm")(up(x), mix)
+        if self.stride < 0:
+            x = jnp.repeat(jnp.repeat(x, -self.stride, 1), -self.stride, 2)  # [b 2h 2w c]
+        pad = self.kernel // 2
+        if self.mirror:
+            x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), "reflect")
+        how, step = "VALID" if self.mirror else "SAME", max(self.stride, 1)
+        x = Conv(self.features, k, (step, step), how, use_bias=False, kernel_init=draw, name="conv")(x)
+        return StyleNorm(self.styles, name="norm")(x, mix)
+
+
+class Net(nn.Module):
+    """x f32[b h w 3] in [-1, 1], mix f32[b styles] -> the same painted, in about [-1.2, 1.2]; sides multiples of 4."""
+
+    width: int
+    depth: int
+    styles: int
+    mirror: bool
+
+    @nn.compact
+    def __call__(self, x: Array, mix: Array | None = None) -> Array:
+        count = 0
+
+        def layer(x: Array, features: int, kernel: int = 3, stride: int = 1) -> Array:
+            nonlocal count
+            count += 1
+            return Layer(features, kernel, stride, self.styles, self.mirror, name=f"layer_{count - 1}")(x, mix)
+
+        w = self.width
+        x = nn.relu(layer(SCALE * (x + 1), w, 9))  # [b h w 32]
+        x = nn.relu(layer(x, 2 * w, stride=2))  # [b h/2 w/2 64]
+        x = nn.relu(layer(x, 4 * w, stride=2))  # [b h/4 w/4 128]
+        for _ in range(self.depth):
+            x = x + layer(nn.relu(layer(x, 4 * w)), 4 * w)
+        x = nn.relu(layer(x, 2 * w, stride=-2))  # [b h/2 w/2 64]
+        x = nn.relu(layer(x, w, stride=-2))  # [b h w 32]
+        return 150 / SCALE * nn.tanh(wide(layer(x, 3, 9)))
+
+
+def number(path: tuple[str, ...]) -> int:
+    """Return the place of an array among TensorFlow's variables: of each layer kernel, bias and scale."""
+    found = re.fullmatch(r"layer_(\d+)", path[0])
+    assert found
+    return 3 * int(found[1]) + {"kernel": 0, "bias": 1, "scale": 2}[path[-1]]
+
+
+def preset(model: FastStyle, parameters: int) -> Preset:
+    data = Data("folder:photographs", crop="random")
+    few = ("relu1_2", "relu2_2")
+    tiny = FastStyle((20, 20, 3), model.styles, 32, 4, 1, model.mirror, "random", style=few)
+    small = Run(model=tiny, data=Data("shapes"), steps=20, batch=8, log=Log(every=5), save=Save(every=10))
+    return Preset(Run(model=model, data=data, steps=40_000, batch=4), small, parameters)
+
+
+PRESETS = {  # 2 epochs of MS-COCO
+    "fast-style": preset(FastStyle(), 1_677_638),
+    "fast-style-many": preset(FastStyle(styles=wanted.DRAWN, mirror=True), 1_684_050),
+}

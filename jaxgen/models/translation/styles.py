@@ -1,0 +1,92 @@
+"""Pictures whose style is wanted, from files or drawn, and what is asked of a picture in their style."""
+
+from collections.abc import Sequence
+from functools import reduce
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen import photos
+from jaxgen.core import Array
+from jaxgen.errors import InputError, at_least
+from jaxgen.losses.perceptual import gram
+from jaxgen.nn.resample import resize
+from jaxgen.trunks import Trunk
+
+DRAWN = ("waves", "checks", "dots")  # patterns that need no file
+
+
+def check(styles: Sequence[str]):
+    """Raise InputError where a style is neither a file nor the name of a drawn pattern, or there is none."""
+    at_least(1, model__styles=len(styles))
+    for style in styles:
+        if style not in DRAWN and not Path(style).expanduser().is_file():
+            raise InputError(f"There is no style picture {style}: name a file, or one of {', '.join(DRAWN)}.")
+
+
+def names(styles: Sequence[str]) -> tuple[str, ...]:
+    """Return the styles' names, those of their files without the ending, told apart by numbers where they are alike."""
+    short = [Path(style).stem for style in styles]
+    return tuple(name if short.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(short))
+
+
+def picture(style: str, size: int) -> np.ndarray:
+    """Return a style's picture f32[h w 3] in [-1, 1], a larger one made small to `size` pixels of its longer side."""
+    return drawn(style, size) if style in DRAWN else fitted(colour(photos.read(Path(style).expanduser()).pixels), size)
+
+
+def colour(pixels: np.ndarray) -> np.ndarray:
+    """Return a picture [h w 1] or [h w 3] with three channels."""
+    return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
+
+
+def fitted(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Return a picture made small to `size` pixels of its longer side, where it is larger; 0: as it is."""
+    height, width = pixels.shape[:2]
+    if not size or max(height, width) <= size:
+        return pixels
+    small = round(height * size / max(height, width)), round(width * size / max(height, width))
+    return np.asarray(resize(jnp.asarray(pixels), (max(small[0], 1), max(small[1], 1)), edges="reflect"))
+
+
+def drawn(name: str, size: int) -> np.ndarray:
+    """Return a pattern f32[size size 3] in [-1, 1]."""
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    if name == "waves":
+        level = np.sin(0.4 * (y + 3 * np.sin(0.25 * x)))
+    elif name == "checks":
+        level = np.sign(np.sin(0.5 * x) * np.sin(0.5 * y))
+    else:
+        level = np.where(np.hypot(x % 10 - 5, y % 10 - 5) < 3, 1, -1)
+    low, high = {"waves": ((-0.8, -0.5, 0.2), (0.9, 0.8, 0.6))}.get(name, ((-0.6, -0.9, -0.9), (0.9, 0.3, -0.4)))
+    share = (level[..., None] + 1) / 2
+    return (share * np.array(high) + (1 - share) * np.array(low)).astype(np.float32)
+
+
+def grams(trunk: Trunk, styles: Sequence[str], size: int, layers: Sequence[str]) -> list[Array]:
+    """Return the Gram matrices of several styles, f32[n c c] of each layer."""
+    each = [trunk.features(jnp.asarray(picture(style, size))[None], layers) for style in styles]
+    return [jnp.concatenate([gram(x) for x in maps]) for maps in zip(*each, strict=True)]
+
+
+def apart(made: Array, wish: Array) -> Array:
+    """Return |a - b|^2 / |b|^2 of each example, f32[b]: whatever the trunk's scale, layers and weights are alike."""
+    axes = tuple(range(1, made.ndim))
+    return jnp.square(made - wish).sum(axes) / (jnp.square(wish).sum(axes) + 1e-12)
+
+
+def content_distance(maps: Sequence[Array], clean: Sequence[Array]) -> Array:
+    """Return the mean over layers of |F - P|^2 / |P|^2, maps [b h w c], f32[b]."""
+    return reduce(jnp.add, (apart(x, y) for x, y in zip(maps, clean, strict=True))) / len(maps)
+
+
+def style_distance(maps: Sequence[Array], wanted: Sequence[Array]) -> Array:
+    """Return the mean over layers of |G(F) - A|^2 / |A|^2, maps [b h w c] and Gram matrices [b c c], f32[b]."""
+    return reduce(jnp.add, (apart(gram(x), a) for x, a in zip(maps, wanted, strict=True))) / len(maps)
+
+
+def roughness(x: Array) -> Array:
+    """Return the mean squared difference between neighbours of x [b h w c], f32[b]: total variation, squared."""
+    down, across = x[:, 1:] - x[:, :-1], x[:, :, 1:] - x[:, :, :-1]
+    return jnp.square(down).mean((1, 2, 3)) + jnp.square(across).mean((1, 2, 3))

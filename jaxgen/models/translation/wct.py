@@ -1,0 +1,84 @@
+"""WCT: Li, Fang, Yang, Wang, Lu and Yang 2017, "Universal Style Transfer via Feature Transforms".
+
+A photograph's feature maps are whitened and given the style's covariance and mean (equations 1 and 2). The paper turns
+the maps of five layers back into pictures with five decoders, one after the other; none are published for the trunk at
+hand. In their place, chosen here: a canvas is moved, as in gatys.py, until its maps are near the transformed ones of
+all layers at once, each layer's squared distance divided by the variance of what is wanted. Nothing is trained, and a
+picture takes as long as with Gatys et al. The paper's one pass through a decoder there is with a run of `adain`
+(`python -m jaxgen stylize --with RUN --how wct`), at one layer.
+
+Strength blends the transformed maps with the photograph's (equation 3); several styles are blended alike, by weights or
+each in its part of the picture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen import trunks
+from jaxgen.core import Array, Batch, Task
+from jaxgen.models.translation import styles as wanted
+from jaxgen.models.translation.gatys import canvas_task
+from jaxgen.nn.resample import resize
+from jaxgen.nn.style import colour, spread, whiten
+from jaxgen.trunks import Trunk
+
+
+@dataclass(frozen=True)
+class WCT:
+    """Whose maps are transformed, and how the canvas is moved."""
+
+    image: tuple[int, int, int] = (256, 256, 3)  # height, width, channels
+    trunk: str = "vgg16"
+    layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+    smooth_weight: float = 0.3  # of the squared total variation
+    learning_rate: float = 0.02
+
+    def task(self, steps: int) -> Task:
+        """Return the game of a canvas whose targets are the frozen "styles". Raises InputError as Gatys does."""
+        del steps
+        self.check()
+        load = partial(trunks.load, self.trunk)
+        return canvas_task(self.image, self.asked, self.learning_rate, load, dict)
+
+    def check(self):
+        """Raise InputError for settings that can't be."""
+        trunks.check(self.trunk, self.layers, self.image)
+
+    def targets(
+        self,
+        trunk: Trunk,
+        pictures: Sequence[Array],
+        weights: Sequence[float] = (),
+        masks: Array | None = None,
+        content: Array | None = None,
+        strength: float = 1.0,
+    ) -> dict[str, Any]:
+        """Return the transformed maps of content f32[1 h w 3]; the other arguments are those of Gatys.targets."""
+        assert content is not None
+        shares = np.asarray(weights or [1] * len(pictures), np.float32)
+        shares = shares / shares.sum()
+        found = [trunk.features(x[None], self.layers) for x in pictures]
+        maps = []
+        for place, code in enumerate(trunk.features(content, self.layers)):
+            white, size = whiten(code), (code.shape[1], code.shape[2])
+            parts = None if masks is None else resize(masks, size, "bilinear", edges="reflect")  # [n h w 1]
+            mixed = jnp.zeros_like(code)
+            for i, style in enumerate(found):
+                part = shares[i] if parts is None else jnp.broadcast_to(parts[i][None], code.shape)
+                mixed = mixed + part * colour(white, spread(style[place]))
+            maps.append(strength * mixed + (1 - strength) * code)  # equation 3
+        return {"maps": maps}
+
+    def asked(self, canvas: Array, batch: Batch, trunk: Trunk, targets: Any) -> tuple[Array, dict[str, Array]]:
+        """Return the loss f32[] of a canvas [1 h w 3], and its parts."""
+        del batch
+        total = jnp.zeros(())
+        for made, wish in zip(trunk.features(canvas, self.layers), targets["maps"], strict=True):
+            total = total + jnp.square(made - wish).mean() / (wish.var() + 1e-8)
+        rough = wanted.roughness(canvas).mean()
+        return total + self.smooth_weight * rough, {"maps": total, "smooth": rough}
