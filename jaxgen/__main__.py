@@ -25,6 +25,7 @@ from jaxgen.explore import (
 )
 from jaxgen.restore import restore
 from jaxgen.translate import translate
+from jaxgen.stylize import stylize
 
 
 def list_():
@@ -203,6 +204,7 @@ def main():
         "edit": edit,
         "restore": restore,
         "translate": translate,
+        "stylize": stylize,
         "evaluate": evaluate_,
         "import": Import,
         "export": export,

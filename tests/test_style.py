@@ -1,0 +1,437 @@
+"""Style transfer: statistics and colours against closed forms, the games, and python -m jaxgen stylize."""
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import photos, stylists, stylize, trunks, zoo
+from jaxgen.core import Context
+from jaxgen.errors import InputError
+from jaxgen.interop.convert import import_weights
+from jaxgen.interop.names import rule_of, to_theirs
+from jaxgen.interop.read import read
+from jaxgen.models.translation import gatys, styles
+from jaxgen.models.translation.adain import AdaIN, enlarged
+from jaxgen.models.translation.fast_style import FastStyle, painter
+from jaxgen.models.translation.wct import WCT
+from jaxgen.nn import style, transport
+from tests.test_restore import bad_files, deep_png, pixels_of, save, smooth
+
+SCALE = np.float32(127.5)
+STEP = jnp.zeros((), jnp.int32)
+
+
+def maps(seed: int, shape: tuple[int, ...] = (2, 9, 7, 5)) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=shape) @ rng.normal(size=(shape[-1], shape[-1])) + rng.normal(size=shape[-1])
+    return mixed.astype(np.float32)
+
+
+# ---------------------------------------------------------------- statistics
+
+
+def test_adain_gives_a_map_the_others_mean_and_deviation():
+    x, y = maps(0), maps(1, (2, 5, 6, 5))
+    made = style.adain(jnp.asarray(x), style.moments(jnp.asarray(y), 0), style.moments(jnp.asarray(x), 0))
+    np.testing.assert_allclose(made.mean((1, 2)), y.mean((1, 2)), atol=1e-5)
+    np.testing.assert_allclose(made.std((1, 2)), y.std((1, 2)), rtol=1e-5)
+    expected = (x - x.mean((1, 2), keepdims=True)) / x.std((1, 2), keepdims=True)
+    expected = expected * y.std((1, 2), keepdims=True) + y.mean((1, 2), keepdims=True)
+    np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_whitened_maps_have_unit_covariance_and_coloured_ones_the_styles():
+    x, y = maps(0), maps(1, (2, 8, 9, 5))
+    white = style.whiten(jnp.asarray(x))
+    for one in np.asarray(white):
+        np.testing.assert_allclose(np.cov(one.reshape(-1, 5).T, bias=True), np.eye(5), atol=2e-4)
+    made = np.asarray(style.colour(white, style.spread(jnp.asarray(y))))
+    for one, other in zip(made, y, strict=True):
+        expected = np.cov(other.reshape(-1, 5).T, bias=True)
+        np.testing.assert_allclose(
+            np.cov(one.reshape(-1, 5).T, bias=True), expected, atol=2e-4 * np.abs(expected).max()
+        )
+        np.testing.assert_allclose(one.mean((0, 1)), other.mean((0, 1)), atol=1e-4)
+
+
+def test_whitening_leaves_out_what_has_no_spread():
+    x = maps(0, (1, 4, 4, 3)) @ np.float32([[1, 0, 1], [0, 1, 1], [0, 0, 0]])  # of rank 2
+    white = np.asarray(style.whiten(jnp.asarray(x))).reshape(-1, 3)
+    values = np.linalg.eigvalsh(np.cov(white.T, bias=True))
+    np.testing.assert_allclose(values, [0, 1, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["adain", "wct"])
+def test_a_maps_own_style_changes_nothing(how):
+    x = jnp.asarray(maps(0))
+    np.testing.assert_allclose(AdaIN(how=how).styled(x, x, x), x, atol=2e-4)
+
+
+def test_a_norm_blends_scales_and_takes_the_wholes_statistics():
+    x, net = jnp.asarray(maps(0)), style.StyleNorm(3, 1e-3)
+    params = net.init(jax.random.key(0), x, jnp.ones((2, 3)) / 3)
+    assert set(params) == {"params"}
+    rng = np.random.default_rng(0)
+    own = jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), params["params"])
+    mix = np.float32([[0, 1, 0], [0.5, 0, 0.5]])
+    made, kept = net.apply({"params": own}, x, mix, mutable=["whole"])
+    normal = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-3)
+    for i in range(2):
+        expected = normal[i] * (mix @ own["scale"])[i][None, None] + (mix @ own["bias"])[i][None, None]
+        np.testing.assert_allclose(made[i], expected, atol=1e-5)
+    part = net.apply({"params": own, **kept}, x[:, 2:6], mix)
+    np.testing.assert_allclose(part, made[:, 2:6], atol=1e-6)
+
+
+# ---------------------------------------------------------------- colours
+
+
+def test_linear_transport_is_the_closed_form():
+    # Of covariances that commute T is diagonal in their axes: sqrt(b / a).
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    a, b = np.array([0.2, 0.5, 1.0]), np.array([0.9, 0.1, 0.4])
+    source, target = (
+        transport.Colours(jnp.zeros(3), jnp.asarray(turn @ np.diag(v) @ turn.T, jnp.float32)) for v in (a, b)
+    )
+    expected = turn @ np.diag(np.sqrt(b / a)) @ turn.T
+    np.testing.assert_allclose(transport.linear(source, target), expected, atol=1e-5)
+
+
+def test_transport_matches_moments_and_moves_least():
+    x, y = maps(0, (12, 11, 3)), maps(1, (9, 8, 3))
+    made = np.asarray(transport.transfer(jnp.asarray(x), jnp.asarray(y)))
+    cov = lambda v: np.cov(v.reshape(-1, 3).T, bias=True)  # noqa: E731
+    np.testing.assert_allclose(cov(made), cov(y), atol=1e-4 * np.abs(cov(y)).max())
+    np.testing.assert_allclose(made.mean((0, 1)), y.mean((0, 1)), atol=1e-4)
+    # Bures: of the maps that match, this one's cost is tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2.
+    a, b = cov(x), cov(y)
+    values, vectors = np.linalg.eigh(a)
+    root = vectors * np.sqrt(values) @ vectors.T
+    cost = np.trace(a) + np.trace(b) - 2 * np.sqrt(np.linalg.eigvalsh(root @ b @ root)).sum()
+    moved = (made - made.mean((0, 1))) - (x - x.mean((0, 1)))
+    assert np.square(moved).sum(2).mean() == pytest.approx(cost, rel=1e-3)
+    np.testing.assert_allclose(transport.transfer(jnp.asarray(x), jnp.asarray(x)), x, atol=1e-3)
+
+
+def test_sliced_transport_matches_every_marginal():
+    x, y = maps(0, (16, 10, 3)), np.exp(maps(1, (8, 20, 3)) / 2)
+    made = np.asarray(transport.sliced(jnp.asarray(x), jnp.asarray(y), jax.random.key(0)))
+    for i in range(3):
+        np.testing.assert_allclose(np.sort(made[..., i], None), np.sort(y[..., i], None), rtol=1e-3, atol=1e-4)
+    before, after = (np.corrcoef(v.reshape(-1, 3).T) - np.corrcoef(y.reshape(-1, 3).T) for v in (x, made))
+    assert np.abs(after).max() < 0.2 * np.abs(before).max(), "not the marginals alone"
+
+
+def test_the_transport_of_numbers_is_by_rank():
+    found = transport.match(jnp.float32([3, 1, 2]), jnp.float32([10, 30, 20]))
+    assert found.tolist() == [30, 10, 20]
+    many = transport.match(jnp.asarray(maps(0).ravel()), jnp.arange(5000, dtype=jnp.float32))
+    assert float(many.mean()) == pytest.approx(2499.5, rel=1e-3)
+
+
+# ---------------------------------------------------------------- trunks and games
+
+
+def test_grams_are_sums_of_products():
+    f = maps(0, (1, 6, 4, 3))
+    rows = f.reshape(-1, 3)
+    np.testing.assert_allclose(gatys._grams([jnp.asarray(f)])[0][0], rows.T @ rows / len(rows), rtol=1e-5)
+    mask = np.zeros((2, 6, 4, 1), np.float32)
+    mask[0, :3], mask[1, 3:] = 1, 1
+    parts = gatys._grams([jnp.asarray(f)], jnp.asarray(mask))[0]
+    for part, some in zip(parts, (rows[:12], rows[12:]), strict=True):
+        np.testing.assert_allclose(part, some.T @ some / 12, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def random_trunk() -> trunks.Trunk:
+    return trunks.load("random")
+
+
+def picture(size: int = 32, seed: int = 0) -> np.ndarray:
+    return smooth(size, size, seed=seed).astype(np.float32) / SCALE - 1
+
+
+@pytest.fixture(scope="module")
+def easel() -> tuple[gatys.Gatys, gatys.Easel]:
+    model = replace(gatys.TINY, smooth_weight=0.0)
+    return model, gatys.Easel(model.task(1))
+
+
+def test_a_canvas_takes_the_style_and_keeps_the_content(easel, random_trunk):
+    model, work = easel
+    content, wish = picture(), styles.picture("waves", 32)
+    targets = model.targets(random_trunk, [jnp.asarray(wish)], content=jnp.asarray(content)[None])
+    history = []
+    frozen = {"trunk": random_trunk, "styles": targets}
+    work.paint(content[None], content, frozen, 41, lambda at, canvas, found: history.append(found))
+    assert len(history) == 5 and history[-1]["style"] < 0.3 * history[0]["style"]
+    assert history[-1]["loss"] == pytest.approx(
+        model.content_weight * history[-1]["content"] + model.style_weight * history[-1]["style"], rel=1e-4
+    )
+    # From noise it is the content that is found, where that is all there is.
+    alone = {**targets, "weights": jnp.zeros(1)}
+    history.clear()
+    noise = 0.3 * np.random.default_rng(0).normal(size=content.shape).astype(np.float32)
+    work.paint(content[None], noise, {**frozen, "styles": alone}, 41, lambda at, canvas, found: history.append(found))
+    assert history[-1]["content"] < 0.5 * history[0]["content"]
+
+
+def test_the_contents_own_style_gives_back_the_content(easel, random_trunk):
+    model, work = easel
+    content = picture()
+    targets = model.targets(random_trunk, [jnp.asarray(content)], content=jnp.asarray(content)[None])
+    made = work.paint(content[None], content, {"trunk": random_trunk, "styles": targets}, 20)
+    assert np.abs(made - content).max() < 0.02
+
+
+def test_wct_asks_for_the_styles_covariance(random_trunk):
+    content, wish = (jnp.asarray(picture(seed=i)) for i in range(2))
+    model = WCT((32, 32, 3), "random", layers=("relu2_1", "relu3_1"))
+    found = model.targets(random_trunk, [wish], content=content[None])["maps"]
+    for made, other in zip(found, random_trunk.features(wish[None], model.layers), strict=True):
+        a, b = (style.spread(x).covariance[0] for x in (made, other))
+        # As far as the content's maps have a direction at all: a random net's are of low rank.
+        assert float(jnp.abs(a - b).max()) < 0.15 * float(jnp.abs(b).max())
+    same = model.targets(random_trunk, [wish], content=content[None], strength=0.0)["maps"]
+    for made, own in zip(same, random_trunk.features(content[None], model.layers), strict=True):
+        np.testing.assert_array_equal(made, own)
+
+
+def test_a_place_of_a_blurred_map_lies_on_its_pixels():
+    x = jnp.asarray(np.arange(17, dtype=np.float32).repeat(17).reshape(1, 17, 17, 1))
+    assert enlarged(x, (32, 32))[0, :, 0, 0].tolist() == [i // 2 for i in range(1, 33)]
+    assert enlarged(x[:, :16, :16], (32, 32))[0, :5, 0, 0].tolist() == [0, 0, 1, 1, 2]
+
+
+def test_adain_decodes_nothing_but_the_content_at_strength_0(random_trunk):
+    model = zoo.load("adain").tiny.model
+    task = model.task(1)
+    params, extra = task.init(jax.random.key(0), {})
+    context = Context(extra, {}, {"trunk": random_trunk}, STEP)
+    assert task.translator is not None
+    paint = jax.jit(task.translator.translate)
+    x, wishes = jnp.asarray(picture(32))[None], [jnp.asarray(picture(32, seed))[None] for seed in (1, 2)]
+
+    def made(styles, mix, strength: float) -> np.ndarray:
+        given = {"source": x, "style": styles, "mix": jnp.float32([mix]), "strength": jnp.full(1, strength)}
+        return np.asarray(paint(params, context, given, None, jnp.zeros(1, jnp.int32)))
+
+    first, second = made(wishes, [1, 0], 1.0), made(wishes, [0, 1], 1.0)
+    plain = made(wishes[::-1], [0.3, 0.7], 0.0)
+    assert plain.shape == x.shape and np.abs(first - second).max() > 0.01 < np.abs(first - plain).max()
+    np.testing.assert_allclose(made(wishes, [1, 0], 0.0), plain, atol=1e-5)
+    np.testing.assert_allclose(made(wishes[::-1], [0, 1], 1.0), first, atol=1e-5)
+
+
+def test_what_a_game_cant_be_is_told():
+    for model, words in [
+        (FastStyle(styles=("nothing.png",), trunk="random"), "There is no style picture nothing.png"),
+        (FastStyle(styles=(), trunk="random"), "model.styles must be at least 1"),
+        (FastStyle(image=(30, 30, 3), trunk="random"), "must be multiples of 4"),
+        (FastStyle(trunk="rndom"), "Unknown trunk .* 'rndom': did you mean 'random'"),
+        (FastStyle(trunk="random", content=("relu9",)), "Unknown layer of the trunk random 'relu9'"),
+        (AdaIN(image=(32, 32, 1), trunk="random"), "3 channels"),
+        (AdaIN(trunk="random", between=(1,)), "model.between must have a number"),
+        (gatys.Gatys(image=(8, 8, 3), trunk="random"), "at least, not 8x8"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            model.task(1)
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A small net for one style, as a zip of raw arrays."""
+    path = tmp_path_factory.mktemp("style") / "small.zip"
+    model = zoo.load("fast-style").run.model
+    net, _ = painter(model)
+    params = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3))))()
+    tensors = to_theirs(rule_of("fast-style"), model, "painter", jax.device_get(params))
+    return zipped(path, tensors)
+
+
+def zipped(path: Path, tensors: dict[str, np.ndarray], **changes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        listed = {name: {"filename": name, "shape": list(x.shape)} for name, x in tensors.items()}
+        archive.writestr("manifest.json", json.dumps(listed | changes))
+        for name, x in tensors.items():
+            archive.writestr(name, x.astype("<f4").tobytes())
+    return path
+
+
+def test_a_zip_of_arrays_is_read_and_lies_in_it_are_told(tmp_path):
+    tensors = {"a": maps(0), "b": np.float32([1, 2])}
+    found = read(zipped(tmp_path / "x.zip", tensors))
+    assert list(found) == ["a", "b"] and all(np.array_equal(found[k], tensors[k]) for k in tensors)
+    for change in ({"a": {"filename": "a", "shape": [10**9]}}, {"c": {"filename": "../c", "shape": [1]}}):
+        with pytest.raises(InputError, match=r"x\.zip says that [ac] is of shape"):
+            read(zipped(tmp_path / "x.zip", tensors, **change))
+    with pytest.raises(InputError, match=r"x\.zip is damaged"):
+        read(zipped(tmp_path / "x.zip", tensors, d=3))
+
+
+def test_one_command_paints_and_keeps_alpha_and_depth(weights, tmp_path, cli):
+    values = np.random.default_rng(0).integers(0, 65536, (30, 41, 4)).astype(np.uint16)
+    source = deep_png(tmp_path / "a.png", values)
+    out = cli(0, "stylize", source, "--with", weights)
+    assert str(tmp_path / "a-stylized.png") in out
+    made = photos.read(tmp_path / "a-stylized.png")
+    assert made.bits == 16 and made.alpha is not None and np.array_equal(made.alpha, values[..., 3:])
+    assert np.abs(made.pixels - photos.read(source).pixels).mean() > 0.05
+    assert "exists already and is kept" in cli(2, "stylize", source, "--with", weights)
+    cli(0, "stylize", source, "--with", weights, "--strength", "0", "--overwrite")
+    assert np.array_equal(photos.read(tmp_path / "a-stylized.png").pixels, photos.read(source).pixels)
+
+
+def worker(weights: Path, masks: tuple[Path, ...] = (), colours: str = "style", tile: int = 0, **wish) -> stylize.Work:
+    return stylize.Work(stylists.open_stylist(str(weights), stylists.Wish(**wish)), masks, colours, tile, 16, 4.0)
+
+
+def test_colours_of_the_content_are_kept(weights):
+    content = picture(40)
+    made = worker(weights, colours="content").painted(content, None)
+    a, b = (transport.colours(jnp.asarray(x)) for x in (made, content))
+    np.testing.assert_allclose(a.mean, b.mean, atol=1e-4)
+    np.testing.assert_allclose(a.covariance, b.covariance, atol=1e-3)
+    from jaxgen.nn.colour import ycbcr
+
+    made = worker(weights, colours="luma").painted(content, None)
+    np.testing.assert_allclose(ycbcr(jnp.asarray(made))[..., 1:], ycbcr(jnp.asarray(content))[..., 1:], atol=1e-4)
+
+
+def test_strength_and_masks_leave_the_content(weights):
+    content = picture(40)
+    whole, half = worker(weights).painted(content, None), worker(weights, strength=0.5).painted(content, None)
+    np.testing.assert_allclose(half, (content + whole) / 2, atol=1e-5)
+    mask = np.zeros((1, 40, 40, 1), np.float32)
+    mask[:, :, :20] = 1
+    made = worker(weights).painted(content, mask)
+    np.testing.assert_allclose(made[:, 20:], content[:, 20:], atol=1e-6)
+    np.testing.assert_allclose(made[:, :20], whole[:, :20], atol=1e-6)
+
+
+def test_tiles_are_of_one_style(weights):
+    """With its own statistics a dark corner is painted as if it were bright; with the whole picture's it is not."""
+    content = picture(96)
+    content[:48, :48] = 0.1 * content[:48, :48] - 0.7
+    whole = worker(weights).painted(content, None)
+    tiled = worker(weights, tile=48).painted(content, None)
+    part = worker(weights).painted(content[:48, :48], None)
+    inside = slice(8, 40), slice(8, 40)
+    assert tiled.shape == whole.shape
+    apart = [np.abs(x[inside] - whole[inside]).mean() for x in (tiled, part)]
+    assert apart[0] < 0.5 * apart[1], apart
+
+
+def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
+    source = save(tmp_path / "a.png", smooth(40, 64, 1))
+    wish = save(tmp_path / "s.png", smooth(32, 32, seed=3))
+    mask = np.zeros((40, 64, 1), np.uint8)
+    mask[:, :20] = 255
+    masked = save(tmp_path / "m.png", mask)
+    how = ["--trunk", "random", "--steps", "3", "--tile", "40", "--overlap", "16"]
+    out = tmp_path / "out.png"
+    cli(0, "stylize", source, "--style", wish, "--masks", masked, *how, "--progress", "--out", out)
+    made, before = pixels_of(out), pixels_of(source)
+    assert made.shape == (40, 64, 3) and (tmp_path / "out-progress.png").is_file()
+    assert np.array_equal(made[:, 20:], np.repeat(before[:, 20:, None], 3, 2)), "black: the content stays"
+    assert np.abs(made[:, :20].astype(int) - before[:, :20, None]).max() > 5
+
+
+def test_wct_paints_several_styles_by_weights(random_trunk):
+    model, content = WCT(trunk="random", layers=("relu1_1", "relu2_1")), picture()
+    wish = stylists.Wish(("a", "b"), (1, 3))
+    painter = stylists.Painter("wct", wish, model, random_trunk, [picture(seed=1), picture(24, seed=2)], 20)
+    made = stylize.Work(painter, (), "style", 0, 0, 4.0).painted(content, None)
+    targets = model.targets(random_trunk, painter.pictures, [1, 3], content=jnp.asarray(content)[None])
+    before, after = (
+        float(model.asked(jnp.asarray(x)[None], {}, random_trunk, targets)[1]["maps"]) for x in (content, made)
+    )
+    assert after < 0.5 * before
+
+
+def test_a_run_paints(weights, tmp_path, cli):
+    from jaxgen.config import parse
+
+    options = ["--preset", "fast-style-many", "--tiny", "--mesh.data", "1", "--out", str(tmp_path / "run")]
+    run = parse("translation", options).run
+    net, _ = painter(run.model)
+    params = jax.jit(lambda: net.init(jax.random.key(1), jnp.zeros((1, 20, 20, 3)), jnp.ones((1, 3))))()
+    file = zipped(tmp_path / "w.zip", to_theirs(rule_of("fast-style-many"), run.model, "painter", params))
+    import_weights(file, run, None)
+    source, folder = save(tmp_path / "a.png", smooth(40, 40)), str(tmp_path / "run")
+    assert "name some with --style, of waves, checks, dots" in cli(2, "stylize", source, "--with", folder)
+    assert "did you mean 'waves'" in cli(2, "stylize", source, "--with", folder, "--style", "wave")
+    cli(0, "stylize", source, "--with", folder, "--style", "waves", "dots", "--weights", "1", "2")
+
+
+def test_a_folder_with_bad_files(weights, tmp_path, cli):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    bad_files(folder)
+    (folder / "long.png").unlink()
+    out = cli(1, "stylize", folder, "--with", weights)
+    assert "6 of 7 could not be stylized" in out and "moving.gif is animated" in out
+    assert [p.name for p in (tmp_path / "in-stylized").iterdir()] == ["good.png"]
+    assert "1 were there already and are kept" in cli(1, "stylize", folder, "--with", weights)
+
+
+def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
+    source = save(tmp_path / "a.png", smooth(40, 40))
+    small = save(tmp_path / "small.png", smooth(8, 8))
+    quick = ["--trunk", "random", "--style", source]
+    for args, words in [
+        ([], "takes its style from pictures: name one or several with --style"),
+        (["--style", "nothing.png"], "There is no style picture nothing.png"),
+        (["--with", "nothing"], "There is no run folder or file nothing"),
+        (["--with", source], "is no weights file"),
+        (["--with", tmp_path], "is no run: it has no config.json"),
+        (["--with", weights, "--style", source], "takes no other --style"),
+        (["--with", weights, "--progress"], "paints in one pass: leave out --progress"),
+        (["--with", weights, "--how", "wct"], "--how is for a run of adain"),
+        (["--with", weights, "--style-weight", "3"], "has no --style-weight"),
+        (["--with", weights, "--memory", "0.00001"], "over --memory"),
+        (["--with", weights, "--masks", small], "they must be of one size"),
+        (["--with", weights, "--out", source, "--overwrite"], "would be replaced by its own answer"),
+        ([*quick, "--weights", "1", "2"], "There are 2 --weights for 1 styles"),
+        ([*quick, "--weights", "0"], "don't add up to 0"),
+        ([*quick, "--masks", source, source], "There are 2 --masks for 1 styles"),
+        ([*quick, "--strength", "1.5"], "--strength must be from 0 to 1"),
+        ([*quick, "--steps", "0"], "steps must be at least 1"),
+        (["--trunk", "nothing", "--style", source], "Unknown trunk"),
+        (["--trunk", "random", "--style", small], "at least, not 8x8"),
+    ]:
+        out = cli(2, "stylize", source, *args)
+        assert words in out and "Traceback" not in out, (words, out)
+    assert not (tmp_path / "a-stylized.png").exists()
+
+
+def test_without_the_trunks_weights_one_sentence(tmp_path, cli, monkeypatch):
+    import importlib.metadata
+
+    def missing(name: str):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    source = save(tmp_path / "a.png", smooth(40, 40))
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    assert "pip install jaxgen[perceptual]" in cli(2, "stylize", source, "--style", source)
+
+
+def test_the_published_wave(real_data, tmp_path, cli):
+    source = real_data / "style/content/hoovertowernight.jpg"
+    weights = real_data / "weights/fast_style_wave.zip"
+    cli(0, "stylize", source, "--with", weights, "--out", tmp_path / "wave.png")
+    with Image.open(tmp_path / "wave.png") as made, Image.open(source) as before:
+        assert made.size == before.size
+    colours = pixels_of(tmp_path / "wave.png").reshape(-1, 3).mean(0)
+    assert colours[0] > colours[2], "the paper of the print is yellow"
