@@ -24,8 +24,8 @@ from jaxgen.explore import (
     traverse,
 )
 from jaxgen.restore import restore
-from jaxgen.translate import translate
 from jaxgen.stylize import stylize
+from jaxgen.translate import translate
 
 
 def list_():

@@ -147,7 +147,7 @@ def translated(task: Task, nets: tuple, batch: Batch) -> jax.Array:
     assert translator is not None
     source, home, to = directions(task, batch)
     keys = rng.sample_keys(rng.fold(jax.random.key(0), "translations"), jnp.arange(len(source)))
-    told = {name: batch[name] for name in translator.told}
+    told = {name: batch["image" if name == "style" else name] for name in translator.told}
     made = translator.translate(*nets, {"source": source, **told}, keys, to)
     last = batch["image"] if home is None else translator.translate(*nets, {"source": made, **told}, keys, home)
     return jnp.clip(jnp.stack([source, made, last], 1), -1, 1)
@@ -156,10 +156,13 @@ def translated(task: Task, nets: tuple, batch: Batch) -> jax.Array:
 def directions(task: Task, batch: Batch) -> tuple[Array, Array | None, Array]:
     """Return a batch's pictures to be translated, the domains that they are of, None: no way leads back, and where to.
 
-    Without a source they are the images, and each goes to the domain after its label's.
+    Without a source they are the images, and each goes to the domain after its label's; without a label, too, to each
+    domain in turn.
     """
     assert task.translator is not None
     domains = task.translator.domains
+    if "source" not in task.example and "label" not in task.example:
+        return batch["image"], None, jnp.arange(len(batch["image"]), dtype=jnp.int32) % len(domains)
     if "source" not in task.example:
         label = batch["label"]
         return batch["image"], label, (label + 1) % len(domains)

@@ -266,7 +266,7 @@ def test_eight_devices_equal_one(kind):
             answer = sampler(task, lies, 8)(state, {}, 0, 8, given)
         else:
             batch = shard.put_batch(lies)(batch_of(kind))
-            answer = jax.jit(partial(answer_of, task))(*core.averaged(state, {}), batch)
+            answer = jax.jit(partial(answer_of, task))(*core.averaged(state, frozen_of(task)), batch)
         state, later = play(kind, 1, mesh, state=state)
         answers.append((history + later, answer))
     for ours, one in zip(answers[1][0], answers[0][0], strict=True):

@@ -184,8 +184,8 @@ def number(path: tuple[str, ...]) -> int:
 
 def preset(model: FastStyle, parameters: int) -> Preset:
     data = Data("folder:photographs", crop="random")
-    few = ("relu1_2", "relu2_2")
-    tiny = FastStyle((20, 20, 3), model.styles, 32, 4, 1, model.mirror, "random", style=few)
+    few = ("relu1_1", "relu1_2")
+    tiny = FastStyle((20, 20, 3), model.styles, 32, 4, 1, model.mirror, "random", few[:1], few)
     small = Run(model=tiny, data=Data("shapes"), steps=20, batch=8, log=Log(every=5), save=Save(every=10))
     return Preset(Run(model=model, data=data, steps=40_000, batch=4), small, parameters)
 

@@ -214,6 +214,6 @@ class Easel:
         return np.asarray(pixels_of(state.params["canvas"]))
 
 
-TINY = Gatys((32, 32, 3), ("waves",), 32, "random", ("relu3_1",), ("relu1_1", "relu2_1"))
+TINY = Gatys((32, 32, 3), ("waves",), 32, "random", ("relu2_1",), ("relu1_1", "relu2_1"))
 SMALL = Run(model=TINY, data=Data("shapes"), steps=20, batch=8, log=Log(every=5), save=Save(every=10))
-PRESETS = {"gatys": Preset(Run(model=Gatys(), data=Data("folder:photograph"), steps=500, batch=1), SMALL, 261_951)}
+PRESETS = {"gatys": Preset(Run(model=Gatys(), data=Data("folder:photograph"), steps=500, batch=1), SMALL, 262_080)}
