@@ -12,6 +12,8 @@ import numpy as np
 from jaxgen import photos, trunks
 from jaxgen.core import Context, Translator, averaged
 from jaxgen.errors import InputError, at_least, choose
+from jaxgen.models.translation.adain import AdaIN
+from jaxgen.models.translation.fast_style import PRESETS, FastStyle, painter
 from jaxgen.models.translation.gatys import Easel, Gatys
 from jaxgen.models.translation.styles import colour, fitted
 from jaxgen.models.translation.wct import WCT
@@ -20,6 +22,7 @@ from jaxgen.nn.transport import transfer
 
 PAINTERS = {"gatys": Gatys, "wct": WCT}
 SMALLEST = 16  # pixels of a side
+STEPS = 200
 Show = Callable[[int, int, Any], Any]  # how far, of how much, the canvas
 
 
@@ -58,7 +61,7 @@ class Wish(NamedTuple):
 class Painter:
     """Paints by moving a canvas until a trunk's features agree.
 
-    begin:  look at a whole picture before its parts are painted
+    begin:  look at a whole picture before its parts, so many of them, are painted
     answer: a part f32[h w 3] painted, which lies at `place`; masks f32[n h w 1] say where each style is wanted
     """
 
@@ -71,22 +74,17 @@ class Painter:
     paints: bool = True
     easels: dict[tuple[int, ...], Any] = field(default_factory=dict)
 
-    def begin(self, content: np.ndarray, tile: int, keep: bool, masks: np.ndarray | None, show: Show):
+    def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):
         self.pictures = [jnp.asarray(recoloured(x, content) if keep else x) for x in self.styles]
-        self.change, self.done, canvases = None, 0, 1
+        self.change, self.done, self.total = None, 0, (parts + (parts > 1)) * self.steps
         for picture in (content, *self.pictures):
             check_side(self.name, picture, trunks.smallest(self.trunk.model))
-        if tile:  # the whole picture, small, says where the parts begin
-            from jaxgen.tiles import starts
-
+        if parts > 1:  # the whole picture, small, says where the parts begin
             small = fitted(content, tile)
             size, whole = small.shape[:2], content.shape[:2]
             few = None if masks is None else np.stack([np.asarray(resize(jnp.asarray(m), size)) for m in masks])
-            canvases = 1 + len(starts(whole[0], tile, 0)) * len(starts(whole[1], tile, 0))
-            self.total = canvases * self.steps
             made = self.canvas(small, small, few, show)
             self.change = np.asarray(resize(jnp.asarray(made - small), whole, "bilinear", edges="reflect"))
-        self.total = canvases * self.steps
 
     def answer(self, part: np.ndarray, place: tuple[slice, slice], masks: np.ndarray | None, show: Show) -> np.ndarray:
         start = part if self.change is None else part + self.change[place]
@@ -117,18 +115,25 @@ class Trained:
     params: Any
     context: Any
     styles: list[np.ndarray]  # pictures, where the net is told some
+    blends: bool = True  # whether it takes several styles at once, and of pictures how much of them
     paints: bool = False
 
     def __post_init__(self):
+        if self.translator.channels != 3:
+            raise InputError(f"{self.name} paints pictures of {self.translator.channels} channels, not of 3.")
+        if self.wish.weights and not self.blends:
+            raise InputError(f"{self.name} does not blend styles: leave out --weights.")
         self.translate = jax.jit(self.translator.translate)
         self.keys = jax.random.split(jax.random.key(0), 1)
 
-    def begin(self, content: np.ndarray, tile: int, keep: bool, masks: np.ndarray | None, show: Show):
-        del masks, show
+    def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):
+        del show
+        if not self.blends and masks is None and len(self.wish.styles) > 1:
+            raise InputError(f"{self.name} does not blend styles: name one, or where each is wanted with --masks.")
         for picture in (content, *self.styles):
             check_side(self.name, picture, SMALLEST + 8 * bool(self.styles))
         self.pictures = [jnp.asarray(recoloured(x, content) if keep else x)[None] for x in self.styles]
-        self.whole = self.padded(fitted(content, tile)) if tile else None
+        self.whole = self.padded(fitted(content, tile)) if parts > 1 and self.blends else None
 
     def padded(self, x: np.ndarray) -> jax.Array:
         """Return a picture f32[1 H W 3] whose sides are mirrored to multiples of what the net takes."""
@@ -150,16 +155,18 @@ class Trained:
         given: dict[str, Any] = {"source": self.padded(part)}
         given |= {} if self.whole is None else {"whole": self.whole}
         to, domains = 0, self.translator.domains
-        if self.styles:
+        if self.styles and not self.blends:
+            given["style"] = self.pictures[int(shares.argmax())]
+        elif self.styles:
             given |= {"style": self.pictures, "strength": jnp.full(1, self.wish.strength, jnp.float32)}
         else:
             spread = np.zeros(len(domains), np.float32)
             np.add.at(spread, [domains.index(style) for style in self.wish.styles], shares)
             shares, to = spread, int(spread.argmax())
-        given["mix"] = jnp.asarray(shares)[None]
+        given |= {"mix": jnp.asarray(shares)[None]} if self.blends else {}
         made = self.translate(self.params, self.context, given, self.keys, jnp.full(1, to, jnp.int32))
         made = np.clip(np.asarray(made, np.float32)[0, : part.shape[0], : part.shape[1]], -1, 1)
-        return made if self.styles else part + np.float32(self.wish.strength) * (made - part)
+        return made if self.styles and self.blends else part + np.float32(self.wish.strength) * (made - part)
 
 
 Stylist = Painter | Trained
@@ -178,7 +185,12 @@ def check_side(name: str, picture: Any, least: int):
 
 
 def open_stylist(
-    name: str, wish: Wish, how: str | None = None, steps: int = 200, style_weight: float | None = None, trunk="vgg16"
+    name: str,
+    wish: Wish,
+    how: str | None = None,
+    steps: int | None = None,
+    style_weight: float | None = None,
+    trunk: str | None = None,
 ) -> Stylist:
     """Return the painter of this name, or the net of a run's folder or a file of weights. Raises InputError."""
     wish.check()
@@ -190,11 +202,15 @@ def open_stylist(
     if name in PAINTERS:
         pictures = wish.pictures(name)
         changes: dict[str, Any] = {} if style_weight is None else {"style_weight": style_weight}
+        trunk = trunk or "vgg16"
         model = replace(PAINTERS[name](), trunk=trunk, **changes)
         if trunk not in trunks.NAMES:
             model = replace(model, **own_layers(trunk, name))
         model.check()
-        return Painter(name, wish, model, trunks.load(trunk), pictures, steps)
+        return Painter(name, wish, model, trunks.load(trunk), pictures, STEPS if steps is None else steps)
+    for setting, value in (("steps", steps), ("trunk", trunk)):
+        if value is not None:
+            raise InputError(f"{name} paints in one pass and takes no --{setting}: leave it out.")
     if path.is_dir():
         return of_run(path, wish, how)
     if not path.is_file():
@@ -228,7 +244,8 @@ def of_run(path: Path, wish: Wish, how: str | None) -> Trained:
         translator = replace(opened.run.model, how=how).task(1).translator
     told, params, context = "style" in translator.told, *averaged(opened.state, opened.frozen)
     wish = wish if told else named(wish, translator.domains, str(path))
-    return Trained(str(path), wish, translator, params, context, wish.pictures(str(path)) if told else [])
+    blends = isinstance(opened.run.model, FastStyle | AdaIN)
+    return Trained(str(path), wish, translator, params, context, wish.pictures(str(path)) if told else [], blends)
 
 
 def named(wish: Wish, domains: Sequence[str], name: str) -> Wish:
@@ -247,7 +264,6 @@ def of_weights(path: Path, wish: Wish) -> Trained:
     """Return the net of a file of weights. Raises InputError where they are not of `fast-style`."""
     from jaxgen.interop.names import rule_of, to_ours
     from jaxgen.interop.read import read
-    from jaxgen.models.translation.fast_style import PRESETS, painter
 
     model = PRESETS["fast-style"].run.model
     net, translator = painter(replace(model, styles=(path.stem,)))

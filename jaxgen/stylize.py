@@ -1,5 +1,6 @@
 """python -m jaxgen stylize: a picture, or a folder of them, painted in the style of others."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,10 +31,10 @@ def stylize(
     masks: tuple[Path, ...] = (),
     strength: float = 1.0,
     colours: Literal["style", "content", "luma"] = "style",
-    steps: int = 200,
+    steps: int | None = None,
     style_size: int = 512,
     style_weight: float | None = None,
-    trunk: str = "vgg16",
+    trunk: str | None = None,
     progress: bool = False,
     tile: int = 512,
     overlap: int = 64,
@@ -57,10 +58,10 @@ def stylize(
         strength: how much of the style, from 0, the content itself, to 1
         colours: the style's, or the content's: content gives the answer the mean and covariance of the content's
             colours (and the style picture before it is looked at), luma keeps the content's chroma
-        steps: of gatys and wct
+        steps: of gatys and wct; unset: 200
         style_size: pixels of a style picture's longer side, a larger one is made small; 0: as it is
         style_weight: of gatys, beside the content's; unset: 1000
-        trunk: whose features gatys and wct compare: vgg16, random, or the folder of a run of train.classifier
+        trunk: whose features gatys and wct compare: vgg16 (unset), random, or the folder of a run of train.classifier
         progress: of gatys and wct, write the canvas to OUT-progress.png as it is painted
         tile: pixels of a side of the parts that are painted one by one; 0: whole
         overlap: pixels that parts share
@@ -139,9 +140,10 @@ class Work:
         stylist, (height, width) = self.stylist, content.shape[:2]
         if stylist.wish.strength == 0:
             return content
-        parts = height > self.tile or width > self.tile if self.tile else False
-        with self.shown(target, height, width) as show:
-            stylist.begin(content, self.tile if parts else 0, self.colours == "content", masks, show)
+        sides = (height, width) if self.tile else ()
+        parts = math.prod(len(tiles.starts(side, self.tile, self.overlap)) for side in sides)
+        with self.shown(target) as show:
+            stylist.begin(content, self.tile, parts, self.colours == "content", masks, show)
 
             def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
                 return stylist.answer(part, place, None if masks is None else masks[:, *place], show)
@@ -150,7 +152,7 @@ class Work:
         return recoloured(made, content, self.colours)
 
     @contextmanager
-    def shown(self, target: Path | None, height: int, width: int) -> Iterator[Any]:
+    def shown(self, target: Path | None) -> Iterator[Any]:
         """Give what is told of the progress: (how far, of how much, canvas)."""
         if not self.stylist.paints:
             yield lambda at, total, canvas: None

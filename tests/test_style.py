@@ -247,6 +247,30 @@ def test_what_a_game_cant_be_is_told():
             model.task(1)
 
 
+def test_any_classifier_is_a_trunk(tmp_path):
+    from jaxgen import config
+
+    run = replace(zoo.load("resnet20").tiny, preset="resnet20")
+    (tmp_path / "config.json").write_text(config.to_json(run))
+    chosen = stylists.own_layers(str(tmp_path), "gatys")
+    shapes = trunks.layers(str(tmp_path))
+    sizes = [shapes[layer][1:3] for layer in chosen["style"]]
+    assert len(set(sizes)) == len(sizes) > 1 and chosen["content"] == chosen["style"][-2:-1]
+
+    @jax.jit
+    def maps_of(x):
+        params, extra = run.model.task(1).init(jax.random.key(0), {})
+        return trunks.Trunk({"params": params["classifier"], **extra["classifier"]}, run.model).features(
+            x, chosen["style"]
+        )
+
+    found = maps_of(jnp.asarray(picture(run.model.image[0]))[None])
+    assert [x.shape for x in found] == [shapes[layer] for layer in chosen["style"]]
+    (tmp_path / "config.json").write_text(config.to_json(replace(zoo.load("dncnn").tiny, preset="dncnn")))
+    with pytest.raises(InputError, match="is no classifier's run"):
+        trunks.layers(str(tmp_path))
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -350,15 +374,14 @@ def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
 
 
 def test_wct_paints_several_styles_by_weights(random_trunk):
-    model, content = WCT(trunk="random", layers=("relu1_1", "relu2_1")), picture()
+    model, content = WCT(trunk="random", layers=("relu1_1", "relu1_2")), picture()
     wish = stylists.Wish(("a", "b"), (1, 3))
-    painter = stylists.Painter("wct", wish, model, random_trunk, [picture(seed=1), picture(24, seed=2)], 20)
-    made = stylize.Work(painter, (), "style", 0, 0, 4.0).painted(content, None)
-    targets = model.targets(random_trunk, painter.pictures, [1, 3], content=jnp.asarray(content)[None])
-    before, after = (
-        float(model.asked(jnp.asarray(x)[None], {}, random_trunk, targets)[1]["maps"]) for x in (content, made)
-    )
-    assert after < 0.5 * before
+    work = stylists.Painter("wct", wish, model, random_trunk, [picture(seed=1), picture(24, seed=2)], 20)
+    made = stylize.Work(work, (), "style", 0, 0, 4.0).painted(content, None)
+    _, targets = work.easels[content.shape]
+    wanted = targets(random_trunk, work.pictures, None, jnp.asarray(content)[None], 1.0)
+    apart = [float(model.asked(jnp.asarray(x)[None], {}, random_trunk, wanted)[1]["maps"]) for x in (content, made)]
+    assert apart[1] < 0.5 * apart[0]
 
 
 def test_a_run_paints(weights, tmp_path, cli):
@@ -399,6 +422,8 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
         (["--with", tmp_path], "is no run: it has no config.json"),
         (["--with", weights, "--style", source], "takes no other --style"),
         (["--with", weights, "--progress"], "paints in one pass: leave out --progress"),
+        (["--with", weights, "--steps", "5"], "takes no --steps"),
+        (["--with", weights, "--trunk", "random"], "takes no --trunk"),
         (["--with", weights, "--how", "wct"], "--how is for a run of adain"),
         (["--with", weights, "--style-weight", "3"], "has no --style-weight"),
         (["--with", weights, "--memory", "0.00001"], "over --memory"),

@@ -63,7 +63,7 @@ def ours_gatys(steps: int) -> Callable[[], Any]:
     show = lambda at, total, canvas: save_png(path, photos.quantised(np.asarray(canvas), 8))  # noqa: E731
 
     def paint():
-        painter.begin(content, 0, False, None, show)
+        painter.begin(content, 0, 1, False, None, show)
         return painter.answer(content, (slice(0, 256), slice(0, 256)), None, show)
 
     return paint
