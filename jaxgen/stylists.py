@@ -231,10 +231,12 @@ def own_layers(trunk: str, name: str) -> dict[str, Any]:
 
 def of_run(path: Path, wish: Wish, how: str | None) -> Trained:
     """Return the net of a run."""
+    from jaxgen import runs
     from jaxgen.config import Mesh
     from jaxgen.trained import open_run
 
-    opened = open_run(path, Mesh(data=1))
+    # Its trunk and style pictures say what it learns, and may be gone since.
+    opened = open_run(path, Mesh(data=1), with_frozen=not isinstance(runs.load(path).model, FastStyle))
     translator = opened.task.translator
     if translator is None:
         raise InputError(f"{path} paints no pictures: it needs a run of fast-style or adain.")

@@ -29,11 +29,16 @@ class Trained(NamedTuple):
 
 
 def open_run(
-    folder: Path, config: MeshConfig | None = None, sampling: str = "", average: float | None = None
+    folder: Path,
+    config: MeshConfig | None = None,
+    sampling: str = "",
+    average: float | None = None,
+    with_frozen: bool = True,
 ) -> Trained:
     """Return the run of a folder, its samples drawn as `sampling` says.
 
     average: sigma_rel of the moving averages, of a run that kept some (averages.py)
+    with_frozen: whether to load what is frozen as well; what is wanted of the run may not need it
     Raises InputError where there is none, or no whole checkpoint of it.
     """
     run = runs.load(folder, sampling)
@@ -48,7 +53,8 @@ def open_run(
     state, _ = checkpoint.restore(folder / "checkpoints", step, like)
     if average is not None:
         state = averaged_by(run, state, folder, average)
-    frozen = {net: jax.device_put(load(), shard.replicated(mesh)) for net, load in task.frozen.items()}
+    loads = task.frozen.items() if with_frozen else ()
+    frozen = {net: jax.device_put(load(), shard.replicated(mesh)) for net, load in loads}
     return Trained(run, mesh, task, state, frozen, step)
 
 

@@ -54,15 +54,19 @@ class FastStyle:
     smooth_weight: float = 1.0  # of the squared total variation
     learning_rate: float = 1e-3  # of Adam
 
+    def check_run(self, run: Run):
+        """Raise InputError for styles, trunks and layers that are not there: who only paints needs none of them."""
+        del run
+        wanted.check(self.styles)
+        trunks.check(self.trunk, (*self.content, *self.style), self.image)
+
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be, and styles and trunks that are not there."""
+        """Return the game. Raises InputError for sizes that can't be."""
         del steps
-        at_least(1, model__width=self.width, model__style_size=self.style_size)
+        at_least(1, model__width=self.width, model__style_size=self.style_size, model__styles=len(self.styles))
         at_least(0, model__depth=self.depth)
         if self.image[2] != 3 or self.image[0] % 4 or self.image[1] % 4:
             raise InputError(f"model.image must be multiples of 4 by 3 channels, not {self.image}.")
-        wanted.check(self.styles)
-        trunks.check(self.trunk, (*self.content, *self.style), self.image)
         (net, translator), count = painter(self), len(self.styles)
 
         def init(key: Key, spec: Any = None):
