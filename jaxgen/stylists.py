@@ -80,7 +80,7 @@ class Painter:
         for picture in (content, *self.pictures):
             check_side(self.name, picture, trunks.smallest(self.trunk.model))
         if parts > 1:  # the whole picture, small, says where the parts begin
-            small = fitted(content, tile)
+            small = thumbnail(content, tile)
             size, whole = small.shape[:2], content.shape[:2]
             few = None if masks is None else np.stack([np.asarray(resize(jnp.asarray(m), size)) for m in masks])
             made = self.canvas(small, small, few, show)
@@ -133,7 +133,7 @@ class Trained:
         for picture in (content, *self.styles):
             check_side(self.name, picture, SMALLEST + 8 * bool(self.styles))
         self.pictures = [jnp.asarray(recoloured(x, content) if keep else x)[None] for x in self.styles]
-        self.whole = self.padded(fitted(content, tile)) if parts > 1 and self.blends else None
+        self.whole = self.padded(thumbnail(content, tile)) if parts > 1 and self.blends else None
 
     def padded(self, x: np.ndarray) -> jax.Array:
         """Return a picture f32[1 H W 3] whose sides are mirrored to multiples of what the net takes."""
@@ -175,6 +175,12 @@ Stylist = Painter | Trained
 def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
     """Return a style picture with the mean and covariance of the content's colours."""
     return np.clip(np.asarray(transfer(jnp.asarray(style), jnp.asarray(content))), -1, 1)
+
+
+def thumbnail(content: np.ndarray, tile: int) -> np.ndarray:
+    """Return a picture made small to a tile's side, but a strip to 64 pixels across at least, where it has them."""
+    height, width = content.shape[:2]
+    return fitted(content, max(tile, -(-64 * max(height, width) // min(height, width))))
 
 
 def check_side(name: str, picture: Any, least: int):

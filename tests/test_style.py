@@ -353,6 +353,9 @@ def test_tiles_are_of_one_style(weights):
     whole = worker(weights).painted(content, None)
     tiled = worker(weights, tile=48).painted(content, None)
     part = worker(weights).painted(content[:48, :48], None)
+    assert stylists.thumbnail(np.zeros((40, 4000, 3), np.float32), 48).shape[:2] == (40, 4000)
+    assert stylists.thumbnail(np.zeros((200, 4000, 3), np.float32), 48).shape[:2] == (64, 1280)
+    assert stylists.thumbnail(content, 80).shape[:2] == (80, 80)
     inside = slice(8, 40), slice(8, 40)
     assert tiled.shape == whole.shape
     apart = [np.abs(x[inside] - whole[inside]).mean() for x in (tiled, part)]
