@@ -22,12 +22,12 @@ class Data:
     """Where the examples come from and what is done to each one."""
 
     source: str = "digits"  # digits | shapes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B
-    pair: Literal["none", "edges", "grey", "mask", "small"] = (
-        "none"  # what a model that translates starts from, made of the pictures; unpaired: of PATH_A's; paired: no need
-    )
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # which part of the source; tfds: takes slices such as train[:90%] too
     only: str | None = None  # labels whose examples are kept, such as 0-8 or 0,2; unset: all
+    pair: Literal["none", "edges", "grey", "mask", "small"] = (
+        "none"  # what a model that translates starts from, made of the pictures; unpaired: of PATH_A's; paired: no need
+    )
     crop: Literal["none", "center", "random", "area", "patch"] = (
         "center"  # none: squash; else cover, cut; area: 8 to 100 % of it; patch: pixels as they are
     )

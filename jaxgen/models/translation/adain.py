@@ -162,6 +162,6 @@ def enlarged(x: Array, size: Pair) -> Array:
 
 
 TINY = AdaIN((32, 32, 3), "random", ("relu1_1", "relu2_1", "relu3_1"), (1, 1), learning_rate=1e-3)
-SMALL = Run(model=TINY, data=Data("shapes"), steps=20, batch=8, log=Log(every=5), save=Save(every=10))
+SMALL = Run(model=TINY, data=Data("unpaired:shapes,shapes"), steps=20, batch=8, log=Log(every=5), save=Save(every=10))
 FULL = Run(model=AdaIN(), data=Data("unpaired:photographs,paintings", crop="random"), steps=160_000, batch=8)
 PRESETS = {"adain": Preset(FULL, SMALL, 2_915_139)}
