@@ -280,3 +280,11 @@ def test_what_critics_see_of_equal_pictures_is_equal():
     logits = [jnp.full((2, 3, 3), 0.25)]
     np.testing.assert_allclose(game.fooling([logits, logits]), 2 * 0.75**2)
     np.testing.assert_allclose(game.telling([logits], [logits]), (0.75**2 + 0.25**2) / 2)
+
+
+def test_of_many_domains_one_is_named():
+    domains = tuple("012")
+    assert translate.number_of(domains, "2") == 2 and translate.number_of(("source", "image"), None) == 1
+    for to, words in ((None, "translates into 3 domains: say which, --to 0 or 1 or 2"), ("3", "Unknown domain '3'")):
+        with pytest.raises(InputError, match=words):
+            translate.number_of(domains, to)
