@@ -10,12 +10,14 @@ import numpy as np
 import tyro
 
 from jaxgen import photos
-from jaxgen.errors import InputError, at_least
+from jaxgen.errors import InputError
 from jaxgen.photos import Photo
-from jaxgen.restore import With
+
+MOST = 2_000_000  # unknowns of Poisson's equation: some GiB, and minutes
 
 Background = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BACKGROUND")]
 Foregrounds = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FOREGROUND ...")]
+With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN")]
 How = Literal["paste", "poisson", "mixed", "colours", "harmonise"]
 
 
@@ -35,12 +37,14 @@ def compose(
     Args:
         background: a picture; the answer has its size, bits, alpha and EXIF
         foregrounds: the pictures that are laid on it, in this order
-        masks: white where a foreground is kept, one for each, of its size; unset: its alpha, or all of it
+        masks: white where a foreground is kept, grey where it shines through, one for each, of its size; unset: its
+            alpha, or all of it
         at: where the upper left corner of each comes to lie, down and right in pixels, such as 20,100; unset: in the
             middle
         size: how much larger each becomes; unset: 1
-        how: poisson keeps the foreground's differences between neighbours, and at its border the background's colours;
-            mixed keeps the larger of both pictures' differences; colours gives it the background's colours by optimal
+        how: poisson keeps the foreground's differences between neighbours, and at its border the background's colours:
+            for photographs that are cut out loosely, where paste and colours are for what is cut out sharply; mixed
+            keeps the larger of both pictures' differences; colours gives it the background's colours by optimal
             transport; harmonise asks a net; paste leaves it as it is
         with_: the run of a harmonisation net (train.translation --preset harmonisation), for harmonise
         out: a file; unset: BACKGROUND-composed.png
@@ -52,10 +56,12 @@ def compose(
         raise InputError("Name the background and at least one foreground.")
     for name, given in (("masks", masks), ("at", at), ("size", size)):
         if given and len(given) != len(foregrounds):
-            raise InputError(f"--{name} needs one for each of the {len(foregrounds)} foregrounds, not {len(given)}.")
+            hint = ", as 20,100 is" if name == "at" else ""
+            raise InputError(f"--{name} needs one{hint}, for each foreground: {len(foregrounds)}, not {len(given)}.")
     if (how == "harmonise") != bool(with_):
         raise InputError("--with names the net of --how harmonise: give both or neither.")
-    at_least(0.01, size=min(size, default=1))
+    if not all(each > 0 for each in size):
+        raise InputError(f"--size must be above 0, not {min(size):g}.")
     places = [corner(text) for text in at] or [None] * len(foregrounds)
     below = photos.read(background)
     layers = [
@@ -66,7 +72,7 @@ def compose(
     picture = below.pixels
     for one in layers:
         picture = blend(one.like(picture), one)
-    photos.write(target, photos.quantised(picture, below.bits), below, below.alpha)
+    photos.write(target, photos.quantised(picture, below.bits), below, opaque(below, layers))
     print(f"{len(layers)} on {background}, by {how}: {target}")
 
 
@@ -115,6 +121,17 @@ class Layer:
         return pixels, alpha
 
 
+def opaque(below: Photo, layers: list[Layer]) -> np.ndarray | None:
+    """Return the answer's alpha: what is laid on a transparent background can be seen."""
+    if below.alpha is None:
+        return None
+    top = np.iinfo(below.alpha.dtype).max
+    alpha = below.alpha.astype(np.float32) / top
+    for one in layers:
+        alpha[one.place] = 1 - (1 - alpha[one.place]) * (1 - one.alpha)
+    return np.rint(alpha * top).astype(below.alpha.dtype)
+
+
 def coloured(picture: np.ndarray) -> np.ndarray:
     return np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture
 
@@ -132,9 +149,18 @@ def layer(file: Path, mask: Path | None, scale: float, place: tuple[int, int] | 
         alpha = photo.alpha.astype(np.float32) / np.iinfo(photo.alpha.dtype).max
     else:
         alpha = np.ones((height, width, 1), np.float32)
+    if not (alpha > 0).any():
+        why = "its alpha is 0" if mask is None else f"{mask} is black"
+        raise InputError(f"Nothing of {file} is to be seen: {why} all over.")
     pixels = photo.pixels
     if scale != 1:
-        pixels, alpha = resized(pixels, scale), np.clip(resized(alpha, scale), 0, 1)
+        photos.check_made(f"{file} with --size {scale:g}", height * scale, width * scale)
+        # What is hidden has no colour: pixels are weighed by their alpha, of which a mask knows nothing.
+        weight = alpha if mask is None else np.ones_like(alpha)
+        pixels, weight = resized(pixels * weight, scale), np.clip(resized(weight, scale), 0, 1)
+        pixels = np.clip(pixels / np.maximum(weight, 1e-3), -1, 1)
+        alpha = weight if mask is None else np.clip(resized(alpha, scale), 0, 1)
+        alpha = np.where(alpha < 1 / 512, 0, alpha)  # less than a file of 8 bits could tell
     tall, wide = background.pixels.shape[:2]
     height, width = pixels.shape[:2]
     y, x = place or ((tall - height) // 2, (wide - width) // 2)
@@ -173,13 +199,16 @@ def pasted(picture: np.ndarray, one: Layer) -> np.ndarray:
 
 
 def solved(picture: np.ndarray, one: Layer, mixed: bool = False) -> np.ndarray:
-    """Return Poisson blending of what is more than half opaque."""
+    """Return Poisson blending of what is seen, laid on the background by its alpha."""
     from jaxgen.blending import poisson
 
     above, alpha = one.whole(picture)
+    if (count := int((alpha > 0).sum())) > MOST:
+        raise InputError(f"Of a foreground {MOST:,} pixels at most can be blended, not {count:,}: write --how paste.")
     known = np.zeros(alpha.shape, bool)
     known[one.place] = one.known
-    return poisson(picture, above, alpha > 0.5, mixed, known)
+    made = np.clip(poisson(picture, above, alpha > 0, mixed, known), -1, 1)
+    return alpha * made + (1 - alpha) * picture
 
 
 def transported(picture: np.ndarray, one: Layer) -> np.ndarray:
@@ -199,6 +228,10 @@ def opened(name: str) -> Any:
     """Return the work of a harmonisation net. Raises InputError for any other."""
     from jaxgen.restorers import open_model
 
+    if not Path(name).is_dir():
+        raise InputError(
+            f"There is no run folder {name}: --with names one of train.translation --preset harmonisation."
+        )
     model = open_model(name, "", None)
     if "region" not in model.restorer.told:
         raise InputError(f"{name} does not harmonise: it needs a run of train.translation --preset harmonisation.")
@@ -209,4 +242,5 @@ def harmonised(model: Any, picture: np.ndarray, one: Layer) -> np.ndarray:
     """Return the foreground pasted, then its colours as the net would have them."""
     _, alpha = one.whole(picture)
     given = {"degraded": coloured(pasted(picture, one)), "region": (alpha > 0).astype(np.float32)}
-    return np.clip(model.padded(given), -1, 1)
+    made = np.clip(model.padded(given), -1, 1)
+    return made.mean(2, keepdims=True) if picture.shape[2] == 1 else made

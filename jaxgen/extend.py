@@ -7,11 +7,13 @@ import numpy as np
 
 from jaxgen import photos
 from jaxgen.compose import check_target
-from jaxgen.errors import InputError, at_least
+from jaxgen.errors import InputError, at_least, check_seed
 from jaxgen.restore import Pictures, With, answered
 
 if TYPE_CHECKING:
     from jaxgen.restorers import Model
+
+WINDOWS = 1_000_000  # of an answer, at most
 
 
 def extend(
@@ -46,9 +48,11 @@ def extend(
         overwrite: replace what is there
     """
     at_least(1, answers=answers, seam=seam)
-    at_least(0, seed=seed, by=min(by, default=0))
+    if min(by, default=0) < 0:
+        raise InputError(f"--by is pixels that are added, not {min(by)}.")
+    check_seed(seed)
     if not picture.is_file():
-        raise InputError(f"There is no picture {picture}." if not picture.exists() else f"{picture} is a folder.")
+        raise InputError(f"There is no picture {picture}: name a file.")
     if tile == bool(by) or (by and len(by) not in (1, 2, 4)) or (by and not any(by)):
         raise InputError("Say how far with --by and one, two or four numbers, or write --tile.")
     if seam is not None and not (tile and with_):
@@ -60,9 +64,11 @@ def extend(
     for path in targets:
         check_target(path, (picture,), overwrite)
     photo = photos.read(picture)
+    if tile and photo.alpha is not None and (photo.alpha != photo.alpha.flat[0]).any():
+        raise InputError(f"{picture} is transparent in parts, which has a seam of its own: lay it on a ground first.")
     if not with_:
-        if answers > 1:
-            raise InputError("Without --with there is one answer: leave out --answers.")
+        if answers > 1 or preset:
+            raise InputError("Without --with there is one answer and no net: leave out --answers and --preset.")
         from jaxgen.blending import periodic
 
         photos.write(target, photos.quantised(periodic(photo.pixels), photo.bits), photo, photo.alpha)
@@ -70,6 +76,7 @@ def extend(
         return
     height, width = photo.pixels.shape[:2]
     above, right, below, left = sides(by) if by else (0, 0, 0, 0)
+    photos.check_made("The answer", height + above + below, width + left + right)
     if tile:
         given, hidden = rolled(photo.pixels, seam if seam is not None else max(min(height, width) // 8, 1))
     else:
@@ -116,7 +123,9 @@ def painter(name: str, preset: str, answers: int, given: np.ndarray) -> "Model":
     model.check(None, Path("mask"), answers)
     channels, size = model.restorer.channels, model.restorer.size
     if given.shape[2] not in channels and given.shape[2] != 1:
-        raise InputError(f"{name} paints pictures of {channels[0]} channel, not colour.")
+        raise InputError(
+            f"{name} paints pictures of {channels[0]} channel: give it a grey picture, or a net of colour."
+        )
     if size and (given.shape[0] < size[0] or given.shape[1] < size[1]):
         sizes = [f"{h}x{w}" for h, w in (size, given.shape[:2])]
         raise InputError(f"{name} paints windows of {sizes[0]}; the answer has {sizes[1]} only: write a larger --by.")
@@ -133,14 +142,14 @@ def painted(model: "Model", given: np.ndarray, hidden: np.ndarray, seed: int, nu
 
     given, hidden, size = given.copy(), hidden.copy(), model.restorer.size
     with Progress(transient=True) as bar:
-        task, total = bar.add_task("painting windows", total=int(hidden.sum())), hidden.sum()
+        task, count = bar.add_task("painting windows", total=int(hidden.sum())), 0
         while hidden.any():
             part = fullest(hidden, size)
+            bar.advance(task, float(hidden[part].sum()))
             window: dict[str, Any] = {"degraded": given[part], "mask": hidden[part]}
-            # Each window has noise of its own: that of a picture's place among all answers' windows.
-            where = number * hidden.size + part[0].start * hidden.shape[1] + part[1].start
-            given[part], hidden[part] = model.padded(window, seed, where), 0
-            bar.update(task, completed=int(total - hidden.sum()))
+            # Each window of each answer has noise of its own.
+            given[part], hidden[part] = model.padded(window, seed, number * WINDOWS + count), 0
+            count += 1
     return given
 
 
@@ -149,17 +158,12 @@ def fullest(hidden: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice]:
 
     It grows from what is known: no window is painted without anything to go by where that can be helped.
     """
-    places = []
-    for n, side in zip(hidden.shape, size, strict=False):
-        step = max(side // 2, 1)
-        places.append(sorted({*range(0, n - side + 1, step), n - side}))
-    unknown = np.pad(hidden[..., 0].cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    (h, w), best = size, None
-    for y in places[0]:
-        for x in places[1]:
-            count = unknown[y + h, x + w] - unknown[y, x + w] - unknown[y + h, x] + unknown[y, x]
-            if count and (best is None or count < best[0]):
-                best = count, y, x
-    assert best is not None
-    _, y, x = best
-    return slice(y, y + h), slice(x, x + w)
+    ys, xs = (
+        np.unique([*range(0, n - side + 1, max(side // 2, 1)), n - side])
+        for n, side in zip(hidden.shape, size, strict=False)
+    )
+    sums = np.pad((hidden[..., 0] > 0).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # whole numbers
+    (h, w), at = size, lambda i, j: sums[np.ix_(i, j)]
+    counts = at(ys + h, xs + w) - at(ys, xs + w) - at(ys + h, xs) + at(ys, xs)
+    y, x = np.unravel_index(np.where(counts > 0, counts, counts.max() + 1).argmin(), counts.shape)
+    return slice(ys[y], ys[y] + h), slice(xs[x], xs[x] + w)

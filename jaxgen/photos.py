@@ -17,7 +17,7 @@ from jaxgen.errors import InputError
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 DEEP = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": None}  # Pillow's raw modes of a 16-bit .png
-SMALLEST = 4  # pixels of a side
+SMALLEST, LARGEST = 4, 20_000  # pixels of a side, the larger of what is made
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,12 @@ def read(path: Path) -> Photo:
         raise InputError(f"{path} can't be read: {reason(error)}.") from error
 
 
+def check_made(what: str, height: float, width: float):
+    """Raise InputError for a picture that is too large to be made. The sides may be any numbers, infinity too."""
+    if not max(height, width) <= LARGEST:
+        raise InputError(f"{what} would be {height:.0f}x{width:.0f}: a side has {LARGEST} pixels at most.")
+
+
 def size_of(path: Path) -> tuple[int, int, int] | None:
     """Return height, width and bits by a file's first bytes; None where they are no picture's."""
     try:
@@ -78,7 +84,7 @@ def size_of(path: Path) -> tuple[int, int, int] | None:
 def _check(path: Path, picture: Image.Image):
     width, height = picture.size
     if min(width, height) < SMALLEST:
-        raise InputError(f"{path} is {height}x{width}: there is nothing to mend below {SMALLEST}x{SMALLEST} pixels.")
+        raise InputError(f"{path} is {height}x{width}: pictures of {SMALLEST}x{SMALLEST} pixels or more are taken.")
     if getattr(picture, "n_frames", 1) > 1:
         frames = getattr(picture, "n_frames", 1)
         raise InputError(f"{path} is animated, {frames} frames: save the ones to be mended as pictures of their own.")

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from jaxgen import folders, photos, tiles
-from jaxgen.errors import InputError, at_least
+from jaxgen.errors import InputError, at_least, check_seed
 from jaxgen.photos import Photo
 from jaxgen.restorers import Model, open_model
 
@@ -65,7 +65,8 @@ def restore(
         overwrite: replace what is there
     """
     tiles.check(tile, overlap)
-    at_least(0, sigma=sigma, seed=seed)
+    at_least(0, sigma=sigma)
+    check_seed(seed)
     at_least(1, answers=answers)
     if not memory > 0:
         raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")

@@ -196,7 +196,7 @@ class Work:
         # Of each number the content, what is made of it, twice while tiles are joined and recoloured, and the file's.
         needed = 3 * height * width * (20 + (3 if bits == 8 else 12) + 4 * (len(self.masks) + 1)) / BYTES
         if needed > self.memory:
-            raise InputError(f"{file} is {height}x{width}: it takes {needed:.1f} GiB, over --memory {self.memory:g}.")
+            raise InputError(f"{file} is {height}x{width}: it takes {needed:.2g} GiB, over --memory {self.memory:g}.")
 
 
 def recoloured(made: np.ndarray, content: np.ndarray, colours: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen import folders, photos
 from jaxgen.data.pairs import PAIRS, luma
-from jaxgen.errors import InputError, at_least, choose
+from jaxgen.errors import InputError, at_least, check_seed, choose
 from jaxgen.explore import Folder
 from jaxgen.photos import Photo
 from jaxgen.restore import BYTES, Pictures, answered, plan
@@ -48,7 +48,7 @@ def translate(
         seed: of models with several answers
         overwrite: replace what is there
     """
-    at_least(0, seed=seed)
+    check_seed(seed)
     at_least(1, answers=answers, side=side)
     if not memory > 0:
         raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
@@ -105,6 +105,8 @@ class Work:
         elif channels != x.shape[2]:
             x = np.repeat(x[..., :1], channels, 2)
         if self.side:
+            ratio = self.side / min(x.shape[:2])
+            photos.check_made(f"{file} with --side {self.side}", x.shape[0] * ratio, x.shape[1] * ratio)
             x = shrunk(x, self.side)
         height, width = x.shape[:2]
         if min(height, width) < self.translator.multiple:

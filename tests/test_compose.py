@@ -165,24 +165,48 @@ def test_several_foregrounds_of_several_sizes(files, cli):
     assert not changed[:, :12][10:].any()
 
 
+def test_what_is_faint_is_seen_faintly_and_what_lies_on_nothing_is_seen(files, cli):
+    background, _, folder = files
+    ghost = save(folder / "ghost.png", smooth(5, 20, 24), np.full((20, 24, 1), 0.4, np.float32))
+    glass = save(folder / "glass.png", smooth(0, 40, 50), np.zeros((40, 50, 1), np.float32))
+    cli(0, "compose", background, ghost, "--out", folder / "o.png")
+    faint = np.abs(load(folder / "o.png") - load(background)).max(2)
+    assert faint[15:25, 18:32].max() > 10 and faint.max() < 200
+    cli(0, "compose", glass, ghost, "--how", "paste", "--out", folder / "g.png")
+    alpha = load(folder / "g.png")[..., 3]
+    assert set(np.unique(alpha)) == {0, 102} and (alpha > 0).sum() == 20 * 24
+
+
+def test_what_is_hidden_leaves_no_fringe_when_the_size_changes(files, cli):
+    *_, folder = files
+    white = save(folder / "white.png", np.ones((40, 50, 3), np.float32))
+    round_ = save(folder / "round.png", np.where(disc(20, 24), 1, -1).repeat(3, 2), disc(20, 24).astype(np.float32))
+    for size in ("0.5", "1.7"):
+        cli(0, "compose", white, round_, "--how", "paste", "--size", size, "--out", folder / "o.png", "--overwrite")
+        assert load(folder / "o.png").min() >= 254
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
+        (("--size", "inf"), "a side has 20000 pixels at most"),
+        (("--masks", "black"), "black.png is black all over"),
         (("--at", "here"), "--at is pixels down and right, such as 20,100, not 'here'."),
-        (("--at", "0,0", "1,1"), "--at needs one for each of the 1 foregrounds, not 2."),
+        (("--at", "0,0", "1,1"), "--at needs one, as 20,100 is, for each foreground: 1, not 2."),
         (("--at", "40,50"), "Nothing of .* is to be seen"),
         (("--how", "harmonise"), "--with names the net of --how harmonise"),
-        (("--with", "bicubic", "--how", "harmonise"), "bicubic does not harmonise"),
+        (("--with", "bicubic", "--how", "harmonise"), "There is no run folder bicubic"),
         (("--masks", "B"), "The mask .* is 40x50, .* is 20x24"),
         (("--out", "B"), "would be replaced by its own answer"),
         (("--out", "there.gif"), "must end in one of"),
-        (("--size", "0"), "size must be at least 0.01"),
+        (("--size", "0"), "--size must be above 0, not 0."),
     ],
 )
 def test_a_composition_that_cannot_be(files, cli, more, sentence):
     background, foreground, folder = files
     kept = background.read_bytes()
-    more = [background if word == "B" else word for word in more]
+    black = save(folder / "black.png", np.full((20, 24, 1), -1, np.float32))
+    more = [{"B": background, "black": black}.get(word, word) for word in more]
     out = () if "--out" in more else ("--out", folder / "o.png")
     said = cli(2, "compose", background, foreground, *more, *out)
     assert re.search(sentence, said), said
@@ -278,7 +302,10 @@ def test_a_net_paints_beyond_the_border_and_keeps_the_rest(run, files, cli):
         (("--by", "4", "--with", "bicubic"), "bicubic paints nothing under a mask"),
         (("--tile", "--seam", "3"), "--seam is for --tile with a model"),
         (("--tile", "--by", "3"), "Say how far"),
-        (("--by", "-1", "--with", "bicubic"), "by must be at least 0, not -1."),
+        (("--tile", "--preset", "srcnn"), "leave out --answers and --preset"),
+        (("--by", "99999", "--with", "bicubic"), "a side has 20000 pixels at most"),
+        (("--by", "4", "--with", "bicubic", "--seed", "4294967296"), "--seed must be from 0 to 2**32 - 1"),
+        (("--by", "-1", "--with", "bicubic"), "--by is pixels that are added, not -1."),
     ],
 )
 def test_an_extension_that_cannot_be(files, cli, more, sentence):

@@ -310,7 +310,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "cut.png": (folder / "cut.png", "can't be read"),
         "text.png": (folder / "text.png", "its content is no picture"),
         "empty.png": (folder / "empty.png", "can't be read"),
-        "dot.png": (folder / "dot.png", "1x1: there is nothing to mend below 4x4"),
+        "dot.png": (folder / "dot.png", "1x1: pictures of 4x4 pixels or more are taken"),
         "none.png": (folder / "none.png", "There is no picture or folder"),
     }
 
