@@ -37,9 +37,9 @@ class Model:
 SOURCE, FAST = "sr/T91", "--model.recipe.learning-rate 1e-3"
 SMALL = "--batch 8 --model.image 64 64 3 --model.width 32 --model.depth 8"
 MODELS = {
-    "srcnn": Model("super_resolution", "srcnn", f"--batch 32 {FAST}", 6000, SOURCE, "sr/Set5"),
+    "srcnn": Model("super_resolution", "srcnn", f"--batch 16 {FAST}", 16_000, SOURCE, "sr/Set5"),
     "vdsr": Model("super_resolution", "vdsr", f"--batch 8 --model.scales 2 {FAST}", 4800, SOURCE, "sr/Set5"),
-    "edsr-small": Model("super_resolution", "edsr", f"{SMALL} {FAST}", 9000, SOURCE, "sr/Set5"),
+    "edsr-small": Model("super_resolution", "edsr", f"{SMALL} {FAST}", 7000, SOURCE, "sr/Set5"),
     "dncnn": Model("restoration", "dncnn", "--batch 8", 5400, "denoise/Train400", "denoise/Set12", 1),
 }
 
@@ -147,7 +147,8 @@ def plot(found: list[dict[str, Any]], bicubic: float, target: Path):
         if i == 0:
             axes.axhline(bicubic, color="grey", linestyle=":", label="bicubic")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
     figure.savefig(target, dpi=100)
 
 
