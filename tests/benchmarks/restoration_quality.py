@@ -39,7 +39,7 @@ SMALL = "--batch 8 --model.image 64 64 3 --model.width 32 --model.depth 8"
 MODELS = {
     "srcnn": Model("super_resolution", "srcnn", f"--batch 16 {FAST}", 16_000, SOURCE, "sr/Set5"),
     "vdsr": Model("super_resolution", "vdsr", f"--batch 8 --model.scales 2 {FAST}", 4800, SOURCE, "sr/Set5"),
-    "edsr-small": Model("super_resolution", "edsr", f"{SMALL} {FAST}", 7000, SOURCE, "sr/Set5"),
+    "edsr-small": Model("super_resolution", "edsr", f"{SMALL} {FAST}", 4000, SOURCE, "sr/Set5"),
     "dncnn": Model("restoration", "dncnn", "--batch 8", 5400, "denoise/Train400", "denoise/Set12", 1),
 }
 
