@@ -51,7 +51,7 @@ def compose(
         overwrite: replace what is there
     """
     target = out or background.with_name(f"{background.stem}-composed.png")
-    check_target(target, (background, *foregrounds, *masks), overwrite)
+    photos.check_target(target, overwrite, (background, *foregrounds, *masks))
     if not foregrounds:
         raise InputError("Name the background and at least one foreground.")
     for name, given in (("masks", masks), ("at", at), ("size", size)):
@@ -74,14 +74,6 @@ def compose(
         picture = blend(one.like(picture), one)
     photos.write(target, photos.quantised(picture, below.bits), below, opaque(below, layers))
     print(f"{len(layers)} on {background}, by {how}: {target}")
-
-
-def check_target(target: Path, given: tuple[Path, ...], overwrite: bool):
-    """Raise InputError where an answer can't be written, must be kept, or would replace what it is made of."""
-    for file in given:
-        if target.exists() and file.exists() and target.samefile(file):
-            raise InputError(f"{file} would be replaced by its own answer: name another file with --out.")
-    photos.check_target(target, overwrite)
 
 
 def corner(text: str) -> tuple[int, int]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxgen import photos
-from jaxgen.compose import check_target
 from jaxgen.errors import InputError, at_least, check_seed
 from jaxgen.restore import Pictures, With, answered
 
@@ -62,7 +61,7 @@ def extend(
     target = out or picture.with_name(f"{picture.stem}-{'tile' if tile else 'extended'}.png")
     targets = answered(target, answers)
     for path in targets:
-        check_target(path, (picture,), overwrite)
+        photos.check_target(path, overwrite, (picture,))
     photo = photos.read(picture)
     if tile and photo.alpha is not None and (photo.alpha != photo.alpha.flat[0]).any():
         raise InputError(f"{picture} is transparent in parts, which has a seam of its own: lay it on a ground first.")
