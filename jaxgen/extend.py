@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxgen import photos
 from jaxgen.errors import InputError, at_least, check_seed
-from jaxgen.restore import Pictures, With, answered
+from jaxgen.folders import answered
+from jaxgen.restore import Pictures, With
 
 if TYPE_CHECKING:
     from jaxgen.restorers import Model

@@ -1,17 +1,52 @@
 """One command, a picture or a folder of them: what is there is kept, what can't be done is told at the end."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxgen.errors import Incomplete, InputError
 
+Written = Callable[[Path], list[Path]]  # where an answer goes -> all the files of it
 Told = tuple[list[Path], list[str]]  # answers that were there and are kept, and what could not be done
+
+
+def answered(target: Path, answers: int) -> list[Path]:
+    """Return where so many answers go, the first to `target`."""
+    return [target, *(target.with_name(f"{target.stem}-{i}{target.suffix}") for i in range(2, answers + 1))]
+
+
+def plan(
+    picture: Path,
+    files: list[Path],
+    out: Path | None,
+    made: str,
+    written: Written,
+) -> list[Path]:
+    """Return where the answers go: where `out` is unset, beside what they are made of, whose names end in `-made`.
+
+    Raises InputError where two would be one file, or an answer would replace its own picture.
+    """
+    if picture.is_file():
+        target = out or picture.with_name(f"{picture.stem}-{made}.png")
+        if target.exists() and target.samefile(picture):
+            raise InputError(f"{picture} would be replaced by its own answer: name another file with --out.")
+        return [target]
+    folder = out or picture.with_name(f"{picture.resolve().name}-{made}")
+    if folder.is_file():
+        raise InputError(f"{folder} is a file: for a folder of pictures name a folder with --out.")
+    targets = [folder / file.relative_to(picture).with_suffix(".png") for file in files]
+    pairs = zip(targets, files, strict=True)
+    every = [(path, file) for target, file in pairs for path in written(target)]
+    for a, b in itertools.pairwise(sorted(every)):
+        if a[0] == b[0]:
+            raise InputError(f"{a[1]} and {b[1]} would both become {a[0]}: give them different names.")
+    return targets
 
 
 def work_through(
     files: list[Path],
     targets: list[Path],
-    written: Callable[[Path], list[Path]],
+    written: Written,
     one: Callable[[Path, Path], object],
     *,
     single: bool,

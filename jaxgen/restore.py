@@ -1,6 +1,5 @@
 """python -m jaxgen restore: a picture, or a folder of them, mended by a trained model or by interpolation."""
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +72,10 @@ def restore(
     if degrade and original:
         raise InputError("--degrade makes the damaged pictures from the ones that are given: leave out --original.")
     files = photos.find(picture)
-    targets = plan(picture, files, out, answers, sheet)
+    all_of = lambda target: written(target, answers, sheet)  # noqa: E731
+    targets = folders.plan(picture, files, out, "restored", all_of)
     single = picture.is_file()
-    for path in written(targets[0], answers, sheet) if single else ():
+    for path in all_of(targets[0]) if single else ():
         photos.check_target(path, overwrite)
     originals = pairs_of(picture, files, original)
     model = open_model(with_, preset, scale)
@@ -93,7 +93,6 @@ def restore(
         more = f" and {answers - 1} more" if answers > 1 else ""
         print(f"{target}{more}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)
 
-    all_of = lambda target: written(target, answers, sheet)  # noqa: E731
     told = folders.work_through(files, targets, all_of, one, single=single, overwrite=overwrite)
     if len(scores) > 1:
         names = [name for name in scores[0] if all(name in one for one in scores)]
@@ -102,47 +101,13 @@ def restore(
     folders.report(told, len(files), "mended")
 
 
-def answered(target: Path, answers: int) -> list[Path]:
-    """Return where so many answers go, the first to `target`."""
-    return [target, *(target.with_name(f"{target.stem}-{i}{target.suffix}") for i in range(2, answers + 1))]
-
-
 def sheet_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}-sheet.png")
 
 
 def written(target: Path, answers: int, sheet: bool) -> list[Path]:
     """Return all the files of a picture."""
-    return [*answered(target, answers), *([sheet_path(target)] if sheet else [])]
-
-
-def plan(
-    picture: Path,
-    files: list[Path],
-    out: Path | None,
-    answers: int = 1,
-    sheet: bool = False,
-    made: str = "restored",
-) -> list[Path]:
-    """Return where the answers go, beside what they are made of where `out` is unset.
-
-    Raises InputError where two would be one file, or an answer would replace its own picture.
-    """
-    if picture.is_file():
-        target = out or picture.with_name(f"{picture.stem}-{made}.png")
-        if target.exists() and target.samefile(picture):
-            raise InputError(f"{picture} would be replaced by its own answer: name another file with --out.")
-        return [target]
-    folder = out or picture.with_name(f"{picture.resolve().name}-{made}")
-    if folder.is_file():
-        raise InputError(f"{folder} is a file: for a folder of pictures name a folder with --out.")
-    targets = [folder / file.relative_to(picture).with_suffix(".png") for file in files]
-    pairs = zip(targets, files, strict=True)
-    every = [(path, file) for target, file in pairs for path in written(target, answers, sheet)]
-    for a, b in itertools.pairwise(sorted(every)):
-        if a[0] == b[0]:
-            raise InputError(f"{a[1]} and {b[1]} would both become {a[0]}: give them different names.")
-    return targets
+    return [*folders.answered(target, answers), *([sheet_path(target)] if sheet else [])]
 
 
 def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Path | None]:
@@ -192,7 +157,10 @@ class Work:
         told |= {} if self.sigma is None else {"sigma": np.float32(self.sigma)}
         told |= {} if mask is None else {"mask": read_mask(mask, file, photo)}
         given = np.where(told["mask"] > 0, 0, given) if "mask" in told else given
-        paths, parts = answered(target, self.answers), [self.mended(given, told, i) for i in range(self.answers)]
+        paths, parts = (
+            folders.answered(target, self.answers),
+            [self.mended(given, told, i) for i in range(self.answers)],
+        )
         if not compared:  # an answer is never whole in f32
             for path, lines in zip(paths, parts, strict=True):
                 values = np.concatenate([photos.quantised(some, photo.bits) for some in lines])

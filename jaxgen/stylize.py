@@ -12,7 +12,6 @@ import tyro
 
 from jaxgen import folders, photos, tiles
 from jaxgen.errors import InputError, at_least
-from jaxgen.restore import plan
 from jaxgen.stylists import Stylist, Wish, open_stylist
 
 BYTES = 2**30
@@ -80,7 +79,7 @@ def stylize(
     def written(target: Path) -> list[Path]:
         return [target, progress_path(target)] if progress else [target]
 
-    single, targets = picture.is_file(), plan(picture, files, out, made="stylized")
+    single, targets = picture.is_file(), folders.plan(picture, files, out, "stylized", written)
     if progress and not single:
         raise InputError("--progress shows one picture being painted: leave it out for a folder.")
     for path in written(targets[0]) if single else ():

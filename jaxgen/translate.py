@@ -11,8 +11,9 @@ from jaxgen import folders, photos
 from jaxgen.data.pairs import PAIRS, luma
 from jaxgen.errors import InputError, at_least, check_seed, choose
 from jaxgen.explore import Folder
+from jaxgen.folders import answered
 from jaxgen.photos import Photo
-from jaxgen.restore import BYTES, Pictures, answered, plan
+from jaxgen.restore import BYTES, Pictures
 
 if TYPE_CHECKING:
     from jaxgen.core import Translator
@@ -54,8 +55,9 @@ def translate(
         raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
     files = photos.find(picture)
     single = picture.is_file()
-    targets = plan(picture, files, out, answers, made="translated")
-    for path in answered(targets[0], answers) if single else ():
+    all_of = lambda target: answered(target, answers)  # noqa: E731
+    targets = folders.plan(picture, files, out, "translated", all_of)
+    for path in all_of(targets[0]) if single else ():
         photos.check_target(path, overwrite)
     work = open_work(run, to, side, pair, answers, memory, seed)
 
@@ -63,7 +65,6 @@ def translate(
         work.one(file, target)
         print(f"{target}" + (f" and {answers - 1} more" if answers > 1 else ""), flush=True)
 
-    all_of = lambda target: answered(target, answers)  # noqa: E731
     told = folders.work_through(files, targets, all_of, one, single=single, overwrite=overwrite)
     folders.report(told, len(files), "translated")
 
