@@ -74,6 +74,32 @@ def frozen_of(task):
     return {net: load() for net, load in task.frozen.items()}
 
 
+@jax.jit
+def fresh(state: TrainState) -> TrainState:
+    """A copy, for a step to be given: it takes the arrays of the one it gets."""
+    return jax.tree.map(jnp.copy, state)
+
+
+@cache
+def first(name: str) -> TrainState:
+    """The state at step 0 on one device; made once for all tests, none of which may give it away."""
+    run, lies, task, _ = compiled(name)
+    return shard.make_state(task, lies, jax.random.key(0), spec_of(task, run.batch))
+
+
+@cache
+def drawer(name: str, mesh: Mesh = ONE, size: int = 8):
+    """(state, seed, count) -> samples, told what the batch says."""
+    _, lies, task, _ = compiled(name, mesh)
+    draw, given = sampler(task, lies, size), {k: v for k, v in batch_of(name).items() if k in task.given}
+    return lambda state, seed, count: draw(state, frozen_of(task), seed, count, given)
+
+
+def forget():
+    for made in (compiled, first, drawer, alone):
+        made.cache_clear()
+
+
 def batch_of(name: str, seed: int = 0) -> dict[str, np.ndarray]:
     """A batch of smooth random pictures, and labels in range."""
     run = tiny(name)
@@ -92,7 +118,8 @@ def play(
 ) -> tuple[TrainState, list[dict[str, float]]]:
     """Return the state and the metrics of each step."""
     run, lies, task, step = compiled(name, mesh, compute)
-    now: TrainState = state or shard.make_state(task, lies, jax.random.key(0), spec_of(task, run.batch))
+    like = shard.abstract_state(task, lies, spec_of(task, run.batch))
+    now = fresh(state or jax.device_put(first(name), jax.tree.map(lambda x: x.sharding, like)))
     history = []
     for i in range(steps):
         now, metrics = step(now, shard.put_batch(lies)(batch_of(name, i)), frozen_of(task))
@@ -165,7 +192,7 @@ def alone(name: str, number: int):
     """The compiled step in which only this phase is played; it leaves the state it is given alone."""
     _, _, task, step = compiled(name)
     if len(task.phases) == 1:
-        return lambda state, *rest: step(jax.tree.map(jnp.copy, state), *rest)
+        return lambda state, *rest: step(fresh(state), *rest)
     phase = dataclasses.replace(task.phases[number], every=1)
     still = lambda *_: (jnp.zeros(()), core.Aux())  # noqa: E731  the other learners are there, and do nothing
     idle = (core.Phase(f"{name} rests", name, still) for name in task.learners if name != phase.learner)
@@ -194,22 +221,21 @@ def stand_in(kind: str):
 def kind(request):
     """A preset whose tiny run is trained. After all its tests its programs are forgotten: they fill the memory map."""
     yield request.param
-    compiled.cache_clear()
-    alone.cache_clear()
+    forget()
     jax.clear_caches()
 
 
 def test_each_phase_moves_its_learners_nets_and_no_others(kind):
     _, _, task, _ = compiled(kind)
-    batch = batch_of(kind)
-    state = jax.jit(lambda: core.init_state(task, jax.random.key(1), batch))()
+    batch, state = batch_of(kind), first(kind)
+    before = jax.tree.map(np.asarray, state.params)
     for number, phase in enumerate(task.phases):
         after = state
         for _ in range(3):  # a gate that starts at 0 lets nothing through before the second, and there are two in a row
             after, _ = alone(kind, number)(after, batch, frozen_of(task))
         for net in state.params:
-            pairs = zip(*map(jax.tree.leaves, (after.params[net], state.params[net])), strict=True)
-            moved = [(x.size, bool(jnp.any(a != x))) for a, x in pairs]
+            pairs = zip(*map(jax.tree.leaves, (after.params[net], before[net])), strict=True)
+            moved = [(x.size, bool(np.any(np.asarray(a) != x))) for a, x in pairs]
             if net in task.learners[phase.learner].nets:
                 # A gradient's size, which a lazy regulariser looks at, does not depend on what is only added, and the
                 # hinge loss, at the start, not on a number that is added to every logit.
@@ -238,18 +264,16 @@ def test_restore_then_step_is_bit_equal_to_never_stopping(kind, tmp_path):
 
 
 def test_a_sample_depends_on_its_own_key_only(kind):
-    _, lies, task, _ = compiled(kind)
+    _, _, task, _ = compiled(kind)
     if task.generate is None:
         pytest.skip("has no generate")
     state, _ = play(kind, 1)
-    given = {k: np.asarray(v) for k, v in batch_of(kind).items() if k in task.given}
-    big = sampler(task, lies, 8)(state, {}, 0, 6, given)
-    small = sampler(task, lies, 2)(state, {}, 0, 5, given)
+    big, small = drawer(kind)(state, 0, 6), drawer(kind, size=2)(state, 0, 5)
     scale = np.abs(big).max()  # an untrained tiny net paints in pale colours
     np.testing.assert_allclose(big[:5], small, atol=1e-4 * scale)
-    assert np.array_equal(big[:3], sampler(task, lies, 8)(state, {}, 0, 3, given)), "the count changes no bit"
+    assert np.array_equal(big[:3], drawer(kind)(state, 0, 3)), "the count changes no bit"
     assert np.abs(big[0] - big[1]).max() > 0.1 * scale and scale <= 1
-    other = sampler(task, lies, 8)(state, {}, 1, 6, given)
+    other = drawer(kind)(state, 1, 6)
     if task.translator and not task.translator.several:
         return np.testing.assert_array_equal(big, other, "a picture has one answer")
     assert np.abs(big - other).max() > 0.1 * scale, "another seed, other samples"
@@ -272,17 +296,16 @@ def test_eight_devices_equal_one(kind):
     """The batch cut over data and fsdp, the parameters over fsdp. (tests/test_shard.py has the other meshes.)"""
     stand_in(kind)
     if ordinary(kind):
-        first = next(name for name in FIRST if family(name) == family(kind) and ordinary(name))
-        if first != kind:
-            pytest.skip(f"{first} stands for it, as ordinary a game")
+        other = next(name for name in FIRST if family(name) == family(kind) and ordinary(name))
+        if other != kind:
+            pytest.skip(f"{other} stands for it, as ordinary a game")
     answers = []
     for mesh in (ONE, MESH):
         state, history = play(kind, 1, mesh)
         _, lies, task, _ = compiled(kind, mesh)
         # The answers are taken after one step: each step more makes more of rounding, in batch norm over few numbers.
         if task.generate:
-            given = {k: batch_of(kind)[k] for k in task.given}
-            answer = sampler(task, lies, 8)(state, {}, 0, 8, given)
+            answer = drawer(kind, mesh)(state, 0, 8)
         else:
             batch = shard.put_batch(lies)(batch_of(kind))
             answer = jax.jit(partial(answer_of, task))(*core.averaged(state, frozen_of(task)), batch)
@@ -301,12 +324,11 @@ def test_every_phases_loss_falls_on_one_batch(kind):
     """Each phase alone, its noise and its opponents held fixed: that is what its gradient promises."""
     _, _, task, _ = compiled(kind)
     batch, frozen = batch_of(kind), frozen_of(task)
-    first = jax.jit(lambda: core.init_state(task, jax.random.key(0), batch))()
     for number, phase in enumerate(task.phases):
-        step, state, losses = alone(kind, number), first, []
+        step, state, losses = alone(kind, number), first(kind), []
         for _ in range(30):
             state, metrics = step(state, batch, frozen)
-            state = state.replace(step=first.step)  # the same noise again
+            state = state.replace(step=first(kind).step)  # the same noise again
             losses.append(float(metrics[f"{phase.name}/loss"]))
         assert np.mean(losses[-3:]) < losses[0], f"{phase.name}: {losses}"
 
