@@ -186,5 +186,5 @@ class DDPM:
         return -(bound * (self.timesteps / count) + prior)
 
 
-IMPROVED = row(DDPM(schedule="cosine", variance="learned", classes=10), 1_923_298)
+IMPROVED = row(DDPM(schedule="cosine", variance="learned", classes=10), 1_923_298, net=Net("unet", 8, 1, 2, (1, 2), ()))
 PRESETS = {"ddpm": replace(row(DDPM(), 1_921_601), tiny=IMPROVED.tiny), "ddpm-improved": IMPROVED}

@@ -7,7 +7,7 @@ from jaxgen.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.models.diffusion.nets import Net
 
 SMALL = {
-    "unet": Net("unet", 8, 1, 2, (1, 2), (4,)),
+    "unet": Net("unet", 8, 1, 2, (1,), ()),
     "dit": Net("dit", 16, 2, 2, patch=2),
     "uvit": Net("uvit", 16, 3, 2, patch=2),
     "edm2": Net("edm2", 8, 1, 2, (1,), ()),
