@@ -11,7 +11,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,11 +76,8 @@ def measure(name: str, model: Model, data: Path, out: Path):
     if model.preset != "edm2":  # which has its own ways
         settings += ["--optim.schedule", "cosine", "--optim.warmup", "200", "--optim.ema", "0.999"]
     train = [sys.executable, "-m", "train.diffusion", "--preset", model.preset, *model.settings.split(), *settings]
-    start = time.perf_counter()
     subprocess.run(train, check=True, capture_output=True, text=True)
-    spent = run / "seconds"  # all starts together
-    seconds = round(time.perf_counter() - start) + (int(spent.read_text()) if spent.exists() else 0)
-    spent.write_text(str(seconds))
+    seconds = round(max(report.trained(run).values()))
     for sampling in model.sampling:
         key = {"model": name, "steps": STEPS, "settings": model.settings, "sampling": sampling}
         if any(key.items() <= found.items() for found in results(out)):

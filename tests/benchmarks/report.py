@@ -5,6 +5,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,28 @@ def place() -> str:
     versions = [f"{name} {v}" for name in LIBRARIES if (v := version(name))]
     date = datetime.date.today().isoformat()
     return f"{date}, {cpu()}, {cores()} cores; Python {platform.python_version()}, {', '.join(versions)}."
+
+
+def trained(run: Path) -> dict[int, float]:
+    """Return by step how long a run had been trained then, in seconds, pauses between its starts left out.
+
+    By the clock times of what it logged to TensorBoard, which outlast a run that is killed.
+    """
+    from tensorboardX.proto.event_pb2 import Event
+
+    found, total = {}, 0.0
+    for file in sorted((run / "tensorboard").iterdir()):
+        data, at, times = file.read_bytes(), 0, []
+        while at + 16 < len(data):  # a record: its length u64 and that's checksum, itself, its checksum
+            (length,) = struct.unpack_from("<Q", data, at)
+            if at + 16 + length > len(data):
+                break  # killed while it was written
+            event = Event.FromString(data[at + 12 : at + 12 + length])
+            times.append(event.wall_time)
+            found[event.step] = total + times[-1] - times[0]
+            at += 16 + length
+        total += times[-1] - times[0] if times else 0.0
+    return found
 
 
 def version(name: str) -> str | None:

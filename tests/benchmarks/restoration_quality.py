@@ -10,7 +10,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,15 +68,14 @@ def measure(name: str, model: Model, data: Path, out: Path):
     settings += ["--save.every", str(model.steps // CHECKPOINTS), "--save.keep", str(CHECKPOINTS), "--out", str(run)]
     settings += ["--log.every", "20", "--log.samples", str(model.steps), "--optim.schedule", "cosine"]
     command = [sys.executable, "-m", f"train.{model.script}", "--preset", model.preset, *settings]
-    start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds = time.perf_counter() - start
-    rows = []
+    rows, seconds = [], report.trained(run)
     for step in sorted(int(file.stem) for file in (run / "checkpoints").glob("*.sha256")):
         tests = [model.test, "denoise/BSD68"] if name == "dncnn" and step == model.steps else [model.test]
+        spent = max(t for at, t in seconds.items() if at <= step)
         for test in tests:
             psnr = score(run, step, data / test, model.scale)
-            row = {"model": name, "step": step, "seconds": seconds * step / model.steps, "set": test, "psnr": psnr}
+            row = {"model": name, "step": step, "seconds": spent, "set": test, "psnr": psnr}
             rows.append(row)
             print(row, flush=True)
     with (out / "results.jsonl").open("a") as file:

@@ -11,7 +11,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +100,8 @@ def measure(name: str, model: Model, steps: int, out: Path):
     settings += ["--steps", str(steps), "--log.every", "20", "--log.samples", "500", "--log.count", "24"]
     settings += ["--save.every", "500", "--out", str(run)]
     command = [sys.executable, "-m", "train.translation", "--preset", model.preset, *settings]
-    start = time.perf_counter()
     subprocess.run(command, check=True)
-    row = {"model": name, "data": model.data, "steps": steps, "seconds": seconds(run, time.perf_counter() - start)}
+    row = {"model": name, "data": model.data, "steps": steps, "seconds": max(report.trained(run).values())}
     if model.data == "emoji":
         count = str(len(list((data / "emoji/test").iterdir())))
         command = [sys.executable, "-m", "jaxgen", "evaluate", str(run), "--metrics", FID, "--split", "test"]
@@ -114,14 +112,6 @@ def measure(name: str, model: Model, steps: int, out: Path):
     print(row, flush=True)
     with (out / "results.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
-
-
-def seconds(run: Path, last: float) -> float:
-    """Return how long a run was trained, over all its starts, by what each of them has taken; `last`: this one."""
-    file = run / "seconds.json"
-    total = [*(json.loads(file.read_text()) if file.exists() else []), last]
-    file.write_text(json.dumps(total))
-    return sum(total)
 
 
 def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float]:
