@@ -13,6 +13,7 @@ from PIL import Image
 from jaxgen import core, loop, zoo
 from jaxgen.config import parse
 from jaxgen.core import Context, Params, Task
+from jaxgen.dryrun import count
 from jaxgen.errors import InputError
 from jaxgen.losses import perceptual
 from jaxgen.losses.elbo import kl_normal
@@ -252,6 +253,33 @@ def test_other_keys_give_other_answers(fresh):
     apart = [np.abs(a - b).mean() for a, b in ((one, two), (one, three), (three, four))]
     assert min(apart) > 1e-3
     np.testing.assert_array_equal(restore(params, context, given, keys, 1.0)[:, 4:12, 4:12], [one, two, three, four])
+
+
+def test_deepfills_generator_has_the_layers_of_its_authors():
+    """The channels that go into each convolution of their inpaint_model.py and out of it, and its side."""
+    n, kernels = 48, {}
+
+    def chain(name: str, before: int, *layers: tuple[int, int]):
+        for number, after in layers:
+            kernels[f"{name}{number}"] = (before, after, 5 if number == 1 else 3)
+            before = after // 2  # the other half are gates
+
+    dilated = [(i, 4 * n) for i in range(7, 11)]
+    last = [(11, 4 * n), (12, 4 * n), (13, 2 * n), (14, 2 * n), (15, n), (16, n // 2), (17, 3)]
+    down = lambda *widths: list(enumerate(widths, 1))  # noqa: E731
+    chain("conv", 5, *down(n, 2 * n, 2 * n, 4 * n, 4 * n, 4 * n), *dilated, *last)
+    chain("xconv", 3, *down(n, n, 2 * n, 2 * n, 4 * n, 4 * n), *dilated)
+    chain("pmconv", 3, *down(n, n, 2 * n, 4 * n, 4 * n, 4 * n), (9, 4 * n), (10, 4 * n))
+    chain("allconv", 4 * n, *last)
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    net = gated_conv.Net(24, 3)
+    params = jax.eval_shape(net.init, jax.random.key(0), x, jax.ShapeDtypeStruct((1, 64, 64, 1), jnp.float32))["params"]
+    found = {}
+    for name, layer in params.items():
+        shape = layer.get("conv", layer)["kernel"].shape
+        found[name] = (shape[2], shape[3], shape[0])
+    assert found == kernels
+    assert count(params) == 4_052_478  # 4.1M in the paper
 
 
 @pytest.mark.parametrize("name", ["gated-conv", "context-encoder"])

@@ -4,7 +4,7 @@ Every layer learns where to look: half of its channels, through a sigmoid, weigh
 roughly; a second repaints what that made, in two branches, one of dilated convolutions and one that puts what is hidden
 together from patches that are known (contextual attention, Yu et al. 2018), all trained as one. A critic of spectrally
 normalised convolutions judges every number of its last map by the hinge loss. Layers and widths are the authors'
-code's.
+code's: 4,052,478 numbers in the generator, the paper's 4.1 million.
 
 Measured: not yet measured.
 """
@@ -182,9 +182,8 @@ class Net(nn.Module):
         rough = up(dilated(y, "conv"), "conv")
         hidden = jnp.broadcast_to(mask, x.shape)
         pasted = hidden * rough + (1 - hidden) * x
-        widths = (n, n, 2 * n, 2 * n, 4 * n, 4 * n)
-        free = dilated(down(pasted, "xconv", widths), "xconv")
-        y = down(pasted, "pmconv", widths, nn.relu)
+        free = dilated(down(pasted, "xconv", (n, n, 2 * n, 2 * n, 4 * n, 4 * n)), "xconv")
+        y = down(pasted, "pmconv", (n, n, 2 * n, 4 * n, 4 * n, 4 * n), nn.relu)
         y = contextual_attention(y, mask[:, ::4, ::4])
         y = Gated(4 * n, name="pmconv9")(y)
         y = Gated(4 * n, name="pmconv10")(y)
@@ -270,6 +269,6 @@ PRESETS = {
         tiny(
             GatedConvolutions((32, 32, 3), 4, 4, 3, Holes(boxes=1, strokes=0.5, side=(0.25, 0.25)), learning_rate=1e-3)
         ),
-        9_874_782,
+        9_999_294,
     )
 }
