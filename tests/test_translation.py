@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen import loop, rng, translate
+from jaxgen import loop, rng, translate, zoo
 from jaxgen.config import parse
 from jaxgen.core import Context, Translator
 from jaxgen.data import pairs
@@ -265,6 +265,22 @@ def test_stargan_asks_for_the_classes_of_the_batch():
     assert sorted(goals.tolist()) == label.tolist() and translator and translator.domains == tuple("01234567")
     planes = STAR.told(jnp.zeros((4, 16, 16, 3)), label)[..., 3:]
     assert (planes.argmax(-1) == label[:, None, None]).all() and (planes.sum(-1) == 1).all()
+    run = zoo.load("stargan").run
+    assert run.steps * run.model.critics == 200_000, "the authors' iterations are the critic's"
+
+
+def test_stargans_penalty_is_of_the_sum_over_patches():
+    """Of a critic whose four patches are a pixel each, times 1/2: the gradient of their sum has a length of 1."""
+    import dataclasses
+
+    model = dataclasses.replace(STAR, cycle=1.0)
+    object.__setattr__(model, "says", lambda params, x: (x[:, :2, :2, 0] / 2, jnp.zeros((len(x), 8))))
+    object.__setattr__(model, "made", lambda params, x, label: jnp.full_like(x, 0.5))
+    batch = {"image": jnp.zeros((2, 16, 16, 3)), "label": jnp.asarray([0, 1])}
+    value, aux = model.critic_loss({}, None, batch, jax.random.key(0))  # pyright: ignore
+    assert float(aux.metrics["penalty"]) == pytest.approx(0, abs=1e-6)
+    assert float(aux.metrics["fake"]) == pytest.approx(0.25), "the judgement itself is a mean"
+    assert float(value) == pytest.approx(0.25 + np.log(8), rel=1e-5)
 
 
 def test_what_critics_see_of_equal_pictures_is_equal():
