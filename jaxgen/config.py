@@ -55,7 +55,9 @@ class Data:
 class Optim:
     """What is done to every learner's optimizer."""
 
-    schedule: Literal["constant", "cosine", "linear"] = "constant"  # from the model's rate down to 0 at the last step
+    schedule: Literal["constant", "cosine", "linear", "half"] = (
+        "constant"  # from the model's rate down to 0 at the last step; half: linearly, from the middle on
+    )
     warmup: int = 0  # steps over which the rate rises from 0 first
     clip: float = 0.0  # largest norm of a learner's gradient; 0: no limit
     ema: float | None = None  # decay of the moving averages; unset: the model's own; 0: none

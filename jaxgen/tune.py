@@ -86,6 +86,7 @@ def schedule(optim: Optim, steps: int) -> optax.Schedule:
         "constant": optax.constant_schedule(1.0),
         "cosine": optax.cosine_decay_schedule(1.0, rest),
         "linear": optax.linear_schedule(1.0, 0.0, rest),
+        "half": optax.linear_schedule(1.0, 0.0, rest - rest // 2, transition_begin=rest // 2),
     }[optim.schedule]
     if not optim.warmup:
         return after

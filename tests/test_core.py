@@ -242,6 +242,8 @@ def test_schedule_counts_steps_not_plays():
         state, _ = step(state, {"image": X}, {})
         assert state.params["a"]["w"] == pytest.approx(w)
     assert np.asarray(tune.schedule(Optim(schedule="cosine"), 4)(2)) == pytest.approx(0.5)
+    half = tune.schedule(Optim(schedule="half"), 8)
+    assert [np.asarray(half(step)).item() for step in range(9)] == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
 
 
 def test_clipping_bounds_each_learners_gradient():

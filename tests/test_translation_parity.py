@@ -1,5 +1,6 @@
 """Translators' nets against the published ones written in PyTorch, on the same random weights."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -7,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.models.translation import cyclegan, pix2pix
+from jaxgen import zoo
+from jaxgen.models.translation import bicyclegan, cyclegan, munit, pix2pix
+from jaxgen.models.translation.autoencoders import Encoder
 from jaxgen.models.translation.nets import ResNet
 from jaxgen.nn.patches import Patches
 
@@ -39,6 +42,10 @@ def filled(layer, own: Any):
             layer.bias.copy_(torch.from_numpy(np.array(own["bias"])))
     assert "bias" in own or layer.bias is None
     return layer
+
+
+def convolutions(net) -> list:
+    return [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
 
 
 def said(net, x: np.ndarray) -> np.ndarray:
@@ -112,6 +119,14 @@ def test_sizes_at_the_papers_width():
         assert ours_of(Patches(), jnp.zeros((1, 256, 256, 6))) == size(patches(6, 64, 3, nn.BatchNorm2d)) == 2_768_705
         alone = size(patches(3, 64, 3, nn.InstanceNorm2d))
         assert ours_of(Patches(norm="instance"), x) == alone == 2_764_737
+        # MUNIT's critic sees a picture at three sizes, its encoder of contents has four blocks.
+        critic, encoder = size(halvings(3, 64)), size(contents(3, 64, 4))
+        assert ours_of(Patches(4, norm="none", form="munit"), x) == critic == 2_757_057
+        assert ours_of(munit.MUNIT().encoder, x) == encoder == 5_385_856
+        # BicycleGAN's second critic is half as wide; each of both players has a pair.
+        critics = size(patches(3, 64, 3, nn.InstanceNorm2d)) + size(patches(3, 32, 3, nn.InstanceNorm2d))
+        whole = size(Coded(net.widths, 3, 8)) + size(Residual(64, 5, 8)) + 2 * critics
+        assert zoo.load("bicyclegan").parameters == whole == 64_302_615
 
 
 # ---- CycleGAN's generator
@@ -145,8 +160,7 @@ def test_cyclegan_generator():
     theirs = resnet(3, 4, 2)
     blocks = [own[f"block_{i}"][f"conv_{j}"]["conv"] for i in range(2) for j in range(2)]
     mine = [own["in"]["conv"], own["down_0"], own["down_1"], *blocks, own["up_1"], own["up_0"], own["out"]["conv"]]
-    layers = [m for m in theirs.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    for layer, arrays in zip(layers, mine, strict=True):
+    for layer, arrays in zip(convolutions(theirs), mine, strict=True):
         filled(layer, arrays)
     close(jax.jit(net.apply)({"params": own}, x), said(theirs, x))
 
@@ -183,3 +197,169 @@ def test_halving_between_scales():
     for side in (SIDE, SIDE - 1):
         x = picture()[:, :side, :side]
         close(halved(jnp.asarray(x)), said(nn.AvgPool2d(3, 2, 1, count_include_pad=False), x))
+
+
+def test_pix2pixhds_critic_has_two_pixels_around():
+    net, x = Patches(2, 4, "instance", form="pix2pixhd"), picture(6)
+    own: Any = shaken(net.init(jax.random.key(0), x))["params"]
+    reference = patches(6, 4, 2, nn.InstanceNorm2d)
+    for layer, name in zip(convolutions(reference), ("layer_0", "layer_1", "layer_2", "out"), strict=True):
+        filled(layer, own[name]).padding = (2, 2)
+    close(net.apply({"params": own}, x)[..., None], said(reference, x))  # pyright: ignore
+
+
+# ---- CUT resamples smoothly: Zhang 2019's blur, and linear interpolation
+
+
+class Blur(nn.Module):
+    def forward(self, x):
+        taps = torch.tensor([1.0, 2.0, 1.0]) / 4
+        kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3)
+        return nn.functional.conv2d(nn.ReflectionPad2d(1)(x), kernel, stride=2, groups=x.shape[1])
+
+
+class Double(nn.Module):
+    def forward(self, x):
+        return nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def test_cuts_generator():
+    net, x, norm = ResNet(3, 4, 2, smooth=True), picture(batch=2), nn.InstanceNorm2d
+    layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, 4, 7), norm(4), nn.ReLU()]
+    for c in (4, 8):
+        layers += [nn.Conv2d(c, 2 * c, 3, 1, 1), norm(2 * c), nn.ReLU(), Blur()]
+    layers += [Block(16), Block(16)]
+    for c in (16, 8):
+        layers += [Double(), nn.Conv2d(c, c // 2, 3, 1, 1), norm(c // 2), nn.ReLU()]
+    theirs = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(4, 3, 7), nn.Tanh())
+    own: Any = shaken(net.init(jax.random.key(0), x))["params"]
+    blocks = [own[f"block_{i}"][f"conv_{j}"]["conv"] for i in range(2) for j in range(2)]
+    mine = [own["in"]["conv"], own["down_0"], own["down_1"], *blocks, own["up_1"], own["up_0"], own["out"]["conv"]]
+    for layer, arrays in zip(convolutions(theirs), mine, strict=True):
+        filled(layer, arrays)
+    close(jax.jit(net.apply)({"params": own}, x), said(theirs, x))
+    found: Any = net.apply({"params": own}, x, (0, 1))
+    for last, y in zip((0, 4, 8, 12, 13), found, strict=True):  # a mirrored picture, convolutions, blocks
+        close(y, said(theirs[: last + 1], x))
+
+
+def test_cuts_critic():
+    net, x, norm = Patches(2, 4, "instance", form="cut"), picture(), nn.InstanceNorm2d
+    layers = [nn.Conv2d(3, 4, 4, 1, 1), nn.LeakyReLU(0.2), Blur(), nn.Conv2d(4, 8, 4, 1, 1), norm(8)]
+    layers += [nn.LeakyReLU(0.2), Blur(), nn.Conv2d(8, 16, 4, 1, 1), norm(16), nn.LeakyReLU(0.2)]
+    theirs = nn.Sequential(*layers, nn.Conv2d(16, 1, 4, 1, 1))
+    own: Any = shaken(net.init(jax.random.key(0), x))["params"]
+    for layer, name in zip(convolutions(theirs), ("layer_0", "layer_1", "layer_2", "out"), strict=True):
+        filled(layer, own[name])
+    close(net.apply({"params": own}, x)[..., None], said(theirs, x))  # pyright: ignore
+
+
+# ---- MUNIT: mirror images around every convolution, and critics whose layers all halve
+
+
+def halvings(channels: int, width: int, layers: int = 4):
+    found, c = [], channels
+    for i in range(layers):
+        found += [nn.ReflectionPad2d(1), nn.Conv2d(c, width << i, 4, 2), nn.LeakyReLU(0.2)]
+        c = width << i
+    return nn.Sequential(*found, nn.Conv2d(c, 1, 1))
+
+
+def contents(channels: int, width: int, blocks: int):
+    norm = nn.InstanceNorm2d
+    layers = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7), norm(width), nn.ReLU()]
+    for c in (width, 2 * width):
+        layers += [nn.ReflectionPad2d(1), nn.Conv2d(c, 2 * c, 4, 2), norm(2 * c), nn.ReLU()]
+    return nn.Sequential(*layers, *(Block(4 * width) for _ in range(blocks)))
+
+
+def test_munits_critic():
+    net, x = Patches(3, 4, "none", form="munit"), picture()
+    own: Any = shaken(net.init(jax.random.key(0), x))["params"]
+    theirs = halvings(3, 4, 3)
+    for layer, name in zip(convolutions(theirs), ("layer_0", "layer_1", "layer_2", "out"), strict=True):
+        filled(layer, own[name])
+    close(net.apply({"params": own}, x)[..., None], said(theirs, x))  # pyright: ignore
+
+
+def test_munits_encoder():
+    net, x = Encoder(4, 2, 1), picture()
+    own: Any = shaken(net.init(jax.random.key(0), x))["params"]
+    theirs = contents(3, 4, 1)
+    block = own["blocks"]["block_0"]
+    mine = [own["in"], own["down_0"], own["down_1"], block["conv_0"], block["conv_1"]]
+    for layer, arrays in zip(convolutions(theirs), mine, strict=True):
+        filled(layer, arrays["conv"])
+    close(net.apply({"params": own}, x), said(theirs, x))
+
+
+# ---- BicycleGAN: the code beside every layer of the way in, and a residual encoder
+
+
+class Coded(nn.Module):
+    def __init__(self, widths, channels, code):
+        super().__init__()
+        n, last = len(widths), len(widths) - 1
+        into, out = [channels, *widths], [channels, *widths]
+        self.down = nn.ModuleList(nn.Conv2d(into[i] + code, widths[i], 4, 2, 1) for i in range(n))
+        both = [1 if i == last else 2 for i in range(n)]
+        self.up = nn.ModuleList(nn.ConvTranspose2d(widths[i] * both[i], out[i], 4, 2, 1) for i in range(n))
+
+    def forward(self, x, z):
+        kept, last, norm = [], len(self.down) - 1, nn.functional.instance_norm
+        for i, conv in enumerate(self.down):
+            x = torch.cat([x, z[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
+            x = conv(nn.functional.leaky_relu(x, 0.2) if i else x)
+            x = norm(x) if 0 < i < last else x
+            kept.append(x)
+        for i in range(last, -1, -1):
+            x = self.up[i](torch.relu(x if i == last else torch.cat([kept[i], x], 1)))
+            x = norm(x) if i else x
+        return torch.tanh(x)
+
+
+class Residual(nn.Module):
+    def __init__(self, width, halvings, code):
+        super().__init__()
+        widths = [width * min(i + 1, 4) for i in range(halvings)]
+        self.first = nn.Conv2d(3, width, 4, 2, 1)
+        self.inner, self.skips = nn.ModuleList(), nn.ModuleList()
+        for a, b in itertools.pairwise(widths):
+            side = lambda a, b: [nn.InstanceNorm2d(a), nn.LeakyReLU(0.2), nn.Conv2d(a, b, 3, 1, 1)]  # noqa: E731
+            self.inner.append(nn.Sequential(*side(a, a), *side(a, b), nn.AvgPool2d(2)))
+            self.skips.append(nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(a, b, 1)))
+        self.heads = nn.ModuleList(nn.Linear(widths[-1], code) for _ in range(2))
+
+    def forward(self, x):
+        x = self.first(x)
+        for inner, skip in zip(self.inner, self.skips, strict=True):
+            x = inner(x) + skip(x)
+        x = nn.functional.leaky_relu(x, 0.2).mean((2, 3))
+        return [head(x) for head in self.heads]
+
+
+def test_bicyclegans_generator_and_encoder():
+    model = bicyclegan.BicycleGAN((SIDE, SIDE, 3), 5, 4, 2, 3)
+    keys, x, z = jax.random.split(jax.random.key(0), 1), picture(), np.array([[0.5, -2.0]], np.float32)
+    own: Any = shaken(model.net.init(jax.random.key(0), x, keys, z))["params"]
+    theirs = Coded(model.net.widths, 3, 2)
+    for i in range(5):
+        filled(theirs.down[i], own[f"down_{i}"])
+        filled(theirs.up[i], own[f"up_{i}"])
+    code = torch.from_numpy(z)
+    close(jax.jit(model.net.apply)({"params": own}, x, keys, z), said(lambda x: theirs(x, code), x))
+
+    own = shaken(model.encoder.init(jax.random.key(0), x))["params"]
+    theirs = Residual(4, 3, 2)
+    filled(theirs.first, own["in"])
+    for i in range(2):
+        for j, layer in enumerate(convolutions(theirs.inner[i])):
+            filled(layer, own[f"block_{i + 1}"][f"conv_{j}"])
+        filled(theirs.skips[i][1], own[f"block_{i + 1}"]["skip"])
+    found: Any = model.encoder.apply({"params": own}, x)
+    with torch.no_grad():
+        for head, name in zip(theirs.heads, ("mean", "log_var"), strict=True):
+            head.weight.copy_(torch.from_numpy(np.array(own[name]["kernel"])).T)
+            head.bias.copy_(torch.from_numpy(np.array(own[name]["bias"])))
+        for ours, wanted in zip(found, theirs(torch.from_numpy(x).permute(0, 3, 1, 2)), strict=True):
+            close(ours, wanted.numpy())

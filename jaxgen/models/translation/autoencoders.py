@@ -8,7 +8,6 @@ from flax import linen as nn
 
 from jaxgen.core import Array
 from jaxgen.models.translation.nets import MirrorConv, Residual
-from jaxgen.nn.conv import Conv
 from jaxgen.nn.instance_norm import InstanceNorm, standardised
 from jaxgen.nn.wide import wide
 
@@ -27,7 +26,7 @@ class Encoder(nn.Module):
     def __call__(self, x: Array) -> Array:
         x = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, he, name="in")(x)))
         for i in range(self.downs):
-            down = Conv(self.width << (i + 1), (4, 4), (2, 2), kernel_init=he, name=f"down_{i}")
+            down = MirrorConv(self.width << (i + 1), 4, he, 2, name=f"down_{i}")
             x = nn.relu(InstanceNorm(name=f"down_{i}_norm")(down(x)))  # [b h/2 w/2 2c]
         return Blocks(self.blocks, name="blocks")(x)
 
@@ -80,12 +79,15 @@ def adapted(moments: Array) -> Norm:
 
 
 class LayerNorm(nn.Module):
-    """x [b h w c] with all numbers of a picture brought to mean 0 and variance 1, then a scale and a bias a channel."""
+    """x [b h w c] with all numbers of a picture brought to mean 0 and variance 1, then a scale and a bias a channel.
+
+    The scales start from anywhere in [0, 1), as in the authors' code.
+    """
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.uniform(1.0), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         scale, bias = (jnp.broadcast_to(v.astype(x.dtype), x.shape) for v in (scale, bias))
         return standardised(x, (1, 2, 3)) * scale + bias

@@ -1,4 +1,8 @@
-"""How translators are judged: by critics of patches, at one size or several, and by what those see on the way."""
+"""How translators are judged: by critics of patches, at one size or several, and by what those see on the way.
+
+Critics move first, as in the authors' code of pix2pix, CUT, UNIT and MUNIT. In CycleGAN's and BicycleGAN's the
+generators do; in pix2pixHD's both look at what the other was before.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +14,7 @@ import optax
 from jaxgen.core import Array, Key, Learner, PyTree
 from jaxgen.errors import at_least
 from jaxgen.losses.gan import LOSSES
-from jaxgen.nn.patches import Pyramid, check_patches
+from jaxgen.nn.patches import Form, Pyramid, check_patches
 from jaxgen.nn.wide import wide
 
 Said = list[list[Array]]  # by scale: what each layer says f32[b h w c], the logits f32[b h' w'] last
@@ -29,26 +33,34 @@ class Game:
     norm: Literal["affine", "instance", "none"] = (
         "instance"  # of each picture by itself; with a scale and a bias of its own, or not
     )
+    form: Form = "pix2pix"  # whose critics (nn/patches.py)
     learning_rate: float = 2e-4  # of Adam, of every net
     beta1: float = 0.5
+    decay: float = 0.0  # of weights: this much of them is a part of the gradient
+    halving: int = 0  # steps after which the rate is halved, again and again; 0: never
 
     def check(self, image: tuple[int, int, int]):
         """Raise InputError for what no game can be played with."""
         at_least(0, model__game__adversarial=self.adversarial, model__game__features=self.features)
         at_least(1, model__game__scales=self.scales, model__game__layers=self.layers, model__game__width=self.width)
+        at_least(0, model__game__decay=self.decay, model__game__halving=self.halving)
         if self.adversarial:
-            check_patches(image, self.layers, self.scales)
+            check_patches(image, self.layers, self.scales, self.form)
 
     @property
     def net(self) -> Pyramid:
-        return Pyramid(self.scales, self.layers, self.width, self.norm)
+        return Pyramid(self.scales, self.layers, self.width, self.norm, self.form)
 
     def init(self, key: Key, image: tuple[int, int, int], channels: int) -> PyTree:
         """Return the parameters of one critic of pictures with so many channels."""
         return self.net.init(key, jnp.zeros((2, *image[:2], channels)))["params"]
 
     def learner(self, *nets: str) -> Learner:
-        return Learner(nets, optax.adam(self.learning_rate, b1=self.beta1))
+        rate: Any = self.learning_rate
+        if self.halving:
+            rate = optax.exponential_decay(rate, self.halving, 0.5, staircase=True)
+        adam = optax.adam(rate, b1=self.beta1)
+        return Learner(nets, optax.chain(optax.add_decayed_weights(self.decay), adam) if self.decay else adam)
 
     def says(self, params: Any, x: Array) -> Said:
         """Return what the critic of these parameters says of pictures f32[b h w c]."""
@@ -60,9 +72,12 @@ class Game:
         return [[x[:n] for x in scale] for scale in said], [[x[n:] for x in scale] for scale in said]
 
     def telling(self, real: Said, fake: Said) -> Array:
-        """Return what a critic minimises f32[b], a sum over its sizes. (The half that some have changes no Adam.)"""
-        tell = LOSSES[self.loss].discriminator
-        return total([each(tell(r[-1], f[-1])) for r, f in zip(real, fake, strict=True)])
+        """Return what a critic minimises f32[b], a sum over its sizes.
+
+        The half of least squares changes no Adam; beside a decay of weights it would, and MUNIT's code has none.
+        """
+        tell, scale = LOSSES[self.loss].discriminator, 2.0 if self.decay and self.loss == "least-squares" else 1.0
+        return scale * total([each(tell(r[-1], f[-1])) for r, f in zip(real, fake, strict=True)])
 
     def fooling(self, fake: Said) -> Array:
         """Return what who makes pictures minimises of it f32[b], least squares without the half."""
@@ -70,11 +85,14 @@ class Game:
         return scale * total([each(fool(f[-1], f[-1])) for f in fake])
 
     def apart(self, real: Said, fake: Said) -> Array:
-        """Return the mean distance between the layers' answers to both f32[b]. Wang et al. 2018, equation 4."""
+        """Return the distance between the layers' answers to both f32[b], a sum over layers and a mean over scales.
+
+        Wang et al. 2018, equation 4; the mean is the authors' code's.
+        """
         scales = []
         for r, f in zip(real, fake, strict=True):
             layers = [each(jnp.abs(jax.lax.stop_gradient(a) - b)) for a, b in zip(r[:-1], f[:-1], strict=True)]
-            scales.append(total(layers) / len(layers))
+            scales.append(total(layers))
         return total(scales) / len(scales)
 
     def scores(self, real: Said, fake: Said) -> dict[str, Array]:

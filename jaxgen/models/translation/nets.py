@@ -10,30 +10,29 @@ from flax import linen as nn
 from jaxgen.errors import InputError
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
-from jaxgen.nn.patches import WEIGHTS
+from jaxgen.nn.patches import FAINT, WEIGHTS, blurred, mirrored
+from jaxgen.nn.upfirdn import upfirdn2d
 from jaxgen.nn.wide import wide
 
 Array = jax.Array
 Image = tuple[int, int, int]
 
 
-def mirrored(x: Array, pixels: int) -> Array:
-    """Return x [b h w c] with so many pixels more on each side, the picture's mirror image."""
-    around = (pixels, pixels)
-    return jnp.pad(x, ((0, 0), around, around, (0, 0)), "reflect")
-
-
 class MirrorConv(nn.Module):
-    """A k x k convolution with the picture's mirror image around it, x [b h w c] -> [b h w features]; k odd."""
+    """A k x k convolution with (k - 1) // 2 pixels of the picture's mirror image around it.
+
+    x [b h w c] -> [b h w features]; with a stride of 2, and k even, [b h/2 w/2 features].
+    """
 
     features: int
     kernel: int
     kernel_init: nn.initializers.Initializer = WEIGHTS
+    stride: int = 1
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        k = self.kernel
-        conv = Conv(self.features, (k, k), padding="VALID", kernel_init=self.kernel_init, name="conv")
+        k, strides = self.kernel, (self.stride, self.stride)
+        conv = Conv(self.features, (k, k), strides, "VALID", kernel_init=self.kernel_init, name="conv")
         return conv(mirrored(x, (k - 1) // 2))
 
 
@@ -54,34 +53,49 @@ class ResNet(nn.Module):
     """x f32[b h w c] -> f32[b h w channels] in [-1, 1]; sides divisible by 2^downs. Johnson et al. 2016, as CycleGAN's.
 
     c7s1-64, d128, d256, residual blocks, u128, u64, c7s1-3 (Zhu et al. 2017, appendix 7.2), instance norm. With
-    `upto`, features of the way in are returned instead, f32[b h w c]: the picture, both halvings' convolutions, and
-    the blocks up to that one, those in `taps`.
+    `smooth`, as the authors' code of CUT, it is halved by a blur after the convolution and doubled before it, linearly,
+    and starts from smaller weights. With `taps`, features of the way in are returned instead, f32[b h w c]: the picture
+    with its mirror image around, both halvings' convolutions, and the answers of those blocks.
     """
 
     channels: int
     width: int = 64
     blocks: int = 9
     downs: int = 2
+    smooth: bool = False
 
     @nn.compact
     def __call__(self, x: Array, taps: tuple[int, ...] = ()) -> Any:
-        found = [x]
-        y = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, name="in")(x)))
-        pads, down = ((1, 1), (1, 1)), {"kernel_size": (3, 3), "strides": (2, 2), "kernel_init": WEIGHTS}
+        init = FAINT if self.smooth else WEIGHTS
+        found = [mirrored(x, 3)]
+        y = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, init, name="in")(x)))
+        conv: dict[str, Any] = {"kernel_size": (3, 3), "kernel_init": init}
+        strides, pads = (1, 1) if self.smooth else (2, 2), ((1, 1), (1, 1))
         for i in range(self.downs):
-            y = Conv(self.width << (i + 1), padding=pads, name=f"down_{i}", **down)(y)  # [b h/2 w/2 2c]
+            y = Conv(self.width << (i + 1), strides=strides, padding=pads, name=f"down_{i}", **conv)(y)
             found.append(y)
             y = nn.relu(InstanceNorm(name=f"down_{i}_norm")(y))
+            y = blurred(y) if self.smooth else y  # [b h/2 w/2 2c]
         for i in range(self.blocks):
-            y = Residual(name=f"block_{i}")(y)
+            y = Residual(kernel_init=init, name=f"block_{i}")(y)
             if i in taps:
                 found.append(y)
                 if i == max(taps):
                     return found
         for i in reversed(range(self.downs)):
-            up = ConvTranspose(self.width << i, padding=((1, 0), (1, 0)), name=f"up_{i}", **down)
-            y = nn.relu(InstanceNorm(name=f"up_{i}_norm")(up(y)))  # [b 2h 2w c/2]
-        return wide(jnp.tanh(MirrorConv(self.channels, 7, name="out")(y)))
+            if self.smooth:
+                y = Conv(self.width << i, padding=pads, name=f"up_{i}", **conv)(doubled(y))
+            else:
+                up = {"strides": (2, 2), "padding": ((1, 0), (1, 0)), "name": f"up_{i}"}
+                y = ConvTranspose(self.width << i, **up, **conv)(y)
+            y = nn.relu(InstanceNorm(name=f"up_{i}_norm")(y))  # [b 2h 2w c/2]
+        return wide(jnp.tanh(MirrorConv(self.channels, 7, init, name="out")(y)))
+
+
+def doubled(x: Array) -> Array:
+    """Return x [b h w c] enlarged linearly, [b 2h 2w c]; beyond the border is what is at it."""
+    around = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+    return upfirdn2d(around, (0.125, 0.375, 0.375, 0.125), up=2, pad=(0, -1), gain=4)
 
 
 def check_sides(image: Image, multiple: int, least: int = 1):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen import rng
-from jaxgen.config import Data, Log, Run, Save
+from jaxgen.config import Data, Log, Optim, Run, Save
 from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
 from jaxgen.errors import InputError, at_least
 from jaxgen.metrics.pixels import psnr
@@ -17,6 +17,7 @@ from jaxgen.models.translation.game import Game, each
 from jaxgen.models.translation.nets import Image
 
 Translate = Callable[..., Array]
+HALF = Optim(schedule="half")  # how most translators are trained
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@ with Conditional GANs": its global generator and its critics.
 
 Pairs, as in pix2pix (paired.py), but a residual generator of four halvings, critics at three sizes that play least
 squares, and in place of the distance between pixels that between what the critics' layers say of both pictures. The
-paper's further generator around this one, for 2048x1024, and its encoder of instances are not built.
+paper's further generator around this one, for 2048x1024, its encoder of instances and the distance between features
+of a VGG, which it may add, are not built. The authors' code starts with two critics; the paper has three.
 
 Measured: not yet measured.
 """
@@ -17,7 +18,7 @@ from jaxgen.core import Array, Key, Task
 from jaxgen.errors import at_least
 from jaxgen.models.translation.game import Game
 from jaxgen.models.translation.nets import Image, ResNet, check_sides
-from jaxgen.models.translation.paired import Paired, check_pairs, row, tiny
+from jaxgen.models.translation.paired import HALF, Paired, check_pairs, row, tiny
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Pix2PixHD:
     downs: int = 4  # its halvings
     blocks: int = 9  # its residual blocks
     pixel: float = 0.0  # weight of the absolute distance
-    game: Game = Game(features=10.0, scales=3)
+    game: Game = Game(features=10.0, scales=3, form="pix2pixhd")
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -54,5 +55,5 @@ class Global(nn.Module):
         return self.net(x)
 
 
-SMALL = Pix2PixHD((16, 16, 3), 4, 1, 1, game=Game(features=10.0, scales=2, layers=1, width=4))
-PRESETS = {"pix2pixhd": Preset(row(Pix2PixHD(), 600_000), tiny(SMALL), 190_746_694)}
+SMALL = Pix2PixHD((16, 16, 3), 4, 1, 1, game=Game(features=10.0, scales=2, form="pix2pixhd", layers=1, width=4))
+PRESETS = {"pix2pixhd": Preset(row(Pix2PixHD(), 600_000, optim=HALF), tiny(SMALL), 190_746_694)}
