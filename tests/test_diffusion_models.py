@@ -27,7 +27,7 @@ from jaxgen.models.diffusion.vdm import VDM, Gamma
 
 CONTEXT = Context({}, {}, {}, jnp.zeros((), jnp.int32))
 IMAGE = (4, 4, 1)
-NET = Net("unet", 8, 1, 2, (1, 2), (2,))
+NET = Net("unet", 8, 1, 2, (1,), ())
 
 
 def keys(count, seed=0):
@@ -417,7 +417,7 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
         (EDM(IMAGE, net=NET, sigma_max=1.0), "does not end at noise: in the end a picture is still 50% of it"),
         (EDM(IMAGE, net=NET, sigma_data=0.0), "model.sigma_data must be above 0"),
         (EDM(IMAGE, net=NET, sampling=Sampling("ddim", churn=3)), "churn is a setting of heun"),
-        (EDM((5, 4, 1), net=NET), "must be multiples of 2, not 5x4"),
+        (EDM((5, 4, 1), net=Net(multipliers=(1, 2))), "must be multiples of 2, not 5x4"),
         (EDM((6, 4, 1), net=Net("dit", 16, 2, 2, patch=4)), "Patches of 4x4 don't tile a 6x4 picture"),
         (Flow(IMAGE, net=NET, sampling=Sampling("heun", churn=1.0)), 'of the "ve" frame'),
         (Flow(IMAGE, net=NET, coupling="reflow"), "learns from model.teacher"),
