@@ -175,7 +175,8 @@ def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float
             codes = [np.asarray(c).reshape(len(c), -1) for c in (a, b)]
             same = np.linalg.norm(codes[0] - codes[1], axis=1)
             add("shared", same / np.linalg.norm(codes[0] - np.roll(codes[1], 1, 0), axis=1))
-    lines = [np.concatenate([np.concatenate(list(row), 1) for row in rows[i::6][:6]], 0) for i in range(6)]
+    shown = rows[:: max(len(rows) // 36, 1)]  # of all kinds: pictures alike follow each other
+    lines = [np.concatenate([np.concatenate(list(row), 1) for row in shown[i::6][:6]], 0) for i in range(6)]
     Image.fromarray(np.rint((np.concatenate(lines, 1) + 1) * 127.5).astype(np.uint8)).save(sheet)
     return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
 
