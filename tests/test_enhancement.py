@@ -77,6 +77,13 @@ def test_the_prior_is_as_large_as_the_authors():
     assert sum(x.size for x in jax.tree.leaves(params)) == 2_217_831
 
 
+def test_the_prior_s_kernels_start_as_pytorch_s():
+    params = jax.jit(deep_image_prior.Net(8, 2, 2, 3).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 4)))
+    kernels = [np.asarray(x) for x in jax.tree.leaves(params) if x.ndim == 4]
+    ratios = [np.abs(x).max() * np.sqrt(np.prod(x.shape[:3])) for x in kernels]  # to 1 / sqrt(fan in)
+    assert min(ratios) > 0.5 and max(ratios) <= 1 + 1e-6
+
+
 SHORT = Prior(steps=200, width=8, depth=2, noise=8, average=0.9)
 
 

@@ -162,6 +162,12 @@ def test_the_variation_is_taken_in_the_hole_and_a_pixel_around_it():
     assert float(partial_conv.variation(x, mask)[0]) == pytest.approx(4 / 64)
 
 
+def test_a_hole_s_distance_is_that_of_pixels_from_0_to_1():
+    mask = jnp.zeros((1, 8, 8, 1)).at[:, 2:5, 2:4].set(1)
+    clean = jnp.ones((1, 8, 8, 3))
+    assert float(context_encoder.distance(clean - 2 * mask, clean, mask)[0]) == pytest.approx(1), "black for white"
+
+
 def test_the_divergence_is_that_of_gaussians():
     rng = np.random.default_rng(0)
     m, n, s, t = (rng.normal(size=5) for _ in range(4))
@@ -280,6 +286,26 @@ def test_deepfills_generator_has_the_layers_of_its_authors():
         found[name] = (shape[2], shape[3], shape[0])
     assert found == kernels
     assert count(params) == 4_052_478  # 4.1M in the paper
+
+
+def test_nets_have_as_many_numbers_as_their_papers_tables():
+    def convs(*layers: tuple[int, int, int]) -> int:
+        return sum(before * after * side**2 for before, after, side in layers)
+
+    # Iizuka et al. 2017, table 1 and, of the critics, table 2: each norm has two numbers a channel.
+    middle = [(256, 256, 3)] * 8
+    first = [(4, 64, 5), (64, 128, 3), (128, 128, 3), (128, 256, 3), *middle]
+    last = [(256, 128, 4), (128, 128, 3), (128, 64, 4), (64, 32, 3)]
+    norms = sum(after for _, after, _ in first + last)
+    completion = convs(*first, *last, (32, 3, 3)) + 3 + 2 * norms
+    halves = [(3, 64, 5), (64, 128, 5), (128, 256, 5), (256, 512, 5), (512, 512, 5)]
+    critics = 2 * (convs(*halves) + 2 * 1472 + (4 * 4 * 512 + 1) * 1024) + convs((512, 512, 5)) + 2 * 512 + 2049
+    assert zoo.load("context-encoder").parameters == completion + critics
+    # Liu et al. 2018, appendix, table 3; of the first and the last layer a bias.
+    down = [(3, 64, 7), (64, 128, 5), (128, 256, 5), (256, 512, 3), *[(512, 512, 3)] * 4]
+    up = [*[(1024, 512, 3)] * 4, (768, 256, 3), (384, 128, 3), (192, 64, 3)]
+    norms = sum(after for _, after, _ in down[1:] + up)
+    assert zoo.load("partial-conv").parameters == convs(*down, *up, (67, 3, 3)) + 2 * norms + 64 + 3
 
 
 @pytest.mark.parametrize("name", ["gated-conv", "context-encoder"])

@@ -17,6 +17,7 @@ from jaxgen.interop.names import rule_of, to_ours, to_theirs
 from jaxgen.interop.read import read
 from jaxgen.metrics.pixels import eight_bit, luma, psnr
 from jaxgen.models.super_resolution import liif
+from jaxgen.models.super_resolution.critic import Game
 from jaxgen.nn.resample import imresize, resize
 from jaxgen.nn.shuffle import depth_to_space, space_to_depth
 
@@ -63,6 +64,32 @@ def test_the_nets_have_the_published_number_of_parameters(name, scale):
     side = 48 * (scale or 1)
     changes = {"scale": scale, "image": (side, side, 3)} if scale else {}
     assert count(shapes(made(name, **changes).task(1))[0]) == PARAMETERS[name, scale]
+
+
+def test_critics_are_as_large_as_their_authors():
+    """Of BasicSR's VGGStyleDiscriminator, of patches of 128 and of 256."""
+
+    def size(side: int) -> int:
+        widths = [64, 64, 128, 128, 256, 256, 512, 512, 512, 512] + ([512, 512] if side == 256 else [])
+        kernels = [(3, 4)[i % 2] for i in range(len(widths))]
+        weights = sum(i * o * k**2 for i, o, k in zip([3, *widths[:-1]], widths, kernels, strict=True))
+        return weights + 64 + 2 * sum(widths[1:]) + (4 * 4 * 512 + 1) * 100 + 101
+
+    assert size(128) == 14_499_401
+    for name, side in (("esrgan", 128), ("real-esrgan", 256)):
+        assert count(shapes(made(name).task(1))[0]["critic"]) == size(side)
+
+
+def test_presets_are_trained_as_by_their_authors():
+    """RCAN's option.py (1,000 epochs of 1,000 batches), KAIR's swinir options, train_realesrgan_x4plus.yml (4 GPUs)."""
+    assert zoo.load("rcan").run.steps == 1_000_000
+    assert made("swinir").recipe.beta2 == made("swinir-light").recipe.beta2 == 0.999
+    real, game = zoo.load("real-esrgan").run, made("real-esrgan").game
+    assert (real.batch, real.steps, real.optim.schedule) == (4 * 12, 400_000, "constant")
+    assert (game.loss, game.adversarial, game.perceptual, 2 * game.pixel) == ("non-saturating", 0.1, 1.0, 1.0)
+    assert made("real-esrgan").recipe.beta2 == game.beta2 == 0.99
+    game = made("esrgan").game
+    assert (game.loss, game.adversarial, 2 * game.pixel) == ("relativistic-average", 5e-3, 1e-2)
 
 
 def published(name: str, path) -> tuple[Task, Any, Any]:
@@ -135,6 +162,8 @@ WRONG = [
     ("swinir", {"heads": 7}, "a multiple of the 7 heads"),
     ("swinir", {"image": (88, 96, 3)}, "multiples of 16"),
     ("liif", {"small": 193}, "smaller than model.small"),
+    ("esrgan", {"image": (144, 144, 3)}, "halves patches 5 times"),
+    ("srgan", {"game": Game(kernel=5)}, "model.game.kernel must be 3 or 4"),
 ]
 
 

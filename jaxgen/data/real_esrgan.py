@@ -3,7 +3,8 @@
 Every picture is resized twice by a factor of its own. Inside one compiled program sizes can't differ, so a picture lies
 in the first rows and columns of a canvas as large as the largest, and what lies beyond is its last row and column
 (JPEG's padding) or its mirror image (the blur's): the numbers are those of pictures cut to size. A resizing is two
-products with matrices that are computed from the sizes drawn.
+products with matrices that are computed from the sizes drawn. The mirror lies at a picture's edge, in the published code
+in the middle of its last pixels; and JPEG is libjpeg's, where that rounds no pixels.
 """  # noqa: E501
 
 import math

@@ -4,8 +4,11 @@ Inpainting", in the form of Iizuka, Simo-Serra and Ishikawa 2017, "Globally and 
 A net whose middle layers are dilated, so that each pixel sees far around the hole, paints what is hidden, and is asked
 for the picture's own pixels there (squared distance) and to deceive a critic. The critic sees the whole picture, and
 what surrounds the hole, through a net each, and says one number. At first each player learns alone: the net until
-`start`, the critic from `critic_start` on. The paper shows the critic real pictures around other places than the holes;
-here it is the same place.
+`start`, the critic from `critic_start` on.
+
+Otherwise than in the paper the critic is shown real pictures around the holes and not around other places, the net
+goes on learning while the critic catches up (without slopes Adadelta would forget its averages), it minimises
+-log D(C(x)) and not log(1 - D(C(x))), and pixels are hidden under middle grey, not under the training set's mean.
 
 Measured: not yet measured.
 """
@@ -124,12 +127,17 @@ class ContextEncoder:
         given = lesson(self.holes, clean, key)
         filled, stats = self.filled(params, context, given)
         fake, _ = self.judged(params, context, filled, given["mask"])
-        hidden = given["mask"].sum((1, 2, 3)) * clean.shape[-1]
-        apart = (jnp.square(filled - clean).sum((1, 2, 3)) / jnp.maximum(hidden, 1)).mean()  # (2); elsewhere it is 0
+        apart = distance(filled, clean, given["mask"]).mean()
         fooling = non_saturating.generator(fake, fake).mean()
         value = apart + due(context, self.start) * self.adversarial * fooling
         metrics = {"hole": apart, "fooling": fooling, "psnr": psnr(filled, clean).mean()}
         return value, Aux(metrics, {"restorer": stats})
+
+
+def distance(filled: Array, clean: Array, mask: Array) -> Array:
+    """Return the mean squared distance of what is hidden, f32[b], of pixels in [0, 1] as the paper's. Equation 2."""
+    hidden = mask.sum((1, 2, 3)) * clean.shape[-1]
+    return jnp.square((filled - clean) / 2).sum((1, 2, 3)) / jnp.maximum(hidden, 1)  # what is known is equal
 
 
 def due(context: Context, start: int) -> Array:

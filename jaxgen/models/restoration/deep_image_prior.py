@@ -4,7 +4,9 @@ Nothing is trained beforehand: a net whose input is fixed noise learns the one d
 what is a picture in it before it learns the damage. It is stopped in between. Where pixels are hidden only the others
 are compared; where a larger picture is wanted the answer is made small first. The answer is the average over the steps.
 
-The net is the authors' hourglass with thin skip connections, 128 channels and five halvings, reflected borders.
+The net is the authors' hourglass with thin skip connections, 128 channels and five halvings, reflected borders: that of
+their denoising for everything, where each of their pictures to be filled in has its own. Lanczos's kernel, by which the
+answer is made small, has three lobes and theirs two; they also go back some steps where the error leaps.
 
 Measured: not yet measured.
 """
@@ -24,6 +26,7 @@ from jaxgen.core import Array, Key
 from jaxgen.errors import InputError, at_least
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.resample import resize
+from jaxgen.nn.unet import UNIFORM
 
 CHUNK = 20  # steps between two looks at the progress
 
@@ -129,7 +132,7 @@ def conv(x: Array, features: int, kernel: int, stride: int = 1) -> Array:
     """Return a convolution over mirrored borders."""
     pad = kernel // 2
     x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), "reflect")
-    return Conv(features, (kernel, kernel), (stride, stride), "VALID")(x)
+    return Conv(features, (kernel, kernel), (stride, stride), "VALID", kernel_init=UNIFORM)(x)
 
 
 def norm(x: Array) -> Array:

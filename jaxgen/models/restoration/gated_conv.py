@@ -209,7 +209,8 @@ def contextual_attention(x: Array, mask: Array, scale: float = 10.0) -> Array:
     Every second pixel is matched: 3x3 of them with all known 3x3, by the cosine times the length of what is sought;
     matches that lie next to each other in both help one another, along rows and along columns. A softmax of `scale`
     times that weighs the patches, which are laid over each other and halved twice, as in the authors' code: four lie on
-    a pixel, fewer at the border. Hidden patches take part in the softmax as matches of 0, and are then left out.
+    a pixel, fewer at the border. Hidden patches take part in the softmax as matches of 0, and are then left out. Their
+    resizing lays corner pixels on each other, and so picks odd ones beyond the middle; here it is every second one.
     Yu et al. 2018, "Generative Image Inpainting with Contextual Attention", section 4.1.
     """
     b, h, w, c = x.shape

@@ -8,8 +8,9 @@ the pixel is hidden altogether: its neighbour is never itself nor another blind 
 The batch's pictures are the noisy ones. `model.degradation` adds noise to clean ones instead, as in the paper's
 experiment on BSD68, which is the preset's; of real noisy pictures give `--model.degradation.noise 0 0`. The noise is
 then new at each step, whereas the paper draws it once. The net is CSBDeep's U-Net with batch norm, whose last layer
-adds to the picture; the rate falls along a cosine, not where the loss stops falling. (`psnr` is that to the batch's
-pictures.)
+adds to the picture; the rate falls along a cosine, not where the loss stops falling. It sees pixels from 0 to 1, not
+less the set's mean over its deviation. Boxes of 8 make the 64 blind pixels of the paper; the authors' experiment on
+BSD68 has boxes of 22. (`psnr` is that to the batch's pictures.)
 
 Measured: not yet measured.
 """

@@ -4,8 +4,8 @@ Partial Convolutions".
 A convolution sees known pixels only and is divided by their share of its window; what saw a known pixel is known to the
 next layer, so that holes close from the rim inwards. A U-Net of these, its skips with their own masks. The picture made
 is compared inside and outside of the hole, and by a frozen net's features where `perceptual` or `style` are more than 0
-(the paper: 0.05 and 120 on VGG-16; here it is ST-LPIPS's, `pip install jaxgen[perceptual]`). As in the authors' code,
-what lies outside of the picture is unknown as well.
+(the paper: 0.05 and 120 on VGG-16 after its first three poolings; here it is ST-LPIPS's before all five, `pip install
+jaxgen[perceptual]`). As in the authors' code, what lies outside of the picture is unknown as well.
 
 The paper's second phase, batch norm held still on the way down, is not played: holes are zeros to the statistics.
 

@@ -1,6 +1,7 @@
 """SRGAN's critic and what it makes of enlarged pictures: Ledig et al. 2017, section 2.1; Wang et al. 2018, section 3.2.
 
-Eight convolutions, every second of stride 2, batch norm, and two dense layers: of patches of one size.
+Convolutions, every second of stride 2, batch norm, and two dense layers: of patches of one size. SRGAN has eight, whose
+sides are 3; ESRGAN's code ten or, of patches of 256, twelve, and sides of 4 where it halves.
 """
 
 from dataclasses import dataclass
@@ -30,19 +31,26 @@ class Game:
     pixel: float = 1.0  # weight of the distance between pixels
     width: int = 64  # of the critic's first layer
     dense: int = 1024  # of its last but one
+    halvings: int = 4  # of the patch, by every second convolution
+    kernel: int = 3  # the side of those
     learning_rate: float = 1e-4  # of Adam
+    beta2: float = 0.999  # of Adam
     start: int = 0  # step from which the critic's judgement counts
 
     def critic(self, image: Image) -> Critic:
         """Return the critic of patches of this size. Raises InputError for sizes that can't be."""
         at_least(0, model__game__adversarial=self.adversarial, model__game__perceptual=self.perceptual)
         at_least(0, model__game__pixel=self.pixel, model__game__start=self.start)
-        at_least(1, model__game__width=self.width, model__game__dense=self.dense)
-        if image[0] % 16 or image[1] % 16:
-            raise InputError(f"The critic halves patches four times: model.image {image[:2]} must be multiples of 16.")
+        at_least(1, model__game__width=self.width, model__game__dense=self.dense, model__game__halvings=self.halvings)
+        if self.kernel not in (3, 4):
+            raise InputError(f"model.game.kernel must be 3 or 4, not {self.kernel}.")
+        grain = 2**self.halvings
+        if image[0] % grain or image[1] % grain:
+            times = f"The critic halves patches {self.halvings} times"
+            raise InputError(f"{times}: model.image {image[:2]} must be multiples of {grain}.")
         if self.perceptual and (image[2] != 3 or min(image[:2]) < 21):
             raise InputError("ST-LPIPS sees colour of at least 21x21: write --model.game.perceptual 0.")
-        net, play = Net(self.width, self.dense), LOSSES[self.loss]
+        net, play = Net(self.width, self.dense, self.halvings, self.kernel), LOSSES[self.loss]
 
         def init(key: Key) -> tuple[Any, Any]:
             found = net.init(key, jnp.zeros((2, *image)), True)
@@ -72,7 +80,8 @@ class Game:
             return total, metrics
 
         frozen = {"perceptual": lambda: perceptual.st_lpips("alex")} if self.perceptual else {}
-        return Critic(init, Learner(("critic",), optax.adam(self.learning_rate)), judge, cost, frozen)
+        adam = optax.adam(self.learning_rate, b2=self.beta2)
+        return Critic(init, Learner(("critic",), adam), judge, cost, frozen)
 
 
 class Net(nn.Module):
@@ -80,14 +89,16 @@ class Net(nn.Module):
 
     width: int
     dense: int
+    halvings: int
+    kernel: int
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         x = nn.leaky_relu(Conv(self.width, (3, 3), name="layer_0")(x), 0.2)
-        for i in range(1, 8):
-            strides = (2, 2) if i % 2 else (1, 1)
-            pads, features = ((1, 1), (1, 1)), self.width * 2 ** (i // 2)
-            x = Conv(features, (3, 3), strides, pads, use_bias=False, name=f"layer_{i}")(x)
+        for i in range(1, 2 * self.halvings):
+            stride, side = (2, self.kernel) if i % 2 else (1, 3)
+            pads, features = ((1, 1), (1, 1)), self.width * 2 ** min(i // 2, 3)
+            x = Conv(features, (side, side), (stride, stride), pads, use_bias=False, name=f"layer_{i}")(x)
             x = nn.leaky_relu(BatchNorm(name=f"norm_{i}")(x, train), 0.2)  # every second time [b h/2 w/2 features]
         x = nn.leaky_relu(Dense(self.dense, name="dense_0")(x.reshape(x.shape[0], -1)), 0.2)
         return wide(Dense(1, name="dense_1")(x)[:, 0])

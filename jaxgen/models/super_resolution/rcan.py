@@ -93,4 +93,4 @@ class Block(nn.Module):
 
 
 SMALL = RCAN((16, 16, 3), groups=1, blocks=2, width=16, reduction=2, recipe=Recipe(learning_rate=1e-3))
-PRESETS = {"rcan": Preset(row(RCAN(), 300_000, 16, optim=Optim(schedule="cosine")), tiny(SMALL), 15_444_643)}
+PRESETS = {"rcan": Preset(row(RCAN(), 1_000_000, 16, optim=Optim(schedule="cosine")), tiny(SMALL), 15_444_643)}

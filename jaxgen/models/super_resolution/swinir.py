@@ -29,7 +29,7 @@ from jaxgen.nn.conv import Dense
 from jaxgen.nn.shuffle import depth_to_space
 from jaxgen.nn.transformer import layer_norm
 
-NORMAL = nn.initializers.truncated_normal(0.02)
+NORMAL = nn.initializers.normal(0.02)  # the authors cut it at 2, not at two deviations
 EPSILON = 1e-5  # of the norms
 
 
@@ -47,7 +47,7 @@ class SwinIR:
     ratio: int = 2  # how many times as wide a layer's perceptron is between
     features: int = 64  # of the last convolutions; 0: one convolution makes the picture
     degradation: Degradation = Degradation()
-    recipe: Recipe = Recipe(learning_rate=2e-4, beta2=0.99)
+    recipe: Recipe = Recipe(learning_rate=2e-4)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
