@@ -68,7 +68,7 @@ def told_gap(t, second):
 
 
 def told_steps(t, second):
-    return t - jnp.where(second > 750, 0.0, 0.5 ** (second / 100))  # log2 of 128 steps is 7
+    return t - jnp.where(second > 650, 0.0, 0.5 ** (second / 100))  # log2 of 128 steps is 7, a flow's
 
 
 def slopes(model, parameters, count, seed, ema=False):
@@ -112,11 +112,11 @@ def test_the_mean_velocity_is_consistent_with_shorter_steps(exact):
     model = Shortcut(IMAGE, net=NET, share=0.5)
     model.task(1)
     found, metrics = slopes(model, [0.0, 0.0], 2000, 0, ema=True)
-    assert float(metrics["consistency"].max()) < 1e-6
+    assert float(metrics["consistency"].max()) < 1e-4, "two of the shortest steps, a flow's, go straight ahead"
     error = 4 * found.std(0) / 20**0.5
     assert (jnp.abs(found.mean(0)) < error).all()
     _, other = slopes(model, [0.0, 0.2], 2000, 0, ema=True)
-    assert float(other["consistency"].min()) > 1e-5 and float(other["flow"].mean()) > float(metrics["flow"].mean())
+    assert float(other["consistency"].min()) > 1e-3 and float(other["flow"].mean()) > float(metrics["flow"].mean())
 
 
 def test_long_steps_begin_where_sampling_takes_them(monkeypatch):
@@ -132,12 +132,13 @@ def test_long_steps_begin_where_sampling_takes_them(monkeypatch):
     )
     (t, finer), (first, half), (second, again) = seen
     long = np.arange(4000) < 2000
-    np.testing.assert_allclose(finer[~long], 5, atol=1e-5)  # a flow's: one finer than the finest
+    np.testing.assert_allclose(finer[~long], 4, atol=1e-5)  # the finest step is a flow's: the authors' `dt_flow`
     assert set(np.round(finer[long], 4)) == {0, 1, 2, 3}
     steps = 2.0 ** finer[long]
     np.testing.assert_allclose(t[long] * steps, np.round(t[long] * steps), atol=1e-4)
     assert (t[long] > 0).all() and (t[long] <= 1).all() and len(set(np.round(t[long], 4))) == 8
     np.testing.assert_allclose(half[long], finer[long] + 1, atol=1e-4)
+    assert set(np.round(half[long], 4)) <= set(np.round(finer, 4)), "no half step is asked for that none learns"
     np.testing.assert_allclose(first - second, 0.5**half, atol=1e-5)
     np.testing.assert_allclose(half, again)
 
