@@ -167,17 +167,17 @@ def ended(self, params, x, sigma, label, dropout=None):
 
 def test_a_consistency_models_levels_and_pairs():
     model = Consistency(IMAGE, net=NET)
-    np.testing.assert_array_equal(model.counts(10_000), [10, 20, 40, 80, 160, 320, 640, 1280])
-    np.testing.assert_array_equal(replace(model, most=100).counts(10_000), [10, 20, 40, 80])
+    np.testing.assert_array_equal(model.counts(10_000), [11, 21, 41, 81, 161, 321, 641, 1281])
+    np.testing.assert_array_equal(replace(model, most=100).counts(10_000), [11, 21, 41, 81])
     levels = model.levels_of(jnp.asarray(18), jnp.arange(18))
     assert float(levels[0]) == pytest.approx(0.002) and float(levels[-1]) == pytest.approx(80)
-    low, high = model.pair(jax.random.key(0), jnp.asarray(1280), 20_000)
-    every = np.asarray(model.levels_of(jnp.asarray(1280), jnp.arange(1280)))
+    low, high = model.pair(jax.random.key(0), jnp.asarray(1281), 20_000)
+    every = np.asarray(model.levels_of(jnp.asarray(1281), jnp.arange(1281)))
     place = np.abs(np.asarray(low)[:, None] - every[None]).argmin(1)
     np.testing.assert_allclose(high, every[place + 1], rtol=1e-4)
     assert np.log(low).mean() == pytest.approx(-1.1, abs=0.1) and np.log(low).std() == pytest.approx(2.0, abs=0.15)
-    few, next_ = model.pair(jax.random.key(0), jnp.asarray(10), 20_000)
-    assert len(np.unique(few)) <= 9 and float(next_.max()) <= 80.001
+    few, next_ = model.pair(jax.random.key(0), jnp.asarray(11), 20_000)
+    assert len(np.unique(few)) <= 10 and float(next_.max()) <= 80.001
 
 
 def test_a_picture_with_the_least_noise_is_left_as_it_is(monkeypatch):
@@ -215,7 +215,7 @@ def test_levels_double_as_training_goes_on(monkeypatch):
         now = context().replace(step=jnp.asarray(step))
         _, aux = model.loss(1000, {"denoiser": 0.0}, now, {"image": pictures(4)}, jax.random.key(0))
         seen.append(float(aux.metrics["levels"]))
-    assert seen == [10, 10, 20, 40, 80, 80]
+    assert seen == [11, 11, 21, 41, 81, 81]
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -232,7 +232,7 @@ def test_a_consistency_models_samples(steps, monkeypatch):
     [
         (Consistency(IMAGE, net=NET, teacher="no/such/run"), "There is no run folder no/such/run"),
         (Consistency(IMAGE, net=NET, sigma_max=2.0), "does not end at noise"),
-        (Consistency(IMAGE, net=NET, levels=1), "model.levels must be at least 2"),
+        (Consistency(IMAGE, net=NET, levels=0), "model.levels must be at least 1"),
         (Consistency(IMAGE, net=NET, most=5), "model.most must be at least 10"),
         (Shortcut(IMAGE, net=NET, sampling=Jumps(3)), "must be a power of two up to 128, not 3"),
         (Shortcut(IMAGE, net=NET, sampling=Jumps(256)), "must be a power of two up to 128, not 256"),
