@@ -10,7 +10,8 @@ steps. The teacher's ODE is solved in every step of training.
 
 `path` is another stochastic interpolant, alpha x0 + sigma eps with the velocity alpha' x0 + sigma' eps (Albergo et al.
 2023; Ma et al. 2024, "SiT"): "cosine" has alpha = cos(pi t / 2), sigma = sin(pi t / 2). With DiT for a net this is SiT,
-but that times are told from 0 to 1000, in the authors' code from 0 to 1.
+but that times are told from 0 to 1000, in the authors' code from 0 to 1, and that the net has not the second half of
+the channels out that nothing there reads.
 
 Measured: not yet measured.
 """
