@@ -304,8 +304,15 @@ def test_gamma_rises_from_end_to_end():
     np.testing.assert_allclose(np.diff(straight), 18.3 / 4, rtol=1e-5)
 
 
+def test_a_fresh_vdm_says_that_all_is_noise():
+    """Whose last convolution is 0: their code adds z to what it says."""
+    model, z = VDM(IMAGE, net=NET, hidden=4), jax.random.normal(jax.random.key(1), (2, *IMAGE))
+    params, _ = model.init(jax.random.key(0))
+    np.testing.assert_allclose(model.noise(params, z, jnp.asarray([-5.0, 2.0]), None), z, atol=1e-6)
+
+
 def levels_of(monkeypatch, fourier=2):
-    """Pixels of 256 levels with known chances, and the net that knows them: it says E[eps | z]."""
+    """Pixels of 256 levels with known chances, and the net that knows them: it says E[eps | z] - z."""
     levels = np.arange(256) / 127.5 - 1
     chance = stats.norm.pdf(levels, -0.2, 0.3) + 0.3 * stats.norm.pdf(levels, 0.8, 0.02)
     chance /= chance.sum()
@@ -315,7 +322,7 @@ def levels_of(monkeypatch, fourier=2):
         alpha, sigma = (jnp.sqrt(jax.nn.sigmoid(v))[:, None, None, None] for v in (-gamma, gamma))
         gap = (z[..., None] - alpha * jnp.asarray(levels, jnp.float32)) / sigma
         share = jax.nn.softmax(jnp.log(jnp.asarray(chance, jnp.float32)) - 0.5 * gap**2, -1)
-        return (share * gap).sum(-1)[..., None]
+        return (share * gap).sum(-1)[..., None] - x[..., :1]
 
     say(monkeypatch, answer)
     return levels, chance

@@ -68,7 +68,7 @@ def told_gap(t, second):
 
 
 def told_steps(t, second):
-    return t - jnp.where(second > 750, 0.0, 0.5 ** (second / 100))  # log2 of 128 steps is 7
+    return t - jnp.where(second > 650, 0.0, 0.5 ** (second / 100))  # log2 of 128 steps is 7, a flow's
 
 
 def slopes(model, parameters, count, seed, ema=False):
@@ -112,11 +112,11 @@ def test_the_mean_velocity_is_consistent_with_shorter_steps(exact):
     model = Shortcut(IMAGE, net=NET, share=0.5)
     model.task(1)
     found, metrics = slopes(model, [0.0, 0.0], 2000, 0, ema=True)
-    assert float(metrics["consistency"].max()) < 1e-6
+    assert float(metrics["consistency"].max()) < 1e-4, "two of the shortest steps, a flow's, go straight ahead"
     error = 4 * found.std(0) / 20**0.5
     assert (jnp.abs(found.mean(0)) < error).all()
     _, other = slopes(model, [0.0, 0.2], 2000, 0, ema=True)
-    assert float(other["consistency"].min()) > 1e-5 and float(other["flow"].mean()) > float(metrics["flow"].mean())
+    assert float(other["consistency"].min()) > 1e-3 and float(other["flow"].mean()) > float(metrics["flow"].mean())
 
 
 def test_long_steps_begin_where_sampling_takes_them(monkeypatch):
@@ -132,12 +132,13 @@ def test_long_steps_begin_where_sampling_takes_them(monkeypatch):
     )
     (t, finer), (first, half), (second, again) = seen
     long = np.arange(4000) < 2000
-    np.testing.assert_allclose(finer[~long], 5, atol=1e-5)  # a flow's: one finer than the finest
+    np.testing.assert_allclose(finer[~long], 4, atol=1e-5)  # the finest step is a flow's: the authors' `dt_flow`
     assert set(np.round(finer[long], 4)) == {0, 1, 2, 3}
     steps = 2.0 ** finer[long]
     np.testing.assert_allclose(t[long] * steps, np.round(t[long] * steps), atol=1e-4)
     assert (t[long] > 0).all() and (t[long] <= 1).all() and len(set(np.round(t[long], 4))) == 8
     np.testing.assert_allclose(half[long], finer[long] + 1, atol=1e-4)
+    assert set(np.round(half[long], 4)) <= set(np.round(finer, 4)), "no half step is asked for that none learns"
     np.testing.assert_allclose(first - second, 0.5**half, atol=1e-5)
     np.testing.assert_allclose(half, again)
 
@@ -166,17 +167,17 @@ def ended(self, params, x, sigma, label, dropout=None):
 
 def test_a_consistency_models_levels_and_pairs():
     model = Consistency(IMAGE, net=NET)
-    np.testing.assert_array_equal(model.counts(10_000), [10, 20, 40, 80, 160, 320, 640, 1280])
-    np.testing.assert_array_equal(replace(model, most=100).counts(10_000), [10, 20, 40, 80])
+    np.testing.assert_array_equal(model.counts(10_000), [11, 21, 41, 81, 161, 321, 641, 1281])
+    np.testing.assert_array_equal(replace(model, most=100).counts(10_000), [11, 21, 41, 81])
     levels = model.levels_of(jnp.asarray(18), jnp.arange(18))
     assert float(levels[0]) == pytest.approx(0.002) and float(levels[-1]) == pytest.approx(80)
-    low, high = model.pair(jax.random.key(0), jnp.asarray(1280), 20_000)
-    every = np.asarray(model.levels_of(jnp.asarray(1280), jnp.arange(1280)))
+    low, high = model.pair(jax.random.key(0), jnp.asarray(1281), 20_000)
+    every = np.asarray(model.levels_of(jnp.asarray(1281), jnp.arange(1281)))
     place = np.abs(np.asarray(low)[:, None] - every[None]).argmin(1)
     np.testing.assert_allclose(high, every[place + 1], rtol=1e-4)
     assert np.log(low).mean() == pytest.approx(-1.1, abs=0.1) and np.log(low).std() == pytest.approx(2.0, abs=0.15)
-    few, next_ = model.pair(jax.random.key(0), jnp.asarray(10), 20_000)
-    assert len(np.unique(few)) <= 9 and float(next_.max()) <= 80.001
+    few, next_ = model.pair(jax.random.key(0), jnp.asarray(11), 20_000)
+    assert len(np.unique(few)) <= 10 and float(next_.max()) <= 80.001
 
 
 def test_a_picture_with_the_least_noise_is_left_as_it_is(monkeypatch):
@@ -214,7 +215,7 @@ def test_levels_double_as_training_goes_on(monkeypatch):
         now = context().replace(step=jnp.asarray(step))
         _, aux = model.loss(1000, {"denoiser": 0.0}, now, {"image": pictures(4)}, jax.random.key(0))
         seen.append(float(aux.metrics["levels"]))
-    assert seen == [10, 10, 20, 40, 80, 80]
+    assert seen == [11, 11, 21, 41, 81, 81]
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -231,7 +232,7 @@ def test_a_consistency_models_samples(steps, monkeypatch):
     [
         (Consistency(IMAGE, net=NET, teacher="no/such/run"), "There is no run folder no/such/run"),
         (Consistency(IMAGE, net=NET, sigma_max=2.0), "does not end at noise"),
-        (Consistency(IMAGE, net=NET, levels=1), "model.levels must be at least 2"),
+        (Consistency(IMAGE, net=NET, levels=0), "model.levels must be at least 1"),
         (Consistency(IMAGE, net=NET, most=5), "model.most must be at least 10"),
         (Shortcut(IMAGE, net=NET, sampling=Jumps(3)), "must be a power of two up to 128, not 3"),
         (Shortcut(IMAGE, net=NET, sampling=Jumps(256)), "must be a power of two up to 128, not 256"),

@@ -36,7 +36,7 @@ def torch_layer(weights: dict[str, Any], x, eps, features):
 
     def block(y, name: str):
         for i in range(4):
-            y = conv(torch.nn.functional.gelu(y, approximate="tanh"), f"{name}.conv_{i}")
+            y = conv(torch.nn.functional.gelu(y), f"{name}.conv_{i}")
         return y
 
     out = block(x, "prior")

@@ -27,6 +27,7 @@ from jaxgen.losses.elbo import (
 from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.iwae import IWAE
+from jaxgen.models.vae.iwae import PRESETS as IWAE_PRESETS
 from jaxgen.models.vae.nets import Nets
 from jaxgen.models.vae.vae import VAE
 from jaxgen.sampling import comparison
@@ -127,6 +128,12 @@ def gradients(kind: str, params, x, count: int, samples: int = 8):
     loss = lambda params, key: model.loss(params, context_of(), {"image": x}, key)[0]  # noqa: E731
     keys = jax.random.split(jax.random.key(5), count)
     return jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(params, keys), jax.jit(jax.vmap(loss, (None, 0))), keys
+
+
+def test_iwaes_layers_are_as_wide_as_the_authors():
+    """Their `experiments.py`, one stochastic layer: 50 latents, two hidden layers of 200 on either side."""
+    widths = [(784, 200), (200, 200), (200, 50), (200, 50), (50, 200), (200, 200), (200, 784)]
+    assert IWAE_PRESETS["iwae"].parameters == sum((n + 1) * m for n, m in widths)
 
 
 def test_iwaes_gradient_is_its_finite_difference():

@@ -4,10 +4,15 @@ Techniques for Training Consistency Models", ICLR 2024.
 f(x, sigma) = c_skip x + c_out F(c_in x, c_noise) leads from any point of a path of the ODE to its end, the picture:
 c_skip = 1 and c_out = 0 at the lowest noise (2023, equation 5 and appendix C). Two neighbouring points of the path are
 x0 + sigma_{i+1} eps and x0 + sigma_i eps, and f of the former is drawn to f of the latter, held constant, by the
-pseudo-Huber distance over sigma_{i+1} - sigma_i (2024, equations 6 and 7). The levels are Karras's; there are 10 of
-them at first and twice as many after each part of training, up to 1,280 (equation 8), and i is drawn so that log sigma
-is about normal (equation 10). With a teacher, the folder of an `edm` run, the second point is one Heun step of its ODE
-below the first: distillation (2023, algorithm 2).
+pseudo-Huber distance over sigma_{i+1} - sigma_i (2024, equations 6 and 7). The levels are Karras's; above the lowest
+there are 10 at first and twice as many after each part of training, up to 1,280 (equation 8), and i is drawn so that
+log sigma is about normal (equation 10). With a teacher, the folder of an `edm` run, the second point is one Heun step
+of its ODE below the first: distillation (2023, algorithm 2).
+
+In the authors' code of 2023, openai/consistency_models, the optimizer is rectified Adam, here it is plain. Distillation
+is theirs in its pairs alone: there 18 or 40 levels are drawn evenly, LPIPS is the distance, an average of the weights
+gives the aim, the net starts as its teacher, and it is told 250 log sigma, as the teacher is; here log sigma / 4, as an
+EDM is.
 
 Measured: not yet measured.
 """
@@ -49,8 +54,8 @@ class Consistency:
     sigma_data: float = 0.5  # standard deviation of the data
     sigma_min: float = 0.002
     sigma_max: float = 80.0
-    levels: int = 10  # at first
-    most: int = 1280  # at last
+    levels: int = 10  # above the lowest, at first
+    most: int = 1280  # and at last
     p_mean: float = -1.1  # of log sigma in training
     p_std: float = 2.0
     drop: float = 0.0  # share of labels hidden in training
@@ -66,7 +71,7 @@ class Consistency:
         """Return the game. Raises InputError where the nets can't make such pictures, or there is no such teacher."""
         check_model(self)
         self.sampling.check()
-        at_least(2, model__levels=self.levels)
+        at_least(1, model__levels=self.levels)
         at_least(self.levels, model__most=self.most)
         for name in ("sigma_data", "sigma_min", "p_std"):
             if getattr(self, name) <= 0:
@@ -93,7 +98,7 @@ class Consistency:
     def counts(self, steps: int) -> np.ndarray:
         """Return how many levels there are in each part of a training of so many steps, i64[parts]."""
         doublings = math.floor(math.log2(self.most / self.levels))
-        return np.minimum(self.levels * 2 ** np.arange(max(min(doublings + 1, steps), 1)), self.most)
+        return np.minimum(self.levels * 2 ** np.arange(max(min(doublings + 1, steps), 1)), self.most) + 1
 
     def levels_of(self, count: Array, i: Array) -> Array:
         """Return the i-th of so many levels, f32, rising from sigma_min to sigma_max. 2023, section 5.1."""
@@ -113,7 +118,7 @@ class Consistency:
 
     def pair(self, key: Key, count: Array, b: int) -> tuple[Array, Array]:
         """Return neighbouring levels f32[b], the lower and the higher, of so many. 2024, equation 10."""
-        i = jnp.arange(self.most - 1)
+        i = jnp.arange(self.most)
         edge = lambda i: erf((jnp.log(self.levels_of(count, i)) - self.p_mean) / (math.sqrt(2) * self.p_std))  # noqa: E731
         share = edge(jnp.minimum(i + 1, count - 1)) - edge(jnp.minimum(i, count - 1))
         drawn = jax.random.categorical(key, jnp.log(jnp.maximum(share, 1e-30)), shape=(b,))

@@ -4,10 +4,9 @@ Patches of a noisy picture pass a transformer whose every layer is told the time
 3.2): they shift and scale what enters attention and MLP, and gate what leaves them. Gates and the last layer start at
 0: a new layer is the identity, a new net says 0. SiT (Ma et al. 2024) is the same net, trained by another loss.
 
-Sizes, initialisation (but that the bias of the patch embedding starts at 0) and names of modules (but the layers of
-the times' MLPs) are those of the authors' PyTorch code, facebookresearch/DiT. With 2x2 patches of 32x32x4 latents, 8
-channels out and 1000 classes S, B, L and XL have 32,865,056, 130,315,808, 457,840,672 and 674,834,720 parameters (the
-fixed positions are none).
+Sizes, initialisation and names of modules (but the layers of the times' MLPs) are those of the authors' PyTorch code,
+facebookresearch/DiT. With 2x2 patches of 32x32x4 latents, 8 channels out and 1000 classes S, B, L and XL have
+32,865,056, 130,315,808, 457,840,672 and 674,834,720 parameters (the fixed positions are none).
 """
 
 from typing import Any

@@ -3,6 +3,8 @@
 x = x0 + sigma eps. With F the net, D(x, sigma) = c_skip x + c_out F(c_in x, c_noise), so scaled that the net's input
 and target have variance 1 at every noise level (equation 7, table 1), and lambda(sigma) |D - x0|^2 is minimised with
 lambda = 1 / c_out^2 and log sigma ~ N(P_mean, P_std^2). Samples are drawn by Heun's method over equation 5's levels.
+Of the authors' training their augmentations are not here, and dropout (0.13 on CIFAR-10) is off; labels are hidden here
+(`drop`), so that samples can be guided.
 
 Measured: not yet measured.
 """

@@ -9,7 +9,8 @@ is as large at every noise level: a second net learns its logarithm there, u(sig
 is minimised (equation 21); sampling has no use for u. The learning rate rises for `ramp` steps and after `decay` steps
 falls with the square root of their number; with weights of a fixed norm nothing else makes updates smaller. The
 paper's averages, whose width is chosen after training, are those of optim.ema_widths. Unless `drop` says so no labels
-are hidden: the paper guides by a second, unconditional net.
+are hidden: the paper guides by a second, unconditional net. `p_mean`, `p_std` and `decay` are those for latents of
+512x512 pictures; for the pixels of 64x64 ones the authors take -0.8, 1.6 and 35,000.
 
 Measured: not yet measured.
 """

@@ -3,12 +3,15 @@
 x_t = (1 - t) x0 + t eps (t = 1 is noise, as in Esser et al. 2024); the net says the velocity u = eps - x0, whose
 squared error is minimised. Times are uniform, or logit-normal (Esser et al. 2024, section 3.1). With `coupling="ot"`
 the noise of a batch is dealt to its pictures by optimal transport (Tong et al. 2024, algorithm 3; Pooladian et al.
-2023), which straightens the paths: the plan is Sinkhorn's, from whose rows the noise is drawn. With `coupling="reflow"`
+2023), which straightens the paths: the plan is Sinkhorn's, from whose rows the noise is drawn (in their code pairs are
+drawn from the whole of an exact plan, so that a picture can come twice). With `coupling="reflow"`
 a picture is what another flow leads its noise to (Liu et al. 2023, section 2.2): paths that no longer cross, for few
 steps. The teacher's ODE is solved in every step of training.
 
 `path` is another stochastic interpolant, alpha x0 + sigma eps with the velocity alpha' x0 + sigma' eps (Albergo et al.
-2023; Ma et al. 2024, "SiT"): "cosine" has alpha = cos(pi t / 2), sigma = sin(pi t / 2). With DiT for a net this is SiT.
+2023; Ma et al. 2024, "SiT"): "cosine" has alpha = cos(pi t / 2), sigma = sin(pi t / 2). With DiT for a net this is SiT,
+but that times are told from 0 to 1000, in the authors' code from 0 to 1, and that the net has not the second half of
+the channels out that nothing there reads.
 
 Measured: not yet measured.
 """

@@ -2,8 +2,14 @@
 
 A flow whose net is told how long the step is that will be taken: s(x_t, t, d) is the mean velocity from t to t - d. Of
 infinitely short steps it is learned as a flow's; of longer ones as the mean of two half as long (equation 5), taken one
-after the other by the moving average of the weights. d is 1/128, 1/64, ... 1/2 for the halves, and d = 0 is a flow's.
-Times here are 1 for noise and 0 for pictures, the other way round than in the paper.
+after the other by the moving average of the weights. d is 1/128, 1/64, ... 1/2 for the halves; the shortest step, which
+is that of no longer one, is a flow's. Times here are 1 for noise and 0 for pictures, the other way round than in the
+paper.
+
+In the authors' code, kvfrans/shortcut-models, a flow's times are multiples of 1/128 as well, an eighth of a batch
+learns long steps, only the flow's labels are hidden, targets are clipped to [-4, 4], and the optimizer is AdamW with a
+weight decay of 0.1; guidance can be learned with the steps. Here times are any, all labels are hidden alike, nothing is
+clipped or decayed, and there is no guidance.
 
 Measured: not yet measured.
 """
@@ -66,7 +72,7 @@ class Shortcut:
 
     def velocity(self, params: Params, x: Array, t: Array, d: Array, label: Array | None, key: Key | None = None):
         """Return the mean velocity from times t f32[b] to t - d. The net is told log2 of the number of such steps."""
-        finer = jnp.log2(1 / jnp.maximum(d, 0.5 / self.shortest))  # one more than the shortest's for a flow's 0
+        finer = jnp.log2(1 / jnp.maximum(d, 1 / self.shortest))  # a flow's 0 is told as the shortest step is
         return nets.call(
             self.module, params["denoiser"], x, 1000 * t, label, 100 * finer, key if self.net.dropout else None
         )

@@ -6,6 +6,8 @@ of its resolution, a posterior q(z_l | z_<l, x), both normal, and adds what it d
 E_q [log p(x | z)] - sum_l E_q KL(q(z_l | z_<l, x) || p(z_l | z_<l)). What keeps a deep one stable, as there: whatever
 adds to the stream starts 1/sqrt(layers) small, priors start as N(0, 1), pictures grow by nearest neighbours, and an
 update whose gradient is too large is left out. All layers of a resolution are one `nn.scan`: depth costs no compiling.
+Only there pixels are mixtures of ten logistics, gradients above a norm of 200 are clipped, the last stream has a gain
+and a bias, AdamW decays by 0.01, kernels start as PyTorch's, and the coarsest maps are of one pixel.
 
 Measured: on MNIST after 400 steps of 32, one seed, far from trained: -ELBO 148.5 nats, reconstructions of the test set
 24.8 dB, fid_lenet of samples 95.2 (README, `vae-quality`); 11.1 of 13 layers in use, the KL falling to 4x4, 8x8 and
@@ -47,7 +49,10 @@ class Drawn(NamedTuple):
 
 
 class Bottleneck(nn.Module):
-    """x [b h w c] -> [b h w features]: 1x1, 3x3, 3x3 and 1x1 convolutions of gelu(x), the last one's start scaled."""
+    """x [b h w c] -> [b h w features]: 1x1, 3x3, 3x3 and 1x1 convolutions of gelu(x), the last one's start scaled.
+
+    The GELU is the exact one.
+    """
 
     middle: int
     features: int
@@ -57,8 +62,9 @@ class Bottleneck(nn.Module):
     def __call__(self, x: Array) -> Array:
         side = 3 if min(x.shape[1:3]) > 2 else 1
         for i, size in enumerate((1, side, side)):
-            x = Conv(self.middle, (size, size), name=f"conv_{i}")(nn.gelu(x))
-        return Conv(self.features, (1, 1), kernel_init=started(self.scale), name="conv_3")(nn.gelu(x))
+            x = Conv(self.middle, (size, size), name=f"conv_{i}")(nn.gelu(x, approximate=False))
+        x = nn.gelu(x, approximate=False)
+        return Conv(self.features, (1, 1), kernel_init=started(self.scale), name="conv_3")(x)
 
 
 def started(scale: float) -> Any:

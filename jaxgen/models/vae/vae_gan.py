@@ -11,6 +11,10 @@ the encoder minimises L_prior + L_llike, the decoder gamma L_llike - L_GAN and t
 after the other. As in the authors' code batch norm in the discriminator is over all three kinds of pictures, and of
 decoder and discriminator one rests where the other has fallen behind.
 
+Not as in their code (andersbll/autoencoding_beyond_pixels): there real pictures count as much as both made kinds, D_l
+is what the last convolution gives before batch norm and ReLU (here after them), a layer of 512 units follows, encoder
+and decoder have batch norm as well, and for CelebA's 64x64x3 gamma is 1e-6, and reconstructions are not judged.
+
 Measured: on MNIST at width 16 and batch 32 (10,000 samples beside the 60,000 training digits, the first 32 test digits
 reconstructed, one seed): fid_lenet 104 and PSNR 14.3 dB after 1,500 steps; with gamma 1e-2 99.7 and 17.6 dB after
 2,500, but many samples of z are blots. Longer training is not yet measured.

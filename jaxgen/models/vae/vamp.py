@@ -2,7 +2,9 @@
 
 The best prior for the bound is the mean of q(z | x) over the pictures. It is approached by a mixture of the encoder's
 answers to K pseudo-inputs that are learned with everything else, p(z) = 1/K sum_k q(z | u_k). A u_k is a picture of
-sigmoids. One layer of latents; the nets of vae.py.
+sigmoids. One layer of latents; the nets of vae.py. In the authors' code (jmtomczak/vae_vampprior) a u_k is clipped to
+[0, 1] and starts near 0, hidden layers are gated, log variances lie in [-6, 2], the KL's weight rises for 100 epochs,
+gradients are normalised and Adam's rate is 5e-4.
 
 Measured: -ELBO 102.1 nats on MNIST, grey pixels, and fid_lenet 15.8 after 5,000 steps of 100, one seed, where `vae`
 (other nets) has 106.2 and 90.3 (README, `vae-quality`).

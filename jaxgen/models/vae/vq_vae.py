@@ -4,8 +4,9 @@ The encoder makes a map of vectors, a quarter of the picture's sides, each is ro
 the decoder makes the picture of the codes. The squared error's gradient goes straight through the rounding; a
 commitment cost keeps the vectors near their codes (equation 3, quantise.py). Other roundings by `quantiser`: codebooks
 one after the other (residual), or finite levels without any. Nets as in section 4.1: strided 4x4 convolutions and
-residual blocks. Samples come from a prior of the codes' numbers, here a transformer (token_prior.py) that learns beside
-the autoencoder, which takes no notice of it.
+residual blocks. In DeepMind's example, google-deepmind/sonnet, the squared error is over the data's variance, and
+blocks have 32 hidden channels; here as many as outside, as in the paper. Samples come from a prior of the codes'
+numbers, here a transformer (token_prior.py) that learns beside the autoencoder, which takes no notice of it.
 
 Measured: on MNIST after 1,500 steps of 100, one seed, `vq-vae`'s reconstructions of the test set have a PSNR of 27.6 dB
 and rfid_lenet 0.41, its samples fid_lenet 53.0; all 256 codes in use, perplexity 197. `vq-vae-residual`: 29.0 dB, 0.44
