@@ -24,7 +24,7 @@ from jaxgen.interop.convert import import_weights, placed
 from jaxgen.interop.names import rule_of, to_ours
 from jaxgen.interop.read import read
 from jaxgen.metrics.accuracy import ACCURACY
-from jaxgen.models.classifier import lenet
+from jaxgen.models.classifier import efficientnet_lite, lenet
 from jaxgen.models.classifier.alexnet import AlexNet, local_response_norm
 from jaxgen.models.classifier.cifar_resnet import CifarResNet
 from jaxgen.models.classifier.lenet import LeNet5
@@ -95,6 +95,16 @@ def test_weights_start_within_2_4_over_the_fan_in():
     inputs = np.repeat(connected().sum(0), connected().sum(0))  # of the map that each kernel belongs to
     largest = np.abs(params["c3"]["kernel"]).max((0, 1)) * 25 * inputs
     assert 0.9 * 2.4 < largest.max() <= 2.4 * (1 + 1e-6) and largest.min() > 1
+
+
+def test_kernels_start_as_the_authors():
+    """akamaster's kaiming_normal_ counts inputs; TensorFlow's depthwise kernels [k k c 1] have one output."""
+    params = first_state(CifarResNet(8).task(1)).params["classifier"]
+    for name, n in (("linear", 64), ("conv1", 27)):
+        assert np.std(params[name]["kernel"]) == pytest.approx((2 / n) ** 0.5, rel=0.1), name
+    depthwise = efficientnet_lite.conv(256, 5, 1, "depthwise", groups=256)
+    kernel = depthwise.init(jax.random.key(0), jnp.zeros((1, 5, 5, 256)))["params"]["kernel"]
+    assert np.std(kernel) == pytest.approx((2 / 25) ** 0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("classes", [2, 10, 26])

@@ -255,6 +255,27 @@ def test_a_lazy_learner_takes_as_much_of_adam_as_one_that_is_not():
     assert float(mu["w"][0]) == pytest.approx(1 - 0.5**0.8, rel=1e-5)
 
 
+def test_rmsprops_epsilon_is_added_to_the_root():
+    """As in PyTorch's, which the authors of WGAN took: small gradients count as much as large ones."""
+    optimizer = Game(optimizer="rmsprop").optimize(1e-3)
+    params = {"w": jnp.zeros(1)}
+    update, _ = optimizer.update({"w": jnp.full(1, 1e-5)}, optimizer.init(params), params)
+    assert float(update["w"][0]) == pytest.approx(-1e-3 * 1e-5 / (0.01**0.5 * 1e-5 + 1e-8), rel=1e-4)
+
+
+def test_stylegan2s_settings_for_cifar_are_the_authors():
+    """stylegan2-ada-pytorch: `map` of train.py is for G alone, and training_loop.py shrinks G's rate by 4/5 always."""
+    model = dataclasses.replace(zoo.load("stylegan2-cifar").run.model, classes=10)
+    task, params = model.task(1), {"w": jnp.zeros(1)}
+    for net, ratio in (("generator", 4 / 5), ("discriminator", 16 / 17)):
+        optimizer = task.learners[net].optimizer
+        update, _ = optimizer.update({"w": jnp.ones(1)}, optimizer.init(params), params)
+        assert float(update["w"][0]) == pytest.approx(-0.0025 * ratio, rel=1e-5)
+    nets, _ = jax.eval_shape(lambda key: task.init(key, {}), jax.random.key(0))
+    layers = {net: [name for name in nets[net]["mapping"] if name.startswith("fc")] for net in nets}
+    assert (len(layers["generator"]), len(layers["discriminator"])) == (2, 8)
+
+
 def test_relativistic_losses_are_the_papers():
     draw = np.random.default_rng(0)
     r, f = draw.normal(size=(2, 7)).astype(np.float32)

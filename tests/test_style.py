@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
@@ -230,6 +231,16 @@ def test_adain_decodes_nothing_but_the_content_at_strength_0(random_trunk):
     assert plain.shape == x.shape and np.abs(first - second).max() > 0.01 < np.abs(first - plain).max()
     np.testing.assert_allclose(made(wishes, [1, 0], 0.0), plain, atol=1e-5)
     np.testing.assert_allclose(made(wishes[::-1], [0, 1], 1.0), first, atol=1e-5)
+
+
+def test_adains_rate_falls_as_the_authors():
+    """AdaIN-style's train.lua: learningRate / (1 + iterations * learningRateDecay), a half of it after 20,000."""
+    optimizer = zoo.load("adain").run.model.task(1).learners["decoder"].optimizer
+    params = {"w": jnp.zeros(1)}
+    for count, move in ((0, 1e-4), (20_000, 5e-5 * 0.1 / 0.001**0.5)):  # Adam's of the first gradient, a 1
+        state = optax.tree.set(optimizer.init(params), count=jnp.int32(count))
+        update, _ = optimizer.update({"w": jnp.ones(1)}, state, params)
+        assert float(update["w"][0]) == pytest.approx(-move, rel=1e-4)
 
 
 def test_what_a_game_cant_be_is_told():

@@ -10,8 +10,9 @@ HALF = " --model.game.critics 2 --model.game.learning-rate 8e-4 --optim.schedule
 # samples take one shape.
 STYLE = (
     f"{SMALL} --model.channel-base 256 --model.channel-max 32 --model.mapping-layers 2 --model.latent 32"
-    " --model.mixing 0 --model.path-length 0 --model.game.r1 10 --model.game.lazy 4 --model.game.learning-rate 0.01"
-    " --model.game.generator-rate 0.003 --model.ema-half-life 100 --model.ema-rampup 0.05"
+    " --model.mixing 0 --model.path-length 0 --model.path-every 1 --model.game.r1 10 --model.game.lazy 4"
+    " --model.game.learning-rate 0.01 --model.game.generator-rate 0.003"
+    " --model.ema-half-life 100 --model.ema-rampup 0.05"
 )
 PLAIN = "gamma 10 every 4 steps, rates 0.01 and 0.003, a half-life of 100 steps with ramp-up, no mixing, no path length"
 

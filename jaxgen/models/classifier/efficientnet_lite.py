@@ -1,10 +1,10 @@
 """EfficientNet-Lite: Tan and Le, "EfficientNet: Rethinking Model Scaling for CNNs", ICML 2019, in its Lite variant.
 
 Table 1's network for small devices: ReLU6 for swish, no squeeze-and-excitation, and a stem and a head that the width
-leaves as they are. `width` and `depth` scale it (section 3.3); 1 and 1 are Lite0. It is trained by SGD here, the paper
-took RMSProp. ImageNet accuracy of our training: not yet measured. With the published weights, which
-`jaxgen.perceptual.efficientnet_lite0` loads, it is PyTorch's package efficientnet_lite_pytorch, TensorFlow's "SAME"
-padding included.
+leaves as they are. `width` and `depth` scale it (section 3.3); 1 and 1 are Lite0. It starts as in the authors' code and
+is trained by SGD here; the paper took RMSProp, and a moving average of the weights. ImageNet accuracy of our training:
+not yet measured. With the published weights, which `jaxgen.perceptual.efficientnet_lite0` loads, it is PyTorch's
+package efficientnet_lite_pytorch, TensorFlow's "SAME" padding included.
 """
 
 import math
@@ -32,6 +32,8 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 HE = nn.initializers.variance_scaling(2, "fan_out", "normal")
+DEPTHWISE = nn.initializers.variance_scaling(2, "fan_in", "normal")  # TensorFlow's [k k c 1] has a fan-out of k k
+DENSE = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def round_to_8(channels: float) -> int:
 
 
 def conv(features: int, kernel: int, stride: int, name: str, groups: int = 1):
-    kinds: dict[str, Any] = {"use_bias": False, "kernel_init": HE, "name": name, "groups": groups}
+    init = HE if groups == 1 else DEPTHWISE
+    kinds: dict[str, Any] = {"use_bias": False, "kernel_init": init, "name": name, "groups": groups}
     return Conv(features, (kernel, kernel), (stride, stride), "SAME", **kinds)
 
 
@@ -132,8 +135,7 @@ class Net(nn.Module):
         x = out["head"] = nn.relu6(norm("_bn1")(conv(self.head, 1, 1, "_conv_head")(x), train))  # [b h/32 w/32 1280]
         x = out["pool"] = x.astype(jnp.float32).mean((1, 2))  # [b 1280]
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        out["logits"] = Dense(self.classes, kernel_init=torch_uniform, name="_fc")(x).astype(jnp.float32)
+        out["logits"] = Dense(self.classes, kernel_init=DENSE, name="_fc")(x).astype(jnp.float32)
         return out
 
 

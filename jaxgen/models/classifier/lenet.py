@@ -2,9 +2,11 @@
 
 `variant="1998"` is the paper's network, section II.B: sub-sampling layers with a trainable coefficient and bias, C3
 wired by table I, 1.7159 tanh(2 a / 3) throughout, an output of Euclidean radial basis functions around fixed codes and
-the loss of equation 9. 60,000 trainable parameters, as the paper counts them. Two things differ: the codes (the paper
+the loss of equation 9. 60,000 trainable parameters, as the paper counts them. Four things differ: the codes (the paper
 drew 7x12 pictures of the characters; here they are our drawing of ten digits, random signs for other classes, which the
-paper names as the alternative), and the optimizer (the paper's stochastic diagonal Levenberg-Marquardt is SGD here).
+paper names as the alternative), the optimizer (the paper's stochastic diagonal Levenberg-Marquardt is SGD here), what
+the net sees (-0.42 as background and 2.82 as ink, where the paper has -0.1 and 1.175), and the coefficients, which
+multiply a mean here and start at 1.
 `variant="relu"` is what is called LeNet-5 today: dense wiring, ReLU, max pooling, softmax. 61,706 parameters.
 
 Both see 32x32 pictures: others are padded with black on every side ("pad", as the paper's 28x28 digits) or resampled.

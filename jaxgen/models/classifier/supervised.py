@@ -21,7 +21,11 @@ IMAGENET_OPTIM = Optim(schedule="cosine", warmup=5000)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained; the schedule, clipping and augmentation are the run's own settings."""
+    """How a classifier is trained; the schedule, clipping and augmentation are the run's own settings.
+
+    The papers have plain momentum, decay all parameters and let the rate fall by steps; here, as in later recipes,
+    momentum is Nesterov's, only kernels decay, and the presets' rates fall by a cosine.
+    """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: float = 0.1

@@ -71,7 +71,7 @@ class Game:
         root = 1e-16 if self.unroll else 0.0
         step = {
             "adam": lambda: optax.adam(rate * c, b1=b1, b2=b2, eps_root=root),
-            "rmsprop": lambda: optax.rmsprop(rate * c, decay=0.99),
+            "rmsprop": lambda: optax.rmsprop(rate * c, decay=0.99, eps_in_sqrt=False),  # PyTorch's
         }[self.optimizer]()
         return optax.chain(step, clipped(clip)) if clip else step
 

@@ -249,6 +249,7 @@ class Players:
         ema: Ema | None = None,
         more: tuple[Phase, ...] = (),
         extra: Mapping[str, PyTree] | None = None,
+        slow: int = 0,
     ) -> Task:
         """Return the game.
 
@@ -256,6 +257,7 @@ class Players:
         ema:    of the generator, where it is not the game's
         more:   phases beside the two players', and the penalties' where they are lazy
         extra:  what those phases keep in the state
+        slow:   the generator's rate and decays are those of one with a lazy phase every so many steps
         """
         game = self.game
         game.check()
@@ -278,7 +280,6 @@ class Players:
         if lazy:
             phases += [Phase("penalty", "discriminator", self.lazy_loss, every=lazy, stream="z")]
         phases += [Phase("generator", "generator", self.generator_loss, stream="z"), *more]
-        slow = max((phase.every for phase in more if phase.learner == "generator"), default=0)
         rate = game.generator_rate or game.learning_rate
         example = {"image": jax.ShapeDtypeStruct(self.image, jnp.float32)}
         return Task(

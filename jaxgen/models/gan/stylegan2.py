@@ -4,7 +4,8 @@ Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 202
 Adversarial Networks with Limited Data", NeurIPS 2020 (b). The non-saturating game with lazy R1 (a, section 3.1), path
 length regularisation (a, section 3.2), style mixing, and a moving average of the generator with a half-life. The nets
 are in stylegan2_nets.py, the augmentations and their controller in ada.py (--model.game.augment ada:bgc). Settings are
-those of the authors' PyTorch code: `paper256`, and `cifar` (b, appendix D).
+those of the authors' PyTorch code: `paper256`, and `cifar` (b, appendix D). There a whole batch changes its style at
+the same layer, here each picture at its own; there convolutions' outputs are cut off at 256, for half precision.
 
 Measured: fid_lenet 41 on MNIST (32x32, 8 to 32 channels, batch 32, 2,000 steps), 42 with ADA (10,000 samples beside the
 60,000 training digits, one seed; README, "Measure"), with gamma 10 and rates 0.01 and 0.003. With the gammas and rates
@@ -38,7 +39,7 @@ class StyleGAN2:
     image: tuple[int, int, int] = (256, 256, 3)  # height, width, channels; both sides the same power of two
     latent: int = 512  # numbers in z, and in w
     classes: int = 0  # labels are below it; 0: unconditional
-    mapping_layers: int = 8
+    mapping_layers: int = 8  # of the generator
     channel_base: int = 16384  # channels at side s are channel_base / s, ...
     channel_max: int = 512  # ... but no more than this
     generator: Literal["skip", "resnet", "orig"] = "skip"
@@ -71,7 +72,8 @@ class StyleGAN2:
         players = self.players()
         more = (Phase("path", "generator", self.path_loss(players), every=self.path_every),) if self.path_length else ()
         extra = {"path_length": jnp.zeros(())} if self.path_length else {}
-        return players.task(self.latents(players), Ema("generator", self.ema_decay), more, extra)
+        # The authors' code slows the generator down whether or not the path length has a weight.
+        return players.task(self.latents(players), Ema("generator", self.ema_decay), more, extra, self.path_every)
 
     def players(self) -> Players:
         widths: Any = {"channel_base": self.channel_base, "channel_max": self.channel_max}
@@ -90,8 +92,7 @@ class StyleGAN2:
             self.classes,
             architecture=self.discriminator,
             group=self.group,
-            mapping_layers=self.mapping_layers,
-            **widths,
+            **widths,  # its mapping has 8 layers whatever the generator's has, as the authors'
         )
         return Players(self.game, generator, discriminator, self.image, normal(self.latent), self.classes)
 
@@ -193,19 +194,19 @@ def row(
     return Preset(run, tiny=tiny(TINY), parameters=parameters, measured=measured)
 
 
-PRESETS = {
+PRESETS = {  # 25 million pictures, and 100 million of CIFAR-10
     "stylegan2": row(
-        StyleGAN2(ema_half_life=312.5), "shapes", 400_000, 64, 48_768_547, "fid_lenet 41 on MNIST, 32 channels"
+        StyleGAN2(ema_half_life=312.5), "shapes", 390_625, 64, 48_768_547, "fid_lenet 41 on MNIST, 32 channels"
     ),
     "stylegan2-ada": row(
         StyleGAN2(ema_half_life=312.5, game=replace(PAPER, augment="ada:bgc")),
         "shapes",
-        400_000,
+        390_625,
         64,
         48_768_547,
         "fid_lenet 42 on MNIST, 32 channels",
     ),
     "stylegan2-cifar": row(
-        replace(CIFAR, game=replace(CIFAR.game, augment="ada:bgc")), "tfds:cifar10", 1_500_000, 64, 40_668_180
+        replace(CIFAR, game=replace(CIFAR.game, augment="ada:bgc")), "tfds:cifar10", 1_562_500, 64, 40_668_180
     ),
 }

@@ -3,7 +3,8 @@
 A decoder learns to turn feature maps back into pictures; the code of a photograph, given the means and deviations of a
 style picture's code, is then a photograph in that style, for any style (equation 8). The encoder is the trunk, frozen;
 the decoder mirrors it, borders mirrored, no norm. The loss is the distance of the picture's code from the one that was
-decoded, and of its maps' means and deviations from the style's (equations 11 to 13), as mean squares.
+decoded, and of its maps' means and deviations from the style's (equations 11 to 13), as mean squares; the authors' code
+adds up the style's over channels, with a weight of 0.01, and its decoder starts uniform, a sixth of our variance.
 
 How several styles and part of one are decoded is the paper's (equations 14 and 15). `how` is "wct" for whitening and
 colouring the code in place of AdaIN (Li et al. 2017; wct.py), with the same nets: it changes nothing that is learned.
@@ -30,6 +31,7 @@ from jaxgen.nn.style import adain, colour, moments, spread, whiten
 from jaxgen.nn.wide import wide
 
 Pair = tuple[int, int]
+DECAY = 5e-5  # of the rate, a step: the authors' code
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class AdaIN:
     between: tuple[int, ...] = (1, 1, 2)  # convolutions of the decoder that keep a map's size, from the first on
     how: Literal["adain", "wct"] = "adain"  # what is done to the code when pictures are made
     style_weight: float = 10.0
-    learning_rate: float = 1e-4  # of Adam
+    learning_rate: float = 1e-4  # of Adam, at first
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be, and a trunk that is not there."""
@@ -81,6 +83,9 @@ class AdaIN:
             total = near + self.style_weight * manner  # equation 11
             return total.mean(), Aux({"content": near.mean(), "style": manner.mean()}, {})
 
+        def rate(step: Any) -> Any:
+            return self.learning_rate / (1 + DECAY * step)
+
         def translate(params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
             """Return f32[b h w 3].
 
@@ -107,7 +112,7 @@ class AdaIN:
         return Task(
             init=init,
             example={name: jax.ShapeDtypeStruct(self.image, jnp.float32) for name in ("source", "image")},
-            learners={"decoder": Learner(("decoder",), optax.adam(self.learning_rate))},
+            learners={"decoder": Learner(("decoder",), optax.adam(rate))},
             phases=(Phase("decoder", "decoder", loss),),
             frozen={"trunk": partial(trunks.load, self.trunk)},
             translator=Translator(translate, told=("style",), multiple=8),

@@ -7,8 +7,8 @@ all layers at once, each layer's squared distance divided by the variance of wha
 picture takes as long as with Gatys et al. The paper's one pass through a decoder there is with a run of `adain`
 (`python -m jaxgen stylize --with RUN --how wct`), at one layer.
 
-Strength blends the transformed maps with the photograph's (equation 3); several styles are blended alike, by weights or
-each in its part of the picture.
+Strength blends the transformed maps with the photograph's (equation 3; 0.6 in the authors' code, 1 here unless asked
+for); several styles are blended alike, by weights or each in its part of the picture.
 """
 
 from collections.abc import Sequence
