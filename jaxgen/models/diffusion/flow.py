@@ -13,7 +13,10 @@ steps. The teacher's ODE is solved in every step of training.
 but that times are told from 0 to 1000, in the authors' code from 0 to 1, and that the net has not the second half of
 the channels out that nothing there reads.
 
-Measured: not yet measured.
+Measured: `flow` has fid_lenet 65.6 on MNIST (32x32, U-Net of width 16, 2,000 steps of 32, one seed;
+10,000 samples beside the 60,000 training digits, 12 evaluations of the net each; README, diffusion-quality): far from
+trained. By Euler's method
+in 1, 2, 4, 8 and 32 steps: 267, 142, 94, 77 and 68.
 """
 
 from dataclasses import dataclass, replace
@@ -183,7 +186,9 @@ def dealt(x0: Array, eps: Array, key: Key) -> Array:
 
 OT = row(Flow(coupling="ot"), 1_921_601, net=SMALL["uvit"])
 PRESETS = {
-    "flow": replace(row(Flow(), 1_921_601), tiny=OT.tiny),
+    "flow": replace(
+        row(Flow(), 1_921_601, measured="fid_lenet 66 on MNIST at width 16 after 2,000 steps"), tiny=OT.tiny
+    ),
     "flow-ot": OT,
     "sit": row(Flow(net=Net("dit", 192, 6, 6, patch=2), classes=10), 4_162_948),
 }
