@@ -6,6 +6,7 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxgen import config, core, sampling, shard, zoo
@@ -196,7 +197,14 @@ def alone(name: str, number: int):
     phase = dataclasses.replace(task.phases[number], every=1)
     still = lambda *_: (jnp.zeros(()), core.Aux())  # noqa: E731  the other learners are there, and do nothing
     idle = (core.Phase(f"{name} rests", name, still) for name in task.learners if name != phase.learner)
-    return jax.jit(core.make_step(dataclasses.replace(task, phases=(phase, *idle), ema=())))
+    learners = {n: x if n == phase.learner else resting(x) for n, x in task.learners.items()}
+    return jax.jit(core.make_step(dataclasses.replace(task, learners=learners, phases=(phase, *idle), ema=())))
+
+
+def resting(learner: core.Learner) -> core.Learner:
+    """A learner whose nets stay, even where their weights would decay."""
+    still = lambda slopes, state, params=None: (jax.tree.map(jnp.zeros_like, slopes), state)  # noqa: E731
+    return dataclasses.replace(learner, optimizer=optax.GradientTransformation(learner.optimizer.init, still))
 
 
 @cache
