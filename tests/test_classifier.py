@@ -103,7 +103,7 @@ def test_kernels_start_as_the_authors():
     for name, n in (("linear", 64), ("conv1", 27)):
         assert np.std(params[name]["kernel"]) == pytest.approx((2 / n) ** 0.5, rel=0.1), name
     depthwise = efficientnet_lite.conv(256, 5, 1, "depthwise", groups=256)
-    kernel = depthwise.init(jax.random.key(0), jnp.zeros((1, 5, 5, 256)))["params"]["kernel"]
+    kernel: Any = depthwise.init(jax.random.key(0), jnp.zeros((1, 5, 5, 256)))["params"]["kernel"]
     assert np.std(kernel) == pytest.approx((2 / 25) ** 0.5, rel=0.1)
 
 

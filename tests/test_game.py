@@ -259,7 +259,7 @@ def test_rmsprops_epsilon_is_added_to_the_root():
     """As in PyTorch's, which the authors of WGAN took: small gradients count as much as large ones."""
     optimizer = Game(optimizer="rmsprop").optimize(1e-3)
     params = {"w": jnp.zeros(1)}
-    update, _ = optimizer.update({"w": jnp.full(1, 1e-5)}, optimizer.init(params), params)
+    update: Any = optimizer.update({"w": jnp.full(1, 1e-5)}, optimizer.init(params), params)[0]
     assert float(update["w"][0]) == pytest.approx(-1e-3 * 1e-5 / (0.01**0.5 * 1e-5 + 1e-8), rel=1e-4)
 
 
@@ -269,9 +269,9 @@ def test_stylegan2s_settings_for_cifar_are_the_authors():
     task, params = model.task(1), {"w": jnp.zeros(1)}
     for net, ratio in (("generator", 4 / 5), ("discriminator", 16 / 17)):
         optimizer = task.learners[net].optimizer
-        update, _ = optimizer.update({"w": jnp.ones(1)}, optimizer.init(params), params)
+        update: Any = optimizer.update({"w": jnp.ones(1)}, optimizer.init(params), params)[0]
         assert float(update["w"][0]) == pytest.approx(-0.0025 * ratio, rel=1e-5)
-    nets, _ = jax.eval_shape(lambda key: task.init(key, {}), jax.random.key(0))
+    nets: Any = jax.eval_shape(lambda key: task.init(key, {}), jax.random.key(0))[0]
     layers = {net: [name for name in nets[net]["mapping"] if name.startswith("fc")] for net in nets}
     assert (len(layers["generator"]), len(layers["discriminator"])) == (2, 8)
 

@@ -239,7 +239,7 @@ def test_adains_rate_falls_as_the_authors():
     params = {"w": jnp.zeros(1)}
     for count, move in ((0, 1e-4), (20_000, 5e-5 * 0.1 / 0.001**0.5)):  # Adam's of the first gradient, a 1
         state = optax.tree.set(optimizer.init(params), count=jnp.int32(count))
-        update, _ = optimizer.update({"w": jnp.ones(1)}, state, params)
+        update: Any = optimizer.update({"w": jnp.ones(1)}, state, params)[0]
         assert float(update["w"][0]) == pytest.approx(-move, rel=1e-4)
 
 
