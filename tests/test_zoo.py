@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -203,7 +204,7 @@ def alone(name: str, number: int):
 
 def resting(learner: core.Learner) -> core.Learner:
     """A learner whose nets stay, even where their weights would decay."""
-    still = lambda slopes, state, params=None: (jax.tree.map(jnp.zeros_like, slopes), state)  # noqa: E731
+    still: Any = lambda slopes, state, params=None: (jax.tree.map(jnp.zeros_like, slopes), state)  # noqa: E731
     return dataclasses.replace(learner, optimizer=optax.GradientTransformation(learner.optimizer.init, still))
 
 

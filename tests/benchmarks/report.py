@@ -61,7 +61,7 @@ def trained(run: Path) -> dict[int, float]:
 
     By the clock times of what it logged to TensorBoard, which outlast a run that is killed.
     """
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
     found, total = {}, 0.0
     for file in sorted((run / "tensorboard").iterdir()):
