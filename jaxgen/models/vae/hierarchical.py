@@ -11,7 +11,8 @@ and a bias, AdamW decays by 0.01, kernels start as PyTorch's, and the coarsest m
 
 Measured: on MNIST after 400 steps of 32, one seed, far from trained: -ELBO 148.5 nats, reconstructions of the test set
 24.8 dB, fid_lenet of samples 95.2 (README, `vae-quality`); 11.1 of 13 layers in use, the KL falling to 4x4, 8x8 and
-16x16 pixels (1, 17 and 21 nats) and none of it to 32x32; with an approximation of the GELU. `hierarchical-30`: not yet measured.
+16x16 pixels (1, 17 and 21 nats) and none of it to 32x32; with an approximation of
+the GELU. `hierarchical-30`: not yet measured.
 """
 
 import math
