@@ -72,7 +72,8 @@ def trained(run: Path) -> dict[int, float]:
                 break  # killed while it was written
             event = Event.FromString(data[at + 12 : at + 12 + length])
             times.append(event.wall_time)
-            found[event.step] = total + times[-1] - times[0]
+            if event.summary.value:  # and not a file's first record, which is of step 0
+                found[event.step] = total + times[-1] - times[0]
             at += 16 + length
         total += times[-1] - times[0] if times else 0.0
     return found
