@@ -25,18 +25,15 @@ class Data:
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # which part of the source; tfds: takes slices such as train[:90%] too
     only: str | None = None  # labels whose examples are kept, such as 0-8 or 0,2; unset: all
-    pair: Literal["none", "edges", "grey", "mask", "small"] = (
-        "none"  # what a model that translates starts from, made of the pictures; unpaired: of PATH_A's; paired: no need
-    )
-    crop: Literal["none", "center", "random", "area", "patch"] = (
-        "center"  # none: squash; else cover, cut; area: 8 to 100 % of it; patch: pixels as they are
-    )
+    # what a model that translates starts from, made of the pictures; unpaired: of PATH_A's; paired: no need
+    pair: Literal["none", "edges", "grey", "mask", "small"] = "none"
+    # none: squash; else cover, cut; area: 8 to 100 % of it; patch: pixels as they are
+    crop: Literal["none", "center", "random", "area", "patch"] = "center"
     shift: int = 0  # pixels by which a picture is moved at most, up, down or to a side, black behind it
     flip: bool = False  # mirror left to right, half of the time
     turn: bool = False  # turn a square picture by 0, 90, 180 or 270 degrees
-    binarise: Literal["none", "threshold", "fixed", "dynamic"] = (
-        "none"  # to black and white: from half grey on; drawn by the grey, once or anew each epoch
-    )
+    # to black and white: from half grey on; drawn by the grey, once or anew each epoch
+    binarise: Literal["none", "threshold", "fixed", "dynamic"] = "none"
     skip_bad: bool = False  # leave unreadable images out instead of stopping
     threads: int = 4  # threads that read and transform
     prefetch: int = 2  # batches kept ready ahead of the step
@@ -55,9 +52,8 @@ class Data:
 class Optim:
     """What is done to every learner's optimizer."""
 
-    schedule: Literal["constant", "cosine", "linear", "half"] = (
-        "constant"  # from the model's rate down to 0 at the last step; half: linearly, from the middle on
-    )
+    # from the model's rate down to 0 at the last step; half: linearly, from the middle on
+    schedule: Literal["constant", "cosine", "linear", "half"] = "constant"
     warmup: int = 0  # steps over which the rate rises from 0 first
     clip: float = 0.0  # largest norm of a learner's gradient; 0: no limit
     ema: float | None = None  # decay of the moving averages; unset: the model's own; 0: none

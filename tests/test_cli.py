@@ -87,6 +87,7 @@ def test_lists(environment):
 def test_help_shows_the_presets_own_defaults(environment):
     told = train(environment, "--preset", "dcgan-64", "--help")
     assert "--model.width INT" in told and "(default: 128)" in told and "--preset" in told and "--dry-run" in told
+    assert "from the middle on" in told and "none: squash" in told
     assert "(default: 32)" in train(environment, "--help")
 
 

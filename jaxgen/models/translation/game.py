@@ -30,9 +30,8 @@ class Game:
     scales: int = 1  # critics, each of which sees pictures half as large as the one before
     layers: int = 3  # a critic's halvings
     width: int = 64  # channels of its first layer
-    norm: Literal["affine", "instance", "none"] = (
-        "instance"  # of each picture by itself; with a scale and a bias of its own, or not
-    )
+    # of each picture by itself; with a scale and a bias of its own, or not
+    norm: Literal["affine", "instance", "none"] = "instance"
     form: Form = "pix2pix"  # whose critics (nn/patches.py)
     learning_rate: float = 2e-4  # of Adam, of every net
     beta1: float = 0.5
