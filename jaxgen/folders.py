@@ -24,19 +24,21 @@ def plan(
 ) -> list[Path]:
     """Return where the answers go: where `out` is unset, beside what they are made of, whose names end in `-made`.
 
-    Raises InputError where two would be one file, or an answer would replace its own picture.
+    Raises InputError where two would be one file, or an answer would replace one of the pictures.
     """
     if picture.is_file():
-        target = out or picture.with_name(f"{picture.stem}-{made}.png")
-        if target.exists() and target.samefile(picture):
-            raise InputError(f"{picture} would be replaced by its own answer: name another file with --out.")
-        return [target]
-    folder = out or picture.with_name(f"{picture.resolve().name}-{made}")
-    if folder.is_file():
-        raise InputError(f"{folder} is a file: for a folder of pictures name a folder with --out.")
-    targets = [folder / file.relative_to(picture).with_suffix(".png") for file in files]
+        targets = [out or picture.with_name(f"{picture.stem}-{made}.png")]
+    else:
+        folder = out or picture.with_name(f"{picture.resolve().name}-{made}")
+        if folder.is_file():
+            raise InputError(f"{folder} is a file: for a folder of pictures name a folder with --out.")
+        targets = [folder / file.relative_to(picture).with_suffix(".png") for file in files]
     pairs = zip(targets, files, strict=True)
     every = [(path, file) for target, file in pairs for path in written(target)]
+    pictures = {file.resolve() for file in files}
+    for path, _ in every:
+        if path.resolve() in pictures:
+            raise InputError(f"{path} would be replaced by its own answer: name another place with --out.")
     for a, b in itertools.pairwise(sorted(every)):
         if a[0] == b[0]:
             raise InputError(f"{a[1]} and {b[1]} would both become {a[0]}: give them different names.")

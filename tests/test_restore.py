@@ -365,6 +365,10 @@ def test_nothing_is_replaced_that_was_there(run, tmp_path, cli):
     (made / "a-sheet.png").write_text("mine")
     out = cli(0, "restore", str(folder), "--with", str(run), "--sheet")
     assert "were there already and are kept" in out and (made / "a-sheet.png").read_text() == "mine"
+    sheet = str(save(folder / "b-sheet.png", smooth(20, 20)))
+    for picture, to in ((str(folder), folder), (sheet, folder / "b.png")):
+        out = cli(2, "restore", picture, "--with", "bicubic", "--sheet", "--out", str(to), "--overwrite")
+        assert "would be replaced by its own answer" in out
 
 
 def test_what_cant_be_written_is_told_in_a_sentence(tmp_path, cli):
