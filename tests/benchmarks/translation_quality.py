@@ -198,6 +198,8 @@ def publish(out: Path, write: bool):
             "variety": "variety",
         },
         "flowers": {
+            "LPIPS": "lpips",
+            "LPIPS of the grey": "lpips_source",
             "PSNR": "psnr",
             "PSNR of the grey": "psnr_source",
             "PSNR to grey": "psnr_back",
@@ -213,8 +215,8 @@ def publish(out: Path, write: bool):
             "400 of them by LPIPS (ST-LPIPS, AlexNet) and PSNR; variety: the LPIPS between two answers."
         ),
         "flowers": (
-            "Grey to colour without pairs, 64x64: 800 flowers in grey, 800 in colour, scored on 400 others; PSNR in dB "
-            "to the true colours and, of colours translated to grey, to the true grey; cycle and identity: mean "
+            "Grey to colour without pairs, 64x64: 800 flowers in grey, 800 in colour, scored on 400 others; LPIPS and "
+            "PSNR in dB to the true colours and, of colours translated to grey, to the true grey; cycle and identity: mean "
             "absolute difference of 255; codes: the distance between both domains' codes of a picture, over that of "
             "two pictures; variety: the LPIPS (ST-LPIPS, AlexNet) between two answers."
         ),

@@ -6,7 +6,9 @@ instance norm with a scale and a bias at any batch size, so that a picture depen
 dropout, which the paper leaves on in use. The rate is constant over the first half of the steps and falls to 0 over
 the second, as in the authors' code.
 
-Measured: not yet measured.
+Measured: edges to emoji at 64x64, width 16, 4,000 steps of 8, one seed (README, translation-quality-emoji): FID
+(EfficientNet-Lite0) 223.2 and LPIPS 0.298 on 1,400 and 400 emoji not trained on, where the generator alone, trained by
+the distance, has 226.3 and 0.344: far from trained.
 """
 
 from dataclasses import dataclass
