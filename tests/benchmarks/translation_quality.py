@@ -216,9 +216,9 @@ def publish(out: Path, write: bool):
         ),
         "flowers": (
             "Grey to colour without pairs, 64x64: 800 flowers in grey, 800 in colour, scored on 400 others; LPIPS and "
-            "PSNR in dB to the true colours and, of colours translated to grey, to the true grey; cycle and identity: mean "
-            "absolute difference of 255; codes: the distance between both domains' codes of a picture, over that of "
-            "two pictures; variety: the LPIPS (ST-LPIPS, AlexNet) between two answers."
+            "PSNR in dB to the true colours and, of colours translated to grey, to the true grey; cycle and identity: "
+            "mean absolute difference of 255; codes: the distance between both domains' codes of a picture, over that "
+            "of two pictures; variety: the LPIPS (ST-LPIPS, AlexNet) between two answers."
         ),
     }
     for data, names in columns.items():
