@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from jaxgen import photos
 from jaxgen.errors import InputError, at_least
 from jaxgen.explore import Folder, check_parent, check_suffix, task_of
 
@@ -203,6 +204,7 @@ class Work:
         """Return a picture's file at the model's size, or another, f32[1 h w c] in [-1, 1]."""
         from jaxgen.projection import read_picture
 
+        photos.check_kept(self.out, (path,))
         return read_picture(path, image or self.image, self.config.data)
 
     def read_mask(self, path: Path, picture: Path) -> np.ndarray:

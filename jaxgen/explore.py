@@ -218,7 +218,7 @@ def project(
         label: the picture's class; unset: that of the nearest of 64 samples, or with a w of no class in particular
         seed: of the samples it starts from, and of the noise
     """
-    from jaxgen import latents, runs, sampling, sinks
+    from jaxgen import latents, photos, runs, sampling, sinks
     from jaxgen import projection as search
     from jaxgen.config import Mesh
     from jaxgen.trained import open_run
@@ -227,6 +227,7 @@ def project(
     at_least(0, seed=seed)
     check_suffix(out, ".png")
     check_parent(out)
+    photos.check_kept(out, (picture,))
     task = task_of(run)
     linear = latents.latent_of(task).linear
     classes = sampling.classes_of(task, None if label is None else str(label))

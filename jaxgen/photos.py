@@ -156,14 +156,19 @@ def quantised(x: np.ndarray, bits: int) -> np.ndarray:
     return np.clip(np.rint((x + 1) * (top / 2)), 0, top).astype(np.uint16 if bits == 16 else np.uint8)
 
 
+def check_kept(path: Path, given: Iterable[Path]):
+    """Raise InputError where what is written to this file would replace what it is made of."""
+    for file in given:
+        if path.exists() and file.exists() and path.samefile(file):
+            raise InputError(f"{file} would be replaced by its own answer: name another file with --out.")
+
+
 def check_target(path: Path, overwrite: bool, given: Iterable[Path] = ()):
     """Raise InputError where a picture can't be written to this file, or one is there that must be kept.
 
     given: what it is made of, which is kept whatever `overwrite` says
     """
-    for file in given:
-        if path.exists() and file.exists() and path.samefile(file):
-            raise InputError(f"{file} would be replaced by its own answer: name another file with --out.")
+    check_kept(path, given)
     if path.suffix.lower() not in WRITTEN:
         raise InputError(f"{path} must end in one of {', '.join(WRITTEN)}.")
     if path.is_dir():

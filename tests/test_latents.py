@@ -361,6 +361,7 @@ REFUSALS = {
     "no picture": ("project dcgan {tmp}/no.png", "There is no picture"),
     "a folder": ("project dcgan {tmp}", "is a folder: name one picture."),
     "no picture's content": ("project dcgan {tmp}/text.png", "text.png can't be read: its content is no picture."),
+    "a picture's own place": ("project dcgan {tmp}/p.png --out {tmp}/p.png", "replaced by its own answer"),
     "no steps": ("project dcgan {tmp}/p.png --steps 0", "steps must be at least 1, not 0."),
     "another suffix": ("mix stylegan2 --out {tmp}/x.gif", "--out must end in .png, not 'x.gif'."),
     "a missing folder": ("directions dcgan --out {tmp}/no/x.png", "There is no folder"),
