@@ -237,7 +237,9 @@ def check_data(task: Task, source: Source, pair: str = "none"):
                     "unpaired:PATH_A,PATH_B, or --data.pair edges, grey, mask or small."
                 )
         elif name not in source[0]:
-            raise InputError(f"The model needs {name!r} in every example, but the data has only {sorted(source[0])}.")
+            hint = ": the pictures of each label belong in a sub-folder of their own" if name == "label" else ""
+            has = sorted(source[0])
+            raise InputError(f"The model needs {name!r} in every example, but the data has only {has}{hint}.")
     if task.classes and len(source.classes) > task.classes:
         count = len(source.classes)
         raise InputError(f"The data has {count} classes, the model {task.classes}: write --model.classes {count}.")
