@@ -22,6 +22,7 @@ from jaxgen.models.diffusion.ddpm import DDPM
 from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.flow import Flow
 from jaxgen.models.diffusion.latent import measured, scaled, spread, unmeasured
+from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.presets import SMALL
 from jaxgen.models.diffusion.teacher import load
 from jaxgen.sampling import spec_of
@@ -197,7 +198,10 @@ def test_a_dry_run_reads_what_is_frozen(run, capsys):
         (EDM((8, 8, 1), autoencoder="no/run"), "There is no run folder no/run."),
         (EDM((16, 16, 1), autoencoder="vq-vae"), "is of 8x8x1 pictures: model.image must be 8 8 1, not 16 16 1."),
         (Flow((8, 8, 1), autoencoder="edm-vq-vae"), "must be the run of an autoencoder without labels, by train.vae"),
-        (DDPM((8, 8, 1), net=SMALL["unet"], autoencoder="vae"), "multiples of 2, not 1x1. Those here are codes of vae"),
+        (
+            DDPM((8, 8, 1), net=Net(multipliers=(1, 2)), autoencoder="vae"),
+            "multiples of 2, not 1x1. Those here are codes of vae",
+        ),
         (
             Consistency((8, 8, 1), teacher="edm-vq-vae", net=SMALL["dit"]),
             "and 0 classes: edm-vq-vae is of EDM with 8x8x1 pictures and 10 classes, and the codes of",
