@@ -1,5 +1,6 @@
 """Eight fake CPU devices, strict promotion of ranks, the compilation cache, and the real data."""
 
+import gc
 import importlib.metadata
 import os
 import sys
@@ -23,6 +24,11 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 use_compilation_cache()
+
+# Tracing makes millions of objects: looking for cycles among them, and JAX's own callback each time, take a quarter of
+# the time.
+gc.freeze()
+gc.set_threshold(100_000, 20, 20)
 
 
 class Together(LoadScopeScheduling):
