@@ -405,7 +405,10 @@ REFUSALS = {
     ),
     "a label too high": ("score vae digits --anomalies 10", "anomalies must be from 0 to 9, not 10."),
     "all are anomalies": ("score vae digits --anomalies 0-9", "All of the pictures are of --anomalies 0-9."),
-    "a model that needs labels": ("score cvae {tmp}/plain", "The model needs 'label' in every example"),
+    "a model that needs labels": (
+        "score cvae {tmp}/plain",
+        "'image']: the pictures of each label belong in a sub-folder",
+    ),
     "another table": ("score vae digits --out {tmp}/x.png", "--out must end in .csv, not 'x.png'."),
     "a missing folder": ("score vae digits --out {tmp}/no/x.csv", "There is no folder"),
     "a map of four numbers": (
