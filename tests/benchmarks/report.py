@@ -2,15 +2,19 @@
 
 import argparse
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
+import shutil
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 README = Path(__file__).parents[2] / "README.md"
+EXACT = {**os.environ, "JAX_DEFAULT_MATMUL_PRECISION": "float32"}  # of what is measured, on a GPU too
 LIBRARIES = ("jax", "flax", "torch")
 
 
@@ -22,14 +26,22 @@ def arguments(text: str | None, rounds: int) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def publish(section: str, rows: list[dict[str, Any]], note: str, into_readme: bool, say: Callable[[str], Any] = print):
-    """Print the table, and write it where asked to."""
-    say(f"{table(rows)}\n\n{note} {place()}")
+def publish(
+    section: str,
+    rows: list[dict[str, Any]],
+    note: str,
+    into_readme: bool,
+    say: Callable[[str], Any] = print,
+    where: str | None = None,
+):
+    """Print the table, and write it where asked to. where: on what it was measured, if not here and now."""
+    where = where or place()
+    say(f"{table(rows)}\n\n{note} {where}")
     if into_readme:
-        write(section, rows, note)
+        write(section, rows, note, where)
 
 
-def write(section: str, rows: list[dict[str, Any]], note: str):
+def write(section: str, rows: list[dict[str, Any]], note: str, where: str):
     """Put a table between the section's markers in README.md; markers that are missing are added at its end."""
     start, end = f"<!-- {section} -->", f"<!-- /{section} -->"
     text = README.read_text() if README.exists() else ""
@@ -39,7 +51,7 @@ def write(section: str, rows: list[dict[str, Any]], note: str):
     _, found, after = rest.partition(end)
     if not found:
         raise ValueError(f"README.md has {start} without {end} after it.")
-    README.write_text(f"{before}{start}\n{table(rows)}\n\n{note} {place()}\n{end}{after}")
+    README.write_text(f"{before}{start}\n{table(rows)}\n\n{note} {where}\n{end}{after}")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -53,7 +65,28 @@ def place() -> str:
     """Return when and on what this runs, as a sentence."""
     versions = [f"{name} {v}" for name in LIBRARIES if (v := version(name))]
     date = datetime.date.today().isoformat()
-    return f"{date}, {cpu()}, {cores()} cores; Python {platform.python_version()}, {', '.join(versions)}."
+    device = ", ".join(name for name in (gpu(), cpu()) if name)
+    return f"{date}, {device}, {cores()} cores; Python {platform.python_version()}, {', '.join(versions)}."
+
+
+def places(rows: list[dict[str, Any]]) -> str:
+    """Return where the rows, which say so under "place", were measured: each place once."""
+    return " ".join(dict.fromkeys(row["place"] for row in rows))
+
+
+def many_steps() -> list[str]:
+    """Return what keeps a GPU busy in a training of small nets: the steps are the same."""
+    return ["--compute.steps-per-call", "50"] if gpu() else []
+
+
+@functools.cache
+def gpu() -> str | None:
+    """Return the GPU's name, of the first where there are several; None where there is none."""
+    if not shutil.which("nvidia-smi"):
+        return None
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    names = subprocess.run(query, capture_output=True, text=True).stdout.split("\n")
+    return names[0].strip() or None
 
 
 def trained(run: Path) -> dict[int, float]:

@@ -97,18 +97,19 @@ def measure(name: str, model: Model, steps: int, out: Path):
     sets = {"emoji": (f"folder:{data / 'emoji'}", "edges"), "flowers": (flowers, "grey")}
     source, pair = sets[model.data]
     settings = [*model.settings.split(), "--data.source", source, "--data.pair", pair]
-    settings += ["--steps", str(steps), "--log.every", "20", "--log.samples", "500", "--log.count", "24"]
-    settings += ["--save.every", "500", "--out", str(run)]
+    settings += ["--steps", str(steps), "--log.every", "50", "--log.samples", "500", "--log.count", "24"]
+    settings += ["--save.every", "500", "--out", str(run), *report.many_steps()]
     command = [sys.executable, "-m", "train.translation", "--preset", model.preset, *settings]
     subprocess.run(command, check=True)
     row = {"model": name, "data": model.data, "steps": steps, "seconds": max(report.trained(run).values())}
     if model.data == "emoji":
         count = str(len(list((data / "emoji/test").iterdir())))
         command = [sys.executable, "-m", "jaxgen", "evaluate", str(run), "--metrics", FID, "--split", "test"]
-        subprocess.run([*command, "--count", count], check=True)
+        subprocess.run([*command, "--count", count], check=True, env=report.EXACT)
         lines = (run / "evaluations.jsonl").read_text().splitlines()
         row[FID] = next(line["value"] for line in map(json.loads, reversed(lines)) if line["metric"] == FID)
     row |= compared(run, data / ("emoji" if model.data == "emoji" else "flowers/colour"), pair, out / f"{name}.png")
+    row["place"] = report.place()
     print(row, flush=True)
     with (out / "results.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
@@ -230,7 +231,8 @@ def publish(out: Path, write: bool):
             told = {"model": f"`{row['model']}`", "steps": row["steps"], "training": f"{row['seconds'] / 60:.0f} min"}
             shown.append(told | {k: f"{row[v]:.4g}" if v in row else "" for k, v in names.items()})
         changed = "; ".join(f"`{row['model']}`: {MODELS[row['model']].settings}" for row in rows)
-        report.publish(f"translation-quality-{data}", shown, f"{notes[data]} One seed. {changed}.", write)
+        where = report.places(rows)
+        report.publish(f"translation-quality-{data}", shown, f"{notes[data]} One seed. {changed}.", write, where=where)
 
 
 if __name__ == "__main__":
