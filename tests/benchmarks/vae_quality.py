@@ -71,10 +71,10 @@ QUALITY = {
 WIDE = "--model.latent 50 --model.nets.width 200 --model.nets.depth 2"
 LONG = "--data.binarise dynamic --optim.schedule cosine"
 NLL = {
-    "vae": Model("vae", f"{WIDE} {LONG}", 30_000),
-    "iwae": Model("iwae", LONG, 6000),
-    "vae-vamp": Model("vae-vamp", LONG, 20_000),
-    "vae-iaf": Model("vae-iaf", LONG, 20_000),
+    "vae": Model("vae", f"{WIDE} {LONG}", 100_000),
+    "iwae": Model("iwae", LONG, 60_000),
+    "vae-vamp": Model("vae-vamp", LONG, 60_000),
+    "vae-iaf": Model("vae-iaf", LONG, 60_000),
 }
 PUBLISHED = {"vae": "89.8", "iwae": "86.8", "vae-vamp": "85.8"}
 
@@ -140,7 +140,7 @@ def measure(name: str, model: Model, seed: int, data: Path, out: Path, cores: li
         run = out / f"{folder_of(name)}-{seed}"
         source = ["--data.source", "shapes"] if model.shapes else mnist(data)
         settings = [*source, "--steps", str(model.steps), "--seed", str(seed), "--out", str(run)]
-        settings += ["--log.every", "100", "--log.samples", str(model.steps), "--save.every", "1000"]
+        settings += ["--log.every", "100", "--log.samples", str(model.steps), "--save.every", "5000"]
         settings += report.many_steps()
         train = [*pinned, sys.executable, "-m", "train.vae", *model.argv, *settings]
         subprocess.run(train, check=True, capture_output=True, text=True)
