@@ -148,6 +148,8 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
         ("pix2pix", ["--model.image", "12", "16", "3"], "is 12x16: both sides must be multiples of 8"),
         ("pix2pix", ["--model.depth", "5"], "is 16x16: both sides must be multiples of 32"),
         ("pix2pix", ["--model.game.layers", "3"], "sees pictures of at least 32x32, not 16x16"),
+        ("pix2pix", ["--model.game.form.around", "0"], "model.game.form.around must be at least 1"),
+        ("munit", ["--model.game.form.no-pointwise", "--model.game.layers", "3"], "at least 32x32, not 16x16"),
         ("pix2pix", ["--data.source", "unpaired:shapes,shapes"], "pix2pix learns from pairs"),
         ("pix2pix", ["--data.pair", "none"], "translates pictures of one domain into another"),
         ("pix2pix", ["--model.pixel", "0", "--model.game.adversarial", "0"], "Nothing is learned"),
@@ -301,6 +303,16 @@ def test_what_critics_see_of_equal_pictures_is_equal():
     np.testing.assert_allclose(game.fooling([logits, logits]), 2 * 0.75**2)
     np.testing.assert_allclose(game.telling([logits], [logits]), (0.75**2 + 0.25**2) / 2)
     np.testing.assert_allclose(MUNIT().game.telling([logits], [logits]), 0.75**2 + 0.25**2)
+
+
+def test_what_critics_start_from():
+    """N(0, 0.02^2), or 0.02 times Xavier's sqrt(2 / (what a number is made of + what is made of it))."""
+    for name, spread in (("cyclegan", 0.02), ("pix2pixhd", 0.02), ("munit", 0.02), ("bicyclegan", None), ("cut", None)):
+        net = zoo.load(name).run.model.game.net.clone(scales=1, layers=1)
+        params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]["scale_0"]
+        kernel = params["layer_0"]["kernel"]
+        wanted = spread or 0.02 * (2 / (16 * (3 + 64))) ** 0.5
+        assert float(kernel.std()) == pytest.approx(wanted, rel=0.05), name
 
 
 def test_munits_rate_is_halved_and_its_weights_decay():

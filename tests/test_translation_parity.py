@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgen import zoo
-from jaxgen.models.translation import bicyclegan, cyclegan, munit, pix2pix
+from jaxgen.models.translation import bicyclegan, cut, cyclegan, munit, pix2pix, pix2pixhd
 from jaxgen.models.translation.autoencoders import Encoder
 from jaxgen.models.translation.nets import ResNet
 from jaxgen.nn.patches import Patches
@@ -121,7 +121,7 @@ def test_sizes_at_the_papers_width():
         assert ours_of(Patches(norm="instance"), x) == alone == 2_764_737
         # MUNIT's critic sees a picture at three sizes, its encoder of contents has four blocks.
         critic, encoder = size(halvings(3, 64)), size(contents(3, 64, 4))
-        assert ours_of(Patches(4, norm="none", form="munit"), x) == critic == 2_757_057
+        assert ours_of(Patches(4, norm="none", form=munit.GAME.form), x) == critic == 2_757_057
         assert ours_of(munit.MUNIT().encoder, x) == encoder == 5_385_856
         # BicycleGAN's second critic is half as wide; each of both players has a pair.
         critics = size(patches(3, 64, 3, nn.InstanceNorm2d)) + size(patches(3, 32, 3, nn.InstanceNorm2d))
@@ -200,7 +200,7 @@ def test_halving_between_scales():
 
 
 def test_pix2pixhds_critic_has_two_pixels_around():
-    net, x = Patches(2, 4, "instance", form="pix2pixhd"), picture(6)
+    net, x = Patches(2, 4, "instance", form=pix2pixhd.GAME.form), picture(6)
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     reference = patches(6, 4, 2, nn.InstanceNorm2d)
     for layer, name in zip(convolutions(reference), ("layer_0", "layer_1", "layer_2", "out"), strict=True):
@@ -244,7 +244,7 @@ def test_cuts_generator():
 
 
 def test_cuts_critic():
-    net, x, norm = Patches(2, 4, "instance", form="cut"), picture(), nn.InstanceNorm2d
+    net, x, norm = Patches(2, 4, "instance", form=cut.GAME.form), picture(), nn.InstanceNorm2d
     layers = [nn.Conv2d(3, 4, 4, 1, 1), nn.LeakyReLU(0.2), Blur(), nn.Conv2d(4, 8, 4, 1, 1), norm(8)]
     layers += [nn.LeakyReLU(0.2), Blur(), nn.Conv2d(8, 16, 4, 1, 1), norm(16), nn.LeakyReLU(0.2)]
     theirs = nn.Sequential(*layers, nn.Conv2d(16, 1, 4, 1, 1))
@@ -274,7 +274,7 @@ def contents(channels: int, width: int, blocks: int):
 
 
 def test_munits_critic():
-    net, x = Patches(3, 4, "none", form="munit"), picture()
+    net, x = Patches(3, 4, "none", form=munit.GAME.form), picture()
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     theirs = halvings(3, 4, 3)
     for layer, name in zip(convolutions(theirs), ("layer_0", "layer_1", "layer_2", "out"), strict=True):

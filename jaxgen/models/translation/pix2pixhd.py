@@ -9,7 +9,7 @@ of a VGG, which it may add, are not built. The authors' code starts with two cri
 Measured: not yet measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flax import linen as nn
 
@@ -19,6 +19,9 @@ from jaxgen.errors import at_least
 from jaxgen.models.translation.game import Game
 from jaxgen.models.translation.nets import Image, ResNet, check_sides
 from jaxgen.models.translation.paired import HALF, Paired, check_pairs, row, tiny
+from jaxgen.nn.patches import Form
+
+GAME = Game(features=10.0, scales=3, form=Form(around=2))
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Pix2PixHD:
     downs: int = 4  # its halvings
     blocks: int = 9  # its residual blocks
     pixel: float = 0.0  # weight of the absolute distance
-    game: Game = Game(features=10.0, scales=3, form="pix2pixhd")
+    game: Game = GAME
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -55,5 +58,5 @@ class Global(nn.Module):
         return self.net(x)
 
 
-SMALL = Pix2PixHD((16, 16, 3), 4, 1, 1, game=Game(features=10.0, scales=2, form="pix2pixhd", layers=1, width=4))
+SMALL = Pix2PixHD((16, 16, 3), 4, 1, 1, game=replace(GAME, scales=2, layers=1, width=4))
 PRESETS = {"pix2pixhd": Preset(row(Pix2PixHD(), 600_000, optim=HALF), tiny(SMALL), 190_746_694)}
