@@ -37,7 +37,7 @@ class Model:
     steps: int
 
 
-SMALL = "--model.image 64 64 3 --model.width 16 --model.game.width 16 --model.game.layers 2"
+SMALL = "--data.crop center --model.image 64 64 3 --model.width 16 --model.game.width 16 --model.game.layers 2"
 UNET = f"{SMALL} --model.depth 6 --batch 8"
 MODELS = {
     "u-net": Model("pix2pix", "emoji", f"{UNET} --model.game.adversarial 0", 4000),

@@ -186,4 +186,6 @@ class Styled(nn.Module):
 
 
 SMALL = MUNIT((16, 16, 3), 4, 1, 1, 2, 1, 4, game=SMALL_GAME)
-PRESETS = {"munit": Preset(unpaired.row(MUNIT(), 1_000_000), tiny(SMALL, unpaired.TINY), 46_594_716)}
+PRESETS = {
+    "munit": Preset(unpaired.row(MUNIT(), 1_000_000, data=unpaired.COVERED), tiny(SMALL, unpaired.TINY), 46_594_716)
+}

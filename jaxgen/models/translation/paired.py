@@ -18,6 +18,7 @@ from jaxgen.models.translation.nets import Image
 
 Translate = Callable[..., Array]
 HALF = Optim(schedule="half")  # how most translators are trained
+JITTERED = Data("shapes", pair="edges", crop="jitter", flip=True)
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,9 @@ def check_pairs(run: Run, name: str):
         )
 
 
-def row(model: Any, steps: int, batch: int = 1, **settings) -> Run:
+def row(model: Any, steps: int, batch: int = 1, data: Data = JITTERED, **settings) -> Run:
     """Return the run that trains a model on pairs."""
-    return Run(model=model, data=Data("shapes", pair="edges", flip=True), steps=steps, batch=batch, **settings)
+    return Run(model=model, data=data, steps=steps, batch=batch, **settings)
 
 
 def tiny(model: Any, data: Data = Data("shapes", pair="edges")) -> Run:

@@ -18,7 +18,7 @@ from jaxgen.core import Array, Key, Task
 from jaxgen.errors import at_least
 from jaxgen.models.translation.game import Game
 from jaxgen.models.translation.nets import Image, ResNet, check_sides
-from jaxgen.models.translation.paired import HALF, Paired, check_pairs, row, tiny
+from jaxgen.models.translation.paired import HALF, JITTERED, Paired, check_pairs, row, tiny
 from jaxgen.nn.patches import Form
 
 GAME = Game(features=10.0, scales=3, form=Form(around=2))
@@ -59,4 +59,5 @@ class Global(nn.Module):
 
 
 SMALL = Pix2PixHD((16, 16, 3), 4, 1, 1, game=replace(GAME, scales=2, layers=1, width=4))
-PRESETS = {"pix2pixhd": Preset(row(Pix2PixHD(), 600_000, optim=HALF), tiny(SMALL), 190_746_694)}
+WHOLE = replace(JITTERED, crop="center")
+PRESETS = {"pix2pixhd": Preset(row(Pix2PixHD(), 600_000, data=WHOLE, optim=HALF), tiny(SMALL), 190_746_694)}

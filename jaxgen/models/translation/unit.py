@@ -143,4 +143,6 @@ class UNIT:
 
 
 SMALL = UNIT((16, 16, 3), 4, 1, 0, 1, game=SMALL_GAME)
-PRESETS = {"unit": Preset(unpaired.row(UNIT(), 1_000_000), tiny(SMALL, unpaired.TINY), 36_462_988)}
+PRESETS = {
+    "unit": Preset(unpaired.row(UNIT(), 1_000_000, data=unpaired.COVERED), tiny(SMALL, unpaired.TINY), 36_462_988)
+}
