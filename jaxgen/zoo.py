@@ -106,6 +106,7 @@ ZOO = {
     "liif": "jaxgen.models.super_resolution.liif",
     "pix2pix": "jaxgen.models.translation.pix2pix",
     "pix2pixhd": "jaxgen.models.translation.pix2pixhd",
+    "pix2pixhd-local": "jaxgen.models.translation.pix2pixhd",
     "bicyclegan": "jaxgen.models.translation.bicyclegan",
     "cyclegan": "jaxgen.models.translation.cyclegan",
     "cut": "jaxgen.models.translation.cut",

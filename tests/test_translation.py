@@ -1,5 +1,8 @@
 """Translators: what they are trained for, and the command that uses them."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +20,9 @@ from jaxgen.models.translation.cut import info_nce
 from jaxgen.models.translation.cyclegan import SMALL as CYCLE
 from jaxgen.models.translation.game import Game
 from jaxgen.models.translation.munit import MUNIT
+from jaxgen.models.translation.paired import Paired
 from jaxgen.models.translation.pix2pix import Pix2Pix
+from jaxgen.models.translation.pix2pixhd import SMALL as HD
 from jaxgen.models.translation.pool import empty, exchanged
 from jaxgen.models.translation.stargan import SMALL as STAR
 from jaxgen.models.translation.unit import SMALL as UNIT
@@ -154,6 +159,12 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
         ("pix2pix", ["--data.pair", "none"], "translates pictures of one domain into another"),
         ("pix2pix", ["--model.pixel", "0", "--model.game.adversarial", "0"], "Nothing is learned"),
         ("cyclegan", ["--model.image", "2", "16", "3"], "at least 4"),
+        ("pix2pixhd", ["--model.perceptual", "1"], "needs pictures of 18x18 at least, not 16x16"),
+        ("munit", ["--model.perceptual", "1", "--model.image", "32", "32", "1"], "sees colour, not pictures of 1"),
+        ("munit", ["--model.perceptual", "1", "--model.trunk", "vgg17"], "did you mean 'vgg16'"),
+        ("munit", ["--model.perceptual", "-1"], "model.perceptual must be at least 0"),
+        ("pix2pixhd-local", ["--model.width", "5"], "model.width is 5: the generator around is half as wide"),
+        ("pix2pixhd-local", ["--model.image", "18", "16", "3"], "both sides must be multiples of 4"),
     ]:
         run = parse("translation", ["--preset", name, "--tiny", "--out", str(tmp_path / "run"), *changes]).run
         with pytest.raises(InputError, match=words):
@@ -189,8 +200,6 @@ def test_half_of_the_time_an_older_picture_is_shown():
 
 def test_cyclegans_loss_by_value():
     """With nets that add a number: G adds 1, F takes 0.25 away, and the critics are not asked."""
-    import dataclasses
-
     model = dataclasses.replace(CYCLE, cycle=2.0, identity=3.0, game=dataclasses.replace(CYCLE.game, adversarial=0.0))
     object.__setattr__(model, "turned", lambda params, net, x: x + {"generator": 1.0, "inverse": -0.25}[net])
     batch = {"source": jnp.zeros((2, 16, 16, 3)), "image": jnp.full((2, 16, 16, 3), 0.5)}
@@ -204,8 +213,6 @@ def test_cyclegans_loss_by_value():
 
 
 def test_without_a_critic_a_u_net_is_trained_alone():
-    import dataclasses
-
     small = Pix2Pix((16, 16, 3), 3, 4)
     task = dataclasses.replace(small, game=dataclasses.replace(small.game, adversarial=0)).task(1)
     assert list(task.learners) == ["generator"] and [p.name for p in task.phases] == ["generator"]
@@ -239,8 +246,6 @@ def test_a_place_is_told_from_others_by_value():
 
 
 def test_a_drawn_code_moves_the_generator_alone():
-    import dataclasses
-
     game = dataclasses.replace(BICYCLE.game, adversarial=1e-9)
     model = dataclasses.replace(BICYCLE, pixel=0, kl=0, code=1.0, game=game)
     params, extra = jax.jit(model.init)(jax.random.key(0))
@@ -274,8 +279,6 @@ def test_stargan_asks_for_the_classes_of_the_batch():
 
 def test_stargans_penalty_is_of_the_sum_over_patches():
     """Of a critic whose four patches are a pixel each, times 1/2: the gradient of their sum has a length of 1."""
-    import dataclasses
-
     model = dataclasses.replace(STAR, cycle=1.0)
     object.__setattr__(model, "says", lambda params, x: (x[:, :2, :2, 0] / 2, jnp.zeros((len(x), 8))))
     object.__setattr__(model, "made", lambda params, x, label: jnp.full_like(x, 0.5))
@@ -303,6 +306,66 @@ def test_what_critics_see_of_equal_pictures_is_equal():
     np.testing.assert_allclose(game.fooling([logits, logits]), 2 * 0.75**2)
     np.testing.assert_allclose(game.telling([logits], [logits]), (0.75**2 + 0.25**2) / 2)
     np.testing.assert_allclose(MUNIT().game.telling([logits], [logits]), 0.75**2 + 0.25**2)
+
+
+class Sees:
+    """A trunk whose layers are the picture itself, each times another number, and 1 more."""
+
+    def features(self, image, layers):
+        return [image * (1 + i) + 1 for i in range(len(layers))]
+
+
+def test_what_a_frozen_net_sees_by_value():
+    """pixels 0.25 apart: pix2pixHD's layers are 0.25 (1 + i) apart, and the last counts most."""
+    game = dataclasses.replace(HD.game, adversarial=0)
+    model = Paired(HD.image, HD.net, game, 1.0, 2, seen=3.0)
+    object.__setattr__(model, "made", lambda params, source, keys: source)
+    batch = {"source": jnp.full((2, 16, 16, 3), 0.5), "image": jnp.full((2, 16, 16, 3), 0.25)}
+    context = Context({}, {}, {"trunk": Sees()}, jnp.zeros((), jnp.int32))
+    value, aux = model.loss({}, context, batch, jax.random.key(0))
+    wanted = 0.25 * (1 / 32 + 2 / 16 + 3 / 8 + 4 / 4 + 5)
+    assert float(aux.metrics["perceptual"]) == pytest.approx(wanted)
+    assert float(value) == pytest.approx(0.25 + 3 * wanted)
+
+
+def test_munits_frozen_net_sees_the_source_but_for_brightness_and_contrast():
+    model = dataclasses.replace(zoo.load("munit").tiny.model, perceptual=2.0)
+    params = jax.jit(model.init)(jax.random.key(0))[0]
+    keys = jax.random.split(jax.random.key(1), 2)
+    batch = {n: jnp.tanh(jax.random.normal(k, (2, 16, 16, 3))) for n, k in zip(("source", "image"), keys, strict=True)}
+    context = Context({}, {}, {"trunk": Sees()}, jnp.zeros((), jnp.int32))
+    none = {name: jnp.zeros((2, 8)) for name in ("source", "image")}
+    turned = {"source": batch["image"], "image": batch["source"]}
+
+    def seen(fake):
+        made = lambda *_: (turned, none, batch, fake)  # noqa: E731
+        for name, answer in (("pictures", made), ("content_of", lambda params, d, x: x), ("style_of", lambda *_: 0.0)):
+            object.__setattr__(model, name, answer)
+        value, aux = model.loss(params, context, batch, keys[0])
+        return value, aux.metrics
+
+    value, metrics = seen({name: x * jnp.asarray([[[[0.5, 0.25, 0.125]]]]) - 0.25 for name, x in turned.items()})
+    assert float(metrics["perceptual"]) == pytest.approx(0, abs=1e-4), "of every channel mean and contrast"
+    value, metrics = seen({name: -x for name, x in turned.items()})
+    # Of numbers of mean 0 and variance 1, x and -x: (2x)^2 is 4 in the mean. Two domains.
+    assert float(metrics["perceptual"]) == pytest.approx(8, rel=1e-3)
+    parts = {"fooling": 1, "pixel": 10, "content": 1, "code": 1, "perceptual": 2}
+    assert float(value) == pytest.approx(sum(w * float(metrics[name]) for name, w in parts.items()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pix2pixhd", "pix2pixhd-local", "munit"])
+def test_a_frozen_net_moves_who_makes_the_pictures(name):
+    """With next to nothing else that counts: what is made is moved by the slope of a trunk of random weights."""
+    model: Any = dataclasses.replace(zoo.load(name).tiny.model, image=(32, 32, 3), trunk="random", perceptual=1.0)
+    model = dataclasses.replace(model, pixel=0.0, game=dataclasses.replace(model.game, adversarial=1e-9, features=0.0))
+    task = model.task(1)
+    params, extra = jax.jit(task.init)(jax.random.key(0))
+    context = Context(extra, {}, {name: load() for name, load in task.frozen.items()}, jnp.zeros((), jnp.int32))
+    batch = {n: jnp.full((1, 32, 32, 3), x).at[:, 8:24].set(-x) for n, x in (("source", 0.5), ("image", -0.5))}
+    slope = jax.jit(jax.grad(lambda p: task.phases[-1].loss(p, context, batch, jax.random.key(1))[0]))(params)
+    size = {net: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slope[net])) for net in slope}
+    made_by = [net for net in slope if net.startswith(("generator", "decoder"))]
+    assert made_by and min(size[net] for net in made_by) > 1e-4, size
 
 
 def test_what_critics_start_from():

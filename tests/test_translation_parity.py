@@ -119,6 +119,9 @@ def test_sizes_at_the_papers_width():
         assert ours_of(Patches(), jnp.zeros((1, 256, 256, 6))) == size(patches(6, 64, 3, nn.BatchNorm2d)) == 2_768_705
         alone = size(patches(3, 64, 3, nn.InstanceNorm2d))
         assert ours_of(Patches(norm="instance"), x) == alone == 2_764_737
+        # pix2pixHD's three critics see two pictures.
+        whole = size(Local(64, 4, 9, 3)) + 3 * size(patches(6, 64, 3, nn.InstanceNorm2d))
+        assert zoo.load("pix2pixhd-local").parameters == whole == 191_005_254
         # MUNIT's critic sees a picture at three sizes, its encoder of contents has four blocks.
         critic, encoder = size(halvings(3, 64)), size(contents(3, 64, 4))
         assert ours_of(Patches(4, norm="none", form=munit.GAME.form), x) == critic == 2_757_057
@@ -163,6 +166,44 @@ def test_cyclegan_generator():
     for layer, arrays in zip(convolutions(theirs), mine, strict=True):
         filled(layer, arrays)
     close(jax.jit(net.apply)({"params": own}, x), said(theirs, x))
+
+
+# ---- pix2pixHD's local enhancer: half as wide, around the generator without its last convolution
+
+
+class Local(nn.Module):
+    def __init__(self, width, downs, blocks, local):
+        super().__init__()
+        norm, half, channels = nn.InstanceNorm2d, width // 2, [width << i for i in range(downs + 1)]
+        layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), norm(width), nn.ReLU()]
+        for a, b in itertools.pairwise(channels):
+            layers += [nn.Conv2d(a, b, 3, 2, 1), norm(b), nn.ReLU()]
+        layers += [Block(channels[-1]) for _ in range(blocks)]
+        for a, b in itertools.pairwise(channels[::-1]):
+            layers += [nn.ConvTranspose2d(a, b, 3, 2, 1, output_padding=1), norm(b), nn.ReLU()]
+        self.inner = nn.Sequential(*layers)
+        layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, half, 7), norm(half), nn.ReLU()]
+        self.down = nn.Sequential(*layers, nn.Conv2d(half, width, 3, 2, 1), norm(width), nn.ReLU())
+        layers = [Block(width) for _ in range(local)]
+        layers += [nn.ConvTranspose2d(width, half, 3, 2, 1, output_padding=1), norm(half), nn.ReLU()]
+        self.up = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(half, 3, 7), nn.Tanh())
+
+    def forward(self, x):
+        small = nn.functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
+        return self.up(self.down(x) + self.inner(small))
+
+
+def test_pix2pixhds_local_enhancer():
+    net, x = pix2pixhd.Pix2PixHD((SIDE, SIDE, 3), 4, 2, 1, 2).net, picture(batch=2)
+    keys = jax.random.split(jax.random.key(0), 2)
+    own: Any = shaken(jax.jit(net.init)(jax.random.key(0), x, keys))["params"]
+    theirs, inner = Local(4, 2, 1, 2), own["net"]
+    blocks = lambda tree, n: [tree[f"block_{i}"][f"conv_{j}"]["conv"] for i in range(n) for j in range(2)]  # noqa: E731
+    mine = [inner["in"]["conv"], inner["down_0"], inner["down_1"], *blocks(inner, 1), inner["up_1"], inner["up_0"]]
+    mine += [own["in"]["conv"], own["down"], *blocks(own, 2), own["up"], own["out"]["conv"]]
+    for layer, arrays in zip(convolutions(theirs), mine, strict=True):
+        filled(layer, arrays)
+    close(jax.jit(net.apply)({"params": own}, x, keys), said(theirs, x))
 
 
 # ---- the critic of patches
