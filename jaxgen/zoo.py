@@ -113,6 +113,7 @@ ZOO = {
     "unit": "jaxgen.models.translation.unit",
     "munit": "jaxgen.models.translation.munit",
     "stargan": "jaxgen.models.translation.stargan",
+    "stargan-celeba": "jaxgen.models.translation.stargan",
     "fast-style": "jaxgen.models.translation.fast_style",
     "fast-style-many": "jaxgen.models.translation.fast_style",
     "gatys": "jaxgen.models.translation.gatys",

@@ -24,6 +24,7 @@ from jaxgen.models.translation.paired import Paired
 from jaxgen.models.translation.pix2pix import Pix2Pix
 from jaxgen.models.translation.pix2pixhd import SMALL as HD
 from jaxgen.models.translation.pool import empty, exchanged
+from jaxgen.models.translation.stargan import FEW
 from jaxgen.models.translation.stargan import SMALL as STAR
 from jaxgen.models.translation.unit import SMALL as UNIT
 
@@ -163,6 +164,10 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
         ("munit", ["--model.perceptual", "1", "--model.image", "32", "32", "1"], "sees colour, not pictures of 1"),
         ("munit", ["--model.perceptual", "1", "--model.trunk", "vgg17"], "did you mean 'vgg16'"),
         ("munit", ["--model.perceptual", "-1"], "model.perceptual must be at least 0"),
+        ("stargan-celeba", ["--model.attributes", "cold", "cold"], "must be names that differ"),
+        ("stargan-celeba", ["--model.attributes", "cold", "--model.exclusive", "2"], "model.exclusive is 2, of 1 attr"),
+        ("stargan-celeba", ["--model.attributes", "cold", "lagre"], "needs 'lagre' in every example"),
+        ("stargan-celeba", ["--model.attributes", "factors"], "needs one number as 'factors'"),
         ("pix2pixhd-local", ["--model.width", "5"], "model.width is 5: the generator around is half as wide"),
         ("pix2pixhd-local", ["--model.image", "18", "16", "3"], "both sides must be multiples of 4"),
     ]:
@@ -268,13 +273,75 @@ def test_a_style_sets_mean_and_deviation():
 
 def test_stargan_asks_for_the_classes_of_the_batch():
     label = jnp.asarray([0, 3, 3, 5])
-    goals = STAR.goals(label, jax.random.key(0))
+    kind = STAR.kind({"label": label})
+    goals = STAR.goals(kind, jax.random.key(0))
     translator = STAR.task(1).translator
-    assert sorted(goals.tolist()) == label.tolist() and translator and translator.domains == tuple("01234567")
-    planes = STAR.told(jnp.zeros((4, 16, 16, 3)), label)[..., 3:]
+    assert sorted(goals.argmax(1).tolist()) == label.tolist()
+    assert translator and translator.domains == tuple("01234567")
+    planes = STAR.told(jnp.zeros((4, 16, 16, 3)), kind)[..., 3:]
     assert (planes.argmax(-1) == label[:, None, None]).all() and (planes.sum(-1) == 1).all()
     run = zoo.load("stargan").run
     assert run.steps * run.model.critics == 200_000, "the authors' iterations are the critic's"
+
+
+def test_stargan_turns_one_attribute_over():
+    """What the authors' create_labels makes of a vector: hair has one colour, what is no hair is reversed."""
+    faces = zoo.load("stargan-celeba").run.model
+    black, young = [1.0, 0, 0, 1, 0], [0.0, 0, 0, 0, 1]
+    wanted = {
+        0: ([1, 0, 0, 1, 0], [1, 0, 0, 0, 1]),
+        1: ([0, 1, 0, 1, 0], [0, 1, 0, 0, 1]),
+        3: ([1, 0, 0, 0, 0], [0, 0, 0, 1, 1]),
+        4: ([1, 0, 0, 1, 1], [0, 0, 0, 0, 0]),
+    }
+    for to, turned in wanted.items():
+        found = faces.turned(jnp.asarray([black, young]), jnp.full(2, to))
+        assert found.tolist() == [[float(x) for x in row] for row in turned], to
+
+
+def test_stargan_of_attributes_by_value():
+    """A critic that knows nothing pays log 2 an attribute; what is made is told rows of the batch's attributes."""
+    model = dataclasses.replace(FEW, cycle=2.0, classify=3.0)
+    seen = []
+    object.__setattr__(model, "says", lambda params, x: (jnp.full((len(x), 2, 2), 0.25), jnp.zeros((len(x), 3))))
+    object.__setattr__(model, "made", lambda params, x, kind: seen.append(kind) or jnp.full_like(x, 0.5))
+    rows = jnp.asarray([[0, 1, 1], [1, 0, 0], [0, 0, 1], [1, 1, 1]])
+    batch = {"image": jnp.zeros((4, 16, 16, 3)), **dict(zip(model.attributes, rows.T, strict=True))}
+    value, aux = model.loss({}, None, batch, jax.random.key(0))  # pyright: ignore
+    goals, back = seen
+    assert back.tolist() == rows.tolist(), "the way back is to the picture's own"
+    assert sorted(goals.tolist()) == sorted(rows.tolist()) and goals.tolist() != rows.tolist()
+    assert float(aux.metrics["classify"]) == pytest.approx(3 * np.log(2))
+    assert float(value) == pytest.approx(-0.25 + 3 * 3 * np.log(2) + 2 * 0.5, rel=1e-5)
+    sure = model.named(jnp.asarray([[40.0, -40, 40]]), jnp.asarray([[1.0, 0, 0]]))
+    assert float(sure[0]) == pytest.approx(40), "one of three is wrong"
+
+
+def test_in_use_the_critic_says_what_a_picture_has():
+    """Large and not right, whatever its size: to turn the second over is to be told large and right."""
+    told = []
+    model = dataclasses.replace(FEW)
+
+    def says(params, x):
+        assert x.shape == (1, 16, 16, 3)
+        return jnp.zeros((1, 2, 2)), jnp.asarray([[-1.0, 2, -3]])
+
+    object.__setattr__(model, "says", says)
+    object.__setattr__(model, "made", lambda params, x, kind: told.append((x.shape, kind.tolist())) or x)
+    translator = model.task(1).translator
+    assert translator and translator.domains == ("cold", "large", "right")
+    for to, wanted in ((2, [0, 1, 1]), (1, [0, 0, 0])):
+        model.translate({}, None, {"source": jnp.zeros((1, 20, 24, 3))}, None, jnp.asarray([to]))  # pyright: ignore
+        assert told.pop() == ((1, 20, 24, 3), [[float(x) for x in wanted]])
+
+
+def test_attributes_are_trained_for_and_named(tmp_path, cli):
+    run = trained(tmp_path / "run", "stargan-celeba")
+    picture = save(tmp_path / "a.png", smooth(20, 24))
+    cli(0, "translate", str(run), str(picture), "--to", "large")
+    assert np.asarray(Image.open(tmp_path / "a-translated.png")).shape == (20, 24, 3)
+    assert "did you mean 'large'" in cli(2, "translate", str(run), str(picture), "--to", "larg", "--overwrite")
+    assert (run / "translations" / "000002.png").exists()
 
 
 def test_stargans_penalty_is_of_the_sum_over_patches():
