@@ -27,8 +27,8 @@ class Data:
     only: str | None = None  # labels whose examples are kept, such as 0-8 or 0,2; unset: all
     # what a model that translates starts from, made of the pictures; unpaired: of PATH_A's; paired: no need
     pair: Literal["none", "edges", "grey", "mask", "small"] = "none"
-    # none: squash; else cover, cut; area: 8 to 100 % of it; patch: pixels as they are
-    crop: Literal["none", "center", "random", "area", "patch"] = "center"
+    # none: squash; else cover, cut; area: 8 to 100 % of it; patch: pixels as they are; jitter: squash to 286/256, cut
+    crop: Literal["none", "center", "random", "area", "patch", "jitter"] = "center"
     shift: int = 0  # pixels by which a picture is moved at most, up, down or to a side, black behind it
     flip: bool = False  # mirror left to right, half of the time
     turn: bool = False  # turn a square picture by 0, 90, 180 or 270 degrees

@@ -57,7 +57,7 @@ def read_picture(path: Path, image: tuple[int, int, int], data: Data) -> np.ndar
         picture = decode(path.read_bytes())
     except Exception as error:  # Pillow raises many kinds
         raise InputError(f"{path} can't be read: {reason(error)}.") from error
-    return to_float(fit(picture, image, "none" if data.crop == "none" else "center"))[None]  # [1 h w c]
+    return to_float(fit(picture, image, "none" if data.crop in ("none", "jitter") else "center"))[None]  # [1 h w c]
 
 
 def choose_distance(image: tuple[int, int, int]) -> Distance:

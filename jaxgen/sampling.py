@@ -240,6 +240,8 @@ def check_data(task: Task, source: Source, pair: str = "none"):
             hint = ": the pictures of each label belong in a sub-folder of their own" if name == "label" else ""
             has = sorted(source[0])
             raise InputError(f"The model needs {name!r} in every example, but the data has only {has}{hint}.")
+        elif not task.example[name].shape and np.ndim(source[0][name]):
+            raise InputError(f"The model needs one number as {name!r}, but the data has several.")
     if task.classes and len(source.classes) > task.classes:
         count = len(source.classes)
         raise InputError(f"The data has {count} classes, the model {task.classes}: write --model.classes {count}.")

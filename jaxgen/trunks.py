@@ -90,6 +90,8 @@ def check(name: str, layers: Sequence[str], image: tuple[int, ...] | None = None
     if not layers:
         raise InputError("A style needs feature maps: name some layers of the trunk.")
     least = smallest(model)
+    if image is not None and image[2] != 3:
+        raise InputError(f"The trunk {name} sees colour, not pictures of {image[2]} channel(s).")
     if image is not None and min(image[:2]) < least:
         raise InputError(f"The trunk {name} needs pictures of {least}x{least} at least, not {image[0]}x{image[1]}.")
     found = layers_of(model, image or (64, 64, 3))

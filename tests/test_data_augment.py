@@ -4,10 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxgen.config import Data
 from jaxgen.data import Some, batches, transform
 from jaxgen.data.arrays import Arrays
+from jaxgen.data.domains import Unpaired
+from jaxgen.data.transforms import fit
 
 
 def lit(n: int, side: int = 9) -> Arrays:
@@ -54,7 +57,9 @@ def test_shift_moves_by_at_most_so_much_with_black_behind():
     assert len({offset_of(to_pixels(x)[..., 0], whole) for x in alone}) == 9
 
 
-@pytest.mark.parametrize("change", [{"shift": 2}, {"crop": "area"}, {"shift": 2, "crop": "area", "flip": True}])
+@pytest.mark.parametrize(
+    "change", [{"shift": 2}, {"crop": "area"}, {"crop": "jitter"}, {"shift": 2, "crop": "area", "flip": True}]
+)
 def test_augmentation_is_a_function_of_seed_epoch_and_example(change):
     """The same at any batch size, number of processes and place to start from; another one in another epoch."""
     source, data, image = lit(16), Data(**change), (9, 9, 1)
@@ -80,6 +85,34 @@ def test_evaluation_neither_shifts_nor_cuts_at_random():
     long = Arrays(np.ascontiguousarray(pixels))
     area, center = (stream(long, Data(crop=crop), (20, 20, 1), 1, train=False)[0] for crop in ("area", "center"))
     assert np.array_equal(area["image"], center["image"])
+    jitter, none = (stream(long, Data(crop=crop), (20, 20, 1), 1, train=False)[0] for crop in ("jitter", "none"))
+    assert np.array_equal(jitter["image"], none["image"]), "squashed whole"
+
+
+@pytest.mark.parametrize("size", [(256, 256), (286, 286), (300, 420)])
+def test_jitter_is_a_frame_cut_out_of_the_picture_squashed_to_286(size):
+    """Pillow's resize to 286x286 and crop, at places of the 31x31 that there are."""
+    grid = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    whole = Image.fromarray(grid).resize(size[::-1], Image.Resampling.BICUBIC)
+    large = np.asarray(whole.resize((286, 286), Image.Resampling.BICUBIC)).astype(int)
+    for y, x in ((0, 0), (29, 7), (13, 29)):
+        draws = ((y + 0.5) / 31, (x + 0.5) / 31) if size == (286, 286) else (y / 30, x / 30)  # of whole pixels, or not
+        found = fit(np.asarray(whole), (256, 256, 3), "jitter", *draws, 0.5, 0.5)
+        apart = np.abs(found - large[y : y + 256, x : x + 256])
+        assert apart.max() <= 2 and apart.mean() < 0.01, (y, x)  # Pillow knows a box to 24 bits
+
+
+def test_jitter_is_drawn_for_each_picture_up_to_every_border():
+    whole = np.zeros((256, 256, 3), np.uint8)
+    whole[..., 0], whole[..., 1] = np.arange(256)[:, None], np.arange(256)[None]
+    source = Arrays(np.broadcast_to(whole, (300, 256, 256, 3)))
+    [batch] = stream(Unpaired(source, source), Data(crop="jitter"), (64, 64, 3), 1, batch=300)
+    corners = [to_pixels(batch[name])[:, 0, 0, :2].T for name in ("image", "source")]  # [2 n], twice
+    for corner in np.concatenate(corners):  # a place is uniform in the 8/72 of 256 that are left
+        room = 256 * 8 / 72
+        assert corner.min() <= 2.5 and abs(corner.max() - room - 1.5) <= 2 and abs(corner.mean() - room / 2 - 1.5) < 2
+    alike = np.corrcoef(np.concatenate(corners)) - np.eye(4)
+    assert np.abs(alike).max() < 0.3, "up and across, and in both domains, by themselves"
 
 
 @pytest.mark.parametrize("height, width", [(200, 200), (120, 250), (250, 60)])

@@ -78,7 +78,7 @@ def side_by_side(root, count=5, size=(20, 16)):
 
 
 @pytest.mark.parametrize("make", [two_folders, side_by_side])
-@pytest.mark.parametrize("crop", ["random", "patch", "center", "area"])
+@pytest.mark.parametrize("crop", ["random", "patch", "center", "area", "jitter"])
 def test_pairs_are_cut_and_mirrored_alike(tmp_path, make, crop):
     data = Data(f"paired:{make(tmp_path / 'set')}", pair="edges", crop=crop, flip=True, turn=True, shift=1)
     source = open_source(data)

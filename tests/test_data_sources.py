@@ -78,6 +78,15 @@ def test_shapes_give_their_factors_in_batches():
     assert np.array_equal(batch["factors"], np.stack([source[i]["factors"] for i in range(5)]))
 
 
+def test_shapes_have_attributes():
+    source = open_source(Data(source="shapes"), (8, 8, 3))
+    examples = [source[i] for i in range(400)]
+    found = np.array([[example[name] for name in shapes.ATTRIBUTES] for example in examples])
+    hue, size, x, y, _ = np.stack([example["factors"] for example in examples]).T
+    assert np.array_equal(found.T, [np.abs(hue - 0.5) < 0.25, size >= 0.5, x >= 0.5, y >= 0.5])
+    assert (np.abs(found.mean(0) - 0.5) < 0.15).all()
+
+
 def test_bad_names():
     refuse("digit", "'digit'", "did you mean 'digits'")
     refuse("fodler:/tmp", "'fodler'", "did you mean 'folder'")

@@ -49,6 +49,42 @@ def read(source, indices):
     return several(list(indices)) if several else [source[i] for i in indices]
 
 
+def test_attributes_are_numbers_by_their_names(tmp_path):
+    """A set with CelebA's features, but for two of its forty attributes."""
+    code = """
+import tensorflow_datasets as tfds, numpy as np, pathlib, sys
+from PIL import Image
+root = pathlib.Path(sys.argv[1])
+class Faces(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+    pkg_dir_path = root
+    def _info(self):
+        told = {"Male": np.bool_, "Young": np.bool_}
+        image = tfds.features.Image(shape=(6, 4, 3))
+        landmarks = {"nose_x": np.int64}
+        features = {"image": image, "attributes": told, "landmarks": landmarks}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples()}
+    def _generate_examples(self):
+        for i in range(12):
+            path = root / f"{i}.png"
+            Image.fromarray(np.full((6, 4, 3), i, np.uint8)).save(path)
+            told = {"Male": i % 2 == 0, "Young": i % 3 == 0}
+            yield i, {"image": str(path), "attributes": told, "landmarks": {"nose_x": 7}}
+Faces(data_dir=str(root), file_format="array_record").download_and_prepare(file_format="array_record")
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, timeout=120)
+    data = Data("tfds:faces", dir=str(tmp_path))
+    source = open_source(data)
+    assert len(source) == 12 and source.classes == () and sorted(source[0]) == ["Male", "Young", "image"]
+    for example in (source[i] for i in range(12)):
+        number = int(example["image"][0, 0, 0])
+        assert (example["Male"], example["Young"]) == (number % 2 == 0, number % 3 == 0)
+    [batch] = batches(source, data, (6, 4, 3), batch=12, seed=0, train=False)
+    assert batch["Male"].tolist() == [source[i]["Male"] for i in range(12)] and batch["Male"].dtype == np.int32
+
+
 @real
 def test_mnist_from_tfds_and_from_idx_is_the_same():
     idx = opened(f"idx:{REAL}/mnist")

@@ -1,5 +1,8 @@
 """Translators: what they are trained for, and the command that uses them."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +20,11 @@ from jaxgen.models.translation.cut import info_nce
 from jaxgen.models.translation.cyclegan import SMALL as CYCLE
 from jaxgen.models.translation.game import Game
 from jaxgen.models.translation.munit import MUNIT
+from jaxgen.models.translation.paired import Paired
 from jaxgen.models.translation.pix2pix import Pix2Pix
+from jaxgen.models.translation.pix2pixhd import SMALL as HD
 from jaxgen.models.translation.pool import empty, exchanged
+from jaxgen.models.translation.stargan import FEW
 from jaxgen.models.translation.stargan import SMALL as STAR
 from jaxgen.models.translation.unit import SMALL as UNIT
 
@@ -148,10 +154,22 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
         ("pix2pix", ["--model.image", "12", "16", "3"], "is 12x16: both sides must be multiples of 8"),
         ("pix2pix", ["--model.depth", "5"], "is 16x16: both sides must be multiples of 32"),
         ("pix2pix", ["--model.game.layers", "3"], "sees pictures of at least 32x32, not 16x16"),
+        ("pix2pix", ["--model.game.form.around", "0"], "model.game.form.around must be at least 1"),
+        ("munit", ["--model.game.form.no-pointwise", "--model.game.layers", "3"], "at least 32x32, not 16x16"),
         ("pix2pix", ["--data.source", "unpaired:shapes,shapes"], "pix2pix learns from pairs"),
         ("pix2pix", ["--data.pair", "none"], "translates pictures of one domain into another"),
         ("pix2pix", ["--model.pixel", "0", "--model.game.adversarial", "0"], "Nothing is learned"),
         ("cyclegan", ["--model.image", "2", "16", "3"], "at least 4"),
+        ("pix2pixhd", ["--model.perceptual", "1"], "needs pictures of 18x18 at least, not 16x16"),
+        ("munit", ["--model.perceptual", "1", "--model.image", "32", "32", "1"], "sees colour, not pictures of 1"),
+        ("munit", ["--model.perceptual", "1", "--model.trunk", "vgg17"], "did you mean 'vgg16'"),
+        ("munit", ["--model.perceptual", "-1"], "model.perceptual must be at least 0"),
+        ("stargan-celeba", ["--model.attributes", "cold", "cold"], "must be names that differ"),
+        ("stargan-celeba", ["--model.attributes", "cold", "--model.exclusive", "2"], "model.exclusive is 2, of 1 attr"),
+        ("stargan-celeba", ["--model.attributes", "cold", "lagre"], "needs 'lagre' in every example"),
+        ("stargan-celeba", ["--model.attributes", "factors"], "needs one number as 'factors'"),
+        ("pix2pixhd-local", ["--model.width", "5"], "model.width is 5: the generator around is half as wide"),
+        ("pix2pixhd-local", ["--model.image", "18", "16", "3"], "both sides must be multiples of 4"),
     ]:
         run = parse("translation", ["--preset", name, "--tiny", "--out", str(tmp_path / "run"), *changes]).run
         with pytest.raises(InputError, match=words):
@@ -187,8 +205,6 @@ def test_half_of_the_time_an_older_picture_is_shown():
 
 def test_cyclegans_loss_by_value():
     """With nets that add a number: G adds 1, F takes 0.25 away, and the critics are not asked."""
-    import dataclasses
-
     model = dataclasses.replace(CYCLE, cycle=2.0, identity=3.0, game=dataclasses.replace(CYCLE.game, adversarial=0.0))
     object.__setattr__(model, "turned", lambda params, net, x: x + {"generator": 1.0, "inverse": -0.25}[net])
     batch = {"source": jnp.zeros((2, 16, 16, 3)), "image": jnp.full((2, 16, 16, 3), 0.5)}
@@ -202,8 +218,6 @@ def test_cyclegans_loss_by_value():
 
 
 def test_without_a_critic_a_u_net_is_trained_alone():
-    import dataclasses
-
     small = Pix2Pix((16, 16, 3), 3, 4)
     task = dataclasses.replace(small, game=dataclasses.replace(small.game, adversarial=0)).task(1)
     assert list(task.learners) == ["generator"] and [p.name for p in task.phases] == ["generator"]
@@ -237,8 +251,6 @@ def test_a_place_is_told_from_others_by_value():
 
 
 def test_a_drawn_code_moves_the_generator_alone():
-    import dataclasses
-
     game = dataclasses.replace(BICYCLE.game, adversarial=1e-9)
     model = dataclasses.replace(BICYCLE, pixel=0, kl=0, code=1.0, game=game)
     params, extra = jax.jit(model.init)(jax.random.key(0))
@@ -261,19 +273,79 @@ def test_a_style_sets_mean_and_deviation():
 
 def test_stargan_asks_for_the_classes_of_the_batch():
     label = jnp.asarray([0, 3, 3, 5])
-    goals = STAR.goals(label, jax.random.key(0))
+    kind = STAR.kind({"label": label})
+    goals = STAR.goals(kind, jax.random.key(0))
     translator = STAR.task(1).translator
-    assert sorted(goals.tolist()) == label.tolist() and translator and translator.domains == tuple("01234567")
-    planes = STAR.told(jnp.zeros((4, 16, 16, 3)), label)[..., 3:]
+    assert sorted(goals.argmax(1).tolist()) == label.tolist()
+    assert translator and translator.domains == tuple("01234567")
+    planes = STAR.told(jnp.zeros((4, 16, 16, 3)), kind)[..., 3:]
     assert (planes.argmax(-1) == label[:, None, None]).all() and (planes.sum(-1) == 1).all()
     run = zoo.load("stargan").run
     assert run.steps * run.model.critics == 200_000, "the authors' iterations are the critic's"
 
 
+def test_stargan_turns_one_attribute_over():
+    """What the authors' create_labels makes of a vector: hair has one colour, what is no hair is reversed."""
+    faces = zoo.load("stargan-celeba").run.model
+    black, young = [1.0, 0, 0, 1, 0], [0.0, 0, 0, 0, 1]
+    wanted = {
+        0: ([1, 0, 0, 1, 0], [1, 0, 0, 0, 1]),
+        1: ([0, 1, 0, 1, 0], [0, 1, 0, 0, 1]),
+        3: ([1, 0, 0, 0, 0], [0, 0, 0, 1, 1]),
+        4: ([1, 0, 0, 1, 1], [0, 0, 0, 0, 0]),
+    }
+    for to, turned in wanted.items():
+        found = faces.turned(jnp.asarray([black, young]), jnp.full(2, to))
+        assert found.tolist() == [[float(x) for x in row] for row in turned], to
+
+
+def test_stargan_of_attributes_by_value():
+    """A critic that knows nothing pays log 2 an attribute; what is made is told rows of the batch's attributes."""
+    model = dataclasses.replace(FEW, cycle=2.0, classify=3.0)
+    seen = []
+    object.__setattr__(model, "says", lambda params, x: (jnp.full((len(x), 2, 2), 0.25), jnp.zeros((len(x), 3))))
+    object.__setattr__(model, "made", lambda params, x, kind: seen.append(kind) or jnp.full_like(x, 0.5))
+    rows = jnp.asarray([[0, 1, 1], [1, 0, 0], [0, 0, 1], [1, 1, 1]])
+    batch = {"image": jnp.zeros((4, 16, 16, 3)), **dict(zip(model.attributes, rows.T, strict=True))}
+    value, aux = model.loss({}, None, batch, jax.random.key(0))  # pyright: ignore
+    goals, back = seen
+    assert back.tolist() == rows.tolist(), "the way back is to the picture's own"
+    assert sorted(goals.tolist()) == sorted(rows.tolist()) and goals.tolist() != rows.tolist()
+    assert float(aux.metrics["classify"]) == pytest.approx(3 * np.log(2))
+    assert float(value) == pytest.approx(-0.25 + 3 * 3 * np.log(2) + 2 * 0.5, rel=1e-5)
+    sure = model.named(jnp.asarray([[40.0, -40, 40]]), jnp.asarray([[1.0, 0, 0]]))
+    assert float(sure[0]) == pytest.approx(40), "one of three is wrong"
+
+
+def test_in_use_the_critic_says_what_a_picture_has():
+    """Large and not right, whatever its size: to turn the second over is to be told large and right."""
+    told = []
+    model = dataclasses.replace(FEW)
+
+    def says(params, x):
+        assert x.shape == (1, 16, 16, 3)
+        return jnp.zeros((1, 2, 2)), jnp.asarray([[-1.0, 2, -3]])
+
+    object.__setattr__(model, "says", says)
+    object.__setattr__(model, "made", lambda params, x, kind: told.append((x.shape, kind.tolist())) or x)
+    translator = model.task(1).translator
+    assert translator and translator.domains == ("cold", "large", "right")
+    for to, wanted in ((2, [0, 1, 1]), (1, [0, 0, 0])):
+        model.translate({}, None, {"source": jnp.zeros((1, 20, 24, 3))}, None, jnp.asarray([to]))  # pyright: ignore
+        assert told.pop() == ((1, 20, 24, 3), [[float(x) for x in wanted]])
+
+
+def test_attributes_are_trained_for_and_named(tmp_path, cli):
+    run = trained(tmp_path / "run", "stargan-celeba")
+    picture = save(tmp_path / "a.png", smooth(20, 24))
+    cli(0, "translate", str(run), str(picture), "--to", "large")
+    assert np.asarray(Image.open(tmp_path / "a-translated.png")).shape == (20, 24, 3)
+    assert "did you mean 'large'" in cli(2, "translate", str(run), str(picture), "--to", "larg", "--overwrite")
+    assert (run / "translations" / "000002.png").exists()
+
+
 def test_stargans_penalty_is_of_the_sum_over_patches():
     """Of a critic whose four patches are a pixel each, times 1/2: the gradient of their sum has a length of 1."""
-    import dataclasses
-
     model = dataclasses.replace(STAR, cycle=1.0)
     object.__setattr__(model, "says", lambda params, x: (x[:, :2, :2, 0] / 2, jnp.zeros((len(x), 8))))
     object.__setattr__(model, "made", lambda params, x, label: jnp.full_like(x, 0.5))
@@ -301,6 +373,76 @@ def test_what_critics_see_of_equal_pictures_is_equal():
     np.testing.assert_allclose(game.fooling([logits, logits]), 2 * 0.75**2)
     np.testing.assert_allclose(game.telling([logits], [logits]), (0.75**2 + 0.25**2) / 2)
     np.testing.assert_allclose(MUNIT().game.telling([logits], [logits]), 0.75**2 + 0.25**2)
+
+
+class Sees:
+    """A trunk whose layers are the picture itself, each times another number, and 1 more."""
+
+    def features(self, image, layers):
+        return [image * (1 + i) + 1 for i in range(len(layers))]
+
+
+def test_what_a_frozen_net_sees_by_value():
+    """pixels 0.25 apart: pix2pixHD's layers are 0.25 (1 + i) apart, and the last counts most."""
+    game = dataclasses.replace(HD.game, adversarial=0)
+    model = Paired(HD.image, HD.net, game, 1.0, 2, seen=3.0)
+    object.__setattr__(model, "made", lambda params, source, keys: source)
+    batch = {"source": jnp.full((2, 16, 16, 3), 0.5), "image": jnp.full((2, 16, 16, 3), 0.25)}
+    context = Context({}, {}, {"trunk": Sees()}, jnp.zeros((), jnp.int32))
+    value, aux = model.loss({}, context, batch, jax.random.key(0))
+    wanted = 0.25 * (1 / 32 + 2 / 16 + 3 / 8 + 4 / 4 + 5)
+    assert float(aux.metrics["perceptual"]) == pytest.approx(wanted)
+    assert float(value) == pytest.approx(0.25 + 3 * wanted)
+
+
+def test_munits_frozen_net_sees_the_source_but_for_brightness_and_contrast():
+    model = dataclasses.replace(zoo.load("munit").tiny.model, perceptual=2.0)
+    params = jax.jit(model.init)(jax.random.key(0))[0]
+    keys = jax.random.split(jax.random.key(1), 2)
+    batch = {n: jnp.tanh(jax.random.normal(k, (2, 16, 16, 3))) for n, k in zip(("source", "image"), keys, strict=True)}
+    context = Context({}, {}, {"trunk": Sees()}, jnp.zeros((), jnp.int32))
+    none = {name: jnp.zeros((2, 8)) for name in ("source", "image")}
+    turned = {"source": batch["image"], "image": batch["source"]}
+
+    def seen(fake):
+        made = lambda *_: (turned, none, batch, fake)  # noqa: E731
+        for name, answer in (("pictures", made), ("content_of", lambda params, d, x: x), ("style_of", lambda *_: 0.0)):
+            object.__setattr__(model, name, answer)
+        value, aux = model.loss(params, context, batch, keys[0])
+        return value, aux.metrics
+
+    value, metrics = seen({name: x * jnp.asarray([[[[0.5, 0.25, 0.125]]]]) - 0.25 for name, x in turned.items()})
+    assert float(metrics["perceptual"]) == pytest.approx(0, abs=1e-4), "of every channel mean and contrast"
+    value, metrics = seen({name: -x for name, x in turned.items()})
+    # Of numbers of mean 0 and variance 1, x and -x: (2x)^2 is 4 in the mean. Two domains.
+    assert float(metrics["perceptual"]) == pytest.approx(8, rel=1e-3)
+    parts = {"fooling": 1, "pixel": 10, "content": 1, "code": 1, "perceptual": 2}
+    assert float(value) == pytest.approx(sum(w * float(metrics[name]) for name, w in parts.items()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pix2pixhd", "pix2pixhd-local", "munit"])
+def test_a_frozen_net_moves_who_makes_the_pictures(name):
+    """With next to nothing else that counts: what is made is moved by the slope of a trunk of random weights."""
+    model: Any = dataclasses.replace(zoo.load(name).tiny.model, image=(32, 32, 3), trunk="random", perceptual=1.0)
+    model = dataclasses.replace(model, pixel=0.0, game=dataclasses.replace(model.game, adversarial=1e-9, features=0.0))
+    task = model.task(1)
+    params, extra = jax.jit(task.init)(jax.random.key(0))
+    context = Context(extra, {}, {name: load() for name, load in task.frozen.items()}, jnp.zeros((), jnp.int32))
+    batch = {n: jnp.full((1, 32, 32, 3), x).at[:, 8:24].set(-x) for n, x in (("source", 0.5), ("image", -0.5))}
+    slope = jax.jit(jax.grad(lambda p: task.phases[-1].loss(p, context, batch, jax.random.key(1))[0]))(params)
+    size = {net: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slope[net])) for net in slope}
+    made_by = [net for net in slope if net.startswith(("generator", "decoder"))]
+    assert made_by and min(size[net] for net in made_by) > 1e-4, size
+
+
+def test_what_critics_start_from():
+    """N(0, 0.02^2), or 0.02 times Xavier's sqrt(2 / (what a number is made of + what is made of it))."""
+    for name, spread in (("cyclegan", 0.02), ("pix2pixhd", 0.02), ("munit", 0.02), ("bicyclegan", None), ("cut", None)):
+        net = zoo.load(name).run.model.game.net.clone(scales=1, layers=1)
+        params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]["scale_0"]
+        kernel = params["layer_0"]["kernel"]
+        wanted = spread or 0.02 * (2 / (16 * (3 + 64))) ** 0.5
+        assert float(kernel.std()) == pytest.approx(wanted, rel=0.05), name
 
 
 def test_munits_rate_is_halved_and_its_weights_decay():

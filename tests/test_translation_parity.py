@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgen import zoo
-from jaxgen.models.translation import bicyclegan, cyclegan, munit, pix2pix
+from jaxgen.models.translation import bicyclegan, cut, cyclegan, munit, pix2pix, pix2pixhd
 from jaxgen.models.translation.autoencoders import Encoder
 from jaxgen.models.translation.nets import ResNet
 from jaxgen.nn.patches import Patches
@@ -119,9 +119,12 @@ def test_sizes_at_the_papers_width():
         assert ours_of(Patches(), jnp.zeros((1, 256, 256, 6))) == size(patches(6, 64, 3, nn.BatchNorm2d)) == 2_768_705
         alone = size(patches(3, 64, 3, nn.InstanceNorm2d))
         assert ours_of(Patches(norm="instance"), x) == alone == 2_764_737
+        # pix2pixHD's three critics see two pictures.
+        whole = size(Local(64, 4, 9, 3)) + 3 * size(patches(6, 64, 3, nn.InstanceNorm2d))
+        assert zoo.load("pix2pixhd-local").parameters == whole == 191_005_254
         # MUNIT's critic sees a picture at three sizes, its encoder of contents has four blocks.
         critic, encoder = size(halvings(3, 64)), size(contents(3, 64, 4))
-        assert ours_of(Patches(4, norm="none", form="munit"), x) == critic == 2_757_057
+        assert ours_of(Patches(4, norm="none", form=munit.GAME.form), x) == critic == 2_757_057
         assert ours_of(munit.MUNIT().encoder, x) == encoder == 5_385_856
         # BicycleGAN's second critic is half as wide; each of both players has a pair.
         critics = size(patches(3, 64, 3, nn.InstanceNorm2d)) + size(patches(3, 32, 3, nn.InstanceNorm2d))
@@ -165,6 +168,44 @@ def test_cyclegan_generator():
     close(jax.jit(net.apply)({"params": own}, x), said(theirs, x))
 
 
+# ---- pix2pixHD's local enhancer: half as wide, around the generator without its last convolution
+
+
+class Local(nn.Module):
+    def __init__(self, width, downs, blocks, local):
+        super().__init__()
+        norm, half, channels = nn.InstanceNorm2d, width // 2, [width << i for i in range(downs + 1)]
+        layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), norm(width), nn.ReLU()]
+        for a, b in itertools.pairwise(channels):
+            layers += [nn.Conv2d(a, b, 3, 2, 1), norm(b), nn.ReLU()]
+        layers += [Block(channels[-1]) for _ in range(blocks)]
+        for a, b in itertools.pairwise(channels[::-1]):
+            layers += [nn.ConvTranspose2d(a, b, 3, 2, 1, output_padding=1), norm(b), nn.ReLU()]
+        self.inner = nn.Sequential(*layers)
+        layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, half, 7), norm(half), nn.ReLU()]
+        self.down = nn.Sequential(*layers, nn.Conv2d(half, width, 3, 2, 1), norm(width), nn.ReLU())
+        layers = [Block(width) for _ in range(local)]
+        layers += [nn.ConvTranspose2d(width, half, 3, 2, 1, output_padding=1), norm(half), nn.ReLU()]
+        self.up = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(half, 3, 7), nn.Tanh())
+
+    def forward(self, x):
+        small = nn.functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
+        return self.up(self.down(x) + self.inner(small))
+
+
+def test_pix2pixhds_local_enhancer():
+    net, x = pix2pixhd.Pix2PixHD((SIDE, SIDE, 3), 4, 2, 1, 2).net, picture(batch=2)
+    keys = jax.random.split(jax.random.key(0), 2)
+    own: Any = shaken(jax.jit(net.init)(jax.random.key(0), x, keys))["params"]
+    theirs, inner = Local(4, 2, 1, 2), own["net"]
+    blocks = lambda tree, n: [tree[f"block_{i}"][f"conv_{j}"]["conv"] for i in range(n) for j in range(2)]  # noqa: E731
+    mine = [inner["in"]["conv"], inner["down_0"], inner["down_1"], *blocks(inner, 1), inner["up_1"], inner["up_0"]]
+    mine += [own["in"]["conv"], own["down"], *blocks(own, 2), own["up"], own["out"]["conv"]]
+    for layer, arrays in zip(convolutions(theirs), mine, strict=True):
+        filled(layer, arrays)
+    close(jax.jit(net.apply)({"params": own}, x, keys), said(theirs, x))
+
+
 # ---- the critic of patches
 
 
@@ -200,7 +241,7 @@ def test_halving_between_scales():
 
 
 def test_pix2pixhds_critic_has_two_pixels_around():
-    net, x = Patches(2, 4, "instance", form="pix2pixhd"), picture(6)
+    net, x = Patches(2, 4, "instance", form=pix2pixhd.GAME.form), picture(6)
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     reference = patches(6, 4, 2, nn.InstanceNorm2d)
     for layer, name in zip(convolutions(reference), ("layer_0", "layer_1", "layer_2", "out"), strict=True):
@@ -244,7 +285,7 @@ def test_cuts_generator():
 
 
 def test_cuts_critic():
-    net, x, norm = Patches(2, 4, "instance", form="cut"), picture(), nn.InstanceNorm2d
+    net, x, norm = Patches(2, 4, "instance", form=cut.GAME.form), picture(), nn.InstanceNorm2d
     layers = [nn.Conv2d(3, 4, 4, 1, 1), nn.LeakyReLU(0.2), Blur(), nn.Conv2d(4, 8, 4, 1, 1), norm(8)]
     layers += [nn.LeakyReLU(0.2), Blur(), nn.Conv2d(8, 16, 4, 1, 1), norm(16), nn.LeakyReLU(0.2)]
     theirs = nn.Sequential(*layers, nn.Conv2d(16, 1, 4, 1, 1))
@@ -274,7 +315,7 @@ def contents(channels: int, width: int, blocks: int):
 
 
 def test_munits_critic():
-    net, x = Patches(3, 4, "none", form="munit"), picture()
+    net, x = Patches(3, 4, "none", form=munit.GAME.form), picture()
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     theirs = halvings(3, 4, 3)
     for layer, name in zip(convolutions(theirs), ("layer_0", "layer_1", "layer_2", "out"), strict=True):

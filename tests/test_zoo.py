@@ -37,7 +37,7 @@ DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m
 # Games that many files play, each with a net of its own.
 SHARED = ("jaxgen.models.classifier.supervised", "jaxgen.models.restoration.supervised")
 # Players of one kind, who differ in what they compare: no state of their own, every phase once a step.
-TRANSLATION = "pix2pix", "pix2pixhd", "bicyclegan", "cut", "unit", "munit"
+TRANSLATION = "pix2pix", "pix2pixhd", "pix2pixhd-local", "bicyclegan", "cut", "unit", "munit"
 
 
 @cache

@@ -14,7 +14,19 @@ from jaxgen.config import Data
 from jaxgen.data.domains import Unpaired
 from jaxgen.data.pairs import PAIRS
 from jaxgen.data.sources import Part, Source
-from jaxgen.data.transforms import RANDOM, Shape, fit, fit_all, number, planes_of, quarters, shifted, to_float
+from jaxgen.data.transforms import (
+    HELD,
+    RANDOM,
+    SCALED,
+    Shape,
+    fit,
+    fit_all,
+    number,
+    planes_of,
+    quarters,
+    shifted,
+    to_float,
+)
 from jaxgen.errors import InputError
 
 PICTURES = ("image", "source")  # what an example may hold of them
@@ -114,7 +126,7 @@ class _Batches:
         self.pair = PAIRS.get(data.making)
         self.random_cut = train and data.crop in RANDOM
         # A patch out of the middle stays one.
-        crop = "center" if data.crop in ("random", "area") and not train else data.crop
+        crop = data.crop if train else HELD.get(data.crop, data.crop)
         self.examples = _Examples(source, image, crop)
         self.count = len(source)
         # The last two epochs' orders; a batch can span two.
@@ -196,7 +208,7 @@ class _Examples:
         self.wholes: dict[int, dict] = {}  # decoded pictures that patches are cut out of, as many as there is room for
         self.room = CACHE_BYTES if crop == "patch" else 0
         images = getattr(source, "images", None)  # in memory already, and perhaps at the right size
-        if images is not None and images.shape[1:] == image and crop != "area":
+        if images is not None and images.shape[1:] == image and crop not in SCALED:
             labels = getattr(source, "labels", None)
             self.kept = {"image": images} | ({} if labels is None else {"label": labels})
         elif crop not in RANDOM and len(source) * len(self.pictures) * int(np.prod(image)) <= CACHE_BYTES:

@@ -10,6 +10,7 @@ from jaxgen.errors import choose
 SPLITS = {"train": 60_000, "test": 10_000}
 SHAPES = ("circle", "square", "triangle", "pentagon", "star", "cross", "heart", "crescent")
 FACTORS = ("hue", "size", "x", "y", "rotation")  # each in [0, 1), the columns of "factors"
+ATTRIBUTES = ("cold", "large", "right", "low")  # 0 or 1, by the factors but the last: green to blue, then from 1/2 on
 SCALE = 4  # drawn this much larger, then averaged: antialiased edges
 
 
@@ -56,7 +57,10 @@ CORNERS = {
 
 
 class Shapes:
-    """One shape a picture: image u8[h w 3], label (its place in SHAPES), factors f32[5] (FACTORS); shape is i % 8."""
+    """One shape a picture: image u8[h w 3], label (its place in SHAPES), factors f32[5] (FACTORS); shape is i % 8.
+
+    Attributes are beside them by their names (ATTRIBUTES).
+    """
 
     classes = SHAPES
 
@@ -75,8 +79,10 @@ class Shapes:
         index = range(len(self))[index]  # IndexError beyond the end
         words = np.random.Philox(key=list(SPLITS).index(self.split), counter=[0, 0, 0, index]).random_raw(len(FACTORS))
         factors = ((words >> np.uint64(40)) * 2.0**-24).astype(np.float32)  # 24 bits are exact in f32
-        label = index % len(SHAPES)
-        return {"image": draw(label, factors, self.height, self.width), "label": label, "factors": factors}
+        label, (hue, *others) = index % len(SHAPES), factors[:-1]
+        has = (0.25 <= hue < 0.75, *(value >= 0.5 for value in others))
+        example = {"image": draw(label, factors, self.height, self.width), "label": label, "factors": factors}
+        return example | {name: int(yes) for name, yes in zip(ATTRIBUTES, has, strict=True)}
 
 
 def draw(label: int, factors: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -25,7 +25,8 @@ MEANING = {
 class Source(Protocol):
     """Examples by number: {"image": u8[h w c]}, and "label" (int) where there are classes; any size per example.
 
-    Of two domains "image" is what is to be made, and "source" of what (domains.py).
+    Of two domains "image" is what is to be made, and "source" of what (domains.py). Attributes are integers by their
+    names, 0 or 1.
 
     A source may also have `__getitems__(indices) -> list[dict]`, which reads several at once, `picture(index)`, whose
     image is a Pillow picture, and `labels`, all of them, which cost no picture. They are used where they are there.

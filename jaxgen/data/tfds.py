@@ -19,7 +19,10 @@ CHUNK = 10_000  # examples whose labels are read together
 
 
 class Tfds:
-    """A prepared image set: {"image": u8[h w c], "label": int where it has a ClassLabel}. Raises InputError."""
+    """A prepared image set: {"image": u8[h w c], "label": int where it has a ClassLabel}. Raises InputError.
+
+    Where it has "attributes" that are true or false (celeb_a), each is beside them by its name, 0 or 1.
+    """
 
     def __init__(self, name: str, folder: str | None, split: str):
         self.name = name
@@ -36,6 +39,8 @@ class Tfds:
             raise InputError(f"The TFDS set {name!r} has {', '.join(features)}: it needs an image named 'image'.")
         labelled = type(features.get("label")).__name__ == "ClassLabel"
         self.classes: tuple[str, ...] = tuple(features["label"].names) if labelled else ()
+        told = features["attributes"].items() if "attributes" in features else ()
+        self.attributes = [name for name, x in told if x.shape == () and np.dtype(x.np_dtype) == bool]
         self.builder, self.split = builder, split
         try:
             self.rows: Any = builder.as_data_source(split)
@@ -92,14 +97,15 @@ class Tfds:
             image = np.round(image / 257).astype(np.uint8)
         elif image.dtype != np.uint8:
             image = _unit(image, index, self.name)
+        example = {"image": image, **{name: int(row["attributes"][name]) for name in self.attributes}}
         if not self.classes:
-            return {"image": image}
+            return example
         label = int(row["label"])
         if not 0 <= label < len(self.classes):
             raise InputError(
                 f"Label {label} of example {index} in the TFDS set {self.name!r} is outside 0..{len(self.classes) - 1}."
             )
-        return {"image": image, "label": label}
+        return {**example, "label": label}
 
 
 def prepare(name: str, folder: str | None = None) -> Path:

@@ -7,16 +7,19 @@ from jaxgen.config import Data
 from jaxgen.errors import InputError
 
 Shape = tuple[int, int, int]  # height, width, channels
-RANDOM = ("random", "area", "patch")  # cuts that are drawn anew each epoch
+RANDOM = ("random", "area", "patch", "jitter")  # cuts that are drawn anew each epoch
+SCALED = ("area", "jitter")  # those that cut pictures of the model's size, too
+HELD = {"random": "center", "area": "center", "jitter": "none"}  # what is done in their place to held-out pictures
+JITTER = 286 / 256  # Isola et al. 2017, appendix 6.2
 
 
 def transform(example: dict, image: Shape, data: Data, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return the example as the model reads it: image f32[h w c] in [-1, 1], label i32[], other arrays untouched.
 
     `data.crop` "none" squashes, "center" and "random" keep the aspect, cover the frame and cut, "area" cuts 8 to 100 %
-    of the area in an aspect from 3/4 to 4/3 (Szegedy et al. 2015), "patch" a part as it is; `data.shift` moves,
-    `data.flip` mirrors half of the time, `data.turn` turns. Raises InputError where the channels cannot be converted
-    or the picture is smaller than a patch.
+    of the area in an aspect from 3/4 to 4/3 (Szegedy et al. 2015), "patch" a part as it is, "jitter" the frame out of
+    the picture squashed to 286/256 of it (Isola et al. 2017); `data.shift` moves, `data.flip` mirrors half of the time,
+    `data.turn` turns. Raises InputError where the channels cannot be converted or the picture is smaller than a patch.
     """
     mirror, *cut, down, right = rng.random(7)
     pixels = fit(example["image"], image, data.crop, *cut)
@@ -73,7 +76,7 @@ def fit(whole: np.ndarray | Image.Image, image: Shape, crop: str, *draws: float)
             planes = resize(picture, height, width, crop, *draws)
             return planes if planes.shape[2] == channels else np.repeat(planes, channels, axis=2)
         whole = planes_of(whole)
-    if whole.shape == image and crop != "area":
+    if whole.shape == image and crop not in SCALED:
         return whole
     planes = resize(reduce_channels(whole, channels), height, width, crop, *draws)
     return planes if planes.shape[2] == channels else np.repeat(planes, channels, axis=2)  # grey to colour comes last
@@ -110,6 +113,8 @@ def resize(whole: np.ndarray | Image.Image, height: int, width: int, crop: str, 
         cut_height, cut_width = min((area / ratio) ** 0.5, old_height), min((area * ratio) ** 0.5, old_width)
         # What doesn't fit is cut off: by that alone a long picture's cut would become long.
         cut_height, cut_width = min(cut_height, cut_width * 4 / 3 / frame), min(cut_width, cut_height * 4 / 3 * frame)
+    if crop == "jitter":
+        cut_height, cut_width = (old * n / round(n * JITTER) for old, n in ((old_height, height), (old_width, width)))
     room_y, room_x = old_height - cut_height, old_width - cut_width
     if (cut_height, cut_width) == (height, width):  # nothing to resample: whole pixels, left as they are
         y, x = (int(top * (room_y + 1)), int(left * (room_x + 1))) if crop in RANDOM else (room_y // 2, room_x // 2)

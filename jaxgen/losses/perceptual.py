@@ -10,9 +10,13 @@ from jaxgen.core import Array
 Maps = Sequence[Array]
 
 
-def distance(made: Maps, clean: Maps, power: int = 1) -> Array:
-    """Return the sum over layers of mean |a - b|^power. Johnson et al. 2016, equation 2, has power 2."""
-    return _total((jnp.abs(a - b) ** power).mean((1, 2, 3)) for a, b in zip(made, clean, strict=True))
+def distance(made: Maps, clean: Maps, power: int = 1, weights: Sequence[float] = ()) -> Array:
+    """Return the sum over layers of mean |a - b|^power, times a layer's weight where there are any.
+
+    Johnson et al. 2016, equation 2, has power 2.
+    """
+    layers = zip(made, clean, weights or [1.0] * len(made), strict=True)
+    return _total(w * (jnp.abs(a - b) ** power).mean((1, 2, 3)) for a, b, w in layers)
 
 
 def gram(x: Array) -> Array:

@@ -1,5 +1,6 @@
 """A critic that judges a picture patch by patch, and several of them that see it at several sizes."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
@@ -15,10 +16,21 @@ from jaxgen.nn.wide import wide
 
 Array = jax.Array
 Norm = Literal["batch", "affine", "instance", "none"]
-Form = Literal["pix2pix", "pix2pixhd", "bicyclegan", "munit", "cut"]
 WEIGHTS = nn.initializers.normal(0.02)
 FAINT = nn.initializers.variance_scaling(0.02**2, "fan_avg", "normal")  # Xavier's, times 0.02: CUT's and BicycleGAN's
 PADS = ((1, 1), (1, 1))
+
+
+@dataclass(frozen=True)
+class Form:
+    """How critics of one size differ from pix2pix's, which are CycleGAN's and VQGAN's, too."""
+
+    around: int = 1  # pixels around what a 4x4 convolution sees
+    mirror: bool = False  # they are the mirror image, not zeros
+    blur: bool = False  # a blur after a convolution halves, not its stride
+    pointwise: bool = False  # all layers halve, and the last convolution is 1x1
+    faint: bool = False  # weights start from Xavier's times 0.02, not from N(0, 0.02^2)
+    thinner: bool = False  # a critic has half the channels of the one that sees pictures twice as large
 
 
 class Patches(nn.Module):
@@ -27,40 +39,39 @@ class Patches(nn.Module):
     Isola et al. 2017, appendix 6.1.2: C64-C128-C256-C512, the first without a norm, LeakyReLU 0.2. Every layer halves
     but the last two, which take a pixel off. norm: of the batch; of each picture alone, with ("affine") or without
     ("instance") learned scale and bias; or none. With `layered` all layers' answers are returned, f32[b h w c], the
-    logits f32[b h' w'] last. The authors' forms differ: pix2pixHD's has two pixels of zeros around, not one; CUT's
-    halves by a blur, after the convolution; of MUNIT's all layers halve, among mirror images, and the last convolution
-    is 1x1.
+    logits f32[b h' w'] last.
     """
 
     layers: int = 3
     width: int = 64
     norm: Norm = "batch"
     layered: bool = False
-    form: Form = "pix2pix"
+    form: Form = Form()
 
     @nn.compact
     def __call__(self, x: Array) -> Array | list[Array]:
-        said, munit, cut = [], self.form == "munit", self.form == "cut"
-        around = 2 if self.form == "pix2pixhd" else 1
-        pads: Any = "VALID" if munit else ((around, around), (around, around))
-        init = FAINT if self.form in ("cut", "bicyclegan") else WEIGHTS
-        for i in range(self.layers + (not munit)):
+        said, form = [], self.form
+
+        def conv(x: Array, features: int, name: str, k: int = 4, stride: int = 1, bias: bool = True) -> Array:
+            around = form.around if k > 1 else 0
+            pads: Any = "VALID" if form.mirror else ((around, around), (around, around))
+            init = FAINT if form.faint else WEIGHTS
+            net = Conv(features, (k, k), (stride, stride), pads, use_bias=bias, kernel_init=init, name=name)
+            return net(mirrored(x, around) if form.mirror else x)
+
+        for i in range(self.layers + (not form.pointwise)):
             halves = i < self.layers
-            strides = (2, 2) if halves and not cut else (1, 1)
-            features = self.width * min(2**i, 8)
             # A norm that has biases of its own makes others needless.
             bias = i == 0 or self.norm in ("instance", "none")
-            conv = Conv(features, (4, 4), strides, pads, use_bias=bias, kernel_init=init, name=f"layer_{i}")
-            x = conv(mirrored(x, 1) if munit else x)
+            x = conv(x, self.width * min(2**i, 8), f"layer_{i}", 4, 2 if halves and not form.blur else 1, bias)
             if i and self.norm == "batch":
                 x = BatchNorm(scale_init=lambda *args: 1 + WEIGHTS(*args), name=f"norm_{i}")(x, True)
             elif i and self.norm != "none":
                 x = InstanceNorm(self.norm == "affine", name=f"norm_{i}")(x)
             x = nn.leaky_relu(x, 0.2)
-            x = blurred(x) if cut and halves else x  # [b h/2 w/2 c]; the last [b h-1 w-1 c]
+            x = blurred(x) if form.blur and halves else x  # [b h/2 w/2 c]; the last [b h-1 w-1 c]
             said.append(x)
-        last = Conv(1, (1, 1) if munit else (4, 4), padding=pads, kernel_init=init, name="out")
-        logits = wide(last(x)[..., 0])
+        logits = wide(conv(x, 1, "out", 1 if form.pointwise else 4)[..., 0])
         return [*said, logits] if self.layered else logits
 
 
@@ -69,20 +80,19 @@ class Pyramid(nn.Module):
 
     A list by scale, of lists by layer: f32[b h w c], the logits f32[b h' w'] last. Wang et al. 2018 (pix2pixHD),
     section 3.2; as in the authors' code pictures are halved by a mean over 3x3 pixels without those beyond the border.
-    BicycleGAN's next critic has half the channels, too.
     """
 
     scales: int = 1
     layers: int = 3
     width: int = 64
     norm: Norm = "instance"
-    form: Form = "pix2pix"
+    form: Form = Form()
 
     @nn.compact
     def __call__(self, x: Array) -> list[list[Array]]:
         said = []
         for i in range(self.scales):
-            width = max(self.width >> i, 1) if self.form == "bicyclegan" else self.width
+            width = max(self.width >> i, 1) if self.form.thinner else self.width
             said.append(Patches(self.layers, width, self.norm, True, self.form, name=f"scale_{i}")(x))
             x = halved(x)
         return said
@@ -105,9 +115,9 @@ def halved(x: Array) -> Array:
     return nn.avg_pool(x, (3, 3), (2, 2), pads, count_include_pad=False)
 
 
-def check_patches(image: tuple[int, int, int], layers: int, scales: int = 1, form: Form = "pix2pix"):
+def check_patches(image: tuple[int, int, int], layers: int, scales: int = 1, form: Form = Form()):
     """Raise InputError where a picture is too small for a critic of so many layers, at the smallest of its scales."""
-    least = ((1 if form == "munit" else 4) << layers) * 2 ** (scales - 1)
+    least = ((1 if form.pointwise else 4) << layers) * 2 ** (scales - 1)
     if min(image[:2]) < least:
         raise InputError(
             f"A critic of {layers} halvings{f' at {scales} scales' if scales > 1 else ''} sees pictures of at least "

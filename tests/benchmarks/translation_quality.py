@@ -37,16 +37,16 @@ class Model:
     steps: int
 
 
-SMALL = "--model.image 64 64 3 --model.width 32 --model.game.width 32 --model.game.layers 2"
-UNET = f"{SMALL} --model.depth 6 --batch 16"
+SMALL = "--data.crop center --model.image 64 64 3 --model.width 16 --model.game.width 16 --model.game.layers 2"
+UNET = f"{SMALL} --model.depth 6 --batch 8"
 MODELS = {
-    "u-net": Model("pix2pix", "emoji", f"{UNET} --model.game.adversarial 0", 6000),
-    "pix2pix": Model("pix2pix", "emoji", UNET, 6000),
-    "bicyclegan": Model("bicyclegan", "emoji", f"{UNET} --model.halvings 4 --model.game.scales 1", 6000),
-    "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 4", 5000),
-    "cut": Model("cut", "flowers", f"{SMALL} --model.blocks 3 --model.taps 0 2 --batch 4", 5000),
-    "unit": Model("unit", "flowers", f"{SMALL} --model.blocks 1 --model.game.scales 1 --batch 4", 5000),
-    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 4", 5000),
+    "u-net": Model("pix2pix", "emoji", f"{UNET} --model.game.adversarial 0", 4000),
+    "pix2pix": Model("pix2pix", "emoji", UNET, 4000),
+    "bicyclegan": Model("bicyclegan", "emoji", f"{UNET} --model.halvings 4 --model.game.scales 1", 2000),
+    "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 2", 3000),
+    "cut": Model("cut", "flowers", f"{SMALL} --model.blocks 3 --model.taps 0 2 --batch 2", 3000),
+    "unit": Model("unit", "flowers", f"{SMALL} --model.blocks 1 --model.game.scales 1 --batch 2", 3000),
+    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 2", 3000),
 }
 
 

@@ -11,7 +11,7 @@ encoder is residual. The rate is constant over the first half of the steps and f
 Measured: not yet measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -29,11 +29,12 @@ from jaxgen.models.translation.paired import HALF, check_pairs, generated, pair_
 from jaxgen.models.translation.pix2pix import UNet
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.instance_norm import InstanceNorm
-from jaxgen.nn.patches import FAINT
+from jaxgen.nn.patches import FAINT, Form
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.wide import wide
 
 CRITICS = "critic_code", "critic_drawn"  # of pictures made with the true one's code, and with one that is drawn
+GAME = Game(scales=2, form=Form(faint=True, thinner=True))
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class BicycleGAN:
     pixel: float = 10.0  # weight of the absolute distance from the picture whose code it is (lambda)
     code: float = 0.5  # of the distance from the code that was drawn (lambda_latent)
     kl: float = 0.01  # of the codes' divergence from N(0, 1) (lambda_KL)
-    game: Game = Game(scales=2, form="bicyclegan")
+    game: Game = GAME
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -172,5 +173,5 @@ class Halved(nn.Module):
         return half(y) + conv(self.features, 1, "skip")(half(x))
 
 
-SMALL = BicycleGAN((16, 16, 3), 2, 4, 2, 2, game=Game(form="bicyclegan", layers=1, width=4))
+SMALL = BicycleGAN((16, 16, 3), 2, 4, 2, 2, game=replace(GAME, scales=1, layers=1, width=4))
 PRESETS = {"bicyclegan": Preset(row(BicycleGAN(), 400_000, optim=HALF), tiny(SMALL), 64_302_615)}

@@ -8,7 +8,7 @@ second, and translates half of the pictures mirrored. Both critic and generator 
 Measured: not yet measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -24,8 +24,10 @@ from jaxgen.models.translation.game import Game
 from jaxgen.models.translation.nets import Image, ResNet, check_sides
 from jaxgen.models.translation.paired import HALF, generated, pair_of, tiny
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.patches import FAINT
+from jaxgen.nn.patches import FAINT, Form
 from jaxgen.nn.wide import wide
+
+GAME = Game(form=Form(blur=True, faint=True))
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class CUT:
     temperature: float = 0.07  # tau
     contrast: float = 1.0  # weight of telling places apart (lambda_X)
     identity: float = 1.0  # weight of the same for pictures that are in their domain already (lambda_Y)
-    game: Game = Game(form="cut")
+    game: Game = GAME
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -145,5 +147,5 @@ def info_nce(made: Array, source: Array, temperature: float) -> Array:
     return (jax.nn.logsumexp(alike, 2) - right).mean(1)
 
 
-SMALL = CUT((16, 16, 3), 4, 1, 1, (0,), 16, 8, game=Game(form="cut", layers=1, width=4))
+SMALL = CUT((16, 16, 3), 4, 1, 1, (0,), 16, 8, game=replace(GAME, layers=1, width=4))
 PRESETS = {"cut": Preset(unpaired.row(CUT(), 400_000, optim=HALF), tiny(SMALL, unpaired.TINY), 14_703_300)}

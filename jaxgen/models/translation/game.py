@@ -32,7 +32,7 @@ class Game:
     width: int = 64  # channels of its first layer
     # of each picture by itself; with a scale and a bias of its own, or not
     norm: Literal["affine", "instance", "none"] = "instance"
-    form: Form = "pix2pix"  # whose critics (nn/patches.py)
+    form: Form = Form()
     learning_rate: float = 2e-4  # of Adam, of every net
     beta1: float = 0.5
     decay: float = 0.0  # of weights: this much of them is a part of the gradient
@@ -43,6 +43,7 @@ class Game:
         at_least(0, model__game__adversarial=self.adversarial, model__game__features=self.features)
         at_least(1, model__game__scales=self.scales, model__game__layers=self.layers, model__game__width=self.width)
         at_least(0, model__game__decay=self.decay, model__game__halving=self.halving)
+        at_least(1, model__game__form__around=self.form.around)
         if self.adversarial:
             check_patches(image, self.layers, self.scales, self.form)
 

@@ -3,22 +3,26 @@
 A picture is a content, which both domains share, and a style of 8 numbers of its domain. A translation keeps the
 content and draws another style from N(0, 1), so that there are many; the style sets mean and variance of the decoder's
 features (AdaIN). Decoded again a picture must be itself, and of a translation content and style must be found again. A
-critic for each domain, at three sizes. Nets, weights and rates are the authors' code's, without their perceptual loss.
+critic for each domain, at three sizes. Nets, weights and rates are the authors' code's. With `perceptual` (their vgg_w,
+section 5.1), which the paper has from 512x512 on, a frozen net must see in a translation what it sees in the source,
+each channel's mean and variance aside: theirs is a VGG-16, this one ST-LPIPS's (pip install jaxgen[perceptual]).
 
 Measured: not yet measured.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Preset
+from jaxgen import rng, trunks
+from jaxgen.config import Preset, Run
 from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
 from jaxgen.errors import at_least
+from jaxgen.losses import perceptual
 from jaxgen.models.translation import unpaired
 from jaxgen.models.translation.autoencoders import Decoder, Encoder, he
 from jaxgen.models.translation.game import Game, each
@@ -26,7 +30,10 @@ from jaxgen.models.translation.nets import Image, MirrorConv, check_sides
 from jaxgen.models.translation.paired import generated, pair_of, tiny
 from jaxgen.models.translation.unit import GAME, OTHER, SMALL_GAME
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.instance_norm import standardised
 from jaxgen.nn.wide import wide
+
+SEEN = ("relu5_3",)
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class MUNIT:
     pixel: float = 10.0  # weight of the absolute distance of what is decoded again
     content: float = 1.0  # of the distance between a translation's content and the one it was given
     code: float = 1.0  # the same of styles
+    perceptual: float = 0.0  # of what a frozen net sees in a translation and in its source; the authors: 0, or 1
+    trunk: str = "vgg16"  # that net; or random, or the folder of a classifier's run
     game: Game = GAME
 
     def task(self, steps: int) -> Task:
@@ -51,6 +60,7 @@ class MUNIT:
         at_least(1, model__width=self.width, model__downs=self.downs, model__blocks=self.blocks)
         at_least(1, model__style=self.style, model__style_downs=self.style_downs, model__dense=self.dense)
         at_least(0, model__pixel=self.pixel, model__content=self.content, model__code=self.code)
+        at_least(0, model__perceptual=self.perceptual)
         check_sides(self.image, 1 << self.downs, 2)
         self.game.check(self.image)
         nets = [f"{kind}_{domain}" for kind in ("content", "style", "decoder") for domain in unpaired.DOMAINS]
@@ -66,9 +76,15 @@ class MUNIT:
                 Phase("autoencoders", "autoencoders", self.loss, stream="z"),
             ),
             given=("source",),
+            frozen={"trunk": partial(trunks.load, self.trunk)} if self.perceptual else {},
             generate=generated(self.translate, 1),
             translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2], several=True),
         )
+
+    def check_run(self, run: Run):
+        del run
+        if self.perceptual > 0:
+            trunks.check(self.trunk, SEEN, self.image)
 
     @property
     def encoder(self) -> Encoder:
@@ -139,7 +155,6 @@ class MUNIT:
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equation 5: both games, and what must be found again of pictures, contents and styles (1 to 3)."""
-        del context
         contents, styles, again, fake = self.pictures(params, batch, key)
         zero = jnp.zeros(())
         pixel = content = code = zero
@@ -151,6 +166,11 @@ class MUNIT:
         fooling = unpaired.fool(self.game, params, fake)
         value = self.game.adversarial * fooling + self.pixel * pixel + self.content * content + self.code * code
         metrics = {"fooling": fooling.mean(), "pixel": pixel.mean(), "content": content.mean(), "code": code.mean()}
+        if self.perceptual:
+            see = lambda x: [standardised(y) for y in context.frozen["trunk"].features(x, SEEN)]  # noqa: E731
+            kept = (perceptual.distance(see(fake[d]), see(batch[OTHER[d]]), 2) for d in unpaired.DOMAINS)
+            apart = sum(kept, zero)
+            value, metrics = value + self.perceptual * apart, metrics | {"perceptual": apart.mean()}
         return value.mean(), Aux(metrics)
 
 
@@ -186,4 +206,6 @@ class Styled(nn.Module):
 
 
 SMALL = MUNIT((16, 16, 3), 4, 1, 1, 2, 1, 4, game=SMALL_GAME)
-PRESETS = {"munit": Preset(unpaired.row(MUNIT(), 1_000_000), tiny(SMALL, unpaired.TINY), 46_594_716)}
+PRESETS = {
+    "munit": Preset(unpaired.row(MUNIT(), 1_000_000, data=unpaired.COVERED), tiny(SMALL, unpaired.TINY), 46_594_716)
+}

@@ -55,7 +55,8 @@ class ResNet(nn.Module):
     c7s1-64, d128, d256, residual blocks, u128, u64, c7s1-3 (Zhu et al. 2017, appendix 7.2), instance norm. With
     `smooth`, as the authors' code of CUT, it is halved by a blur after the convolution and doubled before it, linearly,
     and starts from smaller weights. With `taps`, features of the way in are returned instead, f32[b h w c]: the picture
-    with its mirror image around, both halvings' convolutions, and the answers of those blocks.
+    with its mirror image around, both halvings' convolutions, and the answers of those blocks. Of 0 channels it ends
+    before the last convolution, in [b h w width].
     """
 
     channels: int
@@ -89,7 +90,7 @@ class ResNet(nn.Module):
                 up = {"strides": (2, 2), "padding": ((1, 0), (1, 0)), "name": f"up_{i}"}
                 y = ConvTranspose(self.width << i, **up, **conv)(y)
             y = nn.relu(InstanceNorm(name=f"up_{i}_norm")(y))  # [b 2h 2w c/2]
-        return wide(jnp.tanh(MirrorConv(self.channels, 7, init, name="out")(y)))
+        return wide(jnp.tanh(MirrorConv(self.channels, 7, init, name="out")(y))) if self.channels else y
 
 
 def doubled(x: Array) -> Array:

@@ -2,22 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen import rng
+from jaxgen import rng, trunks
 from jaxgen.config import Data, Log, Optim, Run, Save
 from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
 from jaxgen.errors import InputError, at_least
+from jaxgen.losses import perceptual
 from jaxgen.metrics.pixels import psnr
 from jaxgen.models.translation.game import Game, each
 from jaxgen.models.translation.nets import Image
 
 Translate = Callable[..., Array]
 HALF = Optim(schedule="half")  # how most translators are trained
+LAYERS = {"relu1_1": 1 / 32, "relu2_1": 1 / 16, "relu3_1": 1 / 8, "relu4_1": 1 / 4, "relu5_1": 1.0}  # pix2pixHD's
+JITTERED = Data("shapes", pair="edges", crop="jitter", flip=True)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Paired:
     multiple: what the sides of x must be divisible by
     several:  whether other keys give other answers
     pixel:    weight of the distance from the true picture
+    seen:     weight of the distance between what a trunk (jaxgen.trunks) sees in both, its layers' as in `LAYERS`
     """
 
     image: Image
@@ -36,12 +41,14 @@ class Paired:
     multiple: int
     several: bool = False
     distance: Literal["l1", "l2"] = "l1"
+    seen: float = 0.0
+    trunk: str = "vgg16"
 
     def task(self) -> Task:
         """Return the game. Raises InputError for what can't be played."""
         self.game.check(self.image)
-        at_least(0, model__pixel=self.pixel)
-        if not self.pixel and not self.game.adversarial:
+        at_least(0, model__pixel=self.pixel, model__perceptual=self.seen)
+        if not self.pixel and not self.seen and not self.game.adversarial:
             raise InputError("Nothing is learned: model.pixel and model.game.adversarial are both 0.")
         # One stream: both players meet the same pictures, which are then made once a step.
         phases = (Phase("critic", "critic", self.critic_loss, stream="z"),) if self.judged else ()
@@ -52,6 +59,7 @@ class Paired:
             learners={**learners, "generator": self.game.learner("generator")},
             phases=(*phases, Phase("generator", "generator", self.loss, stream="z")),
             given=("source",),
+            frozen={"trunk": partial(trunks.load, self.trunk)} if self.seen else {},
             generate=generated(self.translate),
             translator=Translator(self.translate, multiple=self.multiple, channels=self.image[2], several=self.several),
         )
@@ -84,7 +92,6 @@ class Paired:
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Isola et al. 2017, equation 4: G* = arg min max L_cGAN(G, D) + lambda L_L1(G); Wang et al. 2018, (5)."""
-        del context
         source, image = batch["source"], batch["image"]
         made = self.made(params, source, jax.random.split(key, len(source)))
         apart = each(jnp.abs(made - image) if self.distance == "l1" else jnp.square(made - image))  # [b]
@@ -96,6 +103,10 @@ class Paired:
             if self.game.features:
                 seen = self.game.apart(self.game.says(params["critic"], beside(source, image)), fake)
                 value, metrics = value + self.game.features * seen, metrics | {"features": seen.mean()}
+        if self.seen:
+            see = context.frozen["trunk"].features
+            seen = perceptual.distance(see(made, tuple(LAYERS)), see(image, tuple(LAYERS)), 1, tuple(LAYERS.values()))
+            value, metrics = value + self.seen * seen, metrics | {"perceptual": seen.mean()}
         return value.mean(), Aux(metrics)
 
 
@@ -128,9 +139,9 @@ def check_pairs(run: Run, name: str):
         )
 
 
-def row(model: Any, steps: int, batch: int = 1, **settings) -> Run:
+def row(model: Any, steps: int, batch: int = 1, data: Data = JITTERED, **settings) -> Run:
     """Return the run that trains a model on pairs."""
-    return Run(model=model, data=Data("shapes", pair="edges", flip=True), steps=steps, batch=batch, **settings)
+    return Run(model=model, data=data, steps=steps, batch=batch, **settings)
 
 
 def tiny(model: Any, data: Data = Data("shapes", pair="edges")) -> Run:

@@ -1,24 +1,40 @@
 """pix2pixHD: Wang, Liu, Zhu, Tao, Kautz and Catanzaro 2018, "High-Resolution Image Synthesis and Semantic Manipulation
-with Conditional GANs": its global generator and its critics.
+with Conditional GANs": its generators and its critics.
 
 Pairs, as in pix2pix (paired.py), but a residual generator of four halvings, critics at three sizes that play least
-squares, and in place of the distance between pixels that between what the critics' layers say of both pictures. The
-paper's further generator around this one, for 2048x1024, its encoder of instances and the distance between features
-of a VGG, which it may add, are not built. The authors' code starts with two critics; the paper has three.
+squares, and in place of the distance between pixels that between what the critics' layers say of both pictures. With
+`enhanced` a further generator of half the width is around it, for pictures twice as large (2048x1024): it halves the
+picture once, adds what the global generator makes of the smaller picture, and enlarges the sum. Here both are trained
+together from the start: the authors have trained the global one before, at its own size, and keep it as it is for the
+first tenth of the epochs, but no run here starts from another's nets. The encoder of instances is not built. The
+authors' code starts with two critics; the paper has three.
+
+The authors add the distance between features of a VGG-19, with a weight of 10; the paper, too, as an option. That trunk
+can't be had offline, and a weight for one is none for another: `perceptual` is 0 here, and with another weight compares
+the same layers of ST-LPIPS's VGG-16 (pip install jaxgen[perceptual]).
 
 Measured: not yet measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen import trunks
 from jaxgen.config import Preset, Run
 from jaxgen.core import Array, Key, Task
-from jaxgen.errors import at_least
+from jaxgen.errors import InputError, at_least
 from jaxgen.models.translation.game import Game
-from jaxgen.models.translation.nets import Image, ResNet, check_sides
-from jaxgen.models.translation.paired import HALF, Paired, check_pairs, row, tiny
+from jaxgen.models.translation.nets import Image, MirrorConv, Residual, ResNet, check_sides
+from jaxgen.models.translation.paired import HALF, JITTERED, LAYERS, Paired, check_pairs, row, tiny
+from jaxgen.nn.conv import Conv, ConvTranspose
+from jaxgen.nn.instance_norm import InstanceNorm
+from jaxgen.nn.patches import WEIGHTS, Form, halved
+from jaxgen.nn.wide import wide
+
+GAME = Game(features=10.0, scales=3, form=Form(around=2))
 
 
 @dataclass(frozen=True)
@@ -29,19 +45,34 @@ class Pix2PixHD:
     width: int = 64  # channels of the generator's layer nearest to the picture
     downs: int = 4  # its halvings
     blocks: int = 9  # its residual blocks
+    enhanced: int = 0  # residual blocks of the generator around it (the authors: 3); 0: there is none
     pixel: float = 0.0  # weight of the absolute distance
-    game: Game = Game(features=10.0, scales=3, form="pix2pixhd")
+    perceptual: float = 0.0  # weight of the distance of a frozen net's features
+    trunk: str = "vgg16"  # that net; or random, or the folder of a classifier's run
+    game: Game = GAME
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
         del steps
         at_least(1, model__width=self.width, model__downs=self.downs, model__blocks=self.blocks)
-        check_sides(self.image, 1 << self.downs, 2)
-        net = Global(ResNet(self.image[2], self.width, self.blocks, self.downs))
-        return Paired(self.image, net, self.game, self.pixel, 1 << self.downs).task()
+        at_least(0, model__enhanced=self.enhanced)
+        if self.enhanced and self.width % 2:
+            raise InputError(f"model.width is {self.width}: the generator around is half as wide, it must be even.")
+        halvings = self.downs + (self.enhanced > 0)
+        check_sides(self.image, 1 << halvings, 2)
+        seen, trunk = self.perceptual, self.trunk
+        return Paired(self.image, self.net, self.game, self.pixel, 1 << halvings, seen=seen, trunk=trunk).task()
 
     def check_run(self, run: Run):
         check_pairs(run, "pix2pixhd")
+        if self.perceptual > 0:
+            trunks.check(self.trunk, tuple(LAYERS), self.image)
+
+    @property
+    def net(self) -> "Global | Enhancer":
+        channels = self.image[2]
+        net = ResNet(0 if self.enhanced else channels, self.width, self.blocks, self.downs)
+        return Enhancer(net, channels, self.width // 2, self.enhanced) if self.enhanced else Global(net)
 
 
 class Global(nn.Module):
@@ -55,5 +86,38 @@ class Global(nn.Module):
         return self.net(x)
 
 
-SMALL = Pix2PixHD((16, 16, 3), 4, 1, 1, game=Game(features=10.0, scales=2, form="pix2pixhd", layers=1, width=4))
-PRESETS = {"pix2pixhd": Preset(row(Pix2PixHD(), 600_000, optim=HALF), tiny(SMALL), 190_746_694)}
+class Enhancer(nn.Module):
+    """(x f32[b h w c], keys) -> f32[b h w channels] in [-1, 1], around a net [b h/2 w/2 c] -> [b h/2 w/2 2 width].
+
+    Section 3.1, G2 around G1: c7s1-32, d64, to which what G1 makes of the halved picture is added, residual blocks of
+    64, u32, c7s1-3; instance norm.
+    """
+
+    net: ResNet
+    channels: int
+    width: int
+    blocks: int
+
+    @nn.compact
+    def __call__(self, x: Array, keys: Key) -> Array:
+        del keys
+        conv: dict[str, Any] = {"kernel_size": (3, 3), "strides": (2, 2), "kernel_init": WEIGHTS}
+        y = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, name="in")(x)))
+        y = Conv(2 * self.width, padding=((1, 1), (1, 1)), name="down", **conv)(y)
+        y = nn.relu(InstanceNorm(name="down_norm")(y)) + self.net(halved(x))  # [b h/2 w/2 2c]
+        for i in range(self.blocks):
+            y = Residual(name=f"block_{i}")(y)
+        y = ConvTranspose(self.width, padding=((1, 0), (1, 0)), name="up", **conv)(y)
+        y = nn.relu(InstanceNorm(name="up_norm")(y))  # [b h w c]
+        return wide(jnp.tanh(MirrorConv(self.channels, 7, name="out")(y)))
+
+
+SMALL = Pix2PixHD((16, 16, 3), 4, 1, 1, game=replace(GAME, scales=2, layers=1, width=4))
+WHOLE = replace(JITTERED, crop="center")
+FULL = {"steps": 600_000, "data": WHOLE, "optim": HALF}
+PRESETS = {
+    "pix2pixhd": Preset(row(Pix2PixHD(), **FULL), tiny(SMALL), 190_746_694),
+    "pix2pixhd-local": Preset(
+        row(Pix2PixHD((1024, 2048, 3), enhanced=3), **FULL), tiny(replace(SMALL, enhanced=1)), 191_005_254
+    ),
+}

@@ -24,11 +24,13 @@ from jaxgen.models.translation.autoencoders import Blocks, Decoder, Encoder
 from jaxgen.models.translation.game import Game, each
 from jaxgen.models.translation.nets import Image, check_sides
 from jaxgen.models.translation.paired import generated, pair_of, tiny
+from jaxgen.nn.patches import Form
 from jaxgen.nn.wide import wide
 
 OTHER = {"source": "image", "image": "source"}
 # The authors' code's, of this and of MUNIT.
-GAME = Game(scales=3, layers=4, norm="none", form="munit", learning_rate=1e-4, decay=1e-4, halving=100_000)
+FORM = Form(mirror=True, pointwise=True)
+GAME = Game(scales=3, layers=4, norm="none", form=FORM, learning_rate=1e-4, decay=1e-4, halving=100_000)
 SMALL_GAME = replace(GAME, scales=1, layers=2, width=4)
 
 
@@ -141,4 +143,6 @@ class UNIT:
 
 
 SMALL = UNIT((16, 16, 3), 4, 1, 0, 1, game=SMALL_GAME)
-PRESETS = {"unit": Preset(unpaired.row(UNIT(), 1_000_000), tiny(SMALL, unpaired.TINY), 36_462_988)}
+PRESETS = {
+    "unit": Preset(unpaired.row(UNIT(), 1_000_000, data=unpaired.COVERED), tiny(SMALL, unpaired.TINY), 36_462_988)
+}

@@ -1,6 +1,7 @@
 """What translators that learn without pairs share: a critic for each domain, and their settings."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from jaxgen.models.translation.nets import Image
 
 DOMAINS = "source", "image"
 CRITICS = {"source": "critic_source", "image": "critic"}  # who judges pictures of a domain
+JITTERED = Data("unpaired:digits,shapes", crop="jitter", flip=True)
+COVERED = replace(JITTERED, crop="random")  # as UNIT and MUNIT do it
 Both = dict[str, Array]  # pictures f32[b h w c] by domain
 Made = Callable[[Params, Context, Batch, Key], Both]  # pictures made for each domain
 
@@ -52,9 +55,8 @@ def chosen(to: Array, source: Array, image: Array) -> Array:
     return jnp.where(jnp.broadcast_to((to == 1)[:, None, None, None], image.shape), image, source)
 
 
-def row(model: Any, steps: int, batch: int = 1, **settings) -> Run:
+def row(model: Any, steps: int, batch: int = 1, data: Data = JITTERED, **settings) -> Run:
     """Return the run that trains a model on two sets that are no pairs."""
-    data = Data("unpaired:digits,shapes", flip=True)
     return Run(model=model, data=data, steps=steps, batch=batch, **settings)
 
 
