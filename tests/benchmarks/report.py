@@ -70,8 +70,13 @@ def place() -> str:
 
 
 def places(rows: list[dict[str, Any]]) -> str:
-    """Return where the rows, which say so under "place", were measured: each place once."""
-    return " ".join(dict.fromkeys(row["place"] for row in rows))
+    """Return where the rows, which say so under "place", were measured: of which models, where there are several."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        found.setdefault(row["place"], {})[f"`{row['model']}`"] = None
+    if len(found) == 1:
+        return next(iter(found))
+    return " ".join(f"{', '.join(models)}: {place}" for place, models in found.items())
 
 
 def many_steps() -> list[str]:
