@@ -6,8 +6,9 @@ convolutions or residual blocks; pictures as Bernoulli, Gaussian or discretised-
 nets are told the label (Sohn et al. 2015; cvae.py); beta, annealing and free bits weigh the two terms (beta_vae.py).
 
 Measured: on dynamically binarised MNIST, 2 layers of 200, 50 latents, 100,000 steps of 100 from 1e-3 along a cosine,
-one seed: -log p(x) 88.81 nats by 5,000 samples and -ELBO 93.44 on the test set; 18 latents in use. The imported `mnist_vae`
-(784-400-20) has -ELBO 103.2 nats there, grey pixels, one sample (tests/test_vae.py). README: `vae-quality`, `vae-nll`.
+one seed: -log p(x) 88.81 nats by 5,000 samples and -ELBO 93.44 on the test set; 18 latents in use. The imported
+`mnist_vae` (784-400-20) has -ELBO 103.2 nats there, grey pixels, one sample (tests/test_vae.py). README: `vae-quality`,
+`vae-nll`.
 """
 
 import math
