@@ -160,7 +160,9 @@ def theirs(work: str, compiled: bool) -> tuple[Callable[[], Any], dict[str, Any]
         loss().backward()
         adam.step()
         with torch.no_grad():
-            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - model.ema)
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+                average, [p.detach() for p in parameters], 1 - model.ema
+            )
         torch.cuda.synchronize()
 
     return one, {}
