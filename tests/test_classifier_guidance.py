@@ -14,7 +14,7 @@ import pytest
 from sklearn import datasets, neighbors
 
 from jaxgen import runs, zoo
-from jaxgen.config import parse
+from jaxgen.config import parse, to_json
 from jaxgen.core import Context
 from jaxgen.diffusion.schedules import across, alpha_of
 from jaxgen.errors import InputError
@@ -163,6 +163,9 @@ def folder(tmp_path_factory) -> Path:
     train("classifier", "adm-classifier", "classifier", *long)
     train("classifier", "adm-classifier", "eleven", "--steps", "2", "--model.classes", "11")
     train("classifier", "adm-classifier", "big", "--steps", "2", "--model.image", "16", "16", "1")
+    (folder / "dcgan").mkdir()
+    small_gan = ["--preset", "dcgan", "--tiny", "--model.image", "8", "8", "1"]
+    (folder / "dcgan" / "config.json").write_text(to_json(parse("gan", small_gan).run))
     train("classifier", "lenet5", "lenet", "--steps", "2", "--model.image", "8", "8", "1")
     return folder
 
@@ -212,6 +215,7 @@ def test_a_conditional_model_and_an_edit_are_guided_too(folder, cli, tmp_path):
     [
         ("edm", "classifier=lenet", "which is told the noise: lenet is of LeNet5 with 8x8x1 pictures and 10 classes"),
         ("edm", "classifier=conditional", "must be a run of `train.classifier --preset adm-classifier` with 8x8x1"),
+        ("edm", "classifier=dcgan", "dcgan is of DCGAN with 8x8x1 pictures"),
         ("edm", "classifier=big", "big is of NoisyClassifier with 16x16x1 pictures"),
         ("edm", "classifier=nothing", "There is no run folder nothing"),
         ("conditional", "classifier=eleven", "The classifier eleven knows 11 classes, the model 10"),

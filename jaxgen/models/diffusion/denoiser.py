@@ -239,7 +239,7 @@ def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
 def classes_of(own: int, how: Any) -> int:
     """Return how many classes samples are drawn of: a model's own, or those of the classifier that guides it."""
     classifier = getattr(how, "classifier", "")
-    return own or (runs.load(Path(classifier)).model.classes if classifier else 0)
+    return own or (getattr(runs.load(Path(classifier)).model, "classes", 0) if classifier else 0)
 
 
 def check_classifier(folder: str, model: Any):
