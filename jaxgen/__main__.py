@@ -59,8 +59,9 @@ def evaluate_(
         metrics: names with commas between: accuracy and loss on held-out data; scores of samples: fid_, kid_, is_,
             pr_ (precision and recall), dc_ (density and coverage) or swd_ (sliced Wasserstein), followed by what gives
             the features: inception, lenet, efficientnet_lite0, random, pixels, or a classifier's run folder; of models
-            with a likelihood nll_K, by K samples each; of autoencoders reconstruction_psnr, rfid_, active_units; of
-            models that mend or translate psnr_y, psnr_rgb, ssim_y, ssim_rgb, with _border2 where 2 pixels are cut off.
+            with a likelihood nll_K in nats or bpd_K in bits per dimension, by K samples each; of autoencoders
+            reconstruction_psnr, rfid_, active_units; of models that mend or translate psnr_y, psnr_rgb, ssim_y,
+            ssim_rgb, with _border2 where 2 pixels are cut off.
             Unset: accuracy for a classifier, fid_lenet and kid_lenet for a generator, psnr_rgb for what mends or
             translates
         count: samples to be scored

@@ -190,6 +190,8 @@ class Work:
             )
         if label is not None:
             drawing.classes_of(task, str(label))
+        if "classifier" in task.frozen and label is None:
+            raise InputError("A classifier guides towards a class: say which with --label.")
         self.run, self.count, self.seed, self.label, self.sampling, self.out = run, count, seed, label, sampling, out
         self.config = runs.load(run, sampling)
         self.image, self.taus, self.denoiser = drawing.image_of(task), task.denoiser.taus, task.denoiser

@@ -1,7 +1,9 @@
 """What is measured of a state: losses and accuracy on held-out data, scores of samples beside real pictures."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -34,6 +36,7 @@ def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
                 *MEASURES,
                 *PIXELS,
                 "nll_5000",
+                "bpd_16",
                 "rfid_lenet",
                 *(f"{statistic}_lenet" for statistic in STATISTICS),
             ]
@@ -72,7 +75,10 @@ class HeldOut:
     """The measures of a task on one split of a run's data."""
 
     def __init__(self, run: Run, task: Task, mesh: Mesh, names: list[str]):
+        run = replace(run, batch=run.batch + -run.batch % mesh.size)  # it may have been trained on fewer devices
         self.run, self.task = run, task
+        if getattr(run.model, "likelihood", "") == "gaussian" and any(name.startswith("bpd_") for name in names):
+            raise InputError("bpd_ is of the 256 levels of pixels, and this model has a density of them: ask for nll_.")
         self.measures = {name: measure_of(name)(task) for name in names}  # pyright: ignore[reportOptionalCall]
         self.updates = {name: jax.jit(measure.update, donate_argnums=0) for name, measure in self.measures.items()}
         self.put, self.wait = shard.put_batch(mesh), shard.one_by_one(mesh)
@@ -110,7 +116,7 @@ class HeldOut:
             found |= measure.result(jax.device_get(self.results[name]))
         # Of black and white pictures a likelihood says how they came about.
         how = self.run.data.binarise
-        return {f"{k}_{how}" if k.startswith("nll_") and how != "none" else k: v for k, v in found.items()}
+        return {f"{k}_{how}" if k[:4] in LIKELIHOODS and how != "none" else k: v for k, v in found.items()}
 
     @property
     def confusion(self) -> np.ndarray | None:
@@ -155,14 +161,17 @@ def accuracy(task: Task) -> Metric:
     return Metric(lambda: ACCURACY.empty(task.classes), update, ACCURACY.merge, ACCURACY.result)
 
 
-def likelihood(task: Task, samples: int) -> Metric:
-    """Return the measure of -log p(x) in nats, by the averaged weights, over every example: `nll_<samples>`.
+def likelihood(task: Task, samples: int, kind: str = "nll_") -> Metric:
+    """Return the measure of -log p(x), by the averaged weights, over every example: in nats `nll_<samples>`.
 
-    With one sample of the latents it is minus the evidence lower bound, with many it comes down to -log p(x).
+    With one sample of the latents it is minus the evidence lower bound, with many it comes down to -log p(x). Of a
+    diffusion model's bound or ODE the samples are of times and noise. `bpd_<samples>` is the same in bits for each
+    number of the picture.
     """
     if (log_prob := task.log_prob) is None:
         raise InputError("This model has no `log_prob`: it has no likelihood.")
-    name = f"nll_{samples}"
+    name = f"{kind}{samples}"
+    unit = math.log(2) * math.prod(image_of(task)) if kind == "bpd_" else 1.0
 
     def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
         key = jax.random.fold_in(jax.random.key(0), number)
@@ -170,7 +179,7 @@ def likelihood(task: Task, samples: int) -> Metric:
         return {"count": total["count"] + valid.sum(), name: total[name] - jnp.where(valid, found, 0).sum()}
 
     empty = lambda: {"count": jnp.zeros(()), name: jnp.zeros(())}  # noqa: E731
-    result = lambda total: {name: float(total[name]) / float(total["count"] or np.nan)}  # noqa: E731
+    result = lambda total: {name: float(total[name]) / float(total["count"] or np.nan) / unit}  # noqa: E731
     return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
 
 
@@ -275,13 +284,14 @@ def units(task: Task) -> Metric:
     return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
 
 
+LIKELIHOODS = ("nll_", "bpd_")
 MEASURES = {"loss": losses, "accuracy": accuracy, "reconstruction_psnr": reconstruction, "active_units": units}
 
 
 def measure_of(name: str) -> Callable[[Task], Metric] | None:
-    """Return what makes the measure of a name: loss, nll_1, rfid_lenet, psnr_y_border2, ... None: none."""
-    if match := re.fullmatch(r"nll_([1-9]\d{0,6})", name):
-        return lambda task: likelihood(task, int(match[1]))
+    """Return what makes the measure of a name: loss, nll_1, bpd_16, rfid_lenet, psnr_y_border2, ... None: none."""
+    if match := re.fullmatch(r"(nll_|bpd_)([1-9]\d{0,6})", name):
+        return lambda task: likelihood(task, int(match[2]), match[1])
     if name.startswith("rfid_"):
         return lambda task: reconstructed_distance(task, extractor(name.removeprefix("rfid_")))
     if name.partition("_border")[0] in PIXELS:

@@ -1,5 +1,6 @@
 """What is hidden of a picture, painted by a diffusion or flow model that was not trained for it."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,14 +19,17 @@ TIMES = 5  # that RePaint takes a step
 def bound(
     d: Denoiser, params: Params, context: Context, how: Sampling, label: int | None = None
 ) -> tuple[Denoise, Denoiser]:
-    """Return (x, tau) -> E[x0 | x] by these nets, of a label or of none, and `d` that codes pictures by them."""
+    """Return (x, tau) -> E[x0 | x] by these nets, of a label or of none, and `d` that codes pictures by them.
+
+    Of no label a classifier has nothing to say.
+    """
     told = d.classes if label is None else label
+    how = replace(how, classifier="") if label is None else how
     ways = (way and partial(way, params, context) for way in (d.encode, d.decode))
     encode, decode = (way or (lambda x: x) for way in ways)
 
     def denoise(x: Array, tau: Array) -> Array:
-        labels = jnp.full(x.shape[0], told, jnp.int32) if d.classes else None
-        return guided(d, params, context, labels, how)(x, tau)
+        return guided(d, params, context, jnp.full(x.shape[0], told, jnp.int32), how)(x, tau)
 
     return denoise, d._replace(encode=encode, decode=decode)
 

@@ -77,6 +77,7 @@ def given(task: Task, run: Run, source: Source, count: int) -> dict[str, np.ndar
     """Return what `generate` needs for `count` samples, from examples of a source."""
     if not task.given:
         return {}
+    check_data(task, source, run.data.pair)
     some = Some(source, count)
     examples = batches(some, run.data, image_of(task), batch=len(some), seed=0, train=False)
     first = next(examples)

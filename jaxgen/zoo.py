@@ -143,6 +143,7 @@ ZOO = {
     "resnet110": "jaxgen.models.classifier.cifar_resnet",
     "inception-v3-fid": "jaxgen.models.classifier.inception",
     "efficientnet-lite0": "jaxgen.models.classifier.efficientnet_lite",
+    "adm-classifier": "jaxgen.models.classifier.adm",
     "alexnet-shift-tolerant": "jaxgen.models.classifier.shift_tolerant",
     "vgg16-shift-tolerant": "jaxgen.models.classifier.shift_tolerant",
 }

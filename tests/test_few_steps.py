@@ -1,6 +1,7 @@
 """Models of one and few steps where the flow is known: pictures of independent normal pixels."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen import runs
 from jaxgen.core import Context
 from jaxgen.diffusion.schedules import across
 from jaxgen.errors import InputError
@@ -245,3 +247,18 @@ def test_a_consistency_models_samples(steps, monkeypatch):
 def test_settings_that_make_no_model(model, words):
     with pytest.raises(InputError, match=words):
         model.task(1)
+
+
+@pytest.mark.parametrize(
+    "found, words",
+    [
+        (EDM(IMAGE, 10, NET), r"10 classes; write --model\.classes 10\.$"),
+        (EDM((4, 4, 1), 10, NET), r"EDM with 4x4x1 pictures and 10 classes\.$"),
+        (MeanFlow(IMAGE, 10, NET), r"MeanFlow with 2x2x1 pictures and 10 classes\.$"),
+    ],
+)
+def test_a_teacher_of_other_classes(found, words, monkeypatch):
+    """Who trains with --tiny, where `edm` is told classes, is told how to go on."""
+    monkeypatch.setattr(runs, "load", lambda _: SimpleNamespace(model=found))
+    with pytest.raises(InputError, match=words):
+        Consistency(IMAGE, net=NET, teacher="a run").task(1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import Array
 
+from jaxgen.models.classifier.adm import NoisyClassifier
 from jaxgen.nn.embedding import sinusoid
 from jaxgen.nn.unet import UNet
 
@@ -19,7 +20,7 @@ torch: Any = pytest.importorskip("torch")
 class TorchUNet:
     """The reference's U-Net, [b c h w], in training without dropout; `weights` lie under the names of ours."""
 
-    def __init__(self, net: UNet, weights: dict[str, Any]):
+    def __init__(self, net: Any, weights: dict[str, Any]):
         self.net, self.weights, self.functional = net, weights, torch.nn.functional
 
     def conv(self, x, name: str, stride: int = 1):
@@ -66,8 +67,32 @@ class TorchUNet:
         y = self.dense(torch.cat([angles.cos(), angles.sin()], 1), f"{name}.fc1")
         return self.dense(self.functional.silu(y), f"{name}.fc2")
 
-    def __call__(self, x, t, label=None, second=None):
+    def down(self, x, told):
         halve = lambda x: self.functional.avg_pool2d(x, 2)  # noqa: E731
+        net = self.net
+        skips = [x := self.conv(x, "stem")]
+        for level in range(len(net.multipliers)):
+            if level:
+                name = f"down_{level}"
+                x = self.block(x, told, name, halve) if net.resblock_updown else self.conv(x, name, 2)
+                skips.append(x)
+            for name in ["first", *(f"rest_{i}" for i in range(net.depth - 1))]:
+                skips.append(x := self.stage(x, told, f"encoder_{level}_{name}"))
+        x = self.block(x, told, "middle_first")
+        return self.block(self.attend(x, "middle_attention"), told, "middle_last"), skips
+
+    def classified(self, x, angle):
+        """guided-diffusion's EncoderUNetModel with pool="attention"."""
+        x, _ = self.down(x, self.number(1000 * angle / (math.pi / 2), "time"))
+        x = self.functional.silu(self.norm(x, "out_norm")).flatten(2).mT  # [b n c]
+        x = torch.cat([x.mean(1, keepdim=True), x], 1) + self.weights["pool.place"]
+        b, n, c = x.shape
+        heads = self.net.heads
+        qkv = self.dense(x, "pool.qkv").reshape(b, n, 3, heads, c // heads).permute(2, 0, 3, 1, 4)  # [3 b k n d]
+        mixed = self.functional.scaled_dot_product_attention(*qkv).transpose(1, 2).reshape(b, n, c)
+        return self.dense(mixed[:, 0], "out")
+
+    def __call__(self, x, t, label=None, second=None):
         double = lambda x: self.functional.interpolate(x, scale_factor=2, mode="nearest")  # noqa: E731
         net, last = self.net, len(self.net.multipliers) - 1
         order = ["first", *(f"rest_{i}" for i in range(net.depth - 1)), "last"]  # of our names
@@ -76,16 +101,7 @@ class TorchUNet:
             told = told + self.number(second, "second")
         if label is not None:
             told = told + self.weights["label.embedding"][label]
-        skips = [x := self.conv(x, "stem")]
-        for level in range(last + 1):
-            for i in range(net.depth):
-                skips.append(x := self.stage(x, told, f"encoder_{level}_{order[i]}"))
-            if level < last:
-                name = f"down_{level + 1}"
-                x = self.block(x, told, name, halve) if net.resblock_updown else self.conv(x, name, 2)
-                skips.append(x)
-        x = self.block(x, told, "middle_first")
-        x = self.block(self.attend(x, "middle_attention"), told, "middle_last")
+        x, skips = self.down(x, told)
         for level in range(last, -1, -1):
             for i in range(net.depth + 1):
                 x = self.stage(torch.cat([x, skips.pop()], 1), told, f"decoder_{level}_{order[i]}")
@@ -175,3 +191,16 @@ def test_sinusoids():
     angles = torch.tensor(t)[:, None] * 10_000 ** (-torch.arange(5) / 5)[None]
     want = torch.cat([angles.cos(), angles.sin()], 1)
     np.testing.assert_allclose(sinusoid(jnp.asarray(t), 10), want, atol=1e-6)
+
+
+def test_the_classifiers_logits():
+    net = NoisyClassifier((8, 8, 3), classes=5, width=64, multipliers=(1, 2), depth=2, attention=(8,)).net
+    draw = np.random.default_rng(0)
+    x, angle = draw.normal(size=(3, 8, 8, 3)).astype(np.float32), np.asarray([0.0, 0.7, 1.5], np.float32)
+    shapes: Any = jax.eval_shape(lambda: net.init(jax.random.key(0), x, False, jnp.asarray(angle)))["params"]
+    params = jax.tree.map(lambda a: jnp.asarray(0.1 * draw.normal(size=a.shape), jnp.float32), shapes)
+    ours: Any = jax.jit(lambda: net.apply({"params": params}, x, False, jnp.asarray(angle)))()
+    weights = {name: torch.tensor(a) for name, a in named(params).items()}
+    want = TorchUNet(net, weights).classified(torch.tensor(x).permute(0, 3, 1, 2), torch.tensor(angle))
+    assert float(want.std()) > 0.05
+    np.testing.assert_allclose(ours["logits"], want, atol=2e-4 * float(want.abs().max()))

@@ -52,8 +52,7 @@ def beyond(
 
     def denoise(x: Array, tau: Array) -> Array:
         kept, left = pair(x, tau)
-        ratio = jnp.minimum(ratio_of(frame, tau), MOST)  # pure noise is inside where there is no upper end
-        weight = jnp.where((ratio >= interval[0]) & (ratio <= interval[1]), scale, 1.0)
+        weight = jnp.where(inside(interval, frame, tau), scale, 1.0)
         d = left + across(x, weight) * (kept - left)
         if rescale:
             spread = lambda v: v.reshape(v.shape[0], -1).std(1)  # noqa: E731
@@ -64,13 +63,24 @@ def beyond(
     return denoise
 
 
+def inside(interval: tuple[float, float], frame: Frame, tau: Array) -> Array:
+    """Return where the noise is in an interval of sigma / alpha; pure noise is where that has no upper end."""
+    ratio = jnp.minimum(ratio_of(frame, tau), MOST)
+    return (ratio >= interval[0]) & (ratio <= interval[1])
+
+
 def towards(
-    denoise: Denoise, log_prob: Callable[[Array, Array, Array], Array], scale: float = 1.0, frame: Frame = "ve"
+    denoise: Denoise,
+    log_prob: Callable[[Array, Array, Array], Array],
+    scale: float = 1.0,
+    interval: tuple[float, float] = EVERYWHERE,
+    frame: Frame = "ve",
 ) -> Denoise:
     """Add scale grad_x log p(y | x) to the score. Dhariwal and Nichol 2021, algorithm 1: classifier guidance.
 
     log_prob: (x, tau, D(x)) -> log p(y | x) f[b], of the noisy picture or of what is behind it. Its gradient is taken
     through D as well: with -|y - A D|^2 / 2 s^2 this is posterior sampling (Chung et al. 2023, equation 16).
+    interval: the sigma / alpha between which it is done. In pure noise, where nothing is seen, it never is.
     """
 
     def guided(x: Array, tau: Array) -> Array:
@@ -79,6 +89,8 @@ def towards(
             return log_prob(x, tau, d).sum(), d
 
         slope, d = jax.grad(total, has_aux=True)(x)
-        return d + scale * across(x, tau**2 / alpha_of(frame, tau)) * slope
+        alpha = alpha_of(frame, tau)
+        far = jnp.where(inside(interval, frame, tau) & (alpha > 0), scale * tau**2 / jnp.where(alpha > 0, alpha, 1), 0)
+        return d + across(x, far) * slope
 
     return guided

@@ -55,40 +55,20 @@ class UNet(nn.Module):
     ) -> Array:
         check(self, *x.shape[1:3])
         embedding = self.embed(t, label, second)  # [b 4*width]
-
-        def block(x: Array, name: str, resample: Callable | None = None) -> Array:
-            return Block(x.shape[-1], self.dropout, self.scale_shift, resample, name=name)(x, embedding, train)
-
-        def stage(x: Array, level: int, name: str) -> Stage:
-            features = self.multipliers[level] * self.width
-            heads = split(self, features) if x.shape[1] in self.attention else 0
-            return Stage(features, heads, self.dropout, self.scale_shift, name=name)
-
-        levels, alike = range(len(self.multipliers)), self.depth - 1
-        x = conv(self.multipliers[0] * self.width, "stem")(x)
-        skips = [x]
-        for level in levels:
-            if level:
-                name = f"down_{level}"
-                x = block(x, name, halve) if self.resblock_updown else conv(x.shape[-1], name, 2)(x)  # [b h/2 w/2 c]
-                skips.append(x)
-            name = f"encoder_{level}"
-            x = stage(x, level, f"{name}_first")(x, None, embedding, train)
-            skips.append(x)
-            x, given = several(stage(x, level, f"{name}_rest"), alike, x, [], embedding, train)
-            skips += given
-        x = block(x, "middle_first")
-        x = Attention(split(self, x.shape[-1]), name="middle_attention")(x)
-        x = block(x, "middle_last")
-        for level in reversed(levels):
+        x, skips = down(self, x, embedding, train)
+        alike = self.depth - 1
+        for level in reversed(range(len(self.multipliers))):
             name = f"decoder_{level}"
-            x = stage(x, level, f"{name}_first")(x, skips.pop(), embedding, train)
+            x = stage(self, x, level, f"{name}_first")(x, skips.pop(), embedding, train)
             taken = [skips.pop() for _ in range(alike)]
-            x, _ = several(stage(x, level, f"{name}_rest"), alike, x, taken, embedding, train)
-            x = stage(x, level, f"{name}_last")(x, skips.pop(), embedding, train)
+            x, _ = several(stage(self, x, level, f"{name}_rest"), alike, x, taken, embedding, train)
+            x = stage(self, x, level, f"{name}_last")(x, skips.pop(), embedding, train)
             if level:
-                name = f"up_{level}"
-                x = block(x, name, double) if self.resblock_updown else conv(x.shape[-1], name)(double(x))
+                name, c = f"up_{level}", x.shape[-1]
+                if self.resblock_updown:
+                    x = block(self, c, name, double)(x, embedding, train)
+                else:
+                    x = conv(c, name)(double(x))
         x = nn.silu(GroupNorm(name="out_norm")(x))
         return wide(conv(self.features_out, "out", init=ZEROS)(x))
 
@@ -105,6 +85,38 @@ class UNet(nn.Module):
             table = nn.Embed(self.classes + 1, features, embedding_init=nn.initializers.normal(1.0), name="label")
             found = found + table(label)
         return nn.silu(found)  # every block's first step
+
+
+def down(net: Any, x: Array, embedding: Array, train: bool) -> tuple[Array, list[Array]]:
+    """Return x [b h w c] on its way down a net with a U-Net's numbers, after the middle, and what each block gave."""
+    levels, alike = range(len(net.multipliers)), net.depth - 1
+    x = conv(net.multipliers[0] * net.width, "stem")(x)
+    skips = [x]
+    for level in levels:
+        if level:
+            name, c = f"down_{level}", x.shape[-1]
+            x = block(net, c, name, halve)(x, embedding, train) if net.resblock_updown else conv(c, name, 2)(x)
+            skips.append(x)  # [b h/2 w/2 c]
+        name = f"encoder_{level}"
+        x = stage(net, x, level, f"{name}_first")(x, None, embedding, train)
+        skips.append(x)
+        x, given = several(stage(net, x, level, f"{name}_rest"), alike, x, [], embedding, train)
+        skips += given
+    x = block(net, x.shape[-1], "middle_first")(x, embedding, train)
+    x = Attention(split(net, x.shape[-1]), name="middle_attention")(x)
+    return block(net, x.shape[-1], "middle_last")(x, embedding, train), skips
+
+
+def block(net: Any, features: int, name: str, resample: Callable[[Array], Array] | None = None) -> "Block":
+    """Return a residual block of a net with a U-Net's numbers."""
+    return Block(features, net.dropout, net.scale_shift, resample, name=name)
+
+
+def stage(net: Any, x: Array, level: int, name: str) -> "Stage":
+    """Return a block of one of its resolutions, with attention where maps of x's height have it."""
+    features = net.multipliers[level] * net.width
+    heads = split(net, features) if x.shape[1] in net.attention else 0
+    return Stage(features, heads, net.dropout, net.scale_shift, name=name)
 
 
 def split(net: Any, channels: int) -> int:

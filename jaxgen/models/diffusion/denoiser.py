@@ -15,12 +15,14 @@ from jaxgen.core import Array, Context, Denoiser, Ema, Key, Learner, Params, Pha
 from jaxgen.diffusion import guidance, likelihood, samplers
 from jaxgen.diffusion.grids import Grid
 from jaxgen.diffusion.guidance import EVERYWHERE
-from jaxgen.diffusion.schedules import Frame, across
+from jaxgen.diffusion.schedules import Frame, across, alpha_of
 from jaxgen.errors import InputError, at_least, check_labels
 from jaxgen.metrics.likelihood import EIGHT_BIT
+from jaxgen.models.classifier.adm import NoisyClassifier
+from jaxgen.models.classifier.supervised import cross_entropy
 from jaxgen.models.diffusion import latent
 from jaxgen.models.diffusion.autoencoder import autoencoder_of
-from jaxgen.models.diffusion.teacher import context_of, load
+from jaxgen.models.diffusion.teacher import context_of, load, of
 
 Name = Literal["ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
 
@@ -34,7 +36,9 @@ class Sampling:
     grid: Grid = "karras"  # noise levels even in time, in sigma^(1/7), in log sigma, or in the angle
     guidance: float = 1.0  # away from what is told of no class: 1 is none
     guide: str = ""  # or away from a worse model, the folder of its run, of fewer steps or a smaller net
-    interval: tuple[float, float] = EVERYWHERE  # the noise, sigma / alpha, at which it is done
+    classifier: str = ""  # towards a class, by a classifier that is told the noise, the folder of its run
+    scale: float = 1.0  # of the classifier's gradient
+    interval: tuple[float, float] = EVERYWHERE  # the noise, sigma / alpha, at which either is done
     rescale: float = 0.0  # how far its pictures' contrast is brought back
     churn: float = 0.0  # heun: noise put in and taken out again, in steps
     eta: float = 1.0  # ddpm: 0 is ddim
@@ -47,6 +51,9 @@ class Sampling:
         guidance.check_guidance(self.guidance, self.interval, self.rescale, bool(classes or self.guide))
         if self.guide and self.guidance == 1:
             raise InputError("A guide does nothing with a guidance of 1: give both, such as guidance=2.")
+        if self.scale != 1 and not self.classifier:
+            raise InputError("A scale is of a classifier's gradient: give both, such as classifier=RUN,scale=2.")
+        at_least(0, model__sampling__scale=self.scale)
         samplers.sampler_of(self.sampler, frame, self.churn)
 
     @property
@@ -64,27 +71,47 @@ def hidden(label: Array | None, classes: int, share: float, key: Key) -> Array |
 
 
 def guided(d: Denoiser, params: Params, context: Context, label: Array | None, how: Sampling) -> samplers.Denoise:
-    """Return (x, tau) -> E[x0 | x] of these labels, with guidance. Classifier-free, both answers come from one call."""
+    """Return (x, tau) -> E[x0 | x] of these labels, with guidance. Classifier-free, both answers come from one call.
+
+    A net without classes draws those of labels i32[b] where there is a classifier.
+    """
+    own = label if d.classes else None
 
     def pair(x: Array, tau: Array) -> tuple[Array, Array]:
         twice = lambda v: jnp.concatenate([v, v])  # noqa: E731
-        assert label is not None
-        both = jnp.concatenate([label, jnp.full_like(label, d.classes)])
+        assert own is not None
+        both = jnp.concatenate([own, jnp.full_like(own, d.classes)])
         kept, left = jnp.split(d.told(params, context, twice(x), twice(tau), both), 2)
         return kept, left
 
     def plain(x: Array, tau: Array) -> Array:
-        return d.told(params, context, x, tau, label)
+        return d.told(params, context, x, tau, own)
 
     def apart(x: Array, tau: Array) -> tuple[Array, Array]:
         nets = context.frozen["guide"]
         return plain(x, tau), runs.load(Path(how.guide)).model.denoiser.told(
-            nets["params"], context_of(nets), x, tau, label
+            nets["params"], context_of(nets), x, tau, own
         )
 
     two = apart if how.guide else pair
     denoise = plain if how.guidance == 1 else guidance.beyond(two, how.guidance, how.interval, how.rescale, d.frame)
+    if how.classifier:
+        assert label is not None
+        denoise = guidance.towards(denoise, judged(d, context, label, how), how.scale, how.interval, d.frame)
     return (lambda x, tau: jnp.clip(denoise(x, tau), -1, 1)) if how.clip and not d.encode else denoise
+
+
+def judged(d: Denoiser, context: Context, label: Array, how: Sampling) -> Callable[[Array, Array, Array], Array]:
+    """Return (x, tau, D) -> log p(label | x) f32[b], by the classifier's run."""
+    judge, nets = runs.load(Path(how.classifier)).model, context.frozen["classifier"]
+
+    def log_prob(x: Array, tau: Array, _: Array) -> Array:
+        alpha = alpha_of(d.frame, tau)
+        xt = x / across(x, jnp.hypot(alpha, tau))
+        logits = judge.told(nets["params"], context_of(nets), xt, jnp.arctan2(tau, alpha))
+        return -cross_entropy(logits, label)
+
+    return log_prob
 
 
 def denoiser_of(model: Any, told: Callable, frame: Frame, taus: Any, learned: Callable | None = None) -> Denoiser:
@@ -101,12 +128,13 @@ def start(d: Denoiser, keys: Key) -> Array:
 
 def generator(d: Denoiser, how: Sampling) -> Callable:
     """Return what `game` takes as `generate`."""
-    learned = d.learned is not None and how.sampler == "ddpm" and how.guidance == 1
+    learned = d.learned is not None and how.sampler == "ddpm" and how.guidance == 1 and not how.classifier
+    classes = classes_of(d.classes, how)
     sample = samplers.sampler_of(how.sampler, d.frame, how.churn, how.eta, learned)
 
     def generate(params: Params, context: Context, keys: Key, given):
-        check_labels(d.classes, given)
-        label = given["label"] if d.classes else None
+        check_labels(classes, given)
+        label = given["label"] if classes else None
         denoise = guided(d, params, context, label, how)
         if learned:
             assert d.learned is not None
@@ -165,7 +193,11 @@ def game(
     if guide := getattr(model.sampling, "guide", ""):
         check_guide(guide, model, denoiser)
         frozen = {**(frozen or {}), "guide": partial(load, guide)}
-    label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if model.classes else {}
+    if classifier := getattr(model.sampling, "classifier", ""):
+        check_classifier(classifier, model)
+        frozen = {**(frozen or {}), "classifier": partial(load, classifier)}
+    classes = classes_of(model.classes, model.sampling)
+    label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if classes else {}
     task = Task(
         init=model.init,
         example={"image": jax.ShapeDtypeStruct(model.image, jnp.float32), **label},
@@ -173,7 +205,7 @@ def game(
         phases=(Phase("denoiser", "denoiser", loss or model.loss),),
         ema=(Ema("denoiser", ramped(model.ema)),),
         given=tuple(label),
-        classes=model.classes,
+        classes=classes,
         generate=generate,
         denoiser=denoiser,
         log_prob=log_prob,
@@ -202,6 +234,27 @@ def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
         raise InputError(
             f"The guide {folder} must be the run of a diffusion model of the same pictures, classes and kind of noise."
         )
+
+
+def classes_of(own: int, how: Any) -> int:
+    """Return how many classes samples are drawn of: a model's own, or those of the classifier that guides it."""
+    classifier = getattr(how, "classifier", "")
+    return own or (getattr(runs.load(Path(classifier)).model, "classes", 0) if classifier else 0)
+
+
+def check_classifier(folder: str, model: Any):
+    """Raise InputError where a run's folder is of no classifier that can guide this model."""
+    found = runs.load(Path(folder)).model
+    if model.autoencoder:
+        raise InputError("A classifier guides pictures, and this model draws an autoencoder's codes: leave it out.")
+    if not isinstance(found, NoisyClassifier) or found.image != model.image:
+        image = "x".join(map(str, model.image))
+        raise InputError(
+            f"The classifier must be a run of `train.classifier --preset adm-classifier` with {image} pictures, "
+            f"which is told the noise: {folder} is of {of(found)}."
+        )
+    if model.classes not in (0, found.classes):
+        raise InputError(f"The classifier {folder} knows {found.classes} classes, the model {model.classes}.")
 
 
 def shape_of(model: Any) -> tuple[int, int, int]:

@@ -15,15 +15,20 @@ def teacher_of(folder: str, kind: type, like: Any) -> Any:
     from jaxgen import runs
 
     found = runs.load(Path(folder)).model
-    same = ("image", "classes", "autoencoder")
-    if not isinstance(found, kind) or any(getattr(found, name) != getattr(like, name) for name in same):
+    if not alike(found, kind, like, ("image", "classes", "autoencoder")):
         image = "x".join(map(str, like.image))
         coder = f" and the codes of {like.autoencoder}" if like.autoencoder else ""
+        way = f"; write --model.classes {found.classes}" if alike(found, kind, like, ("image", "autoencoder")) else ""
         raise InputError(
             f"model.teacher must be the run of an {kind.__name__} with {image} pictures and {like.classes} classes"
-            f"{coder}: {folder} is of {of(found)}."
+            f"{coder}: {folder} is of {of(found)}{way}."
         )
     return found
+
+
+def alike(found: Any, kind: type, like: Any, names: tuple[str, ...]) -> bool:
+    """Return whether a model is of a kind, and has the same under these names as another."""
+    return isinstance(found, kind) and all(getattr(found, name) == getattr(like, name) for name in names)
 
 
 def of(model: Any) -> str:
