@@ -56,7 +56,7 @@ class Optim:
     schedule: Literal["constant", "cosine", "linear", "half"] = "constant"
     warmup: int = 0  # steps over which the rate rises from 0 first
     clip: float = 0.0  # largest norm of a learner's gradient; 0: no limit
-    ema: float | None = None  # decay of the moving averages; unset: the model's own; 0: none
+    ema: float | None = None  # decay of the moving averages, less in the first steps; unset: the model's own; 0: none
     ema_widths: tuple[float, ...] = ()  # sigma_rel, such as 0.05 0.1, of averages of which any other is made afterwards
 
 

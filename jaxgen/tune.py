@@ -9,7 +9,7 @@ import optax
 
 from jaxgen import averages
 from jaxgen.config import Compute, Optim
-from jaxgen.core import Context, LossFn, PyTree, Task
+from jaxgen.core import Context, LossFn, PyTree, Task, ramped
 
 
 def tune(task: Task, optim: Optim, compute: Compute, steps: int) -> Task:
@@ -20,7 +20,7 @@ def tune(task: Task, optim: Optim, compute: Compute, steps: int) -> Task:
     }
     ema = task.ema if optim.ema is None else ()
     if optim.ema:
-        ema = tuple(dataclasses.replace(e, decay=lambda step: optim.ema) for e in task.ema)
+        ema = tuple(dataclasses.replace(e, decay=ramped(optim.ema)) for e in task.ema)
     if optim.ema_widths:
         ema = tuple(
             dataclasses.replace(e, decay=averages.decay_of(w), key=averages.key_of(e.net, w, i == 0))

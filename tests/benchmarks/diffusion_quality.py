@@ -36,11 +36,11 @@ class Model:
     sampling: tuple[str, ...] = (MULTISTEP,)
 
 
-FEW = tuple(f"steps={n}" for n in (1, 2, 4, 8, 32, 128))
+FEW = tuple(f"steps={n}" for n in (1, 2, 4, 8))
 LOG = f"{MULTISTEP},grid=log-snr"
 EULER = (LOG, *(f"sampler=ddim,{few}" for few in FEW))
 MODELS = {
-    "ddpm": Model("ddpm", sampling=(LOG,)),
+    "ddpm": Model("ddpm", f"{UNET} --model.learning-rate 1e-3", (LOG,)),
     "edm": Model("edm"),
     "edm2": Model("edm2", f"--model.classes 0 {UNET}"),
     "sit": Model("sit", DIT, (LOG,)),
