@@ -8,7 +8,8 @@ r = t, where the target is a flow's. The squared error is weighed by 1 / (|error
 In the authors' code, Gsunshine/meanflow, c is 0.01, where the paper and we have 1e-3, r is not t in just a quarter of a
 batch, where here chance has it, Adam's b2 is 0.95, and guidance can be learned with the mean velocity: here it is not.
 
-Measured: not yet measured.
+Measured: fid_lenet 156, 44.4, 23.4 and 23.0 on MNIST in 1, 2, 4 and 8 steps, trained as `flow` was, which has 318,
+141, 60 and 38 by Euler's method (README, diffusion-quality; 2,000 steps of 32, one seed).
 """  # noqa: E501
 
 from dataclasses import dataclass
@@ -99,4 +100,5 @@ class MeanFlow:
         return (weight * squared.sum((1, 2, 3))).mean(), Aux({"squared_error": error.mean()})
 
 
-PRESETS = {"meanflow": row(MeanFlow(), 1_942_337, net=SMALL["dit"])}
+MEASURED = "fid_lenet 156 in one step, 23 in 4, on MNIST at width 16 after 2,000 steps"
+PRESETS = {"meanflow": row(MeanFlow(), 1_942_337, measured=MEASURED, net=SMALL["dit"])}

@@ -11,7 +11,8 @@ learns long steps, only the flow's labels are hidden, targets are clipped to [-4
 weight decay of 0.1; guidance can be learned with the steps. Here times are any, all labels are hidden alike, nothing is
 clipped or decayed, and there is no guidance.
 
-Measured: not yet measured.
+Measured: fid_lenet 75.1, 57.2, 44.2 and 37.6 on MNIST in 1, 2, 4 and 8 steps, trained as `flow` was, which has 318,
+141, 60 and 38 by Euler's method (README, diffusion-quality; 2,000 steps of 32, one seed).
 """
 
 from dataclasses import dataclass
@@ -104,4 +105,5 @@ class Shortcut:
         return error.mean(), Aux({"flow": mean(1.0 - long), "consistency": mean(1.0 * long)})
 
 
-PRESETS = {"shortcut": row(Shortcut(), 1_942_337, net=SMALL["dit"])}
+MEASURED = "fid_lenet 75 in one step, 38 in 8, on MNIST at width 16 after 2,000 steps"
+PRESETS = {"shortcut": row(Shortcut(), 1_942_337, measured=MEASURED, net=SMALL["dit"])}
