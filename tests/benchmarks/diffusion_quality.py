@@ -140,8 +140,8 @@ def publish(out: Path, write: bool):
         f"MNIST at 32x32, {STEPS:,} steps of {BATCH}, a cosine rate, "
         "moving averages of 0.999 (`edm2`: its own ways; `ddpm`: a rate of 1e-3), one seed; a U-Net of width 16 with "
         "one block a resolution (`sit`: a DiT of 6 layers of 96 with patches of 4); 10,000 samples beside the 60,000 "
-        "training digits, as the GANs' table has it; evaluations of the net for a picture; bits/dim: VDM's bound of -log2 P of the "
-        "10,000 test digits' 8-bit pixels, 16 times each. Training time beside other trainings."
+        "training digits, as the GANs' table has it; evaluations of the net for a picture; bits/dim: VDM's bound of "
+        "-log2 P of the 10,000 test digits' 8-bit pixels, 16 times each. Training time beside other trainings."
     )
     report.publish("diffusion-quality", rows, text, write, where=report.places(found))
 
