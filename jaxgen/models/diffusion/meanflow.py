@@ -10,7 +10,8 @@ batch, where here chance has it, Adam's b2 is 0.95, and guidance can be learned 
 
 Measured: fid_lenet 156, 44.4, 23.4 and 23.0 on MNIST in 1, 2, 4 and 8 steps, trained as `flow` was, which has 318,
 141, 60 and 38 by Euler's method (README, diffusion-quality; 2,000 steps of 32, one seed). On eight Gaussians, with a
-small transformer, its jumps of an eighth and more go wrong (README, few-steps): why was not looked into.
+small transformer and the others' rate of 1e-3, its jumps of an eighth and more go wrong (README, few-steps: 0.65 and
+1.57 in 1 and 2 steps); at 3e-4, after 5,000 steps, they are 0.30 and 0.25.
 """  # noqa: E501
 
 from dataclasses import dataclass
