@@ -109,7 +109,8 @@ if __name__ == "__main__":
     wanted = parser.parse_args()
     text = (
         f"Eight Gaussians on a ring of radius {RADIUS:g}, standard deviation {STD:g}; a DiT of 3 layers of 64, "
-        f"{wanted.steps:,} steps of {BATCH}, Adam at 1e-3, moving averages of 0.999, means of {wanted.seeds} seeds. "
+        f"{wanted.steps:,} steps of {BATCH}, Adam at 1e-3, moving averages of 0.999, "
+        f"{f'means of {wanted.seeds} seeds' if wanted.seeds > 1 else 'one seed'}. "
         f"Wasserstein-2 distance of {SAMPLES:,} samples to as many points of the mixture, and the share of them within "
         "5 standard deviations of a mode; `flow` by Euler's method; the floor is that of two draws of the mixture."
     )

@@ -1,10 +1,10 @@
 """Training steps and answers in bf16 on one GPU, beside PyTorch: python -m tests.benchmarks.gpu_speed [--write]
 
-The CIFAR-10 U-Net of EDM's size, DiT-B/2 and DiT-XL/2 (noise, the denoiser's loss, Adam and the moving average; one
-batch that stays in memory), and enlarging a picture by IMDN, EDSR-baseline and RRDB. PyTorch's nets are those of the
-comparisons marked parity, under autocast, in "channels last", eager; "compiled": by torch.compile. All are made ready
-first; then they take turns, one at work at a time. TFLOP/s count the matrix products and convolutions of the step as
-it is written, and the share is that of the chip's bf16 peak.
+A U-Net of ADM's form at the width and depth of EDM's for CIFAR-10, DiT-B/2 and DiT-XL/2 (noise, the denoiser's loss,
+Adam and the moving average; one batch that stays in memory), and enlarging a picture by IMDN, EDSR-baseline and RRDB.
+PyTorch's nets are those of the comparisons marked parity, under autocast, in "channels last", eager; "compiled": by
+torch.compile. All are made ready first; then they take turns, one at work at a time. TFLOP/s count the matrix products
+and convolutions of the step as it is written, and the share is that of the chip's bf16 peak.
 """
 
 import json
@@ -241,6 +241,6 @@ if __name__ == "__main__":
             + "; pictures of "
             + ", ".join(f"{side}x{side} ({name})" for name, side in SIDES.items())
             + f"; medians of {wanted.rounds} alternating turns. Published: 107 images/s for DiT-XL/2 on an A100, "
-            "145 for EDM's CIFAR-10 U-Net on a V100."
+            "145 for EDM's own CIFAR-10 U-Net on a V100; the one here has ADM's form at that width and depth."
         )
         report.publish("gpu-speed", shown, text, wanted.write)

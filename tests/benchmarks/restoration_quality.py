@@ -63,7 +63,8 @@ def measure(name: str, model: Model, data: Path, out: Path):
     """Train a model and score its checkpoints, a line of OUT/results.jsonl each; what is there is not done again."""
     run = out / name
     settings = [*model.settings.split(), "--data.source", f"folder:{data / model.train}", "--steps", str(model.steps)]
-    settings += ["--save.every", str(model.steps // CHECKPOINTS), "--save.keep", str(CHECKPOINTS), "--out", str(run)]
+    every = model.steps // CHECKPOINTS // 50 * 50  # a multiple of a call's steps
+    settings += ["--save.every", str(every), "--save.keep", str(CHECKPOINTS), "--out", str(run)]
     settings += [*report.many_steps(), "--log.every", "50", "--log.samples", str(model.steps)]
     settings += ["--optim.schedule", "cosine"]
     command = [sys.executable, "-m", f"train.{model.script}", "--preset", model.preset, *settings]
