@@ -1,5 +1,6 @@
 """DiT and U-ViT against the published nets written in PyTorch: outputs, gradients, the number of parameters."""
 
+import functools
 import re
 from typing import Any
 
@@ -50,6 +51,7 @@ def number(width: int) -> Any:
     return net
 
 
+@functools.cache
 def places(rows: int, columns: int, width: int):
     """Sines and cosines of the column, then of the row, one place after the other."""
     found = np.zeros((rows, columns, width), np.float32)

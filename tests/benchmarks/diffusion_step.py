@@ -50,26 +50,13 @@ def theirs(name: str) -> Callable[[], Any]:
         arrays = named(model.init(jax.random.key(0))[0]["denoiser"])
         weights = {k: torch.tensor(v, requires_grad=True) for k, v in arrays.items()}
         net, parameters = TorchUNet(model.module, weights), list(weights.values())
-
-        def loss():
-            sigma = (model.p_mean + model.p_std * torch.randn(batch)).exp()
-            s, total = sigma[:, None, None, None], (sigma**2 + model.sigma_data**2).sqrt()[:, None, None, None]
-            x = x0 + s * torch.randn_like(x0)
-            out = net(x / total, sigma.log() / 4)
-            guess = (model.sigma_data / total) ** 2 * x + s * model.sigma_data / total * out
-            weight = (total / (s * model.sigma_data)) ** 2
-            return (weight * (guess - x0).square()).mean()
+        loss = partial(edm_loss, model, net, x0)
     else:
         from tests.test_dit_parity import TorchDiT
 
         net = TorchDiT(model.module, channels)
-        parameters, label = list(net.parameters()), torch.randint(model.classes, (batch,))
-
-        def loss():
-            t, eps = torch.rand(batch), torch.randn_like(x0)
-            part = t[:, None, None, None]
-            hidden = torch.where(torch.rand(batch) < model.drop, model.classes, label)
-            return (net((1 - part) * x0 + part * eps, 1000 * t, hidden, None) - (eps - x0)).square().mean()
+        parameters = list(net.parameters())
+        loss = partial(flow_loss, model, net, x0, torch.randint(model.classes, (batch,)))
 
     adam = torch.optim.Adam(parameters, lr=model.learning_rate)
     average = [p.detach().clone() for p in parameters]
@@ -83,6 +70,28 @@ def theirs(name: str) -> Callable[[], Any]:
                 a.lerp_(p, 1 - model.ema)
 
     return one
+
+
+def edm_loss(model: Any, net: Callable[..., Any], x0: Any) -> Any:
+    """Return the loss of an EDM whose net is (c_in x, c_noise) -> F, in PyTorch."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    sigma = (model.p_mean + model.p_std * torch.randn(len(x0))).exp()
+    s, total = sigma[:, None, None, None], (sigma**2 + model.sigma_data**2).sqrt()[:, None, None, None]
+    x = x0 + s * torch.randn_like(x0)
+    out = net(x / total, sigma.log() / 4)
+    guess = (model.sigma_data / total) ** 2 * x + s * model.sigma_data / total * out
+    return ((total / (s * model.sigma_data)) ** 2 * (guess - x0).square()).mean()
+
+
+def flow_loss(model: Any, net: Callable[..., Any], x0: Any, label: Any) -> Any:
+    """Return the loss of a flow whose net is (x, 1000 t, label, None) -> v, in PyTorch."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    t, eps = torch.rand(len(x0)), torch.randn_like(x0)
+    part = t[:, None, None, None]
+    hidden = torch.where(torch.rand(len(x0)) < model.drop, model.classes, label)
+    return (net((1 - part) * x0 + part * eps, 1000 * t, hidden, None) - (eps - x0)).square().mean()
 
 
 def sides(name: str) -> dict[str, Callable[[], Callable[[], Any]]]:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks import report, turns
+from tests.benchmarks.diffusion_step import edm_loss, flow_loss
 
 PEAK = {"H100": 989.0, "H200": 989.0}  # TFLOP/s of dense bf16 products, by the vendor's datasheet
 TURN, PATIENCE = 0.5, 100  # seconds of a turn, and that a side has to get ready
@@ -129,29 +130,20 @@ def theirs(work: str, compiled: bool) -> tuple[Callable[[], Any], dict[str, Any]
         weights = {k: torch.tensor(v, requires_grad=True) for k, v in arrays.items()}
         x0 = x0.to(memory_format=torch.channels_last)
         net, parameters = ready(TorchUNet(model.module, weights).__call__), list(weights.values())
-
-        def loss():
-            sigma = (model.p_mean + model.p_std * torch.randn(batch)).exp()
-            s, total = sigma[:, None, None, None], (sigma**2 + model.sigma_data**2).sqrt()[:, None, None, None]
-            x = x0 + s * torch.randn_like(x0)
-            with half():
-                out = net(x / total, sigma.log() / 4)
-            guess = (model.sigma_data / total) ** 2 * x + s * model.sigma_data / total * out.float()
-            return ((total / (s * model.sigma_data)) ** 2 * (guess - x0).square()).mean()
     else:
         places = test_dit_parity.places
         test_dit_parity.places = cache(lambda *given: places(*given).cuda())
         whole = test_dit_parity.TorchDiT(model.module, channels).cuda()
-        net, parameters, label = ready(whole), list(whole.parameters()), torch.randint(model.classes, (batch,))
+        net, parameters = ready(whole), list(whole.parameters())
 
-        def loss():
-            t, eps = torch.rand(batch), torch.randn_like(x0)
-            part = t[:, None, None, None]
-            hidden = torch.where(torch.rand(batch) < model.drop, model.classes, label)
-            with half():
-                out = net((1 - part) * x0 + part * eps, 1000 * t, hidden, None)
-            return (out.float() - (eps - x0)).square().mean()
+    def halved(*given: Any) -> Any:
+        with half():
+            return net(*given).float()
 
+    if work == UNET:
+        loss = partial(edm_loss, model, halved, x0)
+    else:
+        loss = partial(flow_loss, model, halved, x0, torch.randint(model.classes, (batch,)))
     adam = torch.optim.Adam(parameters, lr=model.learning_rate, fused=True)
     average = [p.detach().clone() for p in parameters]
 
