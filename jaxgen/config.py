@@ -120,6 +120,7 @@ class Run(Generic[M]):
     batch: int = 64  # examples that a phase sees at a time, over all devices
     seed: int = 0  # of weights, noise and the order of the data
     out: str | None = None  # the run's folder; unset: runs/<preset>
+    start_from: str | None = None  # the folder of another run, with whose weights this one begins, those that fit
     data: Data = field(default_factory=Data)
     optim: Optim = field(default_factory=Optim)
     compute: Compute = field(default_factory=Compute)

@@ -6,10 +6,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxgen import shard
+from jaxgen import runs, shard
 from jaxgen.config import Run, to_json, validate
 from jaxgen.core import PyTree
-from jaxgen.loop import build, check_mesh, lower
+from jaxgen.loop import check_mesh, lower
 from jaxgen.sampling import spec_of
 
 
@@ -19,7 +19,7 @@ def dry_run(run: Run):
     shard.start(run.mesh)
     mesh = shard.make_mesh(run.mesh)
     check_mesh(run, mesh)
-    task = build(run, mesh)
+    task = runs.build(run, mesh)
     like = shard.abstract_state(task, mesh, spec_of(task, run.batch))
     console = Console(soft_wrap=True, highlight=False)
     console.print(to_json(run), end="", markup=False)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from jaxgen import averages, core, data, runs, shard
+from jaxgen import averages, core, data, runs, shard, warm
 from jaxgen.checkpoint import Checkpoints
 from jaxgen.config import Run, validate
 from jaxgen.core import Batch, PyTree, Task, TrainState
@@ -24,7 +24,6 @@ from jaxgen.evaluate import Evaluation
 from jaxgen.sampling import check_data, comparison, image_of, sampler, shown, spec_of
 from jaxgen.shard import Mesh, is_first
 from jaxgen.sinks import Silent, Sinks
-from jaxgen.tune import tune
 
 T = TypeVar("T")
 
@@ -41,11 +40,6 @@ class Interrupted(BaseException):
     def __init__(self, signum: int, sentence: str):
         super().__init__(sentence)
         self.signum = signum
-
-
-def build(run: Run, mesh: Mesh) -> Task:
-    """Return the run's task as it is trained on a mesh."""
-    return shard.gathered(tune(run.model.task(run.steps), run.optim, run.compute, run.steps), mesh)
 
 
 def lower(run: Run, task: Task, mesh: Mesh, like: TrainState, frozen: PyTree):
@@ -83,12 +77,13 @@ def fit(run: Run) -> Path:
     shard.start(run.mesh)
     mesh = shard.make_mesh(run.mesh)
     check_mesh(run, mesh)
-    task = build(run, mesh)
+    task = runs.build(run, mesh)
     source = data.open_source(run.data, image_of(task))
     check_data(task, source, run.data.pair)
     like = shard.abstract_state(task, mesh, spec_of(task, run.batch))
     shard.check_memory(like, mesh)
     evaluation = Evaluation(run, task, mesh) if run.eval.every else None
+    weights = warm.weights_of(Path(run.start_from), like, run.mesh) if run.start_from and not runs.begun(run) else None
     with ExitStack() as stack:
         folder = stack.enter_context(runs.claim(run))
         stop = stack.enter_context(stopping())
@@ -102,6 +97,7 @@ def fit(run: Run) -> Path:
             state, notes = restored
         else:
             state, notes = shard.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch)), {}
+            state = warm.started(state, task, weights[0]) if weights else state
         at = int(state.step)
         if at >= run.steps:
             if is_first():
@@ -119,6 +115,8 @@ def fit(run: Run) -> Path:
             sinks.say(f"The checkpoint of step {step} is damaged ({fault}); it was set aside for the one before it.")
         if restored:
             sinks.say(f"Resuming {folder} at step {at}.")
+        elif weights:
+            sinks.say(weights[1])
         frozen = {net: jax.device_put(load(), shard.replicated(mesh)) for net, load in task.frozen.items()}
         with sinks.off_the_clock():
             step = interruptible(lambda: lower(run, task, mesh, like, frozen).compile(), stop)

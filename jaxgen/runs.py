@@ -18,9 +18,12 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from jaxgen import shard
 from jaxgen.config import Run, differences, from_json, to_json
+from jaxgen.core import Task
 from jaxgen.errors import InputError, choose
 from jaxgen.shard import Mesh, is_first
+from jaxgen.tune import tune
 
 LIBRARIES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
@@ -69,6 +72,16 @@ def _read(text: str, old: Any) -> Any:
         low, high = text.split(":")
         return float(low), float(high)
     return type(old)(text)
+
+
+def build(run: Run, mesh: Mesh) -> Task:
+    """Return the run's task as it is trained on a mesh."""
+    return shard.gathered(tune(run.model.task(run.steps), run.optim, run.compute, run.steps), mesh)
+
+
+def begun(run: Run) -> bool:
+    """Return whether the run has saved anything yet."""
+    return any((run.folder / "checkpoints").glob("*.sha256"))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import averages, checkpoint, loop, runs, shard
+from jaxgen import averages, checkpoint, runs, shard
 from jaxgen.config import Mesh as MeshConfig
 from jaxgen.config import Run
 from jaxgen.core import Task, TrainState
@@ -48,7 +48,7 @@ def open_run(
     if step is None:
         raise InputError(f"{folder} has no whole checkpoint yet.")
     mesh = shard.make_mesh(config or MeshConfig())
-    task = loop.build(run, mesh)
+    task = runs.build(run, mesh)
     like = shard.abstract_state(task, mesh, spec_of(task, run.batch))
     state, _ = checkpoint.restore(folder / "checkpoints", step, like)
     if average is not None:

@@ -15,8 +15,8 @@ from jaxgen.config import Data, Eval, Mesh
 from jaxgen.errors import InputError
 from jaxgen.evaluate import Evaluation
 from jaxgen.extractors import extractor
-from jaxgen.loop import build
 from jaxgen.report import evaluate_run
+from jaxgen.runs import build
 from jaxgen.sampling import spec_of
 from tests.commands import TINY, call
 

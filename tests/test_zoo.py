@@ -17,7 +17,8 @@ from jaxgen.data.degradations import Degradation
 from jaxgen.dryrun import count
 from jaxgen.errors import InputError
 from jaxgen.interop.names import rule_of, to_ours, to_theirs
-from jaxgen.loop import build, lower
+from jaxgen.loop import lower
+from jaxgen.runs import build
 from jaxgen.sampling import sampler, spec_of
 
 NAMES = list(zoo.ZOO)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jaxgen import loop, rng, runs, shard
+from jaxgen import rng, runs, shard
 from jaxgen.checkpoint import Checkpoints
 from jaxgen.config import Mesh, Run, validate
 from jaxgen.core import PyTree, Task, TrainState, averaged, variables
@@ -35,7 +35,7 @@ def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, in
         raise InputError(f"{run.folder} exists already: nothing in it is overwritten. Give another folder with --out.")
     tensors = read(path)
     mesh = shard.make_mesh(Mesh(data=1))
-    task = loop.build(run, mesh)
+    task = runs.build(run, mesh)
     state = shard.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch))
     nets = list(state.params)
     candidates = [choose(net, nets, "net")] if net else nets

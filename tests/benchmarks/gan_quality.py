@@ -108,7 +108,7 @@ def our_steps(name: str, data: Path) -> Callable[[int], Any]:
     """Return what takes so many steps, a multiple of 10, as jaxgen's loop does, and waits for them."""
     import jax
 
-    from jaxgen import cache, loop, shard
+    from jaxgen import cache, loop, runs, shard
     from jaxgen.config import Mesh, parse
     from jaxgen.data import open_source
     from jaxgen.sampling import spec_of
@@ -116,7 +116,7 @@ def our_steps(name: str, data: Path) -> Callable[[int], Any]:
     cache.use_compilation_cache()
     run = parse("gan", [*MODELS[name].argv, *mnist(data)]).run
     mesh = shard.make_mesh(Mesh(data=1))
-    task = loop.build(run, mesh)
+    task = runs.build(run, mesh)
     state = shard.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
     step = loop.lower(run, task, mesh, state, {}).compile()
     stream = loop.open_stream(run, task, mesh, open_source(run.data, run.model.image), 0)

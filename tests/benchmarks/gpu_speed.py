@@ -65,14 +65,14 @@ def ours(work: str) -> tuple[Callable[[], Any], dict[str, Any]]:
     """Return what does the work once, and waits for it; and the FLOPs and parameters of it."""
     import jax
 
-    from jaxgen import cache, core, loop, shard
+    from jaxgen import cache, core, runs, shard
     from jaxgen.config import Compute, Mesh, Run
     from jaxgen.core import Context
     from jaxgen.sampling import spec_of
 
     cache.use_compilation_cache()
     run = Run(model=model_of(work), batch=BATCHES.get(work, 1), compute=Compute("bf16"))
-    task = loop.build(run, shard.make_mesh(Mesh(data=1)))
+    task = runs.build(run, shard.make_mesh(Mesh(data=1)))
     if work in BATCHES:
         state = jax.eval_shape(lambda: core.init_state(task, jax.random.key(0), spec_of(task, run.batch)))
         program = jax.make_jaxpr(core.make_step(task))(state, spec_of(task, run.batch), {})

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen import cache, loop, shard, zoo
+from jaxgen import cache, loop, runs, shard, zoo
 from jaxgen.config import Data, Log, Run, Save
 from jaxgen.models.gan.dcgan import DCGAN
 from jaxgen.sampling import spec_of
@@ -32,7 +32,7 @@ RUNS = {  # name: run, steps in a turn and in a line of the log
 def bare(run: Run):
     """Return what takes n bare steps and waits for them."""
     mesh = shard.make_mesh(run.mesh)
-    task = loop.build(run, mesh)
+    task = runs.build(run, mesh)
     spec = spec_of(task, run.batch)
     state = shard.make_state(task, mesh, jax.random.key(run.seed), spec)
     step = loop.lower(run, task, mesh, state, {}).compile()

@@ -87,7 +87,7 @@ def score(run: Path, step: int, folder: Path, scale: int) -> float:
     """Return the mean PSNR of luma of a set, whole pictures, by a run's averaged weights at a step."""
     import jax
 
-    from jaxgen import checkpoint, loop, runs, shard
+    from jaxgen import checkpoint, runs, shard
     from jaxgen.cache import use_compilation_cache
     from jaxgen.config import Mesh
     from jaxgen.core import averaged
@@ -96,7 +96,7 @@ def score(run: Path, step: int, folder: Path, scale: int) -> float:
 
     use_compilation_cache()
     config, mesh = runs.load(run), shard.make_mesh(Mesh(data=1))
-    task = loop.build(config, mesh)
+    task = runs.build(config, mesh)
     like = shard.abstract_state(task, mesh, spec_of(task, config.batch))
     state, _ = checkpoint.restore(run / "checkpoints", step, like)
     params, context = averaged(jax.device_put(state), {})

@@ -62,13 +62,13 @@ def step_of(run: Any, change: Callable[[Any], Any] = lambda task: task) -> Calla
     """Return what takes one step of a run as jaxgen's loop does, on one batch that stays in memory, and waits."""
     import jax
 
-    from jaxgen import cache, loop, shard
+    from jaxgen import cache, loop, runs, shard
     from jaxgen.config import Mesh
     from jaxgen.sampling import spec_of
 
     cache.use_compilation_cache()
     mesh = shard.make_mesh(Mesh(data=1))
-    task = change(loop.build(run, mesh))
+    task = change(runs.build(run, mesh))
     state = shard.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
     step = loop.lower(run, task, mesh, state, {}).compile()
     draw = np.random.default_rng(0)

@@ -5,8 +5,8 @@ Super-Resolution with Pure Synthetic Data".
 RRDBNet (rrdb.py) against a critic as SRGAN's, but deeper (critic.py), which judges how much more real a clean picture
 is than the mean of the others (the relativistic average). The restorer minimises L_percep + 5e-3 L_adv + 1e-2 L1,
 equation 3, with ST-LPIPS in place of VGG-19's features and L1 of pixels from 0 to 1; the authors' code halves L_adv.
-For the first `game.start` steps the critic does not count, in place of the paper's start from a net trained by L1. The
-schedule is a cosine in place of halving.
+For the first `game.start` steps the critic does not count; the paper starts from a net trained by L1, as does
+`--start-from` a run of `rrdb` with `--model.game.start 0`. The schedule is a cosine in place of halving.
 
 Real-ESRGAN minimises L_percep + 0.1 L_adv + L1 at a constant rate, and its critic judges each picture by itself. That
 is a U-Net; here it is ESRGAN's, of patches of 256. The clean pictures are not sharpened, as its targets are.

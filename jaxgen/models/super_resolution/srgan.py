@@ -3,8 +3,8 @@
 SRResNet (srresnet.py) against a critic that tells enlarged pictures from clean ones (critic.py). The content loss is a
 perceptual distance, here ST-LPIPS in place of the differences between VGG-19's features, and a thousandth of
 -log D(G(x)) is added. For the first `game.start` steps the pixels' squared error and the perceptual distance are all
-there is, in place of the paper's start from a trained SRResNet; the squared error stays, where the paper drops it for
-VGG's. The rate falls along a cosine, in place of to a tenth halfway.
+there is; the paper starts from a trained SRResNet, as does `--start-from` its run with `--model.game.start 0`. The
+squared error stays, where the paper drops it for VGG's. The rate falls along a cosine, in place of to a tenth halfway.
 
 Measured: not yet measured.
 """

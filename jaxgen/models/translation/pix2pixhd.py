@@ -4,10 +4,10 @@ with Conditional GANs": its generators and its critics.
 Pairs, as in pix2pix (paired.py), but a residual generator of four halvings, critics at three sizes that play least
 squares, and in place of the distance between pixels that between what the critics' layers say of both pictures. With
 `enhanced` a further generator of half the width is around it, for pictures twice as large (2048x1024): it halves the
-picture once, adds what the global generator makes of the smaller picture, and enlarges the sum. Here both are trained
-together from the start: the authors have trained the global one before, at its own size, and keep it as it is for the
-first tenth of the epochs, but no run here starts from another's nets. The encoder of instances is not built. The
-authors' code starts with two critics; the paper has three.
+picture once, adds what the global generator makes of the smaller picture, and enlarges the sum. The authors trained the
+global one before, at its own size (`--start-from` its run), and keep it as it is for the first tenth of the epochs;
+here both are trained from the start. The encoder of instances is not built. The authors' code starts with two critics;
+the paper has three.
 
 The authors add the distance between features of a VGG-19, with a weight of 10; the paper, too, as an option. That trunk
 can't be had offline, and a weight for one is none for another: `perceptual` is 0 here, and with another weight compares

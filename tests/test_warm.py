@@ -1,0 +1,99 @@
+"""A run that begins with another's weights."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from jaxgen import runs, shard, warm, zoo
+from jaxgen.config import Data, Mesh, Save
+from jaxgen.core import averaged
+from jaxgen.errors import InputError
+from jaxgen.loop import fit
+from jaxgen.sampling import spec_of
+from jaxgen.trained import open_run
+from tests.commands import assert_same
+
+PAIRS = Data("shapes", pair="edges")
+
+
+def tiny(preset, out, **settings):
+    run = dataclasses.replace(zoo.load(preset).tiny, preset=preset, steps=2, data=PAIRS, mesh=Mesh(data=1))
+    return dataclasses.replace(run, out=str(out), log=dataclasses.replace(run.log, samples=0), **settings)
+
+
+@pytest.fixture(scope="module")
+def smaller(tmp_path_factory):
+    """The run of a global generator."""
+    return fit(tiny("pix2pixhd", tmp_path_factory.mktemp("warm") / "global"))
+
+
+def arrays(tree):
+    return {path: np.asarray(x) for path, x in warm.flat(tree).items()}
+
+
+def test_a_net_around_another_begins_with_it(smaller, tmp_path):
+    run = tiny("pix2pixhd-local", tmp_path / "local")
+    mesh = shard.make_mesh(run.mesh)
+    task, spec = runs.build(run, mesh), None
+    spec = spec_of(task, run.batch)
+    found, said = warm.weights_of(smaller, shard.abstract_state(task, mesh, spec), run.mesh)
+    fresh = shard.make_state(task, mesh, jax.random.key(0), spec)
+    before, moments = arrays(warm.parts(fresh)), arrays(fresh.optimizer_state)
+    state = warm.started(fresh, task, found)
+    after = arrays(warm.parts(state))
+    opened = open_run(smaller, run.mesh)
+    theirs = arrays({"params": averaged(opened.state, {})[0]})
+
+    inner = [path for path in after if path.startswith("params/generator/net/")]
+    own = [path for path in after if path.startswith("params/generator/") and path not in inner]
+    assert len(inner) >= 10 and len(own) >= 10
+    for path in inner:
+        np.testing.assert_array_equal(after[path], theirs[path], err_msg=path)
+    for path in own:
+        np.testing.assert_array_equal(after[path], before[path], err_msg=path)
+    assert any((after[path] != before[path]).any() for path in inner)
+    assert f"at step 2: {sum(path.startswith('params/') for path in found)} of " in said
+    assert "none there fits generator/" in said
+    for net, ema in state.ema.items():
+        for path, x in arrays(ema["params"]).items():
+            np.testing.assert_array_equal(x, after[f"params/{net}/{path}"], err_msg=path)
+    for path, x in arrays(state.optimizer_state).items():
+        np.testing.assert_array_equal(x, moments[path], err_msg=path)
+
+
+@pytest.mark.parametrize(("first", "second"), [("rrdb", "esrgan"), ("srresnet", "srgan")])
+def test_a_net_trained_by_pixels_is_the_adversary_s(first, second):
+    def weights(preset):
+        run = zoo.load(preset).run
+        task = run.model.task(run.steps)
+        return warm.flat(jax.eval_shape(lambda: task.init(jax.random.key(0), spec_of(task, 1)))[0])
+
+    ours = {path: x.shape for path, x in weights(second).items() if path.startswith("restorer/")}
+    assert ours == {path: x.shape for path, x in weights(first).items()}
+
+
+def test_it_is_a_run_like_any_other_and_resumes_without_the_first(smaller, tmp_path):
+    first = shutil.copytree(smaller, tmp_path / "global")
+    once = {"save": Save(every=1, keep=4), "start_from": str(first)}
+    whole = fit(tiny("pix2pixhd", tmp_path / "whole", steps=4, **once))
+    parted = tmp_path / "parted"
+    fit(tiny("pix2pixhd", parted, steps=4, **once))
+    for step in (3, 4):  # as if it had been killed after the second step
+        shutil.rmtree(parted / "checkpoints" / str(step))
+        (parted / "checkpoints" / f"{step}.sha256").unlink()
+    shutil.rmtree(first)
+    fit(tiny("pix2pixhd", parted, steps=4, **once))
+    assert_same(whole, parted, 4)
+
+
+def test_a_start_that_cannot_be_leaves_no_folder(smaller, tmp_path):
+    target = tmp_path / "run"
+    with pytest.raises(InputError, match="There is no run folder"):
+        fit(tiny("pix2pixhd", target, start_from=str(tmp_path / "nowhere")))
+    other = dataclasses.replace(tiny("lenet5", target, start_from=str(smaller)), data=Data("digits"))
+    with pytest.raises(InputError, match="no array of the weights of"):
+        fit(other)
+    assert not target.exists()
