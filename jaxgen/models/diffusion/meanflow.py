@@ -79,8 +79,8 @@ class MeanFlow:
         label: Array | None,
         dropout: Key | None = None,
     ) -> Array:
-        """Return u(x, r, t); the net is told t and t - r."""
-        return nets.call(self.module, params["denoiser"], x, 1000 * t, label, 1000 * (t - r), dropout)
+        """Return u(x, r, t); the net is told t and t - r, from 0 to 1: what is told of t must be smooth in it."""
+        return nets.call(self.module, params["denoiser"], x, t, label, t - r, dropout)
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         x0, label = batch["image"], batch["label"] if self.classes else None
