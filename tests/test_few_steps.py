@@ -20,6 +20,7 @@ from jaxgen.models.diffusion.jumps import Jumps
 from jaxgen.models.diffusion.meanflow import MeanFlow
 from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.shortcut import Shortcut
+from tests.benchmarks import few_steps
 
 IMAGE = (2, 2, 1)
 NET = Net("unet", 8, 1, 2, (1, 2), (2,))
@@ -53,11 +54,11 @@ def mean_velocity(x, t, r):
 
 @pytest.fixture
 def exact(monkeypatch):
-    """Let a model's net be the mean velocity, plus p[0] + p[1] x; `end` is what the second number means."""
+    """Let a model's net be the mean velocity, plus p[0] + p[1] x; `end` is what the second number means, of t too."""
 
-    def use(end):
+    def use(end, scale):
         def answer(module, params, x, t, label=None, second=None, dropout=None):
-            t = t / 1000
+            t = t / scale
             return mean_velocity(x, t, end(t, second)) + params[0] + params[1] * x
 
         monkeypatch.setattr(nets, "call", answer)
@@ -66,7 +67,7 @@ def exact(monkeypatch):
 
 
 def told_gap(t, second):
-    return t - second / 1000
+    return t - second
 
 
 def told_steps(t, second):
@@ -88,7 +89,7 @@ def slopes(model, parameters, count, seed, ema=False):
 
 def test_the_mean_velocity_is_what_a_meanflows_loss_is_least_at(exact):
     """Of the squared error itself: with weights by the error's size another mean would be."""
-    exact(told_gap)
+    exact(told_gap, 1)
     model = MeanFlow(IMAGE, net=NET, apart=0.7, power=0.0)
     model.task(1)
     found, _ = slopes(model, [0.0, 0.0], 2000, 0)
@@ -100,7 +101,7 @@ def test_the_mean_velocity_is_what_a_meanflows_loss_is_least_at(exact):
 
 
 def test_a_meanflow_of_no_gap_is_a_flow(exact):
-    exact(told_gap)
+    exact(told_gap, 1)
     model = MeanFlow(IMAGE, net=NET, apart=0.0, power=0.0)
     x0, key = pictures(500), jax.random.key(0)
     _, aux = model.loss({"denoiser": jnp.zeros(2)}, context(), {"image": x0}, key)
@@ -109,8 +110,19 @@ def test_a_meanflow_of_no_gap_is_a_flow(exact):
     assert float(weighed) == pytest.approx(1, abs=0.01), "each picture's error over itself"
 
 
+def test_a_meanflow_learns_eight_gaussians_in_one_step(monkeypatch):
+    """A net that is told 1000 t learns nothing of a derivative by t: its one step ends 0.43 away."""
+    monkeypatch.setattr(few_steps, "BATCH", 256)
+    monkeypatch.setattr(few_steps, "CHUNK", 200)
+    settings = few_steps.COMMON | {"net": Net("dit", 32, 2, 2, patch=1), "learning_rate": 3e-3, "ema": 0.99}
+    model = MeanFlow(**settings)
+    true = few_steps.points(np.random.default_rng(100), few_steps.SAMPLES).reshape(-1, 2)
+    state = few_steps.train(model, 400, 0)
+    assert few_steps.distance(few_steps.sample(model, state, 1), true) < 0.3
+
+
 def test_the_mean_velocity_is_consistent_with_shorter_steps(exact):
-    exact(told_steps)
+    exact(told_steps, 1000)
     model = Shortcut(IMAGE, net=NET, share=0.5)
     model.task(1)
     found, metrics = slopes(model, [0.0, 0.0], 2000, 0, ema=True)
@@ -146,9 +158,9 @@ def test_long_steps_begin_where_sampling_takes_them(monkeypatch):
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-@pytest.mark.parametrize("make, told", [(Shortcut, told_steps), (MeanFlow, told_gap)])
-def test_one_step_is_enough_where_the_mean_velocity_is_known(make, told, steps, exact):
-    exact(told)
+@pytest.mark.parametrize("make, told, scale", [(Shortcut, told_steps, 1000), (MeanFlow, told_gap, 1)])
+def test_one_step_is_enough_where_the_mean_velocity_is_known(make, told, scale, steps, exact):
+    exact(told, scale)
     task: Any = make(IMAGE, net=NET, sampling=Jumps(steps)).task(1)
     keys = jax.random.split(jax.random.key(0), 2000)
     got = jax.jit(lambda: task.generate({"denoiser": jnp.zeros(2)}, context(), keys, {})["image"])()
