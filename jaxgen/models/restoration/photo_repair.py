@@ -85,7 +85,7 @@ class PhotoRepair:
         sound = jnp.broadcast_to(1 - damage, x.shape) * x
         seen = jnp.concatenate([sound, damage], -1)
         out: Any = self.net(self.image[2]).apply({"params": params["restorer"]}, seen)
-        return x + out
+        return sound + out  # not x + out: it can't take away what it doesn't see
 
     def detection(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         del context
