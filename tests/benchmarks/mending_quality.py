@@ -28,7 +28,7 @@ class Model:
     """What is changed of a preset, and for how many steps it is trained."""
 
     settings: str
-    steps: int = 2000
+    steps: int = 1000
     grey: bool = False  # whether Train400's pictures are learned from, too
 
 
@@ -38,7 +38,7 @@ SIGMA = f"{AT_64} --model.width 24 --model.depth 3 --model.degradation.noise 25 
 FASTER = "--model.learning-rate 1e-3"
 REPAIR = f"--batch 8 --model.image 128 128 3 --model.width 16 --model.depth 4 {FASTER}"
 MODELS = {
-    "photo-repair": Model(REPAIR, 4000, grey=True),
+    "photo-repair": Model(REPAIR, 2500, grey=True),
     "nafnet-deblur": Model(NAFNET),
     "nafnet-jpeg": Model(NAFNET),
     "nafnet-dehaze": Model(NAFNET),
@@ -49,7 +49,7 @@ MODELS = {
     "gated-conv": Model(f"{AT_64} --model.width 16 --model.critic-width 16 --model.critic-layers 4"),
     "context-encoder": Model(
         f"{AT_64} --model.width 16 --model.critic-width 16 --model.critic-layers 4 --model.local 32 "
-        "--model.start 1500 --model.critic-start 1300"
+        "--model.start 700 --model.critic-start 600"
     ),
     "completion-vae": Model(f"{AT_64} --model.width 16 --model.depth 4 {FASTER}"),
     "unet-denoise": Model(SIGMA),
@@ -98,7 +98,7 @@ def measure(name: str, model: Model, steps: int, data: Path, out: Path):
     run = out / f"{name}-{steps}"
     source = out / "data" / ("photos" if model.grey else "flowers")
     settings = [*model.settings.split(), "--data.source", f"folder:{source}", "--steps", str(steps), "--out", str(run)]
-    settings += ["--log.every", "50", "--log.samples", "1000", "--save.every", "500", *report.many_steps()]
+    settings += ["--log.every", "50", "--log.samples", "500", "--save.every", "500", *report.many_steps()]
     subprocess.run([sys.executable, "-m", "train.restoration", "--preset", name, *settings], check=True)
     row = {"model": name, "steps": steps, "seconds": max(report.trained(run).values())}
     row |= compared(run, out / f"{name}.png") | {"place": report.place()}
