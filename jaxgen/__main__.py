@@ -215,6 +215,8 @@ def main():
         "export": export,
         "prepare": prepare,
     }
+    if sys.argv[1:] and not sys.argv[1].startswith("-"):
+        choose(sys.argv[1], commands, "command")
     return tyro.extras.subcommand_cli_from_dict(commands, prog="python -m jaxgen")
 
 

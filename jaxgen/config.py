@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -196,6 +197,8 @@ def validate(run: Run):
         averages.check_width(width, "optim.ema_widths")
     if len(set(run.optim.ema_widths)) < len(run.optim.ema_widths):
         raise InputError("optim.ema_widths must differ from each other.")
+    if run.start_from == "":
+        raise InputError("start_from is empty: name the folder of a run, or leave it out.")
     if run.seed >= 2**32:
         raise InputError(f"seed must be below 2**32, not {run.seed}.")
     if run.optim.warmup > run.steps:
@@ -261,7 +264,9 @@ def differences(saved: Run, now: Run) -> list[str]:
 
     Where it runs, where its files lie (mesh, out, threads, prefetch) and how samples are drawn may differ.
     """
-    a, b = _flat(dataclasses.asdict(saved)), _flat(dataclasses.asdict(now))
+    a, b = (_flat(dataclasses.asdict(run)) for run in (saved, now))
+    for run in (a, b):  # one folder has many names
+        run["start_from"] = run["start_from"] and os.path.abspath(run["start_from"])
     free = ("mesh.", "out", "data.threads", "data.prefetch", "model.sampling.")
     changed = [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(free)]
     return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in changed]

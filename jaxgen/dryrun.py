@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxgen import runs, shard
+from jaxgen import runs, shard, warm
 from jaxgen.config import Run, to_json, validate
 from jaxgen.core import PyTree
 from jaxgen.loop import check_mesh, lower
@@ -22,6 +22,7 @@ def dry_run(run: Run):
     task = runs.build(run, mesh)
     like = shard.abstract_state(task, mesh, spec_of(task, run.batch))
     console = Console(soft_wrap=True, highlight=False)
+    begin = warm.weights_of(run, like)[1] if run.start_from else ""
     console.print(to_json(run), end="", markup=False)
     for net, params in like.params.items():
         console.print(f"\n{net}: {count(params):,} parameters")
@@ -30,6 +31,8 @@ def dry_run(run: Run):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             table.add_row(name, str(list(x.shape)), f"{x.size:,}", str(tuple(x.sharding.spec) or "copied"))
         console.print(table)
+    if begin:
+        console.print(f"\n{begin}", markup=False)
     # Read, not traced: what is frozen may be another run's checkpoint.
     frozen = {net: jax.eval_shape(lambda x: x, load()) for net, load in task.frozen.items()}
     compiled = lower(run, task, mesh, like, frozen).compile()

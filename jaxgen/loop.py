@@ -83,7 +83,7 @@ def fit(run: Run) -> Path:
     like = shard.abstract_state(task, mesh, spec_of(task, run.batch))
     shard.check_memory(like, mesh)
     evaluation = Evaluation(run, task, mesh) if run.eval.every else None
-    weights = warm.weights_of(Path(run.start_from), like, run.mesh) if run.start_from and not runs.begun(run) else None
+    weights = warm.weights_of(run, like) if run.start_from and not runs.begun(run) else None
     with ExitStack() as stack:
         folder = stack.enter_context(runs.claim(run))
         stop = stack.enter_context(stopping())
@@ -112,7 +112,8 @@ def fit(run: Run) -> Path:
         if is_first():
             runs.record_start(folder, mesh)
         for step, fault in checkpoints.damaged.items():
-            sinks.say(f"The checkpoint of step {step} is damaged ({fault}); it was set aside for the one before it.")
+            instead = "for the one before it" if restored else "and there is none before it"
+            sinks.say(f"The checkpoint of step {step} is damaged ({fault}); it was set aside {instead}.")
         if restored:
             sinks.say(f"Resuming {folder} at step {at}.")
         elif weights:

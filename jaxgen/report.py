@@ -76,15 +76,15 @@ def evaluate_run(
     if scored:
         more = {"real": real, "resizer": resizer, "cache": cache, "bar": True}
         parts = scores.open_scores(run, task, mesh, scored, count, split or run.data.split, inception=inception, **more)
+        for part in parts if floor is not None else ():
+            if (many := part.size(floor)) < count:
+                raise InputError(f"The split {floor} has only {many} pictures: --count {many} makes it a floor.")
         for part in parts:
             found = [part.samples(state, frozen, seed, average) for seed in seeds]
             about["seeds"] = ", ".join(map(str, seeds))
             for name, value, half in summaries(found):
                 rows.append({"metric": name, "value": value, "of": "samples", **half, **part.protocol(name), **about})
             if floor is not None:
-                many = min(count, part.size(floor))
-                if many < count:
-                    raise InputError(f"The split {floor} has only {many} pictures: --count {many} makes it a floor.")
                 floors = part.compare(part.take_in(part.pictures(floor, count), count))
                 for name, value in floors.items():
                     of = f"real pictures of {floor}"

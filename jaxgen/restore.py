@@ -116,6 +116,8 @@ def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Pa
         return [None] * len(files)
     if picture.is_file() and original.is_file():
         return [original]
+    if not original.exists():
+        raise InputError(f"--original: there is no picture or folder {original}.")
     if not original.is_dir() or picture.is_file():
         raise InputError("--original must be a file for a file, or a folder for a folder.")
     by_stem = {p.relative_to(original).with_suffix(""): p for p in photos.find(original)}

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from jaxgen import shard
+from jaxgen import checkpoint, shard
 from jaxgen.config import Run, differences, from_json, to_json
 from jaxgen.core import Task
 from jaxgen.errors import InputError, choose
@@ -32,7 +32,8 @@ def load(folder: Path, sampling: str = "") -> Run:
     """Return the run saved in a folder, its samples drawn as `sampling` says. Raises InputError where there is none."""
     path = folder / "config.json"
     if not folder.is_dir():
-        raise InputError(f"There is no run folder {folder}.")
+        wrong = f"{folder} is a file, not a run's folder" if folder.exists() else f"There is no run folder {folder}"
+        raise InputError(f"{wrong}.")
     if not path.is_file():
         raise InputError(f"{folder} is no run: it has no config.json.")
     try:
@@ -80,8 +81,8 @@ def build(run: Run, mesh: Mesh) -> Task:
 
 
 def begun(run: Run) -> bool:
-    """Return whether the run has saved anything yet."""
-    return any((run.folder / "checkpoints").glob("*.sha256"))
+    """Return whether the run has saved anything that is whole."""
+    return checkpoint.newest_whole(run.folder / "checkpoints")[0] is not None
 
 
 @contextmanager

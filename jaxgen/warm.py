@@ -6,32 +6,42 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jaxgen.config import Mesh
+from jaxgen.config import Run
 from jaxgen.core import Array, Task, TrainState, averaged, variables
 from jaxgen.errors import InputError
 from jaxgen.trained import open_run
 
-SHOWN = 3  # names of arrays in a sentence
 
+def weights_of(run: Run, like: TrainState) -> tuple[dict[str, Array], str]:
+    """Return the averaged weights of run.start_from that fit a state, and what goes with them, by path; and a sentence.
 
-def weights_of(folder: Path, like: TrainState, mesh: Mesh) -> tuple[dict[str, Array], str]:
-    """Return the averaged weights of a run, and what goes with them, that fit a state: by path; and a sentence on them.
-
-    What has the same path and shape fits: "params/generator/...". Raises InputError where there is no run, or nothing
-    of it fits.
+    What has the same path and shape fits: "params/generator/...". Raises InputError where there is no run, and where
+    less than half fits, of all numbers and of each net that is averaged: coincidences are no start.
     """
-    trained = open_run(folder, mesh, with_frozen=False)
+    folder, preset = Path(run.start_from or ""), run.preset
+    trained = open_run(folder, run.mesh, with_frozen=False)
+    codes = [getattr(r.model, "autoencoder", "") for r in (trained.run, run)]
+    if codes[0] != codes[1]:
+        of = [f"codes of {code}" if code else "pictures" for code in codes]
+        raise InputError(f"--start-from: {folder} is a model of {of[0]}, this one is of {of[1]}.")
     params, context = averaged(trained.state, {})
     there, wanted = flat({"params": params, "extra": context.extra}), flat(parts(like))
     fitting = {path: x for path, x in there.items() if path in wanted and alike(x, wanted[path])}
-    names = [path for path in wanted if path.startswith("params/")]
-    left = [path.removeprefix("params/") for path in names if path not in fitting]
-    taken = len(names) - len(left)
-    if not taken:
-        raise InputError(f"start_from: no array of the weights of {folder} has the name and shape of one here.")
-    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-    rest = f"; none there fits {', '.join(left[:SHOWN])}{more}" if left else ""
-    return fitting, f"Starting from {folder} at step {trained.step}: {taken} of {len(names)} arrays{rest}."
+    size = lambda paths: sum(wanted[path].size for path in paths)  # noqa: E731
+    said, shares, all_taken = [], [], 0
+    for net in like.params:
+        names = [path for path in wanted if path.startswith(f"params/{net}/")]
+        taken = [path for path in names if path in fitting]
+        said.append(f"{net} ({len(taken)} of {len(names)} arrays)")
+        shares += [size(taken) / max(size(names), 1)] if net in like.ema else []
+        all_taken += size(taken)
+    whole = size(path for path in wanted if path.startswith("params/"))
+    if max([all_taken / max(whole, 1), *shares]) < 0.5:
+        raise InputError(
+            f"--start-from: {folder} is a run of {trained.run.preset} whose weights don't fit this {preset}: "
+            f"{', '.join(said)}. Name a run of the same nets and sizes."
+        )
+    return fitting, f"Starting from {folder} at step {trained.step}: {', '.join(said)}."
 
 
 def started(state: TrainState, task: Task, fitting: Mapping[str, Array]) -> TrainState:

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jaxgen.errors import choose
+from jaxgen.errors import InputError, choose
 
 if TYPE_CHECKING:
     from jaxgen.config import Preset
@@ -156,4 +156,6 @@ def family(name: str) -> list[str]:
 
 def load(name: str, within: Sequence[str] = tuple(ZOO)) -> "Preset":
     """Return a preset. Raises InputError with the nearest name where there is none of this name."""
+    if name in ZOO and name not in within:
+        raise InputError(f"The preset {name} is of another script: python -m train.{ZOO[name].split('.')[2]}.")
     return importlib.import_module(ZOO[choose(name, within, "preset")]).PRESETS[name]
