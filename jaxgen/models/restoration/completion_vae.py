@@ -13,7 +13,8 @@ their code adds up the distances, weighing the divergences four times as much; t
 norms, start as Glorot's, and repeat pixels where theirs learn to enlarge; the encoder is told the mask, too. The
 posterior's divergence is the paper's, KL(q || N(0, s^2)); the authors' code takes the other direction.
 
-Measured: not yet measured.
+Measured: small (width 16, depth 4), 1,000 steps of 8 patches of 64x64 of flowers: holes in others filled at a PSNR of
+24.99 dB over the whole patch, which is 18.79 dB under grey (README, mending-quality).
 """
 
 from dataclasses import dataclass
@@ -209,4 +210,7 @@ def conv(features: int, name: str | None = None) -> Conv:
 
 
 SMALL = CompletionVAE((16, 16, 3), 8, 2, 4, learning_rate=1e-3)
-PRESETS = {"completion-vae": Preset(row(CompletionVAE(), 500_000, 20), tiny(SMALL), 3_525_411)}
+
+
+MEASURED = "25.0 dB of patches that are 18.8 dB under grey, small, 1,000 steps"
+PRESETS = {"completion-vae": Preset(row(CompletionVAE(), 500_000, 20), tiny(SMALL), 3_525_411, measured=MEASURED)}

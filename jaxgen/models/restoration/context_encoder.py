@@ -10,7 +10,8 @@ Otherwise than in the paper the critic is shown real pictures around the holes a
 goes on learning while the critic catches up (without slopes Adadelta would forget its averages), it minimises
 -log D(C(x)) and not log(1 - D(C(x))), and pixels are hidden under middle grey, not under the training set's mean.
 
-Measured: not yet measured.
+Measured: small (width 16), 1,000 steps of 8 patches of 64x64 of flowers: boxes in others filled at a PSNR of 23.64 dB
+over the whole patch, which is 19.46 dB under grey (README, mending-quality).
 """
 
 from dataclasses import dataclass
@@ -213,4 +214,7 @@ class Critic(nn.Module):
 
 
 SMALL = ContextEncoder((16, 16, 3), 4, 4, 2, 8, start=0, critic_start=0)
-PRESETS = {"context-encoder": Preset(row(ContextEncoder(), 500_000, 96), tiny(SMALL), 51_129_380)}
+
+
+MEASURED = "23.6 dB of patches that are 19.5 dB under grey, small, 1,000 steps"
+PRESETS = {"context-encoder": Preset(row(ContextEncoder(), 500_000, 96), tiny(SMALL), 51_129_380, measured=MEASURED)}

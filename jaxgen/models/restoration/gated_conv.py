@@ -6,7 +6,8 @@ together from patches that are known (contextual attention, Yu et al. 2018), all
 normalised convolutions judges every number of its last map by the hinge loss. Layers and widths are the authors'
 code's: 4,052,478 numbers in the generator, the paper's 4.1 million.
 
-Measured: not yet measured.
+Measured: small (width 16), 1,000 steps of 8 patches of 64x64 of flowers are far too few: boxes and strokes in others
+are filled at a PSNR of 18.44 dB over the whole patch, which is 17.27 dB under grey (README, mending-quality).
 """
 
 from dataclasses import dataclass
@@ -264,6 +265,7 @@ class Critic(nn.Module):
         return wide(x.reshape(len(x), -1))
 
 
+MEASURED = "18.4 dB of patches that are 17.3 dB under grey, small, 1,000 steps: too few"
 PRESETS = {
     "gated-conv": Preset(
         row(GatedConvolutions(), 1_000_000, 16),
@@ -271,5 +273,6 @@ PRESETS = {
             GatedConvolutions((32, 32, 3), 4, 4, 3, Holes(boxes=1, strokes=0.5, side=(0.25, 0.25)), learning_rate=1e-3)
         ),
         9_999_294,
+        measured=MEASURED,
     )
 }

@@ -6,7 +6,8 @@ the input is that of the clean picture, so that the squared error has the same m
 as good, if slower. Any net can play: the paper's U-Net (unet.py), DnCNN or NAFNet. Nothing but the noise may differ
 between the copies, and its mean must be 0.
 
-Measured: not yet measured.
+Measured: small (width 24, depth 3), sigma 25, 1,000 steps of 8 patches of 64x64 of flowers: 31.63 dB on others, beside
+31.67 of `unet-denoise`, the same with clean pictures, and 20.54 of the noise (README, mending-quality).
 """
 
 import dataclasses
@@ -79,10 +80,12 @@ def with_noisy(clean: Array, keys: Key, damaged: Damage) -> Lesson:
     return Lesson(damaged(clean, keys), damaged(clean, others)["degraded"])
 
 
+MEASURED = "31.63 dB at sigma 25, where clean pictures give 31.67, small, 1,000 steps"
 PRESETS = {
     "noise2noise": Preset(
         row(Noise2Noise(), 300_000, 4, optim=Optim(schedule="cosine")),
         tiny(dataclasses.replace(Noise2Noise(), image=(16, 16, 3), width=12, depth=2)),
         991_203,
+        measured=MEASURED,
     )
 }

@@ -12,7 +12,8 @@ adds to the picture; the rate falls along a cosine, not where the loss stops fal
 less the set's mean over its deviation. Boxes of 8 make the 64 blind pixels of the paper; the authors' experiment on
 BSD68 has boxes of 22. (`psnr` is that to the batch's pictures.)
 
-Measured: not yet measured.
+Measured: small (width 24, depth 3), sigma 25, 1,000 steps of 8 patches of 64x64 of flowers are too few: 23.45 dB on
+others, beside 31.67 of a net that learns from clean pictures, and 20.54 of the noise (README, mending-quality).
 """
 
 from dataclasses import dataclass
@@ -135,10 +136,14 @@ def conv(features: int, name: str) -> Conv:
 
 
 NOISY = Degradation(noise=(25, 25))
+
+
+MEASURED = "23.5 dB at sigma 25, where clean pictures give 31.7, small, 1,000 steps: too few"
 PRESETS = {
     "noise2void": Preset(
         row(Noise2Void(degradation=NOISY), 80_000, 128, optim=Optim(schedule="cosine")),
         tiny(Noise2Void((16, 16, 1), width=8, depth=1, box=4, degradation=NOISY)),
         2_990_209,
+        measured=MEASURED,
     )
 }

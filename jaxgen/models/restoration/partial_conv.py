@@ -9,9 +9,8 @@ jaxgen[perceptual]`). As in the authors' code, what lies outside of the picture 
 
 The paper's second phase, batch norm held still on the way down, is not played: holes are zeros to the statistics.
 
-Measured: 300 steps of 8 patches of 64x64 (width 16, depth 5; 2,000 photographs of flowers, not held out) fill holes of
-23 % at a PSNR of 22.4 dB over the whole patch, where each picture's mean colour gives 21.1 dB and grey 18.9 dB: the
-colours around, with rings and specks, far from trained. At full size not yet measured.
+Measured: small (width 16, depth 5), 1,000 steps of 8 patches of 64x64 of flowers in two minutes: holes in others filled
+at a PSNR of 28.55 dB over the whole patch, which is 19.62 dB under grey (README, mending-quality).
 """
 
 from dataclasses import dataclass
@@ -176,10 +175,12 @@ class Net(nn.Module):
         return wide(part[0])
 
 
+MEASURED = "28.5 dB of patches that are 19.6 dB under grey, small, 1,000 steps"
 PRESETS = {
     "partial-conv": Preset(
         row(PartialConvolutions(), 500_000, 6),
         tiny(PartialConvolutions((16, 16, 3), 8, 3, Holes(boxes=1, strokes=1), learning_rate=2e-3)),
         32_859_796,
+        measured=MEASURED,
     )
 }

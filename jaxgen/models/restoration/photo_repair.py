@@ -6,7 +6,10 @@ learns that by the focal loss (Lin et al. 2017), as theirs does. The mender sees
 found, and how sure that is, and learns the clean picture by L1. Both are U-Nets (unet.py), not the paper's latent
 spaces.
 
-Measured: not yet measured.
+Measured: small (width 16, depth 4), 2,500 steps of 8 patches of 128x128 of flowers and of Train400: others that are
+aged alike go from 17.21 to 20.46 dB, the damage is found with an IoU of 0.72 (README, mending-quality). On real old
+photographs grain, fading and thin cracks go; cracks wider than those it learned on stay in part, and colours, which it
+knows from flowers, come out too strong.
 """
 
 from dataclasses import dataclass
@@ -123,4 +126,7 @@ def focal(logits: Array, there: Array, gamma: float, alpha: float) -> Array:
 
 SMALL = PhotoRepair((32, 32, 3), width=12, depth=2)
 WHOLE = row(PhotoRepair(), 100_000, 8, optim=Optim(schedule="cosine"))
-PRESETS = {"photo-repair": Preset(WHOLE, tiny(SMALL), 1_982_836)}
+
+
+MEASURED = "17.2 to 20.5 dB of aged pictures, IoU of the damage 0.72, small, 2,500 steps"
+PRESETS = {"photo-repair": Preset(WHOLE, tiny(SMALL), 1_982_836, measured=MEASURED)}

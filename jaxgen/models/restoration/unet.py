@@ -6,7 +6,8 @@ resolution gave on the way down laid beside it on the way up, the noisy picture 
 `unet-denoise` is the paper's baseline, the same net and noise as in `noise2noise` but trained on clean pictures; a
 falling cosine over all steps stands for the fall over the last 30 %.
 
-Measured: not yet measured.
+Measured: small (width 24, depth 3), sigma 25, 1,000 steps of 8 patches of 64x64 of flowers: 31.67 dB on others, which
+are 20.54 dB with the noise (README, mending-quality).
 """
 
 from dataclasses import dataclass
@@ -85,8 +86,12 @@ def conv(features: int, name: str, scale: float) -> Conv:
     return Conv(features, (3, 3), kernel_init=nn.initializers.variance_scaling(scale, "fan_in", "normal"), name=name)
 
 
+MEASURED = "31.67 dB at sigma 25, small, 1,000 steps"
 PRESETS = {
     "unet-denoise": Preset(
-        row(UNet(), 300_000, 4, optim=Optim(schedule="cosine")), tiny(UNet((16, 16, 3), width=12, depth=2)), 991_203
+        row(UNet(), 300_000, 4, optim=Optim(schedule="cosine")),
+        tiny(UNet((16, 16, 3), width=12, depth=2)),
+        991_203,
+        measured=MEASURED,
     )
 }
