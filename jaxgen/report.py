@@ -76,8 +76,8 @@ def evaluate_run(
     if scored:
         more = {"real": real, "resizer": resizer, "cache": cache, "bar": True}
         parts = scores.open_scores(run, task, mesh, scored, count, split or run.data.split, inception=inception, **more)
-        for part in parts if floor is not None else ():
-            if (many := part.size(floor)) < count:
+        for part in parts:
+            if floor is not None and (many := part.size(floor)) < count:
                 raise InputError(f"The split {floor} has only {many} pictures: --count {many} makes it a floor.")
         for part in parts:
             found = [part.samples(state, frozen, seed, average) for seed in seeds]
