@@ -172,10 +172,13 @@ def publish(out: Path, write: bool):
     shown = []
     for row in rows:
         told = {"model": f"`{row['model']}`", "steps": row["steps"], "training": f"{row['seconds'] / 60:.0f} min"}
-        told |= {"PSNR, damaged": f"{row['psnr_before']:.2f}", "mended": f"{row['psnr_after']:.2f}"}
-        told |= {"SSIM, damaged": f"{row['ssim_before']:.3f}", "mended ": f"{row['ssim_after']:.3f}"}
+        told |= {"PSNR, damaged": f"{row['psnr_before']:.2f}", "PSNR, mended": f"{row['psnr_after']:.2f}"}
+        told |= {"SSIM, damaged": f"{row['ssim_before']:.3f}", "SSIM, mended": f"{row['ssim_after']:.3f}"}
         shown.append(told | {"IoU of the damage": f"{row['iou']:.2f}" if "iou" in row else ""})
-    changed = "; ".join(f"`{row['model']}`: {MODELS[row['model']].settings}" for row in rows)
+    alike: dict[str, list[str]] = {}
+    for row in rows:
+        alike.setdefault(MODELS[row["model"]].settings, []).append(f"`{row['model']}`")
+    changed = "; ".join(f"{', '.join(names)}: {settings}" for settings, names in alike.items())
     text = (
         f"Trained on 1,600 photographs of flowers (`photo-repair`: and Train400), scored on {COMPARED} others, damaged "
         "as in training: PSNR in dB of RGB and SSIM, means; IoU: of pixels destroyed and pixels found to be. One seed, "

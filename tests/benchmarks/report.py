@@ -66,7 +66,8 @@ def place() -> str:
     versions = [f"{name} {v}" for name in LIBRARIES if (v := version(name))]
     date = datetime.date.today().isoformat()
     device = ", ".join(name for name in (gpu(), cpu()) if name)
-    return f"{date}, {device}, {cores()} cores; Python {platform.python_version()}, {', '.join(versions)}."
+    count = f"{cores()} core{'s' * (cores() != 1)}"
+    return f"{date}, {device}, {count}; Python {platform.python_version()}, {', '.join(versions)}."
 
 
 def places(rows: list[dict[str, Any]]) -> str:
