@@ -8,7 +8,9 @@
 
 The authors' own net for deblurring has other blocks, 1 1 1 28, 1 in the middle and 1 1 1 1, and decays its weights.
 
-Measured: not yet measured.
+Measured: small (width 16), 1,000 steps of 8 patches of 64x64 of flowers, on others (README, mending-quality): blurred
+ones go from 27.10 to 29.44 dB, dark ones from 9.87 to 21.58 dB; grey ones are given one brown for all, 20.10 dB where
+grey has 20.52: too few steps. JPEG and haze are not yet measured.
 """
 
 from jaxgen.config import Optim, Preset
@@ -19,16 +21,18 @@ from jaxgen.models.restoration.supervised import row, tiny
 NUMBERS = 29_159_715  # of all of them
 
 
-def preset(degradation: Degradation) -> Preset:
+def preset(degradation: Degradation, measured: str = "not yet measured") -> Preset:
     small = NAFNet((16, 16, 3), 8, (1,), 1, (1,), degradation)
     model = NAFNet(degradation=degradation)
-    return Preset(row(model, 200_000, 32, optim=Optim(schedule="cosine", clip=0.01)), tiny(small), NUMBERS)
+    return Preset(row(model, 200_000, 32, optim=Optim(schedule="cosine", clip=0.01)), tiny(small), NUMBERS, measured)
 
 
 PRESETS = {
-    "nafnet-deblur": preset(Degradation(blur=(0, 3), motion=(0, 20), shake=(0, 20), noise=(0, 5))),
+    "nafnet-deblur": preset(
+        Degradation(blur=(0, 3), motion=(0, 20), shake=(0, 20), noise=(0, 5)), "27.1 to 29.4 dB, small, 1,000 steps"
+    ),
     "nafnet-jpeg": preset(Degradation(jpeg=(5, 95))),
     "nafnet-dehaze": preset(Degradation(pipeline="haze")),
-    "nafnet-low-light": preset(Degradation(pipeline="low-light")),
-    "nafnet-colourise": preset(Degradation(pipeline="grey")),
+    "nafnet-low-light": preset(Degradation(pipeline="low-light"), "9.9 to 21.6 dB, small, 1,000 steps"),
+    "nafnet-colourise": preset(Degradation(pipeline="grey"), "brown for all after 1,000 steps, small: too few"),
 }
