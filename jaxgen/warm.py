@@ -1,5 +1,6 @@
 """A start from what another run has learned: fine-tuning, or a larger net around a smaller one."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def weights_of(run: Run, like: TrainState) -> tuple[dict[str, Array], str]:
     folder, preset = Path(run.start_from or ""), run.preset
     trained = open_run(folder, run.mesh, with_frozen=False)
     codes = [getattr(r.model, "autoencoder", "") for r in (trained.run, run)]
-    if codes[0] != codes[1]:
+    if len({code and os.path.abspath(code) for code in codes}) > 1:
         of = [f"codes of {code}" if code else "pictures" for code in codes]
         raise InputError(f"--start-from: {folder} is a model of {of[0]}, this one is of {of[1]}.")
     params, context = averaged(trained.state, {})

@@ -126,6 +126,9 @@ def test_steps_in_one_dispatch_give_the_same_run(run, tmp_path, environment):
 
 REFUSALS = {
     "an unknown preset": (["--preset", "dcgam"], "Unknown preset 'dcgam': did you mean 'dcgan'?"),
+    "a preset of another script": (["--preset", "vae"], "The preset vae is of another script: python -m train.vae."),
+    "an empty start": (["--start-from", ""], "start_from is empty: name the folder of a run"),
+    "a start that is none": (["--start-from", "{tmp}/none", "--dry-run"], "There is no run folder"),
     "an unknown flag": (["--model.widht", "8"], "--model.width"),
     "a word for a number": (["--steps", "many"], "many"),
     "an unknown source": (["--data.source", "digit"], "did you mean 'digits'?"),
@@ -154,6 +157,10 @@ def test_a_mistake_is_one_sentence_and_status_2(why, tmp_path, environment):
     told = train(environment, *preset, *args, "--out", str(tmp_path / "run"), status=2)
     assert words in sentence(told), told
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_mistyped_command(environment):
+    assert "Unknown command 'generat': did you mean 'generate'?" in call(environment, "jaxgen", "generat", status=2)
 
 
 def test_a_mesh_that_does_not_divide_the_batch(tmp_path, environment):

@@ -345,6 +345,7 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):
         (["--with", "bicubic", "--out", str(tmp_path / "x.txt")], "must end in one of"),
         (["--with", "bicubic", "--degrade", "--original", picture], "leave out --original"),
         (["--with", "bicubic", "--original", str(tmp_path)], "must be a file for a file"),
+        (["--with", "bicubic", "--original", str(tmp_path / "none.png")], "there is no picture or folder"),
         (["--with", "bicubic", "--scale", "1", "--original", str(tmp_path / "small.png")], "they must be of one size"),
         (["--with", "bicubic", "--preset", "dncnn"], "--preset is for a file of weights"),
     ]:

@@ -191,6 +191,15 @@ def test_evaluate_prints_and_writes_numbers_with_their_protocol(run, environment
     assert again[-1]["weights"] == "last" and again[-1]["value"] != samples["value"] and "fid_lenet" in last
 
 
+def test_a_floor_that_cannot_be_is_refused_before_a_sample_is_drawn(run, monkeypatch):
+    drawn, none = [], {"real": None, "split": None, "inception": None}
+    monkeypatch.setattr(scores.Scores, "samples", lambda *_: drawn.append(1))
+    how: Any = {"count": 500, "floor": "test", "seeds": [0], "average": True, "resizer": "clean", "cache": True, **none}
+    with pytest.raises(InputError, match="has only"):
+        evaluate_run(run, ["fid_lenet"], **how)
+    assert not drawn
+
+
 def test_evaluate_refuses_in_one_sentence(run, environment, tmp_path):
     usual: dict[str, Any] = {"count": 200, "real": None, "split": None, "floor": None, "seeds": [0], "average": True}
     usual |= {"resizer": "clean", "inception": None, "cache": True}

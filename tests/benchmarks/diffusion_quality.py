@@ -7,7 +7,6 @@ numbers of steps. VDM, at 28x28, is asked for its likelihood. A run that is fini
 stopped and started again; --table trains nothing, --jobs does so many things at once.
 """
 
-import argparse
 import json
 import math
 import subprocess
@@ -54,13 +53,8 @@ MODELS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
-    parser.add_argument("--out", type=Path, default=Path("runs/diffusion-quality"), help="(default %(default)s)")
-    parser.add_argument("--only", help="some of the models, with + between")
+    parser = report.quality(__doc__, "diffusion-quality")
     parser.add_argument("--jobs", type=int, default=1, help="so many things at once (default %(default)s)")
-    parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
     wanted = parser.parse_args()
     out = wanted.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -73,11 +67,6 @@ def main():
                     for sampling in MODELS[trained[future]].sampling or (None,):
                         pool.submit(told, score, trained[future], sampling, out)
     publish(out, wanted.write)
-
-
-def results(out: Path) -> list[dict[str, Any]]:
-    file = out / "results.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def told(work: Callable[..., None], name: str, *rest: Any) -> bool:
@@ -107,7 +96,7 @@ def score(name: str, sampling: str | None, out: Path):
 
     model, run = MODELS[name], out / name
     key: dict[str, Any] = {"model": name, "steps": STEPS, "settings": model.settings, "sampling": sampling}
-    if any(key.items() <= found.items() for found in results(out)):
+    if any(key.items() <= found.items() for found in report.results(out)):
         return
     how = ["--metrics", "fid_lenet", "--sampling", sampling] if sampling else ["--metrics", "nll_16"]
     evaluate = [sys.executable, "-m", "jaxgen", "evaluate", str(run), *how]
@@ -124,7 +113,7 @@ def score(name: str, sampling: str | None, out: Path):
 
 
 def publish(out: Path, write: bool):
-    found = [row for name in MODELS for row in results(out) if row["model"] == name and row["steps"] == STEPS]
+    found = [row for name in MODELS for row in report.results(out) if row["model"] == name and row["steps"] == STEPS]
     rows = [
         {
             "model": f"`{row['model']}`",

@@ -146,7 +146,7 @@ def train(name: str, seed: int, plan: tuple[int, int, int], data: Path, out: Pat
     """Train one model from one seed, and append what came out to OUT/results.jsonl; what is there stays."""
     steps, every, same_time = plan
     key = {"model": name, "seed": seed, "steps": steps, "settings": "" if name == TORCH else MODELS[name].settings}
-    if any(key.items() <= found.items() for found in results(out)):
+    if any(key.items() <= found.items() for found in report.results(out)):
         return
     start = time.perf_counter()
     run = out / f"{name}-{seed}"
@@ -175,11 +175,6 @@ def train(name: str, seed: int, plan: tuple[int, int, int], data: Path, out: Pat
     with (out / "results.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     print(f"{name}, seed {seed}, {row['seconds']} s: {row['fid']}", flush=True)
-
-
-def results(out: Path) -> list[dict[str, Any]]:
-    file = out / "results.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def as_asked(folder: Path) -> float:
@@ -308,7 +303,7 @@ def publish(data: Path, out: Path, updates: int, write: bool):
     rows, there = [], []
     for name in ROWS:
         settings = "" if name == TORCH else MODELS[name].settings
-        runs = [r for r in results(out) if r["model"] == name and r["settings"] == settings]
+        runs = [r for r in report.results(out) if r["model"] == name and r["settings"] == settings]
         runs = [r for r in runs if str(updates) in r["fid"]]
         runs = list({r["seed"]: r for r in sorted(runs, key=lambda r: r["steps"])}.values())  # of a seed the longest
         if runs:

@@ -6,7 +6,6 @@ finished is not repeated, one that was stopped goes on. OUT/<model>.png shows he
 they were, OUT/old-<picture>-sheet.png real old photographs, mended by photo-repair.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -59,13 +57,8 @@ MODELS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
-    parser.add_argument("--out", type=Path, default=Path("runs/mending-quality"), help="(default %(default)s)")
-    parser.add_argument("--only", help="some of the models, with + between")
+    parser = report.quality(__doc__, "mending-quality")
     parser.add_argument("--steps", type=int, help="for each of them, in place of its own number, to try it")
-    parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
     wanted = parser.parse_args()
     out, data = wanted.out.absolute(), wanted.data.absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -93,7 +86,7 @@ def prepare(data: Path, out: Path):
 
 def measure(name: str, model: Model, steps: int, data: Path, out: Path):
     """Train a model and score it, a line of OUT/results.jsonl."""
-    if any(row["model"] == name and row["steps"] == steps for row in results(out)):
+    if any(row["model"] == name and row["steps"] == steps for row in report.results(out)):
         return
     run = out / f"{name}-{steps}"
     source = out / "data" / ("photos" if model.grey else "flowers")
@@ -158,14 +151,9 @@ def compared(run: Path, sheet: Path) -> dict[str, float]:
     return means | ({"iou": both / either} if either else {})
 
 
-def results(out: Path) -> list[dict[str, Any]]:
-    file = out / "results.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def publish(out: Path, write: bool):
     """Show the newest row of each model."""
-    newest = {row["model"]: row for row in results(out)}
+    newest = {row["model"]: row for row in report.results(out)}
     rows = [newest[name] for name in MODELS if name in newest]
     if not rows:
         raise SystemExit(f"{out} holds no results yet.")

@@ -4,6 +4,7 @@ import argparse
 import datetime
 import functools
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -24,6 +25,23 @@ def arguments(text: str | None, rounds: int) -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     parser.add_argument("--rounds", type=int, default=rounds, help="turns of each side (default %(default)s)")
     return parser.parse_args()
+
+
+def quality(text: str | None, name: str) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark that trains models and keeps a row for each in OUT/results.jsonl."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
+    parser.add_argument("--out", type=Path, default=Path(f"runs/{name}"), help="(default %(default)s)")
+    parser.add_argument("--only", help="some of the models, with + between")
+    parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    return parser
+
+
+def results(out: Path) -> list[dict[str, Any]]:
+    """Return the rows of OUT/results.jsonl."""
+    file = out / "results.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def publish(

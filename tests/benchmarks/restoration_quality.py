@@ -6,7 +6,6 @@ trained by the user's command for the given minutes, or rather the steps that ar
 is scored, and curve.png in OUT draws PSNR over time. A run that is finished is not repeated.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -44,12 +43,7 @@ MODELS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
-    parser.add_argument("--out", type=Path, default=Path("runs/restoration-quality"), help="(default %(default)s)")
-    parser.add_argument("--only", help="some of the models, with + between")
-    parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser = report.quality(__doc__, "restoration-quality")
     wanted = parser.parse_args()
     out = wanted.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -69,7 +63,7 @@ def measure(name: str, model: Model, data: Path, out: Path):
     settings += ["--optim.schedule", "cosine"]
     command = [sys.executable, "-m", f"train.{model.script}", "--preset", model.preset, *settings]
     subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds, known = report.trained(run), {(row["model"], row["step"], row["set"]) for row in results(out)}
+    seconds, known = report.trained(run), {(row["model"], row["step"], row["set"]) for row in report.results(out)}
     for step in sorted(int(file.stem) for file in (run / "checkpoints").glob("*.sha256")):
         tests = [model.test, "denoise/BSD68"] if name == "dncnn" and step == model.steps else [model.test]
         spent = max(t for at, t in seconds.items() if at <= step)
@@ -104,15 +98,10 @@ def score(run: Path, step: int, folder: Path, scale: int) -> float:
     return scores_of(Opened(task.restorer, params, context, scale, run.name), folder)["psnr_y"]
 
 
-def results(out: Path) -> list[dict[str, Any]]:
-    file = out / "results.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def publish(data: Path, out: Path, write: bool):
     from jaxgen.restorers import open_model
 
-    found = results(out)
+    found = report.results(out)
     bicubic = scores_of(open_model("bicubic", "", 2), data / "sr/Set5")["psnr_y"]
     plot(found, bicubic, out / "curve.png")
     rows = [{"model": "bicubic", "set": "Set5 x2", "steps": 0, "training": "", "PSNR Y": f"{bicubic:.2f}"}]

@@ -7,7 +7,6 @@ Each model is trained and scored by the user's commands; a run that is finished 
 goes on. OUT/results.jsonl has a line for each, OUT/<model>.png its held-out pictures: source, made, truth.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -51,13 +50,8 @@ MODELS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
-    parser.add_argument("--out", type=Path, default=Path("runs/translation-quality"), help="(default %(default)s)")
-    parser.add_argument("--only", help="some of the models, with + between")
+    parser = report.quality(__doc__, "translation-quality")
     parser.add_argument("--steps", type=int, help="for each of them, in place of its own number, to try it")
-    parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
     wanted = parser.parse_args()
     out = wanted.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -90,7 +84,7 @@ def put(folder: Path, name: str, file: zipfile.ZipFile):
 
 def measure(name: str, model: Model, steps: int, out: Path):
     """Train a model and score it, a line of OUT/results.jsonl."""
-    if any(row["model"] == name and row["steps"] == steps for row in results(out)):
+    if any(row["model"] == name and row["steps"] == steps for row in report.results(out)):
         return
     run, data = out / f"{name}-{steps}", out / "data"
     flowers = f"unpaired:{data / 'flowers/grey'},{data / 'flowers/colour'}"
@@ -182,14 +176,9 @@ def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float
     return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
 
 
-def results(out: Path) -> list[dict[str, Any]]:
-    file = out / "results.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def publish(out: Path, write: bool):
     """Show the newest row of each model, a table for each set."""
-    newest = {row["model"]: row for row in results(out)}
+    newest = {row["model"]: row for row in report.results(out)}
     columns = {
         "emoji": {
             "FID": FID,

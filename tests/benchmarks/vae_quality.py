@@ -6,7 +6,6 @@ core each or all of them on one GPU; --table trains nothing and shows what is th
 binarised MNIST, and their likelihood by importance sampling.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -80,15 +79,10 @@ PUBLISHED = {"vae": "89.8", "iwae": "86.8", "vae-vamp": "85.8"}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
-    parser.add_argument("--out", type=Path, default=Path("runs/vae-quality"), help="(default %(default)s)")
+    parser = report.quality(__doc__, "vae-quality")
     parser.add_argument("--seeds", type=int, default=3, help="of training (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="models at once (default %(default)s)")
-    parser.add_argument("--only", help="some of the models, with + between")
     parser.add_argument("--nll", action="store_true", help="the likelihoods instead")
-    parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
     wanted = parser.parse_args()
     models = NLL if wanted.nll else QUALITY
     out = wanted.out.absolute() / ("nll" if wanted.nll else "")
@@ -130,7 +124,7 @@ def measure_all(models: dict[str, Model], *rest: Any):
 def measure(name: str, model: Model, seed: int, data: Path, out: Path, cores: list[int]):
     """Train a model from one seed and measure it, on one core or the GPU, and append a row to OUT/results.jsonl."""
     key = {"model": name, "seed": seed, "steps": model.steps, "settings": model.settings}
-    if any(key.items() <= found.items() for found in results(out)):
+    if any(key.items() <= found.items() for found in report.results(out)):
         return
     alone = hasattr(os, "sched_setaffinity") and not report.gpu()
     with LOCK:
@@ -179,11 +173,6 @@ def wanted_of(run: Path, model: Model) -> list[str]:
 
 def mnist(data: Path) -> list[str]:
     return ["--data.source", f"idx:{data / 'mnist'}"]
-
-
-def results(out: Path) -> list[dict[str, Any]]:
-    file = out / "results.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def mig(folder: Path, count: int = 5000) -> float:
@@ -275,7 +264,7 @@ def show(section: str, rows: list[dict[str, Any]], text: str, models: dict[str, 
 
 def rows_of(out: Path, name: str, model: Model) -> list[dict[str, Any]]:
     key = {"model": name, "steps": model.steps, "settings": model.settings}
-    return [found for found in results(out) if key.items() <= found.items()]
+    return [found for found in report.results(out) if key.items() <= found.items()]
 
 
 def mean(values: list[float]) -> str:
