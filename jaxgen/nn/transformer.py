@@ -13,6 +13,9 @@ from jaxgen.nn.conv import Dense
 
 Array = jax.Array
 XAVIER = nn.initializers.xavier_uniform()
+KEPT = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names("conv")
+)
 
 
 def to_patches(x: Array, patch: int) -> Array:
@@ -140,10 +143,14 @@ def stack(layer: nn.Module, depth: int, x: Array, *shared: Array | None) -> Arra
 def roll(
     layer: nn.Module, depth: int, x: Array, each: tuple = (), shared: tuple = (), keep: bool = False
 ) -> tuple[Array, Any]:
-    """Return x after `stack`, and with `keep` what left every layer, [depth ...]; row i of `each` goes to layer i."""
+    """Return x after `stack`, and with `keep` what left every layer, [depth ...]; row i of `each` goes to layer i.
+
+    For the gradient a layer's matrix products and convolutions are kept, and the rest is computed again: what is kept
+    is copied into [depth ...] and out of it, which takes more time than norms, activations and scores do.
+    """
 
     def body(layer, x: Array, each: tuple):
-        x = layer(x, *each, *shared)
+        x = nn.remat(lambda layer, x, each: layer(x, *each, *shared), policy=KEPT, prevent_cse=False)(layer, x, each)
         return x, x if keep else None
 
     rngs: Any = {"params": True, "dropout": True}
