@@ -293,7 +293,7 @@ def test_haze_is_koschmieders():
 
 def test_low_light_is_a_power_and_a_factor():
     x = batch(2)
-    made = damage.low_light(x, floats(0.5, 1), floats(2, 1), floats(0, 0), keys(2))
+    made = damage.low_light(x, floats(0.5, 1), floats(2, 1))
     np.testing.assert_allclose((made[0] + 1) / 2, 0.5 * ((x[0] + 1) / 2) ** 2, atol=1e-6)
     np.testing.assert_allclose(made[1], x[1], atol=1e-6)
 

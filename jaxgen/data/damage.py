@@ -231,14 +231,13 @@ def smooth(keys: Key, size: Size, cell: float) -> Array:
     return resize(grid, size, "bicubic", antialias=False, edges="reflect")
 
 
-def low_light(x: Array, gain: Array, gamma: Array, sigma: Array, keys: Key) -> Array:
-    """Return gain v^gamma and Gaussian noise, of sigma of 255, v in [0, 1]; clipped.
+def low_light(x: Array, gain: Array, gamma: Array) -> Array:
+    """Return gain v^gamma, v in [0, 1].
 
     Lv et al. 2021, "Attention Guided Low-Light Image Enhancement", equation 1, alpha left out.
     """
     value = (jnp.clip(x, -1, 1) + 1) / 2
-    dark = 2 * spread(gain, x) * value ** spread(gamma, x) - 1
-    return jnp.clip(gaussian_noise(dark, sigma, keys), -1, 1)
+    return 2 * spread(gain, x) * value ** spread(gamma, x) - 1
 
 
 def grey(x: Array) -> Array:

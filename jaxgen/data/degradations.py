@@ -23,7 +23,7 @@ Array = jax.Array
 Key = jax.Array
 Span = tuple[float, float]  # the least and the most; each picture's is drawn between them
 PIPELINES = "plain", "real-esrgan", "photo", "haze", "low-light", "grey"
-LOW_LIGHT = {"gain": (0.5, 1.0), "gamma": (1.5, 5.0), "grain": (1.0, 10.0)}  # the first two are Lv et al.'s
+LOW_LIGHT = {"gain": (0.5, 1.0), "gamma": (1.5, 5.0)}  # Lv et al.'s
 SPANS = "blur", "motion", "shake", "noise", "poisson", "camera", "jpeg"
 
 
@@ -86,8 +86,8 @@ class Degradation:
         elif self.pipeline == "haze":
             x = jnp.clip(damage.haze(x, folded(keys, "haze")), -1, 1)
         elif self.pipeline == "low-light":
-            gain, gamma, noise = (drawn(folded(keys, name), *span) for name, span in LOW_LIGHT.items())
-            x = damage.low_light(x, gain, gamma, noise, folded(keys, "dark"))
+            gain, gamma = (drawn(folded(keys, name), *span) for name, span in LOW_LIGHT.items())
+            x = damage.low_light(x, gain, gamma)
         elif self.pipeline == "grey":
             x = jnp.clip(damage.grey(x), -1, 1)
         if self.noise[1]:

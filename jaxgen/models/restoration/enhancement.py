@@ -33,6 +33,6 @@ PRESETS = {
     ),
     "nafnet-jpeg": preset(Degradation(jpeg=(5, 95))),
     "nafnet-dehaze": preset(Degradation(pipeline="haze")),
-    "nafnet-low-light": preset(Degradation(pipeline="low-light"), "9.9 to 21.6 dB, small, 1,000 steps"),
+    "nafnet-low-light": preset(Degradation(pipeline="low-light", noise=(1, 10)), "9.9 to 21.6 dB, small, 1,000 steps"),
     "nafnet-colourise": preset(Degradation(pipeline="grey"), "brown for all after 1,000 steps, small: too few"),
 }
