@@ -2,9 +2,9 @@
 
 DIR is the folder of real data (JAXGEN_TEST_DATA). Every method is trained at 32x32 with one small U-Net by the user's
 commands, a flow with a transformer beside it, for equally many steps of the same batch, and its samples are scored by
-fid_lenet as the GANs' are (gan_quality.py). Models of few steps, and the flow beside them, are scored at several
-numbers of steps. VDM, at 28x28, is asked for its likelihood. A run that is finished is not repeated: the command can be
-stopped and started again; --table trains nothing, --jobs does so many things at once.
+fid_lenet as the GANs' are (gan_quality.py). VDM, at 28x28, is asked for its likelihood. With --long: after more steps,
+drawn in several numbers of evaluations. A run that is finished is not repeated: the command can be stopped and started
+again; --table trains nothing, --jobs does so many things at once.
 """
 
 import json
@@ -21,52 +21,73 @@ from tests.benchmarks import report
 
 UNET = "--model.net.width 16 --model.net.depth 1 --model.net.heads 2"
 DIT = "--model.classes 0 --model.net.width 96 --model.net.depth 6 --model.net.heads 3 --model.net.patch 4"
-STEPS, BATCH = 2000, 32
-MULTISTEP = "sampler=dpm++2m,steps=12"
 SIDE = 28  # VDM's pictures: its bits are those of MNIST as it is
+SETTINGS = {  # of the preset of that name
+    "ddpm": f"{UNET} --model.learning-rate 1e-3",
+    "edm": UNET,
+    "edm2": f"--model.classes 0 {UNET}",
+    "sit": DIT,
+    "flow": UNET,
+    "flow-ot": UNET,
+    "shortcut": UNET,
+    "meanflow": UNET,
+    "consistency": UNET,
+    "vdm": f"--model.image {SIDE} {SIDE} 1 --model.net.width 16",
+}
+SOLVER = "sampler=dpm++2m,steps=12"  # with edm's grid; the others', which are told times, is even in log sigma
+LOG = f"{SOLVER},grid=log-snr"
+COUNTS = (1, 2, 4, 8, 32, 128)  # evaluations of the net for a picture
+EULER = tuple(f"sampler=ddim,steps={n}" for n in COUNTS)
+OWN = tuple(f"steps={n}" for n in COUNTS)
+LIKELIHOOD = ""
 
 
 @dataclass(frozen=True)
-class Model:
-    """A preset, what is changed of it, and the ways its samples are drawn; none: it is its likelihood that counts."""
+class Table:
+    """A table of models trained for so many steps of a batch, and the ways that each one's samples are drawn."""
 
-    preset: str
-    settings: str = UNET
-    sampling: tuple[str, ...] = (MULTISTEP,)
+    section: str
+    steps: int
+    batch: int
+    ways: dict[str, tuple[str, ...]]
 
 
-FEW = tuple(f"steps={n}" for n in (1, 2, 4, 8))
-LOG = f"{MULTISTEP},grid=log-snr"
-EULER = (LOG, *(f"sampler=ddim,{few}" for few in FEW))
-MODELS = {
-    "ddpm": Model("ddpm", f"{UNET} --model.learning-rate 1e-3", (LOG,)),
-    "edm": Model("edm"),
-    "edm2": Model("edm2", f"--model.classes 0 {UNET}"),
-    "sit": Model("sit", DIT, (LOG,)),
-    "flow": Model("flow", sampling=EULER),
-    "flow-ot": Model("flow-ot", sampling=EULER[:4]),
-    "shortcut": Model("shortcut", sampling=FEW),
-    "meanflow": Model("meanflow", sampling=FEW),
-    "consistency": Model("consistency", sampling=FEW[:3]),
-    "vdm": Model("vdm", f"--model.image {SIDE} {SIDE} 1 --model.net.width 16", ()),
-}
+FEW = dict.fromkeys(("shortcut", "meanflow", "consistency"), OWN)
+QUALITY = Table(
+    "diffusion-quality",
+    2000,
+    32,
+    {"ddpm": (LOG,), "edm": (SOLVER,), "edm2": (SOLVER,), "sit": (LOG,), "flow": (LOG,), "flow-ot": (LOG,)}
+    | {name: ways[:4] for name, ways in FEW.items()}
+    | {"vdm": (LIKELIHOOD,)},
+)
+LONG = Table(
+    "diffusion-steps",
+    8000,
+    64,
+    {"flow": (LOG, *EULER), "flow-ot": (LOG, *EULER)}
+    | FEW
+    | {"edm": (SOLVER, *EULER[3:]), "edm2": (SOLVER,), "ddpm": (LOG,), "sit": (LOG,), "vdm": (LIKELIHOOD,)},
+)
 
 
 def main():
     parser = report.quality(__doc__, "diffusion-quality")
     parser.add_argument("--jobs", type=int, default=1, help="so many things at once (default %(default)s)")
+    parser.add_argument("--long", action="store_true", help="the longer trainings instead")
     wanted = parser.parse_args()
-    out = wanted.out.absolute()
+    which = LONG if wanted.long else QUALITY
+    out = wanted.out.absolute() / ("long" if wanted.long else "")
     out.mkdir(parents=True, exist_ok=True)
     if not wanted.table:
-        names = wanted.only.split("+") if wanted.only else list(MODELS)
+        names = wanted.only.split("+") if wanted.only else list(which.ways)
         with ThreadPoolExecutor(wanted.jobs) as pool:
-            trained = {pool.submit(told, train, name, wanted.data.absolute(), out): name for name in names}
+            trained = {pool.submit(told, train, name, which, wanted.data.absolute(), out): name for name in names}
             for future in as_completed(trained):
                 if future.result():
-                    for sampling in MODELS[trained[future]].sampling or (None,):
-                        pool.submit(told, score, trained[future], sampling, out)
-    publish(out, wanted.write)
+                    for way in which.ways[trained[future]]:
+                        pool.submit(told, score, trained[future], which, way, out)
+    (publish_long if wanted.long else publish)(out, wanted.write)
 
 
 def told(work: Callable[..., None], name: str, *rest: Any) -> bool:
@@ -79,41 +100,61 @@ def told(work: Callable[..., None], name: str, *rest: Any) -> bool:
     return True
 
 
-def train(name: str, data: Path, out: Path):
+def train(name: str, table: Table, data: Path, out: Path):
     """Train a model in OUT/<name>, or go on with it."""
-    model = MODELS[name]
     settings = ["--data.source", f"idx:{data / 'mnist'}", "--out", str(out / name), *report.many_steps()]
-    settings += ["--steps", str(STEPS), "--batch", str(BATCH), "--log.samples", str(STEPS // 2), "--save.every", "1000"]
-    if model.preset != "edm2":  # which has its own ways
+    settings += ["--steps", str(table.steps), "--batch", str(table.batch)]
+    settings += ["--log.samples", str(table.steps // 2), "--save.every", "1000"]
+    if name != "edm2":  # which has its own ways
         settings += ["--optim.schedule", "cosine", "--optim.warmup", "200", "--optim.ema", "0.999"]
-    command = [sys.executable, "-m", "train.diffusion", "--preset", model.preset, *model.settings.split(), *settings]
+    command = [sys.executable, "-m", "train.diffusion", "--preset", name, *SETTINGS[name].split(), *settings]
     subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def score(name: str, sampling: str | None, out: Path):
+def score(name: str, table: Table, way: str, out: Path):
     """Score a trained model's samples, drawn in a way, or its likelihood; append a row to OUT/results.jsonl."""
     from jaxgen import runs
 
-    model, run = MODELS[name], out / name
-    key: dict[str, Any] = {"model": name, "steps": STEPS, "settings": model.settings, "sampling": sampling}
+    run = out / name
+    key: dict[str, Any] = {"model": name, "steps": table.steps, "settings": SETTINGS[name], "sampling": way or None}
     if any(key.items() <= found.items() for found in report.results(out)):
         return
-    how = ["--metrics", "fid_lenet", "--sampling", sampling] if sampling else ["--metrics", "nll_16"]
+    how = ["--metrics", "nll_16"] if way == LIKELIHOOD else ["--metrics", "fid_lenet", "--sampling", way]
     evaluate = [sys.executable, "-m", "jaxgen", "evaluate", str(run), *how]
     subprocess.run(evaluate, check=True, capture_output=True, text=True, env=report.EXACT)
-    drawn = runs.load(run, sampling or "").model.sampling
+    drawn = runs.load(run, way).model.sampling
     lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     value = next(x["value"] for x in reversed(lines) if x["sampling"] == str(drawn))
     row = key | {"seconds": max(report.trained(run).values()), "evaluations": drawn.evaluations}
     row["place"] = report.place()
-    row |= {"fid_lenet": value} if sampling else {"bits": value / (SIDE * SIDE * math.log(2))}
+    row |= {"bits": value / (SIDE * SIDE * math.log(2))} if way == LIKELIHOOD else {"fid_lenet": value}
     with (out / "results.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     print(row, flush=True)
 
 
+def rows_of(table: Table, out: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return what was measured, by the table's models."""
+    found = [row for row in report.results(out) if row["steps"] == table.steps]
+    rows = {name: [row for row in found if row["model"] == name] for name in table.ways}
+    if not any(rows.values()):
+        raise SystemExit(f"{out} holds no results yet.")
+    return {name: several for name, several in rows.items() if several}
+
+
+def note(table: Table) -> str:
+    return (
+        f"MNIST at 32x32, {table.steps:,} steps of {table.batch}, a cosine rate, moving averages of 0.999 (`edm2`: its "
+        "own ways; `ddpm`: a rate of 1e-3), one seed; a U-Net of width 16 with one block a resolution (`sit`: a DiT of "
+        "6 layers of 96 with patches of 4); fid_lenet of 10,000 samples beside the 60,000 training digits, as the "
+        "GANs' table has it; bits/dim: VDM's bound of -log2 P of the 10,000 test digits' 8-bit pixels, 16 times each. "
+        "Training time beside other trainings."
+    )
+
+
 def publish(out: Path, write: bool):
-    found = [row for name in MODELS for row in report.results(out) if row["model"] == name and row["steps"] == STEPS]
+    found = [row for several in rows_of(QUALITY, out).values() for row in several]
+    found = [row for row in found if (row["sampling"] or LIKELIHOOD) in QUALITY.ways[row["model"]]]
     rows = [
         {
             "model": f"`{row['model']}`",
@@ -125,14 +166,24 @@ def publish(out: Path, write: bool):
         }
         for row in found
     ]
-    text = (
-        f"MNIST at 32x32, {STEPS:,} steps of {BATCH}, a cosine rate, "
-        "moving averages of 0.999 (`edm2`: its own ways; `ddpm`: a rate of 1e-3), one seed; a U-Net of width 16 with "
-        "one block a resolution (`sit`: a DiT of 6 layers of 96 with patches of 4); 10,000 samples beside the 60,000 "
-        "training digits, as the GANs' table has it; evaluations of the net for a picture; bits/dim: VDM's bound of "
-        "-log2 P of the 10,000 test digits' 8-bit pixels, 16 times each. Training time beside other trainings."
-    )
-    report.publish("diffusion-quality", rows, text, write, where=report.places(found))
+    text = f"{note(QUALITY)} Evaluations: of the net, for a picture."
+    report.publish(QUALITY.section, rows, text, write, where=report.places(found))
+
+
+def publish_long(out: Path, write: bool):
+    """Show a row for each model, a column for each number of evaluations."""
+    rows, found = [], rows_of(LONG, out)
+    for name, several in found.items():
+        by = {row["sampling"]: row for row in several}
+        cells = [by.get(own) or by.get(euler) for own, euler in zip(OWN, EULER, strict=True)]
+        shown = {f"{n} step{'s' * (n > 1)}": cell for n, cell in zip(COUNTS, cells, strict=True)}
+        shown["DPM-Solver++, 12"] = by.get(LOG) or by.get(SOLVER)
+        fids = {title: f"{cell['fid_lenet']:.4g}" if cell else "" for title, cell in shown.items()}
+        bits = f"{by[None]['bits']:.3f}" if None in by else ""
+        training = f"{several[0]['seconds'] / 60:.1f} min"
+        rows.append({"model": f"`{name}`", **fids, "bits/dim": bits, "training": training})
+    text = f"{note(LONG)} Steps: of Euler's method (DDIM), or of the model's own way."
+    report.publish(LONG.section, rows, text, write, where=report.places([s[0] for s in found.values()]))
 
 
 if __name__ == "__main__":
