@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgen import memory
 from tests.commands import TINY, call
 
 
@@ -249,3 +251,21 @@ def test_generate_refuses(run, tmp_path, environment):
     shutil.copy(run / "config.json", broken)
     assert "no whole checkpoint" in refused(str(broken), *out)
     assert not list(tmp_path.glob("x.*"))
+
+
+def test_a_training_asks_for_huge_pages_once(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(memory.os, "execv", lambda *given: started.append(given))
+    monkeypatch.setattr(memory, "POLICY", tmp_path / "enabled")
+    monkeypatch.setattr(memory.sys, "orig_argv", ["python", "-m", "train.gan", "--tiny"])
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=2")
+    memory.use_huge_pages()  # another system
+    for policy in ("[always] madvise never", "always madvise [never]"):
+        memory.POLICY.write_text(policy)
+        memory.use_huge_pages()
+    assert not started
+    memory.POLICY.write_text("always [madvise] never\n")
+    for _ in range(2):
+        memory.use_huge_pages()
+    assert started == [(sys.executable, [sys.executable, "-m", "train.gan", "--tiny"])]
+    assert memory.os.environ["GLIBC_TUNABLES"] == "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"

@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.memory import use_huge_pages
+
 THREADS = 2
 Sides = Mapping[str, Callable[[], Callable[[], Any]]]  # name: () -> what does the work once, and waits for it
 
 
 def work(sides: Sides, side: str, repeats: int):
     """Be one side: for every line on stdin do the work `repeats` times, print seconds and CPU seconds of one."""
+    use_huge_pages()  # as a training does; PyTorch has them too
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     one = sides[side]()
