@@ -37,6 +37,11 @@ from jaxgen.nn.conv_forms import (
 )
 
 Padding = str | Pads
+# What a layer that nn.scan rolls keeps for the gradient: its products. The rest is computed again: to keep it is to
+# copy it into an array of all layers and out of it, which takes longer than norms, activations, attention's scores.
+KEPT = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names("conv")
+)
 
 
 # ---------------------------------------------------------------- what models call

@@ -9,13 +9,10 @@ import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
-from jaxgen.nn.conv import Dense
+from jaxgen.nn.conv import KEPT, Dense
 
 Array = jax.Array
 XAVIER = nn.initializers.xavier_uniform()
-KEPT = jax.checkpoint_policies.save_from_both_policies(
-    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names("conv")
-)
 
 
 def to_patches(x: Array, patch: int) -> Array:
@@ -145,8 +142,7 @@ def roll(
 ) -> tuple[Array, Any]:
     """Return x after `stack`, and with `keep` what left every layer, [depth ...]; row i of `each` goes to layer i.
 
-    For the gradient a layer's matrix products and convolutions are kept, and the rest is computed again: what is kept
-    is copied into [depth ...] and out of it, which takes more time than norms, activations and scores do.
+    For the gradient a layer's products are kept, and the rest is computed again (conv.KEPT).
     """
 
     def body(layer, x: Array, each: tuple):

@@ -33,7 +33,7 @@ from jaxgen.losses.elbo import LIKELIHOODS, kl_normal, normal_log_prob, total
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
 from jaxgen.models.vae.nets import Image
 from jaxgen.models.vae.vae import VAE
-from jaxgen.nn.conv import Conv
+from jaxgen.nn.conv import KEPT, Conv
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.wide import wide
 
@@ -111,7 +111,7 @@ class Down(nn.Module):
 def rolled(layer: Any, length: int, *in_axes: Any) -> Any:
     """Return `length` layers, one after the other, as one whose parameters have an axis more."""
     axes: Any = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "in_axes": in_axes}
-    return nn.scan(layer, length=length, **axes)
+    return nn.scan(nn.remat(layer, policy=KEPT, prevent_cse=False), length=length, **axes)
 
 
 class Encoder(nn.Module):
