@@ -15,6 +15,7 @@ from jaxgen.models.restoration.ffdnet import FFDNet
 from jaxgen.models.restoration.nafnet import NAFNet
 from jaxgen.models.restoration.restormer import Restormer
 from jaxgen.models.restoration.unet import UNet
+from jaxgen.models.restoration.zero_dce import ZeroDCE
 
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
@@ -217,6 +218,28 @@ class TorchUNet(nn.Module):
         return self.dec_conv1c(y)
 
 
+class TorchZeroDCE(nn.Module):
+    """The picture after the curves, [b 3 h w] in [0, 1], as in Li-Chongyi/Zero-DCE."""
+
+    def __init__(self, m: ZeroDCE):
+        super().__init__()
+        sizes = [3, *[m.width] * 3, *[2 * m.width] * 3]
+        for i, (here, there) in enumerate(zip(sizes, [*[m.width] * 6, 3 * m.curves], strict=True), 1):
+            setattr(self, f"e_conv{i}", nn.Conv2d(here, there, 3, padding=1))
+        self.curves = m.curves
+
+    def forward(self, x):
+        layers = [F.relu(self.e_conv1(x))]
+        for conv in (self.e_conv2, self.e_conv3, self.e_conv4):
+            layers.append(F.relu(conv(layers[-1])))
+        y = layers.pop()
+        for conv in (self.e_conv5, self.e_conv6):
+            y = F.relu(conv(torch.cat([layers.pop(), y], 1)))
+        for r in torch.tanh(self.e_conv7(torch.cat([layers.pop(), y], 1))).chunk(self.curves, 1):
+            x = x + r * (x**2 - x)
+        return x
+
+
 # ---- the comparison
 
 
@@ -296,6 +319,24 @@ def test_the_u_net_is_noise2noises():
     compare("unet-denoise", model, unet.Net(6, 2, 3), TorchUNet(model))
 
 
+class Brightened:
+    """Zero-DCE's picture as if it were a net's answer."""
+
+    def __init__(self, model: ZeroDCE):
+        self.model = model
+
+    def init(self, key, x, train):
+        return {"params": self.model.init(key)[0]["restorer"]}
+
+    def apply(self, variables, x, train, mutable):
+        return self.model.brightened({"restorer": variables["params"]}, x)[0], {}
+
+
+def test_zero_dces_weights_brighten_what_the_published_ones_do():
+    model = ZeroDCE((16, 16, 3), width=4, curves=3)
+    compare("zero-dce", model, Brightened(model), TorchZeroDCE(model))
+
+
 REFERENCES = {
     "dncnn": TorchDnCNN,
     "dncnn-blind": TorchDnCNN,
@@ -306,6 +347,7 @@ REFERENCES = {
     "nafnet-64": TorchNAFNet,
     "restormer": TorchRestormer,
     "unet-denoise": TorchUNet,
+    "zero-dce": TorchZeroDCE,
 }
 
 

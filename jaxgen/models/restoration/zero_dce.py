@@ -2,7 +2,8 @@
 Enhancement".
 
 A net of seven convolutions finds eight curves for every pixel and channel, x <- x + a x (1 - x) with a in [-1, 1],
-which brighten a dark picture step by step and keep it in [0, 1]. No bright picture is needed: the answer shall be well
+which brighten a dark picture step by step and keep it in [0, 1]; as in the authors' code, Li-Chongyi/Zero-DCE, whose
+weights can be imported, the net says -a. No bright picture is needed: the answer shall be well
 exposed, grey on the whole, as structured as the dark one, and the curves smooth. `degradation` darkens bright pictures
 first, for users that have no dark ones; with the pipeline `plain` pictures are taken as they are.
 
@@ -10,6 +11,7 @@ Measured: not yet measured.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -72,9 +74,9 @@ class ZeroDCE:
     def brightened(self, params: Params, x: Array) -> tuple[Array, Array]:
         """Return the picture f32[b h w 3] in [0, 1], and the curves' a f32[b h w 3*curves]. Equation 3."""
         found: Any = self.net.apply({"params": params["restorer"]}, x)
-        for a in jnp.split(found, self.curves, -1):
+        for a in jnp.split(-found, self.curves, -1):
             x = x + a * (x - x * x)
-        return x, found
+        return x, -found
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         del context
@@ -138,7 +140,10 @@ class Net(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         def conv(x: Array, features: int, i: int) -> Array:
-            return Conv(features, (3, 3), kernel_init=nn.initializers.normal(0.02), name=f"e_conv{i}")(x)
+            # PyTorch's first biases, as the authors have them: with none, kernels as small as these hear nothing of x.
+            bias = partial(jax.random.uniform, minval=-((9 * x.shape[-1]) ** -0.5), maxval=(9 * x.shape[-1]) ** -0.5)
+            init: dict[str, Any] = {"kernel_init": nn.initializers.normal(0.02), "bias_init": bias}
+            return Conv(features, (3, 3), **init, name=f"e_conv{i}")(x)
 
         first = nn.relu(conv(x, self.width, 1))
         second = nn.relu(conv(first, self.width, 2))
