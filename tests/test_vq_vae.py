@@ -194,6 +194,16 @@ def test_it_learns_digits_and_the_codebook_does_not_collapse(quantiser):
     assert tokens.shape[-1] == quantiser.depth and model.decode(params, context, codes, {}).shape == (3, 8, 8, 1)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_new_net_rounds_to_many_finite_levels(seed):
+    model = VQVAE((8, 8, 1), 1, prior=0, quantiser=Quantiser("finite"))
+    found: Any = load_digits()
+    params, extra = model.init(jax.random.key(seed))
+    batch = {"image": jnp.asarray(found.images[:128] / 8 - 1, jnp.float32)[..., None]}
+    tokens = np.asarray(model.tokens(params, core.Context(extra, {}, {}, jnp.zeros((), jnp.int32)), batch))
+    assert len(np.unique(tokens)) > 200
+
+
 def test_more_codebooks_leave_less_over():
     one, three = (train(quantiser)[2]["squared_error"][-1] for quantiser in (ONE, THREE))
     assert three < 0.8 * one
@@ -212,6 +222,7 @@ def test_more_codebooks_leave_less_over():
         (VQVAE(quantiser=Quantiser("finite", levels=())), "model.quantiser.levels must be at least 2"),
         (VQVAE(quantiser=Quantiser("finite", levels=(5, 1))), "model.quantiser.levels must be at least 2"),
         (VQVAE(quantiser=Quantiser("finite", depth=2)), "model.quantiser.depth must be 1"),
+        (VQVAE((4, 4, 1), quantiser=Quantiser("finite")), "a map of more than one code"),
     ],
 )
 def test_settings_that_no_model_has(model, words):
