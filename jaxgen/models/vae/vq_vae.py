@@ -10,7 +10,7 @@ numbers, here a transformer (token_prior.py) that learns beside the autoencoder,
 
 Measured: on MNIST after 1,500 steps of 100, means of three seeds, `vq-vae`'s reconstructions of the test set have a
 PSNR of 27.5 dB and rfid_lenet 0.41, samples fid_lenet 59.6, all 256 codes in use, perplexity 201; `vq-vae-residual`:
-28.9 dB, 0.48 and 107, perplexity 45 of 64; `vq-vae-finite`, two seeds: 27.9 dB, 0.48 and 52.8, 61 % of 1,000 codes in
+28.9 dB, 0.48 and 107, perplexity 45 of 64; `vq-vae-finite`: 27.9 dB, 0.46 and 55.0, 65 % of 1,000 codes in
 use (README, `vae-quality`).
 """
 
