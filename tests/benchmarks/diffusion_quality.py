@@ -57,7 +57,8 @@ QUALITY = Table(
     "diffusion-quality",
     2000,
     32,
-    {"ddpm": (LOG,), "edm": (SOLVER,), "edm2": (SOLVER,), "sit": (LOG,), "flow": (LOG,), "flow-ot": (LOG,)}
+    {"ddpm": (LOG,), "edm": (SOLVER,), "edm2": (SOLVER,), "sit": (LOG,)}
+    | {"flow": (LOG, *EULER[:4]), "flow-ot": (LOG, *EULER[:3])}
     | {name: ways[:4] for name, ways in FEW.items()}
     | {"vdm": (LIKELIHOOD,)},
 )

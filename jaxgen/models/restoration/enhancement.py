@@ -9,8 +9,8 @@
 The authors' own net for deblurring has other blocks, 1 1 1 28, 1 in the middle and 1 1 1 1, and decays its weights.
 
 Measured: small (width 16), 1,000 steps of 8 patches of 64x64 of flowers, on others (README, mending-quality): blurred
-ones go from 27.10 to 29.44 dB, dark ones from 9.87 to 21.58 dB; grey ones are given one brown for all, 20.10 dB where
-grey has 20.52: too few steps. JPEG and haze are not yet measured.
+ones go from 27.10 to 29.44 dB, dark ones from 9.87 to 21.58 dB (their noise clipped, which it no longer is); grey
+ones are given one brown for all, 20.10 dB where grey has 20.52: too few steps. JPEG and haze are not yet measured.
 """
 
 from jaxgen.config import Optim, Preset
