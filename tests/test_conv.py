@@ -182,6 +182,38 @@ def test_every_cpu_formulation_equals_xlas(monkeypatch, few, band, widths, strid
             assert ("while" in text or "scan" in text) == (role == 2 and band == 1) or band == 2000  # some
 
 
+@pytest.mark.parametrize("pads", [((1, 1), (1, 1)), ((2, 0), (0, 2)), ((0, 1), (3, 0)), ((-1, 1), (-1, -1))], ids=str)
+@pytest.mark.parametrize("window", [(3, 3), (2, 5)])
+@pytest.mark.parametrize(("strides", "dilation"), [(ONE, ONE), ((1, 2), ONE), ((2, 3), ONE), (ONE, (1, 2))], ids=str)
+def test_pictures_side_by_side_are_convolved_as_each_alone(window, strides, dilation, pads):
+    """The sums of products are written anew: XLA's convolution on a CPU is wrong where padding is negative."""
+    geometry = Geometry((7, 11), window, strides, pads, dilation)
+    x, k = draw((3, 7, 11, 4), (*window, 4, 5))
+    below = forms._below(forms._pad(x, pads), geometry, each_span(geometry))
+    taps = [part[:, :: strides[0], :: strides[1]] @ tap for part, tap in zip(below, k.reshape(-1, 4, 5), strict=True)]
+    equal(forms.xla_conv(x, k, geometry), sum(taps))
+    equal(forms._wide_conv(x, k, geometry), sum(taps))
+
+
+def each_span(geometry: Geometry) -> tuple[int, int]:
+    """How many pixels from the first to the last that a tap meets."""
+    height, width = ((out - 1) * s + 1 for out, s in zip(geometry.output, geometry.strides, strict=True))
+    return height, width
+
+
+def test_many_products_of_narrow_pictures_are_had_side_by_side():
+    """Whole and cut over a batch; one picture, few channels and few products are left alone."""
+    x, k = draw((8, 34, 32, 32), (3, 3, 32, 32))
+    some = [(x, k), (x[:1], k), (x, k[..., :8]), (x[:2], k)]
+    assert ["1x34x264x32xf32" in jax.jit(conv).lower(*pair).as_text() for pair in some] == [True] + 3 * [False]
+    loss = jax.value_and_grad(lambda x, k: jnp.sum(jnp.sin(conv(x, k))), (0, 1))
+    theirs = jax.value_and_grad(lambda x, k: jnp.sum(jnp.sin(plain(x, k))), (0, 1))
+    equal(jax.jit(loss)(x, k), jax.jit(theirs)(x, k), 1e-4)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    specs = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    equal(jax.jit(loss, in_shardings=specs)(*jax.device_put((x, k), specs)), jax.jit(theirs)(x, k), 1e-4)
+
+
 def test_finite_differences_in_double_precision():
     with jax.enable_x64(True):
         x, k = draw((2, 5, 4, 2), (4, 3, 2, 3), dtype=np.float64)

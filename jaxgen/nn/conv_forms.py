@@ -18,6 +18,7 @@ Pads = tuple[Pair, Pair]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 NO_PADS = ((0, 0), (0, 0))
 FEW = 32  # pixels in an image, up to which XLA's convolution is slower on a CPU than matrix products
+MANY = 2**26  # products, above which a convolution is worth being made wide
 BAND = 2**20  # numbers in a band of patches, beyond which it leaves a CPU's cache
 
 
@@ -65,6 +66,9 @@ def kernel_shape(x: Any, y: Any, g: Geometry):
 
 def xla_conv(x: Array, k: Array, geometry: Geometry) -> Array:
     _, _, strides, pads, dilation, groups = geometry
+    if min(*pads[0], *pads[1]) < 0:  # JAX 0.10 has another library do that on a CPU, which reads beside the picture
+        x = _pad(x, each(lambda pad: (min(pad[0], 0), min(pad[1], 0)), pads))
+        pads = each(lambda pad: (max(pad[0], 0), max(pad[1], 0)), pads)
     options: Any = {"rhs_dilation": dilation, "dimension_numbers": LAYOUT, "feature_group_count": groups}
     return lax.conv_general_dilated(x, k, strides, pads, **options)
 
@@ -215,9 +219,28 @@ def _correlate(x: Array, k: Array, geometry: Geometry, transposed: bool = False)
 
 def _padded_conv(x: Array, k: Array, geometry: Geometry) -> Array:
     """XLA's convolution, never without padding: JAX 0.10 gives that to a library that takes three times as long."""
+    if _is_narrow(x, k, geometry):
+        return _wide_conv(x, k, geometry)
     if geometry.pads != NO_PADS:
         return xla_conv(x, k, geometry)
     return xla_conv(x, k, geometry._replace(pads=((0, 1), (0, 0))))[:, : geometry.output[0]]
+
+
+def _is_narrow(x: Array, k: Array, geometry: Geometry) -> bool:
+    """Whether XLA's convolution would leave all but one core idle: its tasks are parts of a row, 64 channels each."""
+    few = x.shape[0] > 1 and geometry.output[1] <= 64 and 32 <= k.shape[2] and 32 <= k.shape[3] <= 64
+    return few and x.shape[0] * math.prod(geometry.output) * k.size > MANY
+
+
+def _wide_conv(x: Array, k: Array, geometry: Geometry) -> Array:
+    """Convolve the pictures of a batch side by side, as one wide picture with zeros between them."""
+    n, h, w, c = x.shape
+    (lo, _), step, span, out = geometry.pads[1], geometry.strides[1], geometry.spans[1], geometry.output[1]
+    pitch = -(-max(w + lo, (out - 1) * step + span - lo) // step) * step
+    x = _pad(x, ((0, 0), (0, pitch - w))).swapaxes(0, 1)  # [h n pitch c]
+    pads = geometry.pads[0], (lo, span - step - lo)
+    y = xla_conv(x.reshape(1, h, n * pitch, c), k, geometry._replace(image=(h, n * pitch), pads=pads))
+    return y.reshape(-1, n, pitch // step, k.shape[3])[:, :, :out].swapaxes(0, 1)
 
 
 def _correlate_grad(x: Array, y: Array, geometry: Geometry) -> Array:
