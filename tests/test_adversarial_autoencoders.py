@@ -25,7 +25,7 @@ IMAGE, LATENT = (8, 8, 1), 4
 SMALL = AAE(IMAGE, LATENT, Nets(width=16), hidden=16)
 PLANE = AAE(IMAGE, 2, Nets(width=16), prior="mixture", hidden=16)
 WASSERSTEIN = WAE(IMAGE, LATENT, Nets(width=16), weight=7.0)
-SIMILAR = VAEGAN(IMAGE, LATENT, Nets("conv", 4), gamma=0.3, margin=100.0)
+SIMILAR = VAEGAN(IMAGE, LATENT, 4, gamma=0.3, margin=100.0)
 
 
 def pictures(count: int = 6) -> jax.Array:
@@ -40,13 +40,17 @@ def started(model):
     return jax.tree.unflatten(tree, [x + jnp.float32(0.1 * draw.normal(size=x.shape)) for x in leaves])
 
 
+def context(model) -> core.Context:
+    return CONTEXT.replace(extra=model.task(1).init(jax.random.key(0), {})[1])
+
+
 def compare(model, phase: str, formula):
     """Assert that a phase's loss and its learner's gradient are those of formula(params, x, key)."""
-    task, params, x, key = model.task(1), started(model), pictures(), jax.random.key(3)
+    task, params, x, key, known = model.task(1), started(model), pictures(), jax.random.key(3), context(model)
     found = next(p for p in task.phases if p.name == phase)
     nets = task.learners[found.learner].nets
     own = {net: params[net] for net in nets}
-    ours = lambda own: found.loss({**params, **own}, CONTEXT, {"image": x}, key)[0]  # noqa: E731
+    ours = lambda own: found.loss({**params, **own}, known, {"image": x}, key)[0]  # noqa: E731
     true = lambda own: formula({**params, **own}, x, key)  # noqa: E731
     ours, true = jax.jit(lambda own: (jax.value_and_grad(ours)(own), jax.value_and_grad(true)(own)))(own)
     jax.tree.map(
@@ -151,22 +155,34 @@ def convolved(x, kernel):
     )
 
 
+def leaky(x):
+    return jnp.where(x > 0, x, 0.2 * x)
+
+
 @pytest.mark.parametrize("phase", ["encoder", "decoder", "discriminator"])
 def test_the_phases_of_a_vae_gan(phase):
-    """x -> z -> x~, z_p -> x_p: by the nets' own apply; what is done with them, and the discriminator, anew."""
+    """x -> z -> x~, z_p -> x_p, written anew: with pictures of 8x8 each net has one convolution."""
 
     def formula(params, x, key):
         draw = lambda name: jax.vmap(lambda k: jax.random.normal(k, (LATENT,)))(  # noqa: E731
             jax.random.split(core.rng.fold(key, name), len(x))
         )
-        found: Any = SIMILAR.vae.encoder.apply({"params": params["encoder"]}, (x + 1) / 2)
-        mean, sigma = found["mean"], jnp.exp(found["log_var"] / 2)
+        encoder, decoder, judge = (params[net] for net in ("encoder", "decoder", "discriminator"))
+        see = lambda x, net: convolved(x, net["net"]["Conv_0"]["kernel"])  # noqa: E731  the first has no batch norm
+        h = leaky(see(x, encoder)).reshape(len(x), -1)
+        mean, log_var = (h @ encoder[name]["kernel"] + encoder[name]["bias"][None] for name in ("mean", "log_var"))
+        sigma = jnp.exp(log_var / 2)
         z = jnp.concatenate([mean + sigma * draw("posterior"), draw("prior")])
-        logits: Any = SIMILAR.vae.decoder.apply({"params": params["decoder"]}, z)
-        y = jnp.concatenate([x, jnp.tanh(logits / 2)])  # [3b 8 8 1]
-        y = convolved(y, params["discriminator"]["net"]["Conv_0"]["kernel"])
-        d_l = jnp.where(y > 0, y, 0.2 * y).reshape(3, len(x), -1)  # 8x8: one convolution, without batch norm
-        p = jax.nn.sigmoid(d_l @ params["discriminator"]["out"]["kernel"])[..., 0]  # [3 b]
+        y = (z @ decoder["Dense_0"]["kernel"]).reshape(2 * len(x), 4, 4, -1)
+        norm = decoder["BatchNorm_0"]  # over reconstructions and samples
+        mid, spread = (of(y, (0, 1, 2), keepdims=True) for of in (jnp.mean, jnp.var))
+        scale, bias = (norm[name][None, None, None] for name in ("scale", "bias"))
+        y = (y - mid) / jnp.sqrt(spread + 1e-5) * scale + bias
+        kernel, small = decoder["ConvTranspose_0"]["kernel"], jnp.maximum(y, 0)
+        _, paint = jax.vjp(lambda x: convolved(x, kernel.swapaxes(2, 3)), jnp.zeros((2 * len(x), 8, 8, 1)))
+        y = jnp.concatenate([x, jnp.tanh(paint(small)[0])])  # [3b 8 8 1]
+        d_l = leaky(see(y, judge)).reshape(3, len(x), -1)
+        p = jax.nn.sigmoid(d_l @ judge["out"]["kernel"])[..., 0]  # [3 b]
         prior = (sigma**2 + mean**2 - 1 - 2 * jnp.log(sigma)).sum(1) / 2
         llike = ((d_l[0] - d_l[1]) ** 2).sum(1) / 2
         gan = -jnp.log(p[0]) - jnp.log(1 - p[1]) - jnp.log(1 - p[2])
@@ -274,7 +290,7 @@ def test_active_units_are_counted_by_the_variance_of_their_mean():
         (VAEGAN(margin=-1.0), "model.margin must be at least 0"),
         (VAEGAN(latent=0), "model.latent must be at least 1"),
         (VAEGAN(image=(30, 30, 1)), "multiples of"),
-        (VAEGAN(image=(30, 30, 1), nets=Nets()), "multiples of"),
+        (VAEGAN(width=0), "model.width must be at least 1"),
     ],
 )
 def test_settings_that_no_model_has(model, words):
@@ -287,7 +303,7 @@ def test_they_take_no_labels_and_have_no_likelihood():
         task = model.task(1)
         assert task.log_prob is None and task.decode
         with pytest.raises(InputError, match="takes no labels"):
-            task.decode(started(model), CONTEXT, jnp.zeros((1, LATENT)), {"label": jnp.zeros(1, jnp.int32)})
+            task.decode(started(model), context(model), jnp.zeros((1, LATENT)), {"label": jnp.zeros(1, jnp.int32)})
 
 
 def test_a_trained_one_can_be_walked_through(tmp_path):

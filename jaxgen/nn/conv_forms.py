@@ -228,7 +228,7 @@ def _padded_conv(x: Array, k: Array, geometry: Geometry) -> Array:
 
 def _is_narrow(x: Array, k: Array, geometry: Geometry) -> bool:
     """Whether XLA's convolution would leave all but one core idle: its tasks are parts of a row, 64 channels each."""
-    few = x.shape[0] > 1 and geometry.output[1] <= 64 and 32 <= k.shape[2] and 32 <= k.shape[3] <= 64
+    few = x.shape[0] > 1 and geometry.output[1] <= 64 and k.shape[2] >= 32 and 32 <= k.shape[3] <= 64
     return few and x.shape[0] * math.prod(geometry.output) * k.size > MANY
 
 

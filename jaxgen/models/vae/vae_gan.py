@@ -20,7 +20,9 @@ and 16.9 dB, and 354 and 9.6 dB where it collapsed within 300 steps: the discrim
 unused. Samples are strokes, reconstructions digits. Longer training is not yet measured.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,14 +32,15 @@ from flax import linen as nn
 from jax.nn import sigmoid, softplus
 
 from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, Task
-from jaxgen.errors import at_least
+from jaxgen.core import Array, Aux, Context, Key, Latent, Learner, Params, Phase, Task, variables
+from jaxgen.errors import at_least, check_labels
 from jaxgen.losses.elbo import active_units, kl_standard
-from jaxgen.models.gan.dcgan import PLAIN
+from jaxgen.models.gan.dcgan import DCGAN, PLAIN
 from jaxgen.models.gan.dcgan import Discriminator as Convolutions
-from jaxgen.models.vae.nets import Image, Nets
-from jaxgen.models.vae.vae import CONV, VAE, row
+from jaxgen.models.vae.nets import Image
+from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.priors import normal
 from jaxgen.nn.stages import count_stages
 from jaxgen.nn.wide import wide
 
@@ -65,52 +68,92 @@ class VAEGAN:
 
     image: Image = (32, 32, 1)  # height, width, channels
     latent: int = 32  # numbers in z
-    nets: Nets = CONV  # of encoder and decoder; the discriminator's convolutions have their width
+    width: int = 32  # channels of each net's layer next to the picture, doubled inwards
     gamma: float = 1e-3  # weight of L_llike beside L_GAN, for the decoder
     margin: float = 0.35  # by which a term of L_GAN may leave its equilibrium before a player rests
     learning_rate: float = 3e-4  # of RMSProp
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the nets can't make such pictures."""
+        del steps
         at_least(0, model__gamma=self.gamma, model__margin=self.margin)
-        count_stages(*self.image[:2])  # the discriminator has convolutions whatever the others are
-        nets = ("encoder", "decoder", "discriminator")
-        losses = (self.encoder_loss, self.decoder_loss, self.discriminator_loss)
-        return replace(
-            self.vae.task(steps),
+        at_least(1, model__width=self.width, model__latent=self.latent, model__image=min(self.image))
+        count_stages(*self.image[:2])
+        losses = {"encoder": self.encoder_loss, "decoder": self.decoder_loss, "discriminator": self.discriminator_loss}
+        latent = Latent(
+            normal(self.latent),
+            lambda params, context, z, given: z,
+            self.synthesise,
+            factors=lambda params, context: (params["decoder"]["Dense_0"]["kernel"],),
+        )
+
+        def generate(params, context, keys, given):
+            return {"image": self.synthesise(params, context, latent.draw(keys, given.get("truncation")), given)}
+
+        return Task(
             init=self.init,
-            learners={net: Learner((net,), optax.rmsprop(self.learning_rate, eps_in_sqrt=False)) for net in nets},
-            phases=tuple(Phase(net, net, loss, stream="z") for net, loss in zip(nets, losses, strict=True)),
-            log_prob=None,
+            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            learners={net: Learner((net,), optax.rmsprop(self.learning_rate, eps_in_sqrt=False)) for net in losses},
+            phases=tuple(Phase(net, net, loss, stream="z") for net, loss in losses.items()),
+            generate=generate,
+            latent=latent,
+            encode=self.encode,
+            decode=self.synthesise,
         )
 
     @property
-    def vae(self) -> VAE:
-        """Its mean of a Bernoulli variable, 2 sigmoid - 1, is a tanh."""
-        return VAE(self.image, self.latent, self.nets)
+    def gan(self) -> DCGAN:
+        """What the nets are made of."""
+        return DCGAN(self.image, self.latent, self.width)
+
+    @property
+    def encoder(self) -> "Encoder":
+        return Encoder(self.gan.discriminator(features=True), self.latent)
 
     @property
     def discriminator(self) -> "Discriminator":
-        return Discriminator(Convolutions(self.nets.widths(self.image[:2]), 4, features=True))
+        return Discriminator(self.gan.discriminator(features=True))
 
     def init(self, key: Key, spec: Any = None):
-        params, extra = self.vae.init(key, spec)
-        judge = self.discriminator.init(rng.fold(key, "discriminator"), jnp.zeros((2, *self.image)))
-        return {**params, "discriminator": judge["params"]}, extra
+        x, z = jnp.zeros((2, *self.image)), jnp.zeros((2, self.latent))
+        nets = {
+            "encoder": self.encoder.init(rng.fold(key, "encoder"), x, train=False),
+            "decoder": self.gan.generator().init(rng.fold(key, "decoder"), z, train=False),
+            "discriminator": self.discriminator.init(rng.fold(key, "discriminator"), x),
+        }
+        params = {net: found.pop("params") for net, found in nets.items()}
+        del nets["discriminator"]  # its running statistics are kept nowhere: nothing reads them
+        return params, {net: stats for net, stats in nets.items() if stats}
 
-    def terms(self, params: Params, context: Context, batch, key: Key) -> Terms:
+    def encode(self, params: Params, context: Context, batch) -> Array:
+        """Return the mean of q(z | x), f32[b latent]."""
+        mean, _ = self.encoder.apply(variables("encoder", params, context.extra), batch["image"], train=False)
+        return mean
+
+    def synthesise(self, params: Params, context: Context, z: Array, given) -> Array:
+        """Return the picture of z, f32[b h w c] in [-1, 1]."""
+        check_labels(0, given)
+        net = variables("decoder", params, context.extra)
+        return self.gan.generator().apply(net, z, train=False)  # pyright: ignore[reportReturnType]
+
+    def terms(self, params: Params, context: Context, batch, key: Key) -> tuple[Terms, Mapping[str, Any]]:
+        """Return the terms, and, by net, the new entry of extra that has its running statistics."""
         x = batch["image"]
-        mean, log_var = self.vae.posterior(params, batch)
+        play = partial(variables, params=params, extra=context.extra)
+        on: Any = {"train": True, "mutable": ["batch_stats"]}
+        (mean, log_var), seeing = self.encoder.apply(play("encoder"), x, **on)
         noise = lambda name: rng.normal(jax.random.split(rng.fold(key, name), len(x)), (self.latent,))  # noqa: E731
         z = jnp.concatenate([mean + jnp.exp(log_var / 2) * noise("posterior"), noise("prior")])  # [2b latent]
-        pictures = jnp.concatenate([x, self.vae.synthesise(params, context, z, {})])  # [3b h w c]
-        # Running statistics are kept nowhere: nothing reads them.
+        made, painting = self.gan.generator().apply(play("decoder"), z, **on)
         (logits, features), _ = self.discriminator.apply(
-            {"params": params["discriminator"]}, pictures, mutable=["batch_stats"]
-        )
+            {"params": params["discriminator"]}, jnp.concatenate([x, made]), mutable=["batch_stats"]
+        )  # of [3b h w c]
         seen, again, _ = jnp.split(features, 3)  # [b n]
         llike = 0.5 * ((seen - again) ** 2).sum(1)
-        return Terms(mean, kl_standard(mean, log_var).sum(1), llike, *jnp.split(logits, 3))
+        terms = Terms(mean, kl_standard(mean, log_var).sum(1), llike, *jnp.split(logits, 3))
+        return terms, {
+            net: {net: stats} if stats else {} for net, stats in (("encoder", seeing), ("decoder", painting))
+        }
 
     def turns(self, t: Terms) -> tuple[Array, Array]:
         """Return whether the decoder moves, and whether the discriminator does, bool[] each.
@@ -124,17 +167,18 @@ class VAEGAN:
         return decoder | ~discriminator, discriminator | ~decoder
 
     def encoder_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        t = self.terms(params, context, batch, key)
+        t, stats = self.terms(params, context, batch, key)
         metrics = {"kl": t.prior.mean(), "similarity": t.llike.mean(), "active_units": active_units(t.mean)}
-        return (t.prior + t.llike).mean(), Aux(metrics)
+        return (t.prior + t.llike).mean(), Aux(metrics, stats["encoder"])
 
     def decoder_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        t = self.terms(params, context, batch, key)
+        t, stats = self.terms(params, context, batch, key)
         moves, _ = self.turns(t)
-        return resting(self.gamma * t.llike - t.gan, moves).mean(), Aux({"moves": jnp.float32(moves)})
+        loss = resting(self.gamma * t.llike - t.gan, moves).mean()
+        return loss, Aux({"moves": jnp.float32(moves)}, stats["decoder"])
 
     def discriminator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        t = self.terms(params, context, batch, key)
+        t, _ = self.terms(params, context, batch, key)
         _, moves = self.turns(t)
         score = {name: sigmoid(getattr(t, name)).mean() for name in ("real", "reconstructed", "sampled")}
         return resting(t.gan, moves).mean(), Aux({**score, "moves": jnp.float32(moves)})
@@ -143,6 +187,19 @@ class VAEGAN:
 def resting(loss: Array, moves: Array) -> Array:
     """Return the loss f32[b], without a gradient where its player rests."""
     return jnp.where(moves, loss, jax.lax.stop_gradient(loss))
+
+
+class Encoder(nn.Module):
+    """image f32[b h w c] -> mean and log variance of q(z | x), f32[b latent] each."""
+
+    net: Convolutions
+    latent: int
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> tuple[Array, Array]:
+        x = self.net(x, train=train)
+        mean, log_var = (wide(Dense(self.latent, name=name)(x)) for name in ("mean", "log_var"))
+        return mean, log_var
 
 
 class Discriminator(nn.Module):
@@ -156,4 +213,5 @@ class Discriminator(nn.Module):
         return wide(Dense(1, name="out", **PLAIN)(features)[:, 0]), wide(features)
 
 
-PRESETS = {"vae-gan": row(VAEGAN(), 694_529, measured="fid_lenet 88, 129, 354 on MNIST after 1,000 steps")}
+SMALL = VAEGAN(image=(8, 8, 1), latent=4, width=4)
+PRESETS = {"vae-gan": preset(VAEGAN(), SMALL, 692_992, "digits")}
