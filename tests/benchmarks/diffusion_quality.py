@@ -58,8 +58,8 @@ QUALITY = Table(
     2000,
     32,
     {"ddpm": (LOG,), "edm": (SOLVER,), "edm2": (SOLVER,), "sit": (LOG,)}
-    | {"flow": (LOG, *EULER[:4]), "flow-ot": (LOG, *EULER[:3])}
-    | {name: ways[:4] for name, ways in FEW.items()}
+    | {"flow": (LOG, *EULER), "flow-ot": (LOG, *EULER[:3])}
+    | FEW
     | {"vdm": (LIKELIHOOD,)},
 )
 LONG = Table(
