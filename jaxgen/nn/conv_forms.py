@@ -227,9 +227,10 @@ def _padded_conv(x: Array, k: Array, geometry: Geometry) -> Array:
 
 
 def _is_narrow(x: Array, k: Array, geometry: Geometry) -> bool:
-    """Whether XLA's convolution would leave all but one core idle: its tasks are parts of a row, 64 channels each."""
-    few = x.shape[0] > 1 and geometry.output[1] <= 64 and k.shape[2] >= 32 and 32 <= k.shape[3] <= 64
-    return few and x.shape[0] * math.prod(geometry.output) * k.size > MANY
+    """Whether XLA's convolution would leave all but one core idle: its tasks are large enough parts of a row."""
+    n, width, (kh, kw, c_in, c_out) = x.shape[0], geometry.output[1], k.shape
+    one = c_out <= 64 or (c_out <= 128 and width <= 32 and kh * kw * c_in < 700)
+    return n > 1 and width <= 64 and one and min(c_in, c_out) >= 32 and n * math.prod(geometry.output) * k.size > MANY
 
 
 def _wide_conv(x: Array, k: Array, geometry: Geometry) -> Array:
