@@ -1,5 +1,6 @@
 """The autoencoders whose codes lie as a prior: AAE, WAE-MMD, VAE-GAN. Losses beside formulas written anew; games."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -159,8 +160,9 @@ def leaky(x):
     return jnp.where(x > 0, x, 0.2 * x)
 
 
+@pytest.mark.parametrize("judged", [False, True], ids=["samples", "both"])
 @pytest.mark.parametrize("phase", ["encoder", "decoder", "discriminator"])
-def test_the_phases_of_a_vae_gan(phase):
+def test_the_phases_of_a_vae_gan(phase, judged):
     """x -> z -> x~, z_p -> x_p, written anew: with pictures of 8x8 each net has one convolution."""
 
     def formula(params, x, key):
@@ -185,10 +187,10 @@ def test_the_phases_of_a_vae_gan(phase):
         p = jax.nn.sigmoid(d_l @ judge["out"]["kernel"])[..., 0]  # [3 b]
         prior = (sigma**2 + mean**2 - 1 - 2 * jnp.log(sigma)).sum(1) / 2
         llike = ((d_l[0] - d_l[1]) ** 2).sum(1) / 2
-        gan = -jnp.log(p[0]) - jnp.log(1 - p[1]) - jnp.log(1 - p[2])
+        gan = -jnp.log(p[0]) - judged * jnp.log(1 - p[1]) - jnp.log(1 - p[2])
         return {"encoder": prior + llike, "decoder": 0.3 * llike - gan, "discriminator": gan}[phase].mean()
 
-    compare(SIMILAR, phase, formula)
+    compare(replace(SIMILAR, judge_reconstructions=judged), phase, formula)
 
 
 @pytest.mark.parametrize("model", [SMALL, SIMILAR], ids=["aae", "vae-gan"])
@@ -205,7 +207,7 @@ def test_of_decoder_and_discriminator_one_rests_where_the_other_is_behind(real, 
     logit = lambda cost: jnp.full(4, jnp.log(jnp.expm1(cost)))  # noqa: E731  softplus(logit) = cost
     nothing = jnp.zeros(4)
     terms = Terms(nothing[:, None], nothing, nothing, -logit(real), logit(made - 0.1), logit(made + 0.1))
-    assert tuple(map(bool, VAEGAN().turns(terms))) == (decoder, discriminator)
+    assert tuple(map(bool, VAEGAN(judge_reconstructions=True).turns(terms))) == (decoder, discriminator)
     slope = jax.grad(lambda x: resting(x**2, jnp.bool_(decoder)).sum())(jnp.ones(3))
     np.testing.assert_array_equal(slope, 2.0 * decoder)
 

@@ -13,7 +13,7 @@ from jaxgen.models.vae.vae_gan import VAEGAN
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
 
-MODEL = VAEGAN((16, 16, 3), 5, 4, gamma=0.2, margin=100.0)
+MODEL = VAEGAN((16, 16, 3), 5, 4, gamma=0.2, margin=100.0, judge_reconstructions=True)
 BATCH = 6
 
 
