@@ -97,7 +97,7 @@ def sides(name: str) -> dict[str, Callable[[], Callable[[], Any]]]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--work"]:
-        turns.work({k: v for name in BATCHES for k, v in sides(name).items()}, sys.argv[2], repeats=1)
+        turns.work({k: v for name in BATCHES for k, v in sides(name).items()}, sys.argv[2], repeats=3)
     else:
         wanted = report.arguments(__doc__, rounds=5)
         rows, load = [], turns.load()

@@ -21,7 +21,11 @@ Sides = Mapping[str, Callable[[], Callable[[], Any]]]  # name: () -> what does t
 
 
 def work(sides: Sides, side: str, repeats: int):
-    """Be one side: for every line on stdin do the work `repeats` times, print seconds and CPU seconds of one."""
+    """Be one side: for every line on stdin do the work once, then `repeats` times; print seconds and CPU seconds of one.
+
+    The first time after a pause is no measure: a virtual machine gives its free memory back within seconds, and a step
+    that takes large pages anew waits for the host.
+    """
     use_huge_pages()  # as a training does; PyTorch has them too
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
@@ -30,6 +34,7 @@ def work(sides: Sides, side: str, repeats: int):
         one()
     print("ready", flush=True)
     for _ in sys.stdin:
+        one()
         start, spent = time.perf_counter(), time.process_time()
         for _ in range(repeats):
             one()
