@@ -21,7 +21,7 @@ Sides = Mapping[str, Callable[[], Callable[[], Any]]]  # name: () -> what does t
 
 
 def work(sides: Sides, side: str, repeats: int):
-    """Be one side: for every line on stdin do the work once, then `repeats` times; print seconds and CPU seconds of one.
+    """Be one side: for every line on stdin do the work once, then `repeats` times; print the seconds of one, CPU's too.
 
     The first time after a pause is no measure: a virtual machine gives its free memory back within seconds, and a step
     that takes large pages anew waits for the host.
