@@ -5,7 +5,7 @@ linear map of their means over the picture (simplified channel attention). What 
 it lacks. The presets are the denoisers of SIDD, trained here on Gaussian noise of 0 to 50 of 255 where the paper has
 the noise of cameras. TLC, which at test time takes the means over windows of the training size, is left out.
 
-Measured: not yet measured.
+Measured: small, of other damage than noise: enhancement.py. Of noise: not yet measured.
 """
 
 from dataclasses import dataclass
