@@ -230,6 +230,8 @@ def _is_narrow(x: Array, k: Array, geometry: Geometry) -> bool:
     """Whether XLA's convolution would leave all but one core idle: its tasks are large enough parts of a row."""
     n, width, (kh, kw, c_in, c_out) = x.shape[0], geometry.output[1], k.shape
     one = c_out <= 64 or (c_out <= 128 and width <= 32 and kh * kw * c_in < 700)
+    if not isinstance(n, int):  # an exported program's batch, of any size
+        return False
     return n > 1 and width <= 64 and one and min(c_in, c_out) >= 32 and n * math.prod(geometry.output) * k.size > MANY
 
 
