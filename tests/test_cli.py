@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen import memory
+from jaxgen import memory, zoo
+from jaxgen.config import parse
 from tests.commands import TINY, call
 
 
@@ -91,6 +92,11 @@ def test_help_shows_the_presets_own_defaults(environment):
     assert "--model.width INT" in told and "(default: 128)" in told and "--preset" in told and "--dry-run" in told
     assert "from the middle on" in told and "none: squash" in told
     assert "(default: 32)" in train(environment, "--help")
+
+
+@pytest.mark.parametrize("family", ["gan", "vae", "diffusion"])
+def test_without_arguments_a_familys_first_preset_is_trained(family):
+    assert parse(family, []).run.preset == zoo.family(family)[0]
 
 
 def test_a_dry_run_trains_nothing(tmp_path, environment):
