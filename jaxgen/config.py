@@ -174,7 +174,7 @@ def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
 
 
 def _pairs(argv: Sequence[str]):
-    return zip(argv, [*argv[1:], ""], strict=bool(argv))
+    return zip(argv, [*argv[1:], ""], strict=False)  # of no arguments none
 
 
 def validate(run: Run):

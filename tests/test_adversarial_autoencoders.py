@@ -208,6 +208,9 @@ def test_of_decoder_and_discriminator_one_rests_where_the_other_is_behind(real, 
     nothing = jnp.zeros(4)
     terms = Terms(nothing[:, None], nothing, nothing, -logit(real), logit(made - 0.1), logit(made + 0.1))
     assert tuple(map(bool, VAEGAN(judge_reconstructions=True).turns(terms))) == (decoder, discriminator)
+    # Where samples alone are judged, what reconstructions pass for makes no difference.
+    alone = terms._replace(reconstructed=logit(50.0), sampled=logit(made))
+    assert tuple(map(bool, VAEGAN().turns(alone))) == (decoder, discriminator)
     slope = jax.grad(lambda x: resting(x**2, jnp.bool_(decoder)).sum())(jnp.ones(3))
     np.testing.assert_array_equal(slope, 2.0 * decoder)
 
