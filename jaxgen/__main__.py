@@ -15,7 +15,6 @@ from jaxgen.editing import edit, inpaint, upscale
 from jaxgen.errors import InputError, at_least, choose
 from jaxgen.explore import (
     Folder,
-    check_parent,
     directions,
     generate,
     interpolate,
@@ -155,8 +154,6 @@ def export(
     from jaxgen.interop import convert
     from jaxgen.trained import open_run
 
-    if out is not None:
-        check_parent(out)
     _, _, task, state, frozen, _ = opened = open_run(run)
     if to == "stablehlo":
         if net:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import tyro
 
+from jaxgen import outputs
 from jaxgen.errors import InputError, at_least, numbers
-from jaxgen.explore import Folder, check_parent, check_suffix, task_of
+from jaxgen.explore import PNG, Folder, task_of
 
 if TYPE_CHECKING:
     from jaxgen.coder import Coder
@@ -32,6 +33,7 @@ def score(
     count: int = 64,
     limit: int | None = None,
     out: Path = Path("scores.csv"),
+    overwrite: bool = False,
 ):
     """Rank pictures by how unlike they are to what a run was trained on, the most unlike first.
 
@@ -49,14 +51,15 @@ def score(
         count: pictures on the sheet, one half the most unlike, the other the least
         limit: how many pictures are scored, drawn from all of them; unset: all
         out: a .csv
+        overwrite: replace what is there
     """
     from jaxgen import data, runs, sampling, sinks
     from jaxgen.metrics.auroc import auroc
     from jaxgen.trained import open_run
 
     at_least(1, samples=samples, count=count, limit=limit)
-    check_suffix(out, ".csv")
-    check_parent(out)
+    sheet = out.with_suffix(".png")
+    outputs.check(out, (".csv",), overwrite, [sheet])
     task = task_of(run)
     by = choose_measure(task, by)
     about = data_at(runs.load(run), path, split)
@@ -69,11 +72,10 @@ def score(
     order = np.argsort(-scores, kind="stable")
     names = [str(getattr(source, "names", range(len(source)))[i]) for i in some.indices]
     labels = [source.classes[i] for i in some.labels] if source.classes else [""] * len(some)
-    with out.open("w", newline="") as file:
+    with outputs.whole(out) as part, part.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["rank", "score", "picture", "label"])
         writer.writerows([rank, f"{scores[i]:.6g}", names[i], labels[i]] for rank, i in enumerate(order, 1))
-    sheet = out.with_suffix(".png")
     sinks.save_png(sheet, ranked(data.Part(some, order), scores[order], about, sampling.image_of(task), count))
     print(f"{len(some)} pictures scored by {by} at step {opened.step}: {out}, {sheet}")
     if odd is not None:
@@ -156,6 +158,7 @@ def map_(
     by: Literal["axes", "pca"] = "axes",
     side: int = 20,
     label: int = 0,
+    overwrite: bool = False,
 ):
     """Draw the codes of held-out pictures, coloured by label, and the pictures that a grid of codes is decoded to.
 
@@ -171,14 +174,14 @@ def map_(
             no grid
         side: codes of the grid along a side
         label: the class that the grid's pictures are of
+        overwrite: replace what is there
     """
     from jaxgen import coder, data, latents, runs, sampling, sinks
     from jaxgen.trained import open_run
 
     at_least(1, count=count)
     at_least(2, side=side)
-    check_suffix(out, ".png")
-    check_parent(out)
+    outputs.check(out, PNG, overwrite)
     task = task_of(run)
     size = coder.check_vectors(task)
     if by == "axes" and size != 2:
@@ -240,6 +243,7 @@ def arithmetic(
     examples: int = 100,
     steps: int = 7,
     label: int = 0,
+    overwrite: bool = False,
 ):
     """Decode start - minus + plus, each the mean code of pictures (Radford et al. 2016).
 
@@ -254,14 +258,14 @@ def arithmetic(
         examples: how many examples a label:K is the mean of, at most
         steps: pictures from start to the result
         label: the class that a conditional model is told of files, and of what it paints
+        overwrite: replace what is there
     """
     from jaxgen import coder, latents, runs, sampling, sinks
     from jaxgen.trained import open_run
 
     at_least(1, examples=examples)
     at_least(2, steps=steps)
-    check_suffix(out, ".png")
-    check_parent(out)
+    outputs.check(out, PNG, overwrite)
     task = task_of(run)
     coder.check_vectors(task)
     classes = sampling.classes_of(task, str(label) if "label" in task.given or label else None)

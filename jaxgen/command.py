@@ -90,5 +90,6 @@ def show_presets(names: Sequence[str]):
         image = "x".join(map(str, r.model.image))
         table.add_row(name, image, f"{preset.parameters:,}", r.data.source, f"{r.steps:,}", preset.measured)
     console = Console(soft_wrap=True)
-    console.width = max(console.width, 160)  # a narrow terminal wraps lines better than a table wraps cells
+    # Lines that are longer than a terminal is wide are wrapped by it, and whole in a pipe: no cell is cut.
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
     console.print(table)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from jaxgen import photos
+from jaxgen import outputs, photos
 from jaxgen.errors import InputError
 from jaxgen.photos import Photo
 
@@ -51,7 +51,7 @@ def compose(
         overwrite: replace what is there
     """
     target = out or background.with_name(f"{background.stem}-composed.png")
-    photos.check_target(target, overwrite, (background, *foregrounds, *masks))
+    outputs.check(target, photos.WRITTEN, overwrite, given=[background, *foregrounds, *masks])
     if not foregrounds:
         raise InputError("Name the background and at least one foreground.")
     for name, given in (("masks", masks), ("at", at), ("size", size)):

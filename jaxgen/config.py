@@ -262,8 +262,11 @@ def _build(cls: type, values: Mapping[str, Any], types: Mapping[str, type]):
 def differences(saved: Run, now: Run) -> list[str]:
     """Return a line "name: saved -> now" for each setting that would change the saved run's numbers.
 
-    Where it runs, where its files lie (mesh, out, threads, prefetch) and how samples are drawn may differ.
+    Where it runs, where its files lie (mesh, out, threads, prefetch) and how samples are drawn may differ. Of another
+    preset it is that line alone.
     """
+    if saved.preset != now.preset:
+        return [f"preset: {saved.preset} -> {now.preset}"]
     a, b = (_flat(dataclasses.asdict(run)) for run in (saved, now))
     for run in (a, b):  # one folder has many names
         run["start_from"] = run["start_from"] and os.path.abspath(run["start_from"])

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from jaxgen import photos
+from jaxgen import outputs
 from jaxgen.errors import InputError, at_least
-from jaxgen.explore import Folder, check_parent, check_suffix, task_of
+from jaxgen.explore import PNG, Folder, task_of
 
 if TYPE_CHECKING:
     from jaxgen.trained import Trained
@@ -28,6 +28,7 @@ def inpaint(
     label: int | None = None,
     sampling: str = "",
     out: Path = Path("inpainted.png"),
+    overwrite: bool = False,
 ):
     """Paint what is hidden of a picture, in several ways: what is left of it, then the answers.
 
@@ -43,6 +44,7 @@ def inpaint(
         label: the class that is painted; unset: none, of a model that is told classes
         sampling: settings of model.sampling other than the run's, such as steps=50
         out: a .png
+        overwrite: replace what is there
     """
     import jax.numpy as jnp
 
@@ -50,6 +52,7 @@ def inpaint(
     from jaxgen.diffusion import conditions
 
     at_least(1, times=times)
+    outputs.check(out, PNG, overwrite, given=[picture, mask])
     work = Work(run, count, seed, label, sampling, out)
     if method == "ddnm":
         work.check_pixels("write --method repaint")
@@ -75,6 +78,7 @@ def upscale(
     label: int | None = None,
     sampling: str = "",
     out: Path = Path("upscaled.png"),
+    overwrite: bool = False,
 ):
     """Draw pictures of the model's size whose means over squares are a given picture: the small one, then the answers.
 
@@ -87,10 +91,12 @@ def upscale(
         label: the class that is drawn; unset: none, of a model that is told classes
         sampling: settings of model.sampling other than the run's, such as steps=50
         out: a .png
+        overwrite: replace what is there
     """
     from jaxgen.diffusion import conditions
 
     at_least(2, factor=factor)
+    outputs.check(out, PNG, overwrite, given=[picture])
     work = Work(run, count, seed, label, sampling, out)
     work.check_pixels("it can't enlarge pictures")
     h, w, c = work.image
@@ -117,6 +123,7 @@ def edit(
     label: int | None = None,
     sampling: str = "",
     out: Path = Path("edited.png"),
+    overwrite: bool = False,
 ):
     """Change a picture: what was given, then the answers.
 
@@ -133,11 +140,13 @@ def edit(
         label: the class that is drawn; unset: none, of a model that is told classes
         sampling: settings of model.sampling other than the run's, such as steps=50
         out: a .png
+        overwrite: replace what is there
     """
     import jax.numpy as jnp
 
     from jaxgen.diffusion import conditions, samplers
 
+    outputs.check(out, PNG, overwrite, given=filter(None, [picture, other]))
     work = Work(run, count, seed, label, sampling, out)
     given: Any = work.read(picture)
     shown = given
@@ -181,8 +190,6 @@ class Work:
 
         at_least(1, count=count)
         at_least(0, seed=seed)
-        check_suffix(out, ".png")
-        check_parent(out)
         task = task_of(run, sampling)
         if task.denoiser is None:
             raise InputError(
@@ -206,7 +213,6 @@ class Work:
         """Return a picture's file at the model's size, or another, f32[1 h w c] in [-1, 1]."""
         from jaxgen.projection import read_picture
 
-        photos.check_kept(self.out, (path,))
         return read_picture(path, image or self.image, self.config.data)
 
     def read_mask(self, path: Path, picture: Path) -> np.ndarray:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from jaxgen import outputs
 from jaxgen.errors import InputError, at_least, numbers
 
 if TYPE_CHECKING:
     from jaxgen.core import Task
 
+PNG = (".png",)
 Folder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
@@ -27,6 +29,7 @@ def generate(
     sampling: str = "",
     average: float | None = None,
     out: Path = Path("grid.png"),
+    overwrite: bool = False,
 ):
     """Draw samples from a run's newest checkpoint, with the averaged weights.
 
@@ -46,6 +49,7 @@ def generate(
         sampling: settings of model.sampling other than the run's, such as steps=10,sampler=dpm++2m,guidance=2
         average: width sigma_rel of the weights' average, such as 0.08, of a run with --optim.ema-widths
         out: a .png for a grid; a .npz for the samples as arrays ("image", u8[n h w c]) with the grid beside it
+        overwrite: replace what is there
     """
     from jaxgen import data, samplers, sinks
     from jaxgen import sampling as drawing
@@ -53,8 +57,8 @@ def generate(
 
     at_least(1, count=count, batch=batch)
     at_least(0, seed=seed)
-    check_suffix(out, ".png", ".npz")
-    check_parent(out)
+    picture = out if out.suffix.lower() == ".png" else out.with_suffix(".png")
+    outputs.check(out, (".png", ".npz"), overwrite, [picture])
     task = task_of(run, sampling)
     classes = drawing.classes_of(task, labels)
     drawing.check_truncation(task, truncation)
@@ -74,10 +78,10 @@ def generate(
         needed = {**needed, "truncation": np.full(count, truncation, np.float32)}
     ends: list[float] = []
     images = sample(state, frozen, seed, count, needed, lambda: ends.append(time.perf_counter()))
-    if out.suffix == ".npz":
+    if out != picture:
         told: dict[str, Any] = {"label": needed["label"]} if classes else {}
-        np.savez(out, image=sinks.to_u8(images), step=step, seed=seed, **told)
-    sinks.save_png(out.with_suffix(".png"), sinks.grid(images, rows=rows))
+        sinks.save_npz(out, image=sinks.to_u8(images), step=step, seed=seed, **told)
+    sinks.save_png(picture, sinks.grid(images, rows=rows))
     print(f"{count} samples of step {step}: {out}{pace(config.model, batch, ends)}")
 
 
@@ -103,6 +107,7 @@ def interpolate(
     labels: str | None = None,
     truncation: float = 1.0,
     fps: int = 24,
+    overwrite: bool = False,
 ):
     """Walk from sample to sample and back to the first, many walks side by side, as a moving picture.
 
@@ -122,6 +127,7 @@ def interpolate(
             walks pass from one to the next as they pass the points, each row from the next class on; unset they keep it
         truncation: psi in [0, 1]: below 1 the samples vary less, and keep nearer to the mean
         fps: frames a second
+        overwrite: replace what is there
     """
     from jaxgen import latents, sampling, sinks
     from jaxgen.trained import open_run
@@ -129,8 +135,8 @@ def interpolate(
     at_least(1, rows=rows, columns=columns, frames=frames, fps=fps)
     at_least(2, points=points)
     at_least(0, seed=seed)
+    outputs.check(out, sinks.ANIMATIONS, overwrite)
     sinks.check_animation(out, fps)
-    check_parent(out)
     task = task_of(run)
     linear = latents.latent_of(task).linear
     classes = sampling.classes_of(task, labels)
@@ -159,6 +165,7 @@ def mix(
     seed: int = 0,
     labels: str | None = None,
     truncation: float = 1.0,
+    overwrite: bool = False,
 ):
     """Mix the styles of samples: some layers take the sample to the left, all others the sample above.
 
@@ -174,14 +181,14 @@ def mix(
         seed: which samples
         labels: classes that the samples get in turn, such as 3, 0,2 or 0-9; unset: all
         truncation: psi in [0, 1]: below 1 the samples vary less, and keep nearer to the mean
+        overwrite: replace what is there
     """
     from jaxgen import latents, sampling, sinks
     from jaxgen.trained import open_run
 
     at_least(1, rows=rows, columns=columns)
     at_least(0, seed=seed)
-    check_suffix(out, ".png")
-    check_parent(out)
+    outputs.check(out, PNG, overwrite)
     task = task_of(run)
     depth = latents.rows_of(task)
     chosen = range(min(4, depth // 2)) if layers is None else numbers(layers, depth, "layers")
@@ -201,6 +208,7 @@ def project(
     distance: Literal["pixels", "lenet", "efficientnet_lite0"] | None = None,
     label: int | None = None,
     seed: int = 0,
+    overwrite: bool = False,
 ):
     """Find the latent whose picture is nearest to a given one.
 
@@ -217,17 +225,17 @@ def project(
             where it is installed, else pixels
         label: the picture's class; unset: that of the nearest of 64 samples, or with a w of no class in particular
         seed: of the samples it starts from, and of the noise
+        overwrite: replace what is there
     """
-    from jaxgen import latents, photos, runs, sampling, sinks
+    from jaxgen import latents, runs, sampling, sinks
     from jaxgen import projection as search
     from jaxgen.config import Mesh
     from jaxgen.trained import open_run
 
     at_least(1, steps=steps)
     at_least(0, seed=seed)
-    check_suffix(out, ".png")
-    check_parent(out)
-    photos.check_kept(out, (picture,))
+    beside = out.with_suffix(".npz")
+    outputs.check(out, PNG, overwrite, [beside], given=[picture])
     task = task_of(run)
     linear = latents.latent_of(task).linear
     classes = sampling.classes_of(task, None if label is None else str(label))
@@ -246,8 +254,8 @@ def project(
         "loss": found.losses,
         **told,
     }
-    np.savez(out.with_suffix(".npz"), step=opened.step, psnr=found.psnr, **arrays)
-    print(f"PSNR {found.psnr:.2f} dB by {distance} after {steps} steps: {out}, {out.with_suffix('.npz')}")
+    sinks.save_npz(beside, step=opened.step, psnr=found.psnr, **arrays)
+    print(f"PSNR {found.psnr:.2f} dB by {distance} after {steps} steps: {out}, {beside}")
 
 
 def directions(
@@ -259,6 +267,7 @@ def directions(
     label: int = 0,
     seed: int = 0,
     truncation: float = 1.0,
+    overwrite: bool = False,
 ):
     """Move a sample along the directions to which the first weights that the latent meets answer most (SeFa).
 
@@ -274,12 +283,15 @@ def directions(
         label: the class of the sample
         seed: which sample
         truncation: psi in [0, 1]: below 1 the sample is nearer to the mean
+        overwrite: replace what is there
     """
     from jaxgen import latents, sampling, sinks
     from jaxgen.trained import open_run
 
     at_least(1, count=count)
-    check_walk(seed, strength, out)
+    check_walk(seed, strength)
+    beside = out.with_suffix(".npz")
+    outputs.check(out, PNG, overwrite, [beside])
     task = task_of(run)
     latents.check_directions(task, count)
     chosen = None if layers is None else numbers(layers, latents.rows_of(task), "layers")
@@ -289,7 +301,7 @@ def directions(
     entry = latents.Entry(opened, count * latents.STEPS)
     images, found = latents.directions(entry, seed, count, strength, chosen, classes, truncation)
     sinks.save_png(out, sinks.grid(images, latents.STEPS))
-    np.savez(out.with_suffix(".npz"), directions=found, step=opened.step)
+    sinks.save_npz(beside, directions=found, step=opened.step)
     print(f"{count} directions of step {opened.step}: {out}")
 
 
@@ -300,6 +312,7 @@ def traverse(
     strength: float = 3.0,
     label: int = 0,
     seed: int = 0,
+    overwrite: bool = False,
 ):
     """Change the numbers of a sample's z one at a time, a row each, from -strength to strength.
 
@@ -310,13 +323,15 @@ def traverse(
         strength: how far to go
         label: the class of the sample
         seed: which sample
+        overwrite: replace what is there
     """
     from jaxgen import latents as entries
     from jaxgen import sampling, sinks
     from jaxgen.trained import open_run
 
     at_least(1, latents=latents)
-    check_walk(seed, strength, out)
+    check_walk(seed, strength)
+    outputs.check(out, PNG, overwrite)
     task = task_of(run)
     (size, *rest), _ = entries.shapes(task)
     if rest:
@@ -332,7 +347,13 @@ def traverse(
     print(f"{count} latents of step {opened.step}: {out}")
 
 
-def reconstruct(run: Folder, out: Path = Path("reconstructions.png"), count: int = 32, split: str = "test"):
+def reconstruct(
+    run: Folder,
+    out: Path = Path("reconstructions.png"),
+    count: int = 32,
+    split: str = "test",
+    overwrite: bool = False,
+):
     """Encode pictures and decode them again, by the averaged weights: each beside what comes back, and the PSNR.
 
     Args:
@@ -340,6 +361,7 @@ def reconstruct(run: Folder, out: Path = Path("reconstructions.png"), count: int
         out: a .png
         count: how many pictures
         split: of the run's data
+        overwrite: replace what is there
     """
     from dataclasses import replace
 
@@ -350,8 +372,7 @@ def reconstruct(run: Folder, out: Path = Path("reconstructions.png"), count: int
     from jaxgen.trained import open_run
 
     at_least(1, count=count)
-    check_suffix(out, ".png")
-    check_parent(out)
+    outputs.check(out, PNG, overwrite)
     task = task_of(run)
     if task.encode is None or task.decode is None:
         raise InputError("This model does not encode and decode: it can't reconstruct pictures.")
@@ -375,22 +396,8 @@ def task_of(folder: Path, sampling: str = "") -> "Task":
     return run.model.task(run.steps)
 
 
-def check_walk(seed: int, strength: float, out: Path):
-    """Raise InputError for what no picture of a sample that is moved can be made with."""
+def check_walk(seed: int, strength: float):
+    """Raise InputError for what no sample can be moved by."""
     at_least(0, seed=seed)
     if not np.isfinite(strength):
         raise InputError(f"strength must be a number, not {strength}.")
-    check_suffix(out, ".png")
-    check_parent(out)
-
-
-def check_suffix(out: Path, *suffixes: str):
-    """Raise InputError where a file's name ends in none of the suffixes."""
-    if out.suffix not in suffixes:
-        raise InputError(f"--out must end in {' or '.join(suffixes)}, not {out.name!r}.")
-
-
-def check_parent(out: Path):
-    """Raise InputError where the folder of a file to be written is not there."""
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"There is no folder {out.absolute().parent} to write {out.name} into.")

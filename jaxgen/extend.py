@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgen import photos
+from jaxgen import outputs, photos
 from jaxgen.errors import InputError, at_least, check_seed
 from jaxgen.folders import answered
 from jaxgen.restore import Pictures, With
@@ -62,7 +62,7 @@ def extend(
     target = out or picture.with_name(f"{picture.stem}-{'tile' if tile else 'extended'}.png")
     targets = answered(target, answers)
     for path in targets:
-        photos.check_target(path, overwrite, (picture,))
+        outputs.check(path, photos.WRITTEN, overwrite, given=[picture])
     photo = photos.read(picture)
     if tile and photo.alpha is not None and (photo.alpha != photo.alpha.flat[0]).any():
         raise InputError(f"{picture} is transparent in parts, which has a seam of its own: lay it on a ground first.")

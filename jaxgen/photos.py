@@ -3,8 +3,6 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from jaxgen import outputs
 from jaxgen.data.pictures import ORIENTATION, SUFFIXES, reason
 from jaxgen.data.transforms import planes_of
 from jaxgen.errors import InputError
@@ -156,45 +155,17 @@ def quantised(x: np.ndarray, bits: int) -> np.ndarray:
     return np.clip(np.rint((x + 1) * (top / 2)), 0, top).astype(np.uint16 if bits == 16 else np.uint8)
 
 
-def check_kept(path: Path, given: Iterable[Path]):
-    """Raise InputError where what is written to this file would replace what it is made of."""
-    for file in given:
-        if path.exists() and file.exists() and path.samefile(file):
-            raise InputError(f"{file} would be replaced by its own answer: name another file with --out.")
-
-
-def check_target(path: Path, overwrite: bool, given: Iterable[Path] = ()):
-    """Raise InputError where a picture can't be written to this file, or one is there that must be kept.
-
-    given: what it is made of, which is kept whatever `overwrite` says
-    """
-    check_kept(path, given)
-    if path.suffix.lower() not in WRITTEN:
-        raise InputError(f"{path} must end in one of {', '.join(WRITTEN)}.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file.")
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir():
-        raise InputError(f"{parent} is a file: {path.name} can't be written into it.")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already and is kept: name another with --out, or write --overwrite.")
-
-
 def write(path: Path, values: np.ndarray, like: Photo, alpha: np.ndarray | None = None):
     """Write u8 or u16[h w c], and alpha of the same type, with the extras of the photo they come from.
 
     16 bits are kept in a .png only; a .jpg and a .bmp have no alpha, which is laid on white. The file is whole at every
     moment.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _save(part, path.suffix.lower(), values, like, alpha)
-        part.replace(path)
-    except (OSError, ValueError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise InputError(f"{path} can't be written: {getattr(error, 'strerror', None) or error}.") from error
+    with outputs.whole(path) as part:
+        try:
+            _save(part, path.suffix.lower(), values, like, alpha)
+        except ValueError as error:  # such as a .webp of more pixels than it may have
+            raise InputError(f"{path} can't be written: {error}.") from error
 
 
 def _save(part: Path, suffix: str, values: np.ndarray, like: Photo, alpha: np.ndarray | None):

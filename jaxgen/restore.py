@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from jaxgen import folders, photos, tiles
+from jaxgen import folders, outputs, photos, tiles
 from jaxgen.errors import InputError, at_least, check_seed
 from jaxgen.photos import Photo
 from jaxgen.restorers import Model, open_model
@@ -49,7 +49,7 @@ def restore(
             bilinear, nearest; or deep-image-prior, which learns the picture itself
         out: a file, or for a folder a folder; unset: PICTURE-restored.png, FOLDER-restored
         preset: whose net a file of weights is; unset: the one that they fit
-        scale: how much larger the answer is; unset: what the model was trained for
+        scale: how much larger the answer is; unset: what the model was trained for, 2 by interpolation
         sigma: how strong the noise is, of 255, for models that are told
         mask: white where the picture is to be filled in, for models that are told
         original: the undamaged picture, or the folder of them under the same names: scores are printed
@@ -76,7 +76,7 @@ def restore(
     targets = folders.plan(picture, files, out, "restored", all_of)
     single = picture.is_file()
     for path in all_of(targets[0]) if single else ():
-        photos.check_target(path, overwrite)
+        outputs.check(path, photos.WRITTEN, overwrite)
     originals = pairs_of(picture, files, original)
     model = open_model(with_, preset, scale)
     model.check(sigma, mask, answers, degrade, ensemble)
@@ -199,7 +199,7 @@ class Work:
         needed = (4 * numbers + each * numbers * (1 if self.degrade else self.model.scale**2)) / BYTES
         if needed > self.memory:
             raise InputError(
-                f"{file} is {height}x{width}: mended at scale {self.model.scale:g} it takes {needed:.1f} GiB, "
+                f"{file} is {height}x{width}: mended at scale {self.model.scale:g} it takes {needed:.3g} GiB, "
                 f"more than --memory {self.memory:g}."
             )
 

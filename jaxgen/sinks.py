@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
+from jaxgen import outputs
 from jaxgen.errors import InputError
 
 T = TypeVar("T")
@@ -113,9 +114,8 @@ def open_jsonl(path: Path, start: int):
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
     if kept != lines:
-        part = path.with_suffix(".part")
-        part.write_text("".join(kept))
-        part.replace(path)
+        with outputs.whole(path) as part:
+            part.write_text("".join(kept))
     return path.open("a")
 
 
@@ -168,10 +168,14 @@ def _laid_out(cells: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
 
 def save_png(path: Path, picture: np.ndarray):
     """Write a picture u8[h w] or u8[h w 3]; a file of that name is whole at every moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    Image.fromarray(picture).save(part, "PNG")
-    part.replace(path)
+    with outputs.whole(path) as part:
+        Image.fromarray(picture).save(part, "PNG")
+
+
+def save_npz(path: Path, **arrays: Any):
+    """Write arrays by their names; a file of that name is whole at every moment."""
+    with outputs.whole(path) as part, part.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def progress(things: Iterable[T], text: str, total: int) -> Iterable[T]:
@@ -179,13 +183,15 @@ def progress(things: Iterable[T], text: str, total: int) -> Iterable[T]:
     return track(things, text, total, transient=True, disable=not sys.stdout.isatty())
 
 
+ANIMATIONS = (".gif", ".mp4")
+
+
 def check_animation(path: Path, fps: int):
     """Raise InputError where `save_animation` could not write a file of this name at this rate."""
-    if path.suffix not in (".gif", ".mp4"):
-        raise InputError(f"--out must end in .gif or .mp4, not {path.name!r}.")
-    if path.suffix == ".gif" and fps > 50:
+    suffix = path.suffix.lower()
+    if suffix == ".gif" and fps > 50:
         raise InputError(f"A .gif shows at most 50 frames a second, not {fps}: write a .mp4.")
-    if path.suffix == ".mp4" and find_spec("av") is None:
+    if suffix == ".mp4" and find_spec("av") is None:
         raise InputError("A .mp4 needs PyAV: pip install 'jaxgen[video]', or write a .gif.")
 
 
@@ -195,9 +201,8 @@ def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int):
     A .gif's frames share 256 colours chosen from all of them and last a whole number of hundredths of a second; equal
     ones become one that lasts longer. A .mp4's sides are made even by a white line.
     """
-    part = path.with_suffix(".part")
-    {".gif": _save_gif, ".mp4": _save_mp4}[path.suffix](part, frames, fps)
-    part.replace(path)
+    with outputs.whole(path) as part:
+        {".gif": _save_gif, ".mp4": _save_mp4}[path.suffix.lower()](part, frames, fps)
 
 
 def _save_gif(part: Path, frames: Iterable[np.ndarray], fps: int):
@@ -248,9 +253,8 @@ def plot_confusion(counts: np.ndarray, classes: Sequence[str], target: Path):
         for (row, column), count in np.ndenumerate(counts):
             dark = count > counts[row].sum() / 2
             axes.text(column, row, f"{count}", ha="center", va="center", color="white" if dark else "black", size=7)
-    part = target.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100)
-    part.replace(target)
+    with outputs.whole(target) as part:
+        figure.savefig(part, format="png", dpi=100)
 
 
 def plot_map(
@@ -291,9 +295,8 @@ def plot_map(
         some = np.unique(np.linspace(0, side - 1, 5).astype(int))
         panel.set_xticks((some + 0.5) * width, [f"{values[0, i]:.2f}" for i in some])
         panel.set_yticks((side - some - 0.5) * height, [f"{values[1, i]:.2f}" for i in some])
-    part = target.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100)
-    part.replace(target)
+    with outputs.whole(target) as part:
+        figure.savefig(part, format="png", dpi=100)
 
 
 def plot_losses(source: Path, target: Path):
@@ -322,6 +325,5 @@ def plot_losses(source: Path, target: Path):
             axes.plot(steps, points, label=phase, linewidth=1)
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
-    part = target.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100)
-    part.replace(target)
+    with outputs.whole(target) as part:
+        figure.savefig(part, format="png", dpi=100)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from jaxgen import folders, photos, tiles
+from jaxgen import folders, outputs, photos, tiles
 from jaxgen.errors import InputError, at_least
 from jaxgen.stylists import Stylist, Wish, open_stylist
 
@@ -83,7 +83,7 @@ def stylize(
     if progress and not single:
         raise InputError("--progress shows one picture being painted: leave it out for a folder.")
     for path in written(targets[0]) if single else ():
-        photos.check_target(path, overwrite)
+        outputs.check(path, photos.WRITTEN, overwrite)
     wish = Wish(style, weights, style_size, strength)
     stylist = open_stylist(with_, wish, how, steps, style_weight, trunk)
     check_masks(masks, stylist)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgen import folders, photos
+from jaxgen import folders, outputs, photos
 from jaxgen.data.pairs import PAIRS, luma
 from jaxgen.errors import InputError, at_least, check_seed, choose
 from jaxgen.explore import Folder
@@ -58,7 +58,7 @@ def translate(
     all_of = lambda target: answered(target, answers)  # noqa: E731
     targets = folders.plan(picture, files, out, "translated", all_of)
     for path in all_of(targets[0]) if single else ():
-        photos.check_target(path, overwrite)
+        outputs.check(path, photos.WRITTEN, overwrite)
     work = open_work(run, to, side, pair, answers, memory, seed)
 
     def one(file: Path, target: Path):

@@ -84,7 +84,7 @@ def test_the_last_grid_is_what_generate_draws_from_the_runs_seed(run, tmp_path, 
 
 def test_lists(environment):
     for told in (train(environment, "--list"), call(environment, "jaxgen", "list")):
-        assert "dcgan" in told and "536,384" in told and "measured" in told
+        assert "dcgan" in told and "536,384" in told and "measured" in told and "…" not in told
 
 
 def test_help_shows_the_presets_own_defaults(environment):
@@ -246,7 +246,6 @@ def test_generate_refuses(run, tmp_path, environment):
     assert "is no run" in refused(str(tmp_path), *out)
     assert "count must be at least 1" in refused(str(run), "--count", "0", *out)
     assert "must end in .png or .npz" in refused(str(run), "--out", str(tmp_path / "x.jpg"))
-    assert "There is no folder" in refused(str(run), "--out", str(tmp_path / "no" / "x.png"))
     assert "takes no labels" in refused(str(run), "--labels", "3", *out)
     assert "truncation must be from 0 to 1, not 2.0" in refused(str(run), "--truncation", "2", *out)
     assert "RUN" in refused()

@@ -120,6 +120,8 @@ def test_runs_from_before_are_resumed(runs):
     assert config.from_json(json.dumps(values)) == run
     some = dataclasses.replace(run, data=dataclasses.replace(run.data, only="1"))
     assert config.differences(run, some) == ["data.only: None -> 1"]
+    other = dataclasses.replace(some, preset="vae")  # whose settings are others altogether
+    assert config.differences(run, other) == ["preset: cvae -> vae"]
 
 
 def test_real_pictures_of_other_labels_are_kept_apart(opened):
@@ -205,7 +207,7 @@ def test_scores_of_a_source(runs, cli, tmp_path):
         int(i): str(label) for i, label in zip(some.indices, some.labels, strict=True)
     }
     assert size(tmp_path / "s.png") == (8 * CELL + 2, 2 * (CELL + sinks.CAPTION) + 2)
-    told = cli(0, "score", runs["vae"], "digits", "--anomalies", "9", "--out", out)
+    told = cli(0, "score", runs["vae"], "digits", "--anomalies", "9", "--out", out, "--overwrite")
     assert f"of {(labels_of(open_source(Data('digits', split='test'))) == 9).sum()} anomalies among 297" in told
 
 
@@ -277,7 +279,7 @@ def test_arithmetic(runs, cli, opened, tmp_path):
     want = sinks.to_u8(coder.decode(np.mean(ones, 0)[None], {}))[0, ..., 0]
     assert np.abs(cells[2] - want.repeat(8, 0).repeat(8, 1)).max() <= 1
     cli(0, "arithmetic", runs["cvae"], "--start", file, "--minus", "label:1", "--plus", "label:9", "--label", 3,
-        "--out", out)  # fmt: skip
+        "--out", out, "--overwrite")  # fmt: skip
 
 
 # ---------------------------------------------------------------- samplers
@@ -367,7 +369,7 @@ def test_codes_of_a_trained_model_are_nearer_to_a_sampler_than_to_the_prior(open
 
 def test_an_autoencoder_is_sampled_and_scored(runs, cli, tmp_path):
     def samples(*args) -> np.ndarray:
-        cli(0, "generate", *args, "--sampler", "mixture", "--components", 3, "--out", tmp_path / "x.npz")
+        cli(0, "generate", *args, "--sampler", "mixture", "--components", 3, "--out", tmp_path / "x.npz", "--overwrite")
         with np.load(tmp_path / "x.npz") as arrays:
             return arrays["image"]
 
@@ -410,7 +412,6 @@ REFUSALS = {
         "'image']: the pictures of each label belong in a sub-folder",
     ),
     "another table": ("score vae digits --out {tmp}/x.png", "--out must end in .csv, not 'x.png'."),
-    "a missing folder": ("score vae digits --out {tmp}/no/x.csv", "There is no folder"),
     "a map of four numbers": (
         "map cvae",
         "codes have 4 numbers, a map two: train with --model.latent 2, or write --by pca.",
@@ -452,8 +453,7 @@ def test_a_mistake_is_one_sentence_before_anything_is_restored(why, runs, cli, t
     def restored(*args):
         raise AssertionError("restored a checkpoint")
 
-    for module in ("jaxgen.trained", "jaxgen.report"):
-        monkeypatch.setattr(f"{module}.open_run", restored)
+    monkeypatch.setattr("jaxgen.checkpoint.restore", restored)
     before = sorted(tmp_path.iterdir())
     told = cli(2, verb, runs[name], *args)
     assert words in told and "Traceback" not in told

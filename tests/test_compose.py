@@ -198,7 +198,7 @@ def test_what_is_hidden_leaves_no_fringe_when_the_size_changes(files, cli):
         (("--with", "bicubic", "--how", "harmonise"), "There is no run folder bicubic"),
         (("--masks", "B"), "The mask .* is 40x50, .* is 20x24"),
         (("--out", "B"), "would be replaced by its own answer"),
-        (("--out", "there.gif"), "must end in one of"),
+        (("--out", "there.gif"), "--out must end in .png, .jpg"),
         (("--size", "0"), "--size must be above 0, not 0."),
     ],
 )

@@ -91,7 +91,8 @@ def test_an_upscaled_picture_has_the_means_that_were_given(folder, cli):
 def test_a_variation_keeps_more_the_weaker_it_is(folder, cli):
     far = []
     for strength in ("0.34", "1"):
-        cli(0, "edit", folder / "edm", folder / "a.png", "--strength", strength, "--out", folder / "v.png")
+        cli(0, "edit", folder / "edm", folder / "a.png", "--strength", strength, "--out", folder / "v.png",
+            "--overwrite")  # fmt: skip
         shown, *answers = cells(folder / "v.png", 8)
         assert np.abs(shown - given(folder)).max() <= 1
         far.append(np.mean([np.abs(answer - shown).mean() for answer in answers]))
@@ -111,7 +112,7 @@ def test_samples_drawn_in_other_ways(folder, cli):
     told = {}
     for text in ("", "steps=6", "sampler=ddim", "guidance=3,interval=0.1:5"):
         said = cli(0, "generate", folder / "edm", "--count", "20", "--batch", "10", "--out", folder / "g.npz",
-                   "--sampling", text)  # fmt: skip
+                   "--overwrite", "--sampling", text)  # fmt: skip
         with np.load(folder / "g.npz") as found:
             told[text] = found["image"]
         calls = {"": 5, "steps=6": 11, "sampler=ddim": 3}.get(text, 10)

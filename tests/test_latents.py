@@ -303,7 +303,7 @@ def test_a_film(runs, cli, tmp_path, monkeypatch):
 
 def test_generate_with_labels_and_truncation(runs, cli, tmp_path):
     def samples(name: str, *args) -> dict[str, np.ndarray]:
-        cli(0, "generate", runs[name], "--out", tmp_path / "x.npz", "--batch", 8, *args)
+        cli(0, "generate", runs[name], "--out", tmp_path / "x.npz", "--batch", 8, "--overwrite", *args)
         with np.load(tmp_path / "x.npz") as arrays:
             return dict(arrays)
 
@@ -364,7 +364,6 @@ REFUSALS = {
     "a picture's own place": ("project dcgan {tmp}/p.png --out {tmp}/p.png", "replaced by its own answer"),
     "no steps": ("project dcgan {tmp}/p.png --steps 0", "steps must be at least 1, not 0."),
     "another suffix": ("mix stylegan2 --out {tmp}/x.gif", "--out must end in .png, not 'x.gif'."),
-    "a missing folder": ("directions dcgan --out {tmp}/no/x.png", "There is no folder"),
     "a missing run": ("mix nowhere", "There is no run folder"),
 }
 
@@ -379,7 +378,7 @@ def test_a_mistake_is_one_sentence_before_anything_is_restored(why, runs, cli, t
     def restored(*args):
         raise AssertionError("restored a checkpoint")
 
-    monkeypatch.setattr("jaxgen.trained.open_run", restored)
+    monkeypatch.setattr("jaxgen.checkpoint.restore", restored)
     if not any(arg.startswith("--out") for arg in args):
         args += ["--out", str(tmp_path / "x.png")]
     before = sorted(tmp_path.iterdir())

@@ -342,7 +342,7 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):
         (["--with", "bicubic", "--sigma", "5"], "takes no --sigma"),
         (["--with", "bicubic", "--mask", str(tmp_path / "small.png")], "takes no --mask"),
         (["--with", "bicubic", "--tile", "16"], "--tile 16 must be at least 32"),
-        (["--with", "bicubic", "--out", str(tmp_path / "x.txt")], "must end in one of"),
+        (["--with", "bicubic", "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
         (["--with", "bicubic", "--degrade", "--original", picture], "leave out --original"),
         (["--with", "bicubic", "--original", str(tmp_path)], "must be a file for a file"),
         (["--with", "bicubic", "--original", str(tmp_path / "none.png")], "there is no picture or folder"),

@@ -136,7 +136,7 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(paired, unpaired, tmp_pat
         (paired, [picture, "--pair"], "none of them made: leave out --pair"),
         (paired, [picture, "--side", "0"], "side must be at least 1"),
         (paired, [picture, "--out", picture, "--overwrite"], "would be replaced by its own answer"),
-        (paired, [picture, "--out", str(tmp_path / "x.txt")], "must end in one of"),
+        (paired, [picture, "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
         (paired, [str(tmp_path / "none.png")], "There is no picture or folder"),
         (tmp_path, [picture], "is no run: it has no config.json"),
     ]:

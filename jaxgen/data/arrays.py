@@ -63,7 +63,8 @@ def npz(path: Path, split: str) -> Arrays:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} cannot be read as .npz: {first_line(error)}.") from error
+        why = "its content is none, or Python objects" if "allow_pickle" in str(error) else first_line(error)
+        raise InputError(f"{path} cannot be read as .npz: {why}.") from error
     image = _image_name(list(arrays), split, path)
     images = _pictures(arrays[image], f"array {image!r} of {path}")
     suffix = image.startswith("x_")

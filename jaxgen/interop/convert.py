@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jaxgen import rng, runs, shard
+from jaxgen import outputs, rng, runs, shard
 from jaxgen.checkpoint import Checkpoints
 from jaxgen.config import Mesh, Run, validate
 from jaxgen.core import PyTree, Task, TrainState, averaged, variables
@@ -109,10 +109,8 @@ def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool,
     if path.exists():
         raise InputError(f"{path} exists already: nothing is overwritten. Give another file with --out.")
     program = stablehlo(task, state if average else state.replace(ema={}), frozen, ability)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(program)
-    part.replace(path)
+    with outputs.whole(path) as part:
+        part.write_bytes(program)
     call = ", ".join(("seed", "indices", *task.given)) if ability == "generate" else "images"
     print(f"{ability}: {path}\njax.export.deserialize(open({str(path)!r}, 'rb').read()).call({call})")
 

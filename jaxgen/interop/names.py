@@ -234,7 +234,7 @@ def to_ours(rule: Rule, model: Any, net: str, like: PyTree, tensors: Mapping[str
     return ours
 
 
-def _some(names: list[str], most: int = 20) -> str:
+def _some(names: list[str], most: int = 3) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
