@@ -145,7 +145,7 @@ def test_a_damaged_snapshot_is_passed_over(run, cli, tmp_path):
     words = cli(0, "generate", tmp_path / "run", "--count", "1", "--average", "0.1", "--out", tmp_path / "c.png")
     assert "The averages of step 12 are passed over" in words
     shutil.rmtree(tmp_path / "run" / "averages")
-    words = cli(2, "generate", tmp_path / "run", "--average", "0.1", "--out", tmp_path / "c.png")
+    words = cli(2, "generate", tmp_path / "run", "--average", "0.1", "--out", tmp_path / "d.png")
     assert "has no whole averages yet: they are kept every 6 steps" in words
 
 

@@ -204,7 +204,16 @@ def test_a_conditional_model_and_an_edit_are_guided_too(folder, cli, tmp_path):
     how = f"classifier={folder / 'classifier'},scale=2,steps=4"
     cli(0, "generate", folder / "conditional", "--count", "4", "--out", tmp_path / "g.png",
         "--sampling", f"{how},guidance=2")  # fmt: skip
-    words = ["edit", folder / "edm", tmp_path / "three.png", "--out", tmp_path / "e.png", "--sampling", how]
+    words = [
+        "edit",
+        folder / "edm",
+        tmp_path / "three.png",
+        "--out",
+        tmp_path / "e.png",
+        "--overwrite",
+        "--sampling",
+        how,
+    ]
     assert "say which with --label" in cli(2, *words)
     cli(0, *words, "--label", "8")
     assert "labels must be from 0 to 9" in cli(2, *words, "--label", "10")

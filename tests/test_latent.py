@@ -172,7 +172,7 @@ def test_pictures_are_edited_through_their_codes(folder, run, cli, tmp_path):
     from tests.test_editing import cells
 
     picture, mask = folder / "a.png", folder / "mask.png"
-    few = ["--label", "0", "--count", "3", "--out", tmp_path / "out.png"]
+    few = ["--label", "0", "--count", "3", "--out", tmp_path / "out.png", "--overwrite"]
     cli(0, "inpaint", run, picture, "--mask", mask, "--times", "2", *few)
     _, *answers = cells(tmp_path / "out.png", 4)
     for answer in answers:
