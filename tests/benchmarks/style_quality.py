@@ -1,0 +1,185 @@
+"""Styles three ways: python -m tests.benchmarks.style_quality --data DIR [--write]
+
+DIR is the folder of real data (JAXGEN_TEST_DATA). Photographs are painted in the style of Hokusai's wave by the user's
+command: by Gatys et al., by the same with whitened and coloured features, by the published net of Johnson et al., by
+one trained here, and by AdaIN and WCT with a decoder trained here on other paintings. Both are trained on flowers. A
+run that is finished is not repeated, one that was stopped goes on. OUT/results.jsonl has a line for each;
+OUT/style.png, the README's with --write, a row of pictures for each.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests.benchmarks import report
+
+SIDE = 256  # of the photographs
+WAVE = "style/style/wave.jpg"
+STYLES = ("the_scream", "starry_night", "shipwreck")  # that AdaIN learns from
+PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")  # free of rights
+SMALL = "--model.image 96 96 3 --batch 4 --optim.schedule cosine"
+TRAINED = {  # preset, its settings, steps
+    "fast-style": ("fast-style", f"{SMALL} --data.crop random --model.style-size 256", 1500),
+    "adain": ("adain", f"{SMALL} --data.crop area --model.learning-rate 1e-3", 1500),
+}
+WAYS = {  # the run that it needs, and what `stylize` is told
+    "Gatys": ("", ["--style", "STYLE"]),
+    "WCT of a canvas": ("", ["--style", "STYLE", "--with", "wct"]),
+    "Johnson, published": ("", ["--with", "DATA/weights/fast_style_wave.zip"]),
+    "Johnson": ("fast-style", ["--with", "RUN"]),
+    "AdaIN": ("adain", ["--with", "RUN", "--style", "STYLE"]),
+    "WCT of a code": ("adain", ["--with", "RUN", "--style", "STYLE", "--how", "wct"]),
+}
+SHEET = report.README.parent / "notebooks" / "style.png"
+SHOWN = 160  # pixels of a picture's side on the sheet
+
+
+def main():
+    wanted = report.quality(__doc__, "style-quality").parse_args()
+    data, out = wanted.data.absolute(), wanted.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    if not wanted.table:
+        prepare(data, out)
+        for name in wanted.only.split("+") if wanted.only else WAYS:
+            measure(name, data, out)
+    publish(out, wanted.write)
+
+
+def prepare(data: Path, out: Path):
+    """Write photos/ and paintings/, whose shorter side is SIDE pixels, the photographs cut to squares."""
+    for folder, files in {
+        "photos": [data / "photos" / name for name in PHOTOS],
+        "paintings": [data / f"style/style/{name}.jpg" for name in STYLES],
+    }.items():
+        (out / folder).mkdir(exist_ok=True)
+        for file in files:
+            picture = Image.open(file).convert("RGB")
+            scale = SIDE / min(picture.size)
+            picture = picture.resize(
+                (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BOX
+            )
+            if folder == "photos":
+                x, y = (picture.width - SIDE) // 2, (picture.height - SIDE) // 2
+                picture = picture.crop((x, y, x + SIDE, y + SIDE))
+            picture.save(out / folder / f"{file.stem}.png")
+
+
+def train(name: str, data: Path, out: Path) -> dict[str, Any]:
+    """Train a net where it is not yet done, and return what the table says of it."""
+    preset, settings, steps = TRAINED[name]
+    run, flowers = out / name, data / "flowers128/flowers128_2000.zip"
+    source = f"folder:{flowers}" if preset == "fast-style" else f"unpaired:{flowers},{out / 'paintings'}"
+    words = [*settings.split(), "--data.source", source, "--data.split", "all", "--steps", str(steps)]
+    words += ["--model.styles", str(data / WAVE)] if preset == "fast-style" else []
+    words += ["--log.every", "25", "--log.samples", "500", "--save.every", "250", "--out", str(run)]
+    subprocess.run([sys.executable, "-m", "train.translation", "--preset", preset, *words], check=True)
+    return {"steps": steps, "seconds": max(report.trained(run).values()), "settings": settings}
+
+
+def measure(name: str, data: Path, out: Path):
+    """Paint the photographs in one way, which is trained first: a line of OUT/results.jsonl."""
+    if any(row["model"] == name for row in report.results(out)):
+        return
+    run, words = WAYS[name]
+    row: dict[str, Any] = {"model": name} | (train(run, data, out) if run else {})
+    known = {"STYLE": str(data / WAVE), "RUN": str(out / run)}
+    words = [known.get(word, word.replace("DATA", str(data))) for word in words]
+    made = out / name.replace(" ", "-").replace(",", "")
+    command = [
+        sys.executable,
+        "-m",
+        "jaxgen",
+        "stylize",
+        str(out / "photos"),
+        *words,
+        "--out",
+        str(made),
+        "--overwrite",
+    ]
+    subprocess.run(command, check=True)  # compiles
+    start = time.perf_counter()
+    subprocess.run(command, check=True)
+    row["painted"] = (time.perf_counter() - start) / len(PHOTOS)
+    row |= compared(out / "photos", made, data / WAVE) | {"place": report.place()}
+    print(row, flush=True)
+    with (out / "results.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def compared(photos: Path, made: Path, style: Path) -> dict[str, float]:
+    """Return the parts of Gatys' loss of what was made, means: of what is kept of the photograph, and of its style.
+
+    The content's is over that of the style picture, the style's over the photograph's: what knows one of both alone
+    has 1 in the other.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from jaxgen import trunks
+    from jaxgen.models.translation import styles
+    from jaxgen.models.translation.gatys import Gatys
+
+    model, trunk = Gatys(image=(SIDE, SIDE, 3)), trunks.load("vgg16")
+    painting = jnp.asarray(styles.picture(str(style), model.style_size))
+    read = lambda path: jnp.asarray(np.asarray(Image.open(path)), jnp.float32) / 127.5 - 1  # noqa: E731
+    found: dict[str, list[float]] = {"content": [], "style": []}
+    for file in sorted(photos.iterdir()):
+        photo, wish = read(file), model.targets(trunk, [painting], content=read(file)[None])
+        parts = jax.jit(lambda x, wish: model.asked(x[None], {}, trunk, wish)[1])
+        ours, kept = parts(read(made / file.name), wish), parts(photo, wish)
+        beside = parts(painting[:SIDE, :SIDE], wish)
+        found["content"].append(float(ours["content"] / beside["content"]))
+        found["style"].append(float(ours["style"] / kept["style"]))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def publish(out: Path, write: bool):
+    """Show the newest row of each way, and write the sheet."""
+    newest = {row["model"]: row for row in report.results(out)}
+    rows = [newest[name] for name in WAYS if name in newest]
+    if not rows:
+        return
+    table = [
+        {
+            "way": row["model"],
+            "training": f"{row['seconds'] / 60:.0f} min" if "seconds" in row else "",
+            "a picture": f"{row['painted']:.1f} s",
+            "content": f"{row['content']:.3f}",
+            "style": f"{row['style']:.3f}",
+        }
+        for row in rows
+    ]
+    sheet(out, [row["model"] for row in rows], [out / "style.png", *([SHEET] if write else [])])
+    told = "; ".join(f"`{name}`: {settings} --steps {steps}" for name, (_, settings, steps) in TRAINED.items())
+    note = (
+        f"{len(PHOTOS)} photographs at {SIDE}x{SIDE} in the style of Hokusai's wave, by `stylize`: seconds for each, "
+        "the start of Python included. Content and style are the parts of Gatys' loss, means: content over that of "
+        "the painting itself, style over that of the photographs. Trained on 2,000 flowers; AdaIN's decoder, "
+        f"which WCT of a code shares, on three other paintings, so that the wave is new to it. {told}."
+    )
+    report.publish("style-quality", table, note, write, where=report.places(rows))
+
+
+def sheet(out: Path, names: list[str], targets: list[Path]):
+    """Write a row of pictures for each photograph, a column for each way, its name above."""
+    from jaxgen import sinks
+
+    files = sorted((out / "photos").iterdir())
+    cells, captions = [], []
+    for i, file in enumerate(files):
+        for name in names:
+            picture = Image.open(out / name.replace(" ", "-").replace(",", "") / file.name).resize((SHOWN, SHOWN))
+            cells.append(np.asarray(picture, np.float32) / 127.5 - 1)
+            captions.append("" if i else name)
+    for path in targets:
+        sinks.save_png(path, sinks.captioned(np.stack(cells), captions, len(names)))
+
+
+if __name__ == "__main__":
+    main()
