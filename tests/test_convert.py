@@ -91,6 +91,8 @@ def test_an_imported_run_gives_its_weights_back_bit_for_bit(lenet, environment, 
 def test_an_imported_run_trains_on_from_its_weights(lenet, environment):
     config = json.loads((lenet / "run" / "config.json").read_text())
     assert config["preset"] == "lenet5" and config["model"]["fit"] == "bilinear"
+    [start] = json.loads((lenet / "run" / "environment.json").read_text())
+    assert "import" in start["command"]
     args = ("--model.fit", "bilinear", "--out", str(lenet / "run"), "--steps", "3", "--optim.warmup", "0")
     told = call(environment, "train.classifier", "--preset", "lenet5", *args, status=2)
     assert "other settings (steps: 10000 -> 3" in told.replace("\n", " ")

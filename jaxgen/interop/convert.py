@@ -54,6 +54,7 @@ def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, in
     for name, weights in new.items():
         state = placed(state, name, weights)
     with runs.claim(run) as folder:
+        runs.record_start(folder, mesh)
         checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
         checkpoints.save(0, state, {"batches": 0, "window": {}, "imported": path.name})
         checkpoints.close()
