@@ -201,6 +201,7 @@ class Task:
     decode:   (params, context, codes, given) -> images f32[b h w c] in [-1, 1]
     log_prob: (params, context, batch, keys Key[b], samples) -> log p(x) in nats, f32[b], from so many samples of what
               is integrated over
+    density:  whether that is a density of pixels, and not the probability of their 256 levels
     """
 
     init: Callable[[Key, Spec], tuple[Params, Mapping[str, PyTree]]]
@@ -219,6 +220,7 @@ class Task:
     encode: Callable | None = None
     decode: Callable | None = None
     log_prob: Callable | None = None
+    density: bool = False
     classify: Callable | None = None
 
     def __post_init__(self):

@@ -77,8 +77,6 @@ class HeldOut:
     def __init__(self, run: Run, task: Task, mesh: Mesh, names: list[str]):
         run = replace(run, batch=run.batch + -run.batch % mesh.size)  # it may have been trained on fewer devices
         self.run, self.task = run, task
-        if getattr(run.model, "likelihood", "") == "gaussian" and any(name.startswith("bpd_") for name in names):
-            raise InputError("bpd_ is of the 256 levels of pixels, and this model has a density of them: ask for nll_.")
         self.measures = {name: measure_of(name)(task) for name in names}  # pyright: ignore[reportOptionalCall]
         self.updates = {name: jax.jit(measure.update, donate_argnums=0) for name, measure in self.measures.items()}
         self.put, self.wait = shard.put_batch(mesh), shard.one_by_one(mesh)
@@ -170,6 +168,8 @@ def likelihood(task: Task, samples: int, kind: str = "nll_") -> Metric:
     """
     if (log_prob := task.log_prob) is None:
         raise InputError("This model has no `log_prob`: it has no likelihood.")
+    if kind == "bpd_" and task.density:
+        raise InputError("bpd_ is of the 256 levels of pixels, and this model has a density of them: ask for nll_.")
     name = f"{kind}{samples}"
     unit = math.log(2) * math.prod(image_of(task)) if kind == "bpd_" else 1.0
 

@@ -207,6 +207,7 @@ class Hierarchical:
             encode=self.encode,
             decode=self.decode,
             log_prob=self.log_prob,
+            density=self.likelihood == "gaussian",
         )
 
     def check(self):

@@ -68,6 +68,7 @@ class VAE:
             encode=self.encode,
             decode=self.synthesise,
             log_prob=self.log_prob,
+            density=self.likelihood == "gaussian",
         )
 
     def check(self):
