@@ -200,10 +200,10 @@ def test_adain_and_its_loss():
         t, theirs = torch_adain(tensors, params, model, nchw(x[0]), nchw(y[0]))
         np.testing.assert_allclose(made[0], theirs[0].permute(1, 2, 0), atol=1e-3 * float(theirs.abs().max()))
         found, wish = (torch_features(tensors, v, model.layers) for v in (theirs, nchw(y[0])))
-        loss = (found[model.layers[-1]] - t).square().mean()
+        loss = (found[model.layers[-1]] - t).square().mean() / t.square().mean()
         for name in model.layers:
-            pairs = zip(torch_moments(found[name]), torch_moments(wish[name]), strict=True)
-            loss = loss + model.style_weight * sum((a - b).square().mean() for a, b in pairs)
+            ours, wanted = (torch.cat(torch_moments(maps[name])) for maps in (found, wish))
+            loss = loss + model.style_weight * (ours - wanted).square().mean() / wanted.square().mean()
     value, _ = jax.jit(task.phases[0].loss)(params, context, {"source": x, "image": y}, jax.random.key(0))
     assert float(value) == pytest.approx(float(loss), rel=1e-3)
 

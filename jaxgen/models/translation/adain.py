@@ -3,8 +3,10 @@
 A decoder learns to turn feature maps back into pictures; the code of a photograph, given the means and deviations of a
 style picture's code, is then a photograph in that style, for any style (equation 8). The encoder is the trunk, frozen;
 the decoder mirrors it, borders mirrored, no norm. The loss is the distance of the picture's code from the one that was
-decoded, and of its maps' means and deviations from the style's (equations 11 to 13), as mean squares; the authors' code
-adds up the style's over channels, with a weight of 0.01, and its decoder starts uniform, a sixth of our variance.
+decoded, and of its maps' means and deviations from the style's (equations 11 to 13), each over the square of what is
+wanted: the authors' trunk was made to have activations of mean 1, ours has squares of 0.001 to 0.1, and as plain means
+the style's were all that counted. The authors' code adds up the style's over channels, with a weight of 0.01, and its
+decoder starts uniform, a sixth of our variance.
 
 How several styles and part of one are decoded is the paper's (equations 14 and 15). `how` is "wct" for whitening and
 colouring the code in place of AdaIN (Li et al. 2017; wct.py), with the same nets: it changes nothing that is learned.
@@ -26,6 +28,7 @@ from jaxgen import trunks
 from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, Task, Translator
 from jaxgen.errors import InputError, at_least
+from jaxgen.models.translation.styles import apart
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.style import adain, colour, moments, spread, whiten
 from jaxgen.nn.wide import wide
@@ -76,10 +79,10 @@ class AdaIN:
             t = adain(code, wish[-1])
             made = decoded(params, t, sizes[:-1], self.image[:2])
             maps = trunk.features(made, self.layers)
-            near = jnp.square(maps[-1] - t).mean((1, 2, 3))  # equation 12
+            near = apart(maps[-1], t)  # equation 12
             pairs = [(moments(x), y) for x, y in zip(maps, wish, strict=True)]
-            apart = (jnp.square(jnp.concatenate(x, 1) - jnp.concatenate(y, 1)).sum(1).mean((1, 2)) for x, y in pairs)
-            manner = reduce(jnp.add, apart)  # equation 13
+            each = (apart(jnp.concatenate(x, 1), jnp.concatenate(y, 1)) for x, y in pairs)
+            manner = reduce(jnp.add, each)  # equation 13
             total = near + self.style_weight * manner  # equation 11
             return total.mean(), Aux({"content": near.mean(), "style": manner.mean()}, {})
 
