@@ -62,8 +62,8 @@ def evaluate_(
             reconstruction_psnr, rfid_, active_units; of models that mend or translate psnr_y, psnr_rgb, ssim_y,
             ssim_rgb, with _border2 where 2 pixels are cut off.
             Unset: accuracy for a classifier, fid_lenet and kid_lenet for a generator, psnr_rgb for what mends or
-            translates
-        count: samples to be scored
+            translates, reconstruction_psnr for a plain autoencoder, the loss for any other
+        count: samples to be scored; what is measured of held-out pictures is of all of them
         real: how many real pictures they are compared with; unset: all of the split
         split: of the run's data; unset: the one held out for accuracy and loss, the one trained on for scores
         floor: also score the real pictures of this split, such as test, as if they were samples

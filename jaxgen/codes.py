@@ -195,6 +195,8 @@ def map_(
     source = data.open_source(about, sampling.image_of(task))
     sampling.check_data(task, source)
     some = data.Some(source, count)
+    if by == "pca" and len(some) < 2:
+        raise InputError("Principal components are those of two pictures or more, not of one.")
     opened = open_run(run)
     nets = coder.Coder(opened)
     codes = nets.encode(some, about)
@@ -265,7 +267,10 @@ def arithmetic(
 
     at_least(1, examples=examples)
     at_least(2, steps=steps)
-    outputs.check(out, PNG, overwrite)
+    parts = [part for text in (start, minus, plus) for part in text.split(",")]
+    if "" in parts:
+        raise InputError("--start, --minus and --plus are picture files or label:K with commas between: one is empty.")
+    outputs.check(out, PNG, overwrite, given=[Path(part) for part in parts])
     task = task_of(run)
     coder.check_vectors(task)
     classes = sampling.classes_of(task, str(label) if "label" in task.given or label else None)
@@ -293,9 +298,9 @@ def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int) -
             sampling.check_data(task, whole)
             if not whole.classes:
                 raise InputError(f"The run's data have no labels, so there is no {part}: name picture files.")
-            number, *more = numbers(part.removeprefix("label:"), len(whole.classes), "label")
-            if more:
-                raise InputError(f"{part} is not one class: write {','.join(f'label:{i}' for i in (number, *more))}.")
+            if not (text := part.removeprefix("label:")).isdecimal() or int(text) >= len(whole.classes):
+                raise InputError(f"{part} is no class: write label:K, K from 0 to {len(whole.classes) - 1}.")
+            number = int(text)
             places = np.flatnonzero(data.labels_of(whole) == number)
             if not len(places):
                 raise InputError(f"The run's data have no example of {part}.")

@@ -107,7 +107,8 @@ class Eval:
     every: int = 0  # steps; 0: never
     split: str = "test"  # of the same source
     batches: int = 4  # how many of them; 0: all
-    metrics: tuple[str, ...] = ("loss",)  # loss (of every phase), accuracy, or a score of samples: fid_lenet, ...
+    # loss (of every phase), accuracy, nll_K, reconstruction_psnr, psnr_rgb, ..., or a score of samples: fid_lenet, ...
+    metrics: tuple[str, ...] = ("loss",)
     count: int = 10_000  # samples in a score
 
 
@@ -167,7 +168,7 @@ def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
         Command[type(run.model)],  # pyright: ignore[reportInvalidTypeArguments]
         args=list(argv),
         default=Command(run),
-        prog=prog or f"python -m train.{family}",
+        prog=prog or f"python -m train.{family}{f' --preset {name}' if given else ''}",
         description=f"Train a {family} model. The same command again resumes. Presets: {', '.join(names)}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
@@ -202,7 +203,7 @@ def validate(run: Run):
     if run.seed >= 2**32:
         raise InputError(f"seed must be below 2**32, not {run.seed}.")
     if run.optim.warmup > run.steps:
-        raise InputError(f"optim.warmup is {run.optim.warmup} steps, more than the run's {run.steps}.")
+        raise InputError(f"optim.warmup is {run.optim.warmup} steps, more than the run's {run.steps}: give fewer.")
     if run.batch % run.compute.accumulate:
         raise InputError(f"A batch of {run.batch} can't be cut into compute.accumulate={run.compute.accumulate} parts.")
     height, width, _ = run.model.image

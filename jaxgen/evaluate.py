@@ -32,6 +32,8 @@ def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Return which names are measures on held-out data, and which are scores of samples. Raises InputError."""
     for name in names:
         if not is_score(name) and not measure_of(name):
+            if name.startswith(LIKELIHOODS) or f"{name}_" in LIKELIHOODS:
+                raise InputError(f"{name}: write nll_K or bpd_K, by K samples for each picture, such as nll_5000.")
             examples = [
                 *MEASURES,
                 *PIXELS,
@@ -167,7 +169,7 @@ def likelihood(task: Task, samples: int, kind: str = "nll_") -> Metric:
     number of the picture.
     """
     if (log_prob := task.log_prob) is None:
-        raise InputError("This model has no `log_prob`: it has no likelihood.")
+        raise InputError("This model has no likelihood.")
     if kind == "bpd_" and task.density:
         raise InputError("bpd_ is of the 256 levels of pixels, and this model has a density of them: ask for nll_.")
     name = f"{kind}{samples}"

@@ -31,7 +31,7 @@ def generate(
     out: Path = Path("grid.png"),
     overwrite: bool = False,
 ):
-    """Draw samples from a run's newest checkpoint, with the averaged weights.
+    """Draw samples from a run's newest checkpoint, with the averaged weights where there are any.
 
     Sample i is the same whatever the count, the batch and the number of devices. The grid of a model that is told
     labels has a row for each of them.
@@ -63,6 +63,8 @@ def generate(
     classes = drawing.classes_of(task, labels)
     drawing.check_truncation(task, truncation)
     samplers.check(task, sampler, components)
+    if sampler == "prior":
+        drawing.generate_of(task)
     if sampler != "prior" and truncation < 1:
         raise InputError(f"truncation is of the prior: it has no meaning for --sampler {sampler}.")
     opened = open_run(run, sampling=sampling, average=average)
@@ -354,12 +356,12 @@ def reconstruct(
     split: str = "test",
     overwrite: bool = False,
 ):
-    """Encode pictures and decode them again, by the averaged weights: each beside what comes back, and the PSNR.
+    """Encode pictures and decode them again, each beside what comes back, and the PSNR.
 
     Args:
         run: the folder of the run
         out: a .png
-        count: how many pictures
+        count: how many pictures, at most
         split: of the run's data
         overwrite: replace what is there
     """

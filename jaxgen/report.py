@@ -18,14 +18,16 @@ from jaxgen.sinks import plot_confusion
 from jaxgen.trained import open_run
 
 
-def default_of(task: Task) -> list[str]:
-    """Return what is measured of a model where nothing is asked for."""
+def default_of(task: Task, fitted: bool = False) -> list[str]:
+    """Return what is measured of a model where nothing is asked for. fitted: whether a sampler draws its codes"""
     if task.classify:
         return ["accuracy"]
     if task.translator:
         return ["psnr_rgb"] if "source" in task.example else ["loss"]
-    if task.generate:
+    if task.generate or fitted:
         return ["fid_lenet", "kid_lenet"]
+    if task.encode and task.decode:
+        return ["reconstruction_psnr"]
     return ["psnr_rgb"] if task.restorer else ["loss"]
 
 
@@ -50,12 +52,12 @@ def evaluate_run(
     run = runs.load(folder, sampling)
     if width is not None and not average:
         raise InputError("--average makes other weights than the last: leave --weights last out.")
-    samplers.check(run.model.task(run.steps), sampler)
+    task = run.model.task(run.steps)
+    samplers.check(task, sampler)
+    names = names or default_of(task, sampler != "prior")
+    measures, scored = known(tuple(names))
     opened = open_run(folder, sampling=sampling, average=width)
     run, mesh, task, state, frozen, step = samplers.refit(opened, sampler, average=average)
-    if not names:
-        names = default_of(task)
-    measures, scored = known(tuple(names))
     about: dict[str, Any] = {"run": str(folder), "preset": run.preset, "step": step}
     about["weights"] = "moving average" if average and state.ema else "last"
     if width:

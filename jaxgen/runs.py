@@ -100,7 +100,7 @@ def claim(run: Run) -> Iterator[Path]:
         if changed := differences(load(folder), run):
             raise InputError(
                 f"{folder} holds a run with other settings ({'; '.join(changed)}): give the saved ones to resume it, "
-                "or another folder with --out."
+                f"or another folder with --out, there to train on from its weights with --start-from {folder}."
             )
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("folder checked")

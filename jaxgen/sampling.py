@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgen import rng, shard
 from jaxgen.config import Run
-from jaxgen.core import Array, Batch, Key, PyTree, Restorer, Spec, Task, TrainState, averaged
+from jaxgen.core import Array, Batch, GenerateFn, Key, PyTree, Restorer, Spec, Task, TrainState, averaged
 from jaxgen.data import Some, Source, batches
 from jaxgen.errors import InputError, numbers
 from jaxgen.nn.resample import resize
@@ -44,14 +44,21 @@ def sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray]:
     return sample
 
 
+def generate_of(task: Task) -> GenerateFn:
+    """Return a task's `generate`. Raises InputError where it has none."""
+    if task.generate is None:
+        instead = "" if task.encode is None or task.decode is None else ": write --sampler mixture or two-stage"
+        raise InputError(f"This model has no prior to draw samples from{instead}.")
+    return task.generate
+
+
 def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable[..., Iterator[jax.Array]]:
     """Return (state, frozen, seed, count, given) -> iterator of images f32[batch h w c], by the averaged or last nets.
 
     Sample i depends on the seed, i and its row of `given` only: they are drawn `batch` at a time, always as many, so
     that not even the last bit depends on the count; the last batch may hold some beyond it.
     """
-    if (generate := task.generate) is None:
-        raise InputError("This model has no `generate`: it can't draw samples.")
+    generate = generate_of(task)
     batch += -batch % mesh.size
     rows, whole = shard.batched(mesh), shard.replicated(mesh)
 

@@ -423,9 +423,26 @@ REFUSALS = {
     "a map's class": ("map vae --label 3", "This model is unconditional: it takes no labels."),
     "arithmetic of a GAN": ("arithmetic dcgan label:1 label:2 label:3", "This model has no encoder"),
     "a class left out": ("arithmetic vae label:9 label:1 label:2", "The run's data have no example of label:9."),
-    "a class too high": ("arithmetic vae label:1 label:10 label:2", "label must be from 0 to 9, not 10."),
-    "several classes": ("arithmetic vae label:1 label:1-2 label:2", "label:1-2 is not one class"),
+    "a class too high": (
+        "arithmetic vae label:1 label:10 label:2",
+        "label:10 is no class: write label:K, K from 0 to 9.",
+    ),
+    "several classes": (
+        "arithmetic vae label:1 label:1-2 label:2",
+        "label:1-2 is no class: write label:K, K from 0 to 9.",
+    ),
     "no picture": ("arithmetic vae label:1 {tmp}/no.png label:2", "There is no picture"),
+    "an empty name": ("arithmetic vae label:1, label:2 label:3", "with commas between: one is empty."),
+    "its own input": (
+        "arithmetic vae {tmp}/plain/a.png label:1 label:2 --out {tmp}/plain/a.png --overwrite",
+        "a.png would be replaced by its own answer",
+    ),
+    "components of one picture": ("map cvae --by pca --count 1", "are those of two pictures or more, not of one."),
+    "a likelihood by no samples": ("evaluate vae --metrics nll_0", "nll_0: write nll_K or bpd_K, by K samples"),
+    "samples of an autoencoder": (
+        "generate autoencoder",
+        "This model has no prior to draw samples from: write --sampler mixture or two-stage.",
+    ),
     "one step": ("arithmetic vae label:1 label:2 label:3 --steps 1", "steps must be at least 2, not 1."),
     "no examples": ("arithmetic vae label:1 label:2 label:3 --examples 0", "examples must be at least 1, not 0."),
     "codes of a GAN": ("generate dcgan --sampler mixture", "This model has no encoder"),

@@ -300,9 +300,9 @@ def test_labels_and_likelihoods_that_are_not_there():
         VAE(classes=10).synthesise({}, context_of(), jnp.zeros((1, 20)), {})
     with pytest.raises(InputError, match="takes no labels"):
         VAE().synthesise({}, context_of(), jnp.zeros((1, 20)), {"label": jnp.zeros(1, jnp.int32)})
-    with pytest.raises(InputError, match="no `log_prob`"):
+    with pytest.raises(InputError, match="has no likelihood"):
         evaluate.likelihood(Autoencoder().task(1), 1)
-    with pytest.raises(InputError, match="did you mean 'nll_5000'"):
+    with pytest.raises(InputError, match="by K samples for each picture, such as nll_5000"):
         evaluate.known(("nll_0",))
     assert evaluate.known(("nll_10", "loss", "fid_lenet")) == (["nll_10", "loss"], ["fid_lenet"])
 
@@ -383,7 +383,7 @@ def test_a_traversal_changes_one_number_a_row(tiny_run, tmp_path, capsys):
     assert "2 latents of step 20" in (told := capsys.readouterr().out) and "5 pictures of test" in told
     assert (tmp_path / "t.png").exists() and (tmp_path / "r.png").exists()
     with pytest.raises(InputError, match="more than z has: 4"):
-        explore.traverse(tiny_run, tmp_path / "t.png", latents=5, label=7)
+        explore.traverse(tiny_run, tmp_path / "u.png", latents=5, label=7)
     with pytest.raises(InputError, match="must end in"):
         explore.reconstruct(tiny_run, tmp_path / "r.gif")
 
@@ -400,6 +400,6 @@ def test_an_autoencoder_reconstructs_and_draws_no_samples(tmp_path):
     assert (tmp_path / "run" / "reconstructions" / "000020.png").exists()
     assert not list((tmp_path / "run" / "samples").glob("*"))
     with pytest.raises(InputError, match="no latent vector"):
-        explore.traverse(tmp_path / "run", tmp_path / "t.png")
-    with pytest.raises(InputError, match="no `generate`"):
+        explore.traverse(tmp_path / "run", tmp_path / "u.png")
+    with pytest.raises(InputError, match="no prior to draw samples from"):
         explore.generate(tmp_path / "run", out=tmp_path / "g.png")

@@ -143,5 +143,7 @@ def _tell(path: Path, bad: dict[str, str], total: int, skip: bool) -> None:
         raise InputError(f"None of the {total} pictures in {path} can be read ({name}: {wrong}).")
     if not skip:
         more = f", and {len(bad) - 1} more in {path} cannot" if len(bad) > 1 else ""
-        raise InputError(f"{path / name} cannot be read, {wrong}{more}: mend or remove it, or give --data.skip-bad.")
+        raise InputError(
+            f"{path / name} cannot be read, {wrong}{more}: mend or remove it, or train with --data.skip-bad."
+        )
     print(f"Skipped {len(bad)} of {total} pictures in {path} that cannot be read (the first: {name}).", file=sys.stderr)

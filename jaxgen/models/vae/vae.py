@@ -245,7 +245,9 @@ def preset(model: Any, reduced: Any, parameters: int, source: str, measured: str
 CONV = Nets("conv", 32)
 PRESETS = {
     "vae": row(VAE(), 652_824, measured="binarised MNIST, 50 latents: nll_5000 88.8 nats"),
-    "vae-conv": row(VAE(image=(32, 32, 1), latent=32, nets=CONV), 527_745),
+    "vae-conv": row(
+        VAE(image=(32, 32, 1), latent=32, nets=CONV), 527_745, measured="fid_lenet 87.9 +- 8.8 on MNIST after 1,500 steps"
+    ),
     "vae-residual": row(
         VAE(image=(32, 32, 3), latent=64, nets=Nets("residual", 32, 1), likelihood="logistic"), 1_158_982, "shapes"
     ),
