@@ -12,6 +12,7 @@ from rich.table import Table
 from jaxgen import zoo
 from jaxgen.cache import use_compilation_cache
 from jaxgen.errors import Incomplete, InputError
+from jaxgen.measured import MEASURED
 
 
 def run(work: Callable[[], object]):
@@ -88,7 +89,9 @@ def show_presets(names: Sequence[str]):
         preset = zoo.load(name)
         r = preset.run
         image = "x".join(map(str, r.model.image))
-        table.add_row(name, image, f"{preset.parameters:,}", r.data.source, f"{r.steps:,}", preset.measured)
+        table.add_row(
+            name, image, f"{preset.parameters:,}", r.data.source, f"{r.steps:,}", MEASURED.get(name, "not yet measured")
+        )
     console = Console(soft_wrap=True)
     # Lines that are longer than a terminal is wide are wrapped by it, and whole in a pipe: no cell is cut.
     console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)

@@ -138,12 +138,11 @@ class Run(Generic[M]):
 
 @dataclass(frozen=True)
 class Preset(Generic[M]):
-    """A row of the zoo: a run worth repeating, the same in tiny, and what is known of it."""
+    """A row of the zoo: a run worth repeating, and the same in tiny; measured.py has what is known of it."""
 
     run: Run[M]
     tiny: Run[M]
     parameters: int  # of all nets at full size
-    measured: str = "not yet measured"
 
 
 @dataclass(frozen=True)

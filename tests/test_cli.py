@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxgen import memory, zoo
 from jaxgen.config import parse
+from jaxgen.measured import MEASURED
 from tests.commands import TINY, call
 
 
@@ -85,6 +86,8 @@ def test_the_last_grid_is_what_generate_draws_from_the_runs_seed(run, tmp_path, 
 def test_lists(environment):
     for told in (train(environment, "--list"), call(environment, "jaxgen", "list")):
         assert "dcgan" in told and "536,384" in told and "measured" in told and "…" not in told
+        assert "fid_lenet 25.6 on MNIST at --model.width 64" in told and "not yet measured" in told
+    assert not MEASURED.keys() - zoo.ZOO.keys()
 
 
 def test_help_shows_the_presets_own_defaults(environment):

@@ -186,9 +186,7 @@ def dealt(x0: Array, eps: Array, key: Key) -> Array:
 
 OT = row(Flow(coupling="ot"), 1_921_601, net=SMALL["uvit"])
 PRESETS = {
-    "flow": replace(
-        row(Flow(), 1_921_601, measured="fid_lenet 30 on MNIST at width 16 after 2,000 steps"), tiny=OT.tiny
-    ),
+    "flow": replace(row(Flow(), 1_921_601), tiny=OT.tiny),
     "flow-ot": OT,
     "sit": row(Flow(net=Net("dit", 192, 6, 6, patch=2), classes=10), 4_162_948),
 }

@@ -14,9 +14,7 @@ SMALL = {
 }
 
 
-def row(
-    model: Any, parameters: int, source: str = "digits", measured: str = "not yet measured", batch: int = 64, **small
-) -> Preset:
+def row(model: Any, parameters: int, source: str = "digits", batch: int = 64, **small) -> Preset:
     """Return a preset, with a tiny run of 8x8 pictures in few steps, whose model has the changes `small` as well."""
     few = replace(model.sampling, steps=min(model.sampling.steps, 4))
     reduced = replace(
@@ -43,5 +41,4 @@ def row(
         ),
         tiny=Run(reduced, data=data, steps=20, batch=16, log=Log(every=5, samples=10, count=16), save=Save(every=10)),
         parameters=parameters,
-        measured=measured,
     )

@@ -82,6 +82,5 @@ PRESETS = {
         ),
         tiny=tiny(SMALL),
         parameters=8_744_454,
-        measured="fid_lenet 3.5 on MNIST at width 16",
     )
 }

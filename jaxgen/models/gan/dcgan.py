@@ -147,7 +147,6 @@ PRESETS = {
         ),
         tiny=tiny(DCGAN(image=(8, 8, 1), latent=8, width=4)),
         parameters=536_384,
-        measured="fid_lenet 25.6 on MNIST at --model.width 64",
     ),
     "dcgan-64": Preset(
         Run(

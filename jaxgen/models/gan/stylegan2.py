@@ -187,24 +187,19 @@ CIFAR = StyleGAN2(
 )
 
 
-def row(
-    model: StyleGAN2, source: str, steps: int, batch: int, parameters: int, measured: str = "not yet measured"
-) -> Preset:
+def row(model: StyleGAN2, source: str, steps: int, batch: int, parameters: int) -> Preset:
     run = Run(model, data=Data(source), steps=steps, batch=batch, log=Log(every=100), save=Save(every=1000))
-    return Preset(run, tiny=tiny(TINY), parameters=parameters, measured=measured)
+    return Preset(run, tiny=tiny(TINY), parameters=parameters)
 
 
 PRESETS = {  # 25 million pictures, and 100 million of CIFAR-10
-    "stylegan2": row(
-        StyleGAN2(ema_half_life=312.5), "shapes", 390_625, 64, 48_768_547, "fid_lenet 41 on MNIST, 32 channels"
-    ),
+    "stylegan2": row(StyleGAN2(ema_half_life=312.5), "shapes", 390_625, 64, 48_768_547),
     "stylegan2-ada": row(
         StyleGAN2(ema_half_life=312.5, game=replace(PAPER, augment="ada:bgc")),
         "shapes",
         390_625,
         64,
         48_768_547,
-        "fid_lenet 42 on MNIST, 32 channels",
     ),
     "stylegan2-cifar": row(
         replace(CIFAR, game=replace(CIFAR.game, augment="ada:bgc")), "tfds:cifar10", 1_562_500, 64, 40_668_180

@@ -22,18 +22,16 @@ from jaxgen.models.restoration.supervised import row, tiny
 NUMBERS = 29_159_715  # of all of them
 
 
-def preset(degradation: Degradation, measured: str = "not yet measured") -> Preset:
+def preset(degradation: Degradation) -> Preset:
     small = NAFNet((16, 16, 3), 8, (1,), 1, (1,), degradation)
     model = NAFNet(degradation=degradation)
-    return Preset(row(model, 200_000, 32, optim=Optim(schedule="cosine", clip=0.01)), tiny(small), NUMBERS, measured)
+    return Preset(row(model, 200_000, 32, optim=Optim(schedule="cosine", clip=0.01)), tiny(small), NUMBERS)
 
 
 PRESETS = {
-    "nafnet-deblur": preset(
-        Degradation(blur=(0, 3), motion=(0, 20), shake=(0, 20), noise=(0, 5)), "27.1 to 29.4 dB, small, 1,000 steps"
-    ),
-    "nafnet-jpeg": preset(Degradation(jpeg=(5, 95)), "39.0 to 38.7 dB, small, 1,000 steps: too few"),
-    "nafnet-dehaze": preset(Degradation(pipeline="haze"), "14.1 to 21.7 dB, small, 1,000 steps"),
-    "nafnet-low-light": preset(Degradation(pipeline="low-light", noise=(1, 10)), "9.9 to 21.9 dB, small, 1,000 steps"),
-    "nafnet-colourise": preset(Degradation(pipeline="grey"), "brown for all after 1,000 steps, small: too few"),
+    "nafnet-deblur": preset(Degradation(blur=(0, 3), motion=(0, 20), shake=(0, 20), noise=(0, 5))),
+    "nafnet-jpeg": preset(Degradation(jpeg=(5, 95))),
+    "nafnet-dehaze": preset(Degradation(pipeline="haze")),
+    "nafnet-low-light": preset(Degradation(pipeline="low-light", noise=(1, 10))),
+    "nafnet-colourise": preset(Degradation(pipeline="grey")),
 }

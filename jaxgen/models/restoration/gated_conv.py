@@ -265,7 +265,6 @@ class Critic(nn.Module):
         return wide(x.reshape(len(x), -1))
 
 
-MEASURED = "18.4 dB of patches that are 17.3 dB under grey, small, 1,000 steps: too few"
 PRESETS = {
     "gated-conv": Preset(
         row(GatedConvolutions(), 1_000_000, 16),
@@ -273,6 +272,5 @@ PRESETS = {
             GatedConvolutions((32, 32, 3), 4, 4, 3, Holes(boxes=1, strokes=0.5, side=(0.25, 0.25)), learning_rate=1e-3)
         ),
         9_999_294,
-        measured=MEASURED,
     )
 }

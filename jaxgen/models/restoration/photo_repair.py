@@ -128,5 +128,4 @@ SMALL = PhotoRepair((32, 32, 3), width=12, depth=2)
 WHOLE = row(PhotoRepair(), 100_000, 8, optim=Optim(schedule="cosine"))
 
 
-MEASURED = "17.2 to 20.5 dB of aged pictures, IoU of the damage 0.72, small, 2,500 steps"
-PRESETS = {"photo-repair": Preset(WHOLE, tiny(SMALL), 1_982_836, measured=MEASURED)}
+PRESETS = {"photo-repair": Preset(WHOLE, tiny(SMALL), 1_982_836)}

@@ -111,4 +111,4 @@ def ring(keys: Key, psi: Array | None = None) -> Array:
     return RADIUS * jnp.stack([jnp.cos(angle), jnp.sin(angle)], 1) + offset
 
 
-PRESETS = {"aae": row(AAE(), 1_120_393, measured="fid_lenet 62.7 on MNIST after 3,000 steps", hidden=16)}
+PRESETS = {"aae": row(AAE(), 1_120_393, hidden=16)}
