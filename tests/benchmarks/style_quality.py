@@ -26,7 +26,7 @@ PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")  # free of rights
 SMALL = "--model.image 96 96 3 --batch 4 --optim.schedule cosine"
 TRAINED = {  # preset, its settings, steps
     "fast-style": ("fast-style", f"{SMALL} --data.crop random --model.style-size 256", 1500),
-    "adain": ("adain", f"{SMALL} --data.crop area --model.learning-rate 1e-3", 1500),
+    "adain": ("adain", f"{SMALL} --data.crop area --model.learning-rate 3e-4 --optim.warmup 200", 1500),
 }
 WAYS = {  # the run that it needs, and what `stylize` is told
     "Gatys": ("", ["--style", "STYLE"]),
