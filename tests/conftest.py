@@ -72,7 +72,10 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def cli(monkeypatch, capsys):
-    """Return (status, *args) -> what `python -m jaxgen *args` prints, done in this process on its eight devices."""
+    """Return (status, *args) -> what `python -m jaxgen *args` prints, done in this process on its eight devices.
+
+    Where the first of them is such as train.gan, what `python -m` does with them.
+    """
     from jaxgen import command
     from jaxgen.__main__ import main
 
@@ -84,9 +87,13 @@ def cli(monkeypatch, capsys):
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
 
     def run(status: int, *args) -> str:
-        monkeypatch.setattr(sys, "argv", ["jaxgen", *map(str, args)])
+        verb, *rest = map(str, args)
+        monkeypatch.setattr(sys, "argv", ["jaxgen", verb, *rest])
         try:
-            command.run(main)
+            if verb.startswith("train."):
+                command.train(verb.removeprefix("train."), rest)
+            else:
+                command.run(main)
             code = 0
         except SystemExit as end:
             code = end.code or 0
