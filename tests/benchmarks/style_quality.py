@@ -102,10 +102,12 @@ def measure(name: str, data: Path, out: Path):
         str(made),
         "--overwrite",
     ]
-    subprocess.run(command, check=True)  # compiles
-    start = time.perf_counter()
-    subprocess.run(command, check=True)
-    row["painted"] = (time.perf_counter() - start) / len(PHOTOS)
+    for _ in range(2):
+        start = time.perf_counter()
+        subprocess.run(command, check=True)
+        row["painted"] = (time.perf_counter() - start) / len(PHOTOS)
+        if row["painted"] > 60:  # what was compiled, and is kept for the next time, is a small part of it
+            break
     row |= compared(out / "photos", made, data / WAVE) | {"place": report.place()}
     print(row, flush=True)
     with (out / "results.jsonl").open("a") as file:
