@@ -65,6 +65,8 @@ MEASURED = {
     "pix2pix": "LPIPS 0.298 of edges to emoji, small, after 4,000 steps; the edges' own 0.454",
     "bicyclegan": "LPIPS 0.340 of edges to emoji, small, after 2,000 steps; the edges' own 0.454",
     "cyclegan": "LPIPS 0.304 of grey to colour, small, after 3,000 steps; the greys' own 0.387",
+    "unit": "LPIPS 0.384 of grey to colour, small, after 3,000 steps; the greys' own 0.387",
+    "munit": "LPIPS 0.593 of grey to colours of its own choice, 0.460 apart, small, after 3,000 steps",
     "cut": "LPIPS 0.384 of grey to colour, small, after 3,000 steps; the greys' own 0.387",
     "lenet5": "99.54 % of MNIST's test set, with --model.image 32 32 1 --steps 12000",
     "lenet5-1998": "98.89 % of MNIST's test set after 6,000 steps",
