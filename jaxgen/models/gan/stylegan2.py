@@ -171,7 +171,7 @@ TINY = StyleGAN2(
     channel_base=64,
     channel_max=8,
     path_every=2,
-    game=replace(PAPER, lazy=2, augment="ada:c"),
+    game=replace(PAPER, lazy=2, augment="ada:bgc"),
 )
 CIFAR = StyleGAN2(
     image=(32, 32, 3),
