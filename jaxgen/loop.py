@@ -159,7 +159,7 @@ def fit(run: Run) -> Path:
                 kept.save(at, state.ema, {})
             if due(run.save.every) or stopped:
                 window.drain()  # what is saved is known to be finite
-                checkpoints.save(at, state, {"batches": at, "window": window.sums})
+                checkpoints.save(at, state, {"batches": at, "window": window.copy()})
                 sinks.plot()
             if stopped and at < run.steps:
                 checkpoints.wait()
@@ -219,6 +219,10 @@ class Window:
                         pair = self.sums.setdefault(name, [0.0, 0])
                         pair[0] += column[i]
                         pair[1] += 1
+
+    def copy(self) -> dict[str, list[float]]:
+        """Return the sums and counts as they are now: a checkpoint is written while the next steps add to them."""
+        return {name: list(pair) for name, pair in self.sums.items()}
 
     def take(self) -> tuple[int, dict[str, float]]:
         """Return how many steps this process has added, and the means, by phase; and start anew."""

@@ -1,5 +1,6 @@
 """A run that begins with another's weights."""
 
+import copy
 import dataclasses
 import shutil
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgen import runs, shard, warm, zoo
+from jaxgen.checkpoint import Checkpoints
 from jaxgen.config import Data, Mesh, Save
 from jaxgen.core import averaged
 from jaxgen.errors import InputError
@@ -72,6 +74,20 @@ def test_a_net_trained_by_pixels_is_the_adversary_s(first, second):
 
     ours = {path: x.shape for path, x in weights(second).items() if path.startswith("restorer/")}
     assert ours == {path: x.shape for path, x in weights(first).items()}
+
+
+def test_what_is_noted_with_a_checkpoint_is_of_its_step(tmp_path, monkeypatch):
+    """It is written while the next steps are taken."""
+    given, save = [], Checkpoints.save
+
+    def seen(self, step, state, notes):
+        given.append((notes, copy.deepcopy(notes)))
+        save(self, step, state, notes)
+
+    monkeypatch.setattr(Checkpoints, "save", seen)
+    fit(tiny("pix2pixhd", tmp_path / "run", steps=4, save=Save(every=1)))
+    assert [notes["batches"] for notes, _ in given] == [1, 2, 3, 4] and given[2][0]["window"]
+    assert all(notes == then for notes, then in given)
 
 
 def test_it_is_a_run_like_any_other_and_resumes_without_the_first(smaller, tmp_path):
