@@ -2,9 +2,9 @@
 
 DIR is the folder of real data (JAXGEN_TEST_DATA). Photographs are painted in the style of Hokusai's wave by the user's
 command: by Gatys et al., by the same with whitened and coloured features, by the published net of Johnson et al., by
-one trained here, and by AdaIN and WCT with a decoder trained here on other paintings. Both are trained on flowers. A
-run that is finished is not repeated, one that was stopped goes on. OUT/results.jsonl has a line for each;
-OUT/style.png, the README's with --write, a row of pictures for each.
+one trained here, and by AdaIN and WCT with a decoder trained here on parts of other paintings, in other colours too.
+Both are trained on flowers. A run that is finished is not repeated, one that was stopped goes on. OUT/results.jsonl has
+a line for each; OUT/style.png, the README's with --write, a row of pictures for each.
 """
 
 import json
@@ -21,12 +21,13 @@ from tests.benchmarks import report
 
 SIDE = 256  # of the photographs
 WAVE = "style/style/wave.jpg"
-STYLES = ("the_scream", "starry_night", "shipwreck")  # that AdaIN learns from
+STYLES = ("the_scream", "starry_night", "shipwreck")  # that AdaIN learns from, in parts
+PARTS = 600  # of the paintings, in all
 PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")  # free of rights
 SMALL = "--model.image 96 96 3 --batch 4 --optim.schedule cosine"
 TRAINED = {  # preset, its settings, steps
     "fast-style": ("fast-style", f"{SMALL} --data.crop random --model.style-size 256", 1500),
-    "adain": ("adain", f"{SMALL} --data.crop area --model.learning-rate 3e-4 --optim.warmup 200", 1500),
+    "adain": ("adain", f"{SMALL} --data.crop area --model.learning-rate 3e-4 --optim.warmup 200", 4000),
 }
 WAYS = {  # the run that it needs, and what `stylize` is told
     "Gatys": ("", ["--style", "STYLE"]),
@@ -52,22 +53,28 @@ def main():
 
 
 def prepare(data: Path, out: Path):
-    """Write photos/ and paintings/, whose shorter side is SIDE pixels, the photographs cut to squares."""
-    for folder, files in {
-        "photos": [data / "photos" / name for name in PHOTOS],
-        "paintings": [data / f"style/style/{name}.jpg" for name in STYLES],
-    }.items():
+    """Write photos/, squares of SIDE pixels, and paintings/, parts of the paintings.
+
+    A part is a square of any size, from 96 pixels to the painting's shorter side, made 128 pixels large; its channels
+    are put in any order, and each second one is turned into its negative: three paintings have few colours.
+    """
+    for folder in ("photos", "paintings"):
         (out / folder).mkdir(exist_ok=True)
-        for file in files:
-            picture = Image.open(file).convert("RGB")
-            scale = SIDE / min(picture.size)
-            picture = picture.resize(
-                (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BOX
-            )
-            if folder == "photos":
-                x, y = (picture.width - SIDE) // 2, (picture.height - SIDE) // 2
-                picture = picture.crop((x, y, x + SIDE, y + SIDE))
-            picture.save(out / folder / f"{file.stem}.png")
+    for name in PHOTOS:
+        picture = Image.open(data / "photos" / name).convert("RGB")
+        scale = SIDE / min(picture.size)
+        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BOX)
+        x, y = (picture.width - SIDE) // 2, (picture.height - SIDE) // 2
+        picture.crop((x, y, x + SIDE, y + SIDE)).save(out / "photos" / f"{Path(name).stem}.png")
+    rng = np.random.default_rng(0)
+    paintings = [Image.open(data / f"style/style/{name}.jpg").convert("RGB") for name in STYLES]
+    for i in range(PARTS):
+        painting = paintings[i % len(STYLES)]
+        side = round(np.exp(rng.uniform(np.log(96), np.log(min(painting.size)))))
+        x, y = (int(rng.integers(0, length - side + 1)) for length in painting.size)
+        part = painting.resize((128, 128), Image.Resampling.BOX, (x, y, x + side, y + side))
+        pixels = np.asarray(part)[..., rng.permutation(3)]
+        Image.fromarray(255 - pixels if i % 2 else pixels).save(out / "paintings" / f"{i:03}.png")
 
 
 def train(name: str, data: Path, out: Path) -> dict[str, Any]:
@@ -161,7 +168,8 @@ def publish(out: Path, write: bool):
         f"{len(PHOTOS)} photographs at {SIDE}x{SIDE} in the style of Hokusai's wave, by `stylize`: seconds for each, "
         "the start of Python included. Content and style are the parts of Gatys' loss, means: content 0 where nothing "
         "of the photograph is lost and 1 where all is, style over that of the photographs. Trained on 2,000 flowers; "
-        "AdaIN's decoder, which WCT of a code shares, on three other paintings, so that the wave is new to it. "
+        f"AdaIN's decoder, which WCT of a code shares, on {PARTS} parts of three other paintings, their channels in "
+        "any order and half of them as negatives, so that the wave is new to it. "
         f"{told}. One seed."
     )
     report.publish("style-quality", table, note, write, where=report.places(rows))
