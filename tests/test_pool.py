@@ -35,7 +35,7 @@ def test_pooling_is_over_windows(window, stride, pad):
 
 @pools
 def test_the_gradient_of_max_pool_goes_to_the_largest(window, stride, pad):
-    """As reduce_window's, which is what most windows are; side by side they are cut by a reshape."""
+    """As that of XLA's own pooling does."""
     x, pads = jnp.asarray(random(2, 9, 11, 3)), ((0, 0), (pad, pad), (pad, pad), (0, 0))
     sizes = (1, window, window, 1), (1, stride, stride, 1), pads
     plain = lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *sizes)  # noqa: E731

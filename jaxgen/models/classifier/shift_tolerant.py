@@ -59,8 +59,8 @@ def blur_pool(x: Array, taps: int = 3, stride: int = 2, pad: int = 2) -> Array:
 
     y_o = sum_k 2^-(taps - 1) C(taps - 1, k) x_(stride o + k - pad) along h and along w; h' is a convolution's.
     """
-    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
     for axis in (1, 2):
+        x = jnp.pad(x, [(pad, pad) if axis == a else (0, 0) for a in range(4)], mode="reflect")
         last = x.shape[axis] - taps + 1  # places of the filter
         below = [lax.slice_in_dim(x, k, last + k, stride, axis) for k in range(taps)]
         x = reduce(jnp.add, (math.comb(taps - 1, k) / 2 ** (taps - 1) * part for k, part in enumerate(below)))
