@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import reduce
 
+import jax
 import jax.numpy as jnp
 
 from jaxgen.core import Array
@@ -21,8 +22,21 @@ def distance(made: Maps, clean: Maps, power: int = 1, weights: Sequence[float] =
 
 def gram(x: Array) -> Array:
     """Return which channels are strong together, x [b h w c] -> [b c c] / (h w c). Johnson et al. 2016, equation 3."""
-    _, h, w, c = x.shape
-    return jnp.einsum("bhwi,bhwj->bij", x / (h * w * c), x)
+    b, h, w, c = x.shape
+    return _squared(x.reshape(b, h * w, c)) / (h * w * c)
+
+
+@jax.custom_jvp
+def _squared(x: Array) -> Array:
+    """Return X^T X, [b n c] -> [b c c]: with dX, M + M^T of one product M where JAX makes two, a third of the time."""
+    return jnp.einsum("bni,bnj->bij", x, x)
+
+
+@_squared.defjvp
+def _squared_jvp(given: tuple[Array], moved: tuple[Array]) -> tuple[Array, Array]:
+    [x], [dx] = given, moved
+    half = jnp.einsum("bni,bnj->bij", x, dx)
+    return _squared(x), half + half.swapaxes(1, 2)
 
 
 def style(made: Maps, clean: Maps, power: int = 1) -> Array:

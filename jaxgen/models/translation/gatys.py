@@ -26,6 +26,7 @@ from jaxgen import core, trunks
 from jaxgen.config import Data, Log, Preset, Run, Save
 from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, PyTree, Task, Translator
 from jaxgen.errors import InputError, at_least
+from jaxgen.losses.perceptual import gram
 from jaxgen.models.translation import styles as wanted
 from jaxgen.nn.resample import resize
 from jaxgen.trunks import Trunk
@@ -108,7 +109,7 @@ class Gatys:
 def _grams(maps: Sequence[Array], masks: Array | None = None) -> list[Array]:
     """Return the mean of F F^T over each map's places [n c c], or over each mask's. Equation 3, over h w."""
     if masks is None:
-        return [jnp.einsum("nhwi,nhwj->nij", f / (f.shape[1] * f.shape[2]), f) for f in maps]
+        return [f.shape[3] * gram(f) for f in maps]
     found = []
     for f in maps:
         part = resize(masks, (f.shape[1], f.shape[2]), "bilinear", edges="reflect")[..., 0]  # [n h w]
