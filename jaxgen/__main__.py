@@ -63,9 +63,10 @@ def evaluate_(
             ssim_rgb, with _border2 where 2 pixels are cut off.
             Unset: accuracy for a classifier, fid_lenet and kid_lenet for a generator, psnr_rgb for what mends or
             translates, reconstruction_psnr for a plain autoencoder, the loss for any other
-        count: samples to be scored; what is measured of held-out pictures is of all of them
+        count: samples to be scored; what is measured of held-out pictures is of all of the split
         real: how many real pictures they are compared with; unset: all of the split
-        split: of the run's data; unset: the one held out for accuracy and loss, the one trained on for scores
+        split: of the run's data, or a part of it, such as test[:1000]; unset: the one held out for accuracy and loss,
+            the one trained on for scores
         floor: also score the real pictures of this split, such as test, as if they were samples
         seeds: how many times other samples are scored; from two on a 95 % interval is given
         seed: the first of the seeds

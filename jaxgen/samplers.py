@@ -138,7 +138,9 @@ def refit(opened: Trained, name: Name, components: int = 10, average: bool = Tru
     run, task = opened.run, opened.task
     source = open_source(run.data, sampling.image_of(task))
     sampling.check_data(task, source)
-    codes = Coder(opened, average).encode(Some(source, PICTURES), run.data)
+    some = Some(source, PICTURES)
+    print(f"Fitting --sampler {name} on the codes of {len(some):,} training pictures ...", flush=True)
+    codes = Coder(opened, average).encode(some, run.data)
     draw = fit_mixture(codes, components) if name == "mixture" else fit_two_stage(codes)
     decode = task.decode
     assert decode is not None
