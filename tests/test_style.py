@@ -13,7 +13,7 @@ import optax
 import pytest
 from PIL import Image
 
-from jaxgen import photos, stylists, stylize, trunks, zoo
+from jaxgen import core, photos, stylists, stylize, trunks, zoo
 from jaxgen.core import Context
 from jaxgen.errors import InputError
 from jaxgen.interop.convert import import_weights
@@ -24,6 +24,7 @@ from jaxgen.models.translation.adain import AdaIN, enlarged
 from jaxgen.models.translation.fast_style import FastStyle, painter
 from jaxgen.models.translation.wct import WCT
 from jaxgen.nn import style, transport
+from jaxgen.sampling import spec_of
 from tests.test_restore import bad_files, deep_png, pixels_of, save, smooth
 
 SCALE = np.float32(127.5)
@@ -241,6 +242,18 @@ def test_adains_rate_falls_as_the_authors():
         state = optax.tree.set(optimizer.init(params), count=jnp.int32(count))
         update: Any = optimizer.update({"w": jnp.ones(1)}, state, params)[0]
         assert float(update["w"][0]) == pytest.approx(-move, rel=1e-4)
+
+
+def test_a_fresh_net_finds_the_content_soon():
+    """From a last norm of scale 1, noise of full contrast, it is 0.24 that is lost after as many steps."""
+    model = FastStyle((32, 32, 3), width=16, depth=1, trunk="random", style=("relu1_1",), style_weight=0.0)
+    task = replace(model, smooth_weight=0.0).task(1)
+    batch = {"image": jnp.stack([jnp.asarray(picture(seed=seed)) for seed in range(4)])}
+    frozen = {name: load() for name, load in task.frozen.items()}
+    state, step = core.init_state(task, jax.random.key(0), spec_of(task, 4)), jax.jit(core.make_step(task))
+    for _ in range(30):
+        state, metrics = step(state, batch, frozen)
+    assert float(metrics["painter/content"]) < 0.15
 
 
 def test_what_a_game_cant_be_is_told():

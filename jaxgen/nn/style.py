@@ -86,12 +86,13 @@ class StyleNorm(nn.Module):
 
     styles: int = 1
     epsilon: float = 1e-3
+    start: float = 1.0  # of the scales
 
     @nn.compact
     def __call__(self, x: Array, mix: Array | None = None) -> Array:
         c = x.shape[-1]
         shape = (c,) if self.styles == 1 else (self.styles, c)
-        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.constant(self.start), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         if self.styles > 1:
             assert mix is not None

@@ -28,7 +28,11 @@ SMALL = "--model.image 96 96 3 --batch 4 --optim.schedule cosine"
 # A code of the third size, which is the easiest to decode: the paper's of the fourth takes far longer to learn.
 SHALLOW = "--model.layers relu1_1 relu2_1 relu3_1 --model.between 1 1"
 TRAINED = {  # preset, its settings, steps
-    "fast-style": ("fast-style", f"{SMALL} --data.crop random --model.style-size 256", 1500),
+    "fast-style": (
+        "fast-style",
+        f"{SMALL} --data.crop random --model.style-size 256 --model.learning-rate 2e-3 --model.style-weight 3",
+        1500,
+    ),
     "adain": ("adain", f"{SMALL} {SHALLOW} --data.crop area --model.learning-rate 3e-4 --optim.warmup 200", 4000),
 }
 WAYS = {  # the run that it needs, and what `stylize` is told

@@ -133,6 +133,7 @@ class Layer(nn.Module):
     stride: int
     styles: int
     mirror: bool
+    start: float = 1.0  # of the norm's scales
 
     @nn.compact
     def __call__(self, x: Array, mix: Array | None) -> Array:
@@ -149,7 +150,7 @@ class Layer(nn.Module):
             x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), "reflect")
         how, step = "VALID" if self.mirror else "SAME", max(self.stride, 1)
         x = Conv(self.features, k, (step, step), how, use_bias=False, kernel_init=draw, name="conv")(x)
-        return StyleNorm(self.styles, name="norm")(x, mix)
+        return StyleNorm(self.styles, start=self.start, name="norm")(x, mix)
 
 
 class Net(nn.Module):
@@ -164,10 +165,11 @@ class Net(nn.Module):
     def __call__(self, x: Array, mix: Array | None = None) -> Array:
         count = 0
 
-        def layer(x: Array, features: int, kernel: int = 3, stride: int = 1) -> Array:
+        def layer(x: Array, features: int, kernel: int = 3, stride: int = 1, start: float = 1.0) -> Array:
             nonlocal count
             count += 1
-            return Layer(features, kernel, stride, self.styles, self.mirror, name=f"layer_{count - 1}")(x, mix)
+            name = f"layer_{count - 1}"
+            return Layer(features, kernel, stride, self.styles, self.mirror, start, name=name)(x, mix)
 
         w = self.width
         x = nn.relu(layer(SCALE * (x + 1), w, 9))  # [b h w 32]
@@ -177,7 +179,8 @@ class Net(nn.Module):
             x = x + layer(nn.relu(layer(x, 4 * w)), 4 * w)
         x = nn.relu(layer(x, 2 * w, stride=-2))  # [b h/2 w/2 64]
         x = nn.relu(layer(x, w, stride=-2))  # [b h w 32]
-        return 150 / SCALE * nn.tanh(wide(layer(x, 3, 9)))
+        # From 1 on the norm paints noise of full contrast, which the net learns to hide in a spot: the content is lost.
+        return 150 / SCALE * nn.tanh(wide(layer(x, 3, 9, start=0.1)))
 
 
 def number(path: tuple[str, ...]) -> int:
