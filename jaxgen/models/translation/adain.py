@@ -12,8 +12,8 @@ How several styles and part of one are decoded is the paper's (equations 14 and 
 colouring the code in place of AdaIN (Li et al. 2017; wct.py), with the same nets: it changes nothing that is learned.
 
 The trunk is ST-LPIPS's VGG-16 in place of VGG-19. Measured: 4,000 steps of 4 at 96x96 on parts of three paintings,
-where the authors take 160,000 of 8 with 80,000 paintings, give the colours and edges of a new style from a code of relu3_1,
-coarsely (README, style-quality); from relu4_1's they are too few: a lattice, and little of the content.
+where the authors take 160,000 of 8 with 80,000 paintings, give the colours and edges of a new style from a code
+of relu3_1, coarsely (README, style-quality); from relu4_1's they are too few: a lattice, and little of the content.
 """
 
 from collections.abc import Sequence
