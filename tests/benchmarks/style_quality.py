@@ -44,7 +44,7 @@ WAYS = {  # the run that it needs, and what `stylize` is told
     "WCT of a code": ("adain", ["--with", "RUN", "--style", "STYLE", "--how", "wct"]),
 }
 SHEET = report.README.parent / "notebooks" / "style.png"
-SHOWN = 160  # pixels of a picture's side on the sheet
+SHOWN = 128  # pixels of a picture's side on the sheet
 
 
 def main():
@@ -130,7 +130,7 @@ def measure(name: str, data: Path, out: Path):
 def compared(photos: Path, made: Path, style: Path) -> dict[str, float]:
     """Return the parts of Gatys' loss of what was made, means: of what is kept of the photograph, and of its style.
 
-    The content's is |F - P|^2 / |P|^2, 1 where nothing is left of it; the style's is over the photograph's own.
+    The content's is |F - P|^2 / |P|^2, 1 where a map is empty; the style's is over the photograph's own.
     """
     import jax
     import jax.numpy as jnp
@@ -169,11 +169,13 @@ def publish(out: Path, write: bool):
         for row in rows
     ]
     sheet(out, [row["model"] for row in rows], [out / "style.png", *([SHEET] if write else [])])
-    told = "; ".join(f"`{name}`: {settings} --steps {steps}" for name, (_, settings, steps) in TRAINED.items())
+    used = {WAYS[row["model"]][0] for row in rows}
+    told = "; ".join(f"`{run}`: {words} --steps {steps}" for run, (_, words, steps) in TRAINED.items() if run in used)
     note = (
         f"{len(PHOTOS)} photographs at {SIDE}x{SIDE} in the style of Hokusai's wave, by `stylize`: seconds for each, "
         "the start of Python included. Content and style are the parts of Gatys' loss, means: content 0 where nothing "
-        "of the photograph is lost and 1 where all is, style over that of the photographs. Trained on 2,000 flowers; "
+        "of the photograph is lost, 1 where all is, and more where strokes outweigh it; style over that of the "
+        "photographs. Trained on 2,000 flowers; "
         f"AdaIN's decoder, which WCT of a code shares, on {PARTS} parts of three other paintings, their channels in "
         "any order and half of them as negatives, so that the wave is new to it. "
         f"{told}. One seed."
