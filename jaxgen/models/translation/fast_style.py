@@ -14,7 +14,8 @@ wanted, not by the number of numbers, and the weights of the losses are of our o
 
 Measured: the published weights of the wave paint three photographs as the same net in PyTorch does, to 127 dB at least
 (tests/test_style_parity.py). Trained here for 1,500 steps of 4 flowers at 96x96, where the paper takes 40,000 at
-256x256, it has the style's texture and only edges of the content, at style weights of 3 and 10: too few.
+256x256, it has the style's texture and only edges of the content, at style weights of 3 and 10. More steps:
+not yet measured.
 """
 
 import re
