@@ -45,6 +45,11 @@ def test_the_gradient_of_max_pool_goes_to_the_largest(window, stride, pad):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+def test_a_picture_smaller_than_a_window_is_told():
+    with pytest.raises(ValueError, match="no room for a 3x3 window in 2x5 pixels"):
+        max_pool(jnp.zeros((1, 2, 5, 1)), 3, 2)
+
+
 @pytest.mark.parametrize("size", [(6, 6), (7, 7), (1, 1), (9, 11), (4, 13)])
 def test_adaptive_pooling_covers_the_picture(size):
     x = random(2, 9, 11, 3)

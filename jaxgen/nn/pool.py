@@ -11,7 +11,12 @@ Pair = tuple[int, int]
 
 
 def max_pool(x: Array, window: int, stride: int, pad: int = 0) -> Array:
-    """Return the largest of each window, x [b h w c] -> [b h' w' c], h' = (h + 2 pad - window) // stride + 1."""
+    """Return the largest of each window, x [b h w c] -> [b h' w' c], h' = (h + 2 pad - window) // stride + 1.
+
+    Raises ValueError where no window fits.
+    """
+    if min(x.shape[1:3]) + 2 * pad < window:
+        raise ValueError(f"max_pool: no room for a {window}x{window} window in {x.shape[1]}x{x.shape[2]} pixels.")
     if pad:
         low = np.asarray(-np.inf, x.dtype)
         x = lax.pad(x, low, ((0, 0, 0), (pad, pad, 0), (pad, pad, 0), (0, 0, 0)))
