@@ -13,7 +13,7 @@ from jaxgen import photos, trunks
 from jaxgen.core import Context, Translator, averaged
 from jaxgen.errors import InputError, at_least, choose
 from jaxgen.models.translation.adain import AdaIN
-from jaxgen.models.translation.fast_style import PRESETS, FastStyle, painter
+from jaxgen.models.translation.fast_style import PRESETS, FastStyle, painter, transposed
 from jaxgen.models.translation.gatys import Easel, Gatys
 from jaxgen.models.translation.styles import colour, fitted
 from jaxgen.models.translation.wct import WCT
@@ -273,10 +273,12 @@ def of_weights(path: Path, wish: Wish) -> Trained:
     from jaxgen.interop.names import rule_of, to_ours
     from jaxgen.interop.read import read
 
-    model = PRESETS["fast-style"].run.model
-    net, translator = painter(replace(model, styles=(path.stem,)))
+    tensors = read(path)
+    model = replace(PRESETS["fast-style"].run.model, styles=(path.stem,))
+    model = replace(model, mirror=not transposed(model, tensors))
+    net, translator = painter(model)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *model.image))))
-    found = to_ours(rule_of("fast-style"), model, "painter", shapes, read(path))
+    found = to_ours(rule_of("fast-style"), model, "painter", shapes, tensors)
     params = {"painter": jax.tree.map(jnp.asarray, found["params"])}
     context = Context({}, {}, {}, jnp.zeros((), jnp.int32))
     return Trained(path.name, named(wish, translator.domains, path.name), translator, params, context, [])

@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from tests.benchmarks import report, turns
 
 FAST, ADAIN, GATYS = "Johnson 512x512", "AdaIN 512x512", "Gatys 256x256"
 STEPS = 200
+
+
+def published() -> Any:
+    """Return the model whose weights are published."""
+    from jaxgen import zoo
+
+    return replace(zoo.load("fast-style").run.model, mirror=False)
 
 
 def picture(side: int, seed: int) -> np.ndarray:
@@ -41,7 +49,7 @@ def ours(name: str, steps: int) -> Callable[[], Any]:
     use_compilation_cache()
     if name == GATYS:
         return ours_gatys(steps)
-    model = zoo.load("fast-style" if name == FAST else "adain").run.model
+    model = published() if name == FAST else zoo.load("adain").run.model
     task = model.task(1)
     params, extra = jax.jit(lambda: task.init(jax.random.key(0), {}))()
     frozen = {} if name == FAST else {"trunk": trunks.load("vgg16")}
@@ -87,7 +95,7 @@ def theirs(name: str, steps: int) -> Callable[[], Any]:
         from jaxgen.interop.names import rule_of, to_theirs
         from jaxgen.models.translation.fast_style import painter
 
-        model = zoo.load("fast-style").run.model
+        model = published()
         net, _ = painter(model)
         params = jax.device_get(net.init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32)))
         tensors = to_theirs(rule_of("fast-style"), model, "painter", params)

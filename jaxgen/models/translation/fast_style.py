@@ -4,10 +4,11 @@ Artistic Style".
 
 A net that paints any picture in the style that it was trained for, in one pass. It is trained by the distances of
 feature maps from the picture's (content) and of their Gram matrices from the style's (equations 2 to 4), and has the
-instance norm of Ulyanov et al. 2016. `fast-style` is the net of published weights (lengstrom/fast-style-transfer:
-borders of zeros, transposed convolutions); `fast-style-many` has mirrored borders, enlarges by repetition, and in every
-norm a scale and a bias for each style. A training example's style is drawn anew each time. (Dumoulin et al. end in a
-sigmoid where both nets here end in 150 tanh, and have 1e-5 in their norms.)
+instance norm of Ulyanov et al. 2016. Borders are mirrored and pictures enlarged by repetition, as in Dumoulin et al.;
+`model.mirror` off it is the net of published weights (lengstrom/fast-style-transfer: borders of zeros, transposed
+convolutions). `fast-style-many` has in every norm a scale and a bias for each style. A training example's style is
+drawn anew each time. (Dumoulin et al. end in a sigmoid where both nets here end in 150 tanh, and have 1e-5 in their
+norms.)
 
 The trunk is ST-LPIPS's VGG-16, and any other will do: each layer's squared distance is divided by the square of what is
 wanted, not by the number of numbers, and the weights of the losses are of our own choosing.
@@ -19,11 +20,13 @@ not yet measured.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
@@ -48,7 +51,7 @@ class FastStyle:
     style_size: int = 512  # pixels of a style picture's longer side
     width: int = 32  # channels of the first layer
     depth: int = 5  # residual blocks
-    mirror: bool = False  # mirrored borders, and enlarging by repetition
+    mirror: bool = True  # mirrored borders, and enlarging by repetition; or zeros and transposed convolutions
     trunk: str = "vgg16"  # whose features are compared; or random, or the folder of a classifier's run
     content: tuple[str, ...] = ("relu2_2",)
     style: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -177,8 +180,9 @@ class Net(nn.Module):
         x = nn.relu(layer(SCALE * (x + 1), w, 9))  # [b h w 32]
         x = nn.relu(layer(x, 2 * w, stride=2))  # [b h/2 w/2 64]
         x = nn.relu(layer(x, 4 * w, stride=2))  # [b h/4 w/4 128]
+        # Blocks of fresh nets add noise as strong as the picture: weak at first, the content is found sooner.
         for _ in range(self.depth):
-            x = x + layer(nn.relu(layer(x, 4 * w)), 4 * w)
+            x = x + layer(nn.relu(layer(x, 4 * w)), 4 * w, start=0.1)
         x = nn.relu(layer(x, 2 * w, stride=-2))  # [b h/2 w/2 64]
         x = nn.relu(layer(x, w, stride=-2))  # [b h w 32]
         # From 1 on the norm paints noise of full contrast, which the net learns to hide in a spot: the content is lost.
@@ -192,15 +196,21 @@ def number(path: tuple[str, ...]) -> int:
     return 3 * int(found[1]) + {"kernel": 0, "bias": 1, "scale": 2}[path[-1]]
 
 
+def transposed(model: FastStyle, tensors: Mapping[str, np.ndarray]) -> bool:
+    """Return whether a file's weights are of the net that enlarges by transposed convolutions: [k k out in] of them."""
+    kernel = tensors.get(f"Variable_{3 * (3 + 2 * model.depth)}")
+    return kernel is not None and kernel.shape[2:] == (2 * model.width, 4 * model.width)
+
+
 def preset(model: FastStyle, parameters: int, batch: int) -> Preset:
     data = Data("folder:photographs", crop="random")
     few = ("relu1_1", "relu1_2")
-    tiny = FastStyle((20, 20, 3), model.styles, 32, 4, 1, model.mirror, "random", few[:1], few)
+    tiny = FastStyle((20, 20, 3), model.styles, 32, 4, 1, trunk="random", content=few[:1], style=few)
     small = Run(model=tiny, data=Data("shapes"), steps=20, batch=8, log=Log(every=5), save=Save(every=10))
     return Preset(Run(model=model, data=data, steps=40_000, batch=batch), small, parameters)
 
 
 PRESETS = {  # 2 epochs of MS-COCO; as many steps of the 16 pictures of Dumoulin et al.
     "fast-style": preset(FastStyle(), 1_677_638, 4),
-    "fast-style-many": preset(FastStyle(styles=wanted.DRAWN, mirror=True), 1_684_050, 16),
+    "fast-style-many": preset(FastStyle(styles=wanted.DRAWN), 1_684_050, 16),
 }
