@@ -11,6 +11,7 @@ from jaxgen import photos
 from jaxgen.core import Array
 from jaxgen.errors import InputError, at_least
 from jaxgen.losses.perceptual import gram
+from jaxgen.metrics.lpips import unit
 from jaxgen.nn.resample import resize
 from jaxgen.trunks import Trunk
 
@@ -64,9 +65,18 @@ def drawn(name: str, size: int) -> np.ndarray:
     return (share * np.array(high) + (1 - share) * np.array(low)).astype(np.float32)
 
 
+def directions(trunk: Trunk, image: Array, layers: Sequence[str]) -> list[Array]:
+    """Return a trunk's maps with features of unit length at each place, as LPIPS compares them.
+
+    Their length grows steeply with contrast, and a net that learns to paint then learns to have none (content), or puts
+    all of a style into one spot of the picture (Gram matrices, which are sums of squares).
+    """
+    return [unit(x) for x in trunk.features(image, layers)]
+
+
 def grams(trunk: Trunk, styles: Sequence[str], size: int, layers: Sequence[str]) -> list[Array]:
-    """Return the Gram matrices of several styles, f32[n c c] of each layer."""
-    each = [trunk.features(jnp.asarray(picture(style, size))[None], layers) for style in styles]
+    """Return the Gram matrices of several styles' directions, f32[n c c] of each layer."""
+    each = [directions(trunk, jnp.asarray(picture(style, size))[None], layers) for style in styles]
     return [jnp.concatenate([gram(x) for x in maps]) for maps in zip(*each, strict=True)]
 
 
