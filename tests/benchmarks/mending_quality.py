@@ -38,10 +38,10 @@ REPAIR = f"--batch 8 --model.image 128 128 3 --model.width 16 --model.depth 4 {F
 MODELS = {
     "photo-repair": Model(REPAIR, 2500, grey=True),
     "nafnet-deblur": Model(NAFNET),
-    "nafnet-jpeg": Model(NAFNET),
+    "nafnet-jpeg": Model(NAFNET, 4000),
     "nafnet-dehaze": Model(NAFNET),
     "nafnet-low-light": Model(NAFNET),
-    "nafnet-colourise": Model(NAFNET),
+    "nafnet-colourise": Model(NAFNET, 4000),
     "zero-dce": Model(f"{AT_64} {FASTER}"),
     "partial-conv": Model(f"{AT_64} --model.width 16 --model.depth 5 {FASTER}"),
     "gated-conv": Model(f"{AT_64} --model.width 16 --model.critic-width 16 --model.critic-layers 4"),
@@ -108,7 +108,8 @@ def measure(name: str, model: Model, steps: int, data: Path, out: Path):
 def compared(run: Path, sheet: Path) -> dict[str, float]:
     """Return how near a run's held-out pictures are to the truth, damaged and mended: mean PSNR (of RGB) and SSIM.
 
-    iou: of pixels that are destroyed and those taken to be so, over all pictures (photo-repair).
+    bettered: the share of pictures whose PSNR is higher after: a few that were hardly damaged have a very high one, and
+    a mean of dB is mostly theirs. iou: of pixels that are destroyed and those taken to be so, over all (photo-repair).
     """
     import jax
     import jax.numpy as jnp
@@ -147,7 +148,9 @@ def compared(run: Path, sheet: Path) -> dict[str, float]:
     shown = rows[:: max(len(rows) // 24, 1)][:24]
     lines = [np.concatenate([np.concatenate(list(row), 1) for row in shown[i::4]], 0) for i in range(4)]
     Image.fromarray(np.rint((np.concatenate(lines, 1) + 1) * 127.5).astype(np.uint8)).save(sheet)
-    means = {name: float(np.concatenate(values).mean()) for name, values in found.items()}
+    whole = {name: np.concatenate(values) for name, values in found.items()}
+    means = {name: float(values.mean()) for name, values in whole.items()}
+    means["bettered"] = float((whole["psnr_after"] > whole["psnr_before"]).mean())
     return means | ({"iou": both / either} if either else {})
 
 
@@ -161,6 +164,7 @@ def publish(out: Path, write: bool):
     for row in rows:
         told = {"model": f"`{row['model']}`", "steps": row["steps"], "training": f"{row['seconds'] / 60:.0f} min"}
         told |= {"PSNR, damaged": f"{row['psnr_before']:.2f}", "PSNR, mended": f"{row['psnr_after']:.2f}"}
+        told |= {"bettered": f"{row['bettered']:.0%}" if "bettered" in row else ""}
         told |= {"SSIM, damaged": f"{row['ssim_before']:.3f}", "SSIM, mended": f"{row['ssim_after']:.3f}"}
         shown.append(told | {"IoU of the damage": f"{row['iou']:.2f}" if "iou" in row else ""})
     alike: dict[str, list[str]] = {}
@@ -169,8 +173,8 @@ def publish(out: Path, write: bool):
     changed = "; ".join(f"{', '.join(names)}: {settings}" for settings, names in alike.items())
     text = (
         f"Trained on 1,600 photographs of flowers (`photo-repair`: and Train400), scored on {COMPARED} others, damaged "
-        "as in training: PSNR in dB of RGB and SSIM, means; IoU: of pixels destroyed and pixels found to be. One seed, "
-        f"averaged weights. {changed}. Training time beside other trainings."
+        "as in training: PSNR in dB of RGB and SSIM, means; bettered: pictures whose PSNR rose; IoU: of pixels "
+        f"destroyed and pixels found to be. One seed, averaged weights. {changed}. Training time beside other trainings."
     )
     report.publish("mending-quality", shown, text, write, where=report.places(rows))
 
