@@ -2,7 +2,9 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -155,6 +157,18 @@ def test_a_run_paints(weights, tmp_path, cli):
     assert "name some with --style, of waves, checks, dots" in cli(2, "stylize", source, "--with", folder)
     assert "did you mean 'waves'" in cli(2, "stylize", source, "--with", folder, "--style", "wave")
     cli(0, "stylize", source, "--with", folder, "--style", "waves", "dots", "--weights", "1", "2")
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_files_of_either_net_are_told_apart(mirror, tmp_path):
+    model = replace(zoo.load("fast-style").run.model, mirror=mirror)
+    x = jnp.asarray(smooth(16, 16), jnp.float32)[None] / 127.5 - 1
+    net, _ = painter(model)
+    params: Any = jax.jit(lambda: net.init(jax.random.key(2), x))()
+    path = zipped(tmp_path / "w.zip", to_theirs(rule_of("fast-style"), model, "painter", jax.device_get(params)))
+    found = stylists.of_weights(path, stylists.Wish())
+    made = found.translator.translate(found.params, found.context, {"source": x}, None, jnp.zeros(1, int))  # pyright: ignore
+    np.testing.assert_allclose(made, net.apply(params, x), atol=1e-5)
 
 
 def test_a_folder_with_bad_files(weights, tmp_path, cli):
