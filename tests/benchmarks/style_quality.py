@@ -32,8 +32,8 @@ SHALLOW = "--model.layers relu1_1 relu2_1 relu3_1 --model.between 1 1"
 PAINTER = "--model.image 96 96 3 --batch 1 --optim.schedule cosine --data.crop random --model.style-size 256"
 STYLED = {"fast-style": (WAVE,), "fast-style-many": SHARED}
 TRAINED = {  # preset, its settings, steps
-    "fast-style": ("fast-style", PAINTER, 8000),
-    "fast-style-many": ("fast-style-many", PAINTER, 8000),
+    "fast-style": ("fast-style", PAINTER, 7000),
+    "fast-style-many": ("fast-style-many", f"{PAINTER} --model.style-weight 0.5", 8000),
     "adain": ("adain", f"{SMALL} {SHALLOW} --data.crop area --model.learning-rate 3e-4 --optim.warmup 200", 4000),
 }
 WAYS = {  # the run that it needs, and what `stylize` is told

@@ -58,7 +58,7 @@ class FastStyle:
     content: tuple[str, ...] = ("relu2_2",)
     style: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
     content_weight: float = 1.0
-    style_weight: float = 0.5
+    style_weight: float = 1.0
     smooth_weight: float = 1.0  # of the squared total variation
     learning_rate: float = 1e-3  # of Adam
 
