@@ -13,8 +13,8 @@ less the set's mean over its deviation. Boxes of 8 make the 64 blind pixels of t
 BSD68 has boxes of 22. (`psnr` is that to the batch's pictures.)
 
 Measured: small (width 24, depth 3), sigma 25, 8 patches of 64x64 of flowers a step: 23.45 dB on others after 1,000
-steps and 28.75 after 4,000, beside 31.67 of a net that has learned from clean pictures for 1,000, and 20.54 of the noise
-(README, mending-quality).
+steps and 28.75 after 4,000, where it still learns; a net that has learned from clean pictures for 1,000 gives 31.67,
+and the noise 20.54 (README, mending-quality).
 """
 
 from dataclasses import dataclass
