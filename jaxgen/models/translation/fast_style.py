@@ -15,10 +15,10 @@ distance is divided by the square of what is wanted, not by the number of number
 our own choosing.
 
 Measured: the published weights of the wave paint three photographs as the same net in PyTorch does, to 127 dB at least
-(tests/test_style_parity.py). Trained here for 8,000 steps of one flower at 96x96 (27 minutes of one core; the paper has
-40,000 of 4 at 256x256) it paints photographs in strokes and colours of the wave and keeps what is on them; and so does
-`fast-style-many` in three styles (README, style-quality). With features as long as they are it had not found the
-content after 1,500 steps of 4, or, at a style weight of 10, never did.
+(tests/test_style_parity.py). Trained here for 7,000 steps of one flower at 96x96 (20 minutes of one core; the paper has
+40,000 of 4 at 256x256) it paints photographs on the wave's paper in strokes of its ink, and what is on them stays clear;
+`fast-style-many`, at a style weight of 0.5, learned three styles, and paints fainter (README, style-quality). With
+features as long as they are, the content came slowly at a style weight of 3 and never at 10.
 """
 
 import re
