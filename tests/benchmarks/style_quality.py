@@ -31,10 +31,10 @@ SHALLOW = "--model.layers relu1_1 relu2_1 relu3_1 --model.between 1 1"
 # One picture a step: of the same number of pictures a painter learns most from the most steps.
 PAINTER = "--model.image 96 96 3 --batch 1 --optim.schedule cosine --data.crop random --model.style-size 256"
 STYLED = {"fast-style": (WAVE,), "fast-style-many": SHARED}
-TRAINED = {  # preset, its settings, steps
-    "fast-style": ("fast-style", PAINTER, 7000),
-    "fast-style-many": ("fast-style-many", f"{PAINTER} --model.style-weight 0.5", 8000),
-    "adain": ("adain", f"{SMALL} {SHALLOW} --data.crop area --model.learning-rate 3e-4 --optim.warmup 200", 4000),
+TRAINED = {  # of a preset: its settings, steps
+    "fast-style": (PAINTER, 7000),
+    "fast-style-many": (f"{PAINTER} --model.style-weight 0.5", 8000),
+    "adain": (f"{SMALL} {SHALLOW} --data.crop area --model.learning-rate 3e-4 --optim.warmup 200", 4000),
 }
 WAYS = {  # the run that it needs, and what `stylize` is told
     "Gatys": ("", ["--style", "STYLE"]),
@@ -87,13 +87,13 @@ def prepare(data: Path, out: Path):
 
 def train(name: str, data: Path, out: Path) -> dict[str, Any]:
     """Train a net where it is not yet done, and return what the table says of it."""
-    preset, settings, steps = TRAINED[name]
+    settings, steps = TRAINED[name]
     run, flowers = out / name, data / "flowers128/flowers128_2000.zip"
-    source = f"folder:{flowers}" if preset in STYLED else f"unpaired:{flowers},{out / 'paintings'}"
+    source = f"folder:{flowers}" if name in STYLED else f"unpaired:{flowers},{out / 'paintings'}"
     words = [*settings.split(), "--data.source", source, "--data.split", "all", "--steps", str(steps)]
-    words += ["--model.styles", *(str(data / path) for path in STYLED[preset])] if preset in STYLED else []
+    words += ["--model.styles", *(str(data / path) for path in STYLED[name])] if name in STYLED else []
     words += ["--log.every", "100", "--log.samples", "1000", "--save.every", "1000", "--out", str(run)]
-    subprocess.run([sys.executable, "-m", "train.translation", "--preset", preset, *words], check=True)
+    subprocess.run([sys.executable, "-m", "train.translation", "--preset", name, *words], check=True)
     return {"steps": steps, "seconds": max(report.trained(run).values()), "settings": settings}
 
 
@@ -172,7 +172,7 @@ def publish(out: Path, write: bool):
     ]
     sheet(out, [row["model"] for row in rows], [out / "style.png", *([SHEET] if write else [])])
     used = {WAYS[row["model"]][0] for row in rows}
-    told = "; ".join(f"`{run}`: {words} --steps {steps}" for run, (_, words, steps) in TRAINED.items() if run in used)
+    told = "; ".join(f"`{run}`: {words} --steps {steps}" for run, (words, steps) in TRAINED.items() if run in used)
     note = (
         f"{len(PHOTOS)} photographs at {SIDE}x{SIDE} in the style of Hokusai's wave, by `stylize`: seconds for each, "
         "the start of Python included. Content and style are the parts of Gatys' loss, means: content 0 where nothing "
