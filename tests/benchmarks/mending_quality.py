@@ -173,8 +173,9 @@ def publish(out: Path, write: bool):
     changed = "; ".join(f"{', '.join(names)}: {settings}" for settings, names in alike.items())
     text = (
         f"Trained on 1,600 photographs of flowers (`photo-repair`: and Train400), scored on {COMPARED} others, damaged "
-        "as in training: PSNR in dB of RGB and SSIM, means; bettered: pictures whose PSNR rose; IoU: of pixels "
-        f"destroyed and found to be. One seed, averaged weights. {changed}. Training time beside other trainings."
+        "as in training: PSNR in dB of RGB and SSIM, means; bettered: pictures whose PSNR rose, where counted; "
+        f"IoU: of pixels destroyed and found to be. One seed, averaged weights. {changed}. Training time beside other "
+        "trainings."
     )
     report.publish("mending-quality", shown, text, write, where=report.places(rows))
 
