@@ -93,6 +93,7 @@ def train(name: str, data: Path, out: Path) -> dict[str, Any]:
     words = [*settings.split(), "--data.source", source, "--data.split", "all", "--steps", str(steps)]
     words += ["--model.styles", *(str(data / path) for path in STYLED[name])] if name in STYLED else []
     words += ["--log.every", "100", "--log.samples", "1000", "--save.every", "1000", "--out", str(run)]
+    words += report.many_steps()
     subprocess.run([sys.executable, "-m", "train.translation", "--preset", name, *words], check=True)
     return {"steps": steps, "seconds": max(report.trained(run).values()), "settings": settings}
 

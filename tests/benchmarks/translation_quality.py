@@ -39,13 +39,13 @@ class Model:
 SMALL = "--data.crop center --model.image 64 64 3 --model.width 16 --model.game.width 16 --model.game.layers 2"
 UNET = f"{SMALL} --model.depth 6 --batch 8"
 MODELS = {
-    "u-net": Model("pix2pix", "emoji", f"{UNET} --model.game.adversarial 0", 4000),
-    "pix2pix": Model("pix2pix", "emoji", UNET, 4000),
-    "bicyclegan": Model("bicyclegan", "emoji", f"{UNET} --model.halvings 4 --model.game.scales 1", 2000),
-    "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 2", 3000),
-    "cut": Model("cut", "flowers", f"{SMALL} --model.blocks 3 --model.taps 0 2 --batch 2", 3000),
-    "unit": Model("unit", "flowers", f"{SMALL} --model.blocks 1 --model.game.scales 1 --batch 2", 3000),
-    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 2", 3000),
+    "u-net": Model("pix2pix", "emoji", f"{UNET} --model.game.adversarial 0", 15_000),
+    "pix2pix": Model("pix2pix", "emoji", UNET, 15_000),
+    "bicyclegan": Model("bicyclegan", "emoji", f"{UNET} --model.halvings 4 --model.game.scales 1", 10_000),
+    "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 2", 10_000),
+    "cut": Model("cut", "flowers", f"{SMALL} --model.blocks 3 --model.taps 0 2 --batch 2", 10_000),
+    "unit": Model("unit", "flowers", f"{SMALL} --model.blocks 1 --model.game.scales 1 --batch 2", 10_000),
+    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 2", 10_000),
 }
 
 
