@@ -145,8 +145,8 @@ def rows_of(table: Table, out: Path) -> dict[str, list[dict[str, Any]]]:
 
 def note(table: Table) -> str:
     return (
-        f"MNIST at 32x32, {table.steps:,} steps of {table.batch}, a cosine rate, moving averages of 0.999 (`edm2`: its "
-        "own ways; `ddpm`: a rate of 1e-3), one seed; a U-Net of width 16 with one block a resolution (`sit`: a DiT of "
+        f"MNIST at 32x32 (`vdm`: 28x28), {table.steps:,} steps of {table.batch}, a cosine rate, moving averages of "
+        "0.999 (`edm2`: its own ways; `ddpm`: a rate of 1e-3), one seed; a U-Net of width 16 with one block a resolution (`sit`: a DiT of "
         "6 layers of 96 with patches of 4); fid_lenet of 10,000 samples beside the 60,000 training digits, as the "
         "GANs' table has it; bits/dim: VDM's bound of -log2 P of the 10,000 test digits' 8-bit pixels, 16 times each. "
         "Training time beside other trainings."

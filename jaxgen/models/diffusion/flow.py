@@ -13,10 +13,10 @@ steps. The teacher's ODE is solved in every step of training.
 but that times are told from 0 to 1000, in the authors' code from 0 to 1, and that the net has not the second half of
 the channels out that nothing there reads.
 
-Measured: `flow` has fid_lenet 30.4 on MNIST (32x32, U-Net of width 16, 2,000 steps of 32, one seed; 10,000 samples
-beside the 60,000 training digits, 12 evaluations of the net each; README, diffusion-quality): clear digits, far from
-trained. By Euler's method in 1, 2, 4, 8, 32 and 128 steps it is 318, 141, 60, 38, 28 and 26. `sit`, its transformer
-made smaller, is no good after as many steps: 168.
+Measured: `flow` has fid_lenet 9.2 on MNIST (32x32, U-Net of width 16, 8,000 steps of 64, one seed; 10,000 samples
+beside the 60,000 training digits, 12 evaluations of the net each; README, diffusion-steps), `flow-ot` 8.6. By Euler's
+method in 1, 2, 4, 8, 32 and 128 steps `flow` has 334, 142, 38, 16, 7.6 and 6.0, and `flow-ot` much the same.
+`sit`, its transformer made smaller (6 layers of 96, patches of 4), has 70.
 """
 
 from dataclasses import dataclass, replace

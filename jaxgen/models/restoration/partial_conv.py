@@ -9,8 +9,8 @@ jaxgen[perceptual]`). As in the authors' code, what lies outside of the picture 
 
 The paper's second phase, batch norm held still on the way down, is not played: holes are zeros to the statistics.
 
-Measured: small (width 16, depth 5), 1,000 steps of 8 patches of 64x64 of flowers in two minutes: holes in others filled
-at a PSNR of 28.55 dB over the whole patch, which is 19.62 dB under grey (README, mending-quality).
+Measured: small (width 16, depth 5), 4,000 steps of 8 patches of 64x64 of flowers: holes in others are filled at a PSNR
+of 30.04 dB over the whole patch, which is 19.62 dB under grey (README, mending-quality).
 """
 
 from dataclasses import dataclass

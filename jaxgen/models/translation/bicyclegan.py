@@ -8,7 +8,8 @@ the source; both are shown the same true picture, not two of a batch as the auth
 code beside the pixels of every layer of the way in, and without dropout, which the authors have in training only. The
 encoder is residual. The rate is constant over the first half of the steps and falls to 0 over the second.
 
-Measured: 2,000 steps at 64x64, edges to emoji: LPIPS 0.340, of two answers 0.224 (README, translation-quality).
+Measured: 10,000 steps at 64x64, edges to emoji: LPIPS 0.282, of two answers 0.149, FID 175.5 (README,
+translation-quality-emoji).
 """
 
 from dataclasses import dataclass, replace
