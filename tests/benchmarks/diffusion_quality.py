@@ -40,6 +40,8 @@ COUNTS = (1, 2, 4, 8, 32, 128)  # evaluations of the net for a picture
 EULER = tuple(f"sampler=ddim,steps={n}" for n in COUNTS)
 OWN = tuple(f"steps={n}" for n in COUNTS)
 LIKELIHOOD = ""
+SHEET = report.README.parent / "notebooks" / "diffusion-mnist.png"
+SHOWN = (8 * 66, 4 * 66)  # columns and rows of the pictures that a training draws
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,10 @@ def rows_of(table: Table, out: Path) -> dict[str, list[dict[str, Any]]]:
 def note(table: Table) -> str:
     return (
         f"MNIST at 32x32 (`vdm`: 28x28), {table.steps:,} steps of {table.batch}, a cosine rate, moving averages of "
-        "0.999 (`edm2`: its own ways; `ddpm`: a rate of 1e-3), one seed; a U-Net of width 16 with one block a resolution (`sit`: a DiT of "
-        "6 layers of 96 with patches of 4); fid_lenet of 10,000 samples beside the 60,000 training digits, as the "
-        "GANs' table has it; bits/dim: VDM's bound of -log2 P of the 10,000 test digits' 8-bit pixels, 16 times each. "
-        "Training time beside other trainings."
+        "0.999 (`edm2`: its own ways; `ddpm`: a rate of 1e-3), one seed; a U-Net of width 16 with one block a "
+        "resolution (`sit`: a DiT of 6 layers of 96 with patches of 4); fid_lenet of 10,000 samples beside the 60,000 "
+        "training digits, as the GANs' table has it; bits/dim: VDM's bound of -log2 P of the 10,000 test digits' 8-bit "
+        "pixels, 16 times each. Training time beside other trainings."
     )
 
 
@@ -185,6 +187,21 @@ def publish_long(out: Path, write: bool):
         rows.append({"model": f"`{name}`", **fids, "bits/dim": bits, "training": training})
     text = f"{note(LONG)} Steps: of Euler's method (DDIM), or of the model's own way."
     report.publish(LONG.section, rows, text, write, where=report.places([s[0] for s in found.values()]))
+    sheet(out, [name for name in found if name != "vdm"], [out / "samples.png", *([SHEET] if write else [])])
+
+
+def sheet(out: Path, names: list[str], targets: list[Path]):
+    """Write some of the samples that each training drew in the end, its model's name below."""
+    import numpy as np
+    from PIL import Image
+
+    from jaxgen import sinks
+
+    last = [max((out / name / "samples").glob("*.png")) for name in names]
+    cells = [Image.open(path).convert("RGB").crop((0, 0, *SHOWN)) for path in last]
+    pictures = np.stack([np.asarray(cell, np.float32) for cell in cells]) / 127.5 - 1
+    for path in targets:
+        sinks.save_png(path, sinks.captioned(pictures, names, 3))
 
 
 if __name__ == "__main__":
