@@ -191,11 +191,11 @@ def test_a_corrupt_image_is_named_or_skipped(tmp_path, environment):
     assert "Finished" in train(environment, *options, "--data.skip-bad")
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path, environment):
+def test_a_folder_of_something_else_is_left_alone(tmp_path, cli):
     (tmp_path / "thesis.txt").write_text("years of work")
-    assert "holds files but no run" in train(environment, *TINY, "--out", str(tmp_path), status=2)
+    assert "holds files but no run" in cli(2, "train.gan", *TINY, "--out", tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
-    told = train(environment, *TINY, "--out", str(tmp_path / "thesis.txt"), status=2)
+    told = cli(2, "train.gan", *TINY, "--out", tmp_path / "thesis.txt")
     assert "is a file" in told and (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
@@ -205,37 +205,33 @@ def test_a_folder_whose_making_was_cut_off_is_taken(tmp_path, environment):
     assert "Finished" in train(environment, *TINY, "--out", str(tmp_path / "run"), "--steps", "5")
 
 
-def test_another_configuration_is_refused_with_the_difference(run, environment):
+def test_another_configuration_is_refused_with_the_difference(run, cli):
     before = (run / "config.json").read_bytes(), (run / "metrics.jsonl").read_bytes()
-    told = train(
-        environment, *TINY, "--eval.every", "10", "--out", str(run), "--model.width", "8", "--seed", "3", status=2
-    )
+    told = cli(2, "train.gan", *TINY, "--eval.every", "10", "--out", run, "--model.width", "8", "--seed", "3")
     assert "model.width: 4 -> 8" in told and "seed: 0 -> 3" in told
     assert before == ((run / "config.json").read_bytes(), (run / "metrics.jsonl").read_bytes())
 
 
-def test_a_checkpoint_of_another_model_is_refused(run, tmp_path, environment):
+def test_a_checkpoint_of_another_model_is_refused(run, tmp_path, cli):
     """A configuration edited by hand, as after a change of the code."""
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace('"width": 4', '"width": 8'))
-    told = train(environment, *TINY, "--eval.every", "10", "--out", str(folder), "--model.width", "8", status=2)
+    told = cli(2, "train.gan", *TINY, "--eval.every", "10", "--out", folder, "--model.width", "8")
     assert "is of another model" in told and "float32[" in told
-    told = call(environment, "jaxgen", "generate", str(folder), "--out", str(tmp_path / "x.png"), status=2)
+    told = cli(2, "generate", folder, "--out", tmp_path / "x.png")
     assert "is of another model" in told
 
 
-def test_a_walk_through_the_latent(run, tmp_path, environment):
+def test_a_walk_through_the_latent(run, tmp_path, environment, cli):
     """What else is done with a latent is in tests/test_latents.py."""
     told = call(
         environment, "jaxgen", "interpolate", str(run), "--points", "2", "--frames", "3", "--rows", "1",
         "--columns", "2", "--out", str(tmp_path / "walk.mp4"),
     )  # fmt: skip
     assert "6 frames of step 20" in told and [p.name for p in tmp_path.iterdir()] == ["walk.mp4"]
-    told = call(
-        environment, "jaxgen", "interpolate", str(run), "--points", "1", "--out", str(tmp_path / "x.gif"), status=2
-    )
+    told = cli(2, "interpolate", run, "--points", "1", "--out", tmp_path / "x.gif")
     assert sentence(told) == "points must be at least 2, not 1."
 
 

@@ -75,7 +75,7 @@ def lenet(tmp_path_factory, environment) -> Path:
     return folder
 
 
-def test_an_imported_run_gives_its_weights_back_bit_for_bit(lenet, environment, tmp_path):
+def test_an_imported_run_gives_its_weights_back_bit_for_bit(lenet, environment, cli):
     given = read(lenet / "weights.safetensors")
     for kind, name in (("safetensors", "classifier.safetensors"), ("torch", "classifier.pth")):
         call(environment, "jaxgen", "export", str(lenet / "run"), "--to", kind)
@@ -84,18 +84,17 @@ def test_an_imported_run_gives_its_weights_back_bit_for_bit(lenet, environment, 
         for tensor in given:
             assert back[tensor].dtype == np.float32
             np.testing.assert_array_equal(back[tensor], given[tensor])
-    told = call(environment, "jaxgen", "export", str(lenet / "run"), "--to", "torch", status=2)
-    assert "exists already" in told
+    assert "exists already" in cli(2, "export", lenet / "run", "--to", "torch")
 
 
-def test_an_imported_run_trains_on_from_its_weights(lenet, environment):
+def test_an_imported_run_trains_on_from_its_weights(lenet, cli):
     config = json.loads((lenet / "run" / "config.json").read_text())
     assert config["preset"] == "lenet5" and config["model"]["fit"] == "bilinear"
     [start] = json.loads((lenet / "run" / "environment.json").read_text())
     assert "import" in start["command"]
     args = ("--model.fit", "bilinear", "--out", str(lenet / "run"), "--steps", "3", "--optim.warmup", "0")
-    told = call(environment, "train.classifier", "--preset", "lenet5", *args, status=2)
-    assert "other settings (steps: 10000 -> 3" in told.replace("\n", " ")
+    told = cli(2, "train.classifier", "--preset", "lenet5", *args)
+    assert "other settings (steps: 10000 -> 3" in told
 
 
 def test_a_classifier_runs_as_stablehlo_without_jaxgen(lenet, environment, tmp_path):
@@ -167,11 +166,11 @@ def test_a_file_finds_its_net_and_the_last_weights_differ_from_the_average(gan, 
     np.testing.assert_array_equal(samples[0], samples[1])
 
 
-def test_weights_that_do_not_fit_are_refused_by_name(lenet, environment, tmp_path):
+def test_weights_that_do_not_fit_are_refused_by_name(lenet, cli, tmp_path):
     def refused(model: str, *more: str) -> str:
         out = tmp_path / "none"
         weights = str(lenet / "weights.safetensors")
-        told = call(environment, "jaxgen", "import", weights, "--model", model, "--out", str(out), *more, status=2)
+        told = cli(2, "import", weights, "--model", model, "--out", out, *more)
         assert not out.exists()
         return told
 
@@ -181,13 +180,6 @@ def test_weights_that_do_not_fit_are_refused_by_name(lenet, environment, tmp_pat
     assert "of another shape: fc.f7.bias is [10], not [7], fc.f7.weight is [10, 84], not [7, 84]" in shaped
     assert "did you mean 'lenet5'" in refused("lenet")
     assert "Unknown net 'generator'" in refused("lenet5", "--net", "generator")
-    told = call(
-        environment, *("jaxgen", "import", "nowhere.pth", "--model", "lenet5", "--out", str(tmp_path)), status=2
-    )
-    assert "nowhere.pth" in told
-    kept = call(
-        environment,
-        *("jaxgen", "import", str(lenet / "weights.safetensors"), "--model", "lenet5", "--out", str(lenet / "run")),
-        status=2,
-    )
+    assert "nowhere.pth" in cli(2, "import", "nowhere.pth", "--model", "lenet5", "--out", tmp_path)
+    kept = cli(2, "import", lenet / "weights.safetensors", "--model", "lenet5", "--out", lenet / "run")
     assert "exists already" in kept

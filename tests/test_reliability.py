@@ -201,8 +201,8 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoints_before_stay(tmp_path, e
     assert "Finished" in call(environment, "train.gan", *options)
 
 
-def test_a_folder_that_cannot_be_written(environment):
-    told = call(environment, "train.gan", *TINY, "--out", "/proc/run", status=2)
+def test_a_folder_that_cannot_be_written(cli):
+    told = cli(2, "train.gan", *TINY, "--out", "/proc/run")
     assert "/proc/run can't be written" in told
 
 
@@ -217,12 +217,12 @@ def test_numbers_that_break_down_stop_the_run(tmp_path, environment):
     assert step == 0 or checkpoint.check(folder / "checkpoints", step) is None
 
 
-def test_two_processes_do_not_train_in_one_folder(whole, environment):
+def test_two_processes_do_not_train_in_one_folder(whole, cli):
     import fcntl
 
     with (whole / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        told = call(environment, "train.gan", *TINY, *STEPS, "--out", str(whole), status=2)
+        told = cli(2, "train.gan", *TINY, *STEPS, "--out", whole)
     assert "another process" in told
 
 

@@ -200,7 +200,7 @@ def test_a_floor_that_cannot_be_is_refused_before_a_sample_is_drawn(run, monkeyp
     assert not drawn
 
 
-def test_evaluate_refuses_in_one_sentence(run, environment, tmp_path):
+def test_evaluate_refuses_in_one_sentence(run, cli, tmp_path):
     usual: dict[str, Any] = {"count": 200, "real": None, "split": None, "floor": None, "seeds": [0], "average": True}
     usual |= {"resizer": "clean", "inception": None, "cache": True}
     for metric, changes, sentence in (
@@ -214,6 +214,6 @@ def test_evaluate_refuses_in_one_sentence(run, environment, tmp_path):
     ):
         with pytest.raises(InputError, match=sentence):
             evaluate_run(run, [metric], **{**usual, **changes})
-    assert "There is no run folder" in call(environment, "jaxgen", "evaluate", str(tmp_path / "none"), status=2)
-    told = call(environment, "jaxgen", "evaluate", str(run), "--metrics", "fid_lenet", "--count", "0", status=2)
+    assert "There is no run folder" in cli(2, "evaluate", tmp_path / "none")
+    told = cli(2, "evaluate", run, "--metrics", "fid_lenet", "--count", "0")
     assert "count must be at least 1" in told
