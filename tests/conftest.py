@@ -13,6 +13,12 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):  # newer ones know 
     QUICK += " --xla_cpu_use_fusion_emitters=false"  # they take as long again
 os.environ["XLA_FLAGS"] = f"{FLAGS['XLA_FLAGS']} {QUICK}"
 
+# Workers share the cores: threads of one beside those of another take turns, and take twice as long.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    worker, workers = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[worker % len(cores) :: workers])
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
@@ -45,6 +51,7 @@ class Together(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False  # files of few tests are not the quick ones: none may be left to the end
     return Together(config, log)
 
 
