@@ -50,7 +50,7 @@ def restore(
         out: a file, or for a folder a folder; unset: PICTURE-restored.png, FOLDER-restored
         preset: whose net a file of weights is; unset: the one that they fit
         scale: how much larger the answer is; unset: what the model was trained for, 2 by interpolation
-        sigma: how strong the noise is, of 255, for models that are told
+        sigma: how strong the noise is, of 255, for models that are told; a deep image prior stops there
         mask: white where the picture is to be filled in, for models that are told
         original: the undamaged picture, or the folder of them under the same names: scores are printed
         degrade: the pictures are undamaged: damage them first, as in training, and print scores

@@ -90,7 +90,7 @@ def open_model(name: str, preset: str, scale: float | None) -> Model:
     """Return the model of a run's folder, of a file of weights, or an interpolation. Raises InputError."""
     path, may, by = Path(name).expanduser(), (), None
     if name == PRIOR:
-        restorer, params, context, may, by = prior(), {}, None, ("mask",), by_prior
+        restorer, params, context, may, by = prior(), {}, None, ("mask", "sigma"), by_prior
     elif name in INTERPOLATIONS:
         if preset:
             raise InputError("--preset is for a file of weights.")
@@ -144,11 +144,12 @@ def by_prior(given: Any, keys: Any, scale: float) -> Any:
 
     from jaxgen.models.restoration.deep_image_prior import Prior
 
-    method, mask = Prior(), given.get("mask")
+    method, mask, sigma = Prior(), given.get("mask"), float(given.get("sigma", [0.0])[0])
     with Progress(transient=True) as bar:
         task = bar.add_task("learning the picture", total=method.steps)
         show = lambda at: bar.update(task, completed=at)  # noqa: E731
-        return method.mend(given["degraded"][0], None if mask is None else mask[0], scale, keys[0], show)[None]
+        hidden = None if mask is None else mask[0]
+        return method.mend(given["degraded"][0], hidden, scale, keys[0], show, sigma)[None]
 
 
 def interpolation(method: str) -> "Restorer":

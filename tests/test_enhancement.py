@@ -101,6 +101,16 @@ def test_the_prior_fills_in_and_keeps_what_is_known():
     assert steps == list(range(20, 201, 20))
 
 
+def test_the_prior_stops_at_the_noise():
+    ramp = np.linspace(-0.8, 0.8, 24, dtype=np.float32)
+    clean = np.broadcast_to(ramp[:, None, None], (24, 24, 3))
+    noisy = jnp.asarray(clean + 2 * 40 / 255 * np.random.default_rng(0).normal(size=clean.shape), jnp.float32)
+    steps: list[int] = []
+    answer = SHORT.mend(noisy, None, 1.0, jax.random.key(0), steps.append, sigma=60.0)
+    assert steps and steps[-1] < 200, "the picture is learned before its noise"
+    assert np.square(answer - clean).mean() < np.square(noisy - clean).mean()
+
+
 def test_the_command_learns_one_picture(tmp_path, cli, monkeypatch):
     monkeypatch.setattr(deep_image_prior, "Prior", lambda: SHORT)
     values = (255 * pictures(20, 24, 3)).astype(np.uint8)
