@@ -13,7 +13,7 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):  # newer ones know 
     QUICK += " --xla_cpu_use_fusion_emitters=false"  # they take as long again
 os.environ["XLA_FLAGS"] = f"{FLAGS['XLA_FLAGS']} {QUICK}"
 
-# Workers share the cores: threads of one beside those of another take turns, and take twice as long.
+# Each worker has cores of its own: threads of one, beside those of another, would wait for their turns.
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     worker, workers = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     cores = sorted(os.sched_getaffinity(0))

@@ -61,7 +61,6 @@ def game(name: str) -> str:
 COUPLED = ("wae-mmd", "flow")  # whose loss is of a batch, not of its examples
 # Of the presets that play one game the first stands for all where a test has a program of its own to compile.
 FIRST = [n for i, n in enumerate(DISTINCT) if game(n) not in [game(m) for m in DISTINCT[:i]]]
-ANSWERED = ("aae", "gated-conv")  # whose critic undoes in a step what the phase after it has learned in thirty
 ONE, PLAIN = Mesh(data=1), Compute()
 each = pytest.mark.parametrize("name", NAMES)
 MESH = Mesh(data=2, fsdp=4)
@@ -152,17 +151,19 @@ def test_full_size_in_the_abstract(name):
     spec = spec_of(task, preset.run.batch * task.slices)
     state = jax.eval_shape(lambda: core.init_state(task, jax.random.key(0), spec))
     assert count(state.params) == preset.parameters
-    if name not in FIRST:
-        return
     frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
     after, metrics = jax.eval_shape(core.make_step(task), state, spec, frozen)
     shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
     assert shape(after) == shape(state), "a step keeps structure, shapes and dtypes"
     assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
     assert {m.partition("/")[0] for m in metrics} == {p.name for p in task.phases}
-    one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
-    for remade in ([sampling.mended] if task.restorer else []) + ([sampling.translated] if task.translator else []):
-        shown = jax.eval_shape(partial(remade, task), core.averaged(state, frozen), one)
+    if task.restorer:
+        one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
+        shown = jax.eval_shape(partial(sampling.mended, task), core.averaged(state, frozen), one)
+        assert shown.shape == (2, 3, *task.example["image"].shape)
+    if task.translator:
+        one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
+        shown = jax.eval_shape(partial(sampling.translated, task), core.averaged(state, frozen), one)
         assert shown.shape == (2, 3, *task.example["image"].shape)
     if task.generate:
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
@@ -198,32 +199,15 @@ def test_weights_go_out_under_other_names_and_come_back(name):
 
 @cache
 def alone(name: str, number: int):
-    """A step that leaves the state it is given alone, and after which other phases' nets are put back.
-
-    Where that is not enough only this phase is played, in a program of its own.
-    """
-    _, _, task, _, step = compiled(name)
-    phase, start = task.phases[number], first(name)
-    if shared(task, phase) or name in ANSWERED:
-        still = lambda *_: (jnp.zeros(()), core.Aux())  # noqa: E731  the other learners are there, and do nothing
-        idle = (core.Phase(f"{other} rests", other, still) for other in task.learners if other != phase.learner)
-        learners = {n: x if n == phase.learner else resting(x) for n, x in task.learners.items()}
-        phases = (dataclasses.replace(phase, every=1), *idle)
-        return jax.jit(core.make_step(dataclasses.replace(task, learners=learners, phases=phases, ema=())))
-
-    def one(state: TrainState, *rest):
-        after, metrics = step(fresh(state), *rest)
-        own = {net: after.params[net] for net in task.learners[phase.learner].nets}
-        moments = {phase.learner: after.optimizer_state[phase.learner]}
-        params, optimizer_state = {**start.params, **own}, {**start.optimizer_state, **moments}
-        return after.replace(params=params, optimizer_state=optimizer_state), metrics
-
-    return one
-
-
-def shared(task: core.Task, phase: core.Phase) -> bool:
-    """Whether another phase moves the same nets."""
-    return sum(other.learner == phase.learner for other in task.phases) > 1
+    """The compiled step in which only this phase is played; it leaves the state it is given alone."""
+    *_, task, _, step = compiled(name)
+    if len(task.phases) == 1:
+        return lambda state, *rest: step(fresh(state), *rest)
+    phase = dataclasses.replace(task.phases[number], every=1)
+    still = lambda *_: (jnp.zeros(()), core.Aux())  # noqa: E731  the other learners are there, and do nothing
+    idle = (core.Phase(f"{name} rests", name, still) for name in task.learners if name != phase.learner)
+    learners = {n: x if n == phase.learner else resting(x) for n, x in task.learners.items()}
+    return jax.jit(core.make_step(dataclasses.replace(task, learners=learners, phases=(phase, *idle), ema=())))
 
 
 def resting(learner: core.Learner) -> core.Learner:
@@ -270,7 +254,7 @@ def test_each_phase_moves_its_learners_nets_and_no_others(kind):
                 # hinge loss, at the start, not on a number that is added to every logit.
                 enough = all(m or size == 1 for size, m in moved) if phase.every == 1 else any(m for _, m in moved)
                 assert enough, f"{phase.name} leaves an array of {net} where it was"
-            else:  # where they are put back, it is the core's doing: tests/test_core.py
+            else:
                 assert not any(m for _, m in moved), f"{phase.name} moves {net}"
 
 
@@ -346,7 +330,7 @@ def test_eight_devices_equal_one(kind):
 
 
 def test_every_phases_loss_falls_on_one_batch(kind):
-    """Each phase by itself, its noise fixed and its opponents put back: that is what its gradient promises."""
+    """Each phase alone, its noise and its opponents held fixed: that is what its gradient promises."""
     task = compiled(kind)[2]
     batch, frozen = batch_of(kind), frozen_of(task)
     for number, phase in enumerate(task.phases):

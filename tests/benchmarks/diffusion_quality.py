@@ -3,8 +3,9 @@
 DIR is the folder of real data (JAXGEN_TEST_DATA). Every method is trained at 32x32 with one small U-Net by the user's
 commands, a flow with a transformer beside it, for equally many steps of the same batch, and its samples are scored by
 fid_lenet as the GANs' are (gan_quality.py). VDM, at 28x28, is asked for its likelihood. With --long: after more steps,
-drawn in several numbers of evaluations. A run that is finished is not repeated: the command can be stopped and started
-again; --table trains nothing, --jobs does so many things at once.
+drawn in several numbers of evaluations; OUT/long/samples.png, the README's with --write, shows what each one drew. A
+run that is finished is not repeated: the command can be stopped and started again; --table trains nothing, --jobs does
+so many things at once.
 """
 
 import json
