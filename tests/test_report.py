@@ -1,10 +1,11 @@
-"""What the benchmarks' tables say of a run: how long it was trained."""
+"""What the benchmarks' tables say of a run, how long it was trained and where, and what README.md keeps of others."""
 
 import time
 
 import pytest
 from tensorboardX import SummaryWriter
 
+from tests.benchmarks import report
 from tests.benchmarks.report import places, trained
 
 
@@ -27,3 +28,65 @@ def test_where_rows_were_measured_is_told_once_and_of_which_models_where_it_diff
     rows = [{"model": "edm", "place": "A core."}, {"model": "edm", "place": "A core."}]
     assert places(rows) == "A core."
     assert places([*rows, {"model": "sit", "place": "A GPU."}]) == "`edm`: A core. `sit`: A GPU."
+
+
+TABLE = """# A zoo
+
+<!-- quality -->
+| model | steps | fid |
+| --- | --- | --- |
+| `edm` | 2,000 | 30 |
+| `flow` | 2,000 | 20 |
+| `flow` | 4,000 | 10 |
+| `sit` | 2,000 | 40 |
+
+Of all. `edm`, `flow`: 2026-11-26, A GPU, 16 cores; Python 3.12.3. `sit`: 2026-11-27, AMD EPYC, 1 core; Python 3.11.7.
+<!-- /quality -->
+
+The end.
+"""
+
+
+def test_a_table_keeps_the_rows_of_models_that_were_trained_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "README", tmp_path / "README.md")
+    report.README.write_text(TABLE)
+    here = "2026-11-28, Another, 2 cores; Python 3.13.1."
+    rows = [{"model": f"`{name}`", "steps": 8000, "fid": 5, "bits": 1.4} for name in ("flow", "uvit")]
+    found = [{"model": name, "place": here} for name in ("flow", "uvit")]
+    report.publish("quality", rows, "Of all.", True, lambda text: None, found=found)
+    wanted = """# A zoo
+
+<!-- quality -->
+| model | steps | fid | bits |
+| --- | --- | --- | --- |
+| `edm` | 2,000 | 30 |  |
+| `flow` | 8,000 | 5 | 1.4 |
+| `sit` | 2,000 | 40 |  |
+| `uvit` | 8,000 | 5 | 1.4 |
+
+Of all. `edm`: 2026-11-26, A GPU, 16 cores; Python 3.12.3. `sit`: 2026-11-27, AMD EPYC, 1 core; Python 3.11.7. \
+`flow`, `uvit`: 2026-11-28, Another, 2 cores; Python 3.13.1.
+<!-- /quality -->
+
+The end.
+"""
+    assert report.README.read_text() == wanted.replace("\\\n", "")
+
+
+@pytest.mark.parametrize(
+    "section", ["diffusion-steps", "mending-quality", "restoration-quality", "translation-quality-flowers", "vae-nll"]
+)
+def test_a_row_measured_again_on_the_same_machine_changes_nothing_else(section):
+    """Of README.md itself: as often as it is written, every row stays and is said to be of where it was measured."""
+    _, text, _ = report.parts(section)
+    titles, _, *lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    again = [line for line in lines if line[0] == lines[-1][0]]
+    rows = [dict(zip(titles, [*(cell.strip() for cell in line), ""], strict=False)) for line in again]
+    places = report.PLACE.findall(text)
+    place = next(place for models, place in reversed(places) if again[0][0] in models or not models)
+    table, where = report.merged(section, rows, [{"model": rows[0][titles[0]].strip("`"), "place": place}])
+    assert len(table) == len(lines) and [row[titles[0]] for row in table] == [line[0] for line in lines]
+    after = {name for models, _ in report.PLACE.findall(where) for name in models.split("`")[1::2]}
+    before = {name for models, _ in places for name in models.split("`")[1::2]}
+    assert after == before
+    assert {place for _, place in report.PLACE.findall(where)} == {place for _, place in places}

@@ -171,7 +171,7 @@ def publish(out: Path, write: bool):
         for row in found
     ]
     text = f"{note(QUALITY)} Evaluations: of the net, for a picture."
-    report.publish(QUALITY.section, rows, text, write, where=report.places(found))
+    report.publish(QUALITY.section, rows, text, write, found=found)
 
 
 def publish_long(out: Path, write: bool):
@@ -187,8 +187,9 @@ def publish_long(out: Path, write: bool):
         training = f"{several[0]['seconds'] / 60:.1f} min"
         rows.append({"model": f"`{name}`", **fids, "bits/dim": bits, "training": training})
     text = f"{note(LONG)} Steps: of Euler's method (DDIM), or of the model's own way."
-    report.publish(LONG.section, rows, text, write, where=report.places([s[0] for s in found.values()]))
-    sheet(out, [name for name in found if name != "vdm"], [out / "samples.png", *([SHEET] if write else [])])
+    report.publish(LONG.section, rows, text, write, found=[several[0] for several in found.values()])
+    whole = found.keys() == LONG.ways.keys()
+    sheet(out, [name for name in found if name != "vdm"], [out / "samples.png", *([SHEET] if write and whole else [])])
 
 
 def sheet(out: Path, names: list[str], targets: list[Path]):

@@ -174,8 +174,8 @@ def publish(out: Path, write: bool):
         told |= {"SSIM, damaged": f"{row['ssim_before']:.3f}", "SSIM, mended": f"{row['ssim_after']:.3f}"}
         shown.append(told | {"IoU of the damage": f"{row['iou']:.2f}" if "iou" in row else ""})
     alike: dict[str, list[str]] = {}
-    for row in rows:
-        alike.setdefault(MODELS[row["model"]].settings, []).append(f"`{row['model']}`")
+    for name, model in MODELS.items():
+        alike.setdefault(model.settings, []).append(f"`{name}`")
     changed = "; ".join(f"{', '.join(names)}: {settings}" for settings, names in alike.items())
     text = (
         f"Trained on 1,600 photographs of flowers (`photo-repair`: and Train400), scored on {COMPARED} others, damaged "
@@ -183,7 +183,7 @@ def publish(out: Path, write: bool):
         f"IoU: of pixels destroyed and found to be. One seed, averaged weights. {changed}. Training time beside other "
         "trainings."
     )
-    report.publish("mending-quality", shown, text, write, where=report.places(rows))
+    report.publish("mending-quality", shown, text, write, found=rows)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import struct
 import subprocess
@@ -17,6 +18,9 @@ from typing import Any
 README = Path(__file__).parents[2] / "README.md"
 EXACT = {**os.environ, "JAX_DEFAULT_MATMUL_PRECISION": "float32"}  # of what is measured, on a GPU too
 LIBRARIES = ("jax", "flax", "torch")
+PLACE = re.compile(
+    r"((?:`[^`\n]*`, )*`[^`\n]*`: )?(\d{4}-\d\d-\d\d, .*?\.)(?= `|$)", re.MULTILINE
+)  # as `places` has them
 
 
 def arguments(text: str | None, rounds: int) -> argparse.Namespace:
@@ -50,26 +54,57 @@ def publish(
     note: str,
     into_readme: bool,
     say: Callable[[str], Any] = print,
-    where: str | None = None,
+    found: list[dict[str, Any]] | None = None,
 ):
-    """Print the table, and write it where asked to. where: on what it was measured, if not here and now."""
-    where = where or place()
+    """Print the table, and write it where asked to.
+
+    found: of a table whose first column is the model, the results that it was made of, which say where each was
+    measured. README.md's rows of other models are kept then: a machine has only the runs that were trained on it.
+    """
+    if found is None:
+        where = place()
+    else:
+        rows, where = merged(section, rows, found)
     say(f"{table(rows)}\n\n{note} {where}")
     if into_readme:
         write(section, rows, note, where)
 
 
-def write(section: str, rows: list[dict[str, Any]], note: str, where: str):
-    """Put a table between the section's markers in README.md; markers that are missing are added at its end."""
+def merged(section: str, rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """Return the rows among README.md's of other models, in its order, and where each model was measured."""
+    _, text, _ = parts(section)
+    lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    there = [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]]
+    title = next(iter(rows[0]))
+    new = dict.fromkeys(row[title] for row in rows)
+    kept = [{key: row.get(key, "") for key in rows[0]} for row in there if row[title] not in new]
+    names = dict.fromkeys(row[title] for row in there) | new
+    every = [row for name in names for row in (rows if name in new else kept) if row[title] == name]
+    was: dict[str, list[str]] = {}
+    for models, where in PLACE.findall(text):
+        for name in re.findall("`(.*?)`", models) or [name.strip("`") for name in names]:
+            was.setdefault(name, []).append(where)
+    old = [name.strip("`") for name in names if name not in new]
+    return every, places([*({"model": name, "place": where} for name in old for where in was.get(name, ())), *found])
+
+
+def parts(section: str) -> tuple[str, str, str]:
+    """Return README.md before a section's text, that, and after it; a section that is missing is added at the end."""
     start, end = f"<!-- {section} -->", f"<!-- /{section} -->"
     text = README.read_text() if README.exists() else ""
     if start not in text:
         text = f"{text.rstrip()}\n\n{start}\n{end}\n".lstrip()
     before, _, rest = text.partition(start)
-    _, found, after = rest.partition(end)
+    inside, found, after = rest.partition(end)
     if not found:
         raise ValueError(f"README.md has {start} without {end} after it.")
-    README.write_text(f"{before}{start}\n{table(rows)}\n\n{note} {where}\n{end}{after}")
+    return f"{before}{start}", inside, f"{end}{after}"
+
+
+def write(section: str, rows: list[dict[str, Any]], note: str, where: str):
+    """Put a table between the section's markers in README.md."""
+    before, _, after = parts(section)
+    README.write_text(f"{before}\n{table(rows)}\n\n{note} {where}\n{after}")
 
 
 def table(rows: list[dict[str, Any]]) -> str:

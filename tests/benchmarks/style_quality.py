@@ -171,9 +171,10 @@ def publish(out: Path, write: bool):
         }
         for row in rows
     ]
-    sheet(out, [row["model"] for row in rows], [out / "style.png", *([SHEET] if write else [])])
-    used = {WAYS[row["model"]][0] for row in rows}
-    told = "; ".join(f"`{run}`: {words} --steps {steps}" for run, (words, steps) in TRAINED.items() if run in used)
+    sheet(
+        out, [row["model"] for row in rows], [out / "style.png", *([SHEET] if write and len(rows) == len(WAYS) else [])]
+    )
+    told = "; ".join(f"`{run}`: {words} --steps {steps}" for run, (words, steps) in TRAINED.items())
     note = (
         f"{len(PHOTOS)} photographs at {SIDE}x{SIDE} in the style of Hokusai's wave, by `stylize`: seconds for each, "
         "the start of Python included. Content and style are the parts of Gatys' loss, means: content 0 where nothing "
@@ -183,7 +184,7 @@ def publish(out: Path, write: bool):
         "any order and half of them as negatives, so that the wave is new to it. "
         f"Dumoulin's has three styles. {told}. One seed."
     )
-    report.publish("style-quality", table, note, write, where=report.places(rows))
+    report.publish("style-quality", table, note, write, found=rows)
 
 
 def sheet(out: Path, names: list[str], targets: list[Path]):

@@ -220,9 +220,8 @@ def publish(out: Path, write: bool):
         for row in rows:
             told = {"model": f"`{row['model']}`", "steps": row["steps"], "training": f"{row['seconds'] / 60:.0f} min"}
             shown.append(told | {k: f"{row[v]:.4g}" if v in row else "" for k, v in names.items()})
-        changed = "; ".join(f"`{row['model']}`: {MODELS[row['model']].settings}" for row in rows)
-        where = report.places(rows)
-        report.publish(f"translation-quality-{data}", shown, f"{notes[data]} One seed. {changed}.", write, where=where)
+        changed = "; ".join(f"`{name}`: {model.settings}" for name, model in MODELS.items() if model.data == data)
+        report.publish(f"translation-quality-{data}", shown, f"{notes[data]} One seed. {changed}.", write, found=rows)
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ def publish(models: dict[str, Model], out: Path, write: bool):
         if found:
             cells = {label: mean([r[key] for r in found if key in r]) for label, key in columns.items()}
             rows.append({"model": f"`{name}`", "seeds": len(found), "steps": model.steps, **cells})
-    changed = "; ".join(f"`{name}`: {m.settings}" for name, m in models.items() if m.settings and rows_of(out, name, m))
+    changed = "; ".join(f"`{name}`: {m.settings}" for name, m in models.items() if m.settings)
     text = (
         "MNIST at each preset's own size, grey, batch 100 (`beta-vae`: shapes at 32x32), on the test set, means over "
         "seeds of training with 95 % intervals. -ELBO in nats by one sample; of grey pixels as Bernoulli variables "
@@ -266,7 +266,7 @@ def show(section: str, rows: list[dict[str, Any]], text: str, models: dict[str, 
     if not rows:
         raise SystemExit(f"{out} holds no results yet.")
     used = [row for name, model in models.items() for row in rows_of(out, name, model)]
-    report.publish(section, rows, text, write, where=report.places(used))
+    report.publish(section, rows, text, write, found=used)
 
 
 def rows_of(out: Path, name: str, model: Model) -> list[dict[str, Any]]:
