@@ -27,6 +27,7 @@ from jaxgen.errors import InputError, choose
 Array = jax.Array
 Key = jax.Array
 Denoise = Callable[[Array, Array], Any]
+LOW = 1e-3  # tau: half of what an 8-bit picture can hold is 4e-3
 
 
 def noise_like(keys: Key, i: Any, x: Array) -> Array:
@@ -84,8 +85,7 @@ def ancestral(
     learned: `denoise` gives (D, nu) with nu f[b ...] in [0, 1]: the variance is beta^nu beta~^(1 - nu) (Nichol and
     Dhariwal 2021, equation 15), nu = 1 being Ho's other choice. Raises InputError for eta outside [0, 1].
     """
-    if not 0 <= eta <= 1:
-        raise InputError(f"eta must be from 0 (DDIM) to 1 (DDPM), not {eta}.")
+    check_eta(eta)
     kept, new = _noise_parts(taus, frame, eta)
     # beta / beta~ = (1 - alpha_bar_t) / (1 - alpha_bar_t'), of the variance-preserving path.
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -250,14 +250,22 @@ def unipc(denoise: Denoise, x: Array, taus: np.ndarray, frame: Frame = "ve") -> 
 
 
 def dopri5(denoise: Denoise, x: Array, taus: np.ndarray, tolerance: float = 1e-4) -> Array:
-    """Solve the ODE to a tolerance by Dormand and Prince's method, from the grid's first level to its last above 0.
+    """Solve the ODE to a tolerance by Dormand and Prince's method, from the grid's first level to LOW or its last.
 
-    The steps are each sample's own; from there one straight step leads to 0. Used by Song et al. 2021, appendix D.4.
+    The steps are each sample's own, whatever the grid's; from there one straight step leads to 0. Used by Song et al.
+    2021, appendix D.4.
     """
     slope = lambda x, s: x - denoise(x, jnp.exp(s))  # noqa: E731  dx / d log tau, in which steps are more even
-    if len(taus) > 2:
-        x, _ = dormand_prince(slope, x, math.log(taus[0]), math.log(taus[-2]), tolerance)
-    return denoise(x, everywhere(taus[-2], x))
+    low = min(taus[-2], LOW)
+    if taus[0] > low:
+        x, _ = dormand_prince(slope, x, math.log(taus[0]), math.log(low), tolerance)
+    return denoise(x, everywhere(low, x))
+
+
+def check_eta(eta: float):
+    """Raise InputError outside [0, 1]."""
+    if not 0 <= eta <= 1:
+        raise InputError(f"eta must be from 0 (DDIM) to 1 (DDPM), not {eta}.")
 
 
 NAMES = ("ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5")
@@ -268,6 +276,9 @@ def sampler_of(name: str, frame: Frame, churn: float = 0.0, eta: float = 1.0, le
 
     euler-ancestral is another name of ddpm without learned variances.
     """
+    check_eta(eta)
+    if eta != 1 and name not in ("ddpm", "euler-ancestral"):
+        raise InputError(f"eta is a setting of ddpm, not of {name}.")
     if churn and name != "heun":
         raise InputError(f"churn is a setting of heun, not of {name}.")
     if churn and frame != "ve":

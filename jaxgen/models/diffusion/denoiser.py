@@ -54,7 +54,7 @@ class Sampling:
         if self.scale != 1 and not self.classifier:
             raise InputError("A scale is of a classifier's gradient: give both, such as classifier=RUN,scale=2.")
         at_least(0, model__sampling__scale=self.scale)
-        samplers.sampler_of(self.sampler, frame, self.churn)
+        samplers.sampler_of(self.sampler, frame, self.churn, self.eta)
 
     @property
     def evaluations(self) -> int | None:
