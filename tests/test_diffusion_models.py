@@ -247,17 +247,23 @@ def test_times_in_training():
     assert stats.kstest(t / (3 - 2 * t), "uniform").pvalue > 1e-3  # t' = 3 t / (1 + 2 t)
 
 
-def test_noise_is_dealt_by_an_optimal_plan():
+@pytest.mark.parametrize(("count", "numbers", "mean"), [(64, 2, 0.0), (64, 1024, -0.7), (256, 1024, -0.7)])
+def test_noise_is_dealt_by_an_optimal_plan(count, numbers, mean):
+    """Of pictures too, whose distances from noise are nearly the same: what there is to gain is gained."""
     draw = np.random.default_rng(0)
-    x0, eps = (jnp.asarray(draw.normal(size=(64, 2, 1, 1)), jnp.float32) for _ in range(2))
-    cost = np.square(np.asarray(x0)[:, None] - np.asarray(eps)[None]).sum((2, 3, 4))
+    x0, eps = (jnp.asarray(draw.normal(size=(count, numbers, 1, 1)), jnp.float32) for _ in range(2))
+    if mean:
+        x0 = mean + 0.5 * x0 * (draw.random(x0.shape) < 0.2)
+    a, b = (np.float64(v).reshape(count, -1) for v in (x0, eps))
+    cost = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     row, column = linear_sum_assignment(cost)
-    best, before = cost[row, column].mean(), np.trace(cost) / 64
-    found = np.stack([np.asarray(dealt(x0, eps, key)) for key in keys(50)])
-    got = np.mean([cost[np.arange(64), f].mean() for f in found])
+    best, before = cost[row, column].mean(), cost.mean()
+    deal = jax.jit(dealt)
+    found = np.stack([np.asarray(deal(x0, eps, key)) for key in keys(50)])
+    got = np.mean([cost[np.arange(count), f].mean() for f in found])
     assert got < best + 0.1 * (before - best)
-    times = np.bincount(found.ravel(), minlength=64) / 50
-    assert times.mean() == 1 and times.max() < 2.2 and times.min() > 0.2, "each is dealt about once"
+    times = np.bincount(found.ravel(), minlength=count) / 50
+    assert times.max() < 2.2 and times.min() > 0.2, "each is dealt about once"
 
 
 def test_a_reflowed_flow_is_straight(monkeypatch):

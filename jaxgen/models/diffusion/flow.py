@@ -50,7 +50,7 @@ from jaxgen.models.diffusion.teacher import teacher_of, weights_of
 
 EVEN = Sampling("heun", 25, "time")
 LOW, HIGH = 0.002, 1000.0  # sigma / alpha between which the ODE's likelihood is taken
-BLUR, ROUNDS = 0.05, 100  # Sinkhorn: entropy in units of the mean cost, and how often rows and columns are scaled
+BLUR, ROUNDS = 0.02, 100  # Sinkhorn: entropy in units of the costs' spread, and how often rows and columns are scaled
 
 
 @dataclass(frozen=True)
@@ -169,12 +169,12 @@ def dealt(x0: Array, eps: Array, key: Key) -> Array:
     """Return which noise each picture gets, i32[b]: drawn from the rows of an optimal plan between the two batches.
 
     The plan minimises sum_ij p_ij |x_i - eps_j|^2 with uniform margins, less a little entropy: Cuturi 2013, Sinkhorn's
-    algorithm in logs.
+    algorithm in logs. What is alike in a whole row or column of the costs, as |x_i|^2, is nothing to the plan: the
+    entropy is measured by the rest, which of pictures is a small part.
     """
-    flat = lambda v: v.reshape(len(v), -1)  # noqa: E731
-    a, b = flat(x0), flat(eps)
-    cost = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T  # [b b]
-    logits = -cost / (BLUR * cost.mean())
+    a, b = (v.reshape(len(v), -1) for v in (x0, eps))
+    cost = -2 * (a - a.mean(0, keepdims=True)) @ (b - b.mean(0, keepdims=True)).T  # [b b], rows and columns of mean 0
+    logits = -cost / (BLUR * jnp.sqrt(jnp.square(cost).mean()))
 
     def scale(_, logits):
         logits = jax.nn.log_softmax(logits, 0)
