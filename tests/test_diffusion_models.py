@@ -396,6 +396,19 @@ def test_hidden_labels():
     assert hidden(None, 0, 0.2, jax.random.key(0)) is None
 
 
+def test_vdm_is_shown_how_far_a_pixel_is_from_the_nearest_level(monkeypatch):
+    """The finest sine and cosine are the same at each of 256 levels, those above turn by half from one to the next."""
+    seen = {}
+    call = lambda module, net, x, *rest, **_: seen.update(x=x) or 0 * x[..., :1]  # noqa: E731
+    monkeypatch.setattr("jaxgen.models.diffusion.nets.call", call)
+    levels = (jnp.arange(256) / 127.5 - 1).reshape(1, 16, 16, 1)
+    VDM(IMAGE, net=NET).noise({"denoiser": {}}, levels, jnp.zeros(1), None)
+    coarse, _, sine, cosine = np.asarray(seen["x"][0, ..., 1:]).reshape(256, 4).T
+    np.testing.assert_allclose(sine, 0, atol=1e-3)
+    np.testing.assert_allclose(cosine, -1, atol=1e-3)
+    np.testing.assert_allclose(coarse[1:], -coarse[:-1], atol=1e-3)
+
+
 def test_guidance_goes_beyond_the_label(monkeypatch):
     """A net that paints each class in its own grey, and the null label in black: guidance multiplies the grey."""
     model = EDM(IMAGE, classes=3, net=NET, sampling=Sampling(steps=8, guidance=2.0))
@@ -439,6 +452,7 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
         (Flow(IMAGE, net=Net("uvit", 16, 4, 2)), "odd number of layers"),
         (Flow(IMAGE, net=replace(NET, depth=0)), "model.net.depth must be at least 1"),
         (VDM(IMAGE, net=NET, gamma_min=5.0), "must be below model.gamma_max"),
+        (VDM(IMAGE, net=NET, gamma_max=0.0), "does not end at noise: in the end a picture is still 50% of it"),
         (VDM(IMAGE, net=NET, sampling=Sampling("ddpm", 5, "time")), "A VDM's time is learned"),
         (DDPM(IMAGE, net=NET, timesteps=10), "betas of 1 and more"),
         (DDPM(IMAGE, net=NET, timesteps=40), "it can't be sampled in 50 steps"),

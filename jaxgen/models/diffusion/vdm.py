@@ -32,7 +32,7 @@ from jaxgen import rng
 from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, Task
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.parameterisations import to_x0
-from jaxgen.diffusion.schedules import across
+from jaxgen.diffusion.schedules import across, check_ends
 from jaxgen.errors import InputError, at_least
 from jaxgen.losses.elbo import kl_normal, total
 from jaxgen.models.diffusion import nets
@@ -68,6 +68,7 @@ class VDM:
         at_least(0, model__hidden=self.hidden, model__fourier=min(self.fourier, default=0))
         if not self.gamma_min < self.gamma_max:
             raise InputError(f"model.gamma_min={self.gamma_min} must be below model.gamma_max={self.gamma_max}.")
+        check_ends(math.exp(self.gamma_max / 2))
         adam = optax.adam(self.learning_rate)
         plain = game(self, generator(self.denoiser, self.sampling), self.log_prob, denoiser=self.denoiser)
         return replace(
@@ -107,7 +108,8 @@ class VDM:
 
     def noise(self, params: Params, z: Array, gamma: Array, label: Array | None, dropout: Key | None = None) -> Array:
         """Return eps of z at gamma f32[b]: z itself, and what the net says beside it (the authors' code)."""
-        fine = [f(2.0**n * jnp.pi * z) for n in self.fourier for f in (jnp.sin, jnp.cos)]
+        bits = (LEVELS - 1) / LEVELS * z  # so that the finest sines are 0 at every level of a pixel, as theirs are
+        fine = [f(2.0**n * jnp.pi * bits) for n in self.fourier for f in (jnp.sin, jnp.cos)]
         time = 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
         x = jnp.concatenate([z, *fine], 3)  # [b h w c(1+2n)]
         return z + nets.call(self.module, params["denoiser"], x, time, label, dropout=dropout)
