@@ -21,8 +21,9 @@ def inpaint(
     run: Folder,
     picture: Picture,
     mask: Path,
-    method: Literal["repaint", "ddnm"] = "repaint",
+    method: Literal["repaint", "ddnm", "dps"] = "repaint",
     times: int = 5,
+    noise: float = 0.0,
     count: int = 7,
     seed: int = 0,
     label: int | None = None,
@@ -37,8 +38,9 @@ def inpaint(
         picture: a file, which is cut and resized to the model's size
         mask: a picture of the same size, white where it is to be painted
         method: repaint takes each step several times, so that both parts fit each other; ddnm sets the known part right
-            in each step of the run's own sampler
+            in each step of the run's own sampler; dps leads the samples to it by a gradient
         times: how often repaint takes a step
+        noise: of the picture, its standard deviation of 255 (dps)
         count: how many answers
         seed: which answers
         label: the class that is painted; unset: none, of a model that is told classes
@@ -52,9 +54,10 @@ def inpaint(
     from jaxgen.diffusion import conditions
 
     at_least(1, times=times)
+    check_noise(noise, method)
     outputs.check(out, PNG, overwrite, given=[picture, mask])
     work = Work(run, count, seed, label, sampling, out)
-    if method == "ddnm":
+    if method != "repaint":
         work.check_pixels("write --method repaint")
     inpainting.check(work.denoiser)
     known, hidden = work.read(picture), work.read_mask(mask, picture)
@@ -64,7 +67,7 @@ def inpaint(
         if method == "repaint":
             return inpainting.repainted(denoise, d, keys, x0, unknown, times)
         left = jnp.broadcast_to(1 - unknown, x0.shape)
-        return work.sample(conditions.consistent(denoise, x0 * left, conditions.masked(left)), d, keys)
+        return work.solve(method, denoise, d, keys, x0 * left, conditions.masked(left), noise)
 
     work.finish(paint, (known, hidden), known * (1 - hidden) - hidden, f"by {method}")
 
@@ -73,6 +76,8 @@ def upscale(
     run: Folder,
     picture: Picture,
     factor: int = 2,
+    method: Literal["ddnm", "dps"] = "ddnm",
+    noise: float = 0.0,
     count: int = 7,
     seed: int = 0,
     label: int | None = None,
@@ -86,6 +91,8 @@ def upscale(
         run: the folder of a diffusion or flow model's run
         picture: a file, which is cut and resized to the model's size over factor
         factor: pixels of a square's side
+        method: ddnm sets the means right in each step; dps leads the samples to them by a gradient
+        noise: of the picture, its standard deviation of 255 (dps)
         count: how many answers
         seed: which answers
         label: the class that is drawn; unset: none, of a model that is told classes
@@ -96,6 +103,7 @@ def upscale(
     from jaxgen.diffusion import conditions
 
     at_least(2, factor=factor)
+    check_noise(noise, method)
     outputs.check(out, PNG, overwrite, given=[picture])
     work = Work(run, count, seed, label, sampling, out)
     work.check_pixels("it can't enlarge pictures")
@@ -106,7 +114,7 @@ def upscale(
     way = conditions.shrunk(factor)
 
     def paint(denoise, d, keys, y):
-        return work.sample(conditions.consistent(denoise, y, way), d, keys)
+        return work.solve(method, denoise, d, keys, y, way, noise)
 
     work.finish(paint, small, np.asarray(way.back(small)), f"from {w // factor}x{h // factor}")
 
@@ -118,6 +126,8 @@ def edit(
     other: Path | None = None,
     strength: float = 0.5,
     sigma: float = 1.0,
+    method: Literal["ddnm", "dps"] = "ddnm",
+    noise: float = 0.0,
     count: int = 7,
     seed: int = 0,
     label: int | None = None,
@@ -135,6 +145,9 @@ def edit(
         other: the picture that blend goes to
         strength: the share of the sampler's steps that variation takes, in (0, 1]
         sigma: pixels of the blur
+        method: of colourise and deblur: ddnm sets what is known right in each step; dps leads the samples to it by a
+            gradient
+        noise: of the picture, its standard deviation of 255 (dps)
         count: how many answers
         seed: which answers
         label: the class that is drawn; unset: none, of a model that is told classes
@@ -146,6 +159,7 @@ def edit(
 
     from jaxgen.diffusion import conditions, samplers
 
+    check_noise(noise, method)
     outputs.check(out, PNG, overwrite, given=filter(None, [picture, other]))
     work = Work(run, count, seed, label, sampling, out)
     given: Any = work.read(picture)
@@ -154,6 +168,8 @@ def edit(
         raise InputError("--other names the picture that --how blend goes to: give both or neither.")
     if how in ("colourise", "deblur"):
         work.check_pixels("--how is variation or blend")
+    elif method == "dps":
+        raise InputError(f"--method dps is of what is known of a picture: --how {how} takes none.")
     if how == "colourise" and work.image[2] != 3:
         raise InputError("This model's pictures are not of three channels: it can't colourise.")
     rest, way = conditions.part(work.taus, strength), conditions.blurred(sigma)
@@ -175,10 +191,18 @@ def edit(
         return d.decode(samplers.heun(denoise, x, d.taus))
 
     def undo(denoise, d, keys, y):
-        return work.sample(conditions.consistent(denoise, y, way), d, keys)
+        return work.solve(method, denoise, d, keys, y, way, noise)
 
     paint = {"variation": vary, "blend": blend}.get(how, undo)
     work.finish(paint, given, shown, f"by {how}")
+
+
+def check_noise(noise: float, method: str):
+    """Raise InputError for a strength of noise that can't be, or of a method that knows of none."""
+    if not 0 <= noise <= 255:
+        raise InputError(f"--noise is a standard deviation of 255, not {noise:g}.")
+    if noise and method != "dps":
+        raise InputError(f"--method {method} takes the picture for clean: write --method dps, or leave out --noise.")
 
 
 class Work:
@@ -242,6 +266,14 @@ class Work:
         how = self.config.model.sampling
         draw = sampler_of(how.sampler, d.frame, how.churn, how.eta)
         return draw(denoise, self.start(d, keys) if x is None else x, d.taus if taus is None else taus, keys)
+
+    def solve(self, method: str, denoise: Callable, d: Any, keys: Any, y: Any, way: Any, noise: float) -> Any:
+        """Return samples whose degradation is y f[b h w c], which has noise of 255."""
+        from jaxgen.diffusion import conditions
+
+        if method == "ddnm":
+            return self.sample(conditions.consistent(denoise, y, way), d, keys)
+        return self.sample(conditions.posterior(denoise, y, way, noise / 127.5, d.frame), d, keys)
 
     def finish(self, paint: Callable, given: Any, shown: np.ndarray, text: str):
         """Write the grid of what is shown, then the answers paint(denoise, denoiser, keys, given) f32[n h w c].

@@ -487,6 +487,30 @@ def test_repaint_draws_what_is_missing_given_what_is_known(frame):
     )
 
 
+@pytest.mark.parametrize("frame", FRAMES)
+def test_posterior_sampling_weighs_what_is_measured_against_what_is_likely(frame):
+    """Means of four pixels, measured with noise: of normal pixels the posterior is known, and DPS's answer exact."""
+    noise, way = 0.2, conditions.shrunk(2)
+    y = jnp.broadcast_to(jnp.asarray([1.0, -0.4]).reshape(1, 1, 2, 1), (4000, 1, 2, 1))
+    taus = grid("karras", 60, frame, 0.01, 50)
+    x = taus[0] * jax.random.normal(jax.random.key(5), (4000, 2, 4, 1))
+    got = samplers.heun(conditions.posterior(gaussian(frame), y, way, noise, frame, SPREAD), x, taus)
+    means = way.forward(got)
+    before = SPREAD**2 / 4
+    want = MEAN + before / (before + noise**2) * (y[0] - MEAN)
+    np.testing.assert_allclose(means.mean(0), want, atol=0.015)
+    np.testing.assert_allclose(means.std(0), (1 / (1 / before + 1 / noise**2)) ** 0.5, rtol=0.05)
+    rest = got - way.back(means)
+    assert float(rest.std()) == pytest.approx(SPREAD * 0.75**0.5, rel=0.03), "the rest of a square is free"
+
+
+def test_a_degradations_gain():
+    """Of A A^T, by its columns."""
+    for way, size in ((conditions.shrunk(2), (2, 2, 1)), (conditions.grey(), (1, 1, 3))):
+        basis = jnp.eye(math.prod(size)).reshape(-1, *size)
+        assert float(jnp.square(way.forward(basis)).sum()) == pytest.approx(way.gain)
+
+
 def test_degradations_are_undone_where_they_can_be():
     x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
     mask = jax.random.bernoulli(jax.random.key(1), 0.5, (2, 4, 6, 1)).astype(x.dtype)

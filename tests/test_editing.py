@@ -88,6 +88,28 @@ def test_an_upscaled_picture_has_the_means_that_were_given(folder, cli):
     assert np.abs(answers[0] - answers[1]).max() > 10
 
 
+def test_posterior_sampling_leads_to_what_is_known(folder, cli):
+    """By a gradient through the net: the means are near the given ones, not equal, and nearer without noise."""
+    means = lambda x: x.reshape(4, 2, 4, 2).mean((1, 3))  # noqa: E731
+    off = []
+    for noise in ("0", "200"):
+        cli(0, "upscale", folder / "edm", folder / "a.png", "--method", "dps", "--noise", noise, "--count", "5",
+            "--label", "0", "--sampling", "steps=30", "--out", folder / f"dps{noise}.png")  # fmt: skip
+        shown, *answers = cells(folder / f"dps{noise}.png", 6)
+        off.append(np.mean([np.abs(means(answer) - means(shown)).mean() for answer in answers]))
+    assert off[0] < 12 and off[1] > 2 * off[0], off
+    cli(0, "inpaint", folder / "edm", folder / "a.png", "--mask", folder / "mask.png", "--method", "dps",
+        "--count", "2", "--label", "0", "--sampling", "steps=30", "--out", folder / "dps.png")  # fmt: skip
+    shown, *answers = cells(folder / "dps.png", 3)
+    assert np.mean([np.abs(answer[:4] - shown[:4]).mean() for answer in answers]) < 12
+    for words, said in (
+        (["upscale", "--noise", "5"], "takes the picture for clean: write --method dps"),
+        (["upscale", "--method", "dps", "--noise", "300"], "--noise is a standard deviation of 255, not 300"),
+        (["edit", "--method", "dps"], "--how variation takes none"),
+    ):
+        assert said in cli(2, words[0], folder / "edm", folder / "a.png", *words[1:], "--out", folder / "no.png")
+
+
 def test_a_variation_keeps_more_the_weaker_it_is(folder, cli):
     far = []
     for strength in ("0.34", "1"):
@@ -111,8 +133,8 @@ def test_a_blend_goes_from_one_picture_to_the_other(folder, cli):
 def test_samples_drawn_in_other_ways(folder, cli):
     told = {}
     for text in ("", "steps=6", "sampler=ddim", "guidance=3,interval=0.1:5"):
-        said = cli(0, "generate", folder / "edm", "--count", "20", "--batch", "10", "--out", folder / "g.npz",
-                   "--overwrite", "--sampling", text)  # fmt: skip
+        said = cli(0, "generate", folder / "edm", "--count", "20", "--batch", "10" if text else "20",
+                   "--out", folder / "g.npz", "--overwrite", "--sampling", text)  # fmt: skip
         with np.load(folder / "g.npz") as found:
             told[text] = found["image"]
         calls = {"": 5, "steps=6": 11, "sampler=ddim": 3}.get(text, 10)

@@ -79,7 +79,7 @@ def towards(
     """Add scale grad_x log p(y | x) to the score. Dhariwal and Nichol 2021, algorithm 1: classifier guidance.
 
     log_prob: (x, tau, D(x)) -> log p(y | x) f[b], of the noisy picture or of what is behind it. Its gradient is taken
-    through D as well: with -|y - A D|^2 / 2 s^2 this is posterior sampling (Chung et al. 2023, equation 16).
+    through D as well.
     interval: the sigma / alpha between which it is done. In pure noise, where nothing is seen, it never is.
     """
 
