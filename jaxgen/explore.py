@@ -88,7 +88,7 @@ def generate(
 
 
 def pace(model: Any, batch: int, ends: list[float]) -> str:
-    """Return how fast samples came: what the first batch took, which was compiled, is not counted."""
+    """Return how fast samples came, from when the program was ready on: the first of `ends`, of batches the rest."""
     told = ""
     if calls := getattr(getattr(model, "sampling", None), "evaluations", None):
         told += f"; {calls} evaluations of the net a picture"

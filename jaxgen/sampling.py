@@ -23,7 +23,7 @@ Frozen = Mapping[str, PyTree]
 def sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray]:
     """Return (state, frozen, seed, count, given) -> images f32[count h w c], by the averaged nets.
 
-    A function that is given last is called after each batch.
+    A function that is given last is called when the program is ready, and after each batch.
     """
     stream = drawer(task, mesh, batch)
 
@@ -36,7 +36,7 @@ def sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray]:
         after: Callable[[], object] = lambda: None,
     ) -> np.ndarray:
         made = []
-        for some in stream(state, frozen, seed, count, given):
+        for some in stream(state, frozen, seed, count, given, after):
             made.append(np.asarray(some))
             after()
         return np.concatenate(made)[:count]
@@ -68,14 +68,26 @@ def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable
             state = state.replace(ema={})
         return generate(*averaged(state, frozen), keys, given)["image"]
 
-    jitted = jax.jit(draw, out_shardings=whole)
+    jitted, program = jax.jit(draw, out_shardings=whole), None
 
-    def stream(state: TrainState, frozen: Frozen, seed: int, count: int, given: Mapping[str, np.ndarray]):
+    def stream(
+        state: TrainState,
+        frozen: Frozen,
+        seed: int,
+        count: int,
+        given: Mapping[str, np.ndarray],
+        ready: Callable[[], object] = lambda: None,
+    ):
+        nonlocal program
         for first in range(0, count, batch):
             indices = np.arange(first, first + batch, dtype=np.int32)
             # Rows past the last are drawn again and thrown away.
             some = {k: shard.put_whole(rows, v[np.minimum(indices, len(v) - 1)]) for k, v in given.items()}
-            yield jitted(state, frozen, np.uint32(seed), shard.put_whole(rows, indices), some)
+            told = (state, frozen, np.uint32(seed), shard.put_whole(rows, indices), some)
+            program = program or jitted.lower(*told).compile()
+            if first == 0:
+                ready()
+            yield program(*told)
 
     return stream
 
