@@ -221,7 +221,7 @@ class Work:
             )
             return np.asarray(total) / len(ways)
 
-        for lines in tiles.rows(picture, mend, self.model.scale, self.tile, self.overlap):
+        for lines in tiles.rows(picture, mend, self.model.scale, self.tile, self.overlap, restorer.multiple):
             yield lines.mean(2, keepdims=True) if many and not restorer.colours else lines
 
     def damaged(self, clean: np.ndarray, name: str = "") -> tuple[np.ndarray, dict[str, Any]]:

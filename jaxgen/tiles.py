@@ -1,5 +1,6 @@
 """A picture of any size through a net, in tiles whose seams are blended, a few of its lines in memory at a time."""
 
+import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
@@ -19,12 +20,16 @@ def check(tile: int, overlap: int):
         )
 
 
-def starts(size: int, tile: int, overlap: int) -> list[int]:
-    """Return where tiles begin so that they cover `size` pixels, each next to the last by at least `overlap`."""
+def starts(size: int, tile: int, overlap: int, grain: int = 1) -> list[int]:
+    """Return where tiles begin so that they cover `size` pixels, each next to the last by at least `overlap`.
+
+    Each begins at a multiple of `grain`; the last ends where the picture does.
+    """
     if size <= tile:
         return [0]
-    count = -(-(size - overlap) // (tile - overlap))
-    return [round(i * (size - tile) / (count - 1)) for i in range(count)]
+    last, step = -(-(size - tile) // grain), (tile - overlap) // grain  # in grains
+    count = -(-last // step)
+    return [round(i * last / count) * grain for i in range(count + 1)]
 
 
 def ramp(size: int, first: bool, last: bool, overlap: int) -> np.ndarray:
@@ -39,34 +44,46 @@ def ramp(size: int, first: bool, last: bool, overlap: int) -> np.ndarray:
     return (weights if first else rise) * (weights if last else rise[::-1])
 
 
-def rows(picture: np.ndarray, mend: Mend, scale: float, tile: int, overlap: int) -> Iterator[np.ndarray]:
-    """Yield the mended picture from above, some lines f32[n W c] at a time; tile 0 is all of it at once."""
+def rows(
+    picture: np.ndarray, mend: Mend, scale: float, tile: int, overlap: int, multiple: int = 1
+) -> Iterator[np.ndarray]:
+    """Yield the mended picture from above, some lines f32[n W c] at a time; tile 0 is all of it at once.
+
+    Tiles begin at multiples of `multiple`: windows and pooling lie as in the whole picture. A net that looks at all of
+    a picture, as attention by means of channels does, looks at all of a tile: its tiles are not the whole's parts.
+    """
     height, width = picture.shape[:2]
-    grain = Fraction(scale).limit_denominator(100)  # of a picture's pixels: a tile begins at a whole one of the answer
+    grain = Fraction(scale).limit_denominator(100)
     if not tile or (height <= tile and width <= tile) or abs(float(grain) - scale) > 1e-9:
         yield mend(picture, (slice(0, height), slice(0, width)))
         return
-    q = 2 * grain.denominator if scale != int(scale) else 1  # at an even one: halves are rounded to the even number
-    downs, acrosses = ([at - at % q for at in starts(size, tile, overlap)] for size in (height, width))
+    # A tile begins at a whole pixel of the answer, at an even one where there are halves: they are rounded to the even.
+    q = math.lcm(grain.denominator * (2 - grain.denominator % 2), multiple)
+    tile = max(tile // q, -(-overlap // q) + 1) * q  # larger where it must be to overlap the next
+    downs, acrosses = (starts(size, tile, overlap, q) for size in (height, width))
     band = total = np.zeros((0, 0, 0), np.float32)
     top = 0  # of the band, in lines of the answer
     for i, y in enumerate(downs):
         tall = height - y if y == downs[-1] else tile
-        at, long = round(y * scale), round(tall * scale)
+        at = round(y * scale)
+        long = round((y + tall) * scale) - at
         if at > top:  # no later tile reaches the lines above
             yield band[: at - top] / total[: at - top]
             band, total, top = band[at - top :], total[at - top :], at
         for j, x in enumerate(acrosses):
             wide = width - x if x == acrosses[-1] else tile
+            left = round(x * scale)
+            broad = round((x + wide) * scale) - left
             part = mend(picture[y : y + tall, x : x + wide], (slice(y, y + tall), slice(x, x + wide)))
+            if part.shape[:2] != (long, broad):  # 1.1 * 55 is rounded up, 1.1 * 35 down
+                part = np.pad(part, ((0, 1), (0, 1), (0, 0)), "edge")[:long, :broad]
             if band.shape[0] < long:
                 more = (long - band.shape[0], round(width * scale), part.shape[2])
                 band = np.concatenate([band.reshape(-1, *more[1:]), np.zeros(more, np.float32)])
                 total = np.concatenate([total.reshape(-1, more[1], 1), np.zeros((*more[:2], 1), np.float32)])
-            down = ramp(part.shape[0], i == 0, i == len(downs) - 1, round(overlap * scale))
-            across = ramp(part.shape[1], j == 0, j == len(acrosses) - 1, round(overlap * scale))
+            down = ramp(long, i == 0, i == len(downs) - 1, round(overlap * scale))
+            across = ramp(broad, j == 0, j == len(acrosses) - 1, round(overlap * scale))
             weight = (down[:, None] * across)[..., None]  # [h w 1]
-            left = round(x * scale)
-            band[: part.shape[0], left : left + part.shape[1]] += weight * part
-            total[: part.shape[0], left : left + part.shape[1]] += weight
+            band[:long, left : left + broad] += weight * part
+            total[:long, left : left + broad] += weight
     yield band / total

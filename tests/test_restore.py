@@ -152,6 +152,42 @@ def test_tiles_of_a_factor_that_is_no_whole_number_fit_together(scale, size):
     np.testing.assert_allclose(parts[4:-4, 4:-4], whole[4:-4, 4:-4], atol=4e-3)
 
 
+@pytest.mark.parametrize("scale", [1.01, 1.37, 3.33, 1.1])
+def test_tiles_touch_whatever_the_factor(scale):
+    picture = np.random.default_rng(0).random((1000, 1055, 1), np.float32)
+
+    def nearest(part, place):
+        """Pixels of the answer by whole numbers: each depends on one alone."""
+        del place
+        y, x = (np.minimum(np.arange(round(n * scale)) * 100 // round(100 * scale), n - 1) for n in part.shape[:2])
+        return part[y][:, x]
+
+    parts = np.concatenate(list(tiles.rows(picture, nearest, scale, 384, 32)))
+    whole = nearest(picture, None)
+    assert parts.shape == whole.shape
+    np.testing.assert_allclose(parts[:-1, :-1], whole[:-1, :-1], atol=1e-6)
+    assert np.isfinite(parts).all()
+
+
+@pytest.mark.parametrize(("preset", "least"), [("swinir", 120), ("unet-denoise", 60)])  # the latter looks further
+def test_windows_and_pooling_lie_in_tiles_as_in_the_whole_picture(preset, least):
+    from jaxgen import zoo
+    from jaxgen.core import Context
+
+    task = zoo.load(preset).tiny.model.task(1)
+    params, extra = jax.jit(lambda key: task.init(key, {}))(jax.random.key(0))
+    assert task.restorer is not None
+    scale = task.restorer.scales[0]
+    model = restorers.Model(task.restorer, params, Context(extra, {}, {}, 0), scale, preset)  # pyright: ignore
+    picture = smooth(203, 150).astype(np.float32) / 127.5 - 1
+    whole, parts = (
+        np.concatenate(list(restore.Work(model, tile, 32, False, 4.0, 0, None, False).mended(picture, {})))
+        for tile in (0, 100)
+    )
+    inner = slice(16 * scale, -16 * scale)  # a net sees there that the whole picture ends
+    assert float(psnr(whole[None, inner, inner], parts[None, inner, inner])[0]) > least
+
+
 def test_a_tile_is_told_where_it_lies():
     picture, mask = np.zeros((100, 90, 1), np.float32), np.random.default_rng(0).random((100, 90, 1)).astype(np.float32)
     answer = np.concatenate(list(tiles.rows(picture, lambda x, place: x + mask[place], 1, 40, 16)))
