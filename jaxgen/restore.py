@@ -1,6 +1,6 @@
 """python -m jaxgen restore: a picture, or a folder of them, mended by a trained model or by interpolation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from jaxgen.photos import Photo
 from jaxgen.restorers import Model, open_model
 
 BYTES = 2**30
+Check = Callable[[float], None]
 
 Pictures = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PICTURE")]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|METHOD")]
@@ -57,7 +58,7 @@ def restore(
         ensemble: the mean over the picture turned and mirrored in eight ways: better, and eight times as slow
         tile: pixels of a side of the parts that are mended one by one; 0: whole
         overlap: pixels that parts share
-        memory: GiB that pictures may take; a larger one is refused before it is begun
+        memory: GiB that pictures and the net's work on them may take; a larger one is refused before it is begun
         seed: of the damage, and of models with several answers
         answers: how many, of models that have several: the others are OUT-2.png, OUT-3.png, ...
         sheet: write before and after beside each other, and a crop, to OUT-sheet.png
@@ -149,7 +150,7 @@ class Work:
     ) -> dict[str, float]:
         """Mend a file and return its scores; the name says which damage. Raises InputError for what can't be mended."""
         compared = self.degrade or sheet or clean is not None
-        self.check_size(file, compared)
+        check = self.check_size(file, compared)
         photo = photos.read(file)
         truth = photos.read(clean).pixels if clean else None
         given, told = photo.pixels, {}
@@ -161,7 +162,7 @@ class Work:
         given = np.where(told["mask"] > 0, 0, given) if "mask" in told else given
         paths, parts = (
             folders.answered(target, self.answers),
-            [self.mended(given, told, i) for i in range(self.answers)],
+            [self.mended(given, told, i, check) for i in range(self.answers)],
         )
         if not compared:  # an answer is never whole in f32
             for path, lines in zip(paths, parts, strict=True):
@@ -187,24 +188,41 @@ class Work:
             comparing.write_sheet(sheet_path(target), before, found, truth)
         return {} if truth is None else comparing.measured(truth, answer, int(self.model.scale))
 
-    def check_size(self, file: Path, compared: bool):
-        """Raise InputError where the picture and its answer don't fit the memory, by the file's first bytes."""
+    def check_size(self, file: Path, compared: bool) -> Check | None:
+        """Raise InputError where the picture and its answer don't fit the memory, by the file's first bytes.
+
+        Return what raises it where the bytes that the model takes at a time don't fit beside them.
+        """
         if (size := photos.size_of(file)) is None:  # reading it says what is wrong
-            return
+            return None
         height, width, bits = size
         numbers = 3 * height * width
         # Of an answer there are whole numbers and what is made of them to be written, measured; of what is compared
         # f32 as well, and the maps of SSIM.
         each = (3 if bits == 8 else 12) + (30 + 4 * self.answers if compared else 0)
-        needed = (4 * numbers + each * numbers * (1 if self.degrade else self.model.scale**2)) / BYTES
+        grown = 1 if self.degrade else self.model.scale**2
+        lines = 28 * width * min(self.tile or height, height)  # joined: colours, weights and what they are divided to
+        needed = (4 * numbers + (each * numbers + lines) * grown) / BYTES
         if needed > self.memory:
             raise InputError(
                 f"{file} is {height}x{width}: mended at scale {self.model.scale:g} it takes {needed:.3g} GiB, "
                 f"more than --memory {self.memory:g}."
             )
 
-    def mended(self, picture: np.ndarray, told: Mapping[str, Any], number: int = 0) -> Iterator[np.ndarray]:
-        """Yield an answer's lines f32[n W c]."""
+        def check(taken: float):
+            if needed + taken / BYTES > self.memory:
+                way = "" if self.model.by or self.model.restorer.whole else "set a smaller --tile, or "
+                raise InputError(
+                    f"{file} is {height}x{width}: {self.model.name} takes {needed + taken / BYTES:.3g} GiB to mend it, "
+                    f"more than --memory {self.memory:g}: {way}make it smaller first."
+                )
+
+        return check
+
+    def mended(
+        self, picture: np.ndarray, told: Mapping[str, Any], number: int = 0, check: Check | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yield an answer's lines f32[n W c]; `check` hears the bytes that a tile takes."""
         restorer, channels = self.model.restorer, picture.shape[2]
         many = channels not in restorer.channels
         if many and channels == 1:
@@ -217,7 +235,8 @@ class Work:
             given = {"degraded": part} | {k: v[place] if np.ndim(v) == 3 else v for k, v in told.items()}
             turns = ({k: turned(v, way) for k, v in given.items()} for way in ways)
             total = sum(
-                back(self.model.padded(turn, self.seed, number), way) for turn, way in zip(turns, ways, strict=True)
+                back(self.model.padded(turn, self.seed, number, check), way)
+                for turn, way in zip(turns, ways, strict=True)
             )
             return np.asarray(total) / len(ways)
 

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 INTERPOLATIONS = ("bicubic", "lanczos3", "bilinear", "nearest")
 PRIOR = "deep-image-prior"
+PER_PIXEL = 9000  # bytes of its step, by XLA's count at 256x256
 KNOWN = (*INTERPOLATIONS, PRIOR)
 FAMILIES = ("restoration", "super_resolution")
 
@@ -26,6 +26,7 @@ class Model:
 
     may: what it can be told beside what it must be
     by:  (given, keys, scale) -> answer f32[1 H W c] on the host, where a picture takes more than one program
+    per: bytes that those take for each pixel of the answer
     """
 
     restorer: "Restorer"
@@ -35,19 +36,36 @@ class Model:
     name: str
     may: tuple[str, ...] = ()
     by: Callable[..., Any] | None = None
+    per: int = 0
 
-    @cached_property
-    def answer(self) -> Callable[..., Any]:
-        """(given [1 h w c], keys Key[1], scale) -> f32[1 H W c]."""
+    def __post_init__(self):
+        self.programs: dict[Any, Any] = {}  # by the shapes of what they are given
+
+    def program(self, given: Mapping[str, Any], keys: Any) -> Any:
+        """Return the compiled (params, context, given [1 h w c], keys Key[1]) -> f32[1 H W c]."""
         import jax
 
-        mend = jax.jit(self.restorer.restore, static_argnums=4)
-        return self.by or (lambda given, keys, scale: mend(self.params, self.context, given, keys, scale))
+        shapes = tuple((name, x.shape) for name, x in given.items())
+        if shapes not in self.programs:
+            mend = jax.jit(self.restorer.restore, static_argnums=4)
+            self.programs[shapes] = mend.lower(self.params, self.context, given, keys, self.scale).compile()
+        return self.programs[shapes]
 
-    def padded(self, given: Mapping[str, Any], seed: int = 0, number: int = 0) -> "np.ndarray":
+    def takes(self, given: Mapping[str, Any], keys: Any) -> float:
+        """Return the bytes that mending such pictures takes, beside parameters: nothing is run."""
+        _, h, w, _ = given["degraded"].shape
+        if self.by:
+            return self.per * h * w * self.scale**2
+        found = self.program(given, keys).memory_analysis()
+        return found.temp_size_in_bytes + found.output_size_in_bytes + 4 * sum(x.size for x in given.values())
+
+    def padded(
+        self, given: Mapping[str, Any], seed: int = 0, number: int = 0, check: Callable[[float], Any] | None = None
+    ) -> "np.ndarray":
         """Return an answer f32[H W c] to one picture, given [h w c] and numbers, whatever its sides.
 
-        They are made multiples of what the net takes by a mirror image. The key is `number`'s of a seed.
+        They are made multiples of what the net takes by a mirror image. The key is `number`'s of a seed. `check` is
+        called with the bytes that it takes, before it is begun.
         """
         import jax
         import jax.numpy as jnp
@@ -60,7 +78,13 @@ class Model:
         pads = ((0, -h % grain), (0, -w % grain), (0, 0))
         grown = {k: np.pad(v, pads, "symmetric")[None] if np.ndim(v) == 3 else v[None] for k, v in given.items()}
         keys = rng.sample_keys(jax.random.key(seed), jnp.arange(number, number + 1))
-        return np.asarray(self.answer(grown, keys, scale), np.float32)[0, : round(h * scale), : round(w * scale)]
+        if check is not None:
+            check(self.takes(grown, keys))
+        if self.by:
+            made = self.by(grown, keys, scale)
+        else:
+            made = self.program(grown, keys)(self.params, self.context, grown, keys)
+        return np.asarray(made, np.float32)[0, : round(h * scale), : round(w * scale)]
 
     def check(
         self,
@@ -88,9 +112,9 @@ class Model:
 
 def open_model(name: str, preset: str, scale: float | None) -> Model:
     """Return the model of a run's folder, of a file of weights, or an interpolation. Raises InputError."""
-    path, may, by = Path(name).expanduser(), (), None
+    path, may, by, per = Path(name).expanduser(), (), None, 0
     if name == PRIOR:
-        restorer, params, context, may, by = prior(), {}, None, ("mask", "sigma"), by_prior
+        restorer, params, context, may, by, per = prior(), {}, None, ("mask", "sigma"), by_prior, PER_PIXEL
     elif name in INTERPOLATIONS:
         if preset:
             raise InputError("--preset is for a file of weights.")
@@ -127,7 +151,7 @@ def open_model(name: str, preset: str, scale: float | None) -> Model:
     scale = float(default if scale is None else scale)
     if not 1 <= scale <= 16:
         raise InputError(f"--scale must be from 1 to 16, not {scale:g}.")
-    return Model(restorer, params, context, scale, name, may, by)
+    return Model(restorer, params, context, scale, name, may, by, per)
 
 
 def prior() -> "Restorer":

@@ -363,6 +363,18 @@ def test_files_that_cant_be_mended_are_told_in_a_sentence(tmp_path, cli):
         assert picture.size == (40_000, 16)
 
 
+def test_what_the_net_takes_counts_as_memory(run, tmp_path, cli):
+    picture = str(save(tmp_path / "a.png", smooth(600, 600, 1)))
+    few = ["--memory", "0.03"]
+    out = cli(2, "restore", picture, "--with", str(run), "--tile", "0", *few)
+    assert "a.png is 600x600" in out and "more than --memory 0.03: set a smaller --tile, or" in out
+    cli(0, "restore", picture, "--with", str(run), "--tile", "128", *few)
+    out = cli(2, "restore", picture, "--with", "deep-image-prior", "--memory", "2", "--overwrite")
+    assert "deep-image-prior takes 3" in out and out.count("\n") <= 1
+    sharp = ["--with", "lanczos3", "--scale", "1.2345", "--overwrite"]  # goes whole
+    assert "lanczos3 takes" in cli(2, "restore", picture, *sharp, "--memory", "0.022")
+
+
 def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):
     picture = str(save(tmp_path / "a.png", smooth(40, 40)))
     save(tmp_path / "small.png", smooth(8, 8, 1))

@@ -1,0 +1,46 @@
+"""What enlarging a photograph takes: python -m tests.benchmarks.restore_memory --weights WEIGHTS [--size H W] [--write]
+
+The peak of the resident memory of `python -m jaxgen restore` in a process of its own, imports and compilation included,
+on a picture of noise, and how long it took.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.benchmarks import report
+
+MEMORY = 4  # GiB that it is allowed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help="of IMDN x4")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(3000, 4000), help="height and width (default %(default)s)"
+    )
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    wanted = parser.parse_args()
+    height, width = wanted.size
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "picture.png"
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)).save(picture)
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "jaxgen", "restore", str(picture), "--with", str(wanted.weights)]
+        subprocess.run([*command, "--memory", str(MEMORY)], check=True)
+        seconds = time.perf_counter() - start
+    kibibytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    row = {"picture": f"{height}x{width}", "answer": f"{4 * height}x{4 * width}", "weights": wanted.weights.name}
+    row |= {"--memory": f"{MEMORY} GiB", "peak": f"{kibibytes / 2**20:.2f} GiB", "minutes": f"{seconds / 60:.1f}"}
+    report.publish("restore-memory", [row], "`python -m jaxgen restore`, tiles of 384 pixels.", wanted.write)
+
+
+if __name__ == "__main__":
+    main()
