@@ -85,8 +85,10 @@ def _check(path: Path, picture: Image.Image):
     width, height = picture.size
     if min(width, height) < SMALLEST:
         raise InputError(f"{path} is {height}x{width}: pictures of {SMALLEST}x{SMALLEST} pixels or more are taken.")
-    if getattr(picture, "n_frames", 1) > 1:
-        frames = getattr(picture, "n_frames", 1)
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format == "TIFF":
+        raise InputError(f"{path} has {frames} pages: save the ones to be mended as pictures of their own.")
+    if frames > 1 and picture.format != "MPO":  # phones write one: the photo, and what belongs to it
         raise InputError(f"{path} is animated, {frames} frames: save the ones to be mended as pictures of their own.")
     if picture.mode in ("CMYK", "LAB", "HSV"):
         raise InputError(f"{path} is {picture.mode}: save it as RGB first, so that its colours are what you mean.")

@@ -102,6 +102,15 @@ def test_a_turned_photo_is_written_upright_with_its_exif_and_profile(tmp_path):
     assert np.abs(upright - np.rot90(values, -1)).mean() < 3
 
 
+def test_of_a_phones_photo_with_a_second_picture_the_first_is_taken(tmp_path):
+    first, second = (Image.fromarray(smooth(16, 24, seed=seed)) for seed in (0, 1))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
+    with Image.open(tmp_path / "a.jpg") as picture:
+        assert picture.format == "MPO"
+    photo = photos.read(tmp_path / "a.jpg")
+    assert np.array_equal(photos.quantised(photo.pixels, 8), pixels_of(tmp_path / "a.jpg"))
+
+
 def test_alpha_is_laid_on_white_where_a_file_has_none(tmp_path):
     values = smooth(8, 8, 4)
     photo = photos.read(save(tmp_path / "a.png", values))
@@ -333,6 +342,7 @@ def test_a_folder_with_bad_files(run, tmp_path, cli):
 def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     frames = [Image.fromarray(smooth(16, 16, seed=i)) for i in range(3)]
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "pages.tif", save_all=True, append_images=frames[1:])
     Image.new("CMYK", (16, 16)).save(folder / "print.jpg")
     good = save(folder / "good.png", smooth(16, 16))
     (folder / "cut.png").write_bytes(good.read_bytes()[:-200])
@@ -342,6 +352,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     save(folder / "long.png", np.zeros((8, 20_000, 3), np.uint8))
     return {
         "moving.gif": (folder / "moving.gif", "is animated, 3 frames"),
+        "pages.tif": (folder / "pages.tif", "has 3 pages"),
         "print.jpg": (folder / "print.jpg", "is CMYK"),
         "cut.png": (folder / "cut.png", "can't be read"),
         "text.png": (folder / "text.png", "its content is no picture"),
