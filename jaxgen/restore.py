@@ -65,7 +65,8 @@ def restore(
         overwrite: replace what is there
     """
     tiles.check(tile, overlap)
-    at_least(0, sigma=sigma)
+    if sigma is not None and not 0 <= sigma <= 255:
+        raise InputError(f"--sigma must be from 0 to 255, not {sigma:g}.")
     check_seed(seed)
     at_least(1, answers=answers)
     if not memory > 0:
