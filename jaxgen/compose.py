@@ -14,11 +14,12 @@ from jaxgen.errors import InputError
 from jaxgen.photos import Photo
 
 MOST = 2_000_000  # unknowns of Poisson's equation: some GiB, and minutes
+DRAWN = 1 << 18  # of the background's pixels, where there are more, for its palette
 
 Background = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BACKGROUND")]
 Foregrounds = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FOREGROUND ...")]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN")]
-How = Literal["paste", "poisson", "mixed", "colours", "harmonise"]
+How = Literal["paste", "poisson", "mixed", "colours", "palette", "harmonise"]
 
 
 def compose(
@@ -43,9 +44,10 @@ def compose(
             middle
         size: how much larger each becomes; unset: 1
         how: poisson keeps the foreground's differences between neighbours, and at its border the background's colours:
-            for photographs that are cut out loosely, where paste and colours are for what is cut out sharply; mixed
-            keeps the larger of both pictures' differences; colours gives it the background's colours by optimal
-            transport; harmonise asks a net; paste leaves it as it is
+            for photographs that are cut out loosely, where the others are for what is cut out sharply; mixed keeps the
+            larger of both pictures' differences; colours gives it the background's colours by optimal transport, their
+            mean and covariance, palette all of them, each as often as it is there, which suits photographs more than
+            what has few colours; harmonise asks a net; paste leaves it as it is
         with_: the run of a harmonisation net (train.translation --preset harmonisation), for harmonise
         out: a file; unset: BACKGROUND-composed.png
         overwrite: replace what is there
@@ -175,13 +177,15 @@ def resized(picture: np.ndarray, scale: float) -> np.ndarray:
 
 
 Blend = Callable[[np.ndarray, Layer], np.ndarray]
+Move = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def blender(how: How, with_: str) -> Blend:
     """Return (background f32[h w c], layer) -> f32[h w c]. Raises InputError where a net is needed and is none."""
     if how == "harmonise":
         return partial(harmonised, opened(with_))
-    return {"paste": pasted, "poisson": solved, "mixed": partial(solved, mixed=True), "colours": transported}[how]
+    ways = {"paste": pasted, "poisson": solved, "mixed": partial(solved, mixed=True)}
+    return {**ways, "colours": partial(transported, moved), "palette": partial(transported, spread)}[how]
 
 
 def pasted(picture: np.ndarray, one: Layer) -> np.ndarray:
@@ -203,17 +207,38 @@ def solved(picture: np.ndarray, one: Layer, mixed: bool = False) -> np.ndarray:
     return alpha * made + (1 - alpha) * picture
 
 
-def transported(picture: np.ndarray, one: Layer) -> np.ndarray:
+def transported(move: Move, picture: np.ndarray, one: Layer) -> np.ndarray:
     """Return the foreground in the background's colours laid on it; the colours are those of what is seen of it."""
+    above, alpha = one.whole(picture)
+    seen = alpha[..., 0] > 0
+    above[seen] = np.clip(move(above[seen], alpha[seen][:, 0], picture.reshape(-1, picture.shape[2])), -1, 1)
+    return np.where(alpha > 0, alpha * above + (1 - alpha) * picture, picture).astype(np.float32)
+
+
+def moved(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Return colours f32[n c] with the mean and covariance of others f32[m c]."""
     import jax.numpy as jnp
 
     from jaxgen.nn.transport import transfer
 
-    above, alpha = one.whole(picture)
-    seen = alpha[..., 0] > 0
-    above[seen] = np.asarray(transfer(jnp.asarray(above[seen][None]), jnp.asarray(picture)))[0]
-    made = np.where(alpha > 0, alpha * above + (1 - alpha) * picture, picture)
-    return np.clip(made, -1, 1).astype(np.float32)
+    del weights
+    return np.asarray(transfer(jnp.asarray(colours)[None], jnp.asarray(like)[None]))[0]
+
+
+def spread(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Return colours f32[n c], each counted by its weight f32[n], with the distribution of others f32[m c].
+
+    What is of one colour stays so: each colour is moved once, however often it is there.
+    """
+    import jax
+
+    from jaxgen.nn.transport import sliced
+
+    if len(like) > DRAWN:
+        like = np.random.default_rng(0).choice(like, DRAWN, replace=False)
+    each, which = np.unique(colours, axis=0, return_inverse=True)
+    counts = np.bincount(which.ravel(), weights).astype(np.float32)
+    return np.asarray(jax.jit(sliced)(each, like, jax.random.key(0), counts))[which.ravel()]
 
 
 def opened(name: str) -> Any:

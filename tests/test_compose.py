@@ -156,6 +156,42 @@ def test_a_foreground_gets_the_backgrounds_colours(files, cli):
     assert np.abs(np.cov(made.T) - np.cov(below.T)).max() < 0.1 * np.cov(below.T).max()
 
 
+def test_a_foreground_gets_the_backgrounds_palette(files, cli):
+    """Every channel's numbers are the background's, rank by rank, and not nearly so by their moments alone."""
+    background, _, folder = files
+    skewed = save(folder / "w.png", np.exp(smooth(4, 40, 50) * 2) / 3 - 1)
+    apart = {}
+    for how in ("colours", "palette"):
+        cli(0, "compose", background, skewed, "--how", how, "--out", folder / f"{how}.png")
+        made, below = (np.sort(load(path).reshape(-1, 3), 0) for path in (folder / f"{how}.png", background))
+        apart[how] = np.abs(made - below).max(0)
+    assert (apart["palette"] <= 2).all() and (apart["colours"] > 10).any(), apart
+
+
+def test_few_colours_become_as_many_of_the_backgrounds(files, cli):
+    _, _, folder = files
+    background = save(folder / "narrow.png", (smooth(0, 40, 50) * (0.3, 0.1, 0.2) - 0.4).astype(np.float32))
+    flag = np.full((20, 24, 3), [0.9, 0.8, -1], np.float32)
+    flag[:, :2] = -1, 0.2, 0.3  # a rim
+    flag = save(folder / "flag.png", flag)
+    cli(0, "compose", background, flag, "--how", "palette", "--at", "5,9", "--out", folder / "o.png")
+    made, below = load(folder / "o.png"), load(background)
+    inside = made[5:25, 9:33].reshape(-1, 3)
+    assert len(np.unique(inside, axis=0)) == 2, "no bands"
+    assert (inside.min(0) >= below.min((0, 1)) - 1).all() and (inside.max(0) <= below.max((0, 1)) + 1).all()
+    made[5:25, 9:33] = below[5:25, 9:33]
+    assert np.array_equal(made, below)
+
+
+def test_a_photograph_gets_anothers_palette(real_data, tmp_path, cli):
+    for name in ("chelsea.png", "coffee.png"):
+        Image.open(real_data / "photos" / name).convert("RGB").resize((120, 80)).save(tmp_path / name)
+    out = tmp_path / "o.png"
+    cli(0, "compose", tmp_path / "coffee.png", tmp_path / "chelsea.png", "--how", "palette", "--out", out)
+    made, below = (np.sort(load(path).reshape(-1, 3), 0) for path in (out, tmp_path / "coffee.png"))
+    assert np.quantile(np.abs(made - below), 0.99) <= 2
+
+
 def test_several_foregrounds_of_several_sizes(files, cli):
     background, foreground, folder = files
     sizes = ("--size", "0.5", "1", "--at", "0,0", "15,20")

@@ -45,32 +45,32 @@ def transfer(x: Array, like: Array) -> Array:
     return y + jnp.broadcast_to(target.mean, y.shape)
 
 
-def match(x: Array, like: Array) -> Array:
+def match(x: Array, like: Array, weights: Array | None = None) -> Array:
     """Return numbers x f32[n] with the distribution of like f32[m], in their order: the exact transport in one
-    dimension, the quantile function of `like` at each number's rank."""
-    ranks = jnp.zeros(len(x), jnp.int32).at[jnp.argsort(x)].set(jnp.arange(len(x), dtype=jnp.int32))
-    sorted_ = jnp.sort(like)
-    if len(x) == len(like):
-        return sorted_[ranks]
-    place = (ranks + 0.5) * (len(like) / len(x)) - 0.5
-    return jnp.interp(place, jnp.arange(len(like), dtype=jnp.float32), sorted_)
+    dimension, the quantile function of `like` at each number's rank. weights f32[n]: how often each number counts."""
+    weights = jnp.ones(len(x)) if weights is None else weights
+    order = jnp.argsort(x)
+    below = jnp.cumsum(weights[order])
+    place = (below - weights[order] / 2) * (len(like) / below[-1]) - 0.5  # its middle's, among those of like
+    found = jnp.interp(place, jnp.arange(len(like), dtype=jnp.float32), jnp.sort(like))
+    return jnp.zeros_like(found).at[order].set(found)
 
 
-def sliced(x: Array, like: Array, key: Array, rounds: int = 20) -> Array:
-    """Return x [h w c] with the colours of `like` [h' w' c]: whole distributions, not their first two moments.
+def sliced(x: Array, like: Array, key: Array, weights: Array | None = None, rounds: int = 20) -> Array:
+    """Return colours x f32[n c] with the distribution of like f32[m c]: all of it, not its first two moments.
 
     In each round the colours are seen along the axes of a random rotation, and along each moved by `match`; the last
-    round's axes are the colours' own, so that each channel's distribution is that of `like`. Pitie, Kokaram and Dahyot
-    2005, "N-Dimensional Probability Density Function Transfer and its Application to Colour Transfer".
+    round's axes are the colours' own, so that each channel's distribution is that of `like`. weights f32[n]: how often
+    each colour counts. Pitie, Kokaram and Dahyot 2005, "N-Dimensional Probability Density Function Transfer and its
+    Application to Colour Transfer".
     """
-    c = x.shape[-1]
-    pixels, target = x.reshape(-1, c), like.reshape(-1, c)
+    c = x.shape[1]
     axes = jax.vmap(lambda k: jnp.linalg.qr(jax.random.normal(k, (c, c)))[0])(jax.random.split(key, rounds))
     axes = jnp.concatenate([axes, jnp.eye(c)[None]])  # [rounds+1 c c]
 
-    def turn(pixels: Array, axis: Array) -> tuple[Array, None]:
-        a, b = (jnp.matmul(p, axis, precision="highest") for p in (pixels, target))
-        moved = jax.vmap(match, 1, 1)(a, b)
+    def turn(x: Array, axis: Array) -> tuple[Array, None]:
+        a, b = (jnp.matmul(p, axis, precision="highest") for p in (x, like))
+        moved = jax.vmap(lambda a, b: match(a, b, weights), 1, 1)(a, b)
         return jnp.matmul(moved, axis.T, precision="highest"), None
 
-    return jax.lax.scan(turn, pixels, axes)[0].reshape(x.shape)
+    return jax.lax.scan(turn, x, axes)[0]
