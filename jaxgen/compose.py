@@ -1,7 +1,6 @@
 """python -m jaxgen compose: several pictures become one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,15 +10,17 @@ import tyro
 
 from jaxgen import outputs, photos
 from jaxgen.errors import InputError
-from jaxgen.photos import Photo
+from jaxgen.layers import Layer, coloured, layer, opaque
 
 MOST = 2_000_000  # unknowns of Poisson's equation: some GiB, and minutes
+NETS = {"adain": "adain", "harmonise": "harmonisation"}  # the presets of ways that need a run
+AROUND = 32  # pixels on each side of a foreground, at least, whose features it gets
 DRAWN = 1 << 18  # of the background's pixels, where there are more, for its palette
 
 Background = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BACKGROUND")]
 Foregrounds = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FOREGROUND ...")]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN")]
-How = Literal["paste", "poisson", "mixed", "colours", "palette", "harmonise"]
+How = Literal["paste", "poisson", "mixed", "colours", "palette", "adain", "harmonise"]
 
 
 def compose(
@@ -47,8 +48,9 @@ def compose(
             for photographs that are cut out loosely, where the others are for what is cut out sharply; mixed keeps the
             larger of both pictures' differences; colours gives it the background's colours by optimal transport, their
             mean and covariance, palette all of them, each as often as it is there, which suits photographs more than
-            what has few colours; harmonise asks a net; paste leaves it as it is
-        with_: the run of a harmonisation net (train.translation --preset harmonisation), for harmonise
+            what has few colours; adain gives its features the background's mean and deviation; harmonise asks a net;
+            paste leaves it as it is
+        with_: the run whose net is used by adain and harmonise (train.translation --preset adain, harmonisation)
         out: a file; unset: BACKGROUND-composed.png
         overwrite: replace what is there
     """
@@ -60,8 +62,8 @@ def compose(
         if given and len(given) != len(foregrounds):
             hint = ", as 20,100 is" if name == "at" else ""
             raise InputError(f"--{name} needs one{hint}, for each foreground: {len(foregrounds)}, not {len(given)}.")
-    if (how == "harmonise") != bool(with_):
-        raise InputError("--with names the net of --how harmonise: give both or neither.")
+    if (how in NETS) != bool(with_):
+        raise InputError(f"--with names the net of --how {' or '.join(NETS)}: give both or neither.")
     if not all(each > 0 for each in size):
         raise InputError(f"--size must be above 0, not {min(size):g}.")
     places = [corner(text) for text in at] or [None] * len(foregrounds)
@@ -87,103 +89,18 @@ def corner(text: str) -> tuple[int, int]:
     return down, right
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A foreground's part within the background.
-
-    pixels: f32[h w c] in [-1, 1]
-    alpha:  f32[h w 1] in [0, 1], how much of it is seen
-    known:  bool[h w 1], where its colours are known: a mask may show less
-    place:  where it lies
-    """
-
-    pixels: np.ndarray
-    alpha: np.ndarray
-    known: np.ndarray
-    place: tuple[slice, slice]
-
-    def like(self, picture: np.ndarray) -> np.ndarray:
-        """Return the background in as many channels as both need."""
-        return coloured(picture) if self.pixels.shape[2] == 3 else picture
-
-    def whole(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the foreground laid on the background, its alpha not heeded, and its alpha, of all the picture."""
-        pixels = picture.copy()
-        pixels[self.place] = self.pixels if self.pixels.shape[2] == picture.shape[2] else coloured(self.pixels)
-        alpha = np.zeros((*picture.shape[:2], 1), np.float32)
-        alpha[self.place] = self.alpha
-        return pixels, alpha
-
-
-def opaque(below: Photo, layers: list[Layer]) -> np.ndarray | None:
-    """Return the answer's alpha: what is laid on a transparent background can be seen."""
-    if below.alpha is None:
-        return None
-    top = np.iinfo(below.alpha.dtype).max
-    alpha = below.alpha.astype(np.float32) / top
-    for one in layers:
-        alpha[one.place] = 1 - (1 - alpha[one.place]) * (1 - one.alpha)
-    return np.rint(alpha * top).astype(below.alpha.dtype)
-
-
-def coloured(picture: np.ndarray) -> np.ndarray:
-    return np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture
-
-
-def layer(file: Path, mask: Path | None, scale: float, place: tuple[int, int] | None, background: Photo) -> Layer:
-    """Return a foreground's part within the background. Raises InputError where nothing of it is to be seen."""
-    photo = photos.read(file)
-    height, width = photo.pixels.shape[:2]
-    if mask is not None:
-        alpha = (photos.read(mask).pixels.mean(2, keepdims=True) + 1) / 2
-        if alpha.shape[:2] != (height, width):
-            sizes = [f"{h}x{w}" for h, w in (alpha.shape[:2], (height, width))]
-            raise InputError(f"The mask {mask} is {sizes[0]}, {file} is {sizes[1]}: they must be of one size.")
-    elif photo.alpha is not None:
-        alpha = photo.alpha.astype(np.float32) / np.iinfo(photo.alpha.dtype).max
-    else:
-        alpha = np.ones((height, width, 1), np.float32)
-    if not (alpha > 0).any():
-        why = "its alpha is 0" if mask is None else f"{mask} is black"
-        raise InputError(f"Nothing of {file} is to be seen: {why} all over.")
-    pixels = photo.pixels
-    if scale != 1:
-        photos.check_made(f"{file} with --size {scale:g}", height * scale, width * scale)
-        # What is hidden has no colour: pixels are weighed by their alpha, of which a mask knows nothing.
-        weight = alpha if mask is None else np.ones_like(alpha)
-        pixels, weight = resized(pixels * weight, scale), np.clip(resized(weight, scale), 0, 1)
-        pixels = np.clip(pixels / np.maximum(weight, 1e-3), -1, 1)
-        alpha = weight if mask is None else np.clip(resized(alpha, scale), 0, 1)
-        alpha = np.where(alpha < 1 / 512, 0, alpha)  # less than a file of 8 bits could tell
-    tall, wide = background.pixels.shape[:2]
-    height, width = pixels.shape[:2]
-    y, x = place or ((tall - height) // 2, (wide - width) // 2)
-    top, left, bottom, right = max(y, 0), max(x, 0), min(y + height, tall), min(x + width, wide)
-    inside = slice(top - y, bottom - y), slice(left - x, right - x)
-    if bottom <= top or right <= left or not (alpha[inside] > 0).any():
-        raise InputError(f"Nothing of {file} is to be seen: it is {height}x{width} at {y},{x} of {tall}x{wide} pixels.")
-    known = alpha > 0 if mask is None else np.ones_like(alpha, bool)
-    return Layer(pixels[inside], alpha[inside], known[inside], (slice(top, bottom), slice(left, right)))
-
-
-def resized(picture: np.ndarray, scale: float) -> np.ndarray:
-    """Return a picture [h w c] by bicubic interpolation, antialiased where it is made smaller."""
-    import jax.numpy as jnp
-
-    from jaxgen.nn.resample import resize
-
-    size = max(round(picture.shape[0] * scale), 1), max(round(picture.shape[1] * scale), 1)
-    return np.asarray(resize(jnp.asarray(picture), size, "bicubic"))
-
-
 Blend = Callable[[np.ndarray, Layer], np.ndarray]
 Move = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def blender(how: How, with_: str) -> Blend:
     """Return (background f32[h w c], layer) -> f32[h w c]. Raises InputError where a net is needed and is none."""
-    if how == "harmonise":
-        return partial(harmonised, opened(with_))
+    if how in NETS:
+        if not Path(with_).is_dir():
+            raise InputError(
+                f"There is no run folder {with_}: --with names one of train.translation --preset {NETS[how]}."
+            )
+        return styled_by(Path(with_)) if how == "adain" else partial(harmonised, opened(with_))
     ways = {"paste": pasted, "poisson": solved, "mixed": partial(solved, mixed=True)}
     return {**ways, "colours": partial(transported, moved), "palette": partial(transported, spread)}[how]
 
@@ -245,10 +162,6 @@ def opened(name: str) -> Any:
     """Return the work of a harmonisation net. Raises InputError for any other."""
     from jaxgen.restorers import open_model
 
-    if not Path(name).is_dir():
-        raise InputError(
-            f"There is no run folder {name}: --with names one of train.translation --preset harmonisation."
-        )
     model = open_model(name, "", None)
     if "region" not in model.restorer.told:
         raise InputError(f"{name} does not harmonise: it needs a run of train.translation --preset harmonisation.")
@@ -261,3 +174,50 @@ def harmonised(model: Any, picture: np.ndarray, one: Layer) -> np.ndarray:
     given = {"degraded": coloured(pasted(picture, one)), "region": (alpha > 0).astype(np.float32)}
     made = np.clip(model.padded(given), -1, 1)
     return made.mean(2, keepdims=True) if picture.shape[2] == 1 else made
+
+
+def styled_by(folder: Path) -> Blend:
+    """Return the blend that gives a foreground's code the moments of the background's. Raises InputError for a run
+    that is none of AdaIN."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxgen import trunks
+    from jaxgen.config import Mesh
+    from jaxgen.core import averaged
+    from jaxgen.models.translation.adain import AdaIN
+    from jaxgen.trained import open_run
+
+    opened = open_run(folder, Mesh(data=1))
+    translator, nets = opened.task.translator, averaged(opened.state, opened.frozen)
+    if not isinstance(opened.run.model, AdaIN) or translator is None:
+        raise InputError(f"{folder} knows no style: it needs a run of train.translation --preset adain.")
+    translate, grain, keys = jax.jit(translator.translate), translator.multiple, jax.random.split(jax.random.key(0), 1)
+    least = trunks.smallest(opened.frozen["trunk"].model)
+
+    def blend(picture: np.ndarray, one: Layer) -> np.ndarray:
+        if min(picture.shape[:2]) < least:
+            sizes = "x".join(map(str, picture.shape[:2]))
+            raise InputError(f"{folder} needs a background of {least}x{least} at least, not {sizes}.")
+        place, alpha = around(one.place, picture.shape), one.whole(picture)[1]
+        laid, below, seen = pasted(picture, one), coloured(picture)[place], alpha[place]
+        height, width = below.shape[:2]
+        pads = (0, -height % grain), (0, -width % grain), (0, 0)
+        parts = {"source": coloured(laid)[place], "style": below, "region": (seen > 0).astype(np.float32)}
+        given = {name: jnp.asarray(np.pad(x, pads, "symmetric"))[None] for name, x in parts.items()}
+        made = np.clip(np.asarray(translate(*nets, given, keys, jnp.zeros(1, jnp.int32)))[0, :height, :width], -1, 1)
+        made = made if picture.shape[2] == 3 else made.mean(2, keepdims=True)
+        laid[place] = np.where(seen > 0, seen * made + (1 - seen) * picture[place], picture[place])
+        return laid
+
+    return blend
+
+
+def around(place: tuple[slice, slice], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return a place with half as much again on each side, as far as the picture goes."""
+    margin = max(AROUND, *((part.stop - part.start) // 2 for part in place))
+    down, right = (
+        slice(max(part.start - margin, 0), min(part.stop + margin, side))
+        for part, side in zip(place, shape, strict=False)
+    )
+    return down, right

@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from jaxgen.config import parse
 from jaxgen.core import Restorer
 from jaxgen.errors import InputError
 from jaxgen.extend import fullest, painted, rolled, sides
+from jaxgen.models.translation.adain import AdaIN
 from jaxgen.restorers import Model
 
 
@@ -230,8 +232,9 @@ def test_what_is_hidden_leaves_no_fringe_when_the_size_changes(files, cli):
         (("--at", "here"), "--at is pixels down and right, such as 20,100, not 'here'."),
         (("--at", "0,0", "1,1"), "--at needs one, as 20,100 is, for each foreground: 1, not 2."),
         (("--at", "40,50"), "Nothing of .* is to be seen"),
-        (("--how", "harmonise"), "--with names the net of --how harmonise"),
-        (("--with", "bicubic", "--how", "harmonise"), "There is no run folder bicubic"),
+        (("--how", "harmonise"), "--with names the net of --how adain or harmonise"),
+        (("--with", "bicubic", "--how", "harmonise"), "There is no run folder bicubic: .* --preset harmonisation."),
+        (("--with", "bicubic", "--how", "adain"), "There is no run folder bicubic: .* --preset adain."),
         (("--masks", "B"), "The mask .* is 40x50, .* is 20x24"),
         (("--out", "B"), "would be replaced by its own answer"),
         (("--out", "there.gif"), "--out must end in .png, .jpg"),
@@ -247,6 +250,74 @@ def test_a_composition_that_cannot_be(files, cli, more, sentence):
     said = cli(2, "compose", background, foreground, *more, *out)
     assert re.search(sentence, said), said
     assert background.read_bytes() == kept and not (folder / "o.png").exists()
+
+
+def trained(folder, family, preset):
+    """A run that is two steps old."""
+    options = ["--preset", preset, "--tiny", "--steps", "2", "--mesh.data", "1", "--out", str(folder / preset)]
+    loop.fit(parse(family, options).run)
+    return folder / preset
+
+
+@pytest.fixture(scope="module")
+def harmoniser(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("compose"), "translation", "harmonisation")
+
+
+@pytest.fixture(scope="module")
+def stylist(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("compose"), "translation", "adain")
+
+
+def composed(files, cli, *more) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return background, foreground, and what they became, the foreground at 5,20; all else is checked."""
+    background, foreground, folder = files
+    cli(0, "compose", background, foreground, "--at", "5,20", *more, "--out", folder / "o.png")
+    made, below = load(folder / "o.png"), load(background)
+    seen = load(foreground)[..., 3] > 0
+    outside = np.ones((40, 50), bool)
+    outside[5:25, 20:44] = ~seen
+    assert np.array_equal(made[outside], below[outside])
+    return below[5:25, 20:44][seen], load(foreground)[seen], made[5:25, 20:44][seen]
+
+
+@pytest.fixture
+def cut_out(files):
+    background, foreground, folder = files
+    save(foreground, smooth(1, 20, 24), disc(20, 24).astype(np.float32))
+    return background, foreground, folder
+
+
+def test_a_foregrounds_code_gets_the_backgrounds_moments(cut_out, cli, stylist, monkeypatch):
+    found, styled = [], AdaIN.styled
+
+    def told(self, code, style, whole, share):
+        made = styled(self, code, style, whole, share)
+        jax.debug.callback(lambda *x: found.append(x), made, whole, style, share)
+        return made
+
+    monkeypatch.setattr(AdaIN, "styled", told)
+    _, above, made = composed(cut_out, cli, "--how", "adain", "--with", stylist)
+    assert np.abs(made - above[:, :3]).mean() > 2
+    [(code, own, style, share)] = [[np.asarray(x, np.float64) for x in one] for one in found]
+    assert 0.05 < (share > 0).mean() < 0.8 and share.sum() == pytest.approx(1)
+
+    def moments(x, share):
+        mean = (x * share).sum((1, 2))
+        return mean, (np.square(x - mean[:, None, None]) * share).sum((1, 2))
+
+    (mean, variance), (_, before) = moments(code, share), moments(own, share)
+    wanted, spread = moments(style, 1 / style[0, ..., 0].size)
+    np.testing.assert_allclose(mean, wanted, atol=1e-4)
+    np.testing.assert_allclose(variance, (spread + 1e-5) * before / (before + 1e-5), atol=1e-5)
+
+
+def test_a_run_of_another_kind_is_refused(cut_out, cli, harmoniser, stylist):
+    background, foreground, _ = cut_out
+    said = cli(2, "compose", background, foreground, "--how", "adain", "--with", harmoniser)
+    assert "knows no style: it needs a run of train.translation --preset adain." in said
+    said = cli(2, "compose", background, foreground, "--how", "harmonise", "--with", stylist)
+    assert "mends no pictures" in said or "does not harmonise" in said
 
 
 # ---------------------------------------------------------------- extend
@@ -313,10 +384,7 @@ def test_a_tile_without_a_model(files, cli):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of a net that fills in, a few steps old."""
-    folder = tmp_path_factory.mktemp("extend") / "run"
-    options = ["--preset", "partial-conv", "--tiny", "--steps", "2", "--mesh.data", "1", "--out", str(folder)]
-    loop.fit(parse("restoration", options).run)
-    return folder
+    return trained(tmp_path_factory.mktemp("extend"), "restoration", "partial-conv")
 
 
 def test_a_net_paints_beyond_the_border_and_keeps_the_rest(run, files, cli):

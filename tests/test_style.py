@@ -73,6 +73,18 @@ def test_a_maps_own_style_changes_nothing(how):
     np.testing.assert_allclose(AdaIN(how=how).styled(x, x, x), x, atol=2e-4)
 
 
+@pytest.mark.parametrize("how", ["adain", "wct"])
+def test_a_region_gets_the_others_moments(how):
+    x, y, share = maps(0), maps(1, (2, 5, 6, 5)), np.zeros((2, 9, 7, 1), np.float32)
+    share[:, 2:7, 1:6] = 1 / 25
+    model = AdaIN(how=how)
+    made = np.asarray(model.styled(*map(jnp.asarray, (x, y, x, share))))[:, 2:7, 1:6]
+    np.testing.assert_allclose(made.mean((1, 2)), y.mean((1, 2)), atol=1e-3)
+    np.testing.assert_allclose(made.std((1, 2)), y.std((1, 2)), rtol=2e-3)
+    alone = model.styled(*map(jnp.asarray, (x[:, 2:7, 1:6], y, x[:, 2:7, 1:6])))
+    np.testing.assert_allclose(made, alone, atol=1e-3)
+
+
 def test_a_norm_blends_scales_and_takes_the_wholes_statistics():
     x, net = jnp.asarray(maps(0)), style.StyleNorm(3, 1e-3)
     params = net.init(jax.random.key(0), x, jnp.ones((2, 3)) / 3)

@@ -25,12 +25,22 @@ class Spread(NamedTuple):
     covariance: Array
 
 
-def moments(x: Array, epsilon: float = 1e-5) -> Moments:
-    """Return mean and sqrt(variance + epsilon) of each map. Huang and Belongie 2017, equations 5 and 6."""
+def mean(x: Array, share: Array | None = None) -> Array:
+    """Return the mean of each map, f32[b 1 1 c]; its places weigh as their share f32[b h w 1], which adds up to 1."""
+    if share is None:
+        return x.mean((1, 2), keepdims=True)
+    return (x * jnp.broadcast_to(share, x.shape)).sum((1, 2), keepdims=True)
+
+
+def moments(x: Array, epsilon: float = 1e-5, share: Array | None = None) -> Moments:
+    """Return mean and sqrt(variance + epsilon) of each map, its places weighing as in `mean`.
+
+    Huang and Belongie 2017, equations 5 and 6.
+    """
     x = wide(x)
-    mean = x.mean((1, 2), keepdims=True)
-    variance = jnp.square(x - jnp.broadcast_to(mean, x.shape)).mean((1, 2), keepdims=True)
-    return Moments(mean, jnp.sqrt(variance + epsilon))
+    middle = mean(x, share)
+    variance = mean(jnp.square(x - jnp.broadcast_to(middle, x.shape)), share)
+    return Moments(middle, jnp.sqrt(variance + epsilon))
 
 
 def adain(x: Array, style: Moments, own: Moments | None = None) -> Array:
@@ -43,12 +53,13 @@ def adain(x: Array, style: Moments, own: Moments | None = None) -> Array:
     return wide(x) * jnp.broadcast_to(factor, x.shape) + jnp.broadcast_to(style.mean - factor * own.mean, x.shape)
 
 
-def spread(x: Array) -> Spread:
-    """Return mean and covariance, (1 / h w) sum (x - mean)(x - mean)^T."""
+def spread(x: Array, share: Array | None = None) -> Spread:
+    """Return mean and covariance, (1 / h w) sum (x - mean)(x - mean)^T, places weighing as in `mean`."""
     x = wide(x)
-    mean = x.mean((1, 2), keepdims=True)
-    f = x - jnp.broadcast_to(mean, x.shape)
-    return Spread(mean, jnp.einsum("bhwi,bhwj->bij", f / (x.shape[1] * x.shape[2]), f, precision="highest"))
+    middle = mean(x, share)
+    f = x - jnp.broadcast_to(middle, x.shape)
+    weighed = f / (x.shape[1] * x.shape[2]) if share is None else f * jnp.broadcast_to(share, f.shape)
+    return Spread(middle, jnp.einsum("bhwi,bhwj->bij", weighed, f, precision="highest"))
 
 
 def power(covariance: Array, exponent: float, tolerance: float = 1e-5) -> Array:

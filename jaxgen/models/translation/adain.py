@@ -32,6 +32,7 @@ from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase,
 from jaxgen.errors import InputError, at_least
 from jaxgen.models.translation.styles import apart
 from jaxgen.nn.conv import Conv
+from jaxgen.nn.resample import resize
 from jaxgen.nn.style import adain, colour, moments, spread, whiten
 from jaxgen.nn.wide import wide
 
@@ -96,7 +97,8 @@ class AdaIN:
 
             given["style"] is f32[b h' w' 3], or several in a list, weighed by given["mix"] f32[b styles];
             given["strength"] f32[b] is how much of the style there is, from 0 to 1; given["whole"] f32[b h' w' 3] is
-            the picture, small, of which the source is a part.
+            the picture, small, of which the source is a part; given["region"] f32[b h w 1] is 1 where alone the source
+            gets the style, by the statistics that it has there.
             """
             del keys, to
             trunk, x = context.frozen["trunk"], given["source"]
@@ -104,12 +106,18 @@ class AdaIN:
             whole = given.get("whole")
             [all_] = [code] if whole is None else trunk.features(whole, self.layers[-1:])
             styles = given["style"] if isinstance(given["style"], list | tuple) else [given["style"]]
+            region = share = None
+            if "region" in given:
+                region = resize(given["region"], (code.shape[1], code.shape[2]), "bilinear")
+                share = region / jnp.broadcast_to(region.sum((1, 2), keepdims=True), region.shape)
             mix = given.get("mix")
             mix = jnp.full((len(x), len(styles)), 1 / len(styles)) if mix is None else mix
             t = jnp.zeros_like(code)
             for i, style in enumerate(styles):  # equation 15
                 [found] = trunk.features(style, self.layers[-1:])
-                t = t + jnp.broadcast_to(mix[:, i, None, None, None], t.shape) * self.styled(code, found, all_)
+                t = t + jnp.broadcast_to(mix[:, i, None, None, None], t.shape) * self.styled(code, found, all_, share)
+            if region is not None:
+                t = code + jnp.broadcast_to(region, t.shape) * (t - code)
             if (strength := given.get("strength")) is not None:  # equation 14
                 t = code + jnp.broadcast_to(strength[:, None, None, None], t.shape) * (t - code)
             return decoded(params, t, [(m.shape[1], m.shape[2]) for m in own], (x.shape[1], x.shape[2]))
@@ -123,11 +131,14 @@ class AdaIN:
             translator=Translator(translate, told=("style",), multiple=8),
         )
 
-    def styled(self, code: Array, style: Array, whole: Array) -> Array:
-        """Return the code with a style's statistics; `whole` is the code that it is a part of."""
+    def styled(self, code: Array, style: Array, whole: Array, share: Array | None = None) -> Array:
+        """Return the code with a style's statistics; `whole` is the code that it is a part of.
+
+        share: how much each of the whole's places weighs, f32[b h w 1] adding up to 1; all alike if None
+        """
         if self.how == "adain":
-            return adain(code, moments(style), moments(whole))
-        return colour(whiten(code, spread(whole)), spread(style))
+            return adain(code, moments(style), moments(whole, share=share))
+        return colour(whiten(code, spread(whole, share)), spread(style))
 
 
 class Decoder(nn.Module):
