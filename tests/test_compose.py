@@ -1,16 +1,17 @@
 """Several pictures in one, and what lies beyond a picture: jaxgen/blending.py, compose.py, extend.py."""
 
 import re
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen import loop
+from jaxgen import loop, zoo
 from jaxgen.blending import differences, periodic, poisson
 from jaxgen.config import parse
-from jaxgen.core import Restorer
+from jaxgen.core import Context, Restorer
 from jaxgen.errors import InputError
 from jaxgen.extend import fullest, painted, rolled, sides
 from jaxgen.models.translation.adain import AdaIN
@@ -310,6 +311,35 @@ def test_a_foregrounds_code_gets_the_backgrounds_moments(cut_out, cli, stylist, 
     wanted, spread = moments(style, 1 / style[0, ..., 0].size)
     np.testing.assert_allclose(mean, wanted, atol=1e-4)
     np.testing.assert_allclose(variance, (spread + 1e-5) * before / (before + 1e-5), atol=1e-5)
+
+
+def test_a_net_harmonises_what_is_pasted(cut_out, cli, harmoniser):
+    below, above, made = composed(cut_out, cli, "--how", "harmonise", "--with", harmoniser)
+    assert np.abs(made - above[:, :3]).max() > 2 and np.abs(made - below).max() > 2
+
+
+def test_the_harmonisers_loss_by_value():
+    """Squared error over the part alone, divided by its pixels, but by `smallest` where it has fewer."""
+    model = replace(zoo.load("harmonisation").tiny.model, smallest=60.0)
+    clean = np.stack([smooth(seed, 16, 16) for seed in range(6)])
+
+    @jax.jit
+    def played(clean, key):
+        context = Context({}, {}, {}, np.int32(0))
+        params, _ = model.init(key)
+        params = jax.tree.map(lambda x: x + 0.1, params)
+        given = model.pasted(clean, jax.random.split(key, len(clean)))
+        return given, model.made(params, context, given), model.loss(params, context, {"image": clean}, key)[0]
+
+    given, made, loss = jax.tree.map(np.asarray, played(clean, jax.random.key(0)))
+    values = []
+    for x, y, degraded, region in zip(clean, made, given["degraded"], given["region"][..., 0] > 0, strict=True):
+        assert np.array_equal(degraded[~region], x[~region]) and np.array_equal(y[~region], x[~region])
+        assert np.abs(degraded[region] - x[region]).max() > 0.02
+        values.append(np.square(y[region] - x[region]).mean(1).sum() / max(region.sum(), 60))
+    areas = given["region"].sum((1, 2, 3))
+    assert areas.min() < 60 < areas.max()
+    assert loss == pytest.approx(np.mean(values), rel=1e-5)
 
 
 def test_a_run_of_another_kind_is_refused(cut_out, cli, harmoniser, stylist):
