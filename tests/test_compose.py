@@ -253,10 +253,10 @@ def test_a_composition_that_cannot_be(files, cli, more, sentence):
     assert background.read_bytes() == kept and not (folder / "o.png").exists()
 
 
-def trained(folder, family, preset):
+def trained(folder, family, preset, *settings):
     """A run that is two steps old."""
-    options = ["--preset", preset, "--tiny", "--steps", "2", "--mesh.data", "1", "--out", str(folder / preset)]
-    loop.fit(parse(family, options).run)
+    options = ["--preset", preset, "--tiny", "--steps", "2", "--batch", "2", "--log.samples", "0", "--mesh.data", "1"]
+    loop.fit(parse(family, [*options, "--out", str(folder / preset), *settings]).run)
     return folder / preset
 
 
@@ -425,6 +425,30 @@ def test_a_net_paints_beyond_the_border_and_keeps_the_rest(run, files, cli):
     said = cli(0, "extend", background, "--with", run, "--tile", "--seam", "4", "--out", folder / "t.png")
     made, was = load(folder / "t.png"), load(background)
     assert np.array_equal(made[4:-4, 4:-4], was[4:-4, 4:-4]) and not np.array_equal(made, was)
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory):
+    """A run of a diffusion model of 8x8 pictures in colour, in few steps."""
+    few = ("--model.image", "8", "8", "3", "--model.sampling.steps", "3")
+    return trained(tmp_path_factory.mktemp("extend"), "diffusion", "ddpm", "--data.source", "shapes", *few)
+
+
+def test_a_diffusion_model_paints_windows_beyond_the_border(diffusion, tmp_path, cli):
+    picture = save(tmp_path / "p.png", smooth(0, 12, 14))
+    said = cli(0, "extend", picture, "--with", diffusion, "--by", "3", "4", "2", "0", "--answers", "2")
+    made, other, was = (load(tmp_path / f"{name}.png") for name in ("p-extended", "p-extended-2", "p"))
+    assert "17x18, 45% of it painted" in said and made.shape == (17, 18, 3)
+    assert np.array_equal(made[3:-2, :-4], was) and np.array_equal(other[3:-2, :-4], was)
+    beyond = np.ones((17, 18), bool)
+    beyond[3:-2, :-4] = False
+    assert (np.abs(made - other)[beyond].max(1) > 0).mean() > 0.9, "all of it is painted, by each answer's own noise"
+    cli(0, "extend", picture, "--with", diffusion, "--tile", "--seam", "2")
+    made = load(tmp_path / "p-tile.png")
+    assert np.array_equal(made[2:-2, 2:-2], was[2:-2, 2:-2])
+    seam = np.ones((12, 14), bool)
+    seam[2:-2, 2:-2] = False
+    assert (np.abs(made - was)[seam].max(1) > 0).mean() > 0.9
 
 
 @pytest.mark.parametrize(
