@@ -1,5 +1,6 @@
 """Translators' nets against the published ones written in PyTorch, on the same random weights."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from jaxgen import zoo
-from jaxgen.models.translation import bicyclegan, cut, cyclegan, munit, pix2pix, pix2pixhd
-from jaxgen.models.translation.autoencoders import Encoder
+from jaxgen.models.translation import bicyclegan, cut, cyclegan, munit, pix2pix, pix2pixhd, stargan
+from jaxgen.models.translation.autoencoders import Decoder, Encoder
 from jaxgen.models.translation.nets import ResNet
 from jaxgen.nn.patches import Patches
 
@@ -30,12 +31,17 @@ def picture(channels: int = 3, batch: int = 1) -> np.ndarray:
     return np.tanh(np.random.default_rng(1).normal(size=(batch, SIDE, SIDE, channels))).astype(np.float32)
 
 
+def turned(layer, kernel: Any) -> np.ndarray:
+    """Return our kernel [h w in out] or [in out] in a PyTorch layer's order."""
+    axes = (2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (3, 2, 0, 1)
+    return np.transpose(np.array(kernel), (1, 0) if isinstance(layer, nn.Linear) else axes)
+
+
 def filled(layer, own: Any):
-    """Put our arrays [h w in out] into a PyTorch layer."""
-    turn = (2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (3, 2, 0, 1)
+    """Put our arrays into a PyTorch layer."""
     with torch.no_grad():
         if "kernel" in own:
-            layer.weight.copy_(torch.from_numpy(np.array(own["kernel"])).permute(turn))
+            layer.weight.copy_(torch.from_numpy(turned(layer, own["kernel"])))
         if "scale" in own:
             layer.weight.copy_(torch.from_numpy(np.array(own["scale"])))
         if "bias" in own:
@@ -55,6 +61,44 @@ def said(net, x: np.ndarray) -> np.ndarray:
 
 def close(ours, theirs):
     np.testing.assert_allclose(ours, theirs, atol=3e-5 * np.abs(theirs).max())
+
+
+def at(tree: Any, path: str) -> Any:
+    return functools.reduce(lambda tree, name: tree[name], path.split("/"), tree)
+
+
+def same(net, given: list[np.ndarray], theirs, layers: dict[str, Any]):
+    """Check what a net answers to what is given, [b h w c] or [b n] each, and its slopes, of parameters and of that.
+
+    theirs: the net in PyTorch; layers: its layers by the paths of ours
+    """
+    own: Any = shaken(jax.jit(net.init)(jax.random.key(0), *given))["params"]
+    assert sum(x.size for x in jax.tree.leaves(own)) == size(theirs)
+    for path, layer in layers.items():
+        filled(layer, at(own, path))
+
+    @jax.jit
+    def ours(own, given):
+        out, back = jax.vjp(lambda own, *given: jax.tree.leaves(net.apply({"params": own}, *given)), own, *given)
+        return out, back([jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape) for y in out])
+
+    out, (slopes, *further) = ours(own, given)
+    leaves = [torch.from_numpy(x).requires_grad_() for x in given]
+    wanted = theirs(*(x.permute(0, 3, 1, 2) if x.ndim == 4 else x for x in leaves))
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    wanted = [y.permute(0, 2, 3, 1) if y.ndim == 4 else y for y in wanted]
+    sum((y * torch.cos(torch.arange(y.numel())).reshape(y.shape)).sum() for y in wanted).backward()
+    for y, answer in zip(out, wanted, strict=True):
+        close(y, answer.detach().numpy())
+    for x, leaf in zip(further, leaves, strict=True):
+        close(x, leaf.grad.numpy())
+    most = max(float(p.grad.abs().max()) for p in theirs.parameters())
+    names = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+    for path, layer in layers.items():
+        for name, found in at(slopes, path).items():
+            found = turned(layer, found) if name == "kernel" else found
+            # Of a bias before a norm there is nothing but errors of rounding.
+            np.testing.assert_allclose(found, getattr(layer, names[name]).grad, atol=3e-5 * most, err_msg=path)
 
 
 # ---- pix2pix's U-Net, batch norm over one picture, as in its paper
@@ -404,3 +448,157 @@ def test_bicyclegans_generator_and_encoder():
             head.bias.copy_(torch.from_numpy(np.array(own[name]["bias"])))
         for ours, wanted in zip(found, theirs(torch.from_numpy(x).permute(0, 3, 1, 2)), strict=True):
             close(ours, wanted.numpy())
+
+
+# ---- decoders of UNIT and MUNIT, and what a style becomes there
+
+
+def enlarging(width: int, downs: int):
+    layers = []
+    for c in (width << i for i in range(downs, 0, -1)):
+        # The authors' layer norm divides by the unbiased deviation plus epsilon: of n numbers, 1 / 2n less.
+        layers += [nn.Upsample(scale_factor=2), nn.ReflectionPad2d(2), nn.Conv2d(c, c // 2, 5), nn.GroupNorm(1, c // 2)]
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
+
+
+def decoding(width: int, downs: int, blocks: int):
+    return nn.Sequential(*(Block(width << downs) for _ in range(blocks)), enlarging(width, downs))
+
+
+class Styled(nn.Module):
+    def __init__(self, width, downs, blocks, style, dense):
+        super().__init__()
+        c = width << downs
+        self.dense = nn.Sequential(nn.Linear(style, dense), nn.ReLU(), nn.Linear(dense, dense), nn.ReLU())
+        self.moments = nn.Linear(dense, blocks * 4 * c)
+        conv = lambda: nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(c, c, 3))  # noqa: E731
+        self.blocks = nn.ModuleList(nn.ModuleList((conv(), conv())) for _ in range(blocks))
+        self.up = enlarging(width, downs)
+
+    def forward(self, x, style):
+        moments = self.moments(self.dense(style))  # the authors take bias, then scale, of one norm after the other
+        parts = iter(moments.split(x.shape[1], 1))
+
+        def adapted(x):
+            bias, scale = next(parts)[..., None, None], next(parts)[..., None, None]
+            return nn.functional.instance_norm(x) * scale + bias
+
+        for first, second in self.blocks:
+            x = x + adapted(second(torch.relu(adapted(first(x)))))
+        return self.up(x)
+
+
+class Stylist(nn.Module):
+    def __init__(self, width, downs, style):
+        super().__init__()
+        layers, c = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), nn.ReLU()], width
+        for i in range(downs):
+            out = 2 * c if i < 2 else c
+            layers += [nn.ReflectionPad2d(1), nn.Conv2d(c, out, 4, 2), nn.ReLU()]
+            c = out
+        self.inner, self.out = nn.Sequential(*layers), nn.Linear(c, style)
+
+    def forward(self, x):
+        return self.out(self.inner(x).mean((2, 3)))
+
+
+def ups(up, prefix: str = "") -> dict[str, Any]:
+    """Layers of `enlarging` by 4 by our paths."""
+    norms = [m for m in up if isinstance(m, nn.GroupNorm)]
+    names = ("up_1/conv", "up_0/conv", "out/conv", "up_1_norm", "up_0_norm")
+    return {prefix + name: layer for name, layer in zip(names, [*convolutions(up), *norms], strict=True)}
+
+
+def code(channels: int) -> np.ndarray:
+    return np.random.default_rng(2).normal(size=(2, 8, 8, channels)).astype(np.float32)
+
+
+def test_units_decoder():
+    theirs = decoding(4, 2, 1)
+    inner = zip(("block_0/conv_0/conv", "block_0/conv_1/conv"), convolutions(theirs[0]), strict=True)
+    same(Decoder(3, 4, 2, 1), [code(16)], theirs, dict(inner) | ups(theirs[1]))
+
+
+def test_munits_decoder_and_what_turns_a_style_into_moments():
+    model, theirs = munit.MUNIT((SIDE, SIDE, 3), 4, 2, 2, 3, 2, 5), Styled(4, 2, 2, 3, 5)
+    dense = {"dense_0": theirs.dense[0], "dense_1": theirs.dense[2], "moments": theirs.moments}
+    inner = {f"decoder/block_{i}/conv_{j}/conv": theirs.blocks[i][j][1] for i in range(2) for j in range(2)}
+    style = np.array([[0.5, -2, 1], [1, 0.3, -0.4]], np.float32)
+    same(model.decoder, [code(16), style], theirs, dense | inner | ups(theirs.up, "decoder/"))
+
+
+def test_munits_encoder_of_styles():
+    theirs = Stylist(4, 3, 5)
+    names = ("in/conv", "down_0/conv", "down_1/conv", "down_2/conv")
+    same(
+        munit.Style(4, 3, 5),
+        [picture(batch=2)],
+        theirs,
+        dict(zip(names, convolutions(theirs), strict=True)) | {"out": theirs.out},
+    )
+
+
+# ---- StarGAN: zeros around, norms with a scale and a bias, and no other biases
+
+
+class Plain(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        side = lambda: [nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.InstanceNorm2d(c, affine=True)]  # noqa: E731
+        self.inner = nn.Sequential(*side(), nn.ReLU(), *side())
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+def stars(channels: int, width: int, downs: int, blocks: int):
+    layer = lambda conv: [conv, nn.InstanceNorm2d(conv.out_channels, affine=True), nn.ReLU()]  # noqa: E731
+    layers, widths = layer(nn.Conv2d(channels, width, 7, 1, 3, bias=False)), [width << i for i in range(downs + 1)]
+    for a, b in itertools.pairwise(widths):
+        layers += layer(nn.Conv2d(a, b, 4, 2, 1, bias=False))
+    layers += [Plain(widths[-1]) for _ in range(blocks)]
+    for a, b in itertools.pairwise(widths[::-1]):
+        layers += layer(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False))
+    return nn.Sequential(*layers, nn.Conv2d(width, 3, 7, 1, 3, bias=False), nn.Tanh())
+
+
+class Judge(nn.Module):
+    def __init__(self, side, width, halvings, kinds):
+        super().__init__()
+        pairs = itertools.pairwise([3, *(width << i for i in range(halvings))])
+        layers = [[nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.01)] for a, b in pairs]
+        self.inner, last = nn.Sequential(*itertools.chain(*layers)), width << (halvings - 1)
+        self.real = nn.Conv2d(last, 1, 3, 1, 1, bias=False)
+        self.kind = nn.Conv2d(last, kinds, side >> halvings, bias=False)
+
+    def forward(self, x):
+        x = self.inner(x)
+        return self.real(x)[:, 0], self.kind(x)[:, :, 0, 0]
+
+
+def test_stargans_generator():
+    theirs = stars(5, 4, 2, 1)
+    convs, norms = convolutions(theirs), [m for m in theirs.modules() if isinstance(m, nn.InstanceNorm2d)]
+    names = ["in", "down_0", "down_1", "block_0/conv_0", "block_0/conv_1", "up_1", "up_0", "out"]
+    told = ["norm_in", "down_0_norm", "down_1_norm", "block_0/norm_0", "block_0/norm_1", "up_1_norm", "up_0_norm"]
+    layers = dict(zip(names, convs, strict=True)) | dict(zip(told, norms, strict=True))
+    same(stargan.Generator(3, 4, 2, 1), [picture(5, 2)], theirs, layers)
+
+
+def test_stargans_critic():
+    theirs = Judge(SIDE, 4, 3, 5)
+    layers = {f"down_{i}": layer for i, layer in enumerate(convolutions(theirs.inner))}
+    layers |= {"real": theirs.real, "class": theirs.kind}
+    same(stargan.Critic(4, 3, 5), [picture(batch=2)], theirs, layers)
+
+
+def test_sizes_of_games_for_sets_at_the_papers_width():
+    with torch.device("meta"):
+        critics = 3 * size(halvings(3, 64))
+        both = size(contents(3, 64, 4)) + size(Stylist(64, 4, 8)) + size(Styled(64, 2, 4, 8, 256)) + critics
+        assert zoo.load("munit").parameters == 2 * both == 46_594_716
+        both = size(contents(3, 64, 3)) + size(decoding(64, 2, 3)) + size(Block(256)) + critics  # a block is shared
+        assert zoo.load("unit").parameters == 2 * both == 36_462_988
+        both = size(stars(11, 64, 2, 6)) + size(Judge(128, 64, 6, 8))
+        assert zoo.load("stargan").parameters == both == 53_226_560
