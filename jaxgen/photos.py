@@ -16,7 +16,7 @@ from jaxgen.data.transforms import planes_of
 from jaxgen.errors import InputError
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-DEEP = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": None}  # Pillow's raw modes of a 16-bit .png
+DEEP = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": ""}  # Pillow's raw modes of a 16-bit .png
 SMALLEST, LARGEST = 4, 20_000  # pixels of a side, the larger of what is made
 
 
@@ -101,15 +101,18 @@ def _raw_mode(picture: Image.Image) -> str:
     return str(tile[0][3]) if tile else ""
 
 
-def _low_bytes(data: bytes) -> np.ndarray | None:
-    """Return the low bytes of a 16-bit .png's numbers, of which Pillow gives the high ones, or None.
+def _low_bytes(data: bytes) -> np.ndarray:
+    """Return the low bytes of a 16-bit .png's numbers, of which Pillow gives the high ones.
 
-    They are the high ones where the file is read as if it were little-endian.
+    They are the high ones where the file is read as if it were little-endian. Pillow knows no such grey with alpha,
+    but its bytes lie as those of 8-bit RGBA, whose second and fourth are the low ones.
     """
     with Image.open(io.BytesIO(data)) as picture:
         other = DEEP[_raw_mode(picture)]
-        if other is None:
-            return None
+        if not other:
+            head = data[12:24] + b"\x08\x06" + data[26:29]  # IHDR: 8 bits, RGBA
+            data = data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+            return np.asarray(_upright(Image.open(io.BytesIO(data))))[..., 1::2]
         picture.tile = [(codec, box, offset, other) for codec, box, offset, _ in picture.tile]  # pyright: ignore
         picture.load()
         return np.asarray(_upright(picture))
@@ -130,6 +133,8 @@ def _photo(picture: Image.Image, low: np.ndarray | None) -> Photo:
     if picture.mode.startswith("I"):  # 16-bit grey
         deep = np.clip(np.asarray(picture).astype(np.int64), 0, 65535).astype(np.uint16)[..., None]
         return Photo(_floats(deep), None, 16, extras)
+    if low is not None and low.shape[2] == 2:  # Pillow makes grey with alpha RGBA
+        picture = picture.convert("LA")
     if picture.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in picture.info:
         has_alpha = picture.mode != "P" or "transparency" in picture.info
         grey = picture.mode in ("LA", "L", "La")
