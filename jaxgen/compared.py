@@ -31,15 +31,18 @@ def measured(clean: np.ndarray, made: np.ndarray, border: int) -> dict[str, floa
     }
 
 
-def write_sheet(path: Path, before: np.ndarray, answers: list[np.ndarray], truth: np.ndarray | None):
-    """Write before, the answers and the original beside each other, and under them a detail, enlarged."""
+def write_sheet(path: Path, before: np.ndarray, answers: list[np.ndarray], truth: np.ndarray | None, border: int):
+    """Write before, the answers and the original beside each other, and under them a detail, enlarged.
+
+    Each with the first of what is `measured`.
+    """
     names = ["after", *(f"after, {i}" for i in range(2, len(answers) + 1))]
     columns = [("before", before), *zip(names, answers, strict=True)]
     columns += [] if truth is None else [("original", truth)]
-    save_png(path, sheet_of(columns, truth))
+    save_png(path, sheet_of(columns, truth, border))
 
 
-def sheet_of(columns: list[tuple[str, np.ndarray]], truth: np.ndarray | None) -> np.ndarray:
+def sheet_of(columns: list[tuple[str, np.ndarray]], truth: np.ndarray | None, border: int) -> np.ndarray:
     """Return the sheet u8[h w 3]."""
     wide, line = 480, 18
     after = columns[1][1].mean(2)
@@ -63,11 +66,11 @@ def sheet_of(columns: list[tuple[str, np.ndarray]], truth: np.ndarray | None) ->
         ImageDraw.Draw(small).rectangle((x * f, y * g, (x + side) * f, (y + side) * g), outline="red")
         page.paste(small, (left, line))
         page.paste(crop, (left, line + tall + 4))
-        told = "" if truth is None or name == "original" else f"   PSNR {score(truth, picture):.2f} dB"
-        draw.text((left + 2, 2), name + told, fill="black")
+        draw.text((left + 2, 2), name + caption(truth, picture, border) * (name != "original"), fill="black")
     return np.asarray(page)
 
 
-def score(clean: np.ndarray, made: np.ndarray) -> float:
-    made = np.clip(made, -1, 1)
-    return float(10 * np.log10(4 / max(np.mean((made - clean) ** 2), 1e-12)))
+def caption(truth: np.ndarray | None, made: np.ndarray, border: int) -> str:
+    """Return the PSNR that is printed, under the same name."""
+    scores = {} if truth is None else measured(truth, made, border)
+    return "".join(f"   {name} {value:.2f} dB" for name, value in list(scores.items())[:1])

@@ -50,6 +50,8 @@ def find(path: Path) -> list[Path]:
 
 def read(path: Path) -> Photo:
     """Return the picture of a file. Raises InputError for one that can't be kept as it is, or can't be read."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a picture.")
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as picture:

@@ -1,5 +1,6 @@
 """python -m jaxgen restore: a picture, or a folder of them, mended by a trained model or by interpolation."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from jaxgen.photos import Photo
 from jaxgen.restorers import Model, open_model
 
 BYTES = 2**30
+SMALL = re.compile(r"x\d+$")  # how the names of a data set's small pictures end
 Check = Callable[[float], None]
 
 Pictures = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PICTURE")]
@@ -113,7 +115,10 @@ def written(target: Path, answers: int, sheet: bool) -> list[Path]:
 
 
 def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Path | None]:
-    """Return the undamaged picture of each file, or None. Raises InputError for a file beside a folder."""
+    """Return the undamaged picture of each file, or None: a.png of a.jpg, and of ax4.jpg where there is no other.
+
+    Raises InputError for a file beside a folder.
+    """
     if original is None:
         return [None] * len(files)
     if picture.is_file() and original.is_file():
@@ -123,7 +128,8 @@ def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Pa
     if not original.is_dir() or picture.is_file():
         raise InputError("--original must be a file for a file, or a folder for a folder.")
     by_stem = {p.relative_to(original).with_suffix(""): p for p in photos.find(original)}
-    return [by_stem.get(file.relative_to(picture).with_suffix("")) for file in files]
+    names = [file.relative_to(picture).with_suffix("") for file in files]
+    return [by_stem.get(name) or by_stem.get(name.with_name(SMALL.sub("", name.name) or name.name)) for name in names]
 
 
 @dataclass
@@ -184,10 +190,11 @@ class Work:
             raise InputError(f"{file}: the answer is {sizes[0]}, the original {sizes[1]}: they must be of one size.")
         for path, each in zip(paths, found, strict=True):
             photos.write(path, photos.quantised(each, photo.bits), photo, alpha)
+        border = int(self.model.scale)
         if sheet:
             before = enlarge(given, self.model.scale)[: answer.shape[0], : answer.shape[1]]
-            comparing.write_sheet(sheet_path(target), before, found, truth)
-        return {} if truth is None else comparing.measured(truth, answer, int(self.model.scale))
+            comparing.write_sheet(sheet_path(target), before, found, truth, border)
+        return {} if truth is None else comparing.measured(truth, answer, border)
 
     def check_size(self, file: Path, compared: bool) -> Check | None:
         """Raise InputError where the picture and its answer don't fit the memory, by the file's first bytes.

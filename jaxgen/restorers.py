@@ -169,6 +169,7 @@ def by_prior(given: Any, keys: Any, scale: float) -> Any:
     from jaxgen.models.restoration.deep_image_prior import Prior
 
     method, mask, sigma = Prior(), given.get("mask"), float(given.get("sigma", [0.0])[0])
+    print(f"learning the picture, {method.steps} steps at most", flush=True)
     with Progress(transient=True) as bar:
         task = bar.add_task("learning the picture", total=method.steps)
         show = lambda at: bar.update(task, completed=at)  # noqa: E731

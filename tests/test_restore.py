@@ -264,8 +264,34 @@ def test_scores_where_the_original_is_given(tmp_path, cli):
     out = cli(0, "restore", str(a), *args)
     expected = 10 * np.log10(255**2 / np.mean((clean.astype(float) - noisy) ** 2))
     assert f"psnr_y {expected:.4g}" in out
+    from jaxgen.compared import caption
+
+    shown = caption(photos.read(b).pixels, photos.read(a).pixels, 1)
+    assert shown == f"   psnr_y {expected:.2f} dB"
     with Image.open(tmp_path / "c-sheet.png") as sheet:
         assert sheet.size == (3 * 484 - 4, 18 + 640 + 4 + 480)
+
+
+def test_the_original_of_a_small_picture_may_lack_the_factor_in_its_name(tmp_path):
+    for name in ("small/babyx4.bmp", "small/deep/birdx2.png", "small/x4.png", "large/baby.png", "large/deep/bird.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        save(tmp_path / name, smooth(8, 8))
+    found = restore.pairs_of(tmp_path / "small", photos.find(tmp_path / "small"), tmp_path / "large")
+    assert found == [tmp_path / "large/baby.png", tmp_path / "large/deep/bird.png", None]
+
+
+def test_a_folder_is_no_mask(tmp_path, cli):
+    picture = str(save(tmp_path / "a.png", smooth(64, 64)))
+    out = cli(2, "restore", picture, "--with", "deep-image-prior", "--mask", str(tmp_path))
+    assert "is a folder: name a picture" in out
+
+
+def test_a_deep_image_prior_says_how_many_steps_it_takes(monkeypatch, capsys):
+    from jaxgen.models.restoration.deep_image_prior import Prior
+
+    monkeypatch.setattr(Prior, "mend", lambda self, picture, *rest: picture)
+    restorers.by_prior({"degraded": np.zeros((1, 8, 8, 3))}, jax.random.split(jax.random.key(0), 1), 1.0)
+    assert "1800 steps at most" in capsys.readouterr().out
 
 
 def test_the_ensemble_is_the_mean_over_eight_ways():
