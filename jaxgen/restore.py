@@ -1,6 +1,7 @@
 """python -m jaxgen restore: a picture, or a folder of them, mended by a trained model or by interpolation."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from rich.progress import Progress
 
 from jaxgen import folders, outputs, photos, tiles
 from jaxgen.errors import InputError, at_least, check_seed
@@ -89,6 +91,7 @@ def restore(
 
     def one(file: Path, target: Path):
         clean = cleans[file]
+        work.text = f"mending {files.index(file) + 1} of {len(files)}"
         if original is not None and clean is None:
             photos.read(file)  # a file that is no picture is told first
             raise InputError(f"{original} has no picture for {file}.")
@@ -145,6 +148,7 @@ class Work:
     sigma: float | None
     degrade: bool
     answers: int = 1
+    text: str = "mending"  # what the bar says
 
     def __post_init__(self):
         import jax
@@ -246,10 +250,16 @@ class Work:
                 back(self.model.padded(turn, self.seed, number, check), way)
                 for turn, way in zip(turns, ways, strict=True)
             )
+            down, across = place
+            done = down.start * picture.shape[1] + (down.stop - down.start) * across.stop  # pixels, and a few twice
+            bar.update(row, completed=done)
             return np.asarray(total) / len(ways)
 
-        for lines in tiles.rows(picture, mend, self.model.scale, self.tile, self.overlap, restorer.multiple):
-            yield lines.mean(2, keepdims=True) if many and not restorer.colours else lines
+        # A deep image prior has a bar of its own.
+        with Progress(transient=True, disable=bool(self.model.by) or not sys.stdout.isatty()) as bar:
+            row = bar.add_task(self.text, total=picture.shape[0] * picture.shape[1])
+            for lines in tiles.rows(picture, mend, self.model.scale, self.tile, self.overlap, restorer.multiple):
+                yield lines.mean(2, keepdims=True) if many and not restorer.colours else lines
 
     def damaged(self, clean: np.ndarray, name: str = "") -> tuple[np.ndarray, dict[str, Any]]:
         """Return a damaged picture, by the seed and the picture's name, and what the model is told of the damage."""

@@ -294,6 +294,19 @@ def test_a_deep_image_prior_says_how_many_steps_it_takes(monkeypatch, capsys):
     assert "1800 steps at most" in capsys.readouterr().out
 
 
+def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
+    from rich.progress import Progress
+
+    shown = []
+    monkeypatch.setattr(Progress, "update", lambda self, row, completed: shown.append((self.disable, completed)))
+    work = restore.Work(restorers.open_model("nearest", "", 1), 32, 8, False, 4.0, 0, None, False)
+    for terminal in (True, False):
+        monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal)
+        shown.clear()
+        list(work.mended(np.zeros((56, 40, 3), np.float32), {}))
+        assert shown == [(not terminal, count) for count in (32 * 32, 32 * 40, 24 * 40 + 32 * 32, 56 * 40)]
+
+
 def test_the_ensemble_is_the_mean_over_eight_ways():
     def shade(params, context, given, keys, scale):
         """Something that depends on the direction: each pixel and the one to its right."""
