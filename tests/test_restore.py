@@ -184,7 +184,9 @@ def test_windows_and_pooling_lie_in_tiles_as_in_the_whole_picture(preset, least)
     model = restorers.Model(task.restorer, params, Context(extra, {}, {}, 0), scale, preset)  # pyright: ignore
     picture = smooth(203, 150).astype(np.float32) / 127.5 - 1
     whole, parts = (
-        np.concatenate(list(restore.Work(model, tile, 32, False, 4.0, 0, None, False).mended(picture, {})))
+        jax.numpy.asarray(
+            np.concatenate(list(restore.Work(model, tile, 32, False, 4.0, 0, None, False).mended(picture, {})))
+        )
         for tile in (0, 100)
     )
     inner = slice(16 * scale, -16 * scale)  # a net sees there that the whole picture ends
