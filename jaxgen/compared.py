@@ -1,8 +1,10 @@
 """How near mended pictures are to the undamaged ones, in numbers and side by side."""
 
 import itertools
+from collections.abc import Container
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -11,16 +13,21 @@ from jaxgen.metrics import pixels
 from jaxgen.sinks import save_png
 
 
-def measured(clean: np.ndarray, made: np.ndarray, border: int) -> dict[str, float]:
+def measured(clean: np.ndarray, made: np.ndarray, border: int, channels: Container[int] = (1,)) -> dict[str, float]:
     """Return PSNR and SSIM of what a file of 8 bits would not have rounded, the border shaved where it was enlarged.
 
-    By luma of colour pictures, as super-resolution reports them, and of all channels.
+    By luma of colour pictures, as super-resolution reports them, and of all channels. The levels of an enlarged grey
+    picture are brought to 16 ... 235, as luma's are, and those that a net made which takes no grey (`channels`) once
+    more, as the luma of its three equal channels: so published scores count Set14's one grey picture.
     """
     border = border if border > 1 else 0
     grey = clean.shape[2] == 1
     if made.shape[2] != clean.shape[2]:
         clean, made = (np.repeat(x, 3, 2) if x.shape[2] == 1 else x for x in (clean, made))
     a, b = clean[None], np.clip(made, -1, 1)[None]
+    if border and clean.shape[2] == 1:
+        for _ in range(1 if 1 in channels else 2):
+            a, b = (np.asarray(pixels.luma(jnp.asarray(np.repeat(x, 3, 3)))) for x in (a, b))
     ending = f"_border{border}" if border else ""
     names = ["psnr_y", "ssim_y"] if grey else ["psnr_y", "psnr_rgb", "ssim_y"]
     side = min(clean.shape[:2]) - 2 * border

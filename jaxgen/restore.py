@@ -198,7 +198,7 @@ class Work:
         if sheet:
             before = enlarge(given, self.model.scale)[: answer.shape[0], : answer.shape[1]]
             comparing.write_sheet(sheet_path(target), before, found, truth, border)
-        return {} if truth is None else comparing.measured(truth, answer, border)
+        return {} if truth is None else comparing.measured(truth, answer, border, self.model.restorer.channels)
 
     def check_size(self, file: Path, compared: bool) -> Check | None:
         """Raise InputError where the picture and its answer don't fit the memory, by the file's first bytes.

@@ -226,6 +226,14 @@ def test_bicubic_scores_as_published_on_set5(cli, real_data, tmp_path):
     assert "mean of 5: psnr_y_border2 33.69" in out
 
 
+def test_published_imdn_on_set14(cli, real_data, tmp_path):
+    """(Of VDSR the benchmark restoration_scores has it.)"""
+    args = ["--with", str(real_data / "weights/IMDN_x4.pth"), "--degrade", "--out", str(tmp_path / "x")]
+    out = cli(0, "restore", str(real_data / "sr/Set14"), *args)
+    mean = out.rpartition("mean of 14: psnr_y_border4 ")[2].partition(",")[0]
+    assert float(mean) == pytest.approx(28.58, abs=0.02)
+
+
 def test_tiled_equals_untiled_for_a_real_net(real_data, tmp_path, cli):
     weights, picture = real_data / "weights/dncnn_25.pth", real_data / "denoise/Set12/01.png"
     made = {}
@@ -340,6 +348,21 @@ def test_the_original_may_be_colour_where_the_picture_is_grey():
     clean = smooth(40, 40, 1).astype(np.float32) / 127.5 - 1
     noisy = np.clip(clean + 0.1, -1, 1)
     assert measured(np.repeat(clean, 3, 2), noisy, 1) == measured(np.repeat(clean, 3, 2), np.repeat(noisy, 3, 2), 1)
+
+
+def test_grey_is_scored_as_luma_where_it_was_enlarged():
+    from jaxgen.compared import measured
+
+    clean = smooth(40, 40, 1).astype(np.float32) / 127.5 - 1
+    made = np.clip(clean + 0.1, -1, 1)
+    both = jax.numpy.asarray(clean[None]), jax.numpy.asarray(made[None])
+    [whole, once, twice, noise] = (
+        next(iter(measured(clean, made, border, channels).values()))
+        for border, channels in ((1, (1,)), (2, (1, 3)), (2, (3,)), (1, (3,)))
+    )
+    gain, (plain, shaved) = 20 * np.log10(255 / 219), (float(psnr(*both, n)[0]) for n in (0, 2))
+    assert [whole, noise] == pytest.approx([plain, plain])
+    assert [once, twice] == pytest.approx([shaved + gain, shaved + 2 * gain], abs=1e-3)
 
 
 def test_each_picture_of_a_folder_has_its_own_damage():
