@@ -341,7 +341,6 @@ def test_sizes_that_can_t_be_are_refused():
         ("context-encoder", {"image": (18, 16, 3)}, "multiples of 4"),
         ("context-encoder", {"local": 17}, "model.local must be from 1"),
         ("completion-vae", {"image": (18, 16, 3)}, "multiples of 4"),
-        ("partial-conv", {"perceptual": 0.05, "image": (16, 16, 3)}, "colour of at least 18x18"),
         ("partial-conv", {"holes": Holes()}, "not all of them 0"),
     ]
     for name, changes, words in bad:
@@ -349,15 +348,41 @@ def test_sizes_that_can_t_be_are_refused():
             dataclasses.replace(zoo.load(name).tiny.model, **changes).task(1)
 
 
-def test_features_of_a_frozen_net_are_compared_where_that_is_asked_for():
-    pytest.importorskip("stlpips_pytorch")
-    model = dataclasses.replace(zoo.load("partial-conv").tiny.model, image=(24, 24, 3), perceptual=0.05, style=120.0)
+@pytest.mark.parametrize("trunk", ["vgg16", "random"])
+def test_features_of_a_frozen_net_are_compared_where_that_is_asked_for(trunk):
+    if trunk == "vgg16":
+        pytest.importorskip("stlpips_pytorch")
+    tiny = zoo.load("partial-conv").tiny.model
+    model = dataclasses.replace(tiny, image=(24, 24, 3), perceptual=0.05, style=120.0, trunk=trunk)
     task = model.task(1)
     batch = {"image": jnp.tanh(jnp.asarray(numbers(2, 24, 24, 3)))}
     state = core.init_state(task, jax.random.key(0), batch)
     frozen = {net: load() for net, load in task.frozen.items()}
     _, metrics = jax.jit(core.make_step(task))(state, batch, frozen)
     assert metrics["restorer/perceptual"] > 0 and metrics["restorer/style"] > 0 and metrics["restorer/finite"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--model.trunk", "random"], "needs pictures of 18x18 at least, not 16x16"),
+        (["--model.trunk", "random", "--model.image", "32", "32", "1"], "sees colour, not pictures of 1"),
+        (["--model.trunk", "vgg17"], "did you mean 'vgg16'"),
+    ],
+)
+def test_frozen_nets_that_cannot_see_are_refused(tmp_path, changes, words):
+    options = [
+        "--preset",
+        "partial-conv",
+        "--tiny",
+        "--model.perceptual",
+        "1",
+        "--out",
+        str(tmp_path / "run"),
+        *changes,
+    ]
+    with pytest.raises(InputError, match=words):
+        loop.fit(parse("restoration", [*options, "--out", str(tmp_path / "run")]).run)
 
 
 # ---------------------------------------------------------------- the command

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen import zoo
+from jaxgen import core, zoo
 from jaxgen.core import Context, Task
 from jaxgen.dryrun import count
 from jaxgen.errors import InputError
@@ -192,3 +192,24 @@ def test_liif_enlarges_by_any_factor(scale):
     made = jax.jit(task.restorer.restore, static_argnums=4)(params, context, {"degraded": x}, keys, scale)
     assert made.shape == (2, round(9 * scale), round(11 * scale), 3)
     assert jnp.isfinite(made).all()
+
+
+@pytest.mark.parametrize("name", ["srgan", "esrgan"])
+def test_any_frozen_net_sees_how_pictures_differ(name):
+    """With nothing else that counts, what is made is moved by the slope of a trunk of random weights."""
+    model: Any = zoo.load(name).tiny.model
+    game = dataclasses.replace(model.game, trunk="random", perceptual=1.0, pixel=0.0, adversarial=0.0)
+    model = dataclasses.replace(model, game=game)
+    game.check(model.image)
+    task = model.task(1)
+    frozen = {net: load() for net, load in task.frozen.items()}
+    batch = {"image": jnp.full((2, 32, 32, 3), 0.5).at[:, 8:24].set(-0.5)}
+    state = core.init_state(task, jax.random.key(0), batch)
+    after, metrics = jax.jit(core.make_step(task))(state, batch, frozen)
+    assert metrics["restorer/perceptual"] > 0 and metrics["restorer/finite"] == 1
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params["restorer"], after.params["restorer"])
+    assert max(jax.tree.leaves(moved)) > 1e-5
+    with pytest.raises(InputError, match="layer of the trunk random"):
+        dataclasses.replace(game, layers=("conv",)).check(model.image)
+    with pytest.raises(InputError, match="did you mean 'vgg16'"):
+        dataclasses.replace(game, trunk="vgg17").check(model.image)

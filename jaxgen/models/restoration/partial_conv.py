@@ -3,9 +3,11 @@ Partial Convolutions".
 
 A convolution sees known pixels only and is divided by their share of its window; what saw a known pixel is known to the
 next layer, so that holes close from the rim inwards. A U-Net of these, its skips with their own masks. The picture made
-is compared inside and outside of the hole, and by a frozen net's features where `perceptual` or `style` are more than 0
-(the paper: 0.05 and 120 on VGG-16 after its first three poolings; here it is ST-LPIPS's before all five, `pip install
-jaxgen[perceptual]`). As in the authors' code, what lies outside of the picture is unknown as well.
+is compared inside and outside of the hole, and by a frozen net's features where `perceptual` or `style` are more than
+0: ST-LPIPS's VGG-16 before all five poolings (`pip install jaxgen[perceptual]`), or another `trunk` and `layers`. The
+paper has 0.05 and 120, on ImageNet's VGG-16 after its first three poolings. That can't be had offline, and a weight for
+one net's features is none for another's: both are 0 here, and what was measured was trained so. As in the authors'
+code, what lies outside of the picture is unknown as well.
 
 The paper's second phase, batch norm held still on the way down, is not played: holes are zeros to the statistics.
 
@@ -14,6 +16,7 @@ of 30.04 dB over the whole patch, which is 19.62 dB under grey (README, mending-
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,12 +25,13 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxgen import perceptual as trunks
-from jaxgen.config import Preset
+from jaxgen import trunks
+from jaxgen.config import Preset, Run
 from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, Task, ramped, variables
-from jaxgen.errors import InputError, at_least
+from jaxgen.errors import at_least
 from jaxgen.losses import perceptual as losses
 from jaxgen.metrics.pixels import psnr
+from jaxgen.models.classifier.shift_tolerant import LAYERS
 from jaxgen.models.restoration.holes import Holes, joined, lesson, restorer
 from jaxgen.models.restoration.supervised import Image, row, tiny
 from jaxgen.nn.conv import Conv
@@ -53,8 +57,20 @@ class PartialConvolutions:
     hole: float = 6.0  # weight of the distance inside the hole; outside it is 1
     perceptual: float = 0.0  # weight of the distance of features
     style: float = 0.0  # weight of the distance of their Gram matrices
+    trunk: str = "vgg16"  # whose features; or random, or the folder of a classifier's run
+    layers: tuple[str, ...] = LAYERS["vgg"]
     smooth: float = 0.1  # weight of the total variation in the hole
     learning_rate: float = 2e-4  # of Adam
+
+    def check_run(self, run: Run):
+        """Raise InputError for a trunk or layers that are not there: who only fills in needs none of them."""
+        del run
+        if self.seen:
+            trunks.check(self.trunk, self.layers, self.image)
+
+    @property
+    def seen(self) -> bool:
+        return self.perceptual > 0 or self.style > 0
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -63,16 +79,13 @@ class PartialConvolutions:
         at_least(0, model__hole=self.hole, model__perceptual=self.perceptual, model__style=self.style)
         at_least(0, model__smooth=self.smooth)
         self.holes.check()
-        seen = self.perceptual > 0 or self.style > 0
-        if seen and (self.image[2] != 3 or min(self.image[:2]) < 18):
-            raise InputError("model.perceptual and model.style see colour of at least 18x18: leave them at 0.")
         return Task(
             init=self.init,
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
             learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate))},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
-            frozen={"perceptual": lambda: trunks.st_lpips("vgg")} if seen else {},
+            frozen={"trunk": partial(trunks.load, self.trunk)} if self.seen else {},
             restorer=restorer(self.holes, self.painted, 1, self.image[2]),
         )
 
@@ -102,8 +115,8 @@ class PartialConvolutions:
         rough = variation(whole, mask).mean()
         value = near + self.hole * far + self.smooth * rough
         metrics = {"hole": far, "known": near, "variation": rough, "psnr": psnr(whole, clean).mean()}
-        if "perceptual" in context.frozen:
-            see = context.frozen["perceptual"].features
+        if self.seen:
+            see = partial(context.frozen["trunk"].features, layers=self.layers)
             ours, joint, theirs = (see(x) for x in (made, whole, clean))
             metrics["perceptual"] = (losses.distance(ours, theirs) + losses.distance(joint, theirs)).mean()  # (2)
             metrics["style"] = (losses.style(ours, theirs) + losses.style(joint, theirs)).mean()  # (4), (5)

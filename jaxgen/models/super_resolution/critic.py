@@ -5,16 +5,19 @@ sides are 3; ESRGAN's code ten or, of patches of 256, twelve, and sides of 4 whe
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen import perceptual
+from jaxgen import perceptual, trunks
 from jaxgen.core import Array, Aux, Context, Key, Learner, Params, variables
 from jaxgen.errors import InputError, at_least
 from jaxgen.losses.gan import LOSSES
+from jaxgen.metrics.lpips import lpips
+from jaxgen.models.classifier.shift_tolerant import LAYERS
 from jaxgen.models.restoration.supervised import Critic, Image
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
@@ -27,7 +30,7 @@ class Game:
 
     loss: Literal["non-saturating", "relativistic-average"] = "non-saturating"
     adversarial: float = 1e-3  # weight
-    perceptual: float = 1.0  # weight of the distance ST-LPIPS, which needs jaxgen[perceptual]; 0: none
+    perceptual: float = 1.0  # weight of the distance between what a frozen net sees; 0: none
     pixel: float = 1.0  # weight of the distance between pixels
     width: int = 64  # of the critic's first layer
     dense: int = 1024  # of its last but one
@@ -36,6 +39,8 @@ class Game:
     learning_rate: float = 1e-4  # of Adam
     beta2: float = 0.999  # of Adam
     start: int = 0  # step from which the critic's judgement counts
+    trunk: str = "st-lpips"  # what sees; or vgg16 (both: jaxgen[perceptual]), random, the folder of a classifier's run
+    layers: tuple[str, ...] = LAYERS["vgg"]  # of any but ST-LPIPS: LPIPS without learned weights
 
     def critic(self, image: Image) -> Critic:
         """Return the critic of patches of this size. Raises InputError for sizes that can't be."""
@@ -48,7 +53,7 @@ class Game:
         if image[0] % grain or image[1] % grain:
             times = f"The critic halves patches {self.halvings} times"
             raise InputError(f"{times}: model.image {image[:2]} must be multiples of {grain}.")
-        if self.perceptual and (image[2] != 3 or min(image[:2]) < 21):
+        if self.perceptual and self.trunk == "st-lpips" and (image[2] != 3 or min(image[:2]) < 21):
             raise InputError("ST-LPIPS sees colour of at least 21x21: write --model.game.perceptual 0.")
         net, play = Net(self.width, self.dense, self.halvings, self.kernel), LOSSES[self.loss]
 
@@ -75,13 +80,26 @@ class Game:
             caught = play.generator(real, fake)  # [b]
             total, metrics = self.adversarial * due(context) * caught, {"adversarial": caught.mean()}
             if self.perceptual:
-                apart = context.frozen["perceptual"](made, clean)
+                apart = self.apart(context.frozen["perceptual"], made, clean)
                 total, metrics = total + self.perceptual * apart, metrics | {"perceptual": apart.mean()}
             return total, metrics
 
-        frozen = {"perceptual": lambda: perceptual.st_lpips("alex")} if self.perceptual else {}
+        load = perceptual.st_lpips if self.trunk == "st-lpips" else partial(trunks.load, self.trunk)
+        frozen = {"perceptual": load} if self.perceptual else {}
         adam = optax.adam(self.learning_rate, b2=self.beta2)
         return Critic(init, Learner(("critic",), adam), judge, cost, frozen)
+
+    def check(self, image: Image):
+        """Raise InputError for a trunk or layers that are not there: who only enlarges needs none of them."""
+        if self.perceptual and self.trunk != "st-lpips":
+            trunks.check(self.trunk, self.layers, image)
+
+    def apart(self, trunk: Any, made: Array, clean: Array) -> Array:
+        """Return the distance between what the trunk sees in both pictures, f32[b]."""
+        if self.trunk == "st-lpips":
+            return trunk(made, clean)
+        ours, theirs = (trunk.features(x, self.layers) for x in (made, clean))
+        return lpips(ours, theirs, [jnp.ones(x.shape[-1]) for x in ours])
 
 
 class Net(nn.Module):

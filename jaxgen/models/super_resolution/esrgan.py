@@ -4,9 +4,10 @@ Super-Resolution with Pure Synthetic Data".
 
 RRDBNet (rrdb.py) against a critic as SRGAN's, but deeper (critic.py), which judges how much more real a clean picture
 is than the mean of the others (the relativistic average). The restorer minimises L_percep + 5e-3 L_adv + 1e-2 L1,
-equation 3, with ST-LPIPS in place of VGG-19's features and L1 of pixels from 0 to 1; the authors' code halves L_adv.
-For the first `game.start` steps the critic does not count; the paper starts from a net trained by L1, as does
-`--start-from` a run of `rrdb` with `--model.game.start 0`. The schedule is a cosine in place of halving.
+equation 3, with ST-LPIPS (or LPIPS on another net: `game.trunk`) in place of VGG-19's features and L1 of pixels from 0
+to 1; the authors' code halves L_adv. For the first `game.start` steps the critic does not count; the paper starts from
+a net trained by L1, as does `--start-from` a run of `rrdb` with `--model.game.start 0`. The schedule is a cosine in
+place of halving.
 
 Real-ESRGAN minimises L_percep + 0.1 L_adv + L1 at a constant rate, and its critic judges each picture by itself. That
 is a U-Net; here it is ESRGAN's, of patches of 256. The clean pictures are not sharpened, as its targets are.
@@ -16,7 +17,7 @@ Measured: not yet measured.
 
 from dataclasses import dataclass, replace
 
-from jaxgen.config import Optim, Preset
+from jaxgen.config import Optim, Preset, Run
 from jaxgen.core import Task
 from jaxgen.data.degradations import Degradation
 from jaxgen.errors import InputError, at_least
@@ -41,6 +42,10 @@ class ESRGAN:
     game: Game = GAME
     degradation: Degradation = Degradation()
     recipe: Recipe = Recipe()
+
+    def check_run(self, run: Run):
+        del run
+        self.game.check(self.image)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""

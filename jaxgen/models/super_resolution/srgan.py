@@ -1,17 +1,18 @@
 """SRGAN: Ledig et al. 2017, "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network".
 
 SRResNet (srresnet.py) against a critic that tells enlarged pictures from clean ones (critic.py). The content loss is a
-perceptual distance, here ST-LPIPS in place of the differences between VGG-19's features, and a thousandth of
--log D(G(x)) is added. For the first `game.start` steps the pixels' squared error and the perceptual distance are all
-there is; the paper starts from a trained SRResNet, as does `--start-from` its run with `--model.game.start 0`. The
-squared error stays, where the paper drops it for VGG's. The rate falls along a cosine, in place of to a tenth halfway.
+perceptual distance, here ST-LPIPS (or LPIPS on another net: `game.trunk`) in place of the differences between VGG-19's
+features, and a thousandth of -log D(G(x)) is added. For the first `game.start` steps the pixels' squared error and the
+perceptual distance are all there is; the paper starts from a trained SRResNet, as does `--start-from` its run with
+`--model.game.start 0`. The squared error stays, where the paper drops it for VGG's. The rate falls along a cosine, in
+place of to a tenth halfway.
 
 Measured: not yet measured.
 """
 
 from dataclasses import dataclass
 
-from jaxgen.config import Optim, Preset
+from jaxgen.config import Optim, Preset, Run
 from jaxgen.core import Task
 from jaxgen.data.degradations import Degradation
 from jaxgen.errors import at_least
@@ -32,6 +33,10 @@ class SRGAN:
     game: Game = Game(start=10_000)
     degradation: Degradation = Degradation()
     recipe: Recipe = Recipe(loss="l2")
+
+    def check_run(self, run: Run):
+        del run
+        self.game.check(self.image)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
