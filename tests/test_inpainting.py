@@ -22,6 +22,7 @@ from jaxgen.models.restoration import context_encoder, gated_conv, partial_conv
 from jaxgen.models.restoration.completion_vae import Normal, scale_of
 from jaxgen.models.restoration.holes import Holes, covered
 from jaxgen.nn.conv import conv
+from tests.benchmarks import mending_quality
 
 NAMES = ("partial-conv", "gated-conv", "context-encoder", "completion-vae")
 
@@ -439,6 +440,15 @@ def test_several_answers_are_written_and_shown(folder, cli):
     assert "exists already" in cli(2, "restore", folder / "a.png", *args[:4], "--answers", "2", "--out", out)
     cli(0, "restore", folder / "a.png", *args[:4], "--out", folder / "first.png")
     assert np.array_equal(pixels(folder / "first.png"), one), "the count of answers changes none"
+
+
+def test_how_far_two_answers_are_apart_is_measured(folder, monkeypatch):
+    one, other = jnp.zeros((1, 2, 2, 3)), jnp.full((1, 2, 2, 3), 0.5).at[:, 0].set(0.25)
+    mask = jnp.zeros((1, 2, 2, 1)).at[:, 0].set(1)
+    assert [float(x[0]) for x in mending_quality.apart(one, other, mask)] == pytest.approx([0.25 * 127.5, 0.5 * 127.5])
+    monkeypatch.setattr(mending_quality, "COMPARED", 50)
+    found = mending_quality.compared(folder / "completion-vae", folder / "compared.png")
+    assert found["apart_hole"] > 0 and found["apart_rest"] == 0
 
 
 def test_a_diffusion_model_paints_pictures_of_its_size(folder, cli):
