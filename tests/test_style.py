@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen import core, stylists, trunks, zoo
+from jaxgen import core, photos, stylists, trunks, zoo
 from jaxgen.core import Context
 from jaxgen.errors import InputError
 from jaxgen.models.translation import gatys, styles
@@ -58,6 +58,17 @@ def test_whitened_maps_have_unit_covariance_and_coloured_ones_the_styles():
             np.cov(one.reshape(-1, 5).T, bias=True), expected, atol=2e-4 * np.abs(expected).max()
         )
         np.testing.assert_allclose(one.mean((0, 1)), other.mean((0, 1)), atol=1e-4)
+
+
+def test_whitened_maps_of_a_photograph_have_unit_covariance(real_data):
+    """Their own has a condition of 1e5 and more."""
+    x = jnp.asarray(photos.read(real_data / "photos/chelsea.png").pixels)[None]
+    [code] = jax.jit(lambda trunk, x: trunk.features(x, ("relu4_1",)))(trunks.load("vgg16"), x)
+    white = np.asarray(jax.jit(style.whiten)(code), np.float64).reshape(-1, code.shape[3])
+    values = np.linalg.eigvalsh(np.cov(white.T, bias=True))
+    kept = values > 0.5
+    assert kept.mean() > 0.5
+    np.testing.assert_allclose(values, kept, atol=1e-2)
 
 
 def test_whitening_leaves_out_what_has_no_spread():

@@ -138,7 +138,7 @@ class AdaIN:
         """
         if self.how == "adain":
             return adain(code, moments(style), moments(whole, share=share))
-        return colour(whiten(code, spread(whole, share)), spread(style))
+        return colour(whiten(code, whole, share), spread(style))
 
 
 class Decoder(nn.Module):
