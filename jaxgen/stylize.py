@@ -82,8 +82,9 @@ def stylize(
     single, targets = picture.is_file(), folders.plan(picture, files, out, "stylized", written)
     if progress and not single:
         raise InputError("--progress shows one picture being painted: leave it out for a folder.")
-    for path in written(targets[0]) if single else ():
-        outputs.check(path, photos.WRITTEN, overwrite)
+    given = [Path(name).expanduser() for name in (*style, *masks, with_)]
+    for path in [path for target in targets for path in written(target)] if single or overwrite else ():
+        outputs.check(path, photos.WRITTEN, overwrite, given=given)
     wish = Wish(style, weights, style_size, strength)
     stylist = open_stylist(with_, wish, how, steps, style_weight, trunk)
     check_masks(masks, stylist)

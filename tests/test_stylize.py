@@ -185,13 +185,18 @@ def test_a_folder_with_bad_files(weights, tmp_path, cli):
 
 def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
     source = save(tmp_path / "a.png", smooth(40, 40))
-    small = save(tmp_path / "small.png", smooth(8, 8))
+    small, style = save(tmp_path / "small.png", smooth(8, 8)), save(tmp_path / "style.png", smooth(40, 40))
+    named = tmp_path / "named.png"
+    named.symlink_to(weights)
     quick = ["--trunk", "random", "--style", source]
     for args, words in [
         ([], "takes its style from pictures: name one or several with --style"),
         (["--style", "nothing.png"], "There is no style picture nothing.png"),
         (["--with", "nothing"], "There is no run folder or file nothing"),
         (["--with", source], "is no weights file"),
+        (["--style", style, "--out", style, "--overwrite"], "style.png would be replaced by its own answer"),
+        ([*quick, "--masks", style, "--out", style, "--overwrite"], "style.png would be replaced by its own answer"),
+        (["--with", weights, "--out", named, "--overwrite"], "small.zip would be replaced by its own answer"),
         (["--with", tmp_path], "is no run: it has no config.json"),
         (["--with", weights, "--style", source], "takes no other --style"),
         (["--with", weights, "--progress"], "paints in one pass: leave out --progress"),
