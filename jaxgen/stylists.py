@@ -115,25 +115,20 @@ class Trained:
     params: Any
     context: Any
     styles: list[np.ndarray]  # pictures, where the net is told some
-    blends: bool = True  # whether it takes several styles at once, and of pictures how much of them
     paints: bool = False
 
     def __post_init__(self):
         if self.translator.channels != 3:
             raise InputError(f"{self.name} paints pictures of {self.translator.channels} channels, not of 3.")
-        if self.wish.weights and not self.blends:
-            raise InputError(f"{self.name} does not blend styles: leave out --weights.")
         self.translate = jax.jit(self.translator.translate)
         self.keys = jax.random.split(jax.random.key(0), 1)
 
     def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):
         del show
-        if not self.blends and masks is None and len(self.wish.styles) > 1:
-            raise InputError(f"{self.name} does not blend styles: name one, or where each is wanted with --masks.")
         for picture in (content, *self.styles):
             check_side(self.name, picture, SMALLEST + 8 * bool(self.styles))
         self.pictures = [jnp.asarray(recoloured(x, content) if keep else x)[None] for x in self.styles]
-        self.whole = self.padded(thumbnail(content, tile)) if parts > 1 and self.blends else None
+        self.whole = self.padded(thumbnail(content, tile)) if parts > 1 else None
 
     def padded(self, x: np.ndarray) -> jax.Array:
         """Return a picture f32[1 H W 3] whose sides are mirrored to multiples of what the net takes."""
@@ -155,18 +150,16 @@ class Trained:
         given: dict[str, Any] = {"source": self.padded(part)}
         given |= {} if self.whole is None else {"whole": self.whole}
         to, domains = 0, self.translator.domains
-        if self.styles and not self.blends:
-            given["style"] = self.pictures[int(shares.argmax())]
-        elif self.styles:
+        if self.styles:
             given |= {"style": self.pictures, "strength": jnp.full(1, self.wish.strength, jnp.float32)}
         else:
             spread = np.zeros(len(domains), np.float32)
             np.add.at(spread, [domains.index(style) for style in self.wish.styles], shares)
             shares, to = spread, int(spread.argmax())
-        given |= {"mix": jnp.asarray(shares)[None]} if self.blends else {}
+        given["mix"] = jnp.asarray(shares)[None]
         made = self.translate(self.params, self.context, given, self.keys, jnp.full(1, to, jnp.int32))
         made = np.clip(np.asarray(made, np.float32)[0, : part.shape[0], : part.shape[1]], -1, 1)
-        return made if self.styles and self.blends else part + np.float32(self.wish.strength) * (made - part)
+        return made if self.styles else part + np.float32(self.wish.strength) * (made - part)
 
 
 Stylist = Painter | Trained
@@ -241,19 +234,23 @@ def of_run(path: Path, wish: Wish, how: str | None) -> Trained:
     from jaxgen.config import Mesh
     from jaxgen.trained import open_run
 
+    model = runs.load(path).model
+    if not isinstance(model, FastStyle | AdaIN):
+        raise InputError(
+            f"{path} paints in no style: --with takes a run of fast-style or adain; for what translates pictures use "
+            "python -m jaxgen translate."
+        )
     # Its trunk and style pictures say what it learns, and may be gone since.
-    opened = open_run(path, Mesh(data=1), with_frozen=not isinstance(runs.load(path).model, FastStyle))
+    opened = open_run(path, Mesh(data=1), with_frozen=isinstance(model, AdaIN))
     translator = opened.task.translator
-    if translator is None:
-        raise InputError(f"{path} paints no pictures: it needs a run of fast-style or adain.")
+    assert translator is not None
     if how is not None:
         if not hasattr(opened.run.model, "how"):
             raise InputError(f"--how is for a run of adain, and {path} is of {opened.run.preset}.")
         translator = replace(opened.run.model, how=how).task(1).translator
     told, params, context = "style" in translator.told, *averaged(opened.state, opened.frozen)
     wish = wish if told else named(wish, translator.domains, str(path))
-    blends = isinstance(opened.run.model, FastStyle | AdaIN)
-    return Trained(str(path), wish, translator, params, context, wish.pictures(str(path)) if told else [], blends)
+    return Trained(str(path), wish, translator, params, context, wish.pictures(str(path)) if told else [])
 
 
 def named(wish: Wish, domains: Sequence[str], name: str) -> Wish:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen import photos, stylists, stylize, trunks, zoo
+from jaxgen import config, photos, stylists, stylize, trunks, zoo
 from jaxgen.errors import InputError
 from jaxgen.interop.convert import import_weights
 from jaxgen.interop.names import rule_of, to_theirs
@@ -151,8 +151,8 @@ def test_a_run_paints(weights, tmp_path, cli):
     params = jax.jit(lambda: net.init(jax.random.key(1), jnp.zeros((1, 20, 20, 3)), jnp.ones((1, 3))))()
     file = zipped(tmp_path / "w.zip", to_theirs(rule_of("fast-style-many"), run.model, "painter", params))
     import_weights(file, run, None)
-    config = tmp_path / "run/config.json"  # the style picture is gone since
-    config.write_text(config.read_text().replace('"waves"', '"gone/waves.png"'))
+    told = tmp_path / "run/config.json"  # the style picture is gone since
+    told.write_text(told.read_text().replace('"waves"', '"gone/waves.png"'))
     source, folder = save(tmp_path / "a.png", smooth(40, 40)), str(tmp_path / "run")
     assert "name some with --style, of waves, checks, dots" in cli(2, "stylize", source, "--with", folder)
     assert "did you mean 'waves'" in cli(2, "stylize", source, "--with", folder, "--style", "wave")
@@ -186,14 +186,17 @@ def test_a_folder_with_bad_files(weights, tmp_path, cli):
 def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
     source = save(tmp_path / "a.png", smooth(40, 40))
     small, style = save(tmp_path / "small.png", smooth(8, 8)), save(tmp_path / "style.png", smooth(40, 40))
-    named = tmp_path / "named.png"
+    named, translator = tmp_path / "named.png", tmp_path / "run"
     named.symlink_to(weights)
+    translator.mkdir()
+    (translator / "config.json").write_text(config.to_json(replace(zoo.load("pix2pix").tiny, preset="pix2pix")))
     quick = ["--trunk", "random", "--style", source]
     for args, words in [
         ([], "takes its style from pictures: name one or several with --style"),
         (["--style", "nothing.png"], "There is no style picture nothing.png"),
         (["--with", "nothing"], "There is no run folder or file nothing"),
         (["--with", source], "is no weights file"),
+        (["--with", translator], "use python -m jaxgen translate"),
         (["--style", style, "--out", style, "--overwrite"], "style.png would be replaced by its own answer"),
         ([*quick, "--masks", style, "--out", style, "--overwrite"], "style.png would be replaced by its own answer"),
         (["--with", weights, "--out", named, "--overwrite"], "small.zip would be replaced by its own answer"),
