@@ -275,7 +275,10 @@ def of_weights(path: Path, wish: Wish) -> Trained:
     model = replace(model, mirror=not transposed(model, tensors))
     net, translator = painter(model)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *model.image))))
-    found = to_ours(rule_of("fast-style"), model, "painter", shapes, tensors)
+    try:
+        found = to_ours(rule_of("fast-style"), model, "painter", shapes, tensors)
+    except InputError as error:
+        raise InputError(f"{path} is of no net of fast-style. {error}") from None
     params = {"painter": jax.tree.map(jnp.asarray, found["params"])}
     context = Context({}, {}, {}, jnp.zeros((), jnp.int32))
     return Trained(path.name, named(wish, translator.domains, path.name), translator, params, context, [])

@@ -68,8 +68,8 @@ def stylize(
         overwrite: replace what is there
     """
     tiles.check(tile, overlap)
-    at_least(1, steps=steps)
-    at_least(0, style_size=style_size, style_weight=style_weight)
+    at_least(1, **{"--steps": steps})
+    at_least(0, **{"--style-size": style_size, "--style-weight": style_weight})
     if not 0 <= strength <= 1:
         raise InputError(f"--strength must be from 0 to 1, not {strength:g}.")
     if not memory > 0:

@@ -186,7 +186,7 @@ def test_a_folder_with_bad_files(weights, tmp_path, cli):
 def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
     source = save(tmp_path / "a.png", smooth(40, 40))
     small, style = save(tmp_path / "small.png", smooth(8, 8)), save(tmp_path / "style.png", smooth(40, 40))
-    named, translator = tmp_path / "named.png", tmp_path / "run"
+    other, named, translator = zipped(tmp_path / "other.zip", {"a": maps(0)}), tmp_path / "named.png", tmp_path / "run"
     named.symlink_to(weights)
     translator.mkdir()
     (translator / "config.json").write_text(config.to_json(replace(zoo.load("pix2pix").tiny, preset="pix2pix")))
@@ -195,7 +195,8 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
         ([], "takes its style from pictures: name one or several with --style"),
         (["--style", "nothing.png"], "There is no style picture nothing.png"),
         (["--with", "nothing"], "There is no run folder or file nothing"),
-        (["--with", source], "is no weights file"),
+        (["--with", source], "is no weights file: read are safetensors, .zip of arrays"),
+        (["--with", other], "other.zip is of no net of fast-style. These weights are not the painter's"),
         (["--with", translator], "use python -m jaxgen translate"),
         (["--style", style, "--out", style, "--overwrite"], "style.png would be replaced by its own answer"),
         ([*quick, "--masks", style, "--out", style, "--overwrite"], "style.png would be replaced by its own answer"),
@@ -213,8 +214,9 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
         ([*quick, "--weights", "1", "2"], "There are 2 --weights for 1 styles"),
         ([*quick, "--weights", "0"], "don't add up to 0"),
         ([*quick, "--masks", source, source], "There are 2 --masks for 1 styles"),
+        ([*quick, "--style-weight", "-1"], "--style-weight must be at least 0"),
         ([*quick, "--strength", "1.5"], "--strength must be from 0 to 1"),
-        ([*quick, "--steps", "0"], "steps must be at least 1"),
+        ([*quick, "--steps", "0"], "--steps must be at least 1"),
         (["--trunk", "nothing", "--style", source], "Unknown trunk"),
         (["--trunk", "random", "--style", small], "at least, not 8x8"),
     ]:

@@ -66,7 +66,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return _matlab(path)
     if head.startswith(b"MATLAB"):
         raise Unreadable("is a MATLAB file older than v7.3: save it in MATLAB with -v7.3")
-    raise Unreadable("is no weights file: read are safetensors, the files of torch.save and MATLAB v7.3")
+    raise Unreadable(
+        "is no weights file: read are safetensors, .zip of arrays, the files of torch.save and MATLAB v7.3"
+    )
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
