@@ -103,10 +103,11 @@ def torch_apart(a: Any, b: Any) -> Any:
 
 
 def torch_wanted(tensors: Any, model: gatys.Gatys, content: Any, wish: Any) -> dict[str, Any]:
-    """Return what Gatys's canvas is compared with: the content's maps and the style's Gram matrices, x [1 3 h w]."""
+    """Return what Gatys's canvas is compared with: the content, its maps and the style's Gram matrices, x [1 3 h w]."""
     with torch.no_grad():
         clean, other = (torch_features(tensors, x, (*model.content, *model.style)) for x in (content, wish))
-    return {n: clean[n] for n in model.content} | {n: torch_gram(other[n]) for n in model.style}
+    maps = {n: clean[n] for n in model.content} | {n: torch_gram(other[n]) for n in model.style}
+    return maps | {"content": content}
 
 
 def torch_asked(tensors: Any, model: gatys.Gatys, canvas: Any, wanted: dict[str, Any]) -> Any:
@@ -114,8 +115,8 @@ def torch_asked(tensors: Any, model: gatys.Gatys, canvas: Any, wanted: dict[str,
     made = torch_features(tensors, canvas, (*model.content, *model.style))
     near = sum(torch_apart(made[n], wanted[n]) for n in model.content) / len(model.content)
     like = sum(torch_apart(torch_gram(made[n]), wanted[n]) for n in model.style) / len(model.style)
-    rough = (canvas[:, :, 1:] - canvas[:, :, :-1]).square().mean()
-    rough = rough + (canvas[..., 1:] - canvas[..., :-1]).square().mean()
+    more = (canvas.diff(dim=axis).abs() - wanted["content"].diff(dim=axis).abs() for axis in (2, 3))
+    rough = sum(x.relu().square().mean() for x in more)
     return model.content_weight * near + model.style_weight * like + model.smooth_weight * rough
 
 

@@ -138,7 +138,10 @@ def test_wct_paints_several_styles_by_weights(random_trunk):
     made = stylize.Work(work, (), "style", 0, 0, 4.0).painted(content, None)
     _, targets = work.easels[content.shape]
     wanted = targets(random_trunk, work.pictures, None, jnp.asarray(content)[None], 1.0)
-    apart = [float(model.asked(jnp.asarray(x)[None], {}, random_trunk, wanted)[1]["maps"]) for x in (content, made)]
+    apart = [
+        float(model.asked(jnp.asarray(x)[None], {"image": x[None]}, random_trunk, wanted)[1]["maps"])
+        for x in (content, made)
+    ]
     assert apart[1] < 0.5 * apart[0]
 
 

@@ -47,7 +47,7 @@ class Gatys:
     style: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
     content_weight: float = 1.0
     style_weight: float = 1000.0
-    smooth_weight: float = 3.0  # of the squared total variation
+    smooth_weight: float = 3.0  # of the squared total variation that the content has not
     learning_rate: float = 0.02  # of Adam, for pixels in [-1, 1]
 
     def task(self, steps: int) -> Task:
@@ -101,7 +101,7 @@ class Gatys:
         for f, wish in zip(painted, targets["grams"], strict=True):
             made = jnp.broadcast_to(_grams([f], targets.get("masks"))[0], wish.shape)  # [n c c]
             style = style + (wanted.apart(made, wish) * targets["weights"]).sum() / len(painted)  # equations 4 and 5
-        rough = wanted.roughness(canvas).mean()
+        rough = wanted.roughness(canvas, batch["image"]).mean()
         total = self.content_weight * content + self.style_weight * style + self.smooth_weight * rough
         return total, {"content": content, "style": style, "smooth": rough}
 

@@ -35,7 +35,7 @@ class WCT:
     image: tuple[int, int, int] = (256, 256, 3)  # height, width, channels
     trunk: str = "vgg16"
     layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-    smooth_weight: float = 0.3  # of the squared total variation
+    smooth_weight: float = 0.3  # of the squared total variation that the content has not
     learning_rate: float = 0.02
 
     def task(self, steps: int) -> Task:
@@ -75,10 +75,9 @@ class WCT:
         return {"maps": maps}
 
     def asked(self, canvas: Array, batch: Batch, trunk: Trunk, targets: Any) -> tuple[Array, dict[str, Array]]:
-        """Return the loss f32[] of a canvas [1 h w 3], and its parts."""
-        del batch
+        """Return the loss f32[] of a canvas [1 h w 3], and its parts; batch["image"] is the content."""
         total = jnp.zeros(())
         for made, wish in zip(trunk.features(canvas, self.layers), targets["maps"], strict=True):
             total = total + jnp.square(made - wish).mean() / (wish.var() + 1e-8)
-        rough = wanted.roughness(canvas).mean()
+        rough = wanted.roughness(canvas, batch["image"]).mean()
         return total + self.smooth_weight * rough, {"maps": total, "smooth": rough}
