@@ -233,6 +233,14 @@ def test_the_contents_own_style_gives_back_the_content(painted, real_data):
     assert history[-1]["loss"] < 0.05 * history[0]["loss"]
 
 
+def test_from_noise_content_and_style_come_together(painted):
+    content, wish = picture(64), picture(64, seed=1)
+    noise = 0.3 * np.random.default_rng(0).normal(size=content.shape).astype(np.float32)
+    _, history = painted(content, wish, noise, 40)
+    for part, most in (("content", 0.7), ("style", 0.5)):
+        assert history[-1][part] < most * history[0][part], part
+
+
 def test_wct_asks_for_the_styles_covariance(random_trunk):
     content, wish = (jnp.asarray(picture(seed=i)) for i in range(2))
     model = WCT((32, 32, 3), "random", layers=("relu2_1", "relu3_1"))
