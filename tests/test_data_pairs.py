@@ -1,6 +1,7 @@
 """Pictures of two domains: made from one, side by side, in two folders, and drawn without regard to each other."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from jaxgen.data import Some, batches, open_source, pairs
 from jaxgen.data.arrays import Arrays
 from jaxgen.data.domains import Unpaired
 from jaxgen.sampling import check_data
-from tests.data_samples import message, own_cache, picture, real, tree  # noqa: F401
+from tests.data_samples import REAL, message, own_cache, picture, real, tree  # noqa: F401
+from tests.test_data_idx_npz import write_idx
 
 SHAPE = (16, 16, 3)
 
@@ -137,6 +139,23 @@ def test_the_other_domain_may_be_made_of_pictures_too(tmp_path):
     assert len(open_source(data, SHAPE)) == 60_000
 
 
+def test_digits_and_fashion(tmp_path):
+    """Sets of other kinds and sizes, 8x8 of scikit-learn and 28x28 of idx files, become pictures of one size."""
+    fashion = tmp_path
+    if REAL:
+        fashion = Path(REAL).absolute() / "fashion_mnist"
+    else:
+        write_idx(tmp_path / "t10k-images-idx3-ubyte", np.random.default_rng(0).integers(0, 256, (9, 28, 28), np.uint8))
+    data = Data(f"unpaired:digits,idx:{fashion}", split="test")
+    (batch,) = taken(open_source(data), data, shape=(16, 16, 1))
+    assert batch.keys() == {"source", "image"} and batch["source"].shape == batch["image"].shape == (8, 16, 16, 1)
+    for name, source in (("source", "digits"), ("image", f"idx:{fashion}")):
+        alone = Data(source, split="test")
+        known = taken(open_source(alone), alone, shape=(16, 16, 1), batch=len(open_source(alone)), train=False)[0]
+        found = {x.tobytes() for x in known["image"]}
+        assert all(x.tobytes() in found for x in batch[name]), name
+
+
 def test_sets_that_are_no_pairs_are_told_in_a_sentence(tmp_path):
     two_folders(tmp_path / "odd")
     (tmp_path / "odd/B/3.png").rename(tmp_path / "odd/B/9.png")
@@ -162,6 +181,17 @@ def test_a_model_that_translates_needs_two_domains():
     source = open_source(Data("shapes"), SMALL.image)
     message(lambda: check_data(SMALL.task(1), source), "translates pictures of one domain into another", "--data.pair")
     check_data(SMALL.task(1), source, "edges")
+
+
+@real
+def test_emoji_to_flowers(real_data):
+    files = [real_data / name for name in ("noto_emoji/noto_emoji_2000.zip", "flowers128/flowers128_2000.zip")]
+    data = Data(f"unpaired:{files[0]},{files[1]}", crop="center")
+    (batch,) = taken(open_source(data), data, shape=(32, 32, 3), batch=32)
+    assert batch.keys() == {"source", "image"} and batch["source"].shape == batch["image"].shape == (32, 32, 32, 3)
+    corners = (u8(batch[name])[:, [0, 0, -1, -1], [0, -1, 0, -1]] for name in ("source", "image"))
+    emoji, flowers = ((x > 250).all(2).mean() for x in corners)
+    assert emoji > 0.6 > 0.2 > flowers, "emoji lie on white"
 
 
 @real
