@@ -3,9 +3,10 @@
 import time
 
 import pytest
+from PIL import Image
 from tensorboardX import SummaryWriter
 
-from tests.benchmarks import report, restoration_quality
+from tests.benchmarks import report, restoration_quality, translation_quality
 from tests.benchmarks.report import places, trained
 
 
@@ -102,3 +103,24 @@ def test_a_row_measured_again_on_the_same_machine_changes_nothing_else(section):
     before = {name for models, _ in places for name in models.split("`")[1::2]}
     assert after == before
     assert {place for _, place in report.PLACE.findall(where)} == {place for _, place in places}
+
+
+def test_translations_sheet_is_the_readmes_where_every_model_has_pictures(tmp_path, monkeypatch):
+    kept = tmp_path / "readme.png"
+    kept.write_bytes(b"of another machine")
+    monkeypatch.setattr(translation_quality, "SHEET", kept)
+    *some, last = translation_quality.MODELS
+    for i, name in enumerate(some):
+        Image.new("RGB", (6 * 3 * 64, 6 * 64), (40 * i, 90, 0)).save(tmp_path / f"{name}.png")
+    translation_quality.publish(tmp_path, write=True)
+    with Image.open(tmp_path / "sheet.png") as part:
+        small = part.size
+    assert kept.read_bytes() == b"of another machine"
+    Image.new("RGB", (6 * 3 * 64, 6 * 64)).save(tmp_path / f"{last}.png")
+    translation_quality.publish(tmp_path, write=False)
+    assert kept.read_bytes() == b"of another machine"
+    translation_quality.publish(tmp_path, write=True)
+    width, height = translation_quality.SHOWN
+    with Image.open(kept) as whole:
+        assert whole.size[0] == small[0] > 3 * width and whole.size[1] > small[1] > 2 * height
+        assert whole.convert("RGB").getpixel((width + 10, 10)) == (40, 90, 0), "the second model's"

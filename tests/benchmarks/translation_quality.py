@@ -4,7 +4,8 @@ DIR is the folder of real data (JAXGEN_TEST_DATA). Pairs are edges of emoji and 
 trained with the absolute distance alone, scored on emoji that are not like those trained on. Two sets that are no
 pairs are one half of the flowers in grey and the other half in colour, so that the truth is known for held-out ones.
 Each model is trained and scored by the user's commands; a run that is finished is not repeated, one that was stopped
-goes on. OUT/results.jsonl has a line for each, OUT/<model>.png its held-out pictures: source, made, truth.
+goes on. OUT/results.jsonl has a line for each, OUT/<model>.png its held-out pictures: source, made, truth. Some of each
+are OUT/sheet.png, with --write the README's, too, where every model has its own.
 """
 
 import json
@@ -22,6 +23,8 @@ from tests.benchmarks import report
 SHARE = 3  # in ten, of the emoji that are trained on: FID of 1,280 features needs more than 1,280 others
 BLOCK = 40  # emoji that follow each other, such as those that differ in skin tone, are on one side
 COMPARED = 400  # held-out pictures that are compared one by one
+SHEET = report.README.parent / "notebooks" / "translation.png"
+SHOWN = (2 * 3 * 64, 4 * 64)  # columns and rows of OUT/<model>.png's pixels that the sheet has
 MOST = 50.0  # dB that a picture counts as at most: some flowers were photographed in grey
 FID = "fid_efficientnet_lite0"
 
@@ -222,6 +225,21 @@ def publish(out: Path, write: bool):
             shown.append(told | {k: f"{row[v]:.4g}" if v in row else "" for k, v in names.items()})
         changed = "; ".join(f"`{name}`: {model.settings}" for name, model in MODELS.items() if model.data == data)
         report.publish(f"translation-quality-{data}", shown, f"{notes[data]} One seed. {changed}.", write, found=rows)
+    names = [name for name in MODELS if (out / f"{name}.png").exists()]
+    if names:
+        sheet(out, names, [out / "sheet.png", *([SHEET] if write and len(names) == len(MODELS) else [])])
+
+
+def sheet(out: Path, names: list[str], targets: list[Path]):
+    """Write some of each model's held-out pictures, its name below: source, made, truth, side by side."""
+    from PIL import Image
+
+    from jaxgen import sinks
+
+    cells = [Image.open(out / f"{name}.png").convert("RGB").crop((0, 0, *SHOWN)) for name in names]
+    pictures = np.stack([np.asarray(cell, np.float32) for cell in cells]) / 127.5 - 1
+    for path in targets:
+        sinks.save_png(path, sinks.captioned(pictures, names, 3))
 
 
 if __name__ == "__main__":
