@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -325,7 +326,7 @@ def test_the_harmonisers_loss_by_value():
 
     @jax.jit
     def played(clean, key):
-        context = Context({}, {}, {}, np.int32(0))
+        context = Context({}, {}, {}, jnp.zeros((), jnp.int32))
         params, _ = model.init(key)
         params = jax.tree.map(lambda x: x + 0.1, params)
         given = model.pasted(clean, jax.random.split(key, len(clean)))
@@ -347,7 +348,10 @@ def test_a_run_of_another_kind_is_refused(cut_out, cli, harmoniser, stylist):
     said = cli(2, "compose", background, foreground, "--how", "adain", "--with", harmoniser)
     assert "knows no style: it needs a run of train.translation --preset adain." in said
     said = cli(2, "compose", background, foreground, "--how", "harmonise", "--with", stylist)
-    assert "mends no pictures" in said or "does not harmonise" in said
+    assert "mends no pictures" in said
+    small = save(background, smooth(0, 16, 40))
+    said = cli(2, "compose", small, foreground, "--how", "adain", "--with", stylist)
+    assert "needs a background of 18x18 at least, not 16x40." in said
 
 
 # ---------------------------------------------------------------- extend
