@@ -15,6 +15,7 @@ from jaxgen.errors import InputError, at_least
 from jaxgen.stylists import Stylist, Wish, open_stylist
 
 BYTES = 2**30
+TILE = 512
 
 Pictures = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONTENT")]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="gatys|wct|RUN|WEIGHTS")]
@@ -35,7 +36,7 @@ def stylize(
     style_weight: float | None = None,
     trunk: str | None = None,
     progress: bool = False,
-    tile: int = 512,
+    tile: int | None = None,
     overlap: int = 64,
     memory: float = 4.0,
     overwrite: bool = False,
@@ -62,12 +63,13 @@ def stylize(
         style_weight: of gatys, beside the content's; unset: 1000
         trunk: whose features gatys and wct compare: vgg16 (unset), random, or the folder of a run of train.classifier
         progress: of gatys and wct, write the canvas to OUT-progress.png as it is painted
-        tile: pixels of a side of the parts that are painted one by one; 0: whole
+        tile: pixels of a side of the parts that are painted one by one; 0: whole; unset: whole where --memory is
+            enough for that, else 512
         overlap: pixels that parts share
-        memory: GiB that a picture may take; a larger one is refused before it is begun
+        memory: GiB that a picture may take; one that is larger even in parts is refused before it is begun
         overwrite: replace what is there
     """
-    tiles.check(tile, overlap)
+    tiles.check(TILE if tile is None else tile, overlap)
     at_least(1, **{"--steps": steps})
     at_least(0, **{"--style-size": style_size, "--style-weight": style_weight})
     if not 0 <= strength <= 1:
@@ -120,7 +122,7 @@ class Work:
     stylist: Stylist
     masks: tuple[Path, ...]
     colours: str
-    tile: int
+    tile: int | None
     overlap: int
     memory: float
     progress: bool = False
@@ -140,15 +142,17 @@ class Work:
         stylist, (height, width) = self.stylist, content.shape[:2]
         if stylist.wish.strength == 0:
             return content
-        sides = (height, width) if self.tile else ()
-        parts = math.prod(len(tiles.starts(side, self.tile, self.overlap)) for side in sides)
+        fits = stylist.each * height * width <= self.memory * BYTES
+        tile = self.tile if self.tile is not None else 0 if fits else TILE
+        sides = (height, width) if tile else ()
+        parts = math.prod(len(tiles.starts(side, tile, self.overlap)) for side in sides)
         with self.shown(target) as show:
-            stylist.begin(content, self.tile, parts, self.colours == "content", masks, show)
+            stylist.begin(content, tile, parts, self.colours == "content", masks, show)
 
             def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
                 return stylist.answer(part, place, None if masks is None else masks[:, *place], show)
 
-            made = np.concatenate(list(tiles.rows(content, mend, 1, self.tile, self.overlap)))
+            made = np.concatenate(list(tiles.rows(content, mend, 1, tile, self.overlap)))
         return recoloured(made, content, self.colours)
 
     @contextmanager
