@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from tensorboardX import SummaryWriter
 
-from tests.benchmarks import report, restoration_quality, translation_quality
+from tests.benchmarks import report, translation_quality
 from tests.benchmarks.report import places, trained
 
 
@@ -29,18 +29,6 @@ def test_where_rows_were_measured_is_told_once_and_of_which_models_where_it_diff
     rows = [{"model": "edm", "place": "A core."}, {"model": "edm", "place": "A core."}]
     assert places(rows) == "A core."
     assert places([*rows, {"model": "sit", "place": "A GPU."}]) == "`edm`: A core. `sit`: A GPU."
-
-
-def test_vdsr_is_also_shown_when_edsr_was_done():
-    steps = {name: model.steps for name, model in restoration_quality.MODELS.items()}
-    at = [("edsr-small", steps["edsr-small"], 700), *(("vdsr", n, n / 2) for n in (800, 1400, 1600, steps["vdsr"]))]
-    found = [{"model": name, "step": step, "seconds": seconds} for name, step, seconds in at]
-    assert [(row["model"], row["step"]) for row in restoration_quality.chosen(found)] == [
-        ("vdsr", 1400),
-        ("vdsr", steps["vdsr"]),
-        ("edsr-small", steps["edsr-small"]),
-    ]
-    assert [row["step"] for row in restoration_quality.chosen(found[1:])] == [steps["vdsr"]]
 
 
 TABLE = """# A zoo
