@@ -1,7 +1,7 @@
 """How near mended pictures are to the undamaged ones, in numbers and side by side."""
 
 import itertools
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -38,18 +38,21 @@ def measured(clean: np.ndarray, made: np.ndarray, border: int, channels: Contain
     }
 
 
-def write_sheet(path: Path, before: np.ndarray, answers: list[np.ndarray], truth: np.ndarray | None, border: int):
+Scores = Callable[[np.ndarray], dict[str, float]]
+
+
+def write_sheet(path: Path, before: np.ndarray, answers: list[np.ndarray], truth: np.ndarray | None, scores: Scores):
     """Write before, the answers and the original beside each other, and under them a detail, enlarged.
 
-    Each with the first of what is `measured`.
+    Each with the first of its scores, as `measured` has them.
     """
     names = ["after", *(f"after, {i}" for i in range(2, len(answers) + 1))]
     columns = [("before", before), *zip(names, answers, strict=True)]
     columns += [] if truth is None else [("original", truth)]
-    save_png(path, sheet_of(columns, truth, border))
+    save_png(path, sheet_of(columns, scores))
 
 
-def sheet_of(columns: list[tuple[str, np.ndarray]], truth: np.ndarray | None, border: int) -> np.ndarray:
+def sheet_of(columns: list[tuple[str, np.ndarray]], scores: Scores) -> np.ndarray:
     """Return the sheet u8[h w 3]."""
     wide, line = 480, 18
     after = columns[1][1].mean(2)
@@ -73,11 +76,10 @@ def sheet_of(columns: list[tuple[str, np.ndarray]], truth: np.ndarray | None, bo
         ImageDraw.Draw(small).rectangle((x * f, y * g, (x + side) * f, (y + side) * g), outline="red")
         page.paste(small, (left, line))
         page.paste(crop, (left, line + tall + 4))
-        draw.text((left + 2, 2), name + caption(truth, picture, border) * (name != "original"), fill="black")
+        draw.text((left + 2, 2), name + ("" if name == "original" else caption(scores(picture))), fill="black")
     return np.asarray(page)
 
 
-def caption(truth: np.ndarray | None, made: np.ndarray, border: int) -> str:
+def caption(scores: dict[str, float]) -> str:
     """Return the PSNR that is printed, under the same name."""
-    scores = {} if truth is None else measured(truth, made, border)
     return "".join(f"   {name} {value:.2f} dB" for name, value in list(scores.items())[:1])

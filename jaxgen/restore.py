@@ -194,11 +194,12 @@ class Work:
             raise InputError(f"{file}: the answer is {sizes[0]}, the original {sizes[1]}: they must be of one size.")
         for path, each in zip(paths, found, strict=True):
             photos.write(path, photos.quantised(each, photo.bits), photo, alpha)
-        border = int(self.model.scale)
+        border, channels = int(self.model.scale), self.model.restorer.channels
+        scores = lambda made: {} if truth is None else comparing.measured(truth, made, border, channels)  # noqa: E731
         if sheet:
             before = enlarge(given, self.model.scale)[: answer.shape[0], : answer.shape[1]]
-            comparing.write_sheet(sheet_path(target), before, found, truth, border)
-        return {} if truth is None else comparing.measured(truth, answer, border, self.model.restorer.channels)
+            comparing.write_sheet(sheet_path(target), before, found, truth, scores)
+        return scores(answer)
 
     def check_size(self, file: Path, compared: bool) -> Check | None:
         """Raise InputError where the picture and its answer don't fit the memory, by the file's first bytes.

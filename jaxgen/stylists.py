@@ -74,6 +74,7 @@ class Painter:
     paints: bool = True
     each: int = 2800  # bytes that a pixel takes, by XLA's account of 2700 with vgg16
     easels: dict[tuple[int, ...], Any] = field(default_factory=dict)
+    multiple: int = 1  # where a part may begin
 
     def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):
         self.pictures = [jnp.asarray(recoloured(x, content) if keep else x) for x in self.styles]
@@ -122,7 +123,7 @@ class Trained:
     def __post_init__(self):
         if self.translator.channels != 3:
             raise InputError(f"{self.name} paints pictures of {self.translator.channels} channels, not of 3.")
-        self.translate = jax.jit(self.translator.translate)
+        self.translate, self.multiple = jax.jit(self.translator.translate), self.translator.multiple
         self.keys = jax.random.split(jax.random.key(0), 1)
 
     def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):

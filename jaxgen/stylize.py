@@ -152,7 +152,7 @@ class Work:
             def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
                 return stylist.answer(part, place, None if masks is None else masks[:, *place], show)
 
-            made = np.concatenate(list(tiles.rows(content, mend, 1, tile, self.overlap)))
+            made = np.concatenate(list(tiles.rows(content, mend, 1, tile, self.overlap, stylist.multiple)))
         return recoloured(made, content, self.colours)
 
     @contextmanager
