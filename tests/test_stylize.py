@@ -180,8 +180,9 @@ def test_a_folder_with_bad_files(weights, tmp_path, cli):
     folder.mkdir()
     bad_files(folder)
     (folder / "long.png").unlink()
+    count = len(list(folder.iterdir()))
     out = cli(1, "stylize", folder, "--with", weights)
-    assert "6 of 7 could not be stylized" in out and "moving.gif is animated" in out
+    assert f"{count - 1} of {count} could not be stylized" in out and "moving.gif is animated" in out
     assert [p.name for p in (tmp_path / "in-stylized").iterdir()] == ["good.png"]
     assert "1 were there already and are kept" in cli(1, "stylize", folder, "--with", weights)
 
