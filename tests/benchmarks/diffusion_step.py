@@ -1,12 +1,10 @@
-"""Diffusion steps beside PyTorch, eager and compiled: python -m tests.benchmarks.diffusion_step [--write] [--rounds N]
+"""Diffusion training steps beside PyTorch eager: python -m tests.benchmarks.diffusion_step [--write] [--rounds N]
 
 The U-Net of `edm` at 32x32x1 and a DiT-S/2 on 32x32x4 (Peebles and Xie 2023, table 1), f32: noise, the denoiser's loss,
 Adam and the moving average, one batch that stays in memory. The nets of the other side are those of the comparisons
-tests/test_unet_parity.py and tests/test_dit_parity.py; compiled is the loss and its gradient, by torch.compile, which
-needs a C++ compiler. turns.py says how they take turns.
+tests/test_unet_parity.py and tests/test_dit_parity.py; turns.py says how they take turns.
 """
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,7 +32,7 @@ def ours(name: str) -> Callable[[], Any]:
     return turns.step_of(Run(model=model_of(name), batch=BATCHES[name]))
 
 
-def theirs(name: str, compiled: bool) -> Callable[[], Any]:
+def theirs(name: str) -> Callable[[], Any]:
     """Return what takes one step of the same in PyTorch."""
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -60,7 +58,6 @@ def theirs(name: str, compiled: bool) -> Callable[[], Any]:
         parameters = list(net.parameters())
         loss = partial(flow_loss, model, net, x0, torch.randint(model.classes, (batch,)))
 
-    loss: Any = torch.compile(loss) if compiled else loss
     adam = torch.optim.Adam(parameters, lr=model.learning_rate)
     average = [p.detach().clone() for p in parameters]
 
@@ -98,10 +95,7 @@ def flow_loss(model: Any, net: Callable[..., Any], x0: Any, label: Any) -> Any:
 
 
 def sides(name: str) -> dict[str, Callable[[], Callable[[], Any]]]:
-    ways = {"PyTorch": False, "PyTorch compiled": True} if shutil.which("g++") else {"PyTorch": False}
-    return {f"jaxgen, {name}": partial(ours, name)} | {
-        f"{k}, {name}": partial(theirs, name, v) for k, v in ways.items()
-    }
+    return {f"jaxgen, {name}": partial(ours, name), f"PyTorch, {name}": partial(theirs, name)}
 
 
 if __name__ == "__main__":
