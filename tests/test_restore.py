@@ -274,9 +274,9 @@ def test_scores_where_the_original_is_given(tmp_path, cli):
     out = cli(0, "restore", str(a), *args)
     expected = 10 * np.log10(255**2 / np.mean((clean.astype(float) - noisy) ** 2))
     assert f"psnr_y {expected:.4g}" in out
-    from jaxgen.compared import caption
+    from jaxgen.compared import caption, measured
 
-    shown = caption(photos.read(b).pixels, photos.read(a).pixels, 1)
+    shown = caption(measured(photos.read(b).pixels, photos.read(a).pixels, 1))
     assert shown == f"   psnr_y {expected:.2f} dB"
     with Image.open(tmp_path / "c-sheet.png") as sheet:
         assert sheet.size == (3 * 484 - 4, 18 + 640 + 4 + 480)
