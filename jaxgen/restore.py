@@ -224,7 +224,8 @@ class Work:
 
         def check(taken: float):
             if needed + taken / BYTES > self.memory:
-                way = "" if self.model.by or self.model.restorer.whole else "set a smaller --tile, or "
+                whole = self.model.by or self.model.restorer.whole or not tiles.fit(self.model.scale)
+                way = "" if whole else "set a smaller --tile, or "
                 raise InputError(
                     f"{file} is {height}x{width}: {self.model.name} takes {needed + taken / BYTES:.3g} GiB to mend it, "
                     f"more than --memory {self.memory:g}: {way}make it smaller first."

@@ -20,6 +20,11 @@ def check(tile: int, overlap: int):
         )
 
 
+def fit(scale: float) -> bool:
+    """Return whether tiles can be joined at this scale: each begins at a whole pixel of the answer, a few apart."""
+    return abs(float(Fraction(scale).limit_denominator(100)) - scale) <= 1e-9
+
+
 def starts(size: int, tile: int, overlap: int, grain: int = 1) -> list[int]:
     """Return where tiles begin so that they cover `size` pixels, each next to the last by at least `overlap`.
 
@@ -54,7 +59,7 @@ def rows(
     """
     height, width = picture.shape[:2]
     grain = Fraction(scale).limit_denominator(100)
-    if not tile or (height <= tile and width <= tile) or abs(float(grain) - scale) > 1e-9:
+    if not tile or (height <= tile and width <= tile) or not fit(scale):
         yield mend(picture, (slice(0, height), slice(0, width)))
         return
     # A tile begins at a whole pixel of the answer, at an even one where there are halves: they are rounded to the even.

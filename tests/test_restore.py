@@ -441,7 +441,8 @@ def test_what_the_net_takes_counts_as_memory(run, tmp_path, cli):
     out = cli(2, "restore", picture, "--with", "deep-image-prior", "--memory", "2", "--overwrite")
     assert "deep-image-prior takes 3" in out and out.count("\n") <= 1
     sharp = ["--with", "lanczos3", "--scale", "1.2345", "--overwrite"]  # goes whole
-    assert "lanczos3 takes" in cli(2, "restore", picture, *sharp, "--memory", "0.022")
+    out = cli(2, "restore", picture, *sharp, "--memory", "0.022")
+    assert "lanczos3 takes" in out and "--tile" not in out, "which would not help"
 
 
 def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):

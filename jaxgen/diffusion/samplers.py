@@ -27,7 +27,7 @@ from jaxgen.errors import InputError, choose
 Array = jax.Array
 Key = jax.Array
 Denoise = Callable[[Array, Array], Any]
-LOW = 1e-3  # tau: half of what an 8-bit picture can hold is 4e-3
+LOW = 1e-3  # tau from which on nothing is seen: half a level of an 8-bit picture is 4e-3
 
 
 def noise_like(keys: Key, i: Any, x: Array) -> Array:
