@@ -1,4 +1,4 @@
-"""The methods' losses, denoisers and likelihoods against closed forms. (test_diffusion.py has the samplers.)"""
+"""The methods' losses, denoisers and likelihoods against closed forms. (test_diffusion_samplers.py: the samplers.)"""
 
 import math
 from dataclasses import replace

@@ -1,0 +1,72 @@
+"""What is known in closed form: the denoisers of Gaussians and of mixtures of them, and where the ODE leads."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.diffusion import schedules
+from jaxgen.diffusion.schedules import across, alpha_of
+
+MEAN, SPREAD = 0.3, 0.6
+FRAMES = ("ve", "flow")
+KINDS: Any = ("x0", "eps", "v", "score", "u")
+SCHEDULES = {
+    "cosine": schedules.cosine(),
+    "straight": schedules.straight(),
+    "exploding": schedules.exploding(0.002, 80),
+    "variance-preserving": schedules.variance_preserving(),
+    "shifted": schedules.shifted(schedules.cosine(), 2),
+    "shifted flow": schedules.shifted(schedules.straight(), 3),
+}
+
+
+@pytest.fixture(autouse=True)
+def wide():
+    with jax.enable_x64(True):
+        yield
+
+
+def gaussian(frame, mean=MEAN, spread=SPREAD):
+    """E[x0 | x] where x0 ~ N(mean, spread^2) in every pixel."""
+
+    def denoise(x, tau):
+        alpha, tau = across(x, alpha_of(frame, tau)), across(x, tau)
+        gain = alpha * spread**2 / (alpha**2 * spread**2 + tau**2)
+        return mean + gain * (x - alpha * mean)
+
+    return denoise
+
+
+def mixture(frame, means=(-0.6, 0.7), spread=0.2):
+    """E[x0 | x] where each pixel is near one of two values: the ODE has no closed form, and is not linear."""
+
+    def denoise(x, tau):
+        alpha, tau = across(x, alpha_of(frame, tau)), across(x, tau)
+        variance = alpha**2 * spread**2 + tau**2
+        shares = jax.nn.softmax(jnp.stack([-((x - alpha * m) ** 2) / (2 * variance) for m in means]), 0)
+        each = (m + alpha * spread**2 / variance * (x - alpha * m) for m in means)
+        return sum(share * one for share, one in zip(shares, each, strict=True))
+
+    return denoise
+
+
+def deviation(frame, tau):
+    return np.sqrt(alpha_of(frame, tau) ** 2 * SPREAD**2 + tau**2)
+
+
+def carried(frame, x, start, end):
+    """Where the ODE takes x, for `gaussian`."""
+    moved = (x - alpha_of(frame, start) * MEAN) / deviation(frame, start) * deviation(frame, end)
+    return alpha_of(frame, end) * MEAN + moved
+
+
+def points(frame, start, count=64):
+    noise = np.random.default_rng(0).normal(size=(count, 2, 2, 1))
+    return jnp.asarray(alpha_of(frame, start) * MEAN + deviation(frame, start) * noise)
+
+
+def keys(count=64, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
