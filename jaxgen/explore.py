@@ -79,19 +79,31 @@ def generate(
     if truncation < 1:
         needed = {**needed, "truncation": np.full(count, truncation, np.float32)}
     ends: list[float] = []
-    images = sample(state, frozen, seed, count, needed, lambda: ends.append(time.perf_counter()))
+    calls: list[int] = []
+
+    def after(told):
+        ends.append(time.perf_counter())
+        calls.extend(np.asarray(told.get("evaluations", ())))
+
+    images = sample(state, frozen, seed, count, needed, after)
     if out != picture:
         told: dict[str, Any] = {"label": needed["label"]} if classes else {}
         sinks.save_npz(out, image=sinks.to_u8(images), step=step, seed=seed, **told)
     sinks.save_png(picture, sinks.grid(images, rows=rows))
-    print(f"{count} samples of step {step}: {out}{pace(config.model, batch, ends)}")
+    print(f"{count} samples of step {step}: {out}{pace(config.model, batch, ends, calls[:count])}")
 
 
-def pace(model: Any, batch: int, ends: list[float]) -> str:
-    """Return how fast samples came, from when the program was ready on: the first of `ends`, of batches the rest."""
+def pace(model: Any, batch: int, ends: list[float], counted: list[int]) -> str:
+    """Return how fast samples came, from when the program was ready on: the first of `ends`, of batches the rest.
+
+    counted: how often the net was evaluated for each, where that is not known before
+    """
     told = ""
     if calls := getattr(getattr(model, "sampling", None), "evaluations", None):
         told += f"; {calls} evaluations of the net a picture"
+    elif counted:
+        told += f"; {min(counted)} to {max(counted)} evaluations of the net a picture, "
+        told += f"{np.mean(counted):.0f} in the mean"
     if len(ends) > 1:
         told += f"; {batch * (len(ends) - 1) / (ends[-1] - ends[0]):.3g} pictures/s"
     return told

@@ -18,12 +18,18 @@ from jaxgen.nn.resample import resize
 from jaxgen.shard import Mesh
 
 Frozen = Mapping[str, PyTree]
+After = Callable[[Mapping[str, jax.Array]], object]
+
+
+def ignored(told: Mapping[str, jax.Array]):
+    """Do nothing."""
 
 
 def sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray]:
     """Return (state, frozen, seed, count, given) -> images f32[count h w c], by the averaged nets.
 
-    A function that is given last is called when the program is ready, and after each batch.
+    A function that is given last is called with {} when the program is ready, and after each batch with what else
+    `generate` told of it, such as its "evaluations".
     """
     stream = drawer(task, mesh, batch)
 
@@ -33,13 +39,9 @@ def sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray]:
         seed: int,
         count: int,
         given: Mapping[str, np.ndarray],
-        after: Callable[[], object] = lambda: None,
+        after: After = ignored,
     ) -> np.ndarray:
-        made = []
-        for some in stream(state, frozen, seed, count, given, after):
-            made.append(np.asarray(some))
-            after()
-        return np.concatenate(made)[:count]
+        return np.concatenate([np.asarray(some) for some in stream(state, frozen, seed, count, given, after)])[:count]
 
     return sample
 
@@ -66,7 +68,7 @@ def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable
         keys = rng.sample_keys(rng.fold(jax.random.key(seed), "samples"), indices)
         if not average:
             state = state.replace(ema={})
-        return generate(*averaged(state, frozen), keys, given)["image"]
+        return generate(*averaged(state, frozen), keys, given)
 
     jitted, program = jax.jit(draw, out_shardings=whole), None
 
@@ -76,7 +78,7 @@ def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable
         seed: int,
         count: int,
         given: Mapping[str, np.ndarray],
-        ready: Callable[[], object] = lambda: None,
+        after: After = ignored,
     ):
         nonlocal program
         for first in range(0, count, batch):
@@ -86,8 +88,10 @@ def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable
             told = (state, frozen, np.uint32(seed), shard.put_whole(rows, indices), some)
             program = program or jitted.lower(*told).compile()
             if first == 0:
-                ready()
-            yield program(*told)
+                after({})
+            made = dict(program(*told))
+            yield made.pop("image")
+            after(made)
 
     return stream
 

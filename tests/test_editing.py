@@ -139,6 +139,9 @@ def test_samples_drawn_in_other_ways(folder, cli):
             told[text] = found["image"]
         calls = {"": 5, "steps=6": 11, "sampler=ddim": 3}.get(text, 10)
         assert f"{calls} evaluations of the net a picture" in said and "pictures/s" in said
+    said = cli(0, "generate", folder / "edm", "--count", "2", "--batch", "2", "--out", folder / "g.png", "--overwrite",
+               "--sampling", "sampler=dopri5")  # fmt: skip
+    assert " evaluations of the net a picture, " in said and " in the mean" in said, "they are each picture's own"
     first = told.pop("")
     assert all(np.abs(np.float32(first) - other).max() > 3 for other in told.values())
     cli(0, "evaluate", folder / "edm", "--metrics", "fid_pixels", "--count", "100", "--sampling", "steps=2")

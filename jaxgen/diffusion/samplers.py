@@ -249,17 +249,18 @@ def unipc(denoise: Denoise, x: Array, taus: np.ndarray, frame: Frame = "ve") -> 
     return jax.lax.scan(step, (x, x, zero, zero), steps)[0][0]
 
 
-def dopri5(denoise: Denoise, x: Array, taus: np.ndarray, tolerance: float = 1e-4) -> Array:
+def dopri5(denoise: Denoise, x: Array, taus: np.ndarray, tolerance: float = 1e-4) -> tuple[Array, Array]:
     """Solve the ODE to a tolerance by Dormand and Prince's method, from the grid's first level to LOW or its last.
 
-    The steps are each sample's own, whatever the grid's; from there one straight step leads to 0. Used by Song et al.
-    2021, appendix D.4.
+    Returns x at 0, and how often the denoiser was called for each sample, i32[b]. The steps are each sample's
+    own, whatever the grid's; from there one straight step leads to 0. Used by Song et al. 2021, appendix D.4.
     """
     slope = lambda x, s: x - denoise(x, jnp.exp(s))  # noqa: E731  dx / d log tau, in which steps are more even
     low = min(taus[-2], LOW)
+    calls = jnp.zeros(len(x), jnp.int32)
     if taus[0] > low:
-        x, _ = dormand_prince(slope, x, math.log(taus[0]), math.log(low), tolerance)
-    return denoise(x, everywhere(low, x))
+        x, calls = dormand_prince(slope, x, math.log(taus[0]), math.log(low), tolerance)
+    return denoise(x, everywhere(low, x)), calls + 1
 
 
 def check_eta(eta: float):
@@ -300,7 +301,7 @@ def sampler_of(name: str, frame: Frame, churn: float = 0.0, eta: float = 1.0, le
         case "lms":
             return plain(lms)
         case "dopri5":
-            return plain(dopri5)
+            return lambda denoise, x, taus, keys: dopri5(denoise, x, taus)[0]
     return sampler_of(choose(name, NAMES, "sampler"), frame)
 
 

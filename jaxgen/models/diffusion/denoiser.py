@@ -60,7 +60,12 @@ class Sampling:
     def evaluations(self) -> int | None:
         """How often the net is evaluated for a picture; None where that depends on the picture."""
         calls = samplers.evaluations(self.sampler, self.steps)
-        return calls and calls * (2 if self.guidance != 1 else 1)
+        return calls and calls * self.each
+
+    @property
+    def each(self) -> int:
+        """How often the net is evaluated where the denoiser is asked once."""
+        return 2 if self.guidance != 1 else 1
 
 
 def hidden(label: Array | None, classes: int, share: float, key: Key) -> Array | None:
@@ -141,6 +146,9 @@ def generator(d: Denoiser, how: Sampling) -> Callable:
             clip = (lambda x: jnp.clip(x, -1, 1)) if how.clip and not d.encode else (lambda x: x)
             both = lambda x, tau: d.learned(params, context, x, tau, label)  # noqa: E731  # pyright: ignore
             denoise = lambda x, tau: (clip((out := both(x, tau))[0]), out[1])  # noqa: E731
+        if how.evaluations is None:  # its steps are each sample's own
+            x, calls = samplers.dopri5(denoise, start(d, keys), d.taus)
+            return {"image": x, "evaluations": calls * how.each}
         return {"image": sample(denoise, start(d, keys), d.taus, keys)}
 
     return generate
