@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from flax.core import FrozenDict
+from jax.core import Tracer
 
 from jaxgen import rng
 from jaxgen.errors import InputError
@@ -20,6 +22,10 @@ Batch = Mapping[str, Any]  # arrays: {"image": f32[b h w c] in [-1, 1], "label":
 Spec = Mapping[str, Any]  # a batch, or anything with the shapes and dtypes of one
 Params = Mapping[str, PyTree]  # keyed by net
 Metrics = Mapping[str, Array]  # "phase/name" -> f32[]
+
+# How a program that runs once is compiled: on a CPU, making a net's first numbers fast takes LLVM ten times as long as
+# making them.
+ONCE = {"xla_backend_optimization_level": 0}
 
 
 @dataclass(frozen=True)
@@ -288,6 +294,11 @@ def init_state(task: Task, key: Key, spec: Spec) -> TrainState:
             raise InputError(f"The model needs {name!r} in every batch, but the data has only {sorted(spec)}.")
         if tuple(spec[name].shape[1:]) != one.shape:
             raise InputError(f"The model takes {name!r} of shape {one.shape}, the batch has {spec[name].shape[1:]}.")
+    make = partial(_made, task, spec)
+    return make(key) if isinstance(key, Tracer) else jax.jit(make, compiler_options=ONCE)(key)
+
+
+def _made(task: Task, spec: Spec, key: Key) -> TrainState:
     params, extra = task.init(rng.fold(key, "init"), spec)
     nets = {net for learner in task.learners.values() for net in learner.nets}
     _check(set(params) == nets, f"`init` made nets {sorted(params)}, but the learners own {sorted(nets)}.")
