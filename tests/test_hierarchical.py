@@ -151,10 +151,10 @@ def thirty():
     step = core.make_step(task)
 
     def one(state, _):
-        some = jax.random.randint(jax.random.fold_in(jax.random.key(1), state.step), (16,), 0, 1024)
+        some = jax.random.randint(jax.random.fold_in(jax.random.key(1), state.step), (4,), 0, 1024)
         return step(state, {"image": images[some]}, {})
 
-    state = jax.jit(lambda: core.init_state(task, jax.random.key(0), {"image": images[:16]}))()
+    state = jax.jit(lambda: core.init_state(task, jax.random.key(0), {"image": images[:4]}))()
     return state, jax.jit(lambda state: jax.lax.scan(one, state, length=25))
 
 
@@ -172,7 +172,7 @@ def test_thirty_layers_train_without_a_spike_and_start_calm_by_their_scale(thirt
     wild = state.replace(params=jax.tree_util.tree_map_with_path(unscaled, state.params))
     _, bare = train(wild)
     history = []
-    for _ in range(5):
+    for _ in range(3):
         state, metrics = train(state)
         history.append(metrics)
     metrics = {name: np.concatenate([h[name] for h in history]) for name in history[0]}
