@@ -23,10 +23,6 @@ Spec = Mapping[str, Any]  # a batch, or anything with the shapes and dtypes of o
 Params = Mapping[str, PyTree]  # keyed by net
 Metrics = Mapping[str, Array]  # "phase/name" -> f32[]
 
-# How a program that runs once is compiled: on a CPU, making a net's first numbers fast takes LLVM ten times as long as
-# making them.
-ONCE = {"xla_backend_optimization_level": 0}
-
 
 @dataclass(frozen=True)
 class Learner:
@@ -295,7 +291,12 @@ def init_state(task: Task, key: Key, spec: Spec) -> TrainState:
         if tuple(spec[name].shape[1:]) != one.shape:
             raise InputError(f"The model takes {name!r} of shape {one.shape}, the batch has {spec[name].shape[1:]}.")
     make = partial(_made, task, spec)
-    return make(key) if isinstance(key, Tracer) else jax.jit(make, compiler_options=ONCE)(key)
+    return make(key) if isinstance(key, Tracer) else jax.jit(make, compiler_options=once())(key)
+
+
+def once() -> dict[str, int]:
+    """Return how a program that runs once is compiled: on a CPU its optimisation takes longer than all it does."""
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
 
 
 def _made(task: Task, spec: Spec, key: Key) -> TrainState:

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxgen.config import Mesh as MeshConfig
-from jaxgen.core import ONCE, Key, PyTree, Spec, Task, TrainState, init_state
+from jaxgen.core import Key, PyTree, Spec, Task, TrainState, init_state, once
 from jaxgen.errors import InputError
 from jaxgen.tune import map_nets
 
@@ -146,7 +146,7 @@ def make_state(task: Task, mesh: Mesh, key: Key, spec: Spec, rules: Rules = ()) 
     lie = jax.tree.map(lambda x: x.sharding, abstract_state(task, mesh, spec, rules))
     # As numbers of the host: a key array of one process's device can't enter a computation of several processes.
     numbers = np.asarray(jax.random.key_data(key))
-    make = partial(jax.jit, out_shardings=lie, compiler_options=ONCE)
+    make = partial(jax.jit, out_shardings=lie, compiler_options=once())
     return make(lambda n: init_state(task, jax.random.wrap_key_data(n), spec))(numbers)
 
 
