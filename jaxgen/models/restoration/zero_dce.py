@@ -90,7 +90,7 @@ class ZeroDCE:
             "spatial": spatial(bright, dark),
             "exposure": jnp.square(pooled(bright.mean(-1, keepdims=True), PATCH) - self.exposure).mean((1, 2, 3)),
             "colour": colour(bright),
-            "smooth": smooth(a),
+            "smooth": smooth(jnp.float32(a)),  # differences of neighbours, which bf16 would round away
         }
         weights = self.spatial_weight, self.exposure_weight, self.colour_weight, self.smooth_weight
         cost = sum(w * term for w, term in zip(weights, terms.values(), strict=True))  # [b], equation 8
