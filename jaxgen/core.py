@@ -290,8 +290,9 @@ def init_state(task: Task, key: Key, spec: Spec) -> TrainState:
             raise InputError(f"The model needs {name!r} in every batch, but the data has only {sorted(spec)}.")
         if tuple(spec[name].shape[1:]) != one.shape:
             raise InputError(f"The model takes {name!r} of shape {one.shape}, the batch has {spec[name].shape[1:]}.")
-    make = partial(_made, task, spec)
-    return make(key) if isinstance(key, Tracer) else jax.jit(make, compiler_options=once())(key)
+    make, keys = partial(_made, task, spec), (rng.fold(key, "init"), rng.fold(key, "train"))
+    # Within another program, whose keys are traced even where the one that is given is not, it is compiled with that.
+    return make(*keys) if isinstance(keys[0], Tracer) else jax.jit(make, compiler_options=once())(*keys)
 
 
 def once() -> dict[str, int]:
@@ -299,14 +300,14 @@ def once() -> dict[str, int]:
     return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
 
 
-def _made(task: Task, spec: Spec, key: Key) -> TrainState:
-    params, extra = task.init(rng.fold(key, "init"), spec)
+def _made(task: Task, spec: Spec, key: Key, later: Key) -> TrainState:
+    params, extra = task.init(key, spec)
     nets = {net for learner in task.learners.values() for net in learner.nets}
     _check(set(params) == nets, f"`init` made nets {sorted(params)}, but the learners own {sorted(nets)}.")
     # A copy, not an alias: the step donates the state, and one buffer can't be donated twice.
     ema = {e.name: jax.tree.map(jnp.copy, variables(e.net, params, extra)) for e in task.ema}
     moments = {n: lr.optimizer.init({net: params[net] for net in lr.nets}) for n, lr in task.learners.items()}
-    return TrainState(jnp.zeros((), jnp.int32), rng.fold(key, "train"), params, extra, ema, moments)
+    return TrainState(jnp.zeros((), jnp.int32), later, params, extra, ema, moments)
 
 
 def make_step(task: Task, accumulate: int = 1) -> StepFn:

@@ -5,7 +5,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import jax
 import numpy as np
@@ -146,8 +145,8 @@ def make_state(task: Task, mesh: Mesh, key: Key, spec: Spec, rules: Rules = ()) 
     lie = jax.tree.map(lambda x: x.sharding, abstract_state(task, mesh, spec, rules))
     # As numbers of the host: a key array of one process's device can't enter a computation of several processes.
     numbers = np.asarray(jax.random.key_data(key))
-    make = partial(jax.jit, out_shardings=lie, compiler_options=once())
-    return make(lambda n: init_state(task, jax.random.wrap_key_data(n), spec))(numbers)
+    make = lambda n: init_state(task, jax.random.wrap_key_data(n), spec)  # noqa: E731
+    return jax.jit(make, out_shardings=lie, compiler_options=once())(numbers)
 
 
 def put_whole(lie: NamedSharding, x: np.ndarray) -> jax.Array:

@@ -221,6 +221,19 @@ def test_a_batch_that_does_not_fit_is_told():
         init_state(toy(), jax.random.key(0), {"image": X[:, None]})
 
 
+def test_a_state_is_the_same_alone_and_within_another_program():
+    key = jax.random.key(0)
+    make = lambda key: init_state(toy(), key, {"image": X})  # noqa: E731
+    alone, within = make(key), jax.jit(lambda: make(key))()
+    each = jax.vmap(make)(key[None])
+    shapes = jax.eval_shape(lambda: make(key))
+    numbers = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
+    for a, b, c, d in zip(*map(jax.tree.leaves, (alone, within, each, shapes)), strict=True):
+        assert a.shape == d.shape and a.dtype == d.dtype
+        np.testing.assert_array_equal(numbers(a), numbers(b))
+        np.testing.assert_array_equal(numbers(a), numbers(c)[0])
+
+
 def test_split_takes_every_example_once():
     parts = split({"x": jnp.arange(6)}, 3)["x"]
     assert parts.shape == (3, 2) and sorted(parts.ravel().tolist()) == list(range(6))
