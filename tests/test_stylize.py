@@ -20,7 +20,9 @@ from jaxgen.interop.read import read
 from jaxgen.models.translation.fast_style import painter
 from jaxgen.models.translation.wct import WCT
 from jaxgen.nn import transport
-from tests.test_restore import bad_files, deep_png, pixels_of, save, smooth
+from tests.photo_samples import pixels_of, save, smooth
+from tests.test_photos import deep_png
+from tests.test_restore import bad_files
 from tests.test_style import maps, picture
 
 
