@@ -46,10 +46,10 @@ MODELS = {
     # Of pictures a quarter as large, the paper's weight of 100 leaves the critic no say: FID is the U-Net's.
     "pix2pix": Model("pix2pix", "emoji", f"{UNET} --model.pixel 10", 15_000),
     "bicyclegan": Model("bicyclegan", "emoji", f"{UNET} --model.halvings 4 --model.game.scales 1", 10_000),
-    "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 2", 10_000),
-    "cut": Model("cut", "flowers", f"{SMALL} --model.blocks 3 --model.taps 0 2 --batch 2", 10_000),
-    "unit": Model("unit", "flowers", f"{SMALL} --model.blocks 1 --model.game.scales 1 --batch 2", 10_000),
-    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 2", 10_000),
+    "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 2", 6_000),
+    "cut": Model("cut", "flowers", f"{SMALL} --model.blocks 3 --model.taps 0 2 --batch 2", 6_000),
+    "unit": Model("unit", "flowers", f"{SMALL} --model.blocks 1 --model.game.scales 1 --batch 2", 6_000),
+    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 2", 6_000),
 }
 
 
