@@ -3,9 +3,10 @@
 DIR is the folder of real data (JAXGEN_TEST_DATA). Pairs are edges of emoji and the emoji: pix2pix beside its U-Net
 trained with the absolute distance alone, scored on emoji that are not like those trained on. Two sets that are no
 pairs are one half of the flowers in grey and the other half in colour, so that the truth is known for held-out ones.
-Each model is trained and scored by the user's commands; a run that is finished is not repeated, one that was stopped
-goes on. OUT/results.jsonl has a line for each, OUT/<model>.png its held-out pictures: source, made, truth. Some of each
-are OUT/sheet.png, with --write the README's, too, where every model has its own.
+StarGAN translates between their five classes, which a net that it never met tells apart. Each model is trained and
+scored by the user's commands; a run that is finished is not repeated, one that was stopped goes on. OUT/results.jsonl
+has a line for each, OUT/<model>.png its held-out pictures: source, made, truth, or source and what is made of it for
+each class. Some of each are OUT/sheet.png, with --write the README's, too, where every model has its own.
 """
 
 import json
@@ -26,7 +27,8 @@ COMPARED = 400  # held-out pictures that are compared one by one
 SHEET = report.README.parent / "notebooks" / "translation.png"
 SHOWN = (2 * 3 * 64, 4 * 64)  # columns and rows of OUT/<model>.png's pixels that the sheet has
 MOST = 50.0  # dB that a picture counts as at most: some flowers were photographed in grey
-FID = "fid_efficientnet_lite0"
+SEEN_BY = "efficientnet_lite0"
+FID = f"fid_{SEEN_BY}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Model:
 
 SMALL = "--data.crop center --model.image 64 64 3 --model.width 16 --model.game.width 16 --model.game.layers 2"
 UNET = f"{SMALL} --model.depth 6 --batch 8"
+CLASSES = f"{SMALL.split(' --model.game')[0]} --model.blocks 3 --model.halvings 5 --model.classes 5 --batch 8"
 MODELS = {
     "u-net": Model("pix2pix", "emoji", f"{UNET} --model.game.adversarial 0", 15_000),
     # Of pictures a quarter as large, the paper's weight of 100 leaves the critic no say: FID is the U-Net's.
@@ -49,7 +52,8 @@ MODELS = {
     "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 2", 6_000),
     "cut": Model("cut", "flowers", f"{SMALL} --model.blocks 3 --model.taps 0 2 --batch 2", 6_000),
     "unit": Model("unit", "flowers", f"{SMALL} --model.blocks 1 --model.game.scales 1 --batch 2", 6_000),
-    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 2", 6_000),
+    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 2", 3_000),
+    "stargan": Model("stargan", "classes", CLASSES, 2_000),
 }
 
 
@@ -67,7 +71,7 @@ def main():
 
 
 def prepare(data: Path, out: Path):
-    """Write emoji/{train,test}, and flowers/{grey,colour}/{train,test}, whose test pictures are the same."""
+    """Write emoji/{train,test}, flowers/{grey,colour}/{train,test}, whose test pictures are the same, and by class."""
     if (out / "done").exists():
         return
     with zipfile.ZipFile(data / "noto_emoji/noto_emoji_2000.zip") as file:
@@ -75,9 +79,11 @@ def prepare(data: Path, out: Path):
             put(out / "emoji" / ("train" if i // BLOCK * SHARE % 10 < SHARE else "test"), name, file)
     with zipfile.ZipFile(data / "flowers128/flowers128_2000.zip") as file:
         for i, name in enumerate(sorted(n for n in file.namelist() if n.endswith(".jpg"))):
+            split = "train" if i % 5 else "test"
             for side, first in (("grey", 0), ("colour", 1)):
-                if i % 5 == 0 or i % 2 == first:
-                    put(out / "flowers" / side / ("test" if i % 5 == 0 else "train"), name, file)
+                if split == "test" or i % 2 == first:
+                    put(out / "flowers" / side / split, name, file)
+            put(out / "classes" / split / Path(name).parts[1], name, file)
     (out / "done").write_text("")
 
 
@@ -92,9 +98,10 @@ def measure(name: str, model: Model, steps: int, out: Path):
         return
     run, data = out / f"{name}-{steps}", out / "data"
     flowers = f"unpaired:{data / 'flowers/grey'},{data / 'flowers/colour'}"
-    sets = {"emoji": (f"folder:{data / 'emoji'}", "edges"), "flowers": (flowers, "grey")}
+    classes = f"folder:{data / 'classes'}"
+    sets = {"emoji": (f"folder:{data / 'emoji'}", "edges"), "flowers": (flowers, "grey"), "classes": (classes, None)}
     source, pair = sets[model.data]
-    settings = [*model.settings.split(), "--data.source", source, "--data.pair", pair]
+    settings = [*model.settings.split(), "--data.source", source, *(["--data.pair", pair] if pair else [])]
     settings += ["--steps", str(steps), "--log.every", "50", "--log.samples", "1000", "--log.count", "24"]
     settings += ["--save.every", "1000", "--out", str(run), *report.many_steps()]
     command = [sys.executable, "-m", "train.translation", "--preset", model.preset, *settings]
@@ -106,7 +113,11 @@ def measure(name: str, model: Model, steps: int, out: Path):
         subprocess.run([*command, "--count", count], check=True, env=report.EXACT)
         lines = (run / "evaluations.jsonl").read_text().splitlines()
         row[FID] = next(line["value"] for line in map(json.loads, reversed(lines)) if line["metric"] == FID)
-    row |= compared(run, data / ("emoji" if model.data == "emoji" else "flowers/colour"), pair, out / f"{name}.png")
+    sheet = out / f"{name}.png"
+    if model.data == "classes":
+        row |= classed(run, source, sheet)
+    else:
+        row |= compared(run, data / ("emoji" if model.data == "emoji" else "flowers/colour"), pair, sheet)
     row["place"] = report.place()
     print(row, flush=True)
     with (out / "results.jsonl").open("a") as file:
@@ -123,39 +134,19 @@ def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float
     matched: how often, of 50 pictures' codes from the truth, that of the same picture is nearest to the source's
     variety: mean ST-LPIPS between two answers to one source
     """
-    import jax
     import jax.numpy as jnp
-    from PIL import Image
 
     from jaxgen import perceptual
-    from jaxgen.cache import use_compilation_cache
-    from jaxgen.config import Data, Mesh
-    from jaxgen.core import averaged
-    from jaxgen.data import Some, batches, open_source
     from jaxgen.metrics.pixels import psnr
-    from jaxgen.sampling import image_of
-    from jaxgen.trained import open_run
 
-    use_compilation_cache()
-    opened = open_run(run, Mesh(data=1))
-    translator, nets = opened.task.translator, averaged(opened.state, opened.frozen)
+    opened, nets, ways, pictures = used(run)
+    translator, distance = opened.task.translator, perceptual.st_lpips("alex")
     assert translator is not None
-    data = Data(f"folder:{folder}", split="test", pair=pair)
-    held_out = Some(open_source(data), COMPARED)
-    stream = batches(held_out, data, image_of(opened.task), batch=50, seed=0, train=False)
-    program, distance = jax.jit(translator.translate), perceptual.st_lpips("alex")
     domains = translator.domains
-
-    def ways(x: Any, domain: str, answer: int = 0):
-        keys = jax.random.split(jax.random.key(answer), len(x))
-        to = jnp.full(len(x), domains.index(domain), jnp.int32)
-        return jnp.clip(program(*nets, {"source": x}, keys, to), -1, 1)
-
     found: dict[str, list[np.ndarray]] = {}
     add = lambda name, values: found.setdefault(name, []).append(np.asarray(values))  # noqa: E731
-    apart = lambda a, b: 127.5 * jnp.abs(a - b).mean((1, 2, 3))  # noqa: E731
     rows = []
-    for batch in stream:
+    for batch in pictures(f"folder:{folder}", "test", COMPARED, pair=pair):
         source, image = jnp.asarray(batch["source"]), jnp.asarray(batch["image"])
         made = ways(source, "image")
         rows += list(np.stack([source, np.asarray(made), image], 1))
@@ -179,8 +170,98 @@ def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float
             add("matched", apart_all.argmin(1) == np.arange(len(codes[0])))
     shown = rows[:: max(len(rows) // 36, 1)]  # of all kinds: pictures alike follow each other
     lines = [np.concatenate([np.concatenate(list(row), 1) for row in shown[i::6][:6]], 0) for i in range(6)]
-    Image.fromarray(np.rint((np.concatenate(lines, 1) + 1) * 127.5).astype(np.uint8)).save(sheet)
+    save(sheet, np.concatenate(lines, 1))
     return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
+
+
+def classed(run: Path, source: str, sheet: Path) -> dict[str, float]:
+    """Return how a run's translations of held-out pictures into other classes are named by a net that it never met.
+
+    named: the share of held-out pictures of which a logistic regression of features, fitted on those trained on, names
+           the class
+    before, accuracy: the share of goals that it names, of pictures of other classes, and of what is made of them
+    cycle, identity: mean absolute differences (of 255) there and back, and of pictures of the class already
+    """
+    import jax
+    from sklearn.linear_model import LogisticRegression
+
+    from jaxgen.extractors import extractor
+    from jaxgen.nn.resample import resize_clean
+
+    opened, _, ways, pictures = used(run)
+    assert opened.task.translator is not None
+    domains, seen = opened.task.translator.domains, extractor(SEEN_BY)
+    look = jax.jit(lambda x: seen.apply(seen.variables, resize_clean(x, seen.image[:2]))["features"])
+
+    def looked(batches: list[dict[str, Any]]):
+        return np.concatenate([look(b["image"]) for b in batches]), np.concatenate([b["label"] for b in batches])
+
+    known, held_out = (list(pictures(source, split, count)) for split, count in (("train", 1600), ("test", COMPARED)))
+    features, labels = looked(known)
+    mean, deviation = features.mean(0), features.std(0) + 1e-6
+    named = LogisticRegression(C=1e-3, max_iter=1000).fit((features - mean) / deviation, labels)
+    says = lambda x: named.predict((np.asarray(look(x)) - mean) / deviation)  # noqa: E731
+    found: dict[str, list[np.ndarray]] = {}
+    add = lambda name, values: found.setdefault(name, []).append(np.asarray(values))  # noqa: E731
+    rows = []
+    for batch in held_out:
+        x, label = batch["image"], batch["label"]  # [b h w c], [b]
+        said, made = says(x), [ways(x, domain) for domain in domains]
+        back = np.zeros_like(x)
+        add("named", said == label)
+        for goal, y in enumerate(made):
+            others = label != goal
+            add("identity", apart(y, x)[~others])
+            add("before", (said == goal)[others])
+            add("accuracy", (says(y) == goal)[others])
+            for own, domain in enumerate(domains):
+                back = np.where((label == own)[:, None, None, None], ways(y, domain), back)
+            add("cycle", apart(back, x)[others])
+        rows += list(np.concatenate([x, *map(np.asarray, made)], 2))
+    save(sheet, np.concatenate(rows[:: max(len(rows) // 6, 1)][:6]))
+    return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
+
+
+def used(run: Path):
+    """Return an opened run, its nets, (pictures, domain, answer=0) -> translated, and a source's batches."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxgen.cache import use_compilation_cache
+    from jaxgen.config import Data, Mesh
+    from jaxgen.core import averaged
+    from jaxgen.data import Some, batches, open_source
+    from jaxgen.sampling import image_of
+    from jaxgen.trained import open_run
+
+    use_compilation_cache()
+    opened = open_run(run, Mesh(data=1))
+    translator, nets = opened.task.translator, averaged(opened.state, opened.frozen)
+    assert translator is not None
+    program, domains = jax.jit(translator.translate), translator.domains
+
+    def ways(x: Any, domain: str, answer: int = 0):
+        keys = jax.random.split(jax.random.key(answer), len(x))
+        to = jnp.full(len(x), domains.index(domain), jnp.int32)
+        return jnp.clip(program(*nets, {"source": x}, keys, to), -1, 1)
+
+    def pictures(source: str, split: str, count: int, **rest: Any):
+        data = Data(source, split=split, **rest)
+        return batches(Some(open_source(data), count), data, image_of(opened.task), batch=50, seed=0, train=False)
+
+    return opened, nets, ways, pictures
+
+
+def apart(a: Any, b: Any) -> np.ndarray:
+    """Return the mean absolute difference, of 255, between pictures [b h w c] in [-1, 1]."""
+    return 127.5 * np.abs(np.asarray(a) - np.asarray(b)).mean((1, 2, 3))
+
+
+def save(path: Path, picture: np.ndarray):
+    """Write a picture [h w c] in [-1, 1]."""
+    from PIL import Image
+
+    Image.fromarray(np.rint((picture + 1) * 127.5).astype(np.uint8)).save(path)
 
 
 def publish(out: Path, write: bool):
@@ -203,7 +284,15 @@ def publish(out: Path, write: bool):
             "cycle": "cycle",
             "identity": "identity",
             "codes": "shared",
+            "matched": "matched",
             "variety": "variety",
+        },
+        "classes": {
+            "named": "named",
+            "before": "before",
+            "accuracy": "accuracy",
+            "cycle": "cycle",
+            "identity": "identity",
         },
     }
     notes = {
@@ -215,7 +304,14 @@ def publish(out: Path, write: bool):
             "Grey to colour without pairs, 64x64: 800 flowers in grey, 800 in colour, scored on 400 others; LPIPS and "
             "PSNR in dB to the true colours and, of colours translated to grey, to the true grey; cycle and identity: "
             "mean absolute difference of 255; codes: the distance between both domains' codes of a picture, over that "
-            "of two pictures; variety: the LPIPS (ST-LPIPS, AlexNet) between two answers."
+            "of two pictures; matched: how often it is the smallest of 50; variety: the LPIPS (ST-LPIPS, AlexNet) "
+            "between two answers."
+        ),
+        "classes": (
+            "Flowers translated into each of the four other classes, 64x64: trained on 1,600, 400 others scored by a "
+            "logistic regression of EfficientNet-Lite0's features. named: how many of the 400 it names rightly; "
+            "before, accuracy: how often it names the goal, of the pictures and of what is made of them; cycle and "
+            "identity: mean absolute difference of 255, there and back, and of pictures made into the class they have."
         ),
     }
     for data, names in columns.items():
