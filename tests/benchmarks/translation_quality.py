@@ -52,7 +52,7 @@ MODELS = {
     "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 2", 6_000),
     "cut": Model("cut", "flowers", f"{SMALL} --model.blocks 3 --model.taps 0 2 --batch 2", 6_000),
     "unit": Model("unit", "flowers", f"{SMALL} --model.blocks 1 --model.game.scales 1 --batch 2", 6_000),
-    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 2", 3_000),
+    "munit": Model("munit", "flowers", f"{SMALL} --model.blocks 2 --model.game.scales 1 --batch 2", 4_500),
     "stargan": Model("stargan", "classes", CLASSES, 2_000),
 }
 
