@@ -101,7 +101,8 @@ def test_translations_sheet_is_the_readmes_where_every_model_has_pictures(tmp_pa
     for i, name in enumerate(some):
         Image.new("RGB", (6 * 3 * 64, 6 * 64), (40 * i, 90, 0)).save(tmp_path / f"{name}.png")
     translation_quality.publish(tmp_path, write=True)
-    assert (tmp_path / "sheet.png").exists()
+    with Image.open(tmp_path / "sheet.png") as part:
+        small = part.size
     assert kept.read_bytes() == b"of another machine"
     Image.new("RGB", (6 * 3 * 64, 6 * 64), (0, 0, 200)).save(tmp_path / f"{last}.png")
     translation_quality.publish(tmp_path, write=False)
@@ -110,6 +111,8 @@ def test_translations_sheet_is_the_readmes_where_every_model_has_pictures(tmp_pa
     width, height = translation_quality.SHOWN
     with Image.open(kept) as whole:
         rows, column = -(-len(translation_quality.MODELS) // 3), len(some) % 3
-        assert whole.size[0] > 3 * width and whole.size[1] > rows * height
-        at = lambda x, y: whole.convert("RGB").getpixel((x * whole.size[0] // 3 + 10, y * whole.size[1] // rows + 10))  # noqa: E731
-        assert at(1, 0) == (40, 90, 0) and at(column, rows - 1) == (0, 0, 200), "the second model's, and the last one's"
+        assert whole.size[0] == small[0] > 3 * width and whole.size[1] >= small[1] > 2 * height
+        assert whole.size[1] > rows * height
+        picture, (across, down) = whole.convert("RGB"), (whole.size[0] // 3, whole.size[1] // rows)
+        assert picture.getpixel((across + 10, 10)) == (40, 90, 0), "the second model's"
+        assert picture.getpixel((column * across + 10, (rows - 1) * down + 10)) == (0, 0, 200), "the last one's"

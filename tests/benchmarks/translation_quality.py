@@ -207,23 +207,24 @@ def classed(run: Path, source: str, sheet: Path) -> dict[str, float]:
     for batch in held_out:
         x, label = batch["image"], batch["label"]  # [b h w c], [b]
         said, made = says(x), [ways(x, domain) for domain in domains]
-        back = np.zeros_like(x)
         add("named", said == label)
         for goal, y in enumerate(made):
             others = label != goal
             add("identity", apart(y, x)[~others])
             add("before", (said == goal)[others])
             add("accuracy", (says(y) == goal)[others])
-            for own, domain in enumerate(domains):
-                back = np.where((label == own)[:, None, None, None], ways(y, domain), back)
-            add("cycle", apart(back, x)[others])
+            add("cycle", apart(ways(y, label), x)[others])
         rows += list(np.concatenate([x, *map(np.asarray, made)], 2))
     save(sheet, np.concatenate(rows[:: max(len(rows) // 6, 1)][:6]))
     return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
 
 
 def used(run: Path):
-    """Return an opened run, its nets, (pictures, domain, answer=0) -> translated, and a source's batches."""
+    """Return an opened run, its nets, what translates, and what gives batches.
+
+    The third is (pictures, to, answer=0) -> pictures in [-1, 1], where `to` is a domain's name or numbers i32[b]; the
+    fourth (source, split, count, settings of Data) -> batches.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -240,9 +241,9 @@ def used(run: Path):
     assert translator is not None
     program, domains = jax.jit(translator.translate), translator.domains
 
-    def ways(x: Any, domain: str, answer: int = 0):
+    def ways(x: Any, to: Any, answer: int = 0):
         keys = jax.random.split(jax.random.key(answer), len(x))
-        to = jnp.full(len(x), domains.index(domain), jnp.int32)
+        to = jnp.broadcast_to(jnp.asarray(domains.index(to) if isinstance(to, str) else to, jnp.int32), len(x))
         return jnp.clip(program(*nets, {"source": x}, keys, to), -1, 1)
 
     def pictures(source: str, split: str, count: int, **rest: Any):
