@@ -13,7 +13,7 @@ test: $(VENV)/installed-test
 	$(DATA) $(RUN) -m pytest -n 2
 
 # The comparisons with reference libraries (torch), which the package itself does not need. torchvision has no build for
-# the CPU's torch: without its dependencies it does no harm, and tests/torch_reference.py says how it is imported.
+# the CPU's torch: without its dependencies it does no harm, and tests/helpers/torch_reference.py says how it is imported.
 parity: $(VENV)/installed-parity
 	$(DATA) $(RUN) -m pytest -m parity
 

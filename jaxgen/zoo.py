@@ -4,10 +4,10 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jaxgen.errors import InputError, choose
+from jaxgen.core.errors import InputError, choose
 
 if TYPE_CHECKING:
-    from jaxgen.config import Preset
+    from jaxgen.core.config import Preset
 
 ZOO = {
     "dcgan": "jaxgen.models.gan.dcgan",

@@ -23,7 +23,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
-from jaxgen.cache import cache_folder, use_compilation_cache  # noqa: E402
+from jaxgen.core.cache import cache_folder, use_compilation_cache  # noqa: E402
 from jaxgen.zoo import ZOO  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -83,14 +83,15 @@ def cli(monkeypatch, capsys):
 
     Where the first of them is such as train.gan, what `python -m` does with them.
     """
-    from jaxgen import command
     from jaxgen.__main__ import main
+    from jaxgen.commands import runner
+    from jaxgen.commands.train import train
 
     def leave(code, words):
         print(words, file=sys.stderr)
         raise SystemExit(code)
 
-    monkeypatch.setattr(command, "leave", leave)
+    monkeypatch.setattr(runner, "leave", leave)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
 
     def run(status: int, *args) -> str:
@@ -98,9 +99,9 @@ def cli(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["jaxgen", verb, *rest])
         try:
             if verb.startswith("train."):
-                command.train(verb.removeprefix("train."), rest)
+                train(verb.removeprefix("train."), rest)
             else:
-                command.run(main)
+                runner.run(main)
             code = 0
         except SystemExit as end:
             code = end.code or 0

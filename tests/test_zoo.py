@@ -11,17 +11,23 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen import config, core, sampling, shard, zoo
-from jaxgen.cache import use_compilation_cache
-from jaxgen.config import Compute, Mesh, Run
-from jaxgen.core import TrainState
+from jaxgen import zoo
+from jaxgen.core.cache import use_compilation_cache
+from jaxgen.core.config import Compute, Mesh, Run
+from jaxgen.core.errors import InputError
+from jaxgen.core.spec import spec_of
+from jaxgen.core.step import init_state, make_step
+from jaxgen.core.task import Task
+from jaxgen.core.types import Aux, Learner, Phase, TrainState, averaged, variables
 from jaxgen.data.degradations import Degradation
-from jaxgen.dryrun import count
-from jaxgen.errors import InputError
-from jaxgen.interop.names import rule_of, to_ours, to_theirs
-from jaxgen.loop import lower
-from jaxgen.runs import build
-from jaxgen.sampling import sampler, spec_of
+from jaxgen.inference.previews import mended, translated
+from jaxgen.inference.sampling import make_sampler
+from jaxgen.interop.weight_names import rule_of, to_ours, to_theirs
+from jaxgen.runs import sharding
+from jaxgen.runs.config_io import from_json, to_json
+from jaxgen.runs.load import build_task
+from jaxgen.training.dry_run import count
+from jaxgen.training.loop import lower
 
 NAMES = list(zoo.ZOO)
 
@@ -38,7 +44,7 @@ def alike(name: str, size: str = "tiny") -> Run:
 # Presets that differ in size alone share a tiny run: the first of them is trained for all.
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
 # Games that many files play, each with a net of its own.
-SHARED = ("jaxgen.models.classifier.supervised", "jaxgen.models.restoration.supervised")
+SHARED = ("jaxgen.tasks.classification", "jaxgen.tasks.restoration")
 # Players of one kind, who differ in what they compare: no state of their own, every phase once a step.
 TRANSLATION = "pix2pix", "pix2pixhd", "pix2pixhd-local", "bicyclegan", "cut", "unit", "munit"
 
@@ -52,7 +58,7 @@ def unkept():
 
 
 @cache
-def plain(name: str) -> core.Task:
+def plain(name: str) -> Task:
     """The tiny run's task, on no mesh."""
     run = zoo.load(name).tiny
     return run.model.task(run.steps)
@@ -85,9 +91,9 @@ def compiled(name: str, mesh: Mesh = ONE, compute: Compute = PLAIN):
 @cache
 def compiled_once(name: str, mesh: Mesh, compute: Compute):
     run = tiny(name, compute=compute)
-    lies = shard.make_mesh(mesh)
-    task = build(run, lies)
-    like = shard.abstract_state(task, lies, spec_of(task, run.batch))
+    lies = sharding.make_mesh(mesh)
+    task = build_task(run, lies)
+    like = sharding.abstract_state(task, lies, spec_of(task, run.batch))
     return run, lies, task, like, lower(run, task, lies, like, frozen_of(task)).compile()
 
 
@@ -105,7 +111,7 @@ def fresh(state: TrainState) -> TrainState:
 def first(name: str) -> TrainState:
     """The state at step 0 on one device; made once for all tests, none of which may give it away."""
     run, lies, task, *_ = compiled(name)
-    return shard.make_state(task, lies, jax.random.key(0), spec_of(task, run.batch))
+    return sharding.make_state(task, lies, jax.random.key(0), spec_of(task, run.batch))
 
 
 def drawer(name: str, mesh: Mesh = ONE, size: int = 8):
@@ -116,7 +122,7 @@ def drawer(name: str, mesh: Mesh = ONE, size: int = 8):
 @cache
 def drawer_once(name: str, mesh: Mesh, size: int):
     _, lies, task, *_ = compiled(name, mesh)
-    draw, given = sampler(task, lies, size), {k: v for k, v in batch_of(name).items() if k in task.given}
+    draw, given = make_sampler(task, lies, size), {k: v for k, v in batch_of(name).items() if k in task.given}
     return lambda state, seed, count: draw(state, frozen_of(task), seed, count, given)
 
 
@@ -144,7 +150,7 @@ def play(
     now = fresh(state or jax.device_put(first(name), jax.tree.map(lambda x: x.sharding, like)))
     history = []
     for i in range(steps):
-        now, metrics = step(now, shard.put_batch(lies)(batch_of(name, i)), frozen_of(task))
+        now, metrics = step(now, sharding.put_batch(lies)(batch_of(name, i)), frozen_of(task))
         history.append({k: float(v) for k, v in metrics.items()})
     return now, history
 
@@ -164,26 +170,26 @@ def test_full_size_in_the_abstract(name):
             pytest.skip(f"{other} stands for it, whose net and game are the same")
     task = preset.run.model.task(preset.run.steps)
     spec = spec_of(task, preset.run.batch * task.slices)
-    state = jax.eval_shape(lambda: core.init_state(task, jax.random.key(0), spec))
+    state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), spec))
     assert count(state.params) == preset.parameters
     frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
-    after, metrics = jax.eval_shape(core.make_step(task), state, spec, frozen)
+    after, metrics = jax.eval_shape(make_step(task), state, spec, frozen)
     shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
     assert shape(after) == shape(state), "a step keeps structure, shapes and dtypes"
     assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
     assert {m.partition("/")[0] for m in metrics} == {p.name for p in task.phases}
     if task.restorer:
         one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
-        shown = jax.eval_shape(partial(sampling.mended, task), core.averaged(state, frozen), one)
+        shown = jax.eval_shape(partial(mended, task), averaged(state, frozen), one)
         assert shown.shape == (2, 3, *task.example["image"].shape)
     if task.translator:
         one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
-        shown = jax.eval_shape(partial(sampling.translated, task), core.averaged(state, frozen), one)
+        shown = jax.eval_shape(partial(translated, task), averaged(state, frozen), one)
         assert shown.shape == (2, 3, *task.example["image"].shape)
     if task.generate:
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
         given = {k: jax.ShapeDtypeStruct((3, *task.example[k].shape), task.example[k].dtype) for k in task.given}
-        image = jax.eval_shape(task.generate, *core.averaged(state, frozen), keys, given)["image"]
+        image = jax.eval_shape(task.generate, *averaged(state, frozen), keys, given)["image"]
         assert image.shape == (3, *task.example["image"].shape) and image.dtype == jnp.float32
 
 
@@ -191,7 +197,7 @@ def test_full_size_in_the_abstract(name):
 def test_json_and_back(name):
     for run in (zoo.load(name).run, zoo.load(name).tiny):
         run = dataclasses.replace(run, preset=name)
-        assert config.from_json(config.to_json(run)) == run
+        assert from_json(to_json(run)) == run
 
 
 @each
@@ -200,7 +206,7 @@ def test_weights_go_out_under_other_names_and_come_back(name):
     params, extra = jax.eval_shape(lambda: task.init(jax.random.key(0), spec_of(task, run.batch)))
     rng = np.random.default_rng(0)
     for net in params:
-        shapes = core.variables(net, params, extra)
+        shapes = variables(net, params, extra)
         ours = jax.tree.map(lambda x: np.asarray(rng.normal(size=x.shape), np.float32), shapes)
         if getattr(run.model, "kernel", 4) == 5:
             with pytest.raises(InputError, match="PyTorch has no such net"):
@@ -219,15 +225,15 @@ def alone(name: str, number: int):
     if len(task.phases) == 1:
         return lambda state, *rest: step(fresh(state), *rest)
     phase = dataclasses.replace(task.phases[number], every=1)
-    still = lambda *_: (jnp.zeros(()), core.Aux())  # noqa: E731  the other learners are there, and do nothing
-    idle = (core.Phase(f"{name} rests", name, still) for name in task.learners if name != phase.learner)
+    still = lambda *_: (jnp.zeros(()), Aux())  # noqa: E731  the other learners are there, and do nothing
+    idle = (Phase(f"{name} rests", name, still) for name in task.learners if name != phase.learner)
     learners = {n: x if n == phase.learner else resting(x) for n, x in task.learners.items()}
-    one = core.make_step(dataclasses.replace(task, learners=learners, phases=(phase, *idle), ema=()))
+    one = make_step(dataclasses.replace(task, learners=learners, phases=(phase, *idle), ema=()))
     # What it hands back lies as what it was given, or it would be compiled again for that.
     return jax.jit(one, out_shardings=(jax.tree.map(lambda x: x.sharding, like), None))
 
 
-def resting(learner: core.Learner) -> core.Learner:
+def resting(learner: Learner) -> Learner:
     """A learner whose nets stay, even where their weights would decay."""
     still: Any = lambda slopes, state, params=None: (jax.tree.map(jnp.zeros_like, slopes), state)  # noqa: E731
     return dataclasses.replace(learner, optimizer=optax.GradientTransformation(learner.optimizer.init, still))
@@ -276,7 +282,7 @@ def test_each_phase_moves_its_learners_nets_and_no_others(kind):
 
 
 def test_restore_then_step_is_bit_equal_to_never_stopping(kind, tmp_path):
-    from jaxgen.checkpoint import Checkpoints
+    from jaxgen.runs.checkpoint import Checkpoints
 
     stand_in(kind)
     like = compiled(kind)[3]
@@ -318,12 +324,12 @@ def answer_of(task, params, context, batch):
         given = task.restorer.degrade(batch["image"], keys, scale)
         return task.restorer.restore(params, context, given, keys, scale)
     if task.translator:
-        return sampling.translated(task, (params, context), batch)
+        return translated(task, (params, context), batch)
     return task.decode(params, context, task.encode(params, context, batch), {})
 
 
 def test_eight_devices_equal_one(kind):
-    """The batch cut over data and fsdp, the parameters over fsdp. (tests/test_shard.py has the other meshes.)"""
+    """The batch cut over data and fsdp, the parameters over fsdp. (runs/test_sharding.py has the other meshes.)"""
     stand_in(kind, pattern)
     answers = []
     for mesh in (ONE, MESH):
@@ -333,8 +339,8 @@ def test_eight_devices_equal_one(kind):
         if task.generate:
             answer = drawer(kind, mesh)(state, 0, 8)
         else:
-            batch = shard.put_batch(lies)(batch_of(kind))
-            answer = jax.jit(partial(answer_of, task))(*core.averaged(state, frozen_of(task)), batch)
+            batch = sharding.put_batch(lies)(batch_of(kind))
+            answer = jax.jit(partial(answer_of, task))(*averaged(state, frozen_of(task)), batch)
         state, later = play(kind, 1, mesh, state=state)
         answers.append((history + later, answer))
     for ours, one in zip(answers[1][0], answers[0][0], strict=True):
@@ -362,11 +368,11 @@ def test_every_phases_loss_falls_on_one_batch(kind):
 @pytest.mark.parametrize("name", DISTINCT)
 def test_a_step_in_bf16_keeps_its_dtypes(name):
     run = tiny(name, compute=Compute(precision="bf16"))
-    task = build(run, shard.make_mesh(ONE))
+    task = build_task(run, sharding.make_mesh(ONE))
     spec = spec_of(task, run.batch * task.slices)
-    state = jax.eval_shape(lambda: core.init_state(task, jax.random.key(0), spec))
+    state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), spec))
     frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
-    after, metrics = jax.eval_shape(core.make_step(task), state, spec, frozen)
+    after, metrics = jax.eval_shape(make_step(task), state, spec, frozen)
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
     assert all(x.dtype == jnp.float32 for x in metrics.values())
 

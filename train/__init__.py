@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxgen.memory import use_huge_pages
+from jaxgen.training.huge_pages import use_huge_pages
 
 if sys.argv[0] == "-m":  # Python is looking for the script that it was asked for
     use_huge_pages()

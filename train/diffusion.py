@@ -1,6 +1,6 @@
 """Train a diffusion or flow model: python -m train.diffusion --help"""
 
-from jaxgen.command import train
+from jaxgen.commands.train import train
 
 if __name__ == "__main__":
     train("diffusion")

@@ -1,6 +1,6 @@
 """Train a generative adversarial network: python -m train.gan --help"""
 
-from jaxgen.command import train
+from jaxgen.commands.train import train
 
 if __name__ == "__main__":
     train("gan")

@@ -1,6 +1,6 @@
 """Train a translator of pictures into pictures: python -m train.translation --help"""
 
-from jaxgen.command import train
+from jaxgen.commands.train import train
 
 if __name__ == "__main__":
     train("translation")

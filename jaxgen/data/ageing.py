@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
+from jaxgen.core import rng
 from jaxgen.data.blur import gaussian_blur
 from jaxgen.data.damage import Key, drawn, folded, luma, smooth, spread
 from jaxgen.data.masks import lines

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.errors import InputError, choose
+from jaxgen.core.errors import InputError, choose
 
 DIGITS_TRAIN = 1500  # the first 1,500 of the 1,797 digits are "train", the other 297 "test"
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.fft import next_fast_len
 
-from jaxgen import rng
+from jaxgen.core import rng
 from jaxgen.data.damage import Key, drawn, folded, spread
 
 Array = jax.Array

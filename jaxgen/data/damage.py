@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import rng
+from jaxgen.core import rng
 from jaxgen.nn.resample import resize
 
 Array = jax.Array

@@ -11,12 +11,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jaxgen.core.errors import InputError, choose
 from jaxgen.data import blur, damage
 from jaxgen.data.ageing import old_photo
 from jaxgen.data.damage import drawn, folded, spread
 from jaxgen.data.masks import MASKS
 from jaxgen.data.real_esrgan import real_esrgan
-from jaxgen.errors import InputError, choose
 from jaxgen.nn.resample import imresize
 
 Array = jax.Array

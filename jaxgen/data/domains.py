@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from jaxgen.core.errors import InputError
 from jaxgen.data.folder import Folder
 from jaxgen.data.transforms import planes_of
-from jaxgen.errors import InputError
 
 if TYPE_CHECKING:
     from jaxgen.data.sources import Source

@@ -6,11 +6,11 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
+from jaxgen.core.errors import InputError, choose
 from jaxgen.data.arrays import first_line
 from jaxgen.data.pictures import SUFFIXES, decode, reason
 from jaxgen.data.transforms import planes_of
 from jaxgen.data.verdicts import Stamp, check
-from jaxgen.errors import InputError, choose
 
 SPLITS = ("train", "test", "val", "valid", "validation")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgen.core.errors import InputError, choose
 from jaxgen.data.arrays import Arrays, first_line
-from jaxgen.errors import InputError, choose
 
 PARTS = {"train": "train", "test": "t10k"}  # split -> how its files begin
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"

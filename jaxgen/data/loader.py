@@ -10,7 +10,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from jaxgen.config import Data
+from jaxgen.core.config import Data
+from jaxgen.core.errors import InputError
 from jaxgen.data.domains import Unpaired
 from jaxgen.data.pairs import PAIRS
 from jaxgen.data.sources import Part, Source
@@ -27,7 +28,6 @@ from jaxgen.data.transforms import (
     shifted,
     to_float,
 )
-from jaxgen.errors import InputError
 
 PICTURES = ("image", "source")  # what an example may hold of them
 OTHER = 0x9E3779B97F4A7C15  # added to the seed for a second domain, which nobody's own seed is apart from the first by

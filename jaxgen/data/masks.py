@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import ImageFont
 
-from jaxgen import rng
+from jaxgen.core import rng
 from jaxgen.data.damage import Key, Size, drawn, folded, smooth
 
 Array = jax.Array

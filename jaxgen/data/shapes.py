@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jaxgen.errors import choose
+from jaxgen.core.errors import choose
 
 SPLITS = {"train": 60_000, "test": 10_000}
 SHAPES = ("circle", "square", "triangle", "pentagon", "star", "cross", "heart", "crescent")

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxgen.config import Data
+from jaxgen.core.config import Data
+from jaxgen.core.errors import InputError, choose, numbers
 from jaxgen.data import arrays
-from jaxgen.errors import InputError, choose, numbers
 
 KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired")
 MEANING = {

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.core.errors import InputError, choose
 from jaxgen.data.arrays import check_labels, first_line
-from jaxgen.errors import InputError, choose
 
 NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
 DEFAULT_DIR = "~/tensorflow_datasets"

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from jaxgen.config import Data
-from jaxgen.errors import InputError
+from jaxgen.core.config import Data
+from jaxgen.core.errors import InputError
 
 Shape = tuple[int, int, int]  # height, width, channels
 RANDOM = ("random", "area", "patch", "jitter")  # cuts that are drawn anew each epoch

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import PIL
 
-from jaxgen.cache import cache_folder
+from jaxgen.core.cache import cache_folder
 from jaxgen.data.pictures import decode, reason
 
 Stamp = tuple[int, int]  # size and modification time (in a .zip: size and checksum); a changed file is checked again

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.core.errors import InputError, at_least
 from jaxgen.diffusion import guidance
 from jaxgen.diffusion.samplers import Denoise, everywhere, noise_like
 from jaxgen.diffusion.schedules import Frame, alpha_of, ratio_of
-from jaxgen.errors import InputError, at_least
 
 Array = jax.Array
 Key = jax.Array

@@ -4,8 +4,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.diffusion.schedules import Frame, Schedule, to_frame
-from jaxgen.errors import InputError, at_least, choose
 
 Grid = Literal["time", "karras", "log-snr", "cosine"]
 

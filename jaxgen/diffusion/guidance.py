@@ -9,8 +9,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxgen.core.errors import InputError
 from jaxgen.diffusion.schedules import Frame, across, alpha_of, ratio_of
-from jaxgen.errors import InputError
 
 Array = jax.Array
 Denoise = Callable[[Array, Array], Array]

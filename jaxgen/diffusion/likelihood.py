@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
+from jaxgen.core import rng
 from jaxgen.diffusion.ode import dormand_prince
 from jaxgen.diffusion.samplers import Denoise
 from jaxgen.diffusion.schedules import across

@@ -12,8 +12,8 @@ from typing import Literal, get_args
 
 import jax
 
+from jaxgen.core.errors import choose
 from jaxgen.diffusion.schedules import across
-from jaxgen.errors import choose
 
 Array = jax.Array
 Prediction = Literal["x0", "eps", "v", "score", "u"]

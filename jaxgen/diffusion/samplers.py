@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import rng
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, choose
 from jaxgen.diffusion.ode import dormand_prince
 from jaxgen.diffusion.schedules import Frame, alpha_of, ratio_of
-from jaxgen.errors import InputError, choose
 
 Array = jax.Array
 Key = jax.Array

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.errors import InputError, at_least
+from jaxgen.core.errors import InputError, at_least
 
 Array = jax.Array
 Frame = Literal["ve", "flow"]

@@ -10,15 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jaxgen import outputs, rng, runs, shard
-from jaxgen.checkpoint import Checkpoints
-from jaxgen.config import Mesh, Run, validate
-from jaxgen.core import PyTree, Task, TrainState, averaged, variables
-from jaxgen.errors import InputError, choose
-from jaxgen.interop.names import SURPLUS, rule_of, table, to_ours, to_theirs
+from jaxgen.core import rng
+from jaxgen.core.config import Mesh, Run, validate
+from jaxgen.core.errors import InputError, choose
+from jaxgen.core.spec import spec_of
+from jaxgen.core.task import Task
+from jaxgen.core.types import PyTree, TrainState, averaged, variables
 from jaxgen.interop.read import read
+from jaxgen.interop.weight_names import SURPLUS, rule_of, table, to_ours, to_theirs
 from jaxgen.interop.write import write_safetensors, write_torch
-from jaxgen.sampling import spec_of
+from jaxgen.media import output_files
+from jaxgen.runs import sharding
+from jaxgen.runs.checkpoint import Checkpoints
+from jaxgen.runs.load import build_task
+from jaxgen.runs.run_dir import claim, record_start
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -34,9 +39,9 @@ def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, in
     if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
         raise InputError(f"{run.folder} exists already: nothing in it is overwritten. Give another folder with --out.")
     tensors = read(path)
-    mesh = shard.make_mesh(Mesh(data=1))
-    task = runs.build(run, mesh)
-    state = shard.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch))
+    mesh = sharding.make_mesh(Mesh(data=1))
+    task = build_task(run, mesh)
+    state = sharding.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch))
     nets = list(state.params)
     candidates = [choose(net, nets, "net")] if net else nets
     likes = {name: variables(name, state.params, state.extra) for name in candidates}
@@ -53,8 +58,8 @@ def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, in
         raise InputError(f"{path} doesn't fit {run.preset}. " + " ".join(faults))
     for name, weights in new.items():
         state = placed(state, name, weights)
-    with runs.claim(run) as folder:
-        runs.record_start(folder, mesh)
+    with claim(run) as folder:
+        record_start(folder, mesh)
         checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
         checkpoints.save(0, state, {"batches": 0, "window": {}, "imported": path.name})
         checkpoints.close()
@@ -110,7 +115,7 @@ def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool,
     if path.exists():
         raise InputError(f"{path} exists already: nothing is overwritten. Give another file with --out.")
     program = stablehlo(task, state if average else state.replace(ema={}), frozen, ability)
-    with outputs.whole(path) as part:
+    with output_files.whole(path) as part:
         part.write_bytes(program)
     call = ", ".join(("seed", "indices", *task.given)) if ability == "generate" else "images"
     print(f"{ability}: {path}\njax.export.deserialize(open({str(path)!r}, 'rb').read()).call({call})")

@@ -11,8 +11,8 @@ import ml_dtypes  # noqa: F401 -- safetensors finds bfloat16 there
 import numpy as np
 from safetensors.numpy import load_file
 
+from jaxgen.core.errors import InputError
 from jaxgen.data.arrays import first_line
-from jaxgen.errors import InputError
 from jaxgen.interop.pickles import Placeholder, Tensor, Unreadable, numpy_array, shown, torch_pickle, torch_zip
 
 WRAPPERS = ("state_dict", "model_state_dict", "params", "params_ema", "model")

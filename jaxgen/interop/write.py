@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from jaxgen.core.errors import InputError
 from jaxgen.data.arrays import first_line
-from jaxgen.errors import InputError
 from jaxgen.interop.pickles import DTYPES, STORAGES
 
 ALIGNMENT = 64  # bytes: torch starts the contents of every record at a multiple of it

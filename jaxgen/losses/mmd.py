@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 
 Array = jax.Array
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

@@ -6,7 +6,7 @@ from functools import reduce
 import jax
 import jax.numpy as jnp
 
-from jaxgen.core import Array
+from jaxgen.core.types import Array
 
 Maps = Sequence[Array]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jaxgen.core import Array
+from jaxgen.core.types import Array
 
 
 def l1(made: Array, clean: Array) -> Array:

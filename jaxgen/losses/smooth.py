@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
-from jaxgen.core import Array, Key, PyTree
+from jaxgen.core import rng
+from jaxgen.core.types import Array, Key, PyTree
 from jaxgen.nn.wide import wide
 
 Critic = Callable[[Array], Array]  # images f32[b h w c] -> logits f32[b], each row's from that row's picture

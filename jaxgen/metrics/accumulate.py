@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 
 Array = jax.Array
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 
 
 def mutual_information_gap(codes: np.ndarray, factors: np.ndarray, bins: int = 20) -> dict[str, float]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 from jaxgen.metrics.accumulate import MOMENTS, Moments, same_dimensions, summary
 from jaxgen.metrics.metric import Metric
 

@@ -5,7 +5,7 @@ Salimans et al. 2016 (https://arxiv.org/abs/1606.03498), section 4.
 
 import numpy as np
 
-from jaxgen.errors import InputError, at_least
+from jaxgen.core.errors import InputError, at_least
 from jaxgen.metrics.accumulate import ROWS, Rows, rows_of
 from jaxgen.metrics.metric import Metric
 

@@ -5,7 +5,7 @@ import math
 import jax
 from jax.nn import logsumexp
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 from jaxgen.metrics.accumulate import MOMENTS, Moments, summary
 from jaxgen.metrics.metric import Metric
 

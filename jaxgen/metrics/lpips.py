@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 
 EPSILON = 1e-10  # of the published implementation
 

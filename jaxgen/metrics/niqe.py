@@ -18,7 +18,7 @@ import numpy as np
 import scipy.io
 from scipy.special import gammaln
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 from jaxgen.nn.resample import resize
 
 Array = jax.Array

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgen.errors import InputError, choose
+from jaxgen.core.errors import InputError, choose
 from jaxgen.metrics.metric import Metric
 from jaxgen.nn.colour import LUMA
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.errors import InputError, at_least
+from jaxgen.core.errors import InputError, at_least
 from jaxgen.metrics.accumulate import ROWS, Rows, both_rows, enough
 from jaxgen.metrics.metric import Metric
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.pool import max_pool
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.norm import statistics
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.norm import BatchNorm

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
-from jaxgen.core import Array, Key
+from jaxgen.core import rng
+from jaxgen.core.types import Array, Key
 
 Draw = Callable[[Key, Array | None], Array]  # (keys Key[b], psi f32[b] or None) -> z f32[b latent]
 

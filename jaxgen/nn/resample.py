@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.errors import InputError, at_least, choose
+from jaxgen.core.errors import InputError, at_least, choose
 
 Array = jax.Array
 Size = tuple[int, int]  # height, width

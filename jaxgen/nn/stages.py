@@ -1,6 +1,6 @@
 """How often a net halves a picture."""
 
-from jaxgen.errors import InputError
+from jaxgen.core.errors import InputError
 
 
 def count_stages(height: int, width: int) -> int:

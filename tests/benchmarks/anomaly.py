@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jaxgen.errors import numbers
+from jaxgen.core.errors import numbers
 from tests.benchmarks import report
 
 SAMPLES = 10  # of z, for each picture's likelihood
@@ -20,10 +20,10 @@ SAMPLES = 10  # of z, for each picture's likelihood
 
 def measure(digit: int, steps: int, data: Path, out: Path) -> dict[str, Any]:
     """Train without a digit where OUT has no such run, and return the areas under the curve for finding it."""
-    from jaxgen import codes
+    from jaxgen.commands.score import anomalous, data_at, scores_of
     from jaxgen.data import open_source
     from jaxgen.metrics.auroc import auroc
-    from jaxgen.trained import open_run
+    from jaxgen.runs.load import open_run
 
     folder = out / f"without-{digit}-{steps}"
     kept = ",".join(str(d) for d in range(10) if d != digit)
@@ -32,12 +32,12 @@ def measure(digit: int, steps: int, data: Path, out: Path) -> dict[str, Any]:
     call = [sys.executable, "-m", "train.vae", "--preset", "vae", *settings]
     subprocess.run(["nice", "-n", "5", *call], check=True, stdout=subprocess.DEVNULL)
     opened = open_run(folder)
-    about = codes.data_at(opened.run, "tfds:mnist", "test")
+    about = data_at(opened.run, "tfds:mnist", "test")
     source = open_source(about, (28, 28, 1))
-    odd = codes.anomalous(source, str(digit))
+    odd = anomalous(source, str(digit))
     found: dict[str, Any] = {"digit": digit, "steps": steps}
     for by in ("likelihood", "reconstruction"):
-        found[by] = auroc(codes.scores_of(opened, source, about, by, SAMPLES), odd)
+        found[by] = auroc(scores_of(opened, source, about, by, SAMPLES), odd)
     return found
 
 

@@ -16,7 +16,7 @@ SIZE, BATCH, CLASSES = 32, 128, 10
 
 def ours() -> Callable[[], Any]:
     """Return what takes one step as jaxgen's loop does, and waits for it."""
-    from jaxgen.config import Run
+    from jaxgen.core.config import Run
     from jaxgen.models.classifier.resnet import ResNet
 
     return turns.step_of(Run(model=ResNet(18, image=(SIZE, SIZE, 3), classes=CLASSES, stem="small"), batch=BATCH))
@@ -27,7 +27,7 @@ def theirs(channels_last: bool) -> Callable[[], Any]:
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
 
-    from tests.torch_reference import prepare
+    from tests.helpers.torch_reference import prepare
 
     prepare()
     import torchvision  # pyright: ignore[reportMissingImports]

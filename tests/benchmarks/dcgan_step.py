@@ -16,7 +16,7 @@ SIZE, CHANNELS, BATCH, WIDTH, LATENT = 64, 3, 64, 64, 100
 
 def ours() -> Callable[[], Any]:
     """Return what takes one step as jaxgen's loop does, and waits for it."""
-    from jaxgen.config import Run
+    from jaxgen.core.config import Run
     from jaxgen.models.gan.dcgan import DCGAN
 
     model = DCGAN(image=(SIZE, SIZE, CHANNELS), latent=LATENT, width=WIDTH, kernel=4)

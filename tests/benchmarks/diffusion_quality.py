@@ -118,7 +118,7 @@ def train(name: str, table: Table, data: Path, out: Path):
 
 def score(name: str, table: Table, way: str, out: Path):
     """Score a trained model's samples, drawn in a way, or its likelihood; append a row to OUT/results.jsonl."""
-    from jaxgen import runs
+    from jaxgen.runs.config_io import load_config
 
     run = out / name
     key: dict[str, Any] = {"model": name, "steps": table.steps, "settings": SETTINGS[name], "sampling": way or None}
@@ -127,7 +127,7 @@ def score(name: str, table: Table, way: str, out: Path):
     how = ["--metrics", "nll_16"] if way == LIKELIHOOD else ["--metrics", "fid_lenet", "--sampling", way]
     evaluate = [sys.executable, "-m", "jaxgen", "evaluate", str(run), *how]
     subprocess.run(evaluate, check=True, capture_output=True, text=True, env=report.EXACT)
-    drawn = runs.load(run, way).model.sampling
+    drawn = load_config(run, way).model.sampling
     lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     value = next(x["value"] for x in reversed(lines) if x["sampling"] == str(drawn))
     row = key | {"seconds": max(report.trained(run).values()), "evaluations": drawn.evaluations}
@@ -199,13 +199,13 @@ def sheet(out: Path, names: list[str], targets: list[Path]):
     import numpy as np
     from PIL import Image
 
-    from jaxgen import sinks
+    from jaxgen.media.image_grid import captioned, save_png
 
     last = [max((out / name / "samples").glob("*.png")) for name in names]
     cells = [Image.open(path).convert("RGB").crop((0, 0, *SHOWN)) for path in last]
     pictures = np.stack([np.asarray(cell, np.float32) for cell in cells]) / 127.5 - 1
     for path in targets:
-        sinks.save_png(path, sinks.captioned(pictures, names, 3))
+        save_png(path, captioned(pictures, names, 3))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 The U-Net of `edm` at 32x32x1 and a DiT-S/2 on 32x32x4 (Peebles and Xie 2023, table 1), f32: noise, the denoiser's loss,
 Adam and the moving average, one batch that stays in memory. The nets of the other side are those of the comparisons
-tests/test_unet_parity.py and tests/test_dit_parity.py; turns.py says how they take turns.
+tests/nn/test_unet_parity.py and tests/nn/test_dit_parity.py; turns.py says how they take turns.
 """
 
 import sys
@@ -18,7 +18,7 @@ BATCHES = {"U-Net, EDM": 32, "DiT-S/2, flow": 8}
 
 def model_of(name: str) -> Any:
     from jaxgen import zoo
-    from jaxgen.models.diffusion.nets import Net
+    from jaxgen.models.diffusion._nets import Net
 
     if name.startswith("U-Net"):
         return zoo.load("edm").run.model
@@ -27,7 +27,7 @@ def model_of(name: str) -> Any:
 
 def ours(name: str) -> Callable[[], Any]:
     """Return what takes one step as jaxgen's loop does, and waits for it."""
-    from jaxgen.config import Run
+    from jaxgen.core.config import Run
 
     return turns.step_of(Run(model=model_of(name), batch=BATCHES[name]))
 
@@ -45,14 +45,14 @@ def theirs(name: str) -> Callable[[], Any]:
     if name.startswith("U-Net"):
         import jax
 
-        from tests.test_unet_parity import TorchUNet, named
+        from tests.nn.test_unet_parity import TorchUNet, named
 
         arrays = named(model.init(jax.random.key(0))[0]["denoiser"])
         weights = {k: torch.tensor(v, requires_grad=True) for k, v in arrays.items()}
         net, parameters = TorchUNet(model.module, weights), list(weights.values())
         loss = partial(edm_loss, model, net, x0)
     else:
-        from tests.test_dit_parity import TorchDiT
+        from tests.nn.test_dit_parity import TorchDiT
 
         net = TorchDiT(model.module, channels)
         parameters = list(net.parameters())

@@ -29,11 +29,12 @@ def ours(net: str) -> Callable[[], Any]:
     """Return what takes in all pictures as `evaluate` does, and gives the distance."""
     import jax
 
-    from jaxgen import cache, zoo
-    from jaxgen.extractors import extractor, of_task
+    from jaxgen import zoo
+    from jaxgen.core import cache
     from jaxgen.metrics.accumulate import MOMENTS
     from jaxgen.metrics.frechet import FRECHET
     from jaxgen.nn.resample import resize_tf1
+    from jaxgen.pretrained.feature_extractors import extractor, of_task
 
     cache.use_compilation_cache()
     if net == "lenet":
@@ -76,7 +77,7 @@ def theirs(net: str) -> Callable[[], Any]:
         layers = [nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
         model = nn.Sequential(*layers, nn.Conv2d(16, 120, 5), nn.ReLU(), nn.Flatten(), nn.Linear(120, 84), nn.ReLU())
     else:
-        from tests.torch_reference import prepare
+        from tests.helpers.torch_reference import prepare
 
         prepare()
         from torch_fidelity.feature_extractor_inceptionv3 import (  # pyright: ignore[reportMissingImports]

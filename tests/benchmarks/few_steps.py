@@ -16,13 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from jaxgen import core, rng
+from jaxgen.core import rng
+from jaxgen.core.spec import spec_of
+from jaxgen.core.step import init_state, make_step
+from jaxgen.core.types import TrainState, averaged
+from jaxgen.models.diffusion._nets import Net
 from jaxgen.models.diffusion.consistency import Consistency
 from jaxgen.models.diffusion.flow import EVEN, Flow
 from jaxgen.models.diffusion.meanflow import MeanFlow
-from jaxgen.models.diffusion.nets import Net
 from jaxgen.models.diffusion.shortcut import Shortcut
-from jaxgen.sampling import spec_of
 from tests.benchmarks import report
 from tests.benchmarks.mixture import MODES
 
@@ -46,11 +48,11 @@ def points(draw: np.random.Generator, *shape: int) -> np.ndarray:
     return x[..., None, None, :].astype(np.float32)
 
 
-def train(model: Any, steps: int, seed: int) -> core.TrainState:
+def train(model: Any, steps: int, seed: int) -> TrainState:
     """Return the state after so many steps, a multiple of CHUNK."""
     task = model.task(steps)
-    state = core.init_state(task, jax.random.key(seed), spec_of(task, BATCH))
-    one = core.make_step(task)
+    state = init_state(task, jax.random.key(seed), spec_of(task, BATCH))
+    one = make_step(task)
 
     @partial(jax.jit, donate_argnums=0)
     def play(state, batches):
@@ -63,12 +65,12 @@ def train(model: Any, steps: int, seed: int) -> core.TrainState:
     return state
 
 
-def sample(model: Any, state: core.TrainState, steps: int) -> np.ndarray:
+def sample(model: Any, state: TrainState, steps: int) -> np.ndarray:
     """Return f32[n 2], drawn in so many steps by the averaged net."""
     task = replace(model, sampling=replace(model.sampling, steps=steps)).task(1)
     assert task.generate is not None
     keys = rng.sample_keys(jax.random.key(1), jnp.arange(SAMPLES))
-    return np.asarray(jax.jit(task.generate)(*core.averaged(state, {}), keys, {})["image"]).reshape(-1, 2)
+    return np.asarray(jax.jit(task.generate)(*averaged(state, {}), keys, {})["image"]).reshape(-1, 2)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:

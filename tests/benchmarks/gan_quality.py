@@ -59,7 +59,7 @@ def main():
 
 
 def choose_row(name: str) -> str:
-    from jaxgen.errors import choose
+    from jaxgen.core.errors import choose
 
     return choose(name, ROWS, "model")
 
@@ -108,16 +108,20 @@ def our_steps(name: str, data: Path) -> Callable[[int], Any]:
     """Return what takes so many steps, a multiple of 10, as jaxgen's loop does, and waits for them."""
     import jax
 
-    from jaxgen import cache, loop, runs, shard
-    from jaxgen.config import Mesh, parse
+    from jaxgen.commands.parse import parse
+    from jaxgen.core import cache
+    from jaxgen.core.config import Mesh
+    from jaxgen.core.spec import spec_of
     from jaxgen.data import open_source
-    from jaxgen.sampling import spec_of
+    from jaxgen.runs import sharding
+    from jaxgen.runs.load import build_task
+    from jaxgen.training import loop
 
     cache.use_compilation_cache()
     run = parse("gan", [*MODELS[name].argv, *mnist(data)]).run
-    mesh = shard.make_mesh(Mesh(data=1))
-    task = runs.build(run, mesh)
-    state = shard.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
+    mesh = sharding.make_mesh(Mesh(data=1))
+    task = build_task(run, mesh)
+    state = sharding.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
     step = loop.lower(run, task, mesh, state, {}).compile()
     stream = loop.open_stream(run, task, mesh, open_source(run.data, run.model.image), 0)
 
@@ -182,9 +186,9 @@ def as_asked(folder: Path) -> float:
     import jax
     import jax.numpy as jnp
 
-    from jaxgen.extractors import extractor
-    from jaxgen.sampling import drawer
-    from jaxgen.trained import open_run
+    from jaxgen.inference.sampling import drawer
+    from jaxgen.pretrained.feature_extractors import extractor
+    from jaxgen.runs.load import open_run
 
     run, mesh, task, state, frozen, _ = open_run(folder)
     lenet = extractor("lenet")
@@ -207,7 +211,7 @@ def torch_steps(data: Path, seed: int):
     from torch import nn  # pyright: ignore[reportMissingImports]
     from torch.optim.swa_utils import AveragedModel  # pyright: ignore[reportMissingImports]
 
-    from jaxgen.config import Data
+    from jaxgen.core.config import Data
     from jaxgen.data import batches, open_source
 
     torch.manual_seed(seed)
@@ -253,7 +257,7 @@ def train_torch(data: Path, out: Path, seed: int, steps: int, every: int):
     """Train the tutorial's model and print {"fid": {step: value}, "fid_average": ...} as a line of JSON."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    from jaxgen.sinks import grid, save_png
+    from jaxgen.media.image_grid import grid, save_png
 
     take, generator, average = torch_steps(data, seed)
     scores = open_scores_of(data)
@@ -283,13 +287,14 @@ def open_scores_of(data: Path):
     """Return the scores that our runs have, for pictures from elsewhere."""
     import jax
 
-    from jaxgen import shard, zoo
-    from jaxgen.config import Data, Mesh, Run
-    from jaxgen.scores import open_scores
+    from jaxgen import zoo
+    from jaxgen.core.config import Data, Mesh, Run
+    from jaxgen.evaluation.sample_scores import open_scores
+    from jaxgen.runs import sharding
 
     jax.config.update("jax_platforms", "cpu")
     run = Run(zoo.load("dcgan").run.model, batch=BATCH, data=Data("tfds:mnist", str(data / "tfds")))
-    mesh = shard.make_mesh(Mesh(data=1))
+    mesh = sharding.make_mesh(Mesh(data=1))
     [scores] = open_scores(run, run.model.task(1), mesh, ["fid_lenet"], SAMPLES, "train")
     return scores
 
@@ -348,7 +353,7 @@ def row_of(label: str, runs: list[dict[str, Any]], updates: int, seconds: float 
 
 
 def mean(values: list[float]) -> str:
-    from jaxgen.scores import interval
+    from jaxgen.evaluation.sample_scores import interval
 
     value, half = interval(values)
     return f"{value:.3g}" + (f" ± {half:.2g}" if len(values) > 1 else "")

@@ -42,7 +42,7 @@ def model_of(game: str) -> Any:
 
 def ours(game: str) -> Callable[[], Any]:
     """Return what takes one step as jaxgen's loop does, and waits for it."""
-    from jaxgen.config import Run
+    from jaxgen.core.config import Run
 
     # Every phase in every step: what a lazy one costs is what is measured.
     always = lambda task: replace(task, phases=tuple(replace(phase, every=1) for phase in task.phases))  # noqa: E731

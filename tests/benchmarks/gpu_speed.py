@@ -33,7 +33,7 @@ PRESETS = {"IMDN x4": ("imdn", 4), "EDSR-baseline x2": ("edsr", 2), "RRDB x4": (
 
 def model_of(work: str) -> Any:
     from jaxgen import zoo
-    from jaxgen.models.diffusion.nets import Net
+    from jaxgen.models.diffusion._nets import Net
 
     if work in PRESETS:
         preset, scale = PRESETS[work]
@@ -65,17 +65,20 @@ def ours(work: str) -> tuple[Callable[[], Any], dict[str, Any]]:
     """Return what does the work once, and waits for it; and the FLOPs and parameters of it."""
     import jax
 
-    from jaxgen import cache, core, runs, shard
-    from jaxgen.config import Compute, Mesh, Run
-    from jaxgen.core import Context
-    from jaxgen.sampling import spec_of
+    from jaxgen.core import cache
+    from jaxgen.core.config import Compute, Mesh, Run
+    from jaxgen.core.spec import spec_of
+    from jaxgen.core.step import init_state, make_step
+    from jaxgen.core.types import Context
+    from jaxgen.runs import sharding
+    from jaxgen.runs.load import build_task
 
     cache.use_compilation_cache()
     run = Run(model=model_of(work), batch=BATCHES.get(work, 1), compute=Compute("bf16"))
-    task = runs.build(run, shard.make_mesh(Mesh(data=1)))
+    task = build_task(run, sharding.make_mesh(Mesh(data=1)))
     if work in BATCHES:
-        state = jax.eval_shape(lambda: core.init_state(task, jax.random.key(0), spec_of(task, run.batch)))
-        program = jax.make_jaxpr(core.make_step(task))(state, spec_of(task, run.batch), {})
+        state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), spec_of(task, run.batch)))
+        program = jax.make_jaxpr(make_step(task))(state, spec_of(task, run.batch), {})
         count = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
         return turns.step_of(run), {"flops": flops(program), "parameters": count}
     params, extra = task.init(jax.random.key(0), {})
@@ -123,7 +126,7 @@ def theirs(work: str, compiled: bool) -> tuple[Callable[[], Any], dict[str, Any]
     if work == UNET:
         import jax
 
-        from tests.test_unet_parity import TorchUNet, named
+        from tests.nn.test_unet_parity import TorchUNet, named
 
         draw, shapes = np.random.default_rng(0), jax.eval_shape(lambda: model.init(jax.random.key(0)))
         arrays = named(jax.tree.map(lambda x: draw.normal(0, 0.02, x.shape).astype(np.float32), shapes[0]["denoiser"]))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxgen.config import Data
+from jaxgen.core.config import Data
 from jaxgen.data import batches, loader, open_source
 from tests.benchmarks import report
 

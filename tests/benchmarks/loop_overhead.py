@@ -14,10 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen import cache, loop, runs, shard, zoo
-from jaxgen.config import Data, Log, Run, Save
+from jaxgen import zoo
+from jaxgen.core import cache
+from jaxgen.core.config import Data, Log, Run, Save
+from jaxgen.core.spec import spec_of
 from jaxgen.models.gan.dcgan import DCGAN
-from jaxgen.sampling import spec_of
+from jaxgen.runs import sharding
+from jaxgen.runs.load import build_task
+from jaxgen.training import loop
 from tests.benchmarks import report
 
 NEVER = 10**9
@@ -31,12 +35,12 @@ RUNS = {  # name: run, steps in a turn and in a line of the log
 
 def bare(run: Run):
     """Return what takes n bare steps and waits for them."""
-    mesh = shard.make_mesh(run.mesh)
-    task = runs.build(run, mesh)
+    mesh = sharding.make_mesh(run.mesh)
+    task = build_task(run, mesh)
     spec = spec_of(task, run.batch)
-    state = shard.make_state(task, mesh, jax.random.key(run.seed), spec)
+    state = sharding.make_state(task, mesh, jax.random.key(run.seed), spec)
     step = loop.lower(run, task, mesh, state, {}).compile()
-    batch = shard.put_batch(mesh)({name: np.zeros(x.shape, x.dtype) for name, x in spec.items()})
+    batch = sharding.put_batch(mesh)({name: np.zeros(x.shape, x.dtype) for name, x in spec.items()})
 
     def turn(steps: int):
         nonlocal state

@@ -126,13 +126,13 @@ def compared(run: Path, sheet: Path) -> dict[str, float]:
     import jax.numpy as jnp
     from PIL import Image
 
-    from jaxgen.cache import use_compilation_cache
-    from jaxgen.config import Mesh
-    from jaxgen.core import averaged
+    from jaxgen.core.cache import use_compilation_cache
+    from jaxgen.core.config import Mesh
+    from jaxgen.core.spec import image_of
+    from jaxgen.core.types import averaged
     from jaxgen.data import Some, batches, open_source
     from jaxgen.metrics.pixels import psnr, ssim
-    from jaxgen.sampling import image_of
-    from jaxgen.trained import open_run
+    from jaxgen.runs.load import open_run
 
     use_compilation_cache()
     opened = open_run(run, Mesh(data=1))

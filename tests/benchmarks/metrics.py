@@ -91,7 +91,7 @@ def accuracies(data: Path, out: Path) -> list[dict[str, Any]]:
     mnist = ("--data.source", "tfds:mnist", "--data.dir", str(data / "tfds"))
     lossless = cifar(data, out / "cifar.npz")
     jpeg = data / "cifar10" / "cifar10_jpeg_test_2000.zip"
-    package = Path(__file__).parents[2] / "jaxgen" / "lenet_mnist.safetensors"
+    package = Path(__file__).parents[2] / "jaxgen" / "pretrained" / "weights" / "lenet_mnist.safetensors"
     plain = ("--model.fit", "bilinear", "--model.mean", "0", "--model.std", "1")
     resnet = weights / "resnet20-12fca82f.th"
     rows = []

@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxgen import core, rng
+from jaxgen.core import rng
+from jaxgen.core.spec import spec_of
+from jaxgen.core.step import init_state, make_step
+from jaxgen.core.types import averaged
 from jaxgen.models.gan.unrolled import AUTHORS, Unrolled
-from jaxgen.sampling import spec_of
 from tests.benchmarks import report
 
 MODES, RADIUS, STD = 8, 1.0, 0.01
@@ -62,8 +64,8 @@ def train(
     """Yield the coverage every so many steps, a multiple of CHUNK or less than it."""
     model = model or Unrolled()
     task = replace(model, game=replace(model.game, unroll=unroll)).task(steps)
-    state = core.init_state(task, jax.random.key(seed), spec_of(task, batch))
-    one = core.make_step(task)
+    state = init_state(task, jax.random.key(seed), spec_of(task, batch))
+    one = make_step(task)
 
     @partial(jax.jit, donate_argnums=0)
     def play(state, batches):
@@ -77,7 +79,7 @@ def train(
     def sample(state):
         keys = rng.sample_keys(jax.random.key(seed), jax.numpy.arange(SAMPLES))
         assert task.generate is not None
-        return task.generate(*core.averaged(state.replace(ema={}), {}), keys, {})["image"].reshape(-1, 2)
+        return task.generate(*averaged(state.replace(ema={}), {}), keys, {})["image"].reshape(-1, 2)
 
     draw, chunk = np.random.default_rng(seed), min(CHUNK, every)
     for step in range(chunk, steps + 1, chunk):

@@ -85,17 +85,19 @@ def score(run: Path, step: int, folder: Path, scale: int) -> float:
     """Return the mean PSNR of luma of a set, whole pictures, by a run's averaged weights at a step."""
     import jax
 
-    from jaxgen import checkpoint, runs, shard
-    from jaxgen.cache import use_compilation_cache
-    from jaxgen.config import Mesh
-    from jaxgen.core import averaged
-    from jaxgen.restorers import Model as Opened
-    from jaxgen.sampling import spec_of
+    from jaxgen.core.cache import use_compilation_cache
+    from jaxgen.core.config import Mesh
+    from jaxgen.core.spec import spec_of
+    from jaxgen.core.types import averaged
+    from jaxgen.inference.restoration import Model as Opened
+    from jaxgen.runs import checkpoint, sharding
+    from jaxgen.runs.config_io import load_config
+    from jaxgen.runs.load import build_task
 
     use_compilation_cache()
-    config, mesh = runs.load(run), shard.make_mesh(Mesh(data=1))
-    task = runs.build(config, mesh)
-    like = shard.abstract_state(task, mesh, spec_of(task, config.batch))
+    config, mesh = load_config(run), sharding.make_mesh(Mesh(data=1))
+    task = build_task(config, mesh)
+    like = sharding.abstract_state(task, mesh, spec_of(task, config.batch))
     state, _ = checkpoint.restore(run / "checkpoints", step, like)
     params, context = averaged(jax.device_put(state), {})
     assert task.restorer is not None
@@ -103,7 +105,7 @@ def score(run: Path, step: int, folder: Path, scale: int) -> float:
 
 
 def publish(data: Path, out: Path, write: bool):
-    from jaxgen.restorers import open_model
+    from jaxgen.inference.restoration import open_model
 
     found = report.results(out)
     bicubic = scores_of(open_model("bicubic", "", 2), data / "sr/Set5")["psnr_y"]

@@ -2,8 +2,8 @@
 
 DIR is the folder of real data (JAXGEN_TEST_DATA). Whole pictures, untiled. Enlarging: the picture is made small by
 MATLAB's bicubic, of doubles, and PSNR is of the luma of studio range with as many pixels shaved off as the factor, grey
-pictures as in jaxgen/compared.py; noise: Gaussian, sigma 25, numpy.random.RandomState(0) through a set in the
-order of names, neither clipped nor rounded.
+pictures as in jaxgen/media/comparison_sheet.py; noise: Gaussian, sigma 25, numpy.random.RandomState(0) through a set in
+the order of names, neither clipped nor rounded.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen import photos
-from jaxgen.cache import use_compilation_cache
-from jaxgen.compared import measured
-from jaxgen.restore import Work
-from jaxgen.restorers import Model, open_model
+from jaxgen.commands.restore import Work
+from jaxgen.core.cache import use_compilation_cache
+from jaxgen.inference.restoration import Model, open_model
+from jaxgen.media import photo
+from jaxgen.media.comparison_sheet import measured
 from tests.benchmarks import report
 
 VDSR, IMDN, DNCNN = "weights/vdsr_model_epoch_50.pth", "weights/IMDN_x4.pth", "weights/dncnn_25.pth"
@@ -39,8 +39,8 @@ def scores_of(model: Model, folder: Path) -> dict[str, Any]:
     scale = int(model.scale)
     work, noise = Work(model, 0, 0, False, 1e9, 0, None, scale > 1), np.random.RandomState(0)
     found, seconds = [], 0.0
-    for file in photos.find(folder):
-        clean = photos.read(file).pixels
+    for file in photo.find(folder):
+        clean = photo.read(file).pixels
         if scale > 1:
             given, told = work.damaged(clean)
             clean = clean[: len(given) * scale, : given.shape[1] * scale]

@@ -3,8 +3,9 @@ python -m tests.benchmarks.restoration_step [--write] [--rounds N]
 
 EDSR-baseline x2 on 96x96 patches (48x48 made small), batch 16, and DnCNN on 40x40 patches, batch 32: the damage, the
 loss, Adam and the moving average, one batch that stays in memory; and a 512x512 picture enlarged by 4 by IMDN, whole.
-f32. The nets of the other side are those of the comparisons tests/test_super_resolution_parity.py and
-tests/test_denoisers_parity.py; turns.py says how they take turns.
+f32. The nets of the other side are those of the comparisons
+tests/models/super_resolution/test_super_resolution_parity.py and tests/models/restoration/test_denoisers_parity.py;
+turns.py says how they take turns.
 """
 
 import sys
@@ -30,14 +31,14 @@ def model_of(name: str) -> Any:
 
 def ours(name: str) -> Callable[[], Any]:
     """Return what does the work once as jaxgen does, and waits for it."""
-    from jaxgen.config import Run
+    from jaxgen.core.config import Run
 
     model = model_of(name)
     if not name.startswith("IMDN"):
         return turns.step_of(Run(model=model, batch=BATCHES[name]))
     import jax
 
-    from jaxgen.core import Context
+    from jaxgen.core.types import Context
 
     task = model.task(1)
     params, extra = task.init(jax.random.key(0), {})
@@ -57,8 +58,8 @@ def theirs(name: str) -> Callable[[], Any]:
     from torch.nn.functional import interpolate, l1_loss, mse_loss  # pyright: ignore[reportMissingImports]
 
     from tests.benchmarks.torch_gans import prepare
-    from tests.test_denoisers_parity import TorchDnCNN
-    from tests.test_super_resolution_parity import TorchIMDN, edsr
+    from tests.models.restoration.test_denoisers_parity import TorchDnCNN
+    from tests.models.super_resolution.test_super_resolution_parity import TorchIMDN, edsr
 
     prepare()
     model, batch = model_of(name), BATCHES[name]

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.errors import choose
+from jaxgen.core.errors import choose
 from tests.benchmarks import report
 from tests.benchmarks.gan_models import MODELS
 
@@ -38,9 +38,9 @@ def write_pictures(data: Path, out: Path) -> Path:
     """Write PICTURES stacked training digits, and their modes, once; return the file."""
     file = out / "stacked-mnist.npz"
     if not file.exists():
-        from jaxgen.config import Data
+        from jaxgen.core.config import Data
         from jaxgen.data import batches, open_source
-        from jaxgen.sinks import to_u8
+        from jaxgen.media.image_grid import to_u8
 
         mnist, image = Data("tfds:mnist", str(data / "tfds")), (32, 32, 1)
         read = list(batches(open_source(mnist, image), mnist, image, batch=1000, seed=0, train=False))
@@ -64,7 +64,7 @@ class Judge:
     def __init__(self):
         import jax
 
-        from jaxgen.extractors import extractor
+        from jaxgen.pretrained.feature_extractors import extractor
 
         lenet = extractor("lenet")
 
@@ -77,7 +77,7 @@ class Judge:
 
     def __call__(self, images: Iterable[Any], count: int) -> np.ndarray:
         """Return the modes i64[count] of batches of images f32[b 32 32 3] in [-1, 1]."""
-        from jaxgen.sinks import to_u8
+        from jaxgen.media.image_grid import to_u8
 
         found = [modes_of(np.asarray(self.read(to_u8(np.asarray(x)) / np.float32(127.5) - 1))) for x in images]
         return np.concatenate(found)[:count]
@@ -96,8 +96,8 @@ def compare(modes: np.ndarray, real: np.ndarray) -> dict[str, Any]:
 
 def train(name: str, steps: int, pictures: Path, out: Path) -> dict[str, Any]:
     """Train a model where OUT has no run of it, and return the modes of its samples, by the averaged weights."""
-    from jaxgen.sampling import drawer
-    from jaxgen.trained import open_run
+    from jaxgen.inference.sampling import drawer
+    from jaxgen.runs.load import open_run
 
     folder = out / f"{name}-{steps}"
     settings = ["--data.source", f"npz:{pictures}", "--steps", str(steps), "--out", str(folder)]

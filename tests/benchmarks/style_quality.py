@@ -138,12 +138,12 @@ def compared(photos: Path, made: Path, style: Path) -> dict[str, float]:
     import jax
     import jax.numpy as jnp
 
-    from jaxgen import trunks
-    from jaxgen.models.translation import styles
     from jaxgen.models.translation.gatys import Gatys
+    from jaxgen.pretrained import backbones
+    from jaxgen.tasks import style_transfer
 
-    model, trunk = Gatys(image=(SIDE, SIDE, 3)), trunks.load("vgg16")
-    painting = jnp.asarray(styles.picture(str(style), model.style_size))
+    model, trunk = Gatys(image=(SIDE, SIDE, 3)), backbones.load("vgg16")
+    painting = jnp.asarray(style_transfer.picture(str(style), model.style_size))
     read = lambda path: jnp.asarray(np.asarray(Image.open(path)), jnp.float32) / 127.5 - 1  # noqa: E731
     found: dict[str, list[float]] = {"content": [], "style": []}
     for file in sorted(photos.iterdir()):
@@ -189,7 +189,7 @@ def publish(out: Path, write: bool):
 
 def sheet(out: Path, names: list[str], targets: list[Path]):
     """Write a row of pictures for each photograph, a column for each way, its name above."""
-    from jaxgen import sinks
+    from jaxgen.media.image_grid import captioned, save_png
 
     files = sorted((out / "photos").iterdir())
     cells, captions = [], []
@@ -199,7 +199,7 @@ def sheet(out: Path, names: list[str], targets: list[Path]):
             cells.append(np.asarray(picture, np.float32) / 127.5 - 1)
             captions.append("" if i else name)
     for path in targets:
-        sinks.save_png(path, sinks.captioned(np.stack(cells), captions, len(names)))
+        save_png(path, captioned(np.stack(cells), captions, len(names)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 A 512x512 picture painted whole by the net of Johnson et al. and by AdaIN's encoder and decoder, its style picture
 512x512 too, each in one call; and Gatys et al. at 256x256 for 200 steps, a progress picture written every ten. f32,
 random weights but for the trunk (jaxgen[perceptual]). The other side's nets are those of the comparisons in
-tests/test_style_parity.py; turns.py says how they take turns. --steps shortens the last for a try.
+tests/models/translation/test_style_parity.py; turns.py says how they take turns. --steps shortens the last for a try.
 """
 
 import argparse
@@ -42,9 +42,10 @@ def ours(name: str, steps: int) -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
-    from jaxgen import trunks, zoo
-    from jaxgen.cache import use_compilation_cache
-    from jaxgen.core import Context
+    from jaxgen import zoo
+    from jaxgen.core.cache import use_compilation_cache
+    from jaxgen.core.types import Context
+    from jaxgen.pretrained import backbones
 
     use_compilation_cache()
     if name == GATYS:
@@ -52,7 +53,7 @@ def ours(name: str, steps: int) -> Callable[[], Any]:
     model = published() if name == FAST else zoo.load("adain").run.model
     task = model.task(1)
     params, extra = jax.jit(lambda: task.init(jax.random.key(0), {}))()
-    frozen = {} if name == FAST else {"trunk": trunks.load("vgg16")}
+    frozen = {} if name == FAST else {"trunk": backbones.load("vgg16")}
     context, given = Context(extra, {}, frozen, jnp.zeros((), jnp.int32)), {"source": picture(512, 0)[None]}
     given |= {} if name == FAST else {"style": picture(512, 1)[None]}
     assert task.translator is not None
@@ -61,14 +62,16 @@ def ours(name: str, steps: int) -> Callable[[], Any]:
 
 
 def ours_gatys(steps: int) -> Callable[[], Any]:
-    from jaxgen import photos, stylists, trunks
+    from jaxgen.inference import stylization
+    from jaxgen.media import photo
+    from jaxgen.media.image_grid import save_png
     from jaxgen.models.translation.gatys import Gatys
-    from jaxgen.sinks import save_png
+    from jaxgen.pretrained import backbones
 
     content, styles = picture(256, 0), [picture(256, 1)]
-    painter = stylists.Painter("gatys", stylists.Wish(("s",)), Gatys(), trunks.load("vgg16"), styles, steps)
+    painter = stylization.Painter("gatys", stylization.Wish(("s",)), Gatys(), backbones.load("vgg16"), styles, steps)
     path = Path(tempfile.mkdtemp()) / "progress.png"
-    show = lambda at, total, canvas: save_png(path, photos.quantised(np.asarray(canvas), 8))  # noqa: E731
+    show = lambda at, total, canvas: save_png(path, photo.quantised(np.asarray(canvas), 8))  # noqa: E731
 
     def paint():
         painter.begin(content, 0, 1, False, None, show)
@@ -92,7 +95,7 @@ def theirs(name: str, steps: int) -> Callable[[], Any]:
     if name == FAST:
         import jax
 
-        from jaxgen.interop.names import rule_of, to_theirs
+        from jaxgen.interop.weight_names import rule_of, to_theirs
         from jaxgen.models.translation.fast_style import painter
 
         model = published()
@@ -118,9 +121,9 @@ def theirs(name: str, steps: int) -> Callable[[], Any]:
 def theirs_gatys(steps: int) -> Callable[[], Any]:
     import torch  # pyright: ignore[reportMissingImports]
 
-    from jaxgen import photos
+    from jaxgen.media import photo
+    from jaxgen.media.image_grid import save_png
     from jaxgen.models.translation import gatys
-    from jaxgen.sinks import save_png
     from tests import test_style_parity as reference
 
     model, tensors = gatys.Gatys(), reference.trunk_tensors()
@@ -136,7 +139,7 @@ def theirs_gatys(steps: int) -> Callable[[], Any]:
             reference.torch_asked(tensors, model, canvas, wanted).backward()
             adam.step()
             if step % gatys.CHUNK == 0:
-                save_png(path, photos.quantised(canvas.detach()[0].permute(1, 2, 0).numpy(), 8))
+                save_png(path, photo.quantised(canvas.detach()[0].permute(1, 2, 0).numpy(), 8))
 
     return paint
 

@@ -136,11 +136,11 @@ def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float
     """
     import jax.numpy as jnp
 
-    from jaxgen import perceptual
     from jaxgen.metrics.pixels import psnr
+    from jaxgen.pretrained import perceptual_distances
 
     opened, nets, ways, pictures = used(run)
-    translator, distance = opened.task.translator, perceptual.st_lpips("alex")
+    translator, distance = opened.task.translator, perceptual_distances.st_lpips("alex")
     assert translator is not None
     domains = translator.domains
     found: dict[str, list[np.ndarray]] = {}
@@ -185,8 +185,8 @@ def classed(run: Path, source: str, sheet: Path) -> dict[str, float]:
     import jax
     from sklearn.linear_model import LogisticRegression
 
-    from jaxgen.extractors import extractor
     from jaxgen.nn.resample import resize_clean
+    from jaxgen.pretrained.feature_extractors import extractor
 
     opened, _, ways, pictures = used(run)
     assert opened.task.translator is not None
@@ -228,12 +228,12 @@ def used(run: Path):
     import jax
     import jax.numpy as jnp
 
-    from jaxgen.cache import use_compilation_cache
-    from jaxgen.config import Data, Mesh
-    from jaxgen.core import averaged
+    from jaxgen.core.cache import use_compilation_cache
+    from jaxgen.core.config import Data, Mesh
+    from jaxgen.core.spec import image_of
+    from jaxgen.core.types import averaged
     from jaxgen.data import Some, batches, open_source
-    from jaxgen.sampling import image_of
-    from jaxgen.trained import open_run
+    from jaxgen.runs.load import open_run
 
     use_compilation_cache()
     opened = open_run(run, Mesh(data=1))
@@ -334,12 +334,12 @@ def sheet(out: Path, names: list[str], targets: list[Path]):
     """Write some of each model's held-out pictures, its name below: source, made, truth, side by side."""
     from PIL import Image
 
-    from jaxgen import sinks
+    from jaxgen.media.image_grid import captioned, save_png
 
     cells = [Image.open(out / f"{name}.png").convert("RGB").crop((0, 0, *SHOWN)) for name in names]
     pictures = np.stack([np.asarray(cell, np.float32) for cell in cells]) / 127.5 - 1
     for path in targets:
-        sinks.save_png(path, sinks.captioned(pictures, names, 3))
+        save_png(path, captioned(pictures, names, 3))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.memory import use_huge_pages
+from jaxgen.training.huge_pages import use_huge_pages
 
 THREADS = 2
 Sides = Mapping[str, Callable[[], Callable[[], Any]]]  # name: () -> what does the work once, and waits for it
@@ -70,20 +70,23 @@ def step_of(run: Any, change: Callable[[Any], Any] = lambda task: task) -> Calla
     """Return what takes one step of a run as jaxgen's loop does, on one batch that stays in memory, and waits."""
     import jax
 
-    from jaxgen import cache, loop, runs, shard
-    from jaxgen.config import Mesh
-    from jaxgen.sampling import spec_of
+    from jaxgen.core import cache
+    from jaxgen.core.config import Mesh
+    from jaxgen.core.spec import spec_of
+    from jaxgen.runs import sharding
+    from jaxgen.runs.load import build_task
+    from jaxgen.training import loop
 
     cache.use_compilation_cache()
-    mesh = shard.make_mesh(Mesh(data=1))
-    task = change(runs.build(run, mesh))
-    state = shard.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
+    mesh = sharding.make_mesh(Mesh(data=1))
+    task = change(build_task(run, mesh))
+    state = sharding.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
     step = loop.lower(run, task, mesh, state, {}).compile()
     draw = np.random.default_rng(0)
     examples = {"image": draw.uniform(-1, 1, (run.batch, *run.model.image)).astype(np.float32)}
     if "label" in task.example:
         examples["label"] = draw.integers(0, task.classes, run.batch).astype(np.int32)
-    batch = shard.put_batch(mesh)(examples)
+    batch = sharding.put_batch(mesh)(examples)
 
     def one():
         nonlocal state

@@ -104,7 +104,7 @@ def main():
 
 
 def choose_row(name: str, models: dict[str, Model]) -> str:
-    from jaxgen.errors import choose
+    from jaxgen.core.errors import choose
 
     return choose(name, models, "model")
 
@@ -165,9 +165,9 @@ def measure(name: str, model: Model, seed: int, data: Path, out: Path, cores: li
 
 def wanted_of(run: Path, model: Model) -> list[str]:
     """Return what can be measured of a run."""
-    from jaxgen import runs
+    from jaxgen.runs.config_io import load_config
 
-    config = runs.load(run)
+    config = load_config(run)
     task = config.model.task(config.steps)
     if task.decode is None:
         return ["loss"]
@@ -185,11 +185,11 @@ def mig(folder: Path, count: int = 5000) -> float:
     """Return the mutual information gap of a run's codes on held-out shapes; the shape itself is a factor as well."""
     import jax
 
-    from jaxgen.core import averaged
+    from jaxgen.core.spec import image_of
+    from jaxgen.core.types import averaged
     from jaxgen.data import Some, batches, open_source
     from jaxgen.metrics.disentanglement import mutual_information_gap
-    from jaxgen.sampling import image_of
-    from jaxgen.trained import open_run
+    from jaxgen.runs.load import open_run
 
     run, _, task, state, frozen, _ = open_run(folder)
     assert task.encode is not None
@@ -275,7 +275,7 @@ def rows_of(out: Path, name: str, model: Model) -> list[dict[str, Any]]:
 
 
 def mean(values: list[float]) -> str:
-    from jaxgen.scores import interval
+    from jaxgen.evaluation.sample_scores import interval
 
     if not values:
         return ""

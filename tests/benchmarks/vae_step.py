@@ -24,7 +24,7 @@ def model_of(name: str) -> Any:
 
 def ours(name: str) -> Callable[[], Any]:
     """Return what takes one step as jaxgen's loop does, and waits for it."""
-    from jaxgen.config import Run
+    from jaxgen.core.config import Run
 
     return turns.step_of(Run(model=model_of(name), batch=BATCH))
 

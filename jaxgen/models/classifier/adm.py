@@ -21,17 +21,18 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
-from jaxgen.core import Array, Aux, Context, Key, Params, Task, variables
+from jaxgen.core import rng
+from jaxgen.core.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Params, variables
 from jaxgen.diffusion.schedules import across
-from jaxgen.errors import at_least
-from jaxgen.models.classifier.supervised import Numbers, Recipe, classifier_task, cross_entropy
+from jaxgen.nn.backbones.adm_unet import UNIFORM, GroupNorm, check, down
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.embedding import Number
 from jaxgen.nn.transformer import attend
-from jaxgen.nn.unet import UNIFORM, GroupNorm, check, down
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.classification import Numbers, Recipe, classifier_task, cross_entropy
 
 AS_IT_IS: dict[str, Numbers] = {"mean": (0.5,), "std": (0.5,)}  # in [-1, 1], as diffusion models see pictures
 

@@ -16,12 +16,12 @@ import numpy as np
 from flax import linen as nn
 from jax import Array, lax
 
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Task
-from jaxgen.errors import InputError
-from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import InputError
+from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.pool import adaptive_avg_pool, flatten, max_pool
+from jaxgen.tasks.classification import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 
 SMALLEST, SMALLEST_2012 = 63, 67  # pixels, at which the last pooling still has a window
 

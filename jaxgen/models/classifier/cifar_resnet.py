@@ -14,12 +14,12 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Data, Eval, Optim, Preset, Run, Save
-from jaxgen.core import Task
+from jaxgen.core.config import Data, Eval, Optim, Preset, Run, Save
+from jaxgen.core.task import Task
 from jaxgen.models.classifier import resnet
-from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task, tiny
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.norm import BatchNorm
+from jaxgen.tasks.classification import IMAGENET, Numbers, Recipe, classifier_task, tiny
 
 Depth = Literal[8, 20, 32, 44, 56, 110]
 HE = nn.initializers.variance_scaling(2, "fan_in", "normal")  # as akamaster's code, of the dense layer, too

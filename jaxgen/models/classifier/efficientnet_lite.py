@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Task
-from jaxgen.models.classifier.supervised import Numbers, Recipe, classifier_task, imagenet, tiny
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
+from jaxgen.tasks.classification import Numbers, Recipe, classifier_task, imagenet, tiny
 
 # (blocks, kernel, stride, expansion, channels)
 STAGES = (

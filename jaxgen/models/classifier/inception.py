@@ -17,13 +17,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Task
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.classifier.supervised import Numbers, Recipe, classifier_task, imagenet, tiny
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import avg_pool, max_pool
+from jaxgen.tasks.classification import Numbers, Recipe, classifier_task, imagenet, tiny
 
 SMALLEST = 75  # pixels, at which 1x1 is left of the last block
 ROW, COLUMN, SQUARE, CROSS = (1, 7), (7, 1), (3, 3), ((1, 3), (3, 1))  # CROSS: both, side by side

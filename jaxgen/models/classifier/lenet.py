@@ -25,12 +25,12 @@ import numpy as np
 from flax import linen as nn
 from jax import Array, lax
 
-from jaxgen.config import Data, Eval, Log, Optim, Preset, Run, Save
-from jaxgen.core import Task
-from jaxgen.errors import InputError
-from jaxgen.models.classifier.supervised import Numbers, Recipe, classifier_task
+from jaxgen.core.config import Data, Eval, Log, Optim, Preset, Run, Save
+from jaxgen.core.errors import InputError
+from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense, conv
 from jaxgen.nn.pool import max_pool
+from jaxgen.tasks.classification import Numbers, Recipe, classifier_task
 
 SIZE = 32
 # Table I: which maps of S2 each map of C3 reads.

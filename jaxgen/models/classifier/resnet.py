@@ -12,12 +12,12 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Preset
-from jaxgen.core import Task
-from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
+from jaxgen.core.config import Preset
+from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import max_pool
+from jaxgen.tasks.classification import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 
 Depth = Literal[10, 18, 34, 50, 101, 152]
 BLOCKS = {

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from jaxgen.config import Preset
-from jaxgen.core import Task
-from jaxgen.errors import InputError
-from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import InputError
+from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.pool import max_pool
+from jaxgen.tasks.classification import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 
 Kind = Literal["alex", "vgg"]
 SMALLEST = {"alex": 21, "vgg": 18}  # pixels, at which every picture to be mirrored has three rows

@@ -10,13 +10,13 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Preset
-from jaxgen.core import Task
-from jaxgen.errors import InputError
-from jaxgen.models.classifier.supervised import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import InputError
+from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import adaptive_avg_pool, flatten, max_pool
+from jaxgen.tasks.classification import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 
 STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions
 WIDTHS = (1, 2, 4, 8, 8)  # times `width`

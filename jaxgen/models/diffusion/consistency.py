@@ -28,18 +28,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Params, Task
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.samplers import noise_like
 from jaxgen.diffusion.schedules import across, check_ends
-from jaxgen.errors import InputError, at_least, check_labels
-from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import check_model, game, hidden, shape_of
+from jaxgen.models.diffusion import _nets
+from jaxgen.models.diffusion._few_step_sampling import Jumps
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._presets import SMALL, row
 from jaxgen.models.diffusion.edm import EDM
-from jaxgen.models.diffusion.jumps import Jumps
-from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import SMALL, row
-from jaxgen.models.diffusion.teacher import teacher_of, weights_of
+from jaxgen.tasks.denoising import check_model, game, hidden, shape_of
+from jaxgen.tasks.teacher import teacher_of, weights_of
 
 RHO = 7.0
 HUBER = 0.00054  # c over the square root of a picture's numbers. 2024, section 3.3
@@ -87,7 +88,7 @@ class Consistency:
         return self.net.module(self.shape[2], self.classes)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
+        return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
     @property
     def teacher_model(self) -> EDM | None:
@@ -112,7 +113,7 @@ class Consistency:
         above = sigma - self.sigma_min
         c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
         c_out = self.sigma_data * above / total
-        out = nets.call(
+        out = _nets.call(
             self.module, params["denoiser"], across(x, 1 / total) * x, jnp.log(sigma) / 4, label, dropout=dropout
         )
         return across(x, c_skip) * x + across(x, c_out) * out

@@ -19,27 +19,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Params, Task
+from jaxgen.core import rng
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.grids import grid, spaced
 from jaxgen.diffusion.parameterisations import from_x0, to_x0
 from jaxgen.diffusion.schedules import across
-from jaxgen.errors import at_least
 from jaxgen.losses.elbo import discretised_normal_log_prob, kl_normal, total
-from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import (
-    Denoiser,
-    Sampling,
-    check_model,
-    denoiser_of,
-    game,
-    generator,
-    hidden,
-    shape_of,
-)
-from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import row
+from jaxgen.models.diffusion import _nets
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._presets import row
+from jaxgen.tasks.denoising import Denoiser, Sampling, check_model, denoiser_of, game, generator, hidden, shape_of
 
 HYBRID = 0.001  # weight of the bound, in bits a dimension times T, as in the authors' code, beside the squared error
 FINE = Sampling("ddim", 50, "time", clip=True)
@@ -98,12 +90,12 @@ class DDPM:
         return denoiser_of(self, told, "ve", taus, learned)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
+        return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
     def say(self, params: Params, x: Array, t: Array, label: Array | None, key: Key | None = None):
         """Return what the net says of x_t at times t f32[b] from 0 to T - 1, and nu of the variance."""
         dropout = key if self.net.dropout else None
-        out = nets.call(self.module, params["denoiser"], x, t * (1000 / self.timesteps), label, dropout=dropout)
+        out = _nets.call(self.module, params["denoiser"], x, t * (1000 / self.timesteps), label, dropout=dropout)
         if self.variance == "learned":
             out, raw = jnp.split(out, 2, -1)
             return out, (raw + 1) / 2

@@ -16,13 +16,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Params, Task
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.schedules import across, check_ends, straight
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import (
+from jaxgen.models.diffusion import _nets
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._presets import row
+from jaxgen.tasks.denoising import (
     Denoiser,
     Sampling,
     check_model,
@@ -33,8 +36,6 @@ from jaxgen.models.diffusion.denoiser import (
     ode_log_prob,
     shape_of,
 )
-from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import row
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class EDM:
         return denoiser_of(self, self.told, "ve", taus)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
+        return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
     def told(
         self,
@@ -107,7 +108,7 @@ class EDM:
         total = jnp.sqrt(sigma**2 + self.sigma_data**2)
         c_skip, c_out = (self.sigma_data / total) ** 2, sigma * self.sigma_data / total
         x_in, c_noise = across(x, 1 / total) * x, jnp.log(sigma) / 4
-        out = nets.call(self.module, params["denoiser"], x_in, c_noise, label, dropout=dropout)
+        out = _nets.call(self.module, params["denoiser"], x_in, c_noise, label, dropout=dropout)
         return across(x, c_skip) * x + across(x, c_out) * out
 
     def errors(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Array, Array]:

@@ -21,16 +21,17 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Optim, Save
-from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Task
-from jaxgen.errors import at_least
-from jaxgen.models.diffusion.denoiser import Sampling
+from jaxgen.core import rng
+from jaxgen.core.config import Optim, Save
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._presets import row
 from jaxgen.models.diffusion.edm import EDM
-from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import row
 from jaxgen.nn.magnitude import Dense, fourier
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.denoising import Sampling
 
 
 @dataclass(frozen=True)

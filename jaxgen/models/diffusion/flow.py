@@ -26,15 +26,18 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Params, Task
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.samplers import heun
 from jaxgen.diffusion.schedules import across
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import (
+from jaxgen.models.diffusion import _nets
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._presets import SMALL, row
+from jaxgen.tasks.denoising import (
     Denoiser,
     Sampling,
     check_model,
@@ -45,9 +48,7 @@ from jaxgen.models.diffusion.denoiser import (
     ode_log_prob,
     shape_of,
 )
-from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import SMALL, row
-from jaxgen.models.diffusion.teacher import teacher_of, weights_of
+from jaxgen.tasks.teacher import teacher_of, weights_of
 
 EVEN = Sampling("heun", 25, "time")
 LOW, HIGH = 0.002, 1000.0  # sigma / alpha between which the ODE's likelihood is taken
@@ -109,7 +110,7 @@ class Flow:
         return denoiser_of(self, self.told, "flow", taus)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
+        return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
     def parts(self, t: Array) -> tuple[Array, Array, Array, Array]:
         """Return alpha, sigma and their derivatives at times f32[b] of the path, unshifted."""
@@ -120,7 +121,7 @@ class Flow:
 
     def velocity(self, params: Params, x: Array, t: Array, label: Array | None, dropout: Key | None = None) -> Array:
         """Return what the net says at x_t and times t f32[b]."""
-        return nets.call(self.module, params["denoiser"], x, 1000 * t, label, dropout=dropout)
+        return _nets.call(self.module, params["denoiser"], x, 1000 * t, label, dropout=dropout)
 
     def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None) -> Array:
         """Return E[x0 | x] of x = (1 - tau) x0 + tau eps."""

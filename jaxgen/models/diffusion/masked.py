@@ -32,17 +32,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Ema, Key, Learner, Params, Phase, Task, ramped
-from jaxgen.errors import InputError, at_least, check_labels, choose
-from jaxgen.models.diffusion.autoencoder import Autoencoder, autoencoder_of
-from jaxgen.models.diffusion.denoiser import check_model, hidden
-from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import SMALL, row
-from jaxgen.models.diffusion.teacher import context_of, load
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least, check_labels, choose
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._presets import SMALL, row
 from jaxgen.models.vae.vq_vae import VQVAE
 from jaxgen.nn.conditional import Embed
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.denoising import check_model, hidden
+from jaxgen.tasks.frozen_autoencoder import Autoencoder, autoencoder_of
+from jaxgen.tasks.teacher import context_of, load
 
 Schedule = Literal["linear", "cosine"]
 Order = Literal["random", "confidence", "ancestral"]

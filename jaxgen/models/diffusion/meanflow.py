@@ -19,15 +19,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Params, Task
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.schedules import across
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import check_model, game, hidden, shape_of
-from jaxgen.models.diffusion.jumps import Jumps, jumping
-from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import SMALL, row
+from jaxgen.models.diffusion import _nets
+from jaxgen.models.diffusion._few_step_sampling import Jumps, jumping
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._presets import SMALL, row
+from jaxgen.tasks.denoising import check_model, game, hidden, shape_of
 
 FLOOR = 1e-3  # c
 
@@ -66,7 +67,7 @@ class MeanFlow:
         return self.net.module(self.shape[2], self.classes)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes, True)}, {}
+        return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes, True)}, {}
 
     def jump(
         self,
@@ -79,7 +80,7 @@ class MeanFlow:
         dropout: Key | None = None,
     ) -> Array:
         """Return u(x, r, t); the net is told t and t - r, from 0 to 1: what is told of t must be smooth in it."""
-        return nets.call(self.module, params["denoiser"], x, t, label, t - r, dropout)
+        return _nets.call(self.module, params["denoiser"], x, t, label, t - r, dropout)
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         x0, label = batch["image"], batch["label"] if self.classes else None

@@ -21,15 +21,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Params, Task
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.schedules import across
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import check_model, game, hidden, shape_of
-from jaxgen.models.diffusion.jumps import Jumps, jumping
-from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import SMALL, row
+from jaxgen.models.diffusion import _nets
+from jaxgen.models.diffusion._few_step_sampling import Jumps, jumping
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._presets import SMALL, row
+from jaxgen.tasks.denoising import check_model, game, hidden, shape_of
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,12 @@ class Shortcut:
         return self.net.module(self.shape[2], self.classes)
 
     def init(self, key: Key, spec: Any = None):
-        return {"denoiser": nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes, True)}, {}
+        return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes, True)}, {}
 
     def velocity(self, params: Params, x: Array, t: Array, d: Array, label: Array | None, key: Key | None = None):
         """Return the mean velocity from times t f32[b] to t - d. The net is told log2 of the number of such steps."""
         finer = jnp.log2(1 / jnp.maximum(d, 1 / self.shortest))  # a flow's 0 is told as the shortest step is
-        return nets.call(
+        return _nets.call(
             self.module, params["denoiser"], x, 1000 * t, label, 100 * finer, key if self.net.dropout else None
         )
 

@@ -28,17 +28,18 @@ import optax
 from flax import linen as nn
 from jax.lax import stop_gradient
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, Task
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.parameterisations import to_x0
 from jaxgen.diffusion.schedules import across, check_ends
-from jaxgen.errors import InputError, at_least
 from jaxgen.losses.elbo import kl_normal, total
-from jaxgen.models.diffusion import nets
-from jaxgen.models.diffusion.denoiser import Denoiser, Sampling, check_model, denoiser_of, game, generator, hidden
-from jaxgen.models.diffusion.nets import Net
-from jaxgen.models.diffusion.presets import SMALL, row
+from jaxgen.models.diffusion import _nets
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._presets import SMALL, row
+from jaxgen.tasks.denoising import Denoiser, Sampling, check_model, denoiser_of, game, generator, hidden
 
 LEVELS = 256
 
@@ -98,7 +99,7 @@ class VDM:
 
     def init(self, key: Key, spec: Any = None):
         seen = (*self.image[:2], self.image[2] * (1 + 2 * len(self.fourier)))
-        net = nets.init(self.module, rng.fold(key, "denoiser"), seen, self.classes)
+        net = _nets.init(self.module, rng.fold(key, "denoiser"), seen, self.classes)
         return {"denoiser": net, "schedule": self.schedule.init(rng.fold(key, "schedule"), jnp.zeros(2))["params"]}, {}
 
     def gamma(self, params: Params, t: Array) -> Array:
@@ -112,7 +113,7 @@ class VDM:
         fine = [f(2.0**n * jnp.pi * bits) for n in self.fourier for f in (jnp.sin, jnp.cos)]
         time = 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
         x = jnp.concatenate([z, *fine], 3)  # [b h w c(1+2n)]
-        return z + nets.call(self.module, params["denoiser"], x, time, label, dropout=dropout)
+        return z + _nets.call(self.module, params["denoiser"], x, time, label, dropout=dropout)
 
     def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None) -> Array:
         """Return E[x0 | x] of x = x0 + tau eps."""

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen.config import Preset
-from jaxgen.core import Task
-from jaxgen.errors import at_least
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
 from jaxgen.models.gan.cgan import Generator, row
 from jaxgen.models.gan.dcgan import DCGAN, FAST, PLAIN
-from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.adversarial import Players
 
 
 @dataclass(frozen=True)

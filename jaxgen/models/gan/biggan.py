@@ -13,15 +13,15 @@ Measured: fid_lenet 16.8 on MNIST (32x32, width 16, batch 32, one update of the 
 
 from dataclasses import dataclass, replace
 
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Task
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.gan.biggan_nets import Discriminator, Generator
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.models.gan._biggan_nets import Discriminator, Generator
 from jaxgen.models.gan.dcgan import tiny
-from jaxgen.models.gan.game import Game
-from jaxgen.models.gan.players import Players
 from jaxgen.nn.priors import normal
 from jaxgen.nn.stages import count_stages
+from jaxgen.tasks.adversarial import Players
+from jaxgen.tasks.adversarial_config import Game
 
 PAPER = Game(loss="hinge", critics=4, spectral="both", beta1=0.0, ema=0.9999)
 

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Task
-from jaxgen.errors import at_least
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
 from jaxgen.models.gan.dcgan import DCGAN, FAST, PLAIN, WEIGHTS, tiny
-from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.adversarial import Players
 
 
 @dataclass(frozen=True)

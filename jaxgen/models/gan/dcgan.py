@@ -18,16 +18,16 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Task
-from jaxgen.errors import at_least
-from jaxgen.models.gan.game import Game
-from jaxgen.models.gan.players import Players
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.priors import Draw, normal, uniform
 from jaxgen.nn.stages import count_stages
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.adversarial import Players
+from jaxgen.tasks.adversarial_config import Game
 
 WEIGHTS = nn.initializers.normal(0.02)
 PLAIN: dict[str, Any] = {"use_bias": False, "kernel_init": WEIGHTS}  # batch norm has the biases

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Task
-from jaxgen.errors import at_least
-from jaxgen.models.gan.game import Game
-from jaxgen.models.gan.players import Players
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.pool import flatten
 from jaxgen.nn.priors import normal
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.adversarial import Players
+from jaxgen.tasks.adversarial_config import Game
 
 
 @dataclass(frozen=True)

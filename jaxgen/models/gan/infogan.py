@@ -16,17 +16,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Preset
-from jaxgen.core import Task
-from jaxgen.errors import at_least
+from jaxgen.core import rng
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
 from jaxgen.models.gan.cgan import row
 from jaxgen.models.gan.dcgan import DCGAN, PLAIN, batch_norm
-from jaxgen.models.gan.game import Game
-from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.priors import Draw
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.adversarial import Players
+from jaxgen.tasks.adversarial_config import Game
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ few shapes.
 
 from dataclasses import dataclass
 
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Task
-from jaxgen.errors import InputError, at_least
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.models.gan._r3gan_nets import Discriminator, Generator
 from jaxgen.models.gan.dcgan import tiny
-from jaxgen.models.gan.game import Game
-from jaxgen.models.gan.players import Players
-from jaxgen.models.gan.r3gan_nets import Discriminator, Generator
 from jaxgen.nn.priors import normal
 from jaxgen.nn.stages import count_stages
+from jaxgen.tasks.adversarial import Players
+from jaxgen.tasks.adversarial_config import Game
 
 PAPER = Game(loss="relativistic", r1=0.05, r2=0.05, beta1=0.0, beta2=0.9, ema=0.9999)
 

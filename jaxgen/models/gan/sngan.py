@@ -13,15 +13,15 @@ LeNet-5 takes 99.0 % of the samples for the class asked for.
 
 from dataclasses import dataclass, replace
 
-from jaxgen.config import Data, Log, Optim, Preset, Run, Save
-from jaxgen.core import Task
-from jaxgen.errors import at_least
+from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.models.gan._sngan_nets import Discriminator, Generator
 from jaxgen.models.gan.dcgan import tiny
-from jaxgen.models.gan.game import Game
-from jaxgen.models.gan.players import Players
-from jaxgen.models.gan.sngan_nets import Discriminator, Generator
 from jaxgen.nn.priors import normal
 from jaxgen.nn.stages import count_stages
+from jaxgen.tasks.adversarial import Players
+from jaxgen.tasks.adversarial_config import Game
 
 PAPER = Game(loss="hinge", critics=5, spectral="discriminator", beta1=0.0, beta2=0.9, ema=0.9999)
 

@@ -19,15 +19,17 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Array, Aux, Ema, Latent, Phase, Task
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Latent
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Ema, Phase
+from jaxgen.models.gan._stylegan2_nets import Discriminator, Generator
 from jaxgen.models.gan.dcgan import tiny
-from jaxgen.models.gan.game import Game
-from jaxgen.models.gan.players import Players
-from jaxgen.models.gan.stylegan2_nets import Discriminator, Generator
 from jaxgen.nn.priors import normal
+from jaxgen.tasks.adversarial import Players
+from jaxgen.tasks.adversarial_config import Game
 
 PAPER = Game(r1=1.0, lazy=16, learning_rate=0.0025, beta1=0.0, beta2=0.99)
 

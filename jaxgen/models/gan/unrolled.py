@@ -7,9 +7,9 @@ published notebook): two hidden
 layers of tanh for both players, orthogonal weights of gain 1.4, no bound on what is generated, rates 1e-4 and 1e-3, the
 minimax loss.
 
-Measured: of eight Gaussians 8 modes with K = 5 and at most 4 with K = 0 (tests/test_mixture.py, in a sixth of the
-authors' steps); on MNIST fid_lenet 60.3 after 2,000 steps and 59.4 after 3,000 (32x32, width 16, batch 32, rates 1e-4
-and 5e-4; 10,000 samples beside the 60,000 training digits, one seed; README, "Measure").
+Measured: of eight Gaussians 8 modes with K = 5 and at most 4 with K = 0 (tests/diffusion/test_mixture.py, in a sixth of
+the authors' steps); on MNIST fid_lenet 60.3 after 2,000 steps and 59.4 after 3,000 (32x32, width 16, batch 32, rates
+1e-4 and 5e-4; 10,000 samples beside the 60,000 training digits, one seed; README, "Measure").
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Task
-from jaxgen.errors import at_least
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
 from jaxgen.models.gan.dcgan import DCGAN, tiny
-from jaxgen.models.gan.game import Game
-from jaxgen.models.gan.players import Players
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.priors import normal
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.adversarial import Players
+from jaxgen.tasks.adversarial_config import Game
 
 AUTHORS = Game(loss="minimax", unroll=5, learning_rate=1e-4, generator_rate=1e-3)
 ORTHOGONAL: dict[str, Any] = {"kernel_init": nn.initializers.orthogonal(1.4)}

@@ -15,9 +15,9 @@ inside the root, where the authors' has it outside, as has ours now.
 from dataclasses import replace
 from typing import Literal
 
-from jaxgen.config import Data, Log, Preset, Run, Save
+from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.models.gan.dcgan import DCGAN, tiny
-from jaxgen.models.gan.game import Game
+from jaxgen.tasks.adversarial_config import Game
 
 CLIPPED = Game(loss="wasserstein", critics=5, clip=0.01, optimizer="rmsprop", learning_rate=5e-5)
 PENALTY = Game(loss="wasserstein", critics=5, gradient_penalty=10.0, learning_rate=1e-4, beta1=0.0, beta2=0.9)

@@ -26,19 +26,20 @@ import optax
 from flax import linen as nn
 from jax.lax import stop_gradient
 
-from jaxgen import rng
-from jaxgen.config import Preset
-from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, Task, ramped, variables
+from jaxgen.core import rng
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.data.damage import folded, spread
-from jaxgen.errors import InputError, at_least
 from jaxgen.losses.elbo import kl_normal
 from jaxgen.metrics.pixels import psnr
-from jaxgen.models.restoration.holes import Holes, joined, lesson, restorer
-from jaxgen.models.restoration.supervised import Image, row, tiny
+from jaxgen.nn.backbones.adm_unet import double
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.pool import avg_pool
-from jaxgen.nn.unet import double
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
+from jaxgen.tasks.restoration import Image, row, tiny
 
 MIXED = Holes(boxes=0.5, strokes=0.5)
 

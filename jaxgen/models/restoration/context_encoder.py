@@ -22,17 +22,18 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Preset
-from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, PyTree, Task, ramped, variables
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import rng
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, PyTree, ramped, variables
 from jaxgen.losses.gan import non_saturating
 from jaxgen.metrics.pixels import psnr
-from jaxgen.models.restoration.holes import Holes, joined, lesson, restorer
-from jaxgen.models.restoration.supervised import Image, row, tiny
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
+from jaxgen.tasks.restoration import Image, row, tiny
 
 BOX = Holes(boxes=1)
 RATES = 2, 4, 8, 16  # of the dilated layers

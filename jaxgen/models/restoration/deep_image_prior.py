@@ -24,12 +24,12 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.core import Array, Key
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.types import Array, Key
+from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.resample import resize
-from jaxgen.nn.unet import UNIFORM
 
 CHUNK = 20  # steps between two looks at the progress
 

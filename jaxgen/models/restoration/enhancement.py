@@ -14,10 +14,10 @@ from 38.99 to 39.14 dB, in SSIM from 0.956 to 0.969, and 64 % of them are better
 greens, which better 79 % of them, from 18.78 to 20.17 dB, one that had no colour counting as 50.
 """
 
-from jaxgen.config import Optim, Preset
+from jaxgen.core.config import Optim, Preset
 from jaxgen.data.degradations import Degradation
 from jaxgen.models.restoration.nafnet import NAFNet
-from jaxgen.models.restoration.supervised import row, tiny
+from jaxgen.tasks.restoration import row, tiny
 
 NUMBERS = 29_159_715  # of all of them
 

@@ -17,22 +17,14 @@ from typing import Literal
 import jax
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Key, Task
+from jaxgen.core import rng
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Key
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import at_least
 from jaxgen.models.restoration import dncnn, nafnet, unet
-from jaxgen.models.restoration.supervised import (
-    Damage,
-    Image,
-    Lesson,
-    Pixels,
-    Recipe,
-    restoration_task,
-    row,
-    tiny,
-)
+from jaxgen.tasks.restoration import Damage, Image, Lesson, Pixels, Recipe, restoration_task, row, tiny
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Key, Task
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Key
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.restoration.supervised import Damage, Image, Lesson, Recipe, restoration_task, row, tiny
+from jaxgen.nn.backbones.adm_unet import double
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import max_pool
-from jaxgen.nn.unet import double
+from jaxgen.tasks.restoration import Damage, Image, Lesson, Recipe, restoration_task, row, tiny
 
 
 @dataclass(frozen=True)

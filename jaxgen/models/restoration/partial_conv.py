@@ -25,20 +25,21 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxgen import trunks
-from jaxgen.config import Preset, Run
-from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, Task, ramped, variables
-from jaxgen.errors import at_least
+from jaxgen.core.config import Preset, Run
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.losses import perceptual as losses
 from jaxgen.metrics.pixels import psnr
 from jaxgen.models.classifier.shift_tolerant import LAYERS
-from jaxgen.models.restoration.holes import Holes, joined, lesson, restorer
-from jaxgen.models.restoration.supervised import Image, row, tiny
+from jaxgen.nn.backbones.adm_unet import double
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import max_pool
-from jaxgen.nn.unet import double
 from jaxgen.nn.wide import wide
+from jaxgen.pretrained import backbones
+from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
+from jaxgen.tasks.restoration import Image, row, tiny
 
 Part = tuple[Array, Array]  # x [b h w c], and 1 where it is known f32[b h w 1]
 
@@ -66,7 +67,7 @@ class PartialConvolutions:
         """Raise InputError for a trunk or layers that are not there: who only fills in needs none of them."""
         del run
         if self.seen:
-            trunks.check(self.trunk, self.layers, self.image)
+            backbones.check(self.trunk, self.layers, self.image)
 
     @property
     def seen(self) -> bool:
@@ -85,7 +86,7 @@ class PartialConvolutions:
             learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate))},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
-            frozen={"trunk": partial(trunks.load, self.trunk)} if self.seen else {},
+            frozen={"trunk": partial(backbones.load, self.trunk)} if self.seen else {},
             restorer=restorer(self.holes, self.painted, 1, self.image[2]),
         )
 

@@ -19,15 +19,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen import rng
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, Restorer, Task, ramped
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Restorer
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import InputError, at_least
 from jaxgen.losses.restoration import l1
 from jaxgen.metrics.pixels import psnr
-from jaxgen.models.restoration.supervised import Image, row, tiny
 from jaxgen.models.restoration.unet import Net
+from jaxgen.tasks.restoration import Image, row, tiny
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,16 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Task
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
+from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.shuffle import depth_to_space, space_to_depth
-from jaxgen.nn.unet import UNIFORM
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Task
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import at_least
-from jaxgen.models.restoration.supervised import Image, Pixels, Recipe, restoration_task, row, tiny
+from jaxgen.nn.backbones.adm_unet import double
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.pool import max_pool
-from jaxgen.nn.unet import double
+from jaxgen.tasks.restoration import Image, Pixels, Recipe, restoration_task, row, tiny
 
 CENTRED = Pixels(mean=(0.5,))  # what the net sees is in [-0.5, 0.5]
 

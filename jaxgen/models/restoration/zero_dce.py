@@ -22,13 +22,15 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, Restorer, Task, ramped
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Restorer
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.restoration.supervised import Image, row, tiny
 from jaxgen.nn.conv import Conv
+from jaxgen.tasks.restoration import Image, row, tiny
 
 POOL, PATCH = 4, 16  # pixels of the regions whose differences are kept, and whose exposure is looked at
 

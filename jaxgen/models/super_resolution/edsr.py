@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from flax import linen as nn
 
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Task
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import at_least
-from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
-from jaxgen.models.super_resolution.parts import centred, conv, enlarged, factors
+from jaxgen.models.super_resolution._parts import centred, conv, enlarged, factors
+from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
 
 
 @dataclass(frozen=True)

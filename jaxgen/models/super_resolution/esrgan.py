@@ -17,13 +17,13 @@ Measured: not yet measured.
 
 from dataclasses import dataclass, replace
 
-from jaxgen.config import Optim, Preset, Run
-from jaxgen.core import Task
+from jaxgen.core.config import Optim, Preset, Run
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
-from jaxgen.models.super_resolution.critic import Game
+from jaxgen.models.super_resolution._critic import Game
 from jaxgen.models.super_resolution.rrdb import Net
+from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
 
 # Halves of the authors' weights of L1, as pixels here are from -1 to 1.
 GAME = Game("relativistic-average", 5e-3, 1.0, 1e-2 / 2, dense=100, halvings=5, kernel=4, start=10_000)

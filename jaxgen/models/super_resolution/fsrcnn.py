@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 from flax import linen as nn
 
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Task
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
-from jaxgen.models.super_resolution.parts import conv
+from jaxgen.models.super_resolution._parts import conv
 from jaxgen.nn.conv import ConvTranspose
 from jaxgen.nn.prelu import PReLU
+from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
 
 
 @dataclass(frozen=True)

@@ -18,19 +18,21 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, Restorer, Task, ramped, variables
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Restorer
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import InputError, at_least
 from jaxgen.losses.restoration import l1
 from jaxgen.metrics.pixels import psnr
-from jaxgen.models.restoration.supervised import Image, row, tiny
+from jaxgen.models.super_resolution._parts import UNIFORM
 from jaxgen.models.super_resolution.edsr import trunk
-from jaxgen.models.super_resolution.parts import UNIFORM
 from jaxgen.nn import conv as convs
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.resample import cubic
+from jaxgen.tasks.restoration import Image, row, tiny
 
 LINES = 8  # of a picture that are restored at once: more take more memory
 

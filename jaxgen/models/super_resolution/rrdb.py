@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Task
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
-from jaxgen.models.super_resolution.parts import conv
+from jaxgen.models.super_resolution._parts import conv
 from jaxgen.nn.shuffle import space_to_depth
+from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
 
 SMALL_HE = nn.initializers.variance_scaling(0.01 * 2, "fan_in", "normal")  # He's times 0.1, section 3.4
 

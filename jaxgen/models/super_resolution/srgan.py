@@ -12,14 +12,14 @@ Measured: not yet measured.
 
 from dataclasses import dataclass
 
-from jaxgen.config import Optim, Preset, Run
-from jaxgen.core import Task
+from jaxgen.core.config import Optim, Preset, Run
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import at_least
-from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
-from jaxgen.models.super_resolution.critic import Game
-from jaxgen.models.super_resolution.parts import factors
+from jaxgen.models.super_resolution._critic import Game
+from jaxgen.models.super_resolution._parts import factors
 from jaxgen.models.super_resolution.srresnet import Net
+from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
 
 
 @dataclass(frozen=True)

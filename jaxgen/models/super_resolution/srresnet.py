@@ -12,15 +12,16 @@ from dataclasses import dataclass
 
 from flax import linen as nn
 
-from jaxgen.config import Preset
-from jaxgen.core import Array, Task
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import at_least
-from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
-from jaxgen.models.super_resolution.parts import conv, factors
+from jaxgen.models.super_resolution._parts import conv, factors
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.prelu import PReLU
 from jaxgen.nn.shuffle import depth_to_space
+from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
 
 
 @dataclass(frozen=True)

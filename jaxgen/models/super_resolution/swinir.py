@@ -19,15 +19,16 @@ import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
-from jaxgen.config import Optim, Preset
-from jaxgen.core import Array, Task
+from jaxgen.core.config import Optim, Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.restoration.supervised import Image, Recipe, restoration_task, row, tiny
-from jaxgen.models.super_resolution.parts import centred, conv, enlarged, factors
+from jaxgen.models.super_resolution._parts import centred, conv, enlarged, factors
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.shuffle import depth_to_space
 from jaxgen.nn.transformer import layer_norm
+from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
 
 NORMAL = nn.initializers.normal(0.02)  # the authors cut it at 2, not at two deviations
 EPSILON = 1e-5  # of the norms

@@ -26,15 +26,17 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen import trunks
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, Task, Translator
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.translation.styles import apart
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.resample import resize
 from jaxgen.nn.style import adain, colour, moments, spread, whiten
 from jaxgen.nn.wide import wide
+from jaxgen.pretrained import backbones
+from jaxgen.tasks.style_transfer import apart
 
 Pair = tuple[int, int]
 DECAY = 5e-5  # of the rate, a step: the authors' code
@@ -60,7 +62,7 @@ class AdaIN:
             raise InputError(f"AdaIN takes pictures of 3 channels: model.image can't have {self.image[2]}.")
         if len(self.between) != len(self.layers) - 1:
             raise InputError(f"model.between must have a number for each of model.layers but one, not {self.between}.")
-        shapes = trunks.check(self.trunk, self.layers, self.image)
+        shapes = backbones.check(self.trunk, self.layers, self.image)
         net = Decoder(tuple(shape[3] for shape in shapes), self.between)
         sizes = [(shape[1], shape[2]) for shape in shapes]
 
@@ -127,7 +129,7 @@ class AdaIN:
             example={name: jax.ShapeDtypeStruct(self.image, jnp.float32) for name in ("source", "image")},
             learners={"decoder": Learner(("decoder",), optax.adam(rate))},
             phases=(Phase("decoder", "decoder", loss),),
-            frozen={"trunk": partial(trunks.load, self.trunk)},
+            frozen={"trunk": partial(backbones.load, self.trunk)},
             translator=Translator(translate, told=("style",), multiple=8),
         )
 

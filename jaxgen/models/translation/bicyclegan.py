@@ -20,19 +20,21 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.lax import stop_gradient
 
-from jaxgen import rng
-from jaxgen.config import Preset, Run
-from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
-from jaxgen.errors import at_least
-from jaxgen.models.translation.game import Game, each
-from jaxgen.models.translation.nets import Image, check_sides
-from jaxgen.models.translation.paired import HALF, check_pairs, generated, pair_of, row, tiny
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.config import Preset, Run
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, Phase
+from jaxgen.models.translation._generators import Image, check_sides
 from jaxgen.models.translation.pix2pix import UNet
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.patches import FAINT, Form
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.paired_translation import HALF, check_pairs, generated, pair_of, row, tiny
+from jaxgen.tasks.patch_discriminators import Game, each
 
 CRITICS = "critic_code", "critic_drawn"  # of pictures made with the true one's code, and with one that is drawn
 GAME = Game(scales=2, form=Form(faint=True, thinner=True))

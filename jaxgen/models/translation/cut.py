@@ -16,17 +16,19 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Preset
-from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, Task, Translator
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.translation import unpaired
-from jaxgen.models.translation.game import Game
-from jaxgen.models.translation.nets import Image, ResNet, check_sides
-from jaxgen.models.translation.paired import HALF, generated, pair_of, tiny
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
+from jaxgen.models.translation._generators import Image, ResNet, check_sides
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.patches import FAINT, Form
 from jaxgen.nn.wide import wide
+from jaxgen.tasks import unpaired_translation
+from jaxgen.tasks.paired_translation import HALF, generated, pair_of, tiny
+from jaxgen.tasks.patch_discriminators import Game
 
 GAME = Game(form=Form(blur=True, faint=True))
 
@@ -149,4 +151,8 @@ def info_nce(made: Array, source: Array, temperature: float) -> Array:
 
 
 SMALL = CUT((16, 16, 3), 4, 1, 1, (0,), 16, 8, game=replace(GAME, layers=1, width=4))
-PRESETS = {"cut": Preset(unpaired.row(CUT(), 400_000, optim=HALF), tiny(SMALL, unpaired.TINY), 14_703_300)}
+PRESETS = {
+    "cut": Preset(
+        unpaired_translation.row(CUT(), 400_000, optim=HALF), tiny(SMALL, unpaired_translation.TINY), 14_703_300
+    )
+}

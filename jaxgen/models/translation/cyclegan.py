@@ -17,14 +17,17 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxgen import rng
-from jaxgen.config import Preset
-from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
-from jaxgen.errors import at_least
-from jaxgen.models.translation import pool, unpaired
-from jaxgen.models.translation.game import Game, each
-from jaxgen.models.translation.nets import Image, ResNet, check_sides
-from jaxgen.models.translation.paired import HALF, generated, pair_of, tiny
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, Phase
+from jaxgen.models.translation import _image_pool
+from jaxgen.models.translation._generators import Image, ResNet, check_sides
+from jaxgen.tasks import unpaired_translation
+from jaxgen.tasks.paired_translation import HALF, generated, pair_of, tiny
+from jaxgen.tasks.patch_discriminators import Game, each
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class CycleGAN:
             init=self.init,
             example=pair_of(self.image),
             learners={
-                "critics": self.game.learner(*unpaired.CRITICS.values()),
+                "critics": self.game.learner(*unpaired_translation.CRITICS.values()),
                 "generators": self.game.learner("generator", "inverse"),
             },
             # One stream: both players meet the same pictures, which are then made once a step.
@@ -61,7 +64,7 @@ class CycleGAN:
             ),
             given=("source",),
             generate=generated(self.translate, 1),
-            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2]),
+            translator=Translator(self.translate, unpaired_translation.DOMAINS, (), 1 << self.downs, self.image[2]),
         )
 
     @property
@@ -72,13 +75,13 @@ class CycleGAN:
         del spec
         x = jnp.zeros((2, *self.image))
         nets = {net: self.net.init(rng.fold(key, net), x)["params"] for net in ("generator", "inverse")}
-        pools = {f"pool_{domain}": pool.empty(self.pool, self.image) for domain in unpaired.DOMAINS}
-        return nets | unpaired.critics(self.game, key, self.image), pools if self.pool else {}
+        pools = {f"pool_{domain}": _image_pool.empty(self.pool, self.image) for domain in unpaired_translation.DOMAINS}
+        return nets | unpaired_translation.critics(self.game, key, self.image), pools if self.pool else {}
 
     def turned(self, params: Params, net: str, x: Array) -> Array:
         return self.net.apply({"params": params[net]}, x)  # pyright: ignore[reportReturnType]
 
-    def made(self, params: Params, batch: Batch) -> unpaired.Both:
+    def made(self, params: Params, batch: Batch) -> unpaired_translation.Both:
         """Return pictures for each domain, of the other one's."""
         image, source = (self.turned(params, *a) for a in (("generator", batch["source"]), ("inverse", batch["image"])))
         return {"source": source, "image": image}
@@ -86,29 +89,33 @@ class CycleGAN:
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context, keys
         x = given["source"]
-        return unpaired.chosen(to, self.turned(params, "inverse", x), self.turned(params, "generator", x))
+        return unpaired_translation.chosen(to, self.turned(params, "inverse", x), self.turned(params, "generator", x))
 
     def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         fake, extra = self.made(params, batch), {}
         if self.pool:
-            for domain in unpaired.DOMAINS:
+            for domain in unpaired_translation.DOMAINS:
                 name = f"pool_{domain}"
-                fake[domain], extra[name] = pool.exchanged(context.extra[name], fake[domain], rng.fold(key, name))
-        value, metrics = unpaired.tell(self.game, params, {d: batch[d] for d in unpaired.DOMAINS}, fake)
+                fake[domain], extra[name] = _image_pool.exchanged(
+                    context.extra[name], fake[domain], rng.fold(key, name)
+                )
+        value, metrics = unpaired_translation.tell(
+            self.game, params, {d: batch[d] for d in unpaired_translation.DOMAINS}, fake
+        )
         return value.mean(), Aux(metrics, extra)
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equation 3, L_GAN(G, D_Y) + L_GAN(F, D_X) + lambda L_cyc(G, F), and section 5.2's L_identity."""
         del context, key
         fake = self.made(params, batch)
-        fooling = unpaired.fool(self.game, params, fake)
+        fooling = unpaired_translation.fool(self.game, params, fake)
         again = self.made(params, fake)  # F(G(x)) and G(F(y))
-        cycle = sum((each(jnp.abs(again[d] - batch[d])) for d in unpaired.DOMAINS), jnp.zeros(()))  # (2)
+        cycle = sum((each(jnp.abs(again[d] - batch[d])) for d in unpaired_translation.DOMAINS), jnp.zeros(()))  # (2)
         value = self.game.adversarial * fooling + self.cycle * cycle
         metrics = {"fooling": fooling.mean(), "cycle": cycle.mean()}
         if self.identity:
             same = self.made(params, swapped(batch))
-            identity = sum((each(jnp.abs(same[d] - batch[d])) for d in unpaired.DOMAINS), jnp.zeros(()))
+            identity = sum((each(jnp.abs(same[d] - batch[d])) for d in unpaired_translation.DOMAINS), jnp.zeros(()))
             value, metrics = value + self.cycle * self.identity * identity, metrics | {"identity": identity.mean()}
         return value.mean(), Aux(metrics)
 
@@ -119,4 +126,8 @@ def swapped(both: Batch) -> Batch:
 
 
 SMALL = CycleGAN((16, 16, 3), 4, 1, 1, identity=0, pool=5, game=Game(layers=1, width=4))
-PRESETS = {"cyclegan": Preset(unpaired.row(CycleGAN(), 200_000, optim=HALF), tiny(SMALL, unpaired.TINY), 28_285_832)}
+PRESETS = {
+    "cyclegan": Preset(
+        unpaired_translation.row(CycleGAN(), 200_000, optim=HALF), tiny(SMALL, unpaired_translation.TINY), 28_285_832
+    )
+}

@@ -15,11 +15,11 @@ distance is divided by the square of what is wanted, not by the number of number
 our own choosing.
 
 Measured: the published weights of the wave paint three photographs as the same net in PyTorch does, to 127 dB at least,
-and to the rounding of 8 bits by the command (tests/test_style_parity.py). Trained here for 7,000 steps of one flower at
-96x96 (20 minutes of one core; the paper has 40,000 of 4 at 256x256) it paints photographs on the wave's paper in
-strokes of its ink, and what is on them stays clear; `fast-style-many`, at a style weight of 0.5, learned three styles,
-and paints fainter (README, style-quality).
-With features as long as they are, the content came slowly at a style weight of 3 and never at 10.
+and to the rounding of 8 bits by the command (tests/models/translation/test_style_parity.py). Trained here for 7,000
+steps of one flower at 96x96 (20 minutes of one core; the paper has 40,000 of 4 at 256x256) it paints photographs on the
+wave's paper in strokes of its ink, and what is on them stays clear; `fast-style-many`, at a style weight of 0.5,
+learned three styles, and paints fainter (README, style-quality). With features as long as they are, the content came
+slowly at a style weight of 3 and never at 10.
 """
 
 import re
@@ -33,14 +33,16 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxgen import trunks
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, Task, Translator
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.translation import styles as wanted
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.style import StyleNorm
 from jaxgen.nn.wide import wide
+from jaxgen.pretrained import backbones
+from jaxgen.tasks import style_transfer as wanted
 
 SCALE = 127.5  # the net takes and gives 0 to 255
 
@@ -67,7 +69,7 @@ class FastStyle:
         """Raise InputError for styles, trunks and layers that are not there: who only paints needs none of them."""
         del run
         wanted.check(self.styles)
-        trunks.check(self.trunk, (*self.content, *self.style), self.image)
+        backbones.check(self.trunk, (*self.content, *self.style), self.image)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -84,7 +86,7 @@ class FastStyle:
             return {"painter": net.init(key, jnp.zeros((1, *self.image)), mix)["params"]}, {"painter": {}}
 
         def targets() -> list[Array]:
-            return wanted.grams(trunks.load(self.trunk), self.styles, self.style_size, self.style)
+            return wanted.grams(backbones.load(self.trunk), self.styles, self.style_size, self.style)
 
         def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
             x, trunk = batch["image"], context.frozen["trunk"]
@@ -105,7 +107,7 @@ class FastStyle:
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
             learners={"painter": Learner(("painter",), optax.adam(self.learning_rate))},
             phases=(Phase("painter", "painter", loss),),
-            frozen={"trunk": lambda: trunks.load(self.trunk), "styles": targets},
+            frozen={"trunk": lambda: backbones.load(self.trunk), "styles": targets},
             translator=translator,
         )
 

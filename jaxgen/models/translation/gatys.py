@@ -22,14 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen import core, trunks
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, PyTree, Task, Translator
-from jaxgen.errors import InputError, at_least
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.step import init_state, make_step
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase, PyTree
 from jaxgen.losses.perceptual import gram
-from jaxgen.models.translation import styles as wanted
 from jaxgen.nn.resample import resize
-from jaxgen.trunks import Trunk
+from jaxgen.pretrained import backbones
+from jaxgen.pretrained.backbones import Trunk
+from jaxgen.tasks import style_transfer as wanted
 
 CHUNK = 10  # steps between two looks at the progress
 LEVELS = 6
@@ -58,14 +61,14 @@ class Gatys:
 
         def targets() -> PyTree:
             pictures = [jnp.asarray(wanted.picture(style, self.style_size)) for style in self.styles]
-            return self.targets(trunks.load(self.trunk), pictures)
+            return self.targets(backbones.load(self.trunk), pictures)
 
-        return canvas_task(self.image, self.asked, self.learning_rate, partial(trunks.load, self.trunk), targets)
+        return canvas_task(self.image, self.asked, self.learning_rate, partial(backbones.load, self.trunk), targets)
 
     def check(self):
         """Raise InputError for settings that can't be."""
         at_least(1, model__style_size=self.style_size)
-        trunks.check(self.trunk, (*self.content, *self.style), self.image)
+        backbones.check(self.trunk, (*self.content, *self.style), self.image)
 
     def targets(
         self,
@@ -182,7 +185,7 @@ class Easel:
     """Paints canvases of one size, `task`'s, on one after the other; compiled once."""
 
     def __init__(self, task: Task):
-        self.task, step = task, core.make_step(task)
+        self.task, step = task, make_step(task)
 
         def some(state: Any, batch: Batch, frozen: Any, count: Array):
             shapes = jax.eval_shape(step, state, batch, frozen)[1]
@@ -204,7 +207,7 @@ class Easel:
         after: called now and then with how many steps were taken, the canvas, and the loss and its parts
         """
         batch, taken = {"image": content}, 0
-        state = core.init_state(self.task, jax.random.key(0), batch)
+        state = init_state(self.task, jax.random.key(0), batch)
         state = state.replace(params={"canvas": pyramid(jnp.array(start, jnp.float32, copy=True))})
         while taken < steps:
             count = min(CHUNK, steps - taken)

@@ -18,14 +18,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.config import Preset
-from jaxgen.core import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, Restorer, Task, ramped, variables
+from jaxgen.core.capabilities import Restorer
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.data.damage import drawn, folded, luma, spread
-from jaxgen.errors import InputError, at_least
 from jaxgen.metrics.pixels import psnr
 from jaxgen.models.restoration import unet
-from jaxgen.models.restoration.holes import Holes
-from jaxgen.models.restoration.supervised import Image, row, tiny
+from jaxgen.tasks.hole_filling import Holes
+from jaxgen.tasks.restoration import Image, row, tiny
 
 PARTS = Holes(boxes=0.5, strokes=0.75, side=(0.2, 0.7))
 

@@ -19,20 +19,23 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen import rng, trunks
-from jaxgen.config import Preset, Run
-from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
-from jaxgen.errors import at_least
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.config import Preset, Run
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, Phase
 from jaxgen.losses import perceptual
-from jaxgen.models.translation import unpaired
-from jaxgen.models.translation.autoencoders import Decoder, Encoder, he
-from jaxgen.models.translation.game import Game, each
-from jaxgen.models.translation.nets import Image, MirrorConv, check_sides
-from jaxgen.models.translation.paired import generated, pair_of, tiny
+from jaxgen.models.translation._autoencoders import Decoder, Encoder, he
+from jaxgen.models.translation._generators import Image, MirrorConv, check_sides
 from jaxgen.models.translation.unit import GAME, OTHER, SMALL_GAME
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.instance_norm import standardised
 from jaxgen.nn.wide import wide
+from jaxgen.pretrained import backbones
+from jaxgen.tasks import unpaired_translation
+from jaxgen.tasks.paired_translation import generated, pair_of, tiny
+from jaxgen.tasks.patch_discriminators import Game, each
 
 SEEN = ("relu5_3",)
 
@@ -64,28 +67,32 @@ class MUNIT:
         at_least(0, model__perceptual=self.perceptual)
         check_sides(self.image, 1 << self.downs, 2)
         self.game.check(self.image)
-        nets = [f"{kind}_{domain}" for kind in ("content", "style", "decoder") for domain in unpaired.DOMAINS]
+        nets = [
+            f"{kind}_{domain}" for kind in ("content", "style", "decoder") for domain in unpaired_translation.DOMAINS
+        ]
         return Task(
             init=self.init,
             example=pair_of(self.image),
             learners={
-                "critics": self.game.learner(*unpaired.CRITICS.values()),
+                "critics": self.game.learner(*unpaired_translation.CRITICS.values()),
                 "autoencoders": self.game.learner(*nets),
             },
             phases=(
-                Phase("critics", "critics", unpaired.told_apart(self.game, self.crossed), stream="z"),
+                Phase("critics", "critics", unpaired_translation.told_apart(self.game, self.crossed), stream="z"),
                 Phase("autoencoders", "autoencoders", self.loss, stream="z"),
             ),
             given=("source",),
-            frozen={"trunk": partial(trunks.load, self.trunk)} if self.perceptual else {},
+            frozen={"trunk": partial(backbones.load, self.trunk)} if self.perceptual else {},
             generate=generated(self.translate, 1),
-            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2], several=True),
+            translator=Translator(
+                self.translate, unpaired_translation.DOMAINS, (), 1 << self.downs, self.image[2], several=True
+            ),
         )
 
     def check_run(self, run: Run):
         del run
         if self.perceptual > 0:
-            trunks.check(self.trunk, SEEN, self.image)
+            backbones.check(self.trunk, SEEN, self.image)
 
     @property
     def encoder(self) -> Encoder:
@@ -104,12 +111,12 @@ class MUNIT:
         x, style = jnp.zeros((2, *self.image)), jnp.zeros((2, self.style))
         content = jnp.zeros((2, self.image[0] >> self.downs, self.image[1] >> self.downs, self.width << self.downs))
         params = {}
-        for d in unpaired.DOMAINS:
+        for d in unpaired_translation.DOMAINS:
             nets = {"content": (self.encoder, x), "style": (self.stylist, x), "decoder": (self.decoder, content, style)}
             for kind, (net, *given) in nets.items():
                 name = f"{kind}_{d}"
                 params[name] = net.init(rng.fold(key, name), *given)["params"]
-        return params | unpaired.critics(self.game, key, self.image), {}
+        return params | unpaired_translation.critics(self.game, key, self.image), {}
 
     def content_of(self, params: Params, domain: str, x: Array) -> Array:
         return wide(self.encoder.apply({"params": params[f"content_{domain}"]}, x))  # pyright: ignore
@@ -126,22 +133,24 @@ class MUNIT:
 
     def pictures(
         self, params: Params, batch: Batch, key: Key
-    ) -> tuple[unpaired.Both, unpaired.Both, unpaired.Both, unpaired.Both]:
+    ) -> tuple[
+        unpaired_translation.Both, unpaired_translation.Both, unpaired_translation.Both, unpaired_translation.Both
+    ]:
         """Return by domain contents, styles that are drawn, and what its decoder makes of its pictures and the other's.
 
         The latter in the drawn style.
         """
         keys = jax.random.split(key, len(batch["image"]))
-        contents = {d: self.content_of(params, d, batch[d]) for d in unpaired.DOMAINS}
-        styles = {d: self.drawn(keys, d) for d in unpaired.DOMAINS}
+        contents = {d: self.content_of(params, d, batch[d]) for d in unpaired_translation.DOMAINS}
+        styles = {d: self.drawn(keys, d) for d in unpaired_translation.DOMAINS}
         again, fake = {}, {}
-        for d in unpaired.DOMAINS:  # both in one pass
+        for d in unpaired_translation.DOMAINS:  # both in one pass
             content = jnp.concatenate([contents[d], contents[OTHER[d]]])
             style = jnp.concatenate([self.style_of(params, d, batch[d]), styles[d]])
             again[d], fake[d] = jnp.split(self.decoded(params, d, content, style), 2)
         return contents, styles, again, fake
 
-    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired.Both:
+    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired_translation.Both:
         del context
         return self.pictures(params, batch, key)[3]
 
@@ -150,26 +159,26 @@ class MUNIT:
         x = given["source"]
         ways = {
             d: self.decoded(params, d, self.content_of(params, OTHER[d], x), self.drawn(keys, d))
-            for d in unpaired.DOMAINS
+            for d in unpaired_translation.DOMAINS
         }
-        return unpaired.chosen(to, ways["source"], ways["image"])
+        return unpaired_translation.chosen(to, ways["source"], ways["image"])
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equation 5: both games, and what must be found again of pictures, contents and styles (1 to 3)."""
         contents, styles, again, fake = self.pictures(params, batch, key)
         zero = jnp.zeros(())
         pixel = content = code = zero
-        for d in unpaired.DOMAINS:
+        for d in unpaired_translation.DOMAINS:
             pixel = pixel + each(jnp.abs(again[d] - batch[d]))  # (1)
             # The authors' code: contents and styles that are to be found again move by it, too.
             content = content + each(jnp.abs(self.content_of(params, d, fake[d]) - contents[OTHER[d]]))  # (2)
             code = code + each(jnp.abs(self.style_of(params, d, fake[d]) - styles[d]))  # (3)
-        fooling = unpaired.fool(self.game, params, fake)
+        fooling = unpaired_translation.fool(self.game, params, fake)
         value = self.game.adversarial * fooling + self.pixel * pixel + self.content * content + self.code * code
         metrics = {"fooling": fooling.mean(), "pixel": pixel.mean(), "content": content.mean(), "code": code.mean()}
         if self.perceptual:
             see = lambda x: [standardised(y) for y in context.frozen["trunk"].features(x, SEEN)]  # noqa: E731
-            kept = (perceptual.distance(see(fake[d]), see(batch[OTHER[d]]), 2) for d in unpaired.DOMAINS)
+            kept = (perceptual.distance(see(fake[d]), see(batch[OTHER[d]]), 2) for d in unpaired_translation.DOMAINS)
             apart = sum(kept, zero)
             value, metrics = value + self.perceptual * apart, metrics | {"perceptual": apart.mean()}
         return value.mean(), Aux(metrics)
@@ -208,5 +217,9 @@ class Styled(nn.Module):
 
 SMALL = MUNIT((16, 16, 3), 4, 1, 1, 2, 1, 4, game=SMALL_GAME)
 PRESETS = {
-    "munit": Preset(unpaired.row(MUNIT(), 1_000_000, data=unpaired.COVERED), tiny(SMALL, unpaired.TINY), 46_594_716)
+    "munit": Preset(
+        unpaired_translation.row(MUNIT(), 1_000_000, data=unpaired_translation.COVERED),
+        tiny(SMALL, unpaired_translation.TINY),
+        46_594_716,
+    )
 }

@@ -19,17 +19,18 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Preset, Run
-from jaxgen.core import Array, Key, Task
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.translation.game import Game
-from jaxgen.models.translation.nets import Image, check_sides
-from jaxgen.models.translation.paired import HALF, Paired, check_pairs, row, tiny
+from jaxgen.core import rng
+from jaxgen.core.config import Preset, Run
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Key
+from jaxgen.models.translation._generators import Image, check_sides
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.patches import WEIGHTS
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.paired_translation import HALF, Paired, check_pairs, row, tiny
+from jaxgen.tasks.patch_discriminators import Game
 
 
 @dataclass(frozen=True)

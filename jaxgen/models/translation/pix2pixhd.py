@@ -22,17 +22,18 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen import trunks
-from jaxgen.config import Preset, Run
-from jaxgen.core import Array, Key, Task
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.translation.game import Game
-from jaxgen.models.translation.nets import Image, MirrorConv, Residual, ResNet, check_sides
-from jaxgen.models.translation.paired import HALF, JITTERED, LAYERS, Paired, check_pairs, row, tiny
+from jaxgen.core.config import Preset, Run
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Key
+from jaxgen.models.translation._generators import Image, MirrorConv, Residual, ResNet, check_sides
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.patches import WEIGHTS, Form, halved
 from jaxgen.nn.wide import wide
+from jaxgen.pretrained import backbones
+from jaxgen.tasks.paired_translation import HALF, JITTERED, LAYERS, Paired, check_pairs, row, tiny
+from jaxgen.tasks.patch_discriminators import Game
 
 GAME = Game(features=10.0, scales=3, form=Form(around=2))
 
@@ -66,7 +67,7 @@ class Pix2PixHD:
     def check_run(self, run: Run):
         check_pairs(run, "pix2pixhd")
         if self.perceptual > 0:
-            trunks.check(self.trunk, tuple(LAYERS), self.image)
+            backbones.check(self.trunk, tuple(LAYERS), self.image)
 
     @property
     def net(self) -> "Global | Enhancer":

@@ -22,20 +22,22 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Data, Preset, Run
-from jaxgen.core import Array, Aux, Batch, Context, Key, Learner, Params, Phase, Task, Translator
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.config import Data, Preset, Run
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.losses.gan import wasserstein
 from jaxgen.losses.smooth import wasserstein_penalty
-from jaxgen.models.translation.game import each
-from jaxgen.models.translation.nets import Image, check_sides
-from jaxgen.models.translation.paired import HALF, tiny
+from jaxgen.models.translation._generators import Image, check_sides
+from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.resample import resize
-from jaxgen.nn.unet import UNIFORM
 from jaxgen.nn.wide import wide
+from jaxgen.tasks.paired_translation import HALF, tiny
+from jaxgen.tasks.patch_discriminators import each
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
-from jaxgen.config import Preset
-from jaxgen.core import Array, Aux, Batch, Context, Key, Params, Phase, Task, Translator
-from jaxgen.errors import at_least
-from jaxgen.models.translation import unpaired
-from jaxgen.models.translation.autoencoders import Blocks, Decoder, Encoder
-from jaxgen.models.translation.game import Game, each
-from jaxgen.models.translation.nets import Image, check_sides
-from jaxgen.models.translation.paired import generated, pair_of, tiny
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.config import Preset
+from jaxgen.core.errors import at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, Phase
+from jaxgen.models.translation._autoencoders import Blocks, Decoder, Encoder
+from jaxgen.models.translation._generators import Image, check_sides
 from jaxgen.nn.patches import Form
 from jaxgen.nn.wide import wide
+from jaxgen.tasks import unpaired_translation
+from jaxgen.tasks.paired_translation import generated, pair_of, tiny
+from jaxgen.tasks.patch_discriminators import Game, each
 
 OTHER = {"source": "image", "image": "source"}
 # The authors' code's, of this and of MUNIT.
@@ -58,21 +60,21 @@ class UNIT:
         at_least(0, model__pixel=self.pixel, model__cycle=self.cycle, model__code=self.code, model__blocks=self.blocks)
         check_sides(self.image, 1 << self.downs, 2)
         self.game.check(self.image)
-        nets = [f"{kind}_{domain}" for kind in ("encoder", "decoder") for domain in unpaired.DOMAINS]
+        nets = [f"{kind}_{domain}" for kind in ("encoder", "decoder") for domain in unpaired_translation.DOMAINS]
         return Task(
             init=self.init,
             example=pair_of(self.image),
             learners={
-                "critics": self.game.learner(*unpaired.CRITICS.values()),
+                "critics": self.game.learner(*unpaired_translation.CRITICS.values()),
                 "autoencoders": self.game.learner(*nets, "shared_encoder", "shared_decoder"),
             },
             phases=(
-                Phase("critics", "critics", unpaired.told_apart(self.game, self.crossed), stream="z"),
+                Phase("critics", "critics", unpaired_translation.told_apart(self.game, self.crossed), stream="z"),
                 Phase("autoencoders", "autoencoders", self.loss, stream="z"),
             ),
             given=("source",),
             generate=generated(self.translate, 1),
-            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2]),
+            translator=Translator(self.translate, unpaired_translation.DOMAINS, (), 1 << self.downs, self.image[2]),
         )
 
     @property
@@ -87,11 +89,11 @@ class UNIT:
         del spec
         x = jnp.zeros((2, *self.image))
         code = jnp.zeros((2, self.image[0] >> self.downs, self.image[1] >> self.downs, self.width << self.downs))
-        nets = {f"encoder_{d}": (self.encoder, x) for d in unpaired.DOMAINS}
-        nets |= {f"decoder_{d}": (self.decoder, code) for d in unpaired.DOMAINS}
+        nets = {f"encoder_{d}": (self.encoder, x) for d in unpaired_translation.DOMAINS}
+        nets |= {f"decoder_{d}": (self.decoder, code) for d in unpaired_translation.DOMAINS}
         nets |= {f"shared_{kind}": (Blocks(self.shared), code) for kind in ("encoder", "decoder")}
         params = {name: net.init(rng.fold(key, name), a)["params"] for name, (net, a) in nets.items()}
-        return params | unpaired.critics(self.game, key, self.image), {}
+        return params | unpaired_translation.critics(self.game, key, self.image), {}
 
     def encoded(self, params: Params, domain: str, x: Array) -> Array:
         """Return the middle of the code of pictures of a domain, f32[b h w c]."""
@@ -104,18 +106,20 @@ class UNIT:
 
     def codes(self, params: Params, batch: Batch, key: Key) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return of both domains' pictures the middles of their codes, and codes that are drawn around them."""
-        middles = {d: self.encoded(params, d, batch[d]) for d in unpaired.DOMAINS}
+        middles = {d: self.encoded(params, d, batch[d]) for d in unpaired_translation.DOMAINS}
         keys = {d: jax.random.split(rng.fold(key, d), len(m)) for d, m in middles.items()}
         return middles, {d: m + rng.normal(keys[d], m.shape[1:]) for d, m in middles.items()}
 
-    def pictures(self, params: Params, codes: unpaired.Both) -> tuple[unpaired.Both, unpaired.Both]:
+    def pictures(
+        self, params: Params, codes: unpaired_translation.Both
+    ) -> tuple[unpaired_translation.Both, unpaired_translation.Both]:
         """Return by domain what its decoder makes of its own pictures' codes and of the other's, in one pass."""
         again, fake = {}, {}
-        for d in unpaired.DOMAINS:
+        for d in unpaired_translation.DOMAINS:
             again[d], fake[d] = jnp.split(self.decoded(params, d, jnp.concatenate([codes[d], codes[OTHER[d]]])), 2)
         return again, fake
 
-    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired.Both:
+    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired_translation.Both:
         """Return pictures for each domain, of the other one's codes."""
         del context
         return self.pictures(params, self.codes(params, batch, key)[1])[1]
@@ -123,8 +127,8 @@ class UNIT:
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context, keys
         x = given["source"]
-        ways = {d: self.decoded(params, d, self.encoded(params, OTHER[d], x)) for d in unpaired.DOMAINS}
-        return unpaired.chosen(to, ways["source"], ways["image"])
+        ways = {d: self.decoded(params, d, self.encoded(params, OTHER[d], x)) for d in unpaired_translation.DOMAINS}
+        return unpaired_translation.chosen(to, ways["source"], ways["image"])
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equations 4 to 7: both VAEs, both games, and both ways there and back."""
@@ -133,13 +137,14 @@ class UNIT:
         again, fake = self.pictures(params, drawn)
         # What was made of a domain's pictures is now of the other: encoded there, decoded here.
         further, codes = self.codes(params, fake, rng.fold(key, "cycle"))
-        back = {d: self.decoded(params, d, codes[OTHER[d]]) for d in unpaired.DOMAINS}
+        back = {d: self.decoded(params, d, codes[OTHER[d]]) for d in unpaired_translation.DOMAINS}
         zero = jnp.zeros(())
         pixel, cycle = (
-            sum((each(jnp.abs(made[d] - batch[d])) for d in unpaired.DOMAINS), zero) for made in (again, back)
+            sum((each(jnp.abs(made[d] - batch[d])) for d in unpaired_translation.DOMAINS), zero)
+            for made in (again, back)
         )
         spread = sum((each(jnp.square(m)) for m in (*middles.values(), *further.values())), zero)
-        fooling = unpaired.fool(self.game, params, fake)
+        fooling = unpaired_translation.fool(self.game, params, fake)
         value = self.game.adversarial * fooling + self.pixel * pixel + self.cycle * cycle + self.code * spread
         metrics = {"fooling": fooling.mean(), "pixel": pixel.mean(), "cycle": cycle.mean(), "code": spread.mean()}
         return value.mean(), Aux(metrics)
@@ -147,5 +152,9 @@ class UNIT:
 
 SMALL = UNIT((16, 16, 3), 4, 1, 0, 1, game=SMALL_GAME)
 PRESETS = {
-    "unit": Preset(unpaired.row(UNIT(), 1_000_000, data=unpaired.COVERED), tiny(SMALL, unpaired.TINY), 36_462_988)
+    "unit": Preset(
+        unpaired_translation.row(UNIT(), 1_000_000, data=unpaired_translation.COVERED),
+        tiny(SMALL, unpaired_translation.TINY),
+        36_462_988,
+    )
 }

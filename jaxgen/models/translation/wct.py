@@ -19,13 +19,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import trunks
-from jaxgen.core import Array, Batch, Task
-from jaxgen.models.translation import styles as wanted
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Batch
 from jaxgen.models.translation.gatys import canvas_task
 from jaxgen.nn.resample import resize
 from jaxgen.nn.style import colour, spread, whiten
-from jaxgen.trunks import Trunk
+from jaxgen.pretrained import backbones
+from jaxgen.pretrained.backbones import Trunk
+from jaxgen.tasks import style_transfer as wanted
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,12 @@ class WCT:
         """Return the game of a canvas whose targets are the frozen "styles". Raises InputError as Gatys does."""
         del steps
         self.check()
-        load = partial(trunks.load, self.trunk)
+        load = partial(backbones.load, self.trunk)
         return canvas_task(self.image, self.asked, self.learning_rate, load, dict)
 
     def check(self):
         """Raise InputError for settings that can't be."""
-        trunks.check(self.trunk, self.layers, self.image)
+        backbones.check(self.trunk, self.layers, self.image)
 
     def targets(
         self,

@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, Task
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.losses.gan import non_saturating
+from jaxgen.models.vae._nets import Image, Nets
 from jaxgen.models.vae.autoencoder import Autoencoder
-from jaxgen.models.vae.nets import Image, Nets
 from jaxgen.models.vae.vae import row
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.priors import Draw, normal

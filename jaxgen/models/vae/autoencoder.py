@@ -5,7 +5,7 @@ Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Au
 The encoder makes a code of a picture, the decoder the picture of the code: minimise |x - g(f(x))|^2. With noise or a
 mask f sees a damaged picture, and the whole one has to come back. With sparsity the units of the code are sigmoids
 whose mean over the batch is held near rho by KL(rho || mean). Without hidden layers it finds the principal components
-(Baldi and Hornik 1989; tests/test_vae.py).
+(Baldi and Hornik 1989; tests/models/vae/test_vae.py).
 
 Measured: on MNIST after 5,000 steps of 100, one seed, reconstructions of the test set have a PSNR of 20.4 dB, samples
 of a Gaussian mixture fitted to the codes fid_lenet 61.6; denoising 18.4 dB and 43.8, sparse 22.7 dB and 72.7;
@@ -19,11 +19,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Latent, Learner, Params, Phase, Task
-from jaxgen.errors import InputError, at_least, check_labels
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Latent
+from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.losses.elbo import active_units, total
-from jaxgen.models.vae.nets import Decoder, Encoder, Image, Nets, first_matrix
+from jaxgen.models.vae._nets import Decoder, Encoder, Image, Nets, first_matrix
 from jaxgen.models.vae.vae import CONV, row
 from jaxgen.nn.priors import Draw
 

@@ -25,13 +25,14 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Data, Log, Optim, Preset, Run, Save
-from jaxgen.core import Array, Aux, Context, Ema, Key, Learner, Params, Phase, Task, ramped
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import rng
+from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.losses.elbo import LIKELIHOODS, kl_normal, normal_log_prob, total
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
-from jaxgen.models.vae.nets import Image
+from jaxgen.models.vae._nets import Image
 from jaxgen.models.vae.vae import VAE
 from jaxgen.nn.conv import KEPT, Conv
 from jaxgen.nn.pool import avg_pool

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.core import Array, Key, Params
-from jaxgen.errors import at_least
-from jaxgen.models.vae.nets import Encoder, Nets
+from jaxgen.core import rng
+from jaxgen.core.errors import at_least
+from jaxgen.core.types import Array, Key, Params
+from jaxgen.models.vae._nets import Encoder, Nets
 from jaxgen.models.vae.vae import VAE, row
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.wide import wide

@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 from jax.nn import softmax
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Params, Task
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.losses.elbo import active_units, kl_standard, normal_log_prob
 from jaxgen.metrics.likelihood import importance_weighted_bound
-from jaxgen.models.vae.nets import Nets
+from jaxgen.models.vae._nets import Nets
 from jaxgen.models.vae.vae import VAE, row
 
 

@@ -26,10 +26,11 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.config import Data, Log, Optim, Preset, Run, Save
-from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, PyTree, Task
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import rng
+from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase, PyTree
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.transformer import XAVIER, Layer, layer_norm, sin_cos, stack, to_patches, to_picture
 from jaxgen.nn.wide import wide

@@ -7,8 +7,8 @@ nets are told the label (Sohn et al. 2015; cvae.py); beta, annealing and free bi
 
 Measured: on dynamically binarised MNIST, 2 layers of 200, 50 latents, 100,000 steps of 100 from 1e-3 along a cosine,
 one seed: -log p(x) 88.81 nats by 5,000 samples and -ELBO 93.44 on the test set; 18 latents in use. The imported
-`mnist_vae` (784-400-20) has -ELBO 103.2 nats there, grey pixels, one sample (tests/test_vae.py). README: `vae-quality`,
-`vae-nll`.
+`mnist_vae` (784-400-20) has -ELBO 103.2 nats there, grey pixels, one sample (tests/models/vae/test_vae.py).
+README: `vae-quality`, `vae-nll`.
 """
 
 import math
@@ -20,13 +20,15 @@ import jax.numpy as jnp
 import optax
 from jax.nn import logsumexp
 
-from jaxgen import rng
-from jaxgen.config import Data, Log, Preset, Run, Save
-from jaxgen.core import Array, Aux, Context, Key, Latent, Learner, Params, Phase, Task
-from jaxgen.errors import InputError, at_least, check_labels
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Latent
+from jaxgen.core.config import Data, Log, Preset, Run, Save
+from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.losses.elbo import LIKELIHOODS, active_units, free, kl_standard, normal_log_prob
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
-from jaxgen.models.vae.nets import Decoder, Encoder, Image, Nets, first_matrix
+from jaxgen.models.vae._nets import Decoder, Encoder, Image, Nets, first_matrix
 from jaxgen.nn.priors import normal
 
 

@@ -36,13 +36,15 @@ import optax
 from flax import linen as nn
 from jax.nn import sigmoid, softplus
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Latent, Learner, Params, Phase, Task, variables
-from jaxgen.errors import at_least, check_labels
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Latent
+from jaxgen.core.errors import at_least, check_labels
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase, variables
 from jaxgen.losses.elbo import active_units, kl_standard
 from jaxgen.models.gan.dcgan import DCGAN, PLAIN
 from jaxgen.models.gan.dcgan import Discriminator as Convolutions
-from jaxgen.models.vae.nets import Image
+from jaxgen.models.vae._nets import Image
 from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.priors import normal

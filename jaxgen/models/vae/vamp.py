@@ -17,11 +17,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgen import rng
-from jaxgen.core import Array, Key, Latent, Params
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Latent
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.types import Array, Key, Params
 from jaxgen.losses.elbo import normal_log_prob
-from jaxgen.models.vae.nets import Nets
+from jaxgen.models.vae._nets import Nets
 from jaxgen.models.vae.vae import VAE, row
 from jaxgen.nn.priors import normal
 

@@ -23,12 +23,13 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen import rng
-from jaxgen.core import Array, Aux, Context, Key, Learner, Params, Phase, Task
-from jaxgen.errors import InputError, at_least
-from jaxgen.models.vae.nets import Image, Residual
-from jaxgen.models.vae.quantise import Quantised, Quantiser, per_example, usage
-from jaxgen.models.vae.token_prior import TokenPrior, nats, sample
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
+from jaxgen.models.vae._nets import Image, Residual
+from jaxgen.models.vae._quantisers import Quantised, Quantiser, per_example, usage
+from jaxgen.models.vae._token_prior import TokenPrior, nats, sample
 from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import standardised

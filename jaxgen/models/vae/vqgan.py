@@ -19,16 +19,18 @@ import jax.numpy as jnp
 import optax
 from jax.lax import stop_gradient
 
-from jaxgen import perceptual, rng
-from jaxgen.core import Array, Aux, Context, Key, Params, Phase, PyTree, Task, variables
-from jaxgen.errors import InputError, at_least
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Params, Phase, PyTree, variables
+from jaxgen.inference.inversion import features_of
 from jaxgen.losses.gan import hinge
-from jaxgen.models.vae.quantise import Quantiser, per_example, usage
+from jaxgen.models.vae._quantisers import Quantiser, per_example, usage
 from jaxgen.models.vae.vae import preset
 from jaxgen.models.vae.vq_vae import VQVAE
 from jaxgen.nn.patches import Patches
 from jaxgen.nn.wide import wide
-from jaxgen.projection import features_of
+from jaxgen.pretrained import perceptual_distances
 
 DELTA, MOST = 1e-4, 1e4  # the authors' code
 
@@ -73,7 +75,9 @@ class VQGAN(VQVAE):
 
     def trunk(self) -> PyTree:
         """Return the weights of the perceptual distance."""
-        return perceptual.st_lpips("alex") if self.perceptual == "st_lpips" else features_of("lenet").variables
+        return (
+            perceptual_distances.st_lpips("alex") if self.perceptual == "st_lpips" else features_of("lenet").variables
+        )
 
     def distance(self, context: Context, a: Array, b: Array) -> Array:
         """Return the perceptual distance of pictures f32[b h w c] in [-1, 1], f32[b]."""

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 import jax
 
-from jaxgen.config import Run
-from jaxgen.core import Array, Aux, Context, Key, Params, Phase, Task
-from jaxgen.errors import InputError, at_least
+from jaxgen.core.config import Run
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Context, Key, Params, Phase
 from jaxgen.losses.mmd import mmd
+from jaxgen.models.vae._nets import Image, Nets
 from jaxgen.models.vae.autoencoder import Autoencoder
-from jaxgen.models.vae.nets import Image, Nets
 from jaxgen.models.vae.vae import row
 from jaxgen.nn.priors import normal
 

@@ -1,0 +1,57 @@
+"""python -m jaxgen mix: styles of two samples in one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxgen.core.errors import at_least, numbers
+from jaxgen.media import output_files
+
+if TYPE_CHECKING:
+    pass
+from jaxgen.commands.shared import PNG, Folder, task_of
+
+
+def mix(
+    run: Folder,
+    out: Path = Path("mix.png"),
+    rows: int = 4,
+    columns: int = 6,
+    layers: str | None = None,
+    seed: int = 0,
+    labels: str | None = None,
+    truncation: float = 1.0,
+    overwrite: bool = False,
+):
+    """Mix the styles of samples: some layers take the sample to the left, all others the sample above.
+
+    The first column and the first row show the samples. Only for models with a w for each layer, such as stylegan2.
+
+    Args:
+        run: the folder of the run
+        out: a .png
+        rows: samples to the left: the first ones of the seed
+        columns: samples above: the next ones
+        layers: rows of w that come from the sample to the left, counted from 0, the coarsest, such as 0-3 or 4,5; all
+            others come from the sample above. Unset: the first 4, or half of them where there are fewer than 8
+        seed: which samples
+        labels: classes that the samples get in turn, such as 3, 0,2 or 0-9; unset: all
+        truncation: psi in [0, 1]: below 1 the samples vary less, and keep nearer to the mean
+        overwrite: replace what is there
+    """
+    from jaxgen.inference import latent_space
+    from jaxgen.inference.sampling import check_truncation, classes_of
+    from jaxgen.media.image_grid import grid, save_png
+    from jaxgen.runs.load import open_run
+
+    at_least(1, rows=rows, columns=columns)
+    at_least(0, seed=seed)
+    output_files.check(out, PNG, overwrite)
+    task = task_of(run)
+    depth = latent_space.rows_of(task)
+    chosen = range(min(4, depth // 2)) if layers is None else numbers(layers, depth, "layers")
+    classes = classes_of(task, labels)
+    check_truncation(task, truncation)
+    opened = open_run(run)
+    images = latent_space.mix(latent_space.Entry(opened, 64), seed, rows, columns, chosen, classes, truncation)
+    save_png(out, grid(images, columns + 1))
+    print(f"{rows} x {columns} mixtures of step {opened.step}: {out}")

@@ -1,0 +1,51 @@
+"""The command line of a training script, parsed by tyro."""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Generic
+
+import tyro
+
+from jaxgen import zoo
+from jaxgen.core.config import M, Run
+
+
+@dataclass(frozen=True)
+class Command(Generic[M]):
+    """A training script's command line."""
+
+    run: Annotated[Run[M], tyro.conf.arg(name="")]
+    list: bool = False  # show the presets with their measured results, and stop
+    dry_run: bool = False  # show the configuration, parameters, sharding, FLOPs and memory, and stop
+    tiny: bool = False  # start from the preset's tiny version: seconds, not hours
+
+
+def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
+    """Return what `python -m train.<family> *argv` asks for. Leaves with status 2 on a mistake, as argparse does."""
+    names = zoo.family(family)
+    # The preset decides the type and defaults of everything else, so it is read ahead of tyro.
+    given = [b if a == "--preset" else a.removeprefix("--preset=") for a, b in _pairs(argv) if a.startswith("--preset")]
+    preset = zoo.load(given[-1] if given else names[0], within=names)
+    name = given[-1] if given else names[0]
+    run = dataclasses.replace(preset.tiny if "--tiny" in argv else preset.run, preset=name)
+    return tyro.cli(
+        Command[type(run.model)],  # pyright: ignore[reportInvalidTypeArguments]
+        args=list(argv),
+        default=Command(run),
+        prog=prog or f"python -m train.{family}{f' --preset {name}' if given else ''}",
+        description=f"Train a {family} model. The same command again resumes. Presets: {', '.join(names)}.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _pairs(argv: Sequence[str]):
+    return zip(argv, [*argv[1:], ""], strict=False)  # of no arguments none
+
+
+def fail(error: Exception) -> typing.NoReturn:
+    """Leave a command as after any mistake of the user's: one sentence on stderr, status 2."""
+    print(f"Error: {error}", file=sys.stderr)
+    raise SystemExit(2)

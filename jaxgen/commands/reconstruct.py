@@ -1,0 +1,55 @@
+"""python -m jaxgen reconstruct: images beside their reconstructions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.media import output_files
+
+if TYPE_CHECKING:
+    pass
+from jaxgen.commands.shared import PNG, Folder, task_of
+
+
+def reconstruct(
+    run: Folder,
+    out: Path = Path("reconstructions.png"),
+    count: int = 32,
+    split: str = "test",
+    overwrite: bool = False,
+):
+    """Encode pictures and decode them again, each beside what comes back, and the PSNR.
+
+    Args:
+        run: the folder of the run
+        out: a .png
+        count: how many pictures, at most
+        split: of the run's data
+        overwrite: replace what is there
+    """
+    from dataclasses import replace
+
+    import jax.numpy as jnp
+
+    from jaxgen import data
+    from jaxgen.core.spec import image_of
+    from jaxgen.inference.previews import comparison
+    from jaxgen.media.image_grid import grid, save_png
+    from jaxgen.metrics.pixels import psnr
+    from jaxgen.runs.load import open_run
+
+    at_least(1, count=count)
+    output_files.check(out, PNG, overwrite)
+    task = task_of(run)
+    if task.encode is None or task.decode is None:
+        raise InputError("This model does not encode and decode: it can't reconstruct pictures.")
+    config, mesh, task, state, frozen, step = open_run(run)
+    source = data.open_source(config.data.at(split), image_of(task))
+    compared = comparison(task, replace(config, data=config.data.at(split)), mesh, source, 2 * count)
+    assert compared is not None
+    images = compared.make(state, frozen)
+    save_png(out, grid(images, compared.columns))
+    value = float(psnr(jnp.asarray(images[::2]), jnp.asarray(images[1::2])).mean())
+    print(
+        f"{len(images) // 2} pictures of {split} and their reconstructions at step {step}, psnr {value:.2f} dB: {out}"
+    )

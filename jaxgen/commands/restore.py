@@ -1,0 +1,320 @@
+"""python -m jaxgen restore: a picture, or a folder of them, mended by a trained model or by interpolation."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.progress import Progress
+
+from jaxgen.core.errors import InputError, at_least, check_seed
+from jaxgen.inference.restoration import Model, open_model
+from jaxgen.media import batch_files, output_files, tiling
+from jaxgen.media.photo import WRITTEN, Photo, find, quantised, read, size_of, write
+
+BYTES = 2**30
+SMALL = re.compile(r"x\d+$")  # how the names of a data set's small pictures end
+Check = Callable[[float], None]
+
+Pictures = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PICTURE")]
+With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|METHOD")]
+
+
+def restore(
+    picture: Pictures,
+    with_: With,
+    out: Path | None = None,
+    preset: str = "",
+    scale: float | None = None,
+    sigma: float | None = None,
+    mask: Path | None = None,
+    original: Path | None = None,
+    degrade: bool = False,
+    ensemble: bool = False,
+    tile: int = 384,
+    overlap: int = 32,
+    memory: float = 4.0,
+    seed: int = 0,
+    answers: int = 1,
+    sheet: bool = False,
+    overwrite: bool = False,
+):
+    """Mend a picture, or all pictures of a folder: enlarge, take noise out, fill in, whatever the model is trained for.
+
+    Alpha, 16 bits (.png), colour profile and EXIF are kept; the picture is written upright.
+
+    Args:
+        picture: a file, or a folder
+        with_: the folder of a run of train.restoration or train.super_resolution, or, to fill in pictures of its own
+            size, of train.diffusion; a file of weights of the first two, ours or PyTorch's; or bicubic, lanczos3,
+            bilinear, nearest; or deep-image-prior, which learns the picture itself
+        out: a file, or for a folder a folder; unset: PICTURE-restored.png, FOLDER-restored
+        preset: whose net a file of weights is; unset: the one that they fit
+        scale: how much larger the answer is; unset: what the model was trained for, 2 by interpolation
+        sigma: how strong the noise is, of 255, for models that are told; a deep image prior stops there
+        mask: white where the picture is to be filled in, for models that are told
+        original: the undamaged picture, or the folder of them under the same names: scores are printed
+        degrade: the pictures are undamaged: damage them first, as in training, and print scores
+        ensemble: the mean over the picture turned and mirrored in eight ways: better, and eight times as slow
+        tile: pixels of a side of the parts that are mended one by one; 0: whole
+        overlap: pixels that parts share
+        memory: GiB that pictures and the net's work on them may take; a larger one is refused before it is begun
+        seed: of the damage, and of models with several answers
+        answers: how many, of models that have several: the others are OUT-2.png, OUT-3.png, ...
+        sheet: write before and after beside each other, and a crop, to OUT-sheet.png
+        overwrite: replace what is there
+    """
+    tiling.check(tile, overlap)
+    if sigma is not None and not 0 <= sigma <= 255:
+        raise InputError(f"--sigma must be from 0 to 255, not {sigma:g}.")
+    check_seed(seed)
+    at_least(1, answers=answers)
+    if not memory > 0:
+        raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
+    if degrade and original:
+        raise InputError("--degrade makes the damaged pictures from the ones that are given: leave out --original.")
+    files = find(picture)
+    all_of = lambda target: written(target, answers, sheet)  # noqa: E731
+    targets = batch_files.plan(picture, files, out, "restored", all_of)
+    single = picture.is_file()
+    for path in all_of(targets[0]) if single else ():
+        output_files.check(path, WRITTEN, overwrite)
+    originals = pairs_of(picture, files, original)
+    model = open_model(with_, preset, scale)
+    model.check(sigma, mask, answers, degrade, ensemble)
+    work = Work(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers)
+    cleans, scores = dict(zip(files, originals, strict=True)), []
+
+    def one(file: Path, target: Path):
+        clean = cleans[file]
+        work.text = f"mending {files.index(file) + 1} of {len(files)}"
+        if original is not None and clean is None:
+            read(file)  # a file that is no picture is told first
+            raise InputError(f"{original} has no picture for {file}.")
+        found = work.one(file, target, clean, mask, sheet, "" if single else str(file.relative_to(picture)))
+        scores.extend([found] if found else [])
+        more = f" and {answers - 1} more" if answers > 1 else ""
+        print(f"{target}{more}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)
+
+    told = batch_files.work_through(files, targets, all_of, one, single=single, overwrite=overwrite)
+    if len(scores) > 1:
+        names = [name for name in scores[0] if all(name in one for one in scores)]
+        means = ", ".join(f"{name} {np.mean([one[name] for one in scores]):.4f}" for name in names)
+        print(f"mean of {len(scores)}: {means}")
+    batch_files.report(told, len(files), "mended")
+
+
+def sheet_path(target: Path) -> Path:
+    return target.with_name(f"{target.stem}-sheet.png")
+
+
+def written(target: Path, answers: int, sheet: bool) -> list[Path]:
+    """Return all the files of a picture."""
+    return [*batch_files.answered(target, answers), *([sheet_path(target)] if sheet else [])]
+
+
+def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Path | None]:
+    """Return the undamaged picture of each file, or None: a.png of a.jpg, and of ax4.jpg where there is no other.
+
+    Raises InputError for a file beside a folder.
+    """
+    if original is None:
+        return [None] * len(files)
+    if picture.is_file() and original.is_file():
+        return [original]
+    if not original.exists():
+        raise InputError(f"--original: there is no picture or folder {original}.")
+    if not original.is_dir() or picture.is_file():
+        raise InputError("--original must be a file for a file, or a folder for a folder.")
+    by_stem = {p.relative_to(original).with_suffix(""): p for p in find(original)}
+    names = [file.relative_to(picture).with_suffix("") for file in files]
+    return [by_stem.get(name) or by_stem.get(name.with_name(SMALL.sub("", name.name) or name.name)) for name in names]
+
+
+@dataclass
+class Work:
+    """Mends one picture after the other."""
+
+    model: Model
+    tile: int
+    overlap: int
+    ensemble: bool
+    memory: float
+    seed: int
+    sigma: float | None
+    degrade: bool
+    answers: int = 1
+    text: str = "mending"  # what the bar says
+
+    def __post_init__(self):
+        import jax
+
+        self.damage = jax.jit(self.model.restorer.degrade, static_argnums=2)
+        self.tile = 0 if self.model.by or self.model.restorer.whole else self.tile
+
+    def one(
+        self, file: Path, target: Path, clean: Path | None, mask: Path | None, sheet: bool, name: str = ""
+    ) -> dict[str, float]:
+        """Mend a file and return its scores; the name says which damage. Raises InputError for what can't be mended."""
+        compared = self.degrade or sheet or clean is not None
+        check = self.check_size(file, compared)
+        photo = read(file)
+        truth = read(clean).pixels if clean else None
+        given, told = photo.pixels, {}
+        if self.degrade:
+            given, told = self.damaged(photo.pixels, name)
+            truth = photo.pixels[: round(len(given) * self.model.scale), : round(given.shape[1] * self.model.scale)]
+        told |= {} if self.sigma is None else {"sigma": np.float32(self.sigma)}
+        told |= {} if mask is None else {"mask": read_mask(mask, file, photo)}
+        given = np.where(told["mask"] > 0, 0, given) if "mask" in told else given
+        paths, parts = (
+            batch_files.answered(target, self.answers),
+            [self.mended(given, told, i, check) for i in range(self.answers)],
+        )
+        if not compared:  # an answer is never whole in f32
+            for path, lines in zip(paths, parts, strict=True):
+                values = np.concatenate([quantised(some, photo.bits) for some in lines])
+                write(path, values, photo, self.alpha(photo))
+            return {}
+        from jaxgen.media import comparison_sheet as comparing
+
+        found = [np.concatenate(list(lines)) for lines in parts]
+        alpha = self.alpha(photo)
+        if self.degrade and truth is not None:  # a factor that is no whole number rounds the sides up
+            height, width = truth.shape[:2]
+            found = [each[:height, :width] for each in found]
+            alpha = None if photo.alpha is None else photo.alpha[:height, :width]
+        answer = found[0]
+        if truth is not None and truth.shape[:2] != answer.shape[:2]:
+            sizes = [f"{x.shape[0]}x{x.shape[1]}" for x in (answer, truth)]
+            raise InputError(f"{file}: the answer is {sizes[0]}, the original {sizes[1]}: they must be of one size.")
+        for path, each in zip(paths, found, strict=True):
+            write(path, quantised(each, photo.bits), photo, alpha)
+        border, channels = int(self.model.scale), self.model.restorer.channels
+        scores = lambda made: {} if truth is None else comparing.measured(truth, made, border, channels)  # noqa: E731
+        if sheet:
+            before = enlarge(given, self.model.scale)[: answer.shape[0], : answer.shape[1]]
+            comparing.write_sheet(sheet_path(target), before, found, truth, scores)
+        return scores(answer)
+
+    def check_size(self, file: Path, compared: bool) -> Check | None:
+        """Raise InputError where the picture and its answer don't fit the memory, by the file's first bytes.
+
+        Return what raises it where the bytes that the model takes at a time don't fit beside them.
+        """
+        if (size := size_of(file)) is None:  # reading it says what is wrong
+            return None
+        height, width, bits = size
+        numbers = 3 * height * width
+        # Of an answer there are whole numbers and what is made of them to be written, measured; of what is compared
+        # f32 as well, and the maps of SSIM.
+        each = (3 if bits == 8 else 12) + (30 + 4 * self.answers if compared else 0)
+        grown = 1 if self.degrade else self.model.scale**2
+        lines = 28 * width * min(self.tile or height, height)  # joined: colours, weights and what they are divided to
+        needed = (4 * numbers + (each * numbers + lines) * grown) / BYTES
+        if needed > self.memory:
+            raise InputError(
+                f"{file} is {height}x{width}: mended at scale {self.model.scale:g} it takes {needed:.3g} GiB, "
+                f"more than --memory {self.memory:g}."
+            )
+
+        def check(taken: float):
+            if needed + taken / BYTES > self.memory:
+                whole = self.model.by or self.model.restorer.whole or not tiling.fit(self.model.scale)
+                way = "" if whole else "set a smaller --tile, or "
+                raise InputError(
+                    f"{file} is {height}x{width}: {self.model.name} takes {needed + taken / BYTES:.3g} GiB to mend it, "
+                    f"more than --memory {self.memory:g}: {way}make it smaller first."
+                )
+
+        return check
+
+    def mended(
+        self, picture: np.ndarray, told: Mapping[str, Any], number: int = 0, check: Check | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yield an answer's lines f32[n W c]; `check` hears the bytes that a tile takes."""
+        restorer, channels = self.model.restorer, picture.shape[2]
+        many = channels not in restorer.channels
+        if many and channels == 1:
+            picture = np.repeat(picture, restorer.channels[0], 2)
+        elif many:
+            raise InputError(f"{self.model.name} mends pictures of {restorer.channels[0]} channel, not colour.")
+        ways = range(8) if self.ensemble else range(1)
+
+        def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
+            given = {"degraded": part} | {k: v[place] if np.ndim(v) == 3 else v for k, v in told.items()}
+            turns = ({k: turned(v, way) for k, v in given.items()} for way in ways)
+            total = sum(
+                back(self.model.padded(turn, self.seed, number, check), way)
+                for turn, way in zip(turns, ways, strict=True)
+            )
+            down, across = place
+            done = down.start * picture.shape[1] + (down.stop - down.start) * across.stop  # pixels, and a few twice
+            bar.update(row, completed=done)
+            return np.asarray(total) / len(ways)
+
+        # A deep image prior has a bar of its own.
+        with Progress(transient=True, disable=bool(self.model.by) or not sys.stdout.isatty()) as bar:
+            row = bar.add_task(self.text, total=picture.shape[0] * picture.shape[1])
+            for lines in tiling.rows(picture, mend, self.model.scale, self.tile, self.overlap, restorer.multiple):
+                yield lines.mean(2, keepdims=True) if many and not restorer.colours else lines
+
+    def damaged(self, clean: np.ndarray, name: str = "") -> tuple[np.ndarray, dict[str, Any]]:
+        """Return a damaged picture, by the seed and the picture's name, and what the model is told of the damage."""
+        import jax
+
+        from jaxgen.core import rng
+
+        scale = self.model.scale
+        if scale == int(scale):
+            clean = clean[: len(clean) - len(clean) % int(scale), : clean.shape[1] - clean.shape[1] % int(scale)]
+        keys = jax.random.split(rng.fold(rng.fold(jax.random.key(self.seed), "damage"), name), 1)
+        made = self.damage(clean[None], keys, scale)
+        found = {name: np.asarray(value)[0] for name, value in made.items()}
+        return found["degraded"], {name: found[name] for name in self.model.restorer.told}
+
+    def alpha(self, photo: Photo) -> np.ndarray | None:
+        if photo.alpha is None or self.model.scale == 1:
+            return photo.alpha
+        top = np.float32(np.iinfo(photo.alpha.dtype).max / 2)
+        return quantised(enlarge(photo.alpha.astype(np.float32) / top - 1, self.model.scale), photo.bits)
+
+
+def turned(x: Any, way: int) -> Any:
+    """Return a picture mirrored where way is 4 or more, then turned by way modulo 4 right angles."""
+    if np.ndim(x) != 3:
+        return x
+    return np.rot90(x[:, ::-1] if way >= 4 else x, way % 4)
+
+
+def back(x: np.ndarray, way: int) -> np.ndarray:
+    """Undo `turned`."""
+    x = np.rot90(x, -(way % 4))
+    return x[:, ::-1] if way >= 4 else x
+
+
+def enlarge(picture: np.ndarray, scale: float) -> np.ndarray:
+    """Return a picture [h w c] enlarged by bicubic interpolation."""
+    import jax.numpy as jnp
+
+    from jaxgen.nn.resample import resize
+
+    size = round(picture.shape[0] * scale), round(picture.shape[1] * scale)
+    return picture if scale == 1 else np.asarray(resize(jnp.asarray(picture), size, "bicubic", edges="reflect"))
+
+
+def read_mask(path: Path, file: Path, photo: Photo) -> np.ndarray:
+    """Return f32[h w 1], 1 where a mask is white. Raises InputError where it does not fit the picture."""
+    found = read(path).pixels.mean(2, keepdims=True) > 0
+    if found.shape[:2] != photo.pixels.shape[:2]:
+        mask, picture = ("x".join(map(str, x.shape[:2])) for x in (found, photo.pixels))
+        raise InputError(f"The mask {path} is {mask}, {file} is {picture}: they must be of one size.")
+    if not found.any():
+        raise InputError(f"The mask {path} is black all over: nothing is to be filled in.")
+    if found.all():
+        raise InputError(f"The mask {path} is white all over: nothing is left to go by.")
+    return found.astype(np.float32)

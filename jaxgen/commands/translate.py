@@ -1,0 +1,193 @@
+"""python -m jaxgen translate: a picture, or a folder of them, made into pictures of another domain by a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxgen.commands.restore import BYTES, Pictures
+from jaxgen.commands.shared import Folder
+from jaxgen.core.errors import InputError, at_least, check_seed, choose
+from jaxgen.data.pairs import PAIRS, luma
+from jaxgen.media import batch_files, output_files
+from jaxgen.media.batch_files import answered
+from jaxgen.media.photo import WRITTEN, Photo, check_made, find, quantised, read, write
+
+if TYPE_CHECKING:
+    from jaxgen.core.capabilities import Translator
+
+
+def translate(
+    run: Folder,
+    picture: Pictures,
+    to: str | None = None,
+    out: Path | None = None,
+    side: int | None = None,
+    pair: bool = False,
+    answers: int = 1,
+    memory: float = 4.0,
+    seed: int = 0,
+    overwrite: bool = False,
+):
+    """Make a picture of another domain of a picture, or of all pictures of a folder.
+
+    Of any size, whole. Alpha is laid on white, as in training; 16 bits (.png), colour profile and EXIF are kept, and
+    the picture is written upright.
+
+    Args:
+        run: the folder of a run of train.translation
+        picture: a file, or a folder
+        to: the domain that it is to be of; unset: the one that the model is trained to make. Of models that translate
+            both ways it is source or image, of those of many domains the number of a class
+        out: a file, or for a folder a folder; unset: PICTURE-translated.png, FOLDER-translated
+        side: pixels of the short side that a picture is brought to first; unset: it is left as it is
+        pair: the picture is of the domain that the model makes: turn it into edges, grey, ... first, as in training
+        answers: how many, of models that have several: the others are OUT-2.png, OUT-3.png, ...
+        memory: GiB that a picture may take; a larger one is refused before it is begun
+        seed: of models with several answers
+        overwrite: replace what is there
+    """
+    check_seed(seed)
+    at_least(1, answers=answers, side=side)
+    if not memory > 0:
+        raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
+    files = find(picture)
+    single = picture.is_file()
+    all_of = lambda target: answered(target, answers)  # noqa: E731
+    targets = batch_files.plan(picture, files, out, "translated", all_of)
+    for path in all_of(targets[0]) if single else ():
+        output_files.check(path, WRITTEN, overwrite)
+    work = open_work(run, to, side, pair, answers, memory, seed)
+
+    def one(file: Path, target: Path):
+        work.one(file, target)
+        print(f"{target}" + (f" and {answers - 1} more" if answers > 1 else ""), flush=True)
+
+    told = batch_files.work_through(files, targets, all_of, one, single=single, overwrite=overwrite)
+    batch_files.report(told, len(files), "translated")
+
+
+@dataclass
+class Work:
+    """Translates one picture after the other, into the domain of a number."""
+
+    translator: "Translator"
+    nets: tuple[Any, Any]
+    to: int
+    side: int | None = None
+    make: Callable[[np.ndarray], np.ndarray] | None = None
+    answers: int = 1
+    memory: float = 4.0
+    seed: int = 0
+
+    def __post_init__(self):
+        import jax
+
+        self.translate = jax.jit(self.translator.translate)
+        self.programs: dict[tuple[int, ...], Any] = {}  # by the shape of what they translate
+
+    def one(self, file: Path, target: Path):
+        """Translate a file. Raises InputError for what can't be translated."""
+        photo = read(file)
+        x = self.prepared(photo, file)
+        for number, path in enumerate(answered(target, self.answers)):
+            write(path, quantised(self.made(x, number, file), photo.bits), photo)
+
+    def prepared(self, photo: Photo, file: Path) -> np.ndarray:
+        """Return a picture as the model reads it, f32[h w c]."""
+        x, channels = photo.pixels, self.translator.channels
+        if photo.alpha is not None:
+            share = photo.alpha.astype(np.float32) / np.iinfo(photo.alpha.dtype).max
+            x = x * share + (1 - share)  # white is 1
+        if channels == 1 and x.shape[2] == 3:
+            x = luma(x[None])[0][..., None]
+        elif channels != x.shape[2]:
+            x = np.repeat(x[..., :1], channels, 2)
+        if self.side:
+            ratio = self.side / min(x.shape[:2])
+            check_made(f"{file} with --side {self.side}", x.shape[0] * ratio, x.shape[1] * ratio)
+            x = shrunk(x, self.side)
+        height, width = x.shape[:2]
+        if min(height, width) < self.translator.multiple:
+            raise InputError(
+                f"{file} is {height}x{width}: this model halves pictures, and takes none below "
+                f"{self.translator.multiple}x{self.translator.multiple}. Write --side {self.translator.multiple}."
+            )
+        return x if self.make is None else self.make(quantised(x, 8)[None])[0] / np.float32(127.5) - 1
+
+    def made(self, x: np.ndarray, number: int, file: Path) -> np.ndarray:
+        """Return an answer f32[h w c], the sides made multiples of what the net takes by a mirror image meanwhile."""
+        import jax
+        import jax.numpy as jnp
+
+        from jaxgen.core import rng
+
+        height, width, _ = x.shape
+        grain = self.translator.multiple
+        grown = np.pad(x, ((0, -height % grain), (0, -width % grain), (0, 0)), "symmetric")
+        keys = rng.sample_keys(jax.random.key(self.seed), jnp.arange(number, number + 1))
+        given, to = {"source": grown[None].astype(np.float32)}, jnp.full(1, self.to, jnp.int32)
+        if grown.shape not in self.programs:
+            self.programs[grown.shape] = self.translate.lower(*self.nets, given, keys, to).compile()
+        program = self.programs[grown.shape]
+        if (plan := program.memory_analysis()) is not None:
+            needed = (plan.temp_size_in_bytes + plan.output_size_in_bytes) / BYTES
+            if needed > self.memory:
+                raise InputError(
+                    f"{file} is {height}x{width}: it takes {needed:.1f} GiB, more than --memory {self.memory:g}. Write "
+                    "--side to make it smaller first."
+                )
+        return np.asarray(program(*self.nets, given, keys, to), np.float32)[0, :height, :width]
+
+
+def shrunk(x: np.ndarray, side: int) -> np.ndarray:
+    """Return a picture f32[h w c] whose short side has so many pixels, antialiased."""
+    import jax.numpy as jnp
+
+    from jaxgen.nn.resample import resize
+
+    height, width = x.shape[:2]
+    scale = side / min(height, width)
+    size = max(round(height * scale), side), max(round(width * scale), side)
+    return np.clip(np.asarray(resize(jnp.asarray(x), size)), -1, 1)
+
+
+def open_work(
+    folder: Path, to: str | None, side: int | None, pair: bool, answers: int, memory: float, seed: int
+) -> Work:
+    """Return what translates with a run's model. Raises InputError where it does not, or not in this way."""
+    from jaxgen.core.config import Mesh
+    from jaxgen.core.types import averaged
+    from jaxgen.runs.load import open_run
+
+    opened = open_run(folder, Mesh(data=1))
+    translator, data = opened.task.translator, opened.run.data
+    if translator is None:
+        raise InputError(f"{folder} is a run of {opened.run.preset}, which translates nothing: see train.translation.")
+    if translator.told:
+        raise InputError(
+            f"{opened.run.preset} must be told {', '.join(translator.told)}: it can't translate by itself."
+        )
+    if answers > 1 and not translator.several:
+        raise InputError(f"{opened.run.preset} has one answer: leave out --answers.")
+    if pair and data.making == "none":
+        raise InputError(f"{folder} was trained on pictures of both domains, none of them made: leave out --pair.")
+    return Work(
+        translator,
+        averaged(opened.state, opened.frozen),
+        number_of(translator.domains, to),
+        side,
+        PAIRS[data.making] if pair else None,
+        answers,
+        memory,
+        seed,
+    )
+
+
+def number_of(domains: tuple[str, ...], to: str | None) -> int:
+    """Return the number of a domain, "image" where none is named. Raises InputError for one that there is not."""
+    if to is None and "image" not in domains:
+        raise InputError(f"This model translates into {len(domains)} domains: say which, --to {' or '.join(domains)}.")
+    return domains.index(choose("image" if to is None else to, domains, "domain"))

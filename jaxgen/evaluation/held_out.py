@@ -1,0 +1,307 @@
+"""What is measured of a state: losses and accuracy on held-out data, scores of samples beside real pictures."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.core import rng
+from jaxgen.core.config import Run
+from jaxgen.core.errors import InputError, choose
+from jaxgen.core.spec import image_of, spec_of
+from jaxgen.core.step import init_state
+from jaxgen.core.task import Task
+from jaxgen.core.types import Frozen, TrainState, averaged
+from jaxgen.data import batches, open_source
+from jaxgen.evaluation.sample_scores import STATISTICS, extract, is_score, open_scores
+from jaxgen.inference.previews import directions, remade
+from jaxgen.inference.sampling import check_data
+from jaxgen.metrics.accumulate import MOMENTS
+from jaxgen.metrics.accuracy import ACCURACY
+from jaxgen.metrics.frechet import FRECHET
+from jaxgen.metrics.metric import Metric, State
+from jaxgen.metrics.pixels import MEASURES as PIXELS
+from jaxgen.metrics.pixels import check_pairs, parse, pixel_metric, psnr
+from jaxgen.pretrained.feature_extractors import Extractor, extractor
+from jaxgen.runs import sharding
+from jaxgen.runs.sharding import Mesh
+
+
+def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return which names are measures on held-out data, and which are scores of samples. Raises InputError."""
+    for name in names:
+        if not is_score(name) and not measure_of(name):
+            if name.startswith(LIKELIHOODS) or f"{name}_" in LIKELIHOODS:
+                raise InputError(f"{name}: write nll_K or bpd_K, by K samples for each picture, such as nll_5000.")
+            examples = [
+                *MEASURES,
+                *PIXELS,
+                "nll_5000",
+                "bpd_16",
+                "rfid_lenet",
+                *(f"{statistic}_lenet" for statistic in STATISTICS),
+            ]
+            choose(name, examples, "metric")
+    return [name for name in names if measure_of(name)], [name for name in names if not measure_of(name)]
+
+
+class Evaluation:
+    """All the metrics of a run while it trains, under names `eval/<split>/<metric>`.
+
+    Measures are taken on `eval.split`; scores compare samples with the pictures that are trained on.
+    """
+
+    def __init__(self, run: Run, task: Task, mesh: Mesh):
+        measures, scores = known(run.eval.metrics)
+        self.run = run
+        self.held_out = HeldOut(run, task, mesh, measures) if measures else None
+        self.scores = open_scores(run, task, mesh, scores, run.eval.count, run.data.split) if scores else []
+
+    def __call__(self, state: TrainState, frozen: Frozen) -> dict[str, float]:
+        found = {}
+        if self.held_out:
+            found |= {f"eval/{self.run.eval.split}/{k}": v for k, v in self.held_out(state, frozen).items()}
+        for scores in self.scores:
+            values = scores.samples(state, frozen, self.run.seed)
+            found |= {f"eval/{self.run.data.split}/{k}": v for k, v in values.items()}
+        return found
+
+    @property
+    def confusion(self) -> np.ndarray | None:
+        """The last call's counts [true guessed] where accuracy was measured."""
+        return self.held_out.confusion if self.held_out else None
+
+
+class HeldOut:
+    """The measures of a task on one split of a run's data."""
+
+    def __init__(self, run: Run, task: Task, mesh: Mesh, names: list[str]):
+        run = replace(run, batch=run.batch + -run.batch % mesh.size)  # it may have been trained on fewer devices
+        self.run, self.task = run, task
+        self.measures = {name: measure_of(name)(task) for name in names}  # pyright: ignore[reportOptionalCall]
+        self.updates = {name: jax.jit(measure.update, donate_argnums=0) for name, measure in self.measures.items()}
+        self.put, self.wait = sharding.put_batch(mesh), sharding.one_by_one(mesh)
+        self.whole = sharding.replicated(mesh)
+        self.source = open_source(run.data.at(run.eval.split), image_of(task))
+        check_data(task, self.source, run.data.pair)
+        self.results: dict[str, State] = {}
+        if len(self.source) < run.batch and "loss" in names:
+            raise InputError(f"eval.split={run.eval.split} has {len(self.source)} examples, less than one batch.")
+
+    def batches(self) -> Iterator[tuple[Mapping[str, jax.Array], jax.Array]]:
+        """Yield each batch and which of its rows count: bool[b]; a ragged last one is filled up with rows of itself."""
+        rank, processes = jax.process_index(), jax.process_count()
+        batch, data, image = self.run.batch, self.run.data, image_of(self.task)
+        stream = batches(self.source, data, image, batch=batch, seed=0, process=(rank, processes), train=False)
+        local = batch // processes
+        # All processes take equally many: those that suffice for the whole split, unless fewer are asked for.
+        for some in islice(stream, self.run.eval.batches or None):
+            rows = len(some["image"])
+            fill = np.arange(local) % rows if rows else np.zeros(local, int)
+            full = {k: some[k][fill] if rows else np.zeros((local, *some[k].shape[1:]), some[k].dtype) for k in some}
+            both = self.put({**{name: full[name] for name in self.task.example}, "valid": np.arange(local) < rows})
+            yield both, both.pop("valid")
+        stream.close()
+
+    def __call__(self, state: TrainState, frozen: Frozen) -> dict[str, float]:
+        self.results = {name: jax.device_put(measure.empty(), self.whole) for name, measure in self.measures.items()}
+        for number, (batch, valid) in enumerate(self.batches()):
+            for name, update in self.updates.items():
+                self.results[name] = update(self.results[name], state, frozen, batch, np.int32(number), valid)
+                if self.wait:
+                    jax.block_until_ready(self.results[name])
+        found: dict[str, float] = {}
+        for name, measure in self.measures.items():
+            found |= measure.result(jax.device_get(self.results[name]))
+        # Of black and white pictures a likelihood says how they came about.
+        how = self.run.data.binarise
+        return {f"{k}_{how}" if k[:4] in LIKELIHOODS and how != "none" else k: v for k, v in found.items()}
+
+    @property
+    def confusion(self) -> np.ndarray | None:
+        """The last call's counts [true guessed] where accuracy was measured."""
+        return np.asarray(self.results["accuracy"]["confusion"]) if "accuracy" in self.results else None
+
+
+def losses(task: Task) -> Metric:
+    """Return the measure of every phase's loss, a mean over whole batches, nothing updated: `<phase>_loss`.
+
+    With the last weights, as in training; a ragged last batch is left out.
+    """
+    names = [f"{phase.name}_loss" for phase in task.phases]
+
+    def empty() -> State:
+        return {"count": jnp.zeros(()), **{name: jnp.zeros(()) for name in names}}
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        _, context = averaged(state, frozen)
+        context = context.replace(extra=state.extra)
+        key = jax.random.fold_in(rng.fold(state.key, "eval"), number)
+        play = lambda phase: phase.loss(state.params, context, batch, rng.fold(key, phase.stream or phase.name))  # noqa: E731
+        found = {name: jnp.float32(play(phase)[0]) for name, phase in zip(names, task.phases, strict=True)}
+        found = {"count": jnp.ones(()), **found}
+        return {name: total[name] + jnp.where(valid.all(), value, 0) for name, value in found.items()}
+
+    def result(total: State) -> dict[str, float]:
+        return {name: float(total[name]) / float(total["count"] or np.nan) for name in names}
+
+    return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
+
+
+def accuracy(task: Task) -> Metric:
+    """Return the measure of a classifier's top1 and top5, by the averaged weights, over every example."""
+    if (classify := task.classify) is None:
+        raise InputError("This model has no `classify`: it has no accuracy.")
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        logits = classify(*averaged(state, frozen), batch["image"])["logits"]
+        return ACCURACY.update(total, logits, batch["label"], valid)
+
+    return Metric(lambda: ACCURACY.empty(task.classes), update, ACCURACY.merge, ACCURACY.result)
+
+
+def likelihood(task: Task, samples: int, kind: str = "nll_") -> Metric:
+    """Return the measure of -log p(x), by the averaged weights, over every example: in nats `nll_<samples>`.
+
+    With one sample of the latents it is minus the evidence lower bound, with many it comes down to -log p(x). Of a
+    diffusion model's bound or ODE the samples are of times and noise. `bpd_<samples>` is the same in bits for each
+    number of the picture.
+    """
+    if (log_prob := task.log_prob) is None:
+        raise InputError("This model has no likelihood.")
+    if kind == "bpd_" and task.density:
+        raise InputError("bpd_ is of the 256 levels of pixels, and this model has a density of them: ask for nll_.")
+    name = f"{kind}{samples}"
+    unit = math.log(2) * math.prod(image_of(task)) if kind == "bpd_" else 1.0
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        key = jax.random.fold_in(jax.random.key(0), number)
+        found = log_prob(*averaged(state, frozen), batch, jax.random.split(key, len(valid)), samples)
+        return {"count": total["count"] + valid.sum(), name: total[name] - jnp.where(valid, found, 0).sum()}
+
+    empty = lambda: {"count": jnp.zeros(()), name: jnp.zeros(())}  # noqa: E731
+    result = lambda total: {name: float(total[name]) / float(total["count"] or np.nan) / unit}  # noqa: E731
+    return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
+
+
+def coder_of(task: Task) -> tuple[Callable, Callable]:
+    """Return a task's encode and decode. Raises InputError where it has not both."""
+    if task.encode is None or task.decode is None:
+        raise InputError("This model has no `encode` and `decode`: it can't reconstruct pictures.")
+    return task.encode, task.decode
+
+
+def reconstruction(task: Task) -> Metric:
+    """Return the measure of the mean PSNR in dB of decode(encode(x)), by the averaged weights, over every example."""
+    encode, decode = coder_of(task)
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        nets = averaged(state, frozen)
+        made = decode(*nets, encode(*nets, batch), {name: batch[name] for name in task.given})
+        found = jnp.where(valid, psnr(batch["image"], made), 0)
+        return {"count": total["count"] + valid.sum(), "psnr": total["psnr"] + found.sum()}
+
+    empty = lambda: {"count": jnp.zeros(()), "psnr": jnp.zeros(())}  # noqa: E731
+    result = lambda total: {"reconstruction_psnr": float(total["psnr"]) / float(total["count"] or np.nan)}  # noqa: E731
+    return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
+
+
+def reconstructed_distance(task: Task, extractor: Extractor) -> Metric:
+    """Return the measure of the Fréchet distance between decode(encode(x)) and x, over every example: `rfid_<...>`.
+
+    By the averaged weights, the pictures rounded to 8 bits and resized by antialiased bicubic.
+    """
+    encode, decode = coder_of(task)
+    name = extractor.name
+
+    def empty() -> State:
+        image = jax.ShapeDtypeStruct((1, *image_of(task)), jnp.float32)
+        width = jax.eval_shape(partial(extract, extractor, "clean"), extractor.variables, image)["features"].shape[1]
+        # The variables travel with the state: as constants they would be compiled into the program.
+        return {"variables": extractor.variables, "x": MOMENTS.empty(width), "made": MOMENTS.empty(width)}
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        nets = averaged(state, frozen)
+        made = decode(*nets, encode(*nets, batch), {name: batch[name] for name in task.given})
+        found = {"variables": total["variables"]}
+        for kind, x in (("x", batch["image"]), ("made", made)):
+            features = extract(extractor, "clean", total["variables"], x)["features"]
+            found[kind] = MOMENTS.update(total[kind], features, valid)
+        return found
+
+    def result(total: State) -> dict[str, float]:
+        return {f"rfid_{name}": FRECHET.result(total["x"], total["made"])["fid"]}
+
+    return Metric(empty, update, lambda a, b: {**a, **{k: MOMENTS.merge(a[k], b[k]) for k in ("x", "made")}}, result)
+
+
+def restoration(task: Task, name: str) -> Metric:
+    """Return the measure of a pixel metric between examples and themselves damaged and mended, by the averaged weights.
+
+    Of a model that translates pairs, between what is made of the source and the image. The damage of an example, or the
+    key of an answer, depends on its batch and place only. Raises InputError where there is no such metric.
+    """
+    restorer, translator = task.restorer, task.translator
+    if restorer is None and (translator is None or "source" not in task.example):
+        raise InputError(f"This model mends no pictures and learns from no pairs: it has no {name}.")
+    metric, some = pixel_metric(name), np.zeros((1, *image_of(task)), np.float32)
+    check_pairs(some, some, (name,))
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        clean = batch["image"]
+        keys = jax.random.split(jax.random.fold_in(rng.fold(jax.random.key(0), "damage"), number), len(clean))
+        nets = averaged(state, frozen)
+        if translator is not None:
+            source, _, to = directions(task, batch)
+            made = translator.translate(*nets, {"source": source}, keys, to)
+        else:
+            assert restorer is not None
+            _, made, _ = remade(restorer, nets, clean, keys)
+        return metric.update(total, clean, jnp.clip(made, -1, 1), valid)
+
+    return metric._replace(update=update)
+
+
+def units(task: Task) -> Metric:
+    """Return the measure of how many numbers of encode(x) vary with x by more than 0.01 (variance): `active_units`.
+
+    Burda et al. 2016. Over every example, by the averaged weights.
+    """
+    encode, _ = coder_of(task)
+    shapes = jax.eval_shape(lambda: init_state(task, jax.random.key(0), spec_of(task, 1)))
+    frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
+    width = jax.eval_shape(lambda s, f, b: encode(*averaged(s, f), b), shapes, frozen, spec_of(task, 1)).size
+
+    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+        code = jnp.where(valid[:, None], encode(*averaged(state, frozen), batch).reshape(len(valid), -1), 0)
+        seen = jnp.stack([code.sum(0), (code**2).sum(0)])  # [2 d]
+        return {"count": total["count"] + valid.sum(), "moments": total["moments"] + seen}
+
+    def result(total: State) -> dict[str, float]:
+        first, second = np.asarray(total["moments"], np.float64) / float(total["count"] or np.nan)
+        return {"active_units": float((second - first**2 > 0.01).sum())}
+
+    empty = lambda: {"count": jnp.zeros(()), "moments": jnp.zeros((2, width))}  # noqa: E731
+    return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
+
+
+LIKELIHOODS = ("nll_", "bpd_")
+MEASURES = {"loss": losses, "accuracy": accuracy, "reconstruction_psnr": reconstruction, "active_units": units}
+
+
+def measure_of(name: str) -> Callable[[Task], Metric] | None:
+    """Return what makes the measure of a name: loss, nll_1, bpd_16, rfid_lenet, psnr_y_border2, ... None: none."""
+    if match := re.fullmatch(r"(nll_|bpd_)([1-9]\d{0,6})", name):
+        return lambda task: likelihood(task, int(match[2]), match[1])
+    if name.startswith("rfid_"):
+        return lambda task: reconstructed_distance(task, extractor(name.removeprefix("rfid_")))
+    if name.partition("_border")[0] in PIXELS:
+        parse(name)
+        return lambda task: restoration(task, name)
+    return MEASURES.get(name)

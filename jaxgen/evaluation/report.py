@@ -1,0 +1,141 @@
+"""`python -m jaxgen evaluate`: a table of numbers, each with the protocol that it was measured by."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jaxgen.core.errors import InputError
+from jaxgen.core.task import Task
+from jaxgen.evaluation import sample_scores
+from jaxgen.evaluation.held_out import HeldOut, known
+from jaxgen.inference import latent_samplers
+from jaxgen.media.plots import plot_confusion
+from jaxgen.runs.config_io import load_config
+from jaxgen.runs.load import open_run
+from jaxgen.runs.run_dir import commit
+
+
+def default_of(task: Task, fitted: bool = False) -> list[str]:
+    """Return what is measured of a model where nothing is asked for. fitted: whether a sampler draws its codes"""
+    if task.classify:
+        return ["accuracy"]
+    if task.translator:
+        return ["psnr_rgb"] if "source" in task.example else ["loss"]
+    if task.generate or fitted:
+        return ["fid_lenet", "kid_lenet"]
+    if task.encode and task.decode:
+        return ["reconstruction_psnr"]
+    return ["psnr_rgb"] if task.restorer else ["loss"]
+
+
+def evaluate_run(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    count: int,
+    real: int | None,
+    split: str | None,
+    floor: str | None,
+    seeds: Sequence[int],
+    average: bool,
+    resizer: str,
+    inception: Path | None,
+    cache: bool,
+    sampler: latent_samplers.Name = "prior",
+    sampling: str = "",
+    width: float | None = None,
+):
+    """Print the metrics of a run and append them to its evaluations.jsonl. Raises InputError."""
+    run = load_config(folder, sampling)
+    if width is not None and not average:
+        raise InputError("--average makes other weights than the last: leave --weights last out.")
+    task = run.model.task(run.steps)
+    latent_samplers.check(task, sampler)
+    names = names or default_of(task, sampler != "prior")
+    measures, scored = known(tuple(names))
+    opened = open_run(folder, sampling=sampling, average=width)
+    run, mesh, task, state, frozen, step = latent_samplers.refit(opened, sampler, average=average)
+    about: dict[str, Any] = {"run": str(folder), "preset": run.preset, "step": step}
+    about["weights"] = "moving average" if average and state.ema else "last"
+    if width:
+        about["weights"] += f" of width {width:g}"
+    if sampler != "prior":
+        about["sampler"] = sampler
+    if how := getattr(run.model, "sampling", None):
+        about["sampling"] = str(how)
+    rows: list[dict[str, Any]] = []
+    if measures:
+        held_out = dataclasses.replace(run.eval, split=split or run.eval.split, batches=0)
+        evaluation = HeldOut(dataclasses.replace(run, eval=held_out), task, mesh, measures)
+        found = evaluation(state if average else state.replace(ema={}), frozen)
+        protocol = {"data": run.data.source, "split": held_out.split, "examples": len(evaluation.source), **about}
+        rows += [{"metric": k, "value": v, "of": "the run", **protocol} for k, v in found.items()]
+        if (counts := evaluation.confusion) is not None:
+            plot_confusion(counts, evaluation.source.classes, folder / "confusion.png")
+    if scored:
+        more = {"real": real, "resizer": resizer, "cache": cache, "bar": True}
+        parts = sample_scores.open_scores(
+            run, task, mesh, scored, count, split or run.data.split, inception=inception, **more
+        )
+        for part in parts:
+            if floor is not None and (many := part.size(floor)) < count:
+                raise InputError(f"The split {floor} has only {many} pictures: --count {many} makes it a floor.")
+        for part in parts:
+            found = [part.samples(state, frozen, seed, average) for seed in seeds]
+            about["seeds"] = ", ".join(map(str, seeds))
+            for name, value, half in summaries(found):
+                rows.append({"metric": name, "value": value, "of": "samples", **half, **part.protocol(name), **about})
+            if floor is not None:
+                floors = part.compare(part.take_in(part.pictures(floor, count), count))
+                for name, value in floors.items():
+                    of = f"real pictures of {floor}"
+                    rows.append({"metric": name, "value": value, "of": of, **part.protocol(name), **about})
+    stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": commit()}
+    with (folder / "evaluations.jsonl").open("a") as file:
+        for row in rows:
+            file.write(json.dumps({**row, **stamp}) + "\n")
+    show(rows, len(seeds) > 1)
+
+
+def summaries(found: Sequence[Mapping[str, float]]) -> list[tuple[str, float, dict[str, float]]]:
+    """Return (metric, mean, {"interval95": half its width} where there are several seeds) of each metric."""
+    rows = []
+    for name in found[0]:
+        mean, half = sample_scores.interval([values[name] for values in found])
+        rows.append((name, mean, {"interval95": half} if len(found) > 1 else {}))
+    return rows
+
+
+def show(rows: Sequence[Mapping[str, Any]], several: bool):
+    """Print the numbers, and below them what they have in common."""
+    shown = Table(box=None)
+    columns = ["metric", "value", *(["95 % interval"] if several else []), "of"]
+    for column in columns:
+        shown.add_column(column, justify="right" if column == "value" else "left")
+    for row in rows:
+        half = f"± {row['interval95']:.4g}" if "interval95" in row else ""
+        shown.add_row(row["metric"], f"{row['value']:.6g}", *([half] if several else []), row["of"])
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(shown)
+    protocols: dict[str, list[str]] = {}
+    for row in rows:
+        text = ", ".join(
+            f"{key} {_plain(value)}"
+            for key, value in row.items()
+            if key not in ("metric", "value", "of", "interval95", "run")
+        )
+        protocols.setdefault(text, []).append(row["metric"])
+    for text, names in protocols.items():
+        console.print(f"{', '.join(dict.fromkeys(names))}: {text}", markup=False)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{k} {v}" for k, v in value.items())
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)

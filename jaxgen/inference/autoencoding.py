@@ -1,0 +1,115 @@
+"""A trained autoencoder's nets over any number of pictures and codes: what codes, scores and maps are made with."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.core import rng
+from jaxgen.core.config import Data
+from jaxgen.core.errors import InputError
+from jaxgen.core.spec import image_of, spec_of
+from jaxgen.core.step import init_state
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, averaged
+from jaxgen.data import Source, batches
+from jaxgen.media.image_grid import progress
+from jaxgen.runs import sharding
+from jaxgen.runs.load import Trained
+
+LARGEST = 4096  # numbers in a code that is taken for a vector
+BATCH = 200  # pictures or codes that pass at a time
+
+
+def check_vectors(task: Task) -> int:
+    """Return how many numbers a code has; nothing is computed.
+
+    Raises InputError where the task can't both encode and decode, or where its codes are no vectors.
+    """
+    encode = task.encode
+    if encode is None or task.decode is None:
+        raise InputError("This model has no encoder: it makes no codes of pictures.")
+
+    def one(frozen):
+        nets = averaged(init_state(task, jax.random.key(0), spec_of(task, 1)), frozen)
+        return encode(*nets, {name: jnp.zeros(x.shape, x.dtype) for name, x in spec_of(task, 1).items()})
+
+    code = jax.eval_shape(one, {net: jax.eval_shape(load) for net, load in task.frozen.items()})
+    if code.ndim != 2 or not jnp.issubdtype(code.dtype, jnp.floating):
+        kind = "x".join(map(str, code.shape[1:])) + (" numbers" if code.dtype == jnp.float32 else " whole numbers")
+        raise InputError(f"This model's codes are {kind}: only with vectors can this be done.")
+    if code.shape[1] > LARGEST:
+        raise InputError(f"This model's codes have {code.shape[1]} numbers: it can be done with at most {LARGEST}.")
+    return code.shape[1]
+
+
+class Coder:
+    """A run's nets, averaged or last, over pictures and codes `BATCH` at a time, always as many."""
+
+    def __init__(self, opened: Trained, average: bool = True):
+        self.task, mesh = opened.task, opened.mesh
+        state = opened.state if average else opened.state.replace(ema={})
+        self.nets = averaged(state, opened.frozen)
+        self.batch = BATCH + -BATCH % mesh.size
+        self.rows, self.whole = sharding.batched(mesh), sharding.replicated(mesh)
+
+    def over(self, f: Callable[..., Array], source: Source, data: Data, text: str) -> np.ndarray:
+        """Return f(params, context, batch, indices i32[b]) f32[n ...] of all examples of a source, in order."""
+        mapped, found, first = self._jit(f), [], 0
+        stream = batches(source, data, image_of(self.task), batch=self.batch, seed=0, train=False)
+        for batch in progress(stream, text, -(-len(source) // self.batch)):
+            some = {name: batch[name] for name in self.task.example}
+            count = len(batch["image"])
+            found.append(self._filled(mapped, some, np.arange(first, first + count, dtype=np.int32)))
+            first += count
+        return np.concatenate(found)
+
+    def encode(self, source: Source, data: Data) -> np.ndarray:
+        """Return the codes f32[n d] of a source's pictures."""
+        encode = self.task.encode
+        assert encode is not None
+        return self.over(lambda params, context, batch, _: encode(params, context, batch), source, data, "encoding")
+
+    def decode(self, codes: np.ndarray, given: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the pictures f32[n h w c] of codes f32[n d]."""
+        mapped = self._jit(self.task.decode)
+        parts = [slice(i, i + self.batch) for i in range(0, len(codes), self.batch)]
+        return np.concatenate(
+            [self._filled(mapped, codes[part], {name: x[part] for name, x in given.items()}) for part in parts]
+        )
+
+    def negative_log_likelihoods(self, source: Source, data: Data, samples: int) -> np.ndarray:
+        """Return -log p(x) in nats, f32[n], of a source's pictures, by so many samples of what is integrated over."""
+        log_prob = self.task.log_prob
+        assert log_prob is not None
+
+        def surprise(params, context, batch, indices):
+            keys = rng.sample_keys(rng.fold(jax.random.key(0), "scores"), indices)
+            return -log_prob(params, context, batch, keys, samples)
+
+        return self.over(surprise, source, data, "scoring")
+
+    def squared_errors(self, source: Source, data: Data) -> np.ndarray:
+        """Return the mean of (x - decode(encode(x)))^2 over a picture's numbers, in [-1, 1], f32[n]."""
+        task = self.task
+        assert task.encode is not None and task.decode is not None
+        encode, decode = task.encode, task.decode
+
+        def error(params, context, batch, _):
+            x, given = batch["image"], {name: batch[name] for name in task.given}
+            made = decode(params, context, encode(params, context, batch), given)
+            return ((made - x) ** 2).mean(range(1, x.ndim))
+
+        return self.over(error, source, data, "scoring")
+
+    def _jit(self, f):
+        return jax.jit(lambda nets, *rest: f(*nets, *rest), out_shardings=self.whole)
+
+    def _filled(self, mapped, *trees) -> np.ndarray:
+        """Return `mapped` of at most a batch of rows; it is filled up with the last one, and that thrown away."""
+        count = len(jax.tree.leaves(trees)[0])
+        index = np.minimum(np.arange(self.batch), count - 1)
+        return np.asarray(mapped(self.nets, *jax.tree.map(lambda x: sharding.put_whole(self.rows, x[index]), trees)))[
+            :count
+        ]

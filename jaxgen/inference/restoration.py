@@ -1,0 +1,259 @@
+"""What mends pictures: a trained run, a file of weights whose net is found, or an interpolation."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxgen.core.errors import InputError, choose
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxgen.core.capabilities import Restorer
+
+INTERPOLATIONS = ("bicubic", "lanczos3", "bilinear", "nearest")
+PRIOR = "deep-image-prior"
+PER_PIXEL = 9000  # bytes of its step, by XLA's count at 256x256
+KNOWN = (*INTERPOLATIONS, PRIOR)
+FAMILIES = ("restoration", "super_resolution")
+
+
+@dataclass
+class Model:
+    """What mends: a restorer, its nets, and the factor by which it enlarges.
+
+    may: what it can be told beside what it must be
+    by:  (given, keys, scale) -> answer f32[1 H W c] on the host, where a picture takes more than one program
+    per: bytes that those take for each pixel of the answer
+    """
+
+    restorer: "Restorer"
+    params: Any
+    context: Any
+    scale: float
+    name: str
+    may: tuple[str, ...] = ()
+    by: Callable[..., Any] | None = None
+    per: int = 0
+
+    def __post_init__(self):
+        self.programs: dict[Any, Any] = {}  # by the shapes of what they are given
+
+    def program(self, given: Mapping[str, Any], keys: Any) -> Any:
+        """Return the compiled (params, context, given [1 h w c], keys Key[1]) -> f32[1 H W c]."""
+        import jax
+
+        shapes = tuple((name, x.shape) for name, x in given.items())
+        if shapes not in self.programs:
+            mend = jax.jit(self.restorer.restore, static_argnums=4)
+            self.programs[shapes] = mend.lower(self.params, self.context, given, keys, self.scale).compile()
+        return self.programs[shapes]
+
+    def takes(self, given: Mapping[str, Any], keys: Any) -> float:
+        """Return the bytes that mending such pictures takes, beside parameters: nothing is run."""
+        _, h, w, _ = given["degraded"].shape
+        if self.by:
+            return self.per * h * w * self.scale**2
+        found = self.program(given, keys).memory_analysis()
+        return found.temp_size_in_bytes + found.output_size_in_bytes + 4 * sum(x.size for x in given.values())
+
+    def padded(
+        self, given: Mapping[str, Any], seed: int = 0, number: int = 0, check: Callable[[float], Any] | None = None
+    ) -> "np.ndarray":
+        """Return an answer f32[H W c] to one picture, given [h w c] and numbers, whatever its sides.
+
+        They are made multiples of what the net takes by a mirror image. The key is `number`'s of a seed. `check` is
+        called with the bytes that it takes, before it is begun.
+        """
+        import jax
+        import jax.numpy as jnp
+        import numpy as np
+
+        from jaxgen.core import rng
+
+        h, w = given["degraded"].shape[:2]
+        grain, scale = self.restorer.multiple, self.scale
+        pads = ((0, -h % grain), (0, -w % grain), (0, 0))
+        grown = {k: np.pad(v, pads, "symmetric")[None] if np.ndim(v) == 3 else v[None] for k, v in given.items()}
+        keys = rng.sample_keys(jax.random.key(seed), jnp.arange(number, number + 1))
+        if check is not None:
+            check(self.takes(grown, keys))
+        if self.by:
+            made = self.by(grown, keys, scale)
+        else:
+            made = self.program(grown, keys)(self.params, self.context, grown, keys)
+        return np.asarray(made, np.float32)[0, : round(h * scale), : round(w * scale)]
+
+    def check(
+        self,
+        sigma: float | None,
+        mask: Path | None,
+        answers: int = 1,
+        degrade: bool = False,
+        ensemble: bool = False,
+    ):
+        """Raise InputError where the model lacks what it must be told, or is told or asked for what it has not."""
+        if "region" in self.restorer.told:
+            raise InputError(f"{self.name} harmonises what is pasted into a picture: use python -m jaxgen compose.")
+        if answers > 1 and not self.restorer.several:
+            raise InputError(f"{self.name} has one answer: leave out --answers.")
+        if ensemble and self.restorer.several:
+            raise InputError(f"{self.name} has several answers, whose mean is none: leave out --ensemble.")
+        if degrade and mask is not None and "mask" in self.restorer.told:
+            raise InputError("--degrade hides parts of pictures by itself: leave out --mask.")
+        for name, value in (("sigma", sigma), ("mask", mask)):
+            if name in self.restorer.told and value is None and not degrade:
+                raise InputError(f"{self.name} must be told --{name}.")
+            if name not in (*self.restorer.told, *self.may) and value is not None:
+                raise InputError(f"{self.name} takes no --{name}: leave it out.")
+
+
+def open_model(name: str, preset: str, scale: float | None) -> Model:
+    """Return the model of a run's folder, of a file of weights, or an interpolation. Raises InputError."""
+    path, may, by, per = Path(name).expanduser(), (), None, 0
+    if name == PRIOR:
+        restorer, params, context, may, by, per = prior(), {}, None, ("mask", "sigma"), by_prior, PER_PIXEL
+    elif name in INTERPOLATIONS:
+        if preset:
+            raise InputError("--preset is for a file of weights.")
+        restorer, params, context = interpolation(name), {}, None
+    elif path.is_dir():
+        from jaxgen.core.config import Mesh
+        from jaxgen.core.types import averaged
+        from jaxgen.runs.load import open_run
+
+        if preset:
+            raise InputError("--preset is for a file of weights: a run's folder says itself what it is.")
+        opened = open_run(path, Mesh(data=1))
+        restorer = opened.task.restorer
+        if opened.task.denoiser is not None:
+            from jaxgen.inference.inpainting import restorer_of
+
+            restorer = restorer_of(opened.task, opened.run.model.sampling)
+        params, context = averaged(opened.state, opened.frozen)
+    elif path.is_file():
+        restorer, params, context, name = from_weights(path, preset)
+    else:
+        raise InputError(f"There is no run folder or file {path}: --with names one, or one of {', '.join(KNOWN)}.")
+    if restorer is None:
+        raise InputError(
+            f"{name} mends no pictures: it needs a run of train.restoration or train.super_resolution, or with --mask "
+            "of train.diffusion."
+        )
+    if scale is not None and scale != 1 and restorer.scales == (1,):
+        raise InputError(f"{name} does not enlarge: leave out --scale.")
+    if scale is not None and restorer.scales and scale not in restorer.scales:
+        known = " or ".join(map(str, restorer.scales))
+        raise InputError(f"{name} enlarges by {known}, not by {scale:g}.")
+    default = restorer.scales[0] if restorer.scales else 1 if by else 2
+    scale = float(default if scale is None else scale)
+    if not 1 <= scale <= 16:
+        raise InputError(f"--scale must be from 1 to 16, not {scale:g}.")
+    return Model(restorer, params, context, scale, name, may, by, per)
+
+
+def prior() -> "Restorer":
+    """Return what a deep image prior can do; its work is done by `by_prior`."""
+    from jaxgen.core.capabilities import Restorer
+    from jaxgen.data.degradations import Degradation
+
+    return Restorer(Degradation(noise=(25, 25)), lambda *_: None, (), channels=(1, 3))  # pyright: ignore
+
+
+def by_prior(given: Any, keys: Any, scale: float) -> Any:
+    """Return the answer of a deep image prior that learns this picture, a bar showing how far it is."""
+    from rich.progress import Progress
+
+    from jaxgen.models.restoration.deep_image_prior import Prior
+
+    method, mask, sigma = Prior(), given.get("mask"), float(given.get("sigma", [0.0])[0])
+    print(f"learning the picture, {method.steps} steps at most", flush=True)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("learning the picture", total=method.steps)
+        show = lambda at: bar.update(task, completed=at)  # noqa: E731
+        hidden = None if mask is None else mask[0]
+        return method.mend(given["degraded"][0], hidden, scale, keys[0], show, sigma)[None]
+
+
+def interpolation(method: str) -> "Restorer":
+    """Return the restorer that enlarges by a method of nn/resample.py, pixels beyond the border mirrored."""
+    from jaxgen.core.capabilities import Restorer
+    from jaxgen.data.degradations import Degradation
+    from jaxgen.nn.resample import resize
+
+    def enlarge(params, context, given, keys, scale):
+        del params, context, keys
+        x = given["degraded"]
+        size = round(x.shape[1] * scale), round(x.shape[2] * scale)
+        return resize(x, size, method, edges="reflect")
+
+    return Restorer(Degradation(), enlarge, (), channels=(1, 3))
+
+
+def from_weights(path: Path, preset: str) -> tuple[Any, Any, Any, str]:
+    """Return restorer, params, context and name of a file of weights. Raises InputError where no preset's net fits."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxgen import zoo
+    from jaxgen.core.types import Context
+    from jaxgen.interop.read import read
+    from jaxgen.interop.weight_names import rule_of, to_ours
+
+    tensors = read(path)
+    names = [name for family in FAMILIES for name in zoo.family(family)]
+    names = [choose(preset, names, "preset")] if preset else names
+    size = sum(x.size for x in tensors.values())
+    # The likeliest first: nets are told apart by their arrays, and most have a size of their own, which a factor or a
+    # critic changes by less than fourfold.
+    names.sort(key=lambda name: abs(zoo.load(name).parameters - size))
+    names = [name for name in names if preset or size / 4 < zoo.load(name).parameters < 4 * size]
+    reasons = []
+    for name in names:
+        for model in variants(zoo.load(name).run.model):
+            try:
+                task = model.task(1)
+            except InputError:  # not every net enlarges by every factor
+                continue
+            params, extra = jax.eval_shape(lambda task=task: task.init(jax.random.key(0), {}))
+            if task.restorer is None or set(params) - {"critic"} != {"restorer"}:
+                reasons.append(f"{name} mends by several nets: name its run's folder")
+                continue
+            like = {"params": params["restorer"], **extra.get("restorer", {})}
+            if preset == "" and sum(x.size for x in jax.tree.leaves(like)) > size:
+                continue
+            try:
+                found = to_ours(rule_of(name), model, "restorer", like, tensors)
+            except InputError as error:
+                reasons.append(str(error))
+                continue
+            rest = {key: value for key, value in found.items() if key != "params"}
+            context = Context({"restorer": rest}, {}, {}, jnp.zeros((), jnp.int32))
+            return task.restorer, {"restorer": jax.tree.map(jnp.asarray, found["params"])}, context, name
+    if preset and reasons:
+        raise InputError(f"{path}: {reasons[0].removesuffix('.')}.")
+    raise InputError(
+        f"{path} is of no net of train.restoration and train.super_resolution at its preset's width and depth."
+    )
+
+
+def variants(model: Any) -> list[Any]:
+    """Return a preset's model, and the same for other factors and with its batch norm folded into convolutions."""
+    scales = (model.scale, *(s for s in (2, 3, 4, 8) if s != model.scale)) if hasattr(model, "scale") else (None,)
+    norms = (True, False) if getattr(model, "norm", None) is True else (None,)
+    changes = [
+        {k: v for k, v in (("scale", scale), ("norm", norm)) if v is not None}
+        for scale, norm in itertools.product(scales, norms)
+    ]
+    return [fitted(replace(model, **change)) for change in changes]
+
+
+def fitted(model: Any) -> Any:
+    """Return a model whose patches its factor divides: a net's arrays don't depend on them."""
+    grain = 8 * getattr(model, "scale", 1)
+    height, width, channels = model.image
+    if height % grain == 0 and width % grain == 0:
+        return model
+    return replace(model, image=(-(-height // grain) * grain, -(-width // grain) * grain, channels))

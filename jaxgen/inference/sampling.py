@@ -1,0 +1,155 @@
+"""Samples of a task, and the conditions that they are drawn with."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from jaxgen.core import rng
+from jaxgen.core.capabilities import GenerateFn
+from jaxgen.core.config import Run
+from jaxgen.core.errors import InputError, numbers
+from jaxgen.core.spec import image_of
+from jaxgen.core.task import Task
+from jaxgen.core.types import Frozen, TrainState, averaged
+from jaxgen.data import Some, Source, batches
+from jaxgen.runs import sharding
+from jaxgen.runs.sharding import Mesh
+
+After = Callable[[Mapping[str, jax.Array]], object]
+
+
+def ignored(told: Mapping[str, jax.Array]):
+    """Do nothing."""
+
+
+def make_sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray]:
+    """Return (state, frozen, seed, count, given) -> images f32[count h w c], by the averaged nets.
+
+    A function that is given last is called with {} when the program is ready, and after each batch with what else
+    `generate` told of it, such as its "evaluations".
+    """
+    stream = drawer(task, mesh, batch)
+
+    def sample(
+        state: TrainState,
+        frozen: Frozen,
+        seed: int,
+        count: int,
+        given: Mapping[str, np.ndarray],
+        after: After = ignored,
+    ) -> np.ndarray:
+        return np.concatenate([np.asarray(some) for some in stream(state, frozen, seed, count, given, after)])[:count]
+
+    return sample
+
+
+def generate_of(task: Task) -> GenerateFn:
+    """Return a task's `generate`. Raises InputError where it has none."""
+    if task.generate is None:
+        instead = "" if task.encode is None or task.decode is None else ": write --sampler mixture or two-stage"
+        raise InputError(f"This model has no prior to draw samples from{instead}.")
+    return task.generate
+
+
+def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable[..., Iterator[jax.Array]]:
+    """Return (state, frozen, seed, count, given) -> iterator of images f32[batch h w c], by the averaged or last nets.
+
+    Sample i depends on the seed, i and its row of `given` only: they are drawn `batch` at a time, always as many, so
+    that not even the last bit depends on the count; the last batch may hold some beyond it.
+    """
+    generate = generate_of(task)
+    batch += -batch % mesh.size
+    rows, whole = sharding.batched(mesh), sharding.replicated(mesh)
+
+    def draw(state: TrainState, frozen: Frozen, seed, indices, given):
+        keys = rng.sample_keys(rng.fold(jax.random.key(seed), "samples"), indices)
+        if not average:
+            state = state.replace(ema={})
+        return generate(*averaged(state, frozen), keys, given)
+
+    jitted, program = jax.jit(draw, out_shardings=whole), None
+
+    def stream(
+        state: TrainState,
+        frozen: Frozen,
+        seed: int,
+        count: int,
+        given: Mapping[str, np.ndarray],
+        after: After = ignored,
+    ):
+        nonlocal program
+        for first in range(0, count, batch):
+            indices = np.arange(first, first + batch, dtype=np.int32)
+            # Rows past the last are drawn again and thrown away.
+            some = {k: sharding.put_whole(rows, v[np.minimum(indices, len(v) - 1)]) for k, v in given.items()}
+            told = (state, frozen, np.uint32(seed), sharding.put_whole(rows, indices), some)
+            program = program or jitted.lower(*told).compile()
+            if first == 0:
+                after({})
+            made = dict(program(*told))
+            yield made.pop("image")
+            after(made)
+
+    return stream
+
+
+def conditioning_of(task: Task, run: Run, source: Source, count: int) -> dict[str, np.ndarray]:
+    """Return what `generate` needs for `count` samples, from examples of a source."""
+    if not task.given:
+        return {}
+    check_data(task, source, run.data.pair)
+    some = Some(source, count)
+    examples = batches(some, run.data, image_of(task), batch=len(some), seed=0, train=False)
+    first = next(examples)
+    examples.close()
+    return {name: np.resize(first[name], (count, *first[name].shape[1:])) for name in task.given}
+
+
+def in_turn(labels: Sequence[int], count: int) -> tuple[dict[str, np.ndarray], int]:
+    """Return {"label": i32[count]}, the labels in turn, and the rows of a grid that has one for each of them.
+
+    The label of sample i does not depend on the count. The rows are 0, for a square, where the labels don't all fit.
+    """
+    rows = len(labels) if 1 < len(labels) <= count else 0
+    return {"label": np.resize(np.asarray(labels, np.int32), count)}, rows
+
+
+def classes_of(task: Task, labels: str | None) -> tuple[int, ...]:
+    """Return the classes that a user names: all where that is None, an empty tuple where the model is told none.
+
+    Raises InputError for a class that there is not, and where an unconditional model is given any.
+    """
+    if "label" not in task.given:
+        if labels is not None:
+            raise InputError("This model is unconditional: it takes no labels.")
+        return ()
+    return tuple(range(task.classes)) if labels is None else numbers(labels, task.classes, "labels")
+
+
+def check_truncation(task: Task, psi: float):
+    """Raise InputError where psi is not in [0, 1], or has no meaning for the model."""
+    if not 0 <= psi <= 1:
+        raise InputError(f"truncation must be from 0 to 1, not {psi}.")
+    if psi < 1 and task.latent is None:
+        raise InputError("This model has no latent vector: truncation has no meaning for it.")
+
+
+def check_data(task: Task, source: Source, pair: str = "none"):
+    """Raise InputError where a source's examples are not what the task takes."""
+    for name in task.example:
+        if name == "source" and name not in source[0]:
+            if pair == "none":
+                raise InputError(
+                    "This model translates pictures of one domain into another: give --data.source paired:PATH or "
+                    "unpaired:PATH_A,PATH_B, or --data.pair edges, grey, mask or small."
+                )
+        elif name not in source[0]:
+            hint = ": the pictures of each label belong in a sub-folder of their own" if name == "label" else ""
+            has = sorted(source[0])
+            raise InputError(f"The model needs {name!r} in every example, but the data has only {has}{hint}.")
+        elif not task.example[name].shape and np.ndim(source[0][name]):
+            raise InputError(f"The model needs one number as {name!r}, but the data has several.")
+    if task.classes and len(source.classes) > task.classes:
+        count = len(source.classes)
+        raise InputError(f"The data has {count} classes, the model {task.classes}: write --model.classes {count}.")

@@ -1,0 +1,289 @@
+"""What paints pictures in a style: a canvas that is moved, a trained run, or a file of weights."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.errors import InputError, at_least, choose
+from jaxgen.core.types import Context, averaged
+from jaxgen.media import photo
+from jaxgen.models.translation.adain import AdaIN
+from jaxgen.models.translation.fast_style import PRESETS, FastStyle, painter, transposed
+from jaxgen.models.translation.gatys import Easel, Gatys
+from jaxgen.models.translation.wct import WCT
+from jaxgen.nn.resample import resize
+from jaxgen.nn.transport import transfer
+from jaxgen.pretrained import backbones
+from jaxgen.tasks.style_transfer import colour, fitted
+
+PAINTERS = {"gatys": Gatys, "wct": WCT}
+SMALLEST = 16  # pixels of a side
+STEPS = 200
+Show = Callable[[int, int, Any], Any]  # how far, of how much, the canvas
+
+
+class Wish(NamedTuple):
+    """Which styles are wanted, how much of each, from pictures of which size, and how much of them all."""
+
+    styles: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    size: int = 512
+    strength: float = 1.0
+
+    def shares(self) -> np.ndarray:
+        """Return how much of each style, f32[n], adding up to 1."""
+        weights = np.asarray(self.weights or [1.0] * len(self.styles), np.float32)
+        return weights / weights.sum()
+
+    def check(self):
+        """Raise InputError for weights that are not one for each style, or that can't be."""
+        if self.weights and len(self.weights) != len(self.styles):
+            raise InputError(f"There are {len(self.weights)} --weights for {len(self.styles)} styles: one for each.")
+        at_least(0, weights=min(self.weights, default=0))
+        if self.weights and not 0 < sum(self.weights) < np.inf:
+            raise InputError("--weights must be numbers that don't add up to 0.")
+
+    def pictures(self, name: str) -> list[np.ndarray]:
+        """Return the style pictures, f32[h w 3] each. Raises InputError where there is none, or one can't be read."""
+        if not self.styles:
+            raise InputError(f"{name} takes its style from pictures: name one or several with --style.")
+        missing = [style for style in self.styles if not Path(style).expanduser().is_file()]
+        if missing:
+            raise InputError(f"There is no style picture {missing[0]}.")
+        return [fitted(colour(photo.read(Path(style).expanduser()).pixels), self.size) for style in self.styles]
+
+
+@dataclass
+class Painter:
+    """Paints by moving a canvas until a trunk's features agree.
+
+    begin:  look at a whole picture before its parts, so many of them, are painted
+    answer: a part f32[h w 3] painted, which lies at `place`; masks f32[n h w 1] say where each style is wanted
+    """
+
+    name: str
+    wish: Wish
+    model: Any  # Gatys or WCT
+    trunk: backbones.Trunk
+    styles: list[np.ndarray]
+    steps: int
+    paints: bool = True
+    each: int = 2800  # bytes that a pixel takes, by XLA's account of 2700 with vgg16
+    easels: dict[tuple[int, ...], Any] = field(default_factory=dict)
+    multiple: int = 1  # where a part may begin
+
+    def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):
+        self.pictures = [jnp.asarray(recoloured(x, content) if keep else x) for x in self.styles]
+        self.change, self.done, self.total = None, 0, (parts + (parts > 1)) * self.steps
+        for picture in (content, *self.pictures):
+            check_side(self.name, picture, backbones.smallest(self.trunk.model))
+        if parts > 1:  # the whole picture, small, says where the parts begin
+            small = thumbnail(content, tile)
+            size, whole = small.shape[:2], content.shape[:2]
+            few = None if masks is None else np.stack([np.asarray(resize(jnp.asarray(m), size)) for m in masks])
+            made = self.canvas(small, small, few, show)
+            self.change = np.asarray(resize(jnp.asarray(made - small), whole, "bilinear", edges="reflect"))
+
+    def answer(self, part: np.ndarray, place: tuple[slice, slice], masks: np.ndarray | None, show: Show) -> np.ndarray:
+        start = part if self.change is None else part + self.change[place]
+        made = self.canvas(part, start, masks, show)
+        return made if masks is None else made + (1 - masks.sum(0)) * (part - made)
+
+    def canvas(self, content: np.ndarray, start: np.ndarray, masks: np.ndarray | None, show: Show) -> np.ndarray:
+        """Return a canvas f32[h w 3] that was painted from `start`."""
+        if content.shape not in self.easels:
+            model = replace(self.model, image=content.shape)
+            targets = jax.jit(lambda *known: model.targets(*known[:2], self.wish.shares().tolist(), *known[2:]))
+            self.easels[content.shape] = Easel(model.task(1)), targets
+        easel, targets = self.easels[content.shape]
+        x = jnp.asarray(content)[None]
+        frozen = {"trunk": self.trunk, "styles": targets(self.trunk, self.pictures, masks, x, self.wish.strength)}
+        made = easel.paint(x, start, frozen, self.steps, lambda at, y, _: show(self.done + at, self.total, y))
+        self.done += self.steps
+        return np.clip(made, -1, 1)
+
+
+@dataclass
+class Trained:
+    """Paints in one pass of a net; `begin` and `answer` are as a Painter's."""
+
+    name: str
+    wish: Wish
+    translator: Translator
+    params: Any
+    context: Any
+    styles: list[np.ndarray]  # pictures, where the net is told some
+    paints: bool = False
+    each: int = 800  # bytes that a pixel takes, by XLA's account of the default nets: 270 to 790
+
+    def __post_init__(self):
+        if self.translator.channels != 3:
+            raise InputError(f"{self.name} paints pictures of {self.translator.channels} channels, not of 3.")
+        self.translate, self.multiple = jax.jit(self.translator.translate), self.translator.multiple
+        self.keys = jax.random.split(jax.random.key(0), 1)
+
+    def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):
+        del show
+        for picture in (content, *self.styles):
+            check_side(self.name, picture, SMALLEST + 8 * bool(self.styles))
+        self.pictures = [jnp.asarray(recoloured(x, content) if keep else x)[None] for x in self.styles]
+        self.whole = self.padded(thumbnail(content, tile)) if parts > 1 else None
+
+    def padded(self, x: np.ndarray) -> jax.Array:
+        """Return a picture f32[1 H W 3] whose sides are mirrored to multiples of what the net takes."""
+        grain = self.translator.multiple
+        pads = (0, -x.shape[0] % grain), (0, -x.shape[1] % grain), (0, 0)
+        return jnp.asarray(np.pad(x, pads, "symmetric"))[None]
+
+    def answer(self, part: np.ndarray, place: tuple[slice, slice], masks: np.ndarray | None, show: Show) -> np.ndarray:
+        del place, show
+        if masks is None:
+            return self.one(part, self.wish.shares())
+        made = (1 - masks.sum(0)) * part
+        for i, mask in enumerate(masks):
+            made = made + mask * self.one(part, np.eye(len(masks), dtype=np.float32)[i])
+        return made
+
+    def one(self, part: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Return a part with so much of each style."""
+        given: dict[str, Any] = {"source": self.padded(part)}
+        given |= {} if self.whole is None else {"whole": self.whole}
+        to, domains = 0, self.translator.domains
+        if self.styles:
+            given |= {"style": self.pictures, "strength": jnp.full(1, self.wish.strength, jnp.float32)}
+        else:
+            spread = np.zeros(len(domains), np.float32)
+            np.add.at(spread, [domains.index(style) for style in self.wish.styles], shares)
+            shares, to = spread, int(spread.argmax())
+        given["mix"] = jnp.asarray(shares)[None]
+        made = self.translate(self.params, self.context, given, self.keys, jnp.full(1, to, jnp.int32))
+        made = np.clip(np.asarray(made, np.float32)[0, : part.shape[0], : part.shape[1]], -1, 1)
+        return made if self.styles else part + np.float32(self.wish.strength) * (made - part)
+
+
+Stylist = Painter | Trained
+
+
+def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
+    """Return a style picture with the mean and covariance of the content's colours."""
+    return np.clip(np.asarray(transfer(jnp.asarray(style), jnp.asarray(content))), -1, 1)
+
+
+def thumbnail(content: np.ndarray, tile: int) -> np.ndarray:
+    """Return a picture made small to a tile's side, but a strip to 64 pixels across at least, where it has them."""
+    height, width = content.shape[:2]
+    return fitted(content, max(tile, -(-64 * max(height, width) // min(height, width))))
+
+
+def check_side(name: str, picture: Any, least: int):
+    """Raise InputError for a picture that is too small."""
+    height, width = picture.shape[:2]
+    if min(height, width) < least:
+        raise InputError(f"{name} needs pictures of {least}x{least} at least, not {height}x{width}.")
+
+
+def open_stylist(
+    name: str,
+    wish: Wish,
+    how: str | None = None,
+    steps: int | None = None,
+    style_weight: float | None = None,
+    trunk: str | None = None,
+) -> Stylist:
+    """Return the painter of this name, or the net of a run's folder or a file of weights. Raises InputError."""
+    wish.check()
+    path = Path(name).expanduser()
+    if how is not None and not path.is_dir():
+        raise InputError("--how is for a run of adain.")
+    if style_weight is not None and name != "gatys":
+        raise InputError(f"{name} has no --style-weight: leave it out, or write --strength.")
+    if name in PAINTERS:
+        pictures = wish.pictures(name)
+        changes: dict[str, Any] = {} if style_weight is None else {"style_weight": style_weight}
+        trunk = trunk or "vgg16"
+        model = replace(PAINTERS[name](), trunk=trunk, **changes)
+        if trunk not in backbones.NAMES:
+            model = replace(model, **own_layers(trunk, name))
+        model.check()
+        return Painter(name, wish, model, backbones.load(trunk), pictures, STEPS if steps is None else steps)
+    for setting, value in (("steps", steps), ("trunk", trunk)):
+        if value is not None:
+            raise InputError(f"{name} paints in one pass and takes no --{setting}: leave it out.")
+    if path.is_dir():
+        return of_run(path, wish, how)
+    if not path.is_file():
+        known = ", ".join(PAINTERS)
+        raise InputError(f"There is no run folder or file {path}: --with names one, or one of {known}.")
+    return of_weights(path, wish)
+
+
+def own_layers(trunk: str, name: str) -> dict[str, Any]:
+    """Return which layers of a classifier's run are compared: the last map of each size, the content's the last but
+    one of them."""
+    shapes = backbones.layers(trunk)
+    last = tuple({shape[1:3]: layer for layer, shape in shapes.items()}.values())
+    if not last:
+        raise InputError(f"{trunk} shows no feature maps.")
+    return {"layers": last} if name == "wct" else {"style": last, "content": last[-2:][:1]}
+
+
+def of_run(path: Path, wish: Wish, how: str | None) -> Trained:
+    """Return the net of a run."""
+    from jaxgen.core.config import Mesh
+    from jaxgen.runs.config_io import load_config
+    from jaxgen.runs.load import open_run
+
+    model = load_config(path).model
+    if not isinstance(model, FastStyle | AdaIN):
+        raise InputError(
+            f"{path} paints in no style: --with takes a run of fast-style or adain; for what translates pictures use "
+            "python -m jaxgen translate."
+        )
+    # Its trunk and style pictures say what it learns, and may be gone since.
+    opened = open_run(path, Mesh(data=1), with_frozen=isinstance(model, AdaIN))
+    translator = opened.task.translator
+    assert translator is not None
+    if how is not None:
+        if not hasattr(opened.run.model, "how"):
+            raise InputError(f"--how is for a run of adain, and {path} is of {opened.run.preset}.")
+        translator = replace(opened.run.model, how=how).task(1).translator
+    told, params, context = "style" in translator.told, *averaged(opened.state, opened.frozen)
+    wish = wish if told else named(wish, translator.domains, str(path))
+    return Trained(str(path), wish, translator, params, context, wish.pictures(str(path)) if told else [])
+
+
+def named(wish: Wish, domains: Sequence[str], name: str) -> Wish:
+    """Return the wish by names of styles that a net was trained for. Raises InputError for any other."""
+    if not wish.styles and len(domains) > 1:
+        raise InputError(f"{name} knows several styles: name some with --style, of {', '.join(domains)}.")
+    for style in wish.styles:
+        if style not in domains and (len(domains) == 1 or Path(style).is_file()):
+            known = ", ".join(domains)
+            raise InputError(f"{name} was trained for {known} and takes no other --style, such as {style}.")
+        choose(style, domains, "style")
+    return wish if wish.styles else wish._replace(styles=tuple(domains))
+
+
+def of_weights(path: Path, wish: Wish) -> Trained:
+    """Return the net of a file of weights. Raises InputError where they are not of `fast-style`."""
+    from jaxgen.interop.read import read
+    from jaxgen.interop.weight_names import rule_of, to_ours
+
+    tensors = read(path)
+    model = replace(PRESETS["fast-style"].run.model, styles=(path.stem,))
+    model = replace(model, mirror=not transposed(model, tensors))
+    net, translator = painter(model)
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *model.image))))
+    try:
+        found = to_ours(rule_of("fast-style"), model, "painter", shapes, tensors)
+    except InputError as error:
+        raise InputError(f"{path} is of no net of fast-style. {error}") from None
+    params = {"painter": jax.tree.map(jnp.asarray, found["params"])}
+    context = Context({}, {}, {}, jnp.zeros((), jnp.int32))
+    return Trained(path.name, named(wish, translator.domains, path.name), translator, params, context, [])

@@ -1,0 +1,85 @@
+"""How near mended pictures are to the undamaged ones, in numbers and side by side."""
+
+import itertools
+from collections.abc import Callable, Container
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, ImageDraw
+
+from jaxgen.media import photo
+from jaxgen.media.image_grid import save_png
+from jaxgen.metrics import pixels
+
+
+def measured(clean: np.ndarray, made: np.ndarray, border: int, channels: Container[int] = (1,)) -> dict[str, float]:
+    """Return PSNR and SSIM of what a file of 8 bits would not have rounded, the border shaved where it was enlarged.
+
+    By luma of colour pictures, as super-resolution reports them, and of all channels. The levels of an enlarged grey
+    picture are brought to 16 ... 235, as luma's are, and those that a net made which takes no grey (`channels`) once
+    more, as the luma of its three equal channels: so published scores count Set14's one grey picture.
+    """
+    border = border if border > 1 else 0
+    grey = clean.shape[2] == 1
+    if made.shape[2] != clean.shape[2]:
+        clean, made = (np.repeat(x, 3, 2) if x.shape[2] == 1 else x for x in (clean, made))
+    a, b = clean[None], np.clip(made, -1, 1)[None]
+    if border and clean.shape[2] == 1:
+        for _ in range(1 if 1 in channels else 2):
+            a, b = (np.asarray(pixels.luma(jnp.asarray(np.repeat(x, 3, 3)))) for x in (a, b))
+    ending = f"_border{border}" if border else ""
+    names = ["psnr_y", "ssim_y"] if grey else ["psnr_y", "psnr_rgb", "ssim_y"]
+    side = min(clean.shape[:2]) - 2 * border
+    return {
+        name + ending: float(pixels.MEASURES[name](a, b, border)[0])
+        for name in names
+        if side >= pixels.SMALLEST.get(name.rpartition("_")[0], 1)
+    }
+
+
+Scores = Callable[[np.ndarray], dict[str, float]]
+
+
+def write_sheet(path: Path, before: np.ndarray, answers: list[np.ndarray], truth: np.ndarray | None, scores: Scores):
+    """Write before, the answers and the original beside each other, and under them a detail, enlarged.
+
+    Each with the first of its scores, as `measured` has them.
+    """
+    names = ["after", *(f"after, {i}" for i in range(2, len(answers) + 1))]
+    columns = [("before", before), *zip(names, answers, strict=True)]
+    columns += [] if truth is None else [("original", truth)]
+    save_png(path, sheet_of(columns, scores))
+
+
+def sheet_of(columns: list[tuple[str, np.ndarray]], scores: Scores) -> np.ndarray:
+    """Return the sheet u8[h w 3]."""
+    wide, line = 480, 18
+    after = columns[1][1].mean(2)
+    detail = np.abs(np.diff(after, axis=0))[:, :-1] + np.abs(np.diff(after, axis=1))[:-1]
+    height, width = after.shape
+    side = max(min(height, width, 96) // 2 * 2, 2)
+    # The square that holds most, at places a half apart.
+    ys, xs = range(0, height - side + 1, side // 2), range(0, width - side + 1, side // 2)
+    y, x = max(itertools.product(ys, xs), key=lambda at: detail[at[0] : at[0] + side, at[1] : at[1] + side].sum())
+    tall = min(max(round(height * wide / width), 1), 4 * wide)
+    page = Image.new("RGB", (len(columns) * (wide + 4) - 4, line + tall + 4 + wide), "white")
+    draw = ImageDraw.Draw(page)
+    for i, (name, picture) in enumerate(columns):
+        values = photo.quantised(np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture, 8)
+        whole = Image.fromarray(values)
+        crop = whole.crop((x, y, x + side, y + side)).resize((wide, wide), Image.Resampling.NEAREST)
+        left = i * (wide + 4)
+        small = whole.resize((wide, tall), Image.Resampling.LANCZOS)
+        f = wide / width
+        g = tall / height
+        ImageDraw.Draw(small).rectangle((x * f, y * g, (x + side) * f, (y + side) * g), outline="red")
+        page.paste(small, (left, line))
+        page.paste(crop, (left, line + tall + 4))
+        draw.text((left + 2, 2), name + ("" if name == "original" else caption(scores(picture))), fill="black")
+    return np.asarray(page)
+
+
+def caption(scores: dict[str, float]) -> str:
+    """Return the PSNR that is printed, under the same name."""
+    return "".join(f"   {name} {value:.2f} dB" for name, value in list(scores.items())[:1])

@@ -1,0 +1,81 @@
+"""Grids of images, and their files."""
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image, ImageDraw
+from rich.progress import track
+
+from jaxgen.media import output_files
+
+T = TypeVar("T")
+CELL = 64  # pixels; smaller pictures are enlarged in a grid until they are about this large
+CAPTION = 13  # pixels of a line of text
+
+
+def to_u8(images: np.ndarray) -> np.ndarray:
+    """Return u8 for f32 in [-1, 1], rounded and clipped."""
+    return np.clip(np.rint((np.asarray(images, np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def grid(images: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
+    """Lay f32[n h w c] in [-1, 1] out as one picture u8[H W] or u8[H W 3].
+
+    Row by row, in so many columns or as square as can be; or, where the rows are given, column by column.
+    """
+    return _laid_out(_cells(images), columns, rows)
+
+
+def captioned(images: np.ndarray, captions: Sequence[str], columns: int) -> np.ndarray:
+    """Return `grid` in so many columns with a line of text under each picture."""
+    cells = []
+    for cell, caption in zip(_cells(images), captions, strict=True):
+        strip = Image.new("L", (cell.shape[1], CAPTION), 255)
+        ImageDraw.Draw(strip).text((1, 0), caption, 0)
+        text = np.repeat(np.asarray(strip)[..., None], cell.shape[-1], 2)
+        cells.append(np.concatenate([cell, text]))
+    return _laid_out(np.stack(cells), columns)
+
+
+def _cells(images: np.ndarray) -> np.ndarray:
+    """Return pictures as they stand in a grid: u8[n s*h s*w 1 or 3]."""
+    _, height, width, channels = images.shape
+    cells = to_u8(images)
+    if channels != 3:
+        cells = cells[..., :3] if channels > 3 else cells[..., :1]
+    scale = max(1, round(CELL / max(height, width)))
+    return cells.repeat(scale, 1).repeat(scale, 2)
+
+
+def _laid_out(cells: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
+    n, height, width, _ = cells.shape
+    down = bool(rows)
+    columns = math.ceil(n / rows) if down else columns or math.ceil(math.sqrt(n))
+    rows, gap = rows or math.ceil(n / columns), 2
+    picture = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, cells.shape[-1]), 255, np.uint8)
+    for i, cell in enumerate(cells):
+        row, column = (i % rows, i // rows) if down else (i // columns, i % columns)
+        y, x = gap + row * (height + gap), gap + column * (width + gap)
+        picture[y : y + height, x : x + width] = cell
+    return picture[..., 0] if picture.shape[-1] == 1 else picture
+
+
+def save_png(path: Path, picture: np.ndarray):
+    """Write a picture u8[h w] or u8[h w 3]; a file of that name is whole at every moment."""
+    with output_files.whole(path) as part:
+        Image.fromarray(picture).save(part, "PNG")
+
+
+def save_npz(path: Path, **arrays: Any):
+    """Write arrays by their names; a file of that name is whole at every moment."""
+    with output_files.whole(path) as part, part.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def progress(things: Iterable[T], text: str, total: int) -> Iterable[T]:
+    """Return the things; a terminal shows meanwhile how many of them are done."""
+    return track(things, text, total, transient=True, disable=not sys.stdout.isatty())

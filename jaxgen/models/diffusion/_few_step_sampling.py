@@ -1,0 +1,47 @@
+"""How models of few steps draw their pictures: from noise down even times, each step one call of the net."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.core import rng
+from jaxgen.core.errors import at_least, check_labels
+from jaxgen.core.types import Array, Context, Key, Params
+
+Jump = Callable[[Params, Context, Array, Array, Array, Array | None], Array]  # (…, x, t f32[b], r f32[b], label) -> u
+
+
+@dataclass(frozen=True)
+class Jumps:
+    """How pictures are drawn; it changes no training, and `generate` and `evaluate` can be given another one."""
+
+    steps: int = 1
+
+    def check(self):
+        at_least(1, model__sampling__steps=self.steps)
+
+    @property
+    def evaluations(self) -> int:
+        """How often the net is evaluated for a picture."""
+        return self.steps
+
+
+def jumping(jump: Jump, steps: int, image: tuple[int, ...], classes: int) -> Callable:
+    """Return a task's `generate`: x_r = x_t - (t - r) u from t = 1, noise, to 0, u the mean velocity on the way."""
+
+    def generate(params: Params, context: Context, keys: Key, given):
+        check_labels(classes, given)
+        label = given["label"] if classes else None
+        x = rng.normal(jax.vmap(lambda key: rng.fold(key, "start"))(keys), image)
+
+        def step(x, times):
+            t, r = (jnp.full(x.shape[0], time) for time in times)
+            return x - (times[0] - times[1]) * jump(params, context, x, t, r, label), None
+
+        times = jnp.linspace(1.0, 0.0, steps + 1)
+        x, _ = jax.lax.scan(step, x, (times[:-1], times[1:]))
+        return {"image": x}
+
+    return generate

@@ -1,0 +1,316 @@
+"""The networks of StyleGAN2: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020.
+
+Modules and parameters are called as in NVIDIA's PyTorch code (`synthesis/b4/conv1/affine/kernel` is
+`synthesis.b4.conv1.affine.weight`); kernels are [k k in out] and [in out], the constant is [4 4 c].
+"""
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
+
+from jaxgen.core import rng
+from jaxgen.core.errors import at_least
+from jaxgen.nn.modulated import FIR, NORMAL, SQRT2, EqualConv, EqualDense, leaky, modulated_conv
+from jaxgen.nn.pool import flatten
+from jaxgen.nn.upfirdn import downsample, upsample
+
+Architecture = Literal["skip", "resnet", "orig"]
+HALF = math.sqrt(0.5)  # of the variance, from each branch of a residual block
+
+
+def widths(resolution: int, base: int, most: int) -> dict[int, int]:
+    """Return {side of the images: channels} from 4 to the resolution. Raises InputError where one has no channel."""
+    at_least(resolution, model__channel_base=base)
+    return {side: min(base // side, most) for side in (1 << i for i in range(2, resolution.bit_length()))}
+
+
+def child_keys(keys: Array, name: str) -> Array:
+    """Return for each of Key[b] its child called `name`."""
+    return jax.vmap(lambda key: rng.fold(key, name))(keys)
+
+
+def wide(x: Array) -> Array:
+    """Return x in f32, or as it is where that is wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def normalised(x: Array) -> Array:
+    """Return x [b c] with a second moment of 1 in each row."""
+    return x * lax.rsqrt((x * x).mean(1, keepdims=True) + 1e-8)
+
+
+class Mapping(nn.Module):
+    """z f32[b z_dim] or None, label i32[b] or None -> w f32[b features]; `w_avg` f32[features] follows its mean."""
+
+    features: int
+    layers: int = 8
+    multiplier: float = 0.01
+    classes: int = 0
+    beta: float | None = None  # of the mean, None: no mean
+
+    @nn.compact
+    def __call__(self, z: Array | None, label: Array | None = None, train: bool = False) -> Array:
+        parts = [] if z is None else [normalised(wide(z))]
+        if self.classes:
+            if label is None:
+                raise ValueError(f"A network of {self.classes} classes needs labels i32[b].")
+            embedded = EqualDense(self.features, name="embed")(jax.nn.one_hot(label, self.classes))  # [b features]
+            parts.append(normalised(wide(embedded)))
+        x = jnp.concatenate(parts, 1)  # [b z_dim+features]
+        for i in range(self.layers):
+            x = EqualDense(self.features, True, self.multiplier, name=f"fc{i}")(x)
+        x = wide(x)
+        if self.beta is not None:
+            mean = self.variable("batch_stats", "w_avg", jnp.zeros, (self.features,))
+            if train:
+                mean.value = self.beta * mean.value + (1 - self.beta) * x.mean(0)
+        return x
+
+    def truncate(self, w: Array, psi: Array) -> Array:
+        mean = self.get_variable("batch_stats", "w_avg")[None]  # [1 features]
+        return mean + psi[:, None] * (w - mean)
+
+
+class Layer(nn.Module):
+    """x [b h w c_in], w f32[b w_dim], keys Key[b] or None -> [b side side features] (figure 2d)."""
+
+    features: int
+    side: int
+    up: int = 1
+    gain: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Array, w: Array, keys: Array | None) -> Array:
+        style = EqualDense(x.shape[-1], bias=1, name="affine")(w)  # [b c_in]
+        kernel = self.param("kernel", NORMAL, (3, 3, x.shape[-1], self.features))
+        strength = self.param("noise_strength", nn.initializers.zeros, ())
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        shape = (self.side, self.side)
+        constant = self.variable("noise", "noise_const", lambda: NORMAL(self.make_rng("params"), shape)).value
+        noise = constant[None] if keys is None else rng.normal(keys, shape)  # [b side side]
+        y = modulated_conv(x, kernel, style, self.up)
+        y = y + (strength * noise).astype(y.dtype)[..., None] + bias.astype(y.dtype)[None, None, None, :]
+        return leaky(checkpoint_name(y, "conv"), SQRT2 * self.gain)
+
+
+class ToRGB(nn.Module):
+    """x [b h w c], w f32[b w_dim] -> image f32[b h w channels]; modulated, never demodulated."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, w: Array) -> Array:
+        style = EqualDense(x.shape[-1], bias=1, name="affine")(w) * (1 / math.sqrt(x.shape[-1]))  # [b c]
+        kernel = self.param("kernel", NORMAL, (1, 1, x.shape[-1], self.channels))
+        y = wide(modulated_conv(x, kernel, style, demodulate=False))
+        return checkpoint_name(
+            y + self.param("bias", nn.initializers.zeros, (self.channels,))[None, None, None], "conv"
+        )
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution: x [b side/2 side/2 c] and the image so far -> x [b side side features] and the image."""
+
+    features: int
+    side: int
+    channels: int
+    architecture: Architecture
+    last: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Array | None, image: Array | None, ws: Array, keys: Array | None
+    ) -> tuple[Array, Array | None]:
+        def keys_of(layer: str) -> Array | None:
+            return None if keys is None else child_keys(keys, f"b{self.side}.{layer}")
+
+        if x is None:
+            const = self.param("const", NORMAL, (4, 4, self.features))
+            x = jnp.broadcast_to(const[None], (ws.shape[0], *const.shape))  # [b 4 4 features]
+            x = Layer(self.features, self.side, name="conv1")(x, ws[:, 0], keys_of("conv1"))
+        else:
+            residual = self.architecture == "resnet"
+            gain, y = (HALF if residual else 1.0), x
+            x = Layer(self.features, self.side, 2, name="conv0")(x, ws[:, 0], keys_of("conv0"))  # [b 2h 2w features]
+            x = Layer(self.features, self.side, gain=gain, name="conv1")(x, ws[:, 1], keys_of("conv1"))
+            if residual:
+                skip = EqualConv(self.features, 1, up=2, activate=False, use_bias=False, gain=HALF, name="skip")
+                x = skip(y) + x
+        if image is not None:
+            image = upsample(image, FIR)  # [b 2h 2w channels]
+        if self.last or self.architecture == "skip":
+            y = ToRGB(self.channels, name="torgb")(x, ws[:, -1])
+            image = y if image is None else image + y
+        return x, image
+
+
+class Synthesis(nn.Module):
+    """ws f32[b num_ws w_dim], keys Key[b] or None -> image f32[b h w c] (figure 7)."""
+
+    widths: dict[int, int]
+    channels: int
+    architecture: Architecture
+
+    @nn.compact
+    def __call__(self, ws: Array, keys: Array | None) -> Array:
+        x, image, first = None, None, 0
+        for side, features in self.widths.items():
+            last, layers = side == max(self.widths), 1 if x is None else 2
+            block = SynthesisBlock(features, side, self.channels, self.architecture, last, name=f"b{side}")
+            x, image = block(x, image, ws[:, first : first + layers + 1], keys)  # the next block's first is ToRGB's too
+            first += layers
+        assert image is not None
+        return image
+
+
+class Generator(nn.Module):
+    """z f32[b z_dim] -> image f32[b resolution resolution channels], which nothing holds inside [-1, 1].
+
+    `noise` keeps an image for each layer, which is its noise where there are no keys. In training a share `mixing` of
+    the images takes the layers from one of random depth on from a second z (Karras et al. 2019, section 3.1).
+    """
+
+    resolution: int
+    channels: int = 3
+    z_dim: int = 512
+    w_dim: int = 512
+    classes: int = 0
+    mapping_layers: int = 8
+    multiplier: float = 0.01  # of the mapping's learning rate
+    beta: float = 0.995  # of w_avg
+    channel_base: int = 32768
+    channel_max: int = 512
+    architecture: Architecture = "skip"
+    mixing: float = 0.9
+
+    def setup(self):
+        self.mapping = Mapping(self.w_dim, self.mapping_layers, self.multiplier, self.classes, self.beta)
+        widths_ = widths(self.resolution, self.channel_base, self.channel_max)
+        self.synthesis = Synthesis(widths_, self.channels, self.architecture)
+
+    @property
+    def num_ws(self) -> int:
+        """How many layers take a w of their own: two a resolution, but that 4x4 has one and the last ToRGB one more."""
+        return 2 * (self.resolution.bit_length() - 1) - 2
+
+    def __call__(self, z: Array, label: Array | None = None, keys: Array | None = None, *, train: bool) -> Array:
+        """Return the image f32[b h w c] of each z f32[b z_dim]; each depends on its own z, label and key only."""
+        return self.synthesise(self.latents(z, label, keys, train=train), keys)
+
+    def latents(self, z: Array, label: Array | None = None, keys: Array | None = None, *, train: bool) -> Array:
+        """Return ws f32[b num_ws w_dim], mixed in training. Raises ValueError where that lacks keys."""
+        w = self.map(z, label, train)
+        ws = jnp.broadcast_to(w[:, None], (len(w), self.num_ws, self.w_dim))  # [b num_ws w_dim]
+        if not train or not self.mixing:
+            return ws
+        if keys is None:
+            raise ValueError("StyleGAN2 mixes styles in training: it needs keys, Key[b].")
+        second = self.map(rng.normal(child_keys(keys, "mixing"), (self.z_dim,)), label, False)
+        mixed = jax.vmap(lambda key: jax.random.bernoulli(key, self.mixing))(child_keys(keys, "mixed"))  # [b]
+        cut = jax.vmap(lambda key: jax.random.randint(key, (), 1, self.num_ws))(child_keys(keys, "cut"))  # [b]
+        deep = jnp.arange(self.num_ws)[None] >= jnp.where(mixed, cut, self.num_ws)[:, None]  # [b num_ws]
+        return jnp.where(deep[..., None], second[:, None], ws)
+
+    def map(self, z: Array, label: Array | None = None, train: bool = False) -> Array:
+        """Return w f32[b w_dim]; in training w_avg <- beta w_avg + (1 - beta) mean of w."""
+        return self.mapping(z, label, train)
+
+    def truncate(self, w: Array, psi: Array) -> Array:
+        """Return w_avg + psi (w - w_avg), w f32[b w_dim], psi f32[b] (Karras et al. 2019, appendix B)."""
+        return self.mapping.truncate(w, psi)
+
+    def synthesise(self, ws: Array, keys: Array | None = None) -> Array:
+        """Return the images f32[b h w c] of ws f32[b num_ws w_dim], with noise from Key[b] or else the constant one."""
+        return self.synthesis(ws, keys)
+
+
+class DiscriminatorBlock(nn.Module):
+    """One resolution: x [b h w c] and the image -> x [b h/2 w/2 features] and, for "skip", the image at half size."""
+
+    width: int
+    features: int
+    architecture: Architecture
+
+    @nn.compact
+    def __call__(self, x: Array | None, image: Array) -> tuple[Array, Array]:
+        residual = self.architecture == "resnet"
+        gain = HALF if residual else 1.0
+        if x is None or self.architecture == "skip":
+            y = EqualConv(self.width, 1, name="fromrgb")(image)
+            x = y if x is None else x + y
+        y = EqualConv(self.width, name="conv0")(x)
+        y = EqualConv(self.features, down=2, gain=gain, name="conv1")(y)  # [b h/2 w/2 features]
+        if residual:
+            skip = EqualConv(self.features, 1, down=2, activate=False, use_bias=False, gain=HALF, name="skip")
+            y = skip(x) + y
+        return y, downsample(image, FIR) if self.architecture == "skip" else image
+
+
+class Epilogue(nn.Module):
+    """x [b 4 4 c] and the image -> [b outputs]."""
+
+    outputs: int
+    architecture: Architecture
+    group: int
+
+    @nn.compact
+    def __call__(self, x: Array, image: Array) -> Array:
+        features = x.shape[-1]
+        if self.architecture == "skip":
+            x = x + EqualConv(features, 1, name="fromrgb")(image)
+        x = EqualConv(features, name="conv")(with_deviation(x, self.group))  # [b 4 4 c+1] -> [b 4 4 c]
+        x = EqualDense(features, True, name="fc")(flatten(x))  # [b c*4*4] -> [b c]
+        return EqualDense(self.outputs, name="out")(x)
+
+
+def with_deviation(x: Array, group: int) -> Array:
+    """Append the mean standard deviation over groups of images as a channel, x [b h w c] -> [b h w c+1].
+
+    A group has the most images that `group` and the batch allow. With n groups it takes every n-th image, whatever
+    devices they lie on. Karras et al. 2018, section 3.
+    """
+    b, h, w, _ = x.shape
+    size = next(size for size in range(min(group, b), 0, -1) if b % size == 0)
+    y = wide(x).reshape(size, b // size, -1)  # [g n h*w*c]
+    y = y - y.mean(0, keepdims=True)
+    y = jnp.sqrt((y * y).mean(0) + 1e-8).mean(1)  # [n]
+    y = jnp.broadcast_to(y[None, :, None, None], (size, b // size, h, w)).reshape(b, h, w, 1)
+    return jnp.concatenate([x, y.astype(x.dtype)], -1)
+
+
+class Discriminator(nn.Module):
+    """image f32[b h w c] -> logits f32[b]; with classes the projection of the image on the label's mapping.
+
+    The side of the images is a power of two and at least 8. `map_dim` None: as many as channels at 4x4.
+    """
+
+    classes: int = 0
+    channel_base: int = 32768
+    channel_max: int = 512
+    architecture: Architecture = "resnet"
+    group: int = 4  # images over which the standard deviation is taken
+    mapping_layers: int = 8
+    map_dim: int | None = None
+
+    @nn.compact
+    def __call__(self, image: Array, label: Array | None = None, *, train: bool) -> Array:
+        del train
+        channels = widths(image.shape[1], self.channel_base, self.channel_max)
+        sides, x = sorted(channels, reverse=True), None
+        small = image
+        for side, half in pairwise(sides):
+            block = DiscriminatorBlock(channels[side], channels[half], self.architecture, name=f"b{side}")
+            x, small = block(x, small)
+        assert x is not None
+        outputs = (self.map_dim or channels[4]) if self.classes else 1
+        y = wide(Epilogue(outputs, self.architecture, self.group, name="b4")(x, small))
+        if not self.classes:
+            return y[:, 0]
+        mapped = Mapping(outputs, self.mapping_layers, classes=self.classes, name="mapping")(None, label)  # [b outputs]
+        return (y * mapped).sum(1) * (1 / math.sqrt(outputs))

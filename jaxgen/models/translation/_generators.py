@@ -1,0 +1,108 @@
+"""Generators that several translators use: a residual one, and its parts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgen.core.errors import InputError
+from jaxgen.nn.conv import Conv, ConvTranspose
+from jaxgen.nn.instance_norm import InstanceNorm
+from jaxgen.nn.patches import FAINT, WEIGHTS, blurred, mirrored
+from jaxgen.nn.upfirdn import upfirdn2d
+from jaxgen.nn.wide import wide
+
+Array = jax.Array
+Image = tuple[int, int, int]
+
+
+class MirrorConv(nn.Module):
+    """A k x k convolution with (k - 1) // 2 pixels of the picture's mirror image around it.
+
+    x [b h w c] -> [b h w features]; with a stride of 2, and k even, [b h/2 w/2 features].
+    """
+
+    features: int
+    kernel: int
+    kernel_init: nn.initializers.Initializer = WEIGHTS
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        k, strides = self.kernel, (self.stride, self.stride)
+        conv = Conv(self.features, (k, k), strides, "VALID", kernel_init=self.kernel_init, name="conv")
+        return conv(mirrored(x, (k - 1) // 2))
+
+
+class Residual(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))), [b h w c] -> [b h w c]. norm: (name) -> the module that does it."""
+
+    norm: Callable[[str], Callable[[Array], Array]] = lambda name: InstanceNorm(name=name)
+    kernel_init: nn.initializers.Initializer = WEIGHTS
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        conv = lambda name: MirrorConv(x.shape[-1], 3, self.kernel_init, name=name)  # noqa: E731
+        y = nn.relu(self.norm("norm_0")(conv("conv_0")(x)))
+        return x + self.norm("norm_1")(conv("conv_1")(y))
+
+
+class ResNet(nn.Module):
+    """x f32[b h w c] -> f32[b h w channels] in [-1, 1]; sides divisible by 2^downs. Johnson et al. 2016, as CycleGAN's.
+
+    c7s1-64, d128, d256, residual blocks, u128, u64, c7s1-3 (Zhu et al. 2017, appendix 7.2), instance norm. With
+    `smooth`, as the authors' code of CUT, it is halved by a blur after the convolution and doubled before it, linearly,
+    and starts from smaller weights. With `taps`, features of the way in are returned instead, f32[b h w c]: the picture
+    with its mirror image around, both halvings' convolutions, and the answers of those blocks. Of 0 channels it ends
+    before the last convolution, in [b h w width].
+    """
+
+    channels: int
+    width: int = 64
+    blocks: int = 9
+    downs: int = 2
+    smooth: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, taps: tuple[int, ...] = ()) -> Any:
+        init = FAINT if self.smooth else WEIGHTS
+        found = [mirrored(x, 3)]
+        y = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, init, name="in")(x)))
+        conv: dict[str, Any] = {"kernel_size": (3, 3), "kernel_init": init}
+        strides, pads = (1, 1) if self.smooth else (2, 2), ((1, 1), (1, 1))
+        for i in range(self.downs):
+            y = Conv(self.width << (i + 1), strides=strides, padding=pads, name=f"down_{i}", **conv)(y)
+            found.append(y)
+            y = nn.relu(InstanceNorm(name=f"down_{i}_norm")(y))
+            y = blurred(y) if self.smooth else y  # [b h/2 w/2 2c]
+        for i in range(self.blocks):
+            y = Residual(kernel_init=init, name=f"block_{i}")(y)
+            if i in taps:
+                found.append(y)
+                if i == max(taps):
+                    return found
+        for i in reversed(range(self.downs)):
+            if self.smooth:
+                y = Conv(self.width << i, padding=pads, name=f"up_{i}", **conv)(doubled(y))
+            else:
+                up = {"strides": (2, 2), "padding": ((1, 0), (1, 0)), "name": f"up_{i}"}
+                y = ConvTranspose(self.width << i, **up, **conv)(y)
+            y = nn.relu(InstanceNorm(name=f"up_{i}_norm")(y))  # [b 2h 2w c/2]
+        return wide(jnp.tanh(MirrorConv(self.channels, 7, init, name="out")(y))) if self.channels else y
+
+
+def doubled(x: Array) -> Array:
+    """Return x [b h w c] enlarged linearly, [b 2h 2w c]; beyond the border is what is at it."""
+    around = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+    return upfirdn2d(around, (0.125, 0.375, 0.375, 0.125), up=2, pad=(0, -1), gain=4)
+
+
+def check_sides(image: Image, multiple: int, least: int = 1):
+    """Raise InputError where both sides of a picture aren't multiples, or too few of them."""
+    if image[0] % multiple or image[1] % multiple or min(image[:2]) < least * multiple:
+        raise InputError(
+            f"model.image is {image[0]}x{image[1]}: both sides must be multiples of {multiple}"
+            + (f", at least {least * multiple}." if least > 1 else ".")
+        )

@@ -1,0 +1,191 @@
+"""The networks whose features the distribution metrics compare; a metric is named after its extractor (fid_lenet).
+
+inception           the Inception-v3 of 2015-12-05, FID's own: 2,048 features, 1,008 logits; weights from a file or the
+                    published address, checked by their digest
+lenet               a LeNet-5 that `python -m train.classifier` trained on MNIST, shipped with the package: 84 features,
+                    for digits and what looks like them
+efficientnet_lite0  ImageNet features of the extra jaxgen[perceptual]: 1,280, for photographs, no download at run time
+random              a ResNet-18 with fixed random weights: 256 features, for anything (Naeem et al. 2020, section 3.3)
+pixels              the pixels themselves
+a run's folder      any classifier of `python -m train.classifier`: the features before its logits
+"""
+
+import hashlib
+import os
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen import zoo
+from jaxgen.core.cache import cache_folder
+from jaxgen.core.errors import InputError, choose
+from jaxgen.core.types import Array, Context, PyTree
+from jaxgen.interop.read import read
+from jaxgen.interop.weight_names import rule_of, to_ours
+from jaxgen.nn.resample import resize_clean, resize_tf1
+
+NAMES = ("inception", "lenet", "efficientnet_lite0", "random", "pixels")
+RESIZERS = {"clean": resize_clean, "legacy": resize_tf1}
+LENET = Path(__file__).parent / "weights" / "lenet_mnist.safetensors"
+INCEPTION = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+
+
+class Extractor(NamedTuple):
+    """A network that gives features.
+
+    apply: (variables, images f32[b h w c] in [-1, 1] of `image`'s size) -> {"features": f32[b d]} and, where it has
+           classes, {"logits": f32[b k]}
+    image: height, width, channels of what it sees; 0: as they come
+    digest: the first 12 figures of the SHA-256 of its weights; it is part of a number's protocol
+    """
+
+    name: str
+    apply: Callable[[PyTree, Array], dict[str, Array]]
+    variables: PyTree
+    image: tuple[int, int, int]
+    digest: str
+
+
+def extractor(name: str, inception: Path | None = None) -> Extractor:
+    """Return the extractor of a name, or of a run's folder. Raises InputError for what can't be had."""
+    if name not in NAMES and Path(name).is_dir():
+        return from_run(name)
+    choose(name, NAMES, "extractor (or folder of a classifier's run)")
+    if name == "pixels":
+        return Extractor(name, lambda _, x: {"features": x.reshape(len(x), -1)}, {}, (0, 0, 0), "none")
+    if name == "random":
+        return random()
+    if name == "lenet":
+        run = zoo.load("lenet5").run.model.__class__(image=(32, 32, 1))
+        return from_file("lenet", LENET, "lenet5", run, feature="f6")
+    if name == "efficientnet_lite0":
+        from jaxgen.pretrained.perceptual_distances import efficientnet_lite0_file
+
+        path = efficientnet_lite0_file()
+        return from_file(name, path, "efficientnet-lite0", zoo.load("efficientnet-lite0").run.model, feature="pool")
+    path = inception_file(inception)
+    return from_file(name, path, "inception-v3-fid", zoo.load("inception-v3-fid").run.model, feature="2048")
+
+
+def from_file(name: str, path: Path, preset: str, model: Any, feature: str) -> Extractor:
+    """Return an extractor with the weights of a file, as a preset's names call them."""
+    task = model.task(1)
+    params, extra = jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
+    [net] = params
+    like = {"params": params[net], **extra.get(net, {})}
+    variables = to_ours(rule_of(preset), model, net, like, read(path))
+    return of_task(name, task, net, variables, feature)
+
+
+def from_run(name: str) -> Extractor:
+    """Return the features of a trained classifier: the last of its answer before the logits, pooled over pixels."""
+    from jaxgen.core.config import Mesh
+    from jaxgen.core.spec import spec_of
+    from jaxgen.runs.load import open_run
+
+    _, _, task, state, _, _ = open_run(Path(name), Mesh(data=1))
+    if task.classify is None:
+        raise InputError(f"{name} is no classifier's run: it has no features to compare.")
+    [net] = state.params
+    variables = jax.device_get({"params": state.params[net], **state.extra.get(net, {})})
+    names: list[str] = []  # in the net's own order; JAX returns a dictionary sorted
+    jax.eval_shape(lambda x: names.extend(classify(task, net, variables, x)), spec_of(task, 1)["image"])
+    return of_task(name, task, net, variables, feature=[key for key in names if not key.startswith("logits")][-1])
+
+
+def classify(task, net: str, variables: PyTree, x: Array) -> dict[str, Array]:
+    rest = {key: value for key, value in variables.items() if key != "params"}
+    context = Context({net: rest} if rest else {net: {}}, {}, {}, jnp.zeros((), jnp.int32))
+    return task.classify({net: variables["params"]}, context, x)
+
+
+def of_task(name: str, task, net: str, variables: PyTree, feature: str) -> Extractor:
+    def apply(variables: PyTree, x: Array) -> dict[str, Array]:
+        out = classify(task, net, variables, x)
+        features = out[feature].astype(jnp.float32)
+        features = features if features.ndim == 2 else features.mean((1, 2))  # [b h w d] -> [b d]
+        return {"features": features, "logits": out.get("logits_unbiased", out["logits"])}
+
+    return Extractor(name, apply, variables, task.example["image"].shape, digest(variables))
+
+
+def random() -> Extractor:
+    """Return a ResNet-18 of half width whose kernels NumPy draws: the same numbers on every version and device."""
+    model = zoo.load("resnet18").run.model.__class__(depth=18, image=(32, 32, 3), classes=2, width=32, stem="small")
+    task = model.task(1)
+    params, extra = jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
+    rng = np.random.RandomState(0)
+
+    def draw(x):
+        scale = np.sqrt(2 / np.prod(x.shape[:-1])) if len(x.shape) > 1 else 0
+        return (rng.standard_normal(x.shape) * scale).astype(np.float32)
+
+    def leaf(path, x):
+        kind = path[-1].key
+        return np.ones(x.shape, np.float32) if kind in ("scale", "var") else draw(x)
+
+    variables = {"params": params["classifier"], **extra["classifier"]}
+    variables = jax.tree_util.tree_map_with_path(leaf, variables)
+    made = of_task("random", task, "classifier", variables, feature="pool")
+
+    def apply(variables: PyTree, x: Array) -> dict[str, Array]:
+        # Of order 1, as Inception's are: KID's kernel is a cube, and depends on the scale.
+        return {"features": made.apply(variables, x)["features"] / 32}
+
+    return made._replace(image=(0, 0, 3), apply=apply)
+
+
+def digest(variables: PyTree) -> str:
+    """Return the first 12 figures of the SHA-256 of all arrays, by path."""
+    total = hashlib.sha256()
+    for path, x in jax.tree_util.tree_leaves_with_path(variables):
+        total.update(jax.tree_util.keystr(path).encode())
+        total.update(np.ascontiguousarray(x).tobytes())
+    return total.hexdigest()[:12]
+
+
+def inception_file(path: Path | None) -> Path:
+    """Return the file of FID's Inception: the given one, $JAXGEN_INCEPTION, the cached one, or a download of it.
+
+    Raises InputError where it can't be had, or is not the published file.
+    """
+    given = path or os.environ.get("JAXGEN_INCEPTION")
+    file = Path(given).expanduser() if given else cache_folder() / "weights" / INCEPTION.rsplit("/", 1)[-1]
+    if given and not file.is_file():
+        raise InputError(f"There is no file {file} with the weights of Inception.")
+    if not file.exists():
+        _download(INCEPTION, file)
+    with file.open("rb") as f:
+        found = hashlib.file_digest(f, "sha256").hexdigest()
+    if found != INCEPTION_SHA256:
+        raise InputError(
+            f"{file} is not the published Inception of FID: its SHA-256 is {found[:12]}..., not "
+            f"{INCEPTION_SHA256[:12]}...: delete it, or give another file."
+        )
+    return file
+
+
+def _download(address: str, file: Path):
+    part = file.with_suffix(".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        print(f"Downloading {address} (96 MB) to {file}.")
+        with urllib.request.urlopen(address, timeout=30) as answer, part.open("wb") as out:
+            while block := answer.read(1 << 20):
+                out.write(block)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(
+            f"The weights of Inception can't be downloaded ({getattr(error, 'reason', error)}): fetch {address} on "
+            "another machine and name the file with --inception or JAXGEN_INCEPTION, or use an extractor that needs no "
+            "download: lenet (digits), efficientnet_lite0 (photographs), random."
+        ) from error
+    part.replace(file)

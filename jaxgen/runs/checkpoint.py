@@ -1,0 +1,206 @@
+"""Checkpoints: Orbax writes and reads the arrays; a digest of every file tells whether one is whole.
+
+checkpoints/<step>/          the state, and notes (data position, open window of metrics) as JSON
+checkpoints/<step>.sha256    a line a file, as sha256sum writes them; written last: without it a checkpoint is none
+checkpoints/<step>.damaged/  what a resumed run found damaged and set aside
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from jaxgen.core.errors import InputError
+from jaxgen.core.types import PyTree, TrainState
+from jaxgen.runs.sharding import is_first
+
+
+class Checkpoints:
+    """The checkpoints of one run: written in the background, the newest `keep` kept."""
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder, self.keep = folder.absolute(), keep
+        self.damaged = set_aside_damaged(self.folder)
+        self.checkpointer = ocp.AsyncCheckpointer(_handler())
+        self.thread: threading.Thread | None = None
+        self.error: BaseException | None = None
+
+    def save(self, step: int, state: PyTree, notes: Mapping[str, Any]):
+        """Save the state and the notes; returns once the arrays are copied. Raises InputError if the disk refuses."""
+        self.wait()
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(dict(notes)))
+        try:
+            self.checkpointer.save(self.folder / str(step), args=args)
+        except (OSError, ValueError, RuntimeError) as error:
+            self._fail(step, error)
+        self.thread = threading.Thread(target=self._finish, args=(step,))
+        self.thread.start()
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """Return the newest state and its notes, or None if there is none.
+
+        like: shapes, dtypes and shardings of the state, of whatever layout.
+        """
+        step = same_everywhere(newest_whole(self.folder)[0] if is_first() else None)
+        return None if step is None else restore(self.folder, step, like)
+
+    def has(self, step: int) -> bool:
+        """Return whether that step is saved, in every process."""
+        return same_everywhere(int((self.folder / f"{step}.sha256").exists()) if is_first() else None) == 1
+
+    def wait(self):
+        """Return when the last save is complete. Raises InputError if it failed."""
+        if self.thread:
+            self.thread.join()
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+
+    def close(self):
+        self.wait()
+        self.checkpointer.close()
+
+    def _finish(self, step: int):
+        try:
+            self.checkpointer.wait_until_finished()
+            if is_first():
+                seal(self.folder, step)
+                prune(self.folder, self.keep)
+        except Exception as error:
+            try:
+                self._fail(step, error)
+            except InputError as told:
+                self.error = told
+
+    def _fail(self, step: int, error: Exception) -> NoReturn:
+        for half in self.folder.glob(f"{step}*"):
+            shutil.rmtree(half, ignore_errors=True) if half.is_dir() else half.unlink(missing_ok=True)
+        raise InputError(
+            f"The checkpoint of step {step} could not be written to {self.folder} ({_reason(error)}); "
+            "the ones before it are untouched."
+        ) from error
+
+
+def restore(folder: Path, step: int, like: PyTree) -> tuple[Any, dict[str, Any]]:
+    """Return one checkpoint's state, laid out as `like`, and its notes. Raises InputError if it is of another model."""
+    path = folder.absolute() / str(step)
+    with ocp.Checkpointer(_handler()) as checkpointer:
+        saved = checkpointer.metadata(path).item_metadata["state"]
+        holds, wants = _shapes(saved), _shapes(like)
+        for name in [*holds, *wants]:
+            if holds.get(name) != wants.get(name):
+                raise InputError(
+                    f"The checkpoint {path} is of another model: {name} is {holds.get(name, 'not in it')}, "
+                    f"here it is {wants.get(name, 'not wanted')}."
+                )
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(like), notes=ocp.args.JsonRestore())
+        restored = checkpointer.restore(path, args=args)
+    return restored["state"], restored["notes"]
+
+
+def _handler() -> ocp.CompositeCheckpointHandler:
+    return ocp.CompositeCheckpointHandler(state=ocp.StandardCheckpointHandler(), notes=ocp.JsonCheckpointHandler())
+
+
+def _shapes(tree: PyTree) -> dict[str, str]:
+    def describe(x) -> str:
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x = jax.eval_shape(jax.random.key_data, x)
+        return f"{np.dtype(x.dtype)}{list(x.shape)}"
+
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    return {
+        "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in p): describe(x)
+        for p, x in leaves
+    }
+
+
+def prune(folder: Path, keep: int):
+    """Delete all but the newest `keep` checkpoints, the digests first: half deleted, one no longer counts."""
+    for step in sorted((int(p.stem) for p in folder.glob("*.sha256")), reverse=True)[keep:]:
+        (folder / f"{step}.sha256").unlink()
+        shutil.rmtree(folder / str(step))
+
+
+def newest_whole(folder: Path) -> tuple[int | None, dict[int, str]]:
+    """Return the newest step whose files are as they were written, and what is wrong with each newer one."""
+    damaged = {}
+    steps = [int(p.name) for p in folder.glob("*") if p.is_dir() and p.name.isdigit()]
+    for step in sorted(steps, reverse=True):
+        fault = check(folder, step)
+        if fault is None:
+            return step, damaged
+        damaged[step] = fault
+    return None, damaged
+
+
+def set_aside_damaged(folder: Path) -> dict[int, str]:
+    """Rename the checkpoints that are newer than the newest whole one, so that the run can save those steps again."""
+    damaged: dict[int, str] = {}
+    if is_first():
+        _, damaged = newest_whole(folder)
+        for step in damaged:
+            aside = folder / f"{step}.damaged"
+            shutil.rmtree(aside, ignore_errors=True)
+            (folder / str(step)).rename(aside)
+            (folder / f"{step}.sha256").unlink(missing_ok=True)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("checkpoints checked")
+    return damaged
+
+
+def seal(folder: Path, step: int):
+    """Write the digests of a checkpoint's files beside it: all of them or none."""
+    root = folder / str(step)
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    text = "".join(f"{_digest(p)}  {p.relative_to(folder).as_posix()}\n" for p in files)
+    part = folder / f"{step}.sha256.part"
+    part.write_text(text)
+    part.replace(folder / f"{step}.sha256")
+
+
+def check(folder: Path, step: int) -> str | None:
+    """Return what is wrong with a checkpoint's files, or None."""
+    digests = folder / f"{step}.sha256"
+    if not digests.exists():
+        return "it was never completed"
+    for line in digests.read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if _digest(folder / name) != digest:
+            return f"{name} is not as it was written"
+    return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the system said, out of an error that may be many lines long."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    number = re.search(r"os_error_code='(\d+)'", str(error))  # as TensorStore writes it
+    return os.strerror(int(number[1])) if number else " ".join(str(error).split())[:200]
+
+
+def same_everywhere(value: int | None) -> int | None:
+    """Return process 0's value in every process."""
+    if jax.process_count() == 1:
+        return value
+    number = int(multihost_utils.broadcast_one_to_all(np.array(-1 if value is None else value)))
+    return None if number < 0 else number

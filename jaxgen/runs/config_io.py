@@ -1,0 +1,123 @@
+"""Settings of a run to JSON and back, and what differs between two runs."""
+
+import dataclasses
+import json
+import os
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from jaxgen import zoo
+from jaxgen.core.config import Run
+from jaxgen.core.errors import InputError, choose
+
+
+def to_json(run: Run) -> str:
+    """Return the run as JSON; `from_json` gives an equal run back."""
+    return json.dumps(dataclasses.asdict(run), indent=2) + "\n"
+
+
+def from_json(text: str) -> Run:
+    """Return the run that `to_json` wrote; a setting that is younger than the text has its default.
+
+    Raises InputError for text that is no run's, or that has settings of another version.
+    """
+    try:
+        values = json.loads(text)
+        preset = zoo.load(values["preset"])
+        return _build(Run, values, {"model": type(preset.run.model)})
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"This is not the configuration of a run of this version: {error!s}.") from error
+
+
+def _build(cls: type, values: Mapping[str, Any], types: Mapping[str, type]):
+    hints = {**typing.get_type_hints(cls), **types}
+    known = {f.name for f in dataclasses.fields(cls)}
+    for name in known & set(hints):  # settings that have moved into a group since they were saved
+        if dataclasses.is_dataclass(hints[name]):
+            moved = {f.name for f in dataclasses.fields(hints[name])} & (set(values) - known)
+            if moved:
+                group = {**values.get(name, {}), **{m: values[m] for m in moved}}
+                values = {**{k: v for k, v in values.items() if k not in moved}, name: group}
+    if unknown := set(values) - known:
+        raise ValueError(f"{cls.__name__} has no {sorted(unknown)}, only {sorted(known)}")
+    new = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            value = _build(hints[name], value, {})  # pyright: ignore[reportArgumentType]
+        new[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**new)
+
+
+def differences(saved: Run, now: Run) -> list[str]:
+    """Return a line "name: saved -> now" for each setting that would change the saved run's numbers.
+
+    Where it runs, where its files lie (mesh, out, threads, prefetch) and how samples are drawn may differ. Of another
+    preset it is that line alone.
+    """
+    if saved.preset != now.preset:
+        return [f"preset: {saved.preset} -> {now.preset}"]
+    a, b = (_flat(dataclasses.asdict(run)) for run in (saved, now))
+    for run in (a, b):  # one folder has many names
+        run["start_from"] = run["start_from"] and os.path.abspath(run["start_from"])
+    free = ("mesh.", "out", "data.threads", "data.prefetch", "model.sampling.")
+    changed = [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(free)]
+    return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in changed]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
+    return flat
+
+
+def load_config(folder: Path, sampling: str = "") -> Run:
+    """Return the run saved in a folder, its samples drawn as `sampling` says. Raises InputError where there is none."""
+    path = folder / "config.json"
+    if not folder.is_dir():
+        wrong = f"{folder} is a file, not a run's folder" if folder.exists() else f"There is no run folder {folder}"
+        raise InputError(f"{wrong}.")
+    if not path.is_file():
+        raise InputError(f"{folder} is no run: it has no config.json.")
+    try:
+        run = from_json(path.read_text())
+    except (InputError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read as a run's configuration: {error}") from error
+    return resampled(run, sampling) if sampling else run
+
+
+def resampled(run: Run, sampling: str) -> Run:
+    """Return a run with other settings of model.sampling, such as "steps=10,guidance=2,interval=0.2:5".
+
+    Raises InputError for a model that has none, an unknown name, and a value that is not of its kind.
+    """
+    how = getattr(run.model, "sampling", None)
+    if how is None:
+        raise InputError("This model's samples are drawn in one way: it has no settings of sampling.")
+    new, known = {}, {f.name: getattr(how, f.name) for f in fields(how)}
+    for part in sampling.split(","):
+        name, equals, text = (word.strip() for word in part.partition("="))
+        if not equals:
+            raise InputError(f"sampling must be settings such as steps=10,guidance=2, not {part!r}.")
+        old = known[choose(name, known, "setting of sampling")]
+        try:
+            new[name] = _read(text, old)
+        except ValueError:
+            kind = {int: "a whole number", float: "a number", bool: "true or false", tuple: "two numbers, as 0.2:5"}
+            raise InputError(f"sampling: {name} must be {kind[type(old)]}, not {text!r}.") from None
+    return replace(run, model=replace(run.model, sampling=replace(how, **new)))
+
+
+def _read(text: str, old: Any) -> Any:
+    """Return the value of a setting whose value was `old`. Raises ValueError for another kind."""
+    if isinstance(old, bool):
+        return bool(("false", "true").index(text.lower()))
+    if isinstance(old, tuple):
+        low, high = text.split(":")
+        return float(low), float(high)
+    return type(old)(text)

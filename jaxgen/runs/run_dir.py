@@ -1,0 +1,126 @@
+"""A run's folder: claimed by one process at a time, never mixed with another run, and explaining itself."""
+
+import errno
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import jax
+from jax.experimental import multihost_utils
+
+from jaxgen.core.config import Run
+from jaxgen.core.errors import InputError
+from jaxgen.runs import checkpoint
+from jaxgen.runs.config_io import differences, load_config, to_json
+from jaxgen.runs.sharding import Mesh, is_first
+
+LIBRARIES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+
+
+def begun(run: Run) -> bool:
+    """Return whether the run has saved anything that is whole."""
+    return checkpoint.newest_whole(run.folder / "checkpoints")[0] is not None
+
+
+@contextmanager
+def claim(run: Run) -> Iterator[Path]:
+    """Make the run's folder, or check that it holds this very run, and keep other processes out of it meanwhile.
+
+    Raises InputError where it holds something else, a run of another configuration, or can't be written.
+    """
+    folder = run.folder
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: give the run a folder of its own with --out.")
+    if folder.is_dir() and any(map(_counts, folder.iterdir())):
+        if not (folder / "config.json").exists():
+            raise InputError(f"{folder} holds files but no run: give the run a folder of its own with --out.")
+        if changed := differences(load_config(folder), run):
+            raise InputError(
+                f"{folder} holds a run with other settings ({'; '.join(changed)}): give the saved ones to resume it, "
+                f"or another folder with --out, there to train on from its weights with --start-from {folder}."
+            )
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("folder checked")
+    if not is_first():
+        yield folder
+        return
+    with _told(folder):
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (folder / "samples").mkdir(exist_ok=True)
+        lock = (folder / "lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder} is being trained in by another process: wait for it, or stop it.") from error
+        with _told(folder):
+            if not (folder / "config.json").exists():
+                _write(folder / "config.json", to_json(run))
+        with _told(folder, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+            yield folder
+
+
+def _counts(path: Path) -> bool:
+    """Return whether a path says that a folder is in use: not what a process leaves that is killed as it makes one."""
+    return path.name not in ("lock", "config.part") and not (path.is_dir() and not any(path.iterdir()))
+
+
+@contextmanager
+def _told(folder: Path, *numbers: int) -> Iterator[None]:
+    """Turn a refusal to write, of these error numbers if any are given, into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if numbers and error.errno not in numbers:
+            raise
+        raise InputError(f"The run folder {folder} can't be written: {error.strerror or error}.") from error
+
+
+def record_start(folder: Path, mesh: Mesh):
+    """Add this start to the run's environment.json."""
+    starts = []
+    with suppress(OSError, ValueError):
+        starts = json.loads((folder / "environment.json").read_text())
+    _write(folder / "environment.json", json.dumps([*starts, environment(mesh)], indent=2) + "\n")
+
+
+def environment(mesh: Mesh) -> dict:
+    """Return what the numbers of a run depend on beside its configuration."""
+    devices = mesh.devices.flat
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "commit": commit(),
+        "devices": [str(device.device_kind) for device in devices],
+        "mesh": dict(mesh.shape),
+        "processes": jax.process_count(),
+        "machine": platform.platform(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def commit() -> str | None:
+    """Return the commit of the source that runs, with "+changes" where it was edited; None outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+changes" if dirty.stdout else "")
+
+
+def _write(path: Path, text: str):
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.replace(path)

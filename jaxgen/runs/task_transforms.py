@@ -1,0 +1,108 @@
+"""Functions from Task to Task: what the configuration does to every learner, phase and net, whatever the family."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen.core import posthoc_ema
+from jaxgen.core.config import Compute, Optim
+from jaxgen.core.task import Task
+from jaxgen.core.types import Context, LossFn, PyTree, ramped
+
+
+def tune(task: Task, optim: Optim, compute: Compute, steps: int) -> Task:
+    """Return the task with the run's schedule, clipping, EMA decay, precision and rematerialisation."""
+    learners = {
+        name: dataclasses.replace(learner, optimizer=_optimizer(learner.optimizer, optim, steps))
+        for name, learner in task.learners.items()
+    }
+    ema = task.ema if optim.ema is None else ()
+    if optim.ema:
+        ema = tuple(dataclasses.replace(e, decay=ramped(optim.ema)) for e in task.ema)
+    if optim.ema_widths:
+        ema = tuple(
+            dataclasses.replace(e, decay=posthoc_ema.decay_of(w), key=posthoc_ema.key_of(e.net, w, i == 0))
+            for e in task.ema
+            for i, w in enumerate(optim.ema_widths)
+        )
+    task = dataclasses.replace(task, learners=learners, ema=ema)
+    if compute.precision == "bf16":
+        task = map_nets(task, _half)
+    if compute.remat:
+        policy = jax.checkpoint_policies.save_only_these_names("conv", "dense")
+        task = map_losses(task, lambda loss: jax.checkpoint(loss, policy=policy))
+    return task
+
+
+def map_losses(task: Task, f: Callable[[LossFn], LossFn]) -> Task:
+    """Return the task with f(loss) for every phase's loss."""
+    return dataclasses.replace(task, phases=tuple(dataclasses.replace(p, loss=f(p.loss)) for p in task.phases))
+
+
+def map_nets(task: Task, f: Callable[[PyTree], PyTree]) -> Task:
+    """Return the task whose losses and abilities see f(parameters) of every net: trained, averaged and frozen."""
+
+    def wrap(fn):
+        def wrapped(params, context: Context, *rest):
+            context = context.replace(ema=f(context.ema), frozen=f(context.frozen))
+            return fn(f(params), context, *rest)
+
+        return fn and wrapped
+
+    abilities = ("generate", "encode", "decode", "log_prob", "classify")
+    latent = task.latent and task.latent._replace(map=wrap(task.latent.map), synthesise=wrap(task.latent.synthesise))
+    denoiser = task.denoiser and task.denoiser._replace(
+        **{name: wrap(getattr(task.denoiser, name)) for name in ("told", "learned", "encode", "decode")}
+    )
+    restorer = task.restorer and task.restorer._replace(restore=wrap(task.restorer.restore))
+    translator = task.translator and task.translator._replace(translate=wrap(task.translator.translate))
+    entries = {"latent": latent, "denoiser": denoiser, "restorer": restorer, "translator": translator}
+    tuned = {name: wrap(getattr(task, name)) for name in abilities}
+    return dataclasses.replace(map_losses(task, wrap), **tuned, **entries)
+
+
+def _half(tree: PyTree) -> PyTree:
+    # The layers compute in their kernel's dtype. Biases and the scales of norms stay f32: vectors, or stacks of them.
+    def half(path, x):
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        return x.astype(jnp.bfloat16) if x.dtype == jnp.float32 and x.ndim > 1 and name not in ("bias", "scale") else x
+
+    return jax.tree_util.tree_map_with_path(half, tree)
+
+
+def _optimizer(optimizer: optax.GradientTransformation, optim: Optim, steps: int) -> optax.GradientTransformation:
+    clip = [optax.clip_by_global_norm(optim.clip)] if optim.clip else []
+    if optim.schedule == "constant" and not optim.warmup:
+        return optax.chain(*clip, optimizer) if clip else optimizer
+    return optax.chain(*clip, optimizer, _scale_by_step(schedule(optim, steps)))
+
+
+def schedule(optim: Optim, steps: int) -> optax.Schedule:
+    """Return step -> the factor on the learning rate: a linear warm-up, then constant, or down to 0 at `steps`."""
+    rest = max(steps - optim.warmup, 1)
+    after = {
+        "constant": optax.constant_schedule(1.0),
+        "cosine": optax.cosine_decay_schedule(1.0, rest),
+        "linear": optax.linear_schedule(1.0, 0.0, rest),
+        "half": optax.linear_schedule(1.0, 0.0, rest - rest // 2, transition_begin=rest // 2),
+    }[optim.schedule]
+    if not optim.warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, optim.warmup), after], [optim.warmup])
+
+
+def _scale_by_step(factor: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    """Scale updates by factor(step) of the step that `core.make_step` passes: a count of its own, as optax keeps,
+
+    would run k times too fast in a phase with repeat=k, and too slow in a lazy one.
+    """
+
+    def update(updates, state, params=None, **extra):
+        del params
+        f = factor(extra["step"])
+        return jax.tree.map(lambda u: u * f, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

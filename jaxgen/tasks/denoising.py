@@ -1,0 +1,290 @@
+"""What every method shares once it has a denoiser: labels hidden in training, samples, guidance, a likelihood."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Denoiser
+from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Context, Ema, Key, Learner, Params, Phase, ramped
+from jaxgen.diffusion import guidance, likelihood, samplers
+from jaxgen.diffusion.grids import Grid
+from jaxgen.diffusion.guidance import EVERYWHERE
+from jaxgen.diffusion.schedules import Frame, across, alpha_of
+from jaxgen.metrics.likelihood import EIGHT_BIT
+from jaxgen.models.classifier.adm import NoisyClassifier
+from jaxgen.runs.config_io import load_config
+from jaxgen.tasks import latent_diffusion
+from jaxgen.tasks.classification import cross_entropy
+from jaxgen.tasks.frozen_autoencoder import autoencoder_of
+from jaxgen.tasks.teacher import context_of, load, of
+
+Name = Literal["ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn; it changes no training, and `generate` and `evaluate` can be given another one."""
+
+    sampler: Name = "heun"
+    steps: int = 18
+    grid: Grid = "karras"  # noise levels even in time, in sigma^(1/7), in log sigma, or in the angle
+    guidance: float = 1.0  # away from what is told of no class: 1 is none
+    guide: str = ""  # or away from a worse model, the folder of its run, of fewer steps or a smaller net
+    classifier: str = ""  # towards a class, by a classifier that is told the noise, the folder of its run
+    scale: float = 1.0  # of the classifier's gradient
+    interval: tuple[float, float] = EVERYWHERE  # the noise, sigma / alpha, at which either is done
+    rescale: float = 0.0  # how far its pictures' contrast is brought back
+    churn: float = 0.0  # heun: noise put in and taken out again, in steps
+    eta: float = 1.0  # ddpm: 0 is ddim
+    clip: bool = False  # the denoiser's pictures to [-1, 1] (codes have no bounds)
+
+    def check(self, classes: int, frame: Frame):
+        """Raise InputError for settings that have no meaning, alone or for this model."""
+        at_least(1, model__sampling__steps=self.steps)
+        at_least(0, model__sampling__churn=self.churn)
+        guidance.check_guidance(self.guidance, self.interval, self.rescale, bool(classes or self.guide))
+        if self.guide and self.guidance == 1:
+            raise InputError("A guide does nothing with a guidance of 1: give both, such as guidance=2.")
+        if self.scale != 1 and not self.classifier:
+            raise InputError("A scale is of a classifier's gradient: give both, such as classifier=RUN,scale=2.")
+        at_least(0, model__sampling__scale=self.scale)
+        samplers.sampler_of(self.sampler, frame, self.churn, self.eta)
+
+    @property
+    def evaluations(self) -> int | None:
+        """How often the net is evaluated for a picture; None where that depends on the picture."""
+        calls = samplers.evaluations(self.sampler, self.steps)
+        return calls and calls * self.each
+
+    @property
+    def each(self) -> int:
+        """How often the net is evaluated where the denoiser is asked once."""
+        return 2 if self.guidance != 1 else 1
+
+
+def hidden(label: Array | None, classes: int, share: float, key: Key) -> Array | None:
+    """Return labels i32[b], that share of them replaced by the null label. Ho and Salimans 2022, algorithm 1."""
+    if label is None:
+        return None
+    return jnp.where(jax.random.bernoulli(key, share, label.shape), classes, label)
+
+
+def guided(d: Denoiser, params: Params, context: Context, label: Array | None, how: Sampling) -> samplers.Denoise:
+    """Return (x, tau) -> E[x0 | x] of these labels, with guidance. Classifier-free, both answers come from one call.
+
+    A net without classes draws those of labels i32[b] where there is a classifier.
+    """
+    own = label if d.classes else None
+
+    def pair(x: Array, tau: Array) -> tuple[Array, Array]:
+        twice = lambda v: jnp.concatenate([v, v])  # noqa: E731
+        assert own is not None
+        both = jnp.concatenate([own, jnp.full_like(own, d.classes)])
+        kept, left = jnp.split(d.told(params, context, twice(x), twice(tau), both), 2)
+        return kept, left
+
+    def plain(x: Array, tau: Array) -> Array:
+        return d.told(params, context, x, tau, own)
+
+    def apart(x: Array, tau: Array) -> tuple[Array, Array]:
+        nets = context.frozen["guide"]
+        return plain(x, tau), load_config(Path(how.guide)).model.denoiser.told(
+            nets["params"], context_of(nets), x, tau, own
+        )
+
+    two = apart if how.guide else pair
+    denoise = plain if how.guidance == 1 else guidance.beyond(two, how.guidance, how.interval, how.rescale, d.frame)
+    if how.classifier:
+        assert label is not None
+        denoise = guidance.towards(denoise, judged(d, context, label, how), how.scale, how.interval, d.frame)
+    return (lambda x, tau: jnp.clip(denoise(x, tau), -1, 1)) if how.clip and not d.encode else denoise
+
+
+def judged(d: Denoiser, context: Context, label: Array, how: Sampling) -> Callable[[Array, Array, Array], Array]:
+    """Return (x, tau, D) -> log p(label | x) f32[b], by the classifier's run."""
+    judge, nets = load_config(Path(how.classifier)).model, context.frozen["classifier"]
+
+    def log_prob(x: Array, tau: Array, _: Array) -> Array:
+        alpha = alpha_of(d.frame, tau)
+        xt = x / across(x, jnp.hypot(alpha, tau))
+        logits = judge.told(nets["params"], context_of(nets), xt, jnp.arctan2(tau, alpha))
+        return -cross_entropy(logits, label)
+
+    return log_prob
+
+
+def denoiser_of(model: Any, told: Callable, frame: Frame, taus: Any, learned: Callable | None = None) -> Denoiser:
+    """Return a model's denoiser, with the way from pictures to what is denoised and back where that is their codes."""
+    coder = latent_diffusion.coding(model) if model.autoencoder else ()
+    return Denoiser(told, frame, taus, shape_of(model), model.classes, learned, *coder)
+
+
+def start(d: Denoiser, keys: Key) -> Array:
+    """Return x of pure noise at the first level, f32[b h w c]."""
+    folded = jax.vmap(lambda key: rng.fold(key, "start"))(keys)
+    return jnp.float32(d.taus[0]) * rng.normal(folded, d.shape)
+
+
+def generator(d: Denoiser, how: Sampling) -> Callable:
+    """Return what `game` takes as `generate`."""
+    learned = d.learned is not None and how.sampler == "ddpm" and how.guidance == 1 and not how.classifier
+    classes = classes_of(d.classes, how)
+    sample = samplers.sampler_of(how.sampler, d.frame, how.churn, how.eta, learned)
+
+    def generate(params: Params, context: Context, keys: Key, given):
+        check_labels(classes, given)
+        label = given["label"] if classes else None
+        denoise = guided(d, params, context, label, how)
+        if learned:
+            assert d.learned is not None
+            clip = (lambda x: jnp.clip(x, -1, 1)) if how.clip and not d.encode else (lambda x: x)
+            both = lambda x, tau: d.learned(params, context, x, tau, label)  # noqa: E731  # pyright: ignore
+            denoise = lambda x, tau: (clip((out := both(x, tau))[0]), out[1])  # noqa: E731
+        if how.evaluations is None:  # its steps are each sample's own
+            x, calls = samplers.dopri5(denoise, start(d, keys), d.taus)
+            return {"image": x, "evaluations": calls * how.each}
+        return {"image": sample(denoise, start(d, keys), d.taus, keys)}
+
+    return generate
+
+
+def ode_log_prob(d: Denoiser, low: float, high: float, spread: float = 0.5) -> Callable:
+    """Return a task's `log_prob`: log P of 8-bit pictures in nats, at least, by the ODE of dequantised ones.
+
+    A level is 2 / 255 wide, in which noise is added evenly; `samples` draw other noise, and another direction for the
+    trace, and their log p are averaged. spread: the data's standard deviation.
+    """
+
+    def in_ve(params, context, label):
+        def denoise(x, sigma):
+            if d.frame == "ve":
+                return d.told(params, context, x, sigma, label)
+            return d.told(params, context, x / across(x, 1 + sigma), sigma / (1 + sigma), label)
+
+        return denoise
+
+    def log_prob(params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
+        x, label = batch["image"], batch["label"] if d.classes else None
+        denoise = in_ve(params, context, label)
+
+        def one(total, i):
+            own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+            level = 0.5 * EIGHT_BIT * rng.uniform(jax.vmap(lambda k: rng.fold(k, "level"))(own), x.shape[1:])
+            found = likelihood.log_prob(denoise, x + level, own, low, high, spread=spread)
+            return total + found, None
+
+        total, _ = jax.lax.scan(one, jnp.zeros(len(x)), jnp.arange(samples))
+        return total / samples + math.prod(x.shape[1:]) * math.log(EIGHT_BIT)
+
+    return log_prob
+
+
+def game(
+    model: Any,
+    generate: Callable,
+    log_prob: Callable | None = None,
+    loss: Any = None,
+    denoiser: Denoiser | None = None,
+    frozen: Mapping[str, Callable] | None = None,
+) -> Task:
+    """Return the game of one net, "denoiser", with Adam and a moving average, by a model's `init` and `loss`.
+
+    What `generate` makes are pictures, whose range is seen to here, or codes of model.autoencoder.
+    """
+    finish = latent_diffusion.painting if model.autoencoder else in_range
+    if guide := getattr(model.sampling, "guide", ""):
+        check_guide(guide, model, denoiser)
+        frozen = {**(frozen or {}), "guide": partial(load, guide)}
+    if classifier := getattr(model.sampling, "classifier", ""):
+        check_classifier(classifier, model)
+        frozen = {**(frozen or {}), "classifier": partial(load, classifier)}
+    classes = classes_of(model.classes, model.sampling)
+    label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if classes else {}
+    task = Task(
+        init=model.init,
+        example={"image": jax.ShapeDtypeStruct(model.image, jnp.float32), **label},
+        learners={"denoiser": Learner(("denoiser",), model.net.adam(model.learning_rate))},
+        phases=(Phase("denoiser", "denoiser", loss or model.loss),),
+        ema=(Ema("denoiser", ramped(model.ema)),),
+        given=tuple(label),
+        classes=classes,
+        generate=generate,
+        denoiser=denoiser,
+        log_prob=log_prob,
+        frozen=frozen or {},
+    )
+    return finish(task, model)
+
+
+def in_range(task: Task, model: Any) -> Task:
+    """Return the game whose pictures are brought into [-1, 1]."""
+    assert task.generate is not None
+    return replace(task, generate=latent_diffusion.then(task.generate, lambda params, context, x: jnp.clip(x, -1, 1)))
+
+
+def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
+    """Raise InputError where a run's folder is of a model that can't guide this one."""
+    guide = load_config(Path(folder)).model
+    same = ("image", "classes", "autoencoder")
+    fits = all(getattr(guide, name, None) == getattr(model, name) for name in same)
+    if (
+        not fits
+        or getattr(guide, "denoiser", None) is None
+        or denoiser is None
+        or guide.denoiser.frame != denoiser.frame
+    ):
+        raise InputError(
+            f"The guide {folder} must be the run of a diffusion model of the same pictures, classes and kind of noise."
+        )
+
+
+def classes_of(own: int, how: Any) -> int:
+    """Return how many classes samples are drawn of: a model's own, or those of the classifier that guides it."""
+    classifier = getattr(how, "classifier", "")
+    return own or (getattr(load_config(Path(classifier)).model, "classes", 0) if classifier else 0)
+
+
+def check_classifier(folder: str, model: Any):
+    """Raise InputError where a run's folder is of no classifier that can guide this model."""
+    found = load_config(Path(folder)).model
+    if model.autoencoder:
+        raise InputError("A classifier guides pictures, and this model draws an autoencoder's codes: leave it out.")
+    if not isinstance(found, NoisyClassifier) or found.image != model.image:
+        image = "x".join(map(str, model.image))
+        raise InputError(
+            f"The classifier must be a run of `train.classifier --preset adm-classifier` with {image} pictures, "
+            f"which is told the noise: {folder} is of {of(found)}."
+        )
+    if model.classes not in (0, found.classes):
+        raise InputError(f"The classifier {folder} knows {found.classes} classes, the model {model.classes}.")
+
+
+def shape_of(model: Any) -> tuple[int, int, int]:
+    """Return the height, width and channels of what is denoised: pictures, or their codes by model.autoencoder."""
+    return autoencoder_of(model.autoencoder, model.image).shape if model.autoencoder else model.image
+
+
+def check_model(model: Any):
+    """Raise InputError for what no method can be made of, and where pictures don't fit the net."""
+    model.net.check()
+    at_least(1, model__image=min(model.image))
+    at_least(0, model__classes=model.classes, model__drop=model.drop, model__ema=model.ema)
+    if model.ema >= 1 or model.drop > 1:
+        raise InputError(f"model.ema={model.ema} must be below 1, and model.drop={model.drop} at most 1.")
+    try:
+        jax.eval_shape(model.init, jax.random.key(0))
+    except InputError as error:
+        if not model.autoencoder:
+            raise
+        size = "x".join(map(str, model.shape))
+        way = " Codes without places fit --model.net.kind dit --model.net.patch 1." if model.shape[0] == 1 else ""
+        raise InputError(f"{error} Those here are codes of {model.autoencoder}, {size}.{way}") from error

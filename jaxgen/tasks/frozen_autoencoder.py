@@ -1,0 +1,79 @@
+"""The autoencoder under a model of its codes: a run of train.vae, its averaged nets frozen."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxgen.core.errors import InputError
+from jaxgen.core.spec import spec_of
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, PyTree
+from jaxgen.runs.config_io import load_config
+from jaxgen.tasks.teacher import context_of
+
+
+class Autoencoder(NamedTuple):
+    """A run's hyper-parameters and its task, and the shape of a picture's codes: height, width and numbers.
+
+    Codes that are no map count as a map of 1x1. `nets` are what teacher.load gives.
+    """
+
+    model: Any
+    task: Task
+    shape: tuple[int, int, int]
+
+    def encode(self, nets: PyTree, x: Array) -> Array:
+        """Return the codes f32[b h w d] of pictures f32[b H W c]."""
+        assert self.task.encode is not None
+        codes = self.task.encode(nets["params"], context_of(nets), {"image": x})
+        return jax.lax.stop_gradient(codes.reshape(x.shape[0], *self.shape))
+
+    def decode(self, nets: PyTree, codes: Array) -> Array:
+        """Return the pictures f32[b H W c] in [-1, 1] of codes f32[b h w d]."""
+        assert self.task.decode is not None
+        flat = codes if self.mapped else codes.reshape(codes.shape[0], -1)
+        return self.task.decode(nets["params"], context_of(nets), flat, {})
+
+    @property
+    def mapped(self) -> bool:
+        """Whether codes have places in the picture."""
+        return len(_codes(self.task).shape) == 4
+
+
+def autoencoder_of(folder: str, image: tuple[int, int, int]) -> Autoencoder:
+    """Return the autoencoder of a run's folder. Raises InputError where there is none, or for other pictures."""
+    load_config(Path(folder))  # says what is wrong
+    found = _opened((Path(folder) / "config.json").read_text(), folder)
+    if found.task.example["image"].shape != image:
+        theirs = "x".join(map(str, found.task.example["image"].shape))
+        raise InputError(
+            f"The autoencoder {folder} is of {theirs} pictures: model.image must be {theirs.replace('x', ' ')}, "
+            f"not {' '.join(map(str, image))}."
+        )
+    return found
+
+
+@lru_cache(maxsize=8)
+def _opened(text: str, folder: str) -> Autoencoder:
+    from jaxgen.runs.config_io import from_json
+
+    run = from_json(text)
+    task = run.model.task(run.steps)
+    if task.encode is None or task.decode is None or task.given or task.denoiser:
+        raise InputError(
+            f"model.autoencoder must be the run of an autoencoder without labels, by train.vae: {folder} is another."
+        )
+    shape = _codes(task).shape[1:]
+    if len(shape) not in (1, 3):
+        raise InputError(f"The codes of {folder} are neither a map nor vectors, but of shape {shape}.")
+    return Autoencoder(run.model, task, shape if len(shape) == 3 else (1, 1, *shape))
+
+
+def _codes(task: Task) -> jax.ShapeDtypeStruct:
+    """Return the shape of two pictures' codes."""
+    assert task.encode is not None
+    params, extra = jax.eval_shape(task.init, jax.random.key(0), spec_of(task, 2))
+    context = jax.eval_shape(context_of, {"extra": extra})
+    return jax.eval_shape(task.encode, params, context, spec_of(task, 2))

@@ -1,0 +1,109 @@
+"""The output of a run: a progress bar, metrics.jsonl, TensorBoard, image grids and loss plots."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jaxgen.media import output_files
+from jaxgen.media.image_grid import grid, save_png
+from jaxgen.media.plots import plot_confusion, plot_losses
+
+
+class Sinks:
+    """The output of one run in its folder, from step `start` on; what lies beyond that step is cut off first."""
+
+    def __init__(self, folder: Path, start: int, total: int, console: Console | None = None):
+        self.folder, self.total, self.shown = folder, total, start
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.file = open_jsonl(folder / "metrics.jsonl", start)
+        from tensorboardX import SummaryWriter  # slow to import, and `generate` has no use for it
+
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self.bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.row = self.bar.add_task("compiling", total=total, completed=start)
+        self.began, self.speed = time.perf_counter(), 0.0
+        self.bar.start()
+
+    @contextmanager
+    def off_the_clock(self) -> Iterator[None]:
+        """Leave what is done meanwhile out of the images/s."""
+        start = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - start
+
+    def advance(self, step: int):
+        """Move the bar."""
+        self.bar.update(self.row, completed=step)
+
+    def say(self, text: str):
+        """Print a line above the bar."""
+        self.console.print(text, markup=False)
+
+    def metrics(self, step: int, values: Mapping[str, float], examples: int = 0):
+        """Write the line of a step; `examples` have passed since the last one."""
+        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+        if examples:
+            now = time.perf_counter()
+            self.speed, self.began = examples / (now - self.began), now
+            self.board.add_scalar("images_per_second", self.speed, step)
+        losses = "  ".join(f"{k.removesuffix('/loss')} {v:.3f}" for k, v in values.items() if k.endswith("/loss"))
+        text = f"{self.speed:,.0f} images/s  {losses}"
+        self.bar.update(self.row, completed=step, description=text)
+        if not self.console.is_terminal:
+            self.say(f"step {step}/{self.total}  {text}")
+
+    def images(self, step: int, images: np.ndarray, rows: int = 0, columns: int = 0, kind: str = "samples") -> Path:
+        """Write <kind>/<step>.png, a grid of f32[n h w c] in [-1, 1], and return its path."""
+        path = self.folder / kind / f"{step:06d}.png"
+        picture = grid(images, columns, rows)
+        save_png(path, picture)
+        self.board.add_image(kind, picture, step, dataformats="HWC" if picture.ndim == 3 else "HW")
+        return path
+
+    def confusion(self, counts: np.ndarray, classes: Sequence[str]):
+        """Draw confusion.png from counts [true guessed]."""
+        plot_confusion(counts, classes, self.folder / "confusion.png")
+
+    def plot(self):
+        """Draw losses.png from metrics.jsonl."""
+        plot_losses(self.folder / "metrics.jsonl", self.folder / "losses.png")
+
+    def close(self):
+        self.bar.stop()
+        self.file.close()
+        self.board.close()
+
+
+class Silent:
+    """The output of every process but the first: none."""
+
+    def __getattr__(self, name: str):
+        return lambda *args, **kwargs: nullcontext()
+
+
+def open_jsonl(path: Path, start: int):
+    """Open a metrics file for appending after step `start`: later lines and a half-written one are dropped."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
+    if kept != lines:
+        with output_files.whole(path) as part:
+            part.write_text("".join(kept))
+    return path.open("a")

@@ -1,0 +1,130 @@
+"""What lies beyond a picture: jaxgen/commands/extend.py."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.commands.extend import fullest, painted, rolled, sides
+from jaxgen.core.capabilities import Restorer
+from jaxgen.core.errors import InputError
+from jaxgen.inference.restoration import Model
+from tests.helpers.compose_samples import load, save, smooth, trained
+
+
+def filler(size: tuple[int, ...] = ()) -> Model:
+    """A model that fills what is hidden with the mean of what is known, as far as anything is."""
+
+    def restore(params, context, given, keys, scale):
+        known = 1 - given["mask"]
+        mean = (given["degraded"] * known).sum((1, 2)) / known.sum((1, 2))
+        return jnp.where(given["mask"] > 0, mean[:, None, None], given["degraded"])
+
+    restorer = Restorer(lambda *_: {}, restore, (1,), ("mask",), 4, (3,), whole=True, size=size)
+    return Model(restorer, {}, None, 1.0, "filler")
+
+
+@pytest.fixture
+def background(tmp_path):
+    return save(tmp_path / "b.png", smooth(0, 40, 50))
+
+
+@pytest.mark.parametrize("size", [(), (16, 12)])
+def test_all_that_is_beyond_the_border_is_painted_from_what_is_known(size):
+    picture = np.full((20, 18, 3), 0.25, np.float32)
+    picture[:, 9:] = 0.75
+    given = np.pad(picture, ((7, 9), (30, 1), (0, 0)))
+    hidden = np.pad(np.zeros((20, 18, 1), np.float32), ((7, 9), (30, 1), (0, 0)), constant_values=1)
+    made = painted(filler(size), given, hidden, 0, 0)
+    assert np.array_equal(made[7:27, 30:48], picture)
+    assert not np.isnan(made).any() and made.min() >= 0.25 - 1e-6 and made.max() <= 0.75 + 1e-6
+    assert (np.abs(made[:, 0] - 0.25).max() < 0.1) == bool(size), "a window sees what is near to it only"
+
+
+def test_windows_grow_from_what_is_known():
+    hidden = np.ones((40, 40, 1), np.float32)
+    hidden[10:20, 10:20] = 0
+    while hidden.any():
+        part = fullest(hidden, (16, 16))
+        assert 0 < hidden[part].sum() < 16 * 16
+        hidden[part] = 0
+
+
+def test_how_far_is_told_as_in_style_sheets():
+    assert sides((3,)) == (3, 3, 3, 3) and sides((3, 4)) == (3, 4, 3, 4) and sides((1, 2, 3, 4)) == (1, 2, 3, 4)
+
+
+def test_a_tiles_border_is_hidden_in_its_middle():
+    picture = smooth(0, 20, 30)
+    given, hidden = rolled(picture, 3)
+    back = np.roll(given, (-10, -15), (0, 1))
+    there = np.roll(hidden, (-10, -15), (0, 1))[..., 0]
+    assert np.array_equal(back, picture)
+    assert there[:3].all() and there[-3:].all() and there[:, :3].all() and not there[3:-3, 3:-3].any()
+    with pytest.raises(InputError, match="leaves nothing"):
+        rolled(picture, 10)
+
+
+def test_a_tile_without_a_model(background, tmp_path, cli):
+    assert "without a seam" in cli(0, "extend", background, "--tile")
+    made, was = load(tmp_path / "b-tile.png"), load(background)
+    jump = lambda x: np.abs(x[0] - x[-1]).mean() + np.abs(x[:, 0] - x[:, -1]).mean()  # noqa: E731
+    assert jump(made) < 0.3 * jump(was) and np.abs(made - was).mean() < 40
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a net that fills in, a few steps old."""
+    return trained(tmp_path_factory.mktemp("extend"), "restoration", "partial-conv")
+
+
+def test_a_net_paints_beyond_the_border_and_keeps_the_rest(run, background, tmp_path, cli):
+    said = cli(0, "extend", background, "--with", run, "--by", "3", "5", "--out", tmp_path / "o.png")
+    assert "46x60" in said
+    assert np.array_equal(load(tmp_path / "o.png")[3:-3, 5:-5], load(background))
+    said = cli(0, "extend", background, "--with", run, "--tile", "--seam", "4", "--out", tmp_path / "t.png")
+    made, was = load(tmp_path / "t.png"), load(background)
+    assert np.array_equal(made[4:-4, 4:-4], was[4:-4, 4:-4]) and not np.array_equal(made, was)
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory):
+    """A run of a diffusion model of 8x8 pictures in colour, in few steps."""
+    few = ("--model.image", "8", "8", "3", "--model.sampling.steps", "3")
+    return trained(tmp_path_factory.mktemp("extend"), "diffusion", "ddpm", "--data.source", "shapes", *few)
+
+
+def test_a_diffusion_model_paints_windows_beyond_the_border(diffusion, tmp_path, cli):
+    picture = save(tmp_path / "p.png", smooth(0, 12, 14))
+    said = cli(0, "extend", picture, "--with", diffusion, "--by", "3", "4", "2", "0", "--answers", "2")
+    made, other, was = (load(tmp_path / f"{name}.png") for name in ("p-extended", "p-extended-2", "p"))
+    assert "17x18, 45% of it painted" in said and made.shape == (17, 18, 3)
+    assert np.array_equal(made[3:-2, :-4], was) and np.array_equal(other[3:-2, :-4], was)
+    beyond = np.ones((17, 18), bool)
+    beyond[3:-2, :-4] = False
+    assert (np.abs(made - other)[beyond].max(1) > 0).mean() > 0.9, "all of it is painted, by each answer's own noise"
+    cli(0, "extend", picture, "--with", diffusion, "--tile", "--seam", "2")
+    made = load(tmp_path / "p-tile.png")
+    assert np.array_equal(made[2:-2, 2:-2], was[2:-2, 2:-2])
+    seam = np.ones((12, 14), bool)
+    seam[2:-2, 2:-2] = False
+    assert (np.abs(made - was)[seam].max(1) > 0).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ((), "Say how far with --by"),
+        (("--by", "1", "2", "3"), "one, two or four numbers"),
+        (("--by", "4"), "--with names the model that paints beyond the border."),
+        (("--by", "4", "--with", "bicubic"), "bicubic paints nothing under a mask"),
+        (("--tile", "--seam", "3"), "--seam is for --tile with a model"),
+        (("--tile", "--by", "3"), "Say how far"),
+        (("--tile", "--preset", "srcnn"), "leave out --answers and --preset"),
+        (("--by", "99999", "--with", "bicubic"), "a side has 20000 pixels at most"),
+        (("--by", "4", "--with", "bicubic", "--seed", "4294967296"), "--seed must be from 0 to 2**32 - 1"),
+        (("--by", "-1", "--with", "bicubic"), "--by is pixels that are added, not -1."),
+    ],
+)
+def test_an_extension_that_cannot_be(background, tmp_path, cli, more, sentence):
+    assert sentence in cli(2, "extend", background, *more, "--out", tmp_path / "o.png")
+    assert not (tmp_path / "o.png").exists()

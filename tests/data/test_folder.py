@@ -1,0 +1,179 @@
+"""Folders and zip files of pictures: classes, splits, damage, and what is remembered of them."""
+
+import os
+import pathlib
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen.core.cache import cache_folder
+from jaxgen.core.config import Data
+from jaxgen.data import batches, open_source, verdicts
+from jaxgen.data.pictures import decode
+from tests.helpers.data_samples import REAL, encoded, equal_example, opened, picture, real, refuse, tree
+from tests.helpers.data_samples import own_cache as own_cache  # for every test here
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_folder_of_classes(tmp_path, zipped):
+    files = ["b/1.png", "b/deeper/2.PNG", "a/3.png", "a/.hidden.png", ".git/4.png", "a/notes.txt", "c/5.png"]
+    root = tree(tmp_path / "set", dict.fromkeys(files) | {"a/notes.txt": b"hello"} | {"c/5.png": encoded(picture(9))})
+    if zipped:
+        shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "set")  # "set/" around everything is entered
+        root = tmp_path / "set.zip"
+    source = open_source(Data(source=f"folder:{root}"))
+    assert source.classes == ("a", "b", "c") and len(source) == 4
+    assert [source[i]["label"] for i in range(4)] == [0, 1, 1, 2]
+    assert np.array_equal(source[3]["image"], np.asarray(picture(9)))
+
+
+def test_folder_without_classes_and_with_splits(tmp_path):
+    flat = open_source(Data(source=f"folder:{tree(tmp_path / 'flat', dict.fromkeys(['1.png', '2.png']))}"))
+    assert flat.classes == () and len(flat) == 2 and "label" not in flat[0]
+    one = open_source(Data(source=f"folder:{tree(tmp_path / 'one', dict.fromkeys(['cat/1.png']))}"))
+    assert one.classes == ("cat",) and one[0]["label"] == 0
+    mixed = open_source(Data(source=f"folder:{tree(tmp_path / 'mixed', dict.fromkeys(['1.png', 'a/2.png']))}"))
+    assert mixed.classes == () and len(mixed) == 2
+    root = tree(tmp_path / "split", dict.fromkeys(["train/a/1.png", "train/b/2.png", "test/a/3.png"]))
+    assert [len(open_source(Data(source=f"folder:{root}", split=split))) for split in ("train", "test")] == [2, 1]
+    refuse(f"folder:{root}", "split", "'val'", "test", split="val")
+    refuse(f"folder:{tmp_path / 'flat'}", "flat", "'test'", split="test")
+
+
+def test_folder_follows_links_but_not_in_circles(tmp_path):
+    root = tree(tmp_path / "set", dict.fromkeys(["a/1.png", "b/2.png"]))
+    (root / "c").symlink_to(root / "a")
+    (root / "a" / "up").symlink_to(root)
+    (root / "b" / "lost.png").symlink_to(root / "nothing.png")
+    refuse(f"folder:{root}", "lost.png", "No such file")
+    (root / "b" / "lost.png").unlink()
+    assert open_source(Data(source=f"folder:{root}")).classes == ("a", "b", "c")
+
+
+def damaged():
+    """Files that are no whole picture, by name."""
+    whole = encoded(picture(size=(200, 200)), "JPEG")
+    png = encoded(picture(size=(200, 200)))
+    return {
+        "cut.jpg": whole[: len(whole) // 2],
+        "cut.png": png[: len(png) // 2],
+        "flipped.png": png[:200] + bytes([png[200] ^ 255]) + png[201:],
+        "empty.png": b"",
+        "text.jpg": b"this is no picture",
+        "head.png": png[:20],
+    }
+
+
+@pytest.mark.parametrize("name", damaged())
+def test_a_corrupt_image_is_named_or_skipped(tmp_path, name, capsys):
+    root = tree(tmp_path / "set", {"a/1.png": None, "b/2.png": None, f"a/{name}": damaged()[name]})
+    refuse(f"folder:{root}", root / "a" / name, "--data.skip-bad")
+    refuse(f"folder:{root}", root / "a" / name)  # from the cache
+    assert capsys.readouterr() == ("", "")
+    source = open_source(Data(source=f"folder:{root}", skip_bad=True))
+    assert len(source) == 2 and [source[i]["label"] for i in range(2)] == [0, 1]
+    assert capsys.readouterr().err.startswith("Skipped 1 of 3 pictures")
+    picture().save(root / "a" / name)  # mended: looked at again
+    assert len(open_source(Data(source=f"folder:{root}"))) == 3
+
+
+def test_a_corrupt_picture_in_a_zip_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
+        file.writestr("a/1.png", encoded(picture()))
+        file.writestr("a/2.png", encoded(picture())[:300])
+    refuse(f"folder:{tmp_path / 'set.zip'}", "a/2.png", "set.zip")
+
+
+def test_skipping_keeps_the_classes_numbers(tmp_path):
+    root = tree(tmp_path / "set", {"a/1.png": b"bad", "b/2.png": None})
+    source = open_source(Data(source=f"folder:{root}", skip_bad=True))
+    assert source.classes == ("a", "b") and source[0]["label"] == 1
+
+
+def test_verdicts_are_remembered(tmp_path, monkeypatch, cache):
+    root = tree(tmp_path / "set", {f"{i}.png": None for i in range(150)} | {"bad.png": b"bad"})
+    decoded = []
+    look = lambda data: decoded.append(1) or decode(data)  # noqa: E731
+    monkeypatch.setattr(verdicts, "decode", look)
+    refuse(f"folder:{root}", "bad.png")
+    assert len(decoded) == 151 and len(list(cache.rglob("*.json"))) == 1
+    refuse(f"folder:{root}", "bad.png")
+    assert len(decoded) == 151
+    picture(99).save(root / "7.png")
+    os.utime(root / "7.png", ns=(1, 1))
+    (root / "bad.png").unlink()
+    assert len(open_source(Data(source=f"folder:{root}"))) == 150 and len(decoded) == 152
+    next(cache.rglob("*.json")).write_text("{damaged")
+    assert len(open_source(Data(source=f"folder:{root}"))) == 150 and len(decoded) == 302
+    monkeypatch.setenv("JAXGEN_CACHE", str(root / "7.png"))  # no folder can be made there
+    assert len(open_source(Data(source=f"folder:{root}"))) == 150 and len(decoded) == 452
+
+
+def test_the_cache_folder(monkeypatch):
+    assert cache_folder() == pathlib.Path(os.environ["JAXGEN_CACHE"])
+    monkeypatch.delenv("JAXGEN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == pathlib.Path("/somewhere/jaxgen")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == pathlib.Path.home() / ".cache" / "jaxgen"
+
+
+def test_a_file_one_may_not_read_is_not_remembered_as_bad(tmp_path, monkeypatch):
+    root = tree(tmp_path / "set", {"1.png": None, "2.png": None})
+    from jaxgen.data import folder
+
+    read = folder._Disk.read
+
+    def denied(self, name):
+        if name == "2.png":
+            raise PermissionError(13, "Permission denied", name)
+        return read(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder._Disk, "read", denied)
+        refuse(f"folder:{root}", root / "2.png", "Permission denied")
+    assert len(open_source(Data(source=f"folder:{root}"))) == 2
+
+
+def test_bad_folders(tmp_path, monkeypatch):
+    refuse(f"folder:{tmp_path / 'nowhere'}", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    refuse(f"folder:{tmp_path / 'empty'}", tmp_path / "empty", "no picture", ".png")
+    (tmp_path / "file.png").write_bytes(encoded(picture()))
+    refuse(f"folder:{tmp_path / 'file.png'}", tmp_path / "file.png", "neither a folder nor a .zip")
+    refuse(f"folder:{tree(tmp_path / 'all', {'1.png': b'bad', '2.png': b'bad'})}", "None of the 2", skip_bad=True)
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("jaxgen.data.folder.os.scandir", denied)
+    refuse(f"folder:{tmp_path / 'all'}", tmp_path / "all", "Permission denied")
+
+
+@real
+def test_flowers_in_a_zip_are_flowers_in_a_folder(tmp_path):
+    archive = f"{REAL}/flowers128/flowers128_2000.zip"
+    source = opened(f"folder:{archive}")
+    assert len(source) == 2000 and source.classes == ("daisy", "dandelion", "rose", "sunflower", "tulip")
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(tmp_path)
+    folder = opened(f"folder:{tmp_path / 'flowers'}")
+    assert folder.classes == source.classes and folder.labels == source.labels
+    assert all(equal_example(source[i], folder[i]) for i in range(0, 2000, 97))
+    theirs = Image.open(tmp_path / "flowers" / folder.names[0].removeprefix("flowers/"))
+    assert np.array_equal(folder[0]["image"], np.asarray(theirs))
+
+
+@real
+def test_photos_of_any_size_and_mode():
+    source = opened(f"folder:{REAL}/photos")
+    assert len(source) == 13
+    found = list(batches(source, Data(), (48, 64, 3), batch=5, seed=0, train=False))
+    assert [batch["image"].shape for batch in found] == [(5, 48, 64, 3), (5, 48, 64, 3), (3, 48, 64, 3)]
+    pairs = opened(f"folder:{REAL}/sr/T91")
+    names = [os.path.basename(name) for name in pairs.names]
+    twins = [pairs[names.index(name)]["image"] for name in ("t36.png", "t65.png")]
+    assert np.array_equal(*twins)  # a known fact of T91

@@ -1,0 +1,163 @@
+"""Transforms and decoding: what becomes of a picture's pixels, beside Pillow's."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen.core.config import Data
+from jaxgen.data import batches, transform
+from jaxgen.data.arrays import Arrays
+from jaxgen.data.pictures import decode
+from jaxgen.data.transforms import fit, fit_all, planes_of
+from tests.helpers.data_samples import as_unit, encoded, message, numbered, picture
+from tests.helpers.data_samples import own_cache as own_cache  # for every test here
+
+# --- transforms ---
+
+
+def test_pixels_become_exactly_x_over_127_5_minus_1():
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    image = transform({"image": ramp}, (16, 16, 1), Data(), np.random.default_rng(0))["image"]
+    assert image.dtype == np.float32 and image.min() == -1 and image.max() == 1
+    assert np.array_equal(image, as_unit(ramp))
+    iterator = batches(Arrays(ramp[None]), Data(), (16, 16, 1), batch=1, seed=0)
+    assert np.array_equal(next(iterator)["image"][0], image)
+    iterator.close()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 50), (8, 8), (31, 17)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_squash_is_pillows_bicubic(size, mode):
+    source = picture(size=(40, 30), mode=mode)
+    channels = len(source.getbands())
+    pixels = np.asarray(source).reshape(30, 40, channels)
+    ours = transform({"image": pixels}, (*size, channels), Data(crop="none"), np.random.default_rng(0))["image"]
+    theirs = source.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    assert np.array_equal(ours, as_unit(theirs).reshape(*size, channels))
+
+
+def test_center_covers_and_cuts_the_middle():
+    source = picture(size=(60, 30))
+    ours = transform({"image": np.asarray(source)}, (15, 15, 3), Data(crop="center"), np.random.default_rng(0))["image"]
+    theirs = source.resize((15, 15), Image.Resampling.BICUBIC, (15, 0, 45, 30))
+    assert np.array_equal(ours, as_unit(theirs))
+    tall = transform({"image": np.asarray(picture(size=(20, 80)))}, (10, 30, 3), Data(), np.random.default_rng(0))[
+        "image"
+    ]
+    theirs = picture(size=(20, 80)).resize(
+        (30, 10), Image.Resampling.BICUBIC, (0, (80 - 20 / 3) / 2, 20, (80 + 20 / 3) / 2)
+    )
+    np.testing.assert_allclose(tall, as_unit(theirs), atol=1.01 / 127.5)
+
+
+def test_random_cuts_anywhere_and_center_does_not():
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None], (8, 64, 1))  # the value tells the column
+    rng = np.random.default_rng(0)
+    found = [transform({"image": ramp}, (8, 8, 1), Data(crop="random"), rng)["image"][0, 0, 0] for _ in range(900)]
+    assert {round((value + 1) * 127.5) for value in found} == set(range(57))
+    middle = {float(transform({"image": ramp}, (8, 8, 1), Data(), rng)["image"][0, 0, 0]) for _ in range(9)}
+    assert middle == {float(as_unit(28))}
+
+
+def test_flip_mirrors_half_of_the_time():
+    source = picture(size=(16, 16))
+    pixels, rng = np.asarray(source), np.random.default_rng(0)
+    plain, mirrored = as_unit(pixels), as_unit(pixels[:, ::-1])
+    found = [transform({"image": pixels}, (16, 16, 3), Data(flip=True), rng)["image"] for _ in range(200)]
+    count = sum(np.array_equal(image, mirrored) for image in found)
+    assert 70 < count < 130 and count + sum(np.array_equal(image, plain) for image in found) == 200
+    assert all(
+        np.array_equal(transform({"image": pixels}, (16, 16, 3), Data(), rng)["image"], plain) for _ in range(20)
+    )
+
+
+def test_flip_in_batches_is_per_epoch_and_example():
+    left = np.zeros((200, 2, 2, 1), np.uint8)
+    left[:, :, 0] = 255
+    iterator = batches(Arrays(left, np.arange(200, dtype=np.int32)), Data(flip=True), (2, 2, 1), batch=200, seed=0)
+    epochs = []
+    for _ in range(2):
+        batch = next(iterator)
+        epochs.append(batch["image"][np.argsort(batch["label"]), 0, 0, 0] < 0)
+    iterator.close()
+    assert 70 < epochs[0].sum() < 130 and 60 < (epochs[0] != epochs[1]).sum() < 140
+
+
+def test_colour_becomes_itu_r_601_luma():
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [12, 200, 77]], np.uint8)[None]
+    grey = transform({"image": colours}, (1, 5, 1), Data(), np.random.default_rng(0))["image"]
+    luma = colours @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose((grey[..., 0] + 1) * 127.5, luma, atol=0.51)
+
+
+def test_grey_is_repeated_and_alpha_laid_on_white():
+    rng = np.random.default_rng(0)
+    grey = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
+    assert np.array_equal(transform({"image": grey}, (4, 4, 3), Data(), rng)["image"], as_unit(np.repeat(grey, 3, 2)))
+    alpha = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [10, 20, 30, 128]]], np.uint8)
+    seen = transform({"image": alpha}, (1, 3, 3), Data(), rng)["image"]
+    mixed = [(c * 128 + 255 * 127) / 255 for c in (10, 20, 30)]
+    np.testing.assert_allclose((seen[0] + 1) * 127.5, [[10, 20, 30], [255, 255, 255], mixed], atol=0.51)
+    kept = transform({"image": alpha}, (1, 3, 4), Data(), rng)["image"]  # a model of four channels reads alpha itself
+    assert np.array_equal(kept, as_unit(alpha))
+
+
+def test_any_channel_count_that_the_source_has():
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 12, 5), dtype=np.uint8)
+    image = transform({"image": pixels}, (8, 8, 5), Data(), np.random.default_rng(0))["image"]
+    plane = Image.fromarray(pixels[..., 3]).resize((8, 8), Image.Resampling.BICUBIC)
+    assert image.shape == (8, 8, 5) and np.array_equal(image[..., 3], as_unit(plane))
+    for channels in (1, 2, 3, 4):
+        call = lambda c=channels: transform({"image": pixels}, (8, 8, c), Data(), np.random.default_rng(0))  # noqa: E731
+        message(call, "5 channels", channels)
+    message(lambda: batches(numbered(3), Data(), (4, 4, 2), batch=1, seed=0), "1 channels", "2")
+
+
+def test_grey_pictures_resized_together_equal_each_alone():
+    pictures = list(np.random.default_rng(0).integers(0, 256, (7, 28, 20, 1), dtype=np.uint8))
+    for image in ((32, 32, 1), (9, 20, 3), (28, 20, 1)):
+        for crop in ("none", "center"):
+            alone = [fit(pixels, image, crop) for pixels in pictures]
+            assert np.array_equal(fit_all(pictures, image, crop), alone)
+
+
+def test_whole_pixels_are_not_resampled():
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 8, 3), dtype=np.uint8)
+    image = transform({"image": pixels}, (8, 8, 3), Data(), np.random.default_rng(0))["image"]
+    assert np.array_equal(image, as_unit(pixels[1:9]))
+
+
+# --- pictures ---
+
+
+def pixels_of(data):
+    return planes_of(decode(data))
+
+
+def test_modes_and_depths():
+    deep = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    assert np.array_equal(pixels_of(encoded(Image.fromarray(deep)))[..., 0], np.arange(256).reshape(16, 16))
+    assert np.array_equal(pixels_of(encoded(Image.fromarray(deep), "TIFF"))[..., 0], np.arange(256).reshape(16, 16))
+    bits = Image.fromarray(np.eye(8, dtype=bool))
+    assert np.array_equal(pixels_of(encoded(bits))[..., 0], np.eye(8) * 255)
+    indexed = picture().quantize(16)
+    assert np.array_equal(pixels_of(encoded(indexed)), np.asarray(indexed.convert("RGB")))
+    indexed.info["transparency"] = 3
+    assert np.array_equal(pixels_of(encoded(indexed, transparency=3)), np.asarray(indexed.convert("RGBA")))
+    ink = picture(mode="CMYK")
+    assert np.array_equal(pixels_of(encoded(ink, "TIFF")), np.asarray(ink.convert("RGB")))
+    assert pixels_of(encoded(picture(mode="LA"))).shape == (30, 40, 4)
+    assert pixels_of(encoded(picture(mode="L"), "JPEG")).shape == (30, 40, 1)
+    frames = [picture(seed) for seed in range(3)]
+    first = pixels_of(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert np.abs(first[..., :3].astype(int) - np.asarray(frames[0])).mean() < 10  # the first frame, in 256 colours
+
+
+@pytest.mark.parametrize("turn", [(3, 180), (6, 270), (8, 90)])
+def test_exif_orientation_is_applied(turn):
+    tag, degrees = turn
+    source = picture()
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    seen = pixels_of(encoded(source, "PNG", exif=exif.tobytes()))
+    assert np.array_equal(seen, np.asarray(source.rotate(degrees, expand=True)))

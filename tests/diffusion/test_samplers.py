@@ -1,0 +1,230 @@
+"""Samplers where everything is known: Gaussians and mixtures of them."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxgen.core.errors import InputError
+from jaxgen.diffusion import samplers, schedules
+from jaxgen.diffusion.grids import grid
+from jaxgen.diffusion.ode import dormand_prince
+from tests.helpers.known_denoisers import (  # noqa: F401
+    FRAMES,
+    MEAN,
+    SCHEDULES,
+    SPREAD,
+    carried,
+    deviation,
+    gaussian,
+    keys,
+    mixture,
+    points,
+    wide,
+)
+
+# name -> its order, as the papers have it. DPM-Solver++ and UniPC are of lambda, in which the steps are then even.
+ORDERS = {"ddim": 1, "heun": 2, "lms": 4, "dpm++2m": 2, "unipc": 3}
+
+
+def stretch(frame, kind, n):
+    """Levels from high noise down to low noise, the last one not 0: a last step to 0 has an order of its own."""
+    levels = np.linspace(3, 0.2, n + 1) if kind == "even" else np.geomspace(3, 0.2, n + 1)
+    return schedules.to_frame(frame, levels)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_sampler_converges_to_the_ode_at_its_order(name, frame):
+    run = samplers.sampler_of(name, frame)
+    errors = []
+    counts = (320, 640, 1280) if name == "lms" else (80, 160, 320)
+    for n in counts:
+        taus = stretch(frame, "even" if name in ("heun", "lms") else "log", n)
+        if name == "lms":  # its first steps are of lower orders: they are short, and each a fifth longer
+            ramp = 1e-7 * np.cumsum(1.2 ** np.arange(80))
+            taus = np.concatenate([taus[:1], taus[0] - ramp[ramp < 0.9 * (taus[0] - taus[1])], taus[1:]])
+        x = points(frame, taus[0])
+        got = run(gaussian(frame), x, taus, keys())
+        errors.append(float(jnp.abs(got - carried(frame, x, taus[0], taus[-1])).max()))
+    slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    # The predictor's last, uncorrected step leaves UniPC an error of order 3 at the end.
+    assert slope == pytest.approx(ORDERS[name], abs=0.3), errors
+    assert errors[-1] < {1: 0.01, 2: 1e-4, 3: 1e-5, 4: 1e-5}[ORDERS[name]]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_on_a_mixture_the_orders_are_the_same(frame):
+    """The truth is Dormand and Prince's, to 1e-12."""
+    ends = schedules.to_frame(frame, np.array([3.0, 0.2]))
+    x = ends[0] * jnp.linspace(-2, 2, 41)[:, None]
+    slope = lambda x, s: x - mixture(frame)(x, jnp.exp(s))  # noqa: E731
+    truth, _ = dormand_prince(slope, x, math.log(ends[0]), math.log(ends[1]), 1e-12, most=20_000)
+    for name in ("ddim", "heun", "dpm++2m", "unipc"):
+        run, errors = samplers.sampler_of(name, frame), []
+        for n in (80, 160):
+            got = run(mixture(frame), x, stretch(frame, "even" if name == "heun" else "log", n), None)
+            errors.append(float(jnp.abs(got - truth).max()))
+        assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[name], abs=0.35), name
+
+
+@pytest.mark.parametrize(("name", "order"), [("ddpm", 1), ("dpm++2m-sde", 2), ("heun-churn", 2)])
+def test_the_spread_of_a_noisy_samplers_answers_converges_at_its_order(name, order, monkeypatch):
+    """On a Gaussian the answer is linear in every noise that is drawn: its variance is a sum of squares."""
+    run = samplers.sampler_of(name.removesuffix("-churn"), "ve", churn=4.0 if "churn" in name else 0.0)
+    errors = []
+    for n in (40, 80, 160):
+        taus = np.geomspace(3, 0.2, n + 1)
+
+        def answer(z, taus=taus, n=n):
+            monkeypatch.setattr(samplers, "noise_like", lambda keys, i, x: z[i][None, None])
+            return run(gaussian("ve"), z[n][None, None], taus, keys(1))[0, 0]
+
+        z = jnp.zeros(n + 1).at[n].set(MEAN)
+        each = np.array(jax.jit(jax.jacfwd(answer))(z))
+        each[n] *= deviation("ve", taus[0])
+        assert float(jax.jit(answer)(z)) == pytest.approx(MEAN, abs=1e-9)
+        errors.append(abs((each**2).sum() - deviation("ve", taus[-1]) ** 2))
+    assert -np.polyfit(np.log((40, 80, 160)), np.log(errors), 1)[0] == pytest.approx(order, abs=0.2), errors
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("steps", [1, 5, 25])
+def test_dormand_prince_keeps_its_tolerance(frame, steps):
+    """Down to 0, however few the grid's steps are, which are not its own."""
+    taus = grid("time", steps, frame, 0, 0, SCHEDULES["straight" if frame == "flow" else "exploding"])
+    x = taus[0] * jnp.linspace(-2, 2, 41)[:, None]
+    slope = lambda x, s: x - mixture(frame)(x, jnp.exp(s))  # noqa: E731
+    truth, _ = dormand_prince(slope, x, math.log(taus[0]), math.log(1e-6), 1e-11, most=20_000)
+    errors = []
+    for tolerance in (1e-5, 1e-7):
+        errors.append(float(jnp.abs(samplers.dopri5(mixture(frame), x, taus, tolerance)[0] - truth).max()))
+        assert errors[-1] < 100 * tolerance + 1e-5  # of each step; and what the last thousandth of noise bends
+    assert errors[1] < errors[0] / 10
+
+
+def test_dormand_prince_is_of_order_five_and_each_sample_takes_its_own_steps():
+    rates = jnp.asarray([1.0, 30.0])
+    slope = lambda y, s: -rates[:, None] * (y - jnp.sin(s)[:, None])  # noqa: E731
+    y, calls = dormand_prince(slope, jnp.ones((2, 1)), 0.0, 2.0, 1e-6)
+    a = np.asarray(rates)
+    know = lambda s: (a**2 * np.sin(s) - a * np.cos(s)) / (1 + a**2)  # noqa: E731
+    truth = know(2.0) + (1 - know(0.0)) * np.exp(-2 * a)
+    np.testing.assert_allclose(y[:, 0], truth, atol=1e-5)
+    assert calls[1] > 2 * calls[0]
+    alone, mine = dormand_prince(lambda y, s: -(y - jnp.sin(s)[:, None]), jnp.ones((1, 1)), 0.0, 2.0, 1e-6)
+    assert mine[0] == calls[0] and alone[0, 0] == pytest.approx(float(y[0, 0]), abs=1e-12)
+    used = [float(dormand_prince(slope, jnp.ones((2, 1)), 0.0, 2.0, tol)[1][0]) for tol in (1e-6, 1e-11)]
+    # A step's error is of order 5 in its length: five orders of magnitude cost 10 times as many, 18 were it of order 4.
+    assert 7 < used[1] / used[0] < 14
+    lost, _ = dormand_prince(slope, jnp.ones((2, 1)), 0.0, 2.0, 1e-9, most=3)
+    assert bool(jnp.isnan(lost).all()), "what did not arrive is no number"
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("name", ["ddpm", "dpm++2m-sde", "heun-churn"])
+def test_a_noisy_sampler_keeps_mean_and_spread(name, frame):
+    if name == "heun-churn" and frame == "flow":
+        pytest.skip("churn is of the ve frame")
+    churn = 10.0 if name == "heun-churn" else 0.0
+    run = samplers.sampler_of(name.removesuffix("-churn"), frame, churn=churn)
+    off = []
+    for steps in (50, 200):
+        taus = grid("karras", steps, frame, 0.01, 20)
+        x = points(frame, taus[0], 4000)
+        got = run(gaussian(frame), x, taus, keys(4000))
+        assert float(got.mean()) == pytest.approx(MEAN, abs=0.03)
+        off.append(abs(float(got.std()) / SPREAD - 1))
+    assert off[1] < max(0.35 * off[0], 0.015) and off[1] < 0.04, off  # half a percent of it is chance
+    other = run(gaussian(frame), x, taus, keys(4000, 1))
+    ode = samplers.heun(gaussian(frame), x, taus)
+    assert float(jnp.abs(got - other).max()) > 0.5, "other keys, other samples"
+    assert abs(float(jnp.corrcoef((got - ode).ravel(), ode.ravel())[0, 1])) > 0.1
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_eta_goes_from_the_ode_to_the_posterior(frame):
+    taus = grid("log-snr", 10, frame, 0.1, 5)
+    x = points(frame, taus[0])
+    flat = samplers.ancestral(gaussian(frame), x, taus, keys(), frame, eta=0)
+    np.testing.assert_allclose(flat, samplers.euler(gaussian(frame), x, taus), rtol=1e-9, atol=1e-12)
+    with pytest.raises(InputError, match="eta must be from 0"):
+        samplers.ancestral(gaussian(frame), x, taus, keys(), frame, eta=1.5)
+
+
+def test_a_step_of_ddpm_has_the_posterior_of_the_paper():
+    """Ho et al. 2020, equations 6 and 7, in the variance-preserving path, for nu = 0, 1 and between."""
+    bar = schedules.bars(schedules.betas("linear", 1000))
+    t, x0 = 600, jnp.full((20_000, 1), 0.4)
+    taus = np.sqrt((1 - bar[[t, t - 1]]) / bar[[t, t - 1]])
+    xt = jnp.full((20_000, 1), -0.7)
+    for nu in (0.0, 0.3, 1.0):
+        denoise = lambda x, tau, nu=nu: (x0, jnp.full_like(x, nu))  # noqa: E731
+        got = samplers.ancestral(denoise, xt / np.sqrt(bar[t]), taus, keys(20_000), learned=True) * np.sqrt(bar[t - 1])
+        alpha, beta = bar[t] / bar[t - 1], 1 - bar[t] / bar[t - 1]
+        mean = np.sqrt(bar[t - 1]) * beta / (1 - bar[t]) * 0.4
+        mean += np.sqrt(alpha) * (1 - bar[t - 1]) / (1 - bar[t]) * -0.7
+        small = (1 - bar[t - 1]) / (1 - bar[t]) * beta
+        variance = beta**nu * small ** (1 - nu)
+        assert float(got.mean()) == pytest.approx(mean, abs=4 * math.sqrt(variance / 20_000))
+        assert float(got.var()) == pytest.approx(variance, rel=0.04)
+
+
+@pytest.mark.parametrize("name", [*samplers.NAMES, "heun-churn"])
+def test_a_sample_depends_on_its_own_key_only(name):
+    """At any batch size, and cut over four devices."""
+    for frame in FRAMES if name != "heun-churn" else ("ve",):
+        run = samplers.sampler_of(name.removesuffix("-churn"), frame, churn=4.0 if "churn" in name else 0.0)
+        taus = grid("karras", 6, frame, 0.05, 10)
+        x = points(frame, taus[0], 8)
+        whole = jax.jit(lambda x, k, run=run, taus=taus, frame=frame: run(mixture(frame), x, taus, k))
+        all_ = whole(x, keys(8))
+        np.testing.assert_allclose(all_[2:4], whole(x[2:4], keys(8)[2:4]), rtol=1e-9, atol=1e-12)
+        over = NamedSharding(jax.make_mesh((4,), ("data",), (AxisType.Auto,)), PartitionSpec("data"))
+        np.testing.assert_allclose(all_, whole(*jax.device_put((x, keys(8)), over)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", samplers.NAMES)
+def test_pure_noise_in_the_flow_frame_gives_finite_pictures(name):
+    taus = grid("time", 50, "flow", 0, 0, schedules.straight())
+    assert taus[0] == 1
+    x = jax.random.normal(jax.random.key(0), (400, 2, 2, 1))
+    got = samplers.sampler_of(name, "flow")(gaussian("flow"), x, taus, keys(400))
+    assert bool(jnp.isfinite(got).all())
+    assert float(got.mean()) == pytest.approx(MEAN, abs=0.06) and float(got.std()) == pytest.approx(SPREAD, rel=0.1)
+
+
+@pytest.mark.parametrize("name", samplers.NAMES)
+def test_how_often_the_denoiser_is_called(name):
+    """Counted as it runs, by a callback: a scan is traced once."""
+    calls = []
+
+    def denoise(x, tau):
+        jax.debug.callback(lambda: calls.append(1))
+        return gaussian("ve")(x, tau)
+
+    taus = grid("karras", 5, "ve", 0.05, 10)
+    x = points("ve", taus[0], 2)
+    if (want := samplers.evaluations(name, 5)) is None:
+        want = int(jax.block_until_ready(samplers.dopri5(denoise, x, taus))[1].max())
+        assert want > 5
+    else:
+        jax.block_until_ready(samplers.sampler_of(name, "ve")(denoise, x, taus, keys(2)))
+    jax.effects_barrier()
+    assert len(calls) == want
+
+
+def test_settings_that_a_sampler_does_not_have():
+    with pytest.raises(InputError, match="churn is a setting of heun"):
+        samplers.sampler_of("ddim", "ve", churn=1)
+    with pytest.raises(InputError, match="eta is a setting of ddpm, not of heun"):
+        samplers.sampler_of("heun", "ve", eta=0.5)
+    with pytest.raises(InputError, match="eta must be from 0"):
+        samplers.sampler_of("ddpm", "ve", eta=2)
+    with pytest.raises(InputError, match='of the "ve" frame'):
+        samplers.sampler_of("heun", "flow", churn=1)
+    with pytest.raises(InputError, match="did you mean 'dpm\\+\\+2m'"):
+        samplers.sampler_of("dpm++2", "ve")

@@ -1,0 +1,104 @@
+"""Samples of a model that needs something given, and a frozen net, as no row of the zoo does yet; likelihoods."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import special
+
+from jaxgen import data, zoo
+from jaxgen.commands.parse import parse
+from jaxgen.core.config import Data, Mesh
+from jaxgen.core.errors import InputError
+from jaxgen.core.spec import spec_of
+from jaxgen.core.task import Task
+from jaxgen.core.types import Aux, Learner, Phase
+from jaxgen.evaluation.held_out import HeldOut
+from jaxgen.inference.sampling import conditioning_of, make_sampler
+from jaxgen.runs import sharding
+from jaxgen.training.loop import fit
+
+
+def brighten(params, context, keys, given):
+    """Each sample is its own given picture, made brighter by a frozen net's number."""
+    return {"image": given["image"] + context.frozen["lamp"]["w"] + 0 * params["a"]["w"]}
+
+
+TASK = Task(
+    init=lambda key, spec: ({"a": {"w": jnp.float32(1)}}, {}),
+    example={"image": jax.ShapeDtypeStruct((8, 8, 1), jnp.float32)},
+    learners={"a": Learner(("a",), optax.sgd(0.1))},
+    phases=(Phase("a", "a", lambda params, context, batch, key: (params["a"]["w"] ** 2, Aux())),),
+    frozen={"lamp": lambda: {"w": jnp.float32(0.5)}},
+    given=("image",),
+    generate=brighten,
+)
+
+
+def test_each_sample_gets_its_own_row_of_what_is_given():
+    mesh = sharding.make_mesh(Mesh(data=2))
+    run = dataclasses.replace(zoo.load("dcgan").tiny, preset="dcgan")
+    source = data.open_source(Data("digits"), (8, 8, 1))
+    state = sharding.make_state(TASK, mesh, jax.random.key(0), spec_of(TASK, 4))
+    frozen = {net: load() for net, load in TASK.frozen.items()}
+    first = next(data.batches(data.Some(source, 10), run.data, (8, 8, 1), batch=10, seed=0, train=False))["image"]
+    needed = conditioning_of(TASK, run, source, 10)
+    images = make_sampler(TASK, mesh, 4)(state, frozen, 0, 10, needed)
+    np.testing.assert_allclose(images, first + 0.5, rtol=1e-6)
+
+
+def test_what_is_given_must_be_in_the_data():
+    labelled = dataclasses.replace(TASK, example={**TASK.example, "source": TASK.example["image"]}, given=("source",))
+    source = data.open_source(Data("digits"), (8, 8, 1))
+    with pytest.raises(InputError, match="translates pictures of one domain"):
+        conditioning_of(labelled, zoo.load("dcgan").tiny, source, 10)
+
+
+def test_even_levels_take_eight_bits_a_dimension():
+    """-log P = D log 256 of each example, whatever fills up the last batch."""
+
+    def log_prob(params, context, batch, keys, samples):
+        return jnp.full(len(keys), -64 * math.log(256) * samples / 3)
+
+    mesh, run = sharding.make_mesh(Mesh(data=1)), dataclasses.replace(zoo.load("dcgan").tiny, preset="dcgan")
+    task = dataclasses.replace(TASK, log_prob=log_prob, given=())
+    state = sharding.make_state(task, mesh, jax.random.key(0), spec_of(task, 4))
+    run = dataclasses.replace(run, eval=dataclasses.replace(run.eval, batches=0))
+    found = HeldOut(run, task, mesh, ["bpd_3", "nll_3", "bpd_6"])(state, {})
+    assert found == pytest.approx({"bpd_3": 8, "nll_3": 64 * math.log(256), "bpd_6": 16}, rel=1e-5)
+
+
+def test_a_density_has_no_bits_per_dimension():
+    run = dataclasses.replace(zoo.load("vae").tiny, preset="vae")
+    run = dataclasses.replace(run, model=dataclasses.replace(run.model, likelihood="gaussian"))
+    with pytest.raises(InputError, match="this model has a density of them: ask for nll_"):
+        HeldOut(run, run.model.task(1), sharding.make_mesh(Mesh(data=1)), ["bpd_3"])
+
+
+def test_the_bound_of_a_fresh_vdm_on_real_digits(real_data, tmp_path, cli):
+    """It says that all is noise, eps(z) = z, with which the bound is an integral over gamma = -log SNR."""
+    where = ["--data.source", "tfds:mnist", "--data.dir", str(real_data / "tfds"), "--mesh.data", "1"]
+    still = ["--steps", "1", "--model.learning-rate", "1e-12", "--log.samples", "0", "--batch", "100"]
+    fit(parse("diffusion", ["--preset", "vdm", "--tiny", *where, *still, "--out", str(tmp_path / "vdm")]).run)
+    cli(0, "evaluate", tmp_path / "vdm", "--metrics", "bpd_16,nll_16", "--split", "test[:1000]")
+    rows = [json.loads(line) for line in (tmp_path / "vdm" / "evaluations.jsonl").read_text().splitlines()]
+    found = {row["metric"]: row["value"] for row in rows}
+    assert found["bpd_16"] == pytest.approx(found["nll_16"] / (64 * math.log(2)), rel=1e-6)
+    assert all(row["examples"] == 1000 and row["split"] == "test[:1000]" for row in rows)
+
+    source = data.open_source(Data("tfds:mnist", dir=str(real_data / "tfds"), split="test[:1000]"), (8, 8, 1))
+    x = next(data.batches(source, Data("tfds:mnist"), (8, 8, 1), batch=1000, seed=0, train=False))["image"]
+    square = float(np.square(x, dtype=np.float64).mean())
+    gamma = np.linspace(-13.3, 5.0, 10_001)
+    sigma, left = np.sqrt(special.expit(gamma)), special.expit(-gamma)  # left = alpha^2
+    diffusion = np.trapezoid(0.5 * ((1 - sigma) ** 2 + left * square), gamma)
+    prior = 0.5 * (left[-1] * square - left[-1] - 2 * np.log(sigma[-1]))
+    noise = np.random.default_rng(0).normal(size=100_000)
+    step = 2 / 255 / math.exp(-13.3 / 2)  # from a level to the next, in deviations; nearly all pixels are at an end
+    slip = np.logaddexp(0, 0.5 * (noise**2 - (noise - step) ** 2)).mean()
+    assert found["bpd_16"] == pytest.approx((diffusion + prior + slip) / math.log(2), rel=0.01)

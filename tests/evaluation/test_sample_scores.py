@@ -1,0 +1,223 @@
+"""Scores of samples: what they measure, the cache of the real side, the command, and what it refuses."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from jaxgen import zoo
+from jaxgen.core.config import Data, Eval, Mesh
+from jaxgen.core.errors import InputError
+from jaxgen.core.spec import spec_of
+from jaxgen.evaluation import sample_scores
+from jaxgen.evaluation.held_out import Evaluation
+from jaxgen.evaluation.report import evaluate_run
+from jaxgen.pretrained.feature_extractors import extractor
+from jaxgen.runs import sharding
+from jaxgen.runs.load import build_task
+from tests.helpers.running import TINY, call
+
+
+def opened(mesh: Mesh, names=("fid", "kid", "is", "pr", "dc", "swd"), kind="lenet", count=1100, **more):
+    """The scores of the tiny DCGAN's run against the digits, and the parts to use them with."""
+    run = dataclasses.replace(zoo.load("dcgan").tiny, preset="dcgan", data=Data("digits", split="all"))
+    lies = sharding.make_mesh(mesh)
+    task = build_task(run, lies)
+    return sample_scores.Scores(run, task, lies, names, extractor(kind), count, "all", **more), run, task, lies
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def noisy() -> list[np.ndarray]:
+    """1,100 pictures that are no digits, in ragged batches."""
+    rng = np.random.default_rng(0)
+    return [np.tanh(rng.normal(size=(n, 8, 8, 1))).astype(np.float32) for n in (16,) * 68 + (12,)]
+
+
+def features_of(part: sample_scores.Scores, images: np.ndarray) -> np.ndarray:
+    out = part.extract(part.variables, images)
+    return np.asarray(out["features"], np.float64)
+
+
+def share_in_balls(points: np.ndarray, centres: np.ndarray) -> float:
+    """The share of points f64[n d] no farther from some centre f64[m d] than its third neighbour is."""
+    apart = np.sort(cdist(centres, centres), 1)[:, 3]  # each is its own nearest
+    return float((cdist(points, centres) <= apart).any(1).mean())
+
+
+def test_fid_is_that_of_the_features_and_one_device_gives_what_eight_give(noisy):
+    one, *_ = opened(Mesh(data=1))
+    found = one.compare(one.take_in(noisy, 1100))
+    real = np.concatenate([features_of(one, x) for x in one.pictures("all", one.real_count)])
+    fake = np.concatenate([features_of(one, x) for x in noisy])
+    assert len(real) == one.real_count == 1797
+    gap = np.square(real.mean(0) - fake.mean(0)).sum()
+    cov1, cov2 = np.cov(real.T), np.cov(fake.T)
+    cross = np.sqrt(np.clip(np.linalg.eigvals(cov1 @ cov2).real, 0, None)).sum()  # some features never fire
+    fid = gap + np.trace(cov1) + np.trace(cov2) - 2 * cross
+    assert found["fid_lenet"] == pytest.approx(fid, rel=1e-4)
+    eight, *_ = opened(Mesh(data=2, fsdp=4))
+    assert eight.compare(eight.take_in(noisy, 1100)) == pytest.approx(found, rel=1e-3, abs=1e-3)
+    assert {"kid_lenet", "kid_std_lenet", "is_lenet", "precision_lenet", "coverage_lenet", "swd_lenet"} <= set(found)
+    equal = np.concatenate([features_of(one, x) for x in one.pictures("all", 1100)])  # as many as there are samples
+    assert found["precision_lenet"] == pytest.approx(share_in_balls(fake, equal), abs=0.001)
+    assert found["recall_lenet"] == pytest.approx(share_in_balls(equal, fake), abs=0.001)
+    digits = share_in_balls(real[1100:], real[:1100])
+    assert found["precision_lenet"] < 0.5 * digits, "noise is less like digits than other digits are"
+    assert found["fid_lenet"] > 10
+
+
+def test_the_real_pictures_score_nothing_against_themselves():
+    part, *_ = opened(Mesh(data=1), names=("fid", "pr", "dc"), count=1797)
+    found = part.compare(part.take_in(part.pictures("all", 1797), 1797))
+    assert found["fid_lenet"] < 1e-6 and found["precision_lenet"] == found["recall_lenet"] == 1
+    assert found["coverage_lenet"] == 1
+    half, *_ = opened(Mesh(data=1), names=("fid",), count=800)
+    floor = half.compare(half.take_in(half.pictures("all", 800), 800))["fid_lenet"]
+    assert 0 < floor < 5, "a part of them, drawn without regard to order"
+
+
+def test_the_real_side_comes_from_the_cache_and_only_its_own(noisy, monkeypatch):
+    part, *_ = opened(Mesh(data=1), names=("fid",))
+    fresh = part.compare(part.take_in(noisy, 1100))
+    again, *_ = opened(Mesh(data=1), names=("fid",))
+    monkeypatch.setattr(again, "pictures", lambda *_: pytest.fail("the real pictures were read again"))
+    assert again.compare(again.take_in(noisy, 1100)) == fresh
+    keys = {part.key()}
+    for changes in ({"kind": "random"}, {"resizer": "legacy"}, {"real": 500}, {"names": ("kid",)}):
+        keys.add(opened(Mesh(data=1), **{"names": ("fid",), **changes})[0].key())
+    assert len(keys) == 5, "extractor, resizer, count and what is kept are told apart"
+    path = sample_scores.cache_folder() / "statistics" / f"{part.key()}.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    third, *_ = opened(Mesh(data=1), names=("fid",))
+    assert third.compare(third.take_in(noisy, 1100)) == fresh, "a damaged cache is made again"
+
+
+def test_a_changed_folder_has_other_statistics(tmp_path):
+    from PIL import Image
+
+    for i in range(40):
+        Image.fromarray(np.full((8, 8), i * 6, np.uint8)).save(tmp_path / f"{i}.png")
+    prints = [sample_scores.fingerprint(sample_scores.open_source(Data(f"folder:{tmp_path}")), f"folder:{tmp_path}")]
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "7.png")
+    prints.append(
+        sample_scores.fingerprint(sample_scores.open_source(Data(f"folder:{tmp_path}")), f"folder:{tmp_path}")
+    )
+    assert prints[0] != prints[1]
+
+
+def test_bad_pictures_and_counts_are_refused(noisy):
+    part, run, task, mesh = opened(Mesh(data=1), names=("fid",))
+    with pytest.raises(InputError, match="NaN or infinity"):
+        part.take_in([np.full((16, 8, 8, 1), np.nan, np.float32)], 16)
+    with pytest.raises(InputError, match="only 1100 pictures"):
+        part.take_in(noisy, 1200)
+    with pytest.raises(InputError, match="fid_lenet needs at least 85 pictures of each kind, got 84 samples and 1797"):
+        opened(Mesh(data=1), names=("fid",), count=84)
+    with pytest.raises(InputError, match="kid_lenet needs at least 1000 pictures of each kind"):
+        opened(Mesh(data=1), names=("kid",), real=500)
+    with pytest.raises(InputError, match="is_pixels needs class probabilities"):
+        opened(Mesh(data=1), names=("is",), kind="pixels")
+    with pytest.raises(InputError, match="did you mean 'lenet'"):
+        sample_scores.open_scores(run, task, mesh, ["fid_lenett"], 1100, "all")
+
+
+def test_scores_are_taken_while_training():
+    run = dataclasses.replace(
+        zoo.load("dcgan").tiny,
+        preset="dcgan",
+        data=Data("digits"),
+        eval=Eval(every=10, metrics=("loss", "fid_lenet", "swd_pixels"), count=200),
+    )
+    mesh = sharding.make_mesh(Mesh(data=1))
+    task = build_task(run, mesh)
+    state = sharding.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
+    found = Evaluation(run, task, mesh)(state, {})
+    names = {
+        "eval/test/generator_loss",
+        "eval/test/discriminator_loss",
+        "eval/train/fid_lenet",
+        "eval/train/swd_pixels",
+    }
+    assert set(found) == names and found["eval/train/fid_lenet"] > 1
+    with pytest.raises(InputError, match="did you mean 'fid_lenet'"):
+        Evaluation(dataclasses.replace(run, eval=Eval(metrics=("fed_lenet",))), task, mesh)
+    with pytest.raises(InputError, match="no `classify`"):
+        Evaluation(dataclasses.replace(run, eval=Eval(metrics=("accuracy",))), task, mesh)
+
+
+def test_inception_is_the_published_file_or_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "wrong.pth").write_bytes(b"not the weights")
+    with pytest.raises(InputError, match="not the published Inception"):
+        extractor("inception", tmp_path / "wrong.pth")
+    with pytest.raises(InputError, match="no file"):
+        extractor("inception", tmp_path / "none.pth")
+    monkeypatch.setattr("jaxgen.pretrained.feature_extractors.INCEPTION", "http://127.0.0.1:9/weights.pth")
+    with pytest.raises(InputError, match=r"--inception or JAXGEN_INCEPTION.*lenet \(digits\)"):
+        extractor("inception")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, environment) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    call(environment, "train.gan", *TINY, "--out", str(folder))
+    return folder
+
+
+def test_evaluate_prints_and_writes_numbers_with_their_protocol(run, environment):
+    args = ("--metrics", "fid_lenet,loss", "--count", "200", "--seeds", "3", "--floor", "test")
+    told = call(environment, "jaxgen", "evaluate", str(run), *args)
+    assert "95 % interval" in told and "real pictures of test" in told and "extractor_sha256" in told
+    rows = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    by = {(row["metric"], row["of"]): row for row in rows}
+    samples, floor = by["fid_lenet", "samples"], by["fid_lenet", "real pictures of test"]
+    assert floor["value"] < samples["value"] and samples["interval95"] > 0
+    for key in ("samples", "real", "split", "extractor", "extractor_sha256", "resizer", "weights", "versions", "seeds"):
+        assert key in samples
+    assert samples["samples"] == 200 and samples["weights"] == "moving average" and samples["step"] == 20
+    assert ("generator_loss", "the run") in by
+    last = call(
+        environment, "jaxgen", "evaluate", str(run), *args[:1], "fid_lenet", "--count", "200", "--weights", "last"
+    )
+    again = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    assert len(again) == len(rows) + 1 and again[: len(rows)] == rows, "what was written stays"
+    assert again[-1]["weights"] == "last" and again[-1]["value"] != samples["value"] and "fid_lenet" in last
+
+
+def test_a_floor_that_cannot_be_is_refused_before_a_sample_is_drawn(run, monkeypatch):
+    drawn, none = [], {"real": None, "split": None, "inception": None}
+    monkeypatch.setattr(sample_scores.Scores, "samples", lambda *_: drawn.append(1))
+    how: Any = {"count": 500, "floor": "test", "seeds": [0], "average": True, "resizer": "clean", "cache": True, **none}
+    with pytest.raises(InputError, match="has only"):
+        evaluate_run(run, ["fid_lenet"], **how)
+    assert not drawn
+
+
+def test_evaluate_refuses_in_one_sentence(run, cli, tmp_path):
+    usual: dict[str, Any] = {"count": 200, "real": None, "split": None, "floor": None, "seeds": [0], "average": True}
+    usual |= {"resizer": "clean", "inception": None, "cache": True}
+    for metric, changes, sentence in (
+        ("fid_lenett", {}, "did you mean 'lenet'"),
+        ("fidd_lenet", {}, "did you mean 'fid_lenet'"),
+        ("fid_lenet", {"count": 50}, "needs at least 85 pictures"),
+        ("fid_inception", {"inception": Path("none.pth")}, "no file none.pth"),
+        ("accuracy", {}, "no `classify`"),
+        ("fid_lenet", {"count": 500, "floor": "test"}, "has only"),
+        ("fid_lenet", {"split": "validation"}, "split"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            evaluate_run(run, [metric], **{**usual, **changes})
+    assert "There is no run folder" in cli(2, "evaluate", tmp_path / "none")
+    told = cli(2, "evaluate", run, "--metrics", "fid_lenet", "--count", "0")
+    assert "count must be at least 1" in told

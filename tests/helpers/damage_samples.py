@@ -1,0 +1,30 @@
+"""Pictures to be damaged, keys for them, and how many pieces a mask has."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+
+from tests.helpers.data_samples import picture
+
+
+def keys(n: int, seed: int = 0) -> jax.Array:
+    return jax.random.split(jax.random.key(seed), n)
+
+
+def batch(n: int = 3, size: tuple[int, int] = (38, 45), mode: str = "RGB") -> jax.Array:
+    """Return n pictures, [n h w c]."""
+    rows = [np.asarray(picture(i, size[::-1], mode), np.float32).reshape(*size, -1) for i in range(n)]
+    return jnp.asarray(np.stack(rows) / 127.5 - 1, jnp.float32)
+
+
+def floats(*numbers: float) -> jax.Array:
+    return jnp.asarray(numbers, jnp.float32)
+
+
+def pieces_of(mask: np.ndarray) -> int:
+    """In how many pieces a mask lies, corners joined."""
+    found: Any = ndimage.label(mask, np.ones((3, 3)))
+    return found[1]

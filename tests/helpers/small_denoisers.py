@@ -1,0 +1,27 @@
+"""Denoisers of small pictures, whose nets say what a test has them say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.core.types import Context
+from jaxgen.models.diffusion import _nets
+from jaxgen.models.diffusion._nets import Net
+
+CONTEXT = Context({}, {}, {}, jnp.zeros((), jnp.int32))
+IMAGE = (4, 4, 1)
+NET = Net("unet", 8, 1, 2, (1,), ())
+
+
+def keys(count, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def say(monkeypatch, answer):
+    """Let every net say answer(x, t, label)."""
+    monkeypatch.setattr(_nets, "call", lambda module, params, x, t, label=None, **rest: answer(x, t, label))
+
+
+def pictures(count, seed=0):
+    levels = np.random.default_rng(seed).integers(0, 256, (count, *IMAGE))
+    return jnp.asarray(levels / 127.5 - 1, jnp.float32)

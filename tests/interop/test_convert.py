@@ -1,0 +1,187 @@
+"""Weights in and out through the commands; programs that run without jaxgen."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import zoo
+from jaxgen.core import rng, types
+from jaxgen.core.spec import spec_of
+from jaxgen.core.step import init_state
+from jaxgen.interop.convert import stablehlo
+from jaxgen.interop.read import read
+from jaxgen.interop.write import write_safetensors
+from jaxgen.runs.config_io import resampled
+from tests.helpers.running import TINY, call
+
+ALONE = """
+import sys, numpy as np, jax
+call = jax.export.deserialize(open(sys.argv[1], "rb").read()).call
+if sys.argv[2] == "generate":
+    out = [np.asarray(call(np.uint32(3), np.arange(n, dtype=np.int32))) for n in (1, 5)]
+else:
+    x = np.random.RandomState(0).uniform(-1, 1, (5, 28, 28, 1)).astype(np.float32)
+    out = [np.asarray(call(x[:n])) for n in (1, 5)]
+assert not any(name.startswith("jaxgen") or name == "flax" for name in sys.modules), "jaxgen was imported"
+np.savez(sys.argv[3], one=out[0], five=out[1])
+"""
+
+
+def alone(environment, program: Path, ability: str, out: Path) -> dict[str, np.ndarray]:
+    """Run an exported program in a process that has no jaxgen, from another folder."""
+    command = [sys.executable, "-c", ALONE, str(program), ability, str(out)]
+    subprocess.run(command, env=environment, cwd=out.parent, check=True, timeout=200)
+    with np.load(out) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory, environment) -> Path:
+    folder = tmp_path_factory.mktemp("gan") / "run"
+    call(environment, "train.gan", *TINY, "--model.kernel", "4", "--out", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lenet(tmp_path_factory, environment) -> Path:
+    """A LeNet-5 with weights of noise that came from a file."""
+    folder = tmp_path_factory.mktemp("lenet")
+    rng = np.random.default_rng(0)
+    shapes = {
+        "convnet.c1.weight": (6, 1, 5, 5),
+        "convnet.c1.bias": (6,),
+        "convnet.c3.weight": (16, 6, 5, 5),
+        "convnet.c3.bias": (16,),
+        "convnet.c5.weight": (120, 16, 5, 5),
+        "convnet.c5.bias": (120,),
+        "fc.f6.weight": (84, 120),
+        "fc.f6.bias": (84,),
+        "fc.f7.weight": (10, 84),
+        "fc.f7.bias": (10,),
+    }
+    tensors = {name: rng.normal(size=shape).astype(np.float32) / 10 for name, shape in shapes.items()}
+    write_safetensors(folder / "weights.safetensors", tensors)
+    told = call(
+        environment,
+        *("jaxgen", "import", str(folder / "weights.safetensors"), "--model", "lenet5", "--out", str(folder / "run")),
+        *("--model.fit", "bilinear"),
+    )
+    assert "61,706 numbers" in told
+    return folder
+
+
+def test_an_imported_run_gives_its_weights_back_bit_for_bit(lenet, environment, cli):
+    given = read(lenet / "weights.safetensors")
+    for kind, name in (("safetensors", "classifier.safetensors"), ("torch", "classifier.pth")):
+        call(environment, "jaxgen", "export", str(lenet / "run"), "--to", kind)
+        back = read(lenet / "run" / "export" / name)
+        assert back.keys() == given.keys()
+        for tensor in given:
+            assert back[tensor].dtype == np.float32
+            np.testing.assert_array_equal(back[tensor], given[tensor])
+    assert "exists already" in cli(2, "export", lenet / "run", "--to", "torch")
+
+
+def test_an_imported_run_trains_on_from_its_weights(lenet, cli):
+    config = json.loads((lenet / "run" / "config.json").read_text())
+    assert config["preset"] == "lenet5" and config["model"]["fit"] == "bilinear"
+    [start] = json.loads((lenet / "run" / "environment.json").read_text())
+    assert "import" in start["command"]
+    args = ("--model.fit", "bilinear", "--out", str(lenet / "run"), "--steps", "3", "--optim.warmup", "0")
+    told = cli(2, "train.classifier", "--preset", "lenet5", *args)
+    assert "other settings (steps: 10000 -> 3" in told
+
+
+def test_a_classifier_runs_as_stablehlo_without_jaxgen(lenet, environment, tmp_path):
+    from jaxgen.core.config import Mesh
+    from jaxgen.core.types import averaged
+    from jaxgen.runs.load import open_run
+
+    out = tmp_path / "lenet.stablehlo"
+    call(environment, "jaxgen", "export", str(lenet / "run"), "--to", "stablehlo", "--out", str(out))
+    found = alone(environment, out, "classify", tmp_path / "logits.npz")
+    _, _, task, state, frozen, _ = open_run(lenet / "run", Mesh(data=1))
+    x = np.random.RandomState(0).uniform(-1, 1, (5, 28, 28, 1)).astype(np.float32)
+    assert task.classify
+    logits = np.asarray(task.classify(*averaged(state, frozen), x)["logits"])
+    np.testing.assert_allclose(found["five"], logits, atol=1e-5 * np.abs(logits).max())
+    np.testing.assert_allclose(found["one"], logits[:1], atol=1e-5 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("name", ["cgan", "edm-conditional", "masked"])
+def test_what_samples_are_told_is_an_argument_of_the_program(name):
+    run = zoo.load(name).tiny
+    run = resampled(run, "steps=1") if name != "cgan" else run
+    task = run.model.task(run.steps)
+    state = init_state(task, jax.random.key(0), spec_of(task, 2))
+    program = jax.export.deserialize(bytearray(stablehlo(task, state, {}, "generate"))).call
+    labels = np.array([3, 1, 4], np.int32)
+    told = {"label": labels} if task.given else {}
+    one, three = (np.asarray(program(np.uint32(2), np.arange(n, dtype=np.int32), *(v[:n] for v in told.values())))
+                  for n in (1, 3))  # fmt: skip
+    keys = rng.sample_keys(rng.fold(jax.random.key(2), "samples"), jnp.arange(3))
+    assert task.generate is not None
+    ours = jax.jit(task.generate)(*types.averaged(state, {}), keys, told)["image"]
+    np.testing.assert_allclose(three, ours, atol=1e-4)
+    np.testing.assert_allclose(one, three[:1], atol=1e-4)
+
+
+def test_a_generator_runs_as_stablehlo_without_jaxgen(gan, environment, tmp_path):
+    told = call(environment, "jaxgen", "export", str(gan), "--to", "stablehlo")
+    assert "generate.stablehlo" in told and "call(seed, indices)" in told
+    found = alone(environment, gan / "export" / "generate.stablehlo", "generate", tmp_path / "images.npz")
+    args = ("--count", "5", "--seed", "3", "--batch", "5", "--out", str(tmp_path / "ours.npz"))
+    call(environment, "jaxgen", "generate", str(gan), *args)
+    with np.load(tmp_path / "ours.npz") as file:
+        ours = file["image"]
+    eight_bit = np.clip(np.rint((found["five"] + 1) * 127.5), 0, 255)
+    assert np.abs(eight_bit - ours).max() <= 1 and len(np.unique(ours)) > 3
+    np.testing.assert_allclose(found["one"], found["five"][:1], atol=1e-5)
+
+
+def test_a_file_finds_its_net_and_the_last_weights_differ_from_the_average(gan, environment, tmp_path):
+    def exported(*more: str) -> dict[str, np.ndarray]:
+        path = tmp_path / f"{'-'.join(more) or 'plain'}.pth"
+        call(
+            environment, "jaxgen", "export", str(gan), "--to", "torch", "--net", "generator", "--out", str(path), *more
+        )
+        return read(path)
+
+    average, last = exported(), exported("--weights", "last")
+    assert average.keys() == last.keys() and any((average[name] != last[name]).any() for name in last)
+    command = ("jaxgen", "import", str(tmp_path / "plain.pth"), "--model", "dcgan", "--out", str(tmp_path / "again"))
+    size = ("--model.image", "8", "8", "1", "--model.latent", "8", "--model.width", "4")
+    assert "has the generator of" in call(environment, *command, *size)
+    samples = []
+    for run in (gan, tmp_path / "again"):
+        out = tmp_path / f"{run.name}.npz"
+        call(environment, "jaxgen", "generate", str(run), "--count", "4", "--out", str(out))
+        with np.load(out) as file:
+            samples.append(file["image"])
+    np.testing.assert_array_equal(samples[0], samples[1])
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(lenet, cli, tmp_path):
+    def refused(model: str, *more: str) -> str:
+        out = tmp_path / "none"
+        weights = str(lenet / "weights.safetensors")
+        told = cli(2, "import", weights, "--model", model, "--out", out, *more)
+        assert not out.exists()
+        return told
+
+    told = refused("resnet20")
+    assert "missing: bn1.running_mean, bn1.running_var" in told and "surplus: convnet.c1.bias" in told
+    shaped = refused("lenet5", "--model.classes", "7")
+    assert "of another shape: fc.f7.bias is [10], not [7], fc.f7.weight is [10, 84], not [7, 84]" in shaped
+    assert "did you mean 'lenet5'" in refused("lenet")
+    assert "Unknown net 'generator'" in refused("lenet5", "--net", "generator")
+    assert "nowhere.pth" in cli(2, "import", "nowhere.pth", "--model", "lenet5", "--out", tmp_path)
+    kept = cli(2, "import", lenet / "weights.safetensors", "--model", "lenet5", "--out", lenet / "run")
+    assert "exists already" in kept

@@ -1,0 +1,85 @@
+"""Pictures' files: what is read, and kept when they are written."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen.media.photo import quantised, read, write
+from tests.helpers.photo_samples import pixels_of, save, smooth
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_what_is_read_is_what_is_written(tmp_path, channels):
+    values = smooth(20, 24, channels)
+    photo = read(save(tmp_path / "a.png", values))
+    assert photo.pixels.shape == (20, 24, channels - (channels in (2, 4))) and photo.bits == 8
+    write(tmp_path / "b.png", quantised(photo.pixels, 8), photo, photo.alpha)
+    assert np.array_equal(pixels_of(tmp_path / "b.png").reshape(values.shape), values)
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+
+
+def deep_png(path: Path, values: np.ndarray) -> Path:
+    """Write u16[h w c] by the specification alone, no filter."""
+    h, w, c = values.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    head = w.to_bytes(4, "big") + h.to_bytes(4, "big") + bytes([16, {1: 0, 2: 4, 3: 2, 4: 6}[c], 0, 0, 0])
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bits_go_in_and_come_out(tmp_path, channels):
+    values = np.random.default_rng(0).integers(0, 65536, (9, 7, channels)).astype(np.uint16)
+    photo = read(deep_png(tmp_path / "a.png", values))
+    assert photo.bits == 16
+    assert photo.pixels.shape == (9, 7, channels - (channels in (2, 4)))
+    colour = values[..., : photo.pixels.shape[2]]
+    assert np.array_equal(quantised(photo.pixels, 16), colour)
+    write(tmp_path / "b.png", colour, photo, photo.alpha)
+    again = read(tmp_path / "b.png")
+    assert np.array_equal(quantised(again.pixels, 16), colour)
+    if channels in (2, 4):
+        assert photo.alpha is not None and again.alpha is not None
+        assert np.array_equal(photo.alpha, values[..., -1:]) and np.array_equal(again.alpha, values[..., -1:])
+    if channels == 1:  # where Pillow can read it whole, too
+        assert np.array_equal(pixels_of(tmp_path / "b.png"), values[..., 0])
+
+
+def test_a_turned_photo_is_written_upright_with_its_exif_and_profile(tmp_path):
+    values = smooth(20, 32)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"  # to be turned by 90 degrees
+    save(tmp_path / "a.jpg", values, quality=100, subsampling=0, exif=exif, icc_profile=b"some profile")
+    photo = read(tmp_path / "a.jpg")
+    assert photo.pixels.shape == (32, 20, 3)
+    write(tmp_path / "b.jpg", quantised(photo.pixels, 8), photo)
+    with Image.open(tmp_path / "b.jpg") as picture:
+        assert picture.size == (20, 32) and picture.getexif()[0x0112] == 1 and picture.getexif()[0x010F] == "Camera"
+        assert picture.info["icc_profile"] == b"some profile"
+        upright = np.asarray(picture).astype(int)
+    assert np.abs(upright - np.rot90(values, -1)).mean() < 3
+
+
+def test_of_a_phones_photo_with_a_second_picture_the_first_is_taken(tmp_path):
+    first, second = (Image.fromarray(smooth(16, 24, seed=seed)) for seed in (0, 1))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
+    with Image.open(tmp_path / "a.jpg") as picture:
+        assert picture.format == "MPO"
+    photo = read(tmp_path / "a.jpg")
+    assert np.array_equal(quantised(photo.pixels, 8), pixels_of(tmp_path / "a.jpg"))
+
+
+def test_alpha_is_laid_on_white_where_a_file_has_none(tmp_path):
+    values = smooth(8, 8, 4)
+    photo = read(save(tmp_path / "a.png", values))
+    write(tmp_path / "b.bmp", quantised(photo.pixels, 8), photo, photo.alpha)
+    share = values[..., 3:] / 255
+    expected = values[..., :3] * share + 255 * (1 - share)
+    np.testing.assert_allclose(pixels_of(tmp_path / "b.bmp"), expected, atol=0.51)

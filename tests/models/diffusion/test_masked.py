@@ -1,0 +1,369 @@
+"""Masked diffusion against three tokens of three values whose distribution is known, and over a real VQ-VAE's codes."""
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxgen.core.config import Mesh, Run
+from jaxgen.core.errors import InputError
+from jaxgen.core.spec import spec_of
+from jaxgen.core.types import Context, averaged
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion.masked import Masked, Unmasking, lowest, unmasked
+from jaxgen.models.vae._quantisers import Quantiser
+from jaxgen.models.vae.vae import VAE
+from jaxgen.runs.config_io import load_config, resampled, to_json
+from jaxgen.runs.load import open_run
+from jaxgen.tasks.frozen_autoencoder import autoencoder_of
+from jaxgen.tasks.teacher import context_of, load
+from jaxgen.training.loop import fit
+from jaxgen.zoo import load as preset
+from tests.helpers.running import assert_same
+
+CONTEXT = Context({}, {}, {}, jnp.zeros((), jnp.int32))
+NET = Net("dit", 16, 1, 2, patch=1)
+THREE = Masked((1, 3, 1), net=NET, embedding=4, levels=3)  # three tokens of three values, and the mask: 3
+EVERY = np.asarray(list(np.ndindex(3, 3, 3)))
+P = 0.8 * np.random.default_rng(0).dirichlet(np.full(27, 0.5)).reshape(3, 3, 3) + 0.2 / 27
+
+
+def keys(count: int, seed: int = 0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def pictures(tokens) -> jax.Array:
+    return jnp.asarray(tokens, jnp.float32).reshape(-1, 1, 3, 1) - 1
+
+
+def behind(p: np.ndarray) -> jax.Array:
+    """log p(x_i | the tokens that are seen) of a distribution [3 3 3], for each of the 4^3 maps: f[64 3 3]."""
+    found = np.zeros((4, 4, 4, 3, 3))
+    for seen in np.ndindex(4, 4, 4):
+        rest = np.zeros_like(p)
+        place = tuple(slice(None) if v == 3 else slice(v, v + 1) for v in seen)
+        rest[place] = p[place]
+        for i in range(3):
+            found[*seen, i] = rest.sum(tuple(j for j in range(3) if j != i)) / rest.sum()
+    return jnp.asarray(np.log(np.maximum(found, 1e-30)), jnp.float32).reshape(64, 3, 3)
+
+
+def knows(monkeypatch, p: np.ndarray, null: np.ndarray | None = None):
+    """Let the net be the exact conditionals of p, of the null label (1) those of `null`, and params["wrong"] more."""
+    table, other = behind(p), behind(p if null is None else null)
+
+    def told(self, params, xt, label, dropout=None):
+        number = (xt.reshape(-1, 3) * jnp.broadcast_to(jnp.asarray([16, 4, 1]), (len(xt), 3))).sum(1)
+        log_p = table[number]
+        if label is not None:
+            log_p = jnp.where((label == 0)[:, None, None], log_p, other[number])
+        return log_p.reshape(-1, 1, 3, 1, 3) + params.get("wrong", 0.0)
+
+    monkeypatch.setattr(Masked, "told", told)
+
+
+def drawn(model: Masked, count: int = 20_000, given: Any = None) -> np.ndarray:
+    """Tokens [n 3] of samples."""
+    task: Any = model.task(1)
+    made = jax.jit(lambda k: task.generate({}, CONTEXT, k, given or {})["image"])(keys(count))
+    return np.asarray(model.tokens(CONTEXT, made)).reshape(-1, 3)
+
+
+def fits(tokens: np.ndarray, p: np.ndarray) -> float:
+    """The chance of tokens that differ as much from p."""
+    counts = np.bincount(tokens @ [9, 3, 1], minlength=27)
+    return stats.chisquare(counts, p.ravel() / p.sum() * len(tokens)).pvalue  # pyright: ignore[reportAttributeAccessIssue]
+
+
+# ---------------------------------------------------------------- the bound
+
+
+def test_the_bound_of_a_net_that_knows_the_data_is_their_log_probability(monkeypatch):
+    knows(monkeypatch, P)
+    batch = {"image": jnp.repeat(pictures(EVERY), 200, 0)}
+    want, spreads = np.log(P).ravel(), []
+    for samples in (1, 3):
+        run = jax.jit(lambda k, n=samples: THREE.bound({}, CONTEXT, batch, k, n))
+        found = np.asarray(run(keys(5400, samples)), np.float64).reshape(27, 200)
+        error = 5 * found.std(1) / 200**0.5
+        assert (np.abs(found.mean(1) - want) < error + 1e-4).all()
+        spreads.append(found.std(1).mean())
+    assert spreads[1] < 0.5 * spreads[0], "less than that of three numbers of masks by chance, 3 ** -0.5 of one's"
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_loss_is_the_entropy_whatever_the_schedule(schedule, monkeypatch):
+    knows(monkeypatch, P)
+    model = replace(THREE, schedule=schedule)
+    tokens = EVERY[np.random.default_rng(1).choice(27, 4000, p=P.ravel())]
+    want = -np.log(P[tuple(tokens.T)]).mean() / 3
+    loss = jax.jit(jax.vmap(lambda key: model.loss({}, CONTEXT, {"image": pictures(tokens)}, key)))
+    found, aux = loss(keys(50))
+    error = 4 * float(found.std()) / 50**0.5
+    assert error < 0.02 * want and float(found.mean()) == pytest.approx(want, abs=error + 2e-3 * want)
+    np.testing.assert_allclose(aux.metrics["bits_per_token"], found / math.log(2), rtol=1e-5)
+
+
+def test_a_wrong_net_has_a_worse_bound(monkeypatch):
+    knows(monkeypatch, np.full((3, 3, 3), 1 / 27))
+    found = THREE.bound({}, CONTEXT, {"image": pictures(EVERY)}, keys(27), 3)
+    np.testing.assert_allclose(found, -3 * math.log(3), rtol=1e-5)
+    assert float((P.ravel() * np.asarray(found)).sum()) < (P * np.log(P)).sum()
+
+
+def test_tokens_that_are_seen_carry_no_loss(monkeypatch):
+    knows(monkeypatch, P)
+    x = jnp.asarray(EVERY).reshape(-1, 1, 3, 1)
+    masked = jnp.broadcast_to(jnp.asarray([True, False, True]).reshape(1, 1, 3, 1), x.shape)
+    slope = jax.grad(lambda wrong: THREE.nats({"wrong": wrong}, x, masked, None).sum())(jnp.zeros((27, 1, 3, 1, 3)))
+    assert not slope[:, 0, 1].any() and slope[:, 0, 0].any() and slope[:, 0, 2].any()
+    seen = P.sum((0, 2), keepdims=True)
+    want = -np.log(P.sum(2, keepdims=True) / seen) - np.log(P.sum(0, keepdims=True) / seen)
+    np.testing.assert_allclose(THREE.nats({}, x, masked, None), np.broadcast_to(want, P.shape).ravel(), rtol=1e-4)
+    assert not THREE.nats({}, x, jnp.zeros(x.shape, bool), None).any()
+
+
+def test_tokens_are_masked_as_often_as_the_schedule_says(monkeypatch):
+    seen = []
+
+    def told(self, params, xt, label, dropout=None):
+        seen.append(np.asarray(xt == 3).mean((1, 2, 3)))
+        return jnp.zeros((*xt.shape, 3))
+
+    monkeypatch.setattr(Masked, "told", told)
+    for schedule in ("linear", "cosine"):
+        model = replace(THREE, image=(1, 3000, 1), schedule=schedule)
+        model.loss({}, CONTEXT, {"image": jnp.zeros((40, 1, 3000, 1))}, jax.random.key(0))
+        place = np.sort(seen.pop() if schedule == "linear" else 2 / np.pi * np.arcsin(seen.pop()))
+        np.testing.assert_allclose(place, (np.arange(40) + 0.5) / 40, atol=0.04)  # one time in each 40th
+
+
+# ---------------------------------------------------------------- samples
+
+
+def test_one_token_at_a_time_has_the_known_distribution(monkeypatch):
+    knows(monkeypatch, P)
+    for schedule in ("linear", "cosine"):
+        assert fits(drawn(replace(THREE, sampling=Unmasking(3, schedule=schedule))), P) > 1e-3
+
+
+def test_all_at_once_are_independent(monkeypatch):
+    knows(monkeypatch, P)
+    alone = np.einsum("i,j,k->ijk", P.sum((1, 2)), P.sum((0, 2)), P.sum((0, 1)))
+    tokens = drawn(replace(THREE, sampling=Unmasking(1)))
+    assert fits(tokens, alone) > 1e-3 > fits(tokens, P)
+
+
+def test_the_reverse_process_comes_to_the_known_distribution(monkeypatch):
+    knows(monkeypatch, P)
+    for schedule in ("linear", "cosine"):
+        tokens = drawn(replace(THREE, sampling=Unmasking(150, "ancestral", schedule)), 5000)
+        assert fits(tokens, P) > 1e-3
+    few = drawn(replace(THREE, sampling=Unmasking(2, "ancestral")), 5000)
+    assert fits(few, P) < 1e-3, "tokens told at once are independent"
+
+
+def test_the_surest_tokens_are_kept_first(monkeypatch):
+    """Without chance it is a search by hand: every step keeps the token of the greatest probability of all."""
+    knows(monkeypatch, P)
+    table, x = np.asarray(behind(P)), np.full(3, 3, int)
+    for _ in range(3):
+        log_p = np.where((x == 3)[:, None], table[int(x @ [16, 4, 1])], -np.inf)
+        place, value = np.unravel_index(log_p.argmax(), (3, 3))
+        x[place] = value
+    found = drawn(replace(THREE, sampling=Unmasking(3, "confidence", temperature=0.0, noise=0.0)), 5)
+    np.testing.assert_array_equal(found, np.broadcast_to(x, (5, 3)))
+    sure, noisy = (drawn(replace(THREE, sampling=Unmasking(3, "confidence", noise=noise))) for noise in (0.0, 1e4))
+    assert fits(noisy, P) > 1e-3 > fits(sure, P), "much noise makes the order one of chance, which alone has no bias"
+
+
+def test_a_temperature_sharpens(monkeypatch):
+    knows(monkeypatch, P)
+    for temperature in (0.5, 2.0):
+        first = P.sum((1, 2)) ** (1 / temperature)
+        tokens = drawn(replace(THREE, sampling=Unmasking(1, temperature=temperature)))
+        counts = np.bincount(tokens[:, 0], minlength=3)
+        np.testing.assert_allclose(counts / len(tokens), first / first.sum(), atol=0.02)
+
+
+def test_guidance_multiplies_what_the_label_changes(monkeypatch):
+    """Of one token: p(x | label)^w p(x)^(1 - w), normalised."""
+    null = np.random.default_rng(5).dirichlet(np.full(27, 2.0)).reshape(3, 3, 3)
+    knows(monkeypatch, P, null)
+    given = {"label": jnp.zeros(20_000, jnp.int32)}
+    for w in (1.0, 2.5, 0.0):
+        how = Unmasking(1, guidance=w)
+        tokens = drawn(replace(THREE, classes=1, sampling=how), given=given)
+        want = P.sum((1, 2)) ** w * null.sum((1, 2)) ** (1 - w)
+        np.testing.assert_allclose(np.bincount(tokens[:, 0], minlength=3) / 20_000, want / want.sum(), atol=0.02)
+        assert how.evaluations == (1 if w == 1 else 2)
+
+
+def test_a_label_is_heard_and_guidance_of_one_is_none():
+    model = replace(THREE, image=(4, 4, 2), classes=3, levels=5)
+    params: Any = jax.jit(lambda: model.init(jax.random.key(0))[0])()
+    draw = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: x + jnp.asarray(draw.normal(0, 0.3, x.shape), jnp.float32), params)
+    xt = jnp.full((4, 4, 4, 2), 5)
+    said = model.told(params, xt, jnp.arange(4))
+    assert said.shape == (4, 4, 4, 2, 5) and all(np.abs(said[i] - said[3]).max() > 1e-2 for i in range(3))
+    np.testing.assert_array_equal(model.told(params, xt, None), np.broadcast_to(said[3], said.shape))
+    given = {"label": jnp.asarray([0, 1, 2, 0, 1])}
+
+    def made(guidance, count):
+        task: Any = replace(model, sampling=Unmasking(4, "confidence", guidance=guidance)).task(1)
+        some = {"label": given["label"][:count]}
+        return np.asarray(jax.jit(lambda k: task.generate(params, CONTEXT, k, some)["image"])(keys(5)[:count]))
+
+    plain = made(1.0, 5)
+    np.testing.assert_array_equal(plain, made(1 + 1e-7, 5))  # both labels are asked, and weighed alike
+    np.testing.assert_array_equal(plain[:1], made(1.0, 1))
+    assert (plain != made(3.0, 5)).any() and set(np.round((plain.ravel() + 1) * 2, 4)) <= {0, 1, 2, 3, 4}
+    with pytest.raises(InputError, match="conditional: give labels, from 0 to 2"):
+        model.generate(params, CONTEXT, keys(2), {})
+
+
+@pytest.mark.parametrize("order", ["random", "confidence", "ancestral"])
+def test_what_is_seen_stays_and_masks_only_go(order):
+    """By a net that says other tokens in every step."""
+    seen: list[np.ndarray] = []
+
+    def told(x):
+        seen.append(np.asarray(x))
+        return jax.nn.log_softmax(jax.random.normal(jax.random.key(len(seen)), (*x.shape, 6)))
+
+    how = Unmasking(5, order)
+    with jax.disable_jit():
+        last = np.asarray(unmasked(told, keys(4), 12, 6, how))
+    assert (seen[0] == 6).all() and ((last >= 0) & (last < 6)).all()
+    for before, after in zip(seen, [*seen[1:], last], strict=True):
+        np.testing.assert_array_equal(after[before < 6], before[before < 6])
+    if order != "ancestral":
+        left = [(x == 6).sum(1) for x in [*seen[1:], last]]
+        np.testing.assert_array_equal(left, np.broadcast_to(how.plan(12)[2][:, None], (5, 4)))
+
+
+def test_how_many_masks_are_left():
+    ratios: Any = {"linear": lambda r: 1 - r, "cosine": lambda r: math.cos(math.pi / 2 * r)}
+    for schedule, ratio in ratios.items():
+        left = Unmasking(8, schedule=schedule).plan(256)[2]
+        assert list(left) == [math.floor(256 * ratio((i + 1) / 8) + 1e-6) for i in range(8)]
+        assert list(Unmasking(5, schedule=schedule).plan(5)[2]) == [4, 3, 2, 1, 0]
+        assert list(Unmasking(7, schedule=schedule).plan(5)[2])[-3:] == [0, 0, 0]
+    score = jnp.asarray([[3.0, 1, 2], [1, 1, 1]])
+    np.testing.assert_array_equal(lowest(score, jnp.asarray([[2], [1]])), [[False, True, True], [True, False, False]])
+
+
+def test_grey_levels_are_tokens_and_back():
+    model = Masked()
+    x = jnp.arange(256).reshape(1, 16, 16, 1) / 127.5 - 1
+    tokens = model.tokens(CONTEXT, x)
+    np.testing.assert_array_equal(tokens.ravel(), np.arange(256))
+    np.testing.assert_allclose(model.pictures(CONTEXT, tokens), x, atol=1e-6)
+    few = replace(model, levels=5)
+    np.testing.assert_array_equal(few.tokens(CONTEXT, jnp.asarray([-1, -0.3, 0.2, 0.3, 1.0])), [0, 1, 2, 3, 4])
+    assert model.task(1).log_prob and few.task(1).log_prob is None
+
+
+# ---------------------------------------------------------------- over an autoencoder
+
+
+def small(name: str, out: Path, **model: Any) -> Run:
+    tiny = preset(name).tiny
+    log, save = replace(tiny.log, every=3, samples=0), replace(tiny.save, every=3)
+    changed: Any = {"model": replace(tiny.model, **model), "log": log, "save": save}
+    return replace(tiny, preset=name, steps=6, mesh=Mesh(data=1), out=str(out), **changed)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Runs of VQ-VAEs of two kinds, whose codes are 4x4, and of a VAE that has only a configuration."""
+    folder = tmp_path_factory.mktemp("coders")
+    kinds = {
+        "residual": Quantiser(codes=8, size=4, depth=3),
+        "finite": Quantiser("finite", levels=(3, 4)),
+    }
+    for kind, quantiser in kinds.items():
+        fit(small("vq-vae", folder / kind, quantiser=quantiser, prior=0))
+    (folder / "vae").mkdir()
+    (folder / "vae" / "config.json").write_text(to_json(small("vae", folder / "vae")))
+    return folder
+
+
+def over(folder: Path, kind: str, out: str = "masked", **more: Any) -> Run:
+    return small("masked", folder / out, net=NET, autoencoder=str(folder / kind), **more)
+
+
+@pytest.mark.parametrize("kind, depth, vocabulary", [("residual", 3, 8), ("finite", 1, 12)])
+def test_a_quantisers_tokens_are_learned_and_decoded(kind, depth, vocabulary, folder):
+    model = over(folder, kind).model
+    task: Any = model.task(1)
+    assert task.log_prob is None and (model.shape, model.vocabulary) == ((4, 4, depth), vocabulary)
+    nets = jax.tree.map(jnp.asarray, load(str(folder / kind)))
+    now = CONTEXT.replace(frozen={"autoencoder": nets})
+    x = jnp.asarray(np.tanh(np.random.default_rng(0).normal(size=(5, 8, 8, 1))), jnp.float32)
+    tokens = model.tokens(now, x)
+    assert tokens.shape == (5, 4, 4, depth) and set(np.unique(tokens)) <= set(range(vocabulary))
+    coder = autoencoder_of(model.autoencoder, model.image)
+    codes = coder.task.encode(nets["params"], context_of(nets), {"image": x})  # pyright: ignore[reportOptionalCall]
+    np.testing.assert_allclose(model.pictures(now, tokens), coder.decode(nets, codes), atol=1e-5)
+    params, _ = jax.jit(model.init)(jax.random.key(0))
+    made = jax.jit(lambda: task.generate(params, now, keys(5), {})["image"])()
+    assert made.shape == x.shape and float(jnp.abs(made).max()) <= 1
+    fresh = model.bound(params, now, {"image": x}, keys(5), 4)  # a fresh net knows nothing
+    np.testing.assert_allclose(fresh, -16 * depth * math.log(vocabulary), rtol=1e-4)
+
+
+def test_a_run_over_codes_resumes_to_the_last_bit(folder):
+    whole = fit(over(folder, "residual"))
+    half = over(folder, "residual", "half")
+    fit(replace(half, steps=3))
+    config = folder / "half" / "config.json"
+    config.write_text(to_json(half))
+    shutil.rmtree(folder / "half" / "samples")
+    fit(half)
+    assert_same(whole, folder / "half", 6)
+    opened = open_run(whole, sampling="steps=2,order=confidence,temperature=0.9")
+    assert set(opened.state.params) == {"denoiser"} and set(opened.frozen) == {"autoencoder"}
+    assert opened.run.model.sampling == Unmasking(2, "confidence", temperature=0.9)
+    generate: Callable[..., Any] = opened.task.generate  # pyright: ignore[reportAssignmentType]
+    made = [np.asarray(generate(*averaged(opened.state, opened.frozen), keys(5)[:n], {})["image"]) for n in (5, 1)]
+    np.testing.assert_allclose(made[0][:1], made[1], atol=1e-5)
+    assert spec_of(opened.task, 2)["image"].shape == (2, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (replace(THREE, autoencoder="no/such/run"), "There is no run folder no/such/run"),
+        (replace(THREE, levels=1), "model.levels must be from 2 to 256, not 1"),
+        (replace(THREE, levels=300), "model.levels must be from 2 to 256, not 300"),
+        (replace(THREE, embedding=0), "model.embedding must be at least 1"),
+        (replace(THREE, sampling=Unmasking(0)), "model.sampling.steps must be at least 1"),
+        (replace(THREE, sampling=Unmasking(temperature=-1)), "model.sampling.temperature must be at least 0"),
+        (replace(THREE, sampling=Unmasking(guidance=2.0)), "needs a class-conditional model"),
+        (replace(THREE, net=replace(NET, patch=2)), "Patches of 2x2 don't tile a 1x3 picture"),
+    ],
+)
+def test_settings_that_make_no_model(model, words):
+    with pytest.raises(InputError, match=words):
+        model.task(1)
+
+
+def test_an_autoencoder_that_does_not_fit(folder):
+    with pytest.raises(InputError, match=r"must be the run of a vq-vae or a vqgan: the codes of .* have no tokens"):
+        over(folder, "vae").model.task(1)
+    with pytest.raises(InputError, match=r"is of 8x8x1 pictures: model.image must be 8 8 1, not 16 16 1"):
+        replace(over(folder, "finite").model, image=(16, 16, 1)).task(1)
+    assert isinstance(load_config(folder / "vae").model, VAE)
+    run = over(folder, "finite")
+    with pytest.raises(InputError, match="did you mean 'random'"):
+        resampled(run, "order=randon").model.task(1)

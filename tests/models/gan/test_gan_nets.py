@@ -1,0 +1,331 @@
+"""The networks of SNGAN, BigGAN and R3GAN: their sizes, shapes and starts; conditional norm, attention, projection."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.core.errors import InputError
+from jaxgen.models.gan import _biggan_nets, _r3gan_nets, _sngan_nets
+from jaxgen.nn.attention import PixelAttention
+from jaxgen.nn.conditional import ConditionalBatchNorm
+
+LABEL = jnp.array([0, 4, 2])
+draw = np.random.default_rng(0)
+
+
+def start(net: Any, x: Any, label: Any = None) -> Any:
+    """The network's variables, made in one program."""
+    return jax.jit(lambda key: net.init(key, x, label, train=False))(jax.random.key(0))
+
+
+def normal(*shape: int) -> np.ndarray:
+    return draw.normal(size=shape).astype(np.float32)
+
+
+def filled(tree: Any) -> Any:
+    """The same parameters with nothing at its start: kernels by their fan-in, all else with deviation 0.3."""
+    return jax.tree.map(lambda x: normal(*x.shape) * (0.3 if x.ndim < 2 else x[..., 0].size ** -0.5), tree)
+
+
+def shapes(net: Any, x: jax.ShapeDtypeStruct, label: Any = LABEL) -> tuple[int, Any]:
+    """The number of parameters, and the output's shape and dtype."""
+
+    def run(key, x):
+        out, variables = net.init_with_output(key, x, label, train=True)
+        return variables["params"], out
+
+    params, out = jax.eval_shape(run, jax.random.key(0), x)
+    return sum(math.prod(p.shape) for p in jax.tree.leaves(params)), out
+
+
+def z(latent: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((3, latent), jnp.float32)
+
+
+def picture(*image: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((3, *image), jnp.float32)
+
+
+CIFAR: Any = {"blocks": (2,) * 4, "cardinality": (96,) * 4}
+FFHQ: Any = {"blocks": (2,) * 5, "cardinality": (96,) * 4 + (48,)}
+WIDE = (64 * 16, 64 * 16, 64 * 8, 64 * 4, 64 * 2)
+
+
+# ---- sizes
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+def test_parameters_of_sngans_table_4(classes):
+    g, d, rows = 256, 128, max(classes, 1)
+    block = 2 * (9 * g * g + g) + (g * g + g) + 2 * 2 * rows * g  # two convolutions, shortcut, two batch norms
+    generator = 128 * 16 * g + 16 * g + 3 * block + 2 * g + 9 * g * 3 + 3
+    assert shapes(_sngan_nets.Generator((4, 4), 3, g, 3, classes), z(128))[0] == generator
+    plain, shortcut = 2 * (9 * d * d + d), d * d + d
+    first = (9 * 3 * d + d) + (9 * d * d + d) + (3 * d + d)
+    discriminator = first + (plain + shortcut) + 2 * plain + d + classes * d
+    assert shapes(_sngan_nets.Discriminator(d, classes), picture(32, 32, 3))[0] == discriminator
+
+
+# Counted by instantiating ajbrock/BigGAN-PyTorch's BigGAN.py with the options of scripts/launch_cifar_ema.sh; with
+# G_shared, hier, shared_dim=128 and attention at 16; and at resolution 64 with G_ch = D_ch = 64, dim_z = 120, G_shared,
+# hier, shared_dim = 128 and attention at 32. brownvc/R3GAN's Networks.py with train.py's presets CIFAR10, without and
+# with --cond, and FFHQ-64.
+COUNTS = {
+    "BigGAN G": (_biggan_nets.Generator((4, 4), (256,) * 4, 3, 10, 0, 0, False), z(128), 4_304_387),
+    "BigGAN D": (_biggan_nets.Discriminator((256,) * 4, 2, 10), picture(32, 32, 3), 4_207_361),
+    "BigGAN G, shared": (_biggan_nets.Generator((4, 4), (256,) * 4, 3, 10, 16), z(128), 4_455_172),
+    "BigGAN G, 64": (_biggan_nets.Generator((4, 4), WIDE, 3, 10, 32), z(120), 31_842_820),
+    "BigGAN D, 64": (_biggan_nets.Discriminator((64, *WIDE[:0:-1]), 4, 10, 32), picture(64, 64, 3), 19_558_082),
+    "R3GAN G": (_r3gan_nets.Generator((4, 4), (768,) * 4, 3, **CIFAR), z(64), 20_732_160),
+    "R3GAN D": (_r3gan_nets.Discriminator((768,) * 4, **CIFAR), picture(32, 32, 3), 20_683_776),
+    "R3GAN G, classes": (_r3gan_nets.Generator((4, 4), (768,) * 4, 3, classes=10, **CIFAR), z(64), 20_781_952),
+    "R3GAN D, classes": (_r3gan_nets.Discriminator((768,) * 4, classes=10, **CIFAR), picture(32, 32, 3), 21_280_512),
+    "R3GAN G, 64": (_r3gan_nets.Generator((4, 4), (768,) * 4 + (384,), 3, **FFHQ), z(64), 22_429_824),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_of_the_references(name):
+    net, x, expected = COUNTS[name]
+    found, out = shapes(net, x)
+    side = 64 if "64" in name else 32
+    assert found == expected
+    assert out.dtype == jnp.float32
+    assert out.shape == ((3, side, side, 3) if " G" in name else (3,))
+
+
+def tiny(paper: str, base: tuple[int, int], stages: int, channels: int, classes: int) -> tuple[Any, Any]:
+    sides = stages + 1
+    if paper == "sngan":
+        return _sngan_nets.Generator(base, stages, 8, channels, classes), _sngan_nets.Discriminator(8, classes)
+    if paper == "biggan":
+        generator = _biggan_nets.Generator(base, (8,) * sides, channels, classes, 2 * base[0], 6)
+        return generator, _biggan_nets.Discriminator((8,) * 4, 2, classes, 2 * base[0])
+    more: Any = {"blocks": (1,) * sides, "cardinality": (2,) * sides, "classes": classes, "embedding": 5}
+    generator = _r3gan_nets.Generator(base, (8,) * sides, channels, **more)
+    return generator, _r3gan_nets.Discriminator((8,) * sides, **more)
+
+
+PAPERS = pytest.mark.parametrize("paper", ["sngan", "biggan", "r3gan"])
+
+
+@PAPERS
+@pytest.mark.parametrize(("image", "stages"), [((32, 32, 3), 3), ((28, 28, 1), 2), ((64, 64, 3), 4), ((16, 24, 2), 2)])
+def test_shapes_of_images_and_logits(paper, image, stages):
+    for classes in (0, 5):
+        base = image[0] >> stages, image[1] >> stages
+        generator, discriminator = tiny(paper, base, stages, image[2], classes)
+        out = shapes(generator, z(4 * (stages + 1)))[1]
+        assert out.shape == (3, *image) and out.dtype == jnp.float32
+        logits = shapes(discriminator, picture(*image), LABEL if classes else None)[1]
+        assert logits.shape == (3,) and logits.dtype == jnp.float32
+
+
+@PAPERS
+def test_kernels_in_bf16_are_computed_so_and_come_out_near(paper):
+    generator, discriminator = tiny(paper, (4, 4), 1, 3, 5)
+    noise, x = normal(3, 8), normal(3, 8, 8, 3)
+    for net, given in ((generator, noise), (discriminator, x)):
+        variables = start(net, given, LABEL)
+        wide = {**variables, "params": filled(variables["params"])}
+        narrow = {**wide, "params": jax.tree.map(lambda p: p.astype(jnp.bfloat16) if p.ndim > 1 else p, wide["params"])}
+        run = jax.jit(lambda v, net=net, given=given: net.apply(v, given, LABEL, train=False))
+        found, exact = (np.asarray(run(v)) for v in (narrow, wide))
+        assert found.dtype == np.float32
+        error = np.abs(found - exact).max() / np.abs(exact).max()
+        assert 1e-5 < error < 0.1
+
+
+# ---- starts
+
+
+def test_r3gans_blocks_start_as_identities_and_its_gains_fall_with_depth():
+    generator = _r3gan_nets.Generator((4, 4), (64, 64), 3, blocks=(2, 2), cardinality=(4, 4))
+    params: Any = start(generator, normal(1, 64))["params"]
+    deviation = math.sqrt(2 / 1.04) * 4**-0.25  # L = 4 blocks of 3 layers
+    for i in (1, 2):
+        for j in (1, 2):
+            block = params[f"block{i}_{j}"]
+            assert (block["conv3"]["kernel"] == 0).all()
+            assert block["conv1"]["kernel"].std() == pytest.approx(deviation / math.sqrt(64), rel=0.03)
+            assert block["conv2"]["kernel"].std() == pytest.approx(deviation / math.sqrt(32 * 9), rel=0.03)
+    assert params["basis"].std() == pytest.approx(1, rel=0.1)
+    assert params["mix"]["kernel"].std() == pytest.approx(1 / 8, rel=0.05)
+
+
+def test_sngans_kernels_are_glorots_and_biggans_orthogonal():
+    params: Any = start(_sngan_nets.Discriminator(32), normal(1, 8, 8, 3))["params"]
+    for name, fan, gain in (("conv1", 9 * 32, 2), ("conv2", 9 * 32, 2), ("shortcut", 32, 1)):
+        kernel = params["block2"][name]["kernel"]
+        bound = math.sqrt(gain * 3 / fan)
+        assert 0.95 * bound < np.abs(kernel).max() <= bound
+        assert kernel.std() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+    params = start(_biggan_nets.Discriminator((16,) * 2, 1), normal(1, 8, 8, 3))["params"]
+    kernel = np.asarray(params["block2"]["conv1"]["kernel"]).reshape(-1, 16)
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(16), atol=1e-5)
+
+
+# ---- conditional batch norm
+
+
+def closed(x, mean, var, scale, bias):
+    """(x - mean) / sqrt(var + epsilon) * (1 + scale) + bias in float64, scale and bias [b c]."""
+    y = (x.astype(np.float64) - mean) / np.sqrt(var.astype(np.float64) + 1e-5)
+    return y * (1 + scale.astype(np.float64))[:, None, None] + bias[:, None, None]
+
+
+@pytest.mark.parametrize("classes", [0, 5])
+def test_conditional_batch_norm_against_its_closed_form(classes):
+    norm: Any = ConditionalBatchNorm(classes)
+    x = 2 * normal(3, 4, 5, 6) + 1
+    y = LABEL if classes else normal(3, 7)
+    variables: Any = norm.init(jax.random.key(0), x, y, train=False)
+    params = filled(variables["params"])
+    stats = {"mean": normal(6), "var": np.exp(normal(6))}
+    name = "embedding" if classes else "kernel"
+    scale, bias = (params[part][name] for part in ("scale", "bias"))
+    scale, bias = (table[np.asarray(y)] if classes else y.astype(np.float64) @ table for table in (scale, bias))
+    for train in (False, True):
+        found, moved = norm.apply({"params": params, "batch_stats": stats}, x, y, train=train, mutable=["batch_stats"])
+        wide = x.astype(np.float64)
+        batch = {"mean": wide.mean((0, 1, 2)), "var": wide.var((0, 1, 2))}
+        used = batch if train else stats
+        np.testing.assert_allclose(found, closed(x, used["mean"], used["var"], scale, bias), atol=2e-5)
+        for part, value in moved["batch_stats"].items():
+            expected = 0.9 * stats[part] + 0.1 * batch[part] if train else stats[part]
+            np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_conditional_batch_norm_starts_as_batch_norm_without_scale_and_bias():
+    x = normal(3, 4, 5, 6)
+    norm: Any = ConditionalBatchNorm(5)
+    out, _ = norm.init_with_output(jax.random.key(0), x, LABEL, train=True)
+    expected = (x - x.mean((0, 1, 2))[None, None, None]) / np.sqrt(x.var((0, 1, 2)) + 1e-5)[None, None, None]
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("paper", ["sngan", "biggan"])
+@pytest.mark.parametrize("classes", [0, 5])
+def test_without_training_an_image_depends_on_running_statistics_and_not_on_its_batch(paper, classes):
+    generator, _ = tiny(paper, (4, 4), 1, 3, classes)
+    noise = normal(3, 8)
+    variables = start(generator, noise, LABEL)
+    params, stats = filled(variables["params"]), variables["batch_stats"]
+
+    def images(stats, noise, label, train):
+        return generator.apply({"params": params, "batch_stats": stats}, noise, label, train=train, mutable=True)
+
+    whole, after = images(stats, noise, LABEL, False)
+    alone, _ = images(stats, noise[:1], LABEL[:1], False)
+    np.testing.assert_allclose(whole[:1], alone, atol=1e-6)
+    assert jax.tree.all(jax.tree.map(np.array_equal, after["batch_stats"], stats))
+    shifted, _ = images(jax.tree.map(lambda s: s + 0.5, stats), noise, LABEL, False)
+    assert np.abs(shifted - whole).max() > 1e-2
+    together, moved = images(stats, noise, LABEL, True)
+    assert np.abs(together[:1] - images(stats, noise[:1], LABEL[:1], True)[0]).max() > 1e-2
+    assert not any(jax.tree.leaves(jax.tree.map(np.array_equal, moved["batch_stats"], stats)))
+
+
+# ---- attention
+
+
+@pytest.mark.parametrize(("h", "w"), [(4, 6), (7, 7)])
+def test_attention_against_numpy(h, w):
+    x = normal(2, h, w, 16)
+    layer: Any = PixelAttention()
+    params: Any = filled(layer.init(jax.random.key(0), x)["params"])
+    params["gamma"] = np.float32(0.7)
+    found = layer.apply({"params": params}, x)
+    wide = x.astype(np.float64)
+    query, key, value = (wide @ params[name]["kernel"][0, 0] for name in ("query", "key", "value"))
+    assert (query.shape[-1], value.shape[-1]) == (2, 8)
+    expected = np.zeros_like(wide)
+    for b in range(2):
+        cells = [(slice(2 * i, 2 * i + 2), slice(2 * j, 2 * j + 2)) for i in range(h // 2) for j in range(w // 2)]
+        keys = np.stack([key[b][cell].max((0, 1)) for cell in cells])  # [m c/8]
+        values = np.stack([value[b][cell].max((0, 1)) for cell in cells])  # [m c/2]
+        for i in range(h):
+            for j in range(w):
+                weights = np.exp(keys @ query[b, i, j])
+                mixed = weights @ values / weights.sum()
+                expected[b, i, j] = wide[b, i, j] + 0.7 * mixed @ params["out"]["kernel"][0, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_attention_starts_as_the_identity_and_learns():
+    x = normal(2, 4, 4, 16)
+    layer: Any = PixelAttention()
+    out, variables = layer.init_with_output(jax.random.key(0), x)
+    assert np.array_equal(out, x)
+    slope: Any = jax.jit(jax.grad(lambda p: (layer.apply({"params": p}, x) ** 2).sum()))(variables["params"])
+    assert slope["gamma"] != 0
+
+
+@pytest.mark.parametrize("attention", [8, 16])
+def test_attention_is_once_in_each_of_biggans_networks(attention):
+    generator = _biggan_nets.Generator((4, 4), (16,) * 4, 3, 0, attention)
+    discriminator = _biggan_nets.Discriminator((16,) * 4, 2, 0, attention)
+    for net, x in ((generator, z(8)), (discriminator, picture(32, 32, 3))):
+        key = jax.random.key(0)
+        params: Any = jax.eval_shape(lambda x, net=net, key=key: net.init(key, x, train=True), x)["params"]
+        assert [name for name in params if "attention" in name] == ["attention"]
+
+
+# ---- projection
+
+
+@pytest.mark.parametrize("paper", ["sngan", "biggan"])
+def test_two_labels_differ_by_the_product_of_their_embeddings_with_phi(paper):
+    _, discriminator = tiny(paper, (4, 4), 1, 3, 5)
+    x = normal(3, 16, 16, 3)
+    params: Any = filled(start(discriminator, x, LABEL)["params"])
+    seen: Any
+    logits, seen = discriminator.apply({"params": params}, x, LABEL, train=True, capture_intermediates=True)
+    other = discriminator.apply({"params": params}, x, (LABEL + 1) % 5, train=True)
+    last = np.asarray(seen["intermediates"]["block4"]["__call__"][0], np.float64)
+    phi = np.maximum(last, 0).sum((1, 2))  # [b c]
+    table = params["head"]["embed"]["embedding"]
+    expected = ((table[np.asarray(LABEL)] - table[(np.asarray(LABEL) + 1) % 5]) * phi).sum(-1)
+    np.testing.assert_allclose(logits - other, expected, atol=1e-4 * np.abs(expected).max())
+    psi = phi @ params["head"]["psi"]["kernel"][:, 0] + params["head"]["psi"].get("bias", 0)
+    projected = (table[np.asarray(LABEL)] * phi).sum(-1)
+    np.testing.assert_allclose(logits, psi + projected, atol=1e-5 * np.abs(phi).max())
+
+
+# ---- R3GAN's filter
+
+
+def test_r3gans_filter_keeps_the_inside_of_a_flat_picture_and_darkens_its_border():
+    flat = jnp.ones((1, 8, 6, 2))
+    for filtered, shape in ((_r3gan_nets.upsample(flat), (1, 16, 12, 2)), (_r3gan_nets.downsample(flat), (1, 4, 3, 2))):
+        assert filtered.shape == shape
+        np.testing.assert_allclose(filtered[:, 1:-1, 1:-1], 1, atol=1e-6)
+    np.testing.assert_allclose(_r3gan_nets.upsample(flat)[0, 0, 1:-1], 0.75, atol=1e-6)  # 3/4 of it is inside
+    np.testing.assert_allclose(_r3gan_nets.downsample(flat)[0, 0, 1:-1], 7 / 8, atol=1e-6)
+    point = jnp.zeros((1, 4, 4, 1)).at[0, 1, 1, 0].set(1)
+    row = np.array([0, 1, 3, 3, 1, 0, 0, 0]) / 4
+    np.testing.assert_allclose(_r3gan_nets.upsample(point)[0, :, :, 0], np.outer(row, row), atol=1e-6)
+
+
+# ---- bad input
+
+
+BAD = {
+    "label": (_sngan_nets.Discriminator(8, 5), picture(8, 8, 3), None, "give label"),
+    "pieces": (_biggan_nets.Generator((4, 4), (8, 8), 3), z(7), None, "can't be cut in 2 pieces"),
+    "no embedding": (_biggan_nets.Generator((4, 4), (8, 8), 3, 5, embedding=0), z(8), LABEL, "class embedding"),
+    "groups": (_r3gan_nets.Generator((4, 4), (8,), 3, (1,), (3,)), z(7), None, "in 3 groups"),
+    "odd": (_r3gan_nets.Discriminator((8, 8), (1, 1), (1, 1)), picture(7, 8, 3), None, "7x8 pixels can't be halved"),
+    "one pixel": (_biggan_nets.Discriminator((8, 8), 1, 0, 1), picture(2, 2, 3), None, "at least 2x2 pixels"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_a_network_cannot_do_is_told(name):
+    net, x, label, message = BAD[name]
+    with pytest.raises(InputError, match=message):
+        shapes(net, x, label)

@@ -1,0 +1,470 @@
+"""Translators: what they are trained for, and the command that uses them."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import zoo
+from jaxgen.commands import translate
+from jaxgen.commands.parse import parse
+from jaxgen.core import rng
+from jaxgen.core.capabilities import Translator
+from jaxgen.core.errors import InputError
+from jaxgen.core.types import Context
+from jaxgen.data import pairs
+from jaxgen.media.photo import read as read_photo
+from jaxgen.models.translation._autoencoders import adapted
+from jaxgen.models.translation._image_pool import empty, exchanged
+from jaxgen.models.translation.bicyclegan import SMALL as BICYCLE
+from jaxgen.models.translation.cut import info_nce
+from jaxgen.models.translation.cyclegan import SMALL as CYCLE
+from jaxgen.models.translation.munit import MUNIT
+from jaxgen.models.translation.pix2pix import Pix2Pix
+from jaxgen.models.translation.pix2pixhd import SMALL as HD
+from jaxgen.models.translation.stargan import FEW
+from jaxgen.models.translation.stargan import SMALL as STAR
+from jaxgen.models.translation.unit import SMALL as UNIT
+from jaxgen.tasks.paired_translation import Paired
+from jaxgen.tasks.patch_discriminators import Game
+from jaxgen.training import loop
+
+
+def smooth(height, width, channels=3, seed=0):
+    """A smooth picture u8[h w c]."""
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    grid = np.random.default_rng(seed).integers(0, 256, (5, 6, channels), dtype=np.uint8)
+    small = Image.fromarray(grid[..., 0] if channels == 1 else grid, mode=None)
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC).convert(mode)).reshape(height, width, -1)
+
+
+def save(path, values):
+    Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(path)
+    return path
+
+
+def trained(folder, preset, *settings):
+    options = [
+        "--preset",
+        preset,
+        "--tiny",
+        "--steps",
+        "2",
+        "--log.samples",
+        "2",
+        "--log.every",
+        "2",
+        "--log.count",
+        "6",
+    ]
+    loop.fit(parse("translation", [*options, "--mesh.data", "1", "--out", str(folder), *settings]).run)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    for split, count in (("train", 9), ("test", 8)):
+        for i in range(count):
+            for side in "AB":
+                (root / "set" / split / side).mkdir(parents=True, exist_ok=True)
+                save(root / "set" / split / side / f"{i}.png", smooth(20, 18, seed=ord(side) + i))
+    settings = ["--data.source", f"paired:{root / 'set'}", "--data.flip"]
+    return trained(root / "pix2pix", "pix2pix", *settings)
+
+
+@pytest.fixture(scope="module")
+def unpaired(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("runs") / "cyclegan", "cyclegan")
+
+
+def test_training_shows_source_made_and_truth(paired, unpaired):
+    for run in (paired, unpaired):
+        with Image.open(run / "translations" / "000002.png") as sheet:
+            assert sheet.size[0] > 3 * 16
+
+
+def test_pictures_of_any_size_kind_and_alpha(paired, tmp_path, cli):
+    from jaxgen.media import photo
+
+    for channels, size in ((3, (20, 33)), (1, (16, 16)), (4, (17, 19))):
+        picture = save(tmp_path / f"{channels}.png", smooth(*size, channels))
+        out = cli(0, "translate", str(paired), str(picture))
+        made = photo.read(tmp_path / f"{channels}-translated.png")
+        assert f"{channels}-translated.png" in out and made.pixels.shape == (*size, 3) and made.alpha is None
+    assert "exists already and is kept" in cli(2, "translate", str(paired), str(picture))
+    cli(0, "translate", str(paired), str(picture), "--overwrite", "--answers", "2", "--side", "24")
+    a, b = (photo.read(tmp_path / f"4-translated{name}.png").pixels for name in ("", "-2"))
+    assert a.shape == (24, 27, 3) and not np.array_equal(a, b), "dropout is the noise"
+    again = tmp_path / "again.png"
+    cli(0, "translate", str(paired), str(picture), "--side", "24", "--out", str(again))
+    assert np.array_equal(photo.read(again).pixels, a)
+
+
+def test_a_folder_and_both_directions(unpaired, tmp_path, cli):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    save(folder / "a.png", smooth(20, 20))
+    save(folder / "b.png", smooth(16, 24, seed=1))
+    (folder / "c.png").write_text("no picture")
+    assert "1 of 3 could not be translated" in cli(1, "translate", str(unpaired), str(folder))
+    assert "2 were there already" in cli(1, "translate", str(unpaired), str(folder))
+    cli(1, "translate", str(unpaired), str(folder), "--to", "source", "--out", str(tmp_path / "back"))
+    made = [np.asarray(Image.open(tmp_path / name / "a.png")) for name in ("in-translated", "back")]
+    assert (made[0] != made[1]).any(), "two nets"
+
+
+def test_what_is_translated_is_what_the_net_is_trained_on(tmp_path):
+    seen = []
+    net = Translator(lambda params, context, given, keys, to: given["source"] * 0.5, multiple=8)
+    work = translate.Work(net, ({}, None), 0, make=lambda x: seen.append(x) or pairs.grey(x))
+    x = smooth(13, 19)
+    values = work.prepared(read_photo(save(tmp_path / "a.png", x)), tmp_path / "a.png")
+    assert np.array_equal(seen[0][0], x)
+    np.testing.assert_allclose(values, pairs.grey(x[None])[0] / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(work.made(values, 0, tmp_path / "a.png"), values / 2, atol=1e-6)
+
+
+def test_settings_that_dont_fit_are_told_in_a_sentence(paired, unpaired, tmp_path, cli):
+    picture = str(save(tmp_path / "a.png", smooth(40, 40)))
+    dot = str(save(tmp_path / "dot.png", smooth(6, 30)))
+    for run, args, words in [
+        (unpaired, [picture, "--to", "sauce"], "Unknown domain 'sauce': did you mean 'source'?"),
+        (unpaired, [picture, "--answers", "2"], "cyclegan has one answer: leave out --answers"),
+        (paired, [picture, "--to", "source"], "Unknown domain 'source'"),
+        (paired, [dot], "dot.png is 6x30: this model halves pictures, and takes none below 8x8. Write --side 8"),
+        (paired, [picture, "--memory", "0.00001"], "more than --memory 1e-05"),
+        (paired, [picture, "--pair"], "none of them made: leave out --pair"),
+        (paired, [picture, "--side", "0"], "side must be at least 1"),
+        (paired, [picture, "--out", picture, "--overwrite"], "would be replaced by its own answer"),
+        (paired, [picture, "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
+        (paired, [str(tmp_path / "none.png")], "There is no picture or folder"),
+        (tmp_path, [picture], "is no run: it has no config.json"),
+    ]:
+        out = cli(2, "translate", str(run), *args)
+        assert words in out and "Traceback" not in out, out
+
+
+def test_evaluation_compares_pairs(paired, cli):
+    out = cli(0, "evaluate", str(paired), "--metrics", "psnr_rgb", "--split", "test", "--count", "16")
+    assert "psnr_rgb" in out
+
+
+def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
+    for name, changes, words in [
+        ("pix2pix", ["--model.image", "12", "16", "3"], "is 12x16: both sides must be multiples of 8"),
+        ("pix2pix", ["--model.depth", "5"], "is 16x16: both sides must be multiples of 32"),
+        ("pix2pix", ["--model.game.layers", "3"], "sees pictures of at least 32x32, not 16x16"),
+        ("pix2pix", ["--model.game.form.around", "0"], "model.game.form.around must be at least 1"),
+        ("munit", ["--model.game.form.no-pointwise", "--model.game.layers", "3"], "at least 32x32, not 16x16"),
+        ("pix2pix", ["--data.source", "unpaired:shapes,shapes"], "pix2pix learns from pairs"),
+        ("pix2pix", ["--data.pair", "none"], "translates pictures of one domain into another"),
+        ("pix2pix", ["--model.pixel", "0", "--model.game.adversarial", "0"], "Nothing is learned"),
+        ("cyclegan", ["--model.image", "2", "16", "3"], "at least 4"),
+        ("pix2pixhd", ["--model.perceptual", "1"], "needs pictures of 18x18 at least, not 16x16"),
+        ("munit", ["--model.perceptual", "1", "--model.image", "32", "32", "1"], "sees colour, not pictures of 1"),
+        ("munit", ["--model.perceptual", "1", "--model.trunk", "vgg17"], "did you mean 'vgg16'"),
+        ("munit", ["--model.perceptual", "-1"], "model.perceptual must be at least 0"),
+        ("stargan-celeba", ["--model.attributes", "cold", "cold"], "must be names that differ"),
+        ("stargan-celeba", ["--model.attributes", "cold", "--model.exclusive", "2"], "model.exclusive is 2, of 1 attr"),
+        ("stargan-celeba", ["--model.attributes", "cold", "lagre"], "needs 'lagre' in every example"),
+        ("stargan-celeba", ["--model.attributes", "factors"], "needs one number as 'factors'"),
+        ("pix2pixhd-local", ["--model.width", "5"], "model.width is 5: the generator around is half as wide"),
+        ("pix2pixhd-local", ["--model.image", "18", "16", "3"], "both sides must be multiples of 4"),
+    ]:
+        run = parse("translation", ["--preset", name, "--tiny", "--out", str(tmp_path / "run"), *changes]).run
+        with pytest.raises(InputError, match=words):
+            loop.fit(run)
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_pool_is_the_authors_list():
+    state, kept = empty(3, (1, 1, 1)), []
+    step = jax.jit(exchanged)
+    for number in range(6):
+        key = jax.random.key(number)
+        arrive = jnp.arange(4.0).reshape(4, 1, 1, 1) + 4 * number
+        shown, state = step(state, arrive, key)
+        for i, k in enumerate(jax.random.split(key, 4)):
+            x = float(arrive[i, 0, 0, 0])
+            if len(kept) < 3:
+                kept.append(x)
+            elif bool(jax.random.bernoulli(rng.fold(k, "swap"))):
+                place = int(jax.random.randint(rng.fold(k, "place"), (), 0, 3))
+                kept[place], x = x, kept[place]
+            assert float(shown[i, 0, 0, 0]) == x
+        np.testing.assert_array_equal(state["images"].ravel(), kept)
+
+
+def test_half_of_the_time_an_older_picture_is_shown():
+    state = {"images": jnp.full((50, 1, 1, 1), -1.0), "count": jnp.asarray(50)}
+    shown, after = jax.jit(exchanged)(state, jnp.arange(400.0).reshape(400, 1, 1, 1), jax.random.key(0))
+    older = shown.ravel() != jnp.arange(400)
+    assert 0.4 < float(older.mean()) < 0.6
+    assert sorted([*shown.ravel().tolist(), *after["images"].ravel().tolist()]) == sorted([*range(400), *[-1.0] * 50])
+
+
+def test_cyclegans_loss_by_value():
+    """With nets that add a number: G adds 1, F takes 0.25 away, and the critics are not asked."""
+    model = dataclasses.replace(CYCLE, cycle=2.0, identity=3.0, game=dataclasses.replace(CYCLE.game, adversarial=0.0))
+    object.__setattr__(model, "turned", lambda params, net, x: x + {"generator": 1.0, "inverse": -0.25}[net])
+    batch = {"source": jnp.zeros((2, 16, 16, 3)), "image": jnp.full((2, 16, 16, 3), 0.5)}
+    params = jax.jit(model.init)(jax.random.key(0))[0]
+    value, aux = model.loss(params, None, batch, None)  # pyright: ignore
+    assert float(aux.metrics["cycle"]) == pytest.approx(0.75 + 0.75)
+    assert float(aux.metrics["identity"]) == pytest.approx(1.25)
+    assert float(value) == pytest.approx(2 * 1.5 + 2 * 3 * 1.25)
+    made = model.made(params, batch)
+    assert float(made["image"].mean()) == 1.0 and float(made["source"].mean()) == 0.25
+
+
+def test_without_a_critic_a_u_net_is_trained_alone():
+    small = Pix2Pix((16, 16, 3), 3, 4)
+    task = dataclasses.replace(small, game=dataclasses.replace(small.game, adversarial=0)).task(1)
+    assert list(task.learners) == ["generator"] and [p.name for p in task.phases] == ["generator"]
+
+
+# ---- what the other games are made of, by value
+
+
+def moved(tree, by=0.1):
+    """Every number of a net a little further."""
+    return jax.tree.map(lambda x: x + by, tree)
+
+
+def test_units_encoders_share_the_last_blocks_and_the_code():
+    params = jax.jit(UNIT.init)(jax.random.key(0))[0]
+    x = jnp.tanh(jax.random.normal(jax.random.key(1), (2, 16, 16, 3)))
+    encode = jax.jit(UNIT.encoded, static_argnums=1)
+    own = [encode(params, d, x) for d in ("source", "image")]
+    assert not np.allclose(*own), "each domain has an encoder of its own"
+    twins = {**params, "encoder_source": params["encoder_image"]}
+    np.testing.assert_array_equal(encode(twins, "source", x), encode(twins, "image", x), "what is last is shared")
+    both = {**params, "shared_encoder": moved(params["shared_encoder"])}
+    assert all(not np.allclose(encode(both, d, x), code) for d, code in zip(("source", "image"), own, strict=True))
+
+
+def test_a_place_is_told_from_others_by_value():
+    v = jnp.eye(6)[None, :4]  # four unit vectors at right angles
+    right = float(info_nce(v, v, 0.5)[0])
+    assert right == pytest.approx(np.log(1 + 3 * np.exp(-2)), rel=1e-5)
+    assert float(info_nce(v[:, ::-1], v, 0.5)[0]) == pytest.approx(right + 2, rel=1e-5)
+
+
+def test_a_drawn_code_moves_the_generator_alone():
+    game = dataclasses.replace(BICYCLE.game, adversarial=1e-9)
+    model = dataclasses.replace(BICYCLE, pixel=0, kl=0, code=1.0, game=game)
+    params, extra = jax.jit(model.init)(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 2)
+    batch = {n: jnp.tanh(jax.random.normal(k, (2, 16, 16, 3))) for n, k in zip(("source", "image"), keys, strict=True)}
+    context = Context(extra, {}, {}, jnp.zeros((), jnp.int32))
+    slope = jax.jit(jax.grad(lambda p: model.loss(p, context, batch, keys[0])[0]))(params)
+    size = {net: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slope[net])) for net in ("encoder", "generator")}
+    assert size["generator"] > 1e-5 and size["encoder"] < 1e-3 * size["generator"], size
+
+
+def test_a_style_sets_mean_and_deviation():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3)) * 4 + 7
+    moments = jax.random.normal(jax.random.key(1), (2, 2, 2, 3))
+    for i in range(2):
+        y = adapted(moments)(f"norm_{i}")(x)
+        np.testing.assert_allclose(y.mean((1, 2)), moments[:, i, 0], atol=1e-4)
+        np.testing.assert_allclose(y.std((1, 2)), jnp.abs(moments[:, i, 1]), rtol=1e-3)
+
+
+def test_stargan_asks_for_the_classes_of_the_batch():
+    label = jnp.asarray([0, 3, 3, 5])
+    kind = STAR.kind({"label": label})
+    goals = STAR.goals(kind, jax.random.key(0))
+    translator = STAR.task(1).translator
+    assert sorted(goals.argmax(1).tolist()) == label.tolist()
+    assert translator and translator.domains == tuple("01234567")
+    planes = STAR.told(jnp.zeros((4, 16, 16, 3)), kind)[..., 3:]
+    assert (planes.argmax(-1) == label[:, None, None]).all() and (planes.sum(-1) == 1).all()
+    run = zoo.load("stargan").run
+    assert run.steps * run.model.critics == 200_000, "the authors' iterations are the critic's"
+
+
+def test_stargan_turns_one_attribute_over():
+    """What the authors' create_labels makes of a vector: hair has one colour, what is no hair is reversed."""
+    faces = zoo.load("stargan-celeba").run.model
+    black, young = [1.0, 0, 0, 1, 0], [0.0, 0, 0, 0, 1]
+    wanted = {
+        0: ([1, 0, 0, 1, 0], [1, 0, 0, 0, 1]),
+        1: ([0, 1, 0, 1, 0], [0, 1, 0, 0, 1]),
+        3: ([1, 0, 0, 0, 0], [0, 0, 0, 1, 1]),
+        4: ([1, 0, 0, 1, 1], [0, 0, 0, 0, 0]),
+    }
+    for to, turned in wanted.items():
+        found = faces.turned(jnp.asarray([black, young]), jnp.full(2, to))
+        assert found.tolist() == [[float(x) for x in row] for row in turned], to
+
+
+def test_stargan_of_attributes_by_value():
+    """A critic that knows nothing pays log 2 an attribute; what is made is told rows of the batch's attributes."""
+    model = dataclasses.replace(FEW, cycle=2.0, classify=3.0)
+    seen = []
+    object.__setattr__(model, "says", lambda params, x: (jnp.full((len(x), 2, 2), 0.25), jnp.zeros((len(x), 3))))
+    object.__setattr__(model, "made", lambda params, x, kind: seen.append(kind) or jnp.full_like(x, 0.5))
+    rows = jnp.asarray([[0, 1, 1], [1, 0, 0], [0, 0, 1], [1, 1, 1]])
+    batch = {"image": jnp.zeros((4, 16, 16, 3)), **dict(zip(model.attributes, rows.T, strict=True))}
+    value, aux = model.loss({}, None, batch, jax.random.key(0))  # pyright: ignore
+    goals, back = seen
+    assert back.tolist() == rows.tolist(), "the way back is to the picture's own"
+    assert sorted(goals.tolist()) == sorted(rows.tolist()) and goals.tolist() != rows.tolist()
+    assert float(aux.metrics["classify"]) == pytest.approx(3 * np.log(2))
+    assert float(value) == pytest.approx(-0.25 + 3 * 3 * np.log(2) + 2 * 0.5, rel=1e-5)
+    sure = model.named(jnp.asarray([[40.0, -40, 40]]), jnp.asarray([[1.0, 0, 0]]))
+    assert float(sure[0]) == pytest.approx(40), "one of three is wrong"
+
+
+def test_in_use_the_critic_says_what_a_picture_has():
+    """Large and not right, whatever its size: to turn the second over is to be told large and right."""
+    told = []
+    model = dataclasses.replace(FEW)
+
+    def says(params, x):
+        assert x.shape == (1, 16, 16, 3)
+        return jnp.zeros((1, 2, 2)), jnp.asarray([[-1.0, 2, -3]])
+
+    object.__setattr__(model, "says", says)
+    object.__setattr__(model, "made", lambda params, x, kind: told.append((x.shape, kind.tolist())) or x)
+    translator = model.task(1).translator
+    assert translator and translator.domains == ("cold", "large", "right")
+    for to, wanted in ((2, [0, 1, 1]), (1, [0, 0, 0])):
+        model.translate({}, None, {"source": jnp.zeros((1, 20, 24, 3))}, None, jnp.asarray([to]))  # pyright: ignore
+        assert told.pop() == ((1, 20, 24, 3), [[float(x) for x in wanted]])
+
+
+def test_attributes_are_trained_for_and_named(tmp_path, cli):
+    run = trained(tmp_path / "run", "stargan-celeba")
+    picture = save(tmp_path / "a.png", smooth(20, 24))
+    cli(0, "translate", str(run), str(picture), "--to", "large")
+    assert np.asarray(Image.open(tmp_path / "a-translated.png")).shape == (20, 24, 3)
+    assert "did you mean 'large'" in cli(2, "translate", str(run), str(picture), "--to", "larg", "--overwrite")
+    assert (run / "translations" / "000002.png").exists()
+
+
+def test_stargans_penalty_is_of_the_sum_over_patches():
+    """Of a critic whose four patches are a pixel each, times 1/2: the gradient of their sum has a length of 1."""
+    model = dataclasses.replace(STAR, cycle=1.0)
+    object.__setattr__(model, "says", lambda params, x: (x[:, :2, :2, 0] / 2, jnp.zeros((len(x), 8))))
+    object.__setattr__(model, "made", lambda params, x, label: jnp.full_like(x, 0.5))
+    batch = {"image": jnp.zeros((2, 16, 16, 3)), "label": jnp.asarray([0, 1])}
+    value, aux = model.critic_loss({}, None, batch, jax.random.key(0))  # pyright: ignore
+    assert float(aux.metrics["penalty"]) == pytest.approx(0, abs=1e-6)
+    assert float(aux.metrics["fake"]) == pytest.approx(0.25), "the judgement itself is a mean"
+    assert float(value) == pytest.approx(0.25 + np.log(8), rel=1e-5)
+
+
+def test_what_critics_see_of_equal_pictures_is_equal():
+    game = Game(scales=2, layers=1, width=4, features=1.0)
+    x = jnp.tanh(jax.random.normal(jax.random.key(0), (2, 16, 16, 3)))
+    params = jax.jit(lambda key: game.init(key, (16, 16, 3), 3))(jax.random.key(1))
+    said = jax.jit(game.says)(params, x)
+    assert [s[-1].shape for s in said] == [(2, 6, 6), (2, 2, 2)]
+    assert float(game.apart(said, said).max()) == 0
+    one, two = jax.jit(game.says_of_both)(params, x[:1], x[1:])
+    for i, (a, b) in enumerate(zip(one, two, strict=True)):
+        np.testing.assert_allclose(jnp.concatenate([a[-1], b[-1]]), said[i][-1], atol=1e-5)
+    layers = [[jnp.full((2, side, side, 3), seen) for side in (4, 3, 2)] for seen in (0.0, 0.5)]
+    apart = game.apart([layers[0], layers[0]], [layers[1], layers[0]])  # the last is of logits
+    np.testing.assert_allclose(apart, (0.5 + 0.5) / 2, err_msg="a sum over layers, a mean over scales")
+    logits = [jnp.full((2, 3, 3), 0.25)]
+    np.testing.assert_allclose(game.fooling([logits, logits]), 2 * 0.75**2)
+    np.testing.assert_allclose(game.telling([logits], [logits]), (0.75**2 + 0.25**2) / 2)
+    np.testing.assert_allclose(MUNIT().game.telling([logits], [logits]), 0.75**2 + 0.25**2)
+
+
+class Sees:
+    """A trunk whose layers are the picture itself, each times another number, and 1 more."""
+
+    def features(self, image, layers):
+        return [image * (1 + i) + 1 for i in range(len(layers))]
+
+
+def test_what_a_frozen_net_sees_by_value():
+    """pixels 0.25 apart: pix2pixHD's layers are 0.25 (1 + i) apart, and the last counts most."""
+    game = dataclasses.replace(HD.game, adversarial=0)
+    model = Paired(HD.image, HD.net, game, 1.0, 2, seen=3.0)
+    object.__setattr__(model, "made", lambda params, source, keys: source)
+    batch = {"source": jnp.full((2, 16, 16, 3), 0.5), "image": jnp.full((2, 16, 16, 3), 0.25)}
+    context = Context({}, {}, {"trunk": Sees()}, jnp.zeros((), jnp.int32))
+    value, aux = model.loss({}, context, batch, jax.random.key(0))
+    wanted = 0.25 * (1 / 32 + 2 / 16 + 3 / 8 + 4 / 4 + 5)
+    assert float(aux.metrics["perceptual"]) == pytest.approx(wanted)
+    assert float(value) == pytest.approx(0.25 + 3 * wanted)
+
+
+def test_munits_frozen_net_sees_the_source_but_for_brightness_and_contrast():
+    model = dataclasses.replace(zoo.load("munit").tiny.model, perceptual=2.0)
+    params = jax.jit(model.init)(jax.random.key(0))[0]
+    keys = jax.random.split(jax.random.key(1), 2)
+    batch = {n: jnp.tanh(jax.random.normal(k, (2, 16, 16, 3))) for n, k in zip(("source", "image"), keys, strict=True)}
+    context = Context({}, {}, {"trunk": Sees()}, jnp.zeros((), jnp.int32))
+    none = {name: jnp.zeros((2, 8)) for name in ("source", "image")}
+    turned = {"source": batch["image"], "image": batch["source"]}
+
+    def seen(fake):
+        made = lambda *_: (turned, none, batch, fake)  # noqa: E731
+        for name, answer in (("pictures", made), ("content_of", lambda params, d, x: x), ("style_of", lambda *_: 0.0)):
+            object.__setattr__(model, name, answer)
+        value, aux = model.loss(params, context, batch, keys[0])
+        return value, aux.metrics
+
+    value, metrics = seen({name: x * jnp.asarray([[[[0.5, 0.25, 0.125]]]]) - 0.25 for name, x in turned.items()})
+    assert float(metrics["perceptual"]) == pytest.approx(0, abs=1e-4), "of every channel mean and contrast"
+    value, metrics = seen({name: -x for name, x in turned.items()})
+    # Of numbers of mean 0 and variance 1, x and -x: (2x)^2 is 4 in the mean. Two domains.
+    assert float(metrics["perceptual"]) == pytest.approx(8, rel=1e-3)
+    parts = {"fooling": 1, "pixel": 10, "content": 1, "code": 1, "perceptual": 2}
+    assert float(value) == pytest.approx(sum(w * float(metrics[name]) for name, w in parts.items()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pix2pixhd", "pix2pixhd-local", "munit"])
+def test_a_frozen_net_moves_who_makes_the_pictures(name):
+    """With next to nothing else that counts: what is made is moved by the slope of a trunk of random weights."""
+    model: Any = dataclasses.replace(zoo.load(name).tiny.model, image=(32, 32, 3), trunk="random", perceptual=1.0)
+    model = dataclasses.replace(model, pixel=0.0, game=dataclasses.replace(model.game, adversarial=1e-9, features=0.0))
+    task = model.task(1)
+    params, extra = jax.jit(task.init)(jax.random.key(0))
+    context = Context(extra, {}, {name: load() for name, load in task.frozen.items()}, jnp.zeros((), jnp.int32))
+    batch = {n: jnp.full((1, 32, 32, 3), x).at[:, 8:24].set(-x) for n, x in (("source", 0.5), ("image", -0.5))}
+    slope = jax.jit(jax.grad(lambda p: task.phases[-1].loss(p, context, batch, jax.random.key(1))[0]))(params)
+    size = {net: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slope[net])) for net in slope}
+    made_by = [net for net in slope if net.startswith(("generator", "decoder"))]
+    assert made_by and min(size[net] for net in made_by) > 1e-4, size
+
+
+def test_what_critics_start_from():
+    """N(0, 0.02^2), or 0.02 times Xavier's sqrt(2 / (what a number is made of + what is made of it))."""
+    for name, spread in (("cyclegan", 0.02), ("pix2pixhd", 0.02), ("munit", 0.02), ("bicyclegan", None), ("cut", None)):
+        net = zoo.load(name).run.model.game.net.clone(scales=1, layers=1)
+        params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]["scale_0"]
+        kernel = params["layer_0"]["kernel"]
+        wanted = spread or 0.02 * (2 / (16 * (3 + 64))) ** 0.5
+        assert float(kernel.std()) == pytest.approx(wanted, rel=0.05), name
+
+
+def test_munits_rate_is_halved_and_its_weights_decay():
+    """One step of Adam goes a rate far, against the sign of the slope: here that of the weights alone."""
+    game = MUNIT().game
+    assert (game.learning_rate, game.beta1, game.decay, game.halving) == (1e-4, 0.5, 1e-4, 100_000)
+    optimizer = Game(learning_rate=0.1, decay=0.01, halving=2).learner("generator").optimizer
+    params = jnp.asarray([3.0, -3.0])
+    state = optimizer.init(params)
+    for rate in (0.1, 0.1, 0.05):
+        update, state = optimizer.update(jnp.zeros(2), state, params)
+        np.testing.assert_allclose(np.asarray(update), [-rate, rate], rtol=1e-4)
+
+
+def test_of_many_domains_one_is_named():
+    domains = tuple("012")
+    assert translate.number_of(domains, "2") == 2 and translate.number_of(("source", "image"), None) == 1
+    for to, words in ((None, "translates into 3 domains: say which, --to 0 or 1 or 2"), ("3", "Unknown domain '3'")):
+        with pytest.raises(InputError, match=words):
+            translate.number_of(domains, to)

@@ -1,0 +1,253 @@
+"""The hierarchical VAE: its bound where log p(x) is known, its codes, thirty layers, the updates that are left out."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+from sklearn.datasets import load_digits
+
+from jaxgen.commands.parse import parse
+from jaxgen.core.config import validate
+from jaxgen.core.errors import InputError
+from jaxgen.core.step import init_state, make_step
+from jaxgen.core.types import Context, Params
+from jaxgen.losses.elbo import kl_normal, kl_standard
+from jaxgen.models.vae.hierarchical import Hierarchical, Skipping
+
+SMALL = Hierarchical((4, 6, 1), (1, 2), width=6, bottleneck=4, latent=1, skip=7 / 24)
+SKIPPED = Skipping((), jnp.float32(3))
+CONTEXT = Context({}, {}, {}, jnp.int32(0), {"vae": SKIPPED})
+
+
+def digits(count: int) -> np.ndarray:
+    found: Any = load_digits()
+    return (found.images[:count] / 8 - 1).astype(np.float32)[..., None]  # [n 8 8 1]
+
+
+def pictures(count: int) -> dict[str, jax.Array]:
+    draw = np.random.default_rng(0)
+    return {"image": jnp.asarray(draw.choice([-1.0, 1.0], (count, *SMALL.image)), jnp.float32)}
+
+
+@jax.jit
+def moved() -> Params:
+    """Parameters of which none is at its start: every prior differs from N(0, 1), every bias from 0."""
+    params, _ = SMALL.init(jax.random.key(0))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    return jax.tree.unflatten(
+        tree, [x + 0.05 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    )
+
+
+def rows(drawn, name: str) -> jax.Array:
+    """The named numbers of all layers in a row, f32[b n]."""
+    parts = [jnp.moveaxis(getattr(d, name), 0, 1) for d in drawn]
+    return jnp.concatenate([part.reshape(len(part), -1) for part in parts], 1)
+
+
+# ---- the divergence of two normals
+
+
+def test_kl_of_two_normals_is_the_integral_and_the_standard_one():
+    draw = np.random.default_rng(0)
+    mean_q, log_q, mean_p, log_p = (jnp.float32(x) for x in draw.normal(size=(4, 5)) * 0.7)
+    kl, zero = kl_normal(mean_q, log_q, mean_p, log_p), jnp.zeros(5)
+    np.testing.assert_array_equal(kl_normal(mean_q, log_q, mean_q, log_q), 0)
+    np.testing.assert_allclose(kl_normal(mean_q, log_q, zero, zero), kl_standard(mean_q, 2 * log_q), atol=1e-6)
+    for i in range(5):
+        q, p = (stats.norm(float(m[i]), float(np.exp(s[i]))) for m, s in ((mean_q, log_q), (mean_p, log_p)))
+        exact = q.expect(lambda z, p=p, q=q: q.logpdf(z) - p.logpdf(z))  # pyright: ignore
+        assert float(kl[i]) == pytest.approx(exact, rel=1e-4)
+
+
+# ---- the bound
+
+
+@jax.jit
+def terms(params, batch, seeds):
+    """For each seed: the loss, its metrics, log_prob of one sample, and each layer's KL and -log p / q, f32[n]."""
+    count = len(batch["image"])
+
+    def one(seed):
+        loss, aux = SMALL.loss(params, CONTEXT, batch, jax.random.key(seed))
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), count)
+        _, drawn = SMALL.posterior(params, batch, SMALL.noise(keys))
+        ratio = rows(drawn, "kl").mean(0), -rows(drawn, "log_weight").mean(0)
+        return loss, aux.metrics, SMALL.log_prob(params, CONTEXT, batch, keys).mean(), ratio
+
+    return jax.lax.map(one, seeds)
+
+
+def test_where_pictures_ignore_z_the_bound_grows_from_the_elbo_to_the_known_log_p():
+    params: Any = moved()
+    params["decoder"]["out"] = {"kernel": jnp.zeros((1, 1, 6, 1)), "bias": jnp.full(1, 0.7)}
+    batch = pictures(8)
+    p = 1 / (1 + np.exp(-0.7))
+    exact = float(stats.bernoulli.logpmf(np.asarray(batch["image"] > 0).astype(int), p).sum((1, 2, 3)).mean())
+    _, metrics, ones, _ = terms(params, batch, jnp.arange(300))
+    kl = float(metrics["kl"].mean())
+    assert kl > 1.5, "the posteriors are no priors"
+    np.testing.assert_allclose(metrics["elbo"], exact - metrics["kl"], rtol=1e-4)
+    assert float(ones.mean()) == pytest.approx(exact - kl, abs=4 * float(ones.std()) / 300**0.5)
+    many = jax.jit(lambda keys: SMALL.log_prob(params, CONTEXT, batch, keys, 1000))
+    found = float(many(jax.random.split(jax.random.key(0), 8)).mean())
+    assert exact - kl / 4 < found < exact + 0.1
+
+
+def test_the_loss_is_minus_the_bound_of_one_sample_and_the_kl_its_monte_carlo_mean():
+    loss, metrics, ones, (closed, sampled) = terms(moved(), pictures(8), jnp.arange(300))
+    error = 4 * float(ones.std() + loss.std()) / 300**0.5
+    assert error < 0.05 * float(loss.mean())
+    assert -float(loss.mean()) == pytest.approx(float(ones.mean()), abs=error)
+    error = 4 * (closed.std(0) + sampled.std(0)) / 300**0.5
+    assert (np.abs(closed.mean(0) - sampled.mean(0)) < error).all() and (error < 0.7 * closed.mean(0)).all()
+    np.testing.assert_allclose(metrics["kl"], metrics["kl_2x3"] + metrics["kl_4x6"], rtol=1e-5)
+    np.testing.assert_allclose(-loss, -metrics["reconstruction"] - metrics["kl"], rtol=1e-5)
+    assert (metrics["active_layers"] == 3).all() and (metrics["skipped"] == 3).all()
+
+
+# ---- codes and samples
+
+
+def test_codes_decode_and_a_sample_is_what_decodes_from_its_own_z():
+    params, batch, keys = moved(), pictures(5), jax.random.split(jax.random.key(7), 5)
+    decode = jax.jit(lambda codes: SMALL.decode(params, CONTEXT, codes, {}))
+
+    @jax.jit
+    def told():
+        out, drawn = SMALL.posterior(params, batch, SMALL.silence(5))
+        return SMALL.encode(params, CONTEXT, batch), drawn, jnp.clip(SMALL.p.mean(out), -1, 1)
+
+    codes, drawn, images = told()
+    assert codes.shape == (5, 1 * 2 * 3 + 2 * 4 * 6)
+    np.testing.assert_allclose(codes, rows(drawn, "z"))
+    np.testing.assert_array_equal(codes[2, -24:], drawn[1].z[1, 2].reshape(-1))  # the last layer of the third picture
+    np.testing.assert_allclose(decode(codes), images, atol=1e-5)
+
+    @jax.jit
+    def painted():
+        _, drawn = SMALL.decoder.apply({"params": params["decoder"]}, SMALL.noise(keys))  # pyright: ignore
+        return SMALL.generate(params, CONTEXT, keys, {})["image"], drawn
+
+    images, drawn = painted()
+    np.testing.assert_allclose(decode(rows(drawn, "z")), images, atol=1e-5)
+    noise = np.concatenate([np.asarray(n).ravel() for n in SMALL.noise(keys)])
+    assert len(np.unique(noise)) == codes.size, "no two numbers share their noise"
+
+
+# ---- depth
+
+THIRTY = Hierarchical((8, 8, 1), (12, 18), width=8, bottleneck=4, latent=2, learning_rate=3e-3, skip=0)
+
+
+@pytest.fixture(scope="module")
+def thirty():
+    """Return a state of thirty layers, and (state) -> the state 25 steps on and the metrics f32[25] of each."""
+    images, task = jnp.asarray(digits(1024)), THIRTY.task(1)
+    step = make_step(task)
+
+    def one(state, _):
+        some = jax.random.randint(jax.random.fold_in(jax.random.key(1), state.step), (4,), 0, 1024)
+        return step(state, {"image": images[some]}, {})
+
+    state = jax.jit(lambda: init_state(task, jax.random.key(0), {"image": images[:4]}))()
+    return state, jax.jit(lambda state: jax.lax.scan(one, state, length=25))
+
+
+def unscaled(path, x):
+    """Start what adds to the decoder's and the encoder's stream as any other layer."""
+    names = [key.key for key in path]
+    layers = sum(THIRTY.layers) if names[0] == "decoder" else sum(THIRTY.encoder.blocks)
+    adds = names[-1] == "kernel" and ("enter" in names or names[-3:-1] == ["block", "conv_3"])
+    return x * layers**0.5 if adds else x
+
+
+def test_thirty_layers_train_without_a_spike_and_start_calm_by_their_scale(thirty):
+    state, train = thirty
+    assert sum(THIRTY.layers) == 30
+    wild = state.replace(params=jax.tree_util.tree_map_with_path(unscaled, state.params))
+    _, bare = train(wild)
+    history = []
+    for _ in range(3):
+        state, metrics = train(state)
+        history.append(metrics)
+    metrics = {name: np.concatenate([h[name] for h in history]) for name in history[0]}
+    assert all(np.isfinite(x).all() for x in metrics.values())
+    loss, norm = metrics["vae/loss"], metrics["vae/grad_norm"]
+    assert loss[-20:].mean() < 0.7 * loss[0]
+    assert norm[20:].max() < 10 * np.median(norm)
+    assert not bare["vae/grad_norm"][0] < 10 * norm[0], "it overflows at once"
+
+
+def test_the_program_is_as_long_for_thirty_layers_as_for_four():
+    def lines(layers) -> int:
+        task = Hierarchical((8, 8, 1), layers, width=4, bottleneck=2, latent=1).task(1)
+        batch = {"image": jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)}
+        state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), batch))
+        return len(jax.jit(make_step(task)).lower(state, batch, {}).as_text().splitlines())
+
+    assert lines((15, 15)) == lines((2, 2)) > 1000
+
+
+def test_large_gradients_leave_all_as_it_was():
+    optimizer: Any = SMALL.task(1).learners["vae"].optimizer  # leaves norms above 7 out
+    params = {"w": jnp.ones(4), "b": jnp.zeros(())}
+    adam, state = optax.adam(SMALL.learning_rate, b2=SMALL.beta2), optimizer.init(params)
+    moments = adam.init(params)  # pyright: ignore
+    update = jax.jit(optimizer.update)
+    for size, skipped in ((3.0, 0), (3.6, 1), (np.nan, 2), (np.inf, 3), (-3.0, 3)):  # norms are twice these
+        slope = {"w": jnp.full(4, size), "b": jnp.zeros(())}
+        before = state.inner
+        moves, state = update(slope, state, params, step=jnp.int32(0))
+        assert float(state.skipped) == skipped
+        if abs(size) == 3:
+            want, moments = adam.update(slope, moments)
+            jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), (moves, state.inner), (want, moments))
+        else:
+            jax.tree.map(np.testing.assert_array_equal, state.inner, before)
+            assert all(not x.any() for x in jax.tree.leaves(moves))
+
+
+# ---- what can't be
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (Hierarchical(layers=()), "a layer or more for each resolution"),
+        (Hierarchical(layers=(2, 0)), "a layer or more for each resolution"),
+        (Hierarchical((28, 28, 1)), "of 4 resolutions, .* must be multiples of 8"),
+        (Hierarchical((32, 30, 1), (1, 1, 1)), "32x30 images must be multiples of 4"),
+        (Hierarchical(width=0), "model.width must be at least 1"),
+        (Hierarchical(latent=0), "model.latent must be at least 1"),
+        (Hierarchical(bottleneck=0), "model.bottleneck must be at least 1"),
+        (Hierarchical(skip=-1), "model.skip must be at least 0"),
+        (Hierarchical(ema=1.0), "model.ema must be below 1"),
+    ],
+)
+def test_settings_that_no_ladder_has(model, words):
+    with pytest.raises(InputError, match=words):
+        model.task(1)
+
+
+@pytest.mark.parametrize("image, layers", [((8, 8, 1), (1, 1, 1, 1)), ((256, 256, 3), (1,) * 9), ((6, 4, 2), (2, 1))])
+def test_ladders_of_any_height(image, layers):
+    model = Hierarchical(image, layers, width=8, bottleneck=4, latent=2, likelihood="logistic")
+    task = model.task(1)
+    state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), {"image": jnp.zeros((2, *image))}))
+    batch = {"image": jax.ShapeDtypeStruct((2, *image), jnp.float32)}
+    _, metrics = jax.eval_shape(make_step(task), state, batch, {})
+    assert {f"vae/kl_{image[0] >> i}x{image[1] >> i}" for i in range(len(layers))} < set(metrics)
+    assert "vae/bits_per_dimension" in metrics
+
+
+def test_black_and_white_pictures_want_the_bernoulli_likelihood():
+    settings = ["--preset", "hierarchical-30", "--data.binarise", "dynamic"]
+    with pytest.raises(InputError, match=r"give --model\.likelihood bernoulli"):
+        validate(parse("vae", settings).run)

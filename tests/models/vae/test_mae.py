@@ -1,0 +1,336 @@
+"""The masked autoencoder: its layers, what is hidden, what is seen of it, what is asked for, what is painted."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from scipy import stats
+from sklearn.datasets import load_digits
+
+from jaxgen import zoo
+from jaxgen.commands.generate import generate
+from jaxgen.commands.parse import parse
+from jaxgen.commands.reconstruct import reconstruct
+from jaxgen.commands.traverse import traverse
+from jaxgen.core.config import Compute, Optim
+from jaxgen.core.errors import InputError
+from jaxgen.core.step import init_state, make_step
+from jaxgen.core.types import Context
+from jaxgen.models.vae.mae import MAE, decays
+from jaxgen.nn.transformer import Layer, sin_cos, stack, to_patches, to_picture
+from jaxgen.runs.task_transforms import tune
+from jaxgen.training import loop
+
+SMALL: MAE = zoo.load("mae").tiny.model  # 8x8x1 in patches of 2x2: 16, of which 4 are visible
+WIDE = MAE((6, 8, 3), 2, 16, 2, 2, 8, 1, 2, mask=0.5)  # 12 patches, of which 6 are visible
+BOTH = pytest.mark.parametrize("model", [WIDE, replace(WIDE, norm_pixels=True)], ids=["pixels", "normalised"])
+CONTEXT = Context({}, {}, {}, jnp.int32(0))
+
+
+@cache
+def jitted(model: MAE, name: str):
+    return jax.jit(getattr(model, name))
+
+
+def pictures(model: MAE, count: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (count, *model.image)), jnp.float32)
+
+
+def keys(count: int) -> jax.Array:
+    return jax.random.split(jax.random.key(0), count)
+
+
+@cache
+def params_of(model: MAE) -> Any:
+    """Parameters none of which has the value that it starts with."""
+    params, _ = jax.jit(model.init)(jax.random.key(0))
+    draw = np.random.default_rng(1)
+    return jax.tree.map(lambda x: x + jnp.asarray(draw.normal(0, 0.1, x.shape), jnp.float32), params)
+
+
+def cut(x: Any, p: int) -> np.ndarray:
+    """The patches, each by its own slice."""
+    x, starts = np.asarray(x), range(0, 100, p)
+    places = [(i, j) for i in starts[: x.shape[1] // p] for j in starts[: x.shape[2] // p]]
+    return np.stack([x[:, i : i + p, j : j + p].reshape(len(x), -1) for i, j in places], 1)  # [b n p*p*c]
+
+
+# ---- the layers
+
+
+def test_patches_lie_row_by_row_and_come_back():
+    x = pictures(WIDE, 3)
+    np.testing.assert_array_equal(to_patches(x, 2), cut(x, 2))
+    np.testing.assert_array_equal(to_picture(to_patches(x, 2), 2, 3), x)
+
+
+@pytest.mark.parametrize("rows, columns, width", [(3, 5, 16), (1, 4, 4), (14, 14, 768)])
+def test_positions_are_sines_and_cosines(rows, columns, width):
+    found = sin_cos(rows, columns, width)
+    assert found.shape == (rows * columns, width) and found.dtype == np.float32
+    for place in {0, columns - 1, rows * columns // 2, rows * columns - 1}:
+        y, x = place // columns, place % columns
+        for i in {0, width // 8, width // 4 - 1}:
+            slow = 10000 ** (-4 * i / width)
+            want = [np.sin(x * slow), np.cos(x * slow), np.sin(y * slow), np.cos(y * slow)]
+            np.testing.assert_allclose(found[place, i :: width // 4], want, atol=1e-6)
+    assert len(np.unique(found, axis=0)) == rows * columns, "no two places are the same"
+
+
+class Stack(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return stack(Layer(2, name="blocks"), 3, x)
+
+
+def test_a_stack_is_its_layers_one_after_the_other():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 32)), jnp.float32)
+    params: Any = jax.jit(Stack().init)(jax.random.key(0), x)["params"]["blocks"]
+    y: Any = x
+    for i in range(3):
+        y = jax.jit(Layer(2).apply)({"params": jax.tree.map(lambda v, i=i: v[i], params)}, y)
+    np.testing.assert_allclose(np.asarray(jax.jit(Stack().apply)({"params": {"blocks": params}}, x)), y, atol=1e-5)
+    kernel = np.asarray(params["attn"]["qkv"]["kernel"])
+    assert np.abs(kernel[0] - kernel[1]).max() > 0.1, "each layer has parameters of its own"
+    assert kernel.var() == pytest.approx(2 / (32 + 96), rel=0.05)  # Glorot's, of a layer and not of the stack
+
+
+def test_the_program_does_not_grow_with_depth():
+    def lines(depth: int) -> int:
+        task = replace(SMALL, depth=depth, decoder_depth=depth).task(1)
+        batch = {"image": jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)}
+        state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), batch))
+        return jax.jit(make_step(task)).lower(state, batch, {}).as_text().count("\n")
+
+    assert lines(2) == lines(8) > 100
+
+
+def test_in_bf16_stacked_norms_and_biases_stay_f32():
+    seen = {}
+
+    def loss(params, *rest):
+        seen.update(params)
+        return SMALL.loss(params, *rest)
+
+    task = SMALL.task(1)
+    task = replace(task, phases=(replace(task.phases[0], loss=loss),))
+    task = tune(task, Optim(), Compute("bf16"), 1)
+    shape = jax.eval_shape(task.phases[0].loss, params_of(SMALL), CONTEXT, {"image": pictures(SMALL, 2)}, keys(1)[0])
+    for path, x in jax.tree_util.tree_leaves_with_path(seen):
+        assert x.dtype == (jnp.float32 if path[-1].key in ("bias", "scale") else jnp.bfloat16)
+    assert shape[0].dtype == jnp.float32
+
+
+# ---- what is hidden
+
+
+@pytest.mark.parametrize("side, mask, visible", [(32, 0.75, 16), (28, 0.75, 12), (8, 0.6, 1), (40, 0.9, 10)])
+def test_the_right_number_is_hidden(side, mask, visible):
+    model = MAE((side, side, 1), 4, mask=mask)
+    shown, hidden = model.split(keys(20))
+    assert shown.shape == (20, visible) and hidden.shape == (20, (side // 4) ** 2 - visible)
+    both = np.sort(np.concatenate([shown, hidden], 1), 1)
+    np.testing.assert_array_equal(both, np.broadcast_to(np.arange(model.places), both.shape))
+
+
+def test_ten_tenths_less_nine_are_one():
+    assert MAE((4, 40, 1), 4, mask=0.9).visible == 1  # though 10 * (1 - 0.9) is less
+
+
+def test_the_mask_is_uniform_and_each_samples_own():
+    shown = np.asarray(SMALL.split(keys(8000))[0])  # [8000 4] of 16
+    assert stats.chisquare(np.bincount(shown.ravel(), minlength=16)).pvalue > 1e-3
+    pairs = np.zeros((16, 16))
+    np.add.at(pairs, (shown[:, 0], shown[:, 1]), 1)
+    assert stats.chisquare(pairs[~np.eye(16, dtype=bool)]).pvalue > 1e-3 and not pairs.diagonal().any()
+    np.testing.assert_array_equal(shown[:5], np.asarray(SMALL.split(keys(8000)[:5])[0]))
+
+
+@BOTH
+def test_the_encoder_does_not_see_hidden_pixels(model):
+    params, x = params_of(model), pictures(model, 4)
+    shown, hidden = model.split(keys(4))
+    tokens = jax.jit(lambda x: jitted(model, "tokens")(params, to_patches(x, 2), shown))
+    other = pictures(model, 8)[4:]
+    rows = np.arange(4)[:, None]
+    mixed = to_patches(x, 2).at[rows, hidden].set(to_patches(other, 2)[rows, hidden])
+    np.testing.assert_array_equal(tokens(x), tokens(to_picture(mixed, 2, 3)))
+    slope = to_patches(jax.jit(jax.grad(lambda x: (tokens(x) ** 3).sum()))(x), 2)
+    assert not np.asarray(slope[rows, hidden]).any() and np.asarray(slope[rows, shown]).all()
+
+
+def test_tokens_do_not_depend_on_the_order_of_the_patches():
+    params, patches = params_of(WIDE), to_patches(pictures(WIDE, 4), 2)
+    shown, _ = WIDE.split(keys(4))
+    there, back = (jitted(WIDE, "tokens")(params, patches, places) for places in (shown, shown[:, ::-1]))
+    np.testing.assert_allclose(there[:, 0], back[:, 0], atol=1e-5)
+    np.testing.assert_allclose(there[:, 1:], back[:, :0:-1], atol=1e-5)
+    painted = [jitted(WIDE, "paint")(params, *both) for both in ((there, shown), (back, shown[:, ::-1]))]
+    np.testing.assert_allclose(*painted, atol=1e-5)
+
+
+# ---- what is asked for, and what is painted
+
+
+def painted(model: MAE, x: jax.Array, keys: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """What the decoder gives for every patch, and bool[b n], which of them are hidden."""
+    params, (shown, hidden) = params_of(model), model.split(keys)
+    mask = np.zeros((len(x), model.places), bool)
+    for row, places in zip(mask, np.asarray(hidden), strict=True):
+        row[places] = True
+    tokens = jitted(model, "tokens")(params, to_patches(x, model.patch), shown)
+    return np.asarray(jitted(model, "paint")(params, tokens, shown)), mask
+
+
+def moments(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return patches.mean(-1, keepdims=True), np.sqrt(patches.var(-1, keepdims=True, ddof=1) + 1e-6)
+
+
+@BOTH
+def test_the_loss_is_the_error_of_the_hidden_patches(model):
+    x = pictures(model, 5).at[0, :4].set(0.3)  # some patches are flat
+    out, hidden = painted(model, x, keys(5))
+    true = cut(x, 2).astype(np.float64)
+    mean, deviation = moments(true)
+    wanted, shown, name = true, out, "masked_squared_error"
+    if model.norm_pixels:
+        wanted, shown, name = (true - mean) / deviation, out * deviation + mean, "masked_squared_error_rescaled"
+    value, aux = jitted(model, "loss")(params_of(model), CONTEXT, {"image": x}, jax.random.key(0))
+    assert float(value) == pytest.approx(((out - wanted)[hidden] ** 2).mean(), rel=1e-4)
+    assert list(aux.metrics) == [name]
+    assert float(aux.metrics[name]) == pytest.approx(((shown - true)[hidden] ** 2).mean(), rel=1e-4)
+
+
+@BOTH
+def test_generate_paints_the_hidden_patches_and_keeps_the_others(model):
+    params, x = params_of(model), pictures(model, 5)
+    out, hidden = painted(model, x, keys(5))
+    image = jitted(model, "generate")(params, CONTEXT, keys(5), {"image": x})["image"]
+    true = cut(x, 2)
+    mean, deviation = moments(true)
+    want = out * deviation + mean if model.norm_pixels else out
+    np.testing.assert_array_equal(cut(image, 2)[~hidden], true[~hidden])
+    np.testing.assert_allclose(cut(image, 2)[hidden], np.clip(want, -1, 1)[hidden], atol=1e-5)
+
+
+def test_a_painting_does_not_know_what_it_hides():
+    params, x = params_of(WIDE), pictures(WIDE, 4)
+    shown, _ = WIDE.split(keys(4))
+    first = jitted(WIDE, "generate")(params, CONTEXT, keys(4), {"image": x})["image"]
+    kept = np.zeros((4, 12, 12), np.float32)
+    np.put_along_axis(
+        kept, np.asarray(shown)[..., None], np.take_along_axis(cut(x, 2), np.asarray(shown)[..., None], 1), 1
+    )
+    again = jitted(WIDE, "generate")(params, CONTEXT, keys(4), {"image": to_picture(jnp.asarray(kept), 2, 3)})["image"]
+    np.testing.assert_array_equal(first, again)
+
+
+@BOTH
+def test_the_code_is_every_patchs_token(model):
+    params, x = params_of(model), pictures(model, 3)
+    code = jitted(model, "encode")(params, CONTEXT, {"image": x})
+    assert code.shape == (3, 13, 16) and code.dtype == jnp.float32
+    backwards = jnp.broadcast_to(jnp.arange(12)[None, ::-1], (3, 12))
+    tokens = jitted(model, "tokens")(params, to_patches(x, 2), backwards)
+    np.testing.assert_allclose(code[:, 0], tokens[:, 0], atol=1e-5)
+    np.testing.assert_allclose(code[:, 1:], tokens[:, :0:-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("image, patch", [((9, 12, 2), 3), ((8, 4, 4), 4), ((10, 10, 1), 1)])
+def test_it_runs_at_other_sizes(image, patch):
+    model = replace(SMALL, image=image, patch=patch, mask=0.5)
+    task, x = model.task(1), pictures(model, 3)
+    params = jax.jit(lambda: init_state(task, jax.random.key(0), {"image": x}).params)()
+    assert np.isfinite(jitted(model, "loss")(params, CONTEXT, {"image": x}, keys(1)[0])[0])
+    assert jitted(model, "generate")(params, CONTEXT, keys(3), {"image": x})["image"].shape == x.shape
+
+
+# ---- training
+
+
+def test_what_decays_and_how_fast_moments_forget():
+    names = {str(path[-1].key): bool(x) for path, x in jax.tree_util.tree_leaves_with_path(decays(params_of(SMALL)))}
+    assert names == {"kernel": True, "cls_token": True, "mask_token": True, "scale": False, "bias": False}
+    params: Any = params_of(SMALL)
+    adamw = SMALL.task(1).learners["mae"].optimizer
+    gradient = jax.tree.map(jnp.ones_like, params)
+    found: Any = jax.jit(adamw.update)(gradient, adamw.init(params), params)
+    updates, moments = found
+    assert float(moments[0].nu["decoder"]["mask_token"][0, 0, 0]) == pytest.approx(0.05, rel=1e-4)
+    for net, decay in (("mask_token", 0.05), ("decoder_pred", 0.05)):
+        x = params["decoder"][net]
+        x, update = (
+            (x["kernel"], updates["decoder"][net]["kernel"]) if net == "decoder_pred" else (x, updates["decoder"][net])
+        )
+        np.testing.assert_allclose(update, -1e-3 * (1 + decay * x), rtol=1e-4)
+
+
+def test_it_paints_digits_better_than_their_mean():
+    found: Any = load_digits()
+    images = (found.images / 8 - 1).astype(np.float32)[..., None]  # [1797 8 8 1]
+    train, test = jnp.asarray(images[:1500]), jnp.asarray(images[1500:])
+    wide = {"width": 32, "depth": 1, "heads": 4, "decoder_width": 32, "decoder_heads": 4}
+    model = replace(SMALL, mask=0.5, learning_rate=6e-3, **wide)
+    task = model.task(1)
+    step = make_step(task)
+
+    @jax.jit
+    def run(state):
+        def body(state, i):
+            rows = jax.random.randint(jax.random.fold_in(jax.random.key(1), i), (64,), 0, len(train))
+            return step(state, {"image": train[rows]}, {})[0], None
+
+        return jax.lax.scan(body, state, jnp.arange(800))[0]
+
+    state = run(jax.jit(lambda: init_state(task, jax.random.key(0), {"image": train}))())
+    key = jax.random.key(2)
+    error = float(jitted(model, "loss")(state.params, CONTEXT, {"image": test}, key)[0])
+    _, hidden = model.split(jax.random.split(key, len(test)))
+    mean = np.broadcast_to(train.mean(0), test.shape)  # the mean digit, and not one grey
+    difference = (cut(test, 2) - cut(mean, 2)) ** 2
+    baseline = np.take_along_axis(difference, np.asarray(hidden)[..., None], 1).mean()
+    assert error < 0.9 * baseline, (error, baseline)
+
+
+# ---- what can't be
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"patch": 3}, "model.patch=3 must divide both sides of a 8x8 picture"),
+        ({"mask": 0.95}, "model.mask=0.95 must leave some of the 16 patches visible and hide some"),
+        ({"mask": 0.0}, "model.mask=0.0 must leave"),
+        ({"mask": 1.5}, "model.mask=1.5 must leave"),
+        ({"mask": float("nan")}, "model.mask=nan"),
+        ({"heads": 3}, "model.width=16 must be a multiple of 4 and of model.heads=3"),
+        ({"decoder_heads": 3}, "model.decoder_width=8 must be a multiple of 4 and of model.decoder_heads=3"),
+        ({"width": 18}, "model.width=18 must be a multiple of 4"),
+        ({"depth": 0}, "model.depth must be at least 1"),
+        ({"patch": 1, "norm_pixels": True}, "patches of several numbers"),
+    ],
+)
+def test_settings_that_no_model_has(changes, words):
+    with pytest.raises(InputError, match=words):
+        replace(SMALL, **changes).task(1)
+
+
+# ---- what is looked at
+
+
+def test_training_shows_what_is_painted(tmp_path: Path):
+    folder = tmp_path / "run"
+    loop.fit(parse("vae", ["--preset", "mae", "--tiny", "--mesh.data", "1", "--out", str(folder)]).run)
+    assert (folder / "samples" / "000020.png").exists()
+    generate(folder, count=5, out=tmp_path / "g.npz")
+    assert np.load(tmp_path / "g.npz")["image"].shape == (5, 8, 8, 1)
+    with pytest.raises(InputError, match="can't reconstruct"):
+        reconstruct(folder, tmp_path / "r.png")
+    with pytest.raises(InputError, match="no latent vector"):
+        traverse(folder, tmp_path / "t.png")

@@ -1,0 +1,290 @@
+"""Quantisers and the VQ-VAE: against brute force, k-means, finite differences; collapse and what mends it."""
+
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+
+from jaxgen.core import rng
+from jaxgen.core.errors import InputError
+from jaxgen.core.step import init_state, make_step
+from jaxgen.core.types import Context, TrainState, averaged
+from jaxgen.models.vae._quantisers import Quantiser, usage
+from jaxgen.models.vae._token_prior import TokenPrior, nats, sample
+from jaxgen.models.vae.vq_vae import VQVAE
+
+KEY = jax.random.key(0)
+KINDS: Any = ["average", "gradient"]
+
+
+def vectors(*shape: int, seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def clusters() -> tuple[np.ndarray, np.ndarray]:
+    """400 points around 5 centres that are far apart, and the centres."""
+    draw = np.random.default_rng(2)
+    centres = np.asarray([[0, 0], [5, 0], [0, 5], [-5, -1], [2, -6]], np.float32)
+    return np.asarray(np.repeat(centres, 80, 0) + 0.3 * draw.normal(size=(400, 2)), np.float32), centres
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("depth", [1, 3])
+def test_each_vector_gets_the_nearest_code_of_what_is_left(kind, depth):
+    quantiser = Quantiser(kind, codes=7, size=3, depth=depth)
+    params, state = quantiser.init(KEY)
+    z = vectors(2, 4, 5, 3)
+    found = quantiser(params, state, z)
+    codes = np.asarray(quantiser.codebooks(params, state))
+    left, errors = np.asarray(z), []
+    for i in range(depth):
+        token = ((left[..., None, :] - codes[i]) ** 2).sum(-1).argmin(-1)
+        np.testing.assert_array_equal(found.tokens[..., i], token)
+        errors.append(((left - codes[i][token]) ** 2).mean((1, 2, 3)))
+        left = left - codes[i][token]
+    np.testing.assert_allclose(found.values, z - left, atol=1e-5)
+    np.testing.assert_allclose(quantiser.values(params, state, found.tokens), z - left, atol=1e-5)
+    weight = 0.25 if kind == "average" else 1.25
+    np.testing.assert_allclose(found.cost, weight * np.sum(errors, 0), rtol=1e-4)
+    assert found.state == state, "nothing moves without a key"
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "finite"])
+def test_the_gradient_goes_straight_through(kind):
+    """That of a smooth f(values), at the values, is the vectors' own; finite differences of f say what it is."""
+    quantiser = Quantiser(kind, codes=7, size=3, levels=(5, 4, 3), commitment=0.0)
+    params, state = quantiser.init(KEY)
+    z = vectors(1, 2, 2, 3)
+    f = lambda values: jnp.sin(values * jnp.broadcast_to(jnp.asarray([1.0, 2, 3]), values.shape)).sum()  # noqa: E731
+    slope = jax.grad(lambda z: f(quantiser(params, state, z).values))(z)
+    values = np.float64(quantiser(params, state, z).values)
+    away = np.zeros(values.shape)
+    want = np.zeros(values.shape)
+    for place in np.ndindex(*values.shape):
+        away[place] = 1e-2
+        up, down = (float(f(jnp.asarray(values + s * away, jnp.float32))) for s in (1, -1))
+        want[place], away[place] = (up - down) / 2e-2, 0
+    if kind == "finite":  # rounding alone is passed; tanh before it has a slope, and there is a scale after it
+        levels = np.asarray([5, 4, 3], np.float32)
+        half, odd = (levels - 1) * 1.001 / 2, np.asarray([0, 0.5, 0], np.float32)
+        want = want * half * (1 - np.tanh(np.asarray(z) + np.arctanh(odd / half)) ** 2) / (levels // 2)
+    np.testing.assert_allclose(slope, want, atol=5e-3)
+
+
+def test_the_costs_gradients_are_those_of_the_two_distances():
+    quantiser = Quantiser("gradient", codes=5, size=3, commitment=0.4)
+    params, state = quantiser.init(KEY)
+    z = vectors(1, 4, 4, 3)
+    cost = lambda params, z: quantiser(params, state, z).cost.sum()  # noqa: E731
+    of_params, of_z = jax.grad(cost, (0, 1))(params, z)
+    codes, token = np.asarray(params["codes"][0]), np.asarray(quantiser(params, state, z).tokens[..., 0])
+    gap = (np.asarray(z) - codes[token]) / z.size
+    np.testing.assert_allclose(of_z, 0.4 * 2 * gap, atol=1e-6)
+    want = np.zeros_like(codes)
+    np.add.at(want, token.reshape(-1), -2 * gap.reshape(-1, 3))
+    np.testing.assert_allclose(of_params["codes"][0], want, atol=1e-6)
+
+
+def test_a_moving_average_is_the_papers():
+    quantiser = Quantiser(codes=4, size=2, decay=0.9, revive=0.0)
+    params, state = quantiser.init(KEY)
+    share, total = (np.float64(state[name][0]) for name in ("share", "sum"))
+    for seed in range(5):
+        z = vectors(2, 3, 3, 2, seed=seed)
+        found = quantiser(params, state, z, jax.random.key(seed))
+        flat, token = np.float64(z).reshape(-1, 2), np.asarray(found.tokens).reshape(-1)
+        chosen = np.eye(4)[token]
+        share = 0.9 * share + 0.1 * chosen.sum(0) / len(flat)
+        total = 0.9 * total + 0.1 * chosen.T @ flat / len(flat)
+        state = found.state
+        np.testing.assert_allclose(quantiser.codebooks(params, state)[0], total / share[:, None], rtol=1e-4)
+
+
+def test_the_averages_find_the_means_of_k_means():
+    points, centres = clusters()
+    found: Any = KMeans(5, random_state=0).fit(points)
+    want = np.sort(found.cluster_centers_, 0)
+    quantiser = Quantiser(codes=5, size=2, decay=0.9)
+    params = {}
+    state = {"share": jnp.full((1, 5), 0.2), "sum": jnp.asarray(centres + 1)[None] / 5}
+    move = jax.jit(lambda state, key: quantiser(params, state, jnp.asarray(points)[None], key).state)
+    for i in range(300):
+        state = move(state, jax.random.key(i))
+    np.testing.assert_allclose(np.sort(quantiser.codebooks(params, state)[0], 0), want, atol=1e-3)
+
+
+@pytest.mark.parametrize("revive, least, most", [(0.0, 0, 0.26), (0.1, 0.9, 1)])
+def test_dead_codes_are_put_on_vectors(revive, least, most):
+    """Codes that start far off are never chosen; the few that are share all vectors: collapse, and it shows."""
+    quantiser = Quantiser(codes=16, size=2, decay=0.9, revive=revive)
+    points = vectors(1, 256, 2)
+    far = jnp.full((1, 16, 2), 100.0) + vectors(1, 16, 2, seed=1)
+    share = jnp.full((1, 16), 1 / 16)
+    state = {"share": share, "sum": far / 16}
+    move = jax.jit(lambda state, key: quantiser({}, state, points, key))
+    found = move(state, KEY)
+    for i in range(100):
+        found = move(found.state, jax.random.key(i))
+    seen = usage(found.tokens, 16)
+    assert least <= float(seen["codes_used"]) <= most
+    assert (float(seen["perplexity"]) > 8) == bool(revive)
+    assert np.isfinite(found.state["sum"]).all()
+
+
+def test_finite_levels_are_even_and_every_token_is_met():
+    quantiser = Quantiser("finite", levels=(2, 5, 8))
+    draw = np.random.default_rng(0)
+    z = jnp.asarray(draw.uniform(-4, 4, (1, 20_000, 3)), jnp.float32)
+    found = quantiser({}, {}, z)
+    want = [np.arange(-1, 1), np.arange(-2, 3) / 2, np.arange(-4, 4) / 4]
+    for i, levels in enumerate(want):
+        np.testing.assert_allclose(np.unique(found.values[..., i]), levels, atol=1e-6)
+    assert len(np.unique(found.tokens)) == 80 == quantiser.vocabulary and found.tokens.max() == 79
+    np.testing.assert_allclose(quantiser.values({}, {}, found.tokens), found.values, atol=1e-6)
+    np.testing.assert_allclose(quantiser({}, {}, jnp.zeros((1, 1, 3))).values[0, 0, 1:], 0, atol=1e-6)
+    assert not found.cost.any()
+
+
+def test_usage_is_scipys_entropy():
+    tokens = np.random.default_rng(0).integers(0, 6, (3, 5, 5, 2)) ** 2 % 7
+    seen = usage(jnp.asarray(tokens), 10)
+    counts = [np.bincount(tokens[..., i].reshape(-1), minlength=10) for i in range(2)]
+    assert float(seen["perplexity"]) == pytest.approx(np.mean([np.exp(stats.entropy(c)) for c in counts]), rel=1e-5)
+    assert float(seen["codes_used"]) == pytest.approx(np.mean([(c > 0).mean() for c in counts]))
+
+
+# ---- the model
+
+
+@cache
+def train(quantiser: Quantiser) -> tuple[VQVAE, TrainState, dict[str, np.ndarray]]:
+    found: Any = load_digits()
+    model = VQVAE((8, 8, 1), 1, 8, 0, quantiser, 0, learning_rate=3e-3)
+    batch = {"image": jnp.asarray(found.images[:128] / 8 - 1, jnp.float32)[..., None]}
+    task = model.task(1)
+    state = init_state(task, KEY, batch)
+    step = make_step(task)
+    state, metrics = jax.jit(lambda s: jax.lax.scan(lambda s, _: step(s, batch, {}), s, length=200))(state)
+    return model, state, {name.partition("/")[2]: np.asarray(x) for name, x in metrics.items()}
+
+
+ONE, THREE = (Quantiser(codes=16, size=8, depth=depth, decay=0.9) for depth in (1, 3))
+
+
+@pytest.mark.parametrize(
+    "quantiser",
+    [ONE, Quantiser("gradient", codes=16, size=8), THREE, Quantiser("finite", levels=(5, 5, 5))],
+    ids=["average", "gradient", "residual", "finite"],
+)
+def test_it_learns_digits_and_the_codebook_does_not_collapse(quantiser):
+    model, state, metrics = train(quantiser)
+    error = metrics["squared_error"]
+    assert error[-1] < 0.4 * error[0] and np.isfinite(error).all()
+    assert metrics["codes_used"][-1] > (0.3 if quantiser.kind == "gradient" else 0.5)
+    params, context = averaged(state, {})
+    batch = {"image": vectors(3, 8, 8, 1)}
+    codes = model.encode(params, context, batch)
+    assert codes.shape == (3, 4, 4, quantiser.numbers)
+    tokens = model.tokens(params, context, batch)
+    np.testing.assert_allclose(model.values(params, context, tokens), codes, atol=1e-5)
+    assert tokens.shape[-1] == quantiser.depth and model.decode(params, context, codes, {}).shape == (3, 8, 8, 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_new_net_rounds_to_many_finite_levels(seed):
+    model = VQVAE((8, 8, 1), 1, prior=0, quantiser=Quantiser("finite"))
+    found: Any = load_digits()
+    params, extra = model.init(jax.random.key(seed))
+    batch = {"image": jnp.asarray(found.images[:128] / 8 - 1, jnp.float32)[..., None]}
+    tokens = np.asarray(model.tokens(params, Context(extra, {}, {}, jnp.zeros((), jnp.int32)), batch))
+    assert len(np.unique(tokens)) > 200
+
+
+def test_more_codebooks_leave_less_over():
+    one, three = (train(quantiser)[2]["squared_error"][-1] for quantiser in (ONE, THREE))
+    assert three < 0.8 * one
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (VQVAE((30, 32, 1)), "multiples of 4, not 30x32"),
+        (VQVAE(stages=0), "model.stages must be at least 1"),
+        (VQVAE(prior=-1), "model.prior must be at least 0"),
+        (VQVAE(prior_width=100), "not a multiple of its 3 heads"),
+        (VQVAE(quantiser=Quantiser(codes=1)), "model.quantiser.codes must be at least 2"),
+        (VQVAE(quantiser=Quantiser(decay=1.0)), "model.quantiser.decay must be from 0 to below 1"),
+        (VQVAE(quantiser=Quantiser(revive=1.0)), "model.quantiser.revive must be below 1"),
+        (VQVAE(quantiser=Quantiser("finite", levels=())), "model.quantiser.levels must be at least 2"),
+        (VQVAE(quantiser=Quantiser("finite", levels=(5, 1))), "model.quantiser.levels must be at least 2"),
+        (VQVAE(quantiser=Quantiser("finite", depth=2)), "model.quantiser.depth must be 1"),
+        (VQVAE((4, 4, 1), quantiser=Quantiser("finite")), "a map of more than one code"),
+    ],
+)
+def test_settings_that_no_model_has(model, words):
+    with pytest.raises(InputError, match=words):
+        model.task(1)
+
+
+def test_any_size_that_its_halvings_allow():
+    model = VQVAE((256, 192, 3), 4, 4, 1, Quantiser(codes=4, size=2))
+    params, extra = jax.eval_shape(partial(model.init, KEY))
+    shape = jax.eval_shape(lambda p, e: model.encode(p, Context(e, {}, {}, jnp.int32(0)), {"image": jnp.zeros((1, 256, 192, 3))}), params, extra)  # noqa: E501  # fmt: skip
+    assert shape.shape == (1, 16, 12, 2)
+
+
+# ---- the prior
+
+
+def test_a_tokens_logits_depend_on_the_tokens_before_it_alone():
+    prior = TokenPrior(6, 8, 2)
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 6, (1, 7)))
+    params = jax.tree.map(lambda x: x * 2, prior.init(KEY, tokens))
+    base: Any = prior.apply(params, tokens)
+    for i in range(7):
+        changed: Any = prior.apply(params, tokens.at[0, i].add(1) % 6)
+        differs = (changed != base).any((0, 2))
+        np.testing.assert_array_equal(differs, np.arange(7) > i)
+
+
+def test_what_is_kept_of_the_places_before_changes_no_sample():
+    prior, keys = TokenPrior(6, 64, 2), jax.random.split(KEY, 20)
+    params = jax.tree.map(lambda x: x * 2, prior.init(KEY, jnp.zeros((1, 9), jnp.int32)))["params"]
+    tokens = sample(prior, params, keys, 9)
+    logits: Any = prior.apply({"params": params}, tokens)
+    own = jax.vmap(lambda key: rng.fold(key, "tokens"))(keys)
+    for i in range(9):
+        again = jax.vmap(lambda k, row, i=i: jax.random.categorical(jax.random.fold_in(k, i), row))(own, logits[:, i])
+        np.testing.assert_array_equal(tokens[:, i], again)
+
+
+def test_samples_have_the_probabilities_that_the_prior_gives():
+    """All 27 sequences of three tokens of three kinds: how often they are drawn, beside exp(-nats)."""
+    prior = TokenPrior(3, 8, 1)
+    every = jnp.asarray(list(np.ndindex(3, 3, 3)), jnp.int32)
+    params = jax.tree.map(lambda x: x * 6, prior.init(KEY, every))["params"]
+    logits: Any = prior.apply({"params": params}, every)
+    p = np.exp(-np.float64(nats(logits, every)))
+    assert p.sum() == pytest.approx(1, abs=1e-5) and p.max() > 3 * p.min()
+    drawn = np.asarray(sample(prior, params, jax.random.split(KEY, 20_000), 3))
+    counts = np.bincount(drawn @ [9, 3, 1], minlength=27)
+    assert stats.chisquare(counts, p / p.sum() * 20_000).pvalue > 1e-3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_autoencoder_takes_no_notice_of_its_prior():
+    batch = {"image": vectors(8, 8, 8, 1)}
+    after = []
+    for layers in (0, 1):
+        model = VQVAE((8, 8, 1), 1, 8, 0, Quantiser(codes=8, size=4), layers, 8)
+        task = model.task(1)
+        assert (task.generate is None) == (layers == 0)
+        state, _ = make_step(task)(init_state(task, KEY, batch), batch, {})
+        after.append(state.params)
+    for net in after[0]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after[0][net], after[1][net])

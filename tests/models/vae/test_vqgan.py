@@ -1,0 +1,103 @@
+"""The VQGAN's weight and gradients against the formula written down at length, its distances and its patches."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from jaxgen.core.errors import InputError
+from jaxgen.core.types import Context
+from jaxgen.models.vae._quantisers import Quantiser
+from jaxgen.models.vae.vqgan import VQGAN, Patches
+
+KEY = jax.random.key(0)
+MODEL = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 0, start=5, critic_width=4, critic_layers=1)
+
+
+@pytest.fixture(scope="module")
+def game():
+    digits: Any = load_digits()
+    batch = {"image": jnp.asarray(digits.images[:16] / 8 - 1, jnp.float32)[..., None]}
+    params, extra = MODEL.init(KEY)
+    frozen = {"perceptual": MODEL.trunk()}
+    return params, lambda step: Context(extra, {}, frozen, jnp.int32(step)), batch
+
+
+def at_length(params, context, batch, share):
+    """The two terms, and what the autoencoder minimises with the judgement weighing `share`."""
+    x = batch["image"]
+    q = MODEL.quantised(params, context, x)
+    made = MODEL.painted(params, q.values)
+    error = jnp.abs(made - x).mean() + MODEL.perceptual_weight * MODEL.distance(context, made, x).mean()
+    fooling = -MODEL.judged(params, context, made)[0].mean()
+    return error, fooling, error + share * fooling + q.cost.mean()
+
+
+def norm_at_the_last_layer(term, params) -> float:
+    return float(jnp.linalg.norm(jax.grad(term)(params)["decoder"]["out"]["kernel"].reshape(-1)))
+
+
+def test_the_weight_and_the_gradient_are_the_formulas(game):
+    params, context_at, batch = game
+    context = context_at(5)
+    error, fooling = (
+        norm_at_the_last_layer(lambda p, i=i: at_length(p, context, batch, 0.0)[i], params) for i in (0, 1)
+    )
+    (value, aux), slope = jax.value_and_grad(MODEL.loss, has_aux=True)(params, context, batch, KEY)
+    weight = error / (fooling + 1e-4)
+    assert float(aux.metrics["weight"]) == pytest.approx(weight, rel=1e-3)
+    want, of_all = jax.value_and_grad(lambda p: at_length(p, context, batch, 0.8 * weight)[2])(params)
+    assert float(value) == pytest.approx(float(want), rel=1e-4)
+    for net in ("encoder", "decoder"):
+        scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(of_all[net]))
+        jax.tree.map(lambda a, b, scale=scale: np.testing.assert_allclose(a, b, atol=1e-3 * scale), slope[net], of_all[net])  # noqa: E501  # fmt: skip
+
+
+def test_before_it_starts_the_judge_has_no_say_and_learns_nothing(game):
+    params, context_at, batch = game
+    context = context_at(4)
+    (value, aux), slope = jax.value_and_grad(MODEL.loss, has_aux=True)(params, context, batch, KEY)
+    want, of_all = jax.value_and_grad(lambda p: at_length(p, context, batch, 0.0)[2])(params)
+    assert float(value) == pytest.approx(float(want), rel=1e-4)
+    np.testing.assert_allclose(slope["decoder"]["out"]["kernel"], of_all["decoder"]["out"]["kernel"], atol=1e-5)
+    still = jax.grad(lambda p: MODEL.discriminator_loss(p, context, batch, KEY)[0])(params)["discriminator"]
+    assert all(not x.any() for x in jax.tree.leaves(still))
+    moves = jax.grad(lambda p: MODEL.discriminator_loss(p, context_at(5), batch, KEY)[0])(params)["discriminator"]
+    assert moves["layer_0"]["kernel"].any() and moves["out"]["kernel"].any()
+    assert aux.metrics["perceptual"] > 0
+
+
+@pytest.mark.parametrize("kind, image", [("lenet", (16, 16, 1)), ("st_lpips", (32, 32, 3))])
+def test_a_perceptual_distance_is_none_for_equal_pictures(kind, image):
+    model = replace(MODEL, image=image, perceptual=kind)
+    a, b = jnp.tanh(jax.random.normal(KEY, (2, 3, *image)))
+    frozen = {"perceptual": model.trunk()}
+    context = Context({}, {}, frozen, jnp.int32(0))
+    assert np.abs(model.distance(context, a, a)).max() < 1e-5
+    near, far = (float(model.distance(context, a, a + s * (b - a)).mean()) for s in (0.1, 0.9))
+    assert 1e-4 < near < far
+
+
+def test_the_judge_sees_patches():
+    net = Patches(3, 4)
+    shape = jax.eval_shape(lambda: net.init_with_output(KEY, jnp.zeros((1, 256, 256, 3)))[0])
+    assert shape.shape == (1, 30, 30)  # 70x70 each, 8 apart
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"perceptual": "st_lpips"}, "sees colour of at least 21x21"),
+        ({"critic_layers": 2}, "at least 16x16, not 8x8"),
+        ({"critic_layers": 0}, "model.critic_layers must be at least 1"),
+        ({"adversarial": -1.0}, "model.adversarial must be at least 0"),
+        ({"start": -1}, "model.start must be at least 0"),
+    ],
+)
+def test_settings_that_no_model_has(changes, words):
+    with pytest.raises(InputError, match=words):
+        replace(MODEL, **changes).task(1)

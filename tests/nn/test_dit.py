@@ -1,0 +1,262 @@
+"""DiT and U-ViT: what a fresh net says, what it hears, pictures of any shape, mistakes, one rolled program."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxgen.core.errors import InputError
+from jaxgen.nn.backbones import dit, uvit
+from jaxgen.nn.backbones.dit import DiT
+from jaxgen.nn.backbones.uvit import UViT
+from jaxgen.nn.transformer import Layer, roll, stack
+
+NETS = {
+    "dit": DiT(5, 2, 16, 2, 4, classes=3),
+    "dit-plain": DiT(5, 2, 16, 2, 4),
+    "uvit": UViT(5, 2, 16, 5, 4, classes=3),
+    "uvit-plain": UViT(5, 2, 16, 3, 4, conv=False),
+}
+EACH = pytest.mark.parametrize("name", NETS)
+LABELLED = pytest.mark.parametrize("name", ["dit", "uvit"])
+T = jnp.array([3, 500], jnp.float32)
+
+
+def draw(*shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(sum(shape)).normal(size=shape), jnp.float32)
+
+
+X = draw(2, 4, 6, 3)
+
+
+@cache
+def params_of(name: str, second: bool = False) -> Any:
+    """Parameters none of which has the value that it starts with."""
+    params: Any = jax.jit(NETS[name].init)(jax.random.key(0), X, T, second=T if second else None)
+    random = np.random.default_rng(1)
+    return jax.tree.map(lambda x: x + jnp.asarray(random.normal(0, 0.1, x.shape), jnp.float32), params)
+
+
+@cache
+def jitted(name: str):
+    return jax.jit(NETS[name].apply)
+
+
+def say(name: str, *told: Any, params: Any = None, **more: Any) -> np.ndarray:
+    return np.asarray(jitted(name)(params or params_of(name), *told, **more))
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """By how much the pictures differ, each."""
+    return np.abs(a - b).max((1, 2, 3))
+
+
+class Rolled(nn.Module):
+    """What `body` makes of a layer and x."""
+
+    body: Callable
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> Any:
+        return self.body(Layer(2, name="blocks"), x)
+
+
+# ---- outputs
+
+
+@EACH
+def test_a_fresh_dit_says_0_and_a_uvit_does_not(name):
+    said, _ = jax.jit(NETS[name].init_with_output)(jax.random.key(0), X, T)
+    assert said.shape == (2, 4, 6, 5) and said.dtype == jnp.float32
+    assert (np.abs(said).max() == 0) == ("dit" in name)
+
+
+@EACH
+def test_every_picture_is_by_its_own_numbers(name):
+    both = say(name, X, T)
+    np.testing.assert_allclose(both[1:], say(name, X[1:], T[1:]), atol=1e-5)
+    assert apart(both, say(name, X, T[::-1])).min() > 1e-3  # the time is heard
+    moved = say(name, X.at[0, 0, 0].add(1.0), T)
+    assert np.array_equal(moved[1], both[1])
+    assert np.abs(moved[0] - both[0])[2:, 2:].max() > 1e-4  # attention sees the whole picture
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (2, 12)])
+def test_a_dit_takes_pictures_of_any_shape_and_knows_places(shape):
+    x = jnp.ones((2, *shape, 3))
+    said = say("dit", x, T)
+    assert said.shape == (2, *shape, 5)
+    patches = said.reshape(2, shape[0] // 2, 2, shape[1] // 2, 2, 5).swapaxes(2, 3)
+    first = np.abs(patches - patches[:, :1, :1]).max((0, 3, 4, 5))  # by how far each patch is from the first
+    assert (first.ravel()[1:] > 1e-4).all()
+
+
+@LABELLED
+def test_labels_are_heard_and_the_null_one_is_meant_where_there_are_none(name):
+    said = [say(name, X, T, jnp.full(2, label)) for label in range(4)]
+    for i in range(4):
+        assert all(apart(said[i], said[j]).min() > 1e-3 for j in range(i))
+    assert np.array_equal(say(name, X, T), said[3])
+
+
+@LABELLED
+def test_a_second_number_is_heard_where_the_net_was_told_of_it(name):
+    plain, more = params_of(name), params_of(name, second=True)
+    surplus = set(more["params"]) - set(plain["params"])
+    assert surplus == {"second_embedder"}
+    said = [say(name, X, T, params=more, second=s) for s in (T, T + 7)]
+    assert apart(*said).min() > 1e-3
+    assert apart(said[0], say(name, X, T, params=more)).min() > 1e-3
+
+
+@EACH
+@pytest.mark.parametrize("spared", [(), ("bias", "scale")], ids=["all", "kernels"])
+def test_half_precision(name, spared):
+    cast = lambda path, x: x if path[-1].key in spared else x.astype(jnp.bfloat16)  # noqa: E731
+    half = jax.tree_util.tree_map_with_path(cast, params_of(name))
+    said, want = say(name, X, T, params=half), say(name, X, T)
+    assert said.dtype == np.float32
+    assert 0 < np.abs(said - want).max() < 0.05 * np.abs(want).max()
+    program = equations(jax.make_jaxpr(NETS[name].apply)(half, X, T).jaxpr)
+    products = [v for e in program if e.primitive.name in ("dot_general", "conv") for v in e.invars]
+    between = [v for e in program if e.primitive.name == "scan" for v in e.outvars]  # what one layer tells the next
+    assert {v.aval.dtype for v in products} == {v.aval.dtype for v in between} == {jnp.dtype("bfloat16")}
+
+
+# ---- mistakes
+
+
+@EACH
+@pytest.mark.parametrize(
+    "shape, change, words",
+    [
+        ((5, 4), {}, "Patches of 2x2 don't tile a 5x4 picture."),
+        ((4, 5), {}, "Patches of 2x2 don't tile a 4x5 picture."),
+        ((4, 4), {"width": 18, "heads": 3}, "multiple of 4 and of its 3 heads, not 18"),
+        ((4, 4), {"heads": 3}, "multiple of 4 and of its 3 heads, not 16"),
+        ((4, 4), {"depth": 0}, "depth must be at least 1, not 0"),
+        ((4, 4), {"patch": 0}, "patch must be at least 1, not 0"),
+    ],
+)
+def test_sizes_that_do_not_fit(name, shape, change, words):
+    with pytest.raises(InputError, match=words):
+        jax.eval_shape(NETS[name].clone(**change).init, jax.random.key(0), jnp.zeros((1, *shape, 3)), T[:1])
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_a_uvit_has_two_halves_and_one_layer_between(depth):
+    with pytest.raises(InputError, match=f"odd number of layers, at least 3, not {depth}"):
+        jax.eval_shape(UViT(3, 2, 16, depth, 4).init, jax.random.key(0), X, T)
+
+
+@pytest.mark.parametrize("name", ["dit-plain", "uvit-plain"])
+def test_labels_that_a_net_does_not_take(name):
+    with pytest.raises(InputError, match="takes no labels"):
+        NETS[name].apply(params_of(name), X, T, jnp.zeros(2, jnp.int32))
+
+
+# ---- programs and parameters
+
+
+def equations(jaxpr: Any) -> list[Any]:
+    """All equations of a program, and of the programs within."""
+    found = list(jaxpr.eqns)
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else [value]:
+                part = getattr(part, "jaxpr", part)
+                found += equations(part) if hasattr(part, "eqns") else []
+    return found
+
+
+@pytest.mark.parametrize("make, few, many", [(DiT, 2, 12), (UViT, 5, 13)])
+def test_a_deep_net_is_no_longer_a_program(make, few, many):
+    def count(depth: int) -> int:
+        net = make(3, 2, 16, depth, 4, classes=3)
+        params = jax.eval_shape(net.init, jax.random.key(0), X, T)
+        return len(equations(jax.make_jaxpr(jax.grad(lambda p: net.apply(p, X, T).sum()))(params).jaxpr))
+
+    assert count(few) == count(many) > 100
+
+
+def test_a_stack_hands_each_layer_its_row_and_tells_all_of_them_the_same():
+    x, skips = draw(2, 3, 8), draw(3, 2, 3, 8)
+    net = Rolled(lambda layer, x: roll(layer, 3, x, each=(skips,), keep=True))
+    params = jax.jit(net.init)(jax.random.key(0), x)
+    said, kept = jax.jit(net.apply)(params, x)
+    want: Any = x
+    for i, skip in enumerate(skips):
+        weights = jax.tree.map(lambda p, i=i: p[i], params["params"]["blocks"])
+        want = Layer(2).apply({"params": weights}, want, skip)
+        np.testing.assert_allclose(kept[i], want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(said, kept[-1])
+    told: Any = Rolled(lambda layer, x: stack(layer, 3, x, skips[0])).apply(params, x)
+    same: Any = Rolled(lambda layer, x: roll(layer, 3, x, each=(skips[jnp.zeros(3, int)],))[0]).apply(params, x)
+    np.testing.assert_allclose(told, same, rtol=1e-4, atol=1e-5)
+
+
+def number_of_parameters(net: Any, side: int, channels: int) -> int:
+    params = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, side, side, channels)), T[:1])
+    return sum(p.size for p in jax.tree.leaves(params))
+
+
+def test_published_sizes():
+    found = [number_of_parameters(DiT(8, 2, classes=1000, **sizes), 32, 4) for sizes in dit.SIZES.values()]
+    assert found == [32_865_056, 130_315_808, 457_840_672, 674_834_720]
+    make = lambda size, *args, **more: UViT(*args, **uvit.SIZES[size], **more)  # noqa: E731
+    assert number_of_parameters(make("S", 3, 2), 32, 3) == 44_255_328
+    assert number_of_parameters(make("M", 3, 4, classes=1000), 64, 3) == 130_940_292 + 768  # theirs has no null label
+    assert number_of_parameters(make("L", 4, 2, classes=1000), 32, 4) == 286_763_172
+    assert number_of_parameters(make("H", 4, 2, classes=1000, conv=False), 32, 4) == 500_832_016
+
+
+@pytest.mark.parametrize(
+    "net, want",
+    [
+        (
+            DiT(3, 2, 64, 2, 4, classes=200),
+            {
+                ("x_embedder", "kernel"): (6 / (12 + 64) / 3) ** 0.5,
+                ("t_embedder", "fc1", "kernel"): 0.02,
+                ("t_embedder", "fc2", "kernel"): 0.02,
+                ("y_embedder", "embedding"): 0.02,
+                ("blocks", "attn", "qkv", "kernel"): (6 / (64 + 192) / 3) ** 0.5,
+                ("blocks", "mlp", "fc1", "kernel"): (6 / (64 + 256) / 3) ** 0.5,
+                ("blocks", "adaLN_modulation_1", "kernel"): 0.0,
+                ("final_layer", "adaLN_modulation_1", "kernel"): 0.0,
+                ("final_layer", "linear", "kernel"): 0.0,
+            },
+        ),
+        (
+            UViT(16, 2, 64, 5, 4, classes=200),
+            {
+                ("patch_embed", "kernel"): (1 / 12 / 3) ** 0.5,
+                ("label_emb", "embedding"): 1.0,
+                ("pos_embed",): 0.02,
+                ("in_blocks", "attn", "qkv", "kernel"): 0.02,
+                ("out_blocks", "skip_linear", "kernel"): 0.02,
+                ("decoder_pred", "kernel"): 0.02,
+                ("final_layer", "kernel"): (1 / 144 / 3) ** 0.5,
+            },
+        ),
+    ],
+    ids=["dit", "uvit"],
+)
+def test_what_parameters_start_with(net, want):
+    params: Any = jax.jit(net.init)(jax.random.key(0), X, T)["params"]
+    for path, deviation in want.items():
+        x = params
+        for name in path:
+            x = x[name]
+        np.testing.assert_allclose(np.asarray(x).std(), deviation, rtol=0.1, err_msg=str(path))
+    biases = [x for path, x in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == "bias"]
+    assert biases and not any(np.any(x) for x in biases)
+    for name in ("blocks", "in_blocks", "out_blocks"):  # layers are drawn apart
+        if name in params:
+            first, second = params[name]["attn"]["qkv"]["kernel"]
+            assert np.abs(first - second).max() > 0.01

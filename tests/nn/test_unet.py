@@ -1,0 +1,185 @@
+"""The U-Net of diffusion models: sizes, what it is told, how it starts, its precision, and its GroupNorm."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxgen.core.errors import InputError
+from jaxgen.nn.backbones.adm_unet import GroupNorm, Stage, UNet, several
+from jaxgen.nn.embedding import sinusoid
+
+NET = UNet(5, 8, (1, 2), 1, (4,), head_width=8, classes=3, dropout=0.5)
+X = np.random.default_rng(0).normal(size=(2, 8, 6, 7)).astype(np.float32)  # [b h w c]
+T = np.asarray([0.25, 40.0], np.float32)
+
+
+def drawn(net: Any, *inputs: Any) -> Any:
+    """Return parameters that are random, also where the net would start them at 0."""
+    draw = np.random.default_rng(1)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), *inputs)
+    return jax.tree.map(lambda p: jnp.asarray(draw.normal(size=p.shape) * 0.2, p.dtype), shapes)
+
+
+@pytest.fixture(scope="module")
+def params() -> Any:
+    return drawn(NET, X, T)
+
+
+@pytest.fixture(scope="module")
+def apply() -> Any:
+    return jax.jit(NET.apply, static_argnames="train")
+
+
+def test_a_sample_depends_on_its_own_picture_time_and_label(params, apply):
+    y = apply(params, X, T, jnp.asarray([0, 2]))
+    assert y.shape == (2, 8, 6, 5) and y.dtype == jnp.float32
+    for other in (
+        apply(params, X * [[[[1]]], [[[2]]]], T, jnp.asarray([0, 2])),
+        apply(params, X, T * [1, 2], jnp.asarray([0, 2])),
+        apply(params, X, T, jnp.asarray([0, 1])),
+    ):
+        np.testing.assert_allclose(other[0], y[0], rtol=1e-4, atol=1e-5)
+        assert np.abs(other[1] - y[1]).max() > 1e-2
+
+
+def test_no_label_is_the_null_label(params, apply):
+    want = apply(params, X, T, jnp.full(2, NET.classes))
+    np.testing.assert_allclose(apply(params, X, T), want, rtol=1e-4, atol=1e-5)
+    assert params["params"]["label"]["embedding"].shape == (NET.classes + 1, 4 * NET.width)
+
+
+def test_a_fresh_net_says_0_and_its_blocks_change_nothing():
+    fresh, y = jax.jit(lambda key: NET.init_with_output(key, X, T)[::-1])(jax.random.key(0))
+    assert not np.asarray(y).any()
+    ends = [v for path, v in jax.tree_util.tree_leaves_with_path(fresh) if path[-2].key in ("conv2", "proj", "out")]
+    assert len(ends) == 2 * (10 + 4 + 1) and not any(np.asarray(v).any() for v in ends)  # kernels and biases
+
+
+def test_a_second_number_has_parameters_only_where_it_is_told(params):
+    both = drawn(NET, X, T, None, T)
+    assert both["params"].keys() - params["params"].keys() == {"second"}
+    tell = jax.jit(lambda second: NET.apply(both, X, T, None, second))
+    assert np.abs(tell(T) - tell(T + 3)).max() > 1e-2
+
+
+def test_bf16_parameters_make_f32_pictures(params, apply):
+    halved = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    y, want = apply(halved, X, T), apply(params, X, T)
+    assert y.dtype == jnp.float32
+    error = float(np.abs(y - want).max() / np.abs(want).max())
+    assert 1e-4 < error < 0.1  # computed in bf16, and well
+
+
+def test_dropout_is_for_training(params, apply):
+    still = apply(params, X, T)
+    np.testing.assert_array_equal(apply(params, X, T, rngs={"dropout": jax.random.key(1)}), still)
+    one, other = (apply(params, X, T, train=True, rngs={"dropout": jax.random.key(i)}) for i in (1, 2))
+    assert np.abs(one - other).max() > 1e-2 and np.abs(one - still).max() > 1e-2
+
+
+class Rolled(nn.Module):
+    """Two stages alike, and what each added to x."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        _, (first, second) = several(Stage(7, 0, 0.5, True, name="stage"), 2, x, [], jnp.ones((len(x), 3)), True)
+        return [first - x, second - first]
+
+
+def test_layers_alike_draw_dropout_of_their_own():
+    """They are one program: with one key for both, what they add to x would be the same."""
+    params = jax.tree.map(jnp.zeros_like, drawn(Rolled(), X))
+    block = params["params"]["stage"]["block"]
+    block["norm2"]["bias"], block["conv2"]["kernel"] = jnp.ones((2, 7)), jnp.ones((2, 3, 3, 7, 7))
+    first, second = Rolled().apply(params, X, rngs={"dropout": jax.random.key(0)})
+    assert min(np.abs(first).max(), np.abs(first - second).max()) > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape", "words"),
+    [
+        ({}, (7, 8), "multiples of 2, not 7x8"),
+        ({"multipliers": (1, 1, 1)}, (8, 6), "multiples of 4, not 8x6"),
+        ({"head_width": 3}, (8, 8), "16 channels can't be split into heads of 3"),
+        ({"head_width": 0, "heads": 3}, (8, 8), "16 channels can't be split into 3 heads"),
+        ({"head_width": 0}, (8, 8), "heads must be at least 1"),
+        ({"depth": 0}, (8, 8), "depth must be at least 1"),
+        ({"classes": 0}, (8, 8), "takes no labels"),
+    ],
+)
+def test_what_is_impossible_is_told(changes, shape, words):
+    with pytest.raises(InputError, match=words):
+        jax.eval_shape(NET.clone(**changes).init, jax.random.key(0), jnp.zeros((2, *shape, 3)), T, jnp.zeros(2, int))
+
+
+ADM = {"features_out": 6, "attention": (32, 16, 8)}
+DDPM = {"features_out": 3, "width": 128, "multipliers": (1, 2, 2, 2), "depth": 2, "attention": (16,), "head_width": 0}
+DDPM |= {"heads": 1, "scale_shift": False, "resblock_updown": False}
+PUBLISHED = {  # counted in openai/guided-diffusion: 296M, 422M and 554M; and 35.7M in Ho et al. 2020
+    "adm 64": (295_904_454, 64, {"width": 192, "multipliers": (1, 2, 3, 4), "depth": 3, "classes": 1000} | ADM),
+    "adm 128": (421_529_606, 128, {"width": 256, "multipliers": (1, 1, 2, 3, 4), "depth": 2, "classes": 1000} | ADM),
+    "adm 256": (553_838_086, 256, {"width": 256, "multipliers": (1, 1, 2, 2, 4, 4), "depth": 2, "classes": 1000} | ADM),
+    "adm 256, no labels": (552_814_086, 256, {"width": 256, "multipliers": (1, 1, 2, 2, 4, 4), "depth": 2} | ADM),
+    "ddpm": (35_746_307, 32, DDPM),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_as_many_as_published(name):
+    want, side, fields = PUBLISHED[name]
+    net: Any = UNet(**fields)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, side, side, 3)), jnp.zeros(1))
+    null = 4 * net.width if net.classes else 0  # the reference has no null label
+    assert sum(p.size for p in jax.tree.leaves(shapes)) == want + null
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(7, 7), (35, 7), (48, 24), (64, 32), (37, 1)])
+def test_group_norm_near_a_large_mean(channels, groups):
+    draw = np.random.default_rng(0)
+    x = (draw.normal(size=(2, 5, 3, channels)) + 1e3).astype(np.float32)
+    x[:, 0] += 500  # the first row is far from the rest
+    scale, bias = draw.normal(size=(2, channels)).astype(np.float32)
+    factor, shift = draw.normal(size=(2, 2, channels)).astype(np.float32)
+    parts = np.float64(x).reshape(2, 15, groups, -1)  # [b h*w groups c/groups]
+    mean, var = (f(parts, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
+    want = ((parts - mean) / np.sqrt(var + 1e-5)).reshape(x.shape) * scale + bias
+    params = {"params": {"scale": scale, "bias": bias}}
+    norm: Any = GroupNorm()
+    np.testing.assert_allclose(norm.apply(params, x), want, atol=2e-5)
+    want = want * (1 + factor[:, None, None]) + shift[:, None, None]
+    np.testing.assert_allclose(norm.apply(params, x, factor, shift), want, atol=1e-4)
+    assert norm.apply(params, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_group_norms_derivatives_pass_its_constant():
+    """First and second ones are those of the plain formula, though a mean is held constant in ours."""
+    draw = np.random.default_rng(0)
+    x, v, w = draw.normal(size=(3, 2, 3, 2, 34)).astype(np.float32)
+
+    def plain(x: jax.Array) -> jax.Array:
+        parts = x.reshape(2, 6, 17, 2)
+        y = parts - parts.mean((1, 3), keepdims=True)
+        return (y / jnp.sqrt((y**2).mean((1, 3), keepdims=True) + 1e-5)).reshape(x.shape)
+
+    def ours(x: jax.Array) -> jax.Array:
+        found: Any = GroupNorm().apply({"params": {"scale": jnp.ones(34), "bias": jnp.zeros(34)}}, x)
+        return found
+
+    def slopes(f: Any) -> Any:
+        slope = lambda x: jax.grad(lambda x: (f(x) ** 3 * w).sum())(x)  # noqa: E731
+        return jax.jit(lambda x: (slope(x), *jax.jvp(slope, (x,), (v,)), jax.jvp(f, (x,), (v,))[1]))(x)
+
+    for found, want in zip(slopes(ours), slopes(plain), strict=True):
+        np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [8, 7])
+def test_sinusoid(width):
+    t = np.asarray([0, 1, 999.5])
+    angles = t[:, None] * 10_000.0 ** (-np.arange(width // 2)[None] / (width // 2))
+    want = np.concatenate([np.cos(angles), np.sin(angles), np.zeros((3, width % 2))], 1)
+    np.testing.assert_allclose(sinusoid(jnp.asarray(t, jnp.float32), width), want, atol=1e-4)  # f32 angles up to 1000

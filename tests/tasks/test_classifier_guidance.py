@@ -1,0 +1,263 @@
+"""A classifier that is told the noise leads a diffusion model to a class: in closed form, and through the commands."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn import datasets, neighbors
+
+from jaxgen import zoo
+from jaxgen.commands.parse import parse
+from jaxgen.core.errors import InputError
+from jaxgen.core.types import Context
+from jaxgen.diffusion.schedules import across, alpha_of
+from jaxgen.models.classifier.adm import NoisyClassifier
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion.ddpm import DDPM
+from jaxgen.models.diffusion.edm import EDM
+from jaxgen.models.diffusion.flow import Flow
+from jaxgen.runs.config_io import load_config, to_json
+from jaxgen.tasks import latent_diffusion
+from jaxgen.tasks.denoising import Sampling
+from jaxgen.training.loop import fit
+
+IMAGE, NET = (1, 2, 1), Net("unet", 8, 1, 2, (1,), ())
+# Two pixels, two classes that overlap: their shares, means and covariances.
+SHARES = np.asarray([0.7, 0.3])
+MEANS = np.asarray([[-0.1, 0.05], [0.15, -0.1]])
+COVARIANCES = np.asarray([[[0.02, 0.012], [0.012, 0.03]], [[0.03, -0.01], [-0.01, 0.01]]])
+
+
+def log_joint(x, alpha, sigma):
+    """log p(k) p(x | k) f[b 2] of x = alpha x0 + sigma eps f[b 2]."""
+    found = []
+    for share, mean, covariance in zip(SHARES, MEANS, COVARIANCES, strict=True):
+        gap = x - alpha[:, None] * jnp.asarray(mean)[None]
+        wide = alpha[:, None, None] ** 2 * jnp.asarray(covariance)[None] + sigma[:, None, None] ** 2 * jnp.eye(2)[None]
+        far = (gap * jnp.linalg.solve(wide, gap[..., None])[..., 0]).sum(1)
+        found.append(math.log(share) - 0.5 * far - 0.5 * jnp.linalg.slogdet(wide)[1])
+    return jnp.stack(found, 1)
+
+
+def denoised(self, params, context, x, tau, label, **_):
+    """E[x0 | x] of the whole mixture, by Tweedie's formula: nothing of any class."""
+    assert label is None
+    alpha = alpha_of(self.denoiser_frame, tau)
+    score = jax.grad(lambda x: jax.nn.logsumexp(log_joint(x.reshape(-1, 2), alpha, tau), 1).sum())(x)
+    return (x + across(x, tau**2) * score) / across(x, jnp.maximum(alpha, 1e-6))
+
+
+def named(self, params, context, x, angle):
+    return log_joint(x.reshape(-1, 2), jnp.cos(angle), jnp.sin(angle)) + 3.0  # logits up to a constant
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """The mixture's own denoiser and classifier in the nets' places, and a context for them."""
+    for kind, frame in ((EDM, "ve"), (Flow, "flow")):
+        monkeypatch.setattr(kind, "denoiser_frame", frame, raising=False)
+        monkeypatch.setattr(kind, "told", denoised)
+    monkeypatch.setattr(NoisyClassifier, "told", named)
+    run = SimpleNamespace(model=NoisyClassifier(IMAGE, classes=2))
+    monkeypatch.setattr("jaxgen.tasks.denoising.load_config", lambda *_: run)
+    nets = {"params": {}, "extra": {}}
+    return Context({}, {}, {"classifier": nets}, jnp.zeros((), jnp.int32))
+
+
+def drawn(model, context, label: int, count: int = 6000) -> np.ndarray:
+    task: Any = model.task(1)
+    assert task.given == ("label",) and task.classes == 2 and set(task.frozen) == {"classifier"}
+    given = {"label": jnp.full(count, label)}
+    keys = jax.random.split(jax.random.key(label), count)
+    made = jax.jit(lambda keys: task.generate({"denoiser": {}}, context, keys, given)["image"])(keys)
+    return np.asarray(made, np.float64).reshape(count, 2)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize(
+    "model",
+    [
+        EDM(IMAGE, net=NET, sampling=Sampling("heun", 40, classifier="C")),
+        Flow(IMAGE, net=NET, sampling=Sampling("heun", 40, "karras", classifier="C")),
+        EDM(IMAGE, net=NET, sigma_min=0.01, sigma_max=10.0, sampling=Sampling("ddpm", 400, classifier="C")),
+    ],
+    ids=["edm", "flow", "ancestral"],
+)
+def test_the_exact_classifier_at_scale_1_draws_the_class(model, label, exact):
+    """Mean and covariance within the Monte-Carlo error of that many samples, four standard errors."""
+    x = drawn(model, exact, label)
+    want, spread = COVARIANCES[label], np.sqrt(np.diag(COVARIANCES[label]))
+    assert (np.abs(x.mean(0) - MEANS[label]) < 4 * spread / len(x) ** 0.5).all()
+    error = np.sqrt((np.outer(spread, spread) ** 2 + want**2) / len(x))
+    assert (np.abs(np.cov(x.T) - want) < 4 * error).all()
+    # What is not guided is the mixture: its mean is many of those errors away.
+    assert (np.abs(SHARES @ MEANS - MEANS[label]) > 8 * spread / len(x) ** 0.5).all()
+
+
+def test_a_scale_sharpens_and_an_interval_confines(exact):
+    """At scale s samples lie where p(x) p(y | x)^s is large: with more of it, surer of their class."""
+
+    def sure(**how):
+        model = EDM(IMAGE, net=NET, sampling=Sampling("heun", 12, classifier="C", **how))
+        x = jnp.asarray(drawn(model, exact, 1, 1500))
+        return float(jax.nn.softmax(log_joint(x, jnp.ones(len(x)), jnp.zeros(len(x))), 1)[:, 1].mean())
+
+    none, once, more, late = sure(scale=0.0), sure(), sure(scale=4.0), sure(scale=4.0, interval=(0.0, 1e-3))
+    assert none == pytest.approx(SHARES[1], abs=0.04)
+    assert once > none + 0.15 and more > once + 0.1
+    assert late == pytest.approx(none, abs=0.02), "the interval ends below the last noise"
+
+
+def test_the_classifier_is_told_the_noise_that_is_in_the_picture(monkeypatch):
+    """x = cos(a) x0 + sin(a) eps, a even in [0, pi / 2); a net that knows so leaves noise of variance 1."""
+    seen = []
+
+    class Net:
+        def apply(self, nets, x, train, angle, rngs):
+            seen.append((x, angle))
+            return {"logits": jnp.log(jnp.asarray([[0.2, 0.8]] * len(x)))}
+
+    monkeypatch.setattr(NoisyClassifier, "net", property(lambda self: Net()))
+    model = NoisyClassifier((4, 4, 1), classes=2)
+    x0 = jnp.full((3000, 4, 4, 1), 0.7)
+    batch = {"image": x0, "label": jnp.arange(3000) % 2}
+    context = Context({}, {}, {}, jnp.zeros((), jnp.int32))
+    loss, aux = model.loss({"classifier": {}}, context, batch, jax.random.key(0))
+    assert float(loss) == pytest.approx(-0.5 * math.log(0.2 * 0.8), rel=1e-5)
+    assert float(aux.metrics["top1"]) == 0.5
+    [(x, angle)] = seen
+    eps = (x - across(x, jnp.cos(angle)) * x0) / across(x, jnp.sin(angle))
+    assert float(eps.std()) == pytest.approx(1, rel=0.01) and abs(float(eps.mean())) < 0.02
+    np.testing.assert_allclose(np.quantile(angle, [0.1, 0.5, 0.9]), np.pi / 2 * np.asarray([0.1, 0.5, 0.9]), atol=0.06)
+
+
+def test_a_learned_variance_gives_way_to_the_classifier(exact, monkeypatch):
+    """Its sampler takes D from elsewhere than what is guided: with a classifier it is the plain one."""
+    model = DDPM(IMAGE, net=NET, variance="large", sampling=Sampling("ddpm", 30, "time", classifier="C"))
+    monkeypatch.setattr(DDPM, "denoiser_frame", "ve", raising=False)
+    monkeypatch.setattr(DDPM, "told", lambda *args: (denoised(*args), jnp.zeros_like(args[3])))
+    assert float(np.abs(drawn(model, exact, 1, 1000).mean(0) - MEANS[1]).max()) < 0.03
+
+
+# ---------------------------------------------------------------- the commands
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Runs on the bundled digits, 8x8: an unconditional EDM, a conditional one, classifiers that fit and that don't."""
+    folder = tmp_path_factory.mktemp("guidance")
+    small = ["--tiny", "--mesh.data", "1", "--log.every", "500", "--save.every", "500"]
+
+    def train(family: str, preset: str, name: str, *words: str):
+        fit(parse(family, ["--preset", preset, *small, "--out", str(folder / name), *words]).run)
+
+    edm = ["--log.samples", "0", "--model.ema", "0.99", "--model.sampling.steps", "10", "--batch", "32"]
+    long = ["--steps", "500", "--batch", "64", "--model.recipe.learning-rate", "2e-3"]
+    train("diffusion", "edm", "edm", "--model.classes", "0", "--steps", "500", *edm)
+    train("diffusion", "edm", "conditional", "--steps", "2", *edm)
+    train("classifier", "adm-classifier", "classifier", *long)
+    small_ones = ["--tiny", "--model.image", "8", "8", "1"]
+    misfits = {
+        "eleven": ("classifier", "adm-classifier", "--tiny", "--model.classes", "11"),
+        "big": ("classifier", "adm-classifier", "--tiny", "--model.image", "16", "16", "1"),
+        "dcgan": ("gan", "dcgan", *small_ones),
+        "lenet": ("classifier", "lenet5", *small_ones),
+    }
+    for name, (family, preset, *words) in misfits.items():  # whose configurations say enough
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(to_json(parse(family, ["--preset", preset, *words]).run))
+    return folder
+
+
+def test_an_unconditional_model_draws_digits_of_a_wanted_class(folder, cli):
+    digits: Any = datasets.load_digits()
+    judge = neighbors.KNeighborsClassifier(3).fit(digits.images.reshape(-1, 64) / 16 * 255, digits.target)
+    cli(0, "generate", folder / "edm", "--count", "200", "--batch", "200", "--out", folder / "guided.npz",
+        "--sampling", f"classifier={folder / 'classifier'},scale=4")  # fmt: skip
+    with np.load(folder / "guided.npz") as found:
+        label, seen = found["label"], judge.predict(found["image"].reshape(200, 64))
+    np.testing.assert_array_equal(label, np.arange(200) % 10)
+    right, by_chance = float((seen == label).mean()), float((seen == (label + 1) % 10).mean())
+    assert right > 0.35 and by_chance < 0.2, (right, by_chance)
+    cli(0, "generate", folder / "edm", "--count", "3", "--batch", "200", "--labels", "7",
+        "--out", folder / "sevens.npz", "--sampling", f"classifier={folder / 'classifier'},scale=4")  # fmt: skip
+    with np.load(folder / "sevens.npz") as found:
+        assert found["label"].tolist() == [7, 7, 7]
+
+
+def test_clean_pictures_are_named_and_samples_that_are_guided_scored(folder, cli):
+    cli(0, "evaluate", folder / "classifier", "--metrics", "accuracy", "--split", "test")
+    rows = [json.loads(line) for line in (folder / "classifier" / "evaluations.jsonl").read_text().splitlines()]
+    assert {row["metric"]: row["value"] for row in rows}["top1"] > 0.8, rows
+    how = f"classifier={folder / 'classifier'},scale=2"
+    assert "fid_pixels" in cli(
+        0, "evaluate", folder / "edm", "--metrics", "fid_pixels", "--count", "70", "--sampling", how
+    )
+
+
+def test_a_conditional_model_and_an_edit_are_guided_too(folder, cli, tmp_path):
+    from PIL import Image
+
+    digits: Any = datasets.load_digits()
+    Image.fromarray(np.uint8(digits.images[3] * 15.9)).save(tmp_path / "three.png")
+    how = f"classifier={folder / 'classifier'},scale=2,steps=4"
+    cli(0, "generate", folder / "conditional", "--count", "4", "--out", tmp_path / "g.png",
+        "--sampling", f"{how},guidance=2")  # fmt: skip
+    words = [
+        "edit",
+        folder / "edm",
+        tmp_path / "three.png",
+        "--out",
+        tmp_path / "e.png",
+        "--overwrite",
+        "--sampling",
+        how,
+    ]
+    assert "say which with --label" in cli(2, *words)
+    cli(0, *words, "--label", "8")
+    assert "labels must be from 0 to 9" in cli(2, *words, "--label", "10")
+
+
+@pytest.mark.parametrize(
+    "run, how, words",
+    [
+        ("edm", "classifier=lenet", "which is told the noise: lenet is of LeNet5 with 8x8x1 pictures and 10 classes"),
+        ("edm", "classifier=conditional", "must be a run of `train.classifier --preset adm-classifier` with 8x8x1"),
+        ("edm", "classifier=dcgan", "dcgan is of DCGAN with 8x8x1 pictures"),
+        ("edm", "classifier=big", "big is of NoisyClassifier with 16x16x1 pictures"),
+        ("edm", "classifier=nothing", "There is no run folder nothing"),
+        ("conditional", "classifier=eleven", "The classifier eleven knows 11 classes, the model 10"),
+        ("edm", "scale=2", "A scale is of a classifier's gradient: give both"),
+        ("edm", "classifier=classifier,scale=-1", "scale must be at least 0"),
+        ("edm", "classifier=classifier,guidance=2", "needs a class-conditional model"),
+    ],
+)
+def test_what_is_refused(run, how, words, folder, cli, monkeypatch):
+    monkeypatch.chdir(folder)
+    said = cli(2, "generate", run, "--sampling", how)
+    assert words in said and said.count(". ") == 0, "one sentence"
+
+
+def test_labels_that_are_none(folder, cli, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert "must be from 0 to 9" in cli(2, "generate", "edm", "--sampling", "classifier=classifier", "--labels", "10")
+    assert "unconditional" in cli(2, "generate", "edm", "--labels", "3")
+    task: Any = load_config(folder / "edm", f"classifier={folder / 'classifier'}").model.task(1)
+    with pytest.raises(InputError, match="give labels, from 0 to 9"):
+        task.generate({}, Context({}, {}, {}, jnp.zeros((), jnp.int32)), jax.random.split(jax.random.key(0), 2), {})
+
+
+def test_codes_have_no_classifier(folder, monkeypatch):
+    monkeypatch.setattr(latent_diffusion, "coding", lambda model: (None, None))
+    model = replace(zoo.load("edm").tiny.model, classes=0, sampling=Sampling(classifier=str(folder / "classifier")))
+    from jaxgen.tasks.denoising import check_classifier
+
+    with pytest.raises(InputError, match="guides pictures, and this model draws an autoencoder's codes"):
+        check_classifier(str(folder / "classifier"), replace(model, autoencoder="a run"))

@@ -1,0 +1,216 @@
+"""Models of a trained autoencoder's codes: their scale, what is saved of them, the commands, and what is refused."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn import datasets
+
+from jaxgen import data
+from jaxgen.commands.parse import parse
+from jaxgen.core.errors import InputError
+from jaxgen.core.spec import spec_of
+from jaxgen.core.step import init_state
+from jaxgen.core.types import averaged
+from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._presets import SMALL
+from jaxgen.models.diffusion.consistency import Consistency
+from jaxgen.models.diffusion.ddpm import DDPM
+from jaxgen.models.diffusion.edm import EDM
+from jaxgen.models.diffusion.flow import Flow
+from jaxgen.runs.load import open_run
+from jaxgen.tasks.frozen_autoencoder import autoencoder_of
+from jaxgen.tasks.latent_diffusion import measured, scaled, spread, unmeasured
+from jaxgen.tasks.teacher import load
+from jaxgen.training.loop import fit
+from tests.helpers.running import assert_same
+
+IMAGE = (8, 8, 1)
+QUIET = ["--tiny", "--log.samples", "0", "--mesh.data", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two autoencoders, whose codes are a map and vectors, and a picture and its mask."""
+    folder = tmp_path_factory.mktemp("latent")
+    for name in ("vq-vae", "vae"):
+        fit(parse("vae", ["--preset", name, *QUIET, "--steps", "60", "--out", str(folder / name)]).run)
+    digits: Any = datasets.load_digits()
+    Image.fromarray(np.uint8(digits.images[0] * 15.9)).save(folder / "a.png")
+    mask = np.zeros((8, 8), np.uint8)
+    mask[4:] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    return folder
+
+
+def argv(folder: Path, name: str, coder: str = "vq-vae", steps: int = 20) -> list[str]:
+    out = folder / f"{name}-{coder}"
+    few = ["--model.net.kind", "dit", "--model.net.patch", "1", "--model.sampling.steps", "2"]
+    return ["--preset", name, *QUIET, *few, "--steps", str(steps), "--model.autoencoder", str(folder / coder),
+            "--out", str(out)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(folder) -> Path:
+    """A model of a map of codes."""
+    return fit(parse("diffusion", argv(folder, "edm")).run)
+
+
+def test_codes_have_the_scale_that_the_model_is_made_for(folder, run):
+    opened = open_run(run)
+    seen: Any = opened.state.extra["codes"]
+    assert int(seen["batches"]) == 20
+    coder = autoencoder_of(str(folder / "vq-vae"), IMAGE)
+    source = data.open_source(opened.run.data, IMAGE)
+    stream = data.batches(source, opened.run.data, IMAGE, batch=1024, seed=0)
+    codes = coder.encode(load(str(folder / "vq-vae")), jnp.asarray(next(stream)["image"]))
+    stream.close()
+    assert codes.shape == (1024, 4, 4, 4)
+    ours = scaled(codes, seen, 0.5)
+    np.testing.assert_allclose(ours.mean((0, 1, 2)), 0, atol=0.1)
+    np.testing.assert_allclose(ours.std((0, 1, 2)), 0.5, atol=0.1)
+
+
+def test_the_scale_is_that_of_the_first_hundred_batches():
+    key = jax.random.key(0)
+    codes = 3 * jax.random.normal(key, (120, 16, 2, 2, 5)) + 7
+    seen, after = unmeasured(5), None
+    for i, batch in enumerate(codes):
+        seen = measured(seen, batch)
+        if i == 99:
+            after = seen
+    jax.tree.map(np.testing.assert_array_equal, seen, after)
+    first = np.asarray(codes[:100], np.float64).reshape(-1, 5)
+    np.testing.assert_allclose(seen["mean"], first.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(spread(seen), first.std(0), rtol=1e-3)
+
+
+def test_a_number_that_never_varies_stays_finite():
+    seen = measured(unmeasured(2), jnp.ones((4, 1, 1, 2)))
+    assert np.isfinite(scaled(jnp.ones((4, 1, 1, 2)), seen, 1.0)).all()
+
+
+@pytest.mark.parametrize("coder", ["vq-vae", "vae"])
+def test_codes_and_pictures_lead_to_each_other(coder, folder):
+    model = replace(EDM(IMAGE, net=replace(SMALL["dit"], patch=1)), autoencoder=str(folder / coder))
+    task = model.task(10)
+    assert task.example["image"].shape == IMAGE and task.denoiser is not None and task.log_prob is None
+    shape = {"vq-vae": (4, 4, 4), "vae": (1, 1, 4)}[coder]
+    assert task.denoiser.shape == shape
+    frozen = {"autoencoder": task.frozen["autoencoder"]()}
+    params, context = averaged(init_state(task, jax.random.key(0), spec_of(task, 2)), frozen)
+    digits: Any = datasets.load_digits()
+    x = jnp.asarray(digits.images[:3] / 8 - 1, jnp.float32)[..., None]
+    assert task.denoiser.encode is not None and task.denoiser.decode is not None
+    codes = task.denoiser.encode(params, context, x)
+    back = task.denoiser.decode(params, context, codes)
+    inside = autoencoder_of(model.autoencoder, IMAGE)
+    nets = frozen["autoencoder"]
+    np.testing.assert_allclose(back, inside.decode(nets, inside.encode(nets, x)), atol=1e-5)
+    assert codes.shape == (3, *shape)
+
+
+def test_the_autoencoder_is_an_argument_and_is_not_saved(folder, run):
+    opened = open_run(run)
+    assert set(opened.state.params) == {"denoiser"} and set(opened.frozen) == {"autoencoder"}
+    ours = jax.tree.map(np.asarray, opened.frozen["autoencoder"]["params"]["encoder"])
+    theirs = open_run(folder / "vq-vae").state.params["encoder"]
+    jax.tree.map(np.testing.assert_array_equal, ours, jax.tree.map(np.asarray, theirs))
+
+
+def test_a_run_goes_on_to_the_last_bit(folder, run, tmp_path):
+    words = argv(folder, "edm")
+    words[-1] = str(tmp_path / "halves")
+    halves = parse("diffusion", words).run
+    with_stop = replace(halves, save=replace(halves.save, every=10))
+    fit(with_stop)
+    last = tmp_path / "halves" / "checkpoints" / "20"
+    shutil.rmtree(last)
+    (last.parent / "20.sha256").unlink()
+    (tmp_path / "halves" / "metrics.jsonl").write_text(
+        "".join(line + "\n" for line in (run / "metrics.jsonl").read_text().splitlines()[:2])
+    )
+    fit(with_stop)
+    assert_same(run, tmp_path / "halves", 20)
+
+
+def test_samples_are_pictures_whatever_the_batch(run, cli, tmp_path):
+    for batch in (1, 5):
+        cli(
+            0,
+            "generate",
+            run,
+            "--count",
+            "5",
+            "--batch",
+            str(batch),
+            "--labels",
+            "3",
+            "--out",
+            tmp_path / f"{batch}.npz",
+        )
+    one, five = (np.load(tmp_path / f"{batch}.npz")["image"] for batch in (1, 5))
+    assert one.shape == (5, *IMAGE)
+    np.testing.assert_array_equal(one, five)
+
+
+@pytest.mark.parametrize("name", ["ddpm", "shortcut", "consistency"])
+def test_every_method_takes_codes(name, folder, cli):
+    made = fit(parse("diffusion", argv(folder, name, "vae", 3)).run)
+    opened = open_run(made)
+    assert opened.task.denoiser is None or opened.task.denoiser.shape == (1, 1, 4)
+    if opened.task.denoiser:
+        words = cli(2, "inpaint", made, folder / "a.png", "--mask", folder / "mask.png")
+        assert "codes have no places in the picture" in words
+
+
+def test_pictures_are_edited_through_their_codes(folder, run, cli, tmp_path):
+    from tests.commands.test_editing import cells
+
+    picture, mask = folder / "a.png", folder / "mask.png"
+    few = ["--label", "0", "--count", "3", "--out", tmp_path / "out.png", "--overwrite"]
+    cli(0, "inpaint", run, picture, "--mask", mask, "--times", "2", *few)
+    _, *answers = cells(tmp_path / "out.png", 4)
+    for answer in answers:
+        np.testing.assert_allclose(answer[:4], np.asarray(Image.open(picture), float)[:4], atol=1)
+    cli(0, "edit", run, picture, *few)
+    cli(0, "edit", run, picture, "--how", "blend", "--other", picture, *few)
+    for words in (["upscale", run, picture], ["edit", run, picture, "--how", "deblur"],
+                  ["inpaint", run, picture, "--mask", mask, "--method", "ddnm"]):  # fmt: skip
+        assert "takes noise out of an autoencoder's codes, not out of pixels" in cli(2, *words, *few)
+
+
+def test_a_dry_run_reads_what_is_frozen(run, capsys):
+    from jaxgen.runs.config_io import from_json
+    from jaxgen.training.dry_run import dry_run
+
+    dry_run(from_json((run / "config.json").read_text()))
+    assert "GFLOP" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (EDM((8, 8, 1), autoencoder="no/run"), "There is no run folder no/run."),
+        (EDM((16, 16, 1), autoencoder="vq-vae"), "is of 8x8x1 pictures: model.image must be 8 8 1, not 16 16 1."),
+        (Flow((8, 8, 1), autoencoder="edm-vq-vae"), "must be the run of an autoencoder without labels, by train.vae"),
+        (
+            DDPM((8, 8, 1), net=Net(multipliers=(1, 2)), autoencoder="vae"),
+            "multiples of 2, not 1x1. Those here are codes of vae",
+        ),
+        (
+            Consistency((8, 8, 1), teacher="edm-vq-vae", net=SMALL["dit"]),
+            "and 0 classes: edm-vq-vae is of EDM with 8x8x1 pictures and 10 classes, and the codes of",
+        ),
+    ],
+)
+def test_what_is_no_autoencoder_of_these_pictures(model, words, folder, run, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match=words.replace(".", r"\.")):
+        model.task(10)
