@@ -34,7 +34,7 @@ NAMES = list(zoo.ZOO)
 
 @cache
 def alike(name: str, size: str = "tiny") -> Run:
-    """A run of a preset but for what is done to its pictures, which data/degradations.py is tested for."""
+    """A run of a preset but for what is done to its images, which data/degradations.py is tested for."""
     run = getattr(zoo.load(name), size)
     if not hasattr(run.model, "degradation"):
         return run
@@ -132,7 +132,7 @@ def forget():
 
 
 def batch_of(name: str, seed: int = 0) -> dict[str, np.ndarray]:
-    """A batch of smooth random pictures, and labels in range."""
+    """A batch of smooth random images, and labels in range."""
     run, task, batch = tiny(name), plain(name), {}
     rng = np.random.default_rng(seed)
     for field, x in spec_of(task, run.batch * task.slices).items():
@@ -311,12 +311,12 @@ def test_a_sample_depends_on_its_own_key_only(kind):
     assert np.abs(big[0] - big[1]).max() > 0.1 * scale and scale <= 1
     other = drawer(kind)(state, 1, 6)
     if task.translator and not task.translator.several:
-        return np.testing.assert_array_equal(big, other, "a picture has one answer")
+        return np.testing.assert_array_equal(big, other, "an image has one answer")
     assert np.abs(big - other).max() > 0.1 * scale, "another seed, other samples"
 
 
 def answer_of(task, params, context, batch):
-    """What a model that draws no samples says of a batch: its classes, mended pictures, or what its code kept."""
+    """What a model that draws no samples says of a batch: its classes, mended images, or what its code kept."""
     if task.classify:
         return task.classify(params, context, batch["image"])["logits"]
     if task.restorer:

@@ -28,18 +28,18 @@ def arithmetic(
     label: int = 0,
     overwrite: bool = False,
 ):
-    """Decode start - minus + plus, each the mean code of pictures (Radford et al. 2016).
+    """Decode start - minus + plus, each the mean code of images (Radford et al. 2016).
 
     The strip shows start, minus and plus, and after a gap the steps from start to the result.
 
     Args:
         run: the folder of the run
-        start: picture files or label:K, the mean code of training examples of that class, with commas between
+        start: image files or label:K, the mean code of training examples of that class, with commas between
         minus: the same
         plus: the same
         out: a .png
         examples: how many examples a label:K is the mean of, at most
-        steps: pictures from start to the result
+        steps: images from start to the result
         label: the class that a conditional model is told of files, and of what it paints
         overwrite: replace what is there
     """
@@ -53,7 +53,7 @@ def arithmetic(
     at_least(2, steps=steps)
     parts = [part for text in (start, minus, plus) for part in text.split(",")]
     if "" in parts:
-        raise InputError("--start, --minus and --plus are picture files or label:K with commas between: one is empty.")
+        raise InputError("--start, --minus and --plus are image files or label:K with commas between: one is empty.")
     output_files.check(out, PNG, overwrite, given=[Path(part) for part in parts])
     task = task_of(run)
     autoencoding.check_vectors(task)
@@ -70,7 +70,7 @@ def arithmetic(
 
 
 def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int) -> list["Source"]:
-    """Return the pictures of each part of "label:3,picture.png". Raises InputError for what can't be read."""
+    """Return the images of each part of "label:3,picture.png". Raises InputError for what can't be read."""
     from jaxgen import data
     from jaxgen.core.spec import image_of
     from jaxgen.data.arrays import Arrays
@@ -84,7 +84,7 @@ def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int) -
             whole = data.open_source(run.data, image_of(task))
             check_data(task, whole)
             if not whole.classes:
-                raise InputError(f"The run's data have no labels, so there is no {part}: name picture files.")
+                raise InputError(f"The run's data have no labels, so there is no {part}: name image files.")
             if not (text := part.removeprefix("label:")).isdecimal() or int(text) >= len(whole.classes):
                 raise InputError(f"{part} is no class: write label:K, K from 0 to {len(whole.classes) - 1}.")
             number = int(text)

@@ -1,4 +1,4 @@
-"""python -m jaxgen compose: several pictures become one."""
+"""python -m jaxgen compose: several images become one."""
 
 from collections.abc import Callable
 from functools import partial
@@ -34,11 +34,11 @@ def compose(
     out: Path | None = None,
     overwrite: bool = False,
 ):
-    """Lay pictures, one on the other, into a background so that they look as one.
+    """Lay images, one on the other, into a background so that they look as one.
 
     Args:
-        background: a picture; the answer has its size, bits, alpha and EXIF
-        foregrounds: the pictures that are laid on it, in this order
+        background: an image; the answer has its size, bits, alpha and EXIF
+        foregrounds: the images that are laid on it, in this order
         masks: white where a foreground is kept, grey where it shines through, one for each, of its size; unset: its
             alpha, or all of it
         at: where the upper left corner of each comes to lie, down and right in pixels, such as 20,100; unset: in the
@@ -46,7 +46,7 @@ def compose(
         size: how much larger each becomes; unset: 1
         how: poisson keeps the foreground's differences between neighbours, and at its border the background's colours:
             for photographs that are cut out loosely, where the others are for what is cut out sharply; mixed keeps the
-            larger of both pictures' differences; colours gives it the background's colours by optimal transport, their
+            larger of both images' differences; colours gives it the background's colours by optimal transport, their
             mean and covariance, palette all of them, each as often as it is there, which suits photographs more than
             what has few colours; adain gives its features the background's mean and deviation; harmonise asks a net;
             paste leaves it as it is
@@ -214,7 +214,7 @@ def styled_by(folder: Path) -> Blend:
 
 
 def around(place: tuple[slice, slice], shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Return a place with half as much again on each side, as far as the picture goes."""
+    """Return a place with half as much again on each side, as far as the image goes."""
     margin = max(AROUND, *((part.stop - part.start) // 2 for part in place))
     down, right = (
         slice(max(part.start - margin, 0), min(part.stop + margin, side))

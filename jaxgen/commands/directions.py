@@ -25,7 +25,7 @@ def directions(
     """Move a sample along the directions to which the first weights that the latent meets answer most (SeFa).
 
     One direction a row, from -strength to strength, the sample itself in the middle. Writes the directions beside the
-    picture as a .npz ("directions", f64[count d], unit vectors).
+    image as a .npz ("directions", f64[count d], unit vectors).
 
     Args:
         run: the folder of the run

@@ -31,19 +31,19 @@ def edit(
     out: Path = Path("edited.png"),
     overwrite: bool = False,
 ):
-    """Change a picture: what was given, then the answers.
+    """Change an image: what was given, then the answers.
 
     Args:
         run: the folder of a diffusion or flow model's run
         picture: a file, which is cut and resized to the model's size
-        how: variation adds noise and takes it out again (SDEdit); blend goes to another picture on a great circle
+        how: variation adds noise and takes it out again (SDEdit); blend goes to another image on a great circle
             between the noise that leads to both; colourise keeps the grey; deblur undoes a Gaussian blur
-        other: the picture that blend goes to
+        other: the image that blend goes to
         strength: the share of the sampler's steps that variation takes, in (0, 1]
         sigma: pixels of the blur
         method: of colourise and deblur: ddnm sets what is known right in each step; dps leads the samples to it by a
             gradient
-        noise: of the picture, its standard deviation of 255 (dps)
+        noise: of the image, its standard deviation of 255 (dps)
         count: how many answers
         seed: which answers
         label: the class that is drawn; unset: none, of a model that is told classes
@@ -61,13 +61,13 @@ def edit(
     given: Any = work.read(picture)
     shown = given
     if (other is None) == (how == "blend"):
-        raise InputError("--other names the picture that --how blend goes to: give both or neither.")
+        raise InputError("--other names the image that --how blend goes to: give both or neither.")
     if how in ("colourise", "deblur"):
         work.check_pixels("--how is variation or blend")
     elif method == "dps":
-        raise InputError(f"--method dps is of what is known of a picture: --how {how} takes none.")
+        raise InputError(f"--method dps is of what is known of an image: --how {how} takes none.")
     if how == "colourise" and work.image[2] != 3:
-        raise InputError("This model's pictures are not of three channels: it can't colourise.")
+        raise InputError("This model's images are not of three channels: it can't colourise.")
     rest, way = conditions.part(work.taus, strength), conditions.blurred(sigma)
     if how == "blend":
         assert other is not None

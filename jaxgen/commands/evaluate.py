@@ -36,17 +36,17 @@ def evaluate_(
             ssim_rgb, with _border2 where 2 pixels are cut off.
             Unset: accuracy for a classifier, fid_lenet and kid_lenet for a generator, psnr_rgb for what mends or
             translates, reconstruction_psnr for a plain autoencoder, the loss for any other
-        count: samples to be scored; what is measured of held-out pictures is of all of the split
-        real: how many real pictures they are compared with; unset: all of the split
+        count: samples to be scored; what is measured of held-out images is of all of the split
+        real: how many real images they are compared with; unset: all of the split
         split: of the run's data, or a part of it, such as test[:1000]; unset: the one held out for accuracy and loss,
             the one trained on for scores
-        floor: also score the real pictures of this split, such as test, as if they were samples
+        floor: also score the real images of this split, such as test, as if they were samples
         seeds: how many times other samples are scored; from two on a 95 % interval is given
         seed: the first of the seeds
         weights: the moving average where there is one, or the last
         resizer: to the extractor's size by antialiased bicubic (clean), or by TensorFlow 1's bilinear (legacy)
         inception: the file of FID's Inception weights; unset: JAXGEN_INCEPTION, the cache, or a download
-        cache: keep the real pictures' statistics for the next time
+        cache: keep the real images' statistics for the next time
         sampler: what the samples come from: the model's prior, or what `generate --sampler` fits on its codes
         sampling: how a diffusion model draws them, as for `generate`
         average: width sigma_rel of the weights' average, as for `generate`

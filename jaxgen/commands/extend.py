@@ -1,4 +1,4 @@
-"""python -m jaxgen extend: what lies beyond a picture's border, and pictures that can be laid beside themselves."""
+"""python -m jaxgen extend: what lies beyond an image's border, and images that can be laid beside themselves."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,16 +29,16 @@ def extend(
     answers: int = 1,
     overwrite: bool = False,
 ):
-    """Paint what lies beyond a picture's border, or make it a tile: laid beside itself it has no seam.
+    """Paint what lies beyond an image's border, or make it a tile: laid beside itself it has no seam.
 
-    The pixels that were there stay as they are (of a tile those of the seam do not). For more detail, not more picture,
+    The pixels that were there stay as they are (of a tile those of the seam do not). For more detail, not more image,
     there are `restore` with a net that enlarges and `upscale`.
 
     Args:
         picture: a file
         with_: what paints: a run that fills in what a mask hides (train.restoration), a diffusion model's run, which
             paints in windows of its own size, a file of weights, or deep-image-prior; for a tile it may be left out:
-            then the smoothest picture that joins the borders is taken away, and no pixel is invented
+            then the smoothest image that joins the borders is taken away, and no pixel is invented
         by: pixels above, right, below and left; or two numbers, above and below, right and left; or one for all
         tile: make a tile of the same size
         seam: pixels on both sides of the border that are painted anew for a tile; unset: an eighth of the shorter side
@@ -53,7 +53,7 @@ def extend(
         raise InputError(f"--by is pixels that are added, not {min(by)}.")
     check_seed(seed)
     if not picture.is_file():
-        raise InputError(f"There is no picture {picture}: name a file.")
+        raise InputError(f"There is no image {picture}: name a file.")
     if tile == bool(by) or (by and len(by) not in (1, 2, 4)) or (by and not any(by)):
         raise InputError("Say how far with --by and one, two or four numbers, or write --tile.")
     if seam is not None and not (tile and with_):
@@ -104,10 +104,10 @@ def sides(by: tuple[int, ...]) -> tuple[int, int, int, int]:
 
 
 def rolled(picture: np.ndarray, seam: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a picture whose border has come to lie as a cross in its middle, and where that is hidden f32[h w 1]."""
+    """Return an image whose border has come to lie as a cross in its middle, and where that is hidden f32[h w 1]."""
     height, width = picture.shape[:2]
     if 2 * seam >= min(height, width):
-        raise InputError(f"--seam {seam} on both sides leaves nothing of a picture of {height}x{width}.")
+        raise InputError(f"--seam {seam} on both sides leaves nothing of an image of {height}x{width}.")
     hidden = np.zeros((height, width, 1), np.float32)
     hidden[height // 2 - seam : height // 2 + seam] = 1
     hidden[:, width // 2 - seam : width // 2 + seam] = 1
@@ -115,7 +115,7 @@ def rolled(picture: np.ndarray, seam: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def painter(name: str, preset: str, answers: int, given: np.ndarray) -> "Model":
-    """Return what paints under masks. Raises InputError where this model or this picture does not allow it."""
+    """Return what paints under masks. Raises InputError where this model or this image does not allow it."""
     from jaxgen.inference.restoration import open_model
 
     model = open_model(name, preset, None)
@@ -124,9 +124,7 @@ def painter(name: str, preset: str, answers: int, given: np.ndarray) -> "Model":
     model.check(None, Path("mask"), answers)
     channels, size = model.restorer.channels, model.restorer.size
     if given.shape[2] not in channels and given.shape[2] != 1:
-        raise InputError(
-            f"{name} paints pictures of {channels[0]} channel: give it a grey picture, or a net of colour."
-        )
+        raise InputError(f"{name} paints images of {channels[0]} channel: give it a grey image, or a net of colour.")
     if size and (given.shape[0] < size[0] or given.shape[1] < size[1]):
         sizes = [f"{h}x{w}" for h, w in (size, given.shape[:2])]
         raise InputError(f"{name} paints windows of {sizes[0]}; the answer has {sizes[1]} only: write a larger --by.")

@@ -40,7 +40,7 @@ def generate(
         batch: how many are drawn at a time
         labels: classes that the samples get in turn, such as 3, 0,2 or 0-9; unset: all
         truncation: psi in [0, 1]: below 1 the samples vary less, and keep nearer to the mean
-        sampler: what codes are drawn from: the model's prior; or what is fitted on the codes of training pictures, of
+        sampler: what codes are drawn from: the model's prior; or what is fitted on the codes of training images, of
             an autoencoder too: a mixture of Gaussians, or a second VAE (two-stage)
         components: Gaussians of the mixture
         sampling: settings of model.sampling other than the run's, such as steps=10,sampler=dpm++2m,guidance=2
@@ -107,10 +107,10 @@ def pace(model: Any, batch: int, ends: list[float], counted: list[int]) -> str:
     """
     told = ""
     if calls := getattr(getattr(model, "sampling", None), "evaluations", None):
-        told += f"; {calls} evaluations of the net a picture"
+        told += f"; {calls} evaluations of the net an image"
     elif counted:
-        told += f"; {min(counted)} to {max(counted)} evaluations of the net a picture, "
+        told += f"; {min(counted)} to {max(counted)} evaluations of the net an image, "
         told += f"{np.mean(counted):.0f} in the mean"
     if len(ends) > 1:
-        told += f"; {batch * (len(ends) - 1) / (ends[-1] - ends[0]):.3g} pictures/s"
+        told += f"; {batch * (len(ends) - 1) / (ends[-1] - ends[0]):.3g} images/s"
     return told

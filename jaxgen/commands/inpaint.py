@@ -27,16 +27,16 @@ def inpaint(
     out: Path = Path("inpainted.png"),
     overwrite: bool = False,
 ):
-    """Paint what is hidden of a picture, in several ways: what is left of it, then the answers.
+    """Paint what is hidden of an image, in several ways: what is left of it, then the answers.
 
     Args:
         run: the folder of a diffusion or flow model's run
         picture: a file, which is cut and resized to the model's size
-        mask: a picture of the same size, white where it is to be painted
+        mask: an image of the same size, white where it is to be painted
         method: repaint takes each step several times, so that both parts fit each other; ddnm sets the known part right
             in each step of the run's own sampler; dps leads the samples to it by a gradient
         times: how often repaint takes a step
-        noise: of the picture, its standard deviation of 255 (dps)
+        noise: of the image, its standard deviation of 255 (dps)
         count: how many answers
         seed: which answers
         label: the class that is painted; unset: none, of a model that is told classes

@@ -27,7 +27,7 @@ def interpolate(
     fps: int = 24,
     overwrite: bool = False,
 ):
-    """Walk from sample to sample and back to the first, many walks side by side, as a moving picture.
+    """Walk from sample to sample and back to the first, many walks side by side, as a moving image.
 
     In z the way is a great circle, in w a straight line. The first frame shows the first rows * columns samples of the
     seed.

@@ -24,7 +24,7 @@ def map_(
     label: int = 0,
     overwrite: bool = False,
 ):
-    """Draw the codes of held-out pictures, coloured by label, and the pictures that a grid of codes is decoded to.
+    """Draw the codes of held-out images, coloured by label, and the images that a grid of codes is decoded to.
 
     The grid is at equal steps of the prior's probability, number by number, or through the range of the codes where
     the model has no prior.
@@ -32,12 +32,12 @@ def map_(
     Args:
         run: the folder of the run
         out: a .png
-        count: how many pictures, at most
+        count: how many images, at most
         split: of the run's data
         by: the two numbers of a code (axes), or the first principal components of codes of any length (pca), which have
             no grid
         side: codes of the grid along a side
-        label: the class that the grid's pictures are of
+        label: the class that the grid's images are of
         overwrite: replace what is there
     """
     from jaxgen import data
@@ -66,7 +66,7 @@ def map_(
     check_data(task, source)
     some = data.Some(source, count)
     if by == "pca" and len(some) < 2:
-        raise InputError("Principal components are those of two pictures or more, not of one.")
+        raise InputError("Principal components are those of two images or more, not of one.")
     opened = open_run(run)
     nets = autoencoding.Coder(opened)
     codes = nets.encode(some, about)
@@ -80,7 +80,7 @@ def map_(
         painted = nets.decode(points.astype(np.float32), latent_space.conditions(len(points), classes))
         painted = to_u8(painted).reshape(side, side, *painted.shape[1:])
         plot_map(codes, labels, source.classes, ("z 1", "z 2"), out, painted, values)
-    print(f"The codes of {len(codes)} pictures of {split} at step {opened.step}: {out}")
+    print(f"The codes of {len(codes)} images of {split} at step {opened.step}: {out}")
 
 
 def components(codes: np.ndarray) -> tuple[np.ndarray, list[str]]:

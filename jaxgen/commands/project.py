@@ -24,9 +24,9 @@ def project(
     seed: int = 0,
     overwrite: bool = False,
 ):
-    """Find the latent whose picture is nearest to a given one.
+    """Find the latent whose image is nearest to a given one.
 
-    Writes the target and the picture that was found side by side, and the latent beside them as a .npz ("w", "z" where
+    Writes the target and the image that was found side by side, and the latent beside them as a .npz ("w", "z" where
     the model has no w, "label", "image", and the "loss" of each step).
 
     Args:
@@ -35,9 +35,9 @@ def project(
         out: a .png
         steps: of Adam
         distance: what is made small beside the squared error of the pixels: nothing (pixels), that of the features of
-            lenet or of efficientnet_lite0; unset: lenet for grey pictures up to 64x64, efficientnet_lite0 for colour
+            lenet or of efficientnet_lite0; unset: lenet for grey images up to 64x64, efficientnet_lite0 for colour
             where it is installed, else pixels
-        label: the picture's class; unset: that of the nearest of 64 samples, or with a w of no class in particular
+        label: the image's class; unset: that of the nearest of 64 samples, or with a w of no class in particular
         seed: of the samples it starts from, and of the noise
         overwrite: replace what is there
     """

@@ -18,12 +18,12 @@ def reconstruct(
     split: str = "test",
     overwrite: bool = False,
 ):
-    """Encode pictures and decode them again, each beside what comes back, and the PSNR.
+    """Encode images and decode them again, each beside what comes back, and the PSNR.
 
     Args:
         run: the folder of the run
         out: a .png
-        count: how many pictures, at most
+        count: how many images, at most
         split: of the run's data
         overwrite: replace what is there
     """
@@ -42,7 +42,7 @@ def reconstruct(
     output_files.check(out, PNG, overwrite)
     task = task_of(run)
     if task.encode is None or task.decode is None:
-        raise InputError("This model does not encode and decode: it can't reconstruct pictures.")
+        raise InputError("This model does not encode and decode: it can't reconstruct images.")
     config, mesh, task, state, frozen, step = open_run(run)
     source = data.open_source(config.data.at(split), image_of(task))
     compared = comparison(task, replace(config, data=config.data.at(split)), mesh, source, 2 * count)
@@ -50,6 +50,4 @@ def reconstruct(
     images = compared.make(state, frozen)
     save_png(out, grid(images, compared.columns))
     value = float(psnr(jnp.asarray(images[::2]), jnp.asarray(images[1::2])).mean())
-    print(
-        f"{len(images) // 2} pictures of {split} and their reconstructions at step {step}, psnr {value:.2f} dB: {out}"
-    )
+    print(f"{len(images) // 2} images of {split} and their reconstructions at step {step}, psnr {value:.2f} dB: {out}")

@@ -1,4 +1,4 @@
-"""python -m jaxgen restore: a picture, or a folder of them, mended by a trained model or by interpolation."""
+"""python -m jaxgen restore: an image, or a folder of them, mended by a trained model or by interpolation."""
 
 import re
 import sys
@@ -17,7 +17,7 @@ from jaxgen.media import batch_files, output_files, tiling
 from jaxgen.media.photo import WRITTEN, Photo, find, quantised, read, size_of, write
 
 BYTES = 2**30
-SMALL = re.compile(r"x\d+$")  # how the names of a data set's small pictures end
+SMALL = re.compile(r"x\d+$")  # how the names of a data set's small images end
 Check = Callable[[float], None]
 
 Pictures = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PICTURE")]
@@ -43,26 +43,26 @@ def restore(
     sheet: bool = False,
     overwrite: bool = False,
 ):
-    """Mend a picture, or all pictures of a folder: enlarge, take noise out, fill in, whatever the model is trained for.
+    """Mend an image, or all images of a folder: enlarge, take noise out, fill in, whatever the model is trained for.
 
-    Alpha, 16 bits (.png), colour profile and EXIF are kept; the picture is written upright.
+    Alpha, 16 bits (.png), colour profile and EXIF are kept; the image is written upright.
 
     Args:
         picture: a file, or a folder
-        with_: the folder of a run of train.restoration or train.super_resolution, or, to fill in pictures of its own
+        with_: the folder of a run of train.restoration or train.super_resolution, or, to fill in images of its own
             size, of train.diffusion; a file of weights of the first two, ours or PyTorch's; or bicubic, lanczos3,
-            bilinear, nearest; or deep-image-prior, which learns the picture itself
+            bilinear, nearest; or deep-image-prior, which learns the image itself
         out: a file, or for a folder a folder; unset: PICTURE-restored.png, FOLDER-restored
         preset: whose net a file of weights is; unset: the one that they fit
         scale: how much larger the answer is; unset: what the model was trained for, 2 by interpolation
         sigma: how strong the noise is, of 255, for models that are told; a deep image prior stops there
-        mask: white where the picture is to be filled in, for models that are told
-        original: the undamaged picture, or the folder of them under the same names: scores are printed
-        degrade: the pictures are undamaged: damage them first, as in training, and print scores
-        ensemble: the mean over the picture turned and mirrored in eight ways: better, and eight times as slow
+        mask: white where the image is to be filled in, for models that are told
+        original: the undamaged image, or the folder of them under the same names: scores are printed
+        degrade: the images are undamaged: damage them first, as in training, and print scores
+        ensemble: the mean over the image turned and mirrored in eight ways: better, and eight times as slow
         tile: pixels of a side of the parts that are mended one by one; 0: whole
         overlap: pixels that parts share
-        memory: GiB that pictures and the net's work on them may take; a larger one is refused before it is begun
+        memory: GiB that images and the net's work on them may take; a larger one is refused before it is begun
         seed: of the damage, and of models with several answers
         answers: how many, of models that have several: the others are OUT-2.png, OUT-3.png, ...
         sheet: write before and after beside each other, and a crop, to OUT-sheet.png
@@ -76,7 +76,7 @@ def restore(
     if not memory > 0:
         raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
     if degrade and original:
-        raise InputError("--degrade makes the damaged pictures from the ones that are given: leave out --original.")
+        raise InputError("--degrade makes the damaged images from the ones that are given: leave out --original.")
     files = find(picture)
     all_of = lambda target: written(target, answers, sheet)  # noqa: E731
     targets = batch_files.plan(picture, files, out, "restored", all_of)
@@ -93,8 +93,8 @@ def restore(
         clean = cleans[file]
         work.text = f"mending {files.index(file) + 1} of {len(files)}"
         if original is not None and clean is None:
-            read(file)  # a file that is no picture is told first
-            raise InputError(f"{original} has no picture for {file}.")
+            read(file)  # a file that is no image is told first
+            raise InputError(f"{original} has no image for {file}.")
         found = work.one(file, target, clean, mask, sheet, "" if single else str(file.relative_to(picture)))
         scores.extend([found] if found else [])
         more = f" and {answers - 1} more" if answers > 1 else ""
@@ -113,12 +113,12 @@ def sheet_path(target: Path) -> Path:
 
 
 def written(target: Path, answers: int, sheet: bool) -> list[Path]:
-    """Return all the files of a picture."""
+    """Return all the files of an image."""
     return [*batch_files.answered(target, answers), *([sheet_path(target)] if sheet else [])]
 
 
 def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Path | None]:
-    """Return the undamaged picture of each file, or None: a.png of a.jpg, and of ax4.jpg where there is no other.
+    """Return the undamaged image of each file, or None: a.png of a.jpg, and of ax4.jpg where there is no other.
 
     Raises InputError for a file beside a folder.
     """
@@ -127,7 +127,7 @@ def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Pa
     if picture.is_file() and original.is_file():
         return [original]
     if not original.exists():
-        raise InputError(f"--original: there is no picture or folder {original}.")
+        raise InputError(f"--original: there is no image or folder {original}.")
     if not original.is_dir() or picture.is_file():
         raise InputError("--original must be a file for a file, or a folder for a folder.")
     by_stem = {p.relative_to(original).with_suffix(""): p for p in find(original)}
@@ -137,7 +137,7 @@ def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Pa
 
 @dataclass
 class Work:
-    """Mends one picture after the other."""
+    """Mends one image after the other."""
 
     model: Model
     tile: int
@@ -202,7 +202,7 @@ class Work:
         return scores(answer)
 
     def check_size(self, file: Path, compared: bool) -> Check | None:
-        """Raise InputError where the picture and its answer don't fit the memory, by the file's first bytes.
+        """Raise InputError where the image and its answer don't fit the memory, by the file's first bytes.
 
         Return what raises it where the bytes that the model takes at a time don't fit beside them.
         """
@@ -242,7 +242,7 @@ class Work:
         if many and channels == 1:
             picture = np.repeat(picture, restorer.channels[0], 2)
         elif many:
-            raise InputError(f"{self.model.name} mends pictures of {restorer.channels[0]} channel, not colour.")
+            raise InputError(f"{self.model.name} mends images of {restorer.channels[0]} channel, not colour.")
         ways = range(8) if self.ensemble else range(1)
 
         def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
@@ -264,7 +264,7 @@ class Work:
                 yield lines.mean(2, keepdims=True) if many and not restorer.colours else lines
 
     def damaged(self, clean: np.ndarray, name: str = "") -> tuple[np.ndarray, dict[str, Any]]:
-        """Return a damaged picture, by the seed and the picture's name, and what the model is told of the damage."""
+        """Return a damaged image, by the seed and the image's name, and what the model is told of the damage."""
         import jax
 
         from jaxgen.core import rng
@@ -285,7 +285,7 @@ class Work:
 
 
 def turned(x: Any, way: int) -> Any:
-    """Return a picture mirrored where way is 4 or more, then turned by way modulo 4 right angles."""
+    """Return an image mirrored where way is 4 or more, then turned by way modulo 4 right angles."""
     if np.ndim(x) != 3:
         return x
     return np.rot90(x[:, ::-1] if way >= 4 else x, way % 4)
@@ -298,7 +298,7 @@ def back(x: np.ndarray, way: int) -> np.ndarray:
 
 
 def enlarge(picture: np.ndarray, scale: float) -> np.ndarray:
-    """Return a picture [h w c] enlarged by bicubic interpolation."""
+    """Return an image [h w c] enlarged by bicubic interpolation."""
     import jax.numpy as jnp
 
     from jaxgen.nn.resample import resize
@@ -308,7 +308,7 @@ def enlarge(picture: np.ndarray, scale: float) -> np.ndarray:
 
 
 def read_mask(path: Path, file: Path, photo: Photo) -> np.ndarray:
-    """Return f32[h w 1], 1 where a mask is white. Raises InputError where it does not fit the picture."""
+    """Return f32[h w 1], 1 where a mask is white. Raises InputError where it does not fit the image."""
     found = read(path).pixels.mean(2, keepdims=True) > 0
     if found.shape[:2] != photo.pixels.shape[:2]:
         mask, picture = ("x".join(map(str, x.shape[:2])) for x in (found, photo.pixels))

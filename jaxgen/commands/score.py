@@ -34,21 +34,21 @@ def score(
     out: Path = Path("scores.csv"),
     overwrite: bool = False,
 ):
-    """Rank pictures by how unlike they are to what a run was trained on, the most unlike first.
+    """Rank images by how unlike they are to what a run was trained on, the most unlike first.
 
-    The table has rank, score, picture (its number, or its file) and label. The sheet beside it, a .png, shows the first
+    The table has rank, score, image (its number, or its file) and label. The sheet beside it, a .png, shows the first
     and the last, rank and score under each. A score is -log p(x) in nats, or the mean squared error of what comes back.
 
     Args:
         run: the folder of the run
-        path: a folder or a .zip of pictures, or a data source: digits, shapes, tfds:NAME (where the run's sets lie),
+        path: a folder or a .zip of images, or a data source: digits, shapes, tfds:NAME (where the run's sets lie),
             folder:PATH, idx:PATH, npz:PATH
         by: likelihood or reconstruction; unset: likelihood where the model has one
-        split: of the pictures; unset: all of a folder, test of other sources
-        samples: of what a likelihood is integrated over, for each picture
+        split: of the images; unset: all of a folder, test of other sources
+        samples: of what a likelihood is integrated over, for each image
         anomalies: labels such as 9 or 0,2 that are to come first: prints the area under the ROC curve
-        count: pictures on the sheet, one half the most unlike, the other the least
-        limit: how many pictures are scored, drawn from all of them; unset: all
+        count: images on the sheet, one half the most unlike, the other the least
+        limit: how many images are scored, drawn from all of them; unset: all
         out: a .csv
         overwrite: replace what is there
     """
@@ -80,13 +80,13 @@ def score(
         writer.writerow(["rank", "score", "picture", "label"])
         writer.writerows([rank, f"{scores[i]:.6g}", names[i], labels[i]] for rank, i in enumerate(order, 1))
     save_png(sheet, ranked(data.Part(some, order), scores[order], about, image_of(task), count))
-    print(f"{len(some)} pictures scored by {by} at step {opened.step}: {out}, {sheet}")
+    print(f"{len(some)} images scored by {by} at step {opened.step}: {out}, {sheet}")
     if odd is not None:
-        print(f"AUROC {auroc(scores, odd):.4f} of {odd.sum()} anomalies among {len(odd)} pictures")
+        print(f"AUROC {auroc(scores, odd):.4f} of {odd.sum()} anomalies among {len(odd)} images")
 
 
 def scores_of(opened: "Trained", source: "Source", about: "Data", by: Measure, samples: int) -> np.ndarray:
-    """Return how unlike each picture of a source is to what was trained on, f32[n]. Raises InputError for NaN."""
+    """Return how unlike each image of a source is to what was trained on, f32[n]. Raises InputError for NaN."""
     from jaxgen.inference.autoencoding import Coder
 
     coder = Coder(opened)
@@ -95,15 +95,15 @@ def scores_of(opened: "Trained", source: "Source", about: "Data", by: Measure, s
     else:
         scores = coder.squared_errors(source, about)
     if np.isnan(scores).any():
-        raise InputError(f"The model gives {np.isnan(scores).sum()} of the pictures no number: its weights are broken.")
+        raise InputError(f"The model gives {np.isnan(scores).sum()} of the images no number: its weights are broken.")
     return scores
 
 
 def choose_measure(task: "Task", by: Measure | None) -> Measure:
-    """Return what pictures are scored by. Raises InputError where the model has not got it."""
+    """Return what images are scored by. Raises InputError where the model has not got it."""
     likely, coded = task.log_prob is not None, task.encode is not None and task.decode is not None
     if not likely and not coded:
-        raise InputError("This model has neither a likelihood nor an encoder: it can't score pictures.")
+        raise InputError("This model has neither a likelihood nor an encoder: it can't score images.")
     if by == "likelihood" and not likely:
         raise InputError("This model has no likelihood: write --by reconstruction.")
     if by == "reconstruction" and not coded:
@@ -128,15 +128,15 @@ def anomalous(source: "Source", labels: str) -> np.ndarray:
     from jaxgen import data
 
     if not source.classes:
-        raise InputError("The pictures have no labels: --anomalies has nothing to go by.")
+        raise InputError("The images have no labels: --anomalies has nothing to go by.")
     found = np.isin(data.labels_of(source), numbers(labels, len(source.classes), "anomalies"))
     if found.all() or not found.any():
-        raise InputError(f"{'All' if found.all() else 'None'} of the pictures are of --anomalies {labels}.")
+        raise InputError(f"{'All' if found.all() else 'None'} of the images are of --anomalies {labels}.")
     return found
 
 
 def ranked(source: "Source", scores: np.ndarray, about: "Data", image: tuple, count: int) -> np.ndarray:
-    """Return the sheet u8[h w] or u8[h w 3]: the first and the last of pictures in order, `count` at most in all."""
+    """Return the sheet u8[h w] or u8[h w 3]: the first and the last of images in order, `count` at most in all."""
     from jaxgen import data
     from jaxgen.media.image_grid import CAPTION, captioned
 

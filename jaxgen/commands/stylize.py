@@ -1,4 +1,4 @@
-"""python -m jaxgen stylize: a picture, or a folder of them, painted in the style of others."""
+"""python -m jaxgen stylize: an image, or a folder of them, painted in the style of others."""
 
 import math
 from collections.abc import Iterator
@@ -42,32 +42,32 @@ def stylize(
     memory: float = 4.0,
     overwrite: bool = False,
 ):
-    """Paint a picture, or all pictures of a folder, in the style of others.
+    """Paint an image, or all images of a folder, in the style of others.
 
-    Alpha, 16 bits (.png), colour profile and EXIF are kept; the picture is written upright, in colour.
+    Alpha, 16 bits (.png), colour profile and EXIF are kept; the image is written upright, in colour.
 
     Args:
         picture: a file, or a folder
-        style: the pictures whose style is wanted; for a run of `fast-style` the names of styles that it was trained for
+        style: the images whose style is wanted; for a run of `fast-style` the names of styles that it was trained for
         with_: gatys, which paints until features agree; wct, which does the same with whitened and coloured features;
             the folder of a run of `fast-style` or `adain`; or a file of weights of `fast-style`
         how: what a run of `adain` does to its code: unset: as it was trained; wct: whitening and colouring
         out: a file, or for a folder a folder; unset: CONTENT-stylized.png, FOLDER-stylized
         weights: how much of each style; unset: as much of each
-        masks: where each style is wanted, white in a picture of the content's size; where all are black the content
+        masks: where each style is wanted, white in an image of the content's size; where all are black the content
             stays. One fewer than styles: the last has the rest
         strength: how much of the style, from 0, the content itself, to 1
         colours: the style's, or the content's: content gives the answer the mean and covariance of the content's
-            colours (and the style picture before it is looked at), luma keeps the content's chroma
+            colours (and the style image before it is looked at), luma keeps the content's chroma
         steps: of gatys and wct; unset: 200
-        style_size: pixels of a style picture's longer side, a larger one is made small; 0: as it is
+        style_size: pixels of a style image's longer side, a larger one is made small; 0: as it is
         style_weight: of gatys, beside the content's; unset: 1000
         trunk: whose features gatys and wct compare: vgg16 (unset), random, or the folder of a run of train.classifier
         progress: of gatys and wct, write the canvas to OUT-progress.png as it is painted
         tile: pixels of a side of the parts that are painted one by one; 0: whole; unset: whole where --memory is
             enough for that, else 512
         overlap: pixels that parts share
-        memory: GiB that a picture may take; one that is larger even in parts is refused before it is begun
+        memory: GiB that an image may take; one that is larger even in parts is refused before it is begun
         overwrite: replace what is there
     """
     tiling.check(TILE if tile is None else tile, overlap)
@@ -84,7 +84,7 @@ def stylize(
 
     single, targets = picture.is_file(), batch_files.plan(picture, files, out, "stylized", written)
     if progress and not single:
-        raise InputError("--progress shows one picture being painted: leave it out for a folder.")
+        raise InputError("--progress shows one image being painted: leave it out for a folder.")
     given = [Path(name).expanduser() for name in (*style, *masks, with_)]
     for path in [path for target in targets for path in written(target)] if single or overwrite else ():
         output_files.check(path, WRITTEN, overwrite, given=given)
@@ -118,7 +118,7 @@ def check_masks(masks: tuple[Path, ...], stylist: Stylist):
 
 @dataclass
 class Work:
-    """Paints one picture after the other."""
+    """Paints one image after the other."""
 
     stylist: Stylist
     masks: tuple[Path, ...]
@@ -139,7 +139,7 @@ class Work:
         write(target, quantised(made, photo.bits), photo, photo.alpha)
 
     def painted(self, content: np.ndarray, masks: np.ndarray | None, target: Path | None = None) -> np.ndarray:
-        """Return a picture f32[h w 3] painted; masks f32[n h w 1] add up to 1 at most."""
+        """Return an image f32[h w 3] painted; masks f32[n h w 1] add up to 1 at most."""
         stylist, (height, width) = self.stylist, content.shape[:2]
         if stylist.wish.strength == 0:
             return content
@@ -194,7 +194,7 @@ class Work:
         return np.stack(found).astype(np.float32)
 
     def check_size(self, file: Path):
-        """Raise InputError where the picture doesn't fit the memory, by the file's first bytes."""
+        """Raise InputError where the image doesn't fit the memory, by the file's first bytes."""
         if (size := size_of(file)) is None:  # reading it says what is wrong
             return
         height, width, bits = size

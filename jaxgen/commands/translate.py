@@ -1,4 +1,4 @@
-"""python -m jaxgen translate: a picture, or a folder of them, made into pictures of another domain by a model."""
+"""python -m jaxgen translate: an image, or a folder of them, made into images of another domain by a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ def translate(
     seed: int = 0,
     overwrite: bool = False,
 ):
-    """Make a picture of another domain of a picture, or of all pictures of a folder.
+    """Make an image of another domain of an image, or of all images of a folder.
 
     Of any size, whole. Alpha is laid on white, as in training; 16 bits (.png), colour profile and EXIF are kept, and
-    the picture is written upright.
+    the image is written upright.
 
     Args:
         run: the folder of a run of train.translation
@@ -42,10 +42,10 @@ def translate(
         to: the domain that it is to be of; unset: the one that the model is trained to make. Of models that translate
             both ways it is source or image, of those of many domains the number of a class
         out: a file, or for a folder a folder; unset: PICTURE-translated.png, FOLDER-translated
-        side: pixels of the short side that a picture is brought to first; unset: it is left as it is
-        pair: the picture is of the domain that the model makes: turn it into edges, grey, ... first, as in training
+        side: pixels of the short side that an image is brought to first; unset: it is left as it is
+        pair: the image is of the domain that the model makes: turn it into edges, grey, ... first, as in training
         answers: how many, of models that have several: the others are OUT-2.png, OUT-3.png, ...
-        memory: GiB that a picture may take; a larger one is refused before it is begun
+        memory: GiB that an image may take; a larger one is refused before it is begun
         seed: of models with several answers
         overwrite: replace what is there
     """
@@ -71,7 +71,7 @@ def translate(
 
 @dataclass
 class Work:
-    """Translates one picture after the other, into the domain of a number."""
+    """Translates one image after the other, into the domain of a number."""
 
     translator: "Translator"
     nets: tuple[Any, Any]
@@ -96,7 +96,7 @@ class Work:
             write(path, quantised(self.made(x, number, file), photo.bits), photo)
 
     def prepared(self, photo: Photo, file: Path) -> np.ndarray:
-        """Return a picture as the model reads it, f32[h w c]."""
+        """Return an image as the model reads it, f32[h w c]."""
         x, channels = photo.pixels, self.translator.channels
         if photo.alpha is not None:
             share = photo.alpha.astype(np.float32) / np.iinfo(photo.alpha.dtype).max
@@ -112,7 +112,7 @@ class Work:
         height, width = x.shape[:2]
         if min(height, width) < self.translator.multiple:
             raise InputError(
-                f"{file} is {height}x{width}: this model halves pictures, and takes none below "
+                f"{file} is {height}x{width}: this model halves images, and takes none below "
                 f"{self.translator.multiple}x{self.translator.multiple}. Write --side {self.translator.multiple}."
             )
         return x if self.make is None else self.make(quantised(x, 8)[None])[0] / np.float32(127.5) - 1
@@ -143,7 +143,7 @@ class Work:
 
 
 def shrunk(x: np.ndarray, side: int) -> np.ndarray:
-    """Return a picture f32[h w c] whose short side has so many pixels, antialiased."""
+    """Return an image f32[h w c] whose short side has so many pixels, antialiased."""
     import jax.numpy as jnp
 
     from jaxgen.nn.resample import resize
@@ -173,7 +173,7 @@ def open_work(
     if answers > 1 and not translator.several:
         raise InputError(f"{opened.run.preset} has one answer: leave out --answers.")
     if pair and data.making == "none":
-        raise InputError(f"{folder} was trained on pictures of both domains, none of them made: leave out --pair.")
+        raise InputError(f"{folder} was trained on images of both domains, none of them made: leave out --pair.")
     return Work(
         translator,
         averaged(opened.state, opened.frozen),

@@ -28,14 +28,14 @@ def upscale(
     out: Path = Path("upscaled.png"),
     overwrite: bool = False,
 ):
-    """Draw pictures of the model's size whose means over squares are a given picture: the small one, then the answers.
+    """Draw images of the model's size whose means over squares are a given image: the small one, then the answers.
 
     Args:
         run: the folder of a diffusion or flow model's run
         picture: a file, which is cut and resized to the model's size over factor
         factor: pixels of a square's side
         method: ddnm sets the means right in each step; dps leads the samples to them by a gradient
-        noise: of the picture, its standard deviation of 255 (dps)
+        noise: of the image, its standard deviation of 255 (dps)
         count: how many answers
         seed: which answers
         label: the class that is drawn; unset: none, of a model that is told classes
@@ -49,10 +49,10 @@ def upscale(
     check_noise(noise, method)
     output_files.check(out, PNG, overwrite, given=[picture])
     work = Work(run, count, seed, label, sampling, out)
-    work.check_pixels("it can't enlarge pictures")
+    work.check_pixels("it can't enlarge images")
     h, w, c = work.image
     if h % factor or w % factor:
-        raise InputError(f"--factor {factor} must divide both sides of the model's {h}x{w} pictures.")
+        raise InputError(f"--factor {factor} must divide both sides of the model's {h}x{w} images.")
     small: Any = work.read(picture, (h // factor, w // factor, c))
     way = conditions.shrunk(factor)
 

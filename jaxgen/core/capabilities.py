@@ -9,7 +9,7 @@ GenerateFn = Callable[[Params, Context, Key, Batch], Batch]  # keys: Key[b]
 
 
 class Latent(NamedTuple):
-    """How a generator is entered: z is drawn, mapped to w, and w becomes a picture.
+    """How a generator is entered: z is drawn, mapped to w, and w becomes an image.
 
     draw:       (keys Key[b], psi f32[b] or None) -> z f32[b ...]; psi in [0, 1] trades variety for fidelity
     map:        (params, context, z, given) -> w f32[b n d], n rows that can come from different samples, or f32[b d]
@@ -26,7 +26,7 @@ class Latent(NamedTuple):
 
 
 class Denoiser(NamedTuple):
-    """How a picture is told from noise, at the noise levels where sampling stops (jaxgen/diffusion).
+    """How an image is told from noise, at the noise levels where sampling stops (jaxgen/diffusion).
 
     told:    (params, context, x f32[b h w c], tau f32[b], label i32[b] or None) -> E[x0 | x]
     frame:   which x that is, "ve" or "flow"
@@ -34,7 +34,7 @@ class Denoiser(NamedTuple):
     shape:   height, width, channels of x
     classes: the null label is this number; 0: there are no labels
     learned: as told, but that it gives a variance as well, where the net has learned one
-    encode:  (params, context, image f32[b h w c]) -> x0, where what is denoised are codes of pictures
+    encode:  (params, context, image f32[b h w c]) -> x0, where what is denoised are codes of images
     decode:  (params, context, x0) -> image, there
     """
 
@@ -49,7 +49,7 @@ class Denoiser(NamedTuple):
 
 
 class Restorer(NamedTuple):
-    """How a damaged picture is mended, whatever its size.
+    """How a damaged image is mended, whatever its size.
 
     degrade:  (image f32[b h w c], keys Key[b], scale) -> {"degraded": f32[b h/scale w/scale c], and what else is told}
     restore:  (params, context, given, keys Key[b], scale) -> f32[b H W c], H the rounded h times the scale
@@ -58,9 +58,9 @@ class Restorer(NamedTuple):
               "region" f32[b h w 1] where it is to be mended
     multiple: the sides of "degraded" must be divisible by it
     channels: of "degraded"; grey nets take 1 and 3
-    colours:  whether a grey picture becomes one in colour
+    colours:  whether a grey image becomes one in colour
     several:  whether other keys give other answers
-    whole:    whether "degraded" must be the whole picture, never a part of it
+    whole:    whether "degraded" must be the whole image, never a part of it
     size:     the only height and width of "degraded" that it takes; (): any
     """
 
@@ -77,12 +77,12 @@ class Restorer(NamedTuple):
 
 
 class Translator(NamedTuple):
-    """How a picture becomes one of another domain or style, whatever its size.
+    """How an image becomes one of another domain or style, whatever its size.
 
     translate: (params, context, given, keys Key[b], to i32[b]) -> f32[b h w channels]
                given: {"source": f32[b h w c]} and what else is told; to: the number of a domain
-    domains:   names of what it can make of a picture; "image" where it goes one way only
-    told:      what `translate` needs in `given` beside "source": "style" f32[b h' w' c], a picture to look like
+    domains:   names of what it can make of an image; "image" where it goes one way only
+    told:      what `translate` needs in `given` beside "source": "style" f32[b h' w' c], an image to look like
     multiple:  the sides of "source" must be divisible by it
     channels:  of "source"
     several:   whether other keys give other answers

@@ -19,13 +19,13 @@ class Data:
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # which part of the source; tfds: takes slices such as train[:90%] too
     only: str | None = None  # labels whose examples are kept, such as 0-8 or 0,2; unset: all
-    # what a model that translates starts from, made of the pictures; unpaired: of PATH_A's; paired: no need
+    # what a model that translates starts from, made of the images; unpaired: of PATH_A's; paired: no need
     pair: Literal["none", "edges", "grey", "mask", "small"] = "none"
     # none: squash; else cover, cut; area: 8 to 100 % of it; patch: pixels as they are; jitter: squash to 286/256, cut
     crop: Literal["none", "center", "random", "area", "patch", "jitter"] = "center"
-    shift: int = 0  # pixels by which a picture is moved at most, up, down or to a side, black behind it
+    shift: int = 0  # pixels by which an image is moved at most, up, down or to a side, black behind it
     flip: bool = False  # mirror left to right, half of the time
-    turn: bool = False  # turn a square picture by 0, 90, 180 or 270 degrees
+    turn: bool = False  # turn a square image by 0, 90, 180 or 270 degrees
     # to black and white: from half grey on; drawn by the grey, once or anew each epoch
     binarise: Literal["none", "threshold", "fixed", "dynamic"] = "none"
     skip_bad: bool = False  # leave unreadable images out instead of stopping
@@ -34,7 +34,7 @@ class Data:
 
     @property
     def making(self) -> str:
-        """What sources are made into: nothing where every picture comes with its own."""
+        """What sources are made into: nothing where every image comes with its own."""
         return "none" if self.source.startswith("paired:") else self.pair
 
     def at(self, split: str) -> "Data":
@@ -81,7 +81,7 @@ class Log:
 
     every: int = 100  # a line of metrics, averaged since the last
     samples: int = 1000  # a grid of samples; 0: never
-    count: int = 64  # pictures in the grid
+    count: int = 64  # images in the grid
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def validate(run: Run):
         raise InputError(f"A batch of {run.batch} can't be cut into compute.accumulate={run.compute.accumulate} parts.")
     height, width, _ = run.model.image
     if run.data.turn and height != width:
-        raise InputError(f"data.turn needs square pictures, not {height}x{width}.")
+        raise InputError(f"data.turn needs square images, not {height}x{width}.")
     k = run.compute.steps_per_call
     for name, value in (("steps", run.steps), ("log.every", run.log.every), ("log.samples", run.log.samples)):
         if value % k:

@@ -7,7 +7,7 @@ from jaxgen.core.types import Spec
 
 
 def image_of(task: Task) -> tuple[int, int, int]:
-    """Return the height, width and channels of the pictures a task is trained on."""
+    """Return the height, width and channels of the images a task is trained on."""
     return task.example["image"].shape  # pyright: ignore[reportReturnType]
 
 

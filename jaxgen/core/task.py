@@ -17,10 +17,10 @@ class Task:
     example:  the shape and dtype of one example, by name, without the batch axis
     frozen:   {net: function that loads its variables}; they are arguments of the step, never checkpointed
     given:    the batch entries that `generate` and `decode` need
-    latent:   how `generate` goes from noise to a picture, where it goes through a latent vector
-    denoiser: how it takes noise out of a picture, step by step, where it does
-    restorer: how it mends a damaged picture, where it does
-    translator: how it makes a picture of another domain of one, where it does
+    latent:   how `generate` goes from noise to an image, where it goes through a latent vector
+    denoiser: how it takes noise out of an image, step by step, where it does
+    restorer: how it mends a damaged image, where it does
+    translator: how it makes an image of another domain of one, where it does
     classes:  the labels in a batch are below it; 0: it has none
     encode:   (params, context, batch) -> codes f32[b ...]
     decode:   (params, context, codes, given) -> images f32[b h w c] in [-1, 1]

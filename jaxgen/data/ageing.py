@@ -45,13 +45,13 @@ def faded(x: Array, keys: Key, age: Array | None = None) -> Array:
 
 
 def luma_of(rgb: tuple[float, float, float], x: Array) -> Array:
-    """Return a colour f32[1 1 1 c] for pictures [b h w c], its luma where they are grey."""
+    """Return a colour f32[1 1 1 c] for images [b h w c], its luma where they are grey."""
     colour = jnp.asarray(rgb, jnp.float32).reshape(1, 1, 1, 3)
     return colour if x.shape[-1] == 3 else luma(colour)
 
 
 def stained(x: Array, keys: Key) -> Array:
-    """Return x under a few brown stains, darker at the rim; some pictures have none."""
+    """Return x under a few brown stains, darker at the rim; some images have none."""
     size = x.shape[1], x.shape[2]
     field = smooth(folded(keys, "stains"), size, max(size) / 5) + 0.15 * smooth(
         folded(keys, "rim"), size, max(max(size) / 40, 1)

@@ -15,7 +15,7 @@ DIGITS_TRAIN = 1500  # the first 1,500 of the 1,797 digits are "train", the othe
 
 @dataclass(frozen=True)
 class Arrays:
-    """Pictures u8[n h w c] and labels i32[n] (or none), served by index; the loader gathers from `images` directly."""
+    """Images u8[n h w c] and labels i32[n] (or none), served by index; the loader gathers from `images` directly."""
 
     images: np.ndarray
     labels: np.ndarray | None = None
@@ -46,9 +46,9 @@ def digits(split: str) -> Arrays:
 
 
 def npz(path: Path, split: str) -> Arrays:
-    """Return the pictures of a .npz file: `image`, `images`, `x`, `x_SPLIT` or `arr_0`, and its labels if it has any.
+    """Return the images of a .npz file: `image`, `images`, `x`, `x_SPLIT` or `arr_0`, and its labels if it has any.
 
-    u8[n h w] or u8[n h w c]; float pictures are in [-1, 1] where one value is negative and in [0, 1] otherwise, and are
+    u8[n h w] or u8[n h w c]; float images are in [-1, 1] where one value is negative and in [0, 1] otherwise, and are
     rounded to 8 bits. Labels are integers from 0 under `label`, `labels`, `y` or `y_SPLIT`; their names, if given, lie
     under `classes`. Raises InputError.
     """
@@ -75,7 +75,7 @@ def npz(path: Path, split: str) -> Arrays:
     if labels.shape in ((len(images), 1), (len(images),)):
         labels = labels.reshape(len(images))
     else:
-        raise InputError(f"Array {label!r} of {path} has shape {labels.shape}: {len(images)} pictures need as many.")
+        raise InputError(f"Array {label!r} of {path} has shape {labels.shape}: {len(images)} images need as many.")
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"Array {label!r} of {path} holds {labels.dtype}: labels are integers counted from 0.")
     names = arrays.get("classes")
@@ -105,20 +105,20 @@ def _image_name(names: list[str], split: str, path: Path) -> str:
         parts = [name[2:] for name in names if name.startswith("x_")]
         if parts:
             choose(split, parts, f"split of {path}")
-        raise InputError(f"{path} holds {', '.join(names) or 'nothing'}: the pictures must be named 'image'.")
+        raise InputError(f"{path} holds {', '.join(names) or 'nothing'}: the images must be named 'image'.")
     if not found.startswith("x_") and split not in ("train", "all"):
         raise InputError(f"{path} has no split {split!r}: a .npz file with {found!r} is all 'train'.")
     return found
 
 
 def _pictures(values: np.ndarray, where: str) -> np.ndarray:
-    """Return pictures as u8[n h w c]; raise InputError for another shape, type or range."""
+    """Return images as u8[n h w c]; raise InputError for another shape, type or range."""
     if values.ndim == 3:
         values = values[..., None]  # [n h w] -> [n h w 1]
     if values.ndim != 4:
-        raise InputError(f"The {where} has shape {values.shape}: pictures are [n h w] or [n h w c].")
+        raise InputError(f"The {where} has shape {values.shape}: images are [n h w] or [n h w c].")
     if 0 in values.shape:
-        raise InputError(f"The {where} has shape {values.shape}: it holds no picture.")
+        raise InputError(f"The {where} has shape {values.shape}: it holds no image.")
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.bool_:
@@ -126,14 +126,14 @@ def _pictures(values: np.ndarray, where: str) -> np.ndarray:
     low, high = values.min(), values.max()
     if np.issubdtype(values.dtype, np.integer):
         if low < 0 or high > 255:
-            raise InputError(f"The {where} holds integers from {low} to {high}: pictures are 0..255.")
+            raise InputError(f"The {where} holds integers from {low} to {high}: images are 0..255.")
         return values.astype(np.uint8)
     if not np.issubdtype(values.dtype, np.floating):
-        raise InputError(f"The {where} holds {values.dtype}: pictures are uint8 or float.")
+        raise InputError(f"The {where} holds {values.dtype}: images are uint8 or float.")
     if not np.isfinite(low) or not np.isfinite(high):  # a NaN anywhere makes both NaN
         index = int(np.flatnonzero(~np.isfinite(values).all(axis=(1, 2, 3)))[0])
-        raise InputError(f"Picture {index} of the {where} has a value that is not finite.")
+        raise InputError(f"Image {index} of the {where} has a value that is not finite.")
     if low < -1 or high > 1:
-        raise InputError(f"The {where} holds floats from {low:g} to {high:g}: pictures are in [-1, 1] or [0, 1].")
+        raise InputError(f"The {where} holds floats from {low:g} to {high:g}: images are in [-1, 1] or [0, 1].")
     unit = (values + 1) / 2 if low < 0 else values
     return np.round(unit * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Blur: kernels f32[b k k], one for each picture, of sum 1, and the convolution with them. For k read an odd `size`.
+"""Blur: kernels f32[b k k], one for each image, of sum 1, and the convolution with them. For k read an odd `size`.
 
 Widths and lengths are f32[b], in pixels; angles f32[b], in radians, from along the rows.
 """
@@ -20,7 +20,7 @@ Array = jax.Array
 def gaussian_blur(x: Array, sigma: Array) -> Array:
     """Return x under an isotropic Gaussian, its standard deviation f32[b] in pixels, past the border the mirror image.
 
-    Two products with a matrix per picture: the Gaussian is separable, and on a CPU they are its fastest form.
+    Two products with a matrix per image: the Gaussian is separable, and on a CPU they are its fastest form.
     """
     rows, columns = (_gaussian_rows(n, sigma) for n in x.shape[1:3])
     y = jnp.einsum("bhwc,bHh->bHwc", x, rows, precision="highest")
@@ -32,7 +32,7 @@ def _gaussian_rows(n: int, sigma: Array) -> Array:
     i, j = np.mgrid[:n, :n]
     places = np.stack([q for m in (-1, 0, 1) for q in (2 * n * m + j, 2 * n * m - 1 - j)])  # [6 n n]
     square = jnp.asarray(np.square(places - i), jnp.float32)[None]  # [1 6 n n]
-    narrow = 0.5 / jnp.square(jnp.maximum(sigma, 1e-3))  # a sigma of 0 leaves the picture
+    narrow = 0.5 / jnp.square(jnp.maximum(sigma, 1e-3))  # a sigma of 0 leaves the image
     w = jnp.exp(-square * narrow.reshape(-1, 1, 1, 1)).sum(1)  # [b n n]
     return w / w.sum(-1, keepdims=True)
 
@@ -40,7 +40,7 @@ def _gaussian_rows(n: int, sigma: Array) -> Array:
 def filtered(x: Array, kernels: Array) -> Array:
     """Return y[b, o] = sum_j kernels[b, j] x[b, o + j - k // 2], kernels f32[b k k], k odd; x goes on as its mirror image.
 
-    By Fourier transforms: a convolution of each picture by its own kernel of 21 x 21 takes a CPU ten times as long.
+    By Fourier transforms: a convolution of each image by its own kernel of 21 x 21 takes a CPU ten times as long.
     """  # noqa: E501
     _, h, w, _ = x.shape
     half = kernels.shape[-1] // 2
@@ -78,7 +78,7 @@ def cut(kernels: Array, sides: Array) -> Array:
 
 
 def identity(size: int) -> Array:
-    """Return the kernel f32[1 k k] that leaves a picture as it is."""
+    """Return the kernel f32[1 k k] that leaves an image as it is."""
     return (jnp.abs(_places(size)).max(0) == 0).astype(jnp.float32)[None]
 
 

@@ -1,7 +1,7 @@
 """Single damages but blur: noise, JPEG, haze, darkness, lost colour. Pure functions, jitted with what uses them.
 
-x f32[b h w c] in [-1, 1], of 1 or 3 channels; keys Key[b], one a picture, so that its damage depends on its key alone;
-strengths are f32[b], one a picture. Nothing is clipped unless it says so.
+x f32[b h w c] in [-1, 1], of 1 or 3 channels; keys Key[b], one an image, so that its damage depends on its key alone;
+strengths are f32[b], one an image. Nothing is clipped unless it says so.
 """
 
 import math

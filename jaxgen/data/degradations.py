@@ -1,6 +1,6 @@
-"""What is done to a clean picture before it is to be mended: single damages (damage.py) in the order of a camera.
+"""What is done to a clean image before it is to be mended: single damages (damage.py) in the order of a camera.
 
-x f32[b h w c] in [-1, 1]; keys Key[b], one a picture, so that its damage depends on its key alone. Strengths are
+x f32[b h w c] in [-1, 1]; keys Key[b], one an image, so that its damage depends on its key alone. Strengths are
 f32[b].
 """
 
@@ -21,7 +21,7 @@ from jaxgen.nn.resample import imresize
 
 Array = jax.Array
 Key = jax.Array
-Span = tuple[float, float]  # the least and the most; each picture's is drawn between them
+Span = tuple[float, float]  # the least and the most; each image's is drawn between them
 PIPELINES = "plain", "real-esrgan", "photo", "haze", "low-light", "grey"
 LOW_LIGHT = {"gain": (0.5, 1.0), "gamma": (1.5, 5.0)}  # Lv et al.'s
 SPANS = "blur", "motion", "shake", "noise", "poisson", "camera", "jpeg"
@@ -29,7 +29,7 @@ SPANS = "blur", "motion", "shake", "noise", "poisson", "camera", "jpeg"
 
 @dataclass(frozen=True)
 class Degradation:
-    """What is done to a clean picture, in this order; a span of 0 to 0 leaves a step out.
+    """What is done to a clean image, in this order; a span of 0 to 0 leaves a step out.
 
     The blurs come before it is made small, bicubically ("real-esrgan" does that in its own way); the rest of the
     pipeline and all else come after.
@@ -67,7 +67,7 @@ class Degradation:
         mask:     f32[b h/scale w/scale 1], 1 where pixels are hidden or destroyed
         """
         if x.shape[-1] not in (1, 3) and (self.jpeg[1] or self.pipeline != "plain"):
-            raise InputError(f"JPEG and the pipelines damage pictures of 1 or 3 channels, not of {x.shape[-1]}.")
+            raise InputError(f"JPEG and the pipelines damage images of 1 or 3 channels, not of {x.shape[-1]}.")
         strength = {name: drawn(folded(keys, f"strength of {name}"), *getattr(self, name)) for name in SPANS}
         if self.blur[1]:
             x = blur.gaussian_blur(x, strength["blur"])

@@ -1,4 +1,4 @@
-"""Pictures of two domains: pairs that show the same, and two sets that are drawn from without regard to each other."""
+"""Images of two domains: pairs that show the same, and two sets that are drawn from without regard to each other."""
 
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -18,9 +18,9 @@ NAMES = (("A", "B"), ("image", "source"))  # sorted, as a folder's classes are
 class Pairs:
     """{"source": u8[h w c], "image": u8[h w c]} of one size, that show the same.
 
-    Of a folder (or .zip) with sub-folders A and B, or source and image, the pictures of one name, whatever the suffix;
-    of any other, pictures whose left half is the source and whose right half is the image. Splits and unreadable files
-    are as in `Folder`; with `skip_bad` pictures without a mate are left out, too. Raises InputError where a picture has
+    Of a folder (or .zip) with sub-folders A and B, or source and image, the images of one name, whatever the suffix;
+    of any other, images whose left half is the source and whose right half is the image. Splits and unreadable files
+    are as in `Folder`; with `skip_bad` images without a mate are left out, too. Raises InputError where an image has
     none, or the two are not of one size.
     """
 
@@ -36,7 +36,7 @@ class Pairs:
         elif folder.classes:
             raise InputError(
                 f"{path} holds the sub-folders {', '.join(folder.classes)}: pairs lie in A and B, or source and image, "
-                "or side by side in one picture."
+                "or side by side in one image."
             )
         else:
             for i, name in enumerate(folder.names):
@@ -50,7 +50,7 @@ class Pairs:
             here = folder.classes[label]
             stem = PurePosixPath(*parts[parts.index(here) + 1 :]).with_suffix("").as_posix()
             if stem in sides[label]:
-                raise InputError(f"{folder.path / name} and another picture beside it have one name: {stem}.")
+                raise InputError(f"{folder.path / name} and another image beside it have one name: {stem}.")
             sides[label][stem] = i
         both = sorted(sides[0].keys() & sides[1].keys())
         odd = sorted(sides[0].keys() ^ sides[1].keys())
@@ -65,7 +65,7 @@ class Pairs:
         return [(source[stem], image[stem]) for stem in both]
 
     def _size(self, index: int) -> tuple[int, int]:
-        """Return a picture's width and height by its file's first bytes, as it lies there."""
+        """Return an image's width and height by its file's first bytes, as it lies there."""
         name = self.folder.names[index]
         with self.folder.files.open(name) as file, Image.open(file) as picture:
             return picture.size
@@ -79,7 +79,7 @@ class Pairs:
     def _even(self, name: str, width: int):
         if width % 2:
             raise InputError(
-                f"{self.folder.path / name} is {width} pixels wide: two pictures side by side have an even width."
+                f"{self.folder.path / name} is {width} pixels wide: two images side by side have an even width."
             )
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ class Pairs:
         return {name: planes_of(picture) for name, picture in self.picture(index).items()}
 
     def picture(self, index: int) -> dict:
-        """Return the example with its images as Pillow pictures."""
+        """Return the example with its images as Pillow images."""
         if self.pairs is None:
             whole, name = self.folder.picture(index)["image"], self.folder.names[index]
             width, height = whole.size
@@ -103,7 +103,7 @@ class Pairs:
 
 
 class Unpaired:
-    """Pictures of two sources, {"source": u8[h w c], "image": u8[h' w' c']}: as many as the larger has, in order.
+    """Images of two sources, {"source": u8[h w c], "image": u8[h' w' c']}: as many as the larger has, in order.
 
     The smaller is begun again where it ends. In training the loader reads each of the two by itself.
     """

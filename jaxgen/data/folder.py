@@ -1,4 +1,4 @@
-"""A folder (or a .zip) of pictures, checked whole before training starts."""
+"""A folder (or a .zip) of images, checked whole before training starts."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ SPLITS = ("train", "test", "val", "valid", "validation")
 
 
 class Folder:
-    """Pictures at any depth; where all of them lie in sub-folders, those are the classes, sorted by name.
+    """Images at any depth; where all of them lie in sub-folders, those are the classes, sorted by name.
 
     A single folder around sub-folders is entered. Where the sub-folders are called train, test or val[idation], they
     are the splits; otherwise all is "train". Names that begin with a dot are left out. Every file is decoded once at
@@ -29,7 +29,7 @@ class Folder:
         self.files: _Disk | _Zip = _Disk(path) if path.is_dir() else _Zip(path)
         stamps = {name: stamp for name, stamp in sorted(self.files.stamps.items()) if _wanted(name)}
         if not stamps:
-            raise InputError(f"{path} holds no picture: they end in {', '.join(sorted(SUFFIXES))}.")
+            raise InputError(f"{path} holds no image: they end in {', '.join(sorted(SUFFIXES))}.")
         stamps, depth = _part(stamps, split, path)
         bad = check(path, stamps, self.files.read)
         self.names = [name for name in stamps if name not in bad]
@@ -50,7 +50,7 @@ class Folder:
         return {**example, "image": planes_of(example["image"])}
 
     def picture(self, index: int) -> dict:
-        """Return the example with its image as a Pillow picture, which saves two copies on the way to a batch."""
+        """Return the example with its image as a Pillow image, which saves two copies on the way to a batch."""
         name = self.names[index]
         try:
             image = decode(self.files.read(name))
@@ -137,13 +137,13 @@ def _part(stamps: dict[str, Stamp], split: str, path: Path) -> tuple[dict[str, S
 
 
 def _tell(path: Path, bad: dict[str, str], total: int, skip: bool) -> None:
-    """Say which pictures cannot be read: an InputError, or a line on stderr where they are skipped."""
+    """Say which images cannot be read: an InputError, or a line on stderr where they are skipped."""
     name, wrong = next(iter(bad.items()))
     if len(bad) == total:
-        raise InputError(f"None of the {total} pictures in {path} can be read ({name}: {wrong}).")
+        raise InputError(f"None of the {total} images in {path} can be read ({name}: {wrong}).")
     if not skip:
         more = f", and {len(bad) - 1} more in {path} cannot" if len(bad) > 1 else ""
         raise InputError(
             f"{path / name} cannot be read, {wrong}{more}: mend or remove it, or train with --data.skip-bad."
         )
-    print(f"Skipped {len(bad)} of {total} pictures in {path} that cannot be read (the first: {name}).", file=sys.stderr)
+    print(f"Skipped {len(bad)} of {total} images in {path} that cannot be read (the first: {name}).", file=sys.stderr)

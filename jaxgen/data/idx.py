@@ -14,7 +14,7 @@ IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 
 
 def idx(path: Path, split: str) -> Arrays:
-    """Return the pictures and labels of a folder of idx files, or of one images file and the labels beside it.
+    """Return the images and labels of a folder of idx files, or of one images file and the labels beside it.
 
     A folder holds train-images-idx3-ubyte[.gz] ("train") or t10k-images-idx3-ubyte[.gz] ("test") and their labels; one
     file is all of its split. Raises InputError for a missing, damaged or mismatched file.
@@ -22,13 +22,13 @@ def idx(path: Path, split: str) -> Arrays:
     file = _in_folder(path, split) if path.is_dir() else path
     images = read(file, 3)
     if not images.size:
-        raise InputError(f"{file} holds no picture: its dimensions are {' x '.join(map(str, images.shape))}.")
+        raise InputError(f"{file} holds no image: its dimensions are {' x '.join(map(str, images.shape))}.")
     labels_file = _labels_beside(file)
     if labels_file is None:
         return Arrays(images[..., None])
     labels = read(labels_file, 1)
     if len(labels) != len(images):
-        raise InputError(f"{file} holds {len(images)} pictures and {labels_file.name} {len(labels)} labels.")
+        raise InputError(f"{file} holds {len(images)} images and {labels_file.name} {len(labels)} labels.")
     classes = tuple(str(i) for i in range(int(labels.max()) + 1))
     return Arrays(images[..., None], labels.astype(np.int32), classes)  # [n h w] -> [n h w 1]
 

@@ -31,7 +31,7 @@ from jaxgen.data.transforms import (
 
 PICTURES = ("image", "source")  # what an example may hold of them
 OTHER = 0x9E3779B97F4A7C15  # added to the seed for a second domain, which nobody's own seed is apart from the first by
-CACHE_BYTES = 2**30  # pictures are kept at the model's size, once made, where all of them fit into this
+CACHE_BYTES = 2**30  # images are kept at the model's size, once made, where all of them fit into this
 
 
 def batches(
@@ -109,7 +109,7 @@ def _check(source: Source, data: Data, image: Shape, batch: int, start: int, ran
     if batch % count:
         raise InputError(f"A batch of {batch} cannot be divided among {count} processes: choose a multiple of {count}.")
     if data.turn and image[0] != image[1]:
-        raise InputError(f"data.turn needs square pictures, not {image[0]}x{image[1]}.")
+        raise InputError(f"data.turn needs square images, not {image[0]}x{image[1]}.")
     if count > len(source):
         raise InputError(f"There are more data shards ({count}) than examples ({len(source)}).")
 
@@ -205,7 +205,7 @@ class _Examples:
             **{name: np.empty((n, *spec.shape), spec.dtype) for name, spec in specs.items()},
         }
         self.kept, self.known = None, None
-        self.wholes: dict[int, dict] = {}  # decoded pictures that patches are cut out of, as many as there is room for
+        self.wholes: dict[int, dict] = {}  # decoded images that patches are cut out of, as many as there is room for
         self.room = CACHE_BYTES if crop == "patch" else 0
         images = getattr(source, "images", None)  # in memory already, and perhaps at the right size
         if images is not None and images.shape[1:] == image and crop not in SCALED:
@@ -257,7 +257,7 @@ class _Examples:
         if self.room:
             example = {**example, **{name: planes_of(example[name]) for name in self.pictures}}
             size = sum(example[name].size for name in self.pictures)
-            if size <= self.room:  # two threads may keep the same picture: it is counted twice
+            if size <= self.room:  # two threads may keep the same image: it is counted twice
                 self.room -= size
                 self.wholes[index] = example
         return example

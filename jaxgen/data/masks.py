@@ -1,6 +1,6 @@
-"""What hides parts of pictures: masks f32[b h w 1], 1 where hidden, 0 elsewhere; keys Key[b], one a picture.
+"""What hides parts of images: masks f32[b h w 1], 1 where hidden, 0 elsewhere; keys Key[b], one an image.
 
-Sizes are shares of the picture, or pixels of one whose shorter side is 256.
+Sizes are shares of the image, or pixels of one whose shorter side is 256.
 """
 
 import math
@@ -20,12 +20,12 @@ Span = tuple[float, float]
 
 
 def hidden(mask: Array) -> Array:
-    """Return the share of each picture that is hidden, f32[b]."""
+    """Return the share of each image that is hidden, f32[b]."""
     return mask.mean((1, 2, 3))
 
 
 def boxes(keys: Key, size: Size, most: int = 4, side: Span = (0.125, 0.5)) -> Array:
-    """Return from 1 to `most` upright boxes anywhere within the picture, their sides of a share within `side`."""
+    """Return from 1 to `most` upright boxes anywhere within the image, their sides of a share within `side`."""
     u = drawn(folded(keys, "boxes"), 0, 1, (2, 2, most))  # place or extent, axis, box
     count = jnp.floor(drawn(folded(keys, "count"), 1, most + 1))
     inside = []

@@ -1,6 +1,6 @@
-"""What a picture is turned into so that a model learns the way back: edges, grey, a mask, a small picture.
+"""What an image is turned into so that a model learns the way back: edges, grey, a mask, a small image.
 
-Each is a pure function u8[b h w c] -> u8[b h w c], every picture's from that picture alone.
+Each is a pure function u8[b h w c] -> u8[b h w c], every image's from that image alone.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def edges(pictures: np.ndarray) -> np.ndarray:
 def mask(pictures: np.ndarray) -> np.ndarray:
     """Return white where a thing is and black where its background: far from the border's colour, and near it.
 
-    The distance from the median colour of the picture's border is cut where the two sides differ most (Otsu 1979).
+    The distance from the median colour of the image's border is cut where the two sides differ most (Otsu 1979).
     """
     out = np.empty(pictures.shape[:3], np.float32)
     for i, x in enumerate(pictures.astype(np.float32)):
@@ -78,7 +78,7 @@ def otsu(values: np.ndarray) -> float:
 
 
 def small(pictures: np.ndarray) -> np.ndarray:
-    """Return the picture a quarter as high and wide, antialiased, enlarged again by bicubic interpolation."""
+    """Return the image a quarter as high and wide, antialiased, enlarged again by bicubic interpolation."""
     return np.stack([_through(x) for x in pictures])
 
 

@@ -1,4 +1,4 @@
-"""Decoding one picture file to pixels, whatever its mode, depth and orientation."""
+"""Decoding one image file to pixels, whatever its mode, depth and orientation."""
 
 import io
 
@@ -12,7 +12,7 @@ ORIENTATION = 0x0112  # the EXIF tag
 
 
 def decode(data: bytes) -> Image.Image:
-    """Return the picture in mode L, RGB or RGBA, read to its end; of an animation, the first frame.
+    """Return the image in mode L, RGB or RGBA, read to its end; of an animation, the first frame.
 
     EXIF orientation is applied; 16-bit grey is scaled to 8; palettes, CMYK, LAB and the like become colour. Raises
     whatever Pillow raises on damaged data, and ValueError for float pixels, whose range no file tells.
@@ -41,7 +41,7 @@ def _plain(picture: Image.Image) -> Image.Image:
 
 
 def reason(error: BaseException) -> str:
-    """Return why a picture cannot be read, as a part of a sentence."""
+    """Return why an image cannot be read, as a part of a sentence."""
     if isinstance(error, UnidentifiedImageError):
-        return "its content is no picture"  # Pillow's own words name a buffer in memory
+        return "its content is no image"  # Pillow's own words name a buffer in memory
     return first_line(error)

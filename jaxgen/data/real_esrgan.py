@@ -1,9 +1,9 @@
 """The second-order degradation of Real-ESRGAN (Wang et al. 2021, section 3), with the constants of its configuration for x4.
 
-Every picture is resized twice by a factor of its own. Inside one compiled program sizes can't differ, so a picture lies
+Every image is resized twice by a factor of its own. Inside one compiled program sizes can't differ, so an image lies
 in the first rows and columns of a canvas as large as the largest, and what lies beyond is its last row and column
-(JPEG's padding) or its mirror image (the blur's): the numbers are those of pictures cut to size. A resizing is two
-products with matrices that are computed from the sizes drawn. The mirror lies at a picture's edge, in the published code
+(JPEG's padding) or its mirror image (the blur's): the numbers are those of images cut to size. A resizing is two
+products with matrices that are computed from the sizes drawn. The mirror lies at an image's edge, in the published code
 in the middle of its last pixels; and JPEG is libjpeg's, where that rounds no pixels.
 """  # noqa: E501
 
@@ -20,7 +20,7 @@ from jaxgen.data.damage import Key, counted, drawn, folded, gaussian_noise, jpeg
 Array = jax.Array
 Span = tuple[float, float]
 
-SIDE = 21  # of kernels; a picture's own side is odd and from 7 to 21
+SIDE = 21  # of kernels; an image's own side is odd and from 7 to 21
 KINDS = {  # probability, and what is drawn: two widths or one, and an exponent
     "iso": 0.45,
     "aniso": 0.25,
@@ -55,7 +55,7 @@ SECOND = Stage(0.8, (0.2, 1.5), (0.3, 0.4, 0.3), (0.3, 1.2), (1, 25), (0.05, 2.5
 def real_esrgan(x: Array, keys: Key, scale: float) -> Array:
     """Return x [b h w c] damaged and made small, [b ceil(h/scale) ceil(w/scale) c], of 8 bits.
 
-    The published training also sharpens the clean picture before all of it, which is the caller's to do.
+    The published training also sharpens the clean image before all of it, which is the caller's to do.
     """
     _, h, w, _ = x.shape
     one, two, last = (folded(keys, name) for name in ("first", "second", "last"))
@@ -75,7 +75,7 @@ def real_esrgan(x: Array, keys: Key, scale: float) -> Array:
     x = resized(x, size, small, canvas, folded(two, "mode"))
     x = noisy(x, folded(two, "noise"), SECOND)
 
-    # Half of the pictures are compressed before the last resizing and low-pass, the other half after.
+    # Half of the images are compressed before the last resizing and low-pass, the other half after.
     early = drawn(folded(last, "order"), 0, 1) < 0.5
     x = jnp.where(spread(early, x), compressed(x, folded(two, "jpeg"), small), x)
     end = math.ceil(h / scale), math.ceil(w / scale)
@@ -146,14 +146,14 @@ def noisy(x: Array, keys: Key, stage: Stage) -> Array:
 
 
 def whites(x: Array, grey: Array) -> Array:
-    """Return how many photons make white, f32[b]: the power of two above the number of levels that a picture has."""
+    """Return how many photons make white, f32[b]: the power of two above the number of levels that an image has."""
     levels = counted(x, grey).astype(int).reshape(len(x), -1)
     there = jax.vmap(lambda level: jnp.zeros(256).at[level].set(1))(levels)
     return 2 ** jnp.ceil(jnp.log2(there.sum(1)))
 
 
 def compressed(x: Array, keys: Key, size: list[Array]) -> Array:
-    """Return x after JPEG, whose padding goes on from each picture's own border."""
+    """Return x after JPEG, whose padding goes on from each image's own border."""
     return jpeg(beyond(x, size, x.shape[1:3], "edge"), drawn(keys, *JPEG))
 
 
@@ -161,7 +161,7 @@ def compressed(x: Array, keys: Key, size: list[Array]) -> Array:
 
 
 def factors(keys: Key, stage: Stage) -> Array:
-    """Return what pictures are resized by, f32[b]."""
+    """Return what images are resized by, f32[b]."""
     u, (low, high) = drawn(folded(keys, "by"), 0, 1), stage.factor
     which = chosen(folded(keys, "way"), stage.resize)
     return jnp.select([which == 0, which == 1], [between(u, (1, high)), between(u, (low, 1))], 1.0)
@@ -170,9 +170,9 @@ def factors(keys: Key, stage: Stage) -> Array:
 def resized(
     x: Array, old: list[Array], new: list[Array], canvas: tuple[int, ...], keys: Key, step: Array | None = None
 ) -> Array:
-    """Return x [b H W c], pictures of sizes `old` in its first rows and columns, in sizes `new` on another canvas.
+    """Return x [b H W c], images of sizes `old` in its first rows and columns, in sizes `new` on another canvas.
 
-    What lies beyond a picture is its last row and column. step: the old pixels from one new one to the next.
+    What lies beyond an image is its last row and column. step: the old pixels from one new one to the next.
     """
     mode = chosen(keys, (1,) * len(MODES))
     rows, columns = (
@@ -184,7 +184,7 @@ def resized(
 
 
 def taps(old: Array, new: Array, n: int, m: int, mode: Array, step: Array) -> Array:
-    """Return f32[b m n], what of n pixels, the first `old` i32[b] of them a picture's, the first `new` of m take.
+    """Return f32[b m n], what of n pixels, the first `old` i32[b] of them an image's, the first `new` of m take.
 
     As PyTorch's interpolate does it: no antialiasing, cubic of a = -3/4, past the border the last pixel; the area is
     the mean of all pixels that a new one touches.
@@ -213,7 +213,7 @@ def _cubic(t: Array) -> Array:
 
 
 def beyond(x: Array, size: list[Array], canvas: tuple[int, ...], how: str) -> Array:
-    """Return x [b H W c], pictures of sizes i32[b] in its first rows and columns, going on by "edge" or "mirror"."""
+    """Return x [b H W c], images of sizes i32[b] in its first rows and columns, going on by "edge" or "mirror"."""
     places = []
     for n, m in zip(size, canvas, strict=True):
         i, n = jnp.broadcast_to(jnp.arange(m)[None], (len(n), m)), jnp.broadcast_to(n[:, None], (len(n), m))

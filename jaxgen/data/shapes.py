@@ -1,4 +1,4 @@
-"""Coloured shapes drawn by rule: every factor is known, and picture i is a function of i (and the split) alone."""
+"""Coloured shapes drawn by rule: every factor is known, and image i is a function of i (and the split) alone."""
 
 import colorsys
 
@@ -57,7 +57,7 @@ CORNERS = {
 
 
 class Shapes:
-    """One shape a picture: image u8[h w 3], label (its place in SHAPES), factors f32[5] (FACTORS); shape is i % 8.
+    """One shape an image: image u8[h w 3], label (its place in SHAPES), factors f32[5] (FACTORS); shape is i % 8.
 
     Attributes are beside them by their names (ATTRIBUTES).
     """
@@ -86,7 +86,7 @@ class Shapes:
 
 
 def draw(label: int, factors: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return the picture u8[h w 3] of a shape: hue, size (radius 1/6 to 1/3 of the short side), centre, rotation."""
+    """Return the image u8[h w 3] of a shape: hue, size (radius 1/6 to 1/3 of the short side), centre, rotation."""
     hue, size, x, y, rotation = (float(value) for value in factors)
     radius = (1 + size) / 6 * min(height, width)
     centre = np.array([radius + x * (width - 2 * radius), radius + y * (height - 2 * radius)])  # never over the edge

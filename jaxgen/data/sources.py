@@ -28,8 +28,8 @@ class Source(Protocol):
     Of two domains "image" is what is to be made, and "source" of what (domains.py). Attributes are integers by their
     names, 0 or 1.
 
-    A source may also have `__getitems__(indices) -> list[dict]`, which reads several at once, `picture(index)`, whose
-    image is a Pillow picture, and `labels`, all of them, which cost no picture. They are used where they are there.
+    A source may also have `__getitems__(indices) -> list[dict]`, which reads several at once, `image(index)`, whose
+    image is a Pillow image, and `labels`, all of them, which cost no image. They are used where they are there.
     """
 
     @property

@@ -70,7 +70,7 @@ class Tfds:
 
     @property
     def labels(self) -> np.ndarray:
-        """All labels i32[n], no picture decoded. Raises InputError as reading the examples does."""
+        """All labels i32[n], no image decoded. Raises InputError as reading the examples does."""
         from tensorflow_datasets.core.decode import SkipDecoding
 
         rows: Any = self.builder.as_data_source(self.split, decoders={"image": SkipDecoding()})

@@ -1,4 +1,4 @@
-"""From a picture of any size to the model's: channels, crop, antialiased resize, mirror, f32 in [-1, 1]."""
+"""From an image of any size to the model's: channels, crop, antialiased resize, mirror, f32 in [-1, 1]."""
 
 import numpy as np
 from PIL import Image
@@ -8,8 +8,8 @@ from jaxgen.core.errors import InputError
 
 Shape = tuple[int, int, int]  # height, width, channels
 RANDOM = ("random", "area", "patch", "jitter")  # cuts that are drawn anew each epoch
-SCALED = ("area", "jitter")  # those that cut pictures of the model's size, too
-HELD = {"random": "center", "area": "center", "jitter": "none"}  # what is done in their place to held-out pictures
+SCALED = ("area", "jitter")  # those that cut images of the model's size, too
+HELD = {"random": "center", "area": "center", "jitter": "none"}  # what is done in their place to held-out images
 JITTER = 286 / 256  # Isola et al. 2017, appendix 6.2
 
 
@@ -18,8 +18,8 @@ def transform(example: dict, image: Shape, data: Data, rng: np.random.Generator)
 
     `data.crop` "none" squashes, "center" and "random" keep the aspect, cover the frame and cut, "area" cuts 8 to 100 %
     of the area in an aspect from 3/4 to 4/3 (Szegedy et al. 2015), "patch" a part as it is, "jitter" the frame out of
-    the picture squashed to 286/256 of it (Isola et al. 2017); `data.shift` moves, `data.flip` mirrors half of the time,
-    `data.turn` turns. Raises InputError where the channels cannot be converted or the picture is smaller than a patch.
+    the image squashed to 286/256 of it (Isola et al. 2017); `data.shift` moves, `data.flip` mirrors half of the time,
+    `data.turn` turns. Raises InputError where the channels cannot be converted or the image is smaller than a patch.
     """
     mirror, *cut, down, right = rng.random(7)
     pixels = fit(example["image"], image, data.crop, *cut)
@@ -33,12 +33,12 @@ def transform(example: dict, image: Shape, data: Data, rng: np.random.Generator)
 
 
 def quarters(mirror: float) -> int:
-    """Return by how many right angles a picture is turned, of the draw in [0, 1) that mirrors it, too."""
+    """Return by how many right angles an image is turned, of the draw in [0, 1) that mirrors it, too."""
     return int(mirror * 8) % 4
 
 
 def patch(whole: np.ndarray | Image.Image, image: Shape, top: float, left: float) -> np.ndarray:
-    """Return u8[h w c] cut out of a picture as it is; `top` and `left` in [0, 1) say where.
+    """Return u8[h w c] cut out of an image as it is; `top` and `left` in [0, 1) say where.
 
     Raises InputError where it is smaller, or its channels cannot be converted.
     """
@@ -46,7 +46,7 @@ def patch(whole: np.ndarray | Image.Image, image: Shape, top: float, left: float
     height, width = planes.shape[:2]
     if height < h or width < w:
         raise InputError(
-            f"A picture of {height}x{width} is smaller than the patches of {h}x{w} that are cut out of it: "
+            f"An image of {height}x{width} is smaller than the patches of {h}x{w} that are cut out of it: "
             "leave it out, or make --model.image smaller."
         )
     y, x = int(top * (height - h + 1)), int(left * (width - w + 1))
@@ -62,7 +62,7 @@ def shifted(pixels: np.ndarray, most: int, down: float, right: float) -> np.ndar
 
 
 def fit(whole: np.ndarray | Image.Image, image: Shape, crop: str, *draws: float) -> np.ndarray:
-    """Bring u8[H W C] or a Pillow picture to u8[h w c]; `draws` are four numbers in [0, 1) for a random cut.
+    """Bring u8[H W C] or a Pillow image to u8[h w c]; `draws` are four numbers in [0, 1) for a random cut.
 
     They say where its top and its left are, and for "area" its size and its aspect. Raises InputError where the
     channels cannot be converted.
@@ -83,7 +83,7 @@ def fit(whole: np.ndarray | Image.Image, image: Shape, crop: str, *draws: float)
 
 
 def fit_all(pictures: list[np.ndarray], image: Shape, crop: str) -> list[np.ndarray] | np.ndarray:
-    """Return `fit` of each picture, u8[n h w c], the cut in the middle. Raises InputError (channels)."""
+    """Return `fit` of each image, u8[n h w c], the cut in the middle. Raises InputError (channels)."""
     height, width, channels = image
     shape = pictures[0].shape
     if (
@@ -94,16 +94,16 @@ def fit_all(pictures: list[np.ndarray], image: Shape, crop: str) -> list[np.ndar
         or any(p.shape != shape for p in pictures)
     ):
         return [fit(pixels, image, crop) for pixels in pictures]
-    # Grey pictures of one size are resized as the channels of one picture: a third of the time.
+    # Grey images of one size are resized as the channels of one image: a third of the time.
     planes = resize(np.concatenate(pictures, axis=2), height, width, crop)  # [h w n]
     return np.repeat(np.moveaxis(planes, 2, 0)[..., None], channels, axis=3)  # -> [n h w c]
 
 
 def resize(whole: np.ndarray | Image.Image, height: int, width: int, crop: str, *draws: float) -> np.ndarray:
-    """Cut and resample u8[H W C], or a picture in mode L or RGB, to u8[height width C]: antialiased bicubic."""
+    """Cut and resample u8[H W C], or an image in mode L or RGB, to u8[height width C]: antialiased bicubic."""
     top, left, size, aspect = draws or (0.5, 0.5, 1.0, 0.5)
     old_width, old_height = whole.size if isinstance(whole, Image.Image) else whole.shape[1::-1]
-    # The cut: all of the picture, or the largest part of it with the frame's aspect.
+    # The cut: all of the image, or the largest part of it with the frame's aspect.
     scale = min(old_height / height, old_width / width)
     cut_height, cut_width = (old_height, old_width) if crop == "none" else (height * scale, width * scale)
     if crop == "area":
@@ -111,7 +111,7 @@ def resize(whole: np.ndarray | Image.Image, height: int, width: int, crop: str, 
         frame = width / height
         ratio = frame * (3 / 4) ** (1 - 2 * aspect)  # from 3/4 to 4/3 of the frame's
         cut_height, cut_width = min((area / ratio) ** 0.5, old_height), min((area * ratio) ** 0.5, old_width)
-        # What doesn't fit is cut off: by that alone a long picture's cut would become long.
+        # What doesn't fit is cut off: by that alone a long image's cut would become long.
         cut_height, cut_width = min(cut_height, cut_width * 4 / 3 / frame), min(cut_width, cut_height * 4 / 3 * frame)
     if crop == "jitter":
         cut_height, cut_width = (old * n / round(n * JITTER) for old, n in ((old_height, height), (old_width, width)))
@@ -120,7 +120,7 @@ def resize(whole: np.ndarray | Image.Image, height: int, width: int, crop: str, 
         y, x = (int(top * (room_y + 1)), int(left * (room_x + 1))) if crop in RANDOM else (room_y // 2, room_x // 2)
         return planes_of(whole)[int(y) : int(y) + height, int(x) : int(x) + width]
     y, x = (top * room_y, left * room_x) if crop in RANDOM else (room_y / 2, room_x / 2)
-    box = (x, y, min(x + cut_width, old_width), min(y + cut_height, old_height))  # rounding must not leave the picture
+    box = (x, y, min(x + cut_width, old_width), min(y + cut_height, old_height))  # rounding must not leave the image
     if isinstance(whole, np.ndarray) and whole.shape[2] in (1, 3):
         whole = Image.fromarray(whole[..., 0] if whole.shape[2] == 1 else whole)
     if isinstance(whole, Image.Image):
@@ -141,7 +141,7 @@ def reduce_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     if count == channels:
         return pixels
     if channels not in (1, 3) or count not in (1, 2, 3, 4):
-        raise InputError(f"A picture of {count} channels cannot be turned into one of {channels}.")
+        raise InputError(f"An image of {count} channels cannot be turned into one of {channels}.")
     if count in (2, 4):  # round(alpha * colour + (1 - alpha) * white)
         alpha, colour = pixels[..., -1:].astype(np.uint32), pixels[..., :-1].astype(np.uint32)
         pixels = ((alpha * colour + (255 - alpha) * 255 + 127) // 255).astype(np.uint8)
@@ -151,7 +151,7 @@ def reduce_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def planes_of(picture: np.ndarray | Image.Image) -> np.ndarray:
-    """Return u8[h w c] of a picture or an array, grey with c = 1."""
+    """Return u8[h w c] of an image or an array, grey with c = 1."""
     values = np.asarray(picture)
     return values[..., None] if values.ndim == 2 else values
 

@@ -1,4 +1,4 @@
-"""Which pictures decode: checked once in a thread pool, remembered under the user's cache folder."""
+"""Which images decode: checked once in a thread pool, remembered under the user's cache folder."""
 
 import contextlib
 import hashlib
@@ -79,7 +79,7 @@ def _progress(root: Path, total: int) -> Iterator[Callable[[int], None]]:
             bar = Progress(*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(),
                            console=Console(stderr=True), transient=True)  # fmt: skip
             bar.start()
-            task = bar.add_task(f"Checking the pictures in {root.name}", total=total)
+            task = bar.add_task(f"Checking the images in {root.name}", total=total)
         if bar is not None and task is not None:
             bar.update(task, completed=done)
 

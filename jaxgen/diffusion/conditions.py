@@ -1,6 +1,6 @@
 """Tasks that an unconditional model solves without training: paint what is missing, sharpen, colour, vary, interpolate.
 
-Each is a denoiser or a sampler made of a denoiser (x, tau) -> D, in a frame (schedules.py). A picture's degradation is
+Each is a denoiser or a sampler made of a denoiser (x, tau) -> D, in a frame (schedules.py). An image's degradation is
 linear, y = A x0, with A^+ what undoes it where it can: A A^+ A = A.
 """
 
@@ -21,7 +21,7 @@ Key = jax.Array
 
 
 class Degradation(NamedTuple):
-    """A, and its pseudo-inverse, of pictures f[b h w c]; A A^T is gain times one, or at most."""
+    """A, and its pseudo-inverse, of images f[b h w c]; A A^T is gain times one, or at most."""
 
     forward: Callable[[Array], Array]
     back: Callable[[Array], Array]
@@ -41,7 +41,7 @@ def shrunk(factor: int) -> Degradation:
     def forward(x: Array) -> Array:
         b, h, w, c = x.shape
         if h % factor or w % factor:
-            raise InputError(f"{h}x{w} pictures can't be cut into squares of {factor}x{factor} pixels.")
+            raise InputError(f"{h}x{w} images can't be cut into squares of {factor}x{factor} pixels.")
         return x.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
 
     return Degradation(forward, lambda y: jnp.repeat(jnp.repeat(y, factor, 1), factor, 2), 1 / factor**2)
@@ -100,11 +100,11 @@ def consistent(denoise: Denoise, y: Array, degradation: Degradation) -> Denoise:
 def posterior(
     denoise: Denoise, y: Array, degradation: Degradation, noise: float = 0.0, frame: Frame = "ve", spread: float = 0.5
 ) -> Denoise:
-    """Move D towards pictures of which y is the degradation and N(0, noise^2): diffusion posterior sampling.
+    """Move D towards images of which y is the degradation and N(0, noise^2): diffusion posterior sampling.
 
     D + tau^2 / alpha grad_x log N(y; A D, noise^2 + gain r^2): Chung et al. 2023 (DPS), equation 16, whose step is the
-    variance here. r^2 = s^2 spread^2 / (s^2 + spread^2) is what is open of a picture at noise s = sigma / alpha, where
-    pictures vary by spread: Song et al. 2023, "Pseudoinverse-Guided Diffusion Models", section 3.2. It is exact for
+    variance here. r^2 = s^2 spread^2 / (s^2 + spread^2) is what is open of an image at noise s = sigma / alpha, where
+    images vary by spread: Song et al. 2023, "Pseudoinverse-Guided Diffusion Models", section 3.2. It is exact for
     pixels that are normal, each alone. Unlike `consistent` it takes y for as noisy as it is.
     """
 
@@ -164,7 +164,7 @@ def repaint(
 
 
 def noised(x0: Array, tau: float, keys: Key, frame: Frame = "ve") -> Array:
-    """Return x of a picture at tau: where SDEdit starts. Meng et al. 2022."""
+    """Return x of an image at tau: where SDEdit starts. Meng et al. 2022."""
     return alpha_of(frame, tau) * x0 + tau * noise_like(keys, 0, x0)
 
 
@@ -178,7 +178,7 @@ def part(taus: np.ndarray, strength: float) -> np.ndarray:
 def inverted(denoise: Denoise, x0: Array, taus: np.ndarray, frame: Frame = "ve") -> Array:
     """Return the noise at taus[0] that the ODE leads to x0, by Heun's method upwards: its inverse.
 
-    The picture is taken for x at the first level above 0, but for its scale. Song et al. 2021 (DDIM), section 4.3.
+    The image is taken for x at the first level above 0, but for its scale. Song et al. 2021 (DDIM), section 4.3.
     """
     levels = taus[:-1][::-1]
 

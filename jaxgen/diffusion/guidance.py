@@ -14,7 +14,7 @@ from jaxgen.diffusion.schedules import Frame, across, alpha_of, ratio_of
 
 Array = jax.Array
 Denoise = Callable[[Array, Array], Array]
-MOST = 1e9  # sigma / alpha that no picture is seen in
+MOST = 1e9  # sigma / alpha that no image is seen in
 EVERYWHERE = (0.0, MOST)
 
 
@@ -78,7 +78,7 @@ def towards(
 ) -> Denoise:
     """Add scale grad_x log p(y | x) to the score. Dhariwal and Nichol 2021, algorithm 1: classifier guidance.
 
-    log_prob: (x, tau, D(x)) -> log p(y | x) f[b], of the noisy picture or of what is behind it. Its gradient is taken
+    log_prob: (x, tau, D(x)) -> log p(y | x) f[b], of the noisy image or of what is behind it. Its gradient is taken
     through D as well.
     interval: the sigma / alpha between which it is done. In pure noise, where nothing is seen, it never is.
     """

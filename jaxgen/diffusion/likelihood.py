@@ -1,7 +1,7 @@
 """log p(x) by the probability-flow ODE: the instantaneous change of variables. Song et al. 2021, section 4.3.
 
 In the "ve" frame dx/dtau = f(x, tau) = (x - D) / tau and d log p / dtau = -div f, from the lowest level, where x is the
-picture, to the highest, where x is N(0, (high^2 + spread^2) I) but for the data's own shape.
+image, to the highest, where x is N(0, (high^2 + spread^2) I) but for the data's own shape.
 """
 
 import math

@@ -1,6 +1,6 @@
 """What a net says of x = alpha x0 + sigma eps, and what follows for x0 from it.
 
-    x0     the picture                     eps   the noise
+    x0     the image                     eps   the noise
     v      alpha eps - sigma x0            Salimans and Ho 2022
     score  -eps / sigma                    Song et al. 2021
     u      eps - x0, the velocity of the flow (1 - t) x0 + t eps      Lipman et al. 2023
@@ -36,7 +36,7 @@ def to_x0(kind: Prediction, out: Array, x: Array, alpha: Array, sigma: Array) ->
 
 
 def from_x0(kind: Prediction, x0: Array, x: Array, alpha: Array, sigma: Array) -> Array:
-    """Return what a net should say where the picture is x0."""
+    """Return what a net should say where the image is x0."""
     a, s = across(x, alpha), across(x, sigma)
     eps = (x - a * x0) / s
     return {"x0": x0, "eps": eps, "v": a * eps - s * x0, "score": -eps / s, "u": eps - x0}[

@@ -1,4 +1,4 @@
-"""Samplers: plain functions that take noise to pictures down a grid of noise levels, one jitted call in all.
+"""Samplers: plain functions that take noise to images down a grid of noise levels, one jitted call in all.
 
     denoise: (x f[b ...], tau f[b]) -> E[x0 | x], f[b ...]
     x:       f[b ...], at taus[0]; pure noise times that in the "ve" frame, pure noise in the "flow" frame at 1
@@ -6,7 +6,7 @@
     keys:    Key[b]: what a sample's own noise is drawn from, where a sampler adds some
     frame:   which x this is (schedules.py): in both, eps = (x - alpha D) / tau and the ODE is dx/dtau = (x - D) / tau
 
-Each returns x at 0. EVALUATIONS says how often a sampler calls `denoise` for a picture. Conversions, guidance and
+Each returns x at 0. EVALUATIONS says how often a sampler calls `denoise` for an image. Conversions, guidance and
 conditions are denoisers made of denoisers (guidance.py, conditions.py): no sampler knows of any.
 """
 
@@ -27,7 +27,7 @@ from jaxgen.diffusion.schedules import Frame, alpha_of, ratio_of
 Array = jax.Array
 Key = jax.Array
 Denoise = Callable[[Array, Array], Any]
-LOW = 1e-3  # tau from which on nothing is seen: half a level of an 8-bit picture is 4e-3
+LOW = 1e-3  # tau from which on nothing is seen: half a level of an 8-bit image is 4e-3
 
 
 def noise_like(keys: Key, i: Any, x: Array) -> Array:
@@ -283,7 +283,7 @@ def sampler_of(name: str, frame: Frame, churn: float = 0.0, eta: float = 1.0, le
     if churn and name != "heun":
         raise InputError(f"churn is a setting of heun, not of {name}.")
     if churn and frame != "ve":
-        raise InputError('churn adds noise to a picture that keeps its scale: it is of the "ve" frame.')
+        raise InputError('churn adds noise to an image that keeps its scale: it is of the "ve" frame.')
     plain = lambda f, **rest: lambda denoise, x, taus, keys: f(denoise, x, taus, **rest)  # noqa: E731
     match name:
         case "ddim":
@@ -306,5 +306,5 @@ def sampler_of(name: str, frame: Frame, churn: float = 0.0, eta: float = 1.0, le
 
 
 def evaluations(name: str, steps: int) -> int | None:
-    """Return how often a sampler evaluates the denoiser for one picture; None where that depends on the picture."""
+    """Return how often a sampler evaluates the denoiser for one image; None where that depends on the image."""
     return None if name == "dopri5" else 2 * steps - 1 if name == "heun" else steps

@@ -1,4 +1,4 @@
-"""Noise schedules: how much is left of a picture, and how much noise is added to it, at a time.
+"""Noise schedules: how much is left of an image, and how much noise is added to it, at a time.
 
 A Gaussian path is x_t = alpha(t) x0 + sigma(t) eps, eps ~ N(0, I), t from 0 (data) to 1 (noise). What samples and what
 trains sees two *frames* of it, whatever the schedule was, in which time itself is told by the noise, tau:
@@ -21,7 +21,7 @@ from jaxgen.core.errors import InputError, at_least
 
 Array = jax.Array
 Frame = Literal["ve", "flow"]
-NOISE = 0.05  # a schedule that leaves more than this of a picture does not end at noise
+NOISE = 0.05  # a schedule that leaves more than this of an image does not end at noise
 
 
 class Schedule(NamedTuple):
@@ -70,7 +70,7 @@ def variance_preserving(low: float = 0.1, high: float = 20.0) -> Schedule:
 def shifted(schedule: Schedule, factor: float) -> Schedule:
     """Return the schedule with sigma / alpha multiplied by `factor`, alpha^2 + sigma^2 or alpha + sigma kept.
 
-    Bigger pictures need more noise: Hoogeboom et al. 2023, "Simple Diffusion", section 3.1 (log SNR - 2 log factor);
+    Bigger images need more noise: Hoogeboom et al. 2023, "Simple Diffusion", section 3.1 (log SNR - 2 log factor);
     for flows Esser et al. 2024, "Scaling Rectified Flow Transformers", section 5.3.2.
     """
     at_least(1e-6, factor=factor)
@@ -85,14 +85,14 @@ def shifted(schedule: Schedule, factor: float) -> Schedule:
 
 
 def check_ends(noise: float, spread: float = 0.5):
-    """Raise InputError where a picture is still seen at the highest noise, sigma / alpha: samples start from noise.
+    """Raise InputError where an image is still seen at the highest noise, sigma / alpha: samples start from noise.
 
     spread: the standard deviation of the data.
     """
     left = spread / noise
     if not left <= NOISE:
         raise InputError(
-            f"This noise schedule does not end at noise: in the end a picture is still {left:.0%} of it, "
+            f"This noise schedule does not end at noise: in the end an image is still {left:.0%} of it, "
             f"and at most {NOISE:.0%} would do; let more noise in."
         )
 
@@ -118,7 +118,7 @@ def betas(kind: Literal["linear", "cosine"], steps: int) -> np.ndarray:
 
 
 def bars(betas: np.ndarray) -> np.ndarray:
-    """Return alpha_bar_1 ... alpha_bar_T, the shares of the picture's variance that are left, f64[T]."""
+    """Return alpha_bar_1 ... alpha_bar_T, the shares of the image's variance that are left, f64[T]."""
     return np.cumprod(1 - betas)
 
 

@@ -1,4 +1,4 @@
-"""What is measured of a state: losses and accuracy on held-out data, scores of samples beside real pictures."""
+"""What is measured of a state: losses and accuracy on held-out data, scores of samples beside real images."""
 
 import math
 import re
@@ -38,7 +38,7 @@ def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     for name in names:
         if not is_score(name) and not measure_of(name):
             if name.startswith(LIKELIHOODS) or f"{name}_" in LIKELIHOODS:
-                raise InputError(f"{name}: write nll_K or bpd_K, by K samples for each picture, such as nll_5000.")
+                raise InputError(f"{name}: write nll_K or bpd_K, by K samples for each image, such as nll_5000.")
             examples = [
                 *MEASURES,
                 *PIXELS,
@@ -54,7 +54,7 @@ def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
 class Evaluation:
     """All the metrics of a run while it trains, under names `eval/<split>/<metric>`.
 
-    Measures are taken on `eval.split`; scores compare samples with the pictures that are trained on.
+    Measures are taken on `eval.split`; scores compare samples with the images that are trained on.
     """
 
     def __init__(self, run: Run, task: Task, mesh: Mesh):
@@ -119,7 +119,7 @@ class HeldOut:
         found: dict[str, float] = {}
         for name, measure in self.measures.items():
             found |= measure.result(jax.device_get(self.results[name]))
-        # Of black and white pictures a likelihood says how they came about.
+        # Of black and white images a likelihood says how they came about.
         how = self.run.data.binarise
         return {f"{k}_{how}" if k[:4] in LIKELIHOODS and how != "none" else k: v for k, v in found.items()}
 
@@ -171,7 +171,7 @@ def likelihood(task: Task, samples: int, kind: str = "nll_") -> Metric:
 
     With one sample of the latents it is minus the evidence lower bound, with many it comes down to -log p(x). Of a
     diffusion model's bound or ODE the samples are of times and noise. `bpd_<samples>` is the same in bits for each
-    number of the picture.
+    number of the image.
     """
     if (log_prob := task.log_prob) is None:
         raise InputError("This model has no likelihood.")
@@ -193,7 +193,7 @@ def likelihood(task: Task, samples: int, kind: str = "nll_") -> Metric:
 def coder_of(task: Task) -> tuple[Callable, Callable]:
     """Return a task's encode and decode. Raises InputError where it has not both."""
     if task.encode is None or task.decode is None:
-        raise InputError("This model has no `encode` and `decode`: it can't reconstruct pictures.")
+        raise InputError("This model has no `encode` and `decode`: it can't reconstruct images.")
     return task.encode, task.decode
 
 
@@ -215,7 +215,7 @@ def reconstruction(task: Task) -> Metric:
 def reconstructed_distance(task: Task, extractor: Extractor) -> Metric:
     """Return the measure of the Fréchet distance between decode(encode(x)) and x, over every example: `rfid_<...>`.
 
-    By the averaged weights, the pictures rounded to 8 bits and resized by antialiased bicubic.
+    By the averaged weights, the images rounded to 8 bits and resized by antialiased bicubic.
     """
     encode, decode = coder_of(task)
     name = extractor.name
@@ -249,7 +249,7 @@ def restoration(task: Task, name: str) -> Metric:
     """
     restorer, translator = task.restorer, task.translator
     if restorer is None and (translator is None or "source" not in task.example):
-        raise InputError(f"This model mends no pictures and learns from no pairs: it has no {name}.")
+        raise InputError(f"This model mends no images and learns from no pairs: it has no {name}.")
     metric, some = pixel_metric(name), np.zeros((1, *image_of(task)), np.float32)
     check_pairs(some, some, (name,))
 

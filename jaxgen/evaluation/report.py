@@ -85,7 +85,7 @@ def evaluate_run(
         )
         for part in parts:
             if floor is not None and (many := part.size(floor)) < count:
-                raise InputError(f"The split {floor} has only {many} pictures: --count {many} makes it a floor.")
+                raise InputError(f"The split {floor} has only {many} images: --count {many} makes it a floor.")
         for part in parts:
             found = [part.samples(state, frozen, seed, average) for seed in seeds]
             about["seeds"] = ", ".join(map(str, seeds))
@@ -94,7 +94,7 @@ def evaluate_run(
             if floor is not None:
                 floors = part.compare(part.take_in(part.pictures(floor, count), count))
                 for name, value in floors.items():
-                    of = f"real pictures of {floor}"
+                    of = f"real images of {floor}"
                     rows.append({"metric": name, "value": value, "of": of, **part.protocol(name), **about})
     stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": commit()}
     with (folder / "evaluations.jsonl").open("a") as file:

@@ -1,4 +1,4 @@
-"""Scores of samples: what the distribution metrics say of a run's pictures beside real ones, with the protocol.
+"""Scores of samples: what the distribution metrics say of a run's images beside real ones, with the protocol.
 
 A score's name is a statistic and an extractor: `fid_lenet`, `kid_inception`, `is_`, `pr_` (precision and recall), `dc_`
 (density and coverage), `swd_pixels` (sliced Wasserstein). Both sides pass through the same hands: 8 bits, the model's
@@ -43,7 +43,7 @@ from jaxgen.runs.sharding import Mesh
 
 
 class Statistic(NamedTuple):
-    """A metric, what of the extractor's answer it reads, and which real pictures it compares with.
+    """A metric, what of the extractor's answer it reads, and which real images it compares with.
 
     real: "all", or as many as there are samples ("equal": what asks for neighbours among them), or "none"
     """
@@ -75,12 +75,12 @@ def is_score(name: str) -> bool:
 
 
 def extract(extractor: Extractor, resizer: str, variables, x: Array) -> dict[str, Array]:
-    """Return an extractor's answer to pictures f32[b h w c] in [-1, 1], rounded to 8 bits as if they had been saved."""
+    """Return an extractor's answer to images f32[b h w c] in [-1, 1], rounded to 8 bits as if they had been saved."""
     x = jnp.clip(jnp.rint((x + 1) * 127.5), 0, 255) / 127.5 - 1
     height, width, channels = extractor.image
     if channels and channels != x.shape[3]:
         if x.shape[3] != 1 and channels != 1:
-            raise InputError(f"{extractor.name} sees {channels} channels; the pictures have {x.shape[3]}.")
+            raise InputError(f"{extractor.name} sees {channels} channels; the images have {x.shape[3]}.")
         # Grey becomes colour; colour becomes ITU-R 601's luma, as in the data pipeline.
         weights = jnp.asarray([0.299, 0.587, 0.114])
         x = jnp.repeat(x, channels, 3) if x.shape[3] == 1 else (x @ weights)[..., None]
@@ -90,10 +90,10 @@ def extract(extractor: Extractor, resizer: str, variables, x: Array) -> dict[str
 
 
 class Scores:
-    """The scores of one extractor: what it has of the real pictures, and what it takes in of others.
+    """The scores of one extractor: what it has of the real images, and what it takes in of others.
 
     count:    samples that are scored
-    split:    whose real pictures they are compared with; all of them, or the first `real`
+    split:    whose real images they are compared with; all of them, or the first `real`
     resizer:  "clean", antialiased bicubic, or "legacy", TensorFlow 1's bilinear inside FID's own graph
     bar:      show a progress bar on a terminal
     """
@@ -136,14 +136,14 @@ class Scores:
         self.streams = {}
 
     def check_count(self, name: str, statistic: Statistic):
-        """Raise InputError where too few pictures are asked for, before any is drawn."""
+        """Raise InputError where too few images are asked for, before any is drawn."""
         least = {"fid": self.outputs["features"].shape[1] + 1, "kid": 1000, "is": 10, "pr": 4, "dc": 6, "swd": 1}
         low = least[name.partition("_")[0]]
         compares = statistic.real != "none"
         have = min(self.count, self.real_count) if compares else self.count
         if have < low:
             got = f"{self.count} samples" + (f" and {self.real_count} real ones" if compares else "")
-            raise InputError(f"{name} needs at least {low} pictures of each kind, got {got}: raise --count.")
+            raise InputError(f"{name} needs at least {low} images of each kind, got {got}: raise --count.")
 
     def empty(self, count: int) -> States:
         width = {output: shape.shape[1] for output, shape in self.outputs.items()}
@@ -156,25 +156,25 @@ class Scores:
     def take_in(self, images: Iterable[Array | np.ndarray], count: int) -> States:
         """Return the states of the first `count` of batches of images f32[b h w c] in [-1, 1]."""
         states, seen, rows = self.empty(count), 0, sharding.batched(self.mesh)
-        text, total = f"{self.extractor.name}, {count:,} pictures", -(-count // self.batch)
+        text, total = f"{self.extractor.name}, {count:,} images", -(-count // self.batch)
         for x in track(images, text, total, transient=True, disable=not self.bar):
             new = min(len(x), count - seen)
             if isinstance(x, np.ndarray):  # a ragged last batch is filled up: nothing is compiled twice, any mesh fits
                 fill = np.zeros((self.batch - len(x), *x.shape[1:]), x.dtype)
                 x = sharding.put_whole(rows, np.concatenate([x, fill]))
             if not bool(jnp.isfinite(x).all()):
-                raise InputError("The pictures to be scored hold NaN or infinity.")
+                raise InputError("The images to be scored hold NaN or infinity.")
             valid = np.arange(len(x)) < new
             out = self.extract(self.variables, x)
             for which, output in self.needed:
                 states[which, output] = self.updates[which](states[which, output], out[output], valid)
             seen += new
         if seen < count:
-            raise InputError(f"There are only {seen} pictures to be scored, not {count}.")
+            raise InputError(f"There are only {seen} images to be scored, not {count}.")
         return states
 
     def pictures(self, split: str, count: int) -> Iterator[np.ndarray]:
-        """Yield `count` real pictures of a split, as the model is trained on them but for mirroring and moving."""
+        """Yield `count` real images of a split, as the model is trained on them but for mirroring and moving."""
         source = self.source if split == self.split else open_source(self.run.data.at(split), self.image)
         source = source if count >= len(source) else Some(source, count)
         grey = dataclasses.replace(self.run.data, binarise="none")
@@ -182,11 +182,11 @@ class Scores:
             yield batch["image"]
 
     def size(self, split: str) -> int:
-        """Return how many real pictures a split has."""
+        """Return how many real images a split has."""
         return len(self.source if split == self.split else open_source(self.run.data.at(split), self.image))
 
     def real(self) -> States:
-        """Return the real pictures' states, from the cache where they are in it."""
+        """Return the real images' states, from the cache where they are in it."""
         if self.real_states is None:
             path = cache_folder() / "statistics" / f"{self.key()}.npz"
             like = self.empty(self.real_count)
@@ -200,7 +200,7 @@ class Scores:
         return self.real_states  # pyright: ignore[reportReturnType]
 
     def key(self) -> str:
-        """Return what the real pictures' statistics depend on, digested."""
+        """Return what the real images' statistics depend on, digested."""
         data, x = self.run.data, self.extractor
         parts = [
             data.source,
@@ -215,7 +215,7 @@ class Scores:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
     def compare(self, states: States) -> dict[str, float]:
-        """Return {"fid_lenet": ..., ...} of the states of pictures beside the real ones."""
+        """Return {"fid_lenet": ..., ...} of the states of images beside the real ones."""
         found = {}
         for statistic in self.statistics.values():
             key = (kind(statistic.metric), statistic.output)

@@ -1,4 +1,4 @@
-"""A trained autoencoder's nets over any number of pictures and codes: what codes, scores and maps are made with."""
+"""A trained autoencoder's nets over any number of images and codes: what codes, scores and maps are made with."""
 
 from collections.abc import Callable, Mapping
 
@@ -19,7 +19,7 @@ from jaxgen.runs import sharding
 from jaxgen.runs.load import Trained
 
 LARGEST = 4096  # numbers in a code that is taken for a vector
-BATCH = 200  # pictures or codes that pass at a time
+BATCH = 200  # images or codes that pass at a time
 
 
 def check_vectors(task: Task) -> int:
@@ -29,7 +29,7 @@ def check_vectors(task: Task) -> int:
     """
     encode = task.encode
     if encode is None or task.decode is None:
-        raise InputError("This model has no encoder: it makes no codes of pictures.")
+        raise InputError("This model has no encoder: it makes no codes of images.")
 
     def one(frozen):
         nets = averaged(init_state(task, jax.random.key(0), spec_of(task, 1)), frozen)
@@ -45,7 +45,7 @@ def check_vectors(task: Task) -> int:
 
 
 class Coder:
-    """A run's nets, averaged or last, over pictures and codes `BATCH` at a time, always as many."""
+    """A run's nets, averaged or last, over images and codes `BATCH` at a time, always as many."""
 
     def __init__(self, opened: Trained, average: bool = True):
         self.task, mesh = opened.task, opened.mesh
@@ -66,13 +66,13 @@ class Coder:
         return np.concatenate(found)
 
     def encode(self, source: Source, data: Data) -> np.ndarray:
-        """Return the codes f32[n d] of a source's pictures."""
+        """Return the codes f32[n d] of a source's images."""
         encode = self.task.encode
         assert encode is not None
         return self.over(lambda params, context, batch, _: encode(params, context, batch), source, data, "encoding")
 
     def decode(self, codes: np.ndarray, given: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the pictures f32[n h w c] of codes f32[n d]."""
+        """Return the images f32[n h w c] of codes f32[n d]."""
         mapped = self._jit(self.task.decode)
         parts = [slice(i, i + self.batch) for i in range(0, len(codes), self.batch)]
         return np.concatenate(
@@ -80,7 +80,7 @@ class Coder:
         )
 
     def negative_log_likelihoods(self, source: Source, data: Data, samples: int) -> np.ndarray:
-        """Return -log p(x) in nats, f32[n], of a source's pictures, by so many samples of what is integrated over."""
+        """Return -log p(x) in nats, f32[n], of a source's images, by so many samples of what is integrated over."""
         log_prob = self.task.log_prob
         assert log_prob is not None
 
@@ -91,7 +91,7 @@ class Coder:
         return self.over(surprise, source, data, "scoring")
 
     def squared_errors(self, source: Source, data: Data) -> np.ndarray:
-        """Return the mean of (x - decode(encode(x)))^2 over a picture's numbers, in [-1, 1], f32[n]."""
+        """Return the mean of (x - decode(encode(x)))^2 over an image's numbers, in [-1, 1], f32[n]."""
         task = self.task
         assert task.encode is not None and task.decode is not None
         encode, decode = task.encode, task.decode

@@ -18,11 +18,11 @@ def check_noise(noise: float, method: str):
     if not 0 <= noise <= 255:
         raise InputError(f"--noise is a standard deviation of 255, not {noise:g}.")
     if noise and method != "dps":
-        raise InputError(f"--method {method} takes the picture for clean: write --method dps, or leave out --noise.")
+        raise InputError(f"--method {method} takes the image for clean: write --method dps, or leave out --noise.")
 
 
 class Work:
-    """A run whose denoiser answers `count` times what is asked of a picture. Raises InputError before it is opened."""
+    """A run whose denoiser answers `count` times what is asked of an image. Raises InputError before it is opened."""
 
     def __init__(self, run: Path, count: int, seed: int, label: int | None, sampling: str, out: Path):
         from jaxgen.core.spec import image_of
@@ -33,9 +33,7 @@ class Work:
         at_least(0, seed=seed)
         task = task_of(run, sampling)
         if task.denoiser is None:
-            raise InputError(
-                "This model takes no noise out of pictures: it needs a diffusion or flow model with an ODE."
-            )
+            raise InputError("This model takes no noise out of images: it needs a diffusion or flow model with an ODE.")
         if label is not None:
             classes_of(task, str(label))
         if "classifier" in task.frozen and label is None:
@@ -51,21 +49,20 @@ class Work:
             raise InputError(f"This model takes noise out of an autoencoder's codes, not out of pixels: {instead}.")
 
     def read(self, path: Path, image: tuple[int, int, int] | None = None) -> np.ndarray:
-        """Return a picture's file at the model's size, or another, f32[1 h w c] in [-1, 1]."""
+        """Return an image's file at the model's size, or another, f32[1 h w c] in [-1, 1]."""
         from jaxgen.inference.inversion import read_picture
 
         return read_picture(path, image or self.image, self.config.data)
 
     def read_mask(self, path: Path, picture: Path) -> np.ndarray:
-        """Return f32[1 h w 1], 1 where a mask's file is white. Raises InputError where it does not fit the picture."""
+        """Return f32[1 h w 1], 1 where a mask's file is white. Raises InputError where it does not fit the image."""
         from jaxgen.data.pictures import decode
 
         found = self.read(path, (*self.image[:2], 1)) > 0
         (mask_width, mask_height), (width, height) = (decode(file.read_bytes()).size for file in (path, picture))
         if (mask_width, mask_height) != (width, height):  # as they are seen: turned as their EXIF says
             raise InputError(
-                f"The mask {path} is {mask_height}x{mask_width}, the picture {height}x{width}: "
-                "they must be of one size."
+                f"The mask {path} is {mask_height}x{mask_width}, the image {height}x{width}: they must be of one size."
             )
         if not found.any():
             raise InputError(f"The mask {path} is black all over: nothing is to be painted.")
@@ -95,7 +92,7 @@ class Work:
     def finish(self, paint: Callable, given: Any, shown: np.ndarray, text: str):
         """Write the grid of what is shown, then the answers paint(denoise, denoiser, keys, given) f32[n h w c].
 
-        The denoiser's `encode` and `decode` take pictures, or codes, alone.
+        The denoiser's `encode` and `decode` take images, or codes, alone.
         """
         import jax
         import jax.numpy as jnp

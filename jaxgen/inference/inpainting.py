@@ -1,4 +1,4 @@
-"""What is hidden of a picture, painted by a diffusion or flow model that was not trained for it."""
+"""What is hidden of an image, painted by a diffusion or flow model that was not trained for it."""
 
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ TIMES = 5  # that RePaint takes a step
 def bound(
     d: Denoiser, params: Params, context: Context, how: Sampling, label: int | None = None
 ) -> tuple[Denoise, Denoiser]:
-    """Return (x, tau) -> E[x0 | x] by these nets, of a label or of none, and `d` that codes pictures by them.
+    """Return (x, tau) -> E[x0 | x] by these nets, of a label or of none, and `d` that codes images by them.
 
     Of no label a classifier has nothing to say.
     """
@@ -47,13 +47,13 @@ def repainted(denoise: Denoise, d: Denoiser, keys: Key, x0: Array, hidden: Array
 
 
 def check(d: Denoiser):
-    """Raise InputError where what is known of a picture can't be kept."""
+    """Raise InputError where what is known of an image can't be kept."""
     if d.encode is not None and d.shape[:2] == (1, 1):
-        raise InputError("This model's codes have no places in the picture: what is known can't be kept in them.")
+        raise InputError("This model's codes have no places in the image: what is known can't be kept in them.")
 
 
 def restorer_of(task: Task, how: Sampling) -> Restorer | None:
-    """Return the restorer that paints by a task's denoiser, of pictures of its own size; None where it has none."""
+    """Return the restorer that paints by a task's denoiser, of images of its own size; None where it has none."""
     d, image = task.denoiser, task.example["image"].shape
     if d is None:
         return None
@@ -63,7 +63,7 @@ def restorer_of(task: Task, how: Sampling) -> Restorer | None:
         x = given["degraded"]
         if x.shape[1:] != image:
             sizes = ["x".join(map(str, shape)) for shape in (image[:2], x.shape[1:3])]
-            raise InputError(f"This model paints pictures of its own size, {sizes[0]}, not of {sizes[1]}.")
+            raise InputError(f"This model paints images of its own size, {sizes[0]}, not of {sizes[1]}.")
         return jnp.clip(repainted(*bound(d, params, context, how), keys, x, given["mask"]), -1, 1)
 
     holes = Holes(boxes=1)

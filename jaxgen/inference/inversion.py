@@ -1,4 +1,4 @@
-"""The latent whose picture is nearest to a given one."""
+"""The latent whose image is nearest to a given one."""
 
 import importlib.metadata
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ class Features(NamedTuple):
 
 
 class Projection(NamedTuple):
-    """w or z f32[1 ...], its label i32[1] or None, the picture f32[1 h w c], losses f32[steps], and the PSNR in dB."""
+    """w or z f32[1 ...], its label i32[1] or None, the image f32[1 h w c], losses f32[steps], and the PSNR in dB."""
 
     latent: np.ndarray
     label: np.ndarray | None
@@ -45,14 +45,14 @@ class Projection(NamedTuple):
 
 
 def read_picture(path: Path, image: tuple[int, int, int], data: Data) -> np.ndarray:
-    """Return a picture's file as f32[1 h w c] in [-1, 1], brought to the model's size as the data is.
+    """Return an image's file as f32[1 h w c] in [-1, 1], brought to the model's size as the data is.
 
-    Raises InputError where there is no such file, where it is no picture, and where the channels can't be converted.
+    Raises InputError where there is no such file, where it is no image, and where the channels can't be converted.
     """
     if path.is_dir():
-        raise InputError(f"{path} is a folder: name one picture.")
+        raise InputError(f"{path} is a folder: name one image.")
     if not path.is_file():
-        raise InputError(f"There is no picture {path}.")
+        raise InputError(f"There is no image {path}.")
     try:
         picture = decode(path.read_bytes())
     except Exception as error:  # Pillow raises many kinds
@@ -61,7 +61,7 @@ def read_picture(path: Path, image: tuple[int, int, int], data: Data) -> np.ndar
 
 
 def choose_distance(image: tuple[int, int, int]) -> Distance:
-    """Return what compares pictures of this shape best offline: LeNet for small grey ones, EfficientNet for colour."""
+    """Return what compares images of this shape best offline: LeNet for small grey ones, EfficientNet for colour."""
     if image[2] == 1:
         return "lenet" if max(image[:2]) <= 64 else "pixels"
     try:
@@ -119,7 +119,7 @@ def project(
     features: Features,
     ticks: Callable[[range], Any] = iter,
 ) -> Projection:
-    """Return the latent whose picture is nearest to the target f32[1 h w c].
+    """Return the latent whose image is nearest to the target f32[1 h w c].
 
     The loss is the mean squared error of the pixels plus that of the features, if any, over their mean square.
     From the mean w of 10,000 samples, where a straight line in w is a walk; elsewhere from the nearest of 64 samples.

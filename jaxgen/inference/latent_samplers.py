@@ -1,4 +1,4 @@
-"""Samplers beyond the prior: distributions fitted on the codes of training pictures, whose draws are decoded.
+"""Samplers beyond the prior: distributions fitted on the codes of training images, whose draws are decoded.
 
 Of a plain autoencoder the prior is not known, and of a VAE the codes all together may lie far from it. A mixture of
 Gaussians fitted on them after training: Ghosh et al. 2020, "From Variational to Deterministic Autoencoders". A second,
@@ -131,7 +131,7 @@ def check(task: Task, name: Name, components: int = 10):
 
 
 def refit(opened: Trained, name: Name, components: int = 10, average: bool = True) -> Trained:
-    """Return the run with a `generate` that decodes draws of a sampler fitted on the codes of training pictures.
+    """Return the run with a `generate` that decodes draws of a sampler fitted on the codes of training images.
 
     What it is told is what `decode` needs; the sampler is fitted on all codes, whatever their labels.
     """
@@ -142,7 +142,7 @@ def refit(opened: Trained, name: Name, components: int = 10, average: bool = Tru
     source = open_source(run.data, image_of(task))
     check_data(task, source)
     some = Some(source, PICTURES)
-    print(f"Fitting --sampler {name} on the codes of {len(some):,} training pictures ...", flush=True)
+    print(f"Fitting --sampler {name} on the codes of {len(some):,} training images ...", flush=True)
     codes = Coder(opened, average).encode(some, run.data)
     draw = fit_mixture(codes, components) if name == "mixture" else fit_two_stage(codes)
     decode = task.decode

@@ -24,7 +24,7 @@ Given = Mapping[str, np.ndarray]  # {"label": i32[n], "truncation": f32[n]}, or 
 def latent_of(task: Task) -> Latent:
     """Return the latent. Raises InputError where the model has none."""
     if task.latent is None:
-        raise InputError("This model's pictures come from no latent vector: it has nothing to walk in, mix or search.")
+        raise InputError("This model's images come from no latent vector: it has nothing to walk in, mix or search.")
     return task.latent
 
 
@@ -60,7 +60,7 @@ def check_directions(task: Task, count: int):
 
 
 def conditions(count: int, labels: Sequence[int], psi: float = 1.0) -> dict[str, np.ndarray]:
-    """Return what the pictures of `count` samples are told: the labels in turn, and psi where it truncates."""
+    """Return what the images of `count` samples are told: the labels in turn, and psi where it truncates."""
     given = {"label": np.resize(np.asarray(labels, np.int32), count)} if labels else {}
     # Without psi, not with psi = 1: mean + 1 (w - mean) is not w to the last bit.
     return {**given, "truncation": np.full(count, psi, np.float32)} if psi < 1 else given
@@ -204,7 +204,7 @@ def semantic(factors: Sequence[np.ndarray], count: int) -> np.ndarray:
     return found * np.sign(found[np.arange(count), np.abs(found).argmax(1)])[:, None]
 
 
-STEPS = 7  # pictures along a direction
+STEPS = 7  # images along a direction
 
 
 def traverse(entry: Entry, seed: int, latents: int, strength: float, labels: Sequence[int], psi: float) -> np.ndarray:

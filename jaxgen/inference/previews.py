@@ -38,7 +38,7 @@ class Comparison(NamedTuple):
 
 
 def comparison(task: Task, run: Run, mesh: Mesh, source: Source, count: int) -> Comparison | None:
-    """Return how at most `count` pictures compare examples with the nets' work; None where there is no such work."""
+    """Return how at most `count` images compare examples with the nets' work; None where there is no such work."""
     if task.translator is not None:
         kind, width, work = "translations", 3, partial(translated, task)
     elif task.restorer is not None:
@@ -64,14 +64,14 @@ def comparison(task: Task, run: Run, mesh: Mesh, source: Source, count: int) -> 
 
 
 def reconstructed(task: Task, nets: tuple, batch: Batch) -> jax.Array:
-    """Return each picture and what is left of it in its code, f32[b 2 h w c]."""
+    """Return each image and what is left of it in its code, f32[b 2 h w c]."""
     assert task.encode is not None and task.decode is not None
     conditioning_of = {name: batch[name] for name in task.given}
     return jnp.stack([batch["image"], task.decode(*nets, task.encode(*nets, batch), conditioning_of)], 1)
 
 
 def mended(task: Task, nets: tuple, batch: Batch) -> jax.Array:
-    """Return each picture damaged (enlarged again by bicubic interpolation), mended, and itself, f32[b 3 h w c]."""
+    """Return each image damaged (enlarged again by bicubic interpolation), mended, and itself, f32[b 3 h w c]."""
     restorer, clean = task.restorer, batch["image"]
     assert restorer is not None
     keys = rng.sample_keys(rng.fold(jax.random.key(0), "damage"), jnp.arange(len(clean)))
@@ -94,7 +94,7 @@ def translated(task: Task, nets: tuple, batch: Batch) -> jax.Array:
 
 
 def directions(task: Task, batch: Batch) -> tuple[Array, Array | None, Array]:
-    """Return a batch's pictures to be translated, the domains that they are of, None: no way leads back, and where to.
+    """Return a batch's images to be translated, the domains that they are of, None: no way leads back, and where to.
 
     Without a source they are the images, and each goes to the domain after its label's; without a label, too, to each
     domain in turn.
@@ -111,7 +111,7 @@ def directions(task: Task, batch: Batch) -> tuple[Array, Array | None, Array]:
 
 
 def remade(restorer: Restorer, nets: tuple, clean: Array, keys: Key) -> tuple[Array, Array, int]:
-    """Return clean pictures damaged, then mended to their own size, and by how much they were enlarged."""
+    """Return clean images damaged, then mended to their own size, and by how much they were enlarged."""
     scale = restorer.scales[0] if restorer.scales else 2
     conditioning_of = restorer.degrade(clean, keys, scale)
     made = restorer.restore(*nets, conditioning_of, keys, scale)

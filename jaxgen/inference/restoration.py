@@ -1,4 +1,4 @@
-"""What mends pictures: a trained run, a file of weights whose net is found, or an interpolation."""
+"""What mends images: a trained run, a file of weights whose net is found, or an interpolation."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ class Model:
     """What mends: a restorer, its nets, and the factor by which it enlarges.
 
     may: what it can be told beside what it must be
-    by:  (given, keys, scale) -> answer f32[1 H W c] on the host, where a picture takes more than one program
+    by:  (given, keys, scale) -> answer f32[1 H W c] on the host, where an image takes more than one program
     per: bytes that those take for each pixel of the answer
     """
 
@@ -52,7 +52,7 @@ class Model:
         return self.programs[shapes]
 
     def takes(self, given: Mapping[str, Any], keys: Any) -> float:
-        """Return the bytes that mending such pictures takes, beside parameters: nothing is run."""
+        """Return the bytes that mending such images takes, beside parameters: nothing is run."""
         _, h, w, _ = given["degraded"].shape
         if self.by:
             return self.per * h * w * self.scale**2
@@ -62,7 +62,7 @@ class Model:
     def padded(
         self, given: Mapping[str, Any], seed: int = 0, number: int = 0, check: Callable[[float], Any] | None = None
     ) -> "np.ndarray":
-        """Return an answer f32[H W c] to one picture, given [h w c] and numbers, whatever its sides.
+        """Return an answer f32[H W c] to one image, given [h w c] and numbers, whatever its sides.
 
         They are made multiples of what the net takes by a mirror image. The key is `number`'s of a seed. `check` is
         called with the bytes that it takes, before it is begun.
@@ -96,13 +96,13 @@ class Model:
     ):
         """Raise InputError where the model lacks what it must be told, or is told or asked for what it has not."""
         if "region" in self.restorer.told:
-            raise InputError(f"{self.name} harmonises what is pasted into a picture: use python -m jaxgen compose.")
+            raise InputError(f"{self.name} harmonises what is pasted into an image: use python -m jaxgen compose.")
         if answers > 1 and not self.restorer.several:
             raise InputError(f"{self.name} has one answer: leave out --answers.")
         if ensemble and self.restorer.several:
             raise InputError(f"{self.name} has several answers, whose mean is none: leave out --ensemble.")
         if degrade and mask is not None and "mask" in self.restorer.told:
-            raise InputError("--degrade hides parts of pictures by itself: leave out --mask.")
+            raise InputError("--degrade hides parts of images by itself: leave out --mask.")
         for name, value in (("sigma", sigma), ("mask", mask)):
             if name in self.restorer.told and value is None and not degrade:
                 raise InputError(f"{self.name} must be told --{name}.")
@@ -139,7 +139,7 @@ def open_model(name: str, preset: str, scale: float | None) -> Model:
         raise InputError(f"There is no run folder or file {path}: --with names one, or one of {', '.join(KNOWN)}.")
     if restorer is None:
         raise InputError(
-            f"{name} mends no pictures: it needs a run of train.restoration or train.super_resolution, or with --mask "
+            f"{name} mends no images: it needs a run of train.restoration or train.super_resolution, or with --mask "
             "of train.diffusion."
         )
     if scale is not None and scale != 1 and restorer.scales == (1,):
@@ -163,15 +163,15 @@ def prior() -> "Restorer":
 
 
 def by_prior(given: Any, keys: Any, scale: float) -> Any:
-    """Return the answer of a deep image prior that learns this picture, a bar showing how far it is."""
+    """Return the answer of a deep image prior that learns this image, a bar showing how far it is."""
     from rich.progress import Progress
 
     from jaxgen.models.restoration.deep_image_prior import Prior
 
     method, mask, sigma = Prior(), given.get("mask"), float(given.get("sigma", [0.0])[0])
-    print(f"learning the picture, {method.steps} steps at most", flush=True)
+    print(f"learning the image, {method.steps} steps at most", flush=True)
     with Progress(transient=True) as bar:
-        task = bar.add_task("learning the picture", total=method.steps)
+        task = bar.add_task("learning the image", total=method.steps)
         show = lambda at: bar.update(task, completed=at)  # noqa: E731
         hidden = None if mask is None else mask[0]
         return method.mend(given["degraded"][0], hidden, scale, keys[0], show, sigma)[None]

@@ -141,11 +141,11 @@ def check_data(task: Task, source: Source, pair: str = "none"):
         if name == "source" and name not in source[0]:
             if pair == "none":
                 raise InputError(
-                    "This model translates pictures of one domain into another: give --data.source paired:PATH or "
+                    "This model translates images of one domain into another: give --data.source paired:PATH or "
                     "unpaired:PATH_A,PATH_B, or --data.pair edges, grey, mask or small."
                 )
         elif name not in source[0]:
-            hint = ": the pictures of each label belong in a sub-folder of their own" if name == "label" else ""
+            hint = ": the images of each label belong in a sub-folder of their own" if name == "label" else ""
             has = sorted(source[0])
             raise InputError(f"The model needs {name!r} in every example, but the data has only {has}{hint}.")
         elif not task.example[name].shape and np.ndim(source[0][name]):

@@ -1,4 +1,4 @@
-"""What paints pictures in a style: a canvas that is moved, a trained run, or a file of weights."""
+"""What paints images in a style: a canvas that is moved, a trained run, or a file of weights."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ Show = Callable[[int, int, Any], Any]  # how far, of how much, the canvas
 
 
 class Wish(NamedTuple):
-    """Which styles are wanted, how much of each, from pictures of which size, and how much of them all."""
+    """Which styles are wanted, how much of each, from images of which size, and how much of them all."""
 
     styles: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
@@ -50,12 +50,12 @@ class Wish(NamedTuple):
             raise InputError("--weights must be numbers that don't add up to 0.")
 
     def pictures(self, name: str) -> list[np.ndarray]:
-        """Return the style pictures, f32[h w 3] each. Raises InputError where there is none, or one can't be read."""
+        """Return the style images, f32[h w 3] each. Raises InputError where there is none, or one can't be read."""
         if not self.styles:
-            raise InputError(f"{name} takes its style from pictures: name one or several with --style.")
+            raise InputError(f"{name} takes its style from images: name one or several with --style.")
         missing = [style for style in self.styles if not Path(style).expanduser().is_file()]
         if missing:
-            raise InputError(f"There is no style picture {missing[0]}.")
+            raise InputError(f"There is no style image {missing[0]}.")
         return [fitted(colour(photo.read(Path(style).expanduser()).pixels), self.size) for style in self.styles]
 
 
@@ -63,7 +63,7 @@ class Wish(NamedTuple):
 class Painter:
     """Paints by moving a canvas until a trunk's features agree.
 
-    begin:  look at a whole picture before its parts, so many of them, are painted
+    begin:  look at a whole image before its parts, so many of them, are painted
     answer: a part f32[h w 3] painted, which lies at `place`; masks f32[n h w 1] say where each style is wanted
     """
 
@@ -83,7 +83,7 @@ class Painter:
         self.change, self.done, self.total = None, 0, (parts + (parts > 1)) * self.steps
         for picture in (content, *self.pictures):
             check_side(self.name, picture, backbones.smallest(self.trunk.model))
-        if parts > 1:  # the whole picture, small, says where the parts begin
+        if parts > 1:  # the whole image, small, says where the parts begin
             small = thumbnail(content, tile)
             size, whole = small.shape[:2], content.shape[:2]
             few = None if masks is None else np.stack([np.asarray(resize(jnp.asarray(m), size)) for m in masks])
@@ -118,13 +118,13 @@ class Trained:
     translator: Translator
     params: Any
     context: Any
-    styles: list[np.ndarray]  # pictures, where the net is told some
+    styles: list[np.ndarray]  # images, where the net is told some
     paints: bool = False
     each: int = 800  # bytes that a pixel takes, by XLA's account of the default nets: 270 to 790
 
     def __post_init__(self):
         if self.translator.channels != 3:
-            raise InputError(f"{self.name} paints pictures of {self.translator.channels} channels, not of 3.")
+            raise InputError(f"{self.name} paints images of {self.translator.channels} channels, not of 3.")
         self.translate, self.multiple = jax.jit(self.translator.translate), self.translator.multiple
         self.keys = jax.random.split(jax.random.key(0), 1)
 
@@ -136,7 +136,7 @@ class Trained:
         self.whole = self.padded(thumbnail(content, tile)) if parts > 1 else None
 
     def padded(self, x: np.ndarray) -> jax.Array:
-        """Return a picture f32[1 H W 3] whose sides are mirrored to multiples of what the net takes."""
+        """Return an image f32[1 H W 3] whose sides are mirrored to multiples of what the net takes."""
         grain = self.translator.multiple
         pads = (0, -x.shape[0] % grain), (0, -x.shape[1] % grain), (0, 0)
         return jnp.asarray(np.pad(x, pads, "symmetric"))[None]
@@ -171,21 +171,21 @@ Stylist = Painter | Trained
 
 
 def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
-    """Return a style picture with the mean and covariance of the content's colours."""
+    """Return a style image with the mean and covariance of the content's colours."""
     return np.clip(np.asarray(transfer(jnp.asarray(style), jnp.asarray(content))), -1, 1)
 
 
 def thumbnail(content: np.ndarray, tile: int) -> np.ndarray:
-    """Return a picture made small to a tile's side, but a strip to 64 pixels across at least, where it has them."""
+    """Return an image made small to a tile's side, but a strip to 64 pixels across at least, where it has them."""
     height, width = content.shape[:2]
     return fitted(content, max(tile, -(-64 * max(height, width) // min(height, width))))
 
 
 def check_side(name: str, picture: Any, least: int):
-    """Raise InputError for a picture that is too small."""
+    """Raise InputError for an image that is too small."""
     height, width = picture.shape[:2]
     if min(height, width) < least:
-        raise InputError(f"{name} needs pictures of {least}x{least} at least, not {height}x{width}.")
+        raise InputError(f"{name} needs images of {least}x{least} at least, not {height}x{width}.")
 
 
 def open_stylist(
@@ -242,10 +242,10 @@ def of_run(path: Path, wish: Wish, how: str | None) -> Trained:
     model = load_config(path).model
     if not isinstance(model, FastStyle | AdaIN):
         raise InputError(
-            f"{path} paints in no style: --with takes a run of fast-style or adain; for what translates pictures use "
+            f"{path} paints in no style: --with takes a run of fast-style or adain; for what translates images use "
             "python -m jaxgen translate."
         )
-    # Its trunk and style pictures say what it learns, and may be gone since.
+    # Its trunk and style images say what it learns, and may be gone since.
     opened = open_run(path, Mesh(data=1), with_frozen=isinstance(model, AdaIN))
     translator = opened.task.translator
     assert translator is not None

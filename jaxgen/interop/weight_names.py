@@ -70,7 +70,7 @@ def dcgan(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str
         )
     leaf, layout = LEAVES.get(path[-1], path[-1]), LAYOUTS.get(len(shape), SAME)
     stages = count_stages(*model.image[:2])
-    pixels = (model.image[0] >> stages, model.image[1] >> stages)  # 4x4 for a square picture
+    pixels = (model.image[0] >> stages, model.image[1] >> stages)  # 4x4 for a square image
     if net == "generator":
         place = {"Dense": 0, "BatchNorm": 1 + 3 * int(number), "ConvTranspose": 3 + 3 * int(number)}[kind]
         layout = TRANSPOSED if kind == "ConvTranspose" else layout

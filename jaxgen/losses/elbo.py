@@ -1,4 +1,4 @@
-"""What the evidence lower bound is made of, per example in nats: likelihoods of pictures, and terms of the latents.
+"""What the evidence lower bound is made of, per example in nats: likelihoods of images, and terms of the latents.
 
 log p(x) >= E_q [log p(x | z)] - KL(q(z | x) || p(z)). Kingma and Welling 2014, "Auto-Encoding Variational Bayes".
 """
@@ -17,9 +17,9 @@ HALF = 1 / 255  # half the distance between two of the 256 levels k / 127.5 - 1
 
 
 class Likelihood(NamedTuple):
-    """p(x | z), by what a decoder gives for each picture, `out` f32[b h w parts*c].
+    """p(x | z), by what a decoder gives for each image, `out` f32[b h w parts*c].
 
-    parts:    numbers that the decoder gives for each number of the picture
+    parts:    numbers that the decoder gives for each number of the image
     log_prob: (x f32[b h w c] in [-1, 1], out) -> nats f32[b]
     mean:     out -> E[x | z] f32[b h w c]
     levels:   whether that is the probability of 8-bit levels, which bits per dimension count
@@ -39,7 +39,7 @@ def total(x: Array) -> Array:
 
 
 def bernoulli_log_prob(x: Array, logits: Array) -> Array:
-    """Return log p of pictures in [-1, 1] whose pixels are (1 + x) / 2 in {0, 1}, with p(1) = sigmoid(logits).
+    """Return log p of images in [-1, 1] whose pixels are (1 + x) / 2 in {0, 1}, with p(1) = sigmoid(logits).
 
     Of grey pixels it is minus the binary cross-entropy, which is no likelihood (Loaiza-Ganem and Cunningham 2019).
     """
@@ -129,7 +129,7 @@ def free(kl: Array, nats: float) -> Array:
 
 
 def active_units(code: Array) -> Array:
-    """Return how many of the latents vary with the picture, f32[]: the variance of code f32[b d] is above 0.01.
+    """Return how many of the latents vary with the image, f32[]: the variance of code f32[b d] is above 0.01.
 
     The mean of q(z | x) is their code. Burda et al. 2016, "Importance Weighted Autoencoders": A_u = Cov_x(E[u]).
     """

@@ -17,7 +17,7 @@ class Loss(NamedTuple):
     """The two players' losses.
 
     both:  whether the generator's reads the real logits, too
-    score: what is shown of a logit: the probability that a picture is real, or the logit itself
+    score: what is shown of a logit: the probability that an image is real, or the logit itself
     """
 
     discriminator: Callable[[Array, Array], Array]
@@ -38,7 +38,7 @@ def sure(real: Array, fake: Array) -> Array:
 # Goodfellow et al. 2014, equation 1, with the generator's non-saturating form of section 3.
 non_saturating = Loss(sure, lambda real, fake: softplus(-fake))
 
-# Goodfellow et al. 2014, equation 1 as it stands. The term of the real pictures moves an unrolled game only.
+# Goodfellow et al. 2014, equation 1 as it stands. The term of the real images moves an unrolled game only.
 minimax = Loss(sure, lambda real, fake: -sure(real, fake), both=True)
 
 # Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17.
@@ -52,12 +52,12 @@ least_squares = Loss(
 # Arjovsky et al. 2017, equations 2 and 3: the critic's logits differ by the distance where it is 1-Lipschitz.
 wasserstein = Loss(lambda real, fake: fake - real, lambda real, fake: -fake, score=plain)
 
-# Jolicoeur-Martineau 2019, equations 3 and 4: each real picture beside one fake.
+# Jolicoeur-Martineau 2019, equations 3 and 4: each real image beside one fake.
 relativistic = Loss(
     lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake), both=True, score=plain
 )
 
-# Jolicoeur-Martineau 2019, equations 5 to 7: each picture beside the mean of the other kind.
+# Jolicoeur-Martineau 2019, equations 5 to 7: each image beside the mean of the other kind.
 relativistic_average = Loss(
     lambda real, fake: softplus(fake.mean() - real) + softplus(fake - real.mean()),
     lambda real, fake: softplus(real - fake.mean()) + softplus(real.mean() - fake),

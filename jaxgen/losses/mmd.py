@@ -1,6 +1,6 @@
 """Maximum mean discrepancy: how far two samples are from being of one distribution, differentiable.
 
-Gretton et al. 2012, "A Kernel Two-Sample Test". (The score of pictures is jaxgen.metrics.kid, in float64.)
+Gretton et al. 2012, "A Kernel Two-Sample Test". (The score of images is jaxgen.metrics.kid, in float64.)
 """
 
 from collections.abc import Callable

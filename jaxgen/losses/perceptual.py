@@ -1,4 +1,4 @@
-"""How far two pictures' feature maps are apart, per example: lists of f32[b h w c], a map a layer -> f32[b]."""
+"""How far two images' feature maps are apart, per example: lists of f32[b h w c], a map a layer -> f32[b]."""
 
 from collections.abc import Iterable, Sequence
 from functools import reduce

@@ -1,4 +1,4 @@
-"""What a mended picture lacks beside the clean one, per example: f32[b h w c] twice -> f32[b]."""
+"""What a mended image lacks beside the clean one, per example: f32[b h w c] twice -> f32[b]."""
 
 from collections.abc import Callable
 
@@ -23,9 +23,9 @@ def charbonnier(made: Array, clean: Array, epsilon: float = 1e-3) -> Array:
 
 
 def psnr(made: Array, clean: Array) -> Array:
-    """Return the negative peak signal-to-noise ratio, 10 lg(mean (made - clean)^2 / 4 + 1e-8), of pictures in [-1, 1].
+    """Return the negative peak signal-to-noise ratio, 10 lg(mean (made - clean)^2 / 4 + 1e-8), of images in [-1, 1].
 
-    Chen et al. 2022 (NAFNet's code): the small number keeps a perfect picture's logarithm finite.
+    Chen et al. 2022 (NAFNet's code): the small number keeps a perfect image's logarithm finite.
     """
     return 10 * jnp.log10(l2(made, clean) / 4 + 1e-8)
 
@@ -40,7 +40,7 @@ def frequency(made: Array, clean: Array) -> Array:
 
 
 def total_variation(x: Array) -> Array:
-    """Return mean |x[i + 1] - x[i]| down plus across: the anisotropic total variation of a picture, per pixel."""
+    """Return mean |x[i + 1] - x[i]| down plus across: the anisotropic total variation of an image, per pixel."""
     down, across = jnp.abs(x[:, 1:] - x[:, :-1]), jnp.abs(x[:, :, 1:] - x[:, :, :-1])
     return (down.sum((1, 2, 3)) + across.sum((1, 2, 3))) / x[0].size
 

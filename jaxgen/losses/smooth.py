@@ -9,7 +9,7 @@ from jaxgen.core import rng
 from jaxgen.core.types import Array, Key, PyTree
 from jaxgen.nn.wide import wide
 
-Critic = Callable[[Array], Array]  # images f32[b h w c] -> logits f32[b], each row's from that row's picture
+Critic = Callable[[Array], Array]  # images f32[b h w c] -> logits f32[b], each row's from that row's image
 
 
 def squared_gradient(critic: Critic, x: Array) -> Array:
@@ -19,7 +19,7 @@ def squared_gradient(critic: Critic, x: Array) -> Array:
 
 
 def zero_centred(critic: Critic, x: Array) -> Array:
-    """Return 1/2 |dD(x)/dx|^2, f32[b]: R1 on real pictures, R2 on generated ones. Mescheder et al. 2018, equation 9."""
+    """Return 1/2 |dD(x)/dx|^2, f32[b]: R1 on real images, R2 on generated ones. Mescheder et al. 2018, equation 9."""
     return squared_gradient(critic, x) / 2
 
 
@@ -29,17 +29,17 @@ def one_centred(critic: Critic, x: Array) -> Array:
 
 
 def wasserstein_penalty(critic: Critic, real: Array, fake: Array, key: Key) -> Array:
-    """Return (|dD(x^)/dx^| - 1)^2 between pairs of pictures, f32[b]. Gulrajani et al. 2017, equation 3."""
+    """Return (|dD(x^)/dx^| - 1)^2 between pairs of images, f32[b]. Gulrajani et al. 2017, equation 3."""
     t = jax.random.uniform(key, (len(real), *(1,) * (real.ndim - 1)), real.dtype)
     t = jnp.broadcast_to(t, real.shape)
     return one_centred(critic, t * real + (1 - t) * fake)
 
 
 def dragan_penalty(critic: Critic, real: Array, key: Key) -> Array:
-    """Return (|dD(x^)/dx^| - 1)^2 around real pictures, f32[b]. Kodali et al. 2017, algorithm 1.
+    """Return (|dD(x^)/dx^| - 1)^2 around real images, f32[b]. Kodali et al. 2017, algorithm 1.
 
     As in the authors' code x^ = x + t (x_p - x) with x_p = x + std(batch)/2 u, both u, a number for each pixel, and t,
-    one for each picture, uniform in [0, 1).
+    one for each image, uniform in [0, 1).
     """
     shape = (len(real), *(1,) * (real.ndim - 1))
     t = jnp.broadcast_to(jax.random.uniform(rng.fold(key, "t"), shape, real.dtype), real.shape)

@@ -1,4 +1,4 @@
-"""One command, a picture or a folder of them: what is there is kept, what can't be done is told at the end."""
+"""One command, an image or a folder of them: what is there is kept, what can't be done is told at the end."""
 
 import itertools
 from collections.abc import Callable
@@ -24,14 +24,14 @@ def plan(
 ) -> list[Path]:
     """Return where the answers go: where `out` is unset, beside what they are made of, whose names end in `-made`.
 
-    Raises InputError where two would be one file, or an answer would replace one of the pictures.
+    Raises InputError where two would be one file, or an answer would replace one of the images.
     """
     if picture.is_file():
         targets = [out or picture.with_name(f"{picture.stem}-{made}.png")]
     else:
         folder = out or picture.with_name(f"{picture.resolve().name}-{made}")
         if folder.is_file():
-            raise InputError(f"{folder} is a file: for a folder of pictures name a folder with --out.")
+            raise InputError(f"{folder} is a file: for a folder of images name a folder with --out.")
         targets = [folder / file.relative_to(picture).with_suffix(".png") for file in files]
     pairs = zip(targets, files, strict=True)
     every = [(path, file) for target, file in pairs for path in written(target)]
@@ -56,7 +56,7 @@ def work_through(
 ) -> Told:
     """Do `one(file, target)` for every file but those of a folder whose answers, `written(target)`, are kept.
 
-    Raises the InputError of a single picture; those of a folder's are returned.
+    Raises the InputError of a single image; those of a folder's are returned.
     """
     kept, bad = [], []
     for file, target in zip(files, targets, strict=True):
@@ -74,7 +74,7 @@ def work_through(
 
 
 def report(told: Told, count: int, done: str):
-    """Print what was kept. Raises Incomplete where some of `count` pictures could not be `done`."""
+    """Print what was kept. Raises Incomplete where some of `count` images could not be `done`."""
     kept, bad = told
     if kept:
         print(f"{len(kept)} were there already and are kept (--overwrite replaces them), the first: {kept[0]}.")

@@ -1,4 +1,4 @@
-"""How near mended pictures are to the undamaged ones, in numbers and side by side."""
+"""How near mended images are to the undamaged ones, in numbers and side by side."""
 
 import itertools
 from collections.abc import Callable, Container
@@ -16,9 +16,9 @@ from jaxgen.metrics import pixels
 def measured(clean: np.ndarray, made: np.ndarray, border: int, channels: Container[int] = (1,)) -> dict[str, float]:
     """Return PSNR and SSIM of what a file of 8 bits would not have rounded, the border shaved where it was enlarged.
 
-    By luma of colour pictures, as super-resolution reports them, and of all channels. The levels of an enlarged grey
-    picture are brought to 16 ... 235, as luma's are, and those that a net made which takes no grey (`channels`) once
-    more, as the luma of its three equal channels: so published scores count Set14's one grey picture.
+    By luma of colour images, as super-resolution reports them, and of all channels. The levels of an enlarged grey
+    image are brought to 16 ... 235, as luma's are, and those that a net made which takes no grey (`channels`) once
+    more, as the luma of its three equal channels: so published scores count Set14's one grey image.
     """
     border = border if border > 1 else 0
     grey = clean.shape[2] == 1

@@ -1,4 +1,4 @@
-"""Pictures that lie on a picture: where each is, and how much of it is seen."""
+"""Images that lie on an image: where each is, and how much of it is seen."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class Layer:
         return coloured(picture) if self.pixels.shape[2] == 3 else picture
 
     def whole(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the foreground laid on the background, its alpha not heeded, and its alpha, of all the picture."""
+        """Return the foreground laid on the background, its alpha not heeded, and its alpha, of all the image."""
         pixels = picture.copy()
         pixels[self.place] = self.pixels if self.pixels.shape[2] == picture.shape[2] else coloured(self.pixels)
         alpha = np.zeros((*picture.shape[:2], 1), np.float32)
@@ -89,7 +89,7 @@ def layer(file: Path, mask: Path | None, scale: float, place: tuple[int, int] | 
 
 
 def resized(picture: np.ndarray, scale: float) -> np.ndarray:
-    """Return a picture [h w c] by bicubic interpolation, antialiased where it is made smaller."""
+    """Return an image [h w c] by bicubic interpolation, antialiased where it is made smaller."""
     import jax.numpy as jnp
 
     from jaxgen.nn.resample import resize

@@ -13,7 +13,7 @@ from rich.progress import track
 from jaxgen.media import output_files
 
 T = TypeVar("T")
-CELL = 64  # pixels; smaller pictures are enlarged in a grid until they are about this large
+CELL = 64  # pixels; smaller images are enlarged in a grid until they are about this large
 CAPTION = 13  # pixels of a line of text
 
 
@@ -23,7 +23,7 @@ def to_u8(images: np.ndarray) -> np.ndarray:
 
 
 def grid(images: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
-    """Lay f32[n h w c] in [-1, 1] out as one picture u8[H W] or u8[H W 3].
+    """Lay f32[n h w c] in [-1, 1] out as one image u8[H W] or u8[H W 3].
 
     Row by row, in so many columns or as square as can be; or, where the rows are given, column by column.
     """
@@ -31,7 +31,7 @@ def grid(images: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
 
 
 def captioned(images: np.ndarray, captions: Sequence[str], columns: int) -> np.ndarray:
-    """Return `grid` in so many columns with a line of text under each picture."""
+    """Return `grid` in so many columns with a line of text under each image."""
     cells = []
     for cell, caption in zip(_cells(images), captions, strict=True):
         strip = Image.new("L", (cell.shape[1], CAPTION), 255)
@@ -42,7 +42,7 @@ def captioned(images: np.ndarray, captions: Sequence[str], columns: int) -> np.n
 
 
 def _cells(images: np.ndarray) -> np.ndarray:
-    """Return pictures as they stand in a grid: u8[n s*h s*w 1 or 3]."""
+    """Return images as they stand in a grid: u8[n s*h s*w 1 or 3]."""
     _, height, width, channels = images.shape
     cells = to_u8(images)
     if channels != 3:
@@ -65,7 +65,7 @@ def _laid_out(cells: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
 
 
 def save_png(path: Path, picture: np.ndarray):
-    """Write a picture u8[h w] or u8[h w 3]; a file of that name is whole at every moment."""
+    """Write an image u8[h w] or u8[h w 3]; a file of that name is whole at every moment."""
     with output_files.whole(path) as part:
         Image.fromarray(picture).save(part, "PNG")
 

@@ -1,4 +1,4 @@
-"""Pictures as files that people keep: 8 or 16 bits, alpha, EXIF and colour profile go in and come out again."""
+"""Images as files that people keep: 8 or 16 bits, alpha, EXIF and colour profile go in and come out again."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ SMALLEST, LARGEST = 4, 20_000  # pixels of a side, the larger of what is made
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture upright, as it is seen.
+    """An image upright, as it is seen.
 
     pixels:  f32[h w c] in [-1, 1], grey or colour
     alpha:   [h w 1] of the file's own depth, or None
@@ -37,21 +37,21 @@ class Photo:
 
 
 def find(path: Path) -> list[Path]:
-    """Return the pictures of a folder by name, at any depth, or the one file. Raises InputError for none."""
+    """Return the images of a folder by name, at any depth, or the one file. Raises InputError for none."""
     if not path.exists():
-        raise InputError(f"There is no picture or folder {path}.")
+        raise InputError(f"There is no image or folder {path}.")
     if path.is_file():
         return [path]
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not found:
-        raise InputError(f"{path} holds no picture: they end in {', '.join(sorted(SUFFIXES))}.")
+        raise InputError(f"{path} holds no image: they end in {', '.join(sorted(SUFFIXES))}.")
     return found
 
 
 def read(path: Path) -> Photo:
-    """Return the picture of a file. Raises InputError for one that can't be kept as it is, or can't be read."""
+    """Return the image of a file. Raises InputError for one that can't be kept as it is, or can't be read."""
     if path.is_dir():
-        raise InputError(f"{path} is a folder: name a picture.")
+        raise InputError(f"{path} is a folder: name an image.")
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as picture:
@@ -68,13 +68,13 @@ def read(path: Path) -> Photo:
 
 
 def check_made(what: str, height: float, width: float):
-    """Raise InputError for a picture that is too large to be made. The sides may be any numbers, infinity too."""
+    """Raise InputError for an image that is too large to be made. The sides may be any numbers, infinity too."""
     if not max(height, width) <= LARGEST:
         raise InputError(f"{what} would be {height:.0f}x{width:.0f}: a side has {LARGEST} pixels at most.")
 
 
 def size_of(path: Path) -> tuple[int, int, int] | None:
-    """Return height, width and bits by a file's first bytes; None where they are no picture's."""
+    """Return height, width and bits by a file's first bytes; None where they are no image's."""
     try:
         with Image.open(path) as picture:
             width, height = picture.size
@@ -86,12 +86,12 @@ def size_of(path: Path) -> tuple[int, int, int] | None:
 def _check(path: Path, picture: Image.Image):
     width, height = picture.size
     if min(width, height) < SMALLEST:
-        raise InputError(f"{path} is {height}x{width}: pictures of {SMALLEST}x{SMALLEST} pixels or more are taken.")
+        raise InputError(f"{path} is {height}x{width}: images of {SMALLEST}x{SMALLEST} pixels or more are taken.")
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format == "TIFF":
-        raise InputError(f"{path} has {frames} pages: save the ones to be mended as pictures of their own.")
+        raise InputError(f"{path} has {frames} pages: save the ones to be mended as images of their own.")
     if frames > 1 and picture.format != "MPO":  # phones write one: the photo, and what belongs to it
-        raise InputError(f"{path} is animated, {frames} frames: save the ones to be mended as pictures of their own.")
+        raise InputError(f"{path} is animated, {frames} frames: save the ones to be mended as images of their own.")
     if picture.mode in ("CMYK", "LAB", "HSV"):
         raise InputError(f"{path} is {picture.mode}: save it as RGB first, so that its colours are what you mean.")
     if picture.mode == "F":

@@ -98,7 +98,7 @@ def plot_losses(source: Path, target: Path):
     width, height = 6 * columns, 3.2 * rows  # inches
     figure = Figure((width, height))
     FigureCanvasAgg(figure)
-    # Room for the labels, in inches: a layout that measures them takes as long again as the picture.
+    # Room for the labels, in inches: a layout that measures them takes as long again as the image.
     figure.subplots_adjust(0.7 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.4 / height, 0.7 / 5, 0.8 / 2.2)
     for i, (metric, phases) in enumerate(curves.items()):
         axes = figure.add_subplot(rows, columns, i + 1, title=metric, xlabel="step")

@@ -1,4 +1,4 @@
-"""Seams without a model, in closed form: Poisson blending, and the periodic part of a picture. On the host, in f64."""
+"""Seams without a model, in closed form: Poisson blending, and the periodic part of an image. On the host, in f64."""
 
 import numpy as np
 from scipy import sparse
@@ -25,7 +25,7 @@ def poisson(
 ) -> np.ndarray:
     """Return the background f[h w c] with the foreground's differences where the mask [h w 1] is above 0.
 
-    There it solves sum_q (f_p - f_q) = sum_q v_pq over p's neighbours q in the picture, f as it is outside of the mask,
+    There it solves sum_q (f_p - f_q) = sum_q v_pq over p's neighbours q in the image, f as it is outside of the mask,
     v_pq = g_p - g_q of the foreground or, with `mixed`, whichever of that and f*_p - f*_q is larger. Perez, Gangnet
     and Blake 2003, "Poisson Image Editing", equations 7 and 12. Where the mask is everywhere a constant is free, and
     the foreground's own is taken. `known` bool[h w 1] is where there is a foreground: its differences from beyond are
@@ -63,9 +63,9 @@ def _solved(f: np.ndarray, g: np.ndarray, inside: np.ndarray, known: np.ndarray,
 
 
 def periodic(picture: np.ndarray) -> np.ndarray:
-    """Return the periodic part of a picture [h w c]: laid beside itself it has no seam, and inside it looks the same.
+    """Return the periodic part of an image [h w c]: laid beside itself it has no seam, and inside it looks the same.
 
-    What is taken away is the smoothest picture with the same jumps across the border: its Laplacian on the torus is 0
+    What is taken away is the smoothest image with the same jumps across the border: its Laplacian on the torus is 0
     inside. Moisan 2011, "Periodic Plus Smooth Image Decomposition", section 2.
     """
     x = picture.astype(np.float64)

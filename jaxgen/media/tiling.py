@@ -1,4 +1,4 @@
-"""A picture of any size through a net, in tiles whose seams are blended, a few of its lines in memory at a time."""
+"""An image of any size through a net, in tiles whose seams are blended, a few of its lines in memory at a time."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,9 +15,7 @@ def check(tile: int, overlap: int):
     """Raise InputError for tiles that overlap by more than half, or are smaller than that makes sense for."""
     at_least(0, tile=tile, overlap=overlap)
     if tile and tile < max(32, 2 * overlap):
-        raise InputError(
-            f"--tile {tile} must be at least 32 and twice --overlap {overlap}, or 0 for the whole picture."
-        )
+        raise InputError(f"--tile {tile} must be at least 32 and twice --overlap {overlap}, or 0 for the whole image.")
 
 
 def fit(scale: float) -> bool:
@@ -28,7 +26,7 @@ def fit(scale: float) -> bool:
 def starts(size: int, tile: int, overlap: int, grain: int = 1) -> list[int]:
     """Return where tiles begin so that they cover `size` pixels, each next to the last by at least `overlap`.
 
-    Each begins at a multiple of `grain`; the last ends where the picture does.
+    Each begins at a multiple of `grain`; the last ends where the image does.
     """
     if size <= tile:
         return [0]
@@ -40,7 +38,7 @@ def starts(size: int, tile: int, overlap: int, grain: int = 1) -> list[int]:
 def ramp(size: int, first: bool, last: bool, overlap: int) -> np.ndarray:
     """Return a tile's weights f32[size]: 1, falling to 0 towards a seam over the middle half of the overlap.
 
-    The outermost quarter is not used: a net sees there that the picture ends.
+    The outermost quarter is not used: a net sees there that the image ends.
     """
     place = np.arange(size, dtype=np.float32) + 0.5
     quarter, width = overlap / 4, max(overlap / 2, 1)
@@ -52,10 +50,10 @@ def ramp(size: int, first: bool, last: bool, overlap: int) -> np.ndarray:
 def rows(
     picture: np.ndarray, mend: Mend, scale: float, tile: int, overlap: int, multiple: int = 1
 ) -> Iterator[np.ndarray]:
-    """Yield the mended picture from above, some lines f32[n W c] at a time; tile 0 is all of it at once.
+    """Yield the mended image from above, some lines f32[n W c] at a time; tile 0 is all of it at once.
 
-    Tiles begin at multiples of `multiple`: windows and pooling lie as in the whole picture. A net that looks at all of
-    a picture, as attention by means of channels does, looks at all of a tile: its tiles are not the whole's parts.
+    Tiles begin at multiples of `multiple`: windows and pooling lie as in the whole image. A net that looks at all of
+    an image, as attention by means of channels does, looks at all of a tile: its tiles are not the whole's parts.
     """
     height, width = picture.shape[:2]
     grain = Fraction(scale).limit_denominator(100)

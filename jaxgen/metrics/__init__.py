@@ -1,1 +1,1 @@
-"""Metrics: how good pictures are, beside a reference or as a set. They know no model."""
+"""Metrics: how good images are, beside a reference or as a set. They know no model."""

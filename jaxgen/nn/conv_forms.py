@@ -66,7 +66,7 @@ def kernel_shape(x: Any, y: Any, g: Geometry):
 
 def xla_conv(x: Array, k: Array, geometry: Geometry) -> Array:
     _, _, strides, pads, dilation, groups = geometry
-    if min(*pads[0], *pads[1]) < 0:  # JAX 0.10 has another library do that on a CPU, which reads beside the picture
+    if min(*pads[0], *pads[1]) < 0:  # JAX 0.10 has another library do that on a CPU, which reads beside the image
         x = _pad(x, each(lambda pad: (min(pad[0], 0), min(pad[1], 0)), pads))
         pads = each(lambda pad: (max(pad[0], 0), max(pad[1], 0)), pads)
     options: Any = {"rhs_dilation": dilation, "dimension_numbers": LAYOUT, "feature_group_count": groups}
@@ -236,7 +236,7 @@ def _is_narrow(x: Array, k: Array, geometry: Geometry) -> bool:
 
 
 def _wide_conv(x: Array, k: Array, geometry: Geometry) -> Array:
-    """Convolve the pictures of a batch side by side, as one wide picture with zeros between them."""
+    """Convolve the images of a batch side by side, as one wide image with zeros between them."""
     n, h, w, c = x.shape
     (lo, _), step, span, out = geometry.pads[1], geometry.strides[1], geometry.spans[1], geometry.output[1]
     pitch = -(-max(w + lo, (out - 1) * step + span - lo) // step) * step

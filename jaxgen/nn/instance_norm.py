@@ -1,4 +1,4 @@
-"""Normalisation of each picture by itself."""
+"""Normalisation of each image by itself."""
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,9 @@ def standardised(x: Array, axes: tuple[int, ...] = (1, 2), epsilon: float = 1e-5
 
 
 class InstanceNorm(nn.Module):
-    """x [b h w c] with each channel of each picture brought to mean 0 and variance 1, then * scale + bias if `affine`.
+    """x [b h w c] with each channel of each image brought to mean 0 and variance 1, then * scale + bias if `affine`.
 
-    Ulyanov, Vedaldi and Lempitsky 2016, equation 4. With scale and bias it is what batch norm computes of one picture;
+    Ulyanov, Vedaldi and Lempitsky 2016, equation 4. With scale and bias it is what batch norm computes of one image;
     the scale starts from N(1, 0.02), as in the authors' code of pix2pix.
     """
 

@@ -1,4 +1,4 @@
-"""A critic that judges a picture patch by patch, and several of them that see it at several sizes."""
+"""A critic that judges an image patch by patch, and several of them that see it at several sizes."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,14 +30,14 @@ class Form:
     blur: bool = False  # a blur after a convolution halves, not its stride
     pointwise: bool = False  # all layers halve, and the last convolution is 1x1
     faint: bool = False  # weights start from Xavier's times 0.02, not from N(0, 0.02^2)
-    thinner: bool = False  # a critic has half the channels of the one that sees pictures twice as large
+    thinner: bool = False  # a critic has half the channels of the one that sees images twice as large
 
 
 class Patches(nn.Module):
-    """x f32[b h w c] -> logits f32[b h' w'], each of a patch of the picture, 70x70 of them with 3 layers.
+    """x f32[b h w c] -> logits f32[b h' w'], each of a patch of the image, 70x70 of them with 3 layers.
 
     Isola et al. 2017, appendix 6.1.2: C64-C128-C256-C512, the first without a norm, LeakyReLU 0.2. Every layer halves
-    but the last two, which take a pixel off. norm: of the batch; of each picture alone, with ("affine") or without
+    but the last two, which take a pixel off. norm: of the batch; of each image alone, with ("affine") or without
     ("instance") learned scale and bias; or none. With `layered` all layers' answers are returned, f32[b h w c], the
     logits f32[b h' w'] last.
     """
@@ -76,10 +76,10 @@ class Patches(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """x f32[b h w c] -> what `scales` critics say, each of a picture half as large as the one before.
+    """x f32[b h w c] -> what `scales` critics say, each of an image half as large as the one before.
 
     A list by scale, of lists by layer: f32[b h w c], the logits f32[b h' w'] last. Wang et al. 2018 (pix2pixHD),
-    section 3.2; as in the authors' code pictures are halved by a mean over 3x3 pixels without those beyond the border.
+    section 3.2; as in the authors' code images are halved by a mean over 3x3 pixels without those beyond the border.
     """
 
     scales: int = 1
@@ -99,7 +99,7 @@ class Pyramid(nn.Module):
 
 
 def mirrored(x: Array, pixels: int) -> Array:
-    """Return x [b h w c] with so many pixels more on each side, the picture's mirror image."""
+    """Return x [b h w c] with so many pixels more on each side, the image's mirror image."""
     around = (pixels, pixels)
     return jnp.pad(x, ((0, 0), around, around, (0, 0)), "reflect")
 
@@ -116,10 +116,10 @@ def halved(x: Array) -> Array:
 
 
 def check_patches(image: tuple[int, int, int], layers: int, scales: int = 1, form: Form = Form()):
-    """Raise InputError where a picture is too small for a critic of so many layers, at the smallest of its scales."""
+    """Raise InputError where an image is too small for a critic of so many layers, at the smallest of its scales."""
     least = ((1 if form.pointwise else 4) << layers) * 2 ** (scales - 1)
     if min(image[:2]) < least:
         raise InputError(
-            f"A critic of {layers} halvings{f' at {scales} scales' if scales > 1 else ''} sees pictures of at least "
+            f"A critic of {layers} halvings{f' at {scales} scales' if scales > 1 else ''} sees images of at least "
             f"{least}x{least}, not {image[0]}x{image[1]}: make --model.game.layers smaller."
         )

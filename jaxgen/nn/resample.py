@@ -42,14 +42,14 @@ def matrix(n: int, taps: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def weights(n: int, m: int, scale: float, method: str, antialias: bool, edges: str) -> np.ndarray:
-    """Return f64[m n], the weights of n pixels in each of m, the pictures' first edges laid on one another.
+    """Return f64[m n], the weights of n pixels in each of m, the images' first edges laid on one another.
 
-    Pixel i of the new picture lies at u = (i + 1/2) / scale - 1/2 of the old one, in pixels.
+    Pixel i of the new image lies at u = (i + 1/2) / scale - 1/2 of the old one, in pixels.
     """
     at_least(1, height_or_width=min(n, m))
     choose(edges, EDGES, "treatment of edges")
     choose(method, ["nearest", *KERNELS], "method of resampling")
-    place = (np.arange(m)[:, None] + 0.5) / scale  # [m 1], from the picture's edge
+    place = (np.arange(m)[:, None] + 0.5) / scale  # [m 1], from the image's edge
     if method == "nearest":
         return matrix(n, np.clip(np.floor(place).astype(int), 0, n - 1), np.ones((m, 1)))
     half, kernel = KERNELS[method]
@@ -67,7 +67,7 @@ def apply(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
     """Return x [... h w c] under rows [H h] and columns [W w]: [... H W c]."""
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(f"Only pictures of floats can be resampled, not of {x.dtype}.")
+        raise InputError(f"Only images of floats can be resampled, not of {x.dtype}.")
     wide = jnp.promote_types(x.dtype, jnp.float32)
     # Full f32 also where the default is TF32 or bf16: a metric's pixels must not depend on the device.
     y = jnp.einsum("...hwc,Hh->...Hwc", x.astype(wide), jnp.asarray(rows, wide), precision="highest")
@@ -78,10 +78,10 @@ def resize(x: Array, size: Size, method: str = "bicubic", antialias: bool = True
     """Return x [... h w c] resampled to size, [... H W c], its corners on the old corners.
 
     method:    "nearest" (never antialiased), "bilinear", "bicubic" or "lanczos3"
-    antialias: widen the kernel by the old size over the new one where that shrinks the picture
+    antialias: widen the kernel by the old size over the new one where that shrinks the image
     edges:     past the border there is nothing, and the weights inside are divided by their sum ("renormalise", as in
-               Pillow, TensorFlow 2 and jax.image), or the picture's mirror image ("reflect", as in MATLAB)
-    Raises InputError for an unknown name or an empty picture.
+               Pillow, TensorFlow 2 and jax.image), or the image's mirror image ("reflect", as in MATLAB)
+    Raises InputError for an unknown name or an empty image.
     """
     h, w, _ = x.shape[-3:]
     rows, columns = (weights(n, m, m / n, method, antialias, edges) for n, m in ((h, size[0]), (w, size[1])))
@@ -121,7 +121,7 @@ def tf1_weights(n: int, m: int) -> np.ndarray:
 def resize_tf1(x: Array, size: Size) -> Array:
     """Return x [... h w c] as TensorFlow 1's resize_bilinear(align_corners=False), which is inside the graph of FID.
 
-    No antialiasing, and pixel i lies at i h / H: the picture is shifted by up to half a pixel.
+    No antialiasing, and pixel i lies at i h / H: the image is shifted by up to half a pixel.
     """
     h, w, _ = x.shape[-3:]
     return apply(x, tf1_weights(h, size[0]), tf1_weights(w, size[1]))

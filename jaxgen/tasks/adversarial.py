@@ -22,12 +22,12 @@ from jaxgen.tasks import ada_augmentation
 from jaxgen.tasks.adversarial_config import Game
 from jaxgen.tasks.diff_augmentation import diffaugment
 
-Heads = Mapping[str, Array]  # what a discriminator tells of a picture beside how real it is
+Heads = Mapping[str, Array]  # what a discriminator tells of an image beside how real it is
 HeadsLoss = Callable[[Heads, Array, Array | None, bool], tuple[Array, dict[str, Array]]]
 
 
 class Verdict(NamedTuple):
-    """What the discriminator says of pictures, and its running statistics after them."""
+    """What the discriminator says of images, and its running statistics after them."""
 
     logits: Array
     heads: Heads
@@ -42,7 +42,7 @@ class Players:
     discriminator: module (x, label, train) -> logits f32[b], or (logits, {name: head})
     draw:          the prior of z
     classes:       of a conditional game; 0: neither net is told a label
-    heads_loss:    (heads, z, label, whether the pictures are real) -> f32[b] that both players minimise, metrics
+    heads_loss:    (heads, z, label, whether the images are real) -> f32[b] that both players minimise, metrics
     clip:          cut what is generated off at -1 and 1, where data end
     """
 
@@ -100,7 +100,7 @@ class Players:
         return x if self.game.augment == "none" else diffaugment(key, x, self.game.augment)
 
     def imagine(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Array, dict[str, PyTree]]:
-        """Return pictures for a batch's labels, the z they are of, and new entries of extra."""
+        """Return images for a batch's labels, the z they are of, and new entries of extra."""
         keys = jax.random.split(key, len(batch["image"]))
         z = self.draw(keys, None)
         own, extra = self.weighed("generator", params, context)
@@ -117,9 +117,9 @@ class Players:
     def judge(
         self, params: Params, context: Context, batch, key: Key
     ) -> tuple[Callable[[str, Array], Verdict], dict[str, PyTree]]:
-        """Return (kind of pictures, pictures) -> Verdict, and new entries of extra.
+        """Return (kind of images, images) -> Verdict, and new entries of extra.
 
-        Pictures of one kind, "real" or "fake", are augmented alike whenever they are judged.
+        Images of one kind, "real" or "fake", are augmented alike whenever they are judged.
         """
         own, extra = self.weighed("discriminator", params, context)
         label = batch.get("label") if self.classes else None
@@ -137,7 +137,7 @@ class Players:
         return self.against(fake, z, params, context, batch, key)
 
     def against(self, fake: Array, z: Array, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        """The discriminator's loss on pictures that have been made."""
+        """The discriminator's loss on images that have been made."""
         loss = LOSSES[self.game.loss]
         verdict, extra = self.judge(params, context, batch, key)
         real, made = verdict("real", batch["image"]), verdict("fake", fake)
@@ -195,7 +195,7 @@ class Players:
         return value.mean(), Aux(metrics, extra)
 
     def unrolled(self, fake: Array, z: Array, params: Params, context: Context, batch, key: Key) -> PyTree:
-        """Return the discriminator's parameters after its next updates, as a function of the pictures it meets.
+        """Return the discriminator's parameters after its next updates, as a function of the images it meets.
 
         Metz et al. 2017, equations 6 to 8.
         """

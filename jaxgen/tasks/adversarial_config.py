@@ -21,7 +21,7 @@ class Game:
     ] = "non-saturating"  # what the two players minimise
     critics: int = 1  # updates of the discriminator, on fresh examples, to one of the generator
     unroll: int = 0  # updates of the discriminator that the generator looks ahead, and differentiates through
-    r1: float = 0.0  # gamma of gamma/2 |gradient|^2 on real pictures
+    r1: float = 0.0  # gamma of gamma/2 |gradient|^2 on real images
     r2: float = 0.0  # the same on generated ones
     gradient_penalty: float = 0.0  # lambda of (|gradient| - 1)^2 between real and generated ones (WGAN-GP)
     dragan: float = 0.0  # lambda of (|gradient| - 1)^2 around real ones (DRAGAN)
@@ -29,7 +29,7 @@ class Game:
     clip: float = 0.0  # the discriminator's parameters stay in [-clip, clip]; 0: no limit
     spectral: Literal["none", "discriminator", "both"] = "none"  # which nets' weights are divided by their norm
     augment: str = "none"  # of all the discriminator sees: color,translation,cutout, or ada:bgc (blit, geometry, color)
-    ada_target: float = 0.6  # of the mean sign of the real pictures' logits, which ada's p follows
+    ada_target: float = 0.6  # of the mean sign of the real images' logits, which ada's p follows
     optimizer: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 2e-4
     generator_rate: float | None = None  # unset: the same

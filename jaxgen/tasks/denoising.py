@@ -32,7 +32,7 @@ Name = Literal["ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sd
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are drawn; it changes no training, and `generate` and `evaluate` can be given another one."""
+    """How images are drawn; it changes no training, and `generate` and `evaluate` can be given another one."""
 
     sampler: Name = "heun"
     steps: int = 18
@@ -42,10 +42,10 @@ class Sampling:
     classifier: str = ""  # towards a class, by a classifier that is told the noise, the folder of its run
     scale: float = 1.0  # of the classifier's gradient
     interval: tuple[float, float] = EVERYWHERE  # the noise, sigma / alpha, at which either is done
-    rescale: float = 0.0  # how far its pictures' contrast is brought back
+    rescale: float = 0.0  # how far its images' contrast is brought back
     churn: float = 0.0  # heun: noise put in and taken out again, in steps
     eta: float = 1.0  # ddpm: 0 is ddim
-    clip: bool = False  # the denoiser's pictures to [-1, 1] (codes have no bounds)
+    clip: bool = False  # the denoiser's images to [-1, 1] (codes have no bounds)
 
     def check(self, classes: int, frame: Frame):
         """Raise InputError for settings that have no meaning, alone or for this model."""
@@ -61,7 +61,7 @@ class Sampling:
 
     @property
     def evaluations(self) -> int | None:
-        """How often the net is evaluated for a picture; None where that depends on the picture."""
+        """How often the net is evaluated for an image; None where that depends on the image."""
         calls = samplers.evaluations(self.sampler, self.steps)
         return calls and calls * self.each
 
@@ -123,7 +123,7 @@ def judged(d: Denoiser, context: Context, label: Array, how: Sampling) -> Callab
 
 
 def denoiser_of(model: Any, told: Callable, frame: Frame, taus: Any, learned: Callable | None = None) -> Denoiser:
-    """Return a model's denoiser, with the way from pictures to what is denoised and back where that is their codes."""
+    """Return a model's denoiser, with the way from images to what is denoised and back where that is their codes."""
     coder = latent_diffusion.coding(model) if model.autoencoder else ()
     return Denoiser(told, frame, taus, shape_of(model), model.classes, learned, *coder)
 
@@ -158,7 +158,7 @@ def generator(d: Denoiser, how: Sampling) -> Callable:
 
 
 def ode_log_prob(d: Denoiser, low: float, high: float, spread: float = 0.5) -> Callable:
-    """Return a task's `log_prob`: log P of 8-bit pictures in nats, at least, by the ODE of dequantised ones.
+    """Return a task's `log_prob`: log P of 8-bit images in nats, at least, by the ODE of dequantised ones.
 
     A level is 2 / 255 wide, in which noise is added evenly; `samples` draw other noise, and another direction for the
     trace, and their log p are averaged. spread: the data's standard deviation.
@@ -198,7 +198,7 @@ def game(
 ) -> Task:
     """Return the game of one net, "denoiser", with Adam and a moving average, by a model's `init` and `loss`.
 
-    What `generate` makes are pictures, whose range is seen to here, or codes of model.autoencoder.
+    What `generate` makes are images, whose range is seen to here, or codes of model.autoencoder.
     """
     finish = latent_diffusion.painting if model.autoencoder else in_range
     if guide := getattr(model.sampling, "guide", ""):
@@ -226,7 +226,7 @@ def game(
 
 
 def in_range(task: Task, model: Any) -> Task:
-    """Return the game whose pictures are brought into [-1, 1]."""
+    """Return the game whose images are brought into [-1, 1]."""
     assert task.generate is not None
     return replace(task, generate=latent_diffusion.then(task.generate, lambda params, context, x: jnp.clip(x, -1, 1)))
 
@@ -243,7 +243,7 @@ def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
         or guide.denoiser.frame != denoiser.frame
     ):
         raise InputError(
-            f"The guide {folder} must be the run of a diffusion model of the same pictures, classes and kind of noise."
+            f"The guide {folder} must be the run of a diffusion model of the same images, classes and kind of noise."
         )
 
 
@@ -257,11 +257,11 @@ def check_classifier(folder: str, model: Any):
     """Raise InputError where a run's folder is of no classifier that can guide this model."""
     found = load_config(Path(folder)).model
     if model.autoencoder:
-        raise InputError("A classifier guides pictures, and this model draws an autoencoder's codes: leave it out.")
+        raise InputError("A classifier guides images, and this model draws an autoencoder's codes: leave it out.")
     if not isinstance(found, NoisyClassifier) or found.image != model.image:
         image = "x".join(map(str, model.image))
         raise InputError(
-            f"The classifier must be a run of `train.classifier --preset adm-classifier` with {image} pictures, "
+            f"The classifier must be a run of `train.classifier --preset adm-classifier` with {image} images, "
             f"which is told the noise: {folder} is of {of(found)}."
         )
     if model.classes not in (0, found.classes):
@@ -269,12 +269,12 @@ def check_classifier(folder: str, model: Any):
 
 
 def shape_of(model: Any) -> tuple[int, int, int]:
-    """Return the height, width and channels of what is denoised: pictures, or their codes by model.autoencoder."""
+    """Return the height, width and channels of what is denoised: images, or their codes by model.autoencoder."""
     return autoencoder_of(model.autoencoder, model.image).shape if model.autoencoder else model.image
 
 
 def check_model(model: Any):
-    """Raise InputError for what no method can be made of, and where pictures don't fit the net."""
+    """Raise InputError for what no method can be made of, and where images don't fit the net."""
     model.net.check()
     at_least(1, model__image=min(model.image))
     at_least(0, model__classes=model.classes, model__drop=model.drop, model__ema=model.ema)

@@ -1,6 +1,6 @@
 """DiffAugment: Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training", sections 3 and 4.
 
-Both the real and the generated pictures pass through it before the discriminator, in both players' losses.
+Both the real and the generated images pass through it before the discriminator, in both players' losses.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def translation(key: Key, x: Array) -> Array:
 
 
 def cutout(key: Key, x: Array) -> Array:
-    """Put zeros in a rectangle of half of each side, whose part outside the picture is lost."""
+    """Put zeros in a rectangle of half of each side, whose part outside the image is lost."""
     inside = []
     for axis, n in zip("yx", x.shape[:2], strict=True):
         size = int(n / 2 + 0.5)
@@ -62,7 +62,7 @@ def check_policy(policy: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def diffaugment(key: Key, x: Array, policy: str | tuple[str, ...] = "color,translation,cutout") -> Array:
-    """Return x f32[b h w c] in [-1, 1] augmented by each name of the policy in turn, every picture by draws of its own.
+    """Return x f32[b h w c] in [-1, 1] augmented by each name of the policy in turn, every image by draws of its own.
 
     color: x + U(-1/2, 1/2); channels about their mean times U(0, 2); pixels about their mean times U(1/2, 3/2)
     translation: by U{-h/8 .. h/8} and U{-w/8 .. w/8} pixels

@@ -15,7 +15,7 @@ from jaxgen.tasks.teacher import context_of
 
 
 class Autoencoder(NamedTuple):
-    """A run's hyper-parameters and its task, and the shape of a picture's codes: height, width and numbers.
+    """A run's hyper-parameters and its task, and the shape of an image's codes: height, width and numbers.
 
     Codes that are no map count as a map of 1x1. `nets` are what teacher.load gives.
     """
@@ -25,31 +25,31 @@ class Autoencoder(NamedTuple):
     shape: tuple[int, int, int]
 
     def encode(self, nets: PyTree, x: Array) -> Array:
-        """Return the codes f32[b h w d] of pictures f32[b H W c]."""
+        """Return the codes f32[b h w d] of images f32[b H W c]."""
         assert self.task.encode is not None
         codes = self.task.encode(nets["params"], context_of(nets), {"image": x})
         return jax.lax.stop_gradient(codes.reshape(x.shape[0], *self.shape))
 
     def decode(self, nets: PyTree, codes: Array) -> Array:
-        """Return the pictures f32[b H W c] in [-1, 1] of codes f32[b h w d]."""
+        """Return the images f32[b H W c] in [-1, 1] of codes f32[b h w d]."""
         assert self.task.decode is not None
         flat = codes if self.mapped else codes.reshape(codes.shape[0], -1)
         return self.task.decode(nets["params"], context_of(nets), flat, {})
 
     @property
     def mapped(self) -> bool:
-        """Whether codes have places in the picture."""
+        """Whether codes have places in the image."""
         return len(_codes(self.task).shape) == 4
 
 
 def autoencoder_of(folder: str, image: tuple[int, int, int]) -> Autoencoder:
-    """Return the autoencoder of a run's folder. Raises InputError where there is none, or for other pictures."""
+    """Return the autoencoder of a run's folder. Raises InputError where there is none, or for other images."""
     load_config(Path(folder))  # says what is wrong
     found = _opened((Path(folder) / "config.json").read_text(), folder)
     if found.task.example["image"].shape != image:
         theirs = "x".join(map(str, found.task.example["image"].shape))
         raise InputError(
-            f"The autoencoder {folder} is of {theirs} pictures: model.image must be {theirs.replace('x', ' ')}, "
+            f"The autoencoder {folder} is of {theirs} images: model.image must be {theirs.replace('x', ' ')}, "
             f"not {' '.join(map(str, image))}."
         )
     return found
@@ -72,7 +72,7 @@ def _opened(text: str, folder: str) -> Autoencoder:
 
 
 def _codes(task: Task) -> jax.ShapeDtypeStruct:
-    """Return the shape of two pictures' codes."""
+    """Return the shape of two images' codes."""
     assert task.encode is not None
     params, extra = jax.eval_shape(task.init, jax.random.key(0), spec_of(task, 2))
     context = jax.eval_shape(context_of, {"extra": extra})

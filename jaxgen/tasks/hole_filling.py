@@ -13,19 +13,19 @@ from jaxgen.core.types import Array, Batch, Context, Key, Params
 from jaxgen.data import masks
 from jaxgen.data.damage import drawn, folded, spread
 
-Paint = Callable[[Params, Context, Batch, Key], Array]  # (.., given, keys Key[b]) -> pictures f32[b h w c]
+Paint = Callable[[Params, Context, Batch, Key], Array]  # (.., given, keys Key[b]) -> images f32[b h w c]
 KINDS = ("boxes", "strokes", "scratches", "text")
 
 
 @dataclass(frozen=True)
 class Holes:
-    """How likely a kind hides parts of a picture, each by itself; where it falls to none of them, all do."""
+    """How likely a kind hides parts of an image, each by itself; where it falls to none of them, all do."""
 
     boxes: float = 0.0  # one
     strokes: float = 0.0
     scratches: float = 0.0
     text: float = 0.0
-    side: tuple[float, float] = (0.375, 0.5)  # of a box, in shares of the picture's
+    side: tuple[float, float] = (0.375, 0.5)  # of a box, in shares of the image's
 
     def check(self):
         """Raise InputError for what can't be."""
@@ -50,13 +50,13 @@ class Holes:
 
 
 def covered(image: Array, mask: Array) -> dict[str, Array]:
-    """Return what a model is given of a picture: grey where it is hidden, whatever is there, and the mask."""
+    """Return what a model is given of an image: grey where it is hidden, whatever is there, and the mask."""
     hidden = jnp.broadcast_to(mask > 0, image.shape)
     return {"degraded": jnp.where(hidden, 0, image), "mask": (mask > 0).astype(image.dtype)}
 
 
 def joined(given: Batch, made: Array) -> Array:
-    """Return what was made where a picture is hidden, and the picture elsewhere, bit for bit."""
+    """Return what was made where an image is hidden, and the image elsewhere, bit for bit."""
     hidden = jnp.broadcast_to(given["mask"] > 0, made.shape)
     return jnp.where(hidden, made, given["degraded"])
 
@@ -78,5 +78,5 @@ def restorer(holes: Holes, paint: Paint, multiple: int, channels: int) -> Restor
 
 
 def lesson(holes: Holes, clean: Array, key: Key) -> dict[str, Array]:
-    """Return clean pictures with holes, each by its own key."""
+    """Return clean images with holes, each by its own key."""
     return covered(clean, holes(jax.random.split(key, len(clean)), clean.shape[1:3]))

@@ -1,7 +1,7 @@
 """Latent diffusion: Rombach, Blattmann, Lorenz, Esser and Ommer, "High-Resolution Image Synthesis with Latent Diffusion
 Models", CVPR 2022.
 
-A model learns the codes that a frozen autoencoder has of pictures, less their mean and over their standard deviation,
+A model learns the codes that a frozen autoencoder has of images, less their mean and over their standard deviation,
 number by number, so that their scale is the one the model is made for. Both are measured over the first batches of the
 training (appendix G divides by one number, measured over the first batch), and saved with the state.
 """
@@ -24,7 +24,7 @@ SMALLEST = 1e-3  # standard deviation of a number that counts as one
 
 
 def coding(model: Any) -> tuple[Callable, Callable]:
-    """Return (params, context, pictures f32[b H W c]) -> scaled codes f32[b h w d], and the way back."""
+    """Return (params, context, images f32[b H W c]) -> scaled codes f32[b h w d], and the way back."""
     coder, scale = autoencoder_of(model.autoencoder, model.image), scale_of(model)
 
     def encode(params: Params, context: Context, x: Array) -> Array:
@@ -39,7 +39,7 @@ def coding(model: Any) -> tuple[Callable, Callable]:
 
 
 def painting(task: Task, model: Any) -> Task:
-    """Return the game of pictures that a game of codes makes, with model.autoencoder before and behind it."""
+    """Return the game of images that a game of codes makes, with model.autoencoder before and behind it."""
     coder, scale = autoencoder_of(model.autoencoder, model.image), scale_of(model)
     (phase,) = task.phases
     assert task.generate is not None
@@ -60,7 +60,7 @@ def painting(task: Task, model: Any) -> Task:
         phases=(replace(phase, loss=loss),),
         frozen={**task.frozen, "autoencoder": partial(load, model.autoencoder)},
         generate=then(task.generate, coding(model)[1]),
-        log_prob=None,  # that of codes is none of pictures
+        log_prob=None,  # that of codes is none of images
     )
 
 

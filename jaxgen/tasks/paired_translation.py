@@ -1,4 +1,4 @@
-"""The game of translators that learn from pairs: made and true pictures are judged beside what they were made of."""
+"""The game of translators that learn from pairs: made and true images are judged beside what they were made of."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ JITTERED = Data("shapes", pair="edges", crop="jitter", flip=True)
 
 @dataclass(frozen=True)
 class Paired:
-    """A generator (x f32[b h w c], keys Key[b]) -> f32[b h w c], a critic of both pictures together, and their game.
+    """A generator (x f32[b h w c], keys Key[b]) -> f32[b h w c], a critic of both images together, and their game.
 
     multiple: what the sides of x must be divisible by
     several:  whether other keys give other answers
-    pixel:    weight of the distance from the true picture
+    pixel:    weight of the distance from the true image
     seen:     weight of the distance between what a trunk (jaxgen.trunks) sees in both, its layers' as in `LAYERS`
     """
 
@@ -53,7 +53,7 @@ class Paired:
         at_least(0, model__pixel=self.pixel, model__perceptual=self.seen)
         if not self.pixel and not self.seen and not self.game.adversarial:
             raise InputError("Nothing is learned: model.pixel and model.game.adversarial are both 0.")
-        # One stream: both players meet the same pictures, which are then made once a step.
+        # One stream: both players meet the same images, which are then made once a step.
         phases = (Phase("critic", "critic", self.critic_loss, stream="z"),) if self.judged else ()
         learners = {"critic": self.game.learner("critic")} if self.judged else {}
         return Task(
@@ -114,7 +114,7 @@ class Paired:
 
 
 def beside(source: Array, image: Array) -> Array:
-    """Return both pictures' channels, f32[b h w 2c]."""
+    """Return both images' channels, f32[b h w 2c]."""
     return jnp.concatenate([source, image], -1)
 
 
@@ -124,7 +124,7 @@ def pair_of(image: Image) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def generated(translate: Translate, domain: int = 0):
-    """Return the `generate` of a translator: given a source, the picture in the domain of this number."""
+    """Return the `generate` of a translator: given a source, the image in the domain of this number."""
 
     def generate(params: Params, context: Context, keys: Key, given: Batch) -> Batch:
         to = jnp.full(len(given["source"]), domain, jnp.int32)

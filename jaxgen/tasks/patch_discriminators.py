@@ -26,11 +26,11 @@ class Game:
 
     loss: Literal["non-saturating", "least-squares", "hinge"] = "least-squares"
     adversarial: float = 1.0  # weight of the judgement; 0: nobody judges
-    features: float = 0.0  # weight of the distance between what the critics' layers say of made and of true pictures
-    scales: int = 1  # critics, each of which sees pictures half as large as the one before
+    features: float = 0.0  # weight of the distance between what the critics' layers say of made and of true images
+    scales: int = 1  # critics, each of which sees images half as large as the one before
     layers: int = 3  # a critic's halvings
     width: int = 64  # channels of its first layer
-    # of each picture by itself; with a scale and a bias of its own, or not
+    # of each image by itself; with a scale and a bias of its own, or not
     norm: Literal["affine", "instance", "none"] = "instance"
     form: Form = Form()
     learning_rate: float = 2e-4  # of Adam, of every net
@@ -52,7 +52,7 @@ class Game:
         return Pyramid(self.scales, self.layers, self.width, self.norm, self.form)
 
     def init(self, key: Key, image: tuple[int, int, int], channels: int) -> PyTree:
-        """Return the parameters of one critic of pictures with so many channels."""
+        """Return the parameters of one critic of images with so many channels."""
         return self.net.init(key, jnp.zeros((2, *image[:2], channels)))["params"]
 
     def learner(self, *nets: str) -> Learner:
@@ -63,11 +63,11 @@ class Game:
         return Learner(nets, optax.chain(optax.add_decayed_weights(self.decay), adam) if self.decay else adam)
 
     def says(self, params: Any, x: Array) -> Said:
-        """Return what the critic of these parameters says of pictures f32[b h w c]."""
+        """Return what the critic of these parameters says of images f32[b h w c]."""
         return self.net.apply({"params": params}, x)  # pyright: ignore[reportReturnType]
 
     def says_of_both(self, params: Any, real: Array, fake: Array) -> tuple[Said, Said]:
-        """Return the same of two kinds of pictures, in one pass: no norm of a critic mixes pictures."""
+        """Return the same of two kinds of images, in one pass: no norm of a critic mixes images."""
         said, n = self.says(params, jnp.concatenate([real, fake])), len(real)
         return [[x[:n] for x in scale] for scale in said], [[x[n:] for x in scale] for scale in said]
 
@@ -80,7 +80,7 @@ class Game:
         return scale * total([each(tell(r[-1], f[-1])) for r, f in zip(real, fake, strict=True)])
 
     def fooling(self, fake: Said) -> Array:
-        """Return what who makes pictures minimises of it f32[b], least squares without the half."""
+        """Return what who makes images minimises of it f32[b], least squares without the half."""
         fool, scale = LOSSES[self.loss].generator, 2.0 if self.loss == "least-squares" else 1.0
         return scale * total([each(fool(f[-1], f[-1])) for f in fake])
 

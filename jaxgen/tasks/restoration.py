@@ -1,4 +1,4 @@
-"""The game every restorer plays that is compared with the clean picture: damage it, mend it, look at the difference."""
+"""The game every restorer plays that is compared with the clean image: damage it, mend it, look at the difference."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -37,7 +37,7 @@ class Recipe:
 
 
 class Pixels(NamedTuple):
-    """What a net sees of a picture in [-1, 1]: span * ((x + 1) / 2 - mean), a mean for each channel or one for all."""
+    """What a net sees of an image in [-1, 1]: span * ((x + 1) / 2 - mean), a mean for each channel or one for all."""
 
     span: float = 1.0
     mean: tuple[float, ...] = (0.0,)
@@ -66,7 +66,7 @@ class Lesson(NamedTuple):
 
 
 class Critic(NamedTuple):
-    """Who judges a restorer's answers beside their distance from the clean pictures: a net that learns to.
+    """Who judges a restorer's answers beside their distance from the clean images: a net that learns to.
 
     init:    (key) -> its parameters, and its collections
     learner: who moves the net "critic"
@@ -82,11 +82,11 @@ class Critic(NamedTuple):
     frozen: Mapping[str, Callable[[], Any]]
 
 
-Damage = Callable[[Array, Key], dict[str, Array]]  # (pictures [b h w c], keys Key[b]) -> what the net is given
+Damage = Callable[[Array, Key], dict[str, Array]]  # (images [b h w c], keys Key[b]) -> what the net is given
 
 
 def with_clean(clean: Array, keys: Key, damaged: Damage) -> Lesson:
-    """Return the lesson of every supervised restorer: the damaged picture, and the clean one as the answer."""
+    """Return the lesson of every supervised restorer: the damaged image, and the clean one as the answer."""
     return Lesson(damaged(clean, keys), clean)
 
 
@@ -113,11 +113,11 @@ def restoration_task(
     image:        height, width and channels of the clean patches that it is trained on
     scales:       what it enlarges by; with several, each patch is made small by one of them
     interpolated: whether x is first enlarged by bicubic interpolation, so that H is h; otherwise H is h times the scale
-    told:         what the net hears beside the picture, of what the degradation tells: "sigma" f32[b] of 255
+    told:         what the net hears beside the image, of what the degradation tells: "sigma" f32[b] of 255
     multiple:     what the sides of x must be divisible by
     colour:       what a net of one channel does with colour: it mends the luma, and chroma is interpolated, or each
                   channel alone
-    apart:        whether a picture suffers one damage alone: one of the degradation's, or being made small
+    apart:        whether an image suffers one damage alone: one of the degradation's, or being made small
     lesson:       (clean f32[b h w c], keys Key[b], damaged) -> what is shown, and what that is compared with
     weight:       of the distance, beside what a critic costs
     critic:       who judges the answers as well; it plays first
@@ -127,20 +127,20 @@ def restoration_task(
     degradation.check()
     height, width, planes = image
     if planes not in ((1, 3) if channels == 1 else (channels,)):
-        raise InputError(f"This net mends pictures of {channels} channels: model.image can't have {planes}.")
+        raise InputError(f"This net mends images of {channels} channels: model.image can't have {planes}.")
     grain = multiple if interpolated or scales == (1,) else multiple * scales[0]
     if height % grain or width % grain:
         raise InputError(f"model.image is {height}x{width}: both sides must be multiples of {grain}.")
     if len(scales) > 1 and not interpolated:
-        raise InputError("One net enlarges by several factors only where it is given the interpolated picture.")
+        raise InputError("One net enlarges by several factors only where it is given the interpolated image.")
     if scales == (1,) and degradation == Degradation() and lesson is with_clean:
         raise InputError("Nothing is damaged: set some of model.degradation, such as noise 25 25.")
     if apart and 1 in scales and _ways(degradation, (1,)) == []:
-        raise InputError("model.degradation must damage pictures in some way, as this net leaves the size of some.")
+        raise InputError("model.degradation must damage images in some way, as this net leaves the size of some.")
     ways = _ways(degradation, scales) if apart else [Way(1 / len(scales), degradation, scale) for scale in scales]
 
     def entered(x: Array, size: tuple[int, int]) -> Array:
-        """Return what the net is given of a degraded picture, of which `size` is to come."""
+        """Return what the net is given of a degraded image, of which `size` is to come."""
         return resize(x, size, "bicubic", edges="reflect") if interpolated and x.shape[1:3] != size else x
 
     def mended(variables: Any, x: Array, given: Batch, train: bool = False, **how) -> Any:
@@ -159,11 +159,11 @@ def restoration_task(
         return {"restorer": params, "critic": judge}, {"restorer": extra, "critic": more}
 
     def seen(image: Array) -> Array:
-        """Return the channels of a picture that the net mends."""
+        """Return the channels of an image that the net mends."""
         return ycbcr(image)[..., :1] if channels == 1 and image.shape[-1] == 3 else image
 
     def damaged(clean: Array, keys: Key) -> dict[str, Array]:
-        """Return what the net is given in training: each picture damaged in one of the ways."""
+        """Return what the net is given in training: each image damaged in one of the ways."""
         made = []
         for _, damage, scale in ways:
             given = damage(clean, keys, scale)
@@ -173,7 +173,7 @@ def restoration_task(
         return _one(ways, made, keys)
 
     def degrade(clean: Array, keys: Key, scale: float = 1.0) -> dict[str, Array]:
-        """Return pictures each damaged in one of the ways that have this scale."""
+        """Return images each damaged in one of the ways that have this scale."""
         these = [way for way in ways if way.scale == scale]
         return _one(these, [damage(clean, keys, scale) for _, damage, _ in these], keys)
 
@@ -212,7 +212,7 @@ def restoration_task(
         if c == channels:
             return run(x, given)
         if c != 3 or channels != 1:
-            raise InputError(f"This model mends pictures of {channels} channels, not of {c}.")
+            raise InputError(f"This model mends images of {channels} channels, not of {c}.")
         if colour == "each":
             planes = jnp.moveaxis(x, -1, 1).reshape(b * c, h, w, 1)
             made = run(planes, {name: jnp.repeat(given[name], c, 0) for name in told})
@@ -241,7 +241,7 @@ def restoration_task(
 
 
 class Way(NamedTuple):
-    """A way to damage a picture, and how often that is the one."""
+    """A way to damage an image, and how often that is the one."""
 
     share: float
     damage: Degradation
@@ -258,7 +258,7 @@ def _ways(degradation: Degradation, scales: tuple[int, ...]) -> list[Way]:
 
 
 def _one(ways: list[Way], made: list[dict[str, Array]], keys: Key) -> dict[str, Array]:
-    """Return of what came of every way, {name: [b ...]} each, for each picture that of one way, as far as all tell."""
+    """Return of what came of every way, {name: [b ...]} each, for each image that of one way, as far as all tell."""
     if len(ways) == 1:
         return made[0]
     made = [{name: x for name, x in one.items() if all(name in other for other in made)} for one in made]

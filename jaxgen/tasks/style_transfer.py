@@ -1,4 +1,4 @@
-"""Pictures whose style is wanted, from files or drawn, and what is asked of a picture in their style."""
+"""Images whose style is wanted, from files or drawn, and what is asked of an image in their style."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -16,7 +16,7 @@ from jaxgen.metrics.lpips import unit
 from jaxgen.nn.resample import resize
 from jaxgen.pretrained.backbones import Trunk
 
-ROUNDING = 1e-10  # of a squared distance over a square: up to 1e-15 in pictures of 64x64, the more the larger
+ROUNDING = 1e-10  # of a squared distance over a square: up to 1e-15 in images of 64x64, the more the larger
 DRAWN = ("waves", "checks", "dots")  # patterns that need no file
 
 
@@ -25,7 +25,7 @@ def check(styles: Sequence[str]):
     at_least(1, model__styles=len(styles))
     for style in styles:
         if style not in DRAWN and not Path(style).expanduser().is_file():
-            raise InputError(f"There is no style picture {style}: name a file, or one of {', '.join(DRAWN)}.")
+            raise InputError(f"There is no style image {style}: name a file, or one of {', '.join(DRAWN)}.")
 
 
 def names(styles: Sequence[str]) -> tuple[str, ...]:
@@ -35,17 +35,17 @@ def names(styles: Sequence[str]) -> tuple[str, ...]:
 
 
 def picture(style: str, size: int) -> np.ndarray:
-    """Return a style's picture f32[h w 3] in [-1, 1], a larger one made small to `size` pixels of its longer side."""
+    """Return a style's image f32[h w 3] in [-1, 1], a larger one made small to `size` pixels of its longer side."""
     return drawn(style, size) if style in DRAWN else fitted(colour(photo.read(Path(style).expanduser()).pixels), size)
 
 
 def colour(pixels: np.ndarray) -> np.ndarray:
-    """Return a picture [h w 1] or [h w 3] with three channels."""
+    """Return an image [h w 1] or [h w 3] with three channels."""
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 
 
 def fitted(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Return a picture made small to `size` pixels of its longer side, where it is larger; 0: as it is."""
+    """Return an image made small to `size` pixels of its longer side, where it is larger; 0: as it is."""
     height, width = pixels.shape[:2]
     if not size or max(height, width) <= size:
         return pixels
@@ -71,7 +71,7 @@ def directions(trunk: Trunk, image: Array, layers: Sequence[str]) -> list[Array]
     """Return a trunk's maps with features of unit length at each place, as LPIPS compares them.
 
     Their length grows steeply with contrast, and a net that learns to paint then learns to have none (content), or puts
-    all of a style into one spot of the picture (Gram matrices, which are sums of squares).
+    all of a style into one spot of the image (Gram matrices, which are sums of squares).
     """
     return [unit(x) for x in trunk.features(image, layers)]
 
@@ -104,7 +104,7 @@ def style_distance(maps: Sequence[Array], wanted: Sequence[Array]) -> Array:
 def roughness(x: Array, known: Array | None = None) -> Array:
     """Return the mean squared difference between neighbours of x [b h w c], f32[b]: total variation, squared.
 
-    known: a picture whose own edges cost nothing: a difference counts as far as it is larger than there
+    known: an image whose own edges cost nothing: a difference counts as far as it is larger than there
     """
     down, across = (jnp.abs(jnp.diff(x, axis=axis)) for axis in (1, 2))
     if known is not None:

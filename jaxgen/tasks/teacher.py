@@ -11,7 +11,7 @@ from jaxgen.core.types import Context, PyTree
 
 
 def teacher_of(folder: str, kind: type, like: Any) -> Any:
-    """Return the hyper-parameters of a run. Raises InputError where it is of another kind, or paints other pictures."""
+    """Return the hyper-parameters of a run. Raises InputError where it is of another kind, or paints other images."""
     from jaxgen.runs.config_io import load_config
 
     found = load_config(Path(folder)).model
@@ -20,7 +20,7 @@ def teacher_of(folder: str, kind: type, like: Any) -> Any:
         coder = f" and the codes of {like.autoencoder}" if like.autoencoder else ""
         way = f"; write --model.classes {found.classes}" if alike(found, kind, like, ("image", "autoencoder")) else ""
         raise InputError(
-            f"model.teacher must be the run of an {kind.__name__} with {image} pictures and {like.classes} classes"
+            f"model.teacher must be the run of an {kind.__name__} with {image} images and {like.classes} classes"
             f"{coder}: {folder} is of {of(found)}{way}."
         )
     return found

@@ -13,11 +13,11 @@ from jaxgen.models.translation._generators import Image
 from jaxgen.tasks.patch_discriminators import Game
 
 DOMAINS = "source", "image"
-CRITICS = {"source": "critic_source", "image": "critic"}  # who judges pictures of a domain
+CRITICS = {"source": "critic_source", "image": "critic"}  # who judges images of a domain
 JITTERED = Data("unpaired:digits,shapes", crop="jitter", flip=True)
 COVERED = replace(JITTERED, crop="random")  # as UNIT and MUNIT do it
-Both = dict[str, Array]  # pictures f32[b h w c] by domain
-Made = Callable[[Params, Context, Batch, Key], Both]  # pictures made for each domain
+Both = dict[str, Array]  # images f32[b h w c] by domain
+Made = Callable[[Params, Context, Batch, Key], Both]  # images made for each domain
 
 
 def critics(game: Game, key: Key, image: Image) -> dict[str, PyTree]:
@@ -36,12 +36,12 @@ def tell(game: Game, params: Params, real: Both, fake: Both) -> tuple[Array, dic
 
 
 def fool(game: Game, params: Params, fake: Both) -> Array:
-    """Return what who makes the pictures of both domains minimises of the judgement f32[b]."""
+    """Return what who makes the images of both domains minimises of the judgement f32[b]."""
     return sum((game.fooling(game.says(params[net], fake[domain])) for domain, net in CRITICS.items()), jnp.zeros(()))
 
 
 def told_apart(game: Game, made: Made) -> Callable[..., tuple[Array, Aux]]:
-    """Return the loss of the critics of both domains, of pictures that are made for each of them."""
+    """Return the loss of the critics of both domains, of images that are made for each of them."""
 
     def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         value, metrics = tell(game, params, {d: batch[d] for d in DOMAINS}, made(params, context, batch, key))

@@ -15,7 +15,7 @@ from typing import Any
 from jaxgen.core.errors import numbers
 from tests.benchmarks import report
 
-SAMPLES = 10  # of z, for each picture's likelihood
+SAMPLES = 10  # of z, for each image's likelihood
 
 
 def measure(digit: int, steps: int, data: Path, out: Path) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
     parser.add_argument("--out", type=Path, default=Path("runs/anomaly"), help="(default %(default)s)")
-    parser.add_argument("--steps", type=int, default=3000, help="of 100 pictures (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=3000, help="of 100 images (default %(default)s)")
     parser.add_argument("--only", default="0-9", help="which digits are left out in turn (default %(default)s)")
     parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
@@ -70,7 +70,7 @@ def main():
         for row in [*rows, mean]
     ]
     text = (
-        f"`vae` trained on nine digits of MNIST, {wanted.steps:,} steps of 100 grey pictures, one seed; the 10,000 of "
+        f"`vae` trained on nine digits of MNIST, {wanted.steps:,} steps of 100 grey images, one seed; the 10,000 of "
         f"the test set ranked by -log p(x) of {SAMPLES} samples of z, and by the squared error of the reconstruction: "
         "the share of pairs, one digit left out and one not, whose first has the higher score."
     )

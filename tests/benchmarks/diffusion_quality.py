@@ -22,7 +22,7 @@ from tests.benchmarks import report
 
 UNET = "--model.net.width 16 --model.net.depth 1 --model.net.heads 2"
 DIT = "--model.classes 0 --model.net.width 96 --model.net.depth 6 --model.net.heads 3 --model.net.patch 4"
-SIDE = 28  # VDM's pictures: its bits are those of MNIST as it is
+SIDE = 28  # VDM's images: its bits are those of MNIST as it is
 SETTINGS = {  # of the preset of that name
     "ddpm": f"{UNET} --model.learning-rate 1e-3",
     "edm": UNET,
@@ -38,12 +38,12 @@ SETTINGS = {  # of the preset of that name
 }
 SOLVER = "sampler=dpm++2m,steps=12"  # with edm's grid; the others', which are told times, is even in log sigma
 LOG = f"{SOLVER},grid=log-snr"
-COUNTS = (1, 2, 4, 8, 32, 128)  # evaluations of the net for a picture
+COUNTS = (1, 2, 4, 8, 32, 128)  # evaluations of the net for an image
 EULER = tuple(f"sampler=ddim,steps={n}" for n in COUNTS)
 OWN = tuple(f"steps={n}" for n in COUNTS)
 LIKELIHOOD = ""
 SHEET = report.README.parent / "notebooks" / "diffusion-mnist.png"
-SHOWN = (8 * 66, 4 * 66)  # columns and rows of the pictures that a training draws
+SHOWN = (8 * 66, 4 * 66)  # columns and rows of the images that a training draws
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def publish(out: Path, write: bool):
         }
         for row in found
     ]
-    text = f"{note(QUALITY)} Evaluations: of the net, for a picture."
+    text = f"{note(QUALITY)} Evaluations: of the net, for an image."
     report.publish(QUALITY.section, rows, text, write, found=found)
 
 

@@ -1,9 +1,9 @@
 """Features and FID beside PyTorch: python -m tests.benchmarks.features [--write] [--rounds N]
 
-lenet: 10,000 pictures of 32x32 in host memory, 8-bit rounding, the features of a LeNet-5, their moments and the Fréchet
+lenet: 10,000 images of 32x32 in host memory, 8-bit rounding, the features of a LeNet-5, their moments and the Fréchet
 distance to another Gaussian: what `evaluate --metrics fid_lenet --count 10000` does after the samples are drawn. Beside
 it the same network in PyTorch eager, and NumPy's covariance and SciPy's root of a matrix, as the usual packages do.
-inception: the same for FID's Inception-v3 with random weights at 299x299, of 64 pictures of 32x32, without the distance
+inception: the same for FID's Inception-v3 with random weights at 299x299, of 64 images of 32x32, without the distance
 (of 2,048 dimensions: tests.benchmarks.frechet). tests/benchmarks/turns.py says how the sides take turns.
 """
 
@@ -26,7 +26,7 @@ def pictures(net: str) -> np.ndarray:
 
 
 def ours(net: str) -> Callable[[], Any]:
-    """Return what takes in all pictures as `evaluate` does, and gives the distance."""
+    """Return what takes in all images as `evaluate` does, and gives the distance."""
     import jax
 
     from jaxgen import zoo
@@ -129,7 +129,7 @@ if __name__ == "__main__":
         turns.work(SIDES, sys.argv[2], repeats=1)
     else:
         wanted = report.arguments(__doc__, rounds=5)
-        text = "Features and FID: LeNet-5 with 10,000 pictures and the distance; Inception-v3 with 64 pictures; "
+        text = "Features and FID: LeNet-5 with 10,000 images and the distance; Inception-v3 with 64 images; "
         text, rows = text + turns.load(), []
         for net, count in COUNTS.items():
             sides = {name: side for name, side in SIDES.items() if net in name.lower()}

@@ -1,7 +1,7 @@
 """Eight Gaussians on a ring in few steps: python -m tests.benchmarks.few_steps [--write] [--steps N]
 
 Models of one and few steps (shortcut, MeanFlow, consistency) and the flow beside them, by Euler's method, with the same
-small net, on points of the plane as pictures of one pixel. The distance is the Wasserstein-2 distance between 2,000
+small net, on points of the plane as images of one pixel. The distance is the Wasserstein-2 distance between 2,000
 samples and as many points of the mixture, by an optimal assignment; "floor" is that of two draws of the mixture.
 "near" is the share of the samples within 5 standard deviations of a mode's centre.
 """
@@ -28,7 +28,7 @@ from jaxgen.models.diffusion.shortcut import Shortcut
 from tests.benchmarks import report
 from tests.benchmarks.mixture import MODES
 
-RADIUS, STD = 0.75, 0.02  # inside the square that pictures lie in
+RADIUS, STD = 0.75, 0.02  # inside the square that images lie in
 SAMPLES, BATCH, CHUNK = 2000, 512, 500
 FEW = (1, 2, 4, 8, 32, 128)
 COMMON: dict[str, Any] = {"image": (1, 1, 2), "net": Net("dit", 64, 3, 2, patch=1), "learning_rate": 1e-3, "ema": 0.999}
@@ -42,7 +42,7 @@ MODELS: dict[str, Any] = {
 
 
 def points(draw: np.random.Generator, *shape: int) -> np.ndarray:
-    """Return points of the mixture as pictures of one pixel, f32[*shape 1 1 2]."""
+    """Return points of the mixture as images of one pixel, f32[*shape 1 1 2]."""
     angle = 2 * np.pi * draw.integers(0, MODES, shape) / MODES
     x = RADIUS * np.stack([np.sin(angle), np.cos(angle)], -1) + STD * draw.standard_normal((*shape, 2))
     return x[..., None, None, :].astype(np.float32)

@@ -284,7 +284,7 @@ def train_torch(data: Path, out: Path, seed: int, steps: int, every: int):
 
 
 def open_scores_of(data: Path):
-    """Return the scores that our runs have, for pictures from elsewhere."""
+    """Return the scores that our runs have, for images from elsewhere."""
     import jax
 
     from jaxgen import zoo

@@ -1,7 +1,7 @@
 """Training steps and answers in bf16 on one GPU, beside PyTorch: python -m tests.benchmarks.gpu_speed [--write]
 
 A U-Net of ADM's form at the width and depth of EDM's for CIFAR-10, DiT-B/2 and DiT-XL/2 (noise, the denoiser's loss,
-Adam and the moving average; one batch that stays in memory), and enlarging a picture by IMDN, EDSR-baseline and RRDB.
+Adam and the moving average; one batch that stays in memory), and enlarging an image by IMDN, EDSR-baseline and RRDB.
 PyTorch's nets are those of the comparisons marked parity, under autocast, in "channels last", eager; "compiled": by
 torch.compile. All are made ready first; then they take turns, one at work at a time. TFLOP/s count the matrix products
 and convolutions of the step as it is written, and the share is that of the chip's bf16 peak.
@@ -26,8 +26,8 @@ from tests.benchmarks.diffusion_step import edm_loss, flow_loss
 PEAK = {"H100": 989.0, "H200": 989.0}  # TFLOP/s of dense bf16 products, by the vendor's datasheet
 TURN, PATIENCE = 0.5, 100  # seconds of a turn, and that a side has to get ready
 UNET, DIT_B, DIT_XL = "EDM U-Net, CIFAR-10", "DiT-B/2", "DiT-XL/2"
-BATCHES = {UNET: 128, DIT_B: 128, DIT_XL: 32}  # pictures a step
-SIDES = {"IMDN x4": 512, "EDSR-baseline x2": 512, "RRDB x4": 256}  # of the picture that is enlarged
+BATCHES = {UNET: 128, DIT_B: 128, DIT_XL: 32}  # images a step
+SIDES = {"IMDN x4": 512, "EDSR-baseline x2": 512, "RRDB x4": 256}  # of the image that is enlarged
 PRESETS = {"IMDN x4": ("imdn", 4), "EDSR-baseline x2": ("edsr", 2), "RRDB x4": ("rrdb", 4)}
 
 
@@ -233,7 +233,7 @@ if __name__ == "__main__":
         text = (
             "bf16 arithmetic, parameters, moments and averages f32; batches "
             + ", ".join(f"{name}: {batch}" for name, batch in BATCHES.items())
-            + "; pictures of "
+            + "; images of "
             + ", ".join(f"{side}x{side} ({name})" for name, side in SIDES.items())
             + f"; medians of {wanted.rounds} alternating turns. Published: 107 images/s for DiT-XL/2 on an A100, "
             "145 for EDM's own CIFAR-10 U-Net on a V100; the one here has ADM's form at that width and depth."

@@ -43,7 +43,7 @@ class Mnist:
 
 
 class Flowers:
-    """A torch map-style dataset over picture files."""
+    """A torch map-style dataset over image files."""
 
     def __init__(self, names: list[Path], labels: list[int], size: int):
         self.names, self.labels, self.size = names, labels, size

@@ -2,8 +2,8 @@
 
 DIR is the folder of real data (JAXGEN_TEST_DATA). Each preset, made small, learns to mend its own damage on photographs
 of flowers (photo-repair: and on Train400) and is scored on others, damaged alike, by the user's commands; a run that is
-finished is not repeated, one that was stopped goes on. OUT/<model>.png shows held-out pictures damaged, mended and as
-they were, OUT/old-<picture>-sheet.png real old photographs, mended by photo-repair.
+finished is not repeated, one that was stopped goes on. OUT/<model>.png shows held-out images damaged, mended and as
+they were, OUT/old-<image>-sheet.png real old photographs, mended by photo-repair.
 """
 
 import json
@@ -22,8 +22,8 @@ from tests.benchmarks import report
 if TYPE_CHECKING:
     from jax import Array
 
-COMPARED = 400  # held-out pictures
-MOST = 50.0  # dB that a picture counts as at most: what takes colours away does nothing to a grey one
+COMPARED = 400  # held-out images
+MOST = 50.0  # dB that an image counts as at most: what takes colours away does nothing to a grey one
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Model:
 
     settings: str
     steps: int = 4000
-    grey: bool = False  # whether Train400's pictures are learned from, too
+    grey: bool = False  # whether Train400's images are learned from, too
 
 
 AT_64 = "--batch 8 --optim.ema 0.999 --optim.schedule cosine --model.image 64 64 3"
@@ -116,9 +116,9 @@ def measure(name: str, model: Model, steps: int, data: Path, out: Path):
 
 
 def compared(run: Path, sheet: Path) -> dict[str, float]:
-    """Return how near a run's held-out pictures are to the truth, damaged and mended: mean PSNR (of RGB) and SSIM.
+    """Return how near a run's held-out images are to the truth, damaged and mended: mean PSNR (of RGB) and SSIM.
 
-    bettered: the share of pictures whose PSNR is higher after: a few that were hardly damaged have a very high one, and
+    bettered: the share of images whose PSNR is higher after: a few that were hardly damaged have a very high one, and
     a mean of dB is mostly theirs. iou: of pixels that are destroyed and those taken to be so, over all (photo-repair).
     apart_hole, apart_rest: how far two answers are from each other, of 255, where there are several (completion-vae).
     """
@@ -201,7 +201,7 @@ def publish(out: Path, write: bool):
     changed = "; ".join(f"{', '.join(names)}: {settings}" for settings, names in alike.items())
     text = (
         f"Trained on 1,600 photographs of flowers (`photo-repair`: and Train400), scored on {COMPARED} others, damaged "
-        "as in training: PSNR in dB of RGB and SSIM, means; bettered: pictures whose PSNR rose, where counted; "
+        "as in training: PSNR in dB of RGB and SSIM, means; bettered: images whose PSNR rose, where counted; "
         "IoU: of pixels destroyed and found to be; answers apart: mean absolute distance between two answers, of 255, "
         f"in the hole and elsewhere. One seed, averaged weights. {changed}. Training time beside other trainings."
     )

@@ -45,7 +45,7 @@ def imported(weights: Path, preset: str, run: Path, *settings: str) -> Path:
 
 
 def cifar(data: Path, out: Path) -> Path:
-    """Write the 2,000 lossless CIFAR-10 pictures as .npz: each row of a PNG is one of them."""
+    """Write the 2,000 lossless CIFAR-10 images as .npz: each row of a PNG is one of them."""
     images, labels = [], []
     for i in (0, 1):
         with Image.open(data / "cifar10" / f"cifar10_batch_{i}.png") as picture:
@@ -57,7 +57,7 @@ def cifar(data: Path, out: Path) -> Path:
 
 
 def scores(data: Path, out: Path, seeds: int) -> tuple[list[dict[str, Any]], str]:
-    """Return a row for each set of pictures, and the protocol they share."""
+    """Return a row for each set of images, and the protocol they share."""
     mnist = ("--data.source", "tfds:mnist", "--data.dir", str(data / "tfds"))
     dcgan = out / "dcgan-mnist"
     command("train.gan", "--preset", "dcgan", *mnist, "--model.width", "64", "--steps", "2000", "--out", str(dcgan))
@@ -74,7 +74,7 @@ def scores(data: Path, out: Path, seeds: int) -> tuple[list[dict[str, Any]], str
             label = name if of == "samples" else "floor: the real test set"
             found.append({"pictures": label, **{metric: shown(values[metric]) for metric in SHOWN}})
     text = (
-        f"MNIST, {protocol['samples']:,} pictures beside the {protocol['real']:,} of the training set (precision to "
+        f"MNIST, {protocol['samples']:,} images beside the {protocol['real']:,} of the training set (precision to "
         f"coverage: as many of them), features of the package's LeNet-5 (SHA-256 {protocol['extractor_sha256']}...), "
         f"moving averages of the weights, means of {seeds} seeds with 95 % intervals."
     )

@@ -46,7 +46,7 @@ def centres() -> np.ndarray:
 
 
 def points(draw: np.random.Generator, *shape: int) -> np.ndarray:
-    """Return points of the mixture as pictures of one pixel, f32[*shape 1 1 2]."""
+    """Return points of the mixture as images of one pixel, f32[*shape 1 1 2]."""
     x = centres()[draw.integers(0, MODES, shape)] + STD * draw.standard_normal((*shape, 2))
     return x[..., None, None, :].astype(np.float32)
 

@@ -82,7 +82,7 @@ def measure(name: str, model: Model, data: Path, out: Path):
 
 
 def score(run: Path, step: int, folder: Path, scale: int) -> float:
-    """Return the mean PSNR of luma of a set, whole pictures, by a run's averaged weights at a step."""
+    """Return the mean PSNR of luma of a set, whole images, by a run's averaged weights at a step."""
     import jax
 
     from jaxgen.core.cache import use_compilation_cache

@@ -1,8 +1,8 @@
 """Published weights on the standard sets: python -m tests.benchmarks.restoration_scores --data DIR [--write]
 
-DIR is the folder of real data (JAXGEN_TEST_DATA). Whole pictures, untiled. Enlarging: the picture is made small by
+DIR is the folder of real data (JAXGEN_TEST_DATA). Whole images, untiled. Enlarging: the image is made small by
 MATLAB's bicubic, of doubles, and PSNR is of the luma of studio range with as many pixels shaved off as the factor, grey
-pictures as in jaxgen/media/comparison_sheet.py; noise: Gaussian, sigma 25, numpy.random.RandomState(0) through a set in
+images as in jaxgen/media/comparison_sheet.py; noise: Gaussian, sigma 25, numpy.random.RandomState(0) through a set in
 the order of names, neither clipped nor rounded.
 """
 
@@ -35,7 +35,7 @@ ROWS: list[tuple[str, int, str, float]] = [
 
 
 def scores_of(model: Model, folder: Path) -> dict[str, Any]:
-    """Return the mean scores of a folder's pictures, and how long mending them took, compilation included."""
+    """Return the mean scores of a folder's images, and how long mending them took, compilation included."""
     scale = int(model.scale)
     work, noise = Work(model, 0, 0, False, 1e9, 0, None, scale > 1), np.random.RandomState(0)
     found, seconds = [], 0.0
@@ -73,8 +73,8 @@ def main():
         print(row, flush=True)
     text = (
         "Published weights. Enlarged from MATLAB's bicubic, PSNR in dB of luma, as many pixels shaved off as the "
-        "factor, whole pictures; noise of `numpy.random.RandomState(0)`; seconds for the whole set, compilation "
-        "included. The levels of Set14's one grey picture are brought to 16 ... 235, as luma's are, and those that a "
+        "factor, whole images; noise of `numpy.random.RandomState(0)`; seconds for the whole set, compilation "
+        "included. The levels of Set14's one grey image are brought to 16 ... 235, as luma's are, and those that a "
         "net for colour made once more, as the luma of its three equal channels: 0.09 and 0.19 dB of the set's mean."
     )
     report.publish("restoration-scores", rows, text, wanted.write)

@@ -1,8 +1,8 @@
-"""Training steps of restorers, and enlarging a picture, beside PyTorch eager:
+"""Training steps of restorers, and enlarging an image, beside PyTorch eager:
 python -m tests.benchmarks.restoration_step [--write] [--rounds N]
 
 EDSR-baseline x2 on 96x96 patches (48x48 made small), batch 16, and DnCNN on 40x40 patches, batch 32: the damage, the
-loss, Adam and the moving average, one batch that stays in memory; and a 512x512 picture enlarged by 4 by IMDN, whole.
+loss, Adam and the moving average, one batch that stays in memory; and a 512x512 image enlarged by 4 by IMDN, whole.
 f32. The nets of the other side are those of the comparisons
 tests/models/super_resolution/test_super_resolution_parity.py and tests/models/restoration/test_denoisers_parity.py;
 turns.py says how they take turns.

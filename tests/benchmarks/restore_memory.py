@@ -1,7 +1,7 @@
 """What enlarging a photograph takes: python -m tests.benchmarks.restore_memory --weights WEIGHTS [--size H W] [--write]
 
 The peak of the resident memory of `python -m jaxgen restore` in a process of its own, imports and compilation included,
-on a picture of noise, and how long it took.
+on an image of noise, and how long it took.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Stacked MNIST, 1,000 modes: python -m tests.benchmarks.stacked_mnist --data DIR [--steps N] [--write]
 
-Three random digits are the channels of a picture (Metz et al. 2017, section 3.3.1); the package's LeNet-5 reads each
+Three random digits are the channels of an image (Metz et al. 2017, section 3.3.1); the package's LeNet-5 reads each
 channel, and three digits are a mode. As in PacGAN (Lin et al. 2018, section 4.2; the protocol is VEEGAN's): how many
-modes 26,000 samples hold, and KL(samples || training pictures) between the distributions over modes. DIR is the folder
-of real data (JAXGEN_TEST_DATA). The pictures are written once, runs that are finished are not repeated, and --table
+modes 26,000 samples hold, and KL(samples || training images) between the distributions over modes. DIR is the folder
+of real data (JAXGEN_TEST_DATA). The images are written once, runs that are finished are not repeated, and --table
 shows what is there.
 """
 
@@ -59,7 +59,7 @@ def modes_of(digits: np.ndarray) -> np.ndarray:
 
 
 class Judge:
-    """Reads the digits of pictures with the package's LeNet-5."""
+    """Reads the digits of images with the package's LeNet-5."""
 
     def __init__(self):
         import jax
@@ -84,9 +84,9 @@ class Judge:
 
 
 def compare(modes: np.ndarray, real: np.ndarray) -> dict[str, Any]:
-    """Return how many modes there are, and KL(p || q) in nats, p the samples' distribution, q the real pictures'.
+    """Return how many modes there are, and KL(p || q) in nats, p the samples' distribution, q the real images'.
 
-    A mode that q has not is counted as if a thousandth of a real picture were of it.
+    A mode that q has not is counted as if a thousandth of a real image were of it.
     """
     p = np.bincount(modes, minlength=1000) / len(modes)
     q = np.maximum(np.bincount(real, minlength=1000), 1e-3) / len(real)
@@ -112,7 +112,7 @@ def train(name: str, steps: int, pictures: Path, out: Path) -> dict[str, Any]:
 
 
 def floor(pictures: Path) -> dict[str, Any]:
-    """Return the same of as many of the training pictures."""
+    """Return the same of as many of the training images."""
     with np.load(pictures) as file:
         real = file["mode"]
         images = file["image"][:SAMPLES] / np.float32(127.5) - 1
@@ -153,16 +153,16 @@ def main():
     if not rows:
         raise SystemExit(f"{out} holds no results of {wanted.steps} steps yet.")
     text = (
-        f"Stacked MNIST, 32x32x3, {PICTURES:,} pictures, {wanted.steps:,} updates of the generator of small nets at "
+        f"Stacked MNIST, 32x32x3, {PICTURES:,} images, {wanted.steps:,} updates of the generator of small nets at "
         f"batch 32, one seed: modes that {SAMPLES:,} samples hold, as the package's LeNet-5 reads them, and "
-        "KL(samples || training pictures) over modes in nats. The papers' figures are of larger nets, trained longer, "
+        "KL(samples || training images) over modes in nats. The papers' figures are of larger nets, trained longer, "
         "and of other classifiers."
     )
     report.publish("stacked-mnist", rows, text, wanted.write)
 
 
 def row_of(name: str, row: dict[str, Any]) -> dict[str, Any]:
-    label = f"floor: {SAMPLES:,} training pictures" if name == "floor" else f"`{name}`"
+    label = f"floor: {SAMPLES:,} training images" if name == "floor" else f"`{name}`"
     return {"pictures": label, "modes": row["modes"], "KL": f"{row['kl']:.3g}", "papers": PAPERS.get(name, "")}
 
 

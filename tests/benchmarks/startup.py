@@ -1,4 +1,4 @@
-"""From the command to the first picture: python -m tests.benchmarks.startup [--write] [--rounds N]
+"""From the command to the first image: python -m tests.benchmarks.startup [--write] [--rounds N]
 
 Times `python -m train.gan --preset dcgan --tiny` until its first samples/*.png is there, once with an empty compilation
 cache and once with what that run left.
@@ -19,14 +19,14 @@ LIMIT = 300  # seconds
 
 
 def first_picture(cache: Path, out: Path) -> float:
-    """Return the seconds from the command to its first picture; waits for the run to end."""
+    """Return the seconds from the command to its first image; waits for the run to end."""
     command = [sys.executable, "-m", "train.gan", "--preset", "dcgan", "--tiny", "--out", str(out)]
     start = time.perf_counter()
     run = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "JAXGEN_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
     while not list((out / "samples").glob("*.png")):
         if run.poll() not in (None, 0) or time.perf_counter() - start > LIMIT:
             run.kill()
-            raise SystemExit(f"No picture after {LIMIT} s, or the command failed.")
+            raise SystemExit(f"No image after {LIMIT} s, or the command failed.")
         time.sleep(0.02)
     seconds = time.perf_counter() - start
     run.wait()
@@ -45,5 +45,5 @@ def measure(rounds: int) -> list[dict]:
 
 if __name__ == "__main__":
     wanted = report.arguments(__doc__, rounds=3)
-    text = f"From `python -m train.gan --preset dcgan --tiny` to the first picture, medians of {wanted.rounds}."
+    text = f"From `python -m train.gan --preset dcgan --tiny` to the first image, medians of {wanted.rounds}."
     report.publish("startup", measure(wanted.rounds), text, wanted.write)

@@ -4,7 +4,7 @@ DIR is the folder of real data (JAXGEN_TEST_DATA). Photographs are painted in th
 command: by Gatys et al., by the same with whitened and coloured features, by the published net of Johnson et al., by
 one trained here, and by AdaIN and WCT with a decoder trained here on parts of other paintings, in other colours too.
 Both are trained on flowers. A run that is finished is not repeated, one that was stopped goes on. OUT/results.jsonl has
-a line for each; OUT/style.png, the README's with --write, a row of pictures for each.
+a line for each; OUT/style.png, the README's with --write, a row of images for each.
 """
 
 import json
@@ -28,7 +28,7 @@ PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")  # free of rights
 SMALL = "--model.image 96 96 3 --batch 4 --optim.schedule cosine"
 # A code of the third size, which is the easiest to decode: the paper's of the fourth takes far longer to learn.
 SHALLOW = "--model.layers relu1_1 relu2_1 relu3_1 --model.between 1 1"
-# One picture a step: of the same number of pictures a painter learns most from the most steps.
+# One image a step: of the same number of images a painter learns most from the most steps.
 PAINTER = "--model.image 96 96 3 --batch 1 --optim.schedule cosine --data.crop random --model.style-size 256"
 STYLED = {"fast-style": (WAVE,), "fast-style-many": SHARED}
 TRAINED = {  # of a preset: its settings, steps
@@ -46,7 +46,7 @@ WAYS = {  # the run that it needs, and what `stylize` is told
     "WCT of a code": ("adain", ["--with", "RUN", "--style", "STYLE", "--how", "wct"]),
 }
 SHEET = report.README.parent / "notebooks" / "style.png"
-SHOWN = 128  # pixels of a picture's side on the sheet
+SHOWN = 128  # pixels of an image's side on the sheet
 
 
 def main():
@@ -165,7 +165,7 @@ def publish(out: Path, write: bool):
         {
             "way": row["model"],
             "training": f"{row['seconds'] / 60:.0f} min" if "seconds" in row else "",
-            "a picture": f"{row['painted']:.1f} s",
+            "an image": f"{row['painted']:.1f} s",
             "content": f"{row['content']:.3f}",
             "style": f"{row['style']:.3f}",
         }
@@ -188,7 +188,7 @@ def publish(out: Path, write: bool):
 
 
 def sheet(out: Path, names: list[str], targets: list[Path]):
-    """Write a row of pictures for each photograph, a column for each way, its name above."""
+    """Write a row of images for each photograph, a column for each way, its name above."""
     from jaxgen.media.image_grid import captioned, save_png
 
     files = sorted((out / "photos").iterdir())

@@ -1,7 +1,7 @@
-"""Pictures painted in a style, beside PyTorch eager: python -m tests.benchmarks.style_speed [--write] [--rounds N]
+"""Images painted in a style, beside PyTorch eager: python -m tests.benchmarks.style_speed [--write] [--rounds N]
 
-A 512x512 picture painted whole by the net of Johnson et al. and by AdaIN's encoder and decoder, its style picture
-512x512 too, each in one call; and Gatys et al. at 256x256 for 200 steps, a progress picture written every ten. f32,
+A 512x512 image painted whole by the net of Johnson et al. and by AdaIN's encoder and decoder, its style image
+512x512 too, each in one call; and Gatys et al. at 256x256 for 200 steps, a progress image written every ten. f32,
 random weights but for the trunk (jaxgen[perceptual]). The other side's nets are those of the comparisons in
 tests/models/translation/test_style_parity.py; turns.py says how they take turns. --steps shortens the last for a try.
 """
@@ -31,7 +31,7 @@ def published() -> Any:
 
 
 def picture(side: int, seed: int) -> np.ndarray:
-    """Return a picture f32[side side 3] with something at every scale."""
+    """Return an image f32[side side 3] with something at every scale."""
     rng = np.random.default_rng(seed)
     noise = [np.kron(rng.uniform(-1, 1, (side // s, side // s, 3)), np.ones((s, s, 1))) / 3 for s in (1, 8, 64)]
     return sum(noise).astype(np.float32)  # pyright: ignore

@@ -5,7 +5,7 @@ trained with the absolute distance alone, scored on emoji that are not like thos
 pairs are one half of the flowers in grey and the other half in colour, so that the truth is known for held-out ones.
 StarGAN translates between their five classes, which a net that it never met tells apart. Each model is trained and
 scored by the user's commands; a run that is finished is not repeated, one that was stopped goes on. OUT/results.jsonl
-has a line for each, OUT/<model>.png its held-out pictures: source, made, truth, or source and what is made of it for
+has a line for each, OUT/<model>.png its held-out images: source, made, truth, or source and what is made of it for
 each class. Some of each are OUT/sheet.png, with --write the README's, too, where every model has its own.
 """
 
@@ -23,10 +23,10 @@ from tests.benchmarks import report
 
 SHARE = 3  # in ten, of the emoji that are trained on: FID of 1,280 features needs more than 1,280 others
 BLOCK = 40  # emoji that follow each other, such as those that differ in skin tone, are on one side
-COMPARED = 400  # held-out pictures that are compared one by one
+COMPARED = 400  # held-out images that are compared one by one
 SHEET = report.README.parent / "notebooks" / "translation.png"
 SHOWN = (2 * 3 * 64, 4 * 64)  # columns and rows of OUT/<model>.png's pixels that the sheet has
-MOST = 50.0  # dB that a picture counts as at most: some flowers were photographed in grey
+MOST = 50.0  # dB that an image counts as at most: some flowers were photographed in grey
 SEEN_BY = "efficientnet_lite0"
 FID = f"fid_{SEEN_BY}"
 
@@ -46,7 +46,7 @@ UNET = f"{SMALL} --model.depth 6 --batch 8"
 CLASSES = f"{SMALL.split(' --model.game')[0]} --model.blocks 3 --model.halvings 5 --model.classes 5 --batch 8"
 MODELS = {
     "u-net": Model("pix2pix", "emoji", f"{UNET} --model.game.adversarial 0", 15_000),
-    # Of pictures a quarter as large, the paper's weight of 100 leaves the critic no say: FID is the U-Net's.
+    # Of images a quarter as large, the paper's weight of 100 leaves the critic no say: FID is the U-Net's.
     "pix2pix": Model("pix2pix", "emoji", f"{UNET} --model.pixel 10", 15_000),
     "bicyclegan": Model("bicyclegan", "emoji", f"{UNET} --model.halvings 4 --model.game.scales 1", 10_000),
     "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 2", 6_000),
@@ -71,7 +71,7 @@ def main():
 
 
 def prepare(data: Path, out: Path):
-    """Write emoji/{train,test}, flowers/{grey,colour}/{train,test}, whose test pictures are the same, and by class."""
+    """Write emoji/{train,test}, flowers/{grey,colour}/{train,test}, whose test images are the same, and by class."""
     if (out / "done").exists():
         return
     with zipfile.ZipFile(data / "noto_emoji/noto_emoji_2000.zip") as file:
@@ -125,13 +125,13 @@ def measure(name: str, model: Model, steps: int, out: Path):
 
 
 def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float]:
-    """Return how a run's translations of held-out pictures compare with the truth.
+    """Return how a run's translations of held-out images compare with the truth.
 
     psnr, lpips: of what is made and what should have been (ST-LPIPS, AlexNet)
     psnr_source, psnr_back: of the source itself, and of the truth translated to the source's domain, where that goes
-    cycle, identity: mean absolute differences (of 255) there and back, and of pictures that are in the domain already
-    shared: the distance between both domains' codes of a picture, over that between those of two pictures (UNIT)
-    matched: how often, of 50 pictures' codes from the truth, that of the same picture is nearest to the source's
+    cycle, identity: mean absolute differences (of 255) there and back, and of images that are in the domain already
+    shared: the distance between both domains' codes of an image, over that between those of two images (UNIT)
+    matched: how often, of 50 images' codes from the truth, that of the same image is nearest to the source's
     variety: mean ST-LPIPS between two answers to one source
     """
     import jax.numpy as jnp
@@ -168,19 +168,19 @@ def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float
             add("shared", same / np.linalg.norm(codes[0] - np.roll(codes[1], 1, 0), axis=1))
             apart_all = np.linalg.norm(codes[0][:, None] - codes[1], axis=2)
             add("matched", apart_all.argmin(1) == np.arange(len(codes[0])))
-    shown = rows[:: max(len(rows) // 36, 1)]  # of all kinds: pictures alike follow each other
+    shown = rows[:: max(len(rows) // 36, 1)]  # of all kinds: images alike follow each other
     lines = [np.concatenate([np.concatenate(list(row), 1) for row in shown[i::6][:6]], 0) for i in range(6)]
     save(sheet, np.concatenate(lines, 1))
     return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
 
 
 def classed(run: Path, source: str, sheet: Path) -> dict[str, float]:
-    """Return how a run's translations of held-out pictures into other classes are named by a net that it never met.
+    """Return how a run's translations of held-out images into other classes are named by a net that it never met.
 
-    named: the share of held-out pictures of which a logistic regression of features, fitted on those trained on, names
+    named: the share of held-out images of which a logistic regression of features, fitted on those trained on, names
            the class
-    before, accuracy: the share of goals that it names, of pictures of other classes, and of what is made of them
-    cycle, identity: mean absolute differences (of 255) there and back, and of pictures of the class already
+    before, accuracy: the share of goals that it names, of images of other classes, and of what is made of them
+    cycle, identity: mean absolute differences (of 255) there and back, and of images of the class already
     """
     import jax
     from sklearn.linear_model import LogisticRegression
@@ -222,7 +222,7 @@ def classed(run: Path, source: str, sheet: Path) -> dict[str, float]:
 def used(run: Path):
     """Return an opened run, its nets, what translates, and what gives batches.
 
-    The third is (pictures, to, answer=0) -> pictures in [-1, 1], where `to` is a domain's name or numbers i32[b]; the
+    The third is (images, to, answer=0) -> images in [-1, 1], where `to` is a domain's name or numbers i32[b]; the
     fourth (source, split, count, settings of Data) -> batches.
     """
     import jax
@@ -254,12 +254,12 @@ def used(run: Path):
 
 
 def apart(a: Any, b: Any) -> np.ndarray:
-    """Return the mean absolute difference, of 255, between pictures [b h w c] in [-1, 1]."""
+    """Return the mean absolute difference, of 255, between images [b h w c] in [-1, 1]."""
     return 127.5 * np.abs(np.asarray(a) - np.asarray(b)).mean((1, 2, 3))
 
 
 def save(path: Path, picture: np.ndarray):
-    """Write a picture [h w c] in [-1, 1]."""
+    """Write an image [h w c] in [-1, 1]."""
     from PIL import Image
 
     Image.fromarray(np.rint((picture + 1) * 127.5).astype(np.uint8)).save(path)
@@ -304,15 +304,15 @@ def publish(out: Path, write: bool):
         "flowers": (
             "Grey to colour without pairs, 64x64: 800 flowers in grey, 800 in colour, scored on 400 others; LPIPS and "
             "PSNR in dB to the true colours and, of colours translated to grey, to the true grey; cycle and identity: "
-            "mean absolute difference of 255; codes: the distance between both domains' codes of a picture, over that "
-            "of two pictures; matched: how often it is the smallest of 50; variety: the LPIPS (ST-LPIPS, AlexNet) "
+            "mean absolute difference of 255; codes: the distance between both domains' codes of an image, over that "
+            "of two images; matched: how often it is the smallest of 50; variety: the LPIPS (ST-LPIPS, AlexNet) "
             "between two answers."
         ),
         "classes": (
             "Flowers translated into each of the four other classes, 64x64: trained on 1,600, 400 others scored by a "
             "logistic regression of EfficientNet-Lite0's features. named: how many of the 400 it names rightly; "
-            "before, accuracy: how often it names the goal, of the pictures and of what is made of them; cycle and "
-            "identity: mean absolute difference of 255, there and back, and of pictures made into the class they have."
+            "before, accuracy: how often it names the goal, of the images and of what is made of them; cycle and "
+            "identity: mean absolute difference of 255, there and back, and of images made into the class they have."
         ),
     }
     for data, names in columns.items():
@@ -331,7 +331,7 @@ def publish(out: Path, write: bool):
 
 
 def sheet(out: Path, names: list[str], targets: list[Path]):
-    """Write some of each model's held-out pictures, its name below: source, made, truth, side by side."""
+    """Write some of each model's held-out images, its name below: source, made, truth, side by side."""
     from PIL import Image
 
     from jaxgen.media.image_grid import captioned, save_png

@@ -226,8 +226,8 @@ def publish(models: dict[str, Model], out: Path, write: bool):
     text = (
         "MNIST at each preset's own size, grey, batch 100 (`beta-vae`: shapes at 32x32), on the test set, means over "
         "seeds of training with 95 % intervals. -ELBO in nats by one sample; of grey pixels as Bernoulli variables "
-        "it is the cross-entropy's bound, no likelihood. PSNR in dB of reconstructions, mean of the pictures' (`mae`: "
-        "of the three quarters of a picture that it does not see, by their mean error); "
+        "it is the cross-entropy's bound, no likelihood. PSNR in dB of reconstructions, mean of the images' (`mae`: "
+        "of the three quarters of an image that it does not see, by their mean error); "
         f"fid_lenet of {SAMPLES:,} samples beside the 60,000 training digits, rfid_lenet of the test set's "
         "reconstructions beside the test set. Active units: latents whose code varies by more than 0.01. Autoencoders "
         "are sampled by a Gaussian mixture fitted to their codes. Changed of the presets, beside the steps: "

@@ -1,4 +1,4 @@
-"""Several pictures in one: jaxgen/media/poisson_blending.py and jaxgen/commands/compose.py."""
+"""Several images in one: jaxgen/media/poisson_blending.py and jaxgen/commands/compose.py."""
 
 import re
 from dataclasses import replace
@@ -23,7 +23,7 @@ def neighbours(y: int, x: int, height: int, width: int):
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_poisson_blending_solves_the_papers_equation_pixel_by_pixel(mixed):
-    """Equation 7 of the paper written out as a dense system; the mask reaches the picture's border."""
+    """Equation 7 of the paper written out as a dense system; the mask reaches the image's border."""
     f, g, hole = smooth(0, 13, 11, 2), smooth(1, 13, 11, 2), disc(13, 11)[..., 0]
     assert hole[:, -1].any() or hole[0].any()
     order = {tuple(p): i for i, p in enumerate(np.argwhere(hole))}
@@ -61,7 +61,7 @@ def test_poisson_blending_of_a_photograph_leaves_no_residual(real_data):
 
 
 def test_a_foreground_that_ends_at_its_mask_goes_over_into_the_background():
-    """Of one colour, and unknown beyond, it leaves the smoothest picture between the hole's borders."""
+    """Of one colour, and unknown beyond, it leaves the smoothest image between the hole's borders."""
     f, hole = smooth(0, 20, 20), np.zeros((20, 20, 1), bool)
     hole[5:15, 4:12] = True
     made = poisson(f, np.where(hole, np.float32(0.9), f), hole, known=hole)
@@ -76,7 +76,7 @@ def test_poisson_blending_takes_all_or_nothing_as_it_is():
 
 
 def test_the_periodic_part_has_the_pictures_laplacian_without_its_jumps():
-    """Moisan 2011, proposition 1: on the torus the Laplacian of p is that of u within the picture."""
+    """Moisan 2011, proposition 1: on the torus the Laplacian of p is that of u within the image."""
     u = smooth(2, 12, 17)
     p = periodic(u).astype(np.float64)
     inner, torus = np.zeros_like(p), np.zeros_like(p)
@@ -110,7 +110,7 @@ def test_a_foreground_is_pasted_by_its_alpha(files, cli):
 
 
 def test_a_part_that_is_only_brighter_disappears(files, cli):
-    """Poisson blending keeps differences alone: of the same picture, brighter, nothing is left to see."""
+    """Poisson blending keeps differences alone: of the same image, brighter, nothing is left to see."""
     background, _, folder = files
     brighter = smooth(0, 40, 50)[10:30, 10:40] * 0.9 + 0.05  # saved without being clipped
     part = save(folder / "part.png", (brighter - 0.05) / 0.9 * 0.999 + 0.1)
@@ -311,7 +311,7 @@ def test_a_run_of_another_kind_is_refused(cut_out, cli, harmoniser, stylist):
     said = cli(2, "compose", background, foreground, "--how", "adain", "--with", harmoniser)
     assert "knows no style: it needs a run of train.translation --preset adain." in said
     said = cli(2, "compose", background, foreground, "--how", "harmonise", "--with", stylist)
-    assert "mends no pictures" in said
+    assert "mends no images" in said
     small = save(background, smooth(0, 16, 40))
     said = cli(2, "compose", small, foreground, "--how", "adain", "--with", stylist)
     assert "needs a background of 18x18 at least, not 16x40." in said

@@ -15,12 +15,12 @@ from jaxgen.core.errors import InputError
 from jaxgen.runs.config_io import differences, load_config, to_json
 from jaxgen.training.loop import fit
 
-CELL, GAP, TIMES = 64, 2, 8  # a grid shows small pictures enlarged
+CELL, GAP, TIMES = 64, 2, 8  # a grid shows small images enlarged
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Two runs, and pictures of digits and masks beside them."""
+    """Two runs, and images of digits and masks beside them."""
     folder = tmp_path_factory.mktemp("editing")
     for name, steps in (("edm", 20), ("flow", 20), ("worse", 2)):
         preset = "edm" if name == "worse" else name
@@ -34,14 +34,14 @@ def folder(tmp_path_factory) -> Path:
     Image.fromarray(mask).save(folder / "mask.png")
     Image.fromarray(mask[:6]).save(folder / "short.png")
     Image.fromarray(0 * mask).save(folder / "black.png")
-    (folder / "note.txt").write_text("no picture")
+    (folder / "note.txt").write_text("no image")
     (folder / "dcgan").mkdir()
     (folder / "dcgan" / "config.json").write_text(to_json(parse("gan", ["--preset", "dcgan", "--tiny"]).run))
     return folder
 
 
 def cells(path: Path, count: int) -> np.ndarray:
-    """The first pictures of a grid, f[n 8 8]."""
+    """The first images of a grid, f[n 8 8]."""
     sheet = np.asarray(Image.open(path).convert("L"), float)
     side = (sheet.shape[1] - GAP) // (CELL + GAP)
     corners = [(GAP + (CELL + GAP) * (i // side), GAP + (CELL + GAP) * (i % side)) for i in range(count)]
@@ -73,7 +73,7 @@ def test_a_mask_fits_a_picture_as_it_is_seen(folder, cli):
     cli(0, "inpaint", folder / "edm", folder / "turned.png", "--mask", folder / "upright.png", "--method", "ddnm",
         "--count", "1", "--out", folder / "t.png")  # fmt: skip
     said = cli(2, "inpaint", folder / "edm", folder / "turned.png", "--mask", folder / "short.png")
-    assert "is 6x8, the picture 8x6" in said
+    assert "is 6x8, the image 8x6" in said
 
 
 def test_an_upscaled_picture_has_the_means_that_were_given(folder, cli):
@@ -103,7 +103,7 @@ def test_posterior_sampling_leads_to_what_is_known(folder, cli):
     shown, *answers = cells(folder / "dps.png", 3)
     assert np.mean([np.abs(answer[:4] - shown[:4]).mean() for answer in answers]) < 12
     for words, said in (
-        (["upscale", "--noise", "5"], "takes the picture for clean: write --method dps"),
+        (["upscale", "--noise", "5"], "takes the image for clean: write --method dps"),
         (["upscale", "--method", "dps", "--noise", "300"], "--noise is a standard deviation of 255, not 300"),
         (["edit", "--method", "dps"], "--how variation takes none"),
     ):
@@ -138,10 +138,10 @@ def test_samples_drawn_in_other_ways(folder, cli):
         with np.load(folder / "g.npz") as found:
             told[text] = found["image"]
         calls = {"": 5, "steps=6": 11, "sampler=ddim": 3}.get(text, 10)
-        assert f"{calls} evaluations of the net a picture" in said and "pictures/s" in said
+        assert f"{calls} evaluations of the net an image" in said and "pictures/s" in said
     said = cli(0, "generate", folder / "edm", "--count", "2", "--batch", "2", "--out", folder / "g.png", "--overwrite",
                "--sampling", "sampler=dopri5")  # fmt: skip
-    assert " evaluations of the net a picture, " in said and " in the mean" in said, "they are each picture's own"
+    assert " evaluations of the net an image, " in said and " in the mean" in said, "they are each image's own"
     first = told.pop("")
     assert all(np.abs(np.float32(first) - other).max() > 3 for other in told.values())
     cli(0, "evaluate", folder / "edm", "--metrics", "fid_pixels", "--count", "100", "--sampling", "steps=2")
@@ -191,14 +191,14 @@ def test_settings_of_sampling_that_are_none(text, words, folder):
 @pytest.mark.parametrize(
     "words, told",
     [
-        ("inpaint edm a.png --mask short.png", "short.png is 6x8, the picture 8x8: they must be of one size"),
+        ("inpaint edm a.png --mask short.png", "short.png is 6x8, the image 8x8: they must be of one size"),
         ("inpaint edm a.png --mask black.png", "is black all over: nothing is to be painted"),
-        ("inpaint edm a.png --mask nothing.png", "There is no picture"),
+        ("inpaint edm a.png --mask nothing.png", "There is no image"),
         ("inpaint edm note.txt --mask mask.png", "note.txt can't be read"),
         ("inpaint edm a.png --mask mask.png --times 0", "times must be at least 1"),
         ("inpaint edm a.png --mask mask.png --label 10", "labels must be from 0 to 9"),
         ("inpaint flow a.png --mask mask.png --label 1", "This model is unconditional"),
-        ("inpaint dcgan a.png --mask mask.png", "takes no noise out of pictures"),
+        ("inpaint dcgan a.png --mask mask.png", "takes no noise out of images"),
         ("inpaint edm a.png --mask mask.png --out x.jpg", "must end in .png"),
         ("upscale edm a.png --factor 3", "--factor 3 must divide both sides of the model's 8x8"),
         ("edit edm a.png --how colourise", "are not of three channels: it can't colourise"),
@@ -212,8 +212,8 @@ def test_settings_of_sampling_that_are_none(text, words, folder):
         ("generate dcgan --sampling steps=3", "drawn in one way"),
         ("generate edm --sampling churn=2,sampler=ddim", "churn is a setting of heun"),
         ("generate edm --sampling guide=edm", "A guide does nothing with a guidance of 1"),
-        ("generate edm --sampling guide=flow,guidance=2", "of the same pictures, classes and kind of noise"),
-        ("generate edm --sampling guide=dcgan,guidance=2", "of the same pictures, classes and kind of noise"),
+        ("generate edm --sampling guide=flow,guidance=2", "of the same images, classes and kind of noise"),
+        ("generate edm --sampling guide=dcgan,guidance=2", "of the same images, classes and kind of noise"),
         ("generate edm --sampling guide=none,guidance=2", "There is no run folder none"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What lies beyond a picture: jaxgen/commands/extend.py."""
+"""What lies beyond an image: jaxgen/commands/extend.py."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -88,7 +88,7 @@ def test_a_net_paints_beyond_the_border_and_keeps_the_rest(run, background, tmp_
 
 @pytest.fixture(scope="module")
 def diffusion(tmp_path_factory):
-    """A run of a diffusion model of 8x8 pictures in colour, in few steps."""
+    """A run of a diffusion model of 8x8 images in colour, in few steps."""
     few = ("--model.image", "8", "8", "3", "--model.sampling.steps", "3")
     return trained(tmp_path_factory.mktemp("extend"), "diffusion", "ddpm", "--data.source", "shapes", *few)
 

@@ -15,7 +15,7 @@ from tests.helpers.photo_samples import pixels_of as pixels
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Runs of a moment, a picture and masks."""
+    """Runs of a moment, an image and masks."""
     folder = tmp_path_factory.mktemp("inpainting")
     for family, name in (("restoration", "partial-conv"), ("restoration", "completion-vae"), ("diffusion", "edm")):
         options = ["--preset", name, "--tiny", "--mesh.data", "1", "--out", str(folder / name)]
@@ -80,7 +80,7 @@ def test_a_diffusion_model_paints_pictures_of_its_size(folder, cli):
     args[3] = folder / "a-mask.png"
     Image.open(folder / "a.png").convert("L").save(folder / "grey.png")
     said = cli(2, "restore", folder / "grey.png", *args)
-    assert "paints pictures of its own size, 8x8, not of 40x50" in said
+    assert "paints images of its own size, 8x8, not of 40x50" in said
 
 
 def test_what_the_command_refuses(folder, cli):

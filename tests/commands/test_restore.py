@@ -105,7 +105,7 @@ def test_the_original_of_a_small_picture_may_lack_the_factor_in_its_name(tmp_pat
 def test_a_folder_is_no_mask(tmp_path, cli):
     picture = str(save(tmp_path / "a.png", smooth(64, 64)))
     out = cli(2, "restore", picture, "--with", "deep-image-prior", "--mask", str(tmp_path))
-    assert "is a folder: name a picture" in out
+    assert "is a folder: name an image" in out
 
 
 def test_a_deep_image_prior_says_how_many_steps_it_takes(monkeypatch, capsys):
@@ -200,7 +200,7 @@ def test_a_folder_with_bad_files(run, tmp_path, cli):
     save(folder / "a.png", smooth(20, 20))
     save(folder / "deep" / "b.png", smooth(20, 20, 1))
     (folder / "c.png").write_bytes((folder / "a.png").read_bytes()[:300])
-    (folder / "d.jpg").write_text("no picture")
+    (folder / "d.jpg").write_text("no image")
     out = cli(1, "restore", str(folder), "--with", str(run))
     assert "2 of 4 could not be mended" in out and "c.png" in out and "d.jpg" in out
     made = sorted(p.relative_to(tmp_path / "in-restored").as_posix() for p in (tmp_path / "in-restored").rglob("*.png"))
@@ -225,10 +225,10 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "pages.tif": (folder / "pages.tif", "has 3 pages"),
         "print.jpg": (folder / "print.jpg", "is CMYK"),
         "cut.png": (folder / "cut.png", "can't be read"),
-        "text.png": (folder / "text.png", "its content is no picture"),
+        "text.png": (folder / "text.png", "its content is no image"),
         "empty.png": (folder / "empty.png", "can't be read"),
-        "dot.png": (folder / "dot.png", "1x1: pictures of 4x4 pixels or more are taken"),
-        "none.png": (folder / "none.png", "There is no picture or folder"),
+        "dot.png": (folder / "dot.png", "1x1: images of 4x4 pixels or more are taken"),
+        "none.png": (folder / "none.png", "There is no image or folder"),
     }
 
 
@@ -276,7 +276,7 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):
         (["--with", "bicubic", "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
         (["--with", "bicubic", "--degrade", "--original", picture], "leave out --original"),
         (["--with", "bicubic", "--original", str(tmp_path)], "must be a file for a file"),
-        (["--with", "bicubic", "--original", str(tmp_path / "none.png")], "there is no picture or folder"),
+        (["--with", "bicubic", "--original", str(tmp_path / "none.png")], "there is no image or folder"),
         (["--with", "bicubic", "--scale", "1", "--original", str(tmp_path / "small.png")], "they must be of one size"),
         (["--with", "bicubic", "--preset", "dncnn"], "--preset is for a file of weights"),
     ]:
@@ -322,7 +322,7 @@ def test_damage_that_makes_small_keeps_alpha_and_odd_sizes(tmp_path, cli):
 def test_training_that_can_teach_nothing_is_refused(tmp_path):
     for changes, words in (
         (["--model.degradation.noise", "0", "0"], "Nothing is damaged"),
-        (["--model.image", "16", "24", "1"], "data.turn needs square pictures"),
+        (["--model.image", "16", "24", "1"], "data.turn needs square images"),
     ):
         parsed = parse("restoration", ["--preset", "dncnn", "--tiny", "--out", str(tmp_path / "run"), *changes])
         with pytest.raises(InputError, match=words):

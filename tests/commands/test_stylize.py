@@ -108,7 +108,7 @@ def test_strength_and_masks_leave_the_content(weights):
 
 
 def test_tiles_are_of_one_style(weights):
-    """With its own statistics a dark corner is painted as if it were bright; with the whole picture's it is not."""
+    """With its own statistics a dark corner is painted as if it were bright; with the whole image's it is not."""
     content = picture(96)
     content[:48, :48] = 0.1 * content[:48, :48] - 0.7
     whole = worker(weights).painted(content, None)
@@ -161,7 +161,7 @@ def test_a_run_paints(weights, tmp_path, cli):
     params = jax.jit(lambda: net.init(jax.random.key(1), jnp.zeros((1, 20, 20, 3)), jnp.ones((1, 3))))()
     file = zipped(tmp_path / "w.zip", to_theirs(rule_of("fast-style-many"), run.model, "painter", params))
     import_weights(file, run, None)
-    told = tmp_path / "run/config.json"  # the style picture is gone since
+    told = tmp_path / "run/config.json"  # the style image is gone since
     told.write_text(told.read_text().replace('"waves"', '"gone/waves.png"'))
     source, folder = save(tmp_path / "a.png", smooth(40, 40)), str(tmp_path / "run")
     assert "name some with --style, of waves, checks, dots" in cli(2, "stylize", source, "--with", folder)
@@ -203,8 +203,8 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
     (translator / "config.json").write_text(to_json(replace(zoo.load("pix2pix").tiny, preset="pix2pix")))
     quick = ["--trunk", "random", "--style", source]
     for args, words in [
-        ([], "takes its style from pictures: name one or several with --style"),
-        (["--style", "nothing.png"], "There is no style picture nothing.png"),
+        ([], "takes its style from images: name one or several with --style"),
+        (["--style", "nothing.png"], "There is no style image nothing.png"),
         (["--with", "nothing"], "There is no run folder or file nothing"),
         (["--with", source], "is no weights file: read are safetensors, .zip of arrays"),
         (["--with", other], "other.zip is of no net of fast-style. These weights are not the painter's"),

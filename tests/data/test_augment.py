@@ -14,7 +14,7 @@ from jaxgen.data.transforms import fit
 
 
 def lit(n: int, side: int = 9) -> Arrays:
-    """n equal pictures in which no two pixels are equal, and none is black."""
+    """n equal images in which no two pixels are equal, and none is black."""
     pixels = np.arange(100, 100 + side * side, dtype=np.uint8).reshape(1, side, side, 1)
     return Arrays(np.repeat(pixels, n, 0), np.arange(n, dtype=np.int32) % 10, tuple("0123456789"))
 
@@ -71,7 +71,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_example(change):
     assert np.array_equal(three, together)
     assert np.array_equal(stream(source, data, image, 1, start=3)[0]["image"], three[24:32])
     other = np.concatenate([b["image"] for b in stream(source, data, image, 2, seed=1)])
-    assert not np.array_equal(three[:16], other), "another seed, other pictures"
+    assert not np.array_equal(three[:16], other), "another seed, other images"
     assert not np.array_equal(three[:16], three[16:32]) and not np.array_equal(three[16:32], three[32:])
 
 
@@ -155,7 +155,7 @@ def test_some_are_drawn_without_regard_to_order():
 
 
 def grey(n: int) -> Arrays:
-    """n equal pictures of every level of grey."""
+    """n equal images of every level of grey."""
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     return Arrays(np.repeat(pixels, n, 0), np.arange(n, dtype=np.int32) % 10, tuple("0123456789"))
 

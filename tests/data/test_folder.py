@@ -1,4 +1,4 @@
-"""Folders and zip files of pictures: classes, splits, damage, and what is remembered of them."""
+"""Folders and zip files of images: classes, splits, damage, and what is remembered of them."""
 
 import os
 import pathlib
@@ -54,7 +54,7 @@ def test_folder_follows_links_but_not_in_circles(tmp_path):
 
 
 def damaged():
-    """Files that are no whole picture, by name."""
+    """Files that are no whole image, by name."""
     whole = encoded(picture(size=(200, 200)), "JPEG")
     png = encoded(picture(size=(200, 200)))
     return {
@@ -62,7 +62,7 @@ def damaged():
         "cut.png": png[: len(png) // 2],
         "flipped.png": png[:200] + bytes([png[200] ^ 255]) + png[201:],
         "empty.png": b"",
-        "text.jpg": b"this is no picture",
+        "text.jpg": b"this is no image",
         "head.png": png[:20],
     }
 
@@ -75,7 +75,7 @@ def test_a_corrupt_image_is_named_or_skipped(tmp_path, name, capsys):
     assert capsys.readouterr() == ("", "")
     source = open_source(Data(source=f"folder:{root}", skip_bad=True))
     assert len(source) == 2 and [source[i]["label"] for i in range(2)] == [0, 1]
-    assert capsys.readouterr().err.startswith("Skipped 1 of 3 pictures")
+    assert capsys.readouterr().err.startswith("Skipped 1 of 3 images")
     picture().save(root / "a" / name)  # mended: looked at again
     assert len(open_source(Data(source=f"folder:{root}"))) == 3
 
@@ -141,7 +141,7 @@ def test_a_file_one_may_not_read_is_not_remembered_as_bad(tmp_path, monkeypatch)
 def test_bad_folders(tmp_path, monkeypatch):
     refuse(f"folder:{tmp_path / 'nowhere'}", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    refuse(f"folder:{tmp_path / 'empty'}", tmp_path / "empty", "no picture", ".png")
+    refuse(f"folder:{tmp_path / 'empty'}", tmp_path / "empty", "no image", ".png")
     (tmp_path / "file.png").write_bytes(encoded(picture()))
     refuse(f"folder:{tmp_path / 'file.png'}", tmp_path / "file.png", "neither a folder nor a .zip")
     refuse(f"folder:{tree(tmp_path / 'all', {'1.png': b'bad', '2.png': b'bad'})}", "None of the 2", skip_bad=True)

@@ -59,7 +59,7 @@ def test_bad_idx_files(tmp_path):
     refuse(f"idx:{tmp_path}", "train-images-idx3-ubyte.gz", "cannot be read")
     write_idx(tmp_path / "train-images-idx3-ubyte.gz", images)
     write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(4, np.uint8))
-    refuse(f"idx:{tmp_path}", "train-labels-idx1-ubyte", "5 pictures", "4 labels")
+    refuse(f"idx:{tmp_path}", "train-labels-idx1-ubyte", "5 images", "4 labels")
 
 
 def test_npz_files(tmp_path):
@@ -98,15 +98,15 @@ def test_bad_npz_files(tmp_path):
 
     bad("pixels", "'image'", pixels=images)
     bad("(4, 4)", image=images[0])
-    bad("no picture", image=images[:0])
-    bad("Picture 2", "not finite", image=np.array([0, 0.5, np.nan]).repeat(16).reshape(3, 4, 4))
-    bad("Picture 1", "not finite", image=np.array([0, np.inf, 0]).repeat(16).reshape(3, 4, 4))
+    bad("no image", image=images[:0])
+    bad("Image 2", "not finite", image=np.array([0, 0.5, np.nan]).repeat(16).reshape(3, 4, 4))
+    bad("Image 1", "not finite", image=np.array([0, np.inf, 0]).repeat(16).reshape(3, 4, 4))
     bad("0 to 200", image=np.linspace(0, 200, 48).reshape(3, 4, 4))
     bad("-1 to 255", image=np.linspace(-1, 255, 48).astype(int).reshape(3, 4, 4))
     bad("complex", image=images.astype(complex))
     bad("Label -1 of example 1", "0..2", image=images, label=np.array([0, -1, 2]))
     bad("Label 3 of example 2", "0..1", image=images, label=np.array([0, 1, 3]), classes=np.array(["a", "b"]))
-    bad("(2,)", "3 pictures", image=images, label=np.array([0, 1]))
+    bad("(2,)", "3 images", image=images, label=np.array([0, 1]))
     bad("float64", "integers", image=images, label=np.array([0.5, 1, 2]))
     bad("cannot be read as .npz: its content is none, or Python objects.", image=np.array([None, 1, 2], dtype=object))
     path.write_text("hello")

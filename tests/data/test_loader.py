@@ -246,7 +246,7 @@ def test_closing_early_leaves_no_thread(capfd):
 def test_an_error_in_a_thread_reaches_the_caller(tmp_path):
     root = tree(tmp_path / "set", {f"{i}.png": None for i in range(8)})
     source = open_source(Data(source=f"folder:{root}"))
-    (root / "5.png").write_bytes(b"no longer a picture")
+    (root / "5.png").write_bytes(b"no longer an image")
     iterator = batches(source, Data(), (8, 8, 3), batch=2, seed=0)
     message(lambda: collections.deque(iterator), root / "5.png", "can no longer be read")
     assert wait_for(lambda: not grain_threads())

@@ -1,4 +1,4 @@
-"""Pictures of two domains: made from one, side by side, in two folders, and drawn without regard to each other."""
+"""Images of two domains: made from one, side by side, in two folders, and drawn without regard to each other."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_each_pair_by_value():
     drawn = pairs.edges(x)[0]
     assert (drawn[:, [7]] == 0).all() ^ (drawn[:, [8]] == 0).all(), "one line, of one pixel's width"
     assert (np.delete(drawn, [7, 8], 1) == 255).all()
-    assert (pairs.edges(np.full_like(x, 90)) == 255).all(), "a flat picture has no edge"
+    assert (pairs.edges(np.full_like(x, 90)) == 255).all(), "a flat image has no edge"
     assert (pairs.grey(x)[0, 0, [0, 8]] == [[0] * 3, [76] * 3]).all()
     thing = np.full((1, 16, 16, 3), 250, np.uint8)
     thing[0, 4:9, 5:11] = (40, 200, 250)
@@ -105,7 +105,7 @@ def test_splits_of_pairs(tmp_path):
 
 def test_a_bad_picture_and_its_mate_may_be_left_out(tmp_path):
     two_folders(tmp_path / "set")
-    (tmp_path / "set/B/3.png").write_bytes(b"no picture")
+    (tmp_path / "set/B/3.png").write_bytes(b"no image")
     data = Data(f"paired:{tmp_path / 'set'}", skip_bad=True)
     source = open_source(data)
     assert len(source) == 4
@@ -140,7 +140,7 @@ def test_the_other_domain_may_be_made_of_pictures_too(tmp_path):
 
 
 def test_digits_and_fashion(tmp_path):
-    """Sets of other kinds and sizes, 8x8 of scikit-learn and 28x28 of idx files, become pictures of one size."""
+    """Sets of other kinds and sizes, 8x8 of scikit-learn and 28x28 of idx files, become images of one size."""
     fashion = tmp_path
     if REAL:
         fashion = Path(REAL).absolute() / "fashion_mnist"
@@ -168,7 +168,7 @@ def test_sets_that_are_no_pairs_are_told_in_a_sentence(tmp_path):
     message(opened(f"paired:{tmp_path / 'odd'}"), "has A/3 but no B/3, and 1 more have none: a pair is of one name")
     message(opened(f"paired:{tmp_path / 'sizes'}"), "A/2.png is 16x20", "B/2.png is 16x21: a pair must be of one size")
     message(opened(f"paired:{tmp_path / 'cats'}"), "sub-folders cats, dogs: pairs lie in A and B")
-    message(opened(f"paired:{tmp_path / 'wide'}"), "2.png is 31 pixels wide: two pictures side by side have an even")
+    message(opened(f"paired:{tmp_path / 'wide'}"), "2.png is 31 pixels wide: two images side by side have an even")
     message(opened("paired"), "lacks its PATH")
     message(opened("unpaired:a"), "must name two sets: write unpaired:PATH_A,PATH_B")
     message(opened(f"unpaired:{tmp_path / 'cats'},{tmp_path / 'none'}"), "no file or folder", "none")
@@ -179,7 +179,7 @@ def test_a_model_that_translates_needs_two_domains():
     from jaxgen.models.translation.pix2pix import SMALL
 
     source = open_source(Data("shapes"), SMALL.image)
-    message(lambda: check_data(SMALL.task(1), source), "translates pictures of one domain into another", "--data.pair")
+    message(lambda: check_data(SMALL.task(1), source), "translates images of one domain into another", "--data.pair")
     check_data(SMALL.task(1), source, "edges")
 
 

@@ -1,4 +1,4 @@
-"""Real-ESRGAN's damage: the published configuration's draws, and pictures of other sizes on one canvas."""
+"""Real-ESRGAN's damage: the published configuration's draws, and images of other sizes on one canvas."""
 
 import math
 

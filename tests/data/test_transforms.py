@@ -1,4 +1,4 @@
-"""Transforms and decoding: what becomes of a picture's pixels, beside Pillow's."""
+"""Transforms and decoding: what becomes of an image's pixels, beside Pillow's."""
 
 import numpy as np
 import pytest
@@ -127,7 +127,7 @@ def test_whole_pixels_are_not_resampled():
     assert np.array_equal(image, as_unit(pixels[1:9]))
 
 
-# --- pictures ---
+# --- images ---
 
 
 def pixels_of(data):

@@ -126,7 +126,7 @@ def discrete(scheduler, steps: int):
 
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_ddim(eta):
-    # The step before the last goes to the first of the trained times, the last one to the picture.
+    # The step before the last goes to the first of the trained times, the last one to the image.
     scheduler = diffusers.DDIMScheduler(**LINEAR, clip_sample=False, timestep_spacing="leading")
     taus = discrete(scheduler, 20)
     start = taus[0] * START

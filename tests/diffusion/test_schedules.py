@@ -42,7 +42,7 @@ def test_a_shift_multiplies_the_noise():
 
 
 def test_a_schedule_that_ends_before_noise_is_refused():
-    with pytest.raises(InputError, match="does not end at noise: in the end a picture is still 50%"):
+    with pytest.raises(InputError, match="does not end at noise: in the end an image is still 50%"):
         schedules.check_ends(1.0)
 
 

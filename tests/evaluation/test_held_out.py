@@ -25,7 +25,7 @@ from jaxgen.training.loop import fit
 
 
 def brighten(params, context, keys, given):
-    """Each sample is its own given picture, made brighter by a frozen net's number."""
+    """Each sample is its own given image, made brighter by a frozen net's number."""
     return {"image": given["image"] + context.frozen["lamp"]["w"] + 0 * params["a"]["w"]}
 
 
@@ -55,7 +55,7 @@ def test_each_sample_gets_its_own_row_of_what_is_given():
 def test_what_is_given_must_be_in_the_data():
     labelled = dataclasses.replace(TASK, example={**TASK.example, "source": TASK.example["image"]}, given=("source",))
     source = data.open_source(Data("digits"), (8, 8, 1))
-    with pytest.raises(InputError, match="translates pictures of one domain"):
+    with pytest.raises(InputError, match="translates images of one domain"):
         conditioning_of(labelled, zoo.load("dcgan").tiny, source, 10)
 
 

@@ -40,7 +40,7 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noisy() -> list[np.ndarray]:
-    """1,100 pictures that are no digits, in ragged batches."""
+    """1,100 images that are no digits, in ragged batches."""
     rng = np.random.default_rng(0)
     return [np.tanh(rng.normal(size=(n, 8, 8, 1))).astype(np.float32) for n in (16,) * 68 + (12,)]
 
@@ -92,7 +92,7 @@ def test_the_real_side_comes_from_the_cache_and_only_its_own(noisy, monkeypatch)
     part, *_ = opened(Mesh(data=1), names=("fid",))
     fresh = part.compare(part.take_in(noisy, 1100))
     again, *_ = opened(Mesh(data=1), names=("fid",))
-    monkeypatch.setattr(again, "pictures", lambda *_: pytest.fail("the real pictures were read again"))
+    monkeypatch.setattr(again, "pictures", lambda *_: pytest.fail("the real images were read again"))
     assert again.compare(again.take_in(noisy, 1100)) == fresh
     keys = {part.key()}
     for changes in ({"kind": "random"}, {"resizer": "legacy"}, {"real": 500}, {"names": ("kid",)}):
@@ -121,11 +121,11 @@ def test_bad_pictures_and_counts_are_refused(noisy):
     part, run, task, mesh = opened(Mesh(data=1), names=("fid",))
     with pytest.raises(InputError, match="NaN or infinity"):
         part.take_in([np.full((16, 8, 8, 1), np.nan, np.float32)], 16)
-    with pytest.raises(InputError, match="only 1100 pictures"):
+    with pytest.raises(InputError, match="only 1100 images"):
         part.take_in(noisy, 1200)
-    with pytest.raises(InputError, match="fid_lenet needs at least 85 pictures of each kind, got 84 samples and 1797"):
+    with pytest.raises(InputError, match="fid_lenet needs at least 85 images of each kind, got 84 samples and 1797"):
         opened(Mesh(data=1), names=("fid",), count=84)
-    with pytest.raises(InputError, match="kid_lenet needs at least 1000 pictures of each kind"):
+    with pytest.raises(InputError, match="kid_lenet needs at least 1000 images of each kind"):
         opened(Mesh(data=1), names=("kid",), real=500)
     with pytest.raises(InputError, match="is_pixels needs class probabilities"):
         opened(Mesh(data=1), names=("is",), kind="pixels")
@@ -178,10 +178,10 @@ def run(tmp_path_factory, environment) -> Path:
 def test_evaluate_prints_and_writes_numbers_with_their_protocol(run, environment):
     args = ("--metrics", "fid_lenet,loss", "--count", "200", "--seeds", "3", "--floor", "test")
     told = call(environment, "jaxgen", "evaluate", str(run), *args)
-    assert "95 % interval" in told and "real pictures of test" in told and "extractor_sha256" in told
+    assert "95 % interval" in told and "real images of test" in told and "extractor_sha256" in told
     rows = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     by = {(row["metric"], row["of"]): row for row in rows}
-    samples, floor = by["fid_lenet", "samples"], by["fid_lenet", "real pictures of test"]
+    samples, floor = by["fid_lenet", "samples"], by["fid_lenet", "real images of test"]
     assert floor["value"] < samples["value"] and samples["interval95"] > 0
     for key in ("samples", "real", "split", "extractor", "extractor_sha256", "resizer", "weights", "versions", "seeds"):
         assert key in samples
@@ -210,7 +210,7 @@ def test_evaluate_refuses_in_one_sentence(run, cli, tmp_path):
     for metric, changes, sentence in (
         ("fid_lenett", {}, "did you mean 'lenet'"),
         ("fidd_lenet", {}, "did you mean 'fid_lenet'"),
-        ("fid_lenet", {"count": 50}, "needs at least 85 pictures"),
+        ("fid_lenet", {"count": 50}, "needs at least 85 images"),
         ("fid_inception", {"inception": Path("none.pth")}, "no file none.pth"),
         ("accuracy", {}, "no `classify`"),
         ("fid_lenet", {"count": 500, "floor": "test"}, "has only"),

@@ -1,4 +1,4 @@
-"""Smooth pictures, their files, and runs a few steps old."""
+"""Smooth images, their files, and runs a few steps old."""
 
 import numpy as np
 from PIL import Image

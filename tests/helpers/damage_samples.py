@@ -1,4 +1,4 @@
-"""Pictures to be damaged, keys for them, and how many pieces a mask has."""
+"""Images to be damaged, keys for them, and how many pieces a mask has."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def keys(n: int, seed: int = 0) -> jax.Array:
 
 
 def batch(n: int = 3, size: tuple[int, int] = (38, 45), mode: str = "RGB") -> jax.Array:
-    """Return n pictures, [n h w c]."""
+    """Return n images, [n h w c]."""
     rows = [np.asarray(picture(i, size[::-1], mode), np.float32).reshape(*size, -1) for i in range(n)]
     return jnp.asarray(np.stack(rows) / 127.5 - 1, jnp.float32)
 

@@ -1,4 +1,4 @@
-"""Pictures, folders and sources made for the tests of data, and what its refusals must be like."""
+"""Images, folders and sources made for the tests of data, and what its refusals must be like."""
 
 import io
 import os
@@ -25,7 +25,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def numbered(n, size=(4, 4), channels=1):
-    """A source whose picture i is filled with i."""
+    """A source whose image i is filled with i."""
     images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, *size, channels))
     return Arrays(np.ascontiguousarray(images), np.arange(n, dtype=np.int32), tuple(map(str, range(n))))
 
@@ -41,7 +41,7 @@ def picture(seed=0, size=(40, 30), mode="RGB"):
 
 
 def tree(root, files):
-    """Write PNG pictures (or the given bytes) under root; return root."""
+    """Write PNG images (or the given bytes) under root; return root."""
     for i, (name, content) in enumerate(dict.fromkeys(files) if isinstance(files, list) else files.items()):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Denoisers of small pictures, whose nets say what a test has them say."""
+"""Denoisers of small images, whose nets say what a test has them say."""
 
 import jax
 import jax.numpy as jnp

@@ -95,7 +95,7 @@ def same(net, given: list[np.ndarray], theirs, layers: dict[str, Any]):
             np.testing.assert_allclose(found, getattr(layer, names[name]).grad, atol=3e-5 * most, err_msg=path)
 
 
-# ---- pix2pix's U-Net, batch norm over one picture, as in its paper
+# ---- pix2pix's U-Net, batch norm over one image, as in its paper
 
 
 class UNet(nn.Module):

@@ -155,7 +155,7 @@ def test_the_area_under_the_curve_is_sklearns(levels):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory) -> Path:
-    """50 held-out digits from 0 to 8, and 5 pictures that are no digits, as files."""
+    """50 held-out digits from 0 to 8, and 5 images that are no digits, as files."""
     folder = tmp_path_factory.mktemp("mixed")
     digits = open_source(Data("digits", split="test", only="0-8"))
     noise = np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)
@@ -170,15 +170,15 @@ def mixed(tmp_path_factory) -> Path:
 def test_what_is_no_digit_comes_first(runs, cli, opened, mixed, tmp_path, by):
     out = tmp_path / "s.csv"
     told = cli(0, "score", runs["vae"], mixed, "--by", by, "--anomalies", "1", "--count", 20, "--out", out)
-    assert f"55 pictures scored by {by} at step 400: {out}" in told
-    assert "AUROC 1.0000 of 5 anomalies among 55 pictures" in told
+    assert f"55 images scored by {by} at step 400: {out}" in told
+    assert "AUROC 1.0000 of 5 anomalies among 55 images" in told
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [row["rank"] for row in rows] == [str(i) for i in range(1, 56)]
     assert {row["picture"] for row in rows[:5]} == {f"other/{i}.png" for i in range(5)}
     assert [row["label"] for row in rows] == ["other"] * 5 + ["digit"] * 50
     values = [float(row["score"]) for row in rows]
     assert values == sorted(values, reverse=True)
-    # 10 and 10 pictures in rows of 8, a line of text under each, and a gap between the halves
+    # 10 and 10 images in rows of 8, a line of text under each, and a gap between the halves
     assert size(tmp_path / "s.png") == (8 * CELL + 2, 2 * (2 * (CELL + CAPTION) + 2) + CAPTION)
     if by == "reconstruction":
         task, state = opened["vae"].task, opened["vae"].state
@@ -209,7 +209,7 @@ def test_scores_of_a_source(runs, cli, tmp_path):
     """A set that has labels and no names; some of it; a sheet that shows all, in order."""
     out = tmp_path / "s.csv"
     told = cli(0, "score", runs["cvae"], "digits", "--limit", 12, "--samples", 2, "--out", out)
-    assert "12 pictures scored by likelihood" in told and "AUROC" not in told
+    assert "12 images scored by likelihood" in told and "AUROC" not in told
     rows = list(csv.DictReader(out.read_text().splitlines()))
     some = Some(open_source(Data("digits", split="test")), 12)
     assert {int(row["picture"]): row["label"] for row in rows} == {
@@ -225,7 +225,7 @@ def test_scores_that_are_no_numbers(opened, monkeypatch):
     data = Data("digits")
     message(
         lambda: scores_of(opened["vae"], open_source(data), data, "reconstruction", 1),
-        "1 of the pictures no number",
+        "1 of the images no number",
     )
 
 
@@ -235,7 +235,7 @@ def test_scores_that_are_no_numbers(opened, monkeypatch):
 def test_maps(runs, cli, tmp_path):
     told = cli(0, "map", runs["vae"], "--out", tmp_path / "map.png", "--side", 5)
     held_out = len(open_source(Data("digits", split="test", only="0-8")))
-    assert f"The codes of {held_out} pictures of test at step 400: {tmp_path}/map.png" in told
+    assert f"The codes of {held_out} images of test at step 400: {tmp_path}/map.png" in told
     assert size(tmp_path / "map.png") == (1400, 700)
     cli(0, "map", runs["cvae"], "--by", "pca", "--count", 50, "--out", tmp_path / "pca.png")
     assert size(tmp_path / "pca.png") == (750, 700)
@@ -406,19 +406,19 @@ REFUSALS = {
     "no likelihood": ("score autoencoder digits --by likelihood", "has no likelihood: write --by reconstruction."),
     "nothing to score by": ("score dcgan digits", "This model has neither a likelihood nor an encoder"),
     "no samples": ("score vae digits --samples 0", "samples must be at least 1, not 0."),
-    "no pictures on the sheet": ("score vae digits --count 0", "count must be at least 1, not 0."),
-    "no pictures": ("score vae digits --limit 0", "limit must be at least 1, not 0."),
+    "no images on the sheet": ("score vae digits --count 0", "count must be at least 1, not 0."),
+    "no images": ("score vae digits --limit 0", "limit must be at least 1, not 0."),
     "a folder that is not there": ("score vae {tmp}/no", "There is no folder or .zip"),
     "an unknown split": ("score vae digits --split best", "split of digits"),
     "no labels": (
         "score vae {tmp}/plain --anomalies 0",
-        "The pictures have no labels: --anomalies has nothing to go by.",
+        "The images have no labels: --anomalies has nothing to go by.",
     ),
     "a label too high": ("score vae digits --anomalies 10", "anomalies must be from 0 to 9, not 10."),
-    "all are anomalies": ("score vae digits --anomalies 0-9", "All of the pictures are of --anomalies 0-9."),
+    "all are anomalies": ("score vae digits --anomalies 0-9", "All of the images are of --anomalies 0-9."),
     "a model that needs labels": (
         "score cvae {tmp}/plain",
-        "'image']: the pictures of each label belong in a sub-folder",
+        "'image']: the images of each label belong in a sub-folder",
     ),
     "another table": ("score vae digits --out {tmp}/x.png", "--out must end in .csv, not 'x.png'."),
     "a map of four numbers": (
@@ -426,7 +426,7 @@ REFUSALS = {
         "codes have 4 numbers, a map two: train with --model.latent 2, or write --by pca.",
     ),
     "a map of one number": ("map one --by pca", "codes are of one number: a map needs two."),
-    "a map of a GAN": ("map dcgan", "This model has no encoder: it makes no codes of pictures."),
+    "a map of a GAN": ("map dcgan", "This model has no encoder: it makes no codes of images."),
     "a map of nothing": ("map vae --count 0", "count must be at least 1, not 0."),
     "a grid of one": ("map vae --side 1", "side must be at least 2, not 1."),
     "a map's class": ("map vae --label 3", "This model is unconditional: it takes no labels."),
@@ -440,13 +440,13 @@ REFUSALS = {
         "arithmetic vae label:1 label:1-2 label:2",
         "label:1-2 is no class: write label:K, K from 0 to 9.",
     ),
-    "no picture": ("arithmetic vae label:1 {tmp}/no.png label:2", "There is no picture"),
+    "no image": ("arithmetic vae label:1 {tmp}/no.png label:2", "There is no image"),
     "an empty name": ("arithmetic vae label:1, label:2 label:3", "with commas between: one is empty."),
     "its own input": (
         "arithmetic vae {tmp}/plain/a.png label:1 label:2 --out {tmp}/plain/a.png --overwrite",
         "a.png would be replaced by its own answer",
     ),
-    "components of one picture": ("map cvae --by pca --count 1", "are those of two pictures or more, not of one."),
+    "components of one image": ("map cvae --by pca --count 1", "are those of two images or more, not of one."),
     "a likelihood by no samples": ("evaluate vae --metrics nll_0", "nll_0: write nll_K or bpd_K, by K samples"),
     "samples of an autoencoder": (
         "generate autoencoder",

@@ -100,7 +100,7 @@ def test_any_number_of_rows_is_one_program(opened):
 
 
 def test_labels_on_a_walk(entries):
-    """A picture on the way in z is that of the label in force."""
+    """An image on the way in z is that of the label in force."""
     labels = np.array([[3, 4], [3, 4]])
     walk = list(latent_space.interpolate(entries["cgan"], 0, 2, 2, labels, 2, 1.0, False))
     z = entries["cgan"].draw(0, np.arange(4), {})
@@ -316,7 +316,7 @@ def test_generate_with_labels_and_truncation(runs, cli, tmp_path):
     assert some["label"].tolist() == [3, 1, 3, 1, 3] and three["label"].tolist() == [3] * 5
     np.testing.assert_array_equal(some["image"][::2], three["image"][::2])
     assert samples("cgan", "--count", 12)["label"].tolist() == [*range(10), 0, 1]
-    # The rows of the grid, and the pictures while training: 10 classes, 16 samples.
+    # The rows of the grid, and the images while training: 10 classes, 16 samples.
     cli(0, "generate", runs["cgan"], "--count", 16, "--batch", 16, "--out", tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as ours, Image.open(runs["cgan"] / "samples" / "000010.png") as theirs:
         assert ours.size == (2 * CELL + 2, 10 * CELL + 2)
@@ -363,10 +363,10 @@ REFUSALS = {
     "too many directions": ("directions dcgan --count 9", "The latent has 8 directions, not 9."),
     "a direction's class": ("directions cgan --label 10", "labels must be from 0 to 9, not 10."),
     "a class without classes": ("project dcgan {tmp}/p.png --label 1", "This model is unconditional"),
-    "no picture": ("project dcgan {tmp}/no.png", "There is no picture"),
-    "a folder": ("project dcgan {tmp}", "is a folder: name one picture."),
-    "no picture's content": ("project dcgan {tmp}/text.png", "text.png can't be read: its content is no picture."),
-    "a picture's own place": ("project dcgan {tmp}/p.png --out {tmp}/p.png", "replaced by its own answer"),
+    "no image": ("project dcgan {tmp}/no.png", "There is no image"),
+    "a folder": ("project dcgan {tmp}", "is a folder: name one image."),
+    "no image's content": ("project dcgan {tmp}/text.png", "text.png can't be read: its content is no image."),
+    "an image's own place": ("project dcgan {tmp}/p.png --out {tmp}/p.png", "replaced by its own answer"),
     "no steps": ("project dcgan {tmp}/p.png --steps 0", "steps must be at least 1, not 0."),
     "another suffix": ("mix stylegan2 --out {tmp}/x.gif", "--out must end in .png, not 'x.gif'."),
     "a missing run": ("mix nowhere", "There is no run folder"),

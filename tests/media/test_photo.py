@@ -1,4 +1,4 @@
-"""Pictures' files: what is read, and kept when they are written."""
+"""Images' files: what is read, and kept when they are written."""
 
 import zlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pictures in tiles whose seams are not seen."""
+"""Images in tiles whose seams are not seen."""
 
 import itertools
 
@@ -86,7 +86,7 @@ def test_windows_and_pooling_lie_in_tiles_as_in_the_whole_picture(preset, least)
         )
         for tile in (0, 100)
     )
-    inner = slice(16 * scale, -16 * scale)  # a net sees there that the whole picture ends
+    inner = slice(16 * scale, -16 * scale)  # a net sees there that the whole image ends
     assert float(psnr(whole[None, inner, inner], parts[None, inner, inner])[0]) > least
 
 

@@ -44,7 +44,7 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 @cache
 def read(path: Path, mode: str | None = None) -> np.ndarray:
-    """Return the picture f32[h w c] in [-1, 1]."""
+    """Return the image f32[h w c] in [-1, 1]."""
     image = Image.open(path)
     x = np.asarray(image.convert(mode) if mode else image, np.float32) / 127.5 - 1
     return x[..., None] if x.ndim == 2 else x[..., :3]
@@ -97,7 +97,7 @@ def test_resize_equals_jax_image(method):
 
 
 def test_imresize_by_hand():
-    """Half of 8 pixels: Keys's kernel twice as wide, and past the border the picture's mirror image."""
+    """Half of 8 pixels: Keys's kernel twice as wide, and past the border the image's mirror image."""
     a, b, c, d = np.array([111, 29, -9, -3]) / 256  # k(1/4), k(3/4), k(5/4), k(7/4), over 2
     half = weights(8, 4, 0.5, "bicubic", True, "reflect")
     np.testing.assert_allclose(half[0], [a + b, a + c, b + d, c, d, 0, 0, 0], atol=1e-12)
@@ -139,7 +139,7 @@ def test_resampling_says_what_is_wrong():
         resize(x.astype(jnp.uint8), (4, 4))
 
 
-# The measures, per picture.
+# The measures, per image.
 
 
 @pytest.mark.parametrize("offset", [1 / 64, 1 / 8, 1])
@@ -149,7 +149,7 @@ def test_constant_offset(offset):
     b = a + offset
     np.testing.assert_allclose(psnr(a, b), 20 * np.log10(2 / offset), rtol=1e-6)
     np.testing.assert_allclose(mae(a, b), offset, rtol=2e-7)
-    # The structure is the same, so only the luminance term is left; of flat pictures it has a closed form.
+    # The structure is the same, so only the luminance term is left; of flat images it has a closed form.
     flat = jnp.full((2, 16, 20, 3), -0.25)
     x, y, c1 = 0.75, 0.75 + offset, 0.02**2
     np.testing.assert_allclose(jax.jit(ssim)(flat, flat + offset), (2 * x * y + c1) / (x * x + y * y + c1), rtol=2e-6)
@@ -321,7 +321,7 @@ def down_and_up(x, scale):
     """Return x [b h w c] at a scale's fraction of its size, and PSNR twice, f32[b]: with floats, and with files."""
     small = imresize(x, 1 / scale)
     up, up_of_file = jnp.split(imresize(jnp.concatenate([small, eight_bit(small)]), scale), 2)
-    # As the figures were measured: nothing rounded, and the one grey picture as three equal channels.
+    # As the figures were measured: nothing rounded, and the one grey image as three equal channels.
     a, b = (luma(jnp.broadcast_to(y, (*y.shape[:3], 3))) for y in (x, up))
     # As is usual: files of 8 bits, and grey taken for luma. Here 8-bit luma is what Set5's published figures have.
     c, d = (luma(y, rounded=True) for y in (x, eight_bit(up_of_file)))
@@ -367,7 +367,7 @@ def test_bicubic_baseline(real_data, folder, scale, floats, published):
 # NIQE.
 
 
-WHOLE = (288, 384)  # all pictures cut to one size, in grey, so that little is compiled
+WHOLE = (288, 384)  # all images cut to one size, in grey, so that little is compiled
 jitted_aggd = jax.jit(aggd)
 
 

@@ -202,7 +202,7 @@ def each_span(geometry: Geometry) -> tuple[int, int]:
 
 
 def test_many_products_of_narrow_pictures_are_had_side_by_side():
-    """Whole and cut over a batch; one picture, few channels and few products are left alone."""
+    """Whole and cut over a batch; one image, few channels and few products are left alone."""
     x, k = draw((8, 34, 32, 32), (3, 3, 32, 32))
     some = [(x, k), (x[:1], k), (x, k[..., :8]), (x[:2], k)]
     assert ["1x34x264x32xf32" in jax.jit(conv).lower(*pair).as_text() for pair in some] == [True] + 3 * [False]

@@ -1,4 +1,4 @@
-"""DiT and U-ViT: what a fresh net says, what it hears, pictures of any shape, mistakes, one rolled program."""
+"""DiT and U-ViT: what a fresh net says, what it hears, images of any shape, mistakes, one rolled program."""
 
 from collections.abc import Callable
 from functools import cache
@@ -52,7 +52,7 @@ def say(name: str, *told: Any, params: Any = None, **more: Any) -> np.ndarray:
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """By how much the pictures differ, each."""
+    """By how much the images differ, each."""
     return np.abs(a - b).max((1, 2, 3))
 
 
@@ -83,7 +83,7 @@ def test_every_picture_is_by_its_own_numbers(name):
     assert apart(both, say(name, X, T[::-1])).min() > 1e-3  # the time is heard
     moved = say(name, X.at[0, 0, 0].add(1.0), T)
     assert np.array_equal(moved[1], both[1])
-    assert np.abs(moved[0] - both[0])[2:, 2:].max() > 1e-4  # attention sees the whole picture
+    assert np.abs(moved[0] - both[0])[2:, 2:].max() > 1e-4  # attention sees the whole image
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (6, 4), (2, 12)])
@@ -135,8 +135,8 @@ def test_half_precision(name, spared):
 @pytest.mark.parametrize(
     "shape, change, words",
     [
-        ((5, 4), {}, "Patches of 2x2 don't tile a 5x4 picture."),
-        ((4, 5), {}, "Patches of 2x2 don't tile a 4x5 picture."),
+        ((5, 4), {}, "Patches of 2x2 don't tile a 5x4 image."),
+        ((4, 5), {}, "Patches of 2x2 don't tile a 4x5 image."),
         ((4, 4), {"width": 18, "heads": 3}, "multiple of 4 and of its 3 heads, not 18"),
         ((4, 4), {"heads": 3}, "multiple of 4 and of its 3 heads, not 16"),
         ((4, 4), {"depth": 0}, "depth must be at least 1, not 0"),

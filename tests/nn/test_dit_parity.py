@@ -192,7 +192,7 @@ def as_ours(arrays: dict[str, Any], like: Any) -> Any:
 
 
 def compare(net: Any, reference: Any, shape: tuple[int, ...], told: dict[str, np.ndarray]):
-    """Assert that outputs and gradients agree, of all parameters, the picture and the times."""
+    """Assert that outputs and gradients agree, of all parameters, the image and the times."""
     torch.manual_seed(0)
     for name, p in reference.named_parameters():
         p.data = torch.randn_like(p) * (0.2 if p.ndim > 1 else 0.1) + ("norm" in name and "weight" in name)

@@ -100,7 +100,7 @@ def test_resampling_keeps_size_and_brightness():
         flat = jnp.ones((1, 8, 8, 1))
         for f in (upsample, downsample, blur):
             np.testing.assert_allclose(f(flat, FIR)[:, 2:-2, 2:-2], 1, atol=1e-12)
-        # A ramp stays where it was: pixel i of the large picture lies at (i + 1/2) / 2 - 1/2 of the small one.
+        # A ramp stays where it was: pixel i of the large image lies at (i + 1/2) / 2 - 1/2 of the small one.
         ramp = jnp.broadcast_to(jnp.arange(8.0)[None, :, None, None], (1, 8, 8, 1))
         np.testing.assert_allclose(upsample(ramp, FIR)[0, 2:-2, 4, 0], (np.arange(16) / 2 - 0.25)[2:-2], atol=1e-12)
         np.testing.assert_allclose(downsample(ramp, FIR)[0, 1:-1, 2, 0], (2 * np.arange(4) + 0.5)[1:-1], atol=1e-12)

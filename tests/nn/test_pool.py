@@ -1,4 +1,4 @@
-"""Pooling against windows cut by hand, and the order in which a picture is flattened."""
+"""Pooling against windows cut by hand, and the order in which an image is flattened."""
 
 import jax
 import jax.numpy as jnp

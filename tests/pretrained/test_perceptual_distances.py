@@ -37,7 +37,7 @@ def st(net):
 
 
 def picture(path: Path, side: int = 0) -> np.ndarray:
-    """The picture, or its middle at side x side, f32[1 h w 3] in [-1, 1]."""
+    """The image, or its middle at side x side, f32[1 h w 3] in [-1, 1]."""
     whole = Image.open(path).convert("RGB")
     if side:
         (w, h), s = whole.size, min(whole.size)

@@ -16,7 +16,7 @@ from tests.helpers.draws import is_normal, is_share, is_uniform
 
 MANY = 4000
 KEY = jax.random.key(0)
-# A filter's centre of mass is off its centre by LEAN pixels: that far the picture is moved up when its resolution is
+# A filter's centre of mass is off its centre by LEAN pixels: that far the image is moved up when its resolution is
 # doubled, and back when it is halved. What is turned or mirrored in between is not quite moved back.
 LEAN = (np.arange(12) @ np.array(ada_augmentation.SYM6) / np.sum(ada_augmentation.SYM6) - ada_augmentation.CENTRE) / 2
 AUGMENT = jax.jit(ada_augmentation.augment, static_argnames="pipe")
@@ -32,7 +32,7 @@ def f32(value: float) -> jax.Array:
 
 
 def smooth(y: Any, x: Any, height: int, width: int) -> Any:
-    """Low cosines that the picture's mirrors continue, [...] at row y and column x, 3 channels."""
+    """Low cosines that the image's mirrors continue, [...] at row y and column x, 3 channels."""
     u, v = np.pi * x / (width - 1), np.pi * y / (height - 1)
     return np.stack([np.cos(u) * np.cos(2 * v), np.cos(2 * u), np.cos(v) + 0.5 * np.cos(u)], -1).astype(np.float32)
 
@@ -64,7 +64,7 @@ def colored(x: Any, **change: float) -> np.ndarray:
 
 @cache
 def drawn(pipe: str, p: float) -> Any:
-    """MANY pictures' parameters for pictures of 16x24x3, in float64."""
+    """MANY images' parameters for images of 16x24x3, in float64."""
     parameters = jax.jit(lambda p: ada_augmentation.draw(KEY, MANY, p, pipe, (16, 24, 3)))(p)
     return jax.tree.map(lambda x: np.asarray(x, np.float64), parameters)
 
@@ -84,7 +84,7 @@ def test_the_pipes_are_the_papers():
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_only_one_or_three_channels_have_colours(channels):
-    with pytest.raises(InputError, match=f"'bgc' colours pictures of 1 or 3 channels, not of {channels}"):
+    with pytest.raises(InputError, match=f"'bgc' colours images of 1 or 3 channels, not of {channels}"):
         ada_augmentation.augment(KEY, jnp.zeros((2, 8, 8, channels)), 0.5)
     assert ada_augmentation.augment(KEY, jnp.zeros((2, 8, 8, channels)), 0.5, "bg").shape == (2, 8, 8, channels)
 
@@ -191,7 +191,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_geometry_moves_a_function_of_the_plane(name):
-    """From the new picture back: by -shift, rotated by `after`, stretched, rotated by `before`, and scaled."""
+    """From the new image back: by -shift, rotated by `after`, stretched, rotated by `before`, and scaled."""
     height, width = 24, 36
     o: dict[str, Any] = {"scale": 1, "before": 0, "aspect": 1, "after": 0, "shift": (0, 0)} | CHANGES[name]
 
@@ -389,7 +389,7 @@ def test_p_above_one_acts_as_one():
 
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.8, 1.0])
 def test_quarter_turns_can_be_undone_in_the_mean_unless_p_is_one(p):
-    """The four turns of a picture become one another by T = (1 - p) I + p / 4, with eigenvalues 1 and 1 - p."""
+    """The four turns of an image become one another by T = (1 - p) I + p / 4, with eigenvalues 1 and 1 - p."""
     linear = np.array(drawn("blit", p).inverse[:, :2, :2])
     linear[np.linalg.det(linear) < 0, 0] *= -1
     turns = np.round(np.arctan2(linear[:, 1, 0], linear[:, 0, 0]) / (np.pi / 2)).astype(int) % 4

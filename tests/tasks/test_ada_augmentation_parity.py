@@ -48,7 +48,7 @@ def torch_warp(x: Any, inverse: Any) -> Any:
     size = (2 * (height + 6), 2 * (width + 6))  # of what is halved
 
     # affine_grid's coordinates run from -1 to 1 over the edges; pixel i of `fine` lies at (i + 1/2) / w - 1 there,
-    # ours half a fine pixel further left, at (i + 1) / 2 from the centre of the picture.
+    # ours half a fine pixel further left, at (i + 1) / 2 from the centre of the image.
     def to_pixels(n: tuple[int, int]) -> Any:
         return torch.tensor([[n[1] / 4, 0, 0.25], [0, n[0] / 4, 0.25], [0, 0, 1]], dtype=x.dtype)
 
@@ -124,7 +124,7 @@ def test_color(channels):
 
 
 def test_filter():
-    """Every picture's 43 taps in one convolution; the bank is built by its recursion, as polynomials."""
+    """Every image's 43 taps in one convolution; the bank is built by its recursion, as polynomials."""
     shape = (24, 30, 3)
     x = pictures(*shape)
     gains = np.asarray(ada_augmentation.draw(jax.random.key(2), BATCH, 0.7, "filter", shape).gains, np.float64)

@@ -228,10 +228,10 @@ def test_a_conditional_model_and_an_edit_are_guided_too(folder, cli, tmp_path):
 @pytest.mark.parametrize(
     "run, how, words",
     [
-        ("edm", "classifier=lenet", "which is told the noise: lenet is of LeNet5 with 8x8x1 pictures and 10 classes"),
+        ("edm", "classifier=lenet", "which is told the noise: lenet is of LeNet5 with 8x8x1 images and 10 classes"),
         ("edm", "classifier=conditional", "must be a run of `train.classifier --preset adm-classifier` with 8x8x1"),
-        ("edm", "classifier=dcgan", "dcgan is of DCGAN with 8x8x1 pictures"),
-        ("edm", "classifier=big", "big is of NoisyClassifier with 16x16x1 pictures"),
+        ("edm", "classifier=dcgan", "dcgan is of DCGAN with 8x8x1 images"),
+        ("edm", "classifier=big", "big is of NoisyClassifier with 16x16x1 images"),
         ("edm", "classifier=nothing", "There is no run folder nothing"),
         ("conditional", "classifier=eleven", "The classifier eleven knows 11 classes, the model 10"),
         ("edm", "scale=2", "A scale is of a classifier's gradient: give both"),
@@ -259,5 +259,5 @@ def test_codes_have_no_classifier(folder, monkeypatch):
     model = replace(zoo.load("edm").tiny.model, classes=0, sampling=Sampling(classifier=str(folder / "classifier")))
     from jaxgen.tasks.denoising import check_classifier
 
-    with pytest.raises(InputError, match="guides pictures, and this model draws an autoencoder's codes"):
+    with pytest.raises(InputError, match="guides images, and this model draws an autoencoder's codes"):
         check_classifier(str(folder / "classifier"), replace(model, autoencoder="a run"))

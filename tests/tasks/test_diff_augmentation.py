@@ -15,7 +15,7 @@ from tests.tasks.test_ada_augmentation import KEY, noise
 
 @cache
 def many_of(name: str, height: int = 16, width: int = 24, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """One picture without zeros, and 500 augmented by one operation."""
+    """One image without zeros, and 500 augmented by one operation."""
     (step,) = [step for steps in POLICIES.values() for step in steps if step.__name__ == name]
     x = noise(height, width, channels) + 2
     return x, np.asarray(jax.jit(jax.vmap(step, (0, None)))(jax.random.split(KEY, 500), x))

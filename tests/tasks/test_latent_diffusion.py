@@ -37,7 +37,7 @@ QUIET = ["--tiny", "--log.samples", "0", "--mesh.data", "1"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Two autoencoders, whose codes are a map and vectors, and a picture and its mask."""
+    """Two autoencoders, whose codes are a map and vectors, and an image and its mask."""
     folder = tmp_path_factory.mktemp("latent")
     for name in ("vq-vae", "vae"):
         fit(parse("vae", ["--preset", name, *QUIET, "--steps", "60", "--out", str(folder / name)]).run)
@@ -167,7 +167,7 @@ def test_every_method_takes_codes(name, folder, cli):
     assert opened.task.denoiser is None or opened.task.denoiser.shape == (1, 1, 4)
     if opened.task.denoiser:
         words = cli(2, "inpaint", made, folder / "a.png", "--mask", folder / "mask.png")
-        assert "codes have no places in the picture" in words
+        assert "codes have no places in the image" in words
 
 
 def test_pictures_are_edited_through_their_codes(folder, run, cli, tmp_path):
@@ -198,7 +198,7 @@ def test_a_dry_run_reads_what_is_frozen(run, capsys):
     ("model", "words"),
     [
         (EDM((8, 8, 1), autoencoder="no/run"), "There is no run folder no/run."),
-        (EDM((16, 16, 1), autoencoder="vq-vae"), "is of 8x8x1 pictures: model.image must be 8 8 1, not 16 16 1."),
+        (EDM((16, 16, 1), autoencoder="vq-vae"), "is of 8x8x1 images: model.image must be 8 8 1, not 16 16 1."),
         (Flow((8, 8, 1), autoencoder="edm-vq-vae"), "must be the run of an autoencoder without labels, by train.vae"),
         (
             DDPM((8, 8, 1), net=Net(multipliers=(1, 2)), autoencoder="vae"),
@@ -206,7 +206,7 @@ def test_a_dry_run_reads_what_is_frozen(run, capsys):
         ),
         (
             Consistency((8, 8, 1), teacher="edm-vq-vae", net=SMALL["dit"]),
-            "and 0 classes: edm-vq-vae is of EDM with 8x8x1 pictures and 10 classes, and the codes of",
+            "and 0 classes: edm-vq-vae is of EDM with 8x8x1 images and 10 classes, and the codes of",
         ),
     ],
 )

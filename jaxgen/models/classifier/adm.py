@@ -1,14 +1,14 @@
 """ADM's classifier: Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", NeurIPS 2021, section 4.
 
-It names the class of a noisy picture, told how noisy it is, so that its gradient can lead a diffusion model to a class
+It names the class of a noisy image, told how noisy it is, so that its gradient can lead a diffusion model to a class
 (`--sampling classifier=RUN,scale=2`). The net is the U-Net's way down, and attention pooling: one query, the mean of
 the last map, over its pixels.
 
 The noise is that of the cosine schedule, x = cos(a) x0 + sin(a) eps with a / (pi / 2) uniform in [0, 1), which covers
 every method's: any x of signal alpha and noise sigma is such an x divided by their norm. (In the paper each classifier
 has its diffusion model's schedule, and 1,000 times.) The net is told 1000 a / (pi / 2). `classify`, and so `evaluate`,
-is of pictures without noise; the accuracy in training is over all noise levels.
-The authors' of 256x256 pictures has width 128, attention at heights 32, 16 and 8 with heads of 64, and 500,000 steps of
+is of images without noise; the accuracy in training is over all noise levels.
+The authors' of 256x256 images has width 128, attention at heights 32, 16 and 8 with heads of 64, and 500,000 steps of
 256.
 
 Measured: not yet measured.
@@ -34,7 +34,7 @@ from jaxgen.nn.transformer import attend
 from jaxgen.nn.wide import wide
 from jaxgen.tasks.classification import Numbers, Recipe, classifier_task, cross_entropy
 
-AS_IT_IS: dict[str, Numbers] = {"mean": (0.5,), "std": (0.5,)}  # in [-1, 1], as diffusion models see pictures
+AS_IT_IS: dict[str, Numbers] = {"mean": (0.5,), "std": (0.5,)}  # in [-1, 1], as diffusion models see images
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class NoisyClassifier:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 10
-    width: int = 32  # channels next to the picture
+    width: int = 32  # channels next to the image
     depth: int = 2  # residual blocks of each resolution
     heads: int = 4  # of attention
     multipliers: tuple[int, ...] = (1, 2, 2)  # channels of each resolution, in widths, the finest first
@@ -52,7 +52,7 @@ class NoisyClassifier:
     recipe: Recipe = field(default_factory=lambda: Recipe("adamw", 3e-4, 0.9, 0.05))
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the net can't see such pictures."""
+        """Return the game. Raises InputError where the net can't see such images."""
         del steps
         at_least(1, model__image=min(self.image), model__width=self.width)
         at_least(0, model__dropout=self.dropout)

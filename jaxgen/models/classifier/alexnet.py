@@ -1,7 +1,7 @@
 """AlexNet: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012.
 
 `variant="2012"` is the paper's network: 96-256-384-384-256 filters, conv 2, 4 and 5 in two groups, local response
-normalisation (section 3.3), 60,965,224 parameters, for 227x227 pictures (the paper says 224). `variant="2014"` is the
+normalisation (section 3.3), 60,965,224 parameters, for 227x227 images (the paper says 224). `variant="2014"` is the
 single column of Krizhevsky, "One weird trick for parallelizing convolutional neural networks", as torchvision has it:
 64-192-384-256-256 filters, 61,100,840 parameters, for 224x224; its kernels start with LeCun's variance of 1 / fan-in,
 three times torchvision's, its biases at 0. Other sizes are pooled to the 6x6 that the dense layers take. ImageNet
@@ -40,12 +40,12 @@ class AlexNet:
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.01, weight_decay=5e-4))
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for pictures too small for the strides."""
+        """Return the game. Raises InputError for images too small for the strides."""
         del steps
         least = SMALLEST_2012 if self.variant == "2012" else SMALLEST
         if min(self.image[:2]) < least:
             height, width, _ = self.image
-            raise InputError(f"AlexNet needs pictures of at least {least}x{least}, not {height}x{width}.")
+            raise InputError(f"AlexNet needs images of at least {least}x{least}, not {height}x{width}.")
         kind = Paper if self.variant == "2012" else OneColumn
         net = kind(self.classes, self.width, self.dropout)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})

@@ -1,8 +1,8 @@
 """The CIFAR ResNets: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
 
-6n + 2 layers of 16, 32 and 64 channels on 32x32 pictures, with option A: a shortcut between sizes takes every second
+6n + 2 layers of 16, 32 and 64 channels on 32x32 images, with option A: a shortcut between sizes takes every second
 pixel and pads channels with zeros, half before and half after as akamaster's published weights expect, so that it has
-no parameters. Trained as in the paper: rate 0.1, decay 1e-4, batch 128, 64,000 steps, pictures moved by up to 4 pixels
+no parameters. Trained as in the paper: rate 0.1, decay 1e-4, batch 128, 64,000 steps, images moved by up to 4 pixels
 and mirrored; the rate falls by a cosine here, not by steps, after 400 steps of warm-up, momentum is Nesterov's, and
 only kernels decay. CIFAR-10 accuracy of our own training: not yet measured.
 """

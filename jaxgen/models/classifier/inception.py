@@ -72,11 +72,11 @@ class Inception:
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.045, weight_decay=4e-5, smoothing=0.1))
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for pictures too small for the strides, or a stage without a block."""
+        """Return the game. Raises InputError for images too small for the strides, or a stage without a block."""
         del steps
         at_least(1, model__blocks=min(self.blocks))
         if min(self.image[:2]) < SMALLEST:
-            raise InputError(f"Inception needs pictures of at least {SMALLEST}x{SMALLEST}, not {self.image[:2]}.")
+            raise InputError(f"Inception needs images of at least {SMALLEST}x{SMALLEST}, not {self.image[:2]}.")
         net = Net(self.classes, self.blocks, self.width, self.dropout)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 

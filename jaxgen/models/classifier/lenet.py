@@ -3,13 +3,13 @@
 `variant="1998"` is the paper's network, section II.B: sub-sampling layers with a trainable coefficient and bias, C3
 wired by table I, 1.7159 tanh(2 a / 3) throughout, an output of Euclidean radial basis functions around fixed codes and
 the loss of equation 9. 60,000 trainable parameters, as the paper counts them. Four things differ: the codes (the paper
-drew 7x12 pictures of the characters; here they are our drawing of ten digits, random signs for other classes, which the
+drew 7x12 images of the characters; here they are our drawing of ten digits, random signs for other classes, which the
 paper names as the alternative), the optimizer (the paper's stochastic diagonal Levenberg-Marquardt is SGD here), what
 the net sees (-0.42 as background and 2.82 as ink, where the paper has -0.1 and 1.175), and the coefficients, which
 multiply a mean here and start at 1.
 `variant="relu"` is what is called LeNet-5 today: dense wiring, ReLU, max pooling, softmax. 61,706 parameters.
 
-Both see 32x32 pictures: others are padded with black on every side ("pad", as the paper's 28x28 digits) or resampled.
+Both see 32x32 images: others are padded with black on every side ("pad", as the paper's 28x28 digits) or resampled.
 
 Measured: `relu` at 32x32 (the data pipeline resamples), 12,000 steps of 128, seed 0, is right on 99.54 % of MNIST's
 10,000 test digits; these are the weights of `jaxgen/lenet_mnist.safetensors`. `1998` at 28x28, 6,000 steps: 98.89 %
@@ -55,13 +55,13 @@ class LeNet5:
     image: tuple[int, int, int] = (28, 28, 1)  # height, width, channels
     classes: int = 10
     variant: Literal["1998", "relu"] = "relu"
-    fit: Literal["pad", "bilinear"] = "pad"  # how a picture becomes 32x32
+    fit: Literal["pad", "bilinear"] = "pad"  # how an image becomes 32x32
     mean: Numbers = (0.1307,)  # what is subtracted from intensities in [0, 1]: MNIST's mean
     std: Numbers = (0.3081,)
     recipe: Recipe = field(default_factory=Recipe)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for pictures above 32x32 that are to be padded."""
+        """Return the game. Raises InputError for images above 32x32 that are to be padded."""
         del steps
         if self.fit == "pad" and max(self.image[:2]) > SIZE:
             raise InputError(f"LeNet-5 can't pad {self.image[0]}x{self.image[1]} to 32x32: write --model.fit bilinear.")

@@ -1,7 +1,7 @@
 """Shift-tolerant AlexNet and VGG-16: Ghildyal and Liu, "Shift-tolerant Perceptual Similarity Metric", ECCV 2022.
 
 The trunks of ST-LPIPS. Every stride is taken by a blur (Zhang, "Making Convolutional Networks Shift-Invariant Again",
-2019) over pictures mirrored at their borders by two pixels: AlexNet's first convolution has no stride and the blur
+2019) over images mirrored at their borders by two pixels: AlexNet's first convolution has no stride and the blur
 comes before its ReLU, pooling takes a maximum at every pixel and blurs after. The published weights, which
 `jaxgen.perceptual.st_lpips` loads, are trunks without a classifier; here the mean over the last feature map and one
 dense layer follow them. ImageNet accuracy: not yet measured.
@@ -24,7 +24,7 @@ from jaxgen.nn.pool import max_pool
 from jaxgen.tasks.classification import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 
 Kind = Literal["alex", "vgg"]
-SMALLEST = {"alex": 21, "vgg": 18}  # pixels, at which every picture to be mirrored has three rows
+SMALLEST = {"alex": 21, "vgg": 18}  # pixels, at which every image to be mirrored has three rows
 LAYERS: dict[str, tuple[str, ...]] = {  # the features that a perceptual distance reads
     "alex": ("relu1", "relu2", "relu3", "relu4", "relu5"),
     "vgg": ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"),
@@ -45,11 +45,11 @@ class ShiftTolerant:
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.01, weight_decay=5e-4))
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for pictures too small to be mirrored."""
+        """Return the game. Raises InputError for images too small to be mirrored."""
         del steps
         if min(self.image[:2]) < SMALLEST[self.trunk]:
             least = f"{SMALLEST[self.trunk]}x{SMALLEST[self.trunk]}"
-            raise InputError(f"This trunk needs pictures of at least {least}, not {self.image[0]}x{self.image[1]}.")
+            raise InputError(f"This trunk needs images of at least {least}, not {self.image[0]}x{self.image[1]}.")
         net = Net(self.trunk, self.classes, self.width, self.dropout)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 

@@ -1,6 +1,6 @@
 """VGG: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015.
 
-Table 1's configurations A, B, D and E (11, 13, 16 and 19 layers), without and with batch normalisation. Pictures of
+Table 1's configurations A, B, D and E (11, 13, 16 and 19 layers), without and with batch normalisation. Images of
 other sizes than 224x224 are pooled to the 7x7 that the dense layers take. ImageNet accuracy: not yet measured.
 """
 
@@ -38,10 +38,10 @@ class VGG:
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.01, weight_decay=5e-4))
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for pictures too small to be halved five times."""
+        """Return the game. Raises InputError for images too small to be halved five times."""
         del steps
         if min(self.image[:2]) < 32:
-            raise InputError(f"VGG needs pictures of at least 32x32, not {self.image[0]}x{self.image[1]}.")
+            raise InputError(f"VGG needs images of at least 32x32, not {self.image[0]}x{self.image[1]}.")
         net = Net(self.depth, self.batch_norm, self.classes, self.width, self.hidden, self.dropout)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 

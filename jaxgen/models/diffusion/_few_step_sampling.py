@@ -1,4 +1,4 @@
-"""How models of few steps draw their pictures: from noise down even times, each step one call of the net."""
+"""How models of few steps draw their images: from noise down even times, each step one call of the net."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Jump = Callable[[Params, Context, Array, Array, Array, Array | None], Array]  # 
 
 @dataclass(frozen=True)
 class Jumps:
-    """How pictures are drawn; it changes no training, and `generate` and `evaluate` can be given another one."""
+    """How images are drawn; it changes no training, and `generate` and `evaluate` can be given another one."""
 
     steps: int = 1
 
@@ -24,7 +24,7 @@ class Jumps:
 
     @property
     def evaluations(self) -> int:
-        """How often the net is evaluated for a picture."""
+        """How often the net is evaluated for an image."""
         return self.steps
 
 

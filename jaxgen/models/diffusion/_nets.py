@@ -21,7 +21,7 @@ class Net:
     """What a denoiser is made of."""
 
     kind: Literal["unet", "dit", "uvit", "edm2"] = "unet"
-    width: int = 32  # channels next to the picture; of a transformer, numbers in a token
+    width: int = 32  # channels next to the image; of a transformer, numbers in a token
     depth: int = 2  # residual blocks of each resolution; layers of a transformer
     heads: int = 4  # of attention
     multipliers: tuple[int, ...] = (1, 2, 2)  # unet, edm2: channels of each resolution, in widths, the finest first
@@ -47,7 +47,7 @@ class Net:
         return optax.chain(adam, forced()) if self.kind == "edm2" else adam
 
     def check(self):
-        """Raise InputError for numbers that make no net. (The net itself says where pictures don't fit it.)"""
+        """Raise InputError for numbers that make no net. (The net itself says where images don't fit it.)"""
         at_least(1, model__net__width=self.width, model__net__depth=self.depth, model__net__heads=self.heads)
         at_least(1, model__net__patch=self.patch, model__net__multipliers=min(self.multipliers, default=0))
         at_least(0, model__net__dropout=self.dropout)
@@ -55,7 +55,7 @@ class Net:
 
 
 def init(module: nn.Module, key: Key, image: tuple[int, ...], classes: int, second: bool = False) -> Any:
-    """Return a net's parameters. Raises InputError where pictures don't fit it."""
+    """Return a net's parameters. Raises InputError where images don't fit it."""
     one, label = jnp.zeros(2), jnp.zeros(2, jnp.int32) if classes else None
     return module.init(key, jnp.zeros((2, *image)), one, label, one if second else None)["params"]
 

@@ -15,7 +15,7 @@ SMALL = {
 
 
 def row(model: Any, parameters: int, source: str = "digits", batch: int = 64, **small) -> Preset:
-    """Return a preset, with a tiny run of 8x8 pictures in few steps, whose model has the changes `small` as well."""
+    """Return a preset, with a tiny run of 8x8 images in few steps, whose model has the changes `small` as well."""
     few = replace(model.sampling, steps=min(model.sampling.steps, 4))
     reduced = replace(
         model,

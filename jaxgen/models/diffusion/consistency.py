@@ -1,7 +1,7 @@
 """Consistency models: Song, Dhariwal, Chen and Sutskever 2023; trained alone as in Song and Dhariwal, "Improved
 Techniques for Training Consistency Models", ICLR 2024.
 
-f(x, sigma) = c_skip x + c_out F(c_in x, c_noise) leads from any point of a path of the ODE to its end, the picture:
+f(x, sigma) = c_skip x + c_out F(c_in x, c_noise) leads from any point of a path of the ODE to its end, the image:
 c_skip = 1 and c_out = 0 at the lowest noise (2023, equation 5 and appendix C). Two neighbouring points of the path are
 x0 + sigma_{i+1} eps and x0 + sigma_i eps, and f of the former is drawn to f of the latter, held constant, by the
 pseudo-Huber distance over sigma_{i+1} - sigma_i (2024, equations 6 and 7). The levels are Karras's; above the lowest
@@ -43,7 +43,7 @@ from jaxgen.tasks.denoising import check_model, game, hidden, shape_of
 from jaxgen.tasks.teacher import teacher_of, weights_of
 
 RHO = 7.0
-HUBER = 0.00054  # c over the square root of a picture's numbers. 2024, section 3.3
+HUBER = 0.00054  # c over the square root of an image's numbers. 2024, section 3.3
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class Consistency:
     sampling: Jumps = Jumps()
     learning_rate: float = 1e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
     teacher: str = ""  # the folder of an `edm` run; none: trained alone
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures, or there is no such teacher."""
+        """Return the game. Raises InputError where the nets can't make such images, or there is no such teacher."""
         check_model(self)
         self.sampling.check()
         at_least(1, model__levels=self.levels)
@@ -92,7 +92,7 @@ class Consistency:
 
     @property
     def teacher_model(self) -> EDM | None:
-        """The teacher's hyper-parameters. Raises InputError where it paints other pictures."""
+        """The teacher's hyper-parameters. Raises InputError where it paints other images."""
         if not self.teacher:
             return None
         return teacher_of(self.teacher, EDM, self)
@@ -147,7 +147,7 @@ class Consistency:
         return (distance / (high - low)).mean(), Aux({"distance": distance.mean(), "levels": jnp.float32(count)})
 
     def generate(self, params: Params, context: Context, keys: Key, given):
-        """Return pictures in so many steps: f of noise, then noise again and f again. 2023, algorithm 1."""
+        """Return images in so many steps: f of noise, then noise again and f again. 2023, algorithm 1."""
         check_labels(self.classes, given)
         label = given["label"] if self.classes else None
         start = rng.normal(jax.vmap(lambda key: rng.fold(key, "start"))(keys), self.shape)

@@ -52,12 +52,12 @@ class DDPM:
     sampling: Sampling = FINE
     learning_rate: float = 2e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures."""
+        """Return the game. Raises InputError where the nets can't make such images."""
         del steps
         self.check()
         return game(self, generator(self.denoiser, self.sampling), self.log_prob, denoiser=self.denoiser)
@@ -146,7 +146,7 @@ class DDPM:
         with np.errstate(divide="ignore"):
             small = 0.5 * np.log(tau[:-1] ** 2 * (1 - left))  # log deviation of the posterior
             wider = 0.5 * np.log(share[1:] / share[:-1])  # to beta's
-        # At the first time beta~ is 0: it is taken from the second, in units of a picture's.
+        # At the first time beta~ is 0: it is taken from the second, in units of an image's.
         first = 0.5 * np.log([share[1] / share[2] * (1 - (1 - share[2]) / (1 - share[1])), share[1]])
         small[0], wider[0] = first[0], first[1] - first[0]
         pick = lambda table: across(x0, jnp.asarray(table, jnp.float32)[t])  # noqa: E731
@@ -156,7 +156,7 @@ class DDPM:
         return jnp.where(t > 0, kl, -discretised_normal_log_prob(x0, guess, log_p))
 
     def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
-        """Return a bound of log P of 8-bit pictures in nats, f32[b]: equation 5, from so many of its T terms.
+        """Return a bound of log P of 8-bit images in nats, f32[b]: equation 5, from so many of its T terms.
 
         They are drawn one from each of as many equal stretches of time; with T samples or more it is the whole sum.
         """

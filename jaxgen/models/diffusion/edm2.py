@@ -10,7 +10,7 @@ is minimised (equation 21); sampling has no use for u. The learning rate rises f
 falls with the square root of their number; with weights of a fixed norm nothing else makes updates smaller. The
 paper's averages, whose width is chosen after training, are those of optim.ema_widths. Unless `drop` says so no labels
 are hidden: the paper guides by a second, unconditional net. `p_mean`, `p_std` and `decay` are those for latents of
-512x512 pictures; for the pixels of 64x64 ones the authors take -0.8, 1.6 and 35,000.
+512x512 images; for the pixels of 64x64 ones the authors take -0.8, 1.6 and 35,000.
 
 Measured: fid_lenet 7.8 on MNIST, trained and drawn as `edm` was, which has 9.3 (README, diffusion-steps).
 """
@@ -44,11 +44,11 @@ class EDM2(EDM):
     drop: float = 0.0
     sampling: Sampling = Sampling(steps=32)
     learning_rate: float = 0.01  # of Adam, at its highest
-    ramp: int = 4_883  # steps over which it rises from 0; 0: none. The paper's 10 million pictures, 2048 in a batch
+    ramp: int = 4_883  # steps over which it rises from 0; 0: none. The paper's 10 million images, 2048 in a batch
     decay: int = 70_000  # steps after which it falls as 1 / sqrt(steps); 0: never
 
     def task(self, steps: int) -> Task:
-        """Return the game: one learner has both nets. Raises InputError where they can't make such pictures."""
+        """Return the game: one learner has both nets. Raises InputError where they can't make such images."""
         at_least(0, model__ramp=self.ramp, model__decay=self.decay)
         learner = Learner(("denoiser", "uncertainty"), self.net.adam(self.rate, b2=0.99))
         return replace(super().task(steps), learners={"denoiser": learner})

@@ -2,10 +2,10 @@
 
 x_t = (1 - t) x0 + t eps (t = 1 is noise, as in Esser et al. 2024); the net says the velocity u = eps - x0, whose
 squared error is minimised. Times are uniform, or logit-normal (Esser et al. 2024, section 3.1). With `coupling="ot"`
-the noise of a batch is dealt to its pictures by optimal transport (Tong et al. 2024, algorithm 3; Pooladian et al.
+the noise of a batch is dealt to its images by optimal transport (Tong et al. 2024, algorithm 3; Pooladian et al.
 2023), which straightens the paths: the plan is Sinkhorn's, from whose rows the noise is drawn (in their code pairs are
-drawn from the whole of an exact plan, so that a picture can come twice). With `coupling="reflow"`
-a picture is what another flow leads its noise to (Liu et al. 2023, section 2.2): paths that no longer cross, for few
+drawn from the whole of an exact plan, so that an image can come twice). With `coupling="reflow"`
+an image is what another flow leads its noise to (Liu et al. 2023, section 2.2): paths that no longer cross, for few
 steps. The teacher's ODE is solved in every step of training.
 
 `path` is another stochastic interpolant, alpha x0 + sigma eps with the velocity alpha' x0 + sigma' eps (Albergo et al.
@@ -64,19 +64,19 @@ class Flow:
     net: Net = Net()
     path: Literal["straight", "cosine"] = "straight"
     times: Literal["uniform", "logit-normal"] = "uniform"  # in training
-    coupling: Literal["independent", "ot", "reflow"] = "independent"  # of noise and pictures in a batch
-    teacher: str = ""  # reflow: the folder of a flow's run, whose samples are the pictures
-    shift: float = 1.0  # times sigma / alpha, for bigger pictures
+    coupling: Literal["independent", "ot", "reflow"] = "independent"  # of noise and images in a batch
+    teacher: str = ""  # reflow: the folder of a flow's run, whose samples are the images
+    shift: float = 1.0  # times sigma / alpha, for bigger images
     drop: float = 0.1  # share of labels hidden in training
     sampling: Sampling = EVEN
     learning_rate: float = 5e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures."""
+        """Return the game. Raises InputError where the nets can't make such images."""
         del steps
         self.check()
         d = self.denoiser
@@ -149,7 +149,7 @@ class Flow:
         return error.mean(), Aux()
 
     def reflowed(self, context: Context, eps: Array, label: Array | None) -> Array:
-        """Return the pictures that the teacher's ODE leads noise f32[b h w c] to, of these labels."""
+        """Return the images that the teacher's ODE leads noise f32[b h w c] to, of these labels."""
         teacher = teacher_of(self.teacher, Flow, self)
         told = lambda x, tau: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, tau, label)  # noqa: E731
         taus = teacher.denoiser.taus
@@ -168,11 +168,11 @@ class Flow:
 
 
 def dealt(x0: Array, eps: Array, key: Key) -> Array:
-    """Return which noise each picture gets, i32[b]: drawn from the rows of an optimal plan between the two batches.
+    """Return which noise each image gets, i32[b]: drawn from the rows of an optimal plan between the two batches.
 
     The plan minimises sum_ij p_ij |x_i - eps_j|^2 with uniform margins, less a little entropy: Cuturi 2013, Sinkhorn's
     algorithm in logs. What is alike in a whole row or column of the costs, as |x_i|^2, is nothing to the plan: the
-    entropy is measured by the rest, which of pictures is a small part.
+    entropy is measured by the rest, which of images is a small part.
     """
     a, b = (v.reshape(len(v), -1) for v in (x0, eps))
     cost = -2 * (a - a.mean(0, keepdims=True)) @ (b - b.mean(0, keepdims=True)).T  # [b b], rows and columns of mean 0

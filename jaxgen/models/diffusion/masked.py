@@ -1,7 +1,7 @@
 """Masked diffusion: Sahoo et al., "Simple and Effective Masked Diffusion Language Models"; Shi et al., "Simplified and
 Generalized Masked Diffusion for Discrete Data", both NeurIPS 2024.
 
-A picture is a map of tokens: its grey levels, or with `autoencoder` the codes that a frozen VQ-VAE or VQGAN has of it.
+An image is a map of tokens: its grey levels, or with `autoencoder` the codes that a frozen VQ-VAE or VQGAN has of it.
 At time t a token is the mask with probability 1 - alpha_t. The net tells what is behind the masks; tokens that are seen
 stay, and the mask is no answer ("SUBS"). Minus the bound of log P of the tokens, in continuous time, is
 
@@ -48,7 +48,7 @@ from jaxgen.tasks.teacher import context_of, load
 Schedule = Literal["linear", "cosine"]
 Order = Literal["random", "confidence", "ancestral"]
 FIRST = 1e-3  # time of training that is nearest to no masks at all; their code
-LEVELS = 256  # of 8-bit pictures
+LEVELS = 256  # of 8-bit images
 
 
 def share(schedule: Schedule, t: Any, xp: Any = jnp) -> Any:
@@ -58,7 +58,7 @@ def share(schedule: Schedule, t: Any, xp: Any = jnp) -> Any:
 
 @dataclass(frozen=True)
 class Unmasking:
-    """How pictures are drawn; it changes no training, and `generate` and `evaluate` can be given another one.
+    """How images are drawn; it changes no training, and `generate` and `evaluate` can be given another one.
 
     In every step the net tells all masked tokens, and some are kept: as many as the schedule says, by chance (random)
     or those that the net is most sure of (confidence), or each with the reverse process's own probability (ancestral).
@@ -83,7 +83,7 @@ class Unmasking:
 
     @property
     def evaluations(self) -> int:
-        """How often the net is evaluated for a picture."""
+        """How often the net is evaluated for an image."""
         return self.steps * (2 if self.guidance != 1 else 1)
 
     def plan(self, count: int) -> tuple[np.ndarray, ...]:
@@ -118,9 +118,9 @@ class Masked:
     ema: float = 0.9999  # decay of the moving average
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures, or the codes are no tokens.
+        """Return the game. Raises InputError where the nets can't make such images, or the codes are no tokens.
 
-        A bound of log P of tokens is one of pictures only where they are the pictures' own 256 levels: elsewhere the
+        A bound of log P of tokens is one of images only where they are the images' own 256 levels: elsewhere the
         task has no `log_prob`, which would be read as one.
         """
         del steps
@@ -149,7 +149,7 @@ class Masked:
 
     @property
     def coder(self) -> Autoencoder | None:
-        """The autoencoder. Raises InputError where it is none of tokens, or of other pictures."""
+        """The autoencoder. Raises InputError where it is none of tokens, or of other images."""
         if not self.autoencoder:
             return None
         found = autoencoder_of(self.autoencoder, self.image)
@@ -182,14 +182,14 @@ class Masked:
         return {"denoiser": self.module.init(rng.fold(key, "denoiser"), tokens, label)["params"]}, {}
 
     def tokens(self, context: Context, x: Array) -> Array:
-        """Return the tokens i32[b h w d] of pictures f32[b H W c]."""
+        """Return the tokens i32[b h w d] of images f32[b H W c]."""
         if coder := self.coder:
             own = context.frozen["autoencoder"]
             return coder.model.tokens(own["params"], context_of(own), {"image": x})
         return jnp.int32(jnp.round((jnp.clip(x, -1, 1) + 1) * ((self.levels - 1) / 2)))
 
     def pictures(self, context: Context, tokens: Array) -> Array:
-        """Return the pictures f32[b H W c] in [-1, 1] of tokens i32[b h w d]."""
+        """Return the images f32[b H W c] in [-1, 1] of tokens i32[b h w d]."""
         if coder := self.coder:
             own = context.frozen["autoencoder"]
             return coder.decode(own, coder.model.values(own["params"], context_of(own), tokens))
@@ -221,7 +221,7 @@ class Masked:
         return bound.mean(), Aux({"bits_per_token": bound.mean() / math.log(2)})
 
     def bound(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
-        """Return a bound of log P of the tokens of pictures in nats, f32[b]: of codes it is none of log P of pictures.
+        """Return a bound of log P of the tokens of images in nats, f32[b]: of codes it is none of log P of images.
 
         The numbers k of masks are drawn one in each of `samples` equal parts; from n samples on all are met.
         """
@@ -239,7 +239,7 @@ class Masked:
         return -found / samples
 
     def generate(self, params: Params, context: Context, keys: Key, given) -> dict[str, Array]:
-        """Return pictures of tokens that are drawn as model.sampling says."""
+        """Return images of tokens that are drawn as model.sampling says."""
         check_labels(self.classes, given)
         how, label = self.sampling, given["label"] if self.classes else None
         flat = lambda log_p: log_p.reshape(log_p.shape[0], -1, self.vocabulary)  # noqa: E731

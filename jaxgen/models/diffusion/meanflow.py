@@ -48,12 +48,12 @@ class MeanFlow:
     sampling: Jumps = Jumps()
     learning_rate: float = 5e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures."""
+        """Return the game. Raises InputError where the nets can't make such images."""
         del steps
         check_model(self)
         self.sampling.check()

@@ -3,7 +3,7 @@
 A flow whose net is told how long the step is that will be taken: s(x_t, t, d) is the mean velocity from t to t - d. Of
 infinitely short steps it is learned as a flow's; of longer ones as the mean of two half as long (equation 5), taken one
 after the other by the moving average of the weights. d is 1/128, 1/64, ... 1/2 for the halves; the shortest step, which
-is that of no longer one, is a flow's. Times here are 1 for noise and 0 for pictures, the other way round than in the
+is that of no longer one, is a flow's. Times here are 1 for noise and 0 for images, the other way round than in the
 paper.
 
 In the authors' code, kvfrans/shortcut-models, a flow's times are multiples of 1/128 as well, an eighth of a batch
@@ -46,12 +46,12 @@ class Shortcut:
     sampling: Jumps = Jumps()
     learning_rate: float = 5e-4  # of Adam
     ema: float = 0.999  # decay of the moving average, which is what long steps are learned from
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the pictures
+    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures."""
+        """Return the game. Raises InputError where the nets can't make such images."""
         del steps
         check_model(self)
         self.sampling.check()

@@ -1,13 +1,13 @@
 """VDM: Kingma, Salimans, Poole and Ho, "Variational Diffusion Models", NeurIPS 2021.
 
 z_t = alpha x + sigma eps with sigma^2 = sigmoid(gamma(t)), gamma = -log SNR rising with t by a net of its own. Minus
-the bound of log P of 8-bit pictures, in continuous time (equations 11, 12 and 17), is
+the bound of log P of 8-bit images, in continuous time (equations 11, 12 and 17), is
 
     KL(q(z_1 | x) || N(0, I)) - E log p(x | z_0) + 1/2 E_{t, eps} gamma'(t) |eps - eps(z_t, gamma(t))|^2,
 
 p(x | z_0) being proportional to q(z_0 | x) over the levels of each pixel. The bound depends on gamma's ends alone,
 which are learned by it; its shape between is learned so that the last term, drawn at random times, varies least
-(appendix I). The net is told gamma, not t, and does not shrink its pictures (appendix B).
+(appendix I). The net is told gamma, not t, and does not shrink its images (appendix B).
 The denoiser sees sines and cosines of the pixels' finest bits beside them (appendix C), and what it says is added to z.
 
 In the authors' code, google-research/vdm, the optimizer is AdamW with b2 = 0.99 and a decay of 0.01, dropout is 0.1,
@@ -59,7 +59,7 @@ class VDM:
     sampling: Sampling = Sampling("ddpm", 250, "log-snr", clip=True)
     learning_rate: float = 2e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
-    autoencoder = ""  # its bound is of pictures
+    autoencoder = ""  # its bound is of images
 
     def task(self, steps: int) -> Task:
         """Return the game: the denoiser's phase, then the schedule's. Raises InputError."""
@@ -146,7 +146,7 @@ class VDM:
         return total(kl_normal(alpha * x, jnp.full(x.shape, log_sigma), zeros, zeros)) - reconstruction
 
     def drawn(self, batch, key: Key):
-        """Return what both phases draw: the pictures, times spread evenly over [0, 1), noise, labels, dropout's key."""
+        """Return what both phases draw: the images, times spread evenly over [0, 1), noise, labels, dropout's key."""
         x, label = batch["image"], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("t", "eps", "hide", "dropout")}
         t = (jax.random.uniform(keys["t"]) + jnp.arange(len(x)) / len(x)) % 1
@@ -176,7 +176,7 @@ class VDM:
         return bound + square, Aux({"gamma_min": low, "gamma_max": high})
 
     def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
-        """Return a bound of log P of 8-bit pictures in nats, f32[b], from times drawn one in each of as many parts."""
+        """Return a bound of log P of 8-bit images in nats, f32[b], from times drawn one in each of as many parts."""
         x, label = batch["image"], batch["label"] if self.classes else None
 
         def one(sum_, i):
@@ -190,7 +190,7 @@ class VDM:
 
 
 def noisy(x: Array, gamma: Array, eps: Array) -> Array:
-    """Return z_t of a picture at gamma f32[b]."""
+    """Return z_t of an image at gamma f32[b]."""
     alpha, sigma = jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma))
     return across(x, alpha) * x + across(x, sigma) * eps
 

@@ -24,9 +24,9 @@ ORTHOGONAL = nn.initializers.orthogonal()
 class Generator(nn.Module):
     """z f32[b latent] and, where there are classes, label i32[b] -> image f32[b h w c] in [-1, 1].
 
-    base:      height and width of the picture, over 2 to the number of blocks
+    base:      height and width of the image, over 2 to the number of blocks
     widths:    channels of the first layer and after each block; at 32x32 the authors have (256, 256, 256, 256)
-    attention: size of the picture's short side after the block that self-attention follows; 0 for none
+    attention: size of the image's short side after the block that self-attention follows; 0 for none
     embedding: numbers in the class embedding that all batch norms share; 0 gives each batch norm its own by class
     hierarchy: cut z in 1 + blocks equal pieces, the first for the first layer, one for the batch norms of each block
     Raises InputError where z can't be cut so.
@@ -73,8 +73,8 @@ class Discriminator(nn.Module):
     """image f32[b h w c] and, where there are classes, label i32[b] -> logits f32[b].
 
     widths:    channels after each block; at 32x32 the authors have (256, 256, 256, 256)
-    downs:     number of blocks, from the picture, that halve it; at 32x32 the authors have 2, later all but the last
-    attention: size of the picture's short side after the block that self-attention follows; 0 for none
+    downs:     number of blocks, from the image, that halve it; at 32x32 the authors have 2, later all but the last
+    attention: size of the image's short side after the block that self-attention follows; 0 for none
     """
 
     widths: tuple[int, ...]

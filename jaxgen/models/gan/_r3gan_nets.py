@@ -78,8 +78,8 @@ def pointwise(features: int, name: str) -> Conv:
 class Generator(nn.Module):
     """z f32[b latent] and, where there are classes, label i32[b] -> image f32[b h w c], which nothing bounds.
 
-    base:        height and width of the picture, over 2 to the number of stages but one
-    widths:      channels of each stage, from the base to the picture
+    base:        height and width of the image, over 2 to the number of stages but one
+    widths:      channels of each stage, from the base to the image
     blocks:      residual blocks of each stage
     cardinality: groups of the 3x3 convolutions of each stage
     expansion:   their channels, over those of the stage
@@ -120,8 +120,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """image f32[b h w c] and, where there are classes, label i32[b] -> logits f32[b].
 
-    The fields are the generator's, but for the order of stages, which is from the picture to the base, and for
-    embedding, the numbers that describe the picture and a class, whose product is the logit; the authors have as many
+    The fields are the generator's, but for the order of stages, which is from the image to the base, and for
+    embedding, the numbers that describe the image and a class, whose product is the logit; the authors have as many
     as widths[0]. Raises InputError where a side that is to be halved is odd.
     """
 

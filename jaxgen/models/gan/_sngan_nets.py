@@ -104,7 +104,7 @@ class Projection(nn.Module):
 class Generator(nn.Module):
     """z f32[b latent] and, where there are classes, label i32[b] -> image f32[b h w c] in [-1, 1].
 
-    base is the size of the picture over 2^stages; the paper has base (4, 4), 3 stages and width 256.
+    base is the size of the image over 2^stages; the paper has base (4, 4), 3 stages and width 256.
     """
 
     base: tuple[int, int]

@@ -1,7 +1,7 @@
 """Conditional GAN: Mirza and Osindero, "Conditional Generative Adversarial Nets", 2014, and its projection form.
 
 Both players are told the label y: min max V = E log D(x|y) + E log(1 - D(G(z|y))) (equation 2). The generator sees it
-one-hot beside z. The discriminator sees it as planes beside the picture ("concatenation", the paper's way), or its
+one-hot beside z. The discriminator sees it as planes beside the image ("concatenation", the paper's way), or its
 logit gains an inner product with an embedding of y: y^T V phi(x) + psi(phi(x)) ("projection"; Miyato and Koyama 2018,
 "cGANs with Projection Discriminator", equation 3). The paper's nets are maxout perceptrons; here they are DCGAN's.
 

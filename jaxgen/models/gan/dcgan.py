@@ -39,7 +39,7 @@ class DCGAN:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     latent: int = 100  # numbers in z
-    width: int = 32  # channels of the layer nearest to the picture (the paper: 128)
+    width: int = 32  # channels of the layer nearest to the image (the paper: 128)
     kernel: Literal[4, 5] = 4  # the authors' code has 5; 4 divides by the stride and leaves no checkerboard
     prior: Literal["uniform", "normal"] = "uniform"  # of z
     norm: Literal["batch", "none"] = "batch"  # of the discriminator; penalties on its gradient want none
@@ -60,7 +60,7 @@ class DCGAN:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the layers, from the picture inwards."""
+        """Channels of the layers, from the image inwards."""
         return tuple(self.width << i for i in range(count_stages(*self.image[:2])))
 
     def generator(self) -> "Generator":

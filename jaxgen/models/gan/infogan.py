@@ -1,7 +1,7 @@
 """InfoGAN: Chen et al., "InfoGAN: Interpretable Representation Learning by Information Maximizing GANs", NeurIPS 2016.
 
 z is noise and a code c: a category and continuous numbers, uniform in [-1, 1). Q, a head on the discriminator, guesses
-the code of a generated picture; both players maximise lambda L_I = lambda E log Q(c | G(z, c)) (equations 5 and 6), a
+the code of a generated image; both players maximise lambda L_I = lambda E log Q(c | G(z, c)) (equations 5 and 6), a
 lower bound of the mutual information. Q's category is a softmax, each number a Gaussian with learned mean and variance
 (section 6; the authors' run on MNIST fixes the variance at 1, and has a lambda of 1 for the numbers, too). The paper's
 MNIST code, ten categories and two numbers, and its rates; the nets are DCGAN's.
@@ -48,7 +48,7 @@ class InfoGAN(DCGAN):
         discriminator = Discriminator(self.discriminator(features=True), self.categories, self.numbers)
 
         def heads_loss(heads, z, label, real):
-            """-lambda log Q(c|x) on generated pictures; nobody knows the code of real ones."""
+            """-lambda log Q(c|x) on generated images; nobody knows the code of real ones."""
             if real:
                 return jnp.zeros(len(z)), {}
             category, numbers = jnp.split(z[:, self.latent :], [self.categories], axis=1)

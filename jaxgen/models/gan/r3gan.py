@@ -1,6 +1,6 @@
 """R3GAN: Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline", NeurIPS 2024.
 
-The relativistic loss on pairs of a real and a generated picture with R1 and R2 (equation 4), which converges locally
+The relativistic loss on pairs of a real and a generated image with R1 and R2 (equation 4), which converges locally
 (theorem 3.4), and plain residual nets without normalisation (config E; r3gan_nets.py); Adam with beta1 = 0. The
 authors let gamma, the rate, beta2, an augmentation and the average's half-life change along a cosine; here they are
 constant, the first four at the first values of their CIFAR-10 run, which is conditional (--model.classes 10).

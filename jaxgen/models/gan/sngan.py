@@ -3,7 +3,7 @@
 Every matrix of the discriminator is divided by its largest singular value (algorithm 1); residual nets, the hinge loss,
 five updates of the discriminator to one of the generator, Adam with rate 2e-4 and betas 0 and 0.9. With classes the
 class-conditional batch norm and the projection of Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018.
-The nets are in sngan_nets.py. The authors' configurations for CIFAR-10 have 50,000 steps, and 128 pictures in an update
+The nets are in sngan_nets.py. The authors' configurations for CIFAR-10 have 50,000 steps, and 128 images in an update
 of the generator beside 64 in one of the discriminator; they add noise of a grey level to the data, and take no average.
 
 Measured: fid_lenet 42.3 on MNIST (32x32, width 16, batch 32, 2,000 steps, 2 updates of the discriminator to one), 13.2

@@ -5,7 +5,7 @@ Adversarial Networks with Limited Data", NeurIPS 2020 (b). The non-saturating ga
 length regularisation (a, section 3.2), style mixing, and a moving average of the generator with a half-life. The nets
 are in stylegan2_nets.py, the augmentations and their controller in ada.py (--model.game.augment ada:bgc). Settings are
 those of the authors' PyTorch code: `paper256`, and `cifar` (b, appendix D). There a whole batch changes its style at
-the same layer, here each picture at its own; there convolutions' outputs are cut off at 256, for half precision.
+the same layer, here each image at its own; there convolutions' outputs are cut off at 256, for half precision.
 
 Measured: fid_lenet 41 on MNIST (32x32, 8 to 32 channels, batch 32, 2,000 steps), 42 with ADA (10,000 samples beside the
 60,000 training digits, one seed; README, "Measure"), with gamma 10 and rates 0.01 and 0.003. With the gammas and rates
@@ -47,7 +47,7 @@ class StyleGAN2:
     generator: Literal["skip", "resnet", "orig"] = "skip"
     discriminator: Literal["resnet", "skip", "orig"] = "resnet"
     group: int = 8  # images over which the discriminator sees a standard deviation
-    mixing: float = 0.9  # share of pictures with two styles
+    mixing: float = 0.9  # share of images with two styles
     path_length: float = 2.0  # weight of the path length's deviation from its mean; 0: none
     path_every: int = 4  # steps
     ema_half_life: float = 312.5  # of the generator's average, in steps
@@ -60,7 +60,7 @@ class StyleGAN2:
         side = self.image[0]
         if side != self.image[1] or side < 8 or side & (side - 1):
             raise InputError(
-                f"StyleGAN2 makes square pictures whose side is a power of two, at least 8, not {side}x{self.image[1]}."
+                f"StyleGAN2 makes square images whose side is a power of two, at least 8, not {side}x{self.image[1]}."
             )
         at_least(1, model__latent=self.latent, model__image=self.image[2], model__channel_max=self.channel_max)
         at_least(side, model__channel_base=self.channel_base)
@@ -141,7 +141,7 @@ class StyleGAN2:
     def path_loss(self, players: Players):
         """Return the loss E (|J_w^T y| - a)^2, a the moving mean of the lengths, y ~ N(0, I) / side.
 
-        (a), section 3.2 and appendix B, with half as many pictures as the batch has examples.
+        (a), section 3.2 and appendix B, with half as many images as the batch has examples.
         """
         net: Any = players.generator
 
@@ -194,7 +194,7 @@ def row(model: StyleGAN2, source: str, steps: int, batch: int, parameters: int) 
     return Preset(run, tiny=tiny(TINY), parameters=parameters)
 
 
-PRESETS = {  # 25 million pictures, and 100 million of CIFAR-10
+PRESETS = {  # 25 million images, and 100 million of CIFAR-10
     "stylegan2": row(StyleGAN2(ema_half_life=312.5), "shapes", 390_625, 64, 48_768_547),
     "stylegan2-ada": row(
         StyleGAN2(ema_half_life=312.5, game=replace(PAPER, augment="ada:bgc")),

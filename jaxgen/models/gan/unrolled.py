@@ -36,7 +36,7 @@ ORTHOGONAL: dict[str, Any] = {"kernel_init": nn.initializers.orthogonal(1.4)}
 class Unrolled:
     """Hyper-parameters of an unrolled GAN of points."""
 
-    image: tuple[int, int, int] = (1, 1, 2)  # height, width, channels: a point is a picture of one pixel
+    image: tuple[int, int, int] = (1, 1, 2)  # height, width, channels: a point is an image of one pixel
     latent: int = 256  # numbers in z, from N(0, 1)
     hidden: int = 128  # units of each hidden layer
     layers: int = 2  # hidden layers of each net

@@ -1,14 +1,14 @@
 """Several answers to what is hidden: a conditional VAE in the spirit of Zheng, Cham and Cai 2019, "Pluralistic Image
 Completion".
 
-One encoder sees the visible part of a picture or, in training, the hidden one. From the visible part a prior is made,
+One encoder sees the visible part of an image or, in training, the hidden one. From the visible part a prior is made,
 p(z | visible), from the hidden one a posterior, q(z | hidden); z is a small map of numbers. What is painted from a z of
-the posterior must be the picture, what is painted from a z of the prior must agree where the picture is visible. The
+the posterior must be the image, what is painted from a z of the prior must agree where the image is visible. The
 posterior is kept near N(0, s^2), s falling with the share that is visible, and the prior is drawn to the posterior,
 which does not feel it. Other keys draw other z, and give other answers.
 
-Much is plainer than in the paper: no critics judge the pictures, and the decoder is laid beside the encoder's maps of
-the visible part where the paper attends to them. It paints one picture where theirs paints four sizes of it, over which
+Much is plainer than in the paper: no critics judge the images, and the decoder is laid beside the encoder's maps of
+the visible part where the paper attends to them. It paints one image where theirs paints four sizes of it, over which
 their code adds up the distances, weighing the divergences four times as much; the blocks have no spectral nor instance
 norms, start as Glorot's, and repeat pixels where theirs learn to enlarge; the encoder is told the mask, too. The
 posterior's divergence is the paper's, KL(q || N(0, s^2)); the authors' code takes the other direction.
@@ -46,10 +46,10 @@ MIXED = Holes(boxes=0.5, strokes=0.5)
 
 @dataclass(frozen=True)
 class CompletionVAE:
-    """Hyper-parameters of a conditional VAE that completes pictures."""
+    """Hyper-parameters of a conditional VAE that completes images."""
 
     image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
-    width: int = 32  # channels next to the picture, doubled at each resolution below, up to four times as many
+    width: int = 32  # channels next to the image, doubled at each resolution below, up to four times as many
     depth: int = 5  # how often it is halved
     latent: int = 128  # numbers at each place of z
     holes: Holes = MIXED
@@ -124,7 +124,7 @@ class Normal(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the net makes of a picture in training: painted from the posterior and from the prior, and those two."""
+    """What the net makes of an image in training: painted from the posterior and from the prior, and those two."""
 
     whole: Array
     guessed: Array

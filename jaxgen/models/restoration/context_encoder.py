@@ -2,11 +2,11 @@
 Inpainting", in the form of Iizuka, Simo-Serra and Ishikawa 2017, "Globally and Locally Consistent Image Completion".
 
 A net whose middle layers are dilated, so that each pixel sees far around the hole, paints what is hidden, and is asked
-for the picture's own pixels there (squared distance) and to deceive a critic. The critic sees the whole picture, and
+for the image's own pixels there (squared distance) and to deceive a critic. The critic sees the whole image, and
 what surrounds the hole, through a net each, and says one number. At first each player learns alone: the net until
 `start`, the critic from `critic_start` on.
 
-Otherwise than in the paper the critic is shown real pictures around the holes and not around other places, the net
+Otherwise than in the paper the critic is shown real images around the holes and not around other places, the net
 goes on learning while the critic catches up (without slopes Adadelta would forget its averages), it minimises
 -log D(C(x)) and not log(1 - D(C(x))), and pixels are hidden under middle grey, not under the training set's mean.
 
@@ -44,7 +44,7 @@ class ContextEncoder:
     """Hyper-parameters of a completion net with a global and a local critic."""
 
     image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
-    width: int = 64  # channels next to the picture, four times as many where it is smallest
+    width: int = 64  # channels next to the image, four times as many where it is smallest
     critic_width: int = 64  # channels of the critics' first layers
     critic_layers: int = 6  # halvings of the global critic; the local one has one less
     local: int = 128  # pixels of a side of what the local critic sees around the hole
@@ -65,7 +65,7 @@ class ContextEncoder:
         if height % 4 or width % 4:
             raise InputError(f"model.image is {height}x{width}: both sides must be multiples of 4.")
         if not 1 <= self.local <= min(height, width):
-            raise InputError(f"model.local must be from 1 to the picture's {min(height, width)}, not {self.local}.")
+            raise InputError(f"model.local must be from 1 to the image's {min(height, width)}, not {self.local}.")
         # One stream: both players meet the same holes, whose fillings are then made once a step.
         phases = (
             Phase("critic", "critic", self.critic_loss, stream="z"),
@@ -105,13 +105,13 @@ class ContextEncoder:
         return self.net.apply(nets, given["degraded"], given["mask"], train=False)  # pyright: ignore
 
     def filled(self, params: Params, context: Context, given: Batch) -> tuple[Array, PyTree]:
-        """Return pictures filled in, and the running statistics after them."""
+        """Return images filled in, and the running statistics after them."""
         nets = variables("restorer", params, context.extra)
         made, stats = self.net.apply(nets, given["degraded"], given["mask"], train=True, mutable=["batch_stats"])
         return joined(given, made), stats  # pyright: ignore
 
     def judged(self, params: Params, context: Context, x: Array, mask: Array) -> tuple[Array, PyTree]:
-        """Return the logits f32[b] of pictures, and the critic's running statistics after them."""
+        """Return the logits f32[b] of images, and the critic's running statistics after them."""
         nets = variables("critic", params, context.extra)
         return self.critic.apply(nets, x, around(x, mask, self.local), mutable=["batch_stats"])
 
@@ -147,7 +147,7 @@ def due(context: Context, start: int) -> Array:
 
 
 def around(x: Array, mask: Array, side: int) -> Array:
-    """Return squares f32[b side side c] of x [b h w c] within the picture, their middle that of what is hidden."""
+    """Return squares f32[b side side c] of x [b h w c] within the image, their middle that of what is hidden."""
 
     def start(hidden: Array, size: int) -> Array:
         """Return where each square begins i32[b], hidden bool[b size]; in the middle where nothing is."""
@@ -162,7 +162,7 @@ def around(x: Array, mask: Array, side: int) -> Array:
 
 
 class Net(nn.Module):
-    """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> the whole picture; sides divisible by 4. Table 1."""  # noqa: E501
+    """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> the whole image; sides divisible by 4. Table 1."""  # noqa: E501
 
     width: int
     channels: int
@@ -197,7 +197,7 @@ he = nn.initializers.he_normal()
 
 
 class Critic(nn.Module):
-    """The whole picture f32[b h w c] and what is around the hole f32[b s s c] -> logits f32[b]. Table 2."""
+    """The whole image f32[b h w c] and what is around the hole f32[b s s c] -> logits f32[b]. Table 2."""
 
     width: int
     layers: int

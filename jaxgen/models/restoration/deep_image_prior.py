@@ -1,17 +1,17 @@
 """Deep image prior: Ulyanov, Vedaldi and Lempitsky 2018, "Deep Image Prior".
 
-Nothing is trained beforehand: a net whose input is fixed noise learns the one damaged picture, and, being a net, learns
-what is a picture in it before it learns the damage. It is stopped in between. Where pixels are hidden only the others
-are compared; where a larger picture is wanted the answer is made small first. The answer is the average over the steps.
+Nothing is trained beforehand: a net whose input is fixed noise learns the one damaged image, and, being a net, learns
+what is an image in it before it learns the damage. It is stopped in between. Where pixels are hidden only the others
+are compared; where a larger image is wanted the answer is made small first. The answer is the average over the steps.
 
 The net is the authors' hourglass with thin skip connections, 128 channels and five halvings, reflected borders: that of
-their denoising for everything, where each of their pictures to be filled in has its own. Lanczos's kernel, by which the
+their denoising for everything, where each of their images to be filled in has its own. Lanczos's kernel, by which the
 answer is made small, has three lobes and theirs two; they also go back some steps where the error leaps. How long is
-right depends on the picture's size: where the noise is known, it is stopped when it is as far from the picture as that.
+right depends on the image's size: where the noise is known, it is stopped when it is as far from the image as that.
 
 Measured: a photograph of 64x64 under letters that hide 18 % of it goes from 12.2 to 36.4 dB in two minutes of one core;
 under noise of sigma 25 from 20.3 to 27.4 dB in half a minute if told so, and to 21.5 by all the steps, which are many
-for so small a picture.
+for so small an image.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ CHUNK = 20  # steps between two looks at the progress
 
 @dataclass(frozen=True)
 class Prior:
-    """How long and with what the picture is learned; the steps are those of the authors' denoising."""
+    """How long and with what the image is learned; the steps are those of the authors' denoising."""
 
     steps: int = 1800
     learning_rate: float = 0.01
@@ -48,11 +48,11 @@ class Prior:
     average: float = 0.99
 
     def check(self, height: int, width: int):
-        """Raise InputError for a picture that can't be halved so often, and settings that can't be."""
+        """Raise InputError for an image that can't be halved so often, and settings that can't be."""
         at_least(1, steps=self.steps, width=self.width, depth=self.depth)
         if min(height, width) < 2 << self.depth:
             least = 2 << self.depth
-            raise InputError(f"A deep image prior needs pictures of {least}x{least} at least, not {height}x{width}.")
+            raise InputError(f"A deep image prior needs images of {least}x{least} at least, not {height}x{width}.")
 
     def mend(
         self,
@@ -63,11 +63,11 @@ class Prior:
         after: Callable[[int], Any] = lambda at: None,
         sigma: float = 0.0,
     ) -> np.ndarray:
-        """Return the answer f32[H W c] to a picture f32[h w c] in [-1, 1], what `mask` f32[h w 1] hides filled in.
+        """Return the answer f32[H W c] to an image f32[h w c] in [-1, 1], what `mask` f32[h w 1] hides filled in.
 
         after: called with how many steps were taken
         sigma: the noise's standard deviation, of 255: what is learned beyond it is the noise, and the rest is left out
-        Raises InputError where the picture is too small.
+        Raises InputError where the image is too small.
         """
         h, w, c = picture.shape
         size = round(h * scale), round(w * scale)
@@ -148,5 +148,5 @@ def conv(x: Array, features: int, kernel: int, stride: int = 1) -> Array:
 
 
 def norm(x: Array) -> Array:
-    """Return x in the statistics of this one picture, with a scale and a bias: batch norm of a batch of one."""
+    """Return x in the statistics of this one image, with a scale and a bias: batch norm of a batch of one."""
     return nn.GroupNorm(None, 1, epsilon=1e-5, use_fast_variance=False)(x)

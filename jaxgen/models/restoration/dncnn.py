@@ -4,7 +4,7 @@ Denoising".
 A stack of 3x3 convolutions finds the noise, x^ = y - R(y), and is trained by |R(y) - (y - x)|^2, which is |x^ - x|^2.
 In between, batch norm, which "folded" weights have in their convolutions (`norm` is off for those). `dncnn` is the
 paper's DnCNN-S, for one level of noise, `dncnn-blind` its DnCNN-B, for levels from 0 to 55, `dncnn-colour` its
-CDnCNN-B. `dncnn-3` takes noise away, JPEG's artefacts, or enlarges by 2, 3 or 4, and is given interpolated pictures.
+CDnCNN-B. `dncnn-3` takes noise away, JPEG's artefacts, or enlarges by 2, 3 or 4, and is given interpolated images.
 
 Adam and a falling cosine stand for the paper's SGD, whose rate falls from 0.1 to 0.0001; steps and batches are its own.
 

@@ -41,11 +41,11 @@ class GatedConvolutions:
     """Hyper-parameters of a DeepFill v2."""
 
     image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
-    width: int = 24  # channels next to the picture, four times as many where it is smallest
+    width: int = 24  # channels next to the image, four times as many where it is smallest
     critic_width: int = 64  # channels of the critic's first layer
     critic_layers: int = 6  # its halvings
     holes: Holes = FREE_FORM
-    absolute: float = 1.0  # weight of the distances of both nets' pictures
+    absolute: float = 1.0  # weight of the distances of both nets' images
     adversarial: float = 1.0  # weight of the critic
     learning_rate: float = 1e-4  # of Adam
 
@@ -95,7 +95,7 @@ class GatedConvolutions:
         return self.both(params, context, given)[1]
 
     def both(self, params: Params, context: Context, given: Batch) -> tuple[Array, Array]:
-        """Return the rough pictures and the refined ones, f32[b h w c] each."""
+        """Return the rough images and the refined ones, f32[b h w c] each."""
         nets: Any = variables("restorer", params, context.extra)
         return self.net.apply(nets, given["degraded"], given["mask"])  # pyright: ignore
 
@@ -152,7 +152,7 @@ class Gated(nn.Module):
 
 
 class Net(nn.Module):
-    """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> rough and fine pictures, both whole."""
+    """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> rough and fine images, both whole."""
 
     width: int
     channels: int
@@ -180,7 +180,7 @@ class Net(nn.Module):
             out = Conv(self.channels, (3, 3), kernel_init=glorot, name=f"{name}17")(y)
             return wide(jnp.tanh(out))
 
-        ones = jnp.ones_like(mask)  # tells where the picture ends
+        ones = jnp.ones_like(mask)  # tells where the image ends
         y = down(jnp.concatenate([x, ones, mask], -1), "conv", (n, 2 * n, 2 * n, 4 * n, 4 * n, 4 * n))
         rough = up(dilated(y, "conv"), "conv")
         hidden = jnp.broadcast_to(mask, x.shape)

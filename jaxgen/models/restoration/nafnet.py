@@ -1,7 +1,7 @@
 """NAFNet: Chen, Chu, Zhang and Sun 2022, "Simple Baselines for Image Restoration".
 
 A U-Net of blocks without any activation: channels are multiplied with each other in pairs (SimpleGate), and with a
-linear map of their means over the picture (simplified channel attention). What the decoder adds to the picture is what
+linear map of their means over the image (simplified channel attention). What the decoder adds to the image is what
 it lacks. The presets are the denoisers of SIDD, trained here on Gaussian noise of 0 to 50 of 255 where the paper has
 the noise of cameras. TLC, which at test time takes the means over windows of the training size, is left out.
 
@@ -30,7 +30,7 @@ class NAFNet:
     """Hyper-parameters of a NAFNet."""
 
     image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
-    width: int = 32  # channels next to the picture, doubled at every resolution below
+    width: int = 32  # channels next to the image, doubled at every resolution below
     encoder: tuple[int, ...] = (2, 2, 4, 8)  # blocks of each resolution, the finest first
     middle: int = 12  # blocks of the coarsest
     decoder: tuple[int, ...] = (2, 2, 2, 2)  # blocks of each resolution, the coarsest first

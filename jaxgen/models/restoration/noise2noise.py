@@ -1,13 +1,13 @@
 """Noise2Noise: Lehtinen, Munkberg, Hasselgren, Laine, Karras, Aittala and Aila 2018, "Noise2Noise: Learning Image
 Restoration without Clean Data".
 
-The target is a second noisy copy of the picture, its noise drawn anew and its level too. The mean of the target given
-the input is that of the clean picture, so that the squared error has the same minimiser: training without clean data is
+The target is a second noisy copy of the image, its noise drawn anew and its level too. The mean of the target given
+the input is that of the clean image, so that the squared error has the same minimiser: training without clean data is
 as good, if slower. Any net can play: the paper's U-Net (unet.py), DnCNN or NAFNet. Nothing but the noise may differ
 between the copies, and its mean must be 0.
 
 Measured: small (width 24, depth 3), sigma 25, 1,000 steps of 8 patches of 64x64 of flowers: 31.63 dB on others, beside
-31.67 of `unet-denoise`, the same with clean pictures, and 20.54 of the noise (README, mending-quality).
+31.67 of `unet-denoise`, the same with clean images, and 20.54 of the noise (README, mending-quality).
 """
 
 import dataclasses
@@ -29,11 +29,11 @@ from jaxgen.tasks.restoration import Damage, Image, Lesson, Pixels, Recipe, rest
 
 @dataclass(frozen=True)
 class Noise2Noise:
-    """Hyper-parameters of a denoiser that never sees a clean picture."""
+    """Hyper-parameters of a denoiser that never sees a clean image."""
 
     image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
     net: Literal["unet", "dncnn", "nafnet"] = "unet"
-    width: int = 48  # channels next to the picture
+    width: int = 48  # channels next to the image
     depth: int = 5  # how often a U-Net or NAFNet is halved; layers of a DnCNN
     degradation: Degradation = Degradation(noise=(0, 50))
     recipe: Recipe = Recipe(loss="l2", learning_rate=3e-4, beta2=0.99)
@@ -67,7 +67,7 @@ class Noise2Noise:
 
 
 def with_noisy(clean: Array, keys: Key, damaged: Damage) -> Lesson:
-    """Return the lesson: a noisy copy of the picture, and another one as the answer. Section 2, equation 6."""
+    """Return the lesson: a noisy copy of the image, and another one as the answer. Section 2, equation 6."""
     others = jax.vmap(lambda key: rng.fold(key, "target"))(keys)
     return Lesson(damaged(clean, keys), damaged(clean, others)["degraded"])
 

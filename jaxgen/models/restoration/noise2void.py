@@ -1,19 +1,19 @@
 """Noise2Void: Krull, Buchholz and Jug 2019, "Noise2Void: Learning Denoising from Single Noisy Images".
 
-Trained on noisy pictures alone, one copy of each. Of every box of pixels one is made blind: in the input a neighbour
+Trained on noisy images alone, one copy of each. Of every box of pixels one is made blind: in the input a neighbour
 stands in its place, and the net is asked for its noisy value, which it can only foretell from what is around. Where the
 noise of pixels is independent and of mean 0, that is the clean value. Two things differ from the authors' code so that
 the pixel is hidden altogether: its neighbour is never itself nor another blind pixel, and all channels hide together.
 
-The batch's pictures are the noisy ones. `model.degradation` adds noise to clean ones instead, as in the paper's
-experiment on BSD68, which is the preset's; of real noisy pictures give `--model.degradation.noise 0 0`. The noise is
+The batch's images are the noisy ones. `model.degradation` adds noise to clean ones instead, as in the paper's
+experiment on BSD68, which is the preset's; of real noisy images give `--model.degradation.noise 0 0`. The noise is
 then new at each step, whereas the paper draws it once. The net is CSBDeep's U-Net with batch norm, whose last layer
-adds to the picture; the rate falls along a cosine, not where the loss stops falling. It sees pixels from 0 to 1, not
+adds to the image; the rate falls along a cosine, not where the loss stops falling. It sees pixels from 0 to 1, not
 less the set's mean over its deviation. Boxes of 8 make the 64 blind pixels of the paper; the authors' experiment on
 BSD68 has boxes of 22. (`psnr` is that to the batch's pictures.)
 
 Measured: small (width 24, depth 3), sigma 25, 8 patches of 64x64 of flowers a step: 31.10 dB on others after 8,000
-steps, 28.75 after 4,000; a net that has learned from clean pictures for 1,000 gives 31.67, and the noise 20.54 (README,
+steps, 28.75 after 4,000; a net that has learned from clean images for 1,000 gives 31.67, and the noise 20.54 (README,
 mending-quality).
 """
 
@@ -38,10 +38,10 @@ from jaxgen.tasks.restoration import Damage, Image, Lesson, Recipe, restoration_
 
 @dataclass(frozen=True)
 class Noise2Void:
-    """Hyper-parameters of a denoiser that sees noisy pictures only."""
+    """Hyper-parameters of a denoiser that sees noisy images only."""
 
     image: Image = (64, 64, 1)  # the patches that it is trained on: height, width, channels
-    width: int = 96  # channels next to the picture, doubled at every resolution below
+    width: int = 96  # channels next to the image, doubled at every resolution below
     depth: int = 2  # how often it is halved
     box: int = 8  # pixels of the side of a box, in which one pixel is blind
     radius: int = 2  # of the square around it from which its neighbour comes
@@ -71,7 +71,7 @@ class Noise2Void:
 
 
 def with_blind(noisy: Array, keys: Key, damaged: Damage, *, box: int, radius: int) -> Lesson:
-    """Return the lesson: pictures with blind pixels, and their noisy values as the answer. Equation 9."""
+    """Return the lesson: images with blind pixels, and their noisy values as the answer. Equation 9."""
     given = damaged(noisy, keys)
     x = given["degraded"]
     shown, where = jax.vmap(partial(blinded, box=box, radius=radius))(x, keys)
@@ -90,7 +90,7 @@ def blinded(x: Array, key: Key, *, box: int, radius: int) -> tuple[Array, Array]
     blind = blind.swapaxes(1, 2).reshape(h, w, 1)
     side = 2 * radius + 1
     around = partial(windows, side=side)  # [h w side*side]
-    free = around(1 - blind)[..., 0]  # 0 outside the picture, too
+    free = around(1 - blind)[..., 0]  # 0 outside the image, too
     draws = jax.random.uniform(which_key, (h, w, side * side), minval=0.5)
     chosen = jax.nn.one_hot(jnp.argmax(draws * free, -1), side * side, dtype=x.dtype)  # [h w side*side]
     neighbour = (around(x) * jnp.broadcast_to(chosen[..., None], (h, w, side * side, x.shape[-1]))).sum(2)  # [h w c]

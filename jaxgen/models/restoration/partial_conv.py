@@ -2,12 +2,12 @@
 Partial Convolutions".
 
 A convolution sees known pixels only and is divided by their share of its window; what saw a known pixel is known to the
-next layer, so that holes close from the rim inwards. A U-Net of these, its skips with their own masks. The picture made
+next layer, so that holes close from the rim inwards. A U-Net of these, its skips with their own masks. The image made
 is compared inside and outside of the hole, and by a frozen net's features where `perceptual` or `style` are more than
 0: ST-LPIPS's VGG-16 before all five poolings (`pip install jaxgen[perceptual]`), or another `trunk` and `layers`. The
 paper has 0.05 and 120, on ImageNet's VGG-16 after its first three poolings. That can't be had offline, and a weight for
 one net's features is none for another's: both are 0 here, and what was measured was trained so. As in the authors'
-code, what lies outside of the picture is unknown as well.
+code, what lies outside of the image is unknown as well.
 
 The paper's second phase, batch norm held still on the way down, is not played: holes are zeros to the statistics.
 
@@ -165,7 +165,7 @@ he = nn.initializers.he_normal()
 
 
 class Net(nn.Module):
-    """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> the whole picture. Of any size."""
+    """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> the whole image. Of any size."""
 
     width: int
     depth: int

@@ -1,9 +1,9 @@
 """Repair of old photographs: a net that finds scratches, folds and stains, and a net that mends what it is shown.
 
 After Wan, Zhang, Chen, Zhang, Chen, Liao and Wen 2020, "Bringing Old Photos Back to Life": damage is made on clean
-pictures (data/ageing.py: scratches, creases, stains, fading, grain), so that where it lies is known; the detector
-learns that by the focal loss (Lin et al. 2017), as theirs does. The mender sees the picture without what the detector
-found, and how sure that is, and learns the clean picture by L1. Both are U-Nets (unet.py), not the paper's latent
+images (data/ageing.py: scratches, creases, stains, fading, grain), so that where it lies is known; the detector
+learns that by the focal loss (Lin et al. 2017), as theirs does. The mender sees the image without what the detector
+found, and how sure that is, and learns the clean image by L1. Both are U-Nets (unet.py), not the paper's latent
 spaces.
 
 Measured: small (width 16, depth 4), 2,500 steps of 8 patches of 128x128 of flowers and of Train400: others that are
@@ -38,7 +38,7 @@ class PhotoRepair:
 
     image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
     width: int = 48  # of both nets
-    depth: int = 5  # how often they halve a picture
+    depth: int = 5  # how often they halve an image
     degradation: Degradation = Degradation(pipeline="photo")
     gamma: float = 2.0  # of the focal loss: how little what is told apart already counts
     alpha: float = 0.75  # weight of damaged pixels, 1 - alpha of sound ones
@@ -86,7 +86,7 @@ class PhotoRepair:
         return out.astype(jnp.float32)
 
     def mended(self, params: Params, x: Array, damage: Array) -> Array:
-        """Return the clean picture of one, where `damage` f32[b h w 1] says how sure each pixel is lost."""
+        """Return the clean image of one, where `damage` f32[b h w 1] says how sure each pixel is lost."""
         sound = jnp.broadcast_to(1 - damage, x.shape) * x
         seen = jnp.concatenate([sound, damage], -1)
         out: Any = self.net(self.image[2]).apply({"params": params["restorer"]}, seen)

@@ -3,10 +3,10 @@ Restoration".
 
 A U-Net of transformer blocks whose attention is across channels, not pixels, so that its cost grows with the pixels and
 not their square: cosines between the channels' maps, of queries and keys that a 3x3 convolution of each channel has
-mixed (MDTA), and a gated net of 1x1 and such 3x3 convolutions (GDFN). What comes out is added to the picture. The
+mixed (MDTA), and a gated net of 1x1 and such 3x3 convolutions (GDFN). What comes out is added to the image. The
 preset is the blind denoiser of colour, with norms that neither shift nor centre, as the authors' denoisers have. The
 patches stay at 128 pixels, where the paper goes from 128 to 384 and from batches of 64 to 8, the rate falls along a
-cosine from the start, not after 92,000 steps, and pictures are not mixed with each other, as half of the authors'
+cosine from the start, not after 92,000 steps, and images are not mixed with each other, as half of the authors'
 batches are.
 
 Measured: small (width 16, three resolutions of 1, 2 and 2 blocks), sigma 25, 4,000 steps of 8 patches of 64x64 of
@@ -37,7 +37,7 @@ class Restormer:
     """Hyper-parameters of a Restormer."""
 
     image: Image = (128, 128, 3)  # the patches that it is trained on: height, width, channels
-    width: int = 48  # channels next to the picture, doubled at every resolution below
+    width: int = 48  # channels next to the image, doubled at every resolution below
     blocks: tuple[int, ...] = (4, 6, 6, 8)  # of each resolution, the finest first; down and up
     refinement: int = 4  # blocks of the finest at the end
     heads: tuple[int, ...] = (1, 2, 4, 8)  # of attention, of each resolution

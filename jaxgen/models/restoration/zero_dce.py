@@ -2,12 +2,12 @@
 Enhancement".
 
 A net of seven convolutions finds eight curves for every pixel and channel, x <- x + a x (1 - x) with a in [-1, 1],
-which brighten a dark picture step by step and keep it in [0, 1]; as in the authors' code, Li-Chongyi/Zero-DCE, whose
-weights can be imported, the net says -a. No bright picture is needed: the answer shall be well exposed, grey on the
-whole, as structured as the dark one, and the curves smooth. `degradation` darkens bright pictures first, for users that
-have no dark ones; with the pipeline `plain` pictures are taken as they are.
+which brighten a dark image step by step and keep it in [0, 1]; as in the authors' code, Li-Chongyi/Zero-DCE, whose
+weights can be imported, the net says -a. No bright image is needed: the answer shall be well exposed, grey on the
+whole, as structured as the dark one, and the curves smooth. `degradation` darkens bright images first, for users that
+have no dark ones; with the pipeline `plain` images are taken as they are.
 
-Measured: the authors' weights (snapshots/Epoch99.pth) brighten a dark picture of theirs (looked at), and 64 patches of
+Measured: the authors' weights (snapshots/Epoch99.pth) brighten a dark image of theirs (looked at), and 64 patches of
 flowers, 64x64, under `degradation` from 10.1 to 17.4 dB. Trained here on 8 such patches a step it has 13.29 dB on 400
 others after 4,000 steps (README, mending-quality), 12.6 after 1,000, then on those 64 at a lower loss than theirs (1.4,
 theirs 2.1): it answers all with nearly one curve, which blows the brighter ones out.
@@ -77,7 +77,7 @@ class ZeroDCE:
         return {"restorer": self.net.init(rng.fold(key, "restorer"), jnp.zeros((2, 16, 16, 3)))["params"]}, {}
 
     def brightened(self, params: Params, x: Array) -> tuple[Array, Array]:
-        """Return the picture f32[b h w 3] in [0, 1], and the curves' a f32[b h w 3*curves]. Equation 3."""
+        """Return the image f32[b h w 3] in [0, 1], and the curves' a f32[b h w 3*curves]. Equation 3."""
         found: Any = self.net.apply({"params": params["restorer"]}, x)
         for a in jnp.split(-found, self.curves, -1):
             x = x + a * (x - x * x)

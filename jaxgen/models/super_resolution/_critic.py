@@ -1,4 +1,4 @@
-"""SRGAN's critic and what it makes of enlarged pictures: Ledig et al. 2017, section 2.1; Wang et al. 2018, section 3.2.
+"""SRGAN's critic and what it makes of enlarged images: Ledig et al. 2017, section 2.1; Wang et al. 2018, section 3.2.
 
 Convolutions, every second of stride 2, batch norm, and two dense layers: of patches of one size. SRGAN has eight, whose
 sides are 3; ESRGAN's code ten or, of patches of 256, twelve, and sides of 4 where it halves.
@@ -95,7 +95,7 @@ class Game:
             backbones.check(self.trunk, self.layers, image)
 
     def apart(self, trunk: Any, made: Array, clean: Array) -> Array:
-        """Return the distance between what the trunk sees in both pictures, f32[b]."""
+        """Return the distance between what the trunk sees in both images, f32[b]."""
         if self.trunk == "st-lpips":
             return trunk(made, clean)
         ours, theirs = (trunk.features(x, self.layers) for x in (made, clean))

@@ -1,4 +1,4 @@
-"""What several of these nets are made of, and what they see of a picture."""
+"""What several of these nets are made of, and what they see of an image."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from jaxgen.nn.shuffle import depth_to_space
 from jaxgen.tasks.restoration import Pixels
 
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's: within 1 / sqrt(fan_in)
-DIV2K = (0.4488, 0.4371, 0.4040)  # the mean red, green and blue of DIV2K's pictures
+DIV2K = (0.4488, 0.4371, 0.4040)  # the mean red, green and blue of DIV2K's images
 
 
 def centred(channels: int, span: float = 255.0) -> Pixels:

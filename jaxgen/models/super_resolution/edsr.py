@@ -1,8 +1,8 @@
 """EDSR: Lim, Son, Kim, Nah and Lee 2017, "Enhanced Deep Residual Networks for Single Image Super-Resolution".
 
-Residual blocks without batch norm on the small picture, then sub-pixel convolutions. `edsr` is the authors' baseline of
+Residual blocks without batch norm on the small image, then sub-pixel convolutions. `edsr` is the authors' baseline of
 16 blocks of 64 channels; `edsr-full` the paper's net of 32 blocks of 256, whose residuals are multiplied by 0.1 so that
-it can be trained. Pictures are seen from 0 to 255, the mean of DIV2K taken away. The schedule is a cosine in place of
+it can be trained. Images are seen from 0 to 255, the mean of DIV2K taken away. The schedule is a cosine in place of
 halving every 200,000 steps. Trained from noise for every factor, not from the net that doubles.
 
 Measured: 8 blocks of 32 channels have 36.97 dB on Set5 by 2, trained on T91 alone for 4,000 steps of 8 patches at a

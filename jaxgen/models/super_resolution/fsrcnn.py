@@ -1,7 +1,7 @@
 """FSRCNN: Dong, Loy and Tang 2016, "Accelerating the Super-Resolution Convolutional Neural Network".
 
-An hourglass on the luma of the small picture: features are shrunk from d to s channels, mapped by m convolutions,
-expanded again, and a transposed convolution of stride `scale` makes the picture. FSRCNN(56, 12, 4): 12,464 weights,
+An hourglass on the luma of the small image: features are shrunk from d to s channels, mapped by m convolutions,
+expanded again, and a transposed convolution of stride `scale` makes the image. FSRCNN(56, 12, 4): 12,464 weights,
 173 biases and 172 slopes, a slope for each channel. Adam stands for SGD with two learning rates, and the number of
 steps is chosen for it.
 

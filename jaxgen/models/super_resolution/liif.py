@@ -34,7 +34,7 @@ from jaxgen.nn.conv import Dense
 from jaxgen.nn.resample import cubic
 from jaxgen.tasks.restoration import Image, row, tiny
 
-LINES = 8  # of a picture that are restored at once: more take more memory
+LINES = 8  # of an image that are restored at once: more take more memory
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Net(nn.Module):
     def colours(self, near: Array, at: Array, cell: Array) -> Array:
         """Return the colours at points f32[b q 2], f32[b q channels], of pixels of the size f32[b 2].
 
-        Points and sizes, down and across, are in units in which the picture reaches from -1 to 1.
+        Points and sizes, down and across, are in units in which the image reaches from -1 to 1.
         """
         size = jnp.asarray(near.shape[1:3], jnp.float32)
         at = (at + 1) / 2 * jnp.broadcast_to(size, at.shape) - 0.5  # in pixels, a whole number at a pixel's centre

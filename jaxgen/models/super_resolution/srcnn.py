@@ -1,7 +1,7 @@
 """SRCNN: Dong, Loy, He and Tang 2014 and 2016, "Image Super-Resolution Using Deep Convolutional Networks".
 
-Three convolutions on the luma of an interpolated picture: patches are extracted, mapped and put together again. The
-9-5-5 net of 64 and 32 channels, the paper's largest; the pictures' borders are padded with zeros, which the paper does
+Three convolutions on the luma of an interpolated image: patches are extracted, mapped and put together again. The
+9-5-5 net of 64 and 32 channels, the paper's largest; the images' borders are padded with zeros, which the paper does
 not in training. Adam stands for SGD with two learning rates, and the number of steps is chosen for it.
 
 Measured: 35.80 dB on Set5 by 2, trained on T91 for 16,000 steps of 16 patches at a rate of 1e-3, one seed, where
@@ -38,7 +38,7 @@ class SRCNN:
         at_least(2, model__scale=self.scale)
         at_least(1, model__widths=min(self.widths), model__kernels=min(self.kernels))
         if not all(k % 2 for k in self.kernels):
-            raise InputError(f"model.kernels must be odd, or the picture would move: not {self.kernels}.")
+            raise InputError(f"model.kernels must be odd, or the image would move: not {self.kernels}.")
         net = Net(self.kernels, self.widths)
         return restoration_task(
             net, self.image, self.recipe, self.degradation, channels=1, scales=(self.scale,), interpolated=True
@@ -46,7 +46,7 @@ class SRCNN:
 
 
 class Net(nn.Module):
-    """x f32[b h w 1], the luma of an interpolated picture in [0, 1] -> the same, sharp. 2016, section 3.1."""
+    """x f32[b h w 1], the luma of an interpolated image in [0, 1] -> the same, sharp. 2016, section 3.1."""
 
     kernels: tuple[int, int, int]
     widths: tuple[int, int]

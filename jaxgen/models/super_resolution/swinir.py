@@ -3,7 +3,7 @@
 Groups of transformer layers over the pixels; a pixel looks at those of its window of 8x8, which is shifted by half in
 every other layer, by a score that also depends on how they lie to each other. A convolution ends each group. `swinir`
 is the paper's classical net of 6 groups of 180 channels, `swinir-light` its lightweight one of 4 groups of 60, which
-has a single sub-pixel convolution behind. A picture's sides must be multiples of the window. The authors' code drops
+has a single sub-pixel convolution behind. An image's sides must be multiples of the window. The authors' code drops
 layers at random in training; here none are. The schedule is a cosine in place of halving.
 
 Measured: not yet measured.
@@ -46,7 +46,7 @@ class SwinIR:
     heads: int = 6
     window: int = 8
     ratio: int = 2  # how many times as wide a layer's perceptron is between
-    features: int = 64  # of the last convolutions; 0: one convolution makes the picture
+    features: int = 64  # of the last convolutions; 0: one convolution makes the image
     degradation: Degradation = Degradation()
     recipe: Recipe = Recipe(learning_rate=2e-4)
 
@@ -168,9 +168,9 @@ def relative(window: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def neighbours(h: int, w: int, window: int, shift: int) -> np.ndarray:
-    """Return bool[n t t]: which pixels of a window lay together before the picture was rolled. Liu et al. 2021 (Swin).
+    """Return bool[n t t]: which pixels of a window lay together before the image was rolled. Liu et al. 2021 (Swin).
 
-    Rolling brings the picture's opposite edges into the last windows, where they do not see each other.
+    Rolling brings the image's opposite edges into the last windows, where they do not see each other.
     """
     parts = [(np.arange(n) >= n - window).astype(int) + (np.arange(n) >= n - shift) for n in (h, w)]
     region = parts[0][:, None] * 3 + parts[1][None]  # [h w]

@@ -1,4 +1,4 @@
-"""Encoders and decoders of pictures, as UNIT's and MUNIT's: halvings, residual blocks, and the way back."""
+"""Encoders and decoders of images, as UNIT's and MUNIT's: halvings, residual blocks, and the way back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +79,7 @@ def adapted(moments: Array) -> Norm:
 
 
 class LayerNorm(nn.Module):
-    """x [b h w c] with all numbers of a picture brought to mean 0 and variance 1, then a scale and a bias a channel.
+    """x [b h w c] with all numbers of an image brought to mean 0 and variance 1, then a scale and a bias a channel.
 
     The scales start from anywhere in [0, 1), as in the authors' code.
     """

@@ -19,7 +19,7 @@ Image = tuple[int, int, int]
 
 
 class MirrorConv(nn.Module):
-    """A k x k convolution with (k - 1) // 2 pixels of the picture's mirror image around it.
+    """A k x k convolution with (k - 1) // 2 pixels of the image's mirror image around it.
 
     x [b h w c] -> [b h w features]; with a stride of 2, and k even, [b h/2 w/2 features].
     """
@@ -54,7 +54,7 @@ class ResNet(nn.Module):
 
     c7s1-64, d128, d256, residual blocks, u128, u64, c7s1-3 (Zhu et al. 2017, appendix 7.2), instance norm. With
     `smooth`, as the authors' code of CUT, it is halved by a blur after the convolution and doubled before it, linearly,
-    and starts from smaller weights. With `taps`, features of the way in are returned instead, f32[b h w c]: the picture
+    and starts from smaller weights. With `taps`, features of the way in are returned instead, f32[b h w c]: the image
     with its mirror image around, both halvings' convolutions, and the answers of those blocks. Of 0 channels it ends
     before the last convolution, in [b h w width].
     """
@@ -100,7 +100,7 @@ def doubled(x: Array) -> Array:
 
 
 def check_sides(image: Image, multiple: int, least: int = 1):
-    """Raise InputError where both sides of a picture aren't multiples, or too few of them."""
+    """Raise InputError where both sides of an image aren't multiples, or too few of them."""
     if image[0] % multiple or image[1] % multiple or min(image[:2]) < least * multiple:
         raise InputError(
             f"model.image is {image[0]}x{image[1]}: both sides must be multiples of {multiple}"

@@ -1,4 +1,4 @@
-"""Pictures made earlier, of which a critic is shown some: Shrivastava et al. 2017, section 2.3."""
+"""Images made earlier, of which a critic is shown some: Shrivastava et al. 2017, section 2.3."""
 
 from collections.abc import Mapping
 
@@ -12,16 +12,16 @@ Pool = Mapping[str, Array]  # {"images": f32[n h w c], "count": i32[], how many 
 
 
 def empty(size: int, image: tuple[int, int, int]) -> dict[str, Array]:
-    """Return a pool with room for so many pictures."""
+    """Return a pool with room for so many images."""
     return {"images": jnp.zeros((size, *image)), "count": jnp.zeros((), jnp.int32)}
 
 
 def exchanged(pool: Pool, images: Array, key: Key) -> tuple[Array, Pool]:
-    """Return the pictures f32[b h w c] that a critic is shown in place of these, and the pool afterwards.
+    """Return the images f32[b h w c] that a critic is shown in place of these, and the pool afterwards.
 
-    One after the other: while there is room a picture is kept, and shown; then, half of the time, one of the pool is
+    One after the other: while there is room an image is kept, and shown; then, half of the time, one of the pool is
     shown, and this one takes its place, otherwise this one is shown. A pool with no room shows what it is given.
-    Zhu et al. 2017 (CycleGAN), section 4: 50 pictures; the authors' code.
+    Zhu et al. 2017 (CycleGAN), section 4: 50 images; the authors' code.
     """
     size = len(pool["images"])
     if not size:

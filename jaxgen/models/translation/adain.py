@@ -1,8 +1,8 @@
 """AdaIN: Huang and Belongie 2017, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization".
 
-A decoder learns to turn feature maps back into pictures; the code of a photograph, given the means and deviations of a
-style picture's code, is then a photograph in that style, for any style (equation 8). The encoder is the trunk, frozen;
-the decoder mirrors it, borders mirrored, no norm. The loss is the distance of the picture's code from the one that was
+A decoder learns to turn feature maps back into images; the code of a photograph, given the means and deviations of a
+style image's code, is then a photograph in that style, for any style (equation 8). The encoder is the trunk, frozen;
+the decoder mirrors it, borders mirrored, no norm. The loss is the distance of the image's code from the one that was
 decoded, and of its maps' means and deviations from the style's (equations 11 to 13), each over the square of what is
 wanted: the authors' trunk was made to have activations of mean 1, ours has squares of 0.001 to 0.1, and as plain means
 the style's were all that counted. The authors' code adds up the style's over channels, with a weight of 0.01, and its
@@ -46,11 +46,11 @@ DECAY = 5e-5  # of the rate, a step: the authors' code
 class AdaIN:
     """Hyper-parameters of an encoder that is not trained and a decoder that is."""
 
-    image: tuple[int, int, int] = (256, 256, 3)  # of photographs and style pictures: height, width, channels
+    image: tuple[int, int, int] = (256, 256, 3)  # of photographs and style images: height, width, channels
     trunk: str = "vgg16"  # or random, or the folder of a classifier's run
     layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # the last one's map is the code
     between: tuple[int, ...] = (1, 1, 2)  # convolutions of the decoder that keep a map's size, from the first on
-    how: Literal["adain", "wct"] = "adain"  # what is done to the code when pictures are made
+    how: Literal["adain", "wct"] = "adain"  # what is done to the code when images are made
     style_weight: float = 10.0
     learning_rate: float = 1e-4  # of Adam, at first
 
@@ -59,7 +59,7 @@ class AdaIN:
         del steps
         at_least(0, model__between=min(self.between, default=0), model__style_weight=self.style_weight)
         if self.image[2] != 3:
-            raise InputError(f"AdaIN takes pictures of 3 channels: model.image can't have {self.image[2]}.")
+            raise InputError(f"AdaIN takes images of 3 channels: model.image can't have {self.image[2]}.")
         if len(self.between) != len(self.layers) - 1:
             raise InputError(f"model.between must have a number for each of model.layers but one, not {self.between}.")
         shapes = backbones.check(self.trunk, self.layers, self.image)
@@ -99,7 +99,7 @@ class AdaIN:
 
             given["style"] is f32[b h' w' 3], or several in a list, weighed by given["mix"] f32[b styles];
             given["strength"] f32[b] is how much of the style there is, from 0 to 1; given["whole"] f32[b h' w' 3] is
-            the picture, small, of which the source is a part; given["region"] f32[b h w 1] is 1 where alone the source
+            the image, small, of which the source is a part; given["region"] f32[b h w 1] is 1 where alone the source
             gets the style, by the statistics that it has there.
             """
             del keys, to
@@ -144,7 +144,7 @@ class AdaIN:
 
 
 class Decoder(nn.Module):
-    """code f32[b h w c], sizes of the maps before it, size of the picture -> f32[b H W 3].
+    """code f32[b h w c], sizes of the maps before it, size of the image -> f32[b H W 3].
 
     widths: channels of the maps, the code's the last; between: convolutions that keep each map's size
     """

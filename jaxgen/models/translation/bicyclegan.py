@@ -1,10 +1,10 @@
 """BicycleGAN: Zhu, Zhang, Pathak, Darrell, Efros, Wang and Shechtman 2017, "Toward Multimodal Image-to-Image
 Translation".
 
-Of one source many pictures: a code z says which. Both ways round: the true picture's code, of an encoder that is kept
-near N(0, 1), must give the picture back (cVAE-GAN), and the picture made with a drawn code must have that code
+Of one source many images: a code z says which. Both ways round: the true image's code, of an encoder that is kept
+near N(0, 1), must give the image back (cVAE-GAN), and the image made with a drawn code must have that code
 (cLR-GAN), which moves the generator alone, as in the authors' code. Each way has a critic of its own, which isn't shown
-the source; both are shown the same true picture, not two of a batch as the authors'. The generator is pix2pix's, the
+the source; both are shown the same true image, not two of a batch as the authors'. The generator is pix2pix's, the
 code beside the pixels of every layer of the way in, and without dropout, which the authors have in training only. The
 encoder is residual. The rate is constant over the first half of the steps and falls to 0 over the second.
 
@@ -36,7 +36,7 @@ from jaxgen.nn.wide import wide
 from jaxgen.tasks.paired_translation import HALF, check_pairs, generated, pair_of, row, tiny
 from jaxgen.tasks.patch_discriminators import Game, each
 
-CRITICS = "critic_code", "critic_drawn"  # of pictures made with the true one's code, and with one that is drawn
+CRITICS = "critic_code", "critic_drawn"  # of images made with the true one's code, and with one that is drawn
 GAME = Game(scales=2, form=Form(faint=True, thinner=True))
 
 
@@ -46,10 +46,10 @@ class BicycleGAN:
 
     image: Image = (256, 256, 3)
     depth: int = 8  # halvings of the generator
-    width: int = 64  # channels of the layer nearest to the picture; at most 8 times as many further in
+    width: int = 64  # channels of the layer nearest to the image; at most 8 times as many further in
     latent: int = 8  # numbers in z
     halvings: int = 5  # of the encoder
-    pixel: float = 10.0  # weight of the absolute distance from the picture whose code it is (lambda)
+    pixel: float = 10.0  # weight of the absolute distance from the image whose code it is (lambda)
     code: float = 0.5  # of the distance from the code that was drawn (lambda_latent)
     kl: float = 0.01  # of the codes' divergence from N(0, 1) (lambda_KL)
     game: Game = GAME
@@ -100,11 +100,11 @@ class BicycleGAN:
         return self.net.apply({"params": params["generator"]}, source, keys, z)  # pyright: ignore
 
     def encoded(self, own: Any, image: Array) -> tuple[Array, Array]:
-        """Return mean and log variance f32[b latent] of a picture's code."""
+        """Return mean and log variance f32[b latent] of an image's code."""
         return self.encoder.apply({"params": own}, image)  # pyright: ignore[reportReturnType]
 
     def pictures(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Array, Array, tuple[Array, Array]]:
-        """Return pictures made with the true ones' codes, and with drawn ones, those, and the codes' moments."""
+        """Return images made with the true ones' codes, and with drawn ones, those, and the codes' moments."""
         source, keys = batch["source"], jax.random.split(key, len(batch["source"]))
         mean, log_var = self.encoded(params["encoder"], batch["image"])
         noise = rng.normal(jax.vmap(lambda k: rng.fold(k, "code"))(keys), (self.latent,))

@@ -1,9 +1,9 @@
 """CUT: Park, Efros, Zhang and Zhu 2020, "Contrastive Learning for Unpaired Image-to-Image Translation".
 
-One generator, one critic, no way back. What the generator's way in says of a place in the made picture must be more
-like what it says of the same place in the source than of 255 others (a cross-entropy). The same is asked of a picture
+One generator, one critic, no way back. What the generator's way in says of a place in the made image must be more
+like what it says of the same place in the source than of 255 others (a cross-entropy). The same is asked of an image
 that is in its domain already, in place of CycleGAN's identity. FastCUT has a weight of 10 on the first and none on the
-second, and translates half of the pictures mirrored. Both critic and generator resample smoothly.
+second, and translates half of the images mirrored. Both critic and generator resample smoothly.
 
 Measured: 6,000 steps at 64x64, grey to colour: LPIPS 0.322, the greys' own 0.387 (README,
 translation-quality-flowers).
@@ -38,15 +38,15 @@ class CUT:
     """Hyper-parameters of a CUT."""
 
     image: Image = (256, 256, 3)
-    width: int = 64  # channels of the generator's layer nearest to the picture
+    width: int = 64  # channels of the generator's layer nearest to the image
     downs: int = 2  # its halvings
     blocks: int = 9  # its residual blocks
-    taps: tuple[int, ...] = (0, 4)  # those whose answers are compared, beside the picture's and the halvings'
+    taps: tuple[int, ...] = (0, 4)  # those whose answers are compared, beside the image's and the halvings'
     places: int = 256  # of a layer's answers that are told apart
     size: int = 256  # of the vectors that they become
     temperature: float = 0.07  # tau
     contrast: float = 1.0  # weight of telling places apart (lambda_X)
-    identity: float = 1.0  # weight of the same for pictures that are in their domain already (lambda_Y)
+    identity: float = 1.0  # weight of the same for images that are in their domain already (lambda_Y)
     game: Game = GAME
 
     def task(self, steps: int) -> Task:

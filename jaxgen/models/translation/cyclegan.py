@@ -1,13 +1,13 @@
 """CycleGAN: Zhu, Park, Isola and Efros 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
 Networks".
 
-G makes pictures of one domain from those of the other, F makes them back, and each has a critic of 70x70 patches. What
-both do one after the other should change nothing, and a picture that is in its domain already should stay. Critics are
-shown pictures of the last 50 steps (pool.py), which are a part of the state. The rate is constant over the first half
+G makes images of one domain from those of the other, F makes them back, and each has a critic of 70x70 patches. What
+both do one after the other should change nothing, and an image that is in its domain already should stay. Critics are
+shown images of the last 50 steps (pool.py), which are a part of the state. The rate is constant over the first half
 of the steps, the paper's 100 epochs, and falls to 0 over the second.
 
 Measured: grey to coloured flowers at 64x64, width 16, 3 blocks, 6,000 steps of 2, one seed (README,
-translation-quality-flowers): LPIPS 0.298 to the true colours, where the grey picture has 0.387, but 17.6 dB, where it
+translation-quality-flowers): LPIPS 0.298 to the true colours, where the grey image has 0.387, but 17.6 dB, where it
 has 19.8; colours to grey 23.2 dB. Leaves are green and skies blue where they are told by their texture; the smooth
 parts show the grid of the transposed convolutions.
 """
@@ -35,12 +35,12 @@ class CycleGAN:
     """Hyper-parameters of a CycleGAN."""
 
     image: Image = (256, 256, 3)
-    width: int = 64  # channels of the generators' layer nearest to the picture
+    width: int = 64  # channels of the generators' layer nearest to the image
     downs: int = 2  # their halvings
     blocks: int = 9  # residual ones; the paper: 6 below 256x256
     cycle: float = 10.0  # weight of the distance from what was translated there and back (lambda)
-    identity: float = 0.5  # weight, beside the cycle's, of the change to a picture that is in its domain already
-    pool: int = 50  # earlier pictures that the critics may be shown; 0: none
+    identity: float = 0.5  # weight, beside the cycle's, of the change to an image that is in its domain already
+    pool: int = 50  # earlier images that the critics may be shown; 0: none
     game: Game = Game()
 
     def task(self, steps: int) -> Task:
@@ -57,7 +57,7 @@ class CycleGAN:
                 "critics": self.game.learner(*unpaired_translation.CRITICS.values()),
                 "generators": self.game.learner("generator", "inverse"),
             },
-            # One stream: both players meet the same pictures, which are then made once a step.
+            # One stream: both players meet the same images, which are then made once a step.
             phases=(
                 Phase("critics", "critics", self.critic_loss, stream="z"),
                 Phase("generators", "generators", self.loss, stream="z"),
@@ -82,7 +82,7 @@ class CycleGAN:
         return self.net.apply({"params": params[net]}, x)  # pyright: ignore[reportReturnType]
 
     def made(self, params: Params, batch: Batch) -> unpaired_translation.Both:
-        """Return pictures for each domain, of the other one's."""
+        """Return images for each domain, of the other one's."""
         image, source = (self.turned(params, *a) for a in (("generator", batch["source"]), ("inverse", batch["image"])))
         return {"source": source, "image": image}
 
@@ -121,7 +121,7 @@ class CycleGAN:
 
 
 def swapped(both: Batch) -> Batch:
-    """Return pictures of two domains, each as if it were of the other."""
+    """Return images of two domains, each as if it were of the other."""
     return {"source": both["image"], "image": both["source"]}
 
 

@@ -2,9 +2,9 @@
 Super-Resolution"; several styles in one net as in Dumoulin, Shlens and Kudlur 2017, "A Learned Representation For
 Artistic Style".
 
-A net that paints any picture in the style that it was trained for, in one pass. It is trained by the distances of
-feature maps from the picture's (content) and of their Gram matrices from the style's (equations 2 to 4), and has the
-instance norm of Ulyanov et al. 2016. Borders are mirrored and pictures enlarged by repetition, as in Dumoulin et al.;
+A net that paints any image in the style that it was trained for, in one pass. It is trained by the distances of
+feature maps from the image's (content) and of their Gram matrices from the style's (equations 2 to 4), and has the
+instance norm of Ulyanov et al. 2016. Borders are mirrored and images enlarged by repetition, as in Dumoulin et al.;
 `model.mirror` off it is the net of published weights (lengstrom/fast-style-transfer: borders of zeros, transposed
 convolutions). `fast-style-many` has in every norm a scale and a bias for each style. A training example's style is
 drawn anew each time. (Dumoulin et al. end in a sigmoid where both nets here end in 150 tanh, and have 1e-5 in their
@@ -51,9 +51,9 @@ SCALE = 127.5  # the net takes and gives 0 to 255
 class FastStyle:
     """Hyper-parameters of a net for one style or several."""
 
-    image: tuple[int, int, int] = (256, 256, 3)  # the pictures that it is trained on: height, width, channels
-    styles: tuple[str, ...] = ("waves",)  # pictures, or drawn patterns: waves, checks, dots
-    style_size: int = 512  # pixels of a style picture's longer side
+    image: tuple[int, int, int] = (256, 256, 3)  # the images that it is trained on: height, width, channels
+    styles: tuple[str, ...] = ("waves",)  # images, or drawn patterns: waves, checks, dots
+    style_size: int = 512  # pixels of a style image's longer side
     width: int = 32  # channels of the first layer
     depth: int = 5  # residual blocks
     mirror: bool = True  # mirrored borders, and enlarging by repetition; or zeros and transposed convolutions
@@ -118,7 +118,7 @@ def painter(model: FastStyle) -> tuple["Net", Translator]:
     net = Net(model.width, model.depth, count, model.mirror)
 
     def translate(params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
-        """given["mix"] f32[b styles] blends styles; given["whole"] is the picture, small, of which source is part.
+        """given["mix"] f32[b styles] blends styles; given["whole"] is the image, small, of which source is part.
 
         Dumoulin et al. 2017, section 3.2: scales and biases of styles are mixed.
         """
@@ -185,7 +185,7 @@ class Net(nn.Module):
         x = nn.relu(layer(SCALE * (x + 1), w, 9))  # [b h w 32]
         x = nn.relu(layer(x, 2 * w, stride=2))  # [b h/2 w/2 64]
         x = nn.relu(layer(x, 4 * w, stride=2))  # [b h/4 w/4 128]
-        # Blocks of fresh nets add noise as strong as the picture: weak at first, the content is found sooner.
+        # Blocks of fresh nets add noise as strong as the image: weak at first, the content is found sooner.
         for _ in range(self.depth):
             x = x + layer(nn.relu(layer(x, 4 * w)), 4 * w, start=0.1)
         x = nn.relu(layer(x, 2 * w, stride=-2))  # [b h/2 w/2 64]
@@ -215,7 +215,7 @@ def preset(model: FastStyle, parameters: int, batch: int) -> Preset:
     return Preset(Run(model=model, data=data, steps=40_000, batch=batch), small, parameters)
 
 
-PRESETS = {  # 2 epochs of MS-COCO; as many steps of the 16 pictures of Dumoulin et al.
+PRESETS = {  # 2 epochs of MS-COCO; as many steps of the 16 images of Dumoulin et al.
     "fast-style": preset(FastStyle(), 1_677_638, 4),
     "fast-style-many": preset(FastStyle(styles=wanted.DRAWN), 1_684_050, 16),
 }

@@ -3,7 +3,7 @@ Networks".
 
 The only net is the canvas: its pixels are moved until the trunk's feature maps are near the photograph's (content,
 equation 1) and their Gram matrices near the style's (equations 3 to 5). Several styles are weighed against each other,
-or each has its part of the picture (guided Gram matrices: Gatys et al. 2017, "Controlling Perceptual Factors in Neural
+or each has its part of the image (guided Gram matrices: Gatys et al. 2017, "Controlling Perceptual Factors in Neural
 Style Transfer", section 4). Adam stands for the paper's L-BFGS, ST-LPIPS's VGG-16 for its VGG-19, and any other trunk
 will do: each layer's squared distance is divided by the square of what is wanted, where the paper has 1/2 (equation 1)
 and 1 / 4 N^2 M^2 (equation 4). The weights are of our own choosing.
@@ -43,8 +43,8 @@ class Gatys:
     """What is asked of a canvas."""
 
     image: tuple[int, int, int] = (256, 256, 3)  # height, width, channels
-    styles: tuple[str, ...] = ("waves",)  # pictures, or drawn patterns: waves, checks, dots
-    style_size: int = 512  # pixels of a style picture's longer side
+    styles: tuple[str, ...] = ("waves",)  # images, or drawn patterns: waves, checks, dots
+    style_size: int = 512  # pixels of a style image's longer side
     trunk: str = "vgg16"  # or random, or the folder of a classifier's run
     content: tuple[str, ...] = ("relu4_2",)
     style: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -81,7 +81,7 @@ class Gatys:
     ) -> dict[str, Any]:
         """Return what `asked` compares with.
 
-        pictures: of the styles, f32[h w 3] each; weights: of each; unset: equal
+        images: of the styles, f32[h w 3] each; weights: of each; unset: equal
         masks:    f32[n h w 1], each style's part of the canvas
         content:  f32[1 h w 3], if it is to be seen once and not in every step
         strength: a factor on the style's weight
@@ -144,11 +144,11 @@ def canvas_task(
         return total, Aux(parts, {})
 
     def translate(params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
-        """Return the canvas: it knows one picture."""
+        """Return the canvas: it knows one image."""
         del context, keys, to
         x, pixels = given["source"], pixels_of(params["canvas"])
         if x.shape[1:] != pixels.shape:
-            raise InputError(f"This canvas is {pixels.shape[0]}x{pixels.shape[1]}: it is of one picture only.")
+            raise InputError(f"This canvas is {pixels.shape[0]}x{pixels.shape[1]}: it is of one image only.")
         return jnp.broadcast_to(pixels[None], x.shape)
 
     return Task(

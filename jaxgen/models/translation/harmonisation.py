@@ -1,14 +1,14 @@
 """Harmonisation: the colours of a pasted part become those of its surroundings. Sofiiuk, Popenova and Konushin 2021,
 "Foreground-aware Semantic Representations for Image Harmonization".
 
-Part of a picture is recoloured, the net sees the whole and where that part is, and what it adds there is compared with
-the picture as it was, over the part alone: their foreground-normalised squared error, in which a small part counts as
+Part of an image is recoloured, the net sees the whole and where that part is, and what it adds there is compared with
+the image as it was, over the part alone: their foreground-normalised squared error, in which a small part counts as
 much as a large one. The parts are boxes and strokes of a brush, and the net is this zoo's U-Net: there are no outlines
 of objects and no pretrained semantic features here, which the paper has, and the rate is constant where its authors' is
 a tenth from the 160th epoch of 180 on. `python -m jaxgen compose --how harmonise` uses it.
 
 Measured: 600 steps of 8 patches of 64x64 (width 24, depth 4; 2,000 photographs of flowers, those trained on) take whole
-pictures, their parts recoloured, from a PSNR of 24.3 dB to 28.7 dB. At full size not yet measured.
+images, their parts recoloured, from a PSNR of 24.3 dB to 28.7 dB. At full size not yet measured.
 """
 
 from dataclasses import dataclass
@@ -75,14 +75,14 @@ class Harmonisation:
         return {"restorer": self.net.init(key, jnp.zeros((2, *self.image[:2], 4)))["params"]}, {}
 
     def pasted(self, clean: Array, keys: Key, scale: float = 1.0) -> dict[str, Array]:
-        """Return pictures f32[b h w 3] with a part of other colours, and the region f32[b h w 1] where it lies."""
+        """Return images f32[b h w 3] with a part of other colours, and the region f32[b h w 1] where it lies."""
         del scale
         region = self.parts(keys, clean.shape[1:3])
         other = recoloured(clean, folded(keys, "colours"), self.strength)
         return {"degraded": jnp.where(jnp.broadcast_to(region > 0, clean.shape), other, clean), "region": region}
 
     def made(self, params: Params, context: Context, given: Batch) -> Array:
-        """Return pictures f32[b h w 3], changed in the region only."""
+        """Return images f32[b h w 3], changed in the region only."""
         x, region = given["degraded"], given["region"].astype(jnp.float32)
         nets: Any = variables("restorer", params, context.extra)
         more: Any = self.net.apply(nets, jnp.concatenate([x, region], -1))
@@ -103,7 +103,7 @@ class Harmonisation:
 
 
 def recoloured(x: Array, keys: Key, strength: float = 1.0) -> Array:
-    """Return pictures f32[b h w 3] in [-1, 1] in another light, each by its key: gamma, gains, saturation, brightness.
+    """Return images f32[b h w 3] in [-1, 1] in another light, each by its key: gamma, gains, saturation, brightness.
 
     At strength 1 the gamma is from 1/1.8 to 1.8, each channel's gain from 0.7 to 1.4, the saturation from 0.4 to 1.6
     and the brightness up to 0.15 of white more or less.

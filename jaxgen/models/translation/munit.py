@@ -1,8 +1,8 @@
 """MUNIT: Huang, Liu, Belongie and Kautz 2018, "Multimodal Unsupervised Image-to-Image Translation".
 
-A picture is a content, which both domains share, and a style of 8 numbers of its domain. A translation keeps the
+An image is a content, which both domains share, and a style of 8 numbers of its domain. A translation keeps the
 content and draws another style from N(0, 1), so that there are many; the style sets mean and variance of the decoder's
-features (AdaIN). Decoded again a picture must be itself, and of a translation content and style must be found again. A
+features (AdaIN). Decoded again an image must be itself, and of a translation content and style must be found again. A
 critic for each domain, at three sizes. Nets, weights and rates are the authors' code's. With `perceptual` (their vgg_w,
 section 5.1), which the paper has from 512x512 on, a frozen net must see in a translation what it sees in the source,
 each channel's mean and variance aside: theirs is a VGG-16, this one ST-LPIPS's (pip install jaxgen[perceptual]).
@@ -45,7 +45,7 @@ class MUNIT:
     """Hyper-parameters of a MUNIT."""
 
     image: Image = (256, 256, 3)
-    width: int = 64  # channels of the layer nearest to the picture
+    width: int = 64  # channels of the layer nearest to the image
     downs: int = 2  # halvings of the content
     blocks: int = 4  # residual ones of each encoder and decoder
     style: int = 8  # numbers in a style
@@ -136,7 +136,7 @@ class MUNIT:
     ) -> tuple[
         unpaired_translation.Both, unpaired_translation.Both, unpaired_translation.Both, unpaired_translation.Both
     ]:
-        """Return by domain contents, styles that are drawn, and what its decoder makes of its pictures and the other's.
+        """Return by domain contents, styles that are drawn, and what its decoder makes of its images and the other's.
 
         The latter in the drawn style.
         """
@@ -164,7 +164,7 @@ class MUNIT:
         return unpaired_translation.chosen(to, ways["source"], ways["image"])
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
-        """Equation 5: both games, and what must be found again of pictures, contents and styles (1 to 3)."""
+        """Equation 5: both games, and what must be found again of images, contents and styles (1 to 3)."""
         contents, styles, again, fake = self.pictures(params, batch, key)
         zero = jnp.zeros(())
         pixel = content = code = zero
@@ -201,7 +201,7 @@ class Style(nn.Module):
 
 
 class Styled(nn.Module):
-    """(content [b h w c], style f32[b s]) -> picture: three dense layers turn the style into the decoder's moments."""
+    """(content [b h w c], style f32[b s]) -> image: three dense layers turn the style into the decoder's moments."""
 
     decoder: Decoder
     dense: int

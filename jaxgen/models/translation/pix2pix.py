@@ -1,15 +1,15 @@
 """pix2pix: Isola, Zhu, Zhou and Efros 2017, "Image-to-Image Translation with Conditional Adversarial Networks".
 
-A U-Net makes a picture of a picture, a critic of 70x70 patches tells pairs from pairs, and the absolute distance from
-the true picture counts a hundred times as much. Batch norm over one picture, as the paper trains and tests, is here
-instance norm with a scale and a bias at any batch size, so that a picture depends on itself alone. The only noise is
+A U-Net makes an image of an image, a critic of 70x70 patches tells pairs from pairs, and the absolute distance from
+the true image counts a hundred times as much. Batch norm over one image, as the paper trains and tests, is here
+instance norm with a scale and a bias at any batch size, so that an image depends on itself alone. The only noise is
 dropout, which the paper leaves on in use. The rate is constant over the first half of the steps and falls to 0 over
 the second, as in the authors' code.
 
 Measured: edges to emoji at 64x64, width 16, 15,000 steps of 8, one seed (README, translation-quality-emoji): FID
 (EfficientNet-Lite0) 195.4 and LPIPS 0.278 on 1,400 and 400 emoji not trained on, where the generator alone, trained by
 the distance, has 200.0 and 0.300 (earlier runs: 189.9 and 0.274, 203.1 and 0.294). The distance weighs 10 there:
-at the paper's 100, meant for pictures of 256x256, the critic has no say, and FID is the generator's alone.
+at the paper's 100, meant for images of 256x256, the critic has no say, and FID is the generator's alone.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Pix2Pix:
 
     image: Image = (256, 256, 3)
     depth: int = 8  # halvings, down to a pixel
-    width: int = 64  # channels of the layer nearest to the picture; at most 8 times as many further in
+    width: int = 64  # channels of the layer nearest to the image; at most 8 times as many further in
     dropout: float = 0.5  # share of numbers left out
     dropped: int = 3  # layers of the way out that leave some out
     pixel: float = 100.0  # weight of the absolute distance (lambda)
@@ -100,13 +100,13 @@ class UNet(nn.Module):
 
 
 def coded(x: Array, z: Array) -> Array:
-    """Return pictures beside planes of their code's numbers, f32[b h w c + n]."""
+    """Return images beside planes of their code's numbers, f32[b h w c + n]."""
     planes = jnp.broadcast_to(z[:, None, None].astype(x.dtype), (*x.shape[:3], z.shape[1]))
     return jnp.concatenate([x, planes], -1)
 
 
 def dropped(x: Array, rate: float, keys: Key, layer: int) -> Array:
-    """Return x [b h w c] with a share of 0s, drawn by each picture's key, and the rest divided by 1 - rate."""
+    """Return x [b h w c] with a share of 0s, drawn by each image's key, and the rest divided by 1 - rate."""
     draw = lambda key: jax.random.bernoulli(rng.fold(key, f"dropout {layer}"), 1 - rate, x.shape[1:])  # noqa: E731
     return jnp.where(jax.vmap(draw)(keys), x / (1 - rate), 0).astype(x.dtype)
 

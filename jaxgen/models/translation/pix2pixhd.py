@@ -2,9 +2,9 @@
 with Conditional GANs": its generators and its critics.
 
 Pairs, as in pix2pix (paired.py), but a residual generator of four halvings, critics at three sizes that play least
-squares, and in place of the distance between pixels that between what the critics' layers say of both pictures. With
-`enhanced` a further generator of half the width is around it, for pictures twice as large (2048x1024): it halves the
-picture once, adds what the global generator makes of the smaller picture, and enlarges the sum. The authors trained the
+squares, and in place of the distance between pixels that between what the critics' layers say of both images. With
+`enhanced` a further generator of half the width is around it, for images twice as large (2048x1024): it halves the
+image once, adds what the global generator makes of the smaller image, and enlarges the sum. The authors trained the
 global one before, at its own size (`--start-from` its run), and keep it as it is for the first tenth of the epochs;
 here both are trained from the start. The encoder of instances is not built. The authors' code starts with two critics;
 the paper has three.
@@ -43,7 +43,7 @@ class Pix2PixHD:
     """Hyper-parameters of a pix2pixHD."""
 
     image: Image = (512, 1024, 3)
-    width: int = 64  # channels of the generator's layer nearest to the picture
+    width: int = 64  # channels of the generator's layer nearest to the image
     downs: int = 4  # its halvings
     blocks: int = 9  # its residual blocks
     enhanced: int = 0  # residual blocks of the generator around it (the authors: 3); 0: there is none
@@ -90,7 +90,7 @@ class Global(nn.Module):
 class Enhancer(nn.Module):
     """(x f32[b h w c], keys) -> f32[b h w channels] in [-1, 1], around a net [b h/2 w/2 c] -> [b h/2 w/2 2 width].
 
-    Section 3.1, G2 around G1: c7s1-32, d64, to which what G1 makes of the halved picture is added, residual blocks of
+    Section 3.1, G2 around G1: c7s1-32, d64, to which what G1 makes of the halved image is added, residual blocks of
     64, u32, c7s1-3; instance norm.
     """
 

@@ -1,16 +1,16 @@
 """StarGAN: Choi, Choi, Kim, Ha, Kim and Choo 2018, "StarGAN: Unified Generative Adversarial Networks for Multi-Domain
 Image-to-Image Translation".
 
-One generator for many domains: it is told beside the picture which one it is to make, and to make the picture of it
-again. Domains are the classes of a set, as the paper's faces by their expression, or its `attributes`, of which a
-picture has several: then a translation turns one of them over. One critic says how real a picture is and of which
+One generator for many domains: it is told beside the image which one it is to make, and to make the image of it
+again. Domains are the classes of a set, as the paper's faces by their expression, or its `attributes`, of which an
+image has several: then a translation turns one of them over. One critic says how real an image is and of which
 class, or which attributes it has; in use nobody tells those of the source, and the critic's word is taken.
 Wasserstein's loss with a penalty on the gradient, five updates of the critic to one. The rate falls to 0 over the
 second half, as in the paper: the authors' code takes away 1 % in all. Both kinds of sets at once (section 3.3) are not
 built.
 
 Measured: five classes of flowers at 64x64, width 16, 3 blocks, 2,000 steps of 8 (README, translation-quality-classes):
-a net that it never met names the goal of 40 % of the translations, of 7 % of the pictures before, and 71 % of real ones
+a net that it never met names the goal of 40 % of the translations, of 7 % of the images before, and 71 % of real ones
 rightly: the colours are those of the class, the shapes stay.
 """
 
@@ -46,9 +46,9 @@ class StarGAN:
 
     image: Image = (128, 128, 3)
     classes: int = 8  # domains; labels are below it, and no matter where there are attributes
-    attributes: tuple[str, ...] = ()  # names of what a picture has or has not, such as Male Young
+    attributes: tuple[str, ...] = ()  # names of what an image has or has not, such as Male Young
     exclusive: int = 0  # of which it has one alone of the first so many, such as colours of hair
-    width: int = 64  # channels of the layers nearest to the picture
+    width: int = 64  # channels of the layers nearest to the image
     downs: int = 2  # halvings of the generator
     blocks: int = 6  # its residual blocks
     halvings: int = 6  # of the critic
@@ -99,7 +99,7 @@ class StarGAN:
 
     @property
     def kinds(self) -> int:
-        """How many numbers say of which kind a picture is."""
+        """How many numbers say of which kind an image is."""
         return len(self.attributes) or self.classes
 
     def init(self, key: Key, spec: Any = None):
@@ -110,13 +110,13 @@ class StarGAN:
         return {"generator": generator["params"], "critic": critic["params"]}, {}
 
     def kind(self, batch: Batch) -> Array:
-        """Return of which kind pictures are f32[b kinds]: 1 for the class, or for each attribute that they have."""
+        """Return of which kind images are f32[b kinds]: 1 for the class, or for each attribute that they have."""
         if self.attributes:
             return jnp.stack([batch[name] for name in self.attributes], 1).astype(jnp.float32)
         return jax.nn.one_hot(batch["label"], self.classes)
 
     def told(self, x: Array, kind: Array) -> Array:
-        """Return pictures beside planes of what they are to be, f32[b h w c + kinds]."""
+        """Return images beside planes of what they are to be, f32[b h w c + kinds]."""
         planes = kind.astype(x.dtype)[:, None, None]  # [b 1 1 kinds]
         return jnp.concatenate([x, jnp.broadcast_to(planes, (*x.shape[:3], self.kinds))], -1)
 
@@ -124,7 +124,7 @@ class StarGAN:
         return self.net.apply({"params": params["generator"]}, self.told(x, kind))  # pyright: ignore
 
     def says(self, params: Params, x: Array) -> tuple[Array, Array]:
-        """Return how real the patches of pictures are f32[b h' w'], and logits of their kinds f32[b kinds]."""
+        """Return how real the patches of images are f32[b h' w'], and logits of their kinds f32[b kinds]."""
         return self.critic.apply({"params": params["critic"]}, x)  # pyright: ignore[reportReturnType]
 
     def named(self, logits: Array, kind: Array) -> Array:
@@ -134,7 +134,7 @@ class StarGAN:
         return optax.softmax_cross_entropy(logits, kind)
 
     def goals(self, kind: Array, key: Key) -> Array:
-        """Return the kinds that pictures are translated into: those of the batch, in another order."""
+        """Return the kinds that images are translated into: those of the batch, in another order."""
         return jax.random.permutation(key, kind)
 
     def turned(self, kind: Array, to: Array) -> Array:

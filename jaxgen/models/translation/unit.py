@@ -1,14 +1,14 @@
 """UNIT: Liu, Breuel and Kautz 2017, "Unsupervised Image-to-Image Translation Networks": style transfer by two VAEs.
 
-Pictures of both domains have one code: each domain has an encoder and a decoder of its own, whose last and first blocks
+Images of both domains have one code: each domain has an encoder and a decoder of its own, whose last and first blocks
 are the same. A code is drawn around the encoder's answer, N(mu, 1); decoded by the other domain's decoder it is the
 translation, and that must have a code near 0 and lead back, too. A critic for each domain, at three sizes. The nets and
 rates are those of the authors' later code (with MUNIT), its weights the paper's in the same proportions. That code
 shares no blocks; here two are shared, as in the paper.
 
 Measured: 6,000 steps at 64x64, grey to colour: LPIPS 0.360, the greys' own 0.387, and 20.2 dB back to grey. The codes
-of a picture in grey and in colour are 0.72 as far apart as those of two pictures (they are drawn with a deviation of 1,
-below which nothing holds them together); of 50 in colour the same picture's is nearest, for 400 of 400 (README,
+of an image in grey and in colour are 0.72 as far apart as those of two images (they are drawn with a deviation of 1,
+below which nothing holds them together); of 50 in colour the same image's is nearest, for 400 of 400 (README,
 translation-quality-flowers).
 """
 
@@ -44,7 +44,7 @@ class UNIT:
     """Hyper-parameters of a UNIT."""
 
     image: Image = (256, 256, 3)
-    width: int = 64  # channels of the layer nearest to the picture
+    width: int = 64  # channels of the layer nearest to the image
     downs: int = 2  # halvings
     blocks: int = 3  # residual ones of each encoder and decoder alone
     shared: int = 1  # further ones that both encoders have, and both decoders
@@ -96,7 +96,7 @@ class UNIT:
         return params | unpaired_translation.critics(self.game, key, self.image), {}
 
     def encoded(self, params: Params, domain: str, x: Array) -> Array:
-        """Return the middle of the code of pictures of a domain, f32[b h w c]."""
+        """Return the middle of the code of images of a domain, f32[b h w c]."""
         own: Any = self.encoder.apply({"params": params[f"encoder_{domain}"]}, x)
         return wide(Blocks(self.shared).apply({"params": params["shared_encoder"]}, own))  # pyright: ignore
 
@@ -105,7 +105,7 @@ class UNIT:
         return self.decoder.apply({"params": params[f"decoder_{domain}"]}, own)  # pyright: ignore[reportReturnType]
 
     def codes(self, params: Params, batch: Batch, key: Key) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return of both domains' pictures the middles of their codes, and codes that are drawn around them."""
+        """Return of both domains' images the middles of their codes, and codes that are drawn around them."""
         middles = {d: self.encoded(params, d, batch[d]) for d in unpaired_translation.DOMAINS}
         keys = {d: jax.random.split(rng.fold(key, d), len(m)) for d, m in middles.items()}
         return middles, {d: m + rng.normal(keys[d], m.shape[1:]) for d, m in middles.items()}
@@ -113,14 +113,14 @@ class UNIT:
     def pictures(
         self, params: Params, codes: unpaired_translation.Both
     ) -> tuple[unpaired_translation.Both, unpaired_translation.Both]:
-        """Return by domain what its decoder makes of its own pictures' codes and of the other's, in one pass."""
+        """Return by domain what its decoder makes of its own images' codes and of the other's, in one pass."""
         again, fake = {}, {}
         for d in unpaired_translation.DOMAINS:
             again[d], fake[d] = jnp.split(self.decoded(params, d, jnp.concatenate([codes[d], codes[OTHER[d]]])), 2)
         return again, fake
 
     def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired_translation.Both:
-        """Return pictures for each domain, of the other one's codes."""
+        """Return images for each domain, of the other one's codes."""
         del context
         return self.pictures(params, self.codes(params, batch, key)[1])[1]
 
@@ -135,7 +135,7 @@ class UNIT:
         del context
         middles, drawn = self.codes(params, batch, key)
         again, fake = self.pictures(params, drawn)
-        # What was made of a domain's pictures is now of the other: encoded there, decoded here.
+        # What was made of a domain's images is now of the other: encoded there, decoded here.
         further, codes = self.codes(params, fake, rng.fold(key, "cycle"))
         back = {d: self.decoded(params, d, codes[OTHER[d]]) for d in unpaired_translation.DOMAINS}
         zero = jnp.zeros(())

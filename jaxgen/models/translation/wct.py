@@ -1,14 +1,14 @@
 """WCT: Li, Fang, Yang, Wang, Lu and Yang 2017, "Universal Style Transfer via Feature Transforms".
 
 A photograph's feature maps are whitened and given the style's covariance and mean (equations 1 and 2). The paper turns
-the maps of five layers back into pictures with five decoders, one after the other; none are published for the trunk at
+the maps of five layers back into images with five decoders, one after the other; none are published for the trunk at
 hand. In their place, chosen here: a canvas is moved, as in gatys.py, until its maps are near the transformed ones of
-all layers at once, each layer's squared distance divided by the variance of what is wanted. Nothing is trained, and a
-picture takes as long as with Gatys et al. The paper's one pass through a decoder there is with a run of `adain`
+all layers at once, each layer's squared distance divided by the variance of what is wanted. Nothing is trained, and an
+image takes as long as with Gatys et al. The paper's one pass through a decoder there is with a run of `adain`
 (`python -m jaxgen stylize --with RUN --how wct`), at one layer.
 
 Strength blends the transformed maps with the photograph's (equation 3; 0.6 in the authors' code, 1 here unless asked
-for); several styles are blended alike, by weights or each in its part of the picture.
+for); several styles are blended alike, by weights or each in its part of the image.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Encoders and decoders of pictures, for every model of the family: perceptrons, convolutions, residual blocks."""
+"""Encoders and decoders of images, for every model of the family: perceptrons, convolutions, residual blocks."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,18 +22,18 @@ class Nets:
     """What both nets are made of."""
 
     kind: Literal["mlp", "conv", "residual"] = "mlp"
-    width: int = 400  # units of a hidden layer; of convolutions, channels next to the picture, doubled inwards
+    width: int = 400  # units of a hidden layer; of convolutions, channels next to the image, doubled inwards
     depth: int = 1  # hidden layers; residual blocks of each stage
 
     def check(self, image: Image):
-        """Raise InputError where pictures of this size can't be had."""
+        """Raise InputError where images of this size can't be had."""
         at_least(1, model__nets__width=self.width, model__image=min(image))
         at_least(0, model__nets__depth=self.depth)
         if self.kind != "mlp":
             count_stages(*image[:2])
 
     def widths(self, sides: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the channels after each halving of a picture of these sides."""
+        """Return the channels after each halving of an image of these sides."""
         return tuple(self.width << i for i in range(count_stages(*sides)))
 
     @property

@@ -45,7 +45,7 @@ class AAE:
     game_rate: float = 2e-4  # the same for discriminator and generator
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures, or the prior such codes."""
+        """Return the game. Raises InputError where the nets can't make such images, or the prior such codes."""
         at_least(1, model__hidden=self.hidden)
         if self.prior == "mixture" and self.latent != 2:
             raise InputError(f"model.prior=mixture lies in the plane: give --model.latent 2, not {self.latent}.")

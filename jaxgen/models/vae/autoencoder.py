@@ -2,8 +2,8 @@
 Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders"; sparse, Lee et al. 2007,
 "Sparse deep belief net model for visual area V2", with the penalty of Ng's CS294A notes.
 
-The encoder makes a code of a picture, the decoder the picture of the code: minimise |x - g(f(x))|^2. With noise or a
-mask f sees a damaged picture, and the whole one has to come back. With sparsity the units of the code are sigmoids
+The encoder makes a code of an image, the decoder the image of the code: minimise |x - g(f(x))|^2. With noise or a
+mask f sees a damaged image, and the whole one has to come back. With sparsity the units of the code are sigmoids
 whose mean over the batch is held near rho by KL(rho || mean). Without hidden layers it finds the principal components
 (Baldi and Hornik 1989; tests/models/vae/test_vae.py).
 
@@ -37,14 +37,14 @@ class Autoencoder:
     image: Image = (28, 28, 1)  # height, width, channels
     latent: int = 32  # numbers in the code
     nets: Nets = Nets()
-    noise: float = 0.0  # standard deviation of the Gaussian noise on what the encoder sees, in the picture's units
+    noise: float = 0.0  # standard deviation of the Gaussian noise on what the encoder sees, in the image's units
     mask: float = 0.0  # share of the pixels that it sees as black
     sparsity: float = 0.0  # weight of KL(rho || mean of a unit); 0: the code is linear
     rho: float = 0.05  # mean of a unit that is aimed at
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures."""
+        """Return the game. Raises InputError where the nets can't make such images."""
         del steps
         self.nets.check(self.image)
         at_least(1, model__latent=self.latent)
@@ -87,7 +87,7 @@ class Autoencoder:
         return out
 
     def decode(self, params: Params, context: Context, z: Array, given) -> Array:
-        """Return the pictures f32[b h w c] in [-1, 1] of codes f32[b latent]."""
+        """Return the images f32[b h w c] in [-1, 1] of codes f32[b latent]."""
         check_labels(0, given)
         return jnp.clip(self.painted(params, z), -1, 1)
 

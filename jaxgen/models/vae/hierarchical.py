@@ -1,10 +1,10 @@
 """A hierarchical VAE: Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images", 2021.
 
-The ladder of openai/vdvae in small: an encoder of residual bottleneck blocks goes from the picture up to its coarsest
+The ladder of openai/vdvae in small: an encoder of residual bottleneck blocks goes from the image up to its coarsest
 resolution, a decoder comes down again. Each of its layers gives a prior p(z_l | z_<l) and, told the encoder's features
 of its resolution, a posterior q(z_l | z_<l, x), both normal, and adds what it drew to the stream. The bound is
 E_q [log p(x | z)] - sum_l E_q KL(q(z_l | z_<l, x) || p(z_l | z_<l)). What keeps a deep one stable, as there: whatever
-adds to the stream starts 1/sqrt(layers) small, priors start as N(0, 1), pictures grow by nearest neighbours, and an
+adds to the stream starts 1/sqrt(layers) small, priors start as N(0, 1), images grow by nearest neighbours, and an
 update whose gradient is too large is left out. All layers of a resolution are one `nn.scan`: depth costs no compiling.
 Only there pixels are mixtures of ten logistics, gradients above a norm of 200 are clipped, the last stream has a gain
 and a bias, AdamW decays by 0.01, kernels start as PyTorch's, and the coarsest maps are of one pixel.
@@ -38,7 +38,7 @@ from jaxgen.nn.conv import KEPT, Conv
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.wide import wide
 
-BIASED = 64  # no resolution above has a learned picture of its own, added to its stream
+BIASED = 64  # no resolution above has a learned image of its own, added to its stream
 COLLAPSED = 0.01  # nats: a layer whose KL is below is not used
 
 
@@ -186,14 +186,14 @@ class Hierarchical:
     width: int = 48  # channels of the streams
     bottleneck: int = 16  # channels of the 3x3 convolutions
     latent: int = 8  # channels of a layer's z
-    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # of pictures, given z
+    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # of images, given z
     skip: float = 400.0  # updates whose gradient's norm, in nats a dimension, is above are left out; 0: none
     learning_rate: float = 1e-3  # of Adam
     beta2: float = 0.9
     ema: float = 0.999  # decay of the moving averages
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the ladder does not fit such pictures."""
+        """Return the game. Raises InputError where the ladder does not fit such images."""
         del steps
         self.check()
         adam = optax.adam(self.learning_rate, b2=self.beta2)
@@ -321,12 +321,12 @@ class Hierarchical:
         return self.painted(params, z, z)
 
     def generate(self, params: Params, context: Context, keys: Key, given):
-        """Return pictures E[x | z] of z from the priors; keys Key[b]."""
+        """Return images E[x | z] of z from the priors; keys Key[b]."""
         return {"image": self.painted(params, self.noise(keys))}
 
 
 def row(model: Hierarchical, parameters: int, source: str, layers: tuple[int, ...]) -> Preset:
-    """Return a preset, with a tiny run of 8x8 pictures through so many layers."""
+    """Return a preset, with a tiny run of 8x8 images through so many layers."""
     small = replace(model, image=(8, 8, model.image[2]), layers=layers, width=8, bottleneck=4, latent=2)
     data, warm = Data(source), Optim(warmup=100)
     return Preset(

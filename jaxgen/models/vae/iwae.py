@@ -31,7 +31,7 @@ from jaxgen.models.vae.vae import VAE, row
 class IWAE(VAE):
     """Hyper-parameters of an importance-weighted autoencoder."""
 
-    samples: int = 50  # k: of z, for each picture
+    samples: int = 50  # k: of z, for each image
     gradient: Literal["iwae", "dreg"] = "dreg"  # the encoder's
 
     def task(self, steps: int) -> Task:

@@ -1,20 +1,20 @@
 """MAE: He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.
 
-Most of a picture's patches are hidden, others in every picture. The encoder, a vision transformer, sees the visible
+Most of an image's patches are hidden, others in every image. The encoder, a vision transformer, sees the visible
 ones only; the decoder sees their tokens, one learned token in the place of every hidden patch, and paints them all.
 Minimise the squared error of the hidden patches, of their pixels or (`norm_pixels`) of those less the patch's mean and
 over its standard deviation. Positions are fixed sines and cosines, the class token is carried along and trained by
 nothing of its own. Layers, sizes, initialisation (but that the patch embedding's bias starts at 0), optimizer and
-decay are those of the authors' PyTorch code, facebookresearch/mae; pictures stay in [-1, 1].
+decay are those of the authors' PyTorch code, facebookresearch/mae; images stay in [-1, 1].
 
-`generate` hides patches of a given picture by the sample's key and paints them; the visible ones stay as they are.
-With `norm_pixels` the net does not know a patch's mean and deviation: what is shown has those of the given picture's
-own patch, and is a view of what was learned rather than an inpainting. `encode` gives the tokens of the whole picture,
+`generate` hides patches of a given image by the sample's key and paints them; the visible ones stay as they are.
+With `norm_pixels` the net does not know a patch's mean and deviation: what is shown has those of the given image's
+own patch, and is a view of what was learned rather than an inpainting. `encode` gives the tokens of the whole image,
 the class token first: features, to be averaged or probed. There is no `decode`: what the decoder paints in the place of
 a patch that was visible is trained by nothing, and looks like it.
 
 Measured: `mae` after 2,000 steps on MNIST (`--data.source tfds:mnist --steps 2000 --optim.warmup 100`), one seed: the
-held-out squared error of hidden pixels in [-1, 1] is 0.175, 13.6 dB; the mean picture's is 0.270. The preset's 20,000
+held-out squared error of hidden pixels in [-1, 1] is 0.175, 13.6 dB; the mean image's is 0.270. The preset's 20,000
 steps, and `mae-base`, are not yet measured.
 """
 
@@ -57,7 +57,7 @@ class MAE:
     weight_decay: float = 0.05  # of kernels and tokens; norms and biases are spared
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures."""
+        """Return the game. Raises InputError where the nets can't make such images."""
         del steps
         self.check()
         picture = jax.ShapeDtypeStruct(self.image, jnp.float32)
@@ -81,7 +81,7 @@ class MAE:
         at_least(0, model__weight_decay=self.weight_decay)
         height, width, channels = self.image
         if height % self.patch or width % self.patch:
-            raise InputError(f"model.patch={self.patch} must divide both sides of a {height}x{width} picture.")
+            raise InputError(f"model.patch={self.patch} must divide both sides of a {height}x{width} image.")
         for name in ("", "decoder_"):
             size, heads = getattr(self, f"{name}width"), getattr(self, f"{name}heads")
             if size % 4 or size % heads:
@@ -141,7 +141,7 @@ class MAE:
         return (patches - mean) / deviation
 
     def pixels(self, painted: Array, patches: Array) -> Array:
-        """Return painted patches f32[b n d] in the picture's units, the patches being those that they stand for."""
+        """Return painted patches f32[b n d] in the image's units, the patches being those that they stand for."""
         if not self.norm_pixels:
             return painted
         mean, deviation = statistics(patches)
@@ -160,14 +160,14 @@ class MAE:
         return error.mean(), Aux(metrics)
 
     def generate(self, params: Params, context: Context, keys: Key, given):
-        """Return {"image": f32[b h w c]}: the given pictures, the patches that each key hides painted."""
+        """Return {"image": f32[b h w c]}: the given images, the patches that each key hides painted."""
         patches = to_patches(given["image"], self.patch)
         visible, _ = self.split(keys)
         painted = self.pixels(self.paint(params, self.tokens(params, patches, visible), visible), patches)
         return {"image": self.picture(put(painted, visible, pick(patches, visible)))}
 
     def encode(self, params: Params, context: Context, batch) -> Array:
-        """Return the tokens of whole pictures, f32[b 1+n width]: the class token, then the patches row by row."""
+        """Return the tokens of whole images, f32[b 1+n width]: the class token, then the patches row by row."""
         patches = to_patches(batch["image"], self.patch)
         everywhere = jnp.broadcast_to(jnp.arange(self.places)[None], (len(patches), self.places))
         return self.tokens(params, patches, everywhere)
@@ -243,7 +243,7 @@ def tiny(model: MAE) -> Run:
 
 
 SMALL = MAE()
-# The authors' rate is 1.5e-4 for 256 pictures; 800 epochs, 40 of them warm-up. Their cuts have 20 to 100 % of the area.
+# The authors' rate is 1.5e-4 for 256 images; 800 epochs, 40 of them warm-up. Their cuts have 20 to 100 % of the area.
 BASE = MAE((224, 224, 3), 16, 768, 12, 12, 512, 8, 16, norm_pixels=True, learning_rate=2.4e-3)
 PRESETS = {
     "mae": Preset(

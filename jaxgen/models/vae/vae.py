@@ -2,7 +2,7 @@
 
 The encoder gives q(z | x) = N(mu, sigma^2), the decoder p(x | z), and both maximise the evidence lower bound
 E_q [log p(x | z)] - KL(q(z | x) || N(0, I)) (equation 10, one sample). Perceptrons as in appendix C.2 but with ReLU,
-convolutions or residual blocks; pictures as Bernoulli, Gaussian or discretised-logistic variables. With classes both
+convolutions or residual blocks; images as Bernoulli, Gaussian or discretised-logistic variables. With classes both
 nets are told the label (Sohn et al. 2015; cvae.py); beta, annealing and free bits weigh the two terms (beta_vae.py).
 
 Measured: on dynamically binarised MNIST, 2 layers of 200, 50 latents, 100,000 steps of 100 from 1e-3 along a cosine,
@@ -39,7 +39,7 @@ class VAE:
     image: Image = (28, 28, 1)  # height, width, channels
     latent: int = 20  # numbers in z
     nets: Nets = Nets()
-    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # of pictures, given z
+    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # of images, given z
     classes: int = 0  # labels are below it; 0: unconditional
     beta: float = 1.0  # weight of the KL
     anneal: int = 0  # steps over which that weight rises from 0
@@ -47,7 +47,7 @@ class VAE:
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures."""
+        """Return the game. Raises InputError where the nets can't make such images."""
         del steps
         self.check()
         label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
@@ -80,17 +80,17 @@ class VAE:
         at_least(0, model__free_bits=self.free_bits)
 
     def entry(self) -> Latent:
-        """Return how a picture comes from noise."""
+        """Return how an image comes from noise."""
         same = lambda params, context, z, given: z  # noqa: E731
         return Latent(normal(self.latent), same, self.synthesise, factors=self.factors)
 
     def check_run(self, run: Run):
-        """Raise InputError where pictures would be black and white only, and the likelihood is of grey ones."""
+        """Raise InputError where images would be black and white only, and the likelihood is of grey ones."""
         how = run.data.binarise
         if how != "none" and self.likelihood != "bernoulli":
             raise InputError(
                 f"data.binarise={how} makes pixels of two values, model.likelihood={self.likelihood} is of "
-                "many: give --model.likelihood bernoulli, or leave the pictures grey."
+                "many: give --model.likelihood bernoulli, or leave the images grey."
             )
 
     @property
@@ -213,7 +213,7 @@ class VAE:
 
 
 def row(model: Any, parameters: int, source: str = "digits", **small) -> Preset:
-    """Return a preset, with a tiny run of 8x8 pictures, whose model has the changes `small` as well."""
+    """Return a preset, with a tiny run of 8x8 images, whose model has the changes `small` as well."""
     nets = Nets(model.nets.kind, 16 if model.nets.kind == "mlp" else 4, model.nets.depth)
     reduced = replace(model, image=(8, 8, model.image[2]), latent=4, nets=nets, **small)
     return preset(model, reduced, parameters, source)

@@ -1,14 +1,14 @@
 """VAE-GAN: Larsen, Soenderby, Larochelle and Winther, "Autoencoding beyond pixels using a learned similarity metric",
 ICML 2016.
 
-A VAE whose decoder is a GAN's generator, and whose likelihood is of what the discriminator sees in a picture: with
+A VAE whose decoder is a GAN's generator, and whose likelihood is of what the discriminator sees in an image: with
 D_l the discriminator's last convolution and x~ ~ p(x | z), z ~ q(z | x), x_p ~ p(x | z_p), z_p ~ N(0, I),
 
     L_prior = KL(q(z | x) || N(0, I)),    L_llike = |D_l(x) - D_l(x~)|^2 / 2,
     L_GAN   = -log D(x) - log(1 - D(x~)) - log(1 - D(x_p)),
 
 the encoder minimises L_prior + L_llike, the decoder gamma L_llike - L_GAN and the discriminator L_GAN, by RMSProp, one
-after the other. As in the authors' code batch norm in the discriminator is over all three kinds of pictures, and of
+after the other. As in the authors' code batch norm in the discriminator is over all three kinds of images, and of
 decoder and discriminator one rests where the other has fallen behind.
 
 As their code has it for faces, reconstructions are not judged: with `judge_reconstructions`, the L_GAN above, samples
@@ -18,7 +18,7 @@ hardly a slope there.
 Not as in their code (andersbll/autoencoding_beyond_pixels): there D_l is what the last convolution gives before batch
 norm and ReLU (here after them), layers of 1,024 and 512 units follow the convolutions of encoder and discriminator, and
 gamma is 1e-6 for CelebA's 64x64x3. Encoder and discriminator here are DCGAN's convolutions, the decoder its generator.
-Without batch norm in encoder and decoder one seed of three collapsed within 200 steps: the decoder painted one picture,
+Without batch norm in encoder and decoder one seed of three collapsed within 200 steps: the decoder painted one image,
 the code was unused, and the discriminator had won and rested.
 
 Measured: on MNIST after 1,000 steps of 100, three seeds (README, vae-quality): fid_lenet 36.2 +- 7.7,
@@ -71,14 +71,14 @@ class VAEGAN:
 
     image: Image = (32, 32, 1)  # height, width, channels
     latent: int = 32  # numbers in z
-    width: int = 32  # channels of each net's layer next to the picture, doubled inwards
+    width: int = 32  # channels of each net's layer next to the image, doubled inwards
     gamma: float = 1e-3  # weight of L_llike beside L_GAN, for the decoder
     margin: float = 0.35  # by which a term of L_GAN may leave its equilibrium before a player rests
     judge_reconstructions: bool = False  # whether L_GAN is of reconstructions too, as in the paper, or of samples alone
     learning_rate: float = 3e-4  # of RMSProp
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures."""
+        """Return the game. Raises InputError where the nets can't make such images."""
         del steps
         at_least(0, model__gamma=self.gamma, model__margin=self.margin)
         at_least(1, model__width=self.width, model__latent=self.latent, model__image=min(self.image))
@@ -135,7 +135,7 @@ class VAEGAN:
         return mean
 
     def synthesise(self, params: Params, context: Context, z: Array, given) -> Array:
-        """Return the picture of z, f32[b h w c] in [-1, 1]."""
+        """Return the image of z, f32[b h w c] in [-1, 1]."""
         check_labels(0, given)
         net = variables("decoder", params, context.extra)
         return self.nets.generator().apply(net, z, train=False)  # pyright: ignore[reportReturnType]
@@ -160,7 +160,7 @@ class VAEGAN:
         }
 
     def made(self, t: Terms) -> tuple[Array, ...]:
-        """Return the logits of what is judged beside real pictures."""
+        """Return the logits of what is judged beside real images."""
         return (t.reconstructed, t.sampled) if self.judge_reconstructions else (t.sampled,)
 
     def game(self, t: Terms) -> Array:
@@ -170,7 +170,7 @@ class VAEGAN:
     def turns(self, t: Terms) -> tuple[Array, Array]:
         """Return whether the decoder moves, and whether the discriminator does, bool[] each.
 
-        The discriminator rests where the term of real pictures or that of made ones is too low, the decoder where one
+        The discriminator rests where the term of real images or that of made ones is too low, the decoder where one
         of them is too high; not both.
         """
         real, made = softplus(-t.real).mean(), jnp.stack([softplus(x).mean() for x in self.made(t)]).mean()

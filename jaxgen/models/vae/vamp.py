@@ -1,7 +1,7 @@
 """VampPrior: Tomczak and Welling, "VAE with a VampPrior", AISTATS 2018.
 
-The best prior for the bound is the mean of q(z | x) over the pictures. It is approached by a mixture of the encoder's
-answers to K pseudo-inputs that are learned with everything else, p(z) = 1/K sum_k q(z | u_k). A u_k is a picture of
+The best prior for the bound is the mean of q(z | x) over the images. It is approached by a mixture of the encoder's
+answers to K pseudo-inputs that are learned with everything else, p(z) = 1/K sum_k q(z | u_k). A u_k is an image of
 sigmoids. One layer of latents; the nets of vae.py. In the authors' code (jmtomczak/vae_vampprior) a u_k is clipped to
 [0, 1] and starts near 0, hidden layers are gated, log variances lie in [-6, 2], the KL's weight rises for 100 epochs,
 gradients are normalised and Adam's rate is 5e-4.
@@ -59,7 +59,7 @@ class Vamp(VAE):
         return (log_q - self.log_prior(self.prior(params), z))[:, None]
 
     def entry(self) -> Latent:
-        """Return how a picture comes from noise: z's last number, uniform, says which component w is drawn from."""
+        """Return how an image comes from noise: z's last number, uniform, says which component w is drawn from."""
         noise = normal(self.latent)
 
         def draw(keys, psi=None):

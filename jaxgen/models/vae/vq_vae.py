@@ -1,7 +1,7 @@
 """VQ-VAE: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", NeurIPS 2017.
 
-The encoder makes a map of vectors, a quarter of the picture's sides, each is rounded to the nearest of a codebook, and
-the decoder makes the picture of the codes. The squared error's gradient goes straight through the rounding; a
+The encoder makes a map of vectors, a quarter of the image's sides, each is rounded to the nearest of a codebook, and
+the decoder makes the image of the codes. The squared error's gradient goes straight through the rounding; a
 commitment cost keeps the vectors near their codes (equation 3, quantise.py). Other roundings by `quantiser`: codebooks
 one after the other (residual), or finite levels without any. Nets as in section 4.1: strided 4x4 convolutions and
 residual blocks. In DeepMind's example, google-deepmind/sonnet, the squared error is over the data's variance, and
@@ -50,7 +50,7 @@ class VQVAE:
     learning_rate: float = 1e-3  # of Adam (the paper: 2e-4)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures."""
+        """Return the game. Raises InputError where the nets can't make such images."""
         del steps
         self.check()
         return self.game(
@@ -114,7 +114,7 @@ class VQVAE:
 
     @property
     def count(self) -> int:
-        """How many tokens a picture has."""
+        """How many tokens an image has."""
         return self.sides[0] * self.sides[1] * self.quantiser.depth
 
     @property
@@ -135,7 +135,7 @@ class VQVAE:
         return params, {"codebook": state}
 
     def quantised(self, params: Params, context: Context, x: Array, key: Key | None = None) -> Quantised:
-        """Return the codes of pictures f32[b h w c]; with a key, as in training, the codebooks move."""
+        """Return the codes of images f32[b h w c]; with a key, as in training, the codebooks move."""
         z: Any = self.encoder.apply({"params": params["encoder"]}, x)
         return self.quantiser(params.get("codebook"), context.extra["codebook"], z, key)
 
@@ -161,7 +161,7 @@ class VQVAE:
         return cost.mean() / self.count, Aux({"bits_per_token": cost.mean() / self.count / jnp.log(2)})
 
     def generate(self, params: Params, context: Context, keys: Key, given) -> dict[str, Array]:
-        """Return pictures of tokens drawn from the prior."""
+        """Return images of tokens drawn from the prior."""
         tokens = sample(self.transformer, params["prior"], keys, self.count)
         tokens = tokens.reshape(-1, *self.sides, self.quantiser.depth)  # [b h w depth]
         return {"image": self.decode(params, context, self.values(params, context, tokens), given)}
@@ -171,7 +171,7 @@ class VQVAE:
         return self.quantised(params, context, batch["image"]).values
 
     def decode(self, params: Params, context: Context, z: Array, given) -> Array:
-        """Return the pictures f32[b h w c] in [-1, 1] of maps of codes f32[b h w D]."""
+        """Return the images f32[b h w c] in [-1, 1] of maps of codes f32[b h w D]."""
         return jnp.clip(self.painted(params, z), -1, 1)
 
     def tokens(self, params: Params, context: Context, batch) -> Array:
@@ -186,7 +186,7 @@ class VQVAE:
 class Encoder(nn.Module):
     """x f32[b h w c] -> z f32[b h/2^stages w/2^stages numbers].
 
-    Standardised: the last layer sees hidden channels of mean 0 and variance 1 over each picture. Levels lie where they
+    Standardised: the last layer sees hidden channels of mean 0 and variance 1 over each image. Levels lie where they
     do: without, a new net's numbers, all near 0, were rounded alike, and in two runs of three stayed so.
     """
 

@@ -1,6 +1,6 @@
 """VQGAN: Esser, Rombach and Ommer, "Taming Transformers for High-Resolution Image Synthesis", CVPR 2021.
 
-A VQ-VAE whose pictures are compared by absolute and by perceptual distance, and judged, patch by patch, by a
+A VQ-VAE whose images are compared by absolute and by perceptual distance, and judged, patch by patch, by a
 discriminator (Isola et al. 2017). How much the judge counts follows from the gradients at the decoder's last layer:
 lambda = |grad of the distances| / (|grad of the judgement| + delta), as in the authors' code. The nets are vq_vae.py's,
 without the paper's attention, and so is the codebook, which follows averages; theirs is learned by gradient, the
@@ -69,7 +69,7 @@ class VQGAN(VQVAE):
             raise InputError("model.perceptual=st_lpips sees colour of at least 21x21: give lenet or none.")
         if min(self.image[:2]) < 4 << self.critic_layers:
             raise InputError(
-                f"A discriminator of model.critic_layers={self.critic_layers} sees pictures of at least "
+                f"A discriminator of model.critic_layers={self.critic_layers} sees images of at least "
                 f"{4 << self.critic_layers}x{4 << self.critic_layers}, not {self.image[0]}x{self.image[1]}."
             )
 
@@ -80,7 +80,7 @@ class VQGAN(VQVAE):
         )
 
     def distance(self, context: Context, a: Array, b: Array) -> Array:
-        """Return the perceptual distance of pictures f32[b h w c] in [-1, 1], f32[b]."""
+        """Return the perceptual distance of images f32[b h w c] in [-1, 1], f32[b]."""
         if self.perceptual == "none":
             return jnp.zeros(len(a))
         if self.perceptual == "st_lpips":
@@ -129,7 +129,7 @@ class VQGAN(VQVAE):
         def caught(made):
             return -self.judged(params, context, made)[0].mean()
 
-        # Both slopes are taken at the pictures, once, and led on from there: to the last layer alone, which weighs
+        # Both slopes are taken at the images, once, and led on from there: to the last layer alone, which weighs
         # them, and then together to all the others.
         (error, (near, seen)), of_error = jax.value_and_grad(apart, has_aux=True)(stop_gradient(made))
         fooling, of_fooling = jax.value_and_grad(caught)(stop_gradient(made))
@@ -148,7 +148,7 @@ class VQGAN(VQVAE):
         return value + led - stop_gradient(led) + q.cost.mean(), Aux(metrics, {"codebook": q.state})
 
     def weight(self, params: Params, codes: Array, of_error: Array, of_fooling: Array) -> Array:
-        """Return lambda, by the slopes f32[b h w c] of both terms at the pictures."""
+        """Return lambda, by the slopes f32[b h w c] of both terms at the images."""
         decoder: Any = params["decoder"]
 
         def painted(kernel):

@@ -31,12 +31,12 @@ class WAE:
     image: Image = (28, 28, 1)  # height, width, channels
     latent: int = 8  # numbers in z
     nets: Nets = Nets(depth=2)
-    # lambda. The authors' 10 on MNIST is beside 0.05 times the error of pictures in [0, 1]: the same ratio.
+    # lambda. The authors' 10 on MNIST is beside 0.05 times the error of images in [0, 1]: the same ratio.
     weight: float = 800.0
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such pictures."""
+        """Return the game. Raises InputError where the nets can't make such images."""
         at_least(0, model__weight=self.weight)
         plain = self.autoencoder
         phases = (Phase("autoencoder", "autoencoder", self.loss),)

@@ -32,7 +32,7 @@ class UNet(nn.Module):
 
     x goes down through len(multipliers) resolutions and up again; what each block on the way down (and the stem) gave
     is laid beside what comes up. Times are embedded as they come. Labels i32[b] are from 0 to `classes`, which is the
-    null label, that of all pictures where `label` is None. `second` f32[b], where the net was initialised with it, is
+    null label, that of all images where `label` is None. `second` f32[b], where the net was initialised with it, is
     another number (a step size, another time), told in the same way. In training, dropout draws from rngs["dropout"].
     Raises InputError where the sides can't be halved as often, or the heads don't divide the channels.
     """
@@ -133,7 +133,7 @@ def check(net: Any, height: int, width: int):
     at_least(1, heads=net.head_width or net.heads)
     factor = 2 ** (len(net.multipliers) - 1)
     if height % factor or width % factor:
-        raise InputError(f"Both sides of a picture must be multiples of {factor}, not {height}x{width}.")
+        raise InputError(f"Both sides of an image must be multiples of {factor}, not {height}x{width}.")
 
 
 class Stage(nn.Module):

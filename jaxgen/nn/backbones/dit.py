@@ -1,6 +1,6 @@
 """The diffusion transformer, DiT: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers".
 
-Patches of a noisy picture pass a transformer whose every layer is told the time and the label by adaLN-zero (section
+Patches of a noisy image pass a transformer whose every layer is told the time and the label by adaLN-zero (section
 3.2): they shift and scale what enters attention and MLP, and gate what leaves them. Gates and the last layer start at
 0: a new layer is the identity, a new net says 0. SiT (Ma et al. 2024) is the same net, trained by another loss.
 
@@ -35,10 +35,10 @@ SIZES: dict[str, Any] = {  # table 1
 
 
 class DiT(nn.Module):
-    """(x [b h w c], t f32[b], label i32[b], second f32[b]) -> f32[b h w features_out]; pictures may be of any shape.
+    """(x [b h w c], t f32[b], label i32[b], second f32[b]) -> f32[b h w features_out]; images may be of any shape.
 
     t is embedded as it comes: the authors' runs from 0 to 1000. Labels are from 0 to `classes`, which is the null
-    label, that of all pictures where `label` is None. `second`, where the net was initialised with it, is another
+    label, that of all images where `label` is None. `second`, where the net was initialised with it, is another
     number (a step's size, another time) that is told as t is. Raises InputError for sizes that don't fit each other,
     and for labels where there are no classes.
     """
@@ -114,9 +114,9 @@ def label_or_null(label: Array | None, classes: int, t: Array) -> Array:
 
 
 def check_sizes(x: Array, patch: int, width: int, depth: int, heads: int):
-    """Raise InputError where patches don't tile pictures x [b h w c], or heads don't share a width."""
+    """Raise InputError where patches don't tile images x [b h w c], or heads don't share a width."""
     at_least(1, patch=patch, width=width, depth=depth, heads=heads)
     if x.shape[1] % patch or x.shape[2] % patch:
-        raise InputError(f"Patches of {patch}x{patch} don't tile a {x.shape[1]}x{x.shape[2]} picture.")
+        raise InputError(f"Patches of {patch}x{patch} don't tile a {x.shape[1]}x{x.shape[2]} image.")
     if width % 4 or width % heads:
         raise InputError(f"A transformer's width must be a multiple of 4 and of its {heads} heads, not {width}.")

@@ -30,7 +30,7 @@ class MPUNet(nn.Module):
     """What a denoiser says of x [b h w c] at times t f32[b], f32[b h w features_out]; a fresh one says 0.
 
     x and times should have a magnitude of about 1, or times of 1 / bandwidth. Labels i32[b] are from 0 to `classes`,
-    which is the null label, that of all pictures where `label` is None, and adds nothing to what is told of time.
+    which is the null label, that of all images where `label` is None, and adds nothing to what is told of time.
     `second` f32[b], where the net was initialised with it, is another number, told as the time is. In training,
     dropout draws from rngs["dropout"]. Raises InputError where the sides can't be halved as often, or the heads don't
     divide the channels.

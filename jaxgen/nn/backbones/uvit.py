@@ -1,6 +1,6 @@
 """The U-ViT: Bao et al. 2023, "All are Worth Words: A ViT Backbone for Diffusion Models".
 
-Time and label are tokens beside the patches of a noisy picture; what leaves a layer of the first half is told again to
+Time and label are tokens beside the patches of a noisy image; what leaves a layer of the first half is told again to
 its mirror image in the second, by concatenation and a linear map (section 3.1); a 3x3 convolution comes last.
 
 Sizes, initialisation (but that biases start at 0) and names of modules are those of the authors' PyTorch code,
@@ -39,7 +39,7 @@ class UViT(nn.Module):
     """(x [b h w c], t f32[b], label i32[b], second f32[b]) -> f32[b h w features_out], of the size given at init.
 
     t is embedded as it comes: the authors' runs from 0 to 1000; its sinusoids are its token. Labels are from 0 to
-    `classes`, which is the null label, that of all pictures where `label` is None. `second`, where the net was
+    `classes`, which is the null label, that of all images where `label` is None. `second`, where the net was
     initialised with it, is another number (a step's size, another time), an MLP of which is added to the time's token.
     Raises InputError for sizes that don't fit each other, and for labels where there are no classes.
     """

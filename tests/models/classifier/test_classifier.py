@@ -251,11 +251,11 @@ def test_the_smallest_picture_of_each_alexnet(variant, least):
     params = jax.eval_shape(lambda: model.task(1).init(jax.random.key(0), {}))[0]
     assert params["classifier"]
     smaller = dataclasses.replace(model, image=(least, least - 1, 3))
-    refused(lambda: smaller.task(1), f"AlexNet needs pictures of at least {least}x{least}, not {least}x{least - 1}.")
+    refused(lambda: smaller.task(1), f"AlexNet needs images of at least {least}x{least}, not {least}x{least - 1}.")
 
 
 def test_settings_that_cannot_be():
-    refused(lambda: VGG(image=(31, 40, 3)).task(1), "VGG needs pictures of at least 32x32, not 31x40.")
+    refused(lambda: VGG(image=(31, 40, 3)).task(1), "VGG needs images of at least 32x32, not 31x40.")
     refused(lambda: LeNet5((33, 28, 1)).task(1), "can't pad 33x28 to 32x32: write --model.fit bilinear")
     assert LeNet5((33, 28, 1), fit="bilinear").task(1)
     for model in (ResNet(mean=(0.5, 0.5)), CifarResNet(mean=(0.5, 0.5)), LeNet5((28, 28, 3), mean=(0.5, 0.5))):
@@ -402,7 +402,7 @@ def test_the_imported_mnist_lenet_is_right_on_9908_of_10000_digits(real_data, tm
 
 
 def test_the_published_resnet20_is_as_right_as_in_torch(real_data):
-    """1,997 of 2,000 lossless pictures that it was trained on, 81.35 % of 2,000 lossy ones that it was not."""
+    """1,997 of 2,000 lossless images that it was trained on, 81.35 % of 2,000 lossy ones that it was not."""
     folder = real_data / "cifar10"
     names = [folder / f"cifar10_batch_{i}" for i in (0, 1)]
     rows = np.concatenate([np.asarray(Image.open(f"{name}.png")) for name in names])  # [2000 1024 3]

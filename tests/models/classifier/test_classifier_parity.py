@@ -67,7 +67,7 @@ def numpy_of(net: Any) -> dict[str, np.ndarray]:
 
 
 def ours(preset: str, model: Any, tensors: dict[str, np.ndarray]):
-    """Our `classify`, compiled, as a function of pictures in [-1, 1], with PyTorch's weights."""
+    """Our `classify`, compiled, as a function of images in [-1, 1], with PyTorch's weights."""
     made = to_ours(rule_of(preset), model, "classifier", like(model), tensors)
     back = to_theirs(rule_of(preset), model, "classifier", made)
     kept = {name: x for name, x in tensors.items() if not name.endswith("num_batches_tracked")}
@@ -98,7 +98,7 @@ def close(mine: Any, theirs: Any, name: str, rel: float = 1e-5):
 
 
 def compare(preset: str, model: Any, net: Any, features: dict[str, str], x: np.ndarray, tensors: Any = None):
-    """Logits and `features` (our name: their module) of pictures x."""
+    """Logits and `features` (our name: their module) of images x."""
     call = ours(preset, model, tensors or numpy_of(net))
     seen = {}
     hooks = [
@@ -225,7 +225,7 @@ class LeNet(nn.Module):
         self.fc = nn.ModuleDict({"f6": nn.Linear(120, 84), "f7": nn.Linear(84, 10)})
 
     def forward(self, x):
-        if self.fit:  # antialiasing changes nothing where pictures grow
+        if self.fit:  # antialiasing changes nothing where images grow
             x = F.interpolate(x, (32, 32), mode="bilinear", antialias=True)
         x = F.max_pool2d(F.relu(self.convnet.c1(x)), 2)
         x = F.max_pool2d(F.relu(self.convnet.c3(x)), 2)
@@ -291,7 +291,7 @@ def test_pooling():
 def test_two_training_steps_of_a_resnet18():
     """SGD with Nesterov's momentum, decay of the kernels alone, smoothed labels, statistics of the batch.
 
-    With fewer or smaller pictures the last stage has so few numbers in a channel that a rounding error can move one
+    With fewer or smaller images the last stage has so few numbers in a channel that a rounding error can move one
     across a ReLU's corner, in PyTorch's own f32 too.
     """
     rate, decay, smoothing, b, side = 0.01, 1e-2, 0.1, 8, 64

@@ -216,7 +216,7 @@ def test_a_velocity_that_is_right_gives_the_picture(path, monkeypatch):
     np.testing.assert_allclose(seen[0], 1000 * t, rtol=1e-4)
     say(monkeypatch, lambda x, t, label: jnp.zeros_like(x))
     loss, _ = model.loss({"denoiser": {}}, CONTEXT, {"image": jnp.zeros((500, *IMAGE))}, jax.random.key(0))
-    # Of black pictures the velocity is sigma' eps: sigma' is 1, or pi / 2 cos(pi t / 2) whose mean square is pi^2 / 8.
+    # Of black images the velocity is sigma' eps: sigma' is 1, or pi / 2 cos(pi t / 2) whose mean square is pi^2 / 8.
     assert float(loss) == pytest.approx(1 if path == "straight" else math.pi**2 / 8, rel=0.05)
 
 
@@ -230,7 +230,7 @@ def test_times_in_training():
 
 @pytest.mark.parametrize(("count", "numbers", "mean"), [(64, 2, 0.0), (64, 1024, -0.7), (256, 1024, -0.7)])
 def test_noise_is_dealt_by_an_optimal_plan(count, numbers, mean):
-    """Of pictures too, whose distances from noise are nearly the same: what there is to gain is gained."""
+    """Of images too, whose distances from noise are nearly the same: what there is to gain is gained."""
     draw = np.random.default_rng(0)
     x0, eps = (jnp.asarray(draw.normal(size=(count, numbers, 1, 1)), jnp.float32) for _ in range(2))
     if mean:
@@ -314,11 +314,11 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
         (EDM(IMAGE, net=NET, sampling=Sampling(steps=0)), "model.sampling.steps must be at least 1"),
         (EDM(IMAGE, net=NET, sampling=Sampling(guidance=2.0)), "needs a class-conditional model"),
         (EDM(IMAGE, net=NET, sampling=Sampling(grid="time")), "An EDM has no time but its noise"),
-        (EDM(IMAGE, net=NET, sigma_max=1.0), "does not end at noise: in the end a picture is still 50% of it"),
+        (EDM(IMAGE, net=NET, sigma_max=1.0), "does not end at noise: in the end an image is still 50% of it"),
         (EDM(IMAGE, net=NET, sigma_data=0.0), "model.sigma_data must be above 0"),
         (EDM(IMAGE, net=NET, sampling=Sampling("ddim", churn=3)), "churn is a setting of heun"),
         (EDM((5, 4, 1), net=Net(multipliers=(1, 2))), "must be multiples of 2, not 5x4"),
-        (EDM((6, 4, 1), net=Net("dit", 16, 2, 2, patch=4)), "Patches of 4x4 don't tile a 6x4 picture"),
+        (EDM((6, 4, 1), net=Net("dit", 16, 2, 2, patch=4)), "Patches of 4x4 don't tile a 6x4 image"),
         (Flow(IMAGE, net=NET, sampling=Sampling("heun", churn=1.0)), 'of the "ve" frame'),
         (Flow(IMAGE, net=NET, coupling="reflow"), "learns from model.teacher"),
         (Flow(IMAGE, net=NET, teacher="a run"), "give both or neither"),
@@ -326,7 +326,7 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
         (Flow(IMAGE, net=Net("uvit", 16, 4, 2)), "odd number of layers"),
         (Flow(IMAGE, net=replace(NET, depth=0)), "model.net.depth must be at least 1"),
         (VDM(IMAGE, net=NET, gamma_min=5.0), "must be below model.gamma_max"),
-        (VDM(IMAGE, net=NET, gamma_max=0.0), "does not end at noise: in the end a picture is still 50% of it"),
+        (VDM(IMAGE, net=NET, gamma_max=0.0), "does not end at noise: in the end an image is still 50% of it"),
         (VDM(IMAGE, net=NET, sampling=Sampling("ddpm", 5, "time")), "A VDM's time is learned"),
         (DDPM(IMAGE, net=NET, timesteps=10), "betas of 1 and more"),
         (DDPM(IMAGE, net=NET, timesteps=40), "it can't be sampled in 50 steps"),

@@ -114,7 +114,7 @@ def test_blocks_keep_magnitudes():
 
 
 def test_scores_of_attention_are_cosines():
-    """However large the picture, a query's and a key's magnitudes are 1."""
+    """However large the image, a query's and a key's magnitudes are 1."""
     from jaxgen.nn.backbones.mp_unet import Attention
 
     x = normal(2, 4, 4, 32)

@@ -1,4 +1,4 @@
-"""Models of one and few steps where the flow is known: pictures of independent normal pixels."""
+"""Models of one and few steps where the flow is known: images of independent normal pixels."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -106,7 +106,7 @@ def test_a_meanflow_of_no_gap_is_a_flow(exact):
     _, aux = model.loss({"denoiser": jnp.zeros(2)}, context(), {"image": x0}, key)
     weighed, _ = replace(model, power=1.0).loss({"denoiser": jnp.zeros(2)}, context(), {"image": x0}, key)
     assert 0 < float(aux.metrics["squared_error"]) < 1.2 * (1 + SPREAD**2)
-    assert float(weighed) == pytest.approx(1, abs=0.01), "each picture's error over itself"
+    assert float(weighed) == pytest.approx(1, abs=0.01), "each image's error over itself"
 
 
 def test_a_meanflow_learns_eight_gaussians_in_one_step(monkeypatch):
@@ -264,8 +264,8 @@ def test_settings_that_make_no_model(model, words):
     "found, words",
     [
         (EDM(IMAGE, 10, NET), r"10 classes; write --model\.classes 10\.$"),
-        (EDM((4, 4, 1), 10, NET), r"EDM with 4x4x1 pictures and 10 classes\.$"),
-        (MeanFlow(IMAGE, 10, NET), r"MeanFlow with 2x2x1 pictures and 10 classes\.$"),
+        (EDM((4, 4, 1), 10, NET), r"EDM with 4x4x1 images and 10 classes\.$"),
+        (MeanFlow(IMAGE, 10, NET), r"MeanFlow with 2x2x1 images and 10 classes\.$"),
     ],
 )
 def test_a_teacher_of_other_classes(found, words, monkeypatch):

@@ -350,7 +350,7 @@ def test_a_run_over_codes_resumes_to_the_last_bit(folder):
         (replace(THREE, sampling=Unmasking(0)), "model.sampling.steps must be at least 1"),
         (replace(THREE, sampling=Unmasking(temperature=-1)), "model.sampling.temperature must be at least 0"),
         (replace(THREE, sampling=Unmasking(guidance=2.0)), "needs a class-conditional model"),
-        (replace(THREE, net=replace(NET, patch=2)), "Patches of 2x2 don't tile a 1x3 picture"),
+        (replace(THREE, net=replace(NET, patch=2)), "Patches of 2x2 don't tile a 1x3 image"),
     ],
 )
 def test_settings_that_make_no_model(model, words):
@@ -361,7 +361,7 @@ def test_settings_that_make_no_model(model, words):
 def test_an_autoencoder_that_does_not_fit(folder):
     with pytest.raises(InputError, match=r"must be the run of a vq-vae or a vqgan: the codes of .* have no tokens"):
         over(folder, "vae").model.task(1)
-    with pytest.raises(InputError, match=r"is of 8x8x1 pictures: model.image must be 8 8 1, not 16 16 1"):
+    with pytest.raises(InputError, match=r"is of 8x8x1 images: model.image must be 8 8 1, not 16 16 1"):
         replace(over(folder, "finite").model, image=(16, 16, 1)).task(1)
     assert isinstance(load_config(folder / "vae").model, VAE)
     run = over(folder, "finite")

@@ -59,7 +59,7 @@ def test_the_bound_of_a_net_that_knows_the_data_is_their_entropy(monkeypatch):
         levels, chance = levels_of(monkeypatch)
         entropy = -(chance * np.log2(chance)).sum()
         x = jnp.asarray(np.random.default_rng(0).choice(levels, (400, *IMAGE), p=chance), jnp.float32)
-        # This draw's own cross-entropy, so that it is no matter which pictures were drawn.
+        # This draw's own cross-entropy, so that it is no matter which images were drawn.
         place = np.round((np.asarray(x) + 1) * 127.5).astype(int)
         want = -np.log(chance[place]).sum((1, 2, 3))
         assert want.mean() / (16 * math.log(2)) == pytest.approx(entropy, abs=0.05)

@@ -1,4 +1,4 @@
-"""DCGAN: its size, its start, the pictures it can make, batch norm, the three losses and the shared forward pass."""
+"""DCGAN: its size, its start, the images it can make, batch norm, the three losses and the shared forward pass."""
 
 import dataclasses
 from functools import cache
@@ -158,7 +158,7 @@ def test_training_uses_the_batchs_statistics_and_generation_the_running_ones():
 def test_samples_come_from_the_running_statistics():
     task, state, _ = start(SMALL)
     params, context = averaged(state, {})
-    # Larger weights than at the start, or every picture would be grey to the third digit.
+    # Larger weights than at the start, or every image would be grey to the third digit.
     params = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params)
     other = jax.tree.map(lambda x: x + 1, context.extra)
     assert task.generate is not None

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
 
 SIZE, CHANNELS, WIDTH, LATENT, BATCH, RATE = 32, 3, 8, 16, 8, 2e-4
-STAGES = (8, 16, 32)  # channels, from the picture inwards
+STAGES = (8, 16, 32)  # channels, from the image inwards
 both = pytest.mark.parametrize("kernel", [4, 5])
 
 
@@ -119,7 +119,7 @@ def bce(logits: Any, label: float) -> Any:
 @both
 def test_outputs(kernel):
     _, state, (batch, _) = ours(kernel)
-    # Larger weights than at the start, or every picture would be grey to the third digit.
+    # Larger weights than at the start, or every image would be grey to the third digit.
     state = state.replace(params=jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, state.params))
     theirs, z = Theirs(kernel, state), noise_of(state)
     generator, discriminator = Generator((4, 4), STAGES, CHANNELS, kernel), Discriminator(STAGES, kernel)

@@ -1,4 +1,4 @@
-"""Denoisers: their sizes, what published weights reach on real pictures, their games against closed forms."""
+"""Denoisers: their sizes, what published weights reach on real images, their games against closed forms."""
 
 import dataclasses
 from functools import partial
@@ -71,11 +71,11 @@ def test_folded_norms_leave_555137_parameters():
     assert count(shapes(DnCNN(norm=False).task(1))[0]) == 555_137
 
 
-# ---- real pictures
+# ---- real images
 
 
 def published_psnr(folder, weights) -> float:
-    """The mean PSNR over a folder's pictures with noise of 25 from one generator, mended by published weights."""
+    """The mean PSNR over a folder's images with noise of 25 from one generator, mended by published weights."""
     model = DnCNN(norm=False)
     task = model.task(1)
     params = to_ours(rule_of("dncnn"), model, "restorer", {"params": shapes(task)[0]["restorer"]}, read(weights))
@@ -328,14 +328,14 @@ def test_the_losses_are_their_formulas():
     x = np.asarray(a)
     steps = np.abs(np.diff(x, axis=1)).sum(axes) + np.abs(np.diff(x, axis=2)).sum(axes)
     np.testing.assert_allclose(losses.total_variation(a), steps / x[0].size, rtol=1e-5)
-    assert losses.psnr(a, a) == pytest.approx(-80), "finite for equal pictures"
+    assert losses.psnr(a, a) == pytest.approx(-80), "finite for equal images"
 
 
 BAD = {
     "model.depth must be at least 2": DnCNN(depth=1),
     "model.width must be at least 1": FFDNet(width=0),
     "model.scales must be at least 1": DnCNN(scales=(0, 2)),
-    "mends pictures of 3 channels": dataclasses.replace(DnCNN(), channels=3),
+    "mends images of 3 channels": dataclasses.replace(DnCNN(), channels=3),
     "multiples of 2": FFDNet(image=(71, 70, 1)),
     "multiples of 16": NAFNet(image=(40, 40, 3)),
     "as many resolutions as each other": NAFNet(encoder=(1, 1), decoder=(1,)),

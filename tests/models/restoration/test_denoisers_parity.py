@@ -219,7 +219,7 @@ class TorchUNet(nn.Module):
 
 
 class TorchZeroDCE(nn.Module):
-    """The picture after the curves, [b 3 h w] in [0, 1], as in Li-Chongyi/Zero-DCE."""
+    """The image after the curves, [b 3 h w] in [0, 1], as in Li-Chongyi/Zero-DCE."""
 
     def __init__(self, m: ZeroDCE):
         super().__init__()
@@ -249,7 +249,7 @@ def arrays(tensors) -> dict[str, np.ndarray]:
 
 
 def compare(name: str, model: Any, net: Any, reference: Any, train: bool = False, told: tuple = ()):
-    """Assert that outputs and gradients agree, of all parameters and the picture."""
+    """Assert that outputs and gradients agree, of all parameters and the image."""
     torch.manual_seed(0)
     for key, p in reference.named_parameters():
         around = 1.0 if (p.ndim == 1 and key.endswith("weight")) or key.endswith("temperature") else 0.0
@@ -320,7 +320,7 @@ def test_the_u_net_is_noise2noises():
 
 
 class Brightened:
-    """Zero-DCE's picture as if it were a net's answer."""
+    """Zero-DCE's image as if it were a net's answer."""
 
     def __init__(self, model: ZeroDCE):
         self.model = model

@@ -107,7 +107,7 @@ def test_the_prior_stops_at_the_noise():
     noisy = jnp.asarray(clean + 2 * 40 / 255 * np.random.default_rng(0).normal(size=clean.shape), jnp.float32)
     steps: list[int] = []
     answer = SHORT.mend(noisy, None, 1.0, jax.random.key(0), steps.append, sigma=40.0)
-    assert steps and steps[-1] < 200, "the picture is learned before its noise"
+    assert steps and steps[-1] < 200, "the image is learned before its noise"
     assert np.square(answer - clean).mean() < 0.1 * np.square(noisy - clean).mean()
 
 
@@ -125,7 +125,7 @@ def test_the_command_learns_one_picture(tmp_path, cli, monkeypatch):
         assert (np.asarray(made) != whole).any(), "it stops sooner where all may be noise"
     Image.fromarray(values[:6, :6]).save(path)
     out = cli(2, "restore", str(path), "--with", restoration.PRIOR, "--overwrite")
-    assert "needs pictures of 8x8 at least, not 6x6" in out
+    assert "needs images of 8x8 at least, not 6x6" in out
 
 
 # ---------------------------------------------------------------- photographs

@@ -82,7 +82,7 @@ def test_holes_close_from_the_rim_inwards():
 
 
 def attended(x: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
-    """Contextual attention of one picture [h w c] with every patch cut out by itself, in f64."""
+    """Contextual attention of one image [h w c] with every patch cut out by itself, in f64."""
     h, w, c = x.shape
     rows, columns = h // 2, w // 2
     small, hidden = (np.pad(v[::2, ::2], ((1, 1), (1, 1), (0, 0))) for v in (x.astype(float), mask))
@@ -129,7 +129,7 @@ def test_contextual_attention_is_brute_force_matching_of_patches():
 
 
 def test_contextual_attention_finds_the_patch_that_is_the_same():
-    """A picture that repeats itself: what is hidden comes back from the other copy, though nothing of it is used."""
+    """An image that repeats itself: what is hidden comes back from the other copy, though nothing of it is used."""
     tile = numbers(1, 8, 16, 6)
     x = np.concatenate([tile, tile], 1)
     mask = np.zeros((1, 16, 16, 1), np.float32)
@@ -372,8 +372,8 @@ def test_features_of_a_frozen_net_are_compared_where_that_is_asked_for(trunk):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["--model.trunk", "random"], "needs pictures of 18x18 at least, not 16x16"),
-        (["--model.trunk", "random", "--model.image", "32", "32", "1"], "sees colour, not pictures of 1"),
+        (["--model.trunk", "random"], "needs images of 18x18 at least, not 16x16"),
+        (["--model.trunk", "random", "--model.image", "32", "32", "1"], "sees colour, not images of 1"),
         (["--model.trunk", "vgg17"], "did you mean 'vgg16'"),
     ],
 )

@@ -102,7 +102,7 @@ def gated(x, net: Any, stride: int = 1, rate: int = 1, up: bool = False, activat
 
 
 def attention(x, mask, scale: float = 10.0):
-    """One picture after the other: known patches are the kernels of a convolution, and of a transposed one."""
+    """One image after the other: known patches are the kernels of a convolution, and of a transposed one."""
     answers = []
     for one, hidden in zip(x.split(1), mask.split(1), strict=True):
         small, gone = one[:, :, ::2, ::2], hidden[:, :, ::2, ::2]

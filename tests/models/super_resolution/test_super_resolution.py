@@ -1,4 +1,4 @@
-"""Super-resolution nets: their sizes, what published weights reach on real pictures, and what is refused."""
+"""Super-resolution nets: their sizes, what published weights reach on real images, and what is refused."""
 
 import dataclasses
 from typing import Any
@@ -103,7 +103,7 @@ def published(name: str, path) -> tuple[Task, Any, Any]:
 
 
 def psnr_y(name: str, weights, folder, scale: int, rounded: bool) -> float:
-    """The mean PSNR of luma over a folder's pictures, made small by MATLAB's imresize and enlarged by the net."""
+    """The mean PSNR of luma over a folder's images, made small by MATLAB's imresize and enlarged by the net."""
     task, params, context = published(name, weights)
     restore = jax.jit(task.restorer.restore, static_argnums=4)  # pyright: ignore[reportOptionalMemberAccess]
     found = []
@@ -119,7 +119,7 @@ def psnr_y(name: str, weights, folder, scale: int, rounded: bool) -> float:
     return float(np.mean(found))
 
 
-# VDSR's authors measured on pictures made small as doubles, IMDN's on files of 8 bits.
+# VDSR's authors measured on images made small as doubles, IMDN's on files of 8 bits.
 PUBLISHED = [
     *(("vdsr", "vdsr_model_epoch_50.pth", s, False, score) for s, score in ((2, 37.65), (3, 33.77), (4, 31.45))),
     ("imdn", "IMDN_x4.pth", 4, True, 32.20),

@@ -300,7 +300,7 @@ def picked(x, place):
 
 
 class TorchLIIF(nn.Module):
-    """An EDSR's features and a perceptron; the authors' pictures are in [-1, 1]."""
+    """An EDSR's features and a perceptron; the authors' images are in [-1, 1]."""
 
     def __init__(self, m, scale: float):
         super().__init__()
@@ -412,7 +412,7 @@ def test_the_net_is_the_published_one(case):
 
     assert out.shape == y.shape
     close(out, want.detach().numpy(), "output")
-    close(slope, tensor.grad.numpy(), "slope of the picture")
+    close(slope, tensor.grad.numpy(), "slope of the image")
     grads = fits({**theirs.state_dict(), **{name: p.grad for name, p in theirs.named_parameters()}})["params"]
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(slopes), jax.tree.leaves(grads), strict=True):
         close(a, b, jax.tree_util.keystr(path))

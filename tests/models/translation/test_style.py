@@ -308,18 +308,18 @@ def test_a_fresh_net_finds_the_content_soon():
 
 
 def test_a_painters_maps_are_directions():
-    """Unit length at each place of a picture, bright or faint: no spot of it has more of a style than another."""
+    """Unit length at each place of an image, bright or faint: no spot of it has more of a style than another."""
     trunk, layers, x = backbones.load("random"), ("relu1_2", "relu2_2"), jnp.asarray(picture())[None]
     for own, made in zip(trunk.features(x, layers), style_transfer.directions(trunk, x, layers), strict=True):
         length = np.linalg.norm(own, axis=-1, keepdims=True)
-        assert length.max() > 3 * length[length > 0].min(), "the picture has bright and faint places"
+        assert length.max() > 3 * length[length > 0].min(), "the image has bright and faint places"
         np.testing.assert_allclose(made * length, own, atol=1e-5)
         np.testing.assert_allclose(np.linalg.norm(made, axis=-1)[length[..., 0] > 0], 1, rtol=1e-5)
 
 
 def test_what_a_game_cant_be_is_told():
     for model, words in [
-        (FastStyle(styles=("nothing.png",), trunk="random"), "There is no style picture nothing.png"),
+        (FastStyle(styles=("nothing.png",), trunk="random"), "There is no style image nothing.png"),
         (FastStyle(styles=(), trunk="random"), "model.styles must be at least 1"),
         (FastStyle(image=(30, 30, 3), trunk="random"), "must be multiples of 4"),
         (FastStyle(trunk="rndom"), "Unknown trunk .* 'rndom': did you mean 'random'"),

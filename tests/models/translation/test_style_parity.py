@@ -72,7 +72,7 @@ def test_the_wave_is_painted_as_by_its_reference(real_data, name, tmp_path, cli)
     assert apart < 20, "it is painted at all"
 
 
-# ---- the trunk and what is asked of a picture, in PyTorch
+# ---- the trunk and what is asked of an image, in PyTorch
 
 
 def torch_features(tensors: dict[str, Any], x: Any, layers: tuple[str, ...]) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def torch_moments(x: Any) -> tuple[Any, Any]:
 
 
 def torch_adain(tensors: Any, params: Any, model: Any, content: Any, wish: Any) -> Any:
-    """Return the code and the picture of AdaIN, x [b 3 h w] each."""
+    """Return the code and the image of AdaIN, x [b 3 h w] each."""
     maps, other = (torch_features(tensors, x, model.layers) for x in (content, wish))
     [(m, s), (m2, s2)] = [torch_moments(f[model.layers[-1]]) for f in (maps, other)]
     t = (maps[model.layers[-1]] - m) / s * s2 + m2

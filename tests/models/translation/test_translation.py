@@ -35,7 +35,7 @@ from jaxgen.training import loop
 
 
 def smooth(height, width, channels=3, seed=0):
-    """A smooth picture u8[h w c]."""
+    """A smooth image u8[h w c]."""
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     grid = np.random.default_rng(seed).integers(0, 256, (5, 6, channels), dtype=np.uint8)
     small = Image.fromarray(grid[..., 0] if channels == 1 else grid, mode=None)
@@ -110,7 +110,7 @@ def test_a_folder_and_both_directions(unpaired, tmp_path, cli):
     folder.mkdir()
     save(folder / "a.png", smooth(20, 20))
     save(folder / "b.png", smooth(16, 24, seed=1))
-    (folder / "c.png").write_text("no picture")
+    (folder / "c.png").write_text("no image")
     assert "1 of 3 could not be translated" in cli(1, "translate", str(unpaired), str(folder))
     assert "2 were there already" in cli(1, "translate", str(unpaired), str(folder))
     cli(1, "translate", str(unpaired), str(folder), "--to", "source", "--out", str(tmp_path / "back"))
@@ -136,13 +136,13 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(paired, unpaired, tmp_pat
         (unpaired, [picture, "--to", "sauce"], "Unknown domain 'sauce': did you mean 'source'?"),
         (unpaired, [picture, "--answers", "2"], "cyclegan has one answer: leave out --answers"),
         (paired, [picture, "--to", "source"], "Unknown domain 'source'"),
-        (paired, [dot], "dot.png is 6x30: this model halves pictures, and takes none below 8x8. Write --side 8"),
+        (paired, [dot], "dot.png is 6x30: this model halves images, and takes none below 8x8. Write --side 8"),
         (paired, [picture, "--memory", "0.00001"], "more than --memory 1e-05"),
         (paired, [picture, "--pair"], "none of them made: leave out --pair"),
         (paired, [picture, "--side", "0"], "side must be at least 1"),
         (paired, [picture, "--out", picture, "--overwrite"], "would be replaced by its own answer"),
         (paired, [picture, "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
-        (paired, [str(tmp_path / "none.png")], "There is no picture or folder"),
+        (paired, [str(tmp_path / "none.png")], "There is no image or folder"),
         (tmp_path, [picture], "is no run: it has no config.json"),
     ]:
         out = cli(2, "translate", str(run), *args)
@@ -158,15 +158,15 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
     for name, changes, words in [
         ("pix2pix", ["--model.image", "12", "16", "3"], "is 12x16: both sides must be multiples of 8"),
         ("pix2pix", ["--model.depth", "5"], "is 16x16: both sides must be multiples of 32"),
-        ("pix2pix", ["--model.game.layers", "3"], "sees pictures of at least 32x32, not 16x16"),
+        ("pix2pix", ["--model.game.layers", "3"], "sees images of at least 32x32, not 16x16"),
         ("pix2pix", ["--model.game.form.around", "0"], "model.game.form.around must be at least 1"),
         ("munit", ["--model.game.form.no-pointwise", "--model.game.layers", "3"], "at least 32x32, not 16x16"),
         ("pix2pix", ["--data.source", "unpaired:shapes,shapes"], "pix2pix learns from pairs"),
-        ("pix2pix", ["--data.pair", "none"], "translates pictures of one domain into another"),
+        ("pix2pix", ["--data.pair", "none"], "translates images of one domain into another"),
         ("pix2pix", ["--model.pixel", "0", "--model.game.adversarial", "0"], "Nothing is learned"),
         ("cyclegan", ["--model.image", "2", "16", "3"], "at least 4"),
-        ("pix2pixhd", ["--model.perceptual", "1"], "needs pictures of 18x18 at least, not 16x16"),
-        ("munit", ["--model.perceptual", "1", "--model.image", "32", "32", "1"], "sees colour, not pictures of 1"),
+        ("pix2pixhd", ["--model.perceptual", "1"], "needs images of 18x18 at least, not 16x16"),
+        ("munit", ["--model.perceptual", "1", "--model.image", "32", "32", "1"], "sees colour, not images of 1"),
         ("munit", ["--model.perceptual", "1", "--model.trunk", "vgg17"], "did you mean 'vgg16'"),
         ("munit", ["--model.perceptual", "-1"], "model.perceptual must be at least 0"),
         ("stargan-celeba", ["--model.attributes", "cold", "cold"], "must be names that differ"),
@@ -314,7 +314,7 @@ def test_stargan_of_attributes_by_value():
     batch = {"image": jnp.zeros((4, 16, 16, 3)), **dict(zip(model.attributes, rows.T, strict=True))}
     value, aux = model.loss({}, None, batch, jax.random.key(0))  # pyright: ignore
     goals, back = seen
-    assert back.tolist() == rows.tolist(), "the way back is to the picture's own"
+    assert back.tolist() == rows.tolist(), "the way back is to the image's own"
     assert sorted(goals.tolist()) == sorted(rows.tolist()) and goals.tolist() != rows.tolist()
     assert float(aux.metrics["classify"]) == pytest.approx(3 * np.log(2))
     assert float(value) == pytest.approx(-0.25 + 3 * 3 * np.log(2) + 2 * 0.5, rel=1e-5)
@@ -381,7 +381,7 @@ def test_what_critics_see_of_equal_pictures_is_equal():
 
 
 class Sees:
-    """A trunk whose layers are the picture itself, each times another number, and 1 more."""
+    """A trunk whose layers are the image itself, each times another number, and 1 more."""
 
     def features(self, image, layers):
         return [image * (1 + i) + 1 for i in range(len(layers))]

@@ -71,10 +71,10 @@ def test_sizes_at_the_papers_width():
         assert ours_of(Patches(), jnp.zeros((1, 256, 256, 6))) == size(patches(6, 64, 3, nn.BatchNorm2d)) == 2_768_705
         alone = size(patches(3, 64, 3, nn.InstanceNorm2d))
         assert ours_of(Patches(norm="instance"), x) == alone == 2_764_737
-        # pix2pixHD's three critics see two pictures.
+        # pix2pixHD's three critics see two images.
         whole = size(Local(64, 4, 9, 3)) + 3 * size(patches(6, 64, 3, nn.InstanceNorm2d))
         assert zoo.load("pix2pixhd-local").parameters == whole == 191_005_254
-        # MUNIT's critic sees a picture at three sizes, its encoder of contents has four blocks.
+        # MUNIT's critic sees an image at three sizes, its encoder of contents has four blocks.
         critic, encoder = size(halvings(3, 64)), size(contents(3, 64, 4))
         assert ours_of(Patches(4, norm="none", form=munit.GAME.form), x) == critic == 2_757_057
         assert ours_of(munit.MUNIT().encoder, x) == encoder == 5_385_856
@@ -154,7 +154,7 @@ def test_cuts_generator():
         filled(layer, arrays)
     close(jax.jit(net.apply)({"params": own}, x), said(theirs, x))
     found: Any = net.apply({"params": own}, x, (0, 1))
-    for last, y in zip((0, 4, 8, 12, 13), found, strict=True):  # a mirrored picture, convolutions, blocks
+    for last, y in zip((0, 4, 8, 12, 13), found, strict=True):  # a mirrored image, convolutions, blocks
         close(y, said(theirs[: last + 1], x))
 
 

@@ -171,7 +171,7 @@ def leaky(x):
 @pytest.mark.parametrize("judged", [False, True], ids=["samples", "both"])
 @pytest.mark.parametrize("phase", ["encoder", "decoder", "discriminator"])
 def test_the_phases_of_a_vae_gan(phase, judged):
-    """x -> z -> x~, z_p -> x_p, written anew: with pictures of 8x8 each net has one convolution."""
+    """x -> z -> x~, z_p -> x_p, written anew: with images of 8x8 each net has one convolution."""
 
     def formula(params, x, key):
         draw = lambda name: jax.vmap(lambda k: jax.random.normal(k, (LATENT,)))(  # noqa: E731
@@ -280,7 +280,7 @@ def test_codes_come_to_lie_as_the_prior(model, plain):
     far, near = (float(jax.jit(mmd)(c, z)) for c in (plain[0], codes))
     print(far, near, error, plain[1])
     assert near < 0.1 * far
-    assert error < 1.5 * plain[1], "pictures come back all the same"
+    assert error < 1.5 * plain[1], "images come back all the same"
 
 
 def test_active_units_are_counted_by_the_variance_of_their_mean():

@@ -127,7 +127,7 @@ def test_codes_decode_and_a_sample_is_what_decodes_from_its_own_z():
     codes, drawn, images = told()
     assert codes.shape == (5, 1 * 2 * 3 + 2 * 4 * 6)
     np.testing.assert_allclose(codes, rows(drawn, "z"))
-    np.testing.assert_array_equal(codes[2, -24:], drawn[1].z[1, 2].reshape(-1))  # the last layer of the third picture
+    np.testing.assert_array_equal(codes[2, -24:], drawn[1].z[1, 2].reshape(-1))  # the last layer of the third image
     np.testing.assert_allclose(decode(codes), images, atol=1e-5)
 
     @jax.jit

@@ -304,7 +304,7 @@ def test_it_paints_digits_better_than_their_mean():
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"patch": 3}, "model.patch=3 must divide both sides of a 8x8 picture"),
+        ({"patch": 3}, "model.patch=3 must divide both sides of a 8x8 image"),
         ({"mask": 0.95}, "model.mask=0.95 must leave some of the 16 patches visible and hide some"),
         ({"mask": 0.0}, "model.mask=0.0 must leave"),
         ({"mask": 1.5}, "model.mask=1.5 must leave"),

@@ -25,7 +25,7 @@ def layer(width: int, heads: int) -> Any:
 
 
 class Reference(nn.Module):
-    """The nets of a masked autoencoder of square pictures, from torch's own modules."""
+    """The nets of a masked autoencoder of square images, from torch's own modules."""
 
     def __init__(self, m: MAE):
         super().__init__()

@@ -309,7 +309,7 @@ def test_labels_and_likelihoods_that_are_not_there():
         VAE().synthesise({}, context_of(), jnp.zeros((1, 20)), {"label": jnp.zeros(1, jnp.int32)})
     with pytest.raises(InputError, match="has no likelihood"):
         held_out.likelihood(Autoencoder().task(1), 1)
-    with pytest.raises(InputError, match="by K samples for each picture, such as nll_5000"):
+    with pytest.raises(InputError, match="by K samples for each image, such as nll_5000"):
         held_out.known(("nll_0",))
     assert held_out.known(("nll_10", "loss", "fid_lenet")) == (["nll_10", "loss"], ["fid_lenet"])
 
@@ -387,7 +387,7 @@ def test_a_traversal_changes_one_number_a_row(tiny_run, tmp_path, capsys):
             np.testing.assert_allclose(images[i, j], entry.paint(moved, conditions(1, (7,)))[0], atol=1e-6)
     traverse_command(tiny_run, tmp_path / "t.png", latents=2, label=7)
     reconstruct(tiny_run, tmp_path / "r.png", count=5)
-    assert "2 latents of step 20" in (told := capsys.readouterr().out) and "5 pictures of test" in told
+    assert "2 latents of step 20" in (told := capsys.readouterr().out) and "5 images of test" in told
     assert (tmp_path / "t.png").exists() and (tmp_path / "r.png").exists()
     with pytest.raises(InputError, match="more than z has: 4"):
         traverse_command(tiny_run, tmp_path / "u.png", latents=5, label=7)

@@ -39,7 +39,7 @@ class Block(torch.nn.Module):
 
 
 def compare(ours: Any, theirs: Any, x: np.ndarray):
-    """Assert that torch's net says of pictures f32[b h w c] what ours said."""
+    """Assert that torch's net says of images f32[b h w c] what ours said."""
     with torch.no_grad():
         out = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy().transpose(0, 2, 3, 1)
     np.testing.assert_allclose(ours, out.reshape(np.shape(ours)), atol=2e-5)

@@ -70,7 +70,7 @@ def test_log_q_is_the_density_of_what_is_drawn():
 
 
 def correlated():
-    """Return a fixed decoder whose posterior is a Gaussian with strong correlation, pictures, and log p(x)."""
+    """Return a fixed decoder whose posterior is a Gaussian with strong correlation, images, and log p(x)."""
     draw = np.random.default_rng(3)
     w, sigma = np.asarray([[1.0, 0.9], [0.9, 1.0], [0.3, 0.2], [0.0, 0.1]]), 0.3
     x = draw.normal(size=(64, 2)) @ w.T + sigma * draw.normal(size=(64, 4))

@@ -11,7 +11,7 @@ from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import averaged
 from jaxgen.models.vae._nets import Nets
 
-SMALLEST = {  # where a preset's nets are for larger pictures, what makes them small enough
+SMALLEST = {  # where a preset's nets are for larger images, what makes them small enough
     "vqgan": {"critic_layers": 1},
     "vqgan-64": {"critic_layers": 1, "perceptual": "lenet"},
     "hierarchical-30": {"layers": (8, 10, 12)},
