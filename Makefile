@@ -1,21 +1,32 @@
 # make train: set everything up and train the dcgan preset.  make test: the same set-up, then the tests.
+# Another Python gets an environment of its own: make test PYTHON=python3.13 makes .venv-python3.13.
 PYTHON ?= python3
-VENV ?= .venv
+VENV ?= .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 RUN := $(VENV)/bin/python
 DATA := $(if $(JAXGEN_TEST_DATA),JAXGEN_TEST_DATA=$(abspath $(JAXGEN_TEST_DATA)))
 
-.PHONY: train test parity lint clean
+PYTEST := $(DATA) $(RUN) -m pytest -n 2
+
+.PHONY: train test test-slow parity test-rest lint clean
 
 train: $(VENV)/installed
 	$(RUN) -m train.gan --preset dcgan
 
 test: $(VENV)/installed-test
-	$(DATA) $(RUN) -m pytest -n 2
+	$(PYTEST)
+
+# The second tier: what takes long and what a test of `make test` guards coarsely (tests/README.md).
+test-slow: $(VENV)/installed-test
+	$(PYTEST) -m 'slow and not parity'
 
 # The comparisons with reference libraries (torch), which the package itself does not need. torchvision has no build for
 # the CPU's torch: without its dependencies it does no harm, and tests/helpers/torch_reference.py says how it is imported.
 parity: $(VENV)/installed-parity
-	$(DATA) $(RUN) -m pytest -m parity
+	$(PYTEST) -m parity
+
+# All that `make test` leaves out, in one run.
+test-rest: $(VENV)/installed-parity
+	$(PYTEST) -m 'slow or parity'
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

@@ -25,6 +25,7 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from jaxgen.core.cache import cache_folder, use_compilation_cache  # noqa: E402
 from jaxgen.zoo import ZOO  # noqa: E402
+from tests.helpers.budget import Budget  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -35,6 +36,10 @@ use_compilation_cache()
 # the time.
 gc.freeze()
 gc.set_threshold(100_000, 20, 20)
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(Budget(), "budget")
 
 
 class Together(LoadScopeScheduling):

@@ -1,0 +1,121 @@
+"""A pytest plugin: CPU seconds of every test file beside its budget, and a summary of what a run covered."""
+
+import os
+import resource
+import time
+import tomllib
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from jaxgen.zoo import ZOO
+
+TABLE = Path(__file__).parents[1] / "budgets.toml"
+TIERS = {"slow": "make test-slow", "parity": "make parity"}  # markers of tests that `make test` leaves out
+LEAST = 5.0  # s. Smaller budgets would be broken by noise
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def group_of(nodeid: str) -> str:
+    """Return the row of the table that a test belongs to: its file; in test_zoo.py its preset's family."""
+    file, _, test = nodeid.partition("::")
+    preset = test.partition("[")[2].removesuffix("]")
+    return f"{file}[{ZOO[preset].split('.')[2]}]" if preset in ZOO else file
+
+
+def tier_of(names) -> str:
+    """Return the tier that a test with these markers runs in: "test", "slow" or "parity"."""
+    return next((tier for tier in ("parity", "slow") if tier in names), "test")
+
+
+class Budget:
+    """Measures each test where it runs; adds the seconds up and prints them where the results are collected.
+
+    A worker of pytest-xdist sends its seconds in the report of each test's teardown, and its counts of deselected
+    tests at its end. The CPU seconds of the whole run include starting, imports and collecting.
+    """
+
+    def __init__(self, table: Path = TABLE, enforced: bool = bool(os.environ.get("CI"))):
+        content = tomllib.loads(table.read_text())
+        self.default, self.budgets, self.enforced = content["default"], content["files"], enforced
+        self.last = cpu_seconds()
+        self.spent: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))  # tier -> group -> s
+        self.counts: dict[str, Counter] = defaultdict(Counter)  # tier -> outcome -> tests
+        self.presets: set[str] = set()
+        self.other: Counter = Counter()  # tier -> deselected tests
+
+    def budget(self, group: str) -> float:
+        """Return the CPU seconds that a file, or a family in test_zoo.py, may take in `make test`."""
+        return self.budgets.get(group, self.default)
+
+    def over(self) -> list[str]:
+        """Return the groups that took more than twice their budget."""
+        return [g for g, s in self.spent["test"].items() if s > 2 * max(self.budget(g), LEAST)]
+
+    def pytest_deselected(self, items):
+        self.other.update(tier_of(item.keywords) for item in items)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self):
+        self.last = cpu_seconds()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        report = yield
+        if report.when == "teardown":
+            now = cpu_seconds()
+            report.user_properties.append(("cpu_seconds", now - self.last))
+            self.last = now
+        return report
+
+    def pytest_runtest_logreport(self, report):
+        tier, group = tier_of(report.keywords), group_of(report.nodeid)
+        if report.when == "call" or report.outcome != "passed":
+            self.counts[tier][report.outcome] += 1
+        if report.when == "teardown":
+            self.spent[tier][group] += dict(report.user_properties).get("cpu_seconds", 0.0)
+        preset = report.nodeid.partition("[")[2].removesuffix("]")
+        if preset in ZOO:
+            self.presets.add(preset)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session):
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output["deselected"] = dict(self.other)
+        elif self.enforced and self.over() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node):
+        output = getattr(node, "workeroutput", {})
+        self.other = Counter(output.get("deselected", {})) or self.other  # every worker collects all tests
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter):
+        write = terminalreporter.write_line
+        for tier, spent in self.spent.items():
+            terminalreporter.section(f"CPU seconds of each file ({tier}){' of its budget' if tier == 'test' else ''}")
+            for group, seconds in sorted(spent.items(), key=lambda x: -x[1]):
+                write(f"{seconds:8.1f}{f' of {self.budget(group):3g}' if tier == 'test' else ''}  {group}")
+            write(f"{sum(spent.values()):8.1f}  all files of {tier}")
+        write(f"{cpu_seconds():8.1f}  the whole run, with imports and collecting")
+        terminalreporter.section("covered")
+        for tier, counts in self.counts.items():
+            files = {group.partition("[")[0] for group in self.spent[tier]}
+            outcomes = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
+            write(f"{tier}: {sum(counts.values())} tests in {len(files)} files ({outcomes}).")
+        if self.presets:
+            families = sorted({ZOO[preset].split(".")[2] for preset in self.presets})
+            write(f"Presets: {len(self.presets)} of {len(ZOO)}, of {len(families)} families: {', '.join(families)}.")
+        for tier, command in TIERS.items():
+            if self.other[tier]:
+                write(f"Not run here: {self.other[tier]} tests marked {tier} (`{command}`).")
+        for group in self.over():
+            write(f"OVER BUDGET: {group} took {self.spent['test'][group]:.0f} CPU s, twice its {self.budget(group):g}.")
