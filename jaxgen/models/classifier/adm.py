@@ -10,8 +10,6 @@ has its diffusion model's schedule, and 1,000 times.) The net is told 1000 a / (
 is of images without noise; the accuracy in training is over all noise levels.
 The authors' of 256x256 images has width 128, attention at heights 32, 16 and 8 with heads of 64, and 500,000 steps of
 256.
-
-Measured: not yet measured.
 """
 
 import math

@@ -4,8 +4,7 @@
 normalisation (section 3.3), 60,965,224 parameters, for 227x227 images (the paper says 224). `variant="2014"` is the
 single column of Krizhevsky, "One weird trick for parallelizing convolutional neural networks", as torchvision has it:
 64-192-384-256-256 filters, 61,100,840 parameters, for 224x224; its kernels start with LeCun's variance of 1 / fan-in,
-three times torchvision's, its biases at 0. Other sizes are pooled to the 6x6 that the dense layers take. ImageNet
-accuracy: not yet measured.
+three times torchvision's, its biases at 0. Other sizes are pooled to the 6x6 that the dense layers take.
 """
 
 from dataclasses import dataclass, field

@@ -4,7 +4,7 @@
 pixel and pads channels with zeros, half before and half after as akamaster's published weights expect, so that it has
 no parameters. Trained as in the paper: rate 0.1, decay 1e-4, batch 128, 64,000 steps, images moved by up to 4 pixels
 and mirrored; the rate falls by a cosine here, not by steps, after 400 steps of warm-up, momentum is Nesterov's, and
-only kernels decay. CIFAR-10 accuracy of our own training: not yet measured.
+only kernels decay.
 """
 
 from dataclasses import dataclass, field

@@ -2,9 +2,9 @@
 
 Table 1's network for small devices: ReLU6 for swish, no squeeze-and-excitation, and a stem and a head that the width
 leaves as they are. `width` and `depth` scale it (section 3.3); 1 and 1 are Lite0. It starts as in the authors' code and
-is trained by SGD here; the paper took RMSProp, and a moving average of the weights. ImageNet accuracy of our training:
-not yet measured. With the published weights, which `jaxgen.perceptual.efficientnet_lite0` loads, it is PyTorch's
-package efficientnet_lite_pytorch, TensorFlow's "SAME" padding included.
+is trained by SGD here; the paper took RMSProp, and a moving average of the weights. With the published weights, which
+`jaxgen.perceptual.efficientnet_lite0` loads, it is PyTorch's package efficientnet_lite_pytorch, TensorFlow's "SAME"
+padding included.
 """
 
 import math

@@ -3,7 +3,7 @@
 The variant of the graph of 2015-12-05 by which FID, KID and the Inception score are measured: 1008 outputs (1000 classes
 and 8 that are never used), no auxiliary head, average pooling that does not count the padding, and in the last block a
 maximum where the paper has an average. Heusel et al. 2017 read its "2048", Salimans et al. 2016 its logits. It is
-trained by SGD here, the paper took RMSProp with momentum. ImageNet accuracy: not yet measured.
+trained by SGD here, the paper took RMSProp with momentum.
 
 Modules are named as in the published weights, where a number after "_" stays after "_": `branch5x5_1`, not `branch5x5.1`.
 """  # noqa: E501

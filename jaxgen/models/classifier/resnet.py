@@ -3,7 +3,7 @@
 18 and 34 layers of basic blocks, 50, 101 and 152 of bottlenecks with the stride in the 3x3 convolution, as torchvision
 has them (the paper strides the 1x1; the parameters are the same); 10 has one basic block a stage. `stem="small"` starts
 with one 3x3 convolution instead of the 7x7 stride 2 and the pooling: for images of about 32x32. Trained for
-torchvision's 90 epochs (the paper: 120). ImageNet accuracy: not yet measured.
+torchvision's 90 epochs (the paper: 120).
 """
 
 from dataclasses import dataclass, field

@@ -4,7 +4,7 @@ The trunks of ST-LPIPS. Every stride is taken by a blur (Zhang, "Making Convolut
 2019) over images mirrored at their borders by two pixels: AlexNet's first convolution has no stride and the blur
 comes before its ReLU, pooling takes a maximum at every pixel and blurs after. The published weights, which
 `jaxgen.perceptual.st_lpips` loads, are trunks without a classifier; here the mean over the last feature map and one
-dense layer follow them. ImageNet accuracy: not yet measured.
+dense layer follow them.
 """
 
 import math

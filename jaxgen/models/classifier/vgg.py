@@ -1,7 +1,7 @@
 """VGG: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015.
 
 Table 1's configurations A, B, D and E (11, 13, 16 and 19 layers), without and with batch normalisation. Images of
-other sizes than 224x224 are pooled to the 7x7 that the dense layers take. ImageNet accuracy: not yet measured.
+other sizes than 224x224 are pooled to the 7x7 that the dense layers take.
 """
 
 from dataclasses import dataclass, field

@@ -5,9 +5,6 @@ and target have variance 1 at every noise level (equation 7, table 1), and lambd
 lambda = 1 / c_out^2 and log sigma ~ N(P_mean, P_std^2). Samples are drawn by Heun's method over equation 5's levels.
 Of the authors' training their augmentations are not here, and dropout (0.13 on CIFAR-10) is off; labels are hidden here
 (`drop`), so that samples can be guided.
-
-Measured: fid_lenet 9.3 on MNIST (32x32, U-Net of width 16, 8,000 steps of 64, one seed; 10,000 samples beside the
-60,000 training digits, 12 evaluations of the net each; README, diffusion-steps), 33.6 after 2,000 steps of 32.
 """
 
 from dataclasses import dataclass, replace

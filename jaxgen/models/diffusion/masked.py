@@ -17,8 +17,6 @@ share of masks that it sees. Samples are drawn from masks alone, some tokens in 
 (Chang et al. 2022) those that the net is most sure of.
 
 Any net does: it is shown the tokens of a place as vectors, and patches of places as a denoiser is shown pixels.
-
-Measured: not yet measured.
 """
 
 import math

@@ -4,10 +4,6 @@ Both players are told the label y: min max V = E log D(x|y) + E log(1 - D(G(z|y)
 one-hot beside z. The discriminator sees it as planes beside the image ("concatenation", the paper's way), or its
 logit gains an inner product with an embedding of y: y^T V phi(x) + psi(phi(x)) ("projection"; Miyato and Koyama 2018,
 "cGANs with Projection Discriminator", equation 3). The paper's nets are maxout perceptrons; here they are DCGAN's.
-
-Measured: fid_lenet 1.77 by concatenation and 2.28 by projection on MNIST (32x32, width 32, batch 32) after 2,000 steps,
-2.11 and 2.58 after 4,000 (10,000 samples beside the 60,000 training digits, one seed; README, "Measure"); then LeNet-5
-takes 97.4 % and 99.0 % of the samples for the class asked for.
 """
 
 from dataclasses import dataclass, replace

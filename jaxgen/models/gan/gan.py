@@ -3,9 +3,6 @@
 The paper's game (algorithm 1) and both of its generator losses: "minimax", log(1 - D(G(z))), and "non-saturating",
 -log D(G(z)), which section 3 prefers. The paper's MNIST discriminator has maxout units and its generator ReLU and
 sigmoid; here, as in most of today's code, LeakyReLU 0.2, and tanh for images in [-1, 1].
-
-Measured: fid_lenet 122 on MNIST after 2,000 steps of 32 at rate 1e-3, 65.3 after 4,000 and 16.5 after 16,000 (10,000
-samples beside the 60,000 training digits, one seed; README, "Measure"); the imported `mnist_gan_mlp_G` gets 61 +- 2.
 """
 
 from dataclasses import dataclass

@@ -5,10 +5,6 @@ five updates of the discriminator to one of the generator, Adam with rate 2e-4 a
 class-conditional batch norm and the projection of Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018.
 The nets are in sngan_nets.py. The authors' configurations for CIFAR-10 have 50,000 steps, and 128 images in an update
 of the generator beside 64 in one of the discriminator; they add noise of a grey level to the data, and take no average.
-
-Measured: fid_lenet 42.3 on MNIST (32x32, width 16, batch 32, 2,000 steps, 2 updates of the discriminator to one), 13.2
-with classes, 4.8 after 4,000 (10,000 samples beside the 60,000 training digits, one seed; README, "Measure"); then
-LeNet-5 takes 99.0 % of the samples for the class asked for.
 """
 
 from dataclasses import dataclass, replace

@@ -6,10 +6,6 @@ updates, and differentiates through them (equations 6 to 9). Any model of the fa
 published notebook): two hidden
 layers of tanh for both players, orthogonal weights of gain 1.4, no bound on what is generated, rates 1e-4 and 1e-3, the
 minimax loss.
-
-Measured: of eight Gaussians 8 modes with K = 5 and at most 4 with K = 0 (tests/diffusion/test_mixture.py, in a sixth of
-the authors' steps); on MNIST fid_lenet 60.3 after 2,000 steps and 59.4 after 3,000 (32x32, width 16, batch 32, rates
-1e-4 and 5e-4; 10,000 samples beside the 60,000 training digits, one seed; README, "Measure").
 """
 
 from dataclasses import dataclass

@@ -6,10 +6,6 @@ first 25, and for every 500th.
 Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017: a penalty of 10 on the critic's gradient, Adam
 with rate 1e-4 and betas 0 and 0.9, no batch norm in the critic. Both: five updates of the critic to one of the
 generator. DCGAN's nets; any model of the family plays either game by the same settings.
-
-Measured: fid_lenet 51.3 (width 32) and 13.6 (width 16, with the penalty) on MNIST (32x32, batch 32, 2,000 steps, rate
-5e-4; 10,000 samples beside the 60,000 training digits, one seed; README, "Measure"); the first with RMSProp's epsilon
-inside the root, where the authors' has it outside, as has ours now.
 """
 
 from dataclasses import replace

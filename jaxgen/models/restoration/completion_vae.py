@@ -12,9 +12,6 @@ the visible part where the paper attends to them. It paints one image where thei
 their code adds up the distances, weighing the divergences four times as much; the blocks have no spectral nor instance
 norms, start as Glorot's, and repeat pixels where theirs learn to enlarge; the encoder is told the mask, too. The
 posterior's divergence is the paper's, KL(q || N(0, s^2)); the authors' code takes the other direction.
-
-Measured: small (width 16, depth 4), 1,000 steps of 8 patches of 64x64 of flowers: holes in others filled at a PSNR of
-24.99 dB over the whole patch, which is 18.79 dB under grey (README, mending-quality).
 """
 
 from dataclasses import dataclass

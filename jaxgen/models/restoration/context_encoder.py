@@ -10,8 +10,7 @@ Otherwise than in the paper the critic is shown real images around the holes and
 goes on learning while the critic catches up (without slopes Adadelta would forget its averages), it minimises
 -log D(C(x)) and not log(1 - D(C(x))), and pixels are hidden under middle grey, not under the training set's mean.
 
-Measured: small (width 16), 4,000 steps of 8 patches of 64x64 of flowers: boxes in others are filled at a PSNR of 25.59
-dB over the whole patch, which is 19.46 dB under grey (README, mending-quality): their colours, blurred, with a seam.
+A small net fills holes with the right colours, but blurred and with a seam.
 """
 
 from dataclasses import dataclass

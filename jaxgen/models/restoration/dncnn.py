@@ -7,10 +7,6 @@ paper's DnCNN-S, for one level of noise, `dncnn-blind` its DnCNN-B, for levels f
 CDnCNN-B. `dncnn-3` takes noise away, JPEG's artefacts, or enlarges by 2, 3 or 4, and is given interpolated images.
 
 Adam and a falling cosine stand for the paper's SGD, whose rate falls from 0.1 to 0.0001; steps and batches are its own.
-
-Measured: the published weights of sigma 25 get 30.45 dB on Set12 and 29.23 dB on BSD68. `dncnn` trained here on
-Train400, 6,000 steps of 32, gets 29.71 and 28.73 dB, one seed (README, restoration-quality). The others: not yet
-measured.
 """
 
 from dataclasses import dataclass, replace

@@ -5,9 +5,6 @@ The target is a second noisy copy of the image, its noise drawn anew and its lev
 the input is that of the clean image, so that the squared error has the same minimiser: training without clean data is
 as good, if slower. Any net can play: the paper's U-Net (unet.py), DnCNN or NAFNet. Nothing but the noise may differ
 between the copies, and its mean must be 0.
-
-Measured: small (width 24, depth 3), sigma 25, 1,000 steps of 8 patches of 64x64 of flowers: 31.63 dB on others, beside
-31.67 of `unet-denoise`, the same with clean images, and 20.54 of the noise (README, mending-quality).
 """
 
 import dataclasses

@@ -4,9 +4,6 @@ Residual blocks without batch norm on the small image, then sub-pixel convolutio
 16 blocks of 64 channels; `edsr-full` the paper's net of 32 blocks of 256, whose residuals are multiplied by 0.1 so that
 it can be trained. Images are seen from 0 to 255, the mean of DIV2K taken away. The schedule is a cosine in place of
 halving every 200,000 steps. Trained from noise for every factor, not from the net that doubles.
-
-Measured: 8 blocks of 32 channels have 36.97 dB on Set5 by 2, trained on T91 alone for 4,000 steps of 8 patches at a
-rate of 1e-3, one seed (README, restoration-quality). The presets: not yet measured.
 """
 
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network".
 Three convolutions on the luma of the small image; the last makes scale^2 channels, which are laid side by side as
 pixels: the sub-pixel convolution. With tanh, which the paper finds better than ReLU. Adam stands for SGD, and the
 number of steps is chosen for it.
-
-Measured: not yet measured.
 """
 
 from dataclasses import dataclass

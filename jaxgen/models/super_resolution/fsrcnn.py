@@ -4,8 +4,6 @@ An hourglass on the luma of the small image: features are shrunk from d to s cha
 expanded again, and a transposed convolution of stride `scale` makes the image. FSRCNN(56, 12, 4): 12,464 weights,
 173 biases and 172 slopes, a slope for each channel. Adam stands for SGD with two learning rates, and the number of
 steps is chosen for it.
-
-Measured: not yet measured.
 """
 
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ nearest places, how far away they are and how large a pixel is wanted, and its f
 one net enlarges by any factor, also by such as it was not trained for. Each training patch is made small by a factor of
 its own, drawn from 1 to 4, and compared at 2,304 of its pixels (drawn independently, so that some come twice). Blur,
 where asked for, comes after a patch is made small. The schedule is a cosine in place of halving.
-
-Measured: not yet measured.
 """
 
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ ESRGAN's generator: 23 residual-in-residual dense blocks, then two doublings by 
 Here it is trained by L1 alone, which is the first half of the paper's training. To enlarge by 2, or to leave the size,
 pixels are first made channels, as in BasicSR, whose names the layers have. The schedule is a cosine in place of
 halving.
-
-Measured: not yet measured.
 """
 
 from dataclasses import dataclass

@@ -3,9 +3,6 @@
 Three convolutions on the luma of an interpolated image: patches are extracted, mapped and put together again. The
 9-5-5 net of 64 and 32 channels, the paper's largest; the images' borders are padded with zeros, which the paper does
 not in training. Adam stands for SGD with two learning rates, and the number of steps is chosen for it.
-
-Measured: 35.80 dB on Set5 by 2, trained on T91 for 16,000 steps of 16 patches at a rate of 1e-3, one seed, where
-bicubic interpolation has 33.69 and the paper 36.66 (README, restoration-quality).
 """
 
 from dataclasses import dataclass

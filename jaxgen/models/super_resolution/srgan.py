@@ -6,8 +6,6 @@ features, and a thousandth of -log D(G(x)) is added. For the first `game.start` 
 perceptual distance are all there is; the paper starts from a trained SRResNet, as does `--start-from` its run with
 `--model.game.start 0`. The squared error stays, where the paper drops it for VGG's. The rate falls along a cosine, in
 place of to a tenth halfway.
-
-Measured: not yet measured.
 """
 
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 SRGAN's generator, trained by the mean squared error alone: 16 residual blocks with batch norm and learned slopes, then
 sub-pixel convolutions. One slope a layer, and no bias before batch norm; the layers have the names of Lornatang's
 SRGAN-PyTorch.
-
-Measured: not yet measured.
 """
 
 from dataclasses import dataclass

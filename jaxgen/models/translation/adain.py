@@ -11,9 +11,9 @@ decoder starts uniform, a sixth of our variance.
 How several styles and part of one are decoded is the paper's (equations 14 and 15). `how` is "wct" for whitening and
 colouring the code in place of AdaIN (Li et al. 2017; wct.py), with the same nets: it changes nothing that is learned.
 
-The trunk is ST-LPIPS's VGG-16 in place of VGG-19. Measured: 4,000 steps of 4 at 96x96 on parts of three paintings,
-where the authors take 160,000 of 8 with 80,000 paintings, give the colours and edges of a new style from a code
-of relu3_1, coarsely (README, style-quality); from relu4_1's they are too few: a lattice, and little of the content.
+The trunk is ST-LPIPS's VGG-16 in place of VGG-19. After a short training on parts of three paintings (the authors take
+160,000 steps of 8 with 80,000 paintings) relu3_1 gives the colours and edges of a new style, coarsely. For relu4_1 such
+a training is too short: it gives a lattice, and little of the content.
 """
 
 from collections.abc import Sequence

@@ -7,9 +7,6 @@ near N(0, 1), must give the image back (cVAE-GAN), and the image made with a dra
 the source; both are shown the same true image, not two of a batch as the authors'. The generator is pix2pix's, the
 code beside the pixels of every layer of the way in, and without dropout, which the authors have in training only. The
 encoder is residual. The rate is constant over the first half of the steps and falls to 0 over the second.
-
-Measured: 10,000 steps at 64x64, edges to emoji: LPIPS 0.289, of two answers 0.110, FID 188.8 (README,
-translation-quality-emoji).
 """
 
 from dataclasses import dataclass, replace

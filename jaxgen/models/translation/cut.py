@@ -4,9 +4,6 @@ One generator, one critic, no way back. What the generator's way in says of a pl
 like what it says of the same place in the source than of 255 others (a cross-entropy). The same is asked of an image
 that is in its domain already, in place of CycleGAN's identity. FastCUT has a weight of 10 on the first and none on the
 second, and translates half of the images mirrored. Both critic and generator resample smoothly.
-
-Measured: 6,000 steps at 64x64, grey to colour: LPIPS 0.322, the greys' own 0.387 (README,
-translation-quality-flowers).
 """
 
 from dataclasses import dataclass, replace

@@ -14,12 +14,9 @@ The trunk is ST-LPIPS's VGG-16, and any other will do: features have unit length
 distance is divided by the square of what is wanted, not by the number of numbers, and the weights of the losses are of
 our own choosing.
 
-Measured: the published weights of the wave paint three photographs as the same net in PyTorch does, to 127 dB at least,
-and to the rounding of 8 bits by the command (tests/models/translation/test_style_parity.py). Trained here for 7,000
-steps of one flower at 96x96 (20 minutes of one core; the paper has 40,000 of 4 at 256x256) it paints photographs on the
-wave's paper in strokes of its ink, and what is on them stays clear; `fast-style-many`, at a style weight of 0.5,
-learned three styles, and paints fainter (README, style-quality). With features as long as they are, the content came
-slowly at a style weight of 3 and never at 10.
+After a short training on small images it paints photographs on the wave's paper in strokes of its ink, and their
+content stays clear; `fast-style-many` learned three styles at a style weight of 0.5, and paints fainter. There the
+content came slowly at a style weight of 3 and never at 10.
 """
 
 import re

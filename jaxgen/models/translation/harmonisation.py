@@ -6,9 +6,6 @@ the image as it was, over the part alone: their foreground-normalised squared er
 much as a large one. The parts are boxes and strokes of a brush, and the net is this zoo's U-Net: there are no outlines
 of objects and no pretrained semantic features here, which the paper has, and the rate is constant where its authors' is
 a tenth from the 160th epoch of 180 on. `python -m jaxgen compose --how harmonise` uses it.
-
-Measured: 600 steps of 8 patches of 64x64 (width 24, depth 4; 2,000 photographs of flowers, those trained on) take whole
-images, their parts recoloured, from a PSNR of 24.3 dB to 28.7 dB. At full size not yet measured.
 """
 
 from dataclasses import dataclass

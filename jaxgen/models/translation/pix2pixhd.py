@@ -12,8 +12,6 @@ the paper has three.
 The authors add the distance between features of a VGG-19, with a weight of 10; the paper, too, as an option. That trunk
 can't be had offline, and a weight for one is none for another: `perceptual` is 0 here, and with another weight compares
 the same layers of ST-LPIPS's VGG-16 (pip install jaxgen[perceptual]).
-
-Measured: not yet measured.
 """
 
 from dataclasses import dataclass, replace

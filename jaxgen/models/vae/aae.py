@@ -4,9 +4,6 @@ An autoencoder whose codes, taken together, are made to lie as the prior p(z) by
 reconstruction's update a discriminator learns to tell z ~ p(z) from codes, and then the encoder, as the generator, to
 pass for the prior. The encoder is deterministic; p(z) is N(0, I), or 10 normals on a ring in the plane. The generator's
 loss is the non-saturating one.
-
-Measured: fid_lenet 62.7 on MNIST after 3,000 steps of 100 (10,000 samples beside the 60,000 training digits, one seed);
-reconstructions of the first 32 test digits have a PSNR of 16.5 dB.
 """
 
 from dataclasses import dataclass, replace

@@ -12,10 +12,6 @@ With `norm_pixels` the net does not know a patch's mean and deviation: what is s
 own patch, and is a view of what was learned rather than an inpainting. `encode` gives the tokens of the whole image,
 the class token first: features, to be averaged or probed. There is no `decode`: what the decoder paints in the place of
 a patch that was visible is trained by nothing, and looks like it.
-
-Measured: `mae` after 2,000 steps on MNIST (`--data.source tfds:mnist --steps 2000 --optim.warmup 100`), one seed: the
-held-out squared error of hidden pixels in [-1, 1] is 0.175, 13.6 dB; the mean image's is 0.270. The preset's 20,000
-steps, and `mae-base`, are not yet measured.
 """
 
 from dataclasses import dataclass, replace

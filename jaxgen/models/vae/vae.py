@@ -4,11 +4,6 @@ The encoder gives q(z | x) = N(mu, sigma^2), the decoder p(x | z), and both maxi
 E_q [log p(x | z)] - KL(q(z | x) || N(0, I)) (equation 10, one sample). Perceptrons as in appendix C.2 but with ReLU,
 convolutions or residual blocks; images as Bernoulli, Gaussian or discretised-logistic variables. With classes both
 nets are told the label (Sohn et al. 2015; cvae.py); beta, annealing and free bits weigh the two terms (beta_vae.py).
-
-Measured: on dynamically binarised MNIST, 2 layers of 200, 50 latents, 100,000 steps of 100 from 1e-3 along a cosine,
-one seed: -log p(x) 88.81 nats by 5,000 samples and -ELBO 93.44 on the test set; 18 latents in use. The imported
-`mnist_vae` (784-400-20) has -ELBO 103.2 nats there, grey pixels, one sample (tests/models/vae/test_vae.py).
-README: `vae-quality`, `vae-nll`.
 """
 
 import math

@@ -4,9 +4,6 @@ A deterministic autoencoder whose codes, taken together, lie as N(0, I): minimis
 between codes f(x) and z, the unbiased estimate over the batch with the authors' kernel (jaxgen/losses/mmd.py).
 Perceptrons where their code has convolutions and batch norm; no pretraining of the encoder, no noise of 0.01 on what it
 sees, a linear last layer where theirs is a sigmoid, and Adam's b1 0.9, where theirs is 0.5.
-
-Measured: fid_lenet 78.2 on MNIST after 3,000 steps of 100 (10,000 samples beside the 60,000 training digits, one seed);
-reconstructions of the first 32 test digits have a PSNR of 16.2 dB.
 """
 
 from dataclasses import dataclass, replace
