@@ -211,8 +211,8 @@ class GroupNorm(nn.Module):
     """(x - mean) / sqrt(var + 1e-5) * scale + bias, the statistics those of a group of channels, x [b h w c].
 
     There are 32 groups, or the most below that divide c: in a net of width 32 each channel is one. Groups of 4 channels
-    or more, as in EDM's code, made no better digits at width 16. With `factor` and `shift` [b c] the result y becomes y (1 + factor) + shift. Statistics are f32, the
-    result is in x's dtype. Wu and He 2018, section 3.1.
+    or more, as in EDM's code, made no better digits at width 16. With `factor` and `shift` [b c] the result y becomes y
+    (1 + factor) + shift. Statistics are f32, the result is in x's dtype. Wu and He 2018, section 3.1.
 
     The variance is E[y^2] - E[y]^2, like flax's, of y = x - mean held constant: that changes nothing but the rounding,
     which is that of two passes, so derivatives of any order are exact without going through the constant. On a CPU it
