@@ -18,6 +18,7 @@ from jaxgen.commands.interpolate import interpolate
 from jaxgen.commands.list_ import list_
 from jaxgen.commands.map import map_
 from jaxgen.commands.mix import mix
+from jaxgen.commands.parse import renamed
 from jaxgen.commands.prepare import prepare
 from jaxgen.commands.project import project
 from jaxgen.commands.reconstruct import reconstruct
@@ -61,7 +62,7 @@ def main():
     }
     if sys.argv[1:] and not sys.argv[1].startswith("-"):
         choose(sys.argv[1], commands, "command")
-    return tyro.extras.subcommand_cli_from_dict(commands, prog="python -m jaxgen")
+    return tyro.extras.subcommand_cli_from_dict(commands, prog="python -m jaxgen", args=renamed(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command line of a training script, parsed by tyro."""
 
 import dataclasses
+import re
 import sys
 import typing
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import tyro
 
 from jaxgen import zoo
 from jaxgen.core.config import M, Run
+from jaxgen.runs.config_io import RENAMED
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,18 @@ def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
     run = dataclasses.replace(preset.tiny if "--tiny" in argv else preset.run, preset=name)
     return tyro.cli(
         Command[type(run.model)],  # pyright: ignore[reportInvalidTypeArguments]
-        args=list(argv),
+        args=renamed(argv),
         default=Command(run),
         prog=prog or f"python -m train.{family}{f' --preset {name}' if given else ''}",
         description=f"Train a {family} model. The same command again resumes. Presets: {', '.join(names)}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+
+
+def renamed(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with flags of older versions replaced by their present names."""
+    old = re.compile(rf"(--(?:[\w-]+\.)*)({'|'.join(RENAMED)})(?==|$)")
+    return [old.sub(lambda m: m[1] + RENAMED[m[2]], arg, count=1) if old.match(arg) else arg for arg in argv]
 
 
 def _pairs(argv: Sequence[str]):

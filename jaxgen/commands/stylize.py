@@ -35,7 +35,7 @@ def stylize(
     steps: int | None = None,
     style_size: int = 512,
     style_weight: float | None = None,
-    trunk: str | None = None,
+    backbone: str | None = None,
     progress: bool = False,
     tile: int | None = None,
     overlap: int = 64,
@@ -62,7 +62,8 @@ def stylize(
         steps: of gatys and wct; unset: 200
         style_size: pixels of a style image's longer side, a larger one is made small; 0: as it is
         style_weight: of gatys, beside the content's; unset: 1000
-        trunk: whose features gatys and wct compare: vgg16 (unset), random, or the folder of a run of train.classifier
+        backbone: the net whose features gatys and wct compare: vgg16 (unset), random, or the folder of a run of
+            train.classifier
         progress: of gatys and wct, write the canvas to OUT-progress.png as it is painted
         tile: pixels of a side of the parts that are painted one by one; 0: whole; unset: whole where --memory is
             enough for that, else 512
@@ -89,7 +90,7 @@ def stylize(
     for path in [path for target in targets for path in written(target)] if single or overwrite else ():
         output_files.check(path, WRITTEN, overwrite, given=given)
     wish = Wish(style, weights, style_size, strength)
-    stylist = open_stylist(with_, wish, how, steps, style_weight, trunk)
+    stylist = open_stylist(with_, wish, how, steps, style_weight, backbone)
     check_masks(masks, stylist)
     if progress and not stylist.paints:
         raise InputError(f"{stylist.name} paints in one pass: leave out --progress.")

@@ -61,7 +61,7 @@ class Wish(NamedTuple):
 
 @dataclass
 class Painter:
-    """Paints by moving a canvas until a trunk's features agree.
+    """Paints by moving a canvas until a backbone's features agree.
 
     begin:  look at a whole image before its parts, so many of them, are painted
     answer: a part f32[h w 3] painted, which lies at `place`; masks f32[n h w 1] say where each style is wanted
@@ -70,7 +70,7 @@ class Painter:
     name: str
     wish: Wish
     model: Any  # Gatys or WCT
-    trunk: backbones.Trunk
+    backbone: backbones.Backbone
     styles: list[np.ndarray]
     steps: int
     paints: bool = True
@@ -82,7 +82,7 @@ class Painter:
         self.pictures = [jnp.asarray(recoloured(x, content) if keep else x) for x in self.styles]
         self.change, self.done, self.total = None, 0, (parts + (parts > 1)) * self.steps
         for picture in (content, *self.pictures):
-            check_side(self.name, picture, backbones.smallest(self.trunk.model))
+            check_side(self.name, picture, backbones.smallest(self.backbone.model))
         if parts > 1:  # the whole image, small, says where the parts begin
             small = thumbnail(content, tile)
             size, whole = small.shape[:2], content.shape[:2]
@@ -103,7 +103,7 @@ class Painter:
             self.easels[content.shape] = Easel(model.task(1)), targets
         easel, targets = self.easels[content.shape]
         x = jnp.asarray(content)[None]
-        frozen = {"trunk": self.trunk, "styles": targets(self.trunk, self.pictures, masks, x, self.wish.strength)}
+        frozen = {"trunk": self.backbone, "styles": targets(self.backbone, self.pictures, masks, x, self.wish.strength)}
         made = easel.paint(x, start, frozen, self.steps, lambda at, y, _: show(self.done + at, self.total, y))
         self.done += self.steps
         return np.clip(made, -1, 1)
@@ -194,7 +194,7 @@ def open_stylist(
     how: str | None = None,
     steps: int | None = None,
     style_weight: float | None = None,
-    trunk: str | None = None,
+    backbone: str | None = None,
 ) -> Stylist:
     """Return the painter of this name, or the net of a run's folder or a file of weights. Raises InputError."""
     wish.check()
@@ -206,13 +206,13 @@ def open_stylist(
     if name in PAINTERS:
         pictures = wish.pictures(name)
         changes: dict[str, Any] = {} if style_weight is None else {"style_weight": style_weight}
-        trunk = trunk or "vgg16"
-        model = replace(PAINTERS[name](), trunk=trunk, **changes)
-        if trunk not in backbones.NAMES:
-            model = replace(model, **own_layers(trunk, name))
+        backbone = backbone or "vgg16"
+        model = replace(PAINTERS[name](), backbone=backbone, **changes)
+        if backbone not in backbones.NAMES:
+            model = replace(model, **own_layers(backbone, name))
         model.check()
-        return Painter(name, wish, model, backbones.load(trunk), pictures, STEPS if steps is None else steps)
-    for setting, value in (("steps", steps), ("trunk", trunk)):
+        return Painter(name, wish, model, backbones.load(backbone), pictures, STEPS if steps is None else steps)
+    for setting, value in (("steps", steps), ("backbone", backbone)):
         if value is not None:
             raise InputError(f"{name} paints in one pass and takes no --{setting}: leave it out.")
     if path.is_dir():
@@ -223,13 +223,13 @@ def open_stylist(
     return of_weights(path, wish)
 
 
-def own_layers(trunk: str, name: str) -> dict[str, Any]:
+def own_layers(backbone: str, name: str) -> dict[str, Any]:
     """Return which layers of a classifier's run are compared: the last map of each size, the content's the last but
     one of them."""
-    shapes = backbones.layers(trunk)
+    shapes = backbones.layers(backbone)
     last = tuple({shape[1:3]: layer for layer, shape in shapes.items()}.values())
     if not last:
-        raise InputError(f"{trunk} shows no feature maps.")
+        raise InputError(f"{backbone} shows no feature maps.")
     return {"layers": last} if name == "wct" else {"style": last, "content": last[-2:][:1]}
 
 
@@ -245,7 +245,7 @@ def of_run(path: Path, wish: Wish, how: str | None) -> Trained:
             f"{path} paints in no style: --with takes a run of fast-style or adain; for what translates images use "
             "python -m jaxgen translate."
         )
-    # Its trunk and style images say what it learns, and may be gone since.
+    # Its backbone and style images say what it learns, and may be gone since.
     opened = open_run(path, Mesh(data=1), with_frozen=isinstance(model, AdaIN))
     translator = opened.task.translator
     assert translator is not None

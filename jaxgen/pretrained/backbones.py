@@ -1,6 +1,6 @@
 """The nets whose feature maps say what is in an image and in what style: any classifier of the zoo.
 
-vgg16   the published trunk of ST-LPIPS, a VGG-16 with blurred pooling (shift_tolerant.py): pip install
+vgg16   the published backbone of ST-LPIPS, a VGG-16 with blurred pooling (shift_tolerant.py): pip install
         jaxgen[perceptual]; its layers are relu1_1 ... relu5_3
 random  the same net at a sixteenth of its width with random weights: textures of a sort, and quick
 FOLDER  a run of train.classifier; its layers are what the classifier calls them
@@ -27,7 +27,7 @@ PUBLISHED = ShiftTolerant("vgg", classes=2, dropout=0.0)
 RANDOM = ShiftTolerant("vgg", (32, 32, 3), classes=2, width=1 / 16, dropout=0.0)
 
 
-class Trunk(struct.PyTreeNode):
+class Backbone(struct.PyTreeNode):
     """A classifier and its weights. Hand it to a jitted function as an argument, lest they be compiled into it."""
 
     variables: PyTree
@@ -48,14 +48,14 @@ def _task(model: Any) -> tuple[Task, str]:
 
 
 def model_of(name: str) -> Any:
-    """Return the configuration of a trunk. Raises InputError where it is not there, without reading its weights."""
+    """Return the configuration of a backbone. Raises InputError where it is not there, without reading its weights."""
     if name == "vgg16":
         perceptual_distances.st_lpips_file("vgg")
         return PUBLISHED
     if name == "random":
         return RANDOM
     if not Path(name).is_dir():
-        choose(name, NAMES, "trunk (or folder of a classifier's run)")
+        choose(name, NAMES, "backbone (or folder of a classifier's run)")
     from jaxgen.runs.config_io import load_config
 
     model = load_config(Path(name)).model
@@ -66,8 +66,8 @@ def model_of(name: str) -> Any:
     return model
 
 
-def load(name: str) -> Trunk:
-    """Return a trunk with its weights. Raises InputError for one that can't be had."""
+def load(name: str) -> Backbone:
+    """Return a backbone with its weights. Raises InputError for one that can't be had."""
     model = model_of(name)
     if name not in NAMES:
         from jaxgen.core.config import Mesh
@@ -75,38 +75,38 @@ def load(name: str) -> Trunk:
 
         _, _, _, state, _, _ = open_run(Path(name), Mesh(data=1))
         [net] = state.params
-        return Trunk({"params": state.params[net], **state.extra.get(net, {})}, model)
+        return Backbone({"params": state.params[net], **state.extra.get(net, {})}, model)
     task, net = _task(model)
     if name == "random":
         params, extra = task.init(jax.random.key(0), {})
-        return Trunk({"params": params[net], **extra[net]}, model)
+        return Backbone({"params": params[net], **extra[net]}, model)
     params, _ = jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
     rest = {k: jax.tree.map(lambda x: jnp.zeros(x.shape), v) for k, v in params[net].items()}  # the head is never used
-    return Trunk({"params": {**rest, **perceptual_distances.st_lpips("vgg").params}}, model)
+    return Backbone({"params": {**rest, **perceptual_distances.st_lpips("vgg").params}}, model)
 
 
 def check(name: str, layers: Sequence[str], image: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
-    """Return the shapes [b h w c] of a trunk's layers for images of this size. Raises InputError for unknown ones."""
+    """Return the shapes [b h w c] of a backbone's layers for images of this size. Raises InputError if unknown."""
     model = model_of(name)
     if not layers:
-        raise InputError("A style needs feature maps: name some layers of the trunk.")
+        raise InputError("A style needs feature maps: name some layers of the backbone.")
     least = smallest(model)
     if image is not None and image[2] != 3:
-        raise InputError(f"The trunk {name} sees colour, not images of {image[2]} channel(s).")
+        raise InputError(f"The backbone {name} sees colour, not images of {image[2]} channel(s).")
     if image is not None and min(image[:2]) < least:
-        raise InputError(f"The trunk {name} needs images of {least}x{least} at least, not {image[0]}x{image[1]}.")
+        raise InputError(f"The backbone {name} needs images of {least}x{least} at least, not {image[0]}x{image[1]}.")
     found = layers_of(model, image or (64, 64, 3))
-    return [found[choose(layer, found, f"layer of the trunk {name}")] for layer in layers]
+    return [found[choose(layer, found, f"layer of the backbone {name}")] for layer in layers]
 
 
 def layers(name: str) -> dict[str, tuple[int, ...]]:
-    """Return the shapes [b h w c] of all layers of a trunk, in its order, for images of the size it was made for."""
+    """Return the shapes [b h w c] of all layers of a backbone, in its order, for images of the size it was made for."""
     model = model_of(name)
     return layers_of(model, model.image)
 
 
 def layers_of(model: Any, image: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes [b h w c] of all layers of a trunk for images of this size, in its order."""
+    """Return the shapes [b h w c] of all layers of a backbone for images of this size, in its order."""
     task, net = _task(model)
     found: dict[str, tuple[int, ...]] = {}  # filled on the way: JAX returns a dictionary sorted
 
@@ -120,5 +120,5 @@ def layers_of(model: Any, image: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def smallest(model: Any) -> int:
-    """Return the least side, in pixels, of what a trunk can see."""
-    return SMALLEST[model.trunk] if isinstance(model, ShiftTolerant) else 32
+    """Return the least side, in pixels, of what a backbone can see."""
+    return SMALLEST[model.backbone] if isinstance(model, ShiftTolerant) else 32

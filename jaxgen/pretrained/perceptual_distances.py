@@ -43,7 +43,7 @@ class Distance(struct.PyTreeNode):
     Calling it raises InputError for images of unequal shapes, too small ones, or any but three channels.
     """
 
-    params: Mapping[str, PyTree]  # of the trunk
+    params: Mapping[str, PyTree]  # of the backbone
     heads: tuple[Array, ...]  # f32[c] of each layer
     net: nn.Module = struct.field(pytree_node=False)
     layers: tuple[str, ...] = struct.field(pytree_node=False)
@@ -58,7 +58,7 @@ class Distance(struct.PyTreeNode):
         return _distance(self, a, b)
 
     def features(self, image: Array) -> list[Array]:
-        """Return the trunk's feature maps of f32[b h w c] in [-1, 1], each [b h_l w_l c_l]."""
+        """Return the backbone's feature maps of f32[b h w c] in [-1, 1], each [b h_l w_l c_l]."""
         shift, scale = (jnp.broadcast_to(jnp.asarray(v, image.dtype), image.shape) for v in (SHIFT, SCALE))
         whole = _shapes(self.net, image.shape)["params"]
         # The feature maps don't depend on the dense layers, so the zeros that stand for those are never made.
@@ -81,10 +81,10 @@ def st_lpips(net: Literal["alex", "vgg"] = "alex") -> Distance:
     Images of at least 21x21 (alex) or 18x18 (vgg). Ghildyal and Liu, ECCV 2022. Raises InputError where the
     distribution stlpips-pytorch is not installed.
     """
-    choose(net, LAYERS, "trunk")
+    choose(net, LAYERS, "backbone")
     tensors = read(st_lpips_file(net))
     kind = shift_tolerant.Net(net, classes=2, width=1.0, dropout=0.0)
-    params = _trunk(kind, "slice", {name.removeprefix("net."): x for name, x in tensors.items()})
+    params = _backbone(kind, "slice", {name.removeprefix("net."): x for name, x in tensors.items()})
     return Distance(
         params, _heads(tensors, CHANNELS[net]), kind, shift_tolerant.LAYERS[net], shift_tolerant.SMALLEST[net]
     )
@@ -95,17 +95,19 @@ def st_lpips_file(net: str) -> Path:
     return _packaged("stlpips-pytorch", f"stlpips_pytorch/weights/vST0.0/{net}_shift_tolerant.pth")
 
 
-def lpips(net: Literal["alex", "vgg"], trunk: str | Path, heads: str | Path) -> Distance:
+def lpips(net: Literal["alex", "vgg"], backbone: str | Path, heads: str | Path) -> Distance:
     """Return the distance LPIPS, version 0.1, from files.
 
-    trunk: torchvision's state dict of alexnet or vgg16, of which only `features` is read; heads: lpips/weights/v0.1 of
-    the published code. Images of at least 63x63 (alex) or 32x32 (vgg). Zhang et al., CVPR 2018. Raises InputError for
+    backbone: torchvision's state dict of alexnet or vgg16, of which only `features` is read
+    heads:    lpips/weights/v0.1 of the published code
+
+    Images of at least 63x63 (alex) or 32x32 (vgg). Zhang et al., CVPR 2018. Raises InputError for
     a file that is missing or holds something else.
     """
-    choose(net, LAYERS, "trunk")
+    choose(net, LAYERS, "backbone")
     alex, deep = alexnet.OneColumn(1000, 1.0, 0.0), vgg.Net(16, False, 1000, 64, 4096, 0.0)
     kind = alex if net == "alex" else deep
-    params = _trunk(kind, "features", read(trunk))
+    params = _backbone(kind, "features", read(backbone))
     return Distance(params, _heads(read(heads), CHANNELS[net]), kind, LAYERS[net], SMALLEST[net])
 
 
@@ -144,11 +146,11 @@ def _load(name: str, like: PyTree, tensors: Tensors) -> PyTree:
     return jax.tree.map(jnp.asarray, to_ours(plain, None, name, like, tensors))
 
 
-def _trunk(net: nn.Module, prefix: str, tensors: Tensors) -> PyTree:
+def _backbone(net: nn.Module, prefix: str, tensors: Tensors) -> PyTree:
     """Return the parameters of the modules whose names begin with `prefix`, theirs and ours."""
     like = {k: v for k, v in _shapes(net)["params"].items() if k.startswith(prefix)}
     chosen = {k: v for k, v in tensors.items() if k.startswith(prefix) and not k.endswith(".filt")}
-    return _load("trunk", {"params": like}, chosen)["params"]
+    return _load("backbone", {"params": like}, chosen)["params"]
 
 
 def _heads(tensors: Tensors, channels: tuple[int, ...]) -> tuple[Array, ...]:

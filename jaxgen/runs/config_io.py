@@ -13,6 +13,8 @@ from jaxgen import zoo
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError, choose
 
+RENAMED = {"trunk": "backbone"}  # settings of older versions: their present names
+
 
 def to_json(run: Run) -> str:
     """Return the run as JSON; `from_json` gives an equal run back."""
@@ -37,6 +39,7 @@ def from_json(text: str) -> Run:
 def _build(cls: type, values: Mapping[str, Any], types: Mapping[str, type]):
     hints = {**typing.get_type_hints(cls), **types}
     known = {f.name for f in dataclasses.fields(cls)}
+    values = {k if k in known or RENAMED.get(k) not in known else RENAMED[k]: v for k, v in values.items()}
     for name in known & set(hints):  # settings that have moved into a group since they were saved
         if dataclasses.is_dataclass(hints[name]):
             moved = {f.name for f in dataclasses.fields(hints[name])} & (set(values) - known)

@@ -34,7 +34,7 @@ class Paired:
     multiple: what the sides of x must be divisible by
     several:  whether other keys give other answers
     pixel:    weight of the distance from the true image
-    seen:     weight of the distance between what a trunk (jaxgen.trunks) sees in both, its layers' as in `LAYERS`
+    seen:     weight of the distance between features of both, those of `LAYERS` of a backbone (pretrained)
     """
 
     image: Image
@@ -45,7 +45,7 @@ class Paired:
     several: bool = False
     distance: Literal["l1", "l2"] = "l1"
     seen: float = 0.0
-    trunk: str = "vgg16"
+    backbone: str = "vgg16"
 
     def task(self) -> Task:
         """Return the game. Raises InputError for what can't be played."""
@@ -62,7 +62,7 @@ class Paired:
             learners={**learners, "generator": self.game.learner("generator")},
             phases=(*phases, Phase("generator", "generator", self.loss, stream="z")),
             given=("source",),
-            frozen={"trunk": partial(backbones.load, self.trunk)} if self.seen else {},
+            frozen={"trunk": partial(backbones.load, self.backbone)} if self.seen else {},
             generate=generated(self.translate),
             translator=Translator(self.translate, multiple=self.multiple, channels=self.image[2], several=self.several),
         )

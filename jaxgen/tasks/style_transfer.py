@@ -14,7 +14,7 @@ from jaxgen.losses.perceptual import gram
 from jaxgen.media import photo
 from jaxgen.metrics.lpips import unit
 from jaxgen.nn.resample import resize
-from jaxgen.pretrained.backbones import Trunk
+from jaxgen.pretrained.backbones import Backbone
 
 ROUNDING = 1e-10  # of a squared distance over a square: up to 1e-15 in images of 64x64, the more the larger
 DRAWN = ("waves", "checks", "dots")  # patterns that need no file
@@ -67,23 +67,23 @@ def drawn(name: str, size: int) -> np.ndarray:
     return (share * np.array(high) + (1 - share) * np.array(low)).astype(np.float32)
 
 
-def directions(trunk: Trunk, image: Array, layers: Sequence[str]) -> list[Array]:
-    """Return a trunk's maps with features of unit length at each place, as LPIPS compares them.
+def directions(backbone: Backbone, image: Array, layers: Sequence[str]) -> list[Array]:
+    """Return a backbone's maps with features of unit length at each place, as LPIPS compares them.
 
     Their length grows steeply with contrast, and a net that learns to paint then learns to have none (content), or puts
     all of a style into one spot of the image (Gram matrices, which are sums of squares).
     """
-    return [unit(x) for x in trunk.features(image, layers)]
+    return [unit(x) for x in backbone.features(image, layers)]
 
 
-def grams(trunk: Trunk, styles: Sequence[str], size: int, layers: Sequence[str]) -> list[Array]:
+def grams(backbone: Backbone, styles: Sequence[str], size: int, layers: Sequence[str]) -> list[Array]:
     """Return the Gram matrices of several styles' directions, f32[n c c] of each layer."""
-    each = [directions(trunk, jnp.asarray(picture(style, size))[None], layers) for style in styles]
+    each = [directions(backbone, jnp.asarray(picture(style, size))[None], layers) for style in styles]
     return [jnp.concatenate([gram(x) for x in maps]) for maps in zip(*each, strict=True)]
 
 
 def apart(made: Array, wish: Array) -> Array:
-    """Return |a - b|^2 / |b|^2 of each example, f32[b]: whatever the trunk's scale, layers and weights are alike.
+    """Return |a - b|^2 / |b|^2 of each example, f32[b]: whatever the backbone's scale, layers and weights are alike.
 
     What differs by rounding alone does not, lest Adam make full steps of its slopes.
     """

@@ -142,13 +142,13 @@ def compared(photos: Path, made: Path, style: Path) -> dict[str, float]:
     from jaxgen.pretrained import backbones
     from jaxgen.tasks import style_transfer
 
-    model, trunk = Gatys(image=(SIDE, SIDE, 3)), backbones.load("vgg16")
+    model, backbone = Gatys(image=(SIDE, SIDE, 3)), backbones.load("vgg16")
     painting = jnp.asarray(style_transfer.picture(str(style), model.style_size))
     read = lambda path: jnp.asarray(np.asarray(Image.open(path)), jnp.float32) / 127.5 - 1  # noqa: E731
     found: dict[str, list[float]] = {"content": [], "style": []}
     for file in sorted(photos.iterdir()):
-        photo, wish = read(file), model.targets(trunk, [painting], content=read(file)[None])
-        parts = jax.jit(lambda x, wish: model.asked(x[None], {"image": x[None]}, trunk, wish)[1])
+        photo, wish = read(file), model.targets(backbone, [painting], content=read(file)[None])
+        parts = jax.jit(lambda x, wish: model.asked(x[None], {"image": x[None]}, backbone, wish)[1])
         ours, kept = parts(read(made / file.name), wish), parts(photo, wish)
         found["content"].append(float(ours["content"]))
         found["style"].append(float(ours["style"] / kept["style"]))

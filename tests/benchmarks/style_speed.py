@@ -2,7 +2,7 @@
 
 A 512x512 image painted whole by the net of Johnson et al. and by AdaIN's encoder and decoder, its style image
 512x512 too, each in one call; and Gatys et al. at 256x256 for 200 steps, a progress image written every ten. f32,
-random weights but for the trunk (jaxgen[perceptual]). The other side's nets are those of the comparisons in
+random weights but for the backbone (jaxgen[perceptual]). The other side's nets are those of the comparisons in
 tests/models/translation/test_style_parity.py; turns.py says how they take turns. --steps shortens the last for a try.
 """
 
@@ -108,7 +108,7 @@ def theirs(name: str, steps: int) -> Callable[[], Any]:
 
         model = zoo.load("adain").run.model
         params = jax.device_get(model.task(1).init(jax.random.key(0), {})[0])
-        tensors = reference.trunk_tensors()
+        tensors = reference.backbone_tensors()
         work = lambda: reference.torch_adain(tensors, params, model, x, style)  # noqa: E731
 
     def paint():
@@ -126,7 +126,7 @@ def theirs_gatys(steps: int) -> Callable[[], Any]:
     from jaxgen.models.translation import gatys
     from tests import test_style_parity as reference
 
-    model, tensors = gatys.Gatys(), reference.trunk_tensors()
+    model, tensors = gatys.Gatys(), reference.backbone_tensors()
     content, style = (reference.nchw(picture(256, seed)) for seed in (0, 1))
     path = Path(tempfile.mkdtemp()) / "progress.png"
 
@@ -170,5 +170,5 @@ if __name__ == "__main__":
         for name in (FAST, ADAIN, GATYS):
             rounds = min(wanted.rounds, 2) if name == GATYS else wanted.rounds
             rows += turns.measure("tests.benchmarks.style_speed", sides(name), rounds, 1, "work")
-        text = f"f32, random weights but for the trunk; Gatys: {STEPS} steps, at most 2 turns"
+        text = f"f32, random weights but for the backbone; Gatys: {STEPS} steps, at most 2 turns"
         report.publish("style-speed", rows, f"{text}; {load}", wanted.write)

@@ -32,7 +32,7 @@ from tests.models.translation.test_style import maps, picture
 
 
 @pytest.fixture(scope="module")
-def random_trunk() -> backbones.Trunk:
+def random_backbone() -> backbones.Backbone:
     return backbones.load("random")
 
 
@@ -129,7 +129,7 @@ def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
     mask = np.zeros((40, 64, 1), np.uint8)
     mask[:, :20] = 255
     masked = save(tmp_path / "m.png", mask)
-    how = ["--trunk", "random", "--steps", "3", "--tile", "40", "--overlap", "16"]
+    how = ["--backbone", "random", "--steps", "3", "--tile", "40", "--overlap", "16"]
     out = tmp_path / "out.png"
     cli(0, "stylize", source, "--style", wish, "--masks", masked, *how, "--progress", "--out", out)
     made, before = pixels_of(out), pixels_of(source)
@@ -138,15 +138,15 @@ def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
     assert np.abs(made[:, :20].astype(int) - before[:, :20, None]).max() > 5
 
 
-def test_wct_paints_several_styles_by_weights(random_trunk):
-    model, content = WCT(trunk="random", layers=("relu1_1", "relu1_2")), picture()
+def test_wct_paints_several_styles_by_weights(random_backbone):
+    model, content = WCT(backbone="random", layers=("relu1_1", "relu1_2")), picture()
     wish = stylization.Wish(("a", "b"), (1, 3))
-    work = stylization.Painter("wct", wish, model, random_trunk, [picture(seed=1), picture(24, seed=2)], 20)
+    work = stylization.Painter("wct", wish, model, random_backbone, [picture(seed=1), picture(24, seed=2)], 20)
     made = stylize.Work(work, (), "style", 0, 0, 4.0).painted(content, None)
     _, targets = work.easels[content.shape]
-    wanted = targets(random_trunk, work.pictures, None, jnp.asarray(content)[None], 1.0)
+    wanted = targets(random_backbone, work.pictures, None, jnp.asarray(content)[None], 1.0)
     apart = [
-        float(model.asked(jnp.asarray(x)[None], {"image": x[None]}, random_trunk, wanted)[1]["maps"])
+        float(model.asked(jnp.asarray(x)[None], {"image": x[None]}, random_backbone, wanted)[1]["maps"])
         for x in (content, made)
     ]
     assert apart[1] < 0.5 * apart[0]
@@ -201,7 +201,7 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
     named.symlink_to(weights)
     translator.mkdir()
     (translator / "config.json").write_text(to_json(replace(zoo.load("pix2pix").tiny, preset="pix2pix")))
-    quick = ["--trunk", "random", "--style", source]
+    quick = ["--backbone", "random", "--style", source]
     for args, words in [
         ([], "takes its style from images: name one or several with --style"),
         (["--style", "nothing.png"], "There is no style image nothing.png"),
@@ -216,7 +216,7 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
         (["--with", weights, "--style", source], "takes no other --style"),
         (["--with", weights, "--progress"], "paints in one pass: leave out --progress"),
         (["--with", weights, "--steps", "5"], "takes no --steps"),
-        (["--with", weights, "--trunk", "random"], "takes no --trunk"),
+        (["--with", weights, "--backbone", "random"], "takes no --backbone"),
         (["--with", weights, "--how", "wct"], "--how is for a run of adain"),
         (["--with", weights, "--style-weight", "3"], "has no --style-weight"),
         (["--with", weights, "--memory", "0.00001"], "over --memory"),
@@ -228,15 +228,15 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
         ([*quick, "--style-weight", "-1"], "--style-weight must be at least 0"),
         ([*quick, "--strength", "1.5"], "--strength must be from 0 to 1"),
         ([*quick, "--steps", "0"], "--steps must be at least 1"),
-        (["--trunk", "nothing", "--style", source], "Unknown trunk"),
-        (["--trunk", "random", "--style", small], "at least, not 8x8"),
+        (["--backbone", "nothing", "--style", source], "Unknown backbone"),
+        (["--backbone", "random", "--style", small], "at least, not 8x8"),
     ]:
         out = cli(2, "stylize", source, *args)
         assert words in out and "Traceback" not in out, (words, out)
     assert not (tmp_path / "a-stylized.png").exists()
 
 
-def test_without_the_trunks_weights_one_sentence(tmp_path, cli, monkeypatch):
+def test_without_the_backbones_weights_one_sentence(tmp_path, cli, monkeypatch):
     import importlib.metadata
 
     def missing(name: str):

@@ -126,13 +126,13 @@ def test_mistakes_are_told(monkeypatch):
 
 def test_lpips_from_files(real_data, tmp_path):
     rng = np.random.default_rng(0)
-    trunk = {}
+    backbone = {}
     for place, (filters, channels, kernel) in zip(PLACES, ALEX, strict=True):
         shape = (filters, channels, kernel, kernel)
         weights = rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))
-        trunk[f"features.{place}.weight"] = weights.astype(np.float32)
-        trunk[f"features.{place}.bias"] = np.zeros(filters, np.float32)
-    save_file(trunk, tmp_path / "alexnet.safetensors")
+        backbone[f"features.{place}.weight"] = weights.astype(np.float32)
+        backbone[f"features.{place}.bias"] = np.zeros(filters, np.float32)
+    save_file(backbone, tmp_path / "alexnet.safetensors")
     heads = real_data / "weights" / "lpips_lin" / "v0.1"
     distance = perceptual_distances.lpips("alex", tmp_path / "alexnet.safetensors", heads / "alex.pth")
     assert count(distance.params) == 2_469_696, "the dense layers are not read"
@@ -144,7 +144,7 @@ def test_lpips_from_files(real_data, tmp_path):
         distance(a[:, :62], b[:, :62])
     with pytest.raises(InputError, match=r"missing: features\.0\.bias"):
         perceptual_distances.lpips("alex", heads / "alex.pth", heads / "alex.pth")
-    with pytest.raises(InputError, match=r"not the trunk's: missing: features\."):
+    with pytest.raises(InputError, match=r"not the backbone's: missing: features\."):
         perceptual_distances.lpips("vgg", tmp_path / "alexnet.safetensors", heads / "vgg.pth")
     with pytest.raises(InputError, match=r"no lin0\.model\.1\.weight"):
         perceptual_distances.lpips("alex", tmp_path / "alexnet.safetensors", tmp_path / "alexnet.safetensors")

@@ -1,4 +1,4 @@
-"""Inception, EfficientNet-Lite0, the shift-tolerant trunks and LPIPS against PyTorch, on the same weights."""
+"""Inception, EfficientNet-Lite0, the shift-tolerant backbones and LPIPS against PyTorch, on the same weights."""
 
 import sys
 import types
@@ -151,8 +151,8 @@ def test_lpips_is_its_packages(net, real_data, tmp_path):
         warnings.simplefilter("ignore")
         theirs = module.LPIPS(net=net, pnet_rand=True, verbose=False)
     randomise(theirs.net)
-    trunk = {f"features.{name.split('.', 1)[1]}": x.clone() for name, x in theirs.net.state_dict().items()}
-    torch.save(trunk, tmp_path / "trunk.pth")
+    backbone = {f"features.{name.split('.', 1)[1]}": x.clone() for name, x in theirs.net.state_dict().items()}
+    torch.save(backbone, tmp_path / "trunk.pth")
     heads = real_data / "weights" / "lpips_lin" / "v0.1" / f"{net}.pth"
     ours = perceptual_distances.lpips(net, tmp_path / "trunk.pth", heads)
     side = perceptual_distances.SMALLEST[net] + 1

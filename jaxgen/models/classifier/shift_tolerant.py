@@ -1,9 +1,9 @@
 """Shift-tolerant AlexNet and VGG-16: Ghildyal and Liu, "Shift-tolerant Perceptual Similarity Metric", ECCV 2022.
 
-The trunks of ST-LPIPS. Every stride is taken by a blur (Zhang, "Making Convolutional Networks Shift-Invariant Again",
-2019) over images mirrored at their borders by two pixels: AlexNet's first convolution has no stride and the blur
-comes before its ReLU, pooling takes a maximum at every pixel and blurs after. The published weights, which
-`jaxgen.perceptual.st_lpips` loads, are trunks without a classifier; here the mean over the last feature map and one
+The backbones of ST-LPIPS. Every stride is taken by a blur (Zhang, "Making Convolutional Networks Shift-Invariant
+Again", 2019) over images mirrored at their borders by two pixels: AlexNet's first convolution has no stride and the
+blur comes before its ReLU, pooling takes a maximum at every pixel and blurs after. The published weights, which
+`jaxgen.perceptual.st_lpips` loads, are backbones without a classifier; here the mean over the last feature map and one
 dense layer follow them.
 """
 
@@ -35,7 +35,7 @@ LAYERS: dict[str, tuple[str, ...]] = {  # the features that a perceptual distanc
 class ShiftTolerant:
     """Hyper-parameters of a shift-tolerant AlexNet or VGG-16."""
 
-    trunk: Kind = "alex"
+    backbone: Kind = "alex"
     image: tuple[int, int, int] = (224, 224, 3)  # height, width, channels
     classes: int = 1000
     width: float = 1.0  # factor on the filters
@@ -47,10 +47,10 @@ class ShiftTolerant:
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for images too small to be mirrored."""
         del steps
-        if min(self.image[:2]) < SMALLEST[self.trunk]:
-            least = f"{SMALLEST[self.trunk]}x{SMALLEST[self.trunk]}"
-            raise InputError(f"This trunk needs images of at least {least}, not {self.image[0]}x{self.image[1]}.")
-        net = Net(self.trunk, self.classes, self.width, self.dropout)
+        if min(self.image[:2]) < SMALLEST[self.backbone]:
+            least = f"{SMALLEST[self.backbone]}x{SMALLEST[self.backbone]}"
+            raise InputError(f"This backbone needs images of at least {least}, not {self.image[0]}x{self.image[1]}.")
+        net = Net(self.backbone, self.classes, self.width, self.dropout)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 
 
@@ -70,15 +70,15 @@ def blur_pool(x: Array, taps: int = 3, stride: int = 2, pad: int = 2) -> Array:
 class Net(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], "pool", "relu1" ... "relu5" or "relu1_1" ... "relu5_3"}."""
 
-    trunk: Kind
+    backbone: Kind
     classes: int
     width: float
     dropout: float
 
     @nn.compact
     def __call__(self, x, train: bool):
-        out = self.alex(x) if self.trunk == "alex" else self.vgg(x)
-        last = out[LAYERS[self.trunk][-1]]
+        out = self.alex(x) if self.backbone == "alex" else self.vgg(x)
+        last = out[LAYERS[self.backbone][-1]]
         x = out["pool"] = last.astype(jnp.float32).mean((1, 2))  # [b c]
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return {**out, "logits": Dense(self.classes, name="head")(x).astype(jnp.float32)}
@@ -113,10 +113,10 @@ class Net(nn.Module):
         return out
 
 
-def preset(trunk: Kind, parameters: int) -> Preset:
+def preset(backbone: Kind, parameters: int) -> Preset:
     return Preset(
-        imagenet(ShiftTolerant(trunk), 450_000),
-        tiny=tiny(ShiftTolerant(trunk, image=(24, 24, 3), classes=10, width=1 / 16)),
+        imagenet(ShiftTolerant(backbone), 450_000),
+        tiny=tiny(ShiftTolerant(backbone, image=(24, 24, 3), classes=10, width=1 / 16)),
         parameters=parameters,
     )
 

@@ -4,10 +4,10 @@ Partial Convolutions".
 A convolution sees known pixels only and is divided by their share of its window; what saw a known pixel is known to the
 next layer, so that holes close from the rim inwards. A U-Net of these, its skips with their own masks. The image made
 is compared inside and outside of the hole, and by a frozen net's features where `perceptual` or `style` are more than
-0: ST-LPIPS's VGG-16 before all five poolings (`pip install jaxgen[perceptual]`), or another `trunk` and `layers`. The
-paper has 0.05 and 120, on ImageNet's VGG-16 after its first three poolings. That can't be had offline, and a weight for
-one net's features is none for another's: both are 0 here, in the published results too. As in the authors'
-code, what lies outside of the image is unknown as well.
+0: ST-LPIPS's VGG-16 before all five poolings (`pip install jaxgen[perceptual]`), or another `backbone` and `layers`.
+The paper has 0.05 and 120, on ImageNet's VGG-16 after its first three poolings. That can't be had offline, and a weight
+for one net's features is none for another's: both are 0 here, in the published results too. As in the authors' code,
+what lies outside of the image is unknown as well.
 
 The paper's second phase, batch norm held still on the way down, is not played: holes are zeros to the statistics.
 """
@@ -55,16 +55,16 @@ class PartialConvolutions:
     hole: float = 6.0  # weight of the distance inside the hole; outside it is 1
     perceptual: float = 0.0  # weight of the distance of features
     style: float = 0.0  # weight of the distance of their Gram matrices
-    trunk: str = "vgg16"  # whose features; or random, or the folder of a classifier's run
+    backbone: str = "vgg16"  # whose features; or random, or the folder of a classifier's run
     layers: tuple[str, ...] = LAYERS["vgg"]
     smooth: float = 0.1  # weight of the total variation in the hole
     learning_rate: float = 2e-4  # of Adam
 
     def check_run(self, run: Run):
-        """Raise InputError for a trunk or layers that are not there: who only fills in needs none of them."""
+        """Raise InputError for a backbone or layers that are not there: who only fills in needs none of them."""
         del run
         if self.seen:
-            backbones.check(self.trunk, self.layers, self.image)
+            backbones.check(self.backbone, self.layers, self.image)
 
     @property
     def seen(self) -> bool:
@@ -83,7 +83,7 @@ class PartialConvolutions:
             learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate))},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
-            frozen={"trunk": partial(backbones.load, self.trunk)} if self.seen else {},
+            frozen={"trunk": partial(backbones.load, self.backbone)} if self.seen else {},
             restorer=restorer(self.holes, self.painted, 1, self.image[2]),
         )
 

@@ -39,7 +39,8 @@ class Game:
     learning_rate: float = 1e-4  # of Adam
     beta2: float = 0.999  # of Adam
     start: int = 0  # step from which the critic's judgement counts
-    trunk: str = "st-lpips"  # what sees; or vgg16 (both: jaxgen[perceptual]), random, the folder of a classifier's run
+    # the net whose features are compared: st-lpips or vgg16 (jaxgen[perceptual]), random, or a classifier's run folder
+    backbone: str = "st-lpips"
     layers: tuple[str, ...] = LAYERS["vgg"]  # of any but ST-LPIPS: LPIPS without learned weights
 
     def critic(self, image: Image) -> Critic:
@@ -53,7 +54,7 @@ class Game:
         if image[0] % grain or image[1] % grain:
             times = f"The critic halves patches {self.halvings} times"
             raise InputError(f"{times}: model.image {image[:2]} must be multiples of {grain}.")
-        if self.perceptual and self.trunk == "st-lpips" and (image[2] != 3 or min(image[:2]) < 21):
+        if self.perceptual and self.backbone == "st-lpips" and (image[2] != 3 or min(image[:2]) < 21):
             raise InputError("ST-LPIPS sees colour of at least 21x21: write --model.game.perceptual 0.")
         net, play = Net(self.width, self.dense, self.halvings, self.kernel), LOSSES[self.loss]
 
@@ -84,21 +85,21 @@ class Game:
                 total, metrics = total + self.perceptual * apart, metrics | {"perceptual": apart.mean()}
             return total, metrics
 
-        load = perceptual_distances.st_lpips if self.trunk == "st-lpips" else partial(backbones.load, self.trunk)
+        load = perceptual_distances.st_lpips if self.backbone == "st-lpips" else partial(backbones.load, self.backbone)
         frozen = {"perceptual": load} if self.perceptual else {}
         adam = optax.adam(self.learning_rate, b2=self.beta2)
         return Critic(init, Learner(("critic",), adam), judge, cost, frozen)
 
     def check(self, image: Image):
-        """Raise InputError for a trunk or layers that are not there: who only enlarges needs none of them."""
-        if self.perceptual and self.trunk != "st-lpips":
-            backbones.check(self.trunk, self.layers, image)
+        """Raise InputError for a backbone or layers that are not there: who only enlarges needs none of them."""
+        if self.perceptual and self.backbone != "st-lpips":
+            backbones.check(self.backbone, self.layers, image)
 
-    def apart(self, trunk: Any, made: Array, clean: Array) -> Array:
-        """Return the distance between what the trunk sees in both images, f32[b]."""
-        if self.trunk == "st-lpips":
-            return trunk(made, clean)
-        ours, theirs = (trunk.features(x, self.layers) for x in (made, clean))
+    def apart(self, backbone: Any, made: Array, clean: Array) -> Array:
+        """Return the distance between what the backbone sees in both images, f32[b]."""
+        if self.backbone == "st-lpips":
+            return backbone(made, clean)
+        ours, theirs = (backbone.features(x, self.layers) for x in (made, clean))
         return lpips(ours, theirs, [jnp.ones(x.shape[-1]) for x in ours])
 
 

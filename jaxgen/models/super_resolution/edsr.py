@@ -54,11 +54,11 @@ class Net(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         del train
-        y = trunk(x, self.depth, self.width, self.residual_scale)  # [b h w width]
+        y = backbone(x, self.depth, self.width, self.residual_scale)  # [b h w width]
         return conv(self.channels, "tail_1")(enlarged(y, self.scale, "tail_0"))
 
 
-def trunk(x: Array, depth: int, width: int, residual_scale: float = 1.0) -> Array:
+def backbone(x: Array, depth: int, width: int, residual_scale: float = 1.0) -> Array:
     """Return an EDSR's features, x f32[b h w c] -> f32[b h w width]. To be called inside a module."""
     first = y = conv(width, "head_0")(x)
     for i in range(depth):

@@ -2,12 +2,12 @@
 what cameras, compression and the web do to images, Wang et al. 2021, "Real-ESRGAN: Training Real-World Blind
 Super-Resolution with Pure Synthetic Data".
 
-RRDBNet (rrdb.py) against a critic as SRGAN's, but deeper (critic.py), which judges how much more real a clean image
-is than the mean of the others (the relativistic average). The restorer minimises L_percep + 5e-3 L_adv + 1e-2 L1,
-equation 3, with ST-LPIPS (or LPIPS on another net: `game.trunk`) in place of VGG-19's features and L1 of pixels from 0
-to 1; the authors' code halves L_adv. For the first `game.start` steps the critic does not count; the paper starts from
-a net trained by L1, as does `--start-from` a run of `rrdb` with `--model.game.start 0`. The schedule is a cosine in
-place of halving.
+RRDBNet (rrdb.py) against a critic as SRGAN's, but deeper (critic.py), which judges how much more real a clean image is
+than the mean of the others (the relativistic average). The restorer minimises L_percep + 5e-3 L_adv + 1e-2 L1, equation
+3, with ST-LPIPS (or LPIPS on another net: `game.backbone`) in place of VGG-19's features and L1 of pixels from 0 to 1;
+the authors' code halves L_adv. For the first `game.start` steps the critic does not count; the paper starts from a net
+trained by L1, as does `--start-from` a run of `rrdb` with `--model.game.start 0`. The schedule is a cosine in place of
+halving.
 
 Real-ESRGAN minimises L_percep + 0.1 L_adv + L1 at a constant rate, and its critic judges each image by itself. That
 is a U-Net; here it is ESRGAN's, of patches of 256. The clean images are not sharpened, as its targets are.

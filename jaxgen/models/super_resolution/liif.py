@@ -26,7 +26,7 @@ from jaxgen.data.degradations import Degradation
 from jaxgen.losses.restoration import l1
 from jaxgen.metrics.pixels import psnr
 from jaxgen.models.super_resolution._parts import UNIFORM
-from jaxgen.models.super_resolution.edsr import trunk
+from jaxgen.models.super_resolution.edsr import backbone
 from jaxgen.nn import conv as convs
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.resample import cubic
@@ -108,7 +108,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return trunk(x, self.depth, self.width)
+        return backbone(x, self.depth, self.width)
 
 
 class Perceptron(nn.Module):

@@ -1,11 +1,11 @@
 """SRGAN: Ledig et al. 2017, "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network".
 
 SRResNet (srresnet.py) against a critic that tells enlarged images from clean ones (critic.py). The content loss is a
-perceptual distance, here ST-LPIPS (or LPIPS on another net: `game.trunk`) in place of the differences between VGG-19's
-features, and a thousandth of -log D(G(x)) is added. For the first `game.start` steps the pixels' squared error and the
-perceptual distance are all there is; the paper starts from a trained SRResNet, as does `--start-from` its run with
-`--model.game.start 0`. The squared error stays, where the paper drops it for VGG's. The rate falls along a cosine, in
-place of to a tenth halfway.
+perceptual distance, here ST-LPIPS (or LPIPS on another net: `game.backbone`) in place of the differences between
+VGG-19's features, and a thousandth of -log D(G(x)) is added. For the first `game.start` steps the pixels' squared error
+and the perceptual distance are all there is; the paper starts from a trained SRResNet, as does `--start-from` its run
+with `--model.game.start 0`. The squared error stays, where the paper drops it for VGG's. The rate falls along a cosine,
+in place of to a tenth halfway.
 """
 
 from dataclasses import dataclass

@@ -1,19 +1,19 @@
 """AdaIN: Huang and Belongie 2017, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization".
 
 A decoder learns to turn feature maps back into images; the code of a photograph, given the means and deviations of a
-style image's code, is then a photograph in that style, for any style (equation 8). The encoder is the trunk, frozen;
+style image's code, is then a photograph in that style, for any style (equation 8). The encoder is the backbone, frozen;
 the decoder mirrors it, borders mirrored, no norm. The loss is the distance of the image's code from the one that was
 decoded, and of its maps' means and deviations from the style's (equations 11 to 13), each over the square of what is
-wanted: the authors' trunk was made to have activations of mean 1, ours has squares of 0.001 to 0.1, and as plain means
-the style's were all that counted. The authors' code adds up the style's over channels, with a weight of 0.01, and its
-decoder starts uniform, a sixth of our variance.
+wanted: the authors' backbone was made to have activations of mean 1, ours has squares of 0.001 to 0.1, and as plain
+means the style's were all that counted. The authors' code adds up the style's over channels, with a weight of 0.01, and
+its decoder starts uniform, a sixth of our variance.
 
 How several styles and part of one are decoded is the paper's (equations 14 and 15). `how` is "wct" for whitening and
 colouring the code in place of AdaIN (Li et al. 2017; wct.py), with the same nets: it changes nothing that is learned.
 
-The trunk is ST-LPIPS's VGG-16 in place of VGG-19. After a short training on parts of three paintings (the authors take
-160,000 steps of 8 with 80,000 paintings) relu3_1 gives the colours and edges of a new style, coarsely. For relu4_1 such
-a training is too short: it gives a lattice, and little of the content.
+The backbone is ST-LPIPS's VGG-16 in place of VGG-19. After a short training on parts of three paintings (the authors
+take 160,000 steps of 8 with 80,000 paintings) relu3_1 gives the colours and edges of a new style, coarsely. For relu4_1
+such a training is too short: it gives a lattice, and little of the content.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class AdaIN:
     """Hyper-parameters of an encoder that is not trained and a decoder that is."""
 
     image: tuple[int, int, int] = (256, 256, 3)  # of photographs and style images: height, width, channels
-    trunk: str = "vgg16"  # or random, or the folder of a classifier's run
+    backbone: str = "vgg16"  # or random, or the folder of a classifier's run
     layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # the last one's map is the code
     between: tuple[int, ...] = (1, 1, 2)  # convolutions of the decoder that keep a map's size, from the first on
     how: Literal["adain", "wct"] = "adain"  # what is done to the code when images are made
@@ -55,14 +55,14 @@ class AdaIN:
     learning_rate: float = 1e-4  # of Adam, at first
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be, and a trunk that is not there."""
+        """Return the game. Raises InputError for sizes that can't be, and a backbone that is not there."""
         del steps
         at_least(0, model__between=min(self.between, default=0), model__style_weight=self.style_weight)
         if self.image[2] != 3:
             raise InputError(f"AdaIN takes images of 3 channels: model.image can't have {self.image[2]}.")
         if len(self.between) != len(self.layers) - 1:
             raise InputError(f"model.between must have a number for each of model.layers but one, not {self.between}.")
-        shapes = backbones.check(self.trunk, self.layers, self.image)
+        shapes = backbones.check(self.backbone, self.layers, self.image)
         net = Decoder(tuple(shape[3] for shape in shapes), self.between)
         sizes = [(shape[1], shape[2]) for shape in shapes]
 
@@ -78,12 +78,12 @@ class AdaIN:
 
         def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
             del key
-            trunk, content, style = context.frozen["trunk"], batch["source"], batch["image"]
-            [code] = trunk.features(content, self.layers[-1:])
-            wish = [moments(x) for x in trunk.features(style, self.layers)]
+            backbone, content, style = context.frozen["trunk"], batch["source"], batch["image"]
+            [code] = backbone.features(content, self.layers[-1:])
+            wish = [moments(x) for x in backbone.features(style, self.layers)]
             t = adain(code, wish[-1])
             made = decoded(params, t, sizes[:-1], self.image[:2])
-            maps = trunk.features(made, self.layers)
+            maps = backbone.features(made, self.layers)
             near = apart(maps[-1], t)  # equation 12
             pairs = [(moments(x), y) for x, y in zip(maps, wish, strict=True)]
             each = (apart(jnp.concatenate(x, 1), jnp.concatenate(y, 1)) for x, y in pairs)
@@ -103,10 +103,10 @@ class AdaIN:
             gets the style, by the statistics that it has there.
             """
             del keys, to
-            trunk, x = context.frozen["trunk"], given["source"]
-            *own, code = trunk.features(x, self.layers)
+            backbone, x = context.frozen["trunk"], given["source"]
+            *own, code = backbone.features(x, self.layers)
             whole = given.get("whole")
-            [all_] = [code] if whole is None else trunk.features(whole, self.layers[-1:])
+            [all_] = [code] if whole is None else backbone.features(whole, self.layers[-1:])
             styles = given["style"] if isinstance(given["style"], list | tuple) else [given["style"]]
             region = share = None
             if "region" in given:
@@ -116,7 +116,7 @@ class AdaIN:
             mix = jnp.full((len(x), len(styles)), 1 / len(styles)) if mix is None else mix
             t = jnp.zeros_like(code)
             for i, style in enumerate(styles):  # equation 15
-                [found] = trunk.features(style, self.layers[-1:])
+                [found] = backbone.features(style, self.layers[-1:])
                 t = t + jnp.broadcast_to(mix[:, i, None, None, None], t.shape) * self.styled(code, found, all_, share)
             if region is not None:
                 t = code + jnp.broadcast_to(region, t.shape) * (t - code)
@@ -129,7 +129,7 @@ class AdaIN:
             example={name: jax.ShapeDtypeStruct(self.image, jnp.float32) for name in ("source", "image")},
             learners={"decoder": Learner(("decoder",), optax.adam(rate))},
             phases=(Phase("decoder", "decoder", loss),),
-            frozen={"trunk": partial(backbones.load, self.trunk)},
+            frozen={"trunk": partial(backbones.load, self.backbone)},
             translator=Translator(translate, told=("style",), multiple=8),
         )
 

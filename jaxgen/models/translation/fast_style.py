@@ -10,7 +10,7 @@ convolutions). `fast-style-many` has in every norm a scale and a bias for each s
 drawn anew each time. (Dumoulin et al. end in a sigmoid where both nets here end in 150 tanh, and have 1e-5 in their
 norms.)
 
-The trunk is ST-LPIPS's VGG-16, and any other will do: features have unit length at each place, each layer's squared
+The backbone is ST-LPIPS's VGG-16, and any other will do: features have unit length at each place, each layer's squared
 distance is divided by the square of what is wanted, not by the number of numbers, and the weights of the losses are of
 our own choosing.
 
@@ -54,7 +54,7 @@ class FastStyle:
     width: int = 32  # channels of the first layer
     depth: int = 5  # residual blocks
     mirror: bool = True  # mirrored borders, and enlarging by repetition; or zeros and transposed convolutions
-    trunk: str = "vgg16"  # whose features are compared; or random, or the folder of a classifier's run
+    backbone: str = "vgg16"  # whose features are compared; or random, or the folder of a classifier's run
     content: tuple[str, ...] = ("relu2_2",)
     style: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
     content_weight: float = 1.0
@@ -63,10 +63,10 @@ class FastStyle:
     learning_rate: float = 1e-3  # of Adam
 
     def check_run(self, run: Run):
-        """Raise InputError for styles, trunks and layers that are not there: who only paints needs none of them."""
+        """Raise InputError for styles, backbones and layers that are not there: who only paints needs none of them."""
         del run
         wanted.check(self.styles)
-        backbones.check(self.trunk, (*self.content, *self.style), self.image)
+        backbones.check(self.backbone, (*self.content, *self.style), self.image)
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -83,16 +83,16 @@ class FastStyle:
             return {"painter": net.init(key, jnp.zeros((1, *self.image)), mix)["params"]}, {"painter": {}}
 
         def targets() -> list[Array]:
-            return wanted.grams(backbones.load(self.trunk), self.styles, self.style_size, self.style)
+            return wanted.grams(backbones.load(self.backbone), self.styles, self.style_size, self.style)
 
         def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
-            x, trunk = batch["image"], context.frozen["trunk"]
+            x, backbone = batch["image"], context.frozen["trunk"]
             mix = jax.nn.one_hot(jax.random.randint(key, (len(x),), 0, count), count)  # [b n]
             made: Any = net.apply({"params": params["painter"]}, x, mix)
-            maps = wanted.directions(trunk, made, (*self.content, *self.style))
+            maps = wanted.directions(backbone, made, (*self.content, *self.style))
             own, painted = maps[: len(self.content)], maps[len(self.content) :]
             ask = [jnp.einsum("bn,nij->bij", mix, wide(a), precision="highest") for a in context.frozen["styles"]]
-            content = wanted.content_distance(own, wanted.directions(trunk, x, self.content))  # equation 2
+            content = wanted.content_distance(own, wanted.directions(backbone, x, self.content))  # equation 2
             style = wanted.style_distance(painted, ask)  # equation 4
             rough = wanted.roughness(made)
             total = self.content_weight * content + self.style_weight * style + self.smooth_weight * rough
@@ -104,7 +104,7 @@ class FastStyle:
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
             learners={"painter": Learner(("painter",), optax.adam(self.learning_rate))},
             phases=(Phase("painter", "painter", loss),),
-            frozen={"trunk": lambda: backbones.load(self.trunk), "styles": targets},
+            frozen={"trunk": lambda: backbones.load(self.backbone), "styles": targets},
             translator=translator,
         )
 
@@ -207,7 +207,7 @@ def transposed(model: FastStyle, tensors: Mapping[str, np.ndarray]) -> bool:
 def preset(model: FastStyle, parameters: int, batch: int) -> Preset:
     data = Data("folder:photographs", crop="random")
     few = ("relu1_1", "relu1_2")
-    tiny = FastStyle((20, 20, 3), model.styles, 32, 4, 1, trunk="random", content=few[:1], style=few)
+    tiny = FastStyle((20, 20, 3), model.styles, 32, 4, 1, backbone="random", content=few[:1], style=few)
     small = Run(model=tiny, data=Data("shapes"), steps=20, batch=8, log=Log(every=5), save=Save(every=10))
     return Preset(Run(model=model, data=data, steps=40_000, batch=batch), small, parameters)
 

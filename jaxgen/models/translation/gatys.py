@@ -1,12 +1,12 @@
 """Style transfer by optimisation: Gatys, Ecker and Bethge 2016, "Image Style Transfer Using Convolutional Neural
 Networks".
 
-The only net is the canvas: its pixels are moved until the trunk's feature maps are near the photograph's (content,
+The only net is the canvas: its pixels are moved until the backbone's feature maps are near the photograph's (content,
 equation 1) and their Gram matrices near the style's (equations 3 to 5). Several styles are weighed against each other,
 or each has its part of the image (guided Gram matrices: Gatys et al. 2017, "Controlling Perceptual Factors in Neural
-Style Transfer", section 4). Adam stands for the paper's L-BFGS, ST-LPIPS's VGG-16 for its VGG-19, and any other trunk
-will do: each layer's squared distance is divided by the square of what is wanted, where the paper has 1/2 (equation 1)
-and 1 / 4 N^2 M^2 (equation 4). The weights are of our own choosing.
+Style Transfer", section 4). Adam stands for the paper's L-BFGS, ST-LPIPS's VGG-16 for its VGG-19, and any other
+backbone will do: each layer's squared distance is divided by the square of what is wanted, where the paper has 1/2
+(equation 1) and 1 / 4 N^2 M^2 (equation 4). The weights are of our own choosing.
 
 `python -m jaxgen stylize` paints so; `python -m train.translation --preset gatys --data.source folder:ONE` trains the
 canvas as any other net.
@@ -31,7 +31,7 @@ from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, 
 from jaxgen.losses.perceptual import gram
 from jaxgen.nn.resample import resize
 from jaxgen.pretrained import backbones
-from jaxgen.pretrained.backbones import Trunk
+from jaxgen.pretrained.backbones import Backbone
 from jaxgen.tasks import style_transfer as wanted
 
 CHUNK = 10  # steps between two looks at the progress
@@ -45,7 +45,7 @@ class Gatys:
     image: tuple[int, int, int] = (256, 256, 3)  # height, width, channels
     styles: tuple[str, ...] = ("waves",)  # images, or drawn patterns: waves, checks, dots
     style_size: int = 512  # pixels of a style image's longer side
-    trunk: str = "vgg16"  # or random, or the folder of a classifier's run
+    backbone: str = "vgg16"  # or random, or the folder of a classifier's run
     content: tuple[str, ...] = ("relu4_2",)
     style: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
     content_weight: float = 1.0
@@ -54,25 +54,25 @@ class Gatys:
     learning_rate: float = 0.02  # of Adam, for pixels in [-1, 1]
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be, and styles and trunks that are not there."""
+        """Return the game. Raises InputError for sizes that can't be, and styles and backbones that are not there."""
         del steps
         wanted.check(self.styles)
         self.check()
 
         def targets() -> PyTree:
             pictures = [jnp.asarray(wanted.picture(style, self.style_size)) for style in self.styles]
-            return self.targets(backbones.load(self.trunk), pictures)
+            return self.targets(backbones.load(self.backbone), pictures)
 
-        return canvas_task(self.image, self.asked, self.learning_rate, partial(backbones.load, self.trunk), targets)
+        return canvas_task(self.image, self.asked, self.learning_rate, partial(backbones.load, self.backbone), targets)
 
     def check(self):
         """Raise InputError for settings that can't be."""
         at_least(1, model__style_size=self.style_size)
-        backbones.check(self.trunk, (*self.content, *self.style), self.image)
+        backbones.check(self.backbone, (*self.content, *self.style), self.image)
 
     def targets(
         self,
-        trunk: Trunk,
+        backbone: Backbone,
         pictures: Sequence[Array],
         weights: Sequence[float] = (),
         masks: Array | None = None,
@@ -86,18 +86,18 @@ class Gatys:
         content:  f32[1 h w 3], if it is to be seen once and not in every step
         strength: a factor on the style's weight
         """
-        each = [_grams(trunk.features(x[None], self.style)) for x in pictures]
+        each = [_grams(backbone.features(x[None], self.style)) for x in pictures]
         shares = np.asarray(weights or [1] * len(each), np.float32)
         found: dict[str, Any] = {"grams": [jnp.concatenate(a) for a in zip(*each, strict=True)]}
         found["weights"] = jnp.asarray(strength * (shares / shares.sum() if masks is None else np.ones_like(shares)))
         found |= {} if masks is None else {"masks": masks}
-        return found | ({} if content is None else {"content": trunk.features(content, self.content)})
+        return found | ({} if content is None else {"content": backbone.features(content, self.content)})
 
-    def asked(self, canvas: Array, batch: Batch, trunk: Trunk, targets: Any) -> tuple[Array, dict[str, Array]]:
+    def asked(self, canvas: Array, batch: Batch, backbone: Backbone, targets: Any) -> tuple[Array, dict[str, Array]]:
         """Return the loss f32[] of a canvas [1 h w 3], and its parts. Equation 7."""
-        maps = trunk.features(canvas, (*self.content, *self.style))
+        maps = backbone.features(canvas, (*self.content, *self.style))
         own, painted = maps[: len(self.content)], maps[len(self.content) :]
-        clean = targets["content"] if "content" in targets else trunk.features(batch["image"], self.content)
+        clean = targets["content"] if "content" in targets else backbone.features(batch["image"], self.content)
         own = [jnp.broadcast_to(x, y.shape) for x, y in zip(own, clean, strict=True)]
         content = wanted.content_distance(own, clean).mean()  # equation 1
         style = jnp.zeros(())
@@ -123,12 +123,12 @@ def _grams(maps: Sequence[Array], masks: Array | None = None) -> list[Array]:
 
 def canvas_task(
     image: tuple[int, ...],
-    asked: Callable[[Array, Batch, Trunk, Any], tuple[Array, dict[str, Array]]],
+    asked: Callable[[Array, Batch, Backbone, Any], tuple[Array, dict[str, Array]]],
     rate: float,
-    trunk: Callable[[], Trunk],
+    backbone: Callable[[], Backbone],
     targets: Callable[[], Any],
 ) -> Task:
-    """Return the game of a canvas: `asked` (canvas [1 h w 3], batch, trunk, targets) -> loss f32[], its parts."""
+    """Return the game of a canvas: `asked` (canvas [1 h w 3], batch, backbone, targets) -> loss f32[], its parts."""
     if image[2] != 3:
         raise InputError(f"A canvas has 3 channels, not {image[2]}.")
 
@@ -156,7 +156,7 @@ def canvas_task(
         example={"image": jax.ShapeDtypeStruct(tuple(image), jnp.float32)},
         learners={"canvas": Learner(("canvas",), optax.adam(rate))},
         phases=(Phase("canvas", "canvas", loss),),
-        frozen={"trunk": trunk, "styles": targets},
+        frozen={"trunk": backbone, "styles": targets},
         translator=Translator(translate),
     )
 

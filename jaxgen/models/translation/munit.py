@@ -52,7 +52,7 @@ class MUNIT:
     content: float = 1.0  # of the distance between a translation's content and the one it was given
     code: float = 1.0  # the same of styles
     perceptual: float = 0.0  # of what a frozen net sees in a translation and in its source; the authors: 0, or 1
-    trunk: str = "vgg16"  # that net; or random, or the folder of a classifier's run
+    backbone: str = "vgg16"  # that net; or random, or the folder of a classifier's run
     game: Game = GAME
 
     def task(self, steps: int) -> Task:
@@ -79,7 +79,7 @@ class MUNIT:
                 Phase("autoencoders", "autoencoders", self.loss, stream="z"),
             ),
             given=("source",),
-            frozen={"trunk": partial(backbones.load, self.trunk)} if self.perceptual else {},
+            frozen={"trunk": partial(backbones.load, self.backbone)} if self.perceptual else {},
             generate=generated(self.translate, 1),
             translator=Translator(
                 self.translate, unpaired_translation.DOMAINS, (), 1 << self.downs, self.image[2], several=True
@@ -89,7 +89,7 @@ class MUNIT:
     def check_run(self, run: Run):
         del run
         if self.perceptual > 0:
-            backbones.check(self.trunk, SEEN, self.image)
+            backbones.check(self.backbone, SEEN, self.image)
 
     @property
     def encoder(self) -> Encoder:

@@ -9,9 +9,9 @@ global one before, at its own size (`--start-from` its run), and keep it as it i
 here both are trained from the start. The encoder of instances is not built. The authors' code starts with two critics;
 the paper has three.
 
-The authors add the distance between features of a VGG-19, with a weight of 10; the paper, too, as an option. That trunk
-can't be had offline, and a weight for one is none for another: `perceptual` is 0 here, and with another weight compares
-the same layers of ST-LPIPS's VGG-16 (pip install jaxgen[perceptual]).
+The authors add the distance between features of a VGG-19, with a weight of 10; the paper, too, as an option. That
+backbone can't be had offline, and a weight for one is none for another: `perceptual` is 0 here, and with another weight
+compares the same layers of ST-LPIPS's VGG-16 (pip install jaxgen[perceptual]).
 """
 
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ class Pix2PixHD:
     enhanced: int = 0  # residual blocks of the generator around it (the authors: 3); 0: there is none
     pixel: float = 0.0  # weight of the absolute distance
     perceptual: float = 0.0  # weight of the distance of a frozen net's features
-    trunk: str = "vgg16"  # that net; or random, or the folder of a classifier's run
+    backbone: str = "vgg16"  # that net; or random, or the folder of a classifier's run
     game: Game = GAME
 
     def task(self, steps: int) -> Task:
@@ -59,13 +59,13 @@ class Pix2PixHD:
             raise InputError(f"model.width is {self.width}: the generator around is half as wide, it must be even.")
         halvings = self.downs + (self.enhanced > 0)
         check_sides(self.image, 1 << halvings, 2)
-        seen, trunk = self.perceptual, self.trunk
-        return Paired(self.image, self.net, self.game, self.pixel, 1 << halvings, seen=seen, trunk=trunk).task()
+        seen, backbone = self.perceptual, self.backbone
+        return Paired(self.image, self.net, self.game, self.pixel, 1 << halvings, seen=seen, backbone=backbone).task()
 
     def check_run(self, run: Run):
         check_pairs(run, "pix2pixhd")
         if self.perceptual > 0:
-            backbones.check(self.trunk, tuple(LAYERS), self.image)
+            backbones.check(self.backbone, tuple(LAYERS), self.image)
 
     @property
     def net(self) -> "Global | Enhancer":

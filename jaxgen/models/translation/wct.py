@@ -1,7 +1,7 @@
 """WCT: Li, Fang, Yang, Wang, Lu and Yang 2017, "Universal Style Transfer via Feature Transforms".
 
 A photograph's feature maps are whitened and given the style's covariance and mean (equations 1 and 2). The paper turns
-the maps of five layers back into images with five decoders, one after the other; none are published for the trunk at
+the maps of five layers back into images with five decoders, one after the other; none are published for the backbone at
 hand. In their place, chosen here: a canvas is moved, as in gatys.py, until its maps are near the transformed ones of
 all layers at once, each layer's squared distance divided by the variance of what is wanted. Nothing is trained, and an
 image takes as long as with Gatys et al. The paper's one pass through a decoder there is with a run of `adain`
@@ -25,7 +25,7 @@ from jaxgen.models.translation.gatys import canvas_task
 from jaxgen.nn.resample import resize
 from jaxgen.nn.style import colour, spread, whiten
 from jaxgen.pretrained import backbones
-from jaxgen.pretrained.backbones import Trunk
+from jaxgen.pretrained.backbones import Backbone
 from jaxgen.tasks import style_transfer as wanted
 
 
@@ -34,7 +34,7 @@ class WCT:
     """Whose maps are transformed, and how the canvas is moved."""
 
     image: tuple[int, int, int] = (256, 256, 3)  # height, width, channels
-    trunk: str = "vgg16"
+    backbone: str = "vgg16"
     layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
     smooth_weight: float = 0.3  # of the squared total variation that the content has not
     learning_rate: float = 0.02
@@ -43,16 +43,16 @@ class WCT:
         """Return the game of a canvas whose targets are the frozen "styles". Raises InputError as Gatys does."""
         del steps
         self.check()
-        load = partial(backbones.load, self.trunk)
+        load = partial(backbones.load, self.backbone)
         return canvas_task(self.image, self.asked, self.learning_rate, load, dict)
 
     def check(self):
         """Raise InputError for settings that can't be."""
-        backbones.check(self.trunk, self.layers, self.image)
+        backbones.check(self.backbone, self.layers, self.image)
 
     def targets(
         self,
-        trunk: Trunk,
+        backbone: Backbone,
         pictures: Sequence[Array],
         weights: Sequence[float] = (),
         masks: Array | None = None,
@@ -63,9 +63,9 @@ class WCT:
         assert content is not None
         shares = np.asarray(weights or [1] * len(pictures), np.float32)
         shares = shares / shares.sum()
-        found = [trunk.features(x[None], self.layers) for x in pictures]
+        found = [backbone.features(x[None], self.layers) for x in pictures]
         maps = []
-        for place, code in enumerate(trunk.features(content, self.layers)):
+        for place, code in enumerate(backbone.features(content, self.layers)):
             white, size = whiten(code), (code.shape[1], code.shape[2])
             parts = None if masks is None else resize(masks, size, "bilinear", edges="reflect")  # [n h w 1]
             mixed = jnp.zeros_like(code)
@@ -75,10 +75,10 @@ class WCT:
             maps.append(strength * mixed + (1 - strength) * code)  # equation 3
         return {"maps": maps}
 
-    def asked(self, canvas: Array, batch: Batch, trunk: Trunk, targets: Any) -> tuple[Array, dict[str, Array]]:
+    def asked(self, canvas: Array, batch: Batch, backbone: Backbone, targets: Any) -> tuple[Array, dict[str, Array]]:
         """Return the loss f32[] of a canvas [1 h w 3], and its parts; batch["image"] is the content."""
         total = jnp.zeros(())
-        for made, wish in zip(trunk.features(canvas, self.layers), targets["maps"], strict=True):
+        for made, wish in zip(backbone.features(canvas, self.layers), targets["maps"], strict=True):
             total = total + jnp.square(made - wish).mean() / (wish.var() + 1e-8)
         rough = wanted.roughness(canvas, batch["image"]).mean()
         return total + self.smooth_weight * rough, {"maps": total, "smooth": rough}

@@ -54,7 +54,7 @@ class VQGAN(VQVAE):
             Phase("discriminator", "discriminator", self.discriminator_loss, stream="z"),
             Phase("autoencoder", "autoencoder", self.loss, stream="z"),
         )
-        frozen = {} if self.perceptual == "none" else {"perceptual": self.trunk}
+        frozen = {} if self.perceptual == "none" else {"perceptual": self.backbone}
         return self.game({"discriminator": adam, "autoencoder": adam}, phases, frozen=frozen)
 
     def check(self):
@@ -70,7 +70,7 @@ class VQGAN(VQVAE):
                 f"{4 << self.critic_layers}x{4 << self.critic_layers}, not {self.image[0]}x{self.image[1]}."
             )
 
-    def trunk(self) -> PyTree:
+    def backbone(self) -> PyTree:
         """Return the weights of the perceptual distance."""
         return (
             perceptual_distances.st_lpips("alex") if self.perceptual == "st_lpips" else features_of("lenet").variables

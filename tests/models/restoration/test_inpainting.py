@@ -355,12 +355,12 @@ def test_sizes_that_can_t_be_are_refused():
             dataclasses.replace(zoo.load(name).tiny.model, **changes).task(1)
 
 
-@pytest.mark.parametrize("trunk", ["vgg16", "random"])
-def test_features_of_a_frozen_net_are_compared_where_that_is_asked_for(trunk):
-    if trunk == "vgg16":
+@pytest.mark.parametrize("backbone", ["vgg16", "random"])
+def test_features_of_a_frozen_net_are_compared_where_that_is_asked_for(backbone):
+    if backbone == "vgg16":
         pytest.importorskip("stlpips_pytorch")
     tiny = zoo.load("partial-conv").tiny.model
-    model = dataclasses.replace(tiny, image=(24, 24, 3), perceptual=0.05, style=120.0, trunk=trunk)
+    model = dataclasses.replace(tiny, image=(24, 24, 3), perceptual=0.05, style=120.0, backbone=backbone)
     task = model.task(1)
     batch = {"image": jnp.tanh(jnp.asarray(numbers(2, 24, 24, 3)))}
     state = init_state(task, jax.random.key(0), batch)
@@ -372,9 +372,9 @@ def test_features_of_a_frozen_net_are_compared_where_that_is_asked_for(trunk):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["--model.trunk", "random"], "needs images of 18x18 at least, not 16x16"),
-        (["--model.trunk", "random", "--model.image", "32", "32", "1"], "sees colour, not images of 1"),
-        (["--model.trunk", "vgg17"], "did you mean 'vgg16'"),
+        (["--model.backbone", "random"], "needs images of 18x18 at least, not 16x16"),
+        (["--model.backbone", "random", "--model.image", "32", "32", "1"], "sees colour, not images of 1"),
+        (["--model.backbone", "vgg17"], "did you mean 'vgg16'"),
     ],
 )
 def test_frozen_nets_that_cannot_see_are_refused(tmp_path, changes, words):

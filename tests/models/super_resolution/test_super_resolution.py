@@ -198,9 +198,9 @@ def test_liif_enlarges_by_any_factor(scale):
 
 @pytest.mark.parametrize("name", ["srgan", "esrgan"])
 def test_any_frozen_net_sees_how_pictures_differ(name):
-    """With nothing else that counts, what is made is moved by the slope of a trunk of random weights."""
+    """With nothing else that counts, what is made is moved by the slope of a backbone of random weights."""
     model: Any = zoo.load(name).tiny.model
-    game = dataclasses.replace(model.game, trunk="random", perceptual=1.0, pixel=0.0, adversarial=0.0)
+    game = dataclasses.replace(model.game, backbone="random", perceptual=1.0, pixel=0.0, adversarial=0.0)
     model = dataclasses.replace(model, game=game)
     game.check(model.image)
     task = model.task(1)
@@ -211,7 +211,7 @@ def test_any_frozen_net_sees_how_pictures_differ(name):
     assert metrics["restorer/perceptual"] > 0 and metrics["restorer/finite"] == 1
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params["restorer"], after.params["restorer"])
     assert max(jax.tree.leaves(moved)) > 1e-5
-    with pytest.raises(InputError, match="layer of the trunk random"):
+    with pytest.raises(InputError, match="layer of the backbone random"):
         dataclasses.replace(game, layers=("conv",)).check(model.image)
     with pytest.raises(InputError, match="did you mean 'vgg16'"):
-        dataclasses.replace(game, trunk="vgg17").check(model.image)
+        dataclasses.replace(game, backbone="vgg17").check(model.image)

@@ -69,7 +69,7 @@ def test_whitened_maps_have_unit_covariance_and_coloured_ones_the_styles():
 def test_whitened_maps_of_a_photograph_have_unit_covariance(real_data):
     """Their own has a condition of 1e5 and more."""
     x = jnp.asarray(read(real_data / "photos/chelsea.png").pixels)[None]
-    [code] = jax.jit(lambda trunk, x: trunk.features(x, ("relu4_1",)))(backbones.load("vgg16"), x)
+    [code] = jax.jit(lambda backbone, x: backbone.features(x, ("relu4_1",)))(backbones.load("vgg16"), x)
     white = np.asarray(jax.jit(style.whiten)(code), np.float64).reshape(-1, code.shape[3])
     values = np.linalg.eigvalsh(np.cov(white.T, bias=True))
     kept = values > 0.5
@@ -165,7 +165,7 @@ def test_the_transport_of_numbers_is_by_rank():
     assert heavy.tolist() == [4.5, 0.5], "the middle of three quarters, and of one"
 
 
-# ---------------------------------------------------------------- trunks and games
+# ---------------------------------------------------------------- backbones and games
 
 
 def test_grams_are_sums_of_products():
@@ -180,7 +180,7 @@ def test_grams_are_sums_of_products():
 
 
 @pytest.fixture(scope="module")
-def random_trunk() -> backbones.Trunk:
+def random_backbone() -> backbones.Backbone:
     return backbones.load("random")
 
 
@@ -194,12 +194,12 @@ def easel() -> tuple[gatys.Gatys, gatys.Easel]:
     return model, gatys.Easel(model.task(1))
 
 
-def test_a_canvas_takes_the_style_and_keeps_the_content(easel, random_trunk):
+def test_a_canvas_takes_the_style_and_keeps_the_content(easel, random_backbone):
     model, work = easel
     content, wish = picture(), style_transfer.picture("waves", 32)
-    targets = model.targets(random_trunk, [jnp.asarray(wish)], content=jnp.asarray(content)[None])
+    targets = model.targets(random_backbone, [jnp.asarray(wish)], content=jnp.asarray(content)[None])
     history = []
-    frozen = {"trunk": random_trunk, "styles": targets}
+    frozen = {"trunk": random_backbone, "styles": targets}
     work.paint(content[None], content, frozen, 41, lambda at, canvas, found: history.append(found))
     assert len(history) == 5 and history[-1]["style"] < 0.3 * history[0]["style"]
     assert history[-1]["loss"] == pytest.approx(
@@ -216,12 +216,12 @@ def test_a_canvas_takes_the_style_and_keeps_the_content(easel, random_trunk):
 @pytest.fixture(scope="module")
 def painted() -> Callable[..., tuple[np.ndarray, list[dict[str, float]]]]:
     """Return (content, style, start, steps) -> what the default Gatys makes of it, and the loss and its parts."""
-    model, trunk = gatys.Gatys(image=(64, 64, 3)), backbones.load("vgg16")
+    model, backbone = gatys.Gatys(image=(64, 64, 3)), backbones.load("vgg16")
     work, targets = gatys.Easel(model.task(1)), jax.jit(lambda *known: model.targets(*known[:2], content=known[2]))
 
     def paint(content, wish, start, steps):
         history = []
-        frozen = {"trunk": trunk, "styles": targets(trunk, [wish], content[None])}
+        frozen = {"trunk": backbone, "styles": targets(backbone, [wish], content[None])}
         made = work.paint(content[None], start, frozen, steps, lambda at, canvas, found: history.append(found))
         return made, history
 
@@ -246,16 +246,16 @@ def test_from_noise_content_and_style_come_together(painted):
         assert history[-1][part] < most * history[0][part], part
 
 
-def test_wct_asks_for_the_styles_covariance(random_trunk):
+def test_wct_asks_for_the_styles_covariance(random_backbone):
     content, wish = (jnp.asarray(picture(seed=i)) for i in range(2))
     model = WCT((32, 32, 3), "random", layers=("relu2_1", "relu3_1"))
-    found = model.targets(random_trunk, [wish], content=content[None])["maps"]
-    for made, other in zip(found, random_trunk.features(wish[None], model.layers), strict=True):
+    found = model.targets(random_backbone, [wish], content=content[None])["maps"]
+    for made, other in zip(found, random_backbone.features(wish[None], model.layers), strict=True):
         a, b = (style.spread(x).covariance[0] for x in (made, other))
         # As far as the content's maps have a direction at all: a random net's are of low rank.
         assert float(jnp.abs(a - b).max()) < 0.15 * float(jnp.abs(b).max())
-    same = model.targets(random_trunk, [wish], content=content[None], strength=0.0)["maps"]
-    for made, own in zip(same, random_trunk.features(content[None], model.layers), strict=True):
+    same = model.targets(random_backbone, [wish], content=content[None], strength=0.0)["maps"]
+    for made, own in zip(same, random_backbone.features(content[None], model.layers), strict=True):
         np.testing.assert_array_equal(made, own)
 
 
@@ -265,11 +265,11 @@ def test_a_place_of_a_blurred_map_lies_on_its_pixels():
     assert enlarged(x[:, :16, :16], (32, 32))[0, :5, 0, 0].tolist() == [0, 0, 1, 1, 2]
 
 
-def test_adain_decodes_nothing_but_the_content_at_strength_0(random_trunk):
+def test_adain_decodes_nothing_but_the_content_at_strength_0(random_backbone):
     model = zoo.load("adain").tiny.model
     task = model.task(1)
     params, extra = task.init(jax.random.key(0), {})
-    context = Context(extra, {}, {"trunk": random_trunk}, STEP)
+    context = Context(extra, {}, {"trunk": random_backbone}, STEP)
     assert task.translator is not None
     paint = jax.jit(task.translator.translate)
     x, wishes = jnp.asarray(picture(32))[None], [jnp.asarray(picture(32, seed))[None] for seed in (1, 2)]
@@ -297,7 +297,7 @@ def test_adains_rate_falls_as_the_authors():
 
 def test_a_fresh_net_finds_the_content_soon():
     """From a last norm of scale 1, noise of full contrast, it is 0.12 that is lost after as many steps."""
-    model = FastStyle((32, 32, 3), width=16, depth=1, trunk="random", style=("relu1_1",), style_weight=0.0)
+    model = FastStyle((32, 32, 3), width=16, depth=1, backbone="random", style=("relu1_1",), style_weight=0.0)
     task = replace(model, smooth_weight=0.0).task(1)
     batch = {"image": jnp.stack([jnp.asarray(picture(seed=seed)) for seed in range(4)])}
     frozen = {name: load() for name, load in task.frozen.items()}
@@ -309,8 +309,8 @@ def test_a_fresh_net_finds_the_content_soon():
 
 def test_a_painters_maps_are_directions():
     """Unit length at each place of an image, bright or faint: no spot of it has more of a style than another."""
-    trunk, layers, x = backbones.load("random"), ("relu1_2", "relu2_2"), jnp.asarray(picture())[None]
-    for own, made in zip(trunk.features(x, layers), style_transfer.directions(trunk, x, layers), strict=True):
+    backbone, layers, x = backbones.load("random"), ("relu1_2", "relu2_2"), jnp.asarray(picture())[None]
+    for own, made in zip(backbone.features(x, layers), style_transfer.directions(backbone, x, layers), strict=True):
         length = np.linalg.norm(own, axis=-1, keepdims=True)
         assert length.max() > 3 * length[length > 0].min(), "the image has bright and faint places"
         np.testing.assert_allclose(made * length, own, atol=1e-5)
@@ -319,21 +319,21 @@ def test_a_painters_maps_are_directions():
 
 def test_what_a_game_cant_be_is_told():
     for model, words in [
-        (FastStyle(styles=("nothing.png",), trunk="random"), "There is no style image nothing.png"),
-        (FastStyle(styles=(), trunk="random"), "model.styles must be at least 1"),
-        (FastStyle(image=(30, 30, 3), trunk="random"), "must be multiples of 4"),
-        (FastStyle(trunk="rndom"), "Unknown trunk .* 'rndom': did you mean 'random'"),
-        (FastStyle(trunk="random", content=("relu9",)), "Unknown layer of the trunk random 'relu9'"),
-        (AdaIN(image=(32, 32, 1), trunk="random"), "3 channels"),
-        (AdaIN(trunk="random", between=(1,)), "model.between must have a number"),
-        (gatys.Gatys(image=(8, 8, 3), trunk="random"), "at least, not 8x8"),
+        (FastStyle(styles=("nothing.png",), backbone="random"), "There is no style image nothing.png"),
+        (FastStyle(styles=(), backbone="random"), "model.styles must be at least 1"),
+        (FastStyle(image=(30, 30, 3), backbone="random"), "must be multiples of 4"),
+        (FastStyle(backbone="rndom"), "Unknown backbone .* 'rndom': did you mean 'random'"),
+        (FastStyle(backbone="random", content=("relu9",)), "Unknown layer of the backbone random 'relu9'"),
+        (AdaIN(image=(32, 32, 1), backbone="random"), "3 channels"),
+        (AdaIN(backbone="random", between=(1,)), "model.between must have a number"),
+        (gatys.Gatys(image=(8, 8, 3), backbone="random"), "at least, not 8x8"),
     ]:
         with pytest.raises(InputError, match=words):
             model.task(1)
             model.check_run(None)  # pyright: ignore
 
 
-def test_any_classifier_is_a_trunk(tmp_path):
+def test_any_classifier_is_a_backbone(tmp_path):
     from jaxgen.runs.config_io import to_json
 
     run = replace(zoo.load("resnet20").tiny, preset="resnet20")
@@ -346,7 +346,7 @@ def test_any_classifier_is_a_trunk(tmp_path):
     @jax.jit
     def maps_of(x):
         params, extra = run.model.task(1).init(jax.random.key(0), {})
-        return backbones.Trunk({"params": params["classifier"], **extra["classifier"]}, run.model).features(
+        return backbones.Backbone({"params": params["classifier"], **extra["classifier"]}, run.model).features(
             x, chosen["style"]
         )
 

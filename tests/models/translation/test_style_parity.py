@@ -72,7 +72,7 @@ def test_the_wave_is_painted_as_by_its_reference(real_data, name, tmp_path, cli)
     assert apart < 20, "it is painted at all"
 
 
-# ---- the trunk and what is asked of an image, in PyTorch
+# ---- the backbone and what is asked of an image, in PyTorch
 
 
 def torch_features(tensors: dict[str, Any], x: Any, layers: tuple[str, ...]) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def torch_asked(tensors: Any, model: gatys.Gatys, canvas: Any, wanted: dict[str,
     return model.content_weight * near + model.style_weight * like + model.smooth_weight * rough
 
 
-def trunk_tensors() -> dict[str, Any]:
+def backbone_tensors() -> dict[str, Any]:
     from jaxgen.pretrained import perceptual_distances
 
     return {name: torch.from_numpy(np.array(x)) for name, x in read(perceptual_distances.st_lpips_file("vgg")).items()}
@@ -137,16 +137,16 @@ def test_gatys_loss_and_its_slope():
     model = gatys.Gatys(image=(40, 48, 3))
     rng = np.random.default_rng(0)
     content, wish, canvas = (rng.uniform(-1, 1, s).astype(np.float32) for s in ((40, 48, 3), (36, 44, 3), (40, 48, 3)))
-    trunk = backbones.load("vgg16")
+    backbone = backbones.load("vgg16")
 
     @jax.jit
-    def ours(trunk: backbones.Trunk, x: Any) -> Any:
-        targets = model.targets(trunk, [jnp.asarray(wish)])
-        return jax.value_and_grad(lambda x: model.asked(x[None], {"image": content[None]}, trunk, targets)[0])(x)
+    def ours(backbone: backbones.Backbone, x: Any) -> Any:
+        targets = model.targets(backbone, [jnp.asarray(wish)])
+        return jax.value_and_grad(lambda x: model.asked(x[None], {"image": content[None]}, backbone, targets)[0])(x)
 
-    value, slope = ours(trunk, canvas)
+    value, slope = ours(backbone, canvas)
     x = nchw(canvas).requires_grad_()
-    tensors = trunk_tensors()
+    tensors = backbone_tensors()
     theirs = torch_asked(tensors, model, x, torch_wanted(tensors, model, nchw(content), nchw(wish)))
     theirs.backward()
     assert float(value) == pytest.approx(float(theirs.detach()), rel=1e-4)
@@ -193,7 +193,7 @@ def test_adain_and_its_loss():
     from dataclasses import replace
 
     model = replace(zoo.load("adain").run.model, image=(40, 48, 3))
-    task, tensors = model.task(1), trunk_tensors()
+    task, tensors = model.task(1), backbone_tensors()
     params, extra = jax.jit(lambda: task.init(jax.random.key(0), {}))()
     rng = np.random.default_rng(0)
     x, y = (rng.uniform(-1, 1, (1, 40, 48, 3)).astype(np.float32) for _ in range(2))

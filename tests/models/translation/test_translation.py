@@ -167,7 +167,7 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
         ("cyclegan", ["--model.image", "2", "16", "3"], "at least 4"),
         ("pix2pixhd", ["--model.perceptual", "1"], "needs images of 18x18 at least, not 16x16"),
         ("munit", ["--model.perceptual", "1", "--model.image", "32", "32", "1"], "sees colour, not images of 1"),
-        ("munit", ["--model.perceptual", "1", "--model.trunk", "vgg17"], "did you mean 'vgg16'"),
+        ("munit", ["--model.perceptual", "1", "--model.backbone", "vgg17"], "did you mean 'vgg16'"),
         ("munit", ["--model.perceptual", "-1"], "model.perceptual must be at least 0"),
         ("stargan-celeba", ["--model.attributes", "cold", "cold"], "must be names that differ"),
         ("stargan-celeba", ["--model.attributes", "cold", "--model.exclusive", "2"], "model.exclusive is 2, of 1 attr"),
@@ -381,7 +381,7 @@ def test_what_critics_see_of_equal_pictures_is_equal():
 
 
 class Sees:
-    """A trunk whose layers are the image itself, each times another number, and 1 more."""
+    """A backbone whose layers are the image itself, each times another number, and 1 more."""
 
     def features(self, image, layers):
         return [image * (1 + i) + 1 for i in range(len(layers))]
@@ -427,8 +427,8 @@ def test_munits_frozen_net_sees_the_source_but_for_brightness_and_contrast():
 
 @pytest.mark.parametrize("name", ["pix2pixhd", "pix2pixhd-local", "munit"])
 def test_a_frozen_net_moves_who_makes_the_pictures(name):
-    """With next to nothing else that counts: what is made is moved by the slope of a trunk of random weights."""
-    model: Any = dataclasses.replace(zoo.load(name).tiny.model, image=(32, 32, 3), trunk="random", perceptual=1.0)
+    """With next to nothing else that counts: what is made is moved by the slope of a backbone of random weights."""
+    model: Any = dataclasses.replace(zoo.load(name).tiny.model, image=(32, 32, 3), backbone="random", perceptual=1.0)
     model = dataclasses.replace(model, pixel=0.0, game=dataclasses.replace(model.game, adversarial=1e-9, features=0.0))
     task = model.task(1)
     params, extra = jax.jit(task.init)(jax.random.key(0))

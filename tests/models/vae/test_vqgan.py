@@ -23,7 +23,7 @@ def game():
     digits: Any = load_digits()
     batch = {"image": jnp.asarray(digits.images[:16] / 8 - 1, jnp.float32)[..., None]}
     params, extra = MODEL.init(KEY)
-    frozen = {"perceptual": MODEL.trunk()}
+    frozen = {"perceptual": MODEL.backbone()}
     return params, lambda step: Context(extra, {}, frozen, jnp.int32(step)), batch
 
 
@@ -75,7 +75,7 @@ def test_before_it_starts_the_judge_has_no_say_and_learns_nothing(game):
 def test_a_perceptual_distance_is_none_for_equal_pictures(kind, image):
     model = replace(MODEL, image=image, perceptual=kind)
     a, b = jnp.tanh(jax.random.normal(KEY, (2, 3, *image)))
-    frozen = {"perceptual": model.trunk()}
+    frozen = {"perceptual": model.backbone()}
     context = Context({}, {}, frozen, jnp.int32(0))
     assert np.abs(model.distance(context, a, a)).max() < 1e-5
     near, far = (float(model.distance(context, a, a + s * (b - a)).mean()) for s in (0.1, 0.9))
