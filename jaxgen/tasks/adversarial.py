@@ -1,4 +1,4 @@
-"""The game of two players, whatever their nets: what each minimises, and who moves when."""
+"""Adversarial training of a generator and a discriminator: the losses, and the order of the updates."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from jaxgen.losses.gan import LOSSES
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.priors import Draw
 from jaxgen.tasks import ada_augmentation
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 from jaxgen.tasks.diff_augmentation import diffaugment
 
-Heads = Mapping[str, Array]  # what a discriminator tells of an image beside how real it is
+Heads = Mapping[str, Array]  # the discriminator's other outputs, by name
 HeadsLoss = Callable[[Heads, Array, Array | None, bool], tuple[Array, dict[str, Array]]]
 
 
-class Verdict(NamedTuple):
-    """What the discriminator says of images, and its running statistics after them."""
+class DiscriminatorOutput(NamedTuple):
+    """The discriminator's outputs for a batch of images, and its running statistics after this pass."""
 
     logits: Array
     heads: Heads
@@ -35,18 +35,18 @@ class Verdict(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Players:
-    """Two nets, and all that is played with them.
+class AdversarialTask:
+    """The training of a generator against a discriminator; `task` returns it as a Task.
 
-    generator:     module (z, label, keys, train) -> image f32[b h w c]; keys are for noise of its own
+    generator:     module (z, label, keys, train) -> image f32[b h w c]; keys are for noise inside the generator
     discriminator: module (x, label, train) -> logits f32[b], or (logits, {name: head})
     draw:          the prior of z
-    classes:       of a conditional game; 0: neither net is told a label
-    heads_loss:    (heads, z, label, whether the images are real) -> f32[b] that both players minimise, metrics
-    clip:          cut what is generated off at -1 and 1, where data end
+    classes:       number of classes of a conditional model; 0: neither net gets a label
+    heads_loss:    (heads, z, label, whether the images are real) -> f32[b], metrics; both nets minimise it
+    clip:          clip samples to [-1, 1], the range of the data
     """
 
-    game: Game
+    game: AdversarialConfig
     generator: nn.Module
     discriminator: nn.Module
     image: tuple[int, int, int]
@@ -66,13 +66,13 @@ class Players:
             "discriminator": self.discriminator.init(rng.fold(key, "discriminator"), x, label, train=False),
         }
         params = {net: v["params"] for net, v in nets.items()}
-        if self.game.clip:  # the first update would clip what it did not move
+        if self.game.clip:  # otherwise the first update would also move the parameters that start beyond the limit
             limit = self.game.clip
             params["discriminator"] = jax.tree.map(lambda x: jnp.clip(x, -limit, limit), params["discriminator"])
         rest = {net: {k: c for k, c in v.items() if k != "params"} for net, v in nets.items()}
         extra: dict[str, PyTree] = {net: collections for net, collections in rest.items() if collections}
         for net in self.spectral_nets:
-            # Of a generator the tables of classes are left as they are: Brock et al. 2019, the authors' code.
+            # The generator's class embeddings are not normalised: Brock et al. 2019, the authors' code.
             spare = "embedding" if net == "generator" else ""
             extra[f"{net}_spectral"] = smooth.spectral_start(rng.fold(key, f"{net} spectral"), params[net], spare)
         if self.game.ada:
@@ -81,12 +81,13 @@ class Players:
 
     @property
     def spectral_nets(self) -> tuple[str, ...]:
+        """The names of the nets with spectral normalisation."""
         return {"none": (), "discriminator": ("discriminator",), "both": ("generator", "discriminator")}[
             self.game.spectral
         ]
 
-    def weighed(self, net: str, params: Params, context: Context) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
-        """Return a net's variables as they are used, and the new entries of extra that making them has."""
+    def net_variables(self, net: str, params: Params, context: Context) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
+        """Return a net's variables after spectral normalisation, and the new entries of extra from it."""
         own = variables(net, params, context.extra)
         if net not in self.spectral_nets:
             return own, {}
@@ -94,108 +95,117 @@ class Players:
         weights, vectors = smooth.spectral(own["params"], context.extra[name])
         return {**own, "params": weights}, {name: vectors}
 
-    def augmented(self, context: Context, x: Array, key: Key) -> Array:
+    def augment(self, context: Context, x: Array, key: Key) -> Array:
+        """Return the images x f32[b h w c] augmented as the discriminator's inputs are."""
         if self.game.ada:
             return ada_augmentation.augment(key, x, context.extra["ada"]["p"], self.game.ada)
         return x if self.game.augment == "none" else diffaugment(key, x, self.game.augment)
 
-    def imagine(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Array, dict[str, PyTree]]:
-        """Return images for a batch's labels, the z they are of, and new entries of extra."""
+    def generate_fake(
+        self, params: Params, context: Context, batch, key: Key
+    ) -> tuple[Array, Array, dict[str, PyTree]]:
+        """Return generated images for a batch's labels, their z, and new entries of extra."""
         keys = jax.random.split(key, len(batch["image"]))
         z = self.draw(keys, None)
-        own, extra = self.weighed("generator", params, context)
+        own, extra = self.net_variables("generator", params, context)
         noise = jax.vmap(lambda k: rng.fold(k, "noise"))(keys)
         image, stats = self.generator.apply(
             own, z, batch.get("label") if self.classes else None, noise, train=True, mutable=["batch_stats"]
         )
-        return image, z, extra | self.moved("generator", context, stats)
+        return image, z, extra | self.new_statistics("generator", context, stats)
 
-    def moved(self, net: str, context: Context, stats: PyTree) -> dict[str, PyTree]:
-        """Return a net's new entry of extra: its collections, those that a pass has moved on replaced."""
+    def new_statistics(self, net: str, context: Context, stats: PyTree) -> dict[str, PyTree]:
+        """Return a net's new entry of extra: its collections, with the running statistics replaced by stats."""
         return {net: {**context.extra[net], **stats}} if stats else {}
 
-    def judge(
+    def discriminate(
         self, params: Params, context: Context, batch, key: Key
-    ) -> tuple[Callable[[str, Array], Verdict], dict[str, PyTree]]:
-        """Return (kind of images, images) -> Verdict, and new entries of extra.
+    ) -> tuple[Callable[[str, Array], DiscriminatorOutput], dict[str, PyTree]]:
+        """Return a function (kind of images, images) -> DiscriminatorOutput, and new entries of extra.
 
-        Images of one kind, "real" or "fake", are augmented alike whenever they are judged.
+        Every call with the same kind, "real" or "fake", uses the same augmentation.
         """
-        own, extra = self.weighed("discriminator", params, context)
+        own, extra = self.net_variables("discriminator", params, context)
         label = batch.get("label") if self.classes else None
 
-        def verdict(kind: str, x: Array) -> Verdict:
-            x = self.augmented(context, x, rng.fold(key, f"augment {kind}"))
+        def discriminator(kind: str, x: Array) -> DiscriminatorOutput:
+            x = self.augment(context, x, rng.fold(key, f"augment {kind}"))
             out, stats = self.discriminator.apply(own, x, label, train=True, mutable=["batch_stats"])
             logits, heads = out if isinstance(out, tuple) else (out, {})
-            return Verdict(logits, heads, stats)
+            return DiscriminatorOutput(logits, heads, stats)
 
-        return verdict, extra
+        return discriminator, extra
 
     def discriminator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        fake, z, _ = self.imagine(params, context, batch, key)
-        return self.against(fake, z, params, context, batch, key)
+        """Return the discriminator's loss on a batch of real images and as many new generated images."""
+        fake, z, _ = self.generate_fake(params, context, batch, key)
+        return self.discriminator_loss_on(fake, z, params, context, batch, key)
 
-    def against(self, fake: Array, z: Array, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        """The discriminator's loss on images that have been made."""
+    def discriminator_loss_on(
+        self, fake: Array, z: Array, params: Params, context: Context, batch, key: Key
+    ) -> tuple[Array, Aux]:
+        """Return the discriminator's loss on real images and on given generated images fake f32[b h w c]."""
         loss = LOSSES[self.game.loss]
-        verdict, extra = self.judge(params, context, batch, key)
-        real, made = verdict("real", batch["image"]), verdict("fake", fake)
-        value = loss.discriminator(real.logits, made.logits)
-        metrics = {"real": loss.score(real.logits).mean(), "fake": loss.score(made.logits).mean()}
+        discriminator, extra = self.discriminate(params, context, batch, key)
+        of_real, of_fake = discriminator("real", batch["image"]), discriminator("fake", fake)
+        value = loss.discriminator(of_real.logits, of_fake.logits)
+        metrics = {"real": loss.score(of_real.logits).mean(), "fake": loss.score(of_fake.logits).mean()}
         if self.heads_loss:
-            for kind, said in (("real", real), ("fake", made)):
-                more, seen = self.heads_loss(said.heads, z, batch.get("label"), kind == "real")
-                value, metrics = value + more, metrics | {f"{kind}_{name}": x for name, x in seen.items()}
-        if self.game.penalised and self.game.lazy == 1:
-            penalty, seen = self.penalties(fake, params, context, batch, key)
+            for kind, output in (("real", of_real), ("fake", of_fake)):
+                term, seen = self.heads_loss(output.heads, z, batch.get("label"), kind == "real")
+                value, metrics = value + term, metrics | {f"{kind}_{name}": x for name, x in seen.items()}
+        if self.game.has_penalty and self.game.lazy == 1:
+            penalty, seen = self.gradient_penalties(fake, params, context, batch, key)
             value, metrics = value + penalty, metrics | seen
         if self.game.ada:
-            state, seen = ada_augmentation.Controller.update(context.extra["ada"], real.logits, self.game.ada_target)
+            state, seen = ada_augmentation.Controller.update(context.extra["ada"], of_real.logits, self.game.ada_target)
             extra, metrics = extra | {"ada": state}, metrics | seen
-        # Nothing reads the discriminator's running statistics; they are the fakes'.
-        return value.mean(), Aux(metrics, extra | self.moved("discriminator", context, made.stats))
+        # The discriminator's running statistics are never read. The generated images' are kept.
+        return value.mean(), Aux(metrics, extra | self.new_statistics("discriminator", context, of_fake.stats))
 
-    def penalties(
+    def gradient_penalties(
         self, fake: Array, params: Params, context: Context, batch, key: Key
     ) -> tuple[Array, dict[str, Array]]:
-        """Return the weighted sum of the penalties f32[b], and their means."""
+        """Return the weighted sum of the penalties on the discriminator's gradient f32[b], and each one's mean."""
         game, real = self.game, batch["image"]
-        verdict, _ = self.judge(params, context, batch, key)
-        on = lambda kind: lambda x: verdict(kind, x).logits  # noqa: E731
+        discriminator, _ = self.discriminate(params, context, batch, key)
+        logits_of = lambda kind: lambda x: discriminator(kind, x).logits  # noqa: E731
         key = rng.fold(key, "penalty")
         terms = {
-            "r1": lambda: smooth.zero_centred(on("real"), real),
-            "r2": lambda: smooth.zero_centred(on("fake"), fake),
-            "gradient_penalty": lambda: smooth.wasserstein_penalty(on("real"), real, fake, key),
-            "dragan": lambda: smooth.dragan_penalty(on("real"), real, key),
+            "r1": lambda: smooth.zero_centred(logits_of("real"), real),
+            "r2": lambda: smooth.zero_centred(logits_of("fake"), fake),
+            "gradient_penalty": lambda: smooth.wasserstein_penalty(logits_of("real"), real, fake, key),
+            "dragan": lambda: smooth.dragan_penalty(logits_of("real"), real, key),
         }
-        found = {name: term() for name, term in terms.items() if getattr(game, name)}
-        total = sum((getattr(game, name) * value for name, value in found.items()), start=jnp.zeros(len(real)))
-        return total, {name: value.mean() for name, value in found.items()}
+        values = {name: term() for name, term in terms.items() if getattr(game, name)}
+        total = sum((getattr(game, name) * value for name, value in values.items()), start=jnp.zeros(len(real)))
+        return total, {name: value.mean() for name, value in values.items()}
 
-    def lazy_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        """The penalties alone, times the number of steps they stand for."""
-        fake, _, _ = self.imagine(params, context, batch, key)
-        value, metrics = self.penalties(fake, params, context, batch, key)
+    def lazy_penalty_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        """Return the penalties alone, multiplied by `lazy`, the number of steps between two such updates."""
+        fake, _, _ = self.generate_fake(params, context, batch, key)
+        value, metrics = self.gradient_penalties(fake, params, context, batch, key)
         return self.game.lazy * value.mean(), Aux(metrics)
 
     def generator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
+        """Return the generator's loss on new generated images."""
         loss = LOSSES[self.game.loss]
-        fake, z, extra = self.imagine(params, context, batch, key)
+        fake, z, extra = self.generate_fake(params, context, batch, key)
         if self.game.unroll:
-            params = {**params, "discriminator": self.unrolled(fake, z, params, context, batch, key)}
-        verdict, _ = self.judge(params, context, batch, key)
-        made = verdict("fake", fake)
-        real = verdict("real", batch["image"]).logits if loss.both else made.logits
-        value, metrics = loss.generator(real, made.logits), {}
+            params = {**params, "discriminator": self.unrolled_discriminator(fake, z, params, context, batch, key)}
+        discriminator, _ = self.discriminate(params, context, batch, key)
+        of_fake = discriminator("fake", fake)
+        real = discriminator("real", batch["image"]).logits if loss.both else of_fake.logits
+        value, metrics = loss.generator(real, of_fake.logits), {}
         if self.heads_loss:
-            more, metrics = self.heads_loss(made.heads, z, batch.get("label"), False)
-            value = value + more
+            term, metrics = self.heads_loss(of_fake.heads, z, batch.get("label"), False)
+            value = value + term
         return value.mean(), Aux(metrics, extra)
 
-    def unrolled(self, fake: Array, z: Array, params: Params, context: Context, batch, key: Key) -> PyTree:
-        """Return the discriminator's parameters after its next updates, as a function of the images it meets.
+    def unrolled_discriminator(
+        self, fake: Array, z: Array, params: Params, context: Context, batch, key: Key
+    ) -> PyTree:
+        """Return the discriminator's parameters after its next updates, differentiable in the generated images.
 
         Metz et al. 2017, equations 6 to 8.
         """
@@ -203,7 +213,7 @@ class Players:
 
         def update(carry, _):
             own, moments = carry
-            loss = lambda own: self.against(fake, z, {**params, **own}, context, batch, key)[0]  # noqa: E731
+            loss = lambda own: self.discriminator_loss_on(fake, z, {**params, **own}, context, batch, key)[0]  # noqa: E731
             updates, moments = optimizer.update(jax.grad(loss)(own), moments, own, step=context.step)
             return (optax.apply_updates(own, updates), moments), None
 
@@ -213,37 +223,40 @@ class Players:
         return own["discriminator"]
 
     def check_labels(self, given):
+        """Raise InputError for missing labels, and for labels out of range."""
         check_labels(self.classes, given)
 
     def synthesise(self, params: Params, context: Context, w: Array, given) -> Array:
+        """Return the generator's images f32[b h w c] of latents w."""
         self.check_labels(given)
-        own, _ = self.weighed("generator", params, context)
+        own, _ = self.net_variables("generator", params, context)
         return self.generator.apply(own, w, given.get("label"), None, train=False)  # pyright: ignore[reportReturnType]
 
     def factors(self, params: Params, context: Context) -> tuple[Array]:
-        """Return the matrix [d n] of the generator's first dense layer, as z meets it: its derivative, which is exact.
+        """Return the matrix [d n] by which the generator's first dense layer multiplies z.
 
-        Rows of z that do not enter that layer are 0.
+        It is that layer's derivative with respect to z, which is exact. Rows for numbers of z that do not enter that
+        layer are 0.
         """
-        own, _ = self.weighed("generator", params, context)
+        own, _ = self.net_variables("generator", params, context)
         label = jnp.zeros(1, jnp.int32) if self.classes else None
 
-        def first(z: Array) -> Array:
-            met: list[Any] = []
+        def first_layer(z: Array) -> Array:
+            outputs: list[Any] = []
 
-            def watch(call, args, kwargs, inner):
+            def record(call, args, kwargs, inner):
                 out = call(*args, **kwargs)
                 if isinstance(inner.module, Dense):
-                    met.append(out[0])  # [n]
+                    outputs.append(out[0])  # [n]
                 return out
 
-            with nn.intercept_methods(watch):
+            with nn.intercept_methods(record):
                 self.generator.apply(own, z[None], label, None, train=False)
-            return met[0]
+            return outputs[0]
 
         z: Any = jax.eval_shape(lambda: self.draw(jax.random.split(jax.random.key(0), 1), None))
-        slope: Any = jax.jacobian(first)(jnp.zeros(z.shape[1:]))  # [n d]
-        return (slope.T,)
+        jacobian: Any = jax.jacobian(first_layer)(jnp.zeros(z.shape[1:]))  # [n d]
+        return (jacobian.T,)
 
     def task(
         self,
@@ -253,13 +266,13 @@ class Players:
         extra: Mapping[str, PyTree] | None = None,
         slow: int = 0,
     ) -> Task:
-        """Return the game.
+        """Return the Task.
 
-        latent: how the generator is entered, where it is not by z alone
-        ema:    of the generator, where it is not the game's
-        more:   phases beside the two players', and the penalties' where they are lazy
-        extra:  what those phases keep in the state
-        slow:   the generator's rate and decays are those of one with a lazy phase every so many steps
+        latent: how latents are drawn, mapped and synthesised; None: z goes straight into the generator
+        ema:    the generator's moving average; None: the one of the config
+        more:   further phases, after those of the discriminator, the lazy penalties and the generator
+        extra:  the state of those phases
+        slow:   the generator's learning rate and decays are set for a further lazy phase every `slow` steps
         """
         game = self.game
         game.check()
@@ -276,11 +289,11 @@ class Players:
             params, own = self.init(key, spec)
             return params, own | dict(extra or {})
 
-        # One stream: both players meet the same z, so that XLA runs the generator forwards once a step, not twice.
+        # One stream: both losses use the same z, so XLA runs the generator's forward pass once a step, not twice.
         phases = [Phase("discriminator", "discriminator", self.discriminator_loss, game.critics, stream="z")]
         lazy = game.lazy if game.lazy > 1 else 0
         if lazy:
-            phases += [Phase("penalty", "discriminator", self.lazy_loss, every=lazy, stream="z")]
+            phases += [Phase("penalty", "discriminator", self.lazy_penalty_loss, every=lazy, stream="z")]
         phases += [Phase("generator", "generator", self.generator_loss, stream="z"), *more]
         rate = game.generator_rate or game.learning_rate
         example = {"image": jax.ShapeDtypeStruct(self.image, jnp.float32)}
@@ -288,8 +301,8 @@ class Players:
             init=init,
             example=example | ({"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}),
             learners={
-                "discriminator": Learner(("discriminator",), game.optimize(game.learning_rate, game.clip, lazy)),
-                "generator": Learner(("generator",), game.optimize(rate, every=slow)),
+                "discriminator": Learner(("discriminator",), game.make_optimizer(game.learning_rate, game.clip, lazy)),
+                "generator": Learner(("generator",), game.make_optimizer(rate, every=slow)),
             },
             phases=tuple(phases),
             ema=(ema or Ema("generator", ramped(game.ema)),),

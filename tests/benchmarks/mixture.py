@@ -22,7 +22,7 @@ from jaxgen.core import rng
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import averaged
-from jaxgen.models.gan.unrolled import AUTHORS, Unrolled
+from jaxgen.models.gan.unrolled import AUTHORS, UnrolledGAN
 from tests.benchmarks import report
 
 MODES, RADIUS, STD = 8, 1.0, 0.01
@@ -59,10 +59,10 @@ def coverage(x: np.ndarray) -> tuple[int, float]:
 
 
 def train(
-    unroll: int, steps: int, every: int, seed: int = 0, batch: int = 512, model: Unrolled | None = None
+    unroll: int, steps: int, every: int, seed: int = 0, batch: int = 512, model: UnrolledGAN | None = None
 ) -> Iterator[Coverage]:
     """Yield the coverage every so many steps, a multiple of CHUNK or less than it."""
-    model = model or Unrolled()
+    model = model or UnrolledGAN()
     task = replace(model, game=replace(model.game, unroll=unroll)).task(steps)
     state = init_state(task, jax.random.key(seed), spec_of(task, batch))
     one = make_step(task)

@@ -20,11 +20,11 @@ from jaxgen.core.types import Context, averaged
 from jaxgen.losses import smooth
 from jaxgen.losses.gan import LOSSES
 from jaxgen.models.gan.dcgan import DCGAN
-from jaxgen.models.gan.unrolled import Unrolled
+from jaxgen.models.gan.unrolled import UnrolledGAN
 from jaxgen.nn import priors
 from jaxgen.runs.config_io import from_json, to_json
 from jaxgen.runs.task_transforms import tune
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
 BATCH = 6
 SMALL = DCGAN(image=(8, 8, 1), latent=3, width=2, norm="none")
@@ -88,7 +88,7 @@ def test_where_the_penalties_look():
 @pytest.mark.parametrize("name", ["r1", "r2", "gradient_penalty", "dragan"])
 def test_gradients_of_the_penalties_equal_finite_differences(name):
     with jax.enable_x64(True):
-        model = dataclasses.replace(SMALL, game=dataclasses.replace(Game(lazy=2), **{name: 10.0}))
+        model = dataclasses.replace(SMALL, game=dataclasses.replace(AdversarialConfig(lazy=2), **{name: 10.0}))
         task, state = start(model)
         params, batch = doubled(state.params), pictures(model, dtype=np.float64)
         # Kernels of N(0, 0.02) make a gradient of nearly nothing.
@@ -108,8 +108,8 @@ def test_gradients_of_the_penalties_equal_finite_differences(name):
 
 
 def test_a_penalty_delayed_is_the_same_penalty_over_time():
-    task, state = start(dataclasses.replace(SMALL, game=Game(r1=3.0, r2=2.0, lazy=4)))
-    whole, _ = start(dataclasses.replace(SMALL, game=Game(r1=3.0, r2=2.0)))
+    task, state = start(dataclasses.replace(SMALL, game=AdversarialConfig(r1=3.0, r2=2.0, lazy=4)))
+    whole, _ = start(dataclasses.replace(SMALL, game=AdversarialConfig(r1=3.0, r2=2.0)))
     bare, _ = start(SMALL)
     params, context = averaged(state, {})
     params = jax.tree.map(lambda x: 20 * x, params)  # kernels of N(0, 0.02) make a gradient of nearly nothing
@@ -158,7 +158,7 @@ def test_spectral_norms_gradient_is_the_papers():
 
 @pytest.mark.parametrize("which", ["discriminator", "both"])
 def test_a_normalised_net_is_blind_to_the_scale_of_its_weights(which):
-    task, state = start(dataclasses.replace(SMALL, game=Game(spectral=which)))
+    task, state = start(dataclasses.replace(SMALL, game=AdversarialConfig(spectral=which)))
     _, context = averaged(state, {})
     batch = pictures(SMALL)
     larger = lambda tree: jax.tree.map(lambda x: 3 * x if x.ndim > 1 else x, tree)  # noqa: E731
@@ -177,8 +177,8 @@ def test_a_normalised_net_is_blind_to_the_scale_of_its_weights(which):
 
 def test_the_unrolled_gradient_equals_finite_differences(k=2):
     with jax.enable_x64(True):
-        game = Game(loss="minimax", unroll=k, learning_rate=1e-2)
-        model = Unrolled(image=(1, 1, 2), latent=3, hidden=4, layers=1, game=game)
+        game = AdversarialConfig(loss="minimax", unroll=k, learning_rate=1e-2)
+        model = UnrolledGAN(image=(1, 1, 2), latent=3, hidden=4, layers=1, game=game)
         task, state = start(model)
         batch = pictures(model, dtype=np.float64)
         step = jax.jit(make_step(task))
@@ -223,7 +223,7 @@ def updated(task, params, context, batch, k: int):
 
 
 def test_unrolling_follows_the_optimizer_that_the_run_has():
-    model = Unrolled(image=(1, 1, 2), latent=3, hidden=4, layers=1)
+    model = UnrolledGAN(image=(1, 1, 2), latent=3, hidden=4, layers=1)
     run = Run(model, optim=Optim(clip=0.1, schedule="cosine", warmup=1))
     task = tune(model.task(10), run.optim, run.compute, 10)
     state = jax.jit(lambda: init_state(task, jax.random.key(0), spec_of(task, BATCH)))()
@@ -235,7 +235,7 @@ def test_unrolling_follows_the_optimizer_that_the_run_has():
 
 
 def test_a_clipped_critic_stays_within_its_limit():
-    game = Game(loss="wasserstein", critics=2, clip=0.01, optimizer="rmsprop", learning_rate=1e-2)
+    game = AdversarialConfig(loss="wasserstein", critics=2, clip=0.01, optimizer="rmsprop", learning_rate=1e-2)
     task, state = start(dataclasses.replace(SMALL, game=game), 2 * BATCH)
     assert task.slices == 2
     state, _ = jax.jit(make_step(task))(state, pictures(SMALL, 2 * BATCH), {})
@@ -246,9 +246,9 @@ def test_a_clipped_critic_stays_within_its_limit():
 
 def test_a_lazy_learner_takes_as_much_of_adam_as_one_that_is_not():
     """Karras et al. 2020a, appendix B: rate and decays of k updates stretched over k + 1."""
-    game = Game(learning_rate=0.1, beta1=0.5, beta2=0.9)
+    game = AdversarialConfig(learning_rate=0.1, beta1=0.5, beta2=0.9)
     params = {"w": jnp.zeros(1)}
-    plain, lazy = game.optimize(0.1), game.optimize(0.1, every=4)
+    plain, lazy = game.make_optimizer(0.1), game.make_optimizer(0.1, every=4)
     a, b = plain.init(params), lazy.init(params)
     moves: list[Any] = []
     for optimizer, state in ((plain, a), (lazy, b)):
@@ -262,7 +262,7 @@ def test_a_lazy_learner_takes_as_much_of_adam_as_one_that_is_not():
 
 def test_rmsprops_epsilon_is_added_to_the_root():
     """As in PyTorch's, which the authors of WGAN took: small gradients count as much as large ones."""
-    optimizer = Game(optimizer="rmsprop").optimize(1e-3)
+    optimizer = AdversarialConfig(optimizer="rmsprop").make_optimizer(1e-3)
     params = {"w": jnp.zeros(1)}
     update: Any = optimizer.update({"w": jnp.full(1, 1e-5)}, optimizer.init(params), params)[0]
     assert float(update["w"][0]) == pytest.approx(-1e-3 * 1e-5 / (0.01**0.5 * 1e-5 + 1e-8), rel=1e-4)
@@ -295,7 +295,7 @@ def test_relativistic_losses_are_the_papers():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_played(name):
-    task, state = start(dataclasses.replace(SMALL, game=Game(loss=name)))
+    task, state = start(dataclasses.replace(SMALL, game=AdversarialConfig(loss=name)))
     _, context = averaged(state, {})
     batch = pictures(SMALL)
     for phase in task.phases:
@@ -321,13 +321,13 @@ def test_truncated_priors():
 @pytest.mark.parametrize(
     ("game", "words"),
     [
-        (Game(critics=0), "critics must be at least 1"),
-        (Game(r1=-1.0), "r1 must be at least 0"),
-        (Game(lazy=16), "has nothing to delay"),
-        (Game(ema=1.0), "below 1"),
-        (Game(augment="colour"), "Unknown"),
-        (Game(augment="ada:everything"), "Unknown"),
-        (Game(unroll=-1), "unroll must be at least 0"),
+        (AdversarialConfig(critics=0), "critics must be at least 1"),
+        (AdversarialConfig(r1=-1.0), "r1 must be at least 0"),
+        (AdversarialConfig(lazy=16), "needs a penalty"),
+        (AdversarialConfig(ema=1.0), "below 1"),
+        (AdversarialConfig(augment="colour"), "Unknown"),
+        (AdversarialConfig(augment="ada:everything"), "Unknown"),
+        (AdversarialConfig(unroll=-1), "unroll must be at least 0"),
     ],
 )
 def test_a_game_that_cannot_be_played_is_told_in_one_sentence(game, words):
@@ -358,7 +358,7 @@ def test_labels_are_for_conditional_models_and_only_for_them():
 
 
 def test_a_batch_that_does_not_hold_the_critics_plays():
-    task, state = start(dataclasses.replace(SMALL, game=Game(critics=5)), 10)
+    task, state = start(dataclasses.replace(SMALL, game=AdversarialConfig(critics=5)), 10)
     with pytest.raises(InputError, match="can't be cut into 5 parts"):
         make_step(task)(state, pictures(SMALL, 8), {})
 
@@ -371,4 +371,4 @@ def test_a_run_saved_before_the_game_had_settings_of_its_own_opens():
     values["model"] |= {name: game[name] for name in ("loss", "learning_rate", "beta1")}
     values["model"]["loss"] = "hinge"
     opened = from_json(json.dumps(values))
-    assert opened.model == DCGAN(game=Game(loss="hinge", learning_rate=5e-4))
+    assert opened.model == DCGAN(game=AdversarialConfig(loss="hinge", learning_rate=5e-4))

@@ -171,9 +171,9 @@ class Masked:
         return coder.model.quantiser.vocabulary if coder else self.levels
 
     @property
-    def module(self) -> "Teller":
+    def module(self) -> "TokenPredictor":
         vocabulary = self.vocabulary
-        return Teller(self.net.module(self.shape[2] * vocabulary, self.classes), vocabulary, self.embedding)
+        return TokenPredictor(self.net.module(self.shape[2] * vocabulary, self.classes), vocabulary, self.embedding)
 
     def init(self, key: Key, spec: Any = None):
         tokens, label = jnp.zeros((2, *self.shape), jnp.int32), jnp.zeros(2, jnp.int32) if self.classes else None
@@ -287,7 +287,7 @@ def lowest(score: Array, k: Array) -> Array:
     return rank < jnp.broadcast_to(k, rank.shape)
 
 
-class Teller(nn.Module):
+class TokenPredictor(nn.Module):
     """(tokens i32[b h w d], label i32[b]) -> logits f32[b h w d vocabulary]; a token of number `vocabulary` is masked.
 
     The net, (x f32[b h w c], t f32[b], label, second, train) -> f32[b h w d*vocabulary], is told the share of masks.

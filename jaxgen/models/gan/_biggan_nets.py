@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import Array
 
 from jaxgen.core.errors import InputError
-from jaxgen.models.gan._sngan_nets import DiscriminatorBlock, GeneratorBlock, Projection
+from jaxgen.models.gan._sngan_nets import DiscriminatorBlock, GeneratorBlock, ProjectionHead
 from jaxgen.nn.attention import PixelAttention
 from jaxgen.nn.conditional import Embed
 from jaxgen.nn.conv import Conv, Dense
@@ -21,7 +21,7 @@ Initializer = nn.initializers.Initializer
 ORTHOGONAL = nn.initializers.orthogonal()
 
 
-class Generator(nn.Module):
+class BigGANGenerator(nn.Module):
     """z f32[b latent] and, where there are classes, label i32[b] -> image f32[b h w c] in [-1, 1].
 
     base:      height and width of the image, over 2 to the number of blocks
@@ -69,7 +69,7 @@ class Generator(nn.Module):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(nn.Module):
+class BigGANDiscriminator(nn.Module):
     """image f32[b h w c] and, where there are classes, label i32[b] -> logits f32[b].
 
     widths:    channels after each block; at 32x32 the authors have (256, 256, 256, 256)
@@ -92,4 +92,4 @@ class Discriminator(nn.Module):
             if i < self.downs and self.attention == min(x.shape[1:3]):
                 x = PixelAttention(kernel_init=self.kernel_init, name="attention")(x)
         phi = nn.relu(x).astype(jnp.float32).sum((1, 2))  # [b c]
-        return Projection(self.classes, use_bias=True, kernel_init=self.kernel_init, name="head")(phi, label)
+        return ProjectionHead(self.classes, use_bias=True, kernel_init=self.kernel_init, name="head")(phi, label)

@@ -47,7 +47,7 @@ def upsample(x: Array) -> Array:
     return apply(x, 2 * halving(2 * x.shape[1]).T, 2 * halving(2 * x.shape[2]).T)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """x + conv1(lrelu(conv3(lrelu(conv1(x))))), expanded in the middle and grouped there, x [b h w c] -> the same.
 
     depth is the number of blocks in the network: gains fall with its fourth root, and the last convolution starts at 0
@@ -75,7 +75,7 @@ def pointwise(features: int, name: str) -> Conv:
     return Conv(features, (1, 1), use_bias=False, kernel_init=scaled(1), name=name)
 
 
-class Generator(nn.Module):
+class R3GANGenerator(nn.Module):
     """z f32[b latent] and, where there are classes, label i32[b] -> image f32[b h w c], which nothing bounds.
 
     base:        height and width of the image, over 2 to the number of stages but one
@@ -113,11 +113,11 @@ class Generator(nn.Module):
                 x = x if x.shape[-1] == features else pointwise(features, f"transition{i + 1}")(x)
                 x = upsample(x)  # [b 2h 2w c]
             for j in range(blocks):
-                x = Block(groups, self.expansion, depth, name=f"block{i + 1}_{j + 1}")(x)
+                x = ResidualBlock(groups, self.expansion, depth, name=f"block{i + 1}_{j + 1}")(x)
         return pointwise(self.channels, "to_image")(x).astype(jnp.float32)
 
 
-class Discriminator(nn.Module):
+class R3GANDiscriminator(nn.Module):
     """image f32[b h w c] and, where there are classes, label i32[b] -> logits f32[b].
 
     The fields are the generator's, but for the order of stages, which is from the image to the base, and for
@@ -143,7 +143,7 @@ class Discriminator(nn.Module):
                 x = downsample(x)  # [b h/2 w/2 c]
                 x = x if x.shape[-1] == features else pointwise(features, f"transition{i + 1}")(x)
             for j in range(blocks):
-                x = Block(groups, self.expansion, depth, name=f"block{i + 1}_{j + 1}")(x)
+                x = ResidualBlock(groups, self.expansion, depth, name=f"block{i + 1}_{j + 1}")(x)
         height, width, last = x.shape[1:]
         basis = self.param("basis", nn.initializers.normal((height * width) ** -0.5), (height, width, last))
         x = jnp.einsum("bhwc,hwc->bc", x.astype(basis.dtype), basis)

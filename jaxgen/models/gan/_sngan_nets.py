@@ -1,8 +1,8 @@
 """The residual networks of SNGAN, and of its class-conditional form with a projection discriminator.
 
 Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks", appendix B.4, table 4, and Miyato and
-Koyama 2018, "cGANs with Projection Discriminator". Spectral normalisation is not in here: whoever trains the networks
-gives them normalised kernels.
+Koyama 2018, "cGANs with Projection Discriminator". Spectral normalisation is applied by the training
+task, not in this file.
 """
 
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ class DiscriminatorBlock(nn.Module):
         return x + y
 
 
-class Projection(nn.Module):
+class ProjectionHead(nn.Module):
     """phi [b c] and a label -> logits f32[b]: psi(phi) + <embed(y), phi>, the latter where there are classes.
 
     Miyato and Koyama 2018, equation 3, with a linear psi.
@@ -101,7 +101,7 @@ class Projection(nn.Module):
         return logits
 
 
-class Generator(nn.Module):
+class SNGANGenerator(nn.Module):
     """z f32[b latent] and, where there are classes, label i32[b] -> image f32[b h w c] in [-1, 1].
 
     base is the size of the image over 2^stages; the paper has base (4, 4), 3 stages and width 256.
@@ -126,7 +126,7 @@ class Generator(nn.Module):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(nn.Module):
+class SNGANDiscriminator(nn.Module):
     """image f32[b h w c] and, where there are classes, label i32[b] -> logits f32[b]; the paper has width 128."""
 
     width: int
@@ -137,4 +137,4 @@ class Discriminator(nn.Module):
         for i in range(4):
             x = DiscriminatorBlock(self.width, down=i < 2, first=i == 0, name=f"block{i + 1}")(x)
         phi = nn.relu(x).astype(jnp.float32).sum((1, 2))  # [b c]
-        return Projection(self.classes, name="head")(phi, label)
+        return ProjectionHead(self.classes, name="head")(phi, label)

@@ -35,7 +35,7 @@ def child_keys(keys: Array, name: str) -> Array:
     return jax.vmap(lambda key: rng.fold(key, name))(keys)
 
 
-def wide(x: Array) -> Array:
+def at_least_float32(x: Array) -> Array:
     """Return x in f32, or as it is where that is wider."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -45,7 +45,7 @@ def normalised(x: Array) -> Array:
     return x * lax.rsqrt((x * x).mean(1, keepdims=True) + 1e-8)
 
 
-class Mapping(nn.Module):
+class MappingNetwork(nn.Module):
     """z f32[b z_dim] or None, label i32[b] or None -> w f32[b features]; `w_avg` f32[features] follows its mean."""
 
     features: int
@@ -56,16 +56,16 @@ class Mapping(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array | None, label: Array | None = None, train: bool = False) -> Array:
-        parts = [] if z is None else [normalised(wide(z))]
+        parts = [] if z is None else [normalised(at_least_float32(z))]
         if self.classes:
             if label is None:
                 raise ValueError(f"A network of {self.classes} classes needs labels i32[b].")
             embedded = EqualDense(self.features, name="embed")(jax.nn.one_hot(label, self.classes))  # [b features]
-            parts.append(normalised(wide(embedded)))
+            parts.append(normalised(at_least_float32(embedded)))
         x = jnp.concatenate(parts, 1)  # [b z_dim+features]
         for i in range(self.layers):
             x = EqualDense(self.features, True, self.multiplier, name=f"fc{i}")(x)
-        x = wide(x)
+        x = at_least_float32(x)
         if self.beta is not None:
             mean = self.variable("batch_stats", "w_avg", jnp.zeros, (self.features,))
             if train:
@@ -77,7 +77,7 @@ class Mapping(nn.Module):
         return mean + psi[:, None] * (w - mean)
 
 
-class Layer(nn.Module):
+class SynthesisLayer(nn.Module):
     """x [b h w c_in], w f32[b w_dim], keys Key[b] or None -> [b side side features] (figure 2d)."""
 
     features: int
@@ -108,7 +108,7 @@ class ToRGB(nn.Module):
     def __call__(self, x: Array, w: Array) -> Array:
         style = EqualDense(x.shape[-1], bias=1, name="affine")(w) * (1 / math.sqrt(x.shape[-1]))  # [b c]
         kernel = self.param("kernel", NORMAL, (1, 1, x.shape[-1], self.channels))
-        y = wide(modulated_conv(x, kernel, style, demodulate=False))
+        y = at_least_float32(modulated_conv(x, kernel, style, demodulate=False))
         return checkpoint_name(
             y + self.param("bias", nn.initializers.zeros, (self.channels,))[None, None, None], "conv"
         )
@@ -133,12 +133,14 @@ class SynthesisBlock(nn.Module):
         if x is None:
             const = self.param("const", NORMAL, (4, 4, self.features))
             x = jnp.broadcast_to(const[None], (ws.shape[0], *const.shape))  # [b 4 4 features]
-            x = Layer(self.features, self.side, name="conv1")(x, ws[:, 0], keys_of("conv1"))
+            x = SynthesisLayer(self.features, self.side, name="conv1")(x, ws[:, 0], keys_of("conv1"))
         else:
             residual = self.architecture == "resnet"
             gain, y = (HALF if residual else 1.0), x
-            x = Layer(self.features, self.side, 2, name="conv0")(x, ws[:, 0], keys_of("conv0"))  # [b 2h 2w features]
-            x = Layer(self.features, self.side, gain=gain, name="conv1")(x, ws[:, 1], keys_of("conv1"))
+            x = SynthesisLayer(self.features, self.side, 2, name="conv0")(
+                x, ws[:, 0], keys_of("conv0")
+            )  # [b 2h 2w features]
+            x = SynthesisLayer(self.features, self.side, gain=gain, name="conv1")(x, ws[:, 1], keys_of("conv1"))
             if residual:
                 skip = EqualConv(self.features, 1, up=2, activate=False, use_bias=False, gain=HALF, name="skip")
                 x = skip(y) + x
@@ -150,7 +152,7 @@ class SynthesisBlock(nn.Module):
         return x, image
 
 
-class Synthesis(nn.Module):
+class SynthesisNetwork(nn.Module):
     """ws f32[b num_ws w_dim], keys Key[b] or None -> image f32[b h w c] (figure 7)."""
 
     widths: dict[int, int]
@@ -169,7 +171,7 @@ class Synthesis(nn.Module):
         return image
 
 
-class Generator(nn.Module):
+class StyleGAN2Generator(nn.Module):
     """z f32[b z_dim] -> image f32[b resolution resolution channels], which nothing holds inside [-1, 1].
 
     `noise` keeps an image for each layer, which is its noise where there are no keys. In training a share `mixing` of
@@ -190,9 +192,9 @@ class Generator(nn.Module):
     mixing: float = 0.9
 
     def setup(self):
-        self.mapping = Mapping(self.w_dim, self.mapping_layers, self.multiplier, self.classes, self.beta)
+        self.mapping = MappingNetwork(self.w_dim, self.mapping_layers, self.multiplier, self.classes, self.beta)
         widths_ = widths(self.resolution, self.channel_base, self.channel_max)
-        self.synthesis = Synthesis(widths_, self.channels, self.architecture)
+        self.synthesis = SynthesisNetwork(widths_, self.channels, self.architecture)
 
     @property
     def num_ws(self) -> int:
@@ -252,7 +254,7 @@ class DiscriminatorBlock(nn.Module):
         return y, downsample(image, FIR) if self.architecture == "skip" else image
 
 
-class Epilogue(nn.Module):
+class DiscriminatorEpilogue(nn.Module):
     """x [b 4 4 c] and the image -> [b outputs]."""
 
     outputs: int
@@ -277,14 +279,14 @@ def with_deviation(x: Array, group: int) -> Array:
     """
     b, h, w, _ = x.shape
     size = next(size for size in range(min(group, b), 0, -1) if b % size == 0)
-    y = wide(x).reshape(size, b // size, -1)  # [g n h*w*c]
+    y = at_least_float32(x).reshape(size, b // size, -1)  # [g n h*w*c]
     y = y - y.mean(0, keepdims=True)
     y = jnp.sqrt((y * y).mean(0) + 1e-8).mean(1)  # [n]
     y = jnp.broadcast_to(y[None, :, None, None], (size, b // size, h, w)).reshape(b, h, w, 1)
     return jnp.concatenate([x, y.astype(x.dtype)], -1)
 
 
-class Discriminator(nn.Module):
+class StyleGAN2Discriminator(nn.Module):
     """image f32[b h w c] -> logits f32[b]; with classes the projection of the image on the label's mapping.
 
     The side of the images is a power of two and at least 8. `map_dim` None: as many as channels at 4x4.
@@ -309,8 +311,10 @@ class Discriminator(nn.Module):
             x, small = block(x, small)
         assert x is not None
         outputs = (self.map_dim or channels[4]) if self.classes else 1
-        y = wide(Epilogue(outputs, self.architecture, self.group, name="b4")(x, small))
+        y = at_least_float32(DiscriminatorEpilogue(outputs, self.architecture, self.group, name="b4")(x, small))
         if not self.classes:
             return y[:, 0]
-        mapped = Mapping(outputs, self.mapping_layers, classes=self.classes, name="mapping")(None, label)  # [b outputs]
+        mapped = MappingNetwork(outputs, self.mapping_layers, classes=self.classes, name="mapping")(
+            None, label
+        )  # [b outputs]
         return (y * mapped).sum(1) * (1 / math.sqrt(outputs))

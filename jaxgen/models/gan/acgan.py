@@ -14,11 +14,11 @@ from flax import linen as nn
 from jaxgen.core.config import Preset
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
-from jaxgen.models.gan.cgan import Generator, row
+from jaxgen.models.gan.cgan import CGANGenerator, row
 from jaxgen.models.gan.dcgan import DCGAN, FAST, PLAIN
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.wide import wide
-from jaxgen.tasks.adversarial import Players
+from jaxgen.tasks.adversarial import AdversarialTask
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class ACGAN(DCGAN):
         self.check()
         at_least(2, model__classes=self.classes)
         at_least(0, model__weight=self.weight)
-        generator = Generator(self.generator(), self.classes)
-        discriminator = Discriminator(self.discriminator(features=True), self.classes)
+        generator = CGANGenerator(self.generator(), self.classes)
+        discriminator = ACGANDiscriminator(self.discriminator(features=True), self.classes)
 
         def heads_loss(heads, z, label, real):
             right = (heads["class"].argmax(1) == label).astype(jnp.float32)
@@ -43,10 +43,10 @@ class ACGAN(DCGAN):
             return self.weight * loss, {"classified": right.mean()}
 
         draw = self.draw(self.latent)
-        return Players(self.game, generator, discriminator, self.image, draw, self.classes, heads_loss).task()
+        return AdversarialTask(self.game, generator, discriminator, self.image, draw, self.classes, heads_loss).task()
 
 
-class Discriminator(nn.Module):
+class ACGANDiscriminator(nn.Module):
     """image f32[b h w c] -> logits f32[b], {"class": logits f32[b classes]}."""
 
     net: nn.Module

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
-from jaxgen.models.gan._biggan_nets import Discriminator, Generator
+from jaxgen.models.gan._biggan_nets import BigGANDiscriminator, BigGANGenerator
 from jaxgen.models.gan.dcgan import tiny
 from jaxgen.nn.priors import normal
 from jaxgen.nn.stages import count_stages
-from jaxgen.tasks.adversarial import Players
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial import AdversarialTask
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
-PAPER = Game(loss="hinge", critics=4, spectral="both", beta1=0.0, ema=0.9999)
+PAPER = AdversarialConfig(loss="hinge", critics=4, spectral="both", beta1=0.0, ema=0.9999)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class BigGAN:
     classes: int = 10  # labels are below it; 0: unconditional
     embedding: int = 128  # numbers that describe a class
     attention: int = 16  # side of the images that attend to themselves; 0: none
-    game: Game = PAPER
+    game: AdversarialConfig = PAPER
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the image or z can't be cut as they must be."""
@@ -45,7 +45,7 @@ class BigGAN:
         stages = count_stages(height, width)
         if self.latent % (stages + 1):
             raise InputError(f"model.latent={self.latent} can't be cut into {stages + 1} pieces: give a multiple.")
-        generator = Generator(
+        generator = BigGANGenerator(
             (height >> stages, width >> stages),
             (self.width,) * (stages + 1),
             channels,
@@ -53,8 +53,10 @@ class BigGAN:
             self.attention,
             self.embedding,
         )
-        discriminator = Discriminator((self.critic_width,) * 4, 2, self.classes, self.attention)
-        return Players(self.game, generator, discriminator, self.image, normal(self.latent), self.classes).task()
+        discriminator = BigGANDiscriminator((self.critic_width,) * 4, 2, self.classes, self.attention)
+        return AdversarialTask(
+            self.game, generator, discriminator, self.image, normal(self.latent), self.classes
+        ).task()
 
 
 SMALL = BigGAN(

@@ -19,7 +19,7 @@ from jaxgen.core.task import Task
 from jaxgen.models.gan.dcgan import DCGAN, FAST, PLAIN, WEIGHTS, tiny
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.wide import wide
-from jaxgen.tasks.adversarial import Players
+from jaxgen.tasks.adversarial import AdversarialTask
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,17 @@ class CGAN(DCGAN):
         del steps
         self.check()
         at_least(2, model__classes=self.classes)
-        generator = Generator(self.generator(), self.classes)
+        generator = CGANGenerator(self.generator(), self.classes)
         discriminator = {
-            "concatenation": lambda: Concatenation(self.discriminator(), self.classes),
-            "projection": lambda: Projection(self.discriminator(features=True), self.classes),
+            "concatenation": lambda: ConcatenationDiscriminator(self.discriminator(), self.classes),
+            "projection": lambda: ProjectionDiscriminator(self.discriminator(features=True), self.classes),
         }[self.condition]()
-        return Players(self.game, generator, discriminator, self.image, self.draw(self.latent), self.classes).task()
+        return AdversarialTask(
+            self.game, generator, discriminator, self.image, self.draw(self.latent), self.classes
+        ).task()
 
 
-class Generator(nn.Module):
+class CGANGenerator(nn.Module):
     """(z f32[b latent], label i32[b]) -> image f32[b h w c]."""
 
     net: nn.Module
@@ -54,7 +56,7 @@ class Generator(nn.Module):
         return self.net(jnp.concatenate([z, y], 1), train=train)
 
 
-class Concatenation(nn.Module):
+class ConcatenationDiscriminator(nn.Module):
     """(image f32[b h w c], label i32[b]) -> logits f32[b]; the label is a plane of ones among planes of zeros."""
 
     net: nn.Module
@@ -67,7 +69,7 @@ class Concatenation(nn.Module):
         return self.net(jnp.concatenate([x, planes], 3), train=train)
 
 
-class Projection(nn.Module):
+class ProjectionDiscriminator(nn.Module):
     """(image f32[b h w c], label i32[b]) -> logits f32[b] = psi(phi(x)) + <embed(y), phi(x)>."""
 
     net: nn.Module

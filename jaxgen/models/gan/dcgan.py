@@ -22,8 +22,8 @@ from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.priors import Draw, normal, uniform
 from jaxgen.nn.stages import count_stages
 from jaxgen.nn.wide import wide
-from jaxgen.tasks.adversarial import Players
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial import AdversarialTask
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
 WEIGHTS = nn.initializers.normal(0.02)
 PLAIN: dict[str, Any] = {"use_bias": False, "kernel_init": WEIGHTS}  # batch norm has the biases
@@ -39,13 +39,15 @@ class DCGAN:
     kernel: Literal[4, 5] = 4  # the authors' code has 5; 4 divides by the stride and leaves no checkerboard
     prior: Literal["uniform", "normal"] = "uniform"  # of z
     norm: Literal["batch", "none"] = "batch"  # of the discriminator; penalties on its gradient want none
-    game: Game = Game()
+    game: AdversarialConfig = AdversarialConfig()
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the image does not suit strides of 2."""
         del steps
         self.check()
-        return Players(self.game, self.generator(), self.discriminator(), self.image, self.draw(self.latent)).task()
+        return AdversarialTask(
+            self.game, self.generator(), self.discriminator(), self.image, self.draw(self.latent)
+        ).task()
 
     def check(self):
         at_least(1, model__width=self.width, model__latent=self.latent, model__image=min(self.image))
@@ -59,20 +61,20 @@ class DCGAN:
         """Channels of the layers, from the image inwards."""
         return tuple(self.width << i for i in range(count_stages(*self.image[:2])))
 
-    def generator(self) -> "Generator":
+    def generator(self) -> "DCGANGenerator":
         stages = len(self.widths)
         base = (self.image[0] >> stages, self.image[1] >> stages)
-        return Generator(base, self.widths, self.image[2], self.kernel)
+        return DCGANGenerator(base, self.widths, self.image[2], self.kernel)
 
-    def discriminator(self, features: bool = False) -> "Discriminator":
-        return Discriminator(self.widths, self.kernel, self.norm, features)
+    def discriminator(self, features: bool = False) -> "DCGANDiscriminator":
+        return DCGANDiscriminator(self.widths, self.kernel, self.norm, features)
 
 
 def batch_norm(x, train: bool):
     return BatchNorm(scale_init=lambda *args: 1 + WEIGHTS(*args))(x, train)
 
 
-class Generator(nn.Module):
+class DCGANGenerator(nn.Module):
     """z f32[b latent] -> image f32[b h w c] in [-1, 1]."""
 
     base: tuple[int, int]
@@ -95,7 +97,7 @@ class Generator(nn.Module):
         return jnp.tanh(wide(x))
 
 
-class Discriminator(nn.Module):
+class DCGANDiscriminator(nn.Module):
     """image f32[b h w c] -> logits f32[b], or what they are made of, f32[b n]."""
 
     widths: tuple[int, ...]
@@ -115,7 +117,7 @@ class Discriminator(nn.Module):
         return x if self.features else wide(Dense(1, **PLAIN)(x)[:, 0])
 
 
-FAST = Game(learning_rate=5e-4)  # minutes on two cores
+FAST = AdversarialConfig(learning_rate=5e-4)  # minutes on two cores
 
 
 def tiny(model: Any, source: str = "digits") -> Run:

@@ -17,8 +17,8 @@ from jaxgen.nn.conv import Dense
 from jaxgen.nn.pool import flatten
 from jaxgen.nn.priors import normal
 from jaxgen.nn.wide import wide
-from jaxgen.tasks.adversarial import Players
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial import AdversarialTask
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class GAN:
     image: tuple[int, int, int] = (28, 28, 1)  # height, width, channels
     latent: int = 64  # numbers in z, from N(0, 1)
     hidden: int = 256  # units of each of two hidden layers
-    game: Game = Game()  # --model.game.loss minimax is the paper's equation 1
+    game: AdversarialConfig = AdversarialConfig()  # --model.game.loss minimax is the paper's equation 1
 
     def task(self, steps: int) -> Task:
         """Return the game."""
         del steps
         at_least(1, model__hidden=self.hidden, model__latent=self.latent, model__image=min(self.image))
-        generator, discriminator = Generator(self.image, self.hidden), Discriminator(self.hidden)
-        return Players(self.game, generator, discriminator, self.image, normal(self.latent)).task()
+        generator, discriminator = GANGenerator(self.image, self.hidden), GANDiscriminator(self.hidden)
+        return AdversarialTask(self.game, generator, discriminator, self.image, normal(self.latent)).task()
 
 
-class Generator(nn.Module):
+class GANGenerator(nn.Module):
     """z f32[b latent] -> image f32[b h w c] in [-1, 1]."""
 
     image: tuple[int, int, int]
@@ -54,7 +54,7 @@ class Generator(nn.Module):
         return jnp.tanh(wide(jnp.moveaxis(x, 1, 3)))  # [b h w c]
 
 
-class Discriminator(nn.Module):
+class GANDiscriminator(nn.Module):
     """image f32[b h w c] -> logits f32[b]."""
 
     hidden: int

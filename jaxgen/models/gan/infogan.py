@@ -22,8 +22,8 @@ from jaxgen.models.gan.dcgan import DCGAN, PLAIN, batch_norm
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.priors import Draw
 from jaxgen.nn.wide import wide
-from jaxgen.tasks.adversarial import Players
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial import AdversarialTask
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class InfoGAN(DCGAN):
         self.check()
         at_least(2, model__categories=self.categories)
         at_least(0, model__numbers=self.numbers, model__weight=self.weight, model__number_weight=self.number_weight)
-        discriminator = Discriminator(self.discriminator(features=True), self.categories, self.numbers)
+        discriminator = InfoGANDiscriminator(self.discriminator(features=True), self.categories, self.numbers)
 
         def heads_loss(heads, z, label, real):
             """-lambda log Q(c|x) on generated images; nobody knows the code of real ones."""
@@ -57,7 +57,9 @@ class InfoGAN(DCGAN):
             return self.weight * loss + self.number_weight * nats, metrics
 
         generator = self.generator()
-        return Players(self.game, generator, discriminator, self.image, self.code(), heads_loss=heads_loss).task()
+        return AdversarialTask(
+            self.game, generator, discriminator, self.image, self.code(), heads_loss=heads_loss
+        ).task()
 
     def code(self) -> Draw:
         """Return the prior of z; psi narrows the noise and the numbers."""
@@ -74,7 +76,7 @@ class InfoGAN(DCGAN):
         return draw
 
 
-class Discriminator(nn.Module):
+class InfoGANDiscriminator(nn.Module):
     """image f32[b h w c] -> logits f32[b], and Q's {"category" f32[b k], "mean" f32[b n], "log_var" f32[b n]}."""
 
     net: nn.Module
@@ -91,4 +93,4 @@ class Discriminator(nn.Module):
         return wide(source), {"category": category, "mean": mean, "log_var": log_var}
 
 
-PRESETS: dict[str, Preset] = {"infogan": row(InfoGAN(game=Game(generator_rate=1e-3)), 747_342)}
+PRESETS: dict[str, Preset] = {"infogan": row(InfoGAN(game=AdversarialConfig(generator_rate=1e-3)), 747_342)}

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
-from jaxgen.models.gan._r3gan_nets import Discriminator, Generator
+from jaxgen.models.gan._r3gan_nets import R3GANDiscriminator, R3GANGenerator
 from jaxgen.models.gan.dcgan import tiny
 from jaxgen.nn.priors import normal
 from jaxgen.nn.stages import count_stages
-from jaxgen.tasks.adversarial import Players
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial import AdversarialTask
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
-PAPER = Game(loss="relativistic", r1=0.05, r2=0.05, beta1=0.0, beta2=0.9, ema=0.9999)
+PAPER = AdversarialConfig(loss="relativistic", r1=0.05, r2=0.05, beta1=0.0, beta2=0.9, ema=0.9999)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class R3GAN:
     group: int = 16  # channels of a group, in the expanded middle of a block
     expansion: int = 2  # of the middle
     classes: int = 0  # labels are below it; 0: unconditional
-    game: Game = PAPER
+    game: AdversarialConfig = PAPER
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the image does not suit strides of 2."""
@@ -50,9 +50,11 @@ class R3GAN:
             raise InputError(f"{middle} channels can't be cut into groups of {self.group}: give model.group a divisor.")
         each = ((self.width,) * stages, (self.blocks,) * stages, (middle // self.group,) * stages)
         base = (height >> down, width >> down)
-        generator = Generator(base, each[0], channels, *each[1:], self.expansion, self.classes)
-        discriminator = Discriminator(*each, self.expansion, self.classes, self.width)
-        return Players(self.game, generator, discriminator, self.image, normal(self.latent), self.classes).task()
+        generator = R3GANGenerator(base, each[0], channels, *each[1:], self.expansion, self.classes)
+        discriminator = R3GANDiscriminator(*each, self.expansion, self.classes, self.width)
+        return AdversarialTask(
+            self.game, generator, discriminator, self.image, normal(self.latent), self.classes
+        ).task()
 
 
 PRESETS = {

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
-from jaxgen.models.gan._sngan_nets import Discriminator, Generator
+from jaxgen.models.gan._sngan_nets import SNGANDiscriminator, SNGANGenerator
 from jaxgen.models.gan.dcgan import tiny
 from jaxgen.nn.priors import normal
 from jaxgen.nn.stages import count_stages
-from jaxgen.tasks.adversarial import Players
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial import AdversarialTask
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
-PAPER = Game(loss="hinge", critics=5, spectral="discriminator", beta1=0.0, beta2=0.9, ema=0.9999)
+PAPER = AdversarialConfig(loss="hinge", critics=5, spectral="discriminator", beta1=0.0, beta2=0.9, ema=0.9999)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SNGAN:
     width: int = 256  # channels of the generator
     critic_width: int = 128  # channels of the discriminator
     classes: int = 0  # labels are below it; 0: unconditional
-    game: Game = PAPER
+    game: AdversarialConfig = PAPER
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the image does not suit strides of 2."""
@@ -41,9 +41,11 @@ class SNGAN:
         at_least(0, model__classes=self.classes)
         height, width, channels = self.image
         stages = count_stages(height, width)
-        generator = Generator((height >> stages, width >> stages), stages, self.width, channels, self.classes)
-        discriminator = Discriminator(self.critic_width, self.classes)
-        return Players(self.game, generator, discriminator, self.image, normal(self.latent), self.classes).task()
+        generator = SNGANGenerator((height >> stages, width >> stages), stages, self.width, channels, self.classes)
+        discriminator = SNGANDiscriminator(self.critic_width, self.classes)
+        return AdversarialTask(
+            self.game, generator, discriminator, self.image, normal(self.latent), self.classes
+        ).task()
 
 
 def row(model: SNGAN, parameters: int) -> Preset:

@@ -24,13 +24,13 @@ from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Ema, Phase
-from jaxgen.models.gan._stylegan2_nets import Discriminator, Generator
+from jaxgen.models.gan._stylegan2_nets import StyleGAN2Discriminator, StyleGAN2Generator
 from jaxgen.models.gan.dcgan import tiny
 from jaxgen.nn.priors import normal
-from jaxgen.tasks.adversarial import Players
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial import AdversarialTask
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
-PAPER = Game(r1=1.0, lazy=16, learning_rate=0.0025, beta1=0.0, beta2=0.99)
+PAPER = AdversarialConfig(r1=1.0, lazy=16, learning_rate=0.0025, beta1=0.0, beta2=0.99)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class StyleGAN2:
     path_every: int = 4  # steps
     ema_half_life: float = 312.5  # of the generator's average, in steps
     ema_rampup: float = 0.0  # the half-life is at most this share of the steps so far; 0: no ramp-up
-    game: Game = PAPER
+    game: AdversarialConfig = PAPER
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the side of the image is no power of two."""
@@ -76,9 +76,9 @@ class StyleGAN2:
         # The authors' code slows the generator down whether or not the path length has a weight.
         return players.task(self.latents(players), Ema("generator", self.ema_decay), more, extra, self.path_every)
 
-    def players(self) -> Players:
+    def players(self) -> AdversarialTask:
         widths: Any = {"channel_base": self.channel_base, "channel_max": self.channel_max}
-        generator = Generator(
+        generator = StyleGAN2Generator(
             self.image[0],
             self.image[2],
             self.latent,
@@ -89,13 +89,13 @@ class StyleGAN2:
             mixing=self.mixing,
             **widths,
         )
-        discriminator = Discriminator(
+        discriminator = StyleGAN2Discriminator(
             self.classes,
             architecture=self.discriminator,
             group=self.group,
             **widths,  # its mapping has 8 layers whatever the generator's has, as the authors'
         )
-        return Players(self.game, generator, discriminator, self.image, normal(self.latent), self.classes)
+        return AdversarialTask(self.game, generator, discriminator, self.image, normal(self.latent), self.classes)
 
     def ema_decay(self, step) -> Array:
         """Return the decay that halves what is older than the half-life."""
@@ -104,20 +104,20 @@ class StyleGAN2:
             life = jnp.minimum(life, step * self.ema_rampup)
         return 0.5 ** (1 / jnp.maximum(life, 1e-8))
 
-    def latents(self, players: Players) -> Latent:
+    def latents(self, players: AdversarialTask) -> Latent:
         """Return the way over w: a row for each layer, truncated towards the mean w by given["truncation"]."""
         net: Any = players.generator
 
         def map_(params, context, z, given):
             players.check_labels(given)
-            own, _ = players.weighed("generator", params, context)
+            own, _ = players.net_variables("generator", params, context)
             w = net.apply(own, z, given.get("label"), method="map")
             if "truncation" in given:
                 w = net.apply(own, w, given["truncation"], method="truncate")
             return jnp.broadcast_to(w[:, None], (len(z), net.num_ws, self.latent))  # [b n d]
 
         def synthesise(params, context, ws, given):
-            own, _ = players.weighed("generator", params, context)
+            own, _ = players.net_variables("generator", params, context)
             return net.apply(own, ws, None, method="synthesise")
 
         def factors(params, context):
@@ -137,7 +137,7 @@ class StyleGAN2:
         draw = lambda keys, psi: players.draw(keys, None)  # noqa: E731
         return Latent(draw, map_, synthesise, linear=True, factors=factors)
 
-    def path_loss(self, players: Players):
+    def path_loss(self, players: AdversarialTask):
         """Return the loss E (|J_w^T y| - a)^2, a the moving mean of the lengths, y ~ N(0, I) / side.
 
         (a), section 3.2 and appendix B, with half as many images as the batch has examples.
@@ -149,7 +149,7 @@ class StyleGAN2:
             keys = jax.random.split(key, count)
             noise = jax.vmap(lambda k: rng.fold(k, "noise"))(keys)
             label = batch["label"][:count] if self.classes else None
-            own, _ = players.weighed("generator", params, context)
+            own, _ = players.net_variables("generator", params, context)
             ws, _ = net.apply(
                 own, players.draw(keys, None), label, noise, train=True, method="latents", mutable=["batch_stats"]
             )

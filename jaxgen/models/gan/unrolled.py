@@ -21,35 +21,35 @@ from jaxgen.models.gan.dcgan import DCGAN, tiny
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.priors import normal
 from jaxgen.nn.wide import wide
-from jaxgen.tasks.adversarial import Players
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial import AdversarialTask
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
-AUTHORS = Game(loss="minimax", unroll=5, learning_rate=1e-4, generator_rate=1e-3)
+AUTHORS = AdversarialConfig(loss="minimax", unroll=5, learning_rate=1e-4, generator_rate=1e-3)
 ORTHOGONAL: dict[str, Any] = {"kernel_init": nn.initializers.orthogonal(1.4)}
 
 
 @dataclass(frozen=True)
-class Unrolled:
+class UnrolledGAN:
     """Hyper-parameters of an unrolled GAN of points."""
 
     image: tuple[int, int, int] = (1, 1, 2)  # height, width, channels: a point is an image of one pixel
     latent: int = 256  # numbers in z, from N(0, 1)
     hidden: int = 128  # units of each hidden layer
     layers: int = 2  # hidden layers of each net
-    game: Game = AUTHORS
+    game: AdversarialConfig = AUTHORS
 
     def task(self, steps: int) -> Task:
         """Return the game."""
         del steps
         at_least(1, model__hidden=self.hidden, model__latent=self.latent, model__image=min(self.image))
         at_least(1, model__layers=self.layers)
-        generator = Generator(self.image, self.hidden, self.layers)
-        discriminator = Discriminator(self.hidden, self.layers)
+        generator = UnrolledGenerator(self.image, self.hidden, self.layers)
+        discriminator = UnrolledDiscriminator(self.hidden, self.layers)
         draw = normal(self.latent)
-        return Players(self.game, generator, discriminator, self.image, draw, clip=False).task()
+        return AdversarialTask(self.game, generator, discriminator, self.image, draw, clip=False).task()
 
 
-class Generator(nn.Module):
+class UnrolledGenerator(nn.Module):
     """z f32[b latent] -> points f32[b h w c], anywhere."""
 
     image: tuple[int, int, int]
@@ -65,7 +65,7 @@ class Generator(nn.Module):
         return wide(x.reshape(-1, *self.image))  # [b h w c]
 
 
-class Discriminator(nn.Module):
+class UnrolledDiscriminator(nn.Module):
     """points f32[b h w c] -> logits f32[b]."""
 
     hidden: int
@@ -82,14 +82,14 @@ class Discriminator(nn.Module):
 PRESETS: dict[str, Preset] = {
     "unrolled": Preset(
         Run(
-            model=DCGAN(width=32, game=Game(unroll=5, learning_rate=2e-4)),
+            model=DCGAN(width=32, game=AdversarialConfig(unroll=5, learning_rate=2e-4)),
             data=Data("digits"),
             steps=2000,
             batch=32,
             log=Log(every=50, samples=250),
             save=Save(every=500),
         ),
-        tiny=tiny(DCGAN(image=(8, 8, 1), latent=8, width=4, game=Game(unroll=2))),
+        tiny=tiny(DCGAN(image=(8, 8, 1), latent=8, width=4, game=AdversarialConfig(unroll=2))),
         parameters=536_384,
     ),
 }

@@ -13,13 +13,15 @@ from typing import Literal
 
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.models.gan.dcgan import DCGAN, tiny
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
-CLIPPED = Game(loss="wasserstein", critics=5, clip=0.01, optimizer="rmsprop", learning_rate=5e-5)
-PENALTY = Game(loss="wasserstein", critics=5, gradient_penalty=10.0, learning_rate=1e-4, beta1=0.0, beta2=0.9)
+CLIPPED = AdversarialConfig(loss="wasserstein", critics=5, clip=0.01, optimizer="rmsprop", learning_rate=5e-5)
+PENALTY = AdversarialConfig(
+    loss="wasserstein", critics=5, gradient_penalty=10.0, learning_rate=1e-4, beta1=0.0, beta2=0.9
+)
 
 
-def row(game: Game, norm: Literal["batch", "none"], parameters: int) -> Preset:
+def row(game: AdversarialConfig, norm: Literal["batch", "none"], parameters: int) -> Preset:
     model = DCGAN(prior="normal", norm=norm, game=game)
     run = Run(
         model=model, data=Data("digits"), steps=2000, batch=32, log=Log(every=50, samples=250), save=Save(every=500)

@@ -18,7 +18,7 @@ Image = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Nets:
+class NetConfig:
     """What both nets are made of."""
 
     kind: Literal["mlp", "conv", "residual"] = "mlp"
@@ -41,10 +41,10 @@ class Nets:
         return self.depth if self.kind == "residual" else 0
 
 
-class Encoder(nn.Module):
+class ImageEncoder(nn.Module):
     """(image f32[b h w c], label i32[b] or None) -> one array f32[b outputs] for each head, by name."""
 
-    nets: Nets
+    nets: NetConfig
     heads: tuple[str, ...]
     outputs: int
     classes: int = 0
@@ -64,15 +64,15 @@ class Encoder(nn.Module):
             for i, features in enumerate(nets.widths(x.shape[1:3])):
                 x = nn.relu(Conv(features, (4, 4), (2, 2), name=f"down_{i}")(x))  # [b h/2 w/2 c]
                 for j in range(nets.blocks):
-                    x = Residual(features, name=f"down_{i}_block_{j}")(x)
+                    x = ResidualBlock(features, name=f"down_{i}_block_{j}")(x)
             x = flatten(x)
         return {name: wide(Dense(self.outputs, name=name)(x)) for name in self.heads}
 
 
-class Decoder(nn.Module):
+class ImageDecoder(nn.Module):
     """(z f32[b latent], label i32[b] or None) -> f32[b h w channels], which nothing bounds."""
 
-    nets: Nets
+    nets: NetConfig
     image: Image
     channels: int
     classes: int = 0
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
         x = nn.relu(x.reshape(-1, height >> stages, width >> stages, widths[-1]))
         for i in reversed(range(stages)):
             for j in range(nets.blocks):
-                x = Residual(widths[i], name=f"up_{i}_block_{j}")(x)
+                x = ResidualBlock(widths[i], name=f"up_{i}_block_{j}")(x)
             if i:
                 x = nn.relu(ConvTranspose(widths[i - 1], (4, 4), (2, 2), name=f"up_{i}")(x))  # [b 2h 2w c]
         return wide(ConvTranspose(self.channels, (4, 4), (2, 2), name="out")(x))
@@ -105,7 +105,7 @@ def first_matrix(decoder: Any, latent: int) -> Array:
     return decoder[first]["kernel"][:latent]
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """x [b h w c] -> x + conv1x1(relu(conv3x3(relu(x)))). Van den Oord et al. 2017, section 4.1."""
 
     features: int

@@ -19,7 +19,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.losses.gan import non_saturating
-from jaxgen.models.vae._nets import Image, Nets
+from jaxgen.models.vae._nets import Image, NetConfig
 from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.vae import row
 from jaxgen.nn.conv import Dense
@@ -35,7 +35,7 @@ class AAE:
 
     image: Image = (28, 28, 1)  # height, width, channels
     latent: int = 8  # numbers in z
-    nets: Nets = Nets(depth=2)
+    nets: NetConfig = NetConfig(depth=2)
     prior: Literal["normal", "mixture"] = "normal"  # of z; the mixture has latent 2
     hidden: int = 400  # units of each of the discriminator's two hidden layers
     learning_rate: float = 1e-3  # of Adam, for the reconstruction
@@ -70,11 +70,11 @@ class AAE:
 
     def init(self, key: Key, spec: Any = None):
         params, extra = self.autoencoder.init(key, spec)
-        judge = Discriminator(self.hidden).init(rng.fold(key, "discriminator"), jnp.zeros((2, self.latent)))
+        judge = LatentDiscriminator(self.hidden).init(rng.fold(key, "discriminator"), jnp.zeros((2, self.latent)))
         return {**params, "discriminator": judge["params"]}, extra
 
     def logits(self, params: Params, z: Array) -> Array:
-        return Discriminator(self.hidden).apply({"params": params["discriminator"]}, z)  # pyright: ignore[reportReturnType]
+        return LatentDiscriminator(self.hidden).apply({"params": params["discriminator"]}, z)  # pyright: ignore[reportReturnType]
 
     def discriminator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         code = self.autoencoder.code(params, batch["image"])
@@ -88,7 +88,7 @@ class AAE:
         return non_saturating.generator(fake, fake).mean(), Aux()
 
 
-class Discriminator(nn.Module):
+class LatentDiscriminator(nn.Module):
     """z f32[b latent] -> logits f32[b]."""
 
     hidden: int

@@ -21,7 +21,7 @@ from jaxgen.core.errors import InputError, at_least, check_labels
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.losses.elbo import active_units, total
-from jaxgen.models.vae._nets import Decoder, Encoder, Image, Nets, first_matrix
+from jaxgen.models.vae._nets import Image, ImageDecoder, ImageEncoder, NetConfig, first_matrix
 from jaxgen.models.vae.vae import CONV, row
 from jaxgen.nn.priors import Draw
 
@@ -32,7 +32,7 @@ class Autoencoder:
 
     image: Image = (28, 28, 1)  # height, width, channels
     latent: int = 32  # numbers in the code
-    nets: Nets = Nets()
+    nets: NetConfig = NetConfig()
     noise: float = 0.0  # standard deviation of the Gaussian noise on what the encoder sees, in the image's units
     mask: float = 0.0  # share of the pixels that it sees as black
     sparsity: float = 0.0  # weight of KL(rho || mean of a unit); 0: the code is linear
@@ -59,12 +59,12 @@ class Autoencoder:
         )
 
     @property
-    def encoder(self) -> Encoder:
-        return Encoder(self.nets, ("code",), self.latent)
+    def encoder(self) -> ImageEncoder:
+        return ImageEncoder(self.nets, ("code",), self.latent)
 
     @property
-    def decoder(self) -> Decoder:
-        return Decoder(self.nets, self.image, self.image[2])
+    def decoder(self) -> ImageDecoder:
+        return ImageDecoder(self.nets, self.image, self.image[2])
 
     def init(self, key: Key, spec: Any = None):
         nets = {

@@ -37,7 +37,7 @@ BIASED = 64  # no resolution above has a learned image of its own, added to its 
 COLLAPSED = 0.01  # nats: a layer whose KL is below is not used
 
 
-class Drawn(NamedTuple):
+class LayerSamples(NamedTuple):
     """What layers drew, and what that cost: arrays [n b ...] of n layers."""
 
     z: Array
@@ -61,15 +61,15 @@ class Bottleneck(nn.Module):
         for i, size in enumerate((1, side, side)):
             x = Conv(self.middle, (size, size), name=f"conv_{i}")(nn.gelu(x, approximate=False))
         x = nn.gelu(x, approximate=False)
-        return Conv(self.features, (1, 1), kernel_init=started(self.scale), name="conv_3")(x)
+        return Conv(self.features, (1, 1), kernel_init=scaled_init(self.scale), name="conv_3")(x)
 
 
-def started(scale: float) -> Any:
+def scaled_init(scale: float) -> Any:
     """Return the usual start of a kernel, times `scale`."""
     return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal") if scale else nn.initializers.zeros
 
 
-class Up(nn.Module):
+class EncoderBlock(nn.Module):
     """A residual block of the encoder."""
 
     middle: int
@@ -80,7 +80,7 @@ class Up(nn.Module):
         return x + Bottleneck(self.middle, x.shape[3], self.scale, name="block")(x), None
 
 
-class Down(nn.Module):
+class DecoderLayer(nn.Module):
     """A layer of the decoder: (x [b h w c], noise [b h w d], z or None, features or None) -> x, what it drew."""
 
     middle: int
@@ -88,7 +88,9 @@ class Down(nn.Module):
     scale: float
 
     @nn.compact
-    def __call__(self, x: Array, given: tuple[Array, Array | None], features: Array | None) -> tuple[Array, Drawn]:
+    def __call__(
+        self, x: Array, given: tuple[Array, Array | None], features: Array | None
+    ) -> tuple[Array, LayerSamples]:
         noise, z = given
         d, width = self.latent, x.shape[3]
         out = Bottleneck(self.middle, 2 * d + width, 0.0, name="prior")(x)
@@ -99,18 +101,20 @@ class Down(nn.Module):
             found = jnp.split(wide(Bottleneck(self.middle, 2 * d, name="posterior")(seen)), 2, -1)
         mean, log_scale = found
         z = mean + jnp.exp(log_scale) * noise if z is None else z
-        cost = Drawn(z, total(kl_normal(*found, *prior)), normal_log_prob(z, *prior) - normal_log_prob(z, *found))
-        x = x + more + Conv(width, (1, 1), kernel_init=started(self.scale), name="enter")(z)
+        cost = LayerSamples(
+            z, total(kl_normal(*found, *prior)), normal_log_prob(z, *prior) - normal_log_prob(z, *found)
+        )
+        x = x + more + Conv(width, (1, 1), kernel_init=scaled_init(self.scale), name="enter")(z)
         return x + Bottleneck(self.middle, width, self.scale, name="block")(x), cost
 
 
-def rolled(layer: Any, length: int, *in_axes: Any) -> Any:
+def scanned(layer: Any, length: int, *in_axes: Any) -> Any:
     """Return `length` layers, one after the other, as one whose parameters have an axis more."""
     axes: Any = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "in_axes": in_axes}
     return nn.scan(nn.remat(layer, policy=KEPT, prevent_cse=False), length=length, **axes)
 
 
-class Encoder(nn.Module):
+class HierarchicalEncoder(nn.Module):
     """x f32[b h w c] -> features [b h w width] of each resolution, the coarsest first."""
 
     width: int
@@ -121,13 +125,13 @@ class Encoder(nn.Module):
     def __call__(self, x: Array) -> list[Array]:
         x, found = Conv(self.width, (3, 3), name="in")(x), []
         for i in reversed(range(len(self.blocks))):
-            x, _ = rolled(Up, self.blocks[i])(self.middle, sum(self.blocks) ** -0.5, name=f"up_{i}")(x)
+            x, _ = scanned(EncoderBlock, self.blocks[i])(self.middle, sum(self.blocks) ** -0.5, name=f"up_{i}")(x)
             found.append(x)
             x = avg_pool(x, 2, 2) if i else x  # [b h/2 w/2 c]
         return found[::-1]
 
 
-class Decoder(nn.Module):
+class HierarchicalDecoder(nn.Module):
     """(noise [n b h w d] of each resolution, z instead, features) -> f32[b h w channels], and what was drawn."""
 
     width: int
@@ -145,20 +149,20 @@ class Decoder(nn.Module):
             if max(h, w) <= BIASED:
                 start = self.param(f"start_{i}", nn.initializers.zeros, (h, w, self.width))
                 x = x.astype(start.dtype) + start[None]
-            down = rolled(Down, n, 0, nn.broadcast)(self.middle, self.latent, scale, name=f"down_{i}")
+            down = scanned(DecoderLayer, n, 0, nn.broadcast)(self.middle, self.latent, scale, name=f"down_{i}")
             x, new = down(x, (noise[i], z and z[i]), features and features[i])
             drawn.append(new)
         return wide(Conv(self.channels, (1, 1), name="out")(x)), drawn
 
 
-class Skipping(NamedTuple):
-    """The state of `skipping`: the inner optimizer's, and how many updates were left out so far."""
+class SkipState(NamedTuple):
+    """The state of `skip_large_gradients`: the inner optimizer's, and how many updates were left out so far."""
 
     inner: Any
     skipped: Array
 
 
-def skipping(inner: optax.GradientTransformation, limit: float) -> optax.GradientTransformationExtraArgs:
+def skip_large_gradients(inner: optax.GradientTransformation, limit: float) -> optax.GradientTransformationExtraArgs:
     """Return an optimizer that leaves an update out where the gradient's norm is above `limit`, or no number."""
     inner = optax.with_extra_args_support(inner)
 
@@ -167,13 +171,13 @@ def skipping(inner: optax.GradientTransformation, limit: float) -> optax.Gradien
         still = lambda: (jax.tree.map(jnp.zeros_like, updates), state.inner)  # noqa: E731
         small = optax.tree.norm(updates) <= limit
         updates, moments = jax.lax.cond(small, play, still)
-        return updates, Skipping(moments, state.skipped + jnp.where(small, 0.0, 1.0))
+        return updates, SkipState(moments, state.skipped + jnp.where(small, 0.0, 1.0))
 
-    return optax.GradientTransformationExtraArgs(lambda params: Skipping(inner.init(params), jnp.zeros(())), update)
+    return optax.GradientTransformationExtraArgs(lambda params: SkipState(inner.init(params), jnp.zeros(())), update)
 
 
 @dataclass(frozen=True)
-class Hierarchical:
+class HierarchicalVAE:
     """Hyper-parameters of a hierarchical VAE."""
 
     image: Image = (32, 32, 1)  # height, width, channels
@@ -196,7 +200,7 @@ class Hierarchical:
         return Task(
             init=self.init,
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
-            learners={"vae": Learner(nets, skipping(adam, limit) if self.skip else adam)},
+            learners={"vae": Learner(nets, skip_large_gradients(adam, limit) if self.skip else adam)},
             phases=(Phase("vae", "vae", self.loss),),
             ema=tuple(Ema(net, ramped(self.ema)) for net in nets),
             generate=self.generate,
@@ -229,12 +233,12 @@ class Hierarchical:
         return LIKELIHOODS[self.likelihood]
 
     @property
-    def encoder(self) -> Encoder:
-        return Encoder(self.width, self.bottleneck, tuple((n + 1) // 2 for n in self.layers))
+    def encoder(self) -> HierarchicalEncoder:
+        return HierarchicalEncoder(self.width, self.bottleneck, tuple((n + 1) // 2 for n in self.layers))
 
     @property
-    def decoder(self) -> Decoder:
-        return Decoder(self.width, self.bottleneck, self.latent, self.layers, self.image[2] * self.p.parts)
+    def decoder(self) -> HierarchicalDecoder:
+        return HierarchicalDecoder(self.width, self.bottleneck, self.latent, self.layers, self.image[2] * self.p.parts)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -246,7 +250,7 @@ class Hierarchical:
         x = jnp.zeros((2, *self.image))
         encoder: Any = self.encoder.init(rng.fold(key, "encoder"), x)
         features: Any = self.encoder.apply(encoder, x)
-        decoder: Any = self.decoder.init(rng.fold(key, "decoder"), self.silence(2), None, features)
+        decoder: Any = self.decoder.init(rng.fold(key, "decoder"), self.zero_noise(2), None, features)
         return {"encoder": encoder["params"], "decoder": decoder["params"]}, {}
 
     def noise(self, keys: Key) -> list[Array]:
@@ -254,11 +258,11 @@ class Hierarchical:
         folds = [jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(len(self.layers))]
         return [jnp.moveaxis(rng.normal(k, shape), 1, 0) for k, shape in zip(folds, self.shapes, strict=True)]
 
-    def silence(self, count: int) -> list[Array]:
+    def zero_noise(self, count: int) -> list[Array]:
         """Return noise that leaves every z at its mean."""
         return [jnp.zeros((n, count, *shape)) for n, *shape in self.shapes]
 
-    def posterior(self, params: Params, batch, noise: list[Array]) -> tuple[Array, list[Drawn]]:
+    def posterior(self, params: Params, batch, noise: list[Array]) -> tuple[Array, list[LayerSamples]]:
         """Return what the decoder gives for z of q(z | x), and these z."""
         features: Any = self.encoder.apply({"params": params["encoder"]}, self.p.values(batch["image"]))
         out: Any = self.decoder.apply({"params": params["decoder"]}, noise, None, features)
@@ -305,7 +309,7 @@ class Hierarchical:
     def encode(self, params: Params, context: Context, batch) -> Array:
         """Return the means of all posteriors, each layer's given the ones before, f32[b d], the coarsest first."""
         count = len(batch["image"])
-        _, drawn = self.posterior(params, batch, self.silence(count))
+        _, drawn = self.posterior(params, batch, self.zero_noise(count))
         return jnp.concatenate([jnp.moveaxis(d.z, 0, 1).reshape(count, -1) for d in drawn], 1)
 
     def decode(self, params: Params, context: Context, codes: Array, given) -> Array:
@@ -320,7 +324,7 @@ class Hierarchical:
         return {"image": self.painted(params, self.noise(keys))}
 
 
-def row(model: Hierarchical, parameters: int, source: str, layers: tuple[int, ...]) -> Preset:
+def row(model: HierarchicalVAE, parameters: int, source: str, layers: tuple[int, ...]) -> Preset:
     """Return a preset, with a tiny run of 8x8 images through so many layers."""
     small = replace(model, image=(8, 8, model.image[2]), layers=layers, width=8, bottleneck=4, latent=2)
     data, warm = Data(source), Optim(warmup=100)
@@ -331,8 +335,8 @@ def row(model: Hierarchical, parameters: int, source: str, layers: tuple[int, ..
     )
 
 
-SMALL = row(Hierarchical(), 364_913, "digits", (2, 2))
-THIRTY = Hierarchical((32, 32, 3), (1, 2, 3, 5, 8, 11), 128, 32, 16, "logistic")
+SMALL = row(HierarchicalVAE(), 364_913, "digits", (2, 2))
+THIRTY = HierarchicalVAE((32, 32, 3), (1, 2, 3, 5, 8, 11), 128, 32, 16, "logistic")
 PRESETS = {
     "hierarchical": SMALL,
     "hierarchical-30": replace(row(THIRTY, 2_996_390, "shapes", (2, 2)), tiny=SMALL.tiny),

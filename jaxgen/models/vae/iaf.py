@@ -19,7 +19,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.errors import at_least
 from jaxgen.core.types import Array, Key, Params
-from jaxgen.models.vae._nets import Encoder, Nets
+from jaxgen.models.vae._nets import ImageEncoder, NetConfig
 from jaxgen.models.vae.vae import VAE, row
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.wide import wide
@@ -37,12 +37,12 @@ class IAF(VAE):
         at_least(1, model__flows=self.flows, model__flow_width=self.flow_width)
 
     @property
-    def encoder(self) -> Encoder:
-        return Encoder(self.nets, ("mean", "log_var", "told"), self.latent, self.classes)
+    def encoder(self) -> ImageEncoder:
+        return ImageEncoder(self.nets, ("mean", "log_var", "told"), self.latent, self.classes)
 
     @property
-    def flow(self) -> "Flows":
-        return Flows(self.flows, self.flow_width)
+    def flow(self) -> "InverseAutoregressiveFlows":
+        return InverseAutoregressiveFlows(self.flows, self.flow_width)
 
     def init(self, key: Key, spec: Any = None):
         params, extra = super().init(key, spec)
@@ -69,7 +69,7 @@ class IAF(VAE):
         return self.draw(params, q, jnp.zeros_like(q[0]))[0]
 
 
-class Flows(nn.Module):
+class InverseAutoregressiveFlows(nn.Module):
     """(z, told f32[b d]) -> z f32[b d], log |det dz'/dz| f32[b]."""
 
     count: int
@@ -79,7 +79,7 @@ class Flows(nn.Module):
     def __call__(self, z: Array, told: Array) -> tuple[Array, Array]:
         log_det = jnp.zeros(len(z))
         for i in range(self.count):
-            m, s = Masked(self.width, name=f"flow_{i}")(z, told)
+            m, s = MADE(self.width, name=f"flow_{i}")(z, told)
             s = s + 2.0  # it starts near the identity
             z = jax.nn.sigmoid(s) * z + jax.nn.sigmoid(-s) * m
             log_det = log_det + jax.nn.log_sigmoid(s).sum(1)
@@ -87,7 +87,7 @@ class Flows(nn.Module):
         return z, log_det
 
 
-class Masked(nn.Module):
+class MADE(nn.Module):
     """(z, told f32[b d]) -> m, s f32[b d], number i of which depends on the numbers before i of z, and on all told.
 
     Hidden unit j has a degree between 1 and d - 1: it sees the numbers up to it, and is seen by those after it.
@@ -112,5 +112,5 @@ class Masked(nn.Module):
         return out[0], out[1]
 
 
-NETS = Nets(width=200, depth=2)  # as `iwae`
+NETS = NetConfig(width=200, depth=2)  # as `iwae`
 PRESETS = {"vae-iaf": row(IAF(latent=50, nets=NETS), 574_174, flow_width=16)}

@@ -20,7 +20,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.losses.elbo import active_units, kl_standard, normal_log_prob
 from jaxgen.metrics.likelihood import importance_weighted_bound
-from jaxgen.models.vae._nets import Nets
+from jaxgen.models.vae._nets import NetConfig
 from jaxgen.models.vae.vae import VAE, row
 
 
@@ -85,4 +85,4 @@ def doubly(weights: Callable[..., Array], params: Params, q: Any, z: Array) -> A
     return f(params, q, z)
 
 
-PRESETS = {"iwae": row(IWAE(latent=50, nets=Nets(width=200, depth=2)), 425_284, samples=3)}
+PRESETS = {"iwae": row(IWAE(latent=50, nets=NetConfig(width=200, depth=2)), 425_284, samples=3)}

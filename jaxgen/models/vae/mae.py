@@ -111,8 +111,8 @@ class MAE:
         place = jnp.zeros((2, 1), jnp.int32)
         patch, token = jnp.zeros((2, 1, self.patch**2 * self.image[2])), jnp.zeros((2, 2, self.width))
         nets = {
-            "encoder": Encoder(self).init(rng.fold(key, "encoder"), patch, place),
-            "decoder": Decoder(self).init(rng.fold(key, "decoder"), token, place),
+            "encoder": MAEEncoder(self).init(rng.fold(key, "encoder"), patch, place),
+            "decoder": MAEDecoder(self).init(rng.fold(key, "decoder"), token, place),
         }
         return {net: v["params"] for net, v in nets.items()}, {}
 
@@ -122,11 +122,11 @@ class MAE:
         return order[:, : self.visible], order[:, self.visible :]
 
     def tokens(self, params: Params, patches: Array, places: Array) -> Array:
-        found: Any = Encoder(self).apply({"params": params["encoder"]}, pick(patches, places), places)
+        found: Any = MAEEncoder(self).apply({"params": params["encoder"]}, pick(patches, places), places)
         return found
 
     def paint(self, params: Params, tokens: Array, places: Array) -> Array:
-        found: Any = Decoder(self).apply({"params": params["decoder"]}, tokens, places)
+        found: Any = MAEDecoder(self).apply({"params": params["decoder"]}, tokens, places)
         return found
 
     def target(self, patches: Array) -> Array:
@@ -172,7 +172,7 @@ class MAE:
         return jnp.clip(to_picture(patches, self.patch, self.rows), -1, 1)
 
 
-class Encoder(nn.Module):
+class MAEEncoder(nn.Module):
     """(patches f32[b v d], where they lie i32[b v]) -> tokens f32[b 1+v width], the class token first."""
 
     model: MAE
@@ -188,7 +188,7 @@ class Encoder(nn.Module):
         return wide(layer_norm("norm")(x))
 
 
-class Decoder(nn.Module):
+class MAEDecoder(nn.Module):
     """(tokens f32[b 1+v width], the class token first, where the others lie i32[b v]) -> patches f32[b n d]."""
 
     model: MAE

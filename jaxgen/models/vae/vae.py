@@ -23,7 +23,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.losses.elbo import LIKELIHOODS, active_units, free, kl_standard, normal_log_prob
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
-from jaxgen.models.vae._nets import Decoder, Encoder, Image, Nets, first_matrix
+from jaxgen.models.vae._nets import Image, ImageDecoder, ImageEncoder, NetConfig, first_matrix
 from jaxgen.nn.priors import normal
 
 
@@ -33,7 +33,7 @@ class VAE:
 
     image: Image = (28, 28, 1)  # height, width, channels
     latent: int = 20  # numbers in z
-    nets: Nets = Nets()
+    nets: NetConfig = NetConfig()
     likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # of images, given z
     classes: int = 0  # labels are below it; 0: unconditional
     beta: float = 1.0  # weight of the KL
@@ -93,12 +93,12 @@ class VAE:
         return LIKELIHOODS[self.likelihood]
 
     @property
-    def encoder(self) -> Encoder:
-        return Encoder(self.nets, ("mean", "log_var"), self.latent, self.classes)
+    def encoder(self) -> ImageEncoder:
+        return ImageEncoder(self.nets, ("mean", "log_var"), self.latent, self.classes)
 
     @property
-    def decoder(self) -> Decoder:
-        return Decoder(self.nets, self.image, self.image[2] * self.p.parts, self.classes)
+    def decoder(self) -> ImageDecoder:
+        return ImageDecoder(self.nets, self.image, self.image[2] * self.p.parts, self.classes)
 
     def init(self, key: Key, spec: Any = None):
         label = jnp.zeros(2, jnp.int32) if self.classes else None
@@ -209,7 +209,7 @@ class VAE:
 
 def row(model: Any, parameters: int, source: str = "digits", **small) -> Preset:
     """Return a preset, with a tiny run of 8x8 images, whose model has the changes `small` as well."""
-    nets = Nets(model.nets.kind, 16 if model.nets.kind == "mlp" else 4, model.nets.depth)
+    nets = NetConfig(model.nets.kind, 16 if model.nets.kind == "mlp" else 4, model.nets.depth)
     reduced = replace(model, image=(8, 8, model.image[2]), latent=4, nets=nets, **small)
     return preset(model, reduced, parameters, source)
 
@@ -238,11 +238,11 @@ def preset(model: Any, reduced: Any, parameters: int, source: str) -> Preset:
     )
 
 
-CONV = Nets("conv", 32)
+CONV = NetConfig("conv", 32)
 PRESETS = {
     "vae": row(VAE(), 652_824),
     "vae-conv": row(VAE(image=(32, 32, 1), latent=32, nets=CONV), 527_745),
     "vae-residual": row(
-        VAE(image=(32, 32, 3), latent=64, nets=Nets("residual", 32, 1), likelihood="logistic"), 1_158_982, "shapes"
+        VAE(image=(32, 32, 3), latent=64, nets=NetConfig("residual", 32, 1), likelihood="logistic"), 1_158_982, "shapes"
     ),
 }

@@ -39,8 +39,7 @@ from jaxgen.core.errors import at_least, check_labels
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase, variables
 from jaxgen.losses.elbo import active_units, kl_standard
-from jaxgen.models.gan.dcgan import DCGAN, PLAIN
-from jaxgen.models.gan.dcgan import Discriminator as Convolutions
+from jaxgen.models.gan.dcgan import DCGAN, PLAIN, DCGANDiscriminator
 from jaxgen.models.vae._nets import Image
 from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Dense
@@ -108,12 +107,12 @@ class VAEGAN:
         return DCGAN(self.image, self.latent, self.width)
 
     @property
-    def encoder(self) -> "Encoder":
-        return Encoder(self.nets.discriminator(features=True), self.latent)
+    def encoder(self) -> "VAEGANEncoder":
+        return VAEGANEncoder(self.nets.discriminator(features=True), self.latent)
 
     @property
-    def discriminator(self) -> "Discriminator":
-        return Discriminator(self.nets.discriminator(features=True))
+    def discriminator(self) -> "VAEGANDiscriminator":
+        return VAEGANDiscriminator(self.nets.discriminator(features=True))
 
     def init(self, key: Key, spec: Any = None):
         x, z = jnp.zeros((2, *self.image)), jnp.zeros((2, self.latent))
@@ -198,10 +197,10 @@ def resting(loss: Array, moves: Array) -> Array:
     return jnp.where(moves, loss, jax.lax.stop_gradient(loss))
 
 
-class Encoder(nn.Module):
+class VAEGANEncoder(nn.Module):
     """image f32[b h w c] -> mean and log variance of q(z | x), f32[b latent] each."""
 
-    net: Convolutions
+    net: DCGANDiscriminator
     latent: int
 
     @nn.compact
@@ -211,10 +210,10 @@ class Encoder(nn.Module):
         return mean, log_var
 
 
-class Discriminator(nn.Module):
+class VAEGANDiscriminator(nn.Module):
     """image f32[b h w c] -> logits f32[b], and what they are made of, D_l f32[b n]."""
 
-    net: Convolutions
+    net: DCGANDiscriminator
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:

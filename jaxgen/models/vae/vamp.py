@@ -18,7 +18,7 @@ from jaxgen.core.capabilities import Latent
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.types import Array, Key, Params
 from jaxgen.losses.elbo import normal_log_prob
-from jaxgen.models.vae._nets import Nets
+from jaxgen.models.vae._nets import NetConfig
 from jaxgen.models.vae.vae import VAE, row
 from jaxgen.nn.priors import normal
 
@@ -26,7 +26,7 @@ DARK = 1.5  # the mean of the pseudo-inputs' logits, below 0: pixels of a fifth 
 
 
 @dataclass(frozen=True)
-class Vamp(VAE):
+class VampPriorVAE(VAE):
     """Hyper-parameters of a VAE with a VampPrior."""
 
     components: int = 500  # K
@@ -70,4 +70,4 @@ class Vamp(VAE):
         return Latent(draw, map_, self.synthesise, linear=True, factors=self.factors)
 
 
-PRESETS = {"vae-vamp": row(Vamp(latent=40, nets=Nets(width=300, depth=2)), 1_080_464, components=5)}
+PRESETS = {"vae-vamp": row(VampPriorVAE(latent=40, nets=NetConfig(width=300, depth=2)), 1_080_464, components=5)}

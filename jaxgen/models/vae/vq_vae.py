@@ -22,7 +22,7 @@ from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
-from jaxgen.models.vae._nets import Image, Residual
+from jaxgen.models.vae._nets import Image, ResidualBlock
 from jaxgen.models.vae._quantisers import Quantised, Quantiser, per_example, usage
 from jaxgen.models.vae._token_prior import TokenPrior, nats, sample
 from jaxgen.models.vae.vae import preset
@@ -95,12 +95,14 @@ class VQVAE:
             raise InputError(f"model.prior_width={self.prior_width} is not a multiple of its {heads} heads.")
 
     @property
-    def encoder(self) -> "Encoder":
-        return Encoder(self.stages, self.width, self.blocks, self.quantiser.numbers, self.quantiser.kind == "finite")
+    def encoder(self) -> "VQVAEEncoder":
+        return VQVAEEncoder(
+            self.stages, self.width, self.blocks, self.quantiser.numbers, self.quantiser.kind == "finite"
+        )
 
     @property
-    def decoder(self) -> "Decoder":
-        return Decoder(self.stages, self.width, self.blocks, self.image[2])
+    def decoder(self) -> "VQVAEDecoder":
+        return VQVAEDecoder(self.stages, self.width, self.blocks, self.image[2])
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -178,7 +180,7 @@ class VQVAE:
         return self.quantiser.values(params.get("codebook"), context.extra["codebook"], tokens)
 
 
-class Encoder(nn.Module):
+class VQVAEEncoder(nn.Module):
     """x f32[b h w c] -> z f32[b h/2^stages w/2^stages numbers].
 
     Standardised: the last layer sees hidden channels of mean 0 and variance 1 over each image. Levels lie where they
@@ -198,12 +200,12 @@ class Encoder(nn.Module):
             x = nn.relu(Conv(features, (4, 4), (2, 2), name=f"down_{i}")(x))  # [b h/2 w/2 c]
         x = Conv(self.width, (3, 3), name="in")(x)
         for i in range(self.blocks):
-            x = Residual(self.width, name=f"block_{i}")(x)
+            x = ResidualBlock(self.width, name=f"block_{i}")(x)
         x = standardised(x) if self.standardised else nn.relu(x)
         return wide(Conv(self.numbers, (1, 1), name="out")(x))
 
 
-class Decoder(nn.Module):
+class VQVAEDecoder(nn.Module):
     """Codes f32[b h w D] -> f32[b 2^stages h 2^stages w channels], which nothing bounds."""
 
     stages: int
@@ -215,7 +217,7 @@ class Decoder(nn.Module):
     def __call__(self, x: Array) -> Array:
         x = Conv(self.width, (3, 3), name="in")(x)
         for i in range(self.blocks):
-            x = Residual(self.width, name=f"block_{i}")(x)
+            x = ResidualBlock(self.width, name=f"block_{i}")(x)
         x = nn.relu(x)
         for i in reversed(range(1, self.stages)):
             x = nn.relu(ConvTranspose(max(self.width // 2, 1), (4, 4), (2, 2), name=f"up_{i}")(x))  # [b 2h 2w c]

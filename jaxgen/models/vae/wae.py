@@ -15,7 +15,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params, Phase
 from jaxgen.losses.mmd import mmd
-from jaxgen.models.vae._nets import Image, Nets
+from jaxgen.models.vae._nets import Image, NetConfig
 from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.vae import row
 from jaxgen.nn.priors import normal
@@ -27,7 +27,7 @@ class WAE:
 
     image: Image = (28, 28, 1)  # height, width, channels
     latent: int = 8  # numbers in z
-    nets: Nets = Nets(depth=2)
+    nets: NetConfig = NetConfig(depth=2)
     # lambda. The authors' 10 on MNIST is beside 0.05 times the error of images in [0, 1]: the same ratio.
     weight: float = 800.0
     learning_rate: float = 1e-3  # of Adam

@@ -15,8 +15,8 @@ from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import TrainState, averaged
 from jaxgen.losses.gan import LOSSES
-from jaxgen.models.gan.dcgan import DCGAN, Generator
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.models.gan.dcgan import DCGAN, DCGANGenerator
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 from jaxgen.training.dry_run import count
 
 BATCH = 8
@@ -135,7 +135,7 @@ def test_a_step_moves_the_running_statistics_a_tenth_of_the_way():
 
 def test_training_uses_the_batchs_statistics_and_generation_the_running_ones():
     _, state, _ = start(SMALL)
-    net = Generator((4, 4), (4, 8), 2, 4)
+    net = DCGANGenerator((4, 4), (4, 8), 2, 4)
     params = state.params["generator"]
     draw = np.random.default_rng(0)
     running = jax.tree.map(lambda x: draw.uniform(0.5, 1.5, x.shape).astype(np.float32), state.extra["generator"])
@@ -245,7 +245,7 @@ def test_where_the_losses_come_to_rest():
 
 @pytest.mark.parametrize("name", CLOSED)
 def test_a_models_phases_use_the_loss_of_its_name(name):
-    task, state, batch = start(dataclasses.replace(SMALL, game=Game(loss=name)))
+    task, state, batch = start(dataclasses.replace(SMALL, game=AdversarialConfig(loss=name)))
     discriminator, generator = CLOSED[name][:2]
     _, context = averaged(state, {})
     zero = {**state.params, "discriminator": jax.tree.map(jnp.zeros_like, state.params["discriminator"])}

@@ -17,8 +17,8 @@ from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import TrainState, variables
 from jaxgen.interop.weight_names import rule_of, to_theirs
 from jaxgen.interop.write import write_torch
-from jaxgen.models.gan.dcgan import DCGAN, Discriminator, Generator
-from jaxgen.tasks.adversarial_config import Game
+from jaxgen.models.gan.dcgan import DCGAN, DCGANDiscriminator, DCGANGenerator
+from jaxgen.tasks.adversarial_config import AdversarialConfig
 
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
@@ -99,7 +99,9 @@ class Theirs:
 
 
 def ours(kernel: Any):
-    task = DCGAN((SIZE, SIZE, CHANNELS), LATENT, WIDTH, kernel=kernel, game=Game(learning_rate=RATE)).task(2)
+    task = DCGAN((SIZE, SIZE, CHANNELS), LATENT, WIDTH, kernel=kernel, game=AdversarialConfig(learning_rate=RATE)).task(
+        2
+    )
     batches = [
         {"image": np.random.default_rng(i).uniform(-1, 1, (BATCH, SIZE, SIZE, CHANNELS)).astype(np.float32)}
         for i in range(2)
@@ -122,7 +124,7 @@ def test_outputs(kernel):
     # Larger weights than at the start, or every image would be grey to the third digit.
     state = state.replace(params=jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, state.params))
     theirs, z = Theirs(kernel, state), noise_of(state)
-    generator, discriminator = Generator((4, 4), STAGES, CHANNELS, kernel), Discriminator(STAGES, kernel)
+    generator, discriminator = DCGANGenerator((4, 4), STAGES, CHANNELS, kernel), DCGANDiscriminator(STAGES, kernel)
     for train in (False, True):
         for net in theirs.nets.values():
             net.train(train)
@@ -149,7 +151,7 @@ def test_the_tutorials_networks_load_our_exported_files(tmp_path):
         loaded = torch.load(tmp_path / net, weights_only=True)
         module.load_state_dict({name.removeprefix("main."): value for name, value in loaded.items()})
         module.eval()
-    generator, discriminator = Generator((4, 4), STAGES, CHANNELS, 4), Discriminator(STAGES, 4)
+    generator, discriminator = DCGANGenerator((4, 4), STAGES, CHANNELS, 4), DCGANDiscriminator(STAGES, 4)
     images, logits = pass_through(generator, discriminator, state, z, batch["image"], train=False)
     expected = theirs.our_image(theirs.generator(torch.tensor(z)[:, :, None, None]))
     np.testing.assert_allclose(images, expected, atol=1e-5)

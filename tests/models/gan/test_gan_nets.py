@@ -63,11 +63,11 @@ def test_parameters_of_sngans_table_4(classes):
     g, d, rows = 256, 128, max(classes, 1)
     block = 2 * (9 * g * g + g) + (g * g + g) + 2 * 2 * rows * g  # two convolutions, shortcut, two batch norms
     generator = 128 * 16 * g + 16 * g + 3 * block + 2 * g + 9 * g * 3 + 3
-    assert shapes(_sngan_nets.Generator((4, 4), 3, g, 3, classes), z(128))[0] == generator
+    assert shapes(_sngan_nets.SNGANGenerator((4, 4), 3, g, 3, classes), z(128))[0] == generator
     plain, shortcut = 2 * (9 * d * d + d), d * d + d
     first = (9 * 3 * d + d) + (9 * d * d + d) + (3 * d + d)
     discriminator = first + (plain + shortcut) + 2 * plain + d + classes * d
-    assert shapes(_sngan_nets.Discriminator(d, classes), picture(32, 32, 3))[0] == discriminator
+    assert shapes(_sngan_nets.SNGANDiscriminator(d, classes), picture(32, 32, 3))[0] == discriminator
 
 
 # Counted by instantiating ajbrock/BigGAN-PyTorch's BigGAN.py with the options of scripts/launch_cifar_ema.sh; with
@@ -75,16 +75,20 @@ def test_parameters_of_sngans_table_4(classes):
 # hier, shared_dim = 128 and attention at 32. brownvc/R3GAN's Networks.py with train.py's presets CIFAR10, without and
 # with --cond, and FFHQ-64.
 COUNTS = {
-    "BigGAN G": (_biggan_nets.Generator((4, 4), (256,) * 4, 3, 10, 0, 0, False), z(128), 4_304_387),
-    "BigGAN D": (_biggan_nets.Discriminator((256,) * 4, 2, 10), picture(32, 32, 3), 4_207_361),
-    "BigGAN G, shared": (_biggan_nets.Generator((4, 4), (256,) * 4, 3, 10, 16), z(128), 4_455_172),
-    "BigGAN G, 64": (_biggan_nets.Generator((4, 4), WIDE, 3, 10, 32), z(120), 31_842_820),
-    "BigGAN D, 64": (_biggan_nets.Discriminator((64, *WIDE[:0:-1]), 4, 10, 32), picture(64, 64, 3), 19_558_082),
-    "R3GAN G": (_r3gan_nets.Generator((4, 4), (768,) * 4, 3, **CIFAR), z(64), 20_732_160),
-    "R3GAN D": (_r3gan_nets.Discriminator((768,) * 4, **CIFAR), picture(32, 32, 3), 20_683_776),
-    "R3GAN G, classes": (_r3gan_nets.Generator((4, 4), (768,) * 4, 3, classes=10, **CIFAR), z(64), 20_781_952),
-    "R3GAN D, classes": (_r3gan_nets.Discriminator((768,) * 4, classes=10, **CIFAR), picture(32, 32, 3), 21_280_512),
-    "R3GAN G, 64": (_r3gan_nets.Generator((4, 4), (768,) * 4 + (384,), 3, **FFHQ), z(64), 22_429_824),
+    "BigGAN G": (_biggan_nets.BigGANGenerator((4, 4), (256,) * 4, 3, 10, 0, 0, False), z(128), 4_304_387),
+    "BigGAN D": (_biggan_nets.BigGANDiscriminator((256,) * 4, 2, 10), picture(32, 32, 3), 4_207_361),
+    "BigGAN G, shared": (_biggan_nets.BigGANGenerator((4, 4), (256,) * 4, 3, 10, 16), z(128), 4_455_172),
+    "BigGAN G, 64": (_biggan_nets.BigGANGenerator((4, 4), WIDE, 3, 10, 32), z(120), 31_842_820),
+    "BigGAN D, 64": (_biggan_nets.BigGANDiscriminator((64, *WIDE[:0:-1]), 4, 10, 32), picture(64, 64, 3), 19_558_082),
+    "R3GAN G": (_r3gan_nets.R3GANGenerator((4, 4), (768,) * 4, 3, **CIFAR), z(64), 20_732_160),
+    "R3GAN D": (_r3gan_nets.R3GANDiscriminator((768,) * 4, **CIFAR), picture(32, 32, 3), 20_683_776),
+    "R3GAN G, classes": (_r3gan_nets.R3GANGenerator((4, 4), (768,) * 4, 3, classes=10, **CIFAR), z(64), 20_781_952),
+    "R3GAN D, classes": (
+        _r3gan_nets.R3GANDiscriminator((768,) * 4, classes=10, **CIFAR),
+        picture(32, 32, 3),
+        21_280_512,
+    ),
+    "R3GAN G, 64": (_r3gan_nets.R3GANGenerator((4, 4), (768,) * 4 + (384,), 3, **FFHQ), z(64), 22_429_824),
 }
 
 
@@ -101,13 +105,15 @@ def test_parameters_of_the_references(name):
 def tiny(paper: str, base: tuple[int, int], stages: int, channels: int, classes: int) -> tuple[Any, Any]:
     sides = stages + 1
     if paper == "sngan":
-        return _sngan_nets.Generator(base, stages, 8, channels, classes), _sngan_nets.Discriminator(8, classes)
+        return _sngan_nets.SNGANGenerator(base, stages, 8, channels, classes), _sngan_nets.SNGANDiscriminator(
+            8, classes
+        )
     if paper == "biggan":
-        generator = _biggan_nets.Generator(base, (8,) * sides, channels, classes, 2 * base[0], 6)
-        return generator, _biggan_nets.Discriminator((8,) * 4, 2, classes, 2 * base[0])
+        generator = _biggan_nets.BigGANGenerator(base, (8,) * sides, channels, classes, 2 * base[0], 6)
+        return generator, _biggan_nets.BigGANDiscriminator((8,) * 4, 2, classes, 2 * base[0])
     more: Any = {"blocks": (1,) * sides, "cardinality": (2,) * sides, "classes": classes, "embedding": 5}
-    generator = _r3gan_nets.Generator(base, (8,) * sides, channels, **more)
-    return generator, _r3gan_nets.Discriminator((8,) * sides, **more)
+    generator = _r3gan_nets.R3GANGenerator(base, (8,) * sides, channels, **more)
+    return generator, _r3gan_nets.R3GANDiscriminator((8,) * sides, **more)
 
 
 PAPERS = pytest.mark.parametrize("paper", ["sngan", "biggan", "r3gan"])
@@ -144,7 +150,7 @@ def test_kernels_in_bf16_are_computed_so_and_come_out_near(paper):
 
 
 def test_r3gans_blocks_start_as_identities_and_its_gains_fall_with_depth():
-    generator = _r3gan_nets.Generator((4, 4), (64, 64), 3, blocks=(2, 2), cardinality=(4, 4))
+    generator = _r3gan_nets.R3GANGenerator((4, 4), (64, 64), 3, blocks=(2, 2), cardinality=(4, 4))
     params: Any = start(generator, normal(1, 64))["params"]
     deviation = math.sqrt(2 / 1.04) * 4**-0.25  # L = 4 blocks of 3 layers
     for i in (1, 2):
@@ -158,13 +164,13 @@ def test_r3gans_blocks_start_as_identities_and_its_gains_fall_with_depth():
 
 
 def test_sngans_kernels_are_glorots_and_biggans_orthogonal():
-    params: Any = start(_sngan_nets.Discriminator(32), normal(1, 8, 8, 3))["params"]
+    params: Any = start(_sngan_nets.SNGANDiscriminator(32), normal(1, 8, 8, 3))["params"]
     for name, fan, gain in (("conv1", 9 * 32, 2), ("conv2", 9 * 32, 2), ("shortcut", 32, 1)):
         kernel = params["block2"][name]["kernel"]
         bound = math.sqrt(gain * 3 / fan)
         assert 0.95 * bound < np.abs(kernel).max() <= bound
         assert kernel.std() == pytest.approx(bound / math.sqrt(3), rel=0.05)
-    params = start(_biggan_nets.Discriminator((16,) * 2, 1), normal(1, 8, 8, 3))["params"]
+    params = start(_biggan_nets.BigGANDiscriminator((16,) * 2, 1), normal(1, 8, 8, 3))["params"]
     kernel = np.asarray(params["block2"]["conv1"]["kernel"]).reshape(-1, 16)
     np.testing.assert_allclose(kernel.T @ kernel, np.eye(16), atol=1e-5)
 
@@ -267,8 +273,8 @@ def test_attention_starts_as_the_identity_and_learns():
 
 @pytest.mark.parametrize("attention", [8, 16])
 def test_attention_is_once_in_each_of_biggans_networks(attention):
-    generator = _biggan_nets.Generator((4, 4), (16,) * 4, 3, 0, attention)
-    discriminator = _biggan_nets.Discriminator((16,) * 4, 2, 0, attention)
+    generator = _biggan_nets.BigGANGenerator((4, 4), (16,) * 4, 3, 0, attention)
+    discriminator = _biggan_nets.BigGANDiscriminator((16,) * 4, 2, 0, attention)
     for net, x in ((generator, z(8)), (discriminator, picture(32, 32, 3))):
         key = jax.random.key(0)
         params: Any = jax.eval_shape(lambda x, net=net, key=key: net.init(key, x, train=True), x)["params"]
@@ -315,12 +321,17 @@ def test_r3gans_filter_keeps_the_inside_of_a_flat_picture_and_darkens_its_border
 
 
 BAD = {
-    "label": (_sngan_nets.Discriminator(8, 5), picture(8, 8, 3), None, "give label"),
-    "pieces": (_biggan_nets.Generator((4, 4), (8, 8), 3), z(7), None, "can't be cut in 2 pieces"),
-    "no embedding": (_biggan_nets.Generator((4, 4), (8, 8), 3, 5, embedding=0), z(8), LABEL, "class embedding"),
-    "groups": (_r3gan_nets.Generator((4, 4), (8,), 3, (1,), (3,)), z(7), None, "in 3 groups"),
-    "odd": (_r3gan_nets.Discriminator((8, 8), (1, 1), (1, 1)), picture(7, 8, 3), None, "7x8 pixels can't be halved"),
-    "one pixel": (_biggan_nets.Discriminator((8, 8), 1, 0, 1), picture(2, 2, 3), None, "at least 2x2 pixels"),
+    "label": (_sngan_nets.SNGANDiscriminator(8, 5), picture(8, 8, 3), None, "give label"),
+    "pieces": (_biggan_nets.BigGANGenerator((4, 4), (8, 8), 3), z(7), None, "can't be cut in 2 pieces"),
+    "no embedding": (_biggan_nets.BigGANGenerator((4, 4), (8, 8), 3, 5, embedding=0), z(8), LABEL, "class embedding"),
+    "groups": (_r3gan_nets.R3GANGenerator((4, 4), (8,), 3, (1,), (3,)), z(7), None, "in 3 groups"),
+    "odd": (
+        _r3gan_nets.R3GANDiscriminator((8, 8), (1, 1), (1, 1)),
+        picture(7, 8, 3),
+        None,
+        "7x8 pixels can't be halved",
+    ),
+    "one pixel": (_biggan_nets.BigGANDiscriminator((8, 8), 1, 0, 1), picture(2, 2, 3), None, "at least 2x2 pixels"),
 }
 
 

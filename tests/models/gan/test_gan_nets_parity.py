@@ -201,14 +201,14 @@ def classes_of(label: Any) -> int:
 @LABELS
 @SIZES_TRAIN
 def test_sngans_generator(label, train, base, stages):
-    net = _sngan_nets.Generator((base, base), stages, 8, 3, classes_of(label))
+    net = _sngan_nets.SNGANGenerator((base, base), stages, 8, 3, classes_of(label))
     compare(net, lambda z, p, s: sngan(z, p, s, label, train, base, stages), normal(3, 10), label, train)
 
 
 @LABELS
 @SIZES_TRAIN
 def test_biggans_generator(label, train, base, stages):
-    net = _biggan_nets.Generator((base, base), (16,) * (stages + 1), 3, classes_of(label), 2 * base, 6)
+    net = _biggan_nets.BigGANGenerator((base, base), (16,) * (stages + 1), 3, classes_of(label), 2 * base, 6)
     z = normal(3, 5 * (stages + 1))
     compare(net, lambda z, p, s: biggan(z, p, s, label, train, base, stages, 2 * base), z, label, train)
 
@@ -219,9 +219,9 @@ def test_biggans_generator(label, train, base, stages):
 def test_projection_discriminators(paper, label, size):
     attend = size // 2 if paper == "biggan" else 0
     if paper == "biggan":
-        net: Any = _biggan_nets.Discriminator((16,) * 4, 2, classes_of(label), attend)
+        net: Any = _biggan_nets.BigGANDiscriminator((16,) * 4, 2, classes_of(label), attend)
     else:
-        net = _sngan_nets.Discriminator(8, classes_of(label))
+        net = _sngan_nets.SNGANDiscriminator(8, classes_of(label))
     compare(net, lambda x, p, _: judge(x, p, label, 2, attend), normal(3, size, size, 3), label, True)
 
 
@@ -230,9 +230,9 @@ def test_projection_discriminators(paper, label, size):
 def test_r3gans_networks(label, base, stages):
     widths, blocks, cardinality = (12, 8, 8, 4)[: stages + 1], (1, 2, 1, 1)[: stages + 1], (4, 2, 4, 1)[: stages + 1]
     more: Any = {"expansion": 3, "classes": classes_of(label), "embedding": 7}
-    net = _r3gan_nets.Generator((base, base), widths, 3, blocks, cardinality, **more)
+    net = _r3gan_nets.R3GANGenerator((base, base), widths, 3, blocks, cardinality, **more)
     compare(net, lambda z, p, _: r3_generator(z, p, label, blocks, cardinality), normal(3, 6), label, True)
     back = blocks[::-1], cardinality[::-1]
-    net = _r3gan_nets.Discriminator(widths[::-1], *back, **more)
+    net = _r3gan_nets.R3GANDiscriminator(widths[::-1], *back, **more)
     x = normal(3, base << stages, base << stages, 3)
     compare(net, lambda x, p, _: r3_discriminator(x, p, label, *back), x, label, True)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError
-from jaxgen.models.gan._stylegan2_nets import Discriminator, Generator, with_deviation
+from jaxgen.models.gan._stylegan2_nets import StyleGAN2Discriminator, StyleGAN2Generator, with_deviation
 from jaxgen.training.dry_run import count
 from tests.nn.test_modulated import normal
 
@@ -48,9 +48,9 @@ BY_ARCHITECTURE = {  # channel_base 16384, no classes
 
 def counts(base: int, classes: int, **options: Any) -> tuple[int, int]:
     options |= {"classes": classes, "channel_base": base}
-    generator = shapes_of(Generator(256, **options), (2, 512), (2,))
+    generator = shapes_of(StyleGAN2Generator(256, **options), (2, 512), (2,))
     assert count(generator["noise"]) == 174_736, "theirs"
-    discriminator = shapes_of(Discriminator(**options), (2, 256, 256, 3), (2,))
+    discriminator = shapes_of(StyleGAN2Discriminator(**options), (2, 256, 256, 3), (2,))
     return count(generator["params"]), count(discriminator["params"])
 
 
@@ -65,7 +65,7 @@ def test_parameters_of_the_architectures(architecture):
 
 
 def test_names_are_nvidias():
-    found = shapes_of(Generator(8, classes=3, w_dim=12, **SMALL), (2, 512), (2,))
+    found = shapes_of(StyleGAN2Generator(8, classes=3, w_dim=12, **SMALL), (2, 512), (2,))
     synthesis, mapping = found["params"]["synthesis"], found["params"]["mapping"]
     assert set(mapping) == {"embed", *(f"fc{i}" for i in range(8))} and set(synthesis) == {"b4", "b8"}
     assert set(synthesis["b4"]) == {"const", "conv1", "torgb"} and set(synthesis["b8"]) == {"conv0", "conv1", "torgb"}
@@ -73,7 +73,7 @@ def test_names_are_nvidias():
     assert synthesis["b8"]["conv0"]["affine"]["kernel"].shape == (12, 8)
     assert found["batch_stats"]["mapping"]["w_avg"].shape == (12,)
     assert found["noise"]["synthesis"]["b8"]["conv0"]["noise_const"].shape == (8, 8)
-    judge = shapes_of(Discriminator(classes=3, **SMALL), (2, 16, 16, 1), (2,))["params"]
+    judge = shapes_of(StyleGAN2Discriminator(classes=3, **SMALL), (2, 16, 16, 1), (2,))["params"]
     assert set(judge) == {"b16", "b8", "b4", "mapping"} and set(judge["b4"]) == {"conv", "fc", "out"}
     assert set(judge["b16"]) == {"fromrgb", "conv0", "conv1", "skip"} and set(judge["b8"]) == set(judge["b16"]) - {
         "fromrgb"
@@ -82,8 +82,8 @@ def test_names_are_nvidias():
 
 def test_parameters_start_as_nvidias():
     nets = [
-        variables_of(Generator(8, 3, 40, 50, 4, **SMALL), jnp.zeros((2, 40)), jnp.zeros(2, int)),
-        variables_of(Discriminator(4, **SMALL), jnp.zeros((2, 8, 8, 3)), jnp.zeros(2, int)),
+        variables_of(StyleGAN2Generator(8, 3, 40, 50, 4, **SMALL), jnp.zeros((2, 40)), jnp.zeros(2, int)),
+        variables_of(StyleGAN2Discriminator(4, **SMALL), jnp.zeros((2, 8, 8, 3)), jnp.zeros(2, int)),
     ]
     for path, x in jax.tree_util.tree_leaves_with_path([net["params"] for net in nets] + [nets[0]["noise"]]):
         name, x = jax.tree_util.keystr(path), np.asarray(x, np.float64)
@@ -100,7 +100,7 @@ def test_parameters_start_as_nvidias():
 @pytest.mark.parametrize(("side", "channels"), [(8, 1), (16, 4), (64, 3), (1024, 2)])
 def test_any_power_of_two(side, channels, architecture):
     options: Any = {"architecture": architecture, "channel_base": 1024, "channel_max": 8}
-    generator = Generator(side, channels, LATENT, **options)
+    generator = StyleGAN2Generator(side, channels, LATENT, **options)
     key = jax.eval_shape(lambda: jax.random.key(0))
     z, keys = (
         jax.ShapeDtypeStruct((3, LATENT), jnp.float32),
@@ -112,19 +112,19 @@ def test_any_power_of_two(side, channels, architecture):
     )
     assert (image.shape, image.dtype) == ((3, side, side, channels), jnp.float32)
     assert generator.num_ws == 2 * np.log2(side) - 2
-    judge = Discriminator(**options)
+    judge = StyleGAN2Discriminator(**options)
     logits, _ = jax.eval_shape(lambda k, x: judge.init_with_output(k, x, train=True), key, image)
     assert (logits.shape, logits.dtype) == ((3,), jnp.float32)
 
 
 def test_no_channels_at_the_picture_are_told():
     with pytest.raises(InputError, match="channel_base must be at least 128, not 64"):
-        shapes_of(Generator(128, **SMALL), (2, 512))
+        shapes_of(StyleGAN2Generator(128, **SMALL), (2, 512))
 
 
 def test_labels_must_be_there():
     with pytest.raises(ValueError, match="4 classes needs labels"):
-        variables_of(Generator(8, 3, LATENT, classes=4, **SMALL), jnp.zeros((2, LATENT)))
+        variables_of(StyleGAN2Generator(8, 3, LATENT, classes=4, **SMALL), jnp.zeros((2, LATENT)))
 
 
 # ---- the generator
@@ -134,7 +134,7 @@ def test_labels_must_be_there():
 def start(architecture: str = "skip", mixing: float = 0.9, classes: int = 0) -> tuple[Any, Any]:
     """A small generator whose noise is heard."""
     options: Any = {"architecture": architecture, "mixing": mixing, **SMALL}
-    net = Generator(16, 2, LATENT, 10, classes, 2, **options)
+    net = StyleGAN2Generator(16, 2, LATENT, 10, classes, 2, **options)
     v = variables_of(net, jnp.zeros((2, LATENT)), jnp.zeros(2, int))
     louder = jax.tree_util.tree_map_with_path(
         lambda path, x: x + 0.5 if "noise_strength" in jax.tree_util.keystr(path) else x, v["params"]
@@ -266,7 +266,7 @@ def test_standard_deviation_of_groups(batch, group, size):
 @cache
 def judge(architecture: str = "resnet", classes: int = 0) -> tuple[Any, Any]:
     options: Any = {"architecture": architecture, "mapping_layers": 2, **SMALL}
-    net = Discriminator(classes, **options)
+    net = StyleGAN2Discriminator(classes, **options)
     return net, variables_of(net, jnp.zeros((8, 16, 16, 2)), jnp.zeros(8, int))
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.models.gan._stylegan2_nets import Discriminator, Generator
+from jaxgen.models.gan._stylegan2_nets import StyleGAN2Discriminator, StyleGAN2Generator
 
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
@@ -161,8 +161,8 @@ def loud(params: Any) -> Any:
 
 def nets_of(architecture: Any, judging: Any, classes: int) -> tuple[Any, Any, Any, Any, Any]:
     """Generator, discriminator, their variables, and labels or None."""
-    g: Any = Generator(SIDE, CHANNELS, Z, W, classes, LAYERS, architecture=architecture, **WIDTHS)
-    d: Any = Discriminator(classes, architecture=judging, mapping_layers=LAYERS, **WIDTHS)
+    g: Any = StyleGAN2Generator(SIDE, CHANNELS, Z, W, classes, LAYERS, architecture=architecture, **WIDTHS)
+    d: Any = StyleGAN2Discriminator(classes, architecture=judging, mapping_layers=LAYERS, **WIDTHS)
     label = np.arange(BATCH) % classes if classes else None
     gv = jax.jit(lambda key, z: g.init(key, z, label, train=False))(jax.random.key(0), normal(BATCH, Z))
     x = normal(BATCH, SIDE, SIDE, CHANNELS)

@@ -22,7 +22,7 @@ from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import Context, averaged
 from jaxgen.losses.elbo import active_units
 from jaxgen.losses.mmd import SCALES, inverse_multiquadratics, mmd
-from jaxgen.models.vae._nets import Nets
+from jaxgen.models.vae._nets import NetConfig
 from jaxgen.models.vae.aae import AAE, COMPONENTS, RADIUS, SIGMA, ring
 from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.vae_gan import VAEGAN, Terms, resting
@@ -31,9 +31,9 @@ from jaxgen.training import loop
 
 CONTEXT = Context({}, {}, {}, jnp.int32(0))
 IMAGE, LATENT = (8, 8, 1), 4
-SMALL = AAE(IMAGE, LATENT, Nets(width=16), hidden=16)
-PLANE = AAE(IMAGE, 2, Nets(width=16), prior="mixture", hidden=16)
-WASSERSTEIN = WAE(IMAGE, LATENT, Nets(width=16), weight=7.0)
+SMALL = AAE(IMAGE, LATENT, NetConfig(width=16), hidden=16)
+PLANE = AAE(IMAGE, 2, NetConfig(width=16), prior="mixture", hidden=16)
+WASSERSTEIN = WAE(IMAGE, LATENT, NetConfig(width=16), weight=7.0)
 SIMILAR = VAEGAN(IMAGE, LATENT, 4, gamma=0.3, margin=100.0)
 
 
@@ -260,15 +260,15 @@ def trained(model, steps: int) -> tuple[np.ndarray, float]:
 
 @pytest.fixture(scope="module")
 def plain():
-    return trained(Autoencoder((8, 8, 1), 2, Nets(width=64)), 1000)
+    return trained(Autoencoder((8, 8, 1), 2, NetConfig(width=64)), 1000)
 
 
 @pytest.mark.parametrize(
     "model",
     [
-        AAE((8, 8, 1), 2, Nets(width=64), hidden=64, game_rate=5e-4),
-        AAE((8, 8, 1), 2, Nets(width=64), hidden=64, game_rate=5e-4, prior="mixture"),
-        WAE((8, 8, 1), 2, Nets(width=64)),
+        AAE((8, 8, 1), 2, NetConfig(width=64), hidden=64, game_rate=5e-4),
+        AAE((8, 8, 1), 2, NetConfig(width=64), hidden=64, game_rate=5e-4, prior="mixture"),
+        WAE((8, 8, 1), 2, NetConfig(width=64)),
     ],
     ids=["aae", "aae-mixture", "wae-mmd"],
 )

@@ -17,10 +17,10 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import Context, Params
 from jaxgen.losses.elbo import kl_normal, kl_standard
-from jaxgen.models.vae.hierarchical import Hierarchical, Skipping
+from jaxgen.models.vae.hierarchical import HierarchicalVAE, SkipState
 
-SMALL = Hierarchical((4, 6, 1), (1, 2), width=6, bottleneck=4, latent=1, skip=7 / 24)
-SKIPPED = Skipping((), jnp.float32(3))
+SMALL = HierarchicalVAE((4, 6, 1), (1, 2), width=6, bottleneck=4, latent=1, skip=7 / 24)
+SKIPPED = SkipState((), jnp.float32(3))
 CONTEXT = Context({}, {}, {}, jnp.int32(0), {"vae": SKIPPED})
 
 
@@ -121,7 +121,7 @@ def test_codes_decode_and_a_sample_is_what_decodes_from_its_own_z():
 
     @jax.jit
     def told():
-        out, drawn = SMALL.posterior(params, batch, SMALL.silence(5))
+        out, drawn = SMALL.posterior(params, batch, SMALL.zero_noise(5))
         return SMALL.encode(params, CONTEXT, batch), drawn, jnp.clip(SMALL.p.mean(out), -1, 1)
 
     codes, drawn, images = told()
@@ -143,7 +143,7 @@ def test_codes_decode_and_a_sample_is_what_decodes_from_its_own_z():
 
 # ---- depth
 
-THIRTY = Hierarchical((8, 8, 1), (12, 18), width=8, bottleneck=4, latent=2, learning_rate=3e-3, skip=0)
+THIRTY = HierarchicalVAE((8, 8, 1), (12, 18), width=8, bottleneck=4, latent=2, learning_rate=3e-3, skip=0)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_thirty_layers_train_without_a_spike_and_start_calm_by_their_scale(thirt
 
 def test_the_program_is_as_long_for_thirty_layers_as_for_four():
     def lines(layers) -> int:
-        task = Hierarchical((8, 8, 1), layers, width=4, bottleneck=2, latent=1).task(1)
+        task = HierarchicalVAE((8, 8, 1), layers, width=4, bottleneck=2, latent=1).task(1)
         batch = {"image": jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)}
         state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), batch))
         return len(jax.jit(make_step(task)).lower(state, batch, {}).as_text().splitlines())
@@ -220,15 +220,15 @@ def test_large_gradients_leave_all_as_it_was():
 @pytest.mark.parametrize(
     "model, words",
     [
-        (Hierarchical(layers=()), "a layer or more for each resolution"),
-        (Hierarchical(layers=(2, 0)), "a layer or more for each resolution"),
-        (Hierarchical((28, 28, 1)), "of 4 resolutions, .* must be multiples of 8"),
-        (Hierarchical((32, 30, 1), (1, 1, 1)), "32x30 images must be multiples of 4"),
-        (Hierarchical(width=0), "model.width must be at least 1"),
-        (Hierarchical(latent=0), "model.latent must be at least 1"),
-        (Hierarchical(bottleneck=0), "model.bottleneck must be at least 1"),
-        (Hierarchical(skip=-1), "model.skip must be at least 0"),
-        (Hierarchical(ema=1.0), "model.ema must be below 1"),
+        (HierarchicalVAE(layers=()), "a layer or more for each resolution"),
+        (HierarchicalVAE(layers=(2, 0)), "a layer or more for each resolution"),
+        (HierarchicalVAE((28, 28, 1)), "of 4 resolutions, .* must be multiples of 8"),
+        (HierarchicalVAE((32, 30, 1), (1, 1, 1)), "32x30 images must be multiples of 4"),
+        (HierarchicalVAE(width=0), "model.width must be at least 1"),
+        (HierarchicalVAE(latent=0), "model.latent must be at least 1"),
+        (HierarchicalVAE(bottleneck=0), "model.bottleneck must be at least 1"),
+        (HierarchicalVAE(skip=-1), "model.skip must be at least 0"),
+        (HierarchicalVAE(ema=1.0), "model.ema must be below 1"),
     ],
 )
 def test_settings_that_no_ladder_has(model, words):
@@ -238,7 +238,7 @@ def test_settings_that_no_ladder_has(model, words):
 
 @pytest.mark.parametrize("image, layers", [((8, 8, 1), (1, 1, 1, 1)), ((256, 256, 3), (1,) * 9), ((6, 4, 2), (2, 1))])
 def test_ladders_of_any_height(image, layers):
-    model = Hierarchical(image, layers, width=8, bottleneck=4, latent=2, likelihood="logistic")
+    model = HierarchicalVAE(image, layers, width=8, bottleneck=4, latent=2, likelihood="logistic")
     task = model.task(1)
     state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), {"image": jnp.zeros((2, *image))}))
     batch = {"image": jax.ShapeDtypeStruct((2, *image), jnp.float32)}

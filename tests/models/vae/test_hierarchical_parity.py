@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen.losses.elbo import kl_normal
-from jaxgen.models.vae.hierarchical import Down
+from jaxgen.models.vae.hierarchical import DecoderLayer
 
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
@@ -54,7 +54,7 @@ def test_a_layer_and_its_gradients(side):
     draw = np.random.default_rng(side)
     x, features = draw.normal(size=(2, 3, side, side, WIDTH)).astype(np.float32)
     eps = draw.normal(size=(3, side, side, LATENT)).astype(np.float32)
-    layer: Any = Down(MIDDLE, LATENT, 0.5)
+    layer: Any = DecoderLayer(MIDDLE, LATENT, 0.5)
     start: Any = layer.init(jax.random.key(0), x, (eps, None), features)["params"]
     params = jax.tree.map(lambda p: jnp.asarray(draw.normal(size=p.shape) * 0.3, jnp.float32), start)
 

@@ -32,7 +32,7 @@ from jaxgen.losses.elbo import (
     HALF,
 )
 from jaxgen.metrics.frechet import frechet_distance
-from jaxgen.models.vae._nets import Nets
+from jaxgen.models.vae._nets import NetConfig
 from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.iwae import IWAE
 from jaxgen.models.vae.iwae import PRESETS as IWAE_PRESETS
@@ -94,7 +94,7 @@ def linear_gaussian(model: VAE, off: float = 0.0):
     return flat(x).reshape(-1, *IMAGE), exact, params
 
 
-LINEAR = VAE(IMAGE, LATENT, Nets(depth=0), "gaussian")
+LINEAR = VAE(IMAGE, LATENT, NetConfig(depth=0), "gaussian")
 
 
 @partial(jax.jit, static_argnames="samples")
@@ -131,7 +131,7 @@ def test_the_loss_is_minus_the_bound_that_log_prob_gives():
 
 def gradients(kind: str, params, x, count: int, samples: int = 8):
     """The gradient of the mean loss for each of `count` keys."""
-    model = IWAE(IMAGE, LATENT, Nets(depth=0), "gaussian", samples=samples, gradient=kind)  # pyright: ignore
+    model = IWAE(IMAGE, LATENT, NetConfig(depth=0), "gaussian", samples=samples, gradient=kind)  # pyright: ignore
     loss = lambda params, key: model.loss(params, context_of(), {"image": x}, key)[0]  # noqa: E731
     keys = jax.random.split(jax.random.key(5), count)
     return jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(params, keys), jax.jit(jax.vmap(loss, (None, 0))), keys
@@ -173,7 +173,7 @@ def test_dreg_has_iwaes_gradient_and_less_noise():
 
 
 def test_bits_per_dimension_are_those_of_the_levels():
-    model = VAE((4, 4, 1), 2, Nets(width=8), "logistic")
+    model = VAE((4, 4, 1), 2, NetConfig(width=8), "logistic")
     params, _ = model.init(jax.random.key(0))
     x = jnp.asarray(np.random.default_rng(0).choice(LEVELS, (5, 4, 4, 1)))
     _, aux = model.loss(params, context_of(), {"image": x}, jax.random.key(1))
@@ -186,7 +186,7 @@ def test_bits_per_dimension_are_those_of_the_levels():
 
 def test_without_hidden_layers_it_finds_the_principal_components():
     images = digits(500)
-    model = Autoencoder((8, 8, 1), 6, Nets(depth=0))
+    model = Autoencoder((8, 8, 1), 6, NetConfig(depth=0))
     pca = PCA(6).fit(images.reshape(500, -1))
     best = ((pca.inverse_transform(pca.transform(images.reshape(500, -1))) - images.reshape(500, -1)) ** 2).mean()
     params, _ = model.init(jax.random.key(0))
@@ -235,7 +235,7 @@ def test_sparsity_is_the_kl_of_two_bernoullis():
 @pytest.mark.parametrize("beta, low, high", [(1.0, 3, 8), (500.0, 0, 0)])
 def test_collapse_shows_in_the_metrics_and_not_in_the_default(beta, low, high):
     images = digits(512)
-    task = VAE((8, 8, 1), 8, Nets(width=64), beta=beta).task(1)
+    task = VAE((8, 8, 1), 8, NetConfig(width=64), beta=beta).task(1)
     batch = {"image": images}
     state = init_state(task, jax.random.key(0), batch)
     step = jax.jit(make_step(task))
@@ -289,8 +289,8 @@ def test_the_imported_vae_has_its_known_bound(imported):
     [
         (VAE(latent=0), "model.latent must be at least 1"),
         (VAE(beta=-1.0), "model.beta must be at least 0"),
-        (VAE((30, 30, 1), nets=Nets("conv", 8)), "multiples of"),
-        (VAE(nets=Nets(width=0)), "model.nets.width must be at least 1"),
+        (VAE((30, 30, 1), nets=NetConfig("conv", 8)), "multiples of"),
+        (VAE(nets=NetConfig(width=0)), "model.nets.width must be at least 1"),
         (IWAE(samples=0), "model.samples must be at least 1"),
         (IWAE(beta=2.0), "no KL to weigh"),
         (Autoencoder(mask=1.0), "model.mask is a share"),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.models.vae.vq_vae import Decoder, Encoder
+from jaxgen.models.vae.vq_vae import VQVAEDecoder, VQVAEEncoder
 from jaxgen.models.vae.vqgan import Patches
 
 pytestmark = pytest.mark.parity
@@ -51,7 +51,7 @@ def pictures(*shape: int) -> np.ndarray:
 
 def test_the_encoder_and_the_decoder():
     relu, seq = torch.nn.ReLU(), torch.nn.Sequential
-    x, encoder, decoder = pictures(2, 16, 12, 3), Encoder(2, 8, 2, 5), Decoder(2, 8, 2, 3)
+    x, encoder, decoder = pictures(2, 16, 12, 3), VQVAEEncoder(2, 8, 2, 5), VQVAEDecoder(2, 8, 2, 3)
     p: Any = encoder.init(jax.random.key(0), jnp.asarray(x))["params"]
     blocks = [Block(p[f"block_{i}"]) for i in range(2)]
     down = [layer(p, "down_0", 2), relu, layer(p, "down_1", 2), relu]

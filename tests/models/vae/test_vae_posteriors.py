@@ -13,13 +13,13 @@ from scipy import stats
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
 from jaxgen.losses.elbo import normal_log_prob
-from jaxgen.models.vae._nets import Nets
+from jaxgen.models.vae._nets import NetConfig
 from jaxgen.models.vae.iaf import IAF
 from jaxgen.models.vae.vae import VAE
-from jaxgen.models.vae.vamp import Vamp
+from jaxgen.models.vae.vamp import VampPriorVAE
 
 IMAGE = (2, 2, 1)
-NETS = Nets(width=8)
+NETS = NetConfig(width=8)
 CONTEXT = Context({}, {}, {}, jnp.int32(0))
 X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, *IMAGE)) * 2.0 - 1, jnp.float32)
 
@@ -92,7 +92,7 @@ def test_the_flow_closes_the_gap_that_a_diagonal_posterior_leaves():
     gaps = []
     for kind, more in ((VAE, {}), (IAF, {"flows": 2, "flow_width": 32})):
         fixed: Any = type("Fixed", (known, kind), {})
-        model = fixed(IMAGE, 2, Nets(width=32), "gaussian", **more)
+        model = fixed(IMAGE, 2, NetConfig(width=32), "gaussian", **more)
         params, _ = model.init(jax.random.key(0))
         adam = optax.adam(optax.cosine_decay_schedule(5e-3, 3000))
         loss = lambda params, key, model=model: model.loss(params, CONTEXT, {"image": x}, key)[0]  # noqa: E731
@@ -118,7 +118,7 @@ def test_the_flow_closes_the_gap_that_a_diagonal_posterior_leaves():
 
 
 def test_the_prior_is_the_mixture_of_the_answers_to_the_pseudo_inputs():
-    model = Vamp(IMAGE, 3, NETS, components=4)
+    model = VampPriorVAE(IMAGE, 3, NETS, components=4)
     params = made(model, 2.0)
     mean, log_var = p = model.prior(params)
     z = jax.random.normal(jax.random.key(1), (7, 3)) * 2
@@ -128,7 +128,7 @@ def test_the_prior_is_the_mixture_of_the_answers_to_the_pseudo_inputs():
 
 
 def test_samples_are_the_priors():
-    model = Vamp(IMAGE, 1, NETS, components=3)
+    model = VampPriorVAE(IMAGE, 1, NETS, components=3)
     params = made(model, 3.0)
     latent = model.entry()
     z = latent.draw(jax.random.split(jax.random.key(3), 20_000), None)
@@ -142,7 +142,7 @@ def test_samples_are_the_priors():
 
 
 @pytest.mark.parametrize(
-    "model", [VAE(IMAGE, 1, NETS), IAF(IMAGE, 1, NETS, flow_width=4), Vamp(IMAGE, 1, NETS, components=3)]
+    "model", [VAE(IMAGE, 1, NETS), IAF(IMAGE, 1, NETS, flow_width=4), VampPriorVAE(IMAGE, 1, NETS, components=3)]
 )
 def test_many_samples_give_the_marginal_of_a_quadrature(model):
     params = made(model)
@@ -158,7 +158,7 @@ def test_many_samples_give_the_marginal_of_a_quadrature(model):
     assert np.trapezoid(np.exp(np.float64(log_prior)), grid) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("model", [IAF(IMAGE, 3, NETS, flow_width=6), Vamp(IMAGE, 3, NETS, components=4)])
+@pytest.mark.parametrize("model", [IAF(IMAGE, 3, NETS, flow_width=6), VampPriorVAE(IMAGE, 3, NETS, components=4)])
 def test_the_loss_is_minus_the_bound(model):
     params = made(model, 1.5)
     keys = jax.random.split(jax.random.key(1), 400)
@@ -174,8 +174,8 @@ def test_the_loss_is_minus_the_bound(model):
     [
         (IAF(flows=0), "model.flows must be at least 1"),
         (IAF(flow_width=0), "model.flow_width must be at least 1"),
-        (Vamp(components=0), "model.components must be at least 1"),
-        (Vamp(classes=10), "not told labels"),
+        (VampPriorVAE(components=0), "model.components must be at least 1"),
+        (VampPriorVAE(classes=10), "not told labels"),
     ],
 )
 def test_settings_that_no_model_has(model, words):

@@ -9,7 +9,7 @@ from jaxgen import zoo
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import averaged
-from jaxgen.models.vae._nets import Nets
+from jaxgen.models.vae._nets import NetConfig
 
 SMALLEST = {  # where a preset's nets are for larger images, what makes them small enough
     "vqgan": {"critic_layers": 1},
@@ -24,7 +24,7 @@ SMALLEST = {  # where a preset's nets are for larger images, what makes them sma
 def test_it_plays_a_step_at_this_size(name, image):
     model = zoo.load(name).run.model
     model = replace(model, image=image, **(SMALLEST.get(name, {}) if image[0] == 8 else {}))
-    if isinstance(nets := getattr(model, "nets", None), Nets) and nets.kind != "mlp":
+    if isinstance(nets := getattr(model, "nets", None), NetConfig) and nets.kind != "mlp":
         model = replace(model, nets=replace(nets, width=8))
     if hasattr(model, "prior_width"):
         model = replace(model, prior=0)  # attention over 64x64 tokens is another matter
