@@ -90,7 +90,7 @@ def generate(
 
     def after(told):
         ends.append(time.perf_counter())
-        calls.extend(np.asarray(told.get("evaluations", ())))
+        calls.extend(np.asarray(told.get("nfe", ())))
 
     images = sample(state, frozen, seed, count, needed, after)
     if out != picture:
@@ -106,7 +106,7 @@ def pace(model: Any, batch: int, ends: list[float], counted: list[int]) -> str:
     counted: how often the net was evaluated for each, where that is not known before
     """
     told = ""
-    if calls := getattr(getattr(model, "sampling", None), "evaluations", None):
+    if calls := getattr(getattr(model, "sampling", None), "nfe", None):
         told += f"; {calls} evaluations of the net an image"
     elif counted:
         told += f"; {min(counted)} to {max(counted)} evaluations of the net an image, "

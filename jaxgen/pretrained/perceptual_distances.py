@@ -83,7 +83,7 @@ def st_lpips(net: Literal["alex", "vgg"] = "alex") -> Distance:
     """
     choose(net, LAYERS, "backbone")
     tensors = read(st_lpips_file(net))
-    kind = shift_tolerant.Net(net, classes=2, width=1.0, dropout=0.0)
+    kind = shift_tolerant.ShiftTolerantModule(net, classes=2, width=1.0, dropout=0.0)
     params = _backbone(kind, "slice", {name.removeprefix("net."): x for name, x in tensors.items()})
     return Distance(
         params, _heads(tensors, CHANNELS[net]), kind, shift_tolerant.LAYERS[net], shift_tolerant.SMALLEST[net]
@@ -105,7 +105,7 @@ def lpips(net: Literal["alex", "vgg"], backbone: str | Path, heads: str | Path) 
     a file that is missing or holds something else.
     """
     choose(net, LAYERS, "backbone")
-    alex, deep = alexnet.OneColumn(1000, 1.0, 0.0), vgg.Net(16, False, 1000, 64, 4096, 0.0)
+    alex, deep = alexnet.AlexNet2014Module(1000, 1.0, 0.0), vgg.VGGModule(16, False, 1000, 64, 4096, 0.0)
     kind = alex if net == "alex" else deep
     params = _backbone(kind, "features", read(backbone))
     return Distance(params, _heads(read(heads), CHANNELS[net]), kind, LAYERS[net], SMALLEST[net])

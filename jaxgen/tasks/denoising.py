@@ -25,7 +25,7 @@ from jaxgen.runs.config_io import load_config
 from jaxgen.tasks import latent_diffusion
 from jaxgen.tasks.classification import cross_entropy
 from jaxgen.tasks.frozen_autoencoder import autoencoder_of
-from jaxgen.tasks.teacher import context_of, load, of
+from jaxgen.tasks.teacher import context_of, describe, load
 
 Name = Literal["ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
 
@@ -60,18 +60,18 @@ class Sampling:
         samplers.sampler_of(self.sampler, frame, self.churn, self.eta)
 
     @property
-    def evaluations(self) -> int | None:
+    def nfe(self) -> int | None:
         """How often the net is evaluated for an image; None where that depends on the image."""
         calls = samplers.evaluations(self.sampler, self.steps)
-        return calls and calls * self.each
+        return calls and calls * self.nfe_per_call
 
     @property
-    def each(self) -> int:
+    def nfe_per_call(self) -> int:
         """How often the net is evaluated where the denoiser is asked once."""
         return 2 if self.guidance != 1 else 1
 
 
-def hidden(label: Array | None, classes: int, share: float, key: Key) -> Array | None:
+def drop_labels(label: Array | None, classes: int, share: float, key: Key) -> Array | None:
     """Return labels i32[b], that share of them replaced by the null label. Ho and Salimans 2022, algorithm 1."""
     if label is None:
         return None
@@ -105,18 +105,22 @@ def guided(d: Denoiser, params: Params, context: Context, label: Array | None, h
     denoise = plain if how.guidance == 1 else guidance.beyond(two, how.guidance, how.interval, how.rescale, d.frame)
     if how.classifier:
         assert label is not None
-        denoise = guidance.towards(denoise, judged(d, context, label, how), how.scale, how.interval, d.frame)
+        denoise = guidance.towards(
+            denoise, classifier_log_prob(d, context, label, how), how.scale, how.interval, d.frame
+        )
     return (lambda x, tau: jnp.clip(denoise(x, tau), -1, 1)) if how.clip and not d.encode else denoise
 
 
-def judged(d: Denoiser, context: Context, label: Array, how: Sampling) -> Callable[[Array, Array, Array], Array]:
+def classifier_log_prob(
+    d: Denoiser, context: Context, label: Array, how: Sampling
+) -> Callable[[Array, Array, Array], Array]:
     """Return (x, tau, D) -> log p(label | x) f32[b], by the classifier's run."""
-    judge, nets = load_config(Path(how.classifier)).model, context.frozen["classifier"]
+    classifier, nets = load_config(Path(how.classifier)).model, context.frozen["classifier"]
 
     def log_prob(x: Array, tau: Array, _: Array) -> Array:
         alpha = alpha_of(d.frame, tau)
         xt = x / across(x, jnp.hypot(alpha, tau))
-        logits = judge.told(nets["params"], context_of(nets), xt, jnp.arctan2(tau, alpha))
+        logits = classifier.noisy_logits(nets["params"], context_of(nets), xt, jnp.arctan2(tau, alpha))
         return -cross_entropy(logits, label)
 
     return log_prob
@@ -124,7 +128,7 @@ def judged(d: Denoiser, context: Context, label: Array, how: Sampling) -> Callab
 
 def denoiser_of(model: Any, told: Callable, frame: Frame, taus: Any, learned: Callable | None = None) -> Denoiser:
     """Return a model's denoiser, with the way from images to what is denoised and back where that is their codes."""
-    coder = latent_diffusion.coding(model) if model.autoencoder else ()
+    coder = latent_diffusion.latent_codec(model) if model.autoencoder else ()
     return Denoiser(told, frame, taus, shape_of(model), model.classes, learned, *coder)
 
 
@@ -149,9 +153,9 @@ def generator(d: Denoiser, how: Sampling) -> Callable:
             clip = (lambda x: jnp.clip(x, -1, 1)) if how.clip and not d.encode else (lambda x: x)
             both = lambda x, tau: d.learned(params, context, x, tau, label)  # noqa: E731  # pyright: ignore
             denoise = lambda x, tau: (clip((out := both(x, tau))[0]), out[1])  # noqa: E731
-        if how.evaluations is None:  # its steps are each sample's own
+        if how.nfe is None:  # its steps are each sample's own
             x, calls = samplers.dopri5(denoise, start(d, keys), d.taus)
-            return {"image": x, "evaluations": calls * how.each}
+            return {"image": x, "nfe": calls * how.nfe_per_call}
         return {"image": sample(denoise, start(d, keys), d.taus, keys)}
 
     return generate
@@ -200,7 +204,7 @@ def game(
 
     What `generate` makes are images, whose range is seen to here, or codes of model.autoencoder.
     """
-    finish = latent_diffusion.painting if model.autoencoder else in_range
+    finish = latent_diffusion.with_autoencoder if model.autoencoder else in_range
     if guide := getattr(model.sampling, "guide", ""):
         check_guide(guide, model, denoiser)
         frozen = {**(frozen or {}), "guide": partial(load, guide)}
@@ -262,7 +266,7 @@ def check_classifier(folder: str, model: Any):
         image = "x".join(map(str, model.image))
         raise InputError(
             f"The classifier must be a run of `train.classifier --preset adm-classifier` with {image} images, "
-            f"which is told the noise: {folder} is of {of(found)}."
+            f"which is told the noise: {folder} is of {describe(found)}."
         )
     if model.classes not in (0, found.classes):
         raise InputError(f"The classifier {folder} knows {found.classes} classes, the model {model.classes}.")

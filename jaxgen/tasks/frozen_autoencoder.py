@@ -33,13 +33,13 @@ class Autoencoder(NamedTuple):
     def decode(self, nets: PyTree, codes: Array) -> Array:
         """Return the images f32[b H W c] in [-1, 1] of codes f32[b h w d]."""
         assert self.task.decode is not None
-        flat = codes if self.mapped else codes.reshape(codes.shape[0], -1)
+        flat = codes if self.spatial else codes.reshape(codes.shape[0], -1)
         return self.task.decode(nets["params"], context_of(nets), flat, {})
 
     @property
-    def mapped(self) -> bool:
+    def spatial(self) -> bool:
         """Whether codes have places in the image."""
-        return len(_codes(self.task).shape) == 4
+        return len(_latents(self.task).shape) == 4
 
 
 def autoencoder_of(folder: str, image: tuple[int, int, int]) -> Autoencoder:
@@ -65,13 +65,13 @@ def _opened(text: str, folder: str) -> Autoencoder:
         raise InputError(
             f"model.autoencoder must be the run of an autoencoder without labels, by train.vae: {folder} is another."
         )
-    shape = _codes(task).shape[1:]
+    shape = _latents(task).shape[1:]
     if len(shape) not in (1, 3):
         raise InputError(f"The codes of {folder} are neither a map nor vectors, but of shape {shape}.")
     return Autoencoder(run.model, task, shape if len(shape) == 3 else (1, 1, *shape))
 
 
-def _codes(task: Task) -> jax.ShapeDtypeStruct:
+def _latents(task: Task) -> jax.ShapeDtypeStruct:
     """Return the shape of two images' codes."""
     assert task.encode is not None
     params, extra = jax.eval_shape(task.init, jax.random.key(0), spec_of(task, 2))

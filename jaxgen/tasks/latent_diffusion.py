@@ -23,35 +23,35 @@ BATCHES = 100  # that the codes are measured over
 SMALLEST = 1e-3  # standard deviation of a number that counts as one
 
 
-def coding(model: Any) -> tuple[Callable, Callable]:
+def latent_codec(model: Any) -> tuple[Callable, Callable]:
     """Return (params, context, images f32[b H W c]) -> scaled codes f32[b h w d], and the way back."""
-    coder, scale = autoencoder_of(model.autoencoder, model.image), scale_of(model)
+    coder, scale = autoencoder_of(model.autoencoder, model.image), target_deviation(model)
 
     def encode(params: Params, context: Context, x: Array) -> Array:
-        return scaled(coder.encode(context.frozen["autoencoder"], x), context.extra["codes"], scale)
+        return normalise(coder.encode(context.frozen["autoencoder"], x), context.extra["codes"], scale)
 
     def decode(params: Params, context: Context, x0: Array) -> Array:
         seen = context.extra["codes"]
-        codes = x0 * (spread(seen) / scale)[None, None, None] + seen["mean"][None, None, None]
+        codes = x0 * (deviation(seen) / scale)[None, None, None] + seen["mean"][None, None, None]
         return coder.decode(context.frozen["autoencoder"], codes)
 
     return encode, decode
 
 
-def painting(task: Task, model: Any) -> Task:
+def with_autoencoder(task: Task, model: Any) -> Task:
     """Return the game of images that a game of codes makes, with model.autoencoder before and behind it."""
-    coder, scale = autoencoder_of(model.autoencoder, model.image), scale_of(model)
+    coder, scale = autoencoder_of(model.autoencoder, model.image), target_deviation(model)
     (phase,) = task.phases
     assert task.generate is not None
 
     def init(key, spec):
         params, extra = task.init(key, spec)
-        return params, {**extra, "codes": unmeasured(coder.shape[2])}
+        return params, {**extra, "codes": initial_statistics(coder.shape[2])}
 
     def loss(params: Params, context: Context, batch, key) -> tuple[Array, Aux]:
         codes = coder.encode(context.frozen["autoencoder"], batch["image"])
-        seen = measured(context.extra["codes"], codes)
-        value, aux = phase.loss(params, context, {**batch, "image": scaled(codes, seen, scale)}, key)
+        seen = update_statistics(context.extra["codes"], codes)
+        value, aux = phase.loss(params, context, {**batch, "image": normalise(codes, seen, scale)}, key)
         return value, Aux(aux.metrics, {**aux.extra, "codes": seen})
 
     return replace(
@@ -59,12 +59,12 @@ def painting(task: Task, model: Any) -> Task:
         init=init,
         phases=(replace(phase, loss=loss),),
         frozen={**task.frozen, "autoencoder": partial(load, model.autoencoder)},
-        generate=then(task.generate, coding(model)[1]),
+        generate=then(task.generate, latent_codec(model)[1]),
         log_prob=None,  # that of codes is none of images
     )
 
 
-def scale_of(model: Any) -> float:
+def target_deviation(model: Any) -> float:
     """Return the standard deviation that a model is made for."""
     return getattr(model, "sigma_data", 1.0)
 
@@ -79,12 +79,12 @@ def then(draw: Callable, decode: Callable) -> Callable:
     return generate
 
 
-def unmeasured(numbers: int) -> PyTree:
+def initial_statistics(numbers: int) -> PyTree:
     """Return what is known of codes before the first batch."""
     return {"batches": jnp.zeros(()), "mean": jnp.zeros(numbers), "square": jnp.ones(numbers)}
 
 
-def measured(seen: PyTree, codes: Array) -> PyTree:
+def update_statistics(seen: PyTree, codes: Array) -> PyTree:
     """Return the means over this batch f32[b h w d] and those before; after the first batches they stay."""
     n = seen["batches"]
     share = jnp.where(n < BATCHES, 1 / (n + 1), 0)
@@ -93,11 +93,11 @@ def measured(seen: PyTree, codes: Array) -> PyTree:
     return jax.lax.stop_gradient({"batches": jnp.minimum(n + 1, BATCHES), **new})
 
 
-def spread(seen: PyTree) -> Array:
+def deviation(seen: PyTree) -> Array:
     """Return the standard deviation of each number, f32[d]."""
     return jnp.sqrt(jnp.maximum(seen["square"] - jnp.square(seen["mean"]), SMALLEST**2))
 
 
-def scaled(codes: Array, seen: PyTree, scale: float) -> Array:
+def normalise(codes: Array, seen: PyTree, scale: float) -> Array:
     """Return codes f32[b h w d] of mean 0 and this standard deviation."""
-    return (codes - seen["mean"][None, None, None]) * (scale / spread(seen))[None, None, None]
+    return (codes - seen["mean"][None, None, None]) * (scale / deviation(seen))[None, None, None]

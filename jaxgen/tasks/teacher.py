@@ -15,32 +15,32 @@ def teacher_of(folder: str, kind: type, like: Any) -> Any:
     from jaxgen.runs.config_io import load_config
 
     found = load_config(Path(folder)).model
-    if not alike(found, kind, like, ("image", "classes", "autoencoder")):
+    if not matches(found, kind, like, ("image", "classes", "autoencoder")):
         image = "x".join(map(str, like.image))
         coder = f" and the codes of {like.autoencoder}" if like.autoencoder else ""
-        way = f"; write --model.classes {found.classes}" if alike(found, kind, like, ("image", "autoencoder")) else ""
+        way = f"; write --model.classes {found.classes}" if matches(found, kind, like, ("image", "autoencoder")) else ""
         raise InputError(
             f"model.teacher must be the run of an {kind.__name__} with {image} images and {like.classes} classes"
-            f"{coder}: {folder} is of {of(found)}{way}."
+            f"{coder}: {folder} is of {describe(found)}{way}."
         )
     return found
 
 
-def alike(found: Any, kind: type, like: Any, names: tuple[str, ...]) -> bool:
+def matches(found: Any, kind: type, like: Any, names: tuple[str, ...]) -> bool:
     """Return whether a model is of a kind, and has the same under these names as another."""
     return isinstance(found, kind) and all(getattr(found, name) == getattr(like, name) for name in names)
 
 
-def of(model: Any) -> str:
+def describe(model: Any) -> str:
     """Return what a model is, in a few words."""
-    known = [("x".join(map(str, model.image)), "pictures")] if hasattr(model, "image") else []
+    known = [("x".join(map(str, model.image)), "images")] if hasattr(model, "image") else []
     known += [(str(model.classes), "classes")] if hasattr(model, "classes") else []
     text = " and ".join(map(" ".join, known))
     coder = getattr(model, "autoencoder", "")
     return f"{type(model).__name__} with {text}" + (f", and the codes of {coder}" if coder else "")
 
 
-def weights_of(folder: str) -> Any:
+def denoiser_loader(folder: str) -> Any:
     """Return what loads a run's averaged denoiser."""
     return lambda: load(folder)["params"]["denoiser"]
 

@@ -130,7 +130,7 @@ def score(name: str, table: Table, way: str, out: Path):
     drawn = load_config(run, way).model.sampling
     lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     value = next(x["value"] for x in reversed(lines) if x["sampling"] == str(drawn))
-    row = key | {"seconds": max(report.trained(run).values()), "evaluations": drawn.evaluations}
+    row = key | {"seconds": max(report.trained(run).values()), "evaluations": drawn.nfe}
     row["place"] = report.place()
     row |= {"bits": value / (SIDE * SIDE * math.log(2))} if way == LIKELIHOOD else {"fid_lenet": value}
     with (out / "results.jsonl").open("a") as file:

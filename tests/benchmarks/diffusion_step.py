@@ -18,11 +18,11 @@ BATCHES = {"U-Net, EDM": 32, "DiT-S/2, flow": 8}
 
 def model_of(name: str) -> Any:
     from jaxgen import zoo
-    from jaxgen.models.diffusion._nets import Net
+    from jaxgen.models.diffusion._nets import BackboneConfig
 
     if name.startswith("U-Net"):
         return zoo.load("edm").run.model
-    return replace(zoo.load("sit").run.model, image=(32, 32, 4), net=Net("dit", 384, 12, 6, patch=2))
+    return replace(zoo.load("sit").run.model, image=(32, 32, 4), net=BackboneConfig("dit", 384, 12, 6, patch=2))
 
 
 def ours(name: str) -> Callable[[], Any]:

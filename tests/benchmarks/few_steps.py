@@ -20,7 +20,7 @@ from jaxgen.core import rng
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import TrainState, averaged
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion.consistency import Consistency
 from jaxgen.models.diffusion.flow import EVEN, Flow
 from jaxgen.models.diffusion.meanflow import MeanFlow
@@ -31,7 +31,12 @@ from tests.benchmarks.mixture import MODES
 RADIUS, STD = 0.75, 0.02  # inside the square that images lie in
 SAMPLES, BATCH, CHUNK = 2000, 512, 500
 FEW = (1, 2, 4, 8, 32, 128)
-COMMON: dict[str, Any] = {"image": (1, 1, 2), "net": Net("dit", 64, 3, 2, patch=1), "learning_rate": 1e-3, "ema": 0.999}
+COMMON: dict[str, Any] = {
+    "image": (1, 1, 2),
+    "net": BackboneConfig("dit", 64, 3, 2, patch=1),
+    "learning_rate": 1e-3,
+    "ema": 0.999,
+}
 MODELS: dict[str, Any] = {
     "flow": Flow(**COMMON, sampling=replace(EVEN, sampler="ddim")),
     "flow-ot": Flow(**COMMON, sampling=replace(EVEN, sampler="ddim"), coupling="ot"),

@@ -33,15 +33,15 @@ PRESETS = {"IMDN x4": ("imdn", 4), "EDSR-baseline x2": ("edsr", 2), "RRDB x4": (
 
 def model_of(work: str) -> Any:
     from jaxgen import zoo
-    from jaxgen.models.diffusion._nets import Net
+    from jaxgen.models.diffusion._nets import BackboneConfig
 
     if work in PRESETS:
         preset, scale = PRESETS[work]
         return replace(zoo.load(preset).run.model, scale=scale)
     if work == UNET:
-        net = Net("unet", 128, 4, 1, (2, 2, 2), (16,))
+        net = BackboneConfig("unet", 128, 4, 1, (2, 2, 2), (16,))
         return replace(zoo.load("edm").run.model, image=(32, 32, 3), net=net)
-    net = Net("dit", 768, 12, 12, patch=2) if work == DIT_B else Net("dit", 1152, 28, 16, patch=2)
+    net = BackboneConfig("dit", 768, 12, 12, patch=2) if work == DIT_B else BackboneConfig("dit", 1152, 28, 16, patch=2)
     return replace(zoo.load("sit").run.model, image=(32, 32, 4), classes=1000, net=net)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from jaxgen.core.types import Context
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 
 CONTEXT = Context({}, {}, {}, jnp.zeros((), jnp.int32))
 IMAGE = (4, 4, 1)
-NET = Net("unet", 8, 1, 2, (1,), ())
+NET = BackboneConfig("unet", 8, 1, 2, (1,), ())
 
 
 def keys(count, seed=0):

@@ -192,7 +192,7 @@ def test_scales_are_those_of_the_published_graphs():
 
 def test_inceptions_answer():
     for blocks, width, sizes in (((3, 4, 2), 1, (64, 192, 768, 2048)), ((1, 1, 1), 1 / 16, (4, 12, 48, 128))):
-        net = inception.Net(1008, blocks, width, 0.0)
+        net = inception.InceptionV3Module(1008, blocks, width, 0.0)
         out, _ = jax.eval_shape(
             lambda net=net: net.init_with_output(jax.random.key(0), jnp.zeros((2, 75, 80, 3)), False)
         )

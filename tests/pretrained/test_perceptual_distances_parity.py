@@ -73,7 +73,7 @@ def test_inception_is_torch_fidelitys(tmp_path):
     x = picture(0, 2, 139, 139, 3)
     pixels = np.round((x + 1) * 127.5).astype(np.uint8)
     expected = theirs(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
-    full = inception.Net(1008, (3, 4, 2), 1.0, 0.2)
+    full = inception.InceptionV3Module(1008, (3, 4, 2), 1.0, 0.2)
     ours = jax.jit(lambda v, x: full.apply(v, inception.fid_scale(x), train=False))(variables, x)
     assert set(ours) == set(names)
     for name, theirs_ in zip(names, expected, strict=True):

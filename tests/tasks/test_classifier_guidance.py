@@ -19,7 +19,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
 from jaxgen.diffusion.schedules import across, alpha_of
 from jaxgen.models.classifier.adm import NoisyClassifier
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion.ddpm import DDPM
 from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.flow import Flow
@@ -28,7 +28,7 @@ from jaxgen.tasks import latent_diffusion
 from jaxgen.tasks.denoising import Sampling
 from jaxgen.training.loop import fit
 
-IMAGE, NET = (1, 2, 1), Net("unet", 8, 1, 2, (1,), ())
+IMAGE, NET = (1, 2, 1), BackboneConfig("unet", 8, 1, 2, (1,), ())
 # Two pixels, two classes that overlap: their shares, means and covariances.
 SHARES = np.asarray([0.7, 0.3])
 MEANS = np.asarray([[-0.1, 0.05], [0.15, -0.1]])
@@ -54,7 +54,7 @@ def denoised(self, params, context, x, tau, label, **_):
     return (x + across(x, tau**2) * score) / across(x, jnp.maximum(alpha, 1e-6))
 
 
-def named(self, params, context, x, angle):
+def noisy_logits(self, params, context, x, angle):
     return log_joint(x.reshape(-1, 2), jnp.cos(angle), jnp.sin(angle)) + 3.0  # logits up to a constant
 
 
@@ -64,7 +64,7 @@ def exact(monkeypatch):
     for kind, frame in ((EDM, "ve"), (Flow, "flow")):
         monkeypatch.setattr(kind, "denoiser_frame", frame, raising=False)
         monkeypatch.setattr(kind, "told", denoised)
-    monkeypatch.setattr(NoisyClassifier, "told", named)
+    monkeypatch.setattr(NoisyClassifier, "noisy_logits", noisy_logits)
     run = SimpleNamespace(model=NoisyClassifier(IMAGE, classes=2))
     monkeypatch.setattr("jaxgen.tasks.denoising.load_config", lambda *_: run)
     nets = {"params": {}, "extra": {}}
@@ -255,7 +255,7 @@ def test_labels_that_are_none(folder, cli, monkeypatch):
 
 
 def test_codes_have_no_classifier(folder, monkeypatch):
-    monkeypatch.setattr(latent_diffusion, "coding", lambda model: (None, None))
+    monkeypatch.setattr(latent_diffusion, "latent_codec", lambda model: (None, None))
     model = replace(zoo.load("edm").tiny.model, classes=0, sampling=Sampling(classifier=str(folder / "classifier")))
     from jaxgen.tasks.denoising import check_classifier
 

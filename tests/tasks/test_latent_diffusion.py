@@ -18,7 +18,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state
 from jaxgen.core.types import averaged
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL
 from jaxgen.models.diffusion.consistency import Consistency
 from jaxgen.models.diffusion.ddpm import DDPM
@@ -26,7 +26,7 @@ from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.flow import Flow
 from jaxgen.runs.load import open_run
 from jaxgen.tasks.frozen_autoencoder import autoencoder_of
-from jaxgen.tasks.latent_diffusion import measured, scaled, spread, unmeasured
+from jaxgen.tasks.latent_diffusion import deviation, initial_statistics, normalise, update_statistics
 from jaxgen.tasks.teacher import load
 from jaxgen.training.loop import fit
 from tests.helpers.running import assert_same
@@ -72,7 +72,7 @@ def test_codes_have_the_scale_that_the_model_is_made_for(folder, run):
     codes = coder.encode(load(str(folder / "vq-vae")), jnp.asarray(next(stream)["image"]))
     stream.close()
     assert codes.shape == (1024, 4, 4, 4)
-    ours = scaled(codes, seen, 0.5)
+    ours = normalise(codes, seen, 0.5)
     np.testing.assert_allclose(ours.mean((0, 1, 2)), 0, atol=0.1)
     np.testing.assert_allclose(ours.std((0, 1, 2)), 0.5, atol=0.1)
 
@@ -80,20 +80,20 @@ def test_codes_have_the_scale_that_the_model_is_made_for(folder, run):
 def test_the_scale_is_that_of_the_first_hundred_batches():
     key = jax.random.key(0)
     codes = 3 * jax.random.normal(key, (120, 16, 2, 2, 5)) + 7
-    seen, after = unmeasured(5), None
+    seen, after = initial_statistics(5), None
     for i, batch in enumerate(codes):
-        seen = measured(seen, batch)
+        seen = update_statistics(seen, batch)
         if i == 99:
             after = seen
     jax.tree.map(np.testing.assert_array_equal, seen, after)
     first = np.asarray(codes[:100], np.float64).reshape(-1, 5)
     np.testing.assert_allclose(seen["mean"], first.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(spread(seen), first.std(0), rtol=1e-3)
+    np.testing.assert_allclose(deviation(seen), first.std(0), rtol=1e-3)
 
 
 def test_a_number_that_never_varies_stays_finite():
-    seen = measured(unmeasured(2), jnp.ones((4, 1, 1, 2)))
-    assert np.isfinite(scaled(jnp.ones((4, 1, 1, 2)), seen, 1.0)).all()
+    seen = update_statistics(initial_statistics(2), jnp.ones((4, 1, 1, 2)))
+    assert np.isfinite(normalise(jnp.ones((4, 1, 1, 2)), seen, 1.0)).all()
 
 
 @pytest.mark.parametrize("coder", ["vq-vae", "vae"])
@@ -201,7 +201,7 @@ def test_a_dry_run_reads_what_is_frozen(run, capsys):
         (EDM((16, 16, 1), autoencoder="vq-vae"), "is of 8x8x1 images: model.image must be 8 8 1, not 16 16 1."),
         (Flow((8, 8, 1), autoencoder="edm-vq-vae"), "must be the run of an autoencoder without labels, by train.vae"),
         (
-            DDPM((8, 8, 1), net=Net(multipliers=(1, 2)), autoencoder="vae"),
+            DDPM((8, 8, 1), net=BackboneConfig(multipliers=(1, 2)), autoencoder="vae"),
             "multiples of 2, not 1x1. Those here are codes of vae",
         ),
         (

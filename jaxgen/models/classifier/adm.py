@@ -32,7 +32,7 @@ from jaxgen.nn.transformer import attend
 from jaxgen.nn.wide import wide
 from jaxgen.tasks.classification import Numbers, Recipe, classifier_task, cross_entropy
 
-AS_IT_IS: dict[str, Numbers] = {"mean": (0.5,), "std": (0.5,)}  # in [-1, 1], as diffusion models see images
+IDENTITY: dict[str, Numbers] = {"mean": (0.5,), "std": (0.5,)}  # in [-1, 1], as diffusion models see images
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,18 @@ class NoisyClassifier:
         del steps
         at_least(1, model__image=min(self.image), model__width=self.width)
         at_least(0, model__dropout=self.dropout)
-        task = classifier_task(self.net, self.image, self.classes, self.recipe, AS_IT_IS)
+        task = classifier_task(self.net, self.image, self.classes, self.recipe, IDENTITY)
         jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
         (phase,) = task.phases
         return replace(task, phases=(replace(phase, loss=self.loss),))
 
     @property
-    def net(self) -> "Encoder":
-        return Encoder(self.classes, self.width, self.multipliers, self.depth, self.attention, self.heads, self.dropout)
+    def net(self) -> "ADMClassifierModule":
+        return ADMClassifierModule(
+            self.classes, self.width, self.multipliers, self.depth, self.attention, self.heads, self.dropout
+        )
 
-    def told(self, params: Params, context: Context, x: Array, angle: Array) -> Array:
+    def noisy_logits(self, params: Params, context: Context, x: Array, angle: Array) -> Array:
         """Return logits f32[b classes] of x = cos(angle) x0 + sin(angle) eps, f32[b h w c], angle f32[b]."""
         out: dict = self.net.apply(variables("classifier", params, context.extra), x, False, angle)  # pyright: ignore
         return out["logits"]
@@ -80,7 +82,7 @@ class NoisyClassifier:
         return cross_entropy(out["logits"], label, self.recipe.smoothing).mean(), Aux({"top1": top1})
 
 
-class Encoder(nn.Module):
+class ADMClassifierModule(nn.Module):
     """x f32[b h w c], angle of its noise f32[b] (None: no noise) -> {"middle", "pool", "logits": f32[b classes]}."""
 
     classes: int

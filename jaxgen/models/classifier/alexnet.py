@@ -45,7 +45,7 @@ class AlexNet:
         if min(self.image[:2]) < least:
             height, width, _ = self.image
             raise InputError(f"AlexNet needs images of at least {least}x{least}, not {height}x{width}.")
-        kind = Paper if self.variant == "2012" else OneColumn
+        kind = AlexNet2012Module if self.variant == "2012" else AlexNet2014Module
         net = kind(self.classes, self.width, self.dropout)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 
@@ -54,7 +54,7 @@ def normal(scale: float) -> Any:
     return nn.initializers.normal(scale)
 
 
-class OneColumn(nn.Module):
+class AlexNet2014Module(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], "relu1" ... "relu7"}."""
 
     classes: int
@@ -79,7 +79,7 @@ class OneColumn(nn.Module):
         return out
 
 
-class Paper(nn.Module):
+class AlexNet2012Module(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], "relu1" ... "relu7"}; biases as in section 5."""
 
     classes: int

@@ -41,7 +41,7 @@ class CifarResNet:
     def task(self, steps: int) -> Task:
         """Return the game."""
         del steps
-        net = Net((self.depth - 2) // 6, self.classes, self.width)
+        net = CifarResNetModule((self.depth - 2) // 6, self.classes, self.width)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 
 
@@ -61,7 +61,7 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
-class Net(nn.Module):
+class CifarResNetModule(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], "stem", "layer1" ... "layer3", "pool"}."""
 
     n: int

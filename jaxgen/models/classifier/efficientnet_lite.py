@@ -52,9 +52,11 @@ class EfficientNetLite:
     std: Numbers = (128 / 255,)
     recipe: Recipe = field(default_factory=lambda: Recipe(weight_decay=1e-5, smoothing=0.1))
 
-    def net(self) -> "Net":
+    def net(self) -> "EfficientNetLiteModule":
         """Return the network."""
-        return Net(self.classes, self.width, self.depth, self.stem, self.head, self.dropout, self.drop_path)
+        return EfficientNetLiteModule(
+            self.classes, self.width, self.depth, self.stem, self.head, self.dropout, self.drop_path
+        )
 
     def task(self, steps: int) -> Task:
         """Return the game."""
@@ -106,7 +108,7 @@ class Block(nn.Module):
         return x + nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3), deterministic=not train)(y)
 
 
-class Net(nn.Module):
+class EfficientNetLiteModule(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], "stem", "stage1" ... "stage7", "head", "pool"}."""
 
     classes: int

@@ -77,7 +77,7 @@ class Inception:
         at_least(1, model__blocks=min(self.blocks))
         if min(self.image[:2]) < SMALLEST:
             raise InputError(f"Inception needs images of at least {SMALLEST}x{SMALLEST}, not {self.image[:2]}.")
-        net = Net(self.classes, self.blocks, self.width, self.dropout)
+        net = InceptionV3Module(self.classes, self.blocks, self.width, self.dropout)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 
 
@@ -134,7 +134,7 @@ class Block(nn.Module):
         return jnp.concatenate(out, axis=-1)
 
 
-class Net(nn.Module):
+class InceptionV3Module(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], "logits_unbiased", "64", "192", "768", "2048"}.
 
     The numbers are the channels, at width 1, of feature maps averaged over their pixels: f32[b 64] after the first

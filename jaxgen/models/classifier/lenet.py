@@ -69,13 +69,13 @@ class LeNet5:
         normal = {"mean": self.mean, "std": self.std}
         if self.variant == "relu":
             return classifier_task(
-                ReLULeNet(self.classes, self.fit, black), self.image, self.classes, self.recipe, normal
+                ReLULeNetModule(self.classes, self.fit, black), self.image, self.classes, self.recipe, normal
             )
-        net = LeNet1998(self.classes, self.fit, black)
+        net = LeNet1998Module(self.classes, self.fit, black)
         return classifier_task(net, self.image, self.classes, self.recipe, normal, loss=rbf_loss)
 
 
-def fitted(x: Array, fit: str, black: Numbers) -> Array:
+def resize_or_pad(x: Array, fit: str, black: Numbers) -> Array:
     """[b h w c] -> [b 32 32 c]; black: what it is in each channel."""
     b, h, w, c = x.shape
     if fit == "bilinear":
@@ -85,7 +85,7 @@ def fitted(x: Array, fit: str, black: Numbers) -> Array:
     return lax.dynamic_update_slice(whole, x, (0, top, left, 0))
 
 
-class ReLULeNet(nn.Module):
+class ReLULeNetModule(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], ...}, without the softmax."""
 
     classes: int
@@ -95,7 +95,7 @@ class ReLULeNet(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         del train
-        x = fitted(x, self.fit, self.black)  # [b 32 32 c]
+        x = resize_or_pad(x, self.fit, self.black)  # [b 32 32 c]
         c1 = nn.relu(Conv(6, (5, 5), padding="VALID", name="c1")(x))  # [b 28 28 6]
         s2 = max_pool(c1, 2, 2)  # [b 14 14 6]
         c3 = nn.relu(Conv(16, (5, 5), padding="VALID", name="c3")(s2))  # [b 10 10 16]
@@ -117,7 +117,7 @@ def squash(a: Array) -> Array:
     return 1.7159 * jnp.tanh(2 / 3 * a)
 
 
-class LeNet1998(nn.Module):
+class LeNet1998Module(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], ...}: minus the squared distance to each class's code."""
 
     classes: int
@@ -127,7 +127,7 @@ class LeNet1998(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         del train
-        x = fitted(x, self.fit, self.black)  # [b 32 32 c]
+        x = resize_or_pad(x, self.fit, self.black)  # [b 32 32 c]
         plain = {"padding": "VALID", "kernel_init": uniform_by_fan_in}
         c1 = squash(Conv(6, (5, 5), **plain, name="c1")(x))  # [b 28 28 6]
         s2 = squash(SubSampling(name="s2")(c1))  # [b 14 14 6]
@@ -136,7 +136,9 @@ class LeNet1998(nn.Module):
         c5 = squash(Conv(120, (5, 5), **plain, name="c5")(s4))[:, 0, 0]  # [b 120]
         f6 = squash(Dense(84, kernel_init=uniform_by_fan_in, name="f6")(c5))  # [b 84]
         wide = f6.astype(jnp.float32)
-        distance = jnp.square(wide[:, None] - jnp.asarray(codes(self.classes))[None]).sum(-1)  # equation 7, [b classes]
+        distance = jnp.square(wide[:, None] - jnp.asarray(rbf_targets(self.classes))[None]).sum(
+            -1
+        )  # equation 7, [b classes]
         return {"c1": c1, "c3": c3, "c5": c5, "f6": f6, "logits": -distance}
 
 
@@ -179,7 +181,7 @@ def rbf_loss(logits: Array, label: Array, smoothing: float = 0.0) -> Array:
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], axis=-1)[:, 0]
 
 
-def codes(classes: int) -> np.ndarray:
+def rbf_targets(classes: int) -> np.ndarray:
     """Return the fixed targets of F6, f32[classes 84] of -1 and 1."""
     if classes != 10:
         return np.random.RandomState(1998).choice([-1, 1], (classes, 84)).astype(np.float32)

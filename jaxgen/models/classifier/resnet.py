@@ -47,7 +47,7 @@ class ResNet:
     def task(self, steps: int) -> Task:
         """Return the game."""
         del steps
-        net = Net(self.depth, self.classes, self.width, self.stem)
+        net = ResNetModule(self.depth, self.classes, self.width, self.stem)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 
 
@@ -80,7 +80,7 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
-class Net(nn.Module):
+class ResNetModule(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], "stem", "layer1" ... "layer4", "pool"}."""
 
     depth: int

@@ -50,7 +50,7 @@ class ShiftTolerant:
         if min(self.image[:2]) < SMALLEST[self.backbone]:
             least = f"{SMALLEST[self.backbone]}x{SMALLEST[self.backbone]}"
             raise InputError(f"This backbone needs images of at least {least}, not {self.image[0]}x{self.image[1]}.")
-        net = Net(self.backbone, self.classes, self.width, self.dropout)
+        net = ShiftTolerantModule(self.backbone, self.classes, self.width, self.dropout)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 
 
@@ -67,7 +67,7 @@ def blur_pool(x: Array, taps: int = 3, stride: int = 2, pad: int = 2) -> Array:
     return x
 
 
-class Net(nn.Module):
+class ShiftTolerantModule(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], "pool", "relu1" ... "relu5" or "relu1_1" ... "relu5_3"}."""
 
     backbone: Kind

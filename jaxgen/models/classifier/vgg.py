@@ -42,11 +42,11 @@ class VGG:
         del steps
         if min(self.image[:2]) < 32:
             raise InputError(f"VGG needs images of at least 32x32, not {self.image[0]}x{self.image[1]}.")
-        net = Net(self.depth, self.batch_norm, self.classes, self.width, self.hidden, self.dropout)
+        net = VGGModule(self.depth, self.batch_norm, self.classes, self.width, self.hidden, self.dropout)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 
 
-class Net(nn.Module):
+class VGGModule(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], "conv1_1" ... "conv5_4", "fc6", "fc7"}, after their ReLU."""
 
     depth: int

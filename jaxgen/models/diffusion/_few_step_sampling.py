@@ -10,11 +10,13 @@ from jaxgen.core import rng
 from jaxgen.core.errors import at_least, check_labels
 from jaxgen.core.types import Array, Context, Key, Params
 
-Jump = Callable[[Params, Context, Array, Array, Array, Array | None], Array]  # (…, x, t f32[b], r f32[b], label) -> u
+MeanVelocity = Callable[
+    [Params, Context, Array, Array, Array, Array | None], Array
+]  # (…, x, t f32[b], r f32[b], label) -> u
 
 
 @dataclass(frozen=True)
-class Jumps:
+class FewStepSampling:
     """How images are drawn; it changes no training, and `generate` and `evaluate` can be given another one."""
 
     steps: int = 1
@@ -23,12 +25,12 @@ class Jumps:
         at_least(1, model__sampling__steps=self.steps)
 
     @property
-    def evaluations(self) -> int:
+    def nfe(self) -> int:
         """How often the net is evaluated for an image."""
         return self.steps
 
 
-def jumping(jump: Jump, steps: int, image: tuple[int, ...], classes: int) -> Callable:
+def few_step_generator(mean_velocity: MeanVelocity, steps: int, image: tuple[int, ...], classes: int) -> Callable:
     """Return a task's `generate`: x_r = x_t - (t - r) u from t = 1, noise, to 0, u the mean velocity on the way."""
 
     def generate(params: Params, context: Context, keys: Key, given):
@@ -38,7 +40,7 @@ def jumping(jump: Jump, steps: int, image: tuple[int, ...], classes: int) -> Cal
 
         def step(x, times):
             t, r = (jnp.full(x.shape[0], time) for time in times)
-            return x - (times[0] - times[1]) * jump(params, context, x, t, r, label), None
+            return x - (times[0] - times[1]) * mean_velocity(params, context, x, t, r, label), None
 
         times = jnp.linspace(1.0, 0.0, steps + 1)
         x, _ = jax.lax.scan(step, x, (times[:-1], times[1:]))

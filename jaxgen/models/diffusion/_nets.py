@@ -17,7 +17,7 @@ from jaxgen.nn.magnitude import forced
 
 
 @dataclass(frozen=True)
-class Net:
+class BackboneConfig:
     """What a denoiser is made of."""
 
     kind: Literal["unet", "dit", "uvit", "edm2"] = "unet"

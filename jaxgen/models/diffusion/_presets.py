@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 
 SMALL = {
-    "unet": Net("unet", 8, 1, 2, (1,), ()),
-    "dit": Net("dit", 16, 2, 2, patch=2),
-    "uvit": Net("uvit", 16, 3, 2, patch=2),
-    "edm2": Net("edm2", 8, 1, 2, (1,), ()),
+    "unet": BackboneConfig("unet", 8, 1, 2, (1,), ()),
+    "dit": BackboneConfig("dit", 16, 2, 2, patch=2),
+    "uvit": BackboneConfig("uvit", 16, 3, 2, patch=2),
+    "edm2": BackboneConfig("edm2", 8, 1, 2, (1,), ()),
 }
 
 

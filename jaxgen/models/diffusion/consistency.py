@@ -32,12 +32,12 @@ from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.samplers import noise_like
 from jaxgen.diffusion.schedules import across, check_ends
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._few_step_sampling import Jumps
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._few_step_sampling import FewStepSampling
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
 from jaxgen.models.diffusion.edm import EDM
-from jaxgen.tasks.denoising import check_model, game, hidden, shape_of
-from jaxgen.tasks.teacher import teacher_of, weights_of
+from jaxgen.tasks.denoising import check_model, drop_labels, game, shape_of
+from jaxgen.tasks.teacher import denoiser_loader, teacher_of
 
 RHO = 7.0
 HUBER = 0.00054  # c over the square root of an image's numbers. 2024, section 3.3
@@ -49,7 +49,7 @@ class Consistency:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # labels are below it; 0: unconditional
-    net: Net = Net()
+    net: BackboneConfig = BackboneConfig()
     sigma_data: float = 0.5  # standard deviation of the data
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -58,7 +58,7 @@ class Consistency:
     p_mean: float = -1.1  # of log sigma in training
     p_std: float = 2.0
     drop: float = 0.0  # share of labels hidden in training
-    sampling: Jumps = Jumps()
+    sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 1e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
     autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
@@ -77,7 +77,7 @@ class Consistency:
                 raise InputError(f"model.{name} must be above 0, not {getattr(self, name)}.")
         at_least(self.sigma_min, model__sigma_max=self.sigma_max)
         check_ends(self.sigma_max, self.sigma_data)
-        frozen = {"teacher": weights_of(self.teacher)} if self.teacher_model else {}
+        frozen = {"teacher": denoiser_loader(self.teacher)} if self.teacher_model else {}
         return game(self, self.generate, loss=partial(self.loss, steps), frozen=frozen)
 
     @property
@@ -94,7 +94,7 @@ class Consistency:
             return None
         return teacher_of(self.teacher, EDM, self)
 
-    def counts(self, steps: int) -> np.ndarray:
+    def level_counts(self, steps: int) -> np.ndarray:
         """Return how many levels there are in each part of a training of so many steps, i64[parts]."""
         doublings = math.floor(math.log2(self.most / self.levels))
         return np.minimum(self.levels * 2 ** np.arange(max(min(doublings + 1, steps), 1)), self.most) + 1
@@ -104,7 +104,9 @@ class Consistency:
         low, high = self.sigma_min ** (1 / RHO), self.sigma_max ** (1 / RHO)
         return (low + i / (count - 1) * (high - low)) ** RHO
 
-    def clean(self, params: Params, x: Array, sigma: Array, label: Array | None, dropout: Key | None = None) -> Array:
+    def consistency_function(
+        self, params: Params, x: Array, sigma: Array, label: Array | None, dropout: Key | None = None
+    ) -> Array:
         """Return f(x, sigma f32[b]), f32[b h w c]: x itself at sigma_min."""
         total = jnp.sqrt(sigma**2 + self.sigma_data**2)
         above = sigma - self.sigma_min
@@ -115,7 +117,7 @@ class Consistency:
         )
         return across(x, c_skip) * x + across(x, c_out) * out
 
-    def pair(self, key: Key, count: Array, b: int) -> tuple[Array, Array]:
+    def draw_levels(self, key: Key, count: Array, b: int) -> tuple[Array, Array]:
         """Return neighbouring levels f32[b], the lower and the higher, of so many. 2024, equation 10."""
         i = jnp.arange(self.most)
         edge = lambda i: erf((jnp.log(self.levels_of(count, i)) - self.p_mean) / (math.sqrt(2) * self.p_std))  # noqa: E731
@@ -126,19 +128,19 @@ class Consistency:
     def loss(self, steps: int, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         x0, label = batch["image"], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("sigma", "eps", "hide", "dropout")}
-        counts = jnp.asarray(self.counts(steps))
+        counts = jnp.asarray(self.level_counts(steps))
         count = counts[jnp.minimum(context.step * len(counts) // steps, len(counts) - 1)]
-        low, high = self.pair(keys["sigma"], count, len(x0))
+        low, high = self.draw_levels(keys["sigma"], count, len(x0))
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         x = x0 + across(x0, high) * eps
-        label = hidden(label, self.classes, self.drop, keys["hide"])
+        label = drop_labels(label, self.classes, self.drop, keys["hide"])
         if teacher := self.teacher_model:
-            below = descended(teacher, context, x, high, low, label)
+            below = teacher_step(teacher, context, x, high, low, label)
         else:
             below = x0 + across(x0, low) * eps
         dropout = keys["dropout"] if self.net.dropout else None  # the same for both, as in the paper
-        aim = jax.lax.stop_gradient(self.clean(params, below, low, label, dropout))
-        squared = jnp.square(self.clean(params, x, high, label, dropout) - aim).sum((1, 2, 3))  # [b]
+        aim = jax.lax.stop_gradient(self.consistency_function(params, below, low, label, dropout))
+        squared = jnp.square(self.consistency_function(params, x, high, label, dropout) - aim).sum((1, 2, 3))  # [b]
         c = HUBER * math.sqrt(math.prod(self.shape))
         distance = jnp.sqrt(squared + c**2) - c
         return (distance / (high - low)).mean(), Aux({"distance": distance.mean(), "levels": jnp.float32(count)})
@@ -157,13 +159,13 @@ class Consistency:
             more = jnp.sqrt(jnp.maximum(sigma**2 - self.sigma_min**2, 0))
             noise = jnp.where(i > 0, noise_like(keys, i, x0), start)
             x = jnp.where(i > 0, x0 + more * noise, sigma * noise)
-            return self.clean(params, x, jnp.full(x.shape[0], sigma), label), None
+            return self.consistency_function(params, x, jnp.full(x.shape[0], sigma), label), None
 
         x0, _ = jax.lax.scan(step, x0, (jnp.arange(n), levels))
         return {"image": x0}
 
 
-def descended(teacher: EDM, context: Context, x: Array, high: Array, low: Array, label: Array | None) -> Array:
+def teacher_step(teacher: EDM, context: Context, x: Array, high: Array, low: Array, label: Array | None) -> Array:
     """Return where the teacher's ODE leads x f32[b h w c] from one level f32[b] to the next, by Heun's method."""
     told = lambda x, sigma: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, sigma, label)  # noqa: E731
     slope = (x - told(x, high)) / across(x, high)

@@ -28,12 +28,14 @@ from jaxgen.diffusion.parameterisations import from_x0, to_x0
 from jaxgen.diffusion.schedules import across
 from jaxgen.losses.elbo import discretised_normal_log_prob, kl_normal, total
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import row
-from jaxgen.tasks.denoising import Denoiser, Sampling, check_model, denoiser_of, game, generator, hidden, shape_of
+from jaxgen.tasks.denoising import Denoiser, Sampling, check_model, denoiser_of, drop_labels, game, generator, shape_of
 
-HYBRID = 0.001  # weight of the bound, in bits a dimension times T, as in the authors' code, beside the squared error
-FINE = Sampling("ddim", 50, "time", clip=True)
+BOUND_WEIGHT = (
+    0.001  # weight of the bound, in bits a dimension times T, as in the authors' code, beside the squared error
+)
+DEFAULT_SAMPLING = Sampling("ddim", 50, "time", clip=True)
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class DDPM:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # labels are below it; 0: unconditional
-    net: Net = Net()
+    net: BackboneConfig = BackboneConfig()
     timesteps: int = 1000  # T
     schedule: Literal["linear", "cosine"] = "linear"
     predict: Literal["eps", "x0", "v"] = "eps"
     variance: Literal["small", "large", "learned"] = "small"  # of a reverse step: beta~, beta, or between
     drop: float = 0.1  # share of labels hidden in training
-    sampling: Sampling = FINE
+    sampling: Sampling = DEFAULT_SAMPLING
     learning_rate: float = 2e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
     autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
@@ -91,7 +93,7 @@ class DDPM:
     def init(self, key: Key, spec: Any = None):
         return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
-    def say(self, params: Params, x: Array, t: Array, label: Array | None, key: Key | None = None):
+    def net_output(self, params: Params, x: Array, t: Array, label: Array | None, key: Key | None = None):
         """Return what the net says of x_t at times t f32[b] from 0 to T - 1, and nu of the variance."""
         dropout = key if self.net.dropout else None
         out = _nets.call(self.module, params["denoiser"], x, t * (1000 / self.timesteps), label, dropout=dropout)
@@ -106,10 +108,10 @@ class DDPM:
         t = jnp.interp(jnp.log(tau), table, jnp.arange(self.timesteps, dtype=jnp.float32))
         alpha = 1 / jnp.sqrt(1 + tau**2)
         xt = across(x, alpha) * x
-        out, nu = self.say(params, xt, t, label)
+        out, nu = self.net_output(params, xt, t, label)
         return to_x0(self.predict, out, xt, alpha, tau * alpha), nu
 
-    def at(self, t: Array) -> tuple[Array, Array]:
+    def alpha_sigma(self, t: Array) -> tuple[Array, Array]:
         """Return alpha and sigma f32[b] at times i32[b]."""
         tau = jnp.asarray(self.taus, jnp.float32)[t]
         alpha = 1 / jnp.sqrt(1 + tau**2)
@@ -120,21 +122,21 @@ class DDPM:
         keys = {name: rng.fold(key, name) for name in names}
         t = jax.random.randint(keys["t"], x0.shape[:1], 0, self.timesteps)
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
-        alpha, sigma = self.at(t)
+        alpha, sigma = self.alpha_sigma(t)
         xt = across(x0, alpha) * x0 + across(x0, sigma) * eps
-        label = hidden(batch["label"] if self.classes else None, self.classes, self.drop, keys["hide"])
-        out, nu = self.say(params, xt, jnp.float32(t), label, keys["dropout"])
+        label = drop_labels(batch["label"] if self.classes else None, self.classes, self.drop, keys["hide"])
+        out, nu = self.net_output(params, xt, jnp.float32(t), label, keys["dropout"])
         error = jnp.square(out - from_x0(self.predict, x0, xt, alpha, sigma)).mean((1, 2, 3))  # [b]
         metrics = {"squared_error": error.mean()}
         loss = error
         if self.variance == "learned":  # of the mean the bound says nothing here
             size, held = math.prod(self.shape), jax.lax.stop_gradient(out)
-            term = self.term(x0, to_x0(self.predict, held, xt, alpha, sigma), nu, t) / (size * math.log(2))
-            loss = loss + HYBRID * self.timesteps * term
+            term = self.bound_term(x0, to_x0(self.predict, held, xt, alpha, sigma), nu, t) / (size * math.log(2))
+            loss = loss + BOUND_WEIGHT * self.timesteps * term
             metrics["bits_per_dimension"] = (self.timesteps * term).mean()
         return loss.mean(), Aux(metrics)
 
-    def term(self, x0: Array, guess: Array, nu: Array, t: Array) -> Array:
+    def bound_term(self, x0: Array, guess: Array, nu: Array, t: Array) -> Array:
         """Return the bound's term of a time i32[b] in nats, f32[b], the net's guess of x0 and nu [b h w c] given.
 
         KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)), at the first time -log p(x0 | x_1). Equations 5 and 7.
@@ -167,17 +169,19 @@ class DDPM:
             within = jax.vmap(lambda key: jax.random.uniform(rng.fold(key, "t")))(own)
             place = (i + within) if count < self.timesteps else jnp.full(x0.shape[:1], i + 0.5)
             t = jnp.int32(jnp.minimum(place * (self.timesteps / count), self.timesteps - 1))
-            alpha, sigma = self.at(t)
+            alpha, sigma = self.alpha_sigma(t)
             eps = rng.normal(jax.vmap(lambda key: rng.fold(key, "eps"))(own), self.shape)
             xt = across(x0, alpha) * x0 + across(x0, sigma) * eps
-            out, nu = self.say(params, xt, jnp.float32(t), label)
-            return sum_ + self.term(x0, to_x0(self.predict, out, xt, alpha, sigma), nu, t), None
+            out, nu = self.net_output(params, xt, jnp.float32(t), label)
+            return sum_ + self.bound_term(x0, to_x0(self.predict, out, xt, alpha, sigma), nu, t), None
 
         bound, _ = jax.lax.scan(one, jnp.zeros(x0.shape[0]), jnp.arange(count))
-        alpha, sigma = self.at(jnp.asarray(self.timesteps - 1))
+        alpha, sigma = self.alpha_sigma(jnp.asarray(self.timesteps - 1))
         prior = total(kl_normal(alpha * x0, jnp.full(x0.shape, jnp.log(sigma)), 0 * x0, 0 * x0))
         return -(bound * (self.timesteps / count) + prior)
 
 
-IMPROVED = row(DDPM(schedule="cosine", variance="learned", classes=10), 1_923_298, net=Net("unet", 8, 1, 2, (1, 2), ()))
+IMPROVED = row(
+    DDPM(schedule="cosine", variance="learned", classes=10), 1_923_298, net=BackboneConfig("unet", 8, 1, 2, (1, 2), ())
+)
 PRESETS = {"ddpm": replace(row(DDPM(), 1_921_601), tiny=IMPROVED.tiny), "ddpm-improved": IMPROVED}

@@ -20,16 +20,16 @@ from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.schedules import across, check_ends, straight
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import row
 from jaxgen.tasks.denoising import (
     Denoiser,
     Sampling,
     check_model,
     denoiser_of,
+    drop_labels,
     game,
     generator,
-    hidden,
     ode_log_prob,
     shape_of,
 )
@@ -41,7 +41,7 @@ class EDM:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # labels are below it; 0: unconditional
-    net: Net = Net()
+    net: BackboneConfig = BackboneConfig()
     sigma_data: float = 0.5  # standard deviation of the data
     p_mean: float = -1.2  # of log sigma in training
     p_std: float = 1.2
@@ -114,7 +114,7 @@ class EDM:
         keys = {name: rng.fold(key, name) for name in ("sigma", "eps", "hide", "dropout")}
         sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(keys["sigma"], x0.shape[:1]))
         x = x0 + across(x0, sigma) * rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
-        label = hidden(label, self.classes, self.drop, keys["hide"])
+        label = drop_labels(label, self.classes, self.drop, keys["hide"])
         guess = self.told(params, context, x, sigma, label, keys["dropout"] if self.net.dropout else None)
         error = jnp.square(guess - x0).mean((1, 2, 3))  # [b]
         return sigma, error, (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2

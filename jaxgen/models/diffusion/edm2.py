@@ -24,7 +24,7 @@ from jaxgen.core.config import Optim, Save
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import row
 from jaxgen.models.diffusion.edm import EDM
 from jaxgen.nn.magnitude import Dense, fourier
@@ -36,7 +36,7 @@ from jaxgen.tasks.denoising import Sampling
 class EDM2(EDM):
     """Hyper-parameters of an EDM2: those of an EDM, some with other values, and its learning rate's course."""
 
-    net: Net = Net("edm2")
+    net: BackboneConfig = BackboneConfig("edm2")
     p_mean: float = -0.4
     p_std: float = 1.0
     drop: float = 0.0

@@ -2,7 +2,7 @@
 
 x_t = (1 - t) x0 + t eps (t = 1 is noise, as in Esser et al. 2024); the net says the velocity u = eps - x0, whose
 squared error is minimised. Times are uniform, or logit-normal (Esser et al. 2024, section 3.1). With `coupling="ot"`
-the noise of a batch is dealt to its images by optimal transport (Tong et al. 2024, algorithm 3; Pooladian et al.
+the noise of a batch is ot_pairing to its images by optimal transport (Tong et al. 2024, algorithm 3; Pooladian et al.
 2023), which straightens the paths: the plan is Sinkhorn's, from whose rows the noise is drawn (in their code pairs are
 drawn from the whole of an exact plan, so that an image can come twice). With `coupling="reflow"`
 an image is what another flow leads its noise to (Liu et al. 2023, section 2.2): paths that no longer cross, for few
@@ -29,24 +29,27 @@ from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.samplers import heun
 from jaxgen.diffusion.schedules import across
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
 from jaxgen.tasks.denoising import (
     Denoiser,
     Sampling,
     check_model,
     denoiser_of,
+    drop_labels,
     game,
     generator,
-    hidden,
     ode_log_prob,
     shape_of,
 )
-from jaxgen.tasks.teacher import teacher_of, weights_of
+from jaxgen.tasks.teacher import denoiser_loader, teacher_of
 
 EVEN = Sampling("heun", 25, "time")
 LOW, HIGH = 0.002, 1000.0  # sigma / alpha between which the ODE's likelihood is taken
-BLUR, ROUNDS = 0.02, 100  # Sinkhorn: entropy in units of the costs' spread, and how often rows and columns are scaled
+ENTROPY, ITERATIONS = (
+    0.02,
+    100,
+)  # Sinkhorn: entropy in units of the costs' spread, and how often rows and columns are scaled
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Flow:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # labels are below it; 0: unconditional
-    net: Net = Net()
+    net: BackboneConfig = BackboneConfig()
     path: Literal["straight", "cosine"] = "straight"
     times: Literal["uniform", "logit-normal"] = "uniform"  # in training
     coupling: Literal["independent", "ot", "reflow"] = "independent"  # of noise and images in a batch
@@ -74,7 +77,7 @@ class Flow:
         del steps
         self.check()
         d = self.denoiser
-        frozen = {"teacher": weights_of(self.teacher)} if self.teacher else {}
+        frozen = {"teacher": denoiser_loader(self.teacher)} if self.teacher else {}
         return game(self, generator(d, self.sampling), ode_log_prob(d, LOW, HIGH), denoiser=d, frozen=frozen)
 
     def check(self):
@@ -106,7 +109,7 @@ class Flow:
     def init(self, key: Key, spec: Any = None):
         return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
-    def parts(self, t: Array) -> tuple[Array, Array, Array, Array]:
+    def coefficients(self, t: Array) -> tuple[Array, Array, Array, Array]:
         """Return alpha, sigma and their derivatives at times f32[b] of the path, unshifted."""
         if self.path == "straight":
             return 1 - t, t, -jnp.ones_like(t), jnp.ones_like(t)
@@ -121,7 +124,7 @@ class Flow:
         """Return E[x0 | x] of x = (1 - tau) x0 + tau eps."""
         del context
         t = tau if self.path == "straight" else 2 / jnp.pi * jnp.arctan2(tau, 1 - tau)
-        alpha, sigma, d_alpha, d_sigma = (across(x, v) for v in self.parts(t))
+        alpha, sigma, d_alpha, d_sigma = (across(x, v) for v in self.coefficients(t))
         xt = (alpha + sigma) * x
         u = self.velocity(params, xt, t, label)
         # x_t and u are two equations for x0 and eps.
@@ -130,38 +133,38 @@ class Flow:
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         x0, label = batch["image"], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("t", "eps", "deal", "hide", "dropout")}
-        t = self.draw(keys["t"], len(x0))
+        t = self.draw_times(keys["t"], len(x0))
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         if self.coupling == "ot":
-            eps = eps[dealt(x0, eps, keys["deal"])]
+            eps = eps[ot_pairing(x0, eps, keys["deal"])]
         if self.coupling == "reflow":
-            x0 = self.reflowed(context, eps, label)
-        alpha, sigma, d_alpha, d_sigma = (across(x0, v) for v in self.parts(t))
-        label = hidden(label, self.classes, self.drop, keys["hide"])
+            x0 = self.teacher_samples(context, eps, label)
+        alpha, sigma, d_alpha, d_sigma = (across(x0, v) for v in self.coefficients(t))
+        label = drop_labels(label, self.classes, self.drop, keys["hide"])
         u = self.velocity(params, alpha * x0 + sigma * eps, t, label, keys["dropout"] if self.net.dropout else None)
         error = jnp.square(u - (d_alpha * x0 + d_sigma * eps)).mean((1, 2, 3))  # [b]
         return error.mean(), Aux()
 
-    def reflowed(self, context: Context, eps: Array, label: Array | None) -> Array:
+    def teacher_samples(self, context: Context, eps: Array, label: Array | None) -> Array:
         """Return the images that the teacher's ODE leads noise f32[b h w c] to, of these labels."""
         teacher = teacher_of(self.teacher, Flow, self)
         told = lambda x, tau: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, tau, label)  # noqa: E731
         taus = teacher.denoiser.taus
         return jax.lax.stop_gradient(heun(told, taus[0] * eps, taus))
 
-    def draw(self, key: Key, count: int) -> Array:
+    def draw_times(self, key: Key, count: int) -> Array:
         """Return times f32[b] for training, shifted as the path is."""
         u = (
             jax.random.uniform(key, (count,))
             if self.times == "uniform"
             else jax.nn.sigmoid(jax.random.normal(key, (count,)))
         )
-        alpha, sigma, _, _ = self.parts(u)
+        alpha, sigma, _, _ = self.coefficients(u)
         ratio = self.shift * sigma / jnp.maximum(alpha, 1e-6)
         return ratio / (1 + ratio) if self.path == "straight" else 2 / jnp.pi * jnp.arctan(ratio)
 
 
-def dealt(x0: Array, eps: Array, key: Key) -> Array:
+def ot_pairing(x0: Array, eps: Array, key: Key) -> Array:
     """Return which noise each image gets, i32[b]: drawn from the rows of an optimal plan between the two batches.
 
     The plan minimises sum_ij p_ij |x_i - eps_j|^2 with uniform margins, less a little entropy: Cuturi 2013, Sinkhorn's
@@ -170,13 +173,13 @@ def dealt(x0: Array, eps: Array, key: Key) -> Array:
     """
     a, b = (v.reshape(len(v), -1) for v in (x0, eps))
     cost = -2 * (a - a.mean(0, keepdims=True)) @ (b - b.mean(0, keepdims=True)).T  # [b b], rows and columns of mean 0
-    logits = -cost / (BLUR * jnp.sqrt(jnp.square(cost).mean()))
+    logits = -cost / (ENTROPY * jnp.sqrt(jnp.square(cost).mean()))
 
     def scale(_, logits):
         logits = jax.nn.log_softmax(logits, 0)
         return jax.nn.log_softmax(logits, 1)
 
-    logits = jax.lax.fori_loop(0, ROUNDS, scale, jax.lax.stop_gradient(logits))
+    logits = jax.lax.fori_loop(0, ITERATIONS, scale, jax.lax.stop_gradient(logits))
     return jax.random.categorical(key, logits, 1)
 
 
@@ -184,5 +187,5 @@ OT = row(Flow(coupling="ot"), 1_921_601, net=SMALL["uvit"])
 PRESETS = {
     "flow": replace(row(Flow(), 1_921_601), tiny=OT.tiny),
     "flow-ot": OT,
-    "sit": row(Flow(net=Net("dit", 192, 6, 6, patch=2), classes=10), 4_162_948),
+    "sit": row(Flow(net=BackboneConfig("dit", 192, 6, 6, patch=2), classes=10), 4_162_948),
 }

@@ -34,28 +34,28 @@ from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least, check_labels, choose
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
 from jaxgen.models.vae.vq_vae import VQVAE
 from jaxgen.nn.conditional import Embed
 from jaxgen.nn.wide import wide
-from jaxgen.tasks.denoising import check_model, hidden
+from jaxgen.tasks.denoising import check_model, drop_labels
 from jaxgen.tasks.frozen_autoencoder import Autoencoder, autoencoder_of
 from jaxgen.tasks.teacher import context_of, load
 
 Schedule = Literal["linear", "cosine"]
 Order = Literal["random", "confidence", "ancestral"]
-FIRST = 1e-3  # time of training that is nearest to no masks at all; their code
+SMALLEST_TIME = 1e-3  # time of training that is nearest to no masks at all; their code
 LEVELS = 256  # of 8-bit images
 
 
-def share(schedule: Schedule, t: Any, xp: Any = jnp) -> Any:
+def mask_probability(schedule: Schedule, t: Any, xp: Any = jnp) -> Any:
     """Return 1 - alpha at times in [0, 1]: t, or sin(pi t / 2), which is MaskGIT's cosine seen from the other end."""
     return t if schedule == "linear" else xp.sin(xp.pi / 2 * t)
 
 
 @dataclass(frozen=True)
-class Unmasking:
+class MaskedSampling:
     """How images are drawn; it changes no training, and `generate` and `evaluate` can be given another one.
 
     In every step the net tells all masked tokens, and some are kept: as many as the schedule says, by chance (random)
@@ -80,13 +80,13 @@ class Unmasking:
             raise InputError("model.sampling.guidance needs a class-conditional model: this one has model.classes=0.")
 
     @property
-    def evaluations(self) -> int:
+    def nfe(self) -> int:
         """How often the net is evaluated for an image."""
         return self.steps * (2 if self.guidance != 1 else 1)
 
     def plan(self, count: int) -> tuple[np.ndarray, ...]:
         """Return for each step its number, the probability that a mask stays, the masks left of `count`, the noise."""
-        shares = share(self.schedule, 1 - np.arange(self.steps + 1) / self.steps, np)
+        shares = mask_probability(self.schedule, 1 - np.arange(self.steps + 1) / self.steps, np)
         left = [count]
         for s in shares[1:]:
             left.append(min(math.floor(count * s + 1e-6), max(left[-1] - 1, 0)))  # one at least is told, as in MaskGIT
@@ -95,8 +95,8 @@ class Unmasking:
         return later, (shares[1:] / shares[:-1]).astype(np.float32), np.asarray(left[1:]), noise.astype(np.float32)
 
 
-FINE = Unmasking()
-TRANSFORMER = Net("dit", 192, 6, 6, patch=2)
+DEFAULT_SAMPLING = MaskedSampling()
+TRANSFORMER = BackboneConfig("dit", 192, 6, 6, patch=2)
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,13 @@ class Masked:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # labels are below it; 0: unconditional
-    net: Net = TRANSFORMER
+    net: BackboneConfig = TRANSFORMER
     embedding: int = 32  # numbers that a token is shown as
     autoencoder: str = ""  # the folder of a vq-vae or vqgan run, whose codes are modelled; none: grey levels
     levels: int = LEVELS  # of grey, without an autoencoder
     schedule: Schedule = "linear"  # of masks in training
     drop: float = 0.1  # share of labels hidden in training
-    sampling: Unmasking = FINE
+    sampling: MaskedSampling = DEFAULT_SAMPLING
     learning_rate: float = 5e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
 
@@ -146,7 +146,7 @@ class Masked:
         check_model(self)
 
     @property
-    def coder(self) -> Autoencoder | None:
+    def tokenizer(self) -> Autoencoder | None:
         """The autoencoder. Raises InputError where it is none of tokens, or of other images."""
         if not self.autoencoder:
             return None
@@ -161,14 +161,14 @@ class Masked:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Rows and columns of the map of tokens, and how many a place has: channels, or the quantiser's depth."""
-        coder = self.coder
-        return (*coder.model.sides, coder.model.quantiser.depth) if coder else self.image
+        tokenizer = self.tokenizer
+        return (*tokenizer.model.sides, tokenizer.model.quantiser.depth) if tokenizer else self.image
 
     @property
     def vocabulary(self) -> int:
         """How many values a token has; the mask is this number."""
-        coder = self.coder
-        return coder.model.quantiser.vocabulary if coder else self.levels
+        tokenizer = self.tokenizer
+        return tokenizer.model.quantiser.vocabulary if tokenizer else self.levels
 
     @property
     def module(self) -> "TokenPredictor":
@@ -181,27 +181,29 @@ class Masked:
 
     def tokens(self, context: Context, x: Array) -> Array:
         """Return the tokens i32[b h w d] of images f32[b H W c]."""
-        if coder := self.coder:
+        if tokenizer := self.tokenizer:
             own = context.frozen["autoencoder"]
-            return coder.model.tokens(own["params"], context_of(own), {"image": x})
+            return tokenizer.model.tokens(own["params"], context_of(own), {"image": x})
         return jnp.int32(jnp.round((jnp.clip(x, -1, 1) + 1) * ((self.levels - 1) / 2)))
 
-    def pictures(self, context: Context, tokens: Array) -> Array:
+    def images(self, context: Context, tokens: Array) -> Array:
         """Return the images f32[b H W c] in [-1, 1] of tokens i32[b h w d]."""
-        if coder := self.coder:
+        if tokenizer := self.tokenizer:
             own = context.frozen["autoencoder"]
-            return coder.decode(own, coder.model.values(own["params"], context_of(own), tokens))
+            return tokenizer.decode(own, tokenizer.model.values(own["params"], context_of(own), tokens))
         return tokens / ((self.levels - 1) / 2) - 1
 
-    def told(self, params: Params, xt: Array, label: Array | None, dropout: Key | None = None) -> Array:
+    def log_probs(self, params: Params, xt: Array, label: Array | None, dropout: Key | None = None) -> Array:
         """Return log p(x_i | x_t), f32[b h w d vocabulary], of every token by those of i32[b h w d] that are seen."""
         rngs = {} if dropout is None else {"dropout": dropout}
         out: Any = self.module.apply({"params": params["denoiser"]}, xt, label, dropout is not None, rngs=rngs)
         return jax.nn.log_softmax(out)
 
-    def nats(self, params: Params, x: Array, masked: Array, label: Array | None, dropout: Key | None = None) -> Array:
+    def masked_nll(
+        self, params: Params, x: Array, masked: Array, label: Array | None, dropout: Key | None = None
+    ) -> Array:
         """Return the sum over masked tokens of -log p(x_i | x_t), f32[b]; masked is bool[b h w d]."""
-        log_p = self.told(params, jnp.where(masked, self.vocabulary, x), label, dropout)
+        log_p = self.log_probs(params, jnp.where(masked, self.vocabulary, x), label, dropout)
         found = jnp.take_along_axis(log_p, x[..., None], -1)[..., 0]  # [b h w d]
         return -jnp.where(masked, found, 0).sum((1, 2, 3))
 
@@ -210,11 +212,11 @@ class Masked:
         keys = {name: rng.fold(key, name) for name in ("t", "mask", "hide", "dropout")}
         x, count = self.tokens(context, batch["image"]), math.prod(self.shape)
         even = (jax.random.uniform(keys["t"]) + jnp.arange(len(x)) / len(x)) % 1  # one in each part of [0, 1)
-        t = FIRST + (1 - FIRST) * even
-        masks, slope = jax.jvp(partial(share, self.schedule), (t,), (jnp.ones_like(t),))
+        t = SMALLEST_TIME + (1 - SMALLEST_TIME) * even
+        masks, slope = jax.jvp(partial(mask_probability, self.schedule), (t,), (jnp.ones_like(t),))
         masked = jax.random.uniform(keys["mask"], x.shape) < masks[:, None, None, None]
-        label = hidden(label, self.classes, self.drop, keys["hide"])
-        nats = self.nats(params, x, masked, label, keys["dropout"] if self.net.dropout else None)
+        label = drop_labels(label, self.classes, self.drop, keys["hide"])
+        nats = self.masked_nll(params, x, masked, label, keys["dropout"] if self.net.dropout else None)
         bound = slope / masks * nats / count  # [b]
         return bound.mean(), Aux({"bits_per_token": bound.mean() / math.log(2)})
 
@@ -231,7 +233,7 @@ class Masked:
             draw = lambda name, *shape: jax.vmap(lambda key: jax.random.uniform(rng.fold(key, name), shape))(own)  # noqa: E731
             k = jnp.minimum(jnp.int32((i + draw("k")) * (count / samples)) + 1, count)  # [b]
             masked = lowest(draw("order", count), k[:, None]).reshape(x.shape)
-            return sum_ + count / k * self.nats(params, x, masked, label), None
+            return sum_ + count / k * self.masked_nll(params, x, masked, label), None
 
         found, _ = jax.lax.scan(one, jnp.zeros(len(x)), jnp.arange(samples))
         return -found / samples
@@ -245,17 +247,17 @@ class Masked:
         def told(xt: Array) -> Array:
             xt = xt.reshape(-1, *self.shape)
             if how.guidance == 1:
-                return flat(self.told(params, xt, label))
+                return flat(self.log_probs(params, xt, label))
             assert label is not None
             both = jnp.concatenate([label, jnp.full_like(label, self.classes)])
-            kept, left = jnp.split(flat(self.told(params, jnp.concatenate([xt, xt]), both)), 2)
+            kept, left = jnp.split(flat(self.log_probs(params, jnp.concatenate([xt, xt]), both)), 2)
             return jax.nn.log_softmax(left + how.guidance * (kept - left))
 
-        tokens = unmasked(told, keys, math.prod(self.shape), self.vocabulary, how)
-        return {"image": self.pictures(context, tokens.reshape(-1, *self.shape))}
+        tokens = unmask(told, keys, math.prod(self.shape), self.vocabulary, how)
+        return {"image": self.images(context, tokens.reshape(-1, *self.shape))}
 
 
-def unmasked(told: Callable[[Array], Array], keys: Key, count: int, mask: int, how: Unmasking) -> Array:
+def unmask(told: Callable[[Array], Array], keys: Key, count: int, mask: int, how: MaskedSampling) -> Array:
     """Return tokens i32[b count], from masks alone, each row by its own of keys Key[b].
 
     told: i32[b count] -> log p f32[b count mask], of the tokens behind masks

@@ -21,10 +21,10 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.schedules import across
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._few_step_sampling import Jumps, jumping
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._few_step_sampling import FewStepSampling, few_step_generator
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
-from jaxgen.tasks.denoising import check_model, game, hidden, shape_of
+from jaxgen.tasks.denoising import check_model, drop_labels, game, shape_of
 
 FLOOR = 1e-3  # c
 
@@ -35,13 +35,13 @@ class MeanFlow:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # labels are below it; 0: unconditional
-    net: Net = Net()
+    net: BackboneConfig = BackboneConfig()
     p_mean: float = -0.4  # of logit t in training
     p_std: float = 1.0
     apart: float = 0.25  # share of a batch in which r is not t
     power: float = 1.0  # p
     drop: float = 0.1  # share of labels hidden in training
-    sampling: Jumps = Jumps()
+    sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 5e-4  # of Adam
     ema: float = 0.9999  # decay of the moving average
     autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
@@ -56,7 +56,7 @@ class MeanFlow:
         at_least(0, model__p_std=self.p_std, model__power=self.power)
         if not 0 <= self.apart <= 1:
             raise InputError(f"model.apart must be from 0 to 1, not {self.apart}.")
-        return game(self, jumping(self.jump, self.sampling.steps, self.shape, self.classes))
+        return game(self, few_step_generator(self.mean_velocity, self.sampling.steps, self.shape, self.classes))
 
     @property
     def module(self):
@@ -65,7 +65,7 @@ class MeanFlow:
     def init(self, key: Key, spec: Any = None):
         return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes, True)}, {}
 
-    def jump(
+    def mean_velocity(
         self,
         params: Params,
         context: Context,
@@ -87,9 +87,9 @@ class MeanFlow:
         r = jnp.where(jax.random.bernoulli(keys["apart"], self.apart, (b,)), pair.min(0), t)
         eps = rng.normal(jax.random.split(keys["eps"], b), self.shape)
         xt, v = across(x0, 1 - t) * x0 + across(x0, t) * eps, eps - x0
-        label = hidden(label, self.classes, self.drop, keys["hide"])
+        label = drop_labels(label, self.classes, self.drop, keys["hide"])
         dropout = keys["dropout"] if self.net.dropout else None
-        f = lambda x, t, r: self.jump(params, context, x, t, r, label, dropout)  # noqa: E731
+        f = lambda x, t, r: self.mean_velocity(params, context, x, t, r, label, dropout)  # noqa: E731
         u, along = jax.jvp(f, (xt, t, r), (v, jnp.ones(b), jnp.zeros(b)))
         aim = jax.lax.stop_gradient(v - across(x0, t - r) * along)
         squared = jnp.square(u - aim)

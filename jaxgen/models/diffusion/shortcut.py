@@ -24,10 +24,10 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.schedules import across
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._few_step_sampling import Jumps, jumping
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._few_step_sampling import FewStepSampling, few_step_generator
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
-from jaxgen.tasks.denoising import check_model, game, hidden, shape_of
+from jaxgen.tasks.denoising import check_model, drop_labels, game, shape_of
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Shortcut:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # labels are below it; 0: unconditional
-    net: Net = Net()
+    net: BackboneConfig = BackboneConfig()
     shortest: int = 128  # steps of the finest sampling, a power of two
     share: float = 0.25  # of a batch that learns long steps
     drop: float = 0.1  # share of labels hidden in training
-    sampling: Jumps = Jumps()
+    sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 5e-4  # of Adam
     ema: float = 0.999  # decay of the moving average, which is what long steps are learned from
     autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
@@ -60,7 +60,7 @@ class Shortcut:
         count = self.sampling.steps
         if count & (count - 1) or count > self.shortest:
             raise InputError(f"model.sampling.steps must be a power of two up to {self.shortest}, not {count}.")
-        return game(self, jumping(self.jump, count, self.shape, self.classes))
+        return game(self, few_step_generator(self.mean_velocity, count, self.shape, self.classes))
 
     @property
     def module(self):
@@ -76,7 +76,9 @@ class Shortcut:
             self.module, params["denoiser"], x, 1000 * t, label, 100 * finer, key if self.net.dropout else None
         )
 
-    def jump(self, params: Params, context: Context, x: Array, t: Array, r: Array, label: Array | None) -> Array:
+    def mean_velocity(
+        self, params: Params, context: Context, x: Array, t: Array, r: Array, label: Array | None
+    ) -> Array:
         return self.velocity(params, x, t, t - r, label)
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
@@ -90,7 +92,7 @@ class Shortcut:
         t = jnp.where(long, 2 * half * jnp.ceil(u / (2 * half)), u)  # where such a step begins
         eps = rng.normal(jax.random.split(keys["eps"], b), self.shape)
         xt = across(x0, 1 - t) * x0 + across(x0, t) * eps
-        label = hidden(label, self.classes, self.drop, keys["hide"])
+        label = drop_labels(label, self.classes, self.drop, keys["hide"])
         found = self.velocity(params, xt, t, jnp.where(long, 2 * half, 0), label, keys["dropout"])
         # Two halves, by the average; a flow's velocity for the others.
         steady = {"denoiser": context.ema["denoiser"]["params"]} if context.ema else params

@@ -36,9 +36,9 @@ from jaxgen.diffusion.parameterisations import to_x0
 from jaxgen.diffusion.schedules import across, check_ends
 from jaxgen.losses.elbo import kl_normal, total
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
-from jaxgen.tasks.denoising import Denoiser, Sampling, check_model, denoiser_of, game, generator, hidden
+from jaxgen.tasks.denoising import Denoiser, Sampling, check_model, denoiser_of, drop_labels, game, generator
 
 LEVELS = 256
 
@@ -49,7 +49,7 @@ class VDM:
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # labels are below it; 0: unconditional
-    net: Net = Net(multipliers=(1,), depth=4, attention=())
+    net: BackboneConfig = BackboneConfig(multipliers=(1,), depth=4, attention=())
     gamma_min: float = -13.3  # -log SNR of the least noise, and of the most, at first
     gamma_max: float = 5.0
     hidden: int = 1024  # units of gamma's net; 0: a straight line between learned ends
@@ -106,7 +106,9 @@ class VDM:
         found: Any = self.schedule.apply({"params": params["schedule"]}, t)
         return found
 
-    def noise(self, params: Params, z: Array, gamma: Array, label: Array | None, dropout: Key | None = None) -> Array:
+    def predict_eps(
+        self, params: Params, z: Array, gamma: Array, label: Array | None, dropout: Key | None = None
+    ) -> Array:
         """Return eps of z at gamma f32[b]: z itself, and what the net says beside it (the authors' code)."""
         bits = (LEVELS - 1) / LEVELS * z  # so that the finest sines are 0 at every level of a pixel, as theirs are
         fine = [f(2.0**n * jnp.pi * bits) for n in self.fourier for f in (jnp.sin, jnp.cos)]
@@ -119,7 +121,7 @@ class VDM:
         del context
         alpha = 1 / jnp.sqrt(1 + tau**2)
         z = across(x, alpha) * x
-        return to_x0("eps", self.noise(params, z, 2 * jnp.log(tau), label), z, alpha, tau * alpha)
+        return to_x0("eps", self.predict_eps(params, z, 2 * jnp.log(tau), label), z, alpha, tau * alpha)
 
     def diffusion(
         self, params: Params, x: Array, t: Array, eps: Array, label: Array | None, dropout: Key | None = None
@@ -127,9 +129,9 @@ class VDM:
         """Return 1/2 gamma'(t) |eps - eps(z_t)|^2, whose mean over t is the bound's term, in nats f32[b]."""
         gamma, slope = jax.jvp(lambda t: self.gamma(params, t), (t,), (jnp.ones_like(t),))
         z = noisy(x, gamma, eps)
-        return 0.5 * slope * total(jnp.square(eps - self.noise(params, z, gamma, label, dropout)))
+        return 0.5 * slope * total(jnp.square(eps - self.predict_eps(params, z, gamma, label, dropout)))
 
-    def ends(self, params: Params, x: Array, eps: Array) -> Array:
+    def boundary_terms(self, params: Params, x: Array, eps: Array) -> Array:
         """Return the terms of the bound at t = 0 and 1, f32[b]: -log p(x | z_0) and KL(q(z_1 | x) || N(0, I))."""
         low, high = self.gamma(params, jnp.asarray([0.0, 1.0]))
         z = noisy(x, jnp.full(x.shape[0], low), eps)
@@ -144,19 +146,19 @@ class VDM:
         zeros = jnp.zeros_like(x)
         return total(kl_normal(alpha * x, jnp.full(x.shape, log_sigma), zeros, zeros)) - reconstruction
 
-    def drawn(self, batch, key: Key):
+    def training_draws(self, batch, key: Key):
         """Return what both phases draw: the images, times spread evenly over [0, 1), noise, labels, dropout's key."""
         x, label = batch["image"], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("t", "eps", "hide", "dropout")}
         t = (jax.random.uniform(keys["t"]) + jnp.arange(len(x)) / len(x)) % 1
         eps = rng.normal(jax.random.split(keys["eps"], len(x)), self.image)
         dropout = keys["dropout"] if self.net.dropout else None
-        return x, t, eps, hidden(label, self.classes, self.drop, keys["hide"]), dropout
+        return x, t, eps, drop_labels(label, self.classes, self.drop, keys["hide"]), dropout
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        x, t, eps, label, dropout = self.drawn(batch, key)
+        x, t, eps, label, dropout = self.training_draws(batch, key)
         diffusion = self.diffusion(params, x, t, eps, label, dropout)
-        ends = self.ends(params, x, eps)
+        ends = self.boundary_terms(params, x, eps)
         bits = math.prod(self.image) * math.log(2)
         metrics = {"diffusion": diffusion.mean() / bits, "ends": ends.mean() / bits}
         metrics["bits_per_dimension"] = metrics["diffusion"] + metrics["ends"]
@@ -164,12 +166,14 @@ class VDM:
 
     def schedule_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         """Return the bound, by gamma's ends, and the spread of its random part, by its shape."""
-        x, t, eps, label, dropout = self.drawn(batch, key)
+        x, t, eps, label, dropout = self.training_draws(batch, key)
         own, bits = params["schedule"], math.prod(self.image) * math.log(2)
         still = stop_gradient(own)
         by_ends = {**params, "schedule": {**still, "ends": own["ends"]}}
         by_shape = {**params, "schedule": {**own, "ends": still["ends"]}}
-        bound = (self.diffusion(by_ends, x, t, eps, label, dropout) + self.ends(by_ends, x, eps)).mean() / bits
+        bound = (
+            self.diffusion(by_ends, x, t, eps, label, dropout) + self.boundary_terms(by_ends, x, eps)
+        ).mean() / bits
         square = jnp.square(self.diffusion(by_shape, x, t, eps, label, dropout) / bits).mean() if self.hidden else 0.0
         low, high = own["ends"]
         return bound + square, Aux({"gamma_min": low, "gamma_max": high})
@@ -182,7 +186,7 @@ class VDM:
             own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
             t = (i + jax.vmap(lambda key: jax.random.uniform(rng.fold(key, "t")))(own)) / samples
             eps = rng.normal(jax.vmap(lambda key: rng.fold(key, "eps"))(own), self.image)
-            return sum_ + self.diffusion(params, x, t, eps, label) + self.ends(params, x, eps), None
+            return sum_ + self.diffusion(params, x, t, eps, label) + self.boundary_terms(params, x, eps), None
 
         found, _ = jax.lax.scan(one, jnp.zeros(x.shape[0]), jnp.arange(samples))
         return -found / samples

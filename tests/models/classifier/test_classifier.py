@@ -116,16 +116,16 @@ def test_kernels_start_as_the_authors():
 
 @pytest.mark.parametrize("classes", [2, 10, 26])
 def test_codes_are_distinct_signs(classes):
-    codes = lenet.codes(classes)
+    codes = lenet.rbf_targets(classes)
     assert codes.shape == (classes, 84) and codes.dtype == np.float32 and set(np.unique(codes)) == {-1, 1}
     assert len(np.unique(codes, axis=0)) == classes
 
 
 def test_the_codes_of_digits_are_pictures_of_them():
-    one = lenet.codes(10)[1].reshape(12, 7)
+    one = lenet.rbf_targets(10)[1].reshape(12, 7)
     rows = ["".join("X" if x > 0 else "." for x in row) for row in one]
     assert rows[1:4] == ["...X...", "..XX...", ".X.X..."] and rows[10] == ".XXXXX."
-    eight = lenet.codes(10)[8].reshape(12, 7)
+    eight = lenet.rbf_targets(10)[8].reshape(12, 7)
     assert np.array_equal(eight, eight[:, ::-1]) and (eight[[0, 11]] == -1).all()
 
 
@@ -147,7 +147,7 @@ def test_logits_of_1998_are_minus_the_distances_to_the_codes():
     model = LeNet5(variant="1998")
     x = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28, 1)).astype(np.float32)
     out = classify(model, first_state(model.task(1)), x)
-    distance = ((out["f6"].astype(np.float64)[:, None] - lenet.codes(10)) ** 2).sum(-1)
+    distance = ((out["f6"].astype(np.float64)[:, None] - lenet.rbf_targets(10)) ** 2).sum(-1)
     np.testing.assert_allclose(out["logits"], -distance, rtol=1e-5)
     assert np.abs(out["f6"]).max() < 1.7159
 

@@ -17,12 +17,12 @@ from jaxgen.diffusion.schedules import across
 from jaxgen.losses.elbo import discretised_normal_log_prob
 from jaxgen.metrics.likelihood import EIGHT_BIT
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion.ddpm import DDPM
 from jaxgen.models.diffusion.edm import EDM
-from jaxgen.models.diffusion.flow import Flow, dealt
+from jaxgen.models.diffusion.flow import Flow, ot_pairing
 from jaxgen.models.diffusion.vdm import VDM
-from jaxgen.tasks.denoising import Sampling, hidden
+from jaxgen.tasks.denoising import Sampling, drop_labels
 from tests.helpers.small_denoisers import CONTEXT, IMAGE, NET, keys, pictures, say
 
 # ---------------------------------------------------------------- DDPM
@@ -47,7 +47,9 @@ def test_a_term_of_the_bound_is_the_papers_kl(nu):
     model = DDPM(IMAGE, net=NET, timesteps=T, schedule="cosine")
     x0, guess = pictures(1)[0], 0.8 * pictures(1, 1)[0]
     batch = jnp.broadcast_to(x0[None], (T, *IMAGE))
-    found = model.term(batch, jnp.broadcast_to(guess[None], batch.shape), jnp.full(batch.shape, nu), jnp.arange(T))
+    found = model.bound_term(
+        batch, jnp.broadcast_to(guess[None], batch.shape), jnp.full(batch.shape, nu), jnp.arange(T)
+    )
     for t in (2, 3, 11, T):
         of_x0, small, variance = paper(t, nu)
         gap = of_x0 * np.asarray(x0 - guess, np.float64)  # x_t is in both means
@@ -86,7 +88,7 @@ def test_a_net_that_is_right_gives_the_picture_and_no_loss(predict, monkeypatch)
     x0 = pictures(3)
     eps = jax.random.normal(jax.random.key(3), x0.shape)
     t = jnp.asarray([2, 400, 997])
-    alpha, sigma = model.at(t)
+    alpha, sigma = model.alpha_sigma(t)
     np.testing.assert_allclose(alpha**2 + sigma**2, 1, rtol=1e-5)
     np.testing.assert_allclose(alpha**2, schedules.bars(schedules.betas("linear", 1000))[t], rtol=1e-3)
     xt = across(x0, alpha) * x0 + across(x0, sigma) * eps
@@ -197,9 +199,9 @@ def test_a_velocity_that_is_right_gives_the_picture(path, monkeypatch):
     x0 = pictures(4)
     eps = jax.random.normal(jax.random.key(0), x0.shape)
     t = jnp.asarray([0.02, 0.3, 0.7, 1.0])
-    alpha, sigma, d_alpha, d_sigma = (across(x0, v) for v in model.parts(t))
+    alpha, sigma, d_alpha, d_sigma = (across(x0, v) for v in model.coefficients(t))
     step = 1e-3
-    later = [across(x0, v) for v in model.parts(t + step)[:2]]
+    later = [across(x0, v) for v in model.coefficients(t + step)[:2]]
     slope = ((later[0] - alpha) * x0 + (later[1] - sigma) * eps) / step
     np.testing.assert_allclose(d_alpha * x0 + d_sigma * eps, slope, atol=2e-2)
     tau = sigma / (alpha + sigma)
@@ -221,7 +223,7 @@ def test_a_velocity_that_is_right_gives_the_picture(path, monkeypatch):
 
 
 def test_times_in_training():
-    draw = lambda **rest: np.asarray(Flow(IMAGE, net=NET, **rest).draw(jax.random.key(0), 20_000))  # noqa: E731
+    draw = lambda **rest: np.asarray(Flow(IMAGE, net=NET, **rest).draw_times(jax.random.key(0), 20_000))  # noqa: E731
     assert stats.kstest(draw(), "uniform").pvalue > 1e-3
     assert stats.kstest(stats.logistic.ppf(draw(times="logit-normal")), "norm").pvalue > 1e-3
     t = draw(shift=3.0)
@@ -239,12 +241,12 @@ def test_noise_is_dealt_by_an_optimal_plan(count, numbers, mean):
     cost = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     row, column = linear_sum_assignment(cost)
     best, before = cost[row, column].mean(), cost.mean()
-    deal = jax.jit(dealt)
+    deal = jax.jit(ot_pairing)
     found = np.stack([np.asarray(deal(x0, eps, key)) for key in keys(50)])
     got = np.mean([cost[np.arange(count), f].mean() for f in found])
     assert got < best + 0.1 * (before - best)
     times = np.bincount(found.ravel(), minlength=count) / 50
-    assert times.max() < 2.2 and times.min() > 0.2, "each is dealt about once"
+    assert times.max() < 2.2 and times.min() > 0.2, "each is ot_pairing about once"
 
 
 def test_a_reflowed_flow_is_straight(monkeypatch):
@@ -268,7 +270,7 @@ def test_a_reflowed_flow_is_straight(monkeypatch):
     loss = lambda wrong: float(model.loss({"denoiser": wrong}, now, batch, jax.random.key(0))[0])  # noqa: E731
     assert loss(0.0) < 1e-4 and loss(0.1) == pytest.approx(0.01, rel=0.1)
     eps = jax.random.normal(jax.random.key(1), (50, *IMAGE))
-    np.testing.assert_allclose(model.reflowed(now, eps, None), mean + spread * eps, atol=0.02)
+    np.testing.assert_allclose(model.teacher_samples(now, eps, None), mean + spread * eps, atol=0.02)
 
 
 # ---------------------------------------------------------------- labels, guidance, settings
@@ -276,11 +278,11 @@ def test_a_reflowed_flow_is_straight(monkeypatch):
 
 def test_hidden_labels():
     label = jnp.arange(10_000) % 7
-    got = hidden(label, 7, 0.2, jax.random.key(0))
+    got = drop_labels(label, 7, 0.2, jax.random.key(0))
     assert got is not None
     assert float((got == 7).mean()) == pytest.approx(0.2, abs=0.02)
     assert bool(jnp.where(got < 7, got == label, True).all())
-    assert hidden(None, 0, 0.2, jax.random.key(0)) is None
+    assert drop_labels(None, 0, 0.2, jax.random.key(0)) is None
 
 
 def test_guidance_goes_beyond_the_label(monkeypatch):
@@ -317,13 +319,13 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
         (EDM(IMAGE, net=NET, sigma_max=1.0), "does not end at noise: in the end an image is still 50% of it"),
         (EDM(IMAGE, net=NET, sigma_data=0.0), "model.sigma_data must be above 0"),
         (EDM(IMAGE, net=NET, sampling=Sampling("ddim", churn=3)), "churn is a setting of heun"),
-        (EDM((5, 4, 1), net=Net(multipliers=(1, 2))), "must be multiples of 2, not 5x4"),
-        (EDM((6, 4, 1), net=Net("dit", 16, 2, 2, patch=4)), "Patches of 4x4 don't tile a 6x4 image"),
+        (EDM((5, 4, 1), net=BackboneConfig(multipliers=(1, 2))), "must be multiples of 2, not 5x4"),
+        (EDM((6, 4, 1), net=BackboneConfig("dit", 16, 2, 2, patch=4)), "Patches of 4x4 don't tile a 6x4 image"),
         (Flow(IMAGE, net=NET, sampling=Sampling("heun", churn=1.0)), 'of the "ve" frame'),
         (Flow(IMAGE, net=NET, coupling="reflow"), "learns from model.teacher"),
         (Flow(IMAGE, net=NET, teacher="a run"), "give both or neither"),
         (Flow(IMAGE, net=NET, coupling="reflow", teacher="no/run"), "There is no run folder no/run"),
-        (Flow(IMAGE, net=Net("uvit", 16, 4, 2)), "odd number of layers"),
+        (Flow(IMAGE, net=BackboneConfig("uvit", 16, 4, 2)), "odd number of layers"),
         (Flow(IMAGE, net=replace(NET, depth=0)), "model.net.depth must be at least 1"),
         (VDM(IMAGE, net=NET, gamma_min=5.0), "must be below model.gamma_max"),
         (VDM(IMAGE, net=NET, gamma_max=0.0), "does not end at noise: in the end an image is still 50% of it"),

@@ -16,7 +16,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import Context
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._nets import Net
+from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.edm2 import EDM2, Uncertainty
 from jaxgen.models.diffusion.flow import Flow
@@ -257,17 +257,17 @@ def test_what_is_impossible_is_told(changes, shape, words):
 # ---------------------------------------------------------------- method
 
 IMAGE = (4, 4, 1)
-SMALL = Net("edm2", 8, 1, 2, (1,), ())
+SMALL = BackboneConfig("edm2", 8, 1, 2, (1,), ())
 
 
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (EDM2((5, 4, 1), net=Net("edm2", 8, 1, 2, (1, 2), ())), "must be multiples of 2, not 5x4"),
+        (EDM2((5, 4, 1), net=BackboneConfig("edm2", 8, 1, 2, (1, 2), ())), "must be multiples of 2, not 5x4"),
         (EDM2(IMAGE, net=SMALL, ramp=-1), "model.ramp must be at least 0"),
         (EDM2(IMAGE, net=SMALL, decay=-1), "model.decay must be at least 0"),
         (EDM2(IMAGE, net=SMALL, p_std=0.0), "model.p_std must be above 0"),
-        (EDM2(IMAGE, net=Net("edm2", 8, bandwidth=0.0)), "model.net.bandwidth must be at least 1e-06"),
+        (EDM2(IMAGE, net=BackboneConfig("edm2", 8, bandwidth=0.0)), "model.net.bandwidth must be at least 1e-06"),
     ],
 )
 def test_settings_that_make_no_model(model, words):
@@ -302,7 +302,7 @@ def test_the_loss_is_edms_over_what_is_learned_of_its_size(monkeypatch):
 
 def test_other_methods_can_have_the_net():
     """And keep its weights at their norm, whatever the gradient."""
-    task = Flow(IMAGE, net=Net("edm2", 8, 2, 2, (1,), (), bandwidth=0.001)).task(1)
+    task = Flow(IMAGE, net=BackboneConfig("edm2", 8, 2, 2, (1,), (), bandwidth=0.001)).task(1)
     spec = {"image": jax.ShapeDtypeStruct((2, *IMAGE), jnp.float32)}
     state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), spec))
     after, _ = jax.eval_shape(make_step(task), state, spec, {})

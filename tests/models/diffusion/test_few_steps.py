@@ -13,16 +13,16 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
 from jaxgen.diffusion.schedules import across
 from jaxgen.models.diffusion import _nets
-from jaxgen.models.diffusion._few_step_sampling import Jumps
-from jaxgen.models.diffusion._nets import Net
-from jaxgen.models.diffusion.consistency import Consistency, descended
+from jaxgen.models.diffusion._few_step_sampling import FewStepSampling
+from jaxgen.models.diffusion._nets import BackboneConfig
+from jaxgen.models.diffusion.consistency import Consistency, teacher_step
 from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.meanflow import MeanFlow
 from jaxgen.models.diffusion.shortcut import Shortcut
 from tests.benchmarks import few_steps
 
 IMAGE = (2, 2, 1)
-NET = Net("unet", 8, 1, 2, (1, 2), (2,))
+NET = BackboneConfig("unet", 8, 1, 2, (1, 2), (2,))
 MEAN, SPREAD = 0.2, 0.15
 
 
@@ -113,7 +113,7 @@ def test_a_meanflow_learns_eight_gaussians_in_one_step(monkeypatch):
     """A net that is told 1000 t learns nothing of a derivative by t: its one step ends 0.43 away."""
     monkeypatch.setattr(few_steps, "BATCH", 256)
     monkeypatch.setattr(few_steps, "CHUNK", 200)
-    settings = few_steps.COMMON | {"net": Net("dit", 32, 2, 2, patch=1), "learning_rate": 3e-3, "ema": 0.99}
+    settings = few_steps.COMMON | {"net": BackboneConfig("dit", 32, 2, 2, patch=1), "learning_rate": 3e-3, "ema": 0.99}
     model = MeanFlow(**settings)
     true = few_steps.points(np.random.default_rng(100), few_steps.SAMPLES).reshape(-1, 2)
     state = few_steps.train(model, 400, 0)
@@ -160,7 +160,7 @@ def test_long_steps_begin_where_sampling_takes_them(monkeypatch):
 @pytest.mark.parametrize("make, told, scale", [(Shortcut, told_steps, 1000), (MeanFlow, told_gap, 1)])
 def test_one_step_is_enough_where_the_mean_velocity_is_known(make, told, scale, steps, exact):
     exact(told, scale)
-    task: Any = make(IMAGE, net=NET, sampling=Jumps(steps)).task(1)
+    task: Any = make(IMAGE, net=NET, sampling=FewStepSampling(steps)).task(1)
     keys = jax.random.split(jax.random.key(0), 2000)
     got = jax.jit(lambda: task.generate({"denoiser": jnp.zeros(2)}, context(), keys, {})["image"])()
     assert float(got.mean()) == pytest.approx(MEAN, abs=0.01) and float(got.std()) == pytest.approx(SPREAD, rel=0.03)
@@ -180,30 +180,30 @@ def ended(self, params, x, sigma, label, dropout=None):
 
 def test_a_consistency_models_levels_and_pairs():
     model = Consistency(IMAGE, net=NET)
-    np.testing.assert_array_equal(model.counts(10_000), [11, 21, 41, 81, 161, 321, 641, 1281])
-    np.testing.assert_array_equal(replace(model, most=100).counts(10_000), [11, 21, 41, 81])
+    np.testing.assert_array_equal(model.level_counts(10_000), [11, 21, 41, 81, 161, 321, 641, 1281])
+    np.testing.assert_array_equal(replace(model, most=100).level_counts(10_000), [11, 21, 41, 81])
     levels = model.levels_of(jnp.asarray(18), jnp.arange(18))
     assert float(levels[0]) == pytest.approx(0.002) and float(levels[-1]) == pytest.approx(80)
-    low, high = model.pair(jax.random.key(0), jnp.asarray(1281), 20_000)
+    low, high = model.draw_levels(jax.random.key(0), jnp.asarray(1281), 20_000)
     every = np.asarray(model.levels_of(jnp.asarray(1281), jnp.arange(1281)))
     place = np.abs(np.asarray(low)[:, None] - every[None]).argmin(1)
     np.testing.assert_allclose(high, every[place + 1], rtol=1e-4)
     assert np.log(low).mean() == pytest.approx(-1.1, abs=0.1) and np.log(low).std() == pytest.approx(2.0, abs=0.15)
-    few, next_ = model.pair(jax.random.key(0), jnp.asarray(11), 20_000)
+    few, next_ = model.draw_levels(jax.random.key(0), jnp.asarray(11), 20_000)
     assert len(np.unique(few)) <= 10 and float(next_.max()) <= 80.001
 
 
 def test_a_picture_with_the_least_noise_is_left_as_it_is(monkeypatch):
     monkeypatch.setattr(_nets, "call", lambda module, params, x, *rest, **more: 1e3 * jnp.ones_like(x))
     model, x = Consistency(IMAGE, net=NET), pictures(3)
-    same = model.clean({"denoiser": {}}, x, jnp.full(3, model.sigma_min), None)
+    same = model.consistency_function({"denoiser": {}}, x, jnp.full(3, model.sigma_min), None)
     np.testing.assert_allclose(same, x, rtol=1e-5)
-    assert float(jnp.abs(model.clean({"denoiser": {}}, x, jnp.full(3, 1.0), None) - x).min()) > 1
+    assert float(jnp.abs(model.consistency_function({"denoiser": {}}, x, jnp.full(3, 1.0), None) - x).min()) > 1
 
 
 def test_the_teachers_path_ends_where_it_began(monkeypatch):
     """A fresh EDM's ODE is that of N(0, sigma_data^2), whose f is known: no distance, and some where f is wrong."""
-    monkeypatch.setattr(Consistency, "clean", ended)
+    monkeypatch.setattr(Consistency, "consistency_function", ended)
     monkeypatch.setattr(Consistency, "teacher_model", property(lambda self: EDM(IMAGE, net=NET)))
     monkeypatch.setattr(_nets, "call", lambda module, params, x, *rest, **more: jnp.zeros_like(x))
     model = Consistency(IMAGE, net=NET, levels=640, teacher="a run")
@@ -216,12 +216,12 @@ def test_the_teachers_path_ends_where_it_began(monkeypatch):
 
     assert loss(0.0) < 1e-4 < 10 * loss(0.0) + 1e-4 < loss(0.01)
     x, high, low = batch["image"], jnp.full(500, 2.0), jnp.full(500, 1.9)
-    moved = descended(EDM(IMAGE, net=NET), now, x, high, low, None)
+    moved = teacher_step(EDM(IMAGE, net=NET), now, x, high, low, None)
     np.testing.assert_allclose(moved, np.sqrt((1.9**2 + 0.25) / (2.0**2 + 0.25)) * np.asarray(x), atol=1e-4)
 
 
 def test_levels_double_as_training_goes_on(monkeypatch):
-    monkeypatch.setattr(Consistency, "clean", ended)
+    monkeypatch.setattr(Consistency, "consistency_function", ended)
     model = Consistency(IMAGE, net=NET, most=80)
     seen = []
     for step in (0, 249, 250, 500, 999, 1500):
@@ -233,8 +233,8 @@ def test_levels_double_as_training_goes_on(monkeypatch):
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_consistency_models_samples(steps, monkeypatch):
-    monkeypatch.setattr(Consistency, "clean", ended)
-    task: Any = Consistency(IMAGE, net=NET, sigma_data=0.2, sampling=Jumps(steps)).task(10)
+    monkeypatch.setattr(Consistency, "consistency_function", ended)
+    task: Any = Consistency(IMAGE, net=NET, sigma_data=0.2, sampling=FewStepSampling(steps)).task(10)
     keys = jax.random.split(jax.random.key(0), 2000)
     got = task.generate({"denoiser": 0.0}, context(), keys, {})["image"]
     assert float(got.std()) == pytest.approx(0.2, rel=0.03)
@@ -247,11 +247,11 @@ def test_a_consistency_models_samples(steps, monkeypatch):
         (Consistency(IMAGE, net=NET, sigma_max=2.0), "does not end at noise"),
         (Consistency(IMAGE, net=NET, levels=0), "model.levels must be at least 1"),
         (Consistency(IMAGE, net=NET, most=5), "model.most must be at least 10"),
-        (Shortcut(IMAGE, net=NET, sampling=Jumps(3)), "must be a power of two up to 128, not 3"),
-        (Shortcut(IMAGE, net=NET, sampling=Jumps(256)), "must be a power of two up to 128, not 256"),
+        (Shortcut(IMAGE, net=NET, sampling=FewStepSampling(3)), "must be a power of two up to 128, not 3"),
+        (Shortcut(IMAGE, net=NET, sampling=FewStepSampling(256)), "must be a power of two up to 128, not 256"),
         (Shortcut(IMAGE, net=NET, shortest=100), "model.shortest must be a power of two"),
         (Shortcut(IMAGE, net=NET, share=1.0), "model.share must be above 0 and below 1"),
-        (MeanFlow(IMAGE, net=NET, sampling=Jumps(0)), "model.sampling.steps must be at least 1"),
+        (MeanFlow(IMAGE, net=NET, sampling=FewStepSampling(0)), "model.sampling.steps must be at least 1"),
         (MeanFlow(IMAGE, net=NET, apart=1.5), "model.apart must be from 0 to 1"),
     ],
 )

@@ -17,8 +17,8 @@ from jaxgen.core.config import Mesh, Run
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
 from jaxgen.core.types import Context, averaged
-from jaxgen.models.diffusion._nets import Net
-from jaxgen.models.diffusion.masked import Masked, Unmasking, lowest, unmasked
+from jaxgen.models.diffusion._nets import BackboneConfig
+from jaxgen.models.diffusion.masked import Masked, MaskedSampling, lowest, unmask
 from jaxgen.models.vae._quantisers import Quantiser
 from jaxgen.models.vae.vae import VAE
 from jaxgen.runs.config_io import load_config, resampled, to_json
@@ -30,7 +30,7 @@ from jaxgen.zoo import load as preset
 from tests.helpers.running import assert_same
 
 CONTEXT = Context({}, {}, {}, jnp.zeros((), jnp.int32))
-NET = Net("dit", 16, 1, 2, patch=1)
+NET = BackboneConfig("dit", 16, 1, 2, patch=1)
 THREE = Masked((1, 3, 1), net=NET, embedding=4, levels=3)  # three tokens of three values, and the mask: 3
 EVERY = np.asarray(list(np.ndindex(3, 3, 3)))
 P = 0.8 * np.random.default_rng(0).dirichlet(np.full(27, 0.5)).reshape(3, 3, 3) + 0.2 / 27
@@ -60,14 +60,14 @@ def knows(monkeypatch, p: np.ndarray, null: np.ndarray | None = None):
     """Let the net be the exact conditionals of p, of the null label (1) those of `null`, and params["wrong"] more."""
     table, other = behind(p), behind(p if null is None else null)
 
-    def told(self, params, xt, label, dropout=None):
+    def log_probs(self, params, xt, label, dropout=None):
         number = (xt.reshape(-1, 3) * jnp.broadcast_to(jnp.asarray([16, 4, 1]), (len(xt), 3))).sum(1)
         log_p = table[number]
         if label is not None:
             log_p = jnp.where((label == 0)[:, None, None], log_p, other[number])
         return log_p.reshape(-1, 1, 3, 1, 3) + params.get("wrong", 0.0)
 
-    monkeypatch.setattr(Masked, "told", told)
+    monkeypatch.setattr(Masked, "log_probs", log_probs)
 
 
 def drawn(model: Masked, count: int = 20_000, given: Any = None) -> np.ndarray:
@@ -123,22 +123,24 @@ def test_tokens_that_are_seen_carry_no_loss(monkeypatch):
     knows(monkeypatch, P)
     x = jnp.asarray(EVERY).reshape(-1, 1, 3, 1)
     masked = jnp.broadcast_to(jnp.asarray([True, False, True]).reshape(1, 1, 3, 1), x.shape)
-    slope = jax.grad(lambda wrong: THREE.nats({"wrong": wrong}, x, masked, None).sum())(jnp.zeros((27, 1, 3, 1, 3)))
+    slope = jax.grad(lambda wrong: THREE.masked_nll({"wrong": wrong}, x, masked, None).sum())(
+        jnp.zeros((27, 1, 3, 1, 3))
+    )
     assert not slope[:, 0, 1].any() and slope[:, 0, 0].any() and slope[:, 0, 2].any()
     seen = P.sum((0, 2), keepdims=True)
     want = -np.log(P.sum(2, keepdims=True) / seen) - np.log(P.sum(0, keepdims=True) / seen)
-    np.testing.assert_allclose(THREE.nats({}, x, masked, None), np.broadcast_to(want, P.shape).ravel(), rtol=1e-4)
-    assert not THREE.nats({}, x, jnp.zeros(x.shape, bool), None).any()
+    np.testing.assert_allclose(THREE.masked_nll({}, x, masked, None), np.broadcast_to(want, P.shape).ravel(), rtol=1e-4)
+    assert not THREE.masked_nll({}, x, jnp.zeros(x.shape, bool), None).any()
 
 
 def test_tokens_are_masked_as_often_as_the_schedule_says(monkeypatch):
     seen = []
 
-    def told(self, params, xt, label, dropout=None):
+    def log_probs(self, params, xt, label, dropout=None):
         seen.append(np.asarray(xt == 3).mean((1, 2, 3)))
         return jnp.zeros((*xt.shape, 3))
 
-    monkeypatch.setattr(Masked, "told", told)
+    monkeypatch.setattr(Masked, "log_probs", log_probs)
     for schedule in ("linear", "cosine"):
         model = replace(THREE, image=(1, 3000, 1), schedule=schedule)
         model.loss({}, CONTEXT, {"image": jnp.zeros((40, 1, 3000, 1))}, jax.random.key(0))
@@ -152,22 +154,22 @@ def test_tokens_are_masked_as_often_as_the_schedule_says(monkeypatch):
 def test_one_token_at_a_time_has_the_known_distribution(monkeypatch):
     knows(monkeypatch, P)
     for schedule in ("linear", "cosine"):
-        assert fits(drawn(replace(THREE, sampling=Unmasking(3, schedule=schedule))), P) > 1e-3
+        assert fits(drawn(replace(THREE, sampling=MaskedSampling(3, schedule=schedule))), P) > 1e-3
 
 
 def test_all_at_once_are_independent(monkeypatch):
     knows(monkeypatch, P)
     alone = np.einsum("i,j,k->ijk", P.sum((1, 2)), P.sum((0, 2)), P.sum((0, 1)))
-    tokens = drawn(replace(THREE, sampling=Unmasking(1)))
+    tokens = drawn(replace(THREE, sampling=MaskedSampling(1)))
     assert fits(tokens, alone) > 1e-3 > fits(tokens, P)
 
 
 def test_the_reverse_process_comes_to_the_known_distribution(monkeypatch):
     knows(monkeypatch, P)
     for schedule in ("linear", "cosine"):
-        tokens = drawn(replace(THREE, sampling=Unmasking(150, "ancestral", schedule)), 5000)
+        tokens = drawn(replace(THREE, sampling=MaskedSampling(150, "ancestral", schedule)), 5000)
         assert fits(tokens, P) > 1e-3
-    few = drawn(replace(THREE, sampling=Unmasking(2, "ancestral")), 5000)
+    few = drawn(replace(THREE, sampling=MaskedSampling(2, "ancestral")), 5000)
     assert fits(few, P) < 1e-3, "tokens told at once are independent"
 
 
@@ -179,9 +181,9 @@ def test_the_surest_tokens_are_kept_first(monkeypatch):
         log_p = np.where((x == 3)[:, None], table[int(x @ [16, 4, 1])], -np.inf)
         place, value = np.unravel_index(log_p.argmax(), (3, 3))
         x[place] = value
-    found = drawn(replace(THREE, sampling=Unmasking(3, "confidence", temperature=0.0, noise=0.0)), 5)
+    found = drawn(replace(THREE, sampling=MaskedSampling(3, "confidence", temperature=0.0, noise=0.0)), 5)
     np.testing.assert_array_equal(found, np.broadcast_to(x, (5, 3)))
-    sure, noisy = (drawn(replace(THREE, sampling=Unmasking(3, "confidence", noise=noise))) for noise in (0.0, 1e4))
+    sure, noisy = (drawn(replace(THREE, sampling=MaskedSampling(3, "confidence", noise=noise))) for noise in (0.0, 1e4))
     assert fits(noisy, P) > 1e-3 > fits(sure, P), "much noise makes the order one of chance, which alone has no bias"
 
 
@@ -189,7 +191,7 @@ def test_a_temperature_sharpens(monkeypatch):
     knows(monkeypatch, P)
     for temperature in (0.5, 2.0):
         first = P.sum((1, 2)) ** (1 / temperature)
-        tokens = drawn(replace(THREE, sampling=Unmasking(1, temperature=temperature)))
+        tokens = drawn(replace(THREE, sampling=MaskedSampling(1, temperature=temperature)))
         counts = np.bincount(tokens[:, 0], minlength=3)
         np.testing.assert_allclose(counts / len(tokens), first / first.sum(), atol=0.02)
 
@@ -200,11 +202,11 @@ def test_guidance_multiplies_what_the_label_changes(monkeypatch):
     knows(monkeypatch, P, null)
     given = {"label": jnp.zeros(20_000, jnp.int32)}
     for w in (1.0, 2.5, 0.0):
-        how = Unmasking(1, guidance=w)
+        how = MaskedSampling(1, guidance=w)
         tokens = drawn(replace(THREE, classes=1, sampling=how), given=given)
         want = P.sum((1, 2)) ** w * null.sum((1, 2)) ** (1 - w)
         np.testing.assert_allclose(np.bincount(tokens[:, 0], minlength=3) / 20_000, want / want.sum(), atol=0.02)
-        assert how.evaluations == (1 if w == 1 else 2)
+        assert how.nfe == (1 if w == 1 else 2)
 
 
 def test_a_label_is_heard_and_guidance_of_one_is_none():
@@ -213,13 +215,13 @@ def test_a_label_is_heard_and_guidance_of_one_is_none():
     draw = np.random.default_rng(0)
     params = jax.tree.map(lambda x: x + jnp.asarray(draw.normal(0, 0.3, x.shape), jnp.float32), params)
     xt = jnp.full((4, 4, 4, 2), 5)
-    said = model.told(params, xt, jnp.arange(4))
+    said = model.log_probs(params, xt, jnp.arange(4))
     assert said.shape == (4, 4, 4, 2, 5) and all(np.abs(said[i] - said[3]).max() > 1e-2 for i in range(3))
-    np.testing.assert_array_equal(model.told(params, xt, None), np.broadcast_to(said[3], said.shape))
+    np.testing.assert_array_equal(model.log_probs(params, xt, None), np.broadcast_to(said[3], said.shape))
     given = {"label": jnp.asarray([0, 1, 2, 0, 1])}
 
     def made(guidance, count):
-        task: Any = replace(model, sampling=Unmasking(4, "confidence", guidance=guidance)).task(1)
+        task: Any = replace(model, sampling=MaskedSampling(4, "confidence", guidance=guidance)).task(1)
         some = {"label": given["label"][:count]}
         return np.asarray(jax.jit(lambda k: task.generate(params, CONTEXT, k, some)["image"])(keys(5)[:count]))
 
@@ -240,9 +242,9 @@ def test_what_is_seen_stays_and_masks_only_go(order):
         seen.append(np.asarray(x))
         return jax.nn.log_softmax(jax.random.normal(jax.random.key(len(seen)), (*x.shape, 6)))
 
-    how = Unmasking(5, order)
+    how = MaskedSampling(5, order)
     with jax.disable_jit():
-        last = np.asarray(unmasked(told, keys(4), 12, 6, how))
+        last = np.asarray(unmask(told, keys(4), 12, 6, how))
     assert (seen[0] == 6).all() and ((last >= 0) & (last < 6)).all()
     for before, after in zip(seen, [*seen[1:], last], strict=True):
         np.testing.assert_array_equal(after[before < 6], before[before < 6])
@@ -254,10 +256,10 @@ def test_what_is_seen_stays_and_masks_only_go(order):
 def test_how_many_masks_are_left():
     ratios: Any = {"linear": lambda r: 1 - r, "cosine": lambda r: math.cos(math.pi / 2 * r)}
     for schedule, ratio in ratios.items():
-        left = Unmasking(8, schedule=schedule).plan(256)[2]
+        left = MaskedSampling(8, schedule=schedule).plan(256)[2]
         assert list(left) == [math.floor(256 * ratio((i + 1) / 8) + 1e-6) for i in range(8)]
-        assert list(Unmasking(5, schedule=schedule).plan(5)[2]) == [4, 3, 2, 1, 0]
-        assert list(Unmasking(7, schedule=schedule).plan(5)[2])[-3:] == [0, 0, 0]
+        assert list(MaskedSampling(5, schedule=schedule).plan(5)[2]) == [4, 3, 2, 1, 0]
+        assert list(MaskedSampling(7, schedule=schedule).plan(5)[2])[-3:] == [0, 0, 0]
     score = jnp.asarray([[3.0, 1, 2], [1, 1, 1]])
     np.testing.assert_array_equal(lowest(score, jnp.asarray([[2], [1]])), [[False, True, True], [True, False, False]])
 
@@ -267,7 +269,7 @@ def test_grey_levels_are_tokens_and_back():
     x = jnp.arange(256).reshape(1, 16, 16, 1) / 127.5 - 1
     tokens = model.tokens(CONTEXT, x)
     np.testing.assert_array_equal(tokens.ravel(), np.arange(256))
-    np.testing.assert_allclose(model.pictures(CONTEXT, tokens), x, atol=1e-6)
+    np.testing.assert_allclose(model.images(CONTEXT, tokens), x, atol=1e-6)
     few = replace(model, levels=5)
     np.testing.assert_array_equal(few.tokens(CONTEXT, jnp.asarray([-1, -0.3, 0.2, 0.3, 1.0])), [0, 1, 2, 3, 4])
     assert model.task(1).log_prob and few.task(1).log_prob is None
@@ -314,7 +316,7 @@ def test_a_quantisers_tokens_are_learned_and_decoded(kind, depth, vocabulary, fo
     assert tokens.shape == (5, 4, 4, depth) and set(np.unique(tokens)) <= set(range(vocabulary))
     coder = autoencoder_of(model.autoencoder, model.image)
     codes = coder.task.encode(nets["params"], context_of(nets), {"image": x})  # pyright: ignore[reportOptionalCall]
-    np.testing.assert_allclose(model.pictures(now, tokens), coder.decode(nets, codes), atol=1e-5)
+    np.testing.assert_allclose(model.images(now, tokens), coder.decode(nets, codes), atol=1e-5)
     params, _ = jax.jit(model.init)(jax.random.key(0))
     made = jax.jit(lambda: task.generate(params, now, keys(5), {})["image"])()
     assert made.shape == x.shape and float(jnp.abs(made).max()) <= 1
@@ -333,7 +335,7 @@ def test_a_run_over_codes_resumes_to_the_last_bit(folder):
     assert_same(whole, folder / "half", 6)
     opened = open_run(whole, sampling="steps=2,order=confidence,temperature=0.9")
     assert set(opened.state.params) == {"denoiser"} and set(opened.frozen) == {"autoencoder"}
-    assert opened.run.model.sampling == Unmasking(2, "confidence", temperature=0.9)
+    assert opened.run.model.sampling == MaskedSampling(2, "confidence", temperature=0.9)
     generate: Callable[..., Any] = opened.task.generate  # pyright: ignore[reportAssignmentType]
     made = [np.asarray(generate(*averaged(opened.state, opened.frozen), keys(5)[:n], {})["image"]) for n in (5, 1)]
     np.testing.assert_allclose(made[0][:1], made[1], atol=1e-5)
@@ -347,9 +349,9 @@ def test_a_run_over_codes_resumes_to_the_last_bit(folder):
         (replace(THREE, levels=1), "model.levels must be from 2 to 256, not 1"),
         (replace(THREE, levels=300), "model.levels must be from 2 to 256, not 300"),
         (replace(THREE, embedding=0), "model.embedding must be at least 1"),
-        (replace(THREE, sampling=Unmasking(0)), "model.sampling.steps must be at least 1"),
-        (replace(THREE, sampling=Unmasking(temperature=-1)), "model.sampling.temperature must be at least 0"),
-        (replace(THREE, sampling=Unmasking(guidance=2.0)), "needs a class-conditional model"),
+        (replace(THREE, sampling=MaskedSampling(0)), "model.sampling.steps must be at least 1"),
+        (replace(THREE, sampling=MaskedSampling(temperature=-1)), "model.sampling.temperature must be at least 0"),
+        (replace(THREE, sampling=MaskedSampling(guidance=2.0)), "needs a class-conditional model"),
         (replace(THREE, net=replace(NET, patch=2)), "Patches of 2x2 don't tile a 1x3 image"),
     ],
 )

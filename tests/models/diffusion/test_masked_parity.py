@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen.core import rng
-from jaxgen.models.diffusion.masked import Unmasking, unmasked
+from jaxgen.models.diffusion.masked import MaskedSampling, unmask
 
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
@@ -19,7 +19,7 @@ B, N, V, STEPS = 5, 31, 7, 6  # no share of N is a whole number, which in f32 ma
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_every_step_keeps_the_same_tokens(schedule: Literal["linear", "cosine"], monkeypatch):
-    how = Unmasking(STEPS, "confidence", schedule, noise=1.5)
+    how = MaskedSampling(STEPS, "confidence", schedule, noise=1.5)
     draw = np.random.default_rng(0)
     logits, mixing = (2 * np.float32(draw.normal(size=shape)) for shape in ((N, V), (V + 1, V)))
     keys = jax.random.split(jax.random.key(0), B)
@@ -31,7 +31,7 @@ def test_every_step_keeps_the_same_tokens(schedule: Literal["linear", "cosine"],
         return jax.nn.log_softmax(jnp.asarray(logits)[None] + jnp.broadcast_to(around, (B, N, V)))
 
     with jax.disable_jit(), jax.numpy_rank_promotion("allow"):
-        last = np.asarray(unmasked(told, keys, N, V, how))
+        last = np.asarray(unmask(told, keys, N, V, how))
 
     chance: dict[str, Any] = {}
 

@@ -34,7 +34,7 @@ def test_a_fresh_vdm_says_that_all_is_noise():
     """Whose last convolution is 0: their code adds z to what it says."""
     model, z = VDM(IMAGE, net=NET, hidden=4), jax.random.normal(jax.random.key(1), (2, *IMAGE))
     params, _ = model.init(jax.random.key(0))
-    np.testing.assert_allclose(model.noise(params, z, jnp.asarray([-5.0, 2.0]), None), z, atol=1e-6)
+    np.testing.assert_allclose(model.predict_eps(params, z, jnp.asarray([-5.0, 2.0]), None), z, atol=1e-6)
 
 
 def levels_of(monkeypatch, fourier=2):
@@ -110,7 +110,7 @@ def test_vdm_is_shown_how_far_a_pixel_is_from_the_nearest_level(monkeypatch):
     call = lambda module, net, x, *rest, **_: seen.update(x=x) or 0 * x[..., :1]  # noqa: E731
     monkeypatch.setattr("jaxgen.models.diffusion._nets.call", call)
     levels = (jnp.arange(256) / 127.5 - 1).reshape(1, 16, 16, 1)
-    VDM(IMAGE, net=NET).noise({"denoiser": {}}, levels, jnp.zeros(1), None)
+    VDM(IMAGE, net=NET).predict_eps({"denoiser": {}}, levels, jnp.zeros(1), None)
     coarse, _, sine, cosine = np.asarray(seen["x"][0, ..., 1:]).reshape(256, 4).T
     np.testing.assert_allclose(sine, 0, atol=1e-3)
     np.testing.assert_allclose(cosine, -1, atol=1e-3)
