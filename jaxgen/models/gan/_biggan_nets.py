@@ -1,7 +1,7 @@
 """The networks of BigGAN: SNGAN's blocks with a shared class embedding, a hierarchical z and self-attention.
 
 Brock, Donahue and Simonyan 2019, "Large Scale GAN Training for High Fidelity Natural Image Synthesis", appendices B
-and C. Spectral normalisation is not in here: whoever trains the networks gives them normalised kernels.
+and C. The training task applies spectral normalisation to the weights; it is not part of these networks.
 """
 
 from typing import Any
@@ -22,14 +22,14 @@ ORTHOGONAL = nn.initializers.orthogonal()
 
 
 class BigGANGenerator(nn.Module):
-    """z f32[b latent] and, where there are classes, label i32[b] -> image f32[b h w c] in [-1, 1].
+    """z f32[b latent] and, with classes, label i32[b] -> image f32[b h w c] in [-1, 1].
 
-    base:      height and width of the image, over 2 to the number of blocks
+    base:      height and width of the image, divided by 2^blocks
     widths:    channels of the first layer and after each block; at 32x32 the authors have (256, 256, 256, 256)
-    attention: size of the image's short side after the block that self-attention follows; 0 for none
-    embedding: numbers in the class embedding that all batch norms share; 0 gives each batch norm its own by class
-    hierarchy: cut z in 1 + blocks equal pieces, the first for the first layer, one for the batch norms of each block
-    Raises InputError where z can't be cut so.
+    attention: self-attention follows the block whose output has this short side; 0 for none
+    embedding: size of the class embedding that all batch norms share; 0 gives each batch norm its own table of classes
+    hierarchy: split z into 1 + blocks equal parts: one for the first layer, one for the batch norms of each block
+    Raises InputError for a z that can't be split like this.
     """
 
     base: tuple[int, int]
@@ -47,9 +47,9 @@ class BigGANGenerator(nn.Module):
         blocks = len(self.widths) - 1
         weights: Any = {"kernel_init": self.kernel_init}
         if self.hierarchy and z.shape[-1] % (1 + blocks):
-            raise InputError(f"{z.shape[-1]} numbers in z can't be cut in {1 + blocks} pieces: give a multiple.")
+            raise InputError(f"z has {z.shape[-1]} numbers, which must be a multiple of its {1 + blocks} parts.")
         if self.hierarchy and self.classes and not self.embedding:
-            raise InputError("A hierarchical z needs a class embedding of at least 1 number.")
+            raise InputError("A hierarchical z needs a class embedding of size 1 or more.")
         first, *rest = jnp.split(z, 1 + blocks, -1) if self.hierarchy else [z]  # [b latent/(1+blocks)]
         tables, shared = self.classes, []
         if self.classes and self.embedding:
@@ -70,11 +70,11 @@ class BigGANGenerator(nn.Module):
 
 
 class BigGANDiscriminator(nn.Module):
-    """image f32[b h w c] and, where there are classes, label i32[b] -> logits f32[b].
+    """image f32[b h w c] and, with classes, label i32[b] -> logits f32[b].
 
     widths:    channels after each block; at 32x32 the authors have (256, 256, 256, 256)
-    downs:     number of blocks, from the image, that halve it; at 32x32 the authors have 2, later all but the last
-    attention: size of the image's short side after the block that self-attention follows; 0 for none
+    downs:     number of first blocks that halve the sides; the authors have 2 at 32x32, and all but the last above
+    attention: self-attention follows the block whose output has this short side; 0 for none
     """
 
     widths: tuple[int, ...]

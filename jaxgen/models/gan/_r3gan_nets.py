@@ -18,17 +18,17 @@ from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.resample import apply
 
 SLOPE = 0.2  # of the leaky ReLU
-GAIN = 2 / (1 + SLOPE**2)  # which keeps the variance through it
+GAIN = 2 / (1 + SLOPE**2)  # of the variance, to keep it the same through the leaky ReLU
 
 
 def scaled(gain: float) -> nn.initializers.Initializer:
-    """N(0, gain / fan_in)."""
+    """Return an initializer that draws from N(0, gain / fan_in)."""
     return nn.initializers.variance_scaling(gain, "fan_in", "normal")
 
 
 @lru_cache(maxsize=64)
 def halving(n: int) -> np.ndarray:
-    """Return f64[n/2 n], rows of [1 3 3 1] / 8 at every other pixel, with zeros past the border."""
+    """Return the matrix f64[n/2 n] that filters by [1 3 3 1] / 8 with stride 2, with zeros outside the image."""
     rows = np.arange(n // 2)[:, None]
     taps = 2 * rows - 1 + np.arange(4)  # [n/2 4]
     inside = (taps >= 0) & (taps < n)
@@ -38,52 +38,53 @@ def halving(n: int) -> np.ndarray:
 
 
 def downsample(x: Array) -> Array:
-    """Return x [b h w c], whose sides are even, filtered by [1 3 3 1] / 8 and halved, [b h/2 w/2 c]."""
+    """Return x [b h w c] with even sides, filtered by [1 3 3 1] / 8 and downsampled by 2, [b h/2 w/2 c]."""
     return apply(x, halving(x.shape[1]), halving(x.shape[2]))
 
 
 def upsample(x: Array) -> Array:
-    """Return x [b h w c] doubled, with zeros between its pixels, and filtered by [1 3 3 1] / 4, [b 2h 2w c]."""
+    """Return x [b h w c] upsampled by 2 with zeros between pixels, and filtered by [1 3 3 1] / 4, [b 2h 2w c]."""
     return apply(x, 2 * halving(2 * x.shape[1]).T, 2 * halving(2 * x.shape[2]).T)
 
 
 class ResidualBlock(nn.Module):
-    """x + conv1(lrelu(conv3(lrelu(conv1(x))))), expanded in the middle and grouped there, x [b h w c] -> the same.
+    """x + conv1(lrelu(conv3(lrelu(conv1(x))))), x [b h w c] -> [b h w c]; conv3 is grouped and has more channels.
 
-    depth is the number of blocks in the network: gains fall with its fourth root, and the last convolution starts at 0
-    (Zhang et al. 2019, "Fixup Initialization", section 3).
+    depth is the number of blocks in the network: the initial scale falls with its fourth root, and the last convolution
+    starts at 0 (Zhang et al. 2019, "Fixup Initialization", section 3).
     """
 
-    cardinality: int  # groups
+    cardinality: int  # number of groups
     expansion: int
     depth: int
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        wide = x.shape[-1] * self.expansion
-        if wide % self.cardinality:
-            raise InputError(f"{wide} channels can't be cut in {self.cardinality} groups: give a divisor.")
+        middle = x.shape[-1] * self.expansion
+        if middle % self.cardinality:
+            raise InputError(f"{middle} channels can't be split into {self.cardinality} groups: give a divisor.")
         init = scaled(GAIN / math.sqrt(self.depth))
-        y = Conv(wide, (1, 1), kernel_init=init, name="conv1")(x)
+        y = Conv(middle, (1, 1), kernel_init=init, name="conv1")(x)
         y = nn.leaky_relu(y, SLOPE)
-        y = Conv(wide, (3, 3), groups=self.cardinality, kernel_init=init, name="conv2")(y)
+        y = Conv(middle, (3, 3), groups=self.cardinality, kernel_init=init, name="conv2")(y)
         y = nn.leaky_relu(y, SLOPE)
         return x + Conv(x.shape[-1], (1, 1), use_bias=False, kernel_init=nn.initializers.zeros, name="conv3")(y)
 
 
 def pointwise(features: int, name: str) -> Conv:
+    """Return a 1x1 convolution without bias."""
     return Conv(features, (1, 1), use_bias=False, kernel_init=scaled(1), name=name)
 
 
 class R3GANGenerator(nn.Module):
-    """z f32[b latent] and, where there are classes, label i32[b] -> image f32[b h w c], which nothing bounds.
+    """z f32[b latent] and, with classes, label i32[b] -> image f32[b h w c], unbounded.
 
-    base:        height and width of the image, over 2 to the number of stages but one
+    base:        height and width of the image, divided by 2^(stages - 1)
     widths:      channels of each stage, from the base to the image
     blocks:      residual blocks of each stage
     cardinality: groups of the 3x3 convolutions of each stage
-    expansion:   their channels, over those of the stage
-    embedding:   numbers that a class adds to z
+    expansion:   channels of the 3x3 convolutions, divided by those of the stage
+    embedding:   size of the class embedding, which is concatenated to z
     On CIFAR-10 the authors have four stages of width 768, 2 blocks, cardinality 96, and expansion 2.
     """
 
@@ -118,11 +119,11 @@ class R3GANGenerator(nn.Module):
 
 
 class R3GANDiscriminator(nn.Module):
-    """image f32[b h w c] and, where there are classes, label i32[b] -> logits f32[b].
+    """image f32[b h w c] and, with classes, label i32[b] -> logits f32[b].
 
-    The fields are the generator's, but for the order of stages, which is from the image to the base, and for
-    embedding, the numbers that describe the image and a class, whose product is the logit; the authors have as many
-    as widths[0]. Raises InputError where a side that is to be halved is odd.
+    The fields are those of the generator, with two differences. The stages are in the order from the image to the
+    base. `embedding` is the size of the image's and of the class's embedding; the logit is their inner product. The
+    authors' size is widths[0]. Raises InputError for odd sides before a downsampling.
     """
 
     widths: tuple[int, ...]

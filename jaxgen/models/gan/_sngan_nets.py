@@ -1,8 +1,8 @@
 """The residual networks of SNGAN, and of its class-conditional form with a projection discriminator.
 
 Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks", appendix B.4, table 4, and Miyato and
-Koyama 2018, "cGANs with Projection Discriminator". Spectral normalisation is applied by the training
-task, not in this file.
+Koyama 2018, "cGANs with Projection Discriminator". The training task applies spectral normalisation to the weights; it
+is not part of these networks.
 """
 
 import jax.numpy as jnp
@@ -17,20 +17,20 @@ from jaxgen.nn.pool import avg_pool
 Initializer = nn.initializers.Initializer
 GLOROT = nn.initializers.glorot_uniform()
 GAINED = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")  # Glorot's, times sqrt(2)
-EPSILON = 2e-5  # of Chainer's batch norm, in which the authors wrote
+EPSILON = 2e-5  # of Chainer's batch norm; the authors' code uses Chainer
 
 
 def upsample(x: Array) -> Array:
-    """Return x with every pixel four times, [b h w c] -> [b 2h 2w c]."""
+    """Return x upsampled by nearest neighbour, [b h w c] -> [b 2h 2w c]."""
     b, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
 
 
 class GeneratorBlock(nn.Module):
-    """A residual block that doubles the sides, x [b h w c] -> [b 2h 2w features].
+    """A residual block with upsampling by 2, x [b h w c] -> [b 2h 2w features].
 
-    Its batch norms are by class where there are classes, and the condition is a label i32[b]; else by the condition
-    f32[b d] where there is one.
+    With classes the condition is a label i32[b], and the batch norms have a scale and a bias for each class. Without
+    classes the condition is a vector f32[b d] for conditional batch norm, or None for plain batch norm.
     """
 
     features: int
@@ -51,15 +51,15 @@ class GeneratorBlock(nn.Module):
         convs = [Conv(self.features, (3, 3), kernel_init=self.residual_init, name=f"conv{i}") for i in (1, 2)]
         y = upsample(nn.relu(norm(x, "norm1")))  # [b 2h 2w c]
         y = nn.relu(norm(convs[0](y), "norm2"))
-        # A 1x1 convolution and a repetition commute: the cheaper order.
+        # A 1x1 convolution commutes with nearest-neighbour upsampling. This order is the cheaper one.
         x = Conv(self.features, (1, 1), kernel_init=self.shortcut_init, name="shortcut")(x)
         return upsample(x) + convs[1](y)
 
 
 class DiscriminatorBlock(nn.Module):
-    """A residual block, x [b h w c] -> [b h' w' features], which halves the sides if told to.
+    """A residual block, x [b h w c] -> [b h' w' features]; with `down` it halves the sides.
 
-    The first one of a network, which sees pixels, has no ReLU in front.
+    The first block of a network, whose input is the image, has no ReLU before its first convolution.
     """
 
     features: int
@@ -76,13 +76,13 @@ class DiscriminatorBlock(nn.Module):
         if self.down:
             x, y = (avg_pool(v, 2, 2) for v in (x, y))  # [b h/2 w/2 c]
         if self.down or x.shape[-1] != self.features:
-            # A 1x1 convolution and a mean commute: the cheaper order.
+            # A 1x1 convolution commutes with average pooling. This order is the cheaper one.
             x = Conv(self.features, (1, 1), kernel_init=self.shortcut_init, name="shortcut")(x)
         return x + y
 
 
 class ProjectionHead(nn.Module):
-    """phi [b c] and a label -> logits f32[b]: psi(phi) + <embed(y), phi>, the latter where there are classes.
+    """phi [b c] and a label -> logits f32[b]: psi(phi) + <embed(y), phi>, or without classes psi(phi) alone.
 
     Miyato and Koyama 2018, equation 3, with a linear psi.
     """
@@ -102,9 +102,9 @@ class ProjectionHead(nn.Module):
 
 
 class SNGANGenerator(nn.Module):
-    """z f32[b latent] and, where there are classes, label i32[b] -> image f32[b h w c] in [-1, 1].
+    """z f32[b latent] and, with classes, label i32[b] -> image f32[b h w c] in [-1, 1].
 
-    base is the size of the image over 2^stages; the paper has base (4, 4), 3 stages and width 256.
+    base is the image's size divided by 2^stages. The paper has base (4, 4), 3 stages and width 256.
     """
 
     base: tuple[int, int]
@@ -127,7 +127,7 @@ class SNGANGenerator(nn.Module):
 
 
 class SNGANDiscriminator(nn.Module):
-    """image f32[b h w c] and, where there are classes, label i32[b] -> logits f32[b]; the paper has width 128."""
+    """image f32[b h w c] and, with classes, label i32[b] -> logits f32[b]; the paper has width 128."""
 
     width: int
     classes: int = 0

@@ -1,7 +1,7 @@
 """The networks of StyleGAN2: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020.
 
-Modules and parameters are called as in NVIDIA's PyTorch code (`synthesis/b4/conv1/affine/kernel` is
-`synthesis.b4.conv1.affine.weight`); kernels are [k k in out] and [in out], the constant is [4 4 c].
+Modules and parameters have the names of NVIDIA's PyTorch code: `synthesis/b4/conv1/affine/kernel` is
+`synthesis.b4.conv1.affine.weight` there. Kernels are [k k in out] and [in out]; the constant input is [4 4 c].
 """
 
 import math
@@ -21,45 +21,45 @@ from jaxgen.nn.pool import flatten
 from jaxgen.nn.upfirdn import downsample, upsample
 
 Architecture = Literal["skip", "resnet", "orig"]
-HALF = math.sqrt(0.5)  # of the variance, from each branch of a residual block
+HALF = math.sqrt(0.5)  # scale of both branches of a residual block, so that each has half of the variance
 
 
 def widths(resolution: int, base: int, most: int) -> dict[int, int]:
-    """Return {side of the images: channels} from 4 to the resolution. Raises InputError where one has no channel."""
+    """Return {side: channels} for sides from 4 to the resolution. Raises InputError for a too small base."""
     at_least(resolution, model__channel_base=base)
     return {side: min(base // side, most) for side in (1 << i for i in range(2, resolution.bit_length()))}
 
 
 def child_keys(keys: Array, name: str) -> Array:
-    """Return for each of Key[b] its child called `name`."""
+    """Return for each of the keys Key[b] the key derived from it and `name`."""
     return jax.vmap(lambda key: rng.fold(key, name))(keys)
 
 
 def at_least_float32(x: Array) -> Array:
-    """Return x in f32, or as it is where that is wider."""
+    """Return x in f32, or in its own dtype if that has more precision."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def normalised(x: Array) -> Array:
-    """Return x [b c] with a second moment of 1 in each row."""
+    """Return x [b c] with each row scaled to a mean square of 1."""
     return x * lax.rsqrt((x * x).mean(1, keepdims=True) + 1e-8)
 
 
 class MappingNetwork(nn.Module):
-    """z f32[b z_dim] or None, label i32[b] or None -> w f32[b features]; `w_avg` f32[features] follows its mean."""
+    """z f32[b z_dim] or None, label i32[b] or None -> w f32[b features]; `w_avg` is the moving mean of w."""
 
     features: int
     layers: int = 8
     multiplier: float = 0.01
     classes: int = 0
-    beta: float | None = None  # of the mean, None: no mean
+    beta: float | None = None  # decay of w_avg; None: no w_avg
 
     @nn.compact
     def __call__(self, z: Array | None, label: Array | None = None, train: bool = False) -> Array:
         parts = [] if z is None else [normalised(at_least_float32(z))]
         if self.classes:
             if label is None:
-                raise ValueError(f"A network of {self.classes} classes needs labels i32[b].")
+                raise ValueError(f"A network with {self.classes} classes needs labels i32[b].")
             embedded = EqualDense(self.features, name="embed")(jax.nn.one_hot(label, self.classes))  # [b features]
             parts.append(normalised(at_least_float32(embedded)))
         x = jnp.concatenate(parts, 1)  # [b z_dim+features]
@@ -78,7 +78,10 @@ class MappingNetwork(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    """x [b h w c_in], w f32[b w_dim], keys Key[b] or None -> [b side side features] (figure 2d)."""
+    """x [b h w c_in], w f32[b w_dim], keys Key[b] or None -> [b side side features].
+
+    A modulated 3x3 convolution with noise, bias and activation (figure 2d).
+    """
 
     features: int
     side: int
@@ -100,7 +103,7 @@ class SynthesisLayer(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """x [b h w c], w f32[b w_dim] -> image f32[b h w channels]; modulated, never demodulated."""
+    """x [b h w c], w f32[b w_dim] -> image f32[b h w channels]; a modulated 1x1 convolution without demodulation."""
 
     channels: int
 
@@ -115,7 +118,7 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: x [b side/2 side/2 c] and the image so far -> x [b side side features] and the image."""
+    """One resolution of the generator: x [b side/2 side/2 c], image -> x [b side side features], image."""
 
     features: int
     side: int
@@ -165,17 +168,18 @@ class SynthesisNetwork(nn.Module):
         for side, features in self.widths.items():
             last, layers = side == max(self.widths), 1 if x is None else 2
             block = SynthesisBlock(features, side, self.channels, self.architecture, last, name=f"b{side}")
-            x, image = block(x, image, ws[:, first : first + layers + 1], keys)  # the next block's first is ToRGB's too
+            x, image = block(x, image, ws[:, first : first + layers + 1], keys)  # ToRGB uses the next block's first w
             first += layers
         assert image is not None
         return image
 
 
 class StyleGAN2Generator(nn.Module):
-    """z f32[b z_dim] -> image f32[b resolution resolution channels], which nothing holds inside [-1, 1].
+    """z f32[b z_dim] -> image f32[b resolution resolution channels], not bounded to [-1, 1].
 
-    `noise` keeps an image for each layer, which is its noise where there are no keys. In training a share `mixing` of
-    the images takes the layers from one of random depth on from a second z (Karras et al. 2019, section 3.1).
+    The collection `noise` has a constant noise image for each layer, used when there are no keys. Style mixing: in
+    training an image takes w from a second z with probability `mixing`, for all layers from a random depth on (Karras
+    et al. 2019, section 3.1).
     """
 
     resolution: int
@@ -184,8 +188,8 @@ class StyleGAN2Generator(nn.Module):
     w_dim: int = 512
     classes: int = 0
     mapping_layers: int = 8
-    multiplier: float = 0.01  # of the mapping's learning rate
-    beta: float = 0.995  # of w_avg
+    multiplier: float = 0.01  # of the mapping network's learning rate
+    beta: float = 0.995  # decay of w_avg
     channel_base: int = 32768
     channel_max: int = 512
     architecture: Architecture = "skip"
@@ -198,21 +202,21 @@ class StyleGAN2Generator(nn.Module):
 
     @property
     def num_ws(self) -> int:
-        """How many layers take a w of their own: two a resolution, but that 4x4 has one and the last ToRGB one more."""
+        """Number of rows of w: two for each resolution above 4x4, one for 4x4, and one for the last ToRGB."""
         return 2 * (self.resolution.bit_length() - 1) - 2
 
     def __call__(self, z: Array, label: Array | None = None, keys: Array | None = None, *, train: bool) -> Array:
-        """Return the image f32[b h w c] of each z f32[b z_dim]; each depends on its own z, label and key only."""
+        """Return the images f32[b h w c] of z f32[b z_dim]; each depends on its own z, label and key only."""
         return self.synthesise(self.latents(z, label, keys, train=train), keys)
 
     def latents(self, z: Array, label: Array | None = None, keys: Array | None = None, *, train: bool) -> Array:
-        """Return ws f32[b num_ws w_dim], mixed in training. Raises ValueError where that lacks keys."""
+        """Return ws f32[b num_ws w_dim], with style mixing in training. Raises ValueError if mixing has no keys."""
         w = self.map(z, label, train)
         ws = jnp.broadcast_to(w[:, None], (len(w), self.num_ws, self.w_dim))  # [b num_ws w_dim]
         if not train or not self.mixing:
             return ws
         if keys is None:
-            raise ValueError("StyleGAN2 mixes styles in training: it needs keys, Key[b].")
+            raise ValueError("StyleGAN2's style mixing in training needs keys, Key[b].")
         second = self.map(rng.normal(child_keys(keys, "mixing"), (self.z_dim,)), label, False)
         mixed = jax.vmap(lambda key: jax.random.bernoulli(key, self.mixing))(child_keys(keys, "mixed"))  # [b]
         cut = jax.vmap(lambda key: jax.random.randint(key, (), 1, self.num_ws))(child_keys(keys, "cut"))  # [b]
@@ -228,12 +232,15 @@ class StyleGAN2Generator(nn.Module):
         return self.mapping.truncate(w, psi)
 
     def synthesise(self, ws: Array, keys: Array | None = None) -> Array:
-        """Return the images f32[b h w c] of ws f32[b num_ws w_dim], with noise from Key[b] or else the constant one."""
+        """Return the images f32[b h w c] of ws f32[b num_ws w_dim], with noise from keys Key[b] or constant noise."""
         return self.synthesis(ws, keys)
 
 
 class DiscriminatorBlock(nn.Module):
-    """One resolution: x [b h w c] and the image -> x [b h/2 w/2 features] and, for "skip", the image at half size."""
+    """One resolution of the discriminator: x [b h w c], image -> x [b h/2 w/2 features], image.
+
+    With the architecture "skip" the image is returned at half its size.
+    """
 
     width: int
     features: int
@@ -266,16 +273,16 @@ class DiscriminatorEpilogue(nn.Module):
         features = x.shape[-1]
         if self.architecture == "skip":
             x = x + EqualConv(features, 1, name="fromrgb")(image)
-        x = EqualConv(features, name="conv")(with_deviation(x, self.group))  # [b 4 4 c+1] -> [b 4 4 c]
+        x = EqualConv(features, name="conv")(add_minibatch_deviation(x, self.group))  # [b 4 4 c+1] -> [b 4 4 c]
         x = EqualDense(features, True, name="fc")(flatten(x))  # [b c*4*4] -> [b c]
         return EqualDense(self.outputs, name="out")(x)
 
 
-def with_deviation(x: Array, group: int) -> Array:
-    """Append the mean standard deviation over groups of images as a channel, x [b h w c] -> [b h w c+1].
+def add_minibatch_deviation(x: Array, group: int) -> Array:
+    """Append the minibatch standard deviation, averaged over each group, as a channel, x [b h w c] -> [b h w c+1].
 
-    A group has the most images that `group` and the batch allow. With n groups it takes every n-th image, whatever
-    devices they lie on. Karras et al. 2018, section 3.
+    The size of the groups is the largest divisor of the batch size up to `group`. With n groups, each has every n-th
+    image, on whatever devices these are. Karras et al. 2018, section 3.
     """
     b, h, w, _ = x.shape
     size = next(size for size in range(min(group, b), 0, -1) if b % size == 0)
@@ -287,16 +294,17 @@ def with_deviation(x: Array, group: int) -> Array:
 
 
 class StyleGAN2Discriminator(nn.Module):
-    """image f32[b h w c] -> logits f32[b]; with classes the projection of the image on the label's mapping.
+    """image f32[b h w c] -> logits f32[b]; with classes an inner product with the label's embedding.
 
-    The side of the images is a power of two and at least 8. `map_dim` None: as many as channels at 4x4.
+    The images are square; their side is a power of two and at least 8. `map_dim` is the size of the label's embedding;
+    None: the number of channels at 4x4.
     """
 
     classes: int = 0
     channel_base: int = 32768
     channel_max: int = 512
     architecture: Architecture = "resnet"
-    group: int = 4  # images over which the standard deviation is taken
+    group: int = 4  # images in each group of the minibatch standard deviation
     mapping_layers: int = 8
     map_dim: int | None = None
 

@@ -1,8 +1,9 @@
 """ACGAN: Odena, Olah and Shlens, "Conditional Image Synthesis with Auxiliary Classifier GANs", ICML 2017.
 
-The generator is told the label, the discriminator is not: it guesses it. Both players maximise the log-likelihood of
-the right class, L_C of equation 3, on real and on generated images; L_S of equation 2 is the game. DCGAN's nets: the
-paper's discriminator has dropout. The rate is 5e-4, the paper's 1e-4 to 3e-4.
+The generator is conditioned on the label. The discriminator is not: it has a head that classifies the image. Both nets
+maximise the log-likelihood of the correct class, L_C of equation 3, on real and on generated images. L_S of equation 2
+is the adversarial loss. The nets are DCGAN's; the paper's discriminator also has dropout. The learning rate is 5e-4;
+the paper's are 1e-4 to 3e-4.
 """
 
 from dataclasses import dataclass
@@ -25,11 +26,11 @@ from jaxgen.tasks.adversarial import AdversarialTask
 class ACGAN(DCGAN):
     """Hyper-parameters of an auxiliary-classifier DCGAN."""
 
-    classes: int = 10  # labels are below it
+    classes: int = 10  # number of classes
     weight: float = 1.0  # of L_C
 
     def task(self, steps: int) -> Task:
-        """Return the game."""
+        """Return the Task."""
         del steps
         self.check()
         at_least(2, model__classes=self.classes)

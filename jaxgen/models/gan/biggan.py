@@ -1,10 +1,11 @@
 """BigGAN: Brock, Donahue and Simonyan, "Large Scale GAN Training for High Fidelity Natural Image Synthesis", ICLR 2019.
 
-SNGAN's residual blocks with a class embedding that all conditional batch norms share, z cut into a piece for each of
-them, self-attention (Zhang et al. 2019, "Self-Attention GANs"), spectral normalisation of both nets, orthogonal
-weights, the hinge loss, four updates of the discriminator to one of the generator, and truncated z for samples.
-Widths, rates, batch and steps are those of the authors' PyTorch code for CIFAR-10; its nets there lack the shared
-embedding, the pieces of z and the attention (here at 16x16), and start from N(0, 0.02). The nets are in biggan_nets.py.
+The nets (_biggan_nets.py) have SNGAN's residual blocks, a class embedding that all conditional batch norms share, a
+hierarchical z (one part for the first layer and one for each block), self-attention (Zhang et al. 2019, "Self-Attention
+GANs"), spectral normalisation and orthogonal initialisation. The loss is the hinge loss, with four updates of the
+discriminator for each update of the generator. Samples can be drawn with truncated z.
+Widths, rates, batch size and steps are those of the authors' PyTorch code for CIFAR-10. Its CIFAR-10 nets have no
+shared embedding, no hierarchical z and no attention (here at 16x16), and their weights start from N(0, 0.02).
 """
 
 from dataclasses import dataclass, replace
@@ -27,16 +28,16 @@ class BigGAN:
     """Hyper-parameters of a BigGAN for small images."""
 
     image: tuple[int, int, int] = (32, 32, 3)  # height, width, channels
-    latent: int = 128  # numbers in z, from N(0, 1); a multiple of one more than the generator's blocks
+    latent: int = 128  # size of z, from N(0, 1); a multiple of the number of blocks plus 1
     width: int = 256  # channels of the generator
     critic_width: int = 256  # channels of the discriminator
-    classes: int = 10  # labels are below it; 0: unconditional
-    embedding: int = 128  # numbers that describe a class
-    attention: int = 16  # side of the images that attend to themselves; 0: none
+    classes: int = 10  # number of classes; 0: unconditional
+    embedding: int = 128  # size of the class embedding
+    attention: int = 16  # side of the feature maps with self-attention; 0: none
     game: AdversarialConfig = PAPER
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the image or z can't be cut as they must be."""
+        """Return the Task. Raises InputError for sizes of the image or z that the nets can't have."""
         del steps
         at_least(1, model__width=self.width, model__critic_width=self.critic_width, model__latent=self.latent)
         at_least(1, model__image=min(self.image), model__embedding=self.embedding)
@@ -44,7 +45,9 @@ class BigGAN:
         height, width, channels = self.image
         stages = count_stages(height, width)
         if self.latent % (stages + 1):
-            raise InputError(f"model.latent={self.latent} can't be cut into {stages + 1} pieces: give a multiple.")
+            raise InputError(
+                f"model.latent={self.latent} must be a multiple of {stages + 1}, the generator's parts of z."
+            )
         generator = BigGANGenerator(
             (height >> stages, width >> stages),
             (self.width,) * (stages + 1),

@@ -1,9 +1,11 @@
-"""Conditional GAN: Mirza and Osindero, "Conditional Generative Adversarial Nets", 2014, and its projection form.
+"""Conditional GAN: Mirza and Osindero, "Conditional Generative Adversarial Nets", 2014, also with projection.
 
-Both players are told the label y: min max V = E log D(x|y) + E log(1 - D(G(z|y))) (equation 2). The generator sees it
-one-hot beside z. The discriminator sees it as planes beside the image ("concatenation", the paper's way), or its
-logit gains an inner product with an embedding of y: y^T V phi(x) + psi(phi(x)) ("projection"; Miyato and Koyama 2018,
-"cGANs with Projection Discriminator", equation 3). The paper's nets are maxout perceptrons; here they are DCGAN's.
+Both nets are conditioned on the label y: min max V = E log D(x|y) + E log(1 - D(G(z|y))) (equation 2). The generator
+gets y as a one-hot vector, concatenated to z. The discriminator gets it in one of two ways:
+"concatenation": one-hot planes concatenated to the image, as in the paper
+"projection":    the logit is y^T V phi(x) + psi(phi(x)), with an inner product of the features and an embedding of y
+                 (Miyato and Koyama 2018, "cGANs with Projection Discriminator", equation 3)
+The paper's nets are maxout perceptrons. Here they are DCGAN's.
 """
 
 from dataclasses import dataclass, replace
@@ -26,11 +28,11 @@ from jaxgen.tasks.adversarial import AdversarialTask
 class CGAN(DCGAN):
     """Hyper-parameters of a conditional DCGAN."""
 
-    classes: int = 10  # labels are below it
-    condition: Literal["concatenation", "projection"] = "concatenation"  # how the discriminator is told the label
+    classes: int = 10  # number of classes
+    condition: Literal["concatenation", "projection"] = "concatenation"  # how the discriminator gets the label
 
     def task(self, steps: int) -> Task:
-        """Return the game."""
+        """Return the Task."""
         del steps
         self.check()
         at_least(2, model__classes=self.classes)
@@ -57,7 +59,7 @@ class CGANGenerator(nn.Module):
 
 
 class ConcatenationDiscriminator(nn.Module):
-    """(image f32[b h w c], label i32[b]) -> logits f32[b]; the label is a plane of ones among planes of zeros."""
+    """(image f32[b h w c], label i32[b]) -> logits f32[b]; the label is concatenated as one-hot planes."""
 
     net: nn.Module
     classes: int
@@ -83,7 +85,7 @@ class ProjectionDiscriminator(nn.Module):
 
 
 def row(model: DCGAN, parameters: int) -> Preset:
-    """Return a preset on digits, whose grids have room for ten classes."""
+    """Return a preset on digits, with sample grids that have room for ten classes."""
     small = replace(model, image=(8, 8, 1), latent=8, width=4)
     run = Run(
         model=model,

@@ -1,10 +1,11 @@
 """DCGAN: Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional GANs", ICLR 2016.
 
-Section 3's guidelines: strided convolutions both ways, batch norm everywhere but at the generator's output and the
-discriminator's input, ReLU and tanh in the generator, LeakyReLU 0.2 in the discriminator; weights from N(0, 0.02),
-Adam with rate 2e-4 and beta1 0.5, z uniform. The number of stages follows the image, down to 4 pixels at its short
-side. The authors' Theano code also decays all parameters by 1e-5, and normalises each unit of the generator's first
-layer by itself; their Torch code does neither, and draws z from N(0, 1).
+Follows the guidelines of section 3: strided convolutions in the discriminator and transposed ones in the generator,
+batch norm everywhere except at the generator's output and the discriminator's input, ReLU and tanh in the generator,
+LeakyReLU 0.2 in the discriminator. Weights start from N(0, 0.02), Adam has rate 2e-4 and beta1 0.5, and z is uniform.
+The number of stages depends on the image size: the short side is halved down to 4 pixels. The authors' Theano code
+also decays all parameters by 1e-5, and normalises each unit of the generator's first layer separately. Their Torch
+code does neither, and draws z from N(0, 1).
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from jaxgen.tasks.adversarial import AdversarialTask
 from jaxgen.tasks.adversarial_config import AdversarialConfig
 
 WEIGHTS = nn.initializers.normal(0.02)
-PLAIN: dict[str, Any] = {"use_bias": False, "kernel_init": WEIGHTS}  # batch norm has the biases
+PLAIN: dict[str, Any] = {"use_bias": False, "kernel_init": WEIGHTS}  # batch norm has a bias of its own
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,17 @@ class DCGAN:
     """Hyper-parameters of a DCGAN."""
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
-    latent: int = 100  # numbers in z
-    width: int = 32  # channels of the layer nearest to the image (the paper: 128)
-    kernel: Literal[4, 5] = 4  # the authors' code has 5; 4 divides by the stride and leaves no checkerboard
+    latent: int = 100  # size of z
+    width: int = 32  # channels of the layer next to the image (the paper: 128)
+    kernel: Literal[4, 5] = (
+        4  # the authors' code has 5; 4 is a multiple of the stride, which avoids checkerboard artefacts
+    )
     prior: Literal["uniform", "normal"] = "uniform"  # of z
-    norm: Literal["batch", "none"] = "batch"  # of the discriminator; penalties on its gradient want none
-    game: AdversarialConfig = AdversarialConfig()
+    norm: Literal["batch", "none"] = "batch"  # of the discriminator; use none with penalties on its gradient
+    game: AdversarialConfig = AdversarialConfig()  # the adversarial training
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the image does not suit strides of 2."""
+        """Return the Task. Raises InputError for image sizes that do not fit strides of 2."""
         del steps
         self.check()
         return AdversarialTask(
@@ -58,7 +61,7 @@ class DCGAN:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the layers, from the image inwards."""
+        """Channels of the layers, starting next to the image."""
         return tuple(self.width << i for i in range(count_stages(*self.image[:2])))
 
     def generator(self) -> "DCGANGenerator":
@@ -98,7 +101,7 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """image f32[b h w c] -> logits f32[b], or what they are made of, f32[b n]."""
+    """image f32[b h w c] -> logits f32[b], or with `features` the last layer's features f32[b n]."""
 
     widths: tuple[int, ...]
     kernel: int
@@ -109,7 +112,7 @@ class DCGANDiscriminator(nn.Module):
     def __call__(self, x, label=None, *, train: bool):
         for i, features in enumerate(self.widths):
             bare = i == 0 or self.norm == "none"
-            # Batch norm has the bias; the first layer has none either way, as in PyTorch's tutorial.
+            # Batch norm has a bias of its own. The first layer never has a bias, as in PyTorch's tutorial.
             use_bias = self.norm == "none" and i > 0
             x = Conv(features, (self.kernel, self.kernel), (2, 2), use_bias=use_bias, kernel_init=WEIGHTS)(x)
             x = nn.leaky_relu(x if bare else batch_norm(x, train), 0.2)  # [b h/2 w/2 c]
@@ -117,11 +120,11 @@ class DCGANDiscriminator(nn.Module):
         return x if self.features else wide(Dense(1, **PLAIN)(x)[:, 0])
 
 
-FAST = AdversarialConfig(learning_rate=5e-4)  # minutes on two cores
+FAST = AdversarialConfig(learning_rate=5e-4)  # trains in minutes on two cores
 
 
 def tiny(model: Any, source: str = "digits") -> Run:
-    """Return a run of seconds."""
+    """Return a tiny run, which takes seconds."""
     return Run(
         model=model,
         data=Data(source),
@@ -133,7 +136,7 @@ def tiny(model: Any, source: str = "digits") -> Run:
 
 
 PRESETS = {
-    # Small, and with a larger rate than the paper's.
+    # A small version with a larger learning rate than the paper's.
     "dcgan": Preset(
         Run(
             model=DCGAN(game=FAST),

@@ -1,8 +1,9 @@
-"""GAN: Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014, with two-layer perceptrons for both players.
+"""GAN: Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014, with two multilayer perceptrons.
 
-The paper's game (algorithm 1) and both of its generator losses: "minimax", log(1 - D(G(z))), and "non-saturating",
--log D(G(z)), which section 3 prefers. The paper's MNIST discriminator has maxout units and its generator ReLU and
-sigmoid; here, as in most of today's code, LeakyReLU 0.2, and tanh for images in [-1, 1].
+Implements algorithm 1 and both generator losses: "minimax", log(1 - D(G(z))), and "non-saturating", -log D(G(z)),
+which section 3 recommends. Both nets have two hidden layers. The paper's MNIST discriminator has maxout units, its
+generator ReLU and sigmoid units. Here, as in most current code, the discriminator has LeakyReLU 0.2 and the generator
+ends in tanh, for images in [-1, 1].
 """
 
 from dataclasses import dataclass
@@ -23,15 +24,15 @@ from jaxgen.tasks.adversarial_config import AdversarialConfig
 
 @dataclass(frozen=True)
 class GAN:
-    """Hyper-parameters of a GAN of perceptrons."""
+    """Hyper-parameters of a GAN of multilayer perceptrons."""
 
     image: tuple[int, int, int] = (28, 28, 1)  # height, width, channels
-    latent: int = 64  # numbers in z, from N(0, 1)
+    latent: int = 64  # size of z, from N(0, 1)
     hidden: int = 256  # units of each of two hidden layers
     game: AdversarialConfig = AdversarialConfig()  # --model.game.loss minimax is the paper's equation 1
 
     def task(self, steps: int) -> Task:
-        """Return the game."""
+        """Return the Task."""
         del steps
         at_least(1, model__hidden=self.hidden, model__latent=self.latent, model__image=min(self.image))
         generator, discriminator = GANGenerator(self.image, self.hidden), GANDiscriminator(self.hidden)
@@ -50,7 +51,7 @@ class GANGenerator(nn.Module):
         x = nn.relu(Dense(self.hidden, name="layer_0")(z))
         x = nn.relu(Dense(self.hidden, name="layer_2")(x))
         x = Dense(height * width * channels, name="layer_4")(x)
-        x = x.reshape(-1, channels, height, width)  # channels first, as `flatten` lays them
+        x = x.reshape(-1, channels, height, width)  # channels first, the order of `flatten`
         return jnp.tanh(wide(jnp.moveaxis(x, 1, 3)))  # [b h w c]
 
 

@@ -1,10 +1,11 @@
 """InfoGAN: Chen et al., "InfoGAN: Interpretable Representation Learning by Information Maximizing GANs", NeurIPS 2016.
 
-z is noise and a code c: a category and continuous numbers, uniform in [-1, 1). Q, a head on the discriminator, guesses
-the code of a generated image; both players maximise lambda L_I = lambda E log Q(c | G(z, c)) (equations 5 and 6), a
-lower bound of the mutual information. Q's category is a softmax, each number a Gaussian with learned mean and variance
-(section 6; the authors' run on MNIST fixes the variance at 1, and has a lambda of 1 for the numbers, too). The paper's
-MNIST code, ten categories and two numbers, and its rates; the nets are DCGAN's.
+The generator's input is noise and a latent code c: a category, and continuous numbers uniform in [-1, 1). Q, a head of
+the discriminator, predicts the code of a generated image. Both nets maximise lambda L_I = lambda E log Q(c | G(z, c))
+(equations 5 and 6), a lower bound of the mutual information. Q is a softmax for the category, and a Gaussian with
+learned mean and variance for each number (section 6). The authors' MNIST run fixes the variance at 1, and uses
+lambda = 1 for the numbers too. The code (ten categories, two numbers) and the learning rates are the paper's for
+MNIST. The nets are DCGAN's.
 """
 
 from dataclasses import dataclass
@@ -30,14 +31,14 @@ from jaxgen.tasks.adversarial_config import AdversarialConfig
 class InfoGAN(DCGAN):
     """Hyper-parameters of an InfoGAN. z is [noise, one-hot category, numbers]."""
 
-    latent: int = 62  # numbers of the noise
-    categories: int = 10  # of the code
-    numbers: int = 2  # of the code
+    latent: int = 62  # size of the noise
+    categories: int = 10  # number of categories of the code
+    numbers: int = 2  # continuous numbers of the code
     weight: float = 1.0  # lambda of the category
-    number_weight: float = 0.1  # lambda of the numbers, which are differential entropies
+    number_weight: float = 0.1  # lambda of the continuous numbers, smaller as their entropies are differential ones
 
     def task(self, steps: int) -> Task:
-        """Return the game."""
+        """Return the Task."""
         del steps
         self.check()
         at_least(2, model__categories=self.categories)
@@ -45,7 +46,7 @@ class InfoGAN(DCGAN):
         discriminator = InfoGANDiscriminator(self.discriminator(features=True), self.categories, self.numbers)
 
         def heads_loss(heads, z, label, real):
-            """-lambda log Q(c|x) on generated images; nobody knows the code of real ones."""
+            """Return -lambda log Q(c|x) for generated images, and 0 for real images, which have no known code."""
             if real:
                 return jnp.zeros(len(z)), {}
             category, numbers = jnp.split(z[:, self.latent :], [self.categories], axis=1)
@@ -62,12 +63,12 @@ class InfoGAN(DCGAN):
         ).task()
 
     def code(self) -> Draw:
-        """Return the prior of z; psi narrows the noise and the numbers."""
+        """Return the prior of z; the truncation psi scales the noise and the continuous numbers."""
         noise = self.draw(self.latent)
 
         def draw(keys, psi=None):
-            some = jax.vmap(lambda key: rng.fold(key, "category"))(keys)
-            category = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.categories))(some)
+            category_keys = jax.vmap(lambda key: rng.fold(key, "category"))(keys)
+            category = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.categories))(category_keys)
             numbers = rng.uniform(jax.vmap(lambda key: rng.fold(key, "numbers"))(keys), (self.numbers,))
             if psi is not None:
                 numbers = numbers * jnp.broadcast_to(psi[:, None], numbers.shape)

@@ -1,11 +1,12 @@
 """R3GAN: Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline", NeurIPS 2024.
 
-The relativistic loss on pairs of a real and a generated image with R1 and R2 (equation 4), which converges locally
-(theorem 3.4), and plain residual nets without normalisation (config E; r3gan_nets.py); Adam with beta1 = 0. The
-authors let gamma, the rate, beta2, an augmentation and the average's half-life change along a cosine; here they are
-constant, the first four at the first values of their CIFAR-10 run, which is conditional (--model.classes 10).
+The loss is the relativistic one on pairs of a real and a generated image, with the penalties R1 and R2 (equation 4); it
+converges locally (theorem 3.4). The nets are residual and have no normalisation (config E; _r3gan_nets.py). Adam has
+beta1 = 0. The authors change gamma, the rate, beta2, an augmentation and the half-life of the moving average along a
+cosine. Here they are constant, the first four at the first values of the authors' CIFAR-10 run, which is conditional
+(--model.classes 10).
 
-A small discriminator with gamma 0.3 to 5 wins at once, and the samples take few shapes.
+With gamma 0.3 to 5 a small discriminator wins at once: the generator collapses to a few modes.
 """
 
 from dataclasses import dataclass
@@ -28,16 +29,16 @@ class R3GAN:
     """Hyper-parameters of an R3GAN."""
 
     image: tuple[int, int, int] = (32, 32, 3)  # height, width, channels
-    latent: int = 64  # numbers in z, from N(0, 1)
+    latent: int = 64  # size of z, from N(0, 1)
     width: int = 768  # channels of every stage
-    blocks: int = 2  # residual blocks a stage
-    group: int = 16  # channels of a group, in the expanded middle of a block
-    expansion: int = 2  # of the middle
-    classes: int = 0  # labels are below it; 0: unconditional
+    blocks: int = 2  # residual blocks of each stage
+    group: int = 16  # channels of each group of a block's grouped convolution
+    expansion: int = 2  # channels of that convolution over those of the stage
+    classes: int = 0  # number of classes; 0: unconditional
     game: AdversarialConfig = PAPER
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the image does not suit strides of 2."""
+        """Return the Task. Raises InputError for image sizes that do not fit strides of 2."""
         del steps
         at_least(1, model__width=self.width, model__latent=self.latent, model__image=min(self.image))
         at_least(1, model__blocks=self.blocks, model__group=self.group, model__expansion=self.expansion)
@@ -47,7 +48,7 @@ class R3GAN:
         stages = down + 1
         middle = self.width * self.expansion
         if middle % self.group:
-            raise InputError(f"{middle} channels can't be cut into groups of {self.group}: give model.group a divisor.")
+            raise InputError(f"model.group={self.group} must be a divisor of {middle}, model.width x model.expansion.")
         each = ((self.width,) * stages, (self.blocks,) * stages, (middle // self.group,) * stages)
         base = (height >> down, width >> down)
         generator = R3GANGenerator(base, each[0], channels, *each[1:], self.expansion, self.classes)

@@ -1,10 +1,11 @@
 """SNGAN: Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018.
 
-Every matrix of the discriminator is divided by its largest singular value (algorithm 1); residual nets, the hinge loss,
-five updates of the discriminator to one of the generator, Adam with rate 2e-4 and betas 0 and 0.9. With classes the
-class-conditional batch norm and the projection of Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018.
-The nets are in sngan_nets.py. The authors' configurations for CIFAR-10 have 50,000 steps, and 128 images in an update
-of the generator beside 64 in one of the discriminator; they add noise of a grey level to the data, and take no average.
+Each weight matrix of the discriminator is divided by its largest singular value (algorithm 1). The nets are residual
+(_sngan_nets.py). The loss is the hinge loss, with five updates of the discriminator for each update of the generator,
+and Adam has rate 2e-4 and betas 0 and 0.9. A conditional model has the class-conditional batch norm and the projection
+discriminator of Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018.
+The authors' configurations for CIFAR-10 have 50,000 steps, with 128 images in an update of the generator and 64 in one
+of the discriminator. They add uniform noise of one grey level to the data, and keep no moving average.
 """
 
 from dataclasses import dataclass, replace
@@ -27,14 +28,14 @@ class SNGAN:
     """Hyper-parameters of an SNGAN."""
 
     image: tuple[int, int, int] = (32, 32, 3)  # height, width, channels
-    latent: int = 128  # numbers in z, from N(0, 1)
+    latent: int = 128  # size of z, from N(0, 1)
     width: int = 256  # channels of the generator
     critic_width: int = 128  # channels of the discriminator
-    classes: int = 0  # labels are below it; 0: unconditional
+    classes: int = 0  # number of classes; 0: unconditional
     game: AdversarialConfig = PAPER
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the image does not suit strides of 2."""
+        """Return the Task. Raises InputError for image sizes that do not fit strides of 2."""
         del steps
         at_least(1, model__width=self.width, model__critic_width=self.critic_width, model__latent=self.latent)
         at_least(1, model__image=min(self.image))
@@ -49,6 +50,7 @@ class SNGAN:
 
 
 def row(model: SNGAN, parameters: int) -> Preset:
+    """Return a preset on CIFAR-10."""
     run = Run(
         model,
         data=Data("tfds:cifar10"),

@@ -1,11 +1,10 @@
 """Unrolled GAN: Metz, Poole, Pfau and Sohl-Dickstein, "Unrolled Generative Adversarial Networks", ICLR 2017.
 
-The generator minimises f(theta_G, theta_D^K(theta_G, theta_D)): the discriminator's parameters after its next K
-updates, and differentiates through them (equations 6 to 9). Any model of the family can:
---model.game.unroll K; the preset is DCGAN's. The nets here are the authors' for two-dimensional data (their
-published notebook): two hidden
-layers of tanh for both players, orthogonal weights of gain 1.4, no bound on what is generated, rates 1e-4 and 1e-3, the
-minimax loss.
+The generator minimises f(theta_G, theta_D^K(theta_G, theta_D)), where theta_D^K are the discriminator's parameters
+after its next K updates, and differentiates through these updates (equations 6 to 9). --model.game.unroll K does this
+for any model of this family; the preset uses DCGAN. The nets in this file are the authors' for two-dimensional data
+(their published notebook): two hidden tanh layers in both nets, orthogonal weights with gain 1.4, unbounded outputs,
+rates 1e-4 and 1e-3, and the minimax loss.
 """
 
 from dataclasses import dataclass
@@ -30,16 +29,16 @@ ORTHOGONAL: dict[str, Any] = {"kernel_init": nn.initializers.orthogonal(1.4)}
 
 @dataclass(frozen=True)
 class UnrolledGAN:
-    """Hyper-parameters of an unrolled GAN of points."""
+    """Hyper-parameters of an unrolled GAN that generates points."""
 
     image: tuple[int, int, int] = (1, 1, 2)  # height, width, channels: a point is an image of one pixel
-    latent: int = 256  # numbers in z, from N(0, 1)
+    latent: int = 256  # size of z, from N(0, 1)
     hidden: int = 128  # units of each hidden layer
     layers: int = 2  # hidden layers of each net
     game: AdversarialConfig = AUTHORS
 
     def task(self, steps: int) -> Task:
-        """Return the game."""
+        """Return the Task."""
         del steps
         at_least(1, model__hidden=self.hidden, model__latent=self.latent, model__image=min(self.image))
         at_least(1, model__layers=self.layers)
@@ -50,7 +49,7 @@ class UnrolledGAN:
 
 
 class UnrolledGenerator(nn.Module):
-    """z f32[b latent] -> points f32[b h w c], anywhere."""
+    """z f32[b latent] -> points f32[b h w c], unbounded."""
 
     image: tuple[int, int, int]
     hidden: int

@@ -1,11 +1,14 @@
-"""WGAN and WGAN-GP: the critic's logits differ by the Wasserstein distance, as far as the critic is 1-Lipschitz.
+"""WGAN and WGAN-GP: GANs whose critic estimates the Wasserstein distance between real and generated images.
 
-Arjovsky, Chintala and Bottou, "Wasserstein GAN", ICML 2017: weights clipped to [-0.01, 0.01], RMSProp with rate 5e-5;
-batch norm in the critic, as in the authors' code, which takes 100 updates of the critic for each of the generator's
-first 25, and for every 500th.
-Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017: a penalty of 10 on the critic's gradient, Adam
-with rate 1e-4 and betas 0 and 0.9, no batch norm in the critic. Both: five updates of the critic to one of the
-generator. DCGAN's nets; any model of the family plays either game by the same settings.
+The estimate is the difference of the critic's mean outputs. It needs a critic that is 1-Lipschitz.
+
+Arjovsky, Chintala and Bottou, "Wasserstein GAN", ICML 2017: the critic's weights are clipped to [-0.01, 0.01], and
+RMSProp has rate 5e-5. The critic has batch norm, as in the authors' code. That code takes 100 updates of the critic
+for each of the generator's first 25 updates and for every 500th.
+Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017: a gradient penalty with weight 10, Adam with
+rate 1e-4 and betas 0 and 0.9, and no batch norm in the critic.
+Both take five updates of the critic for each update of the generator. The nets are DCGAN's. The same settings
+(model.game) train any model of this family in these ways.
 """
 
 from dataclasses import replace
@@ -22,6 +25,7 @@ PENALTY = AdversarialConfig(
 
 
 def row(game: AdversarialConfig, norm: Literal["batch", "none"], parameters: int) -> Preset:
+    """Return the preset of a DCGAN with this training and this norm of the critic."""
     model = DCGAN(prior="normal", norm=norm, game=game)
     run = Run(
         model=model, data=Data("digits"), steps=2000, batch=32, log=Log(every=50, samples=250), save=Save(every=500)

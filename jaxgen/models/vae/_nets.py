@@ -70,7 +70,7 @@ class ImageEncoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """(z f32[b latent], label i32[b] or None) -> f32[b h w channels], which nothing bounds."""
+    """(z f32[b latent], label i32[b] or None) -> f32[b h w channels], unbounded."""
 
     nets: NetConfig
     image: Image

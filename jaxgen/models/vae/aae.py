@@ -34,7 +34,7 @@ class AAE:
     """Hyper-parameters of an adversarial autoencoder."""
 
     image: Image = (28, 28, 1)  # height, width, channels
-    latent: int = 8  # numbers in z
+    latent: int = 8  # size of z
     nets: NetConfig = NetConfig(depth=2)
     prior: Literal["normal", "mixture"] = "normal"  # of z; the mixture has latent 2
     hidden: int = 400  # units of each of the discriminator's two hidden layers
@@ -42,7 +42,7 @@ class AAE:
     game_rate: float = 2e-4  # the same for discriminator and generator
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images, or the prior such codes."""
+        """Return the Task. Raises InputError where the nets can't make such images, or the prior such codes."""
         at_least(1, model__hidden=self.hidden)
         if self.prior == "mixture" and self.latent != 2:
             raise InputError(f"model.prior=mixture lies in the plane: give --model.latent 2, not {self.latent}.")

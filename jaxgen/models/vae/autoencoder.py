@@ -40,7 +40,7 @@ class Autoencoder:
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         self.nets.check(self.image)
         at_least(1, model__latent=self.latent)

@@ -192,7 +192,7 @@ class HierarchicalVAE:
     ema: float = 0.999  # decay of the moving averages
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the ladder does not fit such images."""
+        """Return the Task. Raises InputError where the ladder does not fit such images."""
         del steps
         self.check()
         adam = optax.adam(self.learning_rate, b2=self.beta2)

@@ -32,7 +32,7 @@ class IWAE(VAE):
     gradient: Literal["iwae", "dreg"] = "dreg"  # the encoder's
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError also for weights of a KL, which its bound has not."""
+        """Return the Task. Raises InputError also for weights of a KL, which its bound has not."""
         at_least(1, model__samples=self.samples)
         if self.beta != 1 or self.anneal or self.free_bits:
             raise InputError("The bound of an IWAE has no KL to weigh: model.beta, anneal and free-bits are a VAE's.")

@@ -53,7 +53,7 @@ class MAE:
     weight_decay: float = 0.05  # of kernels and tokens; norms and biases are spared
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         self.check()
         picture = jax.ShapeDtypeStruct(self.image, jnp.float32)

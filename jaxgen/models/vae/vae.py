@@ -32,17 +32,17 @@ class VAE:
     """Hyper-parameters of a variational autoencoder."""
 
     image: Image = (28, 28, 1)  # height, width, channels
-    latent: int = 20  # numbers in z
+    latent: int = 20  # size of z
     nets: NetConfig = NetConfig()
     likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # of images, given z
-    classes: int = 0  # labels are below it; 0: unconditional
+    classes: int = 0  # number of classes; 0: unconditional
     beta: float = 1.0  # weight of the KL
     anneal: int = 0  # steps over which that weight rises from 0
     free_bits: float = 0.0  # nats that each latent has for nothing
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         self.check()
         label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}

@@ -66,7 +66,7 @@ class VAEGAN:
     """Hyper-parameters of a VAE-GAN."""
 
     image: Image = (32, 32, 1)  # height, width, channels
-    latent: int = 32  # numbers in z
+    latent: int = 32  # size of z
     width: int = 32  # channels of each net's layer next to the image, doubled inwards
     gamma: float = 1e-3  # weight of L_llike beside L_GAN, for the decoder
     margin: float = 0.35  # by which a term of L_GAN may leave its equilibrium before a player rests
@@ -74,7 +74,7 @@ class VAEGAN:
     learning_rate: float = 3e-4  # of RMSProp
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         at_least(0, model__gamma=self.gamma, model__margin=self.margin)
         at_least(1, model__width=self.width, model__latent=self.latent, model__image=min(self.image))

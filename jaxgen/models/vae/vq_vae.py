@@ -45,7 +45,7 @@ class VQVAE:
     learning_rate: float = 1e-3  # of Adam (the paper: 2e-4)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         self.check()
         return self.game(
@@ -206,7 +206,7 @@ class VQVAEEncoder(nn.Module):
 
 
 class VQVAEDecoder(nn.Module):
-    """Codes f32[b h w D] -> f32[b 2^stages h 2^stages w channels], which nothing bounds."""
+    """Codes f32[b h w D] -> f32[b 2^stages h 2^stages w channels], unbounded."""
 
     stages: int
     width: int

@@ -26,14 +26,14 @@ class WAE:
     """Hyper-parameters of a Wasserstein autoencoder."""
 
     image: Image = (28, 28, 1)  # height, width, channels
-    latent: int = 8  # numbers in z
+    latent: int = 8  # size of z
     nets: NetConfig = NetConfig(depth=2)
     # lambda. The authors' 10 on MNIST is beside 0.05 times the error of images in [0, 1]: the same ratio.
     weight: float = 800.0
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the Task. Raises InputError for image sizes that the nets can't make."""
         at_least(0, model__weight=self.weight)
         plain = self.autoencoder
         phases = (Phase("autoencoder", "autoencoder", self.loss),)

@@ -322,9 +322,9 @@ def test_r3gans_filter_keeps_the_inside_of_a_flat_picture_and_darkens_its_border
 
 BAD = {
     "label": (_sngan_nets.SNGANDiscriminator(8, 5), picture(8, 8, 3), None, "give label"),
-    "pieces": (_biggan_nets.BigGANGenerator((4, 4), (8, 8), 3), z(7), None, "can't be cut in 2 pieces"),
+    "pieces": (_biggan_nets.BigGANGenerator((4, 4), (8, 8), 3), z(7), None, "multiple of its 2 parts"),
     "no embedding": (_biggan_nets.BigGANGenerator((4, 4), (8, 8), 3, 5, embedding=0), z(8), LABEL, "class embedding"),
-    "groups": (_r3gan_nets.R3GANGenerator((4, 4), (8,), 3, (1,), (3,)), z(7), None, "in 3 groups"),
+    "groups": (_r3gan_nets.R3GANGenerator((4, 4), (8,), 3, (1,), (3,)), z(7), None, "into 3 groups"),
     "odd": (
         _r3gan_nets.R3GANDiscriminator((8, 8), (1, 1), (1, 1)),
         picture(7, 8, 3),

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError
-from jaxgen.models.gan._stylegan2_nets import StyleGAN2Discriminator, StyleGAN2Generator, with_deviation
+from jaxgen.models.gan._stylegan2_nets import StyleGAN2Discriminator, StyleGAN2Generator, add_minibatch_deviation
 from jaxgen.training.dry_run import count
 from tests.nn.test_modulated import normal
 
@@ -256,7 +256,7 @@ def test_z_is_normalised_and_labels_tell():
 def test_standard_deviation_of_groups(batch, group, size):
     x, n = normal(batch, 4, 4, 5), batch // size
     with jax.enable_x64(True):
-        y = np.asarray(with_deviation(jnp.asarray(x), group))
+        y = np.asarray(add_minibatch_deviation(jnp.asarray(x), group))
     np.testing.assert_array_equal(y[..., :5], x)
     for i in range(batch):
         expected = np.sqrt(x[i % n :: n].var(0) + 1e-8).mean()
