@@ -31,6 +31,7 @@ test-rest: $(VENV)/installed-parity
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m tests.benchmarks.render --check
 	$(RUN) -m pyright --pythonpath $(RUN)
 
 clean:

@@ -62,7 +62,9 @@ FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # of the values of a fi
     "int": ("a whole number that is not negative", lambda x: _number(x) and isinstance(x, int) and x >= 0),
     "dict": ("an object of texts", lambda x: isinstance(x, dict) and all(isinstance(y, str) for y in x.values())),
 }
-KINDS = {field.name: re.sub(r"<class '|'>|\[.*", "", str(field.type).removesuffix(" | None")) for field in fields(Result)}
+KINDS = {
+    field.name: re.sub(r"<class '|'>|\[.*", "", str(field.type).removesuffix(" | None")) for field in fields(Result)
+}
 
 
 def parse(line: dict[str, Any], where: str = "A result") -> Result:

@@ -3,8 +3,8 @@
 With images x, kernel k and output gradient y, T(x, k, y) = sum_{n, o, j, i, c} x[n, s o + d j - lo, i] k[j, i, c] y[n, o, c].
 The convolution is dT/dy(x, k), its input gradient (the transposed convolution) is dT/dx(y, k), its kernel gradient is
 dT/dk(x, y). Each is bilinear and each one's derivatives are the other two, so derivatives of any order, forward and
-reverse, meet no fourth function. They lower to XLA's convolution, except on CPUs, where its gradients are 2 to 100 times
-slower than the formulations of conv_forms.py (measured by tests/benchmarks/conv.py).
+reverse, meet no fourth function. They lower to XLA's convolution, except on CPUs, where its gradients are slower than
+the formulations of conv_forms.py (tests/benchmarks/conv.py).
 """  # noqa: E501
 
 from collections.abc import Callable

@@ -138,7 +138,8 @@ def _by(rows: Sequence[Row], about) -> dict[str, list[str]]:
     for row in rows:
         for result in row:
             if text := about(result):
-                found.setdefault(text, {})[next(iter((result.row or {"": result.model}).values()))] = None
+                name = next(iter((result.row or {"": result.model}).values()))
+                found.setdefault(text, {})[f"`{name.strip('`')}`" if "`" not in name[1:-1] else name] = None
     return {text: list(names) for text, names in found.items()}
 
 

@@ -267,10 +267,7 @@ TABLES = {
     ),
     "few-steps": Table(
         ("model",),
-        {
-            f"{n} step{'s' * (n > 1)}": f"{{wasserstein2@{drawn(n)}:.3f}} ({{near_mode@{drawn(n)}:.0%}})"
-            for n in COUNTS
-        },
+        {f"{n} step{'s' * (n > 1)}": f"{{wasserstein2@{drawn(n)}:.3f}} ({{near_mode@{drawn(n)}:.0%}})" for n in COUNTS},
         "Eight Gaussians on a ring of radius 0.75, standard deviation 0.02; a DiT of 3 layers of 64, 10,000 steps of "
         "512, Adam at 1e-3, moving averages of 0.999, one seed. Wasserstein-2 distance of 2,000 samples to as many points of the mixture, and the "
         "share of them within 5 standard deviations of a mode; `flow` by Euler's method; the floor is that of two draws "
@@ -325,9 +322,7 @@ TABLES = {
         },
         "The training loop beside its bare step: medians of alternating turns, batch 64, one line of the log each.",
     ),
-    "classifier-step": Table(
-        ("step",), STEP, f"ResNet-18 training step, 32x32x3, batch 128, small stem, f32, {TURNS}"
-    ),
+    "classifier-step": Table(("step",), STEP, f"ResNet-18 training step, 32x32x3, batch 128, small stem, f32, {TURNS}"),
     "features": Table(
         ("features",),
         STEP,
@@ -345,9 +340,7 @@ TABLES = {
     ),
     "vae-step": Table(("step",), STEP, f"f32, batch 64, 32x32x1; {TURNS}"),
     "diffusion-step": Table(("step",), STEP, f"f32, U-Net, EDM: batch 32, DiT-S/2, flow: batch 8; {TURNS}"),
-    "restoration-step": Table(
-        ("work",), STEP, f"f32, EDSR-baseline step: batch 16, DnCNN step: batch 32; {TURNS}"
-    ),
+    "restoration-step": Table(("work",), STEP, f"f32, EDSR-baseline step: batch 16, DnCNN step: batch 32; {TURNS}"),
     "convolution-cost": Table(
         ("convolutions of a training step",),
         {
