@@ -1,8 +1,8 @@
 """The tables of published results in the documentation: python -m tests.benchmarks.render [--check]
 
-Writes every table between its markers, `<!-- name -->` and `<!-- /name -->`, in README.md and the families' pages, from
-jaxgen/evaluation/results.jsonl and tests/benchmarks/tables.py. With --check nothing is written, and the exit status is 1
-where a page differs from what would be written.
+Writes every table between its markers, `<!-- name -->` and `<!-- /name -->`, in README.md and the families' pages.
+The numbers are from jaxgen/evaluation/results.jsonl, columns and captions from tests/benchmarks/tables.py. With --check
+nothing is written, and the exit status is 1 where a page differs from what would be written.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def render(write: bool = True, root: Path = ROOT, found: Sequence[Result] | None
 
 
 def page(text: str, found: Sequence[Result], name: str = "The page") -> str:
-    """Return a page with its tables rendered anew. Raises InputError for a marker without a table, or without its end."""
+    """Return a page with its tables rendered anew. Raises InputError for a marker of no table, or without its end."""
     closed = {match[1] for match in MARKED.finditer(text)}
     for marker in OPENED.findall(text):
         choose(marker, TABLES, "table")

@@ -3,8 +3,8 @@
 A cell is a template: `{metric:format}` is a result of the table's row, `{metric@case:format}` one of a case,
 `{metric@case.field}` what else is known of it, `{.field}` what is known of the whole row. A format such as `.3g±.2g`
 adds the interval where there is one. Of several templates with `|` between, the first that is complete is shown. The
-caption ends with the settings that were changed (at `{settings}`), with the remarks, and with when and where the numbers
-were measured; these are in the results.
+results also say which settings were changed, which the caption has at `{settings}`, and when and where the numbers were
+measured, which it ends with.
 """
 
 from dataclasses import dataclass, field
@@ -105,8 +105,9 @@ TABLES = {
             "PSNR": "{psnr_rgb:.4g}",
             "diversity": "{diversity_lpips_st_alex:.4g}",
         },
-        "Edges to emoji, 64x64: trained on 600 emoji, scored on the 1,400 others by FID (EfficientNet-Lite0), on 400 of "
-        "them by LPIPS (ST-LPIPS, AlexNet) and PSNR in dB; diversity: LPIPS between two answers. One seed. {settings}",
+        "Edges to emoji, 64x64: trained on 600 emoji, scored on the 1,400 others by FID (EfficientNet-Lite0), on 400 "
+        "of them by LPIPS (ST-LPIPS, AlexNet) and PSNR in dB; diversity: LPIPS between two answers. One seed. "
+        "{settings}",
     ),
     "translation-quality-flowers": Table(
         ("model",),
@@ -239,10 +240,10 @@ TABLES = {
             "published": "{nll_5000_dynamic@published:.1f}",
         },
         "MNIST, 28x28, dynamically binarised, batch 100, Adam from 1e-3 down along a cosine, one seed; nats on the "
-        "10,000 test digits, binarised once, whatever the seed (nll_5000_dynamic). `vae`, `iwae` (50 samples, DReG) and "
-        "`vae-iaf`: 2 layers of 200 and 50 latents; `vae-vamp`: 2 layers of 300, 40 latents, 500 pseudo-inputs. The "
-        "published figures, which we did not look up ourselves, are of longer training (Burda et al. 2016; Tomczak and "
-        f"Welling 2018). {BESIDE}",
+        "10,000 test digits, binarised once, whatever the seed (nll_5000_dynamic). `vae`, `iwae` (50 samples, DReG) "
+        "and `vae-iaf`: 2 layers of 200 and 50 latents; `vae-vamp`: 2 layers of 300, 40 latents, 500 pseudo-inputs. "
+        "The published figures, which we did not look up ourselves, are of longer training (Burda et al. 2016; Tomczak "
+        f"and Welling 2018). {BESIDE}",
     ),
     "diffusion-quality": Table(
         ("model", "sampler"),
@@ -269,9 +270,9 @@ TABLES = {
         ("model",),
         {f"{n} step{'s' * (n > 1)}": f"{{wasserstein2@{drawn(n)}:.3f}} ({{near_mode@{drawn(n)}:.0%}})" for n in COUNTS},
         "Eight Gaussians on a ring of radius 0.75, standard deviation 0.02; a DiT of 3 layers of 64, 10,000 steps of "
-        "512, Adam at 1e-3, moving averages of 0.999, one seed. Wasserstein-2 distance of 2,000 samples to as many points of the mixture, and the "
-        "share of them within 5 standard deviations of a mode; `flow` by Euler's method; the floor is that of two draws "
-        "of the mixture.",
+        "512, Adam at 1e-3, moving averages of 0.999, one seed. Wasserstein-2 distance of 2,000 samples to as "
+        "many points of the mixture, and the share of them within 5 standard deviations of a mode; `flow` by Euler's "
+        "method; the floor is that of two draws of the mixture.",
     ),
     "mixture": Table(
         ("unrolled updates",),
