@@ -91,7 +91,7 @@ def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int) -
             places = np.flatnonzero(data.labels_of(whole) == number)
             if not len(places):
                 raise InputError(f"The run's data have no example of {part}.")
-            found.append(data.Some(data.Part(whole, places), examples))
+            found.append(data.RandomSubset(data.Subset(whole, places), examples))
         else:
             picture = to_u8(read_picture(Path(part), image_of(task), run.data))
             found.append(Arrays(picture, np.full(1, label, np.int32), ("",)))

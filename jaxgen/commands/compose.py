@@ -136,10 +136,10 @@ def moved(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.ndar
     """Return colours f32[n c] with the mean and covariance of others f32[m c]."""
     import jax.numpy as jnp
 
-    from jaxgen.nn.transport import transfer
+    from jaxgen.nn.colour_transport import transfer_colours
 
     del weights
-    return np.asarray(transfer(jnp.asarray(colours)[None], jnp.asarray(like)[None]))[0]
+    return np.asarray(transfer_colours(jnp.asarray(colours)[None], jnp.asarray(like)[None]))[0]
 
 
 def spread(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -149,13 +149,13 @@ def spread(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.nda
     """
     import jax
 
-    from jaxgen.nn.transport import sliced
+    from jaxgen.nn.colour_transport import sliced_transport
 
     if len(like) > DRAWN:
         like = np.random.default_rng(0).choice(like, DRAWN, replace=False)
     each, which = np.unique(colours, axis=0, return_inverse=True)
     counts = np.bincount(which.ravel(), weights).astype(np.float32)
-    return np.asarray(jax.jit(sliced)(each, like, jax.random.key(0), counts))[which.ravel()]
+    return np.asarray(jax.jit(sliced_transport)(each, like, jax.random.key(0), counts))[which.ravel()]
 
 
 def opened(name: str) -> Any:

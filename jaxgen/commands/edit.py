@@ -68,22 +68,22 @@ def edit(
         raise InputError(f"--method dps is of what is known of an image: --how {how} takes none.")
     if how == "colourise" and work.image[2] != 3:
         raise InputError("This model's images are not of three channels: it can't colourise.")
-    rest, way = conditions.part(work.taus, strength), conditions.blurred(sigma)
+    rest, way = conditions.last_steps(work.taus, strength), conditions.gaussian_blur(sigma)
     if how == "blend":
         assert other is not None
         given = shown = np.concatenate([given, work.read(other)])  # [2 h w c]
     if how == "colourise":
-        way = conditions.grey()
+        way = conditions.greyscale()
         given = way.forward(given)
         shown = np.asarray(way.back(given))
 
     def vary(denoise, d, keys, x0):
-        x = conditions.noised(d.encode(x0), float(rest[0]), keys, d.frame)
+        x = conditions.add_noise(d.encode(x0), float(rest[0]), keys, d.frame)
         return d.decode(work.sample(denoise, d, keys, rest, x))
 
     def blend(denoise, d, keys, both):
-        one, two = conditions.inverted(denoise, d.encode(both), d.taus, d.frame)
-        x = conditions.great_circle(one, two, jnp.linspace(0, 1, count))
+        one, two = conditions.invert(denoise, d.encode(both), d.taus, d.frame)
+        x = conditions.slerp(one, two, jnp.linspace(0, 1, count))
         return d.decode(samplers.heun(denoise, x, d.taus))
 
     def undo(denoise, d, keys, y):

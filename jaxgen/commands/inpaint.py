@@ -63,6 +63,6 @@ def inpaint(
         if method == "repaint":
             return inpainting.repainted(denoise, d, keys, x0, unknown, times)
         left = jnp.broadcast_to(1 - unknown, x0.shape)
-        return work.solve(method, denoise, d, keys, x0 * left, conditions.masked(left), noise)
+        return work.solve(method, denoise, d, keys, x0 * left, conditions.masking(left), noise)
 
     work.finish(paint, (known, hidden), known * (1 - hidden) - hidden, f"by {method}")

@@ -64,7 +64,7 @@ def map_(
     about = load_config(run).data.at(split)
     source = data.open_source(about, image_of(task))
     check_data(task, source)
-    some = data.Some(source, count)
+    some = data.RandomSubset(source, count)
     if by == "pca" and len(some) < 2:
         raise InputError("Principal components are those of two images or more, not of one.")
     opened = open_run(run)

@@ -68,7 +68,7 @@ def score(
     about = data_at(load_config(run), path, split)
     source = data.open_source(about, image_of(task))
     check_data(task, source)
-    some = data.Some(source, limit or len(source))
+    some = data.RandomSubset(source, limit or len(source))
     odd = None if anomalies is None else anomalous(some, anomalies)
     opened = open_run(run)
     scores = scores_of(opened, some, about, by, samples)
@@ -79,7 +79,7 @@ def score(
         writer = csv.writer(file)
         writer.writerow(["rank", "score", "picture", "label"])
         writer.writerows([rank, f"{scores[i]:.6g}", names[i], labels[i]] for rank, i in enumerate(order, 1))
-    save_png(sheet, ranked(data.Part(some, order), scores[order], about, image_of(task), count))
+    save_png(sheet, ranked(data.Subset(some, order), scores[order], about, image_of(task), count))
     print(f"{len(some)} images scored by {by} at step {opened.step}: {out}, {sheet}")
     if odd is not None:
         print(f"AUROC {auroc(scores, odd):.4f} of {odd.sum()} anomalies among {len(odd)} images")
@@ -144,7 +144,7 @@ def ranked(source: "Source", scores: np.ndarray, about: "Data", image: tuple, co
     blocks = [range(n)] if n <= count else [range(count - count // 2), range(n - count // 2, n)]
     lines = []
     for block in filter(len, blocks):
-        part, grey = data.Part(source, list(block)), replace(about, binarise="none")
+        part, grey = data.Subset(source, list(block)), replace(about, binarise="none")
         images = next(data.batches(part, grey, image, batch=len(block), seed=0, train=False))["image"]
         lines.append(captioned(images, [f"{i + 1} {scores[i]:.3g}" for i in block], COLUMNS))
     gap = np.full_like(lines[0][:CAPTION], 255)

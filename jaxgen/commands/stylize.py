@@ -212,10 +212,10 @@ def recoloured(made: np.ndarray, content: np.ndarray, colours: str) -> np.ndarra
     import jax.numpy as jnp
 
     from jaxgen.nn.colour import rgb, ycbcr
-    from jaxgen.nn.transport import transfer
+    from jaxgen.nn.colour_transport import transfer_colours
 
     made, content = np.clip(made, -1, 1), np.asarray(content)
     if colours == "content":
-        return np.asarray(transfer(jnp.asarray(made), jnp.asarray(content)))
+        return np.asarray(transfer_colours(jnp.asarray(made), jnp.asarray(content)))
     luma, chroma = ycbcr(jnp.asarray(made))[..., :1], ycbcr(jnp.asarray(content))[..., 1:]
     return np.asarray(rgb(jnp.concatenate([luma, chroma], -1)))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxgen.commands.restore import BYTES, Pictures
 from jaxgen.commands.shared import Folder
 from jaxgen.core.errors import InputError, at_least, check_seed, choose
-from jaxgen.data.pairs import PAIRS, luma
+from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
 from jaxgen.media import batch_files, output_files
 from jaxgen.media.batch_files import answered
 from jaxgen.media.photo import WRITTEN, Photo, check_made, find, quantised, read, write
@@ -179,7 +179,7 @@ def open_work(
         averaged(opened.state, opened.frozen),
         number_of(translator.domains, to),
         side,
-        PAIRS[data.making] if pair else None,
+        DERIVED_SOURCES[data.making] if pair else None,
         answers,
         memory,
         seed,

@@ -54,7 +54,7 @@ def upscale(
     if h % factor or w % factor:
         raise InputError(f"--factor {factor} must divide both sides of the model's {h}x{w} images.")
     small: Any = work.read(picture, (h // factor, w // factor, c))
-    way = conditions.shrunk(factor)
+    way = conditions.box_downsampling(factor)
 
     def paint(denoise, d, keys, y):
         return work.solve(method, denoise, d, keys, y, way, noise)

@@ -66,7 +66,7 @@ def npz(path: Path, split: str) -> Arrays:
         why = "its content is none, or Python objects" if "allow_pickle" in str(error) else first_line(error)
         raise InputError(f"{path} cannot be read as .npz: {why}.") from error
     image = _image_name(list(arrays), split, path)
-    images = _pictures(arrays[image], f"array {image!r} of {path}")
+    images = _eight_bit_images(arrays[image], f"array {image!r} of {path}")
     suffix = image.startswith("x_")
     label = next((name for name in ([f"y_{split}"] if suffix else ["label", "labels", "y"]) if name in arrays), None)
     if label is None:
@@ -111,7 +111,7 @@ def _image_name(names: list[str], split: str, path: Path) -> str:
     return found
 
 
-def _pictures(values: np.ndarray, where: str) -> np.ndarray:
+def _eight_bit_images(values: np.ndarray, where: str) -> np.ndarray:
     """Return images as u8[n h w c]; raise InputError for another shape, type or range."""
     if values.ndim == 3:
         values = values[..., None]  # [n h w] -> [n h w 1]

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.fft import next_fast_len
 
 from jaxgen.core import rng
-from jaxgen.data.damage import Key, drawn, folded, spread
+from jaxgen.data.degradation_ops import Key, broadcast_like, fold_keys, uniform
 
 Array = jax.Array
 
@@ -37,7 +37,7 @@ def _gaussian_rows(n: int, sigma: Array) -> Array:
     return w / w.sum(-1, keepdims=True)
 
 
-def filtered(x: Array, kernels: Array) -> Array:
+def filter_images(x: Array, kernels: Array) -> Array:
     """Return y[b, o] = sum_j kernels[b, j] x[b, o + j - k // 2], kernels f32[b k k], k odd; x goes on as its mirror image.
 
     By Fourier transforms: a convolution of each image by its own kernel of 21 x 21 takes a CPU ten times as long.
@@ -47,7 +47,7 @@ def filtered(x: Array, kernels: Array) -> Array:
     wide = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)), "symmetric")
     size: Any = [next_fast_len(n + 2 * half, real=True) for n in (h, w)]
     waves = jnp.fft.rfft2(jnp.moveaxis(wide, -1, 1), size)  # [b c H W/2+1]
-    waves = waves * spread(jnp.conj(jnp.fft.rfft2(kernels, size))[:, None], waves)
+    waves = waves * broadcast_like(jnp.conj(jnp.fft.rfft2(kernels, size))[:, None], waves)
     return jnp.moveaxis(jnp.fft.irfft2(waves, size)[..., :h, :w], 1, -1)
 
 
@@ -71,13 +71,13 @@ def sinc_kernels(cutoff: Array, size: int) -> Array:
     return _normalised(cutoff**2 / (2 * math.pi) * jinc(cutoff * jnp.sqrt(square)))
 
 
-def cut(kernels: Array, sides: Array) -> Array:
+def crop_kernels(kernels: Array, sides: Array) -> Array:
     """Return f32[b k k] with nothing outside the middle square of an odd side i32[b]."""
     far = jnp.abs(_places(kernels.shape[-1])).max(0)[None]  # [1 k k]
     return _normalised(jnp.where(far <= (sides // 2).reshape(-1, 1, 1), kernels, 0))
 
 
-def identity(size: int) -> Array:
+def identity_kernel(size: int) -> Array:
     """Return the kernel f32[1 k k] that leaves an image as it is."""
     return (jnp.abs(_places(size)).max(0) == 0).astype(jnp.float32)[None]
 
@@ -86,7 +86,7 @@ def line_kernels(length: Array, angle: Array, size: int) -> Array:
     """Return f32[b size size], the blur of a camera that moves `length` pixels in a line; angle 0 is along the rows."""
     t = jnp.asarray((np.arange(4 * size) + 0.5) / (4 * size) - 0.5, jnp.float32)[None]  # [1 s]
     y, x = (t * (length * f(angle)).reshape(-1, 1) for f in (jnp.sin, jnp.cos))  # [b s]
-    return _traced(y, x, size)
+    return _path_kernels(y, x, size)
 
 
 def shake_kernels(length: Array, keys: Key, size: int) -> Array:
@@ -95,16 +95,16 @@ def shake_kernels(length: Array, keys: Key, size: int) -> Array:
     Its direction is a random walk with a sudden turn now and then (cf. Boracchi & Foi 2012, section IV).
     """
     steps = 4 * size
-    normal = rng.normal(folded(keys, "turn"), (steps,))
-    jolts = drawn(folded(keys, "jolt"), 0, 1, (steps,)) < 3 / steps
+    normal = rng.normal(fold_keys(keys, "turn"), (steps,))
+    jolts = uniform(fold_keys(keys, "jolt"), 0, 1, (steps,)) < 3 / steps
     turns = normal * jnp.where(jolts, 1.5, 2.5 / math.sqrt(steps))
-    angle = jnp.cumsum(turns, 1) + spread(drawn(folded(keys, "start"), 0, 2 * math.pi), turns)
-    step = spread(length / steps, turns)
+    angle = jnp.cumsum(turns, 1) + broadcast_like(uniform(fold_keys(keys, "start"), 0, 2 * math.pi), turns)
+    step = broadcast_like(length / steps, turns)
     y, x = (jnp.cumsum(step * f(angle), 1) for f in (jnp.sin, jnp.cos))
-    return _traced(y - y.mean(1, keepdims=True), x - x.mean(1, keepdims=True), size)
+    return _path_kernels(y - y.mean(1, keepdims=True), x - x.mean(1, keepdims=True), size)
 
 
-def _traced(y: Array, x: Array, size: int) -> Array:
+def _path_kernels(y: Array, x: Array, size: int) -> Array:
     """Return f32[b size size] of sum 1: points [b s], from the middle, each shared among the four nearest pixels."""
     place = jnp.asarray(np.arange(size) - size // 2, jnp.float32).reshape(1, 1, -1)
     down, across = (jnp.maximum(1 - jnp.abs(a[..., None] - place), 0) for a in (y, x))  # [b s size]

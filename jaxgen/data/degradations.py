@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.core.errors import InputError, choose
-from jaxgen.data import blur, damage
-from jaxgen.data.ageing import old_photo
-from jaxgen.data.damage import drawn, folded, spread
+from jaxgen.data import blur, degradation_ops
+from jaxgen.data.degradation_ops import broadcast_like, fold_keys, uniform
 from jaxgen.data.masks import MASKS
+from jaxgen.data.old_photo import old_photo
 from jaxgen.data.real_esrgan import real_esrgan
 from jaxgen.nn.resample import imresize
 
@@ -68,40 +68,40 @@ class Degradation:
         """
         if x.shape[-1] not in (1, 3) and (self.jpeg[1] or self.pipeline != "plain"):
             raise InputError(f"JPEG and the pipelines damage images of 1 or 3 channels, not of {x.shape[-1]}.")
-        strength = {name: drawn(folded(keys, f"strength of {name}"), *getattr(self, name)) for name in SPANS}
+        strength = {name: uniform(fold_keys(keys, f"strength of {name}"), *getattr(self, name)) for name in SPANS}
         if self.blur[1]:
             x = blur.gaussian_blur(x, strength["blur"])
         if self.motion[1]:
-            angle = drawn(folded(keys, "angle"), 0, math.pi)
-            x = blur.filtered(x, blur.line_kernels(strength["motion"], angle, _wide(self.motion[1])))
+            angle = uniform(fold_keys(keys, "angle"), 0, math.pi)
+            x = blur.filter_images(x, blur.line_kernels(strength["motion"], angle, _wide(self.motion[1])))
         if self.shake[1]:
-            x = blur.filtered(x, blur.shake_kernels(strength["shake"], keys, _wide(self.shake[1])))
+            x = blur.filter_images(x, blur.shake_kernels(strength["shake"], keys, _wide(self.shake[1])))
         if self.pipeline == "real-esrgan":
-            x = real_esrgan(x, folded(keys, "real-esrgan"), scale)
+            x = real_esrgan(x, fold_keys(keys, "real-esrgan"), scale)
         elif scale != 1:
             x = imresize(x, 1 / scale)
         told = {"sigma": strength["noise"]}
         if self.pipeline == "photo":
-            x, told["mask"] = old_photo(x, folded(keys, "photo"))
+            x, told["mask"] = old_photo(x, fold_keys(keys, "photo"))
         elif self.pipeline == "haze":
-            x = jnp.clip(damage.haze(x, folded(keys, "haze")), -1, 1)
+            x = jnp.clip(degradation_ops.haze(x, fold_keys(keys, "haze")), -1, 1)
         elif self.pipeline == "low-light":
-            gain, gamma = (drawn(folded(keys, name), *span) for name, span in LOW_LIGHT.items())
-            x = damage.low_light(x, gain, gamma)
+            gain, gamma = (uniform(fold_keys(keys, name), *span) for name, span in LOW_LIGHT.items())
+            x = degradation_ops.low_light(x, gain, gamma)
         elif self.pipeline == "grey":
-            x = jnp.clip(damage.grey(x), -1, 1)
+            x = jnp.clip(degradation_ops.grey(x), -1, 1)
         if self.noise[1]:
-            x = damage.gaussian_noise(x, strength["noise"], keys)
+            x = degradation_ops.gaussian_noise(x, strength["noise"], keys)
         if self.poisson[1]:
-            x = damage.poisson_noise(x, strength["poisson"], folded(keys, "photons"))
+            x = degradation_ops.poisson_noise(x, strength["poisson"], fold_keys(keys, "photons"))
         if self.camera[1]:
-            read = damage.read_noise(strength["camera"], keys)
-            x = damage.camera_noise(x, strength["camera"], read, folded(keys, "sensor"))
+            read = degradation_ops.read_noise(strength["camera"], keys)
+            x = degradation_ops.camera_noise(x, strength["camera"], read, fold_keys(keys, "sensor"))
         if self.jpeg[1]:
-            x = damage.jpeg(x, strength["jpeg"])
+            x = degradation_ops.jpeg(x, strength["jpeg"])
         if self.mask != "none":
-            mask = MASKS[self.mask](folded(keys, "mask"), (x.shape[1], x.shape[2]))
-            x = x * (1 - spread(mask, x))
+            mask = MASKS[self.mask](fold_keys(keys, "mask"), (x.shape[1], x.shape[2]))
+            x = x * (1 - broadcast_like(mask, x))
             told["mask"] = jnp.maximum(mask, told["mask"]) if "mask" in told else mask
         return {"degraded": x, **told}
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from jaxgen.core.errors import InputError
 from jaxgen.data.folder import Folder
-from jaxgen.data.transforms import planes_of
+from jaxgen.data.transforms import pixels_of
 
 if TYPE_CHECKING:
     from jaxgen.data.sources import Source
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NAMES = (("A", "B"), ("image", "source"))  # sorted, as a folder's classes are
 
 
-class Pairs:
+class PairedImages:
     """{"source": u8[h w c], "image": u8[h w c]} of one size, that show the same.
 
     Of a folder (or .zip) with sub-folders A and B, or source and image, the images of one name, whatever the suffix;
@@ -86,7 +86,7 @@ class Pairs:
         return len(self.folder.names) if self.pairs is None else len(self.pairs)
 
     def __getitem__(self, index: int) -> dict:
-        return {name: planes_of(picture) for name, picture in self.picture(index).items()}
+        return {name: pixels_of(picture) for name, picture in self.picture(index).items()}
 
     def picture(self, index: int) -> dict:
         """Return the example with its images as Pillow images."""
@@ -102,7 +102,7 @@ class Pairs:
         return {"source": source, "image": image}
 
 
-class Unpaired:
+class UnpairedImages:
     """Images of two sources, {"source": u8[h w c], "image": u8[h' w' c']}: as many as the larger has, in order.
 
     The smaller is begun again where it ends. In training the loader reads each of the two by itself.

@@ -8,9 +8,9 @@ from typing import IO
 
 from jaxgen.core.errors import InputError, choose
 from jaxgen.data.arrays import first_line
-from jaxgen.data.pictures import SUFFIXES, decode, reason
-from jaxgen.data.transforms import planes_of
-from jaxgen.data.verdicts import Stamp, check
+from jaxgen.data.decode_check import Stamp, find_undecodable
+from jaxgen.data.image_decoding import SUFFIXES, decode, reason
+from jaxgen.data.transforms import pixels_of
 
 SPLITS = ("train", "test", "val", "valid", "validation")
 
@@ -30,11 +30,11 @@ class Folder:
         stamps = {name: stamp for name, stamp in sorted(self.files.stamps.items()) if _wanted(name)}
         if not stamps:
             raise InputError(f"{path} holds no image: they end in {', '.join(sorted(SUFFIXES))}.")
-        stamps, depth = _part(stamps, split, path)
-        bad = check(path, stamps, self.files.read)
+        stamps, depth = _select_split(stamps, split, path)
+        bad = find_undecodable(path, stamps, self.files.read)
         self.names = [name for name in stamps if name not in bad]
         if bad:
-            _tell(path, bad, len(stamps), skip_bad)
+            _report(path, bad, len(stamps), skip_bad)
         # Of all files, so that leaving a corrupt one out cannot renumber the classes.
         tails = {name: name.split("/")[depth:] for name in stamps}
         labelled = all(len(tail) > 1 for tail in tails.values())
@@ -47,7 +47,7 @@ class Folder:
 
     def __getitem__(self, index: int) -> dict:
         example = self.picture(index)
-        return {**example, "image": planes_of(example["image"])}
+        return {**example, "image": pixels_of(example["image"])}
 
     def picture(self, index: int) -> dict:
         """Return the example with its image as a Pillow image, which saves two copies on the way to a batch."""
@@ -118,7 +118,7 @@ def _wanted(name: str) -> bool:
     return not hidden and os.path.splitext(parts[-1])[1].lower() in SUFFIXES
 
 
-def _part(stamps: dict[str, Stamp], split: str, path: Path) -> tuple[dict[str, Stamp], int]:
+def _select_split(stamps: dict[str, Stamp], split: str, path: Path) -> tuple[dict[str, Stamp], int]:
     """Return the files of a split, and how many leading folders of their names are not classes."""
     depth, chosen = 0, False
     while True:
@@ -136,7 +136,7 @@ def _part(stamps: dict[str, Stamp], split: str, path: Path) -> tuple[dict[str, S
     return stamps, depth
 
 
-def _tell(path: Path, bad: dict[str, str], total: int, skip: bool) -> None:
+def _report(path: Path, bad: dict[str, str], total: int, skip: bool) -> None:
     """Say which images cannot be read: an InputError, or a line on stderr where they are skipped."""
     name, wrong = next(iter(bad.items()))
     if len(bad) == total:

@@ -12,25 +12,25 @@ import numpy as np
 
 from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError
-from jaxgen.data.domains import Unpaired
-from jaxgen.data.pairs import PAIRS
-from jaxgen.data.sources import Part, Source
+from jaxgen.data.derived_sources import DERIVED_SOURCES
+from jaxgen.data.domains import UnpairedImages
+from jaxgen.data.sources import Source, Subset
 from jaxgen.data.transforms import (
-    HELD,
-    RANDOM,
-    SCALED,
+    HELD_OUT_CROPS,
+    RANDOM_CROPS,
+    SCALED_CROPS,
     Shape,
-    fit,
-    fit_all,
-    number,
-    planes_of,
-    quarters,
-    shifted,
+    all_to_size,
+    pixels_of,
+    quarter_turns,
+    shift_pixels,
     to_float,
+    to_number,
+    to_size,
 )
 
-PICTURES = ("image", "source")  # what an example may hold of them
-OTHER = 0x9E3779B97F4A7C15  # added to the seed for a second domain, which nobody's own seed is apart from the first by
+IMAGE_NAMES = ("image", "source")  # what an example may hold of them
+SECOND_DOMAIN_SEED = 0x9E3779B97F4A7C15  # added to the seed for the second domain
 CACHE_BYTES = 2**30  # images are kept at the model's size, once made, where all of them fit into this
 
 
@@ -50,7 +50,7 @@ def batches(
     `batch` is the global size; process (p, P) gets rows [p batch / P, (p + 1) batch / P) of each batch. Training goes
     on without end, reshuffled each epoch, every example exactly once an epoch, epochs joined without a gap.
     With `data.pair`, or a source of two domains, there is "source" f32[b h w c] as well: cut and mirrored as its image,
-    or, of `Unpaired`, drawn in an order of its own.
+    or, of `UnpairedImages`, drawn in an order of its own.
 
     `train=False` is one pass in order, no random cut or mirror, the last batch ragged (a process can get no row of it).
     Close the iterator to stop its threads. Raises InputError, also for an example that turns out unreadable later.
@@ -59,7 +59,7 @@ def batches(
     _check(source, data, image, batch, start, rank, count)
     rows = range(rank * batch // count, (rank + 1) * batch // count)
     settings = data, image, batch, rows, seed, train
-    if train and isinstance(source, Unpaired):
+    if train and isinstance(source, UnpairedImages):
         reader: Any = _Domains(source, *settings)
     else:
         reader = _Batches(source, *settings)
@@ -123,10 +123,10 @@ class _Batches:
         self.turn = train and data.turn
         self.shift = data.shift if train else 0
         self.binarise = data.binarise
-        self.pair = PAIRS.get(data.making)
-        self.random_cut = train and data.crop in RANDOM
+        self.pair = DERIVED_SOURCES.get(data.making)
+        self.random_cut = train and data.crop in RANDOM_CROPS
         # A patch out of the middle stays one.
-        crop = data.crop if train else HELD.get(data.crop, data.crop)
+        crop = data.crop if train else HELD_OUT_CROPS.get(data.crop, data.crop)
         self.examples = _Examples(source, image, crop)
         self.count = len(source)
         # The last two epochs' orders; a batch can span two.
@@ -150,7 +150,7 @@ class _Batches:
             uniforms(self.seed, epochs, indices) if self.mirror or self.turn or self.random_cut or self.shift else None
         )
         rows = self.examples.read(indices, draws[:, 1:5] if draws is not None and self.random_cut else None)
-        pictures = {name: rows.pop(name) for name in PICTURES if name in rows}
+        pictures = {name: rows.pop(name) for name in IMAGE_NAMES if name in rows}
         if draws is not None:
             for pixels in pictures.values():
                 self._move(pixels, draws)
@@ -164,23 +164,25 @@ class _Batches:
         """Move, mirror and turn u8[b h w c] where they lie, as draws f64[b 8] say."""
         if self.shift:
             for i, (down, right) in enumerate(draws[:, 5:7]):
-                pixels[i] = shifted(pixels[i], self.shift, down, right)
+                pixels[i] = shift_pixels(pixels[i], self.shift, down, right)
         if self.mirror:
             mirrored = draws[:, 0] < 0.5
             pixels[mirrored] = pixels[mirrored, :, ::-1]
         if self.turn:
             for i, draw in enumerate(draws[:, 0]):
-                pixels[i] = np.rot90(pixels[i], quarters(draw)).copy()
+                pixels[i] = np.rot90(pixels[i], quarter_turns(draw)).copy()
 
 
 class _Domains:
     """Random access to batches of two sources, each in its own order and with its own cuts and mirrors."""
 
-    def __init__(self, source: Unpaired, data: Data, image: Shape, batch: int, rows: range, seed: int, train: bool):
+    def __init__(
+        self, source: UnpairedImages, data: Data, image: Shape, batch: int, rows: range, seed: int, train: bool
+    ):
         alone = dataclasses.replace(data, pair="none")
         self.image = _Batches(source.image, alone, image, batch, rows, seed, train)
         other = dataclasses.replace(data, binarise="none")
-        self.source = _Batches(source.source, other, image, batch, rows, seed + OTHER, train)
+        self.source = _Batches(source.source, other, image, batch, rows, seed + SECOND_DOMAIN_SEED, train)
 
     def __len__(self) -> int:
         return sys.maxsize
@@ -196,10 +198,10 @@ class _Examples:
     def __init__(self, source: Source, image: Shape, crop: str):
         self.source, self.image, self.crop = source, image, crop
         first = source[0]
-        self.pictures = [name for name in PICTURES if name in first]
+        self.pictures = [name for name in IMAGE_NAMES if name in first]
         for name in self.pictures:
-            fit(first[name], image, crop)  # an impossible conversion is told before training
-        specs = {name: number(value) for name, value in first.items() if name not in self.pictures}
+            to_size(first[name], image, crop)  # an impossible conversion is told before training
+        specs = {name: to_number(value) for name, value in first.items() if name not in self.pictures}
         self.empty = lambda n: {
             **{name: np.empty((n, *image), np.uint8) for name in self.pictures},
             **{name: np.empty((n, *spec.shape), spec.dtype) for name, spec in specs.items()},
@@ -208,10 +210,10 @@ class _Examples:
         self.wholes: dict[int, dict] = {}  # decoded images that patches are cut out of, as many as there is room for
         self.room = CACHE_BYTES if crop == "patch" else 0
         images = getattr(source, "images", None)  # in memory already, and perhaps at the right size
-        if images is not None and images.shape[1:] == image and crop not in SCALED:
+        if images is not None and images.shape[1:] == image and crop not in SCALED_CROPS:
             labels = getattr(source, "labels", None)
             self.kept = {"image": images} | ({} if labels is None else {"label": labels})
-        elif crop not in RANDOM and len(source) * len(self.pictures) * int(np.prod(image)) <= CACHE_BYTES:
+        elif crop not in RANDOM_CROPS and len(source) * len(self.pictures) * int(np.prod(image)) <= CACHE_BYTES:
             self.kept = self.empty(len(source))  # costs no memory before it is written
             self.known = np.zeros(len(source), bool)
 
@@ -237,7 +239,7 @@ class _Examples:
         if several:  # where a source can read many at once that is faster, and so is resizing them
             examples = several(indices.tolist())
             if draws is None:
-                fitted = fit_all([example["image"] for example in examples], self.image, self.crop)
+                fitted = all_to_size([example["image"] for example in examples], self.image, self.crop)
         else:  # one at a time: a batch of photographs at full size might not fit in memory
             examples = (self._whole(index, single) for index in indices.tolist())
         for row, (place, example) in enumerate(zip(places, examples, strict=True)):
@@ -248,14 +250,14 @@ class _Examples:
                 elif fitted is not None and name == "image":
                     out[name][place] = fitted[row]
                 else:
-                    out[name][place] = fit(example[name], self.image, self.crop, *cut)
+                    out[name][place] = to_size(example[name], self.image, self.crop, *cut)
 
     def _whole(self, index: int, read: Callable[[int], dict]) -> dict:
         if (known := self.wholes.get(index)) is not None:
             return known
         example = read(index)
         if self.room:
-            example = {**example, **{name: planes_of(example[name]) for name in self.pictures}}
+            example = {**example, **{name: pixels_of(example[name]) for name in self.pictures}}
             size = sum(example[name].size for name in self.pictures)
             if size <= self.room:  # two threads may keep the same image: it is counted twice
                 self.room -= size
@@ -263,7 +265,7 @@ class _Examples:
         return example
 
 
-class Some(Part):
+class RandomSubset(Subset):
     """`count` examples of a source, drawn without regard to its order: a folder's is by class."""
 
     def __init__(self, source: Source, count: int):

@@ -13,21 +13,21 @@ import numpy as np
 from PIL import ImageFont
 
 from jaxgen.core import rng
-from jaxgen.data.damage import Key, Size, drawn, folded, smooth
+from jaxgen.data.degradation_ops import Key, Size, fold_keys, smooth_field, uniform
 
 Array = jax.Array
 Span = tuple[float, float]
 
 
-def hidden(mask: Array) -> Array:
+def masked_share(mask: Array) -> Array:
     """Return the share of each image that is hidden, f32[b]."""
     return mask.mean((1, 2, 3))
 
 
 def boxes(keys: Key, size: Size, most: int = 4, side: Span = (0.125, 0.5)) -> Array:
     """Return from 1 to `most` upright boxes anywhere within the image, their sides of a share within `side`."""
-    u = drawn(folded(keys, "boxes"), 0, 1, (2, 2, most))  # place or extent, axis, box
-    count = jnp.floor(drawn(folded(keys, "count"), 1, most + 1))
+    u = uniform(fold_keys(keys, "boxes"), 0, 1, (2, 2, most))  # place or extent, axis, box
+    count = jnp.floor(uniform(fold_keys(keys, "count"), 1, most + 1))
     inside = []
     for axis, n in enumerate(size):
         length = jnp.maximum(jnp.round(n * (side[0] + u[:, 1, axis] * (side[1] - side[0]))), 1)
@@ -47,8 +47,8 @@ def strokes(keys: Key, size: Size) -> Array:
     """
     h, w = size
     most, pieces = 3, 11
-    u = drawn(folded(keys, "strokes"), 0, 1, (most, 6))
-    count = jnp.floor(drawn(folded(keys, "count"), 1, most + 1))  # [b]
+    u = uniform(fold_keys(keys, "strokes"), 0, 1, (most, 6))
+    count = jnp.floor(uniform(fold_keys(keys, "count"), 1, most + 1))  # [b]
     there = jnp.arange(most)[None] < count[:, None]  # [b most]
     number = jnp.floor(4 + 8 * u[..., 0])
     width = (12 + 28 * u[..., 1]) * min(size) / 256
@@ -56,10 +56,10 @@ def strokes(keys: Key, size: Size) -> Array:
     high = (2 + 2 / 3 * u[..., 3]) * math.pi / 5
     start = jnp.stack([u[..., 4] * h, u[..., 5] * w], -1)  # [b most 2]
     radius = math.hypot(h, w) / 8
-    turns = drawn(folded(keys, "turns"), 0, 1, (pieces, most))
-    steps = radius + radius / 2 * rng.normal(folded(keys, "steps"), (pieces, most))
+    turns = uniform(fold_keys(keys, "turns"), 0, 1, (pieces, most))
+    steps = radius + radius / 2 * rng.normal(fold_keys(keys, "steps"), (pieces, most))
     steps = jnp.clip(steps, 0, 2 * radius)  # [b pieces most]
-    flip = drawn(folded(keys, "flip"), 0, 1, (1, 2)) < 0.5
+    flip = uniform(fold_keys(keys, "flip"), 0, 1, (1, 2)) < 0.5
     edge = jnp.asarray([[[h, w]]], jnp.float32)
 
     def piece(state: tuple[Array, Array], given: tuple[Array, Array, Array]):
@@ -68,7 +68,7 @@ def strokes(keys: Key, size: Size) -> Array:
         move = jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1) * step[..., None]
         end = jnp.clip(begin + move, 0, jnp.broadcast_to(edge, move.shape))
         first, last = (jnp.where(flip, edge - p, p) for p in (begin, end))
-        near = far(first, last, size) <= jnp.square(width / 2)[:, None, None]  # [b h w most]
+        near = squared_distance(first, last, size) <= jnp.square(width / 2)[:, None, None]  # [b h w most]
         hit = near & (there & (k < number))[:, None, None]
         return (mask | hit.any(-1), end), None
 
@@ -77,7 +77,7 @@ def strokes(keys: Key, size: Size) -> Array:
     return mask[..., None].astype(jnp.float32)
 
 
-def far(begin: Array, end: Array, size: Size) -> Array:
+def squared_distance(begin: Array, end: Array, size: Size) -> Array:
     """Return the squared distance of pixels from lines between points [b n 2], rows first, f32[b h w n]."""
     y, x = (jnp.asarray(np.mgrid[: size[0], : size[1]][a] + 0.5, jnp.float32)[None, ..., None] for a in (0, 1))
     (top, left), (down, right) = (jnp.moveaxis(p[:, None, None], -1, 0) for p in (begin, end - begin))  # [b 1 1 n]
@@ -88,11 +88,13 @@ def far(begin: Array, end: Array, size: Size) -> Array:
 
 def scratches(keys: Key, size: Size) -> Array:
     """Return from 3 to 12 thin, bent lines."""
-    cover = lines(keys, size, (3, 12), length=(0.1, 1.0), width=(1.0, 3.0), bend=0.3, rough=1.0)
+    cover = line_coverage(keys, size, (3, 12), length=(0.1, 1.0), width=(1.0, 3.0), bend=0.3, rough=1.0)
     return (cover > 0.5).any(1)[..., None].astype(jnp.float32)
 
 
-def lines(keys: Key, size: Size, count: tuple[int, int], length: Span, width: Span, bend: float, rough: float) -> Array:
+def line_coverage(
+    keys: Key, size: Size, count: tuple[int, int], length: Span, width: Span, bend: float, rough: float
+) -> Array:
     """Return how far each of n lines covers each pixel, f32[b n h w] in [0, 1]; n is the most there are.
 
     length: of the diagonal
@@ -102,13 +104,13 @@ def lines(keys: Key, size: Size, count: tuple[int, int], length: Span, width: Sp
     """
     h, w = size
     unit, n = min(size) / 256, count[1]
-    u = drawn(folded(keys, "lines"), 0, 1, (n, 6))
-    there = jnp.arange(n)[None] < jnp.floor(drawn(folded(keys, "count"), count[0], count[1] + 1))[:, None]
+    u = uniform(fold_keys(keys, "lines"), 0, 1, (n, 6))
+    there = jnp.arange(n)[None] < jnp.floor(uniform(fold_keys(keys, "count"), count[0], count[1] + 1))[:, None]
     half = 0.5 * math.hypot(h, w) * (length[0] + u[..., 0] * (length[1] - length[0]))  # [b n]
     thick = jnp.maximum((width[0] + u[..., 1] * (width[1] - width[0])) * unit, 1)
     angle, sag = math.pi * u[..., 2], 2 * bend * (u[..., 3] - 0.5) * half * 2
     coarse, fine = (
-        smooth(folded(keys, name), size, max(cell * unit, 1)) for name, cell in (("coarse", 14), ("fine", 3))
+        smooth_field(fold_keys(keys, name), size, max(cell * unit, 1)) for name, cell in (("coarse", 14), ("fine", 3))
     )
     row, column = (jnp.asarray(a + 0.5, jnp.float32)[None, None] for a in np.mgrid[:h, :w])  # [1 1 h w]
     half, thick, angle, sag, top, left, there = (
@@ -146,11 +148,11 @@ def text(keys: Key, size: Size, height: Span = (11, 40), written: float = 0.5) -
     tall, wide = atlas.shape[1] + 3, atlas.shape[2]
     reach = math.hypot(h, w)
     rows, columns = 2 * math.ceil(reach / 2 / tall) + 1, 2 * math.ceil(reach / 2 / wide) + 2
-    enlarged = jnp.maximum(drawn(folded(keys, "height"), *height) * min(size) / 256 / 11, 1)  # [b]
-    angle = drawn(folded(keys, "angle"), -0.3, 0.3)
-    letters = jax.vmap(lambda key: jax.random.randint(key, (rows, columns), 0, len(atlas)))(folded(keys, "letters"))
-    ink = drawn(folded(keys, "space"), 0, 1, (rows, columns)) < 0.85
-    there = drawn(folded(keys, "there"), 0, 1, (rows, 1)) < written
+    enlarged = jnp.maximum(uniform(fold_keys(keys, "height"), *height) * min(size) / 256 / 11, 1)  # [b]
+    angle = uniform(fold_keys(keys, "angle"), -0.3, 0.3)
+    letters = jax.vmap(lambda key: jax.random.randint(key, (rows, columns), 0, len(atlas)))(fold_keys(keys, "letters"))
+    ink = uniform(fold_keys(keys, "space"), 0, 1, (rows, columns)) < 0.85
+    there = uniform(fold_keys(keys, "there"), 0, 1, (rows, 1)) < written
     there |= (jnp.arange(rows) == rows // 2).reshape(1, -1, 1)
     y, x = (jnp.asarray(a + 0.5 - n / 2, jnp.float32)[None] for a, n in zip(np.mgrid[:h, :w], size, strict=True))
     sin, cos, enlarged = (a.reshape(-1, 1, 1) for a in (jnp.sin(angle), jnp.cos(angle), enlarged))

@@ -14,8 +14,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.data.blur import cut, filtered, gaussian_kernels, identity, plateau_kernels, sinc_kernels
-from jaxgen.data.damage import Key, counted, drawn, folded, gaussian_noise, jpeg, poisson_noise, spread
+from jaxgen.data.blur import (
+    crop_kernels,
+    filter_images,
+    gaussian_kernels,
+    identity_kernel,
+    plateau_kernels,
+    sinc_kernels,
+)
+from jaxgen.data.degradation_ops import (
+    Key,
+    broadcast_like,
+    fold_keys,
+    gaussian_noise,
+    jpeg,
+    photon_levels,
+    poisson_noise,
+    uniform,
+)
 
 Array = jax.Array
 Span = tuple[float, float]
@@ -58,40 +74,42 @@ def real_esrgan(x: Array, keys: Key, scale: float) -> Array:
     The published training also sharpens the clean image before all of it, which is the caller's to do.
     """
     _, h, w, _ = x.shape
-    one, two, last = (folded(keys, name) for name in ("first", "second", "last"))
-    x = filtered(x, blur_kernels(folded(one, "blur"), FIRST))
-    by = factors(folded(one, "factor"), FIRST)
+    one, two, last = (fold_keys(keys, name) for name in ("first", "second", "last"))
+    x = filter_images(x, blur_kernels(fold_keys(one, "blur"), FIRST))
+    by = resize_factors(fold_keys(one, "factor"), FIRST)
     full = [jnp.full(len(x), n) for n in (h, w)]
     size = [jnp.maximum(jnp.floor(n * by), 1).astype(int) for n in (h, w)]
     canvas = math.ceil(h * FIRST.factor[1]), math.ceil(w * FIRST.factor[1])
-    x = resized(x, full, size, canvas, folded(one, "mode"), 1 / by)
-    x = compressed(noisy(x, folded(one, "noise"), FIRST), folded(one, "jpeg"), size)
+    x = resize_each(x, full, size, canvas, fold_keys(one, "mode"), 1 / by)
+    x = compress(add_noise(x, fold_keys(one, "noise"), FIRST), fold_keys(one, "jpeg"), size)
 
-    kernels = blur_kernels(folded(two, "blur"), SECOND)
-    x = filtered(beyond(x, size, tuple(n + SIDE // 2 for n in canvas), "mirror"), kernels)[:, : canvas[0], : canvas[1]]
-    by = factors(folded(two, "factor"), SECOND)
+    kernels = blur_kernels(fold_keys(two, "blur"), SECOND)
+    x = filter_images(extend(x, size, tuple(n + SIDE // 2 for n in canvas), "mirror"), kernels)[
+        :, : canvas[0], : canvas[1]
+    ]
+    by = resize_factors(fold_keys(two, "factor"), SECOND)
     small = [jnp.maximum(jnp.floor(n / scale * by), 1).astype(int) for n in (h, w)]
     canvas = math.ceil(h / scale * SECOND.factor[1]), math.ceil(w / scale * SECOND.factor[1])
-    x = resized(x, size, small, canvas, folded(two, "mode"))
-    x = noisy(x, folded(two, "noise"), SECOND)
+    x = resize_each(x, size, small, canvas, fold_keys(two, "mode"))
+    x = add_noise(x, fold_keys(two, "noise"), SECOND)
 
     # Half of the images are compressed before the last resizing and low-pass, the other half after.
-    early = drawn(folded(last, "order"), 0, 1) < 0.5
-    x = jnp.where(spread(early, x), compressed(x, folded(two, "jpeg"), small), x)
+    early = uniform(fold_keys(last, "order"), 0, 1) < 0.5
+    x = jnp.where(broadcast_like(early, x), compress(x, fold_keys(two, "jpeg"), small), x)
     end = math.ceil(h / scale), math.ceil(w / scale)
     size = [jnp.full(len(x), n) for n in end]
-    x = filtered(resized(x, small, size, end, folded(last, "mode")), last_kernels(folded(last, "sinc")))
-    x = jnp.where(spread(early, x), x, compressed(x, folded(two, "jpeg"), size))
+    x = filter_images(resize_each(x, small, size, end, fold_keys(last, "mode")), last_kernels(fold_keys(last, "sinc")))
+    x = jnp.where(broadcast_like(early, x), x, compress(x, fold_keys(two, "jpeg"), size))
     return jnp.clip(jnp.round((x + 1) * 127.5), 0, 255) / 127.5 - 1
 
 
-def chosen(keys: Key, odds: tuple[float, ...]) -> Array:
+def random_choice(keys: Key, odds: tuple[float, ...]) -> Array:
     """Return i32[b], which of some possibilities of the given odds."""
     bounds = jnp.asarray(np.cumsum(odds)[None, :-1] / sum(odds), jnp.float32)
-    return (drawn(keys, 0, 1)[:, None] >= bounds).sum(1)
+    return (uniform(keys, 0, 1)[:, None] >= bounds).sum(1)
 
 
-def between(u: Array, span: Span) -> Array:
+def interpolate(u: Array, span: Span) -> Array:
     """Return where in a span the share u lies."""
     return span[0] + u * (span[1] - span[0])
 
@@ -101,89 +119,93 @@ def between(u: Array, span: Span) -> Array:
 
 def blur_kernels(keys: Key, stage: Stage) -> Array:
     """Return f32[b k k] of all kinds; where there is to be no blur, the one that changes nothing."""
-    which = drawn(folded(keys, "which"), 0, 1, (3,))
-    kind = chosen(folded(keys, "kind"), tuple(KINDS.values()))
-    u = drawn(folded(keys, "shape"), 0, 1, (6,))
-    along = between(u[:, 0], stage.sigma)
-    across = jnp.where(kind % 2 == 0, along, between(u[:, 1], stage.sigma))
-    angle = between(u[:, 2], (-math.pi, math.pi))
+    which = uniform(fold_keys(keys, "which"), 0, 1, (3,))
+    kind = random_choice(fold_keys(keys, "kind"), tuple(KINDS.values()))
+    u = uniform(fold_keys(keys, "shape"), 0, 1, (6,))
+    along = interpolate(u[:, 0], stage.sigma)
+    across = jnp.where(kind % 2 == 0, along, interpolate(u[:, 1], stage.sigma))
+    angle = interpolate(u[:, 2], (-math.pi, math.pi))
     generalized, plateau = (
-        jnp.where(which[:, 0] < 0.5, between(u[:, 3], (low, 1)), between(u[:, 3], (1, high)))
+        jnp.where(which[:, 0] < 0.5, interpolate(u[:, 3], (low, 1)), interpolate(u[:, 3], (1, high)))
         for low, high in (GENERALIZED, PLATEAU)
     )
     gaussian = gaussian_kernels(along, across, angle, jnp.where(kind < 2, 1.0, generalized), SIDE)
-    kernels = jnp.where(spread(kind < 4, gaussian), gaussian, plateau_kernels(along, across, angle, plateau, SIDE))
+    kernels = jnp.where(
+        broadcast_like(kind < 4, gaussian), gaussian, plateau_kernels(along, across, angle, plateau, SIDE)
+    )
     side = sides(keys)
     low = jnp.where(side < 13, math.pi / 3, math.pi / 5)
     ideal = sinc_kernels(low + u[:, 4] * (math.pi - low), SIDE)
-    kernels = cut(jnp.where(spread(which[:, 1] < SINC, ideal), ideal, kernels), side)
-    return jnp.where(spread(which[:, 2] < stage.blurred, kernels), kernels, spread(identity(SIDE), kernels))
+    kernels = crop_kernels(jnp.where(broadcast_like(which[:, 1] < SINC, ideal), ideal, kernels), side)
+    return jnp.where(
+        broadcast_like(which[:, 2] < stage.blurred, kernels), kernels, broadcast_like(identity_kernel(SIDE), kernels)
+    )
 
 
 def last_kernels(keys: Key) -> Array:
     """Return f32[b k k]: the ideal low-pass at the end, or the one that changes nothing."""
-    kernels = cut(sinc_kernels(drawn(folded(keys, "cutoff"), math.pi / 3, math.pi), SIDE), sides(keys))
-    there = drawn(folded(keys, "there"), 0, 1) < LAST_SINC
-    return jnp.where(spread(there, kernels), kernels, spread(identity(SIDE), kernels))
+    kernels = crop_kernels(sinc_kernels(uniform(fold_keys(keys, "cutoff"), math.pi / 3, math.pi), SIDE), sides(keys))
+    there = uniform(fold_keys(keys, "there"), 0, 1) < LAST_SINC
+    return jnp.where(broadcast_like(there, kernels), kernels, broadcast_like(identity_kernel(SIDE), kernels))
 
 
 def sides(keys: Key) -> Array:
     """Return the kernels' sides i32[b], 7, 9 ... 21, each as likely as the others."""
-    return 7 + 2 * chosen(folded(keys, "side"), (1,) * 8)
+    return 7 + 2 * random_choice(fold_keys(keys, "side"), (1,) * 8)
 
 
 # ---------------------------------------------------------------- noise and JPEG
 
 
-def noisy(x: Array, keys: Key, stage: Stage) -> Array:
+def add_noise(x: Array, keys: Key, stage: Stage) -> Array:
     """Return x with either noise, clipped."""
-    which, strength = drawn(folded(keys, "which"), 0, 1, (2,)), drawn(folded(keys, "strength"), 0, 1)
+    which, strength = uniform(fold_keys(keys, "which"), 0, 1, (2,)), uniform(fold_keys(keys, "strength"), 0, 1)
     grey = which[:, 0] < GREY_NOISE
     # Both noises are made of the same uniform numbers; which of them is kept doesn't depend on those.
-    gaussian = gaussian_noise(x, between(strength, stage.noise), keys, grey)
-    photons = poisson_noise(x, between(strength, stage.poisson), keys, grey, whites(x, grey))
-    return jnp.clip(jnp.where(spread(which[:, 1] < GAUSSIAN, x), gaussian, photons), -1, 1)
+    gaussian = gaussian_noise(x, interpolate(strength, stage.noise), keys, grey)
+    photons = poisson_noise(x, interpolate(strength, stage.poisson), keys, grey, white_photons(x, grey))
+    return jnp.clip(jnp.where(broadcast_like(which[:, 1] < GAUSSIAN, x), gaussian, photons), -1, 1)
 
 
-def whites(x: Array, grey: Array) -> Array:
+def white_photons(x: Array, grey: Array) -> Array:
     """Return how many photons make white, f32[b]: the power of two above the number of levels that an image has."""
-    levels = counted(x, grey).astype(int).reshape(len(x), -1)
+    levels = photon_levels(x, grey).astype(int).reshape(len(x), -1)
     there = jax.vmap(lambda level: jnp.zeros(256).at[level].set(1))(levels)
     return 2 ** jnp.ceil(jnp.log2(there.sum(1)))
 
 
-def compressed(x: Array, keys: Key, size: list[Array]) -> Array:
+def compress(x: Array, keys: Key, size: list[Array]) -> Array:
     """Return x after JPEG, whose padding goes on from each image's own border."""
-    return jpeg(beyond(x, size, x.shape[1:3], "edge"), drawn(keys, *JPEG))
+    return jpeg(extend(x, size, x.shape[1:3], "edge"), uniform(keys, *JPEG))
 
 
 # ---------------------------------------------------------------- resizing
 
 
-def factors(keys: Key, stage: Stage) -> Array:
+def resize_factors(keys: Key, stage: Stage) -> Array:
     """Return what images are resized by, f32[b]."""
-    u, (low, high) = drawn(folded(keys, "by"), 0, 1), stage.factor
-    which = chosen(folded(keys, "way"), stage.resize)
-    return jnp.select([which == 0, which == 1], [between(u, (1, high)), between(u, (low, 1))], 1.0)
+    u, (low, high) = uniform(fold_keys(keys, "by"), 0, 1), stage.factor
+    which = random_choice(fold_keys(keys, "way"), stage.resize)
+    return jnp.select([which == 0, which == 1], [interpolate(u, (1, high)), interpolate(u, (low, 1))], 1.0)
 
 
-def resized(
+def resize_each(
     x: Array, old: list[Array], new: list[Array], canvas: tuple[int, ...], keys: Key, step: Array | None = None
 ) -> Array:
     """Return x [b H W c], images of sizes `old` in its first rows and columns, in sizes `new` on another canvas.
 
     What lies beyond an image is its last row and column. step: the old pixels from one new one to the next.
     """
-    mode = chosen(keys, (1,) * len(MODES))
+    mode = random_choice(keys, (1,) * len(MODES))
     rows, columns = (
-        taps(a, b, n, m, mode, a / b if step is None else step)
+        resize_weights(a, b, n, m, mode, a / b if step is None else step)
         for a, b, n, m in zip(old, new, x.shape[1:3], canvas, strict=True)
     )
     y = jnp.einsum("bhwc,bHh->bHwc", x, rows, precision="highest")
     return jnp.einsum("bhwc,bWw->bhWc", y, columns, precision="highest")
 
 
-def taps(old: Array, new: Array, n: int, m: int, mode: Array, step: Array) -> Array:
+def resize_weights(old: Array, new: Array, n: int, m: int, mode: Array, step: Array) -> Array:
     """Return f32[b m n], what of n pixels, the first `old` i32[b] of them an image's, the first `new` of m take.
 
     As PyTorch's interpolate does it: no antialiasing, cubic of a = -3/4, past the border the last pixel; the area is
@@ -212,7 +234,7 @@ def _cubic(t: Array) -> Array:
     return jnp.where(t <= 1, near, far)
 
 
-def beyond(x: Array, size: list[Array], canvas: tuple[int, ...], how: str) -> Array:
+def extend(x: Array, size: list[Array], canvas: tuple[int, ...], how: str) -> Array:
     """Return x [b H W c], images of sizes i32[b] in its first rows and columns, going on by "edge" or "mirror"."""
     places = []
     for n, m in zip(size, canvas, strict=True):

@@ -12,7 +12,7 @@ from jaxgen.core.errors import InputError, choose, numbers
 from jaxgen.data import arrays
 
 KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired")
-MEANING = {
+ARGUMENTS = {
     "tfds": "NAME",
     "folder": "PATH",
     "idx": "PATH",
@@ -40,7 +40,7 @@ class Source(Protocol):
     def __getitem__(self, index: int, /) -> dict: ...
 
 
-class Part:
+class Subset:
     """The examples of a source at `indices`, in their order, each read as the source reads it."""
 
     def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
@@ -87,15 +87,17 @@ def open_source(data: Data, image: tuple[int, int, int] | None = None) -> Source
         raise InputError(f"The split {data.split!r} of {data.source} has no example of data.only={data.only}.")
     if isinstance(source, arrays.Arrays) and source.labels is not None:
         return arrays.Arrays(source.images[kept], source.labels[kept], source.classes)
-    return Part(source, kept)
+    return Subset(source, kept)
 
 
 def _open_whole(data: Data, image: tuple[int, int, int] | None) -> Source:
     kind, colon, rest = data.source.partition(":")
     choose(kind, KINDS, "data source")
-    if kind in MEANING and not rest:
-        raise InputError(f"The data source {data.source!r} lacks its {MEANING[kind]}: write {kind}:{MEANING[kind]}.")
-    if kind not in MEANING and colon:
+    if kind in ARGUMENTS and not rest:
+        raise InputError(
+            f"The data source {data.source!r} lacks its {ARGUMENTS[kind]}: write {kind}:{ARGUMENTS[kind]}."
+        )
+    if kind not in ARGUMENTS and colon:
         raise InputError(f"The data source {data.source!r} takes no name or path: write {kind}.")
     if kind == "digits":
         return arrays.digits(data.split)
@@ -121,7 +123,7 @@ def _open_whole(data: Data, image: tuple[int, int, int] | None) -> Source:
     if kind == "paired":
         from jaxgen.data import domains
 
-        return domains.Pairs(path, data.split, data.skip_bad)
+        return domains.PairedImages(path, data.split, data.skip_bad)
     from jaxgen.data import folder
 
     return folder.Folder(path, data.split, data.skip_bad)
@@ -137,4 +139,4 @@ def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Sou
     alone = [kind for kind in KINDS if kind not in ("paired", "unpaired")]
     named = [part if part.partition(":")[0] in alone else f"folder:{part}" for part in parts]
     source, made = (_open_whole(dataclasses.replace(data, source=name), image) for name in named)
-    return domains.Unpaired(source, made)
+    return domains.UnpairedImages(source, made)

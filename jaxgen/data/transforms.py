@@ -7,9 +7,13 @@ from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError
 
 Shape = tuple[int, int, int]  # height, width, channels
-RANDOM = ("random", "area", "patch", "jitter")  # cuts that are drawn anew each epoch
-SCALED = ("area", "jitter")  # those that cut images of the model's size, too
-HELD = {"random": "center", "area": "center", "jitter": "none"}  # what is done in their place to held-out images
+RANDOM_CROPS = ("random", "area", "patch", "jitter")  # cuts that are drawn anew each epoch
+SCALED_CROPS = ("area", "jitter")  # those that cut images of the model's size, too
+HELD_OUT_CROPS = {
+    "random": "center",
+    "area": "center",
+    "jitter": "none",
+}  # what is done in their place to held-out images
 JITTER = 286 / 256  # Isola et al. 2017, appendix 6.2
 
 
@@ -22,17 +26,17 @@ def transform(example: dict, image: Shape, data: Data, rng: np.random.Generator)
     `data.turn` turns. Raises InputError where the channels cannot be converted or the image is smaller than a patch.
     """
     mirror, *cut, down, right = rng.random(7)
-    pixels = fit(example["image"], image, data.crop, *cut)
+    pixels = to_size(example["image"], image, data.crop, *cut)
     if data.shift:
-        pixels = shifted(pixels, data.shift, down, right)
+        pixels = shift_pixels(pixels, data.shift, down, right)
     if data.flip and mirror < 0.5:
         pixels = pixels[:, ::-1]
     if data.turn:
-        pixels = np.rot90(pixels, quarters(mirror))
-    return {**{name: number(value) for name, value in example.items()}, "image": to_float(pixels)}
+        pixels = np.rot90(pixels, quarter_turns(mirror))
+    return {**{name: to_number(value) for name, value in example.items()}, "image": to_float(pixels)}
 
 
-def quarters(mirror: float) -> int:
+def quarter_turns(mirror: float) -> int:
     """Return by how many right angles an image is turned, of the draw in [0, 1) that mirrors it, too."""
     return int(mirror * 8) % 4
 
@@ -42,7 +46,7 @@ def patch(whole: np.ndarray | Image.Image, image: Shape, top: float, left: float
 
     Raises InputError where it is smaller, or its channels cannot be converted.
     """
-    (h, w, channels), planes = image, planes_of(whole)
+    (h, w, channels), planes = image, pixels_of(whole)
     height, width = planes.shape[:2]
     if height < h or width < w:
         raise InputError(
@@ -54,14 +58,14 @@ def patch(whole: np.ndarray | Image.Image, image: Shape, top: float, left: float
     return cut if cut.shape[2] == channels else np.repeat(cut, channels, axis=2)
 
 
-def shifted(pixels: np.ndarray, most: int, down: float, right: float) -> np.ndarray:
+def shift_pixels(pixels: np.ndarray, most: int, down: float, right: float) -> np.ndarray:
     """Return u8[h w c] moved by -most ... most pixels, black behind it, as `down` and `right` in [0, 1) say."""
     y, x = int(down * (2 * most + 1)), int(right * (2 * most + 1))
     padded = np.pad(pixels, ((most, most), (most, most), (0, 0)))
     return padded[y : y + pixels.shape[0], x : x + pixels.shape[1]]
 
 
-def fit(whole: np.ndarray | Image.Image, image: Shape, crop: str, *draws: float) -> np.ndarray:
+def to_size(whole: np.ndarray | Image.Image, image: Shape, crop: str, *draws: float) -> np.ndarray:
     """Bring u8[H W C] or a Pillow image to u8[h w c]; `draws` are four numbers in [0, 1) for a random cut.
 
     They say where its top and its left are, and for "area" its size and its aspect. Raises InputError where the
@@ -75,15 +79,15 @@ def fit(whole: np.ndarray | Image.Image, image: Shape, crop: str, *draws: float)
             picture = whole.convert("L") if channels == 1 else whole
             planes = resize(picture, height, width, crop, *draws)
             return planes if planes.shape[2] == channels else np.repeat(planes, channels, axis=2)
-        whole = planes_of(whole)
-    if whole.shape == image and crop not in SCALED:
+        whole = pixels_of(whole)
+    if whole.shape == image and crop not in SCALED_CROPS:
         return whole
     planes = resize(reduce_channels(whole, channels), height, width, crop, *draws)
     return planes if planes.shape[2] == channels else np.repeat(planes, channels, axis=2)  # grey to colour comes last
 
 
-def fit_all(pictures: list[np.ndarray], image: Shape, crop: str) -> list[np.ndarray] | np.ndarray:
-    """Return `fit` of each image, u8[n h w c], the cut in the middle. Raises InputError (channels)."""
+def all_to_size(pictures: list[np.ndarray], image: Shape, crop: str) -> list[np.ndarray] | np.ndarray:
+    """Return `to_size` of each image, u8[n h w c], the cut in the middle. Raises InputError (channels)."""
     height, width, channels = image
     shape = pictures[0].shape
     if (
@@ -93,7 +97,7 @@ def fit_all(pictures: list[np.ndarray], image: Shape, crop: str) -> list[np.ndar
         or channels not in (1, 3)
         or any(p.shape != shape for p in pictures)
     ):
-        return [fit(pixels, image, crop) for pixels in pictures]
+        return [to_size(pixels, image, crop) for pixels in pictures]
     # Grey images of one size are resized as the channels of one image: a third of the time.
     planes = resize(np.concatenate(pictures, axis=2), height, width, crop)  # [h w n]
     return np.repeat(np.moveaxis(planes, 2, 0)[..., None], channels, axis=3)  # -> [n h w c]
@@ -117,14 +121,16 @@ def resize(whole: np.ndarray | Image.Image, height: int, width: int, crop: str, 
         cut_height, cut_width = (old * n / round(n * JITTER) for old, n in ((old_height, height), (old_width, width)))
     room_y, room_x = old_height - cut_height, old_width - cut_width
     if (cut_height, cut_width) == (height, width):  # nothing to resample: whole pixels, left as they are
-        y, x = (int(top * (room_y + 1)), int(left * (room_x + 1))) if crop in RANDOM else (room_y // 2, room_x // 2)
-        return planes_of(whole)[int(y) : int(y) + height, int(x) : int(x) + width]
-    y, x = (top * room_y, left * room_x) if crop in RANDOM else (room_y / 2, room_x / 2)
+        y, x = (
+            (int(top * (room_y + 1)), int(left * (room_x + 1))) if crop in RANDOM_CROPS else (room_y // 2, room_x // 2)
+        )
+        return pixels_of(whole)[int(y) : int(y) + height, int(x) : int(x) + width]
+    y, x = (top * room_y, left * room_x) if crop in RANDOM_CROPS else (room_y / 2, room_x / 2)
     box = (x, y, min(x + cut_width, old_width), min(y + cut_height, old_height))  # rounding must not leave the image
     if isinstance(whole, np.ndarray) and whole.shape[2] in (1, 3):
         whole = Image.fromarray(whole[..., 0] if whole.shape[2] == 1 else whole)
     if isinstance(whole, Image.Image):
-        return planes_of(whole.resize((width, height), Image.Resampling.BICUBIC, box))
+        return pixels_of(whole.resize((width, height), Image.Resampling.BICUBIC, box))
     # Other channels go four at a time, as a mode of four bands that Pillow resizes one by one ("RGBA" it would mix).
     padded = np.pad(whole, ((0, 0), (0, 0), (0, -whole.shape[2] % 4)))
     out = np.empty((height, width, padded.shape[2]), np.uint8)
@@ -150,7 +156,7 @@ def reduce_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     return pixels
 
 
-def planes_of(picture: np.ndarray | Image.Image) -> np.ndarray:
+def pixels_of(picture: np.ndarray | Image.Image) -> np.ndarray:
     """Return u8[h w c] of an image or an array, grey with c = 1."""
     values = np.asarray(picture)
     return values[..., None] if values.ndim == 2 else values
@@ -163,7 +169,7 @@ def to_float(pixels: np.ndarray) -> np.ndarray:
     return values
 
 
-def number(value) -> np.ndarray:
+def to_number(value) -> np.ndarray:
     """Return a label or a factor as i32 or f32."""
     array = np.asarray(value)
     return array.astype(np.float32 if np.issubdtype(array.dtype, np.floating) else np.int32)

@@ -13,14 +13,14 @@ import numpy as np
 
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.diffusion import guidance
-from jaxgen.diffusion.samplers import Denoise, everywhere, noise_like
+from jaxgen.diffusion.samplers import Denoise, full_tau, noise_like
 from jaxgen.diffusion.schedules import Frame, alpha_of, ratio_of
 
 Array = jax.Array
 Key = jax.Array
 
 
-class Degradation(NamedTuple):
+class LinearDegradation(NamedTuple):
     """A, and its pseudo-inverse, of images f[b h w c]; A A^T is gain times one, or at most."""
 
     forward: Callable[[Array], Array]
@@ -28,13 +28,13 @@ class Degradation(NamedTuple):
     gain: float = 1.0
 
 
-def masked(mask: Array) -> Degradation:
+def masking(mask: Array) -> LinearDegradation:
     """Return the loss of pixels; mask f[b h w c] or f[b h w 1] is 1 where they are known."""
     cut = lambda x: x * jnp.broadcast_to(mask, x.shape)  # noqa: E731
-    return Degradation(cut, cut)
+    return LinearDegradation(cut, cut)
 
 
-def shrunk(factor: int) -> Degradation:
+def box_downsampling(factor: int) -> LinearDegradation:
     """Return the mean over squares of factor x factor pixels; each mean in all its pixels undoes it."""
     at_least(1, factor=factor)
 
@@ -44,15 +44,15 @@ def shrunk(factor: int) -> Degradation:
             raise InputError(f"{h}x{w} images can't be cut into squares of {factor}x{factor} pixels.")
         return x.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
 
-    return Degradation(forward, lambda y: jnp.repeat(jnp.repeat(y, factor, 1), factor, 2), 1 / factor**2)
+    return LinearDegradation(forward, lambda y: jnp.repeat(jnp.repeat(y, factor, 1), factor, 2), 1 / factor**2)
 
 
-def grey() -> Degradation:
+def greyscale() -> LinearDegradation:
     """Return the mean of the channels; each of the three is that."""
-    return Degradation(lambda x: x.mean(3, keepdims=True), lambda y: jnp.repeat(y, 3, 3), 1 / 3)
+    return LinearDegradation(lambda x: x.mean(3, keepdims=True), lambda y: jnp.repeat(y, 3, 3), 1 / 3)
 
 
-def blurred(sigma: float) -> Degradation:
+def gaussian_blur(sigma: float) -> LinearDegradation:
     """Return a Gaussian blur of so many pixels, round the edges; frequencies of which under 1 % is left are lost."""
     if sigma <= 0:
         raise InputError(f"A blur is of more than 0 pixels, not {sigma}.")
@@ -72,10 +72,10 @@ def blurred(sigma: float) -> Degradation:
         left = share(y)
         return filtered(y, jnp.where(left > 0, 1 / jnp.where(left > 0, left, 1), 0))
 
-    return Degradation(lambda x: filtered(x, share(x)), back)
+    return LinearDegradation(lambda x: filtered(x, share(x)), back)
 
 
-def kept_of(mask: Array, shape: tuple[int, ...]) -> Array:
+def known_latents(mask: Array, shape: tuple[int, ...]) -> Array:
     """Return which numbers of codes of this shape are told by known pixels alone, f32[b *shape], mask f32[b h w c].
 
     A code is taken to be told by the pixels at its place.
@@ -87,7 +87,7 @@ def kept_of(mask: Array, shape: tuple[int, ...]) -> Array:
     return jnp.broadcast_to(least[..., None], (b, rows, columns, numbers))
 
 
-def consistent(denoise: Denoise, y: Array, degradation: Degradation) -> Denoise:
+def ddnm(denoise: Denoise, y: Array, degradation: LinearDegradation) -> Denoise:
     """Replace what is known of D by it: D + A^+ (y - A D). Wang et al. 2023 (DDNM), equation 13."""
 
     def fitted(x: Array, tau: Array) -> Array:
@@ -97,23 +97,28 @@ def consistent(denoise: Denoise, y: Array, degradation: Degradation) -> Denoise:
     return fitted
 
 
-def posterior(
-    denoise: Denoise, y: Array, degradation: Degradation, noise: float = 0.0, frame: Frame = "ve", spread: float = 0.5
+def dps(
+    denoise: Denoise,
+    y: Array,
+    degradation: LinearDegradation,
+    noise: float = 0.0,
+    frame: Frame = "ve",
+    spread: float = 0.5,
 ) -> Denoise:
     """Move D towards images of which y is the degradation and N(0, noise^2): diffusion posterior sampling.
 
     D + tau^2 / alpha grad_x log N(y; A D, noise^2 + gain r^2): Chung et al. 2023 (DPS), equation 16, whose step is the
     variance here. r^2 = s^2 spread^2 / (s^2 + spread^2) is what is open of an image at noise s = sigma / alpha, where
     images vary by spread: Song et al. 2023, "Pseudoinverse-Guided Diffusion Models", section 3.2. It is exact for
-    pixels that are normal, each alone. Unlike `consistent` it takes y for as noisy as it is.
+    pixels that are normal, each alone. Unlike `ddnm` it takes y for as noisy as it is.
     """
 
     def log_prob(x: Array, tau: Array, d: Array) -> Array:
-        s = jnp.minimum(ratio_of(frame, tau), guidance.MOST)
+        s = jnp.minimum(ratio_of(frame, tau), guidance.MAX_RATIO)
         variance = noise**2 + degradation.gain * spread**2 / (1 + (spread / s) ** 2)
         return -jnp.square(y - degradation.forward(d)).reshape(len(y), -1).sum(1) / (2 * variance)
 
-    return guidance.towards(denoise, log_prob, frame=frame)
+    return guidance.guide_by_gradient(denoise, log_prob, frame=frame)
 
 
 def repaint(
@@ -145,7 +150,7 @@ def repaint(
 
         def once(j, x):
             number = 3 * (i * times + j)
-            d = denoise(x, everywhere(tau, x))
+            d = denoise(x, full_tau(tau, x))
             eps = (x - alpha * d) / tau
             painted = alpha_after * d + kept * eps + new * noise_like(keys, number, x)
             given = alpha_after * known + after * noise_like(keys, number + 1, x)
@@ -163,19 +168,19 @@ def repaint(
     return jax.lax.scan(step, x, steps)[0]
 
 
-def noised(x0: Array, tau: float, keys: Key, frame: Frame = "ve") -> Array:
+def add_noise(x0: Array, tau: float, keys: Key, frame: Frame = "ve") -> Array:
     """Return x of an image at tau: where SDEdit starts. Meng et al. 2022."""
     return alpha_of(frame, tau) * x0 + tau * noise_like(keys, 0, x0)
 
 
-def part(taus: np.ndarray, strength: float) -> np.ndarray:
+def last_steps(taus: np.ndarray, strength: float) -> np.ndarray:
     """Return the last share `strength` of a grid's steps, 1 being all. Raises InputError outside (0, 1]."""
     if not 0 < strength <= 1:
         raise InputError(f"strength must be above 0 and at most 1, not {strength}.")
     return taus[len(taus) - 1 - max(round(strength * (len(taus) - 1)), 1) :]
 
 
-def inverted(denoise: Denoise, x0: Array, taus: np.ndarray, frame: Frame = "ve") -> Array:
+def invert(denoise: Denoise, x0: Array, taus: np.ndarray, frame: Frame = "ve") -> Array:
     """Return the noise at taus[0] that the ODE leads to x0, by Heun's method upwards: its inverse.
 
     The image is taken for x at the first level above 0, but for its scale. Song et al. 2021 (DDIM), section 4.3.
@@ -184,16 +189,16 @@ def inverted(denoise: Denoise, x0: Array, taus: np.ndarray, frame: Frame = "ve")
 
     def step(x, at):
         tau, after = at
-        slope = (x - denoise(x, everywhere(tau, x))) / tau
+        slope = (x - denoise(x, full_tau(tau, x))) / tau
         ahead = x + (after - tau) * slope
-        end = (ahead - denoise(ahead, everywhere(after, x))) / after
+        end = (ahead - denoise(ahead, full_tau(after, x))) / after
         return x + (after - tau) * (slope + end) / 2, None
 
     x = alpha_of(frame, levels[0]) * x0
     return jax.lax.scan(step, x, tuple(jnp.asarray(v, x0.dtype) for v in (levels[:-1], levels[1:])))[0]
 
 
-def great_circle(one: Array, two: Array, share: Array) -> Array:
+def slerp(one: Array, two: Array, share: Array) -> Array:
     """Return noise on the way from one f[h w c] to two, f[n h w c] at shares f[n] from 0 to 1. White 2016.
 
     The same as latents.slerp, inside a program: from noise to itself the way is straight, and no step long.

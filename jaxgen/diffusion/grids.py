@@ -41,7 +41,7 @@ def grid(
     return np.append(to_frame(frame, ratio), 0.0)
 
 
-def spaced(steps: int, timesteps: int) -> np.ndarray:
+def ddpm_timesteps(steps: int, timesteps: int) -> np.ndarray:
     """Return so many of DDPM's times 0 ... T - 1, evenly, falling, the first and the last among them, i64[steps].
 
     Raises InputError for more steps than times.

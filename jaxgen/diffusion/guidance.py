@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.core.errors import InputError
-from jaxgen.diffusion.schedules import Frame, across, alpha_of, ratio_of
+from jaxgen.diffusion.schedules import Frame, alpha_of, expand_like, ratio_of
 
 Array = jax.Array
 Denoise = Callable[[Array, Array], Array]
-MOST = 1e9  # sigma / alpha that no image is seen in
-EVERYWHERE = (0.0, MOST)
+MAX_RATIO = 1e9  # sigma / alpha that no image is seen in
+ALL_LEVELS = (0.0, MAX_RATIO)
 
 
 def check_guidance(scale: float, interval: tuple[float, float], rescale: float, able: bool):
@@ -33,10 +33,10 @@ def check_guidance(scale: float, interval: tuple[float, float], rescale: float, 
         raise InputError(f"The rescaling of guidance must be from 0 to 1, not {rescale}.")
 
 
-def beyond(
+def extrapolate(
     pair: Callable[[Array, Array], tuple[Array, Array]],
     scale: float,
-    interval: tuple[float, float] = EVERYWHERE,
+    interval: tuple[float, float] = ALL_LEVELS,
     rescale: float = 0.0,
     frame: Frame = "ve",
 ) -> Denoise:
@@ -52,28 +52,28 @@ def beyond(
 
     def denoise(x: Array, tau: Array) -> Array:
         kept, left = pair(x, tau)
-        weight = jnp.where(inside(interval, frame, tau), scale, 1.0)
-        d = left + across(x, weight) * (kept - left)
+        weight = jnp.where(in_interval(interval, frame, tau), scale, 1.0)
+        d = left + expand_like(x, weight) * (kept - left)
         if rescale:
             spread = lambda v: v.reshape(v.shape[0], -1).std(1)  # noqa: E731
             factor = rescale * spread(kept) / jnp.maximum(spread(d), 1e-8) + 1 - rescale
-            d = across(x, factor) * d
+            d = expand_like(x, factor) * d
         return d
 
     return denoise
 
 
-def inside(interval: tuple[float, float], frame: Frame, tau: Array) -> Array:
+def in_interval(interval: tuple[float, float], frame: Frame, tau: Array) -> Array:
     """Return where the noise is in an interval of sigma / alpha; pure noise is where that has no upper end."""
-    ratio = jnp.minimum(ratio_of(frame, tau), MOST)
+    ratio = jnp.minimum(ratio_of(frame, tau), MAX_RATIO)
     return (ratio >= interval[0]) & (ratio <= interval[1])
 
 
-def towards(
+def guide_by_gradient(
     denoise: Denoise,
     log_prob: Callable[[Array, Array, Array], Array],
     scale: float = 1.0,
-    interval: tuple[float, float] = EVERYWHERE,
+    interval: tuple[float, float] = ALL_LEVELS,
     frame: Frame = "ve",
 ) -> Denoise:
     """Add scale grad_x log p(y | x) to the score. Dhariwal and Nichol 2021, algorithm 1: classifier guidance.
@@ -90,7 +90,9 @@ def towards(
 
         slope, d = jax.grad(total, has_aux=True)(x)
         alpha = alpha_of(frame, tau)
-        far = jnp.where(inside(interval, frame, tau) & (alpha > 0), scale * tau**2 / jnp.where(alpha > 0, alpha, 1), 0)
-        return d + across(x, far) * slope
+        far = jnp.where(
+            in_interval(interval, frame, tau) & (alpha > 0), scale * tau**2 / jnp.where(alpha > 0, alpha, 1), 0
+        )
+        return d + expand_like(x, far) * slope
 
     return guided

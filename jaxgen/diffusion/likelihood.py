@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxgen.core import rng
 from jaxgen.diffusion.ode import dormand_prince
 from jaxgen.diffusion.samplers import Denoise
-from jaxgen.diffusion.schedules import across
+from jaxgen.diffusion.schedules import expand_like
 
 Array = jax.Array
 Key = jax.Array
@@ -38,7 +38,7 @@ def log_prob(
     shape, size = x.shape, math.prod(x.shape[1:])
 
     def velocity(x, tau):
-        return (x - denoise(x, tau)) / across(x, tau)
+        return (x - denoise(x, tau)) / expand_like(x, tau)
 
     signs = jax.vmap(lambda key: jax.random.rademacher(rng.fold(key, "probe"), shape[1:], x.dtype))(keys)
 
@@ -57,7 +57,7 @@ def log_prob(
         else:
             out, moved = jax.jvp(f, (x,), (signs,))
             divergence = (signs * moved).reshape(len(x), -1).sum(1)
-        return across(x, tau) * out, tau * divergence
+        return expand_like(x, tau) * out, tau * divergence
 
     start = (x, jnp.zeros(len(x), x.dtype))
     (end, change), _ = dormand_prince(slope, start, math.log(low), math.log(high), tolerance)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.schedules import across
+from jaxgen.diffusion.schedules import expand_like
 
 Array = jax.Array
 
@@ -24,7 +24,7 @@ ROWS = [
 ERROR = np.array([71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40])
 
 
-def rows(which: Array, like: Array) -> Array:
+def expand_mask(which: Array, like: Array) -> Array:
     """Return bool[b] as an array like [b ...]."""
     return jnp.broadcast_to(which.reshape(-1, *(1,) * (like.ndim - 1)), like.shape)
 
@@ -42,7 +42,9 @@ def dormand_prince(
     batch, dtype = len(leaves[0]), leaves[0].dtype
     sign = float(np.sign(end - start))
     add = lambda y, h, ks, row: jax.tree.map(  # noqa: E731
-        lambda leaf, *k: leaf + across(leaf, h) * sum(float(w) * one for w, one in zip(row, k, strict=True)), y, *ks
+        lambda leaf, *k: leaf + expand_like(leaf, h) * sum(float(w) * one for w, one in zip(row, k, strict=True)),
+        y,
+        *ks,
     )
 
     def size(error, old, new):
@@ -68,7 +70,7 @@ def dormand_prince(
         error = size(add(zero, h, ks, ERROR), y, new)
         good = (error <= 1) & going
         last = abs(end - s) <= abs(h) * (1 + 1e-6)
-        choose = lambda a, b: jax.tree.map(lambda a, b: jnp.where(rows(good, a), a, b), a, b)  # noqa: E731
+        choose = lambda a, b: jax.tree.map(lambda a, b: jnp.where(expand_mask(good, a), a, b), a, b)  # noqa: E731
         s = jnp.where(good, jnp.where(last, end, s + h), s)
         factor = jnp.clip(0.9 * jnp.maximum(error, 1e-10) ** -0.2, 0.2, 5.0)
         h = jnp.where(going, h * jnp.where(jnp.isfinite(factor), factor, 0.2), h)
@@ -79,4 +81,4 @@ def dormand_prince(
     carry = (y, s, first, slope(y, s), jnp.ones(batch, jnp.int32), jnp.zeros((), jnp.int32))
     y, s, _, _, calls, _ = jax.lax.while_loop(going, attempt, carry)
     lost = (end - s) * sign > 0
-    return jax.tree.map(lambda leaf: jnp.where(rows(lost, leaf), jnp.nan, leaf), y), calls
+    return jax.tree.map(lambda leaf: jnp.where(expand_mask(lost, leaf), jnp.nan, leaf), y), calls

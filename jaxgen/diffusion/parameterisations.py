@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import jax
 
 from jaxgen.core.errors import choose
-from jaxgen.diffusion.schedules import across
+from jaxgen.diffusion.schedules import expand_like
 
 Array = jax.Array
 Prediction = Literal["x0", "eps", "v", "score", "u"]
@@ -21,7 +21,7 @@ Prediction = Literal["x0", "eps", "v", "score", "u"]
 
 def to_x0(kind: Prediction, out: Array, x: Array, alpha: Array, sigma: Array) -> Array:
     """Return x0 of what a net says."""
-    a, s = across(x, alpha), across(x, sigma)
+    a, s = expand_like(x, alpha), expand_like(x, sigma)
     match choose(kind, get_args(Prediction), "prediction"):
         case "x0":
             return out
@@ -37,7 +37,7 @@ def to_x0(kind: Prediction, out: Array, x: Array, alpha: Array, sigma: Array) ->
 
 def from_x0(kind: Prediction, x0: Array, x: Array, alpha: Array, sigma: Array) -> Array:
     """Return what a net should say where the image is x0."""
-    a, s = across(x, alpha), across(x, sigma)
+    a, s = expand_like(x, alpha), expand_like(x, sigma)
     eps = (x - a * x0) / s
     return {"x0": x0, "eps": eps, "v": a * eps - s * x0, "score": -eps / s, "u": eps - x0}[
         choose(kind, get_args(Prediction), "prediction")

@@ -27,7 +27,7 @@ from jaxgen.diffusion.schedules import Frame, alpha_of, ratio_of
 Array = jax.Array
 Key = jax.Array
 Denoise = Callable[[Array, Array], Any]
-LOW = 1e-3  # tau from which on nothing is seen: half a level of an 8-bit image is 4e-3
+MIN_TAU = 1e-3  # tau from which on nothing is seen: half a level of an 8-bit image is 4e-3
 
 
 def noise_like(keys: Key, i: Any, x: Array) -> Array:
@@ -35,7 +35,7 @@ def noise_like(keys: Key, i: Any, x: Array) -> Array:
     return rng.normal(jax.vmap(jax.random.fold_in, (0, None))(keys, i), x.shape[1:]).astype(x.dtype)
 
 
-def everywhere(tau: Any, x: Array) -> Array:
+def full_tau(tau: Any, x: Array) -> Array:
     """Return tau f[b] for every sample of x."""
     return jnp.full(x.shape[0], tau, x.dtype)
 
@@ -54,7 +54,7 @@ def euler(denoise: Denoise, x: Array, taus: np.ndarray) -> Array:
 
     def step(x, at):
         _, tau, after = at
-        d = denoise(x, everywhere(tau, x))
+        d = denoise(x, full_tau(tau, x))
         return d + (after / tau) * (x - d), None
 
     return jax.lax.scan(step, x, _pairs(taus, x))[0]
@@ -94,7 +94,7 @@ def ancestral(
 
     def step(x, at):
         i, tau, after, kept, new, wider = at
-        out = denoise(x, everywhere(tau, x))
+        out = denoise(x, full_tau(tau, x))
         d, nu = out if learned else (out, None)
         eps = (x - alpha_of(frame, tau) * d) / tau
         scale = new if nu is None else new * jnp.exp(nu * wider)
@@ -126,11 +126,11 @@ def heun(
             raised = tau * (1 + gamma)
             x = x + jnp.sqrt(raised**2 - tau**2) * noise * noise_like(keys, i, x)
             tau = raised
-        slope = (x - denoise(x, everywhere(tau, x))) / tau
+        slope = (x - denoise(x, full_tau(tau, x))) / tau
         ahead = x + (after - tau) * slope
 
         def corrected(ahead):
-            end = (ahead - denoise(ahead, everywhere(after, x))) / after
+            end = (ahead - denoise(ahead, full_tau(after, x))) / after
             return x + (after - tau) * (slope + end) / 2
 
         return jax.lax.cond(after > 0, corrected, lambda ahead: ahead, ahead), None
@@ -158,7 +158,7 @@ def lms(denoise: Denoise, x: Array, taus: np.ndarray, order: int = 4) -> Array:
     def step(carry, at):
         x, slopes = carry
         _, tau, _, weights = at
-        slope = (x - denoise(x, everywhere(tau, x))) / tau
+        slope = (x - denoise(x, full_tau(tau, x))) / tau
         slopes = jnp.concatenate([slope[None], slopes[:-1]])
         return (x + jnp.tensordot(weights, slopes, 1), slopes), None
 
@@ -203,7 +203,7 @@ def dpmpp_2m(
     def step(carry, at):
         x, last = carry
         i, tau, _, left, gain, extra, fresh = at
-        d = denoise(x, everywhere(tau, x))
+        d = denoise(x, full_tau(tau, x))
         x = left * x + gain * (d + extra * (d - last))
         if sde:
             assert keys is not None, "an SDE needs keys"
@@ -239,7 +239,7 @@ def unipc(denoise: Denoise, x: Array, taus: np.ndarray, frame: Frame = "ve") -> 
     def step(carry, at):
         x, start, d1, d2 = carry  # x is predicted from `start`, where D was d1, and d2 one step earlier
         _, tau, _, left, gain, ahead, left0, gain0, old, new, corrected = at
-        d = denoise(x, everywhere(tau, x))
+        d = denoise(x, full_tau(tau, x))
         better = left0 * start + gain0 * (d1 + old * (d2 - d1) + new * (d - d1))
         x = jnp.where(corrected > 0, better, x)
         return (left * x + gain * (d + ahead * (d - d1)), x, d, d1), None
@@ -256,11 +256,11 @@ def dopri5(denoise: Denoise, x: Array, taus: np.ndarray, tolerance: float = 1e-4
     own, whatever the grid's; from there one straight step leads to 0. Used by Song et al. 2021, appendix D.4.
     """
     slope = lambda x, s: x - denoise(x, jnp.exp(s))  # noqa: E731  dx / d log tau, in which steps are more even
-    low = min(taus[-2], LOW)
+    low = min(taus[-2], MIN_TAU)
     calls = jnp.zeros(len(x), jnp.int32)
     if taus[0] > low:
         x, calls = dormand_prince(slope, x, math.log(taus[0]), math.log(low), tolerance)
-    return denoise(x, everywhere(low, x)), calls + 1
+    return denoise(x, full_tau(low, x)), calls + 1
 
 
 def check_eta(eta: float):
@@ -305,6 +305,6 @@ def sampler_of(name: str, frame: Frame, churn: float = 0.0, eta: float = 1.0, le
     return sampler_of(choose(name, NAMES, "sampler"), frame)
 
 
-def evaluations(name: str, steps: int) -> int | None:
+def function_evaluations(name: str, steps: int) -> int | None:
     """Return how often a sampler evaluates the denoiser for one image; None where that depends on the image."""
     return None if name == "dopri5" else 2 * steps - 1 if name == "heun" else steps

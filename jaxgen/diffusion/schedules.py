@@ -21,7 +21,7 @@ from jaxgen.core.errors import InputError, at_least
 
 Array = jax.Array
 Frame = Literal["ve", "flow"]
-NOISE = 0.05  # a schedule that leaves more than this of an image does not end at noise
+MAX_SIGNAL = 0.05  # a schedule that leaves more than this of an image does not end at noise
 
 
 class Schedule(NamedTuple):
@@ -48,12 +48,12 @@ def cosine() -> Schedule:
     return Schedule(lambda t: _np(t).cos(np.pi / 2 * t), lambda t: _np(t).sin(np.pi / 2 * t))
 
 
-def straight() -> Schedule:
+def rectified_flow() -> Schedule:
     """alpha = 1 - t, sigma = t: rectified flow. Liu et al. 2023, Lipman et al. 2023."""
     return Schedule(lambda t: 1 - t, lambda t: t)
 
 
-def exploding(low: float, high: float) -> Schedule:
+def variance_exploding(low: float, high: float) -> Schedule:
     """alpha = 1, sigma = low (high / low)^t. Song et al. 2021, appendix C."""
     return Schedule(lambda t: 0 * t + 1, lambda t: low * (high / low) ** t)
 
@@ -90,10 +90,10 @@ def check_ends(noise: float, spread: float = 0.5):
     spread: the standard deviation of the data.
     """
     left = spread / noise
-    if not left <= NOISE:
+    if not left <= MAX_SIGNAL:
         raise InputError(
             f"This noise schedule does not end at noise: in the end an image is still {left:.0%} of it, "
-            f"and at most {NOISE:.0%} would do; let more noise in."
+            f"and at most {MAX_SIGNAL:.0%} would do; let more noise in."
         )
 
 
@@ -117,14 +117,14 @@ def betas(kind: Literal["linear", "cosine"], steps: int) -> np.ndarray:
     return np.minimum(1 - bar[1:] / bar[:-1], 0.999)
 
 
-def bars(betas: np.ndarray) -> np.ndarray:
+def alpha_bars(betas: np.ndarray) -> np.ndarray:
     """Return alpha_bar_1 ... alpha_bar_T, the shares of the image's variance that are left, f64[T]."""
     return np.cumprod(1 - betas)
 
 
 def zero_terminal(betas: np.ndarray) -> np.ndarray:
     """Return betas f64[T] whose last alpha_bar is 0. Lin et al. 2024, "Common Diffusion Noise Schedules", algorithm 1."""  # noqa: E501
-    root = np.sqrt(bars(betas))
+    root = np.sqrt(alpha_bars(betas))
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     bar = root**2
     return 1 - np.concatenate([bar[:1], bar[1:] / bar[:-1]])
@@ -153,6 +153,6 @@ def ratio_of(frame: Frame, tau: Any) -> Any:
         return tau / (1 - tau) if frame == "flow" else tau
 
 
-def across(x: Array, numbers: Array) -> Array:
+def expand_like(x: Array, numbers: Array) -> Array:
     """Return numbers f[b] as an array like x [b ...]."""
     return jnp.broadcast_to(numbers.reshape(-1, *(1,) * (x.ndim - 1)).astype(x.dtype), x.shape)

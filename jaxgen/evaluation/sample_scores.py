@@ -28,7 +28,7 @@ from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.core.spec import image_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Frozen, TrainState
-from jaxgen.data import Some, Source, batches, open_source, shuffled
+from jaxgen.data import RandomSubset, Source, batches, open_source, shuffled
 from jaxgen.inference.sampling import conditioning_of, drawer
 from jaxgen.metrics.accumulate import MOMENTS, ROWS, Rows
 from jaxgen.metrics.frechet import FRECHET
@@ -176,7 +176,7 @@ class Scores:
     def pictures(self, split: str, count: int) -> Iterator[np.ndarray]:
         """Yield `count` real images of a split, as the model is trained on them but for mirroring and moving."""
         source = self.source if split == self.split else open_source(self.run.data.at(split), self.image)
-        source = source if count >= len(source) else Some(source, count)
+        source = source if count >= len(source) else RandomSubset(source, count)
         grey = dataclasses.replace(self.run.data, binarise="none")
         for batch in batches(source, grey, self.image, batch=self.batch, seed=0, train=False):
             yield batch["image"]

@@ -56,7 +56,7 @@ class Work:
 
     def read_mask(self, path: Path, picture: Path) -> np.ndarray:
         """Return f32[1 h w 1], 1 where a mask's file is white. Raises InputError where it does not fit the image."""
-        from jaxgen.data.pictures import decode
+        from jaxgen.data.image_decoding import decode
 
         found = self.read(path, (*self.image[:2], 1)) > 0
         (mask_width, mask_height), (width, height) = (decode(file.read_bytes()).size for file in (path, picture))
@@ -86,8 +86,8 @@ class Work:
         from jaxgen.diffusion import conditions
 
         if method == "ddnm":
-            return self.sample(conditions.consistent(denoise, y, way), d, keys)
-        return self.sample(conditions.posterior(denoise, y, way, noise / 127.5, d.frame), d, keys)
+            return self.sample(conditions.ddnm(denoise, y, way), d, keys)
+        return self.sample(conditions.dps(denoise, y, way, noise / 127.5, d.frame), d, keys)
 
     def finish(self, paint: Callable, given: Any, shown: np.ndarray, text: str):
         """Write the grid of what is shown, then the answers paint(denoise, denoiser, keys, given) f32[n h w c].

@@ -41,7 +41,7 @@ def repainted(denoise: Denoise, d: Denoiser, keys: Key, x0: Array, hidden: Array
     encode: Any = d.encode
     decode: Any = d.decode
     left = jnp.broadcast_to(1 - hidden, x0.shape)
-    codes, kept = encode(x0 * left), conditions.kept_of(left, d.shape)
+    codes, kept = encode(x0 * left), conditions.known_latents(left, d.shape)
     painted = decode(conditions.repaint(denoise, start(d, keys), d.taus, keys, codes, kept, d.frame, times))
     return left * x0 + (1 - left) * painted  # codes give what was known nearly
 

@@ -14,8 +14,8 @@ from jaxgen.core import rng
 from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Array, PyTree
-from jaxgen.data.pictures import decode, reason
-from jaxgen.data.transforms import fit, to_float
+from jaxgen.data.image_decoding import decode, reason
+from jaxgen.data.transforms import to_float, to_size
 from jaxgen.inference.latent_space import Entry, Given, Nets, conditions
 from jaxgen.metrics.pixels import eight_bit, psnr
 from jaxgen.nn.resample import resize_clean
@@ -57,7 +57,7 @@ def read_picture(path: Path, image: tuple[int, int, int], data: Data) -> np.ndar
         picture = decode(path.read_bytes())
     except Exception as error:  # Pillow raises many kinds
         raise InputError(f"{path} can't be read: {reason(error)}.") from error
-    return to_float(fit(picture, image, "none" if data.crop in ("none", "jitter") else "center"))[None]  # [1 h w c]
+    return to_float(to_size(picture, image, "none" if data.crop in ("none", "jitter") else "center"))[None]  # [1 h w c]
 
 
 def choose_distance(image: tuple[int, int, int]) -> Distance:

@@ -21,7 +21,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.spec import image_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Key
-from jaxgen.data import Some, open_source
+from jaxgen.data import RandomSubset, open_source
 from jaxgen.inference.autoencoding import Coder, check_vectors
 from jaxgen.inference.sampling import check_data, conditioning_of, drawer
 from jaxgen.losses.elbo import kl_standard, normal_log_prob
@@ -141,7 +141,7 @@ def refit(opened: Trained, name: Name, components: int = 10, average: bool = Tru
     run, task = opened.run, opened.task
     source = open_source(run.data, image_of(task))
     check_data(task, source)
-    some = Some(source, PICTURES)
+    some = RandomSubset(source, PICTURES)
     print(f"Fitting --sampler {name} on the codes of {len(some):,} training images ...", flush=True)
     codes = Coder(opened, average).encode(some, run.data)
     draw = fit_mixture(codes, components) if name == "mixture" else fit_two_stage(codes)

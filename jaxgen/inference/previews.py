@@ -15,7 +15,7 @@ from jaxgen.core.config import Run
 from jaxgen.core.spec import image_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Batch, Frozen, Key, TrainState, averaged
-from jaxgen.data import Some, Source, batches
+from jaxgen.data import RandomSubset, Source, batches
 from jaxgen.inference.sampling import conditioning_of, in_turn
 from jaxgen.nn.resample import resize
 from jaxgen.runs import sharding
@@ -47,7 +47,7 @@ def comparison(task: Task, run: Run, mesh: Mesh, source: Source, count: int) -> 
         kind, width, work = "reconstructions", 2, partial(reconstructed, task)
     else:
         return None
-    some = Some(source, max(count // width, 1))
+    some = RandomSubset(source, max(count // width, 1))
     with closing(batches(some, run.data, image_of(task), batch=len(some), seed=0, train=False)) as examples:
         found = next(examples)
     batch = {name: sharding.put_whole(sharding.replicated(mesh), found[name]) for name in task.example}

@@ -12,7 +12,7 @@ from jaxgen.core.errors import InputError, numbers
 from jaxgen.core.spec import image_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Frozen, TrainState, averaged
-from jaxgen.data import Some, Source, batches
+from jaxgen.data import RandomSubset, Source, batches
 from jaxgen.runs import sharding
 from jaxgen.runs.sharding import Mesh
 
@@ -99,7 +99,7 @@ def conditioning_of(task: Task, run: Run, source: Source, count: int) -> dict[st
     if not task.given:
         return {}
     check_data(task, source, run.data.pair)
-    some = Some(source, count)
+    some = RandomSubset(source, count)
     examples = batches(some, run.data, image_of(task), batch=len(some), seed=0, train=False)
     first = next(examples)
     examples.close()

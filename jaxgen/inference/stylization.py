@@ -17,8 +17,8 @@ from jaxgen.models.translation.adain import AdaIN
 from jaxgen.models.translation.fast_style import PRESETS, FastStyle, painter, transposed
 from jaxgen.models.translation.gatys import Easel, Gatys
 from jaxgen.models.translation.wct import WCT
+from jaxgen.nn.colour_transport import transfer_colours
 from jaxgen.nn.resample import resize
-from jaxgen.nn.transport import transfer
 from jaxgen.pretrained import backbones
 from jaxgen.tasks.style_transfer import colour, fitted
 
@@ -172,7 +172,7 @@ Stylist = Painter | Trained
 
 def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
     """Return a style image with the mean and covariance of the content's colours."""
-    return np.clip(np.asarray(transfer(jnp.asarray(style), jnp.asarray(content))), -1, 1)
+    return np.clip(np.asarray(transfer_colours(jnp.asarray(style), jnp.asarray(content))), -1, 1)
 
 
 def thumbnail(content: np.ndarray, tile: int) -> np.ndarray:

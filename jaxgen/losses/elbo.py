@@ -13,7 +13,7 @@ from jax.nn import log_sigmoid, softplus
 from jax.scipy.special import log_ndtr
 
 Array = jax.Array
-HALF = 1 / 255  # half the distance between two of the 256 levels k / 127.5 - 1
+HALF_LEVEL = 1 / 255  # half the distance between two of the 256 levels k / 127.5 - 1
 
 
 class Likelihood(NamedTuple):
@@ -33,7 +33,7 @@ class Likelihood(NamedTuple):
     values: Callable[[Array], Array] = lambda x: x
 
 
-def total(x: Array) -> Array:
+def sum_per_example(x: Array) -> Array:
     """Return the sum over all axes but the first, f32[b ...] -> f32[b]."""
     return x.sum(range(1, x.ndim))
 
@@ -44,12 +44,12 @@ def bernoulli_log_prob(x: Array, logits: Array) -> Array:
     Of grey pixels it is minus the binary cross-entropy, which is no likelihood (Loaiza-Ganem and Cunningham 2019).
     """
     p = (x + 1) / 2
-    return total(p * logits - softplus(logits))
+    return sum_per_example(p * logits - softplus(logits))
 
 
 def normal_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
     """Return the log density of N(mean, exp(log_scale)^2), summed over all axes but the first."""
-    return -total(0.5 * ((x - mean) * jnp.exp(-log_scale)) ** 2 + log_scale + 0.5 * math.log(2 * math.pi))
+    return -sum_per_example(0.5 * ((x - mean) * jnp.exp(-log_scale)) ** 2 + log_scale + 0.5 * math.log(2 * math.pi))
 
 
 def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
@@ -59,11 +59,13 @@ def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array) -> Ar
     beyond them, so that the 256 sum to 1. Salimans et al. 2017, "PixelCNN++", section 2.1.
     """
     scale = jnp.exp(-log_scale)
-    above, below = (x - mean + HALF) * scale, (x - mean - HALF) * scale
+    above, below = (x - mean + HALF_LEVEL) * scale, (x - mean - HALF_LEVEL) * scale
     # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - exp(b - a)), which loses no digits in the tails
-    inside = log_sigmoid(above) + log_sigmoid(-below) + jnp.log(-jnp.expm1(-2 * HALF * scale))
-    log_p = jnp.where(x < -1 + HALF, log_sigmoid(above), jnp.where(x > 1 - HALF, log_sigmoid(-below), inside))
-    return total(log_p)
+    inside = log_sigmoid(above) + log_sigmoid(-below) + jnp.log(-jnp.expm1(-2 * HALF_LEVEL * scale))
+    log_p = jnp.where(
+        x < -1 + HALF_LEVEL, log_sigmoid(above), jnp.where(x > 1 - HALF_LEVEL, log_sigmoid(-below), inside)
+    )
+    return sum_per_example(log_p)
 
 
 def discretised_normal_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
@@ -72,17 +74,17 @@ def discretised_normal_log_prob(x: Array, mean: Array, log_scale: Array) -> Arra
     As `discretised_logistic_log_prob`, F being the normal distribution function. Ho et al. 2020, equation 13.
     """
     scale = jnp.exp(-log_scale)
-    above, below = (x - mean + HALF) * scale, (x - mean - HALF) * scale
+    above, below = (x - mean + HALF_LEVEL) * scale, (x - mean - HALF_LEVEL) * scale
     # Both ends on the side where F is small: there differences keep their digits.
     flip = x < mean
     high, low = jnp.where(flip, above, -below), jnp.where(flip, below, -above)
     log_high, log_low = log_ndtr(high), log_ndtr(low)
     inside = log_high + jnp.log(-jnp.expm1(jnp.minimum(log_low - log_high, -1e-7)))
-    log_p = jnp.where(x < -1 + HALF, log_ndtr(above), jnp.where(x > 1 - HALF, log_ndtr(-below), inside))
-    return total(log_p)
+    log_p = jnp.where(x < -1 + HALF_LEVEL, log_ndtr(above), jnp.where(x > 1 - HALF_LEVEL, log_ndtr(-below), inside))
+    return sum_per_example(log_p)
 
 
-def _two(log_prob: Callable[[Array, Array, Array], Array]) -> Callable[[Array, Array], Array]:
+def _with_scale(log_prob: Callable[[Array, Array, Array], Array]) -> Callable[[Array, Array], Array]:
     """Return log_prob(x, out) of a location and a scale for each number, the scale no smaller than a level of 8 bits.
 
     A density without that bound has no largest value: one pixel that is always black would make it infinite.
@@ -90,13 +92,13 @@ def _two(log_prob: Callable[[Array, Array, Array], Array]) -> Callable[[Array, A
 
     def of(x: Array, out: Array) -> Array:
         mean, raw = jnp.split(out, 2, -1)
-        lowest = math.log(HALF)
+        lowest = math.log(HALF_LEVEL)
         return log_prob(x, mean, lowest + softplus(raw - lowest))
 
     return of
 
 
-def _first(out: Array) -> Array:
+def _location(out: Array) -> Array:
     return jnp.split(out, 2, -1)[0]
 
 
@@ -104,8 +106,8 @@ LIKELIHOODS = {
     "bernoulli": Likelihood(
         1, bernoulli_log_prob, lambda out: 2 * jax.nn.sigmoid(out) - 1, values=lambda x: (x + 1) / 2
     ),
-    "gaussian": Likelihood(2, _two(normal_log_prob), _first),
-    "logistic": Likelihood(2, _two(discretised_logistic_log_prob), _first, levels=True),
+    "gaussian": Likelihood(2, _with_scale(normal_log_prob), _location),
+    "logistic": Likelihood(2, _with_scale(discretised_logistic_log_prob), _location, levels=True),
 }
 
 
@@ -120,7 +122,7 @@ def kl_normal(mean_q: Array, log_q: Array, mean_p: Array, log_p: Array) -> Array
     return 0.5 * (jnp.exp(2 * ratio) + ((mean_q - mean_p) * jnp.exp(-log_p)) ** 2 - 1) - ratio
 
 
-def free(kl: Array, nats: float) -> Array:
+def free_bits(kl: Array, nats: float) -> Array:
     """Return the KL f32[d] of latents, averaged over the batch, where those below `nats` cost `nats`: no gradient.
 
     Kingma et al. 2016, equation 15.

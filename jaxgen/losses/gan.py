@@ -13,7 +13,7 @@ from jax.nn import relu, sigmoid, softplus
 Array = jax.Array
 
 
-class Loss(NamedTuple):
+class AdversarialLoss(NamedTuple):
     """The two players' losses.
 
     both:  whether the generator's reads the real logits, too
@@ -26,43 +26,43 @@ class Loss(NamedTuple):
     score: Callable[[Array], Array] = sigmoid
 
 
-def plain(logits: Array) -> Array:
+def identity(logits: Array) -> Array:
     return logits
 
 
-def sure(real: Array, fake: Array) -> Array:
+def binary_cross_entropy(real: Array, fake: Array) -> Array:
     """-log D(x) - log(1 - D(G(z))): -log sigmoid(t) = softplus(-t) and -log(1 - sigmoid(t)) = softplus(t)."""
     return softplus(-real) + softplus(fake)
 
 
 # Goodfellow et al. 2014, equation 1, with the generator's non-saturating form of section 3.
-non_saturating = Loss(sure, lambda real, fake: softplus(-fake))
+non_saturating = AdversarialLoss(binary_cross_entropy, lambda real, fake: softplus(-fake))
 
 # Goodfellow et al. 2014, equation 1 as it stands. The term of the real images moves an unrolled game only.
-minimax = Loss(sure, lambda real, fake: -sure(real, fake), both=True)
+minimax = AdversarialLoss(binary_cross_entropy, lambda real, fake: -binary_cross_entropy(real, fake), both=True)
 
 # Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17.
-hinge = Loss(lambda real, fake: relu(1 - real) + relu(1 + fake), lambda real, fake: -fake, score=plain)
+hinge = AdversarialLoss(lambda real, fake: relu(1 - real) + relu(1 + fake), lambda real, fake: -fake, score=identity)
 
 # Mao et al. 2017, equation 9: a = 0, b = c = 1.
-least_squares = Loss(
-    lambda real, fake: ((real - 1) ** 2 + fake**2) / 2, lambda real, fake: (fake - 1) ** 2 / 2, score=plain
+least_squares = AdversarialLoss(
+    lambda real, fake: ((real - 1) ** 2 + fake**2) / 2, lambda real, fake: (fake - 1) ** 2 / 2, score=identity
 )
 
 # Arjovsky et al. 2017, equations 2 and 3: the critic's logits differ by the distance where it is 1-Lipschitz.
-wasserstein = Loss(lambda real, fake: fake - real, lambda real, fake: -fake, score=plain)
+wasserstein = AdversarialLoss(lambda real, fake: fake - real, lambda real, fake: -fake, score=identity)
 
 # Jolicoeur-Martineau 2019, equations 3 and 4: each real image beside one fake.
-relativistic = Loss(
-    lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake), both=True, score=plain
+relativistic = AdversarialLoss(
+    lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake), both=True, score=identity
 )
 
 # Jolicoeur-Martineau 2019, equations 5 to 7: each image beside the mean of the other kind.
-relativistic_average = Loss(
+relativistic_average = AdversarialLoss(
     lambda real, fake: softplus(fake.mean() - real) + softplus(fake - real.mean()),
     lambda real, fake: softplus(real - fake.mean()) + softplus(real.mean() - fake),
     both=True,
-    score=plain,
+    score=identity,
 )
 
 LOSSES = {

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from jaxgen.core.types import Array
 
-Maps = Sequence[Array]
+FeatureMaps = Sequence[Array]
 
 
-def distance(made: Maps, clean: Maps, power: int = 1, weights: Sequence[float] = ()) -> Array:
+def feature_loss(made: FeatureMaps, clean: FeatureMaps, power: int = 1, weights: Sequence[float] = ()) -> Array:
     """Return the sum over layers of mean |a - b|^power, times a layer's weight where there are any.
 
     Johnson et al. 2016, equation 2, has power 2.
@@ -39,7 +39,7 @@ def _squared_jvp(given: tuple[Array], moved: tuple[Array]) -> tuple[Array, Array
     return _squared(x), half + half.swapaxes(1, 2)
 
 
-def style(made: Maps, clean: Maps, power: int = 1) -> Array:
+def style_loss(made: FeatureMaps, clean: FeatureMaps, power: int = 1) -> Array:
     """Return the sum over layers of mean |G(a) - G(b)|^power, G the Gram matrix. Liu et al. 2018, equations 4 and 5."""
     return _total((jnp.abs(gram(a) - gram(b)) ** power).mean((1, 2)) for a, b in zip(made, clean, strict=True))
 

@@ -22,7 +22,7 @@ def charbonnier(made: Array, clean: Array, epsilon: float = 1e-3) -> Array:
     return jnp.sqrt(jnp.square(made - clean) + epsilon**2).mean(range(1, clean.ndim))
 
 
-def psnr(made: Array, clean: Array) -> Array:
+def negative_psnr(made: Array, clean: Array) -> Array:
     """Return the negative peak signal-to-noise ratio, 10 lg(mean (made - clean)^2 / 4 + 1e-8), of images in [-1, 1].
 
     Chen et al. 2022 (NAFNet's code): the small number keeps a perfect image's logarithm finite.
@@ -45,4 +45,9 @@ def total_variation(x: Array) -> Array:
     return (down.sum((1, 2, 3)) + across.sum((1, 2, 3))) / x[0].size
 
 
-PIXEL: dict[str, Callable[[Array, Array], Array]] = {"l1": l1, "l2": l2, "charbonnier": charbonnier, "psnr": psnr}
+PIXEL_LOSSES: dict[str, Callable[[Array, Array], Array]] = {
+    "l1": l1,
+    "l2": l2,
+    "charbonnier": charbonnier,
+    "psnr": negative_psnr,
+}

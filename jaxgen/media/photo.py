@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from jaxgen.core.errors import InputError
-from jaxgen.data.pictures import ORIENTATION, SUFFIXES, reason
-from jaxgen.data.transforms import planes_of
+from jaxgen.data.image_decoding import ORIENTATION, SUFFIXES, reason
+from jaxgen.data.transforms import pixels_of
 from jaxgen.media import output_files
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -145,7 +145,7 @@ def _photo(picture: Image.Image, low: np.ndarray | None) -> Photo:
         picture = picture.convert("L")
     elif picture.mode not in ("L", "RGB", "RGBA", "LA"):
         picture = picture.convert("RGB")
-    values, bits = planes_of(picture), 8
+    values, bits = pixels_of(picture), 8
     if low is not None and low.shape == np.asarray(picture).shape:
         values, bits = values.astype(np.uint16) * 256 + low, 16
     channels = values.shape[2] - (values.shape[2] in (2, 4))

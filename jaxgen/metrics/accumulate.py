@@ -48,14 +48,14 @@ class Summary(NamedTuple):
     covariance: np.ndarray
 
 
-def split(x: Array) -> Array:
+def to_f32_pair(x: Array) -> Array:
     """Return f64[...] as f32[2 ...], whose sum has 48 bits. To be called where x64 is on."""
     # Not a cast there and back, which XLA may leave out.
     high = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=23)
     return jnp.stack([high, x - high]).astype(jnp.float32)
 
 
-def joined(count: Array, parts: tuple[Array, Array], more: Array, others: tuple[Array, Array]) -> Moments:
+def combine(count: Array, parts: tuple[Array, Array], more: Array, others: tuple[Array, Array]) -> Moments:
     """Return the moments of two sets of rows from their counts, means f64[d] and scatters f64[d d].
 
     Chan, Golub and LeVeque 1979, equation 2.1b: S = S1 + S2 + (n1 n2 / n) (m2 - m1)(m2 - m1)^T.
@@ -63,10 +63,10 @@ def joined(count: Array, parts: tuple[Array, Array], more: Array, others: tuple[
     share = more / jnp.maximum(count + more, 1).astype(jnp.float64)
     gap = others[0] - parts[0]  # [d]
     between = (count * share) * gap[:, None] * gap[None, :]  # [d d]
-    return Moments(count + more, split(parts[0] + share * gap), split(parts[1] + others[1] + between))
+    return Moments(count + more, to_f32_pair(parts[0] + share * gap), to_f32_pair(parts[1] + others[1] + between))
 
 
-def parts(state: Moments) -> tuple[Array, Array]:
+def from_f32_pairs(state: Moments) -> tuple[Array, Array]:
     """Return the mean f64[d] and the scatter f64[d d]. To be called where x64 is on."""
     mean, scatter = state.mean.astype(jnp.float64), state.scatter.astype(jnp.float64)
     return mean[0] + mean[1], scatter[0] + scatter[1]
@@ -85,13 +85,13 @@ def update_moments(state: Moments, features: Array, valid: Array) -> Moments:
         count = jnp.sum(valid, dtype=jnp.int32)
         mean = jnp.sum(x, 0) / jnp.maximum(count, 1)  # [d]
         x = jnp.where(mask, x - mean[None, :], 0)
-        return joined(state.count, parts(state), count, (mean, x.T @ x))
+        return combine(state.count, from_f32_pairs(state), count, (mean, x.T @ x))
 
 
 def merge_moments(a: Moments, b: Moments) -> Moments:
     """Return the moments of both sets of rows."""
     with jax.enable_x64(True):
-        return joined(a.count, parts(a), b.count, parts(b))
+        return combine(a.count, from_f32_pairs(a), b.count, from_f32_pairs(b))
 
 
 def empty_rows(capacity: int, d: int) -> Rows:
@@ -152,17 +152,17 @@ def both_rows(real: Rows, generated: Rows, name: str) -> tuple[np.ndarray, np.nd
 
     Raises InputError as `rows_of`, or where the two differ in d.
     """
-    same_dimensions(real.rows.shape[1], generated.rows.shape[1], name)
+    check_dimensions(real.rows.shape[1], generated.rows.shape[1], name)
     return rows_of(real, name, "real"), rows_of(generated, name)
 
 
-def same_dimensions(real: int, generated: int, name: str):
+def check_dimensions(real: int, generated: int, name: str):
     """Raise InputError where two sets have features of different dimensions."""
     if real != generated:
         raise InputError(f"{name} compares features of one kind, but got {real} real and {generated} generated ones.")
 
 
-def enough(real: int, generated: int, least: int, name: str):
+def check_count(real: int, generated: int, least: int, name: str):
     """Raise InputError where either set has fewer than `least` samples."""
     if min(real, generated) < least:
         raise InputError(f"{name} needs at least {least} samples, got {real} real and {generated} generated.")

@@ -18,25 +18,25 @@ def mutual_information_gap(codes: np.ndarray, factors: np.ndarray, bins: int = 2
         raise InputError(f"MIG takes codes [n d] and factors [n k], not {codes.shape} and {factors.shape}.")
     if codes.shape[1] < 2:
         raise InputError("MIG compares two latents: the codes have one.")
-    z = np.stack([binned(x, bins) for x in codes.T])  # [d n]
+    z = np.stack([bin_indices(x, bins) for x in codes.T])  # [d n]
     gaps = []
     for v in factors.T:
         values = np.unique(v)
-        v = np.searchsorted(values, v) if len(values) <= bins else binned(v, bins)
+        v = np.searchsorted(values, v) if len(values) <= bins else bin_indices(v, bins)
         if len(values) < 2:
             raise InputError("MIG is of factors that change: one of these does not.")
-        told = np.sort([information(x, v) for x in z])
-        gaps.append((told[-1] - told[-2]) / information(v, v))
+        told = np.sort([mutual_information(x, v) for x in z])
+        gaps.append((told[-1] - told[-2]) / mutual_information(v, v))
     return {"mig": float(np.mean(gaps))}
 
 
-def binned(x: np.ndarray, bins: int) -> np.ndarray:
+def bin_indices(x: np.ndarray, bins: int) -> np.ndarray:
     """Return which of so many bins of equal width each number is in, i[n]; numbers that are all alike share one."""
     edges = np.linspace(x.min(), x.max(), bins + 1)
     return np.clip(np.searchsorted(edges, x, side="right") - 1, 0, bins - 1)
 
 
-def information(a: np.ndarray, b: np.ndarray) -> float:
+def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     """Return I(a; b) in nats of whole numbers i[n] by their joint histogram."""
     joint = np.zeros((a.max() + 1, b.max() + 1))
     np.add.at(joint, (a, b), 1 / len(a))

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxgen.core.errors import InputError
-from jaxgen.metrics.accumulate import MOMENTS, Moments, same_dimensions, summary
+from jaxgen.metrics.accumulate import MOMENTS, Moments, check_dimensions, summary
 from jaxgen.metrics.metric import Metric
 
 Array = jax.Array
@@ -46,7 +46,7 @@ def frechet(name: str) -> Metric:
     def result(real: Moments, generated: Moments) -> dict[str, float]:
         """Raises InputError for features of different dimensions, not finite, or no more than their dimensions."""
         d = real.mean.shape[1]
-        same_dimensions(d, generated.mean.shape[1], name)
+        check_dimensions(d, generated.mean.shape[1], name)
         a, b = summary(real, name, "real"), summary(generated, name)
         if min(a.count, b.count) <= d:
             got = f"{a.count} real and {b.count} generated"

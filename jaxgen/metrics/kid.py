@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core.errors import at_least
-from jaxgen.metrics.accumulate import ROWS, Rows, both_rows, enough
+from jaxgen.metrics.accumulate import ROWS, Rows, both_rows, check_count
 from jaxgen.metrics.metric import Metric
 
 Array = jax.Array
@@ -50,7 +50,7 @@ def kid(real: Rows, generated: Rows, subsets: int = 100, size: int = 1000) -> di
     at_least(1, subsets=subsets)
     at_least(2, size=size)
     y, x = both_rows(real, generated, "kid")
-    enough(len(y), len(x), size, "kid")
+    check_count(len(y), len(x), size, "kid")
     # Legacy, and the generated first: the subsets are torch-fidelity's.
     rng = np.random.RandomState(SEED)
     found = [polynomial_mmd(*(z[rng.choice(len(z), size, replace=False)] for z in (x, y))) for _ in range(subsets)]

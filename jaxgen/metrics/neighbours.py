@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core.errors import at_least
-from jaxgen.metrics.accumulate import ROWS, Rows, both_rows, enough
+from jaxgen.metrics.accumulate import ROWS, Rows, both_rows, check_count
 from jaxgen.metrics.metric import Metric
 
 Array = jax.Array
@@ -24,7 +24,7 @@ STRIP = 2**23  # distances held at once
 PAIRS = 2**22  # numbers in the pairs of rows that are compared again at once
 
 
-def products(x: Array, y: Array) -> tuple[Array, Array]:
+def squared_distances(x: Array, y: Array) -> tuple[Array, Array]:
     """Return the squared distances f64[n m] of the rows of f64[n d] and f64[m d], and bounds of their errors."""
     size = jnp.sum(x**2, 1)[:, None] + jnp.sum(y**2, 1)[None, :]  # [n m]
     return size - 2 * (x @ y.T), (x.shape[1] + 16) * jnp.finfo(x.dtype).eps * size
@@ -39,22 +39,22 @@ def nearest(x: Array, y: Array, k: int) -> Array:
         return squares.at[jnp.arange(len(x)), found].set(jnp.inf), found
 
     # k is small: a tenth of the time of top_k, which sorts.
-    return jax.lax.scan(next_nearest, products(x, y)[0], length=k)[1].T  # [k n] -> [n k]
+    return jax.lax.scan(next_nearest, squared_distances(x, y)[0], length=k)[1].T  # [k n] -> [n k]
 
 
 @jax.jit
-def inside(x: Array, y: Array, radii: Array) -> tuple[Array, Array, Array]:
+def count_inside(x: Array, y: Array, radii: Array) -> tuple[Array, Array, Array]:
     """Return the pairs of f64[n d] and f64[m d] surely within the squared radii f64[m], and those too close to call.
 
     -> how many for each x i[n], how many for each y i[m], and bool[n m].
     """
-    squares, error = products(x, y)
+    squares, error = squared_distances(x, y)
     gap = squares - radii[None, :]
     sure = gap < -error
     return sure.sum(1), sure.sum(0), jnp.abs(gap) <= error
 
 
-def differences(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def exact_squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return f64[n], the squared distances of the rows of f64[n d] and f64[n d]: the same in either order."""
     return np.square(x - y).sum(1)
 
@@ -71,7 +71,7 @@ def ball_radii(x: np.ndarray, k: int) -> np.ndarray:
     for strip in strips(len(x), len(x)):
         with jax.enable_x64(True):
             near = np.asarray(nearest(x[strip], x, k + 1))  # each row is the nearest to itself
-        radii[strip] = np.max([differences(x[strip], x[column]) for column in near.T], 0)
+        radii[strip] = np.max([exact_squared_distances(x[strip], x[column]) for column in near.T], 0)
     return radii
 
 
@@ -83,25 +83,25 @@ def memberships(x: np.ndarray, y: np.ndarray, radii: np.ndarray, closed: bool) -
     of_x, of_y = np.zeros(len(x), np.int64), np.zeros(len(y), np.int64)
     for strip in strips(len(x), len(y)):
         with jax.enable_x64(True):
-            by_x, by_y, close = inside(x[strip], y, radii)
+            by_x, by_y, close = count_inside(x[strip], y, radii)
         of_x[strip] += np.asarray(by_x)
         of_y += np.asarray(by_y)
         rows, columns = np.nonzero(np.asarray(close))
         step = max(1, PAIRS // x.shape[1])
         for i in range(0, len(rows), step):
             a, b = rows[i : i + step] + strip.start, columns[i : i + step]
-            squares = differences(x[a], y[b])
+            squares = exact_squared_distances(x[a], y[b])
             held = squares <= radii[b] if closed else squares < radii[b]
             np.add.at(of_x, a[held], 1)
             np.add.at(of_y, b[held], 1)
     return of_x, of_y
 
 
-def prepared(real: Rows, generated: Rows, k: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+def centred_rows(real: Rows, generated: Rows, k: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of both sets, f64[n d] and f64[m d], about a common centre. Raises InputError."""
     x, y = both_rows(real, generated, name)
     at_least(1, k=k)
-    enough(len(x), len(y), k + 1, f"{name} with k={k}")
+    check_count(len(x), len(y), k + 1, f"{name} with k={k}")
     # Products lose fewer digits about the centre. As an f32 it can be taken from an f32 without rounding, in f64.
     centre = x.mean(0).astype(np.float32).astype(np.float64)[None, :]
     return x - centre, y - centre
@@ -112,7 +112,7 @@ def precision_recall(real: Rows, generated: Rows, k: int = 3) -> dict[str, float
 
     Balls are closed. Raises InputError for features of different dimensions, not finite, lost, or fewer than k + 1.
     """
-    x, y = prepared(real, generated, k, "precision and recall")
+    x, y = centred_rows(real, generated, k, "precision and recall")
     precision, _ = memberships(y, x, ball_radii(x, k), closed=True)
     recall, _ = memberships(x, y, ball_radii(y, k), closed=True)
     return {"precision": float((precision > 0).mean()), "recall": float((recall > 0).mean())}
@@ -124,7 +124,7 @@ def density_coverage(real: Rows, generated: Rows, k: int = 5) -> dict[str, float
     The latter is "coverage". Balls are open, as in the authors' code, so that both are 0 where all rows are equal.
     Raises InputError for features of different dimensions, not finite, lost, or fewer than k + 1.
     """
-    x, y = prepared(real, generated, k, "density and coverage")
+    x, y = centred_rows(real, generated, k, "density and coverage")
     balls, held = memberships(y, x, ball_radii(x, k), closed=False)
     return {"density": float(balls.mean() / k), "coverage": float((held > 0).mean())}
 

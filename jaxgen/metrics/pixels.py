@@ -142,7 +142,7 @@ def on_luma(fn: Callable[..., Array]) -> Callable[..., Array]:
     return lambda a, b, border=0: fn(luma(a), luma(b), border)
 
 
-def add(x: Array, y: Array) -> Array:
+def compensated_add(x: Array, y: Array) -> Array:
     """Return the sum of two pairs [2 n] of (sum, what rounding took from it), to about twice the digits of f32."""
     total = x[0] + y[0]
     part = total - x[0]
@@ -167,11 +167,11 @@ def mean_of(fn: Callable[..., Array | Sequence[Array]], names: Sequence[str]) ->
         values = fn(*arrays)
         values = jnp.stack([values] if isinstance(values, jax.Array) else list(values))  # [n b]
         batch = jnp.where(valid[None], values, 0).sum(1, dtype=jnp.float32)  # [n]
-        state_sum = add(state["sum"], jnp.stack([batch, jnp.zeros_like(batch)]))
+        state_sum = compensated_add(state["sum"], jnp.stack([batch, jnp.zeros_like(batch)]))
         return {"count": state["count"] + valid.sum(dtype=jnp.int32), "sum": state_sum}
 
     def merge(a, b):
-        return {"count": a["count"] + b["count"], "sum": add(jnp.asarray(a["sum"]), jnp.asarray(b["sum"]))}
+        return {"count": a["count"] + b["count"], "sum": compensated_add(jnp.asarray(a["sum"]), jnp.asarray(b["sum"]))}
 
     def result(state):
         count, total = int(state["count"]), np.asarray(state["sum"], np.float64).sum(0)

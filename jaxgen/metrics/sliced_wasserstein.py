@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core.errors import InputError, at_least
-from jaxgen.metrics.accumulate import ROWS, Rows, both_rows, enough
+from jaxgen.metrics.accumulate import ROWS, Rows, both_rows, check_count
 from jaxgen.metrics.metric import Metric
 
 Array = jax.Array
@@ -17,7 +17,7 @@ BLOCK = 64  # lines looked along at once
 
 
 @jax.jit
-def along(x: Array, lines: Array, ranks: Array) -> Array:
+def project(x: Array, lines: Array, ranks: Array) -> Array:
     """Return f64[p q]: the rows of f64[n d] as seen along f64[p d], those of the ranks i[q] from the lowest."""
     return jnp.sort(lines @ x.T, 1)[:, ranks]  # [p n] -> [p q]
 
@@ -37,7 +37,7 @@ def distance(x: np.ndarray, y: np.ndarray, key: Array, lines: int = 512, order: 
     for i in range(0, lines, BLOCK):
         some = directions[i : i + BLOCK]
         with jax.enable_x64(True):
-            a, b = along(x, some, (cuts - 1) // m), along(y, some, (cuts - 1) // n)
+            a, b = project(x, some, (cuts - 1) // m), project(y, some, (cuts - 1) // n)
         powers.append((np.abs(np.asarray(a) - np.asarray(b)) ** order) @ widths)  # [p]
     return float(np.mean(np.concatenate(powers)) ** (1 / order))
 
@@ -58,7 +58,7 @@ def sliced_wasserstein(key: Array, lines: int = 512, order: int = 2) -> Metric:
 
     def result(real: Rows, generated: Rows) -> dict[str, float]:
         x, y = both_rows(real, generated, name)
-        enough(len(x), len(y), 1, name)
+        check_count(len(x), len(y), 1, name)
         return {name: distance(x, y, key, lines, order)}
 
     return Metric(ROWS.empty, update, ROWS.merge, result)

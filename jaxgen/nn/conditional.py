@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from jaxgen.core.errors import InputError
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.norm import statistics
+from jaxgen.nn.norm import batch_statistics
 
 NAMES = "scale", "bias"
 Initializer = nn.initializers.Initializer
@@ -58,7 +58,7 @@ class ConditionalBatchNorm(nn.Module):
         else:
             dense: Any = partial(Dense, channels, use_bias=False, kernel_init=self.kernel_init)
             scale, bias = (dense(name=name)(y) for name in NAMES)
-        mean, var = statistics(self, x, self.momentum, train)
+        mean, var = batch_statistics(self, x, self.momentum, train)
         root = lax.rsqrt(var + self.epsilon)
         factor = (1 + scale.astype(jnp.float32)) * jnp.broadcast_to(root, scale.shape)  # [b c]
         mean = jnp.broadcast_to(mean.astype(x.dtype), x.shape)

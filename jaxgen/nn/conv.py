@@ -27,10 +27,10 @@ from jaxgen.nn.conv_forms import (
     cpu_conv,
     cpu_input_grad,
     cpu_kernel_grad,
-    each,
     input_shape,
     kernel_shape,
     output_shape,
+    per_axis,
     xla_conv,
     xla_input_grad,
     xla_kernel_grad,
@@ -39,7 +39,7 @@ from jaxgen.nn.conv_forms import (
 Padding = str | Pads
 # What a layer that nn.scan rolls keeps for the gradient: its products. The rest is computed again: to keep it is to
 # copy it into an array of all layers and out of it, which takes longer than norms, activations, attention's scores.
-KEPT = jax.checkpoint_policies.save_from_both_policies(
+REMAT_POLICY = jax.checkpoint_policies.save_from_both_policies(
     jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names("conv")
 )
 
@@ -65,8 +65,8 @@ def conv(
     )
     if padding == "SAME":
         sizes = geometry.image, geometry.spans, strides
-        totals = each(lambda size, span, s: max((-(-size // s) - 1) * s + span - size, 0), *sizes)
-        padding = each(lambda total: (total // 2, total - total // 2), totals)
+        totals = per_axis(lambda size, span, s: max((-(-size // s) - 1) * s + span - size, 0), *sizes)
+        padding = per_axis(lambda total: (total // 2, total - total // 2), totals)
     geometry = geometry._replace(pads=_pads("conv", padding))
     if min(geometry.output) < 1:
         raise ValueError(f"conv: no room for a {geometry.window} window in {geometry.image} padded by {geometry.pads}.")
@@ -84,9 +84,9 @@ def conv_transpose(x: Array, kernel: Array, strides: Pair = (1, 1), padding: Pad
     _check("conv_transpose", x, kernel, x.shape[-1])
     window = kernel.shape[0], kernel.shape[1]
     if padding == "SAME":
-        padding = each(lambda k, s: (max(k - s, 0) // 2, k - s - max(k - s, 0) // 2), window, strides)
+        padding = per_axis(lambda k, s: (max(k - s, 0) // 2, k - s - max(k - s, 0) // 2), window, strides)
     pads = _pads("conv_transpose", padding)
-    image = each(lambda size, k, s, pad: (size - 1) * s + k - sum(pad), x.shape[1:3], window, strides, pads)
+    image = per_axis(lambda size, k, s, pad: (size - 1) * s + k - sum(pad), x.shape[1:3], window, strides, pads)
     if min(image) < 1:
         raise ValueError(f"conv_transpose: nothing of {x.shape} is left with a {window} window cropped by {pads}.")
     return input_grad_p.bind(x, kernel.swapaxes(2, 3), geometry=Geometry(image, window, strides, pads))
@@ -104,7 +104,7 @@ def _check(name: str, x: Array, kernel: Array, channels: int):
 def _pads(name: str, padding: Padding) -> Pads:
     if isinstance(padding, str) and padding != "VALID":
         raise ValueError(f'{name}: padding is "SAME", "VALID" or ((lo, hi), (lo, hi)), not {padding!r}.')
-    return NO_PADS if isinstance(padding, str) else each(tuple, padding)
+    return NO_PADS if isinstance(padding, str) else per_axis(tuple, padding)
 
 
 class Conv(nn.Module):

@@ -17,12 +17,12 @@ Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 NO_PADS = ((0, 0), (0, 0))
-FEW = 32  # pixels in an image, up to which XLA's convolution is slower on a CPU than matrix products
-MANY = 2**26  # products, above which a convolution is worth being made wide
-BAND = 2**20  # numbers in a band of patches, beyond which it leaves a CPU's cache
+FEW_PIXELS = 32  # pixels in an image, up to which XLA's convolution is slower on a CPU than matrix products
+MANY_PRODUCTS = 2**26  # products, above which a convolution is worth being made wide
+BAND_SIZE = 2**20  # numbers in a band of patches, beyond which it leaves a CPU's cache
 
 
-def each(function: Callable, *pairs: Any) -> Any:
+def per_axis(function: Callable, *pairs: Any) -> Any:
     """Apply a function to h and to w."""
     return tuple(map(function, *pairs))
 
@@ -40,13 +40,13 @@ class Geometry(NamedTuple):
     @property
     def spans(self) -> Pair:
         """The pixels of x from the first to the last below a window."""
-        return each(lambda k, d: (k - 1) * d + 1, self.window, self.dilation)
+        return per_axis(lambda k, d: (k - 1) * d + 1, self.window, self.dilation)
 
     @property
     def output(self) -> Pair:
         """h, w of y."""
         sizes = self.image, self.pads, self.spans, self.strides
-        return each(lambda size, pad, span, s: (size + sum(pad) - span) // s + 1, *sizes)
+        return per_axis(lambda size, pad, span, s: (size + sum(pad) - span) // s + 1, *sizes)
 
 
 # ---------------------------------------------------------------- XLA's formulation, everywhere but on CPUs
@@ -67,8 +67,8 @@ def kernel_shape(x: Any, y: Any, g: Geometry):
 def xla_conv(x: Array, k: Array, geometry: Geometry) -> Array:
     _, _, strides, pads, dilation, groups = geometry
     if min(*pads[0], *pads[1]) < 0:  # JAX 0.10 has another library do that on a CPU, which reads beside the image
-        x = _pad(x, each(lambda pad: (min(pad[0], 0), min(pad[1], 0)), pads))
-        pads = each(lambda pad: (max(pad[0], 0), max(pad[1], 0)), pads)
+        x = _pad(x, per_axis(lambda pad: (min(pad[0], 0), min(pad[1], 0)), pads))
+        pads = per_axis(lambda pad: (max(pad[0], 0), max(pad[1], 0)), pads)
     options: Any = {"rhs_dilation": dilation, "dimension_numbers": LAYOUT, "feature_group_count": groups}
     return lax.conv_general_dilated(x, k, strides, pads, **options)
 
@@ -93,11 +93,11 @@ def _transpose(linear: Callable, shape: tuple[int, ...], y: Array) -> Array:
 def cpu_conv(x: Array, k: Array, geometry: Geometry) -> Array:
     if _is_depthwise(k, geometry):
         return _depthwise(x, k, geometry)
-    if _is_xlas(geometry):
+    if _uses_xla(geometry):
         return xla_conv(x, k, geometry)
     if geometry.strides == (1, 1):
         return _correlate(x, k, geometry)
-    if math.prod(geometry.output) > FEW:
+    if math.prod(geometry.output) > FEW_PIXELS:
         return _padded_conv(x, k, geometry)
     return _correlate(_fold_image(x, geometry), _fold_kernel(k, geometry), _folded(geometry))
 
@@ -105,7 +105,7 @@ def cpu_conv(x: Array, k: Array, geometry: Geometry) -> Array:
 def cpu_input_grad(y: Array, k: Array, geometry: Geometry) -> Array:
     if _is_depthwise(k, geometry):
         return _depthwise(y, k[::-1, ::-1], _flipped(geometry))
-    if _is_xlas(geometry):
+    if _uses_xla(geometry):
         return xla_input_grad(y, k, geometry)
     if geometry.strides != (1, 1):
         folded = cpu_input_grad(y, _fold_kernel(k, geometry), _folded(geometry))
@@ -116,7 +116,7 @@ def cpu_input_grad(y: Array, k: Array, geometry: Geometry) -> Array:
 def cpu_kernel_grad(x: Array, y: Array, geometry: Geometry) -> Array:
     if geometry.groups > 1 and geometry.strides == (1, 1) and x.shape[3] > geometry.groups:
         return _grouped_grad(_pad(x, geometry.pads), y, geometry)
-    if _is_xlas(geometry):
+    if _uses_xla(geometry):
         return xla_kernel_grad(x, y, geometry)
     if geometry.strides == (1, 1):
         return _correlate_grad(_pad(x, geometry.pads), y, geometry)
@@ -127,7 +127,7 @@ def cpu_kernel_grad(x: Array, y: Array, geometry: Geometry) -> Array:
 def _flipped(geometry: Geometry) -> Geometry:
     """The geometry of the convolution, at unit stride, that is another's input gradient."""
     sizes = geometry.image, geometry.output, geometry.spans, geometry.pads
-    pads = each(lambda size, out, span, pad: (span - 1 - pad[0], size + pad[0] - out), *sizes)
+    pads = per_axis(lambda size, out, span, pad: (span - 1 - pad[0], size + pad[0] - out), *sizes)
     return Geometry(geometry.output, geometry.window, (1, 1), pads, geometry.dilation, geometry.groups)
 
 
@@ -138,38 +138,38 @@ def _is_depthwise(k: Array, geometry: Geometry) -> bool:
 def _depthwise(x: Array, k: Array, geometry: Geometry) -> Array:
     """A sum of shifted images, a factor for each channel and tap: much faster than XLA's (tests/benchmarks/conv.py)."""
     taps = k.reshape(-1, k.shape[3])
-    below = _below(_pad(x, geometry.pads), geometry, geometry.output)
+    below = _window_taps(_pad(x, geometry.pads), geometry, geometry.output)
     return reduce(jnp.add, [part * tap[None, None, None] for part, tap in zip(below, taps, strict=True)])
 
 
 def _grouped_grad(x: Array, y: Array, geometry: Geometry) -> Array:
     """dk[j] by a product a group and tap, x padded already: much faster than XLA's (tests/benchmarks/conv.py)."""
     g = geometry.groups
-    below = [rearrange(part, "n h w (g i) -> g i (n h w)", g=g) for part in _below(x, geometry, geometry.output)]
+    below = [rearrange(part, "n h w (g i) -> g i (n h w)", g=g) for part in _window_taps(x, geometry, geometry.output)]
     y = rearrange(y, "n h w (g o) -> g (n h w) o", g=g)
     taps = jnp.stack([part @ y for part in below])  # [kh*kw g i o]
     return rearrange(taps, "(a b) g i o -> a b i (g o)", a=geometry.window[0])
 
 
-def _is_xlas(geometry: Geometry) -> bool:
+def _uses_xla(geometry: Geometry) -> bool:
     return geometry.groups > 1 or (geometry.strides != (1, 1) and geometry.dilation != (1, 1))
 
 
 def _folded(geometry: Geometry) -> Geometry:
-    window = each(lambda k, s: -(-k // s), geometry.window, geometry.strides)
-    return Geometry(each(lambda out, k: out + k - 1, geometry.output, window), window)
+    window = per_axis(lambda k, s: -(-k // s), geometry.window, geometry.strides)
+    return Geometry(per_axis(lambda out, k: out + k - 1, geometry.output, window), window)
 
 
 def _fold_image(x: Array, geometry: Geometry) -> Array:
     """[n h w c] -> [n h/s w/s q*q*c]: only the first q = min(s, k) pixels of a stride meet a window's taps."""
     sizes = geometry.image, _folded(geometry).image, geometry.strides, geometry.pads
-    return _fold(_pad(x, each(lambda size, f, s, pad: (pad[0], f * s - size - pad[0]), *sizes)), geometry)
+    return _fold(_pad(x, per_axis(lambda size, f, s, pad: (pad[0], f * s - size - pad[0]), *sizes)), geometry)
 
 
 def _fold_kernel(k: Array, geometry: Geometry) -> Array:
     """[kh kw i o] -> [kh/s kw/s q*q*i o], as an image with i*o channels: no axis moves but the phases."""
     x = k.reshape(1, *k.shape[:2], -1)
-    x = _fold(_pad(x, each(lambda size, s: (0, -size % s), geometry.window, geometry.strides)), geometry)
+    x = _fold(_pad(x, per_axis(lambda size, s: (0, -size % s), geometry.window, geometry.strides)), geometry)
     return x.reshape(*x.shape[1:3], -1, k.shape[3])
 
 
@@ -183,7 +183,7 @@ def _pad(x: Array, pads: Pads) -> Array:
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
 
 
-def _below(x: Array, geometry: Geometry, size: Pair) -> list[Array]:
+def _window_taps(x: Array, geometry: Geometry, size: Pair) -> list[Array]:
     """The [n size c] pixels of x that lie below each tap of the window."""
     (kh, kw), (dh, dw), (h, w) = geometry.window, geometry.dilation, size
     return [x[:, i * dh : i * dh + h, j * dw : j * dw + w] for i in range(kh) for j in range(kw)]
@@ -197,20 +197,20 @@ def _correlate(x: Array, k: Array, geometry: Geometry, transposed: bool = False)
     size, (kh, kw), taps = geometry.output, geometry.window, math.prod(geometry.window)
     c_in, c_out = (k.shape[3], k.shape[2]) if transposed else (k.shape[2], k.shape[3])
     pixels = math.prod(size), math.prod(geometry.image)
-    gather = taps * c_in <= c_out or pixels[0] <= min(FEW, pixels[1])  # patches are smaller than y, or few
-    if not gather and (taps * c_out <= c_in or pixels[1] <= FEW):  # scatter: products are smaller than x, or few
+    gather = taps * c_in <= c_out or pixels[0] <= min(FEW_PIXELS, pixels[1])  # patches are smaller than y, or few
+    if not gather and (taps * c_out <= c_in or pixels[1] <= FEW_PIXELS):  # scatter: products are smaller than x, or few
         products = lax.dot_general(x, k, (((3,), (3 if transposed else 2,)), ((), ())))  # [n h w kh kw c_out]
         terms = []
         for i, j in [(i, j) for i in range(kh) for j in range(kw)]:
             tap = (kh - 1 - i, kw - 1 - j) if transposed else (i, j)
             sizes = tap, geometry.dilation, geometry.image, size, geometry.pads
-            shift = each(lambda t, d, n, m, pad: (pad[0] - t * d, m - n - pad[0] + t * d), *sizes)
+            shift = per_axis(lambda t, d, n, m, pad: (pad[0] - t * d, m - n - pad[0] + t * d), *sizes)
             terms.append(_pad(products[:, :, :, i, j], shift))
         return reduce(jnp.add, terms)
     k = k[::-1, ::-1].swapaxes(2, 3) if transposed else k
     if not gather:
         return _padded_conv(x, k, geometry)
-    below = _below(_pad(x, geometry.pads), geometry, size)
+    below = _window_taps(_pad(x, geometry.pads), geometry, size)
     if taps * c_in <= c_out:
         return jnp.concatenate(below, axis=-1) @ k.reshape(-1, c_out)
     terms = [part @ tap for part, tap in zip(below, k.reshape(taps, c_in, c_out), strict=True)]
@@ -220,7 +220,7 @@ def _correlate(x: Array, k: Array, geometry: Geometry, transposed: bool = False)
 def _padded_conv(x: Array, k: Array, geometry: Geometry) -> Array:
     """XLA's convolution, never without padding: JAX 0.10 gives that to a library that takes three times as long."""
     if _is_narrow(x, k, geometry):
-        return _wide_conv(x, k, geometry)
+        return _side_by_side_conv(x, k, geometry)
     if geometry.pads != NO_PADS:
         return xla_conv(x, k, geometry)
     return xla_conv(x, k, geometry._replace(pads=((0, 1), (0, 0))))[:, : geometry.output[0]]
@@ -232,10 +232,16 @@ def _is_narrow(x: Array, k: Array, geometry: Geometry) -> bool:
     one = c_out <= 64 or (c_out <= 128 and width <= 32 and kh * kw * c_in < 700)
     if not isinstance(n, int):  # an exported program's batch, of any size
         return False
-    return n > 1 and width <= 64 and one and min(c_in, c_out) >= 32 and n * math.prod(geometry.output) * k.size > MANY
+    return (
+        n > 1
+        and width <= 64
+        and one
+        and min(c_in, c_out) >= 32
+        and n * math.prod(geometry.output) * k.size > MANY_PRODUCTS
+    )
 
 
-def _wide_conv(x: Array, k: Array, geometry: Geometry) -> Array:
+def _side_by_side_conv(x: Array, k: Array, geometry: Geometry) -> Array:
     """Convolve the images of a batch side by side, as one wide image with zeros between them."""
     n, h, w, c = x.shape
     (lo, _), step, span, out = geometry.pads[1], geometry.strides[1], geometry.spans[1], geometry.output[1]
@@ -250,11 +256,11 @@ def _correlate_grad(x: Array, y: Array, geometry: Geometry) -> Array:
     """dk[j] = sum_{n, o} x[n, o + d j] y[n, o], where x is padded already."""
     size, taps, (c_in, c_out) = y.shape[1:3], math.prod(geometry.window), (x.shape[3], y.shape[3])
     if 4 * c_out <= c_in:  # gather patches of the narrower array: sum_{n, p} x[n, p] y[n, p - d j]
-        flipped = _correlate_grad(_pad(y, each(lambda span: (span - 1, span - 1), geometry.spans)), x, geometry)
+        flipped = _correlate_grad(_pad(y, per_axis(lambda span: (span - 1, span - 1), geometry.spans)), x, geometry)
         return flipped[::-1, ::-1].swapaxes(2, 3)
 
     def product(x: Array, y: Array) -> Array:
-        patches = jnp.concatenate(_below(x, geometry, (y.shape[1], y.shape[2])), axis=-1)
+        patches = jnp.concatenate(_window_taps(x, geometry, (y.shape[1], y.shape[2])), axis=-1)
         a, b = patches.reshape(-1, taps * c_in), y.reshape(-1, c_out)
         a, b = (a, b) if first else (b, a)
         return lax.dot_general(a, b, (((0,), (0,)), ((), ())))
@@ -266,7 +272,7 @@ def _correlate_grad(x: Array, y: Array, geometry: Geometry) -> Array:
     # XLA's product takes half as long with the narrow matrix first, unless few pixels make the turning back dearer.
     first = taps * c_in <= c_out or y.shape[0] * math.prod(size) <= 2048
     # The patches of all the rows leave the cache, those of a band stay. Never bands of the batch: it may be sharded.
-    fit = BAND // (y.shape[0] * size[1] * taps * c_in)
+    fit = BAND_SIZE // (y.shape[0] * size[1] * taps * c_in)
     rows = max((r for r in range(1, size[0] + 1) if size[0] % r == 0 and r <= fit), default=1)
     if rows == size[0] or taps == 1:
         total = product(x, y)

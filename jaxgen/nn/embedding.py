@@ -6,7 +6,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 
 Array = jax.Array
 
@@ -19,12 +19,12 @@ def sinusoid(t: Array, width: int, period: float = 10_000.0) -> Array:
     """
     half = width // 2
     slow = jnp.asarray(period ** -(np.arange(half) / max(half, 1)), jnp.float32)
-    angles = wide(t)[:, None] * slow[None]  # [b width/2]
+    angles = to_f32(t)[:, None] * slow[None]  # [b width/2]
     found = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], 1)
     return jnp.pad(found, ((0, 0), (0, width % 2)))  # [b width]
 
 
-class Number(nn.Module):
+class ScalarEmbedding(nn.Module):
     """W_2 silu(W_1 sinusoid(t)), f32[b] -> [b features]; the sinusoid is f32[b width]. Ho et al. 2020, appendix B."""
 
     width: int

@@ -7,7 +7,7 @@ from flax import linen as nn
 Array = jax.Array
 
 
-def standardised(x: Array, axes: tuple[int, ...] = (1, 2), epsilon: float = 1e-5) -> Array:
+def standardise(x: Array, axes: tuple[int, ...] = (1, 2), epsilon: float = 1e-5) -> Array:
     """Return (x - mean) / sqrt(var + epsilon) of x [b h w c] over axes; statistics are f32, the result in x's dtype."""
     y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     y = y - y.mean(axes, keepdims=True)
@@ -26,7 +26,7 @@ class InstanceNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        y = standardised(x, epsilon=self.epsilon)
+        y = standardise(x, epsilon=self.epsilon)
         if not self.affine:
             return y
         shape = (x.shape[-1],)

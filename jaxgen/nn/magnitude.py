@@ -16,11 +16,11 @@ from jax.ad_checkpoint import checkpoint_name
 from scipy.special import ndtri
 
 from jaxgen.nn.conv import conv
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 
 Array = jax.Array
 EPSILON = 1e-4  # added to the magnitude that is divided by
-GOLDEN = (math.sqrt(5) - 1) / 2
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
 def normalise(x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
@@ -28,7 +28,7 @@ def normalise(x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
 
     Where x is 0, so are the result and the magnitude's derivative.
     """
-    square = jnp.square(wide(x)).mean(axes, keepdims=True)
+    square = jnp.square(to_f32(x)).mean(axes, keepdims=True)
     return x / (EPSILON + jnp.sqrt(jnp.maximum(square, 1e-30))).astype(x.dtype)
 
 
@@ -57,8 +57,8 @@ def fourier(t: Array, width: int, bandwidth: float = 1.0) -> Array:
     lie along the golden ratio in the other, which is as even as can be and is nothing to be saved.
     """
     i = np.arange(width)
-    f, phase = (np.asarray(a, np.float32)[None] for a in (bandwidth * ndtri((i + 0.5) / width), i * GOLDEN % 1))
-    return math.sqrt(2) * jnp.cos(2 * np.pi * (wide(t)[:, None] * f + phase))
+    f, phase = (np.asarray(a, np.float32)[None] for a in (bandwidth * ndtri((i + 0.5) / width), i * GOLDEN_RATIO % 1))
+    return math.sqrt(2) * jnp.cos(2 * np.pi * (to_f32(t)[:, None] * f + phase))
 
 
 class Conv(nn.Module):
@@ -70,7 +70,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = used(self, (self.size, self.size, x.shape[-1], self.features))
+        kernel = normalised_kernel(self, (self.size, self.size, x.shape[-1], self.features))
         return checkpoint_name(conv(x.astype(kernel.dtype), kernel), "conv")
 
 
@@ -82,25 +82,25 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = used(self, (x.shape[-1], self.features))
+        kernel = normalised_kernel(self, (x.shape[-1], self.features))
         return checkpoint_name(x.astype(kernel.dtype) @ kernel, "dense")
 
 
-def used(module: Conv | Dense, shape: tuple[int, ...]) -> Array:
+def normalised_kernel(module: Conv | Dense, shape: tuple[int, ...]) -> Array:
     """Return a layer's kernel as it is used: each output's weights of norm 1, or of the layer's gain if it has one."""
-    kernel = module.param("kernel", lambda key, shape: normalised(jax.random.normal(key, shape)), shape)
+    kernel = module.param("kernel", lambda key, shape: normalise_kernel(jax.random.normal(key, shape)), shape)
     scale = 1 / math.sqrt(math.prod(shape[:-1]))
     if module.gain:
         scale = scale * module.param("gain", nn.initializers.zeros, ())
-    return (normalised(wide(kernel)) * scale).astype(kernel.dtype)
+    return (normalise_kernel(to_f32(kernel)) * scale).astype(kernel.dtype)
 
 
-def normalised(kernel: Array) -> Array:
+def normalise_kernel(kernel: Array) -> Array:
     """Return [... c_in c_out] or, of a roll of layers, [depth ... c_in c_out], each output's weights of magnitude 1."""
     return normalise(kernel, tuple(range(kernel.ndim % 2, kernel.ndim - 1)))  # a dense kernel has 2 axes, others 4
 
 
-def forced() -> optax.GradientTransformation:
+def forced_weight_normalisation() -> optax.GradientTransformation:
     """Return the last link of an optimizer, which normalises every kernel that the ones before it have updated.
 
     So the weights can't grow, and an update turns them by an angle that depends on the learning rate alone (section
@@ -109,7 +109,7 @@ def forced() -> optax.GradientTransformation:
 
     def update(updates, state, params=None):
         def one(path, update: Array, old: Array) -> Array:
-            return normalised(old + update) - old if path[-1].key == "kernel" else update
+            return normalise_kernel(old + update) - old if path[-1].key == "kernel" else update
 
         return jax.tree_util.tree_map_with_path(one, updates, params), state
 

@@ -20,7 +20,7 @@ SQRT2 = math.sqrt(2)
 NORMAL = nn.initializers.normal(1.0)
 
 
-def leaky(x: Array, gain: float = SQRT2) -> Array:
+def scaled_leaky_relu(x: Array, gain: float = SQRT2) -> Array:
     """Return LeakyReLU 0.2 times a gain that keeps the variance of the activations, x [...]."""
     return nn.leaky_relu(x, 0.2) * gain
 
@@ -83,7 +83,7 @@ class EqualDense(nn.Module):
         bias = self.param("bias", nn.initializers.constant(self.bias), (self.features,))
         y = x.astype(kernel.dtype) @ (kernel * (self.multiplier / math.sqrt(x.shape[-1])))
         y = checkpoint_name(y + jnp.broadcast_to(bias.astype(y.dtype) * self.multiplier, y.shape), "dense")
-        return leaky(y) if self.activate else y
+        return scaled_leaky_relu(y) if self.activate else y
 
 
 class EqualConv(nn.Module):
@@ -105,4 +105,4 @@ class EqualConv(nn.Module):
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(y.dtype)[None, None, None, :]
         y = checkpoint_name(y, "conv")
-        return leaky(y, SQRT2 * self.gain) if self.activate else y * self.gain
+        return scaled_leaky_relu(y, SQRT2 * self.gain) if self.activate else y * self.gain

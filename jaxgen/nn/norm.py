@@ -25,13 +25,13 @@ class BatchNorm(nn.Module):
         shape = (x.shape[-1],)
         scale = self.param("scale", self.scale_init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
-        mean, var = statistics(self, x, self.momentum, train)
+        mean, var = batch_statistics(self, x, self.momentum, train)
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         mean, factor, bias = (jnp.broadcast_to(v.astype(x.dtype), x.shape) for v in (mean, factor, bias))
         return (x - mean) * factor + bias
 
 
-def statistics(module: nn.Module, x: jax.Array, momentum: float, train: bool) -> tuple[jax.Array, jax.Array]:
+def batch_statistics(module: nn.Module, x: jax.Array, momentum: float, train: bool) -> tuple[jax.Array, jax.Array]:
     """Return mean and var f32[c] of x [... c] in training, having moved the module's running ones; otherwise those."""
     axes, shape = tuple(range(x.ndim - 1)), (x.shape[-1],)
     running_mean = module.variable("batch_stats", "mean", jnp.zeros, shape)

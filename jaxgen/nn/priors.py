@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxgen.core import rng
 from jaxgen.core.types import Array, Key
 
-Draw = Callable[[Key, Array | None], Array]  # (keys Key[b], psi f32[b] or None) -> z f32[b latent]
+Prior = Callable[[Key, Array | None], Array]  # (keys Key[b], psi f32[b] or None) -> z f32[b latent]
 
 
-def normal(latent: int) -> Draw:
+def normal(latent: int) -> Prior:
     """Return the prior N(0, 1); with psi below 1 it is psi times a normal that is cut off at 2.
 
     Brock et al. 2019, section 3.1: the truncation trick.
@@ -28,7 +28,7 @@ def normal(latent: int) -> Draw:
     return draw
 
 
-def uniform(latent: int) -> Draw:
+def uniform(latent: int) -> Prior:
     """Return the prior uniform in [-1, 1), or [-psi, psi)."""
 
     def draw(keys: Key, psi: Array | None = None) -> Array:

@@ -33,7 +33,7 @@ KERNELS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {  # half
 EDGES = ("renormalise", "reflect")
 
 
-def matrix(n: int, taps: np.ndarray, w: np.ndarray) -> np.ndarray:
+def weight_matrix(n: int, taps: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Return f64[m n] with the weights w [m k], divided by their sum, in columns taps [m k]."""
     out = np.zeros((len(taps), n))
     np.add.at(out, (np.arange(len(taps))[:, None], taps), w)
@@ -41,7 +41,7 @@ def matrix(n: int, taps: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def weights(n: int, m: int, scale: float, method: str, antialias: bool, edges: str) -> np.ndarray:
+def resampling_weights(n: int, m: int, scale: float, method: str, antialias: bool, edges: str) -> np.ndarray:
     """Return f64[m n], the weights of n pixels in each of m, the images' first edges laid on one another.
 
     Pixel i of the new image lies at u = (i + 1/2) / scale - 1/2 of the old one, in pixels.
@@ -51,7 +51,7 @@ def weights(n: int, m: int, scale: float, method: str, antialias: bool, edges: s
     choose(method, ["nearest", *KERNELS], "method of resampling")
     place = (np.arange(m)[:, None] + 0.5) / scale  # [m 1], from the image's edge
     if method == "nearest":
-        return matrix(n, np.clip(np.floor(place).astype(int), 0, n - 1), np.ones((m, 1)))
+        return weight_matrix(n, np.clip(np.floor(place).astype(int), 0, n - 1), np.ones((m, 1)))
     half, kernel = KERNELS[method]
     wide = max(1 / scale, 1) if antialias else 1.0
     reach = math.ceil(half * wide) + 1
@@ -59,11 +59,11 @@ def weights(n: int, m: int, scale: float, method: str, antialias: bool, edges: s
     w = kernel((place - 0.5 - taps) / wide)  # [m k]
     if edges == "reflect":  # 1 0 | 0 1 ... n-1 | n-1 n-2, as often as it takes
         taps = taps % (2 * n)
-        return matrix(n, np.minimum(taps, 2 * n - 1 - taps), w)
-    return matrix(n, np.clip(taps, 0, n - 1), np.where((taps >= 0) & (taps < n), w, 0))
+        return weight_matrix(n, np.minimum(taps, 2 * n - 1 - taps), w)
+    return weight_matrix(n, np.clip(taps, 0, n - 1), np.where((taps >= 0) & (taps < n), w, 0))
 
 
-def apply(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
+def apply_weights(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
     """Return x [... h w c] under rows [H h] and columns [W w]: [... H W c]."""
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -84,8 +84,8 @@ def resize(x: Array, size: Size, method: str = "bicubic", antialias: bool = True
     Raises InputError for an unknown name or an empty image.
     """
     h, w, _ = x.shape[-3:]
-    rows, columns = (weights(n, m, m / n, method, antialias, edges) for n, m in ((h, size[0]), (w, size[1])))
-    return apply(x, rows, columns)
+    rows, columns = (resampling_weights(n, m, m / n, method, antialias, edges) for n, m in ((h, size[0]), (w, size[1])))
+    return apply_weights(x, rows, columns)
 
 
 def resize_clean(x: Array, size: Size) -> Array:
@@ -104,8 +104,8 @@ def imresize(x: Array, scale: float) -> Array:
     """
     at_least(0, scale=scale)
     h, w, _ = x.shape[-3:]
-    rows, columns = (weights(n, math.ceil(n * scale), scale, "bicubic", True, "reflect") for n in (h, w))
-    return apply(x, rows, columns)
+    rows, columns = (resampling_weights(n, math.ceil(n * scale), scale, "bicubic", True, "reflect") for n in (h, w))
+    return apply_weights(x, rows, columns)
 
 
 @lru_cache(maxsize=64)
@@ -115,7 +115,7 @@ def tf1_weights(n: int, m: int) -> np.ndarray:
     u = np.arange(m, dtype=np.float32) * np.float32(n / m)
     low = np.floor(u)
     taps = np.minimum(np.stack([low, low + 1], 1).astype(int), n - 1)  # [m 2]
-    return matrix(n, taps, np.stack([1 - (u - low), u - low], 1))
+    return weight_matrix(n, taps, np.stack([1 - (u - low), u - low], 1))
 
 
 def resize_tf1(x: Array, size: Size) -> Array:
@@ -124,4 +124,4 @@ def resize_tf1(x: Array, size: Size) -> Array:
     No antialiasing, and pixel i lies at i h / H: the image is shifted by up to half a pixel.
     """
     h, w, _ = x.shape[-3:]
-    return apply(x, tf1_weights(h, size[0]), tf1_weights(w, size[1]))
+    return apply_weights(x, tf1_weights(h, size[0]), tf1_weights(w, size[1]))

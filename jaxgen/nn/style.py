@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 
 Array = jax.Array
 
@@ -18,7 +18,7 @@ class Moments(NamedTuple):
     std: Array
 
 
-class Spread(NamedTuple):
+class MeanCovariance(NamedTuple):
     """Mean f32[b 1 1 c] and covariance f32[b c c] of a map's channels over its places."""
 
     mean: Array
@@ -37,7 +37,7 @@ def moments(x: Array, epsilon: float = 1e-5, share: Array | None = None) -> Mome
 
     Huang and Belongie 2017, equations 5 and 6.
     """
-    x = wide(x)
+    x = to_f32(x)
     middle = mean(x, share)
     variance = mean(jnp.square(x - jnp.broadcast_to(middle, x.shape)), share)
     return Moments(middle, jnp.sqrt(variance + epsilon))
@@ -50,19 +50,19 @@ def adain(x: Array, style: Moments, own: Moments | None = None) -> Array:
     """
     own = moments(x) if own is None else own
     factor = style.std / own.std
-    return wide(x) * jnp.broadcast_to(factor, x.shape) + jnp.broadcast_to(style.mean - factor * own.mean, x.shape)
+    return to_f32(x) * jnp.broadcast_to(factor, x.shape) + jnp.broadcast_to(style.mean - factor * own.mean, x.shape)
 
 
-def spread(x: Array, share: Array | None = None) -> Spread:
+def mean_covariance(x: Array, share: Array | None = None) -> MeanCovariance:
     """Return mean and covariance, (1 / h w) sum (x - mean)(x - mean)^T, places weighing as in `mean`."""
-    x = wide(x)
+    x = to_f32(x)
     middle = mean(x, share)
     f = x - jnp.broadcast_to(middle, x.shape)
     weighed = f / (x.shape[1] * x.shape[2]) if share is None else f * jnp.broadcast_to(share, f.shape)
-    return Spread(middle, jnp.einsum("bhwi,bhwj->bij", weighed, f, precision="highest"))
+    return MeanCovariance(middle, jnp.einsum("bhwi,bhwj->bij", weighed, f, precision="highest"))
 
 
-def power(covariance: Array, exponent: float, tolerance: float = 1e-5) -> Array:
+def matrix_power(covariance: Array, exponent: float, tolerance: float = 1e-5) -> Array:
     """Return a symmetric matrix [... c c] to a power, in the directions that have more than `tolerance` of the most.
 
     In the others, where numbers say nothing, the answer is 0: Li et al. 2017 drop small singular values, too.
@@ -81,11 +81,11 @@ def whiten(x: Array, whole: Array | None = None, share: Array | None = None) -> 
     whole: the map that x is a part of
     share: how much each of its places weighs, f32[b h w 1] adding up to 1; all alike if None
     """
-    x = wide(x)
-    whole = x if whole is None else wide(whole)
+    x = to_f32(x)
+    whole = x if whole is None else to_f32(whole)
     for _ in range(2):
-        own = spread(whole, share)
-        root = power(own.covariance, -0.5)
+        own = mean_covariance(whole, share)
+        root = matrix_power(own.covariance, -0.5)
         x, whole = (
             jnp.einsum("bij,bhwj->bhwi", root, f - jnp.broadcast_to(own.mean, f.shape), precision="highest")
             for f in (x, whole)
@@ -93,9 +93,9 @@ def whiten(x: Array, whole: Array | None = None, share: Array | None = None) -> 
     return x
 
 
-def colour(white: Array, style: Spread) -> Array:
+def colour(white: Array, style: MeanCovariance) -> Array:
     """Return whitened features with a style's covariance and mean. Li et al. 2017, equation 2."""
-    y = jnp.einsum("bij,bhwj->bhwi", power(style.covariance, 0.5), white, precision="highest")
+    y = jnp.einsum("bij,bhwj->bhwi", matrix_power(style.covariance, 0.5), white, precision="highest")
     return y + jnp.broadcast_to(style.mean, y.shape)
 
 
@@ -131,5 +131,5 @@ class StyleNorm(nn.Module):
                 self.put_variable("whole", "mean", own.mean)
                 self.put_variable("whole", "std", own.std)
         factor = scale / own.std
-        y = wide(x) * jnp.broadcast_to(factor, x.shape) + jnp.broadcast_to(bias - factor * own.mean, x.shape)
+        y = to_f32(x) * jnp.broadcast_to(factor, x.shape) + jnp.broadcast_to(bias - factor * own.mean, x.shape)
         return y.astype(x.dtype)

@@ -9,7 +9,7 @@ import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
-from jaxgen.nn.conv import KEPT, Dense
+from jaxgen.nn.conv import REMAT_POLICY, Dense
 
 Array = jax.Array
 XAVIER = nn.initializers.xavier_uniform()
@@ -20,12 +20,12 @@ def to_patches(x: Array, patch: int) -> Array:
     return rearrange(x, "b (h p) (w q) c -> b (h w) (p q c)", p=patch, q=patch)
 
 
-def to_picture(patches: Array, patch: int, rows: int) -> Array:
+def from_patches(patches: Array, patch: int, rows: int) -> Array:
     """Return the images that `to_patches` cut: f32[b n p*p*c] -> f32[b h w c], so many rows of patches high."""
     return rearrange(patches, "b (h w) (p q c) -> b (h p) (w q) c", p=patch, q=patch, h=rows)
 
 
-def sin_cos(rows: int, columns: int, width: int) -> np.ndarray:
+def sin_cos_positions(rows: int, columns: int, width: int) -> np.ndarray:
     """Return the fixed embedding of every place of a grid, f32[rows*columns width]; width is a multiple of 4.
 
     The first half is of the column, the other of the row: of a coordinate t it is sin(t / 10000^(4 i / width)) for
@@ -42,18 +42,21 @@ def layer_norm(name: str, epsilon: float = 1e-6, affine: bool = True) -> nn.Laye
     return nn.LayerNorm(epsilon, use_bias=affine, use_scale=affine, use_fast_variance=False, name=name)
 
 
-def attend(qkv: Array, heads: int, causal: bool = False) -> Array:
+def self_attention(qkv: Array, heads: int, causal: bool = False) -> Array:
     """Return softmax(q k^T / sqrt(d)) v of each head, [b n 3*c] -> [b n c], d = c / heads; scores and softmax are f32.
 
     Causal: a place sees itself and the ones before it.
     """
     n = qkv.shape[1]
     query, both = jnp.split(qkv, [qkv.shape[-1] // 3], -1)
-    return look(query, both, heads, jnp.asarray(np.tri(n, dtype=bool)) if causal else None)
+    return attention(query, both, heads, jnp.asarray(np.tri(n, dtype=bool)) if causal else None)
 
 
-def look(query: Array, both: Array, heads: int, seen: Array | None = None) -> Array:
-    """Return `attend` of queries [b n c] to keys and values side by side [b m 2*c]; seen bool[n m], None: all."""
+def attention(query: Array, both: Array, heads: int, seen: Array | None = None) -> Array:
+    """Return softmax(q k^T / sqrt(d)) v for each head, queries [b n c], keys and values side by side [b m 2*c] -> [b n c].
+
+    seen: bool[n m], the positions that each query attends to; all if None. Scores and softmax are f32.
+    """  # noqa: E501
     query = rearrange(query, "b n (h d) -> b h n d", h=heads)
     key, value = rearrange(both, "b m (two h d) -> two b h m d", two=2, h=heads)
     query = query * query.shape[-1] ** -0.5  # not the scores: on a CPU their gradient takes twice the time
@@ -85,9 +88,9 @@ class Attention(nn.Module):
         if self.cached and place is not None:
             cache = self.variable("cache", "both", jnp.zeros, (x.shape[0], self.cached, 2 * c), qkv.dtype)
             cache.value = jax.lax.dynamic_update_slice(cache.value, qkv[..., c:], (0, place, 0))
-            mixed = look(qkv[..., :c], cache.value, self.heads, (jnp.arange(self.cached) <= place)[None])
+            mixed = attention(qkv[..., :c], cache.value, self.heads, (jnp.arange(self.cached) <= place)[None])
         else:
-            mixed = attend(qkv, self.heads, self.causal)
+            mixed = self_attention(qkv, self.heads, self.causal)
         return Dense(c, kernel_init=self.kernel_init, name="proj")(mixed)
 
 
@@ -129,24 +132,27 @@ class Layer(nn.Module):
         return x + MLP(self.kernel_init, name="mlp")(norm2(x))
 
 
-def stack(layer: nn.Module, depth: int, x: Array, *shared: Array | None) -> Array:
+def stack_layers(layer: nn.Module, depth: int, x: Array, *shared: Array | None) -> Array:
     """Return x after `depth` layers alike, (x, *shared) -> x, each with parameters of its own, stacked: [depth ...].
 
     They are one program that is run `depth` times: compile time does not grow with it.
     """
-    return roll(layer, depth, x, shared=shared)[0]
+    return scan_layers(layer, depth, x, shared=shared)[0]
 
 
-def roll(
+def scan_layers(
     layer: nn.Module, depth: int, x: Array, each: tuple = (), shared: tuple = (), keep: bool = False
 ) -> tuple[Array, Any]:
-    """Return x after `stack`, and with `keep` what left every layer, [depth ...]; row i of `each` goes to layer i.
+    """Return x after `depth` layers, and with `keep` the output of every layer, [depth ...].
 
-    For the gradient a layer's products are kept, and the rest is computed again (conv.KEPT).
+    Layer i gets row i of `each`, and all of `shared`. The backward pass keeps the products of a layer and recomputes
+    the rest (conv.REMAT_POLICY).
     """
 
     def body(layer, x: Array, each: tuple):
-        x = nn.remat(lambda layer, x, each: layer(x, *each, *shared), policy=KEPT, prevent_cse=False)(layer, x, each)
+        x = nn.remat(lambda layer, x, each: layer(x, *each, *shared), policy=REMAT_POLICY, prevent_cse=False)(
+            layer, x, each
+        )
         return x, x if keep else None
 
     rngs: Any = {"params": True, "dropout": True}

@@ -19,7 +19,7 @@ from jaxgen.core.errors import InputError, choose
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, PyTree
 from jaxgen.models.classifier.shift_tolerant import SMALLEST, ShiftTolerant
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import feature_extractors, perceptual_distances
 
 NAMES = ("vgg16", "random")
@@ -37,7 +37,7 @@ class Backbone(struct.PyTreeNode):
         """Return feature maps of f32[b h w 3] in [-1, 1], f32[b h_l w_l c_l] each. Layers above are not computed."""
         task, net = _task(self.model)
         out = feature_extractors.classify(task, net, self.variables, image)
-        return [wide(out[layer]) for layer in layers]
+        return [to_f32(out[layer]) for layer in layers]
 
 
 @lru_cache

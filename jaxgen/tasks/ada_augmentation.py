@@ -222,7 +222,7 @@ def downsampling(n: int) -> np.ndarray:
 def warp(x: Array, inverse: Array) -> Array:
     """Return x [b h w c] sampled bilinearly at inverse [b 3 3] of every pixel, at twice the resolution."""
     (batch, height, width, channels), dtype = x.shape, jnp.promote_types(x.dtype, jnp.float32)
-    fine = resample.apply(x, upsampling(height), upsampling(width))  # [b 4h-3 4w-3 c]
+    fine = resample.apply_weights(x, upsampling(height), upsampling(width))  # [b 4h-3 4w-3 c]
     rows, columns = fine.shape[1:3]
     # From here on [... b 2h+12 2w+12], and axes of 1; products of matrices would be slower, and inexact as TF32.
     half, m = ((width - 1) / 2, (height - 1) / 2), inverse.astype(dtype)[..., None, None]
@@ -242,7 +242,7 @@ def warp(x: Array, inverse: Array) -> Array:
     upper, lower = (pairs.at[i].get(mode="promise_in_bounds") for i in (index, index + columns - 1))
     pair = (1 - b) * upper + b * lower
     sampled = (1 - a) * pair[..., :channels] + a * pair[..., channels:]  # [b 2h+12 2w+12 c]
-    return resample.apply(sampled.astype(x.dtype), downsampling(height), downsampling(width))  # [b h w c]
+    return resample.apply_weights(sampled.astype(x.dtype), downsampling(height), downsampling(width))  # [b h w c]
 
 
 def recolor(x: Array, color: Array) -> Array:

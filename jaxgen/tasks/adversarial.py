@@ -14,10 +14,10 @@ from jaxgen.core.capabilities import Latent
 from jaxgen.core.errors import at_least, check_labels
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, PyTree, ramped, variables
-from jaxgen.losses import smooth
+from jaxgen.losses import regularisation
 from jaxgen.losses.gan import LOSSES
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.priors import Draw
+from jaxgen.nn.priors import Prior
 from jaxgen.tasks import ada_augmentation
 from jaxgen.tasks.adversarial_config import AdversarialConfig
 from jaxgen.tasks.diff_augmentation import diffaugment
@@ -50,7 +50,7 @@ class AdversarialTask:
     generator: nn.Module
     discriminator: nn.Module
     image: tuple[int, int, int]
-    draw: Draw
+    draw: Prior
     classes: int = 0
     heads_loss: HeadsLoss | None = None
     clip: bool = True
@@ -74,7 +74,9 @@ class AdversarialTask:
         for net in self.spectral_nets:
             # The generator's class embeddings are not normalised: Brock et al. 2019, the authors' code.
             spare = "embedding" if net == "generator" else ""
-            extra[f"{net}_spectral"] = smooth.spectral_start(rng.fold(key, f"{net} spectral"), params[net], spare)
+            extra[f"{net}_spectral"] = regularisation.init_spectral(
+                rng.fold(key, f"{net} spectral"), params[net], spare
+            )
         if self.game.ada:
             extra["ada"] = ada_augmentation.Controller.empty()
         return params, extra
@@ -92,7 +94,7 @@ class AdversarialTask:
         if net not in self.spectral_nets:
             return own, {}
         name = f"{net}_spectral"
-        weights, vectors = smooth.spectral(own["params"], context.extra[name])
+        weights, vectors = regularisation.spectral_normalise(own["params"], context.extra[name])
         return {**own, "params": weights}, {name: vectors}
 
     def augment(self, context: Context, x: Array, key: Key) -> Array:
@@ -172,10 +174,10 @@ class AdversarialTask:
         logits_of = lambda kind: lambda x: discriminator(kind, x).logits  # noqa: E731
         key = rng.fold(key, "penalty")
         terms = {
-            "r1": lambda: smooth.zero_centred(logits_of("real"), real),
-            "r2": lambda: smooth.zero_centred(logits_of("fake"), fake),
-            "gradient_penalty": lambda: smooth.wasserstein_penalty(logits_of("real"), real, fake, key),
-            "dragan": lambda: smooth.dragan_penalty(logits_of("real"), real, key),
+            "r1": lambda: regularisation.zero_centred(logits_of("real"), real),
+            "r2": lambda: regularisation.zero_centred(logits_of("fake"), fake),
+            "gradient_penalty": lambda: regularisation.wasserstein_penalty(logits_of("real"), real, fake, key),
+            "dragan": lambda: regularisation.dragan_penalty(logits_of("real"), real, key),
         }
         values = {name: term() for name, term in terms.items() if getattr(game, name)}
         total = sum((getattr(game, name) * value for name, value in values.items()), start=jnp.zeros(len(real)))

@@ -17,8 +17,8 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.diffusion import guidance, likelihood, samplers
 from jaxgen.diffusion.grids import Grid
-from jaxgen.diffusion.guidance import EVERYWHERE
-from jaxgen.diffusion.schedules import Frame, across, alpha_of
+from jaxgen.diffusion.guidance import ALL_LEVELS
+from jaxgen.diffusion.schedules import Frame, alpha_of, expand_like
 from jaxgen.metrics.likelihood import EIGHT_BIT
 from jaxgen.models.classifier.adm import NoisyClassifier
 from jaxgen.runs.config_io import load_config
@@ -41,7 +41,7 @@ class Sampling:
     guide: str = ""  # or away from a worse model, the folder of its run, of fewer steps or a smaller net
     classifier: str = ""  # towards a class, by a classifier that is told the noise, the folder of its run
     scale: float = 1.0  # of the classifier's gradient
-    interval: tuple[float, float] = EVERYWHERE  # the noise, sigma / alpha, at which either is done
+    interval: tuple[float, float] = ALL_LEVELS  # the noise, sigma / alpha, at which either is done
     rescale: float = 0.0  # how far its images' contrast is brought back
     churn: float = 0.0  # heun: noise put in and taken out again, in steps
     eta: float = 1.0  # ddpm: 0 is ddim
@@ -62,7 +62,7 @@ class Sampling:
     @property
     def nfe(self) -> int | None:
         """How often the net is evaluated for an image; None where that depends on the image."""
-        calls = samplers.evaluations(self.sampler, self.steps)
+        calls = samplers.function_evaluations(self.sampler, self.steps)
         return calls and calls * self.nfe_per_call
 
     @property
@@ -102,10 +102,12 @@ def guided(d: Denoiser, params: Params, context: Context, label: Array | None, h
         )
 
     two = apart if how.guide else pair
-    denoise = plain if how.guidance == 1 else guidance.beyond(two, how.guidance, how.interval, how.rescale, d.frame)
+    denoise = (
+        plain if how.guidance == 1 else guidance.extrapolate(two, how.guidance, how.interval, how.rescale, d.frame)
+    )
     if how.classifier:
         assert label is not None
-        denoise = guidance.towards(
+        denoise = guidance.guide_by_gradient(
             denoise, classifier_log_prob(d, context, label, how), how.scale, how.interval, d.frame
         )
     return (lambda x, tau: jnp.clip(denoise(x, tau), -1, 1)) if how.clip and not d.encode else denoise
@@ -119,7 +121,7 @@ def classifier_log_prob(
 
     def log_prob(x: Array, tau: Array, _: Array) -> Array:
         alpha = alpha_of(d.frame, tau)
-        xt = x / across(x, jnp.hypot(alpha, tau))
+        xt = x / expand_like(x, jnp.hypot(alpha, tau))
         logits = classifier.noisy_logits(nets["params"], context_of(nets), xt, jnp.arctan2(tau, alpha))
         return -cross_entropy(logits, label)
 
@@ -172,7 +174,7 @@ def ode_log_prob(d: Denoiser, low: float, high: float, spread: float = 0.5) -> C
         def denoise(x, sigma):
             if d.frame == "ve":
                 return d.told(params, context, x, sigma, label)
-            return d.told(params, context, x / across(x, 1 + sigma), sigma / (1 + sigma), label)
+            return d.told(params, context, x / expand_like(x, 1 + sigma), sigma / (1 + sigma), label)
 
         return denoise
 

@@ -11,7 +11,7 @@ from jaxgen.core.capabilities import Restorer
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Array, Batch, Context, Key, Params
 from jaxgen.data import masks
-from jaxgen.data.damage import drawn, folded, spread
+from jaxgen.data.degradation_ops import broadcast_like, fold_keys, uniform
 
 Paint = Callable[[Params, Context, Batch, Key], Array]  # (.., given, keys Key[b]) -> images f32[b h w c]
 KINDS = ("boxes", "strokes", "scratches", "text")
@@ -41,11 +41,11 @@ class Holes:
         made = {**masks.MASKS, "boxes": partial(masks.boxes, most=1, side=self.side)}
         kinds = [kind for kind in KINDS if getattr(self, kind)]
         shares = jnp.asarray([getattr(self, kind) for kind in kinds])
-        u = drawn(folded(keys, "kinds"), 0, 1, (len(kinds),))  # [b kinds]
+        u = uniform(fold_keys(keys, "kinds"), 0, 1, (len(kinds),))  # [b kinds]
         there = u < jnp.broadcast_to(shares, u.shape)
         there |= ~there.any(1, keepdims=True)
-        found = [made[kind](folded(keys, kind), (height, width)) for kind in kinds]
-        hidden = [mask * spread(there[:, i], mask) for i, mask in enumerate(found)]
+        found = [made[kind](fold_keys(keys, kind), (height, width)) for kind in kinds]
+        hidden = [mask * broadcast_like(there[:, i], mask) for i, mask in enumerate(found)]
         return jnp.stack(hidden).max(0)
 
 

@@ -108,7 +108,9 @@ class Paired:
                 value, metrics = value + self.game.features * seen, metrics | {"features": seen.mean()}
         if self.seen:
             see = context.frozen["trunk"].features
-            seen = perceptual.distance(see(made, tuple(LAYERS)), see(image, tuple(LAYERS)), 1, tuple(LAYERS.values()))
+            seen = perceptual.feature_loss(
+                see(made, tuple(LAYERS)), see(image, tuple(LAYERS)), 1, tuple(LAYERS.values())
+            )
             value, metrics = value + self.seen * seen, metrics | {"perceptual": seen.mean()}
         return value.mean(), Aux(metrics)
 

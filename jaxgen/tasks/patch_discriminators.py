@@ -14,8 +14,8 @@ import optax
 from jaxgen.core.errors import at_least
 from jaxgen.core.types import Array, Key, Learner, PyTree
 from jaxgen.losses.gan import LOSSES
-from jaxgen.nn.patches import Form, Pyramid, check_patches
-from jaxgen.nn.wide import wide
+from jaxgen.nn.patch_discriminator import MultiscaleDiscriminator, PatchVariant, check_patches
+from jaxgen.nn.precision import to_f32
 
 Said = list[list[Array]]  # by scale: what each layer says f32[b h w c], the logits f32[b h' w'] last
 
@@ -32,7 +32,7 @@ class Game:
     width: int = 64  # channels of its first layer
     # of each image by itself; with a scale and a bias of its own, or not
     norm: Literal["affine", "instance", "none"] = "instance"
-    form: Form = Form()
+    form: PatchVariant = PatchVariant()
     learning_rate: float = 2e-4  # of Adam, of every net
     beta1: float = 0.5
     decay: float = 0.0  # of weights: this much of them is a part of the gradient
@@ -48,8 +48,8 @@ class Game:
             check_patches(image, self.layers, self.scales, self.form)
 
     @property
-    def net(self) -> Pyramid:
-        return Pyramid(self.scales, self.layers, self.width, self.norm, self.form)
+    def net(self) -> MultiscaleDiscriminator:
+        return MultiscaleDiscriminator(self.scales, self.layers, self.width, self.norm, self.form)
 
     def init(self, key: Key, image: tuple[int, int, int], channels: int) -> PyTree:
         """Return the parameters of one critic of images with so many channels."""
@@ -104,7 +104,7 @@ class Game:
 
 def each(x: Array) -> Array:
     """Return the mean of each example f32[b]."""
-    return wide(x).mean(range(1, x.ndim))
+    return to_f32(x).mean(range(1, x.ndim))
 
 
 def total(parts: list[Array]) -> Array:

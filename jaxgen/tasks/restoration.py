@@ -183,7 +183,7 @@ def restoration_task(
         nets = variables("restorer", params, context.extra)
         made, stats = mended(nets, given["degraded"], given, True, mutable=["batch_stats"])
         answer = made if where is None else where * made + (1 - where) * target
-        value = losses.PIXEL[recipe.loss](answer, target)  # [b]
+        value = losses.PIXEL_LOSSES[recipe.loss](answer, target)  # [b]
         if where is not None:
             value = value / where.mean(range(1, where.ndim))
         if recipe.frequency:

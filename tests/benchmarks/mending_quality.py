@@ -130,7 +130,7 @@ def compared(run: Path, sheet: Path) -> dict[str, float]:
     from jaxgen.core.config import Mesh
     from jaxgen.core.spec import image_of
     from jaxgen.core.types import averaged
-    from jaxgen.data import Some, batches, open_source
+    from jaxgen.data import RandomSubset, batches, open_source
     from jaxgen.metrics.pixels import psnr, ssim
     from jaxgen.runs.load import open_run
 
@@ -139,7 +139,7 @@ def compared(run: Path, sheet: Path) -> dict[str, float]:
     restorer, nets = opened.task.restorer, averaged(opened.state, opened.frozen)
     assert restorer is not None
     data, image = opened.run.data.at("test"), image_of(opened.task)
-    stream = batches(Some(open_source(data, image), COMPARED), data, image, batch=50, seed=0, train=False)
+    stream = batches(RandomSubset(open_source(data, image), COMPARED), data, image, batch=50, seed=0, train=False)
     damage, mend = jax.jit(restorer.degrade, static_argnums=2), jax.jit(restorer.restore, static_argnums=4)
     found: dict[str, list[np.ndarray]] = {}
     rows, both, either = [], 0.0, 0.0

@@ -232,7 +232,7 @@ def used(run: Path):
     from jaxgen.core.config import Data, Mesh
     from jaxgen.core.spec import image_of
     from jaxgen.core.types import averaged
-    from jaxgen.data import Some, batches, open_source
+    from jaxgen.data import RandomSubset, batches, open_source
     from jaxgen.runs.load import open_run
 
     use_compilation_cache()
@@ -248,7 +248,9 @@ def used(run: Path):
 
     def pictures(source: str, split: str, count: int, **rest: Any):
         data = Data(source, split=split, **rest)
-        return batches(Some(open_source(data), count), data, image_of(opened.task), batch=50, seed=0, train=False)
+        return batches(
+            RandomSubset(open_source(data), count), data, image_of(opened.task), batch=50, seed=0, train=False
+        )
 
     return opened, nets, ways, pictures
 

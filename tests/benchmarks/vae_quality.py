@@ -187,14 +187,14 @@ def mig(folder: Path, count: int = 5000) -> float:
 
     from jaxgen.core.spec import image_of
     from jaxgen.core.types import averaged
-    from jaxgen.data import Some, batches, open_source
+    from jaxgen.data import RandomSubset, batches, open_source
     from jaxgen.metrics.disentanglement import mutual_information_gap
     from jaxgen.runs.load import open_run
 
     run, _, task, state, frozen, _ = open_run(folder)
     assert task.encode is not None
     encode = jax.jit(task.encode)
-    source = Some(open_source(run.data.at("test"), image_of(task)), count)
+    source = RandomSubset(open_source(run.data.at("test"), image_of(task)), count)
     codes, factors = [], []
     for batch in batches(source, run.data, image_of(task), batch=500, seed=0, train=False):
         codes.append(np.asarray(encode(*averaged(state, frozen), {"image": batch["image"]})))

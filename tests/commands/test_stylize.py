@@ -22,7 +22,7 @@ from jaxgen.interop.weight_names import rule_of, to_theirs
 from jaxgen.media import photo
 from jaxgen.models.translation.fast_style import painter
 from jaxgen.models.translation.wct import WCT
-from jaxgen.nn import transport
+from jaxgen.nn import colour_transport
 from jaxgen.pretrained import backbones
 from jaxgen.runs.config_io import to_json
 from tests.commands.test_restore import bad_files
@@ -87,7 +87,7 @@ def worker(weights: Path, masks: tuple[Path, ...] = (), colours: str = "style", 
 def test_colours_of_the_content_are_kept(weights):
     content = picture(40)
     made = worker(weights, colours="content").painted(content, None)
-    a, b = (transport.colours(jnp.asarray(x)) for x in (made, content))
+    a, b = (colour_transport.colour_statistics(jnp.asarray(x)) for x in (made, content))
     np.testing.assert_allclose(a.mean, b.mean, atol=1e-4)
     np.testing.assert_allclose(a.covariance, b.covariance, atol=1e-3)
     from jaxgen.nn.colour import ycbcr

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from jaxgen.core.config import Data
-from jaxgen.data import Some, batches, transform
+from jaxgen.data import RandomSubset, batches, transform
 from jaxgen.data.arrays import Arrays
-from jaxgen.data.domains import Unpaired
-from jaxgen.data.transforms import fit
+from jaxgen.data.domains import UnpairedImages
+from jaxgen.data.transforms import to_size
 
 
 def lit(n: int, side: int = 9) -> Arrays:
@@ -97,7 +97,7 @@ def test_jitter_is_a_frame_cut_out_of_the_picture_squashed_to_286(size):
     large = np.asarray(whole.resize((286, 286), Image.Resampling.BICUBIC)).astype(int)
     for y, x in ((0, 0), (29, 7), (13, 29)):
         draws = ((y + 0.5) / 31, (x + 0.5) / 31) if size == (286, 286) else (y / 30, x / 30)  # of whole pixels, or not
-        found = fit(np.asarray(whole), (256, 256, 3), "jitter", *draws, 0.5, 0.5)
+        found = to_size(np.asarray(whole), (256, 256, 3), "jitter", *draws, 0.5, 0.5)
         apart = np.abs(found - large[y : y + 256, x : x + 256])
         assert apart.max() <= 2 and apart.mean() < 0.01, (y, x)  # Pillow knows a box to 24 bits
 
@@ -106,7 +106,7 @@ def test_jitter_is_drawn_for_each_picture_up_to_every_border():
     whole = np.zeros((256, 256, 3), np.uint8)
     whole[..., 0], whole[..., 1] = np.arange(256)[:, None], np.arange(256)[None]
     source = Arrays(np.broadcast_to(whole, (300, 256, 256, 3)))
-    [batch] = stream(Unpaired(source, source), Data(crop="jitter"), (64, 64, 3), 1, batch=300)
+    [batch] = stream(UnpairedImages(source, source), Data(crop="jitter"), (64, 64, 3), 1, batch=300)
     corners = [to_pixels(batch[name])[:, 0, 0, :2].T for name in ("image", "source")]  # [2 n], twice
     for corner in np.concatenate(corners):  # a place is uniform in the 8/72 of 256 that are left
         room = 256 * 8 / 72
@@ -144,14 +144,14 @@ def test_some_are_drawn_without_regard_to_order():
     n = 1000
     label = np.repeat(np.arange(10, dtype=np.int32), 100)
     source = Arrays(np.zeros((n, 2, 2, 1), np.uint8), label, tuple("0123456789"))
-    some = Some(source, 100)
+    some = RandomSubset(source, 100)
     assert len(some) == 100 == len(set(some.indices.tolist())) and some.classes == source.classes
     labels = [some[i]["label"] for i in range(100)]
     assert labels == [source[int(i)]["label"] for i in some.indices]
     counts = np.bincount(labels, minlength=10)
     assert counts.min() > 2 and counts.max() < 20, "of a source sorted by class, every class"
-    assert np.array_equal(Some(source, 100).indices, some.indices), "the same ones each time"
-    assert np.array_equal(Some(source, n).indices, np.arange(n)) and len(Some(source, 2 * n)) == n
+    assert np.array_equal(RandomSubset(source, 100).indices, some.indices), "the same ones each time"
+    assert np.array_equal(RandomSubset(source, n).indices, np.arange(n)) and len(RandomSubset(source, 2 * n)) == n
 
 
 def grey(n: int) -> Arrays:

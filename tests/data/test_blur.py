@@ -25,7 +25,7 @@ def test_gaussian_blur_is_scipys():
 @pytest.mark.parametrize("side", [1, 7, 21])
 def test_filtering_is_scipys_correlation(size, side):
     x, kernels = batch(2, size), jax.random.uniform(jax.random.key(1), (2, side, side)) - 0.3
-    ours = jax.jit(blur.filtered)(x, kernels)
+    ours = jax.jit(blur.filter_images)(x, kernels)
     for row, one, kernel in zip(ours, x, kernels, strict=True):
         for c in range(3):
             theirs = ndimage.correlate(np.asarray(one[..., c], float), np.asarray(kernel, float), mode="reflect")
@@ -59,7 +59,7 @@ def test_sinc_kernels_are_scipys_bessel_function():
 
 
 def test_cut_kernels_have_their_side():
-    kernels = blur.cut(jnp.ones((3, 21, 21)), jnp.asarray([7, 13, 21]))
+    kernels = blur.crop_kernels(jnp.ones((3, 21, 21)), jnp.asarray([7, 13, 21]))
     assert [int((k > 0).sum()) for k in kernels] == [49, 169, 441]
     np.testing.assert_allclose(kernels.sum((1, 2)), 1, rtol=1e-5)
 

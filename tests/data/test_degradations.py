@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from jaxgen.data import ageing, damage, masks
+from jaxgen.data import degradation_ops, masks, old_photo
 from jaxgen.data.degradations import Degradation
 from tests.helpers.damage_samples import batch, floats, keys
 from tests.helpers.data_samples import message, picture
@@ -114,7 +114,9 @@ def test_other_channels_are_refused_where_they_mean_nothing():
 @pytest.mark.parametrize("rate", [0.0, 0.3, 2.0, 3.9, 4.1, 12.0, 100.0, 255.0])
 def test_poisson_is_scipys(rate):
     u = (np.arange(100_000) + 0.5) / 100_000
-    ours = np.asarray(jax.jit(damage.poisson)(jnp.asarray(u, jnp.float32), jnp.full(100_000, rate)), float)
+    ours = np.asarray(
+        jax.jit(degradation_ops.poisson_quantile)(jnp.asarray(u, jnp.float32), jnp.full(100_000, rate)), float
+    )
     theirs = stats.poisson.ppf(u, rate) if rate else np.zeros_like(u)
     assert np.abs(ours - theirs).max() <= 1 and (ours == theirs).mean() > 0.994
     assert abs(ours.mean() - rate) < 1e-3 * max(rate, 1) and abs(ours.var() - rate) < 4e-3 * max(rate, 1)
@@ -125,9 +127,15 @@ def test_noises_have_their_moments():
     x = jnp.broadcast_to(jnp.asarray(2 * value - 1, jnp.float32).reshape(4, 1, 1, 1), (4, 200, 200, 3))
     level = np.round(value * 255) / 255
     made = {
-        "photons": (damage.poisson_noise(x, floats(1, 1, 2, 2), keys(4)), np.array([1, 1, 4, 4]) * level / 255),
-        "camera": (damage.camera_noise(x, jnp.full(4, 0.01), jnp.full(4, 1e-4), keys(4)), 0.01 * value + 1e-4),
-        "gaussian": (damage.gaussian_noise(x, floats(5, 10, 20, 40), keys(4)), (2.0 ** np.arange(4) / 51) ** 2),
+        "photons": (
+            degradation_ops.poisson_noise(x, floats(1, 1, 2, 2), keys(4)),
+            np.array([1, 1, 4, 4]) * level / 255,
+        ),
+        "camera": (degradation_ops.camera_noise(x, jnp.full(4, 0.01), jnp.full(4, 1e-4), keys(4)), 0.01 * value + 1e-4),
+        "gaussian": (
+            degradation_ops.gaussian_noise(x, floats(5, 10, 20, 40), keys(4)),
+            (2.0 ** np.arange(4) / 51) ** 2,
+        ),
     }
     for name, (rows, variance) in made.items():
         rows = (np.asarray(rows, float) + 1) / 2
@@ -140,8 +148,8 @@ def test_noises_have_their_moments():
 def test_grey_noise_is_the_same_in_all_channels():
     x, grey = batch(2), jnp.asarray([True, False])
     for rows in (
-        damage.gaussian_noise(x, floats(20, 20), keys(2), grey),
-        damage.poisson_noise(x, floats(2, 2), keys(2), grey),
+        degradation_ops.gaussian_noise(x, floats(20, 20), keys(2), grey),
+        degradation_ops.poisson_noise(x, floats(2, 2), keys(2), grey),
     ):
         noise = np.asarray(rows - x)
         apart = np.abs(noise - noise[..., :1]).mean((1, 2, 3))
@@ -149,7 +157,7 @@ def test_grey_noise_is_the_same_in_all_channels():
 
 
 def test_reading_noise_is_brooks_et_als():
-    read = np.log(np.asarray(damage.read_noise(jnp.full(2000, 0.01), keys(2000)), float))
+    read = np.log(np.asarray(degradation_ops.read_noise(jnp.full(2000, 0.01), keys(2000)), float))
     assert abs(read.mean() - (2.18 * math.log(0.01) + 1.2)) < 0.02 and abs(read.std() - 0.26) < 0.015
 
 
@@ -167,7 +175,7 @@ def test_jpeg_is_pillows(real_data, quality, mode, part):
         Image.fromarray(clean).save(file, "JPEG", quality=quality)
         theirs = np.asarray(Image.open(file))
         x = jnp.asarray(clean.reshape(1, *part, -1), jnp.float32) / 127.5 - 1
-        ours = (np.asarray(jax.jit(damage.jpeg)(x, floats(quality))[0]) + 1) * 127.5
+        ours = (np.asarray(jax.jit(degradation_ops.jpeg)(x, floats(quality))[0]) + 1) * 127.5
         ours = ours.reshape(clean.shape)
         assert np.abs(ours - np.round(ours)).max() < 1e-3  # whole levels
         # Where they differ, a coefficient lay between two multiples: of few blocks, one such weighs much.
@@ -180,11 +188,11 @@ def test_jpeg_is_pillows(real_data, quality, mode, part):
 
 def test_haze_is_koschmieders():
     x, depth, light = batch(2), jnp.full((2, 38, 45, 1), 0.7), floats(0.8, 1.0)
-    made = damage.haze(x, keys(2), depth, light)
+    made = degradation_ops.haze(x, keys(2), depth, light)
     for row, one, air in zip(made, x, light, strict=True):
         clean, t = (np.asarray(one, float) + 1) / 2, math.exp(-0.7)
         np.testing.assert_allclose((row + 1) / 2, clean * t + float(air) * (1 - t), atol=1e-6)
-    far = np.asarray(damage.distance(keys(32), (160, 200)))
+    far = np.asarray(degradation_ops.depth_field(keys(32), (160, 200)))
     assert far.min() >= 0 and far.max() <= 1 and far[:, :30].mean() > far[:, -30:].mean() + 0.2
     assert np.abs(np.diff(far, axis=1)).max() < 0.08  # smooth
     hazy = np.asarray(jax.jit(Degradation(pipeline="haze"))(x, keys(2))["degraded"])
@@ -193,7 +201,7 @@ def test_haze_is_koschmieders():
 
 def test_low_light_is_a_power_and_a_factor():
     x = batch(2)
-    made = damage.low_light(x, floats(0.5, 1), floats(2, 1))
+    made = degradation_ops.low_light(x, floats(0.5, 1), floats(2, 1))
     np.testing.assert_allclose((made[0] + 1) / 2, 0.5 * ((x[0] + 1) / 2) ** 2, atol=1e-6)
     np.testing.assert_allclose(made[1], x[1], atol=1e-6)
 
@@ -201,7 +209,7 @@ def test_low_light_is_a_power_and_a_factor():
 def test_grey_is_pillows():
     x = batch(1)
     theirs = np.asarray(picture(0, (45, 38)).convert("L"), float)[..., None]
-    assert np.abs((np.asarray(damage.grey(x)[0]) + 1) * 127.5 - theirs).max() < 0.51
+    assert np.abs((np.asarray(degradation_ops.grey(x)[0]) + 1) * 127.5 - theirs).max() < 0.51
 
 
 # ---------------------------------------------------------------- old photographs
@@ -209,14 +217,14 @@ def test_grey_is_pillows():
 
 def test_old_photographs_are_faded_stained_and_torn():
     x, k = batch(8, (64, 48)), keys(8)
-    made, holes = jax.jit(ageing.old_photo)(x, k)
-    assert 0.002 < float(masks.hidden(holes).mean()) < 0.3
+    made, holes = jax.jit(old_photo.old_photo)(x, k)
+    assert 0.002 < float(masks.masked_share(holes).mean()) < 0.3
     paper = np.asarray(made).mean(-1, keepdims=True)[np.asarray(holes) > 0]
     assert paper.mean() > np.asarray(made).mean() + 0.1  # what is destroyed is bright, on the whole
-    faded = np.asarray(jax.jit(ageing.faded)(x, k, jnp.ones(8)))
+    faded = np.asarray(jax.jit(old_photo.fade)(x, k, jnp.ones(8)))
     assert (faded.std((1, 2)).mean(-1) < np.asarray(x).std((1, 2)).mean(-1)).all()
     sepia = faded[..., 0] - faded[..., 2]
     assert np.median(sepia) > 0.02  # red above blue
-    grain = np.asarray(jax.jit(ageing.grained)(jnp.zeros((2, 200, 200, 3)), floats(5, 20), keys(2)), float) * 127.5
+    grain = np.asarray(jax.jit(old_photo.add_grain)(jnp.zeros((2, 200, 200, 3)), floats(5, 20), keys(2)), float) * 127.5
     np.testing.assert_allclose(grain.std((1, 2, 3)), [5, 20], rtol=0.05)
     assert (grain[..., 0] == grain[..., 2]).all()

@@ -11,8 +11,8 @@ from PIL import Image
 
 from jaxgen.core.cache import cache_folder
 from jaxgen.core.config import Data
-from jaxgen.data import batches, open_source, verdicts
-from jaxgen.data.pictures import decode
+from jaxgen.data import batches, decode_check, open_source
+from jaxgen.data.image_decoding import decode
 from tests.helpers.data_samples import REAL, encoded, equal_example, opened, picture, real, refuse, tree
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
 
@@ -97,7 +97,7 @@ def test_verdicts_are_remembered(tmp_path, monkeypatch, cache):
     root = tree(tmp_path / "set", {f"{i}.png": None for i in range(150)} | {"bad.png": b"bad"})
     decoded = []
     look = lambda data: decoded.append(1) or decode(data)  # noqa: E731
-    monkeypatch.setattr(verdicts, "decode", look)
+    monkeypatch.setattr(decode_check, "decode", look)
     refuse(f"folder:{root}", "bad.png")
     assert len(decoded) == 151 and len(list(cache.rglob("*.json"))) == 1
     refuse(f"folder:{root}", "bad.png")

@@ -21,7 +21,7 @@ from tests.helpers.damage_samples import keys, pieces_of
 def test_masks_hide_a_sensible_share(name, low, high, size):
     made = np.asarray(jax.jit(masks.MASKS[name], static_argnums=1)(keys(40), size))
     assert made.shape == (40, *size, 1) and set(np.unique(made)) == {0, 1}
-    share = np.asarray(masks.hidden(jnp.asarray(made)))
+    share = np.asarray(masks.masked_share(jnp.asarray(made)))
     np.testing.assert_allclose(share, made.mean((1, 2, 3)), rtol=1e-5)
     assert share.min() > 0 and low < np.median(share) and share.max() < high
     assert len(np.unique(share)) > 20
@@ -49,7 +49,7 @@ def test_strokes_are_as_many_and_as_long_as_deepfills():
                     pen.ellipse([x - width / 2, y - width / 2, x + width / 2, y + width / 2], 1)
                 place = end
         shares.append(np.asarray(canvas).mean())
-    ours = np.asarray(masks.hidden(jax.jit(masks.strokes, static_argnums=1)(keys(300), (64, 64))))
+    ours = np.asarray(masks.masked_share(jax.jit(masks.strokes, static_argnums=1)(keys(300), (64, 64))))
     same: Any = stats.ks_2samp(ours, shares)
     assert same.pvalue > 1e-3
     assert abs(ours.mean() - np.mean(shares)) < 0.025

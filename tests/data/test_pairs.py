@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from jaxgen.core.config import Data
-from jaxgen.data import Some, batches, open_source, pairs
+from jaxgen.data import RandomSubset, batches, derived_sources, open_source
 from jaxgen.data.arrays import Arrays
-from jaxgen.data.domains import Unpaired
+from jaxgen.data.domains import UnpairedImages
 from jaxgen.inference.sampling import check_data
 from tests.data.test_idx_npz import write_idx
 from tests.helpers.data_samples import REAL, message, own_cache, picture, real, tree  # noqa: F401
@@ -29,35 +29,35 @@ def u8(x):
     return np.rint((x + 1) * 127.5).astype(np.uint8)
 
 
-@pytest.mark.parametrize("pair", pairs.PAIRS)
+@pytest.mark.parametrize("pair", derived_sources.DERIVED_SOURCES)
 def test_the_source_is_made_of_what_the_image_became(pair):
     data = Data("shapes", pair=pair, flip=True, turn=True, crop="random")
     (batch,) = taken(open_source(data, (24, 24, 3)), data)
-    assert np.array_equal(u8(batch["source"]), pairs.PAIRS[pair](u8(batch["image"])))
+    assert np.array_equal(u8(batch["source"]), derived_sources.DERIVED_SOURCES[pair](u8(batch["image"])))
     assert batch["source"].shape == (8, *SHAPE) and batch["label"].shape == (8,)
 
 
 def test_each_pair_by_value():
     x = np.zeros((1, 16, 16, 3), np.uint8)
     x[0, :, 8:] = (255, 0, 0)
-    drawn = pairs.edges(x)[0]
+    drawn = derived_sources.edges(x)[0]
     assert (drawn[:, [7]] == 0).all() ^ (drawn[:, [8]] == 0).all(), "one line, of one pixel's width"
     assert (np.delete(drawn, [7, 8], 1) == 255).all()
-    assert (pairs.edges(np.full_like(x, 90)) == 255).all(), "a flat image has no edge"
-    assert (pairs.grey(x)[0, 0, [0, 8]] == [[0] * 3, [76] * 3]).all()
+    assert (derived_sources.edges(np.full_like(x, 90)) == 255).all(), "a flat image has no edge"
+    assert (derived_sources.grey(x)[0, 0, [0, 8]] == [[0] * 3, [76] * 3]).all()
     thing = np.full((1, 16, 16, 3), 250, np.uint8)
     thing[0, 4:9, 5:11] = (40, 200, 250)
-    found = pairs.mask(thing)[0]
+    found = derived_sources.mask(thing)[0]
     assert (found[4:9, 5:11] == 255).all() and (found == 255).sum() == 5 * 6 * 3
     noise = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    small = pairs.small(noise)
+    small = derived_sources.small(noise)
     assert small.shape == noise.shape and small.std() < 0.4 * noise.std()
     assert abs(float(small.mean()) - float(noise.mean())) < 3
 
 
 def test_a_picture_does_not_depend_on_the_others():
     x = np.random.default_rng(0).integers(0, 256, (3, 16, 20, 3), dtype=np.uint8)
-    for make in pairs.PAIRS.values():
+    for make in derived_sources.DERIVED_SOURCES.values():
         assert np.array_equal(make(x)[1:2], make(x[1:2]))
 
 
@@ -92,7 +92,7 @@ def test_pairs_are_cut_and_mirrored_alike(tmp_path, make, crop):
     assert not np.array_equal(a["image"], b["image"])
     again = taken(source, replace(data, shift=0), 1, shape=(12, 12, 3), start=1)[0]
     assert all(np.array_equal(b[name], again[name]) for name in b)
-    held = taken(Some(source, 3), data, train=False, batch=3, shape=(12, 12, 3))[0]
+    held = taken(RandomSubset(source, 3), data, train=False, batch=3, shape=(12, 12, 3))[0]
     assert len(held["image"]) == 3 and np.abs(held["source"] + held["image"]).max() <= 2.1 / 127.5
 
 
@@ -116,7 +116,7 @@ def test_unpaired_domains_are_drawn_independently():
     fill = lambda n, by: Arrays(np.full((n, *SHAPE), 1, np.uint8) * by(n), None, ())  # noqa: E731
     a = fill(5, lambda n: np.arange(n, dtype=np.uint8)[:, None, None, None])
     b = fill(7, lambda n: (100 + np.arange(n, dtype=np.uint8))[:, None, None, None])
-    source = Unpaired(a, b)
+    source = UnpairedImages(a, b)
     found = taken(source, Data("unpaired:a,b"), 10, batch=7)
     of = lambda name: np.concatenate([u8(x[name])[:, 0, 0, 0] for x in found])  # noqa: E731
     assert all(sorted(part) == list(range(5)) for part in of("source").reshape(-1, 5)), "each once in its own epoch"

@@ -17,7 +17,7 @@ def test_resizing_by_a_picture_of_its_own_is_pytorchs():
     wide = [-0.07177734375, 0.74951171875, 0.61767578125, 0.1064453125, 1.5654296875, 4.2705078125, 4.60888671875]
     wide, narrow = [*wide, 2.8564453125], [0.26171875, 0.05078125, 2.9609375, 3.55859375]
     mode, old, new = jnp.asarray([2, 2, 1, 0, 0]), jnp.full(5, 6), jnp.asarray([8, 4, 8, 2, 3])
-    taps = jax.jit(real_esrgan.taps, static_argnums=(2, 3))
+    taps = jax.jit(real_esrgan.resize_weights, static_argnums=(2, 3))
     made = np.asarray(taps(old, new, 9, 10, mode, old / new)) @ np.append(row, [50, 60, 70])
     np.testing.assert_allclose(made[0, :8], wide, atol=1e-5)
     np.testing.assert_allclose(made[1, :4], narrow, atol=1e-5)
@@ -33,11 +33,11 @@ def test_on_a_canvas_a_picture_is_treated_as_alone():
     x, n = batch(2, (40, 44)), [[33, 40], [29, 31]]
     size = [jnp.asarray(a) for a in n]
     kernels = jax.random.uniform(jax.random.key(0), (2, 21, 21)) / 441
-    beyond = jax.jit(real_esrgan.beyond, static_argnums=(2, 3))
-    made = blur.filtered(beyond(x, size, (50, 54), "mirror"), kernels)
+    beyond = jax.jit(real_esrgan.extend, static_argnums=(2, 3))
+    made = blur.filter_images(beyond(x, size, (50, 54), "mirror"), kernels)
     wide = np.asarray(beyond(x, size, (50, 54), "edge"))
     for i, (h, w) in enumerate(zip(*n, strict=True)):
-        alone = blur.filtered(x[i : i + 1, :h, :w], kernels[i : i + 1])[0]
+        alone = blur.filter_images(x[i : i + 1, :h, :w], kernels[i : i + 1])[0]
         np.testing.assert_allclose(made[i, :h, :w], alone, atol=2e-5)
         theirs = np.pad(np.asarray(x[i, :h, :w]), ((0, 50 - h), (0, 54 - w), (0, 0)), "edge")
         assert np.array_equal(wide[i], theirs)
@@ -52,7 +52,7 @@ def test_what_is_drawn_follows_the_published_configuration():
     }
     n = 4000
     for name, (odds, ours) in published.items():
-        counts = np.bincount(real_esrgan.chosen(keys(n, len(name)), ours), minlength=len(odds))
+        counts = np.bincount(real_esrgan.random_choice(keys(n, len(name)), ours), minlength=len(odds))
         assert stats.chisquare(counts, n * np.array(odds)).pvalue > 1e-3, name
     sides = np.asarray(real_esrgan.sides(keys(n)))
     assert stats.chisquare(np.unique(sides, return_counts=True)[1]).pvalue > 1e-3
@@ -61,7 +61,7 @@ def test_what_is_drawn_follows_the_published_configuration():
         (real_esrgan.FIRST, published["resize"][0], 0.15, 1.5),
         (real_esrgan.SECOND, published["resize2"][0], 0.3, 1.2),
     ):
-        by = np.asarray(real_esrgan.factors(keys(n), stage))
+        by = np.asarray(real_esrgan.resize_factors(keys(n), stage))
         counts = [(by > 1).sum(), (by < 1).sum(), (by == 1).sum()]
         assert stats.chisquare(counts, n * np.array(odds)).pvalue > 1e-3
         assert stats.kstest(by[by > 1], stats.uniform(1, high - 1).cdf).pvalue > 1e-3
@@ -96,9 +96,9 @@ def test_real_esrgans_noises_are_as_likely_as_published():
     x = jnp.broadcast_to(jnp.linspace(-0.6, 0.6, 12).reshape(1, 12, 1, 1), (n, 12, 12, 3)) * jnp.asarray(
         [1, 0.7, 0.4]
     ).reshape(1, 1, 1, 3)
-    made = jax.jit(lambda x, k: real_esrgan.noisy(x, k, real_esrgan.FIRST))(x, keys(n))
+    made = jax.jit(lambda x, k: real_esrgan.add_noise(x, k, real_esrgan.FIRST))(x, keys(n))
     noise = np.asarray(made - x)
     grey = np.median(np.abs(noise[..., 2] - noise[..., 0]), (1, 2)) < 1e-5  # a few are clipped
     assert abs(grey.mean() - 0.4) < 4 * math.sqrt(0.24 / n)
-    full = np.asarray(real_esrgan.whites(jnp.linspace(-1, 1, 3 * 100).reshape(1, 10, 10, 3), jnp.zeros(1, bool)))
-    assert full == [256] and np.asarray(real_esrgan.whites(x[:1], jnp.ones(1, bool))) == [16]
+    full = np.asarray(real_esrgan.white_photons(jnp.linspace(-1, 1, 3 * 100).reshape(1, 10, 10, 3), jnp.zeros(1, bool)))
+    assert full == [256] and np.asarray(real_esrgan.white_photons(x[:1], jnp.ones(1, bool))) == [16]

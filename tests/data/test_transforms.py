@@ -7,8 +7,8 @@ from PIL import Image
 from jaxgen.core.config import Data
 from jaxgen.data import batches, transform
 from jaxgen.data.arrays import Arrays
-from jaxgen.data.pictures import decode
-from jaxgen.data.transforms import fit, fit_all, planes_of
+from jaxgen.data.image_decoding import decode
+from jaxgen.data.transforms import all_to_size, pixels_of, to_size
 from tests.helpers.data_samples import as_unit, encoded, message, numbered, picture
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
 
@@ -117,8 +117,8 @@ def test_grey_pictures_resized_together_equal_each_alone():
     pictures = list(np.random.default_rng(0).integers(0, 256, (7, 28, 20, 1), dtype=np.uint8))
     for image in ((32, 32, 1), (9, 20, 3), (28, 20, 1)):
         for crop in ("none", "center"):
-            alone = [fit(pixels, image, crop) for pixels in pictures]
-            assert np.array_equal(fit_all(pictures, image, crop), alone)
+            alone = [to_size(pixels, image, crop) for pixels in pictures]
+            assert np.array_equal(all_to_size(pictures, image, crop), alone)
 
 
 def test_whole_pixels_are_not_resampled():
@@ -130,26 +130,26 @@ def test_whole_pixels_are_not_resampled():
 # --- images ---
 
 
-def pixels_of(data):
-    return planes_of(decode(data))
+def decoded(data):
+    return pixels_of(decode(data))
 
 
 def test_modes_and_depths():
     deep = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
-    assert np.array_equal(pixels_of(encoded(Image.fromarray(deep)))[..., 0], np.arange(256).reshape(16, 16))
-    assert np.array_equal(pixels_of(encoded(Image.fromarray(deep), "TIFF"))[..., 0], np.arange(256).reshape(16, 16))
+    assert np.array_equal(decoded(encoded(Image.fromarray(deep)))[..., 0], np.arange(256).reshape(16, 16))
+    assert np.array_equal(decoded(encoded(Image.fromarray(deep), "TIFF"))[..., 0], np.arange(256).reshape(16, 16))
     bits = Image.fromarray(np.eye(8, dtype=bool))
-    assert np.array_equal(pixels_of(encoded(bits))[..., 0], np.eye(8) * 255)
+    assert np.array_equal(decoded(encoded(bits))[..., 0], np.eye(8) * 255)
     indexed = picture().quantize(16)
-    assert np.array_equal(pixels_of(encoded(indexed)), np.asarray(indexed.convert("RGB")))
+    assert np.array_equal(decoded(encoded(indexed)), np.asarray(indexed.convert("RGB")))
     indexed.info["transparency"] = 3
-    assert np.array_equal(pixels_of(encoded(indexed, transparency=3)), np.asarray(indexed.convert("RGBA")))
+    assert np.array_equal(decoded(encoded(indexed, transparency=3)), np.asarray(indexed.convert("RGBA")))
     ink = picture(mode="CMYK")
-    assert np.array_equal(pixels_of(encoded(ink, "TIFF")), np.asarray(ink.convert("RGB")))
-    assert pixels_of(encoded(picture(mode="LA"))).shape == (30, 40, 4)
-    assert pixels_of(encoded(picture(mode="L"), "JPEG")).shape == (30, 40, 1)
+    assert np.array_equal(decoded(encoded(ink, "TIFF")), np.asarray(ink.convert("RGB")))
+    assert decoded(encoded(picture(mode="LA"))).shape == (30, 40, 4)
+    assert decoded(encoded(picture(mode="L"), "JPEG")).shape == (30, 40, 1)
     frames = [picture(seed) for seed in range(3)]
-    first = pixels_of(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    first = decoded(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert np.abs(first[..., :3].astype(int) - np.asarray(frames[0])).mean() < 10  # the first frame, in 256 colours
 
 
@@ -159,5 +159,5 @@ def test_exif_orientation_is_applied(turn):
     source = picture()
     exif = Image.Exif()
     exif[0x0112] = tag
-    seen = pixels_of(encoded(source, "PNG", exif=exif.tobytes()))
+    seen = decoded(encoded(source, "PNG", exif=exif.tobytes()))
     assert np.array_equal(seen, np.asarray(source.rotate(degrees, expand=True)))

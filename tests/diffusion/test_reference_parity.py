@@ -11,7 +11,7 @@ import pytest
 from jaxgen.diffusion import samplers, schedules
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.parameterisations import from_x0
-from jaxgen.diffusion.schedules import across, alpha_of
+from jaxgen.diffusion.schedules import alpha_of, expand_like
 
 # diffusers hands NumPy 2 arrays that it says it should not.
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:__array__ implementation")]
@@ -31,7 +31,7 @@ def wide():
 
 def denoise(x, sigma) -> Any:
     """E[x0 | x0 + sigma eps], x0 from two Gaussians: bent, as a net's is."""
-    scale = across(x, sigma**2 + 0.04)
+    scale = expand_like(x, sigma**2 + 0.04)
     means = (-0.6, 0.7)
     share = jax.nn.softmax(jnp.stack([-jnp.square(x - m) / (2 * scale) for m in means]), 0)
     return sum(s * (m + 0.04 / scale * (x - m)) for s, m in zip(share, means, strict=True))
@@ -39,7 +39,7 @@ def denoise(x, sigma) -> Any:
 
 def in_flow(x, tau) -> Any:
     """The same in the "flow" frame."""
-    return denoise(x / across(x, 1 - tau), tau / (1 - tau))
+    return denoise(x / expand_like(x, 1 - tau), tau / (1 - tau))
 
 
 def answer(kind: str, x, sigma: float, alpha: float = 1.0):
@@ -97,12 +97,14 @@ def close(ours, theirs, tolerance=1e-5):
 @pytest.mark.parametrize("ours, theirs", [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
 def test_betas(ours, theirs):
     scheduler = diffusers.DDPMScheduler(**{**LINEAR, "beta_schedule": theirs})
-    close(schedules.bars(schedules.betas(ours, 1000)), scheduler.alphas_cumprod.numpy())
+    close(schedules.alpha_bars(schedules.betas(ours, 1000)), scheduler.alphas_cumprod.numpy())
 
 
 def test_zero_terminal_snr():
     scheduler = diffusers.DDIMScheduler(**LINEAR, rescale_betas_zero_snr=True)
-    close(schedules.bars(schedules.zero_terminal(schedules.betas("linear", 1000))), scheduler.alphas_cumprod.numpy())
+    close(
+        schedules.alpha_bars(schedules.zero_terminal(schedules.betas("linear", 1000))), scheduler.alphas_cumprod.numpy()
+    )
 
 
 def test_karras_and_shifted_grids():
@@ -111,7 +113,7 @@ def test_karras_and_shifted_grids():
     close(grid("karras", 18, "ve", 0.002, 80.0), scheduler.sigmas.numpy())
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=3.0)
     t = scheduler.sigmas.numpy()
-    close(schedules.shifted(schedules.straight(), 3.0).sigma(np.linspace(1, 0.001, 1000)), t)
+    close(schedules.shifted(schedules.rectified_flow(), 3.0).sigma(np.linspace(1, 0.001, 1000)), t)
 
 
 # ---------------------------------------------------------------- samplers

@@ -157,7 +157,7 @@ def test_eta_goes_from_the_ode_to_the_posterior(frame):
 
 def test_a_step_of_ddpm_has_the_posterior_of_the_paper():
     """Ho et al. 2020, equations 6 and 7, in the variance-preserving path, for nu = 0, 1 and between."""
-    bar = schedules.bars(schedules.betas("linear", 1000))
+    bar = schedules.alpha_bars(schedules.betas("linear", 1000))
     t, x0 = 600, jnp.full((20_000, 1), 0.4)
     taus = np.sqrt((1 - bar[[t, t - 1]]) / bar[[t, t - 1]])
     xt = jnp.full((20_000, 1), -0.7)
@@ -189,7 +189,7 @@ def test_a_sample_depends_on_its_own_key_only(name):
 
 @pytest.mark.parametrize("name", samplers.NAMES)
 def test_pure_noise_in_the_flow_frame_gives_finite_pictures(name):
-    taus = grid("time", 50, "flow", 0, 0, schedules.straight())
+    taus = grid("time", 50, "flow", 0, 0, schedules.rectified_flow())
     assert taus[0] == 1
     x = jax.random.normal(jax.random.key(0), (400, 2, 2, 1))
     got = samplers.sampler_of(name, "flow")(gaussian("flow"), x, taus, keys(400))
@@ -208,7 +208,7 @@ def test_how_often_the_denoiser_is_called(name):
 
     taus = grid("karras", 5, "ve", 0.05, 10)
     x = points("ve", taus[0], 2)
-    if (want := samplers.evaluations(name, 5)) is None:
+    if (want := samplers.function_evaluations(name, 5)) is None:
         want = int(jax.block_until_ready(samplers.dopri5(denoise, x, taus))[1].max())
         assert want > 5
     else:

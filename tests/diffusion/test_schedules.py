@@ -9,9 +9,9 @@ import pytest
 
 from jaxgen.core.errors import InputError
 from jaxgen.diffusion import schedules
-from jaxgen.diffusion.grids import grid, spaced
+from jaxgen.diffusion.grids import ddpm_timesteps, grid
 from jaxgen.diffusion.parameterisations import convert, from_x0, to_x0
-from jaxgen.diffusion.schedules import across, ratio_of
+from jaxgen.diffusion.schedules import expand_like, ratio_of
 from tests.helpers.known_denoisers import FRAMES, KINDS, SCHEDULES, wide  # noqa: F401
 
 # ---------------------------------------------------------------- schedules and parameterisations
@@ -49,13 +49,16 @@ def test_a_schedule_that_ends_before_noise_is_refused():
 def test_discrete_schedules():
     linear = schedules.betas("linear", 1000)
     assert linear[0] == 1e-4 and linear[-1] == 0.02
-    assert schedules.bars(linear)[-1] == pytest.approx(math.prod(1 - linear)) and schedules.bars(linear)[-1] < 5e-5
-    cosine = schedules.bars(schedules.betas("cosine", 1000))
+    assert (
+        schedules.alpha_bars(linear)[-1] == pytest.approx(math.prod(1 - linear))
+        and schedules.alpha_bars(linear)[-1] < 5e-5
+    )
+    cosine = schedules.alpha_bars(schedules.betas("cosine", 1000))
     assert cosine[499] == pytest.approx(
         math.cos((0.5 + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2
     )
     assert schedules.betas("cosine", 1000)[-1] == 0.999
-    flat = schedules.bars(schedules.zero_terminal(linear))
+    flat = schedules.alpha_bars(schedules.zero_terminal(linear))
     assert flat[-1] == 0 and flat[0] == pytest.approx(1 - 1e-4)
     for steps, match in ((0, "timesteps must be at least 1"), (20, "betas of 1 and more")):
         with pytest.raises(InputError, match=match):
@@ -68,7 +71,7 @@ def test_a_conversion_there_and_back_is_the_identity(kind: Any, other: Any):
     draw = np.random.default_rng(1)
     x0, eps = (jnp.asarray(v) for v in draw.normal(size=(2, 5, 3, 3, 2)))
     alpha, sigma = (jnp.asarray(v) for v in draw.uniform(0.1, 1, size=(2, 5)))
-    x = across(x0, alpha) * x0 + across(x0, sigma) * eps
+    x = expand_like(x0, alpha) * x0 + expand_like(x0, sigma) * eps
     said = from_x0(kind, x0, x, alpha, sigma)
     np.testing.assert_allclose(to_x0(kind, said, x, alpha, sigma), x0, rtol=1e-9, atol=1e-9)
     there = convert(kind, other, said, x, alpha, sigma)
@@ -99,11 +102,11 @@ def test_grids():
     np.testing.assert_allclose(np.diff(logs), logs[1] - logs[0])
     angles = np.arctan(grid("cosine", 9, "ve", 0.01, 10)[:-1])
     np.testing.assert_allclose(np.diff(angles), angles[1] - angles[0])
-    time = grid("time", 4, "flow", 0, 0, schedules.straight())
+    time = grid("time", 4, "flow", 0, 0, schedules.rectified_flow())
     np.testing.assert_allclose(time, [1, 0.75, 0.5, 0.25, 0])
     np.testing.assert_allclose(ratio_of("flow", grid("karras", 18, "flow", 0.002, 80)), karras)
-    np.testing.assert_array_equal(spaced(4, 1000), [999, 666, 333, 0])
-    np.testing.assert_array_equal(spaced(1000, 1000), np.arange(999, -1, -1))
+    np.testing.assert_array_equal(ddpm_timesteps(4, 1000), [999, 666, 333, 0])
+    np.testing.assert_array_equal(ddpm_timesteps(1000, 1000), np.arange(999, -1, -1))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_grids():
         (lambda: grid("karras", 5, "ve", 0, 1), "must rise from above 0"),
         (lambda: grid("time", 5, "ve", 0.1, 1), "needs a schedule"),
         (lambda: grid("karrass", 5, "ve", 0.1, 1), "did you mean 'karras'"),  # pyright: ignore[reportArgumentType]
-        (lambda: spaced(11, 10), "The model has 10 times: it can't be sampled in 11 steps"),
+        (lambda: ddpm_timesteps(11, 10), "The model has 10 times: it can't be sampled in 11 steps"),
     ],
 )
 def test_bad_grids(call, match):

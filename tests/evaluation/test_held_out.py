@@ -46,7 +46,9 @@ def test_each_sample_gets_its_own_row_of_what_is_given():
     source = data.open_source(Data("digits"), (8, 8, 1))
     state = sharding.make_state(TASK, mesh, jax.random.key(0), spec_of(TASK, 4))
     frozen = {net: load() for net, load in TASK.frozen.items()}
-    first = next(data.batches(data.Some(source, 10), run.data, (8, 8, 1), batch=10, seed=0, train=False))["image"]
+    first = next(data.batches(data.RandomSubset(source, 10), run.data, (8, 8, 1), batch=10, seed=0, train=False))[
+        "image"
+    ]
     needed = conditioning_of(TASK, run, source, 10)
     images = make_sampler(TASK, mesh, 4)(state, frozen, 0, 10, needed)
     np.testing.assert_allclose(images, first + 0.5, rtol=1e-6)

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from jaxgen.diffusion import schedules
-from jaxgen.diffusion.schedules import across, alpha_of
+from jaxgen.diffusion.schedules import alpha_of, expand_like
 
 MEAN, SPREAD = 0.3, 0.6
 FRAMES = ("ve", "flow")
 KINDS: Any = ("x0", "eps", "v", "score", "u")
 SCHEDULES = {
     "cosine": schedules.cosine(),
-    "straight": schedules.straight(),
-    "exploding": schedules.exploding(0.002, 80),
+    "straight": schedules.rectified_flow(),
+    "exploding": schedules.variance_exploding(0.002, 80),
     "variance-preserving": schedules.variance_preserving(),
     "shifted": schedules.shifted(schedules.cosine(), 2),
-    "shifted flow": schedules.shifted(schedules.straight(), 3),
+    "shifted flow": schedules.shifted(schedules.rectified_flow(), 3),
 }
 
 
@@ -33,7 +33,7 @@ def gaussian(frame, mean=MEAN, spread=SPREAD):
     """E[x0 | x] where x0 ~ N(mean, spread^2) in every pixel."""
 
     def denoise(x, tau):
-        alpha, tau = across(x, alpha_of(frame, tau)), across(x, tau)
+        alpha, tau = expand_like(x, alpha_of(frame, tau)), expand_like(x, tau)
         gain = alpha * spread**2 / (alpha**2 * spread**2 + tau**2)
         return mean + gain * (x - alpha * mean)
 
@@ -44,7 +44,7 @@ def mixture(frame, means=(-0.6, 0.7), spread=0.2):
     """E[x0 | x] where each pixel is near one of two values: the ODE has no closed form, and is not linear."""
 
     def denoise(x, tau):
-        alpha, tau = across(x, alpha_of(frame, tau)), across(x, tau)
+        alpha, tau = expand_like(x, alpha_of(frame, tau)), expand_like(x, tau)
         variance = alpha**2 * spread**2 + tau**2
         shares = jax.nn.softmax(jnp.stack([-((x - alpha * m) ** 2) / (2 * variance) for m in means]), 0)
         each = (m + alpha * spread**2 / variance * (x - alpha * m) for m in means)

@@ -24,7 +24,7 @@ from jaxgen.commands.score import choose_measure, scores_of
 from jaxgen.core import rng
 from jaxgen.core.config import Data, Mesh
 from jaxgen.core.errors import InputError
-from jaxgen.data import Part, Some, batches, labels_of, open_source
+from jaxgen.data import RandomSubset, Subset, batches, labels_of, open_source
 from jaxgen.evaluation.sample_scores import open_scores
 from jaxgen.inference import latent_samplers
 from jaxgen.inference.autoencoding import Coder, check_vectors
@@ -91,8 +91,8 @@ def check_only(only: str, kept: set[int], source: str, **fields):
     whole, some = (open_source(dataclasses.replace(data, only=x), image) for x in (None, only))
     where = [i for i, label in enumerate(labels_of(whole)) if label in kept]
     assert len(some) == len(where) and some.classes == whole.classes
-    assert labels_read(Some(some, 40)) and set(labels_of(some)) == kept
-    pictures = [next(batches(x, data, image, batch=64, seed=0, train=False)) for x in (some, Part(whole, where[:64]))]
+    assert labels_read(RandomSubset(some, 40)) and set(labels_of(some)) == kept
+    pictures = [next(batches(x, data, image, batch=64, seed=0, train=False)) for x in (some, Subset(whole, where[:64]))]
     np.testing.assert_array_equal(pictures[0]["image"], pictures[1]["image"])
     np.testing.assert_array_equal(pictures[0]["label"], pictures[1]["label"])
 
@@ -195,7 +195,7 @@ def test_likelihoods_are_the_tasks_and_of_one_picture_each(opened):
     data = trained.run.data.at("test")
     source = open_source(data)
     coder = Coder(trained)
-    all_, three = (coder.negative_log_likelihoods(x, data, 5) for x in (source, Part(source, range(3))))
+    all_, three = (coder.negative_log_likelihoods(x, data, 5) for x in (source, Subset(source, range(3))))
     np.testing.assert_array_equal(all_[:3], three)
     assert len(all_) == len(source) and trained.task.log_prob
     batch = next(batches(source, data, (8, 8, 1), batch=len(source), seed=0, train=False))
@@ -211,7 +211,7 @@ def test_scores_of_a_source(runs, cli, tmp_path):
     told = cli(0, "score", runs["cvae"], "digits", "--limit", 12, "--samples", 2, "--out", out)
     assert "12 images scored by likelihood" in told and "AUROC" not in told
     rows = list(csv.DictReader(out.read_text().splitlines()))
-    some = Some(open_source(Data("digits", split="test")), 12)
+    some = RandomSubset(open_source(Data("digits", split="test")), 12)
     assert {int(row["picture"]): row["label"] for row in rows} == {
         int(i): str(label) for i, label in zip(some.indices, some.labels, strict=True)
     }
@@ -282,9 +282,9 @@ def test_arithmetic(runs, cli, opened, tmp_path):
     assert (cells[3] == 255).all()
     for a, b in ((0, 1), (0, 4), (2, 6)):
         assert np.abs(cells[a] - cells[b]).max() <= 1
-    fours = Part(digits, np.flatnonzero(labels_of(digits) == 4))
+    fours = Subset(digits, np.flatnonzero(labels_of(digits) == 4))
     coder = Coder(trained)
-    ones = [coder.encode(x, trained.run.data).mean(0) for x in (Some(fours, 6), Part(digits, [3]))]
+    ones = [coder.encode(x, trained.run.data).mean(0) for x in (RandomSubset(fours, 6), Subset(digits, [3]))]
     want = to_u8(coder.decode(np.mean(ones, 0)[None], {}))[0, ..., 0]
     assert np.abs(cells[2] - want.repeat(8, 0).repeat(8, 1)).max() <= 1
     cli(0, "arithmetic", runs["cvae"], "--start", file, "--minus", "label:1", "--plus", "label:9", "--label", 3,

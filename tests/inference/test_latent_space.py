@@ -412,7 +412,7 @@ def test_scores_keep_the_datas_labels(opened):
 
     run, _, task, *_ = opened["cgan"]
     source = data.open_source(run.data, (8, 8, 1))
-    some = data.Some(source, 40)
+    some = data.RandomSubset(source, 40)
     theirs = [int(some[i]["label"]) for i in range(40)]
     assert conditioning_of(task, run, source, 40)["label"].tolist() == theirs != [i % 10 for i in range(40)]
     assert shown(task, run, source, 40)[0]["label"].tolist() == [i % 10 for i in range(40)]

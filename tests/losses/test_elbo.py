@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from jaxgen.losses.elbo import (
-    HALF,
+    HALF_LEVEL,
     LIKELIHOODS,
     bernoulli_log_prob,
     discretised_logistic_log_prob,
-    free,
+    free_bits,
     kl_standard,
     normal_log_prob,
 )
@@ -44,7 +44,7 @@ def test_the_256_levels_of_a_discretised_logistic_sum_to_one(mean, log_scale):
     assert np.exp(np.float64(log_p)).sum() == pytest.approx(1, abs=2e-4 if log_scale < -5 else 1e-5)
     x = LEVELS.astype(np.float64)
     cdf = stats.logistic(mean, np.exp(log_scale)).cdf
-    low, high = np.where(x > -1, x - HALF, -np.inf), np.where(x < 1, x + HALF, np.inf)
+    low, high = np.where(x > -1, x - HALF_LEVEL, -np.inf), np.where(x < 1, x + HALF_LEVEL, np.inf)
     exact = cdf(high) - cdf(low)
     seen = exact > 1e-6  # what the difference in float64 can tell
     np.testing.assert_allclose(np.exp(np.float64(log_p))[seen], exact[seen], rtol=5e-3)
@@ -58,7 +58,7 @@ def test_no_picture_has_an_unbounded_likelihood(name):
     x = jnp.full((1, 2, 2, 1), -1.0)
     out = jnp.concatenate([x, jnp.full_like(x, -100.0)], -1)
     slope = jax.grad(lambda out: p.log_prob(x, out).sum())(out)
-    best = {"gaussian": -4 * (np.log(HALF) + 0.5 * np.log(2 * np.pi)), "logistic": 0.0}[name]
+    best = {"gaussian": -4 * (np.log(HALF_LEVEL) + 0.5 * np.log(2 * np.pi)), "logistic": 0.0}[name]
     assert float(p.log_prob(x, out)[0]) <= best + 1e-3 and np.isfinite(slope).all()
     np.testing.assert_allclose(p.mean(out), x)
 
@@ -77,6 +77,6 @@ def test_kl_is_the_monte_carlo_mean_and_zero_at_the_prior():
 
 
 def test_free_bits_leave_a_cheap_latent_alone():
-    slope = jax.grad(lambda kl: free(kl, 0.5).sum())(jnp.asarray([[0.1, 2.0], [0.2, 4.0]]))
+    slope = jax.grad(lambda kl: free_bits(kl, 0.5).sum())(jnp.asarray([[0.1, 2.0], [0.2, 4.0]]))
     np.testing.assert_array_equal(slope, [[0, 0.5], [0, 0.5]])
-    np.testing.assert_allclose(free(jnp.asarray([[0.1, 2.0], [0.2, 4.0]]), 0.5), [0.5, 3.0])
+    np.testing.assert_allclose(free_bits(jnp.asarray([[0.1, 2.0], [0.2, 4.0]]), 0.5), [0.5, 3.0])

@@ -26,7 +26,7 @@ from jaxgen.metrics.pixels import (
     psnr,
     ssim,
 )
-from jaxgen.nn.resample import KERNELS, imresize, resize, resize_clean, resize_tf1, weights
+from jaxgen.nn.resample import KERNELS, imresize, resampling_weights, resize, resize_clean, resize_tf1
 from jaxgen.runs import sharding
 
 METHODS = ("nearest", *KERNELS)
@@ -58,18 +58,18 @@ def read(path: Path, mode: str | None = None) -> np.ndarray:
 def test_resampling_keeps_flat_pictures_and_its_own_size(method, edges):
     for size in (1, 3, 7, 20, 61):
         for antialias in (False, True):
-            w = weights(20, size, size / 20, method, antialias, edges)
+            w = resampling_weights(20, size, size / 20, method, antialias, edges)
             np.testing.assert_allclose(w.sum(1), 1, atol=1e-12)
             if method != "nearest":  # where a tie goes to the right
                 np.testing.assert_allclose(w, w[::-1, ::-1], atol=1e-12)  # mirrored in, mirrored out
-    np.testing.assert_allclose(weights(20, 20, 1.0, method, True, edges), np.eye(20), atol=1e-12)
+    np.testing.assert_allclose(resampling_weights(20, 20, 1.0, method, True, edges), np.eye(20), atol=1e-12)
 
 
 def test_cubic_reproduces_parabolas_and_linear_reproduces_lines():
     u = (np.arange(40) + 0.5) / 2 - 0.5
     inside = slice(4, -4)
     for method, y in (("bicubic", lambda t: t * t), ("bilinear", lambda t: t)):
-        got = weights(20, 40, 2.0, method, True, "reflect") @ y(np.arange(20.0))
+        got = resampling_weights(20, 40, 2.0, method, True, "reflect") @ y(np.arange(20.0))
         np.testing.assert_allclose(got[inside], y(u)[inside], atol=1e-9)
 
 
@@ -99,7 +99,7 @@ def test_resize_equals_jax_image(method):
 def test_imresize_by_hand():
     """Half of 8 pixels: Keys's kernel twice as wide, and past the border the image's mirror image."""
     a, b, c, d = np.array([111, 29, -9, -3]) / 256  # k(1/4), k(3/4), k(5/4), k(7/4), over 2
-    half = weights(8, 4, 0.5, "bicubic", True, "reflect")
+    half = resampling_weights(8, 4, 0.5, "bicubic", True, "reflect")
     np.testing.assert_allclose(half[0], [a + b, a + c, b + d, c, d, 0, 0, 0], atol=1e-12)
     np.testing.assert_allclose(half[1], [c + d, b, a, a, b, c, d, 0], atol=1e-12)
     x = noise(8, 8, 1)
@@ -330,7 +330,9 @@ def down_and_up(x, scale):
 
 def small_as_matlab_does(x: np.ndarray, scale: int) -> np.ndarray:
     """Return u8[h/scale w/scale c] of x u8[h w c]: lines first, rounded to 8 bits before the columns are."""
-    lines, columns = (weights(side, side // scale, 1 / scale, "bicubic", True, "reflect") for side in x.shape[:2])
+    lines, columns = (
+        resampling_weights(side, side // scale, 1 / scale, "bicubic", True, "reflect") for side in x.shape[:2]
+    )
     for sum_of, w in (("hwc,Hh->Hwc", lines), ("hwc,Ww->hWc", columns)):
         x = np.clip(np.floor(np.einsum(sum_of, x, w) + 0.5), 0, 255)
     return x.astype(np.uint8)

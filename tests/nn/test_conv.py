@@ -189,10 +189,10 @@ def test_pictures_side_by_side_are_convolved_as_each_alone(window, strides, dila
     """The sums of products are written anew: XLA's convolution on a CPU is wrong where padding is negative."""
     geometry = Geometry((7, 11), window, strides, pads, dilation)
     x, k = draw((3, 7, 11, 4), (*window, 4, 5))
-    below = forms._below(forms._pad(x, pads), geometry, each_span(geometry))
+    below = forms._window_taps(forms._pad(x, pads), geometry, each_span(geometry))
     taps = [part[:, :: strides[0], :: strides[1]] @ tap for part, tap in zip(below, k.reshape(-1, 4, 5), strict=True)]
     equal(forms.xla_conv(x, k, geometry), sum(taps))
-    equal(forms._wide_conv(x, k, geometry), sum(taps))
+    equal(forms._side_by_side_conv(x, k, geometry), sum(taps))
 
 
 def each_span(geometry: Geometry) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.nn.backbones import dit, uvit
 from jaxgen.nn.backbones.dit import DiT
 from jaxgen.nn.backbones.uvit import UViT
-from jaxgen.nn.transformer import Layer, roll, stack
+from jaxgen.nn.transformer import Layer, scan_layers, stack_layers
 
 NETS = {
     "dit": DiT(5, 2, 16, 2, 4, classes=3),
@@ -186,7 +186,7 @@ def test_a_deep_net_is_no_longer_a_program(make, few, many):
 
 def test_a_stack_hands_each_layer_its_row_and_tells_all_of_them_the_same():
     x, skips = draw(2, 3, 8), draw(3, 2, 3, 8)
-    net = Rolled(lambda layer, x: roll(layer, 3, x, each=(skips,), keep=True))
+    net = Rolled(lambda layer, x: scan_layers(layer, 3, x, each=(skips,), keep=True))
     params = jax.jit(net.init)(jax.random.key(0), x)
     said, kept = jax.jit(net.apply)(params, x)
     want: Any = x
@@ -195,8 +195,8 @@ def test_a_stack_hands_each_layer_its_row_and_tells_all_of_them_the_same():
         want = Layer(2).apply({"params": weights}, want, skip)
         np.testing.assert_allclose(kept[i], want, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(said, kept[-1])
-    told: Any = Rolled(lambda layer, x: stack(layer, 3, x, skips[0])).apply(params, x)
-    same: Any = Rolled(lambda layer, x: roll(layer, 3, x, each=(skips[jnp.zeros(3, int)],))[0]).apply(params, x)
+    told: Any = Rolled(lambda layer, x: stack_layers(layer, 3, x, skips[0])).apply(params, x)
+    same: Any = Rolled(lambda layer, x: scan_layers(layer, 3, x, each=(skips[jnp.zeros(3, int)],))[0]).apply(params, x)
     np.testing.assert_allclose(told, same, rtol=1e-4, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from jaxgen.core.errors import InputError
-from jaxgen.nn.backbones.adm_unet import GroupNorm, Stage, UNet, several
+from jaxgen.nn.backbones.adm_unet import GroupNorm, Stage, UNet, scan_stages
 from jaxgen.nn.embedding import sinusoid
 
 NET = UNet(5, 8, (1, 2), 1, (4,), head_width=8, classes=3, dropout=0.5)
@@ -86,7 +86,7 @@ class Rolled(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> list[jax.Array]:
-        _, (first, second) = several(Stage(7, 0, 0.5, True, name="stage"), 2, x, [], jnp.ones((len(x), 3)), True)
+        _, (first, second) = scan_stages(Stage(7, 0, 0.5, True, name="stage"), 2, x, [], jnp.ones((len(x), 3)), True)
         return [first - x, second - first]
 
 

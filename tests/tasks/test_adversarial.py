@@ -17,7 +17,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import Context, averaged
-from jaxgen.losses import smooth
+from jaxgen.losses import regularisation
 from jaxgen.losses.gan import LOSSES
 from jaxgen.models.gan.dcgan import DCGAN
 from jaxgen.models.gan.unrolled import UnrolledGAN
@@ -64,8 +64,11 @@ def test_penalties_of_a_linear_critic_are_known():
     real, fake = draw.normal(size=(2, 5, 4, 4, 2)).astype(np.float32)
     critic = lambda x: (x * jnp.asarray(a, jnp.float32)[None]).sum((1, 2, 3))  # noqa: E731
     key, norm = jax.random.key(0), np.linalg.norm(a)
-    np.testing.assert_allclose(smooth.zero_centred(critic, real), np.full(5, norm**2 / 2), rtol=1e-5)
-    for found in (smooth.wasserstein_penalty(critic, real, fake, key), smooth.dragan_penalty(critic, real, key)):
+    np.testing.assert_allclose(regularisation.zero_centred(critic, real), np.full(5, norm**2 / 2), rtol=1e-5)
+    for found in (
+        regularisation.wasserstein_penalty(critic, real, fake, key),
+        regularisation.dragan_penalty(critic, real, key),
+    ):
         np.testing.assert_allclose(found, np.full(5, (norm - 1) ** 2), rtol=1e-5)
 
 
@@ -76,11 +79,13 @@ def test_where_the_penalties_look():
     critic = lambda x: (x**2).sum((1, 2, 3)) / 2  # noqa: E731
     key = jax.random.key(0)
     norm = lambda x: np.sqrt((x**2).sum((1, 2, 3)))  # noqa: E731
-    between = 1 + np.sqrt(smooth.wasserstein_penalty(critic, 10 * real, 10 * fake, key))  # all norms are above 1
+    between = 1 + np.sqrt(
+        regularisation.wasserstein_penalty(critic, 10 * real, 10 * fake, key)
+    )  # all norms are above 1
     t = jax.random.uniform(key, (500, 1, 1, 1))
     np.testing.assert_allclose(between, norm(10 * np.asarray(t * real + (1 - t) * fake)), rtol=1e-4)
     assert 0 <= float(t.min()) < 0.05 and 0.95 < float(t.max()) <= 1, "all the way from one to the other"
-    around = 1 + np.sqrt(smooth.dragan_penalty(critic, 10 * real, key))
+    around = 1 + np.sqrt(regularisation.dragan_penalty(critic, 10 * real, key))
     far = np.abs(around - norm(10 * real))
     assert 0 < far.max() <= 10 * real.std() / 2 * 3, "within t = 1 times u = 1 times half a standard deviation a pixel"
 
@@ -129,16 +134,18 @@ def test_spectral_norm_finds_the_largest_singular_value_of_every_matrix():
     draw = np.random.default_rng(0)
     shapes = {"kernel": (3, 3, 4, 5), "dense": (7, 6), "bias": (5,)}
     params = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    vectors = smooth.spectral_start(jax.random.key(0), params)
+    vectors = regularisation.init_spectral(jax.random.key(0), params)
     assert {name: u.shape for name, u in vectors.items()} == {"kernel": (5,), "dense": (6,)}
-    normal, after = smooth.spectral(params, vectors, iterations=200)
+    normal, after = regularisation.spectral_normalise(params, vectors, iterations=200)
     for name, w in params.items():
         sigma = np.linalg.svd(w.reshape(-1, w.shape[-1]), compute_uv=False)[0] if w.ndim > 1 else 1
         np.testing.assert_allclose(normal[name], w / sigma, rtol=1e-4)
-    spared, _ = smooth.spectral(params, smooth.spectral_start(jax.random.key(0), params, spare="dense"))
+    spared, _ = regularisation.spectral_normalise(
+        params, regularisation.init_spectral(jax.random.key(0), params, spare="dense")
+    )
     assert np.array_equal(spared["dense"], params["dense"]) and not np.array_equal(spared["kernel"], params["kernel"])
-    once, moved = smooth.spectral(params, vectors)
-    again, _ = smooth.spectral(params, moved)
+    once, moved = regularisation.spectral_normalise(params, vectors)
+    again, _ = regularisation.spectral_normalise(params, moved)
     error = lambda tree: max(float(abs(tree[n] - normal[n]).max()) for n in params)  # noqa: E731
     assert error(again) < error(once), "each call moves the vectors on"
     assert all(np.linalg.norm(after[n]) == pytest.approx(1, abs=1e-5) for n in ("kernel", "dense"))
@@ -149,8 +156,8 @@ def test_spectral_norms_gradient_is_the_papers():
     with jax.enable_x64(True):
         draw = np.random.default_rng(0)
         w, g = draw.normal(size=(2, 6, 4))
-        _, u = smooth.spectral({"w": w}, {"w": jnp.asarray(draw.normal(size=4))}, iterations=500)
-        found = jax.grad(lambda w: (smooth.spectral({"w": w}, u)[0]["w"] * g).sum())(w)
+        _, u = regularisation.spectral_normalise({"w": w}, {"w": jnp.asarray(draw.normal(size=4))}, iterations=500)
+        found = jax.grad(lambda w: (regularisation.spectral_normalise({"w": w}, u)[0]["w"] * g).sum())(w)
         left, values, right = np.linalg.svd(w)
         expected = (g - (g * w / values[0]).sum() * np.outer(left[:, 0], right[0])) / values[0]
         np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -17,7 +17,7 @@ from jaxgen import zoo
 from jaxgen.commands.parse import parse
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
-from jaxgen.diffusion.schedules import across, alpha_of
+from jaxgen.diffusion.schedules import alpha_of, expand_like
 from jaxgen.models.classifier.adm import NoisyClassifier
 from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion.ddpm import DDPM
@@ -51,7 +51,7 @@ def denoised(self, params, context, x, tau, label, **_):
     assert label is None
     alpha = alpha_of(self.denoiser_frame, tau)
     score = jax.grad(lambda x: jax.nn.logsumexp(log_joint(x.reshape(-1, 2), alpha, tau), 1).sum())(x)
-    return (x + across(x, tau**2) * score) / across(x, jnp.maximum(alpha, 1e-6))
+    return (x + expand_like(x, tau**2) * score) / expand_like(x, jnp.maximum(alpha, 1e-6))
 
 
 def noisy_logits(self, params, context, x, angle):
@@ -133,7 +133,7 @@ def test_the_classifier_is_told_the_noise_that_is_in_the_picture(monkeypatch):
     assert float(loss) == pytest.approx(-0.5 * math.log(0.2 * 0.8), rel=1e-5)
     assert float(aux.metrics["top1"]) == 0.5
     [(x, angle)] = seen
-    eps = (x - across(x, jnp.cos(angle)) * x0) / across(x, jnp.sin(angle))
+    eps = (x - expand_like(x, jnp.cos(angle)) * x0) / expand_like(x, jnp.sin(angle))
     assert float(eps.std()) == pytest.approx(1, rel=0.01) and abs(float(eps.mean())) < 0.02
     np.testing.assert_allclose(np.quantile(angle, [0.1, 0.5, 0.9]), np.pi / 2 * np.asarray([0.1, 0.5, 0.9]), atol=0.06)
 

@@ -12,7 +12,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.diffusion import conditions, guidance, samplers
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.likelihood import log_prob
-from jaxgen.diffusion.schedules import across, alpha_of
+from jaxgen.diffusion.schedules import alpha_of, expand_like
 from tests.helpers.known_denoisers import FRAMES, MEAN, SPREAD, deviation, gaussian, keys, points, wide  # noqa: F401
 
 # ---------------------------------------------------------------- guidance
@@ -21,15 +21,15 @@ from tests.helpers.known_denoisers import FRAMES, MEAN, SPREAD, deviation, gauss
 def test_beyond():
     pair = lambda x, tau: (2 * x, x)  # noqa: E731
     x, tau = jnp.ones((3, 2)), jnp.asarray([0.1, 1.0, 9.0])
-    np.testing.assert_allclose(guidance.beyond(pair, 3.0)(x, tau), 4)
-    np.testing.assert_allclose(guidance.beyond(pair, 1.0)(x, tau), 2)
-    got = guidance.beyond(pair, 3.0, interval=(0.5, 5.0))(x, tau)
+    np.testing.assert_allclose(guidance.extrapolate(pair, 3.0)(x, tau), 4)
+    np.testing.assert_allclose(guidance.extrapolate(pair, 1.0)(x, tau), 2)
+    got = guidance.extrapolate(pair, 3.0, interval=(0.5, 5.0))(x, tau)
     np.testing.assert_allclose(got[:, 0], [2, 4, 2])
-    np.testing.assert_allclose(guidance.beyond(pair, 3.0, frame="flow")(x, jnp.ones(3)), 4)  # pure noise
+    np.testing.assert_allclose(guidance.extrapolate(pair, 3.0, frame="flow")(x, jnp.ones(3)), 4)  # pure noise
     x = jax.random.normal(jax.random.key(0), (3, 50))
-    got = guidance.beyond(pair, 3.0, rescale=1.0)(x, tau)
+    got = guidance.extrapolate(pair, 3.0, rescale=1.0)(x, tau)
     np.testing.assert_allclose(got.std(1), (2 * x).std(1), rtol=1e-9)
-    half = guidance.beyond(pair, 3.0, rescale=0.5)(x, tau)
+    half = guidance.extrapolate(pair, 3.0, rescale=0.5)(x, tau)
     np.testing.assert_allclose(half.std(1), 3 * x.std(1), rtol=1e-9)
 
 
@@ -41,17 +41,17 @@ def test_guidance_by_a_classifier_gives_the_class(frame):
     def log_joint(x, tau):
         alpha = alpha_of(frame, tau)
         scale = jnp.sqrt(alpha**2 * 0.09 + tau**2)
-        one = lambda m: jax.scipy.stats.norm.logpdf(x, across(x, alpha * m), across(x, scale)).sum(1)  # noqa: E731
+        one = lambda m: jax.scipy.stats.norm.logpdf(x, expand_like(x, alpha * m), expand_like(x, scale)).sum(1)  # noqa: E731
         return jnp.stack([one(-1.0), one(1.0)])
 
     def mixture(x, tau) -> Any:
         share = jax.nn.softmax(log_joint(x, tau), 0)
-        return sum(across(x, s) * d(x, tau) for s, d in zip(share, classes, strict=True))
+        return sum(expand_like(x, s) * d(x, tau) for s, d in zip(share, classes, strict=True))
 
     log_class = lambda x, tau, d: jax.nn.log_softmax(log_joint(x, tau), 0)[1]  # noqa: E731
     x = jax.random.normal(jax.random.key(0), (50, 3))
     tau = jnp.linspace(0.1, 0.9, 50)
-    guided = guidance.towards(mixture, log_class, frame=frame)
+    guided = guidance.guide_by_gradient(mixture, log_class, frame=frame)
     np.testing.assert_allclose(guided(x, tau), classes[1](x, tau), rtol=1e-6, atol=1e-8)
 
 
@@ -114,11 +114,11 @@ def test_repaint_draws_what_is_missing_given_what_is_known(frame):
 @pytest.mark.parametrize("frame", FRAMES)
 def test_posterior_sampling_weighs_what_is_measured_against_what_is_likely(frame):
     """Means of four pixels, measured with noise: of normal pixels the posterior is known, and DPS's answer exact."""
-    noise, way = 0.2, conditions.shrunk(2)
+    noise, way = 0.2, conditions.box_downsampling(2)
     y = jnp.broadcast_to(jnp.asarray([1.0, -0.4]).reshape(1, 1, 2, 1), (4000, 1, 2, 1))
     taus = grid("karras", 60, frame, 0.01, 50)
     x = taus[0] * jax.random.normal(jax.random.key(5), (4000, 2, 4, 1))
-    got = samplers.heun(conditions.posterior(gaussian(frame), y, way, noise, frame, SPREAD), x, taus)
+    got = samplers.heun(conditions.dps(gaussian(frame), y, way, noise, frame, SPREAD), x, taus)
     means = way.forward(got)
     before = SPREAD**2 / 4
     want = MEAN + before / (before + noise**2) * (y[0] - MEAN)
@@ -130,7 +130,7 @@ def test_posterior_sampling_weighs_what_is_measured_against_what_is_likely(frame
 
 def test_a_degradations_gain():
     """Of A A^T, by its columns."""
-    for way, size in ((conditions.shrunk(2), (2, 2, 1)), (conditions.grey(), (1, 1, 3))):
+    for way, size in ((conditions.box_downsampling(2), (2, 2, 1)), (conditions.greyscale(), (1, 1, 3))):
         basis = jnp.eye(math.prod(size)).reshape(-1, *size)
         assert float(jnp.square(way.forward(basis)).sum()) == pytest.approx(way.gain)
 
@@ -138,20 +138,25 @@ def test_a_degradations_gain():
 def test_degradations_are_undone_where_they_can_be():
     x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
     mask = jax.random.bernoulli(jax.random.key(1), 0.5, (2, 4, 6, 1)).astype(x.dtype)
-    for one in (conditions.masked(mask), conditions.shrunk(2), conditions.grey(), conditions.blurred(0.8)):
+    for one in (
+        conditions.masking(mask),
+        conditions.box_downsampling(2),
+        conditions.greyscale(),
+        conditions.gaussian_blur(0.8),
+    ):
         y = one.forward(x)
         np.testing.assert_allclose(one.forward(one.back(y)), y, atol=1e-12)
-        fitted = conditions.consistent(lambda x, tau: 0 * x, y, one)(x, jnp.ones(2))
+        fitted = conditions.ddnm(lambda x, tau: 0 * x, y, one)(x, jnp.ones(2))
         np.testing.assert_allclose(one.forward(fitted), y, atol=1e-12)
     with pytest.raises(InputError, match="can't be cut into squares of 4x4"):
-        conditions.shrunk(4).forward(x)
+        conditions.box_downsampling(4).forward(x)
 
 
 @pytest.mark.parametrize("frame", FRAMES)
 def test_inversion_leads_back(frame):
     taus = grid("log-snr", 60, frame, 0.02, 10)
     x0 = points(frame, 0.0, 16)
-    noise = conditions.inverted(gaussian(frame), x0, taus, frame)
+    noise = conditions.invert(gaussian(frame), x0, taus, frame)
     again = samplers.heun(gaussian(frame), noise, taus)
     np.testing.assert_allclose(again, x0, atol=0.01)
     assert float(noise.std()) == pytest.approx(float(deviation(frame, taus[0])), rel=0.3)
@@ -162,23 +167,23 @@ def test_the_way_between_two_noises():
 
     one, two = jax.random.normal(jax.random.key(0), (2, 3, 4, 1))
     two = two * jnp.linalg.norm(one) / jnp.linalg.norm(two)  # of other lengths slerp changes the length evenly
-    way = conditions.great_circle(one, two, jnp.linspace(0, 1, 5))
+    way = conditions.slerp(one, two, jnp.linspace(0, 1, 5))
     for share, found in zip(np.linspace(0, 1, 5), way, strict=True):
         np.testing.assert_allclose(found[None], slerp(np.asarray(one[None]), np.asarray(two[None]), share), atol=1e-5)
-    same = conditions.great_circle(one, one, jnp.linspace(0, 1, 3))
+    same = conditions.slerp(one, one, jnp.linspace(0, 1, 3))
     np.testing.assert_allclose(same, np.broadcast_to(one, same.shape), atol=1e-6)
 
 
 def test_part_of_a_grid_and_where_it_starts():
     taus = grid("karras", 10, "ve", 0.01, 80)
-    np.testing.assert_array_equal(conditions.part(taus, 1.0), taus)
-    np.testing.assert_array_equal(conditions.part(taus, 0.3), taus[7:])
-    assert len(conditions.part(taus, 0.01)) == 2
+    np.testing.assert_array_equal(conditions.last_steps(taus, 1.0), taus)
+    np.testing.assert_array_equal(conditions.last_steps(taus, 0.3), taus[7:])
+    assert len(conditions.last_steps(taus, 0.01)) == 2
     for bad in (0, 1.2):
         with pytest.raises(InputError, match="strength must be above 0"):
-            conditions.part(taus, bad)
+            conditions.last_steps(taus, bad)
     x0 = jnp.full((2000, 1, 1, 1), 0.5)
-    start = conditions.noised(x0, 0.3, keys(2000), "flow")
+    start = conditions.add_noise(x0, 0.3, keys(2000), "flow")
     assert float(start.mean()) == pytest.approx(0.35, abs=0.03) and float(start.std()) == pytest.approx(0.3, rel=0.1)
 
 

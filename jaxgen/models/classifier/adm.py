@@ -24,12 +24,12 @@ from jaxgen.core.config import Data, Eval, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params, variables
-from jaxgen.diffusion.schedules import across
-from jaxgen.nn.backbones.adm_unet import UNIFORM, GroupNorm, check, down
+from jaxgen.diffusion.schedules import expand_like
+from jaxgen.nn.backbones.adm_unet import UNIFORM, GroupNorm, check_unet, contracting_path
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.embedding import Number
-from jaxgen.nn.transformer import attend
-from jaxgen.nn.wide import wide
+from jaxgen.nn.embedding import ScalarEmbedding
+from jaxgen.nn.precision import to_f32
+from jaxgen.nn.transformer import self_attention
 from jaxgen.tasks.classification import Numbers, Recipe, classifier_task, cross_entropy
 
 IDENTITY: dict[str, Numbers] = {"mean": (0.5,), "std": (0.5,)}  # in [-1, 1], as diffusion models see images
@@ -75,7 +75,7 @@ class NoisyClassifier:
         keys = {name: rng.fold(key, name) for name in ("angle", "eps", "dropout")}
         angle = math.pi / 2 * jax.random.uniform(keys["angle"], x0.shape[:1])
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
-        x = across(x0, jnp.cos(angle)) * x0 + across(x0, jnp.sin(angle)) * eps
+        x = expand_like(x0, jnp.cos(angle)) * x0 + expand_like(x0, jnp.sin(angle)) * eps
         nets = variables("classifier", params, context.extra)
         out: dict = self.net.apply(nets, x, True, angle, rngs={"dropout": keys["dropout"]})  # pyright: ignore
         top1 = (out["logits"].argmax(-1) == label).mean(dtype=jnp.float32)
@@ -98,13 +98,13 @@ class ADMClassifierModule(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool, angle: Array | None = None) -> dict[str, Array]:
-        check(self, *x.shape[1:3])
+        check_unet(self, *x.shape[1:3])
         time = jnp.zeros(len(x)) if angle is None else 1000 / (math.pi / 2) * angle
-        embedding = nn.silu(Number(self.width, 4 * self.width, UNIFORM, name="time")(time))
-        x, _ = down(self, x, embedding, train)  # [b h/2^n w/2^n d]
+        embedding = nn.silu(ScalarEmbedding(self.width, 4 * self.width, UNIFORM, name="time")(time))
+        x, _ = contracting_path(self, x, embedding, train)  # [b h/2^n w/2^n d]
         y = nn.silu(GroupNorm(name="out_norm")(x))
         pooled = AttentionPool(self.heads, name="pool")(y)
-        logits = wide(Dense(self.classes, kernel_init=UNIFORM, name="out")(pooled))
+        logits = to_f32(Dense(self.classes, kernel_init=UNIFORM, name="out")(pooled))
         return {"middle": x, "pool": pooled, "logits": logits}
 
 
@@ -120,7 +120,7 @@ class AttentionPool(nn.Module):
         tokens = jnp.concatenate([pixels.mean(1, keepdims=True), pixels], 1)  # [b 1+h*w c]
         place = self.param("place", nn.initializers.normal(c**-0.5), (1 + h * w, c))
         tokens = tokens + place.astype(tokens.dtype)[None]
-        return attend(Dense(3 * c, kernel_init=UNIFORM, name="qkv")(tokens), self.heads)[:, 0]
+        return self_attention(Dense(3 * c, kernel_init=UNIFORM, name="qkv")(tokens), self.heads)[:, 0]
 
 
 def preset(model: NoisyClassifier, parameters: int) -> Preset:

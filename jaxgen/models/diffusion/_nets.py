@@ -13,7 +13,7 @@ from jaxgen.nn.backbones.adm_unet import UNet
 from jaxgen.nn.backbones.dit import DiT
 from jaxgen.nn.backbones.mp_unet import MPUNet
 from jaxgen.nn.backbones.uvit import UViT
-from jaxgen.nn.magnitude import forced
+from jaxgen.nn.magnitude import forced_weight_normalisation
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class BackboneConfig:
     def adam(self, learning_rate: float | optax.Schedule, b2: float = 0.999) -> optax.GradientTransformation:
         """Return the net's optimizer, which leaves the weights of EDM2's normalised."""
         adam = optax.adam(learning_rate, b2=b2)
-        return optax.chain(adam, forced()) if self.kind == "edm2" else adam
+        return optax.chain(adam, forced_weight_normalisation()) if self.kind == "edm2" else adam
 
     def check(self):
         """Raise InputError for numbers that make no net. (The net itself says where images don't fit it.)"""

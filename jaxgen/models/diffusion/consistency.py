@@ -30,7 +30,7 @@ from jaxgen.core.errors import InputError, at_least, check_labels
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.samplers import noise_like
-from jaxgen.diffusion.schedules import across, check_ends
+from jaxgen.diffusion.schedules import check_ends, expand_like
 from jaxgen.models.diffusion import _nets
 from jaxgen.models.diffusion._few_step_sampling import FewStepSampling
 from jaxgen.models.diffusion._nets import BackboneConfig
@@ -113,9 +113,9 @@ class Consistency:
         c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
         c_out = self.sigma_data * above / total
         out = _nets.call(
-            self.module, params["denoiser"], across(x, 1 / total) * x, jnp.log(sigma) / 4, label, dropout=dropout
+            self.module, params["denoiser"], expand_like(x, 1 / total) * x, jnp.log(sigma) / 4, label, dropout=dropout
         )
-        return across(x, c_skip) * x + across(x, c_out) * out
+        return expand_like(x, c_skip) * x + expand_like(x, c_out) * out
 
     def draw_levels(self, key: Key, count: Array, b: int) -> tuple[Array, Array]:
         """Return neighbouring levels f32[b], the lower and the higher, of so many. 2024, equation 10."""
@@ -132,12 +132,12 @@ class Consistency:
         count = counts[jnp.minimum(context.step * len(counts) // steps, len(counts) - 1)]
         low, high = self.draw_levels(keys["sigma"], count, len(x0))
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
-        x = x0 + across(x0, high) * eps
+        x = x0 + expand_like(x0, high) * eps
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
         if teacher := self.teacher_model:
             below = teacher_step(teacher, context, x, high, low, label)
         else:
-            below = x0 + across(x0, low) * eps
+            below = x0 + expand_like(x0, low) * eps
         dropout = keys["dropout"] if self.net.dropout else None  # the same for both, as in the paper
         aim = jax.lax.stop_gradient(self.consistency_function(params, below, low, label, dropout))
         squared = jnp.square(self.consistency_function(params, x, high, label, dropout) - aim).sum((1, 2, 3))  # [b]
@@ -168,10 +168,10 @@ class Consistency:
 def teacher_step(teacher: EDM, context: Context, x: Array, high: Array, low: Array, label: Array | None) -> Array:
     """Return where the teacher's ODE leads x f32[b h w c] from one level f32[b] to the next, by Heun's method."""
     told = lambda x, sigma: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, sigma, label)  # noqa: E731
-    slope = (x - told(x, high)) / across(x, high)
-    gap = across(x, low - high)
+    slope = (x - told(x, high)) / expand_like(x, high)
+    gap = expand_like(x, low - high)
     ahead = x + gap * slope
-    return x + gap * (slope + (ahead - told(ahead, low)) / across(x, low)) / 2
+    return x + gap * (slope + (ahead - told(ahead, low)) / expand_like(x, low)) / 2
 
 
 PRESETS = {"consistency": row(Consistency(), 1_921_601, most=40, net=SMALL["dit"])}

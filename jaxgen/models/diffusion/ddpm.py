@@ -23,10 +23,10 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion import schedules
-from jaxgen.diffusion.grids import grid, spaced
+from jaxgen.diffusion.grids import ddpm_timesteps, grid
 from jaxgen.diffusion.parameterisations import from_x0, to_x0
-from jaxgen.diffusion.schedules import across
-from jaxgen.losses.elbo import discretised_normal_log_prob, kl_normal, total
+from jaxgen.diffusion.schedules import expand_like
+from jaxgen.losses.elbo import discretised_normal_log_prob, kl_normal, sum_per_example
 from jaxgen.models.diffusion import _nets
 from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import row
@@ -76,14 +76,14 @@ class DDPM:
     @property
     def taus(self) -> np.ndarray:
         """sigma / alpha at each time, rising, f64[T]."""
-        bar = schedules.bars(schedules.betas(self.schedule, self.timesteps))
+        bar = schedules.alpha_bars(schedules.betas(self.schedule, self.timesteps))
         return np.sqrt((1 - bar) / bar)
 
     @property
     def denoiser(self) -> Denoiser:
         how, table = self.sampling, self.taus
         if how.grid == "time":
-            taus = np.append(table[spaced(how.steps, self.timesteps)], 0.0)
+            taus = np.append(table[ddpm_timesteps(how.steps, self.timesteps)], 0.0)
         else:
             taus = grid(how.grid, how.steps, "ve", table[0], table[-1])
         told = lambda *args: self.told(*args)[0]  # noqa: E731
@@ -107,7 +107,7 @@ class DDPM:
         table = jnp.log(jnp.asarray(self.taus, jnp.float32))
         t = jnp.interp(jnp.log(tau), table, jnp.arange(self.timesteps, dtype=jnp.float32))
         alpha = 1 / jnp.sqrt(1 + tau**2)
-        xt = across(x, alpha) * x
+        xt = expand_like(x, alpha) * x
         out, nu = self.net_output(params, xt, t, label)
         return to_x0(self.predict, out, xt, alpha, tau * alpha), nu
 
@@ -123,7 +123,7 @@ class DDPM:
         t = jax.random.randint(keys["t"], x0.shape[:1], 0, self.timesteps)
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         alpha, sigma = self.alpha_sigma(t)
-        xt = across(x0, alpha) * x0 + across(x0, sigma) * eps
+        xt = expand_like(x0, alpha) * x0 + expand_like(x0, sigma) * eps
         label = drop_labels(batch["label"] if self.classes else None, self.classes, self.drop, keys["hide"])
         out, nu = self.net_output(params, xt, jnp.float32(t), label, keys["dropout"])
         error = jnp.square(out - from_x0(self.predict, x0, xt, alpha, sigma)).mean((1, 2, 3))  # [b]
@@ -150,10 +150,10 @@ class DDPM:
         # At the first time beta~ is 0: it is taken from the second, in units of an image's.
         first = 0.5 * np.log([share[1] / share[2] * (1 - (1 - share[2]) / (1 - share[1])), share[1]])
         small[0], wider[0] = first[0], first[1] - first[0]
-        pick = lambda table: across(x0, jnp.asarray(table, jnp.float32)[t])  # noqa: E731
+        pick = lambda table: expand_like(x0, jnp.asarray(table, jnp.float32)[t])  # noqa: E731
         log_q, log_p = pick(small), pick(small) + nu * pick(wider)
         moved = pick(1 - left)
-        kl = total(kl_normal(moved * x0, log_q, moved * guess, log_p))
+        kl = sum_per_example(kl_normal(moved * x0, log_q, moved * guess, log_p))
         return jnp.where(t > 0, kl, -discretised_normal_log_prob(x0, guess, log_p))
 
     def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
@@ -171,13 +171,13 @@ class DDPM:
             t = jnp.int32(jnp.minimum(place * (self.timesteps / count), self.timesteps - 1))
             alpha, sigma = self.alpha_sigma(t)
             eps = rng.normal(jax.vmap(lambda key: rng.fold(key, "eps"))(own), self.shape)
-            xt = across(x0, alpha) * x0 + across(x0, sigma) * eps
+            xt = expand_like(x0, alpha) * x0 + expand_like(x0, sigma) * eps
             out, nu = self.net_output(params, xt, jnp.float32(t), label)
             return sum_ + self.bound_term(x0, to_x0(self.predict, out, xt, alpha, sigma), nu, t), None
 
         bound, _ = jax.lax.scan(one, jnp.zeros(x0.shape[0]), jnp.arange(count))
         alpha, sigma = self.alpha_sigma(jnp.asarray(self.timesteps - 1))
-        prior = total(kl_normal(alpha * x0, jnp.full(x0.shape, jnp.log(sigma)), 0 * x0, 0 * x0))
+        prior = sum_per_example(kl_normal(alpha * x0, jnp.full(x0.shape, jnp.log(sigma)), 0 * x0, 0 * x0))
         return -(bound * (self.timesteps / count) + prior)
 
 

@@ -18,7 +18,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.grids import grid
-from jaxgen.diffusion.schedules import across, check_ends, straight
+from jaxgen.diffusion.schedules import check_ends, expand_like, rectified_flow
 from jaxgen.models.diffusion import _nets
 from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import row
@@ -85,7 +85,7 @@ class EDM:
         how = self.sampling
         if how.grid == "time":
             raise InputError("An EDM has no time but its noise: model.sampling.grid is karras, log-snr or cosine.")
-        taus = grid(how.grid, how.steps, "ve", self.sigma_min, self.sigma_max, straight())
+        taus = grid(how.grid, how.steps, "ve", self.sigma_min, self.sigma_max, rectified_flow())
         return denoiser_of(self, self.told, "ve", taus)
 
     def init(self, key: Key, spec: Any = None):
@@ -104,16 +104,16 @@ class EDM:
         del context
         total = jnp.sqrt(sigma**2 + self.sigma_data**2)
         c_skip, c_out = (self.sigma_data / total) ** 2, sigma * self.sigma_data / total
-        x_in, c_noise = across(x, 1 / total) * x, jnp.log(sigma) / 4
+        x_in, c_noise = expand_like(x, 1 / total) * x, jnp.log(sigma) / 4
         out = _nets.call(self.module, params["denoiser"], x_in, c_noise, label, dropout=dropout)
-        return across(x, c_skip) * x + across(x, c_out) * out
+        return expand_like(x, c_skip) * x + expand_like(x, c_out) * out
 
     def errors(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Array, Array]:
         """Return noise levels drawn for a batch, the squared errors there, and their weights, f32[b] each."""
         x0, label = batch["image"], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("sigma", "eps", "hide", "dropout")}
         sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(keys["sigma"], x0.shape[:1]))
-        x = x0 + across(x0, sigma) * rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
+        x = x0 + expand_like(x0, sigma) * rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
         guess = self.told(params, context, x, sigma, label, keys["dropout"] if self.net.dropout else None)
         error = jnp.square(guess - x0).mean((1, 2, 3))  # [b]

@@ -28,7 +28,7 @@ from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import row
 from jaxgen.models.diffusion.edm import EDM
 from jaxgen.nn.magnitude import Dense, fourier
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.denoising import Sampling
 
 
@@ -77,7 +77,7 @@ class Uncertainty(nn.Module):
 
     @nn.compact
     def __call__(self, t: Array) -> Array:
-        return wide(Dense(1, name="linear")(fourier(t, self.features)))[:, 0]
+        return to_f32(Dense(1, name="linear")(fourier(t, self.features)))[:, 0]
 
 
 PLAIN = row(EDM2(classes=10, ramp=500, decay=5_000), 1_688_182, ramp=0, learning_rate=0.01)

@@ -27,7 +27,7 @@ from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.samplers import heun
-from jaxgen.diffusion.schedules import across
+from jaxgen.diffusion.schedules import expand_like
 from jaxgen.models.diffusion import _nets
 from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
@@ -93,7 +93,7 @@ class Flow:
 
     @property
     def schedule(self) -> schedules.Schedule:
-        plain = schedules.straight() if self.path == "straight" else schedules.cosine()
+        plain = schedules.rectified_flow() if self.path == "straight" else schedules.cosine()
         return schedules.shifted(plain, self.shift) if self.shift != 1 else plain
 
     @property
@@ -124,7 +124,7 @@ class Flow:
         """Return E[x0 | x] of x = (1 - tau) x0 + tau eps."""
         del context
         t = tau if self.path == "straight" else 2 / jnp.pi * jnp.arctan2(tau, 1 - tau)
-        alpha, sigma, d_alpha, d_sigma = (across(x, v) for v in self.coefficients(t))
+        alpha, sigma, d_alpha, d_sigma = (expand_like(x, v) for v in self.coefficients(t))
         xt = (alpha + sigma) * x
         u = self.velocity(params, xt, t, label)
         # x_t and u are two equations for x0 and eps.
@@ -139,7 +139,7 @@ class Flow:
             eps = eps[ot_pairing(x0, eps, keys["deal"])]
         if self.coupling == "reflow":
             x0 = self.teacher_samples(context, eps, label)
-        alpha, sigma, d_alpha, d_sigma = (across(x0, v) for v in self.coefficients(t))
+        alpha, sigma, d_alpha, d_sigma = (expand_like(x0, v) for v in self.coefficients(t))
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
         u = self.velocity(params, alpha * x0 + sigma * eps, t, label, keys["dropout"] if self.net.dropout else None)
         error = jnp.square(u - (d_alpha * x0 + d_sigma * eps)).mean((1, 2, 3))  # [b]

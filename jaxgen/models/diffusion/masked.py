@@ -38,7 +38,7 @@ from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
 from jaxgen.models.vae.vq_vae import VQVAE
 from jaxgen.nn.conditional import Embed
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.denoising import check_model, drop_labels
 from jaxgen.tasks.frozen_autoencoder import Autoencoder, autoencoder_of
 from jaxgen.tasks.teacher import context_of, load
@@ -310,7 +310,7 @@ class TokenPredictor(nn.Module):
         ]
         x = jnp.concatenate(shown, -1)  # [b h w d*embedding]
         net: Any = self.net
-        return wide(net(x, 1000 * masks, label, None, train=train)).reshape(*tokens.shape, self.vocabulary)
+        return to_f32(net(x, 1000 * masks, label, None, train=train)).reshape(*tokens.shape, self.vocabulary)
 
 
 PRESETS = {"masked": row(Masked(), 4_389_728, net=SMALL["dit"], embedding=8)}

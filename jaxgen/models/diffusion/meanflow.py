@@ -19,7 +19,7 @@ from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
-from jaxgen.diffusion.schedules import across
+from jaxgen.diffusion.schedules import expand_like
 from jaxgen.models.diffusion import _nets
 from jaxgen.models.diffusion._few_step_sampling import FewStepSampling, few_step_generator
 from jaxgen.models.diffusion._nets import BackboneConfig
@@ -86,12 +86,12 @@ class MeanFlow:
         t = pair.max(0)
         r = jnp.where(jax.random.bernoulli(keys["apart"], self.apart, (b,)), pair.min(0), t)
         eps = rng.normal(jax.random.split(keys["eps"], b), self.shape)
-        xt, v = across(x0, 1 - t) * x0 + across(x0, t) * eps, eps - x0
+        xt, v = expand_like(x0, 1 - t) * x0 + expand_like(x0, t) * eps, eps - x0
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
         dropout = keys["dropout"] if self.net.dropout else None
         f = lambda x, t, r: self.mean_velocity(params, context, x, t, r, label, dropout)  # noqa: E731
         u, along = jax.jvp(f, (xt, t, r), (v, jnp.ones(b), jnp.zeros(b)))
-        aim = jax.lax.stop_gradient(v - across(x0, t - r) * along)
+        aim = jax.lax.stop_gradient(v - expand_like(x0, t - r) * along)
         squared = jnp.square(u - aim)
         weight = jax.lax.stop_gradient((squared.sum((1, 2, 3)) + FLOOR) ** -self.power)
         error = squared.mean((1, 2, 3))  # [b]

@@ -22,7 +22,7 @@ from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
-from jaxgen.diffusion.schedules import across
+from jaxgen.diffusion.schedules import expand_like
 from jaxgen.models.diffusion import _nets
 from jaxgen.models.diffusion._few_step_sampling import FewStepSampling, few_step_generator
 from jaxgen.models.diffusion._nets import BackboneConfig
@@ -91,15 +91,15 @@ class Shortcut:
         u = jax.random.uniform(keys["t"], (b,))
         t = jnp.where(long, 2 * half * jnp.ceil(u / (2 * half)), u)  # where such a step begins
         eps = rng.normal(jax.random.split(keys["eps"], b), self.shape)
-        xt = across(x0, 1 - t) * x0 + across(x0, t) * eps
+        xt = expand_like(x0, 1 - t) * x0 + expand_like(x0, t) * eps
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
         found = self.velocity(params, xt, t, jnp.where(long, 2 * half, 0), label, keys["dropout"])
         # Two halves, by the average; a flow's velocity for the others.
         steady = {"denoiser": context.ema["denoiser"]["params"]} if context.ema else params
         first = self.velocity(steady, xt, t, half, label)
-        second = self.velocity(steady, xt - across(x0, half) * first, t - half, half, label)
+        second = self.velocity(steady, xt - expand_like(x0, half) * first, t - half, half, label)
         both = jax.lax.stop_gradient((first + second) / 2)
-        aim = jnp.where(across(x0, jnp.float32(long)) > 0, both, eps - x0)
+        aim = jnp.where(expand_like(x0, jnp.float32(long)) > 0, both, eps - x0)
         error = jnp.square(found - aim).mean((1, 2, 3))  # [b]
         mean = lambda which: (error * which).sum() / which.sum()  # noqa: E731
         return error.mean(), Aux({"flow": mean(1.0 - long), "consistency": mean(1.0 * long)})

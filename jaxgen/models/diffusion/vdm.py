@@ -33,8 +33,8 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.parameterisations import to_x0
-from jaxgen.diffusion.schedules import across, check_ends
-from jaxgen.losses.elbo import kl_normal, total
+from jaxgen.diffusion.schedules import check_ends, expand_like
+from jaxgen.losses.elbo import kl_normal, sum_per_example
 from jaxgen.models.diffusion import _nets
 from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
@@ -120,7 +120,7 @@ class VDM:
         """Return E[x0 | x] of x = x0 + tau eps."""
         del context
         alpha = 1 / jnp.sqrt(1 + tau**2)
-        z = across(x, alpha) * x
+        z = expand_like(x, alpha) * x
         return to_x0("eps", self.predict_eps(params, z, 2 * jnp.log(tau), label), z, alpha, tau * alpha)
 
     def diffusion(
@@ -129,7 +129,7 @@ class VDM:
         """Return 1/2 gamma'(t) |eps - eps(z_t)|^2, whose mean over t is the bound's term, in nats f32[b]."""
         gamma, slope = jax.jvp(lambda t: self.gamma(params, t), (t,), (jnp.ones_like(t),))
         z = noisy(x, gamma, eps)
-        return 0.5 * slope * total(jnp.square(eps - self.predict_eps(params, z, gamma, label, dropout)))
+        return 0.5 * slope * sum_per_example(jnp.square(eps - self.predict_eps(params, z, gamma, label, dropout)))
 
     def boundary_terms(self, params: Params, x: Array, eps: Array) -> Array:
         """Return the terms of the bound at t = 0 and 1, f32[b]: -log p(x | z_0) and KL(q(z_1 | x) || N(0, I))."""
@@ -141,10 +141,10 @@ class VDM:
         gap = (rescaled[..., None] - jnp.broadcast_to(levels, (*x.shape, LEVELS))) / scale  # [b h w c 256]
         log_p = jax.nn.log_softmax(-0.5 * jnp.square(gap), -1)
         place = jnp.int32(jnp.round((x + 1) * 127.5))
-        reconstruction = total(jnp.take_along_axis(log_p, place[..., None], -1)[..., 0])
+        reconstruction = sum_per_example(jnp.take_along_axis(log_p, place[..., None], -1)[..., 0])
         alpha, log_sigma = jnp.sqrt(jax.nn.sigmoid(-high)), 0.5 * jax.nn.log_sigmoid(high)
         zeros = jnp.zeros_like(x)
-        return total(kl_normal(alpha * x, jnp.full(x.shape, log_sigma), zeros, zeros)) - reconstruction
+        return sum_per_example(kl_normal(alpha * x, jnp.full(x.shape, log_sigma), zeros, zeros)) - reconstruction
 
     def training_draws(self, batch, key: Key):
         """Return what both phases draw: the images, times spread evenly over [0, 1), noise, labels, dropout's key."""
@@ -195,7 +195,7 @@ class VDM:
 def noisy(x: Array, gamma: Array, eps: Array) -> Array:
     """Return z_t of an image at gamma f32[b]."""
     alpha, sigma = jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma))
-    return across(x, alpha) * x + across(x, sigma) * eps
+    return expand_like(x, alpha) * x + expand_like(x, sigma) * eps
 
 
 class Gamma(nn.Module):

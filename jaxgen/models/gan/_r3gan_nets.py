@@ -15,7 +15,7 @@ from jax import Array
 from jaxgen.core.errors import InputError
 from jaxgen.nn.conditional import Embed
 from jaxgen.nn.conv import Conv, Dense
-from jaxgen.nn.resample import apply
+from jaxgen.nn.resample import apply_weights
 
 SLOPE = 0.2  # of the leaky ReLU
 GAIN = 2 / (1 + SLOPE**2)  # of the variance, to keep it the same through the leaky ReLU
@@ -39,12 +39,12 @@ def halving(n: int) -> np.ndarray:
 
 def downsample(x: Array) -> Array:
     """Return x [b h w c] with even sides, filtered by [1 3 3 1] / 8 and downsampled by 2, [b h/2 w/2 c]."""
-    return apply(x, halving(x.shape[1]), halving(x.shape[2]))
+    return apply_weights(x, halving(x.shape[1]), halving(x.shape[2]))
 
 
 def upsample(x: Array) -> Array:
     """Return x [b h w c] upsampled by 2 with zeros between pixels, and filtered by [1 3 3 1] / 4, [b 2h 2w c]."""
-    return apply(x, 2 * halving(2 * x.shape[1]).T, 2 * halving(2 * x.shape[2]).T)
+    return apply_weights(x, 2 * halving(2 * x.shape[1]).T, 2 * halving(2 * x.shape[2]).T)
 
 
 class ResidualBlock(nn.Module):

@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxgen.core import rng
 from jaxgen.core.errors import at_least
-from jaxgen.nn.modulated import FIR, NORMAL, SQRT2, EqualConv, EqualDense, leaky, modulated_conv
+from jaxgen.nn.modulated import FIR, NORMAL, SQRT2, EqualConv, EqualDense, modulated_conv, scaled_leaky_relu
 from jaxgen.nn.pool import flatten
 from jaxgen.nn.upfirdn import downsample, upsample
 
@@ -99,7 +99,7 @@ class SynthesisLayer(nn.Module):
         noise = constant[None] if keys is None else rng.normal(keys, shape)  # [b side side]
         y = modulated_conv(x, kernel, style, self.up)
         y = y + (strength * noise).astype(y.dtype)[..., None] + bias.astype(y.dtype)[None, None, None, :]
-        return leaky(checkpoint_name(y, "conv"), SQRT2 * self.gain)
+        return scaled_leaky_relu(checkpoint_name(y, "conv"), SQRT2 * self.gain)
 
 
 class ToRGB(nn.Module):

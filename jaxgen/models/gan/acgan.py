@@ -18,7 +18,7 @@ from jaxgen.core.task import Task
 from jaxgen.models.gan.cgan import CGANGenerator, row
 from jaxgen.models.gan.dcgan import DCGAN, FAST, PLAIN
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.adversarial import AdversarialTask
 
 
@@ -57,7 +57,7 @@ class ACGANDiscriminator(nn.Module):
     def __call__(self, x, label=None, *, train: bool):
         phi = self.net(x, train=train)  # [b n]
         source, classes = Dense(1, **PLAIN)(phi)[:, 0], Dense(self.classes, name="class")(phi)
-        return wide(source), {"class": wide(classes)}
+        return to_f32(source), {"class": to_f32(classes)}
 
 
 PRESETS: dict[str, Preset] = {"acgan": row(ACGAN(game=FAST), 577_354)}

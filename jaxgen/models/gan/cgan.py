@@ -20,7 +20,7 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.models.gan.dcgan import DCGAN, FAST, PLAIN, WEIGHTS, tiny
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.adversarial import AdversarialTask
 
 
@@ -81,7 +81,7 @@ class ProjectionDiscriminator(nn.Module):
     def __call__(self, x, label, *, train: bool):
         phi = self.net(x, train=train)  # [b n]
         embedding = self.param("embedding", WEIGHTS, (self.classes, phi.shape[1]))[label].astype(phi.dtype)
-        return wide(Dense(1, **PLAIN)(phi)[:, 0] + (embedding * phi).sum(1))
+        return to_f32(Dense(1, **PLAIN)(phi)[:, 0] + (embedding * phi).sum(1))
 
 
 def row(model: DCGAN, parameters: int) -> Preset:

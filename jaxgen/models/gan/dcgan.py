@@ -20,9 +20,9 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
-from jaxgen.nn.priors import Draw, normal, uniform
+from jaxgen.nn.precision import to_f32
+from jaxgen.nn.priors import Prior, normal, uniform
 from jaxgen.nn.stages import count_stages
-from jaxgen.nn.wide import wide
 from jaxgen.tasks.adversarial import AdversarialTask
 from jaxgen.tasks.adversarial_config import AdversarialConfig
 
@@ -56,7 +56,7 @@ class DCGAN:
         at_least(1, model__width=self.width, model__latent=self.latent, model__image=min(self.image))
         count_stages(*self.image[:2])
 
-    def draw(self, latent: int) -> Draw:
+    def draw(self, latent: int) -> Prior:
         return {"uniform": uniform, "normal": normal}[self.prior](latent)
 
     @property
@@ -97,7 +97,7 @@ class DCGANGenerator(nn.Module):
             x = double(features)(x)  # [b 2h 2w c]
             x = nn.relu(batch_norm(x, train))
         x = double(self.channels)(x)  # [b 2h 2w c]
-        return jnp.tanh(wide(x))
+        return jnp.tanh(to_f32(x))
 
 
 class DCGANDiscriminator(nn.Module):
@@ -117,7 +117,7 @@ class DCGANDiscriminator(nn.Module):
             x = Conv(features, (self.kernel, self.kernel), (2, 2), use_bias=use_bias, kernel_init=WEIGHTS)(x)
             x = nn.leaky_relu(x if bare else batch_norm(x, train), 0.2)  # [b h/2 w/2 c]
         x = x.reshape(x.shape[0], -1)  # [b h*w*c]
-        return x if self.features else wide(Dense(1, **PLAIN)(x)[:, 0])
+        return x if self.features else to_f32(Dense(1, **PLAIN)(x)[:, 0])
 
 
 FAST = AdversarialConfig(learning_rate=5e-4)  # trains in minutes on two cores

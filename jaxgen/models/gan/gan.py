@@ -16,8 +16,8 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.pool import flatten
+from jaxgen.nn.precision import to_f32
 from jaxgen.nn.priors import normal
-from jaxgen.nn.wide import wide
 from jaxgen.tasks.adversarial import AdversarialTask
 from jaxgen.tasks.adversarial_config import AdversarialConfig
 
@@ -52,7 +52,7 @@ class GANGenerator(nn.Module):
         x = nn.relu(Dense(self.hidden, name="layer_2")(x))
         x = Dense(height * width * channels, name="layer_4")(x)
         x = x.reshape(-1, channels, height, width)  # channels first, the order of `flatten`
-        return jnp.tanh(wide(jnp.moveaxis(x, 1, 3)))  # [b h w c]
+        return jnp.tanh(to_f32(jnp.moveaxis(x, 1, 3)))  # [b h w c]
 
 
 class GANDiscriminator(nn.Module):
@@ -64,7 +64,7 @@ class GANDiscriminator(nn.Module):
     def __call__(self, x, label=None, *, train: bool):
         x = nn.leaky_relu(Dense(self.hidden, name="layer_0")(flatten(x)), 0.2)
         x = nn.leaky_relu(Dense(self.hidden, name="layer_2")(x), 0.2)
-        return wide(Dense(1, name="layer_4")(x)[:, 0])
+        return to_f32(Dense(1, name="layer_4")(x)[:, 0])
 
 
 PRESETS = {

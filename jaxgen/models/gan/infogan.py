@@ -21,8 +21,8 @@ from jaxgen.core.task import Task
 from jaxgen.models.gan.cgan import row
 from jaxgen.models.gan.dcgan import DCGAN, PLAIN, batch_norm
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.priors import Draw
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
+from jaxgen.nn.priors import Prior
 from jaxgen.tasks.adversarial import AdversarialTask
 from jaxgen.tasks.adversarial_config import AdversarialConfig
 
@@ -62,7 +62,7 @@ class InfoGAN(DCGAN):
             self.game, generator, discriminator, self.image, self.code(), heads_loss=heads_loss
         ).task()
 
-    def code(self) -> Draw:
+    def code(self) -> Prior:
         """Return the prior of z; the truncation psi scales the noise and the continuous numbers."""
         noise = self.draw(self.latent)
 
@@ -89,9 +89,9 @@ class InfoGANDiscriminator(nn.Module):
         phi = self.net(x, train=train)  # [b n]
         source = Dense(1, **PLAIN)(phi)[:, 0]
         q = nn.leaky_relu(batch_norm(Dense(128, name="q_0", **PLAIN)(phi), train), 0.2)
-        q = wide(Dense(self.categories + 2 * self.numbers, name="q_1")(q))
+        q = to_f32(Dense(self.categories + 2 * self.numbers, name="q_1")(q))
         category, mean, log_var = jnp.split(q, [self.categories, self.categories + self.numbers], axis=1)
-        return wide(source), {"category": category, "mean": mean, "log_var": log_var}
+        return to_f32(source), {"category": category, "mean": mean, "log_var": log_var}
 
 
 PRESETS: dict[str, Preset] = {"infogan": row(InfoGAN(game=AdversarialConfig(generator_rate=1e-3)), 747_342)}

@@ -18,8 +18,8 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.models.gan.dcgan import DCGAN, tiny
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.precision import to_f32
 from jaxgen.nn.priors import normal
-from jaxgen.nn.wide import wide
 from jaxgen.tasks.adversarial import AdversarialTask
 from jaxgen.tasks.adversarial_config import AdversarialConfig
 
@@ -61,7 +61,7 @@ class UnrolledGenerator(nn.Module):
         for _ in range(self.layers):
             z = jnp.tanh(Dense(self.hidden, **ORTHOGONAL)(z))
         x = Dense(height * width * channels, **ORTHOGONAL)(z)
-        return wide(x.reshape(-1, *self.image))  # [b h w c]
+        return to_f32(x.reshape(-1, *self.image))  # [b h w c]
 
 
 class UnrolledDiscriminator(nn.Module):
@@ -75,7 +75,7 @@ class UnrolledDiscriminator(nn.Module):
         x = x.reshape(x.shape[0], -1)  # [b h*w*c]
         for _ in range(self.layers):
             x = jnp.tanh(Dense(self.hidden, **ORTHOGONAL)(x))
-        return wide(Dense(1, **ORTHOGONAL)(x)[:, 0])
+        return to_f32(Dense(1, **ORTHOGONAL)(x)[:, 0])
 
 
 PRESETS: dict[str, Preset] = {

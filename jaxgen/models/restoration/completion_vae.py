@@ -28,13 +28,13 @@ from jaxgen.core.config import Preset
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
-from jaxgen.data.damage import folded, spread
+from jaxgen.data.degradation_ops import broadcast_like, fold_keys
 from jaxgen.losses.elbo import kl_normal
 from jaxgen.metrics.pixels import psnr
-from jaxgen.nn.backbones.adm_unet import double
+from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.pool import avg_pool
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
 from jaxgen.tasks.restoration import Image, row, tiny
 
@@ -96,7 +96,7 @@ class CompletionVAE:
         whole = jnp.abs(found.whole - clean).mean()
         visible = ((1 - hidden) * jnp.abs(found.guessed - clean)).mean()
         q, p = found.posterior, found.prior
-        log_scale = spread(jnp.log(scale_of(mask)), q.mean)
+        log_scale = broadcast_like(jnp.log(scale_of(mask)), q.mean)
         near = kl_normal(q.mean, q.log_scale, jnp.zeros_like(q.mean), log_scale).mean()
         still = stop_gradient(q)
         told = kl_normal(still.mean, still.log_scale, p.mean, p.log_scale).mean()
@@ -117,7 +117,7 @@ class Normal(NamedTuple):
     log_scale: Array
 
     def draw(self, keys: Key) -> Array:
-        return self.mean + jnp.exp(self.log_scale) * rng.normal(folded(keys, "z"), self.mean.shape[1:])
+        return self.mean + jnp.exp(self.log_scale) * rng.normal(fold_keys(keys, "z"), self.mean.shape[1:])
 
 
 class Found(NamedTuple):
@@ -150,7 +150,7 @@ class Net(nn.Module):
         """Return what comes of the visible part x and, in `other`, of the hidden one, zeros elsewhere."""
         maps = self.encoded(x, 1 - mask)
         prior, posterior = self.prior(maps[-1]), self.posterior(self.encoded(other, mask)[-1])
-        whole = self.decoded(maps, posterior.draw(folded(keys, "posterior")))
+        whole = self.decoded(maps, posterior.draw(fold_keys(keys, "posterior")))
         return Found(whole, self.decoded(maps, prior.draw(keys)), posterior, prior)
 
     def completed(self, x: Array, mask: Array, keys: Key) -> Array:
@@ -169,7 +169,7 @@ class Net(nn.Module):
         y = maps[-1] + self.entry(z)
         for beside, block in zip(maps[-2::-1], self.up, strict=True):
             y = jnp.concatenate([block(y), beside], -1)
-        return wide(jnp.tanh(self.out(nn.leaky_relu(y, 0.1))))
+        return to_f32(jnp.tanh(self.out(nn.leaky_relu(y, 0.1))))
 
 
 class Head(nn.Module):
@@ -181,7 +181,7 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Normal:
         y = Block(self.width, name="block")(x)
-        mean, scale = jnp.split(wide(conv(2 * self.latent, "out")(nn.leaky_relu(y, 0.1))), 2, -1)
+        mean, scale = jnp.split(to_f32(conv(2 * self.latent, "out")(nn.leaky_relu(y, 0.1))), 2, -1)
         return Normal(mean, jnp.log(nn.softplus(scale) + 1e-4))
 
 
@@ -193,7 +193,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = double(x) if self.how == "up" else x
+        x = nearest_upsample(x) if self.how == "up" else x
         y = conv(self.features, "conv_0")(nn.leaky_relu(x, 0.1))
         y = conv(self.features, "conv_1")(nn.leaky_relu(y, 0.1))
         y = y + Conv(self.features, (1, 1), use_bias=False, kernel_init=glorot, name="short")(x)

@@ -30,7 +30,7 @@ from jaxgen.losses.gan import non_saturating
 from jaxgen.metrics.pixels import psnr
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
 from jaxgen.tasks.restoration import Image, row, tiny
 
@@ -189,7 +189,9 @@ class Net(nn.Module):
             features = features if i == 0 else max(n // 2, 1)
             conv = Conv(features, (3, 3), use_bias=False, kernel_init=he, name=f"after_{i}")
             y = nn.relu(BatchNorm(name=f"after_{i}_norm")(conv(y), train))
-        return wide(jnp.tanh(Conv(self.channels, (3, 3), name="out")(y)))  # the paper: a sigmoid, for pixels in [0, 1]
+        return to_f32(
+            jnp.tanh(Conv(self.channels, (3, 3), name="out")(y))
+        )  # the paper: a sigmoid, for pixels in [0, 1]
 
 
 he = nn.initializers.he_normal()
@@ -210,7 +212,7 @@ class Critic(nn.Module):
                 conv = Conv(features, (5, 5), (2, 2), use_bias=False, kernel_init=he, name=f"{name}_{i}")
                 y = nn.relu(BatchNorm(name=f"{name}_{i}_norm")(conv(y), True))
             seen.append(nn.relu(Dense(16 * self.width, name=f"{name}_out")(y.reshape(len(y), -1))))
-        return wide(Dense(1, name="out")(jnp.concatenate(seen, -1))[:, 0])
+        return to_f32(Dense(1, name="out")(jnp.concatenate(seen, -1))[:, 0])
 
 
 SMALL = ContextEncoder((16, 16, 3), 4, 4, 2, 8, start=0, critic_start=0)

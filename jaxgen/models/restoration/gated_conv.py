@@ -23,11 +23,11 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.losses.gan import hinge
-from jaxgen.losses.smooth import spectral, spectral_start
+from jaxgen.losses.regularisation import init_spectral, spectral_normalise
 from jaxgen.metrics.pixels import psnr
-from jaxgen.nn.backbones.adm_unet import double
+from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv, conv_transpose
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
 from jaxgen.tasks.restoration import Image, row, tiny
 
@@ -86,7 +86,7 @@ class GatedConvolutions:
             "restorer": self.net.init(key, x, mask)["params"],
             "critic": self.critic.init(rng.fold(key, "critic"), x, mask)["params"],
         }
-        return nets, {"critic": {"spectral": spectral_start(rng.fold(key, "spectral"), nets["critic"])}}
+        return nets, {"critic": {"spectral": init_spectral(rng.fold(key, "spectral"), nets["critic"])}}
 
     def painted(self, params: Params, context: Context, given: Batch, keys: Key) -> Array:
         del keys
@@ -99,7 +99,7 @@ class GatedConvolutions:
 
     def judged(self, params: Params, context: Context, x: Array, mask: Array) -> tuple[Array, dict[str, Array]]:
         """Return logits f32[b n], and the vectors of the norms moved on."""
-        weights, moved = spectral(params["critic"], context.extra["critic"]["spectral"])
+        weights, moved = spectral_normalise(params["critic"], context.extra["critic"]["spectral"])
         out: Any = self.critic.apply({"params": weights}, x, mask)
         return out, moved
 
@@ -144,7 +144,7 @@ class Gated(nn.Module):
         # Padded alike on both sides, where TensorFlow's "SAME" has more at the end of what it halves.
         how: Any = {"strides": (s, s), "padding": ((pad, pad), (pad, pad)), "dilation": (rate, rate)}
         conv = Conv(2 * self.features, (k, k), **how, kernel_init=glorot, name="conv")
-        x = double(x) if self.up else x
+        x = nearest_upsample(x) if self.up else x
         a, b = jnp.split(conv(x), 2, -1)
         return activation(a) * nn.sigmoid(b)
 
@@ -176,7 +176,7 @@ class Net(nn.Module):
             for i, (features, twice) in enumerate(((4, 0), (4, 0), (2, 1), (2, 0), (1, 1), (0.5, 0))):
                 y = Gated(max(int(features * n), 1), up=bool(twice), name=f"{name}{i + 11}")(y)
             out = Conv(self.channels, (3, 3), kernel_init=glorot, name=f"{name}17")(y)
-            return wide(jnp.tanh(out))
+            return to_f32(jnp.tanh(out))
 
         ones = jnp.ones_like(mask)  # tells where the image ends
         y = down(jnp.concatenate([x, ones, mask], -1), "conv", (n, 2 * n, 2 * n, 4 * n, 4 * n, 4 * n))
@@ -217,7 +217,7 @@ def contextual_attention(x: Array, mask: Array, scale: float = 10.0) -> Array:
     b, h, w, c = x.shape
     raw = patches(x, 4, 2, (1, 1))  # [b m 4 4 c]
     sought = patches(x[:, ::2, ::2], 3, 1, (1, 1)).reshape(b, -1, 9 * c)  # [b n 9c]
-    sought = wide(sought)
+    sought = to_f32(sought)
     length = jnp.sqrt(jnp.maximum((sought**2).sum(-1, keepdims=True), 1e-8))  # the root's slope at 0 is infinite
     keys = sought / jnp.broadcast_to(length, sought.shape)
     scores = jnp.einsum("bnd,bmd->bnm", sought, keys)
@@ -262,7 +262,7 @@ class Critic(nn.Module):
             features = self.width * min(2**i, 4)
             x = Conv(features, (5, 5), (2, 2), kernel_init=glorot, name=f"conv{i + 1}")(x)
             x = nn.leaky_relu(x, 0.2)
-        return wide(x.reshape(len(x), -1))
+        return to_f32(x.reshape(len(x), -1))
 
 
 PRESETS = {

@@ -25,7 +25,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Key
 from jaxgen.data.degradations import Degradation
-from jaxgen.nn.backbones.adm_unet import double
+from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import max_pool
@@ -123,7 +123,7 @@ class Net(nn.Module):
         y = layer(y, self.depth, "middle_0")
         y = layer(y, self.depth - 1, "middle_1")
         for level in reversed(range(self.depth)):
-            y = jnp.concatenate([double(y), skips.pop()], -1)  # [b 2h 2w 2c]
+            y = jnp.concatenate([nearest_upsample(y), skips.pop()], -1)  # [b 2h 2w 2c]
             y = layer(y, level, f"up_{level}_0")
             y = layer(y, level - 1, f"up_{level}_1")
         return x + Conv(self.channels, (1, 1), name="out")(y)

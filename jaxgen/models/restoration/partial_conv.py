@@ -29,11 +29,11 @@ from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Par
 from jaxgen.losses import perceptual as losses
 from jaxgen.metrics.pixels import psnr
 from jaxgen.models.classifier.shift_tolerant import LAYERS
-from jaxgen.nn.backbones.adm_unet import double
+from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import max_pool
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import backbones
 from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
 from jaxgen.tasks.restoration import Image, row, tiny
@@ -116,8 +116,10 @@ class PartialConvolutions:
         if self.seen:
             see = partial(context.frozen["trunk"].features, layers=self.layers)
             ours, joint, theirs = (see(x) for x in (made, whole, clean))
-            metrics["perceptual"] = (losses.distance(ours, theirs) + losses.distance(joint, theirs)).mean()  # (2)
-            metrics["style"] = (losses.style(ours, theirs) + losses.style(joint, theirs)).mean()  # (4), (5)
+            metrics["perceptual"] = (
+                losses.feature_loss(ours, theirs) + losses.feature_loss(joint, theirs)
+            ).mean()  # (2)
+            metrics["style"] = (losses.style_loss(ours, theirs) + losses.style_loss(joint, theirs)).mean()  # (4), (5)
             value += self.perceptual * metrics["perceptual"] + self.style * metrics["style"]
         return value, Aux(metrics, {"restorer": out[1]})
 
@@ -179,11 +181,11 @@ class Net(nn.Module):
         for i in reversed(range(self.depth)):
             skip = skips[i]
             height, width = skip[0].shape[1:3]
-            above = tuple(double(v)[:, :height, :width] for v in part)  # an odd side was rounded up
+            above = tuple(nearest_upsample(v)[:, :height, :width] for v in part)  # an odd side was rounded up
             features = self.width * min(2 ** (i - 1), 8) if i else self.channels
             y, known = PartialConv(features, 3, use_bias=i == 0, name=f"up_{i}")(above, skip)
             part = (nn.leaky_relu(BatchNorm(name=f"up_{i}_norm")(y, train), 0.2) if i else y), known
-        return wide(part[0])
+        return to_f32(part[0])
 
 
 PRESETS = {

@@ -1,7 +1,7 @@
 """Repair of old photographs: a net that finds scratches, folds and stains, and a net that mends what it is shown.
 
 After Wan, Zhang, Chen, Zhang, Chen, Liao and Wen 2020, "Bringing Old Photos Back to Life": damage is made on clean
-images (data/ageing.py: scratches, creases, stains, fading, grain), so that where it lies is known; the detector
+images (data/old_photo.py: scratches, creases, stains, fading, grain), so that where it lies is known; the detector
 learns that by the focal loss (Lin et al. 2017), as theirs does. The mender sees the image without what the detector
 found, and how sure that is, and learns the clean image by L1. Both are U-Nets (unet.py), not the paper's latent
 spaces.

@@ -24,8 +24,8 @@ from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv
+from jaxgen.nn.precision import to_f32
 from jaxgen.nn.shuffle import depth_to_space, space_to_depth
-from jaxgen.nn.wide import wide
 from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
 
 
@@ -135,7 +135,7 @@ class Attention(nn.Module):
         h, c = x.shape[1], x.shape[3]
         qkv = conv(3 * c, 3, "qkv_dwconv", groups=3 * c)(conv(3 * c, 1, "qkv")(x))
         q, k, v = rearrange(qkv, "b h w (three n d) -> three b n d (h w)", three=3, n=self.heads)
-        t = wide(self.param("temperature", nn.initializers.ones, (self.heads, 1, 1)))
+        t = to_f32(self.param("temperature", nn.initializers.ones, (self.heads, 1, 1)))
         scores = jnp.einsum("bnip,bnjp->bnij", unit(q), unit(k), preferred_element_type=jnp.float32)
         weights = jax.nn.softmax(scores * jnp.broadcast_to(t[None], scores.shape), -1).astype(v.dtype)
         mixed = rearrange(jnp.einsum("bnij,bnjp->bnip", weights, v), "b n d (h w) -> b h w (n d)", h=h)
@@ -167,18 +167,18 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-        y = wide(x)
+        y = to_f32(x)
         rest = y - jnp.broadcast_to(y.mean(-1, keepdims=True), y.shape)
         factor = jax.lax.rsqrt((rest * rest).mean(-1, keepdims=True) + 1e-5)
-        y = (rest if self.centred else y) * jnp.broadcast_to(factor, y.shape) * jnp.broadcast_to(wide(scale), y.shape)
+        y = (rest if self.centred else y) * jnp.broadcast_to(factor, y.shape) * jnp.broadcast_to(to_f32(scale), y.shape)
         if self.centred:
-            y = y + jnp.broadcast_to(wide(self.param("bias", nn.initializers.zeros, x.shape[-1:])), y.shape)
+            y = y + jnp.broadcast_to(to_f32(self.param("bias", nn.initializers.zeros, x.shape[-1:])), y.shape)
         return y.astype(x.dtype)
 
 
 def unit(x: Array) -> Array:
     """Return x [... p] divided by its norm, or by 1e-12 where that is more; f32."""
-    x = wide(x)
+    x = to_f32(x)
     squares = jnp.maximum((x * x).sum(-1, keepdims=True), 1e-24)  # before the root, whose gradient at 0 is infinite
     return x * jnp.broadcast_to(jax.lax.rsqrt(squares), x.shape)
 

@@ -17,7 +17,7 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
-from jaxgen.nn.backbones.adm_unet import double
+from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.pool import max_pool
 from jaxgen.tasks.restoration import Image, Pixels, Recipe, restoration_task, row, tiny
@@ -72,7 +72,7 @@ class Net(nn.Module):
             skips.append(y)
         y = layer(skips.pop(), self.width, f"enc_conv{self.depth + 1}")
         for i in range(self.depth, 0, -1):
-            y = jnp.concatenate([double(y), skips.pop()], -1)  # [b 2h 2w c+c']
+            y = jnp.concatenate([nearest_upsample(y), skips.pop()], -1)  # [b 2h 2w c+c']
             wide, narrow = (2 * self.width, 2 * self.width) if i > 1 else (4 * self.width // 3, 2 * self.width // 3)
             y = layer(y, wide, f"dec_conv{i}a")
             y = layer(y, narrow, f"dec_conv{i}b")

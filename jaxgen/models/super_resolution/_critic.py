@@ -19,7 +19,7 @@ from jaxgen.metrics.lpips import lpips
 from jaxgen.models.classifier.shift_tolerant import LAYERS
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import backbones, perceptual_distances
 from jaxgen.tasks.restoration import Critic, Image
 
@@ -120,4 +120,4 @@ class Net(nn.Module):
             x = Conv(features, (side, side), (stride, stride), pads, use_bias=False, name=f"layer_{i}")(x)
             x = nn.leaky_relu(BatchNorm(name=f"norm_{i}")(x, train), 0.2)  # every second time [b h/2 w/2 features]
         x = nn.leaky_relu(Dense(self.dense, name="dense_0")(x.reshape(x.shape[0], -1)), 0.2)
-        return wide(Dense(1, name="dense_1")(x)[:, 0])
+        return to_f32(Dense(1, name="dense_1")(x)[:, 0])

@@ -8,8 +8,8 @@ from flax import linen as nn
 
 from jaxgen.core.types import Array
 from jaxgen.models.translation._generators import MirrorConv, Residual
-from jaxgen.nn.instance_norm import InstanceNorm, standardised
-from jaxgen.nn.wide import wide
+from jaxgen.nn.instance_norm import InstanceNorm, standardise
+from jaxgen.nn.precision import to_f32
 
 Norm = Callable[[str], Callable[[Array], Array]]  # (name) -> the module of a block that normalises
 he = nn.initializers.he_normal()  # the authors' code
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
         for i in reversed(range(self.downs)):
             x = x.repeat(2, 1).repeat(2, 2)  # [b 2h 2w c]
             x = nn.relu(LayerNorm(name=f"up_{i}_norm")(MirrorConv(self.width << i, 5, he, name=f"up_{i}")(x)))
-        return wide(jnp.tanh(MirrorConv(self.channels, 7, he, name="out")(x)))
+        return to_f32(jnp.tanh(MirrorConv(self.channels, 7, he, name="out")(x)))
 
 
 def adapted(moments: Array) -> Norm:
@@ -73,7 +73,7 @@ def adapted(moments: Array) -> Norm:
 
     def norm(name: str) -> Callable[[Array], Array]:
         bias, scale = (moments[:, int(name[-1]), i, None, None].astype(moments.dtype) for i in range(2))  # [b 1 1 c]
-        return lambda x: standardised(x) * scale.astype(x.dtype) + bias.astype(x.dtype)
+        return lambda x: standardise(x) * scale.astype(x.dtype) + bias.astype(x.dtype)
 
     return norm
 
@@ -90,4 +90,4 @@ class LayerNorm(nn.Module):
         scale = self.param("scale", nn.initializers.uniform(1.0), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         scale, bias = (jnp.broadcast_to(v.astype(x.dtype), x.shape) for v in (scale, bias))
-        return standardised(x, (1, 2, 3)) * scale + bias
+        return standardise(x, (1, 2, 3)) * scale + bias

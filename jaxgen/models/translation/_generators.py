@@ -10,9 +10,9 @@ from flax import linen as nn
 from jaxgen.core.errors import InputError
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
-from jaxgen.nn.patches import FAINT, WEIGHTS, blurred, mirrored
+from jaxgen.nn.patch_discriminator import SMALL_XAVIER, WEIGHTS, blur_downsample, reflect_pad
+from jaxgen.nn.precision import to_f32
 from jaxgen.nn.upfirdn import upfirdn2d
-from jaxgen.nn.wide import wide
 
 Array = jax.Array
 Image = tuple[int, int, int]
@@ -33,7 +33,7 @@ class MirrorConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         k, strides = self.kernel, (self.stride, self.stride)
         conv = Conv(self.features, (k, k), strides, "VALID", kernel_init=self.kernel_init, name="conv")
-        return conv(mirrored(x, (k - 1) // 2))
+        return conv(reflect_pad(x, (k - 1) // 2))
 
 
 class Residual(nn.Module):
@@ -67,8 +67,8 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, taps: tuple[int, ...] = ()) -> Any:
-        init = FAINT if self.smooth else WEIGHTS
-        found = [mirrored(x, 3)]
+        init = SMALL_XAVIER if self.smooth else WEIGHTS
+        found = [reflect_pad(x, 3)]
         y = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, init, name="in")(x)))
         conv: dict[str, Any] = {"kernel_size": (3, 3), "kernel_init": init}
         strides, pads = (1, 1) if self.smooth else (2, 2), ((1, 1), (1, 1))
@@ -76,7 +76,7 @@ class ResNet(nn.Module):
             y = Conv(self.width << (i + 1), strides=strides, padding=pads, name=f"down_{i}", **conv)(y)
             found.append(y)
             y = nn.relu(InstanceNorm(name=f"down_{i}_norm")(y))
-            y = blurred(y) if self.smooth else y  # [b h/2 w/2 2c]
+            y = blur_downsample(y) if self.smooth else y  # [b h/2 w/2 2c]
         for i in range(self.blocks):
             y = Residual(kernel_init=init, name=f"block_{i}")(y)
             if i in taps:
@@ -90,7 +90,7 @@ class ResNet(nn.Module):
                 up = {"strides": (2, 2), "padding": ((1, 0), (1, 0)), "name": f"up_{i}"}
                 y = ConvTranspose(self.width << i, **up, **conv)(y)
             y = nn.relu(InstanceNorm(name=f"up_{i}_norm")(y))  # [b 2h 2w c/2]
-        return wide(jnp.tanh(MirrorConv(self.channels, 7, init, name="out")(y))) if self.channels else y
+        return to_f32(jnp.tanh(MirrorConv(self.channels, 7, init, name="out")(y))) if self.channels else y
 
 
 def doubled(x: Array) -> Array:

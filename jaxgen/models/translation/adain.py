@@ -32,9 +32,9 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.nn.conv import Conv
+from jaxgen.nn.precision import to_f32
 from jaxgen.nn.resample import resize
-from jaxgen.nn.style import adain, colour, moments, spread, whiten
-from jaxgen.nn.wide import wide
+from jaxgen.nn.style import adain, colour, mean_covariance, moments, whiten
 from jaxgen.pretrained import backbones
 from jaxgen.tasks.style_transfer import apart
 
@@ -140,7 +140,7 @@ class AdaIN:
         """
         if self.how == "adain":
             return adain(code, moments(style), moments(whole, share=share))
-        return colour(whiten(code, whole, share), spread(style))
+        return colour(whiten(code, whole, share), mean_covariance(style))
 
 
 class Decoder(nn.Module):
@@ -168,7 +168,7 @@ class Decoder(nn.Module):
             x = enlarged(nn.relu(conv(x, width)), wish)
             for _ in range(times):
                 x = nn.relu(conv(x, width))
-        return wide(enlarged(conv(x, 3), size))
+        return to_f32(enlarged(conv(x, 3), size))
 
 
 def enlarged(x: Array, size: Pair) -> Array:

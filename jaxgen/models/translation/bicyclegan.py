@@ -27,14 +27,14 @@ from jaxgen.models.translation._generators import Image, check_sides
 from jaxgen.models.translation.pix2pix import UNet
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.instance_norm import InstanceNorm
-from jaxgen.nn.patches import FAINT, Form
+from jaxgen.nn.patch_discriminator import SMALL_XAVIER, PatchVariant
 from jaxgen.nn.pool import avg_pool
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.paired_translation import HALF, check_pairs, generated, pair_of, row, tiny
 from jaxgen.tasks.patch_discriminators import Game, each
 
 CRITICS = "critic_code", "critic_drawn"  # of images made with the true one's code, and with one that is drawn
-GAME = Game(scales=2, form=Form(faint=True, thinner=True))
+GAME = Game(scales=2, form=PatchVariant(faint=True, thinner=True))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class BicycleGAN:
     @property
     def net(self) -> UNet:
         widths = tuple(self.width * min(2**i, 8) for i in range(self.depth))
-        return UNet(widths, self.image[2], 0.0, 0, False, FAINT)
+        return UNet(widths, self.image[2], 0.0, 0, False, SMALL_XAVIER)
 
     @property
     def encoder(self) -> "Encoder":
@@ -149,12 +149,12 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        x = Conv(self.width, (4, 4), (2, 2), kernel_init=FAINT, name="in")(x)  # [b h/2 w/2 c]
+        x = Conv(self.width, (4, 4), (2, 2), kernel_init=SMALL_XAVIER, name="in")(x)  # [b h/2 w/2 c]
         for i in range(1, self.halvings):
             x = Halved(self.width * min(i + 1, 4), name=f"block_{i}")(x)
         x = nn.leaky_relu(x, 0.2).mean((1, 2))  # [b c]
-        heads = (Dense(self.latent, kernel_init=FAINT, name=name)(x) for name in ("mean", "log_var"))
-        mean, log_var = (wide(head) for head in heads)
+        heads = (Dense(self.latent, kernel_init=SMALL_XAVIER, name=name)(x) for name in ("mean", "log_var"))
+        mean, log_var = (to_f32(head) for head in heads)
         return mean, log_var
 
 
@@ -165,7 +165,7 @@ class Halved(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        conv = lambda features, k, name: Conv(features, (k, k), kernel_init=FAINT, name=name)  # noqa: E731
+        conv = lambda features, k, name: Conv(features, (k, k), kernel_init=SMALL_XAVIER, name=name)  # noqa: E731
         half = lambda x: avg_pool(x, 2, 2)  # noqa: E731
         y = x
         for i, features in enumerate((x.shape[-1], self.features)):

@@ -21,13 +21,13 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.models.translation._generators import Image, ResNet, check_sides
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.patches import FAINT, Form
-from jaxgen.nn.wide import wide
+from jaxgen.nn.patch_discriminator import SMALL_XAVIER, PatchVariant
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks import unpaired_translation
 from jaxgen.tasks.paired_translation import HALF, generated, pair_of, tiny
 from jaxgen.tasks.patch_discriminators import Game
 
-GAME = Game(form=Form(blur=True, faint=True))
+GAME = Game(form=PatchVariant(blur=True, faint=True))
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class Head(nn.Module):
     def __call__(self, layers: list[Array]) -> list[Array]:
         found = []
         for i, x in enumerate(layers):
-            x = nn.relu(Dense(self.size, kernel_init=FAINT, name=f"layer_{i}_0")(x))
-            x = wide(Dense(self.size, kernel_init=FAINT, name=f"layer_{i}_1")(x))
+            x = nn.relu(Dense(self.size, kernel_init=SMALL_XAVIER, name=f"layer_{i}_0")(x))
+            x = to_f32(Dense(self.size, kernel_init=SMALL_XAVIER, name=f"layer_{i}_1")(x))
             found.append(x * jax.lax.rsqrt((x * x).sum(-1, keepdims=True) + 1e-12))
         return found
 

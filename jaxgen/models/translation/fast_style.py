@@ -36,8 +36,8 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.nn.conv import Conv, ConvTranspose
+from jaxgen.nn.precision import to_f32
 from jaxgen.nn.style import StyleNorm
-from jaxgen.nn.wide import wide
 from jaxgen.pretrained import backbones
 from jaxgen.tasks import style_transfer as wanted
 
@@ -91,7 +91,7 @@ class FastStyle:
             made: Any = net.apply({"params": params["painter"]}, x, mix)
             maps = wanted.directions(backbone, made, (*self.content, *self.style))
             own, painted = maps[: len(self.content)], maps[len(self.content) :]
-            ask = [jnp.einsum("bn,nij->bij", mix, wide(a), precision="highest") for a in context.frozen["styles"]]
+            ask = [jnp.einsum("bn,nij->bij", mix, to_f32(a), precision="highest") for a in context.frozen["styles"]]
             content = wanted.content_distance(own, wanted.directions(backbone, x, self.content))  # equation 2
             style = wanted.style_distance(painted, ask)  # equation 4
             rough = wanted.roughness(made)
@@ -188,7 +188,7 @@ class Net(nn.Module):
         x = nn.relu(layer(x, 2 * w, stride=-2))  # [b h/2 w/2 64]
         x = nn.relu(layer(x, w, stride=-2))  # [b h w 32]
         # From 1 on the norm paints noise of full contrast, which the net learns to hide in a spot: the content is lost.
-        return 150 / SCALE * nn.tanh(wide(layer(x, 3, 9, start=0.1)))
+        return 150 / SCALE * nn.tanh(to_f32(layer(x, 3, 9, start=0.1)))
 
 
 def number(path: tuple[str, ...]) -> int:

@@ -20,7 +20,7 @@ from jaxgen.core.config import Preset
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
-from jaxgen.data.damage import drawn, folded, luma, spread
+from jaxgen.data.degradation_ops import broadcast_like, fold_keys, luma, uniform
 from jaxgen.metrics.pixels import psnr
 from jaxgen.models.restoration import unet
 from jaxgen.tasks.hole_filling import Holes
@@ -75,7 +75,7 @@ class Harmonisation:
         """Return images f32[b h w 3] with a part of other colours, and the region f32[b h w 1] where it lies."""
         del scale
         region = self.parts(keys, clean.shape[1:3])
-        other = recoloured(clean, folded(keys, "colours"), self.strength)
+        other = recoloured(clean, fold_keys(keys, "colours"), self.strength)
         return {"degraded": jnp.where(jnp.broadcast_to(region > 0, clean.shape), other, clean), "region": region}
 
     def made(self, params: Params, context: Context, given: Batch) -> Array:
@@ -106,13 +106,15 @@ def recoloured(x: Array, keys: Key, strength: float = 1.0) -> Array:
     and the brightness up to 0.15 of white more or less.
     """
     low, high = jnp.log(jnp.asarray([1 / 1.8, 0.7, 0.7, 0.7])), jnp.log(jnp.asarray([1.8, 1.4, 1.4, 1.4]))
-    u = drawn(folded(keys, "light"), 0, 1, (4,))  # [b 4]
+    u = uniform(fold_keys(keys, "light"), 0, 1, (4,))  # [b 4]
     factors = jnp.exp(strength * (jnp.broadcast_to(low, u.shape) + u * jnp.broadcast_to(high - low, u.shape)))
-    y = jnp.power(jnp.clip((x + 1) / 2, 1e-4, 1), spread(factors[:, 0], x)) * spread(factors[:, None, None, 1:], x)
+    y = jnp.power(jnp.clip((x + 1) / 2, 1e-4, 1), broadcast_like(factors[:, 0], x)) * broadcast_like(
+        factors[:, None, None, 1:], x
+    )
     grey = jnp.broadcast_to(luma(y), y.shape)
-    saturation = 1 + strength * drawn(folded(keys, "saturation"), -0.6, 0.6)
-    y = grey + spread(saturation, y) * (y - grey)
-    y = y + spread(strength * drawn(folded(keys, "brightness"), -0.15, 0.15), y)
+    saturation = 1 + strength * uniform(fold_keys(keys, "saturation"), -0.6, 0.6)
+    y = grey + broadcast_like(saturation, y) * (y - grey)
+    y = y + broadcast_like(strength * uniform(fold_keys(keys, "brightness"), -0.15, 0.15), y)
     return jnp.clip(2 * y - 1, -1, 1)
 
 

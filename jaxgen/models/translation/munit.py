@@ -27,8 +27,8 @@ from jaxgen.models.translation._autoencoders import Decoder, Encoder, he
 from jaxgen.models.translation._generators import Image, MirrorConv, check_sides
 from jaxgen.models.translation.unit import GAME, OTHER, SMALL_GAME
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.instance_norm import standardised
-from jaxgen.nn.wide import wide
+from jaxgen.nn.instance_norm import standardise
+from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import backbones
 from jaxgen.tasks import unpaired_translation
 from jaxgen.tasks.paired_translation import generated, pair_of, tiny
@@ -116,7 +116,7 @@ class MUNIT:
         return params | unpaired_translation.critics(self.game, key, self.image), {}
 
     def content_of(self, params: Params, domain: str, x: Array) -> Array:
-        return wide(self.encoder.apply({"params": params[f"content_{domain}"]}, x))  # pyright: ignore
+        return to_f32(self.encoder.apply({"params": params[f"content_{domain}"]}, x))  # pyright: ignore
 
     def style_of(self, params: Params, domain: str, x: Array) -> Array:
         return self.stylist.apply({"params": params[f"style_{domain}"]}, x)  # pyright: ignore[reportReturnType]
@@ -174,8 +174,10 @@ class MUNIT:
         value = self.game.adversarial * fooling + self.pixel * pixel + self.content * content + self.code * code
         metrics = {"fooling": fooling.mean(), "pixel": pixel.mean(), "content": content.mean(), "code": code.mean()}
         if self.perceptual:
-            see = lambda x: [standardised(y) for y in context.frozen["trunk"].features(x, SEEN)]  # noqa: E731
-            kept = (perceptual.distance(see(fake[d]), see(batch[OTHER[d]]), 2) for d in unpaired_translation.DOMAINS)
+            see = lambda x: [standardise(y) for y in context.frozen["trunk"].features(x, SEEN)]  # noqa: E731
+            kept = (
+                perceptual.feature_loss(see(fake[d]), see(batch[OTHER[d]]), 2) for d in unpaired_translation.DOMAINS
+            )
             apart = sum(kept, zero)
             value, metrics = value + self.perceptual * apart, metrics | {"perceptual": apart.mean()}
         return value.mean(), Aux(metrics)
@@ -194,7 +196,7 @@ class Style(nn.Module):
         for i in range(self.downs):
             features = self.width * min(2 << i, 4)
             x = nn.relu(MirrorConv(features, 4, he, 2, name=f"down_{i}")(x))  # [b h/2 w/2 c]
-        return wide(Dense(self.size, kernel_init=he, name="out")(x.mean((1, 2))))
+        return to_f32(Dense(self.size, kernel_init=he, name="out")(x.mean((1, 2))))
 
 
 class Styled(nn.Module):

@@ -25,8 +25,8 @@ from jaxgen.core.types import Array, Key
 from jaxgen.models.translation._generators import Image, check_sides
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
-from jaxgen.nn.patches import WEIGHTS
-from jaxgen.nn.wide import wide
+from jaxgen.nn.patch_discriminator import WEIGHTS
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.paired_translation import HALF, Paired, check_pairs, row, tiny
 from jaxgen.tasks.patch_discriminators import Game
 
@@ -94,7 +94,7 @@ class UNet(nn.Module):
                 x = InstanceNorm(self.affine, name=f"up_{i}_norm")(up(x))  # [b 2h 2w c/2]
                 if deepest - i < self.dropped and self.dropout:
                     x = dropped(x, self.dropout, keys, i)
-        return wide(jnp.tanh(ConvTranspose(self.channels, name="up_0", **plain)(x)))
+        return to_f32(jnp.tanh(ConvTranspose(self.channels, name="up_0", **plain)(x)))
 
 
 def coded(x: Array, z: Array) -> Array:

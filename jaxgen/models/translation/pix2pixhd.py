@@ -27,13 +27,13 @@ from jaxgen.core.types import Array, Key
 from jaxgen.models.translation._generators import Image, MirrorConv, Residual, ResNet, check_sides
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
-from jaxgen.nn.patches import WEIGHTS, Form, halved
-from jaxgen.nn.wide import wide
+from jaxgen.nn.patch_discriminator import WEIGHTS, PatchVariant, mean_downsample
+from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import backbones
 from jaxgen.tasks.paired_translation import HALF, JITTERED, LAYERS, Paired, check_pairs, row, tiny
 from jaxgen.tasks.patch_discriminators import Game
 
-GAME = Game(features=10.0, scales=3, form=Form(around=2))
+GAME = Game(features=10.0, scales=3, form=PatchVariant(around=2))
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ class Enhancer(nn.Module):
         conv: dict[str, Any] = {"kernel_size": (3, 3), "strides": (2, 2), "kernel_init": WEIGHTS}
         y = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, name="in")(x)))
         y = Conv(2 * self.width, padding=((1, 1), (1, 1)), name="down", **conv)(y)
-        y = nn.relu(InstanceNorm(name="down_norm")(y)) + self.net(halved(x))  # [b h/2 w/2 2c]
+        y = nn.relu(InstanceNorm(name="down_norm")(y)) + self.net(mean_downsample(x))  # [b h/2 w/2 2c]
         for i in range(self.blocks):
             y = Residual(name=f"block_{i}")(y)
         y = ConvTranspose(self.width, padding=((1, 0), (1, 0)), name="up", **conv)(y)
         y = nn.relu(InstanceNorm(name="up_norm")(y))  # [b h w c]
-        return wide(jnp.tanh(MirrorConv(self.channels, 7, name="out")(y)))
+        return to_f32(jnp.tanh(MirrorConv(self.channels, 7, name="out")(y)))
 
 
 SMALL = Pix2PixHD((16, 16, 3), 4, 1, 1, game=replace(GAME, scales=2, layers=1, width=4))

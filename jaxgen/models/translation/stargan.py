@@ -27,13 +27,13 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.losses.gan import wasserstein
-from jaxgen.losses.smooth import wasserstein_penalty
+from jaxgen.losses.regularisation import wasserstein_penalty
 from jaxgen.models.translation._generators import Image, check_sides
 from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
+from jaxgen.nn.precision import to_f32
 from jaxgen.nn.resample import resize
-from jaxgen.nn.wide import wide
 from jaxgen.tasks.paired_translation import HALF, tiny
 from jaxgen.tasks.patch_discriminators import each
 
@@ -211,7 +211,7 @@ class Generator(nn.Module):
         for i in reversed(range(self.downs)):
             up = ConvTranspose(self.width << i, (4, 4), (2, 2), name=f"up_{i}", **plain)
             x = nn.relu(norm(f"up_{i}_norm")(up(x)))  # [b 2h 2w c/2]
-        return wide(jnp.tanh(Conv(self.channels, (7, 7), name="out", **plain)(x)))
+        return to_f32(jnp.tanh(Conv(self.channels, (7, 7), name="out", **plain)(x)))
 
 
 class Critic(nn.Module):
@@ -227,9 +227,9 @@ class Critic(nn.Module):
             conv = Conv(self.width << i, (4, 4), (2, 2), kernel_init=UNIFORM, name=f"down_{i}")
             x = nn.leaky_relu(conv(x), 0.01)  # [b h/2 w/2 2c]
         plain: dict[str, Any] = {"use_bias": False, "kernel_init": UNIFORM}
-        real = wide(Conv(1, (3, 3), name="real", **plain)(x)[..., 0])
+        real = to_f32(Conv(1, (3, 3), name="real", **plain)(x)[..., 0])
         kind = Conv(self.kinds, (x.shape[1], x.shape[2]), padding="VALID", name="class", **plain)(x)
-        return real, wide(kind[:, 0, 0])
+        return real, to_f32(kind[:, 0, 0])
 
 
 def row(model: StarGAN, data: Data = Data("shapes", flip=True)) -> Run:

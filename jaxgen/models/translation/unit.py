@@ -24,15 +24,15 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, Phase
 from jaxgen.models.translation._autoencoders import Blocks, Decoder, Encoder
 from jaxgen.models.translation._generators import Image, check_sides
-from jaxgen.nn.patches import Form
-from jaxgen.nn.wide import wide
+from jaxgen.nn.patch_discriminator import PatchVariant
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks import unpaired_translation
 from jaxgen.tasks.paired_translation import generated, pair_of, tiny
 from jaxgen.tasks.patch_discriminators import Game, each
 
 OTHER = {"source": "image", "image": "source"}
 # The authors' code's, of this and of MUNIT.
-FORM = Form(mirror=True, pointwise=True)
+FORM = PatchVariant(mirror=True, pointwise=True)
 GAME = Game(scales=3, layers=4, norm="none", form=FORM, learning_rate=1e-4, decay=1e-4, halving=100_000)
 SMALL_GAME = replace(GAME, scales=1, layers=2, width=4)
 
@@ -96,7 +96,7 @@ class UNIT:
     def encoded(self, params: Params, domain: str, x: Array) -> Array:
         """Return the middle of the code of images of a domain, f32[b h w c]."""
         own: Any = self.encoder.apply({"params": params[f"encoder_{domain}"]}, x)
-        return wide(Blocks(self.shared).apply({"params": params["shared_encoder"]}, own))  # pyright: ignore
+        return to_f32(Blocks(self.shared).apply({"params": params["shared_encoder"]}, own))  # pyright: ignore
 
     def decoded(self, params: Params, domain: str, code: Array) -> Array:
         own: Any = Blocks(self.shared).apply({"params": params["shared_decoder"]}, code)

@@ -23,7 +23,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Batch
 from jaxgen.models.translation.gatys import canvas_task
 from jaxgen.nn.resample import resize
-from jaxgen.nn.style import colour, spread, whiten
+from jaxgen.nn.style import colour, mean_covariance, whiten
 from jaxgen.pretrained import backbones
 from jaxgen.pretrained.backbones import Backbone
 from jaxgen.tasks import style_transfer as wanted
@@ -71,7 +71,7 @@ class WCT:
             mixed = jnp.zeros_like(code)
             for i, style in enumerate(found):
                 part = shares[i] if parts is None else jnp.broadcast_to(parts[i][None], code.shape)
-                mixed = mixed + part * colour(white, spread(style[place]))
+                mixed = mixed + part * colour(white, mean_covariance(style[place]))
             maps.append(strength * mixed + (1 - strength) * code)  # equation 3
         return {"maps": maps}
 

@@ -11,8 +11,8 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.types import Array
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.pool import flatten
+from jaxgen.nn.precision import to_f32
 from jaxgen.nn.stages import count_stages
-from jaxgen.nn.wide import wide
 
 Image = tuple[int, int, int]
 
@@ -66,7 +66,7 @@ class ImageEncoder(nn.Module):
                 for j in range(nets.blocks):
                     x = ResidualBlock(features, name=f"down_{i}_block_{j}")(x)
             x = flatten(x)
-        return {name: wide(Dense(self.outputs, name=name)(x)) for name in self.heads}
+        return {name: to_f32(Dense(self.outputs, name=name)(x)) for name in self.heads}
 
 
 class ImageDecoder(nn.Module):
@@ -86,7 +86,7 @@ class ImageDecoder(nn.Module):
             for i in range(nets.depth):
                 z = nn.relu(Dense(nets.width, name=f"hidden_{i}")(z))
             x = Dense(height * width * self.channels, name="out")(z)
-            return wide(jnp.moveaxis(x.reshape(-1, self.channels, height, width), 1, 3))  # [b h w c], as `flatten`
+            return to_f32(jnp.moveaxis(x.reshape(-1, self.channels, height, width), 1, 3))  # [b h w c], as `flatten`
         widths = nets.widths((height, width))
         stages = len(widths)
         x = Dense((height >> stages) * (width >> stages) * widths[-1], name="in")(z)
@@ -96,7 +96,7 @@ class ImageDecoder(nn.Module):
                 x = ResidualBlock(widths[i], name=f"up_{i}_block_{j}")(x)
             if i:
                 x = nn.relu(ConvTranspose(widths[i - 1], (4, 4), (2, 2), name=f"up_{i}")(x))  # [b 2h 2w c]
-        return wide(ConvTranspose(self.channels, (4, 4), (2, 2), name="out")(x))
+        return to_f32(ConvTranspose(self.channels, (4, 4), (2, 2), name="out")(x))
 
 
 def first_matrix(decoder: Any, latent: int) -> Array:

@@ -9,8 +9,8 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.types import Array, Key, PyTree
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.transformer import Layer, layer_norm, stack
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
+from jaxgen.nn.transformer import Layer, layer_norm, stack_layers
 
 WEIGHTS = nn.initializers.normal(0.02)
 
@@ -39,8 +39,8 @@ class TokenPrior(nn.Module):
             x = jnp.where(place == 0, first, table[tokens])  # [b 1 c]
             places = jax.lax.dynamic_slice_in_dim(places, place, 1, 1)
         x = x + jnp.broadcast_to(places, x.shape)
-        x = stack(Layer(max(self.width // 32, 1), causal=True, cached=n), self.depth, x, None, place)
-        return wide(Dense(self.vocabulary, kernel_init=WEIGHTS, name="out")(layer_norm("norm")(x)))
+        x = stack_layers(Layer(max(self.width // 32, 1), causal=True, cached=n), self.depth, x, None, place)
+        return to_f32(Dense(self.vocabulary, kernel_init=WEIGHTS, name="out")(layer_norm("norm")(x)))
 
 
 def nats(logits: Array, tokens: Array) -> Array:

@@ -23,8 +23,8 @@ from jaxgen.models.vae._nets import Image, NetConfig
 from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.vae import row
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.priors import Draw, normal
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
+from jaxgen.nn.priors import Prior, normal
 
 COMPONENTS, RADIUS, SIGMA = 10, 4.0, 0.5  # of the mixture: neighbours are 5 sigma apart
 
@@ -65,7 +65,7 @@ class AAE:
         return Autoencoder(self.image, self.latent, self.nets, learning_rate=self.learning_rate)
 
     @property
-    def draw(self) -> Draw:
+    def draw(self) -> Prior:
         return {"normal": normal(self.latent), "mixture": ring}[self.prior]
 
     def init(self, key: Key, spec: Any = None):
@@ -97,7 +97,7 @@ class LatentDiscriminator(nn.Module):
     def __call__(self, z: Array) -> Array:
         for i in range(2):
             z = nn.leaky_relu(Dense(self.hidden, name=f"hidden_{i}")(z), 0.2)
-        return wide(Dense(1, name="out")(z)[:, 0])
+        return to_f32(Dense(1, name="out")(z)[:, 0])
 
 
 def ring(keys: Key, psi: Array | None = None) -> Array:

@@ -20,10 +20,10 @@ from jaxgen.core.capabilities import Latent
 from jaxgen.core.errors import InputError, at_least, check_labels
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
-from jaxgen.losses.elbo import active_units, total
+from jaxgen.losses.elbo import active_units, sum_per_example
 from jaxgen.models.vae._nets import Image, ImageDecoder, ImageEncoder, NetConfig, first_matrix
 from jaxgen.models.vae.vae import CONV, row
-from jaxgen.nn.priors import Draw
+from jaxgen.nn.priors import Prior
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Autoencoder:
         check_labels(0, given)
         return jnp.clip(self.painted(params, z), -1, 1)
 
-    def sampled(self, draw: Draw) -> dict[str, Any]:
+    def sampled(self, draw: Prior) -> dict[str, Any]:
         """Return the abilities to be had where codes lie as z of `draw` does: by name, for a Task."""
         same = lambda params, context, z, given: z  # noqa: E731
         factors = lambda params, context: (first_matrix(params["decoder"], self.latent),)  # noqa: E731
@@ -111,7 +111,7 @@ class Autoencoder:
         del context
         x = batch["image"]
         code = self.code(params, self.damaged(x, key))
-        error = total((self.painted(params, code) - x) ** 2)  # [b]
+        error = sum_per_example((self.painted(params, code) - x) ** 2)  # [b]
         metrics, cost = {"squared_error": error.mean() / x[0].size, "active_units": active_units(code)}, 0.0
         if self.sparsity:
             mean, rho = code.mean(0), self.rho  # [latent]

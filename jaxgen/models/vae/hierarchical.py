@@ -25,13 +25,13 @@ from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
-from jaxgen.losses.elbo import LIKELIHOODS, kl_normal, normal_log_prob, total
+from jaxgen.losses.elbo import LIKELIHOODS, kl_normal, normal_log_prob, sum_per_example
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
 from jaxgen.models.vae._nets import Image
 from jaxgen.models.vae.vae import VAE
-from jaxgen.nn.conv import KEPT, Conv
+from jaxgen.nn.conv import REMAT_POLICY, Conv
 from jaxgen.nn.pool import avg_pool
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 
 BIASED = 64  # no resolution above has a learned image of its own, added to its stream
 COLLAPSED = 0.01  # nats: a layer whose KL is below is not used
@@ -95,14 +95,14 @@ class DecoderLayer(nn.Module):
         d, width = self.latent, x.shape[3]
         out = Bottleneck(self.middle, 2 * d + width, 0.0, name="prior")(x)
         stats, more = out[..., : 2 * d], out[..., 2 * d :]
-        prior = found = jnp.split(wide(stats), 2, -1)  # the mean and the log of the scale
+        prior = found = jnp.split(to_f32(stats), 2, -1)  # the mean and the log of the scale
         if features is not None:
             seen = jnp.concatenate([x, features], 3)
-            found = jnp.split(wide(Bottleneck(self.middle, 2 * d, name="posterior")(seen)), 2, -1)
+            found = jnp.split(to_f32(Bottleneck(self.middle, 2 * d, name="posterior")(seen)), 2, -1)
         mean, log_scale = found
         z = mean + jnp.exp(log_scale) * noise if z is None else z
         cost = LayerSamples(
-            z, total(kl_normal(*found, *prior)), normal_log_prob(z, *prior) - normal_log_prob(z, *found)
+            z, sum_per_example(kl_normal(*found, *prior)), normal_log_prob(z, *prior) - normal_log_prob(z, *found)
         )
         x = x + more + Conv(width, (1, 1), kernel_init=scaled_init(self.scale), name="enter")(z)
         return x + Bottleneck(self.middle, width, self.scale, name="block")(x), cost
@@ -111,7 +111,7 @@ class DecoderLayer(nn.Module):
 def scanned(layer: Any, length: int, *in_axes: Any) -> Any:
     """Return `length` layers, one after the other, as one whose parameters have an axis more."""
     axes: Any = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "in_axes": in_axes}
-    return nn.scan(nn.remat(layer, policy=KEPT, prevent_cse=False), length=length, **axes)
+    return nn.scan(nn.remat(layer, policy=REMAT_POLICY, prevent_cse=False), length=length, **axes)
 
 
 class HierarchicalEncoder(nn.Module):
@@ -152,7 +152,7 @@ class HierarchicalDecoder(nn.Module):
             down = scanned(DecoderLayer, n, 0, nn.broadcast)(self.middle, self.latent, scale, name=f"down_{i}")
             x, new = down(x, (noise[i], z and z[i]), features and features[i])
             drawn.append(new)
-        return wide(Conv(self.channels, (1, 1), name="out")(x)), drawn
+        return to_f32(Conv(self.channels, (1, 1), name="out")(x)), drawn
 
 
 class SkipState(NamedTuple):

@@ -22,7 +22,7 @@ from jaxgen.core.types import Array, Key, Params
 from jaxgen.models.vae._nets import ImageEncoder, NetConfig
 from jaxgen.models.vae.vae import VAE, row
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class MADE(nn.Module):
         out = []
         for name in ("m", "s"):
             kernel = self.param(name, init, (self.width, d)) * seen
-            out.append(wide(jnp.matmul(h.astype(kernel.dtype), kernel) + Dense(d, name=f"{name}_told")(told)))
+            out.append(to_f32(jnp.matmul(h.astype(kernel.dtype), kernel) + Dense(d, name=f"{name}_told")(told)))
         return out[0], out[1]
 
 

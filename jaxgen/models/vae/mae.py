@@ -28,8 +28,8 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase, PyTree
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.transformer import XAVIER, Layer, layer_norm, sin_cos, stack, to_patches, to_picture
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
+from jaxgen.nn.transformer import XAVIER, Layer, from_patches, layer_norm, sin_cos_positions, stack_layers, to_patches
 
 TOKEN = nn.initializers.normal(0.02)
 EPSILON = 1e-6  # added to a patch's variance
@@ -169,7 +169,7 @@ class MAE:
         return self.tokens(params, patches, everywhere)
 
     def picture(self, patches: Array) -> Array:
-        return jnp.clip(to_picture(patches, self.patch, self.rows), -1, 1)
+        return jnp.clip(from_patches(patches, self.patch, self.rows), -1, 1)
 
 
 class MAEEncoder(nn.Module):
@@ -181,11 +181,11 @@ class MAEEncoder(nn.Module):
     def __call__(self, patches: Array, places: Array) -> Array:
         m = self.model
         x = Dense(m.width, kernel_init=XAVIER, name="patch_embed")(patches)
-        x = x + jnp.asarray(sin_cos(m.rows, m.columns, m.width), x.dtype)[places]
+        x = x + jnp.asarray(sin_cos_positions(m.rows, m.columns, m.width), x.dtype)[places]
         token = self.param("cls_token", TOKEN, (1, 1, m.width))
         x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (len(x), 1, m.width)), x], 1)  # [b 1+v width]
-        x = stack(Layer(m.heads, name="blocks"), m.depth, x)
-        return wide(layer_norm("norm")(x))
+        x = stack_layers(Layer(m.heads, name="blocks"), m.depth, x)
+        return to_f32(layer_norm("norm")(x))
 
 
 class MAEDecoder(nn.Module):
@@ -200,11 +200,11 @@ class MAEDecoder(nn.Module):
         token = self.param("mask_token", TOKEN, (1, 1, m.decoder_width))
         full = jnp.broadcast_to(token.astype(x.dtype), (len(x), m.places, m.decoder_width))  # [b n width]
         full = put(full, places, x[:, 1:])
-        full = full + jnp.asarray(sin_cos(m.rows, m.columns, m.decoder_width), x.dtype)[None]
+        full = full + jnp.asarray(sin_cos_positions(m.rows, m.columns, m.decoder_width), x.dtype)[None]
         x = jnp.concatenate([x[:, :1], full], 1)  # [b 1+n width]
-        x = stack(Layer(m.decoder_heads, name="decoder_blocks"), m.decoder_depth, x)
+        x = stack_layers(Layer(m.decoder_heads, name="decoder_blocks"), m.decoder_depth, x)
         x = layer_norm("decoder_norm")(x[:, 1:])  # [b n width]
-        return wide(Dense(m.patch**2 * m.image[2], kernel_init=XAVIER, name="decoder_pred")(x))
+        return to_f32(Dense(m.patch**2 * m.image[2], kernel_init=XAVIER, name="decoder_pred")(x))
 
 
 def pick(x: Array, places: Array) -> Array:

@@ -21,7 +21,7 @@ from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least, check_labels
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
-from jaxgen.losses.elbo import LIKELIHOODS, active_units, free, kl_standard, normal_log_prob
+from jaxgen.losses.elbo import LIKELIHOODS, active_units, free_bits, kl_standard, normal_log_prob
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
 from jaxgen.models.vae._nets import Image, ImageDecoder, ImageEncoder, NetConfig, first_matrix
 from jaxgen.nn.priors import normal
@@ -153,7 +153,7 @@ class VAE:
         z, log_q = self.draw(params, q, rng.normal(jax.random.split(key, len(batch["image"])), (self.latent,)))
         log_p = self.log_likelihood(params, z, batch)
         kl = self.divergence(params, q, z, log_q)  # [b n]
-        cost = free(kl, self.free_bits).sum() if self.free_bits else kl.sum(1).mean()
+        cost = free_bits(kl, self.free_bits).sum() if self.free_bits else kl.sum(1).mean()
         metrics = {
             "elbo": (log_p - kl.sum(1)).mean(),
             "reconstruction": -log_p.mean(),

@@ -43,9 +43,9 @@ from jaxgen.models.gan.dcgan import DCGAN, PLAIN, DCGANDiscriminator
 from jaxgen.models.vae._nets import Image
 from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Dense
+from jaxgen.nn.precision import to_f32
 from jaxgen.nn.priors import normal
 from jaxgen.nn.stages import count_stages
-from jaxgen.nn.wide import wide
 
 EQUILIBRIUM = 0.68  # of each of L_GAN's terms, about log 2; the authors' code
 
@@ -206,7 +206,7 @@ class VAEGANEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> tuple[Array, Array]:
         x = self.net(x, train=train)
-        mean, log_var = (wide(Dense(self.latent, name=name)(x)) for name in ("mean", "log_var"))
+        mean, log_var = (to_f32(Dense(self.latent, name=name)(x)) for name in ("mean", "log_var"))
         return mean, log_var
 
 
@@ -218,7 +218,7 @@ class VAEGANDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
         features = self.net(x, train=True)
-        return wide(Dense(1, name="out", **PLAIN)(features)[:, 0]), wide(features)
+        return to_f32(Dense(1, name="out", **PLAIN)(features)[:, 0]), to_f32(features)
 
 
 SMALL = VAEGAN(image=(8, 8, 1), latent=4, width=4)

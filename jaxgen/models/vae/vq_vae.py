@@ -27,8 +27,8 @@ from jaxgen.models.vae._quantisers import Quantised, Quantiser, per_example, usa
 from jaxgen.models.vae._token_prior import TokenPrior, nats, sample
 from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Conv, ConvTranspose
-from jaxgen.nn.instance_norm import standardised
-from jaxgen.nn.wide import wide
+from jaxgen.nn.instance_norm import standardise
+from jaxgen.nn.precision import to_f32
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,8 @@ class VQVAEEncoder(nn.Module):
         x = Conv(self.width, (3, 3), name="in")(x)
         for i in range(self.blocks):
             x = ResidualBlock(self.width, name=f"block_{i}")(x)
-        x = standardised(x) if self.standardised else nn.relu(x)
-        return wide(Conv(self.numbers, (1, 1), name="out")(x))
+        x = standardise(x) if self.standardised else nn.relu(x)
+        return to_f32(Conv(self.numbers, (1, 1), name="out")(x))
 
 
 class VQVAEDecoder(nn.Module):
@@ -221,7 +221,7 @@ class VQVAEDecoder(nn.Module):
         x = nn.relu(x)
         for i in reversed(range(1, self.stages)):
             x = nn.relu(ConvTranspose(max(self.width // 2, 1), (4, 4), (2, 2), name=f"up_{i}")(x))  # [b 2h 2w c]
-        return wide(ConvTranspose(self.channels, (4, 4), (2, 2), name="out")(x))
+        return to_f32(ConvTranspose(self.channels, (4, 4), (2, 2), name="out")(x))
 
 
 # The quantisers have tests of their own: one tiny run stands for all.

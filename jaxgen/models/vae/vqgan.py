@@ -25,8 +25,8 @@ from jaxgen.losses.gan import hinge
 from jaxgen.models.vae._quantisers import Quantiser, per_example, usage
 from jaxgen.models.vae.vae import preset
 from jaxgen.models.vae.vq_vae import VQVAE
-from jaxgen.nn.patches import Patches
-from jaxgen.nn.wide import wide
+from jaxgen.nn.patch_discriminator import PatchDiscriminator
+from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import perceptual_distances
 
 DELTA, MOST = 1e-4, 1e4  # the authors' code
@@ -88,8 +88,8 @@ class VQGAN(VQVAE):
         return ((unit(ours) - unit(theirs)) ** 2).sum(1)
 
     @property
-    def discriminator(self) -> Patches:
-        return Patches(self.critic_layers, self.critic_width)
+    def discriminator(self) -> PatchDiscriminator:
+        return PatchDiscriminator(self.critic_layers, self.critic_width)
 
     def init(self, key: Key, spec: Any = None):
         params, extra = super().init(key, spec)
@@ -153,7 +153,7 @@ class VQGAN(VQVAE):
             return self.painted({**params, "decoder": {**decoder, "out": last}}, codes)
 
         _, back = jax.vjp(painted, decoder["out"]["kernel"])
-        error, fooling = (jnp.linalg.norm(wide(back(slope)[0]).reshape(-1)) for slope in (of_error, of_fooling))
+        error, fooling = (jnp.linalg.norm(to_f32(back(slope)[0]).reshape(-1)) for slope in (of_error, of_fooling))
         return stop_gradient(jnp.clip(error / (fooling + DELTA), 0, MOST))
 
 

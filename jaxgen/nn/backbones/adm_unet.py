@@ -16,10 +16,10 @@ from flax import linen as nn
 
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.nn.conv import Conv, Dense
-from jaxgen.nn.embedding import Number
+from jaxgen.nn.embedding import ScalarEmbedding
 from jaxgen.nn.pool import avg_pool
-from jaxgen.nn.transformer import attend, roll
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
+from jaxgen.nn.transformer import scan_layers, self_attention
 
 Array = jax.Array
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's: within 1 / sqrt(fan_in)
@@ -53,31 +53,31 @@ class UNet(nn.Module):
     def __call__(
         self, x: Array, t: Array, label: Array | None = None, second: Array | None = None, train: bool = False
     ) -> Array:
-        check(self, *x.shape[1:3])
+        check_unet(self, *x.shape[1:3])
         embedding = self.embed(t, label, second)  # [b 4*width]
-        x, skips = down(self, x, embedding, train)
+        x, skips = contracting_path(self, x, embedding, train)
         alike = self.depth - 1
         for level in reversed(range(len(self.multipliers))):
             name = f"decoder_{level}"
             x = stage(self, x, level, f"{name}_first")(x, skips.pop(), embedding, train)
             taken = [skips.pop() for _ in range(alike)]
-            x, _ = several(stage(self, x, level, f"{name}_rest"), alike, x, taken, embedding, train)
+            x, _ = scan_stages(stage(self, x, level, f"{name}_rest"), alike, x, taken, embedding, train)
             x = stage(self, x, level, f"{name}_last")(x, skips.pop(), embedding, train)
             if level:
                 name, c = f"up_{level}", x.shape[-1]
                 if self.resblock_updown:
-                    x = block(self, c, name, double)(x, embedding, train)
+                    x = block(self, c, name, nearest_upsample)(x, embedding, train)
                 else:
-                    x = conv(c, name)(double(x))
+                    x = conv(c, name)(nearest_upsample(x))
         x = nn.silu(GroupNorm(name="out_norm")(x))
-        return wide(conv(self.features_out, "out", init=ZEROS)(x))
+        return to_f32(conv(self.features_out, "out", init=ZEROS)(x))
 
     def embed(self, t: Array, label: Array | None, second: Array | None) -> Array:
         """Return what the blocks are told of the time, the second number and the label, [b 4*width]."""
         features = 4 * self.width
-        found = Number(self.width, features, UNIFORM, name="time")(t)
+        found = ScalarEmbedding(self.width, features, UNIFORM, name="time")(t)
         if second is not None:
-            found = found + Number(self.width, features, UNIFORM, name="second")(second)
+            found = found + ScalarEmbedding(self.width, features, UNIFORM, name="second")(second)
         if label is not None and not self.classes:
             raise InputError("This U-Net takes no labels: its `classes` is 0.")
         if self.classes:
@@ -87,7 +87,7 @@ class UNet(nn.Module):
         return nn.silu(found)  # every block's first step
 
 
-def down(net: Any, x: Array, embedding: Array, train: bool) -> tuple[Array, list[Array]]:
+def contracting_path(net: Any, x: Array, embedding: Array, train: bool) -> tuple[Array, list[Array]]:
     """Return x [b h w c] on its way down a net with a U-Net's numbers, after the middle, and what each block gave."""
     levels, alike = range(len(net.multipliers)), net.depth - 1
     x = conv(net.multipliers[0] * net.width, "stem")(x)
@@ -95,15 +95,19 @@ def down(net: Any, x: Array, embedding: Array, train: bool) -> tuple[Array, list
     for level in levels:
         if level:
             name, c = f"down_{level}", x.shape[-1]
-            x = block(net, c, name, halve)(x, embedding, train) if net.resblock_updown else conv(c, name, 2)(x)
+            x = (
+                block(net, c, name, mean_downsample)(x, embedding, train)
+                if net.resblock_updown
+                else conv(c, name, 2)(x)
+            )
             skips.append(x)  # [b h/2 w/2 c]
         name = f"encoder_{level}"
         x = stage(net, x, level, f"{name}_first")(x, None, embedding, train)
         skips.append(x)
-        x, given = several(stage(net, x, level, f"{name}_rest"), alike, x, [], embedding, train)
+        x, given = scan_stages(stage(net, x, level, f"{name}_rest"), alike, x, [], embedding, train)
         skips += given
     x = block(net, x.shape[-1], "middle_first")(x, embedding, train)
-    x = Attention(split(net, x.shape[-1]), name="middle_attention")(x)
+    x = Attention(head_count(net, x.shape[-1]), name="middle_attention")(x)
     return block(net, x.shape[-1], "middle_last")(x, embedding, train), skips
 
 
@@ -115,11 +119,11 @@ def block(net: Any, features: int, name: str, resample: Callable[[Array], Array]
 def stage(net: Any, x: Array, level: int, name: str) -> "Stage":
     """Return a block of one of its resolutions, with attention where maps of x's height have it."""
     features = net.multipliers[level] * net.width
-    heads = split(net, features) if x.shape[1] in net.attention else 0
+    heads = head_count(net, features) if x.shape[1] in net.attention else 0
     return Stage(features, heads, net.dropout, net.scale_shift, name=name)
 
 
-def split(net: Any, channels: int) -> int:
+def head_count(net: Any, channels: int) -> int:
     """Return the number of a U-Net's heads of attention. Raises InputError where they don't divide the channels."""
     if channels % (net.head_width or net.heads):
         what = f"heads of {net.head_width}" if net.head_width else f"{net.heads} heads"
@@ -127,7 +131,7 @@ def split(net: Any, channels: int) -> int:
     return channels // net.head_width if net.head_width else net.heads
 
 
-def check(net: Any, height: int, width: int):
+def check_unet(net: Any, height: int, width: int):
     """Raise InputError for numbers that make no U-Net, or sides that it can't halve."""
     at_least(1, width=net.width, depth=net.depth, multipliers=min(net.multipliers, default=0))
     at_least(1, heads=net.head_width or net.heads)
@@ -152,14 +156,14 @@ class Stage(nn.Module):
         return Attention(self.heads, name="attention")(x) if self.heads else x
 
 
-def several(
+def scan_stages(
     layer: Stage, length: int, x: Array, skips: list[Array], embedding: Array, train: bool
 ) -> tuple[Array, list[Array]]:
     """Return x [b h w c] after so many layers alike, and what each gave; each takes one of `skips`, if any."""
     if not length:
         return x, []
     beside = jnp.stack(skips) if skips else None
-    x, given = roll(layer, length, x, (beside,), (embedding, train), keep=True)
+    x, given = scan_layers(layer, length, x, (beside,), (embedding, train), keep=True)
     return x, list(given)
 
 
@@ -203,7 +207,7 @@ class Attention(nn.Module):
     def __call__(self, x: Array) -> Array:
         b, h, w, c = x.shape
         qkv = Dense(3 * c, kernel_init=UNIFORM, name="qkv")(GroupNorm(name="norm")(x))
-        mixed = attend(qkv.reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
+        mixed = self_attention(qkv.reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
         return x + Dense(c, kernel_init=ZEROS, name="proj")(mixed)
 
 
@@ -230,13 +234,13 @@ class GroupNorm(nn.Module):
             return jnp.broadcast_to(each, (x.shape[0], groups, c // groups)).reshape(-1, c)
 
         scale, bias = (
-            wide(self.param(name, init, (c,)))[None]  # [1 c]
+            to_f32(self.param(name, init, (c,)))[None]  # [1 c]
             for name, init in (("scale", nn.initializers.ones), ("bias", ZEROS))
         )
         if factor is not None and shift is not None:
-            factor = 1 + wide(factor)
-            scale, bias = scale * factor, bias * factor + wide(shift)  # [b c]
-        y = wide(x)
+            factor = 1 + to_f32(factor)
+            scale, bias = scale * factor, bias * factor + to_f32(shift)  # [b c]
+        y = to_f32(x)
         y = y - jax.lax.stop_gradient(mean(y))[:, None, None]
         rest = mean(y)
         scale = scale * jax.lax.rsqrt(mean(y * y) - rest * rest + 1e-5)
@@ -249,12 +253,12 @@ def conv(features: int, name: str, stride: int = 1, init: nn.initializers.Initia
     return Conv(features, (3, 3), (stride, stride), ((1, 1), (1, 1)), kernel_init=init, name=name)
 
 
-def halve(x: Array) -> Array:
+def mean_downsample(x: Array) -> Array:
     """Return the mean of each 2x2 pixels, [b h w c] -> [b h/2 w/2 c]."""
     return avg_pool(x, 2, 2)
 
 
-def double(x: Array) -> Array:
+def nearest_upsample(x: Array) -> Array:
     """Return x with every pixel as 2x2, [b h w c] -> [b 2*h 2*w c]."""
     b, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)

@@ -18,9 +18,18 @@ from flax import linen as nn
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.nn.conditional import Embed
 from jaxgen.nn.conv import Dense
-from jaxgen.nn.embedding import Number
-from jaxgen.nn.transformer import MLP, XAVIER, Attention, layer_norm, sin_cos, stack, to_patches, to_picture
-from jaxgen.nn.wide import wide
+from jaxgen.nn.embedding import ScalarEmbedding
+from jaxgen.nn.precision import to_f32
+from jaxgen.nn.transformer import (
+    MLP,
+    XAVIER,
+    Attention,
+    from_patches,
+    layer_norm,
+    sin_cos_positions,
+    stack_layers,
+    to_patches,
+)
 
 Array = jax.Array
 SMALL = nn.initializers.normal(0.02)
@@ -58,17 +67,17 @@ class DiT(nn.Module):
         check_sizes(x, self.patch, self.width, self.depth, self.heads)
         label = label_or_null(label, self.classes, t)
         rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
-        c = Number(FREQUENCIES, self.width, SMALL, name="t_embedder")(t)  # [b width]
+        c = ScalarEmbedding(FREQUENCIES, self.width, SMALL, name="t_embedder")(t)  # [b width]
         if second is not None:
-            c = c + Number(FREQUENCIES, self.width, SMALL, name="second_embedder")(second)
+            c = c + ScalarEmbedding(FREQUENCIES, self.width, SMALL, name="second_embedder")(second)
         if self.classes:
             c = c + Embed(self.classes + 1, self.width, SMALL, name="y_embedder")(label)
         c = nn.silu(c)
         x = Dense(self.width, kernel_init=XAVIER, name="x_embedder")(to_patches(x, self.patch))  # [b n width]
-        x = x + jnp.asarray(sin_cos(rows, columns, self.width), x.dtype)[None]
-        x = stack(Block(self.heads, name="blocks"), self.depth, x, c)
-        x = Final(self.patch**2 * self.features_out, name="final_layer")(x, c)  # [b n p*p*c]
-        return wide(to_picture(x, self.patch, rows))
+        x = x + jnp.asarray(sin_cos_positions(rows, columns, self.width), x.dtype)[None]
+        x = stack_layers(Block(self.heads, name="blocks"), self.depth, x, c)
+        x = FinalLayer(self.patch**2 * self.features_out, name="final_layer")(x, c)  # [b n p*p*c]
+        return to_f32(from_patches(x, self.patch, rows))
 
 
 class Block(nn.Module):
@@ -88,7 +97,7 @@ class Block(nn.Module):
         return x + gate2 * MLP(approximate=True, name="mlp")(y)
 
 
-class Final(nn.Module):
+class FinalLayer(nn.Module):
     """W (norm(x) (1 + scale) + shift), x [b n width] -> [b n features]; shift and scale are linear maps of c [b d]."""
 
     features: int

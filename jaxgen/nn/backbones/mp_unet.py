@@ -16,14 +16,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.core.errors import InputError
-from jaxgen.nn.backbones.adm_unet import check, double, halve, several, split
+from jaxgen.nn.backbones.adm_unet import check_unet, head_count, mean_downsample, nearest_upsample, scan_stages
 from jaxgen.nn.magnitude import Conv, Dense, fourier, mp_cat, mp_silu, mp_sum, normalise
-from jaxgen.nn.transformer import attend
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
+from jaxgen.nn.transformer import self_attention
 
 Array = jax.Array
-BALANCE = 0.3  # share of what a residual branch adds, convolutions' or attention's
-LARGEST = 256.0  # to which activations are clipped
+RESIDUAL_SHARE = 0.3  # share of what a residual branch adds, convolutions' or attention's
+MAX_ACTIVATION = 256.0  # to which activations are clipped
 
 
 class MPUNet(nn.Module):
@@ -51,7 +51,7 @@ class MPUNet(nn.Module):
     def __call__(
         self, x: Array, t: Array, label: Array | None = None, second: Array | None = None, train: bool = False
     ) -> Array:
-        check(self, *x.shape[1:3])
+        check_unet(self, *x.shape[1:3])
         embedding = self.embed(t, label, second)  # [b d]
 
         def block(x: Array, name: str, features: int, heads: int = 0, resample: Callable | None = None) -> Any:
@@ -59,7 +59,7 @@ class MPUNet(nn.Module):
 
         def stage(x: Array, level: int, name: str) -> Any:
             features = self.multipliers[level] * self.width
-            return block(x, name, features, split(self, features) if x.shape[1] in self.attention else 0)
+            return block(x, name, features, head_count(self, features) if x.shape[1] in self.attention else 0)
 
         levels, alike = range(len(self.multipliers)), self.depth - 1
         x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], -1)  # [b h w c+1]: what biases are made of
@@ -67,24 +67,28 @@ class MPUNet(nn.Module):
         skips = [x]
         for level in levels:
             if level:
-                x = block(x, f"down_{level}", x.shape[-1], resample=halve)(x, None, embedding, train)  # [b h/2 w/2 c]
+                x = block(x, f"down_{level}", x.shape[-1], resample=mean_downsample)(
+                    x, None, embedding, train
+                )  # [b h/2 w/2 c]
                 skips.append(x)
             name = f"encoder_{level}"
             x = stage(x, level, f"{name}_first")(x, None, embedding, train)
             skips.append(x)
-            x, given = several(stage(x, level, f"{name}_rest"), alike, x, [], embedding, train)
+            x, given = scan_stages(stage(x, level, f"{name}_rest"), alike, x, [], embedding, train)
             skips += given
-        x = block(x, "middle_first", x.shape[-1], split(self, x.shape[-1]))(x, None, embedding, train)
+        x = block(x, "middle_first", x.shape[-1], head_count(self, x.shape[-1]))(x, None, embedding, train)
         x = block(x, "middle_last", x.shape[-1])(x, None, embedding, train)
         for level in reversed(levels):
             name = f"decoder_{level}"
             x = stage(x, level, f"{name}_first")(x, skips.pop(), embedding, train)
             taken = [skips.pop() for _ in range(alike)]
-            x, _ = several(stage(x, level, f"{name}_rest"), alike, x, taken, embedding, train)
+            x, _ = scan_stages(stage(x, level, f"{name}_rest"), alike, x, taken, embedding, train)
             x = stage(x, level, f"{name}_last")(x, skips.pop(), embedding, train)
             if level:
-                x = block(x, f"up_{level}", x.shape[-1], resample=double)(x, None, embedding, train)  # [b 2*h 2*w c]
-        return wide(Conv(self.features_out, gain=True, name="out")(x))
+                x = block(x, f"up_{level}", x.shape[-1], resample=nearest_upsample)(
+                    x, None, embedding, train
+                )  # [b 2*h 2*w c]
+        return to_f32(Conv(self.features_out, gain=True, name="out")(x))
 
     def embed(self, t: Array, label: Array | None, second: Array | None) -> Array:
         """Return what the blocks are told of the time, the second number and the label, [b d], d the most channels."""
@@ -132,10 +136,10 @@ class Block(nn.Module):
         scale = 1 + Dense(self.features, gain=True, name="embed")(embedding)  # [b features]
         y = mp_silu(y * scale[:, None, None])
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
-        x = mp_sum(plain, Conv(self.features, name="conv2")(y), BALANCE)
+        x = mp_sum(plain, Conv(self.features, name="conv2")(y), RESIDUAL_SHARE)
         if self.heads:
-            x = mp_sum(x, Attention(self.heads, name="attention")(x), BALANCE)
-        return jnp.clip(x, -LARGEST, LARGEST)
+            x = mp_sum(x, Attention(self.heads, name="attention")(x), RESIDUAL_SHARE)
+        return jnp.clip(x, -MAX_ACTIVATION, MAX_ACTIVATION)
 
 
 class Attention(nn.Module):
@@ -150,5 +154,5 @@ class Attention(nn.Module):
     def __call__(self, x: Array) -> Array:
         b, h, w, c = x.shape
         qkv = Dense(3 * c, name="qkv")(x).reshape(b, h * w, 3 * self.heads, c // self.heads)
-        mixed = attend(normalise(qkv).reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
+        mixed = self_attention(normalise(qkv).reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
         return Dense(c, name="proj")(mixed)

@@ -19,9 +19,9 @@ from jaxgen.core.errors import InputError
 from jaxgen.nn.backbones.dit import FREQUENCIES, SMALL, check_sizes, label_or_null
 from jaxgen.nn.conditional import Embed
 from jaxgen.nn.conv import Conv, Dense
-from jaxgen.nn.embedding import Number, sinusoid
-from jaxgen.nn.transformer import Layer, layer_norm, roll, to_patches, to_picture
-from jaxgen.nn.wide import wide
+from jaxgen.nn.embedding import ScalarEmbedding, sinusoid
+from jaxgen.nn.precision import to_f32
+from jaxgen.nn.transformer import Layer, from_patches, layer_norm, scan_layers, to_patches
 
 Array = jax.Array
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's for convolutions
@@ -65,7 +65,7 @@ class UViT(nn.Module):
         x = Dense(self.width, kernel_init=UNIFORM, name="patch_embed")(to_patches(x, self.patch))  # [b n width]
         told = sinusoid(t, self.width).astype(x.dtype)  # [b width]
         if second is not None:
-            told = told + Number(FREQUENCIES, self.width, SMALL, name="second_embedder")(second)
+            told = told + ScalarEmbedding(FREQUENCIES, self.width, SMALL, name="second_embedder")(second)
         tokens = [told[:, None], x]
         if self.classes:
             named = Embed(self.classes + 1, self.width, nn.initializers.normal(1.0), name="label_emb")(label)
@@ -74,12 +74,12 @@ class UViT(nn.Module):
         place = self.param("pos_embed", SMALL, (1, *x.shape[1:]))
         x = x + place.astype(x.dtype)
         layer = partial(Layer, self.heads, SMALL, qkv_bias=False, epsilon=EPSILON)
-        x, skips = roll(layer(name="in_blocks"), half, x, keep=True)  # skips [half b n width]
+        x, skips = scan_layers(layer(name="in_blocks"), half, x, keep=True)  # skips [half b n width]
         x = layer(name="mid_block")(x)
-        x, _ = roll(layer(name="out_blocks"), half, x, each=(skips[::-1],))
+        x, _ = scan_layers(layer(name="out_blocks"), half, x, each=(skips[::-1],))
         x = layer_norm("norm", EPSILON)(x[:, len(tokens) - 1 :])  # [b n width]
         x = Dense(self.patch**2 * self.features_out, kernel_init=SMALL, name="decoder_pred")(x)
-        x = to_picture(x, self.patch, rows)
+        x = from_patches(x, self.patch, rows)
         if self.conv:
             x = Conv(self.features_out, (3, 3), kernel_init=UNIFORM, name="final_layer")(x)
-        return wide(x)
+        return to_f32(x)

@@ -16,7 +16,7 @@ from jaxgen.core import types
 from jaxgen.core.config import Data
 from jaxgen.core.step import make_step
 from jaxgen.core.types import Context, TrainState
-from jaxgen.data import Some, batches, open_source
+from jaxgen.data import RandomSubset, batches, open_source
 from jaxgen.interop.read import read
 from jaxgen.interop.weight_names import rule_of, table, to_ours, to_theirs
 from jaxgen.models.classifier.alexnet import AlexNet
@@ -362,7 +362,7 @@ def test_the_published_resnet20_on_real_pictures(real_data):
     rows = [np.asarray(Image.open(real_data / "cifar10" / f"cifar10_batch_{i}.png")) for i in (0, 1)]
     lossless = np.concatenate(rows).reshape(2000, 32, 32, 3)[::4]
     jpeg = open_source(Data(f"folder:{real_data / 'cifar10' / 'cifar10_jpeg_test_2000.zip'}", split="test"))
-    some = next(batches(Some(jpeg, 500), Data(), (32, 32, 3), batch=500, seed=0, train=False))["image"]
+    some = next(batches(RandomSubset(jpeg, 500), Data(), (32, 32, 3), batch=500, seed=0, train=False))["image"]
     x = np.concatenate([lossless.astype(np.float32) / 127.5 - 1, some])
     features = {"layer3": "layer3"}
     compare("resnet20", CifarResNet(), net, features, x, read(file))

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from jaxgen.core.errors import InputError
 from jaxgen.diffusion import schedules
-from jaxgen.diffusion.schedules import across
+from jaxgen.diffusion.schedules import expand_like
 from jaxgen.losses.elbo import discretised_normal_log_prob
 from jaxgen.metrics.likelihood import EIGHT_BIT
 from jaxgen.models.diffusion import _nets
@@ -33,7 +33,7 @@ T = 30
 def paper(t: int, nu: float):
     """The posterior mean's factor of x0, and the reverse step's variances, at the paper's time t, from 1."""
     betas = schedules.betas("cosine", T)
-    bar = np.append(1.0, schedules.bars(betas))
+    bar = np.append(1.0, schedules.alpha_bars(betas))
     beta = betas[t - 1]
     of_x0 = math.sqrt(bar[t - 1]) * beta / (1 - bar[t])
     small = (1 - bar[t - 1]) / (1 - bar[t]) * beta
@@ -90,19 +90,19 @@ def test_a_net_that_is_right_gives_the_picture_and_no_loss(predict, monkeypatch)
     t = jnp.asarray([2, 400, 997])
     alpha, sigma = model.alpha_sigma(t)
     np.testing.assert_allclose(alpha**2 + sigma**2, 1, rtol=1e-5)
-    np.testing.assert_allclose(alpha**2, schedules.bars(schedules.betas("linear", 1000))[t], rtol=1e-3)
-    xt = across(x0, alpha) * x0 + across(x0, sigma) * eps
+    np.testing.assert_allclose(alpha**2, schedules.alpha_bars(schedules.betas("linear", 1000))[t], rtol=1e-3)
+    xt = expand_like(x0, alpha) * x0 + expand_like(x0, sigma) * eps
     seen = []
 
     def answer(x, at, label):
         seen.append(at)
         np.testing.assert_allclose(x, xt, atol=2e-3)
-        right = {"eps": eps, "x0": x0, "v": across(x0, alpha) * eps - across(x0, sigma) * x0}
+        right = {"eps": eps, "x0": x0, "v": expand_like(x0, alpha) * eps - expand_like(x0, sigma) * x0}
         return right[predict]
 
     say(monkeypatch, answer)
     tau = sigma / alpha
-    got, _ = model.told({"denoiser": {}}, CONTEXT, xt / across(x0, alpha), tau, None)
+    got, _ = model.told({"denoiser": {}}, CONTEXT, xt / expand_like(x0, alpha), tau, None)
     np.testing.assert_allclose(got, x0, atol=5e-3 / float(alpha.min()))
     np.testing.assert_allclose(seen[0], t, atol=0.05)
 
@@ -199,9 +199,9 @@ def test_a_velocity_that_is_right_gives_the_picture(path, monkeypatch):
     x0 = pictures(4)
     eps = jax.random.normal(jax.random.key(0), x0.shape)
     t = jnp.asarray([0.02, 0.3, 0.7, 1.0])
-    alpha, sigma, d_alpha, d_sigma = (across(x0, v) for v in model.coefficients(t))
+    alpha, sigma, d_alpha, d_sigma = (expand_like(x0, v) for v in model.coefficients(t))
     step = 1e-3
-    later = [across(x0, v) for v in model.coefficients(t + step)[:2]]
+    later = [expand_like(x0, v) for v in model.coefficients(t + step)[:2]]
     slope = ((later[0] - alpha) * x0 + (later[1] - sigma) * eps) / step
     np.testing.assert_allclose(d_alpha * x0 + d_sigma * eps, slope, atol=2e-2)
     tau = sigma / (alpha + sigma)
@@ -257,7 +257,7 @@ def test_a_reflowed_flow_is_straight(monkeypatch):
     monkeypatch.setattr("jaxgen.models.diffusion.flow.teacher_of", lambda *_: teacher)
 
     def answer(module, params, x, t, label=None, second=None, dropout=None):
-        t = across(x, t / 1000)
+        t = expand_like(x, t / 1000)
         if params == "teacher":  # the flow of independent noise: u = (x - E[x0 | x]) / t
             gain = (1 - t) * spread**2 / ((1 - t) ** 2 * spread**2 + t**2)
             return (x - mean - gain * (x - (1 - t) * mean)) / jnp.maximum(t, 1e-6)
@@ -293,7 +293,7 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
         sigma = jnp.exp(4 * t)
         total = jnp.sqrt(sigma**2 + 0.25)
         grey = jnp.where(label == 3, 0.0, 0.1 * (label + 1))  # D = grey
-        return across(x, 1 / (sigma * 0.5 / total)) * (across(x, grey) - across(x, 0.25 / total) * x)
+        return expand_like(x, 1 / (sigma * 0.5 / total)) * (expand_like(x, grey) - expand_like(x, 0.25 / total) * x)
 
     say(monkeypatch, answer)
     task: Any = model.task(1)

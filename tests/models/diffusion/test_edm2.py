@@ -22,7 +22,7 @@ from jaxgen.models.diffusion.edm2 import EDM2, Uncertainty
 from jaxgen.models.diffusion.flow import Flow
 from jaxgen.nn import magnitude
 from jaxgen.nn.backbones.mp_unet import MPUNet
-from jaxgen.nn.magnitude import Conv, Dense, forced, fourier, mp_cat, mp_silu, mp_sum, normalise
+from jaxgen.nn.magnitude import Conv, Dense, forced_weight_normalisation, fourier, mp_cat, mp_silu, mp_sum, normalise
 
 NET = MPUNet(5, 32, (1, 2), 1, (8,), head_width=16, classes=3, dropout=0.5)
 X = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)  # [b h w c]
@@ -145,10 +145,10 @@ def test_an_update_turns_weights_and_does_not_make_them_longer():
         "conv": {"kernel": normal(3, 3, 4, 6), "gain": jnp.ones(())},
         "a_rest": {"kernel": normal(2, 7, 5, seed=1), "gain": jnp.ones(2)},
     }
-    params = jax.tree.map(lambda p: magnitude.normalised(p) if p.ndim > 1 else p, params)
+    params = jax.tree.map(lambda p: magnitude.normalise_kernel(p) if p.ndim > 1 else p, params)
     slopes = jax.tree.map(lambda p: normal(*p.shape, seed=3), params)
     for factor in (1.0, 0.5):
-        link = optax.chain(optax.adam(0.05), forced(), optax.scale(factor))
+        link = optax.chain(optax.adam(0.05), forced_weight_normalisation(), optax.scale(factor))
         now: Any = params
         state = link.init(params)
         for _ in range(20):

@@ -11,7 +11,7 @@ import pytest
 
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
-from jaxgen.diffusion.schedules import across
+from jaxgen.diffusion.schedules import expand_like
 from jaxgen.models.diffusion import _nets
 from jaxgen.models.diffusion._few_step_sampling import FewStepSampling
 from jaxgen.models.diffusion._nets import BackboneConfig
@@ -37,18 +37,18 @@ def pictures(count: int, seed: int = 0):
 def carried(x, start, end):
     """Where the flow takes x from one time to another, f[b] each."""
     spread = lambda t: jnp.sqrt((1 - t) ** 2 * SPREAD**2 + t**2)  # noqa: E731
-    moved = (x - across(x, 1 - start) * MEAN) * across(x, spread(end) / spread(start))
-    return across(x, 1 - end) * MEAN + moved
+    moved = (x - expand_like(x, 1 - start) * MEAN) * expand_like(x, spread(end) / spread(start))
+    return expand_like(x, 1 - end) * MEAN + moved
 
 
 def mean_velocity(x, t, r):
     """(x_t - x_r) / (t - r), and where they are near the velocity itself."""
     gap = t - r
     gain = (1 - t) * SPREAD**2 / ((1 - t) ** 2 * SPREAD**2 + t**2)
-    guess = MEAN + across(x, gain) * (x - across(x, 1 - t) * MEAN)
-    velocity = (x - guess) / across(x, t)
-    far = across(x, 1.0 * (gap > 1e-4)) > 0
-    return jnp.where(far, (x - carried(x, t, r)) / across(x, jnp.where(gap > 1e-4, gap, 1)), velocity)
+    guess = MEAN + expand_like(x, gain) * (x - expand_like(x, 1 - t) * MEAN)
+    velocity = (x - guess) / expand_like(x, t)
+    far = expand_like(x, 1.0 * (gap > 1e-4)) > 0
+    return jnp.where(far, (x - carried(x, t, r)) / expand_like(x, jnp.where(gap > 1e-4, gap, 1)), velocity)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_one_step_is_enough_where_the_mean_velocity_is_known(make, told, scale, 
 def ended(self, params, x, sigma, label, dropout=None):
     """f of pixels N(0, sigma_data^2), whose ODE keeps x over its deviation; params is what is wrong with it."""
     spread = lambda v: jnp.sqrt(v**2 + self.sigma_data**2)  # noqa: E731
-    return across(x, spread(self.sigma_min) / spread(sigma)) * x + params["denoiser"] * across(x, sigma) * x
+    return expand_like(x, spread(self.sigma_min) / spread(sigma)) * x + params["denoiser"] * expand_like(x, sigma) * x
 
 
 def test_a_consistency_models_levels_and_pairs():

@@ -16,7 +16,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Aux, Context, Params, Phase
 from jaxgen.losses import perceptual
 from jaxgen.losses.elbo import kl_normal
-from jaxgen.losses.smooth import spectral
+from jaxgen.losses.regularisation import spectral_normalise
 from jaxgen.models.restoration import context_encoder, gated_conv, partial_conv
 from jaxgen.models.restoration.completion_vae import Normal, scale_of
 from jaxgen.nn.conv import conv
@@ -149,12 +149,12 @@ def test_the_local_critic_sees_what_is_around_the_hole():
 def test_features_are_compared_by_their_distance_and_their_gram_matrix():
     a, b = (jnp.asarray(numbers(2, 5, 4, 3, seed=seed)) for seed in (0, 1))
     expected = np.abs(np.asarray(a - b)).mean((1, 2, 3))
-    np.testing.assert_allclose(perceptual.distance([a, a], [b, b]), 2 * expected, rtol=1e-5)
-    np.testing.assert_allclose(perceptual.distance([a], [b], 2), ((a - b) ** 2).mean((1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(perceptual.feature_loss([a, a], [b, b]), 2 * expected, rtol=1e-5)
+    np.testing.assert_allclose(perceptual.feature_loss([a], [b], 2), ((a - b) ** 2).mean((1, 2, 3)), rtol=1e-5)
     flat = np.asarray(a[0]).reshape(-1, 3)
     np.testing.assert_allclose(perceptual.gram(a)[0], flat.T @ flat / 60, rtol=1e-4)
-    assert float(perceptual.style([a], [a[:, ::-1]]).max()) < 1e-6, "where things are is no style"
-    assert float(perceptual.style([a], [b]).min()) > 1e-3
+    assert float(perceptual.style_loss([a], [a[:, ::-1]]).max()) < 1e-6, "where things are is no style"
+    assert float(perceptual.style_loss([a], [b]).min()) > 1e-3
 
 
 def test_the_variation_is_taken_in_the_hole_and_a_pixel_around_it():
@@ -336,7 +336,7 @@ def test_the_critic_s_weights_have_norm_one():
     model = zoo.load("gated-conv").tiny.model
     task = model.task(1)
     params, extra = jax.jit(lambda: task.init(jax.random.key(0), {}))()
-    weights, _ = jax.jit(lambda p, v: spectral(p, v, 50))(params["critic"], extra["critic"]["spectral"])
+    weights, _ = jax.jit(lambda p, v: spectral_normalise(p, v, 50))(params["critic"], extra["critic"]["spectral"])
     for layer in range(model.critic_layers):
         kernel = np.asarray(weights[f"conv{layer + 1}"]["kernel"])
         assert np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2) == pytest.approx(1, rel=0.02)

@@ -21,7 +21,7 @@ from jaxgen.models.translation import gatys
 from jaxgen.models.translation.adain import AdaIN, enlarged
 from jaxgen.models.translation.fast_style import FastStyle
 from jaxgen.models.translation.wct import WCT
-from jaxgen.nn import style, transport
+from jaxgen.nn import colour_transport, style
 from jaxgen.pretrained import backbones
 from jaxgen.tasks import style_transfer
 from tests.commands.test_restore import smooth
@@ -57,7 +57,7 @@ def test_whitened_maps_have_unit_covariance_and_coloured_ones_the_styles():
     white = style.whiten(jnp.asarray(x))
     for one in np.asarray(white):
         np.testing.assert_allclose(np.cov(one.reshape(-1, 5).T, bias=True), np.eye(5), atol=5e-5)
-    made = np.asarray(style.colour(white, style.spread(jnp.asarray(y))))
+    made = np.asarray(style.colour(white, style.mean_covariance(jnp.asarray(y))))
     for one, other in zip(made, y, strict=True):
         expected = np.cov(other.reshape(-1, 5).T, bias=True)
         np.testing.assert_allclose(
@@ -126,15 +126,16 @@ def test_linear_transport_is_the_closed_form():
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     a, b = np.array([0.2, 0.5, 1.0]), np.array([0.9, 0.1, 0.4])
     source, target = (
-        transport.Colours(jnp.zeros(3), jnp.asarray(turn @ np.diag(v) @ turn.T, jnp.float32)) for v in (a, b)
+        colour_transport.ColourStatistics(jnp.zeros(3), jnp.asarray(turn @ np.diag(v) @ turn.T, jnp.float32))
+        for v in (a, b)
     )
     expected = turn @ np.diag(np.sqrt(b / a)) @ turn.T
-    np.testing.assert_allclose(transport.linear(source, target), expected, atol=1e-5)
+    np.testing.assert_allclose(colour_transport.monge_kantorovich(source, target), expected, atol=1e-5)
 
 
 def test_transport_matches_moments_and_moves_least():
     x, y = maps(0, (12, 11, 3)), maps(1, (9, 8, 3))
-    made = np.asarray(transport.transfer(jnp.asarray(x), jnp.asarray(y)))
+    made = np.asarray(colour_transport.transfer_colours(jnp.asarray(x), jnp.asarray(y)))
     cov = lambda v: np.cov(v.reshape(-1, 3).T, bias=True)  # noqa: E731
     np.testing.assert_allclose(cov(made), cov(y), atol=1e-4 * np.abs(cov(y)).max())
     np.testing.assert_allclose(made.mean((0, 1)), y.mean((0, 1)), atol=1e-4)
@@ -145,23 +146,25 @@ def test_transport_matches_moments_and_moves_least():
     cost = np.trace(a) + np.trace(b) - 2 * np.sqrt(np.linalg.eigvalsh(root @ b @ root)).sum()
     moved = (made - made.mean((0, 1))) - (x - x.mean((0, 1)))
     assert np.square(moved).sum(2).mean() == pytest.approx(cost, rel=1e-3)
-    np.testing.assert_allclose(transport.transfer(jnp.asarray(x), jnp.asarray(x)), x, atol=1e-3)
+    np.testing.assert_allclose(colour_transport.transfer_colours(jnp.asarray(x), jnp.asarray(x)), x, atol=1e-3)
 
 
 def test_sliced_transport_matches_every_marginal():
     x, y = maps(0, (160, 3)), np.exp(maps(1, (160, 3)) / 2)
-    made = np.asarray(transport.sliced(jnp.asarray(x), jnp.asarray(y), jax.random.key(0)))
+    made = np.asarray(colour_transport.sliced_transport(jnp.asarray(x), jnp.asarray(y), jax.random.key(0)))
     np.testing.assert_allclose(np.sort(made, 0), np.sort(y, 0), rtol=1e-3, atol=1e-4)
     before, after = (np.corrcoef(v.T) - np.corrcoef(y.T) for v in (x, made))
     assert np.abs(after).max() < 0.3 * np.abs(before).max(), "not the marginals alone"
 
 
 def test_the_transport_of_numbers_is_by_rank():
-    found = transport.match(jnp.float32([3, 1, 2]), jnp.float32([10, 30, 20]))
+    found = colour_transport.match_distribution(jnp.float32([3, 1, 2]), jnp.float32([10, 30, 20]))
     assert found.tolist() == [30, 10, 20]
-    many = transport.match(jnp.asarray(maps(0).ravel()), jnp.arange(5000, dtype=jnp.float32))
+    many = colour_transport.match_distribution(jnp.asarray(maps(0).ravel()), jnp.arange(5000, dtype=jnp.float32))
     assert float(many.mean()) == pytest.approx(2499.5, rel=1e-3)
-    heavy = transport.match(jnp.float32([3, 1]), jnp.arange(8, dtype=jnp.float32), jnp.float32([3, 1]))
+    heavy = colour_transport.match_distribution(
+        jnp.float32([3, 1]), jnp.arange(8, dtype=jnp.float32), jnp.float32([3, 1])
+    )
     assert heavy.tolist() == [4.5, 0.5], "the middle of three quarters, and of one"
 
 
@@ -251,7 +254,7 @@ def test_wct_asks_for_the_styles_covariance(random_backbone):
     model = WCT((32, 32, 3), "random", layers=("relu2_1", "relu3_1"))
     found = model.targets(random_backbone, [wish], content=content[None])["maps"]
     for made, other in zip(found, random_backbone.features(wish[None], model.layers), strict=True):
-        a, b = (style.spread(x).covariance[0] for x in (made, other))
+        a, b = (style.mean_covariance(x).covariance[0] for x in (made, other))
         # As far as the content's maps have a direction at all: a random net's are of low rank.
         assert float(jnp.abs(a - b).max()) < 0.15 * float(jnp.abs(b).max())
     same = model.targets(random_backbone, [wish], content=content[None], strength=0.0)["maps"]

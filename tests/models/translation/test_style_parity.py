@@ -222,7 +222,7 @@ def test_whitening_and_colouring_by_singular_values():
     white = ec @ torch.diag(dc**-0.5) @ ec.T @ (a - means[0])
     wanted = (es @ torch.diag(ds**0.5) @ es.T @ white + means[1]).T
     maps = [jnp.asarray(v.reshape(1, 6, 10, 6)) for v in (x, y)]
-    made = style.colour(style.whiten(maps[0]), style.spread(maps[1]))
+    made = style.colour(style.whiten(maps[0]), style.mean_covariance(maps[1]))
     np.testing.assert_allclose(made.reshape(60, 6), wanted, atol=2e-3 * float(wanted.abs().max()))
 
 

@@ -16,7 +16,7 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Translator
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
-from jaxgen.data import pairs
+from jaxgen.data import derived_sources
 from jaxgen.media.photo import read as read_photo
 from jaxgen.models.translation._autoencoders import adapted
 from jaxgen.models.translation._image_pool import empty, exchanged
@@ -121,11 +121,11 @@ def test_a_folder_and_both_directions(unpaired, tmp_path, cli):
 def test_what_is_translated_is_what_the_net_is_trained_on(tmp_path):
     seen = []
     net = Translator(lambda params, context, given, keys, to: given["source"] * 0.5, multiple=8)
-    work = translate.Work(net, ({}, None), 0, make=lambda x: seen.append(x) or pairs.grey(x))
+    work = translate.Work(net, ({}, None), 0, make=lambda x: seen.append(x) or derived_sources.grey(x))
     x = smooth(13, 19)
     values = work.prepared(read_photo(save(tmp_path / "a.png", x)), tmp_path / "a.png")
     assert np.array_equal(seen[0][0], x)
-    np.testing.assert_allclose(values, pairs.grey(x[None])[0] / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(values, derived_sources.grey(x[None])[0] / 127.5 - 1, atol=1e-6)
     np.testing.assert_allclose(work.made(values, 0, tmp_path / "a.png"), values / 2, atol=1e-6)
 
 

@@ -11,7 +11,7 @@ from jaxgen import zoo
 from jaxgen.models.translation import bicyclegan, cut, cyclegan, munit, pix2pix, pix2pixhd, stargan
 from jaxgen.models.translation._autoencoders import Decoder, Encoder
 from jaxgen.models.translation._generators import ResNet
-from jaxgen.nn.patches import Patches
+from jaxgen.nn.patch_discriminator import PatchDiscriminator
 from tests.helpers.torch_twins import (
     SIDE,
     Block,
@@ -68,15 +68,19 @@ def test_sizes_at_the_papers_width():
     with torch.device("meta"):
         assert ours_of(net, x, keys) == size(UNet(net.widths, 3)) == 54_413_955
         assert ours_of(cyclegan.CycleGAN().net, x) == size(resnet(3, 64, 9)) == 11_378_179
-        assert ours_of(Patches(), jnp.zeros((1, 256, 256, 6))) == size(patches(6, 64, 3, nn.BatchNorm2d)) == 2_768_705
+        assert (
+            ours_of(PatchDiscriminator(), jnp.zeros((1, 256, 256, 6)))
+            == size(patches(6, 64, 3, nn.BatchNorm2d))
+            == 2_768_705
+        )
         alone = size(patches(3, 64, 3, nn.InstanceNorm2d))
-        assert ours_of(Patches(norm="instance"), x) == alone == 2_764_737
+        assert ours_of(PatchDiscriminator(norm="instance"), x) == alone == 2_764_737
         # pix2pixHD's three critics see two images.
         whole = size(Local(64, 4, 9, 3)) + 3 * size(patches(6, 64, 3, nn.InstanceNorm2d))
         assert zoo.load("pix2pixhd-local").parameters == whole == 191_005_254
         # MUNIT's critic sees an image at three sizes, its encoder of contents has four blocks.
         critic, encoder = size(halvings(3, 64)), size(contents(3, 64, 4))
-        assert ours_of(Patches(4, norm="none", form=munit.GAME.form), x) == critic == 2_757_057
+        assert ours_of(PatchDiscriminator(4, norm="none", form=munit.GAME.form), x) == critic == 2_757_057
         assert ours_of(munit.MUNIT().encoder, x) == encoder == 5_385_856
         # BicycleGAN's second critic is half as wide; each of both players has a pair.
         critics = size(patches(3, 64, 3, nn.InstanceNorm2d)) + size(patches(3, 32, 3, nn.InstanceNorm2d))
@@ -110,7 +114,7 @@ def test_pix2pixhds_local_enhancer():
 
 @pytest.mark.parametrize(("ours", "theirs"), [("affine", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d)])
 def test_critic(ours, theirs):
-    net, x = Patches(2, 4, ours), picture(6)
+    net, x = PatchDiscriminator(2, 4, ours), picture(6)
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     reference = patches(6, 4, 2, theirs)
     layers = [m for m in reference if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
@@ -122,15 +126,15 @@ def test_critic(ours, theirs):
 
 
 def test_halving_between_scales():
-    from jaxgen.nn.patches import halved
+    from jaxgen.nn.patch_discriminator import mean_downsample
 
     for side in (SIDE, SIDE - 1):
         x = picture()[:, :side, :side]
-        close(halved(jnp.asarray(x)), said(nn.AvgPool2d(3, 2, 1, count_include_pad=False), x))
+        close(mean_downsample(jnp.asarray(x)), said(nn.AvgPool2d(3, 2, 1, count_include_pad=False), x))
 
 
 def test_pix2pixhds_critic_has_two_pixels_around():
-    net, x = Patches(2, 4, "instance", form=pix2pixhd.GAME.form), picture(6)
+    net, x = PatchDiscriminator(2, 4, "instance", form=pix2pixhd.GAME.form), picture(6)
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     reference = patches(6, 4, 2, nn.InstanceNorm2d)
     for layer, name in zip(convolutions(reference), ("layer_0", "layer_1", "layer_2", "out"), strict=True):
@@ -159,7 +163,7 @@ def test_cuts_generator():
 
 
 def test_cuts_critic():
-    net, x, norm = Patches(2, 4, "instance", form=cut.GAME.form), picture(), nn.InstanceNorm2d
+    net, x, norm = PatchDiscriminator(2, 4, "instance", form=cut.GAME.form), picture(), nn.InstanceNorm2d
     layers = [nn.Conv2d(3, 4, 4, 1, 1), nn.LeakyReLU(0.2), Blur(), nn.Conv2d(4, 8, 4, 1, 1), norm(8)]
     layers += [nn.LeakyReLU(0.2), Blur(), nn.Conv2d(8, 16, 4, 1, 1), norm(16), nn.LeakyReLU(0.2)]
     theirs = nn.Sequential(*layers, nn.Conv2d(16, 1, 4, 1, 1))
@@ -170,7 +174,7 @@ def test_cuts_critic():
 
 
 def test_munits_critic():
-    net, x = Patches(3, 4, "none", form=munit.GAME.form), picture()
+    net, x = PatchDiscriminator(3, 4, "none", form=munit.GAME.form), picture()
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     theirs = halvings(3, 4, 3)
     for layer, name in zip(convolutions(theirs), ("layer_0", "layer_1", "layer_2", "out"), strict=True):

@@ -23,7 +23,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import Context
 from jaxgen.models.vae.mae import MAE, decays
-from jaxgen.nn.transformer import Layer, sin_cos, stack, to_patches, to_picture
+from jaxgen.nn.transformer import Layer, from_patches, sin_cos_positions, stack_layers, to_patches
 from jaxgen.runs.task_transforms import tune
 from jaxgen.training import loop
 
@@ -67,12 +67,12 @@ def cut(x: Any, p: int) -> np.ndarray:
 def test_patches_lie_row_by_row_and_come_back():
     x = pictures(WIDE, 3)
     np.testing.assert_array_equal(to_patches(x, 2), cut(x, 2))
-    np.testing.assert_array_equal(to_picture(to_patches(x, 2), 2, 3), x)
+    np.testing.assert_array_equal(from_patches(to_patches(x, 2), 2, 3), x)
 
 
 @pytest.mark.parametrize("rows, columns, width", [(3, 5, 16), (1, 4, 4), (14, 14, 768)])
 def test_positions_are_sines_and_cosines(rows, columns, width):
-    found = sin_cos(rows, columns, width)
+    found = sin_cos_positions(rows, columns, width)
     assert found.shape == (rows * columns, width) and found.dtype == np.float32
     for place in {0, columns - 1, rows * columns // 2, rows * columns - 1}:
         y, x = place // columns, place % columns
@@ -86,7 +86,7 @@ def test_positions_are_sines_and_cosines(rows, columns, width):
 class Stack(nn.Module):
     @nn.compact
     def __call__(self, x):
-        return stack(Layer(2, name="blocks"), 3, x)
+        return stack_layers(Layer(2, name="blocks"), 3, x)
 
 
 def test_a_stack_is_its_layers_one_after_the_other():
@@ -160,7 +160,7 @@ def test_the_encoder_does_not_see_hidden_pixels(model):
     other = pictures(model, 8)[4:]
     rows = np.arange(4)[:, None]
     mixed = to_patches(x, 2).at[rows, hidden].set(to_patches(other, 2)[rows, hidden])
-    np.testing.assert_array_equal(tokens(x), tokens(to_picture(mixed, 2, 3)))
+    np.testing.assert_array_equal(tokens(x), tokens(from_patches(mixed, 2, 3)))
     slope = to_patches(jax.jit(jax.grad(lambda x: (tokens(x) ** 3).sum()))(x), 2)
     assert not np.asarray(slope[rows, hidden]).any() and np.asarray(slope[rows, shown]).all()
 
@@ -227,7 +227,9 @@ def test_a_painting_does_not_know_what_it_hides():
     np.put_along_axis(
         kept, np.asarray(shown)[..., None], np.take_along_axis(cut(x, 2), np.asarray(shown)[..., None], 1), 1
     )
-    again = jitted(WIDE, "generate")(params, CONTEXT, keys(4), {"image": to_picture(jnp.asarray(kept), 2, 3)})["image"]
+    again = jitted(WIDE, "generate")(params, CONTEXT, keys(4), {"image": from_patches(jnp.asarray(kept), 2, 3)})[
+        "image"
+    ]
     np.testing.assert_array_equal(first, again)
 
 

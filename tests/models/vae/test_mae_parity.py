@@ -11,7 +11,7 @@ from jaxgen import zoo
 from jaxgen.core.types import Params
 from jaxgen.interop.weight_names import rule_of, to_ours
 from jaxgen.models.vae.mae import MAE
-from jaxgen.nn.transformer import Layer, sin_cos, to_patches
+from jaxgen.nn.transformer import Layer, sin_cos_positions, to_patches
 
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
@@ -43,7 +43,7 @@ class Reference(nn.Module):
     def forward(self, image: Any, hidden: Any) -> tuple[Any, Any]:
         """(image [1 c h w], bool[n]) -> tokens of the visible patches in their order, all patches painted."""
         m = self.m
-        place = lambda width: torch.from_numpy(sin_cos(m.rows, m.columns, width))[None]  # noqa: E731
+        place = lambda width: torch.from_numpy(sin_cos_positions(m.rows, m.columns, width))[None]  # noqa: E731
         x = self.patch_embed(image).flatten(2).mT + place(m.width)
         x = torch.cat([self.cls_token, x[:, ~hidden]], 1)
         for block in self.blocks:

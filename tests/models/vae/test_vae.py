@@ -23,13 +23,13 @@ from jaxgen.core.config import validate
 from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import Context, averaged
-from jaxgen.data import Some, batches, open_source
+from jaxgen.data import RandomSubset, batches, open_source
 from jaxgen.evaluation import held_out
 from jaxgen.inference.latent_space import Entry, conditions, traverse
 from jaxgen.inference.previews import comparison
 from jaxgen.interop.convert import import_weights
 from jaxgen.losses.elbo import (
-    HALF,
+    HALF_LEVEL,
 )
 from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.models.vae._nets import NetConfig
@@ -77,7 +77,9 @@ def linear_gaussian(model: VAE, off: float = 0.0):
     exact = stats.multivariate_normal.logpdf(x, b, w @ w.T + SIGMA**2 * np.eye(size))  # pyright: ignore
     precision = 1 + (w**2).sum(0) / SIGMA**2  # of the posterior, whose latents are independent
     gain = w / SIGMA**2 / precision  # [size latent]
-    raw = np.log(HALF) + np.log(np.expm1(np.log(SIGMA) - np.log(HALF)))  # the decoder's number for log sigma
+    raw = np.log(HALF_LEVEL) + np.log(
+        np.expm1(np.log(SIGMA) - np.log(HALF_LEVEL))
+    )  # the decoder's number for log sigma
     params, _ = model.init(jax.random.key(0))
     flat = lambda v: jnp.float32(v)  # noqa: E731
     params["encoder"] = {
@@ -349,7 +351,7 @@ def test_training_shows_pictures_and_what_comes_back(tiny_run):
     images = pairs.make(state, frozen)
     assert images.shape == (6, 8, 8, 1)
     nets = averaged(state, frozen)
-    batch = next(batches(Some(source, 3), run.data, (8, 8, 1), batch=3, seed=0, train=False))
+    batch = next(batches(RandomSubset(source, 3), run.data, (8, 8, 1), batch=3, seed=0, train=False))
     assert task.encode and task.decode
     again = task.decode(*nets, task.encode(*nets, batch), {"label": batch["label"]})
     np.testing.assert_array_equal(images[::2], batch["image"])

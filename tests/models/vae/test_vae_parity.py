@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen.models.vae.vq_vae import VQVAEDecoder, VQVAEEncoder
-from jaxgen.models.vae.vqgan import Patches
+from jaxgen.models.vae.vqgan import PatchDiscriminator
 
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
@@ -65,7 +65,7 @@ def test_the_encoder_and_the_decoder():
 
 
 def test_the_discriminator_of_patches():
-    nn, x, net = torch.nn, pictures(2, 32, 32, 3), Patches(2, 8)
+    nn, x, net = torch.nn, pictures(2, 32, 32, 3), PatchDiscriminator(2, 8)
     found: Any = net.init(jax.random.key(0), jnp.asarray(x))
     p, layers = found["params"], []
     for i, strides in enumerate((2, 2, 1)):

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
 from jaxgen.models.vae._quantisers import Quantiser
-from jaxgen.models.vae.vqgan import VQGAN, Patches
+from jaxgen.models.vae.vqgan import VQGAN, PatchDiscriminator
 
 KEY = jax.random.key(0)
 MODEL = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 0, start=5, critic_width=4, critic_layers=1)
@@ -83,7 +83,7 @@ def test_a_perceptual_distance_is_none_for_equal_pictures(kind, image):
 
 
 def test_the_judge_sees_patches():
-    net = Patches(3, 4)
+    net = PatchDiscriminator(3, 4)
     shape = jax.eval_shape(lambda: net.init_with_output(KEY, jnp.zeros((1, 256, 256, 3)))[0])
     assert shape.shape == (1, 30, 30)  # 70x70 each, 8 apart
 

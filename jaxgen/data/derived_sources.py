@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from jaxgen.data.transforms import planes_of
+from jaxgen.data.transforms import pixels_of
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as everywhere in jaxgen.data
 STRONG = 36.0  # grey levels across a pixel's two neighbours, by which an edge is drawn; half of it beside a strong one
@@ -87,7 +87,7 @@ def _through(x: np.ndarray) -> np.ndarray:
     size = max(round(width / FACTOR), 1), max(round(height / FACTOR), 1)
     bands = [Image.fromarray(np.ascontiguousarray(x[..., i])) for i in range(x.shape[2])]
     how = Image.Resampling.BICUBIC
-    return np.concatenate([planes_of(band.resize(size, how).resize((width, height), how)) for band in bands], 2)
+    return np.concatenate([pixels_of(band.resize(size, how).resize((width, height), how)) for band in bands], 2)
 
 
 def blurred(x: np.ndarray, axis: int) -> np.ndarray:
@@ -105,4 +105,9 @@ def slope(x: np.ndarray, axis: int) -> np.ndarray:
     return np.take(padded, np.arange(2, n + 2), axis) - np.take(padded, np.arange(n), axis)
 
 
-PAIRS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"edges": edges, "grey": grey, "mask": mask, "small": small}
+DERIVED_SOURCES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "edges": edges,
+    "grey": grey,
+    "mask": mask,
+    "small": small,
+}

@@ -13,14 +13,14 @@ from pathlib import Path
 import PIL
 
 from jaxgen.core.cache import cache_folder
-from jaxgen.data.pictures import decode, reason
+from jaxgen.data.image_decoding import decode, reason
 
 Stamp = tuple[int, int]  # size and modification time (in a .zip: size and checksum); a changed file is checked again
 CHUNK = 64  # files a task
-PATIENCE = 2.0  # seconds before a progress bar appears
+PROGRESS_DELAY = 2.0  # seconds before a progress bar appears
 
 
-def check(root: Path, stamps: dict[str, Stamp], read: Callable[[str], bytes]) -> dict[str, str]:
+def find_undecodable(root: Path, stamps: dict[str, Stamp], read: Callable[[str], bytes]) -> dict[str, str]:
     """Return {name: what is wrong} of the files that do not decode; `stamps` names all of them, in order."""
     store = _store(root)
     known = _load(store)
@@ -72,7 +72,7 @@ def _progress(root: Path, total: int) -> Iterator[Callable[[int], None]]:
     def advance(count: int) -> None:
         nonlocal done, bar, task
         done += count
-        if bar is None and sys.stderr.isatty() and time.monotonic() - start > PATIENCE:
+        if bar is None and sys.stderr.isatty() and time.monotonic() - start > PROGRESS_DELAY:
             from rich.console import Console
             from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxgen.core import rng
 from jaxgen.core.types import Array, Key, PyTree
-from jaxgen.nn.wide import wide
+from jaxgen.nn.precision import to_f32
 
 Critic = Callable[[Array], Array]  # images f32[b h w c] -> logits f32[b], each row's from that row's image
 
@@ -15,7 +15,7 @@ Critic = Callable[[Array], Array]  # images f32[b h w c] -> logits f32[b], each 
 def squared_gradient(critic: Critic, x: Array) -> Array:
     """Return |dD(x)/dx|^2, f32[b]."""
     gradient = jax.grad(lambda x: critic(x).sum())(x)
-    return (wide(gradient) ** 2).sum(range(1, x.ndim))
+    return (to_f32(gradient) ** 2).sum(range(1, x.ndim))
 
 
 def zero_centred(critic: Critic, x: Array) -> Array:
@@ -47,7 +47,7 @@ def dragan_penalty(critic: Critic, real: Array, key: Key) -> Array:
     return one_centred(critic, real + t * real.std() / 2 * u)
 
 
-def spectral_start(key: Key, params: PyTree, spare: str = "") -> dict[str, Array]:
+def init_spectral(key: Key, params: PyTree, spare: str = "") -> dict[str, Array]:
     """Return the vectors that power iteration starts from, {path: u f32[c_out]} of each matrix not called `spare`."""
     matrices = {name: x for name, x in _named(params) if x.ndim > 1 and name.rpartition("/")[2] != spare}
     keys = jax.random.split(key, len(matrices))
@@ -65,7 +65,9 @@ def _unit(v: Array) -> Array:
     return v / (jnp.linalg.norm(v) + 1e-12)
 
 
-def spectral(params: PyTree, vectors: Mapping[str, Array], iterations: int = 1) -> tuple[PyTree, dict[str, Array]]:
+def spectral_normalise(
+    params: PyTree, vectors: Mapping[str, Array], iterations: int = 1
+) -> tuple[PyTree, dict[str, Array]]:
     """Return params with every matrix W that has a vector divided by its largest singular value, the vectors moved on.
 
     sigma = v^T W u after power iterations of v = W u / |W u|, u = W^T v / |W^T v|, which are not differentiated. A

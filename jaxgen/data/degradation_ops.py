@@ -20,17 +20,17 @@ Size = tuple[int, int]  # height, width
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B: ITU-R BT.601, as in JPEG and in Pillow's "L"
 
 
-def folded(keys: Key, name: str) -> Key:
+def fold_keys(keys: Key, name: str) -> Key:
     """Return the child of each of Key[b] that is called `name`."""
     return jax.vmap(lambda key: rng.fold(key, name))(keys)
 
 
-def drawn(keys: Key, low: float, high: float, shape: tuple[int, ...] = ()) -> Array:
+def uniform(keys: Key, low: float, high: float, shape: tuple[int, ...] = ()) -> Array:
     """Return numbers uniform in [low, high), f32[b *shape]."""
     return jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32, low, high))(keys)
 
 
-def spread(a: Array, x: Array) -> Array:
+def broadcast_like(a: Array, x: Array) -> Array:
     """Return a, f32[b] or f32[b ...] of sides 1 or those of x [b ...], in the shape of x."""
     return jnp.broadcast_to(a.reshape(a.shape + (1,) * (x.ndim - a.ndim)), x.shape)
 
@@ -45,24 +45,24 @@ def luma(x: Array) -> Array:
 # ---------------------------------------------------------------- noise
 
 
-def draws(keys: Key, shape: tuple[int, ...], grey: Array | None = None) -> Array:
+def open_uniform(keys: Key, shape: tuple[int, ...], grey: Array | None = None) -> Array:
     """Return numbers in (0, 1), f32[b *shape]; where grey bool[b] is true, the same for all channels."""
-    u = jnp.maximum(drawn(keys, 0, 1, shape), 2.0**-24)
-    return u if grey is None else jnp.where(spread(grey, u), spread(u[..., :1], u), u)
+    u = jnp.maximum(uniform(keys, 0, 1, shape), 2.0**-24)
+    return u if grey is None else jnp.where(broadcast_like(grey, u), broadcast_like(u[..., :1], u), u)
 
 
-def bell(u: Array) -> Array:
+def normal_quantile(u: Array) -> Array:
     """Return the N(0, 1) number below which lies the share u of all."""
     return math.sqrt(2) * jax.scipy.special.erfinv(2 * u - 1)
 
 
 def gaussian_noise(x: Array, sigma: Array, keys: Key, grey: Array | None = None) -> Array:
     """Return x with N(0, sigma^2) added to every number, sigma of 255; to all channels the same where grey bool[b]."""
-    u = draws(folded(keys, "noise"), x.shape[1:], grey)
-    return x + spread(sigma / 127.5, x) * bell(u)
+    u = open_uniform(fold_keys(keys, "noise"), x.shape[1:], grey)
+    return x + broadcast_like(sigma / 127.5, x) * normal_quantile(u)
 
 
-def poisson(u: Array, rate: Array) -> Array:
+def poisson_quantile(u: Array, rate: Array) -> Array:
     """Return the Poisson number below which lies the share u of all, both of one shape.
 
     Rates below 4 add up the probabilities; above, the Cornish-Fisher expansion is wrong, by one photon, in 0.5 % of the
@@ -78,14 +78,14 @@ def poisson(u: Array, rate: Array) -> Array:
     p = jnp.exp(-low)
     weights = jnp.asarray(1 / np.arange(1.0, 19), jnp.float32)
     (few, _, _), _ = jax.lax.scan(count, (jnp.zeros_like(u), p, p), weights, unroll=3)  # in one go 8 times as slow
-    z, rate = bell(u), jnp.maximum(rate, 4.0)
+    z, rate = normal_quantile(u), jnp.maximum(rate, 4.0)
     many = rate + jnp.sqrt(rate - 1 / 12) * z + (z * z - 1) / 6 + (z - z * z * z) / (72 * jnp.sqrt(rate))
     return jnp.where(rate > 4.0, jnp.floor(jnp.maximum(many, 0) + 0.5), few)
 
 
-def counted(x: Array, grey: Array | None = None) -> Array:
+def photon_levels(x: Array, grey: Array | None = None) -> Array:
     """Return the levels from 0 to 255, whole numbers, whose photons are counted: of the luma where grey bool[b]."""
-    seen = x if grey is None else jnp.where(spread(grey, x), spread(luma(x), x), x)
+    seen = x if grey is None else jnp.where(broadcast_like(grey, x), broadcast_like(luma(x), x), x)
     return jnp.round((jnp.clip(seen, -1, 1) + 1) * 127.5)
 
 
@@ -94,10 +94,10 @@ def poisson_noise(x: Array, scale: Array, keys: Key, grey: Array | None = None, 
 
     With v in [0, 1] the variance is scale^2 v / white. Where grey bool[b], the luma's noise is that of all channels.
     """
-    u = draws(folded(keys, "noise"), x.shape[1:], grey)
-    value = counted(x, grey) / 255
-    photons = jnp.full_like(x, 255.0) if white is None else spread(white, x)
-    return x + 2 * spread(scale, x) * (poisson(u, value * photons) / photons - value)
+    u = open_uniform(fold_keys(keys, "noise"), x.shape[1:], grey)
+    value = photon_levels(x, grey) / 255
+    photons = jnp.full_like(x, 255.0) if white is None else broadcast_like(white, x)
+    return x + 2 * broadcast_like(scale, x) * (poisson_quantile(u, value * photons) / photons - value)
 
 
 def camera_noise(x: Array, shot: Array, read: Array, keys: Key) -> Array:
@@ -106,8 +106,8 @@ def camera_noise(x: Array, shot: Array, read: Array, keys: Key) -> Array:
     Foi et al. 2008, "Practical Poissonian-Gaussian Noise Modeling and Fitting", section II.
     """
     value = (jnp.clip(x, -1, 1) + 1) / 2
-    variance = spread(shot, x) * value + spread(read, x)
-    return x + 2 * jnp.sqrt(variance) * bell(draws(folded(keys, "noise"), x.shape[1:]))
+    variance = broadcast_like(shot, x) * value + broadcast_like(read, x)
+    return x + 2 * jnp.sqrt(variance) * normal_quantile(open_uniform(fold_keys(keys, "noise"), x.shape[1:]))
 
 
 def read_noise(shot: Array, keys: Key) -> Array:
@@ -116,7 +116,7 @@ def read_noise(shot: Array, keys: Key) -> Array:
     Brooks et al. 2019, "Unprocessing Images for Learned Raw Denoising", section 3.1 and equation 5.
     """
     mean = 2.18 * jnp.log(jnp.maximum(shot, 1e-12)) + 1.2
-    return jnp.exp(mean + 0.26 * rng.normal(folded(keys, "read"), ()))
+    return jnp.exp(mean + 0.26 * rng.normal(fold_keys(keys, "read"), ()))
 
 
 # ---------------------------------------------------------------- JPEG
@@ -156,21 +156,21 @@ def jpeg(x: Array, quality: Array) -> Array:
     tables = [jnp.asarray(t.reshape(1, 64), jnp.float32) for t in (LUMINANCE, CHROMINANCE)]
     light, colour = (jnp.clip(jnp.floor((scale[:, None] * t + 50) / 100), 1, 255) for t in tables)  # [b 64]
     if c == 1:
-        return _coded(levels[..., 0], light)[..., None] / 127.5 - 1
+        return _quantise(levels[..., 0], light)[..., None] / 127.5 - 1
     red, green, blue = levels[..., 0], levels[..., 1], levels[..., 2]
     y = jnp.round(0.299 * red + 0.587 * green + 0.114 * blue)
     cb = jnp.round(128 - 0.168735892 * red - 0.331264108 * green + 0.5 * blue)
     cr = jnp.round(128 + 0.5 * red - 0.418687589 * green - 0.081312411 * blue)
-    y = _coded(y, light)
+    y = _quantise(y, light)
     wide = jnp.pad(jnp.concatenate([cb, cr]), ((0, 0), (0, 0), (0, -w % 16)), "edge")  # as libjpeg
-    chroma = _coded(_halved(wide), jnp.concatenate([colour, colour]))[..., : -(-w // 2)]
-    cb, cr = jnp.split(_doubled(chroma)[:, :h, :w] - 128, 2)
+    chroma = _quantise(_subsample(wide), jnp.concatenate([colour, colour]))[..., : -(-w // 2)]
+    cb, cr = jnp.split(_upsample(chroma)[:, :h, :w] - 128, 2)
     green = jnp.round(-0.344136286 * cb - 0.714136286 * cr)
     out = [y + jnp.round(1.402 * cr), y + green, y + jnp.round(1.772 * cb)]
     return jnp.clip(jnp.stack(out, -1), 0, 255) / 127.5 - 1
 
 
-def _coded(plane: Array, table: Array) -> Array:
+def _quantise(plane: Array, table: Array) -> Array:
     """Return a plane of levels [b h w] after its blocks' DCT is rounded to multiples of table [b 64]."""
     b, h, w = plane.shape
     wide = jnp.pad(plane - 128, ((0, 0), (0, -h % 8), (0, -w % 8)), "edge")
@@ -183,7 +183,7 @@ def _coded(plane: Array, table: Array) -> Array:
     return jnp.clip(jnp.floor(wide[:, :h, :w] + 128.5), 0, 255)  # halves go up
 
 
-def _halved(plane: Array) -> Array:
+def _subsample(plane: Array) -> Array:
     """Return each 2 x 2 pixels' mean [b ceil(h/2) ceil(w/2)]; halves go down and up in turn from column to column."""
     b, h, w = plane.shape
     wide = jnp.pad(plane, ((0, 0), (0, h % 2), (0, w % 2)), "edge")
@@ -192,7 +192,7 @@ def _halved(plane: Array) -> Array:
     return jnp.floor((total + bias) / 4)
 
 
-def _doubled(plane: Array) -> Array:
+def _upsample(plane: Array) -> Array:
     """Return a plane twice as high and wide: each pixel is 3/4 of its own and 1/4 of the next one's, in both axes."""
     b, h, w = plane.shape
     wide = jnp.pad(plane, ((0, 0), (1, 1), (0, 0)), "edge")
@@ -211,21 +211,23 @@ def haze(x: Array, keys: Key, depth: Array | None = None, light: Array | None = 
     Unless given, depth grows upwards, with hills, to between 0.5 and 2 where it is greatest; A is from 0.7 to 1.
     """  # noqa: E501
     if depth is None:
-        depth = spread(drawn(folded(keys, "haze"), 0.5, 2.0), x[..., :1]) * distance(keys, (x.shape[1], x.shape[2]))
+        depth = broadcast_like(uniform(fold_keys(keys, "haze"), 0.5, 2.0), x[..., :1]) * depth_field(
+            keys, (x.shape[1], x.shape[2])
+        )
     if light is None:
-        light = drawn(folded(keys, "light"), 0.7, 1.0)
-    t = spread(jnp.exp(-depth), x)
-    return x * t + spread(2 * light - 1, x) * (1 - t)
+        light = uniform(fold_keys(keys, "light"), 0.7, 1.0)
+    t = broadcast_like(jnp.exp(-depth), x)
+    return x * t + broadcast_like(2 * light - 1, x) * (1 - t)
 
 
-def distance(keys: Key, size: Size) -> Array:
+def depth_field(keys: Key, size: Size) -> Array:
     """Return how far each pixel is, smooth, f32[b h w 1] in [0, 1]: the upper, the further, but for hills."""
-    hills = smooth(folded(keys, "hills"), size, max(size) / 4)
+    hills = smooth_field(fold_keys(keys, "hills"), size, max(size) / 4)
     up = jnp.asarray(1 - (np.arange(size[0]) + 0.5) / size[0], jnp.float32).reshape(1, -1, 1, 1)
     return jnp.clip(0.25 + 0.5 * jnp.broadcast_to(up, hills.shape) + 0.2 * hills, 0, 1)
 
 
-def smooth(keys: Key, size: Size, cell: float) -> Array:
+def smooth_field(keys: Key, size: Size, cell: float) -> Array:
     """Return a smooth field f32[b h w 1] of about N(0, 0.7^2), its hills about `cell` pixels wide."""
     grid = rng.normal(keys, (*(math.ceil(n / cell) + 1 for n in size), 1))
     return resize(grid, size, "bicubic", antialias=False, edges="reflect")
@@ -237,7 +239,7 @@ def low_light(x: Array, gain: Array, gamma: Array) -> Array:
     Lv et al. 2021, "Attention Guided Low-Light Image Enhancement", equation 1, alpha left out.
     """
     value = (jnp.clip(x, -1, 1) + 1) / 2
-    return 2 * spread(gain, x) * value ** spread(gamma, x) - 1
+    return 2 * broadcast_like(gain, x) * value ** broadcast_like(gamma, x) - 1
 
 
 def grey(x: Array) -> Array:

@@ -5,47 +5,47 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.nn.style import power
+from jaxgen.nn.style import matrix_power
 
 Array = jax.Array
 
 
-class Colours(NamedTuple):
+class ColourStatistics(NamedTuple):
     """Mean f32[c] and covariance f32[c c] of an image's pixels."""
 
     mean: Array
     covariance: Array
 
 
-def colours(x: Array) -> Colours:
+def colour_statistics(x: Array) -> ColourStatistics:
     """Return the mean and covariance of an image's pixels."""
     pixels = x.reshape(-1, x.shape[-1])
     mean = pixels.mean(0)  # [c]
     f = pixels - jnp.broadcast_to(mean, pixels.shape)
-    return Colours(mean, jnp.matmul(f.T / len(f), f, precision="highest"))
+    return ColourStatistics(mean, jnp.matmul(f.T / len(f), f, precision="highest"))
 
 
-def linear(source: Colours, target: Colours) -> Array:
+def monge_kantorovich(source: ColourStatistics, target: ColourStatistics) -> Array:
     """Return the matrix T f32[c c] of the Monge-Kantorovich map between normal distributions, y = T (x - m) + m'.
 
     T = A^(-1/2) (A^(1/2) B A^(1/2))^(1/2) A^(-1/2), of all maps with T A T = B the one that moves colours least. Pitie
     and Kokaram 2007, "The Linear Monge-Kantorovitch Linear Colour Mapping for Example-Based Colour Transfer", section
     3. Directions in which the source has no spread are left without any.
     """
-    root, inverse = power(source.covariance, 0.5), power(source.covariance, -0.5)
+    root, inverse = matrix_power(source.covariance, 0.5), matrix_power(source.covariance, -0.5)
     product = lambda *m: jnp.linalg.multi_dot(m, precision="highest")  # noqa: E731
-    return product(inverse, power(product(root, target.covariance, root), 0.5), inverse)
+    return product(inverse, matrix_power(product(root, target.covariance, root), 0.5), inverse)
 
 
-def transfer(x: Array, like: Array) -> Array:
+def transfer_colours(x: Array, like: Array) -> Array:
     """Return x [h w c] with the mean and covariance of the colours of `like` [h' w' c]."""
-    source, target = colours(x), colours(like)
+    source, target = colour_statistics(x), colour_statistics(like)
     centred = x - jnp.broadcast_to(source.mean, x.shape)
-    y = jnp.einsum("ij,hwj->hwi", linear(source, target), centred, precision="highest")
+    y = jnp.einsum("ij,hwj->hwi", monge_kantorovich(source, target), centred, precision="highest")
     return y + jnp.broadcast_to(target.mean, y.shape)
 
 
-def match(x: Array, like: Array, weights: Array | None = None) -> Array:
+def match_distribution(x: Array, like: Array, weights: Array | None = None) -> Array:
     """Return numbers x f32[n] with the distribution of like f32[m], in their order: the exact transport in one
     dimension, the quantile function of `like` at each number's rank. weights f32[n]: how often each number counts."""
     weights = jnp.ones(len(x)) if weights is None else weights
@@ -56,12 +56,13 @@ def match(x: Array, like: Array, weights: Array | None = None) -> Array:
     return jnp.zeros_like(found).at[order].set(found)
 
 
-def sliced(x: Array, like: Array, key: Array, weights: Array | None = None, rounds: int = 20) -> Array:
+def sliced_transport(x: Array, like: Array, key: Array, weights: Array | None = None, rounds: int = 20) -> Array:
     """Return colours x f32[n c] with the distribution of like f32[m c]: all of it, not its first two moments.
 
-    In each round the colours are seen along the axes of a random rotation, and along each moved by `match`; the last
-    round's axes are the colours' own, so that each channel's distribution is that of `like`. weights f32[n]: how often
-    each colour counts. Pitie, Kokaram and Dahyot 2005, "N-Dimensional Probability Density Function Transfer and its
+    Each round projects the colours onto the axes of a random rotation and moves each projection by
+    `match_distribution`. The last round uses the colour axes themselves, so that each channel has exactly the
+    distribution of `like`. weights f32[n]: how often each colour counts.
+    Pitie, Kokaram and Dahyot 2005, "N-Dimensional Probability Density Function Transfer and its
     Application to Colour Transfer".
     """
     c = x.shape[1]
@@ -70,7 +71,7 @@ def sliced(x: Array, like: Array, key: Array, weights: Array | None = None, roun
 
     def turn(x: Array, axis: Array) -> tuple[Array, None]:
         a, b = (jnp.matmul(p, axis, precision="highest") for p in (x, like))
-        moved = jax.vmap(lambda a, b: match(a, b, weights), 1, 1)(a, b)
+        moved = jax.vmap(lambda a, b: match_distribution(a, b, weights), 1, 1)(a, b)
         return jnp.matmul(moved, axis.T, precision="highest"), None
 
     return jax.lax.scan(turn, x, axes)[0]
