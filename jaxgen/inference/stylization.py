@@ -20,7 +20,7 @@ from jaxgen.models.translation.wct import WCT
 from jaxgen.nn.colour_transport import transfer_colours
 from jaxgen.nn.resample import resize
 from jaxgen.pretrained import backbones
-from jaxgen.tasks.style_transfer import colour, fitted
+from jaxgen.tasks.style_transfer import fitted, three_channels
 
 PAINTERS = {"gatys": Gatys, "wct": WCT}
 SMALLEST = 16  # pixels of a side
@@ -56,7 +56,7 @@ class Wish(NamedTuple):
         missing = [style for style in self.styles if not Path(style).expanduser().is_file()]
         if missing:
             raise InputError(f"There is no style image {missing[0]}.")
-        return [fitted(colour(photo.read(Path(style).expanduser()).pixels), self.size) for style in self.styles]
+        return [fitted(three_channels(photo.read(Path(style).expanduser()).pixels), self.size) for style in self.styles]
 
 
 @dataclass

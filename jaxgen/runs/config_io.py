@@ -13,7 +13,12 @@ from jaxgen import zoo
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError, choose
 
-RENAMED = {"trunk": "backbone"}  # settings of older versions: their present names
+RENAMED = {  # settings of older versions: their present names
+    "trunk": "backbone",
+    "critic_width": "discriminator_width",
+    "critic_layers": "discriminator_layers",
+    "critic_start": "discriminator_start",
+}
 
 
 def to_json(run: Run) -> str:

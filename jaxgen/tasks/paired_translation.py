@@ -1,4 +1,4 @@
-"""The game of translators that learn from pairs: made and true images are judged beside what they were made of."""
+"""The training task of paired translation: a generator, and a discriminator of source and image together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,114 +19,115 @@ from jaxgen.losses import perceptual
 from jaxgen.metrics.pixels import psnr
 from jaxgen.models.translation._generators import Image
 from jaxgen.pretrained import backbones
-from jaxgen.tasks.patch_discriminators import Game, each
+from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 
 Translate = Callable[..., Array]
-HALF = Optim(schedule="half")  # how most translators are trained
+HALF = Optim(schedule="half")  # the schedule of most translation models
 LAYERS = {"relu1_1": 1 / 32, "relu2_1": 1 / 16, "relu3_1": 1 / 8, "relu4_1": 1 / 4, "relu5_1": 1.0}  # pix2pixHD's
 JITTERED = Data("shapes", pair="edges", crop="jitter", flip=True)
 
 
 @dataclass(frozen=True)
-class Paired:
-    """A generator (x f32[b h w c], keys Key[b]) -> f32[b h w c], a critic of both images together, and their game.
+class PairedTranslation:
+    """Builds the task of a generator (x f32[b h w c], keys Key[b]) -> f32[b h w c] that learns from pairs.
 
-    multiple: what the sides of x must be divisible by
-    several:  whether other keys give other answers
-    pixel:    weight of the distance from the true image
-    seen:     weight of the distance between features of both, those of `LAYERS` of a backbone (pretrained)
+    multiple:   the sides of x must be divisible by it
+    several:    whether other keys give other outputs
+    pixel:      weight of the pixel distance from the true image
+    perceptual: weight of the distance between features of both images, at the layers `LAYERS` of a backbone
+                (pretrained/backbones.py)
     """
 
     image: Image
     generator: nn.Module
-    game: Game
+    game: PatchGANConfig
     pixel: float
     multiple: int
     several: bool = False
     distance: Literal["l1", "l2"] = "l1"
-    seen: float = 0.0
+    perceptual: float = 0.0
     backbone: str = "vgg16"
 
     def task(self) -> Task:
-        """Return the game. Raises InputError for what can't be played."""
+        """Return the task. Raises InputError for settings out of range."""
         self.game.check(self.image)
-        at_least(0, model__pixel=self.pixel, model__perceptual=self.seen)
-        if not self.pixel and not self.seen and not self.game.adversarial:
-            raise InputError("Nothing is learned: model.pixel and model.game.adversarial are both 0.")
-        # One stream: both players meet the same images, which are then made once a step.
-        phases = (Phase("critic", "critic", self.critic_loss, stream="z"),) if self.judged else ()
-        learners = {"critic": self.game.learner("critic")} if self.judged else {}
+        at_least(0, model__pixel=self.pixel, model__perceptual=self.perceptual)
+        if not self.pixel and not self.perceptual and not self.game.adversarial:
+            raise InputError("There is no loss: model.pixel and model.game.adversarial are both 0.")
+        # One stream: both phases translate the same images with the same keys, so XLA translates once a step.
+        phases = (Phase("critic", "critic", self.discriminator_loss, stream="z"),) if self.has_discriminator else ()
+        learners = {"critic": self.game.learner("critic")} if self.has_discriminator else {}
         return Task(
             init=self.init,
             example=pair_of(self.image),
             learners={**learners, "generator": self.game.learner("generator")},
             phases=(*phases, Phase("generator", "generator", self.loss, stream="z")),
             given=("source",),
-            frozen={"trunk": partial(backbones.load, self.backbone)} if self.seen else {},
+            frozen={"trunk": partial(backbones.load, self.backbone)} if self.perceptual else {},
             generate=generated(self.translate),
             translator=Translator(self.translate, multiple=self.multiple, channels=self.image[2], several=self.several),
         )
 
     @property
-    def judged(self) -> bool:
+    def has_discriminator(self) -> bool:
         return self.game.adversarial > 0
 
     def init(self, key: Key, spec: Any = None):
         del spec
         x, keys = jnp.zeros((2, *self.image)), jax.random.split(key, 2)
         params = {"generator": self.generator.init(rng.fold(key, "generator"), x, keys)["params"]}
-        if self.judged:
+        if self.has_discriminator:
             params["critic"] = self.game.init(rng.fold(key, "critic"), self.image, 2 * self.image[2])
         return params, {}
 
-    def made(self, params: Params, source: Array, keys: Key) -> Array:
+    def generated(self, params: Params, source: Array, keys: Key) -> Array:
         return self.generator.apply({"params": params["generator"]}, source, keys)  # pyright: ignore[reportReturnType]
 
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context, to
-        return self.made(params, given["source"], keys)
+        return self.generated(params, given["source"], keys)
 
-    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+    def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         del context
         source, image = batch["source"], batch["image"]
-        made = self.made(params, source, jax.random.split(key, len(source)))
-        real, fake = self.game.says_of_both(params["critic"], beside(source, image), beside(source, made))
-        return self.game.telling(real, fake).mean(), Aux(self.game.scores(real, fake))
+        fake_image = self.generated(params, source, jax.random.split(key, len(source)))
+        real, fake = self.game.outputs_of_both(params["critic"], stacked(source, image), stacked(source, fake_image))
+        return self.game.discriminator_loss(real, fake).mean(), Aux(self.game.scores(real, fake))
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Isola et al. 2017, equation 4: G* = arg min max L_cGAN(G, D) + lambda L_L1(G); Wang et al. 2018, (5)."""
         source, image = batch["source"], batch["image"]
-        made = self.made(params, source, jax.random.split(key, len(source)))
-        apart = each(jnp.abs(made - image) if self.distance == "l1" else jnp.square(made - image))  # [b]
-        value, metrics = self.pixel * apart, {"pixel": apart.mean(), "psnr": psnr(made, image).mean()}
-        if self.judged:
-            fake = self.game.says(params["critic"], beside(source, made))
-            fooling = self.game.fooling(fake)
-            value, metrics = value + self.game.adversarial * fooling, metrics | {"fooling": fooling.mean()}
+        fake_image = self.generated(params, source, jax.random.split(key, len(source)))
+        error = fake_image - image
+        pixel = each(jnp.abs(error) if self.distance == "l1" else jnp.square(error))  # [b]
+        value, metrics = self.pixel * pixel, {"pixel": pixel.mean(), "psnr": psnr(fake_image, image).mean()}
+        if self.has_discriminator:
+            fake = self.game.outputs(params["critic"], stacked(source, fake_image))
+            adversarial = self.game.generator_loss(fake)
+            value, metrics = value + self.game.adversarial * adversarial, metrics | {"adversarial": adversarial.mean()}
             if self.game.features:
-                seen = self.game.apart(self.game.says(params["critic"], beside(source, image)), fake)
-                value, metrics = value + self.game.features * seen, metrics | {"features": seen.mean()}
-        if self.seen:
-            see = context.frozen["trunk"].features
-            seen = perceptual.feature_loss(
-                see(made, tuple(LAYERS)), see(image, tuple(LAYERS)), 1, tuple(LAYERS.values())
-            )
-            value, metrics = value + self.seen * seen, metrics | {"perceptual": seen.mean()}
+                real = self.game.outputs(params["critic"], stacked(source, image))
+                features = self.game.feature_distance(real, fake)
+                value, metrics = value + self.game.features * features, metrics | {"features": features.mean()}
+        if self.perceptual:
+            ours, theirs = (context.frozen["trunk"].features(x, tuple(LAYERS)) for x in (fake_image, image))
+            distance = perceptual.feature_loss(ours, theirs, 1, tuple(LAYERS.values()))
+            value, metrics = value + self.perceptual * distance, metrics | {"perceptual": distance.mean()}
         return value.mean(), Aux(metrics)
 
 
-def beside(source: Array, image: Array) -> Array:
-    """Return both images' channels, f32[b h w 2c]."""
+def stacked(source: Array, image: Array) -> Array:
+    """Return the channels of both images side by side, f32[b h w 2c]."""
     return jnp.concatenate([source, image], -1)
 
 
 def pair_of(image: Image) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return what an example of two domains is."""
+    """Return the example's specs: an image of each of two domains."""
     return {name: jax.ShapeDtypeStruct(image, jnp.float32) for name in ("source", "image")}
 
 
 def generated(translate: Translate, domain: int = 0):
-    """Return the `generate` of a translator: given a source, the image in the domain of this number."""
+    """Return a `generate` that translates the given source into this domain."""
 
     def generate(params: Params, context: Context, keys: Key, given: Batch) -> Batch:
         to = jnp.full(len(given["source"]), domain, jnp.int32)
@@ -136,7 +137,7 @@ def generated(translate: Translate, domain: int = 0):
 
 
 def check_pairs(run: Run, name: str):
-    """Raise InputError where a model that learns from pairs is given sets that are none."""
+    """Raise InputError where a model that learns from pairs gets unpaired sets."""
     if run.data.source.startswith("unpaired:"):
         raise InputError(
             f"{name} learns from pairs: {run.data.source!r} has none. Give paired:PATH, or --data.pair and one set; "
@@ -145,10 +146,10 @@ def check_pairs(run: Run, name: str):
 
 
 def row(model: Any, steps: int, batch: int = 1, data: Data = JITTERED, **settings) -> Run:
-    """Return the run that trains a model on pairs."""
+    """Return a run that trains a model on pairs."""
     return Run(model=model, data=data, steps=steps, batch=batch, **settings)
 
 
 def tiny(model: Any, data: Data = Data("shapes", pair="edges")) -> Run:
-    """Return the run of a small model that takes seconds."""
+    """Return a run of a small model that takes seconds."""
     return Run(model=model, data=data, steps=20, batch=8, log=Log(every=5, samples=10, count=12), save=Save(every=10))

@@ -1,7 +1,7 @@
-"""How translators are judged: by critics of patches, at one size or several, and by what those see on the way.
+"""Adversarial losses with PatchGAN discriminators, at one scale or several, and feature matching.
 
-Critics move first, as in the authors' code of pix2pix, CUT, UNIT and MUNIT. In CycleGAN's and BicycleGAN's the
-generators do; in pix2pixHD's both look at what the other was before.
+The discriminators are updated first, as in the authors' code of pix2pix, CUT, UNIT and MUNIT. In the code of CycleGAN
+and BicycleGAN the generators are first; in that of pix2pixHD both losses use the nets from before the step.
 """
 
 from dataclasses import dataclass
@@ -17,29 +17,28 @@ from jaxgen.losses.gan import LOSSES
 from jaxgen.nn.patch_discriminator import MultiscaleDiscriminator, PatchVariant, check_patches
 from jaxgen.nn.precision import to_f32
 
-Said = list[list[Array]]  # by scale: what each layer says f32[b h w c], the logits f32[b h' w'] last
+Outputs = list[list[Array]]  # for each scale, each layer's output f32[b h w c]; the last ones are logits f32[b h' w']
 
 
 @dataclass(frozen=True)
-class Game:
-    """Critics, and how much their judgement counts."""
+class PatchGANConfig:
+    """Hyper-parameters of the discriminators, their loss and all optimizers."""
 
     loss: Literal["non-saturating", "least-squares", "hinge"] = "least-squares"
-    adversarial: float = 1.0  # weight of the judgement; 0: nobody judges
-    features: float = 0.0  # weight of the distance between what the critics' layers say of made and of true images
-    scales: int = 1  # critics, each of which sees images half as large as the one before
-    layers: int = 3  # a critic's halvings
+    adversarial: float = 1.0  # weight of the adversarial loss; 0: no discriminator
+    features: float = 0.0  # weight of the feature-matching loss
+    scales: int = 1  # number of discriminators; each one gets images half as large as the one before
+    layers: int = 3  # number of stride-2 layers of a discriminator
     width: int = 64  # channels of its first layer
-    # of each image by itself; with a scale and a bias of its own, or not
-    norm: Literal["affine", "instance", "none"] = "instance"
+    norm: Literal["affine", "instance", "none"] = "instance"  # instance norm, with or without scale and bias
     form: PatchVariant = PatchVariant()
     learning_rate: float = 2e-4  # of Adam, of every net
     beta1: float = 0.5
-    decay: float = 0.0  # of weights: this much of them is a part of the gradient
-    halving: int = 0  # steps after which the rate is halved, again and again; 0: never
+    decay: float = 0.0  # L2 regularisation: this factor times the weights is added to the gradient
+    halving: int = 0  # steps between halvings of the learning rate; 0: never
 
     def check(self, image: tuple[int, int, int]):
-        """Raise InputError for what no game can be played with."""
+        """Raise InputError for settings out of range, and for images that are too small."""
         at_least(0, model__game__adversarial=self.adversarial, model__game__features=self.features)
         at_least(1, model__game__scales=self.scales, model__game__layers=self.layers, model__game__width=self.width)
         at_least(0, model__game__decay=self.decay, model__game__halving=self.halving)
@@ -52,7 +51,7 @@ class Game:
         return MultiscaleDiscriminator(self.scales, self.layers, self.width, self.norm, self.form)
 
     def init(self, key: Key, image: tuple[int, int, int], channels: int) -> PyTree:
-        """Return the parameters of one critic of images with so many channels."""
+        """Return the parameters of one discriminator (all its scales) of images with so many channels."""
         return self.net.init(key, jnp.zeros((2, *image[:2], channels)))["params"]
 
     def learner(self, *nets: str) -> Learner:
@@ -62,32 +61,33 @@ class Game:
         adam = optax.adam(rate, b1=self.beta1)
         return Learner(nets, optax.chain(optax.add_decayed_weights(self.decay), adam) if self.decay else adam)
 
-    def says(self, params: Any, x: Array) -> Said:
-        """Return what the critic of these parameters says of images f32[b h w c]."""
+    def outputs(self, params: Any, x: Array) -> Outputs:
+        """Return the discriminator's outputs for images f32[b h w c]."""
         return self.net.apply({"params": params}, x)  # pyright: ignore[reportReturnType]
 
-    def says_of_both(self, params: Any, real: Array, fake: Array) -> tuple[Said, Said]:
-        """Return the same of two kinds of images, in one pass: no norm of a critic mixes images."""
-        said, n = self.says(params, jnp.concatenate([real, fake])), len(real)
-        return [[x[:n] for x in scale] for scale in said], [[x[n:] for x in scale] for scale in said]
+    def outputs_of_both(self, params: Any, real: Array, fake: Array) -> tuple[Outputs, Outputs]:
+        """Return the outputs for real and for fake images from one pass: no norm of the net mixes images."""
+        both, n = self.outputs(params, jnp.concatenate([real, fake])), len(real)
+        return [[x[:n] for x in scale] for scale in both], [[x[n:] for x in scale] for scale in both]
 
-    def telling(self, real: Said, fake: Said) -> Array:
-        """Return what a critic minimises f32[b], a sum over its sizes.
+    def discriminator_loss(self, real: Outputs, fake: Outputs) -> Array:
+        """Return the discriminator's loss f32[b], a sum over scales.
 
-        The half of least squares changes no Adam; beside a decay of weights it would, and MUNIT's code has none.
+        Least squares have a factor of 1/2, which does not change Adam's updates. With weight decay it would, and
+        MUNIT's code has no such factor: there it is left out.
         """
-        tell, scale = LOSSES[self.loss].discriminator, 2.0 if self.decay and self.loss == "least-squares" else 1.0
-        return scale * total([each(tell(r[-1], f[-1])) for r, f in zip(real, fake, strict=True)])
+        loss, scale = LOSSES[self.loss].discriminator, 2.0 if self.decay and self.loss == "least-squares" else 1.0
+        return scale * total([each(loss(r[-1], f[-1])) for r, f in zip(real, fake, strict=True)])
 
-    def fooling(self, fake: Said) -> Array:
-        """Return what who makes images minimises of it f32[b], least squares without the half."""
-        fool, scale = LOSSES[self.loss].generator, 2.0 if self.loss == "least-squares" else 1.0
-        return scale * total([each(fool(f[-1], f[-1])) for f in fake])
+    def generator_loss(self, fake: Outputs) -> Array:
+        """Return the generator's adversarial loss f32[b], a sum over scales; least squares without a factor of 1/2."""
+        loss, scale = LOSSES[self.loss].generator, 2.0 if self.loss == "least-squares" else 1.0
+        return scale * total([each(loss(f[-1], f[-1])) for f in fake])
 
-    def apart(self, real: Said, fake: Said) -> Array:
-        """Return the distance between the layers' answers to both f32[b], a sum over layers and a mean over scales.
+    def feature_distance(self, real: Outputs, fake: Outputs) -> Array:
+        """Return the feature-matching loss f32[b]: L1 of the layers' outputs, summed over layers, mean over scales.
 
-        Wang et al. 2018, equation 4; the mean is the authors' code's.
+        Wang et al. 2018, equation 4; the mean over scales is from the authors' code.
         """
         scales = []
         for r, f in zip(real, fake, strict=True):
@@ -95,10 +95,10 @@ class Game:
             scales.append(total(layers))
         return total(scales) / len(scales)
 
-    def scores(self, real: Said, fake: Said) -> dict[str, Array]:
-        """Return what is shown of a judgement: means of the logits, or of the probabilities, of both kinds."""
+    def scores(self, real: Outputs, fake: Outputs) -> dict[str, Array]:
+        """Return metrics: the mean logits, or probabilities, of real and of fake images."""
         score = LOSSES[self.loss].score
-        mean = lambda said: score(jnp.concatenate([s[-1].reshape(-1) for s in said])).mean()  # noqa: E731
+        mean = lambda outputs: score(jnp.concatenate([o[-1].reshape(-1) for o in outputs])).mean()  # noqa: E731
         return {"real": mean(real), "fake": mean(fake)}
 
 
@@ -108,4 +108,5 @@ def each(x: Array) -> Array:
 
 
 def total(parts: list[Array]) -> Array:
+    """Return the sum of arrays of equal shape."""
     return sum(parts[1:], start=parts[0])

@@ -1,4 +1,4 @@
-"""Images whose style is wanted, from files or drawn, and what is asked of an image in their style."""
+"""Style images, from files or drawn patterns, and the content and style losses of style transfer."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -16,36 +16,38 @@ from jaxgen.metrics.lpips import unit
 from jaxgen.nn.resample import resize
 from jaxgen.pretrained.backbones import Backbone
 
-ROUNDING = 1e-10  # of a squared distance over a square: up to 1e-15 in images of 64x64, the more the larger
-DRAWN = ("waves", "checks", "dots")  # patterns that need no file
+ROUNDING = 1e-10  # of a relative squared distance: up to 1e-15 for images of 64x64, more for larger images
+PATTERNS = ("waves", "checks", "dots")  # drawn styles, which need no file
 
 
 def check(styles: Sequence[str]):
-    """Raise InputError where a style is neither a file nor the name of a drawn pattern, or there is none."""
+    """Raise InputError where a style is neither a file nor the name of a pattern, or there is none."""
     at_least(1, model__styles=len(styles))
     for style in styles:
-        if style not in DRAWN and not Path(style).expanduser().is_file():
-            raise InputError(f"There is no style image {style}: name a file, or one of {', '.join(DRAWN)}.")
+        if style not in PATTERNS and not Path(style).expanduser().is_file():
+            raise InputError(f"There is no style image {style}: name a file, or one of {', '.join(PATTERNS)}.")
 
 
 def names(styles: Sequence[str]) -> tuple[str, ...]:
-    """Return the styles' names, those of their files without the ending, told apart by numbers where they are alike."""
+    """Return the styles' names: file names without their endings, and a number at the end of equal names."""
     short = [Path(style).stem for style in styles]
     return tuple(name if short.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(short))
 
 
-def picture(style: str, size: int) -> np.ndarray:
-    """Return a style's image f32[h w 3] in [-1, 1], a larger one made small to `size` pixels of its longer side."""
-    return drawn(style, size) if style in DRAWN else fitted(colour(photo.read(Path(style).expanduser()).pixels), size)
+def style_image(style: str, size: int) -> np.ndarray:
+    """Return a style's image f32[h w 3] in [-1, 1], downsampled so that its longer side is at most `size` pixels."""
+    if style in PATTERNS:
+        return pattern(style, size)
+    return fitted(three_channels(photo.read(Path(style).expanduser()).pixels), size)
 
 
-def colour(pixels: np.ndarray) -> np.ndarray:
+def three_channels(pixels: np.ndarray) -> np.ndarray:
     """Return an image [h w 1] or [h w 3] with three channels."""
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 
 
 def fitted(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Return an image made small to `size` pixels of its longer side, where it is larger; 0: as it is."""
+    """Return an image, downsampled so that its longer side is at most `size` pixels; 0: unchanged."""
     height, width = pixels.shape[:2]
     if not size or max(height, width) <= size:
         return pixels
@@ -53,8 +55,8 @@ def fitted(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(resize(jnp.asarray(pixels), (max(small[0], 1), max(small[1], 1)), edges="reflect"))
 
 
-def drawn(name: str, size: int) -> np.ndarray:
-    """Return a pattern f32[size size 3] in [-1, 1]."""
+def pattern(name: str, size: int) -> np.ndarray:
+    """Return a drawn pattern f32[size size 3] in [-1, 1]."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     if name == "waves":
         level = np.sin(0.4 * (y + 3 * np.sin(0.25 * x)))
@@ -67,44 +69,44 @@ def drawn(name: str, size: int) -> np.ndarray:
     return (share * np.array(high) + (1 - share) * np.array(low)).astype(np.float32)
 
 
-def directions(backbone: Backbone, image: Array, layers: Sequence[str]) -> list[Array]:
-    """Return a backbone's maps with features of unit length at each place, as LPIPS compares them.
+def unit_features(backbone: Backbone, image: Array, layers: Sequence[str]) -> list[Array]:
+    """Return a backbone's feature maps with features of unit length at each position, as LPIPS compares them.
 
-    Their length grows steeply with contrast, and a net that learns to paint then learns to have none (content), or puts
-    all of a style into one spot of the image (Gram matrices, which are sums of squares).
+    The length of features grows steeply with contrast. With their full length a net learns to paint without contrast
+    (content loss), or puts a whole style into one spot of the image (Gram matrices, which are sums of squares).
     """
     return [unit(x) for x in backbone.features(image, layers)]
 
 
 def grams(backbone: Backbone, styles: Sequence[str], size: int, layers: Sequence[str]) -> list[Array]:
-    """Return the Gram matrices of several styles' directions, f32[n c c] of each layer."""
-    each = [directions(backbone, jnp.asarray(picture(style, size))[None], layers) for style in styles]
+    """Return the Gram matrices of the unit features of several styles, f32[n c c] for each layer."""
+    each = [unit_features(backbone, jnp.asarray(style_image(style, size))[None], layers) for style in styles]
     return [jnp.concatenate([gram(x) for x in maps]) for maps in zip(*each, strict=True)]
 
 
-def apart(made: Array, wish: Array) -> Array:
-    """Return |a - b|^2 / |b|^2 of each example, f32[b]: whatever the backbone's scale, layers and weights are alike.
+def relative_distance(x: Array, target: Array) -> Array:
+    """Return |x - target|^2 / |target|^2 of each example, f32[b], independent of the scale of features.
 
-    What differs by rounding alone does not, lest Adam make full steps of its slopes.
+    Differences up to rounding count as 0: otherwise Adam would make full steps from their gradients.
     """
-    axes = tuple(range(1, made.ndim))
-    return nn.relu(jnp.square(made - wish).sum(axes) / (jnp.square(wish).sum(axes) + 1e-12) - ROUNDING)
+    axes = tuple(range(1, x.ndim))
+    return nn.relu(jnp.square(x - target).sum(axes) / (jnp.square(target).sum(axes) + 1e-12) - ROUNDING)
 
 
-def content_distance(maps: Sequence[Array], clean: Sequence[Array]) -> Array:
+def content_distance(maps: Sequence[Array], targets: Sequence[Array]) -> Array:
     """Return the mean over layers of |F - P|^2 / |P|^2, maps [b h w c], f32[b]."""
-    return reduce(jnp.add, (apart(x, y) for x, y in zip(maps, clean, strict=True))) / len(maps)
+    return reduce(jnp.add, (relative_distance(x, y) for x, y in zip(maps, targets, strict=True))) / len(maps)
 
 
-def style_distance(maps: Sequence[Array], wanted: Sequence[Array]) -> Array:
+def style_distance(maps: Sequence[Array], targets: Sequence[Array]) -> Array:
     """Return the mean over layers of |G(F) - A|^2 / |A|^2, maps [b h w c] and Gram matrices [b c c], f32[b]."""
-    return reduce(jnp.add, (apart(gram(x), a) for x, a in zip(maps, wanted, strict=True))) / len(maps)
+    return reduce(jnp.add, (relative_distance(gram(x), a) for x, a in zip(maps, targets, strict=True))) / len(maps)
 
 
 def roughness(x: Array, known: Array | None = None) -> Array:
-    """Return the mean squared difference between neighbours of x [b h w c], f32[b]: total variation, squared.
+    """Return the mean squared difference between neighbours of x [b h w c], f32[b]: squared total variation.
 
-    known: an image whose own edges cost nothing: a difference counts as far as it is larger than there
+    known: an image with edges that cost nothing: a difference counts only as far as it is larger than there
     """
     down, across = (jnp.abs(jnp.diff(x, axis=axis)) for axis in (1, 2))
     if known is not None:

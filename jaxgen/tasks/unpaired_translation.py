@@ -1,4 +1,4 @@
-"""What translators that learn without pairs share: a critic for each domain, and their settings."""
+"""Shared parts of unpaired translation: one discriminator for each of the two domains, and run settings."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,53 +10,57 @@ from jaxgen.core import rng
 from jaxgen.core.config import Data, Run
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, PyTree
 from jaxgen.models.translation._generators import Image
-from jaxgen.tasks.patch_discriminators import Game
+from jaxgen.tasks.patch_discriminators import PatchGANConfig
 
 DOMAINS = "source", "image"
-CRITICS = {"source": "critic_source", "image": "critic"}  # who judges images of a domain
+DISCRIMINATORS = {"source": "critic_source", "image": "critic"}  # the net that judges images of a domain
 JITTERED = Data("unpaired:digits,shapes", crop="jitter", flip=True)
-COVERED = replace(JITTERED, crop="random")  # as UNIT and MUNIT do it
-Both = dict[str, Array]  # images f32[b h w c] by domain
-Made = Callable[[Params, Context, Batch, Key], Both]  # images made for each domain
+RANDOM_CROP = replace(JITTERED, crop="random")  # as in UNIT and MUNIT
+ImagesByDomain = dict[str, Array]  # f32[b h w c] each
+TranslateBoth = Callable[[Params, Context, Batch, Key], ImagesByDomain]  # translations into each domain
 
 
-def critics(game: Game, key: Key, image: Image) -> dict[str, PyTree]:
-    """Return the parameters of both critics."""
-    return {net: game.init(rng.fold(key, net), image, image[2]) for net in CRITICS.values()}
+def init_discriminators(game: PatchGANConfig, key: Key, image: Image) -> dict[str, PyTree]:
+    """Return the parameters of both discriminators."""
+    return {net: game.init(rng.fold(key, net), image, image[2]) for net in DISCRIMINATORS.values()}
 
 
-def tell(game: Game, params: Params, real: Both, fake: Both) -> tuple[Array, dict[str, Array]]:
-    """Return what the critics of both domains minimise f32[b], and what is shown of it."""
+def discriminator_loss(
+    game: PatchGANConfig, params: Params, real: ImagesByDomain, fake: ImagesByDomain
+) -> tuple[Array, dict[str, Array]]:
+    """Return the sum of both discriminators' losses f32[b], and metrics."""
     value, metrics = jnp.zeros(len(real["image"])), {}
-    for domain, net in CRITICS.items():
-        a, b = game.says_of_both(params[net], real[domain], fake[domain])
-        value = value + game.telling(a, b)
+    for domain, net in DISCRIMINATORS.items():
+        a, b = game.outputs_of_both(params[net], real[domain], fake[domain])
+        value = value + game.discriminator_loss(a, b)
         metrics |= {f"{domain}_{name}": x for name, x in game.scores(a, b).items()}
     return value, metrics
 
 
-def fool(game: Game, params: Params, fake: Both) -> Array:
-    """Return what who makes the images of both domains minimises of the judgement f32[b]."""
-    return sum((game.fooling(game.says(params[net], fake[domain])) for domain, net in CRITICS.items()), jnp.zeros(()))
+def generator_loss(game: PatchGANConfig, params: Params, fake: ImagesByDomain) -> Array:
+    """Return the sum of the generators' adversarial losses in both domains f32[b]."""
+    losses = (game.generator_loss(game.outputs(params[net], fake[domain])) for domain, net in DISCRIMINATORS.items())
+    return sum(losses, jnp.zeros(()))
 
 
-def told_apart(game: Game, made: Made) -> Callable[..., tuple[Array, Aux]]:
-    """Return the loss of the critics of both domains, of images that are made for each of them."""
+def discriminator_phase(game: PatchGANConfig, translate: TranslateBoth) -> Callable[..., tuple[Array, Aux]]:
+    """Return the loss function of a phase that trains both discriminators on these translations."""
 
     def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
-        value, metrics = tell(game, params, {d: batch[d] for d in DOMAINS}, made(params, context, batch, key))
+        real, fake = {domain: batch[domain] for domain in DOMAINS}, translate(params, context, batch, key)
+        value, metrics = discriminator_loss(game, params, real, fake)
         return value.mean(), Aux(metrics)
 
     return loss
 
 
-def chosen(to: Array, source: Array, image: Array) -> Array:
-    """Return of two translations f32[b h w c] those into the domains of these numbers i32[b]."""
+def select_domain(to: Array, source: Array, image: Array) -> Array:
+    """Return, for each example, its translation into domain `to` i32[b]: 0 is "source", 1 is "image"; f32[b h w c]."""
     return jnp.where(jnp.broadcast_to((to == 1)[:, None, None, None], image.shape), image, source)
 
 
 def row(model: Any, steps: int, batch: int = 1, data: Data = JITTERED, **settings) -> Run:
-    """Return the run that trains a model on two sets that are no pairs."""
+    """Return a run that trains a model on two unpaired sets."""
     return Run(model=model, data=data, steps=steps, batch=batch, **settings)
 
 

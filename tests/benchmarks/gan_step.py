@@ -25,7 +25,7 @@ def model_of(game: str) -> Any:
         once = replace(wgan.PENALTY, critics=1)
         return DCGAN(image=(64, 64, 3), width=WIDTH, prior="normal", norm="none", game=once)
     if game == "SNGAN":
-        return sngan.SNGAN(width=128, critic_width=64, game=replace(sngan.PAPER, critics=1))
+        return sngan.SNGAN(width=128, discriminator_width=64, game=replace(sngan.PAPER, critics=1))
     lazy = game.endswith("lazy")
     play = replace(stylegan2.PAPER, r1=1.0, lazy=16) if lazy else replace(stylegan2.PAPER, r1=0.0, lazy=1)
     return stylegan2.StyleGAN2(

@@ -143,7 +143,7 @@ def compared(photos: Path, made: Path, style: Path) -> dict[str, float]:
     from jaxgen.tasks import style_transfer
 
     model, backbone = Gatys(image=(SIDE, SIDE, 3)), backbones.load("vgg16")
-    painting = jnp.asarray(style_transfer.picture(str(style), model.style_size))
+    painting = jnp.asarray(style_transfer.style_image(str(style), model.style_size))
     read = lambda path: jnp.asarray(np.asarray(Image.open(path)), jnp.float32) / 127.5 - 1  # noqa: E731
     found: dict[str, list[float]] = {"content": [], "style": []}
     for file in sorted(photos.iterdir()):

@@ -104,7 +104,7 @@ class Down(nn.Module):
         return x + F.avg_pool2d(y, 2)
 
 
-def sngan(batch: int, width: int, critic_width: int) -> Step:
+def sngan(batch: int, width: int, discriminator_width: int) -> Step:
     prepare()
 
     class Generator(nn.Module):
@@ -120,7 +120,7 @@ def sngan(batch: int, width: int, critic_width: int) -> Step:
     class Discriminator(nn.Module):
         def __init__(self):
             super().__init__()
-            c = critic_width
+            c = discriminator_width
             plain = (Down(c, c, False, False) for _ in range(2))
             self.blocks = nn.Sequential(Down(3, c, True, True), Down(c, c, True, False), *plain)
             self.head = nn.utils.parametrizations.spectral_norm(nn.Linear(c, 1, bias=False))

@@ -30,7 +30,7 @@ class BigGAN:
     image: tuple[int, int, int] = (32, 32, 3)  # height, width, channels
     latent: int = 128  # size of z, from N(0, 1); a multiple of the number of blocks plus 1
     width: int = 256  # channels of the generator
-    critic_width: int = 256  # channels of the discriminator
+    discriminator_width: int = 256  # channels of the discriminator
     classes: int = 10  # number of classes; 0: unconditional
     embedding: int = 128  # size of the class embedding
     attention: int = 16  # side of the feature maps with self-attention; 0: none
@@ -39,7 +39,9 @@ class BigGAN:
     def task(self, steps: int) -> Task:
         """Return the Task. Raises InputError for sizes of the image or z that the nets can't have."""
         del steps
-        at_least(1, model__width=self.width, model__critic_width=self.critic_width, model__latent=self.latent)
+        at_least(
+            1, model__width=self.width, model__discriminator_width=self.discriminator_width, model__latent=self.latent
+        )
         at_least(1, model__image=min(self.image), model__embedding=self.embedding)
         at_least(0, model__classes=self.classes, model__attention=self.attention)
         height, width, channels = self.image
@@ -56,7 +58,7 @@ class BigGAN:
             self.attention,
             self.embedding,
         )
-        discriminator = BigGANDiscriminator((self.critic_width,) * 4, 2, self.classes, self.attention)
+        discriminator = BigGANDiscriminator((self.discriminator_width,) * 4, 2, self.classes, self.attention)
         return AdversarialTask(
             self.game, generator, discriminator, self.image, normal(self.latent), self.classes
         ).task()
@@ -66,7 +68,7 @@ SMALL = BigGAN(
     image=(8, 8, 1),
     latent=8,
     width=8,
-    critic_width=8,
+    discriminator_width=8,
     embedding=4,
     attention=4,
     game=replace(PAPER, critics=2),

@@ -30,20 +30,22 @@ class SNGAN:
     image: tuple[int, int, int] = (32, 32, 3)  # height, width, channels
     latent: int = 128  # size of z, from N(0, 1)
     width: int = 256  # channels of the generator
-    critic_width: int = 128  # channels of the discriminator
+    discriminator_width: int = 128  # channels of the discriminator
     classes: int = 0  # number of classes; 0: unconditional
     game: AdversarialConfig = PAPER
 
     def task(self, steps: int) -> Task:
         """Return the Task. Raises InputError for image sizes that do not fit strides of 2."""
         del steps
-        at_least(1, model__width=self.width, model__critic_width=self.critic_width, model__latent=self.latent)
+        at_least(
+            1, model__width=self.width, model__discriminator_width=self.discriminator_width, model__latent=self.latent
+        )
         at_least(1, model__image=min(self.image))
         at_least(0, model__classes=self.classes)
         height, width, channels = self.image
         stages = count_stages(height, width)
         generator = SNGANGenerator((height >> stages, width >> stages), stages, self.width, channels, self.classes)
-        discriminator = SNGANDiscriminator(self.critic_width, self.classes)
+        discriminator = SNGANDiscriminator(self.discriminator_width, self.classes)
         return AdversarialTask(
             self.game, generator, discriminator, self.image, normal(self.latent), self.classes
         ).task()
@@ -65,7 +67,7 @@ def row(model: SNGAN, parameters: int) -> Preset:
         image=(8, 8, 1),
         latent=8,
         width=8,
-        critic_width=8,
+        discriminator_width=8,
         classes=10 if model.classes else 0,
         game=replace(model.game, critics=2),
     )

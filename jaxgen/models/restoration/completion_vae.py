@@ -35,7 +35,7 @@ from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
+from jaxgen.tasks.hole_filling import Holes, composite, masked_batch, restorer
 from jaxgen.tasks.restoration import Image, row, tiny
 
 MIXED = Holes(boxes=0.5, strokes=0.5)
@@ -74,8 +74,8 @@ class CompletionVAE:
         )
 
     @property
-    def net(self) -> "Net":
-        return Net(self.width, self.depth, self.latent, self.image[2])
+    def net(self) -> "CompletionNet":
+        return CompletionNet(self.width, self.depth, self.latent, self.image[2])
 
     def init(self, key: Key, spec: Any = None):
         del spec
@@ -84,11 +84,11 @@ class CompletionVAE:
 
     def painted(self, params: Params, context: Context, given: Batch, keys: Key) -> Array:
         nets: Any = variables("restorer", params, context.extra)
-        return self.net.apply(nets, given["degraded"], given["mask"], keys, method=Net.completed)  # pyright: ignore
+        return self.net.apply(nets, given["degraded"], given["mask"], keys, method=CompletionNet.completed)  # pyright: ignore
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         clean = batch["image"]
-        given = lesson(self.holes, clean, key)
+        given = masked_batch(self.holes, clean, key)
         mask, keys = given["mask"], jax.random.split(rng.fold(key, "z"), len(clean))
         hidden = jnp.broadcast_to(mask, clean.shape)
         nets: Any = variables("restorer", params, context.extra)
@@ -102,7 +102,7 @@ class CompletionVAE:
         told = kl_normal(still.mean, still.log_scale, p.mean, p.log_scale).mean()
         value = self.absolute * (whole + visible) + self.divergence * (near + told)
         metrics = {"whole": whole, "visible": visible, "posterior": near, "prior": told}
-        return value, Aux({**metrics, "psnr": psnr(joined(given, found.guessed), clean).mean()})
+        return value, Aux({**metrics, "psnr": psnr(composite(given, found.guessed), clean).mean()})
 
 
 def scale_of(mask: Array) -> Array:
@@ -129,7 +129,7 @@ class Found(NamedTuple):
     prior: Normal
 
 
-class Net(nn.Module):
+class CompletionNet(nn.Module):
     """Encoder, both heads and the decoder; the sides can be halved `depth` times."""
 
     width: int

@@ -4,7 +4,7 @@ Inpainting", in the form of Iizuka, Simo-Serra and Ishikawa 2017, "Globally and 
 A net whose middle layers are dilated, so that each pixel sees far around the hole, paints what is hidden, and is asked
 for the image's own pixels there (squared distance) and to deceive a critic. The critic sees the whole image, and
 what surrounds the hole, through a net each, and says one number. At first each player learns alone: the net until
-`start`, the critic from `critic_start` on.
+`start`, the critic from `discriminator_start` on.
 
 Otherwise than in the paper the critic is shown real images around the holes and not around other places, the net
 goes on learning while the critic catches up (without slopes Adadelta would forget its averages), it minimises
@@ -31,7 +31,7 @@ from jaxgen.metrics.pixels import psnr
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
+from jaxgen.tasks.hole_filling import Holes, composite, masked_batch, restorer
 from jaxgen.tasks.restoration import Image, row, tiny
 
 BOX = Holes(boxes=1)
@@ -44,21 +44,26 @@ class ContextEncoder:
 
     image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
     width: int = 64  # channels next to the image, four times as many where it is smallest
-    critic_width: int = 64  # channels of the critics' first layers
-    critic_layers: int = 6  # halvings of the global critic; the local one has one less
+    discriminator_width: int = 64  # channels of the critics' first layers
+    discriminator_layers: int = 6  # halvings of the global critic; the local one has one less
     local: int = 128  # pixels of a side of what the local critic sees around the hole
     holes: Holes = BOX
     adversarial: float = 0.0004  # weight of the critic
     start: int = 100_000  # steps before the critic has a say
-    critic_start: int = 90_000  # steps before it learns
+    discriminator_start: int = 90_000  # steps before it learns
 
     def task(self, steps: int) -> Task:
         """Return the game of two players. Raises InputError for sizes that can't be."""
         del steps
-        at_least(1, model__image=min(self.image), model__width=self.width, model__critic_width=self.critic_width)
-        at_least(2, model__critic_layers=self.critic_layers)
+        at_least(
+            1,
+            model__image=min(self.image),
+            model__width=self.width,
+            model__discriminator_width=self.discriminator_width,
+        )
+        at_least(2, model__discriminator_layers=self.discriminator_layers)
         at_least(0, model__adversarial=self.adversarial, model__start=self.start)
-        at_least(0, model__critic_start=self.critic_start)
+        at_least(0, model__discriminator_start=self.discriminator_start)
         self.holes.check()
         height, width, channels = self.image
         if height % 4 or width % 4:
@@ -67,7 +72,7 @@ class ContextEncoder:
             raise InputError(f"model.local must be from 1 to the image's {min(height, width)}, not {self.local}.")
         # One stream: both players meet the same holes, whose fillings are then made once a step.
         phases = (
-            Phase("critic", "critic", self.critic_loss, stream="z"),
+            Phase("critic", "critic", self.discriminator_loss, stream="z"),
             Phase("restorer", "restorer", self.loss, stream="z"),
         )
         adadelta = optax.adadelta(1.0, rho=0.95)  # Zeiler 2012, with no rate of its own
@@ -81,19 +86,19 @@ class ContextEncoder:
         )
 
     @property
-    def net(self) -> "Net":
-        return Net(self.width, self.image[2])
+    def net(self) -> "ContextEncoderNet":
+        return ContextEncoderNet(self.width, self.image[2])
 
     @property
-    def critic(self) -> "Critic":
-        return Critic(self.critic_width, self.critic_layers)
+    def discriminator(self) -> "GlobalLocalDiscriminator":
+        return GlobalLocalDiscriminator(self.discriminator_width, self.discriminator_layers)
 
     def init(self, key: Key, spec: Any = None):
         del spec
         x, mask = jnp.zeros((2, *self.image)), jnp.zeros((2, *self.image[:2], 1))
         found = {
             "restorer": self.net.init(key, x, mask, train=False),
-            "critic": self.critic.init(rng.fold(key, "critic"), x, around(x, mask, self.local)),
+            "critic": self.discriminator.init(rng.fold(key, "critic"), x, around(x, mask, self.local)),
         }
         rest = {net: {k: v for k, v in nets.items() if k != "params"} for net, nets in found.items()}
         return {net: nets["params"] for net, nets in found.items()}, rest
@@ -107,31 +112,31 @@ class ContextEncoder:
         """Return images filled in, and the running statistics after them."""
         nets = variables("restorer", params, context.extra)
         made, stats = self.net.apply(nets, given["degraded"], given["mask"], train=True, mutable=["batch_stats"])
-        return joined(given, made), stats  # pyright: ignore
+        return composite(given, made), stats  # pyright: ignore
 
     def judged(self, params: Params, context: Context, x: Array, mask: Array) -> tuple[Array, PyTree]:
         """Return the logits f32[b] of images, and the critic's running statistics after them."""
         nets = variables("critic", params, context.extra)
-        return self.critic.apply(nets, x, around(x, mask, self.local), mutable=["batch_stats"])
+        return self.discriminator.apply(nets, x, around(x, mask, self.local), mutable=["batch_stats"])
 
-    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+    def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         clean = batch["image"]
-        given = lesson(self.holes, clean, key)
+        given = masked_batch(self.holes, clean, key)
         real, _ = self.judged(params, context, clean, given["mask"])
         fake, stats = self.judged(params, context, self.filled(params, context, given)[0], given["mask"])
         value = non_saturating.discriminator(real, fake).mean()
         metrics = {"real": nn.sigmoid(real).mean(), "fake": nn.sigmoid(fake).mean()}
-        return due(context, self.critic_start) * value, Aux(metrics, {"critic": stats})
+        return due(context, self.discriminator_start) * value, Aux(metrics, {"critic": stats})
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         clean = batch["image"]
-        given = lesson(self.holes, clean, key)
+        given = masked_batch(self.holes, clean, key)
         filled, stats = self.filled(params, context, given)
         fake, _ = self.judged(params, context, filled, given["mask"])
         apart = distance(filled, clean, given["mask"]).mean()
-        fooling = non_saturating.generator(fake, fake).mean()
-        value = apart + due(context, self.start) * self.adversarial * fooling
-        metrics = {"hole": apart, "fooling": fooling, "psnr": psnr(filled, clean).mean()}
+        adversarial = non_saturating.generator(fake, fake).mean()
+        value = apart + due(context, self.start) * self.adversarial * adversarial
+        metrics = {"hole": apart, "adversarial": adversarial, "psnr": psnr(filled, clean).mean()}
         return value, Aux(metrics, {"restorer": stats})
 
 
@@ -160,7 +165,7 @@ def around(x: Array, mask: Array, side: int) -> Array:
     return jax.vmap(cut)(x, rows, columns)
 
 
-class Net(nn.Module):
+class ContextEncoderNet(nn.Module):
     """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> the whole image; sides divisible by 4. Table 1."""  # noqa: E501
 
     width: int
@@ -197,7 +202,7 @@ class Net(nn.Module):
 he = nn.initializers.he_normal()
 
 
-class Critic(nn.Module):
+class GlobalLocalDiscriminator(nn.Module):
     """The whole image f32[b h w c] and what is around the hole f32[b s s c] -> logits f32[b]. Table 2."""
 
     width: int
@@ -215,7 +220,7 @@ class Critic(nn.Module):
         return to_f32(Dense(1, name="out")(jnp.concatenate(seen, -1))[:, 0])
 
 
-SMALL = ContextEncoder((16, 16, 3), 4, 4, 2, 8, start=0, critic_start=0)
+SMALL = ContextEncoder((16, 16, 3), 4, 4, 2, 8, start=0, discriminator_start=0)
 
 
 PRESETS = {"context-encoder": Preset(row(ContextEncoder(), 500_000, 96), tiny(SMALL), 51_129_380)}

@@ -72,7 +72,7 @@ class Prior:
         self.check(*size)
         grain = 1 << self.depth
         whole = -(-size[0] // grain) * grain, -(-size[1] // grain) * grain
-        net = Net(self.width, self.skip, self.depth, c)
+        net = DeepImagePriorNet(self.width, self.skip, self.depth, c)
         z = 0.1 * jax.random.uniform(rng.fold(key, "z"), (1, *whole, self.noise))
         known = jnp.ones((h, w, c)) if mask is None else jnp.broadcast_to(1 - mask, (h, w, c))
         target = (picture + 1) / 2
@@ -114,7 +114,7 @@ class Prior:
         return answer
 
 
-class Net(nn.Module):
+class DeepImagePriorNet(nn.Module):
     """z f32[1 h w k] -> f32[1 h w channels] in [0, 1]; both sides can be halved `depth` times."""
 
     width: int

@@ -21,7 +21,7 @@ from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.norm import BatchNorm
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,15 @@ class DnCNN:
         at_least(2, model__depth=self.depth)
         at_least(1, model__width=self.width)
         at_least(1, model__scales=min(self.scales, default=0))
-        net, many = Net(self.depth, self.width, self.norm, self.channels), self.scales != (1,)
+        net, many = DnCNNNet(self.depth, self.width, self.norm, self.channels), self.scales != (1,)
         colour = "luma" if many else "each"
         fixed: Any = {"channels": self.channels, "scales": self.scales, "interpolated": many}
-        return restoration_task(net, self.image, self.recipe, self.degradation, **fixed, colour=colour, apart=many)
+        return RestorationTask(
+            net, self.image, self.recipe, self.degradation, **fixed, colour=colour, one_kind=many
+        ).task()
 
 
-class Net(nn.Module):
+class DnCNNNet(nn.Module):
     """x f32[b h w channels] -> the same without its noise."""
 
     depth: int

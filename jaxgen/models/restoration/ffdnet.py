@@ -19,7 +19,7 @@ from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.shuffle import depth_to_space, space_to_depth
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,20 @@ class FFDNet:
         del steps
         at_least(2, model__depth=self.depth)
         at_least(1, model__width=self.width)
-        net = Net(self.depth, self.width, self.channels)
-        return restoration_task(
+        net = FFDNetModule(self.depth, self.width, self.channels)
+        return RestorationTask(
             net,
             self.image,
             self.recipe,
             self.degradation,
             channels=self.channels,
-            told=("sigma",),
+            conditioning=("sigma",),
             multiple=2,
             colour="each",
-        )
+        ).task()
 
 
-class Net(nn.Module):
+class FFDNetModule(nn.Module):
     """x f32[b h w channels] with noise of sigma f32[b] of 255 -> the same without it; x has even sides."""
 
     depth: int

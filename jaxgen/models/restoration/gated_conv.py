@@ -28,7 +28,7 @@ from jaxgen.metrics.pixels import psnr
 from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv, conv_transpose
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
+from jaxgen.tasks.hole_filling import Holes, composite, masked_batch, restorer
 from jaxgen.tasks.restoration import Image, row, tiny
 
 FREE_FORM = Holes(boxes=1, strokes=1)
@@ -40,8 +40,8 @@ class GatedConvolutions:
 
     image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
     width: int = 24  # channels next to the image, four times as many where it is smallest
-    critic_width: int = 64  # channels of the critic's first layer
-    critic_layers: int = 6  # its halvings
+    discriminator_width: int = 64  # channels of the critic's first layer
+    discriminator_layers: int = 6  # its halvings
     holes: Holes = FREE_FORM
     absolute: float = 1.0  # weight of the distances of both nets' images
     adversarial: float = 1.0  # weight of the critic
@@ -50,8 +50,13 @@ class GatedConvolutions:
     def task(self, steps: int) -> Task:
         """Return the game of two players. Raises InputError for sizes that can't be."""
         del steps
-        at_least(1, model__image=min(self.image), model__width=self.width, model__critic_width=self.critic_width)
-        at_least(1, model__critic_layers=self.critic_layers)
+        at_least(
+            1,
+            model__image=min(self.image),
+            model__width=self.width,
+            model__discriminator_width=self.discriminator_width,
+        )
+        at_least(1, model__discriminator_layers=self.discriminator_layers)
         at_least(0, model__absolute=self.absolute, model__adversarial=self.adversarial)
         self.holes.check()
         if self.image[0] % MULTIPLE or self.image[1] % MULTIPLE:
@@ -59,7 +64,7 @@ class GatedConvolutions:
         adam = optax.adam(self.learning_rate, b1=0.5, b2=0.999)
         # One stream: both players meet the same holes, whose fillings are then made once a step.
         phases = (
-            Phase("critic", "critic", self.critic_loss, stream="z"),
+            Phase("critic", "critic", self.discriminator_loss, stream="z"),
             Phase("restorer", "restorer", self.loss, stream="z"),
         )
         return Task(
@@ -72,19 +77,19 @@ class GatedConvolutions:
         )
 
     @property
-    def net(self) -> "Net":
-        return Net(self.width, self.image[2])
+    def net(self) -> "DeepFillNet":
+        return DeepFillNet(self.width, self.image[2])
 
     @property
-    def critic(self) -> "Critic":
-        return Critic(self.critic_width, self.critic_layers)
+    def discriminator(self) -> "SNPatchDiscriminator":
+        return SNPatchDiscriminator(self.discriminator_width, self.discriminator_layers)
 
     def init(self, key: Key, spec: Any = None):
         del spec
         x, mask = jnp.zeros((2, *self.image)), jnp.zeros((2, *self.image[:2], 1))
         nets = {
             "restorer": self.net.init(key, x, mask)["params"],
-            "critic": self.critic.init(rng.fold(key, "critic"), x, mask)["params"],
+            "critic": self.discriminator.init(rng.fold(key, "critic"), x, mask)["params"],
         }
         return nets, {"critic": {"spectral": init_spectral(rng.fold(key, "spectral"), nets["critic"])}}
 
@@ -100,13 +105,13 @@ class GatedConvolutions:
     def judged(self, params: Params, context: Context, x: Array, mask: Array) -> tuple[Array, dict[str, Array]]:
         """Return logits f32[b n], and the vectors of the norms moved on."""
         weights, moved = spectral_normalise(params["critic"], context.extra["critic"]["spectral"])
-        out: Any = self.critic.apply({"params": weights}, x, mask)
+        out: Any = self.discriminator.apply({"params": weights}, x, mask)
         return out, moved
 
-    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+    def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         clean = batch["image"]
-        given = lesson(self.holes, clean, key)
-        filled = joined(given, self.both(params, context, given)[1])
+        given = masked_batch(self.holes, clean, key)
+        filled = composite(given, self.both(params, context, given)[1])
         real, moved = self.judged(params, context, clean, given["mask"])
         fake, _ = self.judged(params, context, filled, given["mask"])
         value = hinge.discriminator(real, fake).mean()
@@ -114,13 +119,13 @@ class GatedConvolutions:
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         clean = batch["image"]
-        given = lesson(self.holes, clean, key)
+        given = masked_batch(self.holes, clean, key)
         rough, fine = self.both(params, context, given)
-        filled = joined(given, fine)
+        filled = composite(given, fine)
         fake, _ = self.judged(params, context, filled, given["mask"])
         apart = [jnp.abs(made - clean).mean() for made in (rough, fine)]
-        fooling = hinge.generator(fake, fake).mean()
-        value = self.absolute * (apart[0] + apart[1]) + self.adversarial * fooling
+        adversarial = hinge.generator(fake, fake).mean()
+        value = self.absolute * (apart[0] + apart[1]) + self.adversarial * adversarial
         return value, Aux({"rough": apart[0], "fine": apart[1], "psnr": psnr(filled, clean).mean()})
 
 
@@ -149,7 +154,7 @@ class Gated(nn.Module):
         return activation(a) * nn.sigmoid(b)
 
 
-class Net(nn.Module):
+class DeepFillNet(nn.Module):
     """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> rough and fine images, both whole."""
 
     width: int
@@ -249,7 +254,7 @@ def overlaid(x: Array) -> Array:
     return made.reshape(b, c, 2 * h, 2 * w).transpose(0, 2, 3, 1)
 
 
-class Critic(nn.Module):
+class SNPatchDiscriminator(nn.Module):
     """x f32[b h w c] beside the mask -> logits f32[b n], one for each number of the last map. Section 3.3."""
 
     width: int

@@ -20,7 +20,7 @@ from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.shuffle import depth_to_space
 from jaxgen.nn.transformer import layer_norm
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class NAFNet:
         at_least(0, model__middle=self.middle, model__encoder_and_decoder=fewest)
         if len(self.encoder) != len(self.decoder):
             raise InputError("model.encoder and model.decoder must have as many resolutions as each other.")
-        net = Net(self.width, self.encoder, self.middle, self.decoder, self.image[2])
+        net = NAFNetModule(self.width, self.encoder, self.middle, self.decoder, self.image[2])
         multiple = 2 ** len(self.encoder)
-        return restoration_task(
+        return RestorationTask(
             net, self.image, self.recipe, self.degradation, channels=self.image[2], multiple=multiple
-        )
+        ).task()
 
 
-class Net(nn.Module):
+class NAFNetModule(nn.Module):
     """x f32[b h w channels] -> the same, mended; both sides can be halved as often as the encoder has resolutions."""
 
     width: int

@@ -21,7 +21,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Key
 from jaxgen.data.degradations import Degradation
 from jaxgen.models.restoration import dncnn, nafnet, unet
-from jaxgen.tasks.restoration import Damage, Image, Lesson, Pixels, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import DegradeFn, Image, PixelRange, Recipe, RestorationTask, TrainingPair, row, tiny
 
 
 @dataclass(frozen=True)
@@ -40,33 +40,33 @@ class Noise2Noise:
         del steps
         at_least(2 if self.net == "dncnn" else 1, model__depth=self.depth)
         at_least(1, model__width=self.width)
-        return restoration_task(
+        return RestorationTask(
             self.module(),
             self.image,
             self.recipe,
             self.degradation,
             channels=self.image[2],
             multiple=1 if self.net == "dncnn" else 2**self.depth,
-            pixels=unet.CENTRED if self.net == "unet" else Pixels(),
+            pixels=unet.CENTRED if self.net == "unet" else PixelRange(),
             colour="each",
-            lesson=with_noisy,
-        )
+            make_pair=noisy_target,
+        ).task()
 
     def module(self) -> nn.Module:
         """Return the net, (x, train) -> f32[b h w channels]."""
         channels = self.image[2]
         if self.net == "dncnn":
-            return dncnn.Net(self.depth, self.width, True, channels)
+            return dncnn.DnCNNNet(self.depth, self.width, True, channels)
         if self.net == "nafnet":
             two = (2,) * self.depth
-            return nafnet.Net(self.width, two, 2, two, channels)
-        return unet.Net(self.width, self.depth, channels)
+            return nafnet.NAFNetModule(self.width, two, 2, two, channels)
+        return unet.UNetModule(self.width, self.depth, channels)
 
 
-def with_noisy(clean: Array, keys: Key, damaged: Damage) -> Lesson:
+def noisy_target(clean: Array, keys: Key, damaged: DegradeFn) -> TrainingPair:
     """Return the lesson: a noisy copy of the image, and another one as the answer. Section 2, equation 6."""
     others = jax.vmap(lambda key: rng.fold(key, "target"))(keys)
-    return Lesson(damaged(clean, keys), damaged(clean, others)["degraded"])
+    return TrainingPair(damaged(clean, keys), damaged(clean, others)["degraded"])
 
 
 PRESETS = {

@@ -29,7 +29,7 @@ from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import max_pool
-from jaxgen.tasks.restoration import Damage, Image, Lesson, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import DegradeFn, Image, Recipe, RestorationTask, TrainingPair, row, tiny
 
 
 @dataclass(frozen=True)
@@ -54,24 +54,24 @@ class Noise2Void:
         height, width, channels = self.image
         if height % self.box or width % self.box:
             raise InputError(f"model.image is {height}x{width}: both sides must be multiples of model.box {self.box}.")
-        return restoration_task(
-            Net(self.width, self.depth, channels),
+        return RestorationTask(
+            Noise2VoidNet(self.width, self.depth, channels),
             self.image,
             self.recipe,
             self.degradation,
             channels=channels,
             multiple=2**self.depth,
             colour="each",
-            lesson=partial(with_blind, box=self.box, radius=self.radius),
-        )
+            make_pair=partial(blind_spot_pair, box=self.box, radius=self.radius),
+        ).task()
 
 
-def with_blind(noisy: Array, keys: Key, damaged: Damage, *, box: int, radius: int) -> Lesson:
+def blind_spot_pair(noisy: Array, keys: Key, damaged: DegradeFn, *, box: int, radius: int) -> TrainingPair:
     """Return the lesson: images with blind pixels, and their noisy values as the answer. Equation 9."""
     given = damaged(noisy, keys)
     x = given["degraded"]
     shown, where = jax.vmap(partial(blinded, box=box, radius=radius))(x, keys)
-    return Lesson(given | {"degraded": shown}, x, jnp.broadcast_to(where, x.shape))
+    return TrainingPair(given | {"degraded": shown}, x, jnp.broadcast_to(where, x.shape))
 
 
 def blinded(x: Array, key: Key, *, box: int, radius: int) -> tuple[Array, Array]:
@@ -101,7 +101,7 @@ def windows(x: Array, side: int) -> Array:
     return jnp.stack([wide[i : i + h, j : j + w] for i in range(side) for j in range(side)], 2)
 
 
-class Net(nn.Module):
+class Noise2VoidNet(nn.Module):
     """x f32[b h w channels] -> the same without its noise; both sides can be halved `depth` times."""
 
     width: int

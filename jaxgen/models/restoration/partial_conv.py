@@ -35,7 +35,7 @@ from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import max_pool
 from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import backbones
-from jaxgen.tasks.hole_filling import Holes, joined, lesson, restorer
+from jaxgen.tasks.hole_filling import Holes, composite, masked_batch, restorer
 from jaxgen.tasks.restoration import Image, row, tiny
 
 Part = tuple[Array, Array]  # x [b h w c], and 1 where it is known f32[b h w 1]
@@ -88,8 +88,8 @@ class PartialConvolutions:
         )
 
     @property
-    def net(self) -> "Net":
-        return Net(self.width, self.depth, self.image[2])
+    def net(self) -> "PartialConvUNet":
+        return PartialConvUNet(self.width, self.depth, self.image[2])
 
     def init(self, key: Key, spec: Any = None):
         del spec
@@ -103,10 +103,10 @@ class PartialConvolutions:
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         clean = batch["image"]
-        given = lesson(self.holes, clean, key)
+        given = masked_batch(self.holes, clean, key)
         nets, mask = variables("restorer", params, context.extra), given["mask"]
         out: Any = self.net.apply(nets, given["degraded"], mask, train=True, mutable=["batch_stats"])
-        made, whole = out[0], joined(given, out[0])
+        made, whole = out[0], composite(given, out[0])
         apart = jnp.abs(made - clean)
         inside = jnp.broadcast_to(mask, apart.shape)
         near, far = ((1 - inside) * apart).mean(), (inside * apart).mean()  # (1)
@@ -163,7 +163,7 @@ class PartialConv(nn.Module):
 he = nn.initializers.he_normal()
 
 
-class Net(nn.Module):
+class PartialConvUNet(nn.Module):
     """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> the whole image. Of any size."""
 
     width: int

@@ -26,7 +26,7 @@ from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Par
 from jaxgen.data.degradations import Degradation
 from jaxgen.losses.restoration import l1
 from jaxgen.metrics.pixels import psnr
-from jaxgen.models.restoration.unet import Net
+from jaxgen.models.restoration.unet import UNetModule
 from jaxgen.tasks.restoration import Image, row, tiny
 
 
@@ -66,8 +66,8 @@ class PhotoRepair:
             restorer=Restorer(self.degradation, self.restore, multiple=grain, channels=(self.image[2],)),
         )
 
-    def net(self, channels: int) -> Net:
-        return Net(self.width, self.depth, channels)
+    def net(self, channels: int) -> UNetModule:
+        return UNetModule(self.width, self.depth, channels)
 
     def init(self, key: Key, spec: Any = None):
         del spec

@@ -26,7 +26,7 @@ from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.precision import to_f32
 from jaxgen.nn.shuffle import depth_to_space, space_to_depth
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Restormer:
         uneven = [h for i, h in enumerate(self.heads) if self.width * 2**i % h]
         if uneven or self.width % 2:
             raise InputError(f"model.width {self.width} must be even, and what doubles of it divisible by model.heads.")
-        return restoration_task(
+        return RestorationTask(
             self.module(),
             self.image,
             self.recipe,
@@ -62,15 +62,15 @@ class Restormer:
             channels=self.image[2],
             multiple=2 ** (len(self.blocks) - 1),
             colour="each",
-        )
+        ).task()
 
-    def module(self) -> "Net":
+    def module(self) -> "RestormerNet":
         """Return the net, (x, train) -> f32[b h w channels]."""
         rest = self.refinement, self.heads, self.expansion, self.centred, self.image[2]
-        return Net(self.width, self.blocks, *rest)
+        return RestormerNet(self.width, self.blocks, *rest)
 
 
-class Net(nn.Module):
+class RestormerNet(nn.Module):
     """x f32[b h w channels] -> the same, mended; both sides can be halved once less than there are resolutions."""
 
     width: int

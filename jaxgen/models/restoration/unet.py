@@ -20,9 +20,9 @@ from jaxgen.data.degradations import Degradation
 from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.pool import max_pool
-from jaxgen.tasks.restoration import Image, Pixels, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, PixelRange, Recipe, RestorationTask, row, tiny
 
-CENTRED = Pixels(mean=(0.5,))  # what the net sees is in [-0.5, 0.5]
+CENTRED = PixelRange(mean=(0.5,))  # what the net sees is in [-0.5, 0.5]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class UNet:
         """Return the game. Raises InputError for sizes that can't be."""
         del steps
         at_least(1, model__width=self.width, model__depth=self.depth)
-        net, multiple = Net(self.width, self.depth, self.image[2]), 2**self.depth
-        return restoration_task(
+        net, multiple = UNetModule(self.width, self.depth, self.image[2]), 2**self.depth
+        return RestorationTask(
             net,
             self.image,
             self.recipe,
@@ -49,10 +49,10 @@ class UNet:
             multiple=multiple,
             pixels=CENTRED,
             colour="each",
-        )
+        ).task()
 
 
-class Net(nn.Module):
+class UNetModule(nn.Module):
     """x f32[b h w channels] -> the same, mended; both sides can be halved `depth` times. Table 2."""
 
     width: int

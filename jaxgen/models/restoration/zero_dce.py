@@ -67,8 +67,8 @@ class ZeroDCE:
         )
 
     @property
-    def net(self) -> "Net":
-        return Net(self.width, 3 * self.curves)
+    def net(self) -> "ZeroDCENet":
+        return ZeroDCENet(self.width, 3 * self.curves)
 
     def init(self, key: Key, spec: Any = None):
         del spec
@@ -134,7 +134,7 @@ def smooth(a: Array) -> Array:
     return 2 * (down.sum((1, 2, 3)) / down[0, ..., 0].size + across.sum((1, 2, 3)) / across[0, ..., 0].size)
 
 
-class Net(nn.Module):
+class ZeroDCENet(nn.Module):
     """x f32[b h w 3] in [0, 1] -> f32[b h w features] in [-1, 1]: seven layers, the later ones see the earlier, too."""
 
     width: int

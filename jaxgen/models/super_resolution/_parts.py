@@ -9,15 +9,15 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.types import Array
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.shuffle import depth_to_space
-from jaxgen.tasks.restoration import Pixels
+from jaxgen.tasks.restoration import PixelRange
 
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's: within 1 / sqrt(fan_in)
 DIV2K = (0.4488, 0.4371, 0.4040)  # the mean red, green and blue of DIV2K's images
 
 
-def centred(channels: int, span: float = 255.0) -> Pixels:
+def centred(channels: int, span: float = 255.0) -> PixelRange:
     """Return pixels whose mean over DIV2K is 0, where they are of three colours."""
-    return Pixels(span, DIV2K if channels == 3 else (0.0,))
+    return PixelRange(span, DIV2K if channels == 3 else (0.0,))
 
 
 def conv(features: int, name: str, size: int = 3, bias: bool = True, kernel_init: Callable = UNIFORM) -> Conv:

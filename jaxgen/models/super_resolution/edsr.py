@@ -16,7 +16,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.models.super_resolution._parts import centred, conv, enlarged, factors
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class EDSR:
         at_least(1, model__depth=self.depth, model__width=self.width)
         factors(self.scale)
         channels = self.image[2]
-        net = Net(self.scale, self.depth, self.width, self.residual_scale, channels)
+        net = EDSRNet(self.scale, self.depth, self.width, self.residual_scale, channels)
         how = {"channels": channels, "scales": (self.scale,), "pixels": centred(channels)}
-        return restoration_task(net, self.image, self.recipe, self.degradation, **how)
+        return RestorationTask(net, self.image, self.recipe, self.degradation, **how).task()
 
 
-class Net(nn.Module):
+class EDSRNet(nn.Module):
     """x f32[b h w channels] -> f32[b h*scale w*scale channels]. Section 3.2, figure 3."""
 
     scale: int

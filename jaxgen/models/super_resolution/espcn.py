@@ -17,7 +17,7 @@ from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.models.super_resolution._parts import conv
 from jaxgen.nn.shuffle import depth_to_space
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class ESPCN:
         del steps
         at_least(2, model__scale=self.scale)
         at_least(1, model__widths=min(self.widths))
-        net = Net(self.scale, self.widths)
-        return restoration_task(net, self.image, self.recipe, self.degradation, channels=1, scales=(self.scale,))
+        net = ESPCNNet(self.scale, self.widths)
+        return RestorationTask(net, self.image, self.recipe, self.degradation, channels=1, scales=(self.scale,)).task()
 
 
-class Net(nn.Module):
+class ESPCNNet(nn.Module):
     """x f32[b h w 1], luma in [0, 1] -> f32[b h*scale w*scale 1]. Section 2."""
 
     scale: int

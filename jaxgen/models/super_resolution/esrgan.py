@@ -2,12 +2,12 @@
 what cameras, compression and the web do to images, Wang et al. 2021, "Real-ESRGAN: Training Real-World Blind
 Super-Resolution with Pure Synthetic Data".
 
-RRDBNet (rrdb.py) against a critic as SRGAN's, but deeper (critic.py), which judges how much more real a clean image is
-than the mean of the others (the relativistic average). The restorer minimises L_percep + 5e-3 L_adv + 1e-2 L1, equation
-3, with ST-LPIPS (or LPIPS on another net: `game.backbone`) in place of VGG-19's features and L1 of pixels from 0 to 1;
-the authors' code halves L_adv. For the first `game.start` steps the critic does not count; the paper starts from a net
-trained by L1, as does `--start-from` a run of `rrdb` with `--model.game.start 0`. The schedule is a cosine in place of
-halving.
+RRDBNet (rrdb.py) against a critic as SRGAN's, but deeper (_discriminator.py), which judges how much more real a clean
+image is than the mean of the others (the relativistic average). The restorer minimises L_percep + 5e-3 L_adv + 1e-2 L1,
+equation 3, with ST-LPIPS (or LPIPS on another net: `game.backbone`) in place of VGG-19's features and L1 of pixels from
+0 to 1; the authors' code halves L_adv. For the first `game.start` steps the critic does not count; the paper starts
+from a net trained by L1, as does `--start-from` a run of `rrdb` with `--model.game.start 0`. The schedule is a cosine
+in place of halving.
 
 Real-ESRGAN minimises L_percep + 0.1 L_adv + L1 at a constant rate, and its critic judges each image by itself. That
 is a U-Net; here it is ESRGAN's, of patches of 256. The clean images are not sharpened, as its targets are.
@@ -19,12 +19,12 @@ from jaxgen.core.config import Optim, Preset, Run
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.data.degradations import Degradation
-from jaxgen.models.super_resolution._critic import Game
-from jaxgen.models.super_resolution.rrdb import Net
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.models.super_resolution._discriminator import PerceptualGANConfig
+from jaxgen.models.super_resolution.rrdb import RRDBNet
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 # Halves of the authors' weights of L1, as pixels here are from -1 to 1.
-GAME = Game("relativistic-average", 5e-3, 1.0, 1e-2 / 2, dense=100, halvings=5, kernel=4, start=10_000)
+GAME = PerceptualGANConfig("relativistic-average", 5e-3, 1.0, 1e-2 / 2, dense=100, halvings=5, kernel=4, start=10_000)
 REAL_GAME = replace(GAME, loss="non-saturating", adversarial=0.1, pixel=1 / 2, halvings=6, beta2=0.99)
 
 
@@ -37,7 +37,7 @@ class ESRGAN:
     depth: int = 23  # blocks
     width: int = 64
     growth: int = 32  # channels that each convolution of a dense block adds
-    game: Game = GAME
+    game: PerceptualGANConfig = GAME
     degradation: Degradation = Degradation()
     recipe: Recipe = Recipe()
 
@@ -51,17 +51,17 @@ class ESRGAN:
         at_least(1, model__depth=self.depth, model__width=self.width, model__growth=self.growth)
         if self.scale not in (1, 2, 4):
             raise InputError(f"model.scale must be 1, 2 or 4, not {self.scale}.")
-        return restoration_task(
-            Net(self.scale, self.depth, self.width, self.growth, self.image[2]),
+        return RestorationTask(
+            RRDBNet(self.scale, self.depth, self.width, self.growth, self.image[2]),
             self.image,
             self.recipe,
             self.degradation,
             channels=self.image[2],
             scales=(self.scale,),
             multiple=4 // self.scale,
-            weight=self.game.pixel,
-            critic=self.game.critic(self.image),
-        )
+            pixel_weight=self.game.pixel,
+            adversary=self.game.adversary(self.image),
+        ).task()
 
 
 def preset(model: ESRGAN, batch: int, parameters: int, **settings) -> Preset:

@@ -18,7 +18,7 @@ from jaxgen.data.degradations import Degradation
 from jaxgen.models.super_resolution._parts import conv
 from jaxgen.nn.conv import ConvTranspose
 from jaxgen.nn.prelu import PReLU
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class FSRCNN:
         at_least(0, model__depth=self.depth)
         if self.scale > 9:
             raise InputError(f"model.scale must be at most 9, the kernel's side, not {self.scale}.")
-        net = Net(self.scale, self.width, self.shrunk, self.depth)
-        return restoration_task(net, self.image, self.recipe, self.degradation, channels=1, scales=(self.scale,))
+        net = FSRCNNNet(self.scale, self.width, self.shrunk, self.depth)
+        return RestorationTask(net, self.image, self.recipe, self.degradation, channels=1, scales=(self.scale,)).task()
 
 
-class Net(nn.Module):
+class FSRCNNNet(nn.Module):
     """x f32[b h w 1], luma in [0, 1] -> f32[b h*scale w*scale 1]. Section 3.2."""
 
     scale: int

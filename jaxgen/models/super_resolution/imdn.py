@@ -17,7 +17,7 @@ from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.models.super_resolution._parts import ChannelAttention, conv
 from jaxgen.nn.shuffle import depth_to_space
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ class IMDN:
         if self.width % 4:
             raise InputError(f"model.width must be a multiple of 4, a quarter of which is kept, not {self.width}.")
         channels = self.image[2]
-        net = Net(self.scale, self.depth, self.width, self.reduction, channels)
-        return restoration_task(net, self.image, self.recipe, self.degradation, channels=channels, scales=(self.scale,))
+        net = IMDNNet(self.scale, self.depth, self.width, self.reduction, channels)
+        return RestorationTask(
+            net, self.image, self.recipe, self.degradation, channels=channels, scales=(self.scale,)
+        ).task()
 
 
-class Net(nn.Module):
+class IMDNNet(nn.Module):
     """x f32[b h w channels] in [0, 1] -> f32[b h*scale w*scale channels]. Section 3.1, figure 1."""
 
     scale: int

@@ -61,7 +61,7 @@ class LIIF:
         return game(self)
 
 
-class Net(nn.Module):
+class LIIFNet(nn.Module):
     """x f32[b h w channels] in [-1, 1] -> its colours at points f32[b q 2], f32[b q channels]. Section 3."""
 
     model: LIIF
@@ -162,7 +162,7 @@ class First(nn.Module):
 
 def game(model: LIIF) -> Task:
     """Return the game: patches made small by factors of their own, compared at points. Section 4.1."""
-    net, (height, width, channels), small = Net(model), model.image, model.small
+    net, (height, width, channels), small = LIIFNet(model), model.image, model.small
 
     def init(key: Key, spec: Any = None):
         del spec

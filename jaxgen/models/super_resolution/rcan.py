@@ -16,7 +16,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.models.super_resolution._parts import ChannelAttention, centred, conv, enlarged, factors
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class RCAN:
         at_least(1, model__reduction=self.reduction)
         factors(self.scale)
         channels = self.image[2]
-        net = Net(self.scale, self.groups, self.blocks, self.width, self.reduction, channels)
+        net = RCANNet(self.scale, self.groups, self.blocks, self.width, self.reduction, channels)
         how = {"channels": channels, "scales": (self.scale,), "pixels": centred(channels)}
-        return restoration_task(net, self.image, self.recipe, self.degradation, **how)
+        return RestorationTask(net, self.image, self.recipe, self.degradation, **how).task()
 
 
-class Net(nn.Module):
+class RCANNet(nn.Module):
     """x f32[b h w channels] -> f32[b h*scale w*scale channels]. Section 3.1, figure 2."""
 
     scale: int

@@ -19,7 +19,7 @@ from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.models.super_resolution._parts import conv
 from jaxgen.nn.shuffle import space_to_depth
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 SMALL_HE = nn.initializers.variance_scaling(0.01 * 2, "fan_in", "normal")  # He's times 0.1, section 3.4
 
@@ -43,12 +43,12 @@ class RRDB:
         if self.scale not in (1, 2, 4):
             raise InputError(f"model.scale must be 1, 2 or 4, not {self.scale}.")
         channels = self.image[2]
-        net = Net(self.scale, self.depth, self.width, self.growth, channels)
+        net = RRDBNet(self.scale, self.depth, self.width, self.growth, channels)
         how = {"channels": channels, "scales": (self.scale,), "multiple": 4 // self.scale}
-        return restoration_task(net, self.image, self.recipe, self.degradation, **how)
+        return RestorationTask(net, self.image, self.recipe, self.degradation, **how).task()
 
 
-class Net(nn.Module):
+class RRDBNet(nn.Module):
     """x f32[b h w channels] in [0, 1] -> f32[b h*scale w*scale channels]. Section 3.1, figures 3 and 4."""
 
     scale: int

@@ -15,7 +15,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.models.super_resolution._parts import conv
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class SRCNN:
         at_least(1, model__widths=min(self.widths), model__kernels=min(self.kernels))
         if not all(k % 2 for k in self.kernels):
             raise InputError(f"model.kernels must be odd, or the image would move: not {self.kernels}.")
-        net = Net(self.kernels, self.widths)
-        return restoration_task(
+        net = SRCNNNet(self.kernels, self.widths)
+        return RestorationTask(
             net, self.image, self.recipe, self.degradation, channels=1, scales=(self.scale,), interpolated=True
-        )
+        ).task()
 
 
-class Net(nn.Module):
+class SRCNNNet(nn.Module):
     """x f32[b h w 1], the luma of an interpolated image in [0, 1] -> the same, sharp. 2016, section 3.1."""
 
     kernels: tuple[int, int, int]

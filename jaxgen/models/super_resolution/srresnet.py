@@ -19,7 +19,7 @@ from jaxgen.models.super_resolution._parts import conv, factors
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.prelu import PReLU
 from jaxgen.nn.shuffle import depth_to_space
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,13 @@ class SRResNet:
         at_least(1, model__depth=self.depth, model__width=self.width)
         factors(self.scale)
         channels = self.image[2]
-        net = Net(self.scale, self.depth, self.width, channels)
-        return restoration_task(net, self.image, self.recipe, self.degradation, channels=channels, scales=(self.scale,))
+        net = SRResNetModule(self.scale, self.depth, self.width, channels)
+        return RestorationTask(
+            net, self.image, self.recipe, self.degradation, channels=channels, scales=(self.scale,)
+        ).task()
 
 
-class Net(nn.Module):
+class SRResNetModule(nn.Module):
     """x f32[b h w channels] in [0, 1] -> f32[b h*scale w*scale channels]. Section 2.1, figure 4."""
 
     scale: int

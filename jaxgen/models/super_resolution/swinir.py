@@ -26,7 +26,7 @@ from jaxgen.models.super_resolution._parts import centred, conv, enlarged, facto
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.shuffle import depth_to_space
 from jaxgen.nn.transformer import layer_norm
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 NORMAL = nn.initializers.normal(0.02)  # the authors cut it at 2, not at two deviations
 EPSILON = 1e-5  # of the norms
@@ -59,12 +59,14 @@ class SwinIR:
             raise InputError(f"model.width is {self.width}: it must be a multiple of the {self.heads} heads.")
         factors(self.scale)
         channels = self.image[2]
-        net = Net(self, channels)
+        net = SwinIRNet(self, channels)
         how = {"channels": channels, "scales": (self.scale,), "multiple": self.window}
-        return restoration_task(net, self.image, self.recipe, self.degradation, **how, pixels=centred(channels, 1.0))
+        return RestorationTask(
+            net, self.image, self.recipe, self.degradation, **how, pixels=centred(channels, 1.0)
+        ).task()
 
 
-class Net(nn.Module):
+class SwinIRNet(nn.Module):
     """x f32[b h w channels] -> f32[b h*scale w*scale channels]. Section 3.1, figure 2."""
 
     model: SwinIR

@@ -15,7 +15,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.models.super_resolution._parts import conv
-from jaxgen.tasks.restoration import Image, Recipe, restoration_task, row, tiny
+from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class VDSR:
         del steps
         at_least(2, model__depth=self.depth, model__scales=min(self.scales, default=0))
         at_least(1, model__width=self.width)
-        net = Net(self.depth, self.width, self.bias)
-        return restoration_task(
+        net = VDSRNet(self.depth, self.width, self.bias)
+        return RestorationTask(
             net, self.image, self.recipe, self.degradation, channels=1, scales=self.scales, interpolated=True
-        )
+        ).task()
 
 
-class Net(nn.Module):
+class VDSRNet(nn.Module):
     """x f32[b h w 1], the luma of an interpolated image in [0, 1] -> the same, sharp. Section 3.1."""
 
     depth: int

@@ -36,7 +36,7 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.nn.resample import resize
 from jaxgen.nn.style import adain, colour, mean_covariance, moments, whiten
 from jaxgen.pretrained import backbones
-from jaxgen.tasks.style_transfer import apart
+from jaxgen.tasks.style_transfer import relative_distance
 
 Pair = tuple[int, int]
 DECAY = 5e-5  # of the rate, a step: the authors' code
@@ -84,9 +84,9 @@ class AdaIN:
             t = adain(code, wish[-1])
             made = decoded(params, t, sizes[:-1], self.image[:2])
             maps = backbone.features(made, self.layers)
-            near = apart(maps[-1], t)  # equation 12
+            near = relative_distance(maps[-1], t)  # equation 12
             pairs = [(moments(x), y) for x, y in zip(maps, wish, strict=True)]
-            each = (apart(jnp.concatenate(x, 1), jnp.concatenate(y, 1)) for x, y in pairs)
+            each = (relative_distance(jnp.concatenate(x, 1), jnp.concatenate(y, 1)) for x, y in pairs)
             manner = reduce(jnp.add, each)  # equation 13
             total = near + self.style_weight * manner  # equation 11
             return total.mean(), Aux({"content": near.mean(), "style": manner.mean()}, {})

@@ -31,10 +31,10 @@ from jaxgen.nn.patch_discriminator import SMALL_XAVIER, PatchVariant
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.paired_translation import HALF, check_pairs, generated, pair_of, row, tiny
-from jaxgen.tasks.patch_discriminators import Game, each
+from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 
 CRITICS = "critic_code", "critic_drawn"  # of images made with the true one's code, and with one that is drawn
-GAME = Game(scales=2, form=PatchVariant(faint=True, thinner=True))
+GAME = PatchGANConfig(scales=2, form=PatchVariant(faint=True, thinner=True))
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class BicycleGAN:
     pixel: float = 10.0  # weight of the absolute distance from the image whose code it is (lambda)
     code: float = 0.5  # of the distance from the code that was drawn (lambda_latent)
     kl: float = 0.01  # of the codes' divergence from N(0, 1) (lambda_KL)
-    game: Game = GAME
+    game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -64,7 +64,7 @@ class BicycleGAN:
             example=pair_of(self.image),
             learners={"critics": self.game.learner(*CRITICS), "generator": self.game.learner("generator", "encoder")},
             phases=(
-                Phase("critics", "critics", self.critic_loss, stream="z"),
+                Phase("critics", "critics", self.discriminator_loss, stream="z"),
                 Phase("generator", "generator", self.loss, stream="z"),
             ),
             given=("source",),
@@ -114,13 +114,13 @@ class BicycleGAN:
         z = rng.normal(jax.vmap(lambda k: rng.fold(k, "z"))(keys), (self.latent,))
         return self.made(params, given["source"], z, keys)
 
-    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+    def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         del context
         again, drawn, *_ = self.pictures(params, batch, key)
         value, metrics = jnp.zeros(len(again)), {}
         for net, made in zip(CRITICS, (again, drawn), strict=True):
-            real, fake = self.game.says_of_both(params[net], batch["image"], made)
-            value = value + self.game.telling(real, fake)
+            real, fake = self.game.outputs_of_both(params[net], batch["image"], made)
+            value = value + self.game.discriminator_loss(real, fake)
             metrics |= {f"{net}_{name}": x for name, x in self.game.scores(real, fake).items()}
         return value.mean(), Aux(metrics)
 
@@ -128,15 +128,15 @@ class BicycleGAN:
         """Equation 9: both games, the distance, the divergence, and the distance between codes."""
         del context
         again, drawn, z, (mean, log_var) = self.pictures(params, batch, key)
-        fooling = jnp.zeros(len(z))
+        adversarial = jnp.zeros(len(z))
         for net, made in zip(CRITICS, (again, drawn), strict=True):
-            fooling = fooling + self.game.fooling(self.game.says(params[net], made))
+            adversarial = adversarial + self.game.generator_loss(self.game.outputs(params[net], made))
         pixel = each(jnp.abs(again - batch["image"]))
         kl = (mean**2 + jnp.exp(log_var) - 1 - log_var).sum(1) / 2  # (5)
         found, _ = self.encoded(stop_gradient(params["encoder"]), drawn)
         code = each(jnp.abs(found - z))  # (7)
-        value = self.game.adversarial * fooling + self.pixel * pixel + self.kl * kl + self.code * code
-        metrics = {"fooling": fooling.mean(), "pixel": pixel.mean(), "kl": kl.mean(), "code": code.mean()}
+        value = self.game.adversarial * adversarial + self.pixel * pixel + self.kl * kl + self.code * code
+        metrics = {"adversarial": adversarial.mean(), "pixel": pixel.mean(), "kl": kl.mean(), "code": code.mean()}
         return value.mean(), Aux(metrics)
 
 

@@ -23,11 +23,11 @@ from jaxgen.models.translation._generators import Image, ResNet, check_sides
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.patch_discriminator import SMALL_XAVIER, PatchVariant
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks import unpaired_translation
+from jaxgen.tasks import unpaired_translation as unpaired
 from jaxgen.tasks.paired_translation import HALF, generated, pair_of, tiny
-from jaxgen.tasks.patch_discriminators import Game
+from jaxgen.tasks.patch_discriminators import PatchGANConfig
 
-GAME = Game(form=PatchVariant(blur=True, faint=True))
+GAME = PatchGANConfig(form=PatchVariant(blur=True, faint=True))
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CUT:
     temperature: float = 0.07  # tau
     contrast: float = 1.0  # weight of telling places apart (lambda_X)
     identity: float = 1.0  # weight of the same for images that are in their domain already (lambda_Y)
-    game: Game = GAME
+    game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -64,7 +64,7 @@ class CUT:
             example=pair_of(self.image),
             learners={"critic": self.game.learner("critic"), "generator": generators},
             phases=(
-                Phase("critic", "critic", self.critic_loss, stream="z"),
+                Phase("critic", "critic", self.discriminator_loss, stream="z"),
                 Phase("generator", "generator", self.loss, stream="z"),
             ),
             given=("source",),
@@ -92,21 +92,21 @@ class CUT:
         del context, keys, to
         return self.made(params, given["source"])
 
-    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+    def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         del context, key
         made = self.made(params, batch["source"])
-        real, fake = self.game.says_of_both(params["critic"], batch["image"], made)
-        return self.game.telling(real, fake).mean(), Aux(self.game.scores(real, fake))
+        real, fake = self.game.outputs_of_both(params["critic"], batch["image"], made)
+        return self.game.discriminator_loss(real, fake).mean(), Aux(self.game.scores(real, fake))
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equation 6: L_GAN(G, D, X, Y) + lambda_X L_PatchNCE(G, H, X) + lambda_Y L_PatchNCE(G, H, Y)."""
         del context
         source, image = batch["source"], batch["image"]
         made = self.made(params, source)
-        fooling = self.game.fooling(self.game.says(params["critic"], made))  # [b]
+        adversarial = self.game.generator_loss(self.game.outputs(params["critic"], made))  # [b]
         apart = self.contrasted(params, source, made, rng.fold(key, "places"))
-        value = self.game.adversarial * fooling + self.contrast * apart
-        metrics = {"fooling": fooling.mean(), "contrast": apart.mean()}
+        value = self.game.adversarial * adversarial + self.contrast * apart
+        metrics = {"adversarial": adversarial.mean(), "contrast": apart.mean()}
         if self.identity:
             same = self.contrasted(params, image, self.made(params, image), rng.fold(key, "places of an image"))
             value, metrics = value + self.identity * same, metrics | {"identity": same.mean()}
@@ -148,8 +148,4 @@ def info_nce(made: Array, source: Array, temperature: float) -> Array:
 
 
 SMALL = CUT((16, 16, 3), 4, 1, 1, (0,), 16, 8, game=replace(GAME, layers=1, width=4))
-PRESETS = {
-    "cut": Preset(
-        unpaired_translation.row(CUT(), 400_000, optim=HALF), tiny(SMALL, unpaired_translation.TINY), 14_703_300
-    )
-}
+PRESETS = {"cut": Preset(unpaired.row(CUT(), 400_000, optim=HALF), tiny(SMALL, unpaired.TINY), 14_703_300)}

@@ -23,9 +23,9 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, Phase
 from jaxgen.models.translation import _image_pool
 from jaxgen.models.translation._generators import Image, ResNet, check_sides
-from jaxgen.tasks import unpaired_translation
+from jaxgen.tasks import unpaired_translation as unpaired
 from jaxgen.tasks.paired_translation import HALF, generated, pair_of, tiny
-from jaxgen.tasks.patch_discriminators import Game, each
+from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class CycleGAN:
     cycle: float = 10.0  # weight of the distance from what was translated there and back (lambda)
     identity: float = 0.5  # weight, beside the cycle's, of the change to an image that is in its domain already
     pool: int = 50  # earlier images that the critics may be shown; 0: none
-    game: Game = Game()
+    game: PatchGANConfig = PatchGANConfig()
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -52,17 +52,17 @@ class CycleGAN:
             init=self.init,
             example=pair_of(self.image),
             learners={
-                "critics": self.game.learner(*unpaired_translation.CRITICS.values()),
+                "critics": self.game.learner(*unpaired.DISCRIMINATORS.values()),
                 "generators": self.game.learner("generator", "inverse"),
             },
             # One stream: both players meet the same images, which are then made once a step.
             phases=(
-                Phase("critics", "critics", self.critic_loss, stream="z"),
+                Phase("critics", "critics", self.discriminator_loss, stream="z"),
                 Phase("generators", "generators", self.loss, stream="z"),
             ),
             given=("source",),
             generate=generated(self.translate, 1),
-            translator=Translator(self.translate, unpaired_translation.DOMAINS, (), 1 << self.downs, self.image[2]),
+            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2]),
         )
 
     @property
@@ -73,13 +73,13 @@ class CycleGAN:
         del spec
         x = jnp.zeros((2, *self.image))
         nets = {net: self.net.init(rng.fold(key, net), x)["params"] for net in ("generator", "inverse")}
-        pools = {f"pool_{domain}": _image_pool.empty(self.pool, self.image) for domain in unpaired_translation.DOMAINS}
-        return nets | unpaired_translation.critics(self.game, key, self.image), pools if self.pool else {}
+        pools = {f"pool_{domain}": _image_pool.empty(self.pool, self.image) for domain in unpaired.DOMAINS}
+        return nets | unpaired.init_discriminators(self.game, key, self.image), pools if self.pool else {}
 
     def turned(self, params: Params, net: str, x: Array) -> Array:
         return self.net.apply({"params": params[net]}, x)  # pyright: ignore[reportReturnType]
 
-    def made(self, params: Params, batch: Batch) -> unpaired_translation.Both:
+    def made(self, params: Params, batch: Batch) -> unpaired.ImagesByDomain:
         """Return images for each domain, of the other one's."""
         image, source = (self.turned(params, *a) for a in (("generator", batch["source"]), ("inverse", batch["image"])))
         return {"source": source, "image": image}
@@ -87,33 +87,31 @@ class CycleGAN:
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context, keys
         x = given["source"]
-        return unpaired_translation.chosen(to, self.turned(params, "inverse", x), self.turned(params, "generator", x))
+        return unpaired.select_domain(to, self.turned(params, "inverse", x), self.turned(params, "generator", x))
 
-    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+    def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         fake, extra = self.made(params, batch), {}
         if self.pool:
-            for domain in unpaired_translation.DOMAINS:
+            for domain in unpaired.DOMAINS:
                 name = f"pool_{domain}"
                 fake[domain], extra[name] = _image_pool.exchanged(
                     context.extra[name], fake[domain], rng.fold(key, name)
                 )
-        value, metrics = unpaired_translation.tell(
-            self.game, params, {d: batch[d] for d in unpaired_translation.DOMAINS}, fake
-        )
+        value, metrics = unpaired.discriminator_loss(self.game, params, {d: batch[d] for d in unpaired.DOMAINS}, fake)
         return value.mean(), Aux(metrics, extra)
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equation 3, L_GAN(G, D_Y) + L_GAN(F, D_X) + lambda L_cyc(G, F), and section 5.2's L_identity."""
         del context, key
         fake = self.made(params, batch)
-        fooling = unpaired_translation.fool(self.game, params, fake)
+        adversarial = unpaired.generator_loss(self.game, params, fake)
         again = self.made(params, fake)  # F(G(x)) and G(F(y))
-        cycle = sum((each(jnp.abs(again[d] - batch[d])) for d in unpaired_translation.DOMAINS), jnp.zeros(()))  # (2)
-        value = self.game.adversarial * fooling + self.cycle * cycle
-        metrics = {"fooling": fooling.mean(), "cycle": cycle.mean()}
+        cycle = sum((each(jnp.abs(again[d] - batch[d])) for d in unpaired.DOMAINS), jnp.zeros(()))  # (2)
+        value = self.game.adversarial * adversarial + self.cycle * cycle
+        metrics = {"adversarial": adversarial.mean(), "cycle": cycle.mean()}
         if self.identity:
             same = self.made(params, swapped(batch))
-            identity = sum((each(jnp.abs(same[d] - batch[d])) for d in unpaired_translation.DOMAINS), jnp.zeros(()))
+            identity = sum((each(jnp.abs(same[d] - batch[d])) for d in unpaired.DOMAINS), jnp.zeros(()))
             value, metrics = value + self.cycle * self.identity * identity, metrics | {"identity": identity.mean()}
         return value.mean(), Aux(metrics)
 
@@ -123,9 +121,5 @@ def swapped(both: Batch) -> Batch:
     return {"source": both["image"], "image": both["source"]}
 
 
-SMALL = CycleGAN((16, 16, 3), 4, 1, 1, identity=0, pool=5, game=Game(layers=1, width=4))
-PRESETS = {
-    "cyclegan": Preset(
-        unpaired_translation.row(CycleGAN(), 200_000, optim=HALF), tiny(SMALL, unpaired_translation.TINY), 28_285_832
-    )
-}
+SMALL = CycleGAN((16, 16, 3), 4, 1, 1, identity=0, pool=5, game=PatchGANConfig(layers=1, width=4))
+PRESETS = {"cyclegan": Preset(unpaired.row(CycleGAN(), 200_000, optim=HALF), tiny(SMALL, unpaired.TINY), 28_285_832)}

@@ -39,7 +39,7 @@ from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.precision import to_f32
 from jaxgen.nn.style import StyleNorm
 from jaxgen.pretrained import backbones
-from jaxgen.tasks import style_transfer as wanted
+from jaxgen.tasks import style_transfer
 
 SCALE = 127.5  # the net takes and gives 0 to 255
 
@@ -65,7 +65,7 @@ class FastStyle:
     def check_run(self, run: Run):
         """Raise InputError for styles, backbones and layers that are not there: who only paints needs none of them."""
         del run
-        wanted.check(self.styles)
+        style_transfer.check(self.styles)
         backbones.check(self.backbone, (*self.content, *self.style), self.image)
 
     def task(self, steps: int) -> Task:
@@ -83,18 +83,20 @@ class FastStyle:
             return {"painter": net.init(key, jnp.zeros((1, *self.image)), mix)["params"]}, {"painter": {}}
 
         def targets() -> list[Array]:
-            return wanted.grams(backbones.load(self.backbone), self.styles, self.style_size, self.style)
+            return style_transfer.grams(backbones.load(self.backbone), self.styles, self.style_size, self.style)
 
         def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
             x, backbone = batch["image"], context.frozen["trunk"]
             mix = jax.nn.one_hot(jax.random.randint(key, (len(x),), 0, count), count)  # [b n]
             made: Any = net.apply({"params": params["painter"]}, x, mix)
-            maps = wanted.directions(backbone, made, (*self.content, *self.style))
+            maps = style_transfer.unit_features(backbone, made, (*self.content, *self.style))
             own, painted = maps[: len(self.content)], maps[len(self.content) :]
             ask = [jnp.einsum("bn,nij->bij", mix, to_f32(a), precision="highest") for a in context.frozen["styles"]]
-            content = wanted.content_distance(own, wanted.directions(backbone, x, self.content))  # equation 2
-            style = wanted.style_distance(painted, ask)  # equation 4
-            rough = wanted.roughness(made)
+            content = style_transfer.content_distance(
+                own, style_transfer.unit_features(backbone, x, self.content)
+            )  # equation 2
+            style = style_transfer.style_distance(painted, ask)  # equation 4
+            rough = style_transfer.roughness(made)
             total = self.content_weight * content + self.style_weight * style + self.smooth_weight * rough
             parts = {"content": content.mean(), "style": style.mean(), "smooth": rough.mean()}
             return total.mean(), Aux(parts, {})
@@ -109,10 +111,10 @@ class FastStyle:
         )
 
 
-def painter(model: FastStyle) -> tuple["Net", Translator]:
+def painter(model: FastStyle) -> tuple["FastStyleNet", Translator]:
     """Return a model's net, and how it paints; what it is trained with is not needed."""
     count = len(model.styles)
-    net = Net(model.width, model.depth, count, model.mirror)
+    net = FastStyleNet(model.width, model.depth, count, model.mirror)
 
     def translate(params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         """given["mix"] f32[b styles] blends styles; given["whole"] is the image, small, of which source is part.
@@ -129,7 +131,7 @@ def painter(model: FastStyle) -> tuple["Net", Translator]:
         out: Any = net.apply(own, given["source"], mix)
         return out
 
-    return net, Translator(translate, wanted.names(model.styles), multiple=4)
+    return net, Translator(translate, style_transfer.names(model.styles), multiple=4)
 
 
 class Layer(nn.Module):
@@ -160,7 +162,7 @@ class Layer(nn.Module):
         return StyleNorm(self.styles, start=self.start, name="norm")(x, mix)
 
 
-class Net(nn.Module):
+class FastStyleNet(nn.Module):
     """x f32[b h w 3] in [-1, 1], mix f32[b styles] -> the same painted, in about [-1.2, 1.2]; sides multiples of 4."""
 
     width: int
@@ -214,5 +216,5 @@ def preset(model: FastStyle, parameters: int, batch: int) -> Preset:
 
 PRESETS = {  # 2 epochs of MS-COCO; as many steps of the 16 images of Dumoulin et al.
     "fast-style": preset(FastStyle(), 1_677_638, 4),
-    "fast-style-many": preset(FastStyle(styles=wanted.DRAWN), 1_684_050, 16),
+    "fast-style-many": preset(FastStyle(styles=style_transfer.PATTERNS), 1_684_050, 16),
 }

@@ -32,7 +32,7 @@ from jaxgen.losses.perceptual import gram
 from jaxgen.nn.resample import resize
 from jaxgen.pretrained import backbones
 from jaxgen.pretrained.backbones import Backbone
-from jaxgen.tasks import style_transfer as wanted
+from jaxgen.tasks import style_transfer
 
 CHUNK = 10  # steps between two looks at the progress
 LEVELS = 6
@@ -56,11 +56,11 @@ class Gatys:
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be, and styles and backbones that are not there."""
         del steps
-        wanted.check(self.styles)
+        style_transfer.check(self.styles)
         self.check()
 
         def targets() -> PyTree:
-            pictures = [jnp.asarray(wanted.picture(style, self.style_size)) for style in self.styles]
+            pictures = [jnp.asarray(style_transfer.style_image(style, self.style_size)) for style in self.styles]
             return self.targets(backbones.load(self.backbone), pictures)
 
         return canvas_task(self.image, self.asked, self.learning_rate, partial(backbones.load, self.backbone), targets)
@@ -99,12 +99,14 @@ class Gatys:
         own, painted = maps[: len(self.content)], maps[len(self.content) :]
         clean = targets["content"] if "content" in targets else backbone.features(batch["image"], self.content)
         own = [jnp.broadcast_to(x, y.shape) for x, y in zip(own, clean, strict=True)]
-        content = wanted.content_distance(own, clean).mean()  # equation 1
+        content = style_transfer.content_distance(own, clean).mean()  # equation 1
         style = jnp.zeros(())
         for f, wish in zip(painted, targets["grams"], strict=True):
             made = jnp.broadcast_to(_grams([f], targets.get("masks"))[0], wish.shape)  # [n c c]
-            style = style + (wanted.apart(made, wish) * targets["weights"]).sum() / len(painted)  # equations 4 and 5
-        rough = wanted.roughness(canvas, batch["image"]).mean()
+            style = style + (style_transfer.relative_distance(made, wish) * targets["weights"]).sum() / len(
+                painted
+            )  # equations 4 and 5
+        rough = style_transfer.roughness(canvas, batch["image"]).mean()
         total = self.content_weight * content + self.style_weight * style + self.smooth_weight * rough
         return total, {"content": content, "style": style, "smooth": rough}
 

@@ -64,8 +64,8 @@ class Harmonisation:
         )
 
     @property
-    def net(self) -> unet.Net:
-        return unet.Net(self.width, self.depth, 3)
+    def net(self) -> unet.UNetModule:
+        return unet.UNetModule(self.width, self.depth, 3)
 
     def init(self, key: Key, spec: Any = None):
         del spec

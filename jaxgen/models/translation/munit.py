@@ -30,9 +30,9 @@ from jaxgen.nn.conv import Dense
 from jaxgen.nn.instance_norm import standardise
 from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import backbones
-from jaxgen.tasks import unpaired_translation
+from jaxgen.tasks import unpaired_translation as unpaired
 from jaxgen.tasks.paired_translation import generated, pair_of, tiny
-from jaxgen.tasks.patch_discriminators import Game, each
+from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 
 SEEN = ("relu5_3",)
 
@@ -53,7 +53,7 @@ class MUNIT:
     code: float = 1.0  # the same of styles
     perceptual: float = 0.0  # of what a frozen net sees in a translation and in its source; the authors: 0, or 1
     backbone: str = "vgg16"  # that net; or random, or the folder of a classifier's run
-    game: Game = GAME
+    game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -64,26 +64,22 @@ class MUNIT:
         at_least(0, model__perceptual=self.perceptual)
         check_sides(self.image, 1 << self.downs, 2)
         self.game.check(self.image)
-        nets = [
-            f"{kind}_{domain}" for kind in ("content", "style", "decoder") for domain in unpaired_translation.DOMAINS
-        ]
+        nets = [f"{kind}_{domain}" for kind in ("content", "style", "decoder") for domain in unpaired.DOMAINS]
         return Task(
             init=self.init,
             example=pair_of(self.image),
             learners={
-                "critics": self.game.learner(*unpaired_translation.CRITICS.values()),
+                "critics": self.game.learner(*unpaired.DISCRIMINATORS.values()),
                 "autoencoders": self.game.learner(*nets),
             },
             phases=(
-                Phase("critics", "critics", unpaired_translation.told_apart(self.game, self.crossed), stream="z"),
+                Phase("critics", "critics", unpaired.discriminator_phase(self.game, self.crossed), stream="z"),
                 Phase("autoencoders", "autoencoders", self.loss, stream="z"),
             ),
             given=("source",),
             frozen={"trunk": partial(backbones.load, self.backbone)} if self.perceptual else {},
             generate=generated(self.translate, 1),
-            translator=Translator(
-                self.translate, unpaired_translation.DOMAINS, (), 1 << self.downs, self.image[2], several=True
-            ),
+            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2], several=True),
         )
 
     def check_run(self, run: Run):
@@ -108,12 +104,12 @@ class MUNIT:
         x, style = jnp.zeros((2, *self.image)), jnp.zeros((2, self.style))
         content = jnp.zeros((2, self.image[0] >> self.downs, self.image[1] >> self.downs, self.width << self.downs))
         params = {}
-        for d in unpaired_translation.DOMAINS:
+        for d in unpaired.DOMAINS:
             nets = {"content": (self.encoder, x), "style": (self.stylist, x), "decoder": (self.decoder, content, style)}
             for kind, (net, *given) in nets.items():
                 name = f"{kind}_{d}"
                 params[name] = net.init(rng.fold(key, name), *given)["params"]
-        return params | unpaired_translation.critics(self.game, key, self.image), {}
+        return params | unpaired.init_discriminators(self.game, key, self.image), {}
 
     def content_of(self, params: Params, domain: str, x: Array) -> Array:
         return to_f32(self.encoder.apply({"params": params[f"content_{domain}"]}, x))  # pyright: ignore
@@ -131,23 +127,26 @@ class MUNIT:
     def pictures(
         self, params: Params, batch: Batch, key: Key
     ) -> tuple[
-        unpaired_translation.Both, unpaired_translation.Both, unpaired_translation.Both, unpaired_translation.Both
+        unpaired.ImagesByDomain,
+        unpaired.ImagesByDomain,
+        unpaired.ImagesByDomain,
+        unpaired.ImagesByDomain,
     ]:
         """Return by domain contents, styles that are drawn, and what its decoder makes of its images and the other's.
 
         The latter in the drawn style.
         """
         keys = jax.random.split(key, len(batch["image"]))
-        contents = {d: self.content_of(params, d, batch[d]) for d in unpaired_translation.DOMAINS}
-        styles = {d: self.drawn(keys, d) for d in unpaired_translation.DOMAINS}
+        contents = {d: self.content_of(params, d, batch[d]) for d in unpaired.DOMAINS}
+        styles = {d: self.drawn(keys, d) for d in unpaired.DOMAINS}
         again, fake = {}, {}
-        for d in unpaired_translation.DOMAINS:  # both in one pass
+        for d in unpaired.DOMAINS:  # both in one pass
             content = jnp.concatenate([contents[d], contents[OTHER[d]]])
             style = jnp.concatenate([self.style_of(params, d, batch[d]), styles[d]])
             again[d], fake[d] = jnp.split(self.decoded(params, d, content, style), 2)
         return contents, styles, again, fake
 
-    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired_translation.Both:
+    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired.ImagesByDomain:
         del context
         return self.pictures(params, batch, key)[3]
 
@@ -156,28 +155,31 @@ class MUNIT:
         x = given["source"]
         ways = {
             d: self.decoded(params, d, self.content_of(params, OTHER[d], x), self.drawn(keys, d))
-            for d in unpaired_translation.DOMAINS
+            for d in unpaired.DOMAINS
         }
-        return unpaired_translation.chosen(to, ways["source"], ways["image"])
+        return unpaired.select_domain(to, ways["source"], ways["image"])
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equation 5: both games, and what must be found again of images, contents and styles (1 to 3)."""
         contents, styles, again, fake = self.pictures(params, batch, key)
         zero = jnp.zeros(())
         pixel = content = code = zero
-        for d in unpaired_translation.DOMAINS:
+        for d in unpaired.DOMAINS:
             pixel = pixel + each(jnp.abs(again[d] - batch[d]))  # (1)
             # The authors' code: contents and styles that are to be found again move by it, too.
             content = content + each(jnp.abs(self.content_of(params, d, fake[d]) - contents[OTHER[d]]))  # (2)
             code = code + each(jnp.abs(self.style_of(params, d, fake[d]) - styles[d]))  # (3)
-        fooling = unpaired_translation.fool(self.game, params, fake)
-        value = self.game.adversarial * fooling + self.pixel * pixel + self.content * content + self.code * code
-        metrics = {"fooling": fooling.mean(), "pixel": pixel.mean(), "content": content.mean(), "code": code.mean()}
+        adversarial = unpaired.generator_loss(self.game, params, fake)
+        value = self.game.adversarial * adversarial + self.pixel * pixel + self.content * content + self.code * code
+        metrics = {
+            "adversarial": adversarial.mean(),
+            "pixel": pixel.mean(),
+            "content": content.mean(),
+            "code": code.mean(),
+        }
         if self.perceptual:
             see = lambda x: [standardise(y) for y in context.frozen["trunk"].features(x, SEEN)]  # noqa: E731
-            kept = (
-                perceptual.feature_loss(see(fake[d]), see(batch[OTHER[d]]), 2) for d in unpaired_translation.DOMAINS
-            )
+            kept = (perceptual.feature_loss(see(fake[d]), see(batch[OTHER[d]]), 2) for d in unpaired.DOMAINS)
             apart = sum(kept, zero)
             value, metrics = value + self.perceptual * apart, metrics | {"perceptual": apart.mean()}
         return value.mean(), Aux(metrics)
@@ -217,8 +219,8 @@ class Styled(nn.Module):
 SMALL = MUNIT((16, 16, 3), 4, 1, 1, 2, 1, 4, game=SMALL_GAME)
 PRESETS = {
     "munit": Preset(
-        unpaired_translation.row(MUNIT(), 1_000_000, data=unpaired_translation.COVERED),
-        tiny(SMALL, unpaired_translation.TINY),
+        unpaired.row(MUNIT(), 1_000_000, data=unpaired.RANDOM_CROP),
+        tiny(SMALL, unpaired.TINY),
         46_594_716,
     )
 }

@@ -27,8 +27,8 @@ from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.patch_discriminator import WEIGHTS
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks.paired_translation import HALF, Paired, check_pairs, row, tiny
-from jaxgen.tasks.patch_discriminators import Game
+from jaxgen.tasks.paired_translation import HALF, PairedTranslation, check_pairs, row, tiny
+from jaxgen.tasks.patch_discriminators import PatchGANConfig
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Pix2Pix:
     dropout: float = 0.5  # share of numbers left out
     dropped: int = 3  # layers of the way out that leave some out
     pixel: float = 100.0  # weight of the absolute distance (lambda)
-    game: Game = Game("non-saturating", norm="affine")
+    game: PatchGANConfig = PatchGANConfig("non-saturating", norm="affine")
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -52,7 +52,7 @@ class Pix2Pix:
             raise InputError(f"model.dropout must be below 1, not {self.dropout}.")
         check_sides(self.image, 1 << self.depth)
         noisy = self.dropout > 0 and self.dropped > 0
-        return Paired(self.image, self.net, self.game, self.pixel, 1 << self.depth, noisy).task()
+        return PairedTranslation(self.image, self.net, self.game, self.pixel, 1 << self.depth, noisy).task()
 
     def check_run(self, run: Run):
         check_pairs(run, "pix2pix")
@@ -109,5 +109,5 @@ def dropped(x: Array, rate: float, keys: Key, layer: int) -> Array:
     return jnp.where(jax.vmap(draw)(keys), x / (1 - rate), 0).astype(x.dtype)
 
 
-SMALL = Pix2Pix((16, 16, 3), 3, 4, game=Game("non-saturating", norm="affine", layers=1, width=4))
+SMALL = Pix2Pix((16, 16, 3), 3, 4, game=PatchGANConfig("non-saturating", norm="affine", layers=1, width=4))
 PRESETS = {"pix2pix": Preset(row(Pix2Pix(), 400_000, optim=HALF), tiny(SMALL), 57_182_660)}

@@ -30,10 +30,10 @@ from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.patch_discriminator import WEIGHTS, PatchVariant, mean_downsample
 from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import backbones
-from jaxgen.tasks.paired_translation import HALF, JITTERED, LAYERS, Paired, check_pairs, row, tiny
-from jaxgen.tasks.patch_discriminators import Game
+from jaxgen.tasks.paired_translation import HALF, JITTERED, LAYERS, PairedTranslation, check_pairs, row, tiny
+from jaxgen.tasks.patch_discriminators import PatchGANConfig
 
-GAME = Game(features=10.0, scales=3, form=PatchVariant(around=2))
+GAME = PatchGANConfig(features=10.0, scales=3, form=PatchVariant(around=2))
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Pix2PixHD:
     pixel: float = 0.0  # weight of the absolute distance
     perceptual: float = 0.0  # weight of the distance of a frozen net's features
     backbone: str = "vgg16"  # that net; or random, or the folder of a classifier's run
-    game: Game = GAME
+    game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -59,8 +59,8 @@ class Pix2PixHD:
             raise InputError(f"model.width is {self.width}: the generator around is half as wide, it must be even.")
         halvings = self.downs + (self.enhanced > 0)
         check_sides(self.image, 1 << halvings, 2)
-        seen, backbone = self.perceptual, self.backbone
-        return Paired(self.image, self.net, self.game, self.pixel, 1 << halvings, seen=seen, backbone=backbone).task()
+        how: Any = {"multiple": 1 << halvings, "perceptual": self.perceptual, "backbone": self.backbone}
+        return PairedTranslation(self.image, self.net, self.game, self.pixel, **how).task()
 
     def check_run(self, run: Run):
         check_pairs(run, "pix2pixhd")

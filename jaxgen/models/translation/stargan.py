@@ -80,7 +80,7 @@ class StarGAN:
             },
             learners={"critic": learner("critic"), "generator": learner("generator")},
             phases=(
-                Phase("critic", "critic", self.critic_loss, self.critics, stream="z"),
+                Phase("critic", "critic", self.discriminator_loss, self.critics, stream="z"),
                 Phase("generator", "generator", self.loss, stream="z"),
             ),
             classes=0 if self.attributes else self.classes,
@@ -149,7 +149,7 @@ class StarGAN:
         _, logits = self.says(params, resize(x, self.image[:2]))
         return self.made(params, x, self.turned((logits > 0).astype(jnp.float32), to))
 
-    def critic_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+    def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equation 5: -L_adv + lambda_cls L_cls^r, with equation 7's L_adv."""
         del context
         x, kind = batch["image"], self.kind(batch)
@@ -174,7 +174,7 @@ class StarGAN:
         named = self.named(logits, goal)  # (3)
         cycle = each(jnp.abs(self.made(params, fake, kind) - x))  # (4)
         value = wasserstein.generator(score, score) + self.classify * named + self.cycle * cycle
-        return value.mean(), Aux({"fooling": -score.mean(), "classify": named.mean(), "cycle": cycle.mean()})
+        return value.mean(), Aux({"adversarial": -score.mean(), "classify": named.mean(), "cycle": cycle.mean()})
 
 
 class Plain(nn.Module):

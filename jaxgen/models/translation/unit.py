@@ -26,14 +26,14 @@ from jaxgen.models.translation._autoencoders import Blocks, Decoder, Encoder
 from jaxgen.models.translation._generators import Image, check_sides
 from jaxgen.nn.patch_discriminator import PatchVariant
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks import unpaired_translation
+from jaxgen.tasks import unpaired_translation as unpaired
 from jaxgen.tasks.paired_translation import generated, pair_of, tiny
-from jaxgen.tasks.patch_discriminators import Game, each
+from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 
 OTHER = {"source": "image", "image": "source"}
 # The authors' code's, of this and of MUNIT.
 FORM = PatchVariant(mirror=True, pointwise=True)
-GAME = Game(scales=3, layers=4, norm="none", form=FORM, learning_rate=1e-4, decay=1e-4, halving=100_000)
+GAME = PatchGANConfig(scales=3, layers=4, norm="none", form=FORM, learning_rate=1e-4, decay=1e-4, halving=100_000)
 SMALL_GAME = replace(GAME, scales=1, layers=2, width=4)
 
 
@@ -49,7 +49,7 @@ class UNIT:
     pixel: float = 10.0  # weight of the absolute distance of what is decoded again
     cycle: float = 10.0  # of what is translated there and back
     code: float = 0.01  # of the codes' mean square, which is twice their divergence from N(0, 1)
-    game: Game = GAME
+    game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for sizes that can't be."""
@@ -58,21 +58,21 @@ class UNIT:
         at_least(0, model__pixel=self.pixel, model__cycle=self.cycle, model__code=self.code, model__blocks=self.blocks)
         check_sides(self.image, 1 << self.downs, 2)
         self.game.check(self.image)
-        nets = [f"{kind}_{domain}" for kind in ("encoder", "decoder") for domain in unpaired_translation.DOMAINS]
+        nets = [f"{kind}_{domain}" for kind in ("encoder", "decoder") for domain in unpaired.DOMAINS]
         return Task(
             init=self.init,
             example=pair_of(self.image),
             learners={
-                "critics": self.game.learner(*unpaired_translation.CRITICS.values()),
+                "critics": self.game.learner(*unpaired.DISCRIMINATORS.values()),
                 "autoencoders": self.game.learner(*nets, "shared_encoder", "shared_decoder"),
             },
             phases=(
-                Phase("critics", "critics", unpaired_translation.told_apart(self.game, self.crossed), stream="z"),
+                Phase("critics", "critics", unpaired.discriminator_phase(self.game, self.crossed), stream="z"),
                 Phase("autoencoders", "autoencoders", self.loss, stream="z"),
             ),
             given=("source",),
             generate=generated(self.translate, 1),
-            translator=Translator(self.translate, unpaired_translation.DOMAINS, (), 1 << self.downs, self.image[2]),
+            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2]),
         )
 
     @property
@@ -87,11 +87,11 @@ class UNIT:
         del spec
         x = jnp.zeros((2, *self.image))
         code = jnp.zeros((2, self.image[0] >> self.downs, self.image[1] >> self.downs, self.width << self.downs))
-        nets = {f"encoder_{d}": (self.encoder, x) for d in unpaired_translation.DOMAINS}
-        nets |= {f"decoder_{d}": (self.decoder, code) for d in unpaired_translation.DOMAINS}
+        nets = {f"encoder_{d}": (self.encoder, x) for d in unpaired.DOMAINS}
+        nets |= {f"decoder_{d}": (self.decoder, code) for d in unpaired.DOMAINS}
         nets |= {f"shared_{kind}": (Blocks(self.shared), code) for kind in ("encoder", "decoder")}
         params = {name: net.init(rng.fold(key, name), a)["params"] for name, (net, a) in nets.items()}
-        return params | unpaired_translation.critics(self.game, key, self.image), {}
+        return params | unpaired.init_discriminators(self.game, key, self.image), {}
 
     def encoded(self, params: Params, domain: str, x: Array) -> Array:
         """Return the middle of the code of images of a domain, f32[b h w c]."""
@@ -104,20 +104,20 @@ class UNIT:
 
     def codes(self, params: Params, batch: Batch, key: Key) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return of both domains' images the middles of their codes, and codes that are drawn around them."""
-        middles = {d: self.encoded(params, d, batch[d]) for d in unpaired_translation.DOMAINS}
+        middles = {d: self.encoded(params, d, batch[d]) for d in unpaired.DOMAINS}
         keys = {d: jax.random.split(rng.fold(key, d), len(m)) for d, m in middles.items()}
         return middles, {d: m + rng.normal(keys[d], m.shape[1:]) for d, m in middles.items()}
 
     def pictures(
-        self, params: Params, codes: unpaired_translation.Both
-    ) -> tuple[unpaired_translation.Both, unpaired_translation.Both]:
+        self, params: Params, codes: unpaired.ImagesByDomain
+    ) -> tuple[unpaired.ImagesByDomain, unpaired.ImagesByDomain]:
         """Return by domain what its decoder makes of its own images' codes and of the other's, in one pass."""
         again, fake = {}, {}
-        for d in unpaired_translation.DOMAINS:
+        for d in unpaired.DOMAINS:
             again[d], fake[d] = jnp.split(self.decoded(params, d, jnp.concatenate([codes[d], codes[OTHER[d]]])), 2)
         return again, fake
 
-    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired_translation.Both:
+    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired.ImagesByDomain:
         """Return images for each domain, of the other one's codes."""
         del context
         return self.pictures(params, self.codes(params, batch, key)[1])[1]
@@ -125,8 +125,8 @@ class UNIT:
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context, keys
         x = given["source"]
-        ways = {d: self.decoded(params, d, self.encoded(params, OTHER[d], x)) for d in unpaired_translation.DOMAINS}
-        return unpaired_translation.chosen(to, ways["source"], ways["image"])
+        ways = {d: self.decoded(params, d, self.encoded(params, OTHER[d], x)) for d in unpaired.DOMAINS}
+        return unpaired.select_domain(to, ways["source"], ways["image"])
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equations 4 to 7: both VAEs, both games, and both ways there and back."""
@@ -135,24 +135,28 @@ class UNIT:
         again, fake = self.pictures(params, drawn)
         # What was made of a domain's images is now of the other: encoded there, decoded here.
         further, codes = self.codes(params, fake, rng.fold(key, "cycle"))
-        back = {d: self.decoded(params, d, codes[OTHER[d]]) for d in unpaired_translation.DOMAINS}
+        back = {d: self.decoded(params, d, codes[OTHER[d]]) for d in unpaired.DOMAINS}
         zero = jnp.zeros(())
         pixel, cycle = (
-            sum((each(jnp.abs(made[d] - batch[d])) for d in unpaired_translation.DOMAINS), zero)
-            for made in (again, back)
+            sum((each(jnp.abs(made[d] - batch[d])) for d in unpaired.DOMAINS), zero) for made in (again, back)
         )
         spread = sum((each(jnp.square(m)) for m in (*middles.values(), *further.values())), zero)
-        fooling = unpaired_translation.fool(self.game, params, fake)
-        value = self.game.adversarial * fooling + self.pixel * pixel + self.cycle * cycle + self.code * spread
-        metrics = {"fooling": fooling.mean(), "pixel": pixel.mean(), "cycle": cycle.mean(), "code": spread.mean()}
+        adversarial = unpaired.generator_loss(self.game, params, fake)
+        value = self.game.adversarial * adversarial + self.pixel * pixel + self.cycle * cycle + self.code * spread
+        metrics = {
+            "adversarial": adversarial.mean(),
+            "pixel": pixel.mean(),
+            "cycle": cycle.mean(),
+            "code": spread.mean(),
+        }
         return value.mean(), Aux(metrics)
 
 
 SMALL = UNIT((16, 16, 3), 4, 1, 0, 1, game=SMALL_GAME)
 PRESETS = {
     "unit": Preset(
-        unpaired_translation.row(UNIT(), 1_000_000, data=unpaired_translation.COVERED),
-        tiny(SMALL, unpaired_translation.TINY),
+        unpaired.row(UNIT(), 1_000_000, data=unpaired.RANDOM_CROP),
+        tiny(SMALL, unpaired.TINY),
         36_462_988,
     )
 }

@@ -3,7 +3,7 @@
 A photograph's feature maps are whitened and given the style's covariance and mean (equations 1 and 2). The paper turns
 the maps of five layers back into images with five decoders, one after the other; none are published for the backbone at
 hand. In their place, chosen here: a canvas is moved, as in gatys.py, until its maps are near the transformed ones of
-all layers at once, each layer's squared distance divided by the variance of what is wanted. Nothing is trained, and an
+all layers at once, each layer's squared distance divided by the variance of the target. Nothing is trained, and an
 image takes as long as with Gatys et al. The paper's one pass through a decoder there is with a run of `adain`
 (`python -m jaxgen stylize --with RUN --how wct`), at one layer.
 
@@ -26,7 +26,7 @@ from jaxgen.nn.resample import resize
 from jaxgen.nn.style import colour, mean_covariance, whiten
 from jaxgen.pretrained import backbones
 from jaxgen.pretrained.backbones import Backbone
-from jaxgen.tasks import style_transfer as wanted
+from jaxgen.tasks import style_transfer
 
 
 @dataclass(frozen=True)
@@ -80,5 +80,5 @@ class WCT:
         total = jnp.zeros(())
         for made, wish in zip(backbone.features(canvas, self.layers), targets["maps"], strict=True):
             total = total + jnp.square(made - wish).mean() / (wish.var() + 1e-8)
-        rough = wanted.roughness(canvas, batch["image"]).mean()
+        rough = style_transfer.roughness(canvas, batch["image"]).mean()
         return total + self.smooth_weight * rough, {"maps": total, "smooth": rough}

@@ -40,8 +40,8 @@ class VQGAN(VQVAE):
     perceptual_weight: float = 1.0
     adversarial: float = 0.8  # what lambda is multiplied by
     start: int = 1000  # steps before the discriminator has a say
-    critic_width: int = 32  # channels of its first layer (the paper: 64)
-    critic_layers: int = 2  # its halvings (the paper: 3)
+    discriminator_width: int = 32  # channels of its first layer (the paper: 64)
+    discriminator_layers: int = 2  # its halvings (the paper: 3)
     learning_rate: float = 5e-4
 
     def task(self, steps: int) -> Task:
@@ -59,15 +59,19 @@ class VQGAN(VQVAE):
 
     def check(self):
         super().check()
-        at_least(1, model__critic_width=self.critic_width, model__critic_layers=self.critic_layers)
+        at_least(
+            1,
+            model__discriminator_width=self.discriminator_width,
+            model__discriminator_layers=self.discriminator_layers,
+        )
         at_least(0, model__perceptual_weight=self.perceptual_weight, model__adversarial=self.adversarial)
         at_least(0, model__start=self.start)
         if self.perceptual == "st_lpips" and (self.image[2] != 3 or min(self.image[:2]) < 21):
             raise InputError("model.perceptual=st_lpips sees colour of at least 21x21: give lenet or none.")
-        if min(self.image[:2]) < 4 << self.critic_layers:
+        if min(self.image[:2]) < (least := 4 << self.discriminator_layers):
             raise InputError(
-                f"A discriminator of model.critic_layers={self.critic_layers} sees images of at least "
-                f"{4 << self.critic_layers}x{4 << self.critic_layers}, not {self.image[0]}x{self.image[1]}."
+                f"A discriminator of model.discriminator_layers={self.discriminator_layers} sees images of at least "
+                f"{least}x{least}, not {self.image[0]}x{self.image[1]}."
             )
 
     def backbone(self) -> PyTree:
@@ -89,7 +93,7 @@ class VQGAN(VQVAE):
 
     @property
     def discriminator(self) -> PatchDiscriminator:
-        return PatchDiscriminator(self.critic_layers, self.critic_width)
+        return PatchDiscriminator(self.discriminator_layers, self.discriminator_width)
 
     def init(self, key: Key, spec: Any = None):
         params, extra = super().init(key, spec)
@@ -158,8 +162,10 @@ class VQGAN(VQVAE):
 
 
 GREY = VQGAN(quantiser=Quantiser(codes=256))
-COLOUR = VQGAN((64, 64, 3), 3, 64, 2, Quantiser(codes=1024), perceptual="st_lpips", critic_layers=3)
-TINY = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 1, 8, start=0, critic_width=4, critic_layers=1)
+COLOUR = VQGAN((64, 64, 3), 3, 64, 2, Quantiser(codes=1024), perceptual="st_lpips", discriminator_layers=3)
+TINY = VQGAN(
+    (8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 1, 8, start=0, discriminator_width=4, discriminator_layers=1
+)
 SMALL = preset(GREY, TINY, 613_154, "digits")
 PRESETS = {
     "vqgan": SMALL,

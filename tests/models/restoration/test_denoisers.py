@@ -22,12 +22,12 @@ from jaxgen.losses import restoration as losses
 from jaxgen.models.restoration.dncnn import DnCNN
 from jaxgen.models.restoration.ffdnet import FFDNet
 from jaxgen.models.restoration.nafnet import NAFNet
-from jaxgen.models.restoration.noise2noise import Noise2Noise, with_noisy
-from jaxgen.models.restoration.noise2void import Net, Noise2Void, blinded, with_blind
+from jaxgen.models.restoration.noise2noise import Noise2Noise, noisy_target
+from jaxgen.models.restoration.noise2void import Noise2Void, Noise2VoidNet, blind_spot_pair, blinded
 from jaxgen.models.restoration.restormer import Restormer
 from jaxgen.models.restoration.unet import UNet
 from jaxgen.nn.resample import imresize
-from jaxgen.tasks.restoration import Lesson, Recipe, restoration_task, with_clean
+from jaxgen.tasks.restoration import Recipe, RestorationTask, TrainingPair, clean_target
 from jaxgen.training.dry_run import count
 
 # Published, or counted from the authors' code where the paper rounds (Restormer 26.1 M, NAFNet 29.2 M and 116 M).
@@ -133,13 +133,13 @@ def three(**damage) -> tuple[Task, list]:
     """The game of DnCNN-3 with these damages, and what its lessons were given."""
     seen: list = []
 
-    def spy(clean, keys, damaged) -> Lesson:
-        lesson = with_clean(clean, keys, damaged)
-        jax.debug.callback(seen.append, lesson.given["degraded"])
-        return lesson
+    def spy(clean, keys, damaged) -> TrainingPair:
+        pair = clean_target(clean, keys, damaged)
+        jax.debug.callback(seen.append, pair.inputs["degraded"])
+        return pair
 
     fixed: Any = {"channels": 1, "scales": (1, 2, 3, 4), "interpolated": True, "apart": True, "lesson": spy}
-    return restoration_task(Affine(), (24, 24, 1), Recipe(), Degradation(**damage), **fixed), seen
+    return RestorationTask(Affine(), (24, 24, 1), Recipe(), Degradation(**damage), **fixed).task(), seen
 
 
 def test_dncnn_3_damages_a_patch_in_one_of_three_ways():
@@ -190,7 +190,7 @@ class Affine(nn.Module):
 def least(lesson, clean) -> tuple[float, float]:
     """The a and b of the least squared error: one step of Newton's method, as the error is quadratic."""
     damage = Degradation(noise=(51, 51))
-    task = restoration_task(Affine(), (32, 32, 1), Recipe(loss="l2"), damage, channels=1, lesson=lesson)
+    task = RestorationTask(Affine(), (32, 32, 1), Recipe(loss="l2"), damage, channels=1, make_pair=lesson).task()
     extra = task.init(jax.random.key(0), {})[1]
 
     def loss(v):
@@ -208,21 +208,21 @@ def test_noise2noise_has_the_clean_minimiser():
     x = np.random.default_rng(0).normal(0.3, 0.1, size=(256, 32, 32, 1)).astype(np.float32)
     clean, noise = jnp.asarray(2 * x - 1), 51 / 255
     a = x.var() / (x.var() + noise**2)
-    assert least(with_noisy, clean) == pytest.approx((a, (1 - a) * x.mean()), abs=0.006)
-    assert least(with_clean, clean) == pytest.approx((a, (1 - a) * x.mean()), abs=0.006)
-    same = lambda clean, keys, damaged: Lesson(damaged(clean, keys), damaged(clean, keys)["degraded"])  # noqa: E731
+    assert least(noisy_target, clean) == pytest.approx((a, (1 - a) * x.mean()), abs=0.006)
+    assert least(clean_target, clean) == pytest.approx((a, (1 - a) * x.mean()), abs=0.006)
+    same = lambda clean, keys, damaged: TrainingPair(damaged(clean, keys), damaged(clean, keys)["degraded"])  # noqa: E731
     assert least(same, clean) == pytest.approx((1, 0), abs=1e-3), "its own noise would teach it to do nothing"
 
 
 def test_noise2noise_of_one_picture_finds_the_clean_mean():
     clean = jnp.full((256, 32, 32, 1), 0.4)  # 0.7 from 0 to 1: nothing but noise to see
-    a, b = least(with_noisy, clean)
+    a, b = least(noisy_target, clean)
     assert a == pytest.approx(0, abs=0.006) and a * 0.7 + b == pytest.approx(0.7, abs=0.002)
 
 
 def test_noise2noise_draws_both_copies_and_their_levels_anew():
     clean, keys = jnp.zeros((64, 32, 32, 1)), jax.random.split(jax.random.key(0), 64)
-    given, target, where = with_noisy(clean, keys, Degradation(noise=(0, 50)))
+    given, target, where = noisy_target(clean, keys, Degradation(noise=(0, 50)))
     assert where is None
     a, b = np.asarray(given["degraded"]), np.asarray(target)
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.02
@@ -271,11 +271,11 @@ def test_noise2void_does_not_see_the_blind_pixel():
     task, params, now = started(Noise2Void((8, 8, 1), width=4, depth=1, box=4))
     x, key = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1), minval=-1), jax.random.key(2)
     keys = jax.random.split(key, 2)
-    where = with_blind(x, keys, Degradation(), box=4, radius=2).where
+    where = blind_spot_pair(x, keys, Degradation(), box=4, radius=2).mask
     assert where is not None
 
     def said(x):
-        shown = with_blind(x, keys, Degradation(), box=4, radius=2).given["degraded"]
+        shown = blind_spot_pair(x, keys, Degradation(), box=4, radius=2).inputs["degraded"]
         restorer: Any = task.restorer
         return restorer.restore(params, now, {"degraded": shown}, keys, 1.0)
 
@@ -290,10 +290,10 @@ def test_noise2void_compares_blind_pixels_alone():
     task, params, now = started(model)
     x, key = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1), minval=-1), jax.random.key(2)
     loss, _ = jax.jit(lambda: task.phases[0].loss(params, now, {"image": x}, key))()
-    shown, target, where = with_blind(x, jax.random.split(key, 3), Degradation(), box=4, radius=2)
+    shown, target, where = blind_spot_pair(x, jax.random.split(key, 3), Degradation(), box=4, radius=2)
     np.testing.assert_array_equal(target, x)
     nets = {"params": params["restorer"], **now.extra["restorer"]}
-    net = jax.jit(partial(Net(4, 1, 1).apply, train=True, mutable=["batch_stats"]))
+    net = jax.jit(partial(Noise2VoidNet(4, 1, 1).apply, train=True, mutable=["batch_stats"]))
     out: Any = net(nets, (shown["degraded"] + 1) / 2)
     error = np.asarray(2 * out[0] - 1 - x) ** 2
     assert loss == pytest.approx(error[np.asarray(where) == 1].mean(), rel=1e-5)
@@ -302,7 +302,7 @@ def test_noise2void_compares_blind_pixels_alone():
 def test_noise2void_finds_the_clean_value_where_the_noise_is_independent():
     """A net that says one number for all pixels is best at their clean mean."""
     clean = jnp.full((256, 32, 32, 1), 0.4)
-    a, b = least(partial(with_blind, box=4, radius=2), clean)
+    a, b = least(partial(blind_spot_pair, box=4, radius=2), clean)
     assert a == pytest.approx(0, abs=0.02) and a * 0.7 + b == pytest.approx(0.7, abs=0.005)
 
 

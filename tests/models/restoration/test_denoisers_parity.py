@@ -292,19 +292,19 @@ def compare(name: str, model: Any, net: Any, reference: Any, train: bool = False
 @pytest.mark.parametrize("norm", [True, False], ids=["norm", "folded"])
 def test_dncnn_is_the_published_one(norm, train):
     model = DnCNN((8, 10, 3), channels=3, depth=5, width=6, norm=norm)
-    compare("dncnn", model, dncnn.Net(5, 6, norm, 3), TorchDnCNN(model), train)
+    compare("dncnn", model, dncnn.DnCNNNet(5, 6, norm, 3), TorchDnCNN(model), train)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ffdnet_is_the_published_one(channels):
     model = FFDNet((8, 10, channels), channels=channels, depth=5, width=6)
     sigma = np.array([15, 60], np.float32)
-    compare("ffdnet", model, ffdnet.Net(5, 6, channels), TorchFFDNet(model), told=(sigma,))
+    compare("ffdnet", model, ffdnet.FFDNetModule(5, 6, channels), TorchFFDNet(model), told=(sigma,))
 
 
 def test_nafnet_is_the_published_one():
     model = NAFNet((8, 12, 3), width=4, encoder=(1, 2), middle=1, decoder=(2, 1))
-    net = nafnet.Net(model.width, model.encoder, model.middle, model.decoder, 3)
+    net = nafnet.NAFNetModule(model.width, model.encoder, model.middle, model.decoder, 3)
     compare("nafnet", model, net, TorchNAFNet(model))
 
 
@@ -316,7 +316,7 @@ def test_restormer_is_the_published_one(centred):
 
 def test_the_u_net_is_noise2noises():
     model = UNet((8, 12, 3), width=6, depth=2)
-    compare("unet-denoise", model, unet.Net(6, 2, 3), TorchUNet(model))
+    compare("unet-denoise", model, unet.UNetModule(6, 2, 3), TorchUNet(model))
 
 
 class Brightened:

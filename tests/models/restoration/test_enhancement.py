@@ -72,13 +72,13 @@ def test_zero_dce_refuses_what_it_cant_pool():
 
 def test_the_prior_is_as_large_as_the_authors():
     """2,217,831 is what their notebook of denoising prints."""
-    net = deep_image_prior.Net(128, 4, 5, 3)
+    net = deep_image_prior.DeepImagePriorNet(128, 4, 5, 3)
     params = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 32))))
     assert sum(x.size for x in jax.tree.leaves(params)) == 2_217_831
 
 
 def test_the_prior_s_kernels_start_as_pytorch_s():
-    params = jax.jit(deep_image_prior.Net(8, 2, 2, 3).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 4)))
+    params = jax.jit(deep_image_prior.DeepImagePriorNet(8, 2, 2, 3).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 4)))
     kernels = [np.asarray(x) for x in jax.tree.leaves(params) if x.ndim == 4]
     ratios = [np.abs(x).max() * np.sqrt(np.prod(x.shape[:3])) for x in kernels]  # to 1 / sqrt(fan in)
     assert min(ratios) > 0.5 and max(ratios) <= 1 + 1e-6

@@ -20,7 +20,7 @@ from jaxgen.losses.regularisation import spectral_normalise
 from jaxgen.models.restoration import context_encoder, gated_conv, partial_conv
 from jaxgen.models.restoration.completion_vae import Normal, scale_of
 from jaxgen.nn.conv import conv
-from jaxgen.tasks.hole_filling import Holes, covered
+from jaxgen.tasks.hole_filling import Holes, masked
 from jaxgen.training import loop
 from jaxgen.training.dry_run import count
 
@@ -92,7 +92,7 @@ def attended(x: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
     unit = {p: x / max(np.linalg.norm(x), 1e-4) for p, x in patch.items()}
     likeness = {(p, q): (patch[p] * unit[q]).sum() for p in places for q in places}
 
-    def joined(scores: dict, order: list) -> dict:
+    def composite(scores: dict, order: list) -> dict:
         """Add the scores of the pairs that come before and after both, in this order of places."""
         at = {p: n for n, p in enumerate(order)}
         found = {}
@@ -105,8 +105,8 @@ def attended(x: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
             found[p, q] = total
         return found
 
-    scores = joined(likeness, places)
-    scores = joined(scores, sorted(places, key=lambda p: (p[1], p[0])))
+    scores = composite(likeness, places)
+    scores = composite(scores, sorted(places, key=lambda p: (p[1], p[0])))
     wide = np.pad(x.astype(float), ((1, 1), (1, 1), (0, 0)))
     out = np.zeros((h + 2, w + 2, c))
     for p in places:
@@ -202,7 +202,7 @@ def test_holes_are_drawn_by_their_shares_and_hide_something():
 
 
 def test_a_picture_is_covered_whatever_the_mask_s_grey():
-    given = covered(jnp.ones((1, 2, 2, 3)), jnp.asarray([0, 0.5, 1, 0]).reshape(1, 2, 2, 1))
+    given = masked(jnp.ones((1, 2, 2, 3)), jnp.asarray([0, 0.5, 1, 0]).reshape(1, 2, 2, 1))
     np.testing.assert_array_equal(given["mask"][..., 0], [[[0, 1], [1, 0]]])
     np.testing.assert_array_equal(given["degraded"][..., 0], [[[1, 0], [0, 1]]])
 
@@ -285,7 +285,7 @@ def test_deepfills_generator_has_the_layers_of_its_authors():
     chain("pmconv", 3, *down(n, n, 2 * n, 4 * n, 4 * n, 4 * n), (9, 4 * n), (10, 4 * n))
     chain("allconv", 4 * n, *last)
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    net = gated_conv.Net(24, 3)
+    net = gated_conv.DeepFillNet(24, 3)
     params = jax.eval_shape(net.init, jax.random.key(0), x, jax.ShapeDtypeStruct((1, 64, 64, 1), jnp.float32))["params"]
     found = {}
     for name, layer in params.items():
@@ -337,7 +337,7 @@ def test_the_critic_s_weights_have_norm_one():
     task = model.task(1)
     params, extra = jax.jit(lambda: task.init(jax.random.key(0), {}))()
     weights, _ = jax.jit(lambda p, v: spectral_normalise(p, v, 50))(params["critic"], extra["critic"]["spectral"])
-    for layer in range(model.critic_layers):
+    for layer in range(model.discriminator_layers):
         kernel = np.asarray(weights[f"conv{layer + 1}"]["kernel"])
         assert np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2) == pytest.approx(1, rel=0.02)
 

@@ -82,7 +82,7 @@ def u_net(x, m, params: Any, stats: Any, depth: int):
 
 def test_the_u_net_of_partial_convolutions():
     x, mask = pictures(32)
-    net = partial_conv.Net(8, 4, 3)
+    net = partial_conv.PartialConvUNet(8, 4, 3)
     found: Any = shaken(net.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(mask), train=False))
     ours = net.apply(found, jnp.asarray(x), jnp.asarray(mask), train=False)
     known = tensor(np.broadcast_to(1 - mask, x.shape))
@@ -155,7 +155,7 @@ def deepfill(x, mask, params: Any):
 
 def test_the_generator_of_deepfill():
     x, mask = pictures(64)
-    net = gated_conv.Net(6, 3)
+    net = gated_conv.DeepFillNet(6, 3)
     params: Any = shaken(net.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(mask)))["params"]
     ours = jax.jit(net.apply)({"params": params}, jnp.asarray(x), jnp.asarray(mask))
     theirs = [back(y) for y in deepfill(tensor(x), tensor(mask), params)]
@@ -166,7 +166,7 @@ def test_the_generator_of_deepfill():
 
 def test_the_critic_of_deepfill():
     x, mask = pictures(32)
-    net = gated_conv.Critic(8, 4)
+    net = gated_conv.SNPatchDiscriminator(8, 4)
     params: Any = shaken(net.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(mask)))["params"]
     y = torch.cat([tensor(x), tensor(mask)], 1)
     for i in range(1, 5):

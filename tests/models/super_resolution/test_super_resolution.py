@@ -18,7 +18,7 @@ from jaxgen.interop.read import read
 from jaxgen.interop.weight_names import rule_of, to_ours, to_theirs
 from jaxgen.metrics.pixels import eight_bit, luma, psnr
 from jaxgen.models.super_resolution import liif
-from jaxgen.models.super_resolution._critic import Game
+from jaxgen.models.super_resolution._discriminator import PerceptualGANConfig
 from jaxgen.nn.resample import imresize, resize
 from jaxgen.nn.shuffle import depth_to_space, space_to_depth
 from jaxgen.training.dry_run import count
@@ -168,7 +168,7 @@ WRONG = [
     ("swinir", {"image": (88, 96, 3)}, "multiples of 16"),
     ("liif", {"small": 193}, "smaller than model.small"),
     ("esrgan", {"image": (144, 144, 3)}, "halves patches 5 times"),
-    ("srgan", {"game": Game(kernel=5)}, "model.game.kernel must be 3 or 4"),
+    ("srgan", {"game": PerceptualGANConfig(kernel=5)}, "model.game.kernel must be 3 or 4"),
 ]
 
 

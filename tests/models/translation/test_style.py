@@ -199,7 +199,7 @@ def easel() -> tuple[gatys.Gatys, gatys.Easel]:
 
 def test_a_canvas_takes_the_style_and_keeps_the_content(easel, random_backbone):
     model, work = easel
-    content, wish = picture(), style_transfer.picture("waves", 32)
+    content, wish = picture(), style_transfer.style_image("waves", 32)
     targets = model.targets(random_backbone, [jnp.asarray(wish)], content=jnp.asarray(content)[None])
     history = []
     frozen = {"trunk": random_backbone, "styles": targets}
@@ -313,7 +313,7 @@ def test_a_fresh_net_finds_the_content_soon():
 def test_a_painters_maps_are_directions():
     """Unit length at each place of an image, bright or faint: no spot of it has more of a style than another."""
     backbone, layers, x = backbones.load("random"), ("relu1_2", "relu2_2"), jnp.asarray(picture())[None]
-    for own, made in zip(backbone.features(x, layers), style_transfer.directions(backbone, x, layers), strict=True):
+    for own, made in zip(backbone.features(x, layers), style_transfer.unit_features(backbone, x, layers), strict=True):
         length = np.linalg.norm(own, axis=-1, keepdims=True)
         assert length.max() > 3 * length[length > 0].min(), "the image has bright and faint places"
         np.testing.assert_allclose(made * length, own, atol=1e-5)

@@ -29,8 +29,8 @@ from jaxgen.models.translation.pix2pixhd import SMALL as HD
 from jaxgen.models.translation.stargan import FEW
 from jaxgen.models.translation.stargan import SMALL as STAR
 from jaxgen.models.translation.unit import SMALL as UNIT
-from jaxgen.tasks.paired_translation import Paired
-from jaxgen.tasks.patch_discriminators import Game
+from jaxgen.tasks.paired_translation import PairedTranslation
+from jaxgen.tasks.patch_discriminators import PatchGANConfig
 from jaxgen.training import loop
 
 
@@ -355,29 +355,29 @@ def test_stargans_penalty_is_of_the_sum_over_patches():
     object.__setattr__(model, "says", lambda params, x: (x[:, :2, :2, 0] / 2, jnp.zeros((len(x), 8))))
     object.__setattr__(model, "made", lambda params, x, label: jnp.full_like(x, 0.5))
     batch = {"image": jnp.zeros((2, 16, 16, 3)), "label": jnp.asarray([0, 1])}
-    value, aux = model.critic_loss({}, None, batch, jax.random.key(0))  # pyright: ignore
+    value, aux = model.discriminator_loss({}, None, batch, jax.random.key(0))  # pyright: ignore
     assert float(aux.metrics["penalty"]) == pytest.approx(0, abs=1e-6)
     assert float(aux.metrics["fake"]) == pytest.approx(0.25), "the judgement itself is a mean"
     assert float(value) == pytest.approx(0.25 + np.log(8), rel=1e-5)
 
 
 def test_what_critics_see_of_equal_pictures_is_equal():
-    game = Game(scales=2, layers=1, width=4, features=1.0)
+    game = PatchGANConfig(scales=2, layers=1, width=4, features=1.0)
     x = jnp.tanh(jax.random.normal(jax.random.key(0), (2, 16, 16, 3)))
     params = jax.jit(lambda key: game.init(key, (16, 16, 3), 3))(jax.random.key(1))
-    said = jax.jit(game.says)(params, x)
+    said = jax.jit(game.outputs)(params, x)
     assert [s[-1].shape for s in said] == [(2, 6, 6), (2, 2, 2)]
-    assert float(game.apart(said, said).max()) == 0
-    one, two = jax.jit(game.says_of_both)(params, x[:1], x[1:])
+    assert float(game.feature_distance(said, said).max()) == 0
+    one, two = jax.jit(game.outputs_of_both)(params, x[:1], x[1:])
     for i, (a, b) in enumerate(zip(one, two, strict=True)):
         np.testing.assert_allclose(jnp.concatenate([a[-1], b[-1]]), said[i][-1], atol=1e-5)
     layers = [[jnp.full((2, side, side, 3), seen) for side in (4, 3, 2)] for seen in (0.0, 0.5)]
-    apart = game.apart([layers[0], layers[0]], [layers[1], layers[0]])  # the last is of logits
+    apart = game.feature_distance([layers[0], layers[0]], [layers[1], layers[0]])  # the last is of logits
     np.testing.assert_allclose(apart, (0.5 + 0.5) / 2, err_msg="a sum over layers, a mean over scales")
     logits = [jnp.full((2, 3, 3), 0.25)]
-    np.testing.assert_allclose(game.fooling([logits, logits]), 2 * 0.75**2)
-    np.testing.assert_allclose(game.telling([logits], [logits]), (0.75**2 + 0.25**2) / 2)
-    np.testing.assert_allclose(MUNIT().game.telling([logits], [logits]), 0.75**2 + 0.25**2)
+    np.testing.assert_allclose(game.generator_loss([logits, logits]), 2 * 0.75**2)
+    np.testing.assert_allclose(game.discriminator_loss([logits], [logits]), (0.75**2 + 0.25**2) / 2)
+    np.testing.assert_allclose(MUNIT().game.discriminator_loss([logits], [logits]), 0.75**2 + 0.25**2)
 
 
 class Sees:
@@ -390,7 +390,7 @@ class Sees:
 def test_what_a_frozen_net_sees_by_value():
     """pixels 0.25 apart: pix2pixHD's layers are 0.25 (1 + i) apart, and the last counts most."""
     game = dataclasses.replace(HD.game, adversarial=0)
-    model = Paired(HD.image, HD.net, game, 1.0, 2, seen=3.0)
+    model = PairedTranslation(HD.image, HD.net, game, 1.0, 2, perceptual=3.0)
     object.__setattr__(model, "made", lambda params, source, keys: source)
     batch = {"source": jnp.full((2, 16, 16, 3), 0.5), "image": jnp.full((2, 16, 16, 3), 0.25)}
     context = Context({}, {}, {"trunk": Sees()}, jnp.zeros((), jnp.int32))
@@ -421,7 +421,7 @@ def test_munits_frozen_net_sees_the_source_but_for_brightness_and_contrast():
     value, metrics = seen({name: -x for name, x in turned.items()})
     # Of numbers of mean 0 and variance 1, x and -x: (2x)^2 is 4 in the mean. Two domains.
     assert float(metrics["perceptual"]) == pytest.approx(8, rel=1e-3)
-    parts = {"fooling": 1, "pixel": 10, "content": 1, "code": 1, "perceptual": 2}
+    parts = {"adversarial": 1, "pixel": 10, "content": 1, "code": 1, "perceptual": 2}
     assert float(value) == pytest.approx(sum(w * float(metrics[name]) for name, w in parts.items()), rel=1e-5)
 
 
@@ -454,7 +454,7 @@ def test_munits_rate_is_halved_and_its_weights_decay():
     """One step of Adam goes a rate far, against the sign of the slope: here that of the weights alone."""
     game = MUNIT().game
     assert (game.learning_rate, game.beta1, game.decay, game.halving) == (1e-4, 0.5, 1e-4, 100_000)
-    optimizer = Game(learning_rate=0.1, decay=0.01, halving=2).learner("generator").optimizer
+    optimizer = PatchGANConfig(learning_rate=0.1, decay=0.01, halving=2).learner("generator").optimizer
     params = jnp.asarray([3.0, -3.0])
     state = optimizer.init(params)
     for rate in (0.1, 0.1, 0.05):

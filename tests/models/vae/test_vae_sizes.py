@@ -12,8 +12,8 @@ from jaxgen.core.types import averaged
 from jaxgen.models.vae._nets import NetConfig
 
 SMALLEST = {  # where a preset's nets are for larger images, what makes them small enough
-    "vqgan": {"critic_layers": 1},
-    "vqgan-64": {"critic_layers": 1, "perceptual": "lenet"},
+    "vqgan": {"discriminator_layers": 1},
+    "vqgan-64": {"discriminator_layers": 1, "perceptual": "lenet"},
     "hierarchical-30": {"layers": (8, 10, 12)},
     "mae-base": {"patch": 2},
 }

@@ -15,7 +15,7 @@ from jaxgen.models.vae._quantisers import Quantiser
 from jaxgen.models.vae.vqgan import VQGAN, PatchDiscriminator
 
 KEY = jax.random.key(0)
-MODEL = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 0, start=5, critic_width=4, critic_layers=1)
+MODEL = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 0, start=5, discriminator_width=4, discriminator_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def test_the_judge_sees_patches():
     "changes, words",
     [
         ({"perceptual": "st_lpips"}, "sees colour of at least 21x21"),
-        ({"critic_layers": 2}, "at least 16x16, not 8x8"),
-        ({"critic_layers": 0}, "model.critic_layers must be at least 1"),
+        ({"discriminator_layers": 2}, "at least 16x16, not 8x8"),
+        ({"discriminator_layers": 0}, "model.discriminator_layers must be at least 1"),
         ({"adversarial": -1.0}, "model.adversarial must be at least 0"),
         ({"start": -1}, "model.start must be at least 0"),
     ],
