@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from jaxgen.core.errors import InputError, choose
@@ -158,4 +159,9 @@ def load(name: str, within: Sequence[str] = tuple(ZOO)) -> "Preset":
     """Return a preset. Raises InputError with the nearest name where there is none of this name."""
     if name in ZOO and name not in within:
         raise InputError(f"The preset {name} is of another script: python -m train.{ZOO[name].split('.')[2]}.")
-    return importlib.import_module(ZOO[choose(name, within, "preset")]).PRESETS[name]
+    return module(choose(name, within, "preset")).PRESETS[name]
+
+
+def module(name: str) -> ModuleType:
+    """Return the module that a preset is written in."""
+    return importlib.import_module(ZOO[name])

@@ -11,7 +11,7 @@ from jaxgen.media import output_files
 
 if TYPE_CHECKING:
     pass
-from jaxgen.commands.shared import Folder, task_of
+from jaxgen.commands.shared import Folder
 
 
 def generate(
@@ -60,6 +60,7 @@ def generate(
         make_sampler,
     )
     from jaxgen.media.image_grid import grid, save_npz, save_png, to_u8
+    from jaxgen.runs.config_io import task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, count=count, batch=batch)

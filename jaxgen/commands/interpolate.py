@@ -10,7 +10,7 @@ from jaxgen.media import output_files
 
 if TYPE_CHECKING:
     pass
-from jaxgen.commands.shared import Folder, task_of
+from jaxgen.commands.shared import Folder
 
 
 def interpolate(
@@ -51,6 +51,7 @@ def interpolate(
     from jaxgen.inference.sampling import check_truncation, classes_of
     from jaxgen.media.animation import ANIMATIONS, check_animation, save_animation
     from jaxgen.media.image_grid import grid, progress
+    from jaxgen.runs.config_io import task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, rows=rows, columns=columns, frames=frames, fps=fps)

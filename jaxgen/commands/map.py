@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from jaxgen.commands.shared import PNG, Folder, task_of
+from jaxgen.commands.shared import PNG, Folder
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.media import output_files
 
@@ -46,7 +46,7 @@ def map_(
     from jaxgen.inference.sampling import check_data, classes_of
     from jaxgen.media.image_grid import to_u8
     from jaxgen.media.plots import plot_map
-    from jaxgen.runs.config_io import load_config
+    from jaxgen.runs.config_io import load_config, task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, count=count)

@@ -8,7 +8,7 @@ from jaxgen.media import output_files
 
 if TYPE_CHECKING:
     pass
-from jaxgen.commands.shared import PNG, Folder, task_of
+from jaxgen.commands.shared import PNG, Folder
 
 
 def mix(
@@ -41,6 +41,7 @@ def mix(
     from jaxgen.inference import latent_space
     from jaxgen.inference.sampling import check_truncation, classes_of
     from jaxgen.media.image_grid import grid, save_png
+    from jaxgen.runs.config_io import task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, rows=rows, columns=columns)

@@ -11,7 +11,7 @@ from jaxgen.media import output_files
 
 if TYPE_CHECKING:
     pass
-from jaxgen.commands.shared import PNG, Folder, task_of
+from jaxgen.commands.shared import PNG, Folder
 
 
 def project(
@@ -47,7 +47,8 @@ def project(
     from jaxgen.inference import latent_space
     from jaxgen.inference.sampling import classes_of
     from jaxgen.media.image_grid import grid, progress, save_npz, save_png, to_u8
-    from jaxgen.runs.config_io import load_config
+    from jaxgen.pretrained.feature_distances import choose_distance, features_of
+    from jaxgen.runs.config_io import load_config, task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, steps=steps)
@@ -59,8 +60,8 @@ def project(
     classes = classes_of(task, None if label is None else str(label))
     image = image_of(task)
     target = search.read_picture(picture, image, load_config(run).data)
-    distance = distance or search.choose_distance(image)
-    features = search.features_of(distance)
+    distance = distance or choose_distance(image)
+    features = features_of(distance)
     opened = open_run(run, Mesh(data=1))
     ticks = lambda x: progress(x, "projecting", len(x))  # noqa: E731
     found = search.project(latent_space.Entry(opened, 64), target, steps, seed, classes, features, ticks)

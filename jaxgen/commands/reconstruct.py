@@ -8,7 +8,7 @@ from jaxgen.media import output_files
 
 if TYPE_CHECKING:
     pass
-from jaxgen.commands.shared import PNG, Folder, task_of
+from jaxgen.commands.shared import PNG, Folder
 
 
 def reconstruct(
@@ -36,6 +36,7 @@ def reconstruct(
     from jaxgen.inference.previews import comparison
     from jaxgen.media.image_grid import grid, save_png
     from jaxgen.metrics.pixels import psnr
+    from jaxgen.runs.config_io import task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, count=count)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import tyro
 
-from jaxgen.commands.shared import Folder, task_of
+from jaxgen.commands.shared import Folder
 from jaxgen.core.errors import InputError, at_least, numbers
 from jaxgen.media import output_files
 
@@ -57,7 +57,7 @@ def score(
     from jaxgen.inference.sampling import check_data
     from jaxgen.media.image_grid import save_png
     from jaxgen.metrics.auroc import auroc
-    from jaxgen.runs.config_io import load_config
+    from jaxgen.runs.config_io import load_config, task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, samples=samples, count=count, limit=limit)
@@ -113,7 +113,7 @@ def choose_measure(task: "Task", by: Measure | None) -> Measure:
 
 def data_at(run: "Run", path: str, split: str | None) -> "Data":
     """Return how a folder, a .zip or a data source is read for a run. Raises InputError where it is none of them."""
-    from jaxgen.data.sources import KINDS
+    from jaxgen.data.open import KINDS
 
     kind = path.partition(":")[0]
     if kind not in KINDS:

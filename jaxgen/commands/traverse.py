@@ -8,7 +8,7 @@ from jaxgen.media import output_files
 
 if TYPE_CHECKING:
     pass
-from jaxgen.commands.shared import PNG, Folder, check_walk, task_of
+from jaxgen.commands.shared import PNG, Folder, check_walk
 
 
 def traverse(
@@ -34,6 +34,7 @@ def traverse(
     from jaxgen.inference import latent_space as entries
     from jaxgen.inference.sampling import classes_of
     from jaxgen.media.image_grid import grid, save_png
+    from jaxgen.runs.config_io import task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, latents=latents)

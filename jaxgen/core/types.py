@@ -16,6 +16,7 @@ PyTree = Any
 Batch = Mapping[str, Any]  # arrays: {"image": f32[b h w c] in [-1, 1], "label": i32[b], ...}
 Spec = Mapping[str, Any]  # a batch, or anything with the shapes and dtypes of one
 Params = Mapping[str, PyTree]  # keyed by net
+Image = tuple[int, int, int]  # height, width, channels
 Metrics = Mapping[str, Array]  # "phase/name" -> f32[]
 
 

@@ -1,7 +1,8 @@
 """Examples from disk to device: sources, transforms, the loader. Knows no model."""
 
 from jaxgen.data.loader import RandomSubset, batches, shuffled, to_device
-from jaxgen.data.sources import Source, Subset, labels_of, open_source
+from jaxgen.data.open import open_source
+from jaxgen.data.sources import Source, Subset, labels_of
 from jaxgen.data.tfds import prepare
 from jaxgen.data.transforms import transform
 

@@ -1,16 +1,13 @@
 """Images of two domains: pairs that show the same, and two sets that are drawn from without regard to each other."""
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from jaxgen.core.errors import InputError
 from jaxgen.data.folder import Folder
+from jaxgen.data.sources import Source
 from jaxgen.data.transforms import pixels_of
-
-if TYPE_CHECKING:
-    from jaxgen.data.sources import Source
 
 NAMES = (("A", "B"), ("image", "source"))  # sorted, as a folder's classes are
 
@@ -110,7 +107,7 @@ class UnpairedImages:
 
     classes: tuple[str, ...] = ()
 
-    def __init__(self, source: "Source", image: "Source"):
+    def __init__(self, source: Source, image: Source):
         self.source, self.image = source, image
 
     def __len__(self) -> int:

@@ -1,25 +1,11 @@
-"""Where examples come from: `open_source` turns `data.source` into a random-access source."""
+"""Random-access sources of examples, and subsets of them."""
 
-import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from jaxgen.core.config import Data
-from jaxgen.core.errors import InputError, choose, numbers
-from jaxgen.data import arrays
-
-KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired")
-ARGUMENTS = {
-    "tfds": "NAME",
-    "folder": "PATH",
-    "idx": "PATH",
-    "npz": "PATH",
-    "paired": "PATH",
-    "unpaired": "PATH_A,PATH_B",
-}
+from jaxgen.core.errors import InputError
 
 
 class Source(Protocol):
@@ -69,74 +55,3 @@ def labels_of(source: Source) -> np.ndarray:
         raise InputError("The data has no labels.")
     known = getattr(source, "labels", None)
     return np.asarray([source[i]["label"] for i in range(len(source))] if known is None else known, np.int32)
-
-
-def open_source(data: Data, image: tuple[int, int, int] | None = None) -> Source:
-    """Return the source `data.source` names; `image` (height, width, channels) is the size `shapes` is drawn at.
-
-    With `data.only` it is a part of it, and the labels keep their numbers. Raises InputError for an unknown source or
-    split, for data that is missing, empty, damaged or unreadable, and for labels that it has not.
-    """
-    source = _open_whole(data, image)
-    if data.only is None:
-        return source
-    if not source.classes:
-        raise InputError(f"The data has no labels: data.only={data.only} can keep none of it.")
-    kept = np.flatnonzero(np.isin(labels_of(source), numbers(data.only, len(source.classes), "data.only")))
-    if not len(kept):
-        raise InputError(f"The split {data.split!r} of {data.source} has no example of data.only={data.only}.")
-    if isinstance(source, arrays.Arrays) and source.labels is not None:
-        return arrays.Arrays(source.images[kept], source.labels[kept], source.classes)
-    return Subset(source, kept)
-
-
-def _open_whole(data: Data, image: tuple[int, int, int] | None) -> Source:
-    kind, colon, rest = data.source.partition(":")
-    choose(kind, KINDS, "data source")
-    if kind in ARGUMENTS and not rest:
-        raise InputError(
-            f"The data source {data.source!r} lacks its {ARGUMENTS[kind]}: write {kind}:{ARGUMENTS[kind]}."
-        )
-    if kind not in ARGUMENTS and colon:
-        raise InputError(f"The data source {data.source!r} takes no name or path: write {kind}.")
-    if kind == "digits":
-        return arrays.digits(data.split)
-    if kind == "shapes":
-        from jaxgen.data import shapes
-
-        return shapes.Shapes(data.split, image)
-    if kind == "tfds":
-        from jaxgen.data import tfds
-
-        return tfds.Tfds(rest, data.dir, data.split)
-    if kind == "unpaired":
-        return _unpaired(data, rest, image)
-    path = Path(rest).expanduser()
-    if not path.exists():
-        raise InputError(f"There is no file or folder {path} for the data source {data.source!r}.")
-    if kind == "npz":
-        return arrays.npz(path, data.split)
-    if kind == "idx":
-        from jaxgen.data import idx
-
-        return idx.idx(path, data.split)
-    if kind == "paired":
-        from jaxgen.data import domains
-
-        return domains.PairedImages(path, data.split, data.skip_bad)
-    from jaxgen.data import folder
-
-    return folder.Folder(path, data.split, data.skip_bad)
-
-
-def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Source:
-    """Return the source of "A,B", each a folder's or .zip's path, or a data source of its own such as idx:PATH."""
-    from jaxgen.data import domains
-
-    parts = [part.strip() for part in paths.split(",")]
-    if len(parts) != 2 or not all(parts):
-        raise InputError(f"The data source {data.source!r} must name two sets: write unpaired:PATH_A,PATH_B.")
-    alone = [kind for kind in KINDS if kind not in ("paired", "unpaired")]
-    named = [part if part.partition(":")[0] in alone else f"folder:{part}" for part in parts]
-    source, made = (_open_whole(dataclasses.replace(data, source=name), image) for name in named)
-    return domains.UnpairedImages(source, made)

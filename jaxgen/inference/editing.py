@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgen.commands.shared import task_of
 from jaxgen.core.errors import InputError, at_least
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class Work:
     def __init__(self, run: Path, count: int, seed: int, label: int | None, sampling: str, out: Path):
         from jaxgen.core.spec import image_of
         from jaxgen.inference.sampling import classes_of
-        from jaxgen.runs.config_io import load_config
+        from jaxgen.runs.config_io import load_config, task_of
 
         at_least(1, count=count)
         at_least(0, seed=seed)

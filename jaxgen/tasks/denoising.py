@@ -20,7 +20,6 @@ from jaxgen.diffusion.grids import Grid
 from jaxgen.diffusion.guidance import ALL_LEVELS
 from jaxgen.diffusion.schedules import Frame, alpha_of, expand_like
 from jaxgen.metrics.likelihood import EIGHT_BIT
-from jaxgen.models.classifier.adm import NoisyClassifier
 from jaxgen.runs.config_io import load_config
 from jaxgen.tasks import latent_diffusion
 from jaxgen.tasks.classification import cross_entropy
@@ -264,7 +263,7 @@ def check_classifier(folder: str, model: Any):
     found = load_config(Path(folder)).model
     if model.autoencoder:
         raise InputError("A classifier guides images, and this model draws an autoencoder's codes: leave it out.")
-    if not isinstance(found, NoisyClassifier) or found.image != model.image:
+    if not getattr(found, "noisy", False) or found.image != model.image:
         image = "x".join(map(str, model.image))
         raise InputError(
             f"The classifier must be a run of `train.classifier --preset adm-classifier` with {image} images, "

@@ -14,10 +14,9 @@ from jaxgen.core.capabilities import Translator
 from jaxgen.core.config import Data, Log, Optim, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
-from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, Phase
+from jaxgen.core.types import Array, Aux, Batch, Context, Image, Key, Params, Phase
 from jaxgen.losses import perceptual
 from jaxgen.metrics.pixels import psnr
-from jaxgen.models.translation._generators import Image
 from jaxgen.pretrained import backbones
 from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 

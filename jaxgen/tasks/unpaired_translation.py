@@ -8,8 +8,7 @@ import jax.numpy as jnp
 
 from jaxgen.core import rng
 from jaxgen.core.config import Data, Run
-from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, PyTree
-from jaxgen.models.translation._generators import Image
+from jaxgen.core.types import Array, Aux, Batch, Context, Image, Key, Params, PyTree
 from jaxgen.tasks.patch_discriminators import PatchGANConfig
 
 DOMAINS = "source", "image"

@@ -18,6 +18,7 @@ from jaxgen.inference.previews import shown
 from jaxgen.inference.sampling import check_truncation, classes_of, conditioning_of, in_turn, make_sampler
 from jaxgen.media import animation, image_grid
 from jaxgen.media.animation import save_animation
+from jaxgen.pretrained.feature_distances import features_of
 from jaxgen.runs.load import Trained, open_run
 from jaxgen.training.loop import fit
 
@@ -181,7 +182,7 @@ def test_a_projection_finds_what_the_model_made(entries, name, distance):
     entry = entries[name]
     given = conditions(1, (4,) if name == "cgan" else ())
     target = entry.paint(entry.sample(7, [5], given), given)
-    features = inversion.features_of(distance)
+    features = features_of(distance)
     found = inversion.project(entry, target, 200, 0, labels_of(name) and (4,), features)
     assert found.losses.shape == (200,) and found.losses[-1] < found.losses[0] / 10
     assert found.psnr > 30 and found.image.shape == target.shape

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen import zoo
 from jaxgen.interop.weight_names import rule_of, to_ours
 from jaxgen.models.classifier import inception
 from jaxgen.pretrained import perceptual_distances
@@ -155,7 +156,7 @@ def test_lpips_is_its_packages(net, real_data, tmp_path):
     torch.save(backbone, tmp_path / "trunk.pth")
     heads = real_data / "weights" / "lpips_lin" / "v0.1" / f"{net}.pth"
     ours = perceptual_distances.lpips(net, tmp_path / "trunk.pth", heads)
-    side = perceptual_distances.SMALLEST[net] + 1
+    side = zoo.load(perceptual_distances.BACKBONES[net]).run.model.smallest + 1
     a, b = picture(0, 2, side, side, 3), picture(1, 2, side, side, 3)
     x, y = channels_first(a), channels_first(b)
     features = theirs.net(theirs.scaling_layer(x))

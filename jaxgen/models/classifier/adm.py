@@ -49,6 +49,8 @@ class NoisyClassifier:
     dropout: float = 0.0
     recipe: Recipe = field(default_factory=lambda: Recipe("adamw", 3e-4, 0.9, 0.05))
 
+    noisy = True  # it knows images with noise, and so can guide a diffusion model
+
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError where the net can't see such images."""
         del steps

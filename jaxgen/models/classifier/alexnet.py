@@ -38,16 +38,23 @@ class AlexNet:
     std: Numbers = IMAGENET["std"]
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.01, weight_decay=5e-4))
 
+    @property
+    def smallest(self) -> int:
+        """The least side of an image, in pixels."""
+        return SMALLEST_2012 if self.variant == "2012" else SMALLEST
+
+    def net(self) -> "AlexNet2014Module | AlexNet2012Module":
+        """Return the network."""
+        kind = AlexNet2012Module if self.variant == "2012" else AlexNet2014Module
+        return kind(self.classes, self.width, self.dropout)
+
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for images too small for the strides."""
         del steps
-        least = SMALLEST_2012 if self.variant == "2012" else SMALLEST
-        if min(self.image[:2]) < least:
+        if min(self.image[:2]) < (least := self.smallest):
             height, width, _ = self.image
             raise InputError(f"AlexNet needs images of at least {least}x{least}, not {height}x{width}.")
-        kind = AlexNet2012Module if self.variant == "2012" else AlexNet2014Module
-        net = kind(self.classes, self.width, self.dropout)
-        return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
+        return classifier_task(self.net(), self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 
 
 def normal(scale: float) -> Any:

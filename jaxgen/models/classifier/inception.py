@@ -20,6 +20,7 @@ from jax import Array
 from jaxgen.core.config import Optim, Preset
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
+from jaxgen.interop.weight_names import renamed
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import avg_pool, max_pool
@@ -182,6 +183,9 @@ class InceptionV3Module(nn.Module):
         bias = fc.variables["params"]["bias"].astype(jnp.float32)
         out["logits_unbiased"] = out["logits"] - jnp.broadcast_to(bias, out["logits"].shape)
         return out
+
+
+WEIGHT_NAMES = renamed((r"^(Mixed\w+\.branch\w+)\.(\d)", r"\1_\2"))
 
 
 PRESETS = {

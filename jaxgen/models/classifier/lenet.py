@@ -27,6 +27,7 @@ from jax import Array, lax
 from jaxgen.core.config import Data, Eval, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import InputError
 from jaxgen.core.task import Task
+from jaxgen.interop.weight_names import renamed
 from jaxgen.nn.conv import Conv, Dense, conv
 from jaxgen.nn.pool import max_pool
 from jaxgen.tasks.classification import Numbers, Recipe, classifier_task
@@ -188,6 +189,9 @@ def rbf_targets(classes: int) -> np.ndarray:
     rows = np.frombuffer(bytes.fromhex(DIGITS.replace(" ", "")), np.uint8).reshape(10, 12, 1)
     bits = np.unpackbits(rows, axis=2)[:, :, 1:]  # [10 12 7]
     return (2.0 * bits.reshape(10, 84) - 1).astype(np.float32)
+
+
+WEIGHT_NAMES = renamed(("^c", "convnet.c"), ("^f", "fc.f"), ("^s", "convnet.s"))
 
 
 def preset(model: LeNet5, parameters: int) -> Preset:

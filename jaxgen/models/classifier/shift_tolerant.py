@@ -44,14 +44,27 @@ class ShiftTolerant:
     std: Numbers = IMAGENET["std"]
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.01, weight_decay=5e-4))
 
+    @property
+    def smallest(self) -> int:
+        """The least side of an image, in pixels."""
+        return SMALLEST[self.backbone]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The feature maps that a perceptual distance compares."""
+        return LAYERS[self.backbone]
+
+    def net(self) -> "ShiftTolerantModule":
+        """Return the network."""
+        return ShiftTolerantModule(self.backbone, self.classes, self.width, self.dropout)
+
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for images too small to be mirrored."""
         del steps
-        if min(self.image[:2]) < SMALLEST[self.backbone]:
-            least = f"{SMALLEST[self.backbone]}x{SMALLEST[self.backbone]}"
+        if min(self.image[:2]) < self.smallest:
+            least = f"{self.smallest}x{self.smallest}"
             raise InputError(f"This backbone needs images of at least {least}, not {self.image[0]}x{self.image[1]}.")
-        net = ShiftTolerantModule(self.backbone, self.classes, self.width, self.dropout)
-        return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
+        return classifier_task(self.net(), self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 
 
 def blur_pool(x: Array, taps: int = 3, stride: int = 2, pad: int = 2) -> Array:

@@ -37,13 +37,21 @@ class VGG:
     std: Numbers = IMAGENET["std"]
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.01, weight_decay=5e-4))
 
+    @property
+    def smallest(self) -> int:
+        """The least side of an image, in pixels."""
+        return 32
+
+    def net(self) -> "VGGModule":
+        """Return the network."""
+        return VGGModule(self.depth, self.batch_norm, self.classes, self.width, self.hidden, self.dropout)
+
     def task(self, steps: int) -> Task:
         """Return the game. Raises InputError for images too small to be halved five times."""
         del steps
-        if min(self.image[:2]) < 32:
+        if min(self.image[:2]) < self.smallest:
             raise InputError(f"VGG needs images of at least 32x32, not {self.image[0]}x{self.image[1]}.")
-        net = VGGModule(self.depth, self.batch_norm, self.classes, self.width, self.hidden, self.dropout)
-        return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
+        return classifier_task(self.net(), self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})
 
 
 class VGGModule(nn.Module):

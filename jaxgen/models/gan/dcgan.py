@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.core.config import Data, Log, Preset, Run, Save
-from jaxgen.core.errors import at_least
+from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
+from jaxgen.interop.weight_names import LAYOUTS, LEAVES, SAME, TRANSPOSED, Layout, Path, Rule
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.precision import to_f32
@@ -118,6 +119,39 @@ class DCGANDiscriminator(nn.Module):
             x = nn.leaky_relu(x if bare else batch_norm(x, train), 0.2)  # [b h/2 w/2 c]
         x = x.reshape(x.shape[0], -1)  # [b h*w*c]
         return x if self.features else to_f32(Dense(1, **PLAIN)(x)[:, 0])
+
+
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The nets of PyTorch's DCGAN tutorial, `main.N`: the first and last layers are 4x4 convolutions of a pixel."""
+    kind, number = path[0].rsplit("_", 1)
+    if model.kernel != 4:
+        raise InputError(
+            "A DCGAN with 5x5 kernels pads as TensorFlow does: PyTorch has no such net (--model.kernel 4 has)."
+        )
+    leaf, layout = LEAVES.get(path[-1], path[-1]), LAYOUTS.get(len(shape), SAME)
+    stages = count_stages(*model.image[:2])
+    pixels = (model.image[0] >> stages, model.image[1] >> stages)  # 4x4 for a square image
+    if net == "generator":
+        place = {"Dense": 0, "BatchNorm": 1 + 3 * int(number), "ConvTranspose": 3 + 3 * int(number)}[kind]
+        layout = TRANSPOSED if kind == "ConvTranspose" else layout
+        if kind == "Dense":  # [z h*w*c] -> [z c h w]
+            layout = Layout(
+                lambda x: x.reshape(len(x), *pixels, -1).transpose(0, 3, 1, 2),
+                lambda x: x.transpose(0, 2, 3, 1).reshape(len(x), -1),
+            )
+        return f"main.{place}.{leaf}", layout
+    place = {"Conv": 3 * int(number) - (int(number) > 0), "BatchNorm": 3 + 3 * int(number), "Dense": 3 * stages - 1}[
+        kind
+    ]
+    if kind == "Dense":  # [h*w*c 1] -> [1 c h w]
+        layout = Layout(
+            lambda x: x.reshape(*pixels, -1, 1).transpose(3, 2, 0, 1),
+            lambda x: x.transpose(2, 3, 1, 0).reshape(-1, 1),
+        )
+    return f"main.{place}.{leaf}", layout
+
+
+WEIGHT_NAMES: Rule = weight_name
 
 
 FAST = AdversarialConfig(learning_rate=5e-4)  # trains in minutes on two cores

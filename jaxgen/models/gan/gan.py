@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
+from jaxgen.interop.weight_names import renamed
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.pool import flatten
 from jaxgen.nn.precision import to_f32
@@ -65,6 +66,9 @@ class GANDiscriminator(nn.Module):
         x = nn.leaky_relu(Dense(self.hidden, name="layer_0")(flatten(x)), 0.2)
         x = nn.leaky_relu(Dense(self.hidden, name="layer_2")(x), 0.2)
         return to_f32(Dense(1, name="layer_4")(x)[:, 0])
+
+
+WEIGHT_NAMES = renamed(("^layer\\.", ""))
 
 
 PRESETS = {

@@ -27,6 +27,7 @@ from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Ema, Phase
+from jaxgen.interop.weight_names import SAME, Layout, Path, Rule, axes, plain
 from jaxgen.models.gan._stylegan2_nets import StyleGAN2Discriminator, StyleGAN2Generator
 from jaxgen.models.gan.dcgan import tiny
 from jaxgen.nn.priors import normal
@@ -171,6 +172,15 @@ class StyleGAN2:
             return self.path_every * value, Aux(metrics, {"path_length": jax.lax.stop_gradient(mean)})
 
         return loss
+
+
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The plain rule, but that the constant is [c 4 4] and a layer's noise lies as ours."""
+    name, layout = plain(model, net, path, shape)
+    return name, {"const": axes(2, 0, 1), "noise_const": SAME}.get(path[-1], layout)
+
+
+WEIGHT_NAMES: Rule = weight_name
 
 
 # One tiny model for all presets, with the features of all of them: most of a test's time is compiling.

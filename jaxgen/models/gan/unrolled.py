@@ -16,7 +16,7 @@ from flax import linen as nn
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
-from jaxgen.models.gan.dcgan import DCGAN, tiny
+from jaxgen.models.gan.dcgan import DCGAN, tiny, weight_name
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.precision import to_f32
 from jaxgen.nn.priors import normal
@@ -76,6 +76,9 @@ class UnrolledDiscriminator(nn.Module):
         for _ in range(self.layers):
             x = jnp.tanh(Dense(self.hidden, **ORTHOGONAL)(x))
         return to_f32(Dense(1, **ORTHOGONAL)(x)[:, 0])
+
+
+WEIGHT_NAMES = weight_name
 
 
 PRESETS: dict[str, Preset] = {

@@ -13,10 +13,13 @@ A small net gives grey images muted browns and greens.
 
 from jaxgen.core.config import Optim, Preset
 from jaxgen.data.degradations import Degradation
-from jaxgen.models.restoration.nafnet import NAFNet
+from jaxgen.models.restoration.nafnet import NAFNet, weight_name
 from jaxgen.tasks.restoration import row, tiny
 
 NUMBERS = 29_159_715  # of all of them
+
+
+WEIGHT_NAMES = weight_name
 
 
 def preset(degradation: Degradation) -> Preset:

@@ -16,6 +16,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
+from jaxgen.interop.weight_names import Layout, Path, Rule, plain
 from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.shuffle import depth_to_space
@@ -107,6 +108,16 @@ def halves(x: Array) -> Array:
 def conv(features: int, side: int, name: str, stride: int = 1, bias: bool = True, groups: int = 1) -> Conv:
     size, strides = (side, side), (stride, stride)
     return Conv(features, size, strides, groups=groups, use_bias=bias, kernel_init=UNIFORM, name=name)
+
+
+def weight_name(model: NAFNet, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The plain rule, but that a block's two gates are [1 c 1 1]."""
+    name, layout = plain(model, net, path, shape)
+    gate = Layout(lambda x: x.reshape(1, -1, 1, 1), lambda x: x.reshape(-1))
+    return name, gate if path[-1] in ("beta", "gamma") else layout
+
+
+WEIGHT_NAMES: Rule = weight_name
 
 
 def preset(width: int, steps: int, batch: int, parameters: int) -> Preset:

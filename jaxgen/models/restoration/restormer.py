@@ -22,6 +22,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
+from jaxgen.interop.weight_names import renamed
 from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.precision import to_f32
@@ -185,6 +186,11 @@ def unit(x: Array) -> Array:
 
 def conv(features: int, side: int, name: str, groups: int = 1) -> Conv:
     return Conv(features, (side, side), groups=groups, use_bias=False, kernel_init=UNIFORM, name=name)
+
+
+WEIGHT_NAMES = renamed(
+    (r"^(down\d|up\d)\.(\d)_body", r"\1_\2.body"), ("_proj\\.", ".proj."), (r"(norm\d)\.", r"\1.body.")
+)
 
 
 PRESETS = {

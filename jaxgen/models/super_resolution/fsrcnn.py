@@ -15,6 +15,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
+from jaxgen.interop.weight_names import TRANSPOSED, Layout, Path, Rule, plain
 from jaxgen.models.super_resolution._parts import conv
 from jaxgen.nn.conv import ConvTranspose
 from jaxgen.nn.prelu import PReLU
@@ -67,6 +68,15 @@ class FSRCNNNet(nn.Module):
         normal = nn.initializers.normal(0.001)
         last = ConvTranspose(1, (9, 9), (self.scale, self.scale), (pads, pads), kernel_init=normal, name="last_part")
         return last(x)  # [b h*scale w*scale 1]
+
+
+def weight_name(model: FSRCNN, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The plain rule, but that the last layer is a transposed convolution."""
+    name, layout = plain(model, net, path, shape)
+    return name, TRANSPOSED if path == ("last_part", "kernel") else layout
+
+
+WEIGHT_NAMES: Rule = weight_name
 
 
 SMALL = FSRCNN(image=(16, 16, 3), width=8, shrunk=4, depth=1)

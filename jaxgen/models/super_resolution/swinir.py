@@ -22,6 +22,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
+from jaxgen.interop.weight_names import SAME, Layout, Path, Rule, renamed
 from jaxgen.models.super_resolution._parts import centred, conv, enlarged, factors
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.shuffle import depth_to_space
@@ -176,6 +177,17 @@ def neighbours(h: int, w: int, window: int, shift: int) -> np.ndarray:
     region = parts[0][:, None] * 3 + parts[1][None]  # [h w]
     region = rearrange(region, "(h p) (w q) -> (h w) (p q)", p=window, q=window)  # [n t]
     return region[:, :, None] == region[:, None, :]
+
+
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The plain rule with three modules more in between, and the table of places lies as ours."""
+    group = r"^(layers\.\d+)\.blocks", r"\1.residual_group.blocks"
+    rule = renamed(group, ("mlp_", "mlp."), ("^patch_norm", "patch_embed.norm"))
+    name, layout = rule(model, net, path, shape)
+    return name, SAME if path[-1] == "relative_position_bias_table" else layout
+
+
+WEIGHT_NAMES: Rule = weight_name
 
 
 def preset(model: SwinIR, batch: int, parameters: int) -> Preset:

@@ -14,6 +14,7 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
+from jaxgen.interop.weight_names import renamed
 from jaxgen.models.super_resolution._parts import conv
 from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
@@ -56,6 +57,9 @@ class VDSRNet(nn.Module):
         for i in range(self.depth - 2):
             y = nn.relu(conv(self.width, f"residual_layer_{i}", bias=self.bias, kernel_init=he)(y))
         return x + conv(1, "output", bias=self.bias, kernel_init=he)(y)
+
+
+WEIGHT_NAMES = renamed((r"^(residual_layer\.\d+)\.", r"\1.conv."))
 
 
 SCHEDULE = Optim(schedule="cosine", clip=0.4)

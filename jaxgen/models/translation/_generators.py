@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.core.errors import InputError
+from jaxgen.core.types import Image
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.patch_discriminator import SMALL_XAVIER, WEIGHTS, blur_downsample, reflect_pad
@@ -15,7 +16,6 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.nn.upfirdn import upfirdn2d
 
 Array = jax.Array
-Image = tuple[int, int, int]
 
 
 class MirrorConv(nn.Module):

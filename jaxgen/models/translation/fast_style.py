@@ -35,6 +35,7 @@ from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
+from jaxgen.interop.weight_names import SAME, Layout, Path, Rule, axes
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.precision import to_f32
 from jaxgen.nn.style import StyleNorm
@@ -198,6 +199,21 @@ def number(path: tuple[str, ...]) -> int:
     found = re.fullmatch(r"layer_(\d+)", path[0])
     assert found
     return 3 * int(found[1]) + {"kernel": 0, "bias": 1, "scale": 2}[path[-1]]
+
+
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """TensorFlow's variables in the order in which the net makes them, and as they lie there.
+
+    The kernel of a transposed convolution is [h w out in].
+    """
+    del net
+    name = f"Variable_{number(path)}".removesuffix("_0")
+    doubles = 3 + 2 * model.depth
+    turned = path[-1] == "kernel" and not model.mirror and number(path) // 3 in (doubles, doubles + 1)
+    return name, axes(0, 1, 3, 2) if turned else SAME
+
+
+WEIGHT_NAMES: Rule = weight_name
 
 
 def transposed(model: FastStyle, tensors: Mapping[str, np.ndarray]) -> bool:

@@ -27,6 +27,7 @@ from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase, PyTree
+from jaxgen.interop.weight_names import SAME, Layout, Path, Rule, axes, plain
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.precision import to_f32
 from jaxgen.nn.transformer import XAVIER, Layer, from_patches, layer_norm, sin_cos_positions, stack_layers, to_patches
@@ -225,6 +226,24 @@ def statistics(patches: Array) -> tuple[Array, Array]:
 def decays(params: PyTree) -> PyTree:
     """Return which parameters decay: all but those of norms, and biases."""
     return jax.tree_util.tree_map_with_path(lambda path, x: path[-1].key not in ("bias", "scale"), params)
+
+
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """The authors' names, but that the layers of a stack are one array, as in torch.func.stack_module_state."""
+    name, layout = plain(model, net, path, shape)
+    if "blocks" in path[0]:  # [depth in out] -> [depth out in]
+        return name, axes(0, 2, 1) if len(shape) == 3 else SAME
+    if path[0] == "patch_embed":
+        p, c = model.patch, model.image[2]
+        patches = Layout(  # [p*p*c out] -> [out c p p]
+            lambda x: x.reshape(p, p, c, -1).transpose(3, 2, 0, 1),
+            lambda x: x.transpose(2, 3, 1, 0).reshape(p * p * c, -1),
+        )
+        return name.replace("patch_embed", "patch_embed.proj"), patches if len(shape) == 2 else SAME
+    return name, layout
+
+
+WEIGHT_NAMES: Rule = weight_name
 
 
 def tiny(model: MAE) -> Run:

@@ -21,6 +21,7 @@ from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least, check_labels
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
+from jaxgen.interop.weight_names import Layout, Path, Rule, plain
 from jaxgen.losses.elbo import LIKELIHOODS, active_units, free_bits, kl_standard, normal_log_prob
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
 from jaxgen.models.vae._nets import Image, ImageDecoder, ImageEncoder, NetConfig, first_matrix
@@ -205,6 +206,19 @@ class VAE:
         check_labels(self.classes, given)
         out: Any = self.decoder.apply({"params": params["decoder"]}, z, self.label_of(given))
         return jnp.clip(self.p.mean(out), -1, 1)
+
+
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+    """PyTorch's example of a VAE, fc1 to fc4, where there is one hidden layer; elsewhere the plain rule."""
+    name, layout = plain(model, net, path, shape)
+    if model.nets.kind == "mlp" and model.nets.depth == 1:
+        hidden = {"encoder": "fc1", "decoder": "fc3"}[net]
+        module, _, leaf = name.rpartition(".")
+        name = f"{ {'hidden.0': hidden, 'mean': 'fc21', 'log_var': 'fc22', 'out': 'fc4'}.get(module, module) }.{leaf}"
+    return name, layout
+
+
+WEIGHT_NAMES: Rule = weight_name
 
 
 def row(model: Any, parameters: int, source: str = "digits", **small) -> Preset:

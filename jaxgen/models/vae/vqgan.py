@@ -20,7 +20,6 @@ from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params, Phase, PyTree, variables
-from jaxgen.inference.inversion import features_of
 from jaxgen.losses.gan import hinge
 from jaxgen.models.vae._quantisers import Quantiser, per_example, usage
 from jaxgen.models.vae.vae import preset
@@ -28,6 +27,7 @@ from jaxgen.models.vae.vq_vae import VQVAE
 from jaxgen.nn.patch_discriminator import PatchDiscriminator
 from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import perceptual_distances
+from jaxgen.pretrained.feature_distances import features_of
 
 DELTA, MOST = 1e-4, 1e4  # the authors' code
 
