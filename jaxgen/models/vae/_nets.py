@@ -1,4 +1,4 @@
-"""Encoders and decoders of images, for every model of the family: perceptrons, convolutions, residual blocks."""
+"""Image encoders and decoders that the models of this family share: MLPs, convolutions or residual blocks."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,30 +19,31 @@ Image = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class NetConfig:
-    """What both nets are made of."""
+    """Architecture of an encoder and its decoder."""
 
     kind: Literal["mlp", "conv", "residual"] = "mlp"
-    width: int = 400  # units of a hidden layer; of convolutions, channels next to the image, doubled inwards
-    depth: int = 1  # hidden layers; residual blocks of each stage
+    width: int = 400  # units of a hidden layer; channels of the first convolution, doubled at each stage
+    depth: int = 1  # hidden layers of an MLP; residual blocks of each stage
 
     def check(self, image: Image):
-        """Raise InputError where images of this size can't be had."""
+        """Raise InputError for image sizes that these nets can't have."""
         at_least(1, model__nets__width=self.width, model__image=min(image))
         at_least(0, model__nets__depth=self.depth)
         if self.kind != "mlp":
             count_stages(*image[:2])
 
     def widths(self, sides: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the channels after each halving of an image of these sides."""
+        """Return the channels of each downsampling stage for an image with these sides."""
         return tuple(self.width << i for i in range(count_stages(*sides)))
 
     @property
     def blocks(self) -> int:
+        """Residual blocks of each stage."""
         return self.depth if self.kind == "residual" else 0
 
 
 class ImageEncoder(nn.Module):
-    """(image f32[b h w c], label i32[b] or None) -> one array f32[b outputs] for each head, by name."""
+    """(image f32[b h w c], label i32[b] or None) -> {head: f32[b outputs]}."""
 
     nets: NetConfig
     heads: tuple[str, ...]
@@ -59,7 +60,7 @@ class ImageEncoder(nn.Module):
             for i in range(nets.depth):
                 x = nn.relu(Dense(nets.width, name=f"hidden_{i}")(x))
         else:
-            if y is not None:  # planes of ones and zeros
+            if y is not None:  # one-hot planes
                 x = jnp.concatenate([x, jnp.broadcast_to(y[:, None, None], (*x.shape[:3], self.classes))], 3)
             for i, features in enumerate(nets.widths(x.shape[1:3])):
                 x = nn.relu(Conv(features, (4, 4), (2, 2), name=f"down_{i}")(x))  # [b h/2 w/2 c]
@@ -86,7 +87,9 @@ class ImageDecoder(nn.Module):
             for i in range(nets.depth):
                 z = nn.relu(Dense(nets.width, name=f"hidden_{i}")(z))
             x = Dense(height * width * self.channels, name="out")(z)
-            return to_f32(jnp.moveaxis(x.reshape(-1, self.channels, height, width), 1, 3))  # [b h w c], as `flatten`
+            return to_f32(
+                jnp.moveaxis(x.reshape(-1, self.channels, height, width), 1, 3)
+            )  # [b h w c], in the order of `flatten`
         widths = nets.widths((height, width))
         stages = len(widths)
         x = Dense((height >> stages) * (width >> stages) * widths[-1], name="in")(z)
@@ -100,7 +103,7 @@ class ImageDecoder(nn.Module):
 
 
 def first_matrix(decoder: Any, latent: int) -> Array:
-    """Return the matrix [latent n] by which a decoder's parameters multiply z first."""
+    """Return the rows of z, [latent n], of the kernel of the decoder's first layer."""
     first = next(name for name in ("hidden_0", "in", "out") if name in decoder)
     return decoder[first]["kernel"][:latent]
 

@@ -1,7 +1,8 @@
-"""Quantisers: vectors to the nearest of a codebook, of several one after the other, or each number to a few levels.
+"""Quantisers: vector quantisation with one codebook or several (residual), and finite scalar quantisation.
 
-The gradient goes straight through, to the vectors as if it were theirs. A codebook is learned by moving averages of the
-vectors that chose each code, or by gradient; a code that nobody chooses is put on a vector of the batch.
+The gradient is the straight-through estimate: it passes through the rounding unchanged. A codebook is learned by moving
+averages of the vectors that are assigned to each code, or by gradient descent. A code that is not used is replaced by a
+random vector of the batch.
 """
 
 from dataclasses import dataclass
@@ -14,51 +15,52 @@ import numpy as np
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.types import Array, Key, PyTree
 
-straight = jax.lax.stop_gradient
+stop_gradient = jax.lax.stop_gradient
 
 
 @dataclass(frozen=True)
 class Quantiser:
-    """What a vector of the code map is rounded to.
+    """Settings of a quantiser of latent vectors.
 
-    average:  a codebook that follows the vectors: van den Oord et al. 2017, "Neural Discrete Representation Learning"
-    gradient: a codebook that is drawn to the vectors by a loss, the same paper
-    finite:   no codebook, each number has so many levels: Mentzer et al. 2024, "Finite Scalar Quantization"
+    average:  a codebook learned by moving averages (van den Oord et al. 2017, "Neural Discrete Representation
+              Learning")
+    gradient: a codebook learned by a loss term (the same paper)
+    finite:   no codebook; each number has a few levels (Mentzer et al. 2024, "Finite Scalar Quantization")
     """
 
     kind: Literal["average", "gradient", "finite"] = "average"
-    codes: int = 512  # K: in a codebook
-    size: int = 64  # D: numbers in a code
-    depth: int = 1  # codebooks, each for what the ones before left over: Zeghidour et al. 2021, "SoundStream"
-    levels: tuple[int, ...] = (8, 5, 5, 5)  # of each number, where they are finite
-    commitment: float = 0.25  # beta: weight of the vectors' distance to their codes
+    codes: int = 512  # K: codes in a codebook
+    size: int = 64  # D: size of a code
+    depth: int = 1  # codebooks, each for the residual of those before (Zeghidour et al. 2021, "SoundStream")
+    levels: tuple[int, ...] = (8, 5, 5, 5)  # levels of each number (kind finite)
+    commitment: float = 0.25  # beta: weight of the commitment loss
     decay: float = 0.99  # of the moving averages
-    revive: float = 0.1  # a code is put elsewhere when its moving share falls below so many K-ths; 0: never
+    revive: float = 0.1  # replace a code when the moving average of its use falls below revive / K; 0: never
 
     def check(self):
-        """Raise InputError for what nothing can be rounded to."""
+        """Raise InputError for settings that no quantiser can have."""
         at_least(2, model__quantiser__codes=self.codes, model__quantiser__levels=min(self.levels, default=0))
         at_least(1, model__quantiser__size=self.size, model__quantiser__depth=self.depth)
         at_least(0, model__quantiser__commitment=self.commitment, model__quantiser__revive=self.revive)
         if not 0 <= self.decay < 1:
-            raise InputError(f"model.quantiser.decay must be from 0 to below 1, not {self.decay}.")
+            raise InputError(f"model.quantiser.decay must be at least 0 and below 1, not {self.decay}.")
         if self.revive >= 1:
-            raise InputError(f"model.quantiser.revive must be below 1, the mean share, not {self.revive}.")
+            raise InputError(f"model.quantiser.revive must be below 1, the mean use of a code, not {self.revive}.")
         if self.kind == "finite" and self.depth > 1:
-            raise InputError("Finite levels leave no vector over: model.quantiser.depth must be 1.")
+            raise InputError("model.quantiser.depth must be 1 with kind=finite, which has no residual quantisation.")
 
     @property
-    def numbers(self) -> int:
-        """How many numbers a vector has."""
+    def vector_size(self) -> int:
+        """Size of the vectors that are quantised."""
         return len(self.levels) if self.kind == "finite" else self.size
 
     @property
     def vocabulary(self) -> int:
-        """How many values a token has."""
+        """Number of different tokens."""
         return int(np.prod(self.levels)) if self.kind == "finite" else self.codes
 
     def init(self, key: Key) -> tuple[PyTree, PyTree]:
-        """Return the parameters and the state of the codebooks; empty where there are none."""
+        """Return the parameters and the state of the codebooks; both empty for kind finite."""
         if self.kind == "finite":
             return {}, {}
         codes = jax.random.normal(key, (self.depth, self.codes, self.size)) / self.size**0.5
@@ -67,78 +69,80 @@ class Quantiser:
         return {}, {"share": jnp.full(codes.shape[:2], 1 / self.codes), "sum": codes / self.codes}
 
     def codebooks(self, params: PyTree, state: PyTree) -> Array:
-        """Return e f32[depth K D]."""
+        """Return the codes e f32[depth K D]."""
         if self.kind == "gradient":
             return params["codes"]
         return state["sum"] / state["share"][..., None]
 
     def __call__(self, params: PyTree, state: PyTree, z: Array, key: Key | None = None) -> "Quantised":
-        """Round vectors z f32[b ... D]. With a key, as in training, the codebooks move."""
-        return self.rounded(z) if self.kind == "finite" else self.nearest(params, state, z, key)
+        """Return the vectors z f32[b ... D] quantised. With a key, as in training, the codebooks are updated."""
+        return self.quantise_finite(z) if self.kind == "finite" else self.quantise_nearest(params, state, z, key)
 
-    def rounded(self, z: Array) -> "Quantised":
-        """Round each number to its levels, which lie evenly in [-1, 1]; for an even number of them -1 is one, 1 is not.
+    def quantise_finite(self, z: Array) -> "Quantised":
+        """Return each number rounded to its levels, which are evenly spaced in [-1, 1].
 
-        tanh bounds them, moved so that 0 stays 0. The bound is a little beyond the outermost levels, where the paper's
-        is a little within: so two levels work as well.
+        With an even number of levels, -1 is a level and 1 is not. A shifted tanh bounds the numbers and keeps 0 at 0.
+        Its bound is slightly outside the outermost levels (the paper's is slightly inside), so two levels work too.
         """
         levels = np.asarray(self.levels, np.float32)
         half, odd = (levels - 1) * (1 + 1e-3) / 2, np.where(levels % 2, 0, 0.5)
         half, odd, shift = (jnp.broadcast_to(jnp.float32(v), z.shape) for v in (half, odd, np.arctanh(odd / half)))
         bounded = jnp.tanh(z + shift) * half - odd
-        near = bounded + straight(jnp.rint(bounded) - bounded)
+        near = bounded + stop_gradient(jnp.rint(bounded) - bounded)
         width = levels // 2
-        digits = straight(near).astype(jnp.int32) + np.broadcast_to(np.int32(width), z.shape)
-        token = (digits * np.broadcast_to(self.places, z.shape)).sum(-1)
+        digits = stop_gradient(near).astype(jnp.int32) + np.broadcast_to(np.int32(width), z.shape)
+        token = (digits * np.broadcast_to(self.place_values, z.shape)).sum(-1)
         return Quantised(near / np.broadcast_to(width, z.shape), token[..., None], jnp.zeros(len(z)), {})
 
     @property
-    def places(self) -> np.ndarray:
-        """What a step of each number's level adds to the token, i32[D]."""
+    def place_values(self) -> np.ndarray:
+        """The token's increase for one level of each number, i32[D]."""
         return np.cumprod([1, *self.levels[:-1]]).astype(np.int32)
 
-    def nearest(self, params: PyTree, state: PyTree, z: Array, key: Key | None) -> "Quantised":
+    def quantise_nearest(self, params: PyTree, state: PyTree, z: Array, key: Key | None) -> "Quantised":
+        """Return each vector replaced by its nearest code, or by the sum of one code of each codebook."""
         codebooks = self.codebooks(params, state)
-        left, found, tokens, cost, new = z, jnp.zeros_like(z), [], jnp.zeros(len(z)), []
+        residual, found, tokens, cost, new = z, jnp.zeros_like(z), [], jnp.zeros(len(z)), []
         for number, codes in enumerate(codebooks):  # [K D]
-            flat = left.reshape(-1, self.size)  # [n D]
-            token = nearest_code(straight(flat), straight(codes))  # [n]
+            flat = residual.reshape(-1, self.size)  # [n D]
+            token = nearest_code(stop_gradient(flat), stop_gradient(codes))  # [n]
             e = codes[token].reshape(z.shape)
-            error = per_example((left - straight(e)) ** 2)
-            cost = cost + self.commitment * error  # the paper's equation 3, its last term
+            error = per_example((residual - stop_gradient(e)) ** 2)
+            cost = cost + self.commitment * error  # the paper's equation 3, last term
             if self.kind == "gradient":
-                cost = cost + per_example((straight(left) - e) ** 2)  # and its middle one
+                cost = cost + per_example((stop_gradient(residual) - e) ** 2)  # equation 3, second term
             if self.kind == "average" and key is not None:
-                some = jax.random.fold_in(key, number)
-                mine = state["share"][number], state["sum"][number]
-                new.append(self.moved(*mine, straight(flat), token, some))
-            left, found = left - straight(e), found + straight(e)
+                own_key = jax.random.fold_in(key, number)
+                averages = state["share"][number], state["sum"][number]
+                new.append(self.update_codebook(*averages, stop_gradient(flat), token, own_key))
+            residual, found = residual - stop_gradient(e), found + stop_gradient(e)
             tokens.append(token.reshape(z.shape[:-1]))
         if new:
             state = dict(zip(("share", "sum"), map(jnp.stack, zip(*new, strict=True)), strict=True))
-        return Quantised(z + straight(found - z), jnp.stack(tokens, -1), cost, state)
+        return Quantised(z + stop_gradient(found - z), jnp.stack(tokens, -1), cost, state)
 
-    def moved(self, share: Array, total: Array, flat: Array, token: Array, key: Key) -> tuple[Array, Array]:
-        """Return the averages of a codebook after the vectors flat f32[n D] chose the codes token i32[n].
+    def update_codebook(self, share: Array, total: Array, flat: Array, token: Array, key: Key) -> tuple[Array, Array]:
+        """Return a codebook's moving averages, updated by vectors flat f32[n D] with the codes token i32[n].
 
-        share f32[K] is the part of the vectors that chose a code, total f32[K D] their sum over the number of all
-        vectors; e = total / share (van den Oord et al. 2017, appendix A.1, in shares).
+        share f32[K] is the share of the vectors that are assigned to each code. total f32[K D] is the sum of these
+        vectors divided by the number of all vectors. e = total / share (van den Oord et al. 2017, appendix A.1, divided
+        by the number of vectors).
         """
         chosen = jax.nn.one_hot(token, self.codes, dtype=flat.dtype)  # [n K]
         share = self.decay * share + (1 - self.decay) * chosen.mean(0)
         total = self.decay * total + (1 - self.decay) * jnp.matmul(chosen.T, flat) / len(flat)
         if self.revive:
             dead = share < self.revive / self.codes
-            some = flat[jax.random.randint(key, (self.codes,), 0, len(flat))]  # [K D]
+            replacement = flat[jax.random.randint(key, (self.codes,), 0, len(flat))]  # [K D]
             share = jnp.where(dead, 1 / self.codes, share)
-            total = jnp.where(dead[:, None], some / self.codes, total)
+            total = jnp.where(dead[:, None], replacement / self.codes, total)
         return share, total
 
     def values(self, params: PyTree, state: PyTree, tokens: Array) -> Array:
         """Return the vectors f32[b ... D] of tokens i32[b ... depth]."""
         if self.kind == "finite":
             shape = (*tokens.shape[:-1], len(self.levels))
-            places, levels = (np.broadcast_to(np.asarray(v, np.int32), shape) for v in (self.places, self.levels))
+            places, levels = (np.broadcast_to(np.asarray(v, np.int32), shape) for v in (self.place_values, self.levels))
             digits = tokens // places % levels
             return (digits - levels // 2).astype(jnp.float32) / (levels // 2)
         codebooks = self.codebooks(params, state)
@@ -146,17 +150,17 @@ class Quantiser:
 
 
 class Quantised(NamedTuple):
-    """values f32[b ... D], to which a gradient is the vectors' own; tokens i32[b ... depth]; cost f32[b]; new state."""
+    """The result of a quantiser."""
 
-    values: Array
-    tokens: Array
-    cost: Array
-    state: PyTree
+    values: Array  # f32[b ... D], the quantised vectors, with the straight-through gradient
+    tokens: Array  # i32[b ... depth]
+    cost: Array  # f32[b], the loss of the quantiser
+    state: PyTree  # the new state of the codebooks
 
 
 def nearest_code(flat: Array, codes: Array) -> Array:
-    """Return which of codes f32[K D] is nearest to each of flat f32[n D], i32[n]."""
-    squares = (codes**2).sum(1)  # [K]; the vectors' own squares are the same for all codes
+    """Return the index of the nearest of codes f32[K D] for each vector of flat f32[n D], i32[n]."""
+    squares = (codes**2).sum(1)  # [K]; the squares of the vectors are left out: they are the same for all codes
     return jnp.argmin(squares[None] - 2 * jnp.matmul(flat, codes.T), axis=1)
 
 
@@ -166,9 +170,9 @@ def per_example(x: Array) -> Array:
 
 
 def usage(tokens: Array, vocabulary: int) -> dict[str, Array]:
-    """Return the perplexity exp(entropy) of tokens i32[b ... depth], and the share of codes in use; means over depth.
+    """Return the perplexity exp(entropy) of tokens i32[b ... depth] and the share of codes in use, means over depth.
 
-    Few codes in use is codebook collapse; the perplexity can't be above their number, nor above that of the tokens.
+    Few codes in use means codebook collapse. The perplexity is at most the number of codes in use.
     """
     depth = tokens.shape[-1]
     flat = tokens.reshape(-1, depth)

@@ -2,10 +2,10 @@
 Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders"; sparse, Lee et al. 2007,
 "Sparse deep belief net model for visual area V2", with the penalty of Ng's CS294A notes.
 
-The encoder makes a code of an image, the decoder the image of the code: minimise |x - g(f(x))|^2. With noise or a
-mask f sees a damaged image, and the whole one has to come back. With sparsity the units of the code are sigmoids
-whose mean over the batch is held near rho by KL(rho || mean). Without hidden layers it finds the principal components
-(Baldi and Hornik 1989; tests/models/vae/test_vae.py).
+The encoder f maps an image to a latent vector, and the decoder g maps it back: minimise |x - g(f(x))|^2. With noise or
+a mask the input of f is a corrupted image, and the target is the clean one. With sparsity the latents are sigmoids, and
+KL(rho || mean) keeps their mean over the batch near rho. Without hidden layers the latents span the principal
+components (Baldi and Hornik 1989; tests/models/vae/test_vae.py).
 """
 
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ class Autoencoder:
     """Hyper-parameters of an autoencoder."""
 
     image: Image = (28, 28, 1)  # height, width, channels
-    latent: int = 32  # numbers in the code
+    latent: int = 32  # size of the latent vector
     nets: NetConfig = NetConfig()
-    noise: float = 0.0  # standard deviation of the Gaussian noise on what the encoder sees, in the image's units
-    mask: float = 0.0  # share of the pixels that it sees as black
-    sparsity: float = 0.0  # weight of KL(rho || mean of a unit); 0: the code is linear
-    rho: float = 0.05  # mean of a unit that is aimed at
+    noise: float = 0.0  # standard deviation of the Gaussian noise on the encoder's input, in the image's units
+    mask: float = 0.0  # share of the pixels of the encoder's input that are black
+    sparsity: float = 0.0  # weight of KL(rho || mean of a latent); 0: linear latents without a penalty
+    rho: float = 0.05  # target for the mean of a latent
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
@@ -46,7 +46,7 @@ class Autoencoder:
         at_least(1, model__latent=self.latent)
         at_least(0, model__noise=self.noise, model__mask=self.mask, model__sparsity=self.sparsity)
         if self.mask >= 1:
-            raise InputError(f"model.mask is a share of the pixels, from 0 to below 1, not {self.mask}.")
+            raise InputError(f"model.mask is a share of the pixels, at least 0 and below 1, not {self.mask}.")
         if not 0 < self.rho < 1:
             raise InputError(f"model.rho must be between 0 and 1, not {self.rho}.")
         return Task(
@@ -54,13 +54,13 @@ class Autoencoder:
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
             learners={"autoencoder": Learner(("encoder", "decoder"), optax.adam(self.learning_rate))},
             phases=(Phase("autoencoder", "autoencoder", self.loss),),
-            encode=lambda params, context, batch: self.code(params, batch["image"]),
+            encode=lambda params, context, batch: self.latents(params, batch["image"]),
             decode=self.decode,
         )
 
     @property
     def encoder(self) -> ImageEncoder:
-        return ImageEncoder(self.nets, ("code",), self.latent)
+        return ImageEncoder(self.nets, ("code",), self.latent)  # the head's name in saved runs
 
     @property
     def decoder(self) -> ImageDecoder:
@@ -73,22 +73,23 @@ class Autoencoder:
         }
         return {net: v["params"] for net, v in nets.items()}, {}
 
-    def code(self, params: Params, x: Array) -> Array:
+    def latents(self, params: Params, x: Array) -> Array:
         """Return f(x), f32[b latent]."""
         found: Any = self.encoder.apply({"params": params["encoder"]}, x)
         return jax.nn.sigmoid(found["code"]) if self.sparsity else found["code"]
 
-    def painted(self, params: Params, code: Array) -> Array:
-        out: Any = self.decoder.apply({"params": params["decoder"]}, code)
+    def decode_unclipped(self, params: Params, z: Array) -> Array:
+        """Return the decoder's output f32[b h w c] for latents z f32[b latent]."""
+        out: Any = self.decoder.apply({"params": params["decoder"]}, z)
         return out
 
     def decode(self, params: Params, context: Context, z: Array, given) -> Array:
-        """Return the images f32[b h w c] in [-1, 1] of codes f32[b latent]."""
+        """Return the images f32[b h w c] in [-1, 1] of latents z f32[b latent]."""
         check_labels(0, given)
-        return jnp.clip(self.painted(params, z), -1, 1)
+        return jnp.clip(self.decode_unclipped(params, z), -1, 1)
 
-    def sampled(self, draw: Prior) -> dict[str, Any]:
-        """Return the abilities to be had where codes lie as z of `draw` does: by name, for a Task."""
+    def sampling_fields(self, draw: Prior) -> dict[str, Any]:
+        """Return the fields of a Task for sampling, if the latents are distributed as the prior `draw`."""
         same = lambda params, context, z, given: z  # noqa: E731
         factors = lambda params, context: (first_matrix(params["decoder"], self.latent),)  # noqa: E731
 
@@ -97,8 +98,8 @@ class Autoencoder:
 
         return {"generate": generate, "latent": Latent(draw, same, self.decode, factors=factors)}
 
-    def damaged(self, x: Array, key: Key) -> Array:
-        """Return x with noise added and pixels, all channels of them, made black."""
+    def corrupt(self, x: Array, key: Key) -> Array:
+        """Return x with noise added, and with random pixels (all their channels) black."""
         keys = jax.random.split(key, len(x))
         if self.noise:
             x = x + self.noise * rng.normal(jax.vmap(lambda k: rng.fold(k, "noise"))(keys), self.image)
@@ -110,11 +111,11 @@ class Autoencoder:
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         del context
         x = batch["image"]
-        code = self.code(params, self.damaged(x, key))
-        error = sum_per_example((self.painted(params, code) - x) ** 2)  # [b]
-        metrics, cost = {"squared_error": error.mean() / x[0].size, "active_units": active_units(code)}, 0.0
+        z = self.latents(params, self.corrupt(x, key))
+        error = sum_per_example((self.decode_unclipped(params, z) - x) ** 2)  # [b]
+        metrics, cost = {"squared_error": error.mean() / x[0].size, "active_units": active_units(z)}, 0.0
         if self.sparsity:
-            mean, rho = code.mean(0), self.rho  # [latent]
+            mean, rho = z.mean(0), self.rho  # [latent]
             cost = (rho * jnp.log(rho / mean) + (1 - rho) * jnp.log((1 - rho) / (1 - mean))).sum()
             metrics |= {"mean_code": mean.mean()}
         return error.mean() + self.sparsity * cost, Aux(metrics)

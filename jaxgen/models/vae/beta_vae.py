@@ -1,9 +1,9 @@
 """beta-VAE: Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework", 2017.
 
-A VAE whose KL weighs beta > 1 (equation 4): latents that it pays for one by one tend to stand for one factor of the
-images each. Here on `shapes`, whose factors are known.
+A VAE with weight beta > 1 for the KL (equation 4). A larger cost of each latent favours disentangled latents: each
+represents one factor of variation of the images. The preset trains on `shapes`, where the factors are known.
 
-A short training disentangles nothing.
+A short training run does not disentangle the factors.
 """
 
 from jaxgen.models.vae.vae import CONV, VAE, row

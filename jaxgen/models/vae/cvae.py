@@ -1,7 +1,8 @@
 """CVAE: Sohn, Lee and Yan, "Learning Structured Output Representation using Deep Conditional Generative Models", 2015.
 
-A VAE whose encoder and decoder are told the label, q(z | x, y) and p(x | z, y); the prior of z is not, where
-theirs is a net of y: so a z is a way of drawing whatever the label. The conditional models of vae.py.
+A VAE with an encoder and a decoder that are conditioned on the label, q(z | x, y) and p(x | z, y). The prior p(z) does
+not depend on y; the paper's is a net of y. So the same z gives the same style for every label. The model is the
+conditional one of vae.py.
 """
 
 from jaxgen.models.vae.vae import CONV, VAE, row

@@ -1,13 +1,18 @@
 """A hierarchical VAE: Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images", 2021.
 
-The ladder of openai/vdvae in small: an encoder of residual bottleneck blocks goes from the image up to its coarsest
-resolution, a decoder comes down again. Each of its layers gives a prior p(z_l | z_<l) and, told the encoder's features
-of its resolution, a posterior q(z_l | z_<l, x), both normal, and adds what it drew to the stream. The bound is
-E_q [log p(x | z)] - sum_l E_q KL(q(z_l | z_<l, x) || p(z_l | z_<l)). What keeps a deep one stable, as there: whatever
-adds to the stream starts 1/sqrt(layers) small, priors start as N(0, 1), images grow by nearest neighbours, and an
-update whose gradient is too large is left out. All layers of a resolution are one `nn.scan`: depth costs no compiling.
-Only there pixels are mixtures of ten logistics, gradients above a norm of 200 are clipped, the last stream has a gain
-and a bias, AdamW decays by 0.01, kernels start as PyTorch's, and the coarsest maps are of one pixel.
+A smaller version of openai/vdvae. The encoder has residual bottleneck blocks and downsamples the image to its coarsest
+resolution; the decoder goes back to the image's resolution. Each decoder layer returns a prior p(z_l | z_<l) and, from
+the encoder's features of its resolution, a posterior q(z_l | z_<l, x), both Gaussian, and adds a projection of its
+sample z_l to the features x (the residual stream). The bound is
+E_q [log p(x | z)] - sum_l E_q KL(q(z_l | z_<l, x) || p(z_l | z_<l)).
+
+As in openai/vdvae, four things keep a deep model stable: layers that add to the residual stream are initialised with a
+scale of 1/sqrt(layers), priors start as N(0, 1), upsampling is by nearest neighbours, and updates with a too large
+gradient are skipped. All layers of a resolution are one `nn.scan`, so depth does not increase the compile time.
+
+Differences from openai/vdvae: it has a mixture of ten logistics for the pixels, clips gradients to a norm of 200, has a
+gain and a bias before the output, AdamW with weight decay 0.01, PyTorch's default initialisation, and a coarsest
+resolution of one pixel.
 """
 
 import math
@@ -33,22 +38,22 @@ from jaxgen.nn.conv import REMAT_POLICY, Conv
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.precision import to_f32
 
-BIASED = 64  # no resolution above has a learned image of its own, added to its stream
-COLLAPSED = 0.01  # nats: a layer whose KL is below is not used
+BIASED = 64  # largest resolution with a learned bias for each position
+COLLAPSED = 0.01  # nats: a layer with a smaller KL counts as unused
 
 
 class LayerSamples(NamedTuple):
-    """What layers drew, and what that cost: arrays [n b ...] of n layers."""
+    """The samples of n layers and their KL: arrays [n b ...]."""
 
     z: Array
-    kl: Array  # of the posterior from the prior, in nats
-    log_weight: Array  # log p(z_l | z_<l) - log q(z_l | z_<l, x) of this z, whose mean is minus the KL
+    kl: Array  # KL(posterior || prior), in nats
+    log_weight: Array  # log p(z_l | z_<l) - log q(z_l | z_<l, x) of this z; its mean is -KL
 
 
 class Bottleneck(nn.Module):
-    """x [b h w c] -> [b h w features]: 1x1, 3x3, 3x3 and 1x1 convolutions of gelu(x), the last one's start scaled.
+    """x [b h w c] -> [b h w features]: 1x1, 3x3, 3x3 and 1x1 convolutions, each after an exact GELU.
 
-    The GELU is the exact one.
+    `scale` multiplies the initial kernel of the last one.
     """
 
     middle: int
@@ -65,7 +70,7 @@ class Bottleneck(nn.Module):
 
 
 def scaled_init(scale: float) -> Any:
-    """Return the usual start of a kernel, times `scale`."""
+    """Return the default kernel initializer, with its values multiplied by `scale`."""
     return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal") if scale else nn.initializers.zeros
 
 
@@ -81,7 +86,10 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """A layer of the decoder: (x [b h w c], noise [b h w d], z or None, features or None) -> x, what it drew."""
+    """A stochastic layer of the decoder: (x [b h w c], (noise [b h w d], z or None), features or None) -> x, samples.
+
+    z is given or sampled: from the posterior with the encoder's features, else from the prior.
+    """
 
     middle: int
     latent: int
@@ -94,32 +102,31 @@ class DecoderLayer(nn.Module):
         noise, z = given
         d, width = self.latent, x.shape[3]
         out = Bottleneck(self.middle, 2 * d + width, 0.0, name="prior")(x)
-        stats, more = out[..., : 2 * d], out[..., 2 * d :]
-        prior = found = jnp.split(to_f32(stats), 2, -1)  # the mean and the log of the scale
+        stats, residual = out[..., : 2 * d], out[..., 2 * d :]
+        prior = posterior = jnp.split(to_f32(stats), 2, -1)  # the mean and the log of the standard deviation
         if features is not None:
-            seen = jnp.concatenate([x, features], 3)
-            found = jnp.split(to_f32(Bottleneck(self.middle, 2 * d, name="posterior")(seen)), 2, -1)
-        mean, log_scale = found
+            inputs = jnp.concatenate([x, features], 3)
+            posterior = jnp.split(to_f32(Bottleneck(self.middle, 2 * d, name="posterior")(inputs)), 2, -1)
+        mean, log_scale = posterior
         z = mean + jnp.exp(log_scale) * noise if z is None else z
-        cost = LayerSamples(
-            z, sum_per_example(kl_normal(*found, *prior)), normal_log_prob(z, *prior) - normal_log_prob(z, *found)
-        )
-        x = x + more + Conv(width, (1, 1), kernel_init=scaled_init(self.scale), name="enter")(z)
-        return x + Bottleneck(self.middle, width, self.scale, name="block")(x), cost
+        log_weight = normal_log_prob(z, *prior) - normal_log_prob(z, *posterior)
+        samples = LayerSamples(z, sum_per_example(kl_normal(*posterior, *prior)), log_weight)
+        x = x + residual + Conv(width, (1, 1), kernel_init=scaled_init(self.scale), name="enter")(z)
+        return x + Bottleneck(self.middle, width, self.scale, name="block")(x), samples
 
 
 def scanned(layer: Any, length: int, *in_axes: Any) -> Any:
-    """Return `length` layers, one after the other, as one whose parameters have an axis more."""
+    """Return `length` layers in sequence as one scanned module; its parameters have one more axis."""
     axes: Any = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "in_axes": in_axes}
     return nn.scan(nn.remat(layer, policy=REMAT_POLICY, prevent_cse=False), length=length, **axes)
 
 
 class HierarchicalEncoder(nn.Module):
-    """x f32[b h w c] -> features [b h w width] of each resolution, the coarsest first."""
+    """x f32[b h w c] -> features [b h w width] of each resolution, coarsest first."""
 
     width: int
     middle: int
-    blocks: tuple[int, ...]  # of each resolution, the coarsest first
+    blocks: tuple[int, ...]  # number at each resolution, coarsest first
 
     @nn.compact
     def __call__(self, x: Array) -> list[Array]:
@@ -132,12 +139,12 @@ class HierarchicalEncoder(nn.Module):
 
 
 class HierarchicalDecoder(nn.Module):
-    """(noise [n b h w d] of each resolution, z instead, features) -> f32[b h w channels], and what was drawn."""
+    """(noise [n b h w d] of each resolution, z or None, features or None) -> f32[b h w channels], list of samples."""
 
     width: int
     middle: int
     latent: int
-    layers: tuple[int, ...]  # of each resolution, the coarsest first
+    layers: tuple[int, ...]  # number at each resolution, coarsest first
     channels: int
 
     @nn.compact
@@ -156,21 +163,21 @@ class HierarchicalDecoder(nn.Module):
 
 
 class SkipState(NamedTuple):
-    """The state of `skip_large_gradients`: the inner optimizer's, and how many updates were left out so far."""
+    """The state of `skip_large_gradients`: the inner optimizer's state, and the number of updates skipped so far."""
 
     inner: Any
     skipped: Array
 
 
 def skip_large_gradients(inner: optax.GradientTransformation, limit: float) -> optax.GradientTransformationExtraArgs:
-    """Return an optimizer that leaves an update out where the gradient's norm is above `limit`, or no number."""
+    """Return an optimizer that skips an update if the norm of the gradient is above `limit`, or not a number."""
     inner = optax.with_extra_args_support(inner)
 
     def update(updates, state: Any, params=None, **extra):
-        play = lambda: inner.update(updates, state.inner, params, **extra)  # noqa: E731
-        still = lambda: (jax.tree.map(jnp.zeros_like, updates), state.inner)  # noqa: E731
+        apply = lambda: inner.update(updates, state.inner, params, **extra)  # noqa: E731
+        skip = lambda: (jax.tree.map(jnp.zeros_like, updates), state.inner)  # noqa: E731
         small = optax.tree.norm(updates) <= limit
-        updates, moments = jax.lax.cond(small, play, still)
+        updates, moments = jax.lax.cond(small, apply, skip)
         return updates, SkipState(moments, state.skipped + jnp.where(small, 0.0, 1.0))
 
     return optax.GradientTransformationExtraArgs(lambda params: SkipState(inner.init(params), jnp.zeros(())), update)
@@ -181,22 +188,22 @@ class HierarchicalVAE:
     """Hyper-parameters of a hierarchical VAE."""
 
     image: Image = (32, 32, 1)  # height, width, channels
-    layers: tuple[int, ...] = (3, 4, 4, 2)  # of each resolution, the coarsest first, each twice as fine as the last
-    width: int = 48  # channels of the streams
+    layers: tuple[int, ...] = (3, 4, 4, 2)  # number at each resolution, coarsest first; each doubles the sides
+    width: int = 48  # channels of the residual streams
     bottleneck: int = 16  # channels of the 3x3 convolutions
     latent: int = 8  # channels of a layer's z
-    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # of images, given z
-    skip: float = 400.0  # updates whose gradient's norm, in nats a dimension, is above are left out; 0: none
+    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # p(x | z) of a pixel
+    skip: float = 400.0  # skip updates with a gradient norm above this, in nats per dimension; 0: never
     learning_rate: float = 1e-3  # of Adam
-    beta2: float = 0.9
+    beta2: float = 0.9  # of Adam
     ema: float = 0.999  # decay of the moving averages
 
     def task(self, steps: int) -> Task:
-        """Return the Task. Raises InputError where the ladder does not fit such images."""
+        """Return the Task. Raises InputError for image sizes that the resolutions do not fit."""
         del steps
         self.check()
         adam = optax.adam(self.learning_rate, b2=self.beta2)
-        nets, limit = ("encoder", "decoder"), self.skip * math.prod(self.image)  # the loss is of all dimensions
+        nets, limit = ("encoder", "decoder"), self.skip * math.prod(self.image)  # the loss is a sum over all dimensions
         return Task(
             init=self.init,
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
@@ -211,22 +218,22 @@ class HierarchicalVAE:
         )
 
     def check(self):
-        """Raise InputError for what no ladder can be made of."""
+        """Raise InputError for settings that no such model can have."""
         names = ("width", "bottleneck", "latent")
         at_least(1, **{f"model__{name}": getattr(self, name) for name in names}, model__image=min(self.image))
         at_least(0, model__skip=self.skip, model__ema=self.ema)
         if not self.layers or min(self.layers) < 1:
-            raise InputError(f"model.layers needs a layer or more for each resolution, not {self.layers}.")
+            raise InputError(f"model.layers needs at least one layer for each resolution, not {self.layers}.")
         if self.ema >= 1:
             raise InputError(f"model.ema must be below 1, not {self.ema}.")
         height, width, _ = self.image
         if height % (multiple := 1 << len(self.layers) - 1) or width % multiple:
             raise InputError(
-                f"model.layers={self.layers} are of {len(self.layers)} resolutions, each half the next: both sides of "
-                f"{height}x{width} images must be multiples of {multiple}."
+                f"model.layers={self.layers} has {len(self.layers)} resolutions, so the sides of the images must be "
+                f"multiples of {multiple}, not {height}x{width}."
             )
 
-    check_run = VAE.check_run  # which asks for nothing but the likelihood
+    check_run = VAE.check_run  # it reads only the likelihood
 
     @property
     def p(self):
@@ -243,8 +250,8 @@ class HierarchicalVAE:
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """The shapes of z, [n h w d] of the n layers of each resolution."""
-        halved = list(enumerate(reversed(self.layers)))[::-1]  # (how often, layers)
-        return [(n, self.image[0] >> i, self.image[1] >> i, self.latent) for i, n in halved]
+        layers = list(enumerate(reversed(self.layers)))[::-1]  # (number of times the sides are halved, layers)
+        return [(n, self.image[0] >> i, self.image[1] >> i, self.latent) for i, n in layers]
 
     def init(self, key: Key, spec: Any = None):
         x = jnp.zeros((2, *self.image))
@@ -259,17 +266,17 @@ class HierarchicalVAE:
         return [jnp.moveaxis(rng.normal(k, shape), 1, 0) for k, shape in zip(folds, self.shapes, strict=True)]
 
     def zero_noise(self, count: int) -> list[Array]:
-        """Return noise that leaves every z at its mean."""
+        """Return zeros in the shapes of the noise, which give the mean of every z."""
         return [jnp.zeros((n, count, *shape)) for n, *shape in self.shapes]
 
     def posterior(self, params: Params, batch, noise: list[Array]) -> tuple[Array, list[LayerSamples]]:
-        """Return what the decoder gives for z of q(z | x), and these z."""
+        """Return the decoder's output for z ~ q(z | x), and the samples of each resolution."""
         features: Any = self.encoder.apply({"params": params["encoder"]}, self.p.values(batch["image"]))
         out: Any = self.decoder.apply({"params": params["decoder"]}, noise, None, features)
         return out
 
-    def painted(self, params: Params, noise: list[Array], z: list[Array] | None = None) -> Array:
-        """Return E[x | z], f32[b h w c] in [-1, 1], of z, or of what the priors make of noise."""
+    def mean_image(self, params: Params, noise: list[Array], z: list[Array] | None = None) -> Array:
+        """Return E[x | z], f32[b h w c] in [-1, 1], for a given z, or for z of the priors, computed from noise."""
         out, _ = self.decoder.apply({"params": params["decoder"]}, noise, z)  # pyright: ignore
         return jnp.clip(self.p.mean(out), -1, 1)
 
@@ -292,9 +299,9 @@ class HierarchicalVAE:
         return -elbo.mean(), Aux(metrics)
 
     def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
-        """Return log 1/k sum_i p(x, z_i) / q(z_i | x) in nats, f32[b], of k samples of all layers; keys Key[b].
+        """Return log 1/k sum_i p(x, z_i) / q(z_i | x) in nats, f32[b], with k samples of all layers; keys Key[b].
 
-        The evidence lower bound with one sample, log p(x) with many. Burda et al. 2016, equation 8.
+        One sample estimates the evidence lower bound; many samples approach log p(x). Burda et al. 2016, equation 8.
         """
 
         def add(so_far, i):
@@ -307,25 +314,25 @@ class HierarchicalVAE:
         return so_far - jnp.log(samples)
 
     def encode(self, params: Params, context: Context, batch) -> Array:
-        """Return the means of all posteriors, each layer's given the ones before, f32[b d], the coarsest first."""
+        """Return the means of all layers' posteriors, each given the means before it, f32[b d], coarsest first."""
         count = len(batch["image"])
         _, drawn = self.posterior(params, batch, self.zero_noise(count))
         return jnp.concatenate([jnp.moveaxis(d.z, 0, 1).reshape(count, -1) for d in drawn], 1)
 
-    def decode(self, params: Params, context: Context, codes: Array, given) -> Array:
-        """Return E[x | z], f32[b h w c] in [-1, 1], codes f32[b d] as `encode` gives them."""
+    def decode(self, params: Params, context: Context, latents: Array, given) -> Array:
+        """Return E[x | z], f32[b h w c] in [-1, 1], for latents f32[b d] in the layout of `encode`."""
         ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
-        parts = zip(jnp.split(codes, ends, 1), self.shapes, strict=True)
+        parts = zip(jnp.split(latents, ends, 1), self.shapes, strict=True)
         z = [jnp.moveaxis(part.reshape(-1, *shape), 1, 0) for part, shape in parts]  # [n b h w d]
-        return self.painted(params, z, z)
+        return self.mean_image(params, z, z)
 
     def generate(self, params: Params, context: Context, keys: Key, given):
-        """Return images E[x | z] of z from the priors; keys Key[b]."""
-        return {"image": self.painted(params, self.noise(keys))}
+        """Return images E[x | z] with z sampled from the priors; keys Key[b]."""
+        return {"image": self.mean_image(params, self.noise(keys))}
 
 
 def row(model: HierarchicalVAE, parameters: int, source: str, layers: tuple[int, ...]) -> Preset:
-    """Return a preset, with a tiny run of 8x8 images through so many layers."""
+    """Return a preset; its tiny run has 8x8 images and these layers."""
     small = replace(model, image=(8, 8, model.image[2]), layers=layers, width=8, bottleneck=4, latent=2)
     data, warm = Data(source), Optim(warmup=100)
     return Preset(

@@ -1,11 +1,11 @@
 """IAF: Kingma et al., "Improving Variational Inference with Inverse Autoregressive Flow", NeurIPS 2016.
 
-A VAE whose posterior is a diagonal Gaussian sent through flows, z <- sigma z + (1 - sigma) m, where m and sigma =
-sigmoid(s) of each number come from the numbers before it, and from what the encoder has to say (the paper's
-numerically stable form). A flow's Jacobian is triangular: log q falls by sum log sigma. Each flow is a masked
-autoencoder of one hidden layer (Germain et al. 2015, "MADE"); the order is reversed between two flows. Perceptrons and
-one layer of latents, where the authors' code (openai/iaf) has a ladder of convolutions, and tells the encoder's word to
-a flow's hidden layer alone, here to m and s as well.
+A VAE with a posterior that is a diagonal Gaussian, transformed by flows z <- sigma z + (1 - sigma) m (the paper's
+numerically stable form). m and sigma = sigmoid(s) of each number depend on the numbers before it and on h, a further
+output of the encoder. The Jacobian of a flow is triangular, so log q decreases by sum log sigma. Each flow is a masked
+autoencoder with one hidden layer (Germain et al. 2015, "MADE"), and the order of the numbers is reversed between two
+flows. The nets are MLPs with one layer of latents. The authors' code (openai/iaf) has several layers of convolutional
+latents, and gives h to the hidden layer of a flow only, here also to m and s.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ from jaxgen.nn.precision import to_f32
 class IAF(VAE):
     """Hyper-parameters of a VAE with an inverse autoregressive flow."""
 
-    flows: int = 2
-    flow_width: int = 320  # hidden units of each flow; what the encoder tells them has as many numbers as z
+    flows: int = 2  # number of flows
+    flow_width: int = 320  # hidden units of each flow; h is as large as z
 
     def check(self):
         super().check()
@@ -38,6 +38,7 @@ class IAF(VAE):
 
     @property
     def encoder(self) -> ImageEncoder:
+        # The head of h is called "told" in saved runs.
         return ImageEncoder(self.nets, ("mean", "log_var", "told"), self.latent, self.classes)
 
     @property
@@ -50,37 +51,37 @@ class IAF(VAE):
         return {**params, "flow": self.flow.init(rng.fold(key, "flow"), z, z)["params"]}, extra
 
     def posterior(self, params: Params, batch) -> Any:
-        """Return the mean and the log variance of the Gaussian, and what the flows are told, f32[b latent] each."""
+        """Return the mean and the log variance of the Gaussian, and h, f32[b latent] each."""
         x = self.p.values(batch["image"])
         found: Any = self.encoder.apply({"params": params["encoder"]}, x, self.label_of(batch))
         return found["mean"], found["log_var"], found["told"]
 
-    def draw(self, params: Params, q: Any, noise: Array) -> tuple[Array, Array]:
-        mean, log_var, told = q
-        z, log_q = super().draw(params, (mean, log_var), noise)
-        flow: Any = self.flow.apply({"params": params["flow"]}, z, told)
+    def sample_posterior(self, params: Params, q: Any, noise: Array) -> tuple[Array, Array]:
+        mean, log_var, h = q
+        z, log_q = super().sample_posterior(params, (mean, log_var), noise)
+        flow: Any = self.flow.apply({"params": params["flow"]}, z, h)
         return flow[0], log_q - flow[1]
 
-    def divergence(self, params: Params, q: Any, z: Array, log_q: Array) -> Array:
+    def kl_divergence(self, params: Params, q: Any, z: Array, log_q: Array) -> Array:
         return (log_q - self.log_prior((), z))[:, None]
 
-    def centre(self, params: Params, q: Any) -> Array:
-        """Return where q's Gaussian mean goes."""
-        return self.draw(params, q, jnp.zeros_like(q[0]))[0]
+    def posterior_mean(self, params: Params, q: Any) -> Array:
+        """Return the Gaussian's mean after the flows."""
+        return self.sample_posterior(params, q, jnp.zeros_like(q[0]))[0]
 
 
 class InverseAutoregressiveFlows(nn.Module):
-    """(z, told f32[b d]) -> z f32[b d], log |det dz'/dz| f32[b]."""
+    """(z f32[b d], h f32[b d]) -> z' f32[b d], log |det dz'/dz| f32[b]."""
 
     count: int
     width: int
 
     @nn.compact
-    def __call__(self, z: Array, told: Array) -> tuple[Array, Array]:
+    def __call__(self, z: Array, h: Array) -> tuple[Array, Array]:
         log_det = jnp.zeros(len(z))
         for i in range(self.count):
-            m, s = MADE(self.width, name=f"flow_{i}")(z, told)
-            s = s + 2.0  # it starts near the identity
+            m, s = MADE(self.width, name=f"flow_{i}")(z, h)
+            s = s + 2.0  # so that the flow starts near the identity
             z = jax.nn.sigmoid(s) * z + jax.nn.sigmoid(-s) * m
             log_det = log_det + jax.nn.log_sigmoid(s).sum(1)
             z = z[:, ::-1]
@@ -88,27 +89,29 @@ class InverseAutoregressiveFlows(nn.Module):
 
 
 class MADE(nn.Module):
-    """(z, told f32[b d]) -> m, s f32[b d], number i of which depends on the numbers before i of z, and on all told.
+    """(z f32[b d], h f32[b d]) -> m, s f32[b d]; their number i depends on h and on the numbers of z before i.
 
-    Hidden unit j has a degree between 1 and d - 1: it sees the numbers up to it, and is seen by those after it.
+    Each hidden unit has a degree between 1 and d - 1. It depends on the first `degree` numbers of z, and only the
+    outputs after them depend on it.
     """
 
     width: int
 
     @nn.compact
-    def __call__(self, z: Array, told: Array) -> tuple[Array, Array]:
+    def __call__(self, z: Array, h: Array) -> tuple[Array, Array]:
         d = z.shape[1]
-        place = np.arange(d)  # number i has degree i + 1
+        index = np.arange(d)  # number i has degree i + 1
         degree = 1 + np.arange(self.width) % max(d - 1, 1)
-        sees = np.float32(place[:, None] < degree[None])  # [d width]
-        seen = np.float32(degree[:, None] <= place[None])  # [width d]
+        input_mask = np.float32(index[:, None] < degree[None])  # [d width]
+        output_mask = np.float32(degree[:, None] <= index[None])  # [width d]
         init = nn.initializers.lecun_normal()
-        hidden = self.param("hidden", init, (d, self.width)) * sees
-        h = nn.elu(jnp.matmul(z.astype(hidden.dtype), hidden) + Dense(self.width, name="told")(told))  # [b width]
+        # The names "told", "m_told" and "s_told" are those of saved runs.
+        kernel = self.param("hidden", init, (d, self.width)) * input_mask
+        y = nn.elu(jnp.matmul(z.astype(kernel.dtype), kernel) + Dense(self.width, name="told")(h))  # [b width]
         out = []
         for name in ("m", "s"):
-            kernel = self.param(name, init, (self.width, d)) * seen
-            out.append(to_f32(jnp.matmul(h.astype(kernel.dtype), kernel) + Dense(d, name=f"{name}_told")(told)))
+            kernel = self.param(name, init, (self.width, d)) * output_mask
+            out.append(to_f32(jnp.matmul(y.astype(kernel.dtype), kernel) + Dense(d, name=f"{name}_told")(h)))
         return out[0], out[1]
 
 

@@ -1,9 +1,9 @@
 """IWAE: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
 
-A VAE trained on L_k = E log 1/k sum_i p(x, z_i) / q(z_i | x) (equation 8), which grows with k to log p(x). The
-encoder's gradient is the paper's, or the doubly reparameterised one, whose signal does not vanish as k grows: Tucker et
-al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives". Layers are as wide as in the authors'
-code, yburda/iwae; there they are of tanh, the last bias starts at the data's mean, and batches are of 20.
+A VAE trained on L_k = E log 1/k sum_i p(x, z_i) / q(z_i | x) (equation 8), which increases with k towards log p(x).
+The encoder's gradient is the paper's, or the doubly reparameterised one, which keeps its signal for large k (Tucker et
+al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives"). The widths are those of the authors'
+code, yburda/iwae. Their layers have tanh, the last bias starts at the mean of the data, and the batch size is 20.
 """
 
 from collections.abc import Callable
@@ -28,14 +28,14 @@ from jaxgen.models.vae.vae import VAE, row
 class IWAE(VAE):
     """Hyper-parameters of an importance-weighted autoencoder."""
 
-    samples: int = 50  # k: of z, for each image
-    gradient: Literal["iwae", "dreg"] = "dreg"  # the encoder's
+    samples: int = 50  # k: samples of z for each image
+    gradient: Literal["iwae", "dreg"] = "dreg"  # the encoder's gradient estimator
 
     def task(self, steps: int) -> Task:
-        """Return the Task. Raises InputError also for weights of a KL, which its bound has not."""
+        """Return the Task. Raises InputError also for settings of the KL's weight, which this bound does not have."""
         at_least(1, model__samples=self.samples)
         if self.beta != 1 or self.anneal or self.free_bits:
-            raise InputError("The bound of an IWAE has no KL to weigh: model.beta, anneal and free-bits are a VAE's.")
+            raise InputError("The IWAE bound has no KL term: leave model.beta, model.anneal and model.free-bits unset.")
         return super().task(steps)
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
@@ -48,7 +48,7 @@ class IWAE(VAE):
             log_q = jax.vmap(lambda z: normal_log_prob(z, q[0], q[1] / 2))(z)
             return jax.vmap(lambda z, log_q: self.log_weight(params, batch, (), z, log_q))(z, log_q)  # [k b]
 
-        log_w = weights(params, q, z) if self.gradient == "iwae" else doubly(weights, params, q, z)
+        log_w = weights(params, q, z) if self.gradient == "iwae" else doubly_reparameterised(weights, params, q, z)
         bound = importance_weighted_bound(log_w, jnp.zeros_like(log_w))  # [b]
         metrics = {
             "elbo": log_w.mean(),
@@ -60,28 +60,28 @@ class IWAE(VAE):
         return -bound.mean(), Aux(metrics)
 
 
-def doubly(weights: Callable[..., Array], params: Params, q: Any, z: Array) -> Array:
-    """Return log_w = weights(params, q, z) f32[k b], whose gradient through z is doubly reparameterised.
+def doubly_reparameterised(weights: Callable[..., Array], params: Params, q: Any, z: Array) -> Array:
+    """Return log_w = weights(params, q, z) f32[k b], with a doubly reparameterised gradient through z.
 
-    With w~ the normalised weights, that of the bound is w~ d log_w through the parameters, which log_w hands down
-    already, and w~^2 d log_w / dz through each z f32[k b ...], nothing through q itself: each z's is multiplied by its
-    w~. Tucker et al. 2019.
+    Let w~ be the normalised weights. The bound's gradient is w~ d log_w through the parameters, as without this
+    function; w~^2 d log_w / dz through each z f32[k b ...], so the gradient of each z is multiplied by its w~; and 0
+    through q itself. Tucker et al. 2019.
     """
 
     @jax.custom_vjp
     def f(params, q, z):
         return weights(params, q, z)
 
-    def forwards(params, q, z):
-        log_w, back = jax.vjp(lambda params, z: weights(params, q, z), params, z)
-        return log_w, (softmax(log_w, 0), back, q)
+    def forward(params, q, z):
+        log_w, vjp = jax.vjp(lambda params, z: weights(params, q, z), params, z)
+        return log_w, (softmax(log_w, 0), vjp, q)
 
-    def backwards(kept, slope):
-        share, back, q = kept
-        of_params, of_z = back(slope)
-        return of_params, jax.tree.map(jnp.zeros_like, q), share[..., None] * of_z
+    def backward(residuals, cotangent):
+        normalised, vjp, q = residuals
+        of_params, of_z = vjp(cotangent)
+        return of_params, jax.tree.map(jnp.zeros_like, q), normalised[..., None] * of_z
 
-    f.defvjp(forwards, backwards)
+    f.defvjp(forward, backward)
     return f(params, q, z)
 
 

@@ -1,17 +1,17 @@
 """MAE: He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.
 
-Most of an image's patches are hidden, others in every image. The encoder, a vision transformer, sees the visible
-ones only; the decoder sees their tokens, one learned token in the place of every hidden patch, and paints them all.
-Minimise the squared error of the hidden patches, of their pixels or (`norm_pixels`) of those less the patch's mean and
-over its standard deviation. Positions are fixed sines and cosines, the class token is carried along and trained by
-nothing of its own. Layers, sizes, initialisation (but that the patch embedding's bias starts at 0), optimizer and
-decay are those of the authors' PyTorch code, facebookresearch/mae; images stay in [-1, 1].
+Most patches of an image are masked, at random for each image. The encoder, a vision transformer, sees only the visible
+patches. The decoder gets their tokens, and a learned mask token at each masked position, and predicts all patches.
+Minimise the squared error of the masked patches' pixels, or with `norm_pixels` of the pixels normalised by the patch's
+mean and standard deviation. Position embeddings are fixed sines and cosines. The class token has no loss of its own.
+Layers, sizes, initialisation (except that the patch embedding's bias starts at 0), optimizer and weight decay are those
+of the authors' PyTorch code, facebookresearch/mae. Images are in [-1, 1].
 
-`generate` hides patches of a given image by the sample's key and paints them; the visible ones stay as they are.
-With `norm_pixels` the net does not know a patch's mean and deviation: what is shown has those of the given image's
-own patch, and is a view of what was learned rather than an inpainting. `encode` gives the tokens of the whole image,
-the class token first: features, to be averaged or probed. There is no `decode`: what the decoder paints in the place of
-a patch that was visible is trained by nothing, and looks like it.
+`generate` masks patches of a given image by the sample's key and predicts them; the visible patches are unchanged. With
+`norm_pixels` the net does not predict a patch's mean and deviation. The result then uses those of the given image's
+patch: it shows what was learned, and is not inpainting. `encode` returns the tokens of the whole image, the class token
+first, as features to average or probe. There is no `decode`: the decoder's predictions at visible positions have no
+loss, and look bad.
 """
 
 from dataclasses import dataclass, replace
@@ -41,27 +41,27 @@ class MAE:
     """Hyper-parameters of a masked autoencoder."""
 
     image: tuple[int, int, int] = (28, 28, 1)  # height, width, channels
-    patch: int = 4  # pixels of a patch's side
-    width: int = 128  # numbers in a token of the encoder
-    depth: int = 4  # layers
-    heads: int = 4
-    decoder_width: int = 64
-    decoder_depth: int = 2
-    decoder_heads: int = 4
-    mask: float = 0.75  # share of the patches that is hidden
-    norm_pixels: bool = False  # paint each patch's pixels normalised by its own mean and deviation
+    patch: int = 4  # side of a patch in pixels
+    width: int = 128  # size of the encoder's tokens
+    depth: int = 4  # layers of the encoder
+    heads: int = 4  # attention heads of the encoder
+    decoder_width: int = 64  # size of the decoder's tokens
+    decoder_depth: int = 2  # layers of the decoder
+    decoder_heads: int = 4  # attention heads of the decoder
+    mask: float = 0.75  # share of the patches that are masked
+    norm_pixels: bool = False  # predict pixels normalised by each patch's mean and deviation
     learning_rate: float = 1e-3  # of AdamW
-    weight_decay: float = 0.05  # of kernels and tokens; norms and biases are spared
+    weight_decay: float = 0.05  # of kernels and tokens, not of norms and biases
 
     def task(self, steps: int) -> Task:
         """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         self.check()
-        picture = jax.ShapeDtypeStruct(self.image, jnp.float32)
-        adamw = optax.adamw(self.learning_rate, 0.9, 0.95, weight_decay=self.weight_decay, mask=decays)
+        image = jax.ShapeDtypeStruct(self.image, jnp.float32)
+        adamw = optax.adamw(self.learning_rate, 0.9, 0.95, weight_decay=self.weight_decay, mask=decay_mask)
         return Task(
             init=self.init,
-            example={"image": picture},
+            example={"image": image},
             learners={"mae": Learner(("encoder", "decoder"), adamw)},
             phases=(Phase("mae", "mae", self.loss),),
             given=("image",),
@@ -70,7 +70,7 @@ class MAE:
         )
 
     def check(self):
-        """Raise InputError for sizes that don't fit each other."""
+        """Raise InputError for sizes that do not fit together."""
         at_least(1, model__image=min(self.image), model__patch=self.patch, model__depth=self.depth)
         at_least(1, model__decoder_depth=self.decoder_depth, model__heads=self.heads)
         at_least(1, model__decoder_heads=self.decoder_heads)
@@ -83,106 +83,115 @@ class MAE:
             size, heads = getattr(self, f"{name}width"), getattr(self, f"{name}heads")
             if size % 4 or size % heads:
                 raise InputError(f"model.{name}width={size} must be a multiple of 4 and of model.{name}heads={heads}.")
-        if not (0 < self.mask < 1 and 0 < self.visible < self.places):
+        if not (0 < self.mask < 1 and 0 < self.visible < self.patch_count):
             raise InputError(
-                f"model.mask={self.mask} must leave some of the {self.places} patches visible and hide some."
+                f"model.mask={self.mask} must mask at least one of the {self.patch_count} patches, but not all of them."
             )
         if self.norm_pixels and self.patch**2 * channels == 1:
-            raise InputError("model.norm_pixels needs patches of several numbers: one alone has no deviation.")
+            raise InputError("model.norm_pixels needs patches of more than one number to have a standard deviation.")
 
     @property
     def rows(self) -> int:
+        """Rows of patches."""
         return self.image[0] // self.patch
 
     @property
     def columns(self) -> int:
+        """Columns of patches."""
         return self.image[1] // self.patch
 
     @property
-    def places(self) -> int:
+    def patch_count(self) -> int:
+        """Number of patches n."""
         return self.rows * self.columns
 
     @property
     def visible(self) -> int:
-        # Rounded down, but that 10 (1 - 0.9) is 1.
-        return int(round(self.places * (1 - self.mask), 6))
+        """Number of visible patches v."""
+        # int() rounds down. round() comes first, so that 10 (1 - 0.9) = 0.9999... gives 1.
+        return int(round(self.patch_count * (1 - self.mask), 6))
 
     def init(self, key: Key, spec: Any = None):
         del spec
-        place = jnp.zeros((2, 1), jnp.int32)
+        position = jnp.zeros((2, 1), jnp.int32)
         patch, token = jnp.zeros((2, 1, self.patch**2 * self.image[2])), jnp.zeros((2, 2, self.width))
         nets = {
-            "encoder": MAEEncoder(self).init(rng.fold(key, "encoder"), patch, place),
-            "decoder": MAEDecoder(self).init(rng.fold(key, "decoder"), token, place),
+            "encoder": MAEEncoder(self).init(rng.fold(key, "encoder"), patch, position),
+            "decoder": MAEDecoder(self).init(rng.fold(key, "decoder"), token, position),
         }
         return {net: v["params"] for net, v in nets.items()}, {}
 
-    def split(self, keys: Key) -> tuple[Array, Array]:
-        """Return the places of the visible and of the hidden patches, i32[b v] and i32[b n-v], drawn by Key[b]."""
-        order = jax.vmap(lambda key: jax.random.permutation(key, self.places))(keys)  # [b n]
+    def split_patches(self, keys: Key) -> tuple[Array, Array]:
+        """Return random positions of the visible and the masked patches, i32[b v] and i32[b n-v]; keys Key[b]."""
+        order = jax.vmap(lambda key: jax.random.permutation(key, self.patch_count))(keys)  # [b n]
         return order[:, : self.visible], order[:, self.visible :]
 
-    def tokens(self, params: Params, patches: Array, places: Array) -> Array:
-        found: Any = MAEEncoder(self).apply({"params": params["encoder"]}, pick(patches, places), places)
+    def tokens(self, params: Params, patches: Array, positions: Array) -> Array:
+        """Return the encoder's tokens f32[b 1+v width] of the patches f32[b n d] at positions i32[b v]."""
+        found: Any = MAEEncoder(self).apply(
+            {"params": params["encoder"]}, gather_patches(patches, positions), positions
+        )
         return found
 
-    def paint(self, params: Params, tokens: Array, places: Array) -> Array:
-        found: Any = MAEDecoder(self).apply({"params": params["decoder"]}, tokens, places)
+    def decode_patches(self, params: Params, tokens: Array, positions: Array) -> Array:
+        """Return all predicted patches f32[b n d], from tokens f32[b 1+v width] of the positions i32[b v]."""
+        found: Any = MAEDecoder(self).apply({"params": params["decoder"]}, tokens, positions)
         return found
 
     def target(self, patches: Array) -> Array:
-        """Return what the decoder shall paint of patches f32[b n d]."""
+        """Return the target of the decoder for patches f32[b n d]."""
         if not self.norm_pixels:
             return patches
         mean, deviation = statistics(patches)
         return (patches - mean) / deviation
 
-    def pixels(self, painted: Array, patches: Array) -> Array:
-        """Return painted patches f32[b n d] in the image's units, the patches being those that they stand for."""
+    def pixels(self, predicted: Array, patches: Array) -> Array:
+        """Return predicted patches f32[b n d] in the image's units; patches are the true ones at their positions."""
         if not self.norm_pixels:
-            return painted
+            return predicted
         mean, deviation = statistics(patches)
-        return painted * deviation + mean
+        return predicted * deviation + mean
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         del context
         patches = to_patches(batch["image"], self.patch)  # [b n d]
-        visible, hidden = self.split(jax.random.split(key, len(patches)))
-        painted = pick(self.paint(params, self.tokens(params, patches, visible), visible), hidden)  # [b n-v d]
-        true = pick(patches, hidden)
-        # A metric's name says what it is of: told a patch's mean and deviation, its pixels are easier.
+        visible, masked = self.split_patches(jax.random.split(key, len(patches)))
+        predicted = self.decode_patches(params, self.tokens(params, patches, visible), visible)
+        predicted, true = gather_patches(predicted, masked), gather_patches(patches, masked)  # [b n-v d]
+        # With norm_pixels the metric uses the true mean and deviation, which makes it smaller: hence its own name.
         name = "masked_squared_error" + ("_rescaled" if self.norm_pixels else "")
-        metrics = {name: ((self.pixels(painted, true) - true) ** 2).mean()}
-        error = ((painted - self.target(true)) ** 2).mean((1, 2))  # [b]
+        metrics = {name: ((self.pixels(predicted, true) - true) ** 2).mean()}
+        error = ((predicted - self.target(true)) ** 2).mean((1, 2))  # [b]
         return error.mean(), Aux(metrics)
 
     def generate(self, params: Params, context: Context, keys: Key, given):
-        """Return {"image": f32[b h w c]}: the given images, the patches that each key hides painted."""
+        """Return {"image": f32[b h w c]}: the given images, with the patches that each key masks predicted."""
         patches = to_patches(given["image"], self.patch)
-        visible, _ = self.split(keys)
-        painted = self.pixels(self.paint(params, self.tokens(params, patches, visible), visible), patches)
-        return {"image": self.picture(put(painted, visible, pick(patches, visible)))}
+        visible, _ = self.split_patches(keys)
+        predicted = self.pixels(self.decode_patches(params, self.tokens(params, patches, visible), visible), patches)
+        return {"image": self.to_image(scatter_patches(predicted, visible, gather_patches(patches, visible)))}
 
     def encode(self, params: Params, context: Context, batch) -> Array:
         """Return the tokens of whole images, f32[b 1+n width]: the class token, then the patches row by row."""
         patches = to_patches(batch["image"], self.patch)
-        everywhere = jnp.broadcast_to(jnp.arange(self.places)[None], (len(patches), self.places))
-        return self.tokens(params, patches, everywhere)
+        all_positions = jnp.broadcast_to(jnp.arange(self.patch_count)[None], (len(patches), self.patch_count))
+        return self.tokens(params, patches, all_positions)
 
-    def picture(self, patches: Array) -> Array:
+    def to_image(self, patches: Array) -> Array:
+        """Return the images f32[b h w c] in [-1, 1] of patches f32[b n d]."""
         return jnp.clip(from_patches(patches, self.patch, self.rows), -1, 1)
 
 
 class MAEEncoder(nn.Module):
-    """(patches f32[b v d], where they lie i32[b v]) -> tokens f32[b 1+v width], the class token first."""
+    """(patches f32[b v d], their positions i32[b v]) -> tokens f32[b 1+v width], the class token first."""
 
     model: MAE
 
     @nn.compact
-    def __call__(self, patches: Array, places: Array) -> Array:
+    def __call__(self, patches: Array, positions: Array) -> Array:
         m = self.model
         x = Dense(m.width, kernel_init=XAVIER, name="patch_embed")(patches)
-        x = x + jnp.asarray(sin_cos_positions(m.rows, m.columns, m.width), x.dtype)[places]
+        x = x + jnp.asarray(sin_cos_positions(m.rows, m.columns, m.width), x.dtype)[positions]
         token = self.param("cls_token", TOKEN, (1, 1, m.width))
         x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (len(x), 1, m.width)), x], 1)  # [b 1+v width]
         x = stack_layers(Layer(m.heads, name="blocks"), m.depth, x)
@@ -190,17 +199,17 @@ class MAEEncoder(nn.Module):
 
 
 class MAEDecoder(nn.Module):
-    """(tokens f32[b 1+v width], the class token first, where the others lie i32[b v]) -> patches f32[b n d]."""
+    """(tokens f32[b 1+v width], positions i32[b v] of all but the first, the class token) -> patches f32[b n d]."""
 
     model: MAE
 
     @nn.compact
-    def __call__(self, tokens: Array, places: Array) -> Array:
+    def __call__(self, tokens: Array, positions: Array) -> Array:
         m = self.model
         x = Dense(m.decoder_width, kernel_init=XAVIER, name="decoder_embed")(tokens)
         token = self.param("mask_token", TOKEN, (1, 1, m.decoder_width))
-        full = jnp.broadcast_to(token.astype(x.dtype), (len(x), m.places, m.decoder_width))  # [b n width]
-        full = put(full, places, x[:, 1:])
+        full = jnp.broadcast_to(token.astype(x.dtype), (len(x), m.patch_count, m.decoder_width))  # [b n width]
+        full = scatter_patches(full, positions, x[:, 1:])
         full = full + jnp.asarray(sin_cos_positions(m.rows, m.columns, m.decoder_width), x.dtype)[None]
         x = jnp.concatenate([x[:, :1], full], 1)  # [b 1+n width]
         x = stack_layers(Layer(m.decoder_heads, name="decoder_blocks"), m.decoder_depth, x)
@@ -208,23 +217,23 @@ class MAEDecoder(nn.Module):
         return to_f32(Dense(m.patch**2 * m.image[2], kernel_init=XAVIER, name="decoder_pred")(x))
 
 
-def pick(x: Array, places: Array) -> Array:
-    """Return the rows of x [b n d] at places i32[b k], [b k d]."""
-    return jnp.take_along_axis(x, places[..., None], 1)
+def gather_patches(x: Array, positions: Array) -> Array:
+    """Return the patches of x [b n d] at positions i32[b k], [b k d]."""
+    return jnp.take_along_axis(x, positions[..., None], 1)
 
 
-def put(x: Array, places: Array, rows: Array) -> Array:
-    """Return x [b n d] with rows [b k d] at places i32[b k], no two of which are the same."""
-    return jax.vmap(lambda x, places, rows: x.at[places].set(rows, unique_indices=True))(x, places, rows)
+def scatter_patches(x: Array, positions: Array, patches: Array) -> Array:
+    """Return x [b n d] with patches [b k d] written at positions i32[b k], which are all different."""
+    return jax.vmap(lambda x, i, patches: x.at[i].set(patches, unique_indices=True))(x, positions, patches)
 
 
 def statistics(patches: Array) -> tuple[Array, Array]:
-    """Return the mean and the deviation of each patch of f32[b n d], f32[b n 1], over d - 1 as PyTorch's."""
+    """Return the mean and the standard deviation (with d - 1) of each patch of f32[b n d], f32[b n 1] each."""
     return patches.mean(-1, keepdims=True), jnp.sqrt(patches.var(-1, keepdims=True, ddof=1) + EPSILON)
 
 
-def decays(params: PyTree) -> PyTree:
-    """Return which parameters decay: all but those of norms, and biases."""
+def decay_mask(params: PyTree) -> PyTree:
+    """Return the mask of the parameters with weight decay: all but the norms' and biases."""
     return jax.tree_util.tree_map_with_path(lambda path, x: path[-1].key not in ("bias", "scale"), params)
 
 
@@ -247,6 +256,7 @@ WEIGHT_NAMES: Rule = weight_name
 
 
 def tiny(model: MAE) -> Run:
+    """Return the tiny run of a model."""
     small = {"width": 16, "depth": 2, "heads": 2, "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2}
     return Run(
         replace(model, image=(8, 8, model.image[2]), patch=2, learning_rate=1e-3, **small),
@@ -258,7 +268,7 @@ def tiny(model: MAE) -> Run:
 
 
 SMALL = MAE()
-# The authors' rate is 1.5e-4 for 256 images; 800 epochs, 40 of them warm-up. Their cuts have 20 to 100 % of the area.
+# The authors' rate is 1.5e-4 per 256 images; 800 epochs, with 40 of warm-up. Their crops have 20 to 100 % of the area.
 BASE = MAE((224, 224, 3), 16, 768, 12, 12, 512, 8, 16, norm_pixels=True, learning_rate=2.4e-3)
 PRESETS = {
     "mae": Preset(

@@ -1,9 +1,10 @@
 """VAE: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014.
 
-The encoder gives q(z | x) = N(mu, sigma^2), the decoder p(x | z), and both maximise the evidence lower bound
-E_q [log p(x | z)] - KL(q(z | x) || N(0, I)) (equation 10, one sample). Perceptrons as in appendix C.2 but with ReLU,
-convolutions or residual blocks; images as Bernoulli, Gaussian or discretised-logistic variables. With classes both
-nets are told the label (Sohn et al. 2015; cvae.py); beta, annealing and free bits weigh the two terms (beta_vae.py).
+The encoder returns q(z | x) = N(mu, sigma^2), the decoder p(x | z). Both maximise the evidence lower bound
+E_q [log p(x | z)] - KL(q(z | x) || N(0, I)) (equation 10, with one sample). The nets are MLPs as in appendix C.2 but
+with ReLU, convolutions, or residual blocks. Pixels are Bernoulli, Gaussian or discretised-logistic variables. With
+classes both nets are conditioned on the label (Sohn et al. 2015; cvae.py). beta, annealing and free bits change the
+weight of the KL (beta_vae.py).
 """
 
 import math
@@ -35,11 +36,11 @@ class VAE:
     image: Image = (28, 28, 1)  # height, width, channels
     latent: int = 20  # size of z
     nets: NetConfig = NetConfig()
-    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # of images, given z
+    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # p(x | z) of a pixel
     classes: int = 0  # number of classes; 0: unconditional
     beta: float = 1.0  # weight of the KL
-    anneal: int = 0  # steps over which that weight rises from 0
-    free_bits: float = 0.0  # nats that each latent has for nothing
+    anneal: int = 0  # steps of a linear warm-up of that weight from 0
+    free_bits: float = 0.0  # nats of each latent's KL that cost nothing
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
@@ -47,7 +48,7 @@ class VAE:
         del steps
         self.check()
         label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
-        latent = self.entry()
+        latent = self.latent_space()
 
         def generate(params, context, keys, given):
             z = latent.draw(keys, given.get("truncation"))
@@ -70,27 +71,29 @@ class VAE:
         )
 
     def check(self):
+        """Raise InputError for settings out of range."""
         self.nets.check(self.image)
         at_least(1, model__latent=self.latent)
         at_least(0, model__classes=self.classes, model__beta=self.beta, model__anneal=self.anneal)
         at_least(0, model__free_bits=self.free_bits)
 
-    def entry(self) -> Latent:
-        """Return how an image comes from noise."""
+    def latent_space(self) -> Latent:
+        """Return how latents are drawn, mapped and decoded."""
         same = lambda params, context, z, given: z  # noqa: E731
         return Latent(normal(self.latent), same, self.synthesise, factors=self.factors)
 
     def check_run(self, run: Run):
-        """Raise InputError where images would be black and white only, and the likelihood is of grey ones."""
+        """Raise InputError for binarised images with a likelihood of grey pixels."""
         how = run.data.binarise
         if how != "none" and self.likelihood != "bernoulli":
             raise InputError(
-                f"data.binarise={how} makes pixels of two values, model.likelihood={self.likelihood} is of "
-                "many: give --model.likelihood bernoulli, or leave the images grey."
+                f"data.binarise={how} gives pixels of two values, but model.likelihood={self.likelihood} needs grey "
+                "values: give --model.likelihood bernoulli, or --data.binarise none."
             )
 
     @property
     def p(self):
+        """The likelihood p(x | z) of pixels."""
         return LIKELIHOODS[self.likelihood]
 
     @property
@@ -112,93 +115,95 @@ class VAE:
     def label_of(self, batch) -> Array | None:
         return batch["label"] if self.classes else None
 
-    # ---- q(z | x) and p(z), which other papers replace
+    # ---- q(z | x) and p(z), which subclasses replace
 
     def posterior(self, params: Params, batch) -> Any:
-        """Return what is known of q(z | x): the mean and the log variance f32[b latent]."""
+        """Return the parameters of q(z | x): the mean and the log variance, f32[b latent] each."""
         x = self.p.values(batch["image"])
         found: Any = self.encoder.apply({"params": params["encoder"]}, x, self.label_of(batch))
         return found["mean"], found["log_var"]
 
-    def draw(self, params: Params, q: Any, noise: Array) -> tuple[Array, Array]:
-        """Return z f32[b latent] of q, made of noise from N(0, I), and log q(z | x) f32[b]."""
+    def sample_posterior(self, params: Params, q: Any, noise: Array) -> tuple[Array, Array]:
+        """Return z f32[b latent] ~ q(z | x), computed from noise ~ N(0, I), and log q(z | x) f32[b]."""
         mean, log_var = q
         z = mean + jnp.exp(log_var / 2) * noise
         return z, normal_log_prob(z, mean, log_var / 2)
 
     def prior(self, params: Params) -> Any:
-        """Return what is known of p(z): nothing, it is N(0, I)."""
+        """Return the parameters of p(z): none, it is N(0, I)."""
         return ()
 
     def log_prior(self, p: Any, z: Array) -> Array:
         """Return log p(z) in nats, f32[b]."""
         return normal_log_prob(z, jnp.zeros_like(z), jnp.zeros_like(z))
 
-    def divergence(self, params: Params, q: Any, z: Array, log_q: Array) -> Array:
-        """Return KL(q || p) in nats, f32[b n], its mean if not itself, for n groups of latents."""
+    def kl_divergence(self, params: Params, q: Any, z: Array, log_q: Array) -> Array:
+        """Return KL(q || p) in nats, or an unbiased estimate, f32[b n] for n groups of latents."""
         return kl_standard(*q)  # [b latent]
 
     # ----
 
     def log_likelihood(self, params: Params, z: Array, batch) -> Array:
-        """Return log p(x | z) in nats, f32[b], z f32[b latent]."""
+        """Return log p(x | z) in nats, f32[b], for z f32[b latent]."""
         out: Any = self.decoder.apply({"params": params["decoder"]}, z, self.label_of(batch))
         return self.p.log_prob(batch["image"], out)
 
-    def weight(self, step: Array) -> Array:
-        """Return the weight of the KL at a step. Bowman et al. 2016, section 3.1."""
+    def kl_weight(self, step: Array) -> Array:
+        """Return the weight of the KL at a step (Bowman et al. 2016, section 3.1)."""
         return self.beta * jnp.minimum(1.0, step / self.anneal) if self.anneal else jnp.float32(self.beta)
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         q = self.posterior(params, batch)
-        z, log_q = self.draw(params, q, rng.normal(jax.random.split(key, len(batch["image"])), (self.latent,)))
+        z, log_q = self.sample_posterior(
+            params, q, rng.normal(jax.random.split(key, len(batch["image"])), (self.latent,))
+        )
         log_p = self.log_likelihood(params, z, batch)
-        kl = self.divergence(params, q, z, log_q)  # [b n]
+        kl = self.kl_divergence(params, q, z, log_q)  # [b n]
         cost = free_bits(kl, self.free_bits).sum() if self.free_bits else kl.sum(1).mean()
         metrics = {
             "elbo": (log_p - kl.sum(1)).mean(),
             "reconstruction": -log_p.mean(),
             "kl": kl.sum(1).mean(),
-            "active_units": active_units(self.centre(params, q)),
+            "active_units": active_units(self.posterior_mean(params, q)),
         }
         if self.p.levels:
             metrics["bits_per_dimension"] = bits_per_dimension(metrics["elbo"], math.prod(self.image), DISCRETE)
-        return self.weight(context.step) * cost - log_p.mean(), Aux(metrics)
+        return self.kl_weight(context.step) * cost - log_p.mean(), Aux(metrics)
 
     def log_weight(self, params: Params, batch, p: Any, z: Array, log_q: Array) -> Array:
         """Return log p(x, z) - log q(z | x) in nats, f32[b]."""
         return self.log_likelihood(params, z, batch) + self.log_prior(p, z) - log_q
 
     def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
-        """Return log 1/k sum_i p(x, z_i) / q(z_i | x) in nats, f32[b], of k samples; keys Key[b].
+        """Return log 1/k sum_i p(x, z_i) / q(z_i | x) in nats, f32[b], with k samples; keys Key[b].
 
-        The evidence lower bound with one sample, log p(x) with many. Burda et al. 2016, equation 8.
+        One sample estimates the evidence lower bound; many samples approach log p(x). Burda et al. 2016, equation 8.
         """
         q, p = self.posterior(params, batch), self.prior(params)
 
         def one(i):
             noise = rng.normal(jax.vmap(jax.random.fold_in, (0, None))(keys, i), (self.latent,))
-            return self.log_weight(params, batch, p, *self.draw(params, q, noise))
+            return self.log_weight(params, batch, p, *self.sample_posterior(params, q, noise))
 
         def add(total, some):
             return jnp.logaddexp(total, logsumexp(jax.vmap(one)(some), axis=0)), None
 
-        # Several at a time where the batch is small: matrix products of a hundred rows are half as fast.
+        # For small batches several samples are computed together: matrix products of a hundred rows are half as fast.
         most = max(1, 1000 // len(keys))
         together = next(n for n in range(most, 0, -1) if samples % n == 0)
         total, _ = jax.lax.scan(add, jnp.full(len(keys), -jnp.inf), jnp.arange(samples).reshape(-1, together))
         return total - jnp.log(samples)
 
-    def centre(self, params: Params, q: Any) -> Array:
-        """Return the mean of q, or what stands for it, f32[b latent]."""
+    def posterior_mean(self, params: Params, q: Any) -> Array:
+        """Return the mean of q(z | x), or a point that represents it, f32[b latent]."""
         return q[0]
 
     def encode(self, params: Params, context: Context, batch) -> Array:
         """Return the mean of q(z | x), f32[b latent]."""
-        return self.centre(params, self.posterior(params, batch))
+        return self.posterior_mean(params, self.posterior(params, batch))
 
     def factors(self, params: Params, context: Context) -> tuple[Array]:
-        """Return the matrix [latent n] of the decoder's first layer."""
+        """Return the kernel [latent n] of the decoder's first layer."""
         return (first_matrix(params["decoder"], self.latent),)
 
     def synthesise(self, params: Params, context: Context, z: Array, given) -> Array:
@@ -222,14 +227,14 @@ WEIGHT_NAMES: Rule = weight_name
 
 
 def row(model: Any, parameters: int, source: str = "digits", **small) -> Preset:
-    """Return a preset, with a tiny run of 8x8 images, whose model has the changes `small` as well."""
+    """Return a preset; its tiny run has 8x8 images, small nets and the fields `small`."""
     nets = NetConfig(model.nets.kind, 16 if model.nets.kind == "mlp" else 4, model.nets.depth)
     reduced = replace(model, image=(8, 8, model.image[2]), latent=4, nets=nets, **small)
     return preset(model, reduced, parameters, source)
 
 
 def preset(model: Any, reduced: Any, parameters: int, source: str) -> Preset:
-    """Return a preset of a model at full size and reduced."""
+    """Return the preset of a model and its reduced version."""
     count = 100 if getattr(model, "classes", 0) else 64
     return Preset(
         Run(

@@ -1,25 +1,26 @@
 """VAE-GAN: Larsen, Soenderby, Larochelle and Winther, "Autoencoding beyond pixels using a learned similarity metric",
 ICML 2016.
 
-A VAE whose decoder is a GAN's generator, and whose likelihood is of what the discriminator sees in an image: with
-D_l the discriminator's last convolution and x~ ~ p(x | z), z ~ q(z | x), x_p ~ p(x | z_p), z_p ~ N(0, I),
+A VAE whose decoder is also the generator of a GAN, and whose likelihood is defined on the discriminator's features.
+With D_l the features of the discriminator's last convolution, x~ ~ p(x | z), z ~ q(z | x), x_p ~ p(x | z_p) and
+z_p ~ N(0, I),
 
     L_prior = KL(q(z | x) || N(0, I)),    L_llike = |D_l(x) - D_l(x~)|^2 / 2,
     L_GAN   = -log D(x) - log(1 - D(x~)) - log(1 - D(x_p)),
 
-the encoder minimises L_prior + L_llike, the decoder gamma L_llike - L_GAN and the discriminator L_GAN, by RMSProp, one
-after the other. As in the authors' code batch norm in the discriminator is over all three kinds of images, and of
-decoder and discriminator one rests where the other has fallen behind.
+the encoder minimises L_prior + L_llike, the decoder gamma L_llike - L_GAN, and the discriminator L_GAN, by RMSProp, one
+after the other. As in the authors' code, the discriminator's batch norm is over the batch of all three kinds of images,
+and either the decoder or the discriminator skips its update when the other one is too far behind.
 
-As their code has it for faces, reconstructions are not judged: with `judge_reconstructions`, the L_GAN above, samples
-are the worse for it: they pass for real less often than reconstructions do, and the decoder's loss, log(1 - D), has
-hardly a slope there.
+As in the authors' code for faces, L_GAN has no term for reconstructions x~ by default. With `judge_reconstructions` it
+has, as above, and samples are worse: the discriminator takes them for real less often than reconstructions, and there
+the decoder's loss, log(1 - D), has almost no gradient.
 
-Not as in their code (andersbll/autoencoding_beyond_pixels): there D_l is what the last convolution gives before batch
-norm and ReLU (here after them), layers of 1,024 and 512 units follow the convolutions of encoder and discriminator, and
-gamma is 1e-6 for CelebA's 64x64x3. Encoder and discriminator here are DCGAN's convolutions, the decoder its generator.
-Without batch norm in encoder and decoder one seed of three collapsed within 200 steps: the decoder painted one image,
-the code was unused, and the discriminator had won and rested.
+Differences from the authors' code (andersbll/autoencoding_beyond_pixels): its D_l is the output of the last convolution
+before batch norm and ReLU (here after them), it has layers of 1,024 and 512 units after the convolutions of encoder and
+discriminator, and gamma is 1e-6 for CelebA's 64x64x3. Here the encoder and the discriminator have DCGAN's convolutions,
+and the decoder is its generator. Without batch norm in encoder and decoder one seed of three collapsed within 200
+steps: the decoder made one image only, the latents were unused, and the discriminator had won and was not updated.
 """
 
 from collections.abc import Mapping
@@ -47,18 +48,18 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.nn.priors import normal
 from jaxgen.nn.stages import count_stages
 
-EQUILIBRIUM = 0.68  # of each of L_GAN's terms, about log 2; the authors' code
+EQUILIBRIUM = 0.68  # value of each term of L_GAN at equilibrium, about log 2; from the authors' code
 
 
 class Terms(NamedTuple):
-    """What the three players' losses are made of, f32[b] each, but for mean f32[b latent]."""
+    """The terms of the three nets' losses, f32[b] each, except mean f32[b latent]."""
 
-    mean: Array
-    prior: Array
-    llike: Array
-    real: Array  # logits
-    reconstructed: Array
-    sampled: Array
+    mean: Array  # of q(z | x)
+    prior: Array  # L_prior
+    llike: Array  # L_llike
+    real: Array  # the discriminator's logits of real images
+    reconstructed: Array  # ... of reconstructions x~
+    sampled: Array  # ... of samples x_p
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,10 @@ class VAEGAN:
 
     image: Image = (32, 32, 1)  # height, width, channels
     latent: int = 32  # size of z
-    width: int = 32  # channels of each net's layer next to the image, doubled inwards
-    gamma: float = 1e-3  # weight of L_llike beside L_GAN, for the decoder
-    margin: float = 0.35  # by which a term of L_GAN may leave its equilibrium before a player rests
-    judge_reconstructions: bool = False  # whether L_GAN is of reconstructions too, as in the paper, or of samples alone
+    width: int = 32  # channels of each net's layer next to the image, doubled at each stage
+    gamma: float = 1e-3  # weight of L_llike in the decoder's loss, relative to L_GAN
+    margin: float = 0.35  # distance of a term of L_GAN from its equilibrium at which a net skips its update
+    judge_reconstructions: bool = False  # whether L_GAN has a term for reconstructions, as in the paper
     learning_rate: float = 3e-4  # of RMSProp
 
     def task(self, steps: int) -> Task:
@@ -103,7 +104,7 @@ class VAEGAN:
 
     @property
     def nets(self) -> DCGAN:
-        """What the three nets are made of."""
+        """The DCGAN with the layers of the three nets."""
         return DCGAN(self.image, self.latent, self.width)
 
     @property
@@ -122,7 +123,7 @@ class VAEGAN:
             "discriminator": self.discriminator.init(rng.fold(key, "discriminator"), x),
         }
         params = {net: found.pop("params") for net, found in nets.items()}
-        del nets["discriminator"]  # its running statistics are kept nowhere: nothing reads them
+        del nets["discriminator"]  # its running statistics are never read, so they are not kept
         return params, {net: stats for net, stats in nets.items() if stats}
 
     def encode(self, params: Params, context: Context, batch) -> Array:
@@ -137,41 +138,40 @@ class VAEGAN:
         return self.nets.generator().apply(net, z, train=False)  # pyright: ignore[reportReturnType]
 
     def terms(self, params: Params, context: Context, batch, key: Key) -> tuple[Terms, Mapping[str, Any]]:
-        """Return the terms, and, by net, the new entry of extra that has its running statistics."""
+        """Return the terms, and for each net the new entry of extra with its running statistics."""
         x = batch["image"]
-        play = partial(variables, params=params, extra=context.extra)
-        on: Any = {"train": True, "mutable": ["batch_stats"]}
-        (mean, log_var), seeing = self.encoder.apply(play("encoder"), x, **on)
+        variables_of = partial(variables, params=params, extra=context.extra)
+        training: Any = {"train": True, "mutable": ["batch_stats"]}
+        (mean, log_var), encoder_stats = self.encoder.apply(variables_of("encoder"), x, **training)
         noise = lambda name: rng.normal(jax.random.split(rng.fold(key, name), len(x)), (self.latent,))  # noqa: E731
         z = jnp.concatenate([mean + jnp.exp(log_var / 2) * noise("posterior"), noise("prior")])  # [2b latent]
-        made, painting = self.nets.generator().apply(play("decoder"), z, **on)
+        fake, decoder_stats = self.nets.generator().apply(variables_of("decoder"), z, **training)
         (logits, features), _ = self.discriminator.apply(
-            {"params": params["discriminator"]}, jnp.concatenate([x, made]), mutable=["batch_stats"]
+            {"params": params["discriminator"]}, jnp.concatenate([x, fake]), mutable=["batch_stats"]
         )  # of [3b h w c]
-        seen, again, _ = jnp.split(features, 3)  # [b n]
-        llike = 0.5 * ((seen - again) ** 2).sum(1)
+        of_real, of_reconstruction, _ = jnp.split(features, 3)  # [b n]
+        llike = 0.5 * ((of_real - of_reconstruction) ** 2).sum(1)
         terms = Terms(mean, kl_standard(mean, log_var).sum(1), llike, *jnp.split(logits, 3))
-        return terms, {
-            net: {net: stats} if stats else {} for net, stats in (("encoder", seeing), ("decoder", painting))
-        }
+        stats = {"encoder": encoder_stats, "decoder": decoder_stats}
+        return terms, {net: {net: new} if new else {} for net, new in stats.items()}
 
-    def made(self, t: Terms) -> tuple[Array, ...]:
-        """Return the logits of what is judged beside real images."""
+    def fake_logits(self, t: Terms) -> tuple[Array, ...]:
+        """Return the logits of the kinds of generated images that L_GAN has terms for."""
         return (t.reconstructed, t.sampled) if self.judge_reconstructions else (t.sampled,)
 
-    def game(self, t: Terms) -> Array:
+    def gan_loss(self, t: Terms) -> Array:
         """Return L_GAN, f32[b]."""
-        return softplus(-t.real) + sum(map(softplus, self.made(t)))
+        return softplus(-t.real) + sum(map(softplus, self.fake_logits(t)))
 
-    def turns(self, t: Terms) -> tuple[Array, Array]:
-        """Return whether the decoder moves, and whether the discriminator does, bool[] each.
+    def updates_due(self, t: Terms) -> tuple[Array, Array]:
+        """Return whether the decoder, and whether the discriminator, is updated, bool[] each.
 
-        The discriminator rests where the term of real images or that of made ones is too low, the decoder where one
-        of them is too high; not both.
+        The discriminator skips its update if the term of real or that of generated images is too low, the decoder if
+        one of them is too high. If both conditions hold, both are updated.
         """
-        real, made = softplus(-t.real).mean(), jnp.stack([softplus(x).mean() for x in self.made(t)]).mean()
-        decoder = jnp.maximum(real, made) <= EQUILIBRIUM + self.margin
-        discriminator = jnp.minimum(real, made) >= EQUILIBRIUM - self.margin
+        real, fake = softplus(-t.real).mean(), jnp.stack([softplus(x).mean() for x in self.fake_logits(t)]).mean()
+        decoder = jnp.maximum(real, fake) <= EQUILIBRIUM + self.margin
+        discriminator = jnp.minimum(real, fake) >= EQUILIBRIUM - self.margin
         return decoder | ~discriminator, discriminator | ~decoder
 
     def encoder_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
@@ -181,19 +181,19 @@ class VAEGAN:
 
     def decoder_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         t, stats = self.terms(params, context, batch, key)
-        moves, _ = self.turns(t)
-        loss = resting(self.gamma * t.llike - self.game(t), moves).mean()
+        moves, _ = self.updates_due(t)
+        loss = stop_gradient_unless(self.gamma * t.llike - self.gan_loss(t), moves).mean()
         return loss, Aux({"moves": jnp.float32(moves)}, stats["decoder"])
 
     def discriminator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         t, _ = self.terms(params, context, batch, key)
-        _, moves = self.turns(t)
+        _, moves = self.updates_due(t)
         score = {name: sigmoid(getattr(t, name)).mean() for name in ("real", "reconstructed", "sampled")}
-        return resting(self.game(t), moves).mean(), Aux({**score, "moves": jnp.float32(moves)})
+        return stop_gradient_unless(self.gan_loss(t), moves).mean(), Aux({**score, "moves": jnp.float32(moves)})
 
 
-def resting(loss: Array, moves: Array) -> Array:
-    """Return the loss f32[b], without a gradient where its player rests."""
+def stop_gradient_unless(loss: Array, moves: Array) -> Array:
+    """Return the loss f32[b], with no gradient if `moves` is false."""
     return jnp.where(moves, loss, jax.lax.stop_gradient(loss))
 
 
@@ -211,7 +211,7 @@ class VAEGANEncoder(nn.Module):
 
 
 class VAEGANDiscriminator(nn.Module):
-    """image f32[b h w c] -> logits f32[b], and what they are made of, D_l f32[b n]."""
+    """image f32[b h w c] -> logits f32[b], and the features D_l f32[b n]."""
 
     net: DCGANDiscriminator
 

@@ -1,10 +1,11 @@
 """VampPrior: Tomczak and Welling, "VAE with a VampPrior", AISTATS 2018.
 
-The best prior for the bound is the mean of q(z | x) over the images. It is approached by a mixture of the encoder's
-answers to K pseudo-inputs that are learned with everything else, p(z) = 1/K sum_k q(z | u_k). A u_k is an image of
-sigmoids. One layer of latents; the nets of vae.py. In the authors' code (jmtomczak/vae_vampprior) a u_k is clipped to
-[0, 1] and starts near 0, hidden layers are gated, log variances lie in [-6, 2], the KL's weight rises for 100 epochs,
-gradients are normalised and Adam's rate is 5e-4.
+The optimal prior for the bound is the aggregated posterior, the mean of q(z | x) over the images. The VampPrior
+approximates it by a mixture of posteriors of K pseudo-inputs, p(z) = 1/K sum_k q(z | u_k), which are learned together
+with the nets. A pseudo-input u_k is an image of sigmoids. There is one layer of latents, with the nets of vae.py. In
+the authors' code (jmtomczak/vae_vampprior) u_k is clipped to [0, 1] and starts near 0, hidden layers are gated, log
+variances lie in [-6, 2], the weight of the KL increases for 100 epochs, gradients are normalised, and Adam's rate is
+5e-4.
 """
 
 from dataclasses import dataclass
@@ -22,20 +23,20 @@ from jaxgen.models.vae._nets import NetConfig
 from jaxgen.models.vae.vae import VAE, row
 from jaxgen.nn.priors import normal
 
-DARK = 1.5  # the mean of the pseudo-inputs' logits, below 0: pixels of a fifth of white, and all unlike
+DARK = 1.5  # the pseudo-inputs' logits start from N(-DARK, 1): dark images, all different
 
 
 @dataclass(frozen=True)
 class VampPriorVAE(VAE):
     """Hyper-parameters of a VAE with a VampPrior."""
 
-    components: int = 500  # K
+    components: int = 500  # K: number of pseudo-inputs
 
     def check(self):
         super().check()
         at_least(1, model__components=self.components)
         if self.classes:
-            raise InputError("A VampPrior is not told labels: leave model.classes at 0.")
+            raise InputError("A VampPrior can't be conditioned on labels: leave model.classes at 0.")
 
     def init(self, key: Key, spec: Any = None):
         params, extra = super().init(key, spec)
@@ -43,7 +44,7 @@ class VampPriorVAE(VAE):
         return {**params, "prior": {"pseudo_inputs": logits}}, extra
 
     def prior(self, params: Params) -> tuple[Array, Array]:
-        """Return the mean and the log variance of q(z | u_k), f32[K latent]."""
+        """Return the mean and the log variance of each q(z | u_k), f32[K latent] each."""
         image = 2 * jax.nn.sigmoid(params["prior"]["pseudo_inputs"]) - 1
         return self.posterior(params, {"image": image})
 
@@ -51,11 +52,11 @@ class VampPriorVAE(VAE):
         log_p = jax.vmap(lambda z: normal_log_prob(jnp.broadcast_to(z[None], p[0].shape), p[0], p[1] / 2))(z)  # [b K]
         return jax.nn.logsumexp(log_p, axis=1) - jnp.log(self.components)
 
-    def divergence(self, params: Params, q: Any, z: Array, log_q: Array) -> Array:
+    def kl_divergence(self, params: Params, q: Any, z: Array, log_q: Array) -> Array:
         return (log_q - self.log_prior(self.prior(params), z))[:, None]
 
-    def entry(self) -> Latent:
-        """Return how an image comes from noise: z's last number, uniform, says which component w is drawn from."""
+    def latent_space(self) -> Latent:
+        """Return how latents are drawn, mapped and decoded: z's last number, uniform, selects the component of w."""
         noise = normal(self.latent)
 
         def draw(keys, psi=None):

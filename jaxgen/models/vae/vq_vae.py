@@ -1,12 +1,13 @@
 """VQ-VAE: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", NeurIPS 2017.
 
-The encoder makes a map of vectors, a quarter of the image's sides, each is rounded to the nearest of a codebook, and
-the decoder makes the image of the codes. The squared error's gradient goes straight through the rounding; a
-commitment cost keeps the vectors near their codes (equation 3, quantise.py). Other roundings by `quantiser`: codebooks
-one after the other (residual), or finite levels without any. Nets as in section 4.1: strided 4x4 convolutions and
-residual blocks. In DeepMind's example, google-deepmind/sonnet, the squared error is over the data's variance, and
-blocks have 32 hidden channels; here as many as outside, as in the paper. Samples come from a prior of the codes'
-numbers, here a transformer (token_prior.py) that learns beside the autoencoder, which takes no notice of it.
+The encoder maps the image to a map of vectors with a quarter of the image's sides. Each vector is replaced by the
+nearest code of a codebook, and the decoder reconstructs the image from the codes. The gradient passes straight through
+the quantisation, and a commitment loss keeps the vectors near their codes (equation 3, _quantisers.py). `quantiser` has
+two other kinds: several codebooks (residual), or finite levels without a codebook. The nets are those of section 4.1:
+strided 4x4 convolutions and residual blocks. In DeepMind's example, google-deepmind/sonnet, the squared error is
+divided by the variance of the data, and residual blocks have 32 hidden channels; here they have `width`, as in the
+paper. Samples come from a prior of the code indices, here a transformer (_token_prior.py). It is trained together with
+the autoencoder, but has no influence on it.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.models.vae._nets import Image, ResidualBlock
 from jaxgen.models.vae._quantisers import Quantised, Quantiser, per_example, usage
-from jaxgen.models.vae._token_prior import TokenPrior, nats, sample
+from jaxgen.models.vae._token_prior import TokenPrior, negative_log_likelihood, sample_tokens
 from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import standardise
@@ -36,30 +37,32 @@ class VQVAE:
     """Hyper-parameters of a vector-quantised autoencoder."""
 
     image: Image = (32, 32, 1)  # height, width, channels
-    stages: int = 2  # halvings of the sides
+    stages: int = 2  # stride-2 downsampling stages
     width: int = 64  # channels of the hidden layers (the paper: 256)
-    blocks: int = 2  # residual ones of each net
+    blocks: int = 2  # residual blocks of each net
     quantiser: Quantiser = Quantiser()
-    prior: int = 2  # layers of the transformer that tells the codes; 0: none, and no samples
-    prior_width: int = 64  # its channels
+    prior: int = 2  # layers of the transformer prior; 0: no prior, so no samples
+    prior_width: int = 64  # channels of the prior
     learning_rate: float = 1e-3  # of Adam (the paper: 2e-4)
 
     def task(self, steps: int) -> Task:
         """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         self.check()
-        return self.game(
+        return self.training_task(
             {"autoencoder": optax.adam(self.learning_rate)}, (Phase("autoencoder", "autoencoder", self.loss),)
         )
 
-    def game(self, players: Mapping[str, optax.GradientTransformation], phases: tuple[Phase, ...], **more: Any) -> Task:
-        """Return the game of an autoencoder, other players' nets, and the prior, which moves first.
+    def training_task(
+        self, optimizers: Mapping[str, optax.GradientTransformation], phases: tuple[Phase, ...], **more: Any
+    ) -> Task:
+        """Return the Task that trains the autoencoder, the other nets of `optimizers`, and the prior.
 
-        It reads the codes before the others move: they are made once for all.
+        The prior is updated first: its phase and the next then share the codes, which are computed once.
         """
         params, _ = jax.eval_shape(lambda: self.init(jax.random.key(0)))
-        own = tuple(net for net in params if net not in ("prior", *players))
-        learners = {name: Learner(own if name == "autoencoder" else (name,), adam) for name, adam in players.items()}
+        own = tuple(net for net in params if net not in ("prior", *optimizers))
+        learners = {name: Learner(own if name == "autoencoder" else (name,), opt) for name, opt in optimizers.items()}
         if self.prior:
             learners["prior"] = Learner(("prior",), optax.adam(self.learning_rate))
             phases = (Phase("prior", "prior", self.prior_loss), *phases)
@@ -75,6 +78,7 @@ class VQVAE:
         )
 
     def check(self):
+        """Raise InputError for settings that no such model can have."""
         at_least(1, model__stages=self.stages, model__width=self.width, model__image=min(self.image))
         at_least(0, model__blocks=self.blocks, model__prior=self.prior)
         at_least(1, model__prior_width=self.prior_width)
@@ -82,13 +86,13 @@ class VQVAE:
         multiple = 1 << self.stages
         if self.image[0] % multiple or self.image[1] % multiple:
             raise InputError(
-                f"model.stages={self.stages} halves the sides to whole numbers only where they are multiples of "
-                f"{multiple}, not {self.image[0]}x{self.image[1]}."
+                f"model.stages={self.stages} needs images with sides that are multiples of {multiple}, "
+                f"not {self.image[0]}x{self.image[1]}."
             )
         if self.quantiser.kind == "finite" and self.image[:2] == (multiple, multiple):
             raise InputError(
-                f"Finite levels need a map of more than one code: model.stages={self.stages} leaves one of "
-                f"{self.image[0]}x{self.image[1]} pixels."
+                f"model.quantiser.kind=finite needs more than one latent vector; model.stages={self.stages} reduces "
+                f"{self.image[0]}x{self.image[1]} pixels to one."
             )
         heads = max(self.prior_width // 32, 1)
         if self.prior_width % heads:
@@ -97,7 +101,7 @@ class VQVAE:
     @property
     def encoder(self) -> "VQVAEEncoder":
         return VQVAEEncoder(
-            self.stages, self.width, self.blocks, self.quantiser.numbers, self.quantiser.kind == "finite"
+            self.stages, self.width, self.blocks, self.quantiser.vector_size, self.quantiser.kind == "finite"
         )
 
     @property
@@ -106,12 +110,12 @@ class VQVAE:
 
     @property
     def sides(self) -> tuple[int, int]:
-        """The sides of the map of codes."""
+        """The sides of the latent map."""
         return self.image[0] >> self.stages, self.image[1] >> self.stages
 
     @property
-    def count(self) -> int:
-        """How many tokens an image has."""
+    def token_count(self) -> int:
+        """Number of tokens of an image."""
         return self.sides[0] * self.sides[1] * self.quantiser.depth
 
     @property
@@ -119,7 +123,7 @@ class VQVAE:
         return TokenPrior(self.quantiser.vocabulary, self.prior_width, self.prior)
 
     def init(self, key: Key, spec: Any = None):
-        codes = jnp.zeros((2, *self.sides, self.quantiser.numbers))
+        codes = jnp.zeros((2, *self.sides, self.quantiser.vector_size))
         params: dict[str, Any] = {
             "encoder": self.encoder.init(rng.fold(key, "encoder"), jnp.zeros((2, *self.image)))["params"],
             "decoder": self.decoder.init(rng.fold(key, "decoder"), codes)["params"],
@@ -127,23 +131,24 @@ class VQVAE:
         codebook, state = self.quantiser.init(rng.fold(key, "codebook"))
         params |= {"codebook": codebook} if codebook else {}
         if self.prior:
-            tokens = jnp.zeros((2, self.count), jnp.int32)
+            tokens = jnp.zeros((2, self.token_count), jnp.int32)
             params["prior"] = self.transformer.init(rng.fold(key, "prior"), tokens)["params"]
         return params, {"codebook": state}
 
-    def quantised(self, params: Params, context: Context, x: Array, key: Key | None = None) -> Quantised:
-        """Return the codes of images f32[b h w c]; with a key, as in training, the codebooks move."""
+    def quantise(self, params: Params, context: Context, x: Array, key: Key | None = None) -> Quantised:
+        """Return the quantised latents of images x f32[b h w c]; with a key, as in training, update the codebooks."""
         z: Any = self.encoder.apply({"params": params["encoder"]}, x)
         return self.quantiser(params.get("codebook"), context.extra["codebook"], z, key)
 
-    def painted(self, params: Params, codes: Array) -> Array:
+    def decode_unclipped(self, params: Params, codes: Array) -> Array:
+        """Return the decoder's output f32[b h w c] for codes f32[b h w D]."""
         out: Any = self.decoder.apply({"params": params["decoder"]}, codes)
         return out
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         x = batch["image"]
-        q = self.quantised(params, context, x, key)
-        error = per_example((self.painted(params, q.values) - x) ** 2)  # [b]
+        q = self.quantise(params, context, x, key)
+        error = per_example((self.decode_unclipped(params, q.values) - x) ** 2)  # [b]
         metrics = {
             "squared_error": error.mean(),
             "codebook": q.cost.mean(),
@@ -152,39 +157,40 @@ class VQVAE:
         return (error + q.cost).mean(), Aux(metrics, {"codebook": q.state})
 
     def prior_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        tokens = self.tokens(params, context, batch).reshape(-1, self.count)  # [b h*w*depth]
+        tokens = self.tokens(params, context, batch).reshape(-1, self.token_count)  # [b h*w*depth]
         logits: Any = self.transformer.apply({"params": params["prior"]}, tokens)
-        cost = nats(logits, tokens)  # [b]
-        return cost.mean() / self.count, Aux({"bits_per_token": cost.mean() / self.count / jnp.log(2)})
+        cost = negative_log_likelihood(logits, tokens)  # [b]
+        return cost.mean() / self.token_count, Aux({"bits_per_token": cost.mean() / self.token_count / jnp.log(2)})
 
     def generate(self, params: Params, context: Context, keys: Key, given) -> dict[str, Array]:
-        """Return images of tokens drawn from the prior."""
-        tokens = sample(self.transformer, params["prior"], keys, self.count)
+        """Return images decoded from tokens that are sampled from the prior."""
+        tokens = sample_tokens(self.transformer, params["prior"], keys, self.token_count)
         tokens = tokens.reshape(-1, *self.sides, self.quantiser.depth)  # [b h w depth]
         return {"image": self.decode(params, context, self.values(params, context, tokens), given)}
 
     def encode(self, params: Params, context: Context, batch) -> Array:
-        """Return the map of codes, f32[b h w D]."""
-        return self.quantised(params, context, batch["image"]).values
+        """Return the map of quantised latents, f32[b h w D]."""
+        return self.quantise(params, context, batch["image"]).values
 
     def decode(self, params: Params, context: Context, z: Array, given) -> Array:
-        """Return the images f32[b h w c] in [-1, 1] of maps of codes f32[b h w D]."""
-        return jnp.clip(self.painted(params, z), -1, 1)
+        """Return the images f32[b h w c] in [-1, 1] of quantised latents f32[b h w D]."""
+        return jnp.clip(self.decode_unclipped(params, z), -1, 1)
 
     def tokens(self, params: Params, context: Context, batch) -> Array:
-        """Return the numbers of the codes, i32[b h w depth]."""
-        return self.quantised(params, context, batch["image"]).tokens
+        """Return the code indices of images, i32[b h w depth]."""
+        return self.quantise(params, context, batch["image"]).tokens
 
     def values(self, params: Params, context: Context, tokens: Array) -> Array:
-        """Return the map of codes f32[b h w D] of their numbers i32[b h w depth]."""
+        """Return the quantised latents f32[b h w D] of code indices i32[b h w depth]."""
         return self.quantiser.values(params.get("codebook"), context.extra["codebook"], tokens)
 
 
 class VQVAEEncoder(nn.Module):
     """x f32[b h w c] -> z f32[b h/2^stages w/2^stages numbers].
 
-    Standardised: the last layer sees hidden channels of mean 0 and variance 1 over each image. Levels lie where they
-    do: without, a new net's numbers, all near 0, were rounded alike, and in two runs of three stayed so.
+    Standardised: the input channels of the last layer have mean 0 and variance 1 over each image. Finite levels need
+    this. Without it all numbers of a new net are near 0 and are rounded to the same level, and in two runs of three
+    they stayed there.
     """
 
     stages: int
@@ -224,7 +230,7 @@ class VQVAEDecoder(nn.Module):
         return to_f32(ConvTranspose(self.channels, (4, 4), (2, 2), name="out")(x))
 
 
-# The quantisers have tests of their own: one tiny run stands for all.
+# One tiny run for all presets: the quantisers have their own tests.
 TINY = VQVAE((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 1, 8)
 KINDS = {
     "vq-vae": (Quantiser(codes=256), 446_337),

@@ -1,11 +1,12 @@
 """VQGAN: Esser, Rombach and Ommer, "Taming Transformers for High-Resolution Image Synthesis", CVPR 2021.
 
-A VQ-VAE whose images are compared by absolute and by perceptual distance, and judged, patch by patch, by a
-discriminator (Isola et al. 2017). How much the judge counts follows from the gradients at the decoder's last layer:
-lambda = |grad of the distances| / (|grad of the judgement| + delta), as in the authors' code. The nets are vq_vae.py's,
-without the paper's attention, and so is the codebook, which follows averages; theirs is learned by gradient, the
-vectors' distance to it weighing 1 and its own 0.25, and their discriminator moves last, from step 250,001 on. The
-perceptual distance is that of a LeNet-5's features for digits (unit vectors), or ST-LPIPS for colour.
+A VQ-VAE with three reconstruction losses: absolute distance, perceptual distance, and an adversarial loss with a patch
+discriminator (Isola et al. 2017). The weight of the adversarial loss depends on the gradients at the decoder's last
+layer: lambda = |grad of the distances| / (|grad of the adversarial loss| + delta), as in the authors' code. The
+perceptual distance uses a LeNet-5's features, normalised to unit length, for digits, or ST-LPIPS for colour images.
+The nets are those of vq_vae.py, without the paper's attention, and the codebook is learned by moving averages. The
+authors learn it by gradient, with weight 1 for the vectors' distance to the codes and 0.25 for the codes' distance to
+the vectors. Their discriminator is updated last, and starts at step 250,001.
 """
 
 from dataclasses import dataclass, replace
@@ -37,25 +38,25 @@ class VQGAN(VQVAE):
     """Hyper-parameters of a VQGAN."""
 
     perceptual: Literal["none", "lenet", "st_lpips"] = "lenet"
-    perceptual_weight: float = 1.0
-    adversarial: float = 0.8  # what lambda is multiplied by
-    start: int = 1000  # steps before the discriminator has a say
-    discriminator_width: int = 32  # channels of its first layer (the paper: 64)
-    discriminator_layers: int = 2  # its halvings (the paper: 3)
-    learning_rate: float = 5e-4
+    perceptual_weight: float = 1.0  # weight of the perceptual distance
+    adversarial: float = 0.8  # factor of lambda in the weight of the adversarial loss
+    start: int = 1000  # step at which the adversarial training starts
+    discriminator_width: int = 32  # channels of the discriminator's first layer (the paper: 64)
+    discriminator_layers: int = 2  # the discriminator's stride-2 downsampling stages (the paper: 3)
+    learning_rate: float = 5e-4  # of Adam, for both nets
 
     def task(self, steps: int) -> Task:
-        """Return the game of two players."""
+        """Return the Task. Raises InputError for image sizes that the nets can't have."""
         del steps
         self.check()
         adam = optax.adam(self.learning_rate, b1=0.5, b2=0.9)
-        # One stream: both players meet the same reconstructions, which are then made once a step.
+        # One stream: both phases use the same reconstructions, which are then computed once a step.
         phases = (
             Phase("discriminator", "discriminator", self.discriminator_loss, stream="z"),
             Phase("autoencoder", "autoencoder", self.loss, stream="z"),
         )
         frozen = {} if self.perceptual == "none" else {"perceptual": self.backbone}
-        return self.game({"discriminator": adam, "autoencoder": adam}, phases, frozen=frozen)
+        return self.training_task({"discriminator": adam, "autoencoder": adam}, phases, frozen=frozen)
 
     def check(self):
         super().check()
@@ -67,10 +68,10 @@ class VQGAN(VQVAE):
         at_least(0, model__perceptual_weight=self.perceptual_weight, model__adversarial=self.adversarial)
         at_least(0, model__start=self.start)
         if self.perceptual == "st_lpips" and (self.image[2] != 3 or min(self.image[:2]) < 21):
-            raise InputError("model.perceptual=st_lpips sees colour of at least 21x21: give lenet or none.")
+            raise InputError("model.perceptual=st_lpips needs colour images of at least 21x21: give lenet or none.")
         if min(self.image[:2]) < (least := 4 << self.discriminator_layers):
             raise InputError(
-                f"A discriminator of model.discriminator_layers={self.discriminator_layers} sees images of at least "
+                f"A discriminator with model.discriminator_layers={self.discriminator_layers} needs images of at least "
                 f"{least}x{least}, not {self.image[0]}x{self.image[1]}."
             )
 
@@ -81,7 +82,7 @@ class VQGAN(VQVAE):
         )
 
     def distance(self, context: Context, a: Array, b: Array) -> Array:
-        """Return the perceptual distance of images f32[b h w c] in [-1, 1], f32[b]."""
+        """Return the perceptual distance f32[b] of images a and b, f32[b h w c] in [-1, 1]."""
         if self.perceptual == "none":
             return jnp.zeros(len(a))
         if self.perceptual == "st_lpips":
@@ -101,64 +102,66 @@ class VQGAN(VQVAE):
         rest = {name: v for name, v in found.items() if name != "params"}
         return {**params, "discriminator": found["params"]}, {**extra, "discriminator": rest}
 
-    def judged(self, params: Params, context: Context, x: Array) -> tuple[Array, PyTree]:
-        """Return the logits f32[b h w] of patches, and the discriminator's running statistics after them."""
+    def discriminate(self, params: Params, context: Context, x: Array) -> tuple[Array, PyTree]:
+        """Return the logits f32[b h w] of patches, and the discriminator's running statistics after this pass."""
         own = variables("discriminator", params, context.extra)
         return self.discriminator.apply(own, x, mutable=["batch_stats"])  # pyright: ignore[reportReturnType]
 
     def discriminator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         x = batch["image"]
-        made = self.painted(params, self.quantised(params, context, x).values)
-        real, _ = self.judged(params, context, x)
-        fake, stats = self.judged(params, context, made)
+        reconstruction = self.decode_unclipped(params, self.quantise(params, context, x).values)
+        real, _ = self.discriminate(params, context, x)
+        fake, stats = self.discriminate(params, context, reconstruction)
         cost = per_example(hinge.discriminator(real, fake)) / 2  # [b]
         metrics = {"real": real.mean(), "fake": fake.mean()}
-        return self.due(context) * cost.mean(), Aux(metrics, {"discriminator": stats})
+        return self.adversarial_on(context) * cost.mean(), Aux(metrics, {"discriminator": stats})
 
-    def due(self, context: Context) -> Array:
+    def adversarial_on(self, context: Context) -> Array:
+        """Return 1 from the step `start` on, and 0 before, f32[]."""
         return (context.step >= self.start).astype(jnp.float32)
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         x = batch["image"]
-        q = self.quantised(params, context, x, key)
-        made = self.painted(params, q.values)
+        q = self.quantise(params, context, x, key)
+        reconstruction = self.decode_unclipped(params, q.values)
 
-        def apart(made):
-            near, seen = per_example(jnp.abs(made - x)), self.distance(context, made, x)
-            return (near + self.perceptual_weight * seen).mean(), (near.mean(), seen.mean())
+        def distances(image):
+            absolute, perceptual = per_example(jnp.abs(image - x)), self.distance(context, image, x)
+            return (absolute + self.perceptual_weight * perceptual).mean(), (absolute.mean(), perceptual.mean())
 
-        def caught(made):
-            return -self.judged(params, context, made)[0].mean()
+        def adversarial_loss(image):
+            return -self.discriminate(params, context, image)[0].mean()
 
-        # Both slopes are taken at the images, once, and led on from there: to the last layer alone, which weighs
-        # them, and then together to all the others.
-        (error, (near, seen)), of_error = jax.value_and_grad(apart, has_aux=True)(stop_gradient(made))
-        fooling, of_fooling = jax.value_and_grad(caught)(stop_gradient(made))
-        weight = self.weight(params, stop_gradient(q.values), of_error, of_fooling)
-        share = self.due(context) * self.adversarial * weight
-        slope = stop_gradient(of_error + share * of_fooling)
-        value = stop_gradient(error + share * fooling)
-        led = (slope * made).sum()
+        # The gradients of both losses with respect to the reconstructions are computed once. They are propagated to
+        # the decoder's last layer alone, for the weight, and then their weighted sum to all layers.
+        at = stop_gradient(reconstruction)
+        (error, (absolute, perceptual)), of_error = jax.value_and_grad(distances, has_aux=True)(at)
+        adversarial, of_adversarial = jax.value_and_grad(adversarial_loss)(at)
+        weight = self.adaptive_weight(params, stop_gradient(q.values), of_error, of_adversarial)
+        total_weight = self.adversarial_on(context) * self.adversarial * weight
+        cotangent = stop_gradient(of_error + total_weight * of_adversarial)
+        value = stop_gradient(error + total_weight * adversarial)
+        propagated = (cotangent * reconstruction).sum()  # its gradient is that of the weighted sum; its value is unused
         metrics = {
-            "absolute_error": near,
-            "perceptual": seen,
+            "absolute_error": absolute,
+            "perceptual": perceptual,
             "codebook": q.cost.mean(),
             "weight": weight,
             **usage(q.tokens, self.quantiser.vocabulary),
         }
-        return value + led - stop_gradient(led) + q.cost.mean(), Aux(metrics, {"codebook": q.state})
+        return value + propagated - stop_gradient(propagated) + q.cost.mean(), Aux(metrics, {"codebook": q.state})
 
-    def weight(self, params: Params, codes: Array, of_error: Array, of_fooling: Array) -> Array:
-        """Return lambda, by the slopes f32[b h w c] of both terms at the images."""
+    def adaptive_weight(self, params: Params, codes: Array, of_error: Array, of_adversarial: Array) -> Array:
+        """Return lambda f32[], from the gradients f32[b h w c] of both losses with respect to the images."""
         decoder: Any = params["decoder"]
 
-        def painted(kernel):
+        def decode_with(kernel):
             last = {**decoder["out"], "kernel": kernel}
-            return self.painted({**params, "decoder": {**decoder, "out": last}}, codes)
+            return self.decode_unclipped({**params, "decoder": {**decoder, "out": last}}, codes)
 
-        _, back = jax.vjp(painted, decoder["out"]["kernel"])
-        error, fooling = (jnp.linalg.norm(to_f32(back(slope)[0]).reshape(-1)) for slope in (of_error, of_fooling))
-        return stop_gradient(jnp.clip(error / (fooling + DELTA), 0, MOST))
+        _, vjp = jax.vjp(decode_with, decoder["out"]["kernel"])
+        error, adversarial = (jnp.linalg.norm(to_f32(vjp(g)[0]).reshape(-1)) for g in (of_error, of_adversarial))
+        return stop_gradient(jnp.clip(error / (adversarial + DELTA), 0, MOST))
 
 
 GREY = VQGAN(quantiser=Quantiser(codes=256))

@@ -1,9 +1,10 @@
 """WAE-MMD: Tolstikhin, Bousquet, Gelly and Schoelkopf, "Wasserstein Auto-Encoders", ICLR 2018.
 
-A deterministic autoencoder whose codes, taken together, lie as N(0, I): minimise |x - g(f(x))|^2 + lambda MMD^2,
-between codes f(x) and z, the unbiased estimate over the batch with the authors' kernel (jaxgen/losses/mmd.py).
-Perceptrons where their code has convolutions and batch norm; no pretraining of the encoder, no noise of 0.01 on what it
-sees, a linear last layer where theirs is a sigmoid, and Adam's b1 0.9, where theirs is 0.5.
+A deterministic autoencoder that matches the distribution of its latents to N(0, I). It minimises
+|x - g(f(x))|^2 + lambda MMD^2, with the unbiased estimate of MMD^2 between the latents f(x) of the batch and as many
+samples of z, and the authors' kernel (jaxgen/losses/mmd.py). Differences from the authors' code: MLPs instead of
+convolutions with batch norm, no pretraining of the encoder, no noise of 0.01 on its input, a linear last layer instead
+of a sigmoid, and b1 = 0.9 for Adam instead of 0.5.
 """
 
 from dataclasses import dataclass, replace
@@ -28,23 +29,21 @@ class WAE:
     image: Image = (28, 28, 1)  # height, width, channels
     latent: int = 8  # size of z
     nets: NetConfig = NetConfig(depth=2)
-    # lambda. The authors' 10 on MNIST is beside 0.05 times the error of images in [0, 1]: the same ratio.
+    # lambda. The authors' ratio on MNIST: they have lambda = 10 with 0.05 times the error of images in [0, 1].
     weight: float = 800.0
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
         """Return the Task. Raises InputError for image sizes that the nets can't make."""
         at_least(0, model__weight=self.weight)
-        plain = self.autoencoder
+        autoencoder = self.autoencoder
         phases = (Phase("autoencoder", "autoencoder", self.loss),)
-        return replace(plain.task(steps), phases=phases, **plain.sampled(normal(self.latent)))
+        return replace(autoencoder.task(steps), phases=phases, **autoencoder.sampling_fields(normal(self.latent)))
 
     def check_run(self, run: Run):
-        """Raise InputError for batches, or the parts that they are played in, that have no pairs for the MMD."""
+        """Raise InputError for a batch, or a part of it under accumulation, of fewer than 2 examples."""
         if (part := run.batch // run.compute.accumulate) < 2:
-            raise InputError(
-                f"The MMD compares pairs: a batch, or each part of it, needs at least 2 examples, not {part}."
-            )
+            raise InputError(f"The MMD compares pairs: batch / compute.accumulate must be at least 2, not {part}.")
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -52,8 +51,8 @@ class WAE:
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         error, aux = self.autoencoder.loss(params, context, batch, key)
-        code = self.autoencoder.code(params, batch["image"])  # that of the error, which XLA sees: made once
-        distance = mmd(code, normal(self.latent)(jax.random.split(key, len(code)), None))
+        latents = self.autoencoder.latents(params, batch["image"])  # XLA computes these once for both terms
+        distance = mmd(latents, normal(self.latent)(jax.random.split(key, len(latents)), None))
         return error + self.weight * distance, Aux({**aux.metrics, "mmd": distance})
 
 

@@ -25,7 +25,7 @@ from jaxgen.losses.mmd import SCALES, inverse_multiquadratics, mmd
 from jaxgen.models.vae._nets import NetConfig
 from jaxgen.models.vae.aae import AAE, COMPONENTS, RADIUS, SIGMA, ring
 from jaxgen.models.vae.autoencoder import Autoencoder
-from jaxgen.models.vae.vae_gan import VAEGAN, Terms, resting
+from jaxgen.models.vae.vae_gan import VAEGAN, Terms, stop_gradient_unless
 from jaxgen.models.vae.wae import WAE
 from jaxgen.training import loop
 
@@ -215,11 +215,11 @@ def test_of_decoder_and_discriminator_one_rests_where_the_other_is_behind(real, 
     logit = lambda cost: jnp.full(4, jnp.log(jnp.expm1(cost)))  # noqa: E731  softplus(logit) = cost
     nothing = jnp.zeros(4)
     terms = Terms(nothing[:, None], nothing, nothing, -logit(real), logit(made - 0.1), logit(made + 0.1))
-    assert tuple(map(bool, VAEGAN(judge_reconstructions=True).turns(terms))) == (decoder, discriminator)
+    assert tuple(map(bool, VAEGAN(judge_reconstructions=True).updates_due(terms))) == (decoder, discriminator)
     # Where samples alone are judged, what reconstructions pass for makes no difference.
     alone = terms._replace(reconstructed=logit(50.0), sampled=logit(made))
-    assert tuple(map(bool, VAEGAN().turns(alone))) == (decoder, discriminator)
-    slope = jax.grad(lambda x: resting(x**2, jnp.bool_(decoder)).sum())(jnp.ones(3))
+    assert tuple(map(bool, VAEGAN().updates_due(alone))) == (decoder, discriminator)
+    slope = jax.grad(lambda x: stop_gradient_unless(x**2, jnp.bool_(decoder)).sum())(jnp.ones(3))
     np.testing.assert_array_equal(slope, 2.0 * decoder)
 
 
@@ -332,7 +332,7 @@ def test_a_trained_one_can_be_walked_through(tmp_path):
 
 def test_the_mmd_wants_pairs_before_anything_is_made():
     run = parse("vae", ["--preset", "wae-mmd", "--tiny", "--batch", "4", "--compute.accumulate", "4"]).run
-    with pytest.raises(InputError, match="at least 2 examples, not 1"):
+    with pytest.raises(InputError, match="at least 2, not 1"):
         validate(run)
     with pytest.raises(InputError, match="at least 2 examples in a batch"):
         mmd(jnp.zeros((1, 2)), jnp.zeros((1, 2)))

@@ -220,8 +220,8 @@ def test_large_gradients_leave_all_as_it_was():
 @pytest.mark.parametrize(
     "model, words",
     [
-        (HierarchicalVAE(layers=()), "a layer or more for each resolution"),
-        (HierarchicalVAE(layers=(2, 0)), "a layer or more for each resolution"),
+        (HierarchicalVAE(layers=()), "at least one layer for each resolution"),
+        (HierarchicalVAE(layers=(2, 0)), "at least one layer for each resolution"),
         (HierarchicalVAE((28, 28, 1)), "of 4 resolutions, .* must be multiples of 8"),
         (HierarchicalVAE((32, 30, 1), (1, 1, 1)), "32x30 images must be multiples of 4"),
         (HierarchicalVAE(width=0), "model.width must be at least 1"),

@@ -22,7 +22,7 @@ from jaxgen.core.config import Compute, Optim
 from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import Context
-from jaxgen.models.vae.mae import MAE, decays
+from jaxgen.models.vae.mae import MAE, decay_mask
 from jaxgen.nn.transformer import Layer, from_patches, sin_cos_positions, stack_layers, to_patches
 from jaxgen.runs.task_transforms import tune
 from jaxgen.training import loop
@@ -133,10 +133,10 @@ def test_in_bf16_stacked_norms_and_biases_stay_f32():
 @pytest.mark.parametrize("side, mask, visible", [(32, 0.75, 16), (28, 0.75, 12), (8, 0.6, 1), (40, 0.9, 10)])
 def test_the_right_number_is_hidden(side, mask, visible):
     model = MAE((side, side, 1), 4, mask=mask)
-    shown, hidden = model.split(keys(20))
+    shown, hidden = model.split_patches(keys(20))
     assert shown.shape == (20, visible) and hidden.shape == (20, (side // 4) ** 2 - visible)
     both = np.sort(np.concatenate([shown, hidden], 1), 1)
-    np.testing.assert_array_equal(both, np.broadcast_to(np.arange(model.places), both.shape))
+    np.testing.assert_array_equal(both, np.broadcast_to(np.arange(model.patch_count), both.shape))
 
 
 def test_ten_tenths_less_nine_are_one():
@@ -144,18 +144,18 @@ def test_ten_tenths_less_nine_are_one():
 
 
 def test_the_mask_is_uniform_and_each_samples_own():
-    shown = np.asarray(SMALL.split(keys(8000))[0])  # [8000 4] of 16
+    shown = np.asarray(SMALL.split_patches(keys(8000))[0])  # [8000 4] of 16
     assert stats.chisquare(np.bincount(shown.ravel(), minlength=16)).pvalue > 1e-3
     pairs = np.zeros((16, 16))
     np.add.at(pairs, (shown[:, 0], shown[:, 1]), 1)
     assert stats.chisquare(pairs[~np.eye(16, dtype=bool)]).pvalue > 1e-3 and not pairs.diagonal().any()
-    np.testing.assert_array_equal(shown[:5], np.asarray(SMALL.split(keys(8000)[:5])[0]))
+    np.testing.assert_array_equal(shown[:5], np.asarray(SMALL.split_patches(keys(8000)[:5])[0]))
 
 
 @BOTH
 def test_the_encoder_does_not_see_hidden_pixels(model):
     params, x = params_of(model), pictures(model, 4)
-    shown, hidden = model.split(keys(4))
+    shown, hidden = model.split_patches(keys(4))
     tokens = jax.jit(lambda x: jitted(model, "tokens")(params, to_patches(x, 2), shown))
     other = pictures(model, 8)[4:]
     rows = np.arange(4)[:, None]
@@ -167,7 +167,7 @@ def test_the_encoder_does_not_see_hidden_pixels(model):
 
 def test_tokens_do_not_depend_on_the_order_of_the_patches():
     params, patches = params_of(WIDE), to_patches(pictures(WIDE, 4), 2)
-    shown, _ = WIDE.split(keys(4))
+    shown, _ = WIDE.split_patches(keys(4))
     there, back = (jitted(WIDE, "tokens")(params, patches, places) for places in (shown, shown[:, ::-1]))
     np.testing.assert_allclose(there[:, 0], back[:, 0], atol=1e-5)
     np.testing.assert_allclose(there[:, 1:], back[:, :0:-1], atol=1e-5)
@@ -180,8 +180,8 @@ def test_tokens_do_not_depend_on_the_order_of_the_patches():
 
 def painted(model: MAE, x: jax.Array, keys: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """What the decoder gives for every patch, and bool[b n], which of them are hidden."""
-    params, (shown, hidden) = params_of(model), model.split(keys)
-    mask = np.zeros((len(x), model.places), bool)
+    params, (shown, hidden) = params_of(model), model.split_patches(keys)
+    mask = np.zeros((len(x), model.patch_count), bool)
     for row, places in zip(mask, np.asarray(hidden), strict=True):
         row[places] = True
     tokens = jitted(model, "tokens")(params, to_patches(x, model.patch), shown)
@@ -221,7 +221,7 @@ def test_generate_paints_the_hidden_patches_and_keeps_the_others(model):
 
 def test_a_painting_does_not_know_what_it_hides():
     params, x = params_of(WIDE), pictures(WIDE, 4)
-    shown, _ = WIDE.split(keys(4))
+    shown, _ = WIDE.split_patches(keys(4))
     first = jitted(WIDE, "generate")(params, CONTEXT, keys(4), {"image": x})["image"]
     kept = np.zeros((4, 12, 12), np.float32)
     np.put_along_axis(
@@ -257,7 +257,9 @@ def test_it_runs_at_other_sizes(image, patch):
 
 
 def test_what_decays_and_how_fast_moments_forget():
-    names = {str(path[-1].key): bool(x) for path, x in jax.tree_util.tree_leaves_with_path(decays(params_of(SMALL)))}
+    names = {
+        str(path[-1].key): bool(x) for path, x in jax.tree_util.tree_leaves_with_path(decay_mask(params_of(SMALL)))
+    }
     assert names == {"kernel": True, "cls_token": True, "mask_token": True, "scale": False, "bias": False}
     params: Any = params_of(SMALL)
     adamw = SMALL.task(1).learners["mae"].optimizer
@@ -307,7 +309,7 @@ def test_it_paints_digits_better_than_their_mean():
     "changes, words",
     [
         ({"patch": 3}, "model.patch=3 must divide both sides of a 8x8 image"),
-        ({"mask": 0.95}, "model.mask=0.95 must leave some of the 16 patches visible and hide some"),
+        ({"mask": 0.95}, "model.mask=0.95 must mask at least one of the 16 patches, but not all of them"),
         ({"mask": 0.0}, "model.mask=0.0 must leave"),
         ({"mask": 1.5}, "model.mask=1.5 must leave"),
         ({"mask": float("nan")}, "model.mask=nan"),
@@ -315,7 +317,7 @@ def test_it_paints_digits_better_than_their_mean():
         ({"decoder_heads": 3}, "model.decoder_width=8 must be a multiple of 4 and of model.decoder_heads=3"),
         ({"width": 18}, "model.width=18 must be a multiple of 4"),
         ({"depth": 0}, "model.depth must be at least 1"),
-        ({"patch": 1, "norm_pixels": True}, "patches of several numbers"),
+        ({"patch": 1, "norm_pixels": True}, "patches of more than one number"),
     ],
 )
 def test_settings_that_no_model_has(changes, words):

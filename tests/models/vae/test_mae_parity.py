@@ -50,7 +50,7 @@ class Reference(nn.Module):
             x = block(x)
         tokens = self.norm(x)
         x = self.decoder_embed(tokens)
-        full = self.mask_token.repeat(1, m.places, 1)
+        full = self.mask_token.repeat(1, m.patch_count, 1)
         full[:, ~hidden] = x[:, 1:]
         x = torch.cat([x[:, :1], full + place(m.decoder_width)], 1)
         for block in self.decoder_blocks:
@@ -126,9 +126,9 @@ def test_the_whole_net_is_torchs(channels):
     shown, _ = model.split(jax.random.split(jax.random.key(0), 4))
     shown = jnp.sort(shown, 1)  # torch's takes them in their order
     tokens = model.tokens(params, to_patches(jnp.asarray(x), 4), shown)
-    painted = model.paint(params, tokens, shown)
+    painted = model.decode_patches(params, tokens, shown)
     for i in range(4):
-        hidden = torch.ones(model.places, dtype=torch.bool)
+        hidden = torch.ones(model.patch_count, dtype=torch.bool)
         hidden[shown[i].tolist()] = False
         want = [y.detach().numpy()[0] for y in net(torch.from_numpy(x[i : i + 1]).permute(0, 3, 1, 2), hidden)]
         for found, true in zip((tokens[i], painted[i]), want, strict=True):

@@ -211,15 +211,15 @@ def test_without_hidden_layers_it_finds_the_principal_components():
 def test_the_encoder_sees_a_damaged_picture_and_the_whole_one_is_asked_for():
     model = Autoencoder((8, 8, 3), 4, noise=0.5, mask=0.25)
     x = jnp.full((64, 8, 8, 3), 0.5)
-    seen = np.asarray(model.damaged(x, jax.random.key(0)))
+    seen = np.asarray(model.corrupt(x, jax.random.key(0)))
     black = (seen == -1).all(-1)
     assert black.mean() == pytest.approx(0.25, abs=0.03) and ((seen == -1).any(-1) == black).all()
     assert (seen[~black] - 0.5).std() == pytest.approx(0.5, rel=0.05)
     params, _ = model.init(jax.random.key(1))
     value, _ = model.loss(params, context_of(), {"image": x}, jax.random.key(0))
-    code = model.code(params, jnp.asarray(seen))
+    code = model.latents(params, jnp.asarray(seen))
     assert float(value) == pytest.approx(
-        float(((model.painted(params, code) - x) ** 2).sum((1, 2, 3)).mean()), rel=1e-5
+        float(((model.decode_unclipped(params, code) - x) ** 2).sum((1, 2, 3)).mean()), rel=1e-5
     )
 
 
@@ -228,7 +228,7 @@ def test_sparsity_is_the_kl_of_two_bernoullis():
     bare = Autoencoder((8, 8, 1), 5, sparsity=1e-30, rho=0.1)
     x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (7, 8, 8, 1)), jnp.float32)
     params, _ = model.init(jax.random.key(0))
-    mean = np.asarray(model.code(params, x)).mean(0)
+    mean = np.asarray(model.latents(params, x)).mean(0)
     want = 3 * sum(stats.entropy([0.1, 0.9], [m, 1 - m]) for m in mean)
     losses = [float(m.loss(params, context_of(), {"image": x}, jax.random.key(0))[0]) for m in (model, bare)]
     assert losses[0] - losses[1] == pytest.approx(want, rel=1e-3)
@@ -294,7 +294,7 @@ def test_the_imported_vae_has_its_known_bound(imported):
         (VAE((30, 30, 1), nets=NetConfig("conv", 8)), "multiples of"),
         (VAE(nets=NetConfig(width=0)), "model.nets.width must be at least 1"),
         (IWAE(samples=0), "model.samples must be at least 1"),
-        (IWAE(beta=2.0), "no KL to weigh"),
+        (IWAE(beta=2.0), "no KL term"),
         (Autoencoder(mask=1.0), "model.mask is a share"),
         (Autoencoder(rho=0.0), "model.rho must be between 0 and 1"),
     ],

@@ -130,7 +130,7 @@ def test_the_prior_is_the_mixture_of_the_answers_to_the_pseudo_inputs():
 def test_samples_are_the_priors():
     model = VampPriorVAE(IMAGE, 1, NETS, components=3)
     params = made(model, 3.0)
-    latent = model.entry()
+    latent = model.latent_space()
     z = latent.draw(jax.random.split(jax.random.key(3), 20_000), None)
     w = np.asarray(latent.map(params, CONTEXT, z, {}))[:, 0]
     mean, log_var = (np.asarray(v)[:, 0] for v in model.prior(params))
@@ -175,7 +175,7 @@ def test_the_loss_is_minus_the_bound(model):
         (IAF(flows=0), "model.flows must be at least 1"),
         (IAF(flow_width=0), "model.flow_width must be at least 1"),
         (VampPriorVAE(components=0), "model.components must be at least 1"),
-        (VampPriorVAE(classes=10), "not told labels"),
+        (VampPriorVAE(classes=10), "can't be conditioned on labels"),
     ],
 )
 def test_settings_that_no_model_has(model, words):

@@ -16,7 +16,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import Context, TrainState, averaged
 from jaxgen.models.vae._quantisers import Quantiser, usage
-from jaxgen.models.vae._token_prior import TokenPrior, nats, sample
+from jaxgen.models.vae._token_prior import TokenPrior, negative_log_likelihood, sample_tokens
 from jaxgen.models.vae.vq_vae import VQVAE
 
 KEY = jax.random.key(0)
@@ -190,7 +190,7 @@ def test_it_learns_digits_and_the_codebook_does_not_collapse(quantiser):
     params, context = averaged(state, {})
     batch = {"image": vectors(3, 8, 8, 1)}
     codes = model.encode(params, context, batch)
-    assert codes.shape == (3, 4, 4, quantiser.numbers)
+    assert codes.shape == (3, 4, 4, quantiser.vector_size)
     tokens = model.tokens(params, context, batch)
     np.testing.assert_allclose(model.values(params, context, tokens), codes, atol=1e-5)
     assert tokens.shape[-1] == quantiser.depth and model.decode(params, context, codes, {}).shape == (3, 8, 8, 1)
@@ -219,12 +219,12 @@ def test_more_codebooks_leave_less_over():
         (VQVAE(prior=-1), "model.prior must be at least 0"),
         (VQVAE(prior_width=100), "not a multiple of its 3 heads"),
         (VQVAE(quantiser=Quantiser(codes=1)), "model.quantiser.codes must be at least 2"),
-        (VQVAE(quantiser=Quantiser(decay=1.0)), "model.quantiser.decay must be from 0 to below 1"),
+        (VQVAE(quantiser=Quantiser(decay=1.0)), "model.quantiser.decay must be at least 0 and below 1"),
         (VQVAE(quantiser=Quantiser(revive=1.0)), "model.quantiser.revive must be below 1"),
         (VQVAE(quantiser=Quantiser("finite", levels=())), "model.quantiser.levels must be at least 2"),
         (VQVAE(quantiser=Quantiser("finite", levels=(5, 1))), "model.quantiser.levels must be at least 2"),
         (VQVAE(quantiser=Quantiser("finite", depth=2)), "model.quantiser.depth must be 1"),
-        (VQVAE((4, 4, 1), quantiser=Quantiser("finite")), "a map of more than one code"),
+        (VQVAE((4, 4, 1), quantiser=Quantiser("finite")), "needs more than one latent vector"),
     ],
 )
 def test_settings_that_no_model_has(model, words):
@@ -253,10 +253,10 @@ def test_a_tokens_logits_depend_on_the_tokens_before_it_alone():
         np.testing.assert_array_equal(differs, np.arange(7) > i)
 
 
-def test_what_is_kept_of_the_places_before_changes_no_sample():
+def test_sampling_with_a_cache_gives_the_same_tokens():
     prior, keys = TokenPrior(6, 64, 2), jax.random.split(KEY, 20)
     params = jax.tree.map(lambda x: x * 2, prior.init(KEY, jnp.zeros((1, 9), jnp.int32)))["params"]
-    tokens = sample(prior, params, keys, 9)
+    tokens = sample_tokens(prior, params, keys, 9)
     logits: Any = prior.apply({"params": params}, tokens)
     own = jax.vmap(lambda key: rng.fold(key, "tokens"))(keys)
     for i in range(9):
@@ -270,9 +270,9 @@ def test_samples_have_the_probabilities_that_the_prior_gives():
     every = jnp.asarray(list(np.ndindex(3, 3, 3)), jnp.int32)
     params = jax.tree.map(lambda x: x * 6, prior.init(KEY, every))["params"]
     logits: Any = prior.apply({"params": params}, every)
-    p = np.exp(-np.float64(nats(logits, every)))
+    p = np.exp(-np.float64(negative_log_likelihood(logits, every)))
     assert p.sum() == pytest.approx(1, abs=1e-5) and p.max() > 3 * p.min()
-    drawn = np.asarray(sample(prior, params, jax.random.split(KEY, 20_000), 3))
+    drawn = np.asarray(sample_tokens(prior, params, jax.random.split(KEY, 20_000), 3))
     counts = np.bincount(drawn @ [9, 3, 1], minlength=27)
     assert stats.chisquare(counts, p / p.sum() * 20_000).pvalue > 1e-3  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -30,10 +30,10 @@ def game():
 def at_length(params, context, batch, share):
     """The two terms, and what the autoencoder minimises with the judgement weighing `share`."""
     x = batch["image"]
-    q = MODEL.quantised(params, context, x)
-    made = MODEL.painted(params, q.values)
+    q = MODEL.quantise(params, context, x)
+    made = MODEL.decode_unclipped(params, q.values)
     error = jnp.abs(made - x).mean() + MODEL.perceptual_weight * MODEL.distance(context, made, x).mean()
-    fooling = -MODEL.judged(params, context, made)[0].mean()
+    fooling = -MODEL.discriminate(params, context, made)[0].mean()
     return error, fooling, error + share * fooling + q.cost.mean()
 
 
@@ -91,7 +91,7 @@ def test_the_judge_sees_patches():
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"perceptual": "st_lpips"}, "sees colour of at least 21x21"),
+        ({"perceptual": "st_lpips"}, "needs colour images of at least 21x21"),
         ({"discriminator_layers": 2}, "at least 16x16, not 8x8"),
         ({"discriminator_layers": 0}, "model.discriminator_layers must be at least 1"),
         ({"adversarial": -1.0}, "model.adversarial must be at least 0"),
