@@ -1,9 +1,9 @@
 """ADA: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", appendix B and section 3.
 
-The pipeline, each of its transformations applied with probability p, and the controller that steers p by the
-discriminator's signs. Numbers, distributions and order are those of the authors' code (stylegan2-ada-pytorch),
-but where it sees the image mirrored once at each border and zeros beyond, here the mirror images go on for ever:
-what becomes of an image then depends on no other image of its batch.
+Implements the augmentation pipeline, in which each transformation has probability p, and the controller that adjusts p
+from the signs of the discriminator's logits. Constants, distributions and order are those of the authors' code
+(stylegan2-ada-pytorch), with one difference. Their code pads the image with one reflection at each border, and zeros
+outside it. Here the reflections are periodic, so the result for an image does not depend on the rest of the batch.
 """
 
 from functools import lru_cache
@@ -30,14 +30,14 @@ SYM6 = (
     *(0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252),
     *(-0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148),
 )
-CENTRE, PAD = 5, 3  # of SYM6: the tap that stays in place, and the pixels that it reaches, both ways
+CENTRE, PAD = 5, 3  # of SYM6: the index of the central tap, and the reach in pixels to both sides
 POWER = np.array([10, 1, 1, 1]) / 13  # expected power of the four bands, a 1/f spectrum (appendix B)
 
 
 class Parameters(NamedTuple):
-    """What was drawn for each image; None for a group that the pipe lacks.
+    """The sampled parameters of each image; None for a group that is not in the pipe.
 
-    inverse: f32[b 3 3], from the new image's pixels (x, y, 1), counted from its centre, to the old one's
+    inverse: f32[b 3 3], maps a pixel (x, y, 1) of the new image, counted from its centre, to a pixel of the old image
     color:   f32[b 3 4], from (red, green, blue, 1) to the new colour
     gains:   f32[b 4], the amplification of each band, from the lowest to the highest
     noise:   f32[b h w c]
@@ -52,26 +52,26 @@ class Parameters(NamedTuple):
 
 
 def check_pipe(name: str) -> tuple[str, ...]:
-    """Return a pipe's groups in their order: "bgc" -> ("blit", "geom", "color"). Raises InputError where unknown."""
+    """Return a pipe's groups in order: "bgc" -> ("blit", "geom", "color"). Raises InputError for an unknown pipe."""
     return PIPES[choose(name, PIPES, "augmentation pipe")]
 
 
 def augment(key: Key, x: Array, p: Array | float, pipe: str = "bgc") -> Array:
-    """Return x f32[b h w c] in [-1, 1] augmented, every transformation of the pipe with probability p f32[].
+    """Return x f32[b h w c] in [-1, 1] augmented; each transformation of the pipe has probability p f32[].
 
-    Linear in x but for an offset, so that derivatives of any order are those of what reads it; not clipped. At p = 0 it
-    is the identity, to the rounding of the resampling.
-    Raises InputError for an unknown pipe, and where it colours images of neither 1 nor 3 channels.
+    It is an affine function of x, so gradients of any order pass through it. The result is not clipped. At p = 0 it is
+    the identity, up to the rounding of the resampling.
+    Raises InputError for an unknown pipe, and for colour transformations of images with neither 1 nor 3 channels.
     Karras et al. 2020, appendix B.
     """
     return apply(x, draw(key, len(x), p, pipe, x.shape[1:]))
 
 
 def draw(key: Key, batch: int, p: Array | float, pipe: str, image: tuple[int, ...]) -> Parameters:
-    """Return the parameters for a batch of images of shape image [h w c]: sample i is the same in whatever batch."""
+    """Return parameters for a batch of images of shape image [h w c]; those of image i do not depend on the batch."""
     groups, (height, width, channels) = check_pipe(pipe), image
     if "color" in groups and channels not in (1, 3):
-        raise InputError(f"The pipe {pipe!r} colours images of 1 or 3 channels, not of {channels}.")
+        raise InputError(f"The pipe {pipe!r} needs images of 1 or 3 channels, not {channels}.")
     p_rotate = 1 - jnp.sqrt(jnp.clip(1 - p, 0, 1))  # P(before or after) = p
     sides = jnp.array([width, height], jnp.float32)
 
@@ -91,7 +91,7 @@ def draw(key: Key, batch: int, p: Array | float, pipe: str, image: tuple[int, ..
             value, chance = fold(name)
             return gate(chance, deviation * jax.random.normal(value, shape, jnp.float32), 0)
 
-        inverse, found = jnp.eye(3), {}
+        inverse, sampled = jnp.eye(3), {}
         if "blit" in groups:
             flip, turns = jnp.floor(uniform("flip", 0, 2)), jnp.floor(uniform("turns", 0, 4))
             inverse = inverse @ blit(flip, turns, jnp.round(sides * uniform("shift", -1 / 8, 1 / 8, (2,))))
@@ -100,28 +100,28 @@ def draw(key: Key, batch: int, p: Array | float, pipe: str, image: tuple[int, ..
             scale, aspect = jnp.exp2(normal("scale", 0.2)), jnp.exp2(normal("aspect", 0.2))
             inverse = inverse @ geometry(scale, before, aspect, after, sides * normal("move", 1 / 8, (2,)))
         if "blit" in groups or "geom" in groups:
-            found["inverse"] = inverse
+            sampled["inverse"] = inverse
         if "color" in groups:
             gain, vivid = jnp.exp2(normal("contrast", 0.5)), jnp.exp2(normal("saturation", 1))
             hue, flip = uniform("hue", -np.pi, np.pi), jnp.floor(uniform("luma", 0, 2))
-            found["color"] = color(normal("brightness", 0.2), gain, flip, hue, vivid)
+            sampled["color"] = color(normal("brightness", 0.2), gain, flip, hue, vivid)
         if "filter" in groups:
-            found["gains"] = gains(jnp.exp2(jnp.stack([normal(f"band {i}", 1) for i in range(4)])))
+            sampled["gains"] = gains(jnp.exp2(jnp.stack([normal(f"band {i}", 1) for i in range(4)])))
         if "noise" in groups:
             pixels = jax.random.normal(rng.fold(key, "noise"), image, jnp.float32)
-            found["noise"] = jnp.abs(normal("sigma", 0.1)) * pixels
+            sampled["noise"] = jnp.abs(normal("sigma", 0.1)) * pixels
         if "cutout" in groups:
             value, chance = fold("cutout")
             centre = jax.random.uniform(value, (2,), jnp.float32)
-            found["keep"] = cutout(centre, gate(chance, jnp.float32(0.5), 0), height, width)
-        return Parameters(**found)
+            sampled["keep"] = cutout(centre, gate(chance, jnp.float32(0.5), 0), height, width)
+        return Parameters(**sampled)
 
-    with jax.default_matmul_precision("highest"):  # TF32 would move the image's pixels
+    with jax.default_matmul_precision("highest"):  # TF32 is not exact enough for pixel positions
         return jax.vmap(one)(rng.sample_keys(key, jnp.arange(batch)))
 
 
 def apply(x: Array, parameters: Parameters) -> Array:
-    """Return x [b h w c] under the parameters, in the order geometry, colour, filter, noise, cutout."""
+    """Return x [b h w c] transformed with the parameters, in the order geometry, colour, filter, noise, cutout."""
     if parameters.inverse is not None:
         x = warp(x, parameters.inverse)
     if parameters.color is not None:
@@ -135,71 +135,81 @@ def apply(x: Array, parameters: Parameters) -> Array:
     return x
 
 
-# ---------------------------------------------------------------- one image's parameters, from what was drawn
+# ---------------------------------------------------------------- the parameters of one image, from random numbers
 
 
 def scaling(x: Array, y: Array | float) -> Array:
+    """Return the matrix f32[3 3] that scales (x, y)."""
     return jnp.diag(jnp.stack([x, jnp.asarray(y, x.dtype), jnp.ones_like(x)]))
 
 
 def rotation(angle: Array) -> Array:
+    """Return the matrix f32[3 3] of a rotation, in radians."""
     c, s = jnp.cos(angle), jnp.sin(angle)
     return jnp.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
 def shifting(t: Array) -> Array:
+    """Return the matrix f32[3 3] of a translation by t f32[2]."""
     return jnp.array([[1, 0, t[0]], [0, 1, t[1]], [0, 0, 1]])
 
 
 def blit(flip: Array, turns: Array, shift: Array) -> Array:
-    """Return the inverse f32[3 3] of: shift by whole pixels (x, y), turn by quarters, mirror left to right if flip."""
+    """Return the inverse f32[3 3] of: translation by whole pixels (x, y), rotation by `turns` quarters, x flip."""
     return scaling(1 - 2 * flip, 1) @ rotation(np.pi / 2 * turns) @ shifting(-shift)
 
 
 def geometry(scale: Array, before: Array, aspect: Array, after: Array, shift: Array) -> Array:
-    """Return the inverse f32[3 3] of: shift in pixels, rotation (radians), stretch, rotation, scale."""
+    """Return the inverse f32[3 3] of: translation in pixels, rotation (radians), anisotropic scale, rotation, scale."""
     stretched = rotation(before) @ scaling(1 / aspect, aspect) @ rotation(after)
     return scaling(1 / scale, 1 / scale) @ stretched @ shifting(-shift)
 
 
 def color(brightness: Array, contrast: Array, flip: Array, hue: Array, saturation: Array) -> Array:
-    """Return f32[3 4], which adds brightness and then acts on luma, the part along v = (1, 1, 1) / sqrt 3, and chroma.
+    """Return the colour transformation f32[3 4].
 
-    contrast multiplies both, flip (0 or 1) negates luma, hue (radians) turns chroma and saturation multiplies it.
+    It adds the brightness. Then contrast multiplies the colour, flip (0 or 1) negates the luma, which is the component
+    along v = (1, 1, 1) / sqrt 3, hue (radians) rotates the chroma, and saturation multiplies the chroma.
     """
     one, luma = jnp.eye(3), jnp.full((3, 3), 1 / 3)  # luma = v v^T
     chroma = one - luma
-    cross = jnp.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3).astype(np.float32)  # v x
+    cross = jnp.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3).astype(np.float32)  # cross product with v
     turn = one + (jnp.cos(hue) - 1) * chroma + jnp.sin(hue) * cross  # Rodrigues
-    # Differences from 1, so that what changes nothing is exactly the identity.
+    # Written as differences from the identity, so that neutral parameters give exactly the identity.
     linear = contrast * (one + (saturation - 1) * chroma) @ turn @ (one - 2 * flip * luma)
     return linear @ jnp.concatenate([one, jnp.full((3, 1), 1.0) * brightness], 1)
 
 
 def gains(t: Array) -> Array:
-    """Return each band's gain f32[4] where band i is multiplied by t[i], the expected power kept after each one."""
+    """Return the gains f32[4] of the bands: band i is multiplied by t[i], then all by one factor to keep the power.
+
+    The factor restores the expected power after each of the four multiplications.
+    """
     return t / jnp.sqrt(jnp.prod(1 + jnp.asarray(POWER, t.dtype) * (t**2 - 1)))
 
 
 def cutout(centre: Array, side: Array, height: int, width: int) -> Array:
-    """Return f32[h w], 0 inside a box about centre (x, y) whose sides are `side`, all in units of the image's."""
+    """Return f32[h w], 0 inside a box around centre (x, y) with sides `side`, in units of the image's sides; else 1."""
     x, y = ((jnp.arange(n) + 0.5) / n for n in (width, height))
     outside = [jnp.abs(at - c) >= side / 2 for at, c in ((x, centre[0]), (y, centre[1]))]
     return (outside[0][None, :] | outside[1][:, None]).astype(jnp.float32)
 
 
-# ---------------------------------------------------------------- their execution
+# ---------------------------------------------------------------- the transformations
 
 
 def mirror(i: np.ndarray, n: int) -> np.ndarray:
-    """Return the pixel in 0 .. n - 1 that is seen at i, the borders' pixels being mirrors: 2 1 | 0 1 2 | 1 0."""
+    """Return the index in 0 .. n - 1 of position i, with periodic reflection at the borders: 2 1 | 0 1 2 | 1 0."""
     i = i % max(2 * n - 2, 1)
     return np.minimum(i, np.maximum(2 * n - 2 - i, 0))
 
 
 @lru_cache(maxsize=64)
 def upsampling(n: int) -> np.ndarray:
-    """Return f64[4n-3 n], n mirrored pixels at twice the resolution, pixel i at 2 i: one period and a pixel more."""
+    """Return the matrix f64[4n-3 n] that upsamples n reflected pixels by 2; pixel i goes to 2 i.
+
+    The result is one period of the reflected signal, and one more pixel.
+    """
     low = np.array(SYM6) / np.sum(SYM6)
     out = np.zeros((2 * max(2 * n - 2, 1) + 1, n))
     for j in range(len(out)):
@@ -212,7 +222,7 @@ def upsampling(n: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def downsampling(n: int) -> np.ndarray:
-    """Return f64[n 2(n+6)], back to n pixels from those between -PAD and n + PAD; it undoes the upsampling."""
+    """Return the matrix f64[n 2(n+6)] that downsamples the range -PAD .. n + PAD by 2; it inverts the upsampling."""
     out = np.zeros((n, 2 * (n + 2 * PAD)))
     for i in range(n):
         out[i, 2 * (i + PAD) - CENTRE + np.arange(len(SYM6))] = np.array(SYM6) / np.sum(SYM6)
@@ -220,11 +230,11 @@ def downsampling(n: int) -> np.ndarray:
 
 
 def warp(x: Array, inverse: Array) -> Array:
-    """Return x [b h w c] sampled bilinearly at inverse [b 3 3] of every pixel, at twice the resolution."""
+    """Return x [b h w c] resampled: pixel p is x at inverse [b 3 3] p, by bilinear sampling at twice the resolution."""
     (batch, height, width, channels), dtype = x.shape, jnp.promote_types(x.dtype, jnp.float32)
     fine = resample.apply_weights(x, upsampling(height), upsampling(width))  # [b 4h-3 4w-3 c]
     rows, columns = fine.shape[1:3]
-    # From here on [... b 2h+12 2w+12], and axes of 1; products of matrices would be slower, and inexact as TF32.
+    # The arrays below are [b 2h+12 2w+12] or have axes of 1. Matrix products would be slower, and inexact in TF32.
     half, m = ((width - 1) / 2, (height - 1) / 2), inverse.astype(dtype)[..., None, None]
     at_x, at_y = (
         jnp.asarray(np.arange(2 * (n + 2 * PAD)) / 2 - PAD - h, dtype)
@@ -232,12 +242,12 @@ def warp(x: Array, inverse: Array) -> Array:
     )
     to = (m[:, i, 0] * at_x[None, None, :] + m[:, i, 1] * at_y[None, :, None] + m[:, i, 2] for i in (0, 1))
     u, v = (2 * (t + h) for t, h in zip(to, half, strict=True))
-    # Whole periods are taken off as floats: on a CPU the remainder of integers takes much longer.
+    # Reduce to one period in floating point: on a CPU the remainder of integers takes much longer.
     u, v = (t - n * jnp.floor(t / n) for t, n in ((u, columns - 1), (v, rows - 1)))
     left, top = (jnp.clip(jnp.floor(t), 0, n - 2) for t, n in ((u, columns), (v, rows)))
-    a, b = (u - left)[..., None], (v - top)[..., None]  # the right and the lower neighbours' shares
+    a, b = (u - left)[..., None], (v - top)[..., None]  # weights of the right and the lower neighbours
     index = (jnp.arange(batch)[:, None, None] * rows + top.astype(jnp.int32)) * (columns - 1) + left.astype(jnp.int32)
-    # Neighbours side by side: half as many places to look up, and half as many to add to on the way back.
+    # Each row has two neighbouring pixels: half as many gathers, and half as many scatters in the backward pass.
     pairs = jnp.concatenate([fine[:, :, :-1], fine[:, :, 1:]], -1).reshape(-1, 2 * channels)
     upper, lower = (pairs.at[i].get(mode="promise_in_bounds") for i in (index, index + columns - 1))
     pair = (1 - b) * upper + b * lower
@@ -246,8 +256,8 @@ def warp(x: Array, inverse: Array) -> Array:
 
 
 def recolor(x: Array, color: Array) -> Array:
-    """Return x [b h w c] with color [b 3 4] applied to its pixels, c = 3; c = 1 gets the mean over the channels."""
-    if x.shape[-1] == 1:  # three equal channels stay equal but for hue and saturation, and those keep the mean
+    """Return x [b h w c] with color [b 3 4] applied to each pixel; c is 3, or 1: the mean of three channels."""
+    if x.shape[-1] == 1:  # as three equal channels; only hue and saturation make them unequal, and those keep the mean
         mean = color.mean(1, keepdims=True)  # [b 1 4]
         color = jnp.concatenate([mean[..., :3].sum(-1, keepdims=True), mean[..., 3:]], -1)  # [b 1 2]
     color = color.astype(x.dtype)[:, None, None]  # [b 1 1 c c+1]
@@ -257,12 +267,12 @@ def recolor(x: Array, color: Array) -> Array:
 
 @lru_cache(maxsize=64)
 def bands(n: int) -> np.ndarray:
-    """Return f64[4 n n], the parts of n mirrored pixels in four bands of an octave each; their sum is the identity."""
+    """Return f64[4 n n], the filters of n reflected pixels to four bands, an octave each; their sum is the identity."""
     low = np.array(SYM2)
     high = low * (-1) ** np.arange(len(low))  # H(-z)
     low, high = (np.convolve(f, f[::-1]) / 2 for f in (low, high))  # H(z) H(1/z) / 2, and for -z
     bank = [np.ones(1)]
-    for _ in range(3):  # twice the rate, and one band more above
+    for _ in range(3):  # upsample by 2 and add one band above
         for i, f in enumerate(bank):
             spread = np.zeros(2 * len(f) - 1)
             spread[::2] = f
@@ -277,7 +287,7 @@ def bands(n: int) -> np.ndarray:
 
 
 def amplify(x: Array, gains: Array) -> Array:
-    """Return x [b h w c] with each of four bands multiplied by its gain [b 4], first down and then across."""
+    """Return x [b h w c] with each of four bands multiplied by its gain [b 4], first vertically, then horizontally."""
     rows, columns = (
         jnp.eye(n, dtype=x.dtype)[None]
         + jnp.einsum("bk,kij->bij", gains.astype(x.dtype) - 1, jnp.asarray(bands(n), x.dtype), precision="highest")
@@ -291,14 +301,14 @@ def amplify(x: Array, gains: Array) -> Array:
 
 
 class Controller:
-    """Steer p so that r_t = E[sign D(real)] stays at a target (Karras et al. 2020, section 3.1, equation 1).
+    """Adjusts p to keep r_t = E[sign D(real)] at a target (Karras et al. 2020, section 3.1, equation 1).
 
-    The state is a dictionary of f32[]: p, and the sum of the signs and their count since p last moved.
+    The state is a dictionary of f32[]: p, and the sum and the count of the signs since the last change of p.
     """
 
     @staticmethod
     def empty(p0: float = 0.0) -> dict[str, Array]:
-        """Return the state at the start. Raises InputError for a negative p0."""
+        """Return the initial state. Raises InputError for a negative p0."""
         at_least(0, p=p0)
         return {"p": jnp.float32(p0), "sign_sum": jnp.float32(0), "count": jnp.float32(0)}
 
@@ -312,8 +322,8 @@ class Controller:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return the state after one minibatch, and the metrics p and r_t f32[] (of this minibatch).
 
-        p <- max(p + sign(r_t - target) n / images_per_unit, 0)    after each `every` minibatches, of n images in all
-        p has no upper limit, as in the authors' code: above 1 it acts as 1 and takes time to come back.
+        p <- max(p + sign(r_t - target) n / images_per_unit, 0)    every `every` minibatches, which have n images
+        p has no upper limit, as in the authors' code. Above 1 it acts as 1, and takes time to decrease again.
         """
         signs = jnp.sign(real_logits.astype(jnp.float32))
         total, count = state["sign_sum"] + signs.sum(), state["count"] + signs.size

@@ -84,7 +84,7 @@ def test_the_pipes_are_the_papers():
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_only_one_or_three_channels_have_colours(channels):
-    with pytest.raises(InputError, match=f"'bgc' colours images of 1 or 3 channels, not of {channels}"):
+    with pytest.raises(InputError, match=f"'bgc' needs images of 1 or 3 channels, not {channels}"):
         ada_augmentation.augment(KEY, jnp.zeros((2, 8, 8, channels)), 0.5)
     assert ada_augmentation.augment(KEY, jnp.zeros((2, 8, 8, channels)), 0.5, "bg").shape == (2, 8, 8, channels)
 
