@@ -1,4 +1,4 @@
-"""The game every classifier plays: cross-entropy with label smoothing, by SGD with Nesterov's momentum or Adam."""
+"""Training of classifiers: cross-entropy with label smoothing, SGD with Nesterov momentum or Adam."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ IMAGENET_OPTIM = Optim(schedule="cosine", warmup=5000)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained; the schedule, clipping and augmentation are the run's own settings.
+    """Optimizer and label smoothing of a classifier. Schedule, clipping and augmentation are settings of the run.
 
-    The papers have plain momentum, decay all parameters and let the rate fall by steps; here, as in later recipes,
-    momentum is Nesterov's, only kernels decay, and the presets' rates fall by a cosine.
+    The papers use plain momentum, decay all parameters and reduce the learning rate in steps. Here, as in later
+    recipes, momentum is Nesterov's, only kernels decay, and the presets use a cosine schedule.
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: float = 0.1
-    momentum: float = 0.9  # Nesterov's; Adam's beta1
-    weight_decay: float = 1e-4  # of kernels only: biases and norms are spared
+    momentum: float = 0.9  # Nesterov momentum, or Adam's beta1
+    weight_decay: float = 1e-4  # of kernels only, not of biases and norms
     smoothing: float = 0.0  # share of the label spread over all classes
 
     def build(self) -> optax.GradientTransformation:
@@ -62,10 +62,12 @@ def classifier_task(
     normal: Mapping[str, Numbers],
     loss: Callable[[Array, Array, float], Array] = cross_entropy,
 ) -> Task:
-    """Return the game of one net, `net(x, train) -> {"logits": f32[b classes], feature: [b ...]}`.
+    """Return the training task of one net, `net(x, train) -> {"logits": f32[b classes], feature: [b ...]}`.
 
-    normal: {"mean", "std"}, one number a channel, or one for all: the net sees ((image + 1) / 2 - mean) / std.
-    `classify` returns the net's whole answer.
+    normal: {"mean", "std"}, one number for each channel, or one for all: the net's input is
+            ((image + 1) / 2 - mean) / std
+
+    `classify` returns all outputs of the net.
     """
     at_least(2, model__classes=classes)
     at_least(1, model__image=min(image))
@@ -116,7 +118,7 @@ def classifier_task(
 
 
 def imagenet(model: Any, steps: int, batch: int = 256, optim: Optim = IMAGENET_OPTIM, every: int = 10_000) -> Run:
-    """Return the run that trains a model on ImageNet; `every` so many steps all of the validation set is measured."""
+    """Return the run that trains a model on ImageNet; the whole validation set is evaluated every `every` steps."""
     return Run(
         model=model,
         data=Data("tfds:imagenet2012", crop="area", flip=True),
@@ -129,5 +131,5 @@ def imagenet(model: Any, steps: int, batch: int = 256, optim: Optim = IMAGENET_O
 
 
 def tiny(model: Any) -> Run:
-    """Return the run of a small model that takes seconds."""
+    """Return a run of a small model that takes seconds."""
     return Run(model=model, data=Data("shapes"), steps=20, batch=16, log=Log(every=5), save=Save(every=10))

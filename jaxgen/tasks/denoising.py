@@ -1,4 +1,4 @@
-"""What every method shares once it has a denoiser: labels hidden in training, samples, guidance, a likelihood."""
+"""Training and sampling that all diffusion models with a denoiser share: label dropout, guidance, a likelihood."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -31,56 +31,61 @@ Name = Literal["ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sd
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are drawn; it changes no training, and `generate` and `evaluate` can be given another one."""
+    """Settings of sampling. They do not affect training; `generate` and `evaluate` accept others.
+
+    guidance: the scale of classifier-free guidance, or of guidance by a weaker model (`guide`)
+    scale:    the scale of classifier guidance (`classifier`)
+    """
 
     sampler: Name = "heun"
     steps: int = 18
-    grid: Grid = "karras"  # noise levels even in time, in sigma^(1/7), in log sigma, or in the angle
-    guidance: float = 1.0  # away from what is told of no class: 1 is none
-    guide: str = ""  # or away from a worse model, the folder of its run, of fewer steps or a smaller net
-    classifier: str = ""  # towards a class, by a classifier that is told the noise, the folder of its run
-    scale: float = 1.0  # of the classifier's gradient
-    interval: tuple[float, float] = ALL_LEVELS  # the noise, sigma / alpha, at which either is done
-    rescale: float = 0.0  # how far its images' contrast is brought back
-    churn: float = 0.0  # heun: noise put in and taken out again, in steps
-    eta: float = 1.0  # ddpm: 0 is ddim
-    clip: bool = False  # the denoiser's images to [-1, 1] (codes have no bounds)
+    grid: Grid = "karras"  # noise levels evenly spaced in time, sigma^(1/7), log sigma or the angle
+    guidance: float = 1.0  # away from the unconditional prediction; 1: none
+    guide: str = ""  # or away from a weaker model (fewer steps, or a smaller net): the folder of its run
+    classifier: str = ""  # towards a class, by a noise-conditional classifier: the folder of its run
+    scale: float = 1.0  # factor on the classifier's gradient
+    interval: tuple[float, float] = ALL_LEVELS  # noise levels sigma / alpha at which guidance is applied
+    rescale: float = 0.0  # 0 to 1: how far contrast is moved back to that without guidance
+    churn: float = 0.0  # heun: noise added before a step and removed by it, in steps
+    eta: float = 1.0  # ddpm: factor on its noise; 0 is ddim
+    clip: bool = False  # clip the predicted x0 to [-1, 1] (images only: latents are unbounded)
 
     def check(self, classes: int, frame: Frame):
-        """Raise InputError for settings that have no meaning, alone or for this model."""
+        """Raise InputError for settings that are invalid, alone or for this model."""
         at_least(1, model__sampling__steps=self.steps)
         at_least(0, model__sampling__churn=self.churn)
         guidance.check_guidance(self.guidance, self.interval, self.rescale, bool(classes or self.guide))
         if self.guide and self.guidance == 1:
-            raise InputError("A guide does nothing with a guidance of 1: give both, such as guidance=2.")
+            raise InputError("A guide has no effect with guidance=1: give both, such as guidance=2.")
         if self.scale != 1 and not self.classifier:
-            raise InputError("A scale is of a classifier's gradient: give both, such as classifier=RUN,scale=2.")
+            raise InputError("scale is a factor on a classifier's gradient: give both, such as classifier=RUN,scale=2.")
         at_least(0, model__sampling__scale=self.scale)
         samplers.sampler_of(self.sampler, frame, self.churn, self.eta)
 
     @property
     def nfe(self) -> int | None:
-        """How often the net is evaluated for an image; None where that depends on the image."""
+        """Function evaluations of the net for each image; None where they depend on the image."""
         calls = samplers.function_evaluations(self.sampler, self.steps)
         return calls and calls * self.nfe_per_call
 
     @property
     def nfe_per_call(self) -> int:
-        """How often the net is evaluated where the denoiser is asked once."""
+        """Function evaluations of the net for each call of the denoiser."""
         return 2 if self.guidance != 1 else 1
 
 
 def drop_labels(label: Array | None, classes: int, share: float, key: Key) -> Array | None:
-    """Return labels i32[b], that share of them replaced by the null label. Ho and Salimans 2022, algorithm 1."""
+    """Return labels i32[b] with this share of them replaced by the null label. Ho and Salimans 2022, algorithm 1."""
     if label is None:
         return None
     return jnp.where(jax.random.bernoulli(key, share, label.shape), classes, label)
 
 
 def guided(d: Denoiser, params: Params, context: Context, label: Array | None, how: Sampling) -> samplers.Denoise:
-    """Return (x, tau) -> E[x0 | x] of these labels, with guidance. Classifier-free, both answers come from one call.
+    """Return (x, tau) -> E[x0 | x, label], with guidance.
 
-    A net without classes draws those of labels i32[b] where there is a classifier.
+    Classifier-free guidance computes both predictions in one call of the net. A net without classes takes labels
+    i32[b] where a classifier guides it.
     """
     own = label if d.classes else None
 
@@ -115,7 +120,7 @@ def guided(d: Denoiser, params: Params, context: Context, label: Array | None, h
 def classifier_log_prob(
     d: Denoiser, context: Context, label: Array, how: Sampling
 ) -> Callable[[Array, Array, Array], Array]:
-    """Return (x, tau, D) -> log p(label | x) f32[b], by the classifier's run."""
+    """Return (x, tau, D) -> log p(label | x) f32[b], computed by the run of a classifier."""
     classifier, nets = load_config(Path(how.classifier)).model, context.frozen["classifier"]
 
     def log_prob(x: Array, tau: Array, _: Array) -> Array:
@@ -128,19 +133,19 @@ def classifier_log_prob(
 
 
 def denoiser_of(model: Any, told: Callable, frame: Frame, taus: Any, learned: Callable | None = None) -> Denoiser:
-    """Return a model's denoiser, with the way from images to what is denoised and back where that is their codes."""
+    """Return a model's denoiser, with encode and decode where the model works on latents."""
     coder = latent_diffusion.latent_codec(model) if model.autoencoder else ()
     return Denoiser(told, frame, taus, shape_of(model), model.classes, learned, *coder)
 
 
 def start(d: Denoiser, keys: Key) -> Array:
-    """Return x of pure noise at the first level, f32[b h w c]."""
+    """Return pure noise at the first noise level, f32[b h w c]."""
     folded = jax.vmap(lambda key: rng.fold(key, "start"))(keys)
     return jnp.float32(d.taus[0]) * rng.normal(folded, d.shape)
 
 
 def generator(d: Denoiser, how: Sampling) -> Callable:
-    """Return what `game` takes as `generate`."""
+    """Return the `generate` function that `game` takes."""
     learned = d.learned is not None and how.sampler == "ddpm" and how.guidance == 1 and not how.classifier
     classes = classes_of(d.classes, how)
     sample = samplers.sampler_of(how.sampler, d.frame, how.churn, how.eta, learned)
@@ -154,7 +159,7 @@ def generator(d: Denoiser, how: Sampling) -> Callable:
             clip = (lambda x: jnp.clip(x, -1, 1)) if how.clip and not d.encode else (lambda x: x)
             both = lambda x, tau: d.learned(params, context, x, tau, label)  # noqa: E731  # pyright: ignore
             denoise = lambda x, tau: (clip((out := both(x, tau))[0]), out[1])  # noqa: E731
-        if how.nfe is None:  # its steps are each sample's own
+        if how.nfe is None:  # an adaptive solver: each sample has its own steps
             x, calls = samplers.dopri5(denoise, start(d, keys), d.taus)
             return {"image": x, "nfe": calls * how.nfe_per_call}
         return {"image": sample(denoise, start(d, keys), d.taus, keys)}
@@ -163,10 +168,12 @@ def generator(d: Denoiser, how: Sampling) -> Callable:
 
 
 def ode_log_prob(d: Denoiser, low: float, high: float, spread: float = 0.5) -> Callable:
-    """Return a task's `log_prob`: log P of 8-bit images in nats, at least, by the ODE of dequantised ones.
+    """Return a task's `log_prob`: a lower bound of log P of 8-bit images in nats, by the ODE of dequantised images.
 
-    A level is 2 / 255 wide, in which noise is added evenly; `samples` draw other noise, and another direction for the
-    trace, and their log p are averaged. spread: the data's standard deviation.
+    Images are dequantised with uniform noise of the width of a level, 2 / 255. Each of `samples` draws new noise and a
+    new direction for the trace; their log p are averaged.
+
+    spread: the standard deviation of the data
     """
 
     def in_ve(params, context, label):
@@ -201,9 +208,9 @@ def game(
     denoiser: Denoiser | None = None,
     frozen: Mapping[str, Callable] | None = None,
 ) -> Task:
-    """Return the game of one net, "denoiser", with Adam and a moving average, by a model's `init` and `loss`.
+    """Return the training task of one net, "denoiser", with Adam and an EMA, from a model's `init` and `loss`.
 
-    What `generate` makes are images, whose range is seen to here, or codes of model.autoencoder.
+    `generate` returns images, which are clipped to [-1, 1] here, or latents of model.autoencoder, which are decoded.
     """
     finish = latent_diffusion.with_autoencoder if model.autoencoder else in_range
     if guide := getattr(model.sampling, "guide", ""):
@@ -231,13 +238,13 @@ def game(
 
 
 def in_range(task: Task, model: Any) -> Task:
-    """Return the game whose images are brought into [-1, 1]."""
+    """Return the task with its generated images clipped to [-1, 1]."""
     assert task.generate is not None
     return replace(task, generate=latent_diffusion.then(task.generate, lambda params, context, x: jnp.clip(x, -1, 1)))
 
 
 def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
-    """Raise InputError where a run's folder is of a model that can't guide this one."""
+    """Raise InputError where the model of a run can't guide this one."""
     guide = load_config(Path(folder)).model
     same = ("image", "classes", "autoencoder")
     fits = all(getattr(guide, name, None) == getattr(model, name) for name in same)
@@ -248,38 +255,40 @@ def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
         or guide.denoiser.frame != denoiser.frame
     ):
         raise InputError(
-            f"The guide {folder} must be the run of a diffusion model of the same images, classes and kind of noise."
+            f"The guide {folder} must be the run of a diffusion model with the same images, classes and kind of noise."
         )
 
 
 def classes_of(own: int, how: Any) -> int:
-    """Return how many classes samples are drawn of: a model's own, or those of the classifier that guides it."""
+    """Return the number of classes of samples: the model's own, or those of the classifier that guides it."""
     classifier = getattr(how, "classifier", "")
     return own or (getattr(load_config(Path(classifier)).model, "classes", 0) if classifier else 0)
 
 
 def check_classifier(folder: str, model: Any):
-    """Raise InputError where a run's folder is of no classifier that can guide this model."""
+    """Raise InputError where a run is not a classifier that can guide this model."""
     found = load_config(Path(folder)).model
     if model.autoencoder:
-        raise InputError("A classifier guides images, and this model draws an autoencoder's codes: leave it out.")
+        raise InputError(
+            "A classifier guides images, and this model generates latents of an autoencoder: leave the classifier out."
+        )
     if not getattr(found, "noisy", False) or found.image != model.image:
         image = "x".join(map(str, model.image))
         raise InputError(
-            f"The classifier must be a run of `train.classifier --preset adm-classifier` with {image} images, "
-            f"which is told the noise: {folder} is of {describe(found)}."
+            f"The classifier must be a run of `train.classifier --preset adm-classifier` with {image} images: "
+            f"{folder} is a run of {describe(found)}."
         )
     if model.classes not in (0, found.classes):
-        raise InputError(f"The classifier {folder} knows {found.classes} classes, the model {model.classes}.")
+        raise InputError(f"The classifier {folder} has {found.classes} classes, the model {model.classes}.")
 
 
 def shape_of(model: Any) -> tuple[int, int, int]:
-    """Return the height, width and channels of what is denoised: images, or their codes by model.autoencoder."""
+    """Return height, width and channels of the denoiser's input: images, or latents of model.autoencoder."""
     return autoencoder_of(model.autoencoder, model.image).shape if model.autoencoder else model.image
 
 
 def check_model(model: Any):
-    """Raise InputError for what no method can be made of, and where images don't fit the net."""
+    """Raise InputError for settings that are invalid with every method, and where images don't fit the net."""
     model.net.check()
     at_least(1, model__image=min(model.image))
     at_least(0, model__classes=model.classes, model__drop=model.drop, model__ema=model.ema)
@@ -291,5 +300,5 @@ def check_model(model: Any):
         if not model.autoencoder:
             raise
         size = "x".join(map(str, model.shape))
-        way = " Codes without places fit --model.net.kind dit --model.net.patch 1." if model.shape[0] == 1 else ""
-        raise InputError(f"{error} Those here are codes of {model.autoencoder}, {size}.{way}") from error
+        way = " Latent vectors fit --model.net.kind dit --model.net.patch 1." if model.shape[0] == 1 else ""
+        raise InputError(f"{error} The inputs here are latents of {model.autoencoder}, {size}.{way}") from error

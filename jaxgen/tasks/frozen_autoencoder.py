@@ -1,4 +1,4 @@
-"""The autoencoder under a model of its codes: a run of train.vae, its averaged nets frozen."""
+"""The frozen autoencoder of a latent diffusion model: a run of train.vae with EMA parameters."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +15,9 @@ from jaxgen.tasks.teacher import context_of
 
 
 class Autoencoder(NamedTuple):
-    """A run's hyper-parameters and its task, and the shape of an image's codes: height, width and numbers.
+    """An autoencoder's hyper-parameters and task, and the shape of an image's latents: height, width and channels.
 
-    Codes that are no map count as a map of 1x1. `nets` are what teacher.load gives.
+    A latent vector counts as a 1x1 map. `nets` are those that teacher.load returns.
     """
 
     model: Any
@@ -25,31 +25,31 @@ class Autoencoder(NamedTuple):
     shape: tuple[int, int, int]
 
     def encode(self, nets: PyTree, x: Array) -> Array:
-        """Return the codes f32[b h w d] of images f32[b H W c]."""
+        """Return the latents f32[b h w d] of images f32[b H W c]."""
         assert self.task.encode is not None
-        codes = self.task.encode(nets["params"], context_of(nets), {"image": x})
-        return jax.lax.stop_gradient(codes.reshape(x.shape[0], *self.shape))
+        latents = self.task.encode(nets["params"], context_of(nets), {"image": x})
+        return jax.lax.stop_gradient(latents.reshape(x.shape[0], *self.shape))
 
-    def decode(self, nets: PyTree, codes: Array) -> Array:
-        """Return the images f32[b H W c] in [-1, 1] of codes f32[b h w d]."""
+    def decode(self, nets: PyTree, latents: Array) -> Array:
+        """Return the images f32[b H W c] in [-1, 1] of latents f32[b h w d]."""
         assert self.task.decode is not None
-        flat = codes if self.spatial else codes.reshape(codes.shape[0], -1)
+        flat = latents if self.spatial else latents.reshape(latents.shape[0], -1)
         return self.task.decode(nets["params"], context_of(nets), flat, {})
 
     @property
     def spatial(self) -> bool:
-        """Whether codes have places in the image."""
+        """Whether the latents are a map, with positions in the image."""
         return len(_latents(self.task).shape) == 4
 
 
 def autoencoder_of(folder: str, image: tuple[int, int, int]) -> Autoencoder:
-    """Return the autoencoder of a run's folder. Raises InputError where there is none, or for other images."""
-    load_config(Path(folder))  # says what is wrong
+    """Return the autoencoder of a run's folder. Raises InputError where there is none, or where its images differ."""
+    load_config(Path(folder))  # raises InputError for a folder without a run
     found = _opened((Path(folder) / "config.json").read_text(), folder)
     if found.task.example["image"].shape != image:
         theirs = "x".join(map(str, found.task.example["image"].shape))
         raise InputError(
-            f"The autoencoder {folder} is of {theirs} images: model.image must be {theirs.replace('x', ' ')}, "
+            f"The autoencoder {folder} takes {theirs} images: model.image must be {theirs.replace('x', ' ')}, "
             f"not {' '.join(map(str, image))}."
         )
     return found
@@ -62,17 +62,15 @@ def _opened(text: str, folder: str) -> Autoencoder:
     run = from_json(text)
     task = run.model.task(run.steps)
     if task.encode is None or task.decode is None or task.given or task.denoiser:
-        raise InputError(
-            f"model.autoencoder must be the run of an autoencoder without labels, by train.vae: {folder} is another."
-        )
+        raise InputError(f"model.autoencoder must be a run of train.vae without labels: {folder} is not.")
     shape = _latents(task).shape[1:]
     if len(shape) not in (1, 3):
-        raise InputError(f"The codes of {folder} are neither a map nor vectors, but of shape {shape}.")
+        raise InputError(f"The latents of {folder} must be a map or vectors, not of shape {shape}.")
     return Autoencoder(run.model, task, shape if len(shape) == 3 else (1, 1, *shape))
 
 
 def _latents(task: Task) -> jax.ShapeDtypeStruct:
-    """Return the shape of two images' codes."""
+    """Return the shape of two images' latents."""
     assert task.encode is not None
     params, extra = jax.eval_shape(task.init, jax.random.key(0), spec_of(task, 2))
     context = jax.eval_shape(context_of, {"extra": extra})

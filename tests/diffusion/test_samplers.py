@@ -17,13 +17,13 @@ from tests.helpers.known_denoisers import (  # noqa: F401
     MEAN,
     SCHEDULES,
     SPREAD,
-    carried,
     deviation,
     gaussian,
     keys,
     mixture,
+    ode_solution,
     points,
-    wide,
+    x64,
 )
 
 # name -> its order, as the papers have it. DPM-Solver++ and UniPC are of lambda, in which the steps are then even.
@@ -49,7 +49,7 @@ def test_a_sampler_converges_to_the_ode_at_its_order(name, frame):
             taus = np.concatenate([taus[:1], taus[0] - ramp[ramp < 0.9 * (taus[0] - taus[1])], taus[1:]])
         x = points(frame, taus[0])
         got = run(gaussian(frame), x, taus, keys())
-        errors.append(float(jnp.abs(got - carried(frame, x, taus[0], taus[-1])).max()))
+        errors.append(float(jnp.abs(got - ode_solution(frame, x, taus[0], taus[-1])).max()))
     slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
     # The predictor's last, uncorrected step leaves UniPC an error of order 3 at the end.
     assert slope == pytest.approx(ORDERS[name], abs=0.3), errors

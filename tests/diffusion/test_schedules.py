@@ -12,7 +12,7 @@ from jaxgen.diffusion import schedules
 from jaxgen.diffusion.grids import ddpm_timesteps, grid
 from jaxgen.diffusion.parameterisations import convert, from_x0, to_x0
 from jaxgen.diffusion.schedules import expand_like, ratio_of
-from tests.helpers.known_denoisers import FRAMES, KINDS, SCHEDULES, wide  # noqa: F401
+from tests.helpers.known_denoisers import FRAMES, KINDS, SCHEDULES, x64  # noqa: F401
 
 # ---------------------------------------------------------------- schedules and parameterisations
 

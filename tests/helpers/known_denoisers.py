@@ -1,4 +1,4 @@
-"""What is known in closed form: the denoisers of Gaussians and of mixtures of them, and where the ODE leads."""
+"""Closed forms: denoisers of Gaussians and of mixtures of Gaussians, and solutions of the ODE."""
 
 from typing import Any
 
@@ -24,13 +24,13 @@ SCHEDULES = {
 
 
 @pytest.fixture(autouse=True)
-def wide():
+def x64():
     with jax.enable_x64(True):
         yield
 
 
 def gaussian(frame, mean=MEAN, spread=SPREAD):
-    """E[x0 | x] where x0 ~ N(mean, spread^2) in every pixel."""
+    """Return E[x0 | x] for x0 ~ N(mean, spread^2) in every pixel."""
 
     def denoise(x, tau):
         alpha, tau = expand_like(x, alpha_of(frame, tau)), expand_like(x, tau)
@@ -41,7 +41,7 @@ def gaussian(frame, mean=MEAN, spread=SPREAD):
 
 
 def mixture(frame, means=(-0.6, 0.7), spread=0.2):
-    """E[x0 | x] where each pixel is near one of two values: the ODE has no closed form, and is not linear."""
+    """Return E[x0 | x] for pixels near one of two values: the ODE is nonlinear and has no closed form."""
 
     def denoise(x, tau):
         alpha, tau = expand_like(x, alpha_of(frame, tau)), expand_like(x, tau)
@@ -57,8 +57,8 @@ def deviation(frame, tau):
     return np.sqrt(alpha_of(frame, tau) ** 2 * SPREAD**2 + tau**2)
 
 
-def carried(frame, x, start, end):
-    """Where the ODE takes x, for `gaussian`."""
+def ode_solution(frame, x, start, end):
+    """Return the ODE solution for `gaussian`, from x at level `start` to level `end`."""
     moved = (x - alpha_of(frame, start) * MEAN) / deviation(frame, start) * deviation(frame, end)
     return alpha_of(frame, end) * MEAN + moved
 

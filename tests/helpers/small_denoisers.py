@@ -1,4 +1,4 @@
-"""Denoisers of small images, whose nets say what a test has them say."""
+"""Denoisers of small images, and stubs for their nets."""
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,11 @@ def keys(count, seed=0):
     return jax.random.split(jax.random.key(seed), count)
 
 
-def say(monkeypatch, answer):
-    """Let every net say answer(x, t, label)."""
+def stub_net(monkeypatch, answer):
+    """Replace the output of every net by answer(x, t, label)."""
     monkeypatch.setattr(_nets, "call", lambda module, params, x, t, label=None, **rest: answer(x, t, label))
 
 
-def pictures(count, seed=0):
+def random_images(count, seed=0):
     levels = np.random.default_rng(seed).integers(0, 256, (count, *IMAGE))
     return jnp.asarray(levels / 127.5 - 1, jnp.float32)

@@ -1,4 +1,4 @@
-"""A classifier that is told the noise leads a diffusion model to a class: in closed form, and through the commands."""
+"""Classifier guidance by a noise-conditional classifier: in closed form, and through the commands."""
 
 import json
 import math
@@ -29,14 +29,14 @@ from jaxgen.tasks.denoising import Sampling
 from jaxgen.training.loop import fit
 
 IMAGE, NET = (1, 2, 1), BackboneConfig("unet", 8, 1, 2, (1,), ())
-# Two pixels, two classes that overlap: their shares, means and covariances.
+# Two pixels, two overlapping classes: their probabilities, means and covariances.
 SHARES = np.asarray([0.7, 0.3])
 MEANS = np.asarray([[-0.1, 0.05], [0.15, -0.1]])
 COVARIANCES = np.asarray([[[0.02, 0.012], [0.012, 0.03]], [[0.03, -0.01], [-0.01, 0.01]]])
 
 
 def log_joint(x, alpha, sigma):
-    """log p(k) p(x | k) f[b 2] of x = alpha x0 + sigma eps f[b 2]."""
+    """Return log p(k) p(x | k) f[b 2] for x = alpha x0 + sigma eps f[b 2]."""
     found = []
     for share, mean, covariance in zip(SHARES, MEANS, COVARIANCES, strict=True):
         gap = x - alpha[:, None] * jnp.asarray(mean)[None]
@@ -46,8 +46,8 @@ def log_joint(x, alpha, sigma):
     return jnp.stack(found, 1)
 
 
-def denoised(self, params, context, x, tau, label, **_):
-    """E[x0 | x] of the whole mixture, by Tweedie's formula: nothing of any class."""
+def mixture_x0(self, params, context, x, tau, label, **_):
+    """Return the unconditional E[x0 | x] of the mixture, by Tweedie's formula."""
     assert label is None
     alpha = alpha_of(self.denoiser_frame, tau)
     score = jax.grad(lambda x: jax.nn.logsumexp(log_joint(x.reshape(-1, 2), alpha, tau), 1).sum())(x)
@@ -60,10 +60,10 @@ def noisy_logits(self, params, context, x, angle):
 
 @pytest.fixture
 def exact(monkeypatch):
-    """The mixture's own denoiser and classifier in the nets' places, and a context for them."""
+    """Replace the nets by the mixture's exact denoiser and classifier; return a context for them."""
     for kind, frame in ((EDM, "ve"), (Flow, "flow")):
         monkeypatch.setattr(kind, "denoiser_frame", frame, raising=False)
-        monkeypatch.setattr(kind, "told", denoised)
+        monkeypatch.setattr(kind, "told", mixture_x0)
     monkeypatch.setattr(NoisyClassifier, "noisy_logits", noisy_logits)
     run = SimpleNamespace(model=NoisyClassifier(IMAGE, classes=2))
     monkeypatch.setattr("jaxgen.tasks.denoising.load_config", lambda *_: run)
@@ -71,7 +71,7 @@ def exact(monkeypatch):
     return Context({}, {}, {"classifier": nets}, jnp.zeros((), jnp.int32))
 
 
-def drawn(model, context, label: int, count: int = 6000) -> np.ndarray:
+def sampled(model, context, label: int, count: int = 6000) -> np.ndarray:
     task: Any = model.task(1)
     assert task.given == ("label",) and task.classes == 2 and set(task.frozen) == {"classifier"}
     given = {"label": jnp.full(count, label)}
@@ -90,33 +90,34 @@ def drawn(model, context, label: int, count: int = 6000) -> np.ndarray:
     ],
     ids=["edm", "flow", "ancestral"],
 )
-def test_the_exact_classifier_at_scale_1_draws_the_class(model, label, exact):
-    """Mean and covariance within the Monte-Carlo error of that many samples, four standard errors."""
-    x = drawn(model, exact, label)
+def test_the_exact_classifier_at_scale_1_gives_samples_of_the_class(model, label, exact):
+    """Mean and covariance agree within four standard errors."""
+    x = sampled(model, exact, label)
     want, spread = COVARIANCES[label], np.sqrt(np.diag(COVARIANCES[label]))
     assert (np.abs(x.mean(0) - MEANS[label]) < 4 * spread / len(x) ** 0.5).all()
     error = np.sqrt((np.outer(spread, spread) ** 2 + want**2) / len(x))
     assert (np.abs(np.cov(x.T) - want) < 4 * error).all()
-    # What is not guided is the mixture: its mean is many of those errors away.
+    # Without guidance samples follow the mixture; its mean is many standard errors away.
     assert (np.abs(SHARES @ MEANS - MEANS[label]) > 8 * spread / len(x) ** 0.5).all()
 
 
-def test_a_scale_sharpens_and_an_interval_confines(exact):
-    """At scale s samples lie where p(x) p(y | x)^s is large: with more of it, surer of their class."""
+def test_a_larger_scale_and_an_interval(exact):
+    """At scale s samples follow about p(x) p(y | x)^s: with a larger scale p(y | x) is larger."""
 
-    def sure(**how):
+    def confidence(**how):
         model = EDM(IMAGE, net=NET, sampling=Sampling("heun", 12, classifier="C", **how))
-        x = jnp.asarray(drawn(model, exact, 1, 1500))
+        x = jnp.asarray(sampled(model, exact, 1, 1500))
         return float(jax.nn.softmax(log_joint(x, jnp.ones(len(x)), jnp.zeros(len(x))), 1)[:, 1].mean())
 
-    none, once, more, late = sure(scale=0.0), sure(), sure(scale=4.0), sure(scale=4.0, interval=(0.0, 1e-3))
+    none, once = confidence(scale=0.0), confidence()
+    more, late = confidence(scale=4.0), confidence(scale=4.0, interval=(0.0, 1e-3))
     assert none == pytest.approx(SHARES[1], abs=0.04)
     assert once > none + 0.15 and more > once + 0.1
     assert late == pytest.approx(none, abs=0.02), "the interval ends below the last noise"
 
 
-def test_the_classifier_is_told_the_noise_that_is_in_the_picture(monkeypatch):
-    """x = cos(a) x0 + sin(a) eps, a even in [0, pi / 2); a net that knows so leaves noise of variance 1."""
+def test_the_classifiers_time_input_is_the_images_noise_level(monkeypatch):
+    """x = cos(a) x0 + sin(a) eps with a uniform in [0, pi / 2): solved for eps, it has variance 1."""
     seen = []
 
     class Net:
@@ -138,12 +139,12 @@ def test_the_classifier_is_told_the_noise_that_is_in_the_picture(monkeypatch):
     np.testing.assert_allclose(np.quantile(angle, [0.1, 0.5, 0.9]), np.pi / 2 * np.asarray([0.1, 0.5, 0.9]), atol=0.06)
 
 
-def test_a_learned_variance_gives_way_to_the_classifier(exact, monkeypatch):
-    """Its sampler takes D from elsewhere than what is guided: with a classifier it is the plain one."""
+def test_classifier_guidance_switches_off_the_learned_variance(exact, monkeypatch):
+    """The sampler with learned variance does not use the guided denoiser: with a classifier the plain one is used."""
     model = DDPM(IMAGE, net=NET, variance="large", sampling=Sampling("ddpm", 30, "time", classifier="C"))
     monkeypatch.setattr(DDPM, "denoiser_frame", "ve", raising=False)
-    monkeypatch.setattr(DDPM, "told", lambda *args: (denoised(*args), jnp.zeros_like(args[3])))
-    assert float(np.abs(drawn(model, exact, 1, 1000).mean(0) - MEANS[1]).max()) < 0.03
+    monkeypatch.setattr(DDPM, "told", lambda *args: (mixture_x0(*args), jnp.zeros_like(args[3])))
+    assert float(np.abs(sampled(model, exact, 1, 1000).mean(0) - MEANS[1]).max()) < 0.03
 
 
 # ---------------------------------------------------------------- the commands
@@ -151,7 +152,7 @@ def test_a_learned_variance_gives_way_to_the_classifier(exact, monkeypatch):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Runs on the bundled digits, 8x8: an unconditional EDM, a conditional one, classifiers that fit and that don't."""
+    """Runs on the bundled digits, 8x8: an unconditional and a conditional EDM, classifiers that fit and don't fit."""
     folder = tmp_path_factory.mktemp("guidance")
     small = ["--tiny", "--mesh.data", "1", "--log.every", "500", "--save.every", "500"]
 
@@ -170,19 +171,19 @@ def folder(tmp_path_factory) -> Path:
         "dcgan": ("gan", "dcgan", *small_ones),
         "lenet": ("classifier", "lenet5", *small_ones),
     }
-    for name, (family, preset, *words) in misfits.items():  # whose configurations say enough
+    for name, (family, preset, *words) in misfits.items():  # for these the configuration is enough
         (folder / name).mkdir()
         (folder / name / "config.json").write_text(to_json(parse(family, ["--preset", preset, *words]).run))
     return folder
 
 
-def test_an_unconditional_model_draws_digits_of_a_wanted_class(folder, cli):
+def test_an_unconditional_model_generates_a_requested_class(folder, cli):
     digits: Any = datasets.load_digits()
-    judge = neighbors.KNeighborsClassifier(3).fit(digits.images.reshape(-1, 64) / 16 * 255, digits.target)
+    classifier = neighbors.KNeighborsClassifier(3).fit(digits.images.reshape(-1, 64) / 16 * 255, digits.target)
     cli(0, "generate", folder / "edm", "--count", "200", "--batch", "200", "--out", folder / "guided.npz",
         "--sampling", f"classifier={folder / 'classifier'},scale=4")  # fmt: skip
     with np.load(folder / "guided.npz") as found:
-        label, seen = found["label"], judge.predict(found["image"].reshape(200, 64))
+        label, seen = found["label"], classifier.predict(found["image"].reshape(200, 64))
     np.testing.assert_array_equal(label, np.arange(200) % 10)
     right, by_chance = float((seen == label).mean()), float((seen == (label + 1) % 10).mean())
     assert right > 0.35 and by_chance < 0.2, (right, by_chance)
@@ -192,7 +193,7 @@ def test_an_unconditional_model_draws_digits_of_a_wanted_class(folder, cli):
         assert found["label"].tolist() == [7, 7, 7]
 
 
-def test_clean_pictures_are_named_and_samples_that_are_guided_scored(folder, cli):
+def test_evaluate_the_classifier_and_guided_samples(folder, cli):
     cli(0, "evaluate", folder / "classifier", "--metrics", "accuracy", "--split", "test")
     rows = [json.loads(line) for line in (folder / "classifier" / "evaluations.jsonl").read_text().splitlines()]
     assert {row["metric"]: row["value"] for row in rows}["top1"] > 0.8, rows
@@ -202,7 +203,7 @@ def test_clean_pictures_are_named_and_samples_that_are_guided_scored(folder, cli
     )
 
 
-def test_a_conditional_model_and_an_edit_are_guided_too(folder, cli, tmp_path):
+def test_guidance_of_a_conditional_model_and_of_an_edit(folder, cli, tmp_path):
     from PIL import Image
 
     digits: Any = datasets.load_digits()
@@ -228,24 +229,24 @@ def test_a_conditional_model_and_an_edit_are_guided_too(folder, cli, tmp_path):
 @pytest.mark.parametrize(
     "run, how, words",
     [
-        ("edm", "classifier=lenet", "which is told the noise: lenet is of LeNet5 with 8x8x1 images and 10 classes"),
+        ("edm", "classifier=lenet", "with 8x8x1 images: lenet is a run of LeNet5 with 8x8x1 images and 10 classes"),
         ("edm", "classifier=conditional", "must be a run of `train.classifier --preset adm-classifier` with 8x8x1"),
-        ("edm", "classifier=dcgan", "dcgan is of DCGAN with 8x8x1 images"),
-        ("edm", "classifier=big", "big is of NoisyClassifier with 16x16x1 images"),
+        ("edm", "classifier=dcgan", "dcgan is a run of DCGAN with 8x8x1 images"),
+        ("edm", "classifier=big", "big is a run of NoisyClassifier with 16x16x1 images"),
         ("edm", "classifier=nothing", "There is no run folder nothing"),
-        ("conditional", "classifier=eleven", "The classifier eleven knows 11 classes, the model 10"),
-        ("edm", "scale=2", "A scale is of a classifier's gradient: give both"),
+        ("conditional", "classifier=eleven", "The classifier eleven has 11 classes, the model 10"),
+        ("edm", "scale=2", "scale is a factor on a classifier's gradient: give both"),
         ("edm", "classifier=classifier,scale=-1", "scale must be at least 0"),
         ("edm", "classifier=classifier,guidance=2", "needs a class-conditional model"),
     ],
 )
-def test_what_is_refused(run, how, words, folder, cli, monkeypatch):
+def test_invalid_classifiers_and_scales_are_refused(run, how, words, folder, cli, monkeypatch):
     monkeypatch.chdir(folder)
     said = cli(2, "generate", run, "--sampling", how)
     assert words in said and said.count(". ") == 0, "one sentence"
 
 
-def test_labels_that_are_none(folder, cli, monkeypatch):
+def test_invalid_labels_are_refused(folder, cli, monkeypatch):
     monkeypatch.chdir(folder)
     assert "must be from 0 to 9" in cli(2, "generate", "edm", "--sampling", "classifier=classifier", "--labels", "10")
     assert "unconditional" in cli(2, "generate", "edm", "--labels", "3")
@@ -254,10 +255,10 @@ def test_labels_that_are_none(folder, cli, monkeypatch):
         task.generate({}, Context({}, {}, {}, jnp.zeros((), jnp.int32)), jax.random.split(jax.random.key(0), 2), {})
 
 
-def test_codes_have_no_classifier(folder, monkeypatch):
+def test_latent_models_refuse_a_classifier(folder, monkeypatch):
     monkeypatch.setattr(latent_diffusion, "latent_codec", lambda model: (None, None))
     model = replace(zoo.load("edm").tiny.model, classes=0, sampling=Sampling(classifier=str(folder / "classifier")))
     from jaxgen.tasks.denoising import check_classifier
 
-    with pytest.raises(InputError, match="guides images, and this model draws an autoencoder's codes"):
+    with pytest.raises(InputError, match="guides images, and this model generates latents"):
         check_classifier(str(folder / "classifier"), replace(model, autoencoder="a run"))

@@ -1,4 +1,4 @@
-"""Guidance, conditions and likelihood where everything is known: Gaussians and mixtures of them."""
+"""Guidance, conditional sampling and likelihood against closed forms: Gaussians and mixtures of them."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from jaxgen.diffusion import conditions, guidance, samplers
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.likelihood import log_prob
 from jaxgen.diffusion.schedules import alpha_of, expand_like
-from tests.helpers.known_denoisers import FRAMES, MEAN, SPREAD, deviation, gaussian, keys, points, wide  # noqa: F401
+from tests.helpers.known_denoisers import FRAMES, MEAN, SPREAD, deviation, gaussian, keys, points, x64  # noqa: F401
 
 # ---------------------------------------------------------------- guidance
 
@@ -34,8 +34,8 @@ def test_beyond():
 
 
 @pytest.mark.parametrize("frame", FRAMES)
-def test_guidance_by_a_classifier_gives_the_class(frame):
-    """Two classes at -1 and 1: the mixture's denoiser guided by p(y | x) is the class's own."""
+def test_classifier_guidance_gives_the_class(frame):
+    """Two classes at -1 and 1: the mixture's denoiser with guidance by p(y | x) equals the denoiser of the class."""
     classes = [gaussian(frame, m, 0.3) for m in (-1.0, 1.0)]
 
     def log_joint(x, tau):
@@ -75,7 +75,7 @@ COVARIANCE = 0.25 * np.array([[1, 0.8, 0.2, 0.1], [0.8, 1, 0.3, 0.2], [0.2, 0.3,
 
 
 def correlated(frame):
-    """E[x0 | x] of four pixels that know of each other, x0 ~ N(0, COVARIANCE)."""
+    """Return E[x0 | x] of four correlated pixels, x0 ~ N(0, COVARIANCE)."""
 
     def denoise(x, tau):
         flat = x.reshape(len(x), 4)
@@ -92,7 +92,7 @@ KNOWN = jnp.asarray([0.6, 0.0, 0.0, -0.4]).reshape(1, 2, 2, 1)
 
 
 @pytest.mark.parametrize("frame", FRAMES)
-def test_repaint_draws_what_is_missing_given_what_is_known(frame):
+def test_repaint_samples_the_conditional_distribution(frame):
     count = 3000
     taus = grid("log-snr", 40, frame, 0.02, 10)
     x = jnp.sqrt(alpha_of(frame, taus[0]) ** 2 * 0.25 + taus[0] ** 2) * jax.random.normal(
@@ -112,9 +112,9 @@ def test_repaint_draws_what_is_missing_given_what_is_known(frame):
 
 
 @pytest.mark.parametrize("frame", FRAMES)
-def test_posterior_sampling_weighs_what_is_measured_against_what_is_likely(frame):
-    """Means of four pixels, measured with noise: of normal pixels the posterior is known, and DPS's answer exact."""
-    noise, way = 0.2, conditions.box_downsampling(2)
+def test_posterior_sampling_matches_the_exact_posterior(frame):
+    """Noisy means of four pixels: for normal pixels the posterior is known, and DPS is exact."""
+    noise, way = 0.2, conditions.shrunk(2)
     y = jnp.broadcast_to(jnp.asarray([1.0, -0.4]).reshape(1, 1, 2, 1), (4000, 1, 2, 1))
     taus = grid("karras", 60, frame, 0.01, 50)
     x = taus[0] * jax.random.normal(jax.random.key(5), (4000, 2, 4, 1))
@@ -125,17 +125,17 @@ def test_posterior_sampling_weighs_what_is_measured_against_what_is_likely(frame
     np.testing.assert_allclose(means.mean(0), want, atol=0.015)
     np.testing.assert_allclose(means.std(0), (1 / (1 / before + 1 / noise**2)) ** 0.5, rtol=0.05)
     rest = got - way.back(means)
-    assert float(rest.std()) == pytest.approx(SPREAD * 0.75**0.5, rel=0.03), "the rest of a square is free"
+    assert float(rest.std()) == pytest.approx(SPREAD * 0.75**0.5, rel=0.03), "only the means are conditioned"
 
 
-def test_a_degradations_gain():
-    """Of A A^T, by its columns."""
-    for way, size in ((conditions.box_downsampling(2), (2, 2, 1)), (conditions.greyscale(), (1, 1, 3))):
+def test_the_gain_of_a_degradation():
+    """The gain is the trace of A A^T, computed from the columns of A."""
+    for way, size in ((conditions.shrunk(2), (2, 2, 1)), (conditions.grey(), (1, 1, 3))):
         basis = jnp.eye(math.prod(size)).reshape(-1, *size)
         assert float(jnp.square(way.forward(basis)).sum()) == pytest.approx(way.gain)
 
 
-def test_degradations_are_undone_where_they_can_be():
+def test_back_inverts_a_degradation_up_to_its_null_space():
     x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
     mask = jax.random.bernoulli(jax.random.key(1), 0.5, (2, 4, 6, 1)).astype(x.dtype)
     for one in (
@@ -153,7 +153,7 @@ def test_degradations_are_undone_where_they_can_be():
 
 
 @pytest.mark.parametrize("frame", FRAMES)
-def test_inversion_leads_back(frame):
+def test_ddim_inversion_and_sampling_return_the_image(frame):
     taus = grid("log-snr", 60, frame, 0.02, 10)
     x0 = points(frame, 0.0, 16)
     noise = conditions.invert(gaussian(frame), x0, taus, frame)
@@ -162,19 +162,19 @@ def test_inversion_leads_back(frame):
     assert float(noise.std()) == pytest.approx(float(deviation(frame, taus[0])), rel=0.3)
 
 
-def test_the_way_between_two_noises():
+def test_interpolation_between_two_noises():
     from jaxgen.inference.latent_space import slerp
 
     one, two = jax.random.normal(jax.random.key(0), (2, 3, 4, 1))
-    two = two * jnp.linalg.norm(one) / jnp.linalg.norm(two)  # of other lengths slerp changes the length evenly
-    way = conditions.slerp(one, two, jnp.linspace(0, 1, 5))
+    two = two * jnp.linalg.norm(one) / jnp.linalg.norm(two)  # with different norms, slerp interpolates the norm
+    way = conditions.great_circle(one, two, jnp.linspace(0, 1, 5))
     for share, found in zip(np.linspace(0, 1, 5), way, strict=True):
         np.testing.assert_allclose(found[None], slerp(np.asarray(one[None]), np.asarray(two[None]), share), atol=1e-5)
     same = conditions.slerp(one, one, jnp.linspace(0, 1, 3))
     np.testing.assert_allclose(same, np.broadcast_to(one, same.shape), atol=1e-6)
 
 
-def test_part_of_a_grid_and_where_it_starts():
+def test_the_end_of_a_grid_and_its_start():
     taus = grid("karras", 10, "ve", 0.01, 80)
     np.testing.assert_array_equal(conditions.last_steps(taus, 1.0), taus)
     np.testing.assert_array_equal(conditions.last_steps(taus, 0.3), taus[7:])
@@ -190,19 +190,19 @@ def test_part_of_a_grid_and_where_it_starts():
 # ---------------------------------------------------------------- likelihood
 
 
-def test_the_odes_likelihood_is_the_true_one():
+def test_the_likelihood_by_the_ode_is_exact():
     low, high = 0.05, 1e4
     x = points("ve", low, 20).reshape(20, 4)
     truth = jax.scipy.stats.norm.logpdf(x, MEAN, math.sqrt(SPREAD**2 + low**2)).sum(1)
     denoise = gaussian("ve")
     exact = log_prob(denoise, x, keys(20), low, high, "exact", 1e-7, spread=math.hypot(MEAN, SPREAD))
     np.testing.assert_allclose(exact, truth, atol=1e-3)
-    # Its Jacobian is a multiple of the identity, so that one probe is exact as well.
+    # The Jacobian is a multiple of the identity: one probe is exact too.
     probed = log_prob(denoise, x, keys(20), low, high, "hutchinson", 1e-7, spread=math.hypot(MEAN, SPREAD))
     np.testing.assert_allclose(probed, exact, atol=1e-6)
 
 
-def test_hutchinsons_probes_are_right_in_the_mean():
+def test_hutchinsons_estimator_is_unbiased():
     x = jax.random.normal(jax.random.key(0), (1, 2, 2, 1)) * 0.5
     exact = log_prob(correlated("ve"), x, keys(1), 0.05, 50.0, "exact", 1e-6, spread=0.5)
     truth = jax.scipy.stats.multivariate_normal.logpdf(

@@ -1,4 +1,4 @@
-"""Models of a trained autoencoder's codes: their scale, what is saved of them, the commands, and what is refused."""
+"""Latent diffusion over trained autoencoders: normalisation, saved state, commands, and error messages."""
 
 import shutil
 from dataclasses import replace
@@ -37,7 +37,7 @@ QUIET = ["--tiny", "--log.samples", "0", "--mesh.data", "1"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Two autoencoders, whose codes are a map and vectors, and an image and its mask."""
+    """Two autoencoders, one with a latent map and one with latent vectors; an image and its mask."""
     folder = tmp_path_factory.mktemp("latent")
     for name in ("vq-vae", "vae"):
         fit(parse("vae", ["--preset", name, *QUIET, "--steps", "60", "--out", str(folder / name)]).run)
@@ -49,74 +49,74 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def argv(folder: Path, name: str, coder: str = "vq-vae", steps: int = 20) -> list[str]:
-    out = folder / f"{name}-{coder}"
+def argv(folder: Path, name: str, autoencoder: str = "vq-vae", steps: int = 20) -> list[str]:
+    out = folder / f"{name}-{autoencoder}"
     few = ["--model.net.kind", "dit", "--model.net.patch", "1", "--model.sampling.steps", "2"]
-    return ["--preset", name, *QUIET, *few, "--steps", str(steps), "--model.autoencoder", str(folder / coder),
+    return ["--preset", name, *QUIET, *few, "--steps", str(steps), "--model.autoencoder", str(folder / autoencoder),
             "--out", str(out)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def run(folder) -> Path:
-    """A model of a map of codes."""
+    """A run of a model of a latent map."""
     return fit(parse("diffusion", argv(folder, "edm")).run)
 
 
-def test_codes_have_the_scale_that_the_model_is_made_for(folder, run):
+def test_latents_are_normalised_to_the_scale_of_the_model(folder, run):
     opened = open_run(run)
-    seen: Any = opened.state.extra["codes"]
-    assert int(seen["batches"]) == 20
-    coder = autoencoder_of(str(folder / "vq-vae"), IMAGE)
+    statistics: Any = opened.state.extra["codes"]
+    assert int(statistics["batches"]) == 20
+    autoencoder = autoencoder_of(str(folder / "vq-vae"), IMAGE)
     source = data.open_source(opened.run.data, IMAGE)
     stream = data.batches(source, opened.run.data, IMAGE, batch=1024, seed=0)
-    codes = coder.encode(load(str(folder / "vq-vae")), jnp.asarray(next(stream)["image"]))
+    latents = autoencoder.encode(load(str(folder / "vq-vae")), jnp.asarray(next(stream)["image"]))
     stream.close()
-    assert codes.shape == (1024, 4, 4, 4)
-    ours = normalise(codes, seen, 0.5)
+    assert latents.shape == (1024, 4, 4, 4)
+    ours = normalise(latents, statistics, 0.5)
     np.testing.assert_allclose(ours.mean((0, 1, 2)), 0, atol=0.1)
     np.testing.assert_allclose(ours.std((0, 1, 2)), 0.5, atol=0.1)
 
 
-def test_the_scale_is_that_of_the_first_hundred_batches():
+def test_statistics_are_those_of_the_first_hundred_batches():
     key = jax.random.key(0)
-    codes = 3 * jax.random.normal(key, (120, 16, 2, 2, 5)) + 7
-    seen, after = initial_statistics(5), None
-    for i, batch in enumerate(codes):
-        seen = update_statistics(seen, batch)
+    latents = 3 * jax.random.normal(key, (120, 16, 2, 2, 5)) + 7
+    statistics, after = initial_statistics(5), None
+    for i, batch in enumerate(latents):
+        statistics = update_statistics(statistics, batch)
         if i == 99:
-            after = seen
-    jax.tree.map(np.testing.assert_array_equal, seen, after)
-    first = np.asarray(codes[:100], np.float64).reshape(-1, 5)
-    np.testing.assert_allclose(seen["mean"], first.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(deviation(seen), first.std(0), rtol=1e-3)
+            after = statistics
+    jax.tree.map(np.testing.assert_array_equal, statistics, after)
+    first = np.asarray(latents[:100], np.float64).reshape(-1, 5)
+    np.testing.assert_allclose(statistics["mean"], first.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(deviation(statistics), first.std(0), rtol=1e-3)
 
 
-def test_a_number_that_never_varies_stays_finite():
-    seen = update_statistics(initial_statistics(2), jnp.ones((4, 1, 1, 2)))
-    assert np.isfinite(normalise(jnp.ones((4, 1, 1, 2)), seen, 1.0)).all()
+def test_a_constant_channel_stays_finite():
+    statistics = update_statistics(initial_statistics(2), jnp.ones((4, 1, 1, 2)))
+    assert np.isfinite(normalise(jnp.ones((4, 1, 1, 2)), statistics, 1.0)).all()
 
 
-@pytest.mark.parametrize("coder", ["vq-vae", "vae"])
-def test_codes_and_pictures_lead_to_each_other(coder, folder):
-    model = replace(EDM(IMAGE, net=replace(SMALL["dit"], patch=1)), autoencoder=str(folder / coder))
+@pytest.mark.parametrize("name", ["vq-vae", "vae"])
+def test_encode_and_decode_are_those_of_the_autoencoder(name, folder):
+    model = replace(EDM(IMAGE, net=replace(SMALL["dit"], patch=1)), autoencoder=str(folder / name))
     task = model.task(10)
     assert task.example["image"].shape == IMAGE and task.denoiser is not None and task.log_prob is None
-    shape = {"vq-vae": (4, 4, 4), "vae": (1, 1, 4)}[coder]
+    shape = {"vq-vae": (4, 4, 4), "vae": (1, 1, 4)}[name]
     assert task.denoiser.shape == shape
     frozen = {"autoencoder": task.frozen["autoencoder"]()}
     params, context = averaged(init_state(task, jax.random.key(0), spec_of(task, 2)), frozen)
     digits: Any = datasets.load_digits()
     x = jnp.asarray(digits.images[:3] / 8 - 1, jnp.float32)[..., None]
     assert task.denoiser.encode is not None and task.denoiser.decode is not None
-    codes = task.denoiser.encode(params, context, x)
-    back = task.denoiser.decode(params, context, codes)
+    latents = task.denoiser.encode(params, context, x)
+    back = task.denoiser.decode(params, context, latents)
     inside = autoencoder_of(model.autoencoder, IMAGE)
     nets = frozen["autoencoder"]
     np.testing.assert_allclose(back, inside.decode(nets, inside.encode(nets, x)), atol=1e-5)
-    assert codes.shape == (3, *shape)
+    assert latents.shape == (3, *shape)
 
 
-def test_the_autoencoder_is_an_argument_and_is_not_saved(folder, run):
+def test_the_autoencoder_is_frozen_and_not_saved(folder, run):
     opened = open_run(run)
     assert set(opened.state.params) == {"denoiser"} and set(opened.frozen) == {"autoencoder"}
     ours = jax.tree.map(np.asarray, opened.frozen["autoencoder"]["params"]["encoder"])
@@ -124,7 +124,7 @@ def test_the_autoencoder_is_an_argument_and_is_not_saved(folder, run):
     jax.tree.map(np.testing.assert_array_equal, ours, jax.tree.map(np.asarray, theirs))
 
 
-def test_a_run_goes_on_to_the_last_bit(folder, run, tmp_path):
+def test_a_resumed_run_is_bit_identical(folder, run, tmp_path):
     words = argv(folder, "edm")
     words[-1] = str(tmp_path / "halves")
     halves = parse("diffusion", words).run
@@ -140,7 +140,7 @@ def test_a_run_goes_on_to_the_last_bit(folder, run, tmp_path):
     assert_same(run, tmp_path / "halves", 20)
 
 
-def test_samples_are_pictures_whatever_the_batch(run, cli, tmp_path):
+def test_samples_do_not_depend_on_the_batch_size(run, cli, tmp_path):
     for batch in (1, 5):
         cli(
             0,
@@ -161,7 +161,7 @@ def test_samples_are_pictures_whatever_the_batch(run, cli, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ddpm", "shortcut", "consistency"])
-def test_every_method_takes_codes(name, folder, cli):
+def test_every_method_trains_on_latents(name, folder, cli):
     made = fit(parse("diffusion", argv(folder, name, "vae", 3)).run)
     opened = open_run(made)
     assert opened.task.denoiser is None or opened.task.denoiser.shape == (1, 1, 4)
@@ -170,7 +170,7 @@ def test_every_method_takes_codes(name, folder, cli):
         assert "codes have no places in the image" in words
 
 
-def test_pictures_are_edited_through_their_codes(folder, run, cli, tmp_path):
+def test_images_are_edited_in_latent_space(folder, run, cli, tmp_path):
     from tests.commands.test_editing import cells
 
     picture, mask = folder / "a.png", folder / "mask.png"
@@ -186,7 +186,7 @@ def test_pictures_are_edited_through_their_codes(folder, run, cli, tmp_path):
         assert "takes noise out of an autoencoder's codes, not out of pixels" in cli(2, *words, *few)
 
 
-def test_a_dry_run_reads_what_is_frozen(run, capsys):
+def test_a_dry_run_reads_frozen_nets(run, capsys):
     from jaxgen.runs.config_io import from_json
     from jaxgen.training.dry_run import dry_run
 
@@ -198,19 +198,19 @@ def test_a_dry_run_reads_what_is_frozen(run, capsys):
     ("model", "words"),
     [
         (EDM((8, 8, 1), autoencoder="no/run"), "There is no run folder no/run."),
-        (EDM((16, 16, 1), autoencoder="vq-vae"), "is of 8x8x1 images: model.image must be 8 8 1, not 16 16 1."),
-        (Flow((8, 8, 1), autoencoder="edm-vq-vae"), "must be the run of an autoencoder without labels, by train.vae"),
+        (EDM((16, 16, 1), autoencoder="vq-vae"), "takes 8x8x1 images: model.image must be 8 8 1, not 16 16 1."),
+        (Flow((8, 8, 1), autoencoder="edm-vq-vae"), "must be a run of train.vae without labels"),
         (
             DDPM((8, 8, 1), net=BackboneConfig(multipliers=(1, 2)), autoencoder="vae"),
-            "multiples of 2, not 1x1. Those here are codes of vae",
+            "multiples of 2, not 1x1. The inputs here are latents of vae",
         ),
         (
             Consistency((8, 8, 1), teacher="edm-vq-vae", net=SMALL["dit"]),
-            "and 0 classes: edm-vq-vae is of EDM with 8x8x1 images and 10 classes, and the codes of",
+            "and 0 classes: edm-vq-vae is a run of EDM with 8x8x1 images and 10 classes, and the latents of",
         ),
     ],
 )
-def test_what_is_no_autoencoder_of_these_pictures(model, words, folder, run, monkeypatch):
+def test_an_autoencoder_that_does_not_fit_is_refused(model, words, folder, run, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(InputError, match=words.replace(".", r"\.")):
         model.task(10)

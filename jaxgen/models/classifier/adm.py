@@ -1,15 +1,15 @@
 """ADM's classifier: Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", NeurIPS 2021, section 4.
 
-It names the class of a noisy image, told how noisy it is, so that its gradient can lead a diffusion model to a class
-(`--sampling classifier=RUN,scale=2`). The net is the U-Net's way down, and attention pooling: one query, the mean of
-the last map, over its pixels.
+A noise-conditional classifier for classifier guidance: its gradient guides a diffusion model to a class
+(`--sampling classifier=RUN,scale=2`). The net is the downsampling half of the U-Net, followed by attention pooling: one
+query, the mean of the last feature map, attends to its pixels.
 
-The noise is that of the cosine schedule, x = cos(a) x0 + sin(a) eps with a / (pi / 2) uniform in [0, 1), which covers
-every method's: any x of signal alpha and noise sigma is such an x divided by their norm. (In the paper each classifier
-has its diffusion model's schedule, and 1,000 times.) The net is told 1000 a / (pi / 2). `classify`, and so `evaluate`,
-is of images without noise; the accuracy in training is over all noise levels.
-The authors' of 256x256 images has width 128, attention at heights 32, 16 and 8 with heads of 64, and 500,000 steps of
-256.
+The noise schedule is the cosine schedule, x = cos(a) x0 + sin(a) eps with a / (pi / 2) uniform in [0, 1). It fits every
+method: any x with signal alpha and noise sigma becomes such an x when divided by the norm of (alpha, sigma). (In the
+paper each classifier has the schedule of its diffusion model, with 1,000 times.) The net's time input is
+1000 a / (pi / 2). `classify` and `evaluate` use images without noise; the accuracy in training is over all noise
+levels. The authors' classifier of 256x256 images has width 128, attention at heights 32, 16 and 8 with heads of 64
+channels, and was trained for 500,000 steps of 256.
 """
 
 import math
@@ -32,27 +32,27 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.nn.transformer import self_attention
 from jaxgen.tasks.classification import Numbers, Recipe, classifier_task, cross_entropy
 
-IDENTITY: dict[str, Numbers] = {"mean": (0.5,), "std": (0.5,)}  # in [-1, 1], as diffusion models see images
+IDENTITY: dict[str, Numbers] = {"mean": (0.5,), "std": (0.5,)}  # images stay in [-1, 1], as in diffusion models
 
 
 @dataclass(frozen=True)
 class NoisyClassifier:
-    """Hyper-parameters of a classifier that is told the noise."""
+    """Hyper-parameters of a noise-conditional classifier."""
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 10
-    width: int = 32  # channels next to the image
-    depth: int = 2  # residual blocks of each resolution
-    heads: int = 4  # of attention
-    multipliers: tuple[int, ...] = (1, 2, 2)  # channels of each resolution, in widths, the finest first
-    attention: tuple[int, ...] = (8,)  # heights of the maps that have attention
+    width: int = 32  # channels of the first resolution
+    depth: int = 2  # residual blocks per resolution
+    heads: int = 4  # attention heads
+    multipliers: tuple[int, ...] = (1, 2, 2)  # channels per resolution as multiples of width, finest first
+    attention: tuple[int, ...] = (8,)  # heights of the feature maps with attention
     dropout: float = 0.0
     recipe: Recipe = field(default_factory=lambda: Recipe("adamw", 3e-4, 0.9, 0.05))
 
     noisy = True  # it knows images with noise, and so can guide a diffusion model
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the net can't see such images."""
+        """Return the training task. Raises InputError for images that don't fit the net."""
         del steps
         at_least(1, model__image=min(self.image), model__width=self.width)
         at_least(0, model__dropout=self.dropout)
@@ -68,7 +68,7 @@ class NoisyClassifier:
         )
 
     def noisy_logits(self, params: Params, context: Context, x: Array, angle: Array) -> Array:
-        """Return logits f32[b classes] of x = cos(angle) x0 + sin(angle) eps, f32[b h w c], angle f32[b]."""
+        """Return logits f32[b classes] for x = cos(angle) x0 + sin(angle) eps, f32[b h w c], angle f32[b]."""
         out: dict = self.net.apply(variables("classifier", params, context.extra), x, False, angle)  # pyright: ignore
         return out["logits"]
 
@@ -94,7 +94,7 @@ class ADMClassifierModule(nn.Module):
     attention: tuple[int, ...]
     heads: int
     dropout: float
-    head_width: int = 0  # what the U-Net's blocks read
+    head_width: int = 0  # these three are read by the U-Net's blocks
     scale_shift: bool = True
     resblock_updown: bool = True
 
@@ -111,7 +111,7 @@ class ADMClassifierModule(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """What the mean of a map sees of its pixels, x [b h w c] -> [b c]: the authors' code, after Radford et al. 2021."""
+    """Attention from a map's mean to its pixels, x [b h w c] -> [b c]: the authors' code, after Radford et al. 2021."""
 
     heads: int
 

@@ -2,9 +2,10 @@
 
 `variant="2012"` is the paper's network: 96-256-384-384-256 filters, conv 2, 4 and 5 in two groups, local response
 normalisation (section 3.3), 60,965,224 parameters, for 227x227 images (the paper says 224). `variant="2014"` is the
-single column of Krizhevsky, "One weird trick for parallelizing convolutional neural networks", as torchvision has it:
-64-192-384-256-256 filters, 61,100,840 parameters, for 224x224; its kernels start with LeCun's variance of 1 / fan-in,
-three times torchvision's, its biases at 0. Other sizes are pooled to the 6x6 that the dense layers take.
+single-column network of Krizhevsky, "One weird trick for parallelizing convolutional neural networks", as in
+torchvision: 64-192-384-256-256 filters, 61,100,840 parameters, for 224x224. Its kernels are initialised with LeCun's
+variance of 1 / fan-in, three times torchvision's, and its biases with 0. For other image sizes, the last map is pooled
+to the 6x6 that the dense layers need.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.pool import adaptive_avg_pool, flatten, max_pool
 from jaxgen.tasks.classification import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 
-SMALLEST, SMALLEST_2012 = 63, 67  # pixels, at which the last pooling still has a window
+SMALLEST, SMALLEST_2012 = 63, 67  # pixels: below this the last pooling has no window
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class AlexNet:
         return kind(self.classes, self.width, self.dropout)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for images too small for the strides."""
+        """Return the training task. Raises InputError for images too small for the strides."""
         del steps
         if min(self.image[:2]) < (least := self.smallest):
             height, width, _ = self.image
@@ -132,7 +133,7 @@ def preset(variant: Literal["2012", "2014"], side: int, least: int, parameters: 
     return Preset(
         imagenet(AlexNet(image=(side, side, 3), variant=variant), 900_000, batch=128, optim=Optim(schedule="cosine")),
         tiny=tiny(
-            # Narrower than an eighth, gradients behind the paper's small kernels are lost beside biases of 1 in f32.
+            # With less than an eighth of the width, gradients through the paper's small kernels vanish in f32.
             AlexNet(image=(least, least, 3), classes=10, variant=variant, width=1 / 8)
         ),
         parameters=parameters,

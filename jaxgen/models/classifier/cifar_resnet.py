@@ -1,10 +1,10 @@
 """The CIFAR ResNets: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
 
 6n + 2 layers of 16, 32 and 64 channels on 32x32 images, with option A: a shortcut between sizes takes every second
-pixel and pads channels with zeros, half before and half after as akamaster's published weights expect, so that it has
-no parameters. Trained as in the paper: rate 0.1, decay 1e-4, batch 128, 64,000 steps, images moved by up to 4 pixels
-and mirrored; the rate falls by a cosine here, not by steps, after 400 steps of warm-up, momentum is Nesterov's, and
-only kernels decay.
+pixel and pads channels with zeros, half before and half after, as akamaster's published weights expect. It has no
+parameters. Training is as in the paper: learning rate 0.1, weight decay 1e-4, batch 128, 64,000 steps, images shifted
+by up to 4 pixels and mirrored. Differences: the rate follows a cosine schedule after 400 warm-up steps (in the paper it
+falls in steps), momentum is Nesterov's, and only kernels decay.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from jaxgen.nn.norm import BatchNorm
 from jaxgen.tasks.classification import IMAGENET, Numbers, Recipe, classifier_task, tiny
 
 Depth = Literal[8, 20, 32, 44, 56, 110]
-HE = nn.initializers.variance_scaling(2, "fan_in", "normal")  # as akamaster's code, of the dense layer, too
+HE = nn.initializers.variance_scaling(2, "fan_in", "normal")  # also for the dense layer, as in akamaster's code
 conv = partial(resnet.conv, init=HE)
 
 
@@ -39,7 +39,7 @@ class CifarResNet:
     recipe: Recipe = field(default_factory=Recipe)
 
     def task(self, steps: int) -> Task:
-        """Return the game."""
+        """Return the training task."""
         del steps
         net = CifarResNetModule((self.depth - 2) // 6, self.classes, self.width)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})

@@ -1,10 +1,10 @@
 """EfficientNet-Lite: Tan and Le, "EfficientNet: Rethinking Model Scaling for CNNs", ICML 2019, in its Lite variant.
 
-Table 1's network for small devices: ReLU6 for swish, no squeeze-and-excitation, and a stem and a head that the width
-leaves as they are. `width` and `depth` scale it (section 3.3); 1 and 1 are Lite0. It starts as in the authors' code and
-is trained by SGD here; the paper took RMSProp, and a moving average of the weights. With the published weights, which
-`jaxgen.perceptual.efficientnet_lite0` loads, it is PyTorch's package efficientnet_lite_pytorch, TensorFlow's "SAME"
-padding included.
+The network of table 1 for small devices: ReLU6 in place of swish, no squeeze-and-excitation, and a stem and a head of
+fixed width. `width` and `depth` scale the rest (section 3.3); 1 and 1 are Lite0. The initialisation is that of the
+authors' code. Training uses SGD here; the paper used RMSProp and an EMA of the weights. With the published weights,
+which `jaxgen.pretrained.perceptual_distances.efficientnet_lite0` loads, it is PyTorch's package
+efficientnet_lite_pytorch, TensorFlow's "SAME" padding included.
 """
 
 import math
@@ -47,7 +47,7 @@ class EfficientNetLite:
     stem: int = 32  # channels
     head: int = 1280  # channels
     dropout: float = 0.2
-    drop_path: float = 0.2  # chance that the last block is left out for an example; 0 in the first, linear between
+    drop_path: float = 0.2  # probability that the last block is skipped for an example; linear from 0 at the first
     mean: Numbers = (127 / 255,)
     std: Numbers = (128 / 255,)
     recipe: Recipe = field(default_factory=lambda: Recipe(weight_decay=1e-5, smoothing=0.1))
@@ -59,19 +59,19 @@ class EfficientNetLite:
         )
 
     def task(self, steps: int) -> Task:
-        """Return the game."""
+        """Return the training task."""
         del steps
         normal = {"mean": self.mean, "std": self.std}
         return classifier_task(self.net(), self.image, self.classes, self.recipe, normal)
 
 
 def scale(image: Array) -> Array:
-    """Return what the published weights expect of f32[b h w c] in [-1, 1]: (255 (image + 1) / 2 - 127) / 128."""
+    """Return the input of the published weights from f32[b h w c] in [-1, 1]: (255 (image + 1) / 2 - 127) / 128."""
     return (image * 127.5 + 0.5) / 128
 
 
 def round_to_8(channels: float) -> int:
-    """The nearest multiple of 8, but never less than 8 or than 90 % of the channels."""
+    """Return the nearest multiple of 8, at least 8 and at least 90 % of the channels."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest
 
@@ -87,7 +87,7 @@ def norm(name: str):
 
 
 class Block(nn.Module):
-    """x [b h w c] -> [b h/stride w/stride features]: widened, filtered channel by channel, narrowed, and x added."""
+    """Inverted residual, x [b h w c] -> [b h/stride w/stride features]: expand, depthwise convolution, project."""
 
     features: int
     kernel: int
@@ -104,7 +104,7 @@ class Block(nn.Module):
         y = norm("_bn2")(conv(self.features, 1, 1, "_project_conv")(y), train)
         if x.shape != y.shape:
             return y
-        # Huang et al. 2016, "Deep Networks with Stochastic Depth": a whole example at a time
+        # Huang et al. 2016, "Deep Networks with Stochastic Depth": drops the whole block of an example
         return x + nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3), deterministic=not train)(y)
 
 
@@ -121,7 +121,7 @@ class EfficientNetLiteModule(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        # The first and the last stage are repeated by no depth.
+        # `depth` does not scale the first and the last stage.
         repeats = [n if i in (0, 6) else math.ceil(self.depth * n) for i, (n, *_) in enumerate(STAGES)]
         out, place = {}, 0
         x = out["stem"] = nn.relu6(norm("_bn0")(conv(self.stem, 3, 2, "_conv_stem")(x), train))  # [b h/2 w/2 32]

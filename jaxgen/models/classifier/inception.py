@@ -1,12 +1,12 @@
 """Inception-v3: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, table 1.
 
-The variant of the graph of 2015-12-05 by which FID, KID and the Inception score are measured: 1008 outputs (1000 classes
-and 8 that are never used), no auxiliary head, average pooling that does not count the padding, and in the last block a
-maximum where the paper has an average. Heusel et al. 2017 read its "2048", Salimans et al. 2016 its logits. It is
-trained by SGD here, the paper took RMSProp with momentum.
+The variant in the graph of 2015-12-05, which FID, KID and the Inception score use: 1008 outputs (1000 classes and 8
+that are never used), no auxiliary head, average pooling that excludes the padding, and in the last block max pooling
+where the paper has average pooling. FID (Heusel et al. 2017) uses its "2048" features, the Inception score (Salimans et
+al. 2016) its logits. Training uses SGD here; the paper used RMSProp with momentum.
 
-Modules are named as in the published weights, where a number after "_" stays after "_": `branch5x5_1`, not `branch5x5.1`.
-"""  # noqa: E501
+Modules have the names of the published weights, also with a number after "_": `branch5x5_1`, not `branch5x5.1`.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -26,8 +26,8 @@ from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import avg_pool, max_pool
 from jaxgen.tasks.classification import Numbers, Recipe, classifier_task, imagenet, tiny
 
-SMALLEST = 75  # pixels, at which 1x1 is left of the last block
-ROW, COLUMN, SQUARE, CROSS = (1, 7), (7, 1), (3, 3), ((1, 3), (3, 1))  # CROSS: both, side by side
+SMALLEST = 75  # pixels, at which the last block is 1x1
+ROW, COLUMN, SQUARE, CROSS = (1, 7), (7, 1), (3, 3), ((1, 3), (3, 1))  # CROSS: both, in parallel
 Layer = tuple  # (channels, kernel), or (channels, kernel, 2) with stride 2 and no padding
 Branches = tuple[tuple[str, tuple[Layer, ...]], ...]
 
@@ -73,7 +73,7 @@ class Inception:
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.045, weight_decay=4e-5, smoothing=0.1))
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for images too small for the strides, or a stage without a block."""
+        """Return the training task. Raises InputError for images that are too small, or a stage without a block."""
         del steps
         at_least(1, model__blocks=min(self.blocks))
         if min(self.image[:2]) < SMALLEST:
@@ -83,12 +83,12 @@ class Inception:
 
 
 def fid_scale(image: Array) -> Array:
-    """Return what the published weights expect of f32[b h w c] in [-1, 1]: (255 (image + 1) / 2 - 128) / 128."""
+    """Return the input of the published weights from f32[b h w c] in [-1, 1]: (255 (image + 1) / 2 - 128) / 128."""
     return (image * 127.5 - 0.5) / 128
 
 
 def he(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-    """N(0, 2 / fan_in). Drawn flat: XLA takes four times as long to compile a draw along four axes."""
+    """N(0, 2 / fan_in), drawn as a vector: XLA takes four times as long to compile a draw with four axes."""
     return jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape) * math.sqrt(2 / math.prod(shape[:3]))
 
 
@@ -109,7 +109,7 @@ class BasicConv(nn.Module):
 
 
 class Block(nn.Module):
-    """x [b h w c] -> [b h' w' sum of the branches]: the branches, and after them the pooled x."""
+    """x [b h w c] -> [b h' w' sum of the branches]: the concatenated branches and the pooled x."""
 
     branches: Branches
     width: float
@@ -138,8 +138,8 @@ class Block(nn.Module):
 class InceptionV3Module(nn.Module):
     """image f32[b h w c] -> {"logits": f32[b classes], "logits_unbiased", "64", "192", "768", "2048"}.
 
-    The numbers are the channels, at width 1, of feature maps averaged over their pixels: f32[b 64] after the first
-    pooling, [b 192] after the second, [b 768] of the last block at 17x17, [b 2048] of the last one.
+    The numbered features are feature maps averaged over their pixels, named by their channels at width 1: f32[b 64]
+    after the first pooling, [b 192] after the second, [b 768] of the last 17x17 block, [b 2048] of the last block.
     """
 
     classes: int

@@ -1,15 +1,18 @@
 """LeNet-5: LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998.
 
 `variant="1998"` is the paper's network, section II.B: sub-sampling layers with a trainable coefficient and bias, C3
-wired by table I, 1.7159 tanh(2 a / 3) throughout, an output of Euclidean radial basis functions around fixed codes and
-the loss of equation 9. 60,000 trainable parameters, as the paper counts them. Four things differ: the codes (the paper
-drew 7x12 images of the characters; here they are our drawing of ten digits, random signs for other classes, which the
-paper names as the alternative), the optimizer (the paper's stochastic diagonal Levenberg-Marquardt is SGD here), what
-the net sees (-0.42 as background and 2.82 as ink, where the paper has -0.1 and 1.175), and the coefficients, which
-multiply a mean here and start at 1.
-`variant="relu"` is what is called LeNet-5 today: dense wiring, ReLU, max pooling, softmax. 61,706 parameters.
+connected by table I, 1.7159 tanh(2 a / 3) as activation, an output of Euclidean radial basis functions (RBF) with fixed
+target vectors, and the loss of equation 9. It has 60,000 trainable parameters, as in the paper. Differences from it:
 
-Both see 32x32 images: others are padded with black on every side ("pad", as the paper's 28x28 digits) or resampled.
+- Target vectors: the paper uses 7x12 images of the characters. Here they are our own drawings of ten digits, and random
+  signs for other numbers of classes, which the paper names as the alternative.
+- Optimizer: SGD, in place of the stochastic diagonal Levenberg-Marquardt method.
+- Input: -0.42 for the background and 2.82 for ink, in place of -0.1 and 1.175.
+- Sub-sampling: the coefficients multiply a mean, not a sum, and start at 1.
+
+`variant="relu"` is the network called LeNet-5 today: dense connections, ReLU, max pooling, softmax. 61,706 parameters.
+
+Both take 32x32 images. Others are padded with black on every side ("pad", as the paper's 28x28 digits) or resampled.
 
 The package has the weights of `relu` at 32x32, trained by this file:
 `jaxgen/pretrained/weights/lenet_mnist.safetensors`.
@@ -33,14 +36,14 @@ from jaxgen.nn.pool import max_pool
 from jaxgen.tasks.classification import Numbers, Recipe, classifier_task
 
 SIZE = 32
-# Table I: which maps of S2 each map of C3 reads.
+# Table I: the input maps from S2 of each map of C3.
 TABLE = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
     *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5), (0, 1, 2, 3, 4, 5)),
 )
-RUBBISH = 10.0  # j of equation 9: the penalty of belonging to no class
-# Digits of 7x12, a row in two hexadecimal figures, the leftmost pixel the highest of seven bits.
+RUBBISH = 10.0  # j of equation 9: the penalty of the rubbish class
+# Digits of 7x12 pixels. Two hexadecimal digits are a row of seven bits; the leftmost pixel is the highest bit.
 DIGITS = (
     "001c22414141414141221c00 000818280808080808083e00 001c22410102040810207f00 003e4101010e010101413e00 "
     "0002060a1222427f02020200 007f4040407e010101413e00 001e2040407e414141413e00 007f01020204040808101000 "
@@ -55,18 +58,18 @@ class LeNet5:
     image: tuple[int, int, int] = (28, 28, 1)  # height, width, channels
     classes: int = 10
     variant: Literal["1998", "relu"] = "relu"
-    fit: Literal["pad", "bilinear"] = "pad"  # how an image becomes 32x32
-    mean: Numbers = (0.1307,)  # what is subtracted from intensities in [0, 1]: MNIST's mean
+    fit: Literal["pad", "bilinear"] = "pad"  # method of resizing an image to 32x32
+    mean: Numbers = (0.1307,)  # subtracted from intensities in [0, 1]: MNIST's mean
     std: Numbers = (0.3081,)
     recipe: Recipe = field(default_factory=Recipe)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for images above 32x32 that are to be padded."""
+        """Return the training task. Raises InputError for images larger than 32x32 with fit="pad"."""
         del steps
         if self.fit == "pad" and max(self.image[:2]) > SIZE:
             raise InputError(f"LeNet-5 can't pad {self.image[0]}x{self.image[1]} to 32x32: write --model.fit bilinear.")
         mean, std = (v if len(v) > 1 else v * self.image[2] for v in (self.mean, self.std))
-        black = tuple(-m / (s or 1) for m, s in zip(mean, std, strict=False))  # what can't be is told below
+        black = tuple(-m / (s or 1) for m, s in zip(mean, std, strict=False))  # classifier_task checks mean and std
         normal = {"mean": self.mean, "std": self.std}
         if self.variant == "relu":
             return classifier_task(
@@ -77,7 +80,10 @@ class LeNet5:
 
 
 def resize_or_pad(x: Array, fit: str, black: Numbers) -> Array:
-    """[b h w c] -> [b 32 32 c]; black: what it is in each channel."""
+    """[b h w c] -> [b 32 32 c].
+
+    black: the normalised value of black in each channel
+    """
     b, h, w, c = x.shape
     if fit == "bilinear":
         return jax.image.resize(x, (b, SIZE, SIZE, c), "bilinear", antialias=True)
@@ -108,18 +114,18 @@ class ReLULeNetModule(nn.Module):
 
 
 def uniform_by_fan_in(key, shape, dtype=jnp.float32):
-    """The paper's appendix A: uniform in +-2.4 / fan-in."""
+    """Return weights uniform in +-2.4 / fan-in: the paper's appendix A."""
     bound = 2.4 / np.prod(shape[:-1])
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def squash(a: Array) -> Array:
-    """Equation 6: f(a) = 1.7159 tanh(2 a / 3), so that f(1) = 1 and f(-1) = -1."""
+    """Return f(a) = 1.7159 tanh(2 a / 3), with f(1) = 1 and f(-1) = -1: equation 6."""
     return 1.7159 * jnp.tanh(2 / 3 * a)
 
 
 class LeNet1998Module(nn.Module):
-    """image f32[b h w c] -> {"logits": f32[b classes], ...}: minus the squared distance to each class's code."""
+    """image f32[b h w c] -> {"logits": f32[b classes], ...}: minus the squared distance to each target vector."""
 
     classes: int
     fit: str
@@ -137,14 +143,13 @@ class LeNet1998Module(nn.Module):
         c5 = squash(Conv(120, (5, 5), **plain, name="c5")(s4))[:, 0, 0]  # [b 120]
         f6 = squash(Dense(84, kernel_init=uniform_by_fan_in, name="f6")(c5))  # [b 84]
         wide = f6.astype(jnp.float32)
-        distance = jnp.square(wide[:, None] - jnp.asarray(rbf_targets(self.classes))[None]).sum(
-            -1
-        )  # equation 7, [b classes]
+        targets = jnp.asarray(rbf_targets(self.classes))
+        distance = jnp.square(wide[:, None] - targets[None]).sum(-1)  # equation 7, [b classes]
         return {"c1": c1, "c3": c3, "c5": c5, "f6": f6, "logits": -distance}
 
 
 class SubSampling(nn.Module):
-    """The mean of each 2x2 window times a coefficient a channel, plus a bias: [b h w c] -> [b h/2 w/2 c]."""
+    """The mean of each 2x2 window times a coefficient per channel, plus a bias: [b h w c] -> [b h/2 w/2 c]."""
 
     @nn.compact
     def __call__(self, x):
@@ -176,14 +181,14 @@ class TableConv(nn.Module):
 
 
 def rbf_loss(logits: Array, label: Array, smoothing: float = 0.0) -> Array:
-    """Equation 9, y_label + log(e^-j + sum_i e^-y_i) with y = -logits: cross-entropy with one more class, f32[b]."""
+    """Return y_label + log(e^-j + sum_i e^-y_i), y = -logits, f32[b]: cross-entropy with one more class. Equation 9."""
     del smoothing
     logits = jnp.pad(logits, ((0, 0), (0, 1)), constant_values=-RUBBISH)
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], axis=-1)[:, 0]
 
 
 def rbf_targets(classes: int) -> np.ndarray:
-    """Return the fixed targets of F6, f32[classes 84] of -1 and 1."""
+    """Return the fixed target vectors of F6, f32[classes 84] of -1 and 1."""
     if classes != 10:
         return np.random.RandomState(1998).choice([-1, 1], (classes, 84)).astype(np.float32)
     rows = np.frombuffer(bytes.fromhex(DIGITS.replace(" ", "")), np.uint8).reshape(10, 12, 1)

@@ -1,9 +1,9 @@
 """ResNet: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, table 1.
 
-18 and 34 layers of basic blocks, 50, 101 and 152 of bottlenecks with the stride in the 3x3 convolution, as torchvision
-has them (the paper strides the 1x1; the parameters are the same); 10 has one basic block a stage. `stem="small"` starts
-with one 3x3 convolution instead of the 7x7 stride 2 and the pooling: for images of about 32x32. Trained for
-torchvision's 90 epochs (the paper: 120).
+18 and 34 layers have basic blocks; 50, 101 and 152 have bottlenecks with the stride in the 3x3 convolution, as in
+torchvision (in the paper it is in the 1x1; the parameters are the same); 10 has one basic block per stage.
+`stem="small"` has one 3x3 convolution in place of the 7x7 with stride 2 and the pooling, for images of about 32x32.
+Training takes torchvision's 90 epochs (in the paper 120).
 """
 
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class ResNet:
     recipe: Recipe = field(default_factory=Recipe)
 
     def task(self, steps: int) -> Task:
-        """Return the game."""
+        """Return the training task."""
         del steps
         net = ResNetModule(self.depth, self.classes, self.width, self.stem)
         return classifier_task(net, self.image, self.classes, self.recipe, {"mean": self.mean, "std": self.std})

@@ -1,10 +1,10 @@
 """Shift-tolerant AlexNet and VGG-16: Ghildyal and Liu, "Shift-tolerant Perceptual Similarity Metric", ECCV 2022.
 
-The backbones of ST-LPIPS. Every stride is taken by a blur (Zhang, "Making Convolutional Networks Shift-Invariant
-Again", 2019) over images mirrored at their borders by two pixels: AlexNet's first convolution has no stride and the
-blur comes before its ReLU, pooling takes a maximum at every pixel and blurs after. The published weights, which
-`jaxgen.perceptual.st_lpips` loads, are backbones without a classifier; here the mean over the last feature map and one
-dense layer follow them.
+The backbones of ST-LPIPS. Every stride is replaced by a strided blur (Zhang, "Making Convolutional Networks
+Shift-Invariant Again", 2019) with reflection padding of two pixels. AlexNet's first convolution has stride 1, and the
+blur comes before its ReLU. Max pooling has stride 1, and a blur follows it. The published weights, which
+`jaxgen.pretrained.perceptual_distances.st_lpips` loads, are backbones without a classifier. Here a mean over the last
+feature map and one dense layer are added.
 """
 
 import math
@@ -24,7 +24,7 @@ from jaxgen.nn.pool import max_pool
 from jaxgen.tasks.classification import IMAGENET, Numbers, Recipe, classifier_task, imagenet, tiny
 
 Kind = Literal["alex", "vgg"]
-SMALLEST = {"alex": 21, "vgg": 18}  # pixels, at which every image to be mirrored has three rows
+SMALLEST = {"alex": 21, "vgg": 18}  # pixels: every padded map has at least three rows
 LAYERS: dict[str, tuple[str, ...]] = {  # the features that a perceptual distance reads
     "alex": ("relu1", "relu2", "relu3", "relu4", "relu5"),
     "vgg": ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"),
@@ -59,7 +59,7 @@ class ShiftTolerant:
         return ShiftTolerantModule(self.backbone, self.classes, self.width, self.dropout)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for images too small to be mirrored."""
+        """Return the training task. Raises InputError for images too small for the reflection padding."""
         del steps
         if min(self.image[:2]) < self.smallest:
             least = f"{self.smallest}x{self.smallest}"
@@ -68,13 +68,14 @@ class ShiftTolerant:
 
 
 def blur_pool(x: Array, taps: int = 3, stride: int = 2, pad: int = 2) -> Array:
-    """Return x [b h w c], mirrored by `pad` pixels, under the binomial filter: [b h' w' c].
+    """Return x [b h w c], padded by reflection, blurred by a binomial filter and subsampled: [b h' w' c].
 
-    y_o = sum_k 2^-(taps - 1) C(taps - 1, k) x_(stride o + k - pad) along h and along w; h' is a convolution's.
+    y_o = sum_k 2^-(taps - 1) C(taps - 1, k) x_(stride o + k - pad) along h and along w. h' is the size of a
+    convolution's output.
     """
     for axis in (1, 2):
         x = jnp.pad(x, [(pad, pad) if axis == a else (0, 0) for a in range(4)], mode="reflect")
-        last = x.shape[axis] - taps + 1  # places of the filter
+        last = x.shape[axis] - taps + 1  # positions of the filter
         below = [lax.slice_in_dim(x, k, last + k, stride, axis) for k in range(taps)]
         x = reduce(jnp.add, (math.comb(taps - 1, k) / 2 ** (taps - 1) * part for k, part in enumerate(below)))
     return x
@@ -102,7 +103,7 @@ class ShiftTolerantModule(nn.Module):
         return Conv(int(filters * self.width), size, (1, 1), pads, kernel_init=he, name=name)(x)
 
     def alex(self, x: Array) -> dict[str, Array]:
-        """The numbers in names count every layer from the first, poolings and blurs included."""
+        """Return AlexNet's features. The numbers in layer names count all layers, including poolings and blurs."""
         out = {}
         x = blur_pool(self.conv(x, 64, 11, 2, "slice1_0"))  # [b h/2 w/2 64]
         x = out["relu1"] = nn.relu(x)

@@ -1,7 +1,7 @@
 """VGG: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015.
 
-Table 1's configurations A, B, D and E (11, 13, 16 and 19 layers), without and with batch normalisation. Images of
-other sizes than 224x224 are pooled to the 7x7 that the dense layers take.
+Table 1's configurations A, B, D and E (11, 13, 16 and 19 layers), without and with batch normalisation. For images of
+other sizes than 224x224, the last map is pooled to the 7x7 that the dense layers need.
 """
 
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class VGG:
         return VGGModule(self.depth, self.batch_norm, self.classes, self.width, self.hidden, self.dropout)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for images too small to be halved five times."""
+        """Return the training task. Raises InputError for images too small for five stride-2 stages."""
         del steps
         if min(self.image[:2]) < self.smallest:
             raise InputError(f"VGG needs images of at least 32x32, not {self.image[0]}x{self.image[1]}.")

@@ -1,4 +1,4 @@
-"""How models of few steps draw their images: from noise down even times, each step one call of the net."""
+"""Sampling of few-step models: from noise to an image over evenly spaced times, one call of the net for each step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +10,13 @@ from jaxgen.core import rng
 from jaxgen.core.errors import at_least, check_labels
 from jaxgen.core.types import Array, Context, Key, Params
 
-MeanVelocity = Callable[
-    [Params, Context, Array, Array, Array, Array | None], Array
-]  # (…, x, t f32[b], r f32[b], label) -> u
+# (params, context, x, t f32[b], r f32[b], label) -> u
+MeanVelocity = Callable[[Params, Context, Array, Array, Array, Array | None], Array]
 
 
 @dataclass(frozen=True)
 class FewStepSampling:
-    """How images are drawn; it changes no training, and `generate` and `evaluate` can be given another one."""
+    """Settings of sampling. They do not affect training; `generate` and `evaluate` accept others."""
 
     steps: int = 1
 
@@ -26,12 +25,12 @@ class FewStepSampling:
 
     @property
     def nfe(self) -> int:
-        """How often the net is evaluated for an image."""
+        """Function evaluations of the net for each image."""
         return self.steps
 
 
 def few_step_generator(mean_velocity: MeanVelocity, steps: int, image: tuple[int, ...], classes: int) -> Callable:
-    """Return a task's `generate`: x_r = x_t - (t - r) u from t = 1, noise, to 0, u the mean velocity on the way."""
+    """Return a task's `generate`: x_r = x_t - (t - r) u from t = 1 (noise) to 0, with u the mean velocity."""
 
     def generate(params: Params, context: Context, keys: Key, given):
         check_labels(classes, given)

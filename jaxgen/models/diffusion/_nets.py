@@ -1,4 +1,4 @@
-"""The networks that any method can have: U-Net, DiT, U-ViT, EDM2's U-Net, by configuration."""
+"""The backbones of diffusion models, chosen by configuration: U-Net, DiT, U-ViT, EDM2's U-Net."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,17 +18,17 @@ from jaxgen.nn.magnitude import forced_weight_normalisation
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """What a denoiser is made of."""
+    """Architecture of a denoiser."""
 
     kind: Literal["unet", "dit", "uvit", "edm2"] = "unet"
-    width: int = 32  # channels next to the image; of a transformer, numbers in a token
-    depth: int = 2  # residual blocks of each resolution; layers of a transformer
-    heads: int = 4  # of attention
-    multipliers: tuple[int, ...] = (1, 2, 2)  # unet, edm2: channels of each resolution, in widths, the finest first
-    attention: tuple[int, ...] = (8,)  # unet, edm2: heights of the maps that have attention
-    patch: int = 2  # dit, uvit: pixels of a patch's side
+    width: int = 32  # channels of the first resolution; of a transformer, channels of a token
+    depth: int = 2  # residual blocks per resolution; of a transformer, layers
+    heads: int = 4  # attention heads
+    multipliers: tuple[int, ...] = (1, 2, 2)  # unet, edm2: channels per resolution as multiples of width, finest first
+    attention: tuple[int, ...] = (8,)  # unet, edm2: heights of the feature maps with attention
+    patch: int = 2  # dit, uvit: side of a patch in pixels
     dropout: float = 0.0  # unet, edm2
-    bandwidth: float = 1.0  # edm2: of the frequencies that times are told by; 0.001 where they go to 1000, as a flow's
+    bandwidth: float = 1.0  # edm2: of the Fourier features of time; 0.001 for times up to 1000, as in a flow
 
     def module(self, features_out: int, classes: int) -> nn.Module:
         """Return the net, (x, t, label, second, train) -> f32[b h w features_out]."""
@@ -42,12 +42,12 @@ class BackboneConfig:
         return net(features_out, self.patch, self.width, self.depth, self.heads, classes)
 
     def adam(self, learning_rate: float | optax.Schedule, b2: float = 0.999) -> optax.GradientTransformation:
-        """Return the net's optimizer, which leaves the weights of EDM2's normalised."""
+        """Return Adam; for EDM2's net, with weights normalised after each update."""
         adam = optax.adam(learning_rate, b2=b2)
         return optax.chain(adam, forced_weight_normalisation()) if self.kind == "edm2" else adam
 
     def check(self):
-        """Raise InputError for numbers that make no net. (The net itself says where images don't fit it.)"""
+        """Raise InputError for invalid settings. (The net itself checks that images fit it.)"""
         at_least(1, model__net__width=self.width, model__net__depth=self.depth, model__net__heads=self.heads)
         at_least(1, model__net__patch=self.patch, model__net__multipliers=min(self.multipliers, default=0))
         at_least(0, model__net__dropout=self.dropout)
@@ -69,7 +69,7 @@ def call(
     second: Array | None = None,
     dropout: Key | None = None,
 ) -> Array:
-    """Return what a net says; in training with a key for its dropout."""
+    """Return the output of a net. In training, `dropout` is its key."""
     rngs = {} if dropout is None else {"dropout": dropout}
     found: Any = module.apply({"params": params}, x, t, label, second, train=dropout is not None, rngs=rngs)
     return found

@@ -1,4 +1,4 @@
-"""Presets of diffusion models, at full size and reduced."""
+"""Presets of diffusion models, in full and tiny size."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ SMALL = {
 
 
 def row(model: Any, parameters: int, source: str = "digits", batch: int = 64, **small) -> Preset:
-    """Return a preset, with a tiny run of 8x8 images in few steps, whose model has the changes `small` as well."""
+    """Return a preset. Its tiny run has 8x8 images, few sampling steps, and the fields `small` of the model changed."""
     few = replace(model.sampling, steps=min(model.sampling.steps, 4))
     reduced = replace(
         model,

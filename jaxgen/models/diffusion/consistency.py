@@ -1,18 +1,18 @@
 """Consistency models: Song, Dhariwal, Chen and Sutskever 2023; trained alone as in Song and Dhariwal, "Improved
 Techniques for Training Consistency Models", ICLR 2024.
 
-f(x, sigma) = c_skip x + c_out F(c_in x, c_noise) leads from any point of a path of the ODE to its end, the image:
-c_skip = 1 and c_out = 0 at the lowest noise (2023, equation 5 and appendix C). Two neighbouring points of the path are
-x0 + sigma_{i+1} eps and x0 + sigma_i eps, and f of the former is drawn to f of the latter, held constant, by the
-pseudo-Huber distance over sigma_{i+1} - sigma_i (2024, equations 6 and 7). The levels are Karras's; above the lowest
-there are 10 at first and twice as many after each part of training, up to 1,280 (equation 8), and i is drawn so that
-log sigma is about normal (equation 10). With a teacher, the folder of an `edm` run, the second point is one Heun step
-of its ODE below the first: distillation (2023, algorithm 2).
+The consistency function f(x, sigma) = c_skip x + c_out F(c_in x, c_noise) maps any point of a trajectory of the ODE to
+its end, the image. c_skip = 1 and c_out = 0 at the lowest noise level (2023, equation 5 and appendix C). Two
+neighbouring points of a trajectory are x0 + sigma_{i+1} eps and x0 + sigma_i eps. The loss is the pseudo-Huber distance
+between f of the first and f of the second (no gradient), divided by sigma_{i+1} - sigma_i (2024, equations 6 and 7).
+The noise levels are Karras's. Above the lowest there are 10 at first, and their number doubles in stages of training up
+to 1,280 (equation 8). i is drawn so that log sigma is approximately normal (equation 10). With a teacher, the folder of
+an `edm` run, the second point is one Heun step of the teacher's ODE from the first: distillation (2023, algorithm 2).
 
-In the authors' code of 2023, openai/consistency_models, the optimizer is rectified Adam, here it is plain. Distillation
-is theirs in its pairs alone: there 18 or 40 levels are drawn evenly, LPIPS is the distance, an average of the weights
-gives the aim, the net starts as its teacher, and it is told 250 log sigma, as the teacher is; here log sigma / 4, as an
-EDM is.
+Differences from the authors' code of 2023, openai/consistency_models: it uses rectified Adam, here Adam. In
+distillation only the pairs of points are the same. There 18 or 40 levels are drawn uniformly, the distance is LPIPS,
+the target uses an EMA of the weights, the net is initialised from the teacher, and its time input is 250 log sigma, as
+the teacher's. Here the time input is log sigma / 4, as in EDM.
 """
 
 import math
@@ -40,7 +40,7 @@ from jaxgen.tasks.denoising import check_model, drop_labels, game, shape_of
 from jaxgen.tasks.teacher import denoiser_loader, teacher_of
 
 RHO = 7.0
-HUBER = 0.00054  # c over the square root of an image's numbers. 2024, section 3.3
+HUBER = 0.00054  # c divided by the square root of the data's dimension. 2024, section 3.3
 
 
 @dataclass(frozen=True)
@@ -48,26 +48,26 @@ class Consistency:
     """Hyper-parameters of a consistency model."""
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
-    classes: int = 0  # labels are below it; 0: unconditional
+    classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
     sigma_data: float = 0.5  # standard deviation of the data
     sigma_min: float = 0.002
     sigma_max: float = 80.0
-    levels: int = 10  # above the lowest, at first
-    most: int = 1280  # and at last
-    p_mean: float = -1.1  # of log sigma in training
-    p_std: float = 2.0
-    drop: float = 0.0  # share of labels hidden in training
+    levels: int = 10  # noise levels above the lowest at the start of training
+    most: int = 1280  # and at the end
+    p_mean: float = -1.1  # mean of log sigma in training
+    p_std: float = 2.0  # its standard deviation
+    drop: float = 0.0  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 1e-4  # of Adam
-    ema: float = 0.9999  # decay of the moving average
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
-    teacher: str = ""  # the folder of an `edm` run; none: trained alone
+    ema: float = 0.9999  # decay of the EMA
+    autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
+    teacher: str = ""  # folder of an `edm` run; empty: training without a teacher
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images, or there is no such teacher."""
+        """Return the training task. Raises InputError for invalid settings and for a teacher that does not fit."""
         check_model(self)
         self.sampling.check()
         at_least(1, model__levels=self.levels)
@@ -89,25 +89,25 @@ class Consistency:
 
     @property
     def teacher_model(self) -> EDM | None:
-        """The teacher's hyper-parameters. Raises InputError where it paints other images."""
+        """The teacher's hyper-parameters. Raises InputError where its images or classes differ."""
         if not self.teacher:
             return None
         return teacher_of(self.teacher, EDM, self)
 
     def level_counts(self, steps: int) -> np.ndarray:
-        """Return how many levels there are in each part of a training of so many steps, i64[parts]."""
+        """Return the number of noise levels in each stage of a training of `steps` steps, i64[stages]."""
         doublings = math.floor(math.log2(self.most / self.levels))
         return np.minimum(self.levels * 2 ** np.arange(max(min(doublings + 1, steps), 1)), self.most) + 1
 
     def levels_of(self, count: Array, i: Array) -> Array:
-        """Return the i-th of so many levels, f32, rising from sigma_min to sigma_max. 2023, section 5.1."""
+        """Return the i-th of `count` noise levels, f32, rising from sigma_min to sigma_max. 2023, section 5.1."""
         low, high = self.sigma_min ** (1 / RHO), self.sigma_max ** (1 / RHO)
         return (low + i / (count - 1) * (high - low)) ** RHO
 
     def consistency_function(
         self, params: Params, x: Array, sigma: Array, label: Array | None, dropout: Key | None = None
     ) -> Array:
-        """Return f(x, sigma f32[b]), f32[b h w c]: x itself at sigma_min."""
+        """Return f(x, sigma f32[b]), f32[b h w c]. At sigma_min it is x."""
         total = jnp.sqrt(sigma**2 + self.sigma_data**2)
         above = sigma - self.sigma_min
         c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
@@ -118,7 +118,7 @@ class Consistency:
         return expand_like(x, c_skip) * x + expand_like(x, c_out) * out
 
     def draw_levels(self, key: Key, count: Array, b: int) -> tuple[Array, Array]:
-        """Return neighbouring levels f32[b], the lower and the higher, of so many. 2024, equation 10."""
+        """Return neighbouring noise levels f32[b] of `count`, the lower and the higher. 2024, equation 10."""
         i = jnp.arange(self.most)
         edge = lambda i: erf((jnp.log(self.levels_of(count, i)) - self.p_mean) / (math.sqrt(2) * self.p_std))  # noqa: E731
         share = edge(jnp.minimum(i + 1, count - 1)) - edge(jnp.minimum(i, count - 1))
@@ -138,15 +138,15 @@ class Consistency:
             below = teacher_step(teacher, context, x, high, low, label)
         else:
             below = x0 + expand_like(x0, low) * eps
-        dropout = keys["dropout"] if self.net.dropout else None  # the same for both, as in the paper
-        aim = jax.lax.stop_gradient(self.consistency_function(params, below, low, label, dropout))
-        squared = jnp.square(self.consistency_function(params, x, high, label, dropout) - aim).sum((1, 2, 3))  # [b]
+        dropout = keys["dropout"] if self.net.dropout else None  # the same key for both calls, as in the paper
+        target = jax.lax.stop_gradient(self.consistency_function(params, below, low, label, dropout))
+        squared = jnp.square(self.consistency_function(params, x, high, label, dropout) - target).sum((1, 2, 3))  # [b]
         c = HUBER * math.sqrt(math.prod(self.shape))
         distance = jnp.sqrt(squared + c**2) - c
         return (distance / (high - low)).mean(), Aux({"distance": distance.mean(), "levels": jnp.float32(count)})
 
     def generate(self, params: Params, context: Context, keys: Key, given):
-        """Return images in so many steps: f of noise, then noise again and f again. 2023, algorithm 1."""
+        """Return images, by `sampling.steps` times adding noise and applying f. 2023, algorithm 1."""
         check_labels(self.classes, given)
         label = given["label"] if self.classes else None
         start = rng.normal(jax.vmap(lambda key: rng.fold(key, "start"))(keys), self.shape)
@@ -166,12 +166,12 @@ class Consistency:
 
 
 def teacher_step(teacher: EDM, context: Context, x: Array, high: Array, low: Array, label: Array | None) -> Array:
-    """Return where the teacher's ODE leads x f32[b h w c] from one level f32[b] to the next, by Heun's method."""
-    told = lambda x, sigma: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, sigma, label)  # noqa: E731
-    slope = (x - told(x, high)) / expand_like(x, high)
+    """Return the teacher's ODE solution from x f32[b h w c] at level `high` to level `low`, f32[b], one Heun step."""
+    denoise = lambda x, sigma: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, sigma, label)  # noqa: E731
+    slope = (x - denoise(x, high)) / expand_like(x, high)
     gap = expand_like(x, low - high)
     ahead = x + gap * slope
-    return x + gap * (slope + (ahead - told(ahead, low)) / expand_like(x, low)) / 2
+    return x + gap * (slope + (ahead - denoise(ahead, low)) / expand_like(x, low)) / 2
 
 
 PRESETS = {"consistency": row(Consistency(), 1_921_601, most=40, net=SMALL["dit"])}

@@ -1,13 +1,14 @@
 """DDPM: Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", NeurIPS 2020.
 
-x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps at one of T times; the net says eps, and |eps - eps(x_t, t)|^2
-is minimised (equation 14). With `variance="learned"` it says the reverse steps' variance as well, between the paper's
-two choices, trained by the variational bound: Nichol and Dhariwal 2021, "Improved Denoising Diffusion Probabilistic
-Models", equations 15 and 16, whose cosine schedule is here too (there with 4,000 times, and a rate of 1e-4).
-`predict` is of eps, x0 or v (Salimans and Ho 2022), each by its own squared error.
+x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps at one of T times. The net predicts eps; the loss is
+|eps - eps(x_t, t)|^2 (equation 14). With `variance="learned"` the net also predicts the variance of the reverse steps,
+as an interpolation between the paper's two choices, trained with the variational bound: Nichol and Dhariwal 2021,
+"Improved Denoising Diffusion Probabilistic Models", equations 15 and 16. Their cosine schedule is here too (they use
+4,000 times and a learning rate of 1e-4). `predict` selects eps, x0 or v (Salimans and Ho 2022), each with its own
+squared error.
 
-What the net says of pure noise must be right to a thousandth: after a short training the samples are digits on grey.
-The preset's own learning rate needs a longer training than a rate of 1e-3.
+The prediction at pure noise must be accurate to a thousandth: after a short training the samples are digits on grey.
+The preset's learning rate needs a longer training than a rate of 1e-3.
 """
 
 import math
@@ -32,9 +33,7 @@ from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import row
 from jaxgen.tasks.denoising import Denoiser, Sampling, check_model, denoiser_of, drop_labels, game, generator, shape_of
 
-BOUND_WEIGHT = (
-    0.001  # weight of the bound, in bits a dimension times T, as in the authors' code, beside the squared error
-)
+BOUND_WEIGHT = 0.001  # of the bound, in bits per dimension times T, relative to the squared error: the authors' code
 DEFAULT_SAMPLING = Sampling("ddim", 50, "time", clip=True)
 
 
@@ -43,22 +42,22 @@ class DDPM:
     """Hyper-parameters of a DDPM."""
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
-    classes: int = 0  # labels are below it; 0: unconditional
+    classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
     timesteps: int = 1000  # T
     schedule: Literal["linear", "cosine"] = "linear"
     predict: Literal["eps", "x0", "v"] = "eps"
-    variance: Literal["small", "large", "learned"] = "small"  # of a reverse step: beta~, beta, or between
-    drop: float = 0.1  # share of labels hidden in training
+    variance: Literal["small", "large", "learned"] = "small"  # of a reverse step: beta~, beta, or an interpolation
+    drop: float = 0.1  # share of labels replaced by the null label in training
     sampling: Sampling = DEFAULT_SAMPLING
     learning_rate: float = 2e-4  # of Adam
-    ema: float = 0.9999  # decay of the moving average
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
+    ema: float = 0.9999  # decay of the EMA
+    autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the training task. Raises InputError for settings that are invalid together."""
         del steps
         self.check()
         return game(self, generator(self.denoiser, self.sampling), self.log_prob, denoiser=self.denoiser)
@@ -94,7 +93,7 @@ class DDPM:
         return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
     def net_output(self, params: Params, x: Array, t: Array, label: Array | None, key: Key | None = None):
-        """Return what the net says of x_t at times t f32[b] from 0 to T - 1, and nu of the variance."""
+        """Return the net's prediction at x_t and times t f32[b] from 0 to T - 1, and nu, for the variance."""
         dropout = key if self.net.dropout else None
         out = _nets.call(self.module, params["denoiser"], x, t * (1000 / self.timesteps), label, dropout=dropout)
         if self.variance == "learned":
@@ -103,7 +102,7 @@ class DDPM:
         return out, jnp.full(x.shape, 0.0 if self.variance == "small" else 1.0)
 
     def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None):
-        """Return E[x0 | x] and nu of x = x0 + tau eps: between two of the T times, t is interpolated in log tau."""
+        """Return E[x0 | x] and nu for x = x0 + tau eps. Between two of the T times, t is interpolated in log tau."""
         table = jnp.log(jnp.asarray(self.taus, jnp.float32))
         t = jnp.interp(jnp.log(tau), table, jnp.arange(self.timesteps, dtype=jnp.float32))
         alpha = 1 / jnp.sqrt(1 + tau**2)
@@ -129,37 +128,37 @@ class DDPM:
         error = jnp.square(out - from_x0(self.predict, x0, xt, alpha, sigma)).mean((1, 2, 3))  # [b]
         metrics = {"squared_error": error.mean()}
         loss = error
-        if self.variance == "learned":  # of the mean the bound says nothing here
+        if self.variance == "learned":  # the bound trains the variance only, not the mean
             size, held = math.prod(self.shape), jax.lax.stop_gradient(out)
             term = self.bound_term(x0, to_x0(self.predict, held, xt, alpha, sigma), nu, t) / (size * math.log(2))
             loss = loss + BOUND_WEIGHT * self.timesteps * term
             metrics["bits_per_dimension"] = (self.timesteps * term).mean()
         return loss.mean(), Aux(metrics)
 
-    def bound_term(self, x0: Array, guess: Array, nu: Array, t: Array) -> Array:
-        """Return the bound's term of a time i32[b] in nats, f32[b], the net's guess of x0 and nu [b h w c] given.
+    def bound_term(self, x0: Array, x0_hat: Array, nu: Array, t: Array) -> Array:
+        """Return the bound's term at times i32[b] in nats, f32[b], from the predicted x0 and nu [b h w c].
 
-        KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)), at the first time -log p(x0 | x_1). Equations 5 and 7.
+        KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)); at the first time -log p(x0 | x_1). Equations 5 and 7.
         """
-        tau = np.concatenate([[0.0], self.taus])  # of x0, x_1, ...; means and deviations are those of x / alpha
+        tau = np.concatenate([[0.0], self.taus])  # at x0, x_1, ...; means and deviations below are of x / alpha
         share = tau**2 / (1 + tau**2)
         left = (tau[:-1] / tau[1:]) ** 2
         with np.errstate(divide="ignore"):
-            small = 0.5 * np.log(tau[:-1] ** 2 * (1 - left))  # log deviation of the posterior
-            wider = 0.5 * np.log(share[1:] / share[:-1])  # to beta's
-        # At the first time beta~ is 0: it is taken from the second, in units of an image's.
+            small = 0.5 * np.log(tau[:-1] ** 2 * (1 - left))  # log standard deviation of the posterior
+            wider = 0.5 * np.log(share[1:] / share[:-1])  # log standard deviation by beta, minus the posterior's
+        # At the first time beta~ is 0: that of the second time is used, in units of the image.
         first = 0.5 * np.log([share[1] / share[2] * (1 - (1 - share[2]) / (1 - share[1])), share[1]])
         small[0], wider[0] = first[0], first[1] - first[0]
         pick = lambda table: expand_like(x0, jnp.asarray(table, jnp.float32)[t])  # noqa: E731
         log_q, log_p = pick(small), pick(small) + nu * pick(wider)
         moved = pick(1 - left)
-        kl = sum_per_example(kl_normal(moved * x0, log_q, moved * guess, log_p))
-        return jnp.where(t > 0, kl, -discretised_normal_log_prob(x0, guess, log_p))
+        kl = sum_per_example(kl_normal(moved * x0, log_q, moved * x0_hat, log_p))
+        return jnp.where(t > 0, kl, -discretised_normal_log_prob(x0, x0_hat, log_p))
 
     def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
-        """Return a bound of log P of 8-bit images in nats, f32[b]: equation 5, from so many of its T terms.
+        """Return a lower bound of log P of 8-bit images in nats, f32[b]: equation 5, from `samples` of its T terms.
 
-        They are drawn one from each of as many equal stretches of time; with T samples or more it is the whole sum.
+        One term is drawn from each of `samples` equal intervals of time. With T samples or more, the sum is exact.
         """
         x0, label = batch["image"], batch["label"] if self.classes else None
         count = min(samples, self.timesteps)

@@ -1,10 +1,11 @@
 """EDM: Karras, Aittala, Aila and Laine, "Elucidating the Design Space of Diffusion-Based Generative Models", 2022.
 
-x = x0 + sigma eps. With F the net, D(x, sigma) = c_skip x + c_out F(c_in x, c_noise), so scaled that the net's input
-and target have variance 1 at every noise level (equation 7, table 1), and lambda(sigma) |D - x0|^2 is minimised with
-lambda = 1 / c_out^2 and log sigma ~ N(P_mean, P_std^2). Samples are drawn by Heun's method over equation 5's levels.
-Of the authors' training their augmentations are not here, and dropout (0.13 on CIFAR-10) is off; labels are hidden here
-(`drop`), so that samples can be guided.
+x = x0 + sigma eps. With F the net, D(x, sigma) = c_skip x + c_out F(c_in x, c_noise), scaled so that the net's input
+and target have variance 1 at every noise level (equation 7, table 1). The loss is lambda(sigma) |D - x0|^2 with
+lambda = 1 / c_out^2 and log sigma ~ N(P_mean, P_std^2). Sampling uses Heun's method over the levels of equation 5.
+
+Differences from the authors' training: their augmentations are not here, dropout (0.13 on CIFAR-10) is off, and a share
+`drop` of labels is replaced by the null label, for classifier-free guidance.
 """
 
 from dataclasses import dataclass, replace
@@ -40,23 +41,23 @@ class EDM:
     """Hyper-parameters of an EDM."""
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
-    classes: int = 0  # labels are below it; 0: unconditional
+    classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
     sigma_data: float = 0.5  # standard deviation of the data
-    p_mean: float = -1.2  # of log sigma in training
-    p_std: float = 1.2
-    sigma_min: float = 0.002  # between which samples are drawn
+    p_mean: float = -1.2  # mean of log sigma in training
+    p_std: float = 1.2  # its standard deviation
+    sigma_min: float = 0.002  # lowest and highest noise level of sampling
     sigma_max: float = 80.0
-    drop: float = 0.1  # share of labels hidden in training
+    drop: float = 0.1  # share of labels replaced by the null label in training
     sampling: Sampling = Sampling()
     learning_rate: float = 1e-3  # of Adam
-    ema: float = 0.9999  # decay of the moving average
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
+    ema: float = 0.9999  # decay of the EMA
+    autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the training task. Raises InputError for settings that are invalid together."""
         del steps
         self.check()
         d = self.denoiser
@@ -84,7 +85,9 @@ class EDM:
     def denoiser(self) -> Denoiser:
         how = self.sampling
         if how.grid == "time":
-            raise InputError("An EDM has no time but its noise: model.sampling.grid is karras, log-snr or cosine.")
+            raise InputError(
+                "An EDM's time is its noise level: model.sampling.grid must be karras, log-snr or cosine, not time."
+            )
         taus = grid(how.grid, how.steps, "ve", self.sigma_min, self.sigma_max, rectified_flow())
         return denoiser_of(self, self.told, "ve", taus)
 
@@ -109,14 +112,14 @@ class EDM:
         return expand_like(x, c_skip) * x + expand_like(x, c_out) * out
 
     def errors(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Array, Array]:
-        """Return noise levels drawn for a batch, the squared errors there, and their weights, f32[b] each."""
+        """Return random noise levels for a batch, the squared errors at them, and the errors' weights, f32[b] each."""
         x0, label = batch["image"], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("sigma", "eps", "hide", "dropout")}
         sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(keys["sigma"], x0.shape[:1]))
         x = x0 + expand_like(x0, sigma) * rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
-        guess = self.told(params, context, x, sigma, label, keys["dropout"] if self.net.dropout else None)
-        error = jnp.square(guess - x0).mean((1, 2, 3))  # [b]
+        x0_hat = self.told(params, context, x, sigma, label, keys["dropout"] if self.net.dropout else None)
+        error = jnp.square(x0_hat - x0).mean((1, 2, 3))  # [b]
         return sigma, error, (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:

@@ -1,17 +1,18 @@
 """Flow matching: Lipman et al., "Flow Matching for Generative Modeling"; Liu et al., "Flow Straight and Fast", 2023.
 
-x_t = (1 - t) x0 + t eps (t = 1 is noise, as in Esser et al. 2024); the net says the velocity u = eps - x0, whose
-squared error is minimised. Times are uniform, or logit-normal (Esser et al. 2024, section 3.1). With `coupling="ot"`
-the noise of a batch is ot_pairing to its images by optimal transport (Tong et al. 2024, algorithm 3; Pooladian et al.
-2023), which straightens the paths: the plan is Sinkhorn's, from whose rows the noise is drawn (in their code pairs are
-drawn from the whole of an exact plan, so that an image can come twice). With `coupling="reflow"`
-an image is what another flow leads its noise to (Liu et al. 2023, section 2.2): paths that no longer cross, for few
-steps. The teacher's ODE is solved in every step of training.
+x_t = (1 - t) x0 + t eps (t = 1 is noise, as in Esser et al. 2024). The net predicts the velocity u = eps - x0; the loss
+is its squared error. Training times are uniform or logit-normal (Esser et al. 2024, section 3.1).
 
-`path` is another stochastic interpolant, alpha x0 + sigma eps with the velocity alpha' x0 + sigma' eps (Albergo et al.
-2023; Ma et al. 2024, "SiT"): "cosine" has alpha = cos(pi t / 2), sigma = sin(pi t / 2). With DiT for a net this is SiT,
-but that times are told from 0 to 1000, in the authors' code from 0 to 1, and that the net has not the second half of
-the channels out that nothing there reads.
+`coupling="ot"` pairs the noise of a batch with its images by optimal transport, for straighter paths (Tong et al. 2024,
+algorithm 3; Pooladian et al. 2023). The plan is Sinkhorn's, and the noise of each image is drawn from its row of the
+plan. (In their code pairs are drawn from a whole exact plan, where an image can occur twice.) `coupling="reflow"` pairs
+noise with the samples of a teacher flow (Liu et al. 2023, section 2.2): the paths no longer cross, so that few steps
+suffice. The teacher's ODE is solved in every training step.
+
+`path` selects another stochastic interpolant, alpha x0 + sigma eps with velocity alpha' x0 + sigma' eps (Albergo et al.
+2023; Ma et al. 2024, "SiT"): "cosine" has alpha = cos(pi t / 2), sigma = sin(pi t / 2). With a DiT this is SiT, with
+two differences: the net's time input is 0 to 1000 (in the authors' code 0 to 1), and the net does not have the second
+half of output channels, which the authors' code ignores.
 """
 
 from dataclasses import dataclass, replace
@@ -45,11 +46,9 @@ from jaxgen.tasks.denoising import (
 from jaxgen.tasks.teacher import denoiser_loader, teacher_of
 
 EVEN = Sampling("heun", 25, "time")
-LOW, HIGH = 0.002, 1000.0  # sigma / alpha between which the ODE's likelihood is taken
-ENTROPY, ITERATIONS = (
-    0.02,
-    100,
-)  # Sinkhorn: entropy in units of the costs' spread, and how often rows and columns are scaled
+LOW, HIGH = 0.002, 1000.0  # range of sigma / alpha for the likelihood by the ODE
+ENTROPY = 0.02  # of Sinkhorn's plan, in units of the costs' standard deviation
+ITERATIONS = 100  # of Sinkhorn's algorithm
 
 
 @dataclass(frozen=True)
@@ -57,23 +56,23 @@ class Flow:
     """Hyper-parameters of a flow."""
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
-    classes: int = 0  # labels are below it; 0: unconditional
+    classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
     path: Literal["straight", "cosine"] = "straight"
     times: Literal["uniform", "logit-normal"] = "uniform"  # in training
     coupling: Literal["independent", "ot", "reflow"] = "independent"  # of noise and images in a batch
-    teacher: str = ""  # reflow: the folder of a flow's run, whose samples are the images
-    shift: float = 1.0  # times sigma / alpha, for bigger images
-    drop: float = 0.1  # share of labels hidden in training
+    teacher: str = ""  # reflow: folder of a flow's run; its samples replace the images
+    shift: float = 1.0  # factor on sigma / alpha, above 1 for larger images
+    drop: float = 0.1  # share of labels replaced by the null label in training
     sampling: Sampling = EVEN
     learning_rate: float = 5e-4  # of Adam
-    ema: float = 0.9999  # decay of the moving average
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
+    ema: float = 0.9999  # decay of the EMA
+    autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the training task. Raises InputError for settings that are invalid together."""
         del steps
         self.check()
         d = self.denoiser
@@ -85,9 +84,7 @@ class Flow:
         self.sampling.check(self.classes, "flow")
         at_least(1e-3, model__shift=self.shift)
         if (self.coupling == "reflow") != bool(self.teacher):
-            raise InputError(
-                "model.coupling=reflow learns from model.teacher, the folder of a run: give both or neither."
-            )
+            raise InputError("model.coupling=reflow needs model.teacher, the folder of a run: give both or neither.")
         if self.teacher:
             teacher_of(self.teacher, Flow, self)
 
@@ -110,24 +107,24 @@ class Flow:
         return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
     def coefficients(self, t: Array) -> tuple[Array, Array, Array, Array]:
-        """Return alpha, sigma and their derivatives at times f32[b] of the path, unshifted."""
+        """Return alpha, sigma and their derivatives at times f32[b] of the path, without shift."""
         if self.path == "straight":
             return 1 - t, t, -jnp.ones_like(t), jnp.ones_like(t)
         angle, speed = jnp.pi / 2 * t, jnp.pi / 2
         return jnp.cos(angle), jnp.sin(angle), -speed * jnp.sin(angle), speed * jnp.cos(angle)
 
     def velocity(self, params: Params, x: Array, t: Array, label: Array | None, dropout: Key | None = None) -> Array:
-        """Return what the net says at x_t and times t f32[b]."""
+        """Return the net's velocity at x_t and times t f32[b]."""
         return _nets.call(self.module, params["denoiser"], x, 1000 * t, label, dropout=dropout)
 
     def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None) -> Array:
-        """Return E[x0 | x] of x = (1 - tau) x0 + tau eps."""
+        """Return E[x0 | x] for x = (1 - tau) x0 + tau eps."""
         del context
         t = tau if self.path == "straight" else 2 / jnp.pi * jnp.arctan2(tau, 1 - tau)
         alpha, sigma, d_alpha, d_sigma = (expand_like(x, v) for v in self.coefficients(t))
         xt = (alpha + sigma) * x
         u = self.velocity(params, xt, t, label)
-        # x_t and u are two equations for x0 and eps.
+        # x_t and u are two linear equations for x0 and eps; this solves them for x0.
         return (d_sigma * xt - sigma * u) / (alpha * d_sigma - sigma * d_alpha)
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
@@ -146,14 +143,14 @@ class Flow:
         return error.mean(), Aux()
 
     def teacher_samples(self, context: Context, eps: Array, label: Array | None) -> Array:
-        """Return the images that the teacher's ODE leads noise f32[b h w c] to, of these labels."""
+        """Return the teacher's samples from noise f32[b h w c] and labels, by its ODE."""
         teacher = teacher_of(self.teacher, Flow, self)
-        told = lambda x, tau: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, tau, label)  # noqa: E731
+        denoise = lambda x, tau: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, tau, label)  # noqa: E731
         taus = teacher.denoiser.taus
-        return jax.lax.stop_gradient(heun(told, taus[0] * eps, taus))
+        return jax.lax.stop_gradient(heun(denoise, taus[0] * eps, taus))
 
     def draw_times(self, key: Key, count: int) -> Array:
-        """Return times f32[b] for training, shifted as the path is."""
+        """Return random training times f32[b], with the path's shift."""
         u = (
             jax.random.uniform(key, (count,))
             if self.times == "uniform"
@@ -165,11 +162,11 @@ class Flow:
 
 
 def ot_pairing(x0: Array, eps: Array, key: Key) -> Array:
-    """Return which noise each image gets, i32[b]: drawn from the rows of an optimal plan between the two batches.
+    """Return the index of the noise for each image, i32[b], drawn from the rows of an optimal transport plan.
 
-    The plan minimises sum_ij p_ij |x_i - eps_j|^2 with uniform margins, less a little entropy: Cuturi 2013, Sinkhorn's
-    algorithm in logs. What is alike in a whole row or column of the costs, as |x_i|^2, is nothing to the plan: the
-    entropy is measured by the rest, which of images is a small part.
+    The plan minimises sum_ij p_ij |x_i - eps_j|^2 minus a small entropy term, with uniform marginals: Cuturi 2013,
+    Sinkhorn's algorithm in logarithms. Terms that are constant in a row or column of the costs, such as |x_i|^2, do not
+    change the plan. They are removed first, and the entropy is scaled by the rest, which is small for images.
     """
     a, b = (v.reshape(len(v), -1) for v in (x0, eps))
     cost = -2 * (a - a.mean(0, keepdims=True)) @ (b - b.mean(0, keepdims=True)).T  # [b b], rows and columns of mean 0

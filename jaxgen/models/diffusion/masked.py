@@ -1,22 +1,22 @@
 """Masked diffusion: Sahoo et al., "Simple and Effective Masked Diffusion Language Models"; Shi et al., "Simplified and
 Generalized Masked Diffusion for Discrete Data", both NeurIPS 2024.
 
-An image is a map of tokens: its grey levels, or with `autoencoder` the codes that a frozen VQ-VAE or VQGAN has of it.
-At time t a token is the mask with probability 1 - alpha_t. The net tells what is behind the masks; tokens that are seen
-stay, and the mask is no answer ("SUBS"). Minus the bound of log P of the tokens, in continuous time, is
+An image is a map of tokens: its grey levels, or with `autoencoder` the tokens of a frozen VQ-VAE or VQGAN. At time t a
+token is replaced by the mask with probability 1 - alpha_t. The net predicts the masked tokens. Visible tokens do not
+change, and the mask is never predicted ("SUBS"). The negative bound of log P of the tokens, in continuous time, is
 
     E_t [-alpha'_t / (1 - alpha_t) sum over masked i of -log p(x_i | x_t)].
 
-It depends on no schedule, and is the mean over all orders in which the tokens can be told one by one,
+It does not depend on the schedule. It equals the mean over all orders of predicting the tokens one by one,
 
-    E_k [n / k sum over k masked i of -log p(x_i | the others)], k even in 1 ... n,
+    E_k [n / k sum over k masked i of -log p(x_i | the others)], k uniform in 1 ... n,
 
-which varies less (Hoogeboom et al. 2022, "Autoregressive Diffusion Models"; Ou et al. 2025, "Your Absorbing Discrete
-Diffusion Secretly Models the Conditional Distributions of Clean Data"). By that the net needs no time: it is told the
-share of masks that it sees. Samples are drawn from masks alone, some tokens in each step: by chance, or as MaskGIT does
-(Chang et al. 2022) those that the net is most sure of.
+which has a lower variance (Hoogeboom et al. 2022, "Autoregressive Diffusion Models"; Ou et al. 2025, "Your Absorbing
+Discrete Diffusion Secretly Models the Conditional Distributions of Clean Data"). It follows that the net does not need
+the time: its time input is the share of masked tokens. Sampling starts with masks only and draws some tokens in each
+step: random ones, or, as in MaskGIT (Chang et al. 2022), those with the highest confidence.
 
-Any net does: it is shown the tokens of a place as vectors, and patches of places as a denoiser is shown pixels.
+Any backbone can be used: its input is the embedded tokens of each position, as channels in place of pixels.
 """
 
 import math
@@ -45,33 +45,34 @@ from jaxgen.tasks.teacher import context_of, load
 
 Schedule = Literal["linear", "cosine"]
 Order = Literal["random", "confidence", "ancestral"]
-SMALLEST_TIME = 1e-3  # time of training that is nearest to no masks at all; their code
+SMALLEST_TIME = 1e-3  # in training, with nearly no masks; the authors' code
 LEVELS = 256  # of 8-bit images
 
 
 def mask_probability(schedule: Schedule, t: Any, xp: Any = jnp) -> Any:
-    """Return 1 - alpha at times in [0, 1]: t, or sin(pi t / 2), which is MaskGIT's cosine seen from the other end."""
+    """Return 1 - alpha at times in [0, 1]: t, or sin(pi t / 2), which is MaskGIT's cosine with time reversed."""
     return t if schedule == "linear" else xp.sin(xp.pi / 2 * t)
 
 
 @dataclass(frozen=True)
 class MaskedSampling:
-    """How images are drawn; it changes no training, and `generate` and `evaluate` can be given another one.
+    """Settings of sampling. They do not affect training; `generate` and `evaluate` accept others.
 
-    In every step the net tells all masked tokens, and some are kept: as many as the schedule says, by chance (random)
-    or those that the net is most sure of (confidence), or each with the reverse process's own probability (ancestral).
-    Tokens that are kept in one step are drawn as if independent: with a step for each token `random` has no such error.
+    In every step the net predicts all masked tokens, and some of the predictions are kept. With the order "random" or
+    "confidence" (highest probability first) their number follows the schedule; with "ancestral" each is kept with the
+    probability of the reverse process. Tokens kept in one step are drawn as if independent. With one step per token,
+    "random" has no such error.
     """
 
     steps: int = 64
     order: Order = "random"
-    schedule: Schedule = "cosine"  # of the share of masks that is left
-    temperature: float = 1.0  # of the tokens
-    noise: float = 4.5  # confidence: Gumbel noise added to log p of a token in the first step, down to none in the last
-    guidance: float = 1.0  # classifier-free: 1 is none
+    schedule: Schedule = "cosine"  # of the share of tokens still masked
+    temperature: float = 1.0  # of the tokens' distribution
+    noise: float = 4.5  # confidence: scale of Gumbel noise on log p of a token, falling linearly to 0
+    guidance: float = 1.0  # scale of classifier-free guidance; 1: none
 
     def check(self, classes: int):
-        """Raise InputError for settings that have no meaning, alone or for this model."""
+        """Raise InputError for settings that are invalid, alone or for this model."""
         at_least(1, model__sampling__steps=self.steps)
         at_least(0, model__sampling__temperature=self.temperature, model__sampling__noise=self.noise)
         choose(self.order, get_args(Order), "model.sampling.order")
@@ -81,7 +82,7 @@ class MaskedSampling:
 
     @property
     def nfe(self) -> int:
-        """How often the net is evaluated for an image."""
+        """Function evaluations of the net for each image."""
         return self.steps * (2 if self.guidance != 1 else 1)
 
     def plan(self, count: int) -> tuple[np.ndarray, ...]:
@@ -89,7 +90,8 @@ class MaskedSampling:
         shares = mask_probability(self.schedule, 1 - np.arange(self.steps + 1) / self.steps, np)
         left = [count]
         for s in shares[1:]:
-            left.append(min(math.floor(count * s + 1e-6), max(left[-1] - 1, 0)))  # one at least is told, as in MaskGIT
+            # At least one token per step, as in MaskGIT.
+            left.append(min(math.floor(count * s + 1e-6), max(left[-1] - 1, 0)))
         later = np.arange(1, self.steps + 1)
         noise = self.noise * (1 - later / self.steps)
         return later, (shares[1:] / shares[:-1]).astype(np.float32), np.asarray(left[1:]), noise.astype(np.float32)
@@ -104,22 +106,22 @@ class Masked:
     """Hyper-parameters of a masked diffusion model."""
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
-    classes: int = 0  # labels are below it; 0: unconditional
+    classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = TRANSFORMER
-    embedding: int = 32  # numbers that a token is shown as
-    autoencoder: str = ""  # the folder of a vq-vae or vqgan run, whose codes are modelled; none: grey levels
-    levels: int = LEVELS  # of grey, without an autoencoder
-    schedule: Schedule = "linear"  # of masks in training
-    drop: float = 0.1  # share of labels hidden in training
+    embedding: int = 32  # channels of an embedded token
+    autoencoder: str = ""  # folder of a vq-vae or vqgan run, to model its tokens; empty: grey levels
+    levels: int = LEVELS  # number of grey levels, without an autoencoder
+    schedule: Schedule = "linear"  # of the share of masked tokens in training
+    drop: float = 0.1  # share of labels replaced by the null label in training
     sampling: MaskedSampling = DEFAULT_SAMPLING
     learning_rate: float = 5e-4  # of Adam
-    ema: float = 0.9999  # decay of the moving average
+    ema: float = 0.9999  # decay of the EMA
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images, or the codes are no tokens.
+        """Return the training task. Raises InputError for invalid settings and for an autoencoder without tokens.
 
-        A bound of log P of tokens is one of images only where they are the images' own 256 levels: elsewhere the
-        task has no `log_prob`, which would be read as one.
+        A bound of log P of the tokens is a bound for images only where tokens are the images' 256 levels. In other
+        cases the task has no `log_prob`.
         """
         del steps
         self.check()
@@ -147,26 +149,25 @@ class Masked:
 
     @property
     def tokenizer(self) -> Autoencoder | None:
-        """The autoencoder. Raises InputError where it is none of tokens, or of other images."""
+        """The autoencoder. Raises InputError where it has no tokens, or where its images differ."""
         if not self.autoencoder:
             return None
         found = autoencoder_of(self.autoencoder, self.image)
         if not isinstance(found.model, VQVAE):
             raise InputError(
-                f"model.autoencoder must be the run of a vq-vae or a vqgan: the codes of {self.autoencoder} have no "
-                "tokens."
+                f"model.autoencoder must be the run of a vq-vae or a vqgan: {self.autoencoder} has no tokens."
             )
         return found
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Rows and columns of the map of tokens, and how many a place has: channels, or the quantiser's depth."""
+        """Height and width of the token map, and tokens per position: channels, or the quantiser's depth."""
         tokenizer = self.tokenizer
         return (*tokenizer.model.sides, tokenizer.model.quantiser.depth) if tokenizer else self.image
 
     @property
     def vocabulary(self) -> int:
-        """How many values a token has; the mask is this number."""
+        """Number of values of a token; the mask is token number `vocabulary`."""
         tokenizer = self.tokenizer
         return tokenizer.model.quantiser.vocabulary if tokenizer else self.levels
 
@@ -194,7 +195,7 @@ class Masked:
         return tokens / ((self.levels - 1) / 2) - 1
 
     def log_probs(self, params: Params, xt: Array, label: Array | None, dropout: Key | None = None) -> Array:
-        """Return log p(x_i | x_t), f32[b h w d vocabulary], of every token by those of i32[b h w d] that are seen."""
+        """Return log p(x_i | x_t) for every token of x_t i32[b h w d], f32[b h w d vocabulary]."""
         rngs = {} if dropout is None else {"dropout": dropout}
         out: Any = self.module.apply({"params": params["denoiser"]}, xt, label, dropout is not None, rngs=rngs)
         return jax.nn.log_softmax(out)
@@ -202,7 +203,10 @@ class Masked:
     def masked_nll(
         self, params: Params, x: Array, masked: Array, label: Array | None, dropout: Key | None = None
     ) -> Array:
-        """Return the sum over masked tokens of -log p(x_i | x_t), f32[b]; masked is bool[b h w d]."""
+        """Return the negative log-likelihood of the masked tokens, the sum of -log p(x_i | x_t), f32[b].
+
+        masked: bool[b h w d]
+        """
         log_p = self.log_probs(params, jnp.where(masked, self.vocabulary, x), label, dropout)
         found = jnp.take_along_axis(log_p, x[..., None], -1)[..., 0]  # [b h w d]
         return -jnp.where(masked, found, 0).sum((1, 2, 3))
@@ -211,19 +215,22 @@ class Masked:
         label = batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("t", "mask", "hide", "dropout")}
         x, count = self.tokens(context, batch["image"]), math.prod(self.shape)
-        even = (jax.random.uniform(keys["t"]) + jnp.arange(len(x)) / len(x)) % 1  # one in each part of [0, 1)
-        t = SMALLEST_TIME + (1 - SMALLEST_TIME) * even
+        # stratified: one time in each interval of [0, 1)
+        uniform = (jax.random.uniform(keys["t"]) + jnp.arange(len(x)) / len(x)) % 1
+        t = SMALLEST_TIME + (1 - SMALLEST_TIME) * uniform
         masks, slope = jax.jvp(partial(mask_probability, self.schedule), (t,), (jnp.ones_like(t),))
         masked = jax.random.uniform(keys["mask"], x.shape) < masks[:, None, None, None]
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
-        nats = self.masked_nll(params, x, masked, label, keys["dropout"] if self.net.dropout else None)
-        bound = slope / masks * nats / count  # [b]
+        nll = self.masked_nll(params, x, masked, label, keys["dropout"] if self.net.dropout else None)
+        bound = slope / masks * nll / count  # [b]
         return bound.mean(), Aux({"bits_per_token": bound.mean() / math.log(2)})
 
     def bound(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
-        """Return a bound of log P of the tokens of images in nats, f32[b]: of codes it is none of log P of images.
+        """Return a lower bound of log P of the images' tokens in nats, f32[b].
 
-        The numbers k of masks are drawn one in each of `samples` equal parts; from n samples on all are met.
+        For an autoencoder's tokens it is not a bound of log P of the images.
+
+        One number k of masks is drawn from each of `samples` equal intervals; with n samples or more, every k is used.
         """
         label = batch["label"] if self.classes else None
         x, count = self.tokens(context, batch["image"]), math.prod(self.shape)
@@ -239,28 +246,28 @@ class Masked:
         return -found / samples
 
     def generate(self, params: Params, context: Context, keys: Key, given) -> dict[str, Array]:
-        """Return images of tokens that are drawn as model.sampling says."""
+        """Return images from tokens that are sampled with the settings of model.sampling."""
         check_labels(self.classes, given)
         how, label = self.sampling, given["label"] if self.classes else None
         flat = lambda log_p: log_p.reshape(log_p.shape[0], -1, self.vocabulary)  # noqa: E731
 
-        def told(xt: Array) -> Array:
+        def log_probs(xt: Array) -> Array:
             xt = xt.reshape(-1, *self.shape)
             if how.guidance == 1:
                 return flat(self.log_probs(params, xt, label))
             assert label is not None
             both = jnp.concatenate([label, jnp.full_like(label, self.classes)])
-            kept, left = jnp.split(flat(self.log_probs(params, jnp.concatenate([xt, xt]), both)), 2)
-            return jax.nn.log_softmax(left + how.guidance * (kept - left))
+            conditional, unconditional = jnp.split(flat(self.log_probs(params, jnp.concatenate([xt, xt]), both)), 2)
+            return jax.nn.log_softmax(unconditional + how.guidance * (conditional - unconditional))
 
-        tokens = unmask(told, keys, math.prod(self.shape), self.vocabulary, how)
+        tokens = unmask(log_probs, keys, math.prod(self.shape), self.vocabulary, how)
         return {"image": self.images(context, tokens.reshape(-1, *self.shape))}
 
 
-def unmask(told: Callable[[Array], Array], keys: Key, count: int, mask: int, how: MaskedSampling) -> Array:
-    """Return tokens i32[b count], from masks alone, each row by its own of keys Key[b].
+def unmask(log_probs: Callable[[Array], Array], keys: Key, count: int, mask: int, how: MaskedSampling) -> Array:
+    """Return sampled tokens i32[b count], starting from masks only. Each row has its own key of keys Key[b].
 
-    told: i32[b count] -> log p f32[b count mask], of the tokens behind masks
+    log_probs: i32[b count] -> log p f32[b count mask] of the tokens at masked positions
     """
 
     def step(x: Array, plan: tuple[Array, ...]) -> tuple[Array, None]:
@@ -268,7 +275,7 @@ def unmask(told: Callable[[Array], Array], keys: Key, count: int, mask: int, how
         gumbel = lambda name, *shape: jax.vmap(  # noqa: E731
             lambda key: jax.random.gumbel(rng.fold(jax.random.fold_in(key, i), name), shape)
         )(keys)
-        log_p, masked = told(x), x == mask
+        log_p, masked = log_probs(x), x == mask
         drawn = jnp.argmax(log_p + how.temperature * gumbel("token", count, mask), -1)  # [b count]
         chance = gumbel("order", count)
         if how.order == "ancestral":  # with probability (1 - alpha_s) / (1 - alpha_t)
@@ -284,15 +291,15 @@ def unmask(told: Callable[[Array], Array], keys: Key, count: int, mask: int, how
 
 
 def lowest(score: Array, k: Array) -> Array:
-    """Return which of f32[b n] are the k lowest of their row, bool[b n]; k is one number, or i32[b 1]."""
+    """Return a mask of the k lowest values in each row of f32[b n], bool[b n]; k is one number, or i32[b 1]."""
     rank = jnp.argsort(jnp.argsort(score, 1), 1)
     return rank < jnp.broadcast_to(k, rank.shape)
 
 
 class TokenPredictor(nn.Module):
-    """(tokens i32[b h w d], label i32[b]) -> logits f32[b h w d vocabulary]; a token of number `vocabulary` is masked.
+    """(tokens i32[b h w d], label i32[b]) -> logits f32[b h w d vocabulary]. Token number `vocabulary` is the mask.
 
-    The net, (x f32[b h w c], t f32[b], label, second, train) -> f32[b h w d*vocabulary], is told the share of masks.
+    net: (x f32[b h w c], t f32[b], label, second, train) -> f32[b h w d*vocabulary]; t is the share of masked tokens
     """
 
     net: nn.Module
@@ -302,13 +309,13 @@ class TokenPredictor(nn.Module):
     @nn.compact
     def __call__(self, tokens: Array, label: Array | None = None, train: bool = False) -> Array:
         masks = (tokens == self.vocabulary).mean((1, 2, 3), dtype=jnp.float32)  # [b]
-        shown = [
+        embedded = [
             Embed(self.vocabulary + 1, self.embedding, nn.initializers.normal(1.0), name=f"embedder_{i}")(
                 tokens[..., i]
             )
             for i in range(tokens.shape[3])
         ]
-        x = jnp.concatenate(shown, -1)  # [b h w d*embedding]
+        x = jnp.concatenate(embedded, -1)  # [b h w d*embedding]
         net: Any = self.net
         return to_f32(net(x, 1000 * masks, label, None, train=train)).reshape(*tokens.shape, self.vocabulary)
 

@@ -1,12 +1,14 @@
 """MeanFlow: Geng, Deng, Bai, Kolter and He, "Mean Flows for One-step Generative Modeling", NeurIPS 2025.
 
-The net says the mean velocity u(x_t, r, t) between two times r <= t of the flow x_t = (1 - t) x0 + t eps. By its
-definition (t - r) u is the integral of the velocity v, so that u = v - (t - r) du/dt (equation 6), du/dt = v du/dx +
-du/dt taken by one forward derivative; with v = eps - x0 this is the target, held constant (equation 9). For most of a
-batch r = t, where the target is a flow's. The squared error is weighed by 1 / (|error|^2 + c)^p, p = 1 (section 4.3).
+The net predicts the mean velocity u(x_t, r, t) between two times r <= t of the flow x_t = (1 - t) x0 + t eps. By
+definition (t - r) u is the integral of the velocity v. It follows that u = v - (t - r) du/dt (equation 6). The
+total derivative du/dt, along (v, 0, 1) in (x, r, t), is one forward-mode derivative (jvp). With v = eps - x0 this is
+the target, without gradient (equation 9). For most of a batch r = t, where the target is that of flow matching. The
+squared error is weighted by 1 / (|error|^2 + c)^p, p = 1 (section 4.3).
 
-In the authors' code, Gsunshine/meanflow, c is 0.01, where the paper and we have 1e-3, r is not t in just a quarter of a
-batch, where here chance has it, Adam's b2 is 0.95, and guidance can be learned with the mean velocity: here it is not.
+Differences from the authors' code, Gsunshine/meanflow: there c is 0.01 (1e-3 in the paper and here), r differs from t
+in exactly a quarter of a batch (here each example is drawn independently), Adam's b2 is 0.95, and guidance can be
+learned with the mean velocity (not here).
 """
 
 from dataclasses import dataclass
@@ -34,22 +36,22 @@ class MeanFlow:
     """Hyper-parameters of a mean flow."""
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
-    classes: int = 0  # labels are below it; 0: unconditional
+    classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
-    p_mean: float = -0.4  # of logit t in training
-    p_std: float = 1.0
-    apart: float = 0.25  # share of a batch in which r is not t
+    p_mean: float = -0.4  # mean of logit t in training
+    p_std: float = 1.0  # its standard deviation
+    apart: float = 0.25  # probability that r differs from t in training
     power: float = 1.0  # p
-    drop: float = 0.1  # share of labels hidden in training
+    drop: float = 0.1  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 5e-4  # of Adam
-    ema: float = 0.9999  # decay of the moving average
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
+    ema: float = 0.9999  # decay of the EMA
+    autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the training task. Raises InputError for settings that are invalid together."""
         del steps
         check_model(self)
         self.sampling.check()
@@ -75,7 +77,7 @@ class MeanFlow:
         label: Array | None,
         dropout: Key | None = None,
     ) -> Array:
-        """Return u(x, r, t); the net is told t and t - r, from 0 to 1: what is told of t must be smooth in it."""
+        """Return u(x, r, t). The net's time inputs are t and t - r, from 0 to 1: its embedding must be smooth in t."""
         return _nets.call(self.module, params["denoiser"], x, t, label, t - r, dropout)
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
@@ -91,8 +93,8 @@ class MeanFlow:
         dropout = keys["dropout"] if self.net.dropout else None
         f = lambda x, t, r: self.mean_velocity(params, context, x, t, r, label, dropout)  # noqa: E731
         u, along = jax.jvp(f, (xt, t, r), (v, jnp.ones(b), jnp.zeros(b)))
-        aim = jax.lax.stop_gradient(v - expand_like(x0, t - r) * along)
-        squared = jnp.square(u - aim)
+        target = jax.lax.stop_gradient(v - expand_like(x0, t - r) * along)
+        squared = jnp.square(u - target)
         weight = jax.lax.stop_gradient((squared.sum((1, 2, 3)) + FLOOR) ** -self.power)
         error = squared.mean((1, 2, 3))  # [b]
         return (weight * squared.sum((1, 2, 3))).mean(), Aux({"squared_error": error.mean()})

@@ -1,15 +1,15 @@
 """Shortcut models: Frans, Hafner, Levine and Abbeel, "One Step Diffusion via Shortcut Models", ICLR 2025.
 
-A flow whose net is told how long the step is that will be taken: s(x_t, t, d) is the mean velocity from t to t - d. Of
-infinitely short steps it is learned as a flow's; of longer ones as the mean of two half as long (equation 5), taken one
-after the other by the moving average of the weights. d is 1/128, 1/64, ... 1/2 for the halves; the shortest step, which
-is that of no longer one, is a flow's. Times here are 1 for noise and 0 for images, the other way round than in the
-paper.
+A flow with the step size as an input: s(x_t, t, d) is the mean velocity from t to t - d. For infinitely short steps it
+is trained by flow matching. For longer steps the target is the mean of two consecutive steps of half the size
+(equation 5), taken with the EMA of the weights. The half steps have d = 1/128, 1/64, ... 1/2; the shortest step is
+trained by flow matching only. Time is 1 for noise and 0 for images, the reverse of the paper.
 
-In the authors' code, kvfrans/shortcut-models, a flow's times are multiples of 1/128 as well, an eighth of a batch
-learns long steps, only the flow's labels are hidden, targets are clipped to [-4, 4], and the optimizer is AdamW with a
-weight decay of 0.1; guidance can be learned with the steps. Here times are any, all labels are hidden alike, nothing is
-clipped or decayed, and there is no guidance.
+Differences from the authors' code, kvfrans/shortcut-models: there the times of flow matching are multiples of 1/128
+too, an eighth of a batch trains long steps, labels are dropped only in flow matching, targets are clipped to [-4, 4],
+the optimizer is AdamW with a weight decay of 0.1, and guidance can be learned with the steps. Here times are
+continuous, labels are dropped in the whole batch, targets are not clipped, weights are not decayed, and there is no
+guidance.
 """
 
 from dataclasses import dataclass
@@ -35,20 +35,20 @@ class Shortcut:
     """Hyper-parameters of a shortcut model."""
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
-    classes: int = 0  # labels are below it; 0: unconditional
+    classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
-    shortest: int = 128  # steps of the finest sampling, a power of two
-    share: float = 0.25  # of a batch that learns long steps
-    drop: float = 0.1  # share of labels hidden in training
+    shortest: int = 128  # largest number of sampling steps, a power of two
+    share: float = 0.25  # of a batch that trains long steps
+    drop: float = 0.1  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 5e-4  # of Adam
-    ema: float = 0.999  # decay of the moving average, which is what long steps are learned from
-    autoencoder: str = ""  # the folder of a train.vae run, whose codes are modelled; none: the images
+    ema: float = 0.999  # decay of the EMA, which computes the targets of long steps
+    autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
 
     shape = property(shape_of)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError where the nets can't make such images."""
+        """Return the training task. Raises InputError for settings that are invalid together."""
         del steps
         check_model(self)
         self.sampling.check()
@@ -70,8 +70,8 @@ class Shortcut:
         return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes, True)}, {}
 
     def velocity(self, params: Params, x: Array, t: Array, d: Array, label: Array | None, key: Key | None = None):
-        """Return the mean velocity from times t f32[b] to t - d. The net is told log2 of the number of such steps."""
-        finer = jnp.log2(1 / jnp.maximum(d, 1 / self.shortest))  # a flow's 0 is told as the shortest step is
+        """Return the mean velocity from times t f32[b] to t - d. The net's second input is log2 of 1 / d."""
+        finer = jnp.log2(1 / jnp.maximum(d, 1 / self.shortest))  # d = 0 (flow matching) is encoded as the shortest step
         return _nets.call(
             self.module, params["denoiser"], x, 1000 * t, label, 100 * finer, key if self.net.dropout else None
         )
@@ -86,21 +86,22 @@ class Shortcut:
         keys = {name: rng.fold(key, name) for name in ("t", "eps", "d", "hide", "dropout")}
         b = len(x0)
         long = jnp.arange(b) < max(round(self.share * b), 1)  # bool[b]
-        rungs = self.shortest.bit_length() - 1
-        half = 0.5 ** jax.random.randint(keys["d"], (b,), 1, rungs + 1)  # 1/2, ... 1/shortest: of two such is learned
+        halvings = self.shortest.bit_length() - 1
+        # 1/2, ... 1/shortest: two half steps are one long step
+        half = 0.5 ** jax.random.randint(keys["d"], (b,), 1, halvings + 1)
         u = jax.random.uniform(keys["t"], (b,))
-        t = jnp.where(long, 2 * half * jnp.ceil(u / (2 * half)), u)  # where such a step begins
+        t = jnp.where(long, 2 * half * jnp.ceil(u / (2 * half)), u)  # where a step of this size begins
         eps = rng.normal(jax.random.split(keys["eps"], b), self.shape)
         xt = expand_like(x0, 1 - t) * x0 + expand_like(x0, t) * eps
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
-        found = self.velocity(params, xt, t, jnp.where(long, 2 * half, 0), label, keys["dropout"])
-        # Two halves, by the average; a flow's velocity for the others.
-        steady = {"denoiser": context.ema["denoiser"]["params"]} if context.ema else params
-        first = self.velocity(steady, xt, t, half, label)
-        second = self.velocity(steady, xt - expand_like(x0, half) * first, t - half, half, label)
+        predicted = self.velocity(params, xt, t, jnp.where(long, 2 * half, 0), label, keys["dropout"])
+        # Targets: two half steps of the EMA, or the velocity of flow matching.
+        average = {"denoiser": context.ema["denoiser"]["params"]} if context.ema else params
+        first = self.velocity(average, xt, t, half, label)
+        second = self.velocity(average, xt - expand_like(x0, half) * first, t - half, half, label)
         both = jax.lax.stop_gradient((first + second) / 2)
-        aim = jnp.where(expand_like(x0, jnp.float32(long)) > 0, both, eps - x0)
-        error = jnp.square(found - aim).mean((1, 2, 3))  # [b]
+        target = jnp.where(expand_like(x0, jnp.float32(long)) > 0, both, eps - x0)
+        error = jnp.square(predicted - target).mean((1, 2, 3))  # [b]
         mean = lambda which: (error * which).sum() / which.sum()  # noqa: E731
         return error.mean(), Aux({"flow": mean(1.0 - long), "consistency": mean(1.0 * long)})
 

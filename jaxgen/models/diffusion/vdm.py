@@ -1,18 +1,19 @@
 """VDM: Kingma, Salimans, Poole and Ho, "Variational Diffusion Models", NeurIPS 2021.
 
-z_t = alpha x + sigma eps with sigma^2 = sigmoid(gamma(t)), gamma = -log SNR rising with t by a net of its own. Minus
-the bound of log P of 8-bit images, in continuous time (equations 11, 12 and 17), is
+z_t = alpha x + sigma eps with sigma^2 = sigmoid(gamma(t)). gamma = -log SNR is a learned, increasing function of t. The
+negative bound of log P of 8-bit images, in continuous time (equations 11, 12 and 17), is
 
     KL(q(z_1 | x) || N(0, I)) - E log p(x | z_0) + 1/2 E_{t, eps} gamma'(t) |eps - eps(z_t, gamma(t))|^2,
 
-p(x | z_0) being proportional to q(z_0 | x) over the levels of each pixel. The bound depends on gamma's ends alone,
-which are learned by it; its shape between is learned so that the last term, drawn at random times, varies least
-(appendix I). The net is told gamma, not t, and does not shrink its images (appendix B).
-The denoiser sees sines and cosines of the pixels' finest bits beside them (appendix C), and what it says is added to z.
+where p(x | z_0) is proportional to q(z_0 | x) over the levels of each pixel. The bound depends only on gamma at t = 0
+and 1, and these two ends are trained with it. The shape of gamma between them is trained to minimise the variance of
+the last term over random times (appendix I). The net's time input is gamma, not t, and the net has no downsampling
+(appendix B). Its input includes sines and cosines of the pixels' finest bits (appendix C), and its output is added to
+z.
 
-In the authors' code, google-research/vdm, the optimizer is AdamW with b2 = 0.99 and a decay of 0.01, dropout is 0.1,
-CIFAR-10's gamma is a straight line (`hidden=0`) and a net's gamma starts nearly straight, its weights at 0.01; here
-they start at 1, and Adam and dropout are the other models'.
+Differences from the authors' code, google-research/vdm: there the optimizer is AdamW with b2 = 0.99 and a decay of
+0.01, dropout is 0.1, gamma is a straight line for CIFAR-10 (`hidden=0`), and the weights of a gamma net start at 0.01,
+so that gamma is nearly straight. Here they start at 1, and optimizer and dropout are those of the other models.
 
 After a short training of a small net its samples are strokes that form no digits.
 """
@@ -48,20 +49,20 @@ class VDM:
     """Hyper-parameters of a variational diffusion model."""
 
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
-    classes: int = 0  # labels are below it; 0: unconditional
+    classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig(multipliers=(1,), depth=4, attention=())
-    gamma_min: float = -13.3  # -log SNR of the least noise, and of the most, at first
+    gamma_min: float = -13.3  # initial -log SNR of the lowest and the highest noise level
     gamma_max: float = 5.0
     hidden: int = 1024  # units of gamma's net; 0: a straight line between learned ends
-    fourier: tuple[int, ...] = (7, 8)  # n, of sin and cos (2^n pi z) shown to the net
-    drop: float = 0.0  # share of labels hidden in training
+    fourier: tuple[int, ...] = (7, 8)  # n of the inputs sin and cos (2^n pi z)
+    drop: float = 0.0  # share of labels replaced by the null label in training
     sampling: Sampling = Sampling("ddpm", 250, "log-snr", clip=True)
     learning_rate: float = 2e-4  # of Adam
-    ema: float = 0.9999  # decay of the moving average
-    autoencoder = ""  # its bound is of images
+    ema: float = 0.9999  # decay of the EMA
+    autoencoder = ""  # not supported: the bound is for images
 
     def task(self, steps: int) -> Task:
-        """Return the game: the denoiser's phase, then the schedule's. Raises InputError."""
+        """Return the training task: a phase of the denoiser, then one of the schedule. Raises InputError."""
         del steps
         check_model(self)
         self.sampling.check(self.classes, "ve")
@@ -92,7 +93,9 @@ class VDM:
     def denoiser(self) -> Denoiser:
         how = self.sampling
         if how.grid == "time":
-            raise InputError("A VDM's time is learned: model.sampling.grid is log-snr, karras or cosine.")
+            raise InputError(
+                "A VDM's time is learned: model.sampling.grid must be log-snr, karras or cosine, not time."
+            )
         low, high = math.exp(self.gamma_min / 2), math.exp(self.gamma_max / 2)
         return denoiser_of(self, self.told, "ve", grid(how.grid, how.steps, "ve", low, high))
 
@@ -109,15 +112,15 @@ class VDM:
     def predict_eps(
         self, params: Params, z: Array, gamma: Array, label: Array | None, dropout: Key | None = None
     ) -> Array:
-        """Return eps of z at gamma f32[b]: z itself, and what the net says beside it (the authors' code)."""
-        bits = (LEVELS - 1) / LEVELS * z  # so that the finest sines are 0 at every level of a pixel, as theirs are
+        """Return the predicted eps of z at gamma f32[b]: z plus the net's output, as in the authors' code."""
+        bits = (LEVELS - 1) / LEVELS * z  # scaled as by the authors: the finest sines are 0 at every level of a pixel
         fine = [f(2.0**n * jnp.pi * bits) for n in self.fourier for f in (jnp.sin, jnp.cos)]
         time = 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
         x = jnp.concatenate([z, *fine], 3)  # [b h w c(1+2n)]
         return z + _nets.call(self.module, params["denoiser"], x, time, label, dropout=dropout)
 
     def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None) -> Array:
-        """Return E[x0 | x] of x = x0 + tau eps."""
+        """Return E[x0 | x] for x = x0 + tau eps."""
         del context
         alpha = 1 / jnp.sqrt(1 + tau**2)
         z = expand_like(x, alpha) * x
@@ -126,16 +129,16 @@ class VDM:
     def diffusion(
         self, params: Params, x: Array, t: Array, eps: Array, label: Array | None, dropout: Key | None = None
     ) -> Array:
-        """Return 1/2 gamma'(t) |eps - eps(z_t)|^2, whose mean over t is the bound's term, in nats f32[b]."""
+        """Return 1/2 gamma'(t) |eps - eps(z_t)|^2 in nats, f32[b]. Its mean over t is the bound's diffusion term."""
         gamma, slope = jax.jvp(lambda t: self.gamma(params, t), (t,), (jnp.ones_like(t),))
         z = noisy(x, gamma, eps)
         return 0.5 * slope * sum_per_example(jnp.square(eps - self.predict_eps(params, z, gamma, label, dropout)))
 
     def boundary_terms(self, params: Params, x: Array, eps: Array) -> Array:
-        """Return the terms of the bound at t = 0 and 1, f32[b]: -log p(x | z_0) and KL(q(z_1 | x) || N(0, I))."""
+        """Return the bound's terms at t = 0 and 1, -log p(x | z_0) + KL(q(z_1 | x) || N(0, I)), f32[b]."""
         low, high = self.gamma(params, jnp.asarray([0.0, 1.0]))
         z = noisy(x, jnp.full(x.shape[0], low), eps)
-        scale = jnp.exp(0.5 * low)  # of z_0 / alpha about x
+        scale = jnp.exp(0.5 * low)  # standard deviation of z_0 / alpha around x
         levels = jnp.arange(LEVELS) / 127.5 - 1
         rescaled = z / jnp.sqrt(jax.nn.sigmoid(-low))
         gap = (rescaled[..., None] - jnp.broadcast_to(levels, (*x.shape, LEVELS))) / scale  # [b h w c 256]
@@ -147,7 +150,7 @@ class VDM:
         return sum_per_example(kl_normal(alpha * x, jnp.full(x.shape, log_sigma), zeros, zeros)) - reconstruction
 
     def training_draws(self, batch, key: Key):
-        """Return what both phases draw: the images, times spread evenly over [0, 1), noise, labels, dropout's key."""
+        """Return the draws of both phases: images, stratified times in [0, 1), noise, labels, dropout's key."""
         x, label = batch["image"], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("t", "eps", "hide", "dropout")}
         t = (jax.random.uniform(keys["t"]) + jnp.arange(len(x)) / len(x)) % 1
@@ -165,12 +168,12 @@ class VDM:
         return diffusion.mean() / bits, Aux(metrics)
 
     def schedule_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        """Return the bound, by gamma's ends, and the spread of its random part, by its shape."""
+        """Return the loss of gamma: the bound trains its ends, the variance of the diffusion term trains its shape."""
         x, t, eps, label, dropout = self.training_draws(batch, key)
         own, bits = params["schedule"], math.prod(self.image) * math.log(2)
-        still = stop_gradient(own)
-        by_ends = {**params, "schedule": {**still, "ends": own["ends"]}}
-        by_shape = {**params, "schedule": {**own, "ends": still["ends"]}}
+        constant = stop_gradient(own)
+        by_ends = {**params, "schedule": {**constant, "ends": own["ends"]}}
+        by_shape = {**params, "schedule": {**own, "ends": constant["ends"]}}
         bound = (
             self.diffusion(by_ends, x, t, eps, label, dropout) + self.boundary_terms(by_ends, x, eps)
         ).mean() / bits
@@ -179,7 +182,7 @@ class VDM:
         return bound + square, Aux({"gamma_min": low, "gamma_max": high})
 
     def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
-        """Return a bound of log P of 8-bit images in nats, f32[b], from times drawn one in each of as many parts."""
+        """Return a lower bound of log P of 8-bit images in nats, f32[b], from `samples` stratified times."""
         x, label = batch["image"], batch["label"] if self.classes else None
 
         def one(sum_, i):
@@ -193,15 +196,15 @@ class VDM:
 
 
 def noisy(x: Array, gamma: Array, eps: Array) -> Array:
-    """Return z_t of an image at gamma f32[b]."""
+    """Return z_t of images x at gamma f32[b]."""
     alpha, sigma = jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma))
     return expand_like(x, alpha) * x + expand_like(x, sigma) * eps
 
 
 class Gamma(nn.Module):
-    """t f32[b] in [0, 1] -> -log SNR, rising: a straight line, bent by a net whose weights are positive. Appendix H."""
+    """t f32[b] in [0, 1] -> -log SNR, increasing: a line, or the output of a net with positive weights. Appendix H."""
 
-    start: tuple[float, float]  # of its ends
+    start: tuple[float, float]  # initial values at t = 0 and 1
     hidden: int
 
     @nn.compact
@@ -213,7 +216,7 @@ class Gamma(nn.Module):
         return low + (high - low) * share
 
     def share(self, t: Array) -> Array:
-        """f32[n 1] -> f32[n], rising."""
+        """f32[n 1] -> f32[n], increasing."""
         line = Positive(1, name="l1")(t)
         bent = Positive(1, name="l3")(nn.sigmoid(Positive(self.hidden, name="l2")(line)) / self.hidden)
         return (line + bent)[:, 0]

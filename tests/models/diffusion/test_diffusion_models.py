@@ -1,4 +1,4 @@
-"""The methods' losses, denoisers and likelihoods against closed forms. (VDM and samplers have their own files.)"""
+"""Losses, denoisers and likelihoods against closed forms. (VDM and samplers have their own files.)"""
 
 import math
 from dataclasses import replace
@@ -23,7 +23,7 @@ from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.flow import Flow, ot_pairing
 from jaxgen.models.diffusion.vdm import VDM
 from jaxgen.tasks.denoising import Sampling, drop_labels
-from tests.helpers.small_denoisers import CONTEXT, IMAGE, NET, keys, pictures, say
+from tests.helpers.small_denoisers import CONTEXT, IMAGE, NET, keys, random_images, stub_net
 
 # ---------------------------------------------------------------- DDPM
 
@@ -31,7 +31,7 @@ T = 30
 
 
 def paper(t: int, nu: float):
-    """The posterior mean's factor of x0, and the reverse step's variances, at the paper's time t, from 1."""
+    """Return the posterior mean's factor of x0 and the reverse step's variances at the paper's time t, from 1 on."""
     betas = schedules.betas("cosine", T)
     bar = np.append(1.0, schedules.alpha_bars(betas))
     beta = betas[t - 1]
@@ -43,33 +43,33 @@ def paper(t: int, nu: float):
 
 
 @pytest.mark.parametrize("nu", [0.0, 0.4, 1.0])
-def test_a_term_of_the_bound_is_the_papers_kl(nu):
+def test_a_term_of_the_bound_is_the_kl_of_the_paper(nu):
     model = DDPM(IMAGE, net=NET, timesteps=T, schedule="cosine")
-    x0, guess = pictures(1)[0], 0.8 * pictures(1, 1)[0]
+    x0, x0_hat = random_images(1)[0], 0.8 * random_images(1, 1)[0]
     batch = jnp.broadcast_to(x0[None], (T, *IMAGE))
     found = model.bound_term(
-        batch, jnp.broadcast_to(guess[None], batch.shape), jnp.full(batch.shape, nu), jnp.arange(T)
+        batch, jnp.broadcast_to(x0_hat[None], batch.shape), jnp.full(batch.shape, nu), jnp.arange(T)
     )
     for t in (2, 3, 11, T):
         of_x0, small, variance = paper(t, nu)
-        gap = of_x0 * np.asarray(x0 - guess, np.float64)  # x_t is in both means
+        gap = of_x0 * np.asarray(x0 - x0_hat, np.float64)  # both means have the same term of x_t
         kl = 0.5 * (small / variance - 1 + math.log(variance / small) + gap**2 / variance)
         assert float(found[t - 1]) == pytest.approx(kl.sum(), rel=2e-4), t
     *_, variance = paper(1, nu)
-    x, mean, half, root = np.asarray(x0, np.float64), np.asarray(guess, np.float64), 1 / 255, math.sqrt(variance)
+    x, mean, half, root = np.asarray(x0, np.float64), np.asarray(x0_hat, np.float64), 1 / 255, math.sqrt(variance)
     high = np.where(x > 1 - half, 1, stats.norm.cdf(x + half, mean, root))
     low = np.where(x < -1 + half, 0, stats.norm.cdf(x - half, mean, root))
     near = np.log(np.maximum(high - low, 1e-300))
     sure = jnp.asarray(near > -200)
     one = discretised_normal_log_prob(
-        jnp.where(sure, x0, 0)[None], jnp.where(sure, guess, 0)[None], jnp.full((1, *IMAGE), math.log(root))
+        jnp.where(sure, x0, 0)[None], jnp.where(sure, x0_hat, 0)[None], jnp.full((1, *IMAGE), math.log(root))
     )
     zero = math.log(stats.norm.cdf(half, 0, root) - stats.norm.cdf(-half, 0, root))
     assert float(one[0]) == pytest.approx(np.where(near > -200, near, zero).sum(), rel=1e-3)
 
 
 @pytest.mark.parametrize("mean, root", [(0.1, 0.3), (-0.99, 0.01), (0.4, 0.0008), (3.0, 0.5)])
-def test_the_discretised_normal_sums_to_one_and_is_sciPys(mean, root):
+def test_the_discretised_normal_sums_to_one_and_agrees_with_scipy(mean, root):
     levels = jnp.arange(256)[:, None, None, None] / 127.5 - 1
     found = discretised_normal_log_prob(levels, jnp.full_like(levels, mean), jnp.full_like(levels, math.log(root)))
     assert float(jnp.exp(found).sum()) == pytest.approx(1, abs=2e-4)
@@ -83,9 +83,9 @@ def test_the_discretised_normal_sums_to_one_and_is_sciPys(mean, root):
 
 
 @pytest.mark.parametrize("predict", ["eps", "x0", "v"])
-def test_a_net_that_is_right_gives_the_picture_and_no_loss(predict, monkeypatch):
+def test_an_exact_net_gives_the_exact_x0(predict, monkeypatch):
     model = DDPM(IMAGE, net=NET, predict=predict)
-    x0 = pictures(3)
+    x0 = random_images(3)
     eps = jax.random.normal(jax.random.key(3), x0.shape)
     t = jnp.asarray([2, 400, 997])
     alpha, sigma = model.alpha_sigma(t)
@@ -100,17 +100,17 @@ def test_a_net_that_is_right_gives_the_picture_and_no_loss(predict, monkeypatch)
         right = {"eps": eps, "x0": x0, "v": expand_like(x0, alpha) * eps - expand_like(x0, sigma) * x0}
         return right[predict]
 
-    say(monkeypatch, answer)
+    stub_net(monkeypatch, answer)
     tau = sigma / alpha
     got, _ = model.told({"denoiser": {}}, CONTEXT, xt / expand_like(x0, alpha), tau, None)
     np.testing.assert_allclose(got, x0, atol=5e-3 / float(alpha.min()))
     np.testing.assert_allclose(seen[0], t, atol=0.05)
 
 
-def test_the_bound_from_some_of_its_terms_is_right_in_the_mean(monkeypatch):
+def test_the_bound_from_some_of_its_terms_is_unbiased(monkeypatch):
     model = DDPM(IMAGE, net=NET, timesteps=T, schedule="cosine", predict="x0")
-    say(monkeypatch, lambda x, t, label: 0.7 * x)
-    batch = {"image": jnp.broadcast_to(pictures(1), (4000, *IMAGE))}
+    stub_net(monkeypatch, lambda x, t, label: 0.7 * x)
+    batch = {"image": jnp.broadcast_to(random_images(1), (4000, *IMAGE))}
     whole = jax.jit(lambda: model.log_prob({"denoiser": {}}, CONTEXT, batch, keys(4000), T))()
     some = jax.jit(lambda: model.log_prob({"denoiser": {}}, CONTEXT, batch, keys(4000, 1), 6))()
     assert float(some.std()) > float(whole.std())
@@ -119,19 +119,19 @@ def test_the_bound_from_some_of_its_terms_is_right_in_the_mean(monkeypatch):
     assert float(some.mean()) == pytest.approx(float(whole.mean()), abs=error)
 
 
-def test_the_learned_variance_is_trained_by_the_bound_and_the_mean_is_not(monkeypatch):
+def test_the_bound_trains_the_variance_and_not_the_mean(monkeypatch):
     model = DDPM(IMAGE, net=NET, timesteps=T, schedule="cosine", variance="learned")
-    batch = {"image": pictures(16)}
+    batch = {"image": random_images(16)}
 
     def loss(out, raw):
-        say(monkeypatch, lambda x, t, label: jnp.concatenate([out * x, raw * jnp.ones_like(x)], -1))
+        stub_net(monkeypatch, lambda x, t, label: jnp.concatenate([out * x, raw * jnp.ones_like(x)], -1))
         return model.loss({"denoiser": {}}, CONTEXT, batch, jax.random.key(0))
 
     (value, aux), (of_out, of_raw) = jax.value_and_grad(loss, (0, 1), has_aux=True)(0.3, 0.1)
     assert abs(float(of_raw)) > 1e-6
 
     def plain(out):
-        say(monkeypatch, lambda x, t, label: out * x)
+        stub_net(monkeypatch, lambda x, t, label: out * x)
         return replace(model, variance="small").loss({"denoiser": {}}, CONTEXT, batch, jax.random.key(0))[0]
 
     assert float(jax.grad(plain)(0.3)) == pytest.approx(float(of_out), rel=1e-4)
@@ -143,7 +143,7 @@ def test_the_learned_variance_is_trained_by_the_bound_and_the_mean_is_not(monkey
 # ---------------------------------------------------------------- EDM
 
 
-def test_the_nets_input_and_target_have_variance_one(monkeypatch):
+def test_the_input_and_target_of_the_net_have_variance_one(monkeypatch):
     model = EDM(IMAGE, net=NET)
     for sigma in (0.01, 0.5, 40.0):
         draw = np.random.default_rng(0)
@@ -155,9 +155,9 @@ def test_the_nets_input_and_target_have_variance_one(monkeypatch):
             seen.append((x, t))
             return jnp.zeros_like(x)
 
-        say(monkeypatch, answer)
+        stub_net(monkeypatch, answer)
         skipped = model.told({"denoiser": {}}, CONTEXT, x, level, None)
-        say(monkeypatch, lambda x, t, label: jnp.ones_like(x))
+        stub_net(monkeypatch, lambda x, t, label: jnp.ones_like(x))
         c_out = (model.told({"denoiser": {}}, CONTEXT, x, level, None) - skipped).mean()
         assert float(seen[0][0].std()) == pytest.approx(1, rel=0.01)
         assert float(seen[0][1][0]) == pytest.approx(math.log(sigma) / 4, rel=1e-4)
@@ -167,18 +167,18 @@ def test_the_nets_input_and_target_have_variance_one(monkeypatch):
 
 
 def fresh(model: Any):
-    """Its task and its parameters; a fresh net says 0, with which an EDM's denoiser is that of N(0, sigma_data^2)."""
+    """Return a task and its initial parameters. The net's output is 0: an EDM's D is that of N(0, sigma_data^2)."""
     return model.task(1), model.init(jax.random.key(0))[0]
 
 
-def test_a_fresh_edms_samples_are_normal():
+def test_samples_of_an_untrained_edm_are_normal():
     task, params = fresh(EDM(IMAGE, net=NET, sigma_data=0.2, sampling=Sampling(steps=40)))
     got = jax.jit(lambda: task.generate(params, CONTEXT, keys(600), {})["image"])()
     assert float(got.std()) == pytest.approx(0.2, rel=0.03) and abs(float(got.mean())) < 0.01
     assert stats.kstest(np.asarray(got).ravel() / float(got.std()), "norm").pvalue > 1e-3
 
 
-def test_a_fresh_edms_likelihood_is_the_normals():
+def test_the_likelihood_of_an_untrained_edm_is_the_normals():
     model = EDM(IMAGE, net=NET, sigma_data=0.4)
     task, params = fresh(model)
     x = jnp.round((0.4 * jax.random.normal(jax.random.key(1), (6, *IMAGE)) + 1) * 127.5) / 127.5 - 1
@@ -194,9 +194,9 @@ def test_a_fresh_edms_likelihood_is_the_normals():
 
 
 @pytest.mark.parametrize("path", ["straight", "cosine"])
-def test_a_velocity_that_is_right_gives_the_picture(path, monkeypatch):
+def test_an_exact_velocity_gives_the_exact_x0(path, monkeypatch):
     model = Flow(IMAGE, net=NET, path=path)
-    x0 = pictures(4)
+    x0 = random_images(4)
     eps = jax.random.normal(jax.random.key(0), x0.shape)
     t = jnp.asarray([0.02, 0.3, 0.7, 1.0])
     alpha, sigma, d_alpha, d_sigma = (expand_like(x0, v) for v in model.coefficients(t))
@@ -212,13 +212,13 @@ def test_a_velocity_that_is_right_gives_the_picture(path, monkeypatch):
         np.testing.assert_allclose(x, alpha * x0 + sigma * eps, atol=1e-5)
         return d_alpha * x0 + d_sigma * eps
 
-    say(monkeypatch, answer)
+    stub_net(monkeypatch, answer)
     got = model.told({"denoiser": {}}, CONTEXT, (1 - tau) * x0 + tau * eps, tau[:, 0, 0, 0], None)
     np.testing.assert_allclose(got, x0, atol=1e-4)
     np.testing.assert_allclose(seen[0], 1000 * t, rtol=1e-4)
-    say(monkeypatch, lambda x, t, label: jnp.zeros_like(x))
+    stub_net(monkeypatch, lambda x, t, label: jnp.zeros_like(x))
     loss, _ = model.loss({"denoiser": {}}, CONTEXT, {"image": jnp.zeros((500, *IMAGE))}, jax.random.key(0))
-    # Of black images the velocity is sigma' eps: sigma' is 1, or pi / 2 cos(pi t / 2) whose mean square is pi^2 / 8.
+    # For x0 = 0 the velocity is sigma' eps. sigma' is 1, or pi / 2 cos(pi t / 2) with a mean square of pi^2 / 8.
     assert float(loss) == pytest.approx(1 if path == "straight" else math.pi**2 / 8, rel=0.05)
 
 
@@ -231,8 +231,8 @@ def test_times_in_training():
 
 
 @pytest.mark.parametrize(("count", "numbers", "mean"), [(64, 2, 0.0), (64, 1024, -0.7), (256, 1024, -0.7)])
-def test_noise_is_dealt_by_an_optimal_plan(count, numbers, mean):
-    """Of images too, whose distances from noise are nearly the same: what there is to gain is gained."""
+def test_noise_is_paired_by_an_optimal_plan(count, numbers, mean):
+    """The cost is near the optimum, also for images, where all distances to noise are nearly equal."""
     draw = np.random.default_rng(0)
     x0, eps = (jnp.asarray(draw.normal(size=(count, numbers, 1, 1)), jnp.float32) for _ in range(2))
     if mean:
@@ -241,16 +241,16 @@ def test_noise_is_dealt_by_an_optimal_plan(count, numbers, mean):
     cost = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     row, column = linear_sum_assignment(cost)
     best, before = cost[row, column].mean(), cost.mean()
-    deal = jax.jit(ot_pairing)
-    found = np.stack([np.asarray(deal(x0, eps, key)) for key in keys(50)])
+    pairing = jax.jit(ot_pairing)
+    found = np.stack([np.asarray(pairing(x0, eps, key)) for key in keys(50)])
     got = np.mean([cost[np.arange(count), f].mean() for f in found])
     assert got < best + 0.1 * (before - best)
     times = np.bincount(found.ravel(), minlength=count) / 50
     assert times.max() < 2.2 and times.min() > 0.2, "each is ot_pairing about once"
 
 
-def test_a_reflowed_flow_is_straight(monkeypatch):
-    """The teacher leads noise to mean + spread eps; the straight flow between them is known, and its loss is 0."""
+def test_reflow_trains_a_straight_flow(monkeypatch):
+    """The teacher maps noise to mean + spread eps. The straight flow between them is known, and its loss is 0."""
     mean, spread = 0.2, 0.3
     model = Flow(IMAGE, net=NET, coupling="reflow", teacher="a run")
     teacher = Flow(IMAGE, net=NET, sampling=Sampling("heun", 60, "time"))
@@ -258,7 +258,7 @@ def test_a_reflowed_flow_is_straight(monkeypatch):
 
     def answer(module, params, x, t, label=None, second=None, dropout=None):
         t = expand_like(x, t / 1000)
-        if params == "teacher":  # the flow of independent noise: u = (x - E[x0 | x]) / t
+        if params == "teacher":  # flow with independent noise: u = (x - E[x0 | x]) / t
             gain = (1 - t) * spread**2 / ((1 - t) ** 2 * spread**2 + t**2)
             return (x - mean - gain * (x - (1 - t) * mean)) / jnp.maximum(t, 1e-6)
         eps = (x - (1 - t) * mean) / ((1 - t) * spread + t)
@@ -266,7 +266,7 @@ def test_a_reflowed_flow_is_straight(monkeypatch):
 
     monkeypatch.setattr(_nets, "call", answer)
     now = CONTEXT.replace(frozen={"teacher": "teacher"})
-    batch = {"image": pictures(200)}
+    batch = {"image": random_images(200)}
     loss = lambda wrong: float(model.loss({"denoiser": wrong}, now, batch, jax.random.key(0))[0])  # noqa: E731
     assert loss(0.0) < 1e-4 and loss(0.1) == pytest.approx(0.01, rel=0.1)
     eps = jax.random.normal(jax.random.key(1), (50, *IMAGE))
@@ -276,7 +276,7 @@ def test_a_reflowed_flow_is_straight(monkeypatch):
 # ---------------------------------------------------------------- labels, guidance, settings
 
 
-def test_hidden_labels():
+def test_label_dropout():
     label = jnp.arange(10_000) % 7
     got = drop_labels(label, 7, 0.2, jax.random.key(0))
     assert got is not None
@@ -285,8 +285,8 @@ def test_hidden_labels():
     assert drop_labels(None, 0, 0.2, jax.random.key(0)) is None
 
 
-def test_guidance_goes_beyond_the_label(monkeypatch):
-    """A net that paints each class in its own grey, and the null label in black: guidance multiplies the grey."""
+def test_guidance_extrapolates(monkeypatch):
+    """The stub predicts a grey level for each class and 0 for the null label: guidance multiplies the grey level."""
     model = EDM(IMAGE, classes=3, net=NET, sampling=Sampling(steps=8, guidance=2.0))
 
     def answer(x, t, label):
@@ -295,7 +295,7 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
         grey = jnp.where(label == 3, 0.0, 0.1 * (label + 1))  # D = grey
         return expand_like(x, 1 / (sigma * 0.5 / total)) * (expand_like(x, grey) - expand_like(x, 0.25 / total) * x)
 
-    say(monkeypatch, answer)
+    stub_net(monkeypatch, answer)
     task: Any = model.task(1)
     given = {"label": jnp.asarray([0, 1, 2])}
     got = task.generate({"denoiser": {}}, CONTEXT, keys(3), given)["image"]
@@ -305,7 +305,7 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
     np.testing.assert_allclose(plain["image"].mean((1, 2, 3)), [0.1, 0.2, 0.3], atol=1e-4)
     low: Any = replace(model, sampling=Sampling(steps=8, guidance=2.0, interval=(0.5, 1e9))).task(1)
     got = low.generate({"denoiser": {}}, CONTEXT, keys(3), given)["image"]
-    np.testing.assert_allclose(got.mean((1, 2, 3)), [0.1, 0.2, 0.3], atol=0.02)  # the last steps are without it
+    np.testing.assert_allclose(got.mean((1, 2, 3)), [0.1, 0.2, 0.3], atol=0.02)  # no guidance in the last steps
     with pytest.raises(InputError, match="conditional: give labels, from 0 to 2"):
         task.generate({"denoiser": {}}, CONTEXT, keys(3), {})
 
@@ -315,14 +315,14 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
     [
         (EDM(IMAGE, net=NET, sampling=Sampling(steps=0)), "model.sampling.steps must be at least 1"),
         (EDM(IMAGE, net=NET, sampling=Sampling(guidance=2.0)), "needs a class-conditional model"),
-        (EDM(IMAGE, net=NET, sampling=Sampling(grid="time")), "An EDM has no time but its noise"),
+        (EDM(IMAGE, net=NET, sampling=Sampling(grid="time")), "An EDM's time is its noise level"),
         (EDM(IMAGE, net=NET, sigma_max=1.0), "does not end at noise: in the end an image is still 50% of it"),
         (EDM(IMAGE, net=NET, sigma_data=0.0), "model.sigma_data must be above 0"),
         (EDM(IMAGE, net=NET, sampling=Sampling("ddim", churn=3)), "churn is a setting of heun"),
         (EDM((5, 4, 1), net=BackboneConfig(multipliers=(1, 2))), "must be multiples of 2, not 5x4"),
         (EDM((6, 4, 1), net=BackboneConfig("dit", 16, 2, 2, patch=4)), "Patches of 4x4 don't tile a 6x4 image"),
         (Flow(IMAGE, net=NET, sampling=Sampling("heun", churn=1.0)), 'of the "ve" frame'),
-        (Flow(IMAGE, net=NET, coupling="reflow"), "learns from model.teacher"),
+        (Flow(IMAGE, net=NET, coupling="reflow"), "coupling=reflow needs model.teacher"),
         (Flow(IMAGE, net=NET, teacher="a run"), "give both or neither"),
         (Flow(IMAGE, net=NET, coupling="reflow", teacher="no/run"), "There is no run folder no/run"),
         (Flow(IMAGE, net=BackboneConfig("uvit", 16, 4, 2)), "odd number of layers"),
@@ -337,6 +337,6 @@ def test_guidance_goes_beyond_the_label(monkeypatch):
         (DDPM(IMAGE, net=NET, drop=-0.1), "model.drop must be at least 0"),
     ],
 )
-def test_settings_that_make_no_model(model, words):
+def test_invalid_settings_are_refused(model, words):
     with pytest.raises(InputError, match=words):
         model.task(1)

@@ -1,4 +1,4 @@
-"""Masked diffusion against three tokens of three values whose distribution is known, and over a real VQ-VAE's codes."""
+"""Masked diffusion of three tokens with a known distribution, and of a trained VQ-VAE's tokens."""
 
 import math
 import shutil
@@ -40,12 +40,12 @@ def keys(count: int, seed: int = 0):
     return jax.random.split(jax.random.key(seed), count)
 
 
-def pictures(tokens) -> jax.Array:
+def to_images(tokens) -> jax.Array:
     return jnp.asarray(tokens, jnp.float32).reshape(-1, 1, 3, 1) - 1
 
 
 def behind(p: np.ndarray) -> jax.Array:
-    """log p(x_i | the tokens that are seen) of a distribution [3 3 3], for each of the 4^3 maps: f[64 3 3]."""
+    """Return log p(x_i | visible tokens) of a distribution [3 3 3], for each of the 4^3 masked maps: f[64 3 3]."""
     found = np.zeros((4, 4, 4, 3, 3))
     for seen in np.ndindex(4, 4, 4):
         rest = np.zeros_like(p)
@@ -56,8 +56,8 @@ def behind(p: np.ndarray) -> jax.Array:
     return jnp.asarray(np.log(np.maximum(found, 1e-30)), jnp.float32).reshape(64, 3, 3)
 
 
-def knows(monkeypatch, p: np.ndarray, null: np.ndarray | None = None):
-    """Let the net be the exact conditionals of p, of the null label (1) those of `null`, and params["wrong"] more."""
+def exact_net(monkeypatch, p: np.ndarray, null: np.ndarray | None = None):
+    """Replace the net by the exact conditionals of p (of `null` for the null label, 1), plus params["wrong"]."""
     table, other = behind(p), behind(p if null is None else null)
 
     def log_probs(self, params, xt, label, dropout=None):
@@ -70,14 +70,14 @@ def knows(monkeypatch, p: np.ndarray, null: np.ndarray | None = None):
     monkeypatch.setattr(Masked, "log_probs", log_probs)
 
 
-def drawn(model: Masked, count: int = 20_000, given: Any = None) -> np.ndarray:
+def sampled(model: Masked, count: int = 20_000, given: Any = None) -> np.ndarray:
     """Tokens [n 3] of samples."""
     task: Any = model.task(1)
     made = jax.jit(lambda k: task.generate({}, CONTEXT, k, given or {})["image"])(keys(count))
     return np.asarray(model.tokens(CONTEXT, made)).reshape(-1, 3)
 
 
-def fits(tokens: np.ndarray, p: np.ndarray) -> float:
+def p_value(tokens: np.ndarray, p: np.ndarray) -> float:
     """The chance of tokens that differ as much from p."""
     counts = np.bincount(tokens @ [9, 3, 1], minlength=27)
     return stats.chisquare(counts, p.ravel() / p.sum() * len(tokens)).pvalue  # pyright: ignore[reportAttributeAccessIssue]
@@ -86,9 +86,9 @@ def fits(tokens: np.ndarray, p: np.ndarray) -> float:
 # ---------------------------------------------------------------- the bound
 
 
-def test_the_bound_of_a_net_that_knows_the_data_is_their_log_probability(monkeypatch):
-    knows(monkeypatch, P)
-    batch = {"image": jnp.repeat(pictures(EVERY), 200, 0)}
+def test_the_bound_of_an_exact_net_is_the_log_probability(monkeypatch):
+    exact_net(monkeypatch, P)
+    batch = {"image": jnp.repeat(to_images(EVERY), 200, 0)}
     want, spreads = np.log(P).ravel(), []
     for samples in (1, 3):
         run = jax.jit(lambda k, n=samples: THREE.bound({}, CONTEXT, batch, k, n))
@@ -96,16 +96,16 @@ def test_the_bound_of_a_net_that_knows_the_data_is_their_log_probability(monkeyp
         error = 5 * found.std(1) / 200**0.5
         assert (np.abs(found.mean(1) - want) < error + 1e-4).all()
         spreads.append(found.std(1).mean())
-    assert spreads[1] < 0.5 * spreads[0], "less than that of three numbers of masks by chance, 3 ** -0.5 of one's"
+    assert spreads[1] < 0.5 * spreads[0], "stratified samples have a lower variance than independent ones"
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_the_loss_is_the_entropy_whatever_the_schedule(schedule, monkeypatch):
-    knows(monkeypatch, P)
+def test_the_loss_is_the_entropy_for_every_schedule(schedule, monkeypatch):
+    exact_net(monkeypatch, P)
     model = replace(THREE, schedule=schedule)
     tokens = EVERY[np.random.default_rng(1).choice(27, 4000, p=P.ravel())]
     want = -np.log(P[tuple(tokens.T)]).mean() / 3
-    loss = jax.jit(jax.vmap(lambda key: model.loss({}, CONTEXT, {"image": pictures(tokens)}, key)))
+    loss = jax.jit(jax.vmap(lambda key: model.loss({}, CONTEXT, {"image": to_images(tokens)}, key)))
     found, aux = loss(keys(50))
     error = 4 * float(found.std()) / 50**0.5
     assert error < 0.02 * want and float(found.mean()) == pytest.approx(want, abs=error + 2e-3 * want)
@@ -113,14 +113,14 @@ def test_the_loss_is_the_entropy_whatever_the_schedule(schedule, monkeypatch):
 
 
 def test_a_wrong_net_has_a_worse_bound(monkeypatch):
-    knows(monkeypatch, np.full((3, 3, 3), 1 / 27))
-    found = THREE.bound({}, CONTEXT, {"image": pictures(EVERY)}, keys(27), 3)
+    exact_net(monkeypatch, np.full((3, 3, 3), 1 / 27))
+    found = THREE.bound({}, CONTEXT, {"image": to_images(EVERY)}, keys(27), 3)
     np.testing.assert_allclose(found, -3 * math.log(3), rtol=1e-5)
     assert float((P.ravel() * np.asarray(found)).sum()) < (P * np.log(P)).sum()
 
 
-def test_tokens_that_are_seen_carry_no_loss(monkeypatch):
-    knows(monkeypatch, P)
+def test_visible_tokens_have_no_loss(monkeypatch):
+    exact_net(monkeypatch, P)
     x = jnp.asarray(EVERY).reshape(-1, 1, 3, 1)
     masked = jnp.broadcast_to(jnp.asarray([True, False, True]).reshape(1, 1, 3, 1), x.shape)
     slope = jax.grad(lambda wrong: THREE.masked_nll({"wrong": wrong}, x, masked, None).sum())(
@@ -145,71 +145,74 @@ def test_tokens_are_masked_as_often_as_the_schedule_says(monkeypatch):
         model = replace(THREE, image=(1, 3000, 1), schedule=schedule)
         model.loss({}, CONTEXT, {"image": jnp.zeros((40, 1, 3000, 1))}, jax.random.key(0))
         place = np.sort(seen.pop() if schedule == "linear" else 2 / np.pi * np.arcsin(seen.pop()))
-        np.testing.assert_allclose(place, (np.arange(40) + 0.5) / 40, atol=0.04)  # one time in each 40th
+        # Stratified times: one in each of 40 intervals.
+        np.testing.assert_allclose(place, (np.arange(40) + 0.5) / 40, atol=0.04)
 
 
 # ---------------------------------------------------------------- samples
 
 
 def test_one_token_at_a_time_has_the_known_distribution(monkeypatch):
-    knows(monkeypatch, P)
+    exact_net(monkeypatch, P)
     for schedule in ("linear", "cosine"):
-        assert fits(drawn(replace(THREE, sampling=MaskedSampling(3, schedule=schedule))), P) > 1e-3
+        assert p_value(sampled(replace(THREE, sampling=MaskedSampling(3, schedule=schedule))), P) > 1e-3
 
 
-def test_all_at_once_are_independent(monkeypatch):
-    knows(monkeypatch, P)
+def test_tokens_drawn_in_one_step_are_independent(monkeypatch):
+    exact_net(monkeypatch, P)
     alone = np.einsum("i,j,k->ijk", P.sum((1, 2)), P.sum((0, 2)), P.sum((0, 1)))
-    tokens = drawn(replace(THREE, sampling=MaskedSampling(1)))
-    assert fits(tokens, alone) > 1e-3 > fits(tokens, P)
+    tokens = sampled(replace(THREE, sampling=MaskedSampling(1)))
+    assert p_value(tokens, alone) > 1e-3 > p_value(tokens, P)
 
 
-def test_the_reverse_process_comes_to_the_known_distribution(monkeypatch):
-    knows(monkeypatch, P)
+def test_ancestral_sampling_converges_to_the_known_distribution(monkeypatch):
+    exact_net(monkeypatch, P)
     for schedule in ("linear", "cosine"):
-        tokens = drawn(replace(THREE, sampling=MaskedSampling(150, "ancestral", schedule)), 5000)
-        assert fits(tokens, P) > 1e-3
-    few = drawn(replace(THREE, sampling=MaskedSampling(2, "ancestral")), 5000)
-    assert fits(few, P) < 1e-3, "tokens told at once are independent"
+        tokens = sampled(replace(THREE, sampling=MaskedSampling(150, "ancestral", schedule)), 5000)
+        assert p_value(tokens, P) > 1e-3
+    few = sampled(replace(THREE, sampling=MaskedSampling(2, "ancestral")), 5000)
+    assert p_value(few, P) < 1e-3, "tokens drawn in one step are independent"
 
 
-def test_the_surest_tokens_are_kept_first(monkeypatch):
-    """Without chance it is a search by hand: every step keeps the token of the greatest probability of all."""
-    knows(monkeypatch, P)
+def test_the_most_confident_tokens_are_kept_first(monkeypatch):
+    """Without noise, every step keeps the token of the highest probability, as a greedy search does."""
+    exact_net(monkeypatch, P)
     table, x = np.asarray(behind(P)), np.full(3, 3, int)
     for _ in range(3):
         log_p = np.where((x == 3)[:, None], table[int(x @ [16, 4, 1])], -np.inf)
         place, value = np.unravel_index(log_p.argmax(), (3, 3))
         x[place] = value
-    found = drawn(replace(THREE, sampling=MaskedSampling(3, "confidence", temperature=0.0, noise=0.0)), 5)
+    found = sampled(replace(THREE, sampling=MaskedSampling(3, "confidence", temperature=0.0, noise=0.0)), 5)
     np.testing.assert_array_equal(found, np.broadcast_to(x, (5, 3)))
-    sure, noisy = (drawn(replace(THREE, sampling=MaskedSampling(3, "confidence", noise=noise))) for noise in (0.0, 1e4))
-    assert fits(noisy, P) > 1e-3 > fits(sure, P), "much noise makes the order one of chance, which alone has no bias"
+    confident, noisy = (
+        sampled(replace(THREE, sampling=MaskedSampling(3, "confidence", noise=noise))) for noise in (0.0, 1e4)
+    )
+    assert p_value(noisy, P) > 1e-3 > p_value(confident, P), "with much noise the order is random, without bias"
 
 
 def test_a_temperature_sharpens(monkeypatch):
-    knows(monkeypatch, P)
+    exact_net(monkeypatch, P)
     for temperature in (0.5, 2.0):
         first = P.sum((1, 2)) ** (1 / temperature)
-        tokens = drawn(replace(THREE, sampling=MaskedSampling(1, temperature=temperature)))
+        tokens = sampled(replace(THREE, sampling=MaskedSampling(1, temperature=temperature)))
         counts = np.bincount(tokens[:, 0], minlength=3)
         np.testing.assert_allclose(counts / len(tokens), first / first.sum(), atol=0.02)
 
 
-def test_guidance_multiplies_what_the_label_changes(monkeypatch):
-    """Of one token: p(x | label)^w p(x)^(1 - w), normalised."""
+def test_guidance_scales_the_labels_effect(monkeypatch):
+    """The distribution of one token is p(x | label)^w p(x)^(1 - w), normalised."""
     null = np.random.default_rng(5).dirichlet(np.full(27, 2.0)).reshape(3, 3, 3)
-    knows(monkeypatch, P, null)
+    exact_net(monkeypatch, P, null)
     given = {"label": jnp.zeros(20_000, jnp.int32)}
     for w in (1.0, 2.5, 0.0):
         how = MaskedSampling(1, guidance=w)
-        tokens = drawn(replace(THREE, classes=1, sampling=how), given=given)
+        tokens = sampled(replace(THREE, classes=1, sampling=how), given=given)
         want = P.sum((1, 2)) ** w * null.sum((1, 2)) ** (1 - w)
         np.testing.assert_allclose(np.bincount(tokens[:, 0], minlength=3) / 20_000, want / want.sum(), atol=0.02)
         assert how.nfe == (1 if w == 1 else 2)
 
 
-def test_a_label_is_heard_and_guidance_of_one_is_none():
+def test_labels_change_the_output_and_guidance_of_one_has_no_effect():
     model = replace(THREE, image=(4, 4, 2), classes=3, levels=5)
     params: Any = jax.jit(lambda: model.init(jax.random.key(0))[0])()
     draw = np.random.default_rng(0)
@@ -226,7 +229,7 @@ def test_a_label_is_heard_and_guidance_of_one_is_none():
         return np.asarray(jax.jit(lambda k: task.generate(params, CONTEXT, k, some)["image"])(keys(5)[:count]))
 
     plain = made(1.0, 5)
-    np.testing.assert_array_equal(plain, made(1 + 1e-7, 5))  # both labels are asked, and weighed alike
+    np.testing.assert_array_equal(plain, made(1 + 1e-7, 5))  # both predictions are computed, with weights of 1 and 0
     np.testing.assert_array_equal(plain[:1], made(1.0, 1))
     assert (plain != made(3.0, 5)).any() and set(np.round((plain.ravel() + 1) * 2, 4)) <= {0, 1, 2, 3, 4}
     with pytest.raises(InputError, match="conditional: give labels, from 0 to 2"):
@@ -234,17 +237,17 @@ def test_a_label_is_heard_and_guidance_of_one_is_none():
 
 
 @pytest.mark.parametrize("order", ["random", "confidence", "ancestral"])
-def test_what_is_seen_stays_and_masks_only_go(order):
-    """By a net that says other tokens in every step."""
+def test_visible_tokens_do_not_change_and_masks_only_disappear(order):
+    """With a net that predicts other tokens in every step."""
     seen: list[np.ndarray] = []
 
-    def told(x):
+    def log_probs(x):
         seen.append(np.asarray(x))
         return jax.nn.log_softmax(jax.random.normal(jax.random.key(len(seen)), (*x.shape, 6)))
 
     how = MaskedSampling(5, order)
     with jax.disable_jit():
-        last = np.asarray(unmask(told, keys(4), 12, 6, how))
+        last = np.asarray(unmask(log_probs, keys(4), 12, 6, how))
     assert (seen[0] == 6).all() and ((last >= 0) & (last < 6)).all()
     for before, after in zip(seen, [*seen[1:], last], strict=True):
         np.testing.assert_array_equal(after[before < 6], before[before < 6])
@@ -253,7 +256,7 @@ def test_what_is_seen_stays_and_masks_only_go(order):
         np.testing.assert_array_equal(left, np.broadcast_to(how.plan(12)[2][:, None], (5, 4)))
 
 
-def test_how_many_masks_are_left():
+def test_the_number_of_masks_left():
     ratios: Any = {"linear": lambda r: 1 - r, "cosine": lambda r: math.cos(math.pi / 2 * r)}
     for schedule, ratio in ratios.items():
         left = MaskedSampling(8, schedule=schedule).plan(256)[2]
@@ -264,7 +267,7 @@ def test_how_many_masks_are_left():
     np.testing.assert_array_equal(lowest(score, jnp.asarray([[2], [1]])), [[False, True, True], [True, False, False]])
 
 
-def test_grey_levels_are_tokens_and_back():
+def test_grey_levels_and_tokens():
     model = Masked()
     x = jnp.arange(256).reshape(1, 16, 16, 1) / 127.5 - 1
     tokens = model.tokens(CONTEXT, x)
@@ -287,8 +290,8 @@ def small(name: str, out: Path, **model: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Runs of VQ-VAEs of two kinds, whose codes are 4x4, and of a VAE that has only a configuration."""
-    folder = tmp_path_factory.mktemp("coders")
+    """Runs of two kinds of VQ-VAEs with 4x4 tokens, and of a VAE, of which only the configuration exists."""
+    folder = tmp_path_factory.mktemp("autoencoders")
     kinds = {
         "residual": Quantiser(codes=8, size=4, depth=3),
         "finite": Quantiser("finite", levels=(3, 4)),
@@ -305,7 +308,7 @@ def over(folder: Path, kind: str, out: str = "masked", **more: Any) -> Run:
 
 
 @pytest.mark.parametrize("kind, depth, vocabulary", [("residual", 3, 8), ("finite", 1, 12)])
-def test_a_quantisers_tokens_are_learned_and_decoded(kind, depth, vocabulary, folder):
+def test_tokens_of_a_quantiser_are_encoded_and_decoded(kind, depth, vocabulary, folder):
     model = over(folder, kind).model
     task: Any = model.task(1)
     assert task.log_prob is None and (model.shape, model.vocabulary) == ((4, 4, depth), vocabulary)
@@ -314,17 +317,17 @@ def test_a_quantisers_tokens_are_learned_and_decoded(kind, depth, vocabulary, fo
     x = jnp.asarray(np.tanh(np.random.default_rng(0).normal(size=(5, 8, 8, 1))), jnp.float32)
     tokens = model.tokens(now, x)
     assert tokens.shape == (5, 4, 4, depth) and set(np.unique(tokens)) <= set(range(vocabulary))
-    coder = autoencoder_of(model.autoencoder, model.image)
-    codes = coder.task.encode(nets["params"], context_of(nets), {"image": x})  # pyright: ignore[reportOptionalCall]
-    np.testing.assert_allclose(model.images(now, tokens), coder.decode(nets, codes), atol=1e-5)
+    autoencoder = autoencoder_of(model.autoencoder, model.image)
+    latents = autoencoder.task.encode(nets["params"], context_of(nets), {"image": x})  # pyright: ignore[reportOptionalCall]
+    np.testing.assert_allclose(model.images(now, tokens), autoencoder.decode(nets, latents), atol=1e-5)
     params, _ = jax.jit(model.init)(jax.random.key(0))
     made = jax.jit(lambda: task.generate(params, now, keys(5), {})["image"])()
     assert made.shape == x.shape and float(jnp.abs(made).max()) <= 1
-    fresh = model.bound(params, now, {"image": x}, keys(5), 4)  # a fresh net knows nothing
+    fresh = model.bound(params, now, {"image": x}, keys(5), 4)  # a fresh net exact_net nothing
     np.testing.assert_allclose(fresh, -16 * depth * math.log(vocabulary), rtol=1e-4)
 
 
-def test_a_run_over_codes_resumes_to_the_last_bit(folder):
+def test_a_run_over_tokens_resumes_bit_identically(folder):
     whole = fit(over(folder, "residual"))
     half = over(folder, "residual", "half")
     fit(replace(half, steps=3))
@@ -355,15 +358,15 @@ def test_a_run_over_codes_resumes_to_the_last_bit(folder):
         (replace(THREE, net=replace(NET, patch=2)), "Patches of 2x2 don't tile a 1x3 image"),
     ],
 )
-def test_settings_that_make_no_model(model, words):
+def test_invalid_settings_are_refused(model, words):
     with pytest.raises(InputError, match=words):
         model.task(1)
 
 
 def test_an_autoencoder_that_does_not_fit(folder):
-    with pytest.raises(InputError, match=r"must be the run of a vq-vae or a vqgan: the codes of .* have no tokens"):
+    with pytest.raises(InputError, match=r"must be the run of a vq-vae or a vqgan: .* has no tokens"):
         over(folder, "vae").model.task(1)
-    with pytest.raises(InputError, match=r"is of 8x8x1 images: model.image must be 8 8 1, not 16 16 1"):
+    with pytest.raises(InputError, match=r"takes 8x8x1 images: model.image must be 8 8 1, not 16 16 1"):
         replace(over(folder, "finite").model, image=(16, 16, 1)).task(1)
     assert isinstance(load_config(folder / "vae").model, VAE)
     run = over(folder, "finite")
