@@ -154,14 +154,14 @@ class AdversarialTask:
         metrics = {"real": loss.score(of_real.logits).mean(), "fake": loss.score(of_fake.logits).mean()}
         if self.heads_loss:
             for kind, output in (("real", of_real), ("fake", of_fake)):
-                term, seen = self.heads_loss(output.heads, z, batch.get("label"), kind == "real")
-                value, metrics = value + term, metrics | {f"{kind}_{name}": x for name, x in seen.items()}
+                term, new = self.heads_loss(output.heads, z, batch.get("label"), kind == "real")
+                value, metrics = value + term, metrics | {f"{kind}_{name}": x for name, x in new.items()}
         if self.game.has_penalty and self.game.lazy == 1:
-            penalty, seen = self.gradient_penalties(fake, params, context, batch, key)
-            value, metrics = value + penalty, metrics | seen
+            penalty, new = self.gradient_penalties(fake, params, context, batch, key)
+            value, metrics = value + penalty, metrics | new
         if self.game.ada:
-            state, seen = ada_augmentation.Controller.update(context.extra["ada"], of_real.logits, self.game.ada_target)
-            extra, metrics = extra | {"ada": state}, metrics | seen
+            state, new = ada_augmentation.Controller.update(context.extra["ada"], of_real.logits, self.game.ada_target)
+            extra, metrics = extra | {"ada": state}, metrics | new
         # The discriminator's running statistics are never read. The generated images' are kept.
         return value.mean(), Aux(metrics, extra | self.new_statistics("discriminator", context, of_fake.stats))
 

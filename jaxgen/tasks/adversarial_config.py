@@ -70,8 +70,8 @@ class AdversarialConfig:
         """
         c = every / (every + 1) if every > 1 else 1.0
         b1, b2 = self.beta1**c, self.beta2**c
-        # At a dead unit Adam's second moment is 0, where its square root has an infinite derivative. Unrolling
-        # differentiates through Adam, so it needs a small constant under the root.
+        # Unrolling differentiates through Adam. At a dead unit Adam's second moment is 0, where its square root has an
+        # infinite derivative, so it needs a small constant under the root.
         root = 1e-16 if self.unroll else 0.0
         step = {
             "adam": lambda: optax.adam(rate * c, b1=b1, b2=b2, eps_root=root),

@@ -38,9 +38,7 @@ class DCGAN:
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     latent: int = 100  # size of z
     width: int = 32  # channels of the layer next to the image (the paper: 128)
-    kernel: Literal[4, 5] = (
-        4  # the authors' code has 5; 4 is a multiple of the stride, which avoids checkerboard artefacts
-    )
+    kernel: Literal[4, 5] = 4  # the authors' code has 5; 4, a multiple of the stride, avoids checkerboards
     prior: Literal["uniform", "normal"] = "uniform"  # of z
     norm: Literal["batch", "none"] = "batch"  # of the discriminator; use none with penalties on its gradient
     game: AdversarialConfig = AdversarialConfig()  # the adversarial training
@@ -122,25 +120,25 @@ class DCGANDiscriminator(nn.Module):
 
 
 def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
-    """The nets of PyTorch's DCGAN tutorial, `main.N`: the first and last layers are 4x4 convolutions of a pixel."""
+    """Return the name in PyTorch's DCGAN tutorial, `main.N`; dense layers are 4x4 convolutions there."""
     kind, number = path[0].rsplit("_", 1)
     if model.kernel != 4:
         raise InputError(
-            "A DCGAN with 5x5 kernels pads as TensorFlow does: PyTorch has no such net (--model.kernel 4 has)."
+            "PyTorch has no such net: a DCGAN with 5x5 kernels has TensorFlow's padding (--model.kernel 4 can be used)."
         )
     leaf, layout = LEAVES.get(path[-1], path[-1]), LAYOUTS.get(len(shape), SAME)
     stages = count_stages(*model.image[:2])
     pixels = (model.image[0] >> stages, model.image[1] >> stages)  # 4x4 for a square image
     if net == "generator":
-        place = {"Dense": 0, "BatchNorm": 1 + 3 * int(number), "ConvTranspose": 3 + 3 * int(number)}[kind]
+        index = {"Dense": 0, "BatchNorm": 1 + 3 * int(number), "ConvTranspose": 3 + 3 * int(number)}[kind]
         layout = TRANSPOSED if kind == "ConvTranspose" else layout
         if kind == "Dense":  # [z h*w*c] -> [z c h w]
             layout = Layout(
                 lambda x: x.reshape(len(x), *pixels, -1).transpose(0, 3, 1, 2),
                 lambda x: x.transpose(0, 2, 3, 1).reshape(len(x), -1),
             )
-        return f"main.{place}.{leaf}", layout
-    place = {"Conv": 3 * int(number) - (int(number) > 0), "BatchNorm": 3 + 3 * int(number), "Dense": 3 * stages - 1}[
+        return f"main.{index}.{leaf}", layout
+    index = {"Conv": 3 * int(number) - (int(number) > 0), "BatchNorm": 3 + 3 * int(number), "Dense": 3 * stages - 1}[
         kind
     ]
     if kind == "Dense":  # [h*w*c 1] -> [1 c h w]
@@ -148,7 +146,7 @@ def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tup
             lambda x: x.reshape(*pixels, -1, 1).transpose(3, 2, 0, 1),
             lambda x: x.transpose(2, 3, 1, 0).reshape(-1, 1),
         )
-    return f"main.{place}.{leaf}", layout
+    return f"main.{index}.{leaf}", layout
 
 
 WEIGHT_NAMES: Rule = weight_name

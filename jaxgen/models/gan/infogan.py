@@ -59,10 +59,10 @@ class InfoGAN(DCGAN):
 
         generator = self.generator()
         return AdversarialTask(
-            self.game, generator, discriminator, self.image, self.code(), heads_loss=heads_loss
+            self.game, generator, discriminator, self.image, self.z_prior(), heads_loss=heads_loss
         ).task()
 
-    def code(self) -> Prior:
+    def z_prior(self) -> Prior:
         """Return the prior of z; the truncation psi scales the noise and the continuous numbers."""
         noise = self.draw(self.latent)
 

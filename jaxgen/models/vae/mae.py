@@ -238,7 +238,7 @@ def decay_mask(params: PyTree) -> PyTree:
 
 
 def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
-    """The authors' names, but that the layers of a stack are one array, as in torch.func.stack_module_state."""
+    """Return the authors' name; the layers of a stack are one array, as in torch.func.stack_module_state."""
     name, layout = plain(model, net, path, shape)
     if "blocks" in path[0]:  # [depth in out] -> [depth out in]
         return name, axes(0, 2, 1) if len(shape) == 3 else SAME

@@ -214,7 +214,7 @@ class VAE:
 
 
 def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
-    """PyTorch's example of a VAE, fc1 to fc4, where there is one hidden layer; elsewhere the plain rule."""
+    """Return the name in PyTorch's VAE example, fc1 to fc4, for an MLP with one hidden layer; else the plain rule's."""
     name, layout = plain(model, net, path, shape)
     if model.nets.kind == "mlp" and model.nets.depth == 1:
         hidden = {"encoder": "fc1", "decoder": "fc3"}[net]
