@@ -1,4 +1,4 @@
-"""DCGAN: its size, its start, the images it can make, batch norm, the three losses and the shared forward pass."""
+"""DCGAN: parameters, initialisation, image sizes, batch norm, losses and the shared forward pass."""
 
 import dataclasses
 from functools import cache
@@ -30,7 +30,7 @@ def shapes_of(model: DCGAN):
 
 @cache
 def start(model: DCGAN):
-    """The task, its first state and a batch of noise."""
+    """Return the task, its initial state and a batch of noise."""
     task = model.task(1)
     images = np.random.default_rng(0).uniform(-1, 1, (BATCH, *model.image)).astype(np.float32)
     batch = {"image": images}
@@ -39,18 +39,18 @@ def start(model: DCGAN):
 
 @cache
 def compiled() -> Any:
-    """One step of SMALL."""
+    """Return one compiled step of SMALL."""
     task, state, batch = start(SMALL)
     return jax.jit(make_step(task)).lower(state, batch, {}).compile()
 
 
 def noise_of(state: TrainState, latent: int):
-    """The z that a step from this state draws."""
+    """Return the z that a step samples from this state."""
     key = rng.fold(jax.random.fold_in(state.key, state.step), "z")
     return rng.uniform(jax.random.split(key, BATCH), (latent,))
 
 
-# ---- size and start
+# ---- parameters and initialisation
 
 
 def test_parameters_of_the_pytorch_tutorials_networks():
@@ -66,7 +66,7 @@ def test_parameters_of_the_papers_figure_1():
     assert {net: count(p) for net, p in params.items()} == {"generator": generator, "discriminator": discriminator}
 
 
-def test_parameters_start_as_the_paper_says():
+def test_parameters_are_initialised_as_in_the_paper():
     _, state, _ = start(DCGAN(image=(32, 32, 3), width=32))
     seen = set()
     for path, x in jax.tree_util.tree_leaves_with_path(state.params):
@@ -88,7 +88,7 @@ SIZES = [(32, 32, 1), (64, 64, 3), (128, 128, 3), (28, 28, 1), (48, 32, 2), (32,
 
 
 @pytest.mark.parametrize(("image", "kernel"), [*((size, 4) for size in SIZES), ((28, 28, 1), 5), ((48, 32, 2), 5)])
-def test_any_size_that_suits_strides_of_two(image, kernel):
+def test_any_size_that_fits_strides_of_two(image, kernel):
     task = DCGAN(image=image, width=2, latent=3, kernel=kernel).task(1)
     spec = spec_of(task, BATCH)
     state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), spec))
@@ -100,15 +100,15 @@ def test_any_size_that_suits_strides_of_two(image, kernel):
 
 
 @pytest.mark.parametrize("size", [(30, 30), (7, 7), (4, 4), (33, 32), (64, 36)])
-def test_a_size_that_does_not_suit_is_told_in_one_sentence(size):
-    with pytest.raises(InputError) as told:
+def test_the_error_for_a_size_that_does_not_fit_is_one_sentence(size):
+    with pytest.raises(InputError) as error:
         DCGAN(image=(*size, 3)).task(1)
-    words = str(told.value)
+    words = str(error.value)
     assert f"{size[0]}x{size[1]}" in words and words.endswith(".") and words.count(". ") == 0
 
 
 @pytest.mark.parametrize("change", [{"image": (0, 32, 3)}, {"image": (32, 32, 0)}, {"width": 0}, {"latent": 0}])
-def test_a_size_of_nothing_is_told(change):
+def test_a_size_of_zero_raises(change):
     name = f"model.{next(iter(change))}"
     with pytest.raises(InputError, match=f"{name} must be at least 1, not 0"):
         DCGAN(**change).task(1)
@@ -118,11 +118,11 @@ def test_a_size_of_nothing_is_told(change):
 
 
 def normalised(x, mean, var, norm):
-    """Ioffe and Szegedy 2015, algorithm 1."""
+    """Return x after batch norm (Ioffe and Szegedy 2015, algorithm 1)."""
     return (x - mean) / np.sqrt(var + 1e-5) * np.asarray(norm["scale"]) + np.asarray(norm["bias"])
 
 
-def test_a_step_moves_the_running_statistics_a_tenth_of_the_way():
+def test_a_step_updates_the_running_statistics_with_momentum_0_9():
     _, state, batch = start(SMALL)
     dense = np.asarray(noise_of(state, SMALL.latent) @ state.params["generator"]["Dense_0"]["kernel"], np.float64)
     dense = dense.reshape(-1, 8)  # [b*4*4 c]
@@ -133,7 +133,7 @@ def test_a_step_moves_the_running_statistics_a_tenth_of_the_way():
     np.testing.assert_allclose(new["var"], 0.9 + 0.1 * dense.var(0), rtol=1e-5)
 
 
-def test_training_uses_the_batchs_statistics_and_generation_the_running_ones():
+def test_training_uses_batch_statistics_and_generation_running_statistics():
     _, state, _ = start(SMALL)
     net = DCGANGenerator((4, 4), (4, 8), 2, 4)
     params = state.params["generator"]
@@ -155,10 +155,10 @@ def test_training_uses_the_batchs_statistics_and_generation_the_running_ones():
             assert jax.tree.all(jax.tree.map(np.array_equal, seen["batch_stats"], running["batch_stats"]))
 
 
-def test_samples_come_from_the_running_statistics():
+def test_samples_use_the_running_statistics():
     task, state, _ = start(SMALL)
     params, context = averaged(state, {})
-    # Larger weights than at the start, or every image would be grey to the third digit.
+    # Larger weights than the initial ones, with which all images are nearly grey.
     params = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params)
     other = jax.tree.map(lambda x: x + 1, context.extra)
     assert task.generate is not None
@@ -227,42 +227,42 @@ def test_losses_and_their_gradients_are_the_papers(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_an_undecided_discriminator_is_pushed_apart_and_the_generator_against_it(name):
+def test_the_gradients_have_opposite_signs_at_an_undecided_discriminator(name):
     loss, undecided = LOSSES[name], jnp.full(1, 0.5 if name == "least-squares" else 0.0)
     real, fake = jax.grad(lambda r, f: loss.discriminator(r, f).sum(), (0, 1))(undecided, undecided)
     assert real < 0 < fake and real == -fake
     assert jax.grad(lambda f: loss.generator(undecided, f).sum())(undecided) < 0
 
 
-def test_where_the_losses_come_to_rest():
+def test_the_losses_at_their_optima():
     one, zero = jnp.ones(1), jnp.zeros(1)
     squares, hinge, saturating = LOSSES["least-squares"], LOSSES["hinge"], LOSSES["non-saturating"]
     assert squares.discriminator(one, zero) == 0 and squares.generator(one, one) == 0
     assert hinge.discriminator(one, -one) == 0 and hinge.discriminator(2 * one, -3 * one) == 0
     assert saturating.discriminator(zero, zero) == pytest.approx(2 * np.log(2))
-    assert saturating.generator(one, -20 * one) == pytest.approx(20), "no saturation where the discriminator is sure"
+    assert saturating.generator(one, -20 * one) == pytest.approx(20), "no saturation for a confident discriminator"
 
 
 @pytest.mark.parametrize("name", CLOSED)
-def test_a_models_phases_use_the_loss_of_its_name(name):
+def test_the_phases_use_the_configured_loss(name):
     task, state, batch = start(dataclasses.replace(SMALL, game=AdversarialConfig(loss=name)))
     discriminator, generator = CLOSED[name][:2]
     _, context = averaged(state, {})
     zero = {**state.params, "discriminator": jax.tree.map(jnp.zeros_like, state.params["discriminator"])}
     found = [float(phase.loss(zero, context, batch, state.key)[0]) for phase in task.phases]
-    nothing = np.zeros(1)  # all the logits of a discriminator of zeros
+    nothing = np.zeros(1)  # the logits of a discriminator with all parameters 0
     assert found == pytest.approx([discriminator(nothing, nothing).item(), generator(nothing, nothing).item()])
 
 
 # ---- the shared forward pass
 
 
-def test_both_players_share_one_forward_pass_of_the_generator():
-    """With noise of its own for each player the step costs a forward pass more: that pass is what XLA saves."""
+def test_both_losses_share_one_forward_pass_of_the_generator():
+    """With different noise in the two phases a step costs one more forward pass, which XLA saves with equal noise."""
     task, state, batch = start(SMALL)
     apart = dataclasses.replace(task, phases=tuple(dataclasses.replace(p, stream=p.name) for p in task.phases))
     twice = jax.jit(make_step(apart)).lower(state, batch, {}).compile()
     height, width, channels = SMALL.image
-    last = 2 * BATCH * height * width * channels * SMALL.width * SMALL.kernel**2 / 4  # FLOPs of its last layer alone
+    last = 2 * BATCH * height * width * channels * SMALL.width * SMALL.kernel**2 / 4  # FLOPs of the last layer alone
     flops = [dict(step.cost_analysis() or {})["flops"] for step in (twice, compiled())]
     assert flops[0] - flops[1] > last

@@ -1,8 +1,8 @@
 """DCGAN against the same networks in PyTorch: outputs, losses, and two whole training steps.
 
-With a 5x5 kernel and stride 2 three pixels of padding are to be shared by two sides. Ours puts one first ("SAME", as
-TensorFlow), PyTorch's usual padding=2, output_padding=1 two first: the same net seen in a mirror. There PyTorch gets
-every kernel and every image turned by 180 degrees.
+A 5x5 kernel with stride 2 needs three pixels of padding in total. Ours puts one of them first ("SAME", as TensorFlow).
+PyTorch's usual padding=2, output_padding=1 puts two first: this is the mirrored net. So for this kernel every kernel
+and every image is rotated by 180 degrees for PyTorch.
 """
 
 from functools import partial
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
 
 SIZE, CHANNELS, WIDTH, LATENT, BATCH, RATE = 32, 3, 8, 16, 8, 2e-4
-STAGES = (8, 16, 32)  # channels, from the image inwards
+STAGES = (8, 16, 32)  # channels, starting next to the image
 both = pytest.mark.parametrize("kernel", [4, 5])
 
 
 class Theirs:
-    """The two networks of the PyTorch tutorial, one stage shorter, with the parameters of a state of ours."""
+    """The two networks of the PyTorch tutorial with one stage less, and the parameters of a state of ours."""
 
     def __init__(self, kernel: int, state: TrainState):
         nn, pad, out = torch.nn, (1 if kernel == 4 else 2), kernel - 4
@@ -56,7 +56,7 @@ class Theirs:
                 mine.data = torch.tensor(value)
 
     def parameters(self, net: str, state: TrainState) -> list[tuple[str, np.ndarray]]:
-        """Our parameters of a net in PyTorch's layout and order."""
+        """Return our parameters of a net in PyTorch's layout and order."""
         p = jax.tree.map(np.asarray, state.params[net])
         latent_or_c = p["Dense_0"]["kernel"].shape
         if net == "generator":
@@ -77,22 +77,22 @@ class Theirs:
         return named
 
     def turn(self, x: np.ndarray) -> np.ndarray:
-        """Mirror [... h w] where the two paddings are each other's mirror image."""
+        """Return [... h w] rotated by 180 degrees for the kernel for which the two paddings differ."""
         return np.ascontiguousarray(x[..., ::-1, ::-1] if self.kernel == 5 else x)
 
     def image(self, x: Any):
-        """Ours [b h w c] as PyTorch's [b c h w]."""
+        """Return our images [b h w c] as PyTorch's [b c h w]."""
         return torch.tensor(self.turn(np.asarray(x).transpose(0, 3, 1, 2)))
 
     def our_image(self, x: Any) -> np.ndarray:
-        """PyTorch's [b c h w] as ours [b h w c]."""
+        """Return PyTorch's images [b c h w] as ours [b h w c]."""
         return self.turn(x.detach().numpy()).transpose(0, 2, 3, 1)
 
     def norms(self, net: str) -> list[Any]:
         return [m for m in self.nets[net] if isinstance(m, torch.nn.BatchNorm2d)]
 
-    def judge(self, images: Any, count: bool) -> Any:
-        """The discriminator's logits; its running statistics follow the pass only where it is to count."""
+    def discriminate(self, images: Any, count: bool) -> Any:
+        """Return the discriminator's logits; update its running statistics only if `count`."""
         for norm in self.norms("discriminator"):
             norm.momentum = 0.1 if count else 0.0
         return self.discriminator(images)[:, 0, 0, 0]
@@ -121,7 +121,7 @@ def bce(logits: Any, label: float) -> Any:
 @both
 def test_outputs(kernel):
     _, state, (batch, _) = ours(kernel)
-    # Larger weights than at the start, or every image would be grey to the third digit.
+    # Larger weights than the initial ones, with which all images are nearly grey.
     state = state.replace(params=jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, state.params))
     theirs, z = Theirs(kernel, state), noise_of(state)
     generator, discriminator = DCGANGenerator((4, 4), STAGES, CHANNELS, kernel), DCGANDiscriminator(STAGES, kernel)
@@ -133,7 +133,7 @@ def test_outputs(kernel):
         expected = theirs.our_image(theirs.generator(torch.tensor(z)[:, :, None, None]))
         assert np.abs(expected).max() > 0.1
         np.testing.assert_allclose(images, expected, atol=1e-5)
-        expected = theirs.judge(theirs.image(batch["image"]), count=False).detach().numpy()
+        expected = theirs.discriminate(theirs.image(batch["image"]), count=False).detach().numpy()
         np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
 
@@ -155,7 +155,7 @@ def test_the_tutorials_networks_load_our_exported_files(tmp_path):
     images, logits = pass_through(generator, discriminator, state, z, batch["image"], train=False)
     expected = theirs.our_image(theirs.generator(torch.tensor(z)[:, :, None, None]))
     np.testing.assert_allclose(images, expected, atol=1e-5)
-    expected = theirs.judge(theirs.image(batch["image"]), count=False).detach().numpy()
+    expected = theirs.discriminate(theirs.image(batch["image"]), count=False).detach().numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
 
@@ -175,12 +175,12 @@ def test_two_training_steps(kernel):
     for batch in batches:
         fake = theirs.generator(torch.tensor(noise_of(state))[:, :, None, None])
         adams["discriminator"].zero_grad()
-        real_logits = theirs.judge(theirs.image(batch["image"]), count=False)
-        d_loss = bce(real_logits, 1) + bce(theirs.judge(fake.detach(), count=True), 0)
+        real_logits = theirs.discriminate(theirs.image(batch["image"]), count=False)
+        d_loss = bce(real_logits, 1) + bce(theirs.discriminate(fake.detach(), count=True), 0)
         d_loss.backward()
         adams["discriminator"].step()
         adams["generator"].zero_grad()
-        g_loss = bce(theirs.judge(fake, count=False), 1)
+        g_loss = bce(theirs.discriminate(fake, count=False), 1)
         g_loss.backward()
         adams["generator"].step()
         state, metrics = step(state, batch, {})
@@ -191,15 +191,15 @@ def test_two_training_steps(kernel):
 
 
 def compare_parameters(theirs: Theirs, first: TrainState, state: TrainState):
-    """All but one number in a thousand must agree to a hundredth of one update.
+    """Assert that 999 in 1,000 numbers agree to a hundredth of one update.
 
-    Adam's first steps are nearly RATE times the gradient's sign. Where a gradient is smaller than the rounding errors
-    of the two sums the signs can differ; but no number may be further off than two updates in opposite directions.
+    Adam's first steps are nearly RATE times the sign of the gradient. If a gradient is smaller than the rounding errors
+    of the two sums, the signs can differ. But no number may differ by more than two updates in opposite directions.
     """
     for net, module in theirs.nets.items():
         lists = theirs.parameters(net, first), theirs.parameters(net, state), module.parameters()
         for (_, before), (name, value), mine in zip(*lists, strict=True):
-            assert np.median(np.abs(value - before)) > RATE, f"{name} has not moved by two updates"
+            assert np.median(np.abs(value - before)) > RATE, f"{name} has changed by less than two updates"
             off = np.abs(value - mine.detach().numpy())
             assert np.quantile(off, 0.999) < 0.01 * RATE, name
             assert off.max() < 4 * RATE, name
@@ -210,9 +210,9 @@ def compare_statistics(theirs: Theirs, state: TrainState):
         size = 4 if net == "generator" else SIZE // 4
         for i, norm in enumerate(theirs.norms(net)):
             stats = state.extra[net]["batch_stats"][f"BatchNorm_{i}"]
-            n = BATCH * size**2  # numbers in a channel
+            n = BATCH * size**2  # numbers of a channel
             size = size * 2 if net == "generator" else size // 2
             np.testing.assert_allclose(stats["mean"], norm.running_mean.numpy(), rtol=1e-4, atol=1e-6)
-            # PyTorch keeps the unbiased variance, n / (n - 1) times ours; 0.81 is what is left of the first 1.
+            # PyTorch keeps the unbiased variance, n / (n - 1) times ours; 0.81 of the initial 1 is left.
             var = 0.81 + (norm.running_var.numpy() - 0.81) * (n - 1) / n
             np.testing.assert_allclose(stats["var"], var, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""The networks of SNGAN, BigGAN and R3GAN: their sizes, shapes and starts; conditional norm, attention, projection."""
+"""Networks of SNGAN, BigGAN and R3GAN: parameters, shapes, initialisation; conditional norm, attention, projection."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ draw = np.random.default_rng(0)
 
 
 def start(net: Any, x: Any, label: Any = None) -> Any:
-    """The network's variables, made in one program."""
+    """Return the network's variables, from one compiled program."""
     return jax.jit(lambda key: net.init(key, x, label, train=False))(jax.random.key(0))
 
 
@@ -27,12 +27,12 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def filled(tree: Any) -> Any:
-    """The same parameters with nothing at its start: kernels by their fan-in, all else with deviation 0.3."""
+    """Return random parameters, none at its initial value: kernels scaled by fan-in, all others with deviation 0.3."""
     return jax.tree.map(lambda x: normal(*x.shape) * (0.3 if x.ndim < 2 else x[..., 0].size ** -0.5), tree)
 
 
 def shapes(net: Any, x: jax.ShapeDtypeStruct, label: Any = LABEL) -> tuple[int, Any]:
-    """The number of parameters, and the output's shape and dtype."""
+    """Return the number of parameters, and the output's shape and dtype."""
 
     def run(key, x):
         out, variables = net.init_with_output(key, x, label, train=True)
@@ -132,7 +132,7 @@ def test_shapes_of_images_and_logits(paper, image, stages):
 
 
 @PAPERS
-def test_kernels_in_bf16_are_computed_so_and_come_out_near(paper):
+def test_bf16_kernels_give_bf16_convolutions_and_near_outputs(paper):
     generator, discriminator = tiny(paper, (4, 4), 1, 3, 5)
     noise, x = normal(3, 8), normal(3, 8, 8, 3)
     for net, given in ((generator, noise), (discriminator, x)):
@@ -146,10 +146,10 @@ def test_kernels_in_bf16_are_computed_so_and_come_out_near(paper):
         assert 1e-5 < error < 0.1
 
 
-# ---- starts
+# ---- initialisation
 
 
-def test_r3gans_blocks_start_as_identities_and_its_gains_fall_with_depth():
+def test_r3gans_blocks_start_as_identities_and_their_scale_falls_with_depth():
     generator = _r3gan_nets.R3GANGenerator((4, 4), (64, 64), 3, blocks=(2, 2), cardinality=(4, 4))
     params: Any = start(generator, normal(1, 64))["params"]
     deviation = math.sqrt(2 / 1.04) * 4**-0.25  # L = 4 blocks of 3 layers
@@ -163,7 +163,7 @@ def test_r3gans_blocks_start_as_identities_and_its_gains_fall_with_depth():
     assert params["mix"]["kernel"].std() == pytest.approx(1 / 8, rel=0.05)
 
 
-def test_sngans_kernels_are_glorots_and_biggans_orthogonal():
+def test_sngan_has_glorot_kernels_and_biggan_orthogonal_ones():
     params: Any = start(_sngan_nets.SNGANDiscriminator(32), normal(1, 8, 8, 3))["params"]
     for name, fan, gain in (("conv1", 9 * 32, 2), ("conv2", 9 * 32, 2), ("shortcut", 32, 1)):
         kernel = params["block2"][name]["kernel"]
@@ -179,7 +179,7 @@ def test_sngans_kernels_are_glorots_and_biggans_orthogonal():
 
 
 def closed(x, mean, var, scale, bias):
-    """(x - mean) / sqrt(var + epsilon) * (1 + scale) + bias in float64, scale and bias [b c]."""
+    """Return (x - mean) / sqrt(var + epsilon) * (1 + scale) + bias in float64, for scale and bias [b c]."""
     y = (x.astype(np.float64) - mean) / np.sqrt(var.astype(np.float64) + 1e-5)
     return y * (1 + scale.astype(np.float64))[:, None, None] + bias[:, None, None]
 
@@ -216,7 +216,7 @@ def test_conditional_batch_norm_starts_as_batch_norm_without_scale_and_bias():
 
 @pytest.mark.parametrize("paper", ["sngan", "biggan"])
 @pytest.mark.parametrize("classes", [0, 5])
-def test_without_training_an_image_depends_on_running_statistics_and_not_on_its_batch(paper, classes):
+def test_at_inference_an_image_depends_on_running_statistics_and_not_on_its_batch(paper, classes):
     generator, _ = tiny(paper, (4, 4), 1, 3, classes)
     noise = normal(3, 8)
     variables = start(generator, noise, LABEL)
@@ -272,7 +272,7 @@ def test_attention_starts_as_the_identity_and_learns():
 
 
 @pytest.mark.parametrize("attention", [8, 16])
-def test_attention_is_once_in_each_of_biggans_networks(attention):
+def test_each_biggan_network_has_attention_once(attention):
     generator = _biggan_nets.BigGANGenerator((4, 4), (16,) * 4, 3, 0, attention)
     discriminator = _biggan_nets.BigGANDiscriminator((16,) * 4, 2, 0, attention)
     for net, x in ((generator, z(8)), (discriminator, picture(32, 32, 3))):
@@ -305,12 +305,12 @@ def test_two_labels_differ_by_the_product_of_their_embeddings_with_phi(paper):
 # ---- R3GAN's filter
 
 
-def test_r3gans_filter_keeps_the_inside_of_a_flat_picture_and_darkens_its_border():
+def test_r3gans_filter_keeps_the_inside_of_a_flat_image_and_darkens_its_border():
     flat = jnp.ones((1, 8, 6, 2))
     for filtered, shape in ((_r3gan_nets.upsample(flat), (1, 16, 12, 2)), (_r3gan_nets.downsample(flat), (1, 4, 3, 2))):
         assert filtered.shape == shape
         np.testing.assert_allclose(filtered[:, 1:-1, 1:-1], 1, atol=1e-6)
-    np.testing.assert_allclose(_r3gan_nets.upsample(flat)[0, 0, 1:-1], 0.75, atol=1e-6)  # 3/4 of it is inside
+    np.testing.assert_allclose(_r3gan_nets.upsample(flat)[0, 0, 1:-1], 0.75, atol=1e-6)  # 3/4 of the filter is inside
     np.testing.assert_allclose(_r3gan_nets.downsample(flat)[0, 0, 1:-1], 7 / 8, atol=1e-6)
     point = jnp.zeros((1, 4, 4, 1)).at[0, 1, 1, 0].set(1)
     row = np.array([0, 1, 3, 3, 1, 0, 0, 0]) / 4
@@ -336,7 +336,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_a_network_cannot_do_is_told(name):
+def test_bad_input_raises(name):
     net, x, label, message = BAD[name]
     with pytest.raises(InputError, match=message):
         shapes(net, x, label)

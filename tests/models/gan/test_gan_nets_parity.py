@@ -1,4 +1,4 @@
-"""The networks of SNGAN, BigGAN and R3GAN against the same ones in PyTorch: outputs, and gradients by z and by x."""
+"""The networks of SNGAN, BigGAN and R3GAN against the same in PyTorch: outputs, and gradients for z and x."""
 
 from typing import Any
 
@@ -85,7 +85,7 @@ def down_block(x, p, first: bool, down: bool):
     return halve(x) + halve(y) if down else x + y
 
 
-def judge(x, p, label, downs: int, attend: int):
+def projection_discriminator(x, p, label, downs: int, attend: int):
     for i in range(4):
         x = down_block(x, p[f"block{i + 1}"], i == 0, i < downs)
         x = attention(x, p["attention"]) if i < downs and attend == x.shape[-1] else x
@@ -165,12 +165,12 @@ def r3_discriminator(x, p, label, blocks, cardinality):
 def near(found, expected):
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape
-    assert np.abs(expected).max() > 1e-4, "an output of zeros would agree with anything"
+    assert np.abs(expected).max() > 1e-4, "an output of zeros would always agree"
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def compare(net: Any, theirs: Any, given: np.ndarray, label: Any, train: bool):
-    """Outputs, and the gradients of a random weighting of them; images change their layout on the way."""
+    """Compare outputs, and gradients of a random weighted sum of them, in both layouts of images."""
     variables = jax.jit(lambda key: net.init(key, given, label, train=False))(jax.random.key(0))
     params = filled(variables["params"])
     stats = jax.tree.map(lambda s: draw.uniform(0.5, 1.5, s.shape).astype(np.float32), variables.get("batch_stats", {}))
@@ -222,7 +222,9 @@ def test_projection_discriminators(paper, label, size):
         net: Any = _biggan_nets.BigGANDiscriminator((16,) * 4, 2, classes_of(label), attend)
     else:
         net = _sngan_nets.SNGANDiscriminator(8, classes_of(label))
-    compare(net, lambda x, p, _: judge(x, p, label, 2, attend), normal(3, size, size, 3), label, True)
+    compare(
+        net, lambda x, p, _: projection_discriminator(x, p, label, 2, attend), normal(3, size, size, 3), label, True
+    )
 
 
 @LABELS

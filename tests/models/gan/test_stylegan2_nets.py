@@ -1,4 +1,4 @@
-"""StyleGAN2's networks: sizes, starts, noise, mixing, means and groups."""
+"""StyleGAN2's networks: parameters, initialisation, noise, style mixing, the mean of w, minibatch groups."""
 
 from functools import cache
 from typing import Any
@@ -20,7 +20,7 @@ LATENT = 6
 ARCHITECTURES = ("skip", "resnet", "orig")
 
 
-# ---- sizes and starts
+# ---- parameters and initialisation
 
 
 def variables_of(net: Any, *args: Any) -> Any:
@@ -64,7 +64,7 @@ def test_parameters_of_the_architectures(architecture):
     assert counts(16384, 0, architecture=architecture) == BY_ARCHITECTURE[architecture]
 
 
-def test_names_are_nvidias():
+def test_parameters_have_nvidias_names():
     found = shapes_of(StyleGAN2Generator(8, classes=3, w_dim=12, **SMALL), (2, 512), (2,))
     synthesis, mapping = found["params"]["synthesis"], found["params"]["mapping"]
     assert set(mapping) == {"embed", *(f"fc{i}" for i in range(8))} and set(synthesis) == {"b4", "b8"}
@@ -80,7 +80,7 @@ def test_names_are_nvidias():
     }
 
 
-def test_parameters_start_as_nvidias():
+def test_parameters_are_initialised_as_nvidias():
     nets = [
         variables_of(StyleGAN2Generator(8, 3, 40, 50, 4, **SMALL), jnp.zeros((2, 40)), jnp.zeros(2, int)),
         variables_of(StyleGAN2Discriminator(4, **SMALL), jnp.zeros((2, 8, 8, 3)), jnp.zeros(2, int)),
@@ -117,12 +117,12 @@ def test_any_power_of_two(side, channels, architecture):
     assert (logits.shape, logits.dtype) == ((3,), jnp.float32)
 
 
-def test_no_channels_at_the_picture_are_told():
+def test_a_base_without_channels_at_the_image_raises():
     with pytest.raises(InputError, match="channel_base must be at least 128, not 64"):
         shapes_of(StyleGAN2Generator(128, **SMALL), (2, 512))
 
 
-def test_labels_must_be_there():
+def test_missing_labels_raise():
     with pytest.raises(ValueError, match="4 classes needs labels"):
         variables_of(StyleGAN2Generator(8, 3, LATENT, classes=4, **SMALL), jnp.zeros((2, LATENT)))
 
@@ -132,7 +132,7 @@ def test_labels_must_be_there():
 
 @cache
 def start(architecture: str = "skip", mixing: float = 0.9, classes: int = 0) -> tuple[Any, Any]:
-    """A small generator whose noise is heard."""
+    """Return a small generator with noise strengths that are not 0."""
     options: Any = {"architecture": architecture, "mixing": mixing, **SMALL}
     net = StyleGAN2Generator(16, 2, LATENT, 10, classes, 2, **options)
     v = variables_of(net, jnp.zeros((2, LATENT)), jnp.zeros(2, int))
@@ -151,7 +151,7 @@ def play(net: Any, v: Any, *args: Any, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_layer_has_its_w(architecture):
+def test_every_layer_uses_its_own_w(architecture):
     net, v = start(architecture)
     ws = jnp.asarray(normal(2, net.num_ws, 10), jnp.float32)
     first = jax.jit(jax.grad(lambda ws: net.apply(v, ws, method="synthesise")[0].sum()))(ws)  # [b num_ws w_dim]
@@ -169,7 +169,7 @@ def test_a_sample_depends_on_its_own_key_only():
     assert np.abs(together[0] - draw(z, keys[::-1])[0]).max() > 0.1
 
 
-def test_noise_is_fresh_with_keys_and_constant_without():
+def test_noise_is_random_with_keys_and_constant_without():
     net, v = start()
     ws, keys = jnp.broadcast_to(jnp.asarray(normal(1, net.num_ws, 10), jnp.float32), (3, net.num_ws, 10)), keys_of(3)
     constant, fresh = play(net, v, ws, method="synthesise"), play(net, v, ws, keys, method="synthesise")
@@ -178,7 +178,7 @@ def test_noise_is_fresh_with_keys_and_constant_without():
     other = {**v, "noise": jax.tree.map(lambda x: x + 1, v["noise"])}
     assert np.abs(play(net, other, ws, method="synthesise") - constant).max() > 0.1
     np.testing.assert_array_equal(play(net, other, ws, keys, method="synthesise"), fresh)
-    # The constant noise replaced by what a key draws is that key's image.
+    # Constant noise equal to a key's noise gives that key's image.
     drawn = jax.tree_util.tree_map_with_path(
         lambda path, x: rng.normal(rng.fold(keys[1], f"{path[1].key}.{path[2].key}")[None], x.shape)[0], v["noise"]
     )
@@ -191,7 +191,7 @@ def test_noise_is_fresh_with_keys_and_constant_without():
 
 
 def mixed(mixing: float, n: int) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
-    """A generator, and n first ws [n w_dim], second ones, and the ws [n num_ws w_dim] of training."""
+    """Return a generator, n first w [n w_dim], second w, and the ws [n num_ws w_dim] of training."""
     net, v = start(mixing=mixing)
     z, keys = jnp.asarray(normal(n, LATENT), jnp.float32), keys_of(n)
     seconds = rng.normal(jax.vmap(lambda key: rng.fold(key, "mixing"))(keys), (LATENT,))
@@ -224,7 +224,7 @@ def test_without_mixing_all_layers_have_the_first_w():
         net.apply(v, z, train=True, mutable=["batch_stats"])
 
 
-def test_the_mean_of_w_follows_the_first_z_in_training_only():
+def test_the_mean_of_w_is_updated_by_the_first_z_in_training_only():
     net, v = start()
     z, keys = jnp.asarray(normal(4, LATENT), jnp.float32), keys_of(4)
     w, old = play(net, v, z, method="map"), v["batch_stats"]["mapping"]["w_avg"]
@@ -240,7 +240,7 @@ def test_truncation():
     np.testing.assert_allclose(found, np.stack([mean, w[1], (mean + w[2]) / 2]), atol=1e-6)
 
 
-def test_z_is_normalised_and_labels_tell():
+def test_z_is_normalised_and_labels_matter():
     net, v = start(classes=3)
     z, label = jnp.asarray(normal(3, LATENT), jnp.float32), jnp.array([0, 1, 2])
     w = play(net, v, z, label, method="map")
@@ -264,22 +264,22 @@ def test_standard_deviation_of_groups(batch, group, size):
 
 
 @cache
-def judge(architecture: str = "resnet", classes: int = 0) -> tuple[Any, Any]:
+def start_discriminator(architecture: str = "resnet", classes: int = 0) -> tuple[Any, Any]:
     options: Any = {"architecture": architecture, "mapping_layers": 2, **SMALL}
     net = StyleGAN2Discriminator(classes, **options)
     return net, variables_of(net, jnp.zeros((8, 16, 16, 2)), jnp.zeros(8, int))
 
 
 def test_groups_do_not_depend_on_devices():
-    net, v = judge()
+    net, v = start_discriminator()
     x = normal(8, 16, 16, 2).astype(np.float32)
     mesh = Mesh(np.array(jax.devices()), "batch")
     apart = jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch")))
     np.testing.assert_allclose(play(net, v, apart, train=True), play(net, v, x, train=True), rtol=1e-5)
 
 
-def test_logits_are_a_projection_on_the_label():
-    net, v = judge(classes=4)
+def test_logits_are_an_inner_product_with_the_labels_embedding():
+    net, v = start_discriminator(classes=4)
     x = np.broadcast_to(normal(1, 16, 16, 2), (4, 16, 16, 2)).astype(np.float32)
     logits = play(net, v, x, jnp.arange(4), train=True)
     assert np.unique(np.round(logits, 4)).size == 4
@@ -293,11 +293,11 @@ def test_half_precision_is_near(architecture):
     def halved(v):
         return {**v, "params": jax.tree.map(lambda x: x.astype(jnp.bfloat16) if x.ndim > 1 else x, v["params"])}
 
-    (g, gv), (d, dv) = start(architecture), judge(architecture)
+    (g, gv), (d, dv) = start(architecture), start_discriminator(architecture)
     z = jnp.asarray(normal(8, LATENT), jnp.float32)
     images = [play(g, v, z, train=False) for v in (gv, halved(gv))]
     logits = [play(d, v, images[0], train=True) for v in (dv, halved(dv))]
     for wide, half in (images, logits):
         assert half.dtype == jnp.float32
         off = np.sqrt(np.square(half - wide).mean() / np.square(wide).mean())
-        assert 1e-4 < off < 0.05  # 2**-9 a rounding, some dozens of them
+        assert 1e-4 < off < 0.05  # each rounding has a relative error of 2**-9, and there are some dozens

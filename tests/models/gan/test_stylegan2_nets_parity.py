@@ -1,8 +1,8 @@
 """StyleGAN2's networks against the same in PyTorch: outputs, gradients, and the penalties' second derivatives.
 
-PyTorch's are written here in another way: a kernel for each image and one grouped convolution for all, and every
-resampling as zeros, one padding, the filter, a plain convolution, every second pixel. Both compute in f64, where a
-difference is a mistake; the outputs in f32 are compared to those in f64.
+The PyTorch versions use other formulations. A modulated convolution has a kernel for each image, and is one grouped
+convolution. Resampling is: insert zeros, pad, filter, a plain convolution, keep every second pixel. Both are computed
+in f64, where any difference is a mistake. The outputs in f32 are compared to those in f64.
 """
 
 import math
@@ -23,11 +23,11 @@ SIDE, CHANNELS, BATCH, Z, W, LAYERS = 32, 3, 8, 12, 16, 3
 WIDTHS: dict[str, Any] = {"channel_base": 256, "channel_max": 16}
 SQRT2, HALF = math.sqrt(2), math.sqrt(0.5)
 KINDS = [("skip", "resnet", 0), ("resnet", "skip", 3), ("orig", "orig", 0)]  # generator, discriminator, classes
-both = pytest.mark.parametrize(("architecture", "judging", "classes"), KINDS[:2])
-kinds = pytest.mark.parametrize(("architecture", "judging", "classes"), KINDS)
+both = pytest.mark.parametrize(("architecture", "discriminator", "classes"), KINDS[:2])
+kinds = pytest.mark.parametrize(("architecture", "discriminator", "classes"), KINDS)
 
 
-# ---------------------------------------------------------------- PyTorch's: x [b c h w], parameters laid out as ours
+# ---------------------------------------------------------------- PyTorch: x [b c h w], parameters in our layout
 
 
 def filtered(x, up=1, down=1, pad=(0, 0), gain=1.0):
@@ -41,7 +41,7 @@ def filtered(x, up=1, down=1, pad=(0, 0), gain=1.0):
 
 
 def convolved(x, kernel, up=1, down=1, groups=1):
-    """Kernel [o i k k]: resampled by the textbook, whatever is quicker."""
+    """Return the convolution with a kernel [o i k k], resampled in the standard way, not the fastest."""
     side = kernel.shape[-1] // 2
     if up == down == 1:
         return torch.nn.functional.conv2d(x, kernel, padding=side, groups=groups)
@@ -111,7 +111,7 @@ def mapping(p, z, one_hot):
     return x
 
 
-def judge(p, image, one_hot, architecture):
+def discriminate(p, image, one_hot, architecture):
     x: Any = None
     for side in (SIDE >> n for n in range(SIDE.bit_length() - 3)):
         block, gain = p[f"b{side}"], HALF if architecture == "resnet" else 1.0
@@ -149,7 +149,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def loud(params: Any) -> Any:
-    """Biases and strengths that are not what they start as."""
+    """Return the parameters with biases and noise strengths that are not at their initial values."""
 
     def change(path, x):
         name = jax.tree_util.keystr(path)
@@ -159,10 +159,10 @@ def loud(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(change, params)
 
 
-def nets_of(architecture: Any, judging: Any, classes: int) -> tuple[Any, Any, Any, Any, Any]:
-    """Generator, discriminator, their variables, and labels or None."""
+def nets_of(architecture: Any, discriminator: Any, classes: int) -> tuple[Any, Any, Any, Any, Any]:
+    """Return generator, discriminator, their variables, and labels or None."""
     g: Any = StyleGAN2Generator(SIDE, CHANNELS, Z, W, classes, LAYERS, architecture=architecture, **WIDTHS)
-    d: Any = StyleGAN2Discriminator(classes, architecture=judging, mapping_layers=LAYERS, **WIDTHS)
+    d: Any = StyleGAN2Discriminator(classes, architecture=discriminator, mapping_layers=LAYERS, **WIDTHS)
     label = np.arange(BATCH) % classes if classes else None
     gv = jax.jit(lambda key, z: g.init(key, z, label, train=False))(jax.random.key(0), normal(BATCH, Z))
     x = normal(BATCH, SIDE, SIDE, CHANNELS)
@@ -183,7 +183,7 @@ def images(x: np.ndarray) -> Any:
 
 
 def same(ours: Any, theirs: Any, what: str = "", far: float = FAR):
-    """Within `far` of the largest number."""
+    """Assert that differences are below `far` times the largest number."""
     theirs = theirs.detach().numpy() if isinstance(theirs, torch.Tensor) else theirs
     assert np.shape(ours) == theirs.shape, what
     assert np.abs(theirs).max() > 0, what
@@ -191,7 +191,7 @@ def same(ours: Any, theirs: Any, what: str = "", far: float = FAR):
 
 
 def same_gradients(ours: Any, theirs: Any, value: Any, far: float = FAR):
-    """Compare d value / d parameters; those that `value` does not depend on are zero."""
+    """Compare d value / d parameters; it is 0 for parameters that `value` does not depend on."""
     paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(theirs), strict=True)
     gradients = torch.autograd.grad(value, leaves, allow_unused=True)
     assert sum(gradient is not None for gradient in gradients) > 0.8 * len(leaves)
@@ -204,8 +204,8 @@ def same_gradients(ours: Any, theirs: Any, value: Any, far: float = FAR):
 
 
 @kinds
-def test_generator(architecture, judging, classes):
-    g, _, v, _, label = nets_of(architecture, judging, classes)
+def test_generator(architecture, discriminator, classes):
+    g, _, v, _, label = nets_of(architecture, discriminator, classes)
     z, one_hot, theirs = normal(BATCH, Z), one_hot_of(label, classes), tensors(v["params"])
     noise = tensors(v["noise"]["synthesis"], False)
     ws = mapping(theirs["mapping"], torch.tensor(z), one_hot)[:, None].expand(BATCH, g.num_ws, W)
@@ -228,8 +228,8 @@ def test_generator(architecture, judging, classes):
 
 
 @kinds
-def test_discriminator(architecture, judging, classes):
-    _, d, _, v, label = nets_of(architecture, judging, classes)
+def test_discriminator(architecture, discriminator, classes):
+    _, d, _, v, label = nets_of(architecture, discriminator, classes)
     x, one_hot, theirs = normal(BATCH, SIDE, SIDE, CHANNELS), one_hot_of(label, classes), tensors(v["params"])
     weights = normal(BATCH, seed=1)
 
@@ -239,7 +239,7 @@ def test_discriminator(architecture, judging, classes):
 
     (by_params, by_x), logits = jax.jit(jax.grad(value, (0, 1), has_aux=True))(v["params"], x)
     their_x = images(x)
-    expected = judge(theirs, their_x, one_hot, judging)
+    expected = discriminate(theirs, their_x, one_hot, discriminator)
     same(logits, expected)
     same(jax.jit(lambda v, x: d.apply(v, x, label, train=True))(single(v), single(x)), expected, far=1e-5)
     product = (expected * torch.tensor(weights)).sum()
@@ -248,9 +248,9 @@ def test_discriminator(architecture, judging, classes):
 
 
 @both
-def test_path_length_penalty(architecture, judging, classes):
+def test_path_length_penalty(architecture, discriminator, classes):
     """Karras et al. 2020a, equation 4, and its gradient: second derivatives of the generator."""
-    g, _, v, _, label = nets_of(architecture, judging, classes)
+    g, _, v, _, label = nets_of(architecture, discriminator, classes)
     z, one_hot, theirs = normal(BATCH, Z), one_hot_of(label, classes), tensors(v["params"])
     noise, y = tensors(v["noise"]["synthesis"], False), normal(BATCH, SIDE, SIDE, CHANNELS, seed=1) / SIDE
 
@@ -271,9 +271,9 @@ def test_path_length_penalty(architecture, judging, classes):
 
 
 @both
-def test_gradient_penalty(architecture, judging, classes):
+def test_gradient_penalty(architecture, discriminator, classes):
     """Mescheder et al. 2018, equation 9, and its gradient: second derivatives of the discriminator."""
-    _, d, _, v, label = nets_of(architecture, judging, classes)
+    _, d, _, v, label = nets_of(architecture, discriminator, classes)
     x, one_hot, theirs = normal(BATCH, SIDE, SIDE, CHANNELS), one_hot_of(label, classes), tensors(v["params"])
 
     def penalty(params):
@@ -282,7 +282,9 @@ def test_gradient_penalty(architecture, judging, classes):
 
     value, gradients = jax.jit(jax.value_and_grad(penalty))(v["params"])
     their_x = images(x)
-    slopes = torch.autograd.grad(judge(theirs, their_x, one_hot, judging).sum(), their_x, create_graph=True)[0]
+    slopes = torch.autograd.grad(
+        discriminate(theirs, their_x, one_hot, discriminator).sum(), their_x, create_graph=True
+    )[0]
     expected = slopes.square().sum((1, 2, 3)).mean()
     same(value, expected)
     same_gradients(gradients, theirs, expected)
