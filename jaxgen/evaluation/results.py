@@ -97,8 +97,9 @@ def _check_date(text: str, where: str):
         raise InputError(f"{where}: 'date' must be a day such as 2026-11-30, not {text!r}.") from None
 
 
-def read(path: Path = FILE) -> list[Result]:
-    """Return the results of a file, in its order. Raises InputError, which names the line, where one is damaged."""
+def read(path: Path | None = None) -> list[Result]:
+    """Return the results of a file (FILE), in its order. Raises InputError, which names the line that is damaged."""
+    path = path or FILE
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         where = f"{path.name}, line {number}"
@@ -119,10 +120,10 @@ def dump(result: Result) -> str:
     return json.dumps(line, ensure_ascii=False, allow_nan=False)
 
 
-def append(results: Iterable[Result], path: Path = FILE):
-    """Add results at the end of a file. Raises InputError before anything is written where one is not valid."""
+def append(results: Iterable[Result], path: Path | None = None):
+    """Add results at the end of a file (FILE). Raises InputError before anything is written where one is not valid."""
     lines = [f"{dump(result)}\n" for result in results]
-    with path.open("a", encoding="utf-8") as file:
+    with (path or FILE).open("a", encoding="utf-8") as file:
         file.writelines(lines)
 
 

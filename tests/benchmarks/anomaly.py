@@ -48,7 +48,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3000, help="of 100 images (default %(default)s)")
     parser.add_argument("--only", default="0-9", help="which digits are left out in turn (default %(default)s)")
     parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help=report.WRITE)
     wanted = parser.parse_args()
     out = wanted.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -65,16 +65,12 @@ def main():
         raise SystemExit(f"{out} holds no results of {wanted.steps} steps yet.")
     columns = ("likelihood", "reconstruction")
     mean = {"digit": "mean", **{by: sum(row[by] for row in rows) / len(rows) for by in columns}}
-    table = [
-        {"left out": str(row["digit"]), **{f"AUROC by {by}": f"{row[by]:.3f}" for by in columns}}
-        for row in [*rows, mean]
-    ]
-    text = (
-        f"`vae` trained on nine digits of MNIST, {wanted.steps:,} steps of 100 grey images, one seed; the 10,000 of "
-        f"the test set ranked by -log p(x) of {SAMPLES} samples of z, and by the squared error of the reconstruction: "
-        "the share of pairs, one digit left out and one not, whose first has the higher score."
-    )
-    report.publish("anomaly", table, text, wanted.write)
+    table = []
+    for row in [*rows, mean]:
+        values = {f"auroc_{by}": row[by] for by in columns}
+        about = {"preset": "vae", "data": "MNIST", "steps": wanted.steps, "seeds": 1}
+        table += report.row({"digit left out": str(row["digit"])}, values, model="vae", **about)
+    report.publish("anomaly", table, wanted.write)
 
 
 if __name__ == "__main__":

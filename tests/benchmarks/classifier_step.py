@@ -61,6 +61,5 @@ if __name__ == "__main__":
         turns.work(SIDES, sys.argv[2], repeats=1)
     else:
         wanted = report.arguments(__doc__, rounds=5)
-        text = f"ResNet-18 training step, 32x32x3, batch 128, small stem, f32, {turns.load()}"
-        rows = turns.measure("tests.benchmarks.classifier_step", SIDES, wanted.rounds, BATCH, "step")
-        report.publish("classifier-step", rows, text, wanted.write)
+        rows = turns.measure("tests.benchmarks.classifier_step", SIDES, wanted.rounds, BATCH, "step", "resnet18")
+        report.publish("classifier-step", rows, wanted.write)

@@ -76,6 +76,5 @@ if __name__ == "__main__":
         turns.work(SIDES, sys.argv[2], repeats=2)
     else:
         wanted = report.arguments(__doc__, rounds=7)
-        text = f"DCGAN step, 64x64x3, batch 64, width 64, f32, {turns.load()}"
-        rows = turns.measure("tests.benchmarks.dcgan_step", SIDES, wanted.rounds, BATCH, "step")
-        report.publish("dcgan-step", rows, text, wanted.write)
+        rows = turns.measure("tests.benchmarks.dcgan_step", SIDES, wanted.rounds, BATCH, "step", "dcgan")
+        report.publish("dcgan-step", rows, wanted.write)

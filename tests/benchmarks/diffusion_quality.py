@@ -3,7 +3,7 @@
 DIR is the folder of real data (JAXGEN_TEST_DATA). Every method is trained at 32x32 with one small U-Net by the user's
 commands, a flow with a transformer beside it, for equally many steps of the same batch, and its samples are scored by
 fid_lenet as the GANs' are (gan_quality.py). VDM, at 28x28, is asked for its likelihood as well. With --long: after more
-steps, drawn in several numbers of evaluations; OUT/long/samples.png, the README's with --write, shows what each one
+steps, drawn in several numbers of sampling steps; OUT/long/samples.png, the README's with --write, shows what each one
 drew. A run that is finished is not repeated: the command can be stopped and started again; --table trains nothing,
 --jobs does so many things at once.
 """
@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxgen.evaluation.results import Result
 from tests.benchmarks import report
+from tests.benchmarks.tables import COUNTS, drawn
 
 UNET = "--model.net.width 16 --model.net.depth 1 --model.net.heads 2"
 DIT = "--model.classes 0 --model.net.width 96 --model.net.depth 6 --model.net.heads 3 --model.net.patch 4"
@@ -38,7 +40,6 @@ SETTINGS = {  # of the preset of that name
 }
 SOLVER = "sampler=dpm++2m,steps=12"  # with edm's grid; the others', which are told times, is even in log sigma
 LOG = f"{SOLVER},grid=log-snr"
-COUNTS = (1, 2, 4, 8, 32, 128)  # evaluations of the net for an image
 EULER = tuple(f"sampler=ddim,steps={n}" for n in COUNTS)
 OWN = tuple(f"steps={n}" for n in COUNTS)
 LIKELIHOOD = ""
@@ -127,10 +128,10 @@ def score(name: str, table: Table, way: str, out: Path):
     how = ["--metrics", "nll_16"] if way == LIKELIHOOD else ["--metrics", "fid_lenet", "--sampling", way]
     evaluate = [sys.executable, "-m", "jaxgen", "evaluate", str(run), *how]
     subprocess.run(evaluate, check=True, capture_output=True, text=True, env=report.EXACT)
-    drawn = load_config(run, way).model.sampling
+    sampling = load_config(run, way).model.sampling
     lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
-    value = next(x["value"] for x in reversed(lines) if x["sampling"] == str(drawn))
-    row = key | {"seconds": max(report.trained(run).values()), "evaluations": drawn.nfe}
+    value = next(x["value"] for x in reversed(lines) if x["sampling"] == str(sampling))
+    row = key | {"seconds": max(report.trained(run).values()), "nfe": sampling.nfe}
     row["place"] = report.place()
     row |= {"bits": value / (SIDE * SIDE * math.log(2))} if way == LIKELIHOOD else {"fid_lenet": value}
     with (out / "results.jsonl").open("a") as file:
@@ -147,49 +148,37 @@ def rows_of(table: Table, out: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: several for name, several in rows.items() if several}
 
 
-def note(table: Table) -> str:
-    return (
-        f"MNIST at 32x32 (`vdm`: 28x28), {table.steps:,} steps of {table.batch}, a cosine rate, moving averages of "
-        "0.999 (`edm2`: its own ways; `ddpm`, `vdm`: a rate of 1e-3), one seed; a U-Net of width 16 with one block a "
-        "resolution (`sit`: a DiT of 6 layers of 96 with patches of 4); fid_lenet of 10,000 samples beside the 60,000 "
-        "training digits, as the GANs' table has it; bits/dim: VDM's bound of -log2 P of the 10,000 test digits' 8-bit "
-        "pixels, 16 times each. Training time beside other trainings. `flow-ot` on 2026-11-27 and before: with a plan "
-        "that had an eighth of what there is to gain, as it has nearly all of now; `vdm` then: one resolution, 2e-4."
-    )
+def results_of(row: dict[str, Any], labels: dict[str, str], case: str = "") -> list[Result]:
+    """Return the results of one way that a model's samples were drawn, or of its likelihood."""
+    name = f"fid_lenet@{case}" if case else "fid_lenet"
+    values = {name: row.get("fid_lenet"), "bpd_16": row.get("bits"), "training_minutes": row["seconds"] / 60}
+    if not case and row["sampling"]:
+        values["nfe"] = row["nfe"]
+    about = {"preset": row["model"], "data": "MNIST", "steps": row["steps"], "seeds": 1, "places": [row["place"]]}
+    return report.row(labels, values, model=row["model"], **about)
 
 
 def publish(out: Path, write: bool):
     found = [row for several in rows_of(QUALITY, out).values() for row in several]
-    found = [row for row in found if (row["sampling"] or LIKELIHOOD) in QUALITY.ways[row["model"]]]
-    rows = [
-        {
-            "model": f"`{row['model']}`",
-            "drawn by": row["sampling"].replace("sampler=", "").replace(",", ", ") if row["sampling"] else "",
-            "evaluations": row["evaluations"] if row["sampling"] else "",
-            "fid_lenet": f"{row['fid_lenet']:.4g}" if "fid_lenet" in row else "",
-            "bits/dim": f"{row['bits']:.3f}" if "bits" in row else "",
-            "training": f"{row['seconds'] / 60:.1f} min",
-        }
-        for row in found
-    ]
-    text = f"{note(QUALITY)} Evaluations: of the net, for an image."
-    report.publish(QUALITY.section, rows, text, write, found=found)
+    rows = []
+    for row in found:
+        if (row["sampling"] or LIKELIHOOD) in QUALITY.ways[row["model"]]:
+            sampler = row["sampling"].replace("sampler=", "").replace(",", ", ") if row["sampling"] else ""
+            rows += results_of(row, {"model": f"`{row['model']}`", "sampler": sampler})
+    report.publish(QUALITY.section, rows, write)
 
 
 def publish_long(out: Path, write: bool):
-    """Show a row for each model, a column for each number of evaluations."""
+    """Show a row for each model, a column for each number of sampling steps."""
     rows, found = [], rows_of(LONG, out)
     for name, several in found.items():
         by = {row["sampling"]: row for row in several}
-        cells = [by.get(own) or by.get(euler) for own, euler in zip(OWN, EULER, strict=True)]
-        shown = {f"{n} step{'s' * (n > 1)}": cell for n, cell in zip(COUNTS, cells, strict=True)}
-        shown["DPM-Solver++, 12"] = by.get(LOG) or by.get(SOLVER)
-        fids = {title: f"{cell['fid_lenet']:.4g}" if cell else "" for title, cell in shown.items()}
-        bits = f"{by[None]['bits']:.3f}" if None in by else ""
-        training = f"{several[0]['seconds'] / 60:.1f} min"
-        rows.append({"model": f"`{name}`", **fids, "bits/dim": bits, "training": training})
-    text = f"{note(LONG)} Steps: of Euler's method (DDIM), or of the model's own way."
-    report.publish(LONG.section, rows, text, write, found=[several[0] for several in found.values()])
+        cells = {drawn(n): by.get(own) or by.get(euler) for n, own, euler in zip(COUNTS, OWN, EULER, strict=True)}
+        cells["DPM-Solver++, 12 sampling steps"] = by.get(LOG) or by.get(SOLVER)
+        cells[""] = by.get(None)
+        for case, row in cells.items():
+            rows += results_of(row, {"model": f"`{name}`"}, case) if row else []
+    report.publish(LONG.section, rows, write)
     whole = found.keys() == LONG.ways.keys()
     sheet(out, [name for name in found if name != "vdm"], [out / "samples.png", *([SHEET] if write and whole else [])])
 

@@ -103,8 +103,7 @@ if __name__ == "__main__":
         turns.work({k: v for name in BATCHES for k, v in sides(name).items()}, sys.argv[2], repeats=3)
     else:
         wanted = report.arguments(__doc__, rounds=5)
-        rows, load = [], turns.load()
+        rows = []
         for name, batch in BATCHES.items():
             rows += turns.measure("tests.benchmarks.diffusion_step", sides(name), wanted.rounds, batch, "step")
-        text = "f32, " + ", ".join(f"{name}: batch {batch}" for name, batch in BATCHES.items())
-        report.publish("diffusion-step", rows, f"{text}; {load}", wanted.write)
+        report.publish("diffusion-step", rows, wanted.write)

@@ -129,9 +129,8 @@ if __name__ == "__main__":
         turns.work(SIDES, sys.argv[2], repeats=1)
     else:
         wanted = report.arguments(__doc__, rounds=5)
-        text = "Features and FID: LeNet-5 with 10,000 images and the distance; Inception-v3 with 64 images; "
-        text, rows = text + turns.load(), []
+        rows = []
         for net, count in COUNTS.items():
             sides = {name: side for name, side in SIDES.items() if net in name.lower()}
             rows += turns.measure("tests.benchmarks.features", sides, wanted.rounds, count, "features")
-        report.publish("features", rows, text, wanted.write)
+        report.publish("features", rows, wanted.write)

@@ -20,6 +20,7 @@ from jaxgen.core import rng
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import TrainState, averaged
+from jaxgen.evaluation.results import Result
 from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion.consistency import Consistency
 from jaxgen.models.diffusion.flow import EVEN, Flow
@@ -27,10 +28,12 @@ from jaxgen.models.diffusion.meanflow import MeanFlow
 from jaxgen.models.diffusion.shortcut import Shortcut
 from tests.benchmarks import report
 from tests.benchmarks.mixture import MODES
+from tests.benchmarks.tables import COUNTS, drawn
 
 RADIUS, STD = 0.75, 0.02  # inside the square that images lie in
 SAMPLES, BATCH, CHUNK = 2000, 512, 500
-FEW = (1, 2, 4, 8, 32, 128)
+FEW = COUNTS
+DATA = "eight Gaussians"
 COMMON: dict[str, Any] = {
     "image": (1, 1, 2),
     "net": BackboneConfig("dit", 64, 3, 2, patch=1),
@@ -91,20 +94,23 @@ def near(x: np.ndarray) -> float:
     return float((np.linalg.norm(x[:, None] - centres, axis=2).min(1) < 5 * STD).mean())
 
 
-def rows(steps: int, seeds: int) -> list[dict[str, Any]]:
+def rows(steps: int, seeds: int) -> list[Result]:
+    """Return the results of each model: means over seeds of training."""
     draw = np.random.default_rng(100)
     true, other = (points(draw, SAMPLES).reshape(-1, 2) for _ in range(2))
-    floor = f"{distance(true, other):.3f} (100 %)"
-    found = [{"model": "floor", **{f"{n} step{'s' * (n > 1)}": floor for n in FEW}}]
+    least = {f"wasserstein2@{drawn(n)}": distance(true, other) for n in FEW}
+    least |= {f"near_mode@{drawn(n)}": 1.0 for n in FEW}
+    found = report.row({"model": "floor"}, least, model="floor", data=DATA)
     for name, model in MODELS.items():
         states = [train(model, steps, seed) for seed in range(seeds)]
-        row = {"model": f"`{name}`"}
+        values = {}
         for n in FEW:
-            drawn = [sample(model, state, n) for state in states]
-            ways, shares = [distance(x, true) for x in drawn], np.mean([near(x) for x in drawn])
-            row[f"{n} step{'s' * (n > 1)}"] = f"{np.mean(ways):.3f} ({100 * shares:.0f} %)"
-        found.append(row)
-        print(row, flush=True)
+            samples = [sample(model, state, n) for state in states]
+            values[f"wasserstein2@{drawn(n)}"] = float(np.mean([distance(x, true) for x in samples]))
+            values[f"near_mode@{drawn(n)}"] = float(np.mean([near(x) for x in samples]))
+        about = {"model": name, "preset": name, "data": DATA, "steps": steps, "seeds": seeds}
+        found += report.row({"model": f"`{name}`"}, values, **about)
+        print(name, values, flush=True)
     return found
 
 
@@ -112,13 +118,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10_000, help="of training (default %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="of training (default %(default)s)")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help=report.WRITE)
     wanted = parser.parse_args()
-    text = (
-        f"Eight Gaussians on a ring of radius {RADIUS:g}, standard deviation {STD:g}; a DiT of 3 layers of 64, "
-        f"{wanted.steps:,} steps of {BATCH}, Adam at 1e-3, moving averages of 0.999, "
-        f"{f'means of {wanted.seeds} seeds' if wanted.seeds > 1 else 'one seed'}. "
-        f"Wasserstein-2 distance of {SAMPLES:,} samples to as many points of the mixture, and the share of them within "
-        "5 standard deviations of a mode; `flow` by Euler's method; the floor is that of two draws of the mixture."
-    )
-    report.publish("few-steps", rows(wanted.steps, wanted.seeds), text, wanted.write)
+    report.publish("few-steps", rows(wanted.steps, wanted.seeds), wanted.write)

@@ -11,6 +11,7 @@ from statistics import median
 import numpy as np
 from scipy.linalg import sqrtm
 
+from jaxgen.evaluation.results import Result
 from jaxgen.metrics.frechet import frechet_distance
 from tests.benchmarks import report
 
@@ -32,8 +33,8 @@ def by_root(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.nda
     return float(np.square(mean1 - mean2).sum() + np.trace(cov1 + cov2 - 2 * np.real(sqrtm(cov1 @ cov2))))
 
 
-def measure(rounds: int) -> tuple[list[dict], float]:
-    """Return a row for each formulation, and the relative difference of their values."""
+def measure(rounds: int) -> list[Result]:
+    """Return the times of each formulation, and the relative difference of their values."""
     sides: dict[str, Callable[..., float]] = {"singular values (ours)": frechet_distance, "scipy.linalg.sqrtm": by_root}
     gaussians = (*gaussian(1), *gaussian(2))
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -46,15 +47,14 @@ def measure(rounds: int) -> tuple[list[dict], float]:
     ours, theirs = values.values()
     seconds = {name: median(some) for name, some in times.items()}
     usual = seconds["scipy.linalg.sqrtm"]
-    rows = [{"formulation": name, "seconds": f"{s:.2f}", "ratio": f"{s / usual:.2f}"} for name, s in seconds.items()]
-    return rows, abs(ours / theirs - 1)
+    rows = []
+    for name, s in seconds.items():
+        difference = abs(ours / theirs - 1) if name == next(iter(sides)) else None
+        values = {"seconds": s, "time_ratio": s / usual, "relative_difference": difference}
+        rows += report.row({"formulation": name}, values, model=name)
+    return rows
 
 
 if __name__ == "__main__":
     wanted = report.arguments(__doc__, rounds=3)
-    rows, difference = measure(wanted.rounds)
-    text = (
-        f"Fréchet distance of two Gaussians of {D:,} dimensions, medians of {wanted.rounds}; the values differ by "
-        f"{difference:.0e} of theirs."
-    )
-    report.publish("frechet", rows, text, wanted.write)
+    report.publish("frechet", measure(wanted.rounds), wanted.write)

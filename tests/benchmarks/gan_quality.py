@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.evaluation.results import Result
 from tests.benchmarks import report
 from tests.benchmarks.gan_models import BATCH, MODELS, WIDTH
-from tests.benchmarks.metrics import imported, measured, shown
+from tests.benchmarks.metrics import imported, measured, value_of
 
 SAMPLES = 10_000
 TORCH = "torch"
@@ -39,7 +40,7 @@ def main():
     parser.add_argument("--updates", type=int, default=2000, help="of the generator, N (default %(default)s)")
     parser.add_argument("--only", help=f"some of {', '.join(ROWS)}, with commas between")
     parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help=report.WRITE)
     parser.add_argument("--time", metavar="NAME", help=argparse.SUPPRESS)  # what a process of its own does
     parser.add_argument("--torch", type=int, nargs=3, metavar=("SEED", "STEPS", "EVERY"), help=argparse.SUPPRESS)
     wanted = parser.parse_args()
@@ -305,7 +306,7 @@ def open_scores_of(data: Path):
 def publish(data: Path, out: Path, updates: int, write: bool):
     """Show the table of what is there, and write it where asked to."""
     times = json.loads((out / "times.json").read_text()) if (out / "times.json").exists() else {}
-    rows, there = [], []
+    rows = []
     for name in ROWS:
         settings = "" if name == TORCH else MODELS[name].settings
         runs = [r for r in report.results(out) if r["model"] == name and r["settings"] == settings]
@@ -314,49 +315,37 @@ def publish(data: Path, out: Path, updates: int, write: bool):
         if runs:
             torch = {"fid": "PyTorch, last weights", "fid_average": "PyTorch, moving average"}
             for kind, label in torch.items() if name == TORCH else (("fid", f"`{name}`"),):
-                rows.append(row_of(label, [r | {"fid": r[kind]} for r in runs], updates, times.get(name)))
-            there.append(name)
+                rows += row_of(label, name, [r | {"fid": r[kind]} for r in runs], updates, times.get(name))
     if not rows:
         raise SystemExit(f"{out} holds no results of {updates} updates yet.")
     gan = imported(data / "weights" / "mnist_gan_mlp_G--300.ckpt", "gan", out / "gan-mlp", *mnist(data))
     [value] = other_framework(gan)
-    rows.append(dict.fromkeys(rows[0], "") | {"model": "imported `mnist_gan_mlp_G`", "fid_lenet": shown(value)})
-    changed = " ".join(f"`{name}`: {m.changed}." for name, m in MODELS.items() if m.changed and name in there)
-    text = (
-        f"MNIST at 32x32 (`gan`: 28x28), batch {BATCH}, {SAMPLES:,} samples beside the 60,000 training "
-        f"digits, moving averages, means over seeds of training with 95 % intervals: fid_lenet after {updates:,} "
-        f"updates of the generator, after as many as take the time of `dcgan`'s {updates:,}, a multiple of a "
-        "quarter of them, and in the end. As asked: the share of the last samples, labels in turn, that the package's "
-        "LeNet-5 takes for their label. PyTorch: the DCGAN tutorial's game with nets of the same width, batch and "
-        "steps, at its rate of 2e-4 (`dcgan`: 5e-4). The imported GAN's interval is over seeds of its samples. Changed "
-        "of the "
-        f"presets, beside sizes: {changed or 'nothing.'}"
-    )
-    report.publish("gan-quality", rows, text, write)
+    label, other = {"model": "imported `mnist_gan_mlp_G`"}, "mnist_gan_mlp_G"
+    values = {"fid_lenet@generated": value_of(value)}
+    rows += report.row(label, values, model=other, preset="gan", weights=other, data="MNIST")
+    report.publish("gan-quality", rows, write)
 
 
-def row_of(label: str, runs: list[dict[str, Any]], updates: int, seconds: float | None) -> dict[str, Any]:
+def row_of(label: str, name: str, runs: list[dict[str, Any]], updates: int, seconds: float | None) -> list[Result]:
+    """Return the results of a model, means over the seeds of its training."""
     same = runs[-1]["same_time"]
     asked = [r["as_asked"] for r in runs if "as_asked" in r]
     last = min(r["steps"] for r in runs)
-    return {
-        "model": label,
-        "seeds": len(runs),
-        "ms a step": f"{1000 * seconds:.1f}" if seconds else "",
-        "fid_lenet": mean([r["fid"][str(updates)] for r in runs]),
-        "steps in the same time": same if seconds else "",
-        "fid_lenet in the same time": mean([r["fid"][str(same)] for r in runs]) if seconds else "",
-        "steps in all": last,
-        "fid_lenet in the end": mean([r["fid"][str(last)] for r in runs]),
-        "as asked": f"{100 * np.mean(asked):.1f} %" if asked else "",
-    }
+    moments = {f"{updates:,} updates": updates, "final": last} | ({"equal time": same} if seconds else {})
+    values: dict[str, Any] = {"ms_per_step": 1000 * seconds if seconds else None}
+    for case, step in moments.items():
+        values[f"fid_lenet@{case}"] = mean([r["fid"][str(step)] for r in runs]) | {"steps": step}
+    values["class_accuracy_lenet"] = {"value": float(np.mean(asked)), "steps": last} if asked else None
+    model = None if name == TORCH else MODELS[name]
+    about = {"preset": model.preset, "settings": model.changed} if model else {}
+    return report.row({"model": label}, values, model=label.strip("`"), data="MNIST", seeds=len(runs), **about)
 
 
-def mean(values: list[float]) -> str:
+def mean(values: list[float]) -> dict[str, Any]:
     from jaxgen.evaluation.sample_scores import interval
 
     value, half = interval(values)
-    return f"{value:.3g}" + (f" ± {half:.2g}" if len(values) > 1 else "")
+    return {"value": value} | ({"interval": half} if len(values) > 1 else {})
 
 
 @functools.cache

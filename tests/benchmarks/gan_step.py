@@ -68,10 +68,7 @@ if __name__ == "__main__":
         turns.work({k: v for game in BATCH for k, v in sides(game).items()}, sys.argv[2], repeats=1)
     else:
         wanted = report.arguments(__doc__, rounds=5)
-        text = (
-            f"f32, batch 64 (StyleGAN2: 16), one update of each player and, where lazy, of each penalty; {turns.load()}"
-        )
         rows = []
         for game, batch in BATCH.items():
             rows += turns.measure("tests.benchmarks.gan_step", sides(game), wanted.rounds, batch, "step")
-        report.publish("gan-step", rows, text, wanted.write)
+        report.publish("gan-step", rows, wanted.write)

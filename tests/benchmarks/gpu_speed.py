@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.evaluation.results import Result
 from tests.benchmarks import report, turns
 from tests.benchmarks.diffusion_step import edm_loss, flow_loss
 
@@ -180,8 +181,8 @@ def work(side: str):
         print((time.perf_counter() - start) / repeats, flush=True)
 
 
-def measure(rounds: int) -> list[dict[str, Any]]:
-    """Return a row for each work and each side of it that starts."""
+def measure(rounds: int) -> list[Result]:
+    """Return the results of each work and each side of it that starts."""
     sides = [f"{who}, {name}" for name in (*BATCHES, *SIDES) for who in ("jaxgen", "PyTorch")]
     sides += [f"PyTorch compiled, {name}" for name in BATCHES]
     command, pipe = [sys.executable, "-m", "tests.benchmarks.gpu_speed", "--work"], subprocess.PIPE
@@ -204,22 +205,25 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    return [row_of(side, seconds, known) for side in workers if known.get(f"jaxgen, {side.partition(', ')[2]}")]
+    started = [side for side in workers if known.get(f"jaxgen, {side.partition(', ')[2]}")]
+    return [result for side in started for result in row_of(side, seconds, known)]
 
 
-def row_of(side: str, seconds: dict[str, list[float]], known: dict[str, Any]) -> dict[str, Any]:
+def row_of(side: str, seconds: dict[str, list[float]], known: dict[str, Any]) -> list[Result]:
     who, _, name = side.partition(", ")
     took, facts = float(np.median(seconds[side])), known[f"jaxgen, {name}"]
     tera = facts["flops"] / took / 1e12
     peak = next((value for chip, value in PEAK.items() if chip in (report.gpu() or "")), None)
-    row = {"work": name, "by": who, "ms": f"{1000 * took:.1f}"}
+    values: dict[str, Any] = {"ms": 1000 * took, "tflops": tera, "share_of_peak": tera / peak if peak else None}
     if name in BATCHES:
-        row["speed"] = f"{BATCHES[name] / took:,.0f} images/s"
+        values["images_per_second"] = BATCHES[name] / took
     else:
-        row["speed"] = f"{(SIDES[name] * PRESETS[name][1]) ** 2 / took / 1e6:,.0f} megapixels/s"
-    row |= {"TFLOP/s": f"{tera:.0f}", "share of peak": f"{tera / peak:.0%}" if peak else ""}
-    ratio = took / float(np.median(seconds[f"jaxgen, {name}"])) if f"jaxgen, {name}" in seconds else math.nan
-    return row | {"time to ours": f"{ratio:.2f}", "parameters": facts["parameters"]}
+        values["megapixels_per_second"] = (SIDES[name] * PRESETS[name][1]) ** 2 / took / 1e6
+    if f"jaxgen, {name}" in seconds:
+        values["time_ratio"] = took / float(np.median(seconds[f"jaxgen, {name}"]))
+    values["parameters"] = facts["parameters"]
+    preset = PRESETS[name][0] if name in PRESETS and who == "jaxgen" else None
+    return report.row({"work": name, "by": who}, values, model=f"{who}, {name}", preset=preset)
 
 
 if __name__ == "__main__":
@@ -229,13 +233,4 @@ if __name__ == "__main__":
         wanted = report.arguments(__doc__, rounds=5)
         if not report.gpu():
             raise SystemExit("This benchmark needs a GPU, and nvidia-smi names none.")
-        shown = measure(wanted.rounds)
-        text = (
-            "bf16 arithmetic, parameters, moments and averages f32; batches "
-            + ", ".join(f"{name}: {batch}" for name, batch in BATCHES.items())
-            + "; images of "
-            + ", ".join(f"{side}x{side} ({name})" for name, side in SIDES.items())
-            + f"; medians of {wanted.rounds} alternating turns. Published: 107 images/s for DiT-XL/2 on an A100, "
-            "145 for EDM's own CIFAR-10 U-Net on a V100; the one here has ADM's form at that width and depth."
-        )
-        report.publish("gpu-speed", shown, text, wanted.write)
+        report.publish("gpu-speed", measure(wanted.rounds), wanted.write)

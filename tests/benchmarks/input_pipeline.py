@@ -20,6 +20,7 @@ from PIL import Image
 
 from jaxgen.core.config import Data
 from jaxgen.data import batches, loader, open_source
+from jaxgen.evaluation.results import Result
 from tests.benchmarks import report
 
 BATCH, WORKERS, ROUNDS = 64, 2, 5
@@ -60,8 +61,8 @@ class Flowers:
         return pixels.float().div_(127.5).sub_(1), self.labels[index]
 
 
-def rows() -> list[dict]:
-    """Return one row a set: images/s of ours (first pass, later passes) and of torch, and their ratios."""
+def rows() -> list[Result]:
+    """Return the results of each set: images/s of ours (first pass, later passes) and of torch, and their ratios."""
     real = os.environ.get("JAXGEN_TEST_DATA")
     if not real:
         sys.exit("Set JAXGEN_TEST_DATA to the folder of real data.")
@@ -88,11 +89,10 @@ def rows() -> list[dict]:
             rates = alternate({"first": fresh, "later": kept, "torch": theirs}, count)
             kept.close()
             fresh.close()
-            table.append({
-                "set": name, **{f"{key} images/s": round(rate) for key, rate in rates.items()},
-                "first/torch": round(rates["first"] / rates["torch"], 2),
-                "later/torch": round(rates["later"] / rates["torch"], 2),
-            })  # fmt: skip
+            cases = {"first": "first pass", "later": "later passes", "torch": "PyTorch"}
+            values = {f"images_per_second@{cases[key]}": rate for key, rate in rates.items()}
+            values |= {f"speed_ratio@{cases[key]}": rates[key] / rates["torch"] for key in ("first", "later")}
+            table += report.row({"set": name}, values, model="input pipeline", data=name)
     return table
 
 
@@ -124,5 +124,4 @@ def alternate(iterators: dict[str, Iterator], count: int) -> dict[str, float]:
 if __name__ == "__main__":
     options = report.arguments(__doc__, ROUNDS)
     ROUNDS = options.rounds
-    note = f"Input pipeline, batches of {BATCH}, {WORKERS} threads beside {WORKERS} worker processes, medians of turns."
-    report.publish("input pipeline", rows(), note, options.write)
+    report.publish("input-pipeline", rows(), options.write)

@@ -18,6 +18,7 @@ from jaxgen import zoo
 from jaxgen.core import cache
 from jaxgen.core.config import Data, Log, Run, Save
 from jaxgen.core.spec import spec_of
+from jaxgen.evaluation.results import Result
 from jaxgen.models.gan.dcgan import DCGAN
 from jaxgen.runs import sharding
 from jaxgen.runs.load import build_task
@@ -52,8 +53,8 @@ def bare(run: Run):
     return turn
 
 
-def measure(name: str, rounds: int) -> dict[str, Any]:
-    """Return a row: steps/s of both, and the share that the loop loses."""
+def measure(name: str, rounds: int) -> list[Result]:
+    """Return the results of a run: steps/s of both, and the share that the loop loses."""
     run, steps = RUNS[name]
     times: dict[str, list[np.ndarray]] = {"fit": [], "bare": []}
     turn = bare(run)
@@ -82,8 +83,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
             loop.Sinks = plain
     fits, bares = (np.array(x[1:]) for x in (times["fit"], times["bare"]))  # the first line's time includes the start
     wall, cpu = np.median(1 - bares / fits, axis=0)
-    rates = {f"{name} steps/s": round(steps / np.median(x[:, 0]), 2) for name, x in (("bare", bares), ("fit", fits))}
-    return {"run": name, **rates, "lost": f"{100 * wall:.1f} %", "of CPU time": f"{100 * cpu:.1f} %"}
+    rates = {f"steps_per_second@{name}": steps / np.median(x[:, 0]) for name, x in (("bare", bares), ("fit", fits))}
+    return report.row({"run": name}, rates | {"time_lost": wall, "cpu_time_lost": cpu}, model="dcgan", preset="dcgan")
 
 
 def clocks() -> np.ndarray:
@@ -94,7 +95,5 @@ def clocks() -> np.ndarray:
 if __name__ == "__main__":
     wanted = report.arguments(__doc__, rounds=5)
     cache.use_compilation_cache()
-    rows = [measure(name, wanted.rounds) for name in RUNS]
-    steps = " or ".join(str(steps) for _, steps in RUNS.values())
-    text = f"Medians of {wanted.rounds} alternating turns of {steps} steps, batch 64, a line of the log each."
-    report.publish("loop-overhead", rows, text, wanted.write)
+    rows = [result for name in RUNS for result in measure(name, wanted.rounds)]
+    report.publish("loop-overhead", rows, wanted.write)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxgen.evaluation.results import Result
 from tests.benchmarks import report
 
 SCORES = "fid_lenet,kid_lenet,pr_lenet,dc_lenet"
@@ -56,37 +57,36 @@ def cifar(data: Path, out: Path) -> Path:
     return out
 
 
-def scores(data: Path, out: Path, seeds: int) -> tuple[list[dict[str, Any]], str]:
-    """Return a row for each set of images, and the protocol they share."""
+def scores(data: Path, out: Path, seeds: int) -> list[Result]:
+    """Return the results of each set of images."""
     mnist = ("--data.source", "tfds:mnist", "--data.dir", str(data / "tfds"))
     dcgan = out / "dcgan-mnist"
     command("train.gan", "--preset", "dcgan", *mnist, "--model.width", "64", "--steps", "2000", "--out", str(dcgan))
     gan = imported(data / "weights" / "mnist_gan_mlp_G--300.ckpt", "gan", out / "gan-mlp", *mnist)
-    found, protocol = [], {}
-    for name, run, more in (
-        ("`dcgan` at width 64, 2,000 steps", dcgan, ("--floor", "test")),
-        ("imported `mnist_gan_mlp_G`", gan, ()),
+    found = []
+    about = {"data": "MNIST"}
+    trained = {"model": "dcgan", "preset": "dcgan", "steps": 2000, "settings": "--model.width 64"}
+    theirs = {"model": "mnist_gan_mlp_G", "preset": "gan", "weights": "mnist_gan_mlp_G"}
+    for name, run, more, known in (
+        ("`dcgan` at width 64, 2,000 steps", dcgan, ("--floor", "test"), trained),
+        ("imported `mnist_gan_mlp_G`", gan, (), theirs),
     ):
         rows = measured(run, "--metrics", SCORES, "--seeds", str(seeds), *more)
         for of in dict.fromkeys(row["of"] for row in rows):
-            values = {row["metric"]: row for row in rows if row["of"] == of}
-            protocol = values["fid_lenet"]
-            label = name if of == "samples" else "floor: the real test set"
-            found.append({"pictures": label, **{metric: shown(values[metric]) for metric in SHOWN}})
-    text = (
-        f"MNIST, {protocol['samples']:,} images beside the {protocol['real']:,} of the training set (precision to "
-        f"coverage: as many of them), features of the package's LeNet-5 (SHA-256 {protocol['extractor_sha256']}...), "
-        f"moving averages of the weights, means of {seeds} seeds with 95 % intervals."
-    )
-    return found, text
+            values = {row["metric"]: value_of(row) for row in rows if row["of"] == of and row["metric"] in SHOWN}
+            label = {"images": name if of == "samples" else "floor: the real test set"}
+            fields = known | {"seeds": seeds} if of == "samples" else {"model": "floor"}
+            found += report.row(label, values, **about, **fields)
+    return found
 
 
-def shown(row: dict[str, Any]) -> str:
-    return f"{row['value']:.3g}" + (f" ± {row['interval95']:.2g}" if "interval95" in row else "")
+def value_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the value and the interval of a line of `evaluate`."""
+    return {"value": row["value"], "interval": row.get("interval95")}
 
 
-def accuracies(data: Path, out: Path) -> list[dict[str, Any]]:
-    """Return a row for each classifier and set."""
+def accuracies(data: Path, out: Path) -> list[Result]:
+    """Return the results of each classifier and set."""
     weights = data / "weights"
     mnist = ("--data.source", "tfds:mnist", "--data.dir", str(data / "tfds"))
     lossless = cifar(data, out / "cifar.npz")
@@ -115,12 +115,13 @@ def accuracies(data: Path, out: Path) -> list[dict[str, Any]]:
         ),
         ("imported ResNet-20", resnet, "resnet20", ("--data.source", f"folder:{jpeg}"), "test", "CIFAR-10 test, JPEG"),
     ):
-        run = imported(file, preset, out / f"{preset}-{len(rows)}", *settings)
-        values = {row["metric"]: row for row in measured(run, "--metrics", "accuracy", "--split", split)}
-        row = {"weights": name, "pictures": on, "count": values["top1"]["examples"]}
-        rows.append(
-            row | {"top-1": f"{100 * values['top1']['value']:.2f} %", "top-5": f"{100 * values['top5']['value']:.2f} %"}
-        )
+        run = imported(file, preset, out / f"{preset}-{on.partition(',')[0].replace(' ', '-')}", *settings)
+        found = {row["metric"]: row for row in measured(run, "--metrics", "accuracy", "--split", split)}
+        values = {"count": found["top1"]["examples"]}
+        values |= {f"accuracy_{metric}": found[metric]["value"] for metric in ("top1", "top5")}
+        ours = {"settings": "--model.image 32 32 1", "steps": 12_000} if file == package else {"weights": file.stem}
+        model = preset if file in (package, resnet) else file.stem
+        rows += report.row({"weights": name, "images": on}, values, model=model, preset=preset, data=on, **ours)
     return rows
 
 
@@ -131,9 +132,9 @@ if __name__ == "__main__":
         "--out", type=Path, default=Path("runs/metrics"), help="where runs are kept (default %(default)s)"
     )
     parser.add_argument("--seeds", type=int, default=3, help="of the samples (default %(default)s)")
-    parser.add_argument("--write", action="store_true", help="put the tables into README.md")
+    parser.add_argument("--write", action="store_true", help=report.WRITE)
     wanted = parser.parse_args()
     wanted.out.mkdir(parents=True, exist_ok=True)
     data = wanted.data.absolute()
-    report.publish("accuracy", accuracies(data, wanted.out), "By `python -m jaxgen evaluate`.", wanted.write)
-    report.publish("scores", *scores(data, wanted.out, wanted.seeds), wanted.write)
+    report.publish("accuracy", accuracies(data, wanted.out), wanted.write)
+    report.publish("scores", scores(data, wanted.out, wanted.seeds), wanted.write)

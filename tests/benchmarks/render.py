@@ -36,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(check and bool(stale))
 
 
-def render(write: bool = True, root: Path = ROOT, found: Sequence[Result] | None = None) -> list[Path]:
+def render(write: bool = True, root: Path | None = None, found: Sequence[Result] | None = None) -> list[Path]:
     """Return the pages whose tables differ from the results; write them where asked to."""
     found = results.read() if found is None else found
     stale = []
-    for path in sorted(path for pattern in PAGES for path in root.glob(pattern)):
+    for path in sorted(path for pattern in PAGES for path in (root or ROOT).glob(pattern)):
         text = path.read_text(encoding="utf-8")
         new = page(text, found, path.name)
         if new != text:

@@ -1,4 +1,7 @@
-"""Tables of measurements, on the screen and in README.md: its tables are written by the benchmarks only."""
+"""What the benchmarks share: arguments, results of a table's row, and publishing them.
+
+The published numbers are in jaxgen/evaluation/results.jsonl; tests/benchmarks/tables.py says how a table shows them.
+"""
 
 import argparse
 import datetime
@@ -7,26 +10,31 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).parents[2] / "README.md"
+from jaxgen.evaluation import results as published
+from jaxgen.evaluation.results import Result
+from tests.benchmarks import render
+
+README = render.ROOT / "README.md"
 EXACT = {**os.environ, "JAX_DEFAULT_MATMUL_PRECISION": "float32"}  # of what is measured, on a GPU too
 LIBRARIES = ("jax", "flax", "torch")
-PLACE = re.compile(
-    r"((?:`[^`\n]*`, )*`[^`\n]*`: )?(\d{4}-\d\d-\d\d, .*?\.)(?= `|$)", re.MULTILINE
-)  # as `places` has them
+FOLDERS = ("--data", "--out", "--weights")  # arguments that are of this machine
+WRITE = "append the numbers to jaxgen/evaluation/results.jsonl, and render the tables"
+Value = float | tuple[float, float] | Mapping[str, Any] | None  # (mean, half the interval), or fields of a Result
 
 
 def arguments(text: str | None, rounds: int) -> argparse.Namespace:
     """Return a benchmark's own arguments: write, rounds."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help=WRITE)
     parser.add_argument("--rounds", type=int, default=rounds, help="turns of each side (default %(default)s)")
     return parser.parse_args()
 
@@ -38,7 +46,7 @@ def quality(text: str | None, name: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path(f"runs/{name}"), help="(default %(default)s)")
     parser.add_argument("--only", help="some of the models, with + between")
     parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help=WRITE)
     return parser
 
 
@@ -48,89 +56,88 @@ def results(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def publish(
-    section: str,
-    rows: list[dict[str, Any]],
-    note: str,
-    into_readme: bool,
-    say: Callable[[str], Any] = print,
-    found: list[dict[str, Any]] | None = None,
-):
-    """Print the table, and write it where asked to.
+def row(
+    labels: Mapping[str, str],
+    values: Mapping[str, Value],
+    *,
+    places: Sequence[Mapping[str, Any]] = (),
+    **about: Any,
+) -> list[Result]:
+    """Return the results of one row of a table.
 
-    found: of a table whose first column is the model, the results that it was made of, which say where each was
-    measured. README.md's rows of other models are kept then: a machine has only the runs that were trained on it.
+    labels: the row's first cells, by the titles of their columns
+    values: by the metric, or `metric@case`; None: not measured
+    places: what `place` returned where the numbers were measured, if that is not here and now
+    about: what else is known of all of them, by the fields of a Result; `model` at least
     """
-    if found is None:
-        where = place()
-    else:
-        rows, where = merged(section, rows, found)
-    say(f"{table(rows)}\n\n{note} {where}")
-    if into_readme:
-        write(section, rows, note, where)
+    found = []
+    for name, value in values.items():
+        metric, _, case = name.partition("@")
+        if isinstance(value, Mapping):
+            more = dict(value)
+        elif isinstance(value, tuple):
+            more = {"value": value[0], "interval": value[1]}
+        else:
+            more = {"value": value}
+        if more["value"] is None:
+            continue
+        more |= {key: _short(more[key]) for key in ("value", "interval") if more.get(key) is not None}
+        fields = {"metric": metric, "case": case, "row": dict(labels)} | about | together(places) | more
+        found.append(Result(**{key: x for key, x in fields.items() if x not in (None, "")}))
+    return found
 
 
-def merged(section: str, rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
-    """Return the rows among README.md's of other models, in its order, and where each model was measured."""
-    _, text, _ = parts(section)
-    lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
-    there = [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]]
-    title = next(iter(rows[0]))
-    new = dict.fromkeys(row[title] for row in rows)
-    kept = [{key: row.get(key, "") for key in rows[0]} for row in there if row[title] not in new]
-    names = dict.fromkeys(row[title] for row in there) | new
-    every = [row for name in names for row in (rows if name in new else kept) if row[title] == name]
-    was: dict[str, list[str]] = {}
-    for models, where in PLACE.findall(text):
-        for name in re.findall("`(.*?)`", models) or [name.strip("`") for name in names]:
-            was.setdefault(name, []).append(where)
-    old = [name.strip("`") for name in names if name not in new]
-    return every, places([*({"model": name, "place": where} for name in old for where in was.get(name, ())), *found])
+def _short(value: float) -> float:
+    """Return a number to six digits."""
+    return int(value) if isinstance(value, int) else float(f"{float(value):.6g}")
 
 
-def parts(section: str) -> tuple[str, str, str]:
-    """Return README.md before a section's text, that, and after it; a section that is missing is added at the end."""
-    start, end = f"<!-- {section} -->", f"<!-- /{section} -->"
-    text = README.read_text() if README.exists() else ""
-    if start not in text:
-        text = f"{text.rstrip()}\n\n{start}\n{end}\n".lstrip()
-    before, _, rest = text.partition(start)
-    inside, found, after = rest.partition(end)
-    if not found:
-        raise ValueError(f"README.md has {start} without {end} after it.")
-    return f"{before}{start}", inside, f"{end}{after}"
+def publish(table: str, rows: Iterable[Result], write: bool, say: Callable[[str], Any] = print):
+    """Print a table of results; where asked to, append those that are new to the file and render the pages' tables."""
+    new = [replace(result, table=table) if result.source else _here(result, table) for result in rows]
+    say(render.shown(table, new))
+    if write:
+        known = {result.key: result for result in published.read()}
+        changed = [r for r in new if not _same(r, known.get(r.key))]
+        published.append(changed)
+        render.render()
 
 
-def write(section: str, rows: list[dict[str, Any]], note: str, where: str):
-    """Put a table between the section's markers in README.md."""
-    before, _, after = parts(section)
-    README.write_text(f"{before}\n{table(rows)}\n\n{note} {where}\n{after}")
+def _here(result: Result, table: str) -> Result:
+    """Return a result of a table, measured by this command, here and now if nothing else is known."""
+    there = place() if result.date is None else {}
+    return replace(result, table=table, command=result.command or command(), **there)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows, which share their keys, as a Markdown table."""
-    cells = [list(rows[0]), ["---"] * len(rows[0])]
-    cells += [[f"{x:,}" if isinstance(x, int) else str(x) for x in row.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+def _same(new: Result, old: Result | None) -> bool:
+    """Return whether a result is in the file already, from whatever command."""
+    return old is not None and replace(new, command=old.command) == old
 
 
-def place() -> str:
-    """Return when and on what this runs, as a sentence."""
-    versions = [f"{name} {v}" for name in LIBRARIES if (v := version(name))]
-    date = datetime.date.today().isoformat()
+def command() -> str:
+    """Return this process's command, without the folders of this machine."""
+    spec, words = getattr(sys.modules["__main__"], "__spec__", None), sys.argv[1:]
+    words = ["DIR" if before in FOLDERS else word for before, word in zip(["", *words], words, strict=False)]
+    return " ".join(["python -m", spec.name if spec else Path(sys.argv[0]).stem, *words])
+
+
+def place() -> dict[str, Any]:
+    """Return when and on what this runs: the fields date, hardware and versions of a Result."""
     device = ", ".join(name for name in (gpu(), cpu()) if name)
     count = f"{cores()} core{'s' * (cores() != 1)}"
-    return f"{date}, {device}, {count}; Python {platform.python_version()}, {', '.join(versions)}."
+    versions = {"Python": platform.python_version()} | {name: v for name in LIBRARIES if (v := version(name))}
+    return {"date": datetime.date.today().isoformat(), "hardware": f"{device}, {count}", "versions": versions}
 
 
-def places(rows: list[dict[str, Any]]) -> str:
-    """Return where the rows, which say so under "place", were measured: of which models, where there are several."""
-    found: dict[str, dict[str, None]] = {}
-    for row in rows:
-        found.setdefault(row["place"], {})[f"`{row['model']}`"] = None
-    if len(found) == 1:
-        return next(iter(found))
-    return " ".join(f"{', '.join(models)}: {place}" for place, models in found.items())
+def together(places: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the place of a number made of several: the first and last date, all the hardware, the newest versions."""
+    places = sorted(places, key=lambda place: place["date"])
+    if not places:
+        return {}
+    first, last = places[0]["date"], places[-1]["date"]
+    hardware = "; ".join(dict.fromkeys(place["hardware"] for place in places))
+    date = first if first == last else f"{first}/{last}"
+    return {"date": date, "hardware": hardware, "versions": dict(places[-1]["versions"])}
 
 
 def many_steps() -> list[str]:

@@ -112,20 +112,17 @@ def publish(data: Path, out: Path, write: bool):
     there = {"vdsr-short", "edsr-small"} <= {row["model"] for row in found}
     for target in (out / "curve.png", *([CURVE] if write and there else [])):
         plot(found, bicubic, target)
-    rows = [{"model": "bicubic", "set": "Set5 x2", "steps": 0, "training": "", "PSNR Y": f"{bicubic:.2f}"}]
+    values = {"psnr_y_border2": bicubic}
+    rows = report.row({"model": "bicubic", "set": "Set5 x2"}, values, model="bicubic", data="Set5 x2", steps=0)
     for name, model in MODELS.items():
         for row in (row for row in found if row["model"] == name and row["step"] == model.steps):
-            what = f"{row['set'].rpartition('/')[2]} {f'x{model.scale}' if model.scale > 1 else 'sigma 25'}"
-            told = {"model": f"`{name}`", "set": what, "steps": row["step"]}
-            rows.append(told | {"training": f"{row['seconds'] / 60:.0f} min", "PSNR Y": f"{row['psnr']:.2f}"})
-    changed = "; ".join(f"`{name}`: {model.settings}" for name, model in MODELS.items())
-    picture = f"![PSNR over minutes of training]({CURVE.parent.name}/{CURVE.name})\n\n" if CURVE.exists() else ""
-    text = (
-        f"{picture}Trained on T91 or Train400 and nothing else, one seed, a cosine schedule, averaged weights; PSNR in "
-        "dB as in the table of published weights (Set12 and BSD68: grey); `vdsr-short` is `vdsr` planned for about the "
-        f"time of `edsr-small`, and beside it. {changed}. Training time beside other trainings."
-    )
-    report.publish("restoration-quality", rows, text, write, found=found)
+            data = f"{row['set'].rpartition('/')[2]} {f'x{model.scale}' if model.scale > 1 else 'sigma 25'}"
+            border = f"_border{model.scale}" if model.scale > 1 else ""
+            values = {"training_minutes": row["seconds"] / 60, f"psnr_y{border}": row["psnr"]}
+            about = {"model": name, "preset": model.preset, "data": data, "steps": row["step"], "seeds": 1}
+            about |= {"settings": model.settings, "places": [row["place"]]}
+            rows += report.row({"model": f"`{name}`", "set": data}, values, **about)
+    report.publish("restoration-quality", rows, write)
 
 
 def plot(found: list[dict[str, Any]], bicubic: float, target: Path):

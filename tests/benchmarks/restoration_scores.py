@@ -21,6 +21,8 @@ from jaxgen.media.comparison_sheet import measured
 from tests.benchmarks import report
 
 VDSR, IMDN, DNCNN = "weights/vdsr_model_epoch_50.pth", "weights/IMDN_x4.pth", "weights/dncnn_25.pth"
+PRESETS = {VDSR: "vdsr", IMDN: "imdn", DNCNN: "dncnn"}
+SOURCE = "PyTorch 2.13 on the same files (SOURCES.md beside them)"
 # What mends, at which scale, on which set, and what PyTorch 2.13 gets on the same files (SOURCES.md beside them).
 ROWS: list[tuple[str, int, str, float]] = [
     *(("bicubic", s, "sr/Set5", p) for s, p in ((2, 33.69), (3, 30.41), (4, 28.43))),
@@ -58,7 +60,7 @@ def scores_of(model: Model, folder: Path) -> dict[str, Any]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help=report.WRITE)
     wanted = parser.parse_args()
     use_compilation_cache()
     rows = []
@@ -66,18 +68,15 @@ def main():
         model = open_model(str(wanted.data / what) if "/" in what else what, "", scale)
         found = scores_of(model, wanted.data / folder)
         task = f"x{scale}" if scale > 1 else "sigma 25"
-        row = {"weights": what.rpartition("/")[2], "task": task, "set": folder.rpartition("/")[2]}
-        row |= {"PSNR Y": f"{found['psnr_y']:.2f}", "PyTorch's": f"{theirs:.2f}"}
-        row |= {"SSIM Y": f"{found['ssim_y']:.4f}", "seconds": f"{found['seconds']:.0f}"}
-        rows.append(row)
-        print(row, flush=True)
-    text = (
-        "Published weights. Enlarged from MATLAB's bicubic, PSNR in dB of luma, as many pixels shaved off as the "
-        "factor, whole images; noise of `numpy.random.RandomState(0)`; seconds for the whole set, compilation "
-        "included. The levels of Set14's one grey image are brought to 16 ... 235, as luma's are, and those that a "
-        "net for colour made once more, as the luma of its three equal channels: 0.09 and 0.19 dB of the set's mean."
-    )
-    report.publish("restoration-scores", rows, text, wanted.write)
+        data = folder.rpartition("/")[2]
+        labels = {"weights": what.rpartition("/")[2], "task": task, "set": data}
+        border = f"_border{scale}" if scale > 1 else ""
+        values = {f"psnr_y{border}": found["psnr_y"], f"ssim_y{border}": found["ssim_y"], "seconds": found["seconds"]}
+        about = {"model": labels["weights"], "preset": PRESETS.get(what), "data": f"{data} {task}"}
+        rows += report.row(labels, values, **about, weights=labels["weights"] if "/" in what else None)
+        rows += report.row(labels, {f"psnr_y{border}@PyTorch": theirs}, **about, source=SOURCE)
+        print(labels, values, flush=True)
+    report.publish("restoration-scores", rows, wanted.write)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def main():
     parser.add_argument(
         "--size", type=int, nargs=2, default=(3000, 4000), help="height and width (default %(default)s)"
     )
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help=report.WRITE)
     wanted = parser.parse_args()
     height, width = wanted.size
     with tempfile.TemporaryDirectory() as folder:
@@ -37,9 +37,10 @@ def main():
         subprocess.run([*command, "--memory", str(MEMORY)], check=True)
         seconds = time.perf_counter() - start
     kibibytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    row = {"picture": f"{height}x{width}", "answer": f"{4 * height}x{4 * width}", "weights": wanted.weights.name}
-    row |= {"--memory": f"{MEMORY} GiB", "peak": f"{kibibytes / 2**20:.2f} GiB", "minutes": f"{seconds / 60:.1f}"}
-    report.publish("restore-memory", [row], "`python -m jaxgen restore`, tiles of 384 pixels.", wanted.write)
+    labels = {"image": f"{height}x{width}", "answer": f"{4 * height}x{4 * width}", "weights": "IMDN x4"}
+    values = {"memory_limit_gib": MEMORY, "peak_memory_gib": kibibytes / 2**20, "minutes": seconds / 60}
+    rows = report.row(labels, values, model="imdn", preset="imdn", weights=wanted.weights.name)
+    report.publish("restore-memory", rows, wanted.write)
 
 
 if __name__ == "__main__":

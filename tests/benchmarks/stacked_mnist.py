@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.core.errors import choose
+from jaxgen.evaluation.results import Result
 from tests.benchmarks import report
 from tests.benchmarks.gan_models import MODELS
 
@@ -26,12 +27,8 @@ STACKED = {
     name: [*MODELS[name].argv, "--model.image", "32", "32", "3"] for name in ("dcgan", "unrolled", "wgan-gp", "r3gan")
 }
 # Modes and KL, each with larger nets and far more steps.
-PAPERS = {
-    "dcgan": "99.0; 3.40 (Lin et al. 2018, table 2)",
-    "unrolled": "48.7; 4.32 (Lin et al. 2018, table 2)",
-    "wgan-gp": "not verified",
-    "r3gan": "not verified",
-}
+PAPERS = {"dcgan": (99.0, 3.40), "unrolled": (48.7, 4.32)}
+SOURCE = "Lin et al. 2018, table 2"
 
 
 def write_pictures(data: Path, out: Path) -> Path:
@@ -126,7 +123,7 @@ def main():
     parser.add_argument("--steps", type=int, default=4000, help="updates of the generator (default %(default)s)")
     parser.add_argument("--only", help=f"some of {', '.join(STACKED)}, with commas between")
     parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help=report.WRITE)
     wanted = parser.parse_args()
     out = wanted.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -149,21 +146,19 @@ def main():
             if not any((row["model"], row["steps"]) == (name, wanted.steps) for row in found):
                 add(train(name, wanted.steps, pictures, out))
     latest = {row["model"]: row for row in found if row["steps"] in (0, wanted.steps)}
-    rows = [row_of(name, latest[name]) for name in (*STACKED, "floor") if name in latest]
+    rows = [result for name in (*STACKED, "floor") if name in latest for result in row_of(name, latest[name])]
     if not rows:
         raise SystemExit(f"{out} holds no results of {wanted.steps} steps yet.")
-    text = (
-        f"Stacked MNIST, 32x32x3, {PICTURES:,} images, {wanted.steps:,} updates of the generator of small nets at "
-        f"batch 32, one seed: modes that {SAMPLES:,} samples hold, as the package's LeNet-5 reads them, and "
-        "KL(samples || training images) over modes in nats. The papers' figures are of larger nets, trained longer, "
-        "and of other classifiers."
-    )
-    report.publish("stacked-mnist", rows, text, wanted.write)
+    report.publish("stacked-mnist", rows, wanted.write)
 
 
-def row_of(name: str, row: dict[str, Any]) -> dict[str, Any]:
-    label = f"floor: {SAMPLES:,} training images" if name == "floor" else f"`{name}`"
-    return {"pictures": label, "modes": row["modes"], "KL": f"{row['kl']:.3g}", "papers": PAPERS.get(name, "")}
+def row_of(name: str, row: dict[str, Any]) -> list[Result]:
+    """Return the results of a model, and those of its paper."""
+    labels = {"images": f"floor: {SAMPLES:,} training images" if name == "floor" else f"`{name}`"}
+    values, about = {"modes_lenet": row["modes"], "kl_modes_lenet": row["kl"]}, {"model": name, "data": "stacked MNIST"}
+    theirs = dict(zip((f"{metric}@published" for metric in values), PAPERS.get(name, ()), strict=False))
+    trained = {} if name == "floor" else {"preset": name, "steps": row["steps"], "seeds": 1}
+    return [*report.row(labels, values, **about, **trained), *report.row(labels, theirs, **about, source=SOURCE)]
 
 
 if __name__ == "__main__":

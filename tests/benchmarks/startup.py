@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+from jaxgen.evaluation.results import Result
 from tests.benchmarks import report
 
 ROOT = Path(__file__).parents[2]
@@ -33,17 +34,20 @@ def first_picture(cache: Path, out: Path) -> float:
     return seconds
 
 
-def measure(rounds: int) -> list[dict]:
-    """Return a row for each state of the cache."""
+def measure(rounds: int) -> list[Result]:
+    """Return the results for each state of the cache."""
     times: dict[str, list[float]] = {"empty": [], "warm": []}
     with tempfile.TemporaryDirectory() as folder:
         for i in range(rounds):
             for name, seconds in times.items():
                 seconds.append(first_picture(Path(folder, f"cache{i}"), Path(folder, f"{name}{i}")))
-    return [{"compilation cache": name, "seconds": f"{median(seconds):.1f}"} for name, seconds in times.items()]
+    about = {"model": "dcgan", "preset": "dcgan", "settings": "--tiny"}
+    rows = []
+    for name, seconds in times.items():
+        rows += report.row({"compilation cache": name}, {"seconds": median(seconds)}, **about)
+    return rows
 
 
 if __name__ == "__main__":
     wanted = report.arguments(__doc__, rounds=3)
-    text = f"From `python -m train.gan --preset dcgan --tiny` to the first image, medians of {wanted.rounds}."
-    report.publish("startup", measure(wanted.rounds), text, wanted.write)
+    report.publish("startup", measure(wanted.rounds), wanted.write)

@@ -43,8 +43,10 @@ WAYS = {  # the run that it needs, and what `stylize` is told
     "Johnson": ("fast-style", ["--with", "RUN"]),
     "Dumoulin": ("fast-style-many", ["--with", "RUN", "--style", "wave"]),
     "AdaIN": ("adain", ["--with", "RUN", "--style", "STYLE"]),
-    "WCT of a code": ("adain", ["--with", "RUN", "--style", "STYLE", "--how", "wct"]),
+    "WCT of a latent": ("adain", ["--with", "RUN", "--style", "STYLE", "--how", "wct"]),
 }
+PRESETS = {"Gatys": "gatys", "Johnson": "fast-style", "Dumoulin": "fast-style-many", "AdaIN": "adain"}
+DATA = "three photographs, Hokusai's wave"
 SHEET = report.README.parent / "notebooks" / "style.png"
 SHOWN = 128  # pixels of an image's side on the sheet
 
@@ -161,30 +163,24 @@ def publish(out: Path, write: bool):
     rows = [newest[name] for name in WAYS if name in newest]
     if not rows:
         return
-    table = [
-        {
-            "way": row["model"],
-            "training": f"{row['seconds'] / 60:.0f} min" if "seconds" in row else "",
-            "an image": f"{row['painted']:.1f} s",
-            "content": f"{row['content']:.3f}",
-            "style": f"{row['style']:.3f}",
-        }
-        for row in rows
-    ]
+    table = []
+    for row in rows:
+        run = WAYS[row["model"]][0]
+        values = {"training_minutes": row["seconds"] / 60 if run else None, "seconds_per_image": row["painted"]}
+        values |= {"content_loss_ratio": row["content"], "style_loss_ratio": row["style"]}
+        about = {"preset": run or None, "data": DATA, "places": [row["place"]]}
+        if run:
+            words, steps = TRAINED[run]
+            about |= {"steps": steps, "seeds": 1, "settings": f"{words} --steps {steps}"}
+        if row["model"] in PRESETS:
+            about["preset"] = model = PRESETS[row["model"]]
+        else:
+            model = row["model"]
+        table += report.row({"method": row["model"]}, values, model=model, **about)
     sheet(
         out, [row["model"] for row in rows], [out / "style.png", *([SHEET] if write and len(rows) == len(WAYS) else [])]
     )
-    told = "; ".join(f"`{run}`: {words} --steps {steps}" for run, (words, steps) in TRAINED.items())
-    note = (
-        f"{len(PHOTOS)} photographs at {SIDE}x{SIDE} in the style of Hokusai's wave, by `stylize`: seconds for each, "
-        "the start of Python included. Content and style are the parts of Gatys' loss, means: content 0 where nothing "
-        "of the photograph is lost, 1 where all is, and more where strokes outweigh it; style over that of the "
-        "photographs. Trained on 2,000 flowers; "
-        f"AdaIN's decoder, which WCT of a code shares, on {PARTS} parts of three other paintings, their channels in "
-        "any order and half of them as negatives, so that the wave is new to it. "
-        f"Dumoulin's has three styles. {told}. One seed."
-    )
-    report.publish("style-quality", table, note, write, found=rows)
+    report.publish("style-quality", table, write)
 
 
 def sheet(out: Path, names: list[str], targets: list[Path]):

@@ -166,9 +166,8 @@ if __name__ == "__main__":
                 print(f"{side}: {time.perf_counter() - start:.2f} s", flush=True)
     else:
         wanted = report.arguments(__doc__, rounds=5)
-        rows, load = [], turns.load()
+        rows = []
         for name in (FAST, ADAIN, GATYS):
             rounds = min(wanted.rounds, 2) if name == GATYS else wanted.rounds
             rows += turns.measure("tests.benchmarks.style_speed", sides(name), rounds, 1, "work")
-        text = f"f32, random weights but for the backbone; Gatys: {STEPS} steps, at most 2 turns"
-        report.publish("style-speed", rows, f"{text}; {load}", wanted.write)
+        report.publish("style-speed", rows, wanted.write)

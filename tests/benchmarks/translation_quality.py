@@ -29,6 +29,23 @@ SHOWN = (2 * 3 * 64, 4 * 64)  # columns and rows of OUT/<model>.png's pixels tha
 MOST = 50.0  # dB that an image counts as at most: some flowers were photographed in grey
 SEEN_BY = "efficientnet_lite0"
 FID = f"fid_{SEEN_BY}"
+SETS = {"emoji": "edges to emoji", "flowers": "flowers, grey to colour", "classes": "flowers, between classes"}
+METRICS = {  # of what is in OUT/results.jsonl
+    FID: FID,
+    "lpips": "lpips_st_alex",
+    "lpips_source": "lpips_st_alex@input",
+    "psnr": "psnr_rgb",
+    "psnr_source": "psnr_rgb@input",
+    "psnr_back": "psnr_rgb_backwards",
+    "cycle": "cycle_error",
+    "identity": "identity_error",
+    "shared": "latent_distance",
+    "matched": "latents_matched",
+    "variety": "diversity_lpips_st_alex",
+    "named": "classifier_accuracy",
+    "before": "target_class_accuracy@input",
+    "accuracy": "target_class_accuracy",
+}
 
 
 @dataclass(frozen=True)
@@ -270,63 +287,19 @@ def save(path: Path, picture: np.ndarray):
 def publish(out: Path, write: bool):
     """Show the newest row of each model, a table for each set."""
     newest = {row["model"]: row for row in report.results(out)}
-    columns = {
-        "emoji": {
-            "FID": FID,
-            "LPIPS": "lpips",
-            "LPIPS of the edges": "lpips_source",
-            "PSNR": "psnr",
-            "variety": "variety",
-        },
-        "flowers": {
-            "LPIPS": "lpips",
-            "LPIPS of the grey": "lpips_source",
-            "PSNR": "psnr",
-            "PSNR of the grey": "psnr_source",
-            "PSNR to grey": "psnr_back",
-            "cycle": "cycle",
-            "identity": "identity",
-            "codes": "shared",
-            "matched": "matched",
-            "variety": "variety",
-        },
-        "classes": {
-            "named": "named",
-            "before": "before",
-            "accuracy": "accuracy",
-            "cycle": "cycle",
-            "identity": "identity",
-        },
-    }
-    notes = {
-        "emoji": (
-            "Edges to emoji, 64x64: trained on 600 emoji, scored on the 1,400 others, by FID (EfficientNet-Lite0); "
-            "400 of them by LPIPS (ST-LPIPS, AlexNet) and PSNR; variety: the LPIPS between two answers."
-        ),
-        "flowers": (
-            "Grey to colour without pairs, 64x64: 800 flowers in grey, 800 in colour, scored on 400 others; LPIPS and "
-            "PSNR in dB to the true colours and, of colours translated to grey, to the true grey; cycle and identity: "
-            "mean absolute difference of 255; codes: the distance between both domains' codes of an image, over that "
-            "of two images; matched: how often it is the smallest of 50; variety: the LPIPS (ST-LPIPS, AlexNet) "
-            "between two answers."
-        ),
-        "classes": (
-            "Flowers translated into each of the four other classes, 64x64: trained on 1,600, 400 others scored by a "
-            "logistic regression of EfficientNet-Lite0's features. named: how many of the 400 it names rightly; "
-            "before, accuracy: how often it names the goal, of the images and of what is made of them; cycle and "
-            "identity: mean absolute difference of 255, there and back, and of images made into the class they have."
-        ),
-    }
-    for data, names in columns.items():
-        rows = [row for name, row in newest.items() if row["data"] == data and name in MODELS]
-        if not rows:
-            continue
+    for data, about in SETS.items():
         shown = []
-        for row in rows:
-            told = {"model": f"`{row['model']}`", "steps": row["steps"], "training": f"{row['seconds'] / 60:.0f} min"}
-            shown.append(told | {k: f"{row[v]:.4g}" if v in row else "" for k, v in names.items()})
-        changed = "; ".join(f"`{name}`: {model.settings}" for name, model in MODELS.items() if model.data == data)
-        report.publish(f"translation-quality-{data}", shown, f"{notes[data]} One seed. {changed}.", write, found=rows)
+        for row in newest.values():
+            if row["data"] != data or row["model"] not in MODELS:
+                continue
+            model = MODELS[row["model"]]
+            values = {"training_minutes": row["seconds"] / 60}
+            values |= {metric: row[name] for name, metric in METRICS.items() if name in row}
+            known = {"preset": model.preset, "data": about, "steps": row["steps"], "seeds": 1}
+            known |= {"settings": model.settings, "places": [row["place"]]}
+            shown += report.row({"model": f"`{row['model']}`"}, values, model=row["model"], **known)
+        if shown:
+            report.publish(f"translation-quality-{data}", shown, write)
     names = [name for name in MODELS if (out / f"{name}.png").exists()]
     if names:
         sheet(out, names, [out / "sheet.png", *([SHEET] if write and len(names) == len(MODELS) else [])])

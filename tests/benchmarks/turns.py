@@ -5,6 +5,7 @@ every operation, lose far more than XLA's. The CPU time says what that hides, bu
 OMP_WAIT_POLICY=passive keeps most of it out.
 """
 
+import functools
 import os
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.evaluation.results import Result
 from jaxgen.training.huge_pages import use_huge_pages
+from tests.benchmarks import report
 
 THREADS = 2
 Sides = Mapping[str, Callable[[], Callable[[], Any]]]  # name: () -> what does the work once, and waits for it
@@ -41,8 +44,13 @@ def work(sides: Sides, side: str, repeats: int):
         print((time.perf_counter() - start) / repeats, (time.process_time() - spent) / repeats, flush=True)
 
 
-def measure(module: str, sides: Sides, rounds: int, images: int, what: str) -> list[dict[str, Any]]:
-    """Return a row for each side, medians of its turns; times as multiples of the first side's, which is ours."""
+def measure(module: str, sides: Sides, rounds: int, images: int, what: str, preset: str | None = None) -> list[Result]:
+    """Return the results of each side, medians of its turns; times as multiples of the first side's, which is ours.
+
+    what: the title of the column that names the side
+    preset: what the first side runs
+    """
+    load()
     command, pipe = [sys.executable, "-m", module, "--work"], subprocess.PIPE
     workers, seconds = {}, {side: [] for side in sides}
     for side in sides:
@@ -60,9 +68,10 @@ def measure(module: str, sides: Sides, rounds: int, images: int, what: str) -> l
     for side, times in seconds.items():
         wall, cpu = np.median(times, axis=0)
         more = np.median(np.array(times) / ours, axis=0)
-        row = {what: side, "ms": round(1000 * wall), "images/s": round(images / wall)}
-        row |= {"time to ours": f"{more[0]:.2f}", "CPU ms": round(1000 * cpu), "CPU time to ours": f"{more[1]:.2f}"}
-        rows.append(row)
+        values = {"ms": 1000 * wall, "images_per_second": images / wall, "time_ratio": more[0]}
+        values |= {"cpu_ms": 1000 * cpu, "cpu_time_ratio": more[1]}
+        ours_preset = preset if side == next(iter(sides)) else None
+        rows += report.row({what: side}, values, model=side, preset=ours_preset, remark=load())
     return rows
 
 
@@ -96,6 +105,7 @@ def step_of(run: Any, change: Callable[[Any], Any] = lambda task: task) -> Calla
     return one
 
 
+@functools.cache
 def load() -> str:
-    """Return how busy the machine is, for the note below a table."""
-    return f"{THREADS} threads, medians of alternating turns, load {os.getloadavg()[0]:.1f} before."
+    """Return how busy the machine was before anything was measured."""
+    return f"Load {os.getloadavg()[0]:.1f} before"

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.evaluation.results import Result
 from tests.benchmarks import report
 
 SAMPLES = 10_000
@@ -77,7 +78,8 @@ NLL = {
     "vae-vamp": Model("vae-vamp", LONG, 60_000),
     "vae-iaf": Model("vae-iaf", LONG, 60_000),
 }
-PUBLISHED = {"vae": "89.8", "iwae": "86.8", "vae-vamp": "85.8"}
+PUBLISHED = {"vae": 89.8, "iwae": 86.8, "vae-vamp": 85.8}
+SOURCE = "Burda et al. 2016; Tomczak and Welling 2018"
 
 
 def main():
@@ -205,68 +207,52 @@ def mig(folder: Path, count: int = 5000) -> float:
 # ---- the tables
 
 
+METRICS = {  # of what is in OUT/results.jsonl
+    "nll_1": "nll_1",
+    "reconstruction_psnr": "reconstruction_psnr",
+    "fid_lenet": "fid_lenet",
+    "rfid_lenet": "rfid_lenet",
+    "active_units": "active_units",
+    "codes_used": "codebook_use",
+    "perplexity": "perplexity",
+    "mig": "mig",
+}
+
+
 def publish(models: dict[str, Model], out: Path, write: bool):
-    columns = {
-        "-ELBO": "nll_1",
-        "PSNR": "reconstruction_psnr",
-        "fid_lenet": "fid_lenet",
-        "rfid_lenet": "rfid_lenet",
-        "active units": "active_units",
-        "codes used": "codes_used",
-        "perplexity": "perplexity",
-        "MIG": "mig",
-    }
     rows = []
     for name, model in models.items():
-        found = rows_of(out, name, model)
-        if found:
-            cells = {label: mean([r[key] for r in found if key in r]) for label, key in columns.items()}
-            rows.append({"model": f"`{name}`", "seeds": len(found), "steps": model.steps, **cells})
-    changed = "; ".join(f"`{name}`: {m.settings}" for name, m in models.items() if m.settings)
-    text = (
-        "MNIST at each preset's own size, grey, batch 100 (`beta-vae`: shapes at 32x32), on the test set, means over "
-        "seeds of training with 95 % intervals. -ELBO in nats by one sample; of grey pixels as Bernoulli variables "
-        "it is the cross-entropy's bound, no likelihood. PSNR in dB of reconstructions, mean of the images' (`mae`: "
-        "of the three quarters of an image that it does not see, by their mean error); "
-        f"fid_lenet of {SAMPLES:,} samples beside the 60,000 training digits, rfid_lenet of the test set's "
-        "reconstructions beside the test set. Active units: latents whose code varies by more than 0.01. Autoencoders "
-        "are sampled by a Gaussian mixture fitted to their codes. Changed of the presets, beside the steps: "
-        f"{changed or 'nothing'}."
-    )
-    show("vae-quality", rows, text, models, out, write)
+        if found := rows_of(out, name, model):
+            values = {metric: mean([r[key] for r in found if key in r]) for key, metric in METRICS.items()}
+            if model.preset == "mae":
+                values["hidden_patch_psnr"] = values.pop("reconstruction_psnr")
+            about = {"data": "shapes" if model.shapes else "MNIST", "seeds": len(found)}
+            rows += results_of(name, model, values, found, **about)
+    show("vae-quality", rows, out, write)
 
 
 def publish_nll(models: dict[str, Model], out: Path, write: bool):
     rows = []
     for name, model in models.items():
         for found in rows_of(out, name, model)[:1]:
-            rows.append(
-                {
-                    "model": f"`{name}`",
-                    "steps": model.steps,
-                    "training, s": found["seconds"],
-                    "NLL, 5,000 samples": f"{found['nll_5000_dynamic']:.2f}",
-                    "-ELBO": f"{found['nll_1_dynamic']:.2f}",
-                    "active units": f"{found['active_units']:.0f}",
-                    "published": PUBLISHED.get(name, ""),
-                }
-            )
-    text = (
-        "MNIST, 28x28, dynamically binarised, batch 100, Adam from 1e-3 down along a cosine, one seed; nats on the "
-        "10,000 test digits, binarised once, whatever the seed (nll_5000_dynamic). `vae`, `iwae` (50 "
-        "samples, DReG) and `vae-iaf`: 2 layers of 200 and 50 latents; `vae-vamp`: 2 layers of 300, 40 latents, 500 "
-        "pseudo-inputs. "
-        "The published figures, which we did not look up ourselves, are of longer training (Burda et al. 2016; "
-        "Tomczak and Welling 2018). Training time beside other trainings."
-    )
-    show("vae-nll", rows, text, models, out, write)
+            values = {"training_seconds": found["seconds"], "active_units": found["active_units"]}
+            values |= {metric: found[metric] for metric in ("nll_5000_dynamic", "nll_1_dynamic")}
+            rows += results_of(name, model, values, [found], data="binarised MNIST", seeds=1)
+            theirs = {"nll_5000_dynamic@published": PUBLISHED.get(name)}
+            rows += report.row({"model": f"`{name}`"}, theirs, model=name, data="binarised MNIST", source=SOURCE)
+    show("vae-nll", rows, out, write)
 
 
-def show(section: str, rows: list[dict[str, Any]], text: str, models: dict[str, Model], out: Path, write: bool):
+def results_of(name: str, model: Model, values: dict[str, Any], found: list[dict[str, Any]], **about: Any):
+    """Return the results of a row of a table, of what was found of the seeds."""
+    about |= {"preset": model.preset, "steps": model.steps, "settings": model.settings}
+    return report.row({"model": f"`{name}`"}, values, model=name, places=[r["place"] for r in found], **about)
+
+
+def show(table: str, rows: list[Result], out: Path, write: bool):
     if not rows:
         raise SystemExit(f"{out} holds no results yet.")
-    used = [row for name, model in models.items() for row in rows_of(out, name, model)]
-    report.publish(section, rows, text, write, found=used)
+    report.publish(table, rows, write)
 
 
 def rows_of(out: Path, name: str, model: Model) -> list[dict[str, Any]]:
@@ -274,13 +260,13 @@ def rows_of(out: Path, name: str, model: Model) -> list[dict[str, Any]]:
     return [found for found in report.results(out) if key.items() <= found.items()]
 
 
-def mean(values: list[float]) -> str:
+def mean(values: list[float]) -> dict[str, float] | None:
     from jaxgen.evaluation.sample_scores import interval
 
     if not values:
-        return ""
+        return None
     value, half = interval(values)
-    return f"{value:.4g}" + (f" ± {half:.2g}" if len(values) > 1 else "")
+    return {"value": value} | ({"interval": half} if len(values) > 1 else {})
 
 
 if __name__ == "__main__":

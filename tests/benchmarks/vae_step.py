@@ -45,7 +45,7 @@ if __name__ == "__main__":
         turns.work({k: v for name in PRESETS for k, v in sides(name).items()}, sys.argv[2], repeats=3)
     else:
         wanted = report.arguments(__doc__, rounds=5)
-        rows, text = [], f"f32, batch {BATCH}, 32x32x1; {turns.load()}"
+        rows = []
         for name in PRESETS:
-            rows += turns.measure("tests.benchmarks.vae_step", sides(name), wanted.rounds, BATCH, "step")
-        report.publish("vae-step", rows, text, wanted.write)
+            rows += turns.measure("tests.benchmarks.vae_step", sides(name), wanted.rounds, BATCH, "step", name)
+        report.publish("vae-step", rows, wanted.write)

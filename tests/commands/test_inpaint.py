@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxgen.commands.parse import parse
 from jaxgen.training import loop
-from tests.benchmarks import mending_quality
+from tests.benchmarks import degradation_quality
 from tests.helpers.photo_samples import pixels_of as pixels
 
 
@@ -64,9 +64,11 @@ def test_several_answers_are_written_and_shown(folder, cli):
 def test_how_far_two_answers_are_apart_is_measured(folder, monkeypatch):
     one, other = jnp.zeros((1, 2, 2, 3)), jnp.full((1, 2, 2, 3), 0.5).at[:, 0].set(0.25)
     mask = jnp.zeros((1, 2, 2, 1)).at[:, 0].set(1)
-    assert [float(x[0]) for x in mending_quality.apart(one, other, mask)] == pytest.approx([0.25 * 127.5, 0.5 * 127.5])
-    monkeypatch.setattr(mending_quality, "COMPARED", 50)
-    found = mending_quality.compared(folder / "completion-vae", folder / "compared.png")
+    assert [float(x[0]) for x in degradation_quality.apart(one, other, mask)] == pytest.approx(
+        [0.25 * 127.5, 0.5 * 127.5]
+    )
+    monkeypatch.setattr(degradation_quality, "COMPARED", 50)
+    found = degradation_quality.compared(folder / "completion-vae", folder / "compared.png")
     assert found["apart_hole"] > 0 and found["apart_rest"] == 0
 
 

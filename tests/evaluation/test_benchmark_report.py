@@ -1,13 +1,15 @@
-"""What the benchmarks' tables say of a run, how long it was trained and where, and what README.md keeps of others."""
+"""What the benchmarks publish: how long a run was trained, where it was measured, and the file and page they write."""
 
+import sys
 import time
 
 import pytest
 from PIL import Image
 from tensorboardX import SummaryWriter
 
-from tests.benchmarks import report, translation_quality
-from tests.benchmarks.report import places, trained
+from jaxgen.evaluation import results as published
+from tests.benchmarks import render, report, translation_quality
+from tests.benchmarks.report import trained
 
 
 def test_the_time_of_a_run_is_that_of_its_starts_together(tmp_path):
@@ -25,72 +27,77 @@ def test_the_time_of_a_run_is_that_of_its_starts_together(tmp_path):
     assert trained(tmp_path) == pytest.approx({10: 60, 20: 120, 15: 180, 25: 240}, abs=5)
 
 
-def test_where_rows_were_measured_is_told_once_and_of_which_models_where_it_differs():
-    rows = [{"model": "edm", "place": "A core."}, {"model": "edm", "place": "A core."}]
-    assert places(rows) == "A core."
-    assert places([*rows, {"model": "sit", "place": "A GPU."}]) == "`edm`: A core. `sit`: A GPU."
+PLACE = {"date": "2026-11-26", "hardware": "AMD EPYC, 2 cores", "versions": {"Python": "3.11.7", "jax": "0.10.2"}}
+PAGE = """# A zoo
 
-
-TABLE = """# A zoo
-
-<!-- quality -->
-| model | steps | fid |
-| --- | --- | --- |
-| `edm` | 2,000 | 30 |
-| `flow` | 2,000 | 20 |
-| `flow` | 4,000 | 10 |
-| `sit` | 2,000 | 40 |
-
-Of all. `edm`, `flow`: 2026-11-26, A GPU, 16 cores; Python 3.12.3. `sit`: 2026-11-27, AMD EPYC, 1 core; Python 3.11.7.
-<!-- /quality -->
+<!-- vae-nll -->
+<!-- /vae-nll -->
 
 The end.
 """
 
 
-def test_a_table_keeps_the_rows_of_models_that_were_trained_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "README", tmp_path / "README.md")
-    report.README.write_text(TABLE)
-    here = "2026-11-28, Another, 2 cores; Python 3.13.1."
-    rows = [{"model": f"`{name}`", "steps": 8000, "fid": 5, "bits": 1.4} for name in ("flow", "uvit")]
-    found = [{"model": name, "place": here} for name in ("flow", "uvit")]
-    report.publish("quality", rows, "Of all.", True, lambda text: None, found=found)
-    wanted = """# A zoo
-
-<!-- quality -->
-| model | steps | fid | bits |
-| --- | --- | --- | --- |
-| `edm` | 2,000 | 30 |  |
-| `flow` | 8,000 | 5 | 1.4 |
-| `sit` | 2,000 | 40 |  |
-| `uvit` | 8,000 | 5 | 1.4 |
-
-Of all. `edm`: 2026-11-26, A GPU, 16 cores; Python 3.12.3. `sit`: 2026-11-27, AMD EPYC, 1 core; Python 3.11.7. \
-`flow`, `uvit`: 2026-11-28, Another, 2 cores; Python 3.13.1.
-<!-- /quality -->
-
-The end.
-"""
-    assert report.README.read_text() == wanted.replace("\\\n", "")
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A README.md and an empty file of results, which the benchmarks write."""
+    (tmp_path / "README.md").write_text(PAGE)
+    (tmp_path / "results.jsonl").touch()
+    monkeypatch.setattr(published, "FILE", tmp_path / "results.jsonl")
+    monkeypatch.setattr(render, "ROOT", tmp_path)
+    return tmp_path
 
 
-@pytest.mark.parametrize(
-    "section", ["diffusion-steps", "mending-quality", "restoration-quality", "translation-quality-flowers", "vae-nll"]
-)
-def test_a_row_measured_again_on_the_same_machine_changes_nothing_else(section):
-    """Of README.md itself: as often as it is written, every row stays and is said to be of where it was measured."""
-    _, text, _ = report.parts(section)
-    titles, _, *lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
-    again = [line for line in lines if line[0] == lines[-1][0]]
-    rows = [dict(zip(titles, [*(cell.strip() for cell in line), ""], strict=False)) for line in again]
-    places = report.PLACE.findall(text)
-    place = next(place for models, place in reversed(places) if again[0][0] in models or not models)
-    table, where = report.merged(section, rows, [{"model": rows[0][titles[0]].strip("`"), "place": place}])
-    assert len(table) == len(lines) and [row[titles[0]] for row in table] == [line[0] for line in lines]
-    after = {name for models, _ in report.PLACE.findall(where) for name in models.split("`")[1::2]}
-    before = {name for models, _ in places for name in models.split("`")[1::2]}
-    assert after == before
-    assert {place for _, place in report.PLACE.findall(where)} == {place for _, place in places}
+def test_the_place_of_several_seeds_is_from_the_first_day_to_the_last():
+    later = PLACE | {"date": "2026-11-28", "hardware": "A GPU, 16 cores", "versions": {"Python": "3.12.3"}}
+    assert report.together([PLACE, PLACE]) == PLACE
+    assert report.together([later, PLACE]) == {
+        "date": "2026-11-26/2026-11-28",
+        "hardware": "AMD EPYC, 2 cores; A GPU, 16 cores",
+        "versions": {"Python": "3.12.3"},
+    }
+    assert report.together([]) == {}
+
+
+def test_a_benchmark_appends_what_is_new_and_renders_the_page(house):
+    def publish(name: str, nll: float, steps: int, write: bool = True) -> str:
+        said = []
+        values = {"nll_5000_dynamic": nll, "active_units": None}
+        about = {"model": name, "preset": name, "steps": steps, "places": [PLACE]}
+        report.publish("vae-nll", report.row({"model": f"`{name}`"}, values, **about), write, said.append)
+        return said[0]
+
+    assert "| `vae` | 2,000 | 88.81 |" in publish("vae", 88.8123456789, 2000, write=False)
+    assert (house / "README.md").read_text() == PAGE and not published.read(house / "results.jsonl")
+    publish("vae", 88.8123456789, 2000)
+    publish("iwae", 87.0, 2000)
+    publish("iwae", 87.0, 2000)
+    there = published.read(house / "results.jsonl")
+    assert [result.value for result in there] == [88.8123, 87.0], "what is there already is not appended again"
+    assert there[0].command and there[0].date == "2026-11-26" and there[0].table == "vae-nll"
+    publish("vae", 80.0, 9000)
+    text = (house / "README.md").read_text()
+    assert "| `vae` | 9,000 | 80.00 |\n| `iwae` | 2,000 | 87.00 |\n\nMNIST" in text, "rows of other models stay"
+    assert text.startswith("# A zoo\n\n<!-- vae-nll -->\n| model |") and text.endswith("The end.\n")
+    assert "beside other trainings. 2026-11-26, AMD EPYC, 2 cores; Python 3.11.7, jax 0.10.2." in text
+    assert len(published.read(house / "results.jsonl")) == 3
+
+
+def test_a_row_knows_its_intervals_cases_and_sources():
+    [mean, final, theirs] = report.row(
+        {"model": "`gan`"},
+        {"fid_lenet": (16.51234567, 0.9), "fid_lenet@final": {"value": 3, "steps": 70}, "modes": 8, "kl": None},
+        model="gan",
+        steps=20,
+        settings="",
+    )
+    assert (mean.metric, mean.case, mean.value, mean.interval, mean.steps) == ("fid_lenet", None, 16.5123, 0.9, 20)
+    assert (final.case, final.value, final.steps) == ("final", 3, 70)
+    assert theirs.metric == "modes" and theirs.settings is None and theirs.row == {"model": "`gan`"}
+
+
+def test_a_command_names_no_folder_of_this_machine(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x.py", "--data", "/home/me", "--only", "vae", "--out", "/tmp/x", "--write"])
+    assert report.command().endswith(" --data DIR --only vae --out DIR --write")
 
 
 def test_translations_sheet_is_the_readmes_where_every_model_has_pictures(tmp_path, monkeypatch):

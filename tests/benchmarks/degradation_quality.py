@@ -1,9 +1,9 @@
-"""Restorers trained here, beside the damage they mend: python -m tests.benchmarks.mending_quality --data DIR [--write]
+"""Restorers trained here: python -m tests.benchmarks.degradation_quality --data DIR [--write]
 
-DIR is the folder of real data (JAXGEN_TEST_DATA). Each preset, made small, learns to mend its own damage on photographs
-of flowers (photo-repair: and on Train400) and is scored on others, damaged alike, by the user's commands; a run that is
-finished is not repeated, one that was stopped goes on. OUT/<model>.png shows held-out images damaged, mended and as
-they were, OUT/old-<image>-sheet.png real old photographs, mended by photo-repair.
+DIR is the folder of real data (JAXGEN_TEST_DATA). Each preset, made small, learns to restore photographs of flowers
+from its own degradation (photo-repair: Train400 too) and is scored on others, degraded alike, by the user's commands; a
+run that is finished is not repeated, one that was stopped goes on. OUT/<model>.png shows held-out images degraded,
+restored and original, OUT/old-<image>-sheet.png real old photographs, restored by photo-repair.
 """
 
 import json
@@ -67,7 +67,7 @@ MODELS = {
 
 
 def main():
-    parser = report.quality(__doc__, "mending-quality")
+    parser = report.quality(__doc__, "degradation-quality")
     parser.add_argument("--steps", type=int, help="for each of them, in place of its own number, to try it")
     wanted = parser.parse_args()
     out, data = wanted.out.absolute(), wanted.data.absolute()
@@ -118,7 +118,7 @@ def measure(name: str, model: Model, steps: int, data: Path, out: Path):
 def compared(run: Path, sheet: Path) -> dict[str, float]:
     """Return how near a run's held-out images are to the truth, damaged and mended: mean PSNR (of RGB) and SSIM.
 
-    bettered: the share of images whose PSNR is higher after: a few that were hardly damaged have a very high one, and
+    improved: the share of images whose PSNR is higher after: a few that were hardly damaged have a very high one, and
     a mean of dB is mostly theirs. iou: of pixels that are destroyed and those taken to be so, over all (photo-repair).
     apart_hole, apart_rest: how far two answers are from each other, of 255, where there are several (completion-vae).
     """
@@ -166,7 +166,7 @@ def compared(run: Path, sheet: Path) -> dict[str, float]:
     Image.fromarray(np.rint((np.concatenate(lines, 1) + 1) * 127.5).astype(np.uint8)).save(sheet)
     whole = {name: np.concatenate(values) for name, values in found.items()}
     means = {name: float(values.mean()) for name, values in whole.items()}
-    means["bettered"] = float((whole["psnr_after"] > whole["psnr_before"]).mean())
+    means["improved"] = float((whole["psnr_after"] > whole["psnr_before"]).mean())
     return means | ({"iou": both / either} if either else {})
 
 
@@ -187,25 +187,15 @@ def publish(out: Path, write: bool):
         raise SystemExit(f"{out} holds no results yet.")
     shown = []
     for row in rows:
-        told = {"model": f"`{row['model']}`", "steps": row["steps"], "training": f"{row['seconds'] / 60:.0f} min"}
-        told |= {"PSNR, damaged": f"{row['psnr_before']:.2f}", "PSNR, mended": f"{row['psnr_after']:.2f}"}
-        told |= {"bettered": f"{row['bettered']:.0%}" if "bettered" in row else ""}
-        told |= {"SSIM, damaged": f"{row['ssim_before']:.3f}", "SSIM, mended": f"{row['ssim_after']:.3f}"}
-        told |= {"IoU of the damage": f"{row['iou']:.2f}" if "iou" in row else ""}
-        for where, name in (("hole", "answers apart, hole"), ("rest", "elsewhere")):
-            told[name] = f"{row[f'apart_{where}']:.1f}" if f"apart_{where}" in row else ""
-        shown.append(told)
-    alike: dict[str, list[str]] = {}
-    for name, model in MODELS.items():
-        alike.setdefault(model.settings, []).append(f"`{name}`")
-    changed = "; ".join(f"{', '.join(names)}: {settings}" for settings, names in alike.items())
-    text = (
-        f"Trained on 1,600 photographs of flowers (`photo-repair`: and Train400), scored on {COMPARED} others, damaged "
-        "as in training: PSNR in dB of RGB and SSIM, means; bettered: images whose PSNR rose, where counted; "
-        "IoU: of pixels destroyed and found to be; answers apart: mean absolute distance between two answers, of 255, "
-        f"in the hole and elsewhere. One seed, averaged weights. {changed}. Training time beside other trainings."
-    )
-    report.publish("mending-quality", shown, text, write, found=rows)
+        values = {"training_minutes": row["seconds"] / 60}
+        values |= {"improved": row.get("improved"), "iou_damage": row.get("iou")}
+        values |= {"psnr_rgb@input": row["psnr_before"], "psnr_rgb": row["psnr_after"]}
+        values |= {"ssim@input": row["ssim_before"], "ssim": row["ssim_after"]}
+        values |= {f"answer_distance_{where}": row.get(f"apart_{where}") for where in ("hole", "rest")}
+        about = {"preset": row["model"], "data": "flowers", "steps": row["steps"], "seeds": 1}
+        about |= {"settings": MODELS[row["model"]].settings, "places": [row["place"]]}
+        shown += report.row({"model": f"`{row['model']}`"}, values, model=row["model"], **about)
+    report.publish("degradation-quality", shown, write)
 
 
 if __name__ == "__main__":
