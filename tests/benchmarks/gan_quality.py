@@ -337,7 +337,7 @@ def row_of(label: str, name: str, runs: list[dict[str, Any]], updates: int, seco
         values[f"fid_lenet@{case}"] = mean([r["fid"][str(step)] for r in runs]) | {"steps": step}
     values["class_accuracy_lenet"] = {"value": float(np.mean(asked)), "steps": last} if asked else None
     model = None if name == TORCH else MODELS[name]
-    about = {"preset": model.preset, "settings": model.changed} if model else {}
+    about: dict[str, Any] = {"preset": model.preset, "settings": model.changed} if model else {}
     return report.row({"model": label}, values, model=label.strip("`"), data="MNIST", seeds=len(runs), **about)
 
 

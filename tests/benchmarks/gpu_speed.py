@@ -101,7 +101,8 @@ def theirs(work: str, compiled: bool) -> tuple[Callable[[], Any], dict[str, Any]
     """Return what does the same once in PyTorch, and waits for it."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    from tests import test_dit_parity, test_super_resolution_parity
+    from tests.models.super_resolution import test_super_resolution_parity
+    from tests.nn import test_dit_parity
 
     torch.set_default_device("cuda")
     torch.set_float32_matmul_precision("high")

@@ -75,7 +75,7 @@ def scores(data: Path, out: Path, seeds: int) -> list[Result]:
         for of in dict.fromkeys(row["of"] for row in rows):
             values = {row["metric"]: value_of(row) for row in rows if row["of"] == of and row["metric"] in SHOWN}
             label = {"images": name if of == "samples" else "floor: the real test set"}
-            fields = known | {"seeds": seeds} if of == "samples" else {"model": "floor"}
+            fields: dict[str, Any] = known | {"seeds": seeds} if of == "samples" else {"model": "floor"}
             found += report.row(label, values, **about, **fields)
     return found
 
@@ -119,7 +119,9 @@ def accuracies(data: Path, out: Path) -> list[Result]:
         found = {row["metric"]: row for row in measured(run, "--metrics", "accuracy", "--split", split)}
         values = {"count": found["top1"]["examples"]}
         values |= {f"accuracy_{metric}": found[metric]["value"] for metric in ("top1", "top5")}
-        ours = {"settings": "--model.image 32 32 1", "steps": 12_000} if file == package else {"weights": file.stem}
+        ours: dict[str, Any] = (
+            {"settings": "--model.image 32 32 1", "steps": 12_000} if file == package else {"weights": file.stem}
+        )
         model = preset if file in (package, resnet) else file.stem
         rows += report.row({"weights": name, "images": on}, values, model=model, preset=preset, data=on, **ours)
     return rows

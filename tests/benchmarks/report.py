@@ -74,7 +74,7 @@ def row(
     for name, value in values.items():
         metric, _, case = name.partition("@")
         if isinstance(value, Mapping):
-            more = dict(value)
+            more: dict[str, Any] = dict(value)
         elif isinstance(value, tuple):
             more = {"value": value[0], "interval": value[1]}
         else:
@@ -82,7 +82,7 @@ def row(
         if more["value"] is None:
             continue
         more |= {key: _short(more[key]) for key in ("value", "interval") if more.get(key) is not None}
-        fields = {"metric": metric, "case": case, "row": dict(labels)} | about | together(places) | more
+        fields: dict[str, Any] = {"metric": metric, "case": case, "row": dict(labels)} | about | together(places) | more
         found.append(Result(**{key: x for key, x in fields.items() if x not in (None, "")}))
     return found
 

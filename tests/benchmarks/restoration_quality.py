@@ -116,12 +116,12 @@ def publish(data: Path, out: Path, write: bool):
     rows = report.row({"model": "bicubic", "set": "Set5 x2"}, values, model="bicubic", data="Set5 x2", steps=0)
     for name, model in MODELS.items():
         for row in (row for row in found if row["model"] == name and row["step"] == model.steps):
-            data = f"{row['set'].rpartition('/')[2]} {f'x{model.scale}' if model.scale > 1 else 'sigma 25'}"
+            what = f"{row['set'].rpartition('/')[2]} {f'x{model.scale}' if model.scale > 1 else 'sigma 25'}"
             border = f"_border{model.scale}" if model.scale > 1 else ""
             values = {"training_minutes": row["seconds"] / 60, f"psnr_y{border}": row["psnr"]}
-            about = {"model": name, "preset": model.preset, "data": data, "steps": row["step"], "seeds": 1}
+            about = {"model": name, "preset": model.preset, "data": what, "steps": row["step"], "seeds": 1}
             about |= {"settings": model.settings, "places": [row["place"]]}
-            rows += report.row({"model": f"`{name}`", "set": data}, values, **about)
+            rows += report.row({"model": f"`{name}`", "set": what}, values, **about)
     report.publish("restoration-quality", rows, write)
 
 

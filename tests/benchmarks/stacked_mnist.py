@@ -155,7 +155,8 @@ def main():
 def row_of(name: str, row: dict[str, Any]) -> list[Result]:
     """Return the results of a model, and those of its paper."""
     labels = {"images": f"floor: {SAMPLES:,} training images" if name == "floor" else f"`{name}`"}
-    values, about = {"modes_lenet": row["modes"], "kl_modes_lenet": row["kl"]}, {"model": name, "data": "stacked MNIST"}
+    values = {"modes_lenet": row["modes"], "kl_modes_lenet": row["kl"]}
+    about: dict[str, Any] = {"model": name, "data": "stacked MNIST"}
     theirs = dict(zip((f"{metric}@published" for metric in values), PAPERS.get(name, ()), strict=False))
     trained = {} if name == "floor" else {"preset": name, "steps": row["steps"], "seeds": 1}
     return [*report.row(labels, values, **about, **trained), *report.row(labels, theirs, **about, source=SOURCE)]

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from jaxgen.evaluation.results import Result
 from tests.benchmarks import report
@@ -41,7 +42,7 @@ def measure(rounds: int) -> list[Result]:
         for i in range(rounds):
             for name, seconds in times.items():
                 seconds.append(first_picture(Path(folder, f"cache{i}"), Path(folder, f"{name}{i}")))
-    about = {"model": "dcgan", "preset": "dcgan", "settings": "--tiny"}
+    about: dict[str, Any] = {"model": "dcgan", "preset": "dcgan", "settings": "--tiny"}
     rows = []
     for name, seconds in times.items():
         rows += report.row({"compilation cache": name}, {"seconds": median(seconds)}, **about)

@@ -85,7 +85,7 @@ def theirs(name: str, steps: int) -> Callable[[], Any]:
     import torch  # pyright: ignore[reportMissingImports]
 
     from jaxgen import zoo
-    from tests import test_style_parity as reference
+    from tests.models.translation import test_style_parity as reference
     from tests.benchmarks.torch_gans import prepare
 
     prepare()
@@ -124,7 +124,7 @@ def theirs_gatys(steps: int) -> Callable[[], Any]:
     from jaxgen.media import photo
     from jaxgen.media.image_grid import save_png
     from jaxgen.models.translation import gatys
-    from tests import test_style_parity as reference
+    from tests.models.translation import test_style_parity as reference
 
     model, tensors = gatys.Gatys(), reference.backbone_tensors()
     content, style = (reference.nchw(picture(256, seed)) for seed in (0, 1))

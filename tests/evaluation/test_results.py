@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -74,10 +75,10 @@ def test_a_later_result_replaces_an_earlier_one_at_its_place():
 
 
 def test_the_best_of_a_preset_and_its_summary():
-    known = {"preset": "vae", "data": "MNIST", "steps": 5000}
+    known: dict[str, Any] = {"preset": "vae", "data": "MNIST", "steps": 5000}
     found = [
         Result("vae", "fid_lenet", 90, 6.7, **known),
-        Result("vae", "fid_lenet", 80, case="16 sampling steps", **known | {"settings": "--batch 8"}),
+        Result("vae", "fid_lenet", 80, case="16 sampling steps", settings="--batch 8", **known),
         Result("vae, mixture", "fid_lenet", 29, **known),
         Result("vae", "fid_lenet", 1, weights="published.pth", **known),
         Result("vae", "fid_lenet", 0.5, source="A paper", **known),
@@ -110,7 +111,7 @@ def test_cells():
 
 
 def test_a_page_is_rendered_once_and_then_stays(tmp_path):
-    place = {"date": "2026-11-26", "hardware": "A core"}
+    place: dict[str, Any] = {"date": "2026-11-26", "hardware": "A core"}
     found = [
         Result("empty", "seconds", 8.2, table="startup", row={"compilation cache": "empty"}, **place),
         Result("warm", "seconds", 5.2, table="startup", row={"compilation cache": "warm"}, remark="Quiet"),
