@@ -85,8 +85,8 @@ def theirs(name: str, steps: int) -> Callable[[], Any]:
     import torch  # pyright: ignore[reportMissingImports]
 
     from jaxgen import zoo
-    from tests.models.translation import test_style_parity as reference
     from tests.benchmarks.torch_gans import prepare
+    from tests.models.translation import test_style_parity as reference
 
     prepare()
     if name == GATYS:
