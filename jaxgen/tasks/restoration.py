@@ -242,7 +242,7 @@ class RestorationTask:
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         clean, (_, target, mask), restored, stats = self.pair_and_output(params, context, batch, key)
         compared = restored if mask is None else mask * restored + (1 - mask) * target
-        value = losses.PIXEL[self.recipe.loss](compared, target)  # [b]
+        value = losses.PIXEL_LOSSES[self.recipe.loss](compared, target)  # [b]
         if mask is not None:
             value = value / mask.mean(range(1, mask.ndim))
         if self.recipe.frequency:

@@ -335,7 +335,7 @@ BAD = {
     "model.depth must be at least 2": DnCNN(depth=1),
     "model.width must be at least 1": FFDNet(width=0),
     "model.scales must be at least 1": DnCNN(scales=(0, 2)),
-    "mends images of 3 channels": dataclasses.replace(DnCNN(), channels=3),
+    "restores images of 3 channels": dataclasses.replace(DnCNN(), channels=3),
     "multiples of 2": FFDNet(image=(71, 70, 1)),
     "multiples of 16": NAFNet(image=(40, 40, 3)),
     "as many resolutions as each other": NAFNet(encoder=(1, 1), decoder=(1,)),
