@@ -1,4 +1,4 @@
-"""Classifiers: what their papers say of them, the loss, the metric, and published weights on real data."""
+"""Classifiers: details of their papers, the loss, the metric, and published weights on real data."""
 
 import dataclasses
 from pathlib import Path
@@ -60,7 +60,7 @@ def classify(model: Any, state: TrainState, x: np.ndarray) -> dict[str, np.ndarr
 
 
 def refused(call, *parts: str):
-    """The call's InputError, a sentence that holds these parts."""
+    """Assert that the call raises InputError with a sentence that contains these parts."""
     with pytest.raises(InputError) as error:
         call()
     text = str(error.value)
@@ -79,33 +79,33 @@ def connected() -> np.ndarray:
 def test_c3_reads_the_maps_of_table_1():
     wanted = connected()
     assert wanted.shape == (6, 16) and wanted.sum() == 60
-    assert wanted.sum(0).tolist() == [3] * 6 + [4] * 9 + [6], "the paper's three, four and six maps"
-    x = np.eye(6, dtype=np.float32)[:, None, None] * np.ones((1, 5, 5, 1), np.float32)  # only map i is not 0
+    assert wanted.sum(0).tolist() == [3] * 6 + [4] * 9 + [6], "three, four or six maps, as in the paper"
+    x = np.eye(6, dtype=np.float32)[:, None, None] * np.ones((1, 5, 5, 1), np.float32)  # example i: only map i is not 0
     y, variables = lenet.TableConv().init_with_output(jax.random.key(0), jnp.asarray(x))
     assert np.array_equal(np.asarray(y)[:, 0, 0] != 0, wanted)
     assert jax.tree.map(jnp.shape, variables)["params"] == {"kernel": (5, 5, 60), "bias": (16,)}
 
 
-def test_lenet_of_1998_has_the_papers_parameters_in_each_layer():
+def test_lenet_1998_has_the_numbers_of_parameters_of_the_paper():
     params = jax.eval_shape(lambda: LeNet5(variant="1998").task(1).init(jax.random.key(0), {}))[0]["classifier"]
     counts = {name: sum(x.size for x in jax.tree.leaves(layer)) for name, layer in params.items()}
     assert counts == {"c1": 156, "s2": 12, "c3": 1516, "s4": 32, "c5": 48_120, "f6": 10_164}
     assert sum(counts.values()) == 60_000
 
 
-def test_weights_start_within_2_4_over_the_fan_in():
+def test_initial_weights_are_within_2_4_over_the_fan_in():
     params = first_state(LeNet5(variant="1998").task(1)).params["classifier"]
     fan_in = {"c1": 25, "c5": 400, "f6": 120}
     for name, n in fan_in.items():
         largest = np.abs(params[name]["kernel"]).max()
         assert 0.9 * 2.4 / n < largest <= 2.4 / n, name
-    inputs = np.repeat(connected().sum(0), connected().sum(0))  # of the map that each kernel belongs to
+    inputs = np.repeat(connected().sum(0), connected().sum(0))  # for each kernel, the inputs of its map
     largest = np.abs(params["c3"]["kernel"]).max((0, 1)) * 25 * inputs
     assert 0.9 * 2.4 < largest.max() <= 2.4 * (1 + 1e-6) and largest.min() > 1
 
 
-def test_kernels_start_as_the_authors():
-    """akamaster's kaiming_normal_ counts inputs; TensorFlow's depthwise kernels [k k c 1] have one output."""
+def test_kernels_are_initialised_as_in_the_authors_code():
+    """akamaster's kaiming_normal_ uses the fan-in; TensorFlow's depthwise kernels [k k c 1] have one output."""
     params = first_state(CifarResNet(8).task(1)).params["classifier"]
     for name, n in (("linear", 64), ("conv1", 27)):
         assert np.std(params[name]["kernel"]) == pytest.approx((2 / n) ** 0.5, rel=0.1), name
@@ -115,13 +115,13 @@ def test_kernels_start_as_the_authors():
 
 
 @pytest.mark.parametrize("classes", [2, 10, 26])
-def test_codes_are_distinct_signs(classes):
-    codes = lenet.rbf_targets(classes)
-    assert codes.shape == (classes, 84) and codes.dtype == np.float32 and set(np.unique(codes)) == {-1, 1}
-    assert len(np.unique(codes, axis=0)) == classes
+def test_target_vectors_are_distinct_signs(classes):
+    targets = lenet.rbf_targets(classes)
+    assert targets.shape == (classes, 84) and targets.dtype == np.float32 and set(np.unique(targets)) == {-1, 1}
+    assert len(np.unique(targets, axis=0)) == classes
 
 
-def test_the_codes_of_digits_are_pictures_of_them():
+def test_the_target_vectors_of_digits_are_drawings_of_them():
     one = lenet.rbf_targets(10)[1].reshape(12, 7)
     rows = ["".join("X" if x > 0 else "." for x in row) for row in one]
     assert rows[1:4] == ["...X...", "..XX...", ".X.X..."] and rows[10] == ".XXXXX."
@@ -143,7 +143,7 @@ def test_rbf_loss_is_equation_9():
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_logits_of_1998_are_minus_the_distances_to_the_codes():
+def test_logits_of_1998_are_minus_the_distances_to_the_target_vectors():
     model = LeNet5(variant="1998")
     x = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28, 1)).astype(np.float32)
     out = classify(model, first_state(model.task(1)), x)
@@ -173,7 +173,7 @@ def test_local_response_norm_is_section_3_3():
     np.testing.assert_allclose(local_response_norm(jnp.asarray(x)), wanted, rtol=1e-5)
 
 
-# ---------------------------------------------------------------- the game
+# ---------------------------------------------------------------- training
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
@@ -191,21 +191,21 @@ def test_cross_entropy_with_smoothing(smoothing):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_weight_decay_spares_biases_and_norms(optimizer):
+def test_weight_decay_excludes_biases_and_norms(optimizer):
     recipe = Recipe(optimizer, 0.5, momentum=0.0, weight_decay=0.01)
     params = {"classifier": {"conv": {"kernel": jnp.full((3, 3, 2, 2), 2.0), "bias": jnp.ones(2)}}}
     params["classifier"] |= {"bn": {"scale": jnp.ones(2), "bias": jnp.ones(2)}, "fc": {"kernel": jnp.ones((2, 2))}}
     rule = recipe.build()
     updates: Any = rule.update(jax.tree.map(jnp.zeros_like, params), rule.init(params), params)[0]
     moved: Any = jax.tree.map(np.asarray, updates["classifier"])
-    # Adam divides the decay by its own size, as any other gradient.
+    # Adam normalises the decay, as any other gradient.
     expected = -0.5 if optimizer == "adam" else -0.5 * 0.01 * 2
     np.testing.assert_allclose(moved["conv"]["kernel"], expected, rtol=1e-5)
     assert (moved["fc"]["kernel"] < 0).all()
     assert not any(moved[layer][name].any() for layer, name in (("conv", "bias"), ("bn", "scale"), ("bn", "bias")))
 
 
-def test_sgd_has_nesterovs_momentum():
+def test_sgd_uses_nesterov_momentum():
     rule = Recipe("sgd", 0.1, 0.9, 0.0).build()
     params: Any = {"w": jnp.ones((1, 1))}
     state, velocity = rule.init(params), 0.0
@@ -217,7 +217,7 @@ def test_sgd_has_nesterovs_momentum():
         params = optax.apply_updates(params, updates)
 
 
-FEATURES = {  # what the docstrings promise, beside the logits
+FEATURES = {  # the features named in the docstrings, in addition to the logits
     LeNet5(): ["c1", "c3", "c5", "f6"],
     LeNet5(variant="1998"): ["c1", "c3", "c5", "f6"],
     AlexNet(): [f"relu{i}" for i in range(1, 8)],
@@ -246,7 +246,7 @@ def test_classify_returns_logits_and_the_named_features(model):
 
 
 @pytest.mark.parametrize("variant, least", [("2012", 67), ("2014", 63)])
-def test_the_smallest_picture_of_each_alexnet(variant, least):
+def test_the_smallest_image_of_each_alexnet(variant, least):
     model = AlexNet((least, least, 3), 10, variant, 1 / 16)
     params = jax.eval_shape(lambda: model.task(1).init(jax.random.key(0), {}))[0]
     assert params["classifier"]
@@ -254,7 +254,7 @@ def test_the_smallest_picture_of_each_alexnet(variant, least):
     refused(lambda: smaller.task(1), f"AlexNet needs images of at least {least}x{least}, not {least}x{least - 1}.")
 
 
-def test_settings_that_cannot_be():
+def test_invalid_settings_are_refused():
     refused(lambda: VGG(image=(31, 40, 3)).task(1), "VGG needs images of at least 32x32, not 31x40.")
     refused(lambda: LeNet5((33, 28, 1)).task(1), "can't pad 33x28 to 32x32: write --model.fit bilinear")
     assert LeNet5((33, 28, 1), fit="bilinear").task(1)
@@ -270,7 +270,7 @@ def test_settings_that_cannot_be():
     refused(lambda: ResNet(image=(0, 32, 3)).task(1), "model.image must be at least 1, not 0.")
 
 
-def test_data_that_does_not_fit(tmp_path):
+def test_data_that_does_not_fit_is_refused(tmp_path):
     x = np.zeros((12, 28, 28), np.uint8)
     np.savez(tmp_path / "none.npz", image=x)
     np.savez(tmp_path / "many.npz", image=x, label=np.arange(12))
@@ -283,8 +283,8 @@ def test_data_that_does_not_fit(tmp_path):
 # ---------------------------------------------------------------- accuracy
 
 
-def judged(logits: np.ndarray, label: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Top 1, top 5 and the confusion by sorting; a tie counts for the lower class."""
+def accuracy_of(logits: np.ndarray, label: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """Return top-1 and top-5 accuracy and the confusion matrix, by sorting; of a tie the lower class wins."""
     order = np.argsort(-logits, axis=1, kind="stable")
     confusion = np.zeros((logits.shape[1],) * 2, int)
     np.add.at(confusion, (label, order[:, 0]), 1)
@@ -298,7 +298,7 @@ def drawn(n: int, classes: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def agrees(state: Any, logits: np.ndarray, label: np.ndarray):
-    top1, top5, confusion = judged(logits, label)
+    top1, top5, confusion = accuracy_of(logits, label)
     found = ACCURACY.result(jax.device_get(state))
     assert found == {"top1": pytest.approx(top1), "top5": pytest.approx(top5)}
     assert np.array_equal(state["confusion"], confusion)
@@ -310,14 +310,14 @@ def test_accuracy_of_random_logits(classes, ties):
     logits, label = drawn(300, classes, ties)
     state = ACCURACY.update(ACCURACY.empty(classes), *map(jnp.asarray, (logits, label)), jnp.ones(300, bool))
     agrees(state, logits, label)
-    if not ties:  # scikit-learn lets the higher class win one
+    if not ties:  # of a tie scikit-learn takes the higher class
         assert np.array_equal(state["confusion"], confusion_matrix(label, logits.argmax(1)))
         if classes > 5:
             expected = top_k_accuracy_score(label, logits, k=5)
             assert ACCURACY.result(state)["top5"] == pytest.approx(expected)
 
 
-def test_accuracy_in_parts_with_masked_rows_merged():
+def test_accuracy_merged_from_parts_with_masked_rows():
     logits, label = drawn(50, 7, True)
     update, states = jax.jit(ACCURACY.update), []
     for part in (slice(0, 20), slice(20, 37), slice(37, 50)):
@@ -328,7 +328,7 @@ def test_accuracy_in_parts_with_masked_rows_merged():
     agrees(ACCURACY.merge(ACCURACY.merge(*states[:2]), states[2]), logits, label)
 
 
-def test_a_diverged_classifier_is_not_right():
+def test_nan_logits_count_as_wrong():
     logits, label = jnp.full((4, 10), jnp.nan), jnp.arange(4)
     state = ACCURACY.update(ACCURACY.empty(10), logits, label + 1, jnp.ones(4, bool))
     assert ACCURACY.result(jax.device_get(state)) == {"top1": 0, "top5": 0}
@@ -348,7 +348,7 @@ def test_accuracy_of_a_sharded_batch():
 
 
 def test_held_out_accuracy_on_eight_devices_counts_every_example_once():
-    """297 digits in batches of 64: the last is ragged."""
+    """297 digits in batches of 64: the last batch is smaller."""
     model = LeNet5()
     mesh, task = sharding.make_mesh(Mesh()), model.task(1)
     run = Run(model, batch=64, eval=Eval(batches=0, metrics=("accuracy",)))
@@ -357,7 +357,7 @@ def test_held_out_accuracy_on_eight_devices_counts_every_example_once():
     found = held_out(jax.device_put(state, sharding.replicated(mesh)), {})
     whole = next(batches(open_source(Data(split="test")), Data(), (28, 28, 1), batch=297, seed=0, train=False))
     logits = classify(model, state, whole["image"])["logits"]
-    top1, top5, confusion = judged(logits, whole["label"])
+    top1, top5, confusion = accuracy_of(logits, whole["label"])
     assert found == {"top1": pytest.approx(top1), "top5": pytest.approx(top5)}
     assert np.array_equal(held_out.confusion, confusion) and confusion.sum() == 297  # pyright: ignore
 
@@ -366,7 +366,7 @@ def test_held_out_accuracy_on_eight_devices_counts_every_example_once():
 
 
 def right_on(run: Run, state: TrainState, *sources: Any) -> list[int]:
-    """How many examples of each source are classified as they are labelled; one compilation."""
+    """Return the number of correctly classified examples of each source, with one compilation."""
     task, found = run.model.task(1), []
 
     @jax.jit
@@ -384,7 +384,7 @@ def right_on(run: Run, state: TrainState, *sources: Any) -> list[int]:
 
 
 def with_weights(run: Run, file: Path) -> Any:
-    """The run's first state with a file's weights, by the mapping of names."""
+    """Return the run's initial state with the weights of a file, by the mapping of names."""
     task = run.model.task(1)
     state = first_state(task)
     like = types.variables("classifier", state.params, state.extra)
@@ -402,7 +402,7 @@ def test_the_imported_mnist_lenet_is_right_on_9908_of_10000_digits(real_data, tm
 
 
 def test_the_published_resnet20_is_as_right_as_in_torch(real_data):
-    """1,997 of 2,000 lossless images that it was trained on, 81.35 % of 2,000 lossy ones that it was not."""
+    """1,997 of 2,000 lossless training images, and 81.35 % of 2,000 lossy test images."""
     folder = real_data / "cifar10"
     names = [folder / f"cifar10_batch_{i}" for i in (0, 1)]
     rows = np.concatenate([np.asarray(Image.open(f"{name}.png")) for name in names])  # [2000 1024 3]

@@ -1,4 +1,4 @@
-"""The classifiers against torchvision's and small PyTorch modules: outputs, training, names, published weights."""
+"""The classifiers against torchvision and small PyTorch modules: outputs, training, names, published weights."""
 
 import dataclasses
 import functools
@@ -31,11 +31,11 @@ from tests.helpers.torch_reference import prepare
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
 F, nn = torch.nn.functional, torch.nn
-EVEN, ODD = (64, 64), (75, 97)  # pixels; no stride divides the latter
+EVEN, ODD = (64, 64), (75, 97)  # pixels; ODD is not divisible by any stride
 
 
 def torchvision(name: str, **options) -> Any:
-    """A model of torchvision without memory."""
+    """Return a model of torchvision on the meta device."""
     prepare()
     models = pytest.importorskip("torchvision.models")
     with torch.device("meta"):
@@ -43,7 +43,7 @@ def torchvision(name: str, **options) -> Any:
 
 
 def randomised(net: Any, seed: int = 0) -> Any:
-    """The net in eval mode with weights that keep the size of the signal, and with statistics that are not 0 and 1."""
+    """Return the net in eval mode with random weights that keep activations' sizes, and random statistics."""
     if any(x.is_meta for x in net.state_dict().values()):
         net = net.to_empty(device="cpu")
     torch.manual_seed(seed)
@@ -67,38 +67,38 @@ def numpy_of(net: Any) -> dict[str, np.ndarray]:
 
 
 def ours(preset: str, model: Any, tensors: dict[str, np.ndarray]):
-    """Our `classify`, compiled, as a function of images in [-1, 1], with PyTorch's weights."""
+    """Return our compiled `classify` with PyTorch's weights, a function of images in [-1, 1]."""
     made = to_ours(rule_of(preset), model, "classifier", like(model), tensors)
     back = to_theirs(rule_of(preset), model, "classifier", made)
     kept = {name: x for name, x in tensors.items() if not name.endswith("num_batches_tracked")}
     assert back.keys() == kept.keys()
-    assert all(np.array_equal(back[name], x) for name, x in kept.items()), "there and back, no bit changes"
+    assert all(np.array_equal(back[name], x) for name, x in kept.items()), "the round trip changes no bit"
     params, rest = {"classifier": made["params"]}, {k: v for k, v in made.items() if k != "params"}
     call = jax.jit(lambda p, e, x: model.task(1).classify(p, Context(e, {}, {}, jnp.int32(0)), x))
     return functools.partial(call, params, {"classifier": rest})
 
 
-def picture(*shape: int) -> np.ndarray:
+def random_images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.float32) / 127.5 - 1
 
 
 def normalised(x: np.ndarray, model: Any) -> Any:
-    """[b h w c] in [-1, 1] as the published weights expect it: f64[b c h w]."""
+    """Return images [b h w c] in [-1, 1] as inputs of the published weights, f64[b c h w]."""
     return torch.from_numpy((((x.astype(np.float64) + 1) / 2 - model.mean) / model.std).transpose(0, 3, 1, 2).copy())
 
 
 def close(mine: Any, theirs: Any, name: str, rel: float = 1e-5):
-    """Equal to `rel` of the largest number. Theirs is computed in f64, so that the errors are ours alone."""
+    """Assert equality up to `rel` of the largest number. Theirs is computed in f64: all errors are ours."""
     theirs = theirs.detach().numpy()
     theirs = theirs.transpose(0, 2, 3, 1) if theirs.ndim == 4 else theirs
     mine = np.asarray(mine, np.float64).reshape(theirs.shape if theirs.ndim == 4 else mine.shape)
     assert mine.shape == theirs.shape, name
-    assert theirs.std() > 1e-3 * np.abs(theirs).max() > 0, "nothing was compared"
+    assert theirs.std() > 1e-3 * np.abs(theirs).max() > 0, "the values are constant: nothing is compared"
     np.testing.assert_allclose(mine, theirs, rtol=0, atol=rel * np.abs(theirs).max(), err_msg=name)
 
 
 def compare(preset: str, model: Any, net: Any, features: dict[str, str], x: np.ndarray, tensors: Any = None):
-    """Logits and `features` (our name: their module) of images x."""
+    """Compare logits and `features` (our name: their module) of images x."""
     call = ours(preset, model, tensors or numpy_of(net))
     seen = {}
     hooks = [
@@ -115,7 +115,7 @@ def compare(preset: str, model: Any, net: Any, features: dict[str, str], x: np.n
         close(out[name], theirs, name)
 
 
-TORCHVISION = {  # preset: their name, our model, our features as their modules
+TORCHVISION = {  # preset: (their name, our model, {our feature: their module})
     "alexnet": ("alexnet", AlexNet, {"relu2": "features.4", "relu5": "features.11", "relu6": "classifier.2"}),
     "vgg11": ("vgg11", functools.partial(VGG, 11, hidden=64), {"conv3_2": "features.9", "fc7": "classifier.4"}),
     "vgg11-bn": ("vgg11_bn", functools.partial(VGG, 11, True, hidden=64), {"conv3_2": "features.13"}),
@@ -130,12 +130,12 @@ TORCHVISION = {  # preset: their name, our model, our features as their modules
 def test_torchvisions_models(preset):
     name, kind, features = TORCHVISION[preset]
     net = torchvision(name, num_classes=11)
-    if "vgg" in name:  # 64 hidden units for 4096, or most of the time goes into drawing weights
+    if "vgg" in name:  # 64 hidden units in place of 4096, to save time
         net.classifier[0], net.classifier[3] = nn.Linear(25088, 64, device="meta"), nn.Linear(64, 64, device="meta")
         net.classifier[6] = nn.Linear(64, 11, device="meta")
     net = randomised(net)
     for size in (EVEN, ODD) if preset == "vgg11" else (ODD,):
-        compare(preset, kind(image=(*size, 3), classes=11), net, features, picture(2, *size, 3))
+        compare(preset, kind(image=(*size, 3), classes=11), net, features, random_images(2, *size, 3))
 
 
 SAME_NAMES = {name: name.replace("-", "_") for name in zoo.family("classifier") if name.startswith("vgg1")}
@@ -144,7 +144,7 @@ SAME_NAMES.pop("vgg16-shift-tolerant", None)
 
 
 @pytest.mark.parametrize("preset", SAME_NAMES)
-def test_full_size_has_torchvisions_names_and_shapes(preset):
+def test_full_size_models_have_torchvisions_names_and_shapes(preset):
     model = zoo.load(preset).run.model
     theirs = {k: tuple(x.shape) for k, x in torchvision(SAME_NAMES[preset]).state_dict().items()}
     theirs = {k: shape for k, shape in theirs.items() if not k.endswith("num_batches_tracked")}
@@ -157,8 +157,8 @@ NARROW = {"width": {"ResNet": 4, "CifarResNet": 4, "VGG": 4, "AlexNet": 1 / 8}, 
 
 
 @pytest.mark.parametrize("preset", zoo.family("classifier"))
-def test_every_presets_names_there_and_back_are_bit_exact(preset):
-    """At full depth where a model can be made narrow, else its tiny version."""
+def test_the_round_trip_of_names_of_every_preset_is_bit_exact(preset):
+    """Models that have a width are tested narrow at full depth, others in their tiny version."""
     model = zoo.load(preset).run.model
     fields = {k: names[type(model).__name__] for k, names in NARROW.items() if type(model).__name__ in names}
     whole = fields or isinstance(model, LeNet5)
@@ -207,11 +207,11 @@ def test_alexnet_of_2012():
         "fc8": nn.Linear(4096, 11),
     }
     net = randomised(nn.Sequential(OrderedDict(layers)))
-    with torch.no_grad():  # or the squares would be lost beside k = 2
+    with torch.no_grad():  # otherwise the squares are negligible against k = 2
         net.conv1.weight.mul_(100)
         net.conv2.weight.mul_(30)
     features = {"relu2": "relu2", "relu4": "relu4", "relu6": "relu6"}
-    compare("alexnet-2012", AlexNet((*ODD, 3), 11, "2012"), net, features, picture(2, *ODD, 3))
+    compare("alexnet-2012", AlexNet((*ODD, 3), 11, "2012"), net, features, random_images(2, *ODD, 3))
 
 
 class LeNet(nn.Module):
@@ -225,7 +225,7 @@ class LeNet(nn.Module):
         self.fc = nn.ModuleDict({"f6": nn.Linear(120, 84), "f7": nn.Linear(84, 10)})
 
     def forward(self, x):
-        if self.fit:  # antialiasing changes nothing where images grow
+        if self.fit:  # antialiasing has no effect for enlarging
             x = F.interpolate(x, (32, 32), mode="bilinear", antialias=True)
         x = F.max_pool2d(F.relu(self.convnet.c1(x)), 2)
         x = F.max_pool2d(F.relu(self.convnet.c3(x)), 2)
@@ -237,7 +237,7 @@ class LeNet(nn.Module):
 def test_relu_lenet(size):
     fit = size != (32, 32)
     model = LeNet5((*size, 1), fit="bilinear", mean=(0.0,), std=(1.0,))
-    compare("lenet5", model, randomised(LeNet(fit)), {}, picture(3, *size, 1))
+    compare("lenet5", model, randomised(LeNet(fit)), {}, random_images(3, *size, 1))
 
 
 class CifarBlock(nn.Module):
@@ -273,7 +273,7 @@ class CifarNet(nn.Module):
 @pytest.mark.parametrize("size", [(32, 32), (37, 30)])
 def test_cifar_resnet20(size):
     features = {"layer1": "layer1", "layer2": "layer2", "layer3": "layer3"}
-    compare("resnet20", CifarResNet(20, (*size, 3)), randomised(CifarNet(3)), features, picture(3, *size, 3))
+    compare("resnet20", CifarResNet(20, (*size, 3)), randomised(CifarNet(3)), features, random_images(3, *size, 3))
 
 
 def test_pooling():
@@ -289,10 +289,10 @@ def test_pooling():
 
 
 def test_two_training_steps_of_a_resnet18():
-    """SGD with Nesterov's momentum, decay of the kernels alone, smoothed labels, statistics of the batch.
+    """SGD with Nesterov momentum, weight decay of kernels only, label smoothing, batch statistics.
 
-    With fewer or smaller images the last stage has so few numbers in a channel that a rounding error can move one
-    across a ReLU's corner, in PyTorch's own f32 too.
+    With fewer or smaller images the last stage has so few values in a channel that a rounding error can change the
+    sign of one before a ReLU, in PyTorch's f32 too.
     """
     rate, decay, smoothing, b, side = 0.01, 1e-2, 0.1, 8, 64
     recipe = Recipe("sgd", rate, 0.9, decay, smoothing)
@@ -301,7 +301,7 @@ def test_two_training_steps_of_a_resnet18():
     net = randomised(torchvision("resnet18", num_classes=11)).double()
     numbers = {name: x.float().numpy() for name, x in net.state_dict().items()}
     variables = to_ours(rule_of("resnet18"), model, "classifier", like(model), numbers)
-    batch = {"image": picture(b, side, side, 3), "label": np.arange(b, dtype=np.int32)}
+    batch = {"image": random_images(b, side, side, 3), "label": np.arange(b, dtype=np.int32)}
     params, extra = {"classifier": variables["params"]}, {"classifier": {"batch_stats": variables["batch_stats"]}}
     state = TrainState(
         jnp.int32(0),
@@ -313,7 +313,7 @@ def test_two_training_steps_of_a_resnet18():
     )
     step = jax.jit(make_step(task))
 
-    counts = {}  # numbers in a channel of each norm
+    counts = {}  # values per channel of each norm
     for name, module in net.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             hook = lambda _, x, name=name: counts.update({name: x[0].numel() // x[0].shape[1]})  # noqa: E731
@@ -336,7 +336,8 @@ def test_two_training_steps_of_a_resnet18():
     end = to_theirs(rule_of("resnet18"), model, "classifier", types.variables("classifier", state.params, state.extra))
     for name, value in end.items():
         first, last = start[name].numpy(), net.state_dict()[name].numpy()
-        if name.endswith("running_var"):  # theirs is unbiased, n / (n - 1) times ours; 0.81 is left of the first
+        if name.endswith("running_var"):
+            # Theirs is unbiased, n / (n - 1) times ours; the initial value has weight 0.81.
             n = counts[name.removesuffix(".running_var")]
             last = 0.81 * first + (last - 0.81 * first) * (n - 1) / n
         off, moved = np.abs(value - last), np.abs(last - first).max()
@@ -354,7 +355,7 @@ def test_the_published_lenet_on_real_digits(real_data):
     compare("lenet5", LeNet5(fit="bilinear", mean=(0.0,), std=(1.0,)), net, {}, x, read(file))
 
 
-def test_the_published_resnet20_on_real_pictures(real_data):
+def test_the_published_resnet20_on_real_images(real_data):
     file = real_data / "weights" / "resnet20-12fca82f.th"
     net = CifarNet(3)
     tensors = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]

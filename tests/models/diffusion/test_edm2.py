@@ -1,4 +1,4 @@
-"""EDM2: magnitudes of layers and blocks, weights held at their norm, sizes, what the net hears, loss, learning rate."""
+"""EDM2: magnitudes of layers and blocks, weight normalisation, sizes, the net's inputs, loss, learning rate."""
 
 import math
 from typing import Any
@@ -36,12 +36,12 @@ def normal(*shape: int, seed: int = 0) -> jax.Array:
 
 
 def size(x: Any, axis: Any = None) -> Any:
-    """The root mean square, which should be 1."""
+    """Return the root mean square, which should be 1."""
     return np.sqrt(np.mean(np.square(np.asarray(x, np.float64)), axis=axis))
 
 
 def sizes_of_kernels(params: Any) -> np.ndarray:
-    """The root mean square of the weights of every output of every layer."""
+    """Return the root mean square of the weights of every output of every layer."""
     found = []
     for path, x in jax.tree_util.tree_leaves_with_path(params):
         if path[-1].key == "kernel":
@@ -63,8 +63,8 @@ def test_a_layer_keeps_magnitudes(layer):
     larger = jax.tree.map(lambda kernel: 7 * kernel, params)
     np.testing.assert_allclose(layer.apply(larger, x)[:, 1:-1, 1:-1], y, atol=1e-3)
     gained = layer.clone(gain=True)
-    told = {"params": {**params["params"], "gain": jnp.float32(0.3)}}
-    np.testing.assert_allclose(gained.apply(told, x)[:, 1:-1, 1:-1], 0.3 * y, atol=1e-5)
+    with_gain = {"params": {**params["params"], "gain": jnp.float32(0.3)}}
+    np.testing.assert_allclose(gained.apply(with_gain, x)[:, 1:-1, 1:-1], 0.3 * y, atol=1e-5)
     assert not np.asarray(gained.apply(gained.init(jax.random.key(0), x), x)).any()
 
 
@@ -76,7 +76,7 @@ def test_sums_and_concatenations_keep_magnitudes(t):
     both = mp_cat(a, c, t)
     assert both.shape == (2000, 120) and size(both) == pytest.approx(1, rel=0.02)
     parts = [float((both[:, where] ** 2).sum()) for where in (slice(30), slice(30, None))]
-    assert math.sqrt(parts[1] / parts[0]) == pytest.approx(t / (1 - t), rel=0.02)  # whatever the numbers of channels
+    assert math.sqrt(parts[1] / parts[0]) == pytest.approx(t / (1 - t), rel=0.02)  # for any numbers of channels
 
 
 def test_functions_of_magnitude_one():
@@ -86,7 +86,8 @@ def test_functions_of_magnitude_one():
     np.testing.assert_allclose(size(features, 1), 1, atol=0.1)  # at every time
     np.testing.assert_allclose(fourier(1000 * t, 128, 0.001), features, atol=1e-3)
     near = np.asarray(features @ features.T) / 128
-    assert near[150, 155] > 0.8 and np.abs(near[150, :100]).max() < 0.35  # times a bandwidth apart are told apart
+    # Times that differ by a bandwidth have different features.
+    assert near[150, 155] > 0.8 and np.abs(near[150, :100]).max() < 0.35
 
 
 def test_normalise():
@@ -98,8 +99,8 @@ def test_normalise():
 
 
 def test_blocks_keep_magnitudes():
-    """What leaves a new net's layers and blocks, but for attention, a mean of many vectors, and what gains close."""
-    x = normal(2, 32, 32, 3)  # large enough for the zeros around it to do little
+    """Outputs of an untrained net's layers and blocks. Exceptions: attention (a mean of vectors) and gains of 0."""
+    x = normal(2, 32, 32, 3)  # large enough for the zero padding to have little effect
     params = jax.jit(NET.init)(jax.random.key(0), x, T)
     run = jax.jit(lambda params: NET.apply(params, x, T, LABEL, capture_intermediates=True, mutable=["intermediates"]))
     _, seen = run(params)
@@ -114,7 +115,7 @@ def test_blocks_keep_magnitudes():
 
 
 def test_scores_of_attention_are_cosines():
-    """However large the image, a query's and a key's magnitudes are 1."""
+    """Queries and keys have magnitude 1 for any input magnitude."""
     from jaxgen.nn.backbones.mp_unet import Attention
 
     x = normal(2, 4, 4, 32)
@@ -128,7 +129,7 @@ def test_scores_of_attention_are_cosines():
 # ---------------------------------------------------------------- weights
 
 
-def test_gradients_leave_the_norm_alone():
+def test_gradients_are_orthogonal_to_the_weights():
     x = normal(2, 6, 6, 8)
     layer: Any = Conv(5)
     kernel = 1.7 * normal(3, 3, 8, 5, seed=1)
@@ -139,8 +140,8 @@ def test_gradients_leave_the_norm_alone():
     np.testing.assert_allclose(cosine / np.linalg.norm(flat(kernel), axis=0), 0, atol=1e-3)
 
 
-def test_an_update_turns_weights_and_does_not_make_them_longer():
-    """Layers alone and rolled, also where what follows in the optimizer scales the update; gains are free."""
+def test_an_update_rotates_weights_and_keeps_their_norm():
+    """For single and stacked layers, also where the optimizer scales the update later. Gains are not normalised."""
     params = {
         "conv": {"kernel": normal(3, 3, 4, 6), "gain": jnp.ones(())},
         "a_rest": {"kernel": normal(2, 7, 5, seed=1), "gain": jnp.ones(2)},
@@ -160,7 +161,7 @@ def test_an_update_turns_weights_and_does_not_make_them_longer():
         assert (turned < 0.95).all()
 
 
-def test_weights_stay_at_their_norm_in_training():
+def test_weights_keep_their_norm_in_training():
     run = zoo.load("edm2").tiny
     task = run.model.task(run.steps)
     draw = np.random.default_rng(0)
@@ -169,10 +170,10 @@ def test_weights_stay_at_their_norm_in_training():
     step = jax.jit(make_step(task))
     for _ in range(4):
         state, metrics = step(state, batch, {})
-    np.testing.assert_allclose(sizes_of_kernels(first.params), 1, atol=2e-3)  # drawn weights were smaller
+    np.testing.assert_allclose(sizes_of_kernels(first.params), 1, atol=2e-3)  # normalised from smaller initial values
     np.testing.assert_allclose(sizes_of_kernels(state.params), 1, atol=2e-4)
     away = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), first.params, state.params)
-    assert min(jax.tree.leaves(away)) > 1e-3, "all of it was trained"
+    assert min(jax.tree.leaves(away)) > 1e-3, "every array was trained"
     assert set(metrics) >= {"denoiser/weighted_error", "denoiser/squared_error"}
 
 
@@ -181,7 +182,7 @@ def test_weights_stay_at_their_norm_in_training():
 
 @pytest.fixture(scope="module")
 def params() -> Any:
-    """Parameters that are random, the gains as well."""
+    """Random parameters, including the gains."""
     draw = np.random.default_rng(1)
     shapes = jax.eval_shape(NET.init, jax.random.key(0), X, T)
     return jax.tree.map(lambda p: jnp.asarray(draw.normal(size=p.shape) if p.ndim else 0.8, jnp.float32), shapes)
@@ -192,7 +193,7 @@ def apply() -> Any:
     return jax.jit(NET.apply, static_argnames="train")
 
 
-def test_a_sample_depends_on_its_own_picture_time_and_label(params, apply):
+def test_a_sample_depends_on_its_own_image_time_and_label(params, apply):
     y = apply(params, X, T, LABEL)
     assert y.shape == (2, 16, 16, 5) and y.dtype == jnp.float32
     for other in (
@@ -204,19 +205,19 @@ def test_a_sample_depends_on_its_own_picture_time_and_label(params, apply):
         assert np.abs(other[1] - y[1]).max() > 1e-2
 
 
-def test_no_label_is_the_null_label_and_dropout_is_for_training(params, apply):
+def test_no_label_equals_the_null_label_and_dropout_is_for_training(params, apply):
     still = apply(params, X, T, jnp.full(2, NET.classes))
     np.testing.assert_allclose(apply(params, X, T), still, rtol=1e-4, atol=1e-5)
     one, other = (apply(params, X, T, train=True, rngs={"dropout": jax.random.key(i)}) for i in (1, 2))
     assert np.abs(one - other).max() > 1e-2 and np.abs(one - still).max() > 1e-2
 
 
-def test_bf16_parameters_make_f32_pictures(params, apply):
+def test_bf16_parameters_give_f32_images(params, apply):
     halved = jax.tree.map(lambda p: p.astype(jnp.bfloat16) if p.ndim > 1 else p, params)
     y, want = apply(halved, X, T, LABEL), apply(params, X, T, LABEL)
     assert y.dtype == jnp.float32
     error = float(np.abs(y - want).max() / np.abs(want).max())
-    assert 1e-4 < error < 0.1  # computed in bf16, and well
+    assert 1e-4 < error < 0.1  # computed in bf16, with a small error
 
 
 PUBLISHED = {  # counted in NVlabs/edm2; the paper says 125M, 280M, 498M, 777M, 1.1B and 1.5B
@@ -230,7 +231,7 @@ PUBLISHED = {  # counted in NVlabs/edm2; the paper says 125M, 280M, 498M, 777M, 
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_are_as_many_as_published(name):
+def test_the_number_of_parameters_is_the_published_one(name):
     width, want = PUBLISHED[name]
     net = MPUNet(4, width, classes=1000)
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 64, 64, 4)), jnp.zeros(1))
@@ -249,7 +250,7 @@ def test_parameters_are_as_many_as_published(name):
         ({"classes": 0}, (8, 8), "takes no labels"),
     ],
 )
-def test_what_is_impossible_is_told(changes, shape, words):
+def test_impossible_sizes_are_refused(changes, shape, words):
     with pytest.raises(InputError, match=words):
         jax.eval_shape(NET.clone(**changes).init, jax.random.key(0), jnp.zeros((2, *shape, 3)), T, LABEL)
 
@@ -270,7 +271,7 @@ SMALL = BackboneConfig("edm2", 8, 1, 2, (1,), ())
         (EDM2(IMAGE, net=BackboneConfig("edm2", 8, bandwidth=0.0)), "model.net.bandwidth must be at least 1e-06"),
     ],
 )
-def test_settings_that_make_no_model(model, words):
+def test_invalid_settings_are_refused(model, words):
     with pytest.raises(InputError, match=words):
         model.task(1)
 
@@ -282,9 +283,9 @@ def test_the_learning_rate_rises_and_falls():
     assert float(EDM2(IMAGE, net=SMALL, learning_rate=0.02, ramp=0, decay=0).rate(jnp.asarray(9))) == np.float32(0.02)
 
 
-def test_the_loss_is_edms_over_what_is_learned_of_its_size(monkeypatch):
-    """At one noise level: its least value is where exp(u) is the weighted error."""
-    monkeypatch.setattr(_nets, "call", lambda module, params, x, *told, **more: 0.3 * x)
+def test_the_loss_is_edms_divided_by_its_learned_size(monkeypatch):
+    """At one noise level, equation 21 with the learned u(sigma)."""
+    monkeypatch.setattr(_nets, "call", lambda module, params, x, *rest, **more: 0.3 * x)
     model = EDM2(IMAGE, net=SMALL)
     params: Any = {"denoiser": {}, "uncertainty": Uncertainty().init(jax.random.key(0), jnp.zeros(1))["params"]}
     batch, key = {"image": normal(1, *IMAGE)}, jax.random.key(5)
@@ -300,8 +301,8 @@ def test_the_loss_is_edms_over_what_is_learned_of_its_size(monkeypatch):
     assert float(value) == pytest.approx(weighted / math.exp(u) + u, rel=1e-3)
 
 
-def test_other_methods_can_have_the_net():
-    """And keep its weights at their norm, whatever the gradient."""
+def test_other_methods_can_use_the_net():
+    """Their optimizer keeps the norm of its weights for any gradient."""
     task = Flow(IMAGE, net=BackboneConfig("edm2", 8, 2, 2, (1,), (), bandwidth=0.001)).task(1)
     spec = {"image": jax.ShapeDtypeStruct((2, *IMAGE), jnp.float32)}
     state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), spec))
