@@ -87,28 +87,28 @@ def guided(d: Denoiser, params: Params, context: Context, label: Array | None, h
     Classifier-free guidance computes both predictions in one call of the net. A net without classes takes labels
     i32[b] where a classifier guides it.
     """
-    own = label if d.classes else None
+    net_label = label if d.classes else None
 
-    def pair(x: Array, tau: Array) -> tuple[Array, Array]:
+    def classifier_free(x: Array, tau: Array) -> tuple[Array, Array]:
         twice = lambda v: jnp.concatenate([v, v])  # noqa: E731
-        assert own is not None
-        both = jnp.concatenate([own, jnp.full_like(own, d.classes)])
-        kept, left = jnp.split(d.told(params, context, twice(x), twice(tau), both), 2)
-        return kept, left
+        assert net_label is not None
+        both = jnp.concatenate([net_label, jnp.full_like(net_label, d.classes)])
+        conditional, unconditional = jnp.split(d.told(params, context, twice(x), twice(tau), both), 2)
+        return conditional, unconditional
 
-    def plain(x: Array, tau: Array) -> Array:
-        return d.told(params, context, x, tau, own)
+    def unguided(x: Array, tau: Array) -> Array:
+        return d.told(params, context, x, tau, net_label)
 
-    def apart(x: Array, tau: Array) -> tuple[Array, Array]:
+    def by_weaker_model(x: Array, tau: Array) -> tuple[Array, Array]:
         nets = context.frozen["guide"]
-        return plain(x, tau), load_config(Path(how.guide)).model.denoiser.told(
-            nets["params"], context_of(nets), x, tau, own
+        return unguided(x, tau), load_config(Path(how.guide)).model.denoiser.told(
+            nets["params"], context_of(nets), x, tau, net_label
         )
 
-    two = apart if how.guide else pair
-    denoise = (
-        plain if how.guidance == 1 else guidance.extrapolate(two, how.guidance, how.interval, how.rescale, d.frame)
-    )
+    denoise = unguided
+    if how.guidance != 1:
+        predictions = by_weaker_model if how.guide else classifier_free
+        denoise = guidance.extrapolate(predictions, how.guidance, how.interval, how.rescale, d.frame)
     if how.classifier:
         assert label is not None
         denoise = guidance.guide_by_gradient(
@@ -134,8 +134,8 @@ def classifier_log_prob(
 
 def denoiser_of(model: Any, told: Callable, frame: Frame, taus: Any, learned: Callable | None = None) -> Denoiser:
     """Return a model's denoiser, with encode and decode where the model works on latents."""
-    coder = latent_diffusion.latent_codec(model) if model.autoencoder else ()
-    return Denoiser(told, frame, taus, shape_of(model), model.classes, learned, *coder)
+    codec = latent_diffusion.latent_codec(model) if model.autoencoder else ()
+    return Denoiser(told, frame, taus, shape_of(model), model.classes, learned, *codec)
 
 
 def start(d: Denoiser, keys: Key) -> Array:

@@ -173,16 +173,16 @@ def test_every_method_trains_on_latents(name, folder, cli):
 def test_images_are_edited_in_latent_space(folder, run, cli, tmp_path):
     from tests.commands.test_editing import cells
 
-    picture, mask = folder / "a.png", folder / "mask.png"
+    image, mask = folder / "a.png", folder / "mask.png"
     few = ["--label", "0", "--count", "3", "--out", tmp_path / "out.png", "--overwrite"]
-    cli(0, "inpaint", run, picture, "--mask", mask, "--times", "2", *few)
+    cli(0, "inpaint", run, image, "--mask", mask, "--times", "2", *few)
     _, *answers = cells(tmp_path / "out.png", 4)
     for answer in answers:
-        np.testing.assert_allclose(answer[:4], np.asarray(Image.open(picture), float)[:4], atol=1)
-    cli(0, "edit", run, picture, *few)
-    cli(0, "edit", run, picture, "--how", "blend", "--other", picture, *few)
-    for words in (["upscale", run, picture], ["edit", run, picture, "--how", "deblur"],
-                  ["inpaint", run, picture, "--mask", mask, "--method", "ddnm"]):  # fmt: skip
+        np.testing.assert_allclose(answer[:4], np.asarray(Image.open(image), float)[:4], atol=1)
+    cli(0, "edit", run, image, *few)
+    cli(0, "edit", run, image, "--how", "blend", "--other", image, *few)
+    for words in (["upscale", run, image], ["edit", run, image, "--how", "deblur"],
+                  ["inpaint", run, image, "--mask", mask, "--method", "ddnm"]):  # fmt: skip
         assert "takes noise out of an autoencoder's codes, not out of pixels" in cli(2, *words, *few)
 
 

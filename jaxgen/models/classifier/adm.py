@@ -49,7 +49,7 @@ class NoisyClassifier:
     dropout: float = 0.0
     recipe: Recipe = field(default_factory=lambda: Recipe("adamw", 3e-4, 0.9, 0.05))
 
-    noisy = True  # it knows images with noise, and so can guide a diffusion model
+    noisy = True  # noise-conditional: it can guide a diffusion model
 
     def task(self, steps: int) -> Task:
         """Return the training task. Raises InputError for images that don't fit the net."""

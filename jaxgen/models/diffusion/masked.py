@@ -276,15 +276,15 @@ def unmask(log_probs: Callable[[Array], Array], keys: Key, count: int, mask: int
             lambda key: jax.random.gumbel(rng.fold(jax.random.fold_in(key, i), name), shape)
         )(keys)
         log_p, masked = log_probs(x), x == mask
-        drawn = jnp.argmax(log_p + how.temperature * gumbel("token", count, mask), -1)  # [b count]
-        chance = gumbel("order", count)
+        predicted = jnp.argmax(log_p + how.temperature * gumbel("token", count, mask), -1)  # [b count]
+        gumbel_noise = gumbel("order", count)
         if how.order == "ancestral":  # with probability (1 - alpha_s) / (1 - alpha_t)
-            stay = jnp.exp(-jnp.exp(-chance)) < stays
+            stay = jnp.exp(-jnp.exp(-gumbel_noise)) < stays
         else:
-            sure = jnp.take_along_axis(log_p, drawn[..., None], 2)[..., 0]
-            score = sure + noise * chance if how.order == "confidence" else chance
+            confidence = jnp.take_along_axis(log_p, predicted[..., None], 2)[..., 0]
+            score = confidence + noise * gumbel_noise if how.order == "confidence" else gumbel_noise
             stay = lowest(jnp.where(masked, score, jnp.inf), left)
-        return jnp.where(masked & ~stay, drawn, x), None
+        return jnp.where(masked & ~stay, predicted, x), None
 
     start = jnp.full((keys.shape[0], count), mask)
     return jax.lax.scan(step, start, tuple(map(jnp.asarray, how.plan(count))))[0]

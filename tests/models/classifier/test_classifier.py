@@ -291,7 +291,7 @@ def accuracy_of(logits: np.ndarray, label: np.ndarray) -> tuple[float, float, np
     return (order[:, 0] == label).mean(), (order[:, :5] == label[:, None]).any(1).mean(), confusion
 
 
-def drawn(n: int, classes: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
+def random_logits(n: int, classes: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(n)
     logits = rng.normal(size=(n, classes)).astype(np.float32)
     return np.round(logits) if ties else logits, rng.integers(0, classes, n).astype(np.int32)
@@ -307,7 +307,7 @@ def agrees(state: Any, logits: np.ndarray, label: np.ndarray):
 @pytest.mark.parametrize("classes", [3, 10])
 @pytest.mark.parametrize("ties", [False, True])
 def test_accuracy_of_random_logits(classes, ties):
-    logits, label = drawn(300, classes, ties)
+    logits, label = random_logits(300, classes, ties)
     state = ACCURACY.update(ACCURACY.empty(classes), *map(jnp.asarray, (logits, label)), jnp.ones(300, bool))
     agrees(state, logits, label)
     if not ties:  # of a tie scikit-learn takes the higher class
@@ -318,7 +318,7 @@ def test_accuracy_of_random_logits(classes, ties):
 
 
 def test_accuracy_merged_from_parts_with_masked_rows():
-    logits, label = drawn(50, 7, True)
+    logits, label = random_logits(50, 7, True)
     update, states = jax.jit(ACCURACY.update), []
     for part in (slice(0, 20), slice(20, 37), slice(37, 50)):
         n = len(label[part])
@@ -337,7 +337,7 @@ def test_nan_logits_count_as_wrong():
 def test_accuracy_of_a_sharded_batch():
     mesh = sharding.make_mesh(Mesh(data=4, fsdp=2))
     put, update, state = sharding.put_batch(mesh), jax.jit(ACCURACY.update), ACCURACY.empty(10)
-    logits, label = drawn(44, 10, True)
+    logits, label = random_logits(44, 10, True)
     for first in (0, 16, 32):
         rows = np.arange(first, first + 16)
         valid = rows < 44

@@ -59,7 +59,7 @@ def test_the_bound_of_an_exact_net_is_the_entropy(monkeypatch):
         levels, probability = levels_of(monkeypatch)
         entropy = -(probability * np.log2(probability)).sum()
         x = jnp.asarray(np.random.default_rng(0).choice(levels, (400, *IMAGE), p=probability), jnp.float32)
-        # The cross-entropy of the drawn images: it does not depend on the draw.
+        # The cross-entropy of these images, so that the comparison does not depend on the draw.
         place = np.round((np.asarray(x) + 1) * 127.5).astype(int)
         want = -np.log(probability[place]).sum((1, 2, 3))
         assert want.mean() / (16 * math.log(2)) == pytest.approx(entropy, abs=0.05)
