@@ -1,4 +1,4 @@
-"""ADA: each operation against a closed form, the draws' distributions, no leaking, the controller."""
+"""ADA: each operation against a closed form, the parameters' distributions, no leaking, the controller."""
 
 from functools import cache, partial
 from typing import Any
@@ -16,8 +16,8 @@ from tests.helpers.draws import is_normal, is_share, is_uniform
 
 MANY = 4000
 KEY = jax.random.key(0)
-# A filter's centre of mass is off its centre by LEAN pixels: that far the image is moved up when its resolution is
-# doubled, and back when it is halved. What is turned or mirrored in between is not quite moved back.
+# The filter's centre of mass is LEAN pixels from its central tap. Upsampling moves the image by this distance, and
+# downsampling moves it back. A rotation or flip between them leaves a small remaining shift.
 LEAN = (np.arange(12) @ np.array(ada_augmentation.SYM6) / np.sum(ada_augmentation.SYM6) - ada_augmentation.CENTRE) / 2
 AUGMENT = jax.jit(ada_augmentation.augment, static_argnames="pipe")
 APPLY = jax.jit(ada_augmentation.apply)
@@ -32,12 +32,12 @@ def f32(value: float) -> jax.Array:
 
 
 def smooth(y: Any, x: Any, height: int, width: int) -> Any:
-    """Low cosines that the image's mirrors continue, [...] at row y and column x, 3 channels."""
+    """Return low-frequency cosines, continuous under reflection at the borders, at row y and column x, 3 channels."""
     u, v = np.pi * x / (width - 1), np.pi * y / (height - 1)
     return np.stack([np.cos(u) * np.cos(2 * v), np.cos(2 * u), np.cos(v) + 0.5 * np.cos(u)], -1).astype(np.float32)
 
 
-def smooth_picture(height: int, width: int) -> Any:
+def smooth_image(height: int, width: int) -> Any:
     rows, columns = np.mgrid[:height, :width]
     return smooth(rows, columns, height, width)
 
@@ -64,7 +64,7 @@ def colored(x: Any, **change: float) -> np.ndarray:
 
 @cache
 def drawn(pipe: str, p: float) -> Any:
-    """MANY images' parameters for images of 16x24x3, in float64."""
+    """Return the parameters of MANY images of 16x24x3, in float64."""
     parameters = jax.jit(lambda p: ada_augmentation.draw(KEY, MANY, p, pipe, (16, 24, 3)))(p)
     return jax.tree.map(lambda x: np.asarray(x, np.float64), parameters)
 
@@ -89,24 +89,24 @@ def test_only_one_or_three_channels_have_colours(channels):
     assert ada_augmentation.augment(KEY, jnp.zeros((2, 8, 8, channels)), 0.5, "bg").shape == (2, 8, 8, channels)
 
 
-# ---- all of it
+# ---- the whole pipe
 
 
 @pytest.mark.parametrize("shape", [(9, 14, 3), (12, 8, 1), (1, 5, 1)])
-def test_nothing_happens_at_p_zero(shape):
+def test_p_zero_changes_nothing(shape):
     x = noise(3, *shape)
     np.testing.assert_allclose(AUGMENT(KEY, x, 0.0, "bgcfnc"), x, atol=1e-6)
 
 
 @pytest.mark.parametrize("pipe", ["color", "filter", "noise", "cutout"])
-def test_nothing_at_all_happens_at_p_zero_without_resampling(pipe):
+def test_p_zero_without_resampling_is_exactly_the_identity(pipe):
     x = noise(3, 8, 8, 3)
     assert np.array_equal(AUGMENT(KEY, x, 0.0, pipe), x)
     changed = np.abs(np.asarray(AUGMENT(KEY, x, 1.0, pipe)) - x).max((1, 2, 3))
     assert (changed > 1e-3).all()
 
 
-def test_what_becomes_of_a_picture_depends_on_it_and_its_place_alone():
+def test_an_augmented_image_depends_only_on_the_image_and_its_index():
     x = noise(6, 8, 12, 3)
     draw = jax.jit(ada_augmentation.draw, static_argnums=(1, 3, 4))
     parameters = draw(KEY, 6, 0.8, "bgcfnc", (8, 12, 3))
@@ -138,15 +138,15 @@ def test_second_derivatives_are_those_of_finite_differences():
 
 
 @pytest.mark.parametrize("shift", [(1, 0), (0, -2), (-3, 4)])
-def test_whole_shifts_move_pixels_and_mirror_the_border(shift):
+def test_integer_translations_move_pixels_and_reflect_the_border(shift):
     x = noise(9, 12, 3)
     dx, dy = shift
-    wide = np.pad(x, ((8, 8), (8, 8), (0, 0)), "reflect")
-    expected = wide[8 - dy : 17 - dy, 8 - dx : 20 - dx]
+    padded = np.pad(x, ((8, 8), (8, 8), (0, 0)), "reflect")
+    expected = padded[8 - dy : 17 - dy, 8 - dx : 20 - dx]
     np.testing.assert_allclose(warped(x, blit(shift=shift)), expected, atol=1e-6)
 
 
-def test_the_mirrors_go_on_for_ever():
+def test_the_reflection_is_periodic():
     x = noise(4, 5, 1)
     far = np.pad(x, ((0, 0), (0, 23), (0, 0)), "reflect")[:, 23:]
     np.testing.assert_allclose(warped(x, blit(shift=(-23, 0))), far, atol=1e-6)
@@ -159,18 +159,18 @@ def test_flips_and_quarter_turns(flip, turns):
     rows, columns = (np.rot90(at[:, ::-1] if flip else at, turns) for at in (columns.T, columns))
     mirrored = [at[-1, -1] < at[0, 0] for at in (rows, columns)]
     expected = smooth(*(at - 2 * LEAN * m for at, m in zip((rows, columns), mirrored, strict=True)), 24, 24)
-    np.testing.assert_allclose(warped(smooth_picture(24, 24), blit(flip, turns)), expected, atol=1e-3)
+    np.testing.assert_allclose(warped(smooth_image(24, 24), blit(flip, turns)), expected, atol=1e-3)
 
 
-def test_a_blit_is_first_flipped_then_turned_then_shifted():
-    x = noise(24, 24, 3)  # this flip with this turn swaps rows and columns, which no filter's lean disturbs
+def test_a_blit_is_a_flip_then_a_rotation_then_a_translation():
+    x = noise(24, 24, 3)  # this flip with this rotation swaps rows and columns, so LEAN has no effect
     expected = np.roll(np.rot90(x[:, ::-1]), (2, 1), (0, 1))[3:, 3:]
     np.testing.assert_allclose(warped(x, blit(1, 1, (1, 2)))[3:, 3:], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("degrees", [30, -75, 160])
-def test_rotation_is_scipys(degrees):
-    x, angle = smooth_picture(32, 32)[..., :1], np.deg2rad(degrees)
+def test_rotation_equals_scipys(degrees):
+    x, angle = smooth_image(32, 32)[..., :1], np.deg2rad(degrees)
     # scipy's matrix acts on (row, column).
     back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     offset = (15.5 - LEAN) - back @ np.full(2, 15.5 - LEAN)
@@ -190,8 +190,8 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_geometry_moves_a_function_of_the_plane(name):
-    """From the new image back: by -shift, rotated by `after`, stretched, rotated by `before`, and scaled."""
+def test_geometry_transforms_a_function_of_the_plane(name):
+    """From the new image to the old: translate by -shift, rotate by `after`, stretch, rotate by `before`, scale."""
     height, width = 24, 36
     o: dict[str, Any] = {"scale": 1, "before": 0, "aspect": 1, "after": 0, "shift": (0, 0)} | CHANGES[name]
 
@@ -203,8 +203,8 @@ def test_geometry_moves_a_function_of_the_plane(name):
     at = np.stack([x - (width - 1) / 2, y - (height - 1) / 2], -1) - np.array(o["shift"]) + LEAN
     at = at @ (turn(o["before"]) @ stretch @ turn(o["after"]) / o["scale"]).T - LEAN
     expected = smooth(at[..., 1] + (height - 1) / 2, at[..., 0] + (width - 1) / 2, height, width)
-    found = warped(smooth_picture(height, width), geometry(**CHANGES[name]))
-    assert np.abs(expected - smooth_picture(height, width)).max() > 0.1
+    found = warped(smooth_image(height, width), geometry(**CHANGES[name]))
+    assert np.abs(expected - smooth_image(height, width)).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
@@ -232,12 +232,12 @@ def test_luma_flip_keeps_chroma_and_negates_luma():
 
 
 @pytest.mark.parametrize("thirds", [1, 2, 3])
-def test_a_third_of_a_turn_of_hue_permutes_the_channels(thirds):
+def test_a_hue_rotation_of_120_degrees_permutes_the_channels(thirds):
     x = noise(4, 5, 3)
     np.testing.assert_allclose(colored(x, hue=thirds * 2 * np.pi / 3), np.roll(x, thirds, -1), atol=1e-6)
 
 
-def test_half_a_turn_of_hue_negates_chroma_and_saturation_multiplies_it():
+def test_a_hue_rotation_of_180_degrees_negates_chroma():
     x = noise(4, 5, 3)
     luma = x.mean(-1, keepdims=True)
     np.testing.assert_allclose(colored(x, hue=np.pi), 2 * luma - x, atol=1e-6)
@@ -245,7 +245,7 @@ def test_half_a_turn_of_hue_negates_chroma_and_saturation_multiplies_it():
     np.testing.assert_allclose(colored(x, saturation=2.5), luma + 2.5 * (x - luma), atol=1e-6)
 
 
-def test_grey_pictures_are_coloured_as_three_equal_channels():
+def test_grey_images_are_transformed_as_three_equal_channels():
     x, change = noise(4, 5, 1), {"brightness": 0.2, "contrast": 1.3, "flip": 1, "hue": 1.0, "saturation": 2.0}
     np.testing.assert_allclose(colored(x, **change), -1.3 * (x + 0.2), atol=1e-6)
     np.testing.assert_allclose(colored(np.repeat(x, 3, -1), **change), -1.3 * (np.repeat(x, 3, -1) + 0.2), atol=1e-6)
@@ -255,7 +255,7 @@ def test_grey_pictures_are_coloured_as_three_equal_channels():
 
 
 @pytest.mark.parametrize("n", [1, 7, 32, 64])
-def test_the_bands_add_up_to_the_picture(n):
+def test_the_bands_add_up_to_the_image(n):
     np.testing.assert_allclose(ada_augmentation.bands(n).sum(0), np.eye(n), atol=1e-9)
 
 
@@ -270,7 +270,7 @@ def test_the_lowest_and_the_highest_band():
 
 
 def test_bands_split_the_spectrum_by_octaves():
-    """In the middle of a band the gain is most of that band's alone."""
+    """In the middle of a band the gain is mostly that of this band."""
     n = 256
     for band, frequency in ((0, 1 / 32), (1, 3 / 32), (2, 3 / 16), (3, 3 / 8)):
         wave = np.cos(2 * np.pi * frequency * np.arange(n))
@@ -363,8 +363,8 @@ def test_the_filters_noises_and_cutouts_distributions():
     assert abs((sigma**2).mean() - 0.01) < 5 * 0.01 * np.sqrt(2 / MANY)  # sigma = |N(0, 0.1)|
     is_normal((pixels / np.sqrt((pixels**2).mean((1, 2, 3), keepdims=True)))[:, :4, :4, 0], 1)
     keep = drawn("cutout", 1.0).keep
-    is_share(keep[:, 7, 11] == 0, 0.25)  # of all centres those within a quarter of each side
-    is_share(keep[:, 0, 0] == 0, (0.25 + 1 / 32) * (0.25 + 1 / 48))  # those near the corner pixel's own centre
+    is_share(keep[:, 7, 11] == 0, 0.25)  # share of the centres within a quarter of each side
+    is_share(keep[:, 0, 0] == 0, (0.25 + 1 / 32) * (0.25 + 1 / 48))  # share of the centres near the corner pixel
 
 
 @pytest.mark.parametrize("p", [0.3, 0.7])
@@ -388,18 +388,18 @@ def test_p_above_one_acts_as_one():
 
 
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.8, 1.0])
-def test_quarter_turns_can_be_undone_in_the_mean_unless_p_is_one(p):
-    """The four turns of an image become one another by T = (1 - p) I + p / 4, with eigenvalues 1 and 1 - p."""
+def test_random_quarter_rotations_are_invertible_unless_p_is_one(p):
+    """The distribution of the four rotations is mapped by T = (1 - p) I + p / 4, with eigenvalues 1 and 1 - p."""
     linear = np.array(drawn("blit", p).inverse[:, :2, :2])
     linear[np.linalg.det(linear) < 0, 0] *= -1
     turns = np.round(np.arctan2(linear[:, 1, 0], linear[:, 0, 0]) / (np.pi / 2)).astype(int) % 4
     chance = np.bincount(turns, minlength=4) / MANY
-    transition = np.stack([np.roll(chance, k) for k in range(4)], 1)  # to turn i, from turn k
+    transition = np.stack([np.roll(chance, k) for k in range(4)], 1)  # to rotation i, from rotation k
     error = 5 / np.sqrt(MANY)
     values = np.sort(np.abs(np.linalg.eigvals(transition)))
     np.testing.assert_allclose(values, [abs(1 - p)] * 3 + [1], atol=error)
     originals = np.array([[0.7, 0.3, 0, 0], [0.25, 0.25, 0.25, 0.25]])
-    seen = originals @ ((1 - p) * np.eye(4) + p / 4).T  # what a discriminator would have to tell apart
+    seen = originals @ ((1 - p) * np.eye(4) + p / 4).T  # the difference that a discriminator would have to detect
     if p < 1:
         np.testing.assert_allclose(np.linalg.solve(transition, seen.T).T, originals, atol=2 * error / (1 - p))
     else:
@@ -411,15 +411,15 @@ def test_quarter_turns_can_be_undone_in_the_mean_unless_p_is_one(p):
 
 
 def run(logits: Any, steps: int, p0: float, **options: Any) -> np.ndarray:
-    """p after each of the steps."""
+    """Return p after each of the steps."""
     update = partial(Controller.update, **options)
     _, metrics = jax.lax.scan(lambda state, _: update(state, logits), Controller.empty(p0), None, steps)
     return np.asarray(metrics["p"])
 
 
-def test_p_moves_at_the_papers_speed():
+def test_p_changes_at_the_papers_speed():
     sure, images = jnp.full(50, 2.0), 50 * np.arange(1, 401)
-    seen = images // 200 * 200  # moves every 4 minibatches
+    seen = images // 200 * 200  # changes every 4 minibatches
     np.testing.assert_allclose(run(sure, 400, 0.0), seen / 500_000, atol=1e-6)
     np.testing.assert_allclose(run(-sure, 400, 0.5), 0.5 - seen / 500_000, atol=1e-5)
     np.testing.assert_allclose(run(sure, 400, 0.1, every=1, images_per_unit=100_000), 0.1 + images / 100_000, atol=1e-5)
@@ -432,7 +432,7 @@ def test_p_stays_at_the_target_and_above_zero():
     assert (np.diff(run(jnp.array([1.0, 1, 1, 1, -1]), 20, 0.25, target=0.5)[3::4]) > 0).all()
 
 
-def test_the_signs_of_all_the_minibatches_count():
+def test_the_signs_of_all_minibatches_count():
     state = Controller.empty(0.5)
     for k, share in enumerate((1.0, 1.0, -1.0, 1.0)):  # their mean is 0.5, the last one's 1
         state, metrics = Controller.update(state, jnp.full(8, 3 * share))
@@ -442,6 +442,6 @@ def test_the_signs_of_all_the_minibatches_count():
     assert state["sign_sum"] == state["count"] == 0
 
 
-def test_a_controller_starts_at_no_negative_p():
+def test_a_negative_initial_p_raises():
     with pytest.raises(InputError, match="p must be at least 0"):
         Controller.empty(-0.1)

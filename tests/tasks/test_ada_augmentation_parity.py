@@ -1,4 +1,4 @@
-"""ADA against the same operations in PyTorch, given the same draws: grid_sample, conv2d, products of matrices."""
+"""ADA against the same operations in PyTorch with the same parameters: grid_sample, conv2d, matrix products."""
 
 from typing import Any
 
@@ -18,17 +18,17 @@ BATCH = 16
 APPLY = jax.jit(ada_augmentation.apply)
 
 
-def pictures(*shape: int) -> np.ndarray:
+def random_images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, (BATCH, *shape)).astype(np.float32)
 
 
 def theirs(x: Any) -> Any:
-    """Ours [b h w c] as [b c h w] in float64."""
+    """Return our images [b h w c] as [b c h w] in float64."""
     return torch.tensor(np.asarray(x, np.float64).transpose(0, 3, 1, 2))
 
 
 def separable(x: Any, taps: Any, down: int = 1) -> Any:
-    """Correlate every channel of [b c h w] with the taps, down and then across, and keep every `down`-th result."""
+    """Return each channel of [b c h w] correlated with the taps vertically and horizontally, with stride `down`."""
     b, c, h, w = x.shape
     x = F.conv2d(x.reshape(b * c, 1, h, w), taps[:, None][None, None], stride=(down, 1))
     x = F.conv2d(x, taps[None, :][None, None], stride=(1, down))
@@ -36,7 +36,7 @@ def separable(x: Any, taps: Any, down: int = 1) -> Any:
 
 
 def torch_warp(x: Any, inverse: Any) -> Any:
-    """Pad by the largest reflection that PyTorch has, double, sample by an affine grid, halve and crop."""
+    """Pad by PyTorch's largest reflection, upsample by 2, sample with an affine grid, downsample and crop."""
     height, width = x.shape[2:]
     taps = torch.tensor(ada_augmentation.SYM6, dtype=torch.float64)
     taps = taps / taps.sum()
@@ -45,10 +45,10 @@ def torch_warp(x: Any, inverse: Any) -> Any:
     spread = torch.zeros(b, c, 2 * h, 2 * w, dtype=x.dtype)
     spread[:, :, ::2, ::2] = 4 * x
     fine = separable(F.pad(spread, (6, 5, 6, 5)), taps.flip(0))  # [b c 2h 2w], pixel i at 2 i
-    size = (2 * (height + 6), 2 * (width + 6))  # of what is halved
+    size = (2 * (height + 6), 2 * (width + 6))  # of the range that is downsampled
 
-    # affine_grid's coordinates run from -1 to 1 over the edges; pixel i of `fine` lies at (i + 1/2) / w - 1 there,
-    # ours half a fine pixel further left, at (i + 1) / 2 from the centre of the image.
+    # affine_grid's coordinates are -1 and 1 at the edges, so pixel i of `fine` is at (i + 1/2) / w - 1. In our
+    # coordinates it is half a fine pixel further left, at (i + 1) / 2 from the centre of the image.
     def to_pixels(n: tuple[int, int]) -> Any:
         return torch.tensor([[n[1] / 4, 0, 0.25], [0, n[0] / 4, 0.25], [0, 0, 1]], dtype=x.dtype)
 
@@ -59,7 +59,7 @@ def torch_warp(x: Any, inverse: Any) -> Any:
 
 
 def torch_color(brightness, contrast, flip, hue, saturation) -> Any:
-    """The 4x4 matrix as a product of five, the hue's the exponential of v x."""
+    """Return the 4x4 matrix as a product of five; the hue's is the exponential of the cross product with v."""
     v = torch.tensor([1.0, 1, 1, 0], dtype=torch.float64) / 3**0.5
     cross = torch.zeros(4, 4, dtype=torch.float64)
     cross[:3, :3] = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
@@ -75,10 +75,10 @@ def torch_color(brightness, contrast, flip, hue, saturation) -> Any:
 @pytest.mark.parametrize("shape", [(16, 16, 3), (12, 20, 1)])
 @pytest.mark.parametrize("pipe", ["blit", "geom", "bg"])
 def test_geometry(pipe, shape):
-    x = pictures(*shape)
+    x = random_images(*shape)
     parameters = jax.jit(lambda: ada_augmentation.draw(jax.random.key(1), BATCH, 0.6, pipe, shape))()
     inverse = np.asarray(parameters.inverse, np.float64)
-    # PyTorch reflects once, and the doubling wants three pixels more: leave out what reaches further.
+    # PyTorch reflects only once, and upsampling needs three pixels more: skip images that reach further.
     sides = np.array([shape[1], shape[0]])
     corners = np.array([(i, j, 1) for i in (-1, 1) for j in (-1, 1)]) * np.array([*(sides / 2 + 3), 1])
     reach = np.abs(np.einsum("bij,kj->bki", inverse, corners)[..., :2]).max(1) + 4
@@ -91,7 +91,7 @@ def test_geometry(pipe, shape):
 
 
 def test_gradient_of_the_geometry():
-    x, shape = pictures(12, 12, 2), (12, 12, 2)
+    x, shape = random_images(12, 12, 2), (12, 12, 2)
     parameters = jax.jit(lambda: ada_augmentation.draw(jax.random.key(1), BATCH, 0.4, "geom", shape))()
     weight = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     found = jax.jit(jax.grad(lambda x: (weight * jnp.sin(ada_augmentation.apply(x, parameters))).sum()))(x)
@@ -107,7 +107,7 @@ def test_gradient_of_the_geometry():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_color(channels):
-    x, draw = pictures(5, 6, channels), np.random.default_rng(1)
+    x, draw = random_images(5, 6, channels), np.random.default_rng(1)
     drawn = [
         *(draw.normal(0, 0.2, BATCH), 2 ** draw.normal(0, 0.5, BATCH), draw.integers(0, 2, BATCH)),
         *(draw.uniform(-np.pi, np.pi, BATCH), 2 ** draw.normal(0, 1, BATCH)),
@@ -124,9 +124,9 @@ def test_color(channels):
 
 
 def test_filter():
-    """Every image's 43 taps in one convolution; the bank is built by its recursion, as polynomials."""
+    """One convolution with 43 taps for each image; the filter bank is built by its recursion, as polynomials."""
     shape = (24, 30, 3)
-    x = pictures(*shape)
+    x = random_images(*shape)
     gains = np.asarray(ada_augmentation.draw(jax.random.key(2), BATCH, 0.7, "filter", shape).gains, np.float64)
     low = np.poly1d(ada_augmentation.SYM2)
     high = np.poly1d(np.array(ada_augmentation.SYM2) * [1, -1, 1, -1])
@@ -135,7 +135,7 @@ def test_filter():
     for _ in range(3):
         spread = np.zeros((len(bank), 2 * bank.shape[1] - 1))
         spread[:, ::2] = bank
-        products = [np.polymul(band, low.coeffs) for band in spread]  # without their leading zeros
+        products = [np.polymul(band, low.coeffs) for band in spread]  # without leading zeros
         size = spread.shape[1] + low.order
         bank = np.stack([np.pad(product, (size - len(product), 0)) for product in products])
         side = (bank.shape[1] - len(high.coeffs)) // 2
@@ -150,12 +150,12 @@ def test_filter():
 
 
 def test_noise_and_cutout():
-    x, shape = pictures(10, 14, 3), (10, 14, 3)
+    x, shape = random_images(10, 14, 3), (10, 14, 3)
     draw = np.random.default_rng(3)
     pixels, centre = draw.normal(0, 0.1, x.shape).astype(np.float32), draw.uniform(0, 1, (BATCH, 2)).astype(np.float32)
     keep = jax.vmap(lambda c: ada_augmentation.cutout(c, jnp.float32(0.5), *shape[:2]))(jnp.asarray(centre))
     y = theirs(x) + theirs(pixels)
-    for one, (cx, cy) in zip(y, centre, strict=True):  # the pixels whose middles lie inside the box
+    for one, (cx, cy) in zip(y, centre, strict=True):  # the pixels with centres inside the box
         rows = ((torch.arange(10) + 0.5) / 10 - float(cy)).abs() < 0.25
         columns = ((torch.arange(14) + 0.5) / 14 - float(cx)).abs() < 0.25
         one[:, torch.outer(rows, columns)] = 0

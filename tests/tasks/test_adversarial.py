@@ -1,4 +1,4 @@
-"""The game of two players: penalties, spectral norm, unrolling, priors, and the settings that combine them."""
+"""Adversarial training: penalties, spectral norm, unrolling, priors, optimizers, and wrong settings."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ BATCH = 6
 SMALL = DCGAN(image=(8, 8, 1), latent=3, width=2, norm="none")
 
 
-def pictures(model, batch: int = BATCH, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+def random_images(model, batch: int = BATCH, dtype: Any = np.float32) -> dict[str, np.ndarray]:
     return {"image": np.random.default_rng(0).uniform(-1, 1, (batch, *model.image)).astype(dtype)}
 
 
@@ -44,7 +44,7 @@ def doubled(tree):
 
 
 def slope(f, x, direction, step: float = 1e-5) -> float:
-    """The derivative of f at a tree along a direction, by five points."""
+    """Return the derivative of f at a tree along a direction, from five points."""
     at = lambda t: float(f(jax.tree.map(lambda a, d: a + t * step * d, x, direction)))  # noqa: E731
     return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step)
 
@@ -72,8 +72,8 @@ def test_penalties_of_a_linear_critic_are_known():
         np.testing.assert_allclose(found, np.full(5, (norm - 1) ** 2), rtol=1e-5)
 
 
-def test_where_the_penalties_look():
-    """D = |x|^2 / 2 has the gradient x: the penalty tells the point."""
+def test_the_points_at_which_the_penalties_are_taken():
+    """D = |x|^2 / 2 has the gradient x, so the penalty shows the point."""
     draw = np.random.default_rng(0)
     real, fake = draw.normal(size=(2, 500, 3, 3, 1)).astype(np.float32)
     critic = lambda x: (x**2).sum((1, 2, 3)) / 2  # noqa: E731
@@ -84,10 +84,10 @@ def test_where_the_penalties_look():
     )  # all norms are above 1
     t = jax.random.uniform(key, (500, 1, 1, 1))
     np.testing.assert_allclose(between, norm(10 * np.asarray(t * real + (1 - t) * fake)), rtol=1e-4)
-    assert 0 <= float(t.min()) < 0.05 and 0.95 < float(t.max()) <= 1, "all the way from one to the other"
+    assert 0 <= float(t.min()) < 0.05 and 0.95 < float(t.max()) <= 1, "from one image to the other"
     around = 1 + np.sqrt(regularisation.dragan_penalty(critic, 10 * real, key))
     far = np.abs(around - norm(10 * real))
-    assert 0 < far.max() <= 10 * real.std() / 2 * 3, "within t = 1 times u = 1 times half a standard deviation a pixel"
+    assert 0 < far.max() <= 10 * real.std() / 2 * 3, "at most half a standard deviation for each pixel"
 
 
 @pytest.mark.parametrize("name", ["r1", "r2", "gradient_penalty", "dragan"])
@@ -95,8 +95,8 @@ def test_gradients_of_the_penalties_equal_finite_differences(name):
     with jax.enable_x64(True):
         model = dataclasses.replace(SMALL, game=dataclasses.replace(AdversarialConfig(lazy=2), **{name: 10.0}))
         task, state = start(model)
-        params, batch = doubled(state.params), pictures(model, dtype=np.float64)
-        # Kernels of N(0, 0.02) make a gradient of nearly nothing.
+        params, batch = doubled(state.params), random_images(model, dtype=np.float64)
+        # With kernels from N(0, 0.02) the gradient is nearly 0.
         params = jax.tree.map(lambda x: 20 * x, params)
         _, context = averaged(state, {})
         penalty = next(phase for phase in task.phases if phase.name == "penalty")
@@ -112,13 +112,13 @@ def test_gradients_of_the_penalties_equal_finite_differences(name):
         assert float(found) == pytest.approx(slope(loss, own, along), rel=1e-6)
 
 
-def test_a_penalty_delayed_is_the_same_penalty_over_time():
+def test_a_lazy_penalty_has_the_same_mean_as_one_at_every_step():
     task, state = start(dataclasses.replace(SMALL, game=AdversarialConfig(r1=3.0, r2=2.0, lazy=4)))
     whole, _ = start(dataclasses.replace(SMALL, game=AdversarialConfig(r1=3.0, r2=2.0)))
     bare, _ = start(SMALL)
     params, context = averaged(state, {})
-    params = jax.tree.map(lambda x: 20 * x, params)  # kernels of N(0, 0.02) make a gradient of nearly nothing
-    args = (params, context, pictures(SMALL), jax.random.key(0))
+    params = jax.tree.map(lambda x: 20 * x, params)  # with kernels from N(0, 0.02) the gradient is nearly 0
+    args = (params, context, random_images(SMALL), jax.random.key(0))
     phases = {phase.name: phase for phase in task.phases}
     assert phases["penalty"].every == 4 and phases["penalty"].learner == "discriminator"
     value, aux = phases["penalty"].loss(*args)
@@ -147,12 +147,12 @@ def test_spectral_norm_finds_the_largest_singular_value_of_every_matrix():
     once, moved = regularisation.spectral_normalise(params, vectors)
     again, _ = regularisation.spectral_normalise(params, moved)
     error = lambda tree: max(float(abs(tree[n] - normal[n]).max()) for n in params)  # noqa: E731
-    assert error(again) < error(once), "each call moves the vectors on"
+    assert error(again) < error(once), "each call is one more power iteration"
     assert all(np.linalg.norm(after[n]) == pytest.approx(1, abs=1e-5) for n in ("kernel", "dense"))
 
 
 def test_spectral_norms_gradient_is_the_papers():
-    """Miyato et al. 2018, equation 12: (G - <G, W'> u v^T) / sigma, with u and v held still."""
+    """Miyato et al. 2018, equation 12: (G - <G, W'> u v^T) / sigma, with u and v constant."""
     with jax.enable_x64(True):
         draw = np.random.default_rng(0)
         w, g = draw.normal(size=(2, 6, 4))
@@ -164,10 +164,10 @@ def test_spectral_norms_gradient_is_the_papers():
 
 
 @pytest.mark.parametrize("which", ["discriminator", "both"])
-def test_a_normalised_net_is_blind_to_the_scale_of_its_weights(which):
+def test_a_normalised_net_does_not_depend_on_the_scale_of_its_weights(which):
     task, state = start(dataclasses.replace(SMALL, game=AdversarialConfig(spectral=which)))
     _, context = averaged(state, {})
-    batch = pictures(SMALL)
+    batch = random_images(SMALL)
     larger = lambda tree: jax.tree.map(lambda x: 3 * x if x.ndim > 1 else x, tree)  # noqa: E731
     for net in ("generator", "discriminator"):
         changed = {**state.params, net: larger(state.params[net])}
@@ -176,7 +176,9 @@ def test_a_normalised_net_is_blind_to_the_scale_of_its_weights(which):
     aux = task.phases[0].loss(state.params, context, batch, jax.random.key(0))[1]
     moved = aux.extra["discriminator_spectral"]
     before = state.extra["discriminator_spectral"]
-    assert not jax.tree.all(jax.tree.map(np.array_equal, moved, before)), "the iteration goes on from step to step"
+    assert not jax.tree.all(jax.tree.map(np.array_equal, moved, before)), (
+        "the power iteration continues from step to step"
+    )
 
 
 # ---- unrolling
@@ -187,9 +189,9 @@ def test_the_unrolled_gradient_equals_finite_differences(k=2):
         game = AdversarialConfig(loss="minimax", unroll=k, learning_rate=1e-2)
         model = UnrolledGAN(image=(1, 1, 2), latent=3, hidden=4, layers=1, game=game)
         task, state = start(model)
-        batch = pictures(model, dtype=np.float64)
+        batch = random_images(model, dtype=np.float64)
         step = jax.jit(make_step(task))
-        for _ in range(3):  # so that Adam's moments are under way
+        for _ in range(3):  # so that Adam's moments are not 0
             state, _ = step(state, jax.tree.map(np.float32, batch), {})
         params = doubled(state.params)
         learners = FrozenDict(task.learners)
@@ -206,19 +208,19 @@ def test_the_unrolled_gradient_equals_finite_differences(k=2):
         gradient = jax.grad(loss)(own)
         found = float(sum((g * d).sum() for g, d in zip(*map(jax.tree.leaves, (gradient, along)), strict=True)))
         assert found == pytest.approx(slope(loss, own, along), rel=1e-5)
-        # It is another gradient than that of a generator who takes the updated discriminator for given.
+        # It differs from the gradient with a constant updated discriminator.
         ahead = {**params, "discriminator": updated(task, params, context, batch, k)}
         plain = dataclasses.replace(model, game=dataclasses.replace(game, unroll=0)).task(1).phases[-1]
 
         def near(own):
             return plain.loss({**ahead, "generator": own}, context, batch, jax.random.key(1))[0]
 
-        assert float(near(own)) == pytest.approx(float(loss(own)), rel=1e-9), "the same value,"
-        assert abs(found - slope(near, own, along)) > 1e-3 * abs(found), "another slope"
+        assert float(near(own)) == pytest.approx(float(loss(own)), rel=1e-9), "the same value"
+        assert abs(found - slope(near, own, along)) > 1e-3 * abs(found), "another gradient"
 
 
 def updated(task, params, context, batch, k: int):
-    """The discriminator after k of its own updates on one batch, by optax alone."""
+    """Return the discriminator after k updates on one batch, by plain optax."""
     optimizer: Any = task.learners["discriminator"].optimizer
     own: Any = {"discriminator": params["discriminator"]}
     moments = context.moments["discriminator"]
@@ -229,12 +231,12 @@ def updated(task, params, context, batch, k: int):
     return own["discriminator"]
 
 
-def test_unrolling_follows_the_optimizer_that_the_run_has():
+def test_unrolling_uses_the_runs_optimizer():
     model = UnrolledGAN(image=(1, 1, 2), latent=3, hidden=4, layers=1)
     run = Run(model, optim=Optim(clip=0.1, schedule="cosine", warmup=1))
     task = tune(model.task(10), run.optim, run.compute, 10)
     state = jax.jit(lambda: init_state(task, jax.random.key(0), spec_of(task, BATCH)))()
-    state, metrics = jax.jit(make_step(task))(state, pictures(model), {})
+    state, metrics = jax.jit(make_step(task))(state, random_images(model), {})
     assert all(np.isfinite(float(x)) for x in metrics.values())
 
 
@@ -245,14 +247,14 @@ def test_a_clipped_critic_stays_within_its_limit():
     game = AdversarialConfig(loss="wasserstein", critics=2, clip=0.01, optimizer="rmsprop", learning_rate=1e-2)
     task, state = start(dataclasses.replace(SMALL, game=game), 2 * BATCH)
     assert task.slices == 2
-    state, _ = jax.jit(make_step(task))(state, pictures(SMALL, 2 * BATCH), {})
+    state, _ = jax.jit(make_step(task))(state, random_images(SMALL, 2 * BATCH), {})
     sizes = [float(abs(x).max()) for x in jax.tree.leaves(state.params["discriminator"])]
     assert max(sizes) == pytest.approx(0.01, rel=1e-5) and max(sizes) < 0.010001
     assert max(float(abs(x).max()) for x in jax.tree.leaves(state.params["generator"])) > 0.011
 
 
-def test_a_lazy_learner_takes_as_much_of_adam_as_one_that_is_not():
-    """Karras et al. 2020a, appendix B: rate and decays of k updates stretched over k + 1."""
+def test_a_lazy_learner_has_adjusted_rate_and_decays():
+    """Karras et al. 2020a, appendix B: rate and decays of k updates distributed over k + 1."""
     game = AdversarialConfig(learning_rate=0.1, beta1=0.5, beta2=0.9)
     params = {"w": jnp.zeros(1)}
     plain, lazy = game.make_optimizer(0.1), game.make_optimizer(0.1, every=4)
@@ -268,7 +270,7 @@ def test_a_lazy_learner_takes_as_much_of_adam_as_one_that_is_not():
 
 
 def test_rmsprops_epsilon_is_added_to_the_root():
-    """As in PyTorch's, which the authors of WGAN took: small gradients count as much as large ones."""
+    """As in PyTorch, which the authors of WGAN used: small gradients give updates as large as large ones."""
     optimizer = AdversarialConfig(optimizer="rmsprop").make_optimizer(1e-3)
     params = {"w": jnp.zeros(1)}
     update: Any = optimizer.update({"w": jnp.full(1, 1e-5)}, optimizer.init(params), params)[0]
@@ -276,7 +278,7 @@ def test_rmsprops_epsilon_is_added_to_the_root():
 
 
 def test_stylegan2s_settings_for_cifar_are_the_authors():
-    """stylegan2-ada-pytorch: `map` of train.py is for G alone, and training_loop.py shrinks G's rate by 4/5 always."""
+    """stylegan2-ada-pytorch: `map` of train.py is for G only; training_loop.py always multiplies G's rate by 4/5."""
     model = dataclasses.replace(zoo.load("stylegan2-cifar").run.model, classes=10)
     task, params = model.task(1), {"w": jnp.zeros(1)}
     for net, ratio in (("generator", 4 / 5), ("discriminator", 16 / 17)):
@@ -301,10 +303,10 @@ def test_relativistic_losses_are_the_papers():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_is_played(name):
+def test_every_loss_trains(name):
     task, state = start(dataclasses.replace(SMALL, game=AdversarialConfig(loss=name)))
     _, context = averaged(state, {})
-    batch = pictures(SMALL)
+    batch = random_images(SMALL)
     for phase in task.phases:
         loss = lambda params, phase=phase: phase.loss(params, context, batch, state.key)[0]  # noqa: E731
         value, gradient = jax.jit(jax.value_and_grad(loss))(state.params)
@@ -315,14 +317,14 @@ def test_every_loss_is_played(name):
 def test_truncated_priors():
     keys = jax.random.split(jax.random.key(0), 2000)
     normal, uniform = priors.normal(4), priors.uniform(4)
-    assert np.array_equal(normal(keys, None), normal(keys, jnp.ones(2000))), "psi = 1 leaves z as it is"
+    assert np.array_equal(normal(keys, None), normal(keys, jnp.ones(2000))), "psi = 1 does not change z"
     half = np.asarray(normal(keys, jnp.full(2000, 0.5)))
     assert np.abs(half).max() <= 1.0 and half.std() == pytest.approx(0.5 * 0.8796, abs=0.01)  # of N(0, 1) within 2
     assert np.abs(normal(keys, jnp.zeros(2000))).max() == 0
     np.testing.assert_array_equal(uniform(keys, jnp.full(2000, 0.5)), 0.5 * uniform(keys, None))
 
 
-# ---- mistakes
+# ---- errors
 
 
 @pytest.mark.parametrize(
@@ -337,21 +339,21 @@ def test_truncated_priors():
         (AdversarialConfig(unroll=-1), "unroll must be at least 0"),
     ],
 )
-def test_a_game_that_cannot_be_played_is_told_in_one_sentence(game, words):
-    with pytest.raises(InputError, match=words) as told:
+def test_wrong_settings_raise_one_sentence(game, words):
+    with pytest.raises(InputError, match=words) as error:
         dataclasses.replace(SMALL, game=game).task(1)
-    assert str(told.value).count(". ") == 0
+    assert str(error.value).count(". ") == 0
 
 
 @pytest.mark.parametrize("image", [(48, 48, 3), (4, 4, 3), (64, 32, 3)])
-def test_stylegan2_wants_a_power_of_two(image):
+def test_stylegan2_needs_a_power_of_two(image):
     from jaxgen.models.gan.stylegan2 import StyleGAN2
 
     with pytest.raises(InputError, match="power of two"):
         StyleGAN2(image=image).task(1)
 
 
-def test_labels_are_for_conditional_models_and_only_for_them():
+def test_only_conditional_models_take_labels():
     for name, given, words in (
         ("cgan", {}, "conditional: give labels, from 0 to 9"),
         ("dcgan", {"label": np.zeros(2, np.int32)}, "unconditional"),
@@ -364,13 +366,13 @@ def test_labels_are_for_conditional_models_and_only_for_them():
             jax.eval_shape(lambda *a, g=given, t=task: t.generate(*a, g), *averaged(state, {}), keys)
 
 
-def test_a_batch_that_does_not_hold_the_critics_plays():
+def test_a_batch_that_the_critic_updates_do_not_divide_raises():
     task, state = start(dataclasses.replace(SMALL, game=AdversarialConfig(critics=5)), 10)
     with pytest.raises(InputError, match="can't be cut into 5 parts"):
-        make_step(task)(state, pictures(SMALL, 8), {})
+        make_step(task)(state, random_images(SMALL, 8), {})
 
 
-def test_a_run_saved_before_the_game_had_settings_of_its_own_opens():
+def test_a_run_saved_with_ungrouped_settings_opens():
     run = dataclasses.replace(zoo.load("dcgan").run, preset="dcgan")
     values = json.loads(to_json(run))
     game = values["model"].pop("game")

@@ -1,4 +1,4 @@
-"""DiffAugment: each operation against a closed form, and the draws' distributions."""
+"""DiffAugment: each operation against a closed form, and the random numbers' distributions."""
 
 from functools import cache
 
@@ -15,7 +15,7 @@ from tests.tasks.test_ada_augmentation import KEY, noise
 
 @cache
 def many_of(name: str, height: int = 16, width: int = 24, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """One image without zeros, and 500 augmented by one operation."""
+    """Return one image without zeros, and 500 augmented versions by one operation."""
     (step,) = [step for steps in POLICIES.values() for step in steps if step.__name__ == name]
     x = noise(height, width, channels) + 2
     return x, np.asarray(jax.jit(jax.vmap(step, (0, None)))(jax.random.split(KEY, 500), x))
@@ -69,7 +69,7 @@ def test_cutout_is_half_of_each_side_and_clipped(height, width):
         is_share(which[:, 0], 1 / len(starts))
 
 
-def test_a_policy_is_its_names_in_turn():
+def test_a_policy_applies_its_names_in_order():
     x = noise(3, 8, 8, 2)
     whole = diffaugment(KEY, x, "color,translation,cutout")
     steps = diffaugment(KEY, diffaugment(KEY, diffaugment(KEY, x, "color"), ("translation",)), "cutout")

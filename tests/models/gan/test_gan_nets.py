@@ -46,7 +46,7 @@ def z(latent: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((3, latent), jnp.float32)
 
 
-def picture(*image: int) -> jax.ShapeDtypeStruct:
+def random_image(*image: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((3, *image), jnp.float32)
 
 
@@ -67,7 +67,7 @@ def test_parameters_of_sngans_table_4(classes):
     plain, shortcut = 2 * (9 * d * d + d), d * d + d
     first = (9 * 3 * d + d) + (9 * d * d + d) + (3 * d + d)
     discriminator = first + (plain + shortcut) + 2 * plain + d + classes * d
-    assert shapes(_sngan_nets.SNGANDiscriminator(d, classes), picture(32, 32, 3))[0] == discriminator
+    assert shapes(_sngan_nets.SNGANDiscriminator(d, classes), random_image(32, 32, 3))[0] == discriminator
 
 
 # Counted by instantiating ajbrock/BigGAN-PyTorch's BigGAN.py with the options of scripts/launch_cifar_ema.sh; with
@@ -76,16 +76,20 @@ def test_parameters_of_sngans_table_4(classes):
 # with --cond, and FFHQ-64.
 COUNTS = {
     "BigGAN G": (_biggan_nets.BigGANGenerator((4, 4), (256,) * 4, 3, 10, 0, 0, False), z(128), 4_304_387),
-    "BigGAN D": (_biggan_nets.BigGANDiscriminator((256,) * 4, 2, 10), picture(32, 32, 3), 4_207_361),
+    "BigGAN D": (_biggan_nets.BigGANDiscriminator((256,) * 4, 2, 10), random_image(32, 32, 3), 4_207_361),
     "BigGAN G, shared": (_biggan_nets.BigGANGenerator((4, 4), (256,) * 4, 3, 10, 16), z(128), 4_455_172),
     "BigGAN G, 64": (_biggan_nets.BigGANGenerator((4, 4), WIDE, 3, 10, 32), z(120), 31_842_820),
-    "BigGAN D, 64": (_biggan_nets.BigGANDiscriminator((64, *WIDE[:0:-1]), 4, 10, 32), picture(64, 64, 3), 19_558_082),
+    "BigGAN D, 64": (
+        _biggan_nets.BigGANDiscriminator((64, *WIDE[:0:-1]), 4, 10, 32),
+        random_image(64, 64, 3),
+        19_558_082,
+    ),
     "R3GAN G": (_r3gan_nets.R3GANGenerator((4, 4), (768,) * 4, 3, **CIFAR), z(64), 20_732_160),
-    "R3GAN D": (_r3gan_nets.R3GANDiscriminator((768,) * 4, **CIFAR), picture(32, 32, 3), 20_683_776),
+    "R3GAN D": (_r3gan_nets.R3GANDiscriminator((768,) * 4, **CIFAR), random_image(32, 32, 3), 20_683_776),
     "R3GAN G, classes": (_r3gan_nets.R3GANGenerator((4, 4), (768,) * 4, 3, classes=10, **CIFAR), z(64), 20_781_952),
     "R3GAN D, classes": (
         _r3gan_nets.R3GANDiscriminator((768,) * 4, classes=10, **CIFAR),
-        picture(32, 32, 3),
+        random_image(32, 32, 3),
         21_280_512,
     ),
     "R3GAN G, 64": (_r3gan_nets.R3GANGenerator((4, 4), (768,) * 4 + (384,), 3, **FFHQ), z(64), 22_429_824),
@@ -127,7 +131,7 @@ def test_shapes_of_images_and_logits(paper, image, stages):
         generator, discriminator = tiny(paper, base, stages, image[2], classes)
         out = shapes(generator, z(4 * (stages + 1)))[1]
         assert out.shape == (3, *image) and out.dtype == jnp.float32
-        logits = shapes(discriminator, picture(*image), LABEL if classes else None)[1]
+        logits = shapes(discriminator, random_image(*image), LABEL if classes else None)[1]
         assert logits.shape == (3,) and logits.dtype == jnp.float32
 
 
@@ -137,10 +141,13 @@ def test_bf16_kernels_give_bf16_convolutions_and_near_outputs(paper):
     noise, x = normal(3, 8), normal(3, 8, 8, 3)
     for net, given in ((generator, noise), (discriminator, x)):
         variables = start(net, given, LABEL)
-        wide = {**variables, "params": filled(variables["params"])}
-        narrow = {**wide, "params": jax.tree.map(lambda p: p.astype(jnp.bfloat16) if p.ndim > 1 else p, wide["params"])}
+        exact_variables = {**variables, "params": filled(variables["params"])}
+        narrow = {
+            **exact_variables,
+            "params": jax.tree.map(lambda p: p.astype(jnp.bfloat16) if p.ndim > 1 else p, exact_variables["params"]),
+        }
         run = jax.jit(lambda v, net=net, given=given: net.apply(v, given, LABEL, train=False))
-        found, exact = (np.asarray(run(v)) for v in (narrow, wide))
+        found, exact = (np.asarray(run(v)) for v in (narrow, exact_variables))
         assert found.dtype == np.float32
         error = np.abs(found - exact).max() / np.abs(exact).max()
         assert 1e-5 < error < 0.1
@@ -197,8 +204,8 @@ def test_conditional_batch_norm_against_its_closed_form(classes):
     scale, bias = (table[np.asarray(y)] if classes else y.astype(np.float64) @ table for table in (scale, bias))
     for train in (False, True):
         found, moved = norm.apply({"params": params, "batch_stats": stats}, x, y, train=train, mutable=["batch_stats"])
-        wide = x.astype(np.float64)
-        batch = {"mean": wide.mean((0, 1, 2)), "var": wide.var((0, 1, 2))}
+        exact64 = x.astype(np.float64)
+        batch = {"mean": exact64.mean((0, 1, 2)), "var": exact64.var((0, 1, 2))}
         used = batch if train else stats
         np.testing.assert_allclose(found, closed(x, used["mean"], used["var"], scale, bias), atol=2e-5)
         for part, value in moved["batch_stats"].items():
@@ -246,10 +253,10 @@ def test_attention_against_numpy(h, w):
     params: Any = filled(layer.init(jax.random.key(0), x)["params"])
     params["gamma"] = np.float32(0.7)
     found = layer.apply({"params": params}, x)
-    wide = x.astype(np.float64)
-    query, key, value = (wide @ params[name]["kernel"][0, 0] for name in ("query", "key", "value"))
+    exact64 = x.astype(np.float64)
+    query, key, value = (exact64 @ params[name]["kernel"][0, 0] for name in ("query", "key", "value"))
     assert (query.shape[-1], value.shape[-1]) == (2, 8)
-    expected = np.zeros_like(wide)
+    expected = np.zeros_like(exact64)
     for b in range(2):
         cells = [(slice(2 * i, 2 * i + 2), slice(2 * j, 2 * j + 2)) for i in range(h // 2) for j in range(w // 2)]
         keys = np.stack([key[b][cell].max((0, 1)) for cell in cells])  # [m c/8]
@@ -258,7 +265,7 @@ def test_attention_against_numpy(h, w):
             for j in range(w):
                 weights = np.exp(keys @ query[b, i, j])
                 mixed = weights @ values / weights.sum()
-                expected[b, i, j] = wide[b, i, j] + 0.7 * mixed @ params["out"]["kernel"][0, 0]
+                expected[b, i, j] = exact64[b, i, j] + 0.7 * mixed @ params["out"]["kernel"][0, 0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -275,7 +282,7 @@ def test_attention_starts_as_the_identity_and_learns():
 def test_each_biggan_network_has_attention_once(attention):
     generator = _biggan_nets.BigGANGenerator((4, 4), (16,) * 4, 3, 0, attention)
     discriminator = _biggan_nets.BigGANDiscriminator((16,) * 4, 2, 0, attention)
-    for net, x in ((generator, z(8)), (discriminator, picture(32, 32, 3))):
+    for net, x in ((generator, z(8)), (discriminator, random_image(32, 32, 3))):
         key = jax.random.key(0)
         params: Any = jax.eval_shape(lambda x, net=net, key=key: net.init(key, x, train=True), x)["params"]
         assert [name for name in params if "attention" in name] == ["attention"]
@@ -321,17 +328,22 @@ def test_r3gans_filter_keeps_the_inside_of_a_flat_image_and_darkens_its_border()
 
 
 BAD = {
-    "label": (_sngan_nets.SNGANDiscriminator(8, 5), picture(8, 8, 3), None, "give label"),
+    "label": (_sngan_nets.SNGANDiscriminator(8, 5), random_image(8, 8, 3), None, "give label"),
     "pieces": (_biggan_nets.BigGANGenerator((4, 4), (8, 8), 3), z(7), None, "multiple of its 2 parts"),
     "no embedding": (_biggan_nets.BigGANGenerator((4, 4), (8, 8), 3, 5, embedding=0), z(8), LABEL, "class embedding"),
     "groups": (_r3gan_nets.R3GANGenerator((4, 4), (8,), 3, (1,), (3,)), z(7), None, "into 3 groups"),
     "odd": (
         _r3gan_nets.R3GANDiscriminator((8, 8), (1, 1), (1, 1)),
-        picture(7, 8, 3),
+        random_image(7, 8, 3),
         None,
         "7x8 pixels can't be halved",
     ),
-    "one pixel": (_biggan_nets.BigGANDiscriminator((8, 8), 1, 0, 1), picture(2, 2, 3), None, "at least 2x2 pixels"),
+    "one pixel": (
+        _biggan_nets.BigGANDiscriminator((8, 8), 1, 0, 1),
+        random_image(2, 2, 3),
+        None,
+        "at least 2x2 pixels",
+    ),
 }
 
 

@@ -73,11 +73,11 @@ def test_parameters_have_nvidias_names():
     assert synthesis["b8"]["conv0"]["affine"]["kernel"].shape == (12, 8)
     assert found["batch_stats"]["mapping"]["w_avg"].shape == (12,)
     assert found["noise"]["synthesis"]["b8"]["conv0"]["noise_const"].shape == (8, 8)
-    judge = shapes_of(StyleGAN2Discriminator(classes=3, **SMALL), (2, 16, 16, 1), (2,))["params"]
-    assert set(judge) == {"b16", "b8", "b4", "mapping"} and set(judge["b4"]) == {"conv", "fc", "out"}
-    assert set(judge["b16"]) == {"fromrgb", "conv0", "conv1", "skip"} and set(judge["b8"]) == set(judge["b16"]) - {
-        "fromrgb"
-    }
+    discriminator = shapes_of(StyleGAN2Discriminator(classes=3, **SMALL), (2, 16, 16, 1), (2,))["params"]
+    assert set(discriminator) == {"b16", "b8", "b4", "mapping"} and set(discriminator["b4"]) == {"conv", "fc", "out"}
+    assert set(discriminator["b16"]) == {"fromrgb", "conv0", "conv1", "skip"} and set(discriminator["b8"]) == set(
+        discriminator["b16"]
+    ) - {"fromrgb"}
 
 
 def test_parameters_are_initialised_as_nvidias():
@@ -112,8 +112,8 @@ def test_any_power_of_two(side, channels, architecture):
     )
     assert (image.shape, image.dtype) == ((3, side, side, channels), jnp.float32)
     assert generator.num_ws == 2 * np.log2(side) - 2
-    judge = StyleGAN2Discriminator(**options)
-    logits, _ = jax.eval_shape(lambda k, x: judge.init_with_output(k, x, train=True), key, image)
+    discriminator = StyleGAN2Discriminator(**options)
+    logits, _ = jax.eval_shape(lambda k, x: discriminator.init_with_output(k, x, train=True), key, image)
     assert (logits.shape, logits.dtype) == ((3,), jnp.float32)
 
 
@@ -146,7 +146,7 @@ def keys_of(n: int, seed: int = 7) -> jax.Array:
     return jax.random.split(jax.random.key(seed), n)
 
 
-def play(net: Any, v: Any, *args: Any, **options: Any) -> Any:
+def generate(net: Any, v: Any, *args: Any, **options: Any) -> Any:
     return jax.jit(lambda v, *args: net.apply(v, *args, **options))(v, *args)
 
 
@@ -172,21 +172,21 @@ def test_a_sample_depends_on_its_own_key_only():
 def test_noise_is_random_with_keys_and_constant_without():
     net, v = start()
     ws, keys = jnp.broadcast_to(jnp.asarray(normal(1, net.num_ws, 10), jnp.float32), (3, net.num_ws, 10)), keys_of(3)
-    constant, fresh = play(net, v, ws, method="synthesise"), play(net, v, ws, keys, method="synthesise")
+    constant, fresh = generate(net, v, ws, method="synthesise"), generate(net, v, ws, keys, method="synthesise")
     assert (constant[0] == constant[1]).all()
     assert min(np.abs(fresh[i] - fresh[i - 1]).max() for i in range(3)) > 0.1
     other = {**v, "noise": jax.tree.map(lambda x: x + 1, v["noise"])}
-    assert np.abs(play(net, other, ws, method="synthesise") - constant).max() > 0.1
-    np.testing.assert_array_equal(play(net, other, ws, keys, method="synthesise"), fresh)
+    assert np.abs(generate(net, other, ws, method="synthesise") - constant).max() > 0.1
+    np.testing.assert_array_equal(generate(net, other, ws, keys, method="synthesise"), fresh)
     # Constant noise equal to a key's noise gives that key's image.
     drawn = jax.tree_util.tree_map_with_path(
         lambda path, x: rng.normal(rng.fold(keys[1], f"{path[1].key}.{path[2].key}")[None], x.shape)[0], v["noise"]
     )
-    np.testing.assert_allclose(play(net, {**v, "noise": drawn}, ws, method="synthesise")[1], fresh[1], atol=1e-5)
+    np.testing.assert_allclose(generate(net, {**v, "noise": drawn}, ws, method="synthesise")[1], fresh[1], atol=1e-5)
     silent = jax.tree_util.tree_map_with_path(
         lambda path, x: 0 * x if "noise_strength" in jax.tree_util.keystr(path) else x, v["params"]
     )
-    images = [play(net, {**v, "params": silent}, ws, k, method="synthesise") for k in (keys, None)]
+    images = [generate(net, {**v, "params": silent}, ws, k, method="synthesise") for k in (keys, None)]
     np.testing.assert_array_equal(*images)
 
 
@@ -195,8 +195,8 @@ def mixed(mixing: float, n: int) -> tuple[Any, np.ndarray, np.ndarray, np.ndarra
     net, v = start(mixing=mixing)
     z, keys = jnp.asarray(normal(n, LATENT), jnp.float32), keys_of(n)
     seconds = rng.normal(jax.vmap(lambda key: rng.fold(key, "mixing"))(keys), (LATENT,))
-    ws, _ = play(net, v, z, None, keys, train=True, method="latents", mutable=["batch_stats"])
-    first, second = (np.asarray(play(net, v, z, method="map")) for z in (z, seconds))
+    ws, _ = generate(net, v, z, None, keys, train=True, method="latents", mutable=["batch_stats"])
+    first, second = (np.asarray(generate(net, v, z, method="map")) for z in (z, seconds))
     return net, first, second, np.asarray(ws)
 
 
@@ -218,7 +218,7 @@ def test_without_mixing_all_layers_have_the_first_w():
     np.testing.assert_allclose(ws, np.broadcast_to(first[:, None], ws.shape), atol=1e-6)
     net, v = start()
     z = jnp.asarray(normal(4, LATENT), jnp.float32)
-    latents = play(net, v, z, None, keys_of(4), train=False, method="latents")
+    latents = generate(net, v, z, None, keys_of(4), train=False, method="latents")
     np.testing.assert_allclose(latents, ws, atol=1e-6)
     with pytest.raises(ValueError, match="needs keys"):
         net.apply(v, z, train=True, mutable=["batch_stats"])
@@ -227,25 +227,25 @@ def test_without_mixing_all_layers_have_the_first_w():
 def test_the_mean_of_w_is_updated_by_the_first_z_in_training_only():
     net, v = start()
     z, keys = jnp.asarray(normal(4, LATENT), jnp.float32), keys_of(4)
-    w, old = play(net, v, z, method="map"), v["batch_stats"]["mapping"]["w_avg"]
+    w, old = generate(net, v, z, method="map"), v["batch_stats"]["mapping"]["w_avg"]
     for train, expected in ((True, 0.995 * old + 0.005 * w.mean(0)), (False, old)):
-        _, seen = play(net, v, z, None, keys, train=train, mutable=["batch_stats"])
+        _, seen = generate(net, v, z, None, keys, train=train, mutable=["batch_stats"])
         np.testing.assert_allclose(seen["batch_stats"]["mapping"]["w_avg"], expected, rtol=1e-6, atol=1e-7)
 
 
 def test_truncation():
     net, v = start()
     w, mean = jnp.asarray(normal(3, 10), jnp.float32), v["batch_stats"]["mapping"]["w_avg"]
-    found = play(net, v, w, jnp.array([0.0, 1.0, 0.5]), method="truncate")
+    found = generate(net, v, w, jnp.array([0.0, 1.0, 0.5]), method="truncate")
     np.testing.assert_allclose(found, np.stack([mean, w[1], (mean + w[2]) / 2]), atol=1e-6)
 
 
 def test_z_is_normalised_and_labels_matter():
     net, v = start(classes=3)
     z, label = jnp.asarray(normal(3, LATENT), jnp.float32), jnp.array([0, 1, 2])
-    w = play(net, v, z, label, method="map")
-    np.testing.assert_allclose(play(net, v, 3 * z, label, method="map"), w, rtol=1e-4, atol=1e-5)
-    same = play(net, v, jnp.broadcast_to(z[:1], z.shape), label, method="map")
+    w = generate(net, v, z, label, method="map")
+    np.testing.assert_allclose(generate(net, v, 3 * z, label, method="map"), w, rtol=1e-4, atol=1e-5)
+    same = generate(net, v, jnp.broadcast_to(z[:1], z.shape), label, method="map")
     assert np.abs(same[0] - same[1]).max() > 0.01 and np.abs(same[0] - same[2]).max() > 0.01
 
 
@@ -275,17 +275,17 @@ def test_groups_do_not_depend_on_devices():
     x = normal(8, 16, 16, 2).astype(np.float32)
     mesh = Mesh(np.array(jax.devices()), "batch")
     apart = jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch")))
-    np.testing.assert_allclose(play(net, v, apart, train=True), play(net, v, x, train=True), rtol=1e-5)
+    np.testing.assert_allclose(generate(net, v, apart, train=True), generate(net, v, x, train=True), rtol=1e-5)
 
 
 def test_logits_are_an_inner_product_with_the_labels_embedding():
     net, v = start_discriminator(classes=4)
     x = np.broadcast_to(normal(1, 16, 16, 2), (4, 16, 16, 2)).astype(np.float32)
-    logits = play(net, v, x, jnp.arange(4), train=True)
+    logits = generate(net, v, x, jnp.arange(4), train=True)
     assert np.unique(np.round(logits, 4)).size == 4
     twice = {"params": {**v["params"], "b4": {**v["params"]["b4"]}}}
     twice["params"]["b4"]["out"] = jax.tree.map(lambda p: 2 * p, v["params"]["b4"]["out"])
-    np.testing.assert_allclose(play(net, twice, x, jnp.arange(4), train=True), 2 * logits, rtol=1e-5)
+    np.testing.assert_allclose(generate(net, twice, x, jnp.arange(4), train=True), 2 * logits, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES[:2])
@@ -295,9 +295,9 @@ def test_half_precision_is_near(architecture):
 
     (g, gv), (d, dv) = start(architecture), start_discriminator(architecture)
     z = jnp.asarray(normal(8, LATENT), jnp.float32)
-    images = [play(g, v, z, train=False) for v in (gv, halved(gv))]
-    logits = [play(d, v, images[0], train=True) for v in (dv, halved(dv))]
-    for wide, half in (images, logits):
+    images = [generate(g, v, z, train=False) for v in (gv, halved(gv))]
+    logits = [generate(d, v, images[0], train=True) for v in (dv, halved(dv))]
+    for full, half in (images, logits):
         assert half.dtype == jnp.float32
-        off = np.sqrt(np.square(half - wide).mean() / np.square(wide).mean())
+        off = np.sqrt(np.square(half - full).mean() / np.square(full).mean())
         assert 1e-4 < off < 0.05  # each rounding has a relative error of 2**-9, and there are some dozens

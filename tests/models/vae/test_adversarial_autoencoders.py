@@ -1,4 +1,4 @@
-"""The autoencoders whose codes lie as a prior: AAE, WAE-MMD, VAE-GAN. Losses beside formulas written anew; games."""
+"""AAE, WAE-MMD and VAE-GAN, autoencoders with latents matched to a prior: their losses against plain formulas."""
 
 from dataclasses import replace
 from typing import Any
@@ -37,12 +37,12 @@ WASSERSTEIN = WAE(IMAGE, LATENT, NetConfig(width=16), weight=7.0)
 SIMILAR = VAEGAN(IMAGE, LATENT, 4, gamma=0.3, margin=100.0)
 
 
-def pictures(count: int = 6) -> jax.Array:
+def random_images(count: int = 6) -> jax.Array:
     return jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (count, *IMAGE)), jnp.float32)
 
 
 def started(model):
-    """Return parameters whose biases are not 0."""
+    """Return parameters with biases that are not 0."""
     params, _ = model.task(1).init(jax.random.key(0), {})
     leaves, tree = jax.tree.flatten(params)
     draw = np.random.default_rng(1)
@@ -54,8 +54,8 @@ def context(model) -> Context:
 
 
 def compare(model, phase: str, formula):
-    """Assert that a phase's loss and its learner's gradient are those of formula(params, x, key)."""
-    task, params, x, key, known = model.task(1), started(model), pictures(), jax.random.key(3), context(model)
+    """Assert that a phase's loss and its learner's gradient equal those of formula(params, x, key)."""
+    task, params, x, key, known = model.task(1), started(model), random_images(), jax.random.key(3), context(model)
     found = next(p for p in task.phases if p.name == phase)
     nets = task.learners[found.learner].nets
     own = {net: params[net] for net in nets}
@@ -71,14 +71,14 @@ def compare(model, phase: str, formula):
 
 
 def double_loop(x: np.ndarray, y: np.ndarray) -> float:
-    """The unbiased MMD^2 in float64, pair by pair."""
+    """Return the unbiased MMD^2 in float64, pair by pair."""
     k = lambda a, b: sum((c := 2 * len(a) * s) / (c + ((a - b) ** 2).sum()) for s in SCALES)  # noqa: E731
     within = lambda z: np.mean([k(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j])  # noqa: E731
     return float(within(x) + within(y) - 2 * np.mean([k(a, b) for a in x for b in y]))
 
 
 @pytest.mark.parametrize("n, m, d", [(2, 2, 1), (7, 5, 3)])
-def test_mmd_and_its_gradient_are_those_of_the_double_loop(n, m, d):
+def test_mmd_and_its_gradient_equal_a_double_loop(n, m, d):
     draw = np.random.default_rng(n)
     x, y, v = draw.normal(size=(n, d)), 2 * draw.normal(size=(m, d)) + 1, draw.normal(size=(n, d))
     slope = (double_loop(x + 1e-5 * v, y) - double_loop(x - 1e-5 * v, y)) / 2e-5
@@ -93,23 +93,23 @@ def test_mmd_and_its_gradient_are_those_of_the_double_loop(n, m, d):
 
 
 @pytest.mark.parametrize("shift, scale, low", [(0.0, 1.0, None), (1.0, 1.0, 0.05), (0.0, 2.0, 0.05)])
-def test_mmd_is_zero_in_the_mean_where_the_distributions_are_equal(shift, scale, low):
+def test_the_mean_mmd_is_zero_for_equal_distributions(shift, scale, low):
     x, y = jax.random.normal(jax.random.key(0), (2, 2000, 10, 4))
     found = np.asarray(jax.jit(jax.vmap(mmd))(shift + scale * x, y))
     if low is None:
         assert abs(found.mean()) < 4 * found.std() / len(found) ** 0.5
-        assert found.min() < -0.05  # as it must, to be unbiased
+        assert found.min() < -0.05  # as it must be, to be unbiased
     else:
         assert found.mean() - 4 * found.std() / len(found) ** 0.5 > low
 
 
-def test_one_example_has_no_unbiased_mmd():
+def test_the_unbiased_mmd_of_one_example_raises():
     with pytest.raises(InputError, match="at least 2 examples in a batch"):
-        WASSERSTEIN.loss(started(WASSERSTEIN), CONTEXT, {"image": pictures(1)}, jax.random.key(0))
+        WASSERSTEIN.loss(started(WASSERSTEIN), CONTEXT, {"image": random_images(1)}, jax.random.key(0))
     assert inverse_multiquadratics(jnp.zeros((1, 3)), jnp.zeros((1, 3))).item() == len(SCALES)
 
 
-# ---- the phases, beside their formulas
+# ---- the phases against their formulas
 
 
 def dense(p, x):
@@ -122,15 +122,15 @@ def perceptron(p, x, last: str, act=jax.nn.relu):
     return dense(p[last], x)
 
 
-def code_of(params, x):
+def latents_of(params, x):
     return perceptron(params["encoder"], x.reshape(len(x), -1), "code")
 
 
 def error_of(params, x):
-    return ((perceptron(params["decoder"], code_of(params, x), "out") - x.reshape(len(x), -1)) ** 2).sum(1).mean()
+    return ((perceptron(params["decoder"], latents_of(params, x), "out") - x.reshape(len(x), -1)) ** 2).sum(1).mean()
 
 
-def judged(params, z):
+def logits_of(params, z):
     return jax.nn.sigmoid(perceptron(params["discriminator"], z, "out", lambda x: jnp.maximum(x, 0.2 * x))[:, 0])
 
 
@@ -138,17 +138,17 @@ def judged(params, z):
 def test_the_phases_of_an_aae(model):
     def discriminator(params, x, key):
         z = model.draw(jax.random.split(key, len(x)), None)
-        return -(jnp.log(judged(params, z)) + jnp.log(1 - judged(params, code_of(params, x)))).mean()
+        return -(jnp.log(logits_of(params, z)) + jnp.log(1 - logits_of(params, latents_of(params, x)))).mean()
 
     compare(model, "autoencoder", lambda params, x, key: error_of(params, x))
     compare(model, "discriminator", discriminator)
-    compare(model, "generator", lambda params, x, key: -jnp.log(judged(params, code_of(params, x))).mean())
+    compare(model, "generator", lambda params, x, key: -jnp.log(logits_of(params, latents_of(params, x))).mean())
 
 
 def test_the_loss_of_a_wae():
     def formula(params, x, key):
         z = jax.vmap(lambda k: jax.random.normal(k, (LATENT,)))(jax.random.split(key, len(x)))
-        code, n = code_of(params, x), len(x)
+        code, n = latents_of(params, x), len(x)
         c = 2 * LATENT * jnp.array(SCALES)[None, None]
         k = lambda a, b: (c / (c + ((a[:, None] - b[None]) ** 2).sum(-1)[..., None])).sum(-1)  # noqa: E731
         pairs = 1 - jnp.eye(n)
@@ -168,41 +168,41 @@ def leaky(x):
     return jnp.where(x > 0, x, 0.2 * x)
 
 
-@pytest.mark.parametrize("judged", [False, True], ids=["samples", "both"])
+@pytest.mark.parametrize("reconstructions", [False, True], ids=["samples", "both"])
 @pytest.mark.parametrize("phase", ["encoder", "decoder", "discriminator"])
-def test_the_phases_of_a_vae_gan(phase, judged):
-    """x -> z -> x~, z_p -> x_p, written anew: with images of 8x8 each net has one convolution."""
+def test_the_phases_of_a_vae_gan(phase, reconstructions):
+    """x -> z -> x~ and z_p -> x_p as a plain formula: with 8x8 images each net has one convolution."""
 
     def formula(params, x, key):
         draw = lambda name: jax.vmap(lambda k: jax.random.normal(k, (LATENT,)))(  # noqa: E731
             jax.random.split(rng.fold(key, name), len(x))
         )
-        encoder, decoder, judge = (params[net] for net in ("encoder", "decoder", "discriminator"))
+        encoder, decoder, discriminator = (params[net] for net in ("encoder", "decoder", "discriminator"))
         see = lambda x, net: convolved(x, net["net"]["Conv_0"]["kernel"])  # noqa: E731  the first has no batch norm
         h = leaky(see(x, encoder)).reshape(len(x), -1)
         mean, log_var = (h @ encoder[name]["kernel"] + encoder[name]["bias"][None] for name in ("mean", "log_var"))
         sigma = jnp.exp(log_var / 2)
         z = jnp.concatenate([mean + sigma * draw("posterior"), draw("prior")])
         y = (z @ decoder["Dense_0"]["kernel"]).reshape(2 * len(x), 4, 4, -1)
-        norm = decoder["BatchNorm_0"]  # over reconstructions and samples
+        norm = decoder["BatchNorm_0"]  # over reconstructions and samples together
         mid, spread = (of(y, (0, 1, 2), keepdims=True) for of in (jnp.mean, jnp.var))
         scale, bias = (norm[name][None, None, None] for name in ("scale", "bias"))
         y = (y - mid) / jnp.sqrt(spread + 1e-5) * scale + bias
         kernel, small = decoder["ConvTranspose_0"]["kernel"], jnp.maximum(y, 0)
-        _, paint = jax.vjp(lambda x: convolved(x, kernel.swapaxes(2, 3)), jnp.zeros((2 * len(x), 8, 8, 1)))
-        y = jnp.concatenate([x, jnp.tanh(paint(small)[0])])  # [3b 8 8 1]
-        d_l = leaky(see(y, judge)).reshape(3, len(x), -1)
-        p = jax.nn.sigmoid(d_l @ judge["out"]["kernel"])[..., 0]  # [3 b]
+        _, transposed = jax.vjp(lambda x: convolved(x, kernel.swapaxes(2, 3)), jnp.zeros((2 * len(x), 8, 8, 1)))
+        y = jnp.concatenate([x, jnp.tanh(transposed(small)[0])])  # [3b 8 8 1]
+        d_l = leaky(see(y, discriminator)).reshape(3, len(x), -1)
+        p = jax.nn.sigmoid(d_l @ discriminator["out"]["kernel"])[..., 0]  # [3 b]
         prior = (sigma**2 + mean**2 - 1 - 2 * jnp.log(sigma)).sum(1) / 2
         llike = ((d_l[0] - d_l[1]) ** 2).sum(1) / 2
-        gan = -jnp.log(p[0]) - judged * jnp.log(1 - p[1]) - jnp.log(1 - p[2])
+        gan = -jnp.log(p[0]) - reconstructions * jnp.log(1 - p[1]) - jnp.log(1 - p[2])
         return {"encoder": prior + llike, "decoder": 0.3 * llike - gan, "discriminator": gan}[phase].mean()
 
-    compare(replace(SIMILAR, judge_reconstructions=judged), phase, formula)
+    compare(replace(SIMILAR, judge_reconstructions=reconstructions), phase, formula)
 
 
 @pytest.mark.parametrize("model", [SMALL, SIMILAR], ids=["aae", "vae-gan"])
-def test_the_players_of_a_game_meet_the_same_z(model):
+def test_the_phases_use_the_same_z(model):
     assert {p.stream for p in model.task(1).phases if p.name != "autoencoder"} == {"z"}
 
 
@@ -210,13 +210,13 @@ def test_the_players_of_a_game_meet_the_same_z(model):
     "real, made, decoder, discriminator",
     [(0.7, 0.7, True, True), (0.2, 0.7, True, False), (0.7, 1.1, False, True), (0.2, 1.1, True, True)],
 )
-def test_of_decoder_and_discriminator_one_rests_where_the_other_is_behind(real, made, decoder, discriminator):
-    """The authors' rule: below 0.68 - 0.35 the discriminator rests, above 0.68 + 0.35 the decoder; never both."""
+def test_the_decoder_or_the_discriminator_skips_its_update(real, made, decoder, discriminator):
+    """The authors' rule: the discriminator skips below 0.68 - 0.35, the decoder above 0.68 + 0.35, never both."""
     logit = lambda cost: jnp.full(4, jnp.log(jnp.expm1(cost)))  # noqa: E731  softplus(logit) = cost
     nothing = jnp.zeros(4)
     terms = Terms(nothing[:, None], nothing, nothing, -logit(real), logit(made - 0.1), logit(made + 0.1))
     assert tuple(map(bool, VAEGAN(judge_reconstructions=True).updates_due(terms))) == (decoder, discriminator)
-    # Where samples alone are judged, what reconstructions pass for makes no difference.
+    # With the terms of samples only, the logits of reconstructions make no difference.
     alone = terms._replace(reconstructed=logit(50.0), sampled=logit(made))
     assert tuple(map(bool, VAEGAN().updates_due(alone))) == (decoder, discriminator)
     slope = jax.grad(lambda x: stop_gradient_unless(x**2, jnp.bool_(decoder)).sum())(jnp.ones(3))
@@ -226,13 +226,15 @@ def test_of_decoder_and_discriminator_one_rests_where_the_other_is_behind(real, 
 # ---- the priors
 
 
-def test_the_mixture_is_ten_normals_on_a_ring():
+def test_the_mixture_has_ten_gaussians_on_a_ring():
     z = np.asarray(ring(jax.random.split(jax.random.key(0), 20_000)))
     angle = 2 * np.pi * np.arange(COMPONENTS) / COMPONENTS
     centres = RADIUS * np.stack([np.cos(angle), np.sin(angle)], 1)
     nearest = ((z[:, None] - centres) ** 2).sum(-1).argmin(1)
     assert stats.chisquare(np.bincount(nearest, minlength=COMPONENTS)).pvalue > 1e-3
-    offset = (z - centres[nearest]) / SIGMA  # 5 sigma from neighbour to neighbour: 1 % lie on another's side
+    offset = (
+        z - centres[nearest]
+    ) / SIGMA  # neighbours are 5 sigma apart: 1 % of the samples are nearer to another mean
     assert abs(offset.mean()) < 0.02 and offset.std() == pytest.approx(1, abs=0.03)
     narrow = np.asarray(ring(jax.random.split(jax.random.key(0), 50), jnp.zeros(50)))
     np.testing.assert_allclose(np.hypot(*narrow.T), RADIUS, rtol=1e-5)
@@ -244,7 +246,7 @@ def digits() -> np.ndarray:
 
 
 def trained(model, steps: int) -> tuple[np.ndarray, float]:
-    """Return the codes of the digits after so many steps on batches of them, and the last squared error."""
+    """Return the latents of the digits after training for some steps, and the last squared error."""
     images, task = jnp.asarray(digits()), model.task(steps)
     state = init_state(task, jax.random.key(0), {"image": images[:64]})
     step = make_step(task)
@@ -254,8 +256,8 @@ def trained(model, steps: int) -> tuple[np.ndarray, float]:
 
     state, metrics = jax.jit(lambda state: jax.lax.scan(play, state, jnp.arange(steps)))(state)
     assert task.encode
-    codes = task.encode(*averaged(state, {}), {"image": images})
-    return np.asarray(codes), float(metrics["autoencoder/squared_error"][-1])
+    latents = task.encode(*averaged(state, {}), {"image": images})
+    return np.asarray(latents), float(metrics["autoencoder/squared_error"][-1])
 
 
 @pytest.fixture(scope="module")
@@ -272,23 +274,23 @@ def plain():
     ],
     ids=["aae", "aae-mixture", "wae-mmd"],
 )
-def test_codes_come_to_lie_as_the_prior(model, plain):
+def test_training_matches_the_latents_to_the_prior(model, plain):
     draw = model.draw if isinstance(model, AAE) else None
     keys = jax.random.split(jax.random.key(9), 1024)
     z = np.asarray(draw(keys, None) if draw else jax.vmap(lambda k: jax.random.normal(k, (2,)))(keys))
-    codes, error = trained(model, 1000)
-    far, near = (float(jax.jit(mmd)(c, z)) for c in (plain[0], codes))
+    latents, error = trained(model, 1000)
+    far, near = (float(jax.jit(mmd)(c, z)) for c in (plain[0], latents))
     print(far, near, error, plain[1])
     assert near < 0.1 * far
-    assert error < 1.5 * plain[1], "images come back all the same"
+    assert error < 1.5 * plain[1], "images are still reconstructed"
 
 
-def test_active_units_are_counted_by_the_variance_of_their_mean():
+def test_active_units_are_those_with_a_large_variance_of_the_mean():
     code = jnp.asarray(np.random.default_rng(0).normal(size=(500, 4)) * [1, 0.11, 0.09, 0], jnp.float32)
     assert float(active_units(code)) == 2
 
 
-# ---- what can't be, and what can be done with a trained one
+# ---- errors, and the use of a trained model
 
 
 @pytest.mark.parametrize(
@@ -306,12 +308,12 @@ def test_active_units_are_counted_by_the_variance_of_their_mean():
         (VAEGAN(width=0), "model.width must be at least 1"),
     ],
 )
-def test_settings_that_no_model_has(model, words):
+def test_wrong_settings_raise(model, words):
     with pytest.raises(InputError, match=words):
         model.task(1)
 
 
-def test_they_take_no_labels_and_have_no_likelihood():
+def test_labels_and_likelihoods_raise():
     for model in (SMALL, WASSERSTEIN, SIMILAR):
         task = model.task(1)
         assert task.log_prob is None and task.decode
@@ -319,7 +321,7 @@ def test_they_take_no_labels_and_have_no_likelihood():
             task.decode(started(model), context(model), jnp.zeros((1, LATENT)), {"label": jnp.zeros(1, jnp.int32)})
 
 
-def test_a_trained_one_can_be_walked_through(tmp_path):
+def test_a_trained_model_can_be_interpolated(tmp_path):
     run = tmp_path / "run"
     settings = ["--preset", "aae", "--tiny", "--mesh.data", "1", "--model.latent", "2", "--model.prior", "mixture"]
     loop.fit(parse("vae", [*settings, "--out", str(run)]).run)
@@ -330,7 +332,7 @@ def test_a_trained_one_can_be_walked_through(tmp_path):
     assert all((tmp_path / name).exists() for name in ("i.gif", "t.png", "d.png", "r.png"))
 
 
-def test_the_mmd_wants_pairs_before_anything_is_made():
+def test_a_batch_without_pairs_for_the_mmd_raises_early():
     run = parse("vae", ["--preset", "wae-mmd", "--tiny", "--batch", "4", "--compute.accumulate", "4"]).run
     with pytest.raises(InputError, match="at least 2, not 1"):
         validate(run)

@@ -1,4 +1,4 @@
-"""The three phases of a VAE-GAN against the same game in PyTorch: losses and gradients, through batch norm."""
+"""The three phases of a VAE-GAN against PyTorch: losses and gradients, through batch norm."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ BATCH = 6
 
 
 def to_torch(tree: Any) -> Any:
-    """A net's arrays as leaves that PyTorch differentiates, in our layout."""
+    """Return a net's arrays as PyTorch leaves that need gradients, in our layout."""
     return jax.tree.map(lambda x: torch.tensor(np.asarray(x), requires_grad=True), tree)
 
 
@@ -40,15 +40,15 @@ def normed(x, p):
 
 
 def convolutions(x, net):
-    """DCGAN's discriminator without its last layer."""
+    """Return the features of DCGAN's discriminator, without its last layer."""
     x = torch.nn.functional.leaky_relu(conv(x, net["Conv_0"]), 0.2)
     x = torch.nn.functional.leaky_relu(normed(conv(x, net["Conv_1"]), net["BatchNorm_0"]), 0.2)
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
-def game(params: Any, x, eps, z_p) -> dict[str, Any]:
-    """The paper's losses, images [b c h w]."""
-    encoder, decoder, judge = (params[net] for net in ("encoder", "decoder", "discriminator"))
+def losses(params: Any, x, eps, z_p) -> dict[str, Any]:
+    """Return the paper's losses of images [b c h w]."""
+    encoder, decoder, discriminator = (params[net] for net in ("encoder", "decoder", "discriminator"))
     h = convolutions(x, encoder["net"])
     mean, log_var = dense(h, encoder["mean"]), dense(h, encoder["log_var"])
     q = torch.distributions.Normal(mean, (log_var / 2).exp())
@@ -57,8 +57,8 @@ def game(params: Any, x, eps, z_p) -> dict[str, Any]:
     h = torch.relu(normed(h.permute(0, 3, 1, 2), decoder["BatchNorm_0"]))
     h = torch.relu(normed(double(h, decoder["ConvTranspose_0"]), decoder["BatchNorm_1"]))
     y = torch.cat([x, torch.tanh(double(h, decoder["ConvTranspose_1"]))])
-    d_l = convolutions(y, judge["net"])
-    logits = dense(d_l, judge["out"])[:, 0]
+    d_l = convolutions(y, discriminator["net"])
+    logits = dense(d_l, discriminator["out"])[:, 0]
     llike = ((d_l[:BATCH] - d_l[BATCH : 2 * BATCH]) ** 2).sum(1) / 2
     cross = torch.nn.functional.binary_cross_entropy_with_logits
     truth = torch.tensor([1.0] * BATCH + [0.0] * 2 * BATCH)
@@ -88,7 +88,7 @@ def test_a_phase_has_pytorchs_loss_and_gradient(phase):
         np.asarray(rng.normal(jax.random.split(rng.fold(key, name), BATCH), (5,))) for name in ("posterior", "prior")
     )
     theirs = to_torch(params)
-    true = game(theirs, torch.tensor(x.transpose(0, 3, 1, 2).copy()), *(torch.tensor(v.copy()) for v in noise))[phase]
+    true = losses(theirs, torch.tensor(x.transpose(0, 3, 1, 2).copy()), *(torch.tensor(v.copy()) for v in noise))[phase]
     true.backward()
     assert float(value) == pytest.approx(float(true.detach()), rel=1e-4)
     for ours, their in zip(jax.tree.leaves(gradient[phase]), jax.tree.leaves(theirs[phase]), strict=True):

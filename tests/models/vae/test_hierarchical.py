@@ -1,4 +1,4 @@
-"""The hierarchical VAE: its bound where log p(x) is known, its codes, thirty layers, the updates that are left out."""
+"""The hierarchical VAE: its bound for a known log p(x), its latents, thirty layers, skipped updates."""
 
 from functools import partial
 from typing import Any
@@ -29,14 +29,14 @@ def digits(count: int) -> np.ndarray:
     return (found.images[:count] / 8 - 1).astype(np.float32)[..., None]  # [n 8 8 1]
 
 
-def pictures(count: int) -> dict[str, jax.Array]:
+def random_images(count: int) -> dict[str, jax.Array]:
     draw = np.random.default_rng(0)
     return {"image": jnp.asarray(draw.choice([-1.0, 1.0], (count, *SMALL.image)), jnp.float32)}
 
 
 @jax.jit
 def moved() -> Params:
-    """Parameters of which none is at its start: every prior differs from N(0, 1), every bias from 0."""
+    """Return parameters that differ from their initial values: no prior is N(0, 1), no bias is 0."""
     params, _ = SMALL.init(jax.random.key(0))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
@@ -46,12 +46,12 @@ def moved() -> Params:
 
 
 def rows(drawn, name: str) -> jax.Array:
-    """The named numbers of all layers in a row, f32[b n]."""
+    """Return the named field of all layers, concatenated, f32[b n]."""
     parts = [jnp.moveaxis(getattr(d, name), 0, 1) for d in drawn]
     return jnp.concatenate([part.reshape(len(part), -1) for part in parts], 1)
 
 
-# ---- the divergence of two normals
+# ---- the KL of two normals
 
 
 def test_kl_of_two_normals_is_the_integral_and_the_standard_one():
@@ -71,7 +71,7 @@ def test_kl_of_two_normals_is_the_integral_and_the_standard_one():
 
 @jax.jit
 def terms(params, batch, seeds):
-    """For each seed: the loss, its metrics, log_prob of one sample, and each layer's KL and -log p / q, f32[n]."""
+    """Return for each seed the loss, its metrics, log_prob of one sample, each layer's KL and -log p / q, f32[n]."""
     count = len(batch["image"])
 
     def one(seed):
@@ -84,15 +84,15 @@ def terms(params, batch, seeds):
     return jax.lax.map(one, seeds)
 
 
-def test_where_pictures_ignore_z_the_bound_grows_from_the_elbo_to_the_known_log_p():
+def test_with_images_independent_of_z_the_bound_grows_to_the_known_log_p():
     params: Any = moved()
     params["decoder"]["out"] = {"kernel": jnp.zeros((1, 1, 6, 1)), "bias": jnp.full(1, 0.7)}
-    batch = pictures(8)
+    batch = random_images(8)
     p = 1 / (1 + np.exp(-0.7))
     exact = float(stats.bernoulli.logpmf(np.asarray(batch["image"] > 0).astype(int), p).sum((1, 2, 3)).mean())
     _, metrics, ones, _ = terms(params, batch, jnp.arange(300))
     kl = float(metrics["kl"].mean())
-    assert kl > 1.5, "the posteriors are no priors"
+    assert kl > 1.5, "the posteriors differ from the priors"
     np.testing.assert_allclose(metrics["elbo"], exact - metrics["kl"], rtol=1e-4)
     assert float(ones.mean()) == pytest.approx(exact - kl, abs=4 * float(ones.std()) / 300**0.5)
     many = jax.jit(lambda keys: SMALL.log_prob(params, CONTEXT, batch, keys, 1000))
@@ -100,8 +100,8 @@ def test_where_pictures_ignore_z_the_bound_grows_from_the_elbo_to_the_known_log_
     assert exact - kl / 4 < found < exact + 0.1
 
 
-def test_the_loss_is_minus_the_bound_of_one_sample_and_the_kl_its_monte_carlo_mean():
-    loss, metrics, ones, (closed, sampled) = terms(moved(), pictures(8), jnp.arange(300))
+def test_the_loss_is_minus_the_bound_of_one_sample():
+    loss, metrics, ones, (closed, sampled) = terms(moved(), random_images(8), jnp.arange(300))
     error = 4 * float(ones.std() + loss.std()) / 300**0.5
     assert error < 0.05 * float(loss.mean())
     assert -float(loss.mean()) == pytest.approx(float(ones.mean()), abs=error)
@@ -112,33 +112,33 @@ def test_the_loss_is_minus_the_bound_of_one_sample_and_the_kl_its_monte_carlo_me
     assert (metrics["active_layers"] == 3).all() and (metrics["skipped"] == 3).all()
 
 
-# ---- codes and samples
+# ---- latents and samples
 
 
-def test_codes_decode_and_a_sample_is_what_decodes_from_its_own_z():
-    params, batch, keys = moved(), pictures(5), jax.random.split(jax.random.key(7), 5)
-    decode = jax.jit(lambda codes: SMALL.decode(params, CONTEXT, codes, {}))
+def test_latents_decode_and_a_sample_is_decoded_from_its_own_z():
+    params, batch, keys = moved(), random_images(5), jax.random.split(jax.random.key(7), 5)
+    decode = jax.jit(lambda latents: SMALL.decode(params, CONTEXT, latents, {}))
 
     @jax.jit
-    def told():
+    def encoded():
         out, drawn = SMALL.posterior(params, batch, SMALL.zero_noise(5))
         return SMALL.encode(params, CONTEXT, batch), drawn, jnp.clip(SMALL.p.mean(out), -1, 1)
 
-    codes, drawn, images = told()
-    assert codes.shape == (5, 1 * 2 * 3 + 2 * 4 * 6)
-    np.testing.assert_allclose(codes, rows(drawn, "z"))
-    np.testing.assert_array_equal(codes[2, -24:], drawn[1].z[1, 2].reshape(-1))  # the last layer of the third image
-    np.testing.assert_allclose(decode(codes), images, atol=1e-5)
+    latents, drawn, images = encoded()
+    assert latents.shape == (5, 1 * 2 * 3 + 2 * 4 * 6)
+    np.testing.assert_allclose(latents, rows(drawn, "z"))
+    np.testing.assert_array_equal(latents[2, -24:], drawn[1].z[1, 2].reshape(-1))  # the last layer of the third image
+    np.testing.assert_allclose(decode(latents), images, atol=1e-5)
 
     @jax.jit
-    def painted():
+    def decoded():
         _, drawn = SMALL.decoder.apply({"params": params["decoder"]}, SMALL.noise(keys))  # pyright: ignore
         return SMALL.generate(params, CONTEXT, keys, {})["image"], drawn
 
-    images, drawn = painted()
+    images, drawn = decoded()
     np.testing.assert_allclose(decode(rows(drawn, "z")), images, atol=1e-5)
     noise = np.concatenate([np.asarray(n).ravel() for n in SMALL.noise(keys)])
-    assert len(np.unique(noise)) == codes.size, "no two numbers share their noise"
+    assert len(np.unique(noise)) == latents.size, "all numbers have different noise"
 
 
 # ---- depth
@@ -148,7 +148,7 @@ THIRTY = HierarchicalVAE((8, 8, 1), (12, 18), width=8, bottleneck=4, latent=2, l
 
 @pytest.fixture(scope="module")
 def thirty():
-    """Return a state of thirty layers, and (state) -> the state 25 steps on and the metrics f32[25] of each."""
+    """Return a state of thirty layers, and a function of 25 steps: state -> new state, metrics f32[25] each."""
     images, task = jnp.asarray(digits(1024)), THIRTY.task(1)
     step = make_step(task)
 
@@ -161,14 +161,14 @@ def thirty():
 
 
 def unscaled(path, x):
-    """Start what adds to the decoder's and the encoder's stream as any other layer."""
+    """Return initial values without the smaller scale of layers that add to the residual streams."""
     names = [key.key for key in path]
     layers = sum(THIRTY.layers) if names[0] == "decoder" else sum(THIRTY.encoder.blocks)
     adds = names[-1] == "kernel" and ("enter" in names or names[-3:-1] == ["block", "conv_3"])
     return x * layers**0.5 if adds else x
 
 
-def test_thirty_layers_train_without_a_spike_and_start_calm_by_their_scale(thirty):
+def test_thirty_layers_train_stably_because_of_their_initial_scale(thirty):
     state, train = thirty
     assert sum(THIRTY.layers) == 30
     wild = state.replace(params=jax.tree_util.tree_map_with_path(unscaled, state.params))
@@ -182,10 +182,10 @@ def test_thirty_layers_train_without_a_spike_and_start_calm_by_their_scale(thirt
     loss, norm = metrics["vae/loss"], metrics["vae/grad_norm"]
     assert loss[-20:].mean() < 0.7 * loss[0]
     assert norm[20:].max() < 10 * np.median(norm)
-    assert not bare["vae/grad_norm"][0] < 10 * norm[0], "it overflows at once"
+    assert not bare["vae/grad_norm"][0] < 10 * norm[0], "without the scale it overflows at once"
 
 
-def test_the_program_is_as_long_for_thirty_layers_as_for_four():
+def test_the_program_of_thirty_layers_is_as_long_as_that_of_four():
     def lines(layers) -> int:
         task = HierarchicalVAE((8, 8, 1), layers, width=4, bottleneck=2, latent=1).task(1)
         batch = {"image": jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)}
@@ -195,8 +195,8 @@ def test_the_program_is_as_long_for_thirty_layers_as_for_four():
     assert lines((15, 15)) == lines((2, 2)) > 1000
 
 
-def test_large_gradients_leave_all_as_it_was():
-    optimizer: Any = SMALL.task(1).learners["vae"].optimizer  # leaves norms above 7 out
+def test_updates_with_large_gradients_are_skipped():
+    optimizer: Any = SMALL.task(1).learners["vae"].optimizer  # skips norms above 7
     params = {"w": jnp.ones(4), "b": jnp.zeros(())}
     adam, state = optax.adam(SMALL.learning_rate, b2=SMALL.beta2), optimizer.init(params)
     moments = adam.init(params)  # pyright: ignore
@@ -214,7 +214,7 @@ def test_large_gradients_leave_all_as_it_was():
             assert all(not x.any() for x in jax.tree.leaves(moves))
 
 
-# ---- what can't be
+# ---- errors
 
 
 @pytest.mark.parametrize(
@@ -231,13 +231,13 @@ def test_large_gradients_leave_all_as_it_was():
         (HierarchicalVAE(ema=1.0), "model.ema must be below 1"),
     ],
 )
-def test_settings_that_no_ladder_has(model, words):
+def test_wrong_settings_raise(model, words):
     with pytest.raises(InputError, match=words):
         model.task(1)
 
 
 @pytest.mark.parametrize("image, layers", [((8, 8, 1), (1, 1, 1, 1)), ((256, 256, 3), (1,) * 9), ((6, 4, 2), (2, 1))])
-def test_ladders_of_any_height(image, layers):
+def test_any_number_of_resolutions(image, layers):
     model = HierarchicalVAE(image, layers, width=8, bottleneck=4, latent=2, likelihood="logistic")
     task = model.task(1)
     state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), {"image": jnp.zeros((2, *image))}))
@@ -247,7 +247,7 @@ def test_ladders_of_any_height(image, layers):
     assert "vae/bits_per_dimension" in metrics
 
 
-def test_black_and_white_pictures_want_the_bernoulli_likelihood():
+def test_binarised_images_need_the_bernoulli_likelihood():
     settings = ["--preset", "hierarchical-30", "--data.binarise", "dynamic"]
     with pytest.raises(InputError, match=r"give --model\.likelihood bernoulli"):
         validate(parse("vae", settings).run)

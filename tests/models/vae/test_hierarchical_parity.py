@@ -1,4 +1,4 @@
-"""A layer of the hierarchical VAE, and its gradients, against the same written in PyTorch; KLs against its own."""
+"""A layer of the hierarchical VAE and its gradients against PyTorch; the KL against torch.distributions."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def test_kl_of_two_normals():
 
 
 def torch_layer(weights: dict[str, Any], x, eps, features):
-    """A layer as openai/vdvae plays it: [b c h w], `weights` under the names of ours."""
+    """Return the outputs of openai/vdvae's decoder layer, [b c h w]; `weights` have our names."""
 
     def conv(y, name: str):
         kernel = weights[f"{name}.kernel"]

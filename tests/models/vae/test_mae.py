@@ -1,4 +1,4 @@
-"""The masked autoencoder: its layers, what is hidden, what is seen of it, what is asked for, what is painted."""
+"""The masked autoencoder: layers, masking, inputs of the encoder, loss and predictions."""
 
 from dataclasses import replace
 from functools import cache
@@ -38,7 +38,7 @@ def jitted(model: MAE, name: str):
     return jax.jit(getattr(model, name))
 
 
-def pictures(model: MAE, count: int) -> jax.Array:
+def random_images(model: MAE, count: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (count, *model.image)), jnp.float32)
 
 
@@ -48,14 +48,14 @@ def keys(count: int) -> jax.Array:
 
 @cache
 def params_of(model: MAE) -> Any:
-    """Parameters none of which has the value that it starts with."""
+    """Return parameters that differ from their initial values."""
     params, _ = jax.jit(model.init)(jax.random.key(0))
     draw = np.random.default_rng(1)
     return jax.tree.map(lambda x: x + jnp.asarray(draw.normal(0, 0.1, x.shape), jnp.float32), params)
 
 
 def cut(x: Any, p: int) -> np.ndarray:
-    """The patches, each by its own slice."""
+    """Return the patches, each by its own slice."""
     x, starts = np.asarray(x), range(0, 100, p)
     places = [(i, j) for i in starts[: x.shape[1] // p] for j in starts[: x.shape[2] // p]]
     return np.stack([x[:, i : i + p, j : j + p].reshape(len(x), -1) for i, j in places], 1)  # [b n p*p*c]
@@ -64,8 +64,8 @@ def cut(x: Any, p: int) -> np.ndarray:
 # ---- the layers
 
 
-def test_patches_lie_row_by_row_and_come_back():
-    x = pictures(WIDE, 3)
+def test_patches_are_in_row_order_and_can_be_inverted():
+    x = random_images(WIDE, 3)
     np.testing.assert_array_equal(to_patches(x, 2), cut(x, 2))
     np.testing.assert_array_equal(from_patches(to_patches(x, 2), 2, 3), x)
 
@@ -80,7 +80,7 @@ def test_positions_are_sines_and_cosines(rows, columns, width):
             slow = 10000 ** (-4 * i / width)
             want = [np.sin(x * slow), np.cos(x * slow), np.sin(y * slow), np.cos(y * slow)]
             np.testing.assert_allclose(found[place, i :: width // 4], want, atol=1e-6)
-    assert len(np.unique(found, axis=0)) == rows * columns, "no two places are the same"
+    assert len(np.unique(found, axis=0)) == rows * columns, "all positions are different"
 
 
 class Stack(nn.Module):
@@ -89,7 +89,7 @@ class Stack(nn.Module):
         return stack_layers(Layer(2, name="blocks"), 3, x)
 
 
-def test_a_stack_is_its_layers_one_after_the_other():
+def test_a_stack_equals_its_layers_in_sequence():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 32)), jnp.float32)
     params: Any = jax.jit(Stack().init)(jax.random.key(0), x)["params"]["blocks"]
     y: Any = x
@@ -97,8 +97,8 @@ def test_a_stack_is_its_layers_one_after_the_other():
         y = jax.jit(Layer(2).apply)({"params": jax.tree.map(lambda v, i=i: v[i], params)}, y)
     np.testing.assert_allclose(np.asarray(jax.jit(Stack().apply)({"params": {"blocks": params}}, x)), y, atol=1e-5)
     kernel = np.asarray(params["attn"]["qkv"]["kernel"])
-    assert np.abs(kernel[0] - kernel[1]).max() > 0.1, "each layer has parameters of its own"
-    assert kernel.var() == pytest.approx(2 / (32 + 96), rel=0.05)  # Glorot's, of a layer and not of the stack
+    assert np.abs(kernel[0] - kernel[1]).max() > 0.1, "each layer has its own parameters"
+    assert kernel.var() == pytest.approx(2 / (32 + 96), rel=0.05)  # Glorot's scale for one layer, not for the stack
 
 
 def test_the_program_does_not_grow_with_depth():
@@ -121,17 +121,19 @@ def test_in_bf16_stacked_norms_and_biases_stay_f32():
     task = SMALL.task(1)
     task = replace(task, phases=(replace(task.phases[0], loss=loss),))
     task = tune(task, Optim(), Compute("bf16"), 1)
-    shape = jax.eval_shape(task.phases[0].loss, params_of(SMALL), CONTEXT, {"image": pictures(SMALL, 2)}, keys(1)[0])
+    shape = jax.eval_shape(
+        task.phases[0].loss, params_of(SMALL), CONTEXT, {"image": random_images(SMALL, 2)}, keys(1)[0]
+    )
     for path, x in jax.tree_util.tree_leaves_with_path(seen):
         assert x.dtype == (jnp.float32 if path[-1].key in ("bias", "scale") else jnp.bfloat16)
     assert shape[0].dtype == jnp.float32
 
 
-# ---- what is hidden
+# ---- masking
 
 
 @pytest.mark.parametrize("side, mask, visible", [(32, 0.75, 16), (28, 0.75, 12), (8, 0.6, 1), (40, 0.9, 10)])
-def test_the_right_number_is_hidden(side, mask, visible):
+def test_the_right_number_of_patches_is_masked(side, mask, visible):
     model = MAE((side, side, 1), 4, mask=mask)
     shown, hidden = model.split_patches(keys(20))
     assert shown.shape == (20, visible) and hidden.shape == (20, (side // 4) ** 2 - visible)
@@ -139,11 +141,11 @@ def test_the_right_number_is_hidden(side, mask, visible):
     np.testing.assert_array_equal(both, np.broadcast_to(np.arange(model.patch_count), both.shape))
 
 
-def test_ten_tenths_less_nine_are_one():
-    assert MAE((4, 40, 1), 4, mask=0.9).visible == 1  # though 10 * (1 - 0.9) is less
+def test_ten_patches_with_mask_0_9_leave_one():
+    assert MAE((4, 40, 1), 4, mask=0.9).visible == 1  # although 10 * (1 - 0.9) < 1 in floating point
 
 
-def test_the_mask_is_uniform_and_each_samples_own():
+def test_the_mask_is_uniform_and_different_for_each_sample():
     shown = np.asarray(SMALL.split_patches(keys(8000))[0])  # [8000 4] of 16
     assert stats.chisquare(np.bincount(shown.ravel(), minlength=16)).pvalue > 1e-3
     pairs = np.zeros((16, 16))
@@ -153,11 +155,11 @@ def test_the_mask_is_uniform_and_each_samples_own():
 
 
 @BOTH
-def test_the_encoder_does_not_see_hidden_pixels(model):
-    params, x = params_of(model), pictures(model, 4)
+def test_the_encoder_does_not_see_masked_pixels(model):
+    params, x = params_of(model), random_images(model, 4)
     shown, hidden = model.split_patches(keys(4))
     tokens = jax.jit(lambda x: jitted(model, "tokens")(params, to_patches(x, 2), shown))
-    other = pictures(model, 8)[4:]
+    other = random_images(model, 8)[4:]
     rows = np.arange(4)[:, None]
     mixed = to_patches(x, 2).at[rows, hidden].set(to_patches(other, 2)[rows, hidden])
     np.testing.assert_array_equal(tokens(x), tokens(from_patches(mixed, 2, 3)))
@@ -166,26 +168,26 @@ def test_the_encoder_does_not_see_hidden_pixels(model):
 
 
 def test_tokens_do_not_depend_on_the_order_of_the_patches():
-    params, patches = params_of(WIDE), to_patches(pictures(WIDE, 4), 2)
+    params, patches = params_of(WIDE), to_patches(random_images(WIDE, 4), 2)
     shown, _ = WIDE.split_patches(keys(4))
     there, back = (jitted(WIDE, "tokens")(params, patches, places) for places in (shown, shown[:, ::-1]))
     np.testing.assert_allclose(there[:, 0], back[:, 0], atol=1e-5)
     np.testing.assert_allclose(there[:, 1:], back[:, :0:-1], atol=1e-5)
-    painted = [jitted(WIDE, "paint")(params, *both) for both in ((there, shown), (back, shown[:, ::-1]))]
-    np.testing.assert_allclose(*painted, atol=1e-5)
+    predicted = [jitted(WIDE, "decode_patches")(params, *both) for both in ((there, shown), (back, shown[:, ::-1]))]
+    np.testing.assert_allclose(*predicted, atol=1e-5)
 
 
-# ---- what is asked for, and what is painted
+# ---- loss and predictions
 
 
-def painted(model: MAE, x: jax.Array, keys: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """What the decoder gives for every patch, and bool[b n], which of them are hidden."""
+def predicted(model: MAE, x: jax.Array, keys: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return the decoder's prediction of every patch, and which patches are masked, bool[b n]."""
     params, (shown, hidden) = params_of(model), model.split_patches(keys)
     mask = np.zeros((len(x), model.patch_count), bool)
     for row, places in zip(mask, np.asarray(hidden), strict=True):
         row[places] = True
     tokens = jitted(model, "tokens")(params, to_patches(x, model.patch), shown)
-    return np.asarray(jitted(model, "paint")(params, tokens, shown)), mask
+    return np.asarray(jitted(model, "decode_patches")(params, tokens, shown)), mask
 
 
 def moments(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -193,9 +195,9 @@ def moments(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @BOTH
-def test_the_loss_is_the_error_of_the_hidden_patches(model):
-    x = pictures(model, 5).at[0, :4].set(0.3)  # some patches are flat
-    out, hidden = painted(model, x, keys(5))
+def test_the_loss_is_the_error_of_the_masked_patches(model):
+    x = random_images(model, 5).at[0, :4].set(0.3)  # some patches are flat
+    out, hidden = predicted(model, x, keys(5))
     true = cut(x, 2).astype(np.float64)
     mean, deviation = moments(true)
     wanted, shown, name = true, out, "masked_squared_error"
@@ -208,9 +210,9 @@ def test_the_loss_is_the_error_of_the_hidden_patches(model):
 
 
 @BOTH
-def test_generate_paints_the_hidden_patches_and_keeps_the_others(model):
-    params, x = params_of(model), pictures(model, 5)
-    out, hidden = painted(model, x, keys(5))
+def test_generate_predicts_the_masked_patches_and_keeps_the_others(model):
+    params, x = params_of(model), random_images(model, 5)
+    out, hidden = predicted(model, x, keys(5))
     image = jitted(model, "generate")(params, CONTEXT, keys(5), {"image": x})["image"]
     true = cut(x, 2)
     mean, deviation = moments(true)
@@ -219,8 +221,8 @@ def test_generate_paints_the_hidden_patches_and_keeps_the_others(model):
     np.testing.assert_allclose(cut(image, 2)[hidden], np.clip(want, -1, 1)[hidden], atol=1e-5)
 
 
-def test_a_painting_does_not_know_what_it_hides():
-    params, x = params_of(WIDE), pictures(WIDE, 4)
+def test_predictions_do_not_depend_on_the_masked_pixels():
+    params, x = params_of(WIDE), random_images(WIDE, 4)
     shown, _ = WIDE.split_patches(keys(4))
     first = jitted(WIDE, "generate")(params, CONTEXT, keys(4), {"image": x})["image"]
     kept = np.zeros((4, 12, 12), np.float32)
@@ -234,8 +236,8 @@ def test_a_painting_does_not_know_what_it_hides():
 
 
 @BOTH
-def test_the_code_is_every_patchs_token(model):
-    params, x = params_of(model), pictures(model, 3)
+def test_encode_returns_the_tokens_of_all_patches(model):
+    params, x = params_of(model), random_images(model, 3)
     code = jitted(model, "encode")(params, CONTEXT, {"image": x})
     assert code.shape == (3, 13, 16) and code.dtype == jnp.float32
     backwards = jnp.broadcast_to(jnp.arange(12)[None, ::-1], (3, 12))
@@ -247,7 +249,7 @@ def test_the_code_is_every_patchs_token(model):
 @pytest.mark.parametrize("image, patch", [((9, 12, 2), 3), ((8, 4, 4), 4), ((10, 10, 1), 1)])
 def test_it_runs_at_other_sizes(image, patch):
     model = replace(SMALL, image=image, patch=patch, mask=0.5)
-    task, x = model.task(1), pictures(model, 3)
+    task, x = model.task(1), random_images(model, 3)
     params = jax.jit(lambda: init_state(task, jax.random.key(0), {"image": x}).params)()
     assert np.isfinite(jitted(model, "loss")(params, CONTEXT, {"image": x}, keys(1)[0])[0])
     assert jitted(model, "generate")(params, CONTEXT, keys(3), {"image": x})["image"].shape == x.shape
@@ -256,7 +258,7 @@ def test_it_runs_at_other_sizes(image, patch):
 # ---- training
 
 
-def test_what_decays_and_how_fast_moments_forget():
+def test_weight_decay_and_the_decays_of_the_moments():
     names = {
         str(path[-1].key): bool(x) for path, x in jax.tree_util.tree_leaves_with_path(decay_mask(params_of(SMALL)))
     }
@@ -275,12 +277,12 @@ def test_what_decays_and_how_fast_moments_forget():
         np.testing.assert_allclose(update, -1e-3 * (1 + decay * x), rtol=1e-4)
 
 
-def test_it_paints_digits_better_than_their_mean():
+def test_it_predicts_digits_better_than_their_mean():
     found: Any = load_digits()
     images = (found.images / 8 - 1).astype(np.float32)[..., None]  # [1797 8 8 1]
     train, test = jnp.asarray(images[:1500]), jnp.asarray(images[1500:])
-    wide = {"width": 32, "depth": 1, "heads": 4, "decoder_width": 32, "decoder_heads": 4}
-    model = replace(SMALL, mask=0.5, learning_rate=6e-3, **wide)
+    small = {"width": 32, "depth": 1, "heads": 4, "decoder_width": 32, "decoder_heads": 4}
+    model = replace(SMALL, mask=0.5, learning_rate=6e-3, **small)
     task = model.task(1)
     step = make_step(task)
 
@@ -296,13 +298,13 @@ def test_it_paints_digits_better_than_their_mean():
     key = jax.random.key(2)
     error = float(jitted(model, "loss")(state.params, CONTEXT, {"image": test}, key)[0])
     _, hidden = model.split(jax.random.split(key, len(test)))
-    mean = np.broadcast_to(train.mean(0), test.shape)  # the mean digit, and not one grey
+    mean = np.broadcast_to(train.mean(0), test.shape)  # the mean digit, not one grey value
     difference = (cut(test, 2) - cut(mean, 2)) ** 2
     baseline = np.take_along_axis(difference, np.asarray(hidden)[..., None], 1).mean()
     assert error < 0.9 * baseline, (error, baseline)
 
 
-# ---- what can't be
+# ---- errors
 
 
 @pytest.mark.parametrize(
@@ -320,15 +322,15 @@ def test_it_paints_digits_better_than_their_mean():
         ({"patch": 1, "norm_pixels": True}, "patches of more than one number"),
     ],
 )
-def test_settings_that_no_model_has(changes, words):
+def test_wrong_settings_raise(changes, words):
     with pytest.raises(InputError, match=words):
         replace(SMALL, **changes).task(1)
 
 
-# ---- what is looked at
+# ---- previews
 
 
-def test_training_shows_what_is_painted(tmp_path: Path):
+def test_training_writes_the_predictions(tmp_path: Path):
     folder = tmp_path / "run"
     loop.fit(parse("vae", ["--preset", "mae", "--tiny", "--mesh.data", "1", "--out", str(folder)]).run)
     assert (folder / "samples" / "000020.png").exists()

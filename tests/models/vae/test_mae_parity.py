@@ -1,4 +1,4 @@
-"""The masked autoencoder against PyTorch: a layer, the whole net assembled from torch.nn, the size of the published."""
+"""The masked autoencoder against PyTorch: a layer, the whole net built from torch.nn, the published model's size."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def layer(width: int, heads: int) -> Any:
 
 
 class Reference(nn.Module):
-    """The nets of a masked autoencoder of square images, from torch's own modules."""
+    """The nets of a masked autoencoder of square images, built from torch's modules."""
 
     def __init__(self, m: MAE):
         super().__init__()
@@ -41,7 +41,7 @@ class Reference(nn.Module):
         self.decoder_pred = nn.Linear(m.decoder_width, m.patch**2 * m.image[2])
 
     def forward(self, image: Any, hidden: Any) -> tuple[Any, Any]:
-        """(image [1 c h w], bool[n]) -> tokens of the visible patches in their order, all patches painted."""
+        """(image [1 c h w], masked bool[n]) -> tokens of the visible patches in order, predictions of all patches."""
         m = self.m
         place = lambda width: torch.from_numpy(sin_cos_positions(m.rows, m.columns, width))[None]  # noqa: E731
         x = self.patch_embed(image).flatten(2).mT + place(m.width)
@@ -58,7 +58,7 @@ class Reference(nn.Module):
         return tokens, self.decoder_pred(self.decoder_norm(x))[:, 1:]
 
 
-NAMES = {  # torch's: the authors'
+NAMES = {  # torch's default, as the authors'
     "self_attn.in_proj_": "attn.qkv.",
     "self_attn.out_proj": "attn.proj",
     "linear1": "mlp.fc1",
@@ -68,7 +68,7 @@ NAMES = {  # torch's: the authors'
 
 
 def published(net: Any) -> dict[str, np.ndarray]:
-    """The net's weights under the authors' names, the layers of a stack in one array."""
+    """Return the net's weights with the authors' names; the layers of a stack are one array."""
     found: dict[str, Any] = {}
     for stack in ("blocks", "decoder_blocks"):
         weights, _ = torch.func.stack_module_state(list(getattr(net, stack)))
@@ -97,7 +97,7 @@ def ours(model: MAE, net: Any) -> Params:
     return {n: to_ours(rule_of("mae"), model, n, {"params": like[n]}, x)["params"] for n, x in both.items()}
 
 
-def test_a_layer_is_torchs():
+def test_a_layer_equals_torchs():
     net = randomised(layer(24, 3))
     x = np.random.default_rng(0).normal(size=(2, 7, 24)).astype(np.float32)
     arrays = {name: p.detach().numpy() for name, p in net.named_parameters()}
@@ -118,20 +118,20 @@ def test_a_layer_is_torchs():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_whole_net_is_torchs(channels):
+def test_the_whole_net_equals_torchs(channels):
     model = MAE((12, 20, channels), 4, 24, 3, 3, 16, 2, 2, mask=0.6)
     net = randomised(Reference(model))
     params = ours(model, net)
     x = np.random.default_rng(0).uniform(-1, 1, (4, *model.image)).astype(np.float32)
     shown, _ = model.split(jax.random.split(jax.random.key(0), 4))
-    shown = jnp.sort(shown, 1)  # torch's takes them in their order
+    shown = jnp.sort(shown, 1)  # torch's net takes them in order
     tokens = model.tokens(params, to_patches(jnp.asarray(x), 4), shown)
-    painted = model.decode_patches(params, tokens, shown)
+    predicted = model.decode_patches(params, tokens, shown)
     for i in range(4):
         hidden = torch.ones(model.patch_count, dtype=torch.bool)
         hidden[shown[i].tolist()] = False
         want = [y.detach().numpy()[0] for y in net(torch.from_numpy(x[i : i + 1]).permute(0, 3, 1, 2), hidden)]
-        for found, true in zip((tokens[i], painted[i]), want, strict=True):
+        for found, true in zip((tokens[i], predicted[i]), want, strict=True):
             np.testing.assert_allclose(found, true, atol=2e-5 * np.abs(true).max())
 
 
@@ -139,4 +139,4 @@ def test_the_base_model_has_the_published_number_of_parameters():
     preset = zoo.load("mae-base")
     with torch.device("meta"):
         net = Reference(preset.run.model)
-    assert sum(p.numel() for p in net.parameters()) == preset.parameters  # fixed positions are none
+    assert sum(p.numel() for p in net.parameters()) == preset.parameters  # fixed position embeddings are no parameters

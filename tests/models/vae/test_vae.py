@@ -1,4 +1,4 @@
-"""The autoencoders: bounds against an exact marginal, gradients, PCA, published weights, what is shown of them."""
+"""The autoencoders: bounds against an exact marginal, gradients, PCA, published weights, previews."""
 
 from dataclasses import replace
 from functools import partial
@@ -52,22 +52,22 @@ def context_of(step: int = 0) -> Context:
     return Context({}, {}, {}, jnp.int32(step))
 
 
-def test_the_weight_of_the_kl_rises_to_beta():
+def test_the_weight_of_the_kl_increases_to_beta():
     model = VAE(beta=4.0, anneal=100)
     assert [float(model.weight(jnp.int32(s))) for s in (0, 25, 100, 1000)] == [0, 1, 4, 4]
     assert float(VAE(beta=4.0).weight(jnp.int32(0))) == 4
 
 
-# ---- the bounds, where log p(x) is known
+# ---- the bounds against a known log p(x)
 
 
 IMAGE, LATENT, SIGMA = (2, 3, 1), 2, 0.4
 
 
 def linear_gaussian(model: VAE, off: float = 0.0):
-    """Return x, log p(x) and parameters for p(x | z) = N(W z + b, sigma^2) with orthogonal W: q can be the posterior.
+    """Return x, log p(x) and parameters for p(x | z) = N(W z + b, sigma^2) with orthogonal W.
 
-    off: by how much q's log variance, and its mean, are wrong.
+    Then q can be the exact posterior. off: the error of q's log variance and of its mean.
     """
     draw = np.random.default_rng(3)
     size = int(np.prod(IMAGE))
@@ -75,18 +75,16 @@ def linear_gaussian(model: VAE, off: float = 0.0):
     b = draw.normal(size=size) * 0.1
     x = draw.normal(size=(16, LATENT)) @ w.T + b + SIGMA * draw.normal(size=(16, size))
     exact = stats.multivariate_normal.logpdf(x, b, w @ w.T + SIGMA**2 * np.eye(size))  # pyright: ignore
-    precision = 1 + (w**2).sum(0) / SIGMA**2  # of the posterior, whose latents are independent
+    precision = 1 + (w**2).sum(0) / SIGMA**2  # of the posterior; its latents are independent
     gain = w / SIGMA**2 / precision  # [size latent]
-    raw = np.log(HALF_LEVEL) + np.log(
-        np.expm1(np.log(SIGMA) - np.log(HALF_LEVEL))
-    )  # the decoder's number for log sigma
+    raw = np.log(HALF_LEVEL) + np.log(np.expm1(np.log(SIGMA) - np.log(HALF_LEVEL)))  # the decoder's value of log sigma
     params, _ = model.init(jax.random.key(0))
     flat = lambda v: jnp.float32(v)  # noqa: E731
     params["encoder"] = {
         "mean": {"kernel": flat(gain), "bias": flat(-b @ gain + off)},
         "log_var": {"kernel": jnp.zeros((size, LATENT)), "bias": flat(-np.log(precision) + off)},
     }
-    # The decoder's channels come first: means, then scales.
+    # The decoder's output channels: first the means, then the scales.
     params["decoder"] = {
         "out": {
             "kernel": flat(np.concatenate([w.T, np.zeros((LATENT, size))], 1)),
@@ -122,7 +120,7 @@ def test_the_bound_grows_with_k_to_the_marginal():
     np.testing.assert_allclose(bounds(params, x, 5000).mean(), exact.mean(), atol=0.02)
 
 
-def test_the_loss_is_minus_the_bound_that_log_prob_gives():
+def test_the_loss_is_minus_the_bound_of_log_prob():
     x, _, params = linear_gaussian(LINEAR, off=0.3)
     seeds = [jax.random.key(i) for i in range(300)]
     losses = jax.jit(jax.vmap(lambda key: LINEAR.loss(params, context_of(), {"image": x}, key)[0]))(jnp.stack(seeds))
@@ -132,7 +130,7 @@ def test_the_loss_is_minus_the_bound_that_log_prob_gives():
 
 
 def gradients(kind: str, params, x, count: int, samples: int = 8):
-    """The gradient of the mean loss for each of `count` keys."""
+    """Return the gradient of the mean loss for each of `count` keys."""
     model = IWAE(IMAGE, LATENT, NetConfig(depth=0), "gaussian", samples=samples, gradient=kind)  # pyright: ignore
     loss = lambda params, key: model.loss(params, context_of(), {"image": x}, key)[0]  # noqa: E731
     keys = jax.random.split(jax.random.key(5), count)
@@ -145,7 +143,7 @@ def test_iwaes_layers_are_as_wide_as_the_authors():
     assert IWAE_PRESETS["iwae"].parameters == sum((n + 1) * m for n, m in widths)
 
 
-def test_iwaes_gradient_is_its_finite_difference():
+def test_iwaes_gradient_equals_finite_differences():
     x, _, params = linear_gaussian(LINEAR, off=0.5)
     found, losses, keys = gradients("iwae", params, x, 64)
     for net, path in (("encoder", ("mean", "bias")), ("encoder", ("log_var", "bias")), ("decoder", ("out", "bias"))):
@@ -174,19 +172,19 @@ def test_dreg_has_iwaes_gradient_and_less_noise():
         assert (b.var(0) < a.var(0)).all()
 
 
-def test_bits_per_dimension_are_those_of_the_levels():
+def test_bits_per_dimension_of_evenly_spread_levels():
     model = VAE((4, 4, 1), 2, NetConfig(width=8), "logistic")
     params, _ = model.init(jax.random.key(0))
     x = jnp.asarray(np.random.default_rng(0).choice(LEVELS, (5, 4, 4, 1)))
     _, aux = model.loss(params, context_of(), {"image": x}, jax.random.key(1))
     assert float(aux.metrics["bits_per_dimension"]) == pytest.approx(-float(aux.metrics["elbo"]) / 16 / np.log(2))
-    assert 7 < float(aux.metrics["bits_per_dimension"]) < 20  # evenly spread levels have 8
+    assert 7 < float(aux.metrics["bits_per_dimension"]) < 20  # evenly spread levels have 8 bits
 
 
 # ---- autoencoders
 
 
-def test_without_hidden_layers_it_finds_the_principal_components():
+def test_an_autoencoder_without_hidden_layers_finds_the_principal_components():
     images = digits(500)
     model = Autoencoder((8, 8, 1), 6, NetConfig(depth=0))
     pca = PCA(6).fit(images.reshape(500, -1))
@@ -208,7 +206,7 @@ def test_without_hidden_layers_it_finds_the_principal_components():
     assert best * (1 - 1e-4) < error < best * 1.01
 
 
-def test_the_encoder_sees_a_damaged_picture_and_the_whole_one_is_asked_for():
+def test_the_input_is_corrupted_and_the_target_is_clean():
     model = Autoencoder((8, 8, 3), 4, noise=0.5, mask=0.25)
     x = jnp.full((64, 8, 8, 3), 0.5)
     seen = np.asarray(model.corrupt(x, jax.random.key(0)))
@@ -235,7 +233,7 @@ def test_sparsity_is_the_kl_of_two_bernoullis():
 
 
 @pytest.mark.parametrize("beta, low, high", [(1.0, 3, 8), (500.0, 0, 0)])
-def test_collapse_shows_in_the_metrics_and_not_in_the_default(beta, low, high):
+def test_posterior_collapse_shows_in_the_metrics(beta, low, high):
     images = digits(512)
     task = VAE((8, 8, 1), 8, NetConfig(width=64), beta=beta).task(1)
     batch = {"image": images}
@@ -261,7 +259,7 @@ def imported(real_data, tmp_path_factory) -> Path:
     return folder
 
 
-def test_weights_of_several_nets_that_are_not_the_models_are_refused(real_data, tmp_path):
+def test_importing_another_models_weights_raises(real_data, tmp_path):
     run = parse("vae", ["--preset", "cvae", "--out", str(tmp_path / "run")]).run
     with pytest.raises(InputError, match="doesn't fit cvae"):
         import_weights(real_data / "weights" / "mnist_vae_epoch_25.pth", run, None)
@@ -279,11 +277,11 @@ def test_the_imported_vae_has_its_known_bound(imported):
         terms.append([value, aux.metrics["reconstruction"], aux.metrics["kl"]])
     assert len(terms) == 10
     loss_, cross_entropy, kl = np.mean(terms, 0)
-    # SOURCES: measured with torch, one sample: 103.2 = 77.5 + 25.8
+    # SOURCES: computed with torch and one sample, 103.2 = 77.5 + 25.8
     assert (loss_, cross_entropy, kl) == pytest.approx((103.2, 77.5, 25.8), abs=0.1)
 
 
-# ---- what can't be
+# ---- errors
 
 
 @pytest.mark.parametrize(
@@ -299,12 +297,12 @@ def test_the_imported_vae_has_its_known_bound(imported):
         (Autoencoder(rho=0.0), "model.rho must be between 0 and 1"),
     ],
 )
-def test_settings_that_no_model_has(model, words):
+def test_wrong_settings_raise(model, words):
     with pytest.raises(InputError, match=words):
         model.task(1)
 
 
-def test_labels_and_likelihoods_that_are_not_there():
+def test_missing_labels_and_likelihoods_raise():
     with pytest.raises(InputError, match="give labels"):
         VAE(classes=10).synthesise({}, context_of(), jnp.zeros((1, 20)), {})
     with pytest.raises(InputError, match="takes no labels"):
@@ -316,14 +314,14 @@ def test_labels_and_likelihoods_that_are_not_there():
     assert held_out.known(("nll_10", "loss", "fid_lenet")) == (["nll_10", "loss"], ["fid_lenet"])
 
 
-def test_black_and_white_pictures_want_the_bernoulli_likelihood():
+def test_binarised_images_need_the_bernoulli_likelihood():
     settings = ["--preset", "vae-residual", "--data.binarise", "dynamic"]
     with pytest.raises(InputError, match=r"give --model\.likelihood bernoulli"):
         validate(parse("vae", settings).run)
     validate(parse("vae", [*settings, "--model.likelihood", "bernoulli"]).run)
 
 
-def test_a_state_larger_than_the_memory_is_told_before_anything_is_made(tmp_path):
+def test_a_state_larger_than_the_memory_raises_early(tmp_path):
     run = parse(
         "vae", ["--preset", "vae", "--batch", "8", "--model.latent", "1000000000", "--out", str(tmp_path / "run")]
     ).run
@@ -332,7 +330,7 @@ def test_a_state_larger_than_the_memory_is_told_before_anything_is_made(tmp_path
     assert not (tmp_path / "run").exists()
 
 
-# ---- what is looked at
+# ---- previews and evaluation
 
 
 @pytest.fixture(scope="module")
@@ -342,7 +340,7 @@ def tiny_run(tmp_path_factory) -> Path:
     return folder
 
 
-def test_training_shows_pictures_and_what_comes_back(tiny_run):
+def test_training_writes_samples_and_reconstructions(tiny_run):
     assert (tiny_run / "samples" / "000020.png").exists()
     run, mesh, task, state, frozen, _ = open_run(tiny_run)
     source = open_source(run.data, (8, 8, 1))
@@ -356,11 +354,11 @@ def test_training_shows_pictures_and_what_comes_back(tiny_run):
     again = task.decode(*nets, task.encode(*nets, batch), {"label": batch["label"]})
     np.testing.assert_array_equal(images[::2], batch["image"])
     np.testing.assert_allclose(images[1::2], again, atol=1e-6)
-    with Image.open(tiny_run / "reconstructions" / "000020.png") as picture:
-        assert picture.size == (4 * 66 + 2, 4 * 66 + 2)
+    with Image.open(tiny_run / "reconstructions" / "000020.png") as image:
+        assert image.size == (4 * 66 + 2, 4 * 66 + 2)
 
 
-def test_what_is_measured_of_reconstructions(tiny_run):
+def test_evaluation_of_reconstructions(tiny_run):
     run, mesh, task, state, frozen, _ = open_run(tiny_run)
     names = ["reconstruction_psnr", "active_units", "rfid_pixels"]
     found = held_out.HeldOut(replace(run, eval=replace(run.eval, batches=0)), task, mesh, names)(state, frozen)
@@ -377,7 +375,7 @@ def test_what_is_measured_of_reconstructions(tiny_run):
     assert found["rfid_pixels"] == pytest.approx(want, rel=1e-3) and want > 0.1
 
 
-def test_a_traversal_changes_one_number_a_row(tiny_run, tmp_path, capsys):
+def test_a_traversal_changes_one_latent_in_each_row(tiny_run, tmp_path, capsys):
     opened = open_run(tiny_run)
     entry = Entry(opened, 28)
     images = traverse(entry, 3, 4, 2.0, (7,), 1.0).reshape(4, 7, 8, 8, 1)
@@ -389,7 +387,7 @@ def test_a_traversal_changes_one_number_a_row(tiny_run, tmp_path, capsys):
             np.testing.assert_allclose(images[i, j], entry.paint(moved, conditions(1, (7,)))[0], atol=1e-6)
     traverse_command(tiny_run, tmp_path / "t.png", latents=2, label=7)
     reconstruct(tiny_run, tmp_path / "r.png", count=5)
-    assert "2 latents of step 20" in (told := capsys.readouterr().out) and "5 images of test" in told
+    assert "2 latents of step 20" in (printed := capsys.readouterr().out) and "5 images of test" in printed
     assert (tmp_path / "t.png").exists() and (tmp_path / "r.png").exists()
     with pytest.raises(InputError, match="more than z has: 4"):
         traverse_command(tiny_run, tmp_path / "u.png", latents=5, label=7)
@@ -397,13 +395,13 @@ def test_a_traversal_changes_one_number_a_row(tiny_run, tmp_path, capsys):
         reconstruct(tiny_run, tmp_path / "r.gif")
 
 
-def test_the_directions_are_those_of_the_decoders_first_layer(tiny_run):
+def test_the_directions_come_from_the_decoders_first_layer(tiny_run):
     opened = open_run(tiny_run)
     [factor] = Entry(opened, 4).factors()
     np.testing.assert_array_equal(factor, np.asarray(opened.state.params["decoder"]["hidden_0"]["kernel"])[:4])
 
 
-def test_an_autoencoder_reconstructs_and_draws_no_samples(tmp_path):
+def test_an_autoencoder_reconstructs_and_cannot_sample(tmp_path):
     run = parse("vae", ["--preset", "autoencoder", "--tiny", "--mesh.data", "1", "--out", str(tmp_path / "run")]).run
     loop.fit(run)
     assert (tmp_path / "run" / "reconstructions" / "000020.png").exists()

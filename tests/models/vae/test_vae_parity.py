@@ -1,4 +1,4 @@
-"""The nets of the VQ family beside the same layers in PyTorch, with the same weights."""
+"""The nets of the VQ models against the same layers in PyTorch, with the same weights."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ torch: Any = pytest.importorskip("torch")
 
 
 def layer(params: Any, name: str, strides: int = 1, padding: int = 1, transposed: bool = False):
-    """Return torch's convolution with our weights: [h w in out] -> [out in h w], transposed [in out h w]."""
+    """Return torch's convolution with our weights: [h w in out] -> [out in h w]; transposed: [in out h w]."""
     nn = torch.nn
     kernel = np.asarray(params[name]["kernel"])
     h, _, a, b = kernel.shape
@@ -39,33 +39,33 @@ class Block(torch.nn.Module):
 
 
 def compare(ours: Any, theirs: Any, x: np.ndarray):
-    """Assert that torch's net says of images f32[b h w c] what ours said."""
+    """Assert that torch's net gives our output for images f32[b h w c]."""
     with torch.no_grad():
         out = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy().transpose(0, 2, 3, 1)
     np.testing.assert_allclose(ours, out.reshape(np.shape(ours)), atol=2e-5)
 
 
-def pictures(*shape: int) -> np.ndarray:
+def random_images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def test_the_encoder_and_the_decoder():
     relu, seq = torch.nn.ReLU(), torch.nn.Sequential
-    x, encoder, decoder = pictures(2, 16, 12, 3), VQVAEEncoder(2, 8, 2, 5), VQVAEDecoder(2, 8, 2, 3)
+    x, encoder, decoder = random_images(2, 16, 12, 3), VQVAEEncoder(2, 8, 2, 5), VQVAEDecoder(2, 8, 2, 3)
     p: Any = encoder.init(jax.random.key(0), jnp.asarray(x))["params"]
     blocks = [Block(p[f"block_{i}"]) for i in range(2)]
     down = [layer(p, "down_0", 2), relu, layer(p, "down_1", 2), relu]
     theirs = seq(*down, layer(p, "in"), *blocks, relu, layer(p, "out", padding=0))
     compare(encoder.apply({"params": p}, x), theirs, x)
-    z = pictures(2, 4, 3, 5)
+    z = random_images(2, 4, 3, 5)
     p = decoder.init(jax.random.key(1), jnp.asarray(z))["params"]
     blocks = [Block(p[f"block_{i}"]) for i in range(2)]
     up = [relu, layer(p, "up_1", 2, transposed=True), relu, layer(p, "out", 2, transposed=True)]
     compare(decoder.apply({"params": p}, z), seq(layer(p, "in"), *blocks, *up), z)
 
 
-def test_the_discriminator_of_patches():
-    nn, x, net = torch.nn, pictures(2, 32, 32, 3), PatchDiscriminator(2, 8)
+def test_the_patch_discriminator():
+    nn, x, net = torch.nn, random_images(2, 32, 32, 3), PatchDiscriminator(2, 8)
     found: Any = net.init(jax.random.key(0), jnp.asarray(x))
     p, layers = found["params"], []
     for i, strides in enumerate((2, 2, 1)):

@@ -25,7 +25,7 @@ X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, *IMAGE)) * 2.0 - 1, 
 
 
 def made(model, scale: float = 1.0):
-    """A model's parameters, scaled so that nothing is nearly linear."""
+    """Return a model's parameters, scaled so that no layer is nearly linear."""
     params, _ = model.init(jax.random.key(0))
     return jax.tree.map(lambda x: x * scale, params)
 
@@ -33,30 +33,30 @@ def made(model, scale: float = 1.0):
 # ---- the flow
 
 
-def test_the_flows_log_determinant_is_autodiffs():
+def test_the_flows_log_determinant_equals_autodiffs():
     model = IAF(IMAGE, 5, NETS, flows=3, flow_width=12)
     params = made(model)
-    z, told = jax.random.normal(jax.random.key(1), (2, 4, 5))
+    z, h = jax.random.normal(jax.random.key(1), (2, 4, 5))
     flow: Any = partial(model.flow.apply, {"params": params["flow"]})
-    _, log_det = flow(z, told)
-    jacobian = jax.vmap(jax.jacfwd(lambda z, told: flow(z[None], told[None])[0][0]))(z, told)
+    _, log_det = flow(z, h)
+    jacobian = jax.vmap(jax.jacfwd(lambda z, h: flow(z[None], h[None])[0][0]))(z, h)
     np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], rtol=1e-5)
     assert np.abs(log_det).min() > 0.1
 
 
-def test_one_flow_is_triangular_and_every_number_is_told():
+def test_one_flow_is_triangular_and_depends_on_all_of_h():
     model = IAF(IMAGE, 5, NETS, flows=1, flow_width=12)
     params = made(model, 2.0)
-    one = lambda z, told: model.flow.apply({"params": params["flow"]}, z[None], told[None])[0][0, ::-1]  # noqa: E731
-    z, told = jax.random.normal(jax.random.key(1), (2, 5))
-    by_z, by_told = jax.jacfwd(one, (0, 1))(z, told)
+    one = lambda z, h: model.flow.apply({"params": params["flow"]}, z[None], h[None])[0][0, ::-1]  # noqa: E731
+    z, h = jax.random.normal(jax.random.key(1), (2, 5))
+    by_z, by_h = jax.jacfwd(one, (0, 1))(z, h)
     np.testing.assert_array_equal(np.triu(by_z, 1), 0)
-    assert (np.abs(by_z[np.tril_indices(5)]) > 1e-6).all(), "each number depends on all before it"
-    assert (np.abs(by_told).sum(1) > 1e-3).all()
+    assert (np.abs(by_z[np.tril_indices(5)]) > 1e-6).all(), "each number depends on all numbers before it"
+    assert (np.abs(by_h).sum(1) > 1e-3).all()
 
 
-def test_log_q_is_the_density_of_what_is_drawn():
-    """Two numbers of z: the histogram of many draws beside exp(log q), through the change of variables alone."""
+def test_log_q_is_the_density_of_the_samples():
+    """Compare the histogram of many samples of two latents with exp(log q), from the change of variables."""
     model = IAF(IMAGE, 2, NETS, flows=2, flow_width=6)
     params = made(model, 1.5)
     q = jax.tree.map(lambda v: jnp.repeat(v[:1], 200_000, 0), model.posterior(params, {"image": X}))
@@ -70,14 +70,14 @@ def test_log_q_is_the_density_of_what_is_drawn():
 
 
 def correlated():
-    """Return a fixed decoder whose posterior is a Gaussian with strong correlation, images, and log p(x)."""
+    """Return a fixed decoder with a strongly correlated Gaussian posterior, images, and log p(x)."""
     draw = np.random.default_rng(3)
     w, sigma = np.asarray([[1.0, 0.9], [0.9, 1.0], [0.3, 0.2], [0.0, 0.1]]), 0.3
     x = draw.normal(size=(64, 2)) @ w.T + sigma * draw.normal(size=(64, 4))
     exact = stats.multivariate_normal.logpdf(x, np.zeros(4), w @ w.T + sigma**2 * np.eye(4))  # pyright: ignore
 
     class Known:
-        """log p(x | z) instead of the decoder's."""
+        """A model with a given log p(x | z) instead of the decoder's."""
 
         def log_likelihood(self, params, z, batch):
             flat = batch["image"].reshape(-1, 4)
@@ -87,7 +87,7 @@ def correlated():
     return Known, jnp.float32(x).reshape(-1, *IMAGE), exact.mean()
 
 
-def test_the_flow_closes_the_gap_that_a_diagonal_posterior_leaves():
+def test_the_flow_closes_the_gap_of_a_diagonal_posterior():
     known, x, exact = correlated()
     gaps = []
     for kind, more in ((VAE, {}), (IAF, {"flows": 2, "flow_width": 32})):
@@ -117,7 +117,7 @@ def test_the_flow_closes_the_gap_that_a_diagonal_posterior_leaves():
 # ---- the prior
 
 
-def test_the_prior_is_the_mixture_of_the_answers_to_the_pseudo_inputs():
+def test_the_prior_is_the_mixture_of_the_pseudo_inputs_posteriors():
     model = VampPriorVAE(IMAGE, 3, NETS, components=4)
     params = made(model, 2.0)
     mean, log_var = p = model.prior(params)
@@ -127,7 +127,7 @@ def test_the_prior_is_the_mixture_of_the_answers_to_the_pseudo_inputs():
     assert np.abs(mean[0] - mean[1]).max() > 0.1
 
 
-def test_samples_are_the_priors():
+def test_samples_come_from_the_prior():
     model = VampPriorVAE(IMAGE, 1, NETS, components=3)
     params = made(model, 3.0)
     latent = model.latent_space()
@@ -138,13 +138,13 @@ def test_samples_are_the_priors():
     assert stats.kstest(w, cdf).pvalue > 1e-3  # pyright: ignore[reportAttributeAccessIssue]
 
 
-# ---- both, and the plain one
+# ---- both, and the plain VAE
 
 
 @pytest.mark.parametrize(
     "model", [VAE(IMAGE, 1, NETS), IAF(IMAGE, 1, NETS, flow_width=4), VampPriorVAE(IMAGE, 1, NETS, components=3)]
 )
-def test_many_samples_give_the_marginal_of_a_quadrature(model):
+def test_many_samples_approach_the_marginal_by_quadrature(model):
     params = made(model)
     grid = np.linspace(-12, 12, 4001)
     points = jnp.float32(grid)[:, None]
@@ -178,6 +178,6 @@ def test_the_loss_is_minus_the_bound(model):
         (VampPriorVAE(classes=10), "can't be conditioned on labels"),
     ],
 )
-def test_settings_that_no_model_has(model, words):
+def test_wrong_settings_raise(model, words):
     with pytest.raises(InputError, match=words):
         model.task(1)

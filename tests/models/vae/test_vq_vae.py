@@ -1,4 +1,4 @@
-"""Quantisers and the VQ-VAE: against brute force, k-means, finite differences; collapse and what mends it."""
+"""Quantisers and the VQ-VAE against brute force, k-means and finite differences; codebook collapse and its remedy."""
 
 from functools import cache, partial
 from typing import Any
@@ -28,7 +28,7 @@ def vectors(*shape: int, seed: int = 0) -> jax.Array:
 
 
 def clusters() -> tuple[np.ndarray, np.ndarray]:
-    """400 points around 5 centres that are far apart, and the centres."""
+    """Return 400 points around 5 distant centres, and the centres."""
     draw = np.random.default_rng(2)
     centres = np.asarray([[0, 0], [5, 0], [0, 5], [-5, -1], [2, -6]], np.float32)
     return np.asarray(np.repeat(centres, 80, 0) + 0.3 * draw.normal(size=(400, 2)), np.float32), centres
@@ -36,7 +36,7 @@ def clusters() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("depth", [1, 3])
-def test_each_vector_gets_the_nearest_code_of_what_is_left(kind, depth):
+def test_each_residual_gets_its_nearest_code(kind, depth):
     quantiser = Quantiser(kind, codes=7, size=3, depth=depth)
     params, state = quantiser.init(KEY)
     z = vectors(2, 4, 5, 3)
@@ -52,12 +52,12 @@ def test_each_vector_gets_the_nearest_code_of_what_is_left(kind, depth):
     np.testing.assert_allclose(quantiser.values(params, state, found.tokens), z - left, atol=1e-5)
     weight = 0.25 if kind == "average" else 1.25
     np.testing.assert_allclose(found.cost, weight * np.sum(errors, 0), rtol=1e-4)
-    assert found.state == state, "nothing moves without a key"
+    assert found.state == state, "the codebooks are not updated without a key"
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "finite"])
-def test_the_gradient_goes_straight_through(kind):
-    """That of a smooth f(values), at the values, is the vectors' own; finite differences of f say what it is."""
+def test_the_gradient_is_the_straight_through_estimate(kind):
+    """The gradient of a smooth f(values) is passed to the vectors unchanged; compare with finite differences of f."""
     quantiser = Quantiser(kind, codes=7, size=3, levels=(5, 4, 3), commitment=0.0)
     params, state = quantiser.init(KEY)
     z = vectors(1, 2, 2, 3)
@@ -70,14 +70,14 @@ def test_the_gradient_goes_straight_through(kind):
         away[place] = 1e-2
         up, down = (float(f(jnp.asarray(values + s * away, jnp.float32))) for s in (1, -1))
         want[place], away[place] = (up - down) / 2e-2, 0
-    if kind == "finite":  # rounding alone is passed; tanh before it has a slope, and there is a scale after it
+    if kind == "finite":  # only the rounding is skipped: the tanh before it and the scale after it have derivatives
         levels = np.asarray([5, 4, 3], np.float32)
         half, odd = (levels - 1) * 1.001 / 2, np.asarray([0, 0.5, 0], np.float32)
         want = want * half * (1 - np.tanh(np.asarray(z) + np.arctanh(odd / half)) ** 2) / (levels // 2)
     np.testing.assert_allclose(slope, want, atol=5e-3)
 
 
-def test_the_costs_gradients_are_those_of_the_two_distances():
+def test_the_gradients_of_the_cost_are_those_of_the_two_distances():
     quantiser = Quantiser("gradient", codes=5, size=3, commitment=0.4)
     params, state = quantiser.init(KEY)
     z = vectors(1, 4, 4, 3)
@@ -91,7 +91,7 @@ def test_the_costs_gradients_are_those_of_the_two_distances():
     np.testing.assert_allclose(of_params["codes"][0], want, atol=1e-6)
 
 
-def test_a_moving_average_is_the_papers():
+def test_the_moving_averages_are_the_papers():
     quantiser = Quantiser(codes=4, size=2, decay=0.9, revive=0.0)
     params, state = quantiser.init(KEY)
     share, total = (np.float64(state[name][0]) for name in ("share", "sum"))
@@ -120,8 +120,8 @@ def test_the_averages_find_the_means_of_k_means():
 
 
 @pytest.mark.parametrize("revive, least, most", [(0.0, 0, 0.26), (0.1, 0.9, 1)])
-def test_dead_codes_are_put_on_vectors(revive, least, most):
-    """Codes that start far off are never chosen; the few that are share all vectors: collapse, and it shows."""
+def test_dead_codes_are_replaced_by_vectors(revive, least, most):
+    """Codes that start far from the data are never used; the few others get all vectors, which is codebook collapse."""
     quantiser = Quantiser(codes=16, size=2, decay=0.9, revive=revive)
     points = vectors(1, 256, 2)
     far = jnp.full((1, 16, 2), 100.0) + vectors(1, 16, 2, seed=1)
@@ -137,7 +137,7 @@ def test_dead_codes_are_put_on_vectors(revive, least, most):
     assert np.isfinite(found.state["sum"]).all()
 
 
-def test_finite_levels_are_even_and_every_token_is_met():
+def test_finite_levels_are_evenly_spaced_and_every_token_occurs():
     quantiser = Quantiser("finite", levels=(2, 5, 8))
     draw = np.random.default_rng(0)
     z = jnp.asarray(draw.uniform(-4, 4, (1, 20_000, 3)), jnp.float32)
@@ -151,7 +151,7 @@ def test_finite_levels_are_even_and_every_token_is_met():
     assert not found.cost.any()
 
 
-def test_usage_is_scipys_entropy():
+def test_usage_equals_scipys_entropy():
     tokens = np.random.default_rng(0).integers(0, 6, (3, 5, 5, 2)) ** 2 % 7
     seen = usage(jnp.asarray(tokens), 10)
     counts = [np.bincount(tokens[..., i].reshape(-1), minlength=10) for i in range(2)]
@@ -189,15 +189,15 @@ def test_it_learns_digits_and_the_codebook_does_not_collapse(quantiser):
     assert metrics["codes_used"][-1] > (0.3 if quantiser.kind == "gradient" else 0.5)
     params, context = averaged(state, {})
     batch = {"image": vectors(3, 8, 8, 1)}
-    codes = model.encode(params, context, batch)
-    assert codes.shape == (3, 4, 4, quantiser.vector_size)
+    latents = model.encode(params, context, batch)
+    assert latents.shape == (3, 4, 4, quantiser.vector_size)
     tokens = model.tokens(params, context, batch)
-    np.testing.assert_allclose(model.values(params, context, tokens), codes, atol=1e-5)
-    assert tokens.shape[-1] == quantiser.depth and model.decode(params, context, codes, {}).shape == (3, 8, 8, 1)
+    np.testing.assert_allclose(model.values(params, context, tokens), latents, atol=1e-5)
+    assert tokens.shape[-1] == quantiser.depth and model.decode(params, context, latents, {}).shape == (3, 8, 8, 1)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_new_net_rounds_to_many_finite_levels(seed):
+def test_a_new_net_uses_many_finite_levels(seed):
     model = VQVAE((8, 8, 1), 1, prior=0, quantiser=Quantiser("finite"))
     found: Any = load_digits()
     params, extra = model.init(jax.random.key(seed))
@@ -206,7 +206,7 @@ def test_a_new_net_rounds_to_many_finite_levels(seed):
     assert len(np.unique(tokens)) > 200
 
 
-def test_more_codebooks_leave_less_over():
+def test_more_codebooks_leave_a_smaller_residual():
     one, three = (train(quantiser)[2]["squared_error"][-1] for quantiser in (ONE, THREE))
     assert three < 0.8 * one
 
@@ -227,12 +227,12 @@ def test_more_codebooks_leave_less_over():
         (VQVAE((4, 4, 1), quantiser=Quantiser("finite")), "needs more than one latent vector"),
     ],
 )
-def test_settings_that_no_model_has(model, words):
+def test_wrong_settings_raise(model, words):
     with pytest.raises(InputError, match=words):
         model.task(1)
 
 
-def test_any_size_that_its_halvings_allow():
+def test_any_size_that_the_stages_allow():
     model = VQVAE((256, 192, 3), 4, 4, 1, Quantiser(codes=4, size=2))
     params, extra = jax.eval_shape(partial(model.init, KEY))
     shape = jax.eval_shape(lambda p, e: model.encode(p, Context(e, {}, {}, jnp.int32(0)), {"image": jnp.zeros((1, 256, 192, 3))}), params, extra)  # noqa: E501  # fmt: skip
@@ -242,7 +242,7 @@ def test_any_size_that_its_halvings_allow():
 # ---- the prior
 
 
-def test_a_tokens_logits_depend_on_the_tokens_before_it_alone():
+def test_a_tokens_logits_depend_only_on_the_tokens_before_it():
     prior = TokenPrior(6, 8, 2)
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 6, (1, 7)))
     params = jax.tree.map(lambda x: x * 2, prior.init(KEY, tokens))
@@ -264,8 +264,8 @@ def test_sampling_with_a_cache_gives_the_same_tokens():
         np.testing.assert_array_equal(tokens[:, i], again)
 
 
-def test_samples_have_the_probabilities_that_the_prior_gives():
-    """All 27 sequences of three tokens of three kinds: how often they are drawn, beside exp(-nats)."""
+def test_samples_have_the_priors_probabilities():
+    """Compare the frequencies of all 27 sequences of three tokens out of three with exp(-nats)."""
     prior = TokenPrior(3, 8, 1)
     every = jnp.asarray(list(np.ndindex(3, 3, 3)), jnp.int32)
     params = jax.tree.map(lambda x: x * 6, prior.init(KEY, every))["params"]
@@ -277,7 +277,7 @@ def test_samples_have_the_probabilities_that_the_prior_gives():
     assert stats.chisquare(counts, p / p.sum() * 20_000).pvalue > 1e-3  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_the_autoencoder_takes_no_notice_of_its_prior():
+def test_the_prior_does_not_influence_the_autoencoder():
     batch = {"image": vectors(8, 8, 8, 1)}
     after = []
     for layers in (0, 1):

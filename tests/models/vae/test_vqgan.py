@@ -1,4 +1,4 @@
-"""The VQGAN's weight and gradients against the formula written down at length, its distances and its patches."""
+"""The VQGAN's adaptive weight and gradients against the plain formula; its perceptual distances and patches."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,8 +27,8 @@ def game():
     return params, lambda step: Context(extra, {}, frozen, jnp.int32(step)), batch
 
 
-def at_length(params, context, batch, share):
-    """The two terms, and what the autoencoder minimises with the judgement weighing `share`."""
+def plain_formula(params, context, batch, share):
+    """Return both terms, and the autoencoder's loss with the weight `share` for the adversarial term."""
     x = batch["image"]
     q = MODEL.quantise(params, context, x)
     made = MODEL.decode_unclipped(params, q.values)
@@ -41,27 +41,27 @@ def norm_at_the_last_layer(term, params) -> float:
     return float(jnp.linalg.norm(jax.grad(term)(params)["decoder"]["out"]["kernel"].reshape(-1)))
 
 
-def test_the_weight_and_the_gradient_are_the_formulas(game):
+def test_the_weight_and_the_gradient_equal_the_formulas(game):
     params, context_at, batch = game
     context = context_at(5)
     error, fooling = (
-        norm_at_the_last_layer(lambda p, i=i: at_length(p, context, batch, 0.0)[i], params) for i in (0, 1)
+        norm_at_the_last_layer(lambda p, i=i: plain_formula(p, context, batch, 0.0)[i], params) for i in (0, 1)
     )
     (value, aux), slope = jax.value_and_grad(MODEL.loss, has_aux=True)(params, context, batch, KEY)
     weight = error / (fooling + 1e-4)
     assert float(aux.metrics["weight"]) == pytest.approx(weight, rel=1e-3)
-    want, of_all = jax.value_and_grad(lambda p: at_length(p, context, batch, 0.8 * weight)[2])(params)
+    want, of_all = jax.value_and_grad(lambda p: plain_formula(p, context, batch, 0.8 * weight)[2])(params)
     assert float(value) == pytest.approx(float(want), rel=1e-4)
     for net in ("encoder", "decoder"):
         scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(of_all[net]))
         jax.tree.map(lambda a, b, scale=scale: np.testing.assert_allclose(a, b, atol=1e-3 * scale), slope[net], of_all[net])  # noqa: E501  # fmt: skip
 
 
-def test_before_it_starts_the_judge_has_no_say_and_learns_nothing(game):
+def test_before_its_start_the_discriminator_has_no_influence_and_no_updates(game):
     params, context_at, batch = game
     context = context_at(4)
     (value, aux), slope = jax.value_and_grad(MODEL.loss, has_aux=True)(params, context, batch, KEY)
-    want, of_all = jax.value_and_grad(lambda p: at_length(p, context, batch, 0.0)[2])(params)
+    want, of_all = jax.value_and_grad(lambda p: plain_formula(p, context, batch, 0.0)[2])(params)
     assert float(value) == pytest.approx(float(want), rel=1e-4)
     np.testing.assert_allclose(slope["decoder"]["out"]["kernel"], of_all["decoder"]["out"]["kernel"], atol=1e-5)
     still = jax.grad(lambda p: MODEL.discriminator_loss(p, context, batch, KEY)[0])(params)["discriminator"]
@@ -72,7 +72,7 @@ def test_before_it_starts_the_judge_has_no_say_and_learns_nothing(game):
 
 
 @pytest.mark.parametrize("kind, image", [("lenet", (16, 16, 1)), ("st_lpips", (32, 32, 3))])
-def test_a_perceptual_distance_is_none_for_equal_pictures(kind, image):
+def test_the_perceptual_distance_of_equal_images_is_zero(kind, image):
     model = replace(MODEL, image=image, perceptual=kind)
     a, b = jnp.tanh(jax.random.normal(KEY, (2, 3, *image)))
     frozen = {"perceptual": model.backbone()}
@@ -82,7 +82,7 @@ def test_a_perceptual_distance_is_none_for_equal_pictures(kind, image):
     assert 1e-4 < near < far
 
 
-def test_the_judge_sees_patches():
+def test_the_discriminator_sees_patches():
     net = PatchDiscriminator(3, 4)
     shape = jax.eval_shape(lambda: net.init_with_output(KEY, jnp.zeros((1, 256, 256, 3)))[0])
     assert shape.shape == (1, 30, 30)  # 70x70 each, 8 apart
@@ -98,6 +98,6 @@ def test_the_judge_sees_patches():
         ({"start": -1}, "model.start must be at least 0"),
     ],
 )
-def test_settings_that_no_model_has(changes, words):
+def test_wrong_settings_raise(changes, words):
     with pytest.raises(InputError, match=words):
         replace(MODEL, **changes).task(1)
