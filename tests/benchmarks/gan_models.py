@@ -14,7 +14,10 @@ STYLE = (
     " --model.game.learning-rate 0.01 --model.game.generator-rate 0.003"
     " --model.ema-half-life 100 --model.ema-rampup 0.05"
 )
-PLAIN = "gamma 10 every 4 steps, rates 0.01 and 0.003, a half-life of 100 steps with ramp-up, no mixing, no path length"
+PLAIN = (
+    "8 to 32 channels, gamma 10 every 4 steps, rates 0.01 and 0.003, a half-life of 100 steps with ramp-up, no mixing, "
+    "no path length"
+)
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,20 @@ MODELS = {
     "acgan": Model("acgan", conditional=True, updates=4000),
     "infogan": Model("infogan"),
     "wgan": Model("wgan", "--model.game.learning-rate 5e-4", "rate 5e-4"),
-    "wgan-gp": Model("wgan-gp", "--model.width 16 --model.game.learning-rate 5e-4", "rate 5e-4"),
+    "wgan-gp": Model("wgan-gp", "--model.width 16 --model.game.learning-rate 5e-4", "width 16, rate 5e-4"),
     "unrolled": Model(
         "unrolled",
         "--model.width 16 --model.game.learning-rate 1e-4 --model.game.generator-rate 5e-4",
-        "rates 1e-4 and 5e-4",
+        "width 16, rates 1e-4 and 5e-4",
         updates=3000,
     ),
-    "sngan": Model("sngan", RESIDUAL + HALF, "rate 8e-4, constant, 2 updates of the critic to one"),
+    "sngan": Model("sngan", RESIDUAL + HALF, "width 16, rate 8e-4, constant, 2 updates of the critic to one"),
     "sngan-projection": Model("sngan-projection", RESIDUAL + HALF, "as `sngan`", conditional=True, updates=4000),
     "biggan": Model(
         "biggan",
         f"{RESIDUAL} --data.no-flip --model.latent 64 --model.embedding 16 --model.attention 8"
         " --model.game.critics 1 --model.game.learning-rate 8e-4 --model.game.generator-rate 4e-4",
-        "rates 8e-4 and 4e-4, one update of the critic to one, attention at 8x8",
+        "width 16, rates 8e-4 and 4e-4, one update of the critic to one, attention at 8x8",
         conditional=True,
         updates=8000,
     ),
@@ -84,6 +87,6 @@ MODELS = {
         f"{SMALL} --data.no-flip --model.width 16 --model.blocks 1 --model.expansion 1 --model.group 16"
         " --model.game.lazy 4 --model.game.r1 50 --model.game.r2 50 --model.game.learning-rate 2e-3"
         " --model.game.beta2 0.99",
-        "rate 2e-3, beta2 0.99, gamma 50 every 4 steps, convolutions in one group",
+        "width 16, rate 2e-3, beta2 0.99, gamma 50 every 4 steps, convolutions in one group",
     ),
 }

@@ -34,7 +34,7 @@ COUNTS = (1, 2, 4, 8, 32, 128)  # steps of a sampler
 BESIDE = "Training time beside other trainings."
 DIGITS = "10,000 samples beside the 60,000 training digits"
 DIFFUSION = (
-    "a cosine learning rate, moving averages of 0.999 (`edm2`: its own schedules; `ddpm`: a rate of 1e-3), one seed; a "
+    "a cosine learning rate, moving averages of 0.999 (`edm2`: its own schedules; `ddpm`, `vdm`: a rate of 1e-3), one seed; a "
     "U-Net of width 16 with one block per resolution (`sit`: a DiT of 6 layers of 96 with patches of 4); fid_lenet of "
     f"{DIGITS}, as in the GANs' table; bits/dim: VDM's bound of -log2 P of the 10,000 test digits' 8-bit pixels, 16 "
     f"draws each. {BESIDE}"
@@ -193,7 +193,7 @@ TABLES = {
         "(a multiple of a quarter of them), and at the end. Class accuracy: the share of the final samples, labels in "
         "turn, that the package's LeNet-5 classifies as their label. PyTorch: the DCGAN tutorial with nets of the same "
         "width, batch and steps, at its rate of 2e-4 (`dcgan`: 5e-4). The imported GAN's interval is over seeds of its "
-        "samples. Changed settings, besides sizes: {settings}",
+        "samples. Changed settings, besides the size of the images: {settings}",
     ),
     "stacked-mnist": Table(
         ("images",),

@@ -153,8 +153,16 @@ def test_the_published_results_are_of_presets_and_tables_that_exist(published):
         assert result.table is None or result.table in TABLES, result
         if result.table:
             assert tuple(result.row or {}) == TABLES[result.table].labels, result
-            told = " ".join(TABLES[result.table].columns.values())
-            assert f"{{{result.metric}{f'@{result.case}' if result.case else ''}" in told, result
+
+
+def test_every_cell_of_the_columns_can_be_filled():
+    """A template that names no metric is never shown: a name that is written wrongly is found so."""
+    for name, table in TABLES.items():
+        for template in table.columns.values():
+            for part in template.split("|"):
+                places = list(render.PLACE.finditer(part))
+                assert places and all(place["metric"] or place["field"] for place in places), (name, template)
+                assert "{" not in render.PLACE.sub("", part), (name, template)
 
 
 def test_every_page_is_what_the_results_say(capsys):
