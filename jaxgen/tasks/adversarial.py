@@ -264,17 +264,17 @@ class AdversarialTask:
         self,
         latent: Latent | None = None,
         ema: Ema | None = None,
-        more: tuple[Phase, ...] = (),
+        further: tuple[Phase, ...] = (),
         extra: Mapping[str, PyTree] | None = None,
-        slow: int = 0,
+        lazy_every: int = 0,
     ) -> Task:
         """Return the Task.
 
-        latent: how latents are drawn, mapped and synthesised; None: z goes straight into the generator
-        ema:    the generator's moving average; None: the one of the config
-        more:   further phases, after those of the discriminator, the lazy penalties and the generator
-        extra:  the state of those phases
-        slow:   the generator's learning rate and decays are set for a further lazy phase every `slow` steps
+        latent:     how latents are drawn, mapped and synthesised; None: the generator's input is z
+        ema:        the generator's moving average; None: the one of the config
+        further:    phases after those of the discriminator, the lazy penalties and the generator
+        extra:      the state of the further phases
+        lazy_every: adjust the generator's learning rate and decays for a lazy phase every so many steps
         """
         game = self.game
         game.check()
@@ -296,7 +296,7 @@ class AdversarialTask:
         lazy = game.lazy if game.lazy > 1 else 0
         if lazy:
             phases += [Phase("penalty", "discriminator", self.lazy_penalty_loss, every=lazy, stream="z")]
-        phases += [Phase("generator", "generator", self.generator_loss, stream="z"), *more]
+        phases += [Phase("generator", "generator", self.generator_loss, stream="z"), *further]
         rate = game.generator_rate or game.learning_rate
         example = {"image": jax.ShapeDtypeStruct(self.image, jnp.float32)}
         return Task(
@@ -304,7 +304,7 @@ class AdversarialTask:
             example=example | ({"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}),
             learners={
                 "discriminator": Learner(("discriminator",), game.make_optimizer(game.learning_rate, game.clip, lazy)),
-                "generator": Learner(("generator",), game.make_optimizer(rate, every=slow)),
+                "generator": Learner(("generator",), game.make_optimizer(rate, every=lazy_every)),
             },
             phases=tuple(phases),
             ema=(ema or Ema("generator", ramped(game.ema)),),

@@ -21,13 +21,13 @@ SLOPE = 0.2  # of the leaky ReLU
 GAIN = 2 / (1 + SLOPE**2)  # of the variance, to keep it the same through the leaky ReLU
 
 
-def scaled(gain: float) -> nn.initializers.Initializer:
+def fan_in_normal(gain: float) -> nn.initializers.Initializer:
     """Return an initializer that draws from N(0, gain / fan_in)."""
     return nn.initializers.variance_scaling(gain, "fan_in", "normal")
 
 
 @lru_cache(maxsize=64)
-def halving(n: int) -> np.ndarray:
+def downsampling_matrix(n: int) -> np.ndarray:
     """Return the matrix f64[n/2 n] that filters by [1 3 3 1] / 8 with stride 2, with zeros outside the image."""
     rows = np.arange(n // 2)[:, None]
     taps = 2 * rows - 1 + np.arange(4)  # [n/2 4]
@@ -39,12 +39,12 @@ def halving(n: int) -> np.ndarray:
 
 def downsample(x: Array) -> Array:
     """Return x [b h w c] with even sides, filtered by [1 3 3 1] / 8 and downsampled by 2, [b h/2 w/2 c]."""
-    return apply_weights(x, halving(x.shape[1]), halving(x.shape[2]))
+    return apply_weights(x, downsampling_matrix(x.shape[1]), downsampling_matrix(x.shape[2]))
 
 
 def upsample(x: Array) -> Array:
     """Return x [b h w c] upsampled by 2 with zeros between pixels, and filtered by [1 3 3 1] / 4, [b 2h 2w c]."""
-    return apply_weights(x, 2 * halving(2 * x.shape[1]).T, 2 * halving(2 * x.shape[2]).T)
+    return apply_weights(x, 2 * downsampling_matrix(2 * x.shape[1]).T, 2 * downsampling_matrix(2 * x.shape[2]).T)
 
 
 class ResidualBlock(nn.Module):
@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
         middle = x.shape[-1] * self.expansion
         if middle % self.cardinality:
             raise InputError(f"{middle} channels can't be split into {self.cardinality} groups: give a divisor.")
-        init = scaled(GAIN / math.sqrt(self.depth))
+        init = fan_in_normal(GAIN / math.sqrt(self.depth))
         y = Conv(middle, (1, 1), kernel_init=init, name="conv1")(x)
         y = nn.leaky_relu(y, SLOPE)
         y = Conv(middle, (3, 3), groups=self.cardinality, kernel_init=init, name="conv2")(y)
@@ -73,7 +73,7 @@ class ResidualBlock(nn.Module):
 
 def pointwise(features: int, name: str) -> Conv:
     """Return a 1x1 convolution without bias."""
-    return Conv(features, (1, 1), use_bias=False, kernel_init=scaled(1), name=name)
+    return Conv(features, (1, 1), use_bias=False, kernel_init=fan_in_normal(1), name=name)
 
 
 class R3GANGenerator(nn.Module):
@@ -106,7 +106,7 @@ class R3GANGenerator(nn.Module):
         height, width = self.base
         first = self.widths[0]
         basis = self.param("basis", nn.initializers.normal(1.0), (height, width, first))
-        x = Dense(first, use_bias=False, kernel_init=scaled(1), name="mix")(z).astype(basis.dtype)  # [b c]
+        x = Dense(first, use_bias=False, kernel_init=fan_in_normal(1), name="mix")(z).astype(basis.dtype)  # [b c]
         shape = (z.shape[0], height, width, first)
         x = jnp.broadcast_to(basis, shape) * jnp.broadcast_to(x[:, None, None, :], shape)  # [b h w c]
         for i, (features, blocks, groups) in enumerate(zip(self.widths, self.blocks, self.cardinality, strict=True)):
@@ -148,7 +148,7 @@ class R3GANDiscriminator(nn.Module):
         height, width, last = x.shape[1:]
         basis = self.param("basis", nn.initializers.normal((height * width) ** -0.5), (height, width, last))
         x = jnp.einsum("bhwc,hwc->bc", x.astype(basis.dtype), basis)
-        x = Dense(self.embedding if self.classes else 1, use_bias=False, kernel_init=scaled(1), name="mix")(x)
+        x = Dense(self.embedding if self.classes else 1, use_bias=False, kernel_init=fan_in_normal(1), name="mix")(x)
         if not self.classes:
             return x[:, 0].astype(jnp.float32)
         init = nn.initializers.normal((self.classes * self.embedding) ** -0.5)

@@ -24,10 +24,10 @@ Architecture = Literal["skip", "resnet", "orig"]
 HALF = math.sqrt(0.5)  # scale of both branches of a residual block, so that each has half of the variance
 
 
-def widths(resolution: int, base: int, most: int) -> dict[int, int]:
+def widths(resolution: int, base: int, maximum: int) -> dict[int, int]:
     """Return {side: channels} for sides from 4 to the resolution. Raises InputError for a too small base."""
     at_least(resolution, model__channel_base=base)
-    return {side: min(base // side, most) for side in (1 << i for i in range(2, resolution.bit_length()))}
+    return {side: min(base // side, maximum) for side in (1 << i for i in range(2, resolution.bit_length()))}
 
 
 def child_keys(keys: Array, name: str) -> Array:
@@ -40,7 +40,7 @@ def at_least_float32(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def normalised(x: Array) -> Array:
+def normalise(x: Array) -> Array:
     """Return x [b c] with each row scaled to a mean square of 1."""
     return x * lax.rsqrt((x * x).mean(1, keepdims=True) + 1e-8)
 
@@ -56,12 +56,12 @@ class MappingNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array | None, label: Array | None = None, train: bool = False) -> Array:
-        parts = [] if z is None else [normalised(at_least_float32(z))]
+        parts = [] if z is None else [normalise(at_least_float32(z))]
         if self.classes:
             if label is None:
                 raise ValueError(f"A network with {self.classes} classes needs labels i32[b].")
             embedded = EqualDense(self.features, name="embed")(jax.nn.one_hot(label, self.classes))  # [b features]
-            parts.append(normalised(at_least_float32(embedded)))
+            parts.append(normalise(at_least_float32(embedded)))
         x = jnp.concatenate(parts, 1)  # [b z_dim+features]
         for i in range(self.layers):
             x = EqualDense(self.features, True, self.multiplier, name=f"fc{i}")(x)

@@ -75,12 +75,12 @@ class StyleGAN2:
         if not self.ema_half_life > 0:
             raise InputError(f"model.ema-half-life must be above 0, not {self.ema_half_life}.")
         training = self.adversarial_task()
-        more = (
+        further = (
             (Phase("path", "generator", self.path_loss(training), every=self.path_every),) if self.path_length else ()
         )
         extra = {"path_length": jnp.zeros(())} if self.path_length else {}
         # The authors' code reduces the generator's learning rate even if the path length has no weight.
-        return training.task(self.latents(training), Ema("generator", self.ema_decay), more, extra, self.path_every)
+        return training.task(self.latents(training), Ema("generator", self.ema_decay), further, extra, self.path_every)
 
     def adversarial_task(self) -> AdversarialTask:
         """Return the adversarial training of the two nets, without the path length regularisation."""

@@ -142,8 +142,10 @@ class Quantiser:
         """Return the vectors f32[b ... D] of tokens i32[b ... depth]."""
         if self.kind == "finite":
             shape = (*tokens.shape[:-1], len(self.levels))
-            places, levels = (np.broadcast_to(np.asarray(v, np.int32), shape) for v in (self.place_values, self.levels))
-            digits = tokens // places % levels
+            place_values, levels = (
+                np.broadcast_to(np.asarray(v, np.int32), shape) for v in (self.place_values, self.levels)
+            )
+            digits = tokens // place_values % levels
             return (digits - levels // 2).astype(jnp.float32) / (levels // 2)
         codebooks = self.codebooks(params, state)
         return jnp.stack([codebooks[i][tokens[..., i]] for i in range(self.depth)]).sum(0)

@@ -31,14 +31,14 @@ class TokenPrior(nn.Module):
         length = n or tokens.shape[1]
         table = self.param("tokens", WEIGHTS, (self.vocabulary, self.width))
         start = self.param("start", WEIGHTS, (1, 1, self.width))
-        places = self.param("places", WEIGHTS, (1, length, self.width))
+        positions = self.param("places", WEIGHTS, (1, length, self.width))  # the names are those of saved runs
         first = jnp.broadcast_to(start, (tokens.shape[0], 1, self.width))
         if position is None:
             x = jnp.concatenate([first, table[tokens[:, :-1]]], 1)  # [b n c]
         else:
             x = jnp.where(position == 0, first, table[tokens])  # [b 1 c]
-            places = jax.lax.dynamic_slice_in_dim(places, position, 1, 1)
-        x = x + jnp.broadcast_to(places, x.shape)
+            positions = jax.lax.dynamic_slice_in_dim(positions, position, 1, 1)
+        x = x + jnp.broadcast_to(positions, x.shape)
         x = stack_layers(Layer(max(self.width // 32, 1), causal=True, cached=n), self.depth, x, None, position)
         return to_f32(Dense(self.vocabulary, kernel_init=WEIGHTS, name="out")(layer_norm("norm")(x)))
 
@@ -56,14 +56,14 @@ def sample_tokens(prior: TokenPrior, params: PyTree, keys: Key, count: int) -> A
         found: Any = prior.apply({"params": params, **cache}, token[:, None], i, count, mutable=["cache"])
         return found[0][:, 0], found[1]  # [b vocabulary]
 
-    def one(carry: tuple[PyTree, Array], i: Array) -> tuple[tuple[PyTree, Array], Array]:
+    def sample_one(carry: tuple[PyTree, Array], i: Array) -> tuple[tuple[PyTree, Array], Array]:
         logits, cache = next_logits(*carry, i)
         drawn = jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, i), row))(keys, logits)
         return (cache, drawn), drawn
 
     keys = jax.vmap(lambda key: rng.fold(key, "tokens"))(keys)
-    nothing = jnp.zeros(keys.shape[0], jnp.int32)
-    shapes = jax.eval_shape(lambda: next_logits({}, nothing, jnp.int32(0)))[1]
+    no_tokens = jnp.zeros(keys.shape[0], jnp.int32)
+    shapes = jax.eval_shape(lambda: next_logits({}, no_tokens, jnp.int32(0)))[1]
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    _, tokens = jax.lax.scan(one, (empty, nothing), jnp.arange(count))  # [count b]
+    _, tokens = jax.lax.scan(sample_one, (empty, no_tokens), jnp.arange(count))  # [count b]
     return tokens.T

@@ -181,17 +181,17 @@ class VAE:
         """
         q, p = self.posterior(params, batch), self.prior(params)
 
-        def one(i):
+        def one_sample(i):
             noise = rng.normal(jax.vmap(jax.random.fold_in, (0, None))(keys, i), (self.latent,))
             return self.log_weight(params, batch, p, *self.sample_posterior(params, q, noise))
 
-        def add(total, some):
-            return jnp.logaddexp(total, logsumexp(jax.vmap(one)(some), axis=0)), None
+        def add(total, indices):
+            return jnp.logaddexp(total, logsumexp(jax.vmap(one_sample)(indices), axis=0)), None
 
         # For small batches several samples are computed together: matrix products of a hundred rows are half as fast.
-        most = max(1, 1000 // len(keys))
-        together = next(n for n in range(most, 0, -1) if samples % n == 0)
-        total, _ = jax.lax.scan(add, jnp.full(len(keys), -jnp.inf), jnp.arange(samples).reshape(-1, together))
+        limit = max(1, 1000 // len(keys))
+        group = next(n for n in range(limit, 0, -1) if samples % n == 0)
+        total, _ = jax.lax.scan(add, jnp.full(len(keys), -jnp.inf), jnp.arange(samples).reshape(-1, group))
         return total - jnp.log(samples)
 
     def posterior_mean(self, params: Params, q: Any) -> Array:

@@ -30,7 +30,7 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import perceptual_distances
 from jaxgen.pretrained.feature_distances import features_of
 
-DELTA, MOST = 1e-4, 1e4  # the authors' code
+DELTA, MAX_WEIGHT = 1e-4, 1e4  # from the authors' code
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class VQGAN(VQVAE):
 
         _, vjp = jax.vjp(decode_with, decoder["out"]["kernel"])
         error, adversarial = (jnp.linalg.norm(to_f32(vjp(g)[0]).reshape(-1)) for g in (of_error, of_adversarial))
-        return stop_gradient(jnp.clip(error / (adversarial + DELTA), 0, MOST))
+        return stop_gradient(jnp.clip(error / (adversarial + DELTA), 0, MAX_WEIGHT))
 
 
 GREY = VQGAN(quantiser=Quantiser(codes=256))
