@@ -131,7 +131,7 @@ class Run(Generic[M]):
 
 @dataclass(frozen=True)
 class Preset(Generic[M]):
-    """A row of the zoo: a run worth repeating, and the same in tiny; measured.py has what is known of it."""
+    """A row of the zoo: a run worth repeating, and the same in tiny; its published results are in evaluation/."""
 
     run: Run[M]
     tiny: Run[M]

@@ -34,10 +34,10 @@ COUNTS = (1, 2, 4, 8, 32, 128)  # steps of a sampler
 BESIDE = "Training time beside other trainings."
 DIGITS = "10,000 samples beside the 60,000 training digits"
 DIFFUSION = (
-    "a cosine learning rate, moving averages of 0.999 (`edm2`: its own schedules; `ddpm`, `vdm`: a rate of 1e-3), one seed; a "
-    "U-Net of width 16 with one block per resolution (`sit`: a DiT of 6 layers of 96 with patches of 4); fid_lenet of "
-    f"{DIGITS}, as in the GANs' table; bits/dim: VDM's bound of -log2 P of the 10,000 test digits' 8-bit pixels, 16 "
-    f"draws each. {BESIDE}"
+    "a cosine learning rate, moving averages of 0.999 (`edm2`: its own schedules; `ddpm`, `vdm`: a rate of 1e-3), one "
+    "seed; a U-Net of width 16 with one block per resolution (`sit`: a DiT of 6 layers of 96 with patches of 4); "
+    f"fid_lenet of {DIGITS}, as in the GANs' table; bits/dim: VDM's bound of -log2 P of the 10,000 test digits' 8-bit "
+    f"pixels, 16 draws each. {BESIDE}"
 )
 TRANSLATED = {"steps": "{.steps:,}", **MINUTES}
 PSNR_Y = "{psnr_y_border2CASE:.2f}|{psnr_y_border3CASE:.2f}|{psnr_y_border4CASE:.2f}|{psnr_yCASE:.2f}"
