@@ -1,69 +1,64 @@
-"""python -m jaxgen COMMAND: all that is done outside of training."""
+"""python -m jaxgen COMMAND: everything that is done with models, training included."""
 
+import importlib
+import inspect
 import sys
+from collections.abc import Callable
 
-import tyro
+COMMANDS = {  # a function of jaxgen/commands, imported when it is asked for
+    "list": "list_:list_",
+    "train": "train:train",
+    "generate": "generate:generate",
+    "interpolate": "interpolate:interpolate",
+    "mix": "mix:mix",
+    "project": "project:project",
+    "directions": "directions:directions",
+    "traverse": "traverse:traverse",
+    "reconstruct": "reconstruct:reconstruct",
+    "map": "map:map_",
+    "arithmetic": "arithmetic:arithmetic",
+    "score": "score:score",
+    "inpaint": "inpaint:inpaint",
+    "upscale": "upscale:upscale",
+    "edit": "edit:edit",
+    "restore": "restore:restore",
+    "compose": "compose:compose",
+    "extend": "extend:extend",
+    "translate": "translate:translate",
+    "stylize": "stylize:stylize",
+    "evaluate": "evaluate:evaluate_",
+    "import": "import_:import_",
+    "export": "export:export",
+    "prepare": "prepare:prepare",
+}
 
-from jaxgen.commands.arithmetic import arithmetic
-from jaxgen.commands.compose import compose
-from jaxgen.commands.directions import directions
-from jaxgen.commands.edit import edit
-from jaxgen.commands.evaluate import evaluate_
-from jaxgen.commands.export import export
-from jaxgen.commands.extend import extend
-from jaxgen.commands.generate import generate
-from jaxgen.commands.import_ import Import, import_
-from jaxgen.commands.inpaint import inpaint
-from jaxgen.commands.interpolate import interpolate
-from jaxgen.commands.list_ import list_
-from jaxgen.commands.map import map_
-from jaxgen.commands.mix import mix
-from jaxgen.commands.parse import renamed
-from jaxgen.commands.prepare import prepare
-from jaxgen.commands.project import project
-from jaxgen.commands.reconstruct import reconstruct
-from jaxgen.commands.restore import restore
-from jaxgen.commands.runner import run
-from jaxgen.commands.score import score
-from jaxgen.commands.stylize import stylize
-from jaxgen.commands.translate import translate
-from jaxgen.commands.traverse import traverse
-from jaxgen.commands.upscale import upscale
-from jaxgen.core.errors import choose
+
+def command(name: str) -> Callable:
+    """Return the function of a command. Its arguments are parsed by tyro; a sole `argv` gets them as they are."""
+    module, _, function = COMMANDS[name].partition(":")
+    return getattr(importlib.import_module(f"jaxgen.commands.{module}"), function)
 
 
 def main():
-    if sys.argv[1:2] == ["import"]:
-        return import_(sys.argv[2:])  # the rest of its settings depend on the model
-    commands = {
-        "list": list_,
-        "generate": generate,
-        "interpolate": interpolate,
-        "mix": mix,
-        "project": project,
-        "directions": directions,
-        "traverse": traverse,
-        "reconstruct": reconstruct,
-        "map": map_,
-        "arithmetic": arithmetic,
-        "score": score,
-        "inpaint": inpaint,
-        "upscale": upscale,
-        "edit": edit,
-        "restore": restore,
-        "compose": compose,
-        "extend": extend,
-        "translate": translate,
-        "stylize": stylize,
-        "evaluate": evaluate_,
-        "import": Import,
-        "export": export,
-        "prepare": prepare,
-    }
-    if sys.argv[1:] and not sys.argv[1].startswith("-"):
-        choose(sys.argv[1], commands, "command")
-    return tyro.extras.subcommand_cli_from_dict(commands, prog="python -m jaxgen", args=renamed(sys.argv[1:]))
+    """Run the command that `sys.argv` names."""
+    import tyro
+
+    from jaxgen.core.errors import choose
+
+    prog, argv = "python -m jaxgen", sys.argv[1:]
+    if not argv or argv[0].startswith("-"):
+        return tyro.extras.subcommand_cli_from_dict({name: command(name) for name in COMMANDS}, prog=prog)
+    function = command(choose(argv[0], COMMANDS, "command"))
+    if list(inspect.signature(function).parameters) == ["argv"]:
+        return function(argv[1:])
+    return tyro.cli(function, args=argv[1:], prog=f"{prog} {argv[0]}")
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["train"]:
+        from jaxgen.training.huge_pages import use_huge_pages
+
+        use_huge_pages()  # before JAX is imported: it starts Python again
+    from jaxgen.commands.runner import run
+
     run(main)

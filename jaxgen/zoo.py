@@ -155,6 +155,11 @@ def family(name: str) -> list[str]:
     return [preset for preset, module in ZOO.items() if module.startswith(f"jaxgen.models.{name}.")]
 
 
+def families() -> list[str]:
+    """Return the families, folders of jaxgen/models."""
+    return list(dict.fromkeys(module.split(".")[2] for module in ZOO.values()))
+
+
 def load(name: str, within: Sequence[str] = tuple(ZOO)) -> "Preset":
     """Return a preset. Raises InputError with the nearest name where there is none of this name."""
     if name in ZOO and name not in within:

@@ -90,7 +90,7 @@ def cli(monkeypatch, capsys):
     """
     from jaxgen.__main__ import main
     from jaxgen.commands import runner
-    from jaxgen.commands.train import train
+    from jaxgen.commands.train import train_family
 
     def leave(code, words):
         print(words, file=sys.stderr)
@@ -104,7 +104,8 @@ def cli(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["jaxgen", verb, *rest])
         try:
             if verb.startswith("train."):
-                train(verb.removeprefix("train."), rest)
+                family = verb.removeprefix("train.")
+                runner.run(lambda: train_family(family, rest, f"python -m {verb}{{preset}}"))
             else:
                 runner.run(main)
             code = 0

@@ -1,6 +1,6 @@
 """Train an image classifier: python -m train.classifier --help"""
 
-from jaxgen.commands.train import train
+from jaxgen.commands.train import script
 
 if __name__ == "__main__":
-    train("classifier")
+    script("classifier")

@@ -1,6 +1,6 @@
 """Train a generative adversarial network: python -m train.gan --help"""
 
-from jaxgen.commands.train import train
+from jaxgen.commands.train import script
 
 if __name__ == "__main__":
-    train("gan")
+    script("gan")

@@ -1,6 +1,6 @@
 """Train a restorer of pictures: python -m train.restoration --help"""
 
-from jaxgen.commands.train import train
+from jaxgen.commands.train import script
 
 if __name__ == "__main__":
-    train("restoration")
+    script("restoration")

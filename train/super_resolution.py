@@ -1,6 +1,6 @@
 """Train a net that enlarges pictures: python -m train.super_resolution --help"""
 
-from jaxgen.commands.train import train
+from jaxgen.commands.train import script
 
 if __name__ == "__main__":
-    train("super_resolution")
+    script("super_resolution")

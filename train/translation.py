@@ -1,6 +1,6 @@
 """Train a translator of pictures into pictures: python -m train.translation --help"""
 
-from jaxgen.commands.train import train
+from jaxgen.commands.train import script
 
 if __name__ == "__main__":
-    train("translation")
+    script("translation")

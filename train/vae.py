@@ -1,6 +1,6 @@
 """Train an autoencoder: python -m train.vae --help"""
 
-from jaxgen.commands.train import train
+from jaxgen.commands.train import script
 
 if __name__ == "__main__":
-    train("vae")
+    script("vae")

@@ -29,7 +29,7 @@ class Import:
 
 
 def import_(argv: Sequence[str]):
-    """Do `python -m jaxgen import *argv`."""
+    """Make a run of another framework's weights, to be sampled, evaluated or trained on."""
     prog = "python -m jaxgen import"
     given, settings = tyro.cli(Import, args=list(argv), prog=prog, return_unknown_args=True)
     from jaxgen.commands.parse import parse

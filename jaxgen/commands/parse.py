@@ -26,7 +26,10 @@ class Command(Generic[M]):
 
 
 def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
-    """Return what `python -m train.<family> *argv` asks for. Leaves with status 2 on a mistake, as argparse does."""
+    """Return what `python -m train.<family> *argv` asks for. Leaves with status 2 on a mistake, as argparse does.
+
+    prog: how the command was called, for the help; "{preset}" in it becomes the preset, where one is named
+    """
     names = zoo.family(family)
     # The preset decides the type and defaults of everything else, so it is read ahead of tyro.
     given = [b if a == "--preset" else a.removeprefix("--preset=") for a, b in _pairs(argv) if a.startswith("--preset")]
@@ -37,7 +40,7 @@ def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
         Command[type(run.model)],  # pyright: ignore[reportInvalidTypeArguments]
         args=renamed(argv),
         default=Command(run),
-        prog=prog or f"python -m train.{family}{f' --preset {name}' if given else ''}",
+        prog=(prog or f"python -m train.{family}{{preset}}").format(preset=f" --preset {name}" if given else ""),
         description=f"Train a {family} model. The same command again resumes. Presets: {', '.join(names)}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )

@@ -1,29 +1,49 @@
-"""What every training script does with its command line."""
+"""python -m jaxgen train FAMILY, and the scripts python -m train.FAMILY: train a model, or resume a run."""
 
 import sys
 from collections.abc import Sequence
 
-from jaxgen import zoo
-from jaxgen.commands.list_ import show_presets
-from jaxgen.commands.runner import run
+
+def train(argv: Sequence[str]):
+    """Train a model or resume a run: `python -m jaxgen train gan --preset dcgan`, the same as `python -m train.gan`."""
+    from jaxgen import zoo
+    from jaxgen.core.errors import InputError, choose
+
+    families = ", ".join(zoo.families())
+    if not argv or argv[0].startswith("-"):
+        usage = f"python -m jaxgen train FAMILY --help shows a family's settings. Families: {families}."
+        if set(argv) & {"-h", "--help"}:
+            return print(usage)
+        raise InputError(f"Name the family of the model. {usage}")
+    family = choose(argv[0], zoo.families(), "family")
+    train_family(family, argv[1:], f"python -m jaxgen train {family}{{preset}}")
 
 
-def train(family: str, argv: Sequence[str] | None = None):
-    """Run `python -m train.<family>` with the arguments argv."""
+def script(family: str):
+    """Run `python -m train.<family>` with the arguments of the command line."""
+    from jaxgen.training.huge_pages import use_huge_pages
 
-    def work():
-        from jaxgen.commands.parse import parse
+    use_huge_pages()  # before JAX is imported: it starts Python again
+    from jaxgen.commands.runner import run
 
-        command = parse(family, sys.argv[1:] if argv is None else argv)
-        if command.list:
-            show_presets(zoo.family(family))
-        elif command.dry_run:
-            from jaxgen.training.dry_run import dry_run
+    run(lambda: train_family(family, sys.argv[1:], f"python -m train.{family}{{preset}}"))
 
-            dry_run(command.run)
-        else:
-            from jaxgen.training.loop import fit
 
-            fit(command.run)
+def train_family(family: str, argv: Sequence[str], prog: str):
+    """Train, list the presets or describe the run, as the arguments of a family's command say."""
+    from jaxgen import zoo
+    from jaxgen.commands.parse import parse
 
-    run(work)
+    command = parse(family, argv, prog)
+    if command.list:
+        from jaxgen.commands.list_ import show_presets
+
+        show_presets(zoo.family(family))
+    elif command.dry_run:
+        from jaxgen.training.dry_run import dry_run
+
+        dry_run(command.run)
+    else:
+        from jaxgen.training.loop import fit
+
+        fit(command.run)
