@@ -116,7 +116,7 @@ def test_tfds_batches_and_slices(capfd):
 @real
 def test_a_fresh_process_reads_tfds_and_leaves_without_a_word():
     code = """
-from jaxgen.config import Data
+from jaxgen.core.config import Data
 from jaxgen.data import batches, open_source, to_device
 data = Data(source="tfds:mnist", dir=DIR, split="test")
 next(to_device(batches(open_source(data), data, (32, 32, 1), batch=8, seed=0), lambda batch: batch, 2))

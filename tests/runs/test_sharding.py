@@ -133,14 +133,15 @@ def test_processes_agree_with_one_device_and_take_over_its_checkpoints(tmp_path,
 
 LATE = """
 import sys, time
-from jaxgen import command, shard
-make = shard.make_mesh
+from jaxgen.commands.train import script
+from jaxgen.runs import sharding
+make = sharding.make_mesh
 def late(config):
     mesh = make(config)
     time.sleep(4 * int(sys.argv[-1]))
     return mesh
-shard.make_mesh = late
-command.train("gan")
+sharding.make_mesh = late
+script("gan")
 """
 
 
