@@ -22,6 +22,7 @@ from typing import Any
 from jaxgen.evaluation import results as published
 from jaxgen.evaluation.results import Result
 from tests.benchmarks import render
+from tests.benchmarks.protocols import PROTOCOLS
 
 README = render.ROOT / "README.md"
 EXACT = {**os.environ, "JAX_DEFAULT_MATMUL_PRECISION": "float32"}  # of what is measured, on a GPU too
@@ -106,7 +107,8 @@ def publish(table: str, rows: Iterable[Result], write: bool, say: Callable[[str]
 def _here(result: Result, table: str) -> Result:
     """Return a result of a table, measured by this command, here and now if nothing else is known."""
     there = place() if result.date is None else {}
-    return replace(result, table=table, command=result.command or command(), **there)
+    protocol = result.protocol or PROTOCOLS.get(table, {}).get(result.metric)
+    return replace(result, table=table, protocol=protocol, command=result.command or command(), **there)
 
 
 def _same(new: Result, old: Result | None) -> bool:

@@ -7,7 +7,7 @@ results also say which settings were changed, which the caption has at `{setting
 measured, which it ends with.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,6 @@ class Table:
     columns: dict[str, str]  # title -> cell
     caption: str
     figure: str = ""  # Markdown between the table and its caption
-    protocols: dict[str, str] = field(default_factory=dict)  # metric -> what its name does not say, for new results
 
 
 STEP = {

@@ -12,6 +12,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.evaluation import results
 from jaxgen.evaluation.results import Result
 from tests.benchmarks import render
+from tests.benchmarks.protocols import PROTOCOLS
 from tests.benchmarks.tables import TABLES
 
 LINE = {"model": "vae", "metric": "fid_lenet", "value": 3.5}
@@ -163,6 +164,7 @@ def test_every_cell_of_the_columns_can_be_filled():
                 places = list(render.PLACE.finditer(part))
                 assert places and all(place["metric"] or place["field"] for place in places), (name, template)
                 assert "{" not in render.PLACE.sub("", part), (name, template)
+    assert PROTOCOLS.keys() <= TABLES.keys()
 
 
 def test_every_page_is_what_the_results_say(capsys):
