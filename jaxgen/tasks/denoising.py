@@ -38,7 +38,7 @@ class Sampling:
     """
 
     sampler: Name = "heun"
-    steps: int = 18
+    steps: int = 18  # of the sampler
     grid: Grid = "karras"  # noise levels evenly spaced in time, sigma^(1/7), log sigma or the angle
     guidance: float = 1.0  # away from the unconditional prediction; 1: none
     guide: str = ""  # or away from a weaker model (fewer steps, or a smaller net): the folder of its run

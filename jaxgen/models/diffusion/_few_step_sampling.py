@@ -18,7 +18,7 @@ MeanVelocity = Callable[[Params, Context, Array, Array, Array, Array | None], Ar
 class FewStepSampling:
     """Settings of sampling. They do not affect training; `generate` and `evaluate` accept others."""
 
-    steps: int = 1
+    steps: int = 1  # of sampling
 
     def check(self):
         at_least(1, model__sampling__steps=self.steps)

@@ -51,12 +51,12 @@ class Consistency:
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
     sigma_data: float = 0.5  # standard deviation of the data
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: float = 0.002  # lowest noise level
+    sigma_max: float = 80.0  # highest noise level
     levels: int = 10  # noise levels above the lowest at the start of training
-    most: int = 1280  # and at the end
+    most: int = 1280  # noise levels above the lowest at the end of training
     p_mean: float = -1.1  # mean of log sigma in training
-    p_std: float = 2.0  # its standard deviation
+    p_std: float = 2.0  # standard deviation of log sigma in training
     drop: float = 0.0  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 1e-4  # of Adam

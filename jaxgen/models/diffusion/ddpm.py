@@ -44,7 +44,7 @@ class DDPM:
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
-    timesteps: int = 1000  # T
+    timesteps: int = 1000  # number of times, T
     schedule: Literal["linear", "cosine"] = "linear"
     predict: Literal["eps", "x0", "v"] = "eps"
     variance: Literal["small", "large", "learned"] = "small"  # of a reverse step: beta~, beta, or an interpolation

@@ -45,9 +45,9 @@ class EDM:
     net: BackboneConfig = BackboneConfig()
     sigma_data: float = 0.5  # standard deviation of the data
     p_mean: float = -1.2  # mean of log sigma in training
-    p_std: float = 1.2  # its standard deviation
-    sigma_min: float = 0.002  # lowest and highest noise level of sampling
-    sigma_max: float = 80.0
+    p_std: float = 1.2  # standard deviation of log sigma in training
+    sigma_min: float = 0.002  # lowest noise level of sampling
+    sigma_max: float = 80.0  # highest noise level of sampling
     drop: float = 0.1  # share of labels replaced by the null label in training
     sampling: Sampling = Sampling()
     learning_rate: float = 1e-3  # of Adam

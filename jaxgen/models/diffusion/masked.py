@@ -64,7 +64,7 @@ class MaskedSampling:
     "random" has no such error.
     """
 
-    steps: int = 64
+    steps: int = 64  # of sampling
     order: Order = "random"
     schedule: Schedule = "cosine"  # of the share of tokens still masked
     temperature: float = 1.0  # of the tokens' distribution

@@ -39,9 +39,9 @@ class MeanFlow:
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
     p_mean: float = -0.4  # mean of logit t in training
-    p_std: float = 1.0  # its standard deviation
+    p_std: float = 1.0  # standard deviation of logit t in training
     apart: float = 0.25  # probability that r differs from t in training
-    power: float = 1.0  # p
+    power: float = 1.0  # p, the exponent of the adaptive loss weight
     drop: float = 0.1  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 5e-4  # of Adam

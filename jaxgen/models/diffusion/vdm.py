@@ -51,8 +51,8 @@ class VDM:
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig(multipliers=(1,), depth=4, attention=())
-    gamma_min: float = -13.3  # initial -log SNR of the lowest and the highest noise level
-    gamma_max: float = 5.0
+    gamma_min: float = -13.3  # initial -log SNR of the lowest noise level
+    gamma_max: float = 5.0  # initial -log SNR of the highest noise level
     hidden: int = 1024  # units of gamma's net; 0: a straight line between learned ends
     fourier: tuple[int, ...] = (7, 8)  # n of the inputs sin and cos (2^n pi z)
     drop: float = 0.0  # share of labels replaced by the null label in training
