@@ -114,7 +114,7 @@ def test_repaint_samples_the_conditional_distribution(frame):
 @pytest.mark.parametrize("frame", FRAMES)
 def test_posterior_sampling_matches_the_exact_posterior(frame):
     """Noisy means of four pixels: for normal pixels the posterior is known, and DPS is exact."""
-    noise, way = 0.2, conditions.shrunk(2)
+    noise, way = 0.2, conditions.box_downsampling(2)
     y = jnp.broadcast_to(jnp.asarray([1.0, -0.4]).reshape(1, 1, 2, 1), (4000, 1, 2, 1))
     taus = grid("karras", 60, frame, 0.01, 50)
     x = taus[0] * jax.random.normal(jax.random.key(5), (4000, 2, 4, 1))
@@ -130,7 +130,7 @@ def test_posterior_sampling_matches_the_exact_posterior(frame):
 
 def test_the_gain_of_a_degradation():
     """The gain is the trace of A A^T, computed from the columns of A."""
-    for way, size in ((conditions.shrunk(2), (2, 2, 1)), (conditions.grey(), (1, 1, 3))):
+    for way, size in ((conditions.box_downsampling(2), (2, 2, 1)), (conditions.greyscale(), (1, 1, 3))):
         basis = jnp.eye(math.prod(size)).reshape(-1, *size)
         assert float(jnp.square(way.forward(basis)).sum()) == pytest.approx(way.gain)
 
@@ -167,7 +167,7 @@ def test_interpolation_between_two_noises():
 
     one, two = jax.random.normal(jax.random.key(0), (2, 3, 4, 1))
     two = two * jnp.linalg.norm(one) / jnp.linalg.norm(two)  # with different norms, slerp interpolates the norm
-    way = conditions.great_circle(one, two, jnp.linspace(0, 1, 5))
+    way = conditions.slerp(one, two, jnp.linspace(0, 1, 5))
     for share, found in zip(np.linspace(0, 1, 5), way, strict=True):
         np.testing.assert_allclose(found[None], slerp(np.asarray(one[None]), np.asarray(two[None]), share), atol=1e-5)
     same = conditions.slerp(one, one, jnp.linspace(0, 1, 3))
