@@ -66,7 +66,7 @@ def poisson_quantile(u: Array, rate: Array) -> Array:
     """Return the Poisson number below which lies the share u of all, both of one shape.
 
     Rates below 4 add up the probabilities; above, the Cornish-Fisher expansion is wrong, by one photon, in 0.5 % of the
-    draws at most. jax.random.poisson takes a CPU 25 times as long.
+    draws at most. jax.random.poisson is far slower on a CPU.
     """
     low = jnp.minimum(rate, 4.0)
 

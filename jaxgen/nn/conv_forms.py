@@ -218,7 +218,7 @@ def _correlate(x: Array, k: Array, geometry: Geometry, transposed: bool = False)
 
 
 def _padded_conv(x: Array, k: Array, geometry: Geometry) -> Array:
-    """XLA's convolution, never without padding: JAX 0.10 gives that to a library that takes three times as long."""
+    """XLA's convolution, never without padding: JAX 0.10 gives that to a slower library."""
     if _is_narrow(x, k, geometry):
         return _side_by_side_conv(x, k, geometry)
     if geometry.pads != NO_PADS:

@@ -88,7 +88,7 @@ def fid_scale(image: Array) -> Array:
 
 
 def he(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-    """N(0, 2 / fan_in), drawn as a vector: XLA takes four times as long to compile a draw with four axes."""
+    """N(0, 2 / fan_in), drawn as a vector: a draw with four axes takes XLA far longer to compile."""
     return jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape) * math.sqrt(2 / math.prod(shape[:3]))
 
 
