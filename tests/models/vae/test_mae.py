@@ -297,7 +297,7 @@ def test_it_predicts_digits_better_than_their_mean():
     state = run(jax.jit(lambda: init_state(task, jax.random.key(0), {"image": train}))())
     key = jax.random.key(2)
     error = float(jitted(model, "loss")(state.params, CONTEXT, {"image": test}, key)[0])
-    _, hidden = model.split(jax.random.split(key, len(test)))
+    _, hidden = model.split_patches(jax.random.split(key, len(test)))
     mean = np.broadcast_to(train.mean(0), test.shape)  # the mean digit, not one grey value
     difference = (cut(test, 2) - cut(mean, 2)) ** 2
     baseline = np.take_along_axis(difference, np.asarray(hidden)[..., None], 1).mean()

@@ -123,7 +123,7 @@ def test_the_whole_net_equals_torchs(channels):
     net = randomised(Reference(model))
     params = ours(model, net)
     x = np.random.default_rng(0).uniform(-1, 1, (4, *model.image)).astype(np.float32)
-    shown, _ = model.split(jax.random.split(jax.random.key(0), 4))
+    shown, _ = model.split_patches(jax.random.split(jax.random.key(0), 4))
     shown = jnp.sort(shown, 1)  # torch's net takes them in order
     tokens = model.tokens(params, to_patches(jnp.asarray(x), 4), shown)
     predicted = model.decode_patches(params, tokens, shown)

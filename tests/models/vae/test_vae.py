@@ -54,8 +54,8 @@ def context_of(step: int = 0) -> Context:
 
 def test_the_weight_of_the_kl_increases_to_beta():
     model = VAE(beta=4.0, anneal=100)
-    assert [float(model.weight(jnp.int32(s))) for s in (0, 25, 100, 1000)] == [0, 1, 4, 4]
-    assert float(VAE(beta=4.0).weight(jnp.int32(0))) == 4
+    assert [float(model.kl_weight(jnp.int32(s))) for s in (0, 25, 100, 1000)] == [0, 1, 4, 4]
+    assert float(VAE(beta=4.0).kl_weight(jnp.int32(0))) == 4
 
 
 # ---- the bounds against a known log p(x)

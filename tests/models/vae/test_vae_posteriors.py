@@ -60,7 +60,7 @@ def test_log_q_is_the_density_of_the_samples():
     model = IAF(IMAGE, 2, NETS, flows=2, flow_width=6)
     params = made(model, 1.5)
     q = jax.tree.map(lambda v: jnp.repeat(v[:1], 200_000, 0), model.posterior(params, {"image": X}))
-    z, log_q = model.draw(params, q, jax.random.normal(jax.random.key(2), (200_000, 2)))
+    z, log_q = model.sample_posterior(params, q, jax.random.normal(jax.random.key(2), (200_000, 2)))
     z, density = np.asarray(z), np.exp(np.asarray(log_q))
     middle = z.mean(0)
     near = (np.abs(z - middle) < 0.1).all(1)
