@@ -190,7 +190,7 @@ def summary(results: Sequence[Result], preset: str) -> str | None:
         metric = LEADING[name]
         value = f"{r.value:{metric.form}}" + (f" ± {r.interval:.2g}" if r.interval else "") + metric.unit
         if (before := inputs.get((*r.key[:-1], INPUT))) is not None:
-            value += f", of the inputs {before:{metric.form}}"
+            value += f" (inputs: {before:{metric.form}})"
         about = [] if r.case in MOMENTS else [r.case]
         about += [f"{r.steps:,} steps" if r.steps else None]
         if r.settings:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from jaxgen import zoo
 from jaxgen.core.errors import InputError, choose
 from jaxgen.evaluation import results
 from jaxgen.evaluation.results import Result
@@ -21,6 +22,7 @@ PAGES = ("README.md", "jaxgen/models/*/README.md")
 MARKED = re.compile(r"<!-- ([\w-]+) -->\n.*?<!-- /\1 -->", re.DOTALL)
 OPENED = re.compile(r"<!-- ([\w-]+) -->")
 PLACE = re.compile(r"\{(?P<metric>[\w-]+)?(?:@(?P<case>[^}.:]+))?(?:\.(?P<field>\w+))?(?::(?P<form>[^}]*))?\}")
+FAMILIES = {f"presets-{family}": family for family in dict.fromkeys(path.split(".")[2] for path in zoo.ZOO.values())}
 
 Row = Sequence[Result]
 
@@ -54,7 +56,7 @@ def page(text: str, found: Sequence[Result], name: str = "The page") -> str:
     """Return a page with its tables rendered anew. Raises InputError for a marker of no table, or without its end."""
     closed = {match[1] for match in MARKED.finditer(text)}
     for marker in OPENED.findall(text):
-        choose(marker, TABLES, "table")
+        choose(marker, (*TABLES, *FAMILIES), "table")
         if marker not in closed:
             raise InputError(f"{name} has <!-- {marker} --> without <!-- /{marker} --> after it.")
     return MARKED.sub(lambda match: section(match[1], found), text)
@@ -62,7 +64,14 @@ def page(text: str, found: Sequence[Result], name: str = "The page") -> str:
 
 def section(name: str, found: Sequence[Result]) -> str:
     """Return the rendered table between its markers."""
-    return f"<!-- {name} -->\n{shown(name, found)}\n<!-- /{name} -->"
+    text = presets(FAMILIES[name], found) if name in FAMILIES else shown(name, found)
+    return f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
+
+
+def presets(family: str, found: Sequence[Result]) -> str:
+    """Return the presets of a family with what was measured of them, as `python -m jaxgen list` has it."""
+    lines = [f"| `{name}` | {results.summary(found, name) or 'not yet measured'} |" for name in zoo.family(family)]
+    return "\n".join(["| preset | measured |", "| --- | --- |", *lines])
 
 
 def shown(name: str, found: Iterable[Result]) -> str:

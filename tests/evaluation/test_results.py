@@ -89,7 +89,7 @@ def test_the_best_of_a_preset_and_its_summary():
     ]
     assert {name: r.value for name, r in results.best(found, "vae").items()} == {"fid_lenet": 80, "psnr_rgb": 20}
     told = "fid_lenet 80 on MNIST (16 sampling steps; 5,000 steps; --batch 8)"
-    told += "; PSNR 20.00 dB, of the inputs 21.00 on MNIST (5,000 steps)"
+    told += "; PSNR 20.00 dB (inputs: 21.00) on MNIST (5,000 steps)"
     assert results.summary(found, "vae") == told
     assert results.summary(found[2:3], "vae") == "fid_lenet 29 on MNIST (5,000 steps)"
     assert results.summary(found, "gan") is None
@@ -165,6 +165,14 @@ def test_every_cell_of_the_columns_can_be_filled():
                 assert places and all(place["metric"] or place["field"] for place in places), (name, template)
                 assert "{" not in render.PLACE.sub("", part), (name, template)
     assert PROTOCOLS.keys() <= TABLES.keys()
+
+
+@pytest.mark.parametrize("marker", render.FAMILIES)
+def test_every_family_has_a_page_with_its_presets(marker):
+    text = (render.ROOT / "jaxgen/models" / render.FAMILIES[marker] / "README.md").read_text()
+    assert f"<!-- {marker} -->" in text
+    for link in re.findall(r"\]\((\.\./.*?)\)", text):
+        assert (render.ROOT / "jaxgen/models" / render.FAMILIES[marker] / link).exists(), link
 
 
 def test_every_page_is_what_the_results_say(capsys):
