@@ -1,7 +1,7 @@
-"""Tasks that an unconditional model solves without training: paint what is missing, sharpen, colour, vary, interpolate.
+"""Zero-shot conditioning of an unconditional model: inpainting, deblurring, colourisation, variation, interpolation.
 
-Each is a denoiser or a sampler made of a denoiser (x, tau) -> D, in a frame (schedules.py). An image's degradation is
-linear, y = A x0, with A^+ what undoes it where it can: A A^+ A = A.
+Each function turns a denoiser (x, tau) -> D, in a frame (schedules.py), into another denoiser or into a sampler. A
+degradation is linear, y = A x0, with a pseudo-inverse A^+: A A^+ A = A.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Key = jax.Array
 
 
 class LinearDegradation(NamedTuple):
-    """A, and its pseudo-inverse, of images f[b h w c]; A A^T is gain times one, or at most."""
+    """A linear degradation A of images f[b h w c] and its pseudo-inverse; A A^T = gain I, or at most that."""
 
     forward: Callable[[Array], Array]
     back: Callable[[Array], Array]
@@ -29,36 +29,36 @@ class LinearDegradation(NamedTuple):
 
 
 def masking(mask: Array) -> LinearDegradation:
-    """Return the loss of pixels; mask f[b h w c] or f[b h w 1] is 1 where they are known."""
+    """Return the masking of pixels; mask f[b h w c] or f[b h w 1] is 1 where pixels are known."""
     cut = lambda x: x * jnp.broadcast_to(mask, x.shape)  # noqa: E731
     return LinearDegradation(cut, cut)
 
 
 def box_downsampling(factor: int) -> LinearDegradation:
-    """Return the mean over squares of factor x factor pixels; each mean in all its pixels undoes it."""
+    """Return the mean over squares of factor x factor pixels; its pseudo-inverse repeats each mean."""
     at_least(1, factor=factor)
 
     def forward(x: Array) -> Array:
         b, h, w, c = x.shape
         if h % factor or w % factor:
-            raise InputError(f"{h}x{w} images can't be cut into squares of {factor}x{factor} pixels.")
+            raise InputError(f"{h}x{w} images cannot be divided into squares of {factor}x{factor} pixels.")
         return x.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
 
     return LinearDegradation(forward, lambda y: jnp.repeat(jnp.repeat(y, factor, 1), factor, 2), 1 / factor**2)
 
 
 def greyscale() -> LinearDegradation:
-    """Return the mean of the channels; each of the three is that."""
+    """Return the mean of the channels; its pseudo-inverse repeats it in three channels."""
     return LinearDegradation(lambda x: x.mean(3, keepdims=True), lambda y: jnp.repeat(y, 3, 3), 1 / 3)
 
 
 def gaussian_blur(sigma: float) -> LinearDegradation:
-    """Return a Gaussian blur of so many pixels, round the edges; frequencies of which under 1 % is left are lost."""
+    """Return a periodic Gaussian blur of sigma pixels; frequencies attenuated below 1 % are set to 0."""
     if sigma <= 0:
-        raise InputError(f"A blur is of more than 0 pixels, not {sigma}.")
+        raise InputError(f"The sigma of a blur must be above 0 pixels, not {sigma}.")
 
-    def share(x: Array) -> Array:
-        """Return how much is left of each frequency, f32[1 h w/2+1 1]."""
+    def response(x: Array) -> Array:
+        """Return the factor of each frequency, f32[1 h w/2+1 1]."""
         h, w = x.shape[1:3]
         down, right = np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None]
         left = np.exp(-2 * (np.pi * sigma) ** 2 * (down**2 + right**2))
@@ -69,26 +69,26 @@ def gaussian_blur(sigma: float) -> LinearDegradation:
         return jnp.fft.irfft2(spectrum * factor, x.shape[1:3], axes=(1, 2)).astype(x.dtype)
 
     def back(y: Array) -> Array:
-        left = share(y)
+        left = response(y)
         return filtered(y, jnp.where(left > 0, 1 / jnp.where(left > 0, left, 1), 0))
 
-    return LinearDegradation(lambda x: filtered(x, share(x)), back)
+    return LinearDegradation(lambda x: filtered(x, response(x)), back)
 
 
 def known_latents(mask: Array, shape: tuple[int, ...]) -> Array:
-    """Return which numbers of codes of this shape are told by known pixels alone, f32[b *shape], mask f32[b h w c].
+    """Return the mask f32[b *shape] of latents of this shape that depend on known pixels only; mask f32[b h w c].
 
-    A code is taken to be told by the pixels at its place.
+    A latent is taken to depend on the pixels at its position.
     """
     (b, h, w, _), (rows, columns, numbers) = mask.shape, shape
     if h % rows or w % columns:
-        raise InputError(f"A mask of {h}x{w} can't be cut into {rows}x{columns} parts, a code's each.")
+        raise InputError(f"A mask of {h}x{w} cannot be divided into {rows}x{columns} parts, one for each latent.")
     least = mask.reshape(b, rows, h // rows, columns, w // columns, -1).min((2, 4, 5))  # [b rows columns]
     return jnp.broadcast_to(least[..., None], (b, rows, columns, numbers))
 
 
 def ddnm(denoise: Denoise, y: Array, degradation: LinearDegradation) -> Denoise:
-    """Replace what is known of D by it: D + A^+ (y - A D). Wang et al. 2023 (DDNM), equation 13."""
+    """Return the denoiser D + A^+ (y - A D), which agrees with y. Wang et al. 2023 (DDNM), equation 13."""
 
     def fitted(x: Array, tau: Array) -> Array:
         d = denoise(x, tau)
@@ -105,12 +105,12 @@ def dps(
     frame: Frame = "ve",
     spread: float = 0.5,
 ) -> Denoise:
-    """Move D towards images of which y is the degradation and N(0, noise^2): diffusion posterior sampling.
+    """Return the denoiser of diffusion posterior sampling for y = A x0 + N(0, noise^2).
 
-    D + tau^2 / alpha grad_x log N(y; A D, noise^2 + gain r^2): Chung et al. 2023 (DPS), equation 16, whose step is the
-    variance here. r^2 = s^2 spread^2 / (s^2 + spread^2) is what is open of an image at noise s = sigma / alpha, where
-    images vary by spread: Song et al. 2023, "Pseudoinverse-Guided Diffusion Models", section 3.2. It is exact for
-    pixels that are normal, each alone. Unlike `ddnm` it takes y for as noisy as it is.
+    D + tau^2 / alpha grad_x log N(y; A D, noise^2 + gain r^2): Chung et al. 2023 (DPS), equation 16, with the variance
+    in place of its step size. r^2 = s^2 spread^2 / (s^2 + spread^2) is the variance of an image given x at noise
+    s = sigma / alpha, if images have the standard deviation spread: Song et al. 2023, "Pseudoinverse-Guided Diffusion
+    Models", section 3.2. It is exact for independent normal pixels. Unlike `ddnm` it accounts for the noise of y.
     """
 
     def log_prob(x: Array, tau: Array, d: Array) -> Array:
@@ -131,10 +131,10 @@ def repaint(
     frame: Frame = "ve",
     times: int = 10,
 ) -> Array:
-    """Paint where mask is 0 around known f[b h w c]: each step is taken so many times, noised again in between.
+    """Inpaint where mask is 0, given known f[b h w c]; each step is repeated `times` times with added noise in between.
 
-    The known part is noised to the level of each step; going back and forth harmonises the two. Lugmayr et al. 2022,
-    algorithm 1, with jumps of one step.
+    The known part is noised to the level of each step; the repetitions harmonise the two parts. Lugmayr et al. 2022
+    (RePaint), algorithm 1, with jumps of one step.
     """
     at_least(1, times=times)
     mask = jnp.broadcast_to(mask, x.shape)
@@ -155,7 +155,7 @@ def repaint(
             painted = alpha_after * d + kept * eps + new * noise_like(keys, number, x)
             given = alpha_after * known + after * noise_like(keys, number + 1, x)
             joined = mask * given + (1 - mask) * painted
-            # From tau' up to tau again: x = (alpha / alpha') x' + as much noise as is missing.
+            # From tau' up to tau again: x = (alpha / alpha') x' + the missing noise.
             scale = alpha / alpha_after
             missing = jnp.sqrt(jnp.maximum(tau**2 - (scale * after) ** 2, 0))
             again = scale * joined + missing * noise_like(keys, number + 2, x)
@@ -169,21 +169,21 @@ def repaint(
 
 
 def add_noise(x0: Array, tau: float, keys: Key, frame: Frame = "ve") -> Array:
-    """Return x of an image at tau: where SDEdit starts. Meng et al. 2022."""
+    """Return x_tau = alpha x0 + tau eps, the start of SDEdit. Meng et al. 2022."""
     return alpha_of(frame, tau) * x0 + tau * noise_like(keys, 0, x0)
 
 
 def last_steps(taus: np.ndarray, strength: float) -> np.ndarray:
-    """Return the last share `strength` of a grid's steps, 1 being all. Raises InputError outside (0, 1]."""
+    """Return the last fraction `strength` of the steps of a grid; 1: all. Raises InputError outside (0, 1]."""
     if not 0 < strength <= 1:
         raise InputError(f"strength must be above 0 and at most 1, not {strength}.")
     return taus[len(taus) - 1 - max(round(strength * (len(taus) - 1)), 1) :]
 
 
 def invert(denoise: Denoise, x0: Array, taus: np.ndarray, frame: Frame = "ve") -> Array:
-    """Return the noise at taus[0] that the ODE leads to x0, by Heun's method upwards: its inverse.
+    """Return the noise at taus[0] from which the ODE leads to x0: the ODE solved backwards by Heun's method.
 
-    The image is taken for x at the first level above 0, but for its scale. Song et al. 2021 (DDIM), section 4.3.
+    alpha x0 is used as x at the first level above 0. Song et al. 2021 (DDIM), section 4.3.
     """
     levels = taus[:-1][::-1]
 
@@ -199,9 +199,9 @@ def invert(denoise: Denoise, x0: Array, taus: np.ndarray, frame: Frame = "ve") -
 
 
 def slerp(one: Array, two: Array, share: Array) -> Array:
-    """Return noise on the way from one f[h w c] to two, f[n h w c] at shares f[n] from 0 to 1. White 2016.
+    """Return the spherical interpolation from one f[h w c] to two, f[n h w c] at shares f[n] in [0, 1]. White 2016.
 
-    The same as latents.slerp, inside a program: from noise to itself the way is straight, and no step long.
+    It can be jitted. For equal inputs it is linear, and so constant.
     """
     angle = jnp.arccos(jnp.clip((one * two).sum() / (jnp.linalg.norm(one) * jnp.linalg.norm(two)), -1, 1))
     whole = jnp.sin(angle)

@@ -1,7 +1,7 @@
 """log p(x) by the probability-flow ODE: the instantaneous change of variables. Song et al. 2021, section 4.3.
 
-In the "ve" frame dx/dtau = f(x, tau) = (x - D) / tau and d log p / dtau = -div f, from the lowest level, where x is the
-image, to the highest, where x is N(0, (high^2 + spread^2) I) but for the data's own shape.
+In the "ve" frame dx/dtau = f(x, tau) = (x - D) / tau and d log p / dtau = -div f. The ODE runs from the lowest level,
+where x is the image, to the highest, where x is approximately N(0, (high^2 + spread^2) I).
 """
 
 import math
@@ -29,11 +29,11 @@ def log_prob(
     tolerance: float = 1e-5,
     spread: float = 0.0,
 ) -> Array:
-    """Return log p(x) in nats f[b] of x f[b ...], as it is at noise `low`, by an ODE up to `high`.
+    """Return log p(x) in nats f[b] of x f[b ...] at noise level `low`, by an ODE up to `high`.
 
-    trace: exact takes one derivative for each number in x; hutchinson one along a random direction of signs, drawn by
-    Key[b] and kept all the way, whose mean is right (Grathwohl et al. 2019, equation 7).
-    spread: the data's standard deviation around 0, which at `high` is still in x.
+    trace: "exact" takes one derivative per element of x; "hutchinson" takes one along a random sign vector, drawn from
+    Key[b] and fixed along the path, which is unbiased (Grathwohl et al. 2019, equation 7).
+    spread: the standard deviation of the data around 0, which is part of the variance at `high`.
     """
     shape, size = x.shape, math.prod(x.shape[1:])
 
@@ -43,7 +43,7 @@ def log_prob(
     signs = jax.vmap(lambda key: jax.random.rademacher(rng.fold(key, "probe"), shape[1:], x.dtype))(keys)
 
     def slope(carry, s):
-        x, tau = carry[0], jnp.exp(s)  # even steps in log tau suit it better
+        x, tau = carry[0], jnp.exp(s)  # steps uniform in log tau are more efficient
         f = lambda x: velocity(x, tau)  # noqa: E731
         if trace == "exact":
             basis = jnp.eye(size, dtype=x.dtype).reshape(size, *shape[1:])

@@ -1,4 +1,4 @@
-"""An ordinary differential equation to a tolerance, steps chosen for each sample alone. Dormand and Prince 1980."""
+"""Adaptive ODE solver with separate step sizes for each sample. Dormand and Prince 1980."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from jaxgen.diffusion.schedules import expand_like
 
 Array = jax.Array
 
-# Stages, the solution of order 5 (the last stage's row), and its distance from that of order 4.
+# Butcher tableau: nodes, rows (the last row is the solution of order 5), and its difference from the one of order 4.
 STAGES = np.array([1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1])
 ROWS = [
     np.array([1 / 5]),
@@ -25,18 +25,18 @@ ERROR = np.array([71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 5
 
 
 def expand_mask(which: Array, like: Array) -> Array:
-    """Return bool[b] as an array like [b ...]."""
+    """Return bool[b] broadcast to the shape of `like` [b ...]."""
     return jnp.broadcast_to(which.reshape(-1, *(1,) * (like.ndim - 1)), like.shape)
 
 
 def dormand_prince(
     slope: Callable[[Any, Array], Any], y: Any, start: float, end: float, tolerance: float = 1e-5, most: int = 1000
 ) -> tuple[Any, Array]:
-    """Integrate dy/ds = slope(y, s f[b]) from start to end, steps chosen for each sample by its own error.
+    """Integrate dy/ds = slope(y, s f[b]) from start to end, with step sizes from the error of each sample.
 
-    y: arrays [b ...] in a tree. Returns y at the end and how often the slope was taken, i32[b]; after `most` tries of
-    a step the rest is NaN. tolerance is absolute, and relative to y. Dormand and Prince 1980, with a step's size after
-    Hairer, Norsett and Wanner 1993, section II.4.
+    y: a pytree of arrays [b ...]. Returns y at the end and the number of function evaluations, i32[b]; samples that
+    need more than `most` attempted steps are NaN. tolerance is both absolute and relative to y. Dormand and Prince
+    1980; the step size control is that of Hairer, Norsett and Wanner 1993, section II.4.
     """
     leaves = jax.tree.leaves(y)
     batch, dtype = len(leaves[0]), leaves[0].dtype
@@ -48,7 +48,7 @@ def dormand_prince(
     )
 
     def size(error, old, new):
-        """Return the root mean square of the error in units of what is allowed, f[b]."""
+        """Return the root mean square of error / tolerance, f[b]."""
         parts = [
             jnp.square(e / (tolerance * (1 + jnp.maximum(abs(a), abs(b))))).reshape(batch, -1)
             for e, a, b in zip(*map(jax.tree.leaves, (error, old, new)), strict=True)

@@ -1,11 +1,11 @@
-"""What a net says of x = alpha x0 + sigma eps, and what follows for x0 from it.
+"""Parameterisations of the prediction for x = alpha x0 + sigma eps, and their conversion to x0.
 
     x0     the image                     eps   the noise
     v      alpha eps - sigma x0            Salimans and Ho 2022
     score  -eps / sigma                    Song et al. 2021
     u      eps - x0, the velocity of the flow (1 - t) x0 + t eps      Lipman et al. 2023
 
-All arrays are [b ...], alpha and sigma [b]. Each is linear in x0 with x held, so that the mean of one is the others'.
+All arrays are [b ...], alpha and sigma [b]. For fixed x each is linear in x0, so conversions also hold for means.
 """
 
 from typing import Literal, get_args
@@ -20,7 +20,7 @@ Prediction = Literal["x0", "eps", "v", "score", "u"]
 
 
 def to_x0(kind: Prediction, out: Array, x: Array, alpha: Array, sigma: Array) -> Array:
-    """Return x0 of what a net says."""
+    """Return x0 from a network output `out` of the given kind."""
     a, s = expand_like(x, alpha), expand_like(x, sigma)
     match choose(kind, get_args(Prediction), "prediction"):
         case "x0":
@@ -36,7 +36,7 @@ def to_x0(kind: Prediction, out: Array, x: Array, alpha: Array, sigma: Array) ->
 
 
 def from_x0(kind: Prediction, x0: Array, x: Array, alpha: Array, sigma: Array) -> Array:
-    """Return what a net should say where the image is x0."""
+    """Return the network output of the given kind that corresponds to x0."""
     a, s = expand_like(x, alpha), expand_like(x, sigma)
     eps = (x - a * x0) / s
     return {"x0": x0, "eps": eps, "v": a * eps - s * x0, "score": -eps / s, "u": eps - x0}[
@@ -45,5 +45,5 @@ def from_x0(kind: Prediction, x0: Array, x: Array, alpha: Array, sigma: Array) -
 
 
 def convert(kind: Prediction, other: Prediction, out: Array, x: Array, alpha: Array, sigma: Array) -> Array:
-    """Return what a net says, as another one would say it."""
+    """Convert a network output from one kind to another."""
     return from_x0(other, to_x0(kind, out, x, alpha, sigma), x, alpha, sigma)

@@ -1,13 +1,13 @@
-"""Samplers: plain functions that take noise to images down a grid of noise levels, one jitted call in all.
+"""Samplers: plain functions from noise to images along a grid of noise levels; each can be jitted whole.
 
     denoise: (x f[b ...], tau f[b]) -> E[x0 | x], f[b ...]
-    x:       f[b ...], at taus[0]; pure noise times that in the "ve" frame, pure noise in the "flow" frame at 1
-    taus:    f64[n + 1], falling, the last one 0, on the host (grids.py)
-    keys:    Key[b]: what a sample's own noise is drawn from, where a sampler adds some
-    frame:   which x this is (schedules.py): in both, eps = (x - alpha D) / tau and the ODE is dx/dtau = (x - D) / tau
+    x:       f[b ...], at taus[0]: noise times taus[0] in the "ve" frame, noise in the "flow" frame at 1
+    taus:    f64[n + 1], decreasing, the last one 0, on the host (grids.py)
+    keys:    Key[b], one per sample, for samplers that add noise
+    frame:   the frame of x (schedules.py); in both, eps = (x - alpha D) / tau and the ODE is dx/dtau = (x - D) / tau
 
-Each returns x at 0. EVALUATIONS says how often a sampler calls `denoise` for an image. Conversions, guidance and
-conditions are denoisers made of denoisers (guidance.py, conditions.py): no sampler knows of any.
+Each returns x at 0. `function_evaluations` gives the number of calls of `denoise` (NFE) per image. Conversions,
+guidance and conditions map denoisers to denoisers (guidance.py, conditions.py); samplers do not depend on them.
 """
 
 import math
@@ -27,29 +27,29 @@ from jaxgen.diffusion.schedules import Frame, alpha_of, ratio_of
 Array = jax.Array
 Key = jax.Array
 Denoise = Callable[[Array, Array], Any]
-MIN_TAU = 1e-3  # tau from which on nothing is seen: half a level of an 8-bit image is 4e-3
+MIN_TAU = 1e-3  # tau below which noise is invisible: half a level of an 8-bit image is 4e-3
 
 
 def noise_like(keys: Key, i: Any, x: Array) -> Array:
-    """Return N(0, 1) noise like x, each sample's by its own key, other noise for each i."""
+    """Return N(0, 1) noise like x, drawn per sample from its key and the step number i."""
     return rng.normal(jax.vmap(jax.random.fold_in, (0, None))(keys, i), x.shape[1:]).astype(x.dtype)
 
 
 def full_tau(tau: Any, x: Array) -> Array:
-    """Return tau f[b] for every sample of x."""
+    """Return tau for every sample of x, f[b]."""
     return jnp.full(x.shape[0], tau, x.dtype)
 
 
 def _pairs(taus: np.ndarray, x: Array, *more: Any) -> Any:
-    """Return what a scan over the steps goes through: their number, tau before and after, and more."""
+    """Return the inputs of a scan over the steps: step number, tau before, tau after, and `more`."""
     n = len(taus) - 1
     return (jnp.arange(n), *(jnp.asarray(v, x.dtype) for v in (taus[:-1], taus[1:], *more)))
 
 
 def euler(denoise: Denoise, x: Array, taus: np.ndarray) -> Array:
-    """Take straight steps along the ODE: x' = D + tau' / tau (x - D).
+    """Euler's method on the ODE: x' = D + tau' / tau (x - D).
 
-    It is exact where D stays, so that the frame makes no difference: DDIM (Song et al. 2021, equation 13).
+    It is exact for constant D, so it does not depend on the frame: DDIM (Song et al. 2021, equation 13).
     """
 
     def step(x, at):
@@ -61,7 +61,7 @@ def euler(denoise: Denoise, x: Array, taus: np.ndarray) -> Array:
 
 
 def _noise_parts(taus: np.ndarray, frame: Frame, eta: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each step, how much of eps is kept and how much new noise is added, f64[n] each."""
+    """Return, for each step, the factor of eps and the factor of the new noise, f64[n] each."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = ratio_of(frame, taus)
         left = ratio[1:] / ratio[:-1]  # of sigma / alpha; 0 from pure noise
@@ -79,11 +79,11 @@ def ancestral(
     eta: float = 1.0,
     learned: bool = False,
 ) -> Array:
-    """Draw from q(x' | x, x0 = D) at each step: DDPM where eta is 1, DDIM where it is 0, and what lies between.
+    """Sample from q(x' | x, x0 = D) at each step: DDPM for eta = 1, DDIM for eta = 0.
 
     Ho et al. 2020, algorithm 2, with the posterior's variance beta~; Song et al. 2021, equations 12 and 16.
-    learned: `denoise` gives (D, nu) with nu f[b ...] in [0, 1]: the variance is beta^nu beta~^(1 - nu) (Nichol and
-    Dhariwal 2021, equation 15), nu = 1 being Ho's other choice. Raises InputError for eta outside [0, 1].
+    learned: `denoise` returns (D, nu) with nu f[b ...] in [0, 1]: the variance is beta^nu beta~^(1 - nu) (Nichol and
+    Dhariwal 2021, equation 15), nu = 1 is the other choice of Ho et al. Raises InputError for eta outside [0, 1].
     """
     check_eta(eta)
     kept, new = _noise_parts(taus, frame, eta)
@@ -112,9 +112,9 @@ def heun(
     between: tuple[float, float] = (0.0, np.inf),
     noise: float = 1.0,
 ) -> Array:
-    """Correct each straight step by the slope at its end; with churn, noise is added before each step and taken out.
+    """Heun's method: correct each Euler step by the slope at its end; churn > 0 adds noise before each step.
 
-    Karras et al. 2022, algorithms 1 and 2: S_churn, S_tmin and S_tmax, S_noise; churn is of the "ve" frame.
+    Karras et al. 2022, algorithms 1 and 2: S_churn, S_tmin and S_tmax, S_noise. churn requires the "ve" frame.
     """
     before = np.asarray(taus[:-1])
     gamma = np.where((before >= between[0]) & (before <= between[1]), min(churn / len(before), np.sqrt(2) - 1), 0)
@@ -139,7 +139,7 @@ def heun(
 
 
 def lms(denoise: Denoise, x: Array, taus: np.ndarray, order: int = 4) -> Array:
-    """Integrate the polynomial through the last slopes, up to four: a linear multistep (Adams-Bashforth) method.
+    """Linear multistep (Adams-Bashforth) method: integrate the polynomial through up to `order` last slopes.
 
     The coefficients are exact integrals over the uneven grid. Used for diffusion by Zhang and Chen 2023 (DEIS).
     """
@@ -147,9 +147,7 @@ def lms(denoise: Denoise, x: Array, taus: np.ndarray, order: int = 4) -> Array:
     table = np.zeros((n, order))
     for i in range(n):
         step = taus[i + 1] - taus[i]
-        known = (
-            taus[max(i - order + 1, 0) : i + 1][::-1] - taus[i]
-        ) / step  # the newest, at 0, first; the step ends at 1
+        known = (taus[max(i - order + 1, 0) : i + 1][::-1] - taus[i]) / step  # newest first, at 0; the step ends at 1
         for j in range(len(known)):
             others = np.delete(known, j)
             lagrange = np.poly1d(np.poly(others) / np.prod(known[j] - others) if len(others) else [1.0])
@@ -169,7 +167,7 @@ def lms(denoise: Denoise, x: Array, taus: np.ndarray, order: int = 4) -> Array:
 def _log_steps(taus: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     """Return h_i = lambda_{i+1} - lambda_i with lambda = log alpha / sigma, and h_{i-1} / h_i, f64[n].
 
-    The latter is infinite where there is no step before, or a step is from pure noise or to 0: of first order.
+    h_{i-1} / h_i is infinite for first-order steps: the first step, steps from pure noise, and steps to 0.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         h = np.diff(-np.log(ratio_of(frame, np.asarray(taus, np.float64))))
@@ -185,10 +183,10 @@ def dpmpp_2m(
     frame: Frame = "ve",
     sde: bool = False,
 ) -> Array:
-    """DPM-Solver++(2M): two steps' D, extrapolated in lambda = log alpha / sigma, the linear part solved exactly.
+    """DPM-Solver++(2M): D extrapolated from two steps in lambda = log alpha / sigma; the linear part is exact.
 
-    Lu et al. 2022, "DPM-Solver++", algorithm 2; with `sde` their SDE-DPM-Solver++(2M), equation 14 of its section 4,
-    whose noise comes from keys. The first and the last step, to 0, are of first order.
+    Lu et al. 2022, "DPM-Solver++", algorithm 2; with `sde`, SDE-DPM-Solver++(2M), equation 14 of section 4, with noise
+    from keys. The first step and the last step, to 0, are of first order.
     """
     h, r = _log_steps(taus, frame)
     extra = 1 / (2 * r)  # of D - D_before
@@ -214,34 +212,34 @@ def dpmpp_2m(
 
 
 def unipc(denoise: Denoise, x: Array, taus: np.ndarray, frame: Frame = "ve") -> Array:
-    """UniPC-2 of D, with B(h) = e^-h - 1 ("bh2"): the point that a step predicts is corrected when D is known there.
+    """UniPC-2 with D prediction and B(h) = e^-h - 1 ("bh2"): each predicted point is corrected once D is known there.
 
-    Zhao et al. 2023, algorithm 1: one call of `denoise` a step, the corrected point is of order 3. The predictor's last
-    step is of first order, and 0 is not corrected.
+    Zhao et al. 2023, algorithm 1: one call of `denoise` per step; the corrected point is of order 3. The last step of
+    the predictor is of first order, and x at 0 is not corrected.
     """
     h, r = _log_steps(taus, frame)
     decay, alpha = np.exp(-h), alpha_of(frame, taus[1:])
     left, gain = taus[1:] / taus[:-1], alpha * (1 - decay)
-    ahead = 1 / (2 * r)  # the predictor's weight of D - D_before
-    # The corrector after step i-1, with D known at both its ends and before it: rho of sum_m R[k, m] rho_m = b_k.
+    ahead = 1 / (2 * r)  # weight of D - D_before in the predictor
+    # The corrector of step i-1 uses D at both ends and one step before: rho solves sum_m R[k, m] rho_m = b_k.
     old, new = np.zeros(len(h)), np.full(len(h), 0.5)
     for i in range(1, len(h) - 1):
         hh, phi = -h[i], np.expm1(-h[i])
         first = phi / hh - 1
         b = np.array([first, 2 * (first / hh - 0.5)]) / phi
-        new[i] = b[0]  # with nothing known of before
+        new[i] = b[0]  # without an earlier D
         if np.isfinite(r[i]):
             weight, new[i] = np.linalg.solve([[1, 1], [-r[i], 1]], b)
             old[i] = -weight / r[i]
-    shift = lambda v, first: np.concatenate([[first], v[:-1]])  # noqa: E731  of the step before
+    shift = lambda v, first: np.concatenate([[first], v[:-1]])  # noqa: E731  values of the previous step
     corrected = (np.arange(len(h)) > 0).astype(float)
 
     def step(carry, at):
         x, start, d1, d2 = carry  # x is predicted from `start`, where D was d1, and d2 one step earlier
         _, tau, _, left, gain, ahead, left0, gain0, old, new, corrected = at
         d = denoise(x, full_tau(tau, x))
-        better = left0 * start + gain0 * (d1 + old * (d2 - d1) + new * (d - d1))
-        x = jnp.where(corrected > 0, better, x)
+        refined = left0 * start + gain0 * (d1 + old * (d2 - d1) + new * (d - d1))
+        x = jnp.where(corrected > 0, refined, x)
         return (left * x + gain * (d + ahead * (d - d1)), x, d, d1), None
 
     zero = jnp.zeros_like(x)
@@ -250,12 +248,12 @@ def unipc(denoise: Denoise, x: Array, taus: np.ndarray, frame: Frame = "ve") -> 
 
 
 def dopri5(denoise: Denoise, x: Array, taus: np.ndarray, tolerance: float = 1e-4) -> tuple[Array, Array]:
-    """Solve the ODE to a tolerance by Dormand and Prince's method, from the grid's first level to LOW or its last.
+    """Solve the ODE adaptively by Dormand and Prince's method, from taus[0] to MIN_TAU or taus[-2], the smaller one.
 
-    Returns x at 0, and how often the denoiser was called for each sample, i32[b]. The steps are each sample's
-    own, whatever the grid's; from there one straight step leads to 0. Used by Song et al. 2021, appendix D.4.
+    Returns x at 0 and the number of function evaluations per sample, i32[b]. Step sizes are chosen per sample and do
+    not depend on the grid; a last Euler step leads to 0. Used by Song et al. 2021, appendix D.4.
     """
-    slope = lambda x, s: x - denoise(x, jnp.exp(s))  # noqa: E731  dx / d log tau, in which steps are more even
+    slope = lambda x, s: x - denoise(x, jnp.exp(s))  # noqa: E731  dx / d log tau, for which step sizes vary less
     low = min(taus[-2], MIN_TAU)
     calls = jnp.zeros(len(x), jnp.int32)
     if taus[0] > low:
@@ -273,9 +271,9 @@ NAMES = ("ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sde", "u
 
 
 def sampler_of(name: str, frame: Frame, churn: float = 0.0, eta: float = 1.0, learned: bool = False) -> Callable:
-    """Return (denoise, x, taus, keys) -> x at 0. Raises InputError where a sampler has no such setting.
+    """Return the sampler (denoise, x, taus, keys) -> x at 0. Raises InputError for settings it does not have.
 
-    euler-ancestral is another name of ddpm without learned variances.
+    "euler-ancestral" is "ddpm" without learned variances.
     """
     check_eta(eta)
     if eta != 1 and name not in ("ddpm", "euler-ancestral"):
@@ -283,7 +281,7 @@ def sampler_of(name: str, frame: Frame, churn: float = 0.0, eta: float = 1.0, le
     if churn and name != "heun":
         raise InputError(f"churn is a setting of heun, not of {name}.")
     if churn and frame != "ve":
-        raise InputError('churn adds noise to an image that keeps its scale: it is of the "ve" frame.')
+        raise InputError('churn needs the "ve" frame, in which the image keeps its scale.')
     plain = lambda f, **rest: lambda denoise, x, taus, keys: f(denoise, x, taus, **rest)  # noqa: E731
     match name:
         case "ddim":
@@ -306,5 +304,5 @@ def sampler_of(name: str, frame: Frame, churn: float = 0.0, eta: float = 1.0, le
 
 
 def function_evaluations(name: str, steps: int) -> int | None:
-    """Return how often a sampler evaluates the denoiser for one image; None where that depends on the image."""
+    """Return the number of function evaluations (NFE) for one image; None if it depends on the image."""
     return None if name == "dopri5" else 2 * steps - 1 if name == "heun" else steps

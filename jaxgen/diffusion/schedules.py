@@ -1,14 +1,14 @@
-"""Noise schedules: how much is left of an image, and how much noise is added to it, at a time.
+"""Noise schedules: the factors of the image and of the noise as functions of time.
 
-A Gaussian path is x_t = alpha(t) x0 + sigma(t) eps, eps ~ N(0, I), t from 0 (data) to 1 (noise). What samples and what
-trains sees two *frames* of it, whatever the schedule was, in which time itself is told by the noise, tau:
+A Gaussian path is x_t = alpha(t) x0 + sigma(t) eps, eps ~ N(0, I), t from 0 (data) to 1 (noise). Samplers and losses
+use two *frames*, whatever the schedule, in which the noise level tau replaces time:
 
     "ve":   x = x0 + tau eps                     tau = sigma / alpha in [0, inf)    Karras et al. 2022
     "flow": x = (1 - tau) x0 + tau eps           tau = sigma / (alpha + sigma) in [0, 1]    Lipman et al. 2023
 
-x_t divided by alpha, or by alpha + sigma, is such an x. In both the probability-flow ODE is dx/dtau = (x - D) / tau, with
-D = E[x0 | x], so that one sampler serves every path; "flow" reaches pure noise at tau = 1, "ve" never does.
-"""  # noqa: E501
+x_t / alpha and x_t / (alpha + sigma) are such x. In both frames the probability-flow ODE is dx/dtau = (x - D) / tau,
+with D = E[x0 | x], so one sampler serves every path. "flow" reaches pure noise at tau = 1, "ve" never does.
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -21,11 +21,11 @@ from jaxgen.core.errors import InputError, at_least
 
 Array = jax.Array
 Frame = Literal["ve", "flow"]
-MAX_SIGNAL = 0.05  # a schedule that leaves more than this of an image does not end at noise
+MAX_SIGNAL = 0.05  # largest allowed share of the image at the end of a schedule
 
 
 class Schedule(NamedTuple):
-    """alpha and sigma, f32[...] of times t f32[...] in [0, 1]; or of NumPy's f64 for f64, on the host."""
+    """alpha and sigma of times t f32[...] in [0, 1], f32[...]; f64 NumPy arrays give f64 on the host."""
 
     alpha: Callable[[Any], Any]
     sigma: Callable[[Any], Any]
@@ -44,7 +44,7 @@ def _np(x: Any) -> Any:
 
 
 def cosine() -> Schedule:
-    """alpha = cos(pi t / 2), sigma = sin(pi t / 2). Nichol and Dhariwal 2021, without their offset s."""
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2). Nichol and Dhariwal 2021, without the offset s."""
     return Schedule(lambda t: _np(t).cos(np.pi / 2 * t), lambda t: _np(t).sin(np.pi / 2 * t))
 
 
@@ -59,7 +59,7 @@ def variance_exploding(low: float, high: float) -> Schedule:
 
 
 def variance_preserving(low: float = 0.1, high: float = 20.0) -> Schedule:
-    """alpha^2 = exp(-(low t + (high - low) t^2 / 2)), sigma^2 = 1 - alpha^2. Song et al. 2021: DDPM in many steps."""
+    """alpha^2 = exp(-(low t + (high - low) t^2 / 2)), sigma^2 = 1 - alpha^2. Song et al. 2021: the limit of DDPM."""
 
     def integral(t):
         return low * t + (high - low) * t * t / 2
@@ -68,9 +68,9 @@ def variance_preserving(low: float = 0.1, high: float = 20.0) -> Schedule:
 
 
 def shifted(schedule: Schedule, factor: float) -> Schedule:
-    """Return the schedule with sigma / alpha multiplied by `factor`, alpha^2 + sigma^2 or alpha + sigma kept.
+    """Return the schedule with sigma / alpha multiplied by `factor`; alpha^2 + sigma^2 or alpha + sigma is preserved.
 
-    Bigger images need more noise: Hoogeboom et al. 2023, "Simple Diffusion", section 3.1 (log SNR - 2 log factor);
+    Larger images need more noise: Hoogeboom et al. 2023, "Simple Diffusion", section 3.1 (log SNR - 2 log factor);
     for flows Esser et al. 2024, "Scaling Rectified Flow Transformers", section 5.3.2.
     """
     at_least(1e-6, factor=factor)
@@ -85,15 +85,15 @@ def shifted(schedule: Schedule, factor: float) -> Schedule:
 
 
 def check_ends(noise: float, spread: float = 0.5):
-    """Raise InputError where an image is still seen at the highest noise, sigma / alpha: samples start from noise.
+    """Raise InputError if an image is still visible at the highest noise sigma / alpha: samples start from noise.
 
-    spread: the standard deviation of the data.
+    spread: standard deviation of the data
     """
     left = spread / noise
     if not left <= MAX_SIGNAL:
         raise InputError(
-            f"This noise schedule does not end at noise: in the end an image is still {left:.0%} of it, "
-            f"and at most {MAX_SIGNAL:.0%} would do; let more noise in."
+            f"This noise schedule does not end at noise: at the end the image is still {left:.0%} of the noise, "
+            f"and at most {MAX_SIGNAL:.0%} is allowed; raise the highest noise level."
         )
 
 
@@ -101,16 +101,16 @@ def check_ends(noise: float, spread: float = 0.5):
 
 
 def betas(kind: Literal["linear", "cosine"], steps: int) -> np.ndarray:
-    """Return beta_1 ... beta_T, f64[T], of T steps.
+    """Return beta_1 ... beta_T of T steps, f64[T].
 
-    linear: from 1e-4 to 0.02 at T = 1000, both times 1000 / T elsewhere (Ho et al. 2020, section 4).
-    cosine: of alpha_bar = cos^2((t / T + 0.008) / 1.008 pi / 2), at most 0.999 (Nichol and Dhariwal 2021, equation 17).
+    linear: from 1e-4 to 0.02 at T = 1000, both times 1000 / T for other T (Ho et al. 2020, section 4). cosine: from
+    alpha_bar = cos^2((t / T + 0.008) / 1.008 pi / 2), at most 0.999 (Nichol and Dhariwal 2021, equation 17).
     """
     at_least(1, timesteps=steps)
     if kind == "linear":
         scale = 1000 / steps
         if scale * 0.02 >= 1:
-            raise InputError(f"A linear schedule of {steps} steps has betas of 1 and more: give 21 steps or more.")
+            raise InputError(f"A linear schedule of {steps} steps has betas of 1 or more: use at least 21 steps.")
         return np.linspace(scale * 1e-4, scale * 0.02, steps)
     t = np.arange(steps + 1) / steps
     bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
@@ -118,7 +118,7 @@ def betas(kind: Literal["linear", "cosine"], steps: int) -> np.ndarray:
 
 
 def alpha_bars(betas: np.ndarray) -> np.ndarray:
-    """Return alpha_bar_1 ... alpha_bar_T, the shares of the image's variance that are left, f64[T]."""
+    """Return alpha_bar_1 ... alpha_bar_T, the remaining fractions of the image's variance, f64[T]."""
     return np.cumprod(1 - betas)
 
 
@@ -134,12 +134,12 @@ def zero_terminal(betas: np.ndarray) -> np.ndarray:
 
 
 def alpha_of(frame: Frame, tau: Any) -> Any:
-    """Return what is left of x0 at tau, in a frame."""
+    """Return the factor of x0 at tau in a frame."""
     return 1 - tau if frame == "flow" else 0 * tau + 1
 
 
 def to_frame(frame: Frame, ratio: Any) -> Any:
-    """Return tau of sigma / alpha, which may be infinite in the "flow" frame."""
+    """Return tau for sigma / alpha, which may be infinite in the "flow" frame."""
     if frame == "ve":
         return ratio
     xp, small = _np(ratio), ratio < 1
@@ -148,11 +148,11 @@ def to_frame(frame: Frame, ratio: Any) -> Any:
 
 
 def ratio_of(frame: Frame, tau: Any) -> Any:
-    """Return sigma / alpha of tau: infinite for pure noise."""
+    """Return sigma / alpha for tau; infinite for pure noise."""
     with np.errstate(divide="ignore"):
         return tau / (1 - tau) if frame == "flow" else tau
 
 
 def expand_like(x: Array, numbers: Array) -> Array:
-    """Return numbers f[b] as an array like x [b ...]."""
+    """Return numbers f[b] broadcast to the shape and dtype of x [b ...]."""
     return jnp.broadcast_to(numbers.reshape(-1, *(1,) * (x.ndim - 1)).astype(x.dtype), x.shape)

@@ -1,4 +1,4 @@
-"""What the evidence lower bound is made of, per example in nats: likelihoods of images, and terms of the latents.
+"""Terms of the evidence lower bound, per example in nats: likelihoods of images and KL terms of latents.
 
 log p(x) >= E_q [log p(x | z)] - KL(q(z | x) || p(z)). Kingma and Welling 2014, "Auto-Encoding Variational Bayes".
 """
@@ -17,13 +17,13 @@ HALF_LEVEL = 1 / 255  # half the distance between two of the 256 levels k / 127.
 
 
 class Likelihood(NamedTuple):
-    """p(x | z), by what a decoder gives for each image, `out` f32[b h w parts*c].
+    """A likelihood p(x | z), parameterised by a decoder's output `out` f32[b h w parts*c].
 
-    parts:    numbers that the decoder gives for each number of the image
+    parts:    decoder outputs per element of the image
     log_prob: (x f32[b h w c] in [-1, 1], out) -> nats f32[b]
     mean:     out -> E[x | z] f32[b h w c]
-    levels:   whether that is the probability of 8-bit levels, which bits per dimension count
-    values:   x -> the variable itself, which is what an encoder is shown
+    levels:   whether log_prob is of the 8-bit levels, as bits per dimension requires
+    values:   x -> the modelled variable, the input of an encoder
     """
 
     parts: int
@@ -39,9 +39,9 @@ def sum_per_example(x: Array) -> Array:
 
 
 def bernoulli_log_prob(x: Array, logits: Array) -> Array:
-    """Return log p of images in [-1, 1] whose pixels are (1 + x) / 2 in {0, 1}, with p(1) = sigmoid(logits).
+    """Return log p of images in [-1, 1] with pixels (1 + x) / 2 in {0, 1} and p(1) = sigmoid(logits).
 
-    Of grey pixels it is minus the binary cross-entropy, which is no likelihood (Loaiza-Ganem and Cunningham 2019).
+    For grey pixels it is minus the binary cross-entropy, which is not a likelihood (Loaiza-Ganem and Cunningham 2019).
     """
     p = (x + 1) / 2
     return sum_per_example(p * logits - softplus(logits))
@@ -53,14 +53,14 @@ def normal_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
 
 
 def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
-    """Return the log probability of the 8-bit levels k / 127.5 - 1 that pixels in [-1, 1] are.
+    """Return the log probability of pixels x in [-1, 1], which are 8-bit levels k / 127.5 - 1.
 
-    P(x) = F(x + 1/255) - F(x - 1/255), F the logistic distribution function; the outermost levels take all that lies
-    beyond them, so that the 256 sum to 1. Salimans et al. 2017, "PixelCNN++", section 2.1.
+    P(x) = F(x + 1/255) - F(x - 1/255), F the logistic distribution function. The outermost levels include the tails, so
+    that the 256 probabilities sum to 1. Salimans et al. 2017, "PixelCNN++", section 2.1.
     """
     scale = jnp.exp(-log_scale)
     above, below = (x - mean + HALF_LEVEL) * scale, (x - mean - HALF_LEVEL) * scale
-    # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - exp(b - a)), which loses no digits in the tails
+    # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - exp(b - a)), which keeps its digits in the tails
     inside = log_sigmoid(above) + log_sigmoid(-below) + jnp.log(-jnp.expm1(-2 * HALF_LEVEL * scale))
     log_p = jnp.where(
         x < -1 + HALF_LEVEL, log_sigmoid(above), jnp.where(x > 1 - HALF_LEVEL, log_sigmoid(-below), inside)
@@ -69,13 +69,13 @@ def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array) -> Ar
 
 
 def discretised_normal_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
-    """Return the log probability of the 8-bit levels k / 127.5 - 1 that pixels in [-1, 1] are, of a normal variable.
+    """Return the log probability of pixels x in [-1, 1], which are 8-bit levels k / 127.5 - 1, of a normal variable.
 
-    As `discretised_logistic_log_prob`, F being the normal distribution function. Ho et al. 2020, equation 13.
+    As `discretised_logistic_log_prob` with F the normal distribution function. Ho et al. 2020, equation 13.
     """
     scale = jnp.exp(-log_scale)
     above, below = (x - mean + HALF_LEVEL) * scale, (x - mean - HALF_LEVEL) * scale
-    # Both ends on the side where F is small: there differences keep their digits.
+    # Both ends are flipped to the side where F is small, where differences keep their digits.
     flip = x < mean
     high, low = jnp.where(flip, above, -below), jnp.where(flip, below, -above)
     log_high, log_low = log_ndtr(high), log_ndtr(low)
@@ -85,9 +85,9 @@ def discretised_normal_log_prob(x: Array, mean: Array, log_scale: Array) -> Arra
 
 
 def _with_scale(log_prob: Callable[[Array, Array, Array], Array]) -> Callable[[Array, Array], Array]:
-    """Return log_prob(x, out) of a location and a scale for each number, the scale no smaller than a level of 8 bits.
+    """Return log_prob(x, out) with a location and a scale per element; the scale is at least half an 8-bit level.
 
-    A density without that bound has no largest value: one pixel that is always black would make it infinite.
+    Without the bound the density has no maximum: a pixel that is always black would make it infinite.
     """
 
     def of(x: Array, out: Array) -> Array:
@@ -117,22 +117,22 @@ def kl_standard(mean: Array, log_var: Array) -> Array:
 
 
 def kl_normal(mean_q: Array, log_q: Array, mean_p: Array, log_p: Array) -> Array:
-    """Return KL(N(mean_q, exp(log_q)^2) || N(mean_p, exp(log_p)^2)) of each number, f32[...]; logs of the scales."""
+    """Return KL(N(mean_q, exp(log_q)^2) || N(mean_p, exp(log_p)^2)) per element, f32[...]; log_q, log_p: log scales."""
     ratio = log_q - log_p
     return 0.5 * (jnp.exp(2 * ratio) + ((mean_q - mean_p) * jnp.exp(-log_p)) ** 2 - 1) - ratio
 
 
 def free_bits(kl: Array, nats: float) -> Array:
-    """Return the KL f32[d] of latents, averaged over the batch, where those below `nats` cost `nats`: no gradient.
+    """Return the batch mean of the KL of each latent, at least `nats`, f32[d]: free bits, without a gradient below.
 
     Kingma et al. 2016, equation 15.
     """
     return jnp.maximum(kl.mean(0), nats)
 
 
-def active_units(code: Array) -> Array:
-    """Return how many of the latents vary with the image, f32[]: the variance of code f32[b d] is above 0.01.
+def active_units(mean: Array) -> Array:
+    """Return the number of active latents, f32[]: those with variance of mean f32[b d] above 0.01 over the images.
 
-    The mean of q(z | x) is their code. Burda et al. 2016, "Importance Weighted Autoencoders": A_u = Cov_x(E[u]).
+    mean: the mean of q(z | x). Burda et al. 2016, "Importance Weighted Autoencoders": A_u = Cov_x(E[u]).
     """
-    return (code.var(0) > 0.01).sum(dtype=jnp.float32)
+    return (mean.var(0) > 0.01).sum(dtype=jnp.float32)

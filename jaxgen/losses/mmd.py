@@ -1,6 +1,6 @@
-"""Maximum mean discrepancy: how far two samples are from being of one distribution, differentiable.
+"""Maximum mean discrepancy: a differentiable distance between the distributions of two samples.
 
-Gretton et al. 2012, "A Kernel Two-Sample Test". (The score of images is jaxgen.metrics.kid, in float64.)
+Gretton et al. 2012, "A Kernel Two-Sample Test". (For scoring images use jaxgen.metrics.kid, in float64.)
 """
 
 from collections.abc import Callable
@@ -20,7 +20,8 @@ def inverse_multiquadratics(x: Array, y: Array) -> Array:
     C_s = 2 d s, s in SCALES: 2 d is the mean squared distance between two draws of N(0, I). The authors' code of
     Tolstikhin et al. 2018, "Wasserstein Auto-Encoders".
     """
-    # Not the differences themselves, which are n m d numbers; the product in full, for they are small beside it.
+    # By the scalar products, as the n m d differences would be too many; in full precision, as the result is a small
+    # difference of large numbers.
     across = jnp.matmul(x, y.T, precision="highest")
     squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * across  # [n m]
     c = 2 * x.shape[1] * jnp.array(SCALES, x.dtype)[:, None, None]
@@ -30,14 +31,14 @@ def inverse_multiquadratics(x: Array, y: Array) -> Array:
 def mmd(x: Array, y: Array, kernel: Callable[[Array, Array], Array] = inverse_multiquadratics) -> Array:
     """Return the unbiased estimate of MMD^2 between the distributions of rows f32[n d] and f32[m d], f32[].
 
-    The means of k(x, x') and of k(y, y') over pairs of different rows, less twice that of k(x, y) over all pairs: it is
-    0 in the mean where the distributions are equal, and so may be below.
-    Raises InputError for samples without pairs.
+    The means of k(x, x') and k(y, y') over pairs of different rows, minus twice the mean of k(x, y) over all pairs. Its
+    expectation is 0 for equal distributions, so it can be negative.
+    Raises InputError for fewer than 2 rows.
     """
     if min(len(x), len(y)) < 2:
         raise InputError(
-            f"The unbiased MMD needs pairs: at least 2 examples in a batch, and in each of compute.accumulate's parts "
-            f"of it, not {min(len(x), len(y))}."
+            f"The unbiased MMD needs at least 2 examples in a batch, and in each of its compute.accumulate parts, "
+            f"not {min(len(x), len(y))}."
         )
 
     def within(z: Array) -> Array:

@@ -1,4 +1,4 @@
-"""How far two images' feature maps are apart, per example: lists of f32[b h w c], a map a layer -> f32[b]."""
+"""Perceptual losses between feature maps, per example: lists over layers of f32[b h w c] -> f32[b]."""
 
 from collections.abc import Iterable, Sequence
 from functools import reduce
@@ -12,7 +12,7 @@ FeatureMaps = Sequence[Array]
 
 
 def feature_loss(made: FeatureMaps, clean: FeatureMaps, power: int = 1, weights: Sequence[float] = ()) -> Array:
-    """Return the sum over layers of mean |a - b|^power, times a layer's weight where there are any.
+    """Return the sum over layers of mean |a - b|^power, weighted per layer if weights are given.
 
     Johnson et al. 2016, equation 2, has power 2.
     """
@@ -21,14 +21,14 @@ def feature_loss(made: FeatureMaps, clean: FeatureMaps, power: int = 1, weights:
 
 
 def gram(x: Array) -> Array:
-    """Return which channels are strong together, x [b h w c] -> [b c c] / (h w c). Johnson et al. 2016, equation 3."""
+    """Return the Gram matrix of the channels / (h w c), x [b h w c] -> [b c c]. Johnson et al. 2016, equation 3."""
     b, h, w, c = x.shape
     return _squared(x.reshape(b, h * w, c)) / (h * w * c)
 
 
 @jax.custom_jvp
 def _squared(x: Array) -> Array:
-    """Return X^T X, [b n c] -> [b c c]: with dX, M + M^T of one product M where JAX makes two, a third of the time."""
+    """Return X^T X, [b n c] -> [b c c]. Its derivative M + M^T needs one product M instead of JAX's two."""
     return jnp.einsum("bni,bnj->bij", x, x)
 
 

@@ -1,4 +1,4 @@
-"""What keeps a discriminator smooth: penalties on its gradient, per example, and spectrally normalised weights."""
+"""Regularisation of discriminators: gradient penalties, per example, and spectral normalisation."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,7 +9,7 @@ from jaxgen.core import rng
 from jaxgen.core.types import Array, Key, PyTree
 from jaxgen.nn.precision import to_f32
 
-Critic = Callable[[Array], Array]  # images f32[b h w c] -> logits f32[b], each row's from that row's image
+Critic = Callable[[Array], Array]  # images f32[b h w c] -> logits f32[b]; row i depends on image i only
 
 
 def squared_gradient(critic: Critic, x: Array) -> Array:
@@ -25,11 +25,11 @@ def zero_centred(critic: Critic, x: Array) -> Array:
 
 def one_centred(critic: Critic, x: Array) -> Array:
     """Return (|dD(x)/dx| - 1)^2, f32[b]."""
-    return (jnp.sqrt(squared_gradient(critic, x) + 1e-12) - 1) ** 2  # the root's slope at 0 is finite so
+    return (jnp.sqrt(squared_gradient(critic, x) + 1e-12) - 1) ** 2  # the constant keeps the derivative at 0 finite
 
 
 def wasserstein_penalty(critic: Critic, real: Array, fake: Array, key: Key) -> Array:
-    """Return (|dD(x^)/dx^| - 1)^2 between pairs of images, f32[b]. Gulrajani et al. 2017, equation 3."""
+    """Return (|dD(x^)/dx^| - 1)^2 between random pairs of images, f32[b]. Gulrajani et al. 2017, equation 3."""
     t = jax.random.uniform(key, (len(real), *(1,) * (real.ndim - 1)), real.dtype)
     t = jnp.broadcast_to(t, real.shape)
     return one_centred(critic, t * real + (1 - t) * fake)
@@ -38,8 +38,8 @@ def wasserstein_penalty(critic: Critic, real: Array, fake: Array, key: Key) -> A
 def dragan_penalty(critic: Critic, real: Array, key: Key) -> Array:
     """Return (|dD(x^)/dx^| - 1)^2 around real images, f32[b]. Kodali et al. 2017, algorithm 1.
 
-    As in the authors' code x^ = x + t (x_p - x) with x_p = x + std(batch)/2 u, both u, a number for each pixel, and t,
-    one for each image, uniform in [0, 1).
+    As in the authors' code x^ = x + t (x_p - x) with x_p = x + std(batch) / 2 u; u (per pixel) and t (per image) are
+    uniform in [0, 1).
     """
     shape = (len(real), *(1,) * (real.ndim - 1))
     t = jnp.broadcast_to(jax.random.uniform(rng.fold(key, "t"), shape, real.dtype), real.shape)
@@ -48,7 +48,7 @@ def dragan_penalty(critic: Critic, real: Array, key: Key) -> Array:
 
 
 def init_spectral(key: Key, params: PyTree, spare: str = "") -> dict[str, Array]:
-    """Return the vectors that power iteration starts from, {path: u f32[c_out]} of each matrix not called `spare`."""
+    """Return the initial vectors of power iteration, {path: u f32[c_out]}, for each matrix not named `spare`."""
     matrices = {name: x for name, x in _named(params) if x.ndim > 1 and name.rpartition("/")[2] != spare}
     keys = jax.random.split(key, len(matrices))
     return {
@@ -68,9 +68,9 @@ def _unit(v: Array) -> Array:
 def spectral_normalise(
     params: PyTree, vectors: Mapping[str, Array], iterations: int = 1
 ) -> tuple[PyTree, dict[str, Array]]:
-    """Return params with every matrix W that has a vector divided by its largest singular value, the vectors moved on.
+    """Return params with each matrix in `vectors` divided by its largest singular value, and the updated vectors.
 
-    sigma = v^T W u after power iterations of v = W u / |W u|, u = W^T v / |W^T v|, which are not differentiated. A
+    sigma = v^T W u after power iterations v = W u / |W u|, u = W^T v / |W^T v|, which are not differentiated. A
     kernel [kh kw c_in c_out] is the matrix [kh*kw*c_in c_out].
     Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks", algorithm 1.
     """

@@ -1,4 +1,4 @@
-"""What a mended image lacks beside the clean one, per example: f32[b h w c] twice -> f32[b]."""
+"""Losses between restored and clean images, per example: f32[b h w c] twice -> f32[b]."""
 
 from collections.abc import Callable
 
@@ -25,13 +25,13 @@ def charbonnier(made: Array, clean: Array, epsilon: float = 1e-3) -> Array:
 def negative_psnr(made: Array, clean: Array) -> Array:
     """Return the negative peak signal-to-noise ratio, 10 lg(mean (made - clean)^2 / 4 + 1e-8), of images in [-1, 1].
 
-    Chen et al. 2022 (NAFNet's code): the small number keeps a perfect image's logarithm finite.
+    Chen et al. 2022 (NAFNet's code): the constant keeps the logarithm finite for equal images.
     """
     return 10 * jnp.log10(l2(made, clean) / 4 + 1e-8)
 
 
 def frequency(made: Array, clean: Array) -> Array:
-    """Return mean |F(made - clean)| over the two-dimensional transform's real and imaginary parts.
+    """Return mean |F(made - clean)| over real and imaginary parts of the two-dimensional Fourier transform.
 
     The transform is not normalised, as in MIMO-UNet's code (Cho et al. 2021, equation 9, whose lambda is 0.1).
     """
@@ -40,7 +40,7 @@ def frequency(made: Array, clean: Array) -> Array:
 
 
 def total_variation(x: Array) -> Array:
-    """Return mean |x[i + 1] - x[i]| down plus across: the anisotropic total variation of an image, per pixel."""
+    """Return the anisotropic total variation per pixel: the sum of |x[i + 1] - x[i]| along both axes / size."""
     down, across = jnp.abs(x[:, 1:] - x[:, :-1]), jnp.abs(x[:, :, 1:] - x[:, :, :-1])
     return (down.sum((1, 2, 3)) + across.sum((1, 2, 3))) / x[0].size
 

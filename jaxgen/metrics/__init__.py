@@ -1,1 +1,1 @@
-"""Metrics: how good images are, beside a reference or as a set. They know no model."""
+"""Metrics of images, against references or as sets. They do not depend on models."""

@@ -1,7 +1,7 @@
-"""What the metrics on features are made of: the first two moments of all rows, or the rows themselves.
+"""Accumulators of metrics on features: the first two moments of all rows, or the rows themselves.
 
-Both are (empty, update, merge) of a `Metric`. Their states hold f32 and i32 arrays only, so that nothing is rounded
-where a state passes through `device_put`, a gather over processes or a checkpoint while x64 is off.
+Both are (empty, update, merge) of a `Metric`. Their states hold f32 and i32 arrays only, so that `device_put`, a gather
+over processes or a checkpoint do not round them while x64 is off.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Accumulator(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Count, mean and scatter (the sum of outer products about the mean), each number the sum of two f32."""
+    """Count, mean and scatter (sum of outer products about the mean); each number is the sum of two f32."""
 
     count: Array  # i32[]
     mean: Array  # f32[2 d]
@@ -33,9 +33,9 @@ class Moments(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """All rows so far, in their order, and how many more there was no room for."""
+    """All rows so far, in order, and the number of rows beyond the capacity."""
 
-    rows: Array  # f32[capacity d]; the first `count` are taken
+    rows: Array  # f32[capacity d]; the first `count` are used
     count: Array  # i32[]
     lost: Array  # i32[]
 
@@ -49,14 +49,14 @@ class Summary(NamedTuple):
 
 
 def to_f32_pair(x: Array) -> Array:
-    """Return f64[...] as f32[2 ...], whose sum has 48 bits. To be called where x64 is on."""
-    # Not a cast there and back, which XLA may leave out.
+    """Return f64[...] as f32[2 ...] with the same sum, to 48 bits. Requires x64."""
+    # Not a cast to f32 and back, which XLA may remove.
     high = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=23)
     return jnp.stack([high, x - high]).astype(jnp.float32)
 
 
 def combine(count: Array, parts: tuple[Array, Array], more: Array, others: tuple[Array, Array]) -> Moments:
-    """Return the moments of two sets of rows from their counts, means f64[d] and scatters f64[d d].
+    """Return the moments of the union of two sets, from their counts, means f64[d] and scatters f64[d d].
 
     Chan, Golub and LeVeque 1979, equation 2.1b: S = S1 + S2 + (n1 n2 / n) (m2 - m1)(m2 - m1)^T.
     """
@@ -67,7 +67,7 @@ def combine(count: Array, parts: tuple[Array, Array], more: Array, others: tuple
 
 
 def from_f32_pairs(state: Moments) -> tuple[Array, Array]:
-    """Return the mean f64[d] and the scatter f64[d d]. To be called where x64 is on."""
+    """Return the mean f64[d] and the scatter f64[d d] of a state. Requires x64."""
     mean, scatter = state.mean.astype(jnp.float64), state.scatter.astype(jnp.float64)
     return mean[0] + mean[1], scatter[0] + scatter[1]
 
@@ -78,7 +78,7 @@ def empty_moments(d: int) -> Moments:
 
 
 def update_moments(state: Moments, features: Array, valid: Array) -> Moments:
-    """Add the rows of f[b d] for which bool[b] holds; computed in f64 whether x64 is on or off."""
+    """Add the valid rows of features f[b d]; computed in f64 whether x64 is on or off."""
     with jax.enable_x64(True):
         mask = valid[:, None]  # [b 1]
         x = jnp.where(mask, features, 0).astype(jnp.float64)
@@ -89,7 +89,7 @@ def update_moments(state: Moments, features: Array, valid: Array) -> Moments:
 
 
 def merge_moments(a: Moments, b: Moments) -> Moments:
-    """Return the moments of both sets of rows."""
+    """Return the moments of the union of both sets."""
     with jax.enable_x64(True):
         return combine(a.count, from_f32_pairs(a), b.count, from_f32_pairs(b))
 
@@ -100,7 +100,7 @@ def empty_rows(capacity: int, d: int) -> Rows:
 
 
 def update_rows(state: Rows, features: Array, valid: Array) -> Rows:
-    """Append the rows of f[b d] for which bool[b] holds; those beyond the capacity are counted as lost."""
+    """Append the valid rows of features f[b d]; rows beyond the capacity are counted as lost."""
     capacity = len(state.rows)
     place = state.count + jnp.cumsum(valid, dtype=jnp.int32) - 1
     place = jnp.where(valid, jnp.minimum(place, capacity), capacity)  # the capacity is out of bounds: dropped
@@ -111,7 +111,7 @@ def update_rows(state: Rows, features: Array, valid: Array) -> Rows:
 
 
 def merge_rows(a: Rows, b: Rows) -> Rows:
-    """Return the rows of a and then those of b, in as much room as both had."""
+    """Return the rows of a followed by those of b; the capacity is the sum of both."""
     rows = jnp.concatenate([a.rows, jnp.zeros_like(b.rows)])
     rows = jax.lax.dynamic_update_slice(rows, b.rows, (a.count, jnp.zeros_like(a.count)))
     return Rows(rows, a.count + b.count, a.lost + b.lost)
@@ -124,23 +124,25 @@ ROWS = Accumulator(empty_rows, update_rows, merge_rows)
 def summary(state: Moments, name: str, kind: str = "generated") -> Summary:
     """Return the moments on the host; with fewer than two rows the covariance is 0.
 
-    Raises InputError, in the name of a metric and of a kind of features, where a row held NaN or infinity.
+    Raises InputError, with the name of the metric and the kind of features, if a row held NaN or infinity.
     """
     count = int(state.count)
     mean, scatter = (np.asarray(x, np.float64).sum(0) for x in (state.mean, state.scatter))
     if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
-        raise InputError(f"{name} needs finite numbers, but the {kind} ones hold NaN or infinity.")
+        raise InputError(f"{name} needs finite numbers, but the {kind} features hold NaN or infinity.")
     return Summary(count, mean, scatter / max(count - 1, 1))
 
 
 def rows_of(state: Rows, name: str, kind: str = "generated") -> np.ndarray:
     """Return the rows on the host, f64[count d].
 
-    Raises InputError, in the name of a metric and of a kind of features, where rows were lost, NaN or infinite.
+    Raises InputError, with the name of the metric and the kind of features, for lost, NaN or infinite rows.
     """
     if lost := int(state.lost):
         capacity = len(state.rows)
-        raise InputError(f"{name} has room for {capacity} {kind} rows, but got {capacity + lost}: raise the capacity.")
+        raise InputError(
+            f"{name} has a capacity of {capacity} {kind} rows, but got {capacity + lost}: raise the capacity."
+        )
     rows = np.asarray(state.rows)[: int(state.count)].astype(np.float64)
     if bad := int((~np.isfinite(rows)).any(1).sum()):
         raise InputError(f"{name} needs finite numbers, but {bad} of {len(rows)} {kind} rows hold NaN or infinity.")
@@ -150,19 +152,19 @@ def rows_of(state: Rows, name: str, kind: str = "generated") -> np.ndarray:
 def both_rows(real: Rows, generated: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of two states on the host, f64[n d] and f64[m d].
 
-    Raises InputError as `rows_of`, or where the two differ in d.
+    Raises InputError as `rows_of`, and if the dimensions d differ.
     """
     check_dimensions(real.rows.shape[1], generated.rows.shape[1], name)
     return rows_of(real, name, "real"), rows_of(generated, name)
 
 
 def check_dimensions(real: int, generated: int, name: str):
-    """Raise InputError where two sets have features of different dimensions."""
+    """Raise InputError if two sets have features of different dimensions."""
     if real != generated:
-        raise InputError(f"{name} compares features of one kind, but got {real} real and {generated} generated ones.")
+        raise InputError(f"{name} needs features of one dimension, but got {real} (real) and {generated} (generated).")
 
 
 def check_count(real: int, generated: int, least: int, name: str):
-    """Raise InputError where either set has fewer than `least` samples."""
+    """Raise InputError if either set has fewer than `least` samples."""
     if min(real, generated) < least:
         raise InputError(f"{name} needs at least {least} samples, got {real} real and {generated} generated.")

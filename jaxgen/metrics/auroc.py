@@ -1,13 +1,13 @@
-"""How well scores tell anomalies from the rest: the area under the receiver operating characteristic."""
+"""AUROC: the area under the receiver operating characteristic of anomaly scores."""
 
 import numpy as np
 
 
 def auroc(scores: np.ndarray, anomalous: np.ndarray) -> float:
-    """Return the share of pairs, an anomaly and another, whose anomaly has the higher score; a tie counts half.
+    """Return the fraction of (anomaly, normal) pairs in which the anomaly scores higher; a tie counts one half.
 
-    scores f[n], anomalous bool[n]: some are and some are not. This is the area under the curve of true against false
-    alarms, and Mann and Whitney's U over the number of pairs.
+    scores f[n], anomalous bool[n], which must contain both values. This equals the area under the curve of true against
+    false positive rates, and Mann and Whitney's U divided by the number of pairs.
     """
     scores, anomalous = np.asarray(scores, np.float64), np.asarray(anomalous, bool)
     odd, rest = scores[anomalous], np.sort(scores[~anomalous])

@@ -1,4 +1,4 @@
-"""Inception score: a classifier should be sure of each image, and unsure of which classes it will meet.
+"""Inception score: predictions should be confident per image and diverse over all images.
 
 Salimans et al. 2016 (https://arxiv.org/abs/1606.03498), section 4.
 """
@@ -9,24 +9,24 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.metrics.accumulate import ROWS, Rows, rows_of
 from jaxgen.metrics.metric import Metric
 
-SEED = 2020  # of the shuffle: torch-fidelity's, so that the same logits in the same order give the same number
+SEED = 2020  # of the shuffle, as in torch-fidelity: the same logits in the same order give the same score
 
 
 def score(logits: np.ndarray) -> float:
-    """Return exp of the mean of KL(p(y | x) || p(y)) over the rows of f64[n classes], p(y) being the rows' mean."""
+    """Return exp of the mean of KL(p(y | x) || p(y)) over rows of f64[n classes]; p(y) is the mean of the rows."""
     logits = logits - logits.max(1, keepdims=True)
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     p = np.exp(log_p)
     marginal = p.mean(0, keepdims=True)  # [1 classes]
-    # Where p is 0 its term is 0, even if the marginal is 0 as well.
+    # Terms with p = 0 are 0, even if the marginal is 0 as well.
     terms = p * (log_p - np.log(np.where(marginal > 0, marginal, 1)))
     return float(np.exp(terms.sum(1).mean()))
 
 
 def inception_score(generated: Rows, splits: int = 10) -> dict[str, float]:
-    """Return the mean ("inception_score") and the standard deviation ("..._std") of the score of shuffled tenths.
+    """Return mean ("inception_score") and standard deviation ("inception_score_std") over `splits` shuffled parts.
 
-    The rows are a classifier's logits. Raises InputError for logits not finite, lost, or fewer than the splits.
+    The rows are the logits of a classifier. Raises InputError for logits that are not finite or lost, or too few.
     """
     at_least(1, splits=splits)
     logits = rows_of(generated, "inception_score")

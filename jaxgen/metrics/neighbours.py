@@ -1,11 +1,11 @@
-"""Fidelity and diversity by nearest neighbours: precision and recall, density and coverage.
+"""Precision and recall, density and coverage: fidelity and diversity from nearest neighbours.
 
 Kynkäänniemi et al. 2019 (https://arxiv.org/abs/1904.06991), equations 1 and 2; Naeem et al. 2020
 (https://arxiv.org/abs/2002.09797), equations 3 and 4.
 
-Each row has a ball about it, whose radius is the distance to its k-th nearest neighbour in its own set. Distances
-come from scalar products in f64, a strip of the matrix at a time; a decision that lies within their rounding error is
-taken again from differences, so that a tie is a tie.
+Each row is the centre of a ball with the distance to its k-th nearest neighbour in its own set as radius. Distances
+are computed from scalar products in f64, one strip of the matrix at a time. Comparisons within the rounding error are
+repeated with exact differences, so that ties are exact.
 """
 
 from functools import partial
@@ -21,32 +21,32 @@ from jaxgen.metrics.metric import Metric
 Array = jax.Array
 
 STRIP = 2**23  # distances held at once
-PAIRS = 2**22  # numbers in the pairs of rows that are compared again at once
+PAIRS = 2**22  # elements of the pairs of rows whose comparison is repeated at once
 
 
 def squared_distances(x: Array, y: Array) -> tuple[Array, Array]:
-    """Return the squared distances f64[n m] of the rows of f64[n d] and f64[m d], and bounds of their errors."""
+    """Return squared distances f64[n m] between rows of f64[n d] and f64[m d], and bounds of their rounding errors."""
     size = jnp.sum(x**2, 1)[:, None] + jnp.sum(y**2, 1)[None, :]  # [n m]
     return size - 2 * (x @ y.T), (x.shape[1] + 16) * jnp.finfo(x.dtype).eps * size
 
 
 @partial(jax.jit, static_argnames="k")
 def nearest(x: Array, y: Array, k: int) -> Array:
-    """Return i[n k], the k rows of f64[m d] nearest to each row of f64[n d]."""
+    """Return the indices of the k rows of f64[m d] nearest to each row of f64[n d], i[n k]."""
 
     def next_nearest(squares: Array, _) -> tuple[Array, Array]:
         found = jnp.argmin(squares, 1)  # [n]
         return squares.at[jnp.arange(len(x)), found].set(jnp.inf), found
 
-    # k is small: a tenth of the time of top_k, which sorts.
+    # k is small: this takes a tenth of the time of top_k, which sorts.
     return jax.lax.scan(next_nearest, squared_distances(x, y)[0], length=k)[1].T  # [k n] -> [n k]
 
 
 @jax.jit
 def count_inside(x: Array, y: Array, radii: Array) -> tuple[Array, Array, Array]:
-    """Return the pairs of f64[n d] and f64[m d] surely within the squared radii f64[m], and those too close to call.
+    """Count the pairs of f64[n d] and f64[m d] within the squared radii f64[m], without those within rounding error.
 
-    -> how many for each x i[n], how many for each y i[m], and bool[n m].
+    Returns the counts per x i[n] and per y i[m], and the undecided pairs bool[n m].
     """
     squares, error = squared_distances(x, y)
     gap = squares - radii[None, :]
@@ -55,7 +55,7 @@ def count_inside(x: Array, y: Array, radii: Array) -> tuple[Array, Array, Array]
 
 
 def exact_squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return f64[n], the squared distances of the rows of f64[n d] and f64[n d]: the same in either order."""
+    """Return the squared distances between rows of f64[n d] and f64[n d], f64[n]; symmetric to the last bit."""
     return np.square(x - y).sum(1)
 
 
@@ -66,19 +66,19 @@ def strips(n: int, m: int) -> list[slice]:
 
 
 def ball_radii(x: np.ndarray, k: int) -> np.ndarray:
-    """Return f64[n], the squared distance of each row of f64[n d] to its k-th nearest other row."""
+    """Return the squared distance of each row of f64[n d] to its k-th nearest other row, f64[n]."""
     radii = np.zeros(len(x))
     for strip in strips(len(x), len(x)):
         with jax.enable_x64(True):
-            near = np.asarray(nearest(x[strip], x, k + 1))  # each row is the nearest to itself
+            near = np.asarray(nearest(x[strip], x, k + 1))  # the nearest row to each row is itself
         radii[strip] = np.max([exact_squared_distances(x[strip], x[column]) for column in near.T], 0)
     return radii
 
 
 def memberships(x: np.ndarray, y: np.ndarray, radii: np.ndarray, closed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many balls hold each of f64[n d], i[n], and how many of them each ball holds, i[m].
+    """Return the number of balls that contain each row of f64[n d], i[n], and of rows in each ball, i[m].
 
-    The balls are about f64[m d], of squared radii f64[m]. A point on the surface counts where the balls are closed.
+    The balls have centres f64[m d] and squared radii f64[m]. Closed balls contain their surface.
     """
     of_x, of_y = np.zeros(len(x), np.int64), np.zeros(len(y), np.int64)
     for strip in strips(len(x), len(y)):
@@ -98,19 +98,20 @@ def memberships(x: np.ndarray, y: np.ndarray, radii: np.ndarray, closed: bool) -
 
 
 def centred_rows(real: Rows, generated: Rows, k: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of both sets, f64[n d] and f64[m d], about a common centre. Raises InputError."""
+    """Return the rows of both sets minus a common centre, f64[n d] and f64[m d]. Raises InputError."""
     x, y = both_rows(real, generated, name)
     at_least(1, k=k)
     check_count(len(x), len(y), k + 1, f"{name} with k={k}")
-    # Products lose fewer digits about the centre. As an f32 it can be taken from an f32 without rounding, in f64.
+    # Scalar products lose fewer digits for centred rows. The centre is rounded to f32, so that the f64 difference of an
+    # f32 row and the centre is exact.
     centre = x.mean(0).astype(np.float32).astype(np.float64)[None, :]
     return x - centre, y - centre
 
 
 def precision_recall(real: Rows, generated: Rows, k: int = 3) -> dict[str, float]:
-    """Return the shares of generated rows in a real ball ("precision"), of real ones in a generated ball ("recall").
+    """Return the fractions of generated rows in a real ball ("precision") and of real rows in a generated ball ("recall").
 
-    Balls are closed. Raises InputError for features of different dimensions, not finite, lost, or fewer than k + 1.
+    Balls are closed. Raises InputError for different dimensions, rows that are not finite or lost, or fewer than k + 1.
     """
     x, y = centred_rows(real, generated, k, "precision and recall")
     precision, _ = memberships(y, x, ball_radii(x, k), closed=True)
@@ -119,10 +120,11 @@ def precision_recall(real: Rows, generated: Rows, k: int = 3) -> dict[str, float
 
 
 def density_coverage(real: Rows, generated: Rows, k: int = 5) -> dict[str, float]:
-    """Return how many real balls hold a generated row, on average and over k ("density"), and the share that hold any.
+    """Return "density" and "coverage" of generated rows by real balls.
 
-    The latter is "coverage". Balls are open, as in the authors' code, so that both are 0 where all rows are equal.
-    Raises InputError for features of different dimensions, not finite, lost, or fewer than k + 1.
+    Density is the mean number of real balls that contain a generated row, divided by k. Coverage is the fraction of
+    real balls that contain any. Balls are open, as in the authors' code: both are 0 if all rows are equal. Raises
+    InputError for different dimensions, rows that are not finite or lost, or fewer than k + 1.
     """
     x, y = centred_rows(real, generated, k, "density and coverage")
     balls, held = memberships(y, x, ball_radii(x, k), closed=False)

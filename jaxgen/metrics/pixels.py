@@ -1,9 +1,9 @@
-"""Pixel metrics: how near an image is to its reference, PSNR, SSIM, MS-SSIM and the mean absolute error.
+"""Pixel metrics against a reference: PSNR, SSIM, MS-SSIM and the mean absolute error.
 
-The functions are pure and per image: a, b f32[... h w c] in [-1, 1] -> f32[...], with `border` pixels shaved off
-every side first. The metrics are their means over images, as super-resolution reports them: the mean of the PSNRs,
-not the PSNR of the mean. A name says the protocol: `psnr_y_border4` is PSNR of luma with 4 pixels shaved. Images are
-measured as they are; for what an 8-bit file would hold pass them through `eight_bit` first.
+The functions are pure and per image: a, b f32[... h w c] in [-1, 1] -> f32[...], after `border` pixels are shaved off
+each side. The metrics are means over images, as super-resolution reports them: the mean of the PSNRs, not the PSNR of
+the mean error. A name contains the protocol: `psnr_y_border4` is the PSNR of luma with 4 pixels shaved. Images are not
+quantised; apply `eight_bit` first to measure what an 8-bit file would hold.
 """
 
 import re
@@ -21,26 +21,26 @@ from jaxgen.nn.colour import LUMA
 
 Array = jax.Array
 
-RANGE = 2.0  # of the pixels, white minus black
+RANGE = 2.0  # of pixel values: white minus black
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # Wang et al. 2004, section III-C
 POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, section 3.2: finest scale first
-SMALLEST_MS_SSIM = (WINDOW - 1) * 2 ** (len(POWERS) - 1) + 1  # 161, so that the coarsest image still holds a window
-SMALLEST = {"ssim": WINDOW, "ms_ssim": SMALLEST_MS_SSIM}  # sides by measure; of any other, 1
+SMALLEST_MS_SSIM = (WINDOW - 1) * 2 ** (len(POWERS) - 1) + 1  # 161: the coarsest image still contains a window
+SMALLEST = {"ssim": WINDOW, "ms_ssim": SMALLEST_MS_SSIM}  # smallest side of a measure; 1 for all others
 PIXEL_AXES = (-3, -2, -1)
 
 
 def eight_bit(x: Array) -> Array:
-    """Return x in [-1, 1] as a file of 8 bits holds it: clipped and rounded to one of 256 levels."""
+    """Return x in [-1, 1] clipped and rounded to the 256 levels of an 8-bit file."""
     return jnp.clip(jnp.round((x + 1) * 127.5), 0, 255) / 127.5 - 1
 
 
 def luma(x: Array, rounded: bool = False) -> Array:
-    """Return the luma of x [... h w c], in the same units: [... h w 1] in [-1, 1], where -1 is 0 and 1 is 255.
+    """Return the luma of x [... h w c], [... h w 1], in the same units: -1 is level 0 and 1 is 255.
 
-    Of a colour image Y = 16 + 65.481 R + 128.553 G + 24.966 B of 255, with R, G, B in [0, 1] (ITU-R BT.601 in studio
-    range, 16 to 235): MATLAB's rgb2ycbcr of doubles, and with `rounded` its 8 bits of a uint8 image. Published PSNRs
-    mostly take the unrounded one. A grey image is returned as it is, its grey levels taken for Y: full range, and so
-    up to 20 lg(255 / 219) = 1.3 dB less PSNR than the same image as three equal channels.
+    For colour images, Y = 16 + 65.481 R + 128.553 G + 24.966 B of 255, with R, G, B in [0, 1] (ITU-R BT.601 in studio
+    range, 16 to 235): as MATLAB's rgb2ycbcr for doubles; `rounded` gives its 8-bit result for uint8 images. Most
+    published PSNRs use the unrounded luma. Grey images are returned unchanged, with the full range; their PSNR is up to
+    20 lg(255 / 219) = 1.3 dB lower than that of the same image with three equal channels.
     Raises InputError for any other number of channels.
     """
     if x.shape[-1] not in (1, 3):
@@ -54,7 +54,7 @@ def luma(x: Array, rounded: bool = False) -> Array:
 
 
 def shave(x: Array, border: int) -> Array:
-    """Return x [... h w c] without `border` pixels of every side."""
+    """Return x [... h w c] without `border` pixels on each side."""
     return x[..., border : x.shape[-3] - border, border : x.shape[-2] - border, :]
 
 
@@ -65,18 +65,18 @@ def psnr(a: Array, b: Array, border: int = 0) -> Array:
 
 
 def mae(a: Array, b: Array, border: int = 0) -> Array:
-    """Return mean |a - b| in the images' own units, of which black to white is 2."""
+    """Return mean |a - b| in the units of the images, in which white - black = 2."""
     return jnp.abs(shave(a, border) - shave(b, border)).mean(PIXEL_AXES)
 
 
 def gaussian() -> np.ndarray:
-    """Return the window f64[11], which sums to 1."""
+    """Return the Gaussian window f64[11], of sum 1."""
     w = np.exp(-0.5 * ((np.arange(WINDOW) - WINDOW // 2) / SIGMA) ** 2)
     return w / w.sum()
 
 
 def blur(x: Array) -> Array:
-    """Return x [n h w 1] under the window where all of it is inside: [n h-10 w-10 1]."""
+    """Return x [n h w 1] filtered by the window, valid part only: [n h-10 w-10 1]."""
     for shape in ((WINDOW, 1, 1, 1), (1, WINDOW, 1, 1)):
         kernel = jnp.asarray(gaussian().reshape(shape), x.dtype)
         x = lax.conv_general_dilated(
@@ -86,17 +86,17 @@ def blur(x: Array) -> Array:
 
 
 def similarity(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return the means of SSIM and of its contrast-structure term over a channel, [... c] each.
+    """Return the mean of SSIM and of its contrast-structure term per channel, [... c] each.
 
-    Wang et al. 2004, equations 6 to 13, with moments under a Gaussian window, weighted by 1 rather than N / (N - 1).
+    Wang et al. 2004, equations 6 to 13, with moments under a Gaussian window, without the factor N / (N - 1).
     """
     *lead, h, w, c = a.shape
     a, b = jnp.moveaxis(a, -1, -3), jnp.moveaxis(b, -1, -3)  # [... c h w]
-    # As one batch, the examples outermost: so a batch that lies on several devices stays where it is.
+    # As one batch with the examples outermost: a batch sharded over devices is not moved.
     maps = jnp.stack([a, b, a * a, b * b, a * b], -4).reshape(-1, h, w, 1)
     mu_a, mu_b, aa, bb, ab = jnp.moveaxis(blur(maps).reshape(*lead, 5, c, -1), -3, 0)  # [... c pixels] each
     c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
-    # Variances don't move with the origin, which is grey so that little cancels. The means count from black: + 1.
+    # Variances do not depend on the origin; with grey as the origin, little cancels. Means are relative to black: + 1.
     contrast = (2 * (ab - mu_a * mu_b) + c2) / ((aa - mu_a**2) + (bb - mu_b**2) + c2)
     mu_a, mu_b = mu_a + 1, mu_b + 1
     luminance = (2 * mu_a * mu_b + c1) / (mu_a**2 + mu_b**2 + c1)
@@ -106,8 +106,8 @@ def similarity(a: Array, b: Array) -> tuple[Array, Array]:
 def ssim(a: Array, b: Array, border: int = 0) -> Array:
     """Return the structural similarity, the mean over the channels; 1 for equal images. Sides of at least 11.
 
-    Wang et al. 2004: Gaussian window of 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03, only where the whole window is
-    inside the image, at the image's own scale.
+    Wang et al. 2004: Gaussian window of 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03, windows entirely inside the
+    image, without downsampling.
     """
     return similarity(shave(a, border), shave(b, border))[0].mean(-1)
 
@@ -115,8 +115,8 @@ def ssim(a: Array, b: Array, border: int = 0) -> Array:
 def halve(x: Array) -> Array:
     """Return x [... h w c] averaged over 2x2, [... ceil(h/2) ceil(w/2) c].
 
-    An odd side first gets a black line in front: pytorch_msssim's, whose zero padding counts in its mean. Wang's own
-    code mirrors and drops instead.
+    Odd sides are first padded by a black line at the front, as in pytorch_msssim, where the padding counts in the mean.
+    Wang's code mirrors and drops pixels instead.
     """
     h, w, c = x.shape[-3:]
     pad = [(0, 0)] * (x.ndim - 3) + [(h % 2, 0), (w % 2, 0), (0, 0)]
@@ -127,7 +127,7 @@ def halve(x: Array) -> Array:
 def ms_ssim(a: Array, b: Array, border: int = 0) -> Array:
     """Return the multi-scale structural similarity, the mean over the channels. Sides of at least 161.
 
-    Wang, Simoncelli and Bovik 2003, equation 7, with their five exponents. A negative term counts as 0.
+    Wang, Simoncelli and Bovik 2003, equation 7, with their five exponents. Negative terms count as 0.
     """
     a, b = shave(a, border), shave(b, border)
     product: Array | float = 1.0
@@ -138,25 +138,25 @@ def ms_ssim(a: Array, b: Array, border: int = 0) -> Array:
 
 
 def on_luma(fn: Callable[..., Array]) -> Callable[..., Array]:
-    """Return the measure fn(a, b, border) of two images' luma."""
+    """Return the measure fn(a, b, border) applied to the luma of both images."""
     return lambda a, b, border=0: fn(luma(a), luma(b), border)
 
 
 def compensated_add(x: Array, y: Array) -> Array:
-    """Return the sum of two pairs [2 n] of (sum, what rounding took from it), to about twice the digits of f32."""
+    """Return the sum of two pairs [2 n] of (sum, rounding error), with about twice the digits of f32."""
     total = x[0] + y[0]
     part = total - x[0]
     lost = (x[0] - (total - part)) + (y[0] - part)  # Knuth's exact error of the sum
-    # Beyond infinity there is nothing to mend, and inf - inf would be NaN.
+    # An infinite sum needs no correction, and inf - inf would be NaN.
     return jnp.stack([total, jnp.where(jnp.isfinite(total), x[1] + y[1] + lost, 0)])
 
 
 def mean_of(fn: Callable[..., Array | Sequence[Array]], names: Sequence[str]) -> Metric:
-    """Return the metric of the means over examples of what fn says of each.
+    """Return the metric of the means of fn over examples.
 
-    fn: (arrays [b ...]) -> f32[b], or one such for every name. Update takes (state, *arrays, valid bool[b]).
-    State: "count" i32[] and "sum" f32[2 n], compensated, so that a hundred thousand batches lose nothing to rounding.
-    The mean of no example is NaN.
+    fn: (arrays [b ...]) -> f32[b], or one f32[b] per name. update takes (state, *arrays, valid bool[b]).
+    State: "count" i32[] and "sum" f32[2 n], with compensated summation: no loss over a hundred thousand batches.
+    The mean over no examples is NaN.
     """
 
     def empty():
@@ -192,22 +192,22 @@ PIXELS: dict[str, Metric] = {name: mean_of(fn, (name,)) for name, fn in MEASURES
 
 
 def parse(name: str) -> tuple[str, int]:
-    """Return the measure and the border of a metric's name. Raises InputError for one that there isn't."""
+    """Return the measure and the border of a metric name. Raises InputError for an unknown name."""
     match = re.fullmatch(r"(.+?)(?:_border([1-9][0-9]*))?", name)
     stem, border = match.groups() if match else (name, None)
     return choose(stem, MEASURES, "pixel metric"), int(border or 0)
 
 
 def pixel_metric(name: str) -> Metric:
-    """Return the metric of a name: one of PIXELS, or with pixels shaved off every side, `psnr_y_border4`."""
+    """Return the metric with a name from PIXELS, or with a border, such as `psnr_y_border4`."""
     stem, border = parse(name)
     return mean_of(partial(MEASURES[stem], border=border), (name,)) if border else PIXELS[stem]
 
 
 def check_pairs(a: np.ndarray, b: np.ndarray, names: Iterable[str] = ()):
-    """Raise InputError, on the host, unless a and b [b h w c] can be compared by the metrics of those names."""
+    """Raise InputError, on the host, if a and b [b h w c] cannot be compared by the metrics `names`."""
     if a.shape != b.shape or a.ndim != 4:
-        raise InputError(f"Images to be compared must be [b h w c] and of one size, not {a.shape} and {b.shape}.")
+        raise InputError(f"Images to be compared must be [b h w c] and of equal size, not {a.shape} and {b.shape}.")
     for name in names:
         stem, border = parse(name)
         side, smallest = min(a.shape[1:3]), SMALLEST.get(stem.rpartition("_")[0], 1)
@@ -218,6 +218,6 @@ def check_pairs(a: np.ndarray, b: np.ndarray, names: Iterable[str] = ()):
             raise InputError(f"{name} needs images of 1 or 3 channels, not {a.shape[3]}.")
     for x in (a, b):
         if not np.isfinite(x).all():
-            raise InputError("Images to be compared must hold numbers: there is a NaN or an infinity.")
+            raise InputError("Images to be compared must be finite, but there is a NaN or an infinity.")
         if x.size and not (x.min() >= -1.001 and x.max() <= 1.001):
             raise InputError(f"Images to be compared must be in [-1, 1], not from {x.min():.4g} to {x.max():.4g}.")

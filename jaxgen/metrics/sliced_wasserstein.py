@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance between two sets of features, or of pixels: optimal transport seen along random lines.
+"""Sliced Wasserstein distance between two sets of features or pixels: 1-D transport along random projections.
 
 Bonneel et al. 2015, "Sliced and Radon Wasserstein barycenters of measures", section 3.
 """
@@ -13,20 +13,20 @@ from jaxgen.metrics.metric import Metric
 
 Array = jax.Array
 
-BLOCK = 64  # lines looked along at once
+BLOCK = 64  # lines projected onto at once
 
 
 @jax.jit
 def project(x: Array, lines: Array, ranks: Array) -> Array:
-    """Return f64[p q]: the rows of f64[n d] as seen along f64[p d], those of the ranks i[q] from the lowest."""
+    """Return the projections of f64[n d] onto lines f64[p d] at sorted ranks i[q], f64[p q]."""
     return jnp.sort(lines @ x.T, 1)[:, ranks]  # [p n] -> [p q]
 
 
 def distance(x: np.ndarray, y: np.ndarray, key: Array, lines: int = 512, order: int = 2) -> float:
-    """Return (E over unit vectors u of W_p(u.x, u.y)^p)^(1/p) of f64[n d] and f64[m d], p being the order, in f64.
+    """Return (E over unit vectors u of W_p(u.x, u.y)^p)^(1/p) for f64[n d] and f64[m d], p = order, in f64.
 
-    In one dimension W_p^p is the integral of |F^-1 - G^-1|^p: of sorted rows, where the two sets
-    differ in size with steps of unequal width.
+    In one dimension W_p^p is the integral of |F^-1 - G^-1|^p, a sum over sorted rows; for sets of different sizes its
+    steps have unequal widths.
     """
     n, m = len(x), len(y)
     cuts = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)  # the ends of the steps, times n m
@@ -43,10 +43,10 @@ def distance(x: np.ndarray, y: np.ndarray, key: Array, lines: int = 512, order: 
 
 
 def sliced_wasserstein(key: Array, lines: int = 512, order: int = 2) -> Metric:
-    """Return the metric {"sliced_wasserstein_<order>": distance} of f[b ...], along lines that the key alone decides.
+    """Return the metric {"sliced_wasserstein_<order>": distance} of f[b ...], with lines that depend on the key only.
 
-    Its state is empty(capacity, d), d being the numbers in an example. Raises InputError for an order other than 1
-    or 2; its result, for examples of different dimensions, not finite, lost, or none.
+    Its initial state is empty(capacity, d), d the number of elements of an example. Raises InputError for an order
+    other than 1 or 2; its result raises it for different dimensions, examples that are not finite or lost, or none.
     """
     name = f"sliced_wasserstein_{order}"
     if order not in (1, 2):

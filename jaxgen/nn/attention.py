@@ -11,12 +11,12 @@ from jaxgen.nn.pool import max_pool
 
 
 class PixelAttention(nn.Module):
-    """x + gamma W_v softmax(f(x) g(x)^T) h(x), x [b h w c] -> [b h w c]; gamma starts at 0, where x stays as it is.
+    """x + gamma W_v softmax(f(x) g(x)^T) h(x), x [b h w c] -> [b h w c]; initially the identity (gamma = 0).
 
-    f and g have c / 8 channels, h has c / 2 (at least one each); all are 1x1 convolutions without a bias, and g and h
-    (keys and values) are max-pooled over 2x2 pixels. Scores are not scaled; their softmax is f32. Raises InputError
-    where there are no 2x2 pixels. Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", equations 1 to
-    3; the pooling, and c / 2, are those of the authors' code.
+    f (queries) and g (keys) have c / 8 channels, h (values) has c / 2, at least one each. All are 1x1 convolutions
+    without a bias; keys and values are max-pooled over 2x2 pixels. Scores are not scaled; their softmax is f32. Raises
+    InputError for images below 2x2 pixels. Zhang et al. 2019, "Self-Attention Generative Adversarial Networks",
+    equations 1 to 3; the pooling and c / 2 follow the authors' code.
     """
 
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()

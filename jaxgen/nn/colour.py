@@ -6,23 +6,23 @@ import numpy as np
 
 Array = jax.Array
 
-# ITU-R BT.601 in studio range, MATLAB's rgb2ycbcr: Y from 16 to 235, Cb and Cr from 16 to 240, of 255.
+# ITU-R BT.601 in studio range, as MATLAB's rgb2ycbcr: Y is 16 to 235, Cb and Cr are 16 to 240, on a scale of 255.
 LUMA = (65.481, 128.553, 24.966)
 MATRIX = np.array([LUMA, [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 OFFSET = np.array([16.0, 128.0, 128.0]) / 255
 
 
 def ycbcr(x: Array) -> Array:
-    """Return Y, Cb, Cr [... h w 3] of R, G, B [... h w 3], all of them in [-1, 1] where -1 is 0 and 1 is 255."""
-    return _mapped((x + 1) / 2, MATRIX, OFFSET) * 2 - 1
+    """Convert R, G, B [... h w 3] to Y, Cb, Cr [... h w 3]; all are in [-1, 1], where -1 is level 0 and 1 is 255."""
+    return _affine((x + 1) / 2, MATRIX, OFFSET) * 2 - 1
 
 
 def rgb(x: Array) -> Array:
-    """Return R, G, B [... h w 3] of Y, Cb, Cr, the inverse of `ycbcr`; not clipped."""
+    """Convert Y, Cb, Cr [... h w 3] to R, G, B [... h w 3], the inverse of `ycbcr`; not clipped."""
     inverse = np.linalg.inv(MATRIX)
-    return _mapped((x + 1) / 2, inverse, -inverse @ OFFSET) * 2 - 1
+    return _affine((x + 1) / 2, inverse, -inverse @ OFFSET) * 2 - 1
 
 
-def _mapped(x: Array, matrix: np.ndarray, offset: np.ndarray) -> Array:
+def _affine(x: Array, matrix: np.ndarray, offset: np.ndarray) -> Array:
     y = jnp.einsum("...c,dc->...d", x, jnp.asarray(matrix, x.dtype), precision="highest")
     return y + jnp.broadcast_to(jnp.asarray(offset, x.dtype), y.shape)

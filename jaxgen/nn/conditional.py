@@ -1,4 +1,4 @@
-"""Layers that depend on a class, or on a vector that describes what to draw."""
+"""Layers conditioned on a class label or on a vector."""
 
 from functools import partial
 from typing import Any
@@ -17,9 +17,9 @@ Initializer = nn.initializers.Initializer
 
 
 class Embed(nn.Module):
-    """label i32[b] -> its row of a table, [b features] in the table's dtype; zeros for a label that is no class.
+    """Embedding of labels i32[b], [b features] in the table's dtype; zeros for a label outside the classes.
 
-    Raises InputError where there is no label.
+    Raises InputError if `label` is None.
     """
 
     classes: int
@@ -29,18 +29,18 @@ class Embed(nn.Module):
     @nn.compact
     def __call__(self, label: Array | None) -> Array:
         if label is None:
-            raise InputError(f"A network for {self.classes} classes must be told the labels: give label i32[b].")
+            raise InputError(f"A network for {self.classes} classes needs labels: give label i32[b].")
         table = self.param("embedding", self.embedding_init, (self.classes, self.features))
-        # A product and not a look-up, whose gradient GPUs add up in any order.
+        # A matrix product, not a look-up: on GPUs the gradient of a look-up is summed in an undefined order.
         return jnp.matmul(jax.nn.one_hot(label, self.classes, dtype=table.dtype), table, precision="highest")
 
 
 class ConditionalBatchNorm(nn.Module):
     """Batch normalisation of x [b ... c] by (x - mean) / sqrt(var + epsilon) * (1 + scale(y)) + bias(y).
 
-    With classes, y is a label i32[b], and scale and bias are tables of one row per class. Without, y is a vector
-    [b d], and they are linear maps of it. Statistics are those of all classes together, as BatchNorm's. The result is
-    in x's dtype. De Vries et al. 2017, section 3; as in Brock et al. 2019, the maps start from 1 and not from 0.
+    With classes, y is a label i32[b]; scale and bias are tables with one row per class. Without classes, y is a vector
+    [b d]; scale and bias are linear maps of y. The statistics are taken over all classes together, as in BatchNorm. The
+    result has x's dtype. De Vries et al. 2017, section 3; the factor is 1 + scale, as in Brock et al. 2019.
     """
 
     classes: int = 0
@@ -54,7 +54,7 @@ class ConditionalBatchNorm(nn.Module):
         if self.classes:
             scale, bias = (Embed(self.classes, channels, self.kernel_init, name=name)(y) for name in NAMES)
         elif y is None:
-            raise InputError("A conditional batch norm without classes needs a vector [b d] to depend on.")
+            raise InputError("A conditional batch norm without classes needs a conditioning vector [b d].")
         else:
             dense: Any = partial(Dense, channels, use_bias=False, kernel_init=self.kernel_init)
             scale, bias = (dense(name=name)(y) for name in NAMES)
@@ -62,6 +62,6 @@ class ConditionalBatchNorm(nn.Module):
         root = lax.rsqrt(var + self.epsilon)
         factor = (1 + scale.astype(jnp.float32)) * jnp.broadcast_to(root, scale.shape)  # [b c]
         mean = jnp.broadcast_to(mean.astype(x.dtype), x.shape)
-        # Straight to x's shape, for the reason that BatchNorm gives.
+        # Broadcast directly to x's shape; BatchNorm's docstring gives the reason.
         factor, bias = (lax.broadcast_in_dim(v.astype(x.dtype), x.shape, (0, x.ndim - 1)) for v in (factor, bias))
         return (x - mean) * factor + bias

@@ -1,11 +1,14 @@
-"""Convolutions for every model: one trilinear form, three primitives closed under differentiation, a CPU formulation.
+"""Convolutions for all models: one trilinear form, three primitives closed under differentiation, CPU formulations.
 
-With images x, kernel k and output gradient y, T(x, k, y) = sum_{n, o, j, i, c} x[n, s o + d j - lo, i] k[j, i, c] y[n, o, c].
+With images x, kernel k and output gradient y, the form is
+
+    T(x, k, y) = sum_{n, o, j, i, c} x[n, s o + d j - lo, i] k[j, i, c] y[n, o, c].
+
 The convolution is dT/dy(x, k), its input gradient (the transposed convolution) is dT/dx(y, k), its kernel gradient is
-dT/dk(x, y). Each is bilinear and each one's derivatives are the other two, so derivatives of any order, forward and
-reverse, meet no fourth function. They lower to XLA's convolution, except on CPUs, where its gradients are slower than
+dT/dk(x, y). Each of the three is bilinear, and its derivatives are the other two: derivatives of any order, forward and
+reverse, need no fourth function. They lower to XLA's convolution, except on CPUs, where XLA's gradients are slower than
 the formulations of conv_forms.py (tests/benchmarks/conv.py).
-"""  # noqa: E501
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,14 +40,15 @@ from jaxgen.nn.conv_forms import (
 )
 
 Padding = str | Pads
-# What a layer that nn.scan rolls keeps for the gradient: its products. The rest is computed again: to keep it is to
-# copy it into an array of all layers and out of it, which takes longer than norms, activations, attention's scores.
+# Rematerialisation policy of layers in nn.scan: keep the products for the backward pass and recompute the rest. A kept
+# value is copied into an array of all layers and out again, which takes longer than recomputing norms, activations and
+# attention scores.
 REMAT_POLICY = jax.checkpoint_policies.save_from_both_policies(
     jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names("conv")
 )
 
 
-# ---------------------------------------------------------------- what models call
+# ---------------------------------------------------------------- public functions and layers
 
 
 def conv(
@@ -53,8 +57,8 @@ def conv(
     """Convolve images: y[n, o, c] = sum_{j, i} x[n, s o + d j - lo, i] kernel[j, i, c].
 
     x [b h w c_in], kernel [kh kw c_in/groups c_out] -> [b h' w' c_out]; h' = (h + lo + hi - d (kh - 1) - 1) // s + 1.
-    "SAME" makes h' = ceil(h / s), an odd pixel of padding at the end; "VALID" pads nothing; else ((lo, hi), (lo, hi)).
-    Raises ValueError where shapes do not fit, groups do not divide the channels, or the output would be empty.
+    padding: "SAME" (h' = ceil(h / s), an odd pixel of padding goes to the end), "VALID" (none) or ((lo, hi), (lo, hi)).
+    Raises ValueError if shapes do not match, groups do not divide the channels, or the output would be empty.
     """
     if groups < 1 or x.shape[-1] % groups or kernel.shape[-1] % groups:
         channels = f"{x.shape[-1]} input and {kernel.shape[-1]} output channels"
@@ -79,7 +83,7 @@ def conv_transpose(x: Array, kernel: Array, strides: Pair = (1, 1), padding: Pad
     x [b h w c_in], kernel [kh kw c_in c_out] -> [b h' w' c_out]; h' = (h - 1) s + kh - lo - hi. The kernel is not
     flipped: PyTorch's ConvTranspose2d with (lo, hi) = (p, p - output_padding); flax's ConvTranspose with the kernel
     flipped in h and w, or with transpose_kernel=True and the kernel's channels swapped. "SAME" makes h' = s h, "VALID"
-    crops nothing. Raises ValueError where shapes do not fit or the output would be empty.
+    crops nothing. Raises ValueError if shapes do not match or the output would be empty.
     """  # noqa: E501
     _check("conv_transpose", x, kernel, x.shape[-1])
     window = kernel.shape[0], kernel.shape[1]
@@ -108,7 +112,7 @@ def _pads(name: str, padding: Padding) -> Pads:
 
 
 class Conv(nn.Module):
-    """A convolution and a bias, x [b h w c] -> [b h' w' features], computed in the dtype of the kernel it is given."""
+    """A convolution and a bias, x [b h w c] -> [b h' w' features], computed in the dtype of its kernel."""
 
     features: int
     kernel_size: Pair
@@ -170,23 +174,23 @@ def _biased(module: Any, y: Array) -> Array:
 
 
 def _primitive(name: str, shape: Callable, xla: Callable, cpu: Callable, shared: tuple[Pair, Pair]) -> Primitive:
-    """Make a bilinear primitive; `shared` is, by operand, the axis that it and the result share, and the result's."""
+    """Return a bilinear primitive; `shared` gives, for each operand, the axis it shares with the result, in both."""
     primitive = Primitive(name)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
     primitive.def_abstract_eval(lambda a, b, *, geometry: ShapedArray(shape(a, b, geometry), a.dtype))
 
-    def wide(a: Array, b: Array, *, geometry: Geometry) -> Array:
-        """Compute bf16 in f32: no slower on a CPU, and the sums of products are kept."""
+    def in_f32(a: Array, b: Array, *, geometry: Geometry) -> Array:
+        """Compute bf16 inputs in f32: as fast on a CPU, and sums of products keep their precision."""
         dtype = jnp.promote_types(a.dtype, jnp.float32)
         return cpu(a.astype(dtype), b.astype(dtype), geometry).astype(a.dtype)
 
     def batch(operands: list[Array], axes: tuple[int | None, int | None], *, geometry: Geometry):
         size = next(a.shape[axis] for a, axis in zip(operands, axes, strict=True) if axis is not None)
-        only = axes.index(None) ^ 1 if None in axes else None  # the one operand that is vmapped
+        only = axes.index(None) ^ 1 if None in axes else None  # the only vmapped operand, if one
         if only is not None and (geometry.groups == 1 or shared[only][0] == 0):
             axis, out = shared[only]
             operands = [a if b is None else _merge(a, b, axis) for a, b in zip(operands, axes, strict=True)]
-        else:  # as groups of channels, which are the last axis of all three
+        else:  # the vmapped axis becomes groups of channels, the last axis of all three arrays
             out, geometry = 3, geometry._replace(groups=geometry.groups * size)
             full = [
                 jnp.stack([a] * size) if b is None else jnp.moveaxis(a, b, 0)
@@ -198,12 +202,12 @@ def _primitive(name: str, shape: Callable, xla: Callable, cpu: Callable, shared:
 
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(xla, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(wide, multiple_results=False), platform="cpu")
+    mlir.register_lowering(primitive, mlir.lower_fun(in_f32, multiple_results=False), platform="cpu")
     return primitive
 
 
 def _merge(a: Array, axis: int, into: int) -> Array:
-    """Make a vmapped axis the slower part of another: [... v c ...] -> [... v*c ...]."""
+    """Merge a vmapped axis into another as its slower part: [... v c ...] -> [... v*c ...]."""
     a = jnp.moveaxis(a, axis, into)
     return a.reshape(*a.shape[:into], -1, *a.shape[into + 2 :])
 

@@ -1,6 +1,7 @@
-"""Formulations of a convolution and of its two gradients: XLA's own, and for CPUs those that are faster there.
+"""Formulations of a convolution and of its two gradients: XLA's own, and faster ones for CPUs.
 
-T(x, k, y) is jaxgen.nn.conv's trilinear form; a Geometry says what two of its arrays do not say about the third.
+T(x, k, y) is the trilinear form of jaxgen.nn.conv. A Geometry holds what the shapes of two arrays leave open about the
+third.
 """
 
 import math
@@ -17,18 +18,18 @@ Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 NO_PADS = ((0, 0), (0, 0))
-FEW_PIXELS = 32  # pixels in an image, up to which XLA's convolution is slower on a CPU than matrix products
-MANY_PRODUCTS = 2**26  # products, above which a convolution is worth being made wide
-BAND_SIZE = 2**20  # numbers in a band of patches, beyond which it leaves a CPU's cache
+FEW_PIXELS = 32  # up to this many pixels per image, matrix products beat XLA's convolution on a CPU
+MANY_PRODUCTS = 2**26  # above this many products, it pays to lay the batch side by side
+BAND_SIZE = 2**20  # largest number of elements in a band of patches that stays in a CPU's cache
 
 
 def per_axis(function: Callable, *pairs: Any) -> Any:
-    """Apply a function to h and to w."""
+    """Return the function applied to h and to w."""
     return tuple(map(function, *pairs))
 
 
 class Geometry(NamedTuple):
-    """What two of the three arrays do not say about the third."""
+    """Sizes, strides and padding that the shapes of two arrays do not determine about the third."""
 
     image: Pair  # h, w of x
     window: Pair  # h, w of k
@@ -39,7 +40,7 @@ class Geometry(NamedTuple):
 
     @property
     def spans(self) -> Pair:
-        """The pixels of x from the first to the last below a window."""
+        """The extent of a window in pixels of x, first to last."""
         return per_axis(lambda k, d: (k - 1) * d + 1, self.window, self.dilation)
 
     @property
@@ -66,7 +67,7 @@ def kernel_shape(x: Any, y: Any, g: Geometry):
 
 def xla_conv(x: Array, k: Array, geometry: Geometry) -> Array:
     _, _, strides, pads, dilation, groups = geometry
-    if min(*pads[0], *pads[1]) < 0:  # JAX 0.10 has another library do that on a CPU, which reads beside the image
+    if min(*pads[0], *pads[1]) < 0:  # on CPUs JAX 0.10 hands it to a library that reads outside the image
         x = _pad(x, per_axis(lambda pad: (min(pad[0], 0), min(pad[1], 0)), pads))
         pads = per_axis(lambda pad: (max(pad[0], 0), max(pad[1], 0)), pads)
     options: Any = {"rhs_dilation": dilation, "dimension_numbers": LAYOUT, "feature_group_count": groups}
@@ -86,8 +87,9 @@ def _transpose(linear: Callable, shape: tuple[int, ...], y: Array) -> Array:
 
 
 # ---------------------------------------------------------------- the formulations for CPUs
-# A strided convolution is one at unit stride of folded arrays (space to depth); its gradients are the gradients of that
-# one, unfolded by the transpose of folding. At unit stride all three are _correlate or _correlate_grad.
+# A strided convolution equals a unit-stride convolution of folded arrays (space to depth). Its gradients are those of
+# the folded convolution, unfolded by the transpose of folding. At unit stride, all three use _correlate or
+# _correlate_grad.
 
 
 def cpu_conv(x: Array, k: Array, geometry: Geometry) -> Array:
@@ -125,7 +127,7 @@ def cpu_kernel_grad(x: Array, y: Array, geometry: Geometry) -> Array:
 
 
 def _flipped(geometry: Geometry) -> Geometry:
-    """The geometry of the convolution, at unit stride, that is another's input gradient."""
+    """Return the geometry of the convolution that computes the input gradient of a unit-stride convolution."""
     sizes = geometry.image, geometry.output, geometry.spans, geometry.pads
     pads = per_axis(lambda size, out, span, pad: (span - 1 - pad[0], size + pad[0] - out), *sizes)
     return Geometry(geometry.output, geometry.window, (1, 1), pads, geometry.dilation, geometry.groups)
@@ -136,14 +138,14 @@ def _is_depthwise(k: Array, geometry: Geometry) -> bool:
 
 
 def _depthwise(x: Array, k: Array, geometry: Geometry) -> Array:
-    """A sum of shifted images, a factor for each channel and tap: much faster than XLA's (tests/benchmarks/conv.py)."""
+    """Return a depthwise convolution as a sum of shifted, scaled images, much faster than XLA's form."""
     taps = k.reshape(-1, k.shape[3])
     below = _window_taps(_pad(x, geometry.pads), geometry, geometry.output)
     return reduce(jnp.add, [part * tap[None, None, None] for part, tap in zip(below, taps, strict=True)])
 
 
 def _grouped_grad(x: Array, y: Array, geometry: Geometry) -> Array:
-    """dk[j] by a product a group and tap, x padded already: much faster than XLA's (tests/benchmarks/conv.py)."""
+    """Return dk by one product per group and tap, x already padded, much faster than XLA's form."""
     g = geometry.groups
     below = [rearrange(part, "n h w (g i) -> g i (n h w)", g=g) for part in _window_taps(x, geometry, geometry.output)]
     y = rearrange(y, "n h w (g o) -> g (n h w) o", g=g)
@@ -161,13 +163,13 @@ def _folded(geometry: Geometry) -> Geometry:
 
 
 def _fold_image(x: Array, geometry: Geometry) -> Array:
-    """[n h w c] -> [n h/s w/s q*q*c]: only the first q = min(s, k) pixels of a stride meet a window's taps."""
+    """[n h w c] -> [n h/s w/s q*q*c]: the window covers only the first q = min(s, k) pixels of each stride."""
     sizes = geometry.image, _folded(geometry).image, geometry.strides, geometry.pads
     return _fold(_pad(x, per_axis(lambda size, f, s, pad: (pad[0], f * s - size - pad[0]), *sizes)), geometry)
 
 
 def _fold_kernel(k: Array, geometry: Geometry) -> Array:
-    """[kh kw i o] -> [kh/s kw/s q*q*i o], as an image with i*o channels: no axis moves but the phases."""
+    """[kh kw i o] -> [kh/s kw/s q*q*i o], folded as an image with i*o channels; only the phases move."""
     x = k.reshape(1, *k.shape[:2], -1)
     x = _fold(_pad(x, per_axis(lambda size, s: (0, -size % s), geometry.window, geometry.strides)), geometry)
     return x.reshape(*x.shape[1:3], -1, k.shape[3])
@@ -184,21 +186,22 @@ def _pad(x: Array, pads: Pads) -> Array:
 
 
 def _window_taps(x: Array, geometry: Geometry, size: Pair) -> list[Array]:
-    """The [n size c] pixels of x that lie below each tap of the window."""
+    """Return, for each tap of the window, the pixels of x that it multiplies, [n size c]."""
     (kh, kw), (dh, dw), (h, w) = geometry.window, geometry.dilation, size
     return [x[:, i * dh : i * dh + h, j * dw : j * dw + w] for i in range(kh) for j in range(kw)]
 
 
 def _correlate(x: Array, k: Array, geometry: Geometry, transposed: bool = False) -> Array:
-    """y[n, o] = sum_j x[n, o + d j - lo] k[j], by matrix products where XLA's convolution is the slower.
+    """y[n, o] = sum_j x[n, o + d j - lo] k[j], by matrix products where XLA's convolution is slower.
 
-    `transposed` says that k is flipped and its channels are [c_out c_in], which half of the formulations never undo.
+    transposed: k is flipped and its channels are [c_out c_in]; half of the formulations need not undo that.
     """
     size, (kh, kw), taps = geometry.output, geometry.window, math.prod(geometry.window)
     c_in, c_out = (k.shape[3], k.shape[2]) if transposed else (k.shape[2], k.shape[3])
     pixels = math.prod(size), math.prod(geometry.image)
-    gather = taps * c_in <= c_out or pixels[0] <= min(FEW_PIXELS, pixels[1])  # patches are smaller than y, or few
-    if not gather and (taps * c_out <= c_in or pixels[1] <= FEW_PIXELS):  # scatter: products are smaller than x, or few
+    # Gather: patches are smaller than y, or there are few pixels. Scatter: products are smaller than x, or few pixels.
+    gather = taps * c_in <= c_out or pixels[0] <= min(FEW_PIXELS, pixels[1])
+    if not gather and (taps * c_out <= c_in or pixels[1] <= FEW_PIXELS):
         products = lax.dot_general(x, k, (((3,), (3 if transposed else 2,)), ((), ())))  # [n h w kh kw c_out]
         terms = []
         for i, j in [(i, j) for i in range(kh) for j in range(kw)]:
@@ -218,7 +221,7 @@ def _correlate(x: Array, k: Array, geometry: Geometry, transposed: bool = False)
 
 
 def _padded_conv(x: Array, k: Array, geometry: Geometry) -> Array:
-    """XLA's convolution, never without padding: JAX 0.10 gives that to a slower library."""
+    """Return XLA's convolution, always with padding: JAX 0.10 passes unpadded ones to a slower library."""
     if _is_narrow(x, k, geometry):
         return _side_by_side_conv(x, k, geometry)
     if geometry.pads != NO_PADS:
@@ -227,10 +230,10 @@ def _padded_conv(x: Array, k: Array, geometry: Geometry) -> Array:
 
 
 def _is_narrow(x: Array, k: Array, geometry: Geometry) -> bool:
-    """Whether XLA's convolution would leave all but one core idle: its tasks are large enough parts of a row."""
+    """Whether XLA's convolution would use a single core: its tasks are parts of a row of a minimum size."""
     n, width, (kh, kw, c_in, c_out) = x.shape[0], geometry.output[1], k.shape
     one = c_out <= 64 or (c_out <= 128 and width <= 32 and kh * kw * c_in < 700)
-    if not isinstance(n, int):  # an exported program's batch, of any size
+    if not isinstance(n, int):  # an exported program has a symbolic batch size
         return False
     return (
         n > 1
@@ -253,7 +256,7 @@ def _side_by_side_conv(x: Array, k: Array, geometry: Geometry) -> Array:
 
 
 def _correlate_grad(x: Array, y: Array, geometry: Geometry) -> Array:
-    """dk[j] = sum_{n, o} x[n, o + d j] y[n, o], where x is padded already."""
+    """dk[j] = sum_{n, o} x[n, o + d j] y[n, o], x already padded."""
     size, taps, (c_in, c_out) = y.shape[1:3], math.prod(geometry.window), (x.shape[3], y.shape[3])
     if 4 * c_out <= c_in:  # gather patches of the narrower array: sum_{n, p} x[n, p] y[n, p - d j]
         flipped = _correlate_grad(_pad(y, per_axis(lambda span: (span - 1, span - 1), geometry.spans)), x, geometry)
@@ -269,9 +272,11 @@ def _correlate_grad(x: Array, y: Array, geometry: Geometry) -> Array:
         above = lax.dynamic_slice_in_dim(x, i * rows, rows + geometry.spans[0] - 1, axis=1)
         return total + product(above, lax.dynamic_slice_in_dim(y, i * rows, rows, axis=1))
 
-    # XLA's product takes half as long with the narrow matrix first, unless few pixels make the turning back dearer.
+    # XLA's product takes half as long with the narrow matrix first, unless there are so few pixels that transposing the
+    # result costs more.
     first = taps * c_in <= c_out or y.shape[0] * math.prod(size) <= 2048
-    # The patches of all the rows leave the cache, those of a band stay. Never bands of the batch: it may be sharded.
+    # The patches of all rows do not fit into the cache; those of a band do. Bands never cut the batch, which may be
+    # sharded.
     fit = BAND_SIZE // (y.shape[0] * size[1] * taps * c_in)
     rows = max((r for r in range(1, size[0] + 1) if size[0] % r == 0 and r <= fit), default=1)
     if rows == size[0] or taps == 1:

@@ -1,4 +1,4 @@
-"""A number told to a net: its sines and cosines, and what an MLP makes of them."""
+"""Embeddings of a scalar such as the diffusion time: sinusoids, and an MLP of them."""
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ Array = jax.Array
 def sinusoid(t: Array, width: int, period: float = 10_000.0) -> Array:
     """Return cos(t w_i), then sin(t w_i), w_i = period^(-2i / width), i = 0 ... width/2 - 1: f32[b] -> f32[b width].
 
-    Where `width` is odd the last number is 0. Vaswani et al. 2017, section 3.5, in the order of Dhariwal and Nichol
-    2021 (their code).
+    If `width` is odd, the last element is 0. Vaswani et al. 2017, section 3.5; the order is that of the code of
+    Dhariwal and Nichol 2021.
     """
     half = width // 2
     slow = jnp.asarray(period ** -(np.arange(half) / max(half, 1)), jnp.float32)

@@ -1,4 +1,4 @@
-"""Normalisation of each image by itself."""
+"""Instance normalisation: each image is normalised with its own statistics."""
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ def standardise(x: Array, axes: tuple[int, ...] = (1, 2), epsilon: float = 1e-5)
 
 
 class InstanceNorm(nn.Module):
-    """x [b h w c] with each channel of each image brought to mean 0 and variance 1, then * scale + bias if `affine`.
+    """Normalise each channel of each image of x [b h w c] to mean 0 and variance 1; then * scale + bias if `affine`.
 
-    Ulyanov, Vedaldi and Lempitsky 2016, equation 4. With scale and bias it is what batch norm computes of one image;
-    the scale starts from N(1, 0.02), as in the authors' code of pix2pix.
+    Ulyanov, Vedaldi and Lempitsky 2016, equation 4. With `affine` it equals batch norm of a single image; the scale
+    is initialised from N(1, 0.02), as in the authors' code of pix2pix.
     """
 
     affine: bool = False

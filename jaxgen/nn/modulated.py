@@ -1,7 +1,7 @@
-"""Layers of StyleGAN2: an equalised learning rate and weights that a style modulates (Karras et al. 2020a, section 2).
+"""Layers of StyleGAN2: equalised learning rate and modulated convolutions (Karras et al. 2020a, section 2).
 
-A layer with an equalised learning rate keeps its kernel N(0, 1) and multiplies it by 1 / sqrt(fan in) where it is used
-(Karras et al. 2018, section 4.1), so that Adam moves all layers alike.
+A layer with an equalised learning rate initialises its kernel from N(0, 1) and multiplies it by 1 / sqrt(fan in) at
+run time (Karras et al. 2018, section 4.1), so that Adam updates all layers at the same relative rate.
 """
 
 import math
@@ -21,12 +21,12 @@ NORMAL = nn.initializers.normal(1.0)
 
 
 def scaled_leaky_relu(x: Array, gain: float = SQRT2) -> Array:
-    """Return LeakyReLU 0.2 times a gain that keeps the variance of the activations, x [...]."""
+    """Return LeakyReLU 0.2 times a gain that preserves the variance of the activations, x [...]."""
     return nn.leaky_relu(x, 0.2) * gain
 
 
 def resampled_conv(x: Array, kernel: Array, up: int = 1, down: int = 1) -> Array:
-    """Convolve and resample by FIR: x [b h w c_in], kernel [k k c_in c_out], k odd -> [b h*up/down w*up/down c_out].
+    """Convolve and resample (FIR): x [b h w c_in], kernel [k k c_in c_out], k odd -> [b h*up/down w*up/down c_out].
 
     Up: transposed convolution, then filter; down: filter, then strided convolution (section 4.1, figure 7).
     """
@@ -47,10 +47,10 @@ def resampled_conv(x: Array, kernel: Array, up: int = 1, down: int = 1) -> Array
 
 
 def modulated_conv(x: Array, kernel: Array, style: Array, up: int = 1, demodulate: bool = True) -> Array:
-    """Convolve each image with a kernel of its own, w'' = s w / sqrt(sum (s w)^2 + 1e-8) over k, k, c_in.
+    """Convolve each image with its own kernel, w'' = s w / sqrt(sum (s w)^2 + 1e-8), summed over k, k, c_in.
 
     x [b h w c_in], kernel [k k c_in c_out], style [b c_in] -> [b h*up w*up c_out] in the kernel's dtype. A convolution
-    is linear, so s scales the channels that go in and the root those that come out, and all images share one kernel.
+    is linear, so s can scale the input channels and the root the output channels; all images then share one kernel.
     Karras et al. 2020a, section 2.2, equations 1 to 3.
     """
     x = x.astype(kernel.dtype) * style.astype(kernel.dtype)[:, None, None, :]  # equation 1
@@ -66,9 +66,9 @@ def demodulation(kernel: Array, style: Array) -> Array:
 
 
 class EqualDense(nn.Module):
-    """x [... c] -> [... features] in the kernel's dtype: m (x @ kernel / sqrt(c) + bias), then leaky.
+    """x [... c] -> [... features] in the kernel's dtype: m (x @ kernel / sqrt(c) + bias), then LeakyReLU.
 
-    m is the learning rate's multiplier; the kernel starts as N(0, 1) / m and the bias as `bias`.
+    m is the learning rate multiplier; the kernel is initialised from N(0, 1) / m and the bias with `bias`.
     """
 
     features: int
@@ -87,7 +87,7 @@ class EqualDense(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """x [b h w c] -> [b h*up/down w*up/down features] in the kernel's dtype, then leaky and a gain."""
+    """x [b h w c] -> [b h*up/down w*up/down features] in the kernel's dtype, then LeakyReLU and a gain."""
 
     features: int
     size: int = 3

@@ -8,12 +8,12 @@ from flax import linen as nn
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes of x [... c] but the last: (x - mean) / sqrt(var + epsilon) * scale + bias.
 
-    In training with the batch's statistics, which move the running ones, mean and var f32[c] in "batch_stats", by
-    running <- momentum running + (1 - momentum) batch; otherwise with the running ones. Statistics are f32, the result
-    is in x's dtype. Ioffe and Szegedy 2015, algorithms 1 and 2.
+    Training uses the statistics of the batch and updates the running ones, mean and var f32[c] in "batch_stats", by
+    running <- momentum running + (1 - momentum) batch. Otherwise the running statistics are used. Statistics are f32;
+    the result has x's dtype. Ioffe and Szegedy 2015, algorithms 1 and 2.
 
-    Flax's own takes the statistics through [1 1 1 c]. XLA moves that reshape one way in a pass that is differentiated
-    and another way in one that is not, and then does not see that two players of a game computed the same.
+    Flax's BatchNorm reshapes the statistics to [1 1 1 c]. XLA moves that reshape differently in a differentiated pass
+    and in a plain one, and then fails to share the computation that both phases of an adversarial step have in common.
     """
 
     momentum: float = 0.9
@@ -32,15 +32,15 @@ class BatchNorm(nn.Module):
 
 
 def batch_statistics(module: nn.Module, x: jax.Array, momentum: float, train: bool) -> tuple[jax.Array, jax.Array]:
-    """Return mean and var f32[c] of x [... c] in training, having moved the module's running ones; otherwise those."""
+    """Return mean and var f32[c] of x [... c] and update the running ones; if not training, return the running ones."""
     axes, shape = tuple(range(x.ndim - 1)), (x.shape[-1],)
     running_mean = module.variable("batch_stats", "mean", jnp.zeros, shape)
     running_var = module.variable("batch_stats", "var", jnp.ones, shape)
     if not train:
         return running_mean.value, running_var.value
-    wide = x.astype(jnp.float32)
-    mean = wide.mean(axes)  # [c]
-    var = jnp.maximum((wide * wide).mean(axes) - mean * mean, 0)  # [c]
+    x = x.astype(jnp.float32)
+    mean = x.mean(axes)  # [c]
+    var = jnp.maximum((x * x).mean(axes) - mean * mean, 0)  # [c]
     running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
     running_var.value = momentum * running_var.value + (1 - momentum) * var
     return mean, var

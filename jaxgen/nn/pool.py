@@ -11,30 +11,30 @@ Pair = tuple[int, int]
 
 
 def max_pool(x: Array, window: int, stride: int, pad: int = 0) -> Array:
-    """Return the largest of each window, x [b h w c] -> [b h' w' c], h' = (h + 2 pad - window) // stride + 1.
+    """Return the maximum of each window, x [b h w c] -> [b h' w' c], h' = (h + 2 pad - window) // stride + 1.
 
-    Raises ValueError where no window fits.
+    Raises ValueError if no window fits.
     """
     if min(x.shape[1:3]) + 2 * pad < window:
         raise ValueError(f"max_pool: no room for a {window}x{window} window in {x.shape[1]}x{x.shape[2]} pixels.")
     if pad:
         low = np.asarray(-np.inf, x.dtype)
         x = lax.pad(x, low, ((0, 0, 0), (pad, pad, 0), (pad, pad, 0), (0, 0, 0)))
-    # Along h, then along w, pair by pair. The gradient of XLA's own pooling is a scatter, on CPUs 3 to 20 times slower;
-    # that of `max` over axes divides by the number of elements that equal the maximum, which is 0 where XLA computes x
-    # twice with different rounding.
+    # Along h, then along w, by pairwise maxima. The gradient of XLA's own pooling is a scatter, 3 to 20 times slower on
+    # CPUs. The gradient of `max` over axes divides by the number of elements equal to the maximum, which can be 0 when
+    # XLA computes x twice with different rounding.
     for axis in (1, 2):
-        last = (x.shape[axis] - window) // stride * stride + 1  # of the windows' first pixels, and one
+        last = (x.shape[axis] - window) // stride * stride + 1  # one past the first pixel of the last window
         x = reduce(jnp.maximum, [lax.slice_in_dim(x, k, k + last, stride, axis) for k in range(window)])
     return x
 
 
 def avg_pool(x: Array, window: int, stride: int, pad: int = 0, count_padding: bool = True) -> Array:
-    """Return the mean of each window, x [b h w c] -> [b h' w' c]; `count_padding` says whether zeros around x count.
+    """Return the mean of each window, x [b h w c] -> [b h' w' c].
 
-    TensorFlow's "SAME" pooling does not count them.
+    count_padding: whether the zeros of the padding count; TensorFlow's "SAME" pooling does not count them
     """
-    if window == stride and not pad:  # windows side by side: faster on CPUs
+    if window == stride and not pad:  # windows do not overlap: faster on CPUs
         b, h, w, c = x.shape
         x = x[:, : h - h % window, : w - w % window].reshape(b, h // window, window, w // window, window, c)
         return x.mean((2, 4))
@@ -49,7 +49,7 @@ def avg_pool(x: Array, window: int, stride: int, pad: int = 0, count_padding: bo
 
 
 def adaptive_avg_pool(x: Array, size: Pair) -> Array:
-    """Return means over a grid of `size` windows that cover x, as PyTorch cuts them: x [b h w c] -> [b *size c]."""
+    """Return means over a grid of `size` windows that cover x, as in PyTorch: x [b h w c] -> [b *size c]."""
     if x.shape[1:3] == size:
         return x
     rows, columns = (jnp.asarray(_windows(*pair), x.dtype) for pair in zip(x.shape[1:3], size, strict=True))
@@ -67,5 +67,5 @@ def _windows(size: int, parts: int) -> np.ndarray:
 
 
 def flatten(x: Array) -> Array:
-    """[b h w c] -> [b c*h*w]: channels first, as the dense layers of every published checkpoint expect them."""
+    """[b h w c] -> [b c*h*w], channels first, as the dense layers of published checkpoints expect."""
     return jnp.moveaxis(x, 3, 1).reshape(x.shape[0], -1)

@@ -1,9 +1,9 @@
-"""The dtype that leaves a net."""
+"""Casting of network outputs to full precision."""
 
 import jax
 import jax.numpy as jnp
 
 
 def to_f32(x: jax.Array) -> jax.Array:
-    """Return x in f32, or in f64 if it is: what losses and images are computed in whatever the layers' precision."""
+    """Return x in f32, or unchanged if it is f64: the precision of losses and images, whatever that of the layers."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,4 +1,4 @@
-"""A rectifier whose slope below zero is learned."""
+"""Rectifier with a learned slope below zero."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -6,7 +6,7 @@ from jax import Array
 
 
 class PReLU(nn.Module):
-    """max(x, 0) + a min(x, 0), x [... c]; a is one number, or one for each channel, and starts at 1/4.
+    """max(x, 0) + a min(x, 0), x [... c]; a is a scalar or, with `each`, one number per channel; it starts at 1/4.
 
     He et al. 2015, "Delving Deep into Rectifiers", equation 1.
     """

@@ -1,4 +1,4 @@
-"""What z is drawn from."""
+"""Priors of latent vectors z."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ Prior = Callable[[Key, Array | None], Array]  # (keys Key[b], psi f32[b] or None
 
 
 def normal(latent: int) -> Prior:
-    """Return the prior N(0, 1); with psi below 1 it is psi times a normal that is cut off at 2.
+    """Return the prior N(0, 1); with psi below 1, psi times a normal truncated to [-2, 2].
 
     Brock et al. 2019, section 3.1: the truncation trick.
     """
@@ -29,7 +29,7 @@ def normal(latent: int) -> Prior:
 
 
 def uniform(latent: int) -> Prior:
-    """Return the prior uniform in [-1, 1), or [-psi, psi)."""
+    """Return the uniform prior on [-1, 1), or on [-psi, psi)."""
 
     def draw(keys: Key, psi: Array | None = None) -> Array:
         z = rng.uniform(keys, (latent,))

@@ -1,4 +1,4 @@
-"""A style as the statistics of feature maps: instance norm, AdaIN, whitening and colouring. x is [b h w c]."""
+"""Style as statistics of feature maps: AdaIN, whitening and colouring, conditional instance norm. x is [b h w c]."""
 
 from typing import NamedTuple
 
@@ -12,28 +12,28 @@ Array = jax.Array
 
 
 class Moments(NamedTuple):
-    """Mean and standard deviation of each channel over a map, f32[b 1 1 c] each."""
+    """Mean and standard deviation of each channel of a feature map, f32[b 1 1 c] each."""
 
     mean: Array
     std: Array
 
 
 class MeanCovariance(NamedTuple):
-    """Mean f32[b 1 1 c] and covariance f32[b c c] of a map's channels over its places."""
+    """Mean f32[b 1 1 c] and covariance f32[b c c] of the channels over the positions of a feature map."""
 
     mean: Array
     covariance: Array
 
 
 def mean(x: Array, share: Array | None = None) -> Array:
-    """Return the mean of each map, f32[b 1 1 c]; its places weigh as their share f32[b h w 1], which adds up to 1."""
+    """Return the mean of each map, f32[b 1 1 c]; share f32[b h w 1] are the weights of the positions, of sum 1."""
     if share is None:
         return x.mean((1, 2), keepdims=True)
     return (x * jnp.broadcast_to(share, x.shape)).sum((1, 2), keepdims=True)
 
 
 def moments(x: Array, epsilon: float = 1e-5, share: Array | None = None) -> Moments:
-    """Return mean and sqrt(variance + epsilon) of each map, its places weighing as in `mean`.
+    """Return mean and sqrt(variance + epsilon) of each map; `share` as in `mean`.
 
     Huang and Belongie 2017, equations 5 and 6.
     """
@@ -46,7 +46,7 @@ def moments(x: Array, epsilon: float = 1e-5, share: Array | None = None) -> Mome
 def adain(x: Array, style: Moments, own: Moments | None = None) -> Array:
     """Return sigma(s) (x - mu(x)) / sigma(x) + mu(s). Huang and Belongie 2017, equation 8.
 
-    own: the moments of x, where x is a part of a larger map
+    own: the moments of x; give those of the whole map if x is only a part of it
     """
     own = moments(x) if own is None else own
     factor = style.std / own.std
@@ -54,7 +54,7 @@ def adain(x: Array, style: Moments, own: Moments | None = None) -> Array:
 
 
 def mean_covariance(x: Array, share: Array | None = None) -> MeanCovariance:
-    """Return mean and covariance, (1 / h w) sum (x - mean)(x - mean)^T, places weighing as in `mean`."""
+    """Return mean and covariance, (1 / h w) sum (x - mean)(x - mean)^T; `share` as in `mean`."""
     x = to_f32(x)
     middle = mean(x, share)
     f = x - jnp.broadcast_to(middle, x.shape)
@@ -63,9 +63,9 @@ def mean_covariance(x: Array, share: Array | None = None) -> MeanCovariance:
 
 
 def matrix_power(covariance: Array, exponent: float, tolerance: float = 1e-5) -> Array:
-    """Return a symmetric matrix [... c c] to a power, in the directions that have more than `tolerance` of the most.
+    """Return a power of a symmetric matrix [... c c], restricted to eigenvalues above `tolerance` times the largest.
 
-    In the others, where numbers say nothing, the answer is 0: Li et al. 2017 drop small singular values, too.
+    Smaller eigenvalues are dominated by rounding and contribute 0; Li et al. 2017 also drop small singular values.
     """
     values, vectors = jnp.linalg.eigh(covariance)  # [... c], [... c c]
     kept = values > tolerance * values[..., -1:]
@@ -74,12 +74,13 @@ def matrix_power(covariance: Array, exponent: float, tolerance: float = 1e-5) ->
 
 
 def whiten(x: Array, whole: Array | None = None, share: Array | None = None) -> Array:
-    """Return x without its mean and with unit covariance, C^(-1/2) (x - mean). Li et al. 2017, equation 1.
+    """Return x whitened to mean 0 and unit covariance, C^(-1/2) (x - mean). Li et al. 2017, equation 1.
 
-    Twice: in f32 the small eigenvalues of C are wrong by some hundredths, and those of what is nearly white are not.
+    It is applied twice: in f32 the small eigenvalues of C have errors of some hundredths; after the first pass C is
+    nearly the identity, and the errors are gone.
 
     whole: the map that x is a part of
-    share: how much each of its places weighs, f32[b h w 1] adding up to 1; all alike if None
+    share: weights of the positions of `whole`, f32[b h w 1] of sum 1; None: equal weights
     """
     x = to_f32(x)
     whole = x if whole is None else to_f32(whole)
@@ -94,23 +95,24 @@ def whiten(x: Array, whole: Array | None = None, share: Array | None = None) -> 
 
 
 def colour(white: Array, style: MeanCovariance) -> Array:
-    """Return whitened features with a style's covariance and mean. Li et al. 2017, equation 2."""
+    """Return whitened features with the covariance and mean of a style. Li et al. 2017, equation 2."""
     y = jnp.einsum("bij,bhwj->bhwi", matrix_power(style.covariance, 0.5), white, precision="highest")
     return y + jnp.broadcast_to(style.mean, y.shape)
 
 
 class StyleNorm(nn.Module):
-    """Instance norm of x [b h w c], (x - mean) / sqrt(variance + epsilon) * scale + bias, a scale and bias a style.
+    """Conditional instance norm of x [b h w c], (x - mean) / sqrt(variance + epsilon) * scale + bias.
 
-    mix f32[b styles] says how much of each style; with one style it may be None. Ulyanov et al. 2016; Dumoulin et al.
-    2017, equation 5. Statistics are f32, the result is in x's dtype. Applied with a mutable collection "whole" it keeps
-    its statistics there, and given that collection it uses them in place of x's: those of a whole image, for a part
-    of it (Chen et al. 2022, "Towards Ultra-Resolution Neural Style Transfer via Thumbnail Instance Normalization").
+    Each style has its own scale and bias; mix f32[b styles] are the weights of the styles, None if there is one.
+    Ulyanov et al. 2016; Dumoulin et al. 2017, equation 5. Statistics are f32, the result has x's dtype. With a mutable
+    collection "whole" the module stores its statistics there; with a given collection "whole" it uses the stored ones
+    instead of x's: the statistics of a whole image, for a tile of it (Chen et al. 2022, "Towards Ultra-Resolution
+    Neural Style Transfer via Thumbnail Instance Normalization").
     """
 
     styles: int = 1
     epsilon: float = 1e-3
-    start: float = 1.0  # of the scales
+    start: float = 1.0  # initial value of the scales
 
     @nn.compact
     def __call__(self, x: Array, mix: Array | None = None) -> Array:

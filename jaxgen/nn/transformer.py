@@ -1,4 +1,4 @@
-"""Transformers over the patches of an image: patches, their positions, layers, and a stack of layers."""
+"""Vision transformer parts: patches, position embeddings, attention, layers, and stacks of layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,20 +16,21 @@ XAVIER = nn.initializers.xavier_uniform()
 
 
 def to_patches(x: Array, patch: int) -> Array:
-    """Return the patches of images row by row, each row by row: f32[b h w c] -> f32[b n p*p*c], n = h/p w/p."""
+    """Return the patches of images, in row-major order as their pixels: f32[b h w c] -> f32[b n p*p*c], n = h/p w/p."""
     return rearrange(x, "b (h p) (w q) c -> b (h w) (p q c)", p=patch, q=patch)
 
 
 def from_patches(patches: Array, patch: int, rows: int) -> Array:
-    """Return the images that `to_patches` cut: f32[b n p*p*c] -> f32[b h w c], so many rows of patches high."""
+    """Return the images of patches, the inverse of `to_patches`: f32[b n p*p*c] -> f32[b h w c]; rows: of patches."""
     return rearrange(patches, "b (h w) (p q c) -> b (h p) (w q) c", p=patch, q=patch, h=rows)
 
 
 def sin_cos_positions(rows: int, columns: int, width: int) -> np.ndarray:
-    """Return the fixed embedding of every place of a grid, f32[rows*columns width]; width is a multiple of 4.
+    """Return the fixed position embedding of a grid, f32[rows*columns width]; width is a multiple of 4.
 
-    The first half is of the column, the other of the row: of a coordinate t it is sin(t / 10000^(4 i / width)) for
-    i = 0 ... width/4 - 1, then the cosines. Vaswani et al. 2017, in two dimensions as in He et al. 2022 (their code).
+    The first half encodes the column, the second half the row. A coordinate t is encoded as sin(t / 10000^(4 i /
+    width)), i = 0 ... width/4 - 1, then the cosines. Vaswani et al. 2017; in two dimensions as in the code of He et al.
+    2022.
     """
     row, column = np.divmod(np.arange(rows * columns), columns)  # [n]
     slow = 10000.0 ** -(np.arange(width // 4) / (width // 4))
@@ -38,14 +39,14 @@ def sin_cos_positions(rows: int, columns: int, width: int) -> np.ndarray:
 
 
 def layer_norm(name: str, epsilon: float = 1e-6, affine: bool = True) -> nn.LayerNorm:
-    """Return the normalisation over the last axis, its variance in two passes: near a large mean one loses digits."""
+    """Return LayerNorm over the last axis with a two-pass variance: one pass loses digits when the mean is large."""
     return nn.LayerNorm(epsilon, use_bias=affine, use_scale=affine, use_fast_variance=False, name=name)
 
 
 def self_attention(qkv: Array, heads: int, causal: bool = False) -> Array:
-    """Return softmax(q k^T / sqrt(d)) v of each head, [b n 3*c] -> [b n c], d = c / heads; scores and softmax are f32.
+    """Return softmax(q k^T / sqrt(d)) v for each head, [b n 3*c] -> [b n c], d = c / heads; scores and softmax are f32.
 
-    Causal: a place sees itself and the ones before it.
+    causal: a position attends to itself and the positions before it
     """
     n = qkv.shape[1]
     query, both = jnp.split(qkv, [qkv.shape[-1] // 3], -1)
@@ -53,13 +54,14 @@ def self_attention(qkv: Array, heads: int, causal: bool = False) -> Array:
 
 
 def attention(query: Array, both: Array, heads: int, seen: Array | None = None) -> Array:
-    """Return softmax(q k^T / sqrt(d)) v for each head, queries [b n c], keys and values side by side [b m 2*c] -> [b n c].
+    """Return softmax(q k^T / sqrt(d)) v for each head: queries [b n c], keys and values [b m 2*c] -> [b n c].
 
-    seen: bool[n m], the positions that each query attends to; all if None. Scores and softmax are f32.
-    """  # noqa: E501
+    Keys and values are concatenated along the channels. seen: bool[n m], the positions that each query attends to;
+    None: all of them. Scores and softmax are f32.
+    """
     query = rearrange(query, "b n (h d) -> b h n d", h=heads)
     key, value = rearrange(both, "b m (two h d) -> two b h m d", two=2, h=heads)
-    query = query * query.shape[-1] ** -0.5  # not the scores: on a CPU their gradient takes twice the time
+    query = query * query.shape[-1] ** -0.5  # scaling the scores instead would double the time of the gradient on a CPU
     scores = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
     if seen is not None:
         scores = jnp.where(jnp.broadcast_to(seen[None, None], scores.shape), scores, -jnp.inf)
@@ -68,11 +70,11 @@ def attention(query: Array, both: Array, heads: int, seen: Array | None = None) 
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, W softmax(q k^T / sqrt(d)) v, x [b n c] -> [b n c]; each of the heads has d = c/heads.
+    """Multi-head self-attention, W softmax(q k^T / sqrt(d)) v, x [b n c] -> [b n c]; d = c / heads per head.
 
-    Scores and softmax are f32. Causal: a place sees itself and the ones before it. With `cached` places x [b 1 c] is
-    what is at the place i32[], and the keys and values of those before come from the collection "cache". Vaswani et
-    al. 2017, "Attention Is All You Need".
+    Scores and softmax are f32. Causal: a position attends to itself and the positions before it. With `cached` > 0
+    positions, x [b 1 c] is the input at position place i32[]; keys and values of earlier positions come from the
+    collection "cache". Vaswani et al. 2017, "Attention Is All You Need".
     """
 
     heads: int
@@ -95,7 +97,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """W_2 gelu(W_1 x), the exact GELU or its approximation, four times as wide between, x [b n c] -> [b n c]."""
+    """W_2 gelu(W_1 x) with 4 c hidden features, x [b n c] -> [b n c]; the exact GELU or its tanh approximation."""
 
     kernel_init: Callable = XAVIER
     approximate: bool = False
@@ -110,8 +112,8 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """x <- x + attention(norm(x)), then x <- x + mlp(norm(x)), x [b n c] -> [b n c].
 
-    With a skip [b n c], x first becomes a linear map of both (Bao et al. 2023, section 3.1). `cached` and the place are
-    the attention's.
+    With a skip [b n c], x is first replaced by a linear map of both (Bao et al. 2023, section 3.1). `cached` and
+    `place` are passed to the attention.
     """
 
     heads: int
@@ -133,9 +135,9 @@ class Layer(nn.Module):
 
 
 def stack_layers(layer: nn.Module, depth: int, x: Array, *shared: Array | None) -> Array:
-    """Return x after `depth` layers alike, (x, *shared) -> x, each with parameters of its own, stacked: [depth ...].
+    """Return x after `depth` identical layers (x, *shared) -> x with separate parameters, stacked: [depth ...].
 
-    They are one program that is run `depth` times: compile time does not grow with it.
+    One compiled layer runs `depth` times: compile time does not grow with the depth.
     """
     return scan_layers(layer, depth, x, shared=shared)[0]
 

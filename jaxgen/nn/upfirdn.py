@@ -1,8 +1,8 @@
-"""Zeros between pixels, a separable FIR filter, every n-th pixel: the resampling of StyleGAN2 (Karras et al. 2020a).
+"""Upsample with zeros, filter, downsample: the FIR resampling of StyleGAN2 (Karras et al. 2020a).
 
-One linear primitive, whose transpose is itself with up and down exchanged and the filter reversed, so that derivatives
-of any order are as fast as it is. It is a sum of shifted images for each phase of the output, and meets no zero that
-it inserted: XLA fuses a phase's sum into one loop, in f32 whatever the dtype of x.
+It is one linear primitive. Its transpose is the same primitive with up and down exchanged and the filter reversed, so
+derivatives of any order are as fast as the forward pass. It computes a sum of shifted images for each phase of the
+output and never multiplies by an inserted zero. XLA fuses the sum of a phase into one loop, in f32 for every dtype.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from jax.interpreters import ad, batching, mlir
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
 Taps = Sequence[float] | np.ndarray
-LONG = 6  # taps, from which two passes of n taps are less work than one of n squared
+LONG = 6  # from this many taps on, two passes of n taps cost less than one of n^2
 
 
 class Axis(NamedTuple):
@@ -34,16 +34,16 @@ class Axis(NamedTuple):
     hi: int
 
     def size(self, n: int) -> int:
-        """The pixels that n become."""
+        """The output size for n input pixels."""
         return (n * self.up + self.lo + self.hi - len(self.taps)) // self.down + 1
 
     def transposed(self, n: int) -> "Axis":
-        """The transpose of this map of n pixels."""
+        """The transpose of this map on n pixels."""
         hi = n * self.up - self.size(n) * self.down + self.lo - self.up + 1
         return Axis(self.taps[::-1], self.down, self.up, len(self.taps) - 1 - self.lo, hi)
 
     def phase(self, p: int) -> list[tuple[float, int]]:
-        """The (tap, j) with y[up a + p] = sum of tap x[down a + j]."""
+        """The pairs (tap, j) of phase p: y[up a + p] = sum of tap x[down a + j]."""
         places = [(tap, self.down * p + i - self.lo) for i, tap in enumerate(self.taps)]
         return [(tap, place // self.up) for tap, place in places if place % self.up == 0]
 
@@ -53,7 +53,7 @@ def upfirdn2d(x: Array, taps: Taps, up: int = 1, down: int = 1, pad: Pair | Pads
 
     x [b h w c] of any float dtype, taps f[n] -> [b h' w' c]; h' = (up h + lo + hi - n) // down + 1. `pad` is (lo, hi)
     or ((lo, hi), (lo, hi)) in pixels after the zeros, negative ones crop; `gain` multiplies the result. Raises
-    ValueError where x is no batch of images or nothing would be left of them.
+    ValueError if x is not a batch of images or the output would be empty.
 
     Measured on 2 busy cores, f32[16 64 64 64] and 1, 3, 3, 1, milliseconds of the map and of its transpose, best of 14
     alternating rounds: up 2: 76 and 83 (separable sums of strided slices and inserted zeros 149 and 284, banded
@@ -73,7 +73,7 @@ def upfirdn2d(x: Array, taps: Taps, up: int = 1, down: int = 1, pad: Pair | Pads
 
 
 def upsample(x: Array, taps: Taps, factor: int = 2) -> Array:
-    """Return x [b h w c] enlarged, [b f*h f*w c]; taps that sum to 1 keep the brightness."""
+    """Return x [b h w c] enlarged, [b f*h f*w c]; taps of sum 1 preserve the brightness."""
     n = len(taps)
     return upfirdn2d(x, taps, up=factor, pad=((n + factor - 1) // 2, (n - factor) // 2), gain=factor**2)
 
@@ -106,18 +106,18 @@ def _sum(x: Array, axes: tuple[Axis, Axis]) -> Array:
         max(place) + (size - 1) * axis.down + 1 - n
         for place, size, axis, n in zip(places, (rows, columns), axes, x.shape[1:3], strict=True)
     ]
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    padded = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     config = ((0, 0, 0), (low[0], ends[0], 0), (low[1], ends[1], 0), (0, 0, 0))
-    wide = lax.pad(wide, jnp.zeros((), wide.dtype), config)
+    padded = lax.pad(padded, jnp.zeros((), padded.dtype), config)
 
     def term(tap: float, top: int, left: int) -> Array:
         stop = (b, top + (rows - 1) * h.down + 1, left + (columns - 1) * w.down + 1, c)
-        return tap * lax.slice(wide, (0, top, left, 0), stop, (1, h.down, w.down, 1))
+        return tap * lax.slice(padded, (0, top, left, 0), stop, (1, h.down, w.down, 1))
 
     def phase(p: int, q: int) -> Array:
         pairs = product(h.phase(p), w.phase(q))
         terms = [term(s * t, low[0] + i, low[1] + j) for (s, i), (t, j) in pairs]
-        return reduce(jnp.add, terms) if terms else jnp.zeros((b, rows, columns, c), wide.dtype)
+        return reduce(jnp.add, terms) if terms else jnp.zeros((b, rows, columns, c), padded.dtype)
 
     if h.up == w.up == 1:
         return phase(0, 0).astype(x.dtype)

@@ -205,7 +205,7 @@ def test_settings_of_sampling_that_are_none(text, words, folder):
         ("edit edm a.png --how blend", "give both or neither"),
         ("edit edm a.png --other b.png", "give both or neither"),
         ("edit edm a.png --strength 1.5", "strength must be above 0"),
-        ("edit edm a.png --how deblur --sigma 0", "A blur is of more than 0 pixels"),
+        ("edit edm a.png --how deblur --sigma 0", "The sigma of a blur must be above 0"),
         ("edit edm a.png --out a.png", "a.png would be replaced by its own answer"),
         ("inpaint edm a.png --mask mask.png --out mask.png", "mask.png would be replaced by its own answer"),
         ("edit edm a.png --count 0", "count must be at least 1"),

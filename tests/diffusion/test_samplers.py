@@ -224,7 +224,7 @@ def test_settings_that_a_sampler_does_not_have():
         samplers.sampler_of("heun", "ve", eta=0.5)
     with pytest.raises(InputError, match="eta must be from 0"):
         samplers.sampler_of("ddpm", "ve", eta=2)
-    with pytest.raises(InputError, match='of the "ve" frame'):
+    with pytest.raises(InputError, match='needs the "ve" frame'):
         samplers.sampler_of("heun", "flow", churn=1)
     with pytest.raises(InputError, match="did you mean 'dpm\\+\\+2m'"):
         samplers.sampler_of("dpm++2", "ve")

@@ -42,7 +42,7 @@ def test_a_shift_multiplies_the_noise():
 
 
 def test_a_schedule_that_ends_before_noise_is_refused():
-    with pytest.raises(InputError, match="does not end at noise: in the end an image is still 50%"):
+    with pytest.raises(InputError, match="does not end at noise: at the end the image is still 50%"):
         schedules.check_ends(1.0)
 
 
@@ -60,7 +60,7 @@ def test_discrete_schedules():
     assert schedules.betas("cosine", 1000)[-1] == 0.999
     flat = schedules.alpha_bars(schedules.zero_terminal(linear))
     assert flat[-1] == 0 and flat[0] == pytest.approx(1 - 1e-4)
-    for steps, match in ((0, "timesteps must be at least 1"), (20, "betas of 1 and more")):
+    for steps, match in ((0, "timesteps must be at least 1"), (20, "betas of 1 or more")):
         with pytest.raises(InputError, match=match):
             schedules.betas("linear", steps)
 
@@ -113,10 +113,10 @@ def test_grids():
     "call, match",
     [
         (lambda: grid("karras", 0, "ve", 0.1, 1), "steps must be at least 1, not 0"),
-        (lambda: grid("karras", 5, "ve", 0, 1), "must rise from above 0"),
+        (lambda: grid("karras", 5, "ve", 0, 1), "must be 0 < low < high"),
         (lambda: grid("time", 5, "ve", 0.1, 1), "needs a schedule"),
         (lambda: grid("karrass", 5, "ve", 0.1, 1), "did you mean 'karras'"),  # pyright: ignore[reportArgumentType]
-        (lambda: ddpm_timesteps(11, 10), "The model has 10 times: it can't be sampled in 11 steps"),
+        (lambda: ddpm_timesteps(11, 10), "The model has 10 timesteps: it cannot be sampled in 11 steps"),
     ],
 )
 def test_bad_grids(call, match):

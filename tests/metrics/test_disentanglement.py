@@ -37,8 +37,8 @@ def test_the_gap_where_it_is_known():
 @pytest.mark.parametrize(
     "codes, factors, words",
     [
-        (np.zeros((5, 1)), np.eye(5), "the codes have one"),
-        (np.eye(5), np.ones((5, 1)), "factors that change"),
+        (np.zeros((5, 1)), np.eye(5), "there is only one"),
+        (np.eye(5), np.ones((5, 1)), "factors that vary"),
         (np.eye(5), np.zeros((4, 1)), "takes codes"),
     ],
 )

@@ -299,7 +299,7 @@ NAMES = ["fid", "kid", "precision and recall", "density and coverage", "sliced_w
 @pytest.mark.parametrize("pair, name", list(zip(PAIRED, NAMES, strict=True)), ids=NAMES)
 def test_features_that_cannot_be_compared_are_refused(pair, name):
     metric, state = pair
-    with pytest.raises(InputError, match=f"^{name} .* features of one kind, but got 4 real and 5 generated ones"):
+    with pytest.raises(InputError, match=f"^{name} .* features of one dimension, but got 4 .real. and 5 .generated."):
         metric.result(state(MANY), state(WIDE))
     for bad in (NAN, INFINITE):
         with pytest.raises(InputError, match=f"^{name} needs finite numbers, but .*generated .* NaN or infinity"):
@@ -329,7 +329,7 @@ def test_features_that_cannot_be_compared_are_refused(pair, name):
         (lambda: INCEPTION_SCORE.result(rows(FEW)), "at least 10 samples for 10 splits, got 3"),
         (lambda: INCEPTION_SCORE.result(rows(NAN)), "1 of 50 generated rows hold NaN"),
         (lambda: INCEPTION_SCORE.result(rows(MANY), splits=0), "splits must be at least 1"),
-        (lambda: KID.result(rows(MANY, 45), rows(MANY)), "kid has room for 45 real rows, but got 50"),
+        (lambda: KID.result(rows(MANY, 45), rows(MANY)), "kid has a capacity of 45 real rows, but got 50"),
         (lambda: LINES.result(rows(MANY), ROWS.empty(5, 4)), "at least 1 samples, got 50 real and 0 generated"),
         (lambda: sliced_wasserstein.sliced_wasserstein(jax.random.key(0), order=3), "must be 1 or 2, not 3"),
         (lambda: sliced_wasserstein.sliced_wasserstein(jax.random.key(0), 0), "lines must be at least 1"),

@@ -60,8 +60,8 @@ def test_classifier_guidance_gives_the_class(frame):
     [
         ((2.0, (0.0, 1.0), 0.0, 0), "needs a class-conditional model"),
         ((-1.0, (0.0, 1.0), 0.0, 3), "must be at least 0"),
-        ((2.0, (1.0, 1.0), 0.0, 3), "interval must rise"),
-        ((2.0, (0.0, 1.0), 2.0, 3), "rescaling of guidance must be from 0 to 1"),
+        ((2.0, (1.0, 1.0), 0.0, 3), "interval must be 0"),
+        ((2.0, (0.0, 1.0), 2.0, 3), "guidance rescale must be from 0 to 1"),
     ],
 )
 def test_bad_guidance(values, match):
@@ -148,7 +148,7 @@ def test_back_inverts_a_degradation_up_to_its_null_space():
         np.testing.assert_allclose(one.forward(one.back(y)), y, atol=1e-12)
         fitted = conditions.ddnm(lambda x, tau: 0 * x, y, one)(x, jnp.ones(2))
         np.testing.assert_allclose(one.forward(fitted), y, atol=1e-12)
-    with pytest.raises(InputError, match="can't be cut into squares of 4x4"):
+    with pytest.raises(InputError, match="cannot be divided into squares of 4x4"):
         conditions.box_downsampling(4).forward(x)
 
 

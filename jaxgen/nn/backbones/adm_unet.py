@@ -1,10 +1,11 @@
 """ADM's U-Net: Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", NeurIPS 2021, section 3.
 
 The U-Net of DDPM (Ho et al. 2020, appendix B) with attention at several resolutions, heads of a fixed width, residual
-blocks that resample, and GroupNorm whose scale and shift are linear in the embedding of time and label. DDPM's own has
-`scale_shift=False, resblock_updown=False, head_width=0, heads=1`, and as many parameters; in its code the epsilon is
-1e-6, sines come first with frequencies down to 1 / period, the convolution of stride 2 is padded at the end only, and
-kernels start as Glorot's. Here they start as PyTorch's, which are those of openai/guided-diffusion, and biases at 0.
+blocks that resample, and GroupNorm with a scale and shift that are linear in the embedding of time and label. DDPM's
+U-Net is `scale_shift=False, resblock_updown=False, head_width=0, heads=1`, with the same number of parameters. DDPM's
+code differs in details: epsilon 1e-6, sines before cosines with frequencies down to 1 / period, stride-2 convolutions
+padded at the end only, Glorot initialisation. Here kernels are initialised as in PyTorch, which openai/guided-diffusion
+uses, and biases with 0.
 """
 
 from collections.abc import Callable
@@ -22,32 +23,32 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.nn.transformer import scan_layers, self_attention
 
 Array = jax.Array
-UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's: within 1 / sqrt(fan_in)
+UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's default: within 1 / sqrt(fan_in)
 ZEROS = nn.initializers.zeros
-GROUPS = 32  # at most, of a GroupNorm's channels
+GROUPS = 32  # the largest number of groups of a GroupNorm
 
 
 class UNet(nn.Module):
-    """What a denoiser says of x [b h w c] at times t f32[b], f32[b h w features_out]; a fresh one says 0.
+    """U-Net of a denoiser: x [b h w c] and times t f32[b] -> f32[b h w features_out]; the initial output is 0.
 
-    x goes down through len(multipliers) resolutions and up again; what each block on the way down (and the stem) gave
-    is laid beside what comes up. Times are embedded as they come. Labels i32[b] are from 0 to `classes`, which is the
-    null label, that of all images where `label` is None. `second` f32[b], where the net was initialised with it, is
-    another number (a step size, another time), told in the same way. In training, dropout draws from rngs["dropout"].
-    Raises InputError where the sides can't be halved as often, or the heads don't divide the channels.
+    It has len(multipliers) resolutions. The outputs of the stem and of each block of the contracting path are
+    concatenated to the inputs of the expanding path. Times are embedded without scaling. Labels i32[b] are 0 ...
+    `classes`; `classes` is the null label, which all images get if `label` is None. `second` f32[b] is a second scalar
+    (a step size, another time), embedded like t; it must also be given at initialisation. In training, dropout uses
+    rngs["dropout"]. Raises InputError if the sides are not divisible or the heads do not divide the channels.
     """
 
     features_out: int
-    width: int  # channels that multipliers are of, and numbers in a sinusoid
-    multipliers: tuple[int, ...]  # channels of each resolution, in widths
-    depth: int  # residual blocks of each resolution on the way down; one more on the way up
-    attention: tuple[int, ...]  # heights of the maps that have attention, beside the smallest's middle
-    heads: int = 0  # of attention; read where head_width is 0
+    width: int  # base number of channels, and length of a sinusoid
+    multipliers: tuple[int, ...]  # channels of each resolution, in units of width
+    depth: int  # residual blocks per resolution of the contracting path; the expanding path has one more
+    attention: tuple[int, ...]  # heights of the feature maps with attention; the middle always has it
+    heads: int = 0  # of attention; used if head_width is 0
     head_width: int = 64  # channels of a head
-    classes: int = 0  # labels but the null one; with 0 the net takes none
+    classes: int = 0  # number of classes without the null label; 0: unconditional
     dropout: float = 0.0
-    scale_shift: bool = True  # the embedding scales and shifts the second GroupNorm (FiLM), else is added before it
-    resblock_updown: bool = True  # residual blocks resample, else a 3x3 convolution of stride 2, or after doubling
+    scale_shift: bool = True  # the embedding scales and shifts the second GroupNorm (FiLM); else it is added before
+    resblock_updown: bool = True  # resample in residual blocks; else by a stride-2 convolution, or after upsampling
 
     @nn.compact
     def __call__(
@@ -73,7 +74,7 @@ class UNet(nn.Module):
         return to_f32(conv(self.features_out, "out", init=ZEROS)(x))
 
     def embed(self, t: Array, label: Array | None, second: Array | None) -> Array:
-        """Return what the blocks are told of the time, the second number and the label, [b 4*width]."""
+        """Return the embedding of time, second scalar and label, [b 4*width]."""
         features = 4 * self.width
         found = ScalarEmbedding(self.width, features, UNIFORM, name="time")(t)
         if second is not None:
@@ -84,11 +85,11 @@ class UNet(nn.Module):
             label = jnp.full(t.shape, self.classes) if label is None else label
             table = nn.Embed(self.classes + 1, features, embedding_init=nn.initializers.normal(1.0), name="label")
             found = found + table(label)
-        return nn.silu(found)  # every block's first step
+        return nn.silu(found)  # the first operation of every block
 
 
 def contracting_path(net: Any, x: Array, embedding: Array, train: bool) -> tuple[Array, list[Array]]:
-    """Return x [b h w c] on its way down a net with a U-Net's numbers, after the middle, and what each block gave."""
+    """Return x [b h w c] after the contracting path and the middle of a U-Net, and the output of each block."""
     levels, alike = range(len(net.multipliers)), net.depth - 1
     x = conv(net.multipliers[0] * net.width, "stem")(x)
     skips = [x]
@@ -112,19 +113,19 @@ def contracting_path(net: Any, x: Array, embedding: Array, train: bool) -> tuple
 
 
 def block(net: Any, features: int, name: str, resample: Callable[[Array], Array] | None = None) -> "Block":
-    """Return a residual block of a net with a U-Net's numbers."""
+    """Return a residual block with the settings of a U-Net."""
     return Block(features, net.dropout, net.scale_shift, resample, name=name)
 
 
 def stage(net: Any, x: Array, level: int, name: str) -> "Stage":
-    """Return a block of one of its resolutions, with attention where maps of x's height have it."""
+    """Return a block of resolution `level`, with attention if maps of x's height have it."""
     features = net.multipliers[level] * net.width
     heads = head_count(net, features) if x.shape[1] in net.attention else 0
     return Stage(features, heads, net.dropout, net.scale_shift, name=name)
 
 
 def head_count(net: Any, channels: int) -> int:
-    """Return the number of a U-Net's heads of attention. Raises InputError where they don't divide the channels."""
+    """Return the number of attention heads of a U-Net. Raises InputError if they do not divide the channels."""
     if channels % (net.head_width or net.heads):
         what = f"heads of {net.head_width}" if net.head_width else f"{net.heads} heads"
         raise InputError(f"A map of {channels} channels can't be split into {what} for attention.")
@@ -132,7 +133,7 @@ def head_count(net: Any, channels: int) -> int:
 
 
 def check_unet(net: Any, height: int, width: int):
-    """Raise InputError for numbers that make no U-Net, or sides that it can't halve."""
+    """Raise InputError for invalid settings of a U-Net, or sides that it cannot downsample."""
     at_least(1, width=net.width, depth=net.depth, multipliers=min(net.multipliers, default=0))
     at_least(1, heads=net.head_width or net.heads)
     factor = 2 ** (len(net.multipliers) - 1)
@@ -141,7 +142,7 @@ def check_unet(net: Any, height: int, width: int):
 
 
 class Stage(nn.Module):
-    """A block, of x [b h w c] and, where given, a skip [b h w c'] beside it, and attention if there are heads."""
+    """A residual block of x [b h w c], concatenated with a skip [b h w c'] if given; then attention if `heads` > 0."""
 
     features: int
     heads: int
@@ -159,7 +160,7 @@ class Stage(nn.Module):
 def scan_stages(
     layer: Stage, length: int, x: Array, skips: list[Array], embedding: Array, train: bool
 ) -> tuple[Array, list[Array]]:
-    """Return x [b h w c] after so many layers alike, and what each gave; each takes one of `skips`, if any."""
+    """Return x [b h w c] after `length` identical layers, and the output of each; layer i takes skips[i], if any."""
     if not length:
         return x, []
     beside = jnp.stack(skips) if skips else None
@@ -168,10 +169,10 @@ def scan_stages(
 
 
 class Block(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), x [b h w c] -> [b h' w' features], told of an embedding [b d].
+    """x + conv(silu(norm(conv(silu(norm(x)))))), x [b h w c] -> [b h' w' features], conditioned on embedding [b d].
 
-    Where the channels change, x goes through a 1x1 convolution. `resample` is applied to x and before the first
-    convolution (BigGAN's block). The last convolution starts at 0.
+    If the number of channels changes, the skip is a 1x1 convolution of x. `resample` is applied to x and before the
+    first convolution (BigGAN's block). The last convolution is initialised with 0.
     """
 
     features: int
@@ -185,9 +186,9 @@ class Block(nn.Module):
         if self.resample:
             x, y = self.resample(x), self.resample(y)  # [b h' w' c]
         y = conv(self.features, "conv1")(y)
-        told = Dense(self.features * (1 + self.scale_shift), kernel_init=UNIFORM, name="embed")(embedding)
+        modulation = Dense(self.features * (1 + self.scale_shift), kernel_init=UNIFORM, name="embed")(embedding)
         norm = GroupNorm(name="norm2")
-        y = norm(y, *jnp.split(told, 2, 1)) if self.scale_shift else norm(y + told[:, None, None])
+        y = norm(y, *jnp.split(modulation, 2, 1)) if self.scale_shift else norm(y + modulation[:, None, None])
         y = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(y))
         y = conv(self.features, "conv2", init=ZEROS)(y)
         if x.shape[-1] != self.features:
@@ -198,7 +199,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """x + W softmax(q k^T / sqrt(d)) v over pixels, x [b h w c] -> [b h w c]; d = c / heads.
 
-    q, k and v are linear in norm(x). Scores and softmax are f32; W starts at 0.
+    q, k and v are linear in norm(x). Scores and softmax are f32; W is initialised with 0.
     """
 
     heads: int
@@ -212,15 +213,15 @@ class Attention(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """(x - mean) / sqrt(var + 1e-5) * scale + bias, the statistics those of a group of channels, x [b h w c].
+    """Group normalisation of x [b h w c]: (x - mean) / sqrt(var + 1e-5) * scale + bias, statistics per channel group.
 
-    There are 32 groups, or the most below that divide c: in a net of width 32 each channel is one. Groups of 4 channels
-    or more, as in EDM's code, made no better digits at width 16. With `factor` and `shift` [b c] the result y becomes y
-    (1 + factor) + shift. Statistics are f32, the result is in x's dtype. Wu and He 2018, section 3.1.
+    The number of groups is the largest divisor of c up to 32: at width 32 each channel is a group. Groups of 4 channels
+    or more, as in EDM's code, gave no better digits at width 16. With `factor` and `shift` [b c] the result y becomes
+    y (1 + factor) + shift. Statistics are f32; the result has x's dtype. Wu and He 2018, section 3.1.
 
-    The variance is E[y^2] - E[y]^2, like flax's, of y = x - mean held constant: that changes nothing but the rounding,
-    which is that of two passes, so derivatives of any order are exact without going through the constant. On a CPU it
-    is faster than flax's own two passes.
+    The variance is E[y^2] - E[y]^2, as in flax, of y = x - stop_gradient(mean). The subtraction does not change the
+    value, only its rounding, which is as good as with two passes; derivatives of any order stay exact. On a CPU this
+    is faster than the two passes of flax.
     """
 
     @nn.compact
@@ -229,7 +230,7 @@ class GroupNorm(nn.Module):
         groups = max(n for n in range(1, GROUPS + 1) if c % n == 0)
 
         def mean(x: Array) -> Array:
-            """Return the mean of each channel's group, [b h w c] -> [b c]."""
+            """Return the mean over the group of each channel, [b h w c] -> [b c]."""
             each = x.mean((1, 2)).reshape(-1, groups, c // groups).mean(-1, keepdims=True)
             return jnp.broadcast_to(each, (x.shape[0], groups, c // groups)).reshape(-1, c)
 
@@ -249,7 +250,7 @@ class GroupNorm(nn.Module):
 
 
 def conv(features: int, name: str, stride: int = 1, init: nn.initializers.Initializer = UNIFORM) -> Conv:
-    """Return a 3x3 convolution, padded by a pixel on every side."""
+    """Return a 3x3 convolution, padded by one pixel on every side."""
     return Conv(features, (3, 3), (stride, stride), ((1, 1), (1, 1)), kernel_init=init, name=name)
 
 
@@ -259,6 +260,6 @@ def mean_downsample(x: Array) -> Array:
 
 
 def nearest_upsample(x: Array) -> Array:
-    """Return x with every pixel as 2x2, [b h w c] -> [b 2*h 2*w c]."""
+    """Return x enlarged by 2 with nearest neighbours, [b h w c] -> [b 2*h 2*w c]."""
     b, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)

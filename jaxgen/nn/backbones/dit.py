@@ -1,12 +1,13 @@
 """The diffusion transformer, DiT: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers".
 
-Patches of a noisy image pass a transformer whose every layer is told the time and the label by adaLN-zero (section
-3.2): they shift and scale what enters attention and MLP, and gate what leaves them. Gates and the last layer start at
-0: a new layer is the identity, a new net says 0. SiT (Ma et al. 2024) is the same net, trained by another loss.
+A transformer over patches of a noisy image. Every layer is conditioned on time and label by adaLN-zero (section 3.2):
+linear maps of their embedding shift and scale the inputs of attention and MLP, and gate their outputs. Gates and the
+last layer are initialised with 0: an initial layer is the identity, the initial output is 0. SiT (Ma et al. 2024) is
+the same network with another loss.
 
-Sizes, initialisation and names of modules (but the layers of the times' MLPs) are those of the authors' PyTorch code,
+Sizes, initialisation and module names (except the layers of the time MLPs) are those of the authors' PyTorch code,
 facebookresearch/DiT. With 2x2 patches of 32x32x4 latents, 8 channels out and 1000 classes S, B, L and XL have
-32,865,056, 130,315,808, 457,840,672 and 674,834,720 parameters (the fixed positions are none).
+32,865,056, 130,315,808, 457,840,672 and 674,834,720 parameters (without the fixed position embedding).
 """
 
 from typing import Any
@@ -34,7 +35,7 @@ from jaxgen.nn.transformer import (
 Array = jax.Array
 SMALL = nn.initializers.normal(0.02)
 ZEROS = nn.initializers.zeros
-FREQUENCIES = 256  # sinusoids that a number is told by
+FREQUENCIES = 256  # length of the sinusoid of a scalar
 SIZES: dict[str, Any] = {  # table 1
     "S": {"width": 384, "depth": 12, "heads": 6},
     "B": {"width": 768, "depth": 12, "heads": 12},
@@ -44,12 +45,12 @@ SIZES: dict[str, Any] = {  # table 1
 
 
 class DiT(nn.Module):
-    """(x [b h w c], t f32[b], label i32[b], second f32[b]) -> f32[b h w features_out]; images may be of any shape.
+    """(x [b h w c], t f32[b], label i32[b], second f32[b]) -> f32[b h w features_out]; images of any shape.
 
-    t is embedded as it comes: the authors' runs from 0 to 1000. Labels are from 0 to `classes`, which is the null
-    label, that of all images where `label` is None. `second`, where the net was initialised with it, is another
-    number (a step's size, another time) that is told as t is. Raises InputError for sizes that don't fit each other,
-    and for labels where there are no classes.
+    t is embedded without scaling; the authors' t is 0 to 1000. Labels are 0 ... `classes`; `classes` is the null label,
+    which all images get if `label` is None. `second` is a second scalar (a step size, another time), embedded like t;
+    it must also be given at initialisation. Raises InputError for sizes that do not match, and for labels without
+    classes.
     """
 
     features_out: int
@@ -63,7 +64,7 @@ class DiT(nn.Module):
     def __call__(
         self, x: Array, t: Array, label: Array | None = None, second: Array | None = None, train: bool = False
     ) -> Array:
-        del train  # nothing is dropped
+        del train  # there is no dropout
         check_sizes(x, self.patch, self.width, self.depth, self.heads)
         label = label_or_null(label, self.classes, t)
         rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
@@ -110,20 +111,20 @@ class FinalLayer(nn.Module):
 
 
 def modulations(count: int, width: int, c: Array) -> list[Array]:
-    """Return so many linear maps of c [b d], each [b 1 width], within a module; they start at 0."""
+    """Return `count` linear maps of c [b d], each [b 1 width], initialised with 0; to be called within a module."""
     found = Dense(count * width, kernel_init=ZEROS, name="adaLN_modulation_1")(c)
     return jnp.split(found[:, None], count, -1)
 
 
 def label_or_null(label: Array | None, classes: int, t: Array) -> Array:
-    """Return labels i32[b], the null one where there are none. Raises InputError for labels without classes."""
+    """Return labels i32[b], or the null label if `label` is None. Raises InputError for labels without classes."""
     if label is not None and not classes:
         raise InputError("This transformer takes no labels: its `classes` is 0.")
     return jnp.full(t.shape, classes) if label is None else label
 
 
 def check_sizes(x: Array, patch: int, width: int, depth: int, heads: int):
-    """Raise InputError where patches don't tile images x [b h w c], or heads don't share a width."""
+    """Raise InputError if patches do not tile images x [b h w c], or the heads do not divide the width."""
     at_least(1, patch=patch, width=width, depth=depth, heads=heads)
     if x.shape[1] % patch or x.shape[2] % patch:
         raise InputError(f"Patches of {patch}x{patch} don't tile a {x.shape[1]}x{x.shape[2]} image.")

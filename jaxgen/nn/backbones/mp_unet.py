@@ -1,9 +1,9 @@
 """EDM2's U-Net: Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", 2024, figure 21.
 
-The U-Net of nn/unet.py, in layers of nn/magnitude.py (config G): no biases and no norms of groups, but on the way down
-each block makes every pixel's magnitude 1; attention between normalised vectors; resampling by means and doubling. A
-block is told of time and label by a factor of each channel. With 64x64x4 latents, 1000 classes and the sizes that are
-its defaults here it has as many parameters as in the authors' code, NVlabs/edm2: at width 128 (XS) 124,713,125, at 192
+The U-Net of adm_unet.py with the layers of nn/magnitude.py (config G): no biases and no GroupNorm; each block of the
+contracting path normalises every pixel to magnitude 1; attention uses normalised vectors; resampling is by means and
+nearest neighbours. Time and label scale the channels of a block. With 64x64x4 latents, 1000 classes and the default
+sizes it has as many parameters as the authors' code, NVlabs/edm2: at width 128 (XS) 124,713,125, at 192
 (S) 280,212,709, at 256 (M) 497,807,653, at 320 (L) 777,497,957, at 384 (XL) 1,119,283,621, at 448 (XXL) 1,523,164,645.
 """
 
@@ -22,30 +22,29 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.nn.transformer import self_attention
 
 Array = jax.Array
-RESIDUAL_SHARE = 0.3  # share of what a residual branch adds, convolutions' or attention's
-MAX_ACTIVATION = 256.0  # to which activations are clipped
+RESIDUAL_SHARE = 0.3  # weight t of the residual branch in mp_sum, of convolutions and attention
+MAX_ACTIVATION = 256.0  # bound to which activations are clipped
 
 
 class MPUNet(nn.Module):
-    """What a denoiser says of x [b h w c] at times t f32[b], f32[b h w features_out]; a fresh one says 0.
+    """Magnitude-preserving U-Net: x [b h w c], times t f32[b] -> f32[b h w features_out]; the initial output is 0.
 
-    x and times should have a magnitude of about 1, or times of 1 / bandwidth. Labels i32[b] are from 0 to `classes`,
-    which is the null label, that of all images where `label` is None, and adds nothing to what is told of time.
-    `second` f32[b], where the net was initialised with it, is another number, told as the time is. In training,
-    dropout draws from rngs["dropout"]. Raises InputError where the sides can't be halved as often, or the heads don't
-    divide the channels.
+    x should have a magnitude of about 1, and t of about 1 / bandwidth. Labels i32[b] are 0 ... `classes`; `classes` is
+    the null label, which all images get if `label` is None; its embedding is 0. `second` f32[b] is a second scalar,
+    embedded like t; it must also be given at initialisation. In training, dropout uses rngs["dropout"]. Raises
+    InputError if the sides are not divisible or the heads do not divide the channels.
     """
 
     features_out: int
-    width: int  # channels that multipliers are of
-    multipliers: tuple[int, ...] = (1, 2, 3, 4)  # channels of each resolution, in widths
-    depth: int = 3  # blocks of each resolution on the way down; one more on the way up
-    attention: tuple[int, ...] = (16, 8)  # heights of the maps that have attention, beside the smallest's middle
-    heads: int = 0  # of attention; read where head_width is 0
+    width: int  # base number of channels
+    multipliers: tuple[int, ...] = (1, 2, 3, 4)  # channels of each resolution, in units of width
+    depth: int = 3  # blocks per resolution of the contracting path; the expanding path has one more
+    attention: tuple[int, ...] = (16, 8)  # heights of the feature maps with attention; the middle always has it
+    heads: int = 0  # of attention; used if head_width is 0
     head_width: int = 64  # channels of a head
-    classes: int = 0  # labels but the null one; with 0 the net takes none
+    classes: int = 0  # number of classes without the null label; 0: unconditional
     dropout: float = 0.0
-    bandwidth: float = 1.0  # of the frequencies by which times are told
+    bandwidth: float = 1.0  # of the frequencies of the time embedding
 
     @nn.compact
     def __call__(
@@ -62,7 +61,7 @@ class MPUNet(nn.Module):
             return block(x, name, features, head_count(self, features) if x.shape[1] in self.attention else 0)
 
         levels, alike = range(len(self.multipliers)), self.depth - 1
-        x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], -1)  # [b h w c+1]: what biases are made of
+        x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], -1)  # [b h w c+1]; the constant channel replaces biases
         x = Conv(self.multipliers[0] * self.width, name="stem")(x)
         skips = [x]
         for level in levels:
@@ -91,36 +90,36 @@ class MPUNet(nn.Module):
         return to_f32(Conv(self.features_out, gain=True, name="out")(x))
 
     def embed(self, t: Array, label: Array | None, second: Array | None) -> Array:
-        """Return what the blocks are told of the time, the second number and the label, [b d], d the most channels."""
+        """Return the embedding of time, second scalar and label, [b d]; d is the largest number of channels."""
         features = self.width * max(self.multipliers)
 
-        def tell(t: Array, name: str) -> Array:
+        def number(t: Array, name: str) -> Array:
             return Dense(features, name=name)(fourier(t, self.width * self.multipliers[0], self.bandwidth))
 
-        found = tell(t, "time")
+        found = number(t, "time")
         if second is not None:
-            found = mp_sum(found, tell(second, "second"))
+            found = mp_sum(found, number(second, "second"))
         if label is not None and not self.classes:
             raise InputError("This U-Net takes no labels: its `classes` is 0.")
         if self.classes:
             label = jnp.full(t.shape, self.classes) if label is None else label
-            one_hot = jax.nn.one_hot(label, self.classes) * math.sqrt(self.classes)  # the null label's is 0
+            one_hot = jax.nn.one_hot(label, self.classes) * math.sqrt(self.classes)  # 0 for the null label
             found = mp_sum(found, Dense(features, name="label")(one_hot))
         return mp_silu(found)
 
 
 class Block(nn.Module):
-    """x + conv(silu((1 + gain told) conv(silu(x)))), then attention if there are heads, each sum an mp_sum.
+    """x + conv(silu((1 + gain W e) conv(silu(x)))), then attention if `heads` > 0; each sum is an mp_sum.
 
-    x [b h w c] and, where given, a skip [b h w c'] beside it -> [b h' w' features], told of an embedding [b d]; all is
-    resampled first. Where the channels change, x goes through a 1x1 convolution: on the way down at once, and its
-    pixels are normalised; on the way up beside the branch.
+    x [b h w c], concatenated with a skip [b h w c'] if given -> [b h' w' features], conditioned on embedding e [b d].
+    Resampling comes first. If the number of channels changes, x passes a 1x1 convolution: in the contracting path
+    before the branch, with its pixels normalised; in the expanding path on the skip only.
     """
 
     features: int
     heads: int
     dropout: float
-    up: bool  # on the way up
+    up: bool  # whether the block is in the expanding path or the middle
     resample: Callable[[Array], Array] | None = None
 
     @nn.compact
@@ -145,7 +144,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """W softmax(q k^T / sqrt(d)) v over pixels, x [b h w c] -> [b h w c]; d = c / heads.
 
-    Each head's q, k and v are linear in x and normalised, so that scores are sqrt(d) times a cosine.
+    q, k and v are linear in x and normalised per head, so that a score is sqrt(d) times a cosine.
     """
 
     heads: int
