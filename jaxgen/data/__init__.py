@@ -1,4 +1,4 @@
-"""Examples from disk to device: sources, transforms, the loader. Knows no model."""
+"""Examples from disk to device: sources, transforms, loader, degradations. It does not depend on models."""
 
 from jaxgen.data.loader import RandomSubset, batches, shuffled, to_device
 from jaxgen.data.open import open_source

@@ -1,4 +1,4 @@
-"""Sources that lie in memory whole: scikit-learn's digits and .npz files."""
+"""Sources held in memory: scikit-learn's digits and .npz files."""
 
 import zipfile
 import zlib
@@ -15,7 +15,7 @@ DIGITS_TRAIN = 1500  # the first 1,500 of the 1,797 digits are "train", the othe
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images u8[n h w c] and labels i32[n] (or none), served by index; the loader gathers from `images` directly."""
+    """Images u8[n h w c] and labels i32[n] (or None), read by index; the loader gathers from `images` directly."""
 
     images: np.ndarray
     labels: np.ndarray | None = None
@@ -46,10 +46,10 @@ def digits(split: str) -> Arrays:
 
 
 def npz(path: Path, split: str) -> Arrays:
-    """Return the images of a .npz file: `image`, `images`, `x`, `x_SPLIT` or `arr_0`, and its labels if it has any.
+    """Return the images of a .npz file, `image`, `images`, `x`, `x_SPLIT` or `arr_0`, and its labels, if any.
 
-    u8[n h w] or u8[n h w c]; float images are in [-1, 1] where one value is negative and in [0, 1] otherwise, and are
-    rounded to 8 bits. Labels are integers from 0 under `label`, `labels`, `y` or `y_SPLIT`; their names, if given, lie
+    u8[n h w] or u8[n h w c]; float images are in [-1, 1] if any value is negative, else in [0, 1]; they are
+    rounded to 8 bits. Labels are integers from 0 under `label`, `labels`, `y` or `y_SPLIT`; optional class names are
     under `classes`. Raises InputError.
     """
     try:
@@ -63,7 +63,9 @@ def npz(path: Path, split: str) -> Arrays:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        why = "its content is none, or Python objects" if "allow_pickle" in str(error) else first_line(error)
+        why = (
+            "it is not an array file, or it holds Python objects" if "allow_pickle" in str(error) else first_line(error)
+        )
         raise InputError(f"{path} cannot be read as .npz: {why}.") from error
     image = _image_name(list(arrays), split, path)
     images = _eight_bit_images(arrays[image], f"array {image!r} of {path}")
@@ -75,7 +77,9 @@ def npz(path: Path, split: str) -> Arrays:
     if labels.shape in ((len(images), 1), (len(images),)):
         labels = labels.reshape(len(images))
     else:
-        raise InputError(f"Array {label!r} of {path} has shape {labels.shape}: {len(images)} images need as many.")
+        raise InputError(
+            f"Array {label!r} of {path} has shape {labels.shape}: {len(images)} images need {len(images)} labels."
+        )
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"Array {label!r} of {path} holds {labels.dtype}: labels are integers counted from 0.")
     names = arrays.get("classes")
@@ -93,7 +97,7 @@ def check_labels(labels: np.ndarray, count: int, where: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an exception says as the middle of a sentence: one line, no full stop."""
+    """Return the first line of an exception's message without the full stop, for use inside a sentence."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.strip().splitlines()[0].rstrip(".")
 
@@ -107,7 +111,7 @@ def _image_name(names: list[str], split: str, path: Path) -> str:
             choose(split, parts, f"split of {path}")
         raise InputError(f"{path} holds {', '.join(names) or 'nothing'}: the images must be named 'image'.")
     if not found.startswith("x_") and split not in ("train", "all"):
-        raise InputError(f"{path} has no split {split!r}: a .npz file with {found!r} is all 'train'.")
+        raise InputError(f"{path} has no split {split!r}: a .npz file with {found!r} has only 'train'.")
     return found
 
 
@@ -130,7 +134,7 @@ def _eight_bit_images(values: np.ndarray, where: str) -> np.ndarray:
         return values.astype(np.uint8)
     if not np.issubdtype(values.dtype, np.floating):
         raise InputError(f"The {where} holds {values.dtype}: images are uint8 or float.")
-    if not np.isfinite(low) or not np.isfinite(high):  # a NaN anywhere makes both NaN
+    if not np.isfinite(low) or not np.isfinite(high):  # any NaN makes both NaN
         index = int(np.flatnonzero(~np.isfinite(values).all(axis=(1, 2, 3)))[0])
         raise InputError(f"Image {index} of the {where} has a value that is not finite.")
     if low < -1 or high > 1:

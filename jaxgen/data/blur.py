@@ -1,6 +1,6 @@
-"""Blur: kernels f32[b k k], one for each image, of sum 1, and the convolution with them. For k read an odd `size`.
+"""Blur kernels f32[b k k], one per image, of sum 1, and convolution with them; k is an odd `size`.
 
-Widths and lengths are f32[b], in pixels; angles f32[b], in radians, from along the rows.
+Widths and lengths are f32[b], in pixels; angles are f32[b], in radians, 0 along the rows.
 """
 
 import math
@@ -18,9 +18,9 @@ Array = jax.Array
 
 
 def gaussian_blur(x: Array, sigma: Array) -> Array:
-    """Return x under an isotropic Gaussian, its standard deviation f32[b] in pixels, past the border the mirror image.
+    """Return x blurred by an isotropic Gaussian, sigma f32[b] in pixels, with mirrored borders.
 
-    Two products with a matrix per image: the Gaussian is separable, and on a CPU they are its fastest form.
+    The Gaussian is separable: two products with a matrix per image, the fastest form on a CPU.
     """
     rows, columns = (_gaussian_rows(n, sigma) for n in x.shape[1:3])
     y = jnp.einsum("bhwc,bHh->bHwc", x, rows, precision="highest")
@@ -28,25 +28,25 @@ def gaussian_blur(x: Array, sigma: Array) -> Array:
 
 
 def _gaussian_rows(n: int, sigma: Array) -> Array:
-    """Return f32[b n n]: what each of n pixels takes of each; the mirror images next to it count."""
+    """Return the weights f32[b n n] of n pixels in each of n outputs, including the two adjacent mirror images."""
     i, j = np.mgrid[:n, :n]
     places = np.stack([q for m in (-1, 0, 1) for q in (2 * n * m + j, 2 * n * m - 1 - j)])  # [6 n n]
     square = jnp.asarray(np.square(places - i), jnp.float32)[None]  # [1 6 n n]
-    narrow = 0.5 / jnp.square(jnp.maximum(sigma, 1e-3))  # a sigma of 0 leaves the image
+    narrow = 0.5 / jnp.square(jnp.maximum(sigma, 1e-3))  # sigma = 0 gives the identity
     w = jnp.exp(-square * narrow.reshape(-1, 1, 1, 1)).sum(1)  # [b n n]
     return w / w.sum(-1, keepdims=True)
 
 
 def filter_images(x: Array, kernels: Array) -> Array:
-    """Return y[b, o] = sum_j kernels[b, j] x[b, o + j - k // 2], kernels f32[b k k], k odd; x goes on as its mirror image.
+    """Return y[b, o] = sum_j kernels[b, j] x[b, o + j - k // 2], kernels f32[b k k], k odd; borders are mirrored.
 
-    By Fourier transforms: a convolution of each image by its own kernel of 21 x 21 is far slower on a CPU.
-    """  # noqa: E501
+    It uses Fourier transforms: direct convolution of each image with its own 21 x 21 kernel is far slower on a CPU.
+    """
     _, h, w, _ = x.shape
     half = kernels.shape[-1] // 2
-    wide = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)), "symmetric")
+    padded = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)), "symmetric")
     size: Any = [next_fast_len(n + 2 * half, real=True) for n in (h, w)]
-    waves = jnp.fft.rfft2(jnp.moveaxis(wide, -1, 1), size)  # [b c H W/2+1]
+    waves = jnp.fft.rfft2(jnp.moveaxis(padded, -1, 1), size)  # [b c H W/2+1]
     waves = waves * broadcast_like(jnp.conj(jnp.fft.rfft2(kernels, size))[:, None], waves)
     return jnp.moveaxis(jnp.fft.irfft2(waves, size)[..., :h, :w], 1, -1)
 
@@ -55,7 +55,7 @@ def filter_images(x: Array, kernels: Array) -> Array:
 
 
 def gaussian_kernels(along: Array, across: Array, angle: Array, power: Array, size: int) -> Array:
-    """Return exp(-q^power / 2), q = (u / along)^2 + (v / across)^2: a Gaussian, generalised where the power isn't 1."""
+    """Return exp(-q^power / 2), q = (u / along)^2 + (v / across)^2: a Gaussian, generalised if power is not 1."""
     return _normalised(jnp.exp(-0.5 * _ellipse(along, across, angle, power, size)))
 
 
@@ -65,34 +65,34 @@ def plateau_kernels(along: Array, across: Array, angle: Array, power: Array, siz
 
 
 def sinc_kernels(cutoff: Array, size: int) -> Array:
-    """Return the ideal low-pass f32[b k k], cutoff in radians a pixel, that rings: Wang et al. 2021, equation 6."""
+    """Return the ideal low-pass filter f32[b k k] (it rings), cutoff in radians/pixel: Wang et al. 2021, equation 6."""
     square = jnp.maximum(jnp.square(_places(size)).sum(0)[None], 1e-9)  # [1 k k]
     cutoff = cutoff.reshape(-1, 1, 1)
     return _normalised(cutoff**2 / (2 * math.pi) * jinc(cutoff * jnp.sqrt(square)))
 
 
 def crop_kernels(kernels: Array, sides: Array) -> Array:
-    """Return f32[b k k] with nothing outside the middle square of an odd side i32[b]."""
+    """Return kernels f32[b k k] with zeros outside a central square of odd side i32[b]."""
     far = jnp.abs(_places(kernels.shape[-1])).max(0)[None]  # [1 k k]
     return _normalised(jnp.where(far <= (sides // 2).reshape(-1, 1, 1), kernels, 0))
 
 
 def identity_kernel(size: int) -> Array:
-    """Return the kernel f32[1 k k] that leaves an image as it is."""
+    """Return the identity kernel f32[1 k k]."""
     return (jnp.abs(_places(size)).max(0) == 0).astype(jnp.float32)[None]
 
 
 def line_kernels(length: Array, angle: Array, size: int) -> Array:
-    """Return f32[b size size], the blur of a camera that moves `length` pixels in a line; angle 0 is along the rows."""
+    """Return f32[b size size], motion blur of `length` pixels along a line; angle 0 is along the rows."""
     t = jnp.asarray((np.arange(4 * size) + 0.5) / (4 * size) - 0.5, jnp.float32)[None]  # [1 s]
     y, x = (t * (length * f(angle)).reshape(-1, 1) for f in (jnp.sin, jnp.cos))  # [b s]
     return _path_kernels(y, x, size)
 
 
 def shake_kernels(length: Array, keys: Key, size: int) -> Array:
-    """Return f32[b size size], the blur of a hand that wanders `length` pixels; the path's mean lies in the middle.
+    """Return f32[b size size], blur of a shaking hand with a path of `length` pixels, centred at its mean.
 
-    Its direction is a random walk with a sudden turn now and then (cf. Boracchi & Foi 2012, section IV).
+    The direction of the path is a random walk with occasional sudden turns (cf. Boracchi & Foi 2012, section IV).
     """
     steps = 4 * size
     normal = rng.normal(fold_keys(keys, "turn"), (steps,))
@@ -105,7 +105,7 @@ def shake_kernels(length: Array, keys: Key, size: int) -> Array:
 
 
 def _path_kernels(y: Array, x: Array, size: int) -> Array:
-    """Return f32[b size size] of sum 1: points [b s], from the middle, each shared among the four nearest pixels."""
+    """Return kernels f32[b size size] of points [b s] around the centre, each split over its four nearest pixels."""
     place = jnp.asarray(np.arange(size) - size // 2, jnp.float32).reshape(1, 1, -1)
     down, across = (jnp.maximum(1 - jnp.abs(a[..., None] - place), 0) for a in (y, x))  # [b s size]
     return jnp.einsum("bsi,bsj->bij", down, across, precision="highest") / y.shape[1]
@@ -130,12 +130,12 @@ def _series(numbers: tuple[float, ...], x: Array) -> Array:
 
 
 def _places(size: int) -> Array:
-    """Return rows and columns from the middle, f32[2 k k]."""
+    """Return row and column offsets from the centre, f32[2 k k]."""
     return jnp.asarray(np.mgrid[:size, :size] - size // 2, jnp.float32)
 
 
 def _ellipse(along: Array, across: Array, angle: Array, power: Array, size: int) -> Array:
-    """Return q^power, f32[b k k], q 1 on the ellipse."""
+    """Return q^power, f32[b k k]; q = 1 on the ellipse."""
     y, x = _places(size)[:, None]  # [1 k k]
     along, across, angle, power = (a.reshape(-1, 1, 1) for a in (along, across, angle, power))
     u, v = x * jnp.cos(angle) + y * jnp.sin(angle), y * jnp.cos(angle) - x * jnp.sin(angle)

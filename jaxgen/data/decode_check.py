@@ -1,4 +1,4 @@
-"""Which images decode: checked once in a thread pool, remembered under the user's cache folder."""
+"""Check that images decode: once, in a thread pool; results are stored in the user's cache folder."""
 
 import contextlib
 import hashlib
@@ -16,12 +16,12 @@ from jaxgen.core.cache import cache_folder
 from jaxgen.data.image_decoding import decode, reason
 
 Stamp = tuple[int, int]  # size and modification time (in a .zip: size and checksum); a changed file is checked again
-CHUNK = 64  # files a task
+CHUNK = 64  # files per task
 PROGRESS_DELAY = 2.0  # seconds before a progress bar appears
 
 
 def find_undecodable(root: Path, stamps: dict[str, Stamp], read: Callable[[str], bytes]) -> dict[str, str]:
-    """Return {name: what is wrong} of the files that do not decode; `stamps` names all of them, in order."""
+    """Return {name: error} of the files that do not decode; `stamps` lists all files, in order."""
     store = _store(root)
     known = _load(store)
     todo = [name for name, stamp in stamps.items() if known.get(name, (None, ""))[0] != stamp]
@@ -33,27 +33,27 @@ def find_undecodable(root: Path, stamps: dict[str, Stamp], read: Callable[[str],
                     bad[name] = wrong
                 if lasting:
                     known[name] = (stamps[name], wrong)
-        finally:  # an interrupted check goes on from here
+        finally:  # an interrupted check resumes from here
             _save(store, known)
     bad |= {name: known[name][1] for name in stamps if name in known and known[name][1]}
     return {name: bad[name] for name in stamps if name in bad}
 
 
 def _decode_all(root: Path, names: list[str], read: Callable[[str], bytes]) -> Iterator[tuple[str, str, bool]]:
-    """Yield (name, what is wrong or "", whether that is the file's own fault and not, say, a permission)."""
+    """Yield (name, error or "", whether the error is permanent, unlike a missing permission)."""
 
-    def look(chunk: list[str]) -> list[tuple[str, str, bool]]:
+    def check(chunk: list[str]) -> list[tuple[str, str, bool]]:
         found = []
         for name in chunk:
             try:
                 decode(read(name))
                 found.append((name, "", True))
-            except Exception as error:  # Pillow raises many kinds on damaged data
+            except Exception as error:  # Pillow raises many types on damaged data
                 found.append((name, reason(error), getattr(error, "errno", None) is None))
         return found
 
     with ThreadPoolExecutor((os.cpu_count() or 1) + 2, "jaxgen-check") as pool, _progress(root, len(names)) as advance:
-        pending = {pool.submit(look, names[i : i + CHUNK]) for i in range(0, len(names), CHUNK)}
+        pending = {pool.submit(check, names[i : i + CHUNK]) for i in range(0, len(names), CHUNK)}
         try:
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -66,7 +66,7 @@ def _decode_all(root: Path, names: list[str], read: Callable[[str], bytes]) -> I
 
 @contextlib.contextmanager
 def _progress(root: Path, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on the terminal once the work has taken PATIENCE seconds."""
+    """Show a progress bar on the terminal after PROGRESS_DELAY seconds."""
     start, done, bar, task = time.monotonic(), 0, None, None
 
     def advance(count: int) -> None:
@@ -92,11 +92,11 @@ def _progress(root: Path, total: int) -> Iterator[Callable[[int], None]]:
 
 def _store(root: Path) -> Path:
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:24]
-    return cache_folder() / "pictures" / f"{name}.json"
+    return cache_folder() / "decode_check" / f"{name}.json"
 
 
 def _load(store: Path) -> dict[str, tuple[Stamp, str]]:
-    """Return {name: (stamp, what is wrong or "")}, or nothing where that is absent, damaged or of another Pillow."""
+    """Return {name: (stamp, error or "")}, or {} if the store is missing, damaged or from another version of Pillow."""
     try:
         saved = json.loads(store.read_text())
         if saved["pillow"] != PIL.__version__:
@@ -109,7 +109,7 @@ def _load(store: Path) -> dict[str, tuple[Stamp, str]]:
 def _save(store: Path, known: dict[str, tuple[Stamp, str]]) -> None:
     files = {name: (*stamp, wrong) for name, (stamp, wrong) in known.items()}
     part = store.with_suffix(f".{os.getpid()}")
-    with contextlib.suppress(OSError):  # without a cache folder the next start checks again
+    with contextlib.suppress(OSError):  # without a cache folder, the next start checks again
         store.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps({"pillow": PIL.__version__, "files": files}))
-        part.replace(store)  # whole or not at all
+        part.replace(store)  # atomic

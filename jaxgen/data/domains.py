@@ -1,4 +1,4 @@
-"""Images of two domains: pairs that show the same, and two sets that are drawn from without regard to each other."""
+"""Images of two domains: paired images, and unpaired sets."""
 
 from pathlib import Path, PurePosixPath
 
@@ -13,27 +13,27 @@ NAMES = (("A", "B"), ("image", "source"))  # sorted, as a folder's classes are
 
 
 class PairedImages:
-    """{"source": u8[h w c], "image": u8[h w c]} of one size, that show the same.
+    """Paired images of equal size, {"source": u8[h w c], "image": u8[h w c]}.
 
-    Of a folder (or .zip) with sub-folders A and B, or source and image, the images of one name, whatever the suffix;
-    of any other, images whose left half is the source and whose right half is the image. Splits and unreadable files
-    are as in `Folder`; with `skip_bad` images without a mate are left out, too. Raises InputError where an image has
-    none, or the two are not of one size.
+    In a folder (or .zip) with sub-folders A and B, or source and image, images with the same name form a pair, whatever
+    their suffix. In other folders the left half of each image is the source and the right half is the image. Splits
+    and unreadable files are handled as in `Folder`; with `skip_bad`, images without a partner are skipped too. Raises
+    InputError if an image has no partner, or the sizes of a pair differ.
     """
 
     classes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, split: str, skip_bad: bool = False):
         self.folder = folder = Folder(path, split, skip_bad)
-        self.pairs: list[tuple[int, int]] | None = None  # numbers of source and image in the folder
+        self.pairs: list[tuple[int, int]] | None = None  # indices of source and image in the folder
         if folder.classes in NAMES:
             self.pairs = self._mates(skip_bad)
             for a, b in self.pairs:
                 self._check(folder.names[a], self._size(a), self._size(b), folder.names[b])
         elif folder.classes:
             raise InputError(
-                f"{path} holds the sub-folders {', '.join(folder.classes)}: pairs lie in A and B, or source and image, "
-                "or side by side in one image."
+                f"{path} has the sub-folders {', '.join(folder.classes)}: pairs must be in A and B, or source and "
+                "image, or side by side in one image."
             )
         else:
             for i, name in enumerate(folder.names):
@@ -47,62 +47,62 @@ class PairedImages:
             here = folder.classes[label]
             stem = PurePosixPath(*parts[parts.index(here) + 1 :]).with_suffix("").as_posix()
             if stem in sides[label]:
-                raise InputError(f"{folder.path / name} and another image beside it have one name: {stem}.")
+                raise InputError(f"{folder.path / name} and another image have the same name: {stem}.")
             sides[label][stem] = i
         both = sorted(sides[0].keys() & sides[1].keys())
         odd = sorted(sides[0].keys() ^ sides[1].keys())
-        if odd and not (skip_bad and both):  # a mate may be among the unreadable ones
+        if odd and not (skip_bad and both):  # the partner may be unreadable
             where = 0 if odd[0] in sides[0] else 1
             has, lacks = folder.classes[where], folder.classes[1 - where]
             more = f", and {len(odd) - 1} more have none" if len(odd) > 1 else ""
             raise InputError(
-                f"{folder.path} has {has}/{odd[0]} but no {lacks}/{odd[0]}{more}: a pair is of one name in both."
+                f"{folder.path} has {has}/{odd[0]} but no {lacks}/{odd[0]}{more}: both images of a pair need one name."
             )
         source, image = sides if first == "A" else sides[::-1]
         return [(source[stem], image[stem]) for stem in both]
 
     def _size(self, index: int) -> tuple[int, int]:
-        """Return an image's width and height by its file's first bytes, as it lies there."""
+        """Return the width and height of an image from its file header."""
         name = self.folder.names[index]
-        with self.folder.files.open(name) as file, Image.open(file) as picture:
-            return picture.size
+        with self.folder.files.open(name) as file, Image.open(file) as image:
+            return image.size
 
     def _check(self, name: str, a: tuple[int, int], b: tuple[int, int], mate: str):
         if a != b:
             sizes = [f"{height}x{width}" for width, height in (a, b)]
             path = self.folder.path
-            raise InputError(f"{path / name} is {sizes[0]}, {path / mate} is {sizes[1]}: a pair must be of one size.")
+            raise InputError(f"{path / name} is {sizes[0]}, {path / mate} is {sizes[1]}: a pair needs equal sizes.")
 
     def _even(self, name: str, width: int):
         if width % 2:
             raise InputError(
-                f"{self.folder.path / name} is {width} pixels wide: two images side by side have an even width."
+                f"{self.folder.path / name} is {width} pixels wide: two images side by side need an even width."
             )
 
     def __len__(self) -> int:
         return len(self.folder.names) if self.pairs is None else len(self.pairs)
 
     def __getitem__(self, index: int) -> dict:
-        return {name: pixels_of(picture) for name, picture in self.picture(index).items()}
+        return {name: pixels_of(image) for name, image in self.pil_example(index).items()}
 
-    def picture(self, index: int) -> dict:
-        """Return the example with its images as Pillow images."""
+    def pil_example(self, index: int) -> dict:
+        """Return the example with Pillow images."""
         if self.pairs is None:
-            whole, name = self.folder.picture(index)["image"], self.folder.names[index]
+            whole, name = self.folder.pil_example(index)["image"], self.folder.names[index]
             width, height = whole.size
             self._even(name, width)
             half = width // 2
             return {"source": whole.crop((0, 0, half, height)), "image": whole.crop((half, 0, width, height))}
         a, b = self.pairs[index]
-        source, image = (self.folder.picture(i)["image"] for i in (a, b))
+        source, image = (self.folder.pil_example(i)["image"] for i in (a, b))
         self._check(self.folder.names[a], source.size, image.size, self.folder.names[b])
         return {"source": source, "image": image}
 
 
 class UnpairedImages:
-    """Images of two sources, {"source": u8[h w c], "image": u8[h' w' c']}: as many as the larger has, in order.
+    """Unpaired images of two sources, {"source": u8[h w c], "image": u8[h' w' c']}, as many as the larger source has.
 
-    The smaller is begun again where it ends. In training the loader reads each of the two by itself.
+    The smaller source repeats. In training, the loader reads both sources independently.
     """
 
     classes: tuple[str, ...] = ()

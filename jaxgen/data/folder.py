@@ -1,4 +1,4 @@
-"""A folder (or a .zip) of images, checked whole before training starts."""
+"""A folder (or a .zip) of images; all files are checked before training starts."""
 
 import os
 import sys
@@ -16,12 +16,12 @@ SPLITS = ("train", "test", "val", "valid", "validation")
 
 
 class Folder:
-    """Images at any depth; where all of them lie in sub-folders, those are the classes, sorted by name.
+    """Images at any depth of a folder; if all are in sub-folders, these are the classes, sorted by name.
 
-    A single folder around sub-folders is entered. Where the sub-folders are called train, test or val[idation], they
-    are the splits; otherwise all is "train". Names that begin with a dot are left out. Every file is decoded once at
-    the start and its verdict kept in the cache folder. Raises InputError naming a corrupt file; with `skip_bad` it is
-    left out and the number of them printed.
+    A single folder around sub-folders is entered. Sub-folders named train, test or val[idation] are the splits;
+    otherwise all images are "train". Names that begin with a dot are ignored. Every file is decoded once at the start,
+    and the result is kept in the cache folder. Raises InputError with the name of a corrupt file; with `skip_bad`,
+    corrupt files are skipped and their number is printed.
     """
 
     def __init__(self, path: Path, split: str, skip_bad: bool = False):
@@ -29,13 +29,13 @@ class Folder:
         self.files: _Disk | _Zip = _Disk(path) if path.is_dir() else _Zip(path)
         stamps = {name: stamp for name, stamp in sorted(self.files.stamps.items()) if _wanted(name)}
         if not stamps:
-            raise InputError(f"{path} holds no image: they end in {', '.join(sorted(SUFFIXES))}.")
+            raise InputError(f"{path} holds no images: their names must end in {', '.join(sorted(SUFFIXES))}.")
         stamps, depth = _select_split(stamps, split, path)
         bad = find_undecodable(path, stamps, self.files.read)
         self.names = [name for name in stamps if name not in bad]
         if bad:
             _report(path, bad, len(stamps), skip_bad)
-        # Of all files, so that leaving a corrupt one out cannot renumber the classes.
+        # From all files, so that skipping corrupt ones cannot renumber the classes.
         tails = {name: name.split("/")[depth:] for name in stamps}
         labelled = all(len(tail) > 1 for tail in tails.values())
         self.classes: tuple[str, ...] = tuple(sorted({tail[0] for tail in tails.values()})) if labelled else ()
@@ -46,21 +46,21 @@ class Folder:
         return len(self.names)
 
     def __getitem__(self, index: int) -> dict:
-        example = self.picture(index)
+        example = self.pil_example(index)
         return {**example, "image": pixels_of(example["image"])}
 
-    def picture(self, index: int) -> dict:
-        """Return the example with its image as a Pillow image, which saves two copies on the way to a batch."""
+    def pil_example(self, index: int) -> dict:
+        """Return the example with a Pillow image, which saves two copies on the way to a batch."""
         name = self.names[index]
         try:
             image = decode(self.files.read(name))
-        except Exception as error:  # Pillow raises many kinds; the file was good at the start
+        except Exception as error:  # Pillow raises many types; the file was valid at the start
             raise InputError(f"{self.path / name} can no longer be read: {reason(error)}.") from error
         return {"image": image} if self.labels is None else {"image": image, "label": self.labels[index]}
 
 
 class _Disk:
-    """The files under a folder, links followed."""
+    """The files in a folder; links are followed."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -72,7 +72,7 @@ class _Disk:
 
     def _walk(self, folder: str, prefix: str, above: set[tuple[int, int]]) -> None:
         here = os.stat(folder)
-        if (here.st_dev, here.st_ino) in above:  # a link to a folder that holds it
+        if (here.st_dev, here.st_ino) in above:  # a link to a parent folder
             return
         above = above | {(here.st_dev, here.st_ino)}
         with os.scandir(folder) as entries:
@@ -82,7 +82,8 @@ class _Disk:
                 if entry.is_dir():
                     self._walk(entry.path, f"{prefix}{entry.name}/", above)
                 elif _wanted(entry.name):
-                    stat = entry.stat() if entry.is_file() else None  # None: a link to nothing, found on reading it
+                    # A broken link has no stat; it is reported when it is read.
+                    stat = entry.stat() if entry.is_file() else None
                     self.stamps[prefix + entry.name] = (stat.st_size, stat.st_mtime_ns) if stat else (-1, -1)
 
     def read(self, name: str) -> bytes:
@@ -94,7 +95,7 @@ class _Disk:
 
 
 class _Zip:
-    """The files in a .zip; reading is safe from several threads."""
+    """The files in a .zip; reading is thread-safe."""
 
     def __init__(self, path: Path):
         if not zipfile.is_zipfile(path):
@@ -119,11 +120,11 @@ def _wanted(name: str) -> bool:
 
 
 def _select_split(stamps: dict[str, Stamp], split: str, path: Path) -> tuple[dict[str, Stamp], int]:
-    """Return the files of a split, and how many leading folders of their names are not classes."""
+    """Return the files of a split and the number of leading folders in their names that are not classes."""
     depth, chosen = 0, False
     while True:
         tops = {name.split("/")[depth] for name in stamps}
-        deeper = all(name.count("/") > depth for name in stamps)  # all of them lie in sub-folders
+        deeper = all(name.count("/") > depth for name in stamps)  # all files are in sub-folders
         if deeper and not chosen and tops <= set(SPLITS):
             choose(split, sorted(tops), f"split of {path}")
             stamps = {name: stamp for name, stamp in stamps.items() if name.split("/")[depth] == split}
@@ -132,18 +133,16 @@ def _select_split(stamps: dict[str, Stamp], split: str, path: Path) -> tuple[dic
             break
         depth += 1
     if not chosen and split not in ("train", "all"):
-        raise InputError(f"{path} has no sub-folder {split!r}: without sub-folders for splits all of it is 'train'.")
+        raise InputError(f"{path} has no sub-folder {split!r}: without sub-folders for splits it has only 'train'.")
     return stamps, depth
 
 
 def _report(path: Path, bad: dict[str, str], total: int, skip: bool) -> None:
-    """Say which images cannot be read: an InputError, or a line on stderr where they are skipped."""
+    """Report images that cannot be read: by an InputError, or by a line on stderr if they are skipped."""
     name, wrong = next(iter(bad.items()))
     if len(bad) == total:
         raise InputError(f"None of the {total} images in {path} can be read ({name}: {wrong}).")
     if not skip:
         more = f", and {len(bad) - 1} more in {path} cannot" if len(bad) > 1 else ""
-        raise InputError(
-            f"{path / name} cannot be read, {wrong}{more}: mend or remove it, or train with --data.skip-bad."
-        )
+        raise InputError(f"{path / name} cannot be read, {wrong}{more}: repair or remove it, or use --data.skip-bad.")
     print(f"Skipped {len(bad)} of {total} images in {path} that cannot be read (the first: {name}).", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Batches in an order that is a pure function of (seed, batch number), read ahead by Grain's threads."""
+"""Batches in an order that is a pure function of (seed, batch number), prefetched by Grain's threads."""
 
 import dataclasses
 import functools
@@ -29,9 +29,9 @@ from jaxgen.data.transforms import (
     to_size,
 )
 
-IMAGE_NAMES = ("image", "source")  # what an example may hold of them
+IMAGE_NAMES = ("image", "source")  # possible images of an example
 SECOND_DOMAIN_SEED = 0x9E3779B97F4A7C15  # added to the seed for the second domain
-CACHE_BYTES = 2**30  # images are kept at the model's size, once made, where all of them fit into this
+CACHE_BYTES = 2**30  # images are cached at the model's size if all of them fit into this
 
 
 def batches(
@@ -45,15 +45,15 @@ def batches(
     process: tuple[int, int] = (0, 1),
     train: bool = True,
 ) -> Generator[dict[str, np.ndarray], None, None]:
-    """Yield batches from number `start` on: image f32[b h w c] in [-1, 1], label i32[b], other arrays of the source.
+    """Yield batches from batch `start` on: image f32[b h w c] in [-1, 1], label i32[b], other arrays of the source.
 
-    `batch` is the global size; process (p, P) gets rows [p batch / P, (p + 1) batch / P) of each batch. Training goes
-    on without end, reshuffled each epoch, every example exactly once an epoch, epochs joined without a gap.
-    With `data.pair`, or a source of two domains, there is "source" f32[b h w c] as well: cut and mirrored as its image,
-    or, of `UnpairedImages`, drawn in an order of its own.
+    `batch` is the global size; process (p, P) gets rows [p batch / P, (p + 1) batch / P) of each batch. Training is
+    endless and reshuffled each epoch; each example occurs exactly once per epoch, and batches can span two epochs.
+    With `data.pair`, or a source of two domains, there is also "source" f32[b h w c]: cropped and flipped as its image,
+    or, for `UnpairedImages`, in an independent order.
 
-    `train=False` is one pass in order, no random cut or mirror, the last batch ragged (a process can get no row of it).
-    Close the iterator to stop its threads. Raises InputError, also for an example that turns out unreadable later.
+    `train=False` is one pass in order without random crops or flips; the last batch can be smaller, or empty for a
+    process. Close the iterator to stop its threads. Raises InputError, also for an example that cannot be read later.
     """
     rank, count = process
     _check(source, data, image, batch, start, rank, count)
@@ -65,13 +65,13 @@ def batches(
         reader = _Batches(source, *settings)
     if start >= len(reader):
         return _read(None)
-    # A thread makes a whole batch, so there are as many batches under way as threads.
+    # A thread makes a whole batch, so as many batches are in progress as there are threads.
     options = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=max(data.prefetch, data.threads))
     return _read(grain.MapDataset.source(reader).slice(slice(start, None)).to_iter_dataset(options))
 
 
 def to_device(iterator: Iterator, put: Callable[[Any], Any], ahead: int) -> Generator[Any, None, None]:
-    """Yield `put(batch)` for each batch, keeping `ahead` more already handed to `put`; closes the iterator."""
+    """Yield `put(batch)` for each batch, with `put` called for `ahead` batches in advance; closes the iterator."""
     ready = deque()
     try:
         for batch in iterator:
@@ -95,7 +95,7 @@ def _read(dataset: Iterable | None) -> Generator[dict[str, np.ndarray], None, No
 
 
 def _check(source: Source, data: Data, image: Shape, batch: int, start: int, rank: int, count: int) -> None:
-    """Raise InputError for sizes and counts that cannot be."""
+    """Raise InputError for invalid sizes and counts."""
     named = {"batch size": batch, "process count": count, "number of data threads": data.threads}
     named |= dict(zip(("image height", "image width", "channel count"), image, strict=True))
     named |= {"number of batches kept ready": data.prefetch}
@@ -115,7 +115,7 @@ def _check(source: Source, data: Data, image: Shape, batch: int, start: int, ran
 
 
 class _Batches:
-    """Random access to this process's part of every batch: batch i holds places i * batch ... of the endless order."""
+    """Random access to the batches of this process: batch i holds positions i * batch ... of the endless order."""
 
     def __init__(self, source: Source, data: Data, image: Shape, batch: int, rows: range, seed: int, train: bool):
         self.batch, self.rows, self.seed, self.train = batch, rows, seed, train
@@ -125,11 +125,11 @@ class _Batches:
         self.binarise = data.binarise
         self.pair = DERIVED_SOURCES.get(data.making)
         self.random_cut = train and data.crop in RANDOM_CROPS
-        # A patch out of the middle stays one.
+        # For held-out images a random patch becomes the central one.
         crop = data.crop if train else HELD_OUT_CROPS.get(data.crop, data.crop)
         self.examples = _Examples(source, image, crop)
         self.count = len(source)
-        # The last two epochs' orders; a batch can span two.
+        # Caches the orders of two epochs, since a batch can span two.
         self.order = functools.lru_cache(maxsize=2)(lambda epoch: shuffled(self.count, seed, epoch))
 
     def __len__(self) -> int:
@@ -150,18 +150,18 @@ class _Batches:
             uniforms(self.seed, epochs, indices) if self.mirror or self.turn or self.random_cut or self.shift else None
         )
         rows = self.examples.read(indices, draws[:, 1:5] if draws is not None and self.random_cut else None)
-        pictures = {name: rows.pop(name) for name in IMAGE_NAMES if name in rows}
+        images = {name: rows.pop(name) for name in IMAGE_NAMES if name in rows}
         if draws is not None:
-            for pixels in pictures.values():
+            for pixels in images.values():
                 self._move(pixels, draws)
         if self.pair:
-            pictures["source"] = self.pair(pictures.get("source", pictures["image"]))
+            images["source"] = self.pair(images.get("source", images["image"]))
         if self.binarise != "none":
-            pictures["image"] = binarised(pictures["image"], self.binarise, self.seed, epochs, indices)
-        return {name: to_float(pixels) for name, pixels in pictures.items()} | rows
+            images["image"] = binarised(images["image"], self.binarise, self.seed, epochs, indices)
+        return {name: to_float(pixels) for name, pixels in images.items()} | rows
 
     def _move(self, pixels: np.ndarray, draws: np.ndarray) -> None:
-        """Move, mirror and turn u8[b h w c] where they lie, as draws f64[b 8] say."""
+        """Shift, flip and rotate u8[b h w c] in place, by draws f64[b 8]."""
         if self.shift:
             for i, (down, right) in enumerate(draws[:, 5:7]):
                 pixels[i] = shift_pixels(pixels[i], self.shift, down, right)
@@ -174,7 +174,7 @@ class _Batches:
 
 
 class _Domains:
-    """Random access to batches of two sources, each in its own order and with its own cuts and mirrors."""
+    """Random access to batches of two sources, with independent orders, crops and flips."""
 
     def __init__(
         self, source: UnpairedImages, data: Data, image: Shape, batch: int, rows: range, seed: int, train: bool
@@ -188,44 +188,44 @@ class _Domains:
         return sys.maxsize
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        mine = self.source[index]
-        return {"image": self.image[index]["image"], "source": mine.get("source", mine["image"])}
+        other = self.source[index]
+        return {"image": self.image[index]["image"], "source": other.get("source", other["image"])}
 
 
 class _Examples:
-    """Examples at the model's size, as arrays u8[b h w c] and i32[b]; all are kept once made where they fit."""
+    """Examples at the model's size, as arrays u8[b h w c] and i32[b]; cached in memory if all of them fit."""
 
     def __init__(self, source: Source, image: Shape, crop: str):
         self.source, self.image, self.crop = source, image, crop
         first = source[0]
-        self.pictures = [name for name in IMAGE_NAMES if name in first]
-        for name in self.pictures:
-            to_size(first[name], image, crop)  # an impossible conversion is told before training
-        specs = {name: to_number(value) for name, value in first.items() if name not in self.pictures}
+        self.image_names = [name for name in IMAGE_NAMES if name in first]
+        for name in self.image_names:
+            to_size(first[name], image, crop)  # reports an impossible conversion before training
+        specs = {name: to_number(value) for name, value in first.items() if name not in self.image_names}
         self.empty = lambda n: {
-            **{name: np.empty((n, *image), np.uint8) for name in self.pictures},
+            **{name: np.empty((n, *image), np.uint8) for name in self.image_names},
             **{name: np.empty((n, *spec.shape), spec.dtype) for name, spec in specs.items()},
         }
         self.kept, self.known = None, None
-        self.wholes: dict[int, dict] = {}  # decoded images that patches are cut out of, as many as there is room for
+        self.wholes: dict[int, dict] = {}  # decoded images for random patches, as many as fit
         self.room = CACHE_BYTES if crop == "patch" else 0
-        images = getattr(source, "images", None)  # in memory already, and perhaps at the right size
+        images = getattr(source, "images", None)  # already in memory, possibly at the right size
         if images is not None and images.shape[1:] == image and crop not in SCALED_CROPS:
             labels = getattr(source, "labels", None)
             self.kept = {"image": images} | ({} if labels is None else {"label": labels})
-        elif crop not in RANDOM_CROPS and len(source) * len(self.pictures) * int(np.prod(image)) <= CACHE_BYTES:
-            self.kept = self.empty(len(source))  # costs no memory before it is written
+        elif crop not in RANDOM_CROPS and len(source) * len(self.image_names) * int(np.prod(image)) <= CACHE_BYTES:
+            self.kept = self.empty(len(source))  # uses no memory until it is written
             self.known = np.zeros(len(source), bool)
 
     def read(self, indices: np.ndarray, draws: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Return fresh arrays of the examples; `draws` f64[b 4] place a random cut."""
+        """Return new arrays of the examples; `draws` f64[b 4] determine random crops."""
         if self.kept is None:
             rows = self.empty(len(indices))
             self._make(indices, rows, range(len(indices)), draws)
             return rows
         if self.known is not None:
             missing = indices[~self.known[indices]]
-            # Two threads may make the same example: they write the same bytes.
+            # Two threads may make the same example; they write the same bytes.
             self._make(missing, self.kept, missing, None)
             self.known[missing] = True
         return {name: values[indices] for name, values in self.kept.items()}
@@ -234,18 +234,18 @@ class _Examples:
         if not len(indices):
             return
         several = getattr(self.source, "__getitems__", None)
-        single = getattr(self.source, "picture", self.source.__getitem__)
+        single = getattr(self.source, "pil_example", self.source.__getitem__)
         fitted = None
-        if several:  # where a source can read many at once that is faster, and so is resizing them
+        if several:  # reading and resizing many examples at once is faster
             examples = several(indices.tolist())
             if draws is None:
                 fitted = all_to_size([example["image"] for example in examples], self.image, self.crop)
-        else:  # one at a time: a batch of photographs at full size might not fit in memory
+        else:  # one at a time: a batch of full-size photographs might not fit into memory
             examples = (self._whole(index, single) for index in indices.tolist())
         for row, (place, example) in enumerate(zip(places, examples, strict=True)):
             cut = () if draws is None else draws[row]
             for name in out:
-                if name not in self.pictures:
+                if name not in self.image_names:
                     out[name][place] = example[name]
                 elif fitted is not None and name == "image":
                     out[name][place] = fitted[row]
@@ -257,26 +257,26 @@ class _Examples:
             return known
         example = read(index)
         if self.room:
-            example = {**example, **{name: pixels_of(example[name]) for name in self.pictures}}
-            size = sum(example[name].size for name in self.pictures)
-            if size <= self.room:  # two threads may keep the same image: it is counted twice
+            example = {**example, **{name: pixels_of(example[name]) for name in self.image_names}}
+            size = sum(example[name].size for name in self.image_names)
+            if size <= self.room:  # two threads may cache the same image, which is then counted twice
                 self.room -= size
                 self.wholes[index] = example
         return example
 
 
 class RandomSubset(Subset):
-    """`count` examples of a source, drawn without regard to its order: a folder's is by class."""
+    """A random subset of `count` examples of a source; it does not depend on the order, which may be by class."""
 
     def __init__(self, source: Source, count: int):
         super().__init__(source, np.sort(shuffled(len(source), 0, 0)[:count]))
 
 
 def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the order i64[count] of an epoch.
+    """Return the permutation i64[count] of an epoch.
 
-    Sorted raw Philox words, not Generator.permutation: NumPy keeps the former the same in every version, so a
-    checkpoint resumes in its order after an upgrade. (Grain's own shuffle costs 8 us an example, and gives seed s in
+    It sorts raw Philox words instead of Generator.permutation: NumPy keeps the raw words equal across versions, so a
+    checkpoint resumes in the same order after an upgrade. (Grain's shuffle costs 8 us per example and gives seed s in
     epoch e the order of seed s + 1 in epoch e - 1.)
     """
     words = np.random.Philox(key=seed % 2**128, counter=[0, 0, 0, epoch]).random_raw(count)
@@ -284,7 +284,7 @@ def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Return f64[b 8] in [0, 1), a hash (SplitMix64) of (seed, epoch, index, column): the same at any batch size."""
+    """Return f64[b 8] in [0, 1), a hash (SplitMix64) of (seed, epoch, index, column): independent of the batch size."""
     state = np.full(1, seed % 2**64, np.uint64)
     for word in (epochs[:, None], indices[:, None], np.arange(8)):  # -> [1], [b 1], [b 1], [b 8]
         state = _mix(state + np.uint64(0x9E3779B97F4A7C15)) ^ word.astype(np.uint64)
@@ -292,16 +292,16 @@ def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
 
 
 def binarised(pixels: np.ndarray, how: str, seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Return u8[b h w c] of 0 and 255: from 128 on ("threshold"), or each with a probability of its grey / 255.
+    """Return binary images u8[b h w c] of 0 and 255: by a threshold of 128, or with probability grey / 255 per pixel.
 
-    "fixed" draws an example's pixels once, whatever the seed, "dynamic" anew in each epoch (Salakhutdinov and Murray
-    2008; Burda et al. 2016). Evaluation, which has one epoch of seed 0, draws both alike.
+    "fixed" draws the pixels of an example once, for any seed; "dynamic" draws them in each epoch (Salakhutdinov and
+    Murray 2008; Burda et al. 2016). In evaluation, with one epoch of seed 0, both are equal.
     """
     if how == "threshold":
         return np.where(pixels < 128, np.uint8(0), np.uint8(255))
     if how == "fixed":
         seed, epochs = 0, np.zeros_like(epochs)
-    start = uniforms(seed, epochs, indices)[:, 7:]  # [b 1]: the column that no other draw uses
+    start = uniforms(seed, epochs, indices)[:, 7:]  # [b 1], the column reserved for this
     places = np.arange(pixels[0].size, dtype=np.uint64)  # [h*w*c]
     words = _mix(_mix((start * 2.0**53).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)) ^ places)  # [b h*w*c]
     draws = (words >> np.uint64(11)) * 2.0**-53

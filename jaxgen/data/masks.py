@@ -1,6 +1,6 @@
-"""What hides parts of images: masks f32[b h w 1], 1 where hidden, 0 elsewhere; keys Key[b], one an image.
+"""Random masks f32[b h w 1], 1 where pixels are hidden, 0 elsewhere; keys Key[b], one per image.
 
-Sizes are shares of the image, or pixels of one whose shorter side is 256.
+Sizes are fractions of the image, or pixels of an image with a shorter side of 256.
 """
 
 import math
@@ -20,13 +20,13 @@ Span = tuple[float, float]
 
 
 def masked_share(mask: Array) -> Array:
-    """Return the share of each image that is hidden, f32[b]."""
+    """Return the hidden fraction of each image, f32[b]."""
     return mask.mean((1, 2, 3))
 
 
 def boxes(keys: Key, size: Size, most: int = 4, side: Span = (0.125, 0.5)) -> Array:
-    """Return from 1 to `most` upright boxes anywhere within the image, their sides of a share within `side`."""
-    u = uniform(fold_keys(keys, "boxes"), 0, 1, (2, 2, most))  # place or extent, axis, box
+    """Return masks of 1 to `most` axis-aligned boxes inside the image, with sides in the range `side`."""
+    u = uniform(fold_keys(keys, "boxes"), 0, 1, (2, 2, most))  # position or extent, axis, box
     count = jnp.floor(uniform(fold_keys(keys, "count"), 1, most + 1))
     inside = []
     for axis, n in enumerate(size):
@@ -40,10 +40,10 @@ def boxes(keys: Key, size: Size, most: int = 4, side: Span = (0.125, 0.5)) -> Ar
 
 
 def strokes(keys: Key, size: Size) -> Array:
-    """Return from 1 to 3 strokes of a brush: 4 to 11 pieces that turn to and fro, round at the ends.
+    """Return masks of 1 to 3 brush strokes of 4 to 11 segments with alternating turns and round ends.
 
-    Yu et al. 2019, "Free-Form Image Inpainting with Gated Convolution", algorithm 1, with its code's constants for 256
-    pixels.
+    Yu et al. 2019, "Free-Form Image Inpainting with Gated Convolution", algorithm 1, with the
+    constants of its code for 256 pixels.
     """
     h, w = size
     most, pieces = 3, 11
@@ -78,7 +78,7 @@ def strokes(keys: Key, size: Size) -> Array:
 
 
 def squared_distance(begin: Array, end: Array, size: Size) -> Array:
-    """Return the squared distance of pixels from lines between points [b n 2], rows first, f32[b h w n]."""
+    """Return squared distances of pixels to segments between points [b n 2] (row, column), f32[b h w n]."""
     y, x = (jnp.asarray(np.mgrid[: size[0], : size[1]][a] + 0.5, jnp.float32)[None, ..., None] for a in (0, 1))
     (top, left), (down, right) = (jnp.moveaxis(p[:, None, None], -1, 0) for p in (begin, end - begin))  # [b 1 1 n]
     square = jnp.maximum(down * down + right * right, 1e-6)
@@ -87,7 +87,7 @@ def squared_distance(begin: Array, end: Array, size: Size) -> Array:
 
 
 def scratches(keys: Key, size: Size) -> Array:
-    """Return from 3 to 12 thin, bent lines."""
+    """Return masks of 3 to 12 thin, bent lines."""
     cover = line_coverage(keys, size, (3, 12), length=(0.1, 1.0), width=(1.0, 3.0), bend=0.3, rough=1.0)
     return (cover > 0.5).any(1)[..., None].astype(jnp.float32)
 
@@ -95,12 +95,12 @@ def scratches(keys: Key, size: Size) -> Array:
 def line_coverage(
     keys: Key, size: Size, count: tuple[int, int], length: Span, width: Span, bend: float, rough: float
 ) -> Array:
-    """Return how far each of n lines covers each pixel, f32[b n h w] in [0, 1]; n is the most there are.
+    """Return the coverage of each pixel by each of n lines, f32[b n h w] in [0, 1]; n is the largest count.
 
-    length: of the diagonal
-    width:  in pixels of 256, at least one; it varies along a line
-    bend:   how far its middle lies off the straight line at most, of its length
-    rough:  by how much it is ragged, in pixels of 256
+    length: as a fraction of the diagonal
+    width:  in pixels of 256, at least 1; it varies along a line
+    bend:   largest offset of the middle from a straight line, as a fraction of the length
+    rough:  roughness of the edge, in pixels of 256
     """
     h, w = size
     unit, n = min(size) / 256, count[1]
@@ -121,14 +121,14 @@ def line_coverage(
     across = (row - top) * jnp.cos(angle) - (column - left) * jnp.sin(angle)
     share = along / half
     off = across + sag * (share * share - 1) + rough * unit * (2 * coarse + 0.7 * fine)
-    ends = jnp.clip(4 * (1 - jnp.abs(share)), 0, 1)  # it grows thin towards its ends
+    ends = jnp.clip(4 * (1 - jnp.abs(share)), 0, 1)  # thinner towards the ends
     thick = thick * ends * (1 + 0.5 * jnp.clip(coarse + fine, -1.6, 2))
     return jnp.where(there, jnp.clip(thick / 2 + 0.5 - jnp.abs(off), 0, 1) * (thick > 0.3), 0)
 
 
 @lru_cache(maxsize=1)
 def glyphs() -> np.ndarray:
-    """Return Pillow's small font, bool[94 11 6], from "!" to "~"; rendered once, on the host."""
+    """Return the glyphs "!" to "~" of Pillow's small font, bool[94 11 6]; rendered once, on the host."""
     font = getattr(ImageFont, "load_default_imagefont", ImageFont.load_default)()
     atlas = np.zeros((94, 11, 6), bool)
     for at in range(94):
@@ -139,15 +139,15 @@ def glyphs() -> np.ndarray:
 
 
 def text(keys: Key, size: Size, height: Span = (11, 40), written: float = 0.5) -> Array:
-    """Return lines of random letters, a little askew; `height` is the letters' in pixels of 256, at least 11.
+    """Return masks of slightly rotated lines of random letters; `height` of the letters in pixels of 256, at least 11.
 
-    `written` is how likely each line is there. The one through the middle always is.
+    `written` is the probability of each line; the line through the middle is always there.
     """
     h, w = size
     atlas = jnp.asarray(glyphs())
-    tall, wide = atlas.shape[1] + 3, atlas.shape[2]
+    line_height, letter_width = atlas.shape[1] + 3, atlas.shape[2]
     reach = math.hypot(h, w)
-    rows, columns = 2 * math.ceil(reach / 2 / tall) + 1, 2 * math.ceil(reach / 2 / wide) + 2
+    rows, columns = 2 * math.ceil(reach / 2 / line_height) + 1, 2 * math.ceil(reach / 2 / letter_width) + 2
     enlarged = jnp.maximum(uniform(fold_keys(keys, "height"), *height) * min(size) / 256 / 11, 1)  # [b]
     angle = uniform(fold_keys(keys, "angle"), -0.3, 0.3)
     letters = jax.vmap(lambda key: jax.random.randint(key, (rows, columns), 0, len(atlas)))(fold_keys(keys, "letters"))
@@ -156,12 +156,12 @@ def text(keys: Key, size: Size, height: Span = (11, 40), written: float = 0.5) -
     there |= (jnp.arange(rows) == rows // 2).reshape(1, -1, 1)
     y, x = (jnp.asarray(a + 0.5 - n / 2, jnp.float32)[None] for a, n in zip(np.mgrid[:h, :w], size, strict=True))
     sin, cos, enlarged = (a.reshape(-1, 1, 1) for a in (jnp.sin(angle), jnp.cos(angle), enlarged))
-    down = jnp.floor((y * cos - x * sin) / enlarged).astype(int) + rows // 2 * tall + tall // 2  # [b h w]
-    right = jnp.floor((x * cos + y * sin) / enlarged).astype(int) + columns // 2 * wide
-    at = jnp.clip(down // tall, 0, rows - 1), jnp.clip(right // wide, 0, columns - 1)
+    down = jnp.floor((y * cos - x * sin) / enlarged).astype(int) + rows // 2 * line_height + line_height // 2  # [b h w]
+    right = jnp.floor((x * cos + y * sin) / enlarged).astype(int) + columns // 2 * letter_width
+    at = jnp.clip(down // line_height, 0, rows - 1), jnp.clip(right // letter_width, 0, columns - 1)
     letter, there = (jax.vmap(lambda table, i, j: table[i, j])(a, *at) for a in (letters, ink & there))
-    inside = down % tall < atlas.shape[1]
-    ink = atlas[letter, jnp.minimum(down % tall, atlas.shape[1] - 1), right % wide]
+    inside = down % line_height < atlas.shape[1]
+    ink = atlas[letter, jnp.minimum(down % line_height, atlas.shape[1] - 1), right % letter_width]
     return (ink & there & inside)[..., None].astype(jnp.float32)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of photographs on paper in a drawer: they fade, are stained, creased, scratched."""
+"""Degradation of old photographic prints: fading, stains, grain, creases, scratches, dust."""
 
 import jax
 import jax.numpy as jnp
@@ -10,30 +10,30 @@ from jaxgen.data.masks import line_coverage
 
 Array = jax.Array
 
-INK = (0.13, 0.09, 0.06)  # R, G, B of the darkest and the brightest place of a yellowed print
+INK = (0.13, 0.09, 0.06)  # R, G, B of the darkest and the brightest colour of a yellowed print
 PAPER = (0.97, 0.91, 0.78)
 
 
 def old_photo(x: Array, keys: Key) -> tuple[Array, Array]:
-    """Return x as an old print, clipped, and what is destroyed, f32[b h w 1]: creases, scratches, specks."""
+    """Return x as an old print, clipped, and the mask of destroyed pixels, f32[b h w 1]."""
     x = stain(fade(x, keys), keys)
     x = add_grain(x, uniform(fold_keys(keys, "grain"), 2, 10), keys)
     x, holes = crease(x, keys)
-    for damage in (scratch, add_dust):
-        x, more = damage(x, keys)
+    for degrade in (scratch, add_dust):
+        x, more = degrade(x, keys)
         holes = jnp.maximum(holes, more)
     return jnp.clip(x, -1, 1), holes
 
 
 def fade(x: Array, keys: Key, age: Array | None = None) -> Array:
-    """Return x with its contrast gone and its colours drawn towards sepia, by age f32[b] in [0, 1], unevenly."""
+    """Return x with less contrast and colours shifted to sepia, unevenly, by age f32[b] in [0, 1]."""
     age = uniform(fold_keys(keys, "age"), 0.2, 1) if age is None else age
     u = uniform(fold_keys(keys, "fade"), 0, 1, (4,))
     value = (jnp.clip(x, -1, 1) + 1) / 2
     light = broadcast_like(luma(value), x)
     ink, paper = (jnp.broadcast_to(colour_like(rgb, x), x.shape) for rgb in (INK, PAPER))
     sepia = ink + (paper - ink) * light ** broadcast_like(0.8 + 0.5 * u[:, 0], x)
-    # Two thirds of them were black and white from the start.
+    # Two thirds of the photographs were black and white originally.
     toned = value + broadcast_like(jnp.where(u[:, 1] < 0.67, 1.0, 0.6 * age), x) * (sepia - value)
     low, high = broadcast_like(0.3 * age * u[:, 2], x), broadcast_like(1 - 0.25 * age * u[:, 3], x)
     uneven = (
@@ -45,13 +45,13 @@ def fade(x: Array, keys: Key, age: Array | None = None) -> Array:
 
 
 def colour_like(rgb: tuple[float, float, float], x: Array) -> Array:
-    """Return a colour f32[1 1 1 c] for images [b h w c], its luma where they are grey."""
+    """Return a colour as f32[1 1 1 c] for images x [b h w c]; for grey images, its luma."""
     colour = jnp.asarray(rgb, jnp.float32).reshape(1, 1, 1, 3)
     return colour if x.shape[-1] == 3 else luma(colour)
 
 
 def stain(x: Array, keys: Key) -> Array:
-    """Return x under a few brown stains, darker at the rim; some images have none."""
+    """Return x with a few brown stains, darker at the rim; some images have none."""
     size = x.shape[1], x.shape[2]
     field = smooth_field(fold_keys(keys, "stains"), size, max(size) / 5) + 0.15 * smooth_field(
         fold_keys(keys, "rim"), size, max(max(size) / 40, 1)
@@ -66,15 +66,15 @@ def stain(x: Array, keys: Key) -> Array:
 
 
 def add_grain(x: Array, sigma: Array, keys: Key) -> Array:
-    """Return x and grey grain about a pixel wide, sigma f32[b] of 255, strongest in the middle tones."""
+    """Return x with grey grain about one pixel wide, strongest in the midtones; sigma f32[b] on a scale of 255."""
     noise = rng.normal(fold_keys(keys, "grains"), (*x.shape[1:3], 1))
-    noise = gaussian_blur(noise, jnp.full(len(x), 0.6)) / 0.495  # what is left of the standard deviation
+    noise = gaussian_blur(noise, jnp.full(len(x), 0.6)) / 0.495  # restores the standard deviation
     middle = 1 - 0.6 * jnp.square(jnp.clip(x, -1, 1))
     return x + broadcast_like(sigma / 127.5, x) * broadcast_like(noise, x) * middle
 
 
 def crease(x: Array, keys: Key) -> tuple[Array, Array]:
-    """Return x with up to 4 folds whose emulsion is broken, and where it is, f32[b h w 1]."""
+    """Return x with up to 4 folds with broken emulsion, and their mask f32[b h w 1]."""
     keys = fold_keys(keys, "creases")
     size = x.shape[1], x.shape[2]
     wide = line_coverage(keys, size, (0, 4), length=(0.3, 1.6), width=(14, 22), bend=0.03, rough=1.1)
@@ -87,7 +87,7 @@ def crease(x: Array, keys: Key) -> tuple[Array, Array]:
 
 
 def scratch(x: Array, keys: Key) -> tuple[Array, Array]:
-    """Return x with up to 14 thin scratches, one in five of them dark, and where they are, f32[b h w 1]."""
+    """Return x with 2 to 14 thin scratches, one in five of them dark, and their mask f32[b h w 1]."""
     keys = fold_keys(keys, "scratches")
     cover = line_coverage(
         keys, (x.shape[1], x.shape[2]), (2, 14), length=(0.03, 0.5), width=(0.6, 1.6), bend=0.25, rough=0.8
@@ -102,7 +102,7 @@ def scratch(x: Array, keys: Key) -> tuple[Array, Array]:
 
 
 def add_dust(x: Array, keys: Key) -> tuple[Array, Array]:
-    """Return x with bright specks of dust, and where they are, f32[b h w 1]."""
+    """Return x with bright specks of dust, and their mask f32[b h w 1]."""
     keys = fold_keys(keys, "specks")
     size = x.shape[1], x.shape[2]
     field = smooth_field(fold_keys(keys, "dust"), size, max(min(size) / 110, 1.5))
@@ -112,7 +112,7 @@ def add_dust(x: Array, keys: Key) -> tuple[Array, Array]:
 
 
 def cover_with_paper(x: Array, cover: Array, white: Array, keys: Key) -> tuple[Array, Array]:
-    """Return x where paper of brightness f32[b], fibrous, shows through by cover f32[b h w 1], and where it does."""
+    """Return x with fibrous paper of brightness white f32[b] showing by cover f32[b h w 1], and its mask."""
     fibres = 0.08 * rng.normal(fold_keys(keys, "fibres"), (*x.shape[1:3], 1))
     paper = jnp.broadcast_to(colour_like(PAPER, x), x.shape) * broadcast_like(white, x) + broadcast_like(fibres, x)
     return x + broadcast_like(cover, x) * (2 * paper - 1 - x), (cover > 0.3).astype(jnp.float32)

@@ -1,10 +1,10 @@
 """The second-order degradation of Real-ESRGAN (Wang et al. 2021, section 3), with the constants of its configuration for x4.
 
-Every image is resized twice by a factor of its own. Inside one compiled program sizes can't differ, so an image lies
-in the first rows and columns of a canvas as large as the largest, and what lies beyond is its last row and column
-(JPEG's padding) or its mirror image (the blur's): the numbers are those of images cut to size. A resizing is two
-products with matrices that are computed from the sizes drawn. The mirror lies at an image's edge, in the published code
-in the middle of its last pixels; and JPEG is libjpeg's, where that rounds no pixels.
+Every image is resized twice by its own random factor. A compiled program cannot have varying sizes, so each image lies
+in the first rows and columns of a canvas of the largest size. The rest of the canvas holds its last row and column (the
+padding of JPEG) or its mirror image (the padding of blur), which gives the same values as images of the exact size. A
+resizing is two products with matrices computed from the random sizes. Two differences from the published code: the
+mirror axis is the edge of an image, not the middle of its last pixels; and JPEG rounds as libjpeg does.
 """  # noqa: E501
 
 import math
@@ -36,8 +36,8 @@ from jaxgen.data.degradation_ops import (
 Array = jax.Array
 Span = tuple[float, float]
 
-SIDE = 21  # of kernels; an image's own side is odd and from 7 to 21
-KINDS = {  # probability, and what is drawn: two widths or one, and an exponent
+SIDE = 21  # largest side of a kernel; sides are odd, from 7 to 21
+KINDS = {  # probability of each kind; anisotropic kernels have two widths, generalised and plateau ones an exponent
     "iso": 0.45,
     "aniso": 0.25,
     "generalized_iso": 0.12,
@@ -45,22 +45,22 @@ KINDS = {  # probability, and what is drawn: two widths or one, and an exponent
     "plateau_iso": 0.12,
     "plateau_aniso": 0.03,
 }
-MODES = "area", "bilinear", "bicubic"  # of resizing, each as likely as the others
-GREY_NOISE = 0.4  # how likely noise is the same in all channels
-GAUSSIAN = 0.5  # how likely noise is Gaussian, and not that of photons
-SINC, LAST_SINC = 0.1, 0.8  # how likely a blur is an ideal low-pass, and one follows at the end
+MODES = "area", "bilinear", "bicubic"  # of resizing, with equal probabilities
+GREY_NOISE = 0.4  # probability that noise is equal in all channels
+GAUSSIAN = 0.5  # probability that noise is Gaussian; else it is Poisson
+SINC, LAST_SINC = 0.1, 0.8  # probabilities of an ideal low-pass filter as blur, and of one at the end
 JPEG = 30.0, 95.0
-GENERALIZED, PLATEAU = (0.5, 4.0), (1.0, 2.0)  # exponents, as likely below 1 as above
+GENERALIZED, PLATEAU = (0.5, 4.0), (1.0, 2.0)  # exponents, with equal probability below and above 1
 
 
 class Stage(NamedTuple):
     """One of the two passes: blur, resize, noise, JPEG."""
 
-    blurred: float  # how likely
+    blurred: float  # probability
     sigma: Span  # of the blur, in pixels
-    resize: tuple[float, float, float]  # how likely it is enlarged, made small, kept
-    factor: Span  # the smallest and the largest
-    noise: Span  # Gaussian's standard deviation of 255
+    resize: tuple[float, float, float]  # probabilities of enlarging, shrinking, keeping the size
+    factor: Span  # smallest and largest
+    noise: Span  # sigma of Gaussian noise, on a scale of 255
     poisson: Span
 
 
@@ -69,9 +69,9 @@ SECOND = Stage(0.8, (0.2, 1.5), (0.3, 0.4, 0.3), (0.3, 1.2), (1, 25), (0.05, 2.5
 
 
 def real_esrgan(x: Array, keys: Key, scale: float) -> Array:
-    """Return x [b h w c] damaged and made small, [b ceil(h/scale) ceil(w/scale) c], of 8 bits.
+    """Return x [b h w c] degraded and downsampled, [b ceil(h/scale) ceil(w/scale) c], quantised to 8 bits.
 
-    The published training also sharpens the clean image before all of it, which is the caller's to do.
+    The published training also sharpens the clean image first; the caller must do that.
     """
     _, h, w, _ = x.shape
     one, two, last = (fold_keys(keys, name) for name in ("first", "second", "last"))
@@ -93,7 +93,7 @@ def real_esrgan(x: Array, keys: Key, scale: float) -> Array:
     x = resize_each(x, size, small, canvas, fold_keys(two, "mode"))
     x = add_noise(x, fold_keys(two, "noise"), SECOND)
 
-    # Half of the images are compressed before the last resizing and low-pass, the other half after.
+    # Half of the images are compressed before the last resizing and low-pass filter, the other half after.
     early = uniform(fold_keys(last, "order"), 0, 1) < 0.5
     x = jnp.where(broadcast_like(early, x), compress(x, fold_keys(two, "jpeg"), small), x)
     end = math.ceil(h / scale), math.ceil(w / scale)
@@ -104,13 +104,13 @@ def real_esrgan(x: Array, keys: Key, scale: float) -> Array:
 
 
 def random_choice(keys: Key, odds: tuple[float, ...]) -> Array:
-    """Return i32[b], which of some possibilities of the given odds."""
+    """Return random indices i32[b] with the given relative probabilities."""
     bounds = jnp.asarray(np.cumsum(odds)[None, :-1] / sum(odds), jnp.float32)
     return (uniform(keys, 0, 1)[:, None] >= bounds).sum(1)
 
 
 def interpolate(u: Array, span: Span) -> Array:
-    """Return where in a span the share u lies."""
+    """Return the linear interpolation in a span at u in [0, 1]."""
     return span[0] + u * (span[1] - span[0])
 
 
@@ -118,7 +118,7 @@ def interpolate(u: Array, span: Span) -> Array:
 
 
 def blur_kernels(keys: Key, stage: Stage) -> Array:
-    """Return f32[b k k] of all kinds; where there is to be no blur, the one that changes nothing."""
+    """Return random kernels f32[b k k] of all kinds; the identity for images without blur."""
     which = uniform(fold_keys(keys, "which"), 0, 1, (3,))
     kind = random_choice(fold_keys(keys, "kind"), tuple(KINDS.values()))
     u = uniform(fold_keys(keys, "shape"), 0, 1, (6,))
@@ -143,14 +143,14 @@ def blur_kernels(keys: Key, stage: Stage) -> Array:
 
 
 def last_kernels(keys: Key) -> Array:
-    """Return f32[b k k]: the ideal low-pass at the end, or the one that changes nothing."""
+    """Return the last kernels f32[b k k]: ideal low-pass filters, or the identity."""
     kernels = crop_kernels(sinc_kernels(uniform(fold_keys(keys, "cutoff"), math.pi / 3, math.pi), SIDE), sides(keys))
     there = uniform(fold_keys(keys, "there"), 0, 1) < LAST_SINC
     return jnp.where(broadcast_like(there, kernels), kernels, broadcast_like(identity_kernel(SIDE), kernels))
 
 
 def sides(keys: Key) -> Array:
-    """Return the kernels' sides i32[b], 7, 9 ... 21, each as likely as the others."""
+    """Return random sides of kernels i32[b], 7, 9 ... 21, with equal probabilities."""
     return 7 + 2 * random_choice(fold_keys(keys, "side"), (1,) * 8)
 
 
@@ -158,24 +158,24 @@ def sides(keys: Key) -> Array:
 
 
 def add_noise(x: Array, keys: Key, stage: Stage) -> Array:
-    """Return x with either noise, clipped."""
+    """Return x with Gaussian or Poisson noise, clipped."""
     which, strength = uniform(fold_keys(keys, "which"), 0, 1, (2,)), uniform(fold_keys(keys, "strength"), 0, 1)
     grey = which[:, 0] < GREY_NOISE
-    # Both noises are made of the same uniform numbers; which of them is kept doesn't depend on those.
+    # Both noises use the same uniform numbers; the choice between them does not depend on these.
     gaussian = gaussian_noise(x, interpolate(strength, stage.noise), keys, grey)
     photons = poisson_noise(x, interpolate(strength, stage.poisson), keys, grey, white_photons(x, grey))
     return jnp.clip(jnp.where(broadcast_like(which[:, 1] < GAUSSIAN, x), gaussian, photons), -1, 1)
 
 
 def white_photons(x: Array, grey: Array) -> Array:
-    """Return how many photons make white, f32[b]: the power of two above the number of levels that an image has."""
+    """Return the number of photons of white, f32[b]: the next power of two of the number of levels of an image."""
     levels = photon_levels(x, grey).astype(int).reshape(len(x), -1)
     there = jax.vmap(lambda level: jnp.zeros(256).at[level].set(1))(levels)
     return 2 ** jnp.ceil(jnp.log2(there.sum(1)))
 
 
 def compress(x: Array, keys: Key, size: list[Array]) -> Array:
-    """Return x after JPEG, whose padding goes on from each image's own border."""
+    """Return x after JPEG, padded from the border of each image."""
     return jpeg(extend(x, size, x.shape[1:3], "edge"), uniform(keys, *JPEG))
 
 
@@ -183,7 +183,7 @@ def compress(x: Array, keys: Key, size: list[Array]) -> Array:
 
 
 def resize_factors(keys: Key, stage: Stage) -> Array:
-    """Return what images are resized by, f32[b]."""
+    """Return random factors of resizing, f32[b]."""
     u, (low, high) = uniform(fold_keys(keys, "by"), 0, 1), stage.factor
     which = random_choice(fold_keys(keys, "way"), stage.resize)
     return jnp.select([which == 0, which == 1], [interpolate(u, (1, high)), interpolate(u, (low, 1))], 1.0)
@@ -192,9 +192,9 @@ def resize_factors(keys: Key, stage: Stage) -> Array:
 def resize_each(
     x: Array, old: list[Array], new: list[Array], canvas: tuple[int, ...], keys: Key, step: Array | None = None
 ) -> Array:
-    """Return x [b H W c], images of sizes `old` in its first rows and columns, in sizes `new` on another canvas.
+    """Resize images of sizes `old`, in the first rows and columns of x [b H W c], to sizes `new` on another canvas.
 
-    What lies beyond an image is its last row and column. step: the old pixels from one new one to the next.
+    Beyond an image, its last row and column are repeated. step: distance of new pixels in old pixels.
     """
     mode = random_choice(keys, (1,) * len(MODES))
     rows, columns = (
@@ -206,10 +206,10 @@ def resize_each(
 
 
 def resize_weights(old: Array, new: Array, n: int, m: int, mode: Array, step: Array) -> Array:
-    """Return f32[b m n], what of n pixels, the first `old` i32[b] of them an image's, the first `new` of m take.
+    """Return resizing weights f32[b m n] from the first `old` i32[b] of n pixels to the first `new` i32[b] of m.
 
-    As PyTorch's interpolate does it: no antialiasing, cubic of a = -3/4, past the border the last pixel; the area is
-    the mean of all pixels that a new one touches.
+    As PyTorch's interpolate: no antialiasing, cubic kernel with a = -3/4, repeated borders; "area" is the mean of all
+    pixels that a new pixel touches.
     """
     old, new, mode, step = (a.reshape(-1, 1, 1) for a in (old, new, mode, step))  # [b 1 1]
     i, j = np.arange(m).reshape(1, -1, 1), np.arange(n).reshape(1, 1, -1)
@@ -228,14 +228,14 @@ def resize_weights(old: Array, new: Array, n: int, m: int, mode: Array, step: Ar
 
 
 def _cubic(t: Array) -> Array:
-    """Return Keys's kernel for a = -3/4."""
+    """Return the cubic kernel of Keys with a = -3/4."""
     t = jnp.abs(t)
     near, far = (1.25 * t - 2.25) * t * t + 1, ((-0.75 * t + 3.75) * t - 6) * t + 3
     return jnp.where(t <= 1, near, far)
 
 
 def extend(x: Array, size: list[Array], canvas: tuple[int, ...], how: str) -> Array:
-    """Return x [b H W c], images of sizes i32[b] in its first rows and columns, going on by "edge" or "mirror"."""
+    """Pad images of sizes i32[b], in the first rows and columns of x [b H W c], to a canvas by "edge" or "mirror"."""
     places = []
     for n, m in zip(size, canvas, strict=True):
         i, n = jnp.broadcast_to(jnp.arange(m)[None], (len(n), m)), jnp.broadcast_to(n[:, None], (len(n), m))

@@ -1,4 +1,4 @@
-"""Coloured shapes drawn by rule: every factor is known, and image i is a function of i (and the split) alone."""
+"""Synthetic coloured shapes with known factors; image i is a function of i and the split only."""
 
 import colorsys
 
@@ -10,12 +10,12 @@ from jaxgen.core.errors import choose
 SPLITS = {"train": 60_000, "test": 10_000}
 SHAPES = ("circle", "square", "triangle", "pentagon", "star", "cross", "heart", "crescent")
 FACTORS = ("hue", "size", "x", "y", "rotation")  # each in [0, 1), the columns of "factors"
-ATTRIBUTES = ("cold", "large", "right", "low")  # 0 or 1, by the factors but the last: green to blue, then from 1/2 on
-SCALE = 4  # drawn this much larger, then averaged: antialiased edges
+ATTRIBUTES = ("cold", "large", "right", "low")  # 0 or 1, from the first four factors: hue green to blue; others >= 1/2
+SCALE = 4  # supersampling factor, for antialiased edges
 
 
 def _regular(corners: int, inner: float = 1.0) -> np.ndarray:
-    """Return a polygon f64[k 2], one corner up; `inner` < 1 puts a corner of that radius between each two: a star."""
+    """Return a regular polygon f64[k 2], one corner up; `inner` < 1 adds corners of that radius in between: a star."""
     count = corners if inner == 1 else 2 * corners
     angle = 2 * np.pi * np.arange(count) / count
     radius = np.where(np.arange(count) % 2 == 0, 1, inner)
@@ -23,7 +23,7 @@ def _regular(corners: int, inner: float = 1.0) -> np.ndarray:
 
 
 def _cross() -> np.ndarray:
-    arm = np.array([(-0.3, -0.3), (-0.3, -1), (0.3, -1)]) * 0.95  # and its three quarter turns
+    arm = np.array([(-0.3, -0.3), (-0.3, -1), (0.3, -1)]) * 0.95  # rotated three times by a quarter turn
     turns = ([[1, 0], [0, 1]], [[0, 1], [-1, 0]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]])
     return np.concatenate([arm @ np.array(turn) for turn in turns])
 
@@ -57,9 +57,9 @@ CORNERS = {
 
 
 class Shapes:
-    """One shape an image: image u8[h w 3], label (its place in SHAPES), factors f32[5] (FACTORS); shape is i % 8.
+    """One shape per image: image u8[h w 3], label (index in SHAPES, i % 8), factors f32[5] (FACTORS).
 
-    Attributes are beside them by their names (ATTRIBUTES).
+    Examples also have the attributes in ATTRIBUTES.
     """
 
     classes = SHAPES
@@ -89,15 +89,16 @@ def draw(label: int, factors: np.ndarray, height: int, width: int) -> np.ndarray
     """Return the image u8[h w 3] of a shape: hue, size (radius 1/6 to 1/3 of the short side), centre, rotation."""
     hue, size, x, y, rotation = (float(value) for value in factors)
     radius = (1 + size) / 6 * min(height, width)
-    centre = np.array([radius + x * (width - 2 * radius), radius + y * (height - 2 * radius)])  # never over the edge
+    # The shape is always inside the image.
+    centre = np.array([radius + x * (width - 2 * radius), radius + y * (height - 2 * radius)])
     angle = 2 * np.pi * rotation
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    # Pillow fills the pixels that hold the outline too: half of one too much on each side.
+    # Pillow also fills the pixels of the outline, half a pixel too much on each side.
     corners = CORNERS[SHAPES[label]] @ turn * (radius * SCALE - 0.5) + centre * SCALE
     colour = tuple(round(255 * value) for value in colorsys.hls_to_rgb(hue, 0.55, 0.75))
     ground = tuple(round(255 * value) for value in colorsys.hls_to_rgb((hue + 0.5) % 1, 0.93, 0.5))
     mask = Image.new("L", (width * SCALE, height * SCALE))
     ImageDraw.Draw(mask).polygon([tuple(corner) for corner in corners.tolist()], fill=255)
-    picture = Image.new("RGB", (width, height), ground)
-    picture.paste(colour, None, mask.reduce(SCALE))
-    return np.asarray(picture)
+    image = Image.new("RGB", (width, height), ground)
+    image.paste(colour, None, mask.reduce(SCALE))
+    return np.asarray(image)

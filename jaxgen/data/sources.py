@@ -9,13 +9,13 @@ from jaxgen.core.errors import InputError
 
 
 class Source(Protocol):
-    """Examples by number: {"image": u8[h w c]}, and "label" (int) where there are classes; any size per example.
+    """Examples by index: {"image": u8[h w c]}, and "label" (int) if there are classes; sizes may differ.
 
-    Of two domains "image" is what is to be made, and "source" of what (domains.py). Attributes are integers by their
-    names, 0 or 1.
+    Sources of two domains also have "source", the input from which "image" is generated (domains.py). Attributes are
+    integers 0 or 1 under their names.
 
-    A source may also have `__getitems__(indices) -> list[dict]`, which reads several at once, `image(index)`, whose
-    image is a Pillow image, and `labels`, all of them, which cost no image. They are used where they are there.
+    A source may also have `__getitems__(indices) -> list[dict]`, which reads several examples at once;
+    `pil_example(index)`, an example with Pillow images; and `labels`, all labels without decoding an image.
     """
 
     @property
@@ -27,7 +27,7 @@ class Source(Protocol):
 
 
 class Subset:
-    """The examples of a source at `indices`, in their order, each read as the source reads it."""
+    """The examples of a source at `indices`, in this order."""
 
     def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
         self.source, self.classes = source, source.classes
@@ -35,8 +35,8 @@ class Subset:
         whole: Any = source
         if hasattr(whole, "__getitems__"):
             self.__getitems__ = lambda indices: whole.__getitems__(self.indices[indices].tolist())
-        if hasattr(whole, "picture"):
-            self.picture = lambda index: whole.picture(int(self.indices[index]))
+        if hasattr(whole, "pil_example"):
+            self.pil_example = lambda index: whole.pil_example(int(self.indices[index]))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -50,7 +50,7 @@ class Subset:
 
 
 def labels_of(source: Source) -> np.ndarray:
-    """Return the labels i32[n] of a source. Raises InputError where it has none."""
+    """Return the labels i32[n] of a source. Raises InputError if it has none."""
     if not source.classes:
         raise InputError("The data has no labels.")
     known = getattr(source, "labels", None)

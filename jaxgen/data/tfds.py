@@ -1,4 +1,4 @@
-"""TensorFlow Datasets that lie prepared on disk, read without TensorFlow and without a network."""
+"""Prepared TensorFlow Datasets, read from disk without TensorFlow and without a network."""
 
 import contextlib
 import importlib.util
@@ -15,13 +15,13 @@ from jaxgen.data.arrays import check_labels, first_line
 
 NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
 DEFAULT_DIR = "~/tensorflow_datasets"
-CHUNK = 10_000  # examples whose labels are read together
+CHUNK = 10_000  # number of examples whose labels are read at once
 
 
 class Tfds:
     """A prepared image set: {"image": u8[h w c], "label": int where it has a ClassLabel}. Raises InputError.
 
-    Where it has "attributes" that are true or false (celeb_a), each is beside them by its name, 0 or 1.
+    Boolean "attributes" (celeb_a) are added under their names, as 0 or 1.
     """
 
     def __init__(self, name: str, folder: str | None, split: str):
@@ -39,8 +39,8 @@ class Tfds:
             raise InputError(f"The TFDS set {name!r} has {', '.join(features)}: it needs an image named 'image'.")
         labelled = type(features.get("label")).__name__ == "ClassLabel"
         self.classes: tuple[str, ...] = tuple(features["label"].names) if labelled else ()
-        told = features["attributes"].items() if "attributes" in features else ()
-        self.attributes = [name for name, x in told if x.shape == () and np.dtype(x.np_dtype) == bool]
+        attributes = features["attributes"].items() if "attributes" in features else ()
+        self.attributes = [name for name, x in attributes if x.shape == () and np.dtype(x.np_dtype) == bool]
         self.builder, self.split = builder, split
         try:
             self.rows: Any = builder.as_data_source(split)
@@ -55,7 +55,7 @@ class Tfds:
         except (ValueError, AssertionError, KeyError) as error:
             known = f"it has {', '.join(info.splits)}, and slices of them"
             raise InputError(f"The TFDS set {name!r} holds no examples in {split!r}: {known}.") from error
-        self[0]  # a deleted or truncated file shows at once
+        self[0]  # a deleted or truncated file fails here
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,7 +70,7 @@ class Tfds:
 
     @property
     def labels(self) -> np.ndarray:
-        """All labels i32[n], no image decoded. Raises InputError as reading the examples does."""
+        """All labels i32[n], read without decoding images. Raises InputError like reading the examples."""
         from tensorflow_datasets.core.decode import SkipDecoding
 
         rows: Any = self.builder.as_data_source(self.split, decoders={"image": SkipDecoding()})
@@ -85,7 +85,7 @@ class Tfds:
     def _read(self, rows: Any, indices: list[int]) -> list[dict]:
         try:
             return rows.__getitems__(indices)
-        except Exception as error:  # array_record raises RuntimeError, the decoders what they like
+        except Exception as error:  # array_record raises RuntimeError, decoders raise any type
             which = indices[0] if len(indices) == 1 else f"{min(indices)}..{max(indices)}"
             raise InputError(
                 f"Example {which} of the TFDS set {self.name!r} cannot be read: {first_line(error)}."
@@ -115,14 +115,14 @@ def prepare(name: str, folder: str | None = None) -> Path:
     builder = _builder(name, folder, file_format="array_record")
     try:
         builder.download_and_prepare(file_format="array_record")
-    except Exception as error:  # a network, a disk or a manual download: whatever it is, one sentence
+    except Exception as error:  # network, disk or manual download: reported in one sentence
         raise InputError(f"The TFDS set {name!r} could not be prepared: {first_line(error)}.") from error
     return Path(builder.data_path)
 
 
 def _builder(name: str, folder: str | None, **options) -> Any:
-    """Return the builder of a set; raise InputError naming the nearest set, version or configuration."""
-    if not NAME.fullmatch(name):  # this also keeps out community names, which TFDS looks up over the network
+    """Return the builder of a set. Raises InputError with the nearest set, version or configuration."""
+    if not NAME.fullmatch(name):  # also rejects community names, which TFDS looks up over the network
         raise InputError(f"The TFDS set {name!r} must be named NAME, NAME/CONFIG or NAME:VERSION.")
     if folder is not None and not Path(folder).expanduser().is_dir() and not options:
         raise InputError(f"There is no folder {folder} to read TFDS sets from.")
@@ -152,7 +152,7 @@ def _builder(name: str, folder: str | None, **options) -> Any:
 
 
 def _no_advice(record: logging.LogRecord) -> bool:
-    """Drop TFDS's advice to install OpenCV; Pillow decodes here by choice."""
+    """Drop the advice of TFDS to install OpenCV; Pillow is used on purpose."""
     return "OpenCV is not installed" not in str(record.msg)
 
 

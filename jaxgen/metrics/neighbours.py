@@ -109,7 +109,7 @@ def centred_rows(real: Rows, generated: Rows, k: int, name: str) -> tuple[np.nda
 
 
 def precision_recall(real: Rows, generated: Rows, k: int = 3) -> dict[str, float]:
-    """Return the fractions of generated rows in a real ball ("precision") and of real rows in a generated ball ("recall").
+    """Return the fraction of generated rows in real balls ("precision") and of real rows in generated balls ("recall").
 
     Balls are closed. Raises InputError for different dimensions, rows that are not finite or lost, or fewer than k + 1.
     """

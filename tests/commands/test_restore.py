@@ -225,7 +225,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "pages.tif": (folder / "pages.tif", "has 3 pages"),
         "print.jpg": (folder / "print.jpg", "is CMYK"),
         "cut.png": (folder / "cut.png", "can't be read"),
-        "text.png": (folder / "text.png", "its content is no image"),
+        "text.png": (folder / "text.png", "its content is not an image"),
         "empty.png": (folder / "empty.png", "can't be read"),
         "dot.png": (folder / "dot.png", "1x1: images of 4x4 pixels or more are taken"),
         "none.png": (folder / "none.png", "There is no image or folder"),

@@ -13,7 +13,7 @@ from scipy import stats
 from jaxgen.data import degradation_ops, masks, old_photo
 from jaxgen.data.degradations import Degradation
 from tests.helpers.damage_samples import batch, floats, keys
-from tests.helpers.data_samples import message, picture
+from tests.helpers.data_samples import message, sample_image
 
 DAMAGES = {
     "blur": Degradation(blur=(0.5, 3)),
@@ -208,7 +208,7 @@ def test_low_light_is_a_power_and_a_factor():
 
 def test_grey_is_pillows():
     x = batch(1)
-    theirs = np.asarray(picture(0, (45, 38)).convert("L"), float)[..., None]
+    theirs = np.asarray(sample_image(0, (45, 38)).convert("L"), float)[..., None]
     assert np.abs((np.asarray(degradation_ops.grey(x)[0]) + 1) * 127.5 - theirs).max() < 0.51
 
 

@@ -13,21 +13,23 @@ from jaxgen.core.cache import cache_folder
 from jaxgen.core.config import Data
 from jaxgen.data import batches, decode_check, open_source
 from jaxgen.data.image_decoding import decode
-from tests.helpers.data_samples import REAL, encoded, equal_example, opened, picture, real, refuse, tree
+from tests.helpers.data_samples import REAL, encoded, equal_example, opened, real, refuse, sample_image, tree
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
 
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_folder_of_classes(tmp_path, zipped):
     files = ["b/1.png", "b/deeper/2.PNG", "a/3.png", "a/.hidden.png", ".git/4.png", "a/notes.txt", "c/5.png"]
-    root = tree(tmp_path / "set", dict.fromkeys(files) | {"a/notes.txt": b"hello"} | {"c/5.png": encoded(picture(9))})
+    root = tree(
+        tmp_path / "set", dict.fromkeys(files) | {"a/notes.txt": b"hello"} | {"c/5.png": encoded(sample_image(9))}
+    )
     if zipped:
         shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "set")  # "set/" around everything is entered
         root = tmp_path / "set.zip"
     source = open_source(Data(source=f"folder:{root}"))
     assert source.classes == ("a", "b", "c") and len(source) == 4
     assert [source[i]["label"] for i in range(4)] == [0, 1, 1, 2]
-    assert np.array_equal(source[3]["image"], np.asarray(picture(9)))
+    assert np.array_equal(source[3]["image"], np.asarray(sample_image(9)))
 
 
 def test_folder_without_classes_and_with_splits(tmp_path):
@@ -55,8 +57,8 @@ def test_folder_follows_links_but_not_in_circles(tmp_path):
 
 def damaged():
     """Files that are no whole image, by name."""
-    whole = encoded(picture(size=(200, 200)), "JPEG")
-    png = encoded(picture(size=(200, 200)))
+    whole = encoded(sample_image(size=(200, 200)), "JPEG")
+    png = encoded(sample_image(size=(200, 200)))
     return {
         "cut.jpg": whole[: len(whole) // 2],
         "cut.png": png[: len(png) // 2],
@@ -76,14 +78,14 @@ def test_a_corrupt_image_is_named_or_skipped(tmp_path, name, capsys):
     source = open_source(Data(source=f"folder:{root}", skip_bad=True))
     assert len(source) == 2 and [source[i]["label"] for i in range(2)] == [0, 1]
     assert capsys.readouterr().err.startswith("Skipped 1 of 3 images")
-    picture().save(root / "a" / name)  # mended: looked at again
+    sample_image().save(root / "a" / name)  # mended: looked at again
     assert len(open_source(Data(source=f"folder:{root}"))) == 3
 
 
 def test_a_corrupt_picture_in_a_zip_is_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
-        file.writestr("a/1.png", encoded(picture()))
-        file.writestr("a/2.png", encoded(picture())[:300])
+        file.writestr("a/1.png", encoded(sample_image()))
+        file.writestr("a/2.png", encoded(sample_image())[:300])
     refuse(f"folder:{tmp_path / 'set.zip'}", "a/2.png", "set.zip")
 
 
@@ -102,7 +104,7 @@ def test_verdicts_are_remembered(tmp_path, monkeypatch, cache):
     assert len(decoded) == 151 and len(list(cache.rglob("*.json"))) == 1
     refuse(f"folder:{root}", "bad.png")
     assert len(decoded) == 151
-    picture(99).save(root / "7.png")
+    sample_image(99).save(root / "7.png")
     os.utime(root / "7.png", ns=(1, 1))
     (root / "bad.png").unlink()
     assert len(open_source(Data(source=f"folder:{root}"))) == 150 and len(decoded) == 152
@@ -142,7 +144,7 @@ def test_bad_folders(tmp_path, monkeypatch):
     refuse(f"folder:{tmp_path / 'nowhere'}", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     refuse(f"folder:{tmp_path / 'empty'}", tmp_path / "empty", "no image", ".png")
-    (tmp_path / "file.png").write_bytes(encoded(picture()))
+    (tmp_path / "file.png").write_bytes(encoded(sample_image()))
     refuse(f"folder:{tmp_path / 'file.png'}", tmp_path / "file.png", "neither a folder nor a .zip")
     refuse(f"folder:{tree(tmp_path / 'all', {'1.png': b'bad', '2.png': b'bad'})}", "None of the 2", skip_bad=True)
 

@@ -108,9 +108,12 @@ def test_bad_npz_files(tmp_path):
     bad("Label 3 of example 2", "0..1", image=images, label=np.array([0, 1, 3]), classes=np.array(["a", "b"]))
     bad("(2,)", "3 images", image=images, label=np.array([0, 1]))
     bad("float64", "integers", image=images, label=np.array([0.5, 1, 2]))
-    bad("cannot be read as .npz: its content is none, or Python objects.", image=np.array([None, 1, 2], dtype=object))
+    bad(
+        "cannot be read as .npz: it is not an array file, or it holds Python objects.",
+        image=np.array([None, 1, 2], dtype=object),
+    )
     path.write_text("hello")
-    refuse(f"npz:{path}", path, "cannot be read as .npz: its content is none, or Python objects.")
+    refuse(f"npz:{path}", path, "cannot be read as .npz: it is not an array file, or it holds Python objects.")
     np.savez(path, image=images)
     path.write_bytes(path.read_bytes()[:100])
     refuse(f"npz:{path}", path, "cannot be read")

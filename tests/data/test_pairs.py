@@ -13,7 +13,7 @@ from jaxgen.data.arrays import Arrays
 from jaxgen.data.domains import UnpairedImages
 from jaxgen.inference.sampling import check_data
 from tests.data.test_idx_npz import write_idx
-from tests.helpers.data_samples import REAL, message, own_cache, picture, real, tree  # noqa: F401
+from tests.helpers.data_samples import REAL, message, own_cache, real, sample_image, tree  # noqa: F401
 
 SHAPE = (16, 16, 3)
 
@@ -64,7 +64,7 @@ def test_a_picture_does_not_depend_on_the_others():
 def two_folders(root, count=5, size=(20, 16)):
     """Pairs whose image is its source with the colours turned over."""
     for i in range(count):
-        a = picture(i, size)
+        a = sample_image(i, size)
         for folder, x in (("A", a), ("B", Image.fromarray(255 - np.asarray(a)))):
             (root / folder).mkdir(parents=True, exist_ok=True)
             x.save(root / folder / f"{i}.png")
@@ -74,7 +74,7 @@ def two_folders(root, count=5, size=(20, 16)):
 def side_by_side(root, count=5, size=(20, 16)):
     root.mkdir(parents=True, exist_ok=True)
     for i in range(count):
-        a = np.asarray(picture(i, size))
+        a = np.asarray(sample_image(i, size))
         Image.fromarray(np.concatenate([a, 255 - a], 1)).save(root / f"{i}.png")
     return root
 
@@ -160,14 +160,17 @@ def test_sets_that_are_no_pairs_are_told_in_a_sentence(tmp_path):
     two_folders(tmp_path / "odd")
     (tmp_path / "odd/B/3.png").rename(tmp_path / "odd/B/9.png")
     two_folders(tmp_path / "sizes")
-    picture(9, (21, 16)).save(tmp_path / "sizes/B/2.png")
+    sample_image(9, (21, 16)).save(tmp_path / "sizes/B/2.png")
     tree(tmp_path / "cats", dict.fromkeys(["cats/1.png", "dogs/1.png"]))
     side_by_side(tmp_path / "wide")
-    picture(9, (31, 16)).save(tmp_path / "wide/2.png")
+    sample_image(9, (31, 16)).save(tmp_path / "wide/2.png")
     opened = lambda source, **how: lambda: open_source(Data(source, **how))  # noqa: E731
-    message(opened(f"paired:{tmp_path / 'odd'}"), "has A/3 but no B/3, and 1 more have none: a pair is of one name")
-    message(opened(f"paired:{tmp_path / 'sizes'}"), "A/2.png is 16x20", "B/2.png is 16x21: a pair must be of one size")
-    message(opened(f"paired:{tmp_path / 'cats'}"), "sub-folders cats, dogs: pairs lie in A and B")
+    message(
+        opened(f"paired:{tmp_path / 'odd'}"),
+        "has A/3 but no B/3, and 1 more have none: both images of a pair need one name",
+    )
+    message(opened(f"paired:{tmp_path / 'sizes'}"), "A/2.png is 16x20", "B/2.png is 16x21: a pair needs equal sizes")
+    message(opened(f"paired:{tmp_path / 'cats'}"), "sub-folders cats, dogs: pairs must be in A and B")
     message(opened(f"paired:{tmp_path / 'wide'}"), "2.png is 31 pixels wide: two images side by side have an even")
     message(opened("paired"), "lacks its PATH")
     message(opened("unpaired:a"), "must name two sets: write unpaired:PATH_A,PATH_B")

@@ -9,7 +9,7 @@ from jaxgen.data import batches, transform
 from jaxgen.data.arrays import Arrays
 from jaxgen.data.image_decoding import decode
 from jaxgen.data.transforms import all_to_size, pixels_of, to_size
-from tests.helpers.data_samples import as_unit, encoded, message, numbered, picture
+from tests.helpers.data_samples import as_unit, encoded, message, numbered, sample_image
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
 
 # --- transforms ---
@@ -28,7 +28,7 @@ def test_pixels_become_exactly_x_over_127_5_minus_1():
 @pytest.mark.parametrize("size", [(32, 32), (20, 50), (8, 8), (31, 17)])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_squash_is_pillows_bicubic(size, mode):
-    source = picture(size=(40, 30), mode=mode)
+    source = sample_image(size=(40, 30), mode=mode)
     channels = len(source.getbands())
     pixels = np.asarray(source).reshape(30, 40, channels)
     ours = transform({"image": pixels}, (*size, channels), Data(crop="none"), np.random.default_rng(0))["image"]
@@ -37,14 +37,14 @@ def test_squash_is_pillows_bicubic(size, mode):
 
 
 def test_center_covers_and_cuts_the_middle():
-    source = picture(size=(60, 30))
+    source = sample_image(size=(60, 30))
     ours = transform({"image": np.asarray(source)}, (15, 15, 3), Data(crop="center"), np.random.default_rng(0))["image"]
     theirs = source.resize((15, 15), Image.Resampling.BICUBIC, (15, 0, 45, 30))
     assert np.array_equal(ours, as_unit(theirs))
-    tall = transform({"image": np.asarray(picture(size=(20, 80)))}, (10, 30, 3), Data(), np.random.default_rng(0))[
+    tall = transform({"image": np.asarray(sample_image(size=(20, 80)))}, (10, 30, 3), Data(), np.random.default_rng(0))[
         "image"
     ]
-    theirs = picture(size=(20, 80)).resize(
+    theirs = sample_image(size=(20, 80)).resize(
         (30, 10), Image.Resampling.BICUBIC, (0, (80 - 20 / 3) / 2, 20, (80 + 20 / 3) / 2)
     )
     np.testing.assert_allclose(tall, as_unit(theirs), atol=1.01 / 127.5)
@@ -60,7 +60,7 @@ def test_random_cuts_anywhere_and_center_does_not():
 
 
 def test_flip_mirrors_half_of_the_time():
-    source = picture(size=(16, 16))
+    source = sample_image(size=(16, 16))
     pixels, rng = np.asarray(source), np.random.default_rng(0)
     plain, mirrored = as_unit(pixels), as_unit(pixels[:, ::-1])
     found = [transform({"image": pixels}, (16, 16, 3), Data(flip=True), rng)["image"] for _ in range(200)]
@@ -140,15 +140,15 @@ def test_modes_and_depths():
     assert np.array_equal(decoded(encoded(Image.fromarray(deep), "TIFF"))[..., 0], np.arange(256).reshape(16, 16))
     bits = Image.fromarray(np.eye(8, dtype=bool))
     assert np.array_equal(decoded(encoded(bits))[..., 0], np.eye(8) * 255)
-    indexed = picture().quantize(16)
+    indexed = sample_image().quantize(16)
     assert np.array_equal(decoded(encoded(indexed)), np.asarray(indexed.convert("RGB")))
     indexed.info["transparency"] = 3
     assert np.array_equal(decoded(encoded(indexed, transparency=3)), np.asarray(indexed.convert("RGBA")))
-    ink = picture(mode="CMYK")
+    ink = sample_image(mode="CMYK")
     assert np.array_equal(decoded(encoded(ink, "TIFF")), np.asarray(ink.convert("RGB")))
-    assert decoded(encoded(picture(mode="LA"))).shape == (30, 40, 4)
-    assert decoded(encoded(picture(mode="L"), "JPEG")).shape == (30, 40, 1)
-    frames = [picture(seed) for seed in range(3)]
+    assert decoded(encoded(sample_image(mode="LA"))).shape == (30, 40, 4)
+    assert decoded(encoded(sample_image(mode="L"), "JPEG")).shape == (30, 40, 1)
+    frames = [sample_image(seed) for seed in range(3)]
     first = decoded(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert np.abs(first[..., :3].astype(int) - np.asarray(frames[0])).mean() < 10  # the first frame, in 256 colours
 
@@ -156,7 +156,7 @@ def test_modes_and_depths():
 @pytest.mark.parametrize("turn", [(3, 180), (6, 270), (8, 90)])
 def test_exif_orientation_is_applied(turn):
     tag, degrees = turn
-    source = picture()
+    source = sample_image()
     exif = Image.Exif()
     exif[0x0112] = tag
     seen = decoded(encoded(source, "PNG", exif=exif.tobytes()))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from tests.helpers.data_samples import picture
+from tests.helpers.data_samples import sample_image
 
 
 def keys(n: int, seed: int = 0) -> jax.Array:
@@ -16,7 +16,7 @@ def keys(n: int, seed: int = 0) -> jax.Array:
 
 def batch(n: int = 3, size: tuple[int, int] = (38, 45), mode: str = "RGB") -> jax.Array:
     """Return n images, [n h w c]."""
-    rows = [np.asarray(picture(i, size[::-1], mode), np.float32).reshape(*size, -1) for i in range(n)]
+    rows = [np.asarray(sample_image(i, size[::-1], mode), np.float32).reshape(*size, -1) for i in range(n)]
     return jnp.asarray(np.stack(rows) / 127.5 - 1, jnp.float32)
 
 

@@ -30,7 +30,7 @@ def numbered(n, size=(4, 4), channels=1):
     return Arrays(np.ascontiguousarray(images), np.arange(n, dtype=np.int32), tuple(map(str, range(n))))
 
 
-def picture(seed=0, size=(40, 30), mode="RGB"):
+def sample_image(seed=0, size=(40, 30), mode="RGB"):
     """Smooth noise, width x height."""
     rng = np.random.default_rng(seed)
     return (
@@ -46,7 +46,7 @@ def tree(root, files):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if content is None:
-            picture(i).save(path)
+            sample_image(i).save(path)
         else:
             path.write_bytes(content)
     return root

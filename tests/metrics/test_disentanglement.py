@@ -39,7 +39,7 @@ def test_the_gap_where_it_is_known():
     [
         (np.zeros((5, 1)), np.eye(5), "there is only one"),
         (np.eye(5), np.ones((5, 1)), "factors that vary"),
-        (np.eye(5), np.zeros((4, 1)), "takes codes"),
+        (np.eye(5), np.zeros((4, 1)), "takes latents"),
     ],
 )
 def test_what_it_can_not_be_taken_of(codes, factors, words):

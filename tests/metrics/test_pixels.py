@@ -288,7 +288,7 @@ def test_pairs_that_cannot_be_compared():
     bad = x.copy()
     bad[1, 2, 3, 0] = np.nan
     for a, b, names, message in (
-        (x, x[:, :29], [], "of one size"),
+        (x, x[:, :29], [], "of equal size"),
         (x[0], x[0], [], r"\[b h w c\]"),
         (x, bad, [], "a NaN"),
         (x, 127.5 * (x + 1), [], r"in \[-1, 1\], not from"),

@@ -349,7 +349,7 @@ BAD = {
     "multiples of model.box 8": Noise2Void(image=(60, 64, 1)),
     "l1 or l2, without frequencies": Noise2Void(recipe=Recipe(loss="charbonnier")),
     "model.radius must be at least 1": Noise2Void(radius=0),
-    "must rise from at least 0": UNet(degradation=Degradation(noise=(5, 1))),
+    "must be 0 <= low <= high": UNet(degradation=Degradation(noise=(5, 1))),
 }
 
 
