@@ -1,4 +1,4 @@
-"""`open_source` turns `data.source` into a random-access source."""
+"""Opening of the random-access source that `data.source` names."""
 
 import dataclasses
 from pathlib import Path
@@ -22,16 +22,16 @@ ARGUMENTS = {
 
 
 def open_source(data: Data, image: tuple[int, int, int] | None = None) -> Source:
-    """Return the source `data.source` names; `image` (height, width, channels) is the size `shapes` is drawn at.
+    """Return the source named by `data.source`; `image` (height, width, channels) is the size of `shapes`.
 
-    With `data.only` it is a part of it, and the labels keep their numbers. Raises InputError for an unknown source or
-    split, for data that is missing, empty, damaged or unreadable, and for labels that it has not.
+    With `data.only` it is the subset with these labels, which keep their numbers. Raises InputError for an unknown
+    source or split, for data that is missing, empty, damaged or unreadable, and for unknown labels.
     """
     source = _open_whole(data, image)
     if data.only is None:
         return source
     if not source.classes:
-        raise InputError(f"The data has no labels: data.only={data.only} can keep none of it.")
+        raise InputError(f"The data has no labels: data.only={data.only} selects nothing.")
     kept = np.flatnonzero(np.isin(labels_of(source), numbers(data.only, len(source.classes), "data.only")))
     if not len(kept):
         raise InputError(f"The split {data.split!r} of {data.source} has no example of data.only={data.only}.")
@@ -80,7 +80,7 @@ def _open_whole(data: Data, image: tuple[int, int, int] | None) -> Source:
 
 
 def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Source:
-    """Return the source of "A,B", each a folder's or .zip's path, or a data source of its own such as idx:PATH."""
+    """Return the source of "A,B"; each is the path of a folder or .zip, or a data source such as idx:PATH."""
     from jaxgen.data import domains
 
     parts = [part.strip() for part in paths.split(",")]

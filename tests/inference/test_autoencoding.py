@@ -116,7 +116,7 @@ def test_labels_that_are_not_there(tmp_path):
         with pytest.raises(InputError, match=rf"^data\.only must be {words}\.$"):
             open_source(Data(only=only))
     tree(tmp_path, {"a.png": None, "b.png": None})
-    refuse(f"folder:{tmp_path}", "The data has no labels: data.only=0 can keep none of it.", only="0")
+    refuse(f"folder:{tmp_path}", "The data has no labels: data.only=0 selects nothing.", only="0")
     np.savez(tmp_path / "x.npz", image=np.zeros((2, 4, 4), np.uint8), label=[0, 2])
     refuse(f"npz:{tmp_path / 'x.npz'}", "The split 'train' of", "has no example of data.only=1.", only="1")
     message(lambda: labels_of(open_source(Data(f"folder:{tmp_path}"))), "The data has no labels.")
