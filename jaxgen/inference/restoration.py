@@ -174,7 +174,7 @@ def by_prior(given: Any, keys: Any, scale: float) -> Any:
         task = bar.add_task("learning the image", total=method.steps)
         show = lambda at: bar.update(task, completed=at)  # noqa: E731
         hidden = None if mask is None else mask[0]
-        return method.mend(given["degraded"][0], hidden, scale, keys[0], show, sigma)[None]
+        return method.restore(given["degraded"][0], hidden, scale, keys[0], show, sigma)[None]
 
 
 def interpolation(method: str) -> "Restorer":

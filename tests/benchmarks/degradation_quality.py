@@ -159,7 +159,7 @@ def compared(run: Path, sheet: Path) -> dict[str, float]:
                 found.setdefault(f"apart_{where}", []).append(np.asarray(x))
         rows += list(np.stack([*shown.values(), clean], 1))
         if hasattr(opened.run.model, "found"):
-            there, guessed = given["mask"] > 0.5, opened.run.model.found(nets[0], given["degraded"]) > 0
+            there, guessed = given["mask"] > 0.5, opened.run.model.detect(nets[0], given["degraded"]) > 0
             both, either = both + float((there & guessed).sum()), either + float((there | guessed).sum())
     shown = rows[:: max(len(rows) // 24, 1)][:24]
     lines = [np.concatenate([np.concatenate(list(row), 1) for row in shown[i::4]], 0) for i in range(4)]

@@ -321,7 +321,7 @@ def test_damage_that_makes_small_keeps_alpha_and_odd_sizes(tmp_path, cli):
 
 def test_training_that_can_teach_nothing_is_refused(tmp_path):
     for changes, words in (
-        (["--model.degradation.noise", "0", "0"], "Nothing is damaged"),
+        (["--model.degradation.noise", "0", "0"], "No degradation is set"),
         (["--model.image", "16", "24", "1"], "data.turn needs square images"),
     ):
         parsed = parse("restoration", ["--preset", "dncnn", "--tiny", "--out", str(tmp_path / "run"), *changes])

@@ -1,17 +1,17 @@
-"""Several answers to what is hidden: a conditional VAE in the spirit of Zheng, Cham and Cai 2019, "Pluralistic Image
-Completion".
+"""A conditional VAE that completes images in several ways, in the spirit of Zheng, Cham and Cai 2019, "Pluralistic
+Image Completion".
 
-One encoder sees the visible part of an image or, in training, the hidden one. From the visible part a prior is made,
-p(z | visible), from the hidden one a posterior, q(z | hidden); z is a small map of numbers. What is painted from a z of
-the posterior must be the image, what is painted from a z of the prior must agree where the image is visible. The
-posterior is kept near N(0, s^2), s falling with the share that is visible, and the prior is drawn to the posterior,
-which does not feel it. Other keys draw other z, and give other answers.
+One encoder processes the visible part of an image or, in training, the hidden part. The visible part gives a prior
+p(z | visible), the hidden part a posterior q(z | hidden); z is a small feature map. An image decoded from a z of the
+posterior must equal the original; an image decoded from a z of the prior must equal it in the visible part. The
+posterior is kept near N(0, s^2), where s falls with the visible share of the image. The prior is fitted to the
+posterior, through which no gradient of this term flows. Other keys draw another z and give other completions.
 
-Much is plainer than in the paper: no critics judge the images, and the decoder is laid beside the encoder's maps of
-the visible part where the paper attends to them. It paints one image where theirs paints four sizes of it, over which
-their code adds up the distances, weighing the divergences four times as much; the blocks have no spectral nor instance
-norms, start as Glorot's, and repeat pixels where theirs learn to enlarge; the encoder is told the mask, too. The
-posterior's divergence is the paper's, KL(q || N(0, s^2)); the authors' code takes the other direction.
+This model is simpler than the paper's. There is no discriminator. The decoder gets the encoder's feature maps of the
+visible part by concatenation, where the paper uses attention. It makes one image where theirs makes four sizes of it;
+their code sums the distances over these, and gives the divergences four times the weight. The blocks have no spectral
+and no instance norm, start from Glorot's initialisation, and upsample by repetition where theirs learn it. The encoder
+also gets the mask. The posterior's divergence is the paper's, KL(q || N(0, s^2)); the authors' code has the reverse.
 """
 
 from dataclasses import dataclass
@@ -45,32 +45,32 @@ MIXED = Holes(boxes=0.5, strokes=0.5)
 class CompletionVAE:
     """Hyper-parameters of a conditional VAE that completes images."""
 
-    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
+    image: Image = (256, 256, 3)  # training patches: height, width, channels
     width: int = 32  # channels next to the image, doubled at each resolution below, up to four times as many
-    depth: int = 5  # how often it is halved
-    latent: int = 128  # numbers at each place of z
+    depth: int = 5  # number of downsampling stages
+    latent: int = 128  # channels of z
     holes: Holes = MIXED
-    absolute: float = 20.0  # weight of the distances of pixels
+    absolute: float = 20.0  # weight of the L1 distances of pixels
     divergence: float = 20.0  # weight of both divergences, each a mean over z
     learning_rate: float = 1e-4  # of Adam
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__image=min(self.image), model__width=self.width, model__depth=self.depth)
         at_least(1, model__latent=self.latent)
         at_least(0, model__absolute=self.absolute, model__divergence=self.divergence)
         self.holes.check()
-        (height, width, channels), grain = self.image, 2**self.depth
-        if height % grain or width % grain:
-            raise InputError(f"model.image is {height}x{width}: both sides must be multiples of {grain}.")
+        (height, width, channels), multiple = self.image, 2**self.depth
+        if height % multiple or width % multiple:
+            raise InputError(f"model.image is {height}x{width}: both sides must be multiples of {multiple}.")
         return Task(
             init=self.init,
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
             learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate, b1=0.0, b2=0.999))},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
-            restorer=restorer(self.holes, self.painted, grain, channels)._replace(several=True),
+            restorer=restorer(self.holes, self.paint, multiple, channels)._replace(several=True),
         )
 
     @property
@@ -82,7 +82,7 @@ class CompletionVAE:
         x, mask = jnp.zeros((2, *self.image)), jnp.zeros((2, *self.image[:2], 1))
         return {"restorer": self.net.init(key, x, x, mask, jax.random.split(key, 2))["params"]}, {}
 
-    def painted(self, params: Params, context: Context, given: Batch, keys: Key) -> Array:
+    def paint(self, params: Params, context: Context, given: Batch, keys: Key) -> Array:
         nets: Any = variables("restorer", params, context.extra)
         return self.net.apply(nets, given["degraded"], given["mask"], keys, method=CompletionNet.completed)  # pyright: ignore
 
@@ -93,20 +93,20 @@ class CompletionVAE:
         hidden = jnp.broadcast_to(mask, clean.shape)
         nets: Any = variables("restorer", params, context.extra)
         found: Any = self.net.apply(nets, given["degraded"], hidden * clean, mask, keys)
-        whole = jnp.abs(found.whole - clean).mean()
-        visible = ((1 - hidden) * jnp.abs(found.guessed - clean)).mean()
+        whole = jnp.abs(found.from_posterior - clean).mean()
+        visible = ((1 - hidden) * jnp.abs(found.from_prior - clean)).mean()
         q, p = found.posterior, found.prior
         log_scale = broadcast_like(jnp.log(scale_of(mask)), q.mean)
-        near = kl_normal(q.mean, q.log_scale, jnp.zeros_like(q.mean), log_scale).mean()
-        still = stop_gradient(q)
-        told = kl_normal(still.mean, still.log_scale, p.mean, p.log_scale).mean()
-        value = self.absolute * (whole + visible) + self.divergence * (near + told)
-        metrics = {"whole": whole, "visible": visible, "posterior": near, "prior": told}
-        return value, Aux({**metrics, "psnr": psnr(composite(given, found.guessed), clean).mean()})
+        to_normal = kl_normal(q.mean, q.log_scale, jnp.zeros_like(q.mean), log_scale).mean()
+        fixed = stop_gradient(q)
+        to_posterior = kl_normal(fixed.mean, fixed.log_scale, p.mean, p.log_scale).mean()
+        value = self.absolute * (whole + visible) + self.divergence * (to_normal + to_posterior)
+        metrics = {"whole": whole, "visible": visible, "posterior": to_normal, "prior": to_posterior}
+        return value, Aux({**metrics, "psnr": psnr(composite(given, found.from_prior), clean).mean()})
 
 
 def scale_of(mask: Array) -> Array:
-    """Return s f32[b], the deviation that z is to have: the less is hidden, the smaller. The authors' code."""
+    """Return s f32[b], the target deviation of z, which grows with the hidden share. From the authors' code."""
     return nn.sigmoid(8 * (mask.mean((1, 2, 3)) - 0.2))
 
 
@@ -120,17 +120,17 @@ class Normal(NamedTuple):
         return self.mean + jnp.exp(self.log_scale) * rng.normal(fold_keys(keys, "z"), self.mean.shape[1:])
 
 
-class Found(NamedTuple):
-    """What the net makes of an image in training: painted from the posterior and from the prior, and those two."""
+class Completions(NamedTuple):
+    """The net's outputs in training: images decoded from the posterior and from the prior, and both distributions."""
 
-    whole: Array
-    guessed: Array
+    from_posterior: Array
+    from_prior: Array
     posterior: Normal
     prior: Normal
 
 
 class CompletionNet(nn.Module):
-    """Encoder, both heads and the decoder; the sides can be halved `depth` times."""
+    """Encoder, both heads and the decoder; the sides must be multiples of 2^depth."""
 
     width: int
     depth: int
@@ -146,29 +146,29 @@ class CompletionNet(nn.Module):
         self.up = [Block(n, "up") for n in [self.width, *widths[:-1]][::-1]]
         self.out = conv(self.channels)
 
-    def __call__(self, x: Array, other: Array, mask: Array, keys: Key) -> Found:
-        """Return what comes of the visible part x and, in `other`, of the hidden one, zeros elsewhere."""
+    def __call__(self, x: Array, other: Array, mask: Array, keys: Key) -> Completions:
+        """Return the completions of the visible part x; `other` is the hidden part, with zeros elsewhere."""
         maps = self.encoded(x, 1 - mask)
         prior, posterior = self.prior(maps[-1]), self.posterior(self.encoded(other, mask)[-1])
         whole = self.decoded(maps, posterior.draw(fold_keys(keys, "posterior")))
-        return Found(whole, self.decoded(maps, prior.draw(keys)), posterior, prior)
+        return Completions(whole, self.decoded(maps, prior.draw(keys)), posterior, prior)
 
     def completed(self, x: Array, mask: Array, keys: Key) -> Array:
-        """Return one of the answers to x f32[b h w channels], with zeros where mask f32[b h w 1] is 1."""
+        """Return one completion of x f32[b h w channels], which is 0 where mask f32[b h w 1] is 1."""
         maps = self.encoded(x, 1 - mask)
         return self.decoded(maps, self.prior(maps[-1]).draw(keys))
 
-    def encoded(self, x: Array, seen: Array) -> list[Array]:
-        """Return maps of all resolutions, the largest first."""
-        maps = [self.stem(jnp.concatenate([x, seen], -1))]
+    def encoded(self, x: Array, valid: Array) -> list[Array]:
+        """Return feature maps of all resolutions, the finest first."""
+        maps = [self.stem(jnp.concatenate([x, valid], -1))]
         for block in self.down:
             maps.append(block(maps[-1]))
         return maps
 
     def decoded(self, maps: list[Array], z: Array) -> Array:
         y = maps[-1] + self.entry(z)
-        for beside, block in zip(maps[-2::-1], self.up, strict=True):
-            y = jnp.concatenate([block(y), beside], -1)
+        for skip, block in zip(maps[-2::-1], self.up, strict=True):
+            y = jnp.concatenate([block(y), skip], -1)
         return to_f32(jnp.tanh(self.out(nn.leaky_relu(y, 0.1))))
 
 
@@ -186,7 +186,7 @@ class Head(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block, x [b h w c] -> [b h' w' features]: twice or half as high and wide, or as it was."""
+    """A residual block, x [b h w c] -> [b h' w' features]: up- or downsampled by 2, or of the same size."""
 
     features: int
     how: str = ""

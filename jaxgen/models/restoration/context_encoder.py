@@ -1,14 +1,14 @@
-"""A context encoder: Pathak, Krähenbühl, Donahue, Darrell and Efros 2016, "Context Encoders: Feature Learning by
+"""Context encoder: Pathak, Krähenbühl, Donahue, Darrell and Efros 2016, "Context Encoders: Feature Learning by
 Inpainting", in the form of Iizuka, Simo-Serra and Ishikawa 2017, "Globally and Locally Consistent Image Completion".
 
-A net whose middle layers are dilated, so that each pixel sees far around the hole, paints what is hidden, and is asked
-for the image's own pixels there (squared distance) and to deceive a critic. The critic sees the whole image, and
-what surrounds the hole, through a net each, and says one number. At first each player learns alone: the net until
-`start`, the critic from `discriminator_start` on.
+A net fills holes. Its middle layers are dilated, so that each pixel has a wide receptive field around the hole. It
+minimises the squared distance from the true pixels in the hole and an adversarial loss. The discriminator has two
+branches, one for the whole image and one for the region around the hole, and outputs one logit. At first each net is
+trained alone: the completion net until `start`, the discriminator from `discriminator_start` on.
 
-Otherwise than in the paper the critic is shown real images around the holes and not around other places, the net
-goes on learning while the critic catches up (without slopes Adadelta would forget its averages), it minimises
--log D(C(x)) and not log(1 - D(C(x))), and pixels are hidden under middle grey, not under the training set's mean.
+Differences from the paper: The discriminator gets the same regions of real images, not other ones. The completion net
+continues to train while the discriminator catches up (without gradients Adadelta would lose its averages). It minimises
+-log D(C(x)), not log(1 - D(C(x))). Hidden pixels are middle grey, not the training set's mean.
 
 A small net fills holes with the right colours, but blurred and with a seam.
 """
@@ -40,20 +40,20 @@ RATES = 2, 4, 8, 16  # of the dilated layers
 
 @dataclass(frozen=True)
 class ContextEncoder:
-    """Hyper-parameters of a completion net with a global and a local critic."""
+    """Hyper-parameters of a completion net with a global and a local discriminator."""
 
-    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
-    width: int = 64  # channels next to the image, four times as many where it is smallest
-    discriminator_width: int = 64  # channels of the critics' first layers
-    discriminator_layers: int = 6  # halvings of the global critic; the local one has one less
-    local: int = 128  # pixels of a side of what the local critic sees around the hole
+    image: Image = (256, 256, 3)  # training patches: height, width, channels
+    width: int = 64  # channels at full resolution; 4 times as many at the coarsest
+    discriminator_width: int = 64  # channels of the first layer of both branches
+    discriminator_layers: int = 6  # stride-2 layers of the global branch; the local one has one less
+    local: int = 128  # side in pixels of the local branch's region around the hole
     holes: Holes = BOX
-    adversarial: float = 0.0004  # weight of the critic
-    start: int = 100_000  # steps before the critic has a say
-    discriminator_start: int = 90_000  # steps before it learns
+    adversarial: float = 0.0004  # weight of the adversarial loss
+    start: int = 100_000  # steps before the adversarial loss is added
+    discriminator_start: int = 90_000  # steps before the discriminator is trained
 
     def task(self, steps: int) -> Task:
-        """Return the game of two players. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(
             1,
@@ -70,19 +70,19 @@ class ContextEncoder:
             raise InputError(f"model.image is {height}x{width}: both sides must be multiples of 4.")
         if not 1 <= self.local <= min(height, width):
             raise InputError(f"model.local must be from 1 to the image's {min(height, width)}, not {self.local}.")
-        # One stream: both players meet the same holes, whose fillings are then made once a step.
+        # One stream: both phases get the same holes, so XLA fills them once a step.
         phases = (
             Phase("critic", "critic", self.discriminator_loss, stream="z"),
             Phase("restorer", "restorer", self.loss, stream="z"),
         )
-        adadelta = optax.adadelta(1.0, rho=0.95)  # Zeiler 2012, with no rate of its own
+        adadelta = optax.adadelta(1.0, rho=0.95)  # Zeiler 2012; the rate is 1
         return Task(
             init=self.init,
             example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
             learners={"critic": Learner(("critic",), adadelta), "restorer": Learner(("restorer",), adadelta)},
             phases=phases,
             ema=(Ema("restorer", ramped(0.999)),),
-            restorer=restorer(self.holes, self.painted, 4, channels),
+            restorer=restorer(self.holes, self.paint, 4, channels),
         )
 
     @property
@@ -103,58 +103,58 @@ class ContextEncoder:
         rest = {net: {k: v for k, v in nets.items() if k != "params"} for net, nets in found.items()}
         return {net: nets["params"] for net, nets in found.items()}, rest
 
-    def painted(self, params: Params, context: Context, given: Batch, keys: Key) -> Array:
+    def paint(self, params: Params, context: Context, given: Batch, keys: Key) -> Array:
         del keys
         nets: Any = variables("restorer", params, context.extra)
         return self.net.apply(nets, given["degraded"], given["mask"], train=False)  # pyright: ignore
 
     def filled(self, params: Params, context: Context, given: Batch) -> tuple[Array, PyTree]:
-        """Return images filled in, and the running statistics after them."""
+        """Return images with filled holes, and the new running statistics."""
         nets = variables("restorer", params, context.extra)
         made, stats = self.net.apply(nets, given["degraded"], given["mask"], train=True, mutable=["batch_stats"])
         return composite(given, made), stats  # pyright: ignore
 
-    def judged(self, params: Params, context: Context, x: Array, mask: Array) -> tuple[Array, PyTree]:
-        """Return the logits f32[b] of images, and the critic's running statistics after them."""
+    def logits_of(self, params: Params, context: Context, x: Array, mask: Array) -> tuple[Array, PyTree]:
+        """Return the discriminator's logits f32[b], and its new running statistics."""
         nets = variables("critic", params, context.extra)
         return self.discriminator.apply(nets, x, around(x, mask, self.local), mutable=["batch_stats"])
 
     def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         clean = batch["image"]
         given = masked_batch(self.holes, clean, key)
-        real, _ = self.judged(params, context, clean, given["mask"])
-        fake, stats = self.judged(params, context, self.filled(params, context, given)[0], given["mask"])
+        real, _ = self.logits_of(params, context, clean, given["mask"])
+        fake, stats = self.logits_of(params, context, self.filled(params, context, given)[0], given["mask"])
         value = non_saturating.discriminator(real, fake).mean()
         metrics = {"real": nn.sigmoid(real).mean(), "fake": nn.sigmoid(fake).mean()}
-        return due(context, self.discriminator_start) * value, Aux(metrics, {"critic": stats})
+        return started(context, self.discriminator_start) * value, Aux(metrics, {"critic": stats})
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         clean = batch["image"]
         given = masked_batch(self.holes, clean, key)
         filled, stats = self.filled(params, context, given)
-        fake, _ = self.judged(params, context, filled, given["mask"])
-        apart = distance(filled, clean, given["mask"]).mean()
+        fake, _ = self.logits_of(params, context, filled, given["mask"])
+        pixel = distance(filled, clean, given["mask"]).mean()
         adversarial = non_saturating.generator(fake, fake).mean()
-        value = apart + due(context, self.start) * self.adversarial * adversarial
-        metrics = {"hole": apart, "adversarial": adversarial, "psnr": psnr(filled, clean).mean()}
+        value = pixel + started(context, self.start) * self.adversarial * adversarial
+        metrics = {"hole": pixel, "adversarial": adversarial, "psnr": psnr(filled, clean).mean()}
         return value, Aux(metrics, {"restorer": stats})
 
 
 def distance(filled: Array, clean: Array, mask: Array) -> Array:
-    """Return the mean squared distance of what is hidden, f32[b], of pixels in [0, 1] as the paper's. Equation 2."""
+    """Return the mean squared distance over hidden pixels f32[b], with pixels in [0, 1] as in the paper. Equation 2."""
     hidden = mask.sum((1, 2, 3)) * clean.shape[-1]
-    return jnp.square((filled - clean) / 2).sum((1, 2, 3)) / jnp.maximum(hidden, 1)  # what is known is equal
+    return jnp.square((filled - clean) / 2).sum((1, 2, 3)) / jnp.maximum(hidden, 1)  # known pixels are equal
 
 
-def due(context: Context, start: int) -> Array:
+def started(context: Context, start: int) -> Array:
     return (context.step >= start).astype(jnp.float32)
 
 
 def around(x: Array, mask: Array, side: int) -> Array:
-    """Return squares f32[b side side c] of x [b h w c] within the image, their middle that of what is hidden."""
+    """Return square crops f32[b side side c] of x [b h w c], centred on the hole and inside the image."""
 
     def start(hidden: Array, size: int) -> Array:
-        """Return where each square begins i32[b], hidden bool[b size]; in the middle where nothing is."""
+        """Return the first row or column of each crop i32[b], hidden bool[b size]; the middle if none is hidden."""
         first = jnp.argmax(hidden, 1)
         last = size - 1 - jnp.argmax(hidden[:, ::-1], 1)
         return jnp.clip((first + last + 1 - side) // 2, 0, size - side)
@@ -166,7 +166,7 @@ def around(x: Array, mask: Array, side: int) -> Array:
 
 
 class ContextEncoderNet(nn.Module):
-    """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> the whole image; sides divisible by 4. Table 1."""  # noqa: E501
+    """x f32[b h w channels], 0 where mask f32[b h w 1] is 1 -> the whole image; sides are multiples of 4. Table 1."""
 
     width: int
     channels: int
@@ -196,28 +196,28 @@ class ContextEncoderNet(nn.Module):
             y = nn.relu(BatchNorm(name=f"after_{i}_norm")(conv(y), train))
         return to_f32(
             jnp.tanh(Conv(self.channels, (3, 3), name="out")(y))
-        )  # the paper: a sigmoid, for pixels in [0, 1]
+        )  # the paper has a sigmoid, for pixels in [0, 1]
 
 
 he = nn.initializers.he_normal()
 
 
 class GlobalLocalDiscriminator(nn.Module):
-    """The whole image f32[b h w c] and what is around the hole f32[b s s c] -> logits f32[b]. Table 2."""
+    """The whole image f32[b h w c] and the region around the hole f32[b s s c] -> logits f32[b]. Table 2."""
 
     width: int
     layers: int
 
     @nn.compact
     def __call__(self, x: Array, part: Array) -> Array:
-        seen = []
+        features_of_both = []
         for name, y, layers in (("whole", x, self.layers), ("part", part, self.layers - 1)):
             for i in range(layers):
                 features = self.width * min(2**i, 8)
                 conv = Conv(features, (5, 5), (2, 2), use_bias=False, kernel_init=he, name=f"{name}_{i}")
                 y = nn.relu(BatchNorm(name=f"{name}_{i}_norm")(conv(y), True))
-            seen.append(nn.relu(Dense(16 * self.width, name=f"{name}_out")(y.reshape(len(y), -1))))
-        return to_f32(Dense(1, name="out")(jnp.concatenate(seen, -1))[:, 0])
+            features_of_both.append(nn.relu(Dense(16 * self.width, name=f"{name}_out")(y.reshape(len(y), -1))))
+        return to_f32(Dense(1, name="out")(jnp.concatenate(features_of_both, -1))[:, 0])
 
 
 SMALL = ContextEncoder((16, 16, 3), 4, 4, 2, 8, start=0, discriminator_start=0)

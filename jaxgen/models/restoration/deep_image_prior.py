@@ -1,15 +1,16 @@
 """Deep image prior: Ulyanov, Vedaldi and Lempitsky 2018, "Deep Image Prior".
 
-Nothing is trained beforehand: a net whose input is fixed noise learns the one damaged image, and, being a net, learns
-what is an image in it before it learns the damage. It is stopped in between. Where pixels are hidden only the others
-are compared; where a larger image is wanted the answer is made small first. The answer is the average over the steps.
+No training data are used. A net with fixed noise as its input is fitted to one degraded image. It fits the image's
+structure before it fits the degradation, and is stopped in between. Where pixels are hidden, only the others are
+compared; for super-resolution the output is downsampled before it is compared. The result is the average of the outputs
+over the steps.
 
-The net is the authors' hourglass with thin skip connections, 128 channels and five halvings, reflected borders: that of
-their denoising for everything, where each of their images to be filled in has its own. Lanczos's kernel, by which the
-answer is made small, has three lobes and theirs two; they also go back some steps where the error leaps. How long is
-right depends on the image's size: where the noise is known, it is stopped when it is as far from the image as that.
+The net is the authors' hourglass with thin skip connections, 128 channels, five stride-2 stages and reflected borders.
+It is their denoising net, used here for all tasks; they have another net for each inpainting image. The Lanczos kernel
+for downsampling has three lobes, theirs two; they also go back some steps when the error jumps. The right number of
+steps depends on the image's size: where the noise level is known, the fit stops when the error equals it.
 
-For small images the preset's steps are many: without `--sigma` the net learns the noise as well.
+For small images the preset's steps are too many: without `--sigma` the net fits the noise as well.
 """
 
 from collections.abc import Callable
@@ -29,30 +30,30 @@ from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.resample import resize
 
-CHUNK = 20  # steps between two looks at the progress
+CHUNK = 20  # steps between two reports of progress
 
 
 @dataclass(frozen=True)
 class Prior:
-    """How long and with what the image is learned; the steps are those of the authors' denoising."""
+    """Hyper-parameters of the fit and the net; the number of steps is that of the authors' denoising."""
 
     steps: int = 1800
     learning_rate: float = 0.01
     width: int = 128
     skip: int = 4
-    depth: int = 5  # how often it is halved
-    noise: int = 32  # channels of the input
-    jitter: float = 1 / 30  # of the input, drawn anew each step
-    average: float = 0.99
+    depth: int = 5  # number of stride-2 downsampling stages
+    noise: int = 32  # channels of the input noise
+    jitter: float = 1 / 30  # deviation of the noise added to the input, redrawn at each step
+    average: float = 0.99  # decay of the average of outputs
 
     def check(self, height: int, width: int):
-        """Raise InputError for an image that can't be halved so often, and settings that can't be."""
+        """Raise InputError for images that are too small, and settings out of range."""
         at_least(1, steps=self.steps, width=self.width, depth=self.depth)
         if min(height, width) < 2 << self.depth:
             least = 2 << self.depth
             raise InputError(f"A deep image prior needs images of {least}x{least} at least, not {height}x{width}.")
 
-    def mend(
+    def restore(
         self,
         picture: Array,
         mask: Array | None,
@@ -61,10 +62,11 @@ class Prior:
         after: Callable[[int], Any] = lambda at: None,
         sigma: float = 0.0,
     ) -> np.ndarray:
-        """Return the answer f32[H W c] to an image f32[h w c] in [-1, 1], what `mask` f32[h w 1] hides filled in.
+        """Return the restored image f32[H W c] of an f32[h w c] in [-1, 1].
 
-        after: called with how many steps were taken
-        sigma: the noise's standard deviation, of 255: what is learned beyond it is the noise, and the rest is left out
+        mask: f32[h w 1], 1 where pixels are hidden and to be filled
+        after: called with the number of steps taken
+        sigma: the noise's standard deviation, of 255; the fit stops when the error falls to it
         Raises InputError where the image is too small.
         """
         h, w, c = picture.shape
@@ -92,30 +94,30 @@ class Prior:
             def loss(params):
                 out: Any = net.apply(params, z + self.jitter * noise)
                 made = out[0, : size[0], : size[1]]
-                seen = made if scale == 1 else resize(made, (h, w), "lanczos3", edges="reflect")
-                return (known * jnp.square(seen - target)).mean(), made
+                compared = made if scale == 1 else resize(made, (h, w), "lanczos3", edges="reflect")
+                return (known * jnp.square(compared - target)).mean(), made
 
-            (apart, made), slopes = jax.value_and_grad(loss, has_aux=True)(params)
-            updates, moments = optimizer.update(slopes, moments)
-            kept = jnp.minimum(self.average, at / (at + 10))  # less at first: few steps may be enough
+            (error, made), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+            updates, moments = optimizer.update(gradients, moments)
+            kept = jnp.minimum(self.average, at / (at + 10))  # lower at first: a few steps may be enough
             mean = kept * mean + (1 - kept) * made
-            return (optax.apply_updates(params, updates), moments, mean, at + 1), apart
+            return (optax.apply_updates(params, updates), moments, mean, at + 1), error
 
         some = jax.jit(lambda carry: jax.lax.scan(step, carry, None, CHUNK), donate_argnums=0)
-        carry, taken, apart = start(key), 0, np.inf
-        while taken < self.steps and apart > enough:
+        carry, taken, error = start(key), 0, np.inf
+        while taken < self.steps and error > enough:
             carry, found = some(carry)
-            taken, apart = taken + CHUNK, float(found.mean())
+            taken, error = taken + CHUNK, float(found.mean())
             after(min(taken, self.steps))
         answer = 2 * np.asarray(carry[2]) - 1
-        if mask is not None and scale == 1:  # what is known is known
+        if mask is not None and scale == 1:  # known pixels stay unchanged
             hidden = np.broadcast_to(np.asarray(mask), picture.shape)
             answer = np.where(hidden > 0, answer, np.asarray(picture))
         return answer
 
 
 class DeepImagePriorNet(nn.Module):
-    """z f32[1 h w k] -> f32[1 h w channels] in [0, 1]; both sides can be halved `depth` times."""
+    """z f32[1 h w k] -> f32[1 h w channels] in [0, 1]; both sides are multiples of 2^depth."""
 
     width: int
     skip: int
@@ -131,20 +133,20 @@ class DeepImagePriorNet(nn.Module):
         for _ in range(self.depth):
             thin.append(layer(x, self.skip, 1))
             x = layer(layer(x, self.width, 3, 2), self.width)  # [1 h/2 w/2 width]
-        for beside in reversed(thin):
-            x = resize(x, (beside.shape[1], beside.shape[2]), "bilinear")  # [1 2h 2w width]
-            x = norm(jnp.concatenate([beside, x], -1))
+        for skip in reversed(thin):
+            x = resize(x, (skip.shape[1], skip.shape[2]), "bilinear")  # [1 2h 2w width]
+            x = norm(jnp.concatenate([skip, x], -1))
             x = layer(layer(x, self.width), self.width, 1)
         return nn.sigmoid(conv(x, self.channels, 1))
 
 
 def conv(x: Array, features: int, kernel: int, stride: int = 1) -> Array:
-    """Return a convolution over mirrored borders."""
+    """Return a convolution of x with reflected borders."""
     pad = kernel // 2
     x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), "reflect")
     return Conv(features, (kernel, kernel), (stride, stride), "VALID", kernel_init=UNIFORM)(x)
 
 
 def norm(x: Array) -> Array:
-    """Return x in the statistics of this one image, with a scale and a bias: batch norm of a batch of one."""
+    """Return x normalised by this one image's statistics, with a scale and a bias: batch norm of a batch of one."""
     return nn.GroupNorm(None, 1, epsilon=1e-5, use_fast_variance=False)(x)

@@ -1,12 +1,12 @@
 """DnCNN: Zhang, Zuo, Chen, Meng and Zhang 2017, "Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image
 Denoising".
 
-A stack of 3x3 convolutions finds the noise, x^ = y - R(y), and is trained by |R(y) - (y - x)|^2, which is |x^ - x|^2.
-In between, batch norm, which "folded" weights have in their convolutions (`norm` is off for those). `dncnn` is the
-paper's DnCNN-S, for one level of noise, `dncnn-blind` its DnCNN-B, for levels from 0 to 55, `dncnn-colour` its
-CDnCNN-B. `dncnn-3` takes noise away, JPEG's artefacts, or enlarges by 2, 3 or 4, and is given interpolated images.
+A stack of 3x3 convolutions predicts the noise, x^ = y - R(y), and minimises |R(y) - (y - x)|^2, which is |x^ - x|^2.
+The inner layers have batch norm; "folded" published weights have it inside the convolutions (`norm` is off for those).
+`dncnn` is the paper's DnCNN-S, for one noise level, `dncnn-blind` its DnCNN-B, for levels from 0 to 55, `dncnn-colour`
+its CDnCNN-B. `dncnn-3` removes noise or JPEG artefacts, or enlarges by 2, 3 or 4; its inputs are interpolated images.
 
-Adam and a falling cosine stand for the paper's SGD, whose rate falls from 0.1 to 0.0001; steps and batches are its own.
+Adam with a cosine schedule replaces the paper's SGD with rates from 0.1 to 0.0001. Steps and batches are the paper's.
 """
 
 from dataclasses import dataclass, replace
@@ -28,17 +28,17 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class DnCNN:
     """Hyper-parameters of a DnCNN."""
 
-    image: Image = (40, 40, 1)  # the patches that it is trained on: height, width, channels
-    channels: int = 1  # that it takes; of colour it mends each one or, where it enlarges too, the luma
+    image: Image = (40, 40, 1)  # training patches: height, width, channels
+    channels: int = 1  # of the net; one of 1 channel restores each channel of colour, or the luma if it enlarges
     depth: int = 17
     width: int = 64
     norm: bool = True  # batch norm; published weights have it folded into the convolutions
-    scales: tuple[int, ...] = (1,)  # with others than 1 it enlarges as well, and a patch suffers one damage alone
+    scales: tuple[int, ...] = (1,)  # factors of enlargement; with any but (1,), each patch gets one kind of degradation
     degradation: Degradation = Degradation(noise=(25, 25))
     recipe: Recipe = Recipe(loss="l2", learning_rate=1e-3)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(2, model__depth=self.depth)
         at_least(1, model__width=self.width)
@@ -52,7 +52,7 @@ class DnCNN:
 
 
 class DnCNNNet(nn.Module):
-    """x f32[b h w channels] -> the same without its noise."""
+    """x f32[b h w channels] -> the denoised image."""
 
     depth: int
     width: int
@@ -61,12 +61,12 @@ class DnCNNNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        step = 3 if self.norm else 2  # names are places in the authors' list of layers, activations among them
+        step = 3 if self.norm else 2  # names are positions in the authors' list of layers, including activations
         y = nn.relu(conv(self.width, "model_0")(x))  # [b h w width]
         for i in range(2, step * (self.depth - 2) + 2, step):
             y = conv(self.width, f"model_{i}", bias=not self.norm)(y)
             y = nn.relu(BatchNorm(name=f"model_{i + 1}")(y, train) if self.norm else y)
-        # It starts by finding little noise: He's start of the last layer says ten times more than there is.
+        # A small initial scale: with He's initialisation the first predicted noise is ten times too large.
         return x - conv(self.channels, f"model_{step * (self.depth - 2) + 2}", variance=0.02)(y)
 
 
@@ -76,8 +76,8 @@ def conv(features: int, name: str, bias: bool = True, variance: float = 2.0) -> 
 
 
 def preset(model: DnCNN, parameters: int, steps: int) -> Preset:
-    damage = BLIND if model.scales == (1,) else model.degradation
-    small = replace(model, image=(16, 16, model.channels), depth=4, width=8, degradation=damage)
+    degradation = BLIND if model.scales == (1,) else model.degradation
+    small = replace(model, image=(16, 16, model.channels), depth=4, width=8, degradation=degradation)
     return Preset(row(model, steps, 128, optim=Optim(schedule="cosine")), tiny(small), parameters)
 
 

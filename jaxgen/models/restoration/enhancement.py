@@ -1,14 +1,14 @@
-"""NAFNet (nafnet.py) for other damage than noise: each preset is the same net and another degradation.
+"""NAFNet (nafnet.py) for other degradations than noise: the presets share one net and differ in their degradation.
 
 `nafnet-deblur`     motion and camera shake up to 20 pixels, Gaussian blur, a little noise
-`nafnet-jpeg`       JPEG of quality 5 to 95, as blind deblocking is trained (Jiang et al. 2021, "FBCNN")
+`nafnet-jpeg`       JPEG of quality 5 to 95, as in blind deblocking (Jiang et al. 2021, "FBCNN")
 `nafnet-dehaze`     Koschmieder's haze of a random depth
-`nafnet-low-light`  gamma, gain and noise of a dark exposure, where pairs are wanted; zero_dce.py needs none
-`nafnet-colourise`  colour taken away: the mean of what is likely, and so paler than the truth
+`nafnet-low-light`  gamma, gain and noise of a dark exposure, trained on pairs; zero_dce.py needs no pairs
+`nafnet-colourise`  grey to colour; outputs are the mean of the plausible colours, and so paler than the truth
 
-The authors' own net for deblurring has other blocks, 1 1 1 28, 1 in the middle and 1 1 1 1, and decays its weights.
+The authors' own net for deblurring has other numbers of blocks (1 1 1 28, 1 in the middle, 1 1 1 1) and weight decay.
 
-A small net gives grey images muted browns and greens.
+A small net colours grey images in muted browns and greens.
 """
 
 from jaxgen.core.config import Optim, Preset
@@ -16,7 +16,7 @@ from jaxgen.data.degradations import Degradation
 from jaxgen.models.restoration.nafnet import NAFNet, weight_name
 from jaxgen.tasks.restoration import row, tiny
 
-NUMBERS = 29_159_715  # of all of them
+PARAMETERS = 29_159_715  # of every preset
 
 
 WEIGHT_NAMES = weight_name
@@ -25,7 +25,7 @@ WEIGHT_NAMES = weight_name
 def preset(degradation: Degradation) -> Preset:
     small = NAFNet((16, 16, 3), 8, (1,), 1, (1,), degradation)
     model = NAFNet(degradation=degradation)
-    return Preset(row(model, 200_000, 32, optim=Optim(schedule="cosine", clip=0.01)), tiny(small), NUMBERS)
+    return Preset(row(model, 200_000, 32, optim=Optim(schedule="cosine", clip=0.01)), tiny(small), PARAMETERS)
 
 
 PRESETS = {

@@ -1,10 +1,10 @@
 """FFDNet: Zhang, Zuo and Zhang 2018, "FFDNet: Toward a Fast and Flexible Solution for CNN-Based Image Denoising".
 
-One net for all levels of noise: it is told the level, as a map beside the image. A stack of 3x3 convolutions looks at
-a quarter of the pixels, the four pixels of each 2x2 lying in its channels, and says the clean image itself, not the
-noise. Its kernels start orthogonal. As in the authors' PyTorch code there is no batch norm, which the paper trains with
-and then folds into the convolutions, and no step that keeps kernels orthogonal. A falling cosine stands for the paper's
-rates 0.001, 0.0001 and 0.000001.
+One net for all noise levels: its input is the image and a map of the level. A stack of 3x3 convolutions works at half
+the resolution, where each 2x2 block of pixels is in the channels, and predicts the clean image, not the noise. Kernels
+are initialised orthogonal. As in the authors' PyTorch code there is no batch norm (the paper trains with it and then
+folds it into the convolutions), and no step that keeps the kernels orthogonal. A cosine schedule replaces the paper's
+rates of 0.001, 0.0001 and 0.000001.
 """
 
 from dataclasses import dataclass, replace
@@ -26,15 +26,15 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class FFDNet:
     """Hyper-parameters of an FFDNet."""
 
-    image: Image = (70, 70, 1)  # the patches that it is trained on: height, width, channels
-    channels: int = 1  # that it takes; of colour a grey one mends each
+    image: Image = (70, 70, 1)  # training patches: height, width, channels
+    channels: int = 1  # of the net; one of 1 channel restores each channel of colour
     depth: int = 15
     width: int = 64
     degradation: Degradation = Degradation(noise=(0, 75))
     recipe: Recipe = Recipe(loss="l2", learning_rate=1e-3)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(2, model__depth=self.depth)
         at_least(1, model__width=self.width)
@@ -52,7 +52,7 @@ class FFDNet:
 
 
 class FFDNetModule(nn.Module):
-    """x f32[b h w channels] with noise of sigma f32[b] of 255 -> the same without it; x has even sides."""
+    """x f32[b h w channels] with noise of sigma f32[b], of 255 -> the denoised image; the sides of x are even."""
 
     depth: int
     width: int
@@ -70,7 +70,7 @@ class FFDNetModule(nn.Module):
 
 
 def conv(features: int, i: int) -> Conv:
-    """Return convolution i; names are places in the authors' list of layers, activations among them."""
+    """Return convolution i; names are positions in the authors' list of layers, including activations."""
     return Conv(features, (3, 3), kernel_init=nn.initializers.orthogonal(2**0.5), name=f"model_{2 * i}")
 
 
@@ -79,7 +79,7 @@ def preset(model: FFDNet, parameters: int) -> Preset:
     return Preset(row(model, 400_000, 128, optim=Optim(schedule="cosine")), tiny(small), parameters)
 
 
-PRESETS = {  # 128 x 8,000 patches an epoch, of which the paper does not say how many
+PRESETS = {  # epochs of 128 x 8,000 patches; the paper does not give their number
     "ffdnet": preset(FFDNet(), 485_316),
     "ffdnet-colour": preset(FFDNet(image=(50, 50, 3), channels=3, depth=12, width=96), 852_108),
 }

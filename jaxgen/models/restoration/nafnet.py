@@ -1,9 +1,10 @@
 """NAFNet: Chen, Chu, Zhang and Sun 2022, "Simple Baselines for Image Restoration".
 
-A U-Net of blocks without any activation: channels are multiplied with each other in pairs (SimpleGate), and with a
-linear map of their means over the image (simplified channel attention). What the decoder adds to the image is what
-it lacks. The presets are the denoisers of SIDD, trained here on Gaussian noise of 0 to 50 of 255 where the paper has
-the noise of cameras. TLC, which at test time takes the means over windows of the training size, is left out.
+A U-Net of blocks without activation functions: pairs of channels are multiplied (SimpleGate), and channels are scaled
+by a linear map of their means over the image (simplified channel attention). The decoder's output is a residual, added
+to the input image. The presets are the paper's denoisers for SIDD, trained here on Gaussian noise of 0 to 50 of 255
+where the paper has camera noise. TLC, which computes the means over windows of the training size at test time, is not
+implemented.
 """
 
 from dataclasses import dataclass
@@ -28,22 +29,22 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class NAFNet:
     """Hyper-parameters of a NAFNet."""
 
-    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
-    width: int = 32  # channels next to the image, doubled at every resolution below
-    encoder: tuple[int, ...] = (2, 2, 4, 8)  # blocks of each resolution, the finest first
-    middle: int = 12  # blocks of the coarsest
-    decoder: tuple[int, ...] = (2, 2, 2, 2)  # blocks of each resolution, the coarsest first
+    image: Image = (256, 256, 3)  # training patches: height, width, channels
+    width: int = 32  # channels at full resolution, doubled at each stage
+    encoder: tuple[int, ...] = (2, 2, 4, 8)  # blocks at each resolution, from the finest on
+    middle: int = 12  # blocks at the coarsest resolution
+    decoder: tuple[int, ...] = (2, 2, 2, 2)  # blocks at each resolution, from the coarsest on
     degradation: Degradation = Degradation(noise=(0, 50))
     recipe: Recipe = Recipe(loss="psnr", learning_rate=1e-3, beta2=0.9)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width)
         fewest = min((*self.encoder, *self.decoder), default=0)
         at_least(0, model__middle=self.middle, model__encoder_and_decoder=fewest)
         if len(self.encoder) != len(self.decoder):
-            raise InputError("model.encoder and model.decoder must have as many resolutions as each other.")
+            raise InputError("model.encoder and model.decoder must have the same number of resolutions.")
         net = NAFNetModule(self.width, self.encoder, self.middle, self.decoder, self.image[2])
         multiple = 2 ** len(self.encoder)
         return RestorationTask(
@@ -52,7 +53,7 @@ class NAFNet:
 
 
 class NAFNetModule(nn.Module):
-    """x f32[b h w channels] -> the same, mended; both sides can be halved as often as the encoder has resolutions."""
+    """x f32[b h w channels] -> the restored image; both sides are multiples of 2^len(encoder)."""
 
     width: int
     encoder: tuple[int, ...]
@@ -80,7 +81,7 @@ class NAFNetModule(nn.Module):
 
 
 class Block(nn.Module):
-    """x [b h w c] -> the same shape; beta and gamma start at 0, and so the block as the identity. Figure 2 (c)."""
+    """x [b h w c] -> the same shape; beta and gamma start at 0, so the block starts as the identity. Figure 2 (c)."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -91,16 +92,16 @@ class Block(nn.Module):
             return jnp.broadcast_to(factor, y.shape) * y
 
         y = conv(2 * c, 1, "conv1")(layer_norm("norm1")(x))
-        y = halves(conv(2 * c, 3, "conv2", groups=2 * c)(y))
+        y = simple_gate(conv(2 * c, 3, "conv2", groups=2 * c)(y))
         means = y.mean((1, 2), keepdims=True)  # [b 1 1 c]
         y = y * jnp.broadcast_to(conv(c, 1, "sca_1")(means), y.shape)
         x = x + gated(conv(c, 1, "conv3")(y), "beta")
-        y = halves(conv(2 * c, 1, "conv4")(layer_norm("norm2")(x)))
+        y = simple_gate(conv(2 * c, 1, "conv4")(layer_norm("norm2")(x)))
         return x + gated(conv(c, 1, "conv5")(y), "gamma")
 
 
-def halves(x: Array) -> Array:
-    """Return the first half of the channels times the other, [b h w 2c] -> [b h w c]: SimpleGate."""
+def simple_gate(x: Array) -> Array:
+    """Return the product of both halves of the channels, [b h w 2c] -> [b h w c]: SimpleGate."""
     a, b = jnp.split(x, 2, -1)
     return a * b
 

@@ -1,10 +1,10 @@
 """Noise2Noise: Lehtinen, Munkberg, Hasselgren, Laine, Karras, Aittala and Aila 2018, "Noise2Noise: Learning Image
 Restoration without Clean Data".
 
-The target is a second noisy copy of the image, its noise drawn anew and its level too. The mean of the target given
-the input is that of the clean image, so that the squared error has the same minimiser: training without clean data is
-as good, if slower. Any net can play: the paper's U-Net (unet.py), DnCNN or NAFNet. Nothing but the noise may differ
-between the copies, and its mean must be 0.
+The target is a second noisy copy of the image, with other noise of another level. Given the input, the mean of the
+target equals that of the clean image, so the squared error has the same minimiser: training without clean data gives
+the same result, more slowly. Any net can be used: the paper's U-Net (unet.py), DnCNN or NAFNet. The two copies may
+differ in their noise only, and its mean must be 0.
 """
 
 import dataclasses
@@ -26,17 +26,17 @@ from jaxgen.tasks.restoration import DegradeFn, Image, PixelRange, Recipe, Resto
 
 @dataclass(frozen=True)
 class Noise2Noise:
-    """Hyper-parameters of a denoiser that never sees a clean image."""
+    """Hyper-parameters of a denoiser trained without clean images."""
 
-    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
+    image: Image = (256, 256, 3)  # training patches: height, width, channels
     net: Literal["unet", "dncnn", "nafnet"] = "unet"
-    width: int = 48  # channels next to the image
-    depth: int = 5  # how often a U-Net or NAFNet is halved; layers of a DnCNN
+    width: int = 48  # channels at full resolution
+    depth: int = 5  # stride-2 stages of a U-Net or NAFNet; layers of a DnCNN
     degradation: Degradation = Degradation(noise=(0, 50))
     recipe: Recipe = Recipe(loss="l2", learning_rate=3e-4, beta2=0.99)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(2 if self.net == "dncnn" else 1, model__depth=self.depth)
         at_least(1, model__width=self.width)
@@ -63,10 +63,10 @@ class Noise2Noise:
         return unet.UNetModule(self.width, self.depth, channels)
 
 
-def noisy_target(clean: Array, keys: Key, damaged: DegradeFn) -> TrainingPair:
-    """Return the lesson: a noisy copy of the image, and another one as the answer. Section 2, equation 6."""
+def noisy_target(clean: Array, keys: Key, degrade: DegradeFn) -> TrainingPair:
+    """Return a pair of two noisy copies of the image: input and target. Section 2, equation 6."""
     others = jax.vmap(lambda key: rng.fold(key, "target"))(keys)
-    return TrainingPair(damaged(clean, keys), damaged(clean, others)["degraded"])
+    return TrainingPair(degrade(clean, keys), degrade(clean, others)["degraded"])
 
 
 PRESETS = {

@@ -1,16 +1,17 @@
 """Noise2Void: Krull, Buchholz and Jug 2019, "Noise2Void: Learning Denoising from Single Noisy Images".
 
-Trained on noisy images alone, one copy of each. Of every box of pixels one is made blind: in the input a neighbour
-stands in its place, and the net is asked for its noisy value, which it can only foretell from what is around. Where the
-noise of pixels is independent and of mean 0, that is the clean value. Two things differ from the authors' code so that
-the pixel is hidden altogether: its neighbour is never itself nor another blind pixel, and all channels hide together.
+Training uses single noisy images. One pixel in every box of pixels is a blind spot: in the input it is replaced by a
+neighbour, and the net predicts its noisy value, which it can only infer from the surroundings. If the noise is
+independent between pixels with mean 0, the best prediction is the clean value. Two details differ from the authors'
+code, so that the pixel is hidden completely: the replacing neighbour is never the pixel itself nor another blind spot,
+and all channels of a pixel are hidden together.
 
-The batch's images are the noisy ones. `model.degradation` adds noise to clean ones instead, as in the paper's
-experiment on BSD68, which is the preset's; of real noisy images give `--model.degradation.noise 0 0`. The noise is
-then new at each step, whereas the paper draws it once. The net is CSBDeep's U-Net with batch norm, whose last layer
-adds to the image; the rate falls along a cosine, not where the loss stops falling. It sees pixels from 0 to 1, not
-less the set's mean over its deviation. Boxes of 8 make the 64 blind pixels of the paper; the authors' experiment on
-BSD68 has boxes of 22. (`psnr` is that to the batch's pictures.)
+The batch's images are the noisy ones. `model.degradation` adds noise to clean images instead, as in the paper's
+experiment on BSD68 and in the preset; for real noisy images use `--model.degradation.noise 0 0`. The noise is redrawn
+at each step, while the paper draws it once. The net is CSBDeep's U-Net with batch norm, with a residual connection from
+the image. The schedule is a cosine, not a decay on plateaus. Pixels are from 0 to 1, not normalised by the set's mean
+and deviation. Boxes of 8 give the 64 blind spots of the paper; the authors' experiment on BSD68 has boxes of 22.
+(`psnr` compares with the batch's images.)
 """
 
 from dataclasses import dataclass
@@ -34,23 +35,23 @@ from jaxgen.tasks.restoration import DegradeFn, Image, Recipe, RestorationTask, 
 
 @dataclass(frozen=True)
 class Noise2Void:
-    """Hyper-parameters of a denoiser that sees noisy images only."""
+    """Hyper-parameters of a denoiser trained on single noisy images."""
 
-    image: Image = (64, 64, 1)  # the patches that it is trained on: height, width, channels
-    width: int = 96  # channels next to the image, doubled at every resolution below
-    depth: int = 2  # how often it is halved
-    box: int = 8  # pixels of the side of a box, in which one pixel is blind
-    radius: int = 2  # of the square around it from which its neighbour comes
+    image: Image = (64, 64, 1)  # training patches: height, width, channels
+    width: int = 96  # channels at full resolution, doubled at each stage
+    depth: int = 2  # number of stride-2 downsampling stages
+    box: int = 8  # side in pixels of the boxes, which have one blind spot each
+    radius: int = 2  # of the square around it from which the neighbour is drawn
     degradation: Degradation = Degradation()
     recipe: Recipe = Recipe(loss="l2", learning_rate=4e-4)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width, model__depth=self.depth, model__radius=self.radius)
         at_least(2, model__box=self.box)
         if self.recipe.loss not in ("l1", "l2") or self.recipe.frequency:
-            raise InputError("The loss of blind pixels alone is l1 or l2, without frequencies.")
+            raise InputError("model.recipe.loss must be l1 or l2 for blind spots, without model.recipe.frequency.")
         height, width, channels = self.image
         if height % self.box or width % self.box:
             raise InputError(f"model.image is {height}x{width}: both sides must be multiples of model.box {self.box}.")
@@ -66,18 +67,18 @@ class Noise2Void:
         ).task()
 
 
-def blind_spot_pair(noisy: Array, keys: Key, damaged: DegradeFn, *, box: int, radius: int) -> TrainingPair:
-    """Return the lesson: images with blind pixels, and their noisy values as the answer. Equation 9."""
-    given = damaged(noisy, keys)
+def blind_spot_pair(noisy: Array, keys: Key, degrade: DegradeFn, *, box: int, radius: int) -> TrainingPair:
+    """Return a pair of images with blind spots and their noisy values as targets. Equation 9."""
+    given = degrade(noisy, keys)
     x = given["degraded"]
-    shown, where = jax.vmap(partial(blinded, box=box, radius=radius))(x, keys)
-    return TrainingPair(given | {"degraded": shown}, x, jnp.broadcast_to(where, x.shape))
+    masked, blind = jax.vmap(partial(blinded, box=box, radius=radius))(x, keys)
+    return TrainingPair(given | {"degraded": masked}, x, jnp.broadcast_to(blind, x.shape))
 
 
 def blinded(x: Array, key: Key, *, box: int, radius: int) -> tuple[Array, Array]:
-    """Return x [h w c] with one blind pixel in every box, and where those are, f32[h w 1].
+    """Return x [h w c] with one blind spot in every box, and a mask of them, f32[h w 1].
 
-    In its place is one of the pixels at most `radius` away, in a row, a column or both, that is not blind.
+    A blind spot is replaced by a pixel at most `radius` rows and columns away that is not a blind spot.
     """
     h, w, _ = x.shape
     where_key, which_key = jax.random.split(key)
@@ -86,7 +87,7 @@ def blinded(x: Array, key: Key, *, box: int, radius: int) -> tuple[Array, Array]
     blind = blind.swapaxes(1, 2).reshape(h, w, 1)
     side = 2 * radius + 1
     around = partial(windows, side=side)  # [h w side*side]
-    free = around(1 - blind)[..., 0]  # 0 outside the image, too
+    free = around(1 - blind)[..., 0]  # 0 outside the image as well
     draws = jax.random.uniform(which_key, (h, w, side * side), minval=0.5)
     chosen = jax.nn.one_hot(jnp.argmax(draws * free, -1), side * side, dtype=x.dtype)  # [h w side*side]
     neighbour = (around(x) * jnp.broadcast_to(chosen[..., None], (h, w, side * side, x.shape[-1]))).sum(2)  # [h w c]
@@ -95,14 +96,14 @@ def blinded(x: Array, key: Key, *, box: int, radius: int) -> tuple[Array, Array]
 
 
 def windows(x: Array, side: int) -> Array:
-    """Return the pixels around each pixel of x [h w c], zeros outside: [h w side*side c]."""
+    """Return the window of pixels around each pixel of x [h w c], zero-padded: [h w side*side c]."""
     h, w, _ = x.shape
     wide = jnp.pad(x, ((side // 2, side // 2), (side // 2, side // 2), (0, 0)))
     return jnp.stack([wide[i : i + h, j : j + w] for i in range(side) for j in range(side)], 2)
 
 
 class Noise2VoidNet(nn.Module):
-    """x f32[b h w channels] -> the same without its noise; both sides can be halved `depth` times."""
+    """x f32[b h w channels] -> the denoised image; both sides are multiples of 2^depth."""
 
     width: int
     depth: int

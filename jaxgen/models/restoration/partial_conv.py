@@ -1,15 +1,15 @@
 """Partial convolutions: Liu, Reda, Shih, Wang, Tao and Catanzaro 2018, "Image Inpainting for Irregular Holes Using
 Partial Convolutions".
 
-A convolution sees known pixels only and is divided by their share of its window; what saw a known pixel is known to the
-next layer, so that holes close from the rim inwards. A U-Net of these, its skips with their own masks. The image made
-is compared inside and outside of the hole, and by a frozen net's features where `perceptual` or `style` are more than
-0: ST-LPIPS's VGG-16 before all five poolings (`pip install jaxgen[perceptual]`), or another `backbone` and `layers`.
-The paper has 0.05 and 120, on ImageNet's VGG-16 after its first three poolings. That can't be had offline, and a weight
-for one net's features is none for another's: both are 0 here, in the published results too. As in the authors' code,
-what lies outside of the image is unknown as well.
+A partial convolution uses known pixels only and divides by their share of its window. An output is known to the next
+layer if its window held any known pixel, so holes close layer by layer. The net is a U-Net of these; skip connections
+have their own masks. The output is compared inside and outside of the hole. Where `perceptual` or `style` is above 0, a
+frozen net's features are compared as well: those of ST-LPIPS's VGG-16 before all five poolings (`pip install
+jaxgen[perceptual]`), or of another `backbone` and `layers`. The paper has 0.05 and 120, on ImageNet's VGG-16 after its
+first three poolings. Those weights are not available offline, and the paper's loss weights do not suit other features:
+both are 0 here, in the published results too. As in the authors' code, pixels outside of the image count as unknown.
 
-The paper's second phase, batch norm held still on the way down, is not played: holes are zeros to the statistics.
+The paper's second phase, with the encoder's batch norm frozen, is not implemented: holes enter the statistics as zeros.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ from jaxgen.pretrained import backbones
 from jaxgen.tasks.hole_filling import Holes, composite, masked_batch, restorer
 from jaxgen.tasks.restoration import Image, row, tiny
 
-Part = tuple[Array, Array]  # x [b h w c], and 1 where it is known f32[b h w 1]
+MaskedMap = tuple[Array, Array]  # x [b h w c], and known f32[b h w 1], 1 where x is known
 
 
 IRREGULAR = Holes(boxes=0.25, strokes=0.75, scratches=0.25)
@@ -48,30 +48,30 @@ IRREGULAR = Holes(boxes=0.25, strokes=0.75, scratches=0.25)
 class PartialConvolutions:
     """Hyper-parameters of a U-Net of partial convolutions."""
 
-    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
-    width: int = 64  # channels of the first layer, doubled at each resolution below, up to eight times as many
-    depth: int = 8  # how often it is halved
+    image: Image = (256, 256, 3)  # training patches: height, width, channels
+    width: int = 64  # channels of the first layer, doubled at each stage, up to 8 times as many
+    depth: int = 8  # number of stride-2 downsampling stages
     holes: Holes = IRREGULAR
-    hole: float = 6.0  # weight of the distance inside the hole; outside it is 1
-    perceptual: float = 0.0  # weight of the distance of features
-    style: float = 0.0  # weight of the distance of their Gram matrices
-    backbone: str = "vgg16"  # whose features; or random, or the folder of a classifier's run
+    hole: float = 6.0  # weight of the L1 distance inside the hole; the weight outside is 1
+    perceptual: float = 0.0  # weight of the distance between features
+    style: float = 0.0  # weight of the distance between their Gram matrices
+    backbone: str = "vgg16"  # the net with these features; or random, or a classifier's run folder
     layers: tuple[str, ...] = LAYERS["vgg"]
     smooth: float = 0.1  # weight of the total variation in the hole
     learning_rate: float = 2e-4  # of Adam
 
     def check_run(self, run: Run):
-        """Raise InputError for a backbone or layers that are not there: who only fills in needs none of them."""
+        """Raise InputError for an unknown backbone or layer. Only training needs them, so `task` does not check."""
         del run
-        if self.seen:
+        if self.uses_features:
             backbones.check(self.backbone, self.layers, self.image)
 
     @property
-    def seen(self) -> bool:
+    def uses_features(self) -> bool:
         return self.perceptual > 0 or self.style > 0
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__image=min(self.image), model__width=self.width, model__depth=self.depth)
         at_least(0, model__hole=self.hole, model__perceptual=self.perceptual, model__style=self.style)
@@ -83,8 +83,8 @@ class PartialConvolutions:
             learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate))},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
-            frozen={"trunk": partial(backbones.load, self.backbone)} if self.seen else {},
-            restorer=restorer(self.holes, self.painted, 1, self.image[2]),
+            frozen={"trunk": partial(backbones.load, self.backbone)} if self.uses_features else {},
+            restorer=restorer(self.holes, self.paint, 1, self.image[2]),
         )
 
     @property
@@ -96,7 +96,7 @@ class PartialConvolutions:
         found = self.net.init(key, jnp.zeros((2, *self.image)), jnp.zeros((2, *self.image[:2], 1)), train=False)
         return {"restorer": found["params"]}, {"restorer": {k: v for k, v in found.items() if k != "params"}}
 
-    def painted(self, params: Params, context: Context, given: Batch, keys: Key) -> Array:
+    def paint(self, params: Params, context: Context, given: Batch, keys: Key) -> Array:
         del keys
         nets: Any = variables("restorer", params, context.extra)
         return self.net.apply(nets, given["degraded"], given["mask"], train=False)  # pyright: ignore
@@ -113,7 +113,7 @@ class PartialConvolutions:
         rough = variation(whole, mask).mean()
         value = near + self.hole * far + self.smooth * rough
         metrics = {"hole": far, "known": near, "variation": rough, "psnr": psnr(whole, clean).mean()}
-        if self.seen:
+        if self.uses_features:
             see = partial(context.frozen["trunk"].features, layers=self.layers)
             ours, joint, theirs = (see(x) for x in (made, whole, clean))
             metrics["perceptual"] = (
@@ -125,7 +125,7 @@ class PartialConvolutions:
 
 
 def variation(x: Array, mask: Array) -> Array:
-    """Return mean |x[i + 1] - x[i]|, down and across, of pairs in the hole and one pixel around it. Equation 6."""
+    """Return mean |x[i + 1] - x[i]|, vertical and horizontal, of pairs in the hole dilated by one pixel. Equation 6."""
     near = jnp.broadcast_to(max_pool(mask, 3, 1, 1), x.shape)
     down = near[:, 1:] * near[:, :-1] * jnp.abs(x[:, 1:] - x[:, :-1])
     across = near[:, :, 1:] * near[:, :, :-1] * jnp.abs(x[:, :, 1:] - x[:, :, :-1])
@@ -133,9 +133,9 @@ def variation(x: Array, mask: Array) -> Array:
 
 
 class PartialConv(nn.Module):
-    """Parts laid beside each other -> y [b h' w' features], and where it has seen a known pixel. Section 3.1.
+    """Concatenated maps -> y [b h' w' features], and 1 where its window has a known pixel. Section 3.1.
 
-    y = W (x m) n / sum(m) + b, n the numbers in a window and m 1 where x is known; 0 where none of them is.
+    y = W (x m) n / sum(m) + b; n is the number of values in a window, m is 1 where x is known. y is 0 where m is 0.
     """
 
     features: int
@@ -144,10 +144,10 @@ class PartialConv(nn.Module):
     use_bias: bool = True
 
     @nn.compact
-    def __call__(self, *parts: Part) -> Part:
+    def __call__(self, *parts: MaskedMap) -> MaskedMap:
         k, pad = self.kernel, self.kernel // 2
         x = jnp.concatenate([x * jnp.broadcast_to(known.astype(x.dtype), x.shape) for x, known in parts], -1)
-        count = sum(x.shape[-1] * known for x, known in parts)  # known numbers of each pixel [b h w 1]
+        count = sum(x.shape[-1] * known for x, known in parts)  # known values of each pixel [b h w 1]
         shape = (1, k, k, 1), (1, self.stride, self.stride, 1), ((0, 0), (pad, pad), (pad, pad), (0, 0))
         count = jax.lax.reduce_window(count, np.float32(0), jax.lax.add, *shape)  # [b h' w' 1]
         known = (count > 0).astype(jnp.float32)
@@ -164,7 +164,7 @@ he = nn.initializers.he_normal()
 
 
 class PartialConvUNet(nn.Module):
-    """x f32[b h w channels] with zeros where mask f32[b h w 1] is 1 -> the whole image. Of any size."""
+    """x f32[b h w channels], 0 where mask f32[b h w 1] is 1 -> the whole image, of any size."""
 
     width: int
     depth: int

@@ -1,13 +1,12 @@
 """Restormer: Zamir, Arora, Khan, Hayat, Khan and Yang 2022, "Restormer: Efficient Transformer for High-Resolution Image
 Restoration".
 
-A U-Net of transformer blocks whose attention is across channels, not pixels, so that its cost grows with the pixels and
-not their square: cosines between the channels' maps, of queries and keys that a 3x3 convolution of each channel has
-mixed (MDTA), and a gated net of 1x1 and such 3x3 convolutions (GDFN). What comes out is added to the image. The
-preset is the blind denoiser of colour, with norms that neither shift nor centre, as the authors' denoisers have. The
-patches stay at 128 pixels, where the paper goes from 128 to 384 and from batches of 64 to 8, the rate falls along a
-cosine from the start, not after 92,000 steps, and images are not mixed with each other, as half of the authors'
-batches are.
+A U-Net of transformer blocks with attention across channels, not pixels, so that its cost is linear in the number of
+pixels. Scores are cosines between the channels' maps; queries and keys come from 1x1 and depthwise 3x3 convolutions
+(MDTA). The feed-forward net is gated, with the same kinds of convolutions (GDFN). The output is added to the image.
+The preset is the blind colour denoiser, with norms without bias and centring, as in the authors' denoisers. Here
+patches stay at 128 pixels, where the paper goes from 128 to 384 and from batches of 64 to 8; the cosine schedule starts
+at once, not after 92,000 steps; images are not mixed with each other, as half of the authors' batches are.
 """
 
 from dataclasses import dataclass
@@ -34,27 +33,29 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class Restormer:
     """Hyper-parameters of a Restormer."""
 
-    image: Image = (128, 128, 3)  # the patches that it is trained on: height, width, channels
-    width: int = 48  # channels next to the image, doubled at every resolution below
-    blocks: tuple[int, ...] = (4, 6, 6, 8)  # of each resolution, the finest first; down and up
-    refinement: int = 4  # blocks of the finest at the end
-    heads: tuple[int, ...] = (1, 2, 4, 8)  # of attention, of each resolution
-    expansion: float = 2.66  # of the channels within a feed-forward net
-    centred: bool = False  # norms take the mean away and add a bias
+    image: Image = (128, 128, 3)  # training patches: height, width, channels
+    width: int = 48  # channels at full resolution, doubled at each stage
+    blocks: tuple[int, ...] = (4, 6, 6, 8)  # at each resolution, from the finest on; the same down and up
+    refinement: int = 4  # blocks at full resolution at the end
+    heads: tuple[int, ...] = (1, 2, 4, 8)  # of attention, at each resolution
+    expansion: float = 2.66  # factor on the channels inside a feed-forward net
+    centred: bool = False  # norms subtract the mean and add a bias
     degradation: Degradation = Degradation(noise=(0, 50))
     recipe: Recipe = Recipe(loss="l1", learning_rate=3e-4, weight_decay=1e-4)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width, model__heads=min(self.heads, default=0))
         at_least(0, model__blocks=min(self.blocks, default=-1), model__refinement=self.refinement)
         at_least(1 / self.width, model__expansion=self.expansion)
         if len(self.heads) != len(self.blocks):
-            raise InputError("model.heads and model.blocks must have as many resolutions as each other.")
+            raise InputError("model.heads and model.blocks must have the same number of resolutions.")
         uneven = [h for i, h in enumerate(self.heads) if self.width * 2**i % h]
         if uneven or self.width % 2:
-            raise InputError(f"model.width {self.width} must be even, and what doubles of it divisible by model.heads.")
+            raise InputError(
+                f"model.width {self.width} must be even and, doubled at each stage, divisible by model.heads."
+            )
         return RestorationTask(
             self.module(),
             self.image,
@@ -72,7 +73,7 @@ class Restormer:
 
 
 class RestormerNet(nn.Module):
-    """x f32[b h w channels] -> the same, mended; both sides can be halved once less than there are resolutions."""
+    """x f32[b h w channels] -> the restored image; both sides are multiples of 2^(len(blocks) - 1)."""
 
     width: int
     blocks: tuple[int, ...]
@@ -103,7 +104,7 @@ class RestormerNet(nn.Module):
             name = f"up{level + 2}_{level + 1}_body_0"
             y = depth_to_space(conv(2 * y.shape[-1], 3, name)(y), 2)  # [b 2h 2w c/2]
             y = jnp.concatenate([y, skips.pop()], -1)  # [b 2h 2w c]
-            if level:  # the finest keeps both halves
+            if level:  # full resolution keeps both halves
                 y = conv(y.shape[-1] // 2, 1, f"reduce_chan_level{level + 1}")(y)
             y = stage(y, level, self.blocks[level], f"decoder_level{level + 1}")
         y = stage(y, 0, self.refinement, "refinement")
@@ -124,9 +125,9 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """W (softmax(t q k^T) v) of each head, over its channels, x [b h w c] -> [b h w c]. Equation 1.
+    """Attention over the channels of each head, W (softmax(t q k^T) v), x [b h w c] -> [b h w c]. Equation 1.
 
-    q and k [d h*w] have rows of norm 1, t is learned. Scores and softmax are f32.
+    q and k [d h*w] have rows of norm 1, t is learned. Scores and softmax are in f32.
     """
 
     heads: int
@@ -144,23 +145,23 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """W (gelu(a) b), a and b each 3x3 of a channel of a linear map of x, x [b h w c] -> [b h w c]. Equation 2."""
+    """W (gelu(a) b); a and b are depthwise 3x3 convolutions of a linear map of x [b h w c] -> [b h w c]. Equation 2."""
 
     expansion: float
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         c = x.shape[-1]
-        within = 2 * int(c * self.expansion)
-        y = conv(within, 3, "dwconv", groups=within)(conv(within, 1, "project_in")(x))
+        hidden = 2 * int(c * self.expansion)
+        y = conv(hidden, 3, "dwconv", groups=hidden)(conv(hidden, 1, "project_in")(x))
         a, b = jnp.split(y, 2, -1)
         return conv(c, 1, "project_out")(nn.gelu(a, approximate=False) * b)
 
 
 class Norm(nn.Module):
-    """x / sqrt(var + 1e-5) * scale, the variance that of a pixel's channels, or with (x - mean) and a bias if centred.
+    """x / sqrt(var + 1e-5) * scale; with `centred`, (x - mean) / sqrt(var + 1e-5) * scale + bias.
 
-    Statistics are f32, the result is in x's dtype.
+    Statistics are over the channels of a pixel, in f32; the result is in x's dtype.
     """
 
     centred: bool
@@ -180,7 +181,7 @@ class Norm(nn.Module):
 def unit(x: Array) -> Array:
     """Return x [... p] divided by its norm, or by 1e-12 where that is more; f32."""
     x = to_f32(x)
-    squares = jnp.maximum((x * x).sum(-1, keepdims=True), 1e-24)  # before the root, whose gradient at 0 is infinite
+    squares = jnp.maximum((x * x).sum(-1, keepdims=True), 1e-24)  # before the root: its gradient at 0 is infinite
     return x * jnp.broadcast_to(jax.lax.rsqrt(squares), x.shape)
 
 

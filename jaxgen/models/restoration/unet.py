@@ -1,10 +1,10 @@
 """A plain U-Net for restoration: Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical
-Image Segmentation", as Lehtinen et al. 2018, "Noise2Noise", appendix A.1, make it.
+Image Segmentation", as in Lehtinen et al. 2018, "Noise2Noise", appendix A.1.
 
-3x3 convolutions and leaky rectifiers, halved by the largest of 2x2 pixels and doubled by repeating them, with what each
-resolution gave on the way down laid beside it on the way up, the noisy image last. It says the clean image itself.
-`unet-denoise` is the paper's baseline, the same net and noise as in `noise2noise` but trained on clean images; a
-falling cosine over all steps stands for the fall over the last 30 %.
+3x3 convolutions and leaky ReLU, 2x2 max pooling, upsampling by repetition, and skip connections by concatenation, the
+last one from the noisy image. The output is the clean image itself. `unet-denoise` is the paper's baseline: the same
+net and noise as `noise2noise`, but trained on clean images. A cosine schedule over all steps replaces the decay over
+the last 30 %.
 """
 
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ from jaxgen.nn.conv import Conv
 from jaxgen.nn.pool import max_pool
 from jaxgen.tasks.restoration import Image, PixelRange, Recipe, RestorationTask, row, tiny
 
-CENTRED = PixelRange(mean=(0.5,))  # what the net sees is in [-0.5, 0.5]
+CENTRED = PixelRange(mean=(0.5,))  # the net's inputs are in [-0.5, 0.5]
 
 
 @dataclass(frozen=True)
 class UNet:
     """Hyper-parameters of a U-Net for restoration."""
 
-    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
-    width: int = 48  # channels on the way down; twice as many on the way up
-    depth: int = 5  # how often it is halved
+    image: Image = (256, 256, 3)  # training patches: height, width, channels
+    width: int = 48  # channels of the encoder; the decoder has twice as many
+    depth: int = 5  # number of stride-2 downsampling stages
     degradation: Degradation = Degradation(noise=(0, 50))
     recipe: Recipe = Recipe(loss="l2", learning_rate=3e-4, beta2=0.99)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width, model__depth=self.depth)
         net, multiple = UNetModule(self.width, self.depth, self.image[2]), 2**self.depth
@@ -53,7 +53,7 @@ class UNet:
 
 
 class UNetModule(nn.Module):
-    """x f32[b h w channels] -> the same, mended; both sides can be halved `depth` times. Table 2."""
+    """x f32[b h w channels] -> the restored image; both sides are multiples of 2^depth. Table 2."""
 
     width: int
     depth: int
@@ -80,7 +80,7 @@ class UNetModule(nn.Module):
 
 
 def conv(features: int, name: str, scale: float) -> Conv:
-    """Return a 3x3 convolution whose kernels start as N(0, scale / fan_in)."""
+    """Return a 3x3 convolution with kernels initialised from N(0, scale / fan_in)."""
     return Conv(features, (3, 3), kernel_init=nn.initializers.variance_scaling(scale, "fan_in", "normal"), name=name)
 
 

@@ -23,7 +23,7 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class EDSR:
     """Hyper-parameters of an EDSR."""
 
-    image: Image = (96, 96, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (96, 96, 3)  # clean training patches: height, width, channels
     scale: int = 2
     depth: int = 16  # blocks
     width: int = 64
@@ -32,7 +32,7 @@ class EDSR:
     recipe: Recipe = Recipe()
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__depth=self.depth, model__width=self.width)
         factors(self.scale)

@@ -24,14 +24,14 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class ESPCN:
     """Hyper-parameters of an ESPCN."""
 
-    image: Image = (34, 34, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (34, 34, 3)  # clean training patches: height, width, channels
     scale: int = 2
     widths: tuple[int, int] = (64, 32)  # n1, n2
     degradation: Degradation = Degradation()
     recipe: Recipe = Recipe(loss="l2", learning_rate=1e-3)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(2, model__scale=self.scale)
         at_least(1, model__widths=min(self.widths))

@@ -32,7 +32,7 @@ REAL_GAME = replace(GAME, loss="non-saturating", adversarial=0.1, pixel=1 / 2, h
 class ESRGAN:
     """Hyper-parameters of an ESRGAN."""
 
-    image: Image = (128, 128, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (128, 128, 3)  # clean training patches: height, width, channels
     scale: int = 4  # 1, 2 or 4
     depth: int = 23  # blocks
     width: int = 64
@@ -46,7 +46,7 @@ class ESRGAN:
         self.game.check(self.image)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__depth=self.depth, model__width=self.width, model__growth=self.growth)
         if self.scale not in (1, 2, 4):

@@ -26,7 +26,7 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class FSRCNN:
     """Hyper-parameters of an FSRCNN."""
 
-    image: Image = (20, 20, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (20, 20, 3)  # clean training patches: height, width, channels
     scale: int = 2
     width: int = 56  # d
     shrunk: int = 12  # s
@@ -35,7 +35,7 @@ class FSRCNN:
     recipe: Recipe = Recipe(loss="l2", learning_rate=1e-3)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(2, model__scale=self.scale)
         at_least(1, model__width=self.width, model__shrunk=self.shrunk)

@@ -24,7 +24,7 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class IMDN:
     """Hyper-parameters of an IMDN."""
 
-    image: Image = (192, 192, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (192, 192, 3)  # clean training patches: height, width, channels
     scale: int = 4
     depth: int = 6  # blocks
     width: int = 64
@@ -33,7 +33,7 @@ class IMDN:
     recipe: Recipe = Recipe(learning_rate=2e-4)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__depth=self.depth, model__scale=self.scale, model__reduction=self.reduction)
         at_least(4, model__width=self.width)

@@ -39,7 +39,7 @@ LINES = 8  # of an image that are restored at once: more take more memory
 class LIIF:
     """Hyper-parameters of a LIIF."""
 
-    image: Image = (192, 192, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (192, 192, 3)  # clean training patches: height, width, channels
     small: int = 48  # the side of patches made small; the largest factor of training is image / small
     points: int = 2304  # pixels of a patch that are compared
     depth: int = 16  # blocks of the EDSR
@@ -50,7 +50,7 @@ class LIIF:
     learning_rate: float = 1e-4  # of Adam
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__small=self.small, model__points=self.points, model__depth=self.depth)
         at_least(1, model__width=self.width, model__layers=self.layers, model__hidden=self.hidden)

@@ -23,7 +23,7 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class RCAN:
     """Hyper-parameters of an RCAN."""
 
-    image: Image = (96, 96, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (96, 96, 3)  # clean training patches: height, width, channels
     scale: int = 2
     groups: int = 10
     blocks: int = 20  # of each group
@@ -33,7 +33,7 @@ class RCAN:
     recipe: Recipe = Recipe()
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__groups=self.groups, model__blocks=self.blocks, model__width=self.width)
         at_least(1, model__reduction=self.reduction)

@@ -28,7 +28,7 @@ SMALL_HE = nn.initializers.variance_scaling(0.01 * 2, "fan_in", "normal")  # He'
 class RRDB:
     """Hyper-parameters of an RRDBNet."""
 
-    image: Image = (128, 128, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (128, 128, 3)  # clean training patches: height, width, channels
     scale: int = 4  # 1, 2 or 4
     depth: int = 23  # blocks
     width: int = 64
@@ -37,7 +37,7 @@ class RRDB:
     recipe: Recipe = Recipe(learning_rate=2e-4, beta2=0.99)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__depth=self.depth, model__width=self.width, model__growth=self.growth)
         if self.scale not in (1, 2, 4):

@@ -22,7 +22,7 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class SRCNN:
     """Hyper-parameters of an SRCNN."""
 
-    image: Image = (33, 33, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (33, 33, 3)  # clean training patches: height, width, channels
     scale: int = 2
     kernels: tuple[int, int, int] = (9, 5, 5)  # f1, f2, f3
     widths: tuple[int, int] = (64, 32)  # n1, n2
@@ -30,7 +30,7 @@ class SRCNN:
     recipe: Recipe = Recipe(loss="l2")
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(2, model__scale=self.scale)
         at_least(1, model__widths=min(self.widths), model__kernels=min(self.kernels))

@@ -24,7 +24,7 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class SRGAN:
     """Hyper-parameters of an SRGAN."""
 
-    image: Image = (96, 96, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (96, 96, 3)  # clean training patches: height, width, channels
     scale: int = 4
     depth: int = 16  # blocks
     width: int = 64
@@ -37,7 +37,7 @@ class SRGAN:
         self.game.check(self.image)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__depth=self.depth, model__width=self.width)
         factors(self.scale)

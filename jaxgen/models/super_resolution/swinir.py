@@ -37,7 +37,7 @@ EPSILON = 1e-5  # of the norms
 class SwinIR:
     """Hyper-parameters of a SwinIR."""
 
-    image: Image = (96, 96, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (96, 96, 3)  # clean training patches: height, width, channels
     scale: int = 2
     groups: int = 6
     layers: int = 6  # of each group
@@ -50,7 +50,7 @@ class SwinIR:
     recipe: Recipe = Recipe(learning_rate=2e-4)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__groups=self.groups, model__layers=self.layers, model__width=self.width)
         at_least(1, model__heads=self.heads, model__ratio=self.ratio)

@@ -23,7 +23,7 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 class VDSR:
     """Hyper-parameters of a VDSR."""
 
-    image: Image = (41, 41, 3)  # the clean patches that it is trained on: height, width, channels
+    image: Image = (41, 41, 3)  # clean training patches: height, width, channels
     scales: tuple[int, ...] = (2, 3, 4)
     depth: int = 20
     width: int = 64
@@ -32,7 +32,7 @@ class VDSR:
     recipe: Recipe = Recipe(loss="l2")
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(2, model__depth=self.depth, model__scales=min(self.scales, default=0))
         at_least(1, model__width=self.width)

@@ -52,7 +52,7 @@ class BicycleGAN:
     game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__depth=self.depth, model__width=self.width, model__latent=self.latent)
         at_least(1, model__halvings=self.halvings)

@@ -47,7 +47,7 @@ class CUT:
     game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width, model__blocks=self.blocks, model__downs=self.downs)
         at_least(2, model__places=self.places, model__size=self.size)

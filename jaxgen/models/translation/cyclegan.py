@@ -42,7 +42,7 @@ class CycleGAN:
     game: PatchGANConfig = PatchGANConfig()
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width, model__blocks=self.blocks, model__downs=self.downs)
         at_least(0, model__cycle=self.cycle, model__identity=self.identity, model__pool=self.pool)
@@ -55,7 +55,7 @@ class CycleGAN:
                 "critics": self.game.learner(*unpaired.DISCRIMINATORS.values()),
                 "generators": self.game.learner("generator", "inverse"),
             },
-            # One stream: both players meet the same images, which are then made once a step.
+            # One stream: both phases translate the same images, so XLA translates once a step.
             phases=(
                 Phase("critics", "critics", self.discriminator_loss, stream="z"),
                 Phase("generators", "generators", self.loss, stream="z"),

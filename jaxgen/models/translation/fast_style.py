@@ -70,7 +70,7 @@ class FastStyle:
         backbones.check(self.backbone, (*self.content, *self.style), self.image)
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width, model__style_size=self.style_size, model__styles=len(self.styles))
         at_least(0, model__depth=self.depth)

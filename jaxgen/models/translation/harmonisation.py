@@ -33,16 +33,16 @@ PARTS = Holes(boxes=0.5, strokes=0.75, side=(0.2, 0.7))
 class Harmonisation:
     """Hyper-parameters of a harmonisation net."""
 
-    image: Image = (256, 256, 3)  # the patches that it is trained on: height, width, channels
+    image: Image = (256, 256, 3)  # training patches: height, width, channels
     width: int = 48  # channels on the way down; twice as many on the way up
-    depth: int = 5  # how often it is halved
+    depth: int = 5  # number of stride-2 downsampling stages
     parts: Holes = PARTS  # what is recoloured
     strength: float = 1.0  # of the recolouring
     smallest: float = 100.0  # pixels: a part below counts less
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width, model__depth=self.depth, model__smallest=self.smallest)
         self.parts.check()

@@ -56,7 +56,7 @@ class MUNIT:
     game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width, model__downs=self.downs, model__blocks=self.blocks)
         at_least(1, model__style=self.style, model__style_downs=self.style_downs, model__dense=self.dense)

@@ -44,7 +44,7 @@ class Pix2Pix:
     game: PatchGANConfig = PatchGANConfig("non-saturating", norm="affine")
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__depth=self.depth, model__width=self.width)
         at_least(0, model__dropped=self.dropped, model__dropout=self.dropout)

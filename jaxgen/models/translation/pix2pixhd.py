@@ -51,7 +51,7 @@ class Pix2PixHD:
     game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width, model__downs=self.downs, model__blocks=self.blocks)
         at_least(0, model__enhanced=self.enhanced)

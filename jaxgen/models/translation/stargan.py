@@ -58,7 +58,7 @@ class StarGAN:
     beta1: float = 0.5
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(2, model__classes=self.classes)
         if len(set(self.attributes) - {"image", "label", "source"}) < len(self.attributes):

@@ -52,7 +52,7 @@ class UNIT:
     game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be."""
+        """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__width=self.width, model__downs=self.downs, model__shared=self.shared)
         at_least(0, model__pixel=self.pixel, model__cycle=self.cycle, model__code=self.code, model__blocks=self.blocks)

@@ -1,4 +1,4 @@
-"""Denoisers: their sizes, what published weights reach on real images, their games against closed forms."""
+"""Denoisers: parameter counts, PSNR of published weights on real images, training losses against closed forms."""
 
 import dataclasses
 from functools import partial
@@ -55,7 +55,7 @@ def context(extra: Any = None) -> Context:
 
 
 def started(model: Any, seed: int = 0) -> tuple[Task, Any, Context]:
-    """A game with freshly drawn nets."""
+    """A task, its initial parameters and a context."""
     task = model.task(1)
     params, extra = jax.jit(lambda: task.init(jax.random.key(seed), {}))()
     return task, params, context(extra["restorer"])
@@ -75,7 +75,7 @@ def test_folded_norms_leave_555137_parameters():
 
 
 def published_psnr(folder, weights) -> float:
-    """The mean PSNR over a folder's images with noise of 25 from one generator, mended by published weights."""
+    """The mean PSNR over a folder's images with noise of 25, restored by published weights."""
     model = DnCNN(norm=False)
     task = model.task(1)
     params = to_ours(rule_of("dncnn"), model, "restorer", {"params": shapes(task)[0]["restorer"]}, read(weights))
@@ -92,15 +92,15 @@ def published_psnr(folder, weights) -> float:
 
 
 def test_published_dncnn_on_set12(real_data):
-    """(On BSD68 the benchmark restoration_scores has it.)"""
+    """The benchmark restoration_scores measures it on BSD68."""
     found = published_psnr(real_data / "denoise/Set12", real_data / "weights/dncnn_25.pth")
     assert found == pytest.approx(30.44, abs=0.02)
 
 
-# ---- what the nets are told and given
+# ---- inputs and conditioning of the nets
 
 
-def test_ffdnet_hears_the_level_of_each_picture():
+def test_ffdnet_uses_the_noise_level_of_each_image():
     task, params, now = started(FFDNet((16, 16, 1), depth=3, width=8))
     restorer: Any = task.restorer
     assert restorer.told == ("sigma",) and restorer.multiple == 2
@@ -117,7 +117,7 @@ def test_ffdnet_hears_the_level_of_each_picture():
 
 
 @pytest.mark.parametrize("model", [DnCNN((8, 8, 1), depth=3, width=4), FFDNet((8, 8, 1), depth=3, width=4)])
-def test_a_grey_net_mends_each_channel_of_colour(model):
+def test_a_grey_net_restores_each_channel_of_colour(model):
     task, params, now = started(model)
     restorer: Any = task.restorer
     keys = jax.random.split(jax.random.key(1), 2)
@@ -129,21 +129,21 @@ def test_a_grey_net_mends_each_channel_of_colour(model):
         np.testing.assert_allclose(made[..., i : i + 1], grey, atol=1e-5)
 
 
-def three(**damage) -> tuple[Task, list]:
-    """The game of DnCNN-3 with these damages, and what its lessons were given."""
+def dncnn_3_task(**degradation) -> tuple[Task, list]:
+    """The task of DnCNN-3 with these degradations, and a list of the net's inputs in training."""
     seen: list = []
 
-    def spy(clean, keys, damaged) -> TrainingPair:
-        pair = clean_target(clean, keys, damaged)
+    def spy(clean, keys, degrade) -> TrainingPair:
+        pair = clean_target(clean, keys, degrade)
         jax.debug.callback(seen.append, pair.inputs["degraded"])
         return pair
 
     fixed: Any = {"channels": 1, "scales": (1, 2, 3, 4), "interpolated": True, "apart": True, "lesson": spy}
-    return RestorationTask(Affine(), (24, 24, 1), Recipe(), Degradation(**damage), **fixed).task(), seen
+    return RestorationTask(Affine(), (24, 24, 1), Recipe(), Degradation(**degradation), **fixed).task(), seen
 
 
-def test_dncnn_3_damages_a_patch_in_one_of_three_ways():
-    task, seen = three(noise=(50, 50), jpeg=(5, 5))
+def test_dncnn_3_degrades_a_patch_in_one_of_three_kinds():
+    task, seen = dncnn_3_task(noise=(50, 50), jpeg=(5, 5))
     params, extra = jax.jit(lambda: task.init(jax.random.key(0), {}))()
     one = np.sign(np.random.default_rng(0).normal(size=(1, 24, 24, 1))).astype(np.float32) / 5
     clean = jnp.repeat(jnp.asarray(one), 300, 0)
@@ -166,7 +166,7 @@ def test_dncnn_3_damages_a_patch_in_one_of_three_ways():
     by_jpeg, enlarged = near(given, whole), [near(given, x) for x in small]
     noisy = np.abs(np.std(given - clean, (1, 2, 3)) - 50 / 127.5) < 0.06
     kinds = np.stack([noisy, by_jpeg, *enlarged])
-    assert (kinds.sum(0) == 1).all(), "each patch suffers exactly one"
+    assert (kinds.sum(0) == 1).all(), "each patch gets exactly one kind"
     shares = kinds.mean(1)
     np.testing.assert_allclose(shares, [1 / 3, 1 / 3, 1 / 9, 1 / 9, 1 / 9], atol=0.08)
     assert near(alone, whole).mean() == pytest.approx(0.5, abs=0.09), "at scale 1, noise or JPEG"
@@ -177,7 +177,7 @@ def test_dncnn_3_damages_a_patch_in_one_of_three_ways():
 
 
 class Affine(nn.Module):
-    """a x + b, in the net's own units, from 0 to 1."""
+    """a x + b, for pixels from 0 to 1."""
 
     channels: int = 1
 
@@ -187,10 +187,12 @@ class Affine(nn.Module):
         return jnp.broadcast_to(a, x.shape) * x + jnp.broadcast_to(b, x.shape)
 
 
-def least(lesson, clean) -> tuple[float, float]:
-    """The a and b of the least squared error: one step of Newton's method, as the error is quadratic."""
-    damage = Degradation(noise=(51, 51))
-    task = RestorationTask(Affine(), (32, 32, 1), Recipe(loss="l2"), damage, channels=1, make_pair=lesson).task()
+def minimiser(make_pair, clean) -> tuple[float, float]:
+    """The a and b of the least squared error, from one step of Newton's method: the error is quadratic."""
+    degradation = Degradation(noise=(51, 51))
+    task = RestorationTask(
+        Affine(), (32, 32, 1), Recipe(loss="l2"), degradation, channels=1, make_pair=make_pair
+    ).task()
     extra = task.init(jax.random.key(0), {})[1]
 
     def loss(v):
@@ -208,29 +210,31 @@ def test_noise2noise_has_the_clean_minimiser():
     x = np.random.default_rng(0).normal(0.3, 0.1, size=(256, 32, 32, 1)).astype(np.float32)
     clean, noise = jnp.asarray(2 * x - 1), 51 / 255
     a = x.var() / (x.var() + noise**2)
-    assert least(noisy_target, clean) == pytest.approx((a, (1 - a) * x.mean()), abs=0.006)
-    assert least(clean_target, clean) == pytest.approx((a, (1 - a) * x.mean()), abs=0.006)
-    same = lambda clean, keys, damaged: TrainingPair(damaged(clean, keys), damaged(clean, keys)["degraded"])  # noqa: E731
-    assert least(same, clean) == pytest.approx((1, 0), abs=1e-3), "its own noise would teach it to do nothing"
+    assert minimiser(noisy_target, clean) == pytest.approx((a, (1 - a) * x.mean()), abs=0.006)
+    assert minimiser(clean_target, clean) == pytest.approx((a, (1 - a) * x.mean()), abs=0.006)
+    same = lambda clean, keys, degrade: TrainingPair(degrade(clean, keys), degrade(clean, keys)["degraded"])  # noqa: E731
+    assert minimiser(same, clean) == pytest.approx((1, 0), abs=1e-3), (
+        "with the same noise in both copies the net learns the identity"
+    )
 
 
-def test_noise2noise_of_one_picture_finds_the_clean_mean():
-    clean = jnp.full((256, 32, 32, 1), 0.4)  # 0.7 from 0 to 1: nothing but noise to see
-    a, b = least(noisy_target, clean)
+def test_noise2noise_of_constant_images_finds_the_clean_mean():
+    clean = jnp.full((256, 32, 32, 1), 0.4)  # 0.7 in [0, 1]: all variation is noise
+    a, b = minimiser(noisy_target, clean)
     assert a == pytest.approx(0, abs=0.006) and a * 0.7 + b == pytest.approx(0.7, abs=0.002)
 
 
-def test_noise2noise_draws_both_copies_and_their_levels_anew():
+def test_noise2noise_draws_both_copies_and_their_levels_independently():
     clean, keys = jnp.zeros((64, 32, 32, 1)), jax.random.split(jax.random.key(0), 64)
-    given, target, where = noisy_target(clean, keys, Degradation(noise=(0, 50)))
-    assert where is None
-    a, b = np.asarray(given["degraded"]), np.asarray(target)
+    inputs, target, mask = noisy_target(clean, keys, Degradation(noise=(0, 50)))
+    assert mask is None
+    a, b = np.asarray(inputs["degraded"]), np.asarray(target)
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.02
     assert abs(np.corrcoef(a.std((1, 2, 3)), b.std((1, 2, 3)))[0, 1]) < 0.35
 
 
 @pytest.mark.parametrize("net", ["unet", "dncnn", "nafnet"])
-def test_noise2noise_plays_with_any_net(net):
+def test_noise2noise_trains_any_net(net):
     task, params, now = started(Noise2Noise((8, 8, 3), net=net, width=6, depth=2))
     batch = {"image": jax.random.uniform(jax.random.key(1), (2, 8, 8, 3), minval=-1)}
     loss, aux = jax.jit(lambda: task.phases[0].loss(params, now, batch, jax.random.key(2)))()
@@ -241,7 +245,7 @@ def test_noise2noise_plays_with_any_net(net):
 
 
 @pytest.mark.parametrize(("box", "radius"), [(4, 2), (8, 2), (2, 1), (3, 4)])
-def test_a_blind_pixel_is_a_neighbours(box, radius):
+def test_a_blind_spot_is_replaced_by_a_neighbour(box, radius):
     h, w = 4 * box, 3 * box
     x = jnp.asarray(np.random.default_rng(0).permutation(h * w * 2).reshape(h, w, 2), jnp.float32)
     made, where = map(np.asarray, jax.jit(partial(blinded, box=box, radius=radius))(x, jax.random.key(0)))
@@ -257,7 +261,7 @@ def test_a_blind_pixel_is_a_neighbours(box, radius):
             assert max(abs(k - i), abs(l - j)) <= radius and not where[k, l]
 
 
-def test_blind_pixels_lie_anywhere_and_show_any_neighbour():
+def test_blind_spots_lie_anywhere_and_show_any_neighbour():
     keys = jax.random.split(jax.random.key(0), 4000)
     x = jnp.arange(25.0).reshape(5, 5, 1)
     made, where = jax.jit(jax.vmap(lambda key: blinded(x, key, box=5, radius=1)))(keys)
@@ -266,43 +270,43 @@ def test_blind_pixels_lie_anywhere_and_show_any_neighbour():
     assert set(middle) == {6, 7, 8, 11, 13, 16, 17, 18}
 
 
-def test_noise2void_does_not_see_the_blind_pixel():
-    """What the net says of blind pixels has no gradient in what they were."""
+def test_noise2void_does_not_depend_on_the_blind_spot():
+    """The net's output at blind spots has no gradient with respect to their values."""
     task, params, now = started(Noise2Void((8, 8, 1), width=4, depth=1, box=4))
     x, key = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1), minval=-1), jax.random.key(2)
     keys = jax.random.split(key, 2)
-    where = blind_spot_pair(x, keys, Degradation(), box=4, radius=2).mask
-    assert where is not None
+    mask = blind_spot_pair(x, keys, Degradation(), box=4, radius=2).mask
+    assert mask is not None
 
-    def said(x):
-        shown = blind_spot_pair(x, keys, Degradation(), box=4, radius=2).inputs["degraded"]
+    def output(x):
+        masked = blind_spot_pair(x, keys, Degradation(), box=4, radius=2).inputs["degraded"]
         restorer: Any = task.restorer
-        return restorer.restore(params, now, {"degraded": shown}, keys, 1.0)
+        return restorer.restore(params, now, {"degraded": masked}, keys, 1.0)
 
-    slope = jax.jit(jax.jacobian(lambda x: said(x)))(x)  # [2 8 8 1 2 8 8 1]
-    slope = np.asarray(slope).reshape(128, 128)
-    blind = np.asarray(where).reshape(-1) == 1
-    assert (slope[:, blind] == 0).all() and (np.abs(slope[blind][:, ~blind]).max(1) > 0).all()
+    jacobian = jax.jit(jax.jacobian(lambda x: output(x)))(x)  # [2 8 8 1 2 8 8 1]
+    jacobian = np.asarray(jacobian).reshape(128, 128)
+    blind = np.asarray(mask).reshape(-1) == 1
+    assert (jacobian[:, blind] == 0).all() and (np.abs(jacobian[blind][:, ~blind]).max(1) > 0).all()
 
 
-def test_noise2void_compares_blind_pixels_alone():
+def test_noise2void_compares_blind_spots_only():
     model = Noise2Void((8, 8, 1), width=4, depth=1, box=4)
     task, params, now = started(model)
     x, key = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1), minval=-1), jax.random.key(2)
     loss, _ = jax.jit(lambda: task.phases[0].loss(params, now, {"image": x}, key))()
-    shown, target, where = blind_spot_pair(x, jax.random.split(key, 3), Degradation(), box=4, radius=2)
+    shown, target, mask = blind_spot_pair(x, jax.random.split(key, 3), Degradation(), box=4, radius=2)
     np.testing.assert_array_equal(target, x)
     nets = {"params": params["restorer"], **now.extra["restorer"]}
     net = jax.jit(partial(Noise2VoidNet(4, 1, 1).apply, train=True, mutable=["batch_stats"]))
-    out: Any = net(nets, (shown["degraded"] + 1) / 2)
+    out: Any = net(nets, (inputs["degraded"] + 1) / 2)
     error = np.asarray(2 * out[0] - 1 - x) ** 2
-    assert loss == pytest.approx(error[np.asarray(where) == 1].mean(), rel=1e-5)
+    assert loss == pytest.approx(error[np.asarray(mask) == 1].mean(), rel=1e-5)
 
 
-def test_noise2void_finds_the_clean_value_where_the_noise_is_independent():
-    """A net that says one number for all pixels is best at their clean mean."""
+def test_noise2void_finds_the_clean_value_under_independent_noise():
+    """The best constant output is the pixels' clean mean."""
     clean = jnp.full((256, 32, 32, 1), 0.4)
-    a, b = least(partial(blind_spot_pair, box=4, radius=2), clean)
+    a, b = minimiser(partial(blind_spot_pair, box=4, radius=2), clean)
     assert a == pytest.approx(0, abs=0.02) and a * 0.7 + b == pytest.approx(0.7, abs=0.005)
 
 
@@ -338,7 +342,7 @@ BAD = {
     "restores images of 3 channels": dataclasses.replace(DnCNN(), channels=3),
     "multiples of 2": FFDNet(image=(71, 70, 1)),
     "multiples of 16": NAFNet(image=(40, 40, 3)),
-    "as many resolutions as each other": NAFNet(encoder=(1, 1), decoder=(1,)),
+    "the same number of resolutions": NAFNet(encoder=(1, 1), decoder=(1,)),
     "model.encoder_and_decoder must be at least 0": NAFNet(encoder=(1, -1), decoder=(1, 1)),
     "multiples of 32": UNet(image=(48, 48, 3)),
     "model.depth must be at least 1": Noise2Noise(depth=0),
@@ -347,14 +351,14 @@ BAD = {
     "divisible by model.heads": Restormer(width=6, blocks=(1, 1), heads=(4, 1)),
     "model.box must be at least 2": Noise2Void(box=1),
     "multiples of model.box 8": Noise2Void(image=(60, 64, 1)),
-    "l1 or l2, without frequencies": Noise2Void(recipe=Recipe(loss="charbonnier")),
+    "l1 or l2 for blind spots": Noise2Void(recipe=Recipe(loss="charbonnier")),
     "model.radius must be at least 1": Noise2Void(radius=0),
     "must be 0 <= low <= high": UNet(degradation=Degradation(noise=(5, 1))),
 }
 
 
 @pytest.mark.parametrize("words", BAD)
-def test_settings_that_cannot_be_are_told_in_a_sentence(words):
+def test_bad_settings_give_one_sentence(words):
     with pytest.raises(InputError) as error:
         BAD[words].task(1)
     assert words in str(error.value)

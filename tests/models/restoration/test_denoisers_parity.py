@@ -329,7 +329,7 @@ class Brightened:
         return {"params": self.model.init(key)[0]["restorer"]}
 
     def apply(self, variables, x, train, mutable):
-        return self.model.brightened({"restorer": variables["params"]}, x)[0], {}
+        return self.model.brighten({"restorer": variables["params"]}, x)[0], {}
 
 
 def test_zero_dces_weights_brighten_what_the_published_ones_do():

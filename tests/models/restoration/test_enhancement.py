@@ -1,4 +1,4 @@
-"""Zero-DCE, the deep image prior and the repair of photographs, beside formulas and what their authors count."""
+"""Zero-DCE, the deep image prior and photo repair, compared with formulas and the authors' parameter counts."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from jaxgen.models.restoration.photo_repair import PhotoRepair, focal
 from jaxgen.models.restoration.zero_dce import ZeroDCE
 
 
-def pictures(*shape: int, seed: int = 0) -> np.ndarray:
+def images(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random(shape).astype(np.float32)
 
 
@@ -26,8 +26,8 @@ def pictures(*shape: int, seed: int = 0) -> np.ndarray:
 def test_curves_brighten_and_keep_the_range():
     model = ZeroDCE((32, 32, 3), width=4, curves=3)
     params, _ = model.init(jax.random.key(0))
-    x = jnp.asarray(pictures(2, 32, 32, 3))
-    y, a = model.brightened(params, x)
+    x = jnp.asarray(images(2, 32, 32, 3))
+    y, a = model.brighten(params, x)
     expected = np.asarray(x)
     for one in np.split(np.asarray(a), 3, -1):
         expected = expected + one * expected * (1 - expected)
@@ -36,7 +36,7 @@ def test_curves_brighten_and_keep_the_range():
 
 
 def test_spatial_loss_is_the_formula():
-    y, x = pictures(2, 16, 24, 3), pictures(2, 16, 24, 3, seed=1)
+    y, x = images(2, 16, 24, 3), images(2, 16, 24, 3, seed=1)
     expected = []
     for one, other in zip(y, x, strict=True):
         regions = [p.mean(-1).reshape(4, 4, 6, 4).mean((1, 3)) for p in (one, other)]
@@ -51,7 +51,7 @@ def test_spatial_loss_is_the_formula():
 
 
 def test_colour_and_smoothness_are_the_formulas():
-    x, a = pictures(2, 8, 8, 3), pictures(2, 8, 9, 6)
+    x, a = images(2, 8, 8, 3), images(2, 8, 9, 6)
     r, g, b = x.mean((1, 2)).T
     np.testing.assert_allclose(
         zero_dce.colour(jnp.asarray(x)), np.sqrt((r - g) ** 4 + (r - b) ** 4 + (g - b) ** 4 + 1e-12), rtol=1e-5
@@ -60,24 +60,24 @@ def test_colour_and_smoothness_are_the_formulas():
     np.testing.assert_allclose(zero_dce.smooth(jnp.asarray(a)), 2 * (down / (7 * 9) + across / (8 * 8)), rtol=1e-5)
 
 
-def test_zero_dce_refuses_what_it_cant_pool():
+def test_zero_dce_refuses_sizes_that_it_cannot_pool():
     with pytest.raises(InputError, match="multiples of 16"):
         ZeroDCE((40, 40, 3)).task(1)
-    with pytest.raises(InputError, match="colour patches"):
+    with pytest.raises(InputError, match="needs colour images"):
         ZeroDCE((32, 32, 1)).task(1)
 
 
 # ---------------------------------------------------------------- the deep image prior
 
 
-def test_the_prior_is_as_large_as_the_authors():
-    """2,217,831 is what their notebook of denoising prints."""
+def test_the_prior_has_the_authors_number_of_parameters():
+    """The authors' denoising notebook prints 2,217,831."""
     net = deep_image_prior.DeepImagePriorNet(128, 4, 5, 3)
     params = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 32))))
     assert sum(x.size for x in jax.tree.leaves(params)) == 2_217_831
 
 
-def test_the_prior_s_kernels_start_as_pytorch_s():
+def test_the_prior_s_kernels_are_initialised_as_pytorch_s():
     params = jax.jit(deep_image_prior.DeepImagePriorNet(8, 2, 2, 3).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 4)))
     kernels = [np.asarray(x) for x in jax.tree.leaves(params) if x.ndim == 4]
     ratios = [np.abs(x).max() * np.sqrt(np.prod(x.shape[:3])) for x in kernels]  # to 1 / sqrt(fan in)
@@ -87,33 +87,33 @@ def test_the_prior_s_kernels_start_as_pytorch_s():
 SHORT = Prior(steps=200, width=8, depth=2, noise=8, average=0.9)
 
 
-def test_the_prior_fills_in_and_keeps_what_is_known():
+def test_the_prior_fills_holes_and_keeps_known_pixels():
     ramp = np.linspace(-0.8, 0.8, 24, dtype=np.float32)
     picture = np.broadcast_to(ramp[:, None, None], (24, 24, 3))
-    mask = (pictures(24, 24, 1) < 0.3).astype(np.float32)
+    mask = (images(24, 24, 1) < 0.3).astype(np.float32)
     steps: list[int] = []
     given = jnp.asarray(np.where(mask > 0, 0, picture))
-    answer = SHORT.mend(given, jnp.asarray(mask), 1.0, jax.random.key(0), steps.append)
+    answer = SHORT.restore(given, jnp.asarray(mask), 1.0, jax.random.key(0), steps.append)
     hidden = np.broadcast_to(mask > 0, picture.shape)
     assert np.array_equal(answer[~hidden], picture[~hidden])
     error = np.square(answer - picture)[hidden].mean()
-    assert error < 0.2 * np.square(picture)[hidden].mean(), "better than the grey that hid it"
+    assert error < 0.2 * np.square(picture)[hidden].mean(), "better than the grey of hidden pixels"
     assert steps == list(range(20, 201, 20))
 
 
-def test_the_prior_stops_at_the_noise():
+def test_the_prior_stops_at_the_noise_level():
     ramp = np.linspace(-0.8, 0.8, 24, dtype=np.float32)
     clean = np.broadcast_to(ramp[:, None, None], (24, 24, 3))
     noisy = jnp.asarray(clean + 2 * 40 / 255 * np.random.default_rng(0).normal(size=clean.shape), jnp.float32)
     steps: list[int] = []
-    answer = SHORT.mend(noisy, None, 1.0, jax.random.key(0), steps.append, sigma=40.0)
-    assert steps and steps[-1] < 200, "the image is learned before its noise"
+    answer = SHORT.restore(noisy, None, 1.0, jax.random.key(0), steps.append, sigma=40.0)
+    assert steps and steps[-1] < 200, "the image is fitted before its noise"
     assert np.square(answer - clean).mean() < 0.1 * np.square(noisy - clean).mean()
 
 
-def test_the_command_learns_one_picture(tmp_path, cli, monkeypatch):
+def test_the_command_restores_one_image(tmp_path, cli, monkeypatch):
     monkeypatch.setattr(deep_image_prior, "Prior", lambda: SHORT)
-    values = (255 * pictures(20, 24, 3)).astype(np.uint8)
+    values = (255 * images(20, 24, 3)).astype(np.uint8)
     path = tmp_path / "a.png"
     Image.fromarray(values).save(path)
     cli(0, "restore", str(path), "--with", "deep-image-prior")
@@ -122,7 +122,7 @@ def test_the_command_learns_one_picture(tmp_path, cli, monkeypatch):
         whole = np.asarray(made)
     cli(0, "restore", str(path), "--with", "deep-image-prior", "--sigma", "255", "--overwrite")
     with Image.open(tmp_path / "a-restored.png") as made:
-        assert (np.asarray(made) != whole).any(), "it stops sooner where all may be noise"
+        assert (np.asarray(made) != whole).any(), "it stops sooner at a higher noise level"
     Image.fromarray(values[:6, :6]).save(path)
     out = cli(2, "restore", str(path), "--with", restoration.PRIOR, "--overwrite")
     assert "needs images of 8x8 at least, not 6x6" in out
@@ -131,35 +131,35 @@ def test_the_command_learns_one_picture(tmp_path, cli, monkeypatch):
 # ---------------------------------------------------------------- photographs
 
 
-def test_the_focal_loss_is_half_the_cross_entropy_where_nothing_is_weighed():
-    logits, there = np.float32(6 * pictures(3, 5, 5, 1) - 3), (pictures(3, 5, 5, 1, seed=2) < 0.3).astype(np.float32)
+def test_the_focal_loss_without_weights_is_half_the_cross_entropy():
+    logits, there = np.float32(6 * images(3, 5, 5, 1) - 3), (images(3, 5, 5, 1, seed=2) < 0.3).astype(np.float32)
     p = 1 / (1 + np.exp(-logits))
     entropy = -(there * np.log(p) + (1 - there) * np.log(1 - p)).mean((1, 2, 3))
     np.testing.assert_allclose(focal(jnp.asarray(logits), jnp.asarray(there), 0, 0.5), entropy / 2, rtol=1e-4)
     right = np.where(there > 0, p, 1 - p)
-    weighed = -(np.where(there > 0, 0.75, 0.25) * (1 - right) ** 2 * np.log(right)).mean((1, 2, 3))
-    np.testing.assert_allclose(focal(jnp.asarray(logits), jnp.asarray(there), 2, 0.75), weighed, rtol=1e-3)
+    weighted = -(np.where(there > 0, 0.75, 0.25) * (1 - right) ** 2 * np.log(right)).mean((1, 2, 3))
+    np.testing.assert_allclose(focal(jnp.asarray(logits), jnp.asarray(there), 2, 0.75), weighted, rtol=1e-3)
 
 
-def test_the_mender_does_not_see_what_is_surely_lost():
+def test_the_restoration_net_does_not_get_damaged_pixels():
     model = photo_repair.SMALL
     params, _ = model.init(jax.random.key(0))
-    x, lost = jnp.asarray(pictures(1, 16, 16, 3)), jnp.zeros((1, 16, 16, 1)).at[:, 4:8, 4:8].set(1)
+    x, damage = jnp.asarray(images(1, 16, 16, 3)), jnp.zeros((1, 16, 16, 1)).at[:, 4:8, 4:8].set(1)
     other = x.at[:, 4:8, 4:8].set(0.5)
-    made = [model.mended(params, v, lost) for v in (x, other)]
-    np.testing.assert_array_equal(made[0], made[1], "what was there leaves no trace")
+    made = [model.repair(params, v, damage) for v in (x, other)]
+    np.testing.assert_array_equal(made[0], made[1], "damaged pixels have no influence")
 
 
-def test_photo_repair_needs_damage_that_has_a_place():
+def test_photo_repair_needs_a_degradation_with_a_mask():
     from jaxgen.data.degradations import Degradation
 
-    with pytest.raises(InputError, match="damage that has a place"):
+    with pytest.raises(InputError, match="a degradation with a mask"):
         PhotoRepair((32, 32, 3), depth=2, degradation=Degradation(noise=(10, 10))).task(1)
     with pytest.raises(InputError, match="multiples of 4"):
         PhotoRepair((30, 32, 3), depth=2).task(1)
 
 
-def test_old_photographs_are_there_to_be_mended(real_data: Path):
+def test_old_photographs_are_available(real_data: Path):
     from jaxgen.media import photo
 
     found = photo.find(real_data / "old_photos")

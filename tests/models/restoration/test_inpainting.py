@@ -1,4 +1,4 @@
-"""Models that fill in what is hidden: their layers by the formula, what stays as it was, answers."""
+"""Inpainting models: their layers compared with formulas, unchanged known pixels, several completions, mistakes."""
 
 import dataclasses
 from typing import Any
@@ -27,23 +27,23 @@ from jaxgen.training.dry_run import count
 NAMES = ("partial-conv", "gated-conv", "context-encoder", "completion-vae")
 
 
-def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+def random_normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-# ---------------------------------------------------------------- layers by the formula
+# ---------------------------------------------------------------- layers and their formulas
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 2), (7, 2)])
 def test_partial_convolution_is_the_paper_s_formula(kernel, stride):
-    x, skip = numbers(2, 9, 8, 3), numbers(2, 9, 8, 2, seed=1)
+    x, skip = random_normal(2, 9, 8, 3), random_normal(2, 9, 8, 2, seed=1)
     known = [(np.random.default_rng(i).random((2, 9, 8, 1)) < 0.2).astype(np.float32) for i in (2, 3)]
-    known[0][0, :6, :6] = known[1][0, :6, :6] = 0  # somewhere nothing is known
+    known[0][0, :6, :6] = known[1][0, :6, :6] = 0  # a region without known pixels
     layer = partial_conv.PartialConv(4, kernel, stride)
     parts = list(zip((x, skip), known, strict=True))
     params: Any = layer.init(jax.random.key(0), *parts)["params"]
     params = {**params, "bias": jnp.arange(4.0)}
-    y, seen = map(np.asarray, layer.apply({"params": params}, *parts))
+    y, valid = map(np.asarray, layer.apply({"params": params}, *parts))
 
     weights, pad = np.asarray(params["conv"]["kernel"]), kernel // 2
     whole = np.concatenate([x, skip], -1)
@@ -57,12 +57,12 @@ def test_partial_convolution_is_the_paper_s_formula(kernel, stride):
             sums = np.einsum("hwi,hwio->o", whole[at] * m[at], weights)
             expected = sums * kernel * kernel * 5 / total + np.arange(4)
         np.testing.assert_allclose(y[b, i, j], expected, rtol=1e-4, atol=1e-4)
-        assert seen[b, i, j, 0] == (total > 0)
-    assert 0 < seen.mean() < 1 or kernel == 7
+        assert valid[b, i, j, 0] == (total > 0)
+    assert 0 < valid.mean() < 1 or kernel == 7
 
 
 def test_without_a_hole_a_partial_convolution_is_a_convolution():
-    x = numbers(2, 8, 8, 3)
+    x = random_normal(2, 8, 8, 3)
     layer = partial_conv.PartialConv(4, 3)
     found: Any = layer.init(jax.random.key(0), (x, jnp.ones((2, 8, 8, 1))))
     y, known = map(np.asarray, layer.apply(found, (x, jnp.ones((2, 8, 8, 1)))))
@@ -82,7 +82,7 @@ def test_holes_close_from_the_rim_inwards():
 
 
 def attended(x: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
-    """Contextual attention of one image [h w c] with every patch cut out by itself, in f64."""
+    """Contextual attention of one image [h w c], patch by patch, in f64."""
     h, w, c = x.shape
     rows, columns = h // 2, w // 2
     small, hidden = (np.pad(v[::2, ::2], ((1, 1), (1, 1), (0, 0))) for v in (x.astype(float), mask))
@@ -90,10 +90,10 @@ def attended(x: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
     patch = {(i, j): small[i : i + 3, j : j + 3] for i, j in places}
     known = {(i, j): not hidden[i : i + 3, j : j + 3].any() for i, j in places}
     unit = {p: x / max(np.linalg.norm(x), 1e-4) for p, x in patch.items()}
-    likeness = {(p, q): (patch[p] * unit[q]).sum() for p in places for q in places}
+    similarity = {(p, q): (patch[p] * unit[q]).sum() for p in places for q in places}
 
-    def composite(scores: dict, order: list) -> dict:
-        """Add the scores of the pairs that come before and after both, in this order of places."""
+    def fused(scores: dict, order: list) -> dict:
+        """Add the scores of the previous and the next pair, in this order of positions."""
         at = {p: n for n, p in enumerate(order)}
         found = {}
         for p, q in scores:
@@ -105,8 +105,8 @@ def attended(x: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
             found[p, q] = total
         return found
 
-    scores = composite(likeness, places)
-    scores = composite(scores, sorted(places, key=lambda p: (p[1], p[0])))
+    scores = fused(similarity, places)
+    scores = fused(scores, sorted(places, key=lambda p: (p[1], p[0])))
     wide = np.pad(x.astype(float), ((1, 1), (1, 1), (0, 0)))
     out = np.zeros((h + 2, w + 2, c))
     for p in places:
@@ -120,7 +120,7 @@ def attended(x: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
 
 
 def test_contextual_attention_is_brute_force_matching_of_patches():
-    x = numbers(2, 12, 8, 3)
+    x = random_normal(2, 12, 8, 3)
     mask = np.zeros((2, 12, 8, 1), np.float32)
     mask[0, 2:6, 2:5], mask[1, 9:, 6:] = 1, 1
     made = gated_conv.contextual_attention(jnp.asarray(x), jnp.asarray(mask), 3.0)
@@ -128,9 +128,9 @@ def test_contextual_attention_is_brute_force_matching_of_patches():
         np.testing.assert_allclose(ours, attended(one, hidden, 3.0), rtol=1e-4, atol=1e-5)
 
 
-def test_contextual_attention_finds_the_patch_that_is_the_same():
-    """An image that repeats itself: what is hidden comes back from the other copy, though nothing of it is used."""
-    tile = numbers(1, 8, 16, 6)
+def test_contextual_attention_copies_an_equal_patch():
+    """In an image that repeats itself, a hidden region is filled from the other copy."""
+    tile = random_normal(1, 8, 16, 6)
     x = np.concatenate([tile, tile], 1)
     mask = np.zeros((1, 16, 16, 1), np.float32)
     mask[:, 10:14, 6:10] = 1
@@ -138,35 +138,37 @@ def test_contextual_attention_finds_the_patch_that_is_the_same():
     np.testing.assert_allclose(made[:, 10:14, 6:10], tile[:, 2:6, 6:10], atol=1e-3)
 
 
-def test_the_local_critic_sees_what_is_around_the_hole():
+def test_the_local_branch_gets_the_region_around_the_hole():
     x = jnp.arange(2 * 16 * 16.0).reshape(2, 16, 16, 1)
     mask = jnp.zeros((2, 16, 16, 1)).at[0, 6:10, 1:3].set(1)
     found = context_encoder.around(x, mask, 8)
     np.testing.assert_array_equal(found[0], x[0, 4:12, 0:8])
-    np.testing.assert_array_equal(found[1], x[1, 4:12, 4:12])  # nothing is hidden: the middle
+    np.testing.assert_array_equal(found[1], x[1, 4:12, 4:12])  # no hole: the image's middle
 
 
-def test_features_are_compared_by_their_distance_and_their_gram_matrix():
-    a, b = (jnp.asarray(numbers(2, 5, 4, 3, seed=seed)) for seed in (0, 1))
+def test_features_are_compared_by_distance_and_gram_matrix():
+    a, b = (jnp.asarray(random_normal(2, 5, 4, 3, seed=seed)) for seed in (0, 1))
     expected = np.abs(np.asarray(a - b)).mean((1, 2, 3))
     np.testing.assert_allclose(perceptual.feature_loss([a, a], [b, b]), 2 * expected, rtol=1e-5)
     np.testing.assert_allclose(perceptual.feature_loss([a], [b], 2), ((a - b) ** 2).mean((1, 2, 3)), rtol=1e-5)
     flat = np.asarray(a[0]).reshape(-1, 3)
     np.testing.assert_allclose(perceptual.gram(a)[0], flat.T @ flat / 60, rtol=1e-4)
-    assert float(perceptual.style_loss([a], [a[:, ::-1]]).max()) < 1e-6, "where things are is no style"
+    assert float(perceptual.style_loss([a], [a[:, ::-1]]).max()) < 1e-6, "positions do not change the style"
     assert float(perceptual.style_loss([a], [b]).min()) > 1e-3
 
 
-def test_the_variation_is_taken_in_the_hole_and_a_pixel_around_it():
+def test_total_variation_is_that_of_the_hole_dilated_by_one_pixel():
     mask = jnp.zeros((1, 8, 8, 1)).at[:, 4, 4].set(1)
     x = jnp.zeros((1, 8, 8, 1)).at[:, 4, 4].set(1.0).at[:, 0].set(9.0)
     assert float(partial_conv.variation(x, mask)[0]) == pytest.approx(4 / 64)
 
 
-def test_a_hole_s_distance_is_that_of_pixels_from_0_to_1():
+def test_the_distance_in_a_hole_is_of_pixels_from_0_to_1():
     mask = jnp.zeros((1, 8, 8, 1)).at[:, 2:5, 2:4].set(1)
     clean = jnp.ones((1, 8, 8, 3))
-    assert float(context_encoder.distance(clean - 2 * mask, clean, mask)[0]) == pytest.approx(1), "black for white"
+    assert float(context_encoder.distance(clean - 2 * mask, clean, mask)[0]) == pytest.approx(1), (
+        "black instead of white"
+    )
 
 
 def test_the_divergence_is_that_of_gaussians():
@@ -185,7 +187,7 @@ def test_the_divergence_is_that_of_gaussians():
 # ---------------------------------------------------------------- holes
 
 
-def test_holes_are_drawn_by_their_shares_and_hide_something():
+def test_holes_are_drawn_by_their_shares_and_never_empty():
     keys = jax.random.split(jax.random.key(0), 64)
     boxes = Holes(boxes=1, side=(0.25, 0.25))(keys, (32, 16))
     assert boxes.shape == (64, 32, 16, 1) and set(np.unique(boxes)) == {0, 1}
@@ -201,7 +203,7 @@ def test_holes_are_drawn_by_their_shares_and_hide_something():
             bad.check()
 
 
-def test_a_picture_is_covered_whatever_the_mask_s_grey():
+def test_any_mask_value_above_0_hides_a_pixel():
     given = masked(jnp.ones((1, 2, 2, 3)), jnp.asarray([0, 0.5, 1, 0]).reshape(1, 2, 2, 1))
     np.testing.assert_array_equal(given["mask"][..., 0], [[[0, 1], [1, 0]]])
     np.testing.assert_array_equal(given["degraded"][..., 0], [[[1, 0], [0, 1]]])
@@ -228,10 +230,10 @@ def fresh():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_known_stays_and_what_is_hidden_is_not_seen(name, fresh):
+def test_known_pixels_stay_and_hidden_pixels_have_no_influence(name, fresh):
     task, params, context, restore = fresh(name)
     height, width = 2 * task.example["image"].shape[0], task.example["image"].shape[1]
-    x = np.tanh(numbers(2, height, width, 3))
+    x = np.tanh(random_normal(2, height, width, 3))
     mask = np.asarray(Holes(boxes=1)(jax.random.split(jax.random.key(0), 2), (height, width)))
     keys = jax.random.split(jax.random.key(1), 2)
     answer = np.asarray(restore(params, context, {"degraded": x, "mask": mask}, keys, 1.0))
@@ -248,34 +250,34 @@ def test_what_is_known_stays_and_what_is_hidden_is_not_seen(name, fresh):
 
 def test_a_partial_u_net_takes_any_size(fresh):
     _, params, context, restore = fresh("partial-conv")
-    x = np.tanh(numbers(1, 13, 22, 3))
+    x = np.tanh(random_normal(1, 13, 22, 3))
     mask = np.zeros((1, 13, 22, 1), np.float32)
     mask[:, 3:9, 4:9] = 1
     answer = restore(params, context, {"degraded": x, "mask": mask}, jax.random.split(jax.random.key(0), 1), 1.0)
     assert answer.shape == x.shape and np.isfinite(answer).all()
 
 
-def test_other_keys_give_other_answers(fresh):
+def test_other_keys_give_other_completions(fresh):
     _, params, context, restore = fresh("completion-vae")
-    x = np.repeat(np.tanh(numbers(1, 16, 16, 3)), 4, 0)
+    x = np.repeat(np.tanh(random_normal(1, 16, 16, 3)), 4, 0)
     mask = np.zeros((4, 16, 16, 1), np.float32)
     mask[:, 4:12, 4:12] = 1
     keys = jax.random.split(jax.random.key(0), 4)
     given = {"degraded": x, "mask": mask}
     one, two, three, four = np.asarray(restore(params, context, given, keys, 1.0))[:, 4:12, 4:12]
-    apart = [np.abs(a - b).mean() for a, b in ((one, two), (one, three), (three, four))]
-    assert min(apart) > 1e-3
+    distances = [np.abs(a - b).mean() for a, b in ((one, two), (one, three), (three, four))]
+    assert min(distances) > 1e-3
     np.testing.assert_array_equal(restore(params, context, given, keys, 1.0)[:, 4:12, 4:12], [one, two, three, four])
 
 
-def test_deepfills_generator_has_the_layers_of_its_authors():
-    """The channels that go into each convolution of their inpaint_model.py and out of it, and its side."""
+def test_deepfills_generator_has_the_authors_layers():
+    """The input channels, output channels and kernel size of each convolution in their inpaint_model.py."""
     n, kernels = 48, {}
 
     def chain(name: str, before: int, *layers: tuple[int, int]):
         for number, after in layers:
             kernels[f"{name}{number}"] = (before, after, 5 if number == 1 else 3)
-            before = after // 2  # the other half are gates
+            before = after // 2  # the other half of the channels are gates
 
     dilated = [(i, 4 * n) for i in range(7, 11)]
     last = [(11, 4 * n), (12, 4 * n), (13, 2 * n), (14, 2 * n), (15, n), (16, n // 2), (17, 3)]
@@ -295,20 +297,20 @@ def test_deepfills_generator_has_the_layers_of_its_authors():
     assert count(params) == 4_052_478  # 4.1M in the paper
 
 
-def test_nets_have_as_many_numbers_as_their_papers_tables():
+def test_nets_have_the_papers_numbers_of_parameters():
     def convs(*layers: tuple[int, int, int]) -> int:
         return sum(before * after * side**2 for before, after, side in layers)
 
-    # Iizuka et al. 2017, table 1 and, of the critics, table 2: each norm has two numbers a channel.
+    # Iizuka et al. 2017, tables 1 and 2 (discriminator); each norm has two parameters for each channel.
     middle = [(256, 256, 3)] * 8
     first = [(4, 64, 5), (64, 128, 3), (128, 128, 3), (128, 256, 3), *middle]
     last = [(256, 128, 4), (128, 128, 3), (128, 64, 4), (64, 32, 3)]
     norms = sum(after for _, after, _ in first + last)
     completion = convs(*first, *last, (32, 3, 3)) + 3 + 2 * norms
     halves = [(3, 64, 5), (64, 128, 5), (128, 256, 5), (256, 512, 5), (512, 512, 5)]
-    critics = 2 * (convs(*halves) + 2 * 1472 + (4 * 4 * 512 + 1) * 1024) + convs((512, 512, 5)) + 2 * 512 + 2049
-    assert zoo.load("context-encoder").parameters == completion + critics
-    # Liu et al. 2018, appendix, table 3; of the first and the last layer a bias.
+    discriminator = 2 * (convs(*halves) + 2 * 1472 + (4 * 4 * 512 + 1) * 1024) + convs((512, 512, 5)) + 2 * 512 + 2049
+    assert zoo.load("context-encoder").parameters == completion + discriminator
+    # Liu et al. 2018, appendix, table 3; the first and the last layer have a bias.
     down = [(3, 64, 7), (64, 128, 5), (128, 256, 5), (256, 512, 3), *[(512, 512, 3)] * 4]
     up = [*[(1024, 512, 3)] * 4, (768, 256, 3), (384, 128, 3), (192, 64, 3)]
     norms = sum(after for _, after, _ in down[1:] + up)
@@ -316,9 +318,9 @@ def test_nets_have_as_many_numbers_as_their_papers_tables():
 
 
 @pytest.mark.parametrize("name", ["gated-conv", "context-encoder"])
-def test_each_player_s_gradient_is_its_own(name, fresh):
+def test_each_phase_updates_its_own_net(name, fresh):
     task, params, *_ = fresh(name)
-    batch = {"image": jnp.tanh(jnp.asarray(numbers(4, *task.example["image"].shape)))}
+    batch = {"image": jnp.tanh(jnp.asarray(random_normal(4, *task.example["image"].shape)))}
     state = init_state(task, jax.random.key(0), batch)
     for phase in task.phases:
         alone = dataclasses.replace(phase, every=1)
@@ -332,7 +334,7 @@ def test_each_player_s_gradient_is_its_own(name, fresh):
             assert jax.tree.all(same) == (net != phase.learner)
 
 
-def test_the_critic_s_weights_have_norm_one():
+def test_the_discriminator_s_weights_have_spectral_norm_one():
     model = zoo.load("gated-conv").tiny.model
     task = model.task(1)
     params, extra = jax.jit(lambda: task.init(jax.random.key(0), {}))()
@@ -342,7 +344,7 @@ def test_the_critic_s_weights_have_norm_one():
         assert np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2) == pytest.approx(1, rel=0.02)
 
 
-def test_sizes_that_can_t_be_are_refused():
+def test_bad_settings_are_refused():
     bad = [
         ("gated-conv", {"image": (30, 32, 3)}, "multiples of 8"),
         ("context-encoder", {"image": (18, 16, 3)}, "multiples of 4"),
@@ -356,13 +358,13 @@ def test_sizes_that_can_t_be_are_refused():
 
 
 @pytest.mark.parametrize("backbone", ["vgg16", "random"])
-def test_features_of_a_frozen_net_are_compared_where_that_is_asked_for(backbone):
+def test_features_of_a_frozen_net_are_compared_if_their_weights_are_above_0(backbone):
     if backbone == "vgg16":
         pytest.importorskip("stlpips_pytorch")
     tiny = zoo.load("partial-conv").tiny.model
     model = dataclasses.replace(tiny, image=(24, 24, 3), perceptual=0.05, style=120.0, backbone=backbone)
     task = model.task(1)
-    batch = {"image": jnp.tanh(jnp.asarray(numbers(2, 24, 24, 3)))}
+    batch = {"image": jnp.tanh(jnp.asarray(random_normal(2, 24, 24, 3)))}
     state = init_state(task, jax.random.key(0), batch)
     frozen = {net: load() for net, load in task.frozen.items()}
     _, metrics = jax.jit(make_step(task))(state, batch, frozen)
@@ -377,7 +379,7 @@ def test_features_of_a_frozen_net_are_compared_where_that_is_asked_for(backbone)
         (["--model.backbone", "vgg17"], "did you mean 'vgg16'"),
     ],
 )
-def test_frozen_nets_that_cannot_see_are_refused(tmp_path, changes, words):
+def test_unsuitable_frozen_nets_are_refused(tmp_path, changes, words):
     options = [
         "--preset",
         "partial-conv",
