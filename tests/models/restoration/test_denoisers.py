@@ -294,7 +294,7 @@ def test_noise2void_compares_blind_spots_only():
     task, params, now = started(model)
     x, key = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1), minval=-1), jax.random.key(2)
     loss, _ = jax.jit(lambda: task.phases[0].loss(params, now, {"image": x}, key))()
-    shown, target, mask = blind_spot_pair(x, jax.random.split(key, 3), Degradation(), box=4, radius=2)
+    inputs, target, mask = blind_spot_pair(x, jax.random.split(key, 3), Degradation(), box=4, radius=2)
     np.testing.assert_array_equal(target, x)
     nets = {"params": params["restorer"], **now.extra["restorer"]}
     net = jax.jit(partial(Noise2VoidNet(4, 1, 1).apply, train=True, mutable=["batch_stats"]))
