@@ -138,7 +138,7 @@ def dncnn_3_task(**degradation) -> tuple[Task, list]:
         jax.debug.callback(seen.append, pair.inputs["degraded"])
         return pair
 
-    fixed: Any = {"channels": 1, "scales": (1, 2, 3, 4), "interpolated": True, "apart": True, "lesson": spy}
+    fixed: Any = {"channels": 1, "scales": (1, 2, 3, 4), "interpolated": True, "one_kind": True, "make_pair": spy}
     return RestorationTask(Affine(), (24, 24, 1), Recipe(), Degradation(**degradation), **fixed).task(), seen
 
 
