@@ -1,14 +1,10 @@
 """python -m jaxgen directions: semantic directions of a latent space."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from jaxgen.commands.shared import PNG, Folder, check_walk
 from jaxgen.core.errors import at_least, numbers
 from jaxgen.media import output_files
-
-if TYPE_CHECKING:
-    pass
-from jaxgen.commands.shared import PNG, Folder, check_walk
 
 
 def directions(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgen.commands.restore import Pictures, With
+from jaxgen.commands.shared import Picture, With
 from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.media import output_files
 from jaxgen.media.batch_files import answered
@@ -18,7 +18,7 @@ WINDOWS = 1_000_000  # of an answer, at most
 
 
 def extend(
-    picture: Pictures,
+    picture: Picture,
     with_: With = "",
     by: tuple[int, ...] = (),
     tile: bool = False,

@@ -1,16 +1,12 @@
 """python -m jaxgen inpaint: hidden parts of an image filled in by a diffusion model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from jaxgen.commands.shared import PNG, Folder
+from jaxgen.commands.shared import PNG, Folder, Picture
 from jaxgen.core.errors import at_least
-from jaxgen.media import output_files
-
-if TYPE_CHECKING:
-    pass
-from jaxgen.commands.shared import Picture
 from jaxgen.inference.editing import Work, check_noise
+from jaxgen.media import output_files
 
 
 def inpaint(

@@ -1,16 +1,13 @@
 """python -m jaxgen interpolate: walks between samples."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from jaxgen.commands.shared import Folder
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.media import output_files
-
-if TYPE_CHECKING:
-    pass
-from jaxgen.commands.shared import Folder
 
 
 def interpolate(

@@ -1,17 +1,14 @@
 """python -m jaxgen project: the latent of a given image."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
+from jaxgen.commands.shared import PNG, Folder
 from jaxgen.core.errors import at_least
 from jaxgen.media import output_files
-
-if TYPE_CHECKING:
-    pass
-from jaxgen.commands.shared import PNG, Folder
 
 
 def project(

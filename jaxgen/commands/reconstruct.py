@@ -1,14 +1,10 @@
 """python -m jaxgen reconstruct: images beside their reconstructions."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from jaxgen.commands.shared import PNG, Folder
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.media import output_files
-
-if TYPE_CHECKING:
-    pass
-from jaxgen.commands.shared import PNG, Folder
 
 
 def reconstruct(

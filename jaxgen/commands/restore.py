@@ -5,27 +5,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 from rich.progress import Progress
 
+from jaxgen.commands.shared import BYTES, Picture, With
 from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.inference.restoration import Model, open_model
 from jaxgen.media import batch_files, output_files, tiling
 from jaxgen.media.photo import WRITTEN, Photo, find, quantised, read, size_of, write
 
-BYTES = 2**30
 SMALL = re.compile(r"x\d+$")  # how the names of a data set's small images end
 Check = Callable[[float], None]
 
-Pictures = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PICTURE")]
-With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|METHOD")]
-
 
 def restore(
-    picture: Pictures,
+    picture: Picture,
     with_: With,
     out: Path | None = None,
     preset: str = "",

@@ -9,8 +9,10 @@ import tyro
 from jaxgen.core.errors import InputError, at_least
 
 PNG = (".png",)
+BYTES = 2**30  # of a GiB, in which memory is given
 Folder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 Picture = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PICTURE")]
+With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|METHOD")]
 
 
 def check_walk(seed: int, strength: float):

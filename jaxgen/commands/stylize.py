@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from jaxgen.commands.shared import BYTES
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.inference.stylization import Stylist, Wish, open_stylist
 from jaxgen.media import batch_files, output_files, tiling
 from jaxgen.media.photo import WRITTEN, find, quantised, read, size_of, write
 
-BYTES = 2**30
 TILE = 512
 
 Pictures = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONTENT")]

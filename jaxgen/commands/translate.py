@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgen.commands.restore import BYTES, Pictures
-from jaxgen.commands.shared import Folder
+from jaxgen.commands.shared import BYTES, Folder, Picture
 from jaxgen.core.errors import InputError, at_least, check_seed, choose
 from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
 from jaxgen.media import batch_files, output_files
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 def translate(
     run: Folder,
-    picture: Pictures,
+    picture: Picture,
     to: str | None = None,
     out: Path | None = None,
     side: int | None = None,

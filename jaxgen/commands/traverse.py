@@ -1,14 +1,10 @@
 """python -m jaxgen traverse: samples whose latent changes one number at a time."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from jaxgen.commands.shared import PNG, Folder, check_walk
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.media import output_files
-
-if TYPE_CHECKING:
-    pass
-from jaxgen.commands.shared import PNG, Folder, check_walk
 
 
 def traverse(

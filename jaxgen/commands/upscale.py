@@ -1,18 +1,14 @@
 """python -m jaxgen upscale: an image enlarged by a diffusion model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from jaxgen.commands.shared import PNG, Folder
+from jaxgen.commands.shared import PNG, Folder, Picture
 from jaxgen.core.errors import InputError, at_least
-from jaxgen.media import output_files
-
-if TYPE_CHECKING:
-    pass
-from jaxgen.commands.shared import Picture
 from jaxgen.inference.editing import Work, check_noise
+from jaxgen.media import output_files
 
 
 def upscale(
