@@ -27,7 +27,8 @@ from jaxgen.runs import sharding
 from jaxgen.runs.config_io import from_json, to_json
 from jaxgen.runs.load import build_task
 from jaxgen.training.dry_run import count
-from jaxgen.training.loop import lower
+from jaxgen.training.setup import lower
+from tests.helpers.capabilities import classify, decode, encode, generate, restore
 
 NAMES = list(zoo.ZOO)
 
@@ -189,7 +190,7 @@ def test_full_size_in_the_abstract(name):
     if task.generate:
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
         given = {k: jax.ShapeDtypeStruct((3, *task.example[k].shape), task.example[k].dtype) for k in task.given}
-        image = jax.eval_shape(task.generate, *averaged(state, frozen), keys, given)["image"]
+        image = jax.eval_shape(generate(task), *averaged(state, frozen), keys, given)["image"]
         assert image.shape == (3, *task.example["image"].shape) and image.dtype == jnp.float32
 
 
@@ -318,14 +319,14 @@ def test_a_sample_depends_on_its_own_key_only(kind):
 def answer_of(task, params, context, batch):
     """What a model that draws no samples says of a batch: its classes, mended images, or what its code kept."""
     if task.classify:
-        return task.classify(params, context, batch["image"])["logits"]
+        return classify(task)(params, context, batch["image"])["logits"]
     if task.restorer:
         keys, scale = jax.random.split(jax.random.key(0), len(batch["image"])), max(task.restorer.scales, default=1)
         given = task.restorer.degrade(batch["image"], keys, scale)
-        return task.restorer.restore(params, context, given, keys, scale)
+        return restore(task)(params, context, given, keys, scale)
     if task.translator:
         return translated(task, (params, context), batch)
-    return task.decode(params, context, task.encode(params, context, batch), {})
+    return decode(task)(params, context, encode(task)(params, context, batch), {})
 
 
 def test_eight_devices_equal_one(kind):

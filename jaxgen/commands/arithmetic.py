@@ -57,7 +57,7 @@ def arithmetic(
     output_files.check(out, PNG, overwrite, given=[Path(part) for part in parts])
     task = task_of(run)
     autoencoding.check_vectors(task)
-    classes = classes_of(task, str(label) if "label" in task.given or label else None)
+    classes = classes_of(task, str(label) if "label" in task.example or label else None)
     config = load_config(run)
     terms = [sources_of(config, task, text, examples, label) for text in (start, minus, plus)]
     opened = open_run(run)
@@ -81,7 +81,7 @@ def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int) -
     found: list[Source] = []
     for part in text.split(","):
         if part.startswith("label:"):
-            whole = data.open_source(run.data, image_of(task))
+            whole = data.open_source(run.data, task.example)
             check_data(task, whole)
             if not whole.classes:
                 raise InputError(f"The run's data have no labels, so there is no {part}: name image files.")

@@ -163,7 +163,7 @@ def opened(name: str) -> Any:
     from jaxgen.inference.restoration import open_model
 
     model = open_model(name, "", None)
-    if "region" not in model.restorer.told:
+    if "region" not in model.transform.inputs:
         raise InputError(f"{name} does not harmonise: it needs a run of train.translation --preset harmonisation.")
     return model
 
@@ -182,17 +182,17 @@ def styled_by(folder: Path) -> Blend:
     import jax
     import jax.numpy as jnp
 
+    from jaxgen.core.capabilities import Transform
     from jaxgen.core.config import Mesh
     from jaxgen.core.types import averaged
-    from jaxgen.models.translation.adain import AdaIN
     from jaxgen.pretrained import backbones
     from jaxgen.runs.load import open_run
 
     opened = open_run(folder, Mesh(data=1))
-    translator, nets = opened.task.translator, averaged(opened.state, opened.frozen)
-    if not isinstance(opened.run.model, AdaIN) or translator is None:
+    transform, nets = opened.task.find(Transform), averaged(opened.state, opened.frozen)
+    if transform is None or "style" not in transform.inputs:
         raise InputError(f"{folder} knows no style: it needs a run of train.translation --preset adain.")
-    translate, grain, keys = jax.jit(translator.translate), translator.multiple, jax.random.split(jax.random.key(0), 1)
+    apply, grain, keys = jax.jit(transform.apply), transform.source.multiple, jax.random.split(jax.random.key(0), 1)
     least = backbones.smallest(opened.frozen["trunk"].model)
 
     def blend(picture: np.ndarray, one: Layer) -> np.ndarray:
@@ -205,7 +205,7 @@ def styled_by(folder: Path) -> Blend:
         pads = (0, -height % grain), (0, -width % grain), (0, 0)
         parts = {"source": coloured(laid)[place], "style": below, "region": (seen > 0).astype(np.float32)}
         given = {name: jnp.asarray(np.pad(x, pads, "symmetric"))[None] for name, x in parts.items()}
-        made = np.clip(np.asarray(translate(*nets, given, keys, jnp.zeros(1, jnp.int32)))[0, :height, :width], -1, 1)
+        made = np.asarray(apply(*nets, given, keys)["image"])[0, :height, :width]
         made = made if picture.shape[2] == 3 else made.mean(2, keepdims=True)
         laid[place] = np.where(seen > 0, seen * made + (1 - seen) * picture[place], picture[place])
         return laid

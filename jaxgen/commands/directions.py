@@ -47,7 +47,7 @@ def directions(
     task = task_of(run)
     latent_space.check_directions(task, count)
     chosen = None if layers is None else numbers(layers, latent_space.rows_of(task), "layers")
-    classes = classes_of(task, str(label) if "label" in task.given or label else None)
+    classes = classes_of(task, str(label) if "label" in task.example or label else None)
     check_truncation(task, truncation)
     opened = open_run(run)
     entry = latent_space.Entry(opened, count * latent_space.STEPS)

@@ -119,10 +119,11 @@ def painter(name: str, preset: str, answers: int, given: np.ndarray) -> "Model":
     from jaxgen.inference.restoration import open_model
 
     model = open_model(name, preset, None)
-    if "mask" not in (*model.restorer.told, *model.may):
+    if "mask" not in (*model.transform.inputs, *model.may):
         raise InputError(f"{name} paints nothing under a mask: it needs one that fills in, or a diffusion model.")
     model.check(None, Path("mask"), answers)
-    channels, size = model.restorer.channels, model.restorer.size
+    source = model.transform.source
+    channels, size = source.sizes(-1), source.fixed
     if given.shape[2] not in channels and given.shape[2] != 1:
         raise InputError(f"{name} paints images of {channels[0]} channel: give it a grey image, or a net of colour.")
     if size and (given.shape[0] < size[0] or given.shape[1] < size[1]):
@@ -133,13 +134,14 @@ def painter(name: str, preset: str, answers: int, given: np.ndarray) -> "Model":
 
 def painted(model: "Model", given: np.ndarray, hidden: np.ndarray, seed: int, number: int) -> np.ndarray:
     """Return an answer f32[h w c]: a model that has a size of its own paints one window after the other."""
-    if given.shape[2] not in model.restorer.channels:
-        given = np.repeat(given, model.restorer.channels[0], 2)
-    if not model.restorer.size:
+    source = model.transform.source
+    if given.shape[2] not in source.sizes(-1):
+        given = np.repeat(given, source.sizes(-1)[0], 2)
+    if not source.fixed:
         return model.padded({"degraded": given, "mask": hidden}, seed, number)
     from rich.progress import Progress
 
-    given, hidden, size = given.copy(), hidden.copy(), model.restorer.size
+    given, hidden, size = given.copy(), hidden.copy(), source.fixed
     with Progress(transient=True) as bar:
         task, count = bar.add_task("painting windows", total=int(hidden.sum())), 0
         while hidden.any():

@@ -22,7 +22,7 @@ def generate(
     components: int = 10,
     sampling: str = "",
     average: float | None = None,
-    out: Path = Path("grid.png"),
+    out: Path | None = None,
     overwrite: bool = False,
 ):
     """Draw samples from a run's newest checkpoint, with the averaged weights where there are any.
@@ -42,43 +42,49 @@ def generate(
         components: Gaussians of the mixture
         sampling: settings of model.sampling other than the run's, such as steps=10,sampler=dpm++2m,guidance=2
         average: width sigma_rel of the weights' average, such as 0.08, of a run with --optim.ema-widths
-        out: a .png for a grid; a .npz for the samples as arrays ("image", u8[n h w c]) with the grid beside it
+        out: a .png for a grid of images, a .gif for videos, a .wav for audio; a .npz for the samples as arrays
+            ("image", u8[n h w c], "video", ...) with that file beside it; unset: grid and the ending of the kind
         overwrite: replace what is there
     """
     from jaxgen import data
-    from jaxgen.core.spec import image_of
     from jaxgen.inference import latent_samplers
     from jaxgen.inference.sampling import (
         check_truncation,
         classes_of,
         conditioning_of,
-        generate_of,
+        conditions_of,
+        generator_of,
         in_turn,
         make_sampler,
+        sample_spec,
     )
-    from jaxgen.media.image_grid import grid, save_npz, save_png, to_u8
+    from jaxgen.media.array_files import ENDINGS, save_arrays, stored
+    from jaxgen.media.image_grid import save_npz
     from jaxgen.runs.config_io import task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, count=count, batch=batch)
     at_least(0, seed=seed)
-    picture = out if out.suffix.lower() == ".png" else out.with_suffix(".png")
-    output_files.check(out, (".png", ".npz"), overwrite, [picture])
     task = task_of(run, sampling)
+    spec = sample_spec(task)
+    out = out or Path("grid").with_suffix(ENDINGS[spec.kind])
+    shown = out if out.suffix.lower() == ENDINGS[spec.kind] else out.with_suffix(ENDINGS[spec.kind])
+    output_files.check(out, (ENDINGS[spec.kind], ".npz"), overwrite, [shown])
     classes = classes_of(task, labels)
     check_truncation(task, truncation)
     latent_samplers.check(task, sampler, components)
     if sampler == "prior":
-        generate_of(task)
+        generator_of(task)
     if sampler != "prior" and truncation < 1:
         raise InputError(f"truncation is of the prior: it has no meaning for --sampler {sampler}.")
     opened = open_run(run, sampling=sampling, average=average)
     config, mesh, task, state, frozen, step = latent_samplers.refit(opened, sampler, components)
     sample = make_sampler(task, mesh, batch)
     needed, rows = {}, 0
-    if set(task.given) - {"label"}:
-        needed = conditioning_of(task, config, data.open_source(config.data, image_of(task)), count)
-    if classes and (labels is not None or task.given == ("label",)):
+    names = conditions_of(task)
+    if set(names) - {"label"}:
+        needed = conditioning_of(task, config, data.open_source(config.data, task.example), count)
+    if classes and (labels is not None or names == ("label",)):
         turns, rows = in_turn(classes, count)
         needed = {**needed, **turns}
     if truncation < 1:
@@ -90,11 +96,11 @@ def generate(
         ends.append(time.perf_counter())
         calls.extend(np.asarray(told.get("nfe", ())))
 
-    images = sample(state, frozen, seed, count, needed, after)
-    if out != picture:
-        told: dict[str, Any] = {"label": needed["label"]} if classes else {}
-        save_npz(out, image=to_u8(images), step=step, seed=seed, **told)
-    save_png(picture, grid(images, rows=rows))
+    samples = sample(state, frozen, seed, count, needed, after)
+    if out != shown:
+        labelled: dict[str, Any] = {"label": needed["label"]} if classes else {}
+        save_npz(out, **{generator_of(task).main: stored(spec, samples)}, step=step, seed=seed, **labelled)
+    save_arrays(shown, spec, samples, rows=rows)
     print(f"{count} samples of step {step}: {out}{pace(config.model, batch, ends, calls[:count])}")
 
 

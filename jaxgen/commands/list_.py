@@ -19,7 +19,7 @@ def show_presets(names: Sequence[str]):
     for name in names:
         preset = zoo.load(name)
         r = preset.run
-        image = "x".join(map(str, r.model.image))
+        image = "x".join(map(str, getattr(r.model, "image", ())))
         measured = escape(results.summary(found, name) or "not yet measured")
         table.add_row(name, image, f"{preset.parameters:,}", r.data.source, f"{r.steps:,}", measured)
     console = Console(soft_wrap=True)

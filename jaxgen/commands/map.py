@@ -41,7 +41,6 @@ def map_(
         overwrite: replace what is there
     """
     from jaxgen import data
-    from jaxgen.core.spec import image_of
     from jaxgen.inference import autoencoding, latent_space
     from jaxgen.inference.sampling import check_data, classes_of
     from jaxgen.media.image_grid import to_u8
@@ -60,9 +59,9 @@ def map_(
         )
     if size < 2:
         raise InputError("This model's codes are of one number: a map needs two.")
-    classes = classes_of(task, str(label) if "label" in task.given or label else None)
+    classes = classes_of(task, str(label) if "label" in task.example or label else None)
     about = load_config(run).data.at(split)
-    source = data.open_source(about, image_of(task))
+    source = data.open_source(about, task.example)
     check_data(task, source)
     some = data.RandomSubset(source, count)
     if by == "pca" and len(some) < 2:
@@ -97,9 +96,10 @@ DRAWS = 20_000  # of the prior, whose quantiles the grid is at
 
 def grid_values(opened: "Trained", codes: np.ndarray, side: int, classes: Sequence[int]) -> np.ndarray:
     """Return the values f[2 side] of each number on the grid."""
+    from jaxgen.core.capabilities import Latent
     from jaxgen.inference import latent_space
 
-    if opened.task.latent is None:
+    if opened.task.find(Latent) is None:
         return np.linspace(codes.min(0), codes.max(0), side).T
     entry = latent_space.Entry(opened, 1000)
     drawn = entry.sample(0, np.arange(DRAWS), latent_space.conditions(DRAWS, classes))

@@ -28,7 +28,7 @@ def reconstruct(
     import jax.numpy as jnp
 
     from jaxgen import data
-    from jaxgen.core.spec import image_of
+    from jaxgen.core.capabilities import Codec
     from jaxgen.inference.previews import comparison
     from jaxgen.media.image_grid import grid, save_png
     from jaxgen.metrics.pixels import psnr
@@ -38,10 +38,10 @@ def reconstruct(
     at_least(1, count=count)
     output_files.check(out, PNG, overwrite)
     task = task_of(run)
-    if task.encode is None or task.decode is None:
-        raise InputError("This model does not encode and decode: it can't reconstruct images.")
+    if task.get(Codec).decode is None:
+        raise InputError(Codec.lack)
     config, mesh, task, state, frozen, step = open_run(run)
-    source = data.open_source(config.data.at(split), image_of(task))
+    source = data.open_source(config.data.at(split), task.example)
     compared = comparison(task, replace(config, data=config.data.at(split)), mesh, source, 2 * count)
     assert compared is not None
     images = compared.make(state, frozen)

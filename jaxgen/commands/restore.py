@@ -149,8 +149,8 @@ class Work:
     def __post_init__(self):
         import jax
 
-        self.damage = jax.jit(self.model.restorer.degrade, static_argnums=2)
-        self.tile = 0 if self.model.by or self.model.restorer.whole else self.tile
+        self.damage = jax.jit(self.model.degrade, static_argnums=2)
+        self.tile = 0 if self.model.by or self.model.transform.whole else self.tile
 
     def one(
         self, file: Path, target: Path, clean: Path | None, mask: Path | None, sheet: bool, name: str = ""
@@ -190,7 +190,7 @@ class Work:
             raise InputError(f"{file}: the answer is {sizes[0]}, the original {sizes[1]}: they must be of one size.")
         for path, each in zip(paths, found, strict=True):
             write(path, quantised(each, photo.bits), photo, alpha)
-        border, channels = int(self.model.scale), self.model.restorer.channels
+        border, channels = int(self.model.scale), self.model.transform.source.sizes(-1)
         scores = lambda made: {} if truth is None else comparing.measured(truth, made, border, channels)  # noqa: E731
         if sheet:
             before = enlarge(given, self.model.scale)[: answer.shape[0], : answer.shape[1]]
@@ -220,7 +220,7 @@ class Work:
 
         def check(taken: float):
             if needed + taken / BYTES > self.memory:
-                whole = self.model.by or self.model.restorer.whole or not tiling.fit(self.model.scale)
+                whole = self.model.by or self.model.transform.whole or not tiling.fit(self.model.scale)
                 way = "" if whole else "set a smaller --tile, or "
                 raise InputError(
                     f"{file} is {height}x{width}: {self.model.name} takes {needed + taken / BYTES:.3g} GiB to mend it, "
@@ -233,12 +233,13 @@ class Work:
         self, picture: np.ndarray, told: Mapping[str, Any], number: int = 0, check: Check | None = None
     ) -> Iterator[np.ndarray]:
         """Yield an answer's lines f32[n W c]; `check` hears the bytes that a tile takes."""
-        restorer, channels = self.model.restorer, picture.shape[2]
-        many = channels not in restorer.channels
+        transform, channels = self.model.transform, picture.shape[2]
+        takes = transform.source.sizes(-1)
+        many = channels not in takes
         if many and channels == 1:
-            picture = np.repeat(picture, restorer.channels[0], 2)
+            picture = np.repeat(picture, takes[0], 2)
         elif many:
-            raise InputError(f"{self.model.name} mends images of {restorer.channels[0]} channel, not colour.")
+            raise InputError(f"{self.model.name} restores images of {takes[0]} channel, not colour.")
         ways = range(8) if self.ensemble else range(1)
 
         def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
@@ -256,8 +257,14 @@ class Work:
         # A deep image prior has a bar of its own.
         with Progress(transient=True, disable=bool(self.model.by) or not sys.stdout.isatty()) as bar:
             row = bar.add_task(self.text, total=picture.shape[0] * picture.shape[1])
-            for lines in tiling.rows(picture, mend, self.model.scale, self.tile, self.overlap, restorer.multiple):
-                yield lines.mean(2, keepdims=True) if many and not restorer.colours else lines
+            for lines in tiling.rows(
+                picture, mend, self.model.scale, self.tile, self.overlap, transform.source.multiple
+            ):
+                yield (
+                    lines.mean(2, keepdims=True)
+                    if many and isinstance(transform.outputs["image"].shape[-1], str)
+                    else lines
+                )
 
     def damaged(self, clean: np.ndarray, name: str = "") -> tuple[np.ndarray, dict[str, Any]]:
         """Return a damaged image, by the seed and the image's name, and what the model is told of the damage."""
@@ -271,7 +278,7 @@ class Work:
         keys = jax.random.split(rng.fold(rng.fold(jax.random.key(self.seed), "damage"), name), 1)
         made = self.damage(clean[None], keys, scale)
         found = {name: np.asarray(value)[0] for name, value in made.items()}
-        return found["degraded"], {name: found[name] for name in self.model.restorer.told}
+        return found["degraded"], {name: found[name] for name in self.model.transform.conditions}
 
     def alpha(self, photo: Photo) -> np.ndarray | None:
         if photo.alpha is None or self.model.scale == 1:

@@ -12,7 +12,8 @@ from jaxgen.core.errors import Incomplete, InputError
 
 def run(work: Callable[[], object]):
     """Do a command's work. Leaves with 2 after a user's mistake, 1 where a part of it failed, 128 + a signal."""
-    from jaxgen.training.loop import Interrupted, NonFinite
+    from jaxgen.training.stopping import Interrupted
+    from jaxgen.training.window import NonFinite
 
     use_compilation_cache()
     # A failed write is told by us in one sentence; Orbax's log adds a page for it.

@@ -66,7 +66,7 @@ def score(
     task = task_of(run)
     by = choose_measure(task, by)
     about = data_at(load_config(run), path, split)
-    source = data.open_source(about, image_of(task))
+    source = data.open_source(about, task.example)
     check_data(task, source)
     some = data.RandomSubset(source, limit or len(source))
     odd = None if anomalies is None else anomalous(some, anomalies)
@@ -101,7 +101,10 @@ def scores_of(opened: "Trained", source: "Source", about: "Data", by: Measure, s
 
 def choose_measure(task: "Task", by: Measure | None) -> Measure:
     """Return what images are scored by. Raises InputError where the model has not got it."""
-    likely, coded = task.log_prob is not None, task.encode is not None and task.decode is not None
+    from jaxgen.core.capabilities import Codec, Density
+
+    codec = task.find(Codec)
+    likely, coded = task.find(Density) is not None, codec is not None and codec.decode is not None
     if not likely and not coded:
         raise InputError("This model has neither a likelihood nor an encoder: it can't score images.")
     if by == "likelihood" and not likely:

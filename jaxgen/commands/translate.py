@@ -15,7 +15,7 @@ from jaxgen.media.batch_files import answered
 from jaxgen.media.photo import WRITTEN, Photo, check_made, find, quantised, read, write
 
 if TYPE_CHECKING:
-    from jaxgen.core.capabilities import Translator
+    from jaxgen.core.capabilities import Transform
 
 
 def translate(
@@ -72,7 +72,7 @@ def translate(
 class Work:
     """Translates one image after the other, into the domain of a number."""
 
-    translator: "Translator"
+    transform: "Transform"
     nets: tuple[Any, Any]
     to: int
     side: int | None = None
@@ -84,7 +84,7 @@ class Work:
     def __post_init__(self):
         import jax
 
-        self.translate = jax.jit(self.translator.translate)
+        self.translate = jax.jit(self.transform.apply)
         self.programs: dict[tuple[int, ...], Any] = {}  # by the shape of what they translate
 
     def one(self, file: Path, target: Path):
@@ -96,7 +96,7 @@ class Work:
 
     def prepared(self, photo: Photo, file: Path) -> np.ndarray:
         """Return an image as the model reads it, f32[h w c]."""
-        x, channels = photo.pixels, self.translator.channels
+        x, (channels,) = photo.pixels, self.transform.source.sizes(-1)
         if photo.alpha is not None:
             share = photo.alpha.astype(np.float32) / np.iinfo(photo.alpha.dtype).max
             x = x * share + (1 - share)  # white is 1
@@ -109,10 +109,10 @@ class Work:
             check_made(f"{file} with --side {self.side}", x.shape[0] * ratio, x.shape[1] * ratio)
             x = shrunk(x, self.side)
         height, width = x.shape[:2]
-        if min(height, width) < self.translator.multiple:
+        if min(height, width) < (least := self.transform.source.multiple):
             raise InputError(
-                f"{file} is {height}x{width}: this model halves images, and takes none below "
-                f"{self.translator.multiple}x{self.translator.multiple}. Write --side {self.translator.multiple}."
+                f"{file} is {height}x{width}: this model halves images, and takes none below {least}x{least}. Write "
+                f"--side {least}."
             )
         return x if self.make is None else self.make(quantised(x, 8)[None])[0] / np.float32(127.5) - 1
 
@@ -124,12 +124,12 @@ class Work:
         from jaxgen.core import rng
 
         height, width, _ = x.shape
-        grain = self.translator.multiple
+        grain = self.transform.source.multiple
         grown = np.pad(x, ((0, -height % grain), (0, -width % grain), (0, 0)), "symmetric")
         keys = rng.sample_keys(jax.random.key(self.seed), jnp.arange(number, number + 1))
-        given, to = {"source": grown[None].astype(np.float32)}, jnp.full(1, self.to, jnp.int32)
+        inputs = {"source": grown[None].astype(np.float32), "to": jnp.full(1, self.to, jnp.int32)}
         if grown.shape not in self.programs:
-            self.programs[grown.shape] = self.translate.lower(*self.nets, given, keys, to).compile()
+            self.programs[grown.shape] = self.translate.lower(*self.nets, inputs, keys).compile()
         program = self.programs[grown.shape]
         if (plan := program.memory_analysis()) is not None:
             needed = (plan.temp_size_in_bytes + plan.output_size_in_bytes) / BYTES
@@ -138,7 +138,7 @@ class Work:
                     f"{file} is {height}x{width}: it takes {needed:.1f} GiB, more than --memory {self.memory:g}. Write "
                     "--side to make it smaller first."
                 )
-        return np.asarray(program(*self.nets, given, keys, to), np.float32)[0, :height, :width]
+        return np.asarray(program(*self.nets, inputs, keys)["image"], np.float32)[0, :height, :width]
 
 
 def shrunk(x: np.ndarray, side: int) -> np.ndarray:
@@ -157,26 +157,27 @@ def open_work(
     folder: Path, to: str | None, side: int | None, pair: bool, answers: int, memory: float, seed: int
 ) -> Work:
     """Return what translates with a run's model. Raises InputError where it does not, or not in this way."""
+    from jaxgen.core.capabilities import Transform
     from jaxgen.core.config import Mesh
     from jaxgen.core.types import averaged
     from jaxgen.runs.load import open_run
 
     opened = open_run(folder, Mesh(data=1))
-    translator, data = opened.task.translator, opened.run.data
-    if translator is None:
+    transform, data = opened.task.find(Transform), opened.run.data
+    if transform is None or "to" not in transform.inputs:
         raise InputError(f"{folder} is a run of {opened.run.preset}, which translates nothing: see train.translation.")
-    if translator.told:
+    if transform.conditions:
         raise InputError(
-            f"{opened.run.preset} must be told {', '.join(translator.told)}: it can't translate by itself."
+            f"{opened.run.preset} needs {', '.join(transform.conditions)} as well: it can't translate by itself."
         )
-    if answers > 1 and not translator.several:
+    if answers > 1 and not transform.stochastic:
         raise InputError(f"{opened.run.preset} has one answer: leave out --answers.")
     if pair and data.making == "none":
         raise InputError(f"{folder} was trained on images of both domains, none of them made: leave out --pair.")
     return Work(
-        translator,
+        transform,
         averaged(opened.state, opened.frozen),
-        number_of(translator.domains, to),
+        number_of(transform.inputs["to"].names, to),
         side,
         DERIVED_SOURCES[data.making] if pair else None,
         answers,

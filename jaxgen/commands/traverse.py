@@ -42,7 +42,7 @@ def traverse(
         raise InputError("This model's z is no vector: it has no numbers to change one at a time.")
     if latents is not None and latents > size:
         raise InputError(f"latents={latents} is more than z has: {size}.")
-    classes = classes_of(task, str(label) if "label" in task.given or label else None)
+    classes = classes_of(task, str(label) if "label" in task.example or label else None)
     opened = open_run(run)
     count = latents or size
     entry = entries.Entry(opened, min(count, 16) * entries.STEPS)

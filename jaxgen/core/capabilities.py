@@ -1,96 +1,190 @@
-"""What the nets of a task can do beside training."""
+"""What the nets of a task can do beside training: few typed capabilities, found by `task.get(Transform)` and its like.
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+Net functions read (params, context, ...): their fields are marked with NET, so that whatever wraps a net
+(precision, gathering of sharded parameters, privacy) wraps all of them in one place, `Capability.wrapped`.
+"""
 
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+
+from jaxgen.core.spec import ArraySpec, Example
 from jaxgen.core.types import Array, Batch, Context, Key, Params
 
-GenerateFn = Callable[[Params, Context, Key, Batch], Batch]  # keys: Key[b]
+NET = {"net": True}  # the metadata of a field that holds a function of (params, context, ...)
 
 
-class Latent(NamedTuple):
-    """How a generator is entered: z is drawn, mapped to w, and w becomes an image.
+@dataclass(frozen=True)
+class Capability:
+    """One of the things that a task's nets can do. `lack` is the sentence for a user whose model can't do it."""
+
+    lack: ClassVar[str] = "This model can't do that."
+
+    def wrapped(self, wrap: Callable[[Callable], Callable]):
+        """Return the capability with `wrap(function)` for each of its net functions."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata.get("net")}
+        return dataclasses.replace(self, **{name: wrap(function) for name, function in own.items() if function})
+
+
+@dataclass(frozen=True)
+class Transform(Capability):
+    """Inputs and keys to outputs: generation, restoration, translation, prediction, animation, text to image.
+
+    apply:      (params, context, inputs {name: [b ...]}, keys Key[b], scale=1.0) -> {name: [b ...]}, of `outputs`, and
+                what else is known of each answer, such as its "evaluations"
+    inputs:     what it reads, by name; names that an example has as well can be taken from data
+    outputs:    what it makes, by name, the main one first
+    subject:    the input that is transformed: "degraded", "source", ...; "": none, it generates
+    scales:     the factors by which it enlarges; (1,): it keeps the size; (): any
+    stochastic: whether other keys give other answers
+    whole:      whether the subject must be whole, never a part of it
+    """
+
+    lack: ClassVar[str] = "This model makes nothing of inputs or noise: it draws no samples and transforms no examples."
+    apply: Callable[..., dict[str, Array]] = field(metadata=NET)
+    inputs: Example
+    outputs: Example
+    subject: str = ""
+    scales: tuple[float, ...] = (1,)
+    stochastic: bool = False
+    whole: bool = False
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The inputs that must be given."""
+        return tuple(name for name, spec in self.inputs.items() if not spec.optional)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The inputs that must be given beside the subject."""
+        return tuple(name for name in self.required if name != self.subject)
+
+    @property
+    def main(self) -> str:
+        """The name of its main output."""
+        return next(iter(self.outputs))
+
+    @property
+    def source(self) -> ArraySpec:
+        """The spec of its subject."""
+        return self.inputs[self.subject]
+
+
+@dataclass(frozen=True)
+class Codec(Capability):
+    """An encoder, and a decoder where there is one.
+
+    encode: (params, context, batch) -> latents f32[b ...]
+    decode: (params, context, latents, conditioning) -> examples [b ...] in [-1, 1]
+    conditions: the entries of a batch that `decode` needs as conditioning
+    """
+
+    lack: ClassVar[str] = "This model has no encoder and decoder: it can't reconstruct images."
+    encode: Callable[..., Array] = field(metadata=NET)
+    decode: Callable[..., Array] | None = field(default=None, metadata=NET)
+    conditions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Latent(Capability):
+    """How a generator is entered: z is drawn, mapped to w, and w becomes a sample.
 
     draw:       (keys Key[b], psi f32[b] or None) -> z f32[b ...]; psi in [0, 1] trades variety for fidelity
     map:        (params, context, z, given) -> w f32[b n d], n rows that can come from different samples, or f32[b d]
-    synthesise: (params, context, w, given) -> images f32[b h w c]
+    synthesise: (params, context, w, given) -> samples [b ...]
     linear:     whether a straight line in w is the way from one sample to another; a great circle in z otherwise
     factors:    (params, context) -> the matrix [d m] by which z, or each of the n rows of w, is multiplied first
     """
 
+    lack: ClassVar[str] = "This model's images come from no latent vector: it has nothing to walk in, mix or search."
     draw: Callable[[Key, Array | None], Array]
-    map: Callable[[Params, Context, Array, Batch], Array]
-    synthesise: Callable[[Params, Context, Array, Batch], Array]
+    map: Callable[[Params, Context, Array, Batch], Array] = field(metadata=NET)
+    synthesise: Callable[[Params, Context, Array, Batch], Array] = field(metadata=NET)
     linear: bool = False
     factors: Callable[[Params, Context], tuple[Array, ...]] | None = None
 
 
-class Denoiser(NamedTuple):
-    """How an image is told from noise, at the noise levels where sampling stops (jaxgen/diffusion).
+@dataclass(frozen=True)
+class Denoiser(Capability):
+    """How noise is removed, at the noise levels where sampling stops (jaxgen/diffusion).
 
-    told:    (params, context, x f32[b h w c], tau f32[b], label i32[b] or None) -> E[x0 | x]
-    frame:   which x that is, "ve" or "flow"
-    taus:    f64[n + 1], falling to 0
-    shape:   height, width, channels of x
-    classes: the null label is this number; 0: there are no labels
-    learned: as told, but that it gives a variance as well, where the net has learned one
-    encode:  (params, context, image f32[b h w c]) -> x0, where what is denoised are codes of images
-    decode:  (params, context, x0) -> image, there
+    predict_x0: (params, context, x f32[b ...], tau f32[b], conditioning {name: [b ...]}) -> E[x0 | x, conditioning]
+    frame:      which x that is, "ve" or "flow"
+    taus:       f64[n + 1], falling to 0
+    shape:      of one x
+    null:       {name: the value that stands for no condition}; {}: it is unconditional
+    predict_x0_and_variance: as predict_x0, with a variance as well, where the net has learned one
+    encode:     (params, context, example) -> x0, where x0 are latents
+    decode:     (params, context, x0) -> example, there
     """
 
-    told: Callable[..., Array]
+    lack: ClassVar[str] = "This model removes no noise: it needs a diffusion or flow model with an ODE."
+    predict_x0: Callable[..., Array] = field(metadata=NET)
     frame: Any
     taus: Any
     shape: tuple[int, ...]
-    classes: int
-    learned: Callable[..., tuple[Array, Array]] | None = None
-    encode: Callable[..., Array] | None = None
-    decode: Callable[..., Array] | None = None
+    null: Mapping[str, int] = field(default_factory=dict)
+    predict_x0_and_variance: Callable[..., tuple[Array, Array]] | None = field(default=None, metadata=NET)
+    encode: Callable[..., Array] | None = field(default=None, metadata=NET)
+    decode: Callable[..., Array] | None = field(default=None, metadata=NET)
+
+    def unconditional(self, count: int) -> dict[str, Array]:
+        """Return the conditioning that stands for none, for a batch of `count`."""
+        return {name: jnp.full(count, value, jnp.int32) for name, value in self.null.items()}
 
 
-class Restorer(NamedTuple):
-    """How a damaged image is mended, whatever its size.
+@dataclass(frozen=True)
+class Autoregressive(Capability):
+    """Tokens, one after the other.
 
-    degrade:  (image f32[b h w c], keys Key[b], scale) -> {"degraded": f32[b h/scale w/scale c], and what else is told}
-    restore:  (params, context, given, keys Key[b], scale) -> f32[b H W c], H the rounded h times the scale
-    scales:   what it enlarges by; (1,): it leaves the size; (): any
-    told:     what `restore` needs in `given` beside "degraded": "sigma" f32[b], "mask" f32[b h w 1] where it is hidden,
-              "region" f32[b h w 1] where it is to be mended
-    multiple: the sides of "degraded" must be divisible by it
-    channels: of "degraded"; grey nets take 1 and 3
-    colours:  whether a grey image becomes one in colour
-    several:  whether other keys give other answers
-    whole:    whether "degraded" must be the whole image, never a part of it
-    size:     the only height and width of "degraded" that it takes; (): any
+    init_cache: (params, context, conditioning, count) -> cache, for `count` sequences
+    step:       (params, context, cache, token i32[b] or None at the start, position i32[]) -> logits f32[b k], cache
+    length:     tokens of a sequence
     """
 
+    lack: ClassVar[str] = "This model makes no tokens one after the other."
+    init_cache: Callable[..., Any] = field(metadata=NET)
+    step: Callable[..., tuple[Array, Any]] = field(metadata=NET)
+    length: int
+
+
+@dataclass(frozen=True)
+class Density(Capability):
+    """A likelihood.
+
+    log_prob:   (params, context, batch, keys Key[b], samples) -> log p(x) in nats, f32[b], from so many samples of what
+                is integrated over
+    continuous: whether that is a density, and not the probability of an image's 256 levels
+    """
+
+    lack: ClassVar[str] = "This model has no likelihood."
+    log_prob: Callable[..., Array] = field(metadata=NET)
+    continuous: bool = False
+
+
+@dataclass(frozen=True)
+class Classifier(Capability):
+    """Which class an example is of.
+
+    classify: (params, context, batch) -> {"logits": f32[b k], and its features [b ...] by name, in the net's order}
+    classify_noisy: (params, context, x f32[b ...], angle f32[b]) -> logits f32[b k] of
+                    x = cos(angle) x0 + sin(angle) eps, where it was trained for that
+    """
+
+    lack: ClassVar[str] = "This model is no classifier: it has no accuracy and no features."
+    classify: Callable[..., dict[str, Array]] = field(metadata=NET)
+    classify_noisy: Callable[..., Array] | None = field(default=None, metadata=NET)
+
+
+@dataclass(frozen=True)
+class Degradation(Capability):
+    """How clean training data are degraded.
+
+    degrade: (clean [b ...], keys Key[b], scale) -> the inputs of the Transform: {"degraded": [b ...], conditions}
+    """
+
+    lack: ClassVar[str] = "This model degrades no examples: give it degraded ones."
     degrade: Callable[..., dict[str, Array]]
-    restore: Callable[..., Array]
-    scales: tuple[int, ...] = (1,)
-    told: tuple[str, ...] = ()
-    multiple: int = 1
-    channels: tuple[int, ...] = (3,)
-    colours: bool = False
-    several: bool = False
-    whole: bool = False
-    size: tuple[int, ...] = ()
-
-
-class Translator(NamedTuple):
-    """How an image becomes one of another domain or style, whatever its size.
-
-    translate: (params, context, given, keys Key[b], to i32[b]) -> f32[b h w channels]
-               given: {"source": f32[b h w c]} and what else is told; to: the number of a domain
-    domains:   names of what it can make of an image; "image" where it goes one way only
-    told:      what `translate` needs in `given` beside "source": "style" f32[b h' w' c], an image to look like
-    multiple:  the sides of "source" must be divisible by it
-    channels:  of "source"
-    several:   whether other keys give other answers
-    """
-
-    translate: Callable[..., Array]
-    domains: tuple[str, ...] = ("image",)
-    told: tuple[str, ...] = ()
-    multiple: int = 1
-    channels: int = 3
-    several: bool = False

@@ -166,9 +166,6 @@ def validate(run: Run):
         raise InputError(f"optim.warmup is {run.optim.warmup} steps, more than the run's {run.steps}: give fewer.")
     if run.batch % run.compute.accumulate:
         raise InputError(f"A batch of {run.batch} can't be cut into compute.accumulate={run.compute.accumulate} parts.")
-    height, width, _ = run.model.image
-    if run.data.turn and height != width:
-        raise InputError(f"data.turn needs square images, not {height}x{width}.")
     k = run.compute.steps_per_call
     for name, value in (("steps", run.steps), ("log.every", run.log.every), ("log.samples", run.log.samples)):
         if value % k:

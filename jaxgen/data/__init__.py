@@ -1,6 +1,6 @@
 """Examples from disk to device: sources, transforms, loader, degradations. It does not depend on models."""
 
-from jaxgen.data.loader import RandomSubset, batches, shuffled, to_device
+from jaxgen.data.loader import RandomSubset, batches, check_source, shuffled, to_device
 from jaxgen.data.open import open_source
 from jaxgen.data.sources import Source, Subset, labels_of
 from jaxgen.data.tfds import prepare
@@ -11,6 +11,7 @@ __all__ = [
     "Source",
     "Subset",
     "batches",
+    "check_source",
     "labels_of",
     "open_source",
     "prepare",

@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,50 @@ def npz(path: Path, split: str) -> Arrays:
     check_labels(labels, count, f"array {label!r} of {path}")
     classes = tuple(str(name) for name in names) if names is not None else tuple(str(i) for i in range(count))
     return Arrays(images, labels.astype(np.int32), classes)
+
+
+@dataclass(frozen=True)
+class Named:
+    """Arrays [n ...] by name, served by index."""
+
+    arrays: Mapping[str, np.ndarray]
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, index: int) -> dict:
+        return {name: values[index] for name, values in self.arrays.items()}
+
+
+def named(path: Path, split: str, names: Iterable[str]) -> Named:
+    """Return the arrays of a .npz file for a model of videos, sound, poses, ...: [n ...] each, by the model's names.
+
+    An array of a split is called NAME_SPLIT, or NAME where all is "train". Raises InputError.
+    """
+    found = {}
+    try:
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise InputError(f"{path} is a single .npy array: save it with numpy.savez(path, NAME=array).")
+            for name in names:
+                known = [f"{name}_{split}", *([name] if split in ("train", "all") else [])]
+                if (key := next((key for key in known if key in file.files), None)) is None:
+                    has = ", ".join(file.files) or "nothing"
+                    raise InputError(f"{path} holds {has}: the model needs {' or '.join(map(repr, known))}.")
+                found[name] = file[key]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read as .npz: {first_line(error)}.") from error
+    counts = {name: len(values) if values.ndim else 0 for name, values in found.items()}
+    if len(set(counts.values())) != 1 or not min(counts.values()):
+        raise InputError(f"The arrays of {path} must hold as many examples each, and one at least, not {counts}.")
+    for name, values in found.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise InputError(f"Array {name!r} of {path} has a value that is not finite.")
+    return Named(found)
 
 
 def check_labels(labels: np.ndarray, count: int, where: str) -> None:

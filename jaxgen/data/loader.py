@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import grain
@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError
+from jaxgen.core.spec import ArraySpec, Example, image_spec
 from jaxgen.data.derived_sources import DERIVED_SOURCES
 from jaxgen.data.domains import UnpairedImages
 from jaxgen.data.sources import Source, Subset
@@ -37,7 +38,7 @@ CACHE_BYTES = 2**30  # images are cached at the model's size if all of them fit 
 def batches(
     source: Source,
     data: Data,
-    image: Shape,
+    example: Example | Shape,
     *,
     batch: int,
     seed: int,
@@ -46,6 +47,9 @@ def batches(
     train: bool = True,
 ) -> Generator[dict[str, np.ndarray], None, None]:
     """Yield batches from batch `start` on: image f32[b h w c] in [-1, 1], label i32[b], other arrays of the source.
+
+    example: the specs of what is read, by name; a shape (h, w, c) stands for images of that size. Images are brought to
+    their size; other arrays must have their shape; u8 videos and integer audio become f32 in [-1, 1].
 
     `batch` is the global size; process (p, P) gets rows [p batch / P, (p + 1) batch / P) of each batch. Training is
     endless and reshuffled each epoch; each example occurs exactly once per epoch, and batches can span two epochs.
@@ -56,9 +60,10 @@ def batches(
     process. Close the iterator to stop its threads. Raises InputError, also for an example that cannot be read later.
     """
     rank, count = process
-    _check(source, data, image, batch, start, rank, count)
+    specs = example if isinstance(example, Mapping) else {"image": image_spec(tuple(example))}
+    _check(source, data, specs, batch, start, rank, count)
     rows = range(rank * batch // count, (rank + 1) * batch // count)
-    settings = data, image, batch, rows, seed, train
+    settings = data, specs, batch, rows, seed, train
     if train and isinstance(source, UnpairedImages):
         reader: Any = _Domains(source, *settings)
     else:
@@ -94,10 +99,11 @@ def _read(dataset: Iterable | None) -> Generator[dict[str, np.ndarray], None, No
             close()
 
 
-def _check(source: Source, data: Data, image: Shape, batch: int, start: int, rank: int, count: int) -> None:
+def _check(source: Source, data: Data, example: Example, batch: int, start: int, rank: int, count: int) -> None:
     """Raise InputError for invalid sizes and counts."""
     named = {"batch size": batch, "process count": count, "number of data threads": data.threads}
-    named |= dict(zip(("image height", "image width", "channel count"), image, strict=True))
+    if image := image_shape(example):
+        named |= dict(zip(("image height", "image width", "channel count"), image, strict=True))
     named |= {"number of batches kept ready": data.prefetch}
     for name, value in named.items():
         if value < 1:
@@ -108,16 +114,67 @@ def _check(source: Source, data: Data, image: Shape, batch: int, start: int, ran
         raise InputError(f"The process index is {rank}: with {count} processes it must be in 0..{count - 1}.")
     if batch % count:
         raise InputError(f"A batch of {batch} cannot be divided among {count} processes: choose a multiple of {count}.")
-    if data.turn and image[0] != image[1]:
-        raise InputError(f"data.turn needs square images, not {image[0]}x{image[1]}.")
+    check_turn(data, example)
     if count > len(source):
         raise InputError(f"There are more data shards ({count}) than examples ({len(source)}).")
+
+
+def image_shape(example: Example) -> Shape | None:
+    """Return the height, width and channels of an example's images, None where it has none."""
+    return next((x.shape for x in example.values() if x.kind == "image"), None)  # pyright: ignore[reportReturnType]
+
+
+def check_turn(data: Data, example: Example):
+    """Raise InputError where images are to be turned that are not square."""
+    if data.turn and (image := image_shape(example)) and image[0] != image[1]:
+        raise InputError(f"data.turn needs square images, not {image[0]}x{image[1]}.")
+
+
+def check_shape(name: str, shape: tuple[int, ...], spec: ArraySpec | None):
+    """Raise InputError where an array of a source has not the shape of its spec; images are resized, others are not."""
+    if spec is not None and spec.kind != "image" and shape != spec.shape:
+        raise InputError(f"The model takes {name!r} of shape {spec.shape}, the data has {shape}.")
+
+
+def check_source(source: Source, data: Data, example: Example):
+    """Raise InputError where a source's examples are not what a model takes, before anything is compiled."""
+    check_turn(data, example)
+    first = source[0]
+    for name, spec in example.items():
+        if name == "source" and spec.kind == "image" and name not in first:
+            if data.pair == "none":
+                raise InputError(
+                    "This model translates images of one domain into another: give --data.source paired:PATH or "
+                    "unpaired:PATH_A,PATH_B, or --data.pair edges, grey, mask or small."
+                )
+        elif name not in first:
+            hint = ": the images of each label belong in a sub-folder of their own" if name == "label" else ""
+            raise InputError(f"The model needs {name!r} in every example, but the data has only {sorted(first)}{hint}.")
+        elif not spec.shape and np.ndim(first[name]):
+            raise InputError(f"The model needs one number as {name!r}, but the data has several.")
+        else:
+            check_shape(name, np.shape(first[name]), spec)
+    classes = example["label"].count if "label" in example else 0
+    if classes and len(source.classes) > classes:
+        count = len(source.classes)
+        raise InputError(f"The data has {count} classes, the model {classes}: write --model.classes {count}.")
+
+
+def finished(values: np.ndarray, spec: ArraySpec | None) -> np.ndarray:
+    """Return arrays [b ...] in their spec's dtype: u8 videos and integer audio as f32 in [-1, 1]."""
+    if spec is None or values.dtype == spec.dtype:
+        return values
+    if spec.kind == "video" and values.dtype == np.uint8:
+        return to_float(values)
+    if spec.kind == "audio" and np.issubdtype(values.dtype, np.signedinteger):
+        return values.astype(np.float32) / -np.float32(np.iinfo(values.dtype).min)
+    return values.astype(spec.dtype)
 
 
 class _Batches:
     """Random access to the batches of this process: batch i holds positions i * batch ... of the endless order."""
 
-    def __init__(self, source: Source, data: Data, image: Shape, batch: int, rows: range, seed: int, train: bool):
+    def __init__(self, source: Source, data: Data, example: Example, batch: int, rows: range, seed: int, train: bool):
         self.batch, self.rows, self.seed, self.train = batch, rows, seed, train
         self.mirror = train and data.flip
         self.turn = train and data.turn
@@ -127,7 +184,8 @@ class _Batches:
         self.random_cut = train and data.crop in RANDOM_CROPS
         # For held-out images a random patch becomes the central one.
         crop = data.crop if train else HELD_OUT_CROPS.get(data.crop, data.crop)
-        self.examples = _Examples(source, image, crop)
+        self.examples = _Examples(source, example, crop)
+        self.example = example
         self.count = len(source)
         # Caches the orders of two epochs, since a batch can span two.
         self.order = functools.lru_cache(maxsize=2)(lambda epoch: shuffled(self.count, seed, epoch))
@@ -154,10 +212,11 @@ class _Batches:
         if draws is not None:
             for pixels in images.values():
                 self._move(pixels, draws)
-        if self.pair:
+        if self.pair and images:
             images["source"] = self.pair(images.get("source", images["image"]))
-        if self.binarise != "none":
+        if self.binarise != "none" and images:
             images["image"] = binarised(images["image"], self.binarise, self.seed, epochs, indices)
+        rows = {name: finished(values, self.example.get(name)) for name, values in rows.items()}
         return {name: to_float(pixels) for name, pixels in images.items()} | rows
 
     def _move(self, pixels: np.ndarray, draws: np.ndarray) -> None:
@@ -177,12 +236,12 @@ class _Domains:
     """Random access to batches of two sources, with independent orders, crops and flips."""
 
     def __init__(
-        self, source: UnpairedImages, data: Data, image: Shape, batch: int, rows: range, seed: int, train: bool
+        self, source: UnpairedImages, data: Data, example: Example, batch: int, rows: range, seed: int, train: bool
     ):
         alone = dataclasses.replace(data, pair="none")
-        self.image = _Batches(source.image, alone, image, batch, rows, seed, train)
+        self.image = _Batches(source.image, alone, example, batch, rows, seed, train)
         other = dataclasses.replace(data, binarise="none")
-        self.source = _Batches(source.source, other, image, batch, rows, seed + SECOND_DOMAIN_SEED, train)
+        self.source = _Batches(source.source, other, example, batch, rows, seed + SECOND_DOMAIN_SEED, train)
 
     def __len__(self) -> int:
         return sys.maxsize
@@ -195,13 +254,20 @@ class _Domains:
 class _Examples:
     """Examples at the model's size, as arrays u8[b h w c] and i32[b]; cached in memory if all of them fit."""
 
-    def __init__(self, source: Source, image: Shape, crop: str):
-        self.source, self.image, self.crop = source, image, crop
-        first = source[0]
+    def __init__(self, source: Source, example: Example, crop: str):
+        self.source, self.crop, first = source, crop, source[0]
+        self.image = image = image_shape(example) or (1, 1, 1)
         self.image_names = [name for name in IMAGE_NAMES if name in first]
         for name in self.image_names:
             to_size(first[name], image, crop)  # reports an impossible conversion before training
-        specs = {name: to_number(value) for name, value in first.items() if name not in self.image_names}
+        arrays = {name for name, spec in example.items() if spec.kind not in ("image", "label")}
+        specs = {
+            name: np.asarray(value) if name in arrays else to_number(value)
+            for name, value in first.items()
+            if name not in self.image_names
+        }
+        for name, spec in specs.items():
+            check_shape(name, spec.shape, example.get(name))
         self.empty = lambda n: {
             **{name: np.empty((n, *image), np.uint8) for name in self.image_names},
             **{name: np.empty((n, *spec.shape), spec.dtype) for name, spec in specs.items()},
@@ -213,7 +279,7 @@ class _Examples:
         if images is not None and images.shape[1:] == image and crop not in SCALED_CROPS:
             labels = getattr(source, "labels", None)
             self.kept = {"image": images} | ({} if labels is None else {"label": labels})
-        elif crop not in RANDOM_CROPS and len(source) * len(self.image_names) * int(np.prod(image)) <= CACHE_BYTES:
+        elif crop not in RANDOM_CROPS and len(source) * sum(x.nbytes for x in self.empty(1).values()) <= CACHE_BYTES:
             self.kept = self.empty(len(source))  # uses no memory until it is written
             self.known = np.zeros(len(source), bool)
 

@@ -1,12 +1,15 @@
 """Opening of the random-access source that `data.source` names."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError, choose, numbers
+from jaxgen.core.spec import Example
 from jaxgen.data import arrays
 from jaxgen.data.sources import Source, Subset, labels_of
 
@@ -21,13 +24,16 @@ ARGUMENTS = {
 }
 
 
-def open_source(data: Data, image: tuple[int, int, int] | None = None) -> Source:
-    """Return the source named by `data.source`; `image` (height, width, channels) is the size of `shapes`.
+def open_source(data: Data, example: Example | tuple[int, ...] | None = None) -> Source:
+    """Return the source named by `data.source`, for a model's examples.
+
+    example: the specs of its arrays; a shape (h, w, c) stands for images of that size. `shapes` are drawn at the size of
+    the images. From a .npz, the arrays of an example without images are read by name.
 
     With `data.only` it is the subset with these labels, which keep their numbers. Raises InputError for an unknown
     source or split, for data that is missing, empty, damaged or unreadable, and for unknown labels.
     """
-    source = _open_whole(data, image)
+    source = _open_whole(data, example)
     if data.only is None:
         return source
     if not source.classes:
@@ -40,7 +46,9 @@ def open_source(data: Data, image: tuple[int, int, int] | None = None) -> Source
     return Subset(source, kept)
 
 
-def _open_whole(data: Data, image: tuple[int, int, int] | None) -> Source:
+def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source:
+    specs: Any = example if isinstance(example, Mapping) else {}
+    image: Any = next((x.shape for x in specs.values() if x.kind == "image"), None) if specs else example
     kind, colon, rest = data.source.partition(":")
     choose(kind, KINDS, "data source")
     if kind in ARGUMENTS and not rest:
@@ -65,7 +73,7 @@ def _open_whole(data: Data, image: tuple[int, int, int] | None) -> Source:
     if not path.exists():
         raise InputError(f"There is no file or folder {path} for the data source {data.source!r}.")
     if kind == "npz":
-        return arrays.npz(path, data.split)
+        return arrays.named(path, data.split, specs) if specs and image is None else arrays.npz(path, data.split)
     if kind == "idx":
         from jaxgen.data import idx
 

@@ -12,22 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Classifier, Codec, Degradation, Density, Transform
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.spec import image_of, spec_of
 from jaxgen.core.step import init_state
 from jaxgen.core.task import Task
-from jaxgen.core.types import Frozen, TrainState, averaged
-from jaxgen.data import batches, open_source
+from jaxgen.core.types import Array, Frozen, TrainState, averaged
+from jaxgen.data import batches, check_source, open_source
 from jaxgen.evaluation.sample_scores import STATISTICS, extract, is_score, open_scores
-from jaxgen.inference.previews import directions, remade
-from jaxgen.inference.sampling import check_data
+from jaxgen.inference.previews import degraded_and_restored
 from jaxgen.metrics.accumulate import MOMENTS
 from jaxgen.metrics.accuracy import ACCURACY
 from jaxgen.metrics.frechet import FRECHET
 from jaxgen.metrics.metric import Metric, State
-from jaxgen.metrics.pixels import MEASURES as PIXELS
-from jaxgen.metrics.pixels import check_pairs, parse, pixel_metric, psnr
+from jaxgen.metrics.pairs import PAIR_METRICS, is_pair_metric, pair_metric
+from jaxgen.metrics.pixels import psnr
 from jaxgen.pretrained.feature_extractors import Extractor, extractor
 from jaxgen.runs import sharding
 from jaxgen.runs.sharding import Mesh
@@ -41,7 +41,7 @@ def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
                 raise InputError(f"{name}: write nll_K or bpd_K, by K samples for each image, such as nll_5000.")
             examples = [
                 *MEASURES,
-                *PIXELS,
+                *PAIR_METRICS,
                 "nll_5000",
                 "bpd_16",
                 "rfid_lenet",
@@ -88,32 +88,37 @@ class HeldOut:
         self.updates = {name: jax.jit(measure.update, donate_argnums=0) for name, measure in self.measures.items()}
         self.put, self.wait = sharding.put_batch(mesh), sharding.one_by_one(mesh)
         self.whole = sharding.replicated(mesh)
-        self.source = open_source(run.data.at(run.eval.split), image_of(task))
-        check_data(task, self.source, run.data.pair)
+        self.source = open_source(run.data.at(run.eval.split), task.example)
+        check_source(self.source, run.data, task.example)
         self.results: dict[str, State] = {}
         if len(self.source) < run.batch and "loss" in names:
             raise InputError(f"eval.split={run.eval.split} has {len(self.source)} examples, less than one batch.")
 
-    def batches(self) -> Iterator[tuple[Mapping[str, jax.Array], jax.Array]]:
-        """Yield each batch and which of its rows count: bool[b]; a ragged last one is filled up with rows of itself."""
+    def batches(self) -> Iterator[tuple[Mapping[str, jax.Array], jax.Array, jax.Array]]:
+        """Yield each batch, its examples' indices i32[b], and which of its rows count, bool[b].
+
+        A ragged last batch is filled up with rows of itself.
+        """
         rank, processes = jax.process_index(), jax.process_count()
-        batch, data, image = self.run.batch, self.run.data, image_of(self.task)
-        stream = batches(self.source, data, image, batch=batch, seed=0, process=(rank, processes), train=False)
+        batch, data, example = self.run.batch, self.run.data, self.task.example
+        stream = batches(self.source, data, example, batch=batch, seed=0, process=(rank, processes), train=False)
         local = batch // processes
         # All processes take equally many: those that suffice for the whole split, unless fewer are asked for.
-        for some in islice(stream, self.run.eval.batches or None):
-            rows = len(some["image"])
+        for number, some in enumerate(islice(stream, self.run.eval.batches or None)):
+            rows = len(next(iter(some.values())))
             fill = np.arange(local) % rows if rows else np.zeros(local, int)
             full = {k: some[k][fill] if rows else np.zeros((local, *some[k].shape[1:]), some[k].dtype) for k in some}
-            both = self.put({**{name: full[name] for name in self.task.example}, "valid": np.arange(local) < rows})
-            yield both, both.pop("valid")
+            index = number * batch + rank * local + np.arange(local, dtype=np.int32)
+            kept = {name: full[name] for name in example}
+            both = self.put({**kept, INDEX: index, VALID: np.arange(local) < rows})
+            yield both, both.pop(INDEX), both.pop(VALID)
         stream.close()
 
     def __call__(self, state: TrainState, frozen: Frozen) -> dict[str, float]:
         self.results = {name: jax.device_put(measure.empty(), self.whole) for name, measure in self.measures.items()}
-        for number, (batch, valid) in enumerate(self.batches()):
+        for batch, index, valid in self.batches():
             for name, update in self.updates.items():
-                self.results[name] = update(self.results[name], state, frozen, batch, np.int32(number), valid)
+                self.results[name] = update(self.results[name], state, frozen, batch, index, valid)
                 if self.wait:
                     jax.block_until_ready(self.results[name])
         found: dict[str, float] = {}
@@ -139,10 +144,10 @@ def losses(task: Task) -> Metric:
     def empty() -> State:
         return {"count": jnp.zeros(()), **{name: jnp.zeros(()) for name in names}}
 
-    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+    def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
         _, context = averaged(state, frozen)
         context = context.replace(extra=state.extra)
-        key = jax.random.fold_in(rng.fold(state.key, "eval"), number)
+        key = jax.random.fold_in(rng.fold(state.key, "eval"), index[0])
         play = lambda phase: phase.loss(state.params, context, batch, rng.fold(key, phase.stream or phase.name))  # noqa: E731
         found = {name: jnp.float32(play(phase)[0]) for name, phase in zip(names, task.phases, strict=True)}
         found = {"count": jnp.ones(()), **found}
@@ -156,11 +161,10 @@ def losses(task: Task) -> Metric:
 
 def accuracy(task: Task) -> Metric:
     """Return the measure of a classifier's top1 and top5, by the averaged weights, over every example."""
-    if (classify := task.classify) is None:
-        raise InputError("This model has no `classify`: it has no accuracy.")
+    classify = task.get(Classifier).classify
 
-    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
-        logits = classify(*averaged(state, frozen), batch["image"])["logits"]
+    def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
+        logits = classify(*averaged(state, frozen), batch)["logits"]
         return ACCURACY.update(total, logits, batch["label"], valid)
 
     return Metric(lambda: ACCURACY.empty(task.classes), update, ACCURACY.merge, ACCURACY.result)
@@ -173,16 +177,15 @@ def likelihood(task: Task, samples: int, kind: str = "nll_") -> Metric:
     diffusion model's bound or ODE the samples are of times and noise. `bpd_<samples>` is the same in bits for each
     number of the image.
     """
-    if (log_prob := task.log_prob) is None:
-        raise InputError("This model has no likelihood.")
-    if kind == "bpd_" and task.density:
+    density = task.get(Density)
+    if kind == "bpd_" and density.continuous:
         raise InputError("bpd_ is of the 256 levels of pixels, and this model has a density of them: ask for nll_.")
     name = f"{kind}{samples}"
-    unit = math.log(2) * math.prod(image_of(task)) if kind == "bpd_" else 1.0
+    unit = math.log(2) * math.prod(next(iter(task.example.values())).shape) if kind == "bpd_" else 1.0
 
-    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
-        key = jax.random.fold_in(jax.random.key(0), number)
-        found = log_prob(*averaged(state, frozen), batch, jax.random.split(key, len(valid)), samples)
+    def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
+        keys = rng.sample_keys(rng.fold(jax.random.key(0), "likelihood"), index)
+        found = density.log_prob(*averaged(state, frozen), batch, keys, samples)
         return {"count": total["count"] + valid.sum(), name: total[name] - jnp.where(valid, found, 0).sum()}
 
     empty = lambda: {"count": jnp.zeros(()), name: jnp.zeros(())}  # noqa: E731
@@ -190,20 +193,24 @@ def likelihood(task: Task, samples: int, kind: str = "nll_") -> Metric:
     return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
 
 
-def coder_of(task: Task) -> tuple[Callable, Callable]:
-    """Return a task's encode and decode. Raises InputError where it has not both."""
-    if task.encode is None or task.decode is None:
-        raise InputError("This model has no `encode` and `decode`: it can't reconstruct images.")
-    return task.encode, task.decode
+def codec_of(task: Task) -> tuple[Codec, Callable[..., Array]]:
+    """Return a task's codec, and its function (nets, batch) -> reconstructions. Raises InputError without a decoder."""
+    codec = task.get(Codec)
+    if (decode := codec.decode) is None:
+        raise InputError(Codec.lack)
+
+    def reconstruct(nets: tuple, batch) -> Array:
+        return decode(*nets, codec.encode(*nets, batch), {name: batch[name] for name in codec.conditions})
+
+    return codec, reconstruct
 
 
 def reconstruction(task: Task) -> Metric:
     """Return the measure of the mean PSNR in dB of decode(encode(x)), by the averaged weights, over every example."""
-    encode, decode = coder_of(task)
+    _, reconstruct = codec_of(task)
 
-    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
-        nets = averaged(state, frozen)
-        made = decode(*nets, encode(*nets, batch), {name: batch[name] for name in task.given})
+    def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
+        made = reconstruct(averaged(state, frozen), batch)
         found = jnp.where(valid, psnr(batch["image"], made), 0)
         return {"count": total["count"] + valid.sum(), "psnr": total["psnr"] + found.sum()}
 
@@ -217,7 +224,7 @@ def reconstructed_distance(task: Task, extractor: Extractor) -> Metric:
 
     By the averaged weights, the images rounded to 8 bits and resized by antialiased bicubic.
     """
-    encode, decode = coder_of(task)
+    _, reconstruct = codec_of(task)
     name = extractor.name
 
     def empty() -> State:
@@ -226,9 +233,8 @@ def reconstructed_distance(task: Task, extractor: Extractor) -> Metric:
         # The variables travel with the state: as constants they would be compiled into the program.
         return {"variables": extractor.variables, "x": MOMENTS.empty(width), "made": MOMENTS.empty(width)}
 
-    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
-        nets = averaged(state, frozen)
-        made = decode(*nets, encode(*nets, batch), {name: batch[name] for name in task.given})
+    def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
+        made = reconstruct(averaged(state, frozen), batch)
         found = {"variables": total["variables"]}
         for kind, x in (("x", batch["image"]), ("made", made)):
             features = extract(extractor, "clean", total["variables"], x)["features"]
@@ -241,29 +247,28 @@ def reconstructed_distance(task: Task, extractor: Extractor) -> Metric:
     return Metric(empty, update, lambda a, b: {**a, **{k: MOMENTS.merge(a[k], b[k]) for k in ("x", "made")}}, result)
 
 
-def restoration(task: Task, name: str) -> Metric:
-    """Return the measure of a pixel metric between examples and themselves damaged and mended, by the averaged weights.
+def paired(task: Task, name: str) -> Metric:
+    """Return the measure of a metric between examples and what is made of them, by the averaged weights.
 
-    Of a model that translates pairs, between what is made of the source and the image. The damage of an example, or the
-    key of an answer, depends on its batch and place only. Raises InputError where there is no such metric.
+    Of a restoration model, each example degraded and restored; of a Transform whose output an example has as well, what
+    is made of the example's inputs. Degradations and answers are keyed by the example's index. Raises InputError where
+    the model has no such pairs, or no such metric.
     """
-    restorer, translator = task.restorer, task.translator
-    if restorer is None and (translator is None or "source" not in task.example):
-        raise InputError(f"This model mends no images and learns from no pairs: it has no {name}.")
-    metric, some = pixel_metric(name), np.zeros((1, *image_of(task)), np.float32)
-    check_pairs(some, some, (name,))
+    transform, restores = task.find(Transform), task.find(Degradation) is not None
+    if transform is None or not (restores or (transform.subject in task.example and transform.main in task.example)):
+        raise InputError(f"This model restores no images and learns from no pairs: it has no {name}.")
+    target = "image" if restores else transform.main
+    metric = pair_metric(name, task.example[target])
 
-    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
-        clean = batch["image"]
-        keys = jax.random.split(jax.random.fold_in(rng.fold(jax.random.key(0), "damage"), number), len(clean))
-        nets = averaged(state, frozen)
-        if translator is not None:
-            source, _, to = directions(task, batch)
-            made = translator.translate(*nets, {"source": source}, keys, to)
+    def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
+        true, nets = batch[target], averaged(state, frozen)
+        keys = rng.sample_keys(rng.fold(jax.random.key(0), "damage"), index)
+        if restores:
+            _, made, _ = degraded_and_restored(task, nets, true, keys)
         else:
-            assert restorer is not None
-            _, made, _ = remade(restorer, nets, clean, keys)
-        return metric.update(total, clean, jnp.clip(made, -1, 1), valid)
+            inputs = {name: batch[name] for name in transform.required}
+            made = transform.apply(*nets, inputs, keys)[target]
+        return metric.update(total, true, made, valid)
 
     return metric._replace(update=update)
 
@@ -273,12 +278,12 @@ def units(task: Task) -> Metric:
 
     Burda et al. 2016. Over every example, by the averaged weights.
     """
-    encode, _ = coder_of(task)
+    encode = task.get(Codec).encode
     shapes = jax.eval_shape(lambda: init_state(task, jax.random.key(0), spec_of(task, 1)))
     frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
     width = jax.eval_shape(lambda s, f, b: encode(*averaged(s, f), b), shapes, frozen, spec_of(task, 1)).size
 
-    def update(total: State, state: TrainState, frozen: Frozen, batch, number, valid) -> State:
+    def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
         code = jnp.where(valid[:, None], encode(*averaged(state, frozen), batch).reshape(len(valid), -1), 0)
         seen = jnp.stack([code.sum(0), (code**2).sum(0)])  # [2 d]
         return {"count": total["count"] + valid.sum(), "moments": total["moments"] + seen}
@@ -292,6 +297,7 @@ def units(task: Task) -> Metric:
 
 
 LIKELIHOODS = ("nll_", "bpd_")
+INDEX, VALID = "index of the example", "counts"  # beside the names of an example's arrays
 MEASURES = {"loss": losses, "accuracy": accuracy, "reconstruction_psnr": reconstruction, "active_units": units}
 
 
@@ -301,7 +307,6 @@ def measure_of(name: str) -> Callable[[Task], Metric] | None:
         return lambda task: likelihood(task, int(match[2]), match[1])
     if name.startswith("rfid_"):
         return lambda task: reconstructed_distance(task, extractor(name.removeprefix("rfid_")))
-    if name.partition("_border")[0] in PIXELS:
-        parse(name)
-        return lambda task: restoration(task, name)
+    if is_pair_metric(name):
+        return lambda task: paired(task, name)
     return MEASURES.get(name)

@@ -10,12 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jaxgen.core.capabilities import Classifier, Codec, Degradation, Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.task import Task
 from jaxgen.evaluation import sample_scores
 from jaxgen.evaluation.held_out import HeldOut, known
 from jaxgen.inference import latent_samplers
+from jaxgen.inference.sampling import draws_samples
 from jaxgen.media.plots import plot_confusion
+from jaxgen.metrics.pairs import PAIR_METRIC
 from jaxgen.runs.config_io import load_config
 from jaxgen.runs.load import open_run
 from jaxgen.runs.run_dir import commit
@@ -23,15 +26,20 @@ from jaxgen.runs.run_dir import commit
 
 def default_of(task: Task, fitted: bool = False) -> list[str]:
     """Return what is measured of a model where nothing is asked for. fitted: whether a sampler draws its codes"""
-    if task.classify:
+    if task.find(Classifier):
         return ["accuracy"]
-    if task.translator:
-        return ["psnr_rgb"] if "source" in task.example else ["loss"]
-    if task.generate or fitted:
+    if (transform := task.find(Transform)) and transform.subject:
+        if task.find(Degradation):
+            return ["psnr_rgb"]
+        paired = {transform.subject, transform.main} <= set(task.example)
+        return [PAIR_METRIC[task.example[transform.main].kind]] if paired else ["loss"]
+    if next(iter(task.example.values())).kind != "image":
+        return ["loss"]
+    if draws_samples(task) or fitted:
         return ["fid_lenet", "kid_lenet"]
-    if task.encode and task.decode:
+    if (codec := task.find(Codec)) and codec.decode:
         return ["reconstruction_psnr"]
-    return ["psnr_rgb"] if task.restorer else ["loss"]
+    return ["loss"]
 
 
 def evaluate_run(

@@ -29,7 +29,7 @@ from jaxgen.core.spec import image_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Frozen, TrainState
 from jaxgen.data import RandomSubset, Source, batches, open_source, shuffled
-from jaxgen.inference.sampling import conditioning_of, drawer
+from jaxgen.inference.sampling import conditioning_of, drawer, generator_of
 from jaxgen.metrics.accumulate import MOMENTS, ROWS, Rows
 from jaxgen.metrics.frechet import FRECHET
 from jaxgen.metrics.inception_score import INCEPTION_SCORE
@@ -118,7 +118,7 @@ class Scores:
         self.count, self.split, self.resizer, self.cache = count, split, choose(resizer, RESIZERS, "resizer"), cache
         self.image = image_of(task)
         self.batch = run.batch + -run.batch % mesh.size
-        self.source = open_source(run.data.at(split), self.image)
+        self.source = open_source(run.data.at(split), task.example)
         self.real_count = min(real or len(self.source), len(self.source))
         self.variables = jax.device_put(extractor.variables, sharding.replicated(mesh))
         self.extract = jax.jit(partial(extract, extractor, resizer), out_shardings=sharding.replicated(mesh))
@@ -175,15 +175,15 @@ class Scores:
 
     def pictures(self, split: str, count: int) -> Iterator[np.ndarray]:
         """Yield `count` real images of a split, as the model is trained on them but for mirroring and moving."""
-        source = self.source if split == self.split else open_source(self.run.data.at(split), self.image)
+        source = self.source if split == self.split else open_source(self.run.data.at(split), self.task.example)
         source = source if count >= len(source) else RandomSubset(source, count)
         grey = dataclasses.replace(self.run.data, binarise="none")
-        for batch in batches(source, grey, self.image, batch=self.batch, seed=0, train=False):
+        for batch in batches(source, grey, self.task.example, batch=self.batch, seed=0, train=False):
             yield batch["image"]
 
     def size(self, split: str) -> int:
         """Return how many real images a split has."""
-        return len(self.source if split == self.split else open_source(self.run.data.at(split), self.image))
+        return len(self.source if split == self.split else open_source(self.run.data.at(split), self.task.example))
 
     def real(self) -> States:
         """Return the real images' states, from the cache where they are in it."""
@@ -353,8 +353,7 @@ def open_scores(
     **more,
 ) -> list[Scores]:
     """Return the scores asked for by name, one an extractor. Raises InputError for what can't be computed."""
-    if task.generate is None:
-        raise InputError("This model has no `generate`: it has no samples to be scored.")
+    generator_of(task)
     return [
         Scores(run, task, mesh, statistics, extractor(name, inception), count, split, **more)
         for name, statistics in group(names).items()

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Codec, Density
 from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError
-from jaxgen.core.spec import image_of, spec_of
+from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, averaged
@@ -19,6 +20,7 @@ from jaxgen.runs import sharding
 from jaxgen.runs.load import Trained
 
 LARGEST = 4096  # numbers in a code that is taken for a vector
+NO_LATENTS = "This model has no encoder: it makes no codes of images."
 BATCH = 200  # images or codes that pass at a time
 
 
@@ -27,13 +29,13 @@ def check_vectors(task: Task) -> int:
 
     Raises InputError where the task can't both encode and decode, or where its codes are no vectors.
     """
-    encode = task.encode
-    if encode is None or task.decode is None:
-        raise InputError("This model has no encoder: it makes no codes of images.")
+    codec = task.get(Codec, NO_LATENTS)
+    if codec.decode is None:
+        raise InputError(NO_LATENTS)
 
     def one(frozen):
         nets = averaged(init_state(task, jax.random.key(0), spec_of(task, 1)), frozen)
-        return encode(*nets, {name: jnp.zeros(x.shape, x.dtype) for name, x in spec_of(task, 1).items()})
+        return codec.encode(*nets, {name: jnp.zeros(x.shape, x.dtype) for name, x in spec_of(task, 1).items()})
 
     code = jax.eval_shape(one, {net: jax.eval_shape(load) for net, load in task.frozen.items()})
     if code.ndim != 2 or not jnp.issubdtype(code.dtype, jnp.floating):
@@ -57,23 +59,22 @@ class Coder:
     def over(self, f: Callable[..., Array], source: Source, data: Data, text: str) -> np.ndarray:
         """Return f(params, context, batch, indices i32[b]) f32[n ...] of all examples of a source, in order."""
         mapped, found, first = self._jit(f), [], 0
-        stream = batches(source, data, image_of(self.task), batch=self.batch, seed=0, train=False)
+        stream = batches(source, data, self.task.example, batch=self.batch, seed=0, train=False)
         for batch in progress(stream, text, -(-len(source) // self.batch)):
             some = {name: batch[name] for name in self.task.example}
-            count = len(batch["image"])
+            count = len(next(iter(some.values())))
             found.append(self._filled(mapped, some, np.arange(first, first + count, dtype=np.int32)))
             first += count
         return np.concatenate(found)
 
     def encode(self, source: Source, data: Data) -> np.ndarray:
         """Return the codes f32[n d] of a source's images."""
-        encode = self.task.encode
-        assert encode is not None
+        encode = self.task.get(Codec).encode
         return self.over(lambda params, context, batch, _: encode(params, context, batch), source, data, "encoding")
 
     def decode(self, codes: np.ndarray, given: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the images f32[n h w c] of codes f32[n d]."""
-        mapped = self._jit(self.task.decode)
+        mapped = self._jit(self.task.get(Codec).decode)
         parts = [slice(i, i + self.batch) for i in range(0, len(codes), self.batch)]
         return np.concatenate(
             [self._filled(mapped, codes[part], {name: x[part] for name, x in given.items()}) for part in parts]
@@ -81,8 +82,7 @@ class Coder:
 
     def negative_log_likelihoods(self, source: Source, data: Data, samples: int) -> np.ndarray:
         """Return -log p(x) in nats, f32[n], of a source's images, by so many samples of what is integrated over."""
-        log_prob = self.task.log_prob
-        assert log_prob is not None
+        log_prob = self.task.get(Density).log_prob
 
         def surprise(params, context, batch, indices):
             keys = rng.sample_keys(rng.fold(jax.random.key(0), "scores"), indices)
@@ -92,13 +92,13 @@ class Coder:
 
     def squared_errors(self, source: Source, data: Data) -> np.ndarray:
         """Return the mean of (x - decode(encode(x)))^2 over an image's numbers, in [-1, 1], f32[n]."""
-        task = self.task
-        assert task.encode is not None and task.decode is not None
-        encode, decode = task.encode, task.decode
+        codec, name = self.task.get(Codec), next(iter(self.task.example))
+        decode = codec.decode
+        assert decode is not None
 
         def error(params, context, batch, _):
-            x, given = batch["image"], {name: batch[name] for name in task.given}
-            made = decode(params, context, encode(params, context, batch), given)
+            x, conditions = batch[name], {name: batch[name] for name in codec.conditions}
+            made = decode(params, context, codec.encode(params, context, batch), conditions)
             return ((made - x) ** 2).mean(range(1, x.ndim))
 
         return self.over(error, source, data, "scoring")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxgen.core.capabilities import Denoiser
 from jaxgen.core.errors import InputError, at_least
 
 if TYPE_CHECKING:
@@ -31,16 +32,15 @@ class Work:
         at_least(1, count=count)
         at_least(0, seed=seed)
         task = task_of(run, sampling)
-        if task.denoiser is None:
-            raise InputError("This model takes no noise out of images: it needs a diffusion or flow model with an ODE.")
+        denoiser = task.get(Denoiser)
         if label is not None:
             classes_of(task, str(label))
         if "classifier" in task.frozen and label is None:
             raise InputError("A classifier guides towards a class: say which with --label.")
         self.run, self.count, self.seed, self.label, self.sampling, self.out = run, count, seed, label, sampling, out
         self.config = load_config(run, sampling)
-        self.image, self.taus, self.denoiser = image_of(task), task.denoiser.taus, task.denoiser
-        self.coded = task.denoiser.encode is not None
+        self.image, self.taus, self.denoiser = image_of(task), denoiser.taus, denoiser
+        self.coded = denoiser.encode is not None
 
     def check_pixels(self, instead: str):
         """Raise InputError where what is denoised are codes: of them nothing is known of a pixel."""
@@ -104,8 +104,7 @@ class Work:
         from jaxgen.runs.load import open_run
 
         opened: Trained = open_run(self.run, Mesh(data=1), self.sampling)
-        d = opened.task.denoiser
-        assert d is not None
+        d = opened.task.get(Denoiser)
 
         def answers(state, frozen, given, seed):
             params, context = averaged(state, frozen)

@@ -6,14 +6,15 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxgen.core.capabilities import Denoiser, Restorer
+from jaxgen.core.capabilities import Denoiser
 from jaxgen.core.errors import InputError
+from jaxgen.core.spec import image_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Batch, Context, Key, Params
 from jaxgen.diffusion import conditions
 from jaxgen.diffusion.samplers import Denoise
 from jaxgen.tasks.denoising import Sampling, guided, start
-from jaxgen.tasks.hole_filling import Holes, restorer
+from jaxgen.tasks.hole_filling import Holes, hole_filling
 
 TIMES = 5  # that RePaint takes a step
 
@@ -25,15 +26,17 @@ def bound(
 
     Of no label a classifier has nothing to say.
     """
-    told = d.classes if label is None else label
     how = replace(how, classifier="") if label is None else how
     ways = (way and partial(way, params, context) for way in (d.encode, d.decode))
     encode, decode = (way or (lambda x: x) for way in ways)
 
     def denoise(x: Array, tau: Array) -> Array:
-        return guided(d, params, context, jnp.full(x.shape[0], told, jnp.int32), how)(x, tau)
+        conditioning = d.unconditional(len(x))
+        if label is not None:
+            conditioning = {**conditioning, "label": jnp.full(len(x), label, jnp.int32)}
+        return guided(d, params, context, conditioning, how)(x, tau)
 
-    return denoise, d._replace(encode=encode, decode=decode)
+    return denoise, replace(d, encode=encode, decode=decode)
 
 
 def repainted(denoise: Denoise, d: Denoiser, keys: Key, x0: Array, hidden: Array, times: int = TIMES) -> Array:
@@ -52,11 +55,9 @@ def check(d: Denoiser):
         raise InputError("This model's codes have no places in the image: what is known can't be kept in them.")
 
 
-def restorer_of(task: Task, how: Sampling) -> Restorer | None:
-    """Return the restorer that paints by a task's denoiser, of images of its own size; None where it has none."""
-    d, image = task.denoiser, task.example["image"].shape
-    if d is None:
-        return None
+def inpainting_of(task: Task, how: Sampling) -> Task:
+    """Return the task with the Transform that fills in holes by its denoiser, of images of its own size."""
+    d, image = task.get(Denoiser), image_of(task)
     check(d)
 
     def paint(params: Params, context: Context, given: Batch, keys: Key) -> Array:
@@ -66,5 +67,4 @@ def restorer_of(task: Task, how: Sampling) -> Restorer | None:
             raise InputError(f"This model paints images of its own size, {sizes[0]}, not of {sizes[1]}.")
         return jnp.clip(repainted(*bound(d, params, context, how), keys, x, given["mask"]), -1, 1)
 
-    holes = Holes(boxes=1)
-    return restorer(holes, paint, 1, image[2])._replace(several=True, size=image[:2])
+    return task.having(*hole_filling(Holes(boxes=1), paint, 1, image[2], stochastic=True, size=image[:2]))

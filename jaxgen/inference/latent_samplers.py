@@ -5,7 +5,6 @@ Gaussians fitted on them after training: Ghosh et al. 2020, "From Variational to
 small VAE on them: Dai and Wipf 2019, "Diagnosing and Enhancing VAE Models". Both see the posterior's means here.
 """
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -17,16 +16,17 @@ import optax
 from flax import linen as nn
 
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Codec, Latent
 from jaxgen.core.errors import InputError, at_least
-from jaxgen.core.spec import image_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Key
-from jaxgen.data import RandomSubset, open_source
+from jaxgen.data import RandomSubset, check_source, open_source
 from jaxgen.inference.autoencoding import Coder, check_vectors
-from jaxgen.inference.sampling import check_data, conditioning_of, drawer
+from jaxgen.inference.sampling import conditioning_of, drawer
 from jaxgen.losses.elbo import kl_standard, normal_log_prob
 from jaxgen.nn.conv import Dense
 from jaxgen.runs.load import Trained
+from jaxgen.tasks.transforms import image_generation
 
 Name = Literal["prior", "mixture", "two-stage"]
 Draw = Callable[[Key], Array]  # keys Key[b] -> codes f32[b d], each by its own key
@@ -139,19 +139,19 @@ def refit(opened: Trained, name: Name, components: int = 10, average: bool = Tru
     if name == "prior":
         return opened
     run, task = opened.run, opened.task
-    source = open_source(run.data, image_of(task))
-    check_data(task, source)
+    source = open_source(run.data, task.example)
+    check_source(source, run.data, task.example)
     some = RandomSubset(source, PICTURES)
     print(f"Fitting --sampler {name} on the codes of {len(some):,} training images ...", flush=True)
     codes = Coder(opened, average).encode(some, run.data)
     draw = fit_mixture(codes, components) if name == "mixture" else fit_two_stage(codes)
-    decode = task.decode
+    decode = task.get(Codec).decode
     assert decode is not None
 
     def generate(params, context, keys, given):
         return {"image": decode(params, context, draw(keys), given)}
 
-    return opened._replace(task=dataclasses.replace(task, generate=generate, latent=None))
+    return opened._replace(task=task.lacking(Latent).having(image_generation(generate, task.example)))
 
 
 def images(opened: Trained, name: Name, count: int, seed: int, batch: int = 100) -> Iterator[jax.Array]:
@@ -160,6 +160,6 @@ def images(opened: Trained, name: Name, count: int, seed: int, batch: int = 100)
     They are what `Scores.take_in` takes. Sample i depends on the seed and i only.
     """
     run, mesh, task, state, frozen, _ = refit(opened, name)
-    source = open_source(run.data, image_of(task))
+    source = open_source(run.data, task.example)
     needed = conditioning_of(task, run, source, count)
     return drawer(task, mesh, batch)(state, frozen, seed, count, needed)

@@ -23,9 +23,7 @@ Given = Mapping[str, np.ndarray]  # {"label": i32[n], "truncation": f32[n]}, or 
 
 def latent_of(task: Task) -> Latent:
     """Return the latent. Raises InputError where the model has none."""
-    if task.latent is None:
-        raise InputError("This model's images come from no latent vector: it has nothing to walk in, mix or search.")
-    return task.latent
+    return task.get(Latent)
 
 
 def shapes(task: Task) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -35,7 +33,7 @@ def shapes(task: Task) -> tuple[tuple[int, ...], tuple[int, ...]]:
     def both(frozen):
         params, context = averaged(init_state(task, jax.random.key(0), spec_of(task, 1)), frozen)
         z = latent.draw(jax.random.split(jax.random.key(0), 1), None)
-        given = {"label": jnp.zeros(1, jnp.int32)} if "label" in task.given else {}
+        given = {"label": jnp.zeros(1, jnp.int32)} if "label" in task.example else {}
         return z, latent.map(params, context, z, given)
 
     z, w = jax.eval_shape(both, {net: jax.eval_shape(load) for net, load in task.frozen.items()})

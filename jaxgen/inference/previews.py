@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Restorer
+from jaxgen.core.capabilities import Codec, Degradation, Transform
 from jaxgen.core.config import Run
-from jaxgen.core.spec import image_of
+from jaxgen.core.spec import ArraySpec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Batch, Frozen, Key, TrainState, averaged
 from jaxgen.data import RandomSubset, Source, batches
-from jaxgen.inference.sampling import conditioning_of, in_turn
+from jaxgen.inference.sampling import conditioning_of, conditions_of, in_turn
 from jaxgen.nn.resample import resize
 from jaxgen.runs import sharding
 from jaxgen.runs.sharding import Mesh
@@ -25,30 +25,36 @@ from jaxgen.runs.sharding import Mesh
 class Comparison(NamedTuple):
     """Examples beside what the averaged nets make of them.
 
-    kind:    "reconstructions", each example and decode(encode(example)); "restorations", each example damaged, mended
-             and as it was; or "translations", each source, what is made of it, and that translated back again where
-             the model goes both ways, otherwise an example of the other domain: of pairs what should have been made
+    kind:    "reconstructions", each example and decode(encode(example)); "restorations", each example degraded,
+             restored and as it was; "translations", each source, its translation, and that translated back again where
+             the model goes both ways, otherwise an example of the other domain, of pairs the right one; or
+             "predictions", each output beside the right one
+    spec:    of each of them
     columns: of a grid of them
-    make:    (state, frozen) -> f32[n h w c]
+    make:    (state, frozen) -> f32[n ...]
     """
 
     kind: str
+    spec: ArraySpec
     columns: int
     make: Callable[[TrainState, Frozen], np.ndarray]
 
 
 def comparison(task: Task, run: Run, mesh: Mesh, source: Source, count: int) -> Comparison | None:
-    """Return how at most `count` images compare examples with the nets' work; None where there is no such work."""
-    if task.translator is not None:
-        kind, width, work = "translations", 3, partial(translated, task)
-    elif task.restorer is not None:
-        kind, width, work = "restorations", 3, partial(mended, task)
-    elif task.encode is not None and task.decode is not None:
-        kind, width, work = "reconstructions", 2, partial(reconstructed, task)
+    """Return how at most `count` arrays compare examples with the nets' work; None where there is no such work."""
+    transform, codec = task.find(Transform), task.find(Codec)
+    if task.find(Degradation) and transform:
+        kind, width, work, name = "restorations", 3, partial(restored, task), next(iter(task.example))
+    elif transform and "to" in transform.inputs:
+        kind, width, work, name = "translations", 3, partial(translated, task), transform.main
+    elif transform and transform.subject in task.example and transform.main in task.example:
+        kind, width, work, name = "predictions", 2, partial(predicted, task), transform.main
+    elif codec and codec.decode:
+        kind, width, work, name = "reconstructions", 2, partial(reconstructed, task), next(iter(task.example))
     else:
         return None
     some = RandomSubset(source, max(count // width, 1))
-    with closing(batches(some, run.data, image_of(task), batch=len(some), seed=0, train=False)) as examples:
+    with closing(batches(some, run.data, task.example, batch=len(some), seed=0, train=False)) as examples:
         found = next(examples)
     batch = {name: sharding.put_whole(sharding.replicated(mesh), found[name]) for name in task.example}
     jitted = jax.jit(
@@ -57,50 +63,58 @@ def comparison(task: Task, run: Run, mesh: Mesh, source: Source, count: int) -> 
 
     def make(state: TrainState, frozen: Frozen) -> np.ndarray:
         made = np.asarray(jitted(state, frozen, batch))
-        return made.reshape(-1, *made.shape[2:])  # [n/width width h w c] -> [n h w c]
+        return made.reshape(-1, *made.shape[2:])  # [n/width width ...] -> [n ...]
 
     columns = width * max(round((width * len(some)) ** 0.5 / width), 1)
-    return Comparison(kind, columns, make)
+    return Comparison(kind, task.example[name], columns, make)
 
 
 def reconstructed(task: Task, nets: tuple, batch: Batch) -> jax.Array:
-    """Return each image and what is left of it in its code, f32[b 2 h w c]."""
-    assert task.encode is not None and task.decode is not None
-    conditioning_of = {name: batch[name] for name in task.given}
-    return jnp.stack([batch["image"], task.decode(*nets, task.encode(*nets, batch), conditioning_of)], 1)
+    """Return each example and its reconstruction, [b 2 ...]."""
+    codec, name = task.get(Codec), next(iter(task.example))
+    assert codec.decode is not None
+    conditions = {name: batch[name] for name in codec.conditions}
+    return jnp.stack([batch[name], codec.decode(*nets, codec.encode(*nets, batch), conditions)], 1)
 
 
-def mended(task: Task, nets: tuple, batch: Batch) -> jax.Array:
-    """Return each image damaged (enlarged again by bicubic interpolation), mended, and itself, f32[b 3 h w c]."""
-    restorer, clean = task.restorer, batch["image"]
-    assert restorer is not None
+def restored(task: Task, nets: tuple, batch: Batch) -> jax.Array:
+    """Return each image degraded (enlarged again by bicubic interpolation), restored, and itself, f32[b 3 h w c]."""
+    clean = batch["image"]
     keys = rng.sample_keys(rng.fold(jax.random.key(0), "damage"), jnp.arange(len(clean)))
-    small, made, scale = remade(restorer, nets, clean, keys)
+    small, made, scale = degraded_and_restored(task, nets, clean, keys)
     _, height, width, _ = clean.shape
     before = small if scale == 1 else resize(small, (small.shape[1] * scale, small.shape[2] * scale))
     return jnp.clip(jnp.stack([before[:, :height, :width], made, clean], 1), -1, 1)
 
 
 def translated(task: Task, nets: tuple, batch: Batch) -> jax.Array:
-    """Return each source, what is made of it, and that translated back or the batch's image, f32[b 3 h w c]."""
-    translator = task.translator
-    assert translator is not None
+    """Return each source, its translation, and that translated back or the batch's image, f32[b 3 h w c]."""
+    transform = task.get(Transform)
     source, home, to = directions(task, batch)
     keys = rng.sample_keys(rng.fold(jax.random.key(0), "translations"), jnp.arange(len(source)))
-    told = {name: batch["image" if name == "style" else name] for name in translator.told}
-    made = translator.translate(*nets, {"source": source, **told}, keys, to)
-    last = batch["image"] if home is None else translator.translate(*nets, {"source": made, **told}, keys, home)
+    rest = {name: batch["image" if name == "style" else name] for name in transform.conditions}
+    into = lambda x, to: transform.apply(*nets, {"source": x, "to": to, **rest}, keys)["image"]  # noqa: E731
+    made = into(source, to)
+    last = batch["image"] if home is None else into(made, home)
     return jnp.clip(jnp.stack([source, made, last], 1), -1, 1)
 
 
+def predicted(task: Task, nets: tuple, batch: Batch) -> jax.Array:
+    """Return what is made of each example, and what it should be, [b 2 ...]."""
+    transform = task.get(Transform)
+    true = batch[transform.main]
+    keys = rng.sample_keys(rng.fold(jax.random.key(0), "predictions"), jnp.arange(len(true)))
+    inputs = {name: batch[name] for name in transform.required}
+    return jnp.stack([transform.apply(*nets, inputs, keys)[transform.main], true], 1)
+
+
 def directions(task: Task, batch: Batch) -> tuple[Array, Array | None, Array]:
-    """Return a batch's images to be translated, the domains that they are of, None: no way leads back, and where to.
+    """Return a batch's images to be translated, their domains, None: no way leads back, and the domains to go to.
 
     Without a source they are the images, and each goes to the domain after its label's; without a label, too, to each
     domain in turn.
     """
-    assert task.translator is not None
-    domains = task.translator.domains
+    domains = task.get(Transform).inputs["to"].names
     if "source" not in task.example and "label" not in task.example:
         return batch["image"], None, jnp.arange(len(batch["image"]), dtype=jnp.int32) % len(domains)
     if "source" not in task.example:
@@ -110,19 +124,20 @@ def directions(task: Task, batch: Batch) -> tuple[Array, Array | None, Array]:
     return batch["source"], filled("source") if "source" in domains else None, filled("image")
 
 
-def remade(restorer: Restorer, nets: tuple, clean: Array, keys: Key) -> tuple[Array, Array, int]:
-    """Return clean images damaged, then mended to their own size, and by how much they were enlarged."""
-    scale = restorer.scales[0] if restorer.scales else 2
-    conditioning_of = restorer.degrade(clean, keys, scale)
-    made = restorer.restore(*nets, conditioning_of, keys, scale)
-    return conditioning_of["degraded"], made[:, : clean.shape[1], : clean.shape[2]], scale  # odd sides were rounded up
+def degraded_and_restored(task: Task, nets: tuple, clean: Array, keys: Key) -> tuple[Array, Array, int]:
+    """Return clean images degraded, then restored to their own size, and by how much they were enlarged."""
+    transform = task.get(Transform)
+    scale = int(transform.scales[0]) if transform.scales else 2
+    inputs = task.get(Degradation).degrade(clean, keys, scale)
+    made = transform.apply(*nets, inputs, keys, scale)["image"]
+    return inputs["degraded"], made[:, : clean.shape[1], : clean.shape[2]], scale  # odd sides were rounded up
 
 
 def shown(task: Task, run: Run, source: Source, count: int) -> tuple[dict[str, np.ndarray], int]:
-    """Return what `generate` needs for a grid of `count` samples, and the grid's rows (0: as square as can be).
+    """Return the conditioning of a grid of `count` samples, and the grid's rows (0: as square as can be).
 
     Where that is labels alone they are the classes in turn, a row each; else it is taken from examples of a source.
     """
-    if task.given != ("label",) or not task.classes:
+    if conditions_of(task) != ("label",) or not task.classes:
         return conditioning_of(task, run, source, count), 0
     return in_turn(range(task.classes), count)

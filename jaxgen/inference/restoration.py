@@ -11,7 +11,7 @@ from jaxgen.core.errors import InputError, choose
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxgen.core.capabilities import Restorer
+    from jaxgen.core.capabilities import Degradation, Transform
 
 INTERPOLATIONS = ("bicubic", "lanczos3", "bilinear", "nearest")
 PRIOR = "deep-image-prior"
@@ -22,14 +22,15 @@ FAMILIES = ("restoration", "super_resolution")
 
 @dataclass
 class Model:
-    """What mends: a restorer, its nets, and the factor by which it enlarges.
+    """What restores images: a Transform, its nets, and the factor by which it enlarges.
 
-    may: what it can be told beside what it must be
+    may: the inputs that it takes beside those that it needs
     by:  (given, keys, scale) -> answer f32[1 H W c] on the host, where an image takes more than one program
     per: bytes that those take for each pixel of the answer
     """
 
-    restorer: "Restorer"
+    transform: "Transform"
+    degrade: Callable[..., Any]
     params: Any
     context: Any
     scale: float
@@ -47,9 +48,12 @@ class Model:
 
         shapes = tuple((name, x.shape) for name, x in given.items())
         if shapes not in self.programs:
-            mend = jax.jit(self.restorer.restore, static_argnums=4)
+            mend = jax.jit(self.restored, static_argnums=4)
             self.programs[shapes] = mend.lower(self.params, self.context, given, keys, self.scale).compile()
         return self.programs[shapes]
+
+    def restored(self, params: Any, context: Any, inputs: Any, keys: Any, scale: float) -> Any:
+        return self.transform.apply(params, context, inputs, keys, scale)["image"]
 
     def takes(self, given: Mapping[str, Any], keys: Any) -> float:
         """Return the bytes that mending such images takes, beside parameters: nothing is run."""
@@ -74,7 +78,7 @@ class Model:
         from jaxgen.core import rng
 
         h, w = given["degraded"].shape[:2]
-        grain, scale = self.restorer.multiple, self.scale
+        grain, scale = self.transform.source.multiple, self.scale
         pads = ((0, -h % grain), (0, -w % grain), (0, 0))
         grown = {k: np.pad(v, pads, "symmetric")[None] if np.ndim(v) == 3 else v[None] for k, v in given.items()}
         keys = rng.sample_keys(jax.random.key(seed), jnp.arange(number, number + 1))
@@ -95,18 +99,18 @@ class Model:
         ensemble: bool = False,
     ):
         """Raise InputError where the model lacks what it must be told, or is told or asked for what it has not."""
-        if "region" in self.restorer.told:
+        if "region" in self.transform.inputs:
             raise InputError(f"{self.name} harmonises what is pasted into an image: use python -m jaxgen compose.")
-        if answers > 1 and not self.restorer.several:
+        if answers > 1 and not self.transform.stochastic:
             raise InputError(f"{self.name} has one answer: leave out --answers.")
-        if ensemble and self.restorer.several:
+        if ensemble and self.transform.stochastic:
             raise InputError(f"{self.name} has several answers, whose mean is none: leave out --ensemble.")
-        if degrade and mask is not None and "mask" in self.restorer.told:
+        if degrade and mask is not None and "mask" in self.transform.inputs:
             raise InputError("--degrade hides parts of images by itself: leave out --mask.")
         for name, value in (("sigma", sigma), ("mask", mask)):
-            if name in self.restorer.told and value is None and not degrade:
+            if name in self.transform.inputs and value is None and not degrade:
                 raise InputError(f"{self.name} must be told --{name}.")
-            if name not in (*self.restorer.told, *self.may) and value is not None:
+            if name not in (*self.transform.inputs, *self.may) and value is not None:
                 raise InputError(f"{self.name} takes no --{name}: leave it out.")
 
 
@@ -114,12 +118,13 @@ def open_model(name: str, preset: str, scale: float | None) -> Model:
     """Return the model of a run's folder, of a file of weights, or an interpolation. Raises InputError."""
     path, may, by, per = Path(name).expanduser(), (), None, 0
     if name == PRIOR:
-        restorer, params, context, may, by, per = prior(), {}, None, ("mask", "sigma"), by_prior, PER_PIXEL
+        found, params, context, may, by, per = prior(), {}, None, ("mask", "sigma"), by_prior, PER_PIXEL
     elif name in INTERPOLATIONS:
         if preset:
             raise InputError("--preset is for a file of weights.")
-        restorer, params, context = interpolation(name), {}, None
+        found, params, context = interpolation(name), {}, None
     elif path.is_dir():
+        from jaxgen.core.capabilities import Denoiser
         from jaxgen.core.config import Mesh
         from jaxgen.core.types import averaged
         from jaxgen.runs.load import open_run
@@ -127,39 +132,50 @@ def open_model(name: str, preset: str, scale: float | None) -> Model:
         if preset:
             raise InputError("--preset is for a file of weights: a run's folder says itself what it is.")
         opened = open_run(path, Mesh(data=1))
-        restorer = opened.task.restorer
-        if opened.task.denoiser is not None:
-            from jaxgen.inference.inpainting import restorer_of
+        task = opened.task
+        if task.find(Denoiser):
+            from jaxgen.inference.inpainting import inpainting_of
 
-            restorer = restorer_of(opened.task, opened.run.model.sampling)
+            task = inpainting_of(task, opened.run.model.sampling)
+        found = restoration_of(task, name)
         params, context = averaged(opened.state, opened.frozen)
     elif path.is_file():
-        restorer, params, context, name = from_weights(path, preset)
+        found, params, context, name = from_weights(path, preset)
     else:
         raise InputError(f"There is no run folder or file {path}: --with names one, or one of {', '.join(KNOWN)}.")
-    if restorer is None:
-        raise InputError(
-            f"{name} mends no images: it needs a run of train.restoration or train.super_resolution, or with --mask "
-            "of train.diffusion."
-        )
-    if scale is not None and scale != 1 and restorer.scales == (1,):
+    transform, degradation = found
+    if scale is not None and scale != 1 and transform.scales == (1,):
         raise InputError(f"{name} does not enlarge: leave out --scale.")
-    if scale is not None and restorer.scales and scale not in restorer.scales:
-        known = " or ".join(map(str, restorer.scales))
+    if scale is not None and transform.scales and scale not in transform.scales:
+        known = " or ".join(map(str, transform.scales))
         raise InputError(f"{name} enlarges by {known}, not by {scale:g}.")
-    default = restorer.scales[0] if restorer.scales else 1 if by else 2
+    default = transform.scales[0] if transform.scales else 1 if by else 2
     scale = float(default if scale is None else scale)
     if not 1 <= scale <= 16:
         raise InputError(f"--scale must be from 1 to 16, not {scale:g}.")
-    return Model(restorer, params, context, scale, name, may, by, per)
+    return Model(transform, degradation.degrade, params, context, scale, name, may, by, per)
 
 
-def prior() -> "Restorer":
+Found = tuple["Transform", "Degradation"]
+
+
+def restoration_of(task: Any, name: str) -> Found:
+    """Return how a task restores images, and how it degrades them. Raises InputError where it does not."""
+    from jaxgen.core.capabilities import Degradation, Transform
+
+    lack = (
+        f"{name} restores no images: it needs a run of train.restoration or train.super_resolution, or with --mask of "
+        "train.diffusion."
+    )
+    return task.get(Transform, lack), task.get(Degradation, lack)
+
+
+def prior() -> Found:
     """Return what a deep image prior can do; its work is done by `by_prior`."""
-    from jaxgen.core.capabilities import Restorer
     from jaxgen.data.degradations import Degradation
+    from jaxgen.tasks.transforms import restoration
 
-    return Restorer(Degradation(noise=(25, 25)), lambda *_: None, (), channels=(1, 3))  # pyright: ignore
+    return restoration(Degradation(noise=(25, 25)), lambda *_: None, scales=(), channels=(1, 3))
 
 
 def by_prior(given: Any, keys: Any, scale: float) -> Any:
@@ -177,11 +193,11 @@ def by_prior(given: Any, keys: Any, scale: float) -> Any:
         return method.restore(given["degraded"][0], hidden, scale, keys[0], show, sigma)[None]
 
 
-def interpolation(method: str) -> "Restorer":
-    """Return the restorer that enlarges by a method of nn/resample.py, pixels beyond the border mirrored."""
-    from jaxgen.core.capabilities import Restorer
+def interpolation(method: str) -> Found:
+    """Return the Transform that enlarges by a method of nn/resample.py, pixels beyond the border mirrored."""
     from jaxgen.data.degradations import Degradation
     from jaxgen.nn.resample import resize
+    from jaxgen.tasks.transforms import restoration
 
     def enlarge(params, context, given, keys, scale):
         del params, context, keys
@@ -189,65 +205,76 @@ def interpolation(method: str) -> "Restorer":
         size = round(x.shape[1] * scale), round(x.shape[2] * scale)
         return resize(x, size, method, edges="reflect")
 
-    return Restorer(Degradation(), enlarge, (), channels=(1, 3))
+    return restoration(Degradation(), enlarge, scales=(), channels=(1, 3))
 
 
-def from_weights(path: Path, preset: str) -> tuple[Any, Any, Any, str]:
-    """Return restorer, params, context and name of a file of weights. Raises InputError where no preset's net fits."""
+def from_weights(path: Path, preset: str) -> tuple[Found, Any, Any, str]:
+    """Return the Transform, params, context and name of a file of weights.
+
+    The preset is found by the names and shapes of the tensors. Raises InputError where no preset's net has them.
+    """
     import jax
     import jax.numpy as jnp
 
     from jaxgen import zoo
     from jaxgen.core.types import Context
     from jaxgen.interop.read import read
-    from jaxgen.interop.weight_names import rule_of, to_ours
+    from jaxgen.interop.weight_names import problems, rule_of, to_ours
 
     tensors = read(path)
     names = [name for family in FAMILIES for name in zoo.family(family)]
     names = [choose(preset, names, "preset")] if preset else names
     size = sum(x.size for x in tensors.values())
-    # The likeliest first: nets are told apart by their arrays, and most have a size of their own, which a factor or a
-    # critic changes by less than fourfold.
+    # The likeliest first: most nets have a size of their own, which a factor or a discriminator changes by less than
+    # fourfold.
     names.sort(key=lambda name: abs(zoo.load(name).parameters - size))
     names = [name for name in names if preset or size / 4 < zoo.load(name).parameters < 4 * size]
     reasons = []
     for name in names:
         for model in variants(zoo.load(name).run.model):
-            try:
-                task = model.task(1)
-            except InputError:  # not every net enlarges by every factor
-                continue
+            task = model.task(1)
             params, extra = jax.eval_shape(lambda task=task: task.init(jax.random.key(0), {}))
-            if task.restorer is None or set(params) - {"critic"} != {"restorer"}:
-                reasons.append(f"{name} mends by several nets: name its run's folder")
+            if set(params) - {"critic"} != {"restorer"}:
+                reasons.append(f"{name} restores by several nets: name its run's folder")
                 continue
             like = {"params": params["restorer"], **extra.get("restorer", {})}
-            if preset == "" and sum(x.size for x in jax.tree.leaves(like)) > size:
+            if wrong := problems(rule_of(name), model, "restorer", like, tensors):
+                reasons.append(f"These weights are not the restorer's: {'; '.join(wrong)}")
                 continue
-            try:
-                found = to_ours(rule_of(name), model, "restorer", like, tensors)
-            except InputError as error:
-                reasons.append(str(error))
-                continue
+            found = to_ours(rule_of(name), model, "restorer", like, tensors)
             rest = {key: value for key, value in found.items() if key != "params"}
             context = Context({"restorer": rest}, {}, {}, jnp.zeros((), jnp.int32))
-            return task.restorer, {"restorer": jax.tree.map(jnp.asarray, found["params"])}, context, name
+            params = {"restorer": jax.tree.map(jnp.asarray, found["params"])}
+            return restoration_of(task, name), params, context, name
     if preset and reasons:
-        raise InputError(f"{path}: {reasons[0].removesuffix('.')}.")
+        raise InputError(f"{path}: {reasons[0]}.")
     raise InputError(
         f"{path} is of no net of train.restoration and train.super_resolution at its preset's width and depth."
     )
 
 
 def variants(model: Any) -> list[Any]:
-    """Return a preset's model, and the same for other factors and with its batch norm folded into convolutions."""
+    """Return a preset's model, and those for other factors and with its batch norm folded into convolutions.
+
+    A factor that the model can't enlarge by is left out.
+    """
     scales = (model.scale, *(s for s in (2, 3, 4, 8) if s != model.scale)) if hasattr(model, "scale") else (None,)
     norms = (True, False) if getattr(model, "norm", None) is True else (None,)
     changes = [
         {k: v for k, v in (("scale", scale), ("norm", norm)) if v is not None}
         for scale, norm in itertools.product(scales, norms)
     ]
-    return [fitted(replace(model, **change)) for change in changes]
+    made = [fitted(replace(model, **change)) for change in changes]
+    return [model for model in made if enlarges(model)]
+
+
+def enlarges(model: Any) -> bool:
+    """Return whether a model can be made at its factor: most nets enlarge by few."""
+    try:
+        model.task(1)
+    except InputError:
+        return False
+    return True
 
 
 def fitted(model: Any) -> Any:

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import GenerateFn
+from jaxgen.core.capabilities import Codec, Latent, Transform
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError, numbers
-from jaxgen.core.spec import image_of
+from jaxgen.core.spec import ArraySpec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Frozen, TrainState, averaged
-from jaxgen.data import RandomSubset, Source, batches
+from jaxgen.data import RandomSubset, Source, batches, check_source
 from jaxgen.runs import sharding
 from jaxgen.runs.sharding import Mesh
 
@@ -24,10 +24,10 @@ def ignored(told: Mapping[str, jax.Array]):
 
 
 def make_sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray]:
-    """Return (state, frozen, seed, count, given) -> images f32[count h w c], by the averaged nets.
+    """Return (state, frozen, seed, count, given) -> samples f32[count ...], by the averaged nets.
 
     A function that is given last is called with {} when the program is ready, and after each batch with what else
-    `generate` told of it, such as its "evaluations".
+    is known of it, such as its "evaluations".
     """
     stream = drawer(task, mesh, batch)
 
@@ -44,21 +44,41 @@ def make_sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray
     return sample
 
 
-def generate_of(task: Task) -> GenerateFn:
-    """Return a task's `generate`. Raises InputError where it has none."""
-    if task.generate is None:
-        instead = "" if task.encode is None or task.decode is None else ": write --sampler mixture or two-stage"
+def draws_samples(task: Task) -> bool:
+    """Return whether a task draws samples: from noise, its example's arrays, or both."""
+    transform = task.find(Transform)
+    return transform is not None and set(transform.required) <= set(task.example)
+
+
+def generator_of(task: Task) -> Transform:
+    """Return the Transform that draws a task's samples. Raises InputError where it has none."""
+    if not draws_samples(task):
+        codec = task.find(Codec)
+        instead = ": write --sampler mixture or two-stage" if codec is not None and codec.decode is not None else ""
         raise InputError(f"This model has no prior to draw samples from{instead}.")
-    return task.generate
+    return task.get(Transform)
+
+
+def sample_spec(task: Task) -> ArraySpec:
+    """Return the spec of a task's samples; of a model that draws none, of its first array."""
+    if draws_samples(task):
+        transform = task.get(Transform)
+        return task.example.get(transform.main, transform.outputs[transform.main])
+    return next(iter(task.example.values()))
+
+
+def conditions_of(task: Task) -> tuple[str, ...]:
+    """Return the names of an example's arrays that samples are conditioned on; () where none are drawn."""
+    return task.get(Transform).required if draws_samples(task) else ()
 
 
 def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable[..., Iterator[jax.Array]]:
-    """Return (state, frozen, seed, count, given) -> iterator of images f32[batch h w c], by the averaged or last nets.
+    """Return (state, frozen, seed, count, given) -> iterator of samples f32[batch ...], by the averaged or last nets.
 
     Sample i depends on the seed, i and its row of `given` only: they are drawn `batch` at a time, always as many, so
     that not even the last bit depends on the count; the last batch may hold some beyond it.
     """
-    generate = generate_of(task)
+    transform = generator_of(task)
     batch += -batch % mesh.size
     rows, whole = sharding.batched(mesh), sharding.replicated(mesh)
 
@@ -66,7 +86,7 @@ def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable
         keys = rng.sample_keys(rng.fold(jax.random.key(seed), "samples"), indices)
         if not average:
             state = state.replace(ema={})
-        return generate(*averaged(state, frozen), keys, given)
+        return transform.apply(*averaged(state, frozen), given, keys)
 
     jitted, program = jax.jit(draw, out_shardings=whole), None
 
@@ -88,7 +108,7 @@ def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable
             if first == 0:
                 after({})
             made = dict(program(*told))
-            yield made.pop("image")
+            yield made.pop(transform.main)
             after(made)
 
     return stream
@@ -96,14 +116,14 @@ def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable
 
 def conditioning_of(task: Task, run: Run, source: Source, count: int) -> dict[str, np.ndarray]:
     """Return what `generate` needs for `count` samples, from examples of a source."""
-    if not task.given:
+    if not (names := conditions_of(task)):
         return {}
-    check_data(task, source, run.data.pair)
+    check_source(source, run.data, task.example)
     some = RandomSubset(source, count)
-    examples = batches(some, run.data, image_of(task), batch=len(some), seed=0, train=False)
+    examples = batches(some, run.data, task.example, batch=len(some), seed=0, train=False)
     first = next(examples)
     examples.close()
-    return {name: np.resize(first[name], (count, *first[name].shape[1:])) for name in task.given}
+    return {name: np.resize(first[name], (count, *first[name].shape[1:])) for name in names}
 
 
 def in_turn(labels: Sequence[int], count: int) -> tuple[dict[str, np.ndarray], int]:
@@ -120,7 +140,7 @@ def classes_of(task: Task, labels: str | None) -> tuple[int, ...]:
 
     Raises InputError for a class that there is not, and where an unconditional model is given any.
     """
-    if "label" not in task.given:
+    if "label" not in conditions_of(task):
         if labels is not None:
             raise InputError("This model is unconditional: it takes no labels.")
         return ()
@@ -131,25 +151,5 @@ def check_truncation(task: Task, psi: float):
     """Raise InputError where psi is not in [0, 1], or has no meaning for the model."""
     if not 0 <= psi <= 1:
         raise InputError(f"truncation must be from 0 to 1, not {psi}.")
-    if psi < 1 and task.latent is None:
+    if psi < 1 and task.find(Latent) is None:
         raise InputError("This model has no latent vector: truncation has no meaning for it.")
-
-
-def check_data(task: Task, source: Source, pair: str = "none"):
-    """Raise InputError where a source's examples are not what the task takes."""
-    for name in task.example:
-        if name == "source" and name not in source[0]:
-            if pair == "none":
-                raise InputError(
-                    "This model translates images of one domain into another: give --data.source paired:PATH or "
-                    "unpaired:PATH_A,PATH_B, or --data.pair edges, grey, mask or small."
-                )
-        elif name not in source[0]:
-            hint = ": the images of each label belong in a sub-folder of their own" if name == "label" else ""
-            has = sorted(source[0])
-            raise InputError(f"The model needs {name!r} in every example, but the data has only {has}{hint}.")
-        elif not task.example[name].shape and np.ndim(source[0][name]):
-            raise InputError(f"The model needs one number as {name!r}, but the data has several.")
-    if task.classes and len(source.classes) > task.classes:
-        count = len(source.classes)
-        raise InputError(f"The data has {count} classes, the model {task.classes}: write --model.classes {count}.")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.core.capabilities import Translator
+from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.core.types import Context, averaged
 from jaxgen.media import photo
@@ -115,7 +115,7 @@ class Trained:
 
     name: str
     wish: Wish
-    translator: Translator
+    transform: Transform
     params: Any
     context: Any
     styles: list[np.ndarray]  # images, where the net is told some
@@ -123,9 +123,9 @@ class Trained:
     each: int = 800  # bytes that a pixel takes, by XLA's account of the default nets: 270 to 790
 
     def __post_init__(self):
-        if self.translator.channels != 3:
-            raise InputError(f"{self.name} paints images of {self.translator.channels} channels, not of 3.")
-        self.translate, self.multiple = jax.jit(self.translator.translate), self.translator.multiple
+        if (channels := self.transform.source.sizes(-1)) != (3,):
+            raise InputError(f"{self.name} paints images of {channels[0]} channels, not of 3.")
+        self.translate, self.multiple = jax.jit(self.transform.apply), self.transform.source.multiple
         self.keys = jax.random.split(jax.random.key(0), 1)
 
     def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):
@@ -137,7 +137,7 @@ class Trained:
 
     def padded(self, x: np.ndarray) -> jax.Array:
         """Return an image f32[1 H W 3] whose sides are mirrored to multiples of what the net takes."""
-        grain = self.translator.multiple
+        grain = self.multiple
         pads = (0, -x.shape[0] % grain), (0, -x.shape[1] % grain), (0, 0)
         return jnp.asarray(np.pad(x, pads, "symmetric"))[None]
 
@@ -154,7 +154,7 @@ class Trained:
         """Return a part with so much of each style."""
         given: dict[str, Any] = {"source": self.padded(part)}
         given |= {} if self.whole is None else {"whole": self.whole}
-        to, domains = 0, self.translator.domains
+        to, domains = 0, self.transform.inputs["to"].names
         if self.styles:
             given |= {"style": self.pictures, "strength": jnp.full(1, self.wish.strength, jnp.float32)}
         else:
@@ -162,7 +162,8 @@ class Trained:
             np.add.at(spread, [domains.index(style) for style in self.wish.styles], shares)
             shares, to = spread, int(spread.argmax())
         given["mix"] = jnp.asarray(shares)[None]
-        made = self.translate(self.params, self.context, given, self.keys, jnp.full(1, to, jnp.int32))
+        given["to"] = jnp.full(1, to, jnp.int32)
+        made = self.translate(self.params, self.context, given, self.keys)["image"]
         made = np.clip(np.asarray(made, np.float32)[0, : part.shape[0], : part.shape[1]], -1, 1)
         return made if self.styles else part + np.float32(self.wish.strength) * (made - part)
 
@@ -247,15 +248,14 @@ def of_run(path: Path, wish: Wish, how: str | None) -> Trained:
         )
     # Its backbone and style images say what it learns, and may be gone since.
     opened = open_run(path, Mesh(data=1), with_frozen=isinstance(model, AdaIN))
-    translator = opened.task.translator
-    assert translator is not None
+    transform = opened.task.get(Transform)
     if how is not None:
         if not hasattr(opened.run.model, "how"):
             raise InputError(f"--how is for a run of adain, and {path} is of {opened.run.preset}.")
-        translator = replace(opened.run.model, how=how).task(1).translator
-    told, params, context = "style" in translator.told, *averaged(opened.state, opened.frozen)
-    wish = wish if told else named(wish, translator.domains, str(path))
-    return Trained(str(path), wish, translator, params, context, wish.pictures(str(path)) if told else [])
+        transform = replace(opened.run.model, how=how).task(1).get(Transform)
+    by_image, params, context = "style" in transform.inputs, *averaged(opened.state, opened.frozen)
+    wish = wish if by_image else named(wish, transform.inputs["to"].names, str(path))
+    return Trained(str(path), wish, transform, params, context, wish.pictures(str(path)) if by_image else [])
 
 
 def named(wish: Wish, domains: Sequence[str], name: str) -> Wish:
@@ -273,17 +273,17 @@ def named(wish: Wish, domains: Sequence[str], name: str) -> Wish:
 def of_weights(path: Path, wish: Wish) -> Trained:
     """Return the net of a file of weights. Raises InputError where they are not of `fast-style`."""
     from jaxgen.interop.read import read
-    from jaxgen.interop.weight_names import rule_of, to_ours
+    from jaxgen.interop.weight_names import problems, rule_of, to_ours
 
     tensors = read(path)
     model = replace(PRESETS["fast-style"].run.model, styles=(path.stem,))
     model = replace(model, mirror=not transposed(model, tensors))
-    net, translator = painter(model)
+    net, transform = painter(model)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *model.image))))
-    try:
-        found = to_ours(rule_of("fast-style"), model, "painter", shapes, tensors)
-    except InputError as error:
-        raise InputError(f"{path} is of no net of fast-style. {error}") from None
+    rule = rule_of("fast-style")
+    if wrong := problems(rule, model, "painter", shapes, tensors):
+        raise InputError(f"{path} is of no net of fast-style: {'; '.join(wrong)}.")
+    found = to_ours(rule, model, "painter", shapes, tensors)
     params = {"painter": jax.tree.map(jnp.asarray, found["params"])}
     context = Context({}, {}, {}, jnp.zeros((), jnp.int32))
-    return Trained(path.name, named(wish, translator.domains, path.name), translator, params, context, [])
+    return Trained(path.name, named(wish, transform.inputs["to"].names, path.name), transform, params, context, [])

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,14 @@ import numpy as np
 from jax import export
 
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Classifier, Transform
 from jaxgen.core.config import Mesh, Run, validate
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.spec import spec_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import PyTree, TrainState, averaged, variables
 from jaxgen.interop.read import read
-from jaxgen.interop.weight_names import SURPLUS, rule_of, table, to_ours, to_theirs
+from jaxgen.interop.weight_names import SURPLUS, problems, rule_of, table, to_ours, to_theirs
 from jaxgen.interop.write import write_safetensors, write_torch
 from jaxgen.media import output_files
 from jaxgen.runs import sharding
@@ -25,6 +27,7 @@ from jaxgen.runs.checkpoint import Checkpoints
 from jaxgen.runs.load import build_task
 from jaxgen.runs.run_dir import claim, record_start
 
+PROGRAMS = ("generate", "classify")
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -74,10 +77,9 @@ def parts(run: Run, likes: Mapping[str, PyTree], tensors: Mapping[str, np.ndarra
         if used & own.keys():
             return {}
         used |= own.keys()
-        try:
-            found[net] = to_ours(rule, run.model, net, like, own)
-        except InputError:
+        if problems(rule, run.model, net, like, own):
             return {}
+        found[net] = to_ours(rule, run.model, net, like, own)
     return {} if any(name not in used and not name.endswith(SURPLUS) for name in tensors) else found
 
 
@@ -108,44 +110,55 @@ def export_weights(run: Run, state: TrainState, net: str, kind: str, path: Path,
 
 def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool, out: Path | None, folder: Path):
     """Write `generate`, or else `classify`, as StableHLO, and say how it is called. Raises InputError."""
-    if task.generate is None and task.classify is None:
-        raise InputError("This model has no `generate` and no `classify`: there is no program to export.")
-    ability = "generate" if task.generate is not None else "classify"
-    path = out or folder / f"{ability}.stablehlo"
+    program = next((kind for kind in PROGRAMS if exportable(task, kind)), "")
+    if not program:
+        raise InputError("This model draws no samples and is no classifier: there is no program to export.")
+    path = out or folder / f"{program}.stablehlo"
     if path.exists():
         raise InputError(f"{path} exists already: nothing is overwritten. Give another file with --out.")
-    program = stablehlo(task, state if average else state.replace(ema={}), frozen, ability)
+    code = stablehlo(task, state if average else state.replace(ema={}), frozen, program)
     with output_files.whole(path) as part:
-        part.write_bytes(program)
-    call = ", ".join(("seed", "indices", *task.given)) if ability == "generate" else "images"
-    print(f"{ability}: {path}\njax.export.deserialize(open({str(path)!r}, 'rb').read()).call({call})")
+        part.write_bytes(code)
+    inputs = ("seed", "indices", *task.get(Transform).required) if program == "generate" else ("images",)
+    call = ", ".join(inputs)
+    print(f"{program}: {path}\njax.export.deserialize(open({str(path)!r}, 'rb').read()).call({call})")
 
 
-def stablehlo(task: Task, state: TrainState, frozen: PyTree, ability: str) -> bytes:
+def exportable(task: Task, program: str) -> bool:
+    """Return whether a task has what a program of this name needs."""
+    transform = task.find(Transform)
+    draws = transform is not None and set(transform.required) <= set(task.example)
+    return draws if program == "generate" else task.find(Classifier) is not None
+
+
+def stablehlo(task: Task, state: TrainState, frozen: PyTree, program: str) -> bytes:
     """Return `generate` or `classify` with its weights as a serialised StableHLO program of any batch size.
 
-    `jax.export.deserialize(bytes).call` takes (seed u32[], indices i32[b]) and whatever else the samples are told, such
-    as labels i32[b], and gives images f32[b h w c] in [-1, 1], the samples of `python -m jaxgen generate` with these
-    numbers; or it takes images and gives logits f32[b k].
+    `jax.export.deserialize(bytes).call` takes (seed u32[], indices i32[b]) and what the samples are conditioned on,
+    such as labels i32[b], and gives images f32[b h w c] in [-1, 1], the samples of `python -m jaxgen generate` with
+    these numbers; or it takes images and gives logits f32[b k].
     """
     state, frozen = jax.device_get((dataclasses.replace(state, key=None, optimizer_state={}), frozen))
     (b,) = export.symbolic_shape("b")
 
-    def generate(seed, indices, *told):
+    def generate(seed, indices, *inputs):
         keys = rng.sample_keys(rng.fold(jax.random.key(seed), "samples"), indices)
-        given = dict(zip(task.given, told, strict=True))
-        return task.generate(*averaged(state, frozen), keys, given)["image"]  # pyright: ignore[reportOptionalCall]
+        transform = task.get(Transform)
+        named = dict(zip(transform.required, inputs, strict=True))
+        return transform.apply(*averaged(state, frozen), named, keys)[transform.main]
 
-    def classify(image):
-        return task.classify(*averaged(state, frozen), image)["logits"]  # pyright: ignore[reportOptionalCall]
+    def classify(example):
+        return task.get(Classifier).classify(*averaged(state, frozen), {main: example})["logits"]
+
+    main = next(iter(task.example))
 
     def batch(name: str) -> jax.ShapeDtypeStruct:
-        one = task.example[name]
+        one: Any = task.example[name]
         return jax.ShapeDtypeStruct((b, *one.shape), one.dtype)
 
-    if ability == "generate":
+    if program == "generate":
         seed, indices = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((b,), jnp.int32)
-        program, args = generate, (seed, indices, *map(batch, task.given))
+        function, args = generate, (seed, indices, *map(batch, task.get(Transform).required))
     else:
-        program, args = classify, (batch("image"),)
-    return bytes(export.export(jax.jit(program), platforms=PLATFORMS)(*args).serialize())
+        function, args = classify, (batch(main),)
+    return bytes(export.export(jax.jit(function), platforms=PLATFORMS)(*args).serialize())

@@ -83,15 +83,13 @@ def to_theirs(rule: Rule, model: Any, net: str, variables: PyTree) -> dict[str, 
     }
 
 
-def to_ours(rule: Rule, model: Any, net: str, like: PyTree, tensors: Mapping[str, np.ndarray]) -> PyTree:
-    """Return `tensors`, by their names, as variables of the structure and shapes of `like`.
+def problems(rule: Rule, model: Any, net: str, like: PyTree, tensors: Mapping[str, np.ndarray]) -> list[str]:
+    """Return why tensors are not a net's weights: names that are missing, surplus, or of another shape; [] if they are.
 
-    Raises InputError that lists what is missing, surplus and of another shape. Counters of batches and fixed filters
-    are no surplus.
+    Counters of batches and fixed filters are no surplus.
     """
-    ours: dict = {}
     missing, misshaped, used = [], [], set()
-    for path, shape, name, layout in table(rule, model, net, like):
+    for _, shape, name, layout in table(rule, model, net, like):
         if name not in tensors:
             missing.append(name)
             continue
@@ -99,20 +97,25 @@ def to_ours(rule: Rule, model: Any, net: str, like: PyTree, tensors: Mapping[str
         expected = layout.out(np.broadcast_to(np.float32(0), shape)).shape
         if tensors[name].shape != expected:
             misshaped.append(f"{name} is {list(tensors[name].shape)}, not {list(expected)}")
-            continue
+    surplus = [name for name in tensors if name not in used and not name.endswith(SURPLUS)]
+    found = (("missing", missing), ("surplus", surplus), ("of another shape", misshaped))
+    return [f"{what}: {_some(names)}" for what, names in found if names]
+
+
+def to_ours(rule: Rule, model: Any, net: str, like: PyTree, tensors: Mapping[str, np.ndarray]) -> PyTree:
+    """Return `tensors`, by their names, as variables of the structure and shapes of `like`.
+
+    Raises InputError that lists the `problems`, if there are any.
+    """
+    if wrong := problems(rule, model, net, like, tensors):
+        raise InputError(f"These weights are not the {net}'s: {'; '.join(wrong)}.")
+    ours: dict = {}
+    for path, _, name, layout in table(rule, model, net, like):
         *parents, leaf = path
         place = ours
         for parent in parents:
             place = place.setdefault(parent, {})
         place[leaf] = np.asarray(layout.back(tensors[name]), np.float32, order="C")
-    surplus = [name for name in tensors if name not in used and not name.endswith(SURPLUS)]
-    problems = [
-        f"{what}: {_some(names)}"
-        for what, names in (("missing", missing), ("surplus", surplus), ("of another shape", misshaped))
-        if names
-    ]
-    if problems:
-        raise InputError(f"These weights are not the {net}'s: {'; '.join(problems)}.")
     return ours
 
 

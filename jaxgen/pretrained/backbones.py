@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxgen import zoo
+from jaxgen.core.capabilities import Classifier
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, PyTree
@@ -58,7 +59,7 @@ def model_of(name: str) -> Any:
     from jaxgen.runs.config_io import load_config
 
     model = load_config(Path(name)).model
-    if model.task(1).classify is None:
+    if model.task(1).find(Classifier) is None:
         raise InputError(f"{name} is no classifier's run: it has no features.")
     if model.image[2] != 3:
         raise InputError(f"{name} sees images of {model.image[2]} channel, not of 3.")

@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxgen import zoo
 from jaxgen.core.cache import cache_folder
+from jaxgen.core.capabilities import Classifier
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.types import Array, Context, PyTree
 from jaxgen.interop.read import read
@@ -92,7 +93,7 @@ def from_run(name: str) -> Extractor:
     from jaxgen.runs.load import open_run
 
     _, _, task, state, _, _ = open_run(Path(name), Mesh(data=1))
-    if task.classify is None:
+    if task.find(Classifier) is None:
         raise InputError(f"{name} is no classifier's run: it has no features to compare.")
     [net] = state.params
     variables = jax.device_get({"params": state.params[net], **state.extra.get(net, {})})
@@ -104,7 +105,7 @@ def from_run(name: str) -> Extractor:
 def classify(task, net: str, variables: PyTree, x: Array) -> dict[str, Array]:
     rest = {key: value for key, value in variables.items() if key != "params"}
     context = Context({net: rest} if rest else {net: {}}, {}, {}, jnp.zeros((), jnp.int32))
-    return task.classify({net: variables["params"]}, context, x)
+    return task.get(Classifier).classify({net: variables["params"]}, context, {"image": x})
 
 
 def of_task(name: str, task, net: str, variables: PyTree, feature: str) -> Extractor:

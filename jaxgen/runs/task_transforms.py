@@ -43,25 +43,17 @@ def map_losses(task: Task, f: Callable[[LossFn], LossFn]) -> Task:
 
 
 def map_nets(task: Task, f: Callable[[PyTree], PyTree]) -> Task:
-    """Return the task whose losses and abilities see f(parameters) of every net: trained, averaged and frozen."""
+    """Return the task whose losses and capabilities see f(parameters) of every net: trained, averaged and frozen."""
 
     def wrap(fn):
         def wrapped(params, context: Context, *rest):
             context = context.replace(ema=f(context.ema), frozen=f(context.frozen))
             return fn(f(params), context, *rest)
 
-        return fn and wrapped
+        return wrapped
 
-    abilities = ("generate", "encode", "decode", "log_prob", "classify")
-    latent = task.latent and task.latent._replace(map=wrap(task.latent.map), synthesise=wrap(task.latent.synthesise))
-    denoiser = task.denoiser and task.denoiser._replace(
-        **{name: wrap(getattr(task.denoiser, name)) for name in ("told", "learned", "encode", "decode")}
-    )
-    restorer = task.restorer and task.restorer._replace(restore=wrap(task.restorer.restore))
-    translator = task.translator and task.translator._replace(translate=wrap(task.translator.translate))
-    entries = {"latent": latent, "denoiser": denoiser, "restorer": restorer, "translator": translator}
-    tuned = {name: wrap(getattr(task, name)) for name in abilities}
-    return dataclasses.replace(map_losses(task, wrap), **tuned, **entries)
+    capabilities = tuple(capability.wrapped(wrap) for capability in task.capabilities)
+    return dataclasses.replace(map_losses(task, wrap), capabilities=capabilities)
 
 
 def _half(tree: PyTree) -> PyTree:

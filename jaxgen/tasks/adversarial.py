@@ -12,6 +12,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Latent
 from jaxgen.core.errors import at_least, check_labels
+from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, PyTree, ramped, variables
 from jaxgen.losses import regularisation
@@ -21,6 +22,7 @@ from jaxgen.nn.priors import Prior
 from jaxgen.tasks import ada_augmentation
 from jaxgen.tasks.adversarial_config import AdversarialConfig
 from jaxgen.tasks.diff_augmentation import diffaugment
+from jaxgen.tasks.transforms import image_generation
 
 Heads = Mapping[str, Array]  # the discriminator's other outputs, by name
 HeadsLoss = Callable[[Heads, Array, Array | None, bool], tuple[Array, dict[str, Array]]]
@@ -298,18 +300,15 @@ class AdversarialTask:
             phases += [Phase("penalty", "discriminator", self.lazy_penalty_loss, every=lazy, stream="z")]
         phases += [Phase("generator", "generator", self.generator_loss, stream="z"), *further]
         rate = game.generator_rate or game.learning_rate
-        example = {"image": jax.ShapeDtypeStruct(self.image, jnp.float32)}
+        example = labelled_image(self.image, self.classes)
         return Task(
             init=init,
-            example=example | ({"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}),
+            example=example,
             learners={
                 "discriminator": Learner(("discriminator",), game.make_optimizer(game.learning_rate, game.clip, lazy)),
                 "generator": Learner(("generator",), game.make_optimizer(rate, every=lazy_every)),
             },
             phases=tuple(phases),
             ema=(ema or Ema("generator", ramped(game.ema)),),
-            given=("label",) if self.classes else (),
-            classes=self.classes,
-            generate=generate,
-            latent=entry,
+            capabilities=(image_generation(generate, example), entry),
         )

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from jaxgen.core.capabilities import Classifier
 from jaxgen.core.config import Data, Eval, Log, Optim, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Learner, Phase, variables
 
@@ -104,16 +106,15 @@ def classifier_task(
         metrics = {"top1": (out["logits"].argmax(-1) == label).mean(dtype=jnp.float32)}
         return loss(out["logits"], label, recipe.smoothing).mean(), Aux(metrics, {"classifier": stats})
 
-    def classify(params, context, x):
-        return net.apply(variables("classifier", params, context.extra), normalised(x), train=False)
+    def classify(params, context, batch):
+        return net.apply(variables("classifier", params, context.extra), normalised(batch["image"]), train=False)
 
     return Task(
         init=init,
-        example={"image": jax.ShapeDtypeStruct(image, jnp.float32), "label": jax.ShapeDtypeStruct((), jnp.int32)},
+        example=labelled_image(image, classes),
         learners={"classifier": Learner(("classifier",), recipe.build())},
         phases=(Phase("classifier", "classifier", classification_loss),),
-        classes=classes,
-        classify=classify,
+        capabilities=(Classifier(classify),),
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Denoiser
+from jaxgen.core.capabilities import Denoiser, Density, Transform
 from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
-from jaxgen.core.types import Array, Context, Ema, Key, Learner, Params, Phase, ramped
+from jaxgen.core.types import Array, Batch, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.diffusion import guidance, likelihood, samplers
 from jaxgen.diffusion.grids import Grid
 from jaxgen.diffusion.guidance import ALL_LEVELS
@@ -25,6 +26,7 @@ from jaxgen.tasks import latent_diffusion
 from jaxgen.tasks.classification import cross_entropy
 from jaxgen.tasks.frozen_autoencoder import autoencoder_of
 from jaxgen.tasks.teacher import context_of, describe, load
+from jaxgen.tasks.transforms import image_generation
 
 Name = Literal["ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
 
@@ -81,39 +83,39 @@ def drop_labels(label: Array | None, classes: int, share: float, key: Key) -> Ar
     return jnp.where(jax.random.bernoulli(key, share, label.shape), classes, label)
 
 
-def guided(d: Denoiser, params: Params, context: Context, label: Array | None, how: Sampling) -> samplers.Denoise:
-    """Return (x, tau) -> E[x0 | x, label], with guidance.
+def with_label(label: Array | None) -> dict[str, Array]:
+    """Return the conditioning of labels i32[b], {} without any."""
+    return {} if label is None else {"label": label}
 
-    Classifier-free guidance computes both predictions in one call of the net. A net without classes takes labels
+
+def guided(d: Denoiser, params: Params, context: Context, conditioning: Batch, how: Sampling) -> samplers.Denoise:
+    """Return (x, tau) -> E[x0 | x, conditioning], with guidance.
+
+    Classifier-free guidance  computes both predictions in one call of the net. A net without classes takes labels
     i32[b] where a classifier guides it.
     """
-    net_label = label if d.classes else None
+    own = {name: conditioning[name] for name in d.null}
 
     def classifier_free(x: Array, tau: Array) -> tuple[Array, Array]:
         twice = lambda v: jnp.concatenate([v, v])  # noqa: E731
-        assert net_label is not None
-        both = jnp.concatenate([net_label, jnp.full_like(net_label, d.classes)])
-        conditional, unconditional = jnp.split(d.told(params, context, twice(x), twice(tau), both), 2)
+        both = {name: jnp.concatenate([v, d.unconditional(len(x))[name]]) for name, v in own.items()}
+        conditional, unconditional = jnp.split(d.predict_x0(params, context, twice(x), twice(tau), both), 2)
         return conditional, unconditional
 
     def unguided(x: Array, tau: Array) -> Array:
-        return d.told(params, context, x, tau, net_label)
+        return d.predict_x0(params, context, x, tau, own)
 
     def by_weaker_model(x: Array, tau: Array) -> tuple[Array, Array]:
-        nets = context.frozen["guide"]
-        return unguided(x, tau), load_config(Path(how.guide)).model.denoiser.told(
-            nets["params"], context_of(nets), x, tau, net_label
-        )
+        nets, guide = context.frozen["guide"], load_config(Path(how.guide)).model.denoiser
+        return unguided(x, tau), guide.predict_x0(nets["params"], context_of(nets), x, tau, own)
 
     denoise = unguided
     if how.guidance != 1:
         predictions = by_weaker_model if how.guide else classifier_free
         denoise = guidance.extrapolate(predictions, how.guidance, how.interval, how.rescale, d.frame)
     if how.classifier:
-        assert label is not None
-        denoise = guidance.guide_by_gradient(
-            denoise, classifier_log_prob(d, context, label, how), how.scale, how.interval, d.frame
-        )
+        log_prob = classifier_log_prob(d, context, conditioning["label"], how)
+        denoise = guidance.guide_by_gradient(denoise, log_prob, how.scale, how.interval, d.frame)
     return (lambda x, tau: jnp.clip(denoise(x, tau), -1, 1)) if how.clip and not d.encode else denoise
 
 
@@ -126,16 +128,19 @@ def classifier_log_prob(
     def log_prob(x: Array, tau: Array, _: Array) -> Array:
         alpha = alpha_of(d.frame, tau)
         xt = x / expand_like(x, jnp.hypot(alpha, tau))
-        logits = classifier.noisy_logits(nets["params"], context_of(nets), xt, jnp.arctan2(tau, alpha))
+        logits = classifier.classify_noisy(nets["params"], context_of(nets), xt, jnp.arctan2(tau, alpha))
         return -cross_entropy(logits, label)
 
     return log_prob
 
 
-def denoiser_of(model: Any, told: Callable, frame: Frame, taus: Any, learned: Callable | None = None) -> Denoiser:
+def denoiser_of(
+    model: Any, predict_x0: Callable, frame: Frame, taus: Any, predict_x0_and_variance: Callable | None = None
+) -> Denoiser:
     """Return a model's denoiser, with encode and decode where the model works on latents."""
     codec = latent_diffusion.latent_codec(model) if model.autoencoder else ()
-    return Denoiser(told, frame, taus, shape_of(model), model.classes, learned, *codec)
+    null = {"label": model.classes} if model.classes else {}
+    return Denoiser(predict_x0, frame, taus, shape_of(model), null, predict_x0_and_variance, *codec)
 
 
 def start(d: Denoiser, keys: Key) -> Array:
@@ -146,18 +151,18 @@ def start(d: Denoiser, keys: Key) -> Array:
 
 def generator(d: Denoiser, how: Sampling) -> Callable:
     """Return the `generate` function that `game` takes."""
-    learned = d.learned is not None and how.sampler == "ddpm" and how.guidance == 1 and not how.classifier
-    classes = classes_of(d.classes, how)
-    sample = samplers.sampler_of(how.sampler, d.frame, how.churn, how.eta, learned)
+    learned = d.predict_x0_and_variance if how.sampler == "ddpm" and how.guidance == 1 and not how.classifier else None
+    classes = classes_of(d.null.get("label", 0), how)
+    sample = samplers.sampler_of(how.sampler, d.frame, how.churn, how.eta, learned is not None)
 
     def generate(params: Params, context: Context, keys: Key, given):
         check_labels(classes, given)
-        label = given["label"] if classes else None
-        denoise = guided(d, params, context, label, how)
-        if learned:
-            assert d.learned is not None
+        conditioning = {"label": given["label"]} if classes else {}
+        denoise = guided(d, params, context, conditioning, how)
+        if learned is not None:
+            own = {name: conditioning[name] for name in d.null}
             clip = (lambda x: jnp.clip(x, -1, 1)) if how.clip and not d.encode else (lambda x: x)
-            both = lambda x, tau: d.learned(params, context, x, tau, label)  # noqa: E731  # pyright: ignore
+            both = lambda x, tau: learned(params, context, x, tau, own)  # noqa: E731
             denoise = lambda x, tau: (clip((out := both(x, tau))[0]), out[1])  # noqa: E731
         if how.nfe is None:  # an adaptive solver: each sample has its own steps
             x, calls = samplers.dopri5(denoise, start(d, keys), d.taus)
@@ -176,17 +181,17 @@ def ode_log_prob(d: Denoiser, low: float, high: float, spread: float = 0.5) -> C
     spread: the standard deviation of the data
     """
 
-    def in_ve(params, context, label):
+    def in_ve(params, context, conditioning):
         def denoise(x, sigma):
             if d.frame == "ve":
-                return d.told(params, context, x, sigma, label)
-            return d.told(params, context, x / expand_like(x, 1 + sigma), sigma / (1 + sigma), label)
+                return d.predict_x0(params, context, x, sigma, conditioning)
+            return d.predict_x0(params, context, x / expand_like(x, 1 + sigma), sigma / (1 + sigma), conditioning)
 
         return denoise
 
     def log_prob(params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
-        x, label = batch["image"], batch["label"] if d.classes else None
-        denoise = in_ve(params, context, label)
+        x = batch["image"]
+        denoise = in_ve(params, context, {name: batch[name] for name in d.null})
 
         def one(total, i):
             own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
@@ -220,27 +225,27 @@ def game(
         check_classifier(classifier, model)
         frozen = {**(frozen or {}), "classifier": partial(load, classifier)}
     classes = classes_of(model.classes, model.sampling)
-    label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if classes else {}
+    example = labelled_image(model.image, classes)
+    density = (Density(log_prob),) if log_prob is not None and not model.autoencoder else ()  # of latents it is none
     task = Task(
         init=model.init,
-        example={"image": jax.ShapeDtypeStruct(model.image, jnp.float32), **label},
+        example=example,
         learners={"denoiser": Learner(("denoiser",), model.net.adam(model.learning_rate))},
         phases=(Phase("denoiser", "denoiser", loss or model.loss),),
         ema=(Ema("denoiser", ramped(model.ema)),),
-        given=tuple(label),
-        classes=classes,
-        generate=generate,
-        denoiser=denoiser,
-        log_prob=log_prob,
         frozen=frozen or {},
+        capabilities=(
+            image_generation(generate, example),
+            *((denoiser,) if denoiser is not None else ()),
+            *density,
+        ),
     )
     return finish(task, model)
 
 
 def in_range(task: Task, model: Any) -> Task:
     """Return the task with its generated images clipped to [-1, 1]."""
-    assert task.generate is not None
-    return replace(task, generate=latent_diffusion.then(task.generate, lambda params, context, x: jnp.clip(x, -1, 1)))
+    return task.having(latent_diffusion.then(task.get(Transform), lambda params, context, x: jnp.clip(x, -1, 1)))
 
 
 def check_guide(folder: str, model: Any, denoiser: Denoiser | None):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxgen.core.capabilities import Codec
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
 from jaxgen.core.task import Task
@@ -26,15 +27,15 @@ class Autoencoder(NamedTuple):
 
     def encode(self, nets: PyTree, x: Array) -> Array:
         """Return the latents f32[b h w d] of images f32[b H W c]."""
-        assert self.task.encode is not None
-        latents = self.task.encode(nets["params"], context_of(nets), {"image": x})
+        latents = self.task.get(Codec).encode(nets["params"], context_of(nets), {"image": x})
         return jax.lax.stop_gradient(latents.reshape(x.shape[0], *self.shape))
 
     def decode(self, nets: PyTree, latents: Array) -> Array:
         """Return the images f32[b H W c] in [-1, 1] of latents f32[b h w d]."""
-        assert self.task.decode is not None
+        decode = self.task.get(Codec).decode
+        assert decode is not None
         flat = latents if self.spatial else latents.reshape(latents.shape[0], -1)
-        return self.task.decode(nets["params"], context_of(nets), flat, {})
+        return decode(nets["params"], context_of(nets), flat, {})
 
     @property
     def spatial(self) -> bool:
@@ -61,7 +62,8 @@ def _opened(text: str, folder: str) -> Autoencoder:
 
     run = from_json(text)
     task = run.model.task(run.steps)
-    if task.encode is None or task.decode is None or task.given or task.denoiser:
+    codec = task.find(Codec)
+    if codec is None or codec.decode is None or codec.conditions:
         raise InputError(f"model.autoencoder must be a run of train.vae without labels: {folder} is not.")
     shape = _latents(task).shape[1:]
     if len(shape) not in (1, 3):
@@ -71,7 +73,6 @@ def _opened(text: str, folder: str) -> Autoencoder:
 
 def _latents(task: Task) -> jax.ShapeDtypeStruct:
     """Return the shape of two images' latents."""
-    assert task.encode is not None
     params, extra = jax.eval_shape(task.init, jax.random.key(0), spec_of(task, 2))
     context = jax.eval_shape(context_of, {"extra": extra})
-    return jax.eval_shape(task.encode, params, context, spec_of(task, 2))
+    return jax.eval_shape(task.get(Codec).encode, params, context, spec_of(task, 2))

@@ -7,11 +7,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxgen.core.capabilities import Restorer
+from jaxgen.core.capabilities import Capability
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Array, Batch, Context, Key, Params
 from jaxgen.data import masks
 from jaxgen.data.degradation_ops import broadcast_like, fold_keys, uniform
+from jaxgen.tasks.transforms import restoration
 
 Paint = Callable[[Params, Context, Batch, Key], Array]  # (params, context, given, keys Key[b]) -> images f32[b h w c]
 KINDS = ("boxes", "strokes", "scratches", "text")
@@ -61,8 +62,10 @@ def composite(given: Batch, made: Array) -> Array:
     return jnp.where(hidden, made, given["degraded"])
 
 
-def restorer(holes: Holes, paint: Paint, multiple: int, channels: int) -> Restorer:
-    """Return a restorer that needs a mask and paints the masked pixels only."""
+def hole_filling(
+    holes: Holes, paint: Paint, multiple: int, channels: int, stochastic: bool = False, size: tuple[int, ...] = ()
+) -> tuple[Capability, ...]:
+    """Return the Transform that paints the masked pixels only, and the Degradation that masks them."""
 
     def degrade(image: Array, keys: Key, scale: float = 1.0) -> dict[str, Array]:
         del scale
@@ -74,7 +77,16 @@ def restorer(holes: Holes, paint: Paint, multiple: int, channels: int) -> Restor
         return composite(given, paint(params, context, given, keys))
 
     # Whole images only: a tile inside a hole has no known pixels around it.
-    return Restorer(degrade, restore, (1,), ("mask",), multiple, (channels,), whole=True)
+    return restoration(
+        degrade,
+        restore,
+        conditions=("mask",),
+        multiple=multiple,
+        channels=(channels,),
+        stochastic=stochastic,
+        whole=True,
+        size=size,
+    )
 
 
 def masked_batch(holes: Holes, clean: Array, key: Key) -> dict[str, Array]:

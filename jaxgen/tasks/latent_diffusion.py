@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.core.capabilities import Transform
 from jaxgen.core.task import Task
-from jaxgen.core.types import Array, Aux, Context, Params, PyTree
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, PyTree
 from jaxgen.tasks.frozen_autoencoder import autoencoder_of
 from jaxgen.tasks.teacher import load
 
@@ -42,7 +43,6 @@ def with_autoencoder(task: Task, model: Any) -> Task:
     """Return a task on images from a task on latents: model.autoencoder encodes the input and decodes the samples."""
     autoencoder, scale = autoencoder_of(model.autoencoder, model.image), target_deviation(model)
     (phase,) = task.phases
-    assert task.generate is not None
 
     def init(key, spec):
         params, extra = task.init(key, spec)
@@ -55,12 +55,10 @@ def with_autoencoder(task: Task, model: Any) -> Task:
         return value, Aux(aux.metrics, {**aux.extra, "codes": statistics})
 
     return replace(
-        task,
+        task.having(then(task.get(Transform), latent_codec(model)[1])),
         init=init,
         phases=(replace(phase, loss=loss),),
         frozen={**task.frozen, "autoencoder": partial(load, model.autoencoder)},
-        generate=then(task.generate, latent_codec(model)[1]),
-        log_prob=None,  # a likelihood of latents is not one of images
     )
 
 
@@ -69,14 +67,14 @@ def target_deviation(model: Any) -> float:
     return getattr(model, "sigma_data", 1.0)
 
 
-def then(draw: Callable, decode: Callable) -> Callable:
-    """Return a `generate` that decodes the images of `draw`: decode(params, context, images)."""
+def then(transform: Transform, decode: Callable) -> Transform:
+    """Return the Transform whose images are decode(params, context, what `transform` makes)."""
 
-    def generate(params: Params, context: Context, keys, given):
-        samples = draw(params, context, keys, given)
-        return {**samples, "image": decode(params, context, samples["image"])}
+    def apply(params: Params, context: Context, inputs: Batch, keys: Key, scale: float = 1.0) -> dict[str, Array]:
+        made = transform.apply(params, context, inputs, keys, scale)
+        return {**made, "image": decode(params, context, made["image"])}
 
-    return generate
+    return replace(transform, apply=apply)
 
 
 def initial_statistics(channels: int) -> PyTree:

@@ -10,15 +10,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Translator
 from jaxgen.core.config import Data, Log, Optim, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import ArraySpec, image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Image, Key, Params, Phase
 from jaxgen.losses import perceptual
 from jaxgen.metrics.pixels import psnr
 from jaxgen.pretrained import backbones
 from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
+from jaxgen.tasks.transforms import translation
 
 Translate = Callable[..., Array]
 HALF = Optim(schedule="half")  # the schedule of most translation models
@@ -61,10 +62,10 @@ class PairedTranslation:
             example=pair_of(self.image),
             learners={**learners, "generator": self.game.learner("generator")},
             phases=(*phases, Phase("generator", "generator", self.loss, stream="z")),
-            given=("source",),
             frozen={"trunk": partial(backbones.load, self.backbone)} if self.perceptual else {},
-            generate=generated(self.translate),
-            translator=Translator(self.translate, multiple=self.multiple, channels=self.image[2], several=self.several),
+            capabilities=(
+                translation(self.translate, multiple=self.multiple, channels=self.image[2], stochastic=self.several),
+            ),
         )
 
     @property
@@ -120,19 +121,9 @@ def stacked(source: Array, image: Array) -> Array:
     return jnp.concatenate([source, image], -1)
 
 
-def pair_of(image: Image) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the example's specs: an image of each of two domains."""
-    return {name: jax.ShapeDtypeStruct(image, jnp.float32) for name in ("source", "image")}
-
-
-def generated(translate: Translate, domain: int = 0):
-    """Return a `generate` that translates the given source into this domain."""
-
-    def generate(params: Params, context: Context, keys: Key, given: Batch) -> Batch:
-        to = jnp.full(len(given["source"]), domain, jnp.int32)
-        return {"image": jnp.clip(translate(params, context, given, keys, to), -1, 1)}
-
-    return generate
+def pair_of(image: Image) -> dict[str, ArraySpec]:
+    """Return what an example of two domains is."""
+    return {name: image_spec(image) for name in ("source", "image")}
 
 
 def check_pairs(run: Run, name: str):

@@ -11,9 +11,9 @@ import optax
 from flax import linen as nn
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Restorer
 from jaxgen.core.config import Data, Log, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.data.degradations import Degradation
@@ -21,6 +21,7 @@ from jaxgen.losses import restoration as losses
 from jaxgen.metrics.pixels import psnr
 from jaxgen.nn.colour import rgb, ycbcr
 from jaxgen.nn.resample import resize
+from jaxgen.tasks.transforms import restoration
 
 Image = tuple[int, int, int]
 
@@ -148,19 +149,19 @@ class RestorationTask:
             phases = (Phase("critic", "critic", self.discriminator_loss, stream="lesson"), *phases)
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example={"image": image_spec(self.image)},
             learners=learners,
             phases=phases,
             frozen={} if adversary is None else adversary.frozen,
             ema=(Ema("restorer", ramped(0.999)),),
-            restorer=Restorer(
+            capabilities=restoration(
                 self.degrade_one_kind if self.one_kind else self.degradation,
                 self.restore,
-                self.scales,
-                self.conditioning,
-                self.multiple,
-                accepted,
-                self.degradation.pipeline == "grey",
+                scales=self.scales,
+                conditions=self.conditioning,
+                multiple=self.multiple,
+                channels=accepted,
+                colours=self.degradation.pipeline == "grey",
             ),
         )
 

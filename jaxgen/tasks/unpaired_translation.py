@@ -7,9 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Transform
 from jaxgen.core.config import Data, Run
 from jaxgen.core.types import Array, Aux, Batch, Context, Image, Key, Params, PyTree
 from jaxgen.tasks.patch_discriminators import PatchGANConfig
+from jaxgen.tasks.transforms import translation
 
 DOMAINS = "source", "image"
 DISCRIMINATORS = {"source": "critic_source", "image": "critic"}  # the net that judges images of a domain
@@ -17,6 +19,12 @@ JITTERED = Data("unpaired:digits,shapes", crop="jitter", flip=True)
 RANDOM_CROP = replace(JITTERED, crop="random")  # as in UNIT and MUNIT
 ImagesByDomain = dict[str, Array]  # f32[b h w c] each
 TranslateBoth = Callable[[Params, Context, Batch, Key], ImagesByDomain]  # translations into each domain
+
+
+def both_ways(translate: Callable, multiple: int, channels: int, stochastic: bool = False) -> tuple[Transform, ...]:
+    """Return the Transform of a model that translates from either domain into the other."""
+    ways: Any = {"domains": DOMAINS, "default": DOMAINS.index("image"), "multiple": multiple, "channels": channels}
+    return (translation(translate, **ways, stochastic=stochastic),)
 
 
 def init_discriminators(game: PatchGANConfig, key: Key, image: Image) -> dict[str, PyTree]:

@@ -13,7 +13,7 @@ from jaxgen.runs import sharding
 from jaxgen.runs.config_io import to_json
 from jaxgen.runs.load import build_task
 from jaxgen.training import warm_start
-from jaxgen.training.loop import check_mesh, lower
+from jaxgen.training.setup import check_mesh, lower
 
 
 def dry_run(run: Run):

@@ -1,16 +1,12 @@
 """The one training loop. It plays steps, and knows no model's name."""
 
-import math
-import os
 import signal
 import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -18,62 +14,23 @@ import numpy as np
 from jaxgen import data
 from jaxgen.core import posthoc_ema
 from jaxgen.core.config import Run, validate
-from jaxgen.core.errors import InputError
-from jaxgen.core.spec import image_of, spec_of
-from jaxgen.core.step import make_step
+from jaxgen.core.spec import spec_of
 from jaxgen.core.task import Task
-from jaxgen.core.types import Batch, PyTree, TrainState
+from jaxgen.core.types import Batch
 from jaxgen.evaluation.held_out import Evaluation
-from jaxgen.inference.previews import comparison, shown
-from jaxgen.inference.sampling import check_data, make_sampler
 from jaxgen.runs import sharding
 from jaxgen.runs.checkpoint import Checkpoints
 from jaxgen.runs.load import build_task
 from jaxgen.runs.run_dir import begun, claim, record_start
-from jaxgen.runs.sharding import Mesh, is_first
+from jaxgen.runs.sharding import is_first
 from jaxgen.training import warm_start
-from jaxgen.training.metric_writers import Silent, Sinks
-
-T = TypeVar("T")
+from jaxgen.training.metric_writers import MetricWriters, Silent
+from jaxgen.training.previews import Previews, last_previews
+from jaxgen.training.setup import Setup, check_mesh, lower
+from jaxgen.training.stopping import Interrupted, interruptible, stopping
+from jaxgen.training.window import Window
 
 AHEAD = 2  # calls under way before the host looks at their metrics
-
-
-class NonFinite(ArithmeticError):
-    """A loss or a parameter stopped being a number."""
-
-
-class Interrupted(BaseException):
-    """The user, or the machine's owner, asked the run to stop; everything is saved."""
-
-    def __init__(self, signum: int, sentence: str):
-        super().__init__(sentence)
-        self.signum = signum
-
-
-def lower(run: Run, task: Task, mesh: Mesh, like: TrainState, frozen: PyTree):
-    """Return one call, (state, batch, frozen) -> (state, metrics) with the state donated, traced and lowered.
-
-    With steps_per_call=k it takes k batches stacked, and gives metrics f32[k].
-    """
-    step = make_step(task, run.compute.accumulate)
-    k = run.compute.steps_per_call
-    batch, lie = spec_of(task, run.batch * task.slices), sharding.batched(mesh)
-    if k > 1:
-        one, lie = step, sharding.stacked(mesh)
-        step = lambda state, batches, frozen: jax.lax.scan(lambda s, b: one(s, b, frozen), state, batches)  # noqa: E731
-        batch = {name: jax.ShapeDtypeStruct((k, *x.shape), x.dtype) for name, x in batch.items()}
-    batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lie) for name, x in batch.items()}
-    out = (jax.tree.map(lambda x: x.sharding, like), sharding.replicated(mesh))
-    return jax.jit(step, donate_argnums=0, out_shardings=out).lower(like, batch, frozen)
-
-
-def check_mesh(run: Run, mesh: Mesh):
-    """Raise InputError where the mesh does not divide the batch."""
-    part = run.batch // run.compute.accumulate
-    if part % mesh.size:
-        what = f"a batch of {run.batch}" + (f" in {run.compute.accumulate} parts" if part < run.batch else "")
-        raise InputError(f"The mesh's {mesh.size} devices don't divide {what}: choose a multiple of {mesh.size}.")
 
 
 def fit(run: Run) -> Path:
@@ -87,8 +44,8 @@ def fit(run: Run) -> Path:
     mesh = sharding.make_mesh(run.mesh)
     check_mesh(run, mesh)
     task = build_task(run, mesh)
-    source = data.open_source(run.data, image_of(task))
-    check_data(task, source, run.data.pair)
+    source = data.open_source(run.data, task.example)
+    data.check_source(source, run.data, task.example)
     like = sharding.abstract_state(task, mesh, spec_of(task, run.batch))
     sharding.check_memory(like, mesh)
     evaluation = Evaluation(run, task, mesh) if run.eval.every else None
@@ -96,12 +53,8 @@ def fit(run: Run) -> Path:
     with ExitStack() as stack:
         folder = stack.enter_context(claim(run))
         stop = stack.enter_context(stopping())
-        checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
-        stack.callback(checkpoints.close)
-        kept = Checkpoints(folder / posthoc_ema.FOLDER, sys.maxsize) if run.optim.ema_widths and task.ema else None
-        if kept:
-            stack.callback(kept.close)
-        restored = checkpoints.restore(like)
+        store = stack.enter_context(Store.open(run, task, folder))
+        restored = store.checkpoints.restore(like)
         if restored:
             state, notes = restored
         else:
@@ -110,183 +63,117 @@ def fit(run: Run) -> Path:
         at = int(state.step)
         if at >= run.steps:
             if is_first():
-                kinds = [
-                    kind for kind in ("samples", "restorations", "translations") if any((folder / kind).glob("*.png"))
-                ]
-                last = f" Its {kinds[0]} are in {folder / kinds[0]}." if kinds else ""
-                print(f"{folder} is finished: it has taken all its {at} steps.{last}")
+                print(f"{folder} is finished: it has taken all its {at} steps.{last_previews(folder)}")
             return folder
-        sinks = Sinks(folder, at, run.steps) if is_first() else Silent()
-        stack.callback(sinks.close)
+        writer = MetricWriters(folder, at, run.steps) if is_first() else Silent()
+        stack.callback(writer.close)
         if is_first():
             record_start(folder, mesh)
-        for step, fault in checkpoints.damaged.items():
-            instead = "for the one before it" if restored else "and there is none before it"
-            sinks.say(f"The checkpoint of step {step} is damaged ({fault}); it was set aside {instead}.")
-        if restored:
-            sinks.say(f"Resuming {folder} at step {at}.")
-        elif weights:
-            sinks.say(weights[1])
+        say_how_it_starts(writer, folder, at, store.checkpoints.damaged, restored is not None, weights and weights[1])
         frozen = {net: jax.device_put(load(), sharding.replicated(mesh)) for net, load in task.frozen.items()}
-        with sinks.off_the_clock():
+        setup = Setup(mesh, task, like, frozen)
+        with writer.off_the_clock():
             step = interruptible(lambda: lower(run, task, mesh, like, frozen).compile(), stop)
-        stream = open_stream(run, task, mesh, source, notes.get("batches", 0))
+        stream = open_stream(run, setup, source, notes.get("batches", 0))
         stack.callback(stream.close)
-        sample = make_sampler(task, mesh, run.log.count) if task.generate and run.log.samples else None
-        needed, rows = shown(task, run, source, run.log.count) if sample else ({}, 0)
-        compared = comparison(task, run, mesh, source, run.log.count) if run.log.samples else None
+        previews = Previews.of(run, setup, source)
         window = Window(task, notes.get("window", {}))
         patience = 0 if sharding.one_by_one(mesh) else AHEAD
         due = lambda every: bool(every) and (at % every == 0 or at == run.steps)  # noqa: E731
+        # The order of what follows is critical. Invariants:
+        # 1. A call donates its state: whatever reads a state does so before the next call.
+        # 2. Nothing is saved before all metrics up to it have been looked at: what is saved is finite.
+        # 3. A checkpoint holds the state, the number of batches taken and the open sums of metrics of one moment, and
+        #    the same numbers come out whether a run is stopped at it or not.
+        # 4. The run stops only after a save, and every process at the same step.
         while at < run.steps:
             state, metrics = step(state, next(stream), frozen)
             at += run.compute.steps_per_call
             window.add(at, metrics)
             window.drain(patience)
-            sinks.advance(at)
+            writer.advance(at)
             values: dict[str, float] = {}
             examples = 0
             if due(run.log.every):
                 steps, means = window.take()
                 examples, values = steps * run.batch * task.slices, means
             if evaluation and due(run.eval.every):
-                with sinks.off_the_clock():
+                with writer.off_the_clock():
                     values |= evaluation(state, frozen)
                 if (counts := evaluation.confusion) is not None:
-                    sinks.confusion(counts, source.classes)
+                    writer.confusion(counts, source.classes)
             if values:
-                sinks.metrics(at, values, examples)
-            if sample and due(run.log.samples):
-                with sinks.off_the_clock():
-                    sinks.images(at, sample(state, frozen, run.seed, run.log.count, needed), rows)
-            if compared and due(run.log.samples):
-                with sinks.off_the_clock():
-                    sinks.images(at, compared.make(state, frozen), columns=compared.columns, kind=compared.kind)
+                writer.metrics(at, values, examples)
+            if due(run.log.samples):
+                with writer.off_the_clock():
+                    previews.write(writer, at, state)
             stopped = stop.asked(at)
-            if kept and due(run.save.averages) and not kept.has(at):  # played again after a stop, they are the same
+            if store.averages and due(run.save.averages) and not store.averages.has(at):  # after a stop it is there
                 window.drain()
-                kept.save(at, state.ema, {})
+                store.averages.save(at, state.ema, {})
             if due(run.save.every) or stopped:
-                window.drain()  # what is saved is known to be finite
-                checkpoints.save(at, state, {"batches": at, "window": window.copy()})
-                sinks.plot()
+                window.drain()
+                store.checkpoints.save(at, state, {"batches": at, "window": window.copy()})
+                writer.plot()
             if stopped and at < run.steps:
-                checkpoints.wait()
+                store.checkpoints.wait()
                 raise Interrupted(stop.signum or signal.SIGTERM, f"Saved step {at}. The same command resumes.")
-        checkpoints.wait()
-        if kept:
-            kept.wait()
-        made = [*(["samples"] if sample else []), *([compared.kind] if compared else [])]
-        last = f"{made[0].capitalize()}: {folder / made[0] / f'{at:06d}.png'}" if made else ""
-        sinks.say(f"Finished {at} steps. " + (last or f"Checkpoints: {folder / 'checkpoints'}"))
+        store.wait()
+        made = previews.last(folder, at)
+        writer.say(f"Finished {at} steps. " + (made or f"Checkpoints: {folder / 'checkpoints'}"))
     return folder
 
 
-def open_stream(run: Run, task: Task, mesh: Mesh, source: data.Source, start: int) -> Generator[Batch, None, None]:
+def say_how_it_starts(
+    writer: MetricWriters | Silent, folder: Path, at: int, damaged: Mapping[int, str], restored: bool, warm: str | None
+):
+    """Say which checkpoints were set aside, and what the run goes on from."""
+    for step, fault in damaged.items():
+        instead = "for the one before it" if restored else "and there is none before it"
+        writer.say(f"The checkpoint of step {step} is damaged ({fault}); it was set aside {instead}.")
+    if restored:
+        writer.say(f"Resuming {folder} at step {at}.")
+    elif warm:
+        writer.say(warm)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A run's checkpoints, and the averages that it keeps beside them."""
+
+    checkpoints: Checkpoints
+    averages: Checkpoints | None
+
+    @classmethod
+    @contextmanager
+    def open(cls, run: Run, task: Task, folder: Path) -> Iterator["Store"]:
+        """Open both, and close them however the run ends."""
+        with ExitStack() as stack:
+            checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
+            stack.callback(checkpoints.close)
+            kept = run.optim.ema_widths and task.ema
+            averages = Checkpoints(folder / posthoc_ema.FOLDER, sys.maxsize) if kept else None
+            if averages:
+                stack.callback(averages.close)
+            yield cls(checkpoints, averages)
+
+    def wait(self):
+        """Wait until all is written."""
+        self.checkpoints.wait()
+        if self.averages:
+            self.averages.wait()
+
+
+def open_stream(run: Run, setup: Setup, source: data.Source, start: int) -> Generator[Batch, None, None]:
     """Yield what each call of the step takes, on the mesh, from batch number `start` on."""
-    process = (jax.process_index(), jax.process_count())
-    size, k = run.batch * task.slices, run.compute.steps_per_call
-    host = data.batches(source, run.data, image_of(task), batch=size, seed=run.seed, start=start, process=process)
+    process, example = (jax.process_index(), jax.process_count()), setup.task.example
+    size, k = run.batch * setup.task.slices, run.compute.steps_per_call
+    host = data.batches(source, run.data, example, batch=size, seed=run.seed, start=start, process=process)
 
     def calls():
         with closing(host):
             while some := list(islice(host, k)):
-                named = [{name: batch[name] for name in task.example if name in batch} for batch in some]
+                named = [{name: batch[name] for name in example if name in batch} for batch in some]
                 yield named[0] if k == 1 else jax.tree.map(lambda *x: np.stack(x), *named)
 
-    return data.to_device(calls(), sharding.put_batch(mesh, stacked=k > 1), run.data.prefetch)
-
-
-class Window:
-    """Sums of the metrics since the log's last line. They are saved with the state: no line depends on a restart."""
-
-    def __init__(self, task: Task, sums: Mapping[str, Any]):
-        self.phases = [phase.name for phase in task.phases]
-        self.sums = {name: list(pair) for name, pair in sums.items()}  # name: [sum, count]
-        self.pending = deque()
-        self.steps = 0
-
-    def add(self, at: int, metrics: Mapping[str, jax.Array]):
-        self.pending.append((at, metrics))
-
-    def drain(self, patience: int = 0):
-        """Take in all but the last `patience` calls. Raises NonFinite at the first phase that broke down."""
-        while len(self.pending) > patience:
-            at, metrics = self.pending.popleft()
-            columns = {name: np.atleast_1d(np.asarray(x)).tolist() for name, x in metrics.items()}
-            calls = len(next(iter(columns.values())))
-            self.steps += calls
-            for i in range(calls):
-                for phase in self.phases:
-                    if columns[f"{phase}/finite"][i] < 1:
-                        raise NonFinite(
-                            f"The loss or a parameter of phase {phase!r} stopped being finite at step "
-                            f"{at - calls + i + 1}; the last checkpoint is from before that."
-                        )
-                for name, column in columns.items():
-                    if not name.endswith("/finite") and not math.isnan(column[i]):  # NaN: a lazy phase did not play
-                        pair = self.sums.setdefault(name, [0.0, 0])
-                        pair[0] += column[i]
-                        pair[1] += 1
-
-    def copy(self) -> dict[str, list[float]]:
-        """Return the sums and counts as they are now: a checkpoint is written while the next steps add to them."""
-        return {name: list(pair) for name, pair in self.sums.items()}
-
-    def take(self) -> tuple[int, dict[str, float]]:
-        """Return how many steps this process has added, and the means, by phase; and start anew."""
-        self.drain()
-        means = {name: total / count for name, (total, count) in self.sums.items()}
-        steps, self.steps, self.sums = self.steps, 0, {}
-        order = {phase: i for i, phase in enumerate(self.phases)}
-        return steps, dict(sorted(means.items(), key=lambda item: order[item[0].partition("/")[0]]))
-
-
-class Stop:
-    """Whether SIGTERM or SIGINT asked this process, or one of the others, to stop."""
-
-    signum = 0
-
-    def handle(self, signum, frame):
-        if self.signum:  # the second time
-            os._exit(128 + signum)
-        self.signum = signum
-
-    def asked(self, at: int) -> bool:
-        if jax.process_count() == 1:
-            return bool(self.signum)
-        return at % 10 == 0 and sharding.any_process(bool(self.signum))
-
-
-@contextmanager
-def stopping() -> Iterator[Stop]:
-    """Turn SIGTERM and SIGINT into a question that the loop asks between two calls; a second one leaves at once."""
-    stop, old = Stop(), {}
-    if threading.current_thread() is threading.main_thread():
-        old = {s: signal.signal(s, stop.handle) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for s, handler in old.items():
-            signal.signal(s, handler)
-
-
-def interruptible(work: Callable[[], T], stop: Stop) -> T:
-    """Return work(), done in a thread: a compilation holds Python's signal handlers up for as long as it takes."""
-    result: list[T | BaseException] = []
-
-    def target():
-        try:
-            result.append(work())
-        except BaseException as error:
-            result.append(error)
-
-    thread = threading.Thread(target=target, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-        if stop.signum:
-            raise Interrupted(stop.signum, "Stopped before the first step; what was saved is untouched.")
-    if isinstance(result[0], BaseException):
-        raise result[0]
-    return result[0]
+    return data.to_device(calls(), sharding.put_batch(setup.mesh, stacked=k > 1), run.data.prefetch)

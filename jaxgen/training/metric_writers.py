@@ -10,12 +10,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxgen.core.spec import ArraySpec
 from jaxgen.media import output_files
-from jaxgen.media.image_grid import grid, save_png
+from jaxgen.media.array_files import ENDINGS, save_arrays, still
 from jaxgen.media.plots import plot_confusion, plot_losses
 
 
-class Sinks:
+class MetricWriters:
     """The output of one run in its folder, from step `start` on; what lies beyond that step is cut off first."""
 
     def __init__(self, folder: Path, start: int, total: int, console: Console | None = None):
@@ -70,12 +71,14 @@ class Sinks:
         if not self.console.is_terminal:
             self.say(f"step {step}/{self.total}  {text}")
 
-    def images(self, step: int, images: np.ndarray, rows: int = 0, columns: int = 0, kind: str = "samples") -> Path:
-        """Write <kind>/<step>.png, a grid of f32[n h w c] in [-1, 1], and return its path."""
-        path = self.folder / kind / f"{step:06d}.png"
-        picture = grid(images, columns, rows)
-        save_png(path, picture)
-        self.board.add_image(kind, picture, step, dataformats="HWC" if picture.ndim == 3 else "HW")
+    def examples(
+        self, step: int, spec: ArraySpec, arrays: np.ndarray, rows: int = 0, columns: int = 0, kind: str = "samples"
+    ) -> Path:
+        """Write <kind>/<step>.png (or .gif, .wav: as the arrays' kind has it) of arrays [n ...]; return its path."""
+        path = self.folder / kind / f"{step:06d}{ENDINGS[spec.kind]}"
+        save_arrays(path, spec, arrays, columns, rows)
+        if (picture := still(spec, arrays, columns, rows)) is not None:
+            self.board.add_image(kind, picture, step, dataformats="HWC" if picture.ndim == 3 else "HW")
         return path
 
     def confusion(self, counts: np.ndarray, classes: Sequence[str]):

@@ -29,6 +29,7 @@ from jaxgen.models.diffusion.shortcut import Shortcut
 from tests.benchmarks import report
 from tests.benchmarks.mixture import MODES
 from tests.benchmarks.tables import COUNTS, drawn
+from tests.helpers.capabilities import generate
 
 RADIUS, STD = 0.75, 0.02  # inside the square that images lie in
 SAMPLES, BATCH, CHUNK = 2000, 512, 500
@@ -76,9 +77,8 @@ def train(model: Any, steps: int, seed: int) -> TrainState:
 def sample(model: Any, state: TrainState, steps: int) -> np.ndarray:
     """Return f32[n 2], drawn in so many steps by the averaged net."""
     task = replace(model, sampling=replace(model.sampling, steps=steps)).task(1)
-    assert task.generate is not None
     keys = rng.sample_keys(jax.random.key(1), jnp.arange(SAMPLES))
-    return np.asarray(jax.jit(task.generate)(*averaged(state, {}), keys, {})["image"]).reshape(-1, 2)
+    return np.asarray(jax.jit(generate(task))(*averaged(state, {}), keys, {})["image"]).reshape(-1, 2)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -23,6 +23,7 @@ import numpy as np
 from jaxgen.evaluation.results import Result
 from tests.benchmarks import report, turns
 from tests.benchmarks.diffusion_step import edm_loss, flow_loss
+from tests.helpers.capabilities import restore
 
 PEAK = {"H100": 989.0, "H200": 989.0}  # TFLOP/s of dense bf16 products, by the vendor's datasheet
 TURN, PATIENCE = 0.5, 100  # seconds of a turn, and that a side has to get ready
@@ -85,10 +86,9 @@ def ours(work: str) -> tuple[Callable[[], Any], dict[str, Any]]:
     params, extra = task.init(jax.random.key(0), {})
     context, scale = Context(extra, {}, {}, jax.numpy.zeros((), int)), run.model.scale
     x, keys = jax.device_put(picture(SIDES[work])), jax.random.split(jax.random.key(0), 1)
-    assert task.restorer is not None
     given = (params, context, {"degraded": x}, keys)
-    program = jax.make_jaxpr(task.restorer.restore, static_argnums=4)(*given, scale)
-    mend = jax.jit(task.restorer.restore, static_argnums=4)
+    program = jax.make_jaxpr(restore(task), static_argnums=4)(*given, scale)
+    mend = jax.jit(restore(task), static_argnums=4)
     count = sum(x.size for x in jax.tree.leaves(params))
     return lambda: jax.block_until_ready(mend(*given, scale)), {"flops": flops(program), "parameters": count}
 

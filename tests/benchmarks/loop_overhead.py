@@ -59,7 +59,7 @@ def measure(name: str, rounds: int) -> list[Result]:
     times: dict[str, list[np.ndarray]] = {"fit": [], "bare": []}
     turn = bare(run)
 
-    class Turns(loop.Sinks):
+    class Turns(loop.MetricWriters):
         """The run's own output; after a line of it the bare step has its turn."""
 
         resumed = np.zeros(2)
@@ -76,11 +76,11 @@ def measure(name: str, rounds: int) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         intervals = {"log": Log(every=steps, samples=0), "save": Save(every=NEVER)}
         settings = {"steps": steps * (rounds + 1), "preset": "dcgan", "out": f"{folder}/run"}
-        plain, loop.Sinks = loop.Sinks, Turns
+        plain, loop.MetricWriters = loop.MetricWriters, Turns
         try:
             loop.fit(dataclasses.replace(run, **intervals, **settings))
         finally:
-            loop.Sinks = plain
+            loop.MetricWriters = plain
     fits, bares = (np.array(x[1:]) for x in (times["fit"], times["bare"]))  # the first line's time includes the start
     wall, cpu = np.median(1 - bares / fits, axis=0)
     rates = {f"steps_per_second@{name}": steps / np.median(x[:, 0]) for name, x in (("bare", bares), ("fit", fits))}

@@ -25,6 +25,7 @@ from jaxgen.core.types import averaged
 from jaxgen.evaluation.results import Result
 from jaxgen.models.gan.unrolled import UnrolledGAN
 from tests.benchmarks import report
+from tests.helpers.capabilities import generate
 
 MODES, RADIUS, STD = 8, 1.0, 0.01
 NEAR, SHARE = 5 * STD, 0.01  # how far a sample of a mode may lie from its centre; samples that a mode needs
@@ -79,8 +80,7 @@ def train(
     @jax.jit
     def sample(state):
         keys = rng.sample_keys(jax.random.key(seed), jax.numpy.arange(SAMPLES))
-        assert task.generate is not None
-        return task.generate(*averaged(state.replace(ema={}), {}), keys, {})["image"].reshape(-1, 2)
+        return generate(task)(*averaged(state.replace(ema={}), {}), keys, {})["image"].reshape(-1, 2)
 
     draw, chunk = np.random.default_rng(seed), min(CHUNK, every)
     for step in range(chunk, steps + 1, chunk):

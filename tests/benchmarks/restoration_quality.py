@@ -100,7 +100,6 @@ def score(run: Path, step: int, folder: Path, scale: int) -> float:
     like = sharding.abstract_state(task, mesh, spec_of(task, config.batch))
     state, _ = checkpoint.restore(run / "checkpoints", step, like)
     params, context = averaged(jax.device_put(state), {})
-    assert task.restorer is not None
     return scores_of(Opened(task.restorer, params, context, scale, run.name), folder)["psnr_y"]
 
 

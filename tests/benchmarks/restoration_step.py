@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks import report, turns
+from tests.helpers.capabilities import restore
 
 BATCHES = {"EDSR-baseline step": 16, "DnCNN step": 32, "IMDN x4 of 512x512": 1}
 PRESETS = dict(zip(BATCHES, ("edsr", "dncnn", "imdn"), strict=True))
@@ -43,7 +44,7 @@ def ours(name: str) -> Callable[[], Any]:
     task = model.task(1)
     params, extra = task.init(jax.random.key(0), {})
     context, x = Context(extra, {}, {}, jax.numpy.zeros((), int)), picture(512, 3)
-    mend = jax.jit(task.restorer.restore, static_argnums=4)
+    mend = jax.jit(restore(task), static_argnums=4)
     keys = jax.random.split(jax.random.key(0), 1)
     return lambda: jax.block_until_ready(mend(params, context, {"degraded": x}, keys, 4))
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks import report, turns
+from tests.helpers.capabilities import translate
 
 FAST, ADAIN, GATYS = "Johnson 512x512", "AdaIN 512x512", "Gatys 256x256"
 STEPS = 200
@@ -56,8 +57,7 @@ def ours(name: str, steps: int) -> Callable[[], Any]:
     frozen = {} if name == FAST else {"trunk": backbones.load("vgg16")}
     context, given = Context(extra, {}, frozen, jnp.zeros((), jnp.int32)), {"source": picture(512, 0)[None]}
     given |= {} if name == FAST else {"style": picture(512, 1)[None]}
-    assert task.translator is not None
-    paint, to = jax.jit(task.translator.translate), jnp.zeros(1, jnp.int32)
+    paint, to = jax.jit(translate(task)), jnp.zeros(1, jnp.int32)
     return lambda: jax.block_until_ready(paint(params, context, given, None, to))
 
 

@@ -206,7 +206,6 @@ def classed(run: Path, source: str, sheet: Path) -> dict[str, float]:
     from jaxgen.pretrained.feature_extractors import extractor
 
     opened, _, ways, pictures = used(run)
-    assert opened.task.translator is not None
     domains, seen = opened.task.translator.domains, extractor(SEEN_BY)
     look = jax.jit(lambda x: seen.apply(seen.variables, resize_clean(x, seen.image[:2]))["features"])
 

@@ -1,4 +1,5 @@
 """Every autoencoder on MNIST, beta-VAEs on shapes: python -m tests.benchmarks.vae_quality --data DIR [--write]
+from tests.helpers.capabilities import encode
 
 DIR is the folder of real data (JAXGEN_TEST_DATA). Each model is trained and measured by the user's commands. A run that
 is finished is not repeated, so that the command can be stopped and started again; --jobs trains so many at once, a
@@ -187,6 +188,7 @@ def mig(folder: Path, count: int = 5000) -> float:
     """Return the mutual information gap of a run's codes on held-out shapes; the shape itself is a factor as well."""
     import jax
 
+    from jaxgen.core.capabilities import Codec
     from jaxgen.core.spec import image_of
     from jaxgen.core.types import averaged
     from jaxgen.data import RandomSubset, batches, open_source
@@ -194,8 +196,7 @@ def mig(folder: Path, count: int = 5000) -> float:
     from jaxgen.runs.load import open_run
 
     run, _, task, state, frozen, _ = open_run(folder)
-    assert task.encode is not None
-    encode = jax.jit(task.encode)
+    encode = jax.jit(task.get(Codec).encode)
     source = RandomSubset(open_source(run.data.at("test"), image_of(task)), count)
     codes, factors = [], []
     for batch in batches(source, run.data, image_of(task), batch=500, seed=0, train=False):

@@ -34,6 +34,7 @@ from jaxgen.metrics.auroc import auroc
 from jaxgen.runs.config_io import differences, from_json, to_json
 from jaxgen.runs.load import Trained, open_run
 from jaxgen.training.loop import fit
+from tests.helpers.capabilities import decode, encode, log_prob
 from tests.helpers.data_samples import message, refuse, tree
 
 CELL = 66  # pixels of a grid's cell with its gap
@@ -183,10 +184,9 @@ def test_what_is_no_digit_comes_first(runs, cli, opened, mixed, tmp_path, by):
     if by == "reconstruction":
         task, state = opened["vae"].task, opened["vae"].state
         context: Any = None
-        assert task.encode and task.decode
         with Image.open(mixed / rows[7]["picture"]) as file:
             x = np.asarray(file, np.float32)[None, ..., None] / 127.5 - 1
-        made = task.decode(state.params, context, task.encode(state.params, context, {"image": x}), {})
+        made = decode(task)(state.params, context, encode(task)(state.params, context, {"image": x}), {})
         assert values[7] == pytest.approx(float(((made - x) ** 2).mean()), rel=1e-4)
 
 
@@ -197,11 +197,11 @@ def test_likelihoods_are_the_tasks_and_of_one_picture_each(opened):
     coder = Coder(trained)
     all_, three = (coder.negative_log_likelihoods(x, data, 5) for x in (source, Subset(source, range(3))))
     np.testing.assert_array_equal(all_[:3], three)
-    assert len(all_) == len(source) and trained.task.log_prob
+    assert len(all_) == len(source) and log_prob(trained.task)
     batch = next(batches(source, data, (8, 8, 1), batch=len(source), seed=0, train=False))
     keys = jax.random.split(jax.random.key(7), len(source))
     context: Any = None
-    other = -trained.task.log_prob(trained.state.params, context, batch, keys, 5)
+    other = -log_prob(trained.task)(trained.state.params, context, batch, keys, 5)
     assert abs(all_.mean() - other.mean()) < 0.1 and np.corrcoef(all_, np.asarray(other))[0, 1] > 0.95
 
 

@@ -19,6 +19,7 @@ from jaxgen.interop.convert import stablehlo
 from jaxgen.interop.read import read
 from jaxgen.interop.write import write_safetensors
 from jaxgen.runs.config_io import resampled
+from tests.helpers.capabilities import classify, generate
 from tests.helpers.running import TINY, call
 
 ALONE = """
@@ -109,8 +110,7 @@ def test_a_classifier_runs_as_stablehlo_without_jaxgen(lenet, environment, tmp_p
     found = alone(environment, out, "classify", tmp_path / "logits.npz")
     _, _, task, state, frozen, _ = open_run(lenet / "run", Mesh(data=1))
     x = np.random.RandomState(0).uniform(-1, 1, (5, 28, 28, 1)).astype(np.float32)
-    assert task.classify
-    logits = np.asarray(task.classify(*averaged(state, frozen), x)["logits"])
+    logits = np.asarray(classify(task)(*averaged(state, frozen), x)["logits"])
     np.testing.assert_allclose(found["five"], logits, atol=1e-5 * np.abs(logits).max())
     np.testing.assert_allclose(found["one"], logits[:1], atol=1e-5 * np.abs(logits).max())
 
@@ -127,8 +127,7 @@ def test_what_samples_are_told_is_an_argument_of_the_program(name):
     one, three = (np.asarray(program(np.uint32(2), np.arange(n, dtype=np.int32), *(v[:n] for v in told.values())))
                   for n in (1, 3))  # fmt: skip
     keys = rng.sample_keys(rng.fold(jax.random.key(2), "samples"), jnp.arange(3))
-    assert task.generate is not None
-    ours = jax.jit(task.generate)(*types.averaged(state, {}), keys, told)["image"]
+    ours = jax.jit(generate(task))(*types.averaged(state, {}), keys, told)["image"]
     np.testing.assert_allclose(three, ours, atol=1e-4)
     np.testing.assert_allclose(one, three[:1], atol=1e-4)
 

@@ -76,7 +76,6 @@ def test_windows_and_pooling_lie_in_tiles_as_in_the_whole_picture(preset, least)
 
     task = zoo.load(preset).tiny.model.task(1)
     params, extra = jax.jit(lambda key: task.init(key, {}))(jax.random.key(0))
-    assert task.restorer is not None
     scale = task.restorer.scales[0]
     model = restoration.Model(task.restorer, params, Context(extra, {}, {}, 0), scale, preset)  # pyright: ignore
     picture = smooth(203, 150).astype(np.float32) / 127.5 - 1

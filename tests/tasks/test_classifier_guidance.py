@@ -27,6 +27,7 @@ from jaxgen.runs.config_io import load_config, to_json
 from jaxgen.tasks import latent_diffusion
 from jaxgen.tasks.denoising import Sampling
 from jaxgen.training.loop import fit
+from tests.helpers.capabilities import generate
 
 IMAGE, NET = (1, 2, 1), BackboneConfig("unet", 8, 1, 2, (1,), ())
 # Two pixels, two overlapping classes: their probabilities, means and covariances.
@@ -76,7 +77,7 @@ def sampled(model, context, label: int, count: int = 6000) -> np.ndarray:
     assert task.given == ("label",) and task.classes == 2 and set(task.frozen) == {"classifier"}
     given = {"label": jnp.full(count, label)}
     keys = jax.random.split(jax.random.key(label), count)
-    made = jax.jit(lambda keys: task.generate({"denoiser": {}}, context, keys, given)["image"])(keys)
+    made = jax.jit(lambda keys: generate(task)({"denoiser": {}}, context, keys, given)["image"])(keys)
     return np.asarray(made, np.float64).reshape(count, 2)
 
 
@@ -252,7 +253,7 @@ def test_invalid_labels_are_refused(folder, cli, monkeypatch):
     assert "unconditional" in cli(2, "generate", "edm", "--labels", "3")
     task: Any = load_config(folder / "edm", f"classifier={folder / 'classifier'}").model.task(1)
     with pytest.raises(InputError, match="give labels, from 0 to 9"):
-        task.generate({}, Context({}, {}, {}, jnp.zeros((), jnp.int32)), jax.random.split(jax.random.key(0), 2), {})
+        generate(task)({}, Context({}, {}, {}, jnp.zeros((), jnp.int32)), jax.random.split(jax.random.key(0), 2), {})
 
 
 def test_latent_models_refuse_a_classifier(folder, monkeypatch):

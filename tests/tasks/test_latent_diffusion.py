@@ -29,6 +29,7 @@ from jaxgen.tasks.frozen_autoencoder import autoencoder_of
 from jaxgen.tasks.latent_diffusion import deviation, initial_statistics, normalise, update_statistics
 from jaxgen.tasks.teacher import load
 from jaxgen.training.loop import fit
+from tests.helpers.capabilities import denoiser
 from tests.helpers.running import assert_same
 
 IMAGE = (8, 8, 1)
@@ -102,14 +103,14 @@ def test_encode_and_decode_are_those_of_the_autoencoder(name, folder):
     task = model.task(10)
     assert task.example["image"].shape == IMAGE and task.denoiser is not None and task.log_prob is None
     shape = {"vq-vae": (4, 4, 4), "vae": (1, 1, 4)}[name]
-    assert task.denoiser.shape == shape
+    assert denoiser(task).shape == shape
     frozen = {"autoencoder": task.frozen["autoencoder"]()}
     params, context = averaged(init_state(task, jax.random.key(0), spec_of(task, 2)), frozen)
     digits: Any = datasets.load_digits()
     x = jnp.asarray(digits.images[:3] / 8 - 1, jnp.float32)[..., None]
-    assert task.denoiser.encode is not None and task.denoiser.decode is not None
-    latents = task.denoiser.encode(params, context, x)
-    back = task.denoiser.decode(params, context, latents)
+    assert denoiser(task).encode is not None and denoiser(task).decode is not None
+    latents = denoiser(task).encode(params, context, x)
+    back = denoiser(task).decode(params, context, latents)
     inside = autoencoder_of(model.autoencoder, IMAGE)
     nets = frozen["autoencoder"]
     np.testing.assert_allclose(back, inside.decode(nets, inside.encode(nets, x)), atol=1e-5)
@@ -164,8 +165,8 @@ def test_samples_do_not_depend_on_the_batch_size(run, cli, tmp_path):
 def test_every_method_trains_on_latents(name, folder, cli):
     made = fit(parse("diffusion", argv(folder, name, "vae", 3)).run)
     opened = open_run(made)
-    assert opened.task.denoiser is None or opened.task.denoiser.shape == (1, 1, 4)
-    if opened.task.denoiser:
+    assert opened.task.denoiser is None or denoiser(opened.task).shape == (1, 1, 4)
+    if denoiser(opened.task):
         words = cli(2, "inpaint", made, folder / "a.png", "--mask", folder / "mask.png")
         assert "codes have no places in the image" in words
 

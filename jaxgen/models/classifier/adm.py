@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Classifier
 from jaxgen.core.config import Data, Eval, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
@@ -59,6 +60,8 @@ class NoisyClassifier:
         task = classifier_task(self.net, self.image, self.classes, self.recipe, IDENTITY)
         jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
         (phase,) = task.phases
+        classify = task.get(Classifier).classify
+        task = task.having(Classifier(classify, classify_noisy=self.classify_noisy))
         return replace(task, phases=(replace(phase, loss=self.loss),))
 
     @property
@@ -67,7 +70,7 @@ class NoisyClassifier:
             self.classes, self.width, self.multipliers, self.depth, self.attention, self.heads, self.dropout
         )
 
-    def noisy_logits(self, params: Params, context: Context, x: Array, angle: Array) -> Array:
+    def classify_noisy(self, params: Params, context: Context, x: Array, angle: Array) -> Array:
         """Return logits f32[b classes] for x = cos(angle) x0 + sin(angle) eps, f32[b h w c], angle f32[b]."""
         out: dict = self.net.apply(variables("classifier", params, context.extra), x, False, angle)  # pyright: ignore
         return out["logits"]

@@ -36,7 +36,7 @@ from jaxgen.models.diffusion._few_step_sampling import FewStepSampling
 from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
 from jaxgen.models.diffusion.edm import EDM
-from jaxgen.tasks.denoising import check_model, drop_labels, game, shape_of
+from jaxgen.tasks.denoising import check_model, drop_labels, game, shape_of, with_label
 from jaxgen.tasks.teacher import denoiser_loader, teacher_of
 
 RHO = 7.0
@@ -167,7 +167,8 @@ class Consistency:
 
 def teacher_step(teacher: EDM, context: Context, x: Array, high: Array, low: Array, label: Array | None) -> Array:
     """Return the teacher's ODE solution from x f32[b h w c] at level `high` to level `low`, f32[b], one Heun step."""
-    denoise = lambda x, sigma: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, sigma, label)  # noqa: E731
+    nets, conditioning = {"denoiser": context.frozen["teacher"]}, with_label(label)
+    denoise = lambda x, sigma: teacher.predict_x0(nets, context, x, sigma, conditioning)  # noqa: E731
     slope = (x - denoise(x, high)) / expand_like(x, high)
     gap = expand_like(x, low - high)
     ahead = x + gap * slope

@@ -22,7 +22,7 @@ import numpy as np
 from jaxgen.core import rng
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
-from jaxgen.core.types import Array, Aux, Context, Key, Params
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.grids import ddpm_timesteps, grid
 from jaxgen.diffusion.parameterisations import from_x0, to_x0
@@ -85,9 +85,9 @@ class DDPM:
             taus = np.append(table[ddpm_timesteps(how.steps, self.timesteps)], 0.0)
         else:
             taus = grid(how.grid, how.steps, "ve", table[0], table[-1])
-        told = lambda *args: self.told(*args)[0]  # noqa: E731
-        learned = None if self.variance == "small" else self.told
-        return denoiser_of(self, told, "ve", taus, learned)
+        predict_x0 = lambda *args: self.predict_x0_and_variance(*args)[0]  # noqa: E731
+        both = None if self.variance == "small" else self.predict_x0_and_variance
+        return denoiser_of(self, predict_x0, "ve", taus, both)
 
     def init(self, key: Key, spec: Any = None):
         return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
@@ -101,13 +101,13 @@ class DDPM:
             return out, (raw + 1) / 2
         return out, jnp.full(x.shape, 0.0 if self.variance == "small" else 1.0)
 
-    def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None):
+    def predict_x0_and_variance(self, params: Params, context: Context, x: Array, tau: Array, conditioning: Batch):
         """Return E[x0 | x] and nu for x = x0 + tau eps. Between two of the T times, t is interpolated in log tau."""
         table = jnp.log(jnp.asarray(self.taus, jnp.float32))
         t = jnp.interp(jnp.log(tau), table, jnp.arange(self.timesteps, dtype=jnp.float32))
         alpha = 1 / jnp.sqrt(1 + tau**2)
         xt = expand_like(x, alpha) * x
-        out, nu = self.net_output(params, xt, t, label)
+        out, nu = self.net_output(params, xt, t, conditioning.get("label"))
         return to_x0(self.predict, out, xt, alpha, tau * alpha), nu
 
     def alpha_sigma(self, t: Array) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
-from jaxgen.core.types import Array, Aux, Context, Key, Params
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.schedules import check_ends, expand_like, rectified_flow
 from jaxgen.models.diffusion import _nets
@@ -33,6 +33,7 @@ from jaxgen.tasks.denoising import (
     generator,
     ode_log_prob,
     shape_of,
+    with_label,
 )
 
 
@@ -89,18 +90,18 @@ class EDM:
                 "An EDM's time is its noise level: model.sampling.grid must be karras, log-snr or cosine, not time."
             )
         taus = grid(how.grid, how.steps, "ve", self.sigma_min, self.sigma_max, rectified_flow())
-        return denoiser_of(self, self.told, "ve", taus)
+        return denoiser_of(self, self.predict_x0, "ve", taus)
 
     def init(self, key: Key, spec: Any = None):
         return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
 
-    def told(
+    def predict_x0(
         self,
         params: Params,
         context: Context,
         x: Array,
         sigma: Array,
-        label: Array | None,
+        conditioning: Batch,
         dropout: Key | None = None,
     ) -> Array:
         """Return D(x, sigma f32[b]), f32[b h w c]. Equation 7."""
@@ -108,6 +109,7 @@ class EDM:
         total = jnp.sqrt(sigma**2 + self.sigma_data**2)
         c_skip, c_out = (self.sigma_data / total) ** 2, sigma * self.sigma_data / total
         x_in, c_noise = expand_like(x, 1 / total) * x, jnp.log(sigma) / 4
+        label = conditioning.get("label")
         out = _nets.call(self.module, params["denoiser"], x_in, c_noise, label, dropout=dropout)
         return expand_like(x, c_skip) * x + expand_like(x, c_out) * out
 
@@ -118,7 +120,8 @@ class EDM:
         sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(keys["sigma"], x0.shape[:1]))
         x = x0 + expand_like(x0, sigma) * rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
-        x0_hat = self.told(params, context, x, sigma, label, keys["dropout"] if self.net.dropout else None)
+        dropout = keys["dropout"] if self.net.dropout else None
+        x0_hat = self.predict_x0(params, context, x, sigma, with_label(label), dropout)
         error = jnp.square(x0_hat - x0).mean((1, 2, 3))  # [b]
         return sigma, error, (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
-from jaxgen.core.types import Array, Aux, Context, Key, Params
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.samplers import heun
@@ -42,6 +42,7 @@ from jaxgen.tasks.denoising import (
     generator,
     ode_log_prob,
     shape_of,
+    with_label,
 )
 from jaxgen.tasks.teacher import denoiser_loader, teacher_of
 
@@ -101,7 +102,7 @@ class Flow:
     def denoiser(self) -> Denoiser:
         how = self.sampling
         taus = grid(how.grid, how.steps, "flow", LOW, HIGH, self.schedule)
-        return denoiser_of(self, self.told, "flow", taus)
+        return denoiser_of(self, self.predict_x0, "flow", taus)
 
     def init(self, key: Key, spec: Any = None):
         return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes)}, {}
@@ -117,13 +118,13 @@ class Flow:
         """Return the net's velocity at x_t and times t f32[b]."""
         return _nets.call(self.module, params["denoiser"], x, 1000 * t, label, dropout=dropout)
 
-    def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None) -> Array:
+    def predict_x0(self, params: Params, context: Context, x: Array, tau: Array, conditioning: Batch) -> Array:
         """Return E[x0 | x] for x = (1 - tau) x0 + tau eps."""
         del context
         t = tau if self.path == "straight" else 2 / jnp.pi * jnp.arctan2(tau, 1 - tau)
         alpha, sigma, d_alpha, d_sigma = (expand_like(x, v) for v in self.coefficients(t))
         xt = (alpha + sigma) * x
-        u = self.velocity(params, xt, t, label)
+        u = self.velocity(params, xt, t, conditioning.get("label"))
         # x_t and u are two linear equations for x0 and eps; this solves them for x0.
         return (d_sigma * xt - sigma * u) / (alpha * d_sigma - sigma * d_alpha)
 
@@ -145,7 +146,8 @@ class Flow:
     def teacher_samples(self, context: Context, eps: Array, label: Array | None) -> Array:
         """Return the teacher's samples from noise f32[b h w c] and labels, by its ODE."""
         teacher = teacher_of(self.teacher, Flow, self)
-        denoise = lambda x, tau: teacher.told({"denoiser": context.frozen["teacher"]}, context, x, tau, label)  # noqa: E731
+        nets, conditioning = {"denoiser": context.frozen["teacher"]}, with_label(label)
+        denoise = lambda x, tau: teacher.predict_x0(nets, context, x, tau, conditioning)  # noqa: E731
         taus = teacher.denoiser.taus
         return jax.lax.stop_gradient(heun(denoise, taus[0] * eps, taus))
 

@@ -31,7 +31,9 @@ import numpy as np
 from flax import linen as nn
 
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Density
 from jaxgen.core.errors import InputError, at_least, check_labels, choose
+from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.models.diffusion._nets import BackboneConfig
@@ -42,6 +44,7 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.denoising import check_model, drop_labels
 from jaxgen.tasks.frozen_autoencoder import Autoencoder, autoencoder_of
 from jaxgen.tasks.teacher import context_of, load
+from jaxgen.tasks.transforms import image_generation
 
 Schedule = Literal["linear", "cosine"]
 Order = Literal["random", "confidence", "ancestral"]
@@ -125,19 +128,19 @@ class Masked:
         """
         del steps
         self.check()
-        label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
+        example = labelled_image(self.image, self.classes)
         exact = not self.autoencoder and self.levels == LEVELS
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32), **label},
+            example=example,
             learners={"denoiser": Learner(("denoiser",), self.net.adam(self.learning_rate))},
             phases=(Phase("denoiser", "denoiser", self.loss),),
             ema=(Ema("denoiser", ramped(self.ema)),),
             frozen={"autoencoder": partial(load, self.autoencoder)} if self.autoencoder else {},
-            given=tuple(label),
-            classes=self.classes,
-            generate=self.generate,
-            log_prob=self.bound if exact else None,
+            capabilities=(
+                image_generation(self.generate, example),
+                *((Density(self.bound),) if exact else ()),
+            ),
         )
 
     def check(self):

@@ -31,7 +31,7 @@ from jax.lax import stop_gradient
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
-from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
+from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.parameterisations import to_x0
 from jaxgen.diffusion.schedules import check_ends, expand_like
@@ -97,7 +97,7 @@ class VDM:
                 "A VDM's time is learned: model.sampling.grid must be log-snr, karras or cosine, not time."
             )
         low, high = math.exp(self.gamma_min / 2), math.exp(self.gamma_max / 2)
-        return denoiser_of(self, self.told, "ve", grid(how.grid, how.steps, "ve", low, high))
+        return denoiser_of(self, self.predict_x0, "ve", grid(how.grid, how.steps, "ve", low, high))
 
     def init(self, key: Key, spec: Any = None):
         seen = (*self.image[:2], self.image[2] * (1 + 2 * len(self.fourier)))
@@ -119,12 +119,14 @@ class VDM:
         x = jnp.concatenate([z, *fine], 3)  # [b h w c(1+2n)]
         return z + _nets.call(self.module, params["denoiser"], x, time, label, dropout=dropout)
 
-    def told(self, params: Params, context: Context, x: Array, tau: Array, label: Array | None) -> Array:
+    def predict_x0(self, params: Params, context: Context, x: Array, tau: Array, conditioning: Batch) -> Array:
         """Return E[x0 | x] for x = x0 + tau eps."""
         del context
         alpha = 1 / jnp.sqrt(1 + tau**2)
         z = expand_like(x, alpha) * x
-        return to_x0("eps", self.predict_eps(params, z, 2 * jnp.log(tau), label), z, alpha, tau * alpha)
+        return to_x0(
+            "eps", self.predict_eps(params, z, 2 * jnp.log(tau), conditioning.get("label")), z, alpha, tau * alpha
+        )
 
     def diffusion(
         self, params: Params, x: Array, t: Array, eps: Array, label: Array | None, dropout: Key | None = None

@@ -26,6 +26,7 @@ from jax.lax import stop_gradient
 from jaxgen.core import rng
 from jaxgen.core.config import Preset
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.data.degradation_ops import broadcast_like, fold_keys
@@ -35,7 +36,7 @@ from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks.hole_filling import Holes, composite, masked_batch, restorer
+from jaxgen.tasks.hole_filling import Holes, composite, hole_filling, masked_batch
 from jaxgen.tasks.restoration import Image, row, tiny
 
 MIXED = Holes(boxes=0.5, strokes=0.5)
@@ -66,11 +67,11 @@ class CompletionVAE:
             raise InputError(f"model.image is {height}x{width}: both sides must be multiples of {multiple}.")
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example={"image": image_spec(self.image)},
             learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate, b1=0.0, b2=0.999))},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
-            restorer=restorer(self.holes, self.paint, multiple, channels)._replace(several=True),
+            capabilities=hole_filling(self.holes, self.paint, multiple, channels, stochastic=True),
         )
 
     @property

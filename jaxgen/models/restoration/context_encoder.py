@@ -24,6 +24,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.config import Preset
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, PyTree, ramped, variables
 from jaxgen.losses.gan import non_saturating
@@ -31,7 +32,7 @@ from jaxgen.metrics.pixels import psnr
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks.hole_filling import Holes, composite, masked_batch, restorer
+from jaxgen.tasks.hole_filling import Holes, composite, hole_filling, masked_batch
 from jaxgen.tasks.restoration import Image, row, tiny
 
 BOX = Holes(boxes=1)
@@ -78,11 +79,11 @@ class ContextEncoder:
         adadelta = optax.adadelta(1.0, rho=0.95)  # Zeiler 2012; the rate is 1
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example={"image": image_spec(self.image)},
             learners={"critic": Learner(("critic",), adadelta), "restorer": Learner(("restorer",), adadelta)},
             phases=phases,
             ema=(Ema("restorer", ramped(0.999)),),
-            restorer=restorer(self.holes, self.paint, 4, channels),
+            capabilities=hole_filling(self.holes, self.paint, 4, channels),
         )
 
     @property

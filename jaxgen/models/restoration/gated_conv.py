@@ -12,7 +12,6 @@ A small net fills holes with the colours around them, but without detail; 1,000 
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
@@ -20,6 +19,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.config import Preset
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.losses.gan import hinge
@@ -28,7 +28,7 @@ from jaxgen.metrics.pixels import psnr
 from jaxgen.nn.backbones.adm_unet import nearest_upsample
 from jaxgen.nn.conv import Conv, conv_transpose
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks.hole_filling import Holes, composite, masked_batch, restorer
+from jaxgen.tasks.hole_filling import Holes, composite, hole_filling, masked_batch
 from jaxgen.tasks.restoration import Image, row, tiny
 
 FREE_FORM = Holes(boxes=1, strokes=1)
@@ -69,11 +69,11 @@ class GatedConvolutions:
         )
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example={"image": image_spec(self.image)},
             learners={"critic": Learner(("critic",), adam), "restorer": Learner(("restorer",), adam)},
             phases=phases,
             ema=(Ema("restorer", ramped(0.999)),),
-            restorer=restorer(self.holes, self.paint, MULTIPLE, self.image[2]),
+            capabilities=hole_filling(self.holes, self.paint, MULTIPLE, self.image[2]),
         )
 
     @property

@@ -24,6 +24,7 @@ from flax import linen as nn
 
 from jaxgen.core.config import Preset, Run
 from jaxgen.core.errors import at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.losses import perceptual as losses
@@ -35,7 +36,7 @@ from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.pool import max_pool
 from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import backbones
-from jaxgen.tasks.hole_filling import Holes, composite, masked_batch, restorer
+from jaxgen.tasks.hole_filling import Holes, composite, hole_filling, masked_batch
 from jaxgen.tasks.restoration import Image, row, tiny
 
 MaskedMap = tuple[Array, Array]  # x [b h w c], and known f32[b h w 1], 1 where x is known
@@ -79,12 +80,12 @@ class PartialConvolutions:
         self.holes.check()
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example={"image": image_spec(self.image)},
             learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate))},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
             frozen={"trunk": partial(backbones.load, self.backbone)} if self.uses_features else {},
-            restorer=restorer(self.holes, self.paint, 1, self.image[2]),
+            capabilities=hole_filling(self.holes, self.paint, 1, self.image[2]),
         )
 
     @property

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Restorer
 from jaxgen.core.config import Optim, Preset
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.data.degradations import Degradation
@@ -28,6 +28,7 @@ from jaxgen.losses.restoration import l1
 from jaxgen.metrics.pixels import psnr
 from jaxgen.models.restoration.unet import UNetModule
 from jaxgen.tasks.restoration import Image, row, tiny
+from jaxgen.tasks.transforms import restoration
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,14 @@ class PhotoRepair:
         adam = optax.adam(self.learning_rate, b2=0.99)
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example={"image": image_spec(self.image)},
             learners={"detector": Learner(("detector",), adam), "restorer": Learner(("restorer",), adam)},
             phases=(
                 Phase("detector", "detector", self.detection, stream="damage"),
                 Phase("restorer", "restorer", self.loss, stream="damage"),
             ),
             ema=(Ema("detector", ramped(0.999)), Ema("restorer", ramped(0.999))),
-            restorer=Restorer(self.degradation, self.restore, multiple=multiple, channels=(self.image[2],)),
+            capabilities=restoration(self.degradation, self.restore, multiple=multiple, channels=(self.image[2],)),
         )
 
     def net(self, channels: int) -> UNetModule:

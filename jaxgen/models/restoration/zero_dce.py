@@ -21,14 +21,15 @@ import optax
 from flax import linen as nn
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Restorer
 from jaxgen.core.config import Optim, Preset
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.data.degradations import Degradation
 from jaxgen.nn.conv import Conv
 from jaxgen.tasks.restoration import Image, row, tiny
+from jaxgen.tasks.transforms import restoration
 
 POOL, PATCH = 4, 16  # side in pixels of the regions of the spatial loss, and of the exposure loss
 
@@ -59,11 +60,11 @@ class ZeroDCE:
         rate = optax.chain(optax.add_decayed_weights(self.weight_decay), optax.adam(self.learning_rate))
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example={"image": image_spec(self.image)},
             learners={"restorer": Learner(("restorer",), rate)},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
-            restorer=Restorer(self.degradation, self.restore),
+            capabilities=restoration(self.degradation, self.restore),
         )
 
     @property

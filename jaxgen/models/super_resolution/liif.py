@@ -17,9 +17,9 @@ import optax
 from flax import linen as nn
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Restorer
 from jaxgen.core.config import Optim, Preset
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.data.degradations import Degradation
@@ -31,6 +31,7 @@ from jaxgen.nn import conv as convs
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.resample import cubic
 from jaxgen.tasks.restoration import Image, row, tiny
+from jaxgen.tasks.transforms import restoration
 
 LINES = 8  # of an image that are restored at once: more take more memory
 
@@ -203,11 +204,11 @@ def game(model: LIIF) -> Task:
 
     return Task(
         init=init,
-        example={"image": jax.ShapeDtypeStruct(model.image, jnp.float32)},
+        example={"image": image_spec(model.image)},
         learners={"restorer": Learner(("restorer",), optax.adam(model.learning_rate))},
         phases=(Phase("restorer", "restorer", loss),),
         ema=(Ema("restorer", ramped(0.999)),),
-        restorer=Restorer(model.degradation, restore, (), (), 1, (channels,)),
+        capabilities=restoration(model.degradation, restore, scales=(), channels=(channels,)),
     )
 
 

@@ -26,9 +26,9 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgen.core.capabilities import Translator
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.nn.conv import Conv
@@ -37,6 +37,7 @@ from jaxgen.nn.resample import resize
 from jaxgen.nn.style import adain, colour, mean_covariance, moments, whiten
 from jaxgen.pretrained import backbones
 from jaxgen.tasks.style_transfer import relative_distance
+from jaxgen.tasks.transforms import translation
 
 Pair = tuple[int, int]
 DECAY = 5e-5  # of the rate, a step: the authors' code
@@ -126,11 +127,11 @@ class AdaIN:
 
         return Task(
             init=init,
-            example={name: jax.ShapeDtypeStruct(self.image, jnp.float32) for name in ("source", "image")},
+            example={name: image_spec(self.image) for name in ("source", "image")},
             learners={"decoder": Learner(("decoder",), optax.adam(rate))},
             phases=(Phase("decoder", "decoder", loss),),
             frozen={"trunk": partial(backbones.load, self.backbone)},
-            translator=Translator(translate, told=("style",), multiple=8),
+            capabilities=(translation(translate, conditions=("style",), multiple=8),),
         )
 
     def styled(self, code: Array, style: Array, whole: Array, share: Array | None = None) -> Array:

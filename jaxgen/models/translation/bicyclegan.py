@@ -18,7 +18,6 @@ from flax import linen as nn
 from jax.lax import stop_gradient
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Translator
 from jaxgen.core.config import Preset, Run
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
@@ -30,8 +29,9 @@ from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.patch_discriminator import SMALL_XAVIER, PatchVariant
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks.paired_translation import HALF, check_pairs, generated, pair_of, row, tiny
+from jaxgen.tasks.paired_translation import HALF, check_pairs, pair_of, row, tiny
 from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
+from jaxgen.tasks.transforms import translation
 
 CRITICS = "critic_code", "critic_drawn"  # of images made with the true one's code, and with one that is drawn
 GAME = PatchGANConfig(scales=2, form=PatchVariant(faint=True, thinner=True))
@@ -67,9 +67,9 @@ class BicycleGAN:
                 Phase("critics", "critics", self.discriminator_loss, stream="z"),
                 Phase("generator", "generator", self.loss, stream="z"),
             ),
-            given=("source",),
-            generate=generated(self.translate),
-            translator=Translator(self.translate, multiple=1 << self.depth, channels=self.image[2], several=True),
+            capabilities=(
+                translation(self.translate, multiple=1 << self.depth, channels=self.image[2], stochastic=True),
+            ),
         )
 
     def check_run(self, run: Run):

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Translator
 from jaxgen.core.config import Preset
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
@@ -24,8 +23,9 @@ from jaxgen.nn.conv import Dense
 from jaxgen.nn.patch_discriminator import SMALL_XAVIER, PatchVariant
 from jaxgen.nn.precision import to_f32
 from jaxgen.tasks import unpaired_translation as unpaired
-from jaxgen.tasks.paired_translation import HALF, generated, pair_of, tiny
+from jaxgen.tasks.paired_translation import HALF, pair_of, tiny
 from jaxgen.tasks.patch_discriminators import PatchGANConfig
+from jaxgen.tasks.transforms import translation
 
 GAME = PatchGANConfig(form=PatchVariant(blur=True, faint=True))
 
@@ -67,9 +67,7 @@ class CUT:
                 Phase("critic", "critic", self.discriminator_loss, stream="z"),
                 Phase("generator", "generator", self.loss, stream="z"),
             ),
-            given=("source",),
-            generate=generated(self.translate),
-            translator=Translator(self.translate, multiple=1 << self.downs, channels=self.image[2]),
+            capabilities=(translation(self.translate, multiple=1 << self.downs, channels=self.image[2]),),
         )
 
     @property

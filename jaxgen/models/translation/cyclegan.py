@@ -16,7 +16,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Translator
 from jaxgen.core.config import Preset
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
@@ -24,7 +23,7 @@ from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, Phase
 from jaxgen.models.translation import _image_pool
 from jaxgen.models.translation._generators import Image, ResNet, check_sides
 from jaxgen.tasks import unpaired_translation as unpaired
-from jaxgen.tasks.paired_translation import HALF, generated, pair_of, tiny
+from jaxgen.tasks.paired_translation import HALF, pair_of, tiny
 from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 
 
@@ -60,9 +59,7 @@ class CycleGAN:
                 Phase("critics", "critics", self.discriminator_loss, stream="z"),
                 Phase("generators", "generators", self.loss, stream="z"),
             ),
-            given=("source",),
-            generate=generated(self.translate, 1),
-            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2]),
+            capabilities=unpaired.both_ways(self.translate, 1 << self.downs, self.image[2]),
         )
 
     @property

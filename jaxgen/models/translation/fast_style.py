@@ -30,9 +30,10 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxgen.core.capabilities import Translator
+from jaxgen.core.capabilities import Transform
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.interop.weight_names import SAME, Layout, Path, Rule, axes
@@ -41,6 +42,7 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.nn.style import StyleNorm
 from jaxgen.pretrained import backbones
 from jaxgen.tasks import style_transfer
+from jaxgen.tasks.transforms import translation
 
 SCALE = 127.5  # the net takes and gives 0 to 255
 
@@ -76,7 +78,7 @@ class FastStyle:
         at_least(0, model__depth=self.depth)
         if self.image[2] != 3 or self.image[0] % 4 or self.image[1] % 4:
             raise InputError(f"model.image must be multiples of 4 by 3 channels, not {self.image}.")
-        (net, translator), count = painter(self), len(self.styles)
+        (net, transform), count = painter(self), len(self.styles)
 
         def init(key: Key, spec: Any = None):
             del spec
@@ -104,15 +106,15 @@ class FastStyle:
 
         return Task(
             init=init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example={"image": image_spec(self.image)},
             learners={"painter": Learner(("painter",), optax.adam(self.learning_rate))},
             phases=(Phase("painter", "painter", loss),),
             frozen={"trunk": lambda: backbones.load(self.backbone), "styles": targets},
-            translator=translator,
+            capabilities=(transform,),
         )
 
 
-def painter(model: FastStyle) -> tuple["FastStyleNet", Translator]:
+def painter(model: FastStyle) -> tuple["FastStyleNet", Transform]:
     """Return a model's net, and how it paints; what it is trained with is not needed."""
     count = len(model.styles)
     net = FastStyleNet(model.width, model.depth, count, model.mirror)
@@ -132,7 +134,7 @@ def painter(model: FastStyle) -> tuple["FastStyleNet", Translator]:
         out: Any = net.apply(own, given["source"], mix)
         return out
 
-    return net, Translator(translate, style_transfer.names(model.styles), multiple=4)
+    return net, translation(translate, domains=style_transfer.names(model.styles), multiple=4)
 
 
 class Layer(nn.Module):

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.core.capabilities import Translator
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase, PyTree
@@ -33,6 +33,7 @@ from jaxgen.nn.resample import resize
 from jaxgen.pretrained import backbones
 from jaxgen.pretrained.backbones import Backbone
 from jaxgen.tasks import style_transfer
+from jaxgen.tasks.transforms import translation
 
 CHUNK = 10  # steps between two looks at the progress
 LEVELS = 6
@@ -155,11 +156,11 @@ def canvas_task(
 
     return Task(
         init=init,
-        example={"image": jax.ShapeDtypeStruct(tuple(image), jnp.float32)},
+        example={"image": image_spec(tuple(image))},
         learners={"canvas": Learner(("canvas",), optax.adam(rate))},
         phases=(Phase("canvas", "canvas", loss),),
         frozen={"trunk": backbone, "styles": targets},
-        translator=Translator(translate),
+        capabilities=(translation(translate),),
     )
 
 

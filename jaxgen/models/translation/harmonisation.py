@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.core.capabilities import Restorer
 from jaxgen.core.config import Preset
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.data.degradation_ops import broadcast_like, fold_keys, luma, uniform
@@ -25,6 +25,7 @@ from jaxgen.metrics.pixels import psnr
 from jaxgen.models.restoration import unet
 from jaxgen.tasks.hole_filling import Holes
 from jaxgen.tasks.restoration import Image, row, tiny
+from jaxgen.tasks.transforms import restoration
 
 PARTS = Holes(boxes=0.5, strokes=0.75, side=(0.2, 0.7))
 
@@ -55,12 +56,12 @@ class Harmonisation:
             raise InputError(f"model.image {self.image[:2]} must be multiples of {grain}.")
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example={"image": image_spec(self.image)},
             learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate))},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
             # Whole: what is around a part says how it must look.
-            restorer=Restorer(self.pasted, self.restore, (1,), ("region",), grain, (3,), whole=True),
+            capabilities=restoration(self.pasted, self.restore, conditions=("region",), multiple=grain, whole=True),
         )
 
     @property

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Translator
 from jaxgen.core.config import Preset, Run
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
@@ -31,7 +30,7 @@ from jaxgen.nn.instance_norm import standardise
 from jaxgen.nn.precision import to_f32
 from jaxgen.pretrained import backbones
 from jaxgen.tasks import unpaired_translation as unpaired
-from jaxgen.tasks.paired_translation import generated, pair_of, tiny
+from jaxgen.tasks.paired_translation import pair_of, tiny
 from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 
 SEEN = ("relu5_3",)
@@ -76,10 +75,8 @@ class MUNIT:
                 Phase("critics", "critics", unpaired.discriminator_phase(self.game, self.crossed), stream="z"),
                 Phase("autoencoders", "autoencoders", self.loss, stream="z"),
             ),
-            given=("source",),
             frozen={"trunk": partial(backbones.load, self.backbone)} if self.perceptual else {},
-            generate=generated(self.translate, 1),
-            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2], several=True),
+            capabilities=unpaired.both_ways(self.translate, 1 << self.downs, self.image[2], stochastic=True),
         )
 
     def check_run(self, run: Run):

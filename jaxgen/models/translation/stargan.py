@@ -21,9 +21,9 @@ import optax
 from flax import linen as nn
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Translator
 from jaxgen.core.config import Data, Preset, Run
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import image_spec, label_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.losses.gan import wasserstein
@@ -36,6 +36,7 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.nn.resample import resize
 from jaxgen.tasks.paired_translation import HALF, tiny
 from jaxgen.tasks.patch_discriminators import each
+from jaxgen.tasks.transforms import translation
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,17 @@ class StarGAN:
         return Task(
             init=self.init,
             example={
-                "image": jax.ShapeDtypeStruct(self.image, jnp.float32),
-                **{name: jax.ShapeDtypeStruct((), jnp.int32) for name in told},
+                "image": image_spec(self.image),
+                **{name: label_spec(2 if self.attributes else self.classes) for name in told},
             },
             learners={"critic": learner("critic"), "generator": learner("generator")},
             phases=(
                 Phase("critic", "critic", self.discriminator_loss, self.critics, stream="z"),
                 Phase("generator", "generator", self.loss, stream="z"),
             ),
-            classes=0 if self.attributes else self.classes,
-            translator=Translator(self.translate, domains, (), 1 << self.downs, self.image[2]),
+            capabilities=(
+                translation(self.translate, domains=domains, multiple=1 << self.downs, channels=self.image[2]),
+            ),
         )
 
     @property

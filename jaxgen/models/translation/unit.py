@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Translator
 from jaxgen.core.config import Preset
 from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
@@ -27,7 +26,7 @@ from jaxgen.models.translation._generators import Image, check_sides
 from jaxgen.nn.patch_discriminator import PatchVariant
 from jaxgen.nn.precision import to_f32
 from jaxgen.tasks import unpaired_translation as unpaired
-from jaxgen.tasks.paired_translation import generated, pair_of, tiny
+from jaxgen.tasks.paired_translation import pair_of, tiny
 from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 
 OTHER = {"source": "image", "image": "source"}
@@ -70,9 +69,7 @@ class UNIT:
                 Phase("critics", "critics", unpaired.discriminator_phase(self.game, self.crossed), stream="z"),
                 Phase("autoencoders", "autoencoders", self.loss, stream="z"),
             ),
-            given=("source",),
-            generate=generated(self.translate, 1),
-            translator=Translator(self.translate, unpaired.DOMAINS, (), 1 << self.downs, self.image[2]),
+            capabilities=unpaired.both_ways(self.translate, 1 << self.downs, self.image[2]),
         )
 
     @property

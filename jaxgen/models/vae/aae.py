@@ -47,7 +47,7 @@ class AAE:
         at_least(1, model__hidden=self.hidden)
         if self.prior == "mixture" and self.latent != 2:
             raise InputError(f"model.prior=mixture has two dimensions: give --model.latent 2, not {self.latent}.")
-        plain = self.autoencoder.task(steps)
+        plain = self.autoencoder.task(steps).having(*self.autoencoder.sampling(self.draw))
         learner = lambda net: Learner((net,), optax.adam(self.game_rate, b1=0.5))  # noqa: E731
         return replace(
             plain,
@@ -58,7 +58,6 @@ class AAE:
                 Phase("discriminator", "discriminator", self.discriminator_loss, stream="z"),
                 Phase("generator", "generator", self.generator_loss, stream="z"),
             ),
-            **self.autoencoder.sampling_fields(self.draw),
         )
 
     @property

@@ -16,14 +16,16 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Latent
+from jaxgen.core.capabilities import Capability, Codec, Latent
 from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.losses.elbo import active_units, sum_per_example
 from jaxgen.models.vae._nets import Image, ImageDecoder, ImageEncoder, NetConfig, first_matrix
 from jaxgen.models.vae.vae import CONV, row
 from jaxgen.nn.priors import Prior
+from jaxgen.tasks.transforms import image_generation
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,10 @@ class Autoencoder:
             raise InputError(f"model.rho must be between 0 and 1, not {self.rho}.")
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example=labelled_image(self.image, 0),
             learners={"autoencoder": Learner(("encoder", "decoder"), optax.adam(self.learning_rate))},
             phases=(Phase("autoencoder", "autoencoder", self.loss),),
-            encode=lambda params, context, batch: self.latents(params, batch["image"]),
-            decode=self.decode,
+            capabilities=(Codec(lambda params, context, batch: self.latents(params, batch["image"]), self.decode),),
         )
 
     @property
@@ -88,15 +89,17 @@ class Autoencoder:
         check_labels(0, given)
         return jnp.clip(self.decode_unclipped(params, z), -1, 1)
 
-    def sampling_fields(self, draw: Prior) -> dict[str, Any]:
-        """Return the fields of a Task for sampling, if the latents are distributed as the prior `draw`."""
+    def sampling(self, draw: Prior) -> tuple[Capability, ...]:
+        """Return the capabilities for sampling, if the latents are distributed as the prior `draw`."""
         same = lambda params, context, z, given: z  # noqa: E731
         factors = lambda params, context: (first_matrix(params["decoder"], self.latent),)  # noqa: E731
 
         def generate(params, context, keys, given):
             return {"image": self.decode(params, context, draw(keys, given.get("truncation")), given)}
 
-        return {"generate": generate, "latent": Latent(draw, same, self.decode, factors=factors)}
+        return image_generation(generate, labelled_image(self.image, 0)), Latent(
+            draw, same, self.decode, factors=factors
+        )
 
     def corrupt(self, x: Array, key: Key) -> Array:
         """Return x with noise added, and with random pixels (all their channels) black."""

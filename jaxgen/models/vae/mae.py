@@ -23,14 +23,17 @@ import optax
 from flax import linen as nn
 
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Codec
 from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase, PyTree
 from jaxgen.interop.weight_names import SAME, Layout, Path, Rule, axes, plain
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.precision import to_f32
 from jaxgen.nn.transformer import XAVIER, Layer, from_patches, layer_norm, sin_cos_positions, stack_layers, to_patches
+from jaxgen.tasks.transforms import generation
 
 TOKEN = nn.initializers.normal(0.02)
 EPSILON = 1e-6  # added to a patch's variance
@@ -57,16 +60,14 @@ class MAE:
         """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         self.check()
-        image = jax.ShapeDtypeStruct(self.image, jnp.float32)
+        example = labelled_image(self.image, 0)
         adamw = optax.adamw(self.learning_rate, 0.9, 0.95, weight_decay=self.weight_decay, mask=decay_mask)
         return Task(
             init=self.init,
-            example={"image": image},
+            example=example,
             learners={"mae": Learner(("encoder", "decoder"), adamw)},
             phases=(Phase("mae", "mae", self.loss),),
-            given=("image",),
-            generate=self.generate,
-            encode=self.encode,
+            capabilities=(generation(self.generate, example, example), Codec(self.encode)),
         )
 
     def check(self):

@@ -17,9 +17,10 @@ import optax
 from jax.nn import logsumexp
 
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Latent
+from jaxgen.core.capabilities import Codec, Density, Latent
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.interop.weight_names import Layout, Path, Rule, plain
@@ -27,6 +28,7 @@ from jaxgen.losses.elbo import LIKELIHOODS, active_units, free_bits, kl_standard
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
 from jaxgen.models.vae._nets import Image, ImageDecoder, ImageEncoder, NetConfig, first_matrix
 from jaxgen.nn.priors import normal
+from jaxgen.tasks.transforms import image_generation
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class VAE:
         """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         self.check()
-        label = {"label": jax.ShapeDtypeStruct((), jnp.int32)} if self.classes else {}
+        example = labelled_image(self.image, self.classes)
         latent = self.latent_space()
 
         def generate(params, context, keys, given):
@@ -57,17 +59,15 @@ class VAE:
         params, _ = jax.eval_shape(lambda: self.init(jax.random.key(0)))
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32), **label},
+            example=example,
             learners={"vae": Learner(tuple(params), optax.adam(self.learning_rate))},
             phases=(Phase("vae", "vae", self.loss),),
-            given=tuple(label),
-            classes=self.classes,
-            generate=generate,
-            latent=latent,
-            encode=self.encode,
-            decode=self.synthesise,
-            log_prob=self.log_prob,
-            density=self.likelihood == "gaussian",
+            capabilities=(
+                image_generation(generate, example),
+                latent,
+                Codec(self.encode, self.synthesise, ("label",) if self.classes else ()),
+                Density(self.log_prob, continuous=self.likelihood == "gaussian"),
+            ),
         )
 
     def check(self):

@@ -20,7 +20,9 @@ import optax
 from flax import linen as nn
 
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Codec
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.models.vae._nets import Image, ResidualBlock
@@ -30,6 +32,7 @@ from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import standardise
 from jaxgen.nn.precision import to_f32
+from jaxgen.tasks.transforms import image_generation
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,16 @@ class VQVAE:
         if self.prior:
             learners["prior"] = Learner(("prior",), optax.adam(self.learning_rate))
             phases = (Phase("prior", "prior", self.prior_loss), *phases)
+        example = labelled_image(self.image, 0)
         return Task(
             init=self.init,
-            example={"image": jax.ShapeDtypeStruct(self.image, jnp.float32)},
+            example=example,
             learners=learners,
             phases=phases,
-            generate=self.generate if self.prior else None,
-            encode=self.encode,
-            decode=self.decode,
+            capabilities=(
+                Codec(self.encode, self.decode),
+                *((image_generation(self.generate, example),) if self.prior else ()),
+            ),
             **more,
         )
 

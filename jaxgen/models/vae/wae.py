@@ -38,7 +38,8 @@ class WAE:
         at_least(0, model__weight=self.weight)
         autoencoder = self.autoencoder
         phases = (Phase("autoencoder", "autoencoder", self.loss),)
-        return replace(autoencoder.task(steps), phases=phases, **autoencoder.sampling_fields(normal(self.latent)))
+        task = autoencoder.task(steps).having(*autoencoder.sampling(normal(self.latent)))
+        return replace(task, phases=phases)
 
     def check_run(self, run: Run):
         """Raise InputError for a batch, or a part of it under accumulation, of fewer than 2 examples."""

@@ -38,6 +38,7 @@ from jaxgen.pretrained.feature_extractors import LENET
 from jaxgen.runs import sharding
 from jaxgen.runs.load import open_run
 from jaxgen.tasks.classification import Recipe, cross_entropy
+from tests.helpers.capabilities import classify
 
 # Table I of LeCun et al. 1998: a row for each map of S2, a column for each map of C3.
 TABLE_I = """
@@ -54,9 +55,9 @@ def first_state(task: Task) -> Any:
     return jax.jit(lambda: init_state(task, jax.random.key(0), spec_of(task, 1)))()
 
 
-def classify(model: Any, state: TrainState, x: np.ndarray) -> dict[str, np.ndarray]:
+def classified(model: Any, state: TrainState, x: np.ndarray) -> dict[str, np.ndarray]:
     task = model.task(1)
-    return jax.device_get(jax.jit(lambda state, x: task.classify(*averaged(state, {}), x))(state, x))
+    return jax.device_get(jax.jit(lambda state, x: classify(task)(*averaged(state, {}), x))(state, x))
 
 
 def refused(call, *parts: str):
@@ -146,7 +147,7 @@ def test_rbf_loss_is_equation_9():
 def test_logits_of_1998_are_minus_the_distances_to_the_target_vectors():
     model = LeNet5(variant="1998")
     x = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28, 1)).astype(np.float32)
-    out = classify(model, first_state(model.task(1)), x)
+    out = classified(model, first_state(model.task(1)), x)
     distance = ((out["f6"].astype(np.float64)[:, None] - lenet.rbf_targets(10)) ** 2).sum(-1)
     np.testing.assert_allclose(out["logits"], -distance, rtol=1e-5)
     assert np.abs(out["f6"]).max() < 1.7159
@@ -159,7 +160,7 @@ def test_lenet_pads_with_black(mean, std):
     state = first_state(small.task(1))
     x = np.random.default_rng(0).uniform(-1, 1, (2, 28, 25, channels)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (2, 2), (3, 4), (0, 0)), constant_values=-1)
-    found, wanted = classify(small, state, x), classify(whole, state, padded)
+    found, wanted = classified(small, state, x), classified(whole, state, padded)
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
 
@@ -235,7 +236,7 @@ def test_classify_returns_logits_and_the_named_features(model):
     image = image_of(task)
     state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), spec_of(task, 2)))
     x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
-    out = jax.eval_shape(lambda state, x: task.classify(*averaged(state, {}), x), state, x)
+    out = jax.eval_shape(lambda state, x: classify(task)(*averaged(state, {}), x), state, x)
     assert sorted(out) == sorted([*FEATURES[model], "logits"])
     assert out["logits"].shape == (2, model.classes) and out["logits"].dtype == jnp.float32
     sides = {name: x.shape[1] for name, x in out.items() if x.ndim == 4}
@@ -356,7 +357,7 @@ def test_held_out_accuracy_on_eight_devices_counts_every_example_once():
     held_out = HeldOut(run, task, mesh, ["accuracy"])
     found = held_out(jax.device_put(state, sharding.replicated(mesh)), {})
     whole = next(batches(open_source(Data(split="test")), Data(), (28, 28, 1), batch=297, seed=0, train=False))
-    logits = classify(model, state, whole["image"])["logits"]
+    logits = classified(model, state, whole["image"])["logits"]
     top1, top5, confusion = accuracy_of(logits, whole["label"])
     assert found == {"top1": pytest.approx(top1), "top5": pytest.approx(top5)}
     assert np.array_equal(held_out.confusion, confusion) and confusion.sum() == 297  # pyright: ignore
@@ -371,7 +372,7 @@ def right_on(run: Run, state: TrainState, *sources: Any) -> list[int]:
 
     @jax.jit
     def update(total, state, image, label):
-        logits = task.classify(*averaged(state, {}), image)["logits"]
+        logits = classify(task)(*averaged(state, {}), image)["logits"]
         return ACCURACY.update(total, logits, label, label >= 0)
 
     for source in sources:

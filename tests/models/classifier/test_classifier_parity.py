@@ -26,6 +26,7 @@ from jaxgen.models.classifier.resnet import ResNet
 from jaxgen.models.classifier.vgg import VGG
 from jaxgen.nn.pool import adaptive_avg_pool, avg_pool, max_pool
 from jaxgen.tasks.classification import Recipe
+from tests.helpers.capabilities import classify
 from tests.helpers.torch_reference import prepare
 
 pytestmark = pytest.mark.parity
@@ -74,7 +75,7 @@ def ours(preset: str, model: Any, tensors: dict[str, np.ndarray]):
     assert back.keys() == kept.keys()
     assert all(np.array_equal(back[name], x) for name, x in kept.items()), "the round trip changes no bit"
     params, rest = {"classifier": made["params"]}, {k: v for k, v in made.items() if k != "params"}
-    call = jax.jit(lambda p, e, x: model.task(1).classify(p, Context(e, {}, {}, jnp.int32(0)), x))
+    call = jax.jit(lambda p, e, x: classify(model.task(1))(p, Context(e, {}, {}, jnp.int32(0)), x))
     return functools.partial(call, params, {"classifier": rest})
 
 

@@ -23,6 +23,7 @@ from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.flow import Flow, ot_pairing
 from jaxgen.models.diffusion.vdm import VDM
 from jaxgen.tasks.denoising import Sampling, drop_labels
+from tests.helpers.capabilities import generate, log_prob
 from tests.helpers.small_denoisers import CONTEXT, IMAGE, NET, keys, random_images, stub_net
 
 # ---------------------------------------------------------------- DDPM
@@ -173,7 +174,7 @@ def fresh(model: Any):
 
 def test_samples_of_an_untrained_edm_are_normal():
     task, params = fresh(EDM(IMAGE, net=NET, sigma_data=0.2, sampling=Sampling(steps=40)))
-    got = jax.jit(lambda: task.generate(params, CONTEXT, keys(600), {})["image"])()
+    got = jax.jit(lambda: generate(task)(params, CONTEXT, keys(600), {})["image"])()
     assert float(got.std()) == pytest.approx(0.2, rel=0.03) and abs(float(got.mean())) < 0.01
     assert stats.kstest(np.asarray(got).ravel() / float(got.std()), "norm").pvalue > 1e-3
 
@@ -182,7 +183,7 @@ def test_the_likelihood_of_an_untrained_edm_is_the_normals():
     model = EDM(IMAGE, net=NET, sigma_data=0.4)
     task, params = fresh(model)
     x = jnp.round((0.4 * jax.random.normal(jax.random.key(1), (6, *IMAGE)) + 1) * 127.5) / 127.5 - 1
-    got = jax.jit(lambda: task.log_prob(params, CONTEXT, {"image": x}, keys(6), 4))()
+    got = jax.jit(lambda: log_prob(task)(params, CONTEXT, {"image": x}, keys(6), 4))()
     spread = math.hypot(0.4, model.sigma_min)
     levels = stats.norm.cdf(np.asarray(x) + 1 / 255, 0, spread) - stats.norm.cdf(np.asarray(x) - 1 / 255, 0, spread)
     want = np.log(levels).sum((1, 2, 3))
@@ -298,7 +299,7 @@ def test_guidance_extrapolates(monkeypatch):
     stub_net(monkeypatch, answer)
     task: Any = model.task(1)
     given = {"label": jnp.asarray([0, 1, 2])}
-    got = task.generate({"denoiser": {}}, CONTEXT, keys(3), given)["image"]
+    got = generate(task)({"denoiser": {}}, CONTEXT, keys(3), given)["image"]
     np.testing.assert_allclose(got.mean((1, 2, 3)), [0.2, 0.4, 0.6], atol=1e-4)
     other: Any = replace(model, sampling=Sampling(steps=8)).task(1)
     plain = other.generate({"denoiser": {}}, CONTEXT, keys(3), given)
@@ -307,7 +308,7 @@ def test_guidance_extrapolates(monkeypatch):
     got = low.generate({"denoiser": {}}, CONTEXT, keys(3), given)["image"]
     np.testing.assert_allclose(got.mean((1, 2, 3)), [0.1, 0.2, 0.3], atol=0.02)  # no guidance in the last steps
     with pytest.raises(InputError, match="conditional: give labels, from 0 to 2"):
-        task.generate({"denoiser": {}}, CONTEXT, keys(3), {})
+        generate(task)({"denoiser": {}}, CONTEXT, keys(3), {})
 
 
 @pytest.mark.parametrize(

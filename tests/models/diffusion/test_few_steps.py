@@ -20,6 +20,7 @@ from jaxgen.models.diffusion.edm import EDM
 from jaxgen.models.diffusion.meanflow import MeanFlow
 from jaxgen.models.diffusion.shortcut import Shortcut
 from tests.benchmarks import few_steps
+from tests.helpers.capabilities import generate
 
 IMAGE = (2, 2, 1)
 NET = BackboneConfig("unet", 8, 1, 2, (1, 2), (2,))
@@ -162,7 +163,7 @@ def test_one_step_is_exact_with_the_exact_mean_velocity(make, end, scale, steps,
     exact(end, scale)
     task: Any = make(IMAGE, net=NET, sampling=FewStepSampling(steps)).task(1)
     keys = jax.random.split(jax.random.key(0), 2000)
-    got = jax.jit(lambda: task.generate({"denoiser": jnp.zeros(2)}, context(), keys, {})["image"])()
+    got = jax.jit(lambda: generate(task)({"denoiser": jnp.zeros(2)}, context(), keys, {})["image"])()
     assert float(got.mean()) == pytest.approx(MEAN, abs=0.01) and float(got.std()) == pytest.approx(SPREAD, rel=0.03)
     one: Any = make(IMAGE, net=NET).task(1)
     again = one.generate({"denoiser": jnp.zeros(2)}, context(), keys, {})["image"]
@@ -236,7 +237,7 @@ def test_a_consistency_models_samples(steps, monkeypatch):
     monkeypatch.setattr(Consistency, "consistency_function", true_consistency_function)
     task: Any = Consistency(IMAGE, net=NET, sigma_data=0.2, sampling=FewStepSampling(steps)).task(10)
     keys = jax.random.split(jax.random.key(0), 2000)
-    got = task.generate({"denoiser": 0.0}, context(), keys, {})["image"]
+    got = generate(task)({"denoiser": 0.0}, context(), keys, {})["image"]
     assert float(got.std()) == pytest.approx(0.2, rel=0.03)
 
 

@@ -27,6 +27,7 @@ from jaxgen.tasks.frozen_autoencoder import autoencoder_of
 from jaxgen.tasks.teacher import context_of, load
 from jaxgen.training.loop import fit
 from jaxgen.zoo import load as preset
+from tests.helpers.capabilities import encode, generate
 from tests.helpers.running import assert_same
 
 CONTEXT = Context({}, {}, {}, jnp.zeros((), jnp.int32))
@@ -73,7 +74,7 @@ def exact_net(monkeypatch, p: np.ndarray, null: np.ndarray | None = None):
 def sampled(model: Masked, count: int = 20_000, given: Any = None) -> np.ndarray:
     """Tokens [n 3] of samples."""
     task: Any = model.task(1)
-    made = jax.jit(lambda k: task.generate({}, CONTEXT, k, given or {})["image"])(keys(count))
+    made = jax.jit(lambda k: generate(task)({}, CONTEXT, k, given or {})["image"])(keys(count))
     return np.asarray(model.tokens(CONTEXT, made)).reshape(-1, 3)
 
 
@@ -226,7 +227,7 @@ def test_labels_change_the_output_and_guidance_of_one_has_no_effect():
     def made(guidance, count):
         task: Any = replace(model, sampling=MaskedSampling(4, "confidence", guidance=guidance)).task(1)
         some = {"label": given["label"][:count]}
-        return np.asarray(jax.jit(lambda k: task.generate(params, CONTEXT, k, some)["image"])(keys(5)[:count]))
+        return np.asarray(jax.jit(lambda k: generate(task)(params, CONTEXT, k, some)["image"])(keys(5)[:count]))
 
     plain = made(1.0, 5)
     np.testing.assert_array_equal(plain, made(1 + 1e-7, 5))  # both predictions are computed, with weights of 1 and 0
@@ -318,10 +319,10 @@ def test_tokens_of_a_quantiser_are_encoded_and_decoded(kind, depth, vocabulary, 
     tokens = model.tokens(now, x)
     assert tokens.shape == (5, 4, 4, depth) and set(np.unique(tokens)) <= set(range(vocabulary))
     autoencoder = autoencoder_of(model.autoencoder, model.image)
-    latents = autoencoder.task.encode(nets["params"], context_of(nets), {"image": x})  # pyright: ignore[reportOptionalCall]
+    latents = encode(autoencoder.task)(nets["params"], context_of(nets), {"image": x})
     np.testing.assert_allclose(model.images(now, tokens), autoencoder.decode(nets, latents), atol=1e-5)
     params, _ = jax.jit(model.init)(jax.random.key(0))
-    made = jax.jit(lambda: task.generate(params, now, keys(5), {})["image"])()
+    made = jax.jit(lambda: generate(task)(params, now, keys(5), {})["image"])()
     assert made.shape == x.shape and float(jnp.abs(made).max()) <= 1
     fresh = model.bound(params, now, {"image": x}, keys(5), 4)  # a fresh net exact_net nothing
     np.testing.assert_allclose(fresh, -16 * depth * math.log(vocabulary), rtol=1e-4)

@@ -18,6 +18,7 @@ from jaxgen.losses.gan import LOSSES
 from jaxgen.models.gan.dcgan import DCGAN, DCGANGenerator
 from jaxgen.tasks.adversarial_config import AdversarialConfig
 from jaxgen.training.dry_run import count
+from tests.helpers.capabilities import generate
 
 BATCH = 8
 SMALL = DCGAN(image=(16, 16, 2), latent=5, width=4)
@@ -95,8 +96,7 @@ def test_any_size_that_fits_strides_of_two(image, kernel):
     after, _ = jax.eval_shape(make_step(task), state, spec, {})
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
-    assert task.generate is not None
-    assert jax.eval_shape(task.generate, *averaged(state, {}), keys, {})["image"].shape == (3, *image)
+    assert jax.eval_shape(generate(task), *averaged(state, {}), keys, {})["image"].shape == (3, *image)
 
 
 @pytest.mark.parametrize("size", [(30, 30), (7, 7), (4, 4), (33, 32), (64, 36)])
@@ -161,11 +161,10 @@ def test_samples_use_the_running_statistics():
     # Larger weights than the initial ones, with which all images are nearly grey.
     params = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params)
     other = jax.tree.map(lambda x: x + 1, context.extra)
-    assert task.generate is not None
     keys = jax.random.split(jax.random.key(1), 2)
-    images = task.generate(params, context, keys, {})["image"]
-    assert np.abs(images - task.generate(params, context.replace(extra=other), keys, {})["image"]).max() > 0.01
-    np.testing.assert_allclose(images[1:], task.generate(params, context, keys[1:], {})["image"], atol=1e-6)
+    images = generate(task)(params, context, keys, {})["image"]
+    assert np.abs(images - generate(task)(params, context.replace(extra=other), keys, {})["image"]).max() > 0.01
+    np.testing.assert_allclose(images[1:], generate(task)(params, context, keys[1:], {})["image"], atol=1e-6)
 
 
 # ---- losses

@@ -29,6 +29,7 @@ from jaxgen.models.restoration.unet import UNet
 from jaxgen.nn.resample import imresize
 from jaxgen.tasks.restoration import Recipe, RestorationTask, TrainingPair, clean_target
 from jaxgen.training.dry_run import count
+from tests.helpers.capabilities import restore
 
 # Published, or counted from the authors' code where the paper rounds (Restormer 26.1 M, NAFNet 29.2 M and 116 M).
 PARAMETERS = {
@@ -79,13 +80,13 @@ def published_psnr(folder, weights) -> float:
     model = DnCNN(norm=False)
     task = model.task(1)
     params = to_ours(rule_of("dncnn"), model, "restorer", {"params": shapes(task)[0]["restorer"]}, read(weights))
-    restore = jax.jit(partial(task.restorer.restore, scale=1.0))  # pyright: ignore[reportOptionalMemberAccess]
+    restored = jax.jit(restore(task))
     draw, found = np.random.RandomState(0), []
     for path in sorted(folder.glob("*.png")):
         clean = np.asarray(Image.open(path), np.float64) / 255
         noisy = (clean + draw.normal(0, 25 / 255, clean.shape)) * 2 - 1
         given = {"degraded": noisy.astype(np.float32)[None, :, :, None]}
-        made = restore({"restorer": params["params"]}, context(), given, jax.random.split(jax.random.key(0), 1))
+        made = restored({"restorer": params["params"]}, context(), given, jax.random.split(jax.random.key(0), 1))
         error = (np.asarray(made, np.float64)[0, :, :, 0] + 1) / 2 - clean
         found.append(-10 * np.log10(np.mean(error**2)))
     return float(np.mean(found))

@@ -23,6 +23,7 @@ from jaxgen.nn.conv import conv
 from jaxgen.tasks.hole_filling import Holes, masked
 from jaxgen.training import loop
 from jaxgen.training.dry_run import count
+from tests.helpers.capabilities import restore
 
 NAMES = ("partial-conv", "gated-conv", "context-encoder", "completion-vae")
 
@@ -222,8 +223,7 @@ def fresh():
             task = zoo.load(name).tiny.model.task(1)
             params, extra = jax.jit(lambda: task.init(jax.random.key(0), {}))()
             context = Context(extra, {}, {}, jnp.zeros((), jnp.int32))
-            assert task.restorer is not None
-            made[name] = task, params, context, jax.jit(task.restorer.restore, static_argnums=4)
+            made[name] = task, params, context, jax.jit(restore(task), static_argnums=4)
         return made[name]
 
     return get

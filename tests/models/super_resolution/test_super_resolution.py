@@ -22,6 +22,7 @@ from jaxgen.models.super_resolution._discriminator import PerceptualGANConfig
 from jaxgen.nn.resample import imresize, resize
 from jaxgen.nn.shuffle import depth_to_space, space_to_depth
 from jaxgen.training.dry_run import count
+from tests.helpers.capabilities import restore
 
 NAMES = zoo.family("super_resolution")
 
@@ -105,7 +106,7 @@ def published(name: str, path) -> tuple[Task, Any, Any]:
 def psnr_y(name: str, weights, folder, scale: int, rounded: bool) -> float:
     """The mean PSNR of luma over a folder's images, made small by MATLAB's imresize and enlarged by the net."""
     task, params, context = published(name, weights)
-    restore = jax.jit(task.restorer.restore, static_argnums=4)  # pyright: ignore[reportOptionalMemberAccess]
+    restored = jax.jit(restore(task), static_argnums=4)
     found = []
     for path in sorted(folder.glob("*.png")):
         clean = np.asarray(Image.open(path).convert("RGB"), np.float32)[None] / 127.5 - 1
@@ -114,7 +115,7 @@ def psnr_y(name: str, weights, folder, scale: int, rounded: bool) -> float:
         keys = jax.random.split(jax.random.key(0), 1)
         small = imresize(clean, 1 / scale)
         given = {"degraded": eight_bit(small) if rounded else small}
-        better = jnp.clip(restore(params, context, given, keys, scale), -1, 1)
+        better = jnp.clip(restored(params, context, given, keys, scale), -1, 1)
         found.append(float(psnr(luma(better), luma(clean), scale)[0]))
     return float(np.mean(found))
 
@@ -191,7 +192,7 @@ def test_liif_enlarges_by_any_factor(scale):
     params, _ = task.init(jax.random.key(0), {})
     context, keys = Context({}, {}, {}, jnp.zeros((), jnp.int32)), jax.random.split(jax.random.key(0), 2)
     x = jax.random.uniform(jax.random.key(1), (2, 9, 11, 3), minval=-1)
-    made = jax.jit(task.restorer.restore, static_argnums=4)(params, context, {"degraded": x}, keys, scale)
+    made = jax.jit(restore(task), static_argnums=4)(params, context, {"degraded": x}, keys, scale)
     assert made.shape == (2, round(9 * scale), round(11 * scale), 3)
     assert jnp.isfinite(made).all()
 

@@ -13,6 +13,7 @@ import pytest
 from jaxgen import zoo
 from jaxgen.core.types import Context
 from jaxgen.interop.weight_names import rule_of, to_ours
+from tests.helpers.capabilities import restore
 
 pytestmark = pytest.mark.parity
 torch: Any = pytest.importorskip("torch")
@@ -396,7 +397,7 @@ def test_the_net_is_the_published_one(case):
     def run(params, x):
         def loss(params, x):
             keys = jax.random.split(jax.random.key(0), 2)
-            out = task.restorer.restore({"restorer": params}, context, {"degraded": x}, keys, scale)
+            out = restore(task)({"restorer": params}, context, {"degraded": x}, keys, scale)
             return (out * y).sum(), out
 
         return jax.grad(loss, (0, 1), has_aux=True)(params, x)

@@ -25,6 +25,7 @@ from jaxgen.nn import colour_transport, style
 from jaxgen.pretrained import backbones
 from jaxgen.tasks import style_transfer
 from tests.commands.test_restore import smooth
+from tests.helpers.capabilities import translate
 
 SCALE = np.float32(127.5)
 STEP = jnp.zeros((), jnp.int32)
@@ -273,8 +274,7 @@ def test_adain_decodes_nothing_but_the_content_at_strength_0(random_backbone):
     task = model.task(1)
     params, extra = task.init(jax.random.key(0), {})
     context = Context(extra, {}, {"trunk": random_backbone}, STEP)
-    assert task.translator is not None
-    paint = jax.jit(task.translator.translate)
+    paint = jax.jit(translate(task))
     x, wishes = jnp.asarray(picture(32))[None], [jnp.asarray(picture(32, seed))[None] for seed in (1, 2)]
 
     def made(styles, mix, strength: float) -> np.ndarray:

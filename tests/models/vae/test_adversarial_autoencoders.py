@@ -28,6 +28,7 @@ from jaxgen.models.vae.autoencoder import Autoencoder
 from jaxgen.models.vae.vae_gan import VAEGAN, Terms, stop_gradient_unless
 from jaxgen.models.vae.wae import WAE
 from jaxgen.training import loop
+from tests.helpers.capabilities import decode, encode
 
 CONTEXT = Context({}, {}, {}, jnp.int32(0))
 IMAGE, LATENT = (8, 8, 1), 4
@@ -255,8 +256,7 @@ def trained(model, steps: int) -> tuple[np.ndarray, float]:
         return step(state, {"image": images[jax.random.permutation(jax.random.key(i), 1024)[:64]]}, {})
 
     state, metrics = jax.jit(lambda state: jax.lax.scan(play, state, jnp.arange(steps)))(state)
-    assert task.encode
-    latents = task.encode(*averaged(state, {}), {"image": images})
+    latents = encode(task)(*averaged(state, {}), {"image": images})
     return np.asarray(latents), float(metrics["autoencoder/squared_error"][-1])
 
 
@@ -316,9 +316,9 @@ def test_wrong_settings_raise(model, words):
 def test_labels_and_likelihoods_raise():
     for model in (SMALL, WASSERSTEIN, SIMILAR):
         task = model.task(1)
-        assert task.log_prob is None and task.decode
+        assert task.log_prob is None and decode(task)
         with pytest.raises(InputError, match="takes no labels"):
-            task.decode(started(model), context(model), jnp.zeros((1, LATENT)), {"label": jnp.zeros(1, jnp.int32)})
+            decode(task)(started(model), context(model), jnp.zeros((1, LATENT)), {"label": jnp.zeros(1, jnp.int32)})
 
 
 def test_a_trained_model_can_be_interpolated(tmp_path):

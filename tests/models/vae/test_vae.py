@@ -39,6 +39,7 @@ from jaxgen.models.vae.iwae import PRESETS as IWAE_PRESETS
 from jaxgen.models.vae.vae import VAE
 from jaxgen.runs.load import open_run
 from jaxgen.training import loop
+from tests.helpers.capabilities import decode, encode
 
 LEVELS = np.arange(256, dtype=np.float32) / 127.5 - 1
 
@@ -350,8 +351,7 @@ def test_training_writes_samples_and_reconstructions(tiny_run):
     assert images.shape == (6, 8, 8, 1)
     nets = averaged(state, frozen)
     batch = next(batches(RandomSubset(source, 3), run.data, (8, 8, 1), batch=3, seed=0, train=False))
-    assert task.encode and task.decode
-    again = task.decode(*nets, task.encode(*nets, batch), {"label": batch["label"]})
+    again = decode(task)(*nets, encode(task)(*nets, batch), {"label": batch["label"]})
     np.testing.assert_array_equal(images[::2], batch["image"])
     np.testing.assert_allclose(images[1::2], again, atol=1e-6)
     with Image.open(tiny_run / "reconstructions" / "000020.png") as image:
@@ -364,9 +364,8 @@ def test_evaluation_of_reconstructions(tiny_run):
     found = held_out.HeldOut(replace(run, eval=replace(run.eval, batches=0)), task, mesh, names)(state, frozen)
     nets, source = averaged(state, frozen), open_source(run.data.at("test"), (8, 8, 1))
     batch = next(batches(source, run.data, (8, 8, 1), batch=len(source), seed=0, train=False))
-    assert task.encode and task.decode
-    code = np.asarray(task.encode(*nets, batch))
-    made = np.asarray(task.decode(*nets, code, {"label": batch["label"]}))
+    code = np.asarray(encode(task)(*nets, batch))
+    made = np.asarray(decode(task)(*nets, code, {"label": batch["label"]}))
     error = ((made - batch["image"]) ** 2).mean((1, 2, 3))
     assert found["reconstruction_psnr"] == pytest.approx((10 * np.log10(4 / error)).mean(), rel=1e-4)
     assert found["active_units"] == (code.var(0) > 0.01).sum()

@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from jaxgen import zoo
+from jaxgen.core.capabilities import Codec
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import averaged
@@ -34,11 +35,11 @@ def test_a_step_at_this_size(name, image):
     frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
     after, metrics = jax.eval_shape(make_step(task), state, spec, frozen)
     assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, state) and metrics
-    if task.encode and task.decode:
-        encode, decode = task.encode, task.decode
+    codec = task.find(Codec)
+    if codec and (decode := codec.decode):
 
         def again(state, frozen, batch):
             nets = averaged(state, frozen)
-            return decode(*nets, encode(*nets, batch), {k: batch[k] for k in task.given})
+            return decode(*nets, codec.encode(*nets, batch), {k: batch[k] for k in codec.conditions})
 
         assert jax.eval_shape(again, state, frozen, spec).shape == (2, *image)

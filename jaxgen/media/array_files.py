@@ -1,0 +1,88 @@
+"""Files and pictures of arrays, by their kind: image grids, moving images, sound, skeletons, text."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen.core.spec import ArraySpec
+from jaxgen.media import output_files
+from jaxgen.media.animation import save_animation
+from jaxgen.media.audio import save_wav
+from jaxgen.media.image_grid import grid, save_npz, save_png, to_u8
+from jaxgen.media.skeletons import draw_poses
+
+RATE = {"video": 10.0, "audio": 16_000.0, "pose": 10.0}  # a second, where a spec does not say
+
+
+def save_arrays(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0):
+    """Write arrays [n ...] of a kind to one file, whose ending is ENDINGS[spec.kind].
+
+    columns, rows: of a grid of images, videos or poses; unset: as square as can be
+    """
+    _SAVE[spec.kind][1](path, spec, arrays, columns, rows)
+
+
+def still(spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray | None:
+    """Return one picture u8[h w] or u8[h w 3] of arrays [n ...]: a grid, of videos and poses of the first frames.
+
+    None where a kind is not for the eyes.
+    """
+    if spec.kind == "image":
+        return grid(arrays, columns, rows)
+    frames = _frames(spec, arrays, columns, rows)
+    return next(iter(frames)) if frames is not None else None
+
+
+def stored(spec: ArraySpec, arrays: np.ndarray) -> np.ndarray:
+    """Return arrays as a .npz keeps them: images and videos as u8, all else as they are."""
+    return to_u8(arrays) if spec.kind in ("image", "video") else np.asarray(arrays)
+
+
+def _frames(spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int) -> list[np.ndarray] | None:
+    """Return the frames u8[h w] or u8[h w 3] of a moving grid; None of a kind that does not move."""
+    if spec.kind == "video":  # [n t h w c]
+        return [grid(arrays[:, t], columns, rows) for t in range(arrays.shape[1])]
+    if spec.kind == "pose":  # [n t j d] -> [n t h w 1]
+        drawn = draw_poses(arrays)
+        return [grid(drawn[:, t], columns, rows) for t in range(drawn.shape[1])]
+    return None
+
+
+def _rate(spec: ArraySpec) -> int:
+    return max(round(spec.rate or RATE[spec.kind]), 1)
+
+
+def _images(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int):
+    save_png(path, grid(arrays, columns, rows))
+
+
+def _moving(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int):
+    save_animation(path, _frames(spec, arrays, columns, rows) or [], min(_rate(spec), 50))
+
+
+def _sound(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int):
+    save_wav(path, arrays, _rate(spec))
+
+
+def _text(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int):
+    lines = [" ".join(map(str, np.ravel(row))) for row in np.asarray(arrays)]
+    with output_files.whole(path) as part:
+        part.write_text("\n".join(lines) + "\n")
+
+
+def _numbers(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int):
+    save_npz(path, **{spec.kind: np.asarray(arrays)})
+
+
+_SAVE: dict[str, tuple[str, Callable[..., Any]]] = {
+    "image": (".png", _images),
+    "video": (".gif", _moving),
+    "audio": (".wav", _sound),
+    "pose": (".gif", _moving),
+    "tokens": (".txt", _text),
+    "label": (".txt", _text),
+    "camera": (".npz", _numbers),
+}
+ENDINGS = {kind: ending for kind, (ending, _) in _SAVE.items()}

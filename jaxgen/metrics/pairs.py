@@ -1,0 +1,86 @@
+"""Metrics between what is made and what should have been, for each kind of array."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.core.errors import InputError
+from jaxgen.core.spec import ArraySpec
+from jaxgen.metrics.metric import Metric
+from jaxgen.metrics.pixels import MEASURES as PIXELS
+from jaxgen.metrics.pixels import check_pairs, parse, pixel_metric
+
+PAIR_METRIC = {"image": "psnr_rgb", "video": "psnr_rgb", "audio": "snr", "pose": "mpjpe"}  # where none is asked for
+PAIR_METRICS = (*PIXELS, "snr", "mpjpe", "mse")
+
+
+def is_pair_metric(name: str) -> bool:
+    """Return whether a metric's name is of this module. Raises InputError for a pixel metric that can't be."""
+    if name.partition("_border")[0] in PIXELS:
+        parse(name)
+        return True
+    return name in PAIR_METRICS
+
+
+def pair_metric(name: str, spec: ArraySpec) -> Metric:
+    """Return the metric whose update is (state, true, made [b ...], valid bool[b]) -> state.
+
+    psnr_rgb, ssim_y, ...: of images, and of the frames of videos
+    snr:   signal-to-noise ratio in dB, the mean over examples of 10 log10(sum x^2 / sum (x - y)^2), of audio
+    mpjpe: mean distance of joints, in the units of the data, of poses
+    mse:   mean squared error, of anything
+    Raises InputError where a metric is not of this kind of array.
+    """
+    means: dict[str, tuple[tuple[str, ...], Callable]] = {
+        "snr": (("audio",), signal_to_noise),
+        "mpjpe": (("pose",), joint_distance),
+        "mse": ((), lambda x, y: jnp.square(x - y).reshape(len(x), -1).mean(1)),
+    }
+    if name in means:
+        kinds, measure = means[name]
+        if kinds and spec.kind not in kinds:
+            raise InputError(f"{name} is a metric of {' or '.join(kinds)}, not of {spec.kind}.")
+        return mean_metric(name, measure)
+    if spec.kind not in ("image", "video"):
+        raise InputError(
+            f"{name} is a metric of images and videos, not of {spec.kind}: ask for {PAIR_METRIC[spec.kind]}."
+        )
+    metric, frame = pixel_metric(name), spec.shape[-3:]
+    some = np.zeros((1, *frame), np.float32)  # pyright: ignore[reportArgumentType]
+    check_pairs(some, some, (name,))
+
+    def update(total, true, made, valid):
+        made = jnp.clip(made, -1, 1)
+        if spec.kind == "video":  # [b t h w c] -> [b*t h w c]
+            valid = jnp.repeat(valid, true.shape[1])
+            true, made = (x.reshape(-1, *x.shape[2:]) for x in (true, made))
+        return metric.update(total, true, made, valid)
+
+    return metric._replace(update=update)
+
+
+def mean_metric(name: str, measure: Callable) -> Metric:
+    """Return the mean over examples of measure(true, made) f32[b]."""
+
+    def update(total, true, made, valid):
+        found = jnp.where(valid, measure(jnp.float32(true), jnp.float32(made)), 0)
+        return {"count": total["count"] + valid.sum(), "sum": total["sum"] + found.sum()}
+
+    def result(total):
+        return {name: float(total["sum"]) / float(total["count"] or np.nan)}
+
+    empty = lambda: {"count": jnp.zeros(()), "sum": jnp.zeros(())}  # noqa: E731
+    return Metric(empty, update, lambda a, b: {k: a[k] + b[k] for k in a}, result)
+
+
+def signal_to_noise(true, made):
+    """Return 10 log10(sum x^2 / sum (x - y)^2) in dB, f32[b], of [b ...]."""
+    axes = tuple(range(1, true.ndim))
+    power, error = jnp.square(true).sum(axes), jnp.square(true - made).sum(axes)
+    return 10 * jnp.log10(jnp.maximum(power, 1e-12) / jnp.maximum(error, 1e-12))
+
+
+def joint_distance(true, made):
+    """Return the mean over frames and joints of |x - y|, f32[b], of poses [b t j d]."""
+    return jnp.sqrt(jnp.square(true - made).sum(-1)).reshape(len(true), -1).mean(1)

@@ -1,0 +1,65 @@
+"""What is shown while a run trains: samples of fixed keys, and examples beside what the nets make of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxgen.core.config import Run
+from jaxgen.core.types import TrainState
+from jaxgen.data import Source
+from jaxgen.inference.previews import Comparison, comparison, shown
+from jaxgen.inference.sampling import draws_samples, make_sampler, sample_spec
+from jaxgen.media.array_files import ENDINGS
+from jaxgen.training.metric_writers import MetricWriters, Silent
+from jaxgen.training.setup import Setup
+
+KINDS = ("samples", "restorations", "translations", "predictions")  # folders, in which a finished run's are looked for
+
+
+def last_previews(folder: Path) -> str:
+    """Return a sentence on where a finished run's previews are, or nothing."""
+    kinds = [kind for kind in KINDS if any((folder / kind).glob("*.*"))]
+    return f" Its {kinds[0]} are in {folder / kinds[0]}." if kinds else ""
+
+
+@dataclass(frozen=True)
+class Previews:
+    """What is shown while a run trains: samples of fixed keys, and examples beside what the nets make of them."""
+
+    run: Run
+    setup: Setup
+    sample: Callable[..., np.ndarray] | None
+    conditioning: Mapping[str, np.ndarray]
+    rows: int
+    comparison: Comparison | None
+
+    @classmethod
+    def of(cls, run: Run, setup: Setup, source: Source) -> "Previews":
+        """Return a run's previews; none where `log.samples` is 0."""
+        task, mesh, count = setup.task, setup.mesh, run.log.count
+        if not run.log.samples:
+            return cls(run, setup, None, {}, 0, None)
+        sample = make_sampler(task, mesh, count) if draws_samples(task) else None
+        conditioning, rows = shown(task, run, source, count) if sample else ({}, 0)
+        return cls(run, setup, sample, conditioning, rows, comparison(task, run, mesh, source, count))
+
+    def write(self, writer: MetricWriters | Silent, at: int, state: TrainState):
+        """Write the previews of a state."""
+        if self.sample:
+            made = self.sample(state, self.setup.frozen, self.run.seed, self.run.log.count, self.conditioning)
+            writer.examples(at, sample_spec(self.setup.task), made, self.rows)
+        if self.comparison:
+            made, columns = self.comparison.make(state, self.setup.frozen), self.comparison.columns
+            writer.examples(at, self.comparison.spec, made, columns=columns, kind=self.comparison.kind)
+
+    def last(self, folder: Path, at: int) -> str:
+        """Return a sentence on where the last previews are, or nothing."""
+        if self.sample:
+            kind, spec = "samples", sample_spec(self.setup.task)
+        elif self.comparison:
+            kind, spec = self.comparison.kind, self.comparison.spec
+        else:
+            return ""
+        return f"{kind.capitalize()}: {folder / kind / f'{at:06d}{ENDINGS[spec.kind]}'}"

@@ -1,0 +1,55 @@
+"""What a run is trained with, and its compiled step."""
+
+from dataclasses import dataclass
+
+import jax
+
+from jaxgen.core.config import Run
+from jaxgen.core.errors import InputError
+from jaxgen.core.spec import spec_of
+from jaxgen.core.step import make_step
+from jaxgen.core.task import Task
+from jaxgen.core.types import Frozen, PyTree, TrainState
+from jaxgen.runs import sharding
+from jaxgen.runs.sharding import Mesh
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run is trained with.
+
+    mesh:   the devices
+    task:   as it is trained on them
+    like:   the shapes, dtypes and shardings of its state
+    frozen: the nets that are never trained, on every device
+    """
+
+    mesh: Mesh
+    task: Task
+    like: TrainState
+    frozen: Frozen
+
+
+def lower(run: Run, task: Task, mesh: Mesh, like: TrainState, frozen: PyTree):
+    """Return one call, (state, batch, frozen) -> (state, metrics) with the state donated, traced and lowered.
+
+    With steps_per_call=k it takes k batches stacked, and gives metrics f32[k].
+    """
+    step = make_step(task, run.compute.accumulate)
+    k = run.compute.steps_per_call
+    batch, lie = spec_of(task, run.batch * task.slices), sharding.batched(mesh)
+    if k > 1:
+        one, lie = step, sharding.stacked(mesh)
+        step = lambda state, batches, frozen: jax.lax.scan(lambda s, b: one(s, b, frozen), state, batches)  # noqa: E731
+        batch = {name: jax.ShapeDtypeStruct((k, *x.shape), x.dtype) for name, x in batch.items()}
+    batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lie) for name, x in batch.items()}
+    out = (jax.tree.map(lambda x: x.sharding, like), sharding.replicated(mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=out).lower(like, batch, frozen)
+
+
+def check_mesh(run: Run, mesh: Mesh):
+    """Raise InputError where the mesh does not divide the batch."""
+    part = run.batch // run.compute.accumulate
+    if part % mesh.size:
+        what = f"a batch of {run.batch}" + (f" in {run.compute.accumulate} parts" if part < run.batch else "")
+        raise InputError(f"The mesh's {mesh.size} devices don't divide {what}: choose a multiple of {mesh.size}.")
