@@ -37,7 +37,13 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/metrics": (),
     "jaxgen/data": (),
 }
-TESTS: dict[str, tuple[str, ...]] = {}
+TESTS: dict[str, tuple[str, ...]] = {
+    "tests/nn": (),
+    "tests/diffusion": (),
+    "tests/losses": (),
+    "tests/metrics": (),
+    "tests/data": (),
+}
 ROOMS = PACKAGE | TESTS
 
 

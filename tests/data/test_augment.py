@@ -1,4 +1,4 @@
-"""Shifts, cuts by area and parts of a source: what is drawn, how often, and from what."""
+"""Shifts, area and jitter crops, subsets and binarisation: values and distributions."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from jaxgen.data.transforms import to_size
 
 
 def lit(n: int, side: int = 9) -> Arrays:
-    """n equal images in which no two pixels are equal, and none is black."""
+    """Return n equal images with distinct pixels, none black."""
     pixels = np.arange(100, 100 + side * side, dtype=np.uint8).reshape(1, side, side, 1)
     return Arrays(np.repeat(pixels, n, 0), np.arange(n, dtype=np.int32) % 10, tuple("0123456789"))
 
@@ -31,7 +31,7 @@ def to_pixels(image: np.ndarray) -> np.ndarray:
 
 
 def offset_of(pixels: np.ndarray, whole: np.ndarray) -> tuple[int, int]:
-    """By how many pixels u8[h w] is moved down and right from `whole`; what is behind must be black."""
+    """Return the shift of u8[h w] down and right relative to `whole`; the uncovered pixels must be black."""
     side, middle = len(whole), whole[len(whole) // 2, len(whole) // 2]
     [[y, x]] = np.argwhere(pixels == middle)
     down, right = int(y) - side // 2, int(x) - side // 2
@@ -43,7 +43,7 @@ def offset_of(pixels: np.ndarray, whole: np.ndarray) -> tuple[int, int]:
     return down, right
 
 
-def test_shift_moves_by_at_most_so_much_with_black_behind():
+def test_shift_is_bounded_and_fills_with_black():
     source, most = lit(600), 3
     [batch] = stream(source, Data(shift=most), (9, 9, 1), 1, batch=600)
     whole = source.images[0, :, :, 0].astype(int)
@@ -61,7 +61,7 @@ def test_shift_moves_by_at_most_so_much_with_black_behind():
     "change", [{"shift": 2}, {"crop": "area"}, {"crop": "jitter"}, {"shift": 2, "crop": "area", "flip": True}]
 )
 def test_augmentation_is_a_function_of_seed_epoch_and_example(change):
-    """The same at any batch size, number of processes and place to start from; another one in another epoch."""
+    """It is equal for any batch size, number of processes and start, and differs between epochs."""
     source, data, image = lit(16), Data(**change), (9, 9, 1)
     three = np.concatenate([b["image"] for b in stream(source, data, image, 6)])  # three epochs
     by_four = np.concatenate([b["image"] for b in stream(source, data, image, 12, batch=4)])
@@ -75,7 +75,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_example(change):
     assert not np.array_equal(three[:16], three[16:32]) and not np.array_equal(three[16:32], three[32:])
 
 
-def test_evaluation_neither_shifts_nor_cuts_at_random():
+def test_evaluation_has_no_random_shift_or_crop():
     source = lit(16)
     plain = stream(source, Data(), (9, 9, 1), 2, train=False)
     for data in (Data(shift=3), Data(crop="area"), Data(crop="area", shift=3, flip=True)):
@@ -90,25 +90,25 @@ def test_evaluation_neither_shifts_nor_cuts_at_random():
 
 
 @pytest.mark.parametrize("size", [(256, 256), (286, 286), (300, 420)])
-def test_jitter_is_a_frame_cut_out_of_the_picture_squashed_to_286(size):
-    """Pillow's resize to 286x286 and crop, at places of the 31x31 that there are."""
+def test_jitter_crops_from_the_image_resized_to_286(size):
+    """It equals Pillow's resize to 286x286 and crop, at some of the 31x31 positions."""
     grid = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
     whole = Image.fromarray(grid).resize(size[::-1], Image.Resampling.BICUBIC)
     large = np.asarray(whole.resize((286, 286), Image.Resampling.BICUBIC)).astype(int)
     for y, x in ((0, 0), (29, 7), (13, 29)):
-        draws = ((y + 0.5) / 31, (x + 0.5) / 31) if size == (286, 286) else (y / 30, x / 30)  # of whole pixels, or not
+        draws = ((y + 0.5) / 31, (x + 0.5) / 31) if size == (286, 286) else (y / 30, x / 30)  # at whole pixels, or not
         found = to_size(np.asarray(whole), (256, 256, 3), "jitter", *draws, 0.5, 0.5)
         apart = np.abs(found - large[y : y + 256, x : x + 256])
-        assert apart.max() <= 2 and apart.mean() < 0.01, (y, x)  # Pillow knows a box to 24 bits
+        assert apart.max() <= 2 and apart.mean() < 0.01, (y, x)  # Pillow stores a box with 24 bits
 
 
-def test_jitter_is_drawn_for_each_picture_up_to_every_border():
+def test_jitter_crops_are_uniform_and_reach_the_borders():
     whole = np.zeros((256, 256, 3), np.uint8)
     whole[..., 0], whole[..., 1] = np.arange(256)[:, None], np.arange(256)[None]
     source = Arrays(np.broadcast_to(whole, (300, 256, 256, 3)))
     [batch] = stream(UnpairedImages(source, source), Data(crop="jitter"), (64, 64, 3), 1, batch=300)
     corners = [to_pixels(batch[name])[:, 0, 0, :2].T for name in ("image", "source")]  # [2 n], twice
-    for corner in np.concatenate(corners):  # a place is uniform in the 8/72 of 256 that are left
+    for corner in np.concatenate(corners):  # positions are uniform in the remaining 8/72 of 256
         room = 256 * 8 / 72
         assert corner.min() <= 2.5 and abs(corner.max() - room - 1.5) <= 2 and abs(corner.mean() - room / 2 - 1.5) < 2
     alike = np.corrcoef(np.concatenate(corners)) - np.eye(4)
@@ -117,21 +117,23 @@ def test_jitter_is_drawn_for_each_picture_up_to_every_border():
 
 @pytest.mark.parametrize("height, width", [(200, 200), (120, 250), (250, 60)])
 @pytest.mark.parametrize("frame", [(40, 40), (30, 60)])
-def test_area_cuts_8_to_100_per_cent_in_an_aspect_from_3_4_to_4_3(height, width, frame):
-    """The pixels are their coordinates, so that a cut's slope says how large it was."""
+def test_area_crops_8_to_100_per_cent_with_aspect_3_4_to_4_3(height, width, frame):
+    """The pixel values are coordinates, so the slope in a crop gives its size."""
     whole = np.zeros((height, width, 3), np.uint8)
     whole[..., 0], whole[..., 1] = np.arange(height)[:, None], np.arange(width)[None]
     source = Arrays(np.broadcast_to(whole, (400, height, width, 3)))
     [batch] = stream(source, Data(crop="area"), (*frame, 3), 1, batch=400)
     x = to_pixels(batch["image"]).astype(np.float64)  # [n h w 3]
-    inner = slice(4, -4)  # beside the border the filter is cut off
+    inner = slice(4, -4)  # at the border the filter is truncated
     tall = (x[:, inner, 4, 0][:, -1] - x[:, inner, 4, 0][:, 0]) / (frame[0] - 9) * frame[0]
     wide = (x[:, 4, inner, 1][:, -1] - x[:, 4, inner, 1][:, 0]) / (frame[1] - 9) * frame[1]
     share, aspect = tall * wide / (height * width), (wide / tall) / (frame[1] / frame[0])
     slack = 1 + 3 / tall.min() + 3 / wide.min()  # 8 bits
     assert aspect.min() > 3 / 4 / slack and aspect.max() < 4 / 3 * slack, "the frame's aspect, not far from it"
     assert share.max() < slack and share.min() > 0.08 / slack
-    fits = min(height / frame[0], width / frame[1]) ** 2 * frame[0] * frame[1] / (height * width)  # the frame's aspect
+    fits = (
+        min(height / frame[0], width / frame[1]) ** 2 * frame[0] * frame[1] / (height * width)
+    )  # aspect ratio of the frame
     assert share.max() > 0.9 * fits and share.min() < 0.13
     assert aspect.min() < 0.85 and aspect.max() > 1.15
     first, last = (x[:, k, k, :2] / (height, width) for k in (4, -5))
@@ -140,7 +142,7 @@ def test_area_cuts_8_to_100_per_cent_in_an_aspect_from_3_4_to_4_3(height, width,
     assert first[:, longer].max() > 0.5 > 0.4 > last[:, longer].min(), "and far from it"
 
 
-def test_some_are_drawn_without_regard_to_order():
+def test_a_random_subset_does_not_depend_on_the_order():
     n = 1000
     label = np.repeat(np.arange(10, dtype=np.int32), 100)
     source = Arrays(np.zeros((n, 2, 2, 1), np.uint8), label, tuple("0123456789"))
@@ -155,12 +157,12 @@ def test_some_are_drawn_without_regard_to_order():
 
 
 def grey(n: int) -> Arrays:
-    """n equal images of every level of grey."""
+    """Return n equal images with all grey levels."""
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     return Arrays(np.repeat(pixels, n, 0), np.arange(n, dtype=np.int32) % 10, tuple("0123456789"))
 
 
-def test_pixels_become_black_and_white_by_their_grey():
+def test_binarisation_probabilities_are_grey_levels():
     levels = np.arange(256).reshape(16, 16)
     plain = stream(grey(8), Data(binarise="threshold"), (16, 16, 1), 1)[0]["image"]
     assert np.array_equal(plain[0, ..., 0], np.where(levels < 128, -1, 1))
@@ -174,7 +176,7 @@ def test_pixels_become_black_and_white_by_their_grey():
         assert np.abs(np.corrcoef(pairs.T) - np.eye(20)).max() < 0.12, "pixels are drawn alone"
 
 
-def test_black_and_white_is_drawn_once_or_in_each_epoch_and_at_any_batch_size():
+def test_binarisation_is_fixed_or_per_epoch_at_any_batch_size():
     def epochs(how, **rest):
         batch = {"batch": 8, **rest}
         some = stream(grey(8), Data(binarise=how), (16, 16, 1), 16 // batch["batch"], **batch)

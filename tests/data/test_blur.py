@@ -1,4 +1,4 @@
-"""Blurs beside scipy's filters, densities and Bessel function."""
+"""Blur against scipy's filters, densities and Bessel function."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from jaxgen.data import blur
 from tests.helpers.damage_samples import batch, floats, keys, pieces_of
 
 
-def test_gaussian_blur_is_scipys():
+def test_gaussian_blur_equals_scipy():
     x, sigma = batch(3, (31, 44)), floats(0, 0.8, 4)
     ours = jax.jit(blur.gaussian_blur)(x, sigma)
     for row, one, s in zip(ours, x, sigma, strict=True):
@@ -23,7 +23,7 @@ def test_gaussian_blur_is_scipys():
 
 @pytest.mark.parametrize("size", [(31, 44), (8, 9)])
 @pytest.mark.parametrize("side", [1, 7, 21])
-def test_filtering_is_scipys_correlation(size, side):
+def test_filtering_equals_scipy_correlation(size, side):
     x, kernels = batch(2, size), jax.random.uniform(jax.random.key(1), (2, side, side)) - 0.3
     ours = jax.jit(blur.filter_images)(x, kernels)
     for row, one, kernel in zip(ours, x, kernels, strict=True):
@@ -32,7 +32,7 @@ def test_filtering_is_scipys_correlation(size, side):
             np.testing.assert_allclose(row[..., c], theirs, atol=3e-5)
 
 
-def test_gaussian_kernels_are_scipys_densities():
+def test_gaussian_kernels_equal_scipy_densities():
     along, across, angle, power = floats(3, 1.5, 2), floats(1, 1.5, 2), floats(0.7, 0, 0), floats(1, 1, 0.6)
     ours = blur.gaussian_kernels(along, across, angle, power, 21)
     places = np.moveaxis(np.mgrid[-10:11, -10:11][::-1], 0, -1)  # x, y
@@ -48,7 +48,7 @@ def test_gaussian_kernels_are_scipys_densities():
     np.testing.assert_allclose(plateau[1], theirs / theirs.sum(), atol=1e-6)
 
 
-def test_sinc_kernels_are_scipys_bessel_function():
+def test_sinc_kernels_equal_scipy_bessel_function():
     x = np.linspace(0, 60, 500)[1:]
     np.testing.assert_allclose(blur.jinc(jnp.asarray(x, jnp.float32)), special.j1(x) / x, atol=2e-7)
     radius = np.hypot(*np.mgrid[-10:11, -10:11])
@@ -58,30 +58,30 @@ def test_sinc_kernels_are_scipys_bessel_function():
         np.testing.assert_allclose(blur.sinc_kernels(floats(cutoff), 21)[0], theirs / theirs.sum(), atol=3e-6)
 
 
-def test_cut_kernels_have_their_side():
+def test_cropped_kernels_have_their_side():
     kernels = blur.crop_kernels(jnp.ones((3, 21, 21)), jnp.asarray([7, 13, 21]))
     assert [int((k > 0).sum()) for k in kernels] == [49, 169, 441]
     np.testing.assert_allclose(kernels.sum((1, 2)), 1, rtol=1e-5)
 
 
-def test_a_line_has_the_moments_of_a_line():
+def test_line_kernels_have_the_moments_of_a_line():
     length, angle = floats(0, 9, 20, 20), floats(1, 0, math.pi / 2, math.pi / 4)
     kernels = np.asarray(blur.line_kernels(length, angle, 25), float)
     y, x = np.mgrid[-12:13, -12:13]
     np.testing.assert_allclose(kernels.sum((1, 2)), 1, rtol=1e-5)
     for kernel, n, turn in zip(kernels, length, angle, strict=True):
         assert abs((kernel * x).sum()) < 1e-4 and abs((kernel * y).sum()) < 1e-4
-        # The variance of a uniform density; sharing a point among its pixels adds at most 1/4 to each.
+        # The variance of a uniform density; splitting a point over pixels adds at most 1/4 to each.
         for place, part in ((x, math.cos(turn)), (y, math.sin(turn))):
             assert 0 <= (kernel * place**2).sum() - (float(n) * part) ** 2 / 12 + 1e-3 < 0.26
         assert abs((kernel * x * y).sum() - float(n) ** 2 / 12 * math.sin(turn) * math.cos(turn)) < 0.05
     assert np.argmax(kernels[0]) == 12 * 25 + 12 and kernels[0].max() > 0.999
 
 
-def test_a_shaking_hand_wanders_about_the_middle_in_one_piece():
+def test_shake_kernels_are_centred_and_connected():
     kernels = np.asarray(jax.jit(blur.shake_kernels, static_argnums=2)(jnp.linspace(5, 40, 32), keys(32), 43), float)
     y, x = np.mgrid[-21:22, -21:22]
-    np.testing.assert_allclose(kernels.sum((1, 2)), 1, rtol=1e-4)  # nothing falls off
+    np.testing.assert_allclose(kernels.sum((1, 2)), 1, rtol=1e-4)  # nothing is cut off
     assert max(abs((kernels * place).sum((1, 2))).max() for place in (x, y)) < 1e-3
     pieces = [pieces_of(kernel > 1e-6) for kernel in kernels]
     assert pieces == [1] * 32

@@ -1,4 +1,4 @@
-"""Damages: all of them, noise, JPEG, air and light, old photographs, beside scipy's distributions and Pillow's JPEG."""
+"""Degradations: common properties, noise, JPEG, haze and low light, old photographs; against scipy and Pillow."""
 
 import io
 import math
@@ -33,17 +33,17 @@ def psnr(a, b) -> float:
     return 10 * math.log10(255**2 / max(np.mean(np.square(np.asarray(a, float) - b)), 1e-9))
 
 
-# ---------------------------------------------------------------- all of them
+# ---------------------------------------------------------------- common properties
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_row_depends_on_its_own_key(name):
+def test_an_image_depends_on_its_own_key(name):
     degrade = jax.jit(DAMAGES[name], static_argnums=2)
     x, k = batch(), keys(3)
     three, again, one = degrade(x, k, 1), degrade(x, k, 1), degrade(x[1:2], k[1:2], 1)
     for part, rows in three.items():
         assert np.array_equal(rows, again[part])
-        assert np.mean(np.abs(rows[1] - one[part][0])) < 1e-4, part  # a rounded level may fall the other way
+        assert np.mean(np.abs(rows[1] - one[part][0])) < 1e-4, part  # rounding may give the other level
         assert rows.dtype == jnp.float32 and np.isfinite(rows).all()
     same = degrade(jnp.stack([x[0]] * 3), k, 1)
     changed = [part for part, rows in same.items() if not np.array_equal(rows[0], rows[1])]
@@ -53,7 +53,7 @@ def test_a_row_depends_on_its_own_key(name):
 
 
 @pytest.mark.parametrize("name", ["blur", "shake", "noise", "poisson", "jpeg", "low-light", "strokes"])
-def test_compiled_or_not_it_is_the_same(name):
+def test_compiled_equals_not_compiled(name):
     x, k = batch(2, (17, 20)), keys(2)
     for part, rows in jax.jit(DAMAGES[name])(x, k).items():
         assert np.mean(np.abs(rows - DAMAGES[name](x, k)[part])) < 1e-4
@@ -73,7 +73,7 @@ def test_sizes_and_ranges(pipeline, size, mode, scale):
         assert made["mask"].shape == (2, *small, 1) and set(np.unique(made["mask"])) <= {0, 1}
 
 
-def test_sigma_is_told_and_nothing_is_done_unless_asked():
+def test_sigma_is_returned_and_the_default_changes_nothing():
     x, k = batch(), keys(3)
     made = Degradation()(x, k)
     assert np.array_equal(made["degraded"], x) and not made["sigma"].any() and len(made) == 2
@@ -95,11 +95,11 @@ def test_sigma_is_told_and_nothing_is_done_unless_asked():
         ({"mask": "box"}, ["mask", "boxes"]),
     ],
 )
-def test_what_cannot_be_is_refused(wrong, words):
+def test_invalid_settings_are_refused(wrong, words):
     message(Degradation(**wrong).check, *words)
 
 
-def test_other_channels_are_refused_where_they_mean_nothing():
+def test_other_numbers_of_channels_are_refused():
     x = jnp.zeros((1, 16, 16, 2))
     message(lambda: Degradation(jpeg=(50, 50))(x, keys(1)), "1 or 3 channels", "2")
     made = jax.jit(Degradation(noise=(1, 1), blur=(1, 1), mask="boxes"))(x, keys(1))
@@ -112,7 +112,7 @@ def test_other_channels_are_refused_where_they_mean_nothing():
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 2.0, 3.9, 4.1, 12.0, 100.0, 255.0])
-def test_poisson_is_scipys(rate):
+def test_poisson_quantile_equals_scipy(rate):
     u = (np.arange(100_000) + 0.5) / 100_000
     ours = np.asarray(
         jax.jit(degradation_ops.poisson_quantile)(jnp.asarray(u, jnp.float32), jnp.full(100_000, rate)), float
@@ -122,7 +122,7 @@ def test_poisson_is_scipys(rate):
     assert abs(ours.mean() - rate) < 1e-3 * max(rate, 1) and abs(ours.var() - rate) < 4e-3 * max(rate, 1)
 
 
-def test_noises_have_their_moments():
+def test_noise_has_its_moments():
     value = np.array([0.0, 0.2, 0.5, 0.9])
     x = jnp.broadcast_to(jnp.asarray(2 * value - 1, jnp.float32).reshape(4, 1, 1, 1), (4, 200, 200, 3))
     level = np.round(value * 255) / 255
@@ -145,7 +145,7 @@ def test_noises_have_their_moments():
     assert stats.kstest(flat, "norm").pvalue > 1e-3
 
 
-def test_grey_noise_is_the_same_in_all_channels():
+def test_grey_noise_is_equal_in_all_channels():
     x, grey = batch(2), jnp.asarray([True, False])
     for rows in (
         degradation_ops.gaussian_noise(x, floats(20, 20), keys(2), grey),
@@ -156,7 +156,7 @@ def test_grey_noise_is_the_same_in_all_channels():
         assert apart[0] < 1e-6 and apart[1] > 0.01
 
 
-def test_reading_noise_is_brooks_et_als():
+def test_read_noise_equals_brooks_et_al():
     read = np.log(np.asarray(degradation_ops.read_noise(jnp.full(2000, 0.01), keys(2000)), float))
     assert abs(read.mean() - (2.18 * math.log(0.01) + 1.2)) < 0.02 and abs(read.std() - 0.26) < 0.015
 
@@ -166,7 +166,7 @@ def test_reading_noise_is_brooks_et_als():
 
 @pytest.mark.parametrize("quality", [5, 10, 30, 50, 75, 95])
 @pytest.mark.parametrize("mode, part", [("RGB", (301, 203)), ("RGB", (96, 64)), ("RGB", (35, 41)), ("L", (61, 150))])
-def test_jpeg_is_pillows(real_data, quality, mode, part):
+def test_jpeg_equals_pillow(real_data, quality, mode, part):
     for name in ("astronaut.png", "china.jpg"):
         clean = np.asarray(Image.open(real_data / "photos" / name).convert(mode))[
             100 : 100 + part[0], 200 : 200 + part[1]
@@ -177,16 +177,16 @@ def test_jpeg_is_pillows(real_data, quality, mode, part):
         x = jnp.asarray(clean.reshape(1, *part, -1), jnp.float32) / 127.5 - 1
         ours = (np.asarray(jax.jit(degradation_ops.jpeg)(x, floats(quality))[0]) + 1) * 127.5
         ours = ours.reshape(clean.shape)
-        assert np.abs(ours - np.round(ours)).max() < 1e-3  # whole levels
-        # Where they differ, a coefficient lay between two multiples: of few blocks, one such weighs much.
+        assert np.abs(ours - np.round(ours)).max() < 1e-3  # integer levels
+        # They differ where a coefficient is between two multiples; with few blocks, one such case matters.
         assert psnr(ours, theirs) > (42 if min(part) > 50 else 38)
         assert abs(psnr(ours, clean) - psnr(theirs, clean)) < 0.1
 
 
-# ---------------------------------------------------------------- air, light, colour
+# ---------------------------------------------------------------- haze, low light, greyscale
 
 
-def test_haze_is_koschmieders():
+def test_haze_follows_koschmieder():
     x, depth, light = batch(2), jnp.full((2, 38, 45, 1), 0.7), floats(0.8, 1.0)
     made = degradation_ops.haze(x, keys(2), depth, light)
     for row, one, air in zip(made, x, light, strict=True):
@@ -199,14 +199,14 @@ def test_haze_is_koschmieders():
     assert hazy.std() < 0.9 * x.std()
 
 
-def test_low_light_is_a_power_and_a_factor():
+def test_low_light_is_a_gamma_and_a_gain():
     x = batch(2)
     made = degradation_ops.low_light(x, floats(0.5, 1), floats(2, 1))
     np.testing.assert_allclose((made[0] + 1) / 2, 0.5 * ((x[0] + 1) / 2) ** 2, atol=1e-6)
     np.testing.assert_allclose(made[1], x[1], atol=1e-6)
 
 
-def test_grey_is_pillows():
+def test_grey_equals_pillow():
     x = batch(1)
     theirs = np.asarray(sample_image(0, (45, 38)).convert("L"), float)[..., None]
     assert np.abs((np.asarray(degradation_ops.grey(x)[0]) + 1) * 127.5 - theirs).max() < 0.51
@@ -215,12 +215,12 @@ def test_grey_is_pillows():
 # ---------------------------------------------------------------- old photographs
 
 
-def test_old_photographs_are_faded_stained_and_torn():
+def test_old_photographs_are_faded_and_destroyed():
     x, k = batch(8, (64, 48)), keys(8)
     made, holes = jax.jit(old_photo.old_photo)(x, k)
     assert 0.002 < float(masks.masked_share(holes).mean()) < 0.3
     paper = np.asarray(made).mean(-1, keepdims=True)[np.asarray(holes) > 0]
-    assert paper.mean() > np.asarray(made).mean() + 0.1  # what is destroyed is bright, on the whole
+    assert paper.mean() > np.asarray(made).mean() + 0.1  # destroyed pixels are mostly bright
     faded = np.asarray(jax.jit(old_photo.fade)(x, k, jnp.ones(8)))
     assert (faded.std((1, 2)).mean(-1) < np.asarray(x).std((1, 2)).mean(-1)).all()
     sepia = faded[..., 0] - faded[..., 2]

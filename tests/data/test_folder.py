@@ -1,4 +1,4 @@
-"""Folders and zip files of images: classes, splits, damage, and what is remembered of them."""
+"""Folders and zip files of images: classes, splits, corrupt files, and the cache of decode results."""
 
 import os
 import pathlib
@@ -24,7 +24,7 @@ def test_folder_of_classes(tmp_path, zipped):
         tmp_path / "set", dict.fromkeys(files) | {"a/notes.txt": b"hello"} | {"c/5.png": encoded(sample_image(9))}
     )
     if zipped:
-        shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "set")  # "set/" around everything is entered
+        shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "set")  # the single folder "set/" is entered
         root = tmp_path / "set.zip"
     source = open_source(Data(source=f"folder:{root}"))
     assert source.classes == ("a", "b", "c") and len(source) == 4
@@ -45,7 +45,7 @@ def test_folder_without_classes_and_with_splits(tmp_path):
     refuse(f"folder:{tmp_path / 'flat'}", "flat", "'test'", split="test")
 
 
-def test_folder_follows_links_but_not_in_circles(tmp_path):
+def test_folder_follows_links_without_loops(tmp_path):
     root = tree(tmp_path / "set", dict.fromkeys(["a/1.png", "b/2.png"]))
     (root / "c").symlink_to(root / "a")
     (root / "a" / "up").symlink_to(root)
@@ -56,7 +56,7 @@ def test_folder_follows_links_but_not_in_circles(tmp_path):
 
 
 def damaged():
-    """Files that are no whole image, by name."""
+    """Return incomplete or invalid image files by name."""
     whole = encoded(sample_image(size=(200, 200)), "JPEG")
     png = encoded(sample_image(size=(200, 200)))
     return {
@@ -78,24 +78,24 @@ def test_a_corrupt_image_is_named_or_skipped(tmp_path, name, capsys):
     source = open_source(Data(source=f"folder:{root}", skip_bad=True))
     assert len(source) == 2 and [source[i]["label"] for i in range(2)] == [0, 1]
     assert capsys.readouterr().err.startswith("Skipped 1 of 3 images")
-    sample_image().save(root / "a" / name)  # mended: looked at again
+    sample_image().save(root / "a" / name)  # repaired: checked again
     assert len(open_source(Data(source=f"folder:{root}"))) == 3
 
 
-def test_a_corrupt_picture_in_a_zip_is_named(tmp_path):
+def test_a_corrupt_image_in_a_zip_is_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
         file.writestr("a/1.png", encoded(sample_image()))
         file.writestr("a/2.png", encoded(sample_image())[:300])
     refuse(f"folder:{tmp_path / 'set.zip'}", "a/2.png", "set.zip")
 
 
-def test_skipping_keeps_the_classes_numbers(tmp_path):
+def test_skipping_preserves_the_class_numbers(tmp_path):
     root = tree(tmp_path / "set", {"a/1.png": b"bad", "b/2.png": None})
     source = open_source(Data(source=f"folder:{root}", skip_bad=True))
     assert source.classes == ("a", "b") and source[0]["label"] == 1
 
 
-def test_verdicts_are_remembered(tmp_path, monkeypatch, cache):
+def test_decode_results_are_cached(tmp_path, monkeypatch, cache):
     root = tree(tmp_path / "set", {f"{i}.png": None for i in range(150)} | {"bad.png": b"bad"})
     decoded = []
     look = lambda data: decoded.append(1) or decode(data)  # noqa: E731
@@ -123,7 +123,7 @@ def test_the_cache_folder(monkeypatch):
     assert cache_folder() == pathlib.Path.home() / ".cache" / "jaxgen"
 
 
-def test_a_file_one_may_not_read_is_not_remembered_as_bad(tmp_path, monkeypatch):
+def test_a_file_without_permission_is_not_cached_as_corrupt(tmp_path, monkeypatch):
     root = tree(tmp_path / "set", {"1.png": None, "2.png": None})
     from jaxgen.data import folder
 
@@ -140,7 +140,7 @@ def test_a_file_one_may_not_read_is_not_remembered_as_bad(tmp_path, monkeypatch)
     assert len(open_source(Data(source=f"folder:{root}"))) == 2
 
 
-def test_bad_folders(tmp_path, monkeypatch):
+def test_invalid_folders_are_refused(tmp_path, monkeypatch):
     refuse(f"folder:{tmp_path / 'nowhere'}", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     refuse(f"folder:{tmp_path / 'empty'}", tmp_path / "empty", "no image", ".png")
@@ -156,7 +156,7 @@ def test_bad_folders(tmp_path, monkeypatch):
 
 
 @real
-def test_flowers_in_a_zip_are_flowers_in_a_folder(tmp_path):
+def test_a_zip_equals_its_folder(tmp_path):
     archive = f"{REAL}/flowers128/flowers128_2000.zip"
     source = opened(f"folder:{archive}")
     assert len(source) == 2000 and source.classes == ("daisy", "dandelion", "rose", "sunflower", "tulip")
@@ -178,4 +178,4 @@ def test_photos_of_any_size_and_mode():
     pairs = opened(f"folder:{REAL}/sr/T91")
     names = [os.path.basename(name) for name in pairs.names]
     twins = [pairs[names.index(name)]["image"] for name in ("t36.png", "t65.png")]
-    assert np.array_equal(*twins)  # a known fact of T91
+    assert np.array_equal(*twins)  # known duplicates in T91

@@ -1,4 +1,4 @@
-"""Files of arrays, idx and npz: what they hold, and everything that can be wrong with them."""
+"""Files of arrays, idx and npz: contents and errors."""
 
 import gzip
 import struct
@@ -38,7 +38,7 @@ def test_idx_files(tmp_path, suffix):
     refuse(f"idx:{tmp_path}", "split", "'tset'", "'test'", split="tset")
 
 
-def test_bad_idx_files(tmp_path):
+def test_invalid_idx_files_are_refused(tmp_path):
     images, file = np.zeros((5, 4, 3), np.uint8), tmp_path / "train-images-idx3-ubyte"
     refuse(f"idx:{tmp_path}", tmp_path, "train-images-idx3-ubyte")
     refuse(f"idx:{tmp_path / 'nowhere'}", tmp_path / "nowhere")
@@ -89,7 +89,7 @@ def test_npz_files(tmp_path):
     refuse(f"npz:{path}", path, "'test'", split="test")
 
 
-def test_bad_npz_files(tmp_path):
+def test_invalid_npz_files_are_refused(tmp_path):
     path, images = tmp_path / "set.npz", np.zeros((3, 4, 4), np.uint8)
 
     def bad(*parts, **arrays: Any):

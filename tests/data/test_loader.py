@@ -1,4 +1,4 @@
-"""The loader: the order's properties, the iterator, and counts that cannot be."""
+"""The loader: properties of the order, the iterator, invalid counts."""
 
 import collections
 import threading
@@ -16,7 +16,7 @@ from tests.helpers.data_samples import own_cache as own_cache  # for every test 
 
 
 def labels(iterator, count):
-    """The labels of the first `count` batches."""
+    """Return the labels of the first `count` batches."""
     found = [next(iterator)["label"] for _ in range(count)]
     iterator.close()
     return np.concatenate(found)
@@ -32,7 +32,7 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("n,batch", [(10, 4), (10, 10), (7, 16), (64, 8)])
-def test_every_example_once_an_epoch(n, batch):
+def test_every_example_occurs_once_per_epoch(n, batch):
     epochs = 5
     seen = labels(batches(numbered(n), Data(), (4, 4, 1), batch=batch, seed=3), -(-epochs * n // batch))
     parts = seen[: epochs * n].reshape(epochs, n)
@@ -42,19 +42,19 @@ def test_every_example_once_an_epoch(n, batch):
     assert not np.array_equal(seen, other)
 
 
-def test_the_order_is_fair():
-    """Each example is equally likely at each place: chi-squared over 2,000 epochs of 16, and no epoch repeats."""
+def test_the_order_is_uniform():
+    """Each example is equally likely at each position: chi-squared over 2,000 epochs of 16; no epoch repeats."""
     n, epochs = 16, 2000
     orders = np.stack([shuffled(n, 5, epoch) for epoch in range(epochs)])
     counts = np.stack([np.bincount(orders[:, place], minlength=n) for place in range(n)])
     expected = epochs / n
     assert ((counts - expected) ** 2 / expected).sum() < 225 + 5 * np.sqrt(2 * 225)  # (n - 1)^2 degrees of freedom
     assert len(np.unique(orders, axis=0)) == epochs
-    assert not (shuffled(100, 0, 1) == shuffled(100, 1, 0)).all()  # epochs of one seed are not those of the next
+    assert not (shuffled(100, 0, 1) == shuffled(100, 1, 0)).all()  # epochs of different seeds differ
 
 
 def test_the_order_never_changes():
-    """Written down, so that no upgrade silently breaks the resume of a saved run."""
+    """The order is fixed, so that no upgrade silently breaks the resume of a saved run."""
     assert shuffled(10, 0, 0).tolist() == [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
     assert shuffled(10, 7, 3).tolist() == [2, 0, 7, 3, 5, 4, 8, 9, 1, 6]
     np.testing.assert_allclose(
@@ -66,7 +66,7 @@ def test_the_order_never_changes():
 
 
 @pytest.mark.parametrize("start", [1, 2, 3, 7, 50])
-def test_start_is_where_an_uninterrupted_run_would_be(start):
+def test_start_continues_an_uninterrupted_run(start):
     data = Data(flip=True, crop="random")
     source = Arrays(
         np.random.default_rng(0).integers(0, 256, (11, 9, 6, 3), dtype=np.uint8), np.arange(11, dtype=np.int32)
@@ -80,7 +80,7 @@ def test_start_is_where_an_uninterrupted_run_would_be(start):
     later.close()
 
 
-def test_a_far_start_costs_no_replay():
+def test_a_late_start_needs_no_replay():
     class Counted(Arrays):
         def __getitem__(self, index):
             reads.append(index)
@@ -124,7 +124,7 @@ def test_the_batch_size_does_not_change_an_example():
         runs.append(np.concatenate([next(iterator)["image"] for _ in range(48 // batch)]))
         iterator.close()
     assert np.array_equal(*runs)
-    assert not np.array_equal(np.sort(runs[0][:24], 0), np.sort(runs[0][24:], 0))  # another epoch, other cuts
+    assert not np.array_equal(np.sort(runs[0][:24], 0), np.sort(runs[0][24:], 0))  # another epoch has other crops
 
 
 def test_threads_do_not_change_the_batches():
@@ -155,8 +155,8 @@ def test_evaluation_is_one_pass_in_order():
     assert list(batches(source, Data(), (4, 4, 1), batch=4, seed=0, start=3, train=False)) == []
 
 
-def test_kept_examples_equal_fresh_ones(monkeypatch):
-    """The second epoch comes from memory, and is the same as without it."""
+def test_cached_examples_equal_fresh_ones(monkeypatch):
+    """The second epoch comes from memory and equals the one without a cache."""
     source = Arrays(np.random.default_rng(0).integers(0, 256, (10, 9, 6, 3), dtype=np.uint8))
     runs = []
     for limit in (2**30, 0):
@@ -179,12 +179,12 @@ def test_the_second_epoch_reads_nothing():
     for _ in range(40):
         next(iterator)
     iterator.close()
-    assert sorted(reads[1:]) == list(range(20))  # after the first look at example 0
+    assert sorted(reads[1:]) == list(range(20))  # after the first read of example 0
 
 
-def test_mirror_and_cut_are_independent():
+def test_flip_and_crop_are_independent():
     ramp = np.arange(108, dtype=np.uint8)
-    wide = np.broadcast_to(ramp[:, None], (2000, 8, 108, 1))  # the least value tells where it was cut
+    wide = np.broadcast_to(ramp[:, None], (2000, 8, 108, 1))  # the smallest value gives the position of the crop
     tall = np.broadcast_to(ramp[:, None, None] + np.uint8(140) * (np.arange(8) > 3)[:, None], (2000, 108, 8, 1))
     for source in (wide, tall):
         iterator = batches(Arrays(source), Data(flip=True, crop="random"), (8, 8, 1), batch=2000, seed=0)
@@ -201,7 +201,7 @@ def test_mirror_and_cut_are_independent():
 
 
 def test_a_batch_belongs_to_the_caller():
-    """Writing into a batch leaves the source and the next epoch as they were."""
+    """Writing into a batch does not change the source or the next epoch."""
     source = numbered(4)
     before = source.images.copy()
     iterator = batches(source, Data(flip=True), (4, 4, 1), batch=4, seed=0)
@@ -227,7 +227,7 @@ def wait_for(condition):
     return condition()
 
 
-def test_closing_early_leaves_no_thread(capfd):
+def test_closing_early_stops_the_threads(capfd):
     iterator = batches(numbered(10), Data(threads=3), (8, 8, 1), batch=4, seed=0)
     next(iterator)
     assert grain_threads()
@@ -266,7 +266,7 @@ def test_to_device_keeps_batches_ahead():
     assert list(to_device(iter([1, 2]), hand, 0)) == [-1, -2]
 
 
-def test_bad_counts():
+def test_invalid_counts_are_refused():
     source, good = numbered(3), {"batch": 4, "seed": 0}
 
     def bad(*parts, data=None, image=(4, 4, 1), **changes):

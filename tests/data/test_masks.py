@@ -1,4 +1,4 @@
-"""Masks: how much they hide, DeepFill's strokes, and Pillow's letters."""
+"""Masks: hidden shares, DeepFill's strokes, Pillow's letters."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ from tests.helpers.damage_samples import keys, pieces_of
     "name, low, high", [("boxes", 0.01, 0.75), ("strokes", 0.01, 0.7), ("scratches", 0.001, 0.35), ("text", 0.01, 0.4)]
 )
 @pytest.mark.parametrize("size", [(64, 80), (97, 33)])
-def test_masks_hide_a_sensible_share(name, low, high, size):
+def test_masks_hide_a_plausible_share(name, low, high, size):
     made = np.asarray(jax.jit(masks.MASKS[name], static_argnums=1)(keys(40), size))
     assert made.shape == (40, *size, 1) and set(np.unique(made)) == {0, 1}
     share = np.asarray(masks.masked_share(jnp.asarray(made)))
@@ -30,8 +30,8 @@ def test_masks_hide_a_sensible_share(name, low, high, size):
         assert {pieces_of(mask[..., 0]) for mask in made} <= set(range(1, most + 1))
 
 
-def test_strokes_are_as_many_and_as_long_as_deepfills():
-    """The shares hidden, beside Pillow's drawing of algorithm 1 of Yu et al. 2019 with its code's constants."""
+def test_strokes_have_the_statistics_of_deepfill():
+    """Hidden shares against algorithm 1 of Yu et al. 2019 drawn by Pillow, with the constants of its code."""
     rng, n = np.random.default_rng(0), 256
     shares = []
     for _ in range(300):
@@ -55,7 +55,7 @@ def test_strokes_are_as_many_and_as_long_as_deepfills():
     assert abs(ours.mean() - np.mean(shares)) < 0.025
 
 
-def test_letters_are_pillows():
+def test_letters_equal_pillow():
     font = getattr(ImageFont, "load_default_imagefont", ImageFont.load_default)()
     for letter in "Ag8~":
         canvas = Image.new("1", (6, 11))

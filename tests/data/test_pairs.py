@@ -1,4 +1,4 @@
-"""Images of two domains: made from one, side by side, in two folders, and drawn without regard to each other."""
+"""Images of two domains: derived sources, pairs side by side or in two folders, unpaired sets."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,14 +30,14 @@ def u8(x):
 
 
 @pytest.mark.parametrize("pair", derived_sources.DERIVED_SOURCES)
-def test_the_source_is_made_of_what_the_image_became(pair):
+def test_the_source_is_derived_from_the_transformed_image(pair):
     data = Data("shapes", pair=pair, flip=True, turn=True, crop="random")
     (batch,) = taken(open_source(data, (24, 24, 3)), data)
     assert np.array_equal(u8(batch["source"]), derived_sources.DERIVED_SOURCES[pair](u8(batch["image"])))
     assert batch["source"].shape == (8, *SHAPE) and batch["label"].shape == (8,)
 
 
-def test_each_pair_by_value():
+def test_derived_sources_by_value():
     x = np.zeros((1, 16, 16, 3), np.uint8)
     x[0, :, 8:] = (255, 0, 0)
     drawn = derived_sources.edges(x)[0]
@@ -55,14 +55,14 @@ def test_each_pair_by_value():
     assert abs(float(small.mean()) - float(noise.mean())) < 3
 
 
-def test_a_picture_does_not_depend_on_the_others():
+def test_a_derived_source_depends_on_its_own_image_only():
     x = np.random.default_rng(0).integers(0, 256, (3, 16, 20, 3), dtype=np.uint8)
     for make in derived_sources.DERIVED_SOURCES.values():
         assert np.array_equal(make(x)[1:2], make(x[1:2]))
 
 
 def two_folders(root, count=5, size=(20, 16)):
-    """Pairs whose image is its source with the colours turned over."""
+    """Return pairs in which the image is the source with inverted colours."""
     for i in range(count):
         a = sample_image(i, size)
         for folder, x in (("A", a), ("B", Image.fromarray(255 - np.asarray(a)))):
@@ -81,13 +81,13 @@ def side_by_side(root, count=5, size=(20, 16)):
 
 @pytest.mark.parametrize("make", [two_folders, side_by_side])
 @pytest.mark.parametrize("crop", ["random", "patch", "center", "area", "jitter"])
-def test_pairs_are_cut_and_mirrored_alike(tmp_path, make, crop):
+def test_pairs_are_cropped_and_flipped_together(tmp_path, make, crop):
     data = Data(f"paired:{make(tmp_path / 'set')}", pair="edges", crop=crop, flip=True, turn=True, shift=1)
     source = open_source(data)
     assert len(source) == 5
     a, b = taken(source, replace(data, shift=0), 2, shape=(12, 12, 3))
     for x in (a, b):
-        # Bicubic interpolation that overshoots is cut off at black and at white.
+        # Overshoots of bicubic interpolation are clipped to black and white.
         assert np.abs(x["source"] + x["image"]).max() <= 2.1 / 127.5
     assert not np.array_equal(a["image"], b["image"])
     again = taken(source, replace(data, shift=0), 1, shape=(12, 12, 3), start=1)[0]
@@ -103,7 +103,7 @@ def test_splits_of_pairs(tmp_path):
     assert [len(open_source(data.at(split))) for split in ("train", "test")] == [3, 2]
 
 
-def test_a_bad_picture_and_its_mate_may_be_left_out(tmp_path):
+def test_a_corrupt_image_and_its_partner_can_be_skipped(tmp_path):
     two_folders(tmp_path / "set")
     (tmp_path / "set/B/3.png").write_bytes(b"no image")
     data = Data(f"paired:{tmp_path / 'set'}", skip_bad=True)
@@ -130,7 +130,7 @@ def test_unpaired_domains_are_drawn_independently():
     assert u8(whole["source"])[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 0, 1]
 
 
-def test_the_other_domain_may_be_made_of_pictures_too(tmp_path):
+def test_unpaired_domains_of_different_source_kinds(tmp_path):
     parts = [tree(tmp_path / name, dict.fromkeys(f"{name}{i}.png" for i in range(4))) for name in "ab"]
     data = Data(f"unpaired:{parts[0]},{parts[1]}", pair="grey", flip=True)
     (batch,) = taken(open_source(data), data)
@@ -140,7 +140,7 @@ def test_the_other_domain_may_be_made_of_pictures_too(tmp_path):
 
 
 def test_digits_and_fashion(tmp_path):
-    """Sets of other kinds and sizes, 8x8 of scikit-learn and 28x28 of idx files, become images of one size."""
+    """Sources of different kinds and sizes, 8x8 of scikit-learn and 28x28 of idx files, give images of one size."""
     fashion = tmp_path
     if REAL:
         fashion = Path(REAL).absolute() / "fashion_mnist"
@@ -156,7 +156,7 @@ def test_digits_and_fashion(tmp_path):
         assert all(x.tobytes() in found for x in batch[name]), name
 
 
-def test_sets_that_are_no_pairs_are_told_in_a_sentence(tmp_path):
+def test_invalid_pairs_are_refused_in_a_sentence(tmp_path):
     two_folders(tmp_path / "odd")
     (tmp_path / "odd/B/3.png").rename(tmp_path / "odd/B/9.png")
     two_folders(tmp_path / "sizes")
@@ -178,7 +178,7 @@ def test_sets_that_are_no_pairs_are_told_in_a_sentence(tmp_path):
     message(opened("unpaired:shapes,shapes", only="1"), "has no labels")
 
 
-def test_a_model_that_translates_needs_two_domains():
+def test_a_translation_model_needs_two_domains():
     from jaxgen.models.translation.pix2pix import SMALL
 
     source = open_source(Data("shapes"), SMALL.image)

@@ -1,4 +1,4 @@
-"""Real-ESRGAN's damage: the published configuration's draws, and images of other sizes on one canvas."""
+"""Degradation of Real-ESRGAN: the published probabilities, and images of different sizes on one canvas."""
 
 import math
 
@@ -11,8 +11,8 @@ from jaxgen.data import blur, real_esrgan
 from tests.helpers.damage_samples import batch, keys
 
 
-def test_resizing_by_a_picture_of_its_own_is_pytorchs():
-    """Numbers from torch 2.13's interpolate(mode="bicubic"); scipy's linear interpolation; the area's own mean."""
+def test_resizing_each_image_equals_pytorch():
+    """Against torch 2.13's interpolate(mode="bicubic"), scipy's linear interpolation, and means over areas."""
     row = np.array([0.0, 1, 0, 2, 5, 3])
     wide = [-0.07177734375, 0.74951171875, 0.61767578125, 0.1064453125, 1.5654296875, 4.2705078125, 4.60888671875]
     wide, narrow = [*wide, 2.8564453125], [0.26171875, 0.05078125, 2.9609375, 3.55859375]
@@ -26,10 +26,10 @@ def test_resizing_by_a_picture_of_its_own_is_pytorchs():
     np.testing.assert_allclose(made[3, :2], row.reshape(2, 3).mean(1), atol=1e-5)
     np.testing.assert_allclose(made[4, :3], row.reshape(3, 2).mean(1), atol=1e-5)
     for line, n in zip(made, new, strict=True):
-        np.testing.assert_allclose(line[n:], line[n - 1], atol=1e-5)  # beyond it, the last pixel
+        np.testing.assert_allclose(line[n:], line[n - 1], atol=1e-5)  # beyond the image, its last pixel
 
 
-def test_on_a_canvas_a_picture_is_treated_as_alone():
+def test_an_image_on_a_canvas_is_treated_as_alone():
     x, n = batch(2, (40, 44)), [[33, 40], [29, 31]]
     size = [jnp.asarray(a) for a in n]
     kernels = jax.random.uniform(jax.random.key(0), (2, 21, 21)) / 441
@@ -43,8 +43,8 @@ def test_on_a_canvas_a_picture_is_treated_as_alone():
         assert np.array_equal(wide[i], theirs)
 
 
-def test_what_is_drawn_follows_the_published_configuration():
-    """train_realesrnet_x4plus.yml of xinntao/Real-ESRGAN."""
+def test_random_choices_follow_the_published_configuration():
+    """The configuration is train_realesrnet_x4plus.yml of xinntao/Real-ESRGAN."""
     published = {
         "kernel": ([0.45, 0.25, 0.12, 0.03, 0.12, 0.03], tuple(real_esrgan.KINDS.values())),
         "resize": ([0.2, 0.7, 0.1], real_esrgan.FIRST.resize),
@@ -72,7 +72,7 @@ def test_what_is_drawn_follows_the_published_configuration():
     assert real_esrgan.JPEG == (30, 95) and real_esrgan.GREY_NOISE == 0.4 and real_esrgan.GAUSSIAN == 0.5
 
 
-def test_kernels_are_of_all_kinds_in_their_shares():
+def test_kinds_of_kernels_have_their_probabilities():
     n = 1500
     middle = np.zeros((21, 21))
     middle[10, 10] = 1
@@ -91,7 +91,7 @@ def test_kernels_are_of_all_kinds_in_their_shares():
         assert (kernels == middle).all((1, 2)).mean() >= none - error
 
 
-def test_real_esrgans_noises_are_as_likely_as_published():
+def test_noises_have_their_published_probabilities():
     n = 600
     x = jnp.broadcast_to(jnp.linspace(-0.6, 0.6, 12).reshape(1, 12, 1, 1), (n, 12, 12, 3)) * jnp.asarray(
         [1, 0.7, 0.4]

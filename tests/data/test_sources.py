@@ -1,4 +1,4 @@
-"""Digits and shapes, and names of sources that there are not."""
+"""Digits and shapes, and invalid names of sources."""
 
 import colorsys
 from typing import Any
@@ -11,7 +11,7 @@ from tests.helpers.data_samples import equal_example, refuse
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
 
 
-def test_digits_are_scikit_learns():
+def test_digits_equal_scikit_learn():
     from sklearn.datasets import load_digits
 
     theirs: Any = load_digits()
@@ -39,7 +39,7 @@ def test_shapes_are_functions_of_their_factors():
     assert factors.dtype == np.float32 and factors.min() >= 0 and factors.max() < 1
     np.testing.assert_allclose(factors.mean(0), 0.5, atol=5 * np.sqrt(1 / 12 / 400))
     assert [example["label"] for example in examples[:9]] == [0, 1, 2, 3, 4, 5, 6, 7, 0]
-    for example in examples[::8]:  # circles: colour, centre and area are what the factors say
+    for example in examples[::8]:  # circles: colour, centre and area follow the factors
         hue, size, x, y, _ = example["factors"].astype(float)
         inside, radius = coverage(example["image"]), (1 + size) / 6 * 32
         rows, columns = np.mgrid[0:32, 0:48] + 0.5
@@ -52,12 +52,12 @@ def test_shapes_are_functions_of_their_factors():
 
 
 def coverage(image):
-    """How much of each pixel the shape covers; the corner is always ground."""
+    """Return the coverage of each pixel by the shape; the corner is always background."""
     difference = np.abs(image.astype(float) - image[0, 0]).sum(2)
     return difference / difference.max()
 
 
-def test_shapes_turn_and_never_leave_the_picture():
+def test_shapes_rotate_and_stay_inside_the_image():
     middle = np.array([0.1, 0.5, 0.5, 0.5, 0], np.float32)
     for label in range(len(shapes.SHAPES)):
         plain = shapes.draw(label, middle, 64, 64).astype(float)
@@ -70,7 +70,7 @@ def test_shapes_turn_and_never_leave_the_picture():
         assert np.ptp(areas) < 0.04 * areas[1]  # nothing is cut off at the edges
 
 
-def test_shapes_give_their_factors_in_batches():
+def test_batches_of_shapes_have_factors():
     source = open_source(Data(source="shapes"), (16, 16, 1))
     batch = next(iterator := batches(source, Data(source="shapes"), (16, 16, 1), batch=5, seed=0, train=False))
     iterator.close()
@@ -87,7 +87,7 @@ def test_shapes_have_attributes():
     assert (np.abs(found.mean(0) - 0.5) < 0.15).all()
 
 
-def test_bad_names():
+def test_invalid_names_are_refused():
     refuse("digit", "'digit'", "did you mean 'digits'")
     refuse("fodler:/tmp", "'fodler'", "did you mean 'folder'")
     refuse("folder", "folder:PATH")

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets: names, slices, damage, and MNIST beside its idx files."""
+"""TensorFlow Datasets: names, slices, damaged files, and MNIST against its idx files."""
 
 import collections
 import hashlib
@@ -18,7 +18,7 @@ from tests.helpers.data_samples import REAL, as_unit, message, opened, real, ref
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
 
 
-def test_bad_tfds_names(tmp_path, capfd):
+def test_invalid_tfds_names_are_refused(tmp_path, capfd):
     folder = {"dir": str(tmp_path)}
     refuse("tfds:mnits", "'mnits'", "did you mean 'mnist'", **folder)
     refuse(
@@ -49,8 +49,8 @@ def read(source, indices):
     return several(list(indices)) if several else [source[i] for i in indices]
 
 
-def test_attributes_are_numbers_by_their_names(tmp_path):
-    """A set with CelebA's features, but for two of its forty attributes."""
+def test_attributes_are_integers_under_their_names(tmp_path):
+    """A set with the features of CelebA and two of its forty attributes."""
     code = """
 import tensorflow_datasets as tfds, numpy as np, pathlib, sys
 from PIL import Image
@@ -59,10 +59,10 @@ class Faces(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     pkg_dir_path = root
     def _info(self):
-        told = {"Male": np.bool_, "Young": np.bool_}
+        attributes = {"Male": np.bool_, "Young": np.bool_}
         image = tfds.features.Image(shape=(6, 4, 3))
         landmarks = {"nose_x": np.int64}
-        features = {"image": image, "attributes": told, "landmarks": landmarks}
+        features = {"image": image, "attributes": attributes, "landmarks": landmarks}
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
     def _split_generators(self, manager):
         return {"train": self._generate_examples()}
@@ -70,8 +70,8 @@ class Faces(tfds.core.GeneratorBasedBuilder):
         for i in range(12):
             path = root / f"{i}.png"
             Image.fromarray(np.full((6, 4, 3), i, np.uint8)).save(path)
-            told = {"Male": i % 2 == 0, "Young": i % 3 == 0}
-            yield i, {"image": str(path), "attributes": told, "landmarks": {"nose_x": 7}}
+            attributes = {"Male": i % 2 == 0, "Young": i % 3 == 0}
+            yield i, {"image": str(path), "attributes": attributes, "landmarks": {"nose_x": 7}}
 Faces(data_dir=str(root), file_format="array_record").download_and_prepare(file_format="array_record")
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, timeout=120)
@@ -86,7 +86,7 @@ Faces(data_dir=str(root), file_format="array_record").download_and_prepare(file_
 
 
 @real
-def test_mnist_from_tfds_and_from_idx_is_the_same():
+def test_mnist_from_tfds_equals_idx():
     idx = opened(f"idx:{REAL}/mnist")
     assert len(idx) == 60_000 and idx[0]["label"] == 5 and idx.classes == tuple("0123456789")
     assert [idx[i]["label"] for i in range(10)] == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
@@ -114,7 +114,7 @@ def test_tfds_batches_and_slices(capfd):
 
 
 @real
-def test_a_fresh_process_reads_tfds_and_leaves_without_a_word():
+def test_a_new_process_reads_tfds_without_output():
     code = """
 from jaxgen.core.config import Data
 from jaxgen.data import batches, open_source, to_device
@@ -127,7 +127,7 @@ next(to_device(batches(open_source(data), data, (32, 32, 1), batch=8, seed=0), l
 
 @real
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_a_damaged_tfds_set_is_told_at_once(tmp_path, damage):
+def test_a_damaged_tfds_set_is_refused_at_once(tmp_path, damage):
     shutil.copytree(f"{REAL}/tfds/mnist/3.0.1", tmp_path / "mnist" / "3.0.1", copy_function=shutil.copyfile)
     file = tmp_path / "mnist" / "3.0.1" / "mnist-test.array_record-00000-of-00001"
     file.unlink() if damage == "missing" else os.truncate(file, file.stat().st_size // 2)

@@ -1,4 +1,4 @@
-"""Transforms and decoding: what becomes of an image's pixels, beside Pillow's."""
+"""Transforms and decoding of images, against Pillow."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_pixels_become_exactly_x_over_127_5_minus_1():
 
 @pytest.mark.parametrize("size", [(32, 32), (20, 50), (8, 8), (31, 17)])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_squash_is_pillows_bicubic(size, mode):
+def test_resize_equals_pillow_bicubic(size, mode):
     source = sample_image(size=(40, 30), mode=mode)
     channels = len(source.getbands())
     pixels = np.asarray(source).reshape(30, 40, channels)
@@ -36,7 +36,7 @@ def test_squash_is_pillows_bicubic(size, mode):
     assert np.array_equal(ours, as_unit(theirs).reshape(*size, channels))
 
 
-def test_center_covers_and_cuts_the_middle():
+def test_center_crop_covers_the_frame():
     source = sample_image(size=(60, 30))
     ours = transform({"image": np.asarray(source)}, (15, 15, 3), Data(crop="center"), np.random.default_rng(0))["image"]
     theirs = source.resize((15, 15), Image.Resampling.BICUBIC, (15, 0, 45, 30))
@@ -50,8 +50,8 @@ def test_center_covers_and_cuts_the_middle():
     np.testing.assert_allclose(tall, as_unit(theirs), atol=1.01 / 127.5)
 
 
-def test_random_cuts_anywhere_and_center_does_not():
-    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None], (8, 64, 1))  # the value tells the column
+def test_random_crops_are_everywhere_and_center_crops_are_not():
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None], (8, 64, 1))  # the value is the column
     rng = np.random.default_rng(0)
     found = [transform({"image": ramp}, (8, 8, 1), Data(crop="random"), rng)["image"][0, 0, 0] for _ in range(900)]
     assert {round((value + 1) * 127.5) for value in found} == set(range(57))
@@ -59,7 +59,7 @@ def test_random_cuts_anywhere_and_center_does_not():
     assert middle == {float(as_unit(28))}
 
 
-def test_flip_mirrors_half_of_the_time():
+def test_flip_flips_half_of_the_images():
     source = sample_image(size=(16, 16))
     pixels, rng = np.asarray(source), np.random.default_rng(0)
     plain, mirrored = as_unit(pixels), as_unit(pixels[:, ::-1])
@@ -71,7 +71,7 @@ def test_flip_mirrors_half_of_the_time():
     )
 
 
-def test_flip_in_batches_is_per_epoch_and_example():
+def test_flips_are_per_epoch_and_example():
     left = np.zeros((200, 2, 2, 1), np.uint8)
     left[:, :, 0] = 255
     iterator = batches(Arrays(left, np.arange(200, dtype=np.int32)), Data(flip=True), (2, 2, 1), batch=200, seed=0)
@@ -83,14 +83,14 @@ def test_flip_in_batches_is_per_epoch_and_example():
     assert 70 < epochs[0].sum() < 130 and 60 < (epochs[0] != epochs[1]).sum() < 140
 
 
-def test_colour_becomes_itu_r_601_luma():
+def test_colour_is_converted_to_itu_r_601_luma():
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [12, 200, 77]], np.uint8)[None]
     grey = transform({"image": colours}, (1, 5, 1), Data(), np.random.default_rng(0))["image"]
     luma = colours @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose((grey[..., 0] + 1) * 127.5, luma, atol=0.51)
 
 
-def test_grey_is_repeated_and_alpha_laid_on_white():
+def test_grey_is_repeated_and_alpha_is_blended_with_white():
     rng = np.random.default_rng(0)
     grey = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
     assert np.array_equal(transform({"image": grey}, (4, 4, 3), Data(), rng)["image"], as_unit(np.repeat(grey, 3, 2)))
@@ -98,11 +98,13 @@ def test_grey_is_repeated_and_alpha_laid_on_white():
     seen = transform({"image": alpha}, (1, 3, 3), Data(), rng)["image"]
     mixed = [(c * 128 + 255 * 127) / 255 for c in (10, 20, 30)]
     np.testing.assert_allclose((seen[0] + 1) * 127.5, [[10, 20, 30], [255, 255, 255], mixed], atol=0.51)
-    kept = transform({"image": alpha}, (1, 3, 4), Data(), rng)["image"]  # a model of four channels reads alpha itself
+    kept = transform({"image": alpha}, (1, 3, 4), Data(), rng)[
+        "image"
+    ]  # a model with four channels gets the alpha channel
     assert np.array_equal(kept, as_unit(alpha))
 
 
-def test_any_channel_count_that_the_source_has():
+def test_any_number_of_channels():
     pixels = np.random.default_rng(0).integers(0, 256, (12, 12, 5), dtype=np.uint8)
     image = transform({"image": pixels}, (8, 8, 5), Data(), np.random.default_rng(0))["image"]
     plane = Image.fromarray(pixels[..., 3]).resize((8, 8), Image.Resampling.BICUBIC)
@@ -113,12 +115,12 @@ def test_any_channel_count_that_the_source_has():
     message(lambda: batches(numbered(3), Data(), (4, 4, 2), batch=1, seed=0), "1 channels", "2")
 
 
-def test_grey_pictures_resized_together_equal_each_alone():
-    pictures = list(np.random.default_rng(0).integers(0, 256, (7, 28, 20, 1), dtype=np.uint8))
+def test_grey_images_resized_together_equal_separate_ones():
+    images = list(np.random.default_rng(0).integers(0, 256, (7, 28, 20, 1), dtype=np.uint8))
     for image in ((32, 32, 1), (9, 20, 3), (28, 20, 1)):
         for crop in ("none", "center"):
-            alone = [to_size(pixels, image, crop) for pixels in pictures]
-            assert np.array_equal(all_to_size(pictures, image, crop), alone)
+            alone = [to_size(pixels, image, crop) for pixels in images]
+            assert np.array_equal(all_to_size(images, image, crop), alone)
 
 
 def test_whole_pixels_are_not_resampled():

@@ -1,4 +1,4 @@
-"""The mixture of eight Gaussians: what is drawn, and when a mode is covered. (Its benchmark has the games.)"""
+"""The mixture of eight Gaussians: its samples and its mode coverage. (The benchmark trains GANs on it.)"""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def test_the_mixture_covers_its_own_modes():
     assert near == pytest.approx(1 - np.exp(-(5**2) / 2), abs=1e-3)  # Rayleigh, at 5 standard deviations
 
 
-def test_a_mode_with_too_few_samples_or_too_far_is_not_covered():
+def test_a_mode_with_few_or_distant_samples_is_not_covered():
     x = np.zeros((1000, 2))
     x[:500] = [0, 1 + 4.9 * STD]  # a mode's centre is at (0, 1), the next at (1, 1) / sqrt(2)
     x[500:509] = [np.sqrt(0.5), np.sqrt(0.5)]

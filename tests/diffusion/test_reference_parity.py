@@ -1,4 +1,4 @@
-"""Schedules, grids and samplers against those of the diffusers library, on the same answers of a denoiser."""
+"""Schedules, grids and samplers against the diffusers library, with the same denoiser."""
 
 from importlib import import_module
 from typing import Any
@@ -13,7 +13,7 @@ from jaxgen.diffusion.grids import grid
 from jaxgen.diffusion.parameterisations import from_x0
 from jaxgen.diffusion.schedules import alpha_of, expand_like
 
-# diffusers hands NumPy 2 arrays that it says it should not.
+# diffusers passes arrays to NumPy 2 in a deprecated way.
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:__array__ implementation")]
 torch: Any = pytest.importorskip("torch")
 diffusers: Any = pytest.importorskip("diffusers")
@@ -30,7 +30,7 @@ def wide():
 
 
 def denoise(x, sigma) -> Any:
-    """E[x0 | x0 + sigma eps], x0 from two Gaussians: bent, as a net's is."""
+    """Return E[x0 | x0 + sigma eps] for x0 from two Gaussians: non-linear, like a network."""
     scale = expand_like(x, sigma**2 + 0.04)
     means = (-0.6, 0.7)
     share = jax.nn.softmax(jnp.stack([-jnp.square(x - m) / (2 * scale) for m in means]), 0)
@@ -38,12 +38,12 @@ def denoise(x, sigma) -> Any:
 
 
 def in_flow(x, tau) -> Any:
-    """The same in the "flow" frame."""
+    """Return the same denoiser in the "flow" frame."""
     return denoise(x / expand_like(x, 1 - tau), tau / (1 - tau))
 
 
 def answer(kind: str, x, sigma: float, alpha: float = 1.0):
-    """What a net of this kind says of alpha x0 + alpha sigma eps: x is torch's, and so is the answer."""
+    """Return the network output of this kind for alpha x0 + alpha sigma eps; x and the result are torch tensors."""
     y = jnp.asarray(x.numpy())
     full = lambda v: jnp.full(len(y), v)  # noqa: E731
     x0 = denoise(y / alpha, full(sigma))
@@ -51,13 +51,13 @@ def answer(kind: str, x, sigma: float, alpha: float = 1.0):
 
 
 def noises(count: int):
-    """The noise that ours adds in each step."""
+    """Return the noise that our sampler adds in each step."""
     return [torch.from_numpy(np.array(samplers.noise_like(KEYS, i, jnp.asarray(START)))) for i in range(count)]
 
 
 @pytest.fixture
 def same_noise(monkeypatch):
-    """Let diffusers draw the noise that ours draws."""
+    """Make diffusers use the noise of our sampler."""
 
     def use(*modules: str):
         drawn = iter(noises(200))
@@ -69,7 +69,7 @@ def same_noise(monkeypatch):
 
 
 def vp(scheduler, sigmas, start, **rest):
-    """Run a scheduler whose samples are alpha x0 + alpha sigma eps, alpha = 1 / sqrt(1 + sigma^2); eps is predicted."""
+    """Run an eps-predicting scheduler with samples alpha x0 + alpha sigma eps, alpha = 1 / sqrt(1 + sigma^2)."""
     x = torch.from_numpy(start / np.sqrt(1 + sigmas[0] ** 2))
     for t, sigma in zip(scheduler.timesteps, sigmas, strict=False):
         eps = answer("eps", x, float(sigma), float(1 / np.sqrt(1 + sigma**2)))
@@ -79,7 +79,7 @@ def vp(scheduler, sigmas, start, **rest):
 
 
 def ve(scheduler, sigmas, start):
-    """Run a scheduler whose samples are x0 + sigma eps."""
+    """Run a scheduler with samples x0 + sigma eps."""
     x = torch.from_numpy(start)
     for t, sigma in zip(scheduler.timesteps, sigmas, strict=False):
         scheduler.scale_model_input(x, t)
@@ -120,7 +120,7 @@ def test_karras_and_shifted_grids():
 
 
 def discrete(scheduler, steps: int):
-    """Set so many steps and return sigma / alpha at them, and 0."""
+    """Set the number of steps and return sigma / alpha at each, followed by 0."""
     scheduler.set_timesteps(steps)
     bar = scheduler.alphas_cumprod.numpy().astype(np.float64)[scheduler.timesteps.numpy().astype(int)]
     return np.append(np.sqrt((1 - bar) / bar), 0.0)
@@ -128,7 +128,7 @@ def discrete(scheduler, steps: int):
 
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_ddim(eta):
-    # The step before the last goes to the first of the trained times, the last one to the image.
+    # The second last step goes to the first trained timestep, the last step to the image.
     scheduler = diffusers.DDIMScheduler(**LINEAR, clip_sample=False, timestep_spacing="leading")
     taus = discrete(scheduler, 20)
     start = taus[0] * START
@@ -214,7 +214,7 @@ def test_flow_matching():
     scheduler.set_timesteps(10)
     taus = scheduler.sigmas.numpy().astype(np.float64)
     assert taus[0] == 1
-    taus[0] = 1 - 1e-9  # the mixture's answer is a limit there, which division does not find
+    taus[0] = 1 - 1e-9  # at 1 the denoiser is a limit of 0 / 0
     x = torch.from_numpy(START)
     for t, tau in zip(scheduler.timesteps, taus, strict=False):
         y = jnp.asarray(x.numpy())

@@ -1,4 +1,4 @@
-"""Samplers where everything is known: Gaussians and mixtures of them."""
+"""Samplers on known distributions: Gaussians and mixtures of them."""
 
 import math
 
@@ -26,12 +26,12 @@ from tests.helpers.known_denoisers import (  # noqa: F401
     x64,
 )
 
-# name -> its order, as the papers have it. DPM-Solver++ and UniPC are of lambda, in which the steps are then even.
+# name -> order in the papers. DPM-Solver++ and UniPC work in lambda, so their steps are uniform in lambda.
 ORDERS = {"ddim": 1, "heun": 2, "lms": 4, "dpm++2m": 2, "unipc": 3}
 
 
 def stretch(frame, kind, n):
-    """Levels from high noise down to low noise, the last one not 0: a last step to 0 has an order of its own."""
+    """Return levels from high to low noise without 0, since a step to 0 has another order."""
     levels = np.linspace(3, 0.2, n + 1) if kind == "even" else np.geomspace(3, 0.2, n + 1)
     return schedules.to_frame(frame, levels)
 
@@ -44,7 +44,7 @@ def test_a_sampler_converges_to_the_ode_at_its_order(name, frame):
     counts = (320, 640, 1280) if name == "lms" else (80, 160, 320)
     for n in counts:
         taus = stretch(frame, "even" if name in ("heun", "lms") else "log", n)
-        if name == "lms":  # its first steps are of lower orders: they are short, and each a fifth longer
+        if name == "lms":  # its first steps are of lower orders, so they are short and grow by a fifth
             ramp = 1e-7 * np.cumsum(1.2 ** np.arange(80))
             taus = np.concatenate([taus[:1], taus[0] - ramp[ramp < 0.9 * (taus[0] - taus[1])], taus[1:]])
         x = points(frame, taus[0])
@@ -57,8 +57,8 @@ def test_a_sampler_converges_to_the_ode_at_its_order(name, frame):
 
 
 @pytest.mark.parametrize("frame", FRAMES)
-def test_on_a_mixture_the_orders_are_the_same(frame):
-    """The truth is Dormand and Prince's, to 1e-12."""
+def test_orders_hold_on_a_mixture(frame):
+    """The reference is Dormand and Prince's method with tolerance 1e-12."""
     ends = schedules.to_frame(frame, np.array([3.0, 0.2]))
     x = ends[0] * jnp.linspace(-2, 2, 41)[:, None]
     slope = lambda x, s: x - mixture(frame)(x, jnp.exp(s))  # noqa: E731
@@ -72,8 +72,8 @@ def test_on_a_mixture_the_orders_are_the_same(frame):
 
 
 @pytest.mark.parametrize(("name", "order"), [("ddpm", 1), ("dpm++2m-sde", 2), ("heun-churn", 2)])
-def test_the_spread_of_a_noisy_samplers_answers_converges_at_its_order(name, order, monkeypatch):
-    """On a Gaussian the answer is linear in every noise that is drawn: its variance is a sum of squares."""
+def test_the_variance_of_a_stochastic_sampler_converges_at_its_order(name, order, monkeypatch):
+    """On a Gaussian the result is linear in all noise: its variance is a sum of squares."""
     run = samplers.sampler_of(name.removesuffix("-churn"), "ve", churn=4.0 if "churn" in name else 0.0)
     errors = []
     for n in (40, 80, 160):
@@ -94,7 +94,7 @@ def test_the_spread_of_a_noisy_samplers_answers_converges_at_its_order(name, ord
 @pytest.mark.parametrize("frame", FRAMES)
 @pytest.mark.parametrize("steps", [1, 5, 25])
 def test_dormand_prince_keeps_its_tolerance(frame, steps):
-    """Down to 0, however few the grid's steps are, which are not its own."""
+    """It integrates to 0 and does not depend on the number of grid steps."""
     taus = grid("time", steps, frame, 0, 0, SCHEDULES["straight" if frame == "flow" else "exploding"])
     x = taus[0] * jnp.linspace(-2, 2, 41)[:, None]
     slope = lambda x, s: x - mixture(frame)(x, jnp.exp(s))  # noqa: E731
@@ -102,11 +102,11 @@ def test_dormand_prince_keeps_its_tolerance(frame, steps):
     errors = []
     for tolerance in (1e-5, 1e-7):
         errors.append(float(jnp.abs(samplers.dopri5(mixture(frame), x, taus, tolerance)[0] - truth).max()))
-        assert errors[-1] < 100 * tolerance + 1e-5  # of each step; and what the last thousandth of noise bends
+        assert errors[-1] < 100 * tolerance + 1e-5  # tolerance per step, plus the error of the last Euler step
     assert errors[1] < errors[0] / 10
 
 
-def test_dormand_prince_is_of_order_five_and_each_sample_takes_its_own_steps():
+def test_dormand_prince_has_order_5_and_steps_per_sample():
     rates = jnp.asarray([1.0, 30.0])
     slope = lambda y, s: -rates[:, None] * (y - jnp.sin(s)[:, None])  # noqa: E731
     y, calls = dormand_prince(slope, jnp.ones((2, 1)), 0.0, 2.0, 1e-6)
@@ -118,7 +118,7 @@ def test_dormand_prince_is_of_order_five_and_each_sample_takes_its_own_steps():
     alone, mine = dormand_prince(lambda y, s: -(y - jnp.sin(s)[:, None]), jnp.ones((1, 1)), 0.0, 2.0, 1e-6)
     assert mine[0] == calls[0] and alone[0, 0] == pytest.approx(float(y[0, 0]), abs=1e-12)
     used = [float(dormand_prince(slope, jnp.ones((2, 1)), 0.0, 2.0, tol)[1][0]) for tol in (1e-6, 1e-11)]
-    # A step's error is of order 5 in its length: five orders of magnitude cost 10 times as many, 18 were it of order 4.
+    # The error of a step is of order 5: five orders of magnitude take 10 times as many steps; 18 times at order 4.
     assert 7 < used[1] / used[0] < 14
     lost, _ = dormand_prince(slope, jnp.ones((2, 1)), 0.0, 2.0, 1e-9, most=3)
     assert bool(jnp.isnan(lost).all()), "what did not arrive is no number"
@@ -126,7 +126,7 @@ def test_dormand_prince_is_of_order_five_and_each_sample_takes_its_own_steps():
 
 @pytest.mark.parametrize("frame", FRAMES)
 @pytest.mark.parametrize("name", ["ddpm", "dpm++2m-sde", "heun-churn"])
-def test_a_noisy_sampler_keeps_mean_and_spread(name, frame):
+def test_a_stochastic_sampler_preserves_mean_and_variance(name, frame):
     if name == "heun-churn" and frame == "flow":
         pytest.skip("churn is of the ve frame")
     churn = 10.0 if name == "heun-churn" else 0.0
@@ -138,7 +138,7 @@ def test_a_noisy_sampler_keeps_mean_and_spread(name, frame):
         got = run(gaussian(frame), x, taus, keys(4000))
         assert float(got.mean()) == pytest.approx(MEAN, abs=0.03)
         off.append(abs(float(got.std()) / SPREAD - 1))
-    assert off[1] < max(0.35 * off[0], 0.015) and off[1] < 0.04, off  # half a percent of it is chance
+    assert off[1] < max(0.35 * off[0], 0.015) and off[1] < 0.04, off  # half a percent is sampling error
     other = run(gaussian(frame), x, taus, keys(4000, 1))
     ode = samplers.heun(gaussian(frame), x, taus)
     assert float(jnp.abs(got - other).max()) > 0.5, "other keys, other samples"
@@ -146,7 +146,7 @@ def test_a_noisy_sampler_keeps_mean_and_spread(name, frame):
 
 
 @pytest.mark.parametrize("frame", FRAMES)
-def test_eta_goes_from_the_ode_to_the_posterior(frame):
+def test_eta_interpolates_between_ode_and_posterior(frame):
     taus = grid("log-snr", 10, frame, 0.1, 5)
     x = points(frame, taus[0])
     flat = samplers.ancestral(gaussian(frame), x, taus, keys(), frame, eta=0)
@@ -156,7 +156,7 @@ def test_eta_goes_from_the_ode_to_the_posterior(frame):
 
 
 def test_a_step_of_ddpm_has_the_posterior_of_the_paper():
-    """Ho et al. 2020, equations 6 and 7, in the variance-preserving path, for nu = 0, 1 and between."""
+    """Ho et al. 2020, equations 6 and 7, on the variance-preserving path, for nu from 0 to 1."""
     bar = schedules.alpha_bars(schedules.betas("linear", 1000))
     t, x0 = 600, jnp.full((20_000, 1), 0.4)
     taus = np.sqrt((1 - bar[[t, t - 1]]) / bar[[t, t - 1]])
@@ -175,7 +175,7 @@ def test_a_step_of_ddpm_has_the_posterior_of_the_paper():
 
 @pytest.mark.parametrize("name", [*samplers.NAMES, "heun-churn"])
 def test_a_sample_depends_on_its_own_key_only(name):
-    """At any batch size, and cut over four devices."""
+    """At any batch size, and sharded over four devices."""
     for frame in FRAMES if name != "heun-churn" else ("ve",):
         run = samplers.sampler_of(name.removesuffix("-churn"), frame, churn=4.0 if "churn" in name else 0.0)
         taus = grid("karras", 6, frame, 0.05, 10)
@@ -188,7 +188,7 @@ def test_a_sample_depends_on_its_own_key_only(name):
 
 
 @pytest.mark.parametrize("name", samplers.NAMES)
-def test_pure_noise_in_the_flow_frame_gives_finite_pictures(name):
+def test_pure_noise_in_the_flow_frame_gives_finite_images(name):
     taus = grid("time", 50, "flow", 0, 0, schedules.rectified_flow())
     assert taus[0] == 1
     x = jax.random.normal(jax.random.key(0), (400, 2, 2, 1))
@@ -198,8 +198,8 @@ def test_pure_noise_in_the_flow_frame_gives_finite_pictures(name):
 
 
 @pytest.mark.parametrize("name", samplers.NAMES)
-def test_how_often_the_denoiser_is_called(name):
-    """Counted as it runs, by a callback: a scan is traced once."""
+def test_number_of_function_evaluations(name):
+    """Calls are counted by a callback at run time, since a scan is traced only once."""
     calls = []
 
     def denoise(x, tau):
@@ -217,7 +217,7 @@ def test_how_often_the_denoiser_is_called(name):
     assert len(calls) == want
 
 
-def test_settings_that_a_sampler_does_not_have():
+def test_invalid_settings_are_refused():
     with pytest.raises(InputError, match="churn is a setting of heun"):
         samplers.sampler_of("ddim", "ve", churn=1)
     with pytest.raises(InputError, match="eta is a setting of ddpm, not of heun"):

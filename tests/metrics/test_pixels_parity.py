@@ -30,7 +30,7 @@ def levels(folder, name: str) -> np.ndarray:
 
 
 def pair(folder, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return a photograph and what a bad camera makes of it, f64[h w c] of whole grey levels."""
+    """Return a photograph and a degraded version, f64[h w c] of integer grey levels."""
     a = levels(folder, name)
     b = 0.9 * a + np.random.default_rng(0).normal(5, 10, a.shape)
     return a, np.clip(b, 0, 255).round()
@@ -71,7 +71,7 @@ def test_tensorflow_1_bilinear_equals_torch_fidelity(real_data, size):
     package = importlib.util.find_spec("torch_fidelity")
     if package is None or not package.submodule_search_locations:
         pytest.skip("torch-fidelity isn't installed")
-    # From its file: the package itself imports torchvision, which it doesn't need for this.
+    # Loaded from its file, since the package imports torchvision, which is not needed here.
     file = Path(package.submodule_search_locations[0]) / "interpolate_compat_tensorflow.py"
     module = runpy.run_path(str(file))
     x = levels(real_data, "chelsea.png").astype(np.float32)
@@ -86,7 +86,7 @@ def reference():
     """skvideo.measure.niqe, with the names that NumPy and SciPy had when it was written."""
     scipy: Any = pytest.importorskip("scipy")
 
-    def imresize(x, share, interp, mode):  # SciPy 1.2's, for the one way in which it is called
+    def imresize(x, share, interp, mode):  # as in SciPy 1.2, for its only call
         assert interp == "bicubic" and mode == "F"
         size = int(x.shape[1] * share), int(x.shape[0] * share)
         return np.array(Image.fromarray(x.astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
@@ -100,15 +100,15 @@ def reference():
         for name, kind in (("int", int), ("float", float)):
             patch.setattr(np, name, kind, raising=False)
         pytest.importorskip("skvideo.measure")
-        yield importlib.import_module("skvideo.measure.niqe")  # the package's own name of this is the function
+        yield importlib.import_module("skvideo.measure.niqe")  # the attribute of the package is the function
 
 
 @pytest.mark.parametrize("name", [*PHOTOS, "coffee.png", "china.jpg", "grass.png", "brick.png", "rocket.jpg"])
 def test_niqe_equals_scikit_video(real_data, reference, name):
-    """Rounding can take an alpha to the table's next row, 0.001 on; their variances of a flat sky take it further."""
+    """Rounding can move an alpha to the next table row, by 0.001; in a flat sky their variances move it further."""
     x = levels(real_data, name)
     grey = x @ np.array(GREY if x.shape[2] == 3 else (1.0,))  # [h w]
-    if name != "astronaut.png":  # which stays as it is, in colours; of the others one size is compiled
+    if name != "astronaut.png":  # this one keeps its size and colours; the others share one size
         grey = grey[:300, :400]
         x = grey[..., None]
     score, wanted = niqe(jnp.asarray(ours(x), jnp.float32), load_pristine())[0], reference.niqe(grey)[0]

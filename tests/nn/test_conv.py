@@ -1,4 +1,4 @@
-"""Convolutions: equal to XLA's own in every derivative, geometry and transformation; untouched where it is no CPU."""
+"""Convolutions equal XLA's in all derivatives, geometries and transformations; other platforms use XLA's own."""
 
 import itertools
 import math
@@ -60,7 +60,7 @@ def draw(*shapes: tuple[int, ...], dtype: type = np.float32) -> list[jax.Array]:
 
 
 def equal(got, want, tolerance: float = 2e-5):
-    """Relative to the largest number of each array."""
+    """Compare arrays with tolerances relative to their largest element."""
 
     def leaf(a, b):
         assert a.shape == b.shape and a.dtype == b.dtype
@@ -76,13 +76,13 @@ def plain(x, k, strides=ONE, padding: Any = "SAME", dilation=ONE, groups=1):
 
 
 def derivatives(f, x, k, y):
-    """The value, both gradients and a tangent."""
+    """Return the value, both gradients and a tangent."""
     value, pull = jax.vjp(f, x, k)
     return value, pull(y), jax.jvp(f, (x, k), (x + 1, k - 1))[1]
 
 
 def second_derivatives(f, x, k):
-    """Of the gradients' norms; forward over reverse; reverse over forward."""
+    """Return second derivatives: of gradient norms, forward over reverse, reverse over forward."""
 
     def loss(x, k):
         return jnp.sum(jnp.sin(f(x, k)))
@@ -155,7 +155,7 @@ def test_conv_transpose_equals_flaxs_with_its_kernel(window, strides, flip):
     equal(conv_transpose(x, k, strides, "SAME"), theirs.apply({"params": {"kernel": kernel}}, x))
 
 
-# Channels that choose a formulation: patches in one product, products then shifts, XLA's.
+# Numbers of channels that select a formulation: one product of patches, shifted products, XLA's.
 WIDTHS = {"gather": (2, 50), "scatter": (50, 2), "even": (6, 20)}
 
 
@@ -174,7 +174,7 @@ def test_every_cpu_formulation_equals_xlas(monkeypatch, few, band, widths, strid
 
         arguments = (x, k), (y, k), (x, y)
         for role, our, their, pair in zip(range(3), ours, theirs, arguments, strict=True):
-            fresh = partial(our, geometry=geometry)  # no trace of the function before its constants were set
+            fresh = partial(our, geometry=geometry)  # a new function, so that no trace with other constants is reused
             equal(jax.jit(lambda *a, fresh=fresh: fresh(*a))(*pair), their(*pair, geometry))
             text = str(jax.make_jaxpr(lambda *a, fresh=fresh: fresh(*a))(*pair))
             xlas = few == 0 and (role == 0 if strides != ONE and widths != "even" else role < 2 and widths == "even")
@@ -185,8 +185,8 @@ def test_every_cpu_formulation_equals_xlas(monkeypatch, few, band, widths, strid
 @pytest.mark.parametrize("pads", [((1, 1), (1, 1)), ((2, 0), (0, 2)), ((0, 1), (3, 0)), ((-1, 1), (-1, -1))], ids=str)
 @pytest.mark.parametrize("window", [(3, 3), (2, 5)])
 @pytest.mark.parametrize(("strides", "dilation"), [(ONE, ONE), ((1, 2), ONE), ((2, 3), ONE), (ONE, (1, 2))], ids=str)
-def test_pictures_side_by_side_are_convolved_as_each_alone(window, strides, dilation, pads):
-    """The sums of products are written anew: XLA's convolution on a CPU is wrong where padding is negative."""
+def test_side_by_side_convolution_equals_separate_ones(window, strides, dilation, pads):
+    """The reference sums products explicitly: XLA's convolution on a CPU is wrong for negative padding."""
     geometry = Geometry((7, 11), window, strides, pads, dilation)
     x, k = draw((3, 7, 11, 4), (*window, 4, 5))
     below = forms._window_taps(forms._pad(x, pads), geometry, each_span(geometry))
@@ -196,13 +196,13 @@ def test_pictures_side_by_side_are_convolved_as_each_alone(window, strides, dila
 
 
 def each_span(geometry: Geometry) -> tuple[int, int]:
-    """How many pixels from the first to the last that a tap meets."""
+    """Return the extent of a window in pixels."""
     height, width = ((out - 1) * s + 1 for out, s in zip(geometry.output, geometry.strides, strict=True))
     return height, width
 
 
-def test_many_products_of_narrow_pictures_are_had_side_by_side():
-    """Whole and cut over a batch; one image, few channels and few products are left alone."""
+def test_narrow_images_are_convolved_side_by_side():
+    """With and without sharding of the batch; single images, few channels and few products use the plain form."""
     x, k = draw((8, 34, 32, 32), (3, 3, 32, 32))
     some = [(x, k), (x[:1], k), (x, k[..., :8]), (x[:2], k)]
     assert ["1x34x264x32xf32" in jax.jit(conv).lower(*pair).as_text() for pair in some] == [True] + 3 * [False]
@@ -262,7 +262,7 @@ def test_scan_cond_and_rematerialisation():
 
 
 @pytest.mark.parametrize("channels", [(3, 4), (40, 2), (2, 40)], ids=str)
-def test_bf16_sums_in_f32(channels):
+def test_bf16_is_summed_in_f32(channels):
     x, k = (a.astype(jnp.bfloat16) for a in operands((6, 6), (3, 3), 1, channels))
     y, pull = jax.vjp(conv, x, k)
     y_f32, pull_f32 = jax.vjp(conv, x.astype(jnp.float32), k.astype(jnp.float32))
@@ -364,7 +364,7 @@ def test_modules_compute_in_the_kernels_dtype_and_name_their_output(layer):
         (lambda x, k: conv_transpose(x[:, :1], k, padding=((2, 2), (0, 0))), "nothing of"),
     ],
 )
-def test_mistakes_are_named(call, words):
+def test_errors_name_the_mistake(call, words):
     with pytest.raises(ValueError, match=words):
         call(*operands((5, 5), (3, 3), 1, (3, 4)))
 

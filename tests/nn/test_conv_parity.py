@@ -27,7 +27,7 @@ def draw(*shape: int) -> np.ndarray:
 
 
 def compare(ours, theirs, x: np.ndarray, k: np.ndarray, to_torch: tuple[int, ...]):
-    """Compare the value and, of loss = sum sin(value), the gradients and the gradients of |d loss / d x|^2."""
+    """Compare the value and, for loss = sum sin(value), the gradients and the gradients of |d loss / d x|^2."""
     to_ours = tuple(int(i) for i in np.argsort(to_torch))
 
     def loss(x, k):

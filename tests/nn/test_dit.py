@@ -1,4 +1,4 @@
-"""DiT and U-ViT: what a fresh net says, what it hears, images of any shape, mistakes, one rolled program."""
+"""DiT and U-ViT: initial outputs, dependence on inputs, shapes of images, errors, one scanned program."""
 
 from collections.abc import Callable
 from functools import cache
@@ -36,7 +36,7 @@ X = draw(2, 4, 6, 3)
 
 @cache
 def params_of(name: str, second: bool = False) -> Any:
-    """Parameters none of which has the value that it starts with."""
+    """Return parameters that all differ from their initial values."""
     params: Any = jax.jit(NETS[name].init)(jax.random.key(0), X, T, second=T if second else None)
     random = np.random.default_rng(1)
     return jax.tree.map(lambda x: x + jnp.asarray(random.normal(0, 0.1, x.shape), jnp.float32), params)
@@ -47,17 +47,17 @@ def jitted(name: str):
     return jax.jit(NETS[name].apply)
 
 
-def say(name: str, *told: Any, params: Any = None, **more: Any) -> np.ndarray:
-    return np.asarray(jitted(name)(params or params_of(name), *told, **more))
+def output(name: str, *inputs: Any, params: Any = None, **more: Any) -> np.ndarray:
+    return np.asarray(jitted(name)(params or params_of(name), *inputs, **more))
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """By how much the images differ, each."""
+    """Return the largest difference of each image."""
     return np.abs(a - b).max((1, 2, 3))
 
 
 class Rolled(nn.Module):
-    """What `body` makes of a layer and x."""
+    """A module that applies `body` to a layer and x."""
 
     body: Callable
 
@@ -70,48 +70,48 @@ class Rolled(nn.Module):
 
 
 @EACH
-def test_a_fresh_dit_says_0_and_a_uvit_does_not(name):
-    said, _ = jax.jit(NETS[name].init_with_output)(jax.random.key(0), X, T)
-    assert said.shape == (2, 4, 6, 5) and said.dtype == jnp.float32
-    assert (np.abs(said).max() == 0) == ("dit" in name)
+def test_initial_output_of_a_dit_is_0_and_of_a_uvit_is_not(name):
+    out, _ = jax.jit(NETS[name].init_with_output)(jax.random.key(0), X, T)
+    assert out.shape == (2, 4, 6, 5) and out.dtype == jnp.float32
+    assert (np.abs(out).max() == 0) == ("dit" in name)
 
 
 @EACH
-def test_every_picture_is_by_its_own_numbers(name):
-    both = say(name, X, T)
-    np.testing.assert_allclose(both[1:], say(name, X[1:], T[1:]), atol=1e-5)
-    assert apart(both, say(name, X, T[::-1])).min() > 1e-3  # the time is heard
-    moved = say(name, X.at[0, 0, 0].add(1.0), T)
+def test_an_output_depends_on_its_own_inputs_only(name):
+    both = output(name, X, T)
+    np.testing.assert_allclose(both[1:], output(name, X[1:], T[1:]), atol=1e-5)
+    assert apart(both, output(name, X, T[::-1])).min() > 1e-3  # the time matters
+    moved = output(name, X.at[0, 0, 0].add(1.0), T)
     assert np.array_equal(moved[1], both[1])
-    assert np.abs(moved[0] - both[0])[2:, 2:].max() > 1e-4  # attention sees the whole image
+    assert np.abs(moved[0] - both[0])[2:, 2:].max() > 1e-4  # attention covers the whole image
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (6, 4), (2, 12)])
-def test_a_dit_takes_pictures_of_any_shape_and_knows_places(shape):
+def test_a_dit_takes_images_of_any_shape_and_encodes_positions(shape):
     x = jnp.ones((2, *shape, 3))
-    said = say("dit", x, T)
-    assert said.shape == (2, *shape, 5)
-    patches = said.reshape(2, shape[0] // 2, 2, shape[1] // 2, 2, 5).swapaxes(2, 3)
-    first = np.abs(patches - patches[:, :1, :1]).max((0, 3, 4, 5))  # by how far each patch is from the first
+    out = output("dit", x, T)
+    assert out.shape == (2, *shape, 5)
+    patches = out.reshape(2, shape[0] // 2, 2, shape[1] // 2, 2, 5).swapaxes(2, 3)
+    first = np.abs(patches - patches[:, :1, :1]).max((0, 3, 4, 5))  # distance of each patch from the first
     assert (first.ravel()[1:] > 1e-4).all()
 
 
 @LABELLED
-def test_labels_are_heard_and_the_null_one_is_meant_where_there_are_none(name):
-    said = [say(name, X, T, jnp.full(2, label)) for label in range(4)]
+def test_labels_matter_and_a_missing_label_is_the_null_label(name):
+    out = [output(name, X, T, jnp.full(2, label)) for label in range(4)]
     for i in range(4):
-        assert all(apart(said[i], said[j]).min() > 1e-3 for j in range(i))
-    assert np.array_equal(say(name, X, T), said[3])
+        assert all(apart(out[i], out[j]).min() > 1e-3 for j in range(i))
+    assert np.array_equal(output(name, X, T), out[3])
 
 
 @LABELLED
-def test_a_second_number_is_heard_where_the_net_was_told_of_it(name):
+def test_the_second_scalar_matters_if_given_at_init(name):
     plain, more = params_of(name), params_of(name, second=True)
     surplus = set(more["params"]) - set(plain["params"])
     assert surplus == {"second_embedder"}
-    said = [say(name, X, T, params=more, second=s) for s in (T, T + 7)]
-    assert apart(*said).min() > 1e-3
-    assert apart(said[0], say(name, X, T, params=more)).min() > 1e-3
+    out = [output(name, X, T, params=more, second=s) for s in (T, T + 7)]
+    assert apart(*out).min() > 1e-3
+    assert apart(out[0], output(name, X, T, params=more)).min() > 1e-3
 
 
 @EACH
@@ -119,16 +119,16 @@ def test_a_second_number_is_heard_where_the_net_was_told_of_it(name):
 def test_half_precision(name, spared):
     cast = lambda path, x: x if path[-1].key in spared else x.astype(jnp.bfloat16)  # noqa: E731
     half = jax.tree_util.tree_map_with_path(cast, params_of(name))
-    said, want = say(name, X, T, params=half), say(name, X, T)
-    assert said.dtype == np.float32
-    assert 0 < np.abs(said - want).max() < 0.05 * np.abs(want).max()
+    out, want = output(name, X, T, params=half), output(name, X, T)
+    assert out.dtype == np.float32
+    assert 0 < np.abs(out - want).max() < 0.05 * np.abs(want).max()
     program = equations(jax.make_jaxpr(NETS[name].apply)(half, X, T).jaxpr)
     products = [v for e in program if e.primitive.name in ("dot_general", "conv") for v in e.invars]
-    between = [v for e in program if e.primitive.name == "scan" for v in e.outvars]  # what one layer tells the next
+    between = [v for e in program if e.primitive.name == "scan" for v in e.outvars]  # values passed between layers
     assert {v.aval.dtype for v in products} == {v.aval.dtype for v in between} == {jnp.dtype("bfloat16")}
 
 
-# ---- mistakes
+# ---- errors
 
 
 @EACH
@@ -143,19 +143,19 @@ def test_half_precision(name, spared):
         ((4, 4), {"patch": 0}, "patch must be at least 1, not 0"),
     ],
 )
-def test_sizes_that_do_not_fit(name, shape, change, words):
+def test_invalid_sizes_are_refused(name, shape, change, words):
     with pytest.raises(InputError, match=words):
         jax.eval_shape(NETS[name].clone(**change).init, jax.random.key(0), jnp.zeros((1, *shape, 3)), T[:1])
 
 
 @pytest.mark.parametrize("depth", [1, 4])
-def test_a_uvit_has_two_halves_and_one_layer_between(depth):
+def test_a_uvit_has_an_odd_number_of_layers(depth):
     with pytest.raises(InputError, match=f"odd number of layers, at least 3, not {depth}"):
         jax.eval_shape(UViT(3, 2, 16, depth, 4).init, jax.random.key(0), X, T)
 
 
 @pytest.mark.parametrize("name", ["dit-plain", "uvit-plain"])
-def test_labels_that_a_net_does_not_take(name):
+def test_labels_without_classes_are_refused(name):
     with pytest.raises(InputError, match="takes no labels"):
         NETS[name].apply(params_of(name), X, T, jnp.zeros(2, jnp.int32))
 
@@ -164,7 +164,7 @@ def test_labels_that_a_net_does_not_take(name):
 
 
 def equations(jaxpr: Any) -> list[Any]:
-    """All equations of a program, and of the programs within."""
+    """Return all equations of a program and of its inner programs."""
     found = list(jaxpr.eqns)
     for equation in jaxpr.eqns:
         for value in equation.params.values():
@@ -175,7 +175,7 @@ def equations(jaxpr: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("make, few, many", [(DiT, 2, 12), (UViT, 5, 13)])
-def test_a_deep_net_is_no_longer_a_program(make, few, many):
+def test_program_size_does_not_grow_with_depth(make, few, many):
     def count(depth: int) -> int:
         net = make(3, 2, 16, depth, 4, classes=3)
         params = jax.eval_shape(net.init, jax.random.key(0), X, T)
@@ -184,20 +184,20 @@ def test_a_deep_net_is_no_longer_a_program(make, few, many):
     assert count(few) == count(many) > 100
 
 
-def test_a_stack_hands_each_layer_its_row_and_tells_all_of_them_the_same():
+def test_scanned_layers_get_their_own_row_and_the_shared_inputs():
     x, skips = draw(2, 3, 8), draw(3, 2, 3, 8)
     net = Rolled(lambda layer, x: scan_layers(layer, 3, x, each=(skips,), keep=True))
     params = jax.jit(net.init)(jax.random.key(0), x)
-    said, kept = jax.jit(net.apply)(params, x)
+    out, kept = jax.jit(net.apply)(params, x)
     want: Any = x
     for i, skip in enumerate(skips):
         weights = jax.tree.map(lambda p, i=i: p[i], params["params"]["blocks"])
         want = Layer(2).apply({"params": weights}, want, skip)
         np.testing.assert_allclose(kept[i], want, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(said, kept[-1])
-    told: Any = Rolled(lambda layer, x: stack_layers(layer, 3, x, skips[0])).apply(params, x)
+    np.testing.assert_array_equal(out, kept[-1])
+    shared: Any = Rolled(lambda layer, x: stack_layers(layer, 3, x, skips[0])).apply(params, x)
     same: Any = Rolled(lambda layer, x: scan_layers(layer, 3, x, each=(skips[jnp.zeros(3, int)],))[0]).apply(params, x)
-    np.testing.assert_allclose(told, same, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(shared, same, rtol=1e-4, atol=1e-5)
 
 
 def number_of_parameters(net: Any, side: int, channels: int) -> int:
@@ -210,7 +210,9 @@ def test_published_sizes():
     assert found == [32_865_056, 130_315_808, 457_840_672, 674_834_720]
     make = lambda size, *args, **more: UViT(*args, **uvit.SIZES[size], **more)  # noqa: E731
     assert number_of_parameters(make("S", 3, 2), 32, 3) == 44_255_328
-    assert number_of_parameters(make("M", 3, 4, classes=1000), 64, 3) == 130_940_292 + 768  # theirs has no null label
+    assert (
+        number_of_parameters(make("M", 3, 4, classes=1000), 64, 3) == 130_940_292 + 768
+    )  # the reference has no null label
     assert number_of_parameters(make("L", 4, 2, classes=1000), 32, 4) == 286_763_172
     assert number_of_parameters(make("H", 4, 2, classes=1000, conv=False), 32, 4) == 500_832_016
 
@@ -247,7 +249,7 @@ def test_published_sizes():
     ],
     ids=["dit", "uvit"],
 )
-def test_what_parameters_start_with(net, want):
+def test_initial_parameters(net, want):
     params: Any = jax.jit(net.init)(jax.random.key(0), X, T)["params"]
     for path, deviation in want.items():
         x = params
@@ -256,7 +258,7 @@ def test_what_parameters_start_with(net, want):
         np.testing.assert_allclose(np.asarray(x).std(), deviation, rtol=0.1, err_msg=str(path))
     biases = [x for path, x in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == "bias"]
     assert biases and not any(np.any(x) for x in biases)
-    for name in ("blocks", "in_blocks", "out_blocks"):  # layers are drawn apart
+    for name in ("blocks", "in_blocks", "out_blocks"):  # layers are initialised independently
         if name in params:
             first, second = params[name]["attn"]["qkv"]["kernel"]
             assert np.abs(first - second).max() > 0.01

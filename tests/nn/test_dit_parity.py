@@ -1,4 +1,4 @@
-"""DiT and U-ViT against the published nets written in PyTorch: outputs, gradients, the number of parameters."""
+"""DiT and U-ViT against the published networks in PyTorch: outputs, gradients, numbers of parameters."""
 
 import functools
 import re
@@ -18,7 +18,7 @@ torch: Any = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
 
 
-# ---- the nets, [b c h w], their parameters under the authors' names (but the times' mlp.0, mlp.2)
+# ---- the networks, [b c h w], with the authors' parameter names (except mlp.0 and mlp.2 of the times)
 
 
 class Attention(nn.Module):
@@ -53,7 +53,7 @@ def number(width: int) -> Any:
 
 @functools.cache
 def places(rows: int, columns: int, width: int):
-    """Sines and cosines of the column, then of the row, one place after the other."""
+    """Return sines and cosines of the column, then of the row, for each position."""
     found = np.zeros((rows, columns, width), np.float32)
     for k in range(width // 4):
         w, far = 10000 ** (-4 * k / width), width // 2
@@ -64,7 +64,7 @@ def places(rows: int, columns: int, width: int):
     return torch.from_numpy(found.reshape(1, -1, width))
 
 
-def picture(x, patch: int, rows: int):
+def image_of(x, patch: int, rows: int):
     """[b n p*p*c], the channel the fastest -> [b c h w]."""
     x = x.unflatten(2, (patch, patch, -1)).unflatten(1, (rows, -1))  # [b rows columns p p c]
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
@@ -84,7 +84,7 @@ class AdaptiveBlock(nn.Module):
 
 
 class TorchDiT(nn.Module):
-    """What a DiT of ours is in PyTorch."""
+    """The PyTorch equivalent of a DiT."""
 
     def __init__(self, m: DiT, channels: int, second: bool = False):
         super().__init__()
@@ -110,7 +110,7 @@ class TorchDiT(nn.Module):
             x = block(x, c)
         shift, scale = self.final_layer.adaLN_modulation(c)[:, None].chunk(2, 2)
         x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
-        return picture(self.final_layer.linear(x), m.patch, rows)
+        return image_of(self.final_layer.linear(x), m.patch, rows)
 
 
 class Block(nn.Module):
@@ -127,7 +127,7 @@ class Block(nn.Module):
 
 
 class TorchUViT(nn.Module):
-    """What a U-ViT of ours is in PyTorch."""
+    """The PyTorch equivalent of a U-ViT."""
 
     def __init__(self, m: UViT, channels: int, count: int, second: bool = False):
         super().__init__()
@@ -159,14 +159,14 @@ class TorchUViT(nn.Module):
         for block in self.out_blocks:
             x = block(x, left.pop())
         x = self.decoder_pred(self.norm(x)[:, -patches.shape[1] :])
-        return self.final_layer(picture(x, m.patch, rows))
+        return self.final_layer(image_of(x, m.patch, rows))
 
 
 # ---- the comparison
 
 
 def as_ours(arrays: dict[str, Any], like: Any) -> Any:
-    """Return arrays under the authors' names as parameters of the structure `like`; every one is taken."""
+    """Return arrays under the authors' names as parameters of the structure `like`; all of them are used."""
     left = dict(arrays)
 
     def array(name: str, path: tuple[str, ...]):
@@ -191,17 +191,17 @@ def as_ours(arrays: dict[str, Any], like: Any) -> Any:
     return found
 
 
-def compare(net: Any, reference: Any, shape: tuple[int, ...], told: dict[str, np.ndarray]):
-    """Assert that outputs and gradients agree, of all parameters, the image and the times."""
+def compare(net: Any, reference: Any, shape: tuple[int, ...], inputs: dict[str, np.ndarray]):
+    """Assert equal outputs and equal gradients of all parameters, the image and the times."""
     torch.manual_seed(0)
     for name, p in reference.named_parameters():
         p.data = torch.randn_like(p) * (0.2 if p.ndim > 1 else 0.1) + ("norm" in name and "weight" in name)
     draw = np.random.default_rng(0)
     x = draw.normal(size=shape).astype(np.float32)
     y = draw.normal(size=(*shape[:-1], net.features_out)).astype(np.float32)
-    floats = {"x": x, **{name: a for name, a in told.items() if a.dtype == np.float32}}
-    label = {} if "label" not in told else {"label": told["label"]}
-    like: Any = jax.eval_shape(lambda: net.init(jax.random.key(0), x, **told))["params"]
+    floats = {"x": x, **{name: a for name, a in inputs.items() if a.dtype == np.float32}}
+    label = {} if "label" not in inputs else {"label": inputs["label"]}
+    like: Any = jax.eval_shape(lambda: net.init(jax.random.key(0), x, **inputs))["params"]
     params = as_ours(dict(reference.named_parameters()), like)
 
     def loss(params, floats):
@@ -212,7 +212,7 @@ def compare(net: Any, reference: Any, shape: tuple[int, ...], told: dict[str, np
 
     tensors = {name: torch.tensor(a, requires_grad=True) for name, a in floats.items()}
     moved = {**tensors, "x": tensors["x"].permute(0, 3, 1, 2)}
-    labels = torch.tensor(told["label"]) if "label" in told else None
+    labels = torch.tensor(inputs["label"]) if "label" in inputs else None
     want = reference(moved["x"], moved["t"], labels, moved.get("second")).permute(0, 2, 3, 1)
     (want * torch.tensor(y)).sum().backward()
 
@@ -233,16 +233,16 @@ ALL = {**TIMES, "label": np.array([2, 0, 3], np.int32), "second": np.array([2, 0
 SHAPE = 3, 4, 6, 3
 
 
-@pytest.mark.parametrize("told", [ALL, TIMES], ids=["all", "time"])
-def test_dit_is_the_published_one(told):
-    net = DiT(5, 2, 16, 2, 4, classes=3 if "label" in told else 0)
-    compare(net, TorchDiT(net, 3, "second" in told), SHAPE, told)
+@pytest.mark.parametrize("inputs", [ALL, TIMES], ids=["all", "time"])
+def test_dit_equals_the_published_network(inputs):
+    net = DiT(5, 2, 16, 2, 4, classes=3 if "label" in inputs else 0)
+    compare(net, TorchDiT(net, 3, "second" in inputs), SHAPE, inputs)
 
 
-@pytest.mark.parametrize("told", [ALL, TIMES], ids=["all", "time"])
-def test_uvit_is_the_published_one(told):
-    net = UViT(5, 2, 16, 5, 4, classes=3 if "label" in told else 0, conv="label" in told)
-    compare(net, TorchUViT(net, 3, 6, "second" in told), SHAPE, told)
+@pytest.mark.parametrize("inputs", [ALL, TIMES], ids=["all", "time"])
+def test_uvit_equals_the_published_network(inputs):
+    net = UViT(5, 2, 16, 5, 4, classes=3 if "label" in inputs else 0, conv="label" in inputs)
+    compare(net, TorchUViT(net, 3, 6, "second" in inputs), SHAPE, inputs)
 
 
 def counts(make: Any, net: Any, side: int, channels: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""StyleGAN2's operations against explicit sums: resampling by a filter, modulation, equalised layers."""
+"""Operations of StyleGAN2 against explicit sums: FIR resampling, modulation, equalised layers."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def naive(x, taps, up=1, down=1, pads=((0, 0), (0, 0)), gain=1.0):
-    """Zeros between the pixels, padding or cropping, numpy's convolution, every down-th pixel."""
+    """Return the reference: insert zeros, pad or crop, convolve by NumPy, keep every down-th pixel."""
     y = np.zeros((x.shape[0], x.shape[1] * up, x.shape[2] * up, x.shape[3]))
     y[:, ::up, ::up] = x
     for axis, pad in zip((1, 2), pads, strict=True):
@@ -59,12 +59,12 @@ def test_upfirdn_is_zeros_convolution_and_every_nth_pixel(up, down, pads, n):
         half = upfirdn2d(jnp.asarray(x, jnp.bfloat16), taps, up, down, pads)
     rounded = naive(np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64), taps, up, down, pads)
     assert half.dtype == jnp.bfloat16
-    twice = 1 if n < 6 else 2  # roundings to 8 bits, nothing else
+    twice = 1 if n < 6 else 2  # errors are roundings to 8 bits only
     np.testing.assert_allclose(np.asarray(half, np.float64), rounded, rtol=0, atol=twice * 2**-8 * abs(rounded).max())
 
 
 @each
-def test_upfirdns_transpose_derivatives_and_vmap(up, down, pads, n):
+def test_upfirdn_transpose_derivatives_and_vmap(up, down, pads, n):
     x, taps = normal(2, 7, 9, 3), normal(n, seed=1)
     with jax.enable_x64(True):
 
@@ -82,7 +82,7 @@ def test_upfirdns_transpose_derivatives_and_vmap(up, down, pads, n):
 
 
 @pytest.mark.parametrize(("up", "down", "pads", "n"), [CASES[i] for i in (2, 3, 7)])
-def test_upfirdns_first_and_second_derivatives_are_finite_differences(up, down, pads, n):
+def test_upfirdn_derivatives_equal_finite_differences(up, down, pads, n):
     taps = normal(n, seed=1)
     with jax.enable_x64(True):
         x = jnp.asarray(normal(1, 4, 5, 2))
@@ -100,13 +100,13 @@ def test_resampling_keeps_size_and_brightness():
         flat = jnp.ones((1, 8, 8, 1))
         for f in (upsample, downsample, blur):
             np.testing.assert_allclose(f(flat, FIR)[:, 2:-2, 2:-2], 1, atol=1e-12)
-        # A ramp stays where it was: pixel i of the large image lies at (i + 1/2) / 2 - 1/2 of the small one.
+        # A ramp keeps its position: pixel i of the large image lies at (i + 1/2) / 2 - 1/2 of the small one.
         ramp = jnp.broadcast_to(jnp.arange(8.0)[None, :, None, None], (1, 8, 8, 1))
         np.testing.assert_allclose(upsample(ramp, FIR)[0, 2:-2, 4, 0], (np.arange(16) / 2 - 0.25)[2:-2], atol=1e-12)
         np.testing.assert_allclose(downsample(ramp, FIR)[0, 1:-1, 2, 0], (2 * np.arange(4) + 0.5)[1:-1], atol=1e-12)
 
 
-def test_upfirdn_of_nothing_is_told():
+def test_upfirdn_of_nothing_is_refused():
     with pytest.raises(ValueError, match="nothing is left"):
         upfirdn2d(jnp.ones((1, 2, 2, 1)), FIR)
     with pytest.raises(ValueError, match="nothing is left"):
@@ -123,7 +123,7 @@ def slide(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def naive_resampled(x, kernel, up, down):
-    """Zeros, one padding for all, the filter, the convolution, every down-th pixel."""
+    """Return the reference: insert zeros, pad once, filter, convolve, keep every down-th pixel."""
     side = kernel.shape[0] // 2
     pad = {(1, 1): (0, 0), (2, 1): (2, 1), (1, 2): (1, 1)}[up, down]
     pads = ((pad[0] + side, pad[1] + side),) * 2
@@ -162,7 +162,7 @@ def test_demodulated_outputs_have_unit_variance():
     inside = np.s_[:, 1:-1, 1:-1]
     arrays = jnp.asarray(x), jnp.asarray(kernel), jnp.asarray(style)
     y, raw = (np.asarray(modulated_conv(*arrays, demodulate=d)) for d in (True, False))
-    variances = y[inside].var((1, 2))  # [b c_out], each of 196 pixels, of which neighbours are correlated
+    variances = y[inside].var((1, 2))  # [b c_out], over 196 pixels, with correlated neighbours
     assert variances.mean() == pytest.approx(1, abs=0.03)
     assert variances.std() < 0.25
     assert raw[inside].var() > 100

@@ -1,4 +1,4 @@
-"""Pooling against windows cut by hand, and the order in which an image is flattened."""
+"""Pooling against explicit windows, and the order of flattened images."""
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,8 @@ def test_pooling_is_over_windows(window, stride, pad):
 
 
 @pools
-def test_the_gradient_of_max_pool_goes_to_the_largest(window, stride, pad):
-    """As that of XLA's own pooling does."""
+def test_max_pool_gradient_goes_to_the_maximum(window, stride, pad):
+    """The gradient equals that of XLA's pooling."""
     x, pads = jnp.asarray(random(2, 9, 11, 3)), ((0, 0), (pad, pad), (pad, pad), (0, 0))
     sizes = (1, window, window, 1), (1, stride, stride, 1), pads
     plain = lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *sizes)  # noqa: E731
@@ -45,13 +45,13 @@ def test_the_gradient_of_max_pool_goes_to_the_largest(window, stride, pad):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_a_picture_smaller_than_a_window_is_told():
+def test_an_image_smaller_than_a_window_is_refused():
     with pytest.raises(ValueError, match="no room for a 3x3 window in 2x5 pixels"):
         max_pool(jnp.zeros((1, 2, 5, 1)), 3, 2)
 
 
 @pytest.mark.parametrize("size", [(6, 6), (7, 7), (1, 1), (9, 11), (4, 13)])
-def test_adaptive_pooling_covers_the_picture(size):
+def test_adaptive_pooling_covers_the_image(size):
     x = random(2, 9, 11, 3)
     wanted = np.empty((2, *size, 3))
     for i, j in np.ndindex(*size):

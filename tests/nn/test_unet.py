@@ -1,4 +1,4 @@
-"""The U-Net of diffusion models: sizes, what it is told, how it starts, its precision, and its GroupNorm."""
+"""The U-Net of diffusion models: sizes, conditioning, initialisation, precision, GroupNorm."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ T = np.asarray([0.25, 40.0], np.float32)
 
 
 def drawn(net: Any, *inputs: Any) -> Any:
-    """Return parameters that are random, also where the net would start them at 0."""
+    """Return random parameters, also for those initialised with 0."""
     draw = np.random.default_rng(1)
     shapes = jax.eval_shape(net.init, jax.random.key(0), *inputs)
     return jax.tree.map(lambda p: jnp.asarray(draw.normal(size=p.shape) * 0.2, p.dtype), shapes)
@@ -34,7 +34,7 @@ def apply() -> Any:
     return jax.jit(NET.apply, static_argnames="train")
 
 
-def test_a_sample_depends_on_its_own_picture_time_and_label(params, apply):
+def test_a_sample_depends_on_its_own_image_time_and_label(params, apply):
     y = apply(params, X, T, jnp.asarray([0, 2]))
     assert y.shape == (2, 8, 6, 5) and y.dtype == jnp.float32
     for other in (
@@ -46,35 +46,35 @@ def test_a_sample_depends_on_its_own_picture_time_and_label(params, apply):
         assert np.abs(other[1] - y[1]).max() > 1e-2
 
 
-def test_no_label_is_the_null_label(params, apply):
+def test_a_missing_label_is_the_null_label(params, apply):
     want = apply(params, X, T, jnp.full(2, NET.classes))
     np.testing.assert_allclose(apply(params, X, T), want, rtol=1e-4, atol=1e-5)
     assert params["params"]["label"]["embedding"].shape == (NET.classes + 1, 4 * NET.width)
 
 
-def test_a_fresh_net_says_0_and_its_blocks_change_nothing():
+def test_initial_output_is_0_and_initial_blocks_are_identities():
     fresh, y = jax.jit(lambda key: NET.init_with_output(key, X, T)[::-1])(jax.random.key(0))
     assert not np.asarray(y).any()
     ends = [v for path, v in jax.tree_util.tree_leaves_with_path(fresh) if path[-2].key in ("conv2", "proj", "out")]
     assert len(ends) == 2 * (10 + 4 + 1) and not any(np.asarray(v).any() for v in ends)  # kernels and biases
 
 
-def test_a_second_number_has_parameters_only_where_it_is_told(params):
+def test_the_second_scalar_has_parameters_only_if_given_at_init(params):
     both = drawn(NET, X, T, None, T)
     assert both["params"].keys() - params["params"].keys() == {"second"}
-    tell = jax.jit(lambda second: NET.apply(both, X, T, None, second))
-    assert np.abs(tell(T) - tell(T + 3)).max() > 1e-2
+    call = jax.jit(lambda second: NET.apply(both, X, T, None, second))
+    assert np.abs(call(T) - call(T + 3)).max() > 1e-2
 
 
-def test_bf16_parameters_make_f32_pictures(params, apply):
+def test_bf16_parameters_give_f32_output(params, apply):
     halved = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
     y, want = apply(halved, X, T), apply(params, X, T)
     assert y.dtype == jnp.float32
     error = float(np.abs(y - want).max() / np.abs(want).max())
-    assert 1e-4 < error < 0.1  # computed in bf16, and well
+    assert 1e-4 < error < 0.1  # computed in bf16, accurately
 
 
-def test_dropout_is_for_training(params, apply):
+def test_dropout_is_active_in_training_only(params, apply):
     still = apply(params, X, T)
     np.testing.assert_array_equal(apply(params, X, T, rngs={"dropout": jax.random.key(1)}), still)
     one, other = (apply(params, X, T, train=True, rngs={"dropout": jax.random.key(i)}) for i in (1, 2))
@@ -82,7 +82,7 @@ def test_dropout_is_for_training(params, apply):
 
 
 class Rolled(nn.Module):
-    """Two stages alike, and what each added to x."""
+    """Two identical stages, and the residual of each."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> list[jax.Array]:
@@ -90,8 +90,8 @@ class Rolled(nn.Module):
         return [first - x, second - first]
 
 
-def test_layers_alike_draw_dropout_of_their_own():
-    """They are one program: with one key for both, what they add to x would be the same."""
+def test_scanned_layers_have_independent_dropout():
+    """Both run the same program: with a shared key, their residuals would be equal."""
     params = jax.tree.map(jnp.zeros_like, drawn(Rolled(), X))
     block = params["params"]["stage"]["block"]
     block["norm2"]["bias"], block["conv2"]["kernel"] = jnp.ones((2, 7)), jnp.ones((2, 3, 3, 7, 7))
@@ -111,7 +111,7 @@ def test_layers_alike_draw_dropout_of_their_own():
         ({"classes": 0}, (8, 8), "takes no labels"),
     ],
 )
-def test_what_is_impossible_is_told(changes, shape, words):
+def test_invalid_settings_are_refused(changes, shape, words):
     with pytest.raises(InputError, match=words):
         jax.eval_shape(NET.clone(**changes).init, jax.random.key(0), jnp.zeros((2, *shape, 3)), T, jnp.zeros(2, int))
 
@@ -129,7 +129,7 @@ PUBLISHED = {  # counted in openai/guided-diffusion: 296M, 422M and 554M; and 35
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_are_as_many_as_published(name):
+def test_number_of_parameters_is_the_published_one(name):
     want, side, fields = PUBLISHED[name]
     net: Any = UNet(**fields)
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, side, side, 3)), jnp.zeros(1))
@@ -155,8 +155,8 @@ def test_group_norm_near_a_large_mean(channels, groups):
     assert norm.apply(params, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-def test_group_norms_derivatives_pass_its_constant():
-    """First and second ones are those of the plain formula, though a mean is held constant in ours."""
+def test_group_norm_derivatives_are_exact():
+    """First and second derivatives equal those of the plain formula, despite the stop_gradient."""
     draw = np.random.default_rng(0)
     x, v, w = draw.normal(size=(3, 2, 3, 2, 34)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The U-Net, its gradients and the sinusoids, against the same written in PyTorch after Dhariwal and Nichol 2021."""
+"""The U-Net, its gradients and sinusoids against PyTorch code after Dhariwal and Nichol 2021."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ torch: Any = pytest.importorskip("torch")
 
 
 class TorchUNet:
-    """The reference's U-Net, [b c h w], in training without dropout; `weights` lie under the names of ours."""
+    """The reference U-Net, [b c h w], in training without dropout; `weights` have our parameter names."""
 
     def __init__(self, net: Any, weights: dict[str, Any]):
         self.net, self.weights, self.functional = net, weights, torch.nn.functional
@@ -35,10 +35,10 @@ class TorchUNet:
         groups = 32 if len(scale) % 32 == 0 else 17
         return self.functional.group_norm(x, groups, scale, self.weights[f"{name}.bias"], 1e-5)
 
-    def block(self, x, told, name: str, resample=lambda x: x):
+    def block(self, x, embedding, name: str, resample=lambda x: x):
         silu = self.functional.silu
         h = self.conv(resample(silu(self.norm(x, f"{name}.norm1"))), f"{name}.conv1")
-        more = self.dense(silu(told), f"{name}.embed")[:, :, None, None]
+        more = self.dense(silu(embedding), f"{name}.embed")[:, :, None, None]
         if self.net.scale_shift:
             scale, shift = more.chunk(2, 1)
             h = self.norm(h, f"{name}.norm2") * (1 + scale) + shift
@@ -57,8 +57,8 @@ class TorchUNet:
         mixed = mixed.transpose(1, 2).reshape(b, -1, c)
         return x + self.dense(mixed, f"{name}.proj").mT.reshape(b, c, *sides)
 
-    def stage(self, x, told, name: str):
-        x = self.block(x, told, f"{name}.block")
+    def stage(self, x, embedding, name: str):
+        x = self.block(x, embedding, f"{name}.block")
         return self.attend(x, f"{name}.attention") if x.shape[2] in self.net.attention else x
 
     def number(self, t, name: str):
@@ -67,19 +67,19 @@ class TorchUNet:
         y = self.dense(torch.cat([angles.cos(), angles.sin()], 1), f"{name}.fc1")
         return self.dense(self.functional.silu(y), f"{name}.fc2")
 
-    def down(self, x, told):
+    def down(self, x, embedding):
         halve = lambda x: self.functional.avg_pool2d(x, 2)  # noqa: E731
         net = self.net
         skips = [x := self.conv(x, "stem")]
         for level in range(len(net.multipliers)):
             if level:
                 name = f"down_{level}"
-                x = self.block(x, told, name, halve) if net.resblock_updown else self.conv(x, name, 2)
+                x = self.block(x, embedding, name, halve) if net.resblock_updown else self.conv(x, name, 2)
                 skips.append(x)
             for name in ["first", *(f"rest_{i}" for i in range(net.depth - 1))]:
-                skips.append(x := self.stage(x, told, f"encoder_{level}_{name}"))
-        x = self.block(x, told, "middle_first")
-        return self.block(self.attend(x, "middle_attention"), told, "middle_last"), skips
+                skips.append(x := self.stage(x, embedding, f"encoder_{level}_{name}"))
+        x = self.block(x, embedding, "middle_first")
+        return self.block(self.attend(x, "middle_attention"), embedding, "middle_last"), skips
 
     def classified(self, x, angle):
         """guided-diffusion's EncoderUNetModel with pool="attention"."""
@@ -96,28 +96,28 @@ class TorchUNet:
         double = lambda x: self.functional.interpolate(x, scale_factor=2, mode="nearest")  # noqa: E731
         net, last = self.net, len(self.net.multipliers) - 1
         order = ["first", *(f"rest_{i}" for i in range(net.depth - 1)), "last"]  # of our names
-        told = self.number(t, "time")
+        embedding = self.number(t, "time")
         if second is not None:
-            told = told + self.number(second, "second")
+            embedding = embedding + self.number(second, "second")
         if label is not None:
-            told = told + self.weights["label.embedding"][label]
-        x, skips = self.down(x, told)
+            embedding = embedding + self.weights["label.embedding"][label]
+        x, skips = self.down(x, embedding)
         for level in range(last, -1, -1):
             for i in range(net.depth + 1):
-                x = self.stage(torch.cat([x, skips.pop()], 1), told, f"decoder_{level}_{order[i]}")
+                x = self.stage(torch.cat([x, skips.pop()], 1), embedding, f"decoder_{level}_{order[i]}")
             if level:
                 name = f"up_{level}"
-                x = self.block(x, told, name, double) if net.resblock_updown else self.conv(double(x), name)
+                x = self.block(x, embedding, name, double) if net.resblock_updown else self.conv(double(x), name)
         return self.conv(self.functional.silu(self.norm(x, "out_norm")), "out")
 
 
 def theirs(a: Any):
-    """Return an array of ours as a leaf of PyTorch's."""
+    """Return a JAX array as a leaf tensor of PyTorch."""
     return torch.tensor(np.asarray(a), requires_grad=np.issubdtype(np.asarray(a).dtype, np.floating))
 
 
 def named(params: Any) -> dict[str, np.ndarray]:
-    """Return parameters of ours under their names, stacked ones apart, kernels of convolutions [c_out c_in kh kw]."""
+    """Return our parameters by name, with stacked ones separated and convolution kernels [c_out c_in kh kw]."""
     flat: dict[str, np.ndarray] = {}
     for path, a in jax.tree_util.tree_leaves_with_path(params):
         module, *more = (k.key for k in path)
@@ -127,7 +127,7 @@ def named(params: Any) -> dict[str, np.ndarray]:
     return flat
 
 
-# At 32 channels or fewer every channel were a group, and no bias before a norm did anything.
+# With 32 channels or fewer, every channel is a group, and a bias before a norm has no effect.
 CASES = {
     "adm": {"width": 64, "multipliers": (1, 2), "depth": 3, "attention": (8, 4), "head_width": 32, "classes": 3},
     "ddpm": {"width": 64, "multipliers": (1, 2, 2), "depth": 1, "attention": (8, 4), "head_width": 0, "heads": 2}
@@ -137,7 +137,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_net_and_its_gradients(case):
+def test_unet_and_its_gradients_equal_pytorch(case):
     draw = np.random.default_rng(0)
     net: Any = UNet(6, **CASES[case])
     x, weight = (draw.normal(size=(3, 8, 12, n)).astype(np.float32) for n in (3, 6))
@@ -151,7 +151,7 @@ def test_the_net_and_its_gradients(case):
 
 
 def gradients(net: Any, twin: Any, named: Any, params: Any, given: tuple, weight: np.ndarray) -> dict[str, Any]:
-    """Return what both sides say of each parameter's gradient, by name; outputs and other gradients are compared here.
+    """Return the gradient of each parameter from both sides, by name; outputs and other gradients are compared here.
 
     given: x [b h w c], t [b], label and second [b] or None; weight: of the outputs, in the sum that is differentiated
     """
@@ -176,7 +176,7 @@ def gradients(net: Any, twin: Any, named: Any, params: Any, given: tuple, weight
 
 
 def spread(p: Any) -> float:
-    """Return about what keeps the size of what a kernel is given."""
+    """Return the scale of a kernel that about preserves the size of its inputs."""
     return float(np.prod(p.shape[-4:-1])) ** -0.5 if len(p.shape) > 1 and p.shape[-2] > 1 else 0.5
 
 
@@ -193,7 +193,7 @@ def test_sinusoids():
     np.testing.assert_allclose(sinusoid(jnp.asarray(t), 10), want, atol=1e-6)
 
 
-def test_the_classifiers_logits():
+def test_classifier_logits_equal_pytorch():
     net = NoisyClassifier((8, 8, 3), classes=5, width=64, multipliers=(1, 2), depth=2, attention=(8,)).net
     draw = np.random.default_rng(0)
     x, angle = draw.normal(size=(3, 8, 8, 3)).astype(np.float32), np.asarray([0.0, 0.7, 1.5], np.float32)
