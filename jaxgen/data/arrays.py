@@ -92,7 +92,7 @@ def npz(path: Path, split: str) -> Arrays:
 
 @dataclass(frozen=True)
 class Named:
-    """Arrays [n ...] by name, served by index."""
+    """Arrays [n ...] by name, read by index."""
 
     arrays: Mapping[str, np.ndarray]
     classes: tuple[str, ...] = ()
@@ -105,9 +105,9 @@ class Named:
 
 
 def named(path: Path, split: str, names: Iterable[str]) -> Named:
-    """Return the arrays of a .npz file for a model of videos, sound, poses, ...: [n ...] each, by the model's names.
+    """Return the arrays [n ...] of a .npz file by their names in the model, for videos, audio, poses and others.
 
-    An array of a split is called NAME_SPLIT, or NAME where all is "train". Raises InputError.
+    The array of a split is named NAME_SPLIT; NAME alone is "train". Raises InputError.
     """
     found = {}
     try:
@@ -127,7 +127,7 @@ def named(path: Path, split: str, names: Iterable[str]) -> Named:
         raise InputError(f"{path} cannot be read as .npz: {first_line(error)}.") from error
     counts = {name: len(values) if values.ndim else 0 for name, values in found.items()}
     if len(set(counts.values())) != 1 or not min(counts.values()):
-        raise InputError(f"The arrays of {path} must hold as many examples each, and one at least, not {counts}.")
+        raise InputError(f"The arrays of {path} must have equal numbers of examples, at least one, not {counts}.")
     for name, values in found.items():
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise InputError(f"Array {name!r} of {path} has a value that is not finite.")

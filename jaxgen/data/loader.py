@@ -48,8 +48,8 @@ def batches(
 ) -> Generator[dict[str, np.ndarray], None, None]:
     """Yield batches from batch `start` on: image f32[b h w c] in [-1, 1], label i32[b], other arrays of the source.
 
-    example: the specs of what is read, by name; a shape (h, w, c) stands for images of that size. Images are brought to
-    their size; other arrays must have their shape; u8 videos and integer audio become f32 in [-1, 1].
+    example: the specs of the arrays of an example by name, or the shape (h, w, c) of its image. Images are resized;
+    other arrays must have their shape; u8 videos and integer audio are converted to f32 in [-1, 1].
 
     `batch` is the global size; process (p, P) gets rows [p batch / P, (p + 1) batch / P) of each batch. Training is
     endless and reshuffled each epoch; each example occurs exactly once per epoch, and batches can span two epochs.
@@ -120,38 +120,38 @@ def _check(source: Source, data: Data, example: Example, batch: int, start: int,
 
 
 def image_shape(example: Example) -> Shape | None:
-    """Return the height, width and channels of an example's images, None where it has none."""
+    """Return height, width and channels of the images of an example, or None if it has none."""
     return next((x.shape for x in example.values() if x.kind == "image"), None)  # pyright: ignore[reportReturnType]
 
 
 def check_turn(data: Data, example: Example):
-    """Raise InputError where images are to be turned that are not square."""
+    """Raise InputError if data.turn is set for images that are not square."""
     if data.turn and (image := image_shape(example)) and image[0] != image[1]:
         raise InputError(f"data.turn needs square images, not {image[0]}x{image[1]}.")
 
 
 def check_shape(name: str, shape: tuple[int, ...], spec: ArraySpec | None):
-    """Raise InputError where an array of a source has not the shape of its spec; images are resized, others are not."""
+    """Raise InputError if an array of a source has another shape than its spec; only images are resized."""
     if spec is not None and spec.kind != "image" and shape != spec.shape:
         raise InputError(f"The model takes {name!r} of shape {spec.shape}, the data has {shape}.")
 
 
 def check_source(source: Source, data: Data, example: Example):
-    """Raise InputError where a source's examples are not what a model takes, before anything is compiled."""
+    """Raise InputError if the examples of a source do not match the specs of a model."""
     check_turn(data, example)
     first = source[0]
     for name, spec in example.items():
         if name == "source" and spec.kind == "image" and name not in first:
             if data.pair == "none":
                 raise InputError(
-                    "This model translates images of one domain into another: give --data.source paired:PATH or "
+                    "This model translates images between two domains: give --data.source paired:PATH or "
                     "unpaired:PATH_A,PATH_B, or --data.pair edges, grey, mask or small."
                 )
         elif name not in first:
-            hint = ": the images of each label belong in a sub-folder of their own" if name == "label" else ""
+            hint = ": put the images of each label into a sub-folder" if name == "label" else ""
             raise InputError(f"The model needs {name!r} in every example, but the data has only {sorted(first)}{hint}.")
         elif not spec.shape and np.ndim(first[name]):
-            raise InputError(f"The model needs one number as {name!r}, but the data has several.")
+            raise InputError(f"The model needs a single number {name!r}, but the data has several.")
         else:
             check_shape(name, np.shape(first[name]), spec)
     classes = example["label"].count if "label" in example else 0
@@ -161,7 +161,7 @@ def check_source(source: Source, data: Data, example: Example):
 
 
 def finished(values: np.ndarray, spec: ArraySpec | None) -> np.ndarray:
-    """Return arrays [b ...] in their spec's dtype: u8 videos and integer audio as f32 in [-1, 1]."""
+    """Return arrays [b ...] in the dtype of their spec: u8 videos and integer audio as f32 in [-1, 1]."""
     if spec is None or values.dtype == spec.dtype:
         return values
     if spec.kind == "video" and values.dtype == np.uint8:

@@ -25,10 +25,10 @@ ARGUMENTS = {
 
 
 def open_source(data: Data, example: Example | tuple[int, ...] | None = None) -> Source:
-    """Return the source named by `data.source`, for a model's examples.
+    """Return the source named by `data.source`, for examples of the given specs.
 
-    example: the specs of its arrays; a shape (h, w, c) stands for images of that size. `shapes` are drawn at the size of
-    the images. From a .npz, the arrays of an example without images are read by name.
+    example: the specs of the arrays of an example, or the shape (h, w, c) of its image. `shapes` draws images of this
+    size. If an example has no image, its arrays are read from a .npz by name.
 
     With `data.only` it is the subset with these labels, which keep their numbers. Raises InputError for an unknown
     source or split, for data that is missing, empty, damaged or unreadable, and for unknown labels.

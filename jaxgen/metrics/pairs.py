@@ -1,4 +1,4 @@
-"""Metrics between what is made and what should have been, for each kind of array."""
+"""Metrics between outputs and targets, for each kind of array."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,17 @@ from jaxgen.metrics.metric import Metric
 from jaxgen.metrics.pixels import MEASURES as PIXELS
 from jaxgen.metrics.pixels import check_pairs, parse, pixel_metric
 
-PAIR_METRIC = {"image": "psnr_rgb", "video": "psnr_rgb", "audio": "snr", "pose": "mpjpe"}  # where none is asked for
+PAIR_METRIC = {
+    "image": "psnr_rgb",
+    "video": "psnr_rgb",
+    "audio": "snr",
+    "pose": "mpjpe",
+}  # defaults
 PAIR_METRICS = (*PIXELS, "snr", "mpjpe", "mse")
 
 
 def is_pair_metric(name: str) -> bool:
-    """Return whether a metric's name is of this module. Raises InputError for a pixel metric that can't be."""
+    """Return whether a name is a metric of pairs. Raises InputError for an invalid pixel metric."""
     if name.partition("_border")[0] in PIXELS:
         parse(name)
         return True
@@ -26,11 +31,11 @@ def is_pair_metric(name: str) -> bool:
 def pair_metric(name: str, spec: ArraySpec) -> Metric:
     """Return the metric whose update is (state, true, made [b ...], valid bool[b]) -> state.
 
-    psnr_rgb, ssim_y, ...: of images, and of the frames of videos
+    psnr_rgb, ssim_y, ...: of images and of the frames of videos
     snr:   signal-to-noise ratio in dB, the mean over examples of 10 log10(sum x^2 / sum (x - y)^2), of audio
     mpjpe: mean distance of joints, in the units of the data, of poses
-    mse:   mean squared error, of anything
-    Raises InputError where a metric is not of this kind of array.
+    mse:   mean squared error, of any kind
+    Raises InputError if the metric is not defined for this kind of array.
     """
     means: dict[str, tuple[tuple[str, ...], Callable]] = {
         "snr": (("audio",), signal_to_noise),
@@ -75,12 +80,12 @@ def mean_metric(name: str, measure: Callable) -> Metric:
 
 
 def signal_to_noise(true, made):
-    """Return 10 log10(sum x^2 / sum (x - y)^2) in dB, f32[b], of [b ...]."""
+    """Return the signal-to-noise ratio 10 log10(sum x^2 / sum (x - y)^2) in dB of [b ...], f32[b]."""
     axes = tuple(range(1, true.ndim))
     power, error = jnp.square(true).sum(axes), jnp.square(true - made).sum(axes)
     return 10 * jnp.log10(jnp.maximum(power, 1e-12) / jnp.maximum(error, 1e-12))
 
 
 def joint_distance(true, made):
-    """Return the mean over frames and joints of |x - y|, f32[b], of poses [b t j d]."""
+    """Return the mean over frames and joints of |x - y| of poses [b t j d], f32[b]."""
     return jnp.sqrt(jnp.square(true - made).sum(-1)).reshape(len(true), -1).mean(1)

@@ -182,7 +182,7 @@ def test_a_translation_model_needs_two_domains():
     from jaxgen.models.translation.pix2pix import SMALL
 
     source = open_source(Data("shapes"), SMALL.image)
-    message(lambda: check_data(SMALL.task(1), source), "translates images of one domain into another", "--data.pair")
+    message(lambda: check_data(SMALL.task(1), source), "translates images between two domains", "--data.pair")
     check_data(SMALL.task(1), source, "edges")
 
 

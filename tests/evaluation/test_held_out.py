@@ -57,7 +57,7 @@ def test_each_sample_gets_its_own_row_of_what_is_given():
 def test_what_is_given_must_be_in_the_data():
     labelled = dataclasses.replace(TASK, example={**TASK.example, "source": TASK.example["image"]}, given=("source",))
     source = data.open_source(Data("digits"), (8, 8, 1))
-    with pytest.raises(InputError, match="translates images of one domain"):
+    with pytest.raises(InputError, match="translates images between two domains"):
         conditioning_of(labelled, zoo.load("dcgan").tiny, source, 10)
 
 

@@ -162,7 +162,7 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
         ("pix2pix", ["--model.game.form.around", "0"], "model.game.form.around must be at least 1"),
         ("munit", ["--model.game.form.no-pointwise", "--model.game.layers", "3"], "at least 32x32, not 16x16"),
         ("pix2pix", ["--data.source", "unpaired:shapes,shapes"], "pix2pix learns from pairs"),
-        ("pix2pix", ["--data.pair", "none"], "translates images of one domain into another"),
+        ("pix2pix", ["--data.pair", "none"], "translates images between two domains"),
         ("pix2pix", ["--model.pixel", "0", "--model.game.adversarial", "0"], "Nothing is learned"),
         ("cyclegan", ["--model.image", "2", "16", "3"], "at least 4"),
         ("pix2pixhd", ["--model.perceptual", "1"], "needs images of 18x18 at least, not 16x16"),
@@ -172,7 +172,7 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
         ("stargan-celeba", ["--model.attributes", "cold", "cold"], "must be names that differ"),
         ("stargan-celeba", ["--model.attributes", "cold", "--model.exclusive", "2"], "model.exclusive is 2, of 1 attr"),
         ("stargan-celeba", ["--model.attributes", "cold", "lagre"], "needs 'lagre' in every example"),
-        ("stargan-celeba", ["--model.attributes", "factors"], "needs one number as 'factors'"),
+        ("stargan-celeba", ["--model.attributes", "factors"], "needs a single number 'factors'"),
         ("pix2pixhd-local", ["--model.width", "5"], "model.width is 5: the generator around is half as wide"),
         ("pix2pixhd-local", ["--model.image", "18", "16", "3"], "both sides must be multiples of 4"),
     ]:
