@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from jaxgen.core.config import Data
-from jaxgen.data import RandomSubset, batches, derived_sources, open_source
+from jaxgen.data import RandomSubset, batches, check_source, derived_sources, open_source
 from jaxgen.data.arrays import Arrays
 from jaxgen.data.domains import UnpairedImages
-from jaxgen.inference.sampling import check_data
 from tests.data.test_idx_npz import write_idx
 from tests.helpers.data_samples import REAL, message, own_cache, real, sample_image, tree  # noqa: F401
 
@@ -171,7 +170,7 @@ def test_invalid_pairs_are_refused_in_a_sentence(tmp_path):
     )
     message(opened(f"paired:{tmp_path / 'sizes'}"), "A/2.png is 16x20", "B/2.png is 16x21: a pair needs equal sizes")
     message(opened(f"paired:{tmp_path / 'cats'}"), "sub-folders cats, dogs: pairs must be in A and B")
-    message(opened(f"paired:{tmp_path / 'wide'}"), "2.png is 31 pixels wide: two images side by side have an even")
+    message(opened(f"paired:{tmp_path / 'wide'}"), "2.png is 31 pixels wide: two images side by side need an even")
     message(opened("paired"), "lacks its PATH")
     message(opened("unpaired:a"), "must name two sets: write unpaired:PATH_A,PATH_B")
     message(opened(f"unpaired:{tmp_path / 'cats'},{tmp_path / 'none'}"), "no file or folder", "none")
@@ -182,8 +181,12 @@ def test_a_translation_model_needs_two_domains():
     from jaxgen.models.translation.pix2pix import SMALL
 
     source = open_source(Data("shapes"), SMALL.image)
-    message(lambda: check_data(SMALL.task(1), source), "translates images between two domains", "--data.pair")
-    check_data(SMALL.task(1), source, "edges")
+    message(
+        lambda: check_source(source, Data(), SMALL.task(1).example),
+        "translates images between two domains",
+        "--data.pair",
+    )
+    check_source(source, Data(pair="edges"), SMALL.task(1).example)
 
 
 @real
