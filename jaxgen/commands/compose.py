@@ -193,7 +193,7 @@ def styled_by(folder: Path) -> Blend:
     if transform is None or "style" not in transform.inputs:
         raise InputError(f"{folder} knows no style: it needs a run of train.translation --preset adain.")
     apply, grain, keys = jax.jit(transform.apply), transform.source.multiple, jax.random.split(jax.random.key(0), 1)
-    least = backbones.smallest(opened.frozen["trunk"].model)
+    least = backbones.smallest(opened.frozen["backbone"].model)
 
     def blend(picture: np.ndarray, one: Layer) -> np.ndarray:
         if min(picture.shape[:2]) < least:

@@ -48,8 +48,9 @@ def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
 
 def renamed(argv: Sequence[str]) -> list[str]:
     """Return the arguments with flags of older versions replaced by their present names."""
-    old = re.compile(rf"(--(?:[\w-]+\.)*)({'|'.join(RENAMED)})(?==|$)")
-    return [old.sub(lambda m: m[1] + RENAMED[m[2]], arg, count=1) if old.match(arg) else arg for arg in argv]
+    old = re.compile(rf"(--(?:[\w-]+\.)*)({'|'.join(RENAMED).replace('_', '[-_]')})(?==|$)")
+    now = lambda m: m[1] + RENAMED[m[2].replace("-", "_")]  # noqa: E731
+    return [old.sub(now, arg, count=1) if old.match(arg) else arg for arg in argv]
 
 
 def _pairs(argv: Sequence[str]):

@@ -103,7 +103,10 @@ class Painter:
             self.easels[content.shape] = Easel(model.task(1)), targets
         easel, targets = self.easels[content.shape]
         x = jnp.asarray(content)[None]
-        frozen = {"trunk": self.backbone, "styles": targets(self.backbone, self.pictures, masks, x, self.wish.strength)}
+        frozen = {
+            "backbone": self.backbone,
+            "styles": targets(self.backbone, self.pictures, masks, x, self.wish.strength),
+        }
         made = easel.paint(x, start, frozen, self.steps, lambda at, y, _: show(self.done + at, self.total, y))
         self.done += self.steps
         return np.clip(made, -1, 1)

@@ -19,6 +19,8 @@ RENAMED = {  # settings of older versions: their present names
     "critic_width": "discriminator_width",
     "critic_layers": "discriminator_layers",
     "critic_start": "discriminator_start",
+    "halvings": "downsamplings",
+    "halving": "halve_every",
 }
 
 

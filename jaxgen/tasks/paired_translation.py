@@ -62,7 +62,7 @@ class PairedTranslation:
             example=pair_of(self.image),
             learners={**learners, "generator": self.game.learner("generator")},
             phases=(*phases, Phase("generator", "generator", self.loss, stream="z")),
-            frozen={"trunk": partial(backbones.load, self.backbone)} if self.perceptual else {},
+            frozen={"backbone": partial(backbones.load, self.backbone)} if self.perceptual else {},
             capabilities=(
                 translation(self.translate, multiple=self.multiple, channels=self.image[2], stochastic=self.several),
             ),
@@ -110,7 +110,7 @@ class PairedTranslation:
                 features = self.game.feature_distance(real, fake)
                 value, metrics = value + self.game.features * features, metrics | {"features": features.mean()}
         if self.perceptual:
-            ours, theirs = (context.frozen["trunk"].features(x, tuple(LAYERS)) for x in (fake_image, image))
+            ours, theirs = (context.frozen["backbone"].features(x, tuple(LAYERS)) for x in (fake_image, image))
             distance = perceptual.feature_loss(ours, theirs, 1, tuple(LAYERS.values()))
             value, metrics = value + self.perceptual * distance, metrics | {"perceptual": distance.mean()}
         return value.mean(), Aux(metrics)

@@ -35,13 +35,13 @@ class PatchGANConfig:
     learning_rate: float = 2e-4  # of Adam, of every net
     beta1: float = 0.5
     decay: float = 0.0  # L2 regularisation: this factor times the weights is added to the gradient
-    halving: int = 0  # steps between halvings of the learning rate; 0: never
+    halve_every: int = 0  # number of steps after which the learning rate is halved, again and again; 0: never
 
     def check(self, image: tuple[int, int, int]):
         """Raise InputError for settings out of range, and for images that are too small."""
         at_least(0, model__game__adversarial=self.adversarial, model__game__features=self.features)
         at_least(1, model__game__scales=self.scales, model__game__layers=self.layers, model__game__width=self.width)
-        at_least(0, model__game__decay=self.decay, model__game__halving=self.halving)
+        at_least(0, model__game__decay=self.decay, model__game__halve_every=self.halve_every)
         at_least(1, model__game__form__around=self.form.around)
         if self.adversarial:
             check_patches(image, self.layers, self.scales, self.form)
@@ -56,8 +56,8 @@ class PatchGANConfig:
 
     def learner(self, *nets: str) -> Learner:
         rate: Any = self.learning_rate
-        if self.halving:
-            rate = optax.exponential_decay(rate, self.halving, 0.5, staircase=True)
+        if self.halve_every:
+            rate = optax.exponential_decay(rate, self.halve_every, 0.5, staircase=True)
         adam = optax.adam(rate, b1=self.beta1)
         return Learner(nets, optax.chain(optax.add_decayed_weights(self.decay), adam) if self.decay else adam)
 

@@ -54,7 +54,7 @@ def ours(name: str, steps: int) -> Callable[[], Any]:
     model = published() if name == FAST else zoo.load("adain").run.model
     task = model.task(1)
     params, extra = jax.jit(lambda: task.init(jax.random.key(0), {}))()
-    frozen = {} if name == FAST else {"trunk": backbones.load("vgg16")}
+    frozen = {} if name == FAST else {"backbone": backbones.load("vgg16")}
     context, given = Context(extra, {}, frozen, jnp.zeros((), jnp.int32)), {"source": picture(512, 0)[None]}
     given |= {} if name == FAST else {"style": picture(512, 1)[None]}
     paint, to = jax.jit(translate(task)), jnp.zeros(1, jnp.int32)

@@ -60,12 +60,12 @@ class Model:
 
 SMALL = "--data.crop center --model.image 64 64 3 --model.width 16 --model.game.width 16 --model.game.layers 2"
 UNET = f"{SMALL} --model.depth 6 --batch 8"
-CLASSES = f"{SMALL.split(' --model.game')[0]} --model.blocks 3 --model.halvings 5 --model.classes 5 --batch 8"
+CLASSES = f"{SMALL.split(' --model.game')[0]} --model.blocks 3 --model.downsamplings 5 --model.classes 5 --batch 8"
 MODELS = {
     "u-net": Model("pix2pix", "emoji", f"{UNET} --model.game.adversarial 0", 15_000),
     # Of images a quarter as large, the paper's weight of 100 leaves the critic no say: FID is the U-Net's.
     "pix2pix": Model("pix2pix", "emoji", f"{UNET} --model.pixel 10", 15_000),
-    "bicyclegan": Model("bicyclegan", "emoji", f"{UNET} --model.halvings 4 --model.game.scales 1", 10_000),
+    "bicyclegan": Model("bicyclegan", "emoji", f"{UNET} --model.downsamplings 4 --model.game.scales 1", 10_000),
     "cyclegan": Model("cyclegan", "flowers", f"{SMALL} --model.blocks 3 --batch 2", 6_000),
     "cut": Model("cut", "flowers", f"{SMALL} --model.blocks 3 --model.taps 0 2 --batch 2", 6_000),
     "unit": Model("unit", "flowers", f"{SMALL} --model.blocks 1 --model.game.scales 1 --batch 2", 6_000),

@@ -25,5 +25,6 @@ def test_flags_of_older_names_are_understood():
         "trunk",
         "--model.game.backbone=trunk",
     ]
+    assert renamed(["--model.critic-width", "8"]) == ["--model.discriminator_width", "8"]
     command = parse("translation", ["--preset", "adain", "--model.trunk", "random"])
     assert command.run.model.backbone == "random"

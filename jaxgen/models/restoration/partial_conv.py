@@ -84,7 +84,7 @@ class PartialConvolutions:
             learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate))},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
-            frozen={"trunk": partial(backbones.load, self.backbone)} if self.uses_features else {},
+            frozen={"backbone": partial(backbones.load, self.backbone)} if self.uses_features else {},
             capabilities=hole_filling(self.holes, self.paint, 1, self.image[2]),
         )
 
@@ -115,7 +115,7 @@ class PartialConvolutions:
         value = near + self.hole * far + self.smooth * rough
         metrics = {"hole": far, "known": near, "variation": rough, "psnr": psnr(whole, clean).mean()}
         if self.uses_features:
-            see = partial(context.frozen["trunk"].features, layers=self.layers)
+            see = partial(context.frozen["backbone"].features, layers=self.layers)
             ours, joint, theirs = (see(x) for x in (made, whole, clean))
             metrics["perceptual"] = (
                 losses.feature_loss(ours, theirs) + losses.feature_loss(joint, theirs)

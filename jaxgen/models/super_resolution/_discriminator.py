@@ -35,7 +35,7 @@ class PerceptualGANConfig:
     pixel: float = 1.0  # weight of the pixel loss
     width: int = 64  # channels of the discriminator's first layer
     dense: int = 1024  # units of its last but one layer
-    halvings: int = 4  # number of stride-2 convolutions
+    downsamplings: int = 4  # number of stride-2 convolutions
     kernel: int = 3  # side of their kernels
     learning_rate: float = 1e-4  # of Adam
     beta2: float = 0.999  # of Adam
@@ -48,18 +48,23 @@ class PerceptualGANConfig:
         """Return the losses with a discriminator of patches of this size. Raises InputError for bad settings."""
         at_least(0, model__game__adversarial=self.adversarial, model__game__perceptual=self.perceptual)
         at_least(0, model__game__pixel=self.pixel, model__game__start=self.start)
-        at_least(1, model__game__width=self.width, model__game__dense=self.dense, model__game__halvings=self.halvings)
+        at_least(
+            1,
+            model__game__width=self.width,
+            model__game__dense=self.dense,
+            model__game__downsamplings=self.downsamplings,
+        )
         if self.kernel not in (3, 4):
             raise InputError(f"model.game.kernel must be 3 or 4, not {self.kernel}.")
-        multiple = 2**self.halvings
+        multiple = 2**self.downsamplings
         if image[0] % multiple or image[1] % multiple:
-            times = f"The discriminator halves patches {self.halvings} times"
+            times = f"The discriminator halves patches {self.downsamplings} times"
             raise InputError(f"{times}: model.image {image[:2]} must be multiples of {multiple}.")
         if self.perceptual and self.backbone == "st-lpips" and (image[2] != 3 or min(image[:2]) < 21):
             raise InputError(
                 "ST-LPIPS compares colour images of at least 21x21: write --model.game.perceptual 0 for others."
             )
-        net, gan = SRGANDiscriminator(self.width, self.dense, self.halvings, self.kernel), LOSSES[self.loss]
+        net, gan = SRGANDiscriminator(self.width, self.dense, self.downsamplings, self.kernel), LOSSES[self.loss]
 
         def init(key: Key) -> tuple[Any, Any]:
             found = net.init(key, jnp.zeros((2, *image)), True)
@@ -116,13 +121,13 @@ class SRGANDiscriminator(nn.Module):
 
     width: int
     dense: int
-    halvings: int
+    downsamplings: int
     kernel: int
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         x = nn.leaky_relu(Conv(self.width, (3, 3), name="layer_0")(x), 0.2)
-        for i in range(1, 2 * self.halvings):
+        for i in range(1, 2 * self.downsamplings):
             stride, side = (2, self.kernel) if i % 2 else (1, 3)
             pads, features = ((1, 1), (1, 1)), self.width * 2 ** min(i // 2, 3)
             x = Conv(features, (side, side), (stride, stride), pads, use_bias=False, name=f"layer_{i}")(x)

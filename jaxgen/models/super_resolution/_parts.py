@@ -1,4 +1,4 @@
-"""What several of these nets are made of, and what they see of an image."""
+"""Layers that several super-resolution nets share, and the range of pixels at their inputs."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ DIV2K = (0.4488, 0.4371, 0.4040)  # the mean red, green and blue of DIV2K's imag
 
 
 def centred(channels: int, span: float = 255.0) -> PixelRange:
-    """Return pixels whose mean over DIV2K is 0, where they are of three colours."""
+    """Return a pixel range with mean 0 over DIV2K, for images of three channels."""
     return PixelRange(span, DIV2K if channels == 3 else (0.0,))
 
 
@@ -26,7 +26,7 @@ def conv(features: int, name: str, size: int = 3, bias: bool = True, kernel_init
 
 
 def factors(scale: int) -> tuple[int, ...]:
-    """Return the steps in which a net enlarges: powers of 2 by doubling. Raises InputError where there are none."""
+    """Return the factors of upsampling steps: powers of 2 in steps of 2, or 3. Raises InputError for other scales."""
     at_least(2, model__scale=scale)
     if scale & (scale - 1) == 0:
         return (2,) * (scale.bit_length() - 1)
@@ -35,10 +35,10 @@ def factors(scale: int) -> tuple[int, ...]:
     return (3,)
 
 
-def enlarged(x: Array, scale: int, name: str) -> Array:
-    """Return features enlarged by sub-pixel convolutions, x f32[b h w c] -> f32[b h*scale w*scale c].
+def upsampled(x: Array, scale: int, name: str) -> Array:
+    """Return features upsampled by sub-pixel convolutions, x f32[b h w c] -> f32[b h*scale w*scale c].
 
-    Lim et al. 2017, figure 3. To be called inside a module; the convolutions are NAME_0, NAME_2, ...
+    Lim et al. 2017, figure 3. Call it inside a module; the convolutions are named NAME_0, NAME_2, ...
     """
     c = x.shape[-1]
     for i, factor in enumerate(factors(scale)):
@@ -47,9 +47,9 @@ def enlarged(x: Array, scale: int, name: str) -> Array:
 
 
 class ChannelAttention(nn.Module):
-    """x s, s = sigmoid(W_2 relu(W_1 z)) with z the mean of each channel, x f32[b h w c] -> f32[b h w c].
+    """x s, s = sigmoid(W_2 relu(W_1 z)), where z is the mean of each channel, x f32[b h w c] -> f32[b h w c].
 
-    Zhang et al. 2018, equations 6 to 9, with c / reduction numbers between. With contrast, z is the mean plus the
+    Zhang et al. 2018, equations 6 to 9, with c / reduction hidden units. With `contrast`, z is the mean plus the
     standard deviation: Hui et al. 2019, equation 4.
     """
 
@@ -60,7 +60,7 @@ class ChannelAttention(nn.Module):
     def __call__(self, x: Array) -> Array:
         c = x.shape[-1]
         z = x.mean((1, 2), keepdims=True)  # [b 1 1 c]
-        if self.contrast:  # the square root's slope at 0, in even channels, is kept finite
+        if self.contrast:  # keeps the root's gradient finite in constant channels
             z = z + jnp.sqrt(jnp.square(x - z).mean((1, 2), keepdims=True) + 1e-12)
         z = nn.relu(conv(max(c // self.reduction, 1), "conv_du_0", 1)(z))  # [b 1 1 c/reduction]
         return x * nn.sigmoid(conv(c, "conv_du_2", 1)(z))

@@ -1,9 +1,9 @@
 """EDSR: Lim, Son, Kim, Nah and Lee 2017, "Enhanced Deep Residual Networks for Single Image Super-Resolution".
 
 Residual blocks without batch norm on the small image, then sub-pixel convolutions. `edsr` is the authors' baseline of
-16 blocks of 64 channels; `edsr-full` the paper's net of 32 blocks of 256, whose residuals are multiplied by 0.1 so that
-it can be trained. Images are seen from 0 to 255, the mean of DIV2K taken away. The schedule is a cosine in place of
-halving every 200,000 steps. Trained from noise for every factor, not from the net that doubles.
+16 blocks of 64 channels; `edsr-full` is the paper's net of 32 blocks of 256 channels, with residuals multiplied by 0.1
+for stable training. Pixels are from 0 to 255 minus DIV2K's mean. The schedule is a cosine, not steps. Nets for
+all scales are trained from scratch, not from the net for scale 2.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
-from jaxgen.models.super_resolution._parts import centred, conv, enlarged, factors
+from jaxgen.models.super_resolution._parts import centred, conv, factors, upsampled
 from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
 class EDSR:
-    """Hyper-parameters of an EDSR."""
+    """Hyper-parameters of EDSR."""
 
     image: Image = (96, 96, 3)  # clean training patches: height, width, channels
     scale: int = 2
@@ -55,11 +55,11 @@ class EDSRNet(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         del train
         y = backbone(x, self.depth, self.width, self.residual_scale)  # [b h w width]
-        return conv(self.channels, "tail_1")(enlarged(y, self.scale, "tail_0"))
+        return conv(self.channels, "tail_1")(upsampled(y, self.scale, "tail_0"))
 
 
 def backbone(x: Array, depth: int, width: int, residual_scale: float = 1.0) -> Array:
-    """Return an EDSR's features, x f32[b h w c] -> f32[b h w width]. To be called inside a module."""
+    """Return EDSR's features, x f32[b h w c] -> f32[b h w width]. Call it inside a module."""
     first = y = conv(width, "head_0")(x)
     for i in range(depth):
         y = Block(residual_scale, name=f"body_{i}")(y)

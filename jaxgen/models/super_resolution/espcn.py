@@ -1,9 +1,9 @@
 """ESPCN: Shi, Caballero, Huszar, Totz, Aitken, Bishop, Rueckert and Wang 2016, "Real-Time Single Image and Video
 Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network".
 
-Three convolutions on the luma of the small image; the last makes scale^2 channels, which are laid side by side as
-pixels: the sub-pixel convolution. With tanh, which the paper finds better than ReLU. Adam stands for SGD, and the
-number of steps is chosen for it.
+Three convolutions on the luma of the small image; the last one has scale^2 output channels, which are rearranged into
+pixels: the sub-pixel convolution. Activations are tanh, which the paper finds better than ReLU. Adam replaces SGD, and
+the number of steps is chosen for it.
 """
 
 from dataclasses import dataclass

@@ -1,16 +1,17 @@
-"""ESRGAN: Wang et al. 2018, "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks"; `real-esrgan` is it on
-what cameras, compression and the web do to images, Wang et al. 2021, "Real-ESRGAN: Training Real-World Blind
-Super-Resolution with Pure Synthetic Data".
+"""ESRGAN: Wang et al. 2018, "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks"; `real-esrgan` trains
+it on synthetic degradations of cameras, compression and the web: Wang et al. 2021, "Real-ESRGAN: Training Real-World
+Blind Super-Resolution with Pure Synthetic Data".
 
-RRDBNet (rrdb.py) against a critic as SRGAN's, but deeper (_discriminator.py), which judges how much more real a clean
-image is than the mean of the others (the relativistic average). The restorer minimises L_percep + 5e-3 L_adv + 1e-2 L1,
-equation 3, with ST-LPIPS (or LPIPS on another net: `game.backbone`) in place of VGG-19's features and L1 of pixels from
-0 to 1; the authors' code halves L_adv. For the first `game.start` steps the critic does not count; the paper starts
-from a net trained by L1, as does `--start-from` a run of `rrdb` with `--model.game.start 0`. The schedule is a cosine
-in place of halving.
+RRDBNet (rrdb.py) with a discriminator like SRGAN's, but deeper (_discriminator.py). Its loss is a relativistic average:
+how much more real a clean image is than the mean of the restored ones. The restoration net minimises L_percep + 5e-3
+L_adv + 1e-2 L1 (equation 3). ST-LPIPS (or LPIPS on another net: `game.backbone`) replaces VGG-19's features, and L1 is
+of pixels from 0 to 1; the authors' code halves L_adv. The first `game.start` steps have no adversarial loss. The paper
+starts from a net trained by L1; for this use `--start-from` a run of `rrdb` with `--model.game.start 0`. The
+schedule is a cosine, not steps.
 
-Real-ESRGAN minimises L_percep + 0.1 L_adv + L1 at a constant rate, and its critic judges each image by itself. That
-is a U-Net; here it is ESRGAN's, of patches of 256. The clean images are not sharpened, as its targets are.
+Real-ESRGAN minimises L_percep + 0.1 L_adv + L1 at a constant rate, with a discriminator of single images. The paper's
+discriminator is a U-Net; here it is ESRGAN's, for patches of 256. The clean images are not sharpened, as the paper's
+targets are.
 """
 
 from dataclasses import dataclass, replace
@@ -23,14 +24,16 @@ from jaxgen.models.super_resolution._discriminator import PerceptualGANConfig
 from jaxgen.models.super_resolution.rrdb import RRDBNet
 from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
-# Halves of the authors' weights of L1, as pixels here are from -1 to 1.
-GAME = PerceptualGANConfig("relativistic-average", 5e-3, 1.0, 1e-2 / 2, dense=100, halvings=5, kernel=4, start=10_000)
-REAL_GAME = replace(GAME, loss="non-saturating", adversarial=0.1, pixel=1 / 2, halvings=6, beta2=0.99)
+# Half of the authors' weights of L1: pixels are from -1 to 1 here.
+GAME = PerceptualGANConfig(
+    "relativistic-average", 5e-3, 1.0, 1e-2 / 2, dense=100, downsamplings=5, kernel=4, start=10_000
+)
+REAL_GAME = replace(GAME, loss="non-saturating", adversarial=0.1, pixel=1 / 2, downsamplings=6, beta2=0.99)
 
 
 @dataclass(frozen=True)
 class ESRGAN:
-    """Hyper-parameters of an ESRGAN."""
+    """Hyper-parameters of ESRGAN."""
 
     image: Image = (128, 128, 3)  # clean training patches: height, width, channels
     scale: int = 4  # 1, 2 or 4
@@ -65,8 +68,8 @@ class ESRGAN:
 
 
 def preset(model: ESRGAN, batch: int, parameters: int, **settings) -> Preset:
-    play = replace(model.game, adversarial=0.1, perceptual=0, pixel=1.0, width=4, dense=8, halvings=4, start=0)
-    small = ESRGAN((32, 32, 3), 2, 1, 8, 4, play, model.degradation)
+    game = replace(model.game, adversarial=0.1, perceptual=0, pixel=1.0, width=4, dense=8, downsamplings=4, start=0)
+    small = ESRGAN((32, 32, 3), 2, 1, 8, 4, game, model.degradation)
     return Preset(row(model, 400_000, batch, **settings), tiny(small), parameters)
 
 

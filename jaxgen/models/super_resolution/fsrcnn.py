@@ -1,9 +1,9 @@
 """FSRCNN: Dong, Loy and Tang 2016, "Accelerating the Super-Resolution Convolutional Neural Network".
 
-An hourglass on the luma of the small image: features are shrunk from d to s channels, mapped by m convolutions,
-expanded again, and a transposed convolution of stride `scale` makes the image. FSRCNN(56, 12, 4): 12,464 weights,
-173 biases and 172 slopes, a slope for each channel. Adam stands for SGD with two learning rates, and the number of
-steps is chosen for it.
+An hourglass on the luma of the small image: features are reduced from d to s channels, mapped by m convolutions,
+expanded again, and upsampled by a transposed convolution of stride `scale`. FSRCNN(56, 12, 4) has 12,464 weights, 173
+biases and 172 slopes of PReLU, one for each channel. Adam replaces SGD with two learning rates, and the number of steps
+is chosen for it.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class FSRCNN:
         at_least(1, model__width=self.width, model__shrunk=self.shrunk)
         at_least(0, model__depth=self.depth)
         if self.scale > 9:
-            raise InputError(f"model.scale must be at most 9, the kernel's side, not {self.scale}.")
+            raise InputError(f"model.scale must be at most 9, the side of the kernel, not {self.scale}.")
         net = FSRCNNNet(self.scale, self.width, self.shrunk, self.depth)
         return RestorationTask(net, self.image, self.recipe, self.degradation, channels=1, scales=(self.scale,)).task()
 
@@ -64,7 +64,7 @@ class FSRCNNNet(nn.Module):
         for features, size, part, i in layers:
             x = conv(features, f"{part}_{i}", size, kernel_init=he)(x)
             x = PReLU(each=True, name=f"{part}_{i + 1}")(x)
-        pads = (4, 5 - self.scale)  # so that the side becomes exactly `scale` times as long
+        pads = (4, 5 - self.scale)  # the output's sides are exactly `scale` times the input's
         normal = nn.initializers.normal(0.001)
         last = ConvTranspose(1, (9, 9), (self.scale, self.scale), (pads, pads), kernel_init=normal, name="last_part")
         return last(x)  # [b h*scale w*scale 1]

@@ -1,8 +1,9 @@
 """IMDN: Hui, Gao, Yang and Wang 2019, "Lightweight Image Super-Resolution with Information Multi-distillation Network".
 
-Six blocks, each of which keeps a quarter of its channels at every one of four convolutions and works on the rest, then
-weighs what it kept by its contrast; all blocks' outputs are fused, and one sub-pixel convolution makes the image.
-`imdn` enlarges by 4, as the published weights that are compared with; the schedule is a cosine in place of halving.
+Six blocks. Each one has four convolutions; after each of these it keeps a quarter of the channels and processes the
+rest, and then applies contrast-aware channel attention to the kept channels. The outputs of all blocks are fused, and
+one sub-pixel convolution makes the image. `imdn` enlarges by 4, as the published weights in the tests do. The
+schedule is a cosine, not steps.
 """
 
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class IMDN:
         at_least(1, model__depth=self.depth, model__scale=self.scale, model__reduction=self.reduction)
         at_least(4, model__width=self.width)
         if self.width % 4:
-            raise InputError(f"model.width must be a multiple of 4, a quarter of which is kept, not {self.width}.")
+            raise InputError(f"model.width must be a multiple of 4, not {self.width}: a quarter is kept.")
         channels = self.image[2]
         net = IMDNNet(self.scale, self.depth, self.width, self.reduction, channels)
         return RestorationTask(
@@ -69,7 +70,7 @@ class IMDNNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Distils features step by step, x f32[b h w c] -> f32[b h w c]. Section 3.2, figure 2."""
+    """Information distillation: features kept step by step, x f32[b h w c] -> f32[b h w c]. Section 3.2, figure 2."""
 
     reduction: int
 
@@ -81,8 +82,8 @@ class Block(nn.Module):
             part, rest = jnp.split(leaky(conv(c, f"c{i}")(rest)), [c // 4], -1)  # [b h w c/4], [b h w 3c/4]
             kept.append(part)
         kept.append(conv(c // 4, "c4")(rest))
-        weighed = ChannelAttention(self.reduction, contrast=True, name="cca")(jnp.concatenate(kept, -1))  # [b h w c]
-        return conv(c, "c5", 1)(weighed) + x
+        weighted = ChannelAttention(self.reduction, contrast=True, name="cca")(jnp.concatenate(kept, -1))  # [b h w c]
+        return conv(c, "c5", 1)(weighted) + x
 
 
 def leaky(x: Array) -> Array:

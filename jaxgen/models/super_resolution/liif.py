@@ -1,10 +1,10 @@
 """LIIF: Chen, Liu and Wang 2021, "Learning Continuous Image Representation with Local Implicit Image Function".
 
-An EDSR's features say at any point what colour is there: a perceptron is told the 3x3 features around each of the four
-nearest places, how far away they are and how large a pixel is wanted, and its four answers are mixed by nearness. So
-one net enlarges by any factor, also by such as it was not trained for. Each training patch is made small by a factor of
-its own, drawn from 1 to 4, and compared at 2,304 of its pixels (drawn independently, so that some come twice). Blur,
-where asked for, comes after a patch is made small. The schedule is a cosine in place of halving.
+A perceptron predicts the colour at any point from EDSR's features. Its inputs are the 3x3 features around each of the
+four nearest pixels, the distance to that pixel, and the size of the wanted pixel. Its four outputs are averaged with
+weights by proximity. So one net enlarges by any factor, also by factors outside of training. In training each patch is
+downsampled by its own factor, drawn from 1 to 4, and compared at 2,304 of its pixels (drawn independently, so that some
+occur twice). Blur, if set, is applied after downsampling. The schedule is a cosine, not steps.
 """
 
 from dataclasses import dataclass
@@ -33,19 +33,19 @@ from jaxgen.nn.resample import cubic
 from jaxgen.tasks.restoration import Image, row, tiny
 from jaxgen.tasks.transforms import restoration
 
-LINES = 8  # of an image that are restored at once: more take more memory
+LINES = 8  # rows of an image restored at once; more rows need more memory
 
 
 @dataclass(frozen=True)
 class LIIF:
-    """Hyper-parameters of a LIIF."""
+    """Hyper-parameters of LIIF."""
 
     image: Image = (192, 192, 3)  # clean training patches: height, width, channels
-    small: int = 48  # the side of patches made small; the largest factor of training is image / small
+    small: int = 48  # side of downsampled patches; the largest factor in training is image / small
     points: int = 2304  # pixels of a patch that are compared
     depth: int = 16  # blocks of the EDSR
     width: int = 64  # of the EDSR
-    layers: int = 4  # of the perceptron, before the last
+    layers: int = 4  # of the perceptron, without the last one
     hidden: int = 256  # of the perceptron
     degradation: Degradation = Degradation()
     learning_rate: float = 1e-4  # of Adam
@@ -59,7 +59,7 @@ class LIIF:
         if min(self.image[:2]) < self.small:
             height, width = self.image[:2]
             raise InputError(f"model.image is {height}x{width}, smaller than model.small, {self.small}.")
-        return game(self)
+        return liif_task(self)
 
 
 class LIIFNet(nn.Module):
@@ -76,33 +76,33 @@ class LIIFNet(nn.Module):
         return self.colours(self.features(x), at, cell)
 
     def features(self, x: Array) -> Array:
-        """Return what the perceptron's first layer makes of the features around each pixel, f32[b h w hidden]."""
-        return self.imnet.near(self.encoder(x))
+        """Return the perceptron's first layer applied to the features around each pixel, f32[b h w hidden]."""
+        return self.imnet.convolve(self.encoder(x))
 
-    def colours(self, near: Array, at: Array, cell: Array) -> Array:
+    def colours(self, features: Array, at: Array, cell: Array) -> Array:
         """Return the colours at points f32[b q 2], f32[b q channels], of pixels of the size f32[b 2].
 
-        Points and sizes, down and across, are in units in which the image reaches from -1 to 1.
+        Points and sizes (vertical, horizontal) are in units where the image extends from -1 to 1.
         """
-        size = jnp.asarray(near.shape[1:3], jnp.float32)
-        at = (at + 1) / 2 * jnp.broadcast_to(size, at.shape) - 0.5  # in pixels, a whole number at a pixel's centre
-        last = jnp.broadcast_to(jnp.asarray(near.shape[1:3]) - 1, at.shape)
+        size = jnp.asarray(features.shape[1:3], jnp.float32)
+        at = (at + 1) / 2 * jnp.broadcast_to(size, at.shape) - 0.5  # in pixels; integers at the pixels' centres
+        last = jnp.broadcast_to(jnp.asarray(features.shape[1:3]) - 1, at.shape)
         corners = jnp.asarray([(0, 0), (0, 1), (1, 0), (1, 1)])
         low = jnp.floor(at).astype(jnp.int32)
         places = jnp.stack([jnp.clip(low + jnp.broadcast_to(c, low.shape), 0, last) for c in corners], 1)  # [b 4 q 2]
-        away = 2 * (at[:, None] - places)  # x - v*
-        wanted = jnp.broadcast_to((cell * jnp.broadcast_to(size, cell.shape))[:, None, None], away.shape)
-        around = jax.vmap(lambda picture, place: picture[place[..., 0], place[..., 1]])(near, places)  # [b 4 q hidden]
-        told = self.imnet(around, jnp.concatenate([away, wanted], -1))  # (5), [b 4 q channels]
-        # (4), by rows and columns apart: on a line through the last pixels all four areas are 0.
-        apart = (jnp.abs(away) + 1e-9).reshape(len(at), 2, 2, *at.shape[1:])  # [b down across q 2]
-        down, across = apart[..., 0][:, ::-1], apart[..., 1][:, :, ::-1]  # to the corners opposite
+        offset = 2 * (at[:, None] - places)  # x - v*
+        wanted = jnp.broadcast_to((cell * jnp.broadcast_to(size, cell.shape))[:, None, None], offset.shape)
+        around = jax.vmap(lambda x, place: x[place[..., 0], place[..., 1]])(features, places)  # [b 4 q hidden]
+        colours = self.imnet(around, jnp.concatenate([offset, wanted], -1))  # (5), [b 4 q channels]
+        # (4), rows and columns separately: on a line through the last pixels all four areas are 0.
+        distance = (jnp.abs(offset) + 1e-9).reshape(len(at), 2, 2, *at.shape[1:])  # [b down across q 2]
+        down, across = distance[..., 0][:, ::-1], distance[..., 1][:, :, ::-1]  # to the opposite corners
         share = down / down.sum(1, keepdims=True) * (across / across.sum(2, keepdims=True))  # [b 2 2 q]
-        return (told * share.reshape(*told.shape[:3], 1).astype(told.dtype)).sum(1)
+        return (colours * share.reshape(*colours.shape[:3], 1).astype(colours.dtype)).sum(1)
 
 
 class Encoder(nn.Module):
-    """An EDSR without the layers that enlarge, x f32[b h w c] -> f32[b h w width]."""
+    """EDSR without its upsampling layers, x f32[b h w c] -> f32[b h w width]."""
 
     depth: int
     width: int
@@ -113,10 +113,10 @@ class Encoder(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """What colour lies near features: linear maps with ReLU between them. Equation 1.
+    """The colour at a point from features near it: linear layers with ReLU between them. Equation 1.
 
-    The first is of 3x3 features side by side (equation 3) and four numbers more. Being linear it is a convolution of
-    all features, of which a row is picked, and a map of those four: the 9 c numbers of a point are never put together.
+    The first layer's inputs are 3x3 features (equation 3) and four more numbers. It is the sum of a convolution of all
+    features, gathered at the points, and a linear map of the four: the 9 c inputs of a point are never concatenated.
     """
 
     layers: int
@@ -130,18 +130,18 @@ class Perceptron(nn.Module):
             setattr(self, f"layers_{2 * i}", Dense(self.hidden, kernel_init=UNIFORM))
         setattr(self, f"layers_{2 * self.layers}", Dense(self.channels, kernel_init=UNIFORM))
 
-    def near(self, x: Array) -> Array:
-        return self.layers_0.near(x)
+    def convolve(self, x: Array) -> Array:
+        return self.layers_0.convolve(x)
 
-    def __call__(self, around: Array, far: Array) -> Array:
-        x = around + self.layers_0(far)
+    def __call__(self, around: Array, offsets: Array) -> Array:
+        x = around + self.layers_0(offsets)
         for i in range(1, self.layers + 1):
             x = getattr(self, f"layers_{2 * i}")(nn.relu(x))
         return x
 
 
 class First(nn.Module):
-    """A linear map of 3x3 features and four numbers more, done in two parts that are added."""
+    """A linear map of 3x3 features and four more numbers, computed as the sum of two parts."""
 
     width: int
     hidden: int
@@ -150,19 +150,19 @@ class First(nn.Module):
         self.kernel = self.param("kernel", UNIFORM, (9 * self.width + 4, self.hidden))
         self.bias = self.param("bias", nn.initializers.zeros, (self.hidden,))
 
-    def near(self, x: Array) -> Array:
+    def convolve(self, x: Array) -> Array:
         """x f32[b h w width] -> f32[b h w hidden]."""
         kernel = self.kernel[:-4].reshape(self.width, 3, 3, self.hidden).transpose(1, 2, 0, 3)
         return convs.conv(x.astype(kernel.dtype), kernel)
 
-    def __call__(self, far: Array) -> Array:
-        """far f32[... 4] -> f32[... hidden]."""
-        y = far.astype(self.kernel.dtype) @ self.kernel[-4:]
+    def __call__(self, offsets: Array) -> Array:
+        """offsets f32[... 4] -> f32[... hidden]."""
+        y = offsets.astype(self.kernel.dtype) @ self.kernel[-4:]
         return y + jnp.broadcast_to(self.bias, y.shape)
 
 
-def game(model: LIIF) -> Task:
-    """Return the game: patches made small by factors of their own, compared at points. Section 4.1."""
+def liif_task(model: LIIF) -> Task:
+    """Return the Task: patches downsampled by their own factors, compared at random points. Section 4.1."""
     net, (height, width, channels), small = LIIFNet(model), model.image, model.small
 
     def init(key: Key, spec: Any = None):
@@ -170,17 +170,17 @@ def game(model: LIIF) -> Task:
         x, at = jnp.zeros((2, small, small, channels)), jnp.zeros((2, 3, 2))
         return {"restorer": net.init(key, x, at, jnp.ones((2, 2)))["params"]}, {"restorer": {}}
 
-    def lesson(clean: Array, key: Key) -> tuple[Array, Array, Array, Array]:
-        """Return of a patch f32[H W c]: it made small, points f32[q 2], the colours there f32[q c], a pixel's size."""
+    def training_pair(clean: Array, key: Key) -> tuple[Array, Array, Array, Array]:
+        """Return a downsampled patch f32[H W c], points f32[q 2], their colours f32[q c], and a pixel's size."""
         factor = jax.random.uniform(rng.fold(key, "scale"), (), jnp.float32, 1, min(height, width) / small)
-        side = jnp.round(factor * small)  # of the part that is made small
+        side = jnp.round(factor * small)  # of the part that is downsampled
         place = jax.random.randint(rng.fold(key, "points"), (model.points, 2), 0, side.astype(jnp.int32))
         at = (place.astype(jnp.float32) + 0.5) / side * 2 - 1
-        return shrunk(clean, side, small), at, clean[place[:, 0], place[:, 1]], 2 / side
+        return downsampled(clean, side, small), at, clean[place[:, 0], place[:, 1]], 2 / side
 
     def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         keys = jax.random.split(key, len(batch["image"]))
-        x, at, target, cell = jax.vmap(lesson)(batch["image"], keys)
+        x, at, target, cell = jax.vmap(training_pair)(batch["image"], keys)
         x = model.degradation(x, keys)["degraded"]
         cell = jnp.broadcast_to(cell[:, None], (len(cell), 2))
         made: Any = net.apply(variables("restorer", params, context.extra), x, at, cell)  # [b q c]
@@ -192,13 +192,13 @@ def game(model: LIIF) -> Task:
         b, h, w = x.shape[:3]
         size = round(h * scale), round(w * scale)
         call = partial(net.apply, variables("restorer", params, context.extra))
-        near: Any = call(x, method="features")
+        features: Any = call(x, method="features")
         cell = jnp.broadcast_to(2 / jnp.asarray(size, jnp.float32), (b, 2))
         down, across = ((jnp.arange(n) + 0.5) * (2 / n) - 1 for n in size)
 
         def line(y: Array) -> Array:
             at = jnp.stack([jnp.full(across.shape, y), across], -1)  # [W 2]
-            return call(near, jnp.broadcast_to(at, (b, *at.shape)), cell, method="colours")  # pyright: ignore
+            return call(features, jnp.broadcast_to(at, (b, *at.shape)), cell, method="colours")  # pyright: ignore
 
         return jnp.moveaxis(jax.lax.map(line, down, batch_size=LINES), 0, 1)  # [H b W c] -> [b H W c]
 
@@ -212,10 +212,10 @@ def game(model: LIIF) -> Task:
     )
 
 
-def shrunk(x: Array, side: Array, small: int) -> Array:
-    """Return the first `side` rows and columns of x f32[h w c] made small bicubically, f32[small small c].
+def downsampled(x: Array, side: Array, small: int) -> Array:
+    """Return the first `side` rows and columns of x f32[h w c], bicubically downsampled, f32[small small c].
 
-    As `resize` of nn/resample.py, but of a part whose size is known only when it is computed.
+    Like `resize` of nn/resample.py, but `side` is a traced value.
     """
 
     def weights(n: int) -> Array:

@@ -1,9 +1,9 @@
 """RCAN: Zhang, Li, Li, Wang, Zhong and Fu 2018, "Image Super-Resolution Using Very Deep Residual Channel Attention
 Networks".
 
-Ten groups of twenty residual blocks, each of which weighs its channels by their means; a residual around every block,
-every group and all of them, then sub-pixel convolutions. Images are seen as by EDSR, by two fixed layers that the
-authors' code counts as 24 parameters more. The schedule is a cosine in place of halving every 200,000 steps.
+Ten groups of twenty residual blocks with channel attention, residual connections around every block, every group and
+all groups, then sub-pixel convolutions. Pixels have EDSR's range; the authors' code has two fixed layers for it, and
+counts 24 parameters more. The schedule is a cosine, not steps.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
-from jaxgen.models.super_resolution._parts import ChannelAttention, centred, conv, enlarged, factors
+from jaxgen.models.super_resolution._parts import ChannelAttention, centred, conv, factors, upsampled
 from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 
 @dataclass(frozen=True)
 class RCAN:
-    """Hyper-parameters of an RCAN."""
+    """Hyper-parameters of RCAN."""
 
     image: Image = (96, 96, 3)  # clean training patches: height, width, channels
     scale: int = 2
@@ -58,15 +58,15 @@ class RCANNet(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         del train
         first = y = conv(self.width, "head_0")(x)  # [b h w width]
-        group = nn.jit(Group)  # alike, they are traced once: in a third of the time
+        group = nn.jit(Group)  # equal groups are traced once, in a third of the time
         for i in range(self.groups):
             y = group(self.blocks, self.reduction, name=f"body_{i}")(y)
         y = first + conv(self.width, f"body_{self.groups}")(y)
-        return conv(self.channels, "tail_1")(enlarged(y, self.scale, "tail_0"))
+        return conv(self.channels, "tail_1")(upsampled(y, self.scale, "tail_0"))
 
 
 class Group(nn.Module):
-    """Blocks, a convolution and a residual around them, x f32[b h w c] -> f32[b h w c]. Section 3.2."""
+    """Blocks and a convolution, with a residual connection around them, x f32[b h w c] -> f32[b h w c]. Section 3.2."""
 
     blocks: int
     reduction: int
@@ -80,7 +80,7 @@ class Group(nn.Module):
 
 
 class Block(nn.Module):
-    """x + R(W_2 relu(W_1 x)), R the channel attention, x f32[b h w c] -> f32[b h w c]. Section 3.3, figure 4."""
+    """x + R(W_2 relu(W_1 x)), where R is channel attention, x f32[b h w c] -> f32[b h w c]. Section 3.3, figure 4."""
 
     reduction: int
 

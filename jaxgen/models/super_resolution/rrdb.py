@@ -1,10 +1,10 @@
 """RRDBNet: Wang, Yu, Wu, Gu, Liu, Dong, Qiao and Loy 2018, "ESRGAN: Enhanced Super-Resolution Generative Adversarial
 Networks".
 
-ESRGAN's generator: 23 residual-in-residual dense blocks, then two doublings by the nearest pixel and a convolution.
-Here it is trained by L1 alone, which is the first half of the paper's training. To enlarge by 2, or to leave the size,
-pixels are first made channels, as in BasicSR, whose names the layers have. The schedule is a cosine in place of
-halving.
+ESRGAN's generator: 23 residual-in-residual dense blocks, then two upsampling steps by the nearest pixel and a
+convolution. Here it is trained by L1 only, which is the first half of the paper's training. For scales 2 and 1 blocks
+of pixels are first moved into channels, as in BasicSR; the layers have BasicSR's names. The schedule is a cosine, not
+steps.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from jaxgen.models.super_resolution._parts import conv
 from jaxgen.nn.shuffle import space_to_depth
 from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
-SMALL_HE = nn.initializers.variance_scaling(0.01 * 2, "fan_in", "normal")  # He's times 0.1, section 3.4
+SMALL_HE = nn.initializers.variance_scaling(0.01 * 2, "fan_in", "normal")  # He's initialisation times 0.1, section 3.4
 
 
 @dataclass(frozen=True)
 class RRDB:
-    """Hyper-parameters of an RRDBNet."""
+    """Hyper-parameters of RRDBNet."""
 
     image: Image = (128, 128, 3)  # clean training patches: height, width, channels
     scale: int = 4  # 1, 2 or 4
@@ -60,7 +60,7 @@ class RRDBNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         del train
-        first = y = conv(self.width, "conv_first")(space_to_depth(x, 4 // self.scale))  # a quarter of what comes out
+        first = y = conv(self.width, "conv_first")(space_to_depth(x, 4 // self.scale))  # a quarter of the output's size
         for i in range(self.depth):
             y = Block(self.growth, name=f"body_{i}")(y)
         y = first + conv(self.width, "conv_body")(y)
@@ -70,7 +70,7 @@ class RRDBNet(nn.Module):
 
 
 class Block(nn.Module):
-    """x + 0.2 of what three dense blocks make of it, x f32[b h w c] -> f32[b h w c]. Figure 4, right."""
+    """x + 0.2 times the output of three dense blocks, x f32[b h w c] -> f32[b h w c]. Figure 4, right."""
 
     growth: int
 
@@ -78,22 +78,22 @@ class Block(nn.Module):
     def __call__(self, x: Array) -> Array:
         y = x
         for i in (1, 2, 3):
-            y = Dense(self.growth, name=f"rdb{i}")(y)
+            y = DenseBlock(self.growth, name=f"rdb{i}")(y)
         return x + 0.2 * y
 
 
-class Dense(nn.Module):
-    """x + 0.2 of five convolutions, each of which sees x and all those before it, x f32[b h w c] -> f32[b h w c]."""
+class DenseBlock(nn.Module):
+    """x + 0.2 times five convolutions with dense connections, x f32[b h w c] -> f32[b h w c]."""
 
     growth: int
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        seen = x
+        features = x
         for i in (1, 2, 3, 4):
-            y = leaky(conv(self.growth, f"conv{i}", kernel_init=SMALL_HE)(seen))
-            seen = jnp.concatenate([seen, y], -1)  # [b h w c+i*growth]
-        return x + 0.2 * conv(x.shape[-1], "conv5", kernel_init=SMALL_HE)(seen)
+            y = leaky(conv(self.growth, f"conv{i}", kernel_init=SMALL_HE)(features))
+            features = jnp.concatenate([features, y], -1)  # [b h w c+i*growth]
+        return x + 0.2 * conv(x.shape[-1], "conv5", kernel_init=SMALL_HE)(features)
 
 
 def leaky(x: Array) -> Array:
@@ -101,7 +101,7 @@ def leaky(x: Array) -> Array:
 
 
 def doubled(x: Array) -> Array:
-    """Return each pixel four times, [b h w c] -> [b 2h 2w c]."""
+    """Return x upsampled by the nearest pixel, [b h w c] -> [b 2h 2w c]."""
     return x.repeat(2, 1).repeat(2, 2)
 
 

@@ -1,8 +1,8 @@
 """SRCNN: Dong, Loy, He and Tang 2014 and 2016, "Image Super-Resolution Using Deep Convolutional Networks".
 
-Three convolutions on the luma of an interpolated image: patches are extracted, mapped and put together again. The
-9-5-5 net of 64 and 32 channels, the paper's largest; the images' borders are padded with zeros, which the paper does
-not in training. Adam stands for SGD with two learning rates, and the number of steps is chosen for it.
+Three convolutions on the luma of an interpolated image: patch extraction, non-linear mapping, reconstruction. This is
+the paper's largest net, 9-5-5 with 64 and 32 channels. Borders are zero-padded; in training the paper does not pad.
+Adam replaces SGD with two learning rates, and the number of steps is chosen for it.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class SRCNN:
         at_least(2, model__scale=self.scale)
         at_least(1, model__widths=min(self.widths), model__kernels=min(self.kernels))
         if not all(k % 2 for k in self.kernels):
-            raise InputError(f"model.kernels must be odd, or the image would move: not {self.kernels}.")
+            raise InputError(f"model.kernels must be odd, not {self.kernels}: even kernels shift the image.")
         net = SRCNNNet(self.kernels, self.widths)
         return RestorationTask(
             net, self.image, self.recipe, self.degradation, channels=1, scales=(self.scale,), interpolated=True
@@ -43,7 +43,7 @@ class SRCNN:
 
 
 class SRCNNNet(nn.Module):
-    """x f32[b h w 1], the luma of an interpolated image in [0, 1] -> the same, sharp. 2016, section 3.1."""
+    """x f32[b h w 1], the luma of an interpolated image in [0, 1] -> the restored luma. 2016, section 3.1."""
 
     kernels: tuple[int, int, int]
     widths: tuple[int, int]

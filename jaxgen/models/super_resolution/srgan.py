@@ -1,11 +1,11 @@
 """SRGAN: Ledig et al. 2017, "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network".
 
-SRResNet (srresnet.py) against a critic that tells enlarged images from clean ones (_discriminator.py). The content loss
-is a perceptual distance, here ST-LPIPS (or LPIPS on another net: `game.backbone`) in place of the differences between
-VGG-19's features, and a thousandth of -log D(G(x)) is added. For the first `game.start` steps the pixels' squared error
-and the perceptual distance are all there is; the paper starts from a trained SRResNet, as does `--start-from` its run
-with `--model.game.start 0`. The squared error stays, where the paper drops it for VGG's. The rate falls along a cosine,
-in place of to a tenth halfway.
+SRResNet (srresnet.py) with a discriminator of enlarged and clean images (_discriminator.py). The content loss is a
+perceptual distance, here ST-LPIPS (or LPIPS on another net: `game.backbone`) instead of the distance between VGG-19's
+features. The adversarial loss is -log D(G(x)), with a weight of 1e-3. The first `game.start` steps have the squared
+error of pixels and the perceptual distance only. The paper starts from a trained SRResNet; for this use `--start-from`
+its run with `--model.game.start 0`. The squared error is kept, where the paper replaces it by VGG's features. The
+schedule is a cosine, not a tenth of the rate from the middle on.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 @dataclass(frozen=True)
 class SRGAN:
-    """Hyper-parameters of an SRGAN."""
+    """Hyper-parameters of SRGAN."""
 
     image: Image = (96, 96, 3)  # clean training patches: height, width, channels
     scale: int = 4

@@ -1,9 +1,9 @@
 """SRResNet: Ledig, Theis, Huszar, Caballero, Cunningham, Acosta, Aitken, Tejani, Totz, Wang and Shi 2017,
 "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network".
 
-SRGAN's generator, trained by the mean squared error alone: 16 residual blocks with batch norm and learned slopes, then
-sub-pixel convolutions. One slope a layer, and no bias before batch norm; the layers have the names of Lornatang's
-SRGAN-PyTorch.
+SRGAN's generator, trained by the mean squared error only: 16 residual blocks with batch norm and PReLU, then sub-pixel
+convolutions. PReLU has one slope for each layer, and there is no bias before batch norm. The layers have the names of
+Lornatang's SRGAN-PyTorch.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
 @dataclass(frozen=True)
 class SRResNet:
-    """Hyper-parameters of an SRResNet."""
+    """Hyper-parameters of SRResNet."""
 
     image: Image = (96, 96, 3)  # clean training patches: height, width, channels
     scale: int = 4
@@ -60,12 +60,12 @@ class SRResNetModule(nn.Module):
             y = Block(name=f"trunk_{i}")(y, train)
         y = first + BatchNorm(name="conv2_1")(conv(self.width, "conv2_0", bias=False)(y), train)
         for i, factor in enumerate(factors(self.scale)):
-            y = Enlarge(factor, name=f"upsampling_{i}")(y)  # [b h*factor w*factor width]
+            y = Upsample(factor, name=f"upsampling_{i}")(y)  # [b h*factor w*factor width]
         return conv(self.channels, "conv3", 9)(y)
 
 
 class Block(nn.Module):
-    """Convolution, norm, rectifier, convolution, norm, and x is added, x f32[b h w c] -> f32[b h w c]."""
+    """x + norm(conv(prelu(norm(conv(x))))), x f32[b h w c] -> f32[b h w c]."""
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -75,8 +75,8 @@ class Block(nn.Module):
         return x + BatchNorm(name="rcb_4")(y, train)
 
 
-class Enlarge(nn.Module):
-    """A sub-pixel convolution and a rectifier, x f32[b h w c] -> f32[b h*factor w*factor c]."""
+class Upsample(nn.Module):
+    """A sub-pixel convolution and PReLU, x f32[b h w c] -> f32[b h*factor w*factor c]."""
 
     factor: int
 

@@ -1,10 +1,10 @@
 """SwinIR: Liang, Cao, Sun, Zhang, Van Gool and Timofte 2021, "SwinIR: Image Restoration Using Swin Transformer".
 
-Groups of transformer layers over the pixels; a pixel looks at those of its window of 8x8, which is shifted by half in
-every other layer, by a score that also depends on how they lie to each other. A convolution ends each group. `swinir`
-is the paper's classical net of 6 groups of 180 channels, `swinir-light` its lightweight one of 4 groups of 60, which
-has a single sub-pixel convolution behind. An image's sides must be multiples of the window. The authors' code drops
-layers at random in training; here none are. The schedule is a cosine in place of halving.
+Groups of transformer layers over pixels. Attention is inside windows of 8x8 pixels, shifted by half a window in every
+second layer, with a bias by relative position. A convolution ends each group. `swinir` is the paper's classical net of
+6 groups of 180 channels, `swinir-light` its lightweight net of 4 groups of 60 channels with a single sub-pixel
+convolution. An image's sides must be multiples of the window. The authors' code has stochastic depth in training; here
+there is none. The schedule is a cosine, not steps.
 """
 
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.data.degradations import Degradation
 from jaxgen.interop.weight_names import SAME, Layout, Path, Rule, renamed
-from jaxgen.models.super_resolution._parts import centred, conv, enlarged, factors
+from jaxgen.models.super_resolution._parts import centred, conv, factors, upsampled
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.shuffle import depth_to_space
 from jaxgen.nn.transformer import layer_norm
 from jaxgen.tasks.restoration import Image, Recipe, RestorationTask, row, tiny
 
-NORMAL = nn.initializers.normal(0.02)  # the authors cut it at 2, not at two deviations
+NORMAL = nn.initializers.normal(0.02)  # the authors truncate it at 2, not at two deviations
 EPSILON = 1e-5  # of the norms
 
 
 @dataclass(frozen=True)
 class SwinIR:
-    """Hyper-parameters of a SwinIR."""
+    """Hyper-parameters of SwinIR."""
 
     image: Image = (96, 96, 3)  # clean training patches: height, width, channels
     scale: int = 2
@@ -44,8 +44,8 @@ class SwinIR:
     width: int = 180
     heads: int = 6
     window: int = 8
-    ratio: int = 2  # how many times as wide a layer's perceptron is between
-    features: int = 64  # of the last convolutions; 0: one convolution makes the image
+    ratio: int = 2  # hidden units of a layer's perceptron, as a multiple of its width
+    features: int = 64  # channels of the last convolutions; 0: one convolution makes the image
     degradation: Degradation = Degradation()
     recipe: Recipe = Recipe(learning_rate=2e-4)
 
@@ -85,11 +85,11 @@ class SwinIRNet(nn.Module):
         if not m.features:
             return depth_to_space(conv(self.channels * m.scale**2, "upsample_0")(y), m.scale)
         y = nn.leaky_relu(conv(m.features, "conv_before_upsample_0")(y), 0.01)
-        return conv(self.channels, "conv_last")(enlarged(y, m.scale, "upsample"))
+        return conv(self.channels, "conv_last")(upsampled(y, m.scale, "upsample"))
 
 
 class Group(nn.Module):
-    """Layers, a convolution and a residual around them, x f32[b h w c] -> f32[b h w c]. Section 3.2, RSTB."""
+    """Layers and a convolution with a residual connection, x f32[b h w c] -> f32[b h w c]. Section 3.2, RSTB."""
 
     layers: int
     heads: int
@@ -121,8 +121,8 @@ class Layer(nn.Module):
         if self.shift:
             y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
         y = rearrange(y, "b (h p) (w q) c -> b (h w) (p q) c", **side)  # [b n t c], n windows of t pixels
-        seen = neighbours(h, w, self.window, self.shift) if self.shift else None
-        y = WindowAttention(self.heads, self.window, name="attn")(y, seen)
+        mask = neighbours(h, w, self.window, self.shift) if self.shift else None
+        y = WindowAttention(self.heads, self.window, name="attn")(y, mask)
         y = rearrange(y, "b (h w) (p q) c -> b (h p) (w q) c", **side, h=h // self.window)
         if self.shift:
             y = jnp.roll(y, (self.shift, self.shift), (1, 2))
@@ -134,15 +134,15 @@ class Layer(nn.Module):
 class WindowAttention(nn.Module):
     """W softmax(q k^T / sqrt(d) + B) v in each window, x f32[b n t c] -> f32[b n t c]. Equations 7 and 8.
 
-    B depends on the head and on how the two of the t pixels lie to each other. Scores and softmax are f32. `seen`
-    bool[n t t] says which pixels see which, None: all do.
+    B depends on the head and on the relative position of two of the t pixels. Scores and softmax are in f32. `mask`
+    bool[n t t] is true where a pixel attends to another; None: everywhere.
     """
 
     heads: int
     window: int
 
     @nn.compact
-    def __call__(self, x: Array, seen: np.ndarray | None) -> Array:
+    def __call__(self, x: Array, mask: np.ndarray | None) -> Array:
         c = x.shape[-1]
         qkv = Dense(3 * c, kernel_init=NORMAL, name="qkv")(x)
         query, key, value = rearrange(qkv, "b n t (three h d) -> three b n h t d", three=3, h=self.heads)
@@ -152,8 +152,8 @@ class WindowAttention(nn.Module):
         table = self.param("relative_position_bias_table", NORMAL, places).astype(jnp.float32)
         bias = jnp.moveaxis(table[relative(self.window)], 2, 0)  # [h t t]
         scores = scores + jnp.broadcast_to(bias, scores.shape)
-        if seen is not None:
-            scores = jnp.where(jnp.broadcast_to(seen[None, :, None], scores.shape), scores, -jnp.inf)
+        if mask is not None:
+            scores = jnp.where(jnp.broadcast_to(mask[None, :, None], scores.shape), scores, -jnp.inf)
         weights = jax.nn.softmax(scores, -1).astype(value.dtype)
         mixed = rearrange(jnp.einsum("bnhts,bnhsd->bnhtd", weights, value), "b n h t d -> b n t (h d)")
         return Dense(c, kernel_init=NORMAL, name="proj")(mixed)
@@ -161,7 +161,7 @@ class WindowAttention(nn.Module):
 
 @lru_cache(maxsize=8)
 def relative(window: int) -> np.ndarray:
-    """Return i32[t t]: the number of the way from one pixel of a window to another, row by row."""
+    """Return the index of the relative position of each pair of pixels in a window, row by row, i32[t t]."""
     rows, columns = np.divmod(np.arange(window**2), window)
     down, across = (x[:, None] - x[None] + window - 1 for x in (rows, columns))
     return down * (2 * window - 1) + across
@@ -169,9 +169,9 @@ def relative(window: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def neighbours(h: int, w: int, window: int, shift: int) -> np.ndarray:
-    """Return bool[n t t]: which pixels of a window lay together before the image was rolled. Liu et al. 2021 (Swin).
+    """Return the attention mask of shifted windows, bool[n t t]. Liu et al. 2021 (Swin).
 
-    Rolling brings the image's opposite edges into the last windows, where they do not see each other.
+    Rolling brings opposite edges of the image into the last windows; pixels of different edges are masked.
     """
     parts = [(np.arange(n) >= n - window).astype(int) + (np.arange(n) >= n - shift) for n in (h, w)]
     region = parts[0][:, None] * 3 + parts[1][None]  # [h w]

@@ -1,8 +1,8 @@
 """VDSR: Kim, Lee and Lee 2016, "Accurate Image Super-Resolution Using Very Deep Convolutional Networks".
 
-Twenty 3x3 convolutions find what an interpolated image lacks, x^ = x + f(x), in its luma; one net for the factors 2,
-3 and 4, on patches of all three. Without biases, as the published weights are (pytorch-vdsr's). Adam stands for the
-paper's steep SGD with adjusted clipping (section 3.2), and the number of steps is chosen for it.
+Twenty 3x3 convolutions predict the residual of an interpolated image, x^ = x + f(x), for its luma. One net is trained
+for the scales 2, 3 and 4 together. There are no biases, as in the published weights (pytorch-vdsr's). Adam replaces the
+paper's SGD with a high rate and adjustable clipping (section 3.2), and the number of steps is chosen for it.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class VDSR:
 
 
 class VDSRNet(nn.Module):
-    """x f32[b h w 1], the luma of an interpolated image in [0, 1] -> the same, sharp. Section 3.1."""
+    """x f32[b h w 1], the luma of an interpolated image in [0, 1] -> the restored luma. Section 3.1."""
 
     depth: int
     width: int

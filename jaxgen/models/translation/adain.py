@@ -79,7 +79,7 @@ class AdaIN:
 
         def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
             del key
-            backbone, content, style = context.frozen["trunk"], batch["source"], batch["image"]
+            backbone, content, style = context.frozen["backbone"], batch["source"], batch["image"]
             [code] = backbone.features(content, self.layers[-1:])
             wish = [moments(x) for x in backbone.features(style, self.layers)]
             t = adain(code, wish[-1])
@@ -104,7 +104,7 @@ class AdaIN:
             gets the style, by the statistics that it has there.
             """
             del keys, to
-            backbone, x = context.frozen["trunk"], given["source"]
+            backbone, x = context.frozen["backbone"], given["source"]
             *own, code = backbone.features(x, self.layers)
             whole = given.get("whole")
             [all_] = [code] if whole is None else backbone.features(whole, self.layers[-1:])
@@ -130,7 +130,7 @@ class AdaIN:
             example={name: image_spec(self.image) for name in ("source", "image")},
             learners={"decoder": Learner(("decoder",), optax.adam(rate))},
             phases=(Phase("decoder", "decoder", loss),),
-            frozen={"trunk": partial(backbones.load, self.backbone)},
+            frozen={"backbone": partial(backbones.load, self.backbone)},
             capabilities=(translation(translate, conditions=("style",), multiple=8),),
         )
 

@@ -45,7 +45,7 @@ class BicycleGAN:
     depth: int = 8  # halvings of the generator
     width: int = 64  # channels of the layer nearest to the image; at most 8 times as many further in
     latent: int = 8  # numbers in z
-    halvings: int = 5  # of the encoder
+    downsamplings: int = 5  # of the encoder
     pixel: float = 10.0  # weight of the absolute distance from the image whose code it is (lambda)
     code: float = 0.5  # of the distance from the code that was drawn (lambda_latent)
     kl: float = 0.01  # of the codes' divergence from N(0, 1) (lambda_KL)
@@ -55,7 +55,7 @@ class BicycleGAN:
         """Return the Task. Raises InputError for settings out of range."""
         del steps
         at_least(1, model__depth=self.depth, model__width=self.width, model__latent=self.latent)
-        at_least(1, model__halvings=self.halvings)
+        at_least(1, model__downsamplings=self.downsamplings)
         at_least(0, model__pixel=self.pixel, model__code=self.code, model__kl=self.kl)
         check_sides(self.image, 1 << self.depth)
         self.game.check(self.image)
@@ -82,7 +82,7 @@ class BicycleGAN:
 
     @property
     def encoder(self) -> "Encoder":
-        return Encoder(self.width, self.halvings, self.latent)
+        return Encoder(self.width, self.downsamplings, self.latent)
 
     def init(self, key: Key, spec: Any = None):
         del spec
@@ -144,13 +144,13 @@ class Encoder(nn.Module):
     """x f32[b h w c] -> mean and log variance of its code, f32[b latent] each; a layer and residual blocks halve."""
 
     width: int
-    halvings: int
+    downsamplings: int
     latent: int
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
         x = Conv(self.width, (4, 4), (2, 2), kernel_init=SMALL_XAVIER, name="in")(x)  # [b h/2 w/2 c]
-        for i in range(1, self.halvings):
+        for i in range(1, self.downsamplings):
             x = Halved(self.width * min(i + 1, 4), name=f"block_{i}")(x)
         x = nn.leaky_relu(x, 0.2).mean((1, 2))  # [b c]
         heads = (Dense(self.latent, kernel_init=SMALL_XAVIER, name=name)(x) for name in ("mean", "log_var"))

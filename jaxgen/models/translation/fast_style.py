@@ -89,7 +89,7 @@ class FastStyle:
             return style_transfer.grams(backbones.load(self.backbone), self.styles, self.style_size, self.style)
 
         def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
-            x, backbone = batch["image"], context.frozen["trunk"]
+            x, backbone = batch["image"], context.frozen["backbone"]
             mix = jax.nn.one_hot(jax.random.randint(key, (len(x),), 0, count), count)  # [b n]
             made: Any = net.apply({"params": params["painter"]}, x, mix)
             maps = style_transfer.unit_features(backbone, made, (*self.content, *self.style))
@@ -109,7 +109,7 @@ class FastStyle:
             example={"image": image_spec(self.image)},
             learners={"painter": Learner(("painter",), optax.adam(self.learning_rate))},
             phases=(Phase("painter", "painter", loss),),
-            frozen={"trunk": lambda: backbones.load(self.backbone), "styles": targets},
+            frozen={"backbone": lambda: backbones.load(self.backbone), "styles": targets},
             capabilities=(transform,),
         )
 

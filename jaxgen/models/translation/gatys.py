@@ -142,7 +142,7 @@ def canvas_task(
     def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         del key
         total, parts = asked(
-            pixels_of(params["canvas"])[None], batch, context.frozen["trunk"], context.frozen["styles"]
+            pixels_of(params["canvas"])[None], batch, context.frozen["backbone"], context.frozen["styles"]
         )
         return total, Aux(parts, {})
 
@@ -159,7 +159,7 @@ def canvas_task(
         example={"image": image_spec(tuple(image))},
         learners={"canvas": Learner(("canvas",), optax.adam(rate))},
         phases=(Phase("canvas", "canvas", loss),),
-        frozen={"trunk": backbone, "styles": targets},
+        frozen={"backbone": backbone, "styles": targets},
         capabilities=(translation(translate),),
     )
 

@@ -75,7 +75,7 @@ class MUNIT:
                 Phase("critics", "critics", unpaired.discriminator_phase(self.game, self.crossed), stream="z"),
                 Phase("autoencoders", "autoencoders", self.loss, stream="z"),
             ),
-            frozen={"trunk": partial(backbones.load, self.backbone)} if self.perceptual else {},
+            frozen={"backbone": partial(backbones.load, self.backbone)} if self.perceptual else {},
             capabilities=unpaired.both_ways(self.translate, 1 << self.downs, self.image[2], stochastic=True),
         )
 
@@ -175,7 +175,7 @@ class MUNIT:
             "code": code.mean(),
         }
         if self.perceptual:
-            see = lambda x: [standardise(y) for y in context.frozen["trunk"].features(x, SEEN)]  # noqa: E731
+            see = lambda x: [standardise(y) for y in context.frozen["backbone"].features(x, SEEN)]  # noqa: E731
             kept = (perceptual.feature_loss(see(fake[d]), see(batch[OTHER[d]]), 2) for d in unpaired.DOMAINS)
             apart = sum(kept, zero)
             value, metrics = value + self.perceptual * apart, metrics | {"perceptual": apart.mean()}

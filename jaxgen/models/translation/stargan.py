@@ -50,7 +50,7 @@ class StarGAN:
     width: int = 64  # channels of the layers nearest to the image
     downs: int = 2  # halvings of the generator
     blocks: int = 6  # its residual blocks
-    halvings: int = 6  # of the critic
+    downsamplings: int = 6  # of the critic
     critics: int = 5  # updates of the critic, on fresh examples, to one of the generator
     classify: float = 1.0  # weight of the class (lambda_cls)
     cycle: float = 10.0  # of the absolute distance from what was translated there and back (lambda_rec)
@@ -67,9 +67,9 @@ class StarGAN:
         if not 0 <= self.exclusive <= len(self.attributes):
             raise InputError(f"model.exclusive is {self.exclusive}, of {len(self.attributes)} attributes.")
         at_least(1, model__width=self.width, model__downs=self.downs, model__blocks=self.blocks)
-        at_least(1, model__halvings=self.halvings, model__critics=self.critics)
+        at_least(1, model__downsamplings=self.downsamplings, model__critics=self.critics)
         at_least(0, model__classify=self.classify, model__cycle=self.cycle, model__penalty=self.penalty)
-        check_sides(self.image, 1 << max(self.downs, self.halvings))
+        check_sides(self.image, 1 << max(self.downs, self.downsamplings))
         learner = lambda net: Learner((net,), optax.adam(self.learning_rate, b1=self.beta1))  # noqa: E731
         told = self.attributes or ("label",)
         domains = self.attributes or tuple(map(str, range(self.classes)))
@@ -95,7 +95,7 @@ class StarGAN:
 
     @property
     def critic(self) -> "Critic":
-        return Critic(self.width, self.halvings, self.kinds)
+        return Critic(self.width, self.downsamplings, self.kinds)
 
     @property
     def kinds(self) -> int:
@@ -220,12 +220,12 @@ class Critic(nn.Module):
     """x f32[b h w c] -> how real its patches are f32[b h' w'], and logits of its kind f32[b kinds]. Table 5."""
 
     width: int
-    halvings: int
+    downsamplings: int
     kinds: int
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        for i in range(self.halvings):
+        for i in range(self.downsamplings):
             conv = Conv(self.width << i, (4, 4), (2, 2), kernel_init=UNIFORM, name=f"down_{i}")
             x = nn.leaky_relu(conv(x), 0.01)  # [b h/2 w/2 2c]
         plain: dict[str, Any] = {"use_bias": False, "kernel_init": UNIFORM}
@@ -241,7 +241,7 @@ def row(model: StarGAN, data: Data = Data("shapes", flip=True)) -> Run:
 
 HAIR = "Black_Hair", "Blond_Hair", "Brown_Hair"
 FACES = StarGAN(attributes=(*HAIR, "Male", "Young"), exclusive=len(HAIR))
-SMALL = StarGAN((16, 16, 3), 8, width=4, downs=1, blocks=1, halvings=2, critics=2)
+SMALL = StarGAN((16, 16, 3), 8, width=4, downs=1, blocks=1, downsamplings=2, critics=2)
 FEW = replace(SMALL, attributes=("cold", "large", "right"))
 PRESETS = {
     "stargan": Preset(row(StarGAN()), tiny(SMALL, Data("shapes")), 53_226_560),

@@ -32,7 +32,7 @@ from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 OTHER = {"source": "image", "image": "source"}
 # The authors' code's, of this and of MUNIT.
 FORM = PatchVariant(mirror=True, pointwise=True)
-GAME = PatchGANConfig(scales=3, layers=4, norm="none", form=FORM, learning_rate=1e-4, decay=1e-4, halving=100_000)
+GAME = PatchGANConfig(scales=3, layers=4, norm="none", form=FORM, learning_rate=1e-4, decay=1e-4, halve_every=100_000)
 SMALL_GAME = replace(GAME, scales=1, layers=2, width=4)
 
 

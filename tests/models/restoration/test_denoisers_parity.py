@@ -248,7 +248,7 @@ def arrays(tensors) -> dict[str, np.ndarray]:
     return {name: x.detach().numpy().copy() for name, x in tensors}
 
 
-def compare(name: str, model: Any, net: Any, reference: Any, train: bool = False, told: tuple = ()):
+def compare(name: str, model: Any, net: Any, reference: Any, train: bool = False, conditioning: tuple = ()):
     """Assert that outputs and gradients agree, of all parameters and the image."""
     torch.manual_seed(0)
     for key, p in reference.named_parameters():
@@ -262,25 +262,25 @@ def compare(name: str, model: Any, net: Any, reference: Any, train: bool = False
     reference.train(train)
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(2, 2, *model.image)).astype(np.float32)
-    like = jax.eval_shape(lambda: net.init(jax.random.key(0), x, *told, train=False))
+    like = jax.eval_shape(lambda: net.init(jax.random.key(0), x, *conditioning, train=False))
     rule, before = rule_of(name), arrays(reference.state_dict().items())
     ours = to_ours(rule, model, "restorer", like, before)
 
     def loss(params, x):
-        out = net.apply(ours | {"params": params}, x, *told, train=train, mutable=["batch_stats"])[0]
+        out = net.apply(ours | {"params": params}, x, *conditioning, train=train, mutable=["batch_stats"])[0]
         return (out * y).sum(), out
 
     slopes, out = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(ours["params"], x)
 
     tensor = torch.tensor(x, requires_grad=True)
-    want = reference(tensor.permute(0, 3, 1, 2), *map(torch.tensor, told)).permute(0, 2, 3, 1)
+    want = reference(tensor.permute(0, 3, 1, 2), *map(torch.tensor, conditioning)).permute(0, 2, 3, 1)
     (want * torch.tensor(y)).sum().backward()
 
     def close(a, b, what, tolerance):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max(), err_msg=what)
 
     close(out, want.detach().numpy(), "output", 1e-5)
-    close(slopes[1], tensor.grad.numpy(), "picture", 1e-4)
+    close(slopes[1], tensor.grad.numpy(), "image", 1e-4)
     theirs = before | arrays((key, p.grad) for key, p in reference.named_parameters())
     grads = to_ours(rule, model, "restorer", like, theirs)["params"]
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(slopes[0]), jax.tree.leaves(grads), strict=True):
@@ -299,7 +299,7 @@ def test_dncnn_is_the_published_one(norm, train):
 def test_ffdnet_is_the_published_one(channels):
     model = FFDNet((8, 10, channels), channels=channels, depth=5, width=6)
     sigma = np.array([15, 60], np.float32)
-    compare("ffdnet", model, ffdnet.FFDNetModule(5, 6, channels), TorchFFDNet(model), told=(sigma,))
+    compare("ffdnet", model, ffdnet.FFDNetModule(5, 6, channels), TorchFFDNet(model), conditioning=(sigma,))
 
 
 def test_nafnet_is_the_published_one():

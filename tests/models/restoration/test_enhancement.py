@@ -89,15 +89,15 @@ SHORT = Prior(steps=200, width=8, depth=2, noise=8, average=0.9)
 
 def test_the_prior_fills_holes_and_keeps_known_pixels():
     ramp = np.linspace(-0.8, 0.8, 24, dtype=np.float32)
-    picture = np.broadcast_to(ramp[:, None, None], (24, 24, 3))
+    image = np.broadcast_to(ramp[:, None, None], (24, 24, 3))
     mask = (images(24, 24, 1) < 0.3).astype(np.float32)
     steps: list[int] = []
-    given = jnp.asarray(np.where(mask > 0, 0, picture))
+    given = jnp.asarray(np.where(mask > 0, 0, image))
     answer = SHORT.restore(given, jnp.asarray(mask), 1.0, jax.random.key(0), steps.append)
-    hidden = np.broadcast_to(mask > 0, picture.shape)
-    assert np.array_equal(answer[~hidden], picture[~hidden])
-    error = np.square(answer - picture)[hidden].mean()
-    assert error < 0.2 * np.square(picture)[hidden].mean(), "better than the grey of hidden pixels"
+    hidden = np.broadcast_to(mask > 0, image.shape)
+    assert np.array_equal(answer[~hidden], image[~hidden])
+    error = np.square(answer - image)[hidden].mean()
+    assert error < 0.2 * np.square(image)[hidden].mean(), "better than the grey of hidden pixels"
     assert steps == list(range(20, 201, 20))
 
 

@@ -38,7 +38,7 @@ def shaken(tree: Any) -> Any:
     return jax.tree.map(lambda x: x + np.float32(0.1) * rng.uniform(0, 1, x.shape).astype(np.float32), tree)
 
 
-def pictures(side: int) -> tuple[np.ndarray, np.ndarray]:
+def image_and_mask(side: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     x, mask = np.tanh(rng.normal(size=(2, side, side, 3))).astype(np.float32), np.zeros((2, side, side, 1), np.float32)
     mask[0, side // 4 : side // 2, side // 3 : side // 2 + 3] = 1
@@ -81,7 +81,7 @@ def u_net(x, m, params: Any, stats: Any, depth: int):
 
 
 def test_the_u_net_of_partial_convolutions():
-    x, mask = pictures(32)
+    x, mask = image_and_mask(32)
     net = partial_conv.PartialConvUNet(8, 4, 3)
     found: Any = shaken(net.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(mask), train=False))
     ours = net.apply(found, jnp.asarray(x), jnp.asarray(mask), train=False)
@@ -154,7 +154,7 @@ def deepfill(x, mask, params: Any):
 
 
 def test_the_generator_of_deepfill():
-    x, mask = pictures(64)
+    x, mask = image_and_mask(64)
     net = gated_conv.DeepFillNet(6, 3)
     params: Any = shaken(net.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(mask)))["params"]
     ours = jax.jit(net.apply)({"params": params}, jnp.asarray(x), jnp.asarray(mask))
@@ -165,7 +165,7 @@ def test_the_generator_of_deepfill():
 
 
 def test_the_critic_of_deepfill():
-    x, mask = pictures(32)
+    x, mask = image_and_mask(32)
     net = gated_conv.SNPatchDiscriminator(8, 4)
     params: Any = shaken(net.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(mask)))["params"]
     y = torch.cat([tensor(x), tensor(mask)], 1)

@@ -1,4 +1,4 @@
-"""Super-resolution nets: their sizes, what published weights reach on real images, and what is refused."""
+"""Super-resolution nets: parameter counts, PSNR of published weights on real images, refused settings."""
 
 import dataclasses
 from typing import Any
@@ -27,7 +27,7 @@ from tests.helpers.capabilities import restore
 NAMES = zoo.family("super_resolution")
 
 
-def made(name: str, **changes) -> Any:
+def model_of(name: str, **changes) -> Any:
     """A preset's model."""
     return dataclasses.replace(zoo.load(name).run.model, **changes)
 
@@ -50,7 +50,7 @@ PARAMETERS = {
     ("edsr", 4): 1_517_571,
     ("edsr-full", 2): 40_729_603,
     ("edsr-full", 4): 43_089_923,
-    ("rcan", 2): 15_444_667 - 24,  # the authors' two layers that shift the mean are none of ours
+    ("rcan", 2): 15_444_667 - 24,  # without the authors' two layers that shift the mean
     ("rcan", 4): 15_592_379 - 24,
     ("srresnet", 4): 1_547_350,
     ("rrdb", 4): 16_697_987,
@@ -58,7 +58,7 @@ PARAMETERS = {
     ("swinir", 4): 11_900_199,
     ("swinir-light", 2): 910_152,
     ("swinir-light", 4): 929_628,
-    ("liif", None): 1_220_416 + 346_883,  # an EDSR that doesn't enlarge, and the perceptron
+    ("liif", None): 1_220_416 + 346_883,  # EDSR without upsampling, and the perceptron
 }
 
 
@@ -66,11 +66,11 @@ PARAMETERS = {
 def test_the_nets_have_the_published_number_of_parameters(name, scale):
     side = 48 * (scale or 1)
     changes = {"scale": scale, "image": (side, side, 3)} if scale else {}
-    assert count(shapes(made(name, **changes).task(1))[0]) == PARAMETERS[name, scale]
+    assert count(shapes(model_of(name, **changes).task(1))[0]) == PARAMETERS[name, scale]
 
 
-def test_critics_are_as_large_as_their_authors():
-    """Of BasicSR's VGGStyleDiscriminator, of patches of 128 and of 256."""
+def test_discriminators_have_the_authors_number_of_parameters():
+    """BasicSR's VGGStyleDiscriminator, for patches of 128 and of 256."""
 
     def size(side: int) -> int:
         widths = [64, 64, 128, 128, 256, 256, 512, 512, 512, 512] + ([512, 512] if side == 256 else [])
@@ -80,23 +80,23 @@ def test_critics_are_as_large_as_their_authors():
 
     assert size(128) == 14_499_401
     for name, side in (("esrgan", 128), ("real-esrgan", 256)):
-        assert count(shapes(made(name).task(1))[0]["critic"]) == size(side)
+        assert count(shapes(model_of(name).task(1))[0]["critic"]) == size(side)
 
 
-def test_presets_are_trained_as_by_their_authors():
+def test_presets_have_the_authors_settings():
     """RCAN's option.py (1,000 epochs of 1,000 batches), KAIR's swinir options, train_realesrgan_x4plus.yml (4 GPUs)."""
     assert zoo.load("rcan").run.steps == 1_000_000
-    assert made("swinir").recipe.beta2 == made("swinir-light").recipe.beta2 == 0.999
-    real, game = zoo.load("real-esrgan").run, made("real-esrgan").game
+    assert model_of("swinir").recipe.beta2 == model_of("swinir-light").recipe.beta2 == 0.999
+    real, game = zoo.load("real-esrgan").run, model_of("real-esrgan").game
     assert (real.batch, real.steps, real.optim.schedule) == (4 * 12, 400_000, "constant")
     assert (game.loss, game.adversarial, game.perceptual, 2 * game.pixel) == ("non-saturating", 0.1, 1.0, 1.0)
-    assert made("real-esrgan").recipe.beta2 == game.beta2 == 0.99
-    game = made("esrgan").game
+    assert model_of("real-esrgan").recipe.beta2 == game.beta2 == 0.99
+    game = model_of("esrgan").game
     assert (game.loss, game.adversarial, 2 * game.pixel) == ("relativistic-average", 5e-3, 1e-2)
 
 
 def published(name: str, path) -> tuple[Task, Any, Any]:
-    """A preset's game, and its parameters and what else they need from a file of published weights."""
+    """A preset's task, and parameters and a context from a file of published weights."""
     model = zoo.load(name).run.model
     task = model.task(1)
     weights = to_ours(rule_of(name), model, "restorer", {"params": shapes(task)[0]["restorer"]}, read(path))
@@ -104,7 +104,7 @@ def published(name: str, path) -> tuple[Task, Any, Any]:
 
 
 def psnr_y(name: str, weights, folder, scale: int, rounded: bool) -> float:
-    """The mean PSNR of luma over a folder's images, made small by MATLAB's imresize and enlarged by the net."""
+    """The mean PSNR of luma over a folder's images, downsampled by MATLAB's imresize and enlarged by the net."""
     task, params, context = published(name, weights)
     restored = jax.jit(restore(task), static_argnums=4)
     found = []
@@ -120,7 +120,7 @@ def psnr_y(name: str, weights, folder, scale: int, rounded: bool) -> float:
     return float(np.mean(found))
 
 
-# VDSR's authors measured on images made small as doubles, IMDN's on files of 8 bits.
+# VDSR's authors measured on images downsampled as doubles, IMDN's on 8-bit files.
 PUBLISHED = [
     *(("vdsr", "vdsr_model_epoch_50.pth", s, False, score) for s, score in ((2, 37.65), (3, 33.77), (4, 31.45))),
     ("imdn", "IMDN_x4.pth", 4, True, 32.20),
@@ -128,12 +128,12 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("name", "file", "scale", "rounded", "score"), PUBLISHED)
-def test_published_weights_reach_what_was_published(real_data, name, file, scale, rounded, score):
+def test_published_weights_reach_the_published_psnr(real_data, name, file, scale, rounded, score):
     found = psnr_y(name, real_data / "weights" / file, real_data / "sr" / "Set5", scale, rounded)
     assert found == pytest.approx(score, abs=0.02)
 
 
-def test_channels_become_pixels_and_back():
+def test_depth_to_space_and_back():
     x = jnp.arange(2 * 3 * 4 * 8.0).reshape(2, 3, 4, 8)
     y = depth_to_space(x, 2)
     assert y.shape == (2, 6, 8, 2)
@@ -142,13 +142,15 @@ def test_channels_become_pixels_and_back():
 
 
 @pytest.mark.parametrize("name", ["edsr", "swinir"])
-def test_the_constants_of_published_files_are_left_out(name):
+def test_constants_in_published_files_are_left_out(name):
     model: Any = zoo.load(name).tiny.model
     like = {"params": shapes(model.task(1))[0]["restorer"]}
     ours = jax.tree.map(lambda x: np.ones(x.shape, np.float32), like)
     theirs = to_theirs(rule_of(name), model, "restorer", ours)
-    more = ["sub_mean.weight", "add_mean.bias"] if name == "edsr" else ["layers.0.residual_group.blocks.1.attn_mask"]
-    again = to_ours(rule_of(name), model, "restorer", like, {**theirs, **{m: np.ones(3) for m in more}})
+    constants = (
+        ["sub_mean.weight", "add_mean.bias"] if name == "edsr" else ["layers.0.residual_group.blocks.1.attn_mask"]
+    )
+    again = to_ours(rule_of(name), model, "restorer", like, {**theirs, **{m: np.ones(3) for m in constants}})
     assert jax.tree.all(jax.tree.map(np.array_equal, ours, again))
 
 
@@ -174,15 +176,15 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "changes", "words"), WRONG)
-def test_settings_that_cannot_be_are_refused(name, changes, words):
+def test_bad_settings_are_refused(name, changes, words):
     with pytest.raises(InputError, match=words):
-        made(name, **changes).task(1)
+        model_of(name, **changes).task(1)
 
 
 @pytest.mark.parametrize("side", [8, 13, 21, 24])
-def test_liif_makes_patches_small_as_resize_does(side):
+def test_liif_downsamples_as_resize_does(side):
     x = np.random.default_rng(0).normal(size=(24, 24, 3)).astype(np.float32)
-    small = jax.jit(liif.shrunk, static_argnums=2)(x, jnp.float32(side), 8)
+    small = jax.jit(liif.downsampled, static_argnums=2)(x, jnp.float32(side), 8)
     np.testing.assert_allclose(small, resize(jnp.asarray(x[:side, :side]), (8, 8)), atol=1e-5)
 
 
@@ -198,8 +200,8 @@ def test_liif_enlarges_by_any_factor(scale):
 
 
 @pytest.mark.parametrize("name", ["srgan", "esrgan"])
-def test_any_frozen_net_sees_how_pictures_differ(name):
-    """With nothing else that counts, what is made is moved by the slope of a backbone of random weights."""
+def test_the_perceptual_loss_works_with_any_frozen_net(name):
+    """With no other loss, the gradient through a backbone of random weights changes the parameters."""
     model: Any = zoo.load(name).tiny.model
     game = dataclasses.replace(model.game, backbone="random", perceptual=1.0, pixel=0.0, adversarial=0.0)
     model = dataclasses.replace(model, game=game)
@@ -210,8 +212,8 @@ def test_any_frozen_net_sees_how_pictures_differ(name):
     state = init_state(task, jax.random.key(0), batch)
     after, metrics = jax.jit(make_step(task))(state, batch, frozen)
     assert metrics["restorer/perceptual"] > 0 and metrics["restorer/finite"] == 1
-    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params["restorer"], after.params["restorer"])
-    assert max(jax.tree.leaves(moved)) > 1e-5
+    change = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params["restorer"], after.params["restorer"])
+    assert max(jax.tree.leaves(change)) > 1e-5
     with pytest.raises(InputError, match="layer of the backbone random"):
         dataclasses.replace(game, layers=("conv",)).check(model.image)
     with pytest.raises(InputError, match="did you mean 'vgg16'"):

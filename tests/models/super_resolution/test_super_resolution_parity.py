@@ -1,4 +1,4 @@
-"""Super-resolution nets against the published ones written in PyTorch: what they restore, and the gradients."""
+"""Super-resolution nets against the published ones written in PyTorch: outputs and gradients."""
 
 import dataclasses
 import itertools
@@ -69,7 +69,7 @@ def edsr(m) -> Any:
     return HeadBodyTail([block() for _ in range(m.depth)], m.scale, c)
 
 
-class Weighed(nn.Module):
+class ChannelAttention(nn.Module):
     """Channel attention, IMDN's with the standard deviations added to the means."""
 
     def __init__(self, c: int, reduction: int, contrast: bool = False):
@@ -85,7 +85,7 @@ class Weighed(nn.Module):
 
 def rcan(m) -> Any:
     c = m.width
-    block = lambda: Residual(conv(c, c), nn.ReLU(), conv(c, c), Weighed(c, m.reduction))  # noqa: E731
+    block = lambda: Residual(conv(c, c), nn.ReLU(), conv(c, c), ChannelAttention(c, m.reduction))  # noqa: E731
     group = lambda: Residual(*(block() for _ in range(m.blocks)), conv(c, c))  # noqa: E731
     return HeadBodyTail([group() for _ in range(m.groups)], m.scale, c)
 
@@ -96,7 +96,7 @@ class Distil(nn.Module):
         self.q = c // 4
         self.c1, self.c2, self.c3 = conv(c, c), conv(c - self.q, c), conv(c - self.q, c)
         self.c4, self.c5 = conv(c - self.q, self.q), conv(c, c, 1)
-        self.cca = Weighed(c, reduction, True)
+        self.cca = ChannelAttention(c, reduction, True)
 
     def forward(self, x):
         y1 = F.leaky_relu(self.c1(x), 0.05)

@@ -203,7 +203,7 @@ def test_a_canvas_takes_the_style_and_keeps_the_content(easel, random_backbone):
     content, wish = picture(), style_transfer.style_image("waves", 32)
     targets = model.targets(random_backbone, [jnp.asarray(wish)], content=jnp.asarray(content)[None])
     history = []
-    frozen = {"trunk": random_backbone, "styles": targets}
+    frozen = {"backbone": random_backbone, "styles": targets}
     work.paint(content[None], content, frozen, 41, lambda at, canvas, found: history.append(found))
     assert len(history) == 5 and history[-1]["style"] < 0.3 * history[0]["style"]
     assert history[-1]["loss"] == pytest.approx(
@@ -225,7 +225,7 @@ def painted() -> Callable[..., tuple[np.ndarray, list[dict[str, float]]]]:
 
     def paint(content, wish, start, steps):
         history = []
-        frozen = {"trunk": backbone, "styles": targets(backbone, [wish], content[None])}
+        frozen = {"backbone": backbone, "styles": targets(backbone, [wish], content[None])}
         made = work.paint(content[None], start, frozen, steps, lambda at, canvas, found: history.append(found))
         return made, history
 
@@ -273,7 +273,7 @@ def test_adain_decodes_nothing_but_the_content_at_strength_0(random_backbone):
     model = zoo.load("adain").tiny.model
     task = model.task(1)
     params, extra = task.init(jax.random.key(0), {})
-    context = Context(extra, {}, {"trunk": random_backbone}, STEP)
+    context = Context(extra, {}, {"backbone": random_backbone}, STEP)
     paint = jax.jit(translate(task))
     x, wishes = jnp.asarray(picture(32))[None], [jnp.asarray(picture(32, seed))[None] for seed in (1, 2)]
 

@@ -198,7 +198,7 @@ def test_adain_and_its_loss():
     params, extra = jax.jit(lambda: task.init(jax.random.key(0), {}))()
     rng = np.random.default_rng(0)
     x, y = (rng.uniform(-1, 1, (1, 40, 48, 3)).astype(np.float32) for _ in range(2))
-    context = Context(extra, {}, {"trunk": backbones.load("vgg16")}, jnp.zeros((), jnp.int32))
+    context = Context(extra, {}, {"backbone": backbones.load("vgg16")}, jnp.zeros((), jnp.int32))
     made = jax.jit(translate(task))(params, context, {"source": x, "style": y}, None, jnp.zeros(1, int))
     with torch.inference_mode():
         t, theirs = torch_adain(tensors, params, model, nchw(x[0]), nchw(y[0]))

@@ -393,7 +393,7 @@ def test_what_a_frozen_net_sees_by_value():
     model = PairedTranslation(HD.image, HD.net, game, 1.0, 2, perceptual=3.0)
     object.__setattr__(model, "made", lambda params, source, keys: source)
     batch = {"source": jnp.full((2, 16, 16, 3), 0.5), "image": jnp.full((2, 16, 16, 3), 0.25)}
-    context = Context({}, {}, {"trunk": Sees()}, jnp.zeros((), jnp.int32))
+    context = Context({}, {}, {"backbone": Sees()}, jnp.zeros((), jnp.int32))
     value, aux = model.loss({}, context, batch, jax.random.key(0))
     wanted = 0.25 * (1 / 32 + 2 / 16 + 3 / 8 + 4 / 4 + 5)
     assert float(aux.metrics["perceptual"]) == pytest.approx(wanted)
@@ -405,7 +405,7 @@ def test_munits_frozen_net_sees_the_source_but_for_brightness_and_contrast():
     params = jax.jit(model.init)(jax.random.key(0))[0]
     keys = jax.random.split(jax.random.key(1), 2)
     batch = {n: jnp.tanh(jax.random.normal(k, (2, 16, 16, 3))) for n, k in zip(("source", "image"), keys, strict=True)}
-    context = Context({}, {}, {"trunk": Sees()}, jnp.zeros((), jnp.int32))
+    context = Context({}, {}, {"backbone": Sees()}, jnp.zeros((), jnp.int32))
     none = {name: jnp.zeros((2, 8)) for name in ("source", "image")}
     turned = {"source": batch["image"], "image": batch["source"]}
 
@@ -453,8 +453,8 @@ def test_what_critics_start_from():
 def test_munits_rate_is_halved_and_its_weights_decay():
     """One step of Adam goes a rate far, against the sign of the slope: here that of the weights alone."""
     game = MUNIT().game
-    assert (game.learning_rate, game.beta1, game.decay, game.halving) == (1e-4, 0.5, 1e-4, 100_000)
-    optimizer = PatchGANConfig(learning_rate=0.1, decay=0.01, halving=2).learner("generator").optimizer
+    assert (game.learning_rate, game.beta1, game.decay, game.halve_every) == (1e-4, 0.5, 1e-4, 100_000)
+    optimizer = PatchGANConfig(learning_rate=0.1, decay=0.01, halve_every=2).learner("generator").optimizer
     params = jnp.asarray([3.0, -3.0])
     state = optimizer.init(params)
     for rate in (0.1, 0.1, 0.05):
