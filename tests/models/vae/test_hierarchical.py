@@ -222,8 +222,8 @@ def test_updates_with_large_gradients_are_skipped():
     [
         (HierarchicalVAE(layers=()), "at least one layer for each resolution"),
         (HierarchicalVAE(layers=(2, 0)), "at least one layer for each resolution"),
-        (HierarchicalVAE((28, 28, 1)), "of 4 resolutions, .* must be multiples of 8"),
-        (HierarchicalVAE((32, 30, 1), (1, 1, 1)), "32x30 images must be multiples of 4"),
+        (HierarchicalVAE((28, 28, 1)), "4 resolutions, .* must be multiples of 8"),
+        (HierarchicalVAE((32, 30, 1), (1, 1, 1)), "multiples of 4, not 32x30"),
         (HierarchicalVAE(width=0), "model.width must be at least 1"),
         (HierarchicalVAE(latent=0), "model.latent must be at least 1"),
         (HierarchicalVAE(bottleneck=0), "model.bottleneck must be at least 1"),

@@ -312,8 +312,8 @@ def test_it_predicts_digits_better_than_their_mean():
     [
         ({"patch": 3}, "model.patch=3 must divide both sides of a 8x8 image"),
         ({"mask": 0.95}, "model.mask=0.95 must mask at least one of the 16 patches, but not all of them"),
-        ({"mask": 0.0}, "model.mask=0.0 must leave"),
-        ({"mask": 1.5}, "model.mask=1.5 must leave"),
+        ({"mask": 0.0}, "model.mask=0.0 must mask"),
+        ({"mask": 1.5}, "model.mask=1.5 must mask"),
         ({"mask": float("nan")}, "model.mask=nan"),
         ({"heads": 3}, "model.width=16 must be a multiple of 4 and of model.heads=3"),
         ({"decoder_heads": 3}, "model.decoder_width=8 must be a multiple of 4 and of model.decoder_heads=3"),
