@@ -67,6 +67,8 @@ def make_step(task: Task, accumulate: int = 1) -> StepFn:
     accumulate: how many equal parts of a play's examples are differentiated one after the other, their gradients
     averaged; a loss that is a mean over examples is unchanged, statistics over the batch are those of a part.
     Metrics are means over plays and parts, NaN where a phase skipped this step; `phase/finite` is 1 or 0.
+    The function takes gates as a fourth argument, {phase: bool[]}: what a phase changes is discarded where its gate is
+    False. One compiled program then serves the whole step and each phase alone.
     """
 
     learners = FrozenDict(task.learners)
@@ -118,11 +120,13 @@ def make_step(task: Task, accumulate: int = 1) -> StepFn:
         state, metrics = jax.lax.scan(body, state, (first, jax.random.split(key, phase.repeat)))
         return state, {k: v.min() if k == "finite" else v.mean() for k, v in metrics.items()}
 
-    def step(state: TrainState, batch: Batch, frozen: Mapping[str, PyTree]) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, frozen: Mapping[str, PyTree], gates: Mapping[str, Array] | None = None
+    ) -> tuple[TrainState, Metrics]:
         key, metrics = jax.random.fold_in(state.key, state.step), {}
         slices = split(batch, task.slices)
         for phase in task.phases:
-            args = (state, slices, rng.fold(key, phase.stream or phase.name), frozen)
+            before, args = state, (state, slices, rng.fold(key, phase.stream or phase.name), frozen)
             if phase.every == 1:
                 state, new = plays(phase, *args)
             else:
@@ -135,6 +139,8 @@ def make_step(task: Task, accumulate: int = 1) -> StepFn:
                     *args,
                 )
             metrics.update({f"{phase.name}/{name}": value for name, value in new.items()})
+            if gates is not None:
+                state = _select(gates[phase.name], state, before)
         ema = dict(state.ema)
         for e in task.ema:
             d = e.decay(state.step)
@@ -171,6 +177,11 @@ def _mean_scan(part, extra, xs, count: int):
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     (extra, total), _ = jax.lax.scan(body, (extra, zeros), xs)
     return extra, jax.tree.map(lambda x: x / count, total)
+
+
+def _select(gate: Array, new: TrainState, old: TrainState) -> TrainState:
+    """Return the new state where the gate is True, else the old one; what both share needs no choice."""
+    return jax.tree.map(lambda a, b: a if a is b else jnp.where(gate, a, b), new, old)
 
 
 def _all_finite(tree: PyTree) -> Array:
