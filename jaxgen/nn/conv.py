@@ -179,11 +179,6 @@ def _primitive(name: str, shape: Callable, xla: Callable, cpu: Callable, shared:
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
     primitive.def_abstract_eval(lambda a, b, *, geometry: ShapedArray(shape(a, b, geometry), a.dtype))
 
-    def in_f32(a: Array, b: Array, *, geometry: Geometry) -> Array:
-        """Compute bf16 inputs in f32: as fast on a CPU, and sums of products keep their precision."""
-        dtype = jnp.promote_types(a.dtype, jnp.float32)
-        return cpu(a.astype(dtype), b.astype(dtype), geometry).astype(a.dtype)
-
     def batch(operands: list[Array], axes: tuple[int | None, int | None], *, geometry: Geometry):
         size = next(a.shape[axis] for a, axis in zip(operands, axes, strict=True) if axis is not None)
         only = axes.index(None) ^ 1 if None in axes else None  # the only vmapped operand, if one
@@ -202,8 +197,19 @@ def _primitive(name: str, shape: Callable, xla: Callable, cpu: Callable, shared:
 
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(xla, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(in_f32, multiple_results=False), platform="cpu")
+    lower_on_cpu(primitive, cpu)
     return primitive
+
+
+def lower_on_cpu(primitive: Primitive, formulation: Callable):
+    """Compute a primitive on CPUs by a formulation (a, b, geometry) -> result."""
+
+    def in_f32(a: Array, b: Array, *, geometry: Geometry) -> Array:
+        """Compute bf16 inputs in f32: as fast on a CPU, and sums of products keep their precision."""
+        dtype = jnp.promote_types(a.dtype, jnp.float32)
+        return formulation(a.astype(dtype), b.astype(dtype), geometry).astype(a.dtype)
+
+    mlir.register_lowering(primitive, mlir.lower_fun(in_f32, multiple_results=False), platform="cpu")
 
 
 def _merge(a: Array, axis: int, into: int) -> Array:

@@ -26,7 +26,8 @@ def group_of(nodeid: str) -> str:
     """Return the row of the table that a test belongs to: its file; in test_zoo.py its preset's family."""
     file, _, test = nodeid.partition("::")
     preset = test.partition("[")[2].removesuffix("]")
-    return f"{file}[{ZOO[preset].split('.')[2]}]" if preset in ZOO else file
+    of_zoo = file.endswith("test_zoo.py") and preset in ZOO
+    return f"{file}[{ZOO[preset].split('.')[2]}]" if of_zoo else file
 
 
 def tier_of(names) -> str:
@@ -81,7 +82,7 @@ class Budget:
         if report.when == "teardown":
             self.spent[tier][group] += dict(report.user_properties).get("cpu_seconds", 0.0)
         preset = report.nodeid.partition("[")[2].removesuffix("]")
-        if preset in ZOO:
+        if preset in ZOO and "test_zoo.py" in report.nodeid:
             self.presets.add(preset)
 
     @pytest.hookimpl(trylast=True)
