@@ -17,6 +17,8 @@ import pytest
 
 from jaxgen import zoo
 from jaxgen.core.cache import use_compilation_cache
+from jaxgen.core.capabilities import Classifier, Transform
+from jaxgen.core.capabilities import Degradation as DegradationOf
 from jaxgen.core.config import Compute, Mesh, Run
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
@@ -24,8 +26,8 @@ from jaxgen.core.step import init_state, make_step
 from jaxgen.core.task import Task
 from jaxgen.core.types import Phase, TrainState, averaged, variables
 from jaxgen.data.degradations import Degradation
-from jaxgen.inference.previews import mended, translated
-from jaxgen.inference.sampling import make_sampler
+from jaxgen.inference.previews import reconstructed, restored, translated
+from jaxgen.inference.sampling import conditions_of, draws_samples, make_sampler, sample_spec
 from jaxgen.interop.weight_names import rule_of, to_ours, to_theirs
 from jaxgen.nn import conv
 from jaxgen.runs import sharding
@@ -33,7 +35,7 @@ from jaxgen.runs.config_io import from_json, to_json
 from jaxgen.runs.load import build_task
 from jaxgen.training.dry_run import count
 from jaxgen.training.setup import lower
-from tests.helpers.capabilities import classify, decode, encode, generate, restore
+from tests.helpers.capabilities import classify, generate
 from tests.helpers.quick_keys import quick_key
 
 NAMES = list(zoo.ZOO)
@@ -50,6 +52,8 @@ def alike(name: str, size: str = "tiny") -> Run:
 
 # Presets that differ in size alone share a tiny run: the first of them is trained for all.
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
+# One preset of each file: those of which make test traces a step and computes numbers. Their variants are slow.
+FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]
 # Games that many files play, each with a net of its own.
 SHARED = ("jaxgen.tasks.classification", "jaxgen.tasks.restoration")
 # Players of one kind, who differ in what they compare: no state of their own, every phase once a step.
@@ -163,7 +167,7 @@ def drawer(name: str, mesh: Mesh = ONE, size: int = 8):
 @cache
 def drawer_once(name: str, mesh: Mesh, size: int):
     _, lies, task, *_ = compiled(name, mesh)
-    draw, given = make_sampler(task, lies, size), {k: v for k, v in batch_of(name).items() if k in task.given}
+    draw, given = make_sampler(task, lies, size), {k: v for k, v in batch_of(name).items() if k in conditions_of(task)}
     return lambda state, seed, count: draw(state, frozen_of(task), seed, count, given)
 
 
@@ -209,7 +213,15 @@ def numbers(tree):
     return [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(tree)]
 
 
-@each
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in FIRST])
+def test_variants_have_their_number_of_parameters(name):
+    preset = zoo.load(name)
+    task = preset.run.model.task(preset.run.steps)
+    params, _ = jax.eval_shape(task.init, jax.random.key(0), spec_of(task, preset.run.batch))
+    assert count(params) == preset.parameters
+
+
+@pytest.mark.parametrize("name", [n if n in FIRST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_full_size_in_the_abstract(name):
     preset = zoo.load(name)
     for other in NAMES[: NAMES.index(name)]:
@@ -232,19 +244,17 @@ def test_full_size_in_the_abstract(name):
     assert shape(after) == shape(state), "a step keeps structure, shapes and dtypes"
     assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
     assert {m.partition("/")[0] for m in metrics} == {p.name for p in task.phases}
-    if task.restorer:
-        one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
-        shown = jax.eval_shape(partial(mended, task), averaged(state, frozen), one)
-        assert shown.shape == (2, 3, *task.example["image"].shape)
-    if task.translator:
-        one = {k: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for k, x in task.example.items()}
-        shown = jax.eval_shape(partial(translated, task), averaged(state, frozen), one)
-        assert shown.shape == (2, 3, *task.example["image"].shape)
-    if task.generate:
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
-        given = {k: jax.ShapeDtypeStruct((3, *task.example[k].shape), task.example[k].dtype) for k in task.given}
-        image = jax.eval_shape(generate(task), *averaged(state, frozen), keys, given)["image"]
-        assert image.shape == (3, *task.example["image"].shape) and image.dtype == jnp.float32
+    transform, nets = task.find(Transform), averaged(state, frozen)
+    one = spec_of(task, 2)
+    if task.find(DegradationOf):
+        assert jax.eval_shape(partial(restored, task), nets, one).shape == (2, 3, *task.example["image"].shape)
+    if transform and "to" in transform.inputs:
+        assert jax.eval_shape(partial(translated, task), nets, one).shape == (2, 3, *task.example["image"].shape)
+    if draws_samples(task):
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
+        given = {name: one[name] for name in conditions_of(task)}
+        made = jax.eval_shape(generate(task), *nets, keys, given)[task.get(Transform).main]
+        assert made.shape == (2, *sample_spec(task).shape) and made.dtype == jnp.float32
 
 
 @each
@@ -290,8 +300,6 @@ def stand_in(kind: str, like: Callable[[str], str] = game):
         pytest.skip(f"{other} stands for it: {like(kind)}")
 
 
-# One preset of each file, of which make test computes numbers; a file's others are in the second tier.
-FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]
 FEW = "dcgan", "vae", "edm"  # computed on eight devices, and drawn in batches of two sizes, in make test
 BF16 = [n for i, n in enumerate(FIRST) if all(family(n) != family(m) for m in FIRST[:i])] + ["stylegan2", "vq-vae"]
 
@@ -344,11 +352,12 @@ def test_restore_then_step_is_bit_equal_to_never_stopping(kind, tmp_path):
 
 def test_a_sample_depends_on_its_own_key_only(kind):
     task = compiled(kind)[2]
-    if task.generate is None:
-        pytest.skip("has no generate")
+    if not draws_samples(task):
+        pytest.skip("draws no samples")
     state, frozen, keys = play(kind, 1)[0], frozen_of(task), jax.random.split(quick_key(1), 8)
-    given = {k: v for k, v in batch_of(kind).items() if k in task.given}
-    program = jax.jit(lambda state, *rest: generate(task)(*averaged(state, rest[0]), *rest[1:])["image"])
+    given = {k: v for k, v in batch_of(kind).items() if k in conditions_of(task)}
+    transform = task.get(Transform)
+    program = jax.jit(lambda state, *rest: generate(task)(*averaged(state, rest[0]), *rest[1:])[transform.main])
 
     def draw(rows, keys):
         return np.asarray(program(state, frozen, keys, {k: v[np.array(rows) % len(v)] for k, v in given.items()}))
@@ -359,7 +368,7 @@ def test_a_sample_depends_on_its_own_key_only(kind):
     np.testing.assert_allclose(swapped[:2], some[1::-1], atol=1e-4 * scale)
     assert np.abs(some[0] - some[1]).max() > 0.1 * scale and scale <= 1
     other = draw([0, 1, 2, 3], keys[4:])
-    if task.translator and not task.translator.several:
+    if transform.subject and not transform.stochastic:
         return np.testing.assert_array_equal(some, other, "an image has one answer")
     assert np.abs(some - other).max() > 0.1 * scale, "other keys, other samples"
 
@@ -374,16 +383,12 @@ def test_samples_do_not_depend_on_how_many_are_drawn(name):
 
 
 def answer_of(task, params, context, batch):
-    """What a model that draws no samples says of a batch: its classes, mended images, or what its code kept."""
-    if task.classify:
+    """What a model that draws no samples computes of a batch: its classes, restored images or reconstructions."""
+    if task.find(Classifier):
         return classify(task)(params, context, batch["image"])["logits"]
-    if task.restorer:
-        keys, scale = jax.random.split(jax.random.key(0), len(batch["image"])), max(task.restorer.scales, default=1)
-        given = task.restorer.degrade(batch["image"], keys, scale)
-        return restore(task)(params, context, given, keys, scale)
-    if task.translator:
-        return translated(task, (params, context), batch)
-    return decode(task)(params, context, encode(task)(params, context, batch), {})
+    if task.find(DegradationOf):
+        return restored(task, (params, context), batch)[:, 1]
+    return reconstructed(task, (params, context), batch)[:, 1]
 
 
 @pytest.mark.parametrize("kind", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in DISTINCT])
@@ -396,7 +401,7 @@ def test_eight_devices_equal_one(kind):
         state, history = play(kind, 1, mesh)
         _, lies, task, *_ = compiled(kind, mesh)
         # The answers are taken after one step: each step more makes more of rounding, in batch norm over few numbers.
-        if task.generate:
+        if draws_samples(task):
             answer = drawer(kind, mesh)(state, 0, 8)
         else:
             batch = sharding.put_batch(lies)(batch_of(kind))
