@@ -150,21 +150,26 @@ ZOO = {
 }
 
 
+def family_of(preset: str) -> str:
+    """Return the family of a preset: the folder that its module is in."""
+    return ZOO[preset].split(".")[-2]
+
+
 def family(name: str) -> list[str]:
     """Return the presets of a family, a folder of jaxgen/models; the first is its default."""
-    return [preset for preset, module in ZOO.items() if module.startswith(f"jaxgen.models.{name}.")]
+    return [preset for preset in ZOO if family_of(preset) == name]
 
 
 def families() -> list[str]:
     """Return the families, folders of jaxgen/models."""
-    return list(dict.fromkeys(module.split(".")[2] for module in ZOO.values()))
+    return list(dict.fromkeys(map(family_of, ZOO)))
 
 
-def load(name: str, within: Sequence[str] = tuple(ZOO)) -> "Preset":
+def load(name: str, within: Sequence[str] | None = None) -> "Preset":
     """Return a preset. Raises InputError with the nearest name where there is none of this name."""
-    if name in ZOO and name not in within:
-        raise InputError(f"The preset {name} is of another script: python -m train.{ZOO[name].split('.')[2]}.")
-    return module(choose(name, within, "preset")).PRESETS[name]
+    if within is not None and name in ZOO and name not in within:
+        raise InputError(f"The preset {name} is of another script: python -m train.{family_of(name)}.")
+    return module(choose(name, ZOO if within is None else within, "preset")).PRESETS[name]
 
 
 def module(name: str) -> ModuleType:

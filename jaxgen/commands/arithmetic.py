@@ -75,14 +75,13 @@ def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int) -
     from jaxgen.core.spec import image_of
     from jaxgen.data.arrays import Arrays
     from jaxgen.inference.inversion import read_picture
-    from jaxgen.inference.sampling import check_data
     from jaxgen.media.image_grid import to_u8
 
     found: list[Source] = []
     for part in text.split(","):
         if part.startswith("label:"):
             whole = data.open_source(run.data, task.example)
-            check_data(task, whole)
+            data.check_source(whole, run.data, task.example)
             if not whole.classes:
                 raise InputError(f"The run's data have no labels, so there is no {part}: name image files.")
             if not (text := part.removeprefix("label:")).isdecimal() or int(text) >= len(whole.classes):

@@ -36,7 +36,7 @@ def import_(argv: Sequence[str]):
     from jaxgen.interop.convert import import_weights
 
     zoo.load(given.model)
-    family = zoo.ZOO[given.model].split(".")[2]
+    family = zoo.family_of(given.model)
     parsed = parse(family, ["--preset", given.model, "--out", str(given.out), *settings], prog)
     folder, net, count = import_weights(given.file, parsed.run, given.net)
     print(f"{folder} has the {net} of {given.file}: {count:,} numbers.")

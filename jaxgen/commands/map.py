@@ -42,7 +42,7 @@ def map_(
     """
     from jaxgen import data
     from jaxgen.inference import autoencoding, latent_space
-    from jaxgen.inference.sampling import check_data, classes_of
+    from jaxgen.inference.sampling import classes_of
     from jaxgen.media.image_grid import to_u8
     from jaxgen.media.plots import plot_map
     from jaxgen.runs.config_io import load_config, task_of
@@ -62,7 +62,7 @@ def map_(
     classes = classes_of(task, str(label) if "label" in task.example or label else None)
     about = load_config(run).data.at(split)
     source = data.open_source(about, task.example)
-    check_data(task, source)
+    data.check_source(source, about, task.example)
     some = data.RandomSubset(source, count)
     if by == "pca" and len(some) < 2:
         raise InputError("Principal components are those of two images or more, not of one.")

@@ -54,7 +54,6 @@ def score(
     """
     from jaxgen import data
     from jaxgen.core.spec import image_of
-    from jaxgen.inference.sampling import check_data
     from jaxgen.media.image_grid import save_png
     from jaxgen.metrics.auroc import auroc
     from jaxgen.runs.config_io import load_config, task_of
@@ -64,10 +63,10 @@ def score(
     sheet = out.with_suffix(".png")
     output_files.check(out, (".csv",), overwrite, [sheet])
     task = task_of(run)
-    by = choose_measure(task, by)
+    by, image = choose_measure(task, by), image_of(task)
     about = data_at(load_config(run), path, split)
     source = data.open_source(about, task.example)
-    check_data(task, source)
+    data.check_source(source, about, task.example)
     some = data.RandomSubset(source, limit or len(source))
     odd = None if anomalies is None else anomalous(some, anomalies)
     opened = open_run(run)
@@ -79,7 +78,7 @@ def score(
         writer = csv.writer(file)
         writer.writerow(["rank", "score", "picture", "label"])
         writer.writerows([rank, f"{scores[i]:.6g}", names[i], labels[i]] for rank, i in enumerate(order, 1))
-    save_png(sheet, ranked(data.Subset(some, order), scores[order], about, image_of(task), count))
+    save_png(sheet, ranked(data.Subset(some, order), scores[order], about, image, count))
     print(f"{len(some)} images scored by {by} at step {opened.step}: {out}, {sheet}")
     if odd is not None:
         print(f"AUROC {auroc(scores, odd):.4f} of {odd.sum()} anomalies among {len(odd)} images")

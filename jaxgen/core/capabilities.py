@@ -141,7 +141,8 @@ class Autoregressive(Capability):
     """Tokens, one after the other.
 
     init_cache: (params, context, conditioning, count) -> cache, for `count` sequences
-    step:       (params, context, cache, token i32[b] or None at the start, position i32[]) -> logits f32[b k], cache
+    step:       (params, context, cache, token i32[b], position i32[]) -> logits f32[b k], cache; the token is the one
+                before this position, -1 at position 0
     length:     tokens of a sequence
     """
 
