@@ -2,6 +2,8 @@
 
 WHOLE = "whole images, MATLAB's bicubic or noise of numpy.random.RandomState(0), mean over the set"
 SAMPLED = "10,000 samples beside the 60,000 training digits, LeNet-5 of the package, averaged weights"
+BESIDE_ALL = "10,000 images beside the 60,000 of the training set, averaged weights"
+BESIDE_AS_MANY = "10,000 images beside as many of the training set, averaged weights"
 HELD_OUT = "mean over 400 held-out images, averaged weights"
 CROSS = "one sample of z, test set, nats; a bound of the cross-entropy where pixels are grey"
 ALONE = "2 threads, median of turns that alternate with the other side"
@@ -17,7 +19,7 @@ ALTERNATING = (
     "style-speed",
 )
 DIFFUSION = {"fid_lenet": SAMPLED, "bpd_16": "8-bit pixels of the 10,000 test digits, VDM's bound, 16 draws each"}
-PROTOCOLS: dict[str, dict[str, str]] = {  # table -> metric -> what its name does not say; of every result of the table
+PROTOCOLS: dict[str, dict[str, str]] = {  # table -> metric -> what its name does not say
     "restoration-scores": {
         **{f"{metric}_y_border{n}": f"{WHOLE}, luma" for metric in ("psnr", "ssim") for n in (2, 3, 4)},
         **dict.fromkeys(("psnr_y", "ssim_y"), f"{WHOLE}, grey"),
@@ -61,13 +63,11 @@ PROTOCOLS: dict[str, dict[str, str]] = {  # table -> metric -> what its name doe
         "content_loss_ratio": "|F - P|^2 / |P|^2 of Gatys' loss, mean over the photographs",
         "style_loss_ratio": "the style part of Gatys' loss, over the photographs' own",
     },
-    "scores": dict.fromkeys(
-        ("fid_lenet", "kid_lenet"), "10,000 images beside the 60,000 of the training set, averaged weights"
-    )
-    | dict.fromkeys(
-        ("precision_lenet", "recall_lenet", "density_lenet", "coverage_lenet"),
-        "10,000 images beside as many of the training set, averaged weights",
-    ),
+    "scores": {
+        "fid_lenet": BESIDE_ALL,
+        "kid_lenet": BESIDE_ALL,
+        **{f"{name}_lenet": BESIDE_AS_MANY for name in ("precision", "recall", "density", "coverage")},
+    },
     "gan-quality": {
         "fid_lenet": SAMPLED,
         "class_accuracy_lenet": "10,000 samples, labels in turn, LeNet-5 of the package",
