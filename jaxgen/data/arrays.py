@@ -54,7 +54,7 @@ def npz(path: Path, split: str) -> Arrays:
     under `classes`. Raises InputError.
     """
     try:
-        with open(path, "rb") as opened:  # numpy.load would leave its own file open where it raises
+        with open(path, "rb") as opened:  # numpy.load would leave its own file open if it raises
             file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InputError(f"{path} is a single .npy array: save it with numpy.savez(path, image=array).")

@@ -19,7 +19,7 @@ CHUNK = 10_000  # number of examples whose labels are read at once
 
 
 class Tfds:
-    """A prepared image set: {"image": u8[h w c], "label": int where it has a ClassLabel}. Raises InputError.
+    """A prepared image set: {"image": u8[h w c], "label": int if it has a ClassLabel}. Raises InputError.
 
     Boolean "attributes" (celeb_a) are added under their names, as 0 or 1.
     """

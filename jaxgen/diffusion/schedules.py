@@ -123,7 +123,10 @@ def alpha_bars(betas: np.ndarray) -> np.ndarray:
 
 
 def zero_terminal(betas: np.ndarray) -> np.ndarray:
-    """Return betas f64[T] whose last alpha_bar is 0. Lin et al. 2024, "Common Diffusion Noise Schedules", algorithm 1."""  # noqa: E501
+    """Return betas f64[T] with a last alpha_bar of 0.
+
+    Lin et al. 2024, "Common Diffusion Noise Schedules", algorithm 1.
+    """
     root = np.sqrt(alpha_bars(betas))
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     bar = root**2

@@ -33,7 +33,7 @@ def negative_psnr(made: Array, clean: Array) -> Array:
 def frequency(made: Array, clean: Array) -> Array:
     """Return mean |F(made - clean)| over real and imaginary parts of the two-dimensional Fourier transform.
 
-    The transform is not normalised, as in MIMO-UNet's code (Cho et al. 2021, equation 9, whose lambda is 0.1).
+    The transform is not normalised, as in MIMO-UNet's code (Cho et al. 2021, equation 9, with lambda = 0.1).
     """
     f = jnp.fft.rfft2(made - clean, axes=(1, 2))
     return (jnp.abs(f.real) + jnp.abs(f.imag)).mean(range(1, clean.ndim)) / 2

@@ -49,7 +49,7 @@ def test_invalid_idx_files_are_refused(tmp_path):
     write_idx(file, images, shape=(2**31, 2**31, 2**31))
     refuse(f"idx:{tmp_path}", file, "holds 60")
     write_idx(file, images, keep=6)
-    refuse(f"idx:{tmp_path}", file, "no idx file")
+    refuse(f"idx:{tmp_path}", file, "not an idx file")
     write_idx(file, np.zeros((0, 4, 3), np.uint8))
     refuse(f"idx:{tmp_path}", file, "0 x 4 x 3")
     file.unlink()

@@ -57,12 +57,12 @@ class UNet(nn.Module):
         check_unet(self, *x.shape[1:3])
         embedding = self.embed(t, label, second)  # [b 4*width]
         x, skips = contracting_path(self, x, embedding, train)
-        alike = self.depth - 1
+        repeats = self.depth - 1
         for level in reversed(range(len(self.multipliers))):
             name = f"decoder_{level}"
             x = stage(self, x, level, f"{name}_first")(x, skips.pop(), embedding, train)
-            taken = [skips.pop() for _ in range(alike)]
-            x, _ = scan_stages(stage(self, x, level, f"{name}_rest"), alike, x, taken, embedding, train)
+            taken = [skips.pop() for _ in range(repeats)]
+            x, _ = scan_stages(stage(self, x, level, f"{name}_rest"), repeats, x, taken, embedding, train)
             x = stage(self, x, level, f"{name}_last")(x, skips.pop(), embedding, train)
             if level:
                 name, c = f"up_{level}", x.shape[-1]
@@ -90,7 +90,7 @@ class UNet(nn.Module):
 
 def contracting_path(net: Any, x: Array, embedding: Array, train: bool) -> tuple[Array, list[Array]]:
     """Return x [b h w c] after the contracting path and the middle of a U-Net, and the output of each block."""
-    levels, alike = range(len(net.multipliers)), net.depth - 1
+    levels, repeats = range(len(net.multipliers)), net.depth - 1
     x = conv(net.multipliers[0] * net.width, "stem")(x)
     skips = [x]
     for level in levels:
@@ -105,7 +105,7 @@ def contracting_path(net: Any, x: Array, embedding: Array, train: bool) -> tuple
         name = f"encoder_{level}"
         x = stage(net, x, level, f"{name}_first")(x, None, embedding, train)
         skips.append(x)
-        x, given = scan_stages(stage(net, x, level, f"{name}_rest"), alike, x, [], embedding, train)
+        x, given = scan_stages(stage(net, x, level, f"{name}_rest"), repeats, x, [], embedding, train)
         skips += given
     x = block(net, x.shape[-1], "middle_first")(x, embedding, train)
     x = Attention(head_count(net, x.shape[-1]), name="middle_attention")(x)

@@ -60,7 +60,7 @@ class MPUNet(nn.Module):
             features = self.multipliers[level] * self.width
             return block(x, name, features, head_count(self, features) if x.shape[1] in self.attention else 0)
 
-        levels, alike = range(len(self.multipliers)), self.depth - 1
+        levels, repeats = range(len(self.multipliers)), self.depth - 1
         x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], -1)  # [b h w c+1]; the constant channel replaces biases
         x = Conv(self.multipliers[0] * self.width, name="stem")(x)
         skips = [x]
@@ -73,15 +73,15 @@ class MPUNet(nn.Module):
             name = f"encoder_{level}"
             x = stage(x, level, f"{name}_first")(x, None, embedding, train)
             skips.append(x)
-            x, given = scan_stages(stage(x, level, f"{name}_rest"), alike, x, [], embedding, train)
+            x, given = scan_stages(stage(x, level, f"{name}_rest"), repeats, x, [], embedding, train)
             skips += given
         x = block(x, "middle_first", x.shape[-1], head_count(self, x.shape[-1]))(x, None, embedding, train)
         x = block(x, "middle_last", x.shape[-1])(x, None, embedding, train)
         for level in reversed(levels):
             name = f"decoder_{level}"
             x = stage(x, level, f"{name}_first")(x, skips.pop(), embedding, train)
-            taken = [skips.pop() for _ in range(alike)]
-            x, _ = scan_stages(stage(x, level, f"{name}_rest"), alike, x, taken, embedding, train)
+            taken = [skips.pop() for _ in range(repeats)]
+            x, _ = scan_stages(stage(x, level, f"{name}_rest"), repeats, x, taken, embedding, train)
             x = stage(x, level, f"{name}_last")(x, skips.pop(), embedding, train)
             if level:
                 x = block(x, f"up_{level}", x.shape[-1], resample=nearest_upsample)(
