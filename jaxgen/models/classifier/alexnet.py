@@ -133,7 +133,7 @@ def preset(variant: Literal["2012", "2014"], side: int, least: int, parameters: 
     return Preset(
         imagenet(AlexNet(image=(side, side, 3), variant=variant), 900_000, batch=128, optim=Optim(schedule="cosine")),
         tiny=tiny(
-            # With less than an eighth of the width, gradients through the paper's small kernels vanish in f32.
+            # With a smaller width, the effect of the paper's small kernels is lost in f32 beside biases of 1.
             AlexNet(image=(least, least, 3), classes=10, variant=variant, width=1 / 8)
         ),
         parameters=parameters,

@@ -70,7 +70,7 @@ class Shortcut:
         return {"denoiser": _nets.init(self.module, rng.fold(key, "denoiser"), self.shape, self.classes, True)}, {}
 
     def velocity(self, params: Params, x: Array, t: Array, d: Array, label: Array | None, key: Key | None = None):
-        """Return the mean velocity from times t f32[b] to t - d. The net's second input is log2 of 1 / d."""
+        """Return the mean velocity from times t f32[b] to t - d. The net's second time input is 100 log2(1 / d)."""
         finer = jnp.log2(1 / jnp.maximum(d, 1 / self.shortest))  # d = 0 (flow matching) is encoded as the shortest step
         return _nets.call(
             self.module, params["denoiser"], x, 1000 * t, label, 100 * finer, key if self.net.dropout else None
