@@ -36,12 +36,19 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/losses": (),
     "jaxgen/metrics": (),
     "jaxgen/data": (),
+    "jaxgen/models/classifier": (),
+    "jaxgen/models/diffusion": (),
     "jaxgen/models/gan": (),
     "jaxgen/models/vae": ("told",),  # in the names of IAF's parameters, which saved runs have
     "jaxgen/tasks/ada_augmentation.py": (),
     "jaxgen/tasks/adversarial.py": (),
     "jaxgen/tasks/adversarial_config.py": (),
+    "jaxgen/tasks/classification.py": (),
+    "jaxgen/tasks/denoising.py": (),
     "jaxgen/tasks/diff_augmentation.py": (),
+    "jaxgen/tasks/frozen_autoencoder.py": (),
+    "jaxgen/tasks/latent_diffusion.py": (),
+    "jaxgen/tasks/teacher.py": (),
 }
 TESTS: dict[str, tuple[str, ...]] = {
     "tests/nn": (),
@@ -49,12 +56,19 @@ TESTS: dict[str, tuple[str, ...]] = {
     "tests/losses": (),
     "tests/metrics": (),
     "tests/data": (),
+    "tests/helpers/known_denoisers.py": (),
+    "tests/helpers/small_denoisers.py": (),
+    "tests/models/classifier": (),
+    "tests/models/diffusion": (),
     "tests/models/gan": (),
     "tests/models/vae": (),
     "tests/tasks/test_ada_augmentation.py": (),
     "tests/tasks/test_ada_augmentation_parity.py": (),
     "tests/tasks/test_adversarial.py": (),
+    "tests/tasks/test_classifier_guidance.py": (),
+    "tests/tasks/test_denoising.py": (),
     "tests/tasks/test_diff_augmentation.py": (),
+    "tests/tasks/test_latent_diffusion.py": (),
 }
 ROOMS = PACKAGE | TESTS
 

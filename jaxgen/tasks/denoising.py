@@ -66,13 +66,13 @@ class Sampling:
 
     @property
     def nfe(self) -> int | None:
-        """Function evaluations of the net for each image; None where they depend on the image."""
+        """Function evaluations (NFE) for each image; None where they depend on the image."""
         calls = samplers.function_evaluations(self.sampler, self.steps)
         return calls and calls * self.nfe_per_call
 
     @property
     def nfe_per_call(self) -> int:
-        """Function evaluations of the net for each call of the denoiser."""
+        """Function evaluations (NFE) for each call of the denoiser."""
         return 2 if self.guidance != 1 else 1
 
 
@@ -91,7 +91,7 @@ def with_label(label: Array | None) -> dict[str, Array]:
 def guided(d: Denoiser, params: Params, context: Context, conditioning: Batch, how: Sampling) -> samplers.Denoise:
     """Return (x, tau) -> E[x0 | x, conditioning], with guidance.
 
-    Classifier-free guidance  computes both predictions in one call of the net. A net without classes takes labels
+    Classifier-free guidance computes both predictions in one call of the net. A net without classes takes labels
     i32[b] where a classifier guides it.
     """
     own = {name: conditioning[name] for name in d.null}
@@ -226,7 +226,7 @@ def game(
         frozen = {**(frozen or {}), "classifier": partial(load, classifier)}
     classes = classes_of(model.classes, model.sampling)
     example = labelled_image(model.image, classes)
-    density = (Density(log_prob),) if log_prob is not None and not model.autoencoder else ()  # of latents it is none
+    density = (Density(log_prob),) if log_prob is not None and not model.autoencoder else ()
     task = Task(
         init=model.init,
         example=example,

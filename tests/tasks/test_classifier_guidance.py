@@ -15,6 +15,7 @@ from sklearn import datasets, neighbors
 
 from jaxgen import zoo
 from jaxgen.commands.parse import parse
+from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
 from jaxgen.diffusion.schedules import alpha_of, expand_like
@@ -47,15 +48,15 @@ def log_joint(x, alpha, sigma):
     return jnp.stack(found, 1)
 
 
-def mixture_x0(self, params, context, x, tau, label, **_):
+def mixture_x0(self, params, context, x, tau, conditioning, *_):
     """Return the unconditional E[x0 | x] of the mixture, by Tweedie's formula."""
-    assert label is None
+    assert not conditioning
     alpha = alpha_of(self.denoiser_frame, tau)
     score = jax.grad(lambda x: jax.nn.logsumexp(log_joint(x.reshape(-1, 2), alpha, tau), 1).sum())(x)
     return (x + expand_like(x, tau**2) * score) / expand_like(x, jnp.maximum(alpha, 1e-6))
 
 
-def noisy_logits(self, params, context, x, angle):
+def classify_noisy(self, params, context, x, angle):
     return log_joint(x.reshape(-1, 2), jnp.cos(angle), jnp.sin(angle)) + 3.0  # logits up to a constant
 
 
@@ -64,8 +65,8 @@ def exact(monkeypatch):
     """Replace the nets by the mixture's exact denoiser and classifier; return a context for them."""
     for kind, frame in ((EDM, "ve"), (Flow, "flow")):
         monkeypatch.setattr(kind, "denoiser_frame", frame, raising=False)
-        monkeypatch.setattr(kind, "told", mixture_x0)
-    monkeypatch.setattr(NoisyClassifier, "noisy_logits", noisy_logits)
+        monkeypatch.setattr(kind, "predict_x0", mixture_x0)
+    monkeypatch.setattr(NoisyClassifier, "classify_noisy", classify_noisy)
     run = SimpleNamespace(model=NoisyClassifier(IMAGE, classes=2))
     monkeypatch.setattr("jaxgen.tasks.denoising.load_config", lambda *_: run)
     nets = {"params": {}, "extra": {}}
@@ -74,7 +75,7 @@ def exact(monkeypatch):
 
 def sampled(model, context, label: int, count: int = 6000) -> np.ndarray:
     task: Any = model.task(1)
-    assert task.given == ("label",) and task.classes == 2 and set(task.frozen) == {"classifier"}
+    assert set(task.get(Transform).inputs) == {"label"} and task.classes == 2 and set(task.frozen) == {"classifier"}
     given = {"label": jnp.full(count, label)}
     keys = jax.random.split(jax.random.key(label), count)
     made = jax.jit(lambda keys: generate(task)({"denoiser": {}}, context, keys, given)["image"])(keys)
@@ -121,12 +122,12 @@ def test_the_classifiers_time_input_is_the_images_noise_level(monkeypatch):
     """x = cos(a) x0 + sin(a) eps with a uniform in [0, pi / 2): solved for eps, it has variance 1."""
     seen = []
 
-    class Net:
+    class StubNet:
         def apply(self, nets, x, train, angle, rngs):
             seen.append((x, angle))
             return {"logits": jnp.log(jnp.asarray([[0.2, 0.8]] * len(x)))}
 
-    monkeypatch.setattr(NoisyClassifier, "net", property(lambda self: Net()))
+    monkeypatch.setattr(NoisyClassifier, "net", property(lambda self: StubNet()))
     model = NoisyClassifier((4, 4, 1), classes=2)
     x0 = jnp.full((3000, 4, 4, 1), 0.7)
     batch = {"image": x0, "label": jnp.arange(3000) % 2}
@@ -144,7 +145,8 @@ def test_classifier_guidance_switches_off_the_learned_variance(exact, monkeypatc
     """The sampler with learned variance does not use the guided denoiser: with a classifier the plain one is used."""
     model = DDPM(IMAGE, net=NET, variance="large", sampling=Sampling("ddpm", 30, "time", classifier="C"))
     monkeypatch.setattr(DDPM, "denoiser_frame", "ve", raising=False)
-    monkeypatch.setattr(DDPM, "told", lambda *args: (mixture_x0(*args), jnp.zeros_like(args[3])))
+    both = lambda *args: (mixture_x0(*args), jnp.zeros_like(args[3]))  # noqa: E731
+    monkeypatch.setattr(DDPM, "predict_x0_and_variance", both)
     assert float(np.abs(sampled(model, exact, 1, 1000).mean(0) - MEANS[1]).max()) < 0.03
 
 

@@ -14,6 +14,7 @@ from sklearn import datasets
 
 from jaxgen import data
 from jaxgen.commands.parse import parse
+from jaxgen.core.capabilities import Denoiser, Density
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state
@@ -101,7 +102,7 @@ def test_a_constant_channel_stays_finite():
 def test_encode_and_decode_are_those_of_the_autoencoder(name, folder):
     model = replace(EDM(IMAGE, net=replace(SMALL["dit"], patch=1)), autoencoder=str(folder / name))
     task = model.task(10)
-    assert task.example["image"].shape == IMAGE and task.denoiser is not None and task.log_prob is None
+    assert task.example["image"].shape == IMAGE and task.find(Density) is None
     shape = {"vq-vae": (4, 4, 4), "vae": (1, 1, 4)}[name]
     assert denoiser(task).shape == shape
     frozen = {"autoencoder": task.frozen["autoencoder"]()}
@@ -165,8 +166,8 @@ def test_samples_do_not_depend_on_the_batch_size(run, cli, tmp_path):
 def test_every_method_trains_on_latents(name, folder, cli):
     made = fit(parse("diffusion", argv(folder, name, "vae", 3)).run)
     opened = open_run(made)
-    assert opened.task.denoiser is None or denoiser(opened.task).shape == (1, 1, 4)
-    if denoiser(opened.task):
+    if found := opened.task.find(Denoiser):
+        assert found.shape == (1, 1, 4)
         words = cli(2, "inpaint", made, folder / "a.png", "--mask", folder / "mask.png")
         assert "codes have no places in the image" in words
 

@@ -25,7 +25,7 @@ class FewStepSampling:
 
     @property
     def nfe(self) -> int:
-        """Function evaluations of the net for each image."""
+        """Function evaluations (NFE) for each image."""
         return self.steps
 
 

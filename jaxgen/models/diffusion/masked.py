@@ -85,7 +85,7 @@ class MaskedSampling:
 
     @property
     def nfe(self) -> int:
-        """Function evaluations of the net for each image."""
+        """Function evaluations (NFE) for each image."""
         return self.steps * (2 if self.guidance != 1 else 1)
 
     def plan(self, count: int) -> tuple[np.ndarray, ...]:

@@ -86,9 +86,9 @@ class Shortcut:
         keys = {name: rng.fold(key, name) for name in ("t", "eps", "d", "hide", "dropout")}
         b = len(x0)
         long = jnp.arange(b) < max(round(self.share * b), 1)  # bool[b]
-        halvings = self.shortest.bit_length() - 1
+        exponents = self.shortest.bit_length() - 1
         # 1/2, ... 1/shortest: two half steps are one long step
-        half = 0.5 ** jax.random.randint(keys["d"], (b,), 1, halvings + 1)
+        half = 0.5 ** jax.random.randint(keys["d"], (b,), 1, exponents + 1)
         u = jax.random.uniform(keys["t"], (b,))
         t = jnp.where(long, 2 * half * jnp.ceil(u / (2 * half)), u)  # where a step of this size begins
         eps = rng.normal(jax.random.split(keys["eps"], b), self.shape)

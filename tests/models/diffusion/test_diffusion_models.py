@@ -103,7 +103,7 @@ def test_an_exact_net_gives_the_exact_x0(predict, monkeypatch):
 
     stub_net(monkeypatch, answer)
     tau = sigma / alpha
-    got, _ = model.told({"denoiser": {}}, CONTEXT, xt / expand_like(x0, alpha), tau, None)
+    got, _ = model.predict_x0_and_variance({"denoiser": {}}, CONTEXT, xt / expand_like(x0, alpha), tau, {})
     np.testing.assert_allclose(got, x0, atol=5e-3 / float(alpha.min()))
     np.testing.assert_allclose(seen[0], t, atol=0.05)
 
@@ -157,9 +157,9 @@ def test_the_input_and_target_of_the_net_have_variance_one(monkeypatch):
             return jnp.zeros_like(x)
 
         stub_net(monkeypatch, answer)
-        skipped = model.told({"denoiser": {}}, CONTEXT, x, level, None)
+        skipped = model.predict_x0({"denoiser": {}}, CONTEXT, x, level, {})
         stub_net(monkeypatch, lambda x, t, label: jnp.ones_like(x))
-        c_out = (model.told({"denoiser": {}}, CONTEXT, x, level, None) - skipped).mean()
+        c_out = (model.predict_x0({"denoiser": {}}, CONTEXT, x, level, {}) - skipped).mean()
         assert float(seen[0][0].std()) == pytest.approx(1, rel=0.01)
         assert float(seen[0][1][0]) == pytest.approx(math.log(sigma) / 4, rel=1e-4)
         assert float(((x0 - skipped) / c_out).std()) == pytest.approx(1, rel=0.02)
@@ -214,7 +214,7 @@ def test_an_exact_velocity_gives_the_exact_x0(path, monkeypatch):
         return d_alpha * x0 + d_sigma * eps
 
     stub_net(monkeypatch, answer)
-    got = model.told({"denoiser": {}}, CONTEXT, (1 - tau) * x0 + tau * eps, tau[:, 0, 0, 0], None)
+    got = model.predict_x0({"denoiser": {}}, CONTEXT, (1 - tau) * x0 + tau * eps, tau[:, 0, 0, 0], {})
     np.testing.assert_allclose(got, x0, atol=1e-4)
     np.testing.assert_allclose(seen[0], 1000 * t, rtol=1e-4)
     stub_net(monkeypatch, lambda x, t, label: jnp.zeros_like(x))

@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxgen.core.capabilities import Density
 from jaxgen.core.config import Mesh, Run
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
@@ -276,7 +276,7 @@ def test_grey_levels_and_tokens():
     np.testing.assert_allclose(model.images(CONTEXT, tokens), x, atol=1e-6)
     few = replace(model, levels=5)
     np.testing.assert_array_equal(few.tokens(CONTEXT, jnp.asarray([-1, -0.3, 0.2, 0.3, 1.0])), [0, 1, 2, 3, 4])
-    assert model.task(1).log_prob and few.task(1).log_prob is None
+    assert model.task(1).find(Density) and few.task(1).find(Density) is None
 
 
 # ---------------------------------------------------------------- over an autoencoder
@@ -312,7 +312,7 @@ def over(folder: Path, kind: str, out: str = "masked", **more: Any) -> Run:
 def test_tokens_of_a_quantiser_are_encoded_and_decoded(kind, depth, vocabulary, folder):
     model = over(folder, kind).model
     task: Any = model.task(1)
-    assert task.log_prob is None and (model.shape, model.vocabulary) == ((4, 4, depth), vocabulary)
+    assert task.find(Density) is None and (model.shape, model.vocabulary) == ((4, 4, depth), vocabulary)
     nets = jax.tree.map(jnp.asarray, load(str(folder / kind)))
     now = CONTEXT.replace(frozen={"autoencoder": nets})
     x = jnp.asarray(np.tanh(np.random.default_rng(0).normal(size=(5, 8, 8, 1))), jnp.float32)
@@ -324,7 +324,7 @@ def test_tokens_of_a_quantiser_are_encoded_and_decoded(kind, depth, vocabulary, 
     params, _ = jax.jit(model.init)(jax.random.key(0))
     made = jax.jit(lambda: generate(task)(params, now, keys(5), {})["image"])()
     assert made.shape == x.shape and float(jnp.abs(made).max()) <= 1
-    fresh = model.bound(params, now, {"image": x}, keys(5), 4)  # a fresh net exact_net nothing
+    fresh = model.bound(params, now, {"image": x}, keys(5), 4)  # an untrained net predicts the uniform distribution
     np.testing.assert_allclose(fresh, -16 * depth * math.log(vocabulary), rtol=1e-4)
 
 
@@ -340,8 +340,8 @@ def test_a_run_over_tokens_resumes_bit_identically(folder):
     opened = open_run(whole, sampling="steps=2,order=confidence,temperature=0.9")
     assert set(opened.state.params) == {"denoiser"} and set(opened.frozen) == {"autoencoder"}
     assert opened.run.model.sampling == MaskedSampling(2, "confidence", temperature=0.9)
-    generate: Callable[..., Any] = opened.task.generate  # pyright: ignore[reportAssignmentType]
-    made = [np.asarray(generate(*averaged(opened.state, opened.frozen), keys(5)[:n], {})["image"]) for n in (5, 1)]
+    apply = generate(opened.task)
+    made = [np.asarray(apply(*averaged(opened.state, opened.frozen), keys(5)[:n], {})["image"]) for n in (5, 1)]
     np.testing.assert_allclose(made[0][:1], made[1], atol=1e-5)
     assert spec_of(opened.task, 2)["image"].shape == (2, 8, 8, 1)
 
