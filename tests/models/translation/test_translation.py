@@ -158,7 +158,7 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
     for name, changes, words in [
         ("pix2pix", ["--model.image", "12", "16", "3"], "is 12x16: both sides must be multiples of 8"),
         ("pix2pix", ["--model.depth", "5"], "is 16x16: both sides must be multiples of 32"),
-        ("pix2pix", ["--model.game.layers", "3"], "sees images of at least 32x32, not 16x16"),
+        ("pix2pix", ["--model.game.layers", "3"], "needs images of at least 32x32, not 16x16"),
         ("pix2pix", ["--model.game.form.around", "0"], "model.game.form.around must be at least 1"),
         ("munit", ["--model.game.form.no-pointwise", "--model.game.layers", "3"], "at least 32x32, not 16x16"),
         ("pix2pix", ["--data.source", "unpaired:shapes,shapes"], "pix2pix learns from pairs"),
