@@ -31,6 +31,9 @@ OPENINGS = re.compile(r"(?:Who|Whose|Whom|What|Which|How|Where|Why|When)\b")
 
 # The rooms that are done, each with the words that it may still use.
 PACKAGE: dict[str, tuple[str, ...]] = {
+    "jaxgen/core": (),
+    "jaxgen/runs": ("trunk", "halvings", "halving"),  # in the table of renamed settings
+    "jaxgen/training": (),
     "jaxgen/nn": (),
     "jaxgen/diffusion": (),
     "jaxgen/losses": (),

@@ -1,4 +1,4 @@
-"""What the nets of a task can do beside training: few typed capabilities, found by `task.get(Transform)` and its like.
+"""Typed capabilities: the uses of a task's nets beside training. `task.get(Transform)` finds one.
 
 Net functions read (params, context, ...): their fields are marked with NET, so that whatever wraps a net
 (precision, gathering of sharded parameters, privacy) wraps all of them in one place, `Capability.wrapped`.
@@ -19,7 +19,7 @@ NET = {"net": True}  # the metadata of a field that holds a function of (params,
 
 @dataclass(frozen=True)
 class Capability:
-    """One of the things that a task's nets can do. `lack` is the sentence for a user whose model can't do it."""
+    """One use of a task's nets. `lack` is the sentence for a user whose model does not have it."""
 
     lack: ClassVar[str] = "This model can't do that."
 
@@ -31,19 +31,21 @@ class Capability:
 
 @dataclass(frozen=True)
 class Transform(Capability):
-    """Inputs and keys to outputs: generation, restoration, translation, prediction, animation, text to image.
+    """A function from inputs and keys to outputs.
 
-    apply:      (params, context, inputs {name: [b ...]}, keys Key[b], scale=1.0) -> {name: [b ...]}, of `outputs`, and
-                what else is known of each answer, such as its "evaluations"
-    inputs:     what it reads, by name; names that an example has as well can be taken from data
-    outputs:    what it makes, by name, the main one first
-    subject:    the input that is transformed: "degraded", "source", ...; "": none, it generates
-    scales:     the factors by which it enlarges; (1,): it keeps the size; (): any
-    stochastic: whether other keys give other answers
-    whole:      whether the subject must be whole, never a part of it
+    Generation, restoration, translation, prediction, animation and text to image are transforms.
+
+    apply:      (params, context, inputs {name: [b ...]}, keys Key[b], scale=1.0) -> {name: [b ...]}: the `outputs`, and
+                values such as the "nfe" of each answer
+    inputs:     the specs of its inputs, by name; a name that an example has too can come from data
+    outputs:    the specs of its outputs, by name, the main one first
+    subject:    the input that is transformed, such as "degraded" or "source"; "": none, it generates
+    scales:     the possible ratios of the output's size to the input's; (): any
+    stochastic: whether the output depends on the keys
+    whole:      whether it needs the whole subject, not tiles of it
     """
 
-    lack: ClassVar[str] = "This model makes nothing of inputs or noise: it draws no samples and transforms no examples."
+    lack: ClassVar[str] = "This model draws no samples and transforms no examples."
     apply: Callable[..., dict[str, Array]] = field(metadata=NET)
     inputs: Example
     outputs: Example
@@ -90,7 +92,7 @@ class Codec(Capability):
 
 @dataclass(frozen=True)
 class Latent(Capability):
-    """How a generator is entered: z is drawn, mapped to w, and w becomes a sample.
+    """The latent space of a generator: z is drawn, mapped to w, and w becomes a sample.
 
     draw:       (keys Key[b], psi f32[b] or None) -> z f32[b ...]; psi in [0, 1] trades variety for fidelity
     map:        (params, context, z, given) -> w f32[b n d], n rows that can come from different samples, or f32[b d]
@@ -109,7 +111,7 @@ class Latent(Capability):
 
 @dataclass(frozen=True)
 class Denoiser(Capability):
-    """How noise is removed, at the noise levels where sampling stops (jaxgen/diffusion).
+    """A denoiser, with the noise levels of its sampler (jaxgen/diffusion).
 
     predict_x0: (params, context, x f32[b ...], tau f32[b], conditioning {name: [b ...]}) -> E[x0 | x, conditioning]
     frame:      which x that is, "ve" or "flow"
@@ -138,7 +140,7 @@ class Denoiser(Capability):
 
 @dataclass(frozen=True)
 class Autoregressive(Capability):
-    """Tokens, one after the other.
+    """A distribution of each token, given those before it.
 
     init_cache: (params, context, conditioning, count) -> cache, for `count` sequences
     step:       (params, context, cache, token i32[b], position i32[]) -> logits f32[b k], cache; the token is the one
@@ -156,8 +158,8 @@ class Autoregressive(Capability):
 class Density(Capability):
     """A likelihood.
 
-    log_prob:   (params, context, batch, keys Key[b], samples) -> log p(x) in nats, f32[b], from so many samples of what
-                is integrated over
+    log_prob:   (params, context, batch, keys Key[b], samples) -> log p(x) in nats, f32[b], estimated with that many
+                samples of the latents
     continuous: whether that is a density, and not the probability of an image's 256 levels
     """
 
@@ -168,7 +170,7 @@ class Density(Capability):
 
 @dataclass(frozen=True)
 class Classifier(Capability):
-    """Which class an example is of.
+    """Class logits and features of an example.
 
     classify: (params, context, batch) -> {"logits": f32[b k], and its features [b ...] by name, in the net's order}
     classify_noisy: (params, context, x f32[b ...], angle f32[b]) -> logits f32[b k] of
@@ -182,7 +184,7 @@ class Classifier(Capability):
 
 @dataclass(frozen=True)
 class Degradation(Capability):
-    """How clean training data are degraded.
+    """The degradation of clean training data.
 
     degrade: (clean [b ...], keys Key[b], scale) -> the inputs of the Transform: {"degraded": [b ...], conditions}
     """

@@ -1,4 +1,4 @@
-"""What a run is: frozen dataclasses, and which of their values can't be right."""
+"""The settings of a run as frozen dataclasses, and the check of their values."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -13,28 +13,29 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Data:
-    """Where the examples come from and what is done to each one."""
+    """The data source and the processing of each example."""
 
     source: str = "digits"  # digits | shapes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
-    split: str = "train"  # which part of the source; tfds: takes slices such as train[:90%] too
-    only: str | None = None  # labels whose examples are kept, such as 0-8 or 0,2; unset: all
-    # what a model that translates starts from, made of the images; unpaired: of PATH_A's; paired: no need
+    split: str = "train"  # part of the source; tfds: also takes slices such as train[:90%]
+    only: str | None = None  # keep only the examples of these labels, such as 0-8 or 0,2; unset: all
+    # source images of a translation model, derived from the images; of unpaired: from those of PATH_A
     pair: Literal["none", "edges", "grey", "mask", "small"] = "none"
-    # none: squash; else cover, cut; area: 8 to 100 % of it; patch: pixels as they are; jitter: squash to 286/256, cut
+    # none: resize without a crop; center, random: cover, then crop; area: crop 8 to 100 % of the area; patch: crop
+    # without resizing; jitter: resize to 286/256 of the size, then crop
     crop: Literal["none", "center", "random", "area", "patch", "jitter"] = "center"
-    shift: int = 0  # pixels by which an image is moved at most, up, down or to a side, black behind it
-    flip: bool = False  # mirror left to right, half of the time
-    turn: bool = False  # turn a square image by 0, 90, 180 or 270 degrees
-    # to black and white: from half grey on; drawn by the grey, once or anew each epoch
+    shift: int = 0  # largest random shift in pixels, up, down or to a side; black fills the border
+    flip: bool = False  # mirror left to right with probability 1/2
+    turn: bool = False  # rotate a square image by 0, 90, 180 or 270 degrees
+    # to black and white: by a threshold at half grey, or sampled with the grey level as probability, once or per epoch
     binarise: Literal["none", "threshold", "fixed", "dynamic"] = "none"
-    skip_bad: bool = False  # leave unreadable images out instead of stopping
+    skip_bad: bool = False  # skip unreadable images instead of stopping
     threads: int = 4  # threads that read and transform
     prefetch: int = 2  # batches kept ready ahead of the step
 
     @property
     def making(self) -> str:
-        """What sources are made into: nothing where every image comes with its own."""
+        """The kind of derived source images; "none" where each image has its own."""
         return "none" if self.source.startswith("paired:") else self.pair
 
     def at(self, split: str) -> "Data":
@@ -44,44 +45,44 @@ class Data:
 
 @dataclass(frozen=True)
 class Optim:
-    """What is done to every learner's optimizer."""
+    """Changes to the optimizer of every learner."""
 
-    # from the model's rate down to 0 at the last step; half: linearly, from the middle on
+    # of the learning rate, from the model's down to 0 at the last step; half: linear decay in the second half
     schedule: Literal["constant", "cosine", "linear", "half"] = "constant"
-    warmup: int = 0  # steps over which the rate rises from 0 first
-    clip: float = 0.0  # largest norm of a learner's gradient; 0: no limit
-    ema: float | None = None  # decay of the moving averages, less in the first steps; unset: the model's own; 0: none
-    ema_widths: tuple[float, ...] = ()  # sigma_rel, such as 0.05 0.1, of averages of which any other is made afterwards
+    warmup: int = 0  # steps of linear warm-up
+    clip: float = 0.0  # maximum norm of a learner's gradient; 0: no clipping
+    ema: float | None = None  # decay of the moving averages, lower in the first steps; unset: the model's own; 0: none
+    ema_widths: tuple[float, ...] = ()  # sigma_rel of post-hoc EMA profiles, such as 0.05 0.1
 
 
 @dataclass(frozen=True)
 class Compute:
-    """How a step is computed."""
+    """The arithmetic and memory use of a step."""
 
     precision: Literal["f32", "bf16"] = "f32"  # of the nets' arithmetic; parameters stay f32
     accumulate: int = 1  # parts of a batch whose gradients are averaged before an update
-    remat: bool = False  # keep convolutions and matrix products only, compute the rest again: less memory
-    steps_per_call: int = 1  # steps in one dispatch
+    remat: bool = False  # save memory: keep only convolutions and matrix products, recompute the rest
+    steps_per_call: int = 1  # steps per dispatch
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """Which devices share the work, and how. The batch is cut over data x fsdp, the parameters over fsdp."""
+    """The device mesh. The batch is sharded over data x fsdp, the parameters over fsdp."""
 
-    data: int = 0  # 0: all devices that fsdp leaves
-    fsdp: int = 1  # parts that parameters, moments and averages are cut into
-    coordinator: str | None = None  # HOST:PORT of process 0; unset: found from SLURM, Open MPI or the TPU pod
+    data: int = 0  # 0: all remaining devices
+    fsdp: int = 1  # shards of parameters, moments and averages
+    coordinator: str | None = None  # HOST:PORT of process 0; unset: from SLURM, Open MPI or the TPU pod
     num_processes: int | None = None  # with coordinator
     process_id: int | None = None  # with coordinator; 0 writes the files
 
 
 @dataclass(frozen=True)
 class Log:
-    """What is shown, and how often, in steps."""
+    """Metrics and previews, and their intervals in steps."""
 
-    every: int = 100  # a line of metrics, averaged since the last
-    samples: int = 1000  # a grid of samples; 0: never
-    count: int = 64  # images in the grid
+    every: int = 100  # steps between lines of averaged metrics
+    samples: int = 1000  # steps between previews; 0: none
+    count: int = 64  # examples in a preview
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,17 @@ class Save:
     """Checkpoints."""
 
     every: int = 1000  # steps
-    keep: int = 2  # the newest ones
-    averages: int = 1000  # steps between the averages that are kept, all of them, for optim.ema_widths
+    keep: int = 2  # number of checkpoints kept, the newest
+    averages: int = 1000  # steps between the snapshots of optim.ema_widths, which are all kept
 
 
 @dataclass(frozen=True)
 class Eval:
-    """What is measured on held-out data while training."""
+    """Evaluation on held-out data during training."""
 
     every: int = 0  # steps; 0: never
     split: str = "test"  # of the same source
-    batches: int = 4  # how many of them; 0: all
+    batches: int = 4  # number of batches; 0: all
     # loss (of every phase), accuracy, nll_K, reconstruction_psnr, psnr_rgb, ..., or a score of samples: fid_lenet, ...
     metrics: tuple[str, ...] = ("loss",)
     count: int = 10_000  # samples in a score
@@ -110,12 +111,12 @@ class Run(Generic[M]):
     """One training run."""
 
     model: M
-    preset: str = ""  # whose settings the others start from
-    steps: int = 1000  # rounds of the training game
-    batch: int = 64  # examples that a phase sees at a time, over all devices
+    preset: str = ""  # preset with the default settings
+    steps: int = 1000  # training steps
+    batch: int = 64  # examples per phase and step, over all devices
     seed: int = 0  # of weights, noise and the order of the data
     out: str | None = None  # the run's folder; unset: runs/<preset>
-    start_from: str | None = None  # the folder of another run, with whose weights this one begins, those that fit
+    start_from: str | None = None  # folder of a run whose fitting weights are the initial weights
     data: Data = field(default_factory=Data)
     optim: Optim = field(default_factory=Optim)
     compute: Compute = field(default_factory=Compute)
@@ -131,7 +132,7 @@ class Run(Generic[M]):
 
 @dataclass(frozen=True)
 class Preset(Generic[M]):
-    """A row of the zoo: a run worth repeating, and the same in tiny; its published results are in evaluation/."""
+    """A row of the zoo: a full run and a tiny one. Its published results are in jaxgen/evaluation."""
 
     run: Run[M]
     tiny: Run[M]

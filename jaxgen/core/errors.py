@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend, and the nearest name to a mistyped one."""
+"""Errors that a user can correct, and checks that raise them."""
 
 import difflib
 import re
@@ -6,11 +6,11 @@ from collections.abc import Container, Iterable
 
 
 class InputError(ValueError):
-    """A user's mistake, told in one sentence: what is wrong and what would be right. Commands exit with status 2."""
+    """A user's mistake, as one sentence: what is wrong and what would be right. Commands exit with status 2."""
 
 
 class Incomplete(Exception):
-    """Some of what was asked for is done, some can't be. Commands exit with status 1."""
+    """A part of the work failed. Commands exit with status 1."""
 
 
 def choose(name: str, names: Iterable[str], what: str) -> str:
@@ -31,7 +31,7 @@ def at_least(low: float, **values: float | None):
 
 
 def check_seed(seed: int):
-    """Raise InputError for what is no seed."""
+    """Raise InputError for an invalid seed."""
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed must be from 0 to 2**32 - 1, not {seed}.")
 

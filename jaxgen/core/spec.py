@@ -1,4 +1,4 @@
-"""What an example is made of: named arrays of known kinds."""
+"""Specs of examples: named arrays of known kinds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

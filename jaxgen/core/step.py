@@ -1,4 +1,4 @@
-"""The train step: it plays the phases of a task in order."""
+"""The initial state and the train step, which runs the phases of a task in order."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -41,12 +41,12 @@ def init_state(task: Task, key: Key, spec: Spec) -> TrainState:
         if tuple(spec[name].shape[1:]) != one.shape:
             raise InputError(f"The model takes {name!r} of shape {one.shape}, the batch has {spec[name].shape[1:]}.")
     make, keys = partial(_made, task, spec), (rng.fold(key, "init"), rng.fold(key, "train"))
-    # Within another program, whose keys are traced even where the one that is given is not, it is compiled with that.
+    # Inside another jitted function the keys are tracers, and this is compiled with that function.
     return make(*keys) if isinstance(keys[0], Tracer) else jax.jit(make, compiler_options=once())(*keys)
 
 
 def once() -> dict[str, int]:
-    """Return how a program that runs once is compiled: on a CPU its optimisation takes longer than all it does."""
+    """Return compiler options for a program that runs once: on a CPU the optimisation takes longer than the run."""
     return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
 
 

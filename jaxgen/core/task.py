@@ -1,4 +1,4 @@
-"""The contract that every family obeys: a Task is learners, phases, pure functions and capabilities."""
+"""The contract of every family: a Task is learners, phases, pure functions and capabilities."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ C = TypeVar("C", bound=Capability)
 
 @dataclass(frozen=True)
 class Task:
-    """A training game, and what its nets can do afterwards.
+    """A training game and the capabilities of its nets.
 
     init:         (key, spec of a batch) -> (params, extra)
     example:      the spec of each array of one example, by name
@@ -78,7 +78,7 @@ class Task:
         return found
 
     def having(self, *capabilities: Capability) -> "Task":
-        """Return the task with these capabilities, in place of its own of the same types."""
+        """Return the task with these capabilities; they replace its own of the same types."""
         kinds = tuple(type(one) for one in capabilities)
         kept = tuple(one for one in self.capabilities if not isinstance(one, kinds))
         return dataclasses.replace(self, capabilities=(*kept, *capabilities))
@@ -90,10 +90,10 @@ class Task:
 
     @property
     def slices(self) -> int:
-        """How many plays' worth of examples one step takes: the largest `repeat`."""
+        """The number of slices in a step's batch: the largest `repeat`."""
         return max(phase.repeat for phase in self.phases)
 
     @property
     def classes(self) -> int:
-        """The labels in a batch are below it; 0: it has none."""
+        """The number of classes; 0: examples have no label."""
         return self.example["label"].count if "label" in self.example else 0

@@ -1,4 +1,4 @@
-"""The words of the contract: arrays by name, learners, phases, averages, and the state that training changes."""
+"""The types of the contract: batches, learners, phases, moving averages and the training state."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,27 +16,28 @@ PyTree = Any
 Batch = Mapping[str, Any]  # arrays: {"image": f32[b h w c] in [-1, 1], "label": i32[b], ...}
 Spec = Mapping[str, Any]  # a batch, or anything with the shapes and dtypes of one
 Params = Mapping[str, PyTree]  # keyed by net
+Frozen = Mapping[str, PyTree]  # variables of nets that are never trained, keyed by net
 Image = tuple[int, int, int]  # height, width, channels
 Metrics = Mapping[str, Array]  # "phase/name" -> f32[]
 
 
 @dataclass(frozen=True)
 class Learner:
-    """Who moves which nets: one optimizer, its moments shared by all the learner's phases."""
+    """An optimizer and its nets. All phases of a learner share its moments."""
 
     nets: tuple[str, ...]
     optimizer: optax.GradientTransformation
 
 
 class Context(struct.PyTreeNode):
-    """What a loss or a generator may read and never differentiates.
+    """The read-only arguments of losses and capabilities, which are not differentiated.
 
-    extra:    whatever else the state carries, keyed by net (its Flax collections) or by a name of its own
+    extra:    the other variables of the state: Flax collections by net, and entries of a loss by name
     ema:      {net: Flax variables of its moving average}
     frozen:   {net: variables of a net that is never trained}
     step:     i32[], the number of steps taken
-    learners: who moves which nets, and `moments`, {learner: its optimizer's state}: a loss may play its opponent's
-              next updates (in a step only; elsewhere both are empty)
+    learners: the learners of the task, and `moments`, {learner: its optimizer's state}, for losses that unroll another
+              learner's updates; both are empty outside of a step
     """
 
     extra: Mapping[str, PyTree]
@@ -48,7 +49,7 @@ class Context(struct.PyTreeNode):
 
 
 class Aux(struct.PyTreeNode):
-    """What a loss hands back beside its value: metrics (name -> f32[]) and new values of entries of `extra`."""
+    """The other results of a loss: metrics, name -> f32[], and new values of entries of `extra`."""
 
     metrics: Mapping[str, Array] = field(default_factory=dict)
     extra: Mapping[str, PyTree] = field(default_factory=dict)
@@ -59,9 +60,9 @@ LossFn = Callable[[Params, Context, Batch, Key], tuple[Array, Aux]]
 
 @dataclass(frozen=True)
 class Phase:
-    """One loss, played `repeat` times on fresh examples in every `every`-th step.
+    """One loss and update, done `repeat` times on fresh examples in each `every`-th step.
 
-    Phases that name the same `stream` get the same key in a step; alone, a phase's stream is its name.
+    Phases with the same `stream` get the same key in a step; by default the stream is the phase's name.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Phase:
 class Ema:
     """The moving average of a net's variables: average <- d average + (1 - d) net, with d = decay(step).
 
-    key: its name in the state; unset: the net's, and then it is the one that samples are drawn by
+    key: its name in the state; unset: the net's own name, and then samples use this average
     """
 
     net: str
@@ -89,12 +90,12 @@ class Ema:
 
 
 def ramped(decay: float) -> Callable[[Any], Array]:
-    """Return an EMA decay that rises to `decay`, so that a short run's average forgets its first steps."""
+    """Return an EMA decay that rises to `decay`, so that the average of a short run forgets the first steps."""
     return lambda step: jnp.minimum(decay, (1 + step) / (10 + step))
 
 
 class TrainState(struct.PyTreeNode):
-    """All that training changes; arrays only. `key` is the root key and never advances."""
+    """The state of training, arrays only. `key` is the root key and never advances."""
 
     step: Array
     key: Key
@@ -108,12 +109,12 @@ StepFn = Callable[[TrainState, Batch, Mapping[str, PyTree]], tuple[TrainState, M
 
 
 def variables(net: str, params: Params, extra: Mapping[str, PyTree]) -> dict[str, PyTree]:
-    """A net's Flax variables: its parameters, and its collections in `extra`."""
+    """Return a net's Flax variables: its parameters, and its collections in `extra`."""
     return {"params": params[net], **extra.get(net, {})}
 
 
 def averaged(state: TrainState, frozen: Mapping[str, PyTree]) -> tuple[Params, Context]:
-    """What `generate` and its like are called with: the averaged nets where there are any, the last ones elsewhere."""
+    """Return the first arguments of every capability: the averaged nets, or the last ones where there is no average."""
     own = {net: ema for net, ema in state.ema.items() if net in state.params}
     params = {**state.params, **{net: ema["params"] for net, ema in own.items()}}
     rest = {net: {k: v for k, v in ema.items() if k != "params"} for net, ema in own.items()}
@@ -124,6 +125,3 @@ def averaged(state: TrainState, frozen: Mapping[str, PyTree]) -> tuple[Params, C
 def _check(ok: bool, sentence: str):
     if not ok:
         raise ValueError(sentence)
-
-
-Frozen = Mapping[str, PyTree]

@@ -1,4 +1,4 @@
-"""Checkpoints: Orbax writes and reads the arrays; a digest of every file tells whether one is whole.
+"""Checkpoints: Orbax writes and reads the arrays; a digest of every file shows whether one is whole.
 
 checkpoints/<step>/          the state, and notes (data position, open window of metrics) as JSON
 checkpoints/<step>.sha256    a line a file, as sha256sum writes them; written last: without it a checkpoint is none
@@ -79,8 +79,8 @@ class Checkpoints:
         except Exception as error:
             try:
                 self._fail(step, error)
-            except InputError as told:
-                self.error = told
+            except InputError as error:
+                self.error = error
 
     def _fail(self, step: int, error: Exception) -> NoReturn:
         for half in self.folder.glob(f"{step}*"):

@@ -52,7 +52,7 @@ def claim(run: Run) -> Iterator[Path]:
     if not is_first():
         yield folder
         return
-    with _told(folder):
+    with _as_input_error(folder):
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         (folder / "samples").mkdir(exist_ok=True)
         lock = (folder / "lock").open("w")
@@ -61,10 +61,10 @@ def claim(run: Run) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(f"{folder} is being trained in by another process: wait for it, or stop it.") from error
-        with _told(folder):
+        with _as_input_error(folder):
             if not (folder / "config.json").exists():
                 _write(folder / "config.json", to_json(run))
-        with _told(folder, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        with _as_input_error(folder, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             yield folder
 
 
@@ -74,7 +74,7 @@ def _counts(path: Path) -> bool:
 
 
 @contextmanager
-def _told(folder: Path, *numbers: int) -> Iterator[None]:
+def _as_input_error(folder: Path, *numbers: int) -> Iterator[None]:
     """Turn a refusal to write, of these error numbers if any are given, into one sentence."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a run would be: its configuration, parameters, sharding, FLOPs and memory. Nothing is trained."""
+"""A dry run: configuration, parameters, sharding, FLOPs and memory of a run. Nothing is trained."""
 
 import jax
 import jax.numpy as jnp

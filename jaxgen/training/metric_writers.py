@@ -77,8 +77,8 @@ class MetricWriters:
         """Write <kind>/<step>.png (or .gif, .wav: as the arrays' kind has it) of arrays [n ...]; return its path."""
         path = self.folder / kind / f"{step:06d}{ENDINGS[spec.kind]}"
         save_arrays(path, spec, arrays, columns, rows)
-        if (picture := still(spec, arrays, columns, rows)) is not None:
-            self.board.add_image(kind, picture, step, dataformats="HWC" if picture.ndim == 3 else "HW")
+        if (image := still(spec, arrays, columns, rows)) is not None:
+            self.board.add_image(kind, image, step, dataformats="HWC" if image.ndim == 3 else "HW")
         return path
 
     def confusion(self, counts: np.ndarray, classes: Sequence[str]):

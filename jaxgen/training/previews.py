@@ -1,4 +1,4 @@
-"""What is shown while a run trains: samples of fixed keys, and examples beside what the nets make of them."""
+"""Previews during training: samples of fixed keys, and examples beside the outputs for them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,12 @@ from jaxgen.media.array_files import ENDINGS
 from jaxgen.training.metric_writers import MetricWriters, Silent
 from jaxgen.training.setup import Setup
 
-KINDS = ("samples", "restorations", "translations", "predictions")  # folders, in which a finished run's are looked for
+KINDS = (
+    "samples",
+    "restorations",
+    "translations",
+    "predictions",
+)  # folders that may hold the previews of a finished run
 
 
 def last_previews(folder: Path) -> str:
@@ -26,7 +31,7 @@ def last_previews(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Previews:
-    """What is shown while a run trains: samples of fixed keys, and examples beside what the nets make of them."""
+    """The previews of a run: samples of fixed keys, and examples beside the outputs for them."""
 
     run: Run
     setup: Setup

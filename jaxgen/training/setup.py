@@ -1,4 +1,4 @@
-"""What a run is trained with, and its compiled step."""
+"""The setup of a run, and its compiled step."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ from jaxgen.runs.sharding import Mesh
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run is trained with.
+    """The arguments that all parts of the training loop share.
 
     mesh:   the devices
-    task:   as it is trained on them
+    task:   the task with the run's settings, for this mesh
     like:   the shapes, dtypes and shardings of its state
     frozen: the nets that are never trained, on every device
     """

@@ -1,4 +1,4 @@
-"""How a run is stopped: SIGTERM and SIGINT are asked for between two calls, in all processes at the same step."""
+"""Stopping a run: SIGTERM and SIGINT are handled between two calls, in all processes at the same step."""
 
 import os
 import signal

@@ -24,7 +24,7 @@ def weights_of(run: Run, like: TrainState) -> tuple[dict[str, Array], str]:
     trained = open_run(folder, run.mesh, with_frozen=False)
     codes = [getattr(r.model, "autoencoder", "") for r in (trained.run, run)]
     if len({code and os.path.abspath(code) for code in codes}) > 1:
-        of = [f"codes of {code}" if code else "pictures" for code in codes]
+        of = [f"latents of {code}" if code else "images" for code in codes]
         raise InputError(f"--start-from: {folder} is a model of {of[0]}, this one is of {of[1]}.")
     params, context = averaged(trained.state, {})
     there, wanted = flat({"params": params, "extra": context.extra}), flat(parts(like))

@@ -1,4 +1,4 @@
-"""Sums of the metrics between two lines of the log, looked at a few calls late."""
+"""Sums of the metrics between two lines of the log, read a few calls late."""
 
 import math
 from collections import deque
