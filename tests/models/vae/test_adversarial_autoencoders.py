@@ -16,6 +16,7 @@ from jaxgen.commands.parse import parse
 from jaxgen.commands.reconstruct import reconstruct
 from jaxgen.commands.traverse import traverse
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Density
 from jaxgen.core.config import validate
 from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
@@ -316,7 +317,7 @@ def test_wrong_settings_raise(model, words):
 def test_labels_and_likelihoods_raise():
     for model in (SMALL, WASSERSTEIN, SIMILAR):
         task = model.task(1)
-        assert task.log_prob is None and decode(task)
+        assert task.find(Density) is None and decode(task)
         with pytest.raises(InputError, match="takes no labels"):
             decode(task)(started(model), context(model), jnp.zeros((1, LATENT)), {"label": jnp.zeros(1, jnp.int32)})
 

@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import Context, TrainState, averaged
@@ -283,7 +284,7 @@ def test_the_prior_does_not_influence_the_autoencoder():
     for layers in (0, 1):
         model = VQVAE((8, 8, 1), 1, 8, 0, Quantiser(codes=8, size=4), layers, 8)
         task = model.task(1)
-        assert (task.generate is None) == (layers == 0)
+        assert (task.find(Transform) is None) == (layers == 0)
         state, _ = make_step(task)(init_state(task, KEY, batch), batch, {})
         after.append(state.params)
     for net in after[0]:
