@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage, special, stats
 
 from jaxgen.data import blur
-from tests.helpers.damage_samples import batch, floats, keys, pieces_of
+from tests.helpers.degradation_samples import batch, floats, keys, pieces_of
 
 
 def test_gaussian_blur_equals_scipy():

@@ -12,8 +12,8 @@ from scipy import stats
 
 from jaxgen.data import degradation_ops, masks, old_photo
 from jaxgen.data.degradations import Degradation
-from tests.helpers.damage_samples import batch, floats, keys
 from tests.helpers.data_samples import message, sample_image
+from tests.helpers.degradation_samples import batch, floats, keys
 
 DAMAGES = {
     "blur": Degradation(blur=(0.5, 3)),

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import stats
 
 from jaxgen.data import masks
-from tests.helpers.damage_samples import keys, pieces_of
+from tests.helpers.degradation_samples import keys, pieces_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage, stats
 
 from jaxgen.data import blur, real_esrgan
-from tests.helpers.damage_samples import batch, keys
+from tests.helpers.degradation_samples import batch, keys
 
 
 def test_resizing_each_image_equals_pytorch():

@@ -19,13 +19,13 @@ real = pytest.mark.skipif(not REAL, reason="JAXGEN_TEST_DATA does not point at t
 
 @pytest.fixture(autouse=True, name="cache")
 def own_cache(tmp_path, monkeypatch):
-    """Keep the tests' verdicts out of the user's cache folder."""
+    """Give each test its own cache folder."""
     monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 def numbered(n, size=(4, 4), channels=1):
-    """A source whose image i is filled with i."""
+    """Return a source in which image i is filled with i."""
     images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, *size, channels))
     return Arrays(np.ascontiguousarray(images), np.arange(n, dtype=np.int32), tuple(map(str, range(n))))
 

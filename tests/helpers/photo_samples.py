@@ -25,5 +25,5 @@ def save(path: Path, values: np.ndarray, **how) -> Path:
 
 
 def pixels_of(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
+    with Image.open(path) as image:
+        return np.asarray(image)

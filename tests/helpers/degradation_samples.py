@@ -1,4 +1,4 @@
-"""Images to be damaged, keys for them, and how many pieces a mask has."""
+"""Images to degrade, keys for them, and the number of connected parts of a mask."""
 
 from typing import Any
 
@@ -25,6 +25,6 @@ def floats(*numbers: float) -> jax.Array:
 
 
 def pieces_of(mask: np.ndarray) -> int:
-    """In how many pieces a mask lies, corners joined."""
+    """Return the number of connected parts of a mask, with diagonal neighbours connected."""
     found: Any = ndimage.label(mask, np.ones((3, 3)))
     return found[1]
