@@ -150,7 +150,7 @@ def compared(photos: Path, made: Path, style: Path) -> dict[str, float]:
     found: dict[str, list[float]] = {"content": [], "style": []}
     for file in sorted(photos.iterdir()):
         photo, wish = read(file), model.targets(backbone, [painting], content=read(file)[None])
-        parts = jax.jit(lambda x, wish: model.asked(x[None], {"image": x[None]}, backbone, wish)[1])
+        parts = jax.jit(lambda x, wish: model.loss(x[None], {"image": x[None]}, backbone, wish)[1])
         ours, kept = parts(read(made / file.name), wish), parts(photo, wish)
         found["content"].append(float(ours["content"]))
         found["style"].append(float(ours["style"] / kept["style"]))

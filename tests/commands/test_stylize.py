@@ -146,7 +146,7 @@ def test_wct_paints_several_styles_by_weights(random_backbone):
     _, targets = work.easels[content.shape]
     wanted = targets(random_backbone, work.pictures, None, jnp.asarray(content)[None], 1.0)
     apart = [
-        float(model.asked(jnp.asarray(x)[None], {"image": x[None]}, random_backbone, wanted)[1]["maps"])
+        float(model.loss(jnp.asarray(x)[None], {"image": x[None]}, random_backbone, wanted)[1]["maps"])
         for x in (content, made)
     ]
     assert apart[1] < 0.5 * apart[0]

@@ -1,4 +1,4 @@
-"""Encoders and decoders of images, as UNIT's and MUNIT's: halvings, residual blocks, and the way back."""
+"""Encoders and decoders of UNIT and MUNIT: stride-2 stages, residual blocks, upsampling."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.core.types import Array
-from jaxgen.models.translation._generators import MirrorConv, Residual
+from jaxgen.models.translation._generators import ReflectConv, Residual
 from jaxgen.nn.instance_norm import InstanceNorm, standardise
 from jaxgen.nn.precision import to_f32
 
-Norm = Callable[[str], Callable[[Array], Array]]  # (name) -> the module of a block that normalises
+Norm = Callable[[str], Callable[[Array], Array]]  # (name) -> the normalising module of a block
 he = nn.initializers.he_normal()  # the authors' code
 
 
@@ -24,14 +24,14 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, he, name="in")(x)))
+        x = nn.relu(InstanceNorm(name="norm_in")(ReflectConv(self.width, 7, he, name="in")(x)))
         for i in range(self.downs):
-            down = MirrorConv(self.width << (i + 1), 4, he, 2, name=f"down_{i}")
+            down = ReflectConv(self.width << (i + 1), 4, he, 2, name=f"down_{i}")
             x = nn.relu(InstanceNorm(name=f"down_{i}_norm")(down(x)))  # [b h/2 w/2 2c]
-        return Blocks(self.blocks, name="blocks")(x)
+        return ResidualBlocks(self.blocks, name="blocks")(x)
 
 
-class Blocks(nn.Module):
+class ResidualBlocks(nn.Module):
     """Residual blocks, [b h w c] -> [b h w c]."""
 
     blocks: int
@@ -44,9 +44,10 @@ class Blocks(nn.Module):
 
 
 class Decoder(nn.Module):
-    """[b h w width 2^downs] -> f32[b h 2^downs w 2^downs channels] in [-1, 1]: blocks, then enlarged by repeating.
+    """[b h w width 2^downs] -> f32[b h 2^downs w 2^downs channels] in [-1, 1]: residual blocks,
+    then upsampling by repetition.
 
-    Given `moments`, f32[b 2 * blocks 2 c], the blocks' norms are set by them: mean and root of variance (AdaIN).
+    `moments` f32[b 2 * blocks 2 c], if given, sets the norms of the blocks: means and roots of variances (AdaIN).
     """
 
     channels: int
@@ -57,18 +58,18 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, moments: Array | None = None) -> Array:
         for i in range(self.blocks):
-            norm: Any = {} if moments is None else {"norm": adapted(moments[:, 2 * i : 2 * i + 2])}
+            norm: Any = {} if moments is None else {"norm": adaptive_norm(moments[:, 2 * i : 2 * i + 2])}
             x = Residual(kernel_init=he, name=f"block_{i}", **norm)(x)
         for i in reversed(range(self.downs)):
             x = x.repeat(2, 1).repeat(2, 2)  # [b 2h 2w c]
-            x = nn.relu(LayerNorm(name=f"up_{i}_norm")(MirrorConv(self.width << i, 5, he, name=f"up_{i}")(x)))
-        return to_f32(jnp.tanh(MirrorConv(self.channels, 7, he, name="out")(x)))
+            x = nn.relu(LayerNorm(name=f"up_{i}_norm")(ReflectConv(self.width << i, 5, he, name=f"up_{i}")(x)))
+        return to_f32(jnp.tanh(ReflectConv(self.channels, 7, he, name="out")(x)))
 
 
-def adapted(moments: Array) -> Norm:
-    """Return the norms of a residual block that bring channels to given means and roots of variances.
+def adaptive_norm(moments: Array) -> Norm:
+    """Return the norms of a residual block, which set the means and roots of variances of channels.
 
-    moments: f32[b 2 2 c], of both norms bias and scale. Huang and Belongie 2017, equation 8.
+    moments: f32[b 2 2 c], bias and scale of both norms. Huang and Belongie 2017, equation 8.
     """
 
     def norm(name: str) -> Callable[[Array], Array]:
@@ -79,9 +80,9 @@ def adapted(moments: Array) -> Norm:
 
 
 class LayerNorm(nn.Module):
-    """x [b h w c] with all numbers of an image brought to mean 0 and variance 1, then a scale and a bias a channel.
+    """x [b h w c], normalised over all values of an image, then a scale and a bias for each channel.
 
-    The scales start from anywhere in [0, 1), as in the authors' code.
+    Scales are initialised uniformly in [0, 1), as in the authors' code.
     """
 
     @nn.compact

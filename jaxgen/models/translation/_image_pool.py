@@ -1,4 +1,4 @@
-"""Images made earlier, of which a critic is shown some: Shrivastava et al. 2017, section 2.3."""
+"""A pool of earlier generated images for the discriminator: Shrivastava et al. 2017, section 2.3."""
 
 from collections.abc import Mapping
 
@@ -8,20 +8,20 @@ import jax.numpy as jnp
 from jaxgen.core import rng
 from jaxgen.core.types import Array, Key
 
-Pool = Mapping[str, Array]  # {"images": f32[n h w c], "count": i32[], how many of them are there}
+Pool = Mapping[str, Array]  # {"images": f32[n h w c], "count": i32[], the number of stored images}
 
 
 def empty(size: int, image: tuple[int, int, int]) -> dict[str, Array]:
-    """Return a pool with room for so many images."""
+    """Return an empty pool for `size` images."""
     return {"images": jnp.zeros((size, *image)), "count": jnp.zeros((), jnp.int32)}
 
 
-def exchanged(pool: Pool, images: Array, key: Key) -> tuple[Array, Pool]:
-    """Return the images f32[b h w c] that a critic is shown in place of these, and the pool afterwards.
+def exchange(pool: Pool, images: Array, key: Key) -> tuple[Array, Pool]:
+    """Return images f32[b h w c] for the discriminator instead of these, and the new pool.
 
-    One after the other: while there is room an image is kept, and shown; then, half of the time, one of the pool is
-    shown, and this one takes its place, otherwise this one is shown. A pool with no room shows what it is given.
-    Zhu et al. 2017 (CycleGAN), section 4: 50 images; the authors' code.
+    Images are processed in order. While the pool is not full, an image is stored and returned. Later, with probability
+    1/2, a random image of the pool is returned and replaced by the new one; otherwise the new one is returned. A pool
+    of size 0 returns its inputs. Zhu et al. 2017 (CycleGAN), section 4: 50 images; as in the authors' code.
     """
     size = len(pool["images"])
     if not size:
@@ -36,5 +36,5 @@ def exchanged(pool: Pool, images: Array, key: Key) -> tuple[Array, Pool]:
         held = held.at[place].set(jnp.where(~full | swap, image, old))
         return {"images": held, "count": jnp.minimum(count + 1, size)}, jnp.where(full & swap, old, image)
 
-    pool, shown = jax.lax.scan(one, dict(pool), (images, jax.random.split(key, len(images))))
-    return shown, pool
+    pool, returned = jax.lax.scan(one, dict(pool), (images, jax.random.split(key, len(images))))
+    return returned, pool

@@ -1,19 +1,20 @@
 """AdaIN: Huang and Belongie 2017, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization".
 
-A decoder learns to turn feature maps back into images; the code of a photograph, given the means and deviations of a
-style image's code, is then a photograph in that style, for any style (equation 8). The encoder is the backbone, frozen;
-the decoder mirrors it, borders mirrored, no norm. The loss is the distance of the image's code from the one that was
-decoded, and of its maps' means and deviations from the style's (equations 11 to 13), each over the square of what is
-wanted: the authors' backbone was made to have activations of mean 1, ours has squares of 0.001 to 0.1, and as plain
-means the style's were all that counted. The authors' code adds up the style's over channels, with a weight of 0.01, and
-its decoder starts uniform, a sixth of our variance.
+A decoder learns to turn feature maps back into images. The features of a photograph, normalised to the means and
+deviations of a style image's features, are decoded to the photograph in that style, for any style (equation 8). The
+encoder is a frozen backbone; the decoder mirrors it, with reflected borders and without norms. The loss is the distance
+of the output's features from the decoder's input, and of the means and deviations of its feature maps from the style's
+(equations 11 to 13). Each distance is divided by the square of its target: the authors' backbone is normalised to mean
+activations of 1, ours has mean squares of 0.001 to 0.1, and with plain means only the style's would count. The authors'
+code sums the style's distances over channels, with a weight of 0.01, and its decoder is initialised uniformly, with a
+sixth of our variance.
 
-How several styles and part of one are decoded is the paper's (equations 14 and 15). `how` is "wct" for whitening and
-colouring the code in place of AdaIN (Li et al. 2017; wct.py), with the same nets: it changes nothing that is learned.
+Mixtures of styles and degrees of style are the paper's (equations 14 and 15). `how` "wct" replaces AdaIN by whitening
+and colouring of the features (Li et al. 2017; wct.py), with the same nets: training does not change.
 
-The backbone is ST-LPIPS's VGG-16 in place of VGG-19. After a short training on parts of three paintings (the authors
-take 160,000 steps of 8 with 80,000 paintings) relu3_1 gives the colours and edges of a new style, coarsely. For relu4_1
-such a training is too short: it gives a lattice, and little of the content.
+The backbone is ST-LPIPS's VGG-16 instead of VGG-19. After a short training on crops of three paintings (the authors
+train 160,000 steps of 8 images on 80,000 paintings) relu3_1 gives the colours and edges of a new style, coarsely. For
+relu4_1 such a training is too short: outputs show a lattice, and little of the content.
 """
 
 from collections.abc import Sequence
@@ -45,24 +46,29 @@ DECAY = 5e-5  # of the rate, a step: the authors' code
 
 @dataclass(frozen=True)
 class AdaIN:
-    """Hyper-parameters of an encoder that is not trained and a decoder that is."""
+    """Hyper-parameters of AdaIN style transfer with a frozen encoder."""
 
     image: tuple[int, int, int] = (256, 256, 3)  # of photographs and style images: height, width, channels
-    backbone: str = "vgg16"  # or random, or the folder of a classifier's run
-    layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # the last one's map is the code
-    between: tuple[int, ...] = (1, 1, 2)  # convolutions of the decoder that keep a map's size, from the first on
-    how: Literal["adain", "wct"] = "adain"  # what is done to the code when images are made
+    backbone: str = "vgg16"  # the encoder; or random, or a classifier's run folder
+    layers: tuple[str, ...] = (
+        "relu1_1",
+        "relu2_1",
+        "relu3_1",
+        "relu4_1",
+    )  # the decoder's input is the last one's feature map
+    between: tuple[int, ...] = (1, 1, 2)  # convolutions of the decoder at each layer's size, from the first layer on
+    how: Literal["adain", "wct"] = "adain"  # the transform of features at inference
     style_weight: float = 10.0
-    learning_rate: float = 1e-4  # of Adam, at first
+    learning_rate: float = 1e-4  # of Adam, at the first step
 
     def task(self, steps: int) -> Task:
-        """Return the game. Raises InputError for sizes that can't be, and a backbone that is not there."""
+        """Return the Task. Raises InputError for settings out of range and an unknown backbone."""
         del steps
         at_least(0, model__between=min(self.between, default=0), model__style_weight=self.style_weight)
         if self.image[2] != 3:
             raise InputError(f"AdaIN takes images of 3 channels: model.image can't have {self.image[2]}.")
         if len(self.between) != len(self.layers) - 1:
-            raise InputError(f"model.between must have a number for each of model.layers but one, not {self.between}.")
+            raise InputError(f"model.between must have one number less than model.layers, not {self.between}.")
         shapes = backbones.check(self.backbone, self.layers, self.image)
         net = Decoder(tuple(shape[3] for shape in shapes), self.between)
         sizes = [(shape[1], shape[2]) for shape in shapes]
@@ -81,16 +87,16 @@ class AdaIN:
             del key
             backbone, content, style = context.frozen["backbone"], batch["source"], batch["image"]
             [code] = backbone.features(content, self.layers[-1:])
-            wish = [moments(x) for x in backbone.features(style, self.layers)]
-            t = adain(code, wish[-1])
+            targets = [moments(x) for x in backbone.features(style, self.layers)]
+            t = adain(code, targets[-1])
             made = decoded(params, t, sizes[:-1], self.image[:2])
             maps = backbone.features(made, self.layers)
-            near = relative_distance(maps[-1], t)  # equation 12
-            pairs = [(moments(x), y) for x, y in zip(maps, wish, strict=True)]
+            content_loss = relative_distance(maps[-1], t)  # equation 12
+            pairs = [(moments(x), y) for x, y in zip(maps, targets, strict=True)]
             each = (relative_distance(jnp.concatenate(x, 1), jnp.concatenate(y, 1)) for x, y in pairs)
-            manner = reduce(jnp.add, each)  # equation 13
-            total = near + self.style_weight * manner  # equation 11
-            return total.mean(), Aux({"content": near.mean(), "style": manner.mean()}, {})
+            style_loss = reduce(jnp.add, each)  # equation 13
+            total = content_loss + self.style_weight * style_loss  # equation 11
+            return total.mean(), Aux({"content": content_loss.mean(), "style": style_loss.mean()}, {})
 
         def rate(step: Any) -> Any:
             return self.learning_rate / (1 + DECAY * step)
@@ -98,10 +104,10 @@ class AdaIN:
         def translate(params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
             """Return f32[b h w 3].
 
-            given["style"] is f32[b h' w' 3], or several in a list, weighed by given["mix"] f32[b styles];
-            given["strength"] f32[b] is how much of the style there is, from 0 to 1; given["whole"] f32[b h' w' 3] is
-            the image, small, of which the source is a part; given["region"] f32[b h w 1] is 1 where alone the source
-            gets the style, by the statistics that it has there.
+            given["style"] is f32[b h' w' 3], or several in a list, with weights given["mix"] f32[b styles].
+            given["strength"] f32[b] is the degree of style, from 0 to 1. given["whole"] f32[b h' w' 3] is the
+            downsampled image of which the source is a tile. given["region"] f32[b h w 1] is 1 where the source gets the
+            style, with statistics over this region.
             """
             del keys, to
             backbone, x = context.frozen["backbone"], given["source"]
@@ -135,9 +141,9 @@ class AdaIN:
         )
 
     def styled(self, code: Array, style: Array, whole: Array, share: Array | None = None) -> Array:
-        """Return the code with a style's statistics; `whole` is the code that it is a part of.
+        """Return features with a style's statistics; `whole` is the feature map that `code` is a part of.
 
-        share: how much each of the whole's places weighs, f32[b h w 1] adding up to 1; all alike if None
+        share: weights of the positions of `whole`, f32[b h w 1] with sum 1; None: equal
         """
         if self.how == "adain":
             return adain(code, moments(style), moments(whole, share=share))
@@ -145,9 +151,10 @@ class AdaIN:
 
 
 class Decoder(nn.Module):
-    """code f32[b h w c], sizes of the maps before it, size of the image -> f32[b H W 3].
+    """code f32[b h w c], sizes of earlier layers' maps, size of the image -> f32[b H W 3].
 
-    widths: channels of the maps, the code's the last; between: convolutions that keep each map's size
+    widths:  channels of the layers' maps, the code's last
+    between: convolutions at each map's size
     """
 
     widths: tuple[int, ...]
@@ -165,23 +172,23 @@ class Decoder(nn.Module):
             return Conv(features, (3, 3), padding="VALID", kernel_init=he, name=f"layer_{count - 1}")(x)
 
         levels = list(zip(self.widths, self.between, sizes, strict=False))
-        for width, times, wish in reversed(levels):
-            x = enlarged(nn.relu(conv(x, width)), wish)
+        for width, times, target in reversed(levels):
+            x = repeat_to(nn.relu(conv(x, width)), target)
             for _ in range(times):
                 x = nn.relu(conv(x, width))
-        return to_f32(enlarged(conv(x, 3), size))
+        return to_f32(repeat_to(conv(x, 3), size))
 
 
-def enlarged(x: Array, size: Pair) -> Array:
-    """Return x [b h w c] with each place repeated, cut to size.
+def repeat_to(x: Array, size: Pair) -> Array:
+    """Return x [b h w c] upsampled by repetition and cropped to a size.
 
-    With blurred pooling a place sees the pixel before it and its own (shift_tolerant.py), and there is one place more:
-    what is cut is the first.
+    With blurred pooling a position's window includes the pixel before it (shift_tolerant.py), and there is one
+    position more: the crop removes the first pixels.
     """
-    for axis, wish in ((1, size[0]), (2, size[1])):
-        x = jnp.repeat(x, -(-wish // x.shape[axis]), axis)
-        first = (x.shape[axis] - wish + 1) // 2
-        x = jax.lax.slice_in_dim(x, first, first + wish, axis=axis)
+    for axis, target in ((1, size[0]), (2, size[1])):
+        x = jnp.repeat(x, -(-target // x.shape[axis]), axis)
+        first = (x.shape[axis] - target + 1) // 2
+        x = jax.lax.slice_in_dim(x, first, first + target, axis=axis)
     return x
 
 

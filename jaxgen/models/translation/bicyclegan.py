@@ -1,12 +1,13 @@
 """BicycleGAN: Zhu, Zhang, Pathak, Darrell, Efros, Wang and Shechtman 2017, "Toward Multimodal Image-to-Image
 Translation".
 
-Of one source many images: a code z says which. Both ways round: the true image's code, of an encoder that is kept
-near N(0, 1), must give the image back (cVAE-GAN), and the image made with a drawn code must have that code
-(cLR-GAN), which moves the generator alone, as in the authors' code. Each way has a critic of its own, which isn't shown
-the source; both are shown the same true image, not two of a batch as the authors'. The generator is pix2pix's, the
-code beside the pixels of every layer of the way in, and without dropout, which the authors have in training only. The
-encoder is residual. The rate is constant over the first half of the steps and falls to 0 over the second.
+One source has many translations; a latent code z selects one. Training goes both ways. The code of the true image, from
+an encoder whose distribution is kept near N(0, 1), must reproduce the image (cVAE-GAN). The image made with a random
+code must have that code (cLR-GAN); this term trains the generator only, as in the authors' code. Each way has its own
+discriminator, which does not get the source. Both get the same true image, while the authors' code takes two images of
+a batch. The generator is pix2pix's U-Net with the code as extra channels of every encoder layer, and without dropout,
+which the authors have in training only. The code's encoder is residual. The rate is constant over the first half of the
+steps and falls to 0 over the second.
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from jaxgen.tasks.paired_translation import HALF, check_pairs, pair_of, row, tin
 from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 from jaxgen.tasks.transforms import translation
 
-CRITICS = "critic_code", "critic_drawn"  # of images made with the true one's code, and with one that is drawn
+DISCRIMINATORS = "critic_code", "critic_drawn"  # of images with the true image's code, and with a random code
 GAME = PatchGANConfig(scales=2, form=PatchVariant(faint=True, thinner=True))
 
 
@@ -42,13 +43,13 @@ class BicycleGAN:
     """Hyper-parameters of a BicycleGAN."""
 
     image: Image = (256, 256, 3)
-    depth: int = 8  # halvings of the generator
-    width: int = 64  # channels of the layer nearest to the image; at most 8 times as many further in
-    latent: int = 8  # numbers in z
-    downsamplings: int = 5  # of the encoder
-    pixel: float = 10.0  # weight of the absolute distance from the image whose code it is (lambda)
-    code: float = 0.5  # of the distance from the code that was drawn (lambda_latent)
-    kl: float = 0.01  # of the codes' divergence from N(0, 1) (lambda_KL)
+    depth: int = 8  # number of stride-2 stages of the generator
+    width: int = 64  # channels of the first layer, doubled at each stage, up to 8 times as many
+    latent: int = 8  # size of z
+    downsamplings: int = 5  # number of stride-2 stages of the encoder
+    pixel: float = 10.0  # weight of the L1 distance from the image that has this code (lambda)
+    code: float = 0.5  # weight of the L1 distance from the random code (lambda_latent)
+    kl: float = 0.01  # weight of the KL divergence of codes from N(0, 1) (lambda_KL)
     game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
@@ -62,7 +63,10 @@ class BicycleGAN:
         return Task(
             init=self.init,
             example=pair_of(self.image),
-            learners={"critics": self.game.learner(*CRITICS), "generator": self.game.learner("generator", "encoder")},
+            learners={
+                "critics": self.game.learner(*DISCRIMINATORS),
+                "generator": self.game.learner("generator", "encoder"),
+            },
             phases=(
                 Phase("critics", "critics", self.discriminator_loss, stream="z"),
                 Phase("generator", "generator", self.loss, stream="z"),
@@ -90,47 +94,47 @@ class BicycleGAN:
         z = jnp.zeros((2, self.latent))
         params = {"generator": self.net.init(rng.fold(key, "generator"), x, keys, z)["params"]}
         params["encoder"] = self.encoder.init(rng.fold(key, "encoder"), x)["params"]
-        critics = {net: self.game.init(rng.fold(key, net), self.image, self.image[2]) for net in CRITICS}
-        return params | critics, {}
+        discriminators = {net: self.game.init(rng.fold(key, net), self.image, self.image[2]) for net in DISCRIMINATORS}
+        return params | discriminators, {}
 
-    def made(self, params: Params, source: Array, z: Array, keys: Key) -> Array:
+    def generated(self, params: Params, source: Array, z: Array, keys: Key) -> Array:
         return self.net.apply({"params": params["generator"]}, source, keys, z)  # pyright: ignore
 
     def encoded(self, own: Any, image: Array) -> tuple[Array, Array]:
         """Return mean and log variance f32[b latent] of an image's code."""
         return self.encoder.apply({"params": own}, image)  # pyright: ignore[reportReturnType]
 
-    def pictures(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Array, Array, tuple[Array, Array]]:
-        """Return images made with the true ones' codes, and with drawn ones, those, and the codes' moments."""
+    def translations(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Array, Array, tuple[Array, Array]]:
+        """Return images with the true images' codes, images with random codes, the random codes, and moments."""
         source, keys = batch["source"], jax.random.split(key, len(batch["source"]))
         mean, log_var = self.encoded(params["encoder"], batch["image"])
         noise = rng.normal(jax.vmap(lambda k: rng.fold(k, "code"))(keys), (self.latent,))
         z = rng.normal(jax.vmap(lambda k: rng.fold(k, "z"))(keys), (self.latent,))
-        again = self.made(params, source, mean + jnp.exp(log_var / 2) * noise, keys)
-        return again, self.made(params, source, z, keys), z, (mean, log_var)
+        again = self.generated(params, source, mean + jnp.exp(log_var / 2) * noise, keys)
+        return again, self.generated(params, source, z, keys), z, (mean, log_var)
 
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context, to
         z = rng.normal(jax.vmap(lambda k: rng.fold(k, "z"))(keys), (self.latent,))
-        return self.made(params, given["source"], z, keys)
+        return self.generated(params, given["source"], z, keys)
 
     def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         del context
-        again, drawn, *_ = self.pictures(params, batch, key)
+        again, drawn, *_ = self.translations(params, batch, key)
         value, metrics = jnp.zeros(len(again)), {}
-        for net, made in zip(CRITICS, (again, drawn), strict=True):
-            real, fake = self.game.outputs_of_both(params[net], batch["image"], made)
+        for net, image in zip(DISCRIMINATORS, (again, drawn), strict=True):
+            real, fake = self.game.outputs_of_both(params[net], batch["image"], image)
             value = value + self.game.discriminator_loss(real, fake)
             metrics |= {f"{net}_{name}": x for name, x in self.game.scores(real, fake).items()}
         return value.mean(), Aux(metrics)
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
-        """Equation 9: both games, the distance, the divergence, and the distance between codes."""
+        """Equation 9: both adversarial losses, the distances of images and of codes, and the divergence."""
         del context
-        again, drawn, z, (mean, log_var) = self.pictures(params, batch, key)
+        again, drawn, z, (mean, log_var) = self.translations(params, batch, key)
         adversarial = jnp.zeros(len(z))
-        for net, made in zip(CRITICS, (again, drawn), strict=True):
-            adversarial = adversarial + self.game.generator_loss(self.game.outputs(params[net], made))
+        for net, image in zip(DISCRIMINATORS, (again, drawn), strict=True):
+            adversarial = adversarial + self.game.generator_loss(self.game.outputs(params[net], image))
         pixel = each(jnp.abs(again - batch["image"]))
         kl = (mean**2 + jnp.exp(log_var) - 1 - log_var).sum(1) / 2  # (5)
         found, _ = self.encoded(stop_gradient(params["encoder"]), drawn)
@@ -141,7 +145,7 @@ class BicycleGAN:
 
 
 class Encoder(nn.Module):
-    """x f32[b h w c] -> mean and log variance of its code, f32[b latent] each; a layer and residual blocks halve."""
+    """x f32[b h w c] -> mean and log variance of its code, f32[b latent] each; a convolution and residual blocks."""
 
     width: int
     downsamplings: int
@@ -151,15 +155,15 @@ class Encoder(nn.Module):
     def __call__(self, x: Array) -> tuple[Array, Array]:
         x = Conv(self.width, (4, 4), (2, 2), kernel_init=SMALL_XAVIER, name="in")(x)  # [b h/2 w/2 c]
         for i in range(1, self.downsamplings):
-            x = Halved(self.width * min(i + 1, 4), name=f"block_{i}")(x)
+            x = DownBlock(self.width * min(i + 1, 4), name=f"block_{i}")(x)
         x = nn.leaky_relu(x, 0.2).mean((1, 2))  # [b c]
         heads = (Dense(self.latent, kernel_init=SMALL_XAVIER, name=name)(x) for name in ("mean", "log_var"))
         mean, log_var = (to_f32(head) for head in heads)
         return mean, log_var
 
 
-class Halved(nn.Module):
-    """A residual block, norms and activations first, and a mean over 2x2 pixels: [b h w c] -> [b h/2 w/2 features]."""
+class DownBlock(nn.Module):
+    """A pre-activation residual block with 2x2 mean pooling: [b h w c] -> [b h/2 w/2 features]."""
 
     features: int
 

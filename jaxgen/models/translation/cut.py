@@ -1,9 +1,10 @@
 """CUT: Park, Efros, Zhang and Zhu 2020, "Contrastive Learning for Unpaired Image-to-Image Translation".
 
-One generator, one critic, no way back. What the generator's way in says of a place in the made image must be more
-like what it says of the same place in the source than of 255 others (a cross-entropy). The same is asked of an image
-that is in its domain already, in place of CycleGAN's identity. FastCUT has a weight of 10 on the first and none on the
-second, and translates half of the images mirrored. Both critic and generator resample smoothly.
+One generator and one discriminator; no translation back. The encoder features of a patch of the output must be more
+similar to those of the same patch of the source than to those of 255 other patches (a cross-entropy). The same loss on
+images that are in the target domain already replaces CycleGAN's identity loss. FastCUT has a weight of 10 on the first
+loss and 0 on the second, and translates half of the images mirrored. Discriminator and generator use anti-aliased
+resampling.
 """
 
 from dataclasses import dataclass, replace
@@ -35,15 +36,15 @@ class CUT:
     """Hyper-parameters of a CUT."""
 
     image: Image = (256, 256, 3)
-    width: int = 64  # channels of the generator's layer nearest to the image
-    downs: int = 2  # its halvings
+    width: int = 64  # channels of the generator's first layer
+    downs: int = 2  # its stride-2 stages
     blocks: int = 9  # its residual blocks
-    taps: tuple[int, ...] = (0, 4)  # those whose answers are compared, beside the image's and the halvings'
-    places: int = 256  # of a layer's answers that are told apart
-    size: int = 256  # of the vectors that they become
+    taps: tuple[int, ...] = (0, 4)  # blocks with compared features, besides the image and the stride-2 convolutions
+    places: int = 256  # patches of each layer that are compared
+    size: int = 256  # of the vectors that represent them
     temperature: float = 0.07  # tau
-    contrast: float = 1.0  # weight of telling places apart (lambda_X)
-    identity: float = 1.0  # weight of the same for images that are in their domain already (lambda_Y)
+    contrast: float = 1.0  # weight of the contrastive loss (lambda_X)
+    identity: float = 1.0  # weight of the same loss for images of the target domain (lambda_Y)
     game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
@@ -78,21 +79,21 @@ class CUT:
         del spec
         x = jnp.zeros((2, *self.image))
         found = {"generator": self.net.init(rng.fold(key, "generator"), x)["params"]}
-        answers = jax.eval_shape(lambda: self.net.apply({"params": found["generator"]}, x, self.taps))
-        rows: Any = jax.tree.map(lambda y: jnp.zeros((2, 1, y.shape[-1])), answers)
+        features = jax.eval_shape(lambda: self.net.apply({"params": found["generator"]}, x, self.taps))
+        rows: Any = jax.tree.map(lambda y: jnp.zeros((2, 1, y.shape[-1])), features)
         found["head"] = Head(self.size).init(rng.fold(key, "head"), rows)["params"]
         return found | {"critic": self.game.init(rng.fold(key, "critic"), self.image, self.image[2])}, {}
 
-    def made(self, params: Params, x: Array) -> Array:
+    def generated(self, params: Params, x: Array) -> Array:
         return self.net.apply({"params": params["generator"]}, x)  # pyright: ignore[reportReturnType]
 
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context, keys, to
-        return self.made(params, given["source"])
+        return self.generated(params, given["source"])
 
     def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         del context, key
-        made = self.made(params, batch["source"])
+        made = self.generated(params, batch["source"])
         real, fake = self.game.outputs_of_both(params["critic"], batch["image"], made)
         return self.game.discriminator_loss(real, fake).mean(), Aux(self.game.scores(real, fake))
 
@@ -100,23 +101,25 @@ class CUT:
         """Equation 6: L_GAN(G, D, X, Y) + lambda_X L_PatchNCE(G, H, X) + lambda_Y L_PatchNCE(G, H, Y)."""
         del context
         source, image = batch["source"], batch["image"]
-        made = self.made(params, source)
+        made = self.generated(params, source)
         adversarial = self.game.generator_loss(self.game.outputs(params["critic"], made))  # [b]
-        apart = self.contrasted(params, source, made, rng.fold(key, "places"))
-        value = self.game.adversarial * adversarial + self.contrast * apart
-        metrics = {"adversarial": adversarial.mean(), "contrast": apart.mean()}
+        contrast = self.contrastive_loss(params, source, made, rng.fold(key, "places"))
+        value = self.game.adversarial * adversarial + self.contrast * contrast
+        metrics = {"adversarial": adversarial.mean(), "contrast": contrast.mean()}
         if self.identity:
-            same = self.contrasted(params, image, self.made(params, image), rng.fold(key, "places of an image"))
+            same = self.contrastive_loss(
+                params, image, self.generated(params, image), rng.fold(key, "places of an image")
+            )
             value, metrics = value + self.identity * same, metrics | {"identity": same.mean()}
-        # The authors' code halves the sum of both.
+        # The authors' code multiplies the sum of both by 1/2.
         return value.mean(), Aux(metrics)
 
-    def contrasted(self, params: Params, source: Array, made: Array, key: Key) -> Array:
+    def contrastive_loss(self, params: Params, source: Array, made: Array, key: Key) -> Array:
         """Return the mean over layers and places of the cross-entropy of equation 5, f32[b]."""
         n, both = len(made), jnp.concatenate([made, source])
-        answers: Any = self.net.apply({"params": params["generator"]}, both, self.taps)
-        rows = [y.reshape(len(y), -1, y.shape[-1]) for y in answers]  # [2b h*w c] each
-        keys = jax.random.split(key, len(rows))  # the same places of both
+        features: Any = self.net.apply({"params": params["generator"]}, both, self.taps)
+        rows = [y.reshape(len(y), -1, y.shape[-1]) for y in features]  # [2b h*w c] each
+        keys = jax.random.split(key, len(rows))  # the same positions in both
         some = [y[:, jax.random.permutation(k, y.shape[1])[: self.places]] for y, k in zip(rows, keys, strict=True)]
         vectors: Any = Head(self.size).apply({"params": params["head"]}, some)
         found = [info_nce(v[:n], jax.lax.stop_gradient(v[n:]), self.temperature) for v in vectors]
@@ -124,7 +127,7 @@ class CUT:
 
 
 class Head(nn.Module):
-    """Two dense layers for each list's entry, [b n c] -> unit vectors f32[b n size]. Section 3.2."""
+    """Two dense layers for each entry of a list, [b n c] -> unit vectors f32[b n size]. Section 3.2."""
 
     size: int
 
@@ -139,10 +142,10 @@ class Head(nn.Module):
 
 
 def info_nce(made: Array, source: Array, temperature: float) -> Array:
-    """Return the mean over places of -log softmax(v v^+ / tau), unit vectors f32[b n c] -> f32[b]. Equation 3."""
-    alike = jnp.einsum("bnc,bmc->bnm", made, source, precision="highest") / temperature  # [b n m]
-    right = jnp.diagonal(alike, axis1=1, axis2=2)  # [b n]
-    return (jax.nn.logsumexp(alike, 2) - right).mean(1)
+    """Return the mean over positions of -log softmax(v v^+ / tau), unit vectors f32[b n c] -> f32[b]. Equation 3."""
+    similarity = jnp.einsum("bnc,bmc->bnm", made, source, precision="highest") / temperature  # [b n m]
+    positive = jnp.diagonal(similarity, axis1=1, axis2=2)  # [b n]
+    return (jax.nn.logsumexp(similarity, 2) - positive).mean(1)
 
 
 SMALL = CUT((16, 16, 3), 4, 1, 1, (0,), 16, 8, game=replace(GAME, layers=1, width=4))

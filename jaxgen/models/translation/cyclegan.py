@@ -1,10 +1,10 @@
 """CycleGAN: Zhu, Park, Isola and Efros 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
 Networks".
 
-G makes images of one domain from those of the other, F makes them back, and each has a critic of 70x70 patches. What
-both do one after the other should change nothing, and an image that is in its domain already should stay. Critics are
-shown images of the last 50 steps (pool.py), which are a part of the state. The rate is constant over the first half
-of the steps, the paper's 100 epochs, and falls to 0 over the second.
+G translates from one domain into the other, F back, and each domain has a discriminator of 70x70 patches. Translation
+there and back must return the original image, and an image of the target domain must not change. The discriminators
+get generated images of the last 50 steps (_image_pool.py), which are part of the state. The rate is constant over the
+first half of the steps, the paper's 100 epochs, and falls to 0 over the second.
 
 After a short training at 64x64 leaves are green and skies blue where their texture identifies them; the smooth parts
 show the grid of the transposed convolutions.
@@ -32,12 +32,12 @@ class CycleGAN:
     """Hyper-parameters of a CycleGAN."""
 
     image: Image = (256, 256, 3)
-    width: int = 64  # channels of the generators' layer nearest to the image
-    downs: int = 2  # their halvings
-    blocks: int = 9  # residual ones; the paper: 6 below 256x256
-    cycle: float = 10.0  # weight of the distance from what was translated there and back (lambda)
-    identity: float = 0.5  # weight, beside the cycle's, of the change to an image that is in its domain already
-    pool: int = 50  # earlier images that the critics may be shown; 0: none
+    width: int = 64  # channels of the generators' first layer
+    downs: int = 2  # their stride-2 stages
+    blocks: int = 9  # residual blocks; the paper has 6 below 256x256
+    cycle: float = 10.0  # weight of the cycle-consistency loss (lambda)
+    identity: float = 0.5  # weight of the identity loss, times that of the cycle
+    pool: int = 50  # size of the pool of earlier generated images; 0: none
     game: PatchGANConfig = PatchGANConfig()
 
     def task(self, steps: int) -> Task:
@@ -73,48 +73,46 @@ class CycleGAN:
         pools = {f"pool_{domain}": _image_pool.empty(self.pool, self.image) for domain in unpaired.DOMAINS}
         return nets | unpaired.init_discriminators(self.game, key, self.image), pools if self.pool else {}
 
-    def turned(self, params: Params, net: str, x: Array) -> Array:
+    def apply(self, params: Params, net: str, x: Array) -> Array:
         return self.net.apply({"params": params[net]}, x)  # pyright: ignore[reportReturnType]
 
-    def made(self, params: Params, batch: Batch) -> unpaired.ImagesByDomain:
-        """Return images for each domain, of the other one's."""
-        image, source = (self.turned(params, *a) for a in (("generator", batch["source"]), ("inverse", batch["image"])))
+    def translate_both(self, params: Params, batch: Batch) -> unpaired.ImagesByDomain:
+        """Return the translations into each domain of the other domain's images."""
+        image, source = (self.apply(params, *a) for a in (("generator", batch["source"]), ("inverse", batch["image"])))
         return {"source": source, "image": image}
 
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context, keys
         x = given["source"]
-        return unpaired.select_domain(to, self.turned(params, "inverse", x), self.turned(params, "generator", x))
+        return unpaired.select_domain(to, self.apply(params, "inverse", x), self.apply(params, "generator", x))
 
     def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
-        fake, extra = self.made(params, batch), {}
+        fake, extra = self.translate_both(params, batch), {}
         if self.pool:
             for domain in unpaired.DOMAINS:
                 name = f"pool_{domain}"
-                fake[domain], extra[name] = _image_pool.exchanged(
-                    context.extra[name], fake[domain], rng.fold(key, name)
-                )
+                fake[domain], extra[name] = _image_pool.exchange(context.extra[name], fake[domain], rng.fold(key, name))
         value, metrics = unpaired.discriminator_loss(self.game, params, {d: batch[d] for d in unpaired.DOMAINS}, fake)
         return value.mean(), Aux(metrics, extra)
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equation 3, L_GAN(G, D_Y) + L_GAN(F, D_X) + lambda L_cyc(G, F), and section 5.2's L_identity."""
         del context, key
-        fake = self.made(params, batch)
+        fake = self.translate_both(params, batch)
         adversarial = unpaired.generator_loss(self.game, params, fake)
-        again = self.made(params, fake)  # F(G(x)) and G(F(y))
+        again = self.translate_both(params, fake)  # F(G(x)) and G(F(y))
         cycle = sum((each(jnp.abs(again[d] - batch[d])) for d in unpaired.DOMAINS), jnp.zeros(()))  # (2)
         value = self.game.adversarial * adversarial + self.cycle * cycle
         metrics = {"adversarial": adversarial.mean(), "cycle": cycle.mean()}
         if self.identity:
-            same = self.made(params, swapped(batch))
+            same = self.translate_both(params, swapped(batch))
             identity = sum((each(jnp.abs(same[d] - batch[d])) for d in unpaired.DOMAINS), jnp.zeros(()))
             value, metrics = value + self.cycle * self.identity * identity, metrics | {"identity": identity.mean()}
         return value.mean(), Aux(metrics)
 
 
 def swapped(both: Batch) -> Batch:
-    """Return images of two domains, each as if it were of the other."""
+    """Return the images of both domains, exchanged."""
     return {"source": both["image"], "image": both["source"]}
 
 

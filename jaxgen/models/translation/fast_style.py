@@ -2,21 +2,21 @@
 Super-Resolution"; several styles in one net as in Dumoulin, Shlens and Kudlur 2017, "A Learned Representation For
 Artistic Style".
 
-A net that paints any image in the style that it was trained for, in one pass. It is trained by the distances of
-feature maps from the image's (content) and of their Gram matrices from the style's (equations 2 to 4), and has the
-instance norm of Ulyanov et al. 2016. Borders are mirrored and images enlarged by repetition, as in Dumoulin et al.;
-`model.mirror` off it is the net of published weights (lengstrom/fast-style-transfer: borders of zeros, transposed
-convolutions). `fast-style-many` has in every norm a scale and a bias for each style. A training example's style is
-drawn anew each time. (Dumoulin et al. end in a sigmoid where both nets here end in 150 tanh, and have 1e-5 in their
+A net that paints any image in the style that it was trained for, in one pass. The losses are distances between feature
+maps of output and image (content), and between Gram matrices of output and style (equations 2 to 4). Norms are the
+instance norm of Ulyanov et al. 2016. Borders are reflected and upsampling is by repetition, as in Dumoulin et al.;
+`model.mirror` off gives the net of published weights (lengstrom/fast-style-transfer: zero padding, transposed
+convolutions). `fast-style-many` has a scale and a bias for each style in every norm. The style of a training example is
+drawn at each step. (Dumoulin et al. end in a sigmoid, where both nets here end in 150 tanh, and have 1e-5 in their
 norms.)
 
-The backbone is ST-LPIPS's VGG-16, and any other will do: features have unit length at each place, each layer's squared
-distance is divided by the square of what is wanted, not by the number of numbers, and the weights of the losses are of
-our own choosing.
+The backbone is ST-LPIPS's VGG-16, or any other classifier. Features have unit length at each position. Each layer's
+squared distance is divided by the square of its target, not by the number of values. The weights of the losses are our
+own choice.
 
-After a short training on small images it paints photographs on the wave's paper in strokes of its ink, and their
-content stays clear; `fast-style-many` learned three styles at a style weight of 0.5, and paints fainter. There the
-content came slowly at a style weight of 3 and never at 10.
+After a short training on small images it paints photographs in the colours and strokes of the waves, and their content
+stays clear. `fast-style-many` was trained on three styles at a style weight of 0.5, and paints fainter. At a style
+weight of 3 it learned the content slowly, and at 10 not at all.
 """
 
 import re
@@ -44,20 +44,20 @@ from jaxgen.pretrained import backbones
 from jaxgen.tasks import style_transfer
 from jaxgen.tasks.transforms import translation
 
-SCALE = 127.5  # the net takes and gives 0 to 255
+SCALE = 127.5  # the net's pixels are from 0 to 255
 
 
 @dataclass(frozen=True)
 class FastStyle:
     """Hyper-parameters of a net for one style or several."""
 
-    image: tuple[int, int, int] = (256, 256, 3)  # the images that it is trained on: height, width, channels
+    image: tuple[int, int, int] = (256, 256, 3)  # training images: height, width, channels
     styles: tuple[str, ...] = ("waves",)  # images, or drawn patterns: waves, checks, dots
     style_size: int = 512  # pixels of a style image's longer side
     width: int = 32  # channels of the first layer
     depth: int = 5  # residual blocks
-    mirror: bool = True  # mirrored borders, and enlarging by repetition; or zeros and transposed convolutions
-    backbone: str = "vgg16"  # whose features are compared; or random, or the folder of a classifier's run
+    mirror: bool = True  # reflected borders and upsampling by repetition; off: zero padding and transposed convolutions
+    backbone: str = "vgg16"  # the net with the compared features; or random, or a classifier's run folder
     content: tuple[str, ...] = ("relu2_2",)
     style: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
     content_weight: float = 1.0
@@ -66,7 +66,7 @@ class FastStyle:
     learning_rate: float = 1e-3  # of Adam
 
     def check_run(self, run: Run):
-        """Raise InputError for styles, backbones and layers that are not there: who only paints needs none of them."""
+        """Raise InputError for unknown styles, backbones and layers, which only training needs."""
         del run
         style_transfer.check(self.styles)
         backbones.check(self.backbone, (*self.content, *self.style), self.image)
@@ -94,11 +94,11 @@ class FastStyle:
             made: Any = net.apply({"params": params["painter"]}, x, mix)
             maps = style_transfer.unit_features(backbone, made, (*self.content, *self.style))
             own, painted = maps[: len(self.content)], maps[len(self.content) :]
-            ask = [jnp.einsum("bn,nij->bij", mix, to_f32(a), precision="highest") for a in context.frozen["styles"]]
+            wanted = [jnp.einsum("bn,nij->bij", mix, to_f32(a), precision="highest") for a in context.frozen["styles"]]
             content = style_transfer.content_distance(
                 own, style_transfer.unit_features(backbone, x, self.content)
             )  # equation 2
-            style = style_transfer.style_distance(painted, ask)  # equation 4
+            style = style_transfer.style_distance(painted, wanted)  # equation 4
             rough = style_transfer.roughness(made)
             total = self.content_weight * content + self.style_weight * style + self.smooth_weight * rough
             parts = {"content": content.mean(), "style": style.mean(), "smooth": rough.mean()}
@@ -115,14 +115,14 @@ class FastStyle:
 
 
 def painter(model: FastStyle) -> tuple["FastStyleNet", Transform]:
-    """Return a model's net, and how it paints; what it is trained with is not needed."""
+    """Return a model's net and its Transform, without anything that only training needs."""
     count = len(model.styles)
     net = FastStyleNet(model.width, model.depth, count, model.mirror)
 
     def translate(params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
-        """given["mix"] f32[b styles] blends styles; given["whole"] is the image, small, of which source is part.
+        """given["mix"] f32[b styles] mixes styles; given["whole"] is the downsampled image of which source is a tile.
 
-        Dumoulin et al. 2017, section 3.2: scales and biases of styles are mixed.
+        Scales and biases of styles are mixed: Dumoulin et al. 2017, section 3.2.
         """
         del context, keys
         mix = given.get("mix")
@@ -138,7 +138,7 @@ def painter(model: FastStyle) -> tuple["FastStyleNet", Transform]:
 
 
 class Layer(nn.Module):
-    """A convolution, or one that doubles (stride -2), and its norm: x [b h w c] -> [b h' w' features]."""
+    """A convolution (or upsampling by 2, stride -2) and its norm: x [b h w c] -> [b h' w' features]."""
 
     features: int
     kernel: int
@@ -166,7 +166,7 @@ class Layer(nn.Module):
 
 
 class FastStyleNet(nn.Module):
-    """x f32[b h w 3] in [-1, 1], mix f32[b styles] -> the same painted, in about [-1.2, 1.2]; sides multiples of 4."""
+    """x f32[b h w 3] in [-1, 1], mix f32[b styles] -> the painted image, about in [-1.2, 1.2]; sides: multiples of 4."""
 
     width: int
     depth: int
@@ -187,17 +187,17 @@ class FastStyleNet(nn.Module):
         x = nn.relu(layer(SCALE * (x + 1), w, 9))  # [b h w 32]
         x = nn.relu(layer(x, 2 * w, stride=2))  # [b h/2 w/2 64]
         x = nn.relu(layer(x, 4 * w, stride=2))  # [b h/4 w/4 128]
-        # Blocks of fresh nets add noise as strong as the image: weak at first, the content is found sooner.
+        # Small initial scales: with 1 new blocks add noise as strong as the image, and the content is learned later.
         for _ in range(self.depth):
             x = x + layer(nn.relu(layer(x, 4 * w)), 4 * w, start=0.1)
         x = nn.relu(layer(x, 2 * w, stride=-2))  # [b h/2 w/2 64]
         x = nn.relu(layer(x, w, stride=-2))  # [b h w 32]
-        # From 1 on the norm paints noise of full contrast, which the net learns to hide in a spot: the content is lost.
+        # A small initial scale: noise of full contrast would be moved into one spot, and the content lost.
         return 150 / SCALE * nn.tanh(to_f32(layer(x, 3, 9, start=0.1)))
 
 
 def number(path: tuple[str, ...]) -> int:
-    """Return the place of an array among TensorFlow's variables: of each layer kernel, bias and scale."""
+    """Return the number of an array among TensorFlow's variables: kernel, bias and scale of each layer."""
     found = re.fullmatch(r"layer_(\d+)", path[0])
     assert found
     return 3 * int(found[1]) + {"kernel": 0, "bias": 1, "scale": 2}[path[-1]]
@@ -219,7 +219,7 @@ WEIGHT_NAMES: Rule = weight_name
 
 
 def transposed(model: FastStyle, tensors: Mapping[str, np.ndarray]) -> bool:
-    """Return whether a file's weights are of the net that enlarges by transposed convolutions: [k k out in] of them."""
+    """Return whether a file's weights are those of the net with transposed convolutions, [k k out in]."""
     kernel = tensors.get(f"Variable_{3 * (3 + 2 * model.depth)}")
     return kernel is not None and kernel.shape[2:] == (2 * model.width, 4 * model.width)
 

@@ -1,11 +1,11 @@
 """Harmonisation: the colours of a pasted part become those of its surroundings. Sofiiuk, Popenova and Konushin 2021,
 "Foreground-aware Semantic Representations for Image Harmonization".
 
-Part of an image is recoloured, the net sees the whole and where that part is, and what it adds there is compared with
-the image as it was, over the part alone: their foreground-normalised squared error, in which a small part counts as
-much as a large one. The parts are boxes and strokes of a brush, and the net is this zoo's U-Net: there are no outlines
-of objects and no pretrained semantic features here, which the paper has, and the rate is constant where its authors' is
-a tenth from the 160th epoch of 180 on. `python -m jaxgen compose --how harmonise` uses it.
+A region of an image is recoloured. The net gets the whole image and the region's mask, and its output is added inside
+the region. The loss is the paper's foreground-normalised squared error over the region, in which small regions count as
+much as large ones. Regions are boxes and brush strokes, and the net is this zoo's U-Net: unlike the paper there are no
+object outlines and no pretrained semantic features. The rate is constant; the authors' falls to a tenth from the 160th
+of 180 epochs on. `python -m jaxgen compose --how harmonise` uses this model.
 """
 
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ class Harmonisation:
     """Hyper-parameters of a harmonisation net."""
 
     image: Image = (256, 256, 3)  # training patches: height, width, channels
-    width: int = 48  # channels on the way down; twice as many on the way up
+    width: int = 48  # channels of the encoder; the decoder has twice as many
     depth: int = 5  # number of stride-2 downsampling stages
-    parts: Holes = PARTS  # what is recoloured
+    parts: Holes = PARTS  # the recoloured regions
     strength: float = 1.0  # of the recolouring
-    smallest: float = 100.0  # pixels: a part below counts less
+    smallest: float = 100.0  # in pixels; smaller regions count less
     learning_rate: float = 1e-3  # of Adam
 
     def task(self, steps: int) -> Task:
@@ -48,20 +48,20 @@ class Harmonisation:
         at_least(1, model__width=self.width, model__depth=self.depth, model__smallest=self.smallest)
         self.parts.check()
         if self.image[2] != 3:
-            raise InputError(f"Only colour is harmonised: model.image can't have {self.image[2]} channels.")
+            raise InputError(f"Harmonisation needs images of 3 channels: model.image can't have {self.image[2]}.")
         if not 0 < self.strength <= 1:
             raise InputError(f"model.strength must be in (0, 1], not {self.strength}.")
-        grain = 2**self.depth
-        if self.image[0] % grain or self.image[1] % grain:
-            raise InputError(f"model.image {self.image[:2]} must be multiples of {grain}.")
+        multiple = 2**self.depth
+        if self.image[0] % multiple or self.image[1] % multiple:
+            raise InputError(f"model.image {self.image[:2]} must be multiples of {multiple}.")
         return Task(
             init=self.init,
             example={"image": image_spec(self.image)},
             learners={"restorer": Learner(("restorer",), optax.adam(self.learning_rate))},
             phases=(Phase("restorer", "restorer", self.loss),),
             ema=(Ema("restorer", ramped(0.999)),),
-            # Whole: what is around a part says how it must look.
-            capabilities=restoration(self.pasted, self.restore, conditions=("region",), multiple=grain, whole=True),
+            # Whole images only: the colours come from outside of the region.
+            capabilities=restoration(self.pasted, self.restore, conditions=("region",), multiple=multiple, whole=True),
         )
 
     @property
@@ -73,7 +73,7 @@ class Harmonisation:
         return {"restorer": self.net.init(key, jnp.zeros((2, *self.image[:2], 4)))["params"]}, {}
 
     def pasted(self, clean: Array, keys: Key, scale: float = 1.0) -> dict[str, Array]:
-        """Return images f32[b h w 3] with a part of other colours, and the region f32[b h w 1] where it lies."""
+        """Return images f32[b h w 3] with a recoloured region, and the region's mask f32[b h w 1]."""
         del scale
         region = self.parts(keys, clean.shape[1:3])
         other = recoloured(clean, fold_keys(keys, "colours"), self.strength)
@@ -83,8 +83,8 @@ class Harmonisation:
         """Return images f32[b h w 3], changed in the region only."""
         x, region = given["degraded"], given["region"].astype(jnp.float32)
         nets: Any = variables("restorer", params, context.extra)
-        more: Any = self.net.apply(nets, jnp.concatenate([x, region], -1))
-        return x + jnp.broadcast_to(region, x.shape) * more.astype(jnp.float32)
+        change: Any = self.net.apply(nets, jnp.concatenate([x, region], -1))
+        return x + jnp.broadcast_to(region, x.shape) * change.astype(jnp.float32)
 
     def restore(self, params: Params, context: Context, given: Batch, keys: Key, scale: float) -> Array:
         del keys, scale
@@ -94,17 +94,17 @@ class Harmonisation:
         clean = batch["image"]
         given = self.pasted(clean, jax.random.split(key, len(clean)))
         made, region = self.made(params, context, given), given["region"]
-        apart = jnp.square(made - clean).mean(-1, keepdims=True).sum((1, 2, 3))
-        value = apart / jnp.maximum(region.sum((1, 2, 3)), self.smallest)  # f32[b]
+        error = jnp.square(made - clean).mean(-1, keepdims=True).sum((1, 2, 3))
+        value = error / jnp.maximum(region.sum((1, 2, 3)), self.smallest)  # f32[b]
         metrics = {"psnr": psnr(made, clean).mean(), "psnr_before": psnr(given["degraded"], clean).mean()}
         return value.mean(), Aux(metrics)
 
 
 def recoloured(x: Array, keys: Key, strength: float = 1.0) -> Array:
-    """Return images f32[b h w 3] in [-1, 1] in another light, each by its key: gamma, gains, saturation, brightness.
+    """Return images f32[b h w 3] in [-1, 1] with random gamma, gains, saturation and brightness, each by its key.
 
-    At strength 1 the gamma is from 1/1.8 to 1.8, each channel's gain from 0.7 to 1.4, the saturation from 0.4 to 1.6
-    and the brightness up to 0.15 of white more or less.
+    At strength 1 the gamma is from 1/1.8 to 1.8, each channel's gain from 0.7 to 1.4, the saturation from 0.4 to 1.6,
+    and the brightness changes by up to 0.15 of white.
     """
     low, high = jnp.log(jnp.asarray([1 / 1.8, 0.7, 0.7, 0.7])), jnp.log(jnp.asarray([1.8, 1.4, 1.4, 1.4]))
     u = uniform(fold_keys(keys, "light"), 0, 1, (4,))  # [b 4]

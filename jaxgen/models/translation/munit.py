@@ -1,11 +1,12 @@
 """MUNIT: Huang, Liu, Belongie and Kautz 2018, "Multimodal Unsupervised Image-to-Image Translation".
 
-An image is a content, which both domains share, and a style of 8 numbers of its domain. A translation keeps the
-content and draws another style from N(0, 1), so that there are many; the style sets mean and variance of the decoder's
-features (AdaIN). Decoded again an image must be itself, and of a translation content and style must be found again. A
-critic for each domain, at three sizes. Nets, weights and rates are the authors' code's. With `perceptual` (their vgg_w,
-section 5.1), which the paper has from 512x512 on, a frozen net must see in a translation what it sees in the source,
-each channel's mean and variance aside: theirs is a VGG-16, this one ST-LPIPS's (pip install jaxgen[perceptual]).
+An image has a content, which both domains share, and a style of 8 numbers of its domain. A translation keeps the
+content and draws a style from N(0, 1), so that one image has many translations. The style sets mean and variance of the
+decoder's features (AdaIN). Decoding an image's own content and style must return the image, and encoding a translation
+must return its content and style. Each domain has a discriminator at three scales. Nets, weights and rates are those of
+the authors' code. With `perceptual` (their vgg_w, section 5.1), which the paper uses from 512x512 on, a frozen net's
+features of translation and source are compared after instance normalisation: theirs is a VGG-16, this one is ST-LPIPS's
+(pip install jaxgen[perceptual]).
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, Phase
 from jaxgen.losses import perceptual
 from jaxgen.models.translation._autoencoders import Decoder, Encoder, he
-from jaxgen.models.translation._generators import Image, MirrorConv, check_sides
+from jaxgen.models.translation._generators import Image, ReflectConv, check_sides
 from jaxgen.models.translation.unit import GAME, OTHER, SMALL_GAME
 from jaxgen.nn.conv import Dense
 from jaxgen.nn.instance_norm import standardise
@@ -33,7 +34,7 @@ from jaxgen.tasks import unpaired_translation as unpaired
 from jaxgen.tasks.paired_translation import pair_of, tiny
 from jaxgen.tasks.patch_discriminators import PatchGANConfig, each
 
-SEEN = ("relu5_3",)
+PERCEPTUAL_LAYERS = ("relu5_3",)
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,17 @@ class MUNIT:
     """Hyper-parameters of a MUNIT."""
 
     image: Image = (256, 256, 3)
-    width: int = 64  # channels of the layer nearest to the image
-    downs: int = 2  # halvings of the content
-    blocks: int = 4  # residual ones of each encoder and decoder
-    style: int = 8  # numbers in a style
-    style_downs: int = 4  # halvings of its encoder
-    dense: int = 256  # numbers in the layers that turn a style into means and variances
-    pixel: float = 10.0  # weight of the absolute distance of what is decoded again
-    content: float = 1.0  # of the distance between a translation's content and the one it was given
-    code: float = 1.0  # the same of styles
-    perceptual: float = 0.0  # of what a frozen net sees in a translation and in its source; the authors: 0, or 1
-    backbone: str = "vgg16"  # that net; or random, or the folder of a classifier's run
+    width: int = 64  # channels of the first layer
+    downs: int = 2  # number of stride-2 stages of the content encoder
+    blocks: int = 4  # residual blocks of each encoder and decoder
+    style: int = 8  # size of a style
+    style_downs: int = 4  # number of stride-2 stages of the style encoder
+    dense: int = 256  # units of the layers that map a style to means and variances
+    pixel: float = 10.0  # weight of the L1 distance of reconstructed images
+    content: float = 1.0  # weight of the L1 distance of reconstructed contents
+    code: float = 1.0  # weight of the L1 distance of reconstructed styles
+    perceptual: float = 0.0  # weight of the perceptual distance from the source; the authors: 0 or 1
+    backbone: str = "vgg16"  # its net; or random, or a classifier's run folder
     game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
@@ -72,7 +73,7 @@ class MUNIT:
                 "autoencoders": self.game.learner(*nets),
             },
             phases=(
-                Phase("critics", "critics", unpaired.discriminator_phase(self.game, self.crossed), stream="z"),
+                Phase("critics", "critics", unpaired.discriminator_phase(self.game, self.translate_both), stream="z"),
                 Phase("autoencoders", "autoencoders", self.loss, stream="z"),
             ),
             frozen={"backbone": partial(backbones.load, self.backbone)} if self.perceptual else {},
@@ -82,19 +83,19 @@ class MUNIT:
     def check_run(self, run: Run):
         del run
         if self.perceptual > 0:
-            backbones.check(self.backbone, SEEN, self.image)
+            backbones.check(self.backbone, PERCEPTUAL_LAYERS, self.image)
 
     @property
     def encoder(self) -> Encoder:
         return Encoder(self.width, self.downs, self.blocks)
 
     @property
-    def stylist(self) -> "Style":
-        return Style(self.width, self.style_downs, self.style)
+    def style_encoder(self) -> "StyleEncoder":
+        return StyleEncoder(self.width, self.style_downs, self.style)
 
     @property
-    def decoder(self) -> "Styled":
-        return Styled(Decoder(self.image[2], self.width, self.downs, self.blocks), self.dense)
+    def decoder(self) -> "StyledDecoder":
+        return StyledDecoder(Decoder(self.image[2], self.width, self.downs, self.blocks), self.dense)
 
     def init(self, key: Key, spec: Any = None):
         del spec
@@ -102,7 +103,11 @@ class MUNIT:
         content = jnp.zeros((2, self.image[0] >> self.downs, self.image[1] >> self.downs, self.width << self.downs))
         params = {}
         for d in unpaired.DOMAINS:
-            nets = {"content": (self.encoder, x), "style": (self.stylist, x), "decoder": (self.decoder, content, style)}
+            nets = {
+                "content": (self.encoder, x),
+                "style": (self.style_encoder, x),
+                "decoder": (self.decoder, content, style),
+            }
             for kind, (net, *given) in nets.items():
                 name = f"{kind}_{d}"
                 params[name] = net.init(rng.fold(key, name), *given)["params"]
@@ -112,7 +117,7 @@ class MUNIT:
         return to_f32(self.encoder.apply({"params": params[f"content_{domain}"]}, x))  # pyright: ignore
 
     def style_of(self, params: Params, domain: str, x: Array) -> Array:
-        return self.stylist.apply({"params": params[f"style_{domain}"]}, x)  # pyright: ignore[reportReturnType]
+        return self.style_encoder.apply({"params": params[f"style_{domain}"]}, x)  # pyright: ignore[reportReturnType]
 
     def decoded(self, params: Params, domain: str, content: Array, style: Array) -> Array:
         own = {"params": params[f"decoder_{domain}"]}
@@ -121,7 +126,7 @@ class MUNIT:
     def drawn(self, keys: Key, domain: str) -> Array:
         return rng.normal(jax.vmap(lambda k: rng.fold(k, domain))(keys), (self.style,))
 
-    def pictures(
+    def translations(
         self, params: Params, batch: Batch, key: Key
     ) -> tuple[
         unpaired.ImagesByDomain,
@@ -129,23 +134,23 @@ class MUNIT:
         unpaired.ImagesByDomain,
         unpaired.ImagesByDomain,
     ]:
-        """Return by domain contents, styles that are drawn, and what its decoder makes of its images and the other's.
+        """Return contents, random styles, reconstructions and translations, each by domain.
 
-        The latter in the drawn style.
+        Translations are of the other domain's images, in the random style.
         """
         keys = jax.random.split(key, len(batch["image"]))
         contents = {d: self.content_of(params, d, batch[d]) for d in unpaired.DOMAINS}
         styles = {d: self.drawn(keys, d) for d in unpaired.DOMAINS}
         again, fake = {}, {}
-        for d in unpaired.DOMAINS:  # both in one pass
+        for d in unpaired.DOMAINS:  # both images of a domain in one pass
             content = jnp.concatenate([contents[d], contents[OTHER[d]]])
             style = jnp.concatenate([self.style_of(params, d, batch[d]), styles[d]])
             again[d], fake[d] = jnp.split(self.decoded(params, d, content, style), 2)
         return contents, styles, again, fake
 
-    def crossed(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired.ImagesByDomain:
+    def translate_both(self, params: Params, context: Context, batch: Batch, key: Key) -> unpaired.ImagesByDomain:
         del context
-        return self.pictures(params, batch, key)[3]
+        return self.translations(params, batch, key)[3]
 
     def translate(self, params: Params, context: Context, given: Batch, keys: Key, to: Array) -> Array:
         del context
@@ -157,13 +162,13 @@ class MUNIT:
         return unpaired.select_domain(to, ways["source"], ways["image"])
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
-        """Equation 5: both games, and what must be found again of images, contents and styles (1 to 3)."""
-        contents, styles, again, fake = self.pictures(params, batch, key)
+        """Equation 5: adversarial losses, and reconstruction of images, contents and styles (1 to 3)."""
+        contents, styles, again, fake = self.translations(params, batch, key)
         zero = jnp.zeros(())
         pixel = content = code = zero
         for d in unpaired.DOMAINS:
             pixel = pixel + each(jnp.abs(again[d] - batch[d]))  # (1)
-            # The authors' code: contents and styles that are to be found again move by it, too.
+            # As in the authors' code, gradients flow through the target contents and styles as well.
             content = content + each(jnp.abs(self.content_of(params, d, fake[d]) - contents[OTHER[d]]))  # (2)
             code = code + each(jnp.abs(self.style_of(params, d, fake[d]) - styles[d]))  # (3)
         adversarial = unpaired.generator_loss(self.game, params, fake)
@@ -175,15 +180,18 @@ class MUNIT:
             "code": code.mean(),
         }
         if self.perceptual:
-            see = lambda x: [standardise(y) for y in context.frozen["backbone"].features(x, SEEN)]  # noqa: E731
-            kept = (perceptual.feature_loss(see(fake[d]), see(batch[OTHER[d]]), 2) for d in unpaired.DOMAINS)
-            apart = sum(kept, zero)
-            value, metrics = value + self.perceptual * apart, metrics | {"perceptual": apart.mean()}
+            features = context.frozen["backbone"].features
+            normalised = lambda x: [standardise(y) for y in features(x, PERCEPTUAL_LAYERS)]  # noqa: E731
+            distances = (
+                perceptual.feature_loss(normalised(fake[d]), normalised(batch[OTHER[d]]), 2) for d in unpaired.DOMAINS
+            )
+            distance = sum(distances, zero)
+            value, metrics = value + self.perceptual * distance, metrics | {"perceptual": distance.mean()}
         return value.mean(), Aux(metrics)
 
 
-class Style(nn.Module):
-    """x f32[b h w c] -> style f32[b size]: halvings without a norm, which would take the style away, and a mean."""
+class StyleEncoder(nn.Module):
+    """x f32[b h w c] -> style f32[b size]: stride-2 convolutions, a mean. No norms: they would remove the style."""
 
     width: int
     downs: int
@@ -191,15 +199,15 @@ class Style(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = nn.relu(MirrorConv(self.width, 7, he, name="in")(x))
+        x = nn.relu(ReflectConv(self.width, 7, he, name="in")(x))
         for i in range(self.downs):
             features = self.width * min(2 << i, 4)
-            x = nn.relu(MirrorConv(features, 4, he, 2, name=f"down_{i}")(x))  # [b h/2 w/2 c]
+            x = nn.relu(ReflectConv(features, 4, he, 2, name=f"down_{i}")(x))  # [b h/2 w/2 c]
         return to_f32(Dense(self.size, kernel_init=he, name="out")(x.mean((1, 2))))
 
 
-class Styled(nn.Module):
-    """(content [b h w c], style f32[b s]) -> image: three dense layers turn the style into the decoder's moments."""
+class StyledDecoder(nn.Module):
+    """(content [b h w c], style f32[b s]) -> image: three dense layers map the style to the decoder's moments."""
 
     decoder: Decoder
     dense: int

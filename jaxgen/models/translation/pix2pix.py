@@ -1,10 +1,10 @@
 """pix2pix: Isola, Zhu, Zhou and Efros 2017, "Image-to-Image Translation with Conditional Adversarial Networks".
 
-A U-Net makes an image of an image, a critic of 70x70 patches tells pairs from pairs, and the absolute distance from
-the true image counts a hundred times as much. Batch norm over one image, as the paper trains and tests, is here
-instance norm with a scale and a bias at any batch size, so that an image depends on itself alone. The only noise is
-dropout, which the paper leaves on in use. The rate is constant over the first half of the steps and falls to 0 over
-the second, as in the authors' code.
+A U-Net translates an image. A discriminator of 70x70 patches classifies true and generated pairs, and the L1 distance
+from the true image has a weight of 100. Batch norm over one image, as in the paper's training and tests, is here
+instance norm with a scale and a bias at any batch size, so that an output depends on its own input only. The only noise
+is dropout, which stays on at inference, as in the paper. The rate is constant over the first half of the steps and
+falls to 0 over the second, as in the authors' code.
 
 The paper's weight of the distance, 100, is meant for images of 256x256. At 64x64 the discriminator has no influence
 with it, and FID is that of the generator trained alone; 10 works.
@@ -36,11 +36,11 @@ class Pix2Pix:
     """Hyper-parameters of a pix2pix."""
 
     image: Image = (256, 256, 3)
-    depth: int = 8  # halvings, down to a pixel
-    width: int = 64  # channels of the layer nearest to the image; at most 8 times as many further in
-    dropout: float = 0.5  # share of numbers left out
-    dropped: int = 3  # layers of the way out that leave some out
-    pixel: float = 100.0  # weight of the absolute distance (lambda)
+    depth: int = 8  # number of stride-2 stages, down to one pixel
+    width: int = 64  # channels of the first layer, doubled at each stage, up to 8 times as many
+    dropout: float = 0.5  # rate
+    dropped: int = 3  # number of decoder layers with dropout
+    pixel: float = 100.0  # weight of the L1 distance (lambda)
     game: PatchGANConfig = PatchGANConfig("non-saturating", norm="affine")
 
     def task(self, steps: int) -> Task:
@@ -66,9 +66,10 @@ class Pix2Pix:
 class UNet(nn.Module):
     """(x f32[b h w c], keys Key[b]) -> f32[b h w channels] in [-1, 1]; sides divisible by 2^depth. Appendix 6.1.1.
 
-    Way in C64-C128-C256-C512-C512..., LeakyReLU 0.2, no norm in the first and in the last; way out the mirror image,
-    ReLU, each layer beside the way in's, dropout in the first `dropped`; tanh. With a code z f32[b n], it is beside the
-    pixels that each layer of the way in sees. Norms without scale and bias (not `affine`) leave the layers theirs.
+    Encoder C64-C128-C256-C512-C512..., LeakyReLU 0.2, no norm in the first and the last layer. The decoder mirrors it:
+    ReLU, skip connections by concatenation, dropout in the first `dropped` layers, tanh. A code z f32[b n], if given,
+    is appended to the input of each encoder layer. With norms without scale and bias (not `affine`) convolutions have
+    a bias.
     """
 
     widths: tuple[int, ...]
@@ -83,7 +84,7 @@ class UNet(nn.Module):
         plain: dict[str, Any] = {"kernel_size": (4, 4), "strides": (2, 2), "kernel_init": self.kernel_init}
         skips, deepest, bias = [], len(self.widths) - 1, not self.affine
         for i, features in enumerate(self.widths):
-            x = x if z is None else coded(x, z)
+            x = x if z is None else append_code(x, z)
             y = Conv(features, use_bias=bias, name=f"down_{i}", **plain)(nn.leaky_relu(x, 0.2) if i else x)
             x = InstanceNorm(self.affine, name=f"down_{i}_norm")(y) if 0 < i < deepest else y  # [b h/2 w/2 c]
             skips.append(x)
@@ -93,18 +94,18 @@ class UNet(nn.Module):
                 up = ConvTranspose(self.widths[i - 1], use_bias=bias, name=f"up_{i}", **plain)
                 x = InstanceNorm(self.affine, name=f"up_{i}_norm")(up(x))  # [b 2h 2w c/2]
                 if deepest - i < self.dropped and self.dropout:
-                    x = dropped(x, self.dropout, keys, i)
+                    x = apply_dropout(x, self.dropout, keys, i)
         return to_f32(jnp.tanh(ConvTranspose(self.channels, name="up_0", **plain)(x)))
 
 
-def coded(x: Array, z: Array) -> Array:
-    """Return images beside planes of their code's numbers, f32[b h w c + n]."""
+def append_code(x: Array, z: Array) -> Array:
+    """Return images with their codes as constant channels, f32[b h w c + n]."""
     planes = jnp.broadcast_to(z[:, None, None].astype(x.dtype), (*x.shape[:3], z.shape[1]))
     return jnp.concatenate([x, planes], -1)
 
 
-def dropped(x: Array, rate: float, keys: Key, layer: int) -> Array:
-    """Return x [b h w c] with a share of 0s, drawn by each image's key, and the rest divided by 1 - rate."""
+def apply_dropout(x: Array, rate: float, keys: Key, layer: int) -> Array:
+    """Return x [b h w c] after dropout: zeros drawn by each image's key, and the rest divided by 1 - rate."""
     draw = lambda key: jax.random.bernoulli(rng.fold(key, f"dropout {layer}"), 1 - rate, x.shape[1:])  # noqa: E731
     return jnp.where(jax.vmap(draw)(keys), x / (1 - rate), 0).astype(x.dtype)
 

@@ -1,17 +1,17 @@
 """pix2pixHD: Wang, Liu, Zhu, Tao, Kautz and Catanzaro 2018, "High-Resolution Image Synthesis and Semantic Manipulation
-with Conditional GANs": its generators and its critics.
+with Conditional GANs": its generators and its discriminators.
 
-Pairs, as in pix2pix (paired.py), but a residual generator of four halvings, critics at three sizes that play least
-squares, and in place of the distance between pixels that between what the critics' layers say of both images. With
-`enhanced` a further generator of half the width is around it, for images twice as large (2048x1024): it halves the
-image once, adds what the global generator makes of the smaller image, and enlarges the sum. The authors trained the
-global one before, at its own size (`--start-from` its run), and keep it as it is for the first tenth of the epochs;
-here both are trained from the start. The encoder of instances is not built. The authors' code starts with two critics;
-the paper has three.
+Learns from pairs, as pix2pix (paired_translation.py), with a residual generator of four stride-2 stages,
+discriminators at three scales with a least-squares loss, and feature matching in place of a pixel distance. With
+`enhanced`, a second generator of half the width surrounds the first one, for images twice as large (2048x1024): it
+downsamples the image once, adds the global generator's features of the downsampled image, and upsamples the sum. The
+authors train the global generator first, at its own size (`--start-from` its run), and freeze it for the first tenth of
+the epochs; here both are trained from the start. The instance encoder is not implemented. The authors' code defaults to
+two discriminators; the paper has three.
 
-The authors add the distance between features of a VGG-19, with a weight of 10; the paper, too, as an option. That
-backbone can't be had offline, and a weight for one is none for another: `perceptual` is 0 here, and with another weight
-compares the same layers of ST-LPIPS's VGG-16 (pip install jaxgen[perceptual]).
+The authors add the distance between features of VGG-19, with a weight of 10; in the paper it is an option. That
+backbone is not available offline, and its weight does not suit another one: `perceptual` is 0 here, and other values
+compare the same layers of ST-LPIPS's VGG-16 (pip install jaxgen[perceptual]).
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from jaxgen.core.config import Preset, Run
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Key
-from jaxgen.models.translation._generators import Image, MirrorConv, Residual, ResNet, check_sides
+from jaxgen.models.translation._generators import Image, ReflectConv, Residual, ResNet, check_sides
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.patch_discriminator import WEIGHTS, PatchVariant, mean_downsample
@@ -41,13 +41,13 @@ class Pix2PixHD:
     """Hyper-parameters of a pix2pixHD."""
 
     image: Image = (512, 1024, 3)
-    width: int = 64  # channels of the generator's layer nearest to the image
-    downs: int = 4  # its halvings
+    width: int = 64  # channels of the generator's first layer
+    downs: int = 4  # its stride-2 stages
     blocks: int = 9  # its residual blocks
-    enhanced: int = 0  # residual blocks of the generator around it (the authors: 3); 0: there is none
-    pixel: float = 0.0  # weight of the absolute distance
-    perceptual: float = 0.0  # weight of the distance of a frozen net's features
-    backbone: str = "vgg16"  # that net; or random, or the folder of a classifier's run
+    enhanced: int = 0  # residual blocks of the second generator (the authors: 3); 0: none
+    pixel: float = 0.0  # weight of the L1 distance
+    perceptual: float = 0.0  # weight of the distance between a frozen net's features
+    backbone: str = "vgg16"  # that net; or random, or a classifier's run folder
     game: PatchGANConfig = GAME
 
     def task(self, steps: int) -> Task:
@@ -56,10 +56,12 @@ class Pix2PixHD:
         at_least(1, model__width=self.width, model__downs=self.downs, model__blocks=self.blocks)
         at_least(0, model__enhanced=self.enhanced)
         if self.enhanced and self.width % 2:
-            raise InputError(f"model.width is {self.width}: the generator around is half as wide, it must be even.")
-        halvings = self.downs + (self.enhanced > 0)
-        check_sides(self.image, 1 << halvings, 2)
-        how: Any = {"multiple": 1 << halvings, "perceptual": self.perceptual, "backbone": self.backbone}
+            raise InputError(
+                f"model.width must be even for model.enhanced, not {self.width}: the second generator has half of it."
+            )
+        stages = self.downs + (self.enhanced > 0)
+        check_sides(self.image, 1 << stages, 2)
+        how: Any = {"multiple": 1 << stages, "perceptual": self.perceptual, "backbone": self.backbone}
         return PairedTranslation(self.image, self.net, self.game, self.pixel, **how).task()
 
     def check_run(self, run: Run):
@@ -75,7 +77,7 @@ class Pix2PixHD:
 
 
 class Global(nn.Module):
-    """(x f32[b h w c], keys) -> f32[b h w channels]: a net that is told no noise."""
+    """(x f32[b h w c], keys) -> f32[b h w channels]: a generator without noise."""
 
     net: ResNet
 
@@ -86,10 +88,10 @@ class Global(nn.Module):
 
 
 class Enhancer(nn.Module):
-    """(x f32[b h w c], keys) -> f32[b h w channels] in [-1, 1], around a net [b h/2 w/2 c] -> [b h/2 w/2 2 width].
+    """(x f32[b h w c], keys) -> f32[b h w channels] in [-1, 1], around `net` [b h/2 w/2 c] -> [b h/2 w/2 2 width].
 
-    Section 3.1, G2 around G1: c7s1-32, d64, to which what G1 makes of the halved image is added, residual blocks of
-    64, u32, c7s1-3; instance norm.
+    Section 3.1, G2 around G1: c7s1-32, d64, plus G1's features of the downsampled image, residual blocks of 64, u32,
+    c7s1-3; instance norm.
     """
 
     net: ResNet
@@ -101,14 +103,14 @@ class Enhancer(nn.Module):
     def __call__(self, x: Array, keys: Key) -> Array:
         del keys
         conv: dict[str, Any] = {"kernel_size": (3, 3), "strides": (2, 2), "kernel_init": WEIGHTS}
-        y = nn.relu(InstanceNorm(name="norm_in")(MirrorConv(self.width, 7, name="in")(x)))
+        y = nn.relu(InstanceNorm(name="norm_in")(ReflectConv(self.width, 7, name="in")(x)))
         y = Conv(2 * self.width, padding=((1, 1), (1, 1)), name="down", **conv)(y)
         y = nn.relu(InstanceNorm(name="down_norm")(y)) + self.net(mean_downsample(x))  # [b h/2 w/2 2c]
         for i in range(self.blocks):
             y = Residual(name=f"block_{i}")(y)
         y = ConvTranspose(self.width, padding=((1, 0), (1, 0)), name="up", **conv)(y)
         y = nn.relu(InstanceNorm(name="up_norm")(y))  # [b h w c]
-        return to_f32(jnp.tanh(MirrorConv(self.channels, 7, name="out")(y)))
+        return to_f32(jnp.tanh(ReflectConv(self.channels, 7, name="out")(y)))
 
 
 SMALL = Pix2PixHD((16, 16, 3), 4, 1, 1, game=replace(GAME, scales=2, layers=1, width=4))

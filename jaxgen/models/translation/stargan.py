@@ -1,13 +1,13 @@
 """StarGAN: Choi, Choi, Kim, Ha, Kim and Choo 2018, "StarGAN: Unified Generative Adversarial Networks for Multi-Domain
 Image-to-Image Translation".
 
-One generator for many domains: it is told beside the image which one it is to make, and to make the image of it
-again. Domains are the classes of a set, as the paper's faces by their expression, or its `attributes`, of which an
-image has several: then a translation turns one of them over. One critic says how real an image is and of which
-class, or which attributes it has; in use nobody tells those of the source, and the critic's word is taken.
-Wasserstein's loss with a penalty on the gradient, five updates of the critic to one. The rate falls to 0 over the
-second half, as in the paper: the authors' code takes away 1 % in all. Both kinds of sets at once (section 3.3) are not
-built.
+One generator for many domains. Its inputs are the image and the target domain; it also translates back to the original
+domain. Domains are the classes of a set, such as the paper's faces by their expression, or `attributes`, of which an
+image can have several: then a translation changes one of them. One critic outputs how real an image is, and its class
+or attributes. At inference a source's attributes are unknown, and the critic's prediction is used. The loss is
+Wasserstein's with a gradient penalty, and the critic has five updates to one of the generator. The rate falls to 0 over
+the second half, as in the paper; in the authors' code it falls by 1 % in all. Training on both kinds of sets at once
+(section 3.3) is not implemented.
 
 After a short training on flowers the colours become those of the target class; the shapes stay.
 """
@@ -44,17 +44,17 @@ class StarGAN:
     """Hyper-parameters of a StarGAN."""
 
     image: Image = (128, 128, 3)
-    classes: int = 8  # domains; labels are below it, and no matter where there are attributes
-    attributes: tuple[str, ...] = ()  # names of what an image has or has not, such as Male Young
-    exclusive: int = 0  # of which it has one alone of the first so many, such as colours of hair
-    width: int = 64  # channels of the layers nearest to the image
-    downs: int = 2  # halvings of the generator
+    classes: int = 8  # number of domains; not used with attributes
+    attributes: tuple[str, ...] = ()  # names of binary attributes, such as Male Young
+    exclusive: int = 0  # the first so many attributes exclude each other, such as colours of hair
+    width: int = 64  # channels of the first layers
+    downs: int = 2  # number of stride-2 stages of the generator
     blocks: int = 6  # its residual blocks
-    downsamplings: int = 6  # of the critic
-    critics: int = 5  # updates of the critic, on fresh examples, to one of the generator
-    classify: float = 1.0  # weight of the class (lambda_cls)
-    cycle: float = 10.0  # of the absolute distance from what was translated there and back (lambda_rec)
-    penalty: float = 10.0  # of the critic's gradient (lambda_gp)
+    downsamplings: int = 6  # number of stride-2 stages of the critic
+    critics: int = 5  # updates of the critic, on new examples, for each one of the generator
+    classify: float = 1.0  # weight of the classification loss (lambda_cls)
+    cycle: float = 10.0  # weight of the L1 distance after translation there and back (lambda_rec)
+    penalty: float = 10.0  # weight of the gradient penalty (lambda_gp)
     learning_rate: float = 1e-4
     beta1: float = 0.5
 
@@ -63,21 +63,21 @@ class StarGAN:
         del steps
         at_least(2, model__classes=self.classes)
         if len(set(self.attributes) - {"image", "label", "source"}) < len(self.attributes):
-            raise InputError(f"model.attributes must be names that differ, and attributes', not {self.attributes}.")
+            raise InputError(f"model.attributes must be different names of attributes, not {self.attributes}.")
         if not 0 <= self.exclusive <= len(self.attributes):
-            raise InputError(f"model.exclusive is {self.exclusive}, of {len(self.attributes)} attributes.")
+            raise InputError(f"model.exclusive must be from 0 to {len(self.attributes)}, not {self.exclusive}.")
         at_least(1, model__width=self.width, model__downs=self.downs, model__blocks=self.blocks)
         at_least(1, model__downsamplings=self.downsamplings, model__critics=self.critics)
         at_least(0, model__classify=self.classify, model__cycle=self.cycle, model__penalty=self.penalty)
         check_sides(self.image, 1 << max(self.downs, self.downsamplings))
         learner = lambda net: Learner((net,), optax.adam(self.learning_rate, b1=self.beta1))  # noqa: E731
-        told = self.attributes or ("label",)
+        labels = self.attributes or ("label",)
         domains = self.attributes or tuple(map(str, range(self.classes)))
         return Task(
             init=self.init,
             example={
                 "image": image_spec(self.image),
-                **{name: label_spec(2 if self.attributes else self.classes) for name in told},
+                **{name: label_spec(2 if self.attributes else self.classes) for name in labels},
             },
             learners={"critic": learner("critic"), "generator": learner("generator")},
             phases=(
@@ -99,46 +99,46 @@ class StarGAN:
 
     @property
     def kinds(self) -> int:
-        """How many numbers say of which kind an image is."""
+        """Number of classes or attributes."""
         return len(self.attributes) or self.classes
 
     def init(self, key: Key, spec: Any = None):
         del spec
         x = jnp.zeros((2, *self.image))
-        generator = self.net.init(rng.fold(key, "generator"), self.told(x, jnp.zeros((2, self.kinds))))
+        generator = self.net.init(rng.fold(key, "generator"), self.with_domain(x, jnp.zeros((2, self.kinds))))
         critic = self.critic.init(rng.fold(key, "critic"), x)
         return {"generator": generator["params"], "critic": critic["params"]}, {}
 
     def kind(self, batch: Batch) -> Array:
-        """Return of which kind images are f32[b kinds]: 1 for the class, or for each attribute that they have."""
+        """Return the domains of images f32[b kinds]: 1 for the class, or for each attribute that they have."""
         if self.attributes:
             return jnp.stack([batch[name] for name in self.attributes], 1).astype(jnp.float32)
         return jax.nn.one_hot(batch["label"], self.classes)
 
-    def told(self, x: Array, kind: Array) -> Array:
-        """Return images beside planes of what they are to be, f32[b h w c + kinds]."""
+    def with_domain(self, x: Array, kind: Array) -> Array:
+        """Return images with their target domains as constant channels, f32[b h w c + kinds]."""
         planes = kind.astype(x.dtype)[:, None, None]  # [b 1 1 kinds]
         return jnp.concatenate([x, jnp.broadcast_to(planes, (*x.shape[:3], self.kinds))], -1)
 
-    def made(self, params: Params, x: Array, kind: Array) -> Array:
-        return self.net.apply({"params": params["generator"]}, self.told(x, kind))  # pyright: ignore
+    def generated(self, params: Params, x: Array, kind: Array) -> Array:
+        return self.net.apply({"params": params["generator"]}, self.with_domain(x, kind))  # pyright: ignore
 
-    def says(self, params: Params, x: Array) -> tuple[Array, Array]:
-        """Return how real the patches of images are f32[b h' w'], and logits of their kinds f32[b kinds]."""
+    def critic_outputs(self, params: Params, x: Array) -> tuple[Array, Array]:
+        """Return the critic's scores of patches f32[b h' w'], and logits of domains f32[b kinds]."""
         return self.critic.apply({"params": params["critic"]}, x)  # pyright: ignore[reportReturnType]
 
-    def named(self, logits: Array, kind: Array) -> Array:
-        """Return -log D_cls(c | x), f32[b]; a sum over attributes, as in the authors' code."""
+    def classification_loss(self, logits: Array, kind: Array) -> Array:
+        """Return -log D_cls(c | x), f32[b], summed over attributes as in the authors' code."""
         if self.attributes:
             return optax.sigmoid_binary_cross_entropy(logits, kind).sum(1)
         return optax.softmax_cross_entropy(logits, kind)
 
     def goals(self, kind: Array, key: Key) -> Array:
-        """Return the kinds that images are translated into: those of the batch, in another order."""
+        """Return the target domains: those of the batch, in random order."""
         return jax.random.permutation(key, kind)
 
-    def turned(self, kind: Array, to: Array) -> Array:
-        """Return attributes f32[b kinds] with one of them turned over, or set in place of those that it excludes."""
+    def changed(self, kind: Array, to: Array) -> Array:
+        """Return attributes f32[b kinds] with one of them inverted, or set instead of those that it excludes."""
         one = jax.nn.one_hot(to, self.kinds)
         first = jnp.broadcast_to(jnp.arange(self.kinds)[None] < self.exclusive, kind.shape)
         return jnp.where(first & (to < self.exclusive)[:, None], one, jnp.abs(kind - one))
@@ -147,22 +147,22 @@ class StarGAN:
         del context, keys
         x = given["source"]
         if not self.attributes:
-            return self.made(params, x, jax.nn.one_hot(to, self.classes))
-        _, logits = self.says(params, resize(x, self.image[:2]))
-        return self.made(params, x, self.turned((logits > 0).astype(jnp.float32), to))
+            return self.generated(params, x, jax.nn.one_hot(to, self.classes))
+        _, logits = self.critic_outputs(params, resize(x, self.image[:2]))
+        return self.generated(params, x, self.changed((logits > 0).astype(jnp.float32), to))
 
     def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         """Equation 5: -L_adv + lambda_cls L_cls^r, with equation 7's L_adv."""
         del context
         x, kind = batch["image"], self.kind(batch)
-        fake = self.made(params, x, self.goals(kind, rng.fold(key, "goals")))
-        (real, logits), (made, _) = self.says(params, x), self.says(params, fake)
+        fake = self.generated(params, x, self.goals(kind, rng.fold(key, "goals")))
+        (real, logits), (made, _) = self.critic_outputs(params, x), self.critic_outputs(params, fake)
         real_score, fake_score = each(real), each(made)
-        judge = lambda x: self.says(params, x)[0].sum((1, 2))  # noqa: E731  # a sum, as in the authors' code
-        penalty = wasserstein_penalty(judge, x, fake, rng.fold(key, "penalty"))
-        named = self.named(logits, kind)  # (2)
-        value = wasserstein.discriminator(real_score, fake_score) + self.penalty * penalty + self.classify * named
-        metrics = {"real": real_score.mean(), "fake": fake_score.mean(), "classify": named.mean()}
+        critic_sum = lambda x: self.critic_outputs(params, x)[0].sum((1, 2))  # noqa: E731  # a sum, as in the authors' code
+        penalty = wasserstein_penalty(critic_sum, x, fake, rng.fold(key, "penalty"))
+        classify = self.classification_loss(logits, kind)  # (2)
+        value = wasserstein.discriminator(real_score, fake_score) + self.penalty * penalty + self.classify * classify
+        metrics = {"real": real_score.mean(), "fake": fake_score.mean(), "classify": classify.mean()}
         return value.mean(), Aux(metrics | {"penalty": penalty.mean()})
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
@@ -170,17 +170,17 @@ class StarGAN:
         del context
         x, kind = batch["image"], self.kind(batch)
         goal = self.goals(kind, rng.fold(key, "goals"))
-        fake = self.made(params, x, goal)
-        said, logits = self.says(params, fake)
-        score = each(said)
-        named = self.named(logits, goal)  # (3)
-        cycle = each(jnp.abs(self.made(params, fake, kind) - x))  # (4)
-        value = wasserstein.generator(score, score) + self.classify * named + self.cycle * cycle
-        return value.mean(), Aux({"adversarial": -score.mean(), "classify": named.mean(), "cycle": cycle.mean()})
+        fake = self.generated(params, x, goal)
+        scores, logits = self.critic_outputs(params, fake)
+        score = each(scores)
+        classify = self.classification_loss(logits, goal)  # (3)
+        cycle = each(jnp.abs(self.generated(params, fake, kind) - x))  # (4)
+        value = wasserstein.generator(score, score) + self.classify * classify + self.cycle * cycle
+        return value.mean(), Aux({"adversarial": -score.mean(), "classify": classify.mean(), "cycle": cycle.mean()})
 
 
-class Plain(nn.Module):
-    """A residual block with zeros around, norms with a scale and a bias: [b h w c] -> [b h w c]."""
+class ResidualBlock(nn.Module):
+    """A residual block with zero padding and affine norms: [b h w c] -> [b h w c]."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -209,7 +209,7 @@ class Generator(nn.Module):
             down = Conv(self.width << (i + 1), (4, 4), (2, 2), name=f"down_{i}", **plain)
             x = nn.relu(norm(f"down_{i}_norm")(down(x)))  # [b h/2 w/2 2c]
         for i in range(self.blocks):
-            x = Plain(name=f"block_{i}")(x)
+            x = ResidualBlock(name=f"block_{i}")(x)
         for i in reversed(range(self.downs)):
             up = ConvTranspose(self.width << i, (4, 4), (2, 2), name=f"up_{i}", **plain)
             x = nn.relu(norm(f"up_{i}_norm")(up(x)))  # [b 2h 2w c/2]
@@ -217,7 +217,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """x f32[b h w c] -> how real its patches are f32[b h' w'], and logits of its kind f32[b kinds]. Table 5."""
+    """x f32[b h w c] -> scores of patches f32[b h' w'], and logits of domains f32[b kinds]. Table 5."""
 
     width: int
     downsamplings: int
@@ -235,7 +235,7 @@ class Critic(nn.Module):
 
 
 def row(model: StarGAN, data: Data = Data("shapes", flip=True)) -> Run:
-    # The authors' 200,000 iterations are the critic's.
+    # The authors count 200,000 updates of the critic.
     return Run(model=model, data=data, steps=40_000, batch=16, optim=HALF)
 
 

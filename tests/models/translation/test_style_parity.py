@@ -143,7 +143,7 @@ def test_gatys_loss_and_its_slope():
     @jax.jit
     def ours(backbone: backbones.Backbone, x: Any) -> Any:
         targets = model.targets(backbone, [jnp.asarray(wish)])
-        return jax.value_and_grad(lambda x: model.asked(x[None], {"image": content[None]}, backbone, targets)[0])(x)
+        return jax.value_and_grad(lambda x: model.loss(x[None], {"image": content[None]}, backbone, targets)[0])(x)
 
     value, slope = ours(backbone, canvas)
     x = nchw(canvas).requires_grad_()

@@ -18,8 +18,8 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
 from jaxgen.data import derived_sources
 from jaxgen.media.photo import read as read_photo
-from jaxgen.models.translation._autoencoders import adapted
-from jaxgen.models.translation._image_pool import empty, exchanged
+from jaxgen.models.translation._autoencoders import adaptive_norm
+from jaxgen.models.translation._image_pool import empty, exchange
 from jaxgen.models.translation.bicyclegan import SMALL as BICYCLE
 from jaxgen.models.translation.cut import info_nce
 from jaxgen.models.translation.cyclegan import SMALL as CYCLE
@@ -82,26 +82,26 @@ def unpaired(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("runs") / "cyclegan", "cyclegan")
 
 
-def test_training_shows_source_made_and_truth(paired, unpaired):
+def test_training_saves_sheets_of_sources_translations_and_targets(paired, unpaired):
     for run in (paired, unpaired):
         with Image.open(run / "translations" / "000002.png") as sheet:
             assert sheet.size[0] > 3 * 16
 
 
-def test_pictures_of_any_size_kind_and_alpha(paired, tmp_path, cli):
+def test_images_of_any_size_mode_and_alpha(paired, tmp_path, cli):
     from jaxgen.media import photo
 
     for channels, size in ((3, (20, 33)), (1, (16, 16)), (4, (17, 19))):
-        picture = save(tmp_path / f"{channels}.png", smooth(*size, channels))
-        out = cli(0, "translate", str(paired), str(picture))
+        file = save(tmp_path / f"{channels}.png", smooth(*size, channels))
+        out = cli(0, "translate", str(paired), str(file))
         made = photo.read(tmp_path / f"{channels}-translated.png")
         assert f"{channels}-translated.png" in out and made.pixels.shape == (*size, 3) and made.alpha is None
-    assert "exists already and is kept" in cli(2, "translate", str(paired), str(picture))
-    cli(0, "translate", str(paired), str(picture), "--overwrite", "--answers", "2", "--side", "24")
+    assert "exists already and is kept" in cli(2, "translate", str(paired), str(file))
+    cli(0, "translate", str(paired), str(file), "--overwrite", "--answers", "2", "--side", "24")
     a, b = (photo.read(tmp_path / f"4-translated{name}.png").pixels for name in ("", "-2"))
     assert a.shape == (24, 27, 3) and not np.array_equal(a, b), "dropout is the noise"
     again = tmp_path / "again.png"
-    cli(0, "translate", str(paired), str(picture), "--side", "24", "--out", str(again))
+    cli(0, "translate", str(paired), str(file), "--side", "24", "--out", str(again))
     assert np.array_equal(photo.read(again).pixels, a)
 
 
@@ -118,7 +118,7 @@ def test_a_folder_and_both_directions(unpaired, tmp_path, cli):
     assert (made[0] != made[1]).any(), "two nets"
 
 
-def test_what_is_translated_is_what_the_net_is_trained_on(tmp_path):
+def test_images_are_prepared_as_in_training(tmp_path):
     seen = []
     net = Translator(lambda params, context, given, keys, to: given["source"] * 0.5, multiple=8)
     work = translate.Work(net, ({}, None), 0, make=lambda x: seen.append(x) or derived_sources.grey(x))
@@ -129,21 +129,21 @@ def test_what_is_translated_is_what_the_net_is_trained_on(tmp_path):
     np.testing.assert_allclose(work.made(values, 0, tmp_path / "a.png"), values / 2, atol=1e-6)
 
 
-def test_settings_that_dont_fit_are_told_in_a_sentence(paired, unpaired, tmp_path, cli):
-    picture = str(save(tmp_path / "a.png", smooth(40, 40)))
+def test_bad_arguments_give_one_sentence(paired, unpaired, tmp_path, cli):
+    file = str(save(tmp_path / "a.png", smooth(40, 40)))
     dot = str(save(tmp_path / "dot.png", smooth(6, 30)))
     for run, args, words in [
-        (unpaired, [picture, "--to", "sauce"], "Unknown domain 'sauce': did you mean 'source'?"),
-        (unpaired, [picture, "--answers", "2"], "cyclegan has one answer: leave out --answers"),
-        (paired, [picture, "--to", "source"], "Unknown domain 'source'"),
+        (unpaired, [file, "--to", "sauce"], "Unknown domain 'sauce': did you mean 'source'?"),
+        (unpaired, [file, "--answers", "2"], "cyclegan has one answer: leave out --answers"),
+        (paired, [file, "--to", "source"], "Unknown domain 'source'"),
         (paired, [dot], "dot.png is 6x30: this model halves images, and takes none below 8x8. Write --side 8"),
-        (paired, [picture, "--memory", "0.00001"], "more than --memory 1e-05"),
-        (paired, [picture, "--pair"], "none of them made: leave out --pair"),
-        (paired, [picture, "--side", "0"], "side must be at least 1"),
-        (paired, [picture, "--out", picture, "--overwrite"], "would be replaced by its own answer"),
-        (paired, [picture, "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
+        (paired, [file, "--memory", "0.00001"], "more than --memory 1e-05"),
+        (paired, [file, "--pair"], "none of them made: leave out --pair"),
+        (paired, [file, "--side", "0"], "side must be at least 1"),
+        (paired, [file, "--out", file, "--overwrite"], "would be replaced by its own answer"),
+        (paired, [file, "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
         (paired, [str(tmp_path / "none.png")], "There is no image or folder"),
-        (tmp_path, [picture], "is no run: it has no config.json"),
+        (tmp_path, [file], "is no run: it has no config.json"),
     ]:
         out = cli(2, "translate", str(run), *args)
         assert words in out and "Traceback" not in out, out
@@ -154,7 +154,7 @@ def test_evaluation_compares_pairs(paired, cli):
     assert "psnr_rgb" in out
 
 
-def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
+def test_bad_settings_and_sets_give_one_sentence(tmp_path):
     for name, changes, words in [
         ("pix2pix", ["--model.image", "12", "16", "3"], "is 12x16: both sides must be multiples of 8"),
         ("pix2pix", ["--model.depth", "5"], "is 16x16: both sides must be multiples of 32"),
@@ -163,17 +163,21 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
         ("munit", ["--model.game.form.no-pointwise", "--model.game.layers", "3"], "at least 32x32, not 16x16"),
         ("pix2pix", ["--data.source", "unpaired:shapes,shapes"], "pix2pix learns from pairs"),
         ("pix2pix", ["--data.pair", "none"], "translates images between two domains"),
-        ("pix2pix", ["--model.pixel", "0", "--model.game.adversarial", "0"], "Nothing is learned"),
+        ("pix2pix", ["--model.pixel", "0", "--model.game.adversarial", "0"], "There is no loss"),
         ("cyclegan", ["--model.image", "2", "16", "3"], "at least 4"),
         ("pix2pixhd", ["--model.perceptual", "1"], "needs images of 18x18 at least, not 16x16"),
         ("munit", ["--model.perceptual", "1", "--model.image", "32", "32", "1"], "sees colour, not images of 1"),
         ("munit", ["--model.perceptual", "1", "--model.backbone", "vgg17"], "did you mean 'vgg16'"),
         ("munit", ["--model.perceptual", "-1"], "model.perceptual must be at least 0"),
-        ("stargan-celeba", ["--model.attributes", "cold", "cold"], "must be names that differ"),
-        ("stargan-celeba", ["--model.attributes", "cold", "--model.exclusive", "2"], "model.exclusive is 2, of 1 attr"),
+        ("stargan-celeba", ["--model.attributes", "cold", "cold"], "must be different names"),
+        (
+            "stargan-celeba",
+            ["--model.attributes", "cold", "--model.exclusive", "2"],
+            "model.exclusive must be from 0 to 1, not 2",
+        ),
         ("stargan-celeba", ["--model.attributes", "cold", "lagre"], "needs 'lagre' in every example"),
         ("stargan-celeba", ["--model.attributes", "factors"], "needs a single number 'factors'"),
-        ("pix2pixhd-local", ["--model.width", "5"], "model.width is 5: the generator around is half as wide"),
+        ("pix2pixhd-local", ["--model.width", "5"], "model.width must be even for model.enhanced, not 5"),
         ("pix2pixhd-local", ["--model.image", "18", "16", "3"], "both sides must be multiples of 4"),
     ]:
         run = parse("translation", ["--preset", name, "--tiny", "--out", str(tmp_path / "run"), *changes]).run
@@ -182,88 +186,92 @@ def test_sizes_and_sets_that_dont_fit_are_told_in_a_sentence(tmp_path):
         assert not (tmp_path / "run").exists()
 
 
-def test_the_pool_is_the_authors_list():
+def test_the_pool_is_equal_to_the_authors_list():
     state, kept = empty(3, (1, 1, 1)), []
-    step = jax.jit(exchanged)
+    step = jax.jit(exchange)
     for number in range(6):
         key = jax.random.key(number)
-        arrive = jnp.arange(4.0).reshape(4, 1, 1, 1) + 4 * number
-        shown, state = step(state, arrive, key)
+        new = jnp.arange(4.0).reshape(4, 1, 1, 1) + 4 * number
+        returned, state = step(state, new, key)
         for i, k in enumerate(jax.random.split(key, 4)):
-            x = float(arrive[i, 0, 0, 0])
+            x = float(new[i, 0, 0, 0])
             if len(kept) < 3:
                 kept.append(x)
             elif bool(jax.random.bernoulli(rng.fold(k, "swap"))):
                 place = int(jax.random.randint(rng.fold(k, "place"), (), 0, 3))
                 kept[place], x = x, kept[place]
-            assert float(shown[i, 0, 0, 0]) == x
+            assert float(returned[i, 0, 0, 0]) == x
         np.testing.assert_array_equal(state["images"].ravel(), kept)
 
 
-def test_half_of_the_time_an_older_picture_is_shown():
+def test_half_of_the_returned_images_are_from_the_pool():
     state = {"images": jnp.full((50, 1, 1, 1), -1.0), "count": jnp.asarray(50)}
-    shown, after = jax.jit(exchanged)(state, jnp.arange(400.0).reshape(400, 1, 1, 1), jax.random.key(0))
-    older = shown.ravel() != jnp.arange(400)
+    returned, after = jax.jit(exchange)(state, jnp.arange(400.0).reshape(400, 1, 1, 1), jax.random.key(0))
+    older = returned.ravel() != jnp.arange(400)
     assert 0.4 < float(older.mean()) < 0.6
-    assert sorted([*shown.ravel().tolist(), *after["images"].ravel().tolist()]) == sorted([*range(400), *[-1.0] * 50])
+    assert sorted([*returned.ravel().tolist(), *after["images"].ravel().tolist()]) == sorted(
+        [*range(400), *[-1.0] * 50]
+    )
 
 
 def test_cyclegans_loss_by_value():
-    """With nets that add a number: G adds 1, F takes 0.25 away, and the critics are not asked."""
+    """With nets that add a constant (G adds 1, F subtracts 0.25), and no adversarial loss."""
     model = dataclasses.replace(CYCLE, cycle=2.0, identity=3.0, game=dataclasses.replace(CYCLE.game, adversarial=0.0))
-    object.__setattr__(model, "turned", lambda params, net, x: x + {"generator": 1.0, "inverse": -0.25}[net])
+    object.__setattr__(model, "apply", lambda params, net, x: x + {"generator": 1.0, "inverse": -0.25}[net])
     batch = {"source": jnp.zeros((2, 16, 16, 3)), "image": jnp.full((2, 16, 16, 3), 0.5)}
     params = jax.jit(model.init)(jax.random.key(0))[0]
     value, aux = model.loss(params, None, batch, None)  # pyright: ignore
     assert float(aux.metrics["cycle"]) == pytest.approx(0.75 + 0.75)
     assert float(aux.metrics["identity"]) == pytest.approx(1.25)
     assert float(value) == pytest.approx(2 * 1.5 + 2 * 3 * 1.25)
-    made = model.made(params, batch)
+    made = model.translate_both(params, batch)
     assert float(made["image"].mean()) == 1.0 and float(made["source"].mean()) == 0.25
 
 
-def test_without_a_critic_a_u_net_is_trained_alone():
+def test_without_an_adversarial_loss_only_the_generator_is_trained():
     small = Pix2Pix((16, 16, 3), 3, 4)
     task = dataclasses.replace(small, game=dataclasses.replace(small.game, adversarial=0)).task(1)
     assert list(task.learners) == ["generator"] and [p.name for p in task.phases] == ["generator"]
 
 
-# ---- what the other games are made of, by value
+# ---- parts of the other models' losses, compared by value
 
 
 def moved(tree, by=0.1):
-    """Every number of a net a little further."""
+    """A net's parameters plus a constant."""
     return jax.tree.map(lambda x: x + by, tree)
 
 
-def test_units_encoders_share_the_last_blocks_and_the_code():
+def test_units_encoders_share_their_last_blocks():
     params = jax.jit(UNIT.init)(jax.random.key(0))[0]
     x = jnp.tanh(jax.random.normal(jax.random.key(1), (2, 16, 16, 3)))
     encode = jax.jit(UNIT.encoded, static_argnums=1)
     own = [encode(params, d, x) for d in ("source", "image")]
-    assert not np.allclose(*own), "each domain has an encoder of its own"
-    twins = {**params, "encoder_source": params["encoder_image"]}
-    np.testing.assert_array_equal(encode(twins, "source", x), encode(twins, "image", x), "what is last is shared")
+    assert not np.allclose(*own), "each domain has its own encoder"
+    equal = {**params, "encoder_source": params["encoder_image"]}
+    np.testing.assert_array_equal(encode(equal, "source", x), encode(equal, "image", x), "the last blocks are shared")
     both = {**params, "shared_encoder": moved(params["shared_encoder"])}
     assert all(not np.allclose(encode(both, d, x), code) for d, code in zip(("source", "image"), own, strict=True))
 
 
-def test_a_place_is_told_from_others_by_value():
-    v = jnp.eye(6)[None, :4]  # four unit vectors at right angles
-    right = float(info_nce(v, v, 0.5)[0])
-    assert right == pytest.approx(np.log(1 + 3 * np.exp(-2)), rel=1e-5)
-    assert float(info_nce(v[:, ::-1], v, 0.5)[0]) == pytest.approx(right + 2, rel=1e-5)
+def test_the_contrastive_loss_by_value():
+    v = jnp.eye(6)[None, :4]  # four orthogonal unit vectors
+    matched = float(info_nce(v, v, 0.5)[0])
+    assert matched == pytest.approx(np.log(1 + 3 * np.exp(-2)), rel=1e-5)
+    assert float(info_nce(v[:, ::-1], v, 0.5)[0]) == pytest.approx(matched + 2, rel=1e-5)
 
 
-def test_a_drawn_code_moves_the_generator_alone():
+def test_the_loss_of_a_random_code_trains_the_generator_only():
     game = dataclasses.replace(BICYCLE.game, adversarial=1e-9)
     model = dataclasses.replace(BICYCLE, pixel=0, kl=0, code=1.0, game=game)
     params, extra = jax.jit(model.init)(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 2)
     batch = {n: jnp.tanh(jax.random.normal(k, (2, 16, 16, 3))) for n, k in zip(("source", "image"), keys, strict=True)}
     context = Context(extra, {}, {}, jnp.zeros((), jnp.int32))
-    slope = jax.jit(jax.grad(lambda p: model.loss(p, context, batch, keys[0])[0]))(params)
-    size = {net: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slope[net])) for net in ("encoder", "generator")}
+    gradient = jax.jit(jax.grad(lambda p: model.loss(p, context, batch, keys[0])[0]))(params)
+    size = {
+        net: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradient[net])) for net in ("encoder", "generator")
+    }
     assert size["generator"] > 1e-5 and size["encoder"] < 1e-3 * size["generator"], size
 
 
@@ -271,26 +279,26 @@ def test_a_style_sets_mean_and_deviation():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3)) * 4 + 7
     moments = jax.random.normal(jax.random.key(1), (2, 2, 2, 3))
     for i in range(2):
-        y = adapted(moments)(f"norm_{i}")(x)
+        y = adaptive_norm(moments)(f"norm_{i}")(x)
         np.testing.assert_allclose(y.mean((1, 2)), moments[:, i, 0], atol=1e-4)
         np.testing.assert_allclose(y.std((1, 2)), jnp.abs(moments[:, i, 1]), rtol=1e-3)
 
 
-def test_stargan_asks_for_the_classes_of_the_batch():
+def test_stargans_target_domains_are_those_of_the_batch():
     label = jnp.asarray([0, 3, 3, 5])
     kind = STAR.kind({"label": label})
     goals = STAR.goals(kind, jax.random.key(0))
     translator = STAR.task(1).translator
     assert sorted(goals.argmax(1).tolist()) == label.tolist()
     assert translator and translator.domains == tuple("01234567")
-    planes = STAR.told(jnp.zeros((4, 16, 16, 3)), kind)[..., 3:]
+    planes = STAR.with_domain(jnp.zeros((4, 16, 16, 3)), kind)[..., 3:]
     assert (planes.argmax(-1) == label[:, None, None]).all() and (planes.sum(-1) == 1).all()
     run = zoo.load("stargan").run
     assert run.steps * run.model.critics == 200_000, "the authors' iterations are the critic's"
 
 
-def test_stargan_turns_one_attribute_over():
-    """What the authors' create_labels makes of a vector: hair has one colour, what is no hair is reversed."""
+def test_stargan_changes_one_attribute():
+    """The results of the authors' create_labels: hair has one colour, other attributes are inverted."""
     faces = zoo.load("stargan-celeba").run.model
     black, young = [1.0, 0, 0, 1, 0], [0.0, 0, 0, 0, 1]
     wanted = {
@@ -299,149 +307,155 @@ def test_stargan_turns_one_attribute_over():
         3: ([1, 0, 0, 0, 0], [0, 0, 0, 1, 1]),
         4: ([1, 0, 0, 1, 1], [0, 0, 0, 0, 0]),
     }
-    for to, turned in wanted.items():
-        found = faces.turned(jnp.asarray([black, young]), jnp.full(2, to))
-        assert found.tolist() == [[float(x) for x in row] for row in turned], to
+    for to, target in wanted.items():
+        found = faces.changed(jnp.asarray([black, young]), jnp.full(2, to))
+        assert found.tolist() == [[float(x) for x in row] for row in target], to
 
 
 def test_stargan_of_attributes_by_value():
-    """A critic that knows nothing pays log 2 an attribute; what is made is told rows of the batch's attributes."""
+    """Logits of 0 cost log 2 for each attribute; target attributes are rows of the batch's."""
     model = dataclasses.replace(FEW, cycle=2.0, classify=3.0)
     seen = []
-    object.__setattr__(model, "says", lambda params, x: (jnp.full((len(x), 2, 2), 0.25), jnp.zeros((len(x), 3))))
-    object.__setattr__(model, "made", lambda params, x, kind: seen.append(kind) or jnp.full_like(x, 0.5))
+    object.__setattr__(
+        model, "critic_outputs", lambda params, x: (jnp.full((len(x), 2, 2), 0.25), jnp.zeros((len(x), 3)))
+    )
+    object.__setattr__(model, "generated", lambda params, x, kind: seen.append(kind) or jnp.full_like(x, 0.5))
     rows = jnp.asarray([[0, 1, 1], [1, 0, 0], [0, 0, 1], [1, 1, 1]])
     batch = {"image": jnp.zeros((4, 16, 16, 3)), **dict(zip(model.attributes, rows.T, strict=True))}
     value, aux = model.loss({}, None, batch, jax.random.key(0))  # pyright: ignore
     goals, back = seen
-    assert back.tolist() == rows.tolist(), "the way back is to the image's own"
+    assert back.tolist() == rows.tolist(), "the translation back is to the original attributes"
     assert sorted(goals.tolist()) == sorted(rows.tolist()) and goals.tolist() != rows.tolist()
     assert float(aux.metrics["classify"]) == pytest.approx(3 * np.log(2))
     assert float(value) == pytest.approx(-0.25 + 3 * 3 * np.log(2) + 2 * 0.5, rel=1e-5)
-    sure = model.named(jnp.asarray([[40.0, -40, 40]]), jnp.asarray([[1.0, 0, 0]]))
+    sure = model.classification_loss(jnp.asarray([[40.0, -40, 40]]), jnp.asarray([[1.0, 0, 0]]))
     assert float(sure[0]) == pytest.approx(40), "one of three is wrong"
 
 
-def test_in_use_the_critic_says_what_a_picture_has():
-    """Large and not right, whatever its size: to turn the second over is to be told large and right."""
-    told = []
+def test_at_inference_the_critic_predicts_the_source_s_attributes():
+    """Predicted: large and not right, at any image size. Changing the third gives large and right."""
+    targets = []
     model = dataclasses.replace(FEW)
 
-    def says(params, x):
+    def critic_outputs(params, x):
         assert x.shape == (1, 16, 16, 3)
         return jnp.zeros((1, 2, 2)), jnp.asarray([[-1.0, 2, -3]])
 
-    object.__setattr__(model, "says", says)
-    object.__setattr__(model, "made", lambda params, x, kind: told.append((x.shape, kind.tolist())) or x)
+    object.__setattr__(model, "critic_outputs", critic_outputs)
+    object.__setattr__(model, "generated", lambda params, x, kind: targets.append((x.shape, kind.tolist())) or x)
     translator = model.task(1).translator
     assert translator and translator.domains == ("cold", "large", "right")
     for to, wanted in ((2, [0, 1, 1]), (1, [0, 0, 0])):
         model.translate({}, None, {"source": jnp.zeros((1, 20, 24, 3))}, None, jnp.asarray([to]))  # pyright: ignore
-        assert told.pop() == ((1, 20, 24, 3), [[float(x) for x in wanted]])
+        assert targets.pop() == ((1, 20, 24, 3), [[float(x) for x in wanted]])
 
 
-def test_attributes_are_trained_for_and_named(tmp_path, cli):
+def test_attributes_are_trained_and_are_names_of_domains(tmp_path, cli):
     run = trained(tmp_path / "run", "stargan-celeba")
-    picture = save(tmp_path / "a.png", smooth(20, 24))
-    cli(0, "translate", str(run), str(picture), "--to", "large")
+    file = save(tmp_path / "a.png", smooth(20, 24))
+    cli(0, "translate", str(run), str(file), "--to", "large")
     assert np.asarray(Image.open(tmp_path / "a-translated.png")).shape == (20, 24, 3)
-    assert "did you mean 'large'" in cli(2, "translate", str(run), str(picture), "--to", "larg", "--overwrite")
+    assert "did you mean 'large'" in cli(2, "translate", str(run), str(file), "--to", "larg", "--overwrite")
     assert (run / "translations" / "000002.png").exists()
 
 
 def test_stargans_penalty_is_of_the_sum_over_patches():
-    """Of a critic whose four patches are a pixel each, times 1/2: the gradient of their sum has a length of 1."""
+    """The critic's four patch scores are one pixel each, times 1/2: the gradient of their sum has norm 1."""
     model = dataclasses.replace(STAR, cycle=1.0)
-    object.__setattr__(model, "says", lambda params, x: (x[:, :2, :2, 0] / 2, jnp.zeros((len(x), 8))))
-    object.__setattr__(model, "made", lambda params, x, label: jnp.full_like(x, 0.5))
+    object.__setattr__(model, "critic_outputs", lambda params, x: (x[:, :2, :2, 0] / 2, jnp.zeros((len(x), 8))))
+    object.__setattr__(model, "generated", lambda params, x, label: jnp.full_like(x, 0.5))
     batch = {"image": jnp.zeros((2, 16, 16, 3)), "label": jnp.asarray([0, 1])}
     value, aux = model.discriminator_loss({}, None, batch, jax.random.key(0))  # pyright: ignore
     assert float(aux.metrics["penalty"]) == pytest.approx(0, abs=1e-6)
-    assert float(aux.metrics["fake"]) == pytest.approx(0.25), "the judgement itself is a mean"
+    assert float(aux.metrics["fake"]) == pytest.approx(0.25), "the score itself is a mean"
     assert float(value) == pytest.approx(0.25 + np.log(8), rel=1e-5)
 
 
-def test_what_critics_see_of_equal_pictures_is_equal():
+def test_discriminator_losses_and_feature_matching_by_value():
     game = PatchGANConfig(scales=2, layers=1, width=4, features=1.0)
     x = jnp.tanh(jax.random.normal(jax.random.key(0), (2, 16, 16, 3)))
     params = jax.jit(lambda key: game.init(key, (16, 16, 3), 3))(jax.random.key(1))
-    said = jax.jit(game.outputs)(params, x)
-    assert [s[-1].shape for s in said] == [(2, 6, 6), (2, 2, 2)]
-    assert float(game.feature_distance(said, said).max()) == 0
+    outputs = jax.jit(game.outputs)(params, x)
+    assert [s[-1].shape for s in outputs] == [(2, 6, 6), (2, 2, 2)]
+    assert float(game.feature_distance(outputs, outputs).max()) == 0
     one, two = jax.jit(game.outputs_of_both)(params, x[:1], x[1:])
     for i, (a, b) in enumerate(zip(one, two, strict=True)):
-        np.testing.assert_allclose(jnp.concatenate([a[-1], b[-1]]), said[i][-1], atol=1e-5)
-    layers = [[jnp.full((2, side, side, 3), seen) for side in (4, 3, 2)] for seen in (0.0, 0.5)]
-    apart = game.feature_distance([layers[0], layers[0]], [layers[1], layers[0]])  # the last is of logits
-    np.testing.assert_allclose(apart, (0.5 + 0.5) / 2, err_msg="a sum over layers, a mean over scales")
+        np.testing.assert_allclose(jnp.concatenate([a[-1], b[-1]]), outputs[i][-1], atol=1e-5)
+    layers = [[jnp.full((2, side, side, 3), value) for side in (4, 3, 2)] for value in (0.0, 0.5)]
+    distance = game.feature_distance([layers[0], layers[0]], [layers[1], layers[0]])  # the last map is logits
+    np.testing.assert_allclose(distance, (0.5 + 0.5) / 2, err_msg="a sum over layers, a mean over scales")
     logits = [jnp.full((2, 3, 3), 0.25)]
     np.testing.assert_allclose(game.generator_loss([logits, logits]), 2 * 0.75**2)
     np.testing.assert_allclose(game.discriminator_loss([logits], [logits]), (0.75**2 + 0.25**2) / 2)
     np.testing.assert_allclose(MUNIT().game.discriminator_loss([logits], [logits]), 0.75**2 + 0.25**2)
 
 
-class Sees:
-    """A backbone whose layers are the image itself, each times another number, and 1 more."""
+class LinearBackbone:
+    """A backbone with layers (1 + i) * image + 1."""
 
     def features(self, image, layers):
         return [image * (1 + i) + 1 for i in range(len(layers))]
 
 
-def test_what_a_frozen_net_sees_by_value():
-    """pixels 0.25 apart: pix2pixHD's layers are 0.25 (1 + i) apart, and the last counts most."""
+def test_the_perceptual_loss_by_value():
+    """Pixels differ by 0.25, so layer i differs by 0.25 (1 + i); the last layer has the largest weight."""
     game = dataclasses.replace(HD.game, adversarial=0)
     model = PairedTranslation(HD.image, HD.net, game, 1.0, 2, perceptual=3.0)
-    object.__setattr__(model, "made", lambda params, source, keys: source)
+    object.__setattr__(model, "generated", lambda params, source, keys: source)
     batch = {"source": jnp.full((2, 16, 16, 3), 0.5), "image": jnp.full((2, 16, 16, 3), 0.25)}
-    context = Context({}, {}, {"backbone": Sees()}, jnp.zeros((), jnp.int32))
+    context = Context({}, {}, {"backbone": LinearBackbone()}, jnp.zeros((), jnp.int32))
     value, aux = model.loss({}, context, batch, jax.random.key(0))
     wanted = 0.25 * (1 / 32 + 2 / 16 + 3 / 8 + 4 / 4 + 5)
     assert float(aux.metrics["perceptual"]) == pytest.approx(wanted)
     assert float(value) == pytest.approx(0.25 + 3 * wanted)
 
 
-def test_munits_frozen_net_sees_the_source_but_for_brightness_and_contrast():
+def test_munits_perceptual_loss_ignores_brightness_and_contrast():
     model = dataclasses.replace(zoo.load("munit").tiny.model, perceptual=2.0)
     params = jax.jit(model.init)(jax.random.key(0))[0]
     keys = jax.random.split(jax.random.key(1), 2)
     batch = {n: jnp.tanh(jax.random.normal(k, (2, 16, 16, 3))) for n, k in zip(("source", "image"), keys, strict=True)}
-    context = Context({}, {}, {"backbone": Sees()}, jnp.zeros((), jnp.int32))
+    context = Context({}, {}, {"backbone": LinearBackbone()}, jnp.zeros((), jnp.int32))
     none = {name: jnp.zeros((2, 8)) for name in ("source", "image")}
-    turned = {"source": batch["image"], "image": batch["source"]}
+    swapped = {"source": batch["image"], "image": batch["source"]}
 
-    def seen(fake):
-        made = lambda *_: (turned, none, batch, fake)  # noqa: E731
-        for name, answer in (("pictures", made), ("content_of", lambda params, d, x: x), ("style_of", lambda *_: 0.0)):
+    def loss_of(fake):
+        made = lambda *_: (swapped, none, batch, fake)  # noqa: E731
+        for name, answer in (
+            ("translations", made),
+            ("content_of", lambda params, d, x: x),
+            ("style_of", lambda *_: 0.0),
+        ):
             object.__setattr__(model, name, answer)
         value, aux = model.loss(params, context, batch, keys[0])
         return value, aux.metrics
 
-    value, metrics = seen({name: x * jnp.asarray([[[[0.5, 0.25, 0.125]]]]) - 0.25 for name, x in turned.items()})
-    assert float(metrics["perceptual"]) == pytest.approx(0, abs=1e-4), "of every channel mean and contrast"
-    value, metrics = seen({name: -x for name, x in turned.items()})
-    # Of numbers of mean 0 and variance 1, x and -x: (2x)^2 is 4 in the mean. Two domains.
+    value, metrics = loss_of({name: x * jnp.asarray([[[[0.5, 0.25, 0.125]]]]) - 0.25 for name, x in swapped.items()})
+    assert float(metrics["perceptual"]) == pytest.approx(0, abs=1e-4), "each channel's mean and contrast do not count"
+    value, metrics = loss_of({name: -x for name, x in swapped.items()})
+    # For x with mean 0 and variance 1, the mean of (x - (-x))^2 is 4. There are two domains.
     assert float(metrics["perceptual"]) == pytest.approx(8, rel=1e-3)
     parts = {"adversarial": 1, "pixel": 10, "content": 1, "code": 1, "perceptual": 2}
     assert float(value) == pytest.approx(sum(w * float(metrics[name]) for name, w in parts.items()), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["pix2pixhd", "pix2pixhd-local", "munit"])
-def test_a_frozen_net_moves_who_makes_the_pictures(name):
-    """With next to nothing else that counts: what is made is moved by the slope of a backbone of random weights."""
+def test_the_perceptual_loss_trains_the_generators(name):
+    """With almost no other loss, the gradient through a backbone of random weights reaches the generators."""
     model: Any = dataclasses.replace(zoo.load(name).tiny.model, image=(32, 32, 3), backbone="random", perceptual=1.0)
     model = dataclasses.replace(model, pixel=0.0, game=dataclasses.replace(model.game, adversarial=1e-9, features=0.0))
     task = model.task(1)
     params, extra = jax.jit(task.init)(jax.random.key(0))
     context = Context(extra, {}, {name: load() for name, load in task.frozen.items()}, jnp.zeros((), jnp.int32))
     batch = {n: jnp.full((1, 32, 32, 3), x).at[:, 8:24].set(-x) for n, x in (("source", 0.5), ("image", -0.5))}
-    slope = jax.jit(jax.grad(lambda p: task.phases[-1].loss(p, context, batch, jax.random.key(1))[0]))(params)
-    size = {net: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slope[net])) for net in slope}
-    made_by = [net for net in slope if net.startswith(("generator", "decoder"))]
-    assert made_by and min(size[net] for net in made_by) > 1e-4, size
+    gradient = jax.jit(jax.grad(lambda p: task.phases[-1].loss(p, context, batch, jax.random.key(1))[0]))(params)
+    size = {net: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradient[net])) for net in gradient}
+    generators = [net for net in gradient if net.startswith(("generator", "decoder"))]
+    assert generators and min(size[net] for net in generators) > 1e-4, size
 
 
-def test_what_critics_start_from():
-    """N(0, 0.02^2), or 0.02 times Xavier's sqrt(2 / (what a number is made of + what is made of it))."""
+def test_the_initialisation_of_discriminators():
+    """N(0, 0.02^2), or 0.02 times Xavier's sqrt(2 / (fan_in + fan_out))."""
     for name, spread in (("cyclegan", 0.02), ("pix2pixhd", 0.02), ("munit", 0.02), ("bicyclegan", None), ("cut", None)):
         net = zoo.load(name).run.model.game.net.clone(scales=1, layers=1)
         params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]["scale_0"]
@@ -451,7 +465,7 @@ def test_what_critics_start_from():
 
 
 def test_munits_rate_is_halved_and_its_weights_decay():
-    """One step of Adam goes a rate far, against the sign of the slope: here that of the weights alone."""
+    """One step of Adam has the length of the rate, against the gradient's sign; here the gradient is the weight decay's."""
     game = MUNIT().game
     assert (game.learning_rate, game.beta1, game.decay, game.halve_every) == (1e-4, 0.5, 1e-4, 100_000)
     optimizer = PatchGANConfig(learning_rate=0.1, decay=0.01, halve_every=2).learner("generator").optimizer
@@ -462,7 +476,7 @@ def test_munits_rate_is_halved_and_its_weights_decay():
         np.testing.assert_allclose(np.asarray(update), [-rate, rate], rtol=1e-4)
 
 
-def test_of_many_domains_one_is_named():
+def test_one_of_many_domains_must_be_named():
     domains = tuple("012")
     assert translate.number_of(domains, "2") == 2 and translate.number_of(("source", "image"), None) == 1
     for to, words in ((None, "translates into 3 domains: say which, --to 0 or 1 or 2"), ("3", "Unknown domain '3'")):

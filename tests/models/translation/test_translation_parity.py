@@ -238,7 +238,7 @@ def test_munits_encoder_of_styles():
     theirs = Stylist(4, 3, 5)
     names = ("in/conv", "down_0/conv", "down_1/conv", "down_2/conv")
     same(
-        munit.Style(4, 3, 5),
+        munit.StyleEncoder(4, 3, 5),
         [picture(batch=2)],
         theirs,
         dict(zip(names, convolutions(theirs), strict=True)) | {"out": theirs.out},
