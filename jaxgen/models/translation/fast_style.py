@@ -166,7 +166,7 @@ class Layer(nn.Module):
 
 
 class FastStyleNet(nn.Module):
-    """x f32[b h w 3] in [-1, 1], mix f32[b styles] -> the painted image, about in [-1.2, 1.2]; sides: multiples of 4."""
+    """x f32[b h w 3] in [-1, 1], mix f32[b styles] -> painted image, about in [-1.2, 1.2]. Sides: multiples of 4."""
 
     width: int
     depth: int

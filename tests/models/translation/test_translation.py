@@ -465,7 +465,7 @@ def test_the_initialisation_of_discriminators():
 
 
 def test_munits_rate_is_halved_and_its_weights_decay():
-    """One step of Adam has the length of the rate, against the gradient's sign; here the gradient is the weight decay's."""
+    """One step of Adam has the size of the rate, against the gradient's sign: here that of the weight decay."""
     game = MUNIT().game
     assert (game.learning_rate, game.beta1, game.decay, game.halve_every) == (1e-4, 0.5, 1e-4, 100_000)
     optimizer = PatchGANConfig(learning_rate=0.1, decay=0.01, halve_every=2).learner("generator").optimizer
