@@ -52,6 +52,9 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/tasks/frozen_autoencoder.py": (),
     "jaxgen/tasks/latent_diffusion.py": (),
     "jaxgen/tasks/teacher.py": (),
+    "jaxgen/models/restoration": (),
+    "jaxgen/models/super_resolution": ("trunk",),  # names of weights
+    "jaxgen/models/translation": (),
 }
 TESTS: dict[str, tuple[str, ...]] = {
     "tests/nn": (),
@@ -72,6 +75,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "tests/tasks/test_denoising.py": (),
     "tests/tasks/test_diff_augmentation.py": (),
     "tests/tasks/test_latent_diffusion.py": (),
+    "tests/models/restoration": (),
+    "tests/models/super_resolution": ("trunk",),  # names of weights
+    "tests/models/translation": (),
 }
 ROOMS = PACKAGE | TESTS
 

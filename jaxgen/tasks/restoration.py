@@ -28,7 +28,7 @@ Image = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a restoration model is trained; the schedule and gradient clipping are settings of the run."""
+    """Hyper-parameters of training a restoration model; the schedule and gradient clipping are settings of the run."""
 
     loss: Literal["l1", "l2", "charbonnier", "psnr"] = "l1"
     frequency: float = 0.0  # weight of the L1 distance between Fourier transforms
@@ -142,7 +142,7 @@ class RestorationTask:
         decay: Any = {"weight_decay": recipe.weight_decay, "mask": kernels}
         adam = partial(optax.adamw, **decay) if recipe.weight_decay else optax.adam
         learners = {"restorer": Learner(("restorer",), adam(recipe.learning_rate, b2=recipe.beta2))}
-        # One stream: both phases get the same degraded images.
+        # One stream: both phases get the same degraded images. Its name is a part of the key: another name, other numbers.
         phases = (Phase("restorer", "restorer", self.loss, stream="lesson"),)
         if adversary is not None:
             learners = {"critic": adversary.learner, **learners}

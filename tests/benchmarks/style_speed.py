@@ -133,10 +133,10 @@ def theirs_gatys(steps: int) -> Callable[[], Any]:
     def paint():
         canvas = content.clone().requires_grad_()
         adam = torch.optim.Adam([canvas], lr=model.learning_rate)
-        wanted = reference.torch_wanted(tensors, model, content, style)  # once, as on our side
+        wanted = reference.torch_targets(tensors, model, content, style)  # once, as on our side
         for step in range(1, steps + 1):
             adam.zero_grad()
-            reference.torch_asked(tensors, model, canvas, wanted).backward()
+            reference.torch_loss(tensors, model, canvas, wanted).backward()
             adam.step()
             if step % gatys.CHUNK == 0:
                 save_png(path, photo.quantised(canvas.detach()[0].permute(1, 2, 0).numpy(), 8))

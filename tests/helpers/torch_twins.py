@@ -20,7 +20,7 @@ def shaken(tree: Any) -> Any:
     return jax.tree.map(lambda x: x + np.float32(0.05) * rng.normal(size=x.shape).astype(np.float32), tree)
 
 
-def picture(channels: int = 3, batch: int = 1) -> np.ndarray:
+def random_image(channels: int = 3, batch: int = 1) -> np.ndarray:
     return np.tanh(np.random.default_rng(1).normal(size=(batch, SIDE, SIDE, channels))).astype(np.float32)
 
 
@@ -187,12 +187,12 @@ class Local(nn.Module):
 # ---- the critic of patches
 
 
-def patches(channels: int, width: int, halvings: int, norm):
+def patches(channels: int, width: int, stride_2_layers: int, norm):
     biased = norm == nn.InstanceNorm2d
     layers, c = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
-    for i in range(1, halvings + 1):
+    for i in range(1, stride_2_layers + 1):
         out = width * min(2**i, 8)
-        layers += [nn.Conv2d(c, out, 4, 2 if i < halvings else 1, 1, bias=biased), norm(out), nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(c, out, 4, 2 if i < stride_2_layers else 1, 1, bias=biased), norm(out), nn.LeakyReLU(0.2)]
         c = out
     return nn.Sequential(*layers, nn.Conv2d(c, 1, 4, 1, 1))
 
@@ -215,7 +215,7 @@ class Double(nn.Module):
 # ---- MUNIT: mirror images around every convolution, and critics whose layers all halve
 
 
-def halvings(channels: int, width: int, layers: int = 4):
+def stride_2_layers(channels: int, width: int, layers: int = 4):
     found, c = [], channels
     for i in range(layers):
         found += [nn.ReflectionPad2d(1), nn.Conv2d(c, width << i, 4, 2), nn.LeakyReLU(0.2)]
@@ -257,9 +257,9 @@ class Coded(nn.Module):
 
 
 class Residual(nn.Module):
-    def __init__(self, width, halvings, code):
+    def __init__(self, width, stride_2_layers, code):
         super().__init__()
-        widths = [width * min(i + 1, 4) for i in range(halvings)]
+        widths = [width * min(i + 1, 4) for i in range(stride_2_layers)]
         self.first = nn.Conv2d(3, width, 4, 2, 1)
         self.inner, self.skips = nn.ModuleList(), nn.ModuleList()
         for a, b in itertools.pairwise(widths):
@@ -365,13 +365,13 @@ def stars(channels: int, width: int, downs: int, blocks: int):
 
 
 class Judge(nn.Module):
-    def __init__(self, side, width, halvings, kinds):
+    def __init__(self, side, width, stride_2_layers, kinds):
         super().__init__()
-        pairs = itertools.pairwise([3, *(width << i for i in range(halvings))])
+        pairs = itertools.pairwise([3, *(width << i for i in range(stride_2_layers))])
         layers = [[nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.01)] for a, b in pairs]
-        self.inner, last = nn.Sequential(*itertools.chain(*layers)), width << (halvings - 1)
+        self.inner, last = nn.Sequential(*itertools.chain(*layers)), width << (stride_2_layers - 1)
         self.real = nn.Conv2d(last, 1, 3, 1, 1, bias=False)
-        self.kind = nn.Conv2d(last, kinds, side >> halvings, bias=False)
+        self.kind = nn.Conv2d(last, kinds, side >> stride_2_layers, bias=False)
 
     def forward(self, x):
         x = self.inner(x)

@@ -55,7 +55,7 @@ class Prior:
 
     def restore(
         self,
-        picture: Array,
+        image: Array,
         mask: Array | None,
         scale: float,
         key: Key,
@@ -69,7 +69,7 @@ class Prior:
         sigma: the noise's standard deviation, of 255; the fit stops when the error falls to it
         Raises InputError where the image is too small.
         """
-        h, w, c = picture.shape
+        h, w, c = image.shape
         size = round(h * scale), round(w * scale)
         self.check(*size)
         grain = 1 << self.depth
@@ -77,7 +77,7 @@ class Prior:
         net = DeepImagePriorNet(self.width, self.skip, self.depth, c)
         z = 0.1 * jax.random.uniform(rng.fold(key, "z"), (1, *whole, self.noise))
         known = jnp.ones((h, w, c)) if mask is None else jnp.broadcast_to(1 - mask, (h, w, c))
-        target = (picture + 1) / 2
+        target = (image + 1) / 2
         optimizer = optax.adam(self.learning_rate)
 
         @jax.jit
@@ -111,8 +111,8 @@ class Prior:
             after(min(taken, self.steps))
         answer = 2 * np.asarray(carry[2]) - 1
         if mask is not None and scale == 1:  # known pixels stay unchanged
-            hidden = np.broadcast_to(np.asarray(mask), picture.shape)
-            answer = np.where(hidden > 0, answer, np.asarray(picture))
+            hidden = np.broadcast_to(np.asarray(mask), image.shape)
+            answer = np.where(hidden > 0, answer, np.asarray(image))
         return answer
 
 

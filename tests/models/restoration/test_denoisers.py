@@ -12,6 +12,7 @@ from flax import linen as nn
 from PIL import Image
 
 from jaxgen import zoo
+from jaxgen.core import capabilities
 from jaxgen.core.errors import InputError
 from jaxgen.core.task import Task
 from jaxgen.core.types import Context
@@ -103,30 +104,29 @@ def test_published_dncnn_on_set12(real_data):
 
 def test_ffdnet_uses_the_noise_level_of_each_image():
     task, params, now = started(FFDNet((16, 16, 1), depth=3, width=8))
-    restorer: Any = task.restorer
-    assert restorer.told == ("sigma",) and restorer.multiple == 2
+    transform, degrade = task.get(capabilities.Transform), task.get(capabilities.Degradation).degrade
+    assert transform.conditions == ("sigma",) and transform.source.multiple == 2
     keys = jax.random.split(jax.random.key(1), 3)
-    given = restorer.degrade(jax.random.uniform(keys[0], (3, 16, 16, 1), minval=-1), keys)
+    given = degrade(jax.random.uniform(keys[0], (3, 16, 16, 1), minval=-1), keys)
     assert given["sigma"].shape == (3,) and given["sigma"].min() >= 0 and given["sigma"].max() <= 75
-    restore = jax.jit(lambda given: restorer.restore(params, now, given, keys, 1.0))
-    made = restore(given)
+    restored = jax.jit(lambda given: restore(task)(params, now, given, keys, 1.0))
+    made = restored(given)
     for i in range(3):
         one = {name: jnp.repeat(x[i : i + 1], 3, 0) for name, x in given.items()}
-        np.testing.assert_allclose(restore(one)[0], made[i], atol=1e-5)
-    louder = restore(given | {"sigma": given["sigma"] + 10})
+        np.testing.assert_allclose(restored(one)[0], made[i], atol=1e-5)
+    louder = restored(given | {"sigma": given["sigma"] + 10})
     assert (np.abs(louder - made).max((1, 2, 3)) > 1e-4).all()
 
 
 @pytest.mark.parametrize("model", [DnCNN((8, 8, 1), depth=3, width=4), FFDNet((8, 8, 1), depth=3, width=4)])
 def test_a_grey_net_restores_each_channel_of_colour(model):
     task, params, now = started(model)
-    restorer: Any = task.restorer
     keys = jax.random.split(jax.random.key(1), 2)
     x, sigma = jax.random.uniform(keys[0], (2, 8, 8, 3), minval=-1), jnp.array([10.0, 50.0])
-    restore = jax.jit(lambda x: restorer.restore(params, now, {"degraded": x, "sigma": sigma}, keys, 1.0))
-    made = restore(x)
+    restored = jax.jit(lambda x: restore(task)(params, now, {"degraded": x, "sigma": sigma}, keys, 1.0))
+    made = restored(x)
     for i in range(3):
-        grey = restore(x[..., i : i + 1])
+        grey = restored(x[..., i : i + 1])
         np.testing.assert_allclose(made[..., i : i + 1], grey, atol=1e-5)
 
 
@@ -155,9 +155,9 @@ def test_dncnn_3_degrades_a_patch_in_one_of_three_kinds():
         np.asarray(jax.image.resize(imresize(jnp.asarray(one), 1 / s), (1, 24, 24, 1), "bicubic", antialias=False))
         for s in (2, 3, 4)
     ]
-    restorer: Any = task.restorer
+    degrade = task.get(capabilities.Degradation).degrade
     keys = jax.random.split(jax.random.key(2), 300)
-    alone = jax.jit(lambda: restorer.degrade(clean, keys, 1))()["degraded"]
+    alone = jax.jit(lambda: degrade(clean, keys, 1))()["degraded"]
     whole = Degradation(jpeg=(5, 5))(jnp.asarray(one), keys[:1])["degraded"]
 
     def near(x, y) -> np.ndarray:
@@ -171,7 +171,7 @@ def test_dncnn_3_degrades_a_patch_in_one_of_three_kinds():
     shares = kinds.mean(1)
     np.testing.assert_allclose(shares, [1 / 3, 1 / 3, 1 / 9, 1 / 9, 1 / 9], atol=0.08)
     assert near(alone, whole).mean() == pytest.approx(0.5, abs=0.09), "at scale 1, noise or JPEG"
-    np.testing.assert_array_equal(restorer.degrade(clean, keys, 2)["degraded"], imresize(clean, 1 / 2))
+    np.testing.assert_array_equal(degrade(clean, keys, 2)["degraded"], imresize(clean, 1 / 2))
 
 
 # ---- Noise2Noise
@@ -281,8 +281,7 @@ def test_noise2void_does_not_depend_on_the_blind_spot():
 
     def output(x):
         masked = blind_spot_pair(x, keys, Degradation(), box=4, radius=2).inputs["degraded"]
-        restorer: Any = task.restorer
-        return restorer.restore(params, now, {"degraded": masked}, keys, 1.0)
+        return restore(task)(params, now, {"degraded": masked}, keys, 1.0)
 
     jacobian = jax.jit(jax.jacobian(lambda x: output(x)))(x)  # [2 8 8 1 2 8 8 1]
     jacobian = np.asarray(jacobian).reshape(128, 128)

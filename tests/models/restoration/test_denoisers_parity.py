@@ -361,6 +361,6 @@ def test_the_presets_have_the_published_number_of_parameters(name):
 
 
 def test_restormer_with_bias_has_the_papers_number():
-    """26.13 M, which the paper tells of its nets for rain and blur."""
+    """The paper states 26.13 M for its nets for rain and blur."""
     task = Restormer(centred=True).task(1)
     assert count(jax.eval_shape(lambda: task.init(jax.random.key(0), {}))[0]) == 26_126_644

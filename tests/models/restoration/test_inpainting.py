@@ -10,6 +10,7 @@ import pytest
 
 from jaxgen import zoo
 from jaxgen.commands.parse import parse
+from jaxgen.core.capabilities import Degradation, Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.task import Task
@@ -243,8 +244,9 @@ def test_known_pixels_stay_and_hidden_pixels_have_no_influence(name, fresh):
     other = np.where(hidden, 7.0, x).astype(np.float32)
     again = np.asarray(restore(params, context, {"degraded": other, "mask": mask}, keys, 1.0))
     np.testing.assert_array_equal(answer, again)
-    assert task.restorer.told == ("mask",) and task.restorer.several == (name == "completion-vae")
-    given: Any = task.restorer.degrade(jnp.asarray(x), keys, 1)
+    transform = task.get(Transform)
+    assert transform.conditions == ("mask",) and transform.stochastic == (name == "completion-vae")
+    given: Any = task.get(Degradation).degrade(jnp.asarray(x), keys, 1)
     assert (np.asarray(given["degraded"])[np.broadcast_to(given["mask"] > 0, x.shape)] == 0).all()
 
 

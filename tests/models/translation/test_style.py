@@ -1,4 +1,4 @@
-"""Style transfer: statistics and colours against closed forms, and the games."""
+"""Style transfer: statistics and colours against closed forms, losses and training, mistakes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +18,7 @@ from jaxgen.core.types import Context
 from jaxgen.inference import stylization
 from jaxgen.media.photo import read
 from jaxgen.models.translation import gatys
-from jaxgen.models.translation.adain import AdaIN, enlarged
+from jaxgen.models.translation.adain import AdaIN, repeat_to
 from jaxgen.models.translation.fast_style import FastStyle
 from jaxgen.models.translation.wct import WCT
 from jaxgen.nn import colour_transport, style
@@ -169,7 +169,7 @@ def test_the_transport_of_numbers_is_by_rank():
     assert heavy.tolist() == [4.5, 0.5], "the middle of three quarters, and of one"
 
 
-# ---------------------------------------------------------------- backbones and games
+# ---------------------------------------------------------------- backbones and tasks
 
 
 def test_grams_are_sums_of_products():
@@ -188,7 +188,7 @@ def random_backbone() -> backbones.Backbone:
     return backbones.load("random")
 
 
-def picture(size: int = 32, seed: int = 0) -> np.ndarray:
+def random_image(size: int = 32, seed: int = 0) -> np.ndarray:
     return smooth(size, size, seed=seed).astype(np.float32) / SCALE - 1
 
 
@@ -200,8 +200,8 @@ def easel() -> tuple[gatys.Gatys, gatys.Easel]:
 
 def test_a_canvas_takes_the_style_and_keeps_the_content(easel, random_backbone):
     model, work = easel
-    content, wish = picture(), style_transfer.style_image("waves", 32)
-    targets = model.targets(random_backbone, [jnp.asarray(wish)], content=jnp.asarray(content)[None])
+    content, style_image = random_image(), style_transfer.style_image("waves", 32)
+    targets = model.targets(random_backbone, [jnp.asarray(style_image)], content=jnp.asarray(content)[None])
     history = []
     frozen = {"backbone": random_backbone, "styles": targets}
     work.paint(content[None], content, frozen, 41, lambda at, canvas, found: history.append(found))
@@ -223,9 +223,9 @@ def painted() -> Callable[..., tuple[np.ndarray, list[dict[str, float]]]]:
     model, backbone = gatys.Gatys(image=(64, 64, 3)), backbones.load("vgg16")
     work, targets = gatys.Easel(model.task(1)), jax.jit(lambda *known: model.targets(*known[:2], content=known[2]))
 
-    def paint(content, wish, start, steps):
+    def paint(content, style_image, start, steps):
         history = []
-        frozen = {"backbone": backbone, "styles": targets(backbone, [wish], content[None])}
+        frozen = {"backbone": backbone, "styles": targets(backbone, [style_image], content[None])}
         made = work.paint(content[None], start, frozen, steps, lambda at, canvas, found: history.append(found))
         return made, history
 
@@ -243,30 +243,30 @@ def test_the_contents_own_style_gives_back_the_content(painted, real_data):
 
 
 def test_from_noise_content_and_style_come_together(painted):
-    content, wish = picture(64), picture(64, seed=1)
+    content, style_image = random_image(64), random_image(64, seed=1)
     noise = 0.3 * np.random.default_rng(0).normal(size=content.shape).astype(np.float32)
-    _, history = painted(content, wish, noise, 40)
+    _, history = painted(content, style_image, noise, 40)
     for part, most in (("content", 0.7), ("style", 0.5)):
         assert history[-1][part] < most * history[0][part], part
 
 
 def test_wct_asks_for_the_styles_covariance(random_backbone):
-    content, wish = (jnp.asarray(picture(seed=i)) for i in range(2))
+    content, style_image = (jnp.asarray(random_image(seed=i)) for i in range(2))
     model = WCT((32, 32, 3), "random", layers=("relu2_1", "relu3_1"))
-    found = model.targets(random_backbone, [wish], content=content[None])["maps"]
-    for made, other in zip(found, random_backbone.features(wish[None], model.layers), strict=True):
+    found = model.targets(random_backbone, [style_image], content=content[None])["maps"]
+    for made, other in zip(found, random_backbone.features(style_image[None], model.layers), strict=True):
         a, b = (style.mean_covariance(x).covariance[0] for x in (made, other))
         # As far as the content's maps have a direction at all: a random net's are of low rank.
         assert float(jnp.abs(a - b).max()) < 0.15 * float(jnp.abs(b).max())
-    same = model.targets(random_backbone, [wish], content=content[None], strength=0.0)["maps"]
+    same = model.targets(random_backbone, [style_image], content=content[None], strength=0.0)["maps"]
     for made, own in zip(same, random_backbone.features(content[None], model.layers), strict=True):
         np.testing.assert_array_equal(made, own)
 
 
 def test_a_place_of_a_blurred_map_lies_on_its_pixels():
     x = jnp.asarray(np.arange(17, dtype=np.float32).repeat(17).reshape(1, 17, 17, 1))
-    assert enlarged(x, (32, 32))[0, :, 0, 0].tolist() == [i // 2 for i in range(1, 33)]
-    assert enlarged(x[:, :16, :16], (32, 32))[0, :5, 0, 0].tolist() == [0, 0, 1, 1, 2]
+    assert repeat_to(x, (32, 32))[0, :, 0, 0].tolist() == [i // 2 for i in range(1, 33)]
+    assert repeat_to(x[:, :16, :16], (32, 32))[0, :5, 0, 0].tolist() == [0, 0, 1, 1, 2]
 
 
 def test_adain_decodes_nothing_but_the_content_at_strength_0(random_backbone):
@@ -275,17 +275,17 @@ def test_adain_decodes_nothing_but_the_content_at_strength_0(random_backbone):
     params, extra = task.init(jax.random.key(0), {})
     context = Context(extra, {}, {"backbone": random_backbone}, STEP)
     paint = jax.jit(translate(task))
-    x, wishes = jnp.asarray(picture(32))[None], [jnp.asarray(picture(32, seed))[None] for seed in (1, 2)]
+    x, styles = jnp.asarray(random_image(32))[None], [jnp.asarray(random_image(32, seed))[None] for seed in (1, 2)]
 
     def made(styles, mix, strength: float) -> np.ndarray:
-        given = {"source": x, "style": style_transfer, "mix": jnp.float32([mix]), "strength": jnp.full(1, strength)}
+        given = {"source": x, "style": styles, "mix": jnp.float32([mix]), "strength": jnp.full(1, strength)}
         return np.asarray(paint(params, context, given, None, jnp.zeros(1, jnp.int32)))
 
-    first, second = made(wishes, [1, 0], 1.0), made(wishes, [0, 1], 1.0)
-    plain = made(wishes[::-1], [0.3, 0.7], 0.0)
+    first, second = made(styles, [1, 0], 1.0), made(styles, [0, 1], 1.0)
+    plain = made(styles[::-1], [0.3, 0.7], 0.0)
     assert plain.shape == x.shape and np.abs(first - second).max() > 0.01 < np.abs(first - plain).max()
-    np.testing.assert_allclose(made(wishes, [1, 0], 0.0), plain, atol=1e-5)
-    np.testing.assert_allclose(made(wishes[::-1], [0, 1], 1.0), first, atol=1e-5)
+    np.testing.assert_allclose(made(styles, [1, 0], 0.0), plain, atol=1e-5)
+    np.testing.assert_allclose(made(styles[::-1], [0, 1], 1.0), first, atol=1e-5)
 
 
 def test_adains_rate_falls_as_the_authors():
@@ -302,7 +302,7 @@ def test_a_fresh_net_finds_the_content_soon():
     """From a last norm of scale 1, noise of full contrast, it is 0.12 that is lost after as many steps."""
     model = FastStyle((32, 32, 3), width=16, depth=1, backbone="random", style=("relu1_1",), style_weight=0.0)
     task = replace(model, smooth_weight=0.0).task(1)
-    batch = {"image": jnp.stack([jnp.asarray(picture(seed=seed)) for seed in range(4)])}
+    batch = {"image": jnp.stack([jnp.asarray(random_image(seed=seed)) for seed in range(4)])}
     frozen = {name: load() for name, load in task.frozen.items()}
     state, step = init_state(task, jax.random.key(0), spec_of(task, 4)), jax.jit(make_step(task))
     for _ in range(30):
@@ -312,7 +312,7 @@ def test_a_fresh_net_finds_the_content_soon():
 
 def test_a_painters_maps_are_directions():
     """Unit length at each place of an image, bright or faint: no spot of it has more of a style than another."""
-    backbone, layers, x = backbones.load("random"), ("relu1_2", "relu2_2"), jnp.asarray(picture())[None]
+    backbone, layers, x = backbones.load("random"), ("relu1_2", "relu2_2"), jnp.asarray(random_image())[None]
     for own, made in zip(backbone.features(x, layers), style_transfer.unit_features(backbone, x, layers), strict=True):
         length = np.linalg.norm(own, axis=-1, keepdims=True)
         assert length.max() > 3 * length[length > 0].min(), "the image has bright and faint places"
@@ -320,7 +320,7 @@ def test_a_painters_maps_are_directions():
         np.testing.assert_allclose(np.linalg.norm(made, axis=-1)[length[..., 0] > 0], 1, rtol=1e-5)
 
 
-def test_what_a_game_cant_be_is_told():
+def test_bad_settings_give_one_sentence():
     for model, words in [
         (FastStyle(styles=("nothing.png",), backbone="random"), "There is no style image nothing.png"),
         (FastStyle(styles=(), backbone="random"), "model.styles must be at least 1"),
@@ -353,7 +353,7 @@ def test_any_classifier_is_a_backbone(tmp_path):
             x, chosen["style"]
         )
 
-    found = maps_of(jnp.asarray(picture(run.model.image[0]))[None])
+    found = maps_of(jnp.asarray(random_image(run.model.image[0]))[None])
     assert [x.shape for x in found] == [shapes[layer] for layer in chosen["style"]]
     (tmp_path / "config.json").write_text(to_json(replace(zoo.load("dncnn").tiny, preset="dncnn")))
     with pytest.raises(InputError, match="is no classifier's run"):

@@ -106,15 +106,15 @@ def torch_apart(a: Any, b: Any) -> Any:
     return (a - b).square().sum() / b.square().sum()
 
 
-def torch_wanted(tensors: Any, model: gatys.Gatys, content: Any, wish: Any) -> dict[str, Any]:
+def torch_targets(tensors: Any, model: gatys.Gatys, content: Any, style_image: Any) -> dict[str, Any]:
     """Return what Gatys's canvas is compared with: the content, its maps and the style's Gram matrices, x [1 3 h w]."""
     with torch.no_grad():
-        clean, other = (torch_features(tensors, x, (*model.content, *model.style)) for x in (content, wish))
+        clean, other = (torch_features(tensors, x, (*model.content, *model.style)) for x in (content, style_image))
     maps = {n: clean[n] for n in model.content} | {n: torch_gram(other[n]) for n in model.style}
     return maps | {"content": content}
 
 
-def torch_asked(tensors: Any, model: gatys.Gatys, canvas: Any, wanted: dict[str, Any]) -> Any:
+def torch_loss(tensors: Any, model: gatys.Gatys, canvas: Any, wanted: dict[str, Any]) -> Any:
     """Return the loss of Gatys's canvas [1 3 h w]."""
     made = torch_features(tensors, canvas, (*model.content, *model.style))
     near = sum(torch_apart(made[n], wanted[n]) for n in model.content) / len(model.content)
@@ -137,18 +137,20 @@ def nchw(x: np.ndarray) -> Any:
 def test_gatys_loss_and_its_slope():
     model = gatys.Gatys(image=(40, 48, 3))
     rng = np.random.default_rng(0)
-    content, wish, canvas = (rng.uniform(-1, 1, s).astype(np.float32) for s in ((40, 48, 3), (36, 44, 3), (40, 48, 3)))
+    content, style_image, canvas = (
+        rng.uniform(-1, 1, s).astype(np.float32) for s in ((40, 48, 3), (36, 44, 3), (40, 48, 3))
+    )
     backbone = backbones.load("vgg16")
 
     @jax.jit
     def ours(backbone: backbones.Backbone, x: Any) -> Any:
-        targets = model.targets(backbone, [jnp.asarray(wish)])
+        targets = model.targets(backbone, [jnp.asarray(style_image)])
         return jax.value_and_grad(lambda x: model.loss(x[None], {"image": content[None]}, backbone, targets)[0])(x)
 
     value, slope = ours(backbone, canvas)
     x = nchw(canvas).requires_grad_()
     tensors = backbone_tensors()
-    theirs = torch_asked(tensors, model, x, torch_wanted(tensors, model, nchw(content), nchw(wish)))
+    theirs = torch_loss(tensors, model, x, torch_targets(tensors, model, nchw(content), nchw(style_image)))
     theirs.backward()
     assert float(value) == pytest.approx(float(theirs.detach()), rel=1e-4)
     wanted = x.grad[0].permute(1, 2, 0).numpy()
@@ -181,9 +183,9 @@ def torch_moments(x: Any) -> tuple[Any, Any]:
     return x.mean((2, 3), keepdim=True), (x.var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
 
 
-def torch_adain(tensors: Any, params: Any, model: Any, content: Any, wish: Any) -> Any:
+def torch_adain(tensors: Any, params: Any, model: Any, content: Any, style_image: Any) -> Any:
     """Return the code and the image of AdaIN, x [b 3 h w] each."""
-    maps, other = (torch_features(tensors, x, model.layers) for x in (content, wish))
+    maps, other = (torch_features(tensors, x, model.layers) for x in (content, style_image))
     [(m, s), (m2, s2)] = [torch_moments(f[model.layers[-1]]) for f in (maps, other)]
     t = (maps[model.layers[-1]] - m) / s * s2 + m2
     sizes = [tuple(maps[n].shape[2:]) for n in model.layers[:-1]]
@@ -203,10 +205,10 @@ def test_adain_and_its_loss():
     with torch.inference_mode():
         t, theirs = torch_adain(tensors, params, model, nchw(x[0]), nchw(y[0]))
         np.testing.assert_allclose(made[0], theirs[0].permute(1, 2, 0), atol=1e-3 * float(theirs.abs().max()))
-        found, wish = (torch_features(tensors, v, model.layers) for v in (theirs, nchw(y[0])))
+        found, style_image = (torch_features(tensors, v, model.layers) for v in (theirs, nchw(y[0])))
         loss = (found[model.layers[-1]] - t).square().mean() / t.square().mean()
         for name in model.layers:
-            ours, wanted = (torch.cat(torch_moments(maps[name])) for maps in (found, wish))
+            ours, wanted = (torch.cat(torch_moments(maps[name])) for maps in (found, style_image))
             loss = loss + model.style_weight * (ours - wanted).square().mean() / wanted.square().mean()
     value, _ = jax.jit(task.phases[0].loss)(params, context, {"source": x, "image": y}, jax.random.key(0))
     assert float(value) == pytest.approx(float(loss), rel=1e-3)

@@ -13,7 +13,7 @@ from jaxgen import zoo
 from jaxgen.commands import translate
 from jaxgen.commands.parse import parse
 from jaxgen.core import rng
-from jaxgen.core.capabilities import Translator
+from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
 from jaxgen.data import derived_sources
@@ -31,6 +31,7 @@ from jaxgen.models.translation.stargan import SMALL as STAR
 from jaxgen.models.translation.unit import SMALL as UNIT
 from jaxgen.tasks.paired_translation import PairedTranslation
 from jaxgen.tasks.patch_discriminators import PatchGANConfig
+from jaxgen.tasks.transforms import translation
 from jaxgen.training import loop
 
 
@@ -120,7 +121,7 @@ def test_a_folder_and_both_directions(unpaired, tmp_path, cli):
 
 def test_images_are_prepared_as_in_training(tmp_path):
     seen = []
-    net = Translator(lambda params, context, given, keys, to: given["source"] * 0.5, multiple=8)
+    net = translation(lambda params, context, inputs, keys, to: inputs["source"] * 0.5, multiple=8)
     work = translate.Work(net, ({}, None), 0, make=lambda x: seen.append(x) or derived_sources.grey(x))
     x = smooth(13, 19)
     values = work.prepared(read_photo(save(tmp_path / "a.png", x)), tmp_path / "a.png")
@@ -288,9 +289,9 @@ def test_stargans_target_domains_are_those_of_the_batch():
     label = jnp.asarray([0, 3, 3, 5])
     kind = STAR.kind({"label": label})
     goals = STAR.goals(kind, jax.random.key(0))
-    translator = STAR.task(1).translator
+    names = STAR.task(1).get(Transform).inputs["to"].names
     assert sorted(goals.argmax(1).tolist()) == label.tolist()
-    assert translator and translator.domains == tuple("01234567")
+    assert names == tuple("01234567")
     planes = STAR.with_domain(jnp.zeros((4, 16, 16, 3)), kind)[..., 3:]
     assert (planes.argmax(-1) == label[:, None, None]).all() and (planes.sum(-1) == 1).all()
     run = zoo.load("stargan").run
@@ -343,8 +344,7 @@ def test_at_inference_the_critic_predicts_the_source_s_attributes():
 
     object.__setattr__(model, "critic_outputs", critic_outputs)
     object.__setattr__(model, "generated", lambda params, x, kind: targets.append((x.shape, kind.tolist())) or x)
-    translator = model.task(1).translator
-    assert translator and translator.domains == ("cold", "large", "right")
+    assert model.task(1).get(Transform).inputs["to"].names == ("cold", "large", "right")
     for to, wanted in ((2, [0, 1, 1]), (1, [0, 0, 0])):
         model.translate({}, None, {"source": jnp.zeros((1, 20, 24, 3))}, None, jnp.asarray([to]))  # pyright: ignore
         assert targets.pop() == ((1, 20, 24, 3), [[float(x) for x in wanted]])

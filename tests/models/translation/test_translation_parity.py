@@ -30,16 +30,16 @@ from tests.helpers.torch_twins import (
     convolutions,
     decoding,
     filled,
-    halvings,
     ours_of,
     patches,
-    picture,
+    random_image,
     resnet,
     said,
     same,
     shaken,
     size,
     stars,
+    stride_2_layers,
     ups,
 )
 
@@ -50,7 +50,7 @@ nn: Any = torch.nn
 
 def test_pix2pix_generator():
     net = pix2pix.Pix2Pix((SIDE, SIDE, 3), 5, 4, dropout=0).net
-    keys, x = jax.random.split(jax.random.key(0), 1), picture()
+    keys, x = jax.random.split(jax.random.key(0), 1), random_image()
     own: Any = shaken(net.init(jax.random.key(0), x, keys))["params"]
     theirs = UNet(net.widths, 3)
     for i in range(5):
@@ -79,17 +79,17 @@ def test_sizes_at_the_papers_width():
         whole = size(Local(64, 4, 9, 3)) + 3 * size(patches(6, 64, 3, nn.InstanceNorm2d))
         assert zoo.load("pix2pixhd-local").parameters == whole == 191_005_254
         # MUNIT's critic sees an image at three sizes, its encoder of contents has four blocks.
-        critic, encoder = size(halvings(3, 64)), size(contents(3, 64, 4))
+        critic, encoder = size(stride_2_layers(3, 64)), size(contents(3, 64, 4))
         assert ours_of(PatchDiscriminator(4, norm="none", form=munit.GAME.form), x) == critic == 2_757_057
         assert ours_of(munit.MUNIT().encoder, x) == encoder == 5_385_856
-        # BicycleGAN's second critic is half as wide; each of both players has a pair.
-        critics = size(patches(3, 64, 3, nn.InstanceNorm2d)) + size(patches(3, 32, 3, nn.InstanceNorm2d))
-        whole = size(Coded(net.widths, 3, 8)) + size(Residual(64, 5, 8)) + 2 * critics
+        # BicycleGAN's second scale is half as wide; there are two discriminators of two scales.
+        pair = size(patches(3, 64, 3, nn.InstanceNorm2d)) + size(patches(3, 32, 3, nn.InstanceNorm2d))
+        whole = size(Coded(net.widths, 3, 8)) + size(Residual(64, 5, 8)) + 2 * pair
         assert zoo.load("bicyclegan").parameters == whole == 64_302_615
 
 
 def test_cyclegan_generator():
-    net, x = ResNet(3, 4, 2), picture(batch=2)
+    net, x = ResNet(3, 4, 2), random_image(batch=2)
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     theirs = resnet(3, 4, 2)
     blocks = [own[f"block_{i}"][f"conv_{j}"]["conv"] for i in range(2) for j in range(2)]
@@ -100,7 +100,7 @@ def test_cyclegan_generator():
 
 
 def test_pix2pixhds_local_enhancer():
-    net, x = pix2pixhd.Pix2PixHD((SIDE, SIDE, 3), 4, 2, 1, 2).net, picture(batch=2)
+    net, x = pix2pixhd.Pix2PixHD((SIDE, SIDE, 3), 4, 2, 1, 2).net, random_image(batch=2)
     keys = jax.random.split(jax.random.key(0), 2)
     own: Any = shaken(jax.jit(net.init)(jax.random.key(0), x, keys))["params"]
     theirs, inner = Local(4, 2, 1, 2), own["net"]
@@ -114,7 +114,7 @@ def test_pix2pixhds_local_enhancer():
 
 @pytest.mark.parametrize(("ours", "theirs"), [("affine", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d)])
 def test_critic(ours, theirs):
-    net, x = PatchDiscriminator(2, 4, ours), picture(6)
+    net, x = PatchDiscriminator(2, 4, ours), random_image(6)
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     reference = patches(6, 4, 2, theirs)
     layers = [m for m in reference if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
@@ -125,16 +125,16 @@ def test_critic(ours, theirs):
     close(made[..., None], said(reference, x))
 
 
-def test_halving_between_scales():
+def test_downsampling_between_scales():
     from jaxgen.nn.patch_discriminator import mean_downsample
 
     for side in (SIDE, SIDE - 1):
-        x = picture()[:, :side, :side]
+        x = random_image()[:, :side, :side]
         close(mean_downsample(jnp.asarray(x)), said(nn.AvgPool2d(3, 2, 1, count_include_pad=False), x))
 
 
 def test_pix2pixhds_critic_has_two_pixels_around():
-    net, x = PatchDiscriminator(2, 4, "instance", form=pix2pixhd.GAME.form), picture(6)
+    net, x = PatchDiscriminator(2, 4, "instance", form=pix2pixhd.GAME.form), random_image(6)
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     reference = patches(6, 4, 2, nn.InstanceNorm2d)
     for layer, name in zip(convolutions(reference), ("layer_0", "layer_1", "layer_2", "out"), strict=True):
@@ -143,7 +143,7 @@ def test_pix2pixhds_critic_has_two_pixels_around():
 
 
 def test_cuts_generator():
-    net, x, norm = ResNet(3, 4, 2, smooth=True), picture(batch=2), nn.InstanceNorm2d
+    net, x, norm = ResNet(3, 4, 2, smooth=True), random_image(batch=2), nn.InstanceNorm2d
     layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, 4, 7), norm(4), nn.ReLU()]
     for c in (4, 8):
         layers += [nn.Conv2d(c, 2 * c, 3, 1, 1), norm(2 * c), nn.ReLU(), Blur()]
@@ -163,7 +163,7 @@ def test_cuts_generator():
 
 
 def test_cuts_critic():
-    net, x, norm = PatchDiscriminator(2, 4, "instance", form=cut.GAME.form), picture(), nn.InstanceNorm2d
+    net, x, norm = PatchDiscriminator(2, 4, "instance", form=cut.GAME.form), random_image(), nn.InstanceNorm2d
     layers = [nn.Conv2d(3, 4, 4, 1, 1), nn.LeakyReLU(0.2), Blur(), nn.Conv2d(4, 8, 4, 1, 1), norm(8)]
     layers += [nn.LeakyReLU(0.2), Blur(), nn.Conv2d(8, 16, 4, 1, 1), norm(16), nn.LeakyReLU(0.2)]
     theirs = nn.Sequential(*layers, nn.Conv2d(16, 1, 4, 1, 1))
@@ -174,16 +174,16 @@ def test_cuts_critic():
 
 
 def test_munits_critic():
-    net, x = PatchDiscriminator(3, 4, "none", form=munit.GAME.form), picture()
+    net, x = PatchDiscriminator(3, 4, "none", form=munit.GAME.form), random_image()
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
-    theirs = halvings(3, 4, 3)
+    theirs = stride_2_layers(3, 4, 3)
     for layer, name in zip(convolutions(theirs), ("layer_0", "layer_1", "layer_2", "out"), strict=True):
         filled(layer, own[name])
     close(net.apply({"params": own}, x)[..., None], said(theirs, x))  # pyright: ignore
 
 
 def test_munits_encoder():
-    net, x = Encoder(4, 2, 1), picture()
+    net, x = Encoder(4, 2, 1), random_image()
     own: Any = shaken(net.init(jax.random.key(0), x))["params"]
     theirs = contents(3, 4, 1)
     block = own["blocks"]["block_0"]
@@ -195,7 +195,7 @@ def test_munits_encoder():
 
 def test_bicyclegans_generator_and_encoder():
     model = bicyclegan.BicycleGAN((SIDE, SIDE, 3), 5, 4, 2, 3)
-    keys, x, z = jax.random.split(jax.random.key(0), 1), picture(), np.array([[0.5, -2.0]], np.float32)
+    keys, x, z = jax.random.split(jax.random.key(0), 1), random_image(), np.array([[0.5, -2.0]], np.float32)
     own: Any = shaken(model.net.init(jax.random.key(0), x, keys, z))["params"]
     theirs = Coded(model.net.widths, 3, 2)
     for i in range(5):
@@ -239,7 +239,7 @@ def test_munits_encoder_of_styles():
     names = ("in/conv", "down_0/conv", "down_1/conv", "down_2/conv")
     same(
         munit.StyleEncoder(4, 3, 5),
-        [picture(batch=2)],
+        [random_image(batch=2)],
         theirs,
         dict(zip(names, convolutions(theirs), strict=True)) | {"out": theirs.out},
     )
@@ -249,21 +249,21 @@ def test_stargans_generator():
     theirs = stars(5, 4, 2, 1)
     convs, norms = convolutions(theirs), [m for m in theirs.modules() if isinstance(m, nn.InstanceNorm2d)]
     names = ["in", "down_0", "down_1", "block_0/conv_0", "block_0/conv_1", "up_1", "up_0", "out"]
-    told = ["norm_in", "down_0_norm", "down_1_norm", "block_0/norm_0", "block_0/norm_1", "up_1_norm", "up_0_norm"]
-    layers = dict(zip(names, convs, strict=True)) | dict(zip(told, norms, strict=True))
-    same(stargan.Generator(3, 4, 2, 1), [picture(5, 2)], theirs, layers)
+    norm_names = ["norm_in", "down_0_norm", "down_1_norm", "block_0/norm_0", "block_0/norm_1", "up_1_norm", "up_0_norm"]
+    layers = dict(zip(names, convs, strict=True)) | dict(zip(norm_names, norms, strict=True))
+    same(stargan.Generator(3, 4, 2, 1), [random_image(5, 2)], theirs, layers)
 
 
 def test_stargans_critic():
     theirs = Judge(SIDE, 4, 3, 5)
     layers = {f"down_{i}": layer for i, layer in enumerate(convolutions(theirs.inner))}
     layers |= {"real": theirs.real, "class": theirs.kind}
-    same(stargan.Critic(4, 3, 5), [picture(batch=2)], theirs, layers)
+    same(stargan.Critic(4, 3, 5), [random_image(batch=2)], theirs, layers)
 
 
 def test_sizes_of_games_for_sets_at_the_papers_width():
     with torch.device("meta"):
-        critics = 3 * size(halvings(3, 64))
+        critics = 3 * size(stride_2_layers(3, 64))
         both = size(contents(3, 64, 4)) + size(Stylist(64, 4, 8)) + size(Styled(64, 2, 4, 8, 256)) + critics
         assert zoo.load("munit").parameters == 2 * both == 46_594_716
         both = size(contents(3, 64, 3)) + size(decoding(64, 2, 3)) + size(Block(256)) + critics  # a block is shared
