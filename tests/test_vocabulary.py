@@ -55,6 +55,12 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/models/restoration": (),
     "jaxgen/models/super_resolution": ("trunk",),  # names of weights
     "jaxgen/models/translation": (),
+    "jaxgen/tasks/hole_filling.py": (),
+    "jaxgen/tasks/paired_translation.py": (),
+    "jaxgen/tasks/patch_discriminators.py": (),
+    "jaxgen/tasks/restoration.py": ("lesson",),  # in a stream's name, which is a part of the key
+    "jaxgen/tasks/style_transfer.py": (),
+    "jaxgen/tasks/unpaired_translation.py": (),
 }
 TESTS: dict[str, tuple[str, ...]] = {
     "tests/nn": (),

@@ -142,7 +142,7 @@ class RestorationTask:
         decay: Any = {"weight_decay": recipe.weight_decay, "mask": kernels}
         adam = partial(optax.adamw, **decay) if recipe.weight_decay else optax.adam
         learners = {"restorer": Learner(("restorer",), adam(recipe.learning_rate, b2=recipe.beta2))}
-        # One stream: both phases get the same degraded images. Its name is a part of the key: another name, other numbers.
+        # One stream: both phases get the same degraded images. The stream's name is a part of the key.
         phases = (Phase("restorer", "restorer", self.loss, stream="lesson"),)
         if adversary is not None:
             learners = {"critic": adversary.learner, **learners}
