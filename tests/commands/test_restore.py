@@ -33,11 +33,13 @@ def test_training_shows_damaged_mended_and_clean(run):
         assert picture.size[0] > 16 * 3
 
 
+@pytest.mark.slow
 def test_bicubic_scores_as_published_on_set5(cli, real_data, tmp_path):
     out = cli(0, "restore", str(real_data / "sr/Set5"), "--with", "bicubic", "--degrade", "--out", str(tmp_path / "x"))
     assert "mean of 5: psnr_y_border2 33.69" in out
 
 
+@pytest.mark.slow
 def test_published_imdn_on_set14(cli, real_data, tmp_path):
     """(Of VDSR the benchmark restoration_scores has it.)"""
     args = ["--with", str(real_data / "weights/IMDN_x4.pth"), "--degrade", "--out", str(tmp_path / "x")]

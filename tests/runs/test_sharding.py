@@ -114,6 +114,7 @@ def assert_close(a, b):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0.02, atol=2e-3, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_processes_agree_with_one_device_and_take_over_its_checkpoints(tmp_path, environment):
     one, two = tmp_path / "one", tmp_path / "two"
@@ -145,6 +146,7 @@ script("gan")
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_finds_the_mistake_late_is_waited_for(tmp_path, environment):
     (tmp_path / "late.py").write_text(LATE)
     path = f"{tmp_path}{os.pathsep}{ROOT}"

@@ -155,16 +155,26 @@ def test_classifier_guidance_switches_off_the_learned_variance(exact, monkeypatc
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
+    """Runs of two steps."""
+    return make_runs(tmp_path_factory.mktemp("guidance"), 2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Runs that have learned digits and their classes."""
+    return make_runs(tmp_path_factory.mktemp("trained"), 500)
+
+
+def make_runs(folder: Path, steps: int) -> Path:
     """Runs on the bundled digits, 8x8: an unconditional and a conditional EDM, classifiers that fit and don't fit."""
-    folder = tmp_path_factory.mktemp("guidance")
     small = ["--tiny", "--mesh.data", "1", "--log.every", "500", "--save.every", "500"]
 
     def train(family: str, preset: str, name: str, *words: str):
         fit(parse(family, ["--preset", preset, *small, "--out", str(folder / name), *words]).run)
 
     edm = ["--log.samples", "0", "--model.ema", "0.99", "--model.sampling.steps", "10", "--batch", "32"]
-    long = ["--steps", "500", "--batch", "64", "--model.recipe.learning-rate", "2e-3"]
-    train("diffusion", "edm", "edm", "--model.classes", "0", "--steps", "500", *edm)
+    long = ["--steps", str(steps), "--batch", "64", "--model.recipe.learning-rate", "2e-3"]
+    train("diffusion", "edm", "edm", "--model.classes", "0", "--steps", str(steps), *edm)
     train("diffusion", "edm", "conditional", "--steps", "2", *edm)
     train("classifier", "adm-classifier", "classifier", *long)
     small_ones = ["--tiny", "--model.image", "8", "8", "1"]
@@ -180,32 +190,35 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_an_unconditional_model_generates_a_requested_class(folder, cli):
+@pytest.mark.slow
+def test_an_unconditional_model_generates_a_requested_class(trained, cli):
     digits: Any = datasets.load_digits()
     classifier = neighbors.KNeighborsClassifier(3).fit(digits.images.reshape(-1, 64) / 16 * 255, digits.target)
-    cli(0, "generate", folder / "edm", "--count", "200", "--batch", "200", "--out", folder / "guided.npz",
-        "--sampling", f"classifier={folder / 'classifier'},scale=4")  # fmt: skip
-    with np.load(folder / "guided.npz") as found:
+    cli(0, "generate", trained / "edm", "--count", "200", "--batch", "200", "--out", trained / "guided.npz",
+        "--sampling", f"classifier={trained / 'classifier'},scale=4")  # fmt: skip
+    with np.load(trained / "guided.npz") as found:
         label, seen = found["label"], classifier.predict(found["image"].reshape(200, 64))
     np.testing.assert_array_equal(label, np.arange(200) % 10)
     right, by_chance = float((seen == label).mean()), float((seen == (label + 1) % 10).mean())
     assert right > 0.35 and by_chance < 0.2, (right, by_chance)
-    cli(0, "generate", folder / "edm", "--count", "3", "--batch", "200", "--labels", "7",
-        "--out", folder / "sevens.npz", "--sampling", f"classifier={folder / 'classifier'},scale=4")  # fmt: skip
-    with np.load(folder / "sevens.npz") as found:
+    cli(0, "generate", trained / "edm", "--count", "3", "--batch", "200", "--labels", "7",
+        "--out", trained / "sevens.npz", "--sampling", f"classifier={trained / 'classifier'},scale=4")  # fmt: skip
+    with np.load(trained / "sevens.npz") as found:
         assert found["label"].tolist() == [7, 7, 7]
 
 
-def test_evaluate_the_classifier_and_guided_samples(folder, cli):
-    cli(0, "evaluate", folder / "classifier", "--metrics", "accuracy", "--split", "test")
-    rows = [json.loads(line) for line in (folder / "classifier" / "evaluations.jsonl").read_text().splitlines()]
+@pytest.mark.slow
+def test_evaluate_the_classifier_and_guided_samples(trained, cli):
+    cli(0, "evaluate", trained / "classifier", "--metrics", "accuracy", "--split", "test")
+    rows = [json.loads(line) for line in (trained / "classifier" / "evaluations.jsonl").read_text().splitlines()]
     assert {row["metric"]: row["value"] for row in rows}["top1"] > 0.8, rows
-    how = f"classifier={folder / 'classifier'},scale=2"
+    how = f"classifier={trained / 'classifier'},scale=2"
     assert "fid_pixels" in cli(
-        0, "evaluate", folder / "edm", "--metrics", "fid_pixels", "--count", "70", "--sampling", how
+        0, "evaluate", trained / "edm", "--metrics", "fid_pixels", "--count", "70", "--sampling", how
     )
 
 
+@pytest.mark.slow
 def test_guidance_of_a_conditional_model_and_of_an_edit(folder, cli, tmp_path):
     from PIL import Image
 

@@ -93,6 +93,7 @@ def published_psnr(folder, weights) -> float:
     return float(np.mean(found))
 
 
+@pytest.mark.slow
 def test_published_dncnn_on_set12(real_data):
     """The benchmark restoration_scores measures it on BSD68."""
     found = published_psnr(real_data / "denoise/Set12", real_data / "weights/dncnn_25.pth")

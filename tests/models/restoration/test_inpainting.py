@@ -319,6 +319,7 @@ def test_nets_have_the_papers_numbers_of_parameters():
     assert zoo.load("partial-conv").parameters == convs(*down, *up, (67, 3, 3)) + 2 * norms + 64 + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gated-conv", "context-encoder"])
 def test_each_phase_updates_its_own_net(name, fresh):
     task, params, *_ = fresh(name)
