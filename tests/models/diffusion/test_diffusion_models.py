@@ -302,10 +302,10 @@ def test_guidance_extrapolates(monkeypatch):
     got = generate(task)({"denoiser": {}}, CONTEXT, keys(3), given)["image"]
     np.testing.assert_allclose(got.mean((1, 2, 3)), [0.2, 0.4, 0.6], atol=1e-4)
     other: Any = replace(model, sampling=Sampling(steps=8)).task(1)
-    plain = other.generate({"denoiser": {}}, CONTEXT, keys(3), given)
+    plain = generate(other)({"denoiser": {}}, CONTEXT, keys(3), given)
     np.testing.assert_allclose(plain["image"].mean((1, 2, 3)), [0.1, 0.2, 0.3], atol=1e-4)
     low: Any = replace(model, sampling=Sampling(steps=8, guidance=2.0, interval=(0.5, 1e9))).task(1)
-    got = low.generate({"denoiser": {}}, CONTEXT, keys(3), given)["image"]
+    got = generate(low)({"denoiser": {}}, CONTEXT, keys(3), given)["image"]
     np.testing.assert_allclose(got.mean((1, 2, 3)), [0.1, 0.2, 0.3], atol=0.02)  # no guidance in the last steps
     with pytest.raises(InputError, match="conditional: give labels, from 0 to 2"):
         generate(task)({"denoiser": {}}, CONTEXT, keys(3), {})

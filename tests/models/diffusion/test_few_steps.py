@@ -166,7 +166,7 @@ def test_one_step_is_exact_with_the_exact_mean_velocity(make, end, scale, steps,
     got = jax.jit(lambda: generate(task)({"denoiser": jnp.zeros(2)}, context(), keys, {})["image"])()
     assert float(got.mean()) == pytest.approx(MEAN, abs=0.01) and float(got.std()) == pytest.approx(SPREAD, rel=0.03)
     one: Any = make(IMAGE, net=NET).task(1)
-    again = one.generate({"denoiser": jnp.zeros(2)}, context(), keys, {})["image"]
+    again = generate(one)({"denoiser": jnp.zeros(2)}, context(), keys, {})["image"]
     np.testing.assert_allclose(again, got, atol=1e-4)  # many steps give the result of one
 
 
