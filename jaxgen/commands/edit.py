@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxgen.commands.shared import PNG, Folder, Picture
 from jaxgen.core.errors import InputError
-from jaxgen.inference.editing import Work, check_noise
+from jaxgen.inference.editing import ImageEditor, check_noise
 from jaxgen.media import output_files
 
 
@@ -53,21 +53,21 @@ def edit(
 
     check_noise(noise, method)
     output_files.check(out, PNG, overwrite, given=filter(None, [picture, other]))
-    work = Work(run, count, seed, label, sampling, out)
-    given: Any = work.read(picture)
+    editor = ImageEditor(run, count, seed, label, sampling, out)
+    given: Any = editor.read(picture)
     shown = given
     if (other is None) == (how == "blend"):
         raise InputError("--other names the image that --how blend goes to: give both or neither.")
     if how in ("colourise", "deblur"):
-        work.check_pixels("--how is variation or blend")
+        editor.check_pixels("--how is variation or blend")
     elif method == "dps":
         raise InputError(f"--method dps is of what is known of an image: --how {how} takes none.")
-    if how == "colourise" and work.image[2] != 3:
+    if how == "colourise" and editor.image[2] != 3:
         raise InputError("This model's images are not of three channels: it can't colourise.")
-    rest, way = conditions.last_steps(work.taus, strength), conditions.gaussian_blur(sigma)
+    rest, way = conditions.last_steps(editor.taus, strength), conditions.gaussian_blur(sigma)
     if how == "blend":
         assert other is not None
-        given = shown = np.concatenate([given, work.read(other)])  # [2 h w c]
+        given = shown = np.concatenate([given, editor.read(other)])  # [2 h w c]
     if how == "colourise":
         way = conditions.greyscale()
         given = way.forward(given)
@@ -75,7 +75,7 @@ def edit(
 
     def vary(denoise, d, keys, x0):
         x = conditions.add_noise(d.encode(x0), float(rest[0]), keys, d.frame)
-        return d.decode(work.sample(denoise, d, keys, rest, x))
+        return d.decode(editor.sample(denoise, d, keys, rest, x))
 
     def blend(denoise, d, keys, both):
         one, two = conditions.invert(denoise, d.encode(both), d.taus, d.frame)
@@ -83,7 +83,7 @@ def edit(
         return d.decode(samplers.heun(denoise, x, d.taus))
 
     def undo(denoise, d, keys, y):
-        return work.solve(method, denoise, d, keys, y, way, noise)
+        return editor.solve(method, denoise, d, keys, y, way, noise)
 
     paint = {"variation": vary, "blend": blend}.get(how, undo)
-    work.finish(paint, given, shown, f"by {how}")
+    editor.finish(paint, given, shown, f"by {how}")

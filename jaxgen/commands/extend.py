@@ -8,7 +8,7 @@ import numpy as np
 from jaxgen.commands.shared import Picture, With
 from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.media import output_files
-from jaxgen.media.batch_files import answered
+from jaxgen.media.batch_files import numbered
 from jaxgen.media.photo import WRITTEN, check_made, quantised, read, write
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def extend(
     if not tile and not with_:
         raise InputError("--with names the model that paints beyond the border.")
     target = out or picture.with_name(f"{picture.stem}-{'tile' if tile else 'extended'}.png")
-    targets = answered(target, answers)
+    targets = numbered(target, answers)
     for path in targets:
         output_files.check(path, WRITTEN, overwrite, given=[picture])
     photo = read(picture)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from jaxgen.commands.shared import PNG, Folder, Picture
 from jaxgen.core.errors import at_least
-from jaxgen.inference.editing import Work, check_noise
+from jaxgen.inference.editing import ImageEditor, check_noise
 from jaxgen.media import output_files
 
 
@@ -48,17 +48,17 @@ def inpaint(
     at_least(1, times=times)
     check_noise(noise, method)
     output_files.check(out, PNG, overwrite, given=[picture, mask])
-    work = Work(run, count, seed, label, sampling, out)
+    editor = ImageEditor(run, count, seed, label, sampling, out)
     if method != "repaint":
-        work.check_pixels("write --method repaint")
-    inpainting.check(work.denoiser)
-    known, hidden = work.read(picture), work.read_mask(mask, picture)
+        editor.check_pixels("write --method repaint")
+    inpainting.check(editor.denoiser)
+    known, hidden = editor.read(picture), editor.read_mask(mask, picture)
 
     def paint(denoise, d, keys, given):
         x0, unknown = given
         if method == "repaint":
             return inpainting.repainted(denoise, d, keys, x0, unknown, times)
         left = jnp.broadcast_to(1 - unknown, x0.shape)
-        return work.solve(method, denoise, d, keys, x0 * left, conditions.masking(left), noise)
+        return editor.solve(method, denoise, d, keys, x0 * left, conditions.masking(left), noise)
 
-    work.finish(paint, (known, hidden), known * (1 - hidden) - hidden, f"by {method}")
+    editor.finish(paint, (known, hidden), known * (1 - hidden) - hidden, f"by {method}")

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from jaxgen.commands.shared import BYTES, Picture, With
+from jaxgen.commands.shared import Picture, With
 from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.inference.restoration import Model, open_model
-from jaxgen.media import batch_files, output_files, tiling
-from jaxgen.media.photo import WRITTEN, Photo, find, quantised, read, size_of, write
+from jaxgen.media import tiling
+from jaxgen.media.batch_files import BYTES, ImageJob, check_memory_limit, numbered
+from jaxgen.media.photo import Photo, find, quantised, read, size_of, write
 
 SMALL = re.compile(r"x\d+$")  # how the names of a data set's small images end
 Check = Callable[[float], None]
@@ -69,39 +70,36 @@ def restore(
         raise InputError(f"--sigma must be from 0 to 255, not {sigma:g}.")
     check_seed(seed)
     at_least(1, answers=answers)
-    if not memory > 0:
-        raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
+    check_memory_limit(memory)
     if degrade and original:
-        raise InputError("--degrade makes the damaged images from the ones that are given: leave out --original.")
-    files = find(picture)
-    all_of = lambda target: written(target, answers, sheet)  # noqa: E731
-    targets = batch_files.plan(picture, files, out, "restored", all_of)
-    single = picture.is_file()
-    for path in all_of(targets[0]) if single else ():
-        output_files.check(path, WRITTEN, overwrite)
-    originals = pairs_of(picture, files, original)
+        raise InputError("--degrade makes the degraded images from the given ones: leave out --original.")
+    job = ImageJob(picture, out, "restored", lambda target: written(target, answers, sheet), overwrite)
+    originals = dict(zip(job.files, pairs_of(picture, job.files, original), strict=True))
     model = open_model(with_, preset, scale)
     model.check(sigma, mask, answers, degrade, ensemble)
-    work = Work(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers)
-    cleans, scores = dict(zip(files, originals, strict=True)), []
+    restorer, scores = ImageRestorer(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers), []
 
-    def one(file: Path, target: Path):
-        clean = cleans[file]
-        work.text = f"mending {files.index(file) + 1} of {len(files)}"
+    def process(file: Path, target: Path):
+        clean = originals[file]
+        restorer.text = f"restoring {job.files.index(file) + 1} of {len(job.files)}"
         if original is not None and clean is None:
-            read(file)  # a file that is no image is told first
+            read(file)  # a file that is no image is reported first
             raise InputError(f"{original} has no image for {file}.")
-        found = work.one(file, target, clean, mask, sheet, "" if single else str(file.relative_to(picture)))
+        name = "" if job.single else str(file.relative_to(picture))
+        found = restorer.process(file, target, clean, mask, sheet, name)
         scores.extend([found] if found else [])
         more = f" and {answers - 1} more" if answers > 1 else ""
         print(f"{target}{more}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)
 
-    told = batch_files.work_through(files, targets, all_of, one, single=single, overwrite=overwrite)
+    job.run(process, lambda: print_means(scores))
+
+
+def print_means(scores: list[dict[str, float]]):
+    """Print the mean of each score of several images."""
     if len(scores) > 1:
         names = [name for name in scores[0] if all(name in one for one in scores)]
         means = ", ".join(f"{name} {np.mean([one[name] for one in scores]):.4f}" for name in names)
         print(f"mean of {len(scores)}: {means}")
-    batch_files.report(told, len(files), "mended")
 
 
 def sheet_path(target: Path) -> Path:
@@ -110,7 +108,7 @@ def sheet_path(target: Path) -> Path:
 
 def written(target: Path, answers: int, sheet: bool) -> list[Path]:
     """Return all the files of an image."""
-    return [*batch_files.answered(target, answers), *([sheet_path(target)] if sheet else [])]
+    return [*numbered(target, answers), *([sheet_path(target)] if sheet else [])]
 
 
 def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Path | None]:
@@ -132,8 +130,8 @@ def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Pa
 
 
 @dataclass
-class Work:
-    """Mends one image after the other."""
+class ImageRestorer:
+    """Restores image files with a model."""
 
     model: Model
     tile: int
@@ -144,7 +142,7 @@ class Work:
     sigma: float | None
     degrade: bool
     answers: int = 1
-    text: str = "mending"  # what the bar says
+    text: str = "restoring"  # beside the progress bar
 
     def __post_init__(self):
         import jax
@@ -152,7 +150,7 @@ class Work:
         self.damage = jax.jit(self.model.degrade, static_argnums=2)
         self.tile = 0 if self.model.by or self.model.transform.whole else self.tile
 
-    def one(
+    def process(
         self, file: Path, target: Path, clean: Path | None, mask: Path | None, sheet: bool, name: str = ""
     ) -> dict[str, float]:
         """Mend a file and return its scores; the name says which damage. Raises InputError for what can't be mended."""
@@ -168,7 +166,7 @@ class Work:
         told |= {} if mask is None else {"mask": read_mask(mask, file, photo)}
         given = np.where(told["mask"] > 0, 0, given) if "mask" in told else given
         paths, parts = (
-            batch_files.answered(target, self.answers),
+            numbered(target, self.answers),
             [self.mended(given, told, i, check) for i in range(self.answers)],
         )
         if not compared:  # an answer is never whole in f32

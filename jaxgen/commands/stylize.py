@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from jaxgen.commands.shared import BYTES
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.inference.stylization import Stylist, Wish, open_stylist
-from jaxgen.media import batch_files, output_files, tiling
-from jaxgen.media.photo import WRITTEN, find, quantised, read, size_of, write
+from jaxgen.media import tiling
+from jaxgen.media.batch_files import BYTES, ImageJob, check_memory_limit
+from jaxgen.media.photo import quantised, read, size_of, write
 
 TILE = 512
 
@@ -76,32 +76,24 @@ def stylize(
     at_least(0, **{"--style-size": style_size, "--style-weight": style_weight})
     if not 0 <= strength <= 1:
         raise InputError(f"--strength must be from 0 to 1, not {strength:g}.")
-    if not memory > 0:
-        raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
-    files = find(picture)
-
-    def written(target: Path) -> list[Path]:
-        return [target, progress_path(target)] if progress else [target]
-
-    single, targets = picture.is_file(), batch_files.plan(picture, files, out, "stylized", written)
-    if progress and not single:
+    check_memory_limit(memory)
+    inputs = [Path(name).expanduser() for name in (*style, *masks, with_)]
+    outputs = lambda target: [target, progress_path(target)] if progress else [target]  # noqa: E731
+    job = ImageJob(picture, out, "stylized", outputs, overwrite, inputs)
+    if progress and not job.single:
         raise InputError("--progress shows one image being painted: leave it out for a folder.")
-    given = [Path(name).expanduser() for name in (*style, *masks, with_)]
-    for path in [path for target in targets for path in written(target)] if single or overwrite else ():
-        output_files.check(path, WRITTEN, overwrite, given=given)
     wish = Wish(style, weights, style_size, strength)
     stylist = open_stylist(with_, wish, how, steps, style_weight, backbone)
     check_masks(masks, stylist)
     if progress and not stylist.paints:
         raise InputError(f"{stylist.name} paints in one pass: leave out --progress.")
-    work = Work(stylist, masks, colours, tile, overlap, memory, progress)
+    stylizer = ImageStylizer(stylist, masks, colours, tile, overlap, memory, progress)
 
-    def one(file: Path, target: Path):
-        work.one(file, target)
+    def process(file: Path, target: Path):
+        stylizer.process(file, target)
         print(target, flush=True)
 
-    told = batch_files.work_through(files, targets, written, one, single=single, overwrite=overwrite)
-    batch_files.report(told, len(files), "stylized")
+    job.run(process)
 
 
 def progress_path(target: Path) -> Path:
@@ -118,8 +110,8 @@ def check_masks(masks: tuple[Path, ...], stylist: Stylist):
 
 
 @dataclass
-class Work:
-    """Paints one image after the other."""
+class ImageStylizer:
+    """Paints image files in a style."""
 
     stylist: Stylist
     masks: tuple[Path, ...]
@@ -129,7 +121,7 @@ class Work:
     memory: float
     progress: bool = False
 
-    def one(self, file: Path, target: Path):
+    def process(self, file: Path, target: Path):
         """Paint a file. Raises InputError for what can't be painted."""
         self.check_size(file)
         photo = read(file)

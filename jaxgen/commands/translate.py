@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgen.commands.shared import BYTES, Folder, Picture
+from jaxgen.commands.shared import Folder, Picture
 from jaxgen.core.errors import InputError, at_least, check_seed, choose
 from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
-from jaxgen.media import batch_files, output_files
-from jaxgen.media.batch_files import answered
-from jaxgen.media.photo import WRITTEN, Photo, check_made, find, quantised, read, write
+from jaxgen.media.batch_files import BYTES, ImageJob, check_memory_limit, numbered
+from jaxgen.media.photo import Photo, check_made, quantised, read, write
 
 if TYPE_CHECKING:
     from jaxgen.core.capabilities import Transform
@@ -50,27 +49,20 @@ def translate(
     """
     check_seed(seed)
     at_least(1, answers=answers, side=side)
-    if not memory > 0:
-        raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
-    files = find(picture)
-    single = picture.is_file()
-    all_of = lambda target: answered(target, answers)  # noqa: E731
-    targets = batch_files.plan(picture, files, out, "translated", all_of)
-    for path in all_of(targets[0]) if single else ():
-        output_files.check(path, WRITTEN, overwrite)
-    work = open_work(run, to, side, pair, answers, memory, seed)
+    check_memory_limit(memory)
+    job = ImageJob(picture, out, "translated", lambda target: numbered(target, answers), overwrite)
+    translator = open_translator(run, to, side, pair, answers, memory, seed)
 
-    def one(file: Path, target: Path):
-        work.one(file, target)
+    def process(file: Path, target: Path):
+        translator.process(file, target)
         print(f"{target}" + (f" and {answers - 1} more" if answers > 1 else ""), flush=True)
 
-    told = batch_files.work_through(files, targets, all_of, one, single=single, overwrite=overwrite)
-    batch_files.report(told, len(files), "translated")
+    job.run(process)
 
 
 @dataclass
-class Work:
-    """Translates one image after the other, into the domain of a number."""
+class ImageTranslator:
+    """Translates image files into the domain of number `to`."""
 
     transform: "Transform"
     nets: tuple[Any, Any]
@@ -87,11 +79,11 @@ class Work:
         self.translate = jax.jit(self.transform.apply)
         self.programs: dict[tuple[int, ...], Any] = {}  # by the shape of what they translate
 
-    def one(self, file: Path, target: Path):
+    def process(self, file: Path, target: Path):
         """Translate a file. Raises InputError for what can't be translated."""
         photo = read(file)
         x = self.prepared(photo, file)
-        for number, path in enumerate(answered(target, self.answers)):
+        for number, path in enumerate(numbered(target, self.answers)):
             write(path, quantised(self.made(x, number, file), photo.bits), photo)
 
     def prepared(self, photo: Photo, file: Path) -> np.ndarray:
@@ -153,9 +145,9 @@ def shrunk(x: np.ndarray, side: int) -> np.ndarray:
     return np.clip(np.asarray(resize(jnp.asarray(x), size)), -1, 1)
 
 
-def open_work(
+def open_translator(
     folder: Path, to: str | None, side: int | None, pair: bool, answers: int, memory: float, seed: int
-) -> Work:
+) -> ImageTranslator:
     """Return what translates with a run's model. Raises InputError where it does not, or not in this way."""
     from jaxgen.core.capabilities import Transform
     from jaxgen.core.config import Mesh
@@ -174,7 +166,7 @@ def open_work(
         raise InputError(f"{opened.run.preset} has one answer: leave out --answers.")
     if pair and data.making == "none":
         raise InputError(f"{folder} was trained on images of both domains, none of them made: leave out --pair.")
-    return Work(
+    return ImageTranslator(
         transform,
         averaged(opened.state, opened.frozen),
         number_of(transform.inputs["to"].names, to),

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxgen.commands.shared import PNG, Folder, Picture
 from jaxgen.core.errors import InputError, at_least
-from jaxgen.inference.editing import Work, check_noise
+from jaxgen.inference.editing import ImageEditor, check_noise
 from jaxgen.media import output_files
 
 
@@ -44,15 +44,15 @@ def upscale(
     at_least(2, factor=factor)
     check_noise(noise, method)
     output_files.check(out, PNG, overwrite, given=[picture])
-    work = Work(run, count, seed, label, sampling, out)
-    work.check_pixels("it can't enlarge images")
-    h, w, c = work.image
+    editor = ImageEditor(run, count, seed, label, sampling, out)
+    editor.check_pixels("it can't enlarge images")
+    h, w, c = editor.image
     if h % factor or w % factor:
         raise InputError(f"--factor {factor} must divide both sides of the model's {h}x{w} images.")
-    small: Any = work.read(picture, (h // factor, w // factor, c))
+    small: Any = editor.read(picture, (h // factor, w // factor, c))
     way = conditions.box_downsampling(factor)
 
     def paint(denoise, d, keys, y):
-        return work.solve(method, denoise, d, keys, y, way, noise)
+        return editor.solve(method, denoise, d, keys, y, way, noise)
 
-    work.finish(paint, small, np.asarray(way.back(small)), f"from {w // factor}x{h // factor}")
+    editor.finish(paint, small, np.asarray(way.back(small)), f"from {w // factor}x{h // factor}")

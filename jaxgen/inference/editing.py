@@ -21,7 +21,7 @@ def check_noise(noise: float, method: str):
         raise InputError(f"--method {method} takes the image for clean: write --method dps, or leave out --noise.")
 
 
-class Work:
+class ImageEditor:
     """A run whose denoiser answers `count` times what is asked of an image. Raises InputError before it is opened."""
 
     def __init__(self, run: Path, count: int, seed: int, label: int | None, sampling: str, out: Path):

@@ -1,82 +1,95 @@
-"""One command, an image or a folder of them: what is there is kept, what can't be done is told at the end."""
+"""The work of one command on an image, or on each image of a folder."""
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxgen.core.errors import Incomplete, InputError
+from jaxgen.media import output_files
+from jaxgen.media.photo import WRITTEN, find
 
-Written = Callable[[Path], list[Path]]  # where an answer goes -> all the files of it
-Told = tuple[list[Path], list[str]]  # answers that were there and are kept, and what could not be done
+BYTES = 2**30  # in a GiB
 
 
-def answered(target: Path, answers: int) -> list[Path]:
-    """Return where so many answers go, the first to `target`."""
+def numbered(target: Path, answers: int) -> list[Path]:
+    """Return the paths of that many answers: `target`, and the same with -2, -3, ... after its name."""
     return [target, *(target.with_name(f"{target.stem}-{i}{target.suffix}") for i in range(2, answers + 1))]
 
 
-def plan(
-    picture: Path,
-    files: list[Path],
-    out: Path | None,
-    made: str,
-    written: Written,
-) -> list[Path]:
-    """Return where the answers go: where `out` is unset, beside what they are made of, whose names end in `-made`.
+def check_memory_limit(memory: float):
+    """Raise InputError where --memory is not above 0 GiB."""
+    if not memory > 0:
+        raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
 
-    Raises InputError where two would be one file, or an answer would replace one of the images.
+
+@dataclass
+class ImageJob:
+    """The files of a command that makes an image of each image, and the loop over them.
+
+    path:      an image, or a folder of images
+    out:       a file, or for a folder a folder; None: beside `path`, with `-done` after its name
+    done:      "restored", "translated", ...: for names and messages
+    outputs:   target -> all files that are written for one image
+    overwrite: replace files that exist; otherwise those of a folder are kept, and that of an image is an error
+    inputs:    other files of the command, which must not be replaced
+    Raises InputError where an answer can't be written, before any model is opened.
     """
-    if picture.is_file():
-        targets = [out or picture.with_name(f"{picture.stem}-{made}.png")]
-    else:
-        folder = out or picture.with_name(f"{picture.resolve().name}-{made}")
-        if folder.is_file():
-            raise InputError(f"{folder} is a file: for a folder of images name a folder with --out.")
-        targets = [folder / file.relative_to(picture).with_suffix(".png") for file in files]
-    pairs = zip(targets, files, strict=True)
-    every = [(path, file) for target, file in pairs for path in written(target)]
-    pictures = {file.resolve() for file in files}
-    for path, _ in every:
-        if path.resolve() in pictures:
-            raise InputError(f"{path} would be replaced by its own answer: name another place with --out.")
-    for a, b in itertools.pairwise(sorted(every)):
-        if a[0] == b[0]:
-            raise InputError(f"{a[1]} and {b[1]} would both become {a[0]}: give them different names.")
-    return targets
 
+    path: Path
+    out: Path | None
+    done: str
+    outputs: Callable[[Path], list[Path]]
+    overwrite: bool
+    inputs: list[Path] = field(default_factory=list)
 
-def work_through(
-    files: list[Path],
-    targets: list[Path],
-    written: Written,
-    one: Callable[[Path, Path], object],
-    *,
-    single: bool,
-    overwrite: bool,
-) -> Told:
-    """Do `one(file, target)` for every file but those of a folder whose answers, `written(target)`, are kept.
+    def __post_init__(self):
+        self.files = find(self.path)
+        self.single = self.path.is_file()
+        self.targets = self._targets()
+        checked = self.targets if self.single or (self.overwrite and self.inputs) else []
+        for file in itertools.chain.from_iterable(map(self.outputs, checked)):
+            output_files.check(file, WRITTEN, self.overwrite, given=self.inputs)
 
-    Raises the InputError of a single image; those of a folder's are returned.
-    """
-    kept, bad = [], []
-    for file, target in zip(files, targets, strict=True):
-        try:
-            there = [path for path in written(target) if path.exists()]
-            if there and not single and not overwrite:
-                kept.append(there[0])
-                continue
-            one(file, target)
-        except InputError as error:
-            if single:
-                raise
-            bad.append(str(error))
-    return kept, bad
+    def _targets(self) -> list[Path]:
+        if self.single:
+            targets = [self.out or self.path.with_name(f"{self.path.stem}-{self.done}.png")]
+        else:
+            folder = self.out or self.path.with_name(f"{self.path.resolve().name}-{self.done}")
+            if folder.is_file():
+                raise InputError(f"{folder} is a file: for a folder of images name a folder with --out.")
+            targets = [folder / file.relative_to(self.path).with_suffix(".png") for file in self.files]
+        pairs = zip(targets, self.files, strict=True)
+        every = [(path, file) for target, file in pairs for path in self.outputs(target)]
+        images = {file.resolve() for file in self.files}
+        for path, _ in every:
+            if path.resolve() in images:
+                raise InputError(f"{path} would be replaced by its own answer: name another place with --out.")
+        for a, b in itertools.pairwise(sorted(every)):
+            if a[0] == b[0]:
+                raise InputError(f"{a[1]} and {b[1]} would both become {a[0]}: give them different names.")
+        return targets
 
+    def run(self, process: Callable[[Path, Path], object], finish: Callable[[], object] | None = None):
+        """Call process(file, target) for each image whose answers are not kept, then finish(); report the rest.
 
-def report(told: Told, count: int, done: str):
-    """Print what was kept. Raises Incomplete where some of `count` images could not be `done`."""
-    kept, bad = told
-    if kept:
-        print(f"{len(kept)} were there already and are kept (--overwrite replaces them), the first: {kept[0]}.")
-    if bad:
-        raise Incomplete(f"{len(bad)} of {count} could not be {done}:\n" + "\n".join(bad))
+        A single image's InputError is raised. Those of a folder are collected: then Incomplete is raised at the end.
+        """
+        kept, bad = [], []
+        for file, target in zip(self.files, self.targets, strict=True):
+            try:
+                there = [path for path in self.outputs(target) if path.exists()]
+                if there and not self.single and not self.overwrite:
+                    kept.append(there[0])
+                    continue
+                process(file, target)
+            except InputError as error:
+                if self.single:
+                    raise
+                bad.append(str(error))
+        if finish:
+            finish()
+        if kept:
+            print(f"{len(kept)} were there already and are kept (--overwrite replaces them), the first: {kept[0]}.")
+        if bad:
+            raise Incomplete(f"{len(bad)} of {len(self.files)} could not be {self.done}:\n" + "\n".join(bad))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.commands.restore import Work
+from jaxgen.commands.restore import ImageRestorer
 from jaxgen.core.cache import use_compilation_cache
 from jaxgen.inference.restoration import Model, open_model
 from jaxgen.media import photo
@@ -39,7 +39,7 @@ ROWS: list[tuple[str, int, str, float]] = [
 def scores_of(model: Model, folder: Path) -> dict[str, Any]:
     """Return the mean scores of a folder's images, and how long mending them took, compilation included."""
     scale = int(model.scale)
-    work, noise = Work(model, 0, 0, False, 1e9, 0, None, scale > 1), np.random.RandomState(0)
+    work, noise = ImageRestorer(model, 0, 0, False, 1e9, 0, None, scale > 1), np.random.RandomState(0)
     found, seconds = [], 0.0
     for file in photo.find(folder):
         clean = photo.read(file).pixels

@@ -123,7 +123,7 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
 
     shown = []
     monkeypatch.setattr(Progress, "update", lambda self, row, completed: shown.append((self.disable, completed)))
-    work = restore.Work(restoration.open_model("nearest", "", 1), 32, 8, False, 4.0, 0, None, False)
+    work = restore.ImageRestorer(restoration.open_model("nearest", "", 1), 32, 8, False, 4.0, 0, None, False)
     for terminal in (True, False):
         monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal)
         shown.clear()
@@ -139,7 +139,7 @@ def test_the_ensemble_is_the_mean_over_eight_ways():
 
     restorer = Restorer(lambda *_: {}, shade, (1,), channels=(3,))
     model = restoration.Model(restorer, {}, None, 1.0, "shade")
-    work = restore.Work(model, 0, 0, True, 4.0, 0, None, False)
+    work = restore.ImageRestorer(model, 0, 0, True, 4.0, 0, None, False)
     x = smooth(12, 9).astype(np.float32)
     around = sum(np.roll(x, step, axis) for axis in (0, 1) for step in (1, -1)) / 4
     np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x + around, rtol=1e-5)
@@ -151,7 +151,7 @@ def test_a_grey_picture_may_become_one_in_colour():
 
     for colours, channels in ((True, 3), (False, 1)):
         restorer = Restorer(lambda *_: {}, colour, (1,), (), 1, (3,), colours)
-        work = restore.Work(restoration.Model(restorer, {}, None, 1.0, "c"), 0, 0, False, 4.0, 0, None, False)
+        work = restore.ImageRestorer(restoration.Model(restorer, {}, None, 1.0, "c"), 0, 0, False, 4.0, 0, None, False)
         made = np.concatenate(list(work.mended(smooth(13, 9, 1).astype(np.float32) / 255, {})))
         assert made.shape == (13, 9, channels)
 
@@ -183,7 +183,7 @@ def test_each_picture_of_a_folder_has_its_own_damage():
     from jaxgen.data.degradations import Degradation
 
     restorer = Restorer(Degradation(noise=(25, 25)), lambda *_: None, (1,), channels=(1, 3))  # pyright: ignore
-    work = restore.Work(restoration.Model(restorer, {}, None, 1.0, "c"), 0, 0, False, 4.0, 0, None, True)
+    work = restore.ImageRestorer(restoration.Model(restorer, {}, None, 1.0, "c"), 0, 0, False, 4.0, 0, None, True)
     x = np.zeros((8, 8, 1), np.float32)
     a, b, again = (work.damaged(x, name)[0] for name in ("a.png", "b.png", "a.png"))
     assert np.array_equal(a, again) and not np.array_equal(a, b)
@@ -191,7 +191,7 @@ def test_each_picture_of_a_folder_has_its_own_damage():
 
 def test_grey_pictures_go_through_colour_nets_and_back():
     restorer = Restorer(lambda *_: {}, lambda p, c, given, k, s: given["degraded"] * 0.5, (1,), (), 8, (3,))
-    work = restore.Work(restoration.Model(restorer, {}, None, 1.0, "half"), 0, 0, False, 4.0, 0, None, False)
+    work = restore.ImageRestorer(restoration.Model(restorer, {}, None, 1.0, "half"), 0, 0, False, 4.0, 0, None, False)
     x = smooth(13, 9, 1).astype(np.float32) / 255
     np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x / 2, rtol=1e-6)
 

@@ -80,8 +80,12 @@ def test_one_command_paints_and_keeps_alpha_and_depth(weights, tmp_path, cli):
     assert np.array_equal(photo.read(tmp_path / "a-stylized.png").pixels, photo.read(source).pixels)
 
 
-def worker(weights: Path, masks: tuple[Path, ...] = (), colours: str = "style", tile: int = 0, **wish) -> stylize.Work:
-    return stylize.Work(stylization.open_stylist(str(weights), stylization.Wish(**wish)), masks, colours, tile, 16, 4.0)
+def worker(
+    weights: Path, masks: tuple[Path, ...] = (), colours: str = "style", tile: int = 0, **wish
+) -> stylize.ImageStylizer:
+    return stylize.ImageStylizer(
+        stylization.open_stylist(str(weights), stylization.Wish(**wish)), masks, colours, tile, 16, 4.0
+    )
 
 
 def test_colours_of_the_content_are_kept(weights):
@@ -142,7 +146,7 @@ def test_wct_paints_several_styles_by_weights(random_backbone):
     model, content = WCT(backbone="random", layers=("relu1_1", "relu1_2")), picture()
     wish = stylization.Wish(("a", "b"), (1, 3))
     work = stylization.Painter("wct", wish, model, random_backbone, [picture(seed=1), picture(24, seed=2)], 20)
-    made = stylize.Work(work, (), "style", 0, 0, 4.0).painted(content, None)
+    made = stylize.ImageStylizer(work, (), "style", 0, 0, 4.0).painted(content, None)
     _, targets = work.easels[content.shape]
     wanted = targets(random_backbone, work.pictures, None, jnp.asarray(content)[None], 1.0)
     apart = [

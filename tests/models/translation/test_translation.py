@@ -122,7 +122,7 @@ def test_a_folder_and_both_directions(unpaired, tmp_path, cli):
 def test_images_are_prepared_as_in_training(tmp_path):
     seen = []
     net = translation(lambda params, context, inputs, keys, to: inputs["source"] * 0.5, multiple=8)
-    work = translate.Work(net, ({}, None), 0, make=lambda x: seen.append(x) or derived_sources.grey(x))
+    work = translate.ImageTranslator(net, ({}, None), 0, make=lambda x: seen.append(x) or derived_sources.grey(x))
     x = smooth(13, 19)
     values = work.prepared(read_photo(save(tmp_path / "a.png", x)), tmp_path / "a.png")
     assert np.array_equal(seen[0][0], x)
