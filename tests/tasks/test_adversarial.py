@@ -25,6 +25,7 @@ from jaxgen.nn import priors
 from jaxgen.runs.config_io import from_json, to_json
 from jaxgen.runs.task_transforms import tune
 from jaxgen.tasks.adversarial_config import AdversarialConfig
+from tests.helpers.capabilities import generate
 
 BATCH = 6
 SMALL = DCGAN(image=(8, 8, 1), latent=3, width=2, norm="none")
@@ -363,7 +364,7 @@ def test_only_conditional_models_take_labels():
         state = jax.eval_shape(lambda task=task: init_state(task, jax.random.key(0), spec_of(task, 2)))
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
         with pytest.raises(InputError, match=words):
-            jax.eval_shape(lambda *a, g=given, t=task: t.generate(*a, g), *averaged(state, {}), keys)
+            jax.eval_shape(lambda *a, g=given, t=task: generate(t)(*a, g), *averaged(state, {}), keys)
 
 
 def test_a_batch_that_the_critic_updates_do_not_divide_raises():
