@@ -127,6 +127,7 @@ def compared(run: Path, sheet: Path) -> dict[str, float]:
     from PIL import Image
 
     from jaxgen.core.cache import use_compilation_cache
+    from jaxgen.core.capabilities import Degradation, Transform
     from jaxgen.core.config import Mesh
     from jaxgen.core.spec import image_of
     from jaxgen.core.types import averaged
@@ -136,29 +137,29 @@ def compared(run: Path, sheet: Path) -> dict[str, float]:
 
     use_compilation_cache()
     opened = open_run(run, Mesh(data=1))
-    restorer, nets = opened.task.restorer, averaged(opened.state, opened.frozen)
-    assert restorer is not None
+    transform, nets = opened.task.get(Transform), averaged(opened.state, opened.frozen)
     data, image = opened.run.data.at("test"), image_of(opened.task)
     stream = batches(RandomSubset(open_source(data, image), COMPARED), data, image, batch=50, seed=0, train=False)
-    damage, mend = jax.jit(restorer.degrade, static_argnums=2), jax.jit(restorer.restore, static_argnums=4)
+    degrade = jax.jit(opened.task.get(Degradation).degrade, static_argnums=2)
+    restore = jax.jit(transform.apply, static_argnums=4)
     found: dict[str, list[np.ndarray]] = {}
     rows, both, either = [], 0.0, 0.0
     for number, batch in enumerate(stream):
         clean = jnp.asarray(batch["image"])
         keys = jax.random.split(jax.random.fold_in(jax.random.key(0), number), len(clean))
-        given = damage(clean, keys, 1)
-        shown = {"before": given["degraded"], "after": mend(*nets, given, keys, 1)}
+        given = degrade(clean, keys, 1)
+        shown = {"before": given["degraded"], "after": restore(*nets, given, keys, 1)["image"]}
         shown = {when: jnp.clip(x, -1, 1) for when, x in shown.items()}
         for when, x in shown.items():
             found.setdefault(f"psnr_{when}", []).append(np.minimum(psnr(x, clean), MOST))
             found.setdefault(f"ssim_{when}", []).append(np.asarray(ssim(x, clean)))
-        if restorer.several:
+        if transform.stochastic:
             others = jax.random.split(jax.random.fold_in(jax.random.key(1), number), len(clean))
-            other = jnp.clip(mend(*nets, given, others, 1), -1, 1)
+            other = jnp.clip(restore(*nets, given, others, 1)["image"], -1, 1)
             for where, x in zip(("hole", "rest"), apart(shown["after"], other, given["mask"]), strict=True):
                 found.setdefault(f"apart_{where}", []).append(np.asarray(x))
         rows += list(np.stack([*shown.values(), clean], 1))
-        if hasattr(opened.run.model, "found"):
+        if hasattr(opened.run.model, "detect"):
             there, guessed = given["mask"] > 0.5, opened.run.model.detect(nets[0], given["degraded"]) > 0
             both, either = both + float((there & guessed).sum()), either + float((there | guessed).sum())
     shown = rows[:: max(len(rows) // 24, 1)][:24]

@@ -7,7 +7,7 @@ BESIDE_AS_MANY = "10,000 images beside as many of the training set, averaged wei
 HELD_OUT = "mean over 400 held-out images, averaged weights"
 CROSS = "one sample of z, test set, nats; a bound of the cross-entropy where pixels are grey"
 ALONE = "2 threads, median of turns that alternate with the other side"
-TIMED = dict.fromkeys(("ms", "images_per_second", "time_ratio", "cpu_ms", "cpu_time_ratio"), ALONE)
+TIMED: dict[str, str] = dict.fromkeys(("ms", "images_per_second", "time_ratio", "cpu_ms", "cpu_time_ratio"), ALONE)
 ALTERNATING = (
     "dcgan-step",
     "classifier-step",

@@ -86,6 +86,7 @@ def score(run: Path, step: int, folder: Path, scale: int) -> float:
     import jax
 
     from jaxgen.core.cache import use_compilation_cache
+    from jaxgen.core.capabilities import Degradation, Transform
     from jaxgen.core.config import Mesh
     from jaxgen.core.spec import spec_of
     from jaxgen.core.types import averaged
@@ -100,7 +101,9 @@ def score(run: Path, step: int, folder: Path, scale: int) -> float:
     like = sharding.abstract_state(task, mesh, spec_of(task, config.batch))
     state, _ = checkpoint.restore(run / "checkpoints", step, like)
     params, context = averaged(jax.device_put(state), {})
-    return scores_of(Opened(task.restorer, params, context, scale, run.name), folder)["psnr_y"]
+    degrade = task.get(Degradation).degrade
+    opened = Opened(task.get(Transform), degrade, params, context, scale, run.name)
+    return scores_of(opened, folder)["psnr_y"]
 
 
 def publish(data: Path, out: Path, write: bool):

@@ -51,7 +51,7 @@ def scores_of(model: Model, folder: Path) -> dict[str, Any]:
         start = time.perf_counter()
         answer = np.concatenate(list(work.mended(given, told)))
         seconds += time.perf_counter() - start
-        values = measured(clean, answer, scale, model.restorer.channels)
+        values = measured(clean, answer, scale, model.transform.source.sizes(-1))
         found.append({name.partition("_border")[0]: value for name, value in values.items()})
     means = {name: float(np.mean([one[name] for one in found])) for name in ("psnr_y", "ssim_y")}
     return means | {"pictures": len(found), "seconds": seconds}

@@ -153,13 +153,13 @@ def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float
     """
     import jax.numpy as jnp
 
+    from jaxgen.core.capabilities import Transform
     from jaxgen.metrics.pixels import psnr
     from jaxgen.pretrained import perceptual_distances
 
     opened, nets, ways, pictures = used(run)
-    translator, distance = opened.task.translator, perceptual_distances.st_lpips("alex")
-    assert translator is not None
-    domains = translator.domains
+    transform, distance = opened.task.get(Transform), perceptual_distances.st_lpips("alex")
+    domains = transform.inputs["to"].names
     found: dict[str, list[np.ndarray]] = {}
     add = lambda name, values: found.setdefault(name, []).append(np.asarray(values))  # noqa: E731
     rows = []
@@ -172,7 +172,7 @@ def compared(run: Path, folder: Path, pair: Any, sheet: Path) -> dict[str, float
             add(f"lpips{name}", distance(x, image))
         if pair == "grey":
             add("identity", apart(ways(image, "image"), image))
-        if translator.several:
+        if transform.stochastic:
             add("variety", distance(made, ways(source, "image", 1)))
         if "source" in domains:
             back = ways(image, "source")
@@ -202,11 +202,12 @@ def classed(run: Path, source: str, sheet: Path) -> dict[str, float]:
     import jax
     from sklearn.linear_model import LogisticRegression
 
+    from jaxgen.core.capabilities import Transform
     from jaxgen.nn.resample import resize_clean
     from jaxgen.pretrained.feature_extractors import extractor
 
     opened, _, ways, pictures = used(run)
-    domains, seen = opened.task.translator.domains, extractor(SEEN_BY)
+    domains, seen = opened.task.get(Transform).inputs["to"].names, extractor(SEEN_BY)
     look = jax.jit(lambda x: seen.apply(seen.variables, resize_clean(x, seen.image[:2]))["features"])
 
     def looked(batches: list[dict[str, Any]]):
@@ -245,6 +246,7 @@ def used(run: Path):
     import jax.numpy as jnp
 
     from jaxgen.core.cache import use_compilation_cache
+    from jaxgen.core.capabilities import Transform
     from jaxgen.core.config import Data, Mesh
     from jaxgen.core.spec import image_of
     from jaxgen.core.types import averaged
@@ -253,14 +255,13 @@ def used(run: Path):
 
     use_compilation_cache()
     opened = open_run(run, Mesh(data=1))
-    translator, nets = opened.task.translator, averaged(opened.state, opened.frozen)
-    assert translator is not None
-    program, domains = jax.jit(translator.translate), translator.domains
+    transform, nets = opened.task.get(Transform), averaged(opened.state, opened.frozen)
+    program, domains = jax.jit(transform.apply), transform.inputs["to"].names
 
     def ways(x: Any, to: Any, answer: int = 0):
         keys = jax.random.split(jax.random.key(answer), len(x))
         to = jnp.broadcast_to(jnp.asarray(domains.index(to) if isinstance(to, str) else to, jnp.int32), len(x))
-        return jnp.clip(program(*nets, {"source": x}, keys, to), -1, 1)
+        return jnp.clip(program(*nets, {"source": x, "to": to}, keys)["image"], -1, 1)
 
     def pictures(source: str, split: str, count: int, **rest: Any):
         data = Data(source, split=split, **rest)

@@ -168,16 +168,18 @@ def measure(name: str, model: Model, seed: int, data: Path, out: Path, cores: li
 
 def wanted_of(run: Path, model: Model) -> list[str]:
     """Return what can be measured of a run."""
+    from jaxgen.core.capabilities import Codec, Density, Transform
     from jaxgen.runs.config_io import load_config
 
     config = load_config(run)
     task = config.model.task(config.steps)
-    if task.decode is None:
+    codec, transform = task.find(Codec), task.find(Transform)
+    if codec is None or codec.decode is None:
         return ["loss"]
-    names = [name for name in MEASURED if name != "nll_1" or task.log_prob]
+    names = [name for name in MEASURED if name != "nll_1" or task.find(Density)]
     if model.shapes:
         return [name for name in names if name != "rfid_lenet"]
-    return [*names, "fid_lenet"] if (task.generate and "image" not in task.given) or model.sampler else names
+    return [*names, "fid_lenet"] if (transform and not transform.subject) or model.sampler else names
 
 
 def mnist(data: Path) -> list[str]:
