@@ -34,6 +34,9 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/core": (),
     "jaxgen/runs": ("trunk", "halvings", "halving"),  # in the table of renamed settings
     "jaxgen/training": (),
+    "jaxgen/evaluation": (),
+    "jaxgen/interop": ("tell",),  # of a file
+    "jaxgen/pretrained": (),
     "jaxgen/nn": (),
     "jaxgen/diffusion": (),
     "jaxgen/losses": (),

@@ -1,4 +1,4 @@
-"""What is measured of a state: losses and accuracy on held-out data, scores of samples beside real images."""
+"""Evaluation of a state: losses and accuracy on held-out data, and scores of samples beside real images."""
 
 import math
 import re

@@ -100,7 +100,7 @@ def evaluate_run(
             for name, value, half in summaries(found):
                 rows.append({"metric": name, "value": value, "of": "samples", **half, **part.protocol(name), **about})
             if floor is not None:
-                floors = part.compare(part.take_in(part.pictures(floor, count), count))
+                floors = part.compare(part.take_in(part.real_images(floor, count), count))
                 for name, value in floors.items():
                     of = f"real images of {floor}"
                     rows.append({"metric": name, "value": value, "of": of, **part.protocol(name), **about})

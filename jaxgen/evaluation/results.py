@@ -46,7 +46,7 @@ class Result:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What identifies a measurement: a later result with the same key replaces this one."""
+        """The key of a measurement: a later result with the same key replaces this one."""
         if self.table:
             return (self.table, *(self.row or {}).items(), self.metric, self.case)
         return (None, self.model, self.weights, self.data, self.metric, self.case, self.steps, self.settings)
@@ -136,7 +136,7 @@ def newest(results: Iterable[Result]) -> list[Result]:
 
 
 class Metric(NamedTuple):
-    """How a metric is shown in a summary."""
+    """The format of a metric in a summary."""
 
     name: str
     form: str
@@ -145,7 +145,7 @@ class Metric(NamedTuple):
 
 
 PSNR = Metric("PSNR", ".2f", " dB")
-LEADING = {  # the metrics that a summary shows, the most telling first
+LEADING = {  # the metrics of a summary, the most important first
     "accuracy_top1": Metric("accuracy", ".2%"),
     "bpd_16": Metric("bits/dim", ".3f", lower=True),
     "nll_5000_dynamic": Metric("NLL", ".1f", " nats", lower=True),
@@ -168,7 +168,7 @@ SHORT = 30  # characters of settings that a summary shows
 
 
 def best(results: Sequence[Result], preset: str) -> dict[str, Result]:
-    """Return the best result of each metric of LEADING for a preset, the most telling metric first.
+    """Return the best result of each metric of LEADING for a preset, the most important metric first.
 
     Results of published weights and of publications do not count. Where the preset itself was measured, variants of it
     do not count either.
@@ -195,8 +195,8 @@ def summary(results: Sequence[Result], preset: str) -> str | None:
         about += [f"{r.steps:,} steps" if r.steps else None]
         if r.settings:
             about.append(r.settings if len(r.settings) <= SHORT else "settings changed")
-        told = "; ".join(x for x in about if x)
-        where = (f" on {r.data}" if r.data else "") + (f" ({told})" if told else "")
+        notes = "; ".join(x for x in about if x)
+        where = (f" on {r.data}" if r.data else "") + (f" ({notes})" if notes else "")
         text += f"{'; ' if text else ''}{metric.name} {value}{'' if where == known else where}"
         known = where
     return text or None

@@ -173,7 +173,7 @@ class Scores:
             raise InputError(f"There are only {seen} images to be scored, not {count}.")
         return states
 
-    def pictures(self, split: str, count: int) -> Iterator[np.ndarray]:
+    def real_images(self, split: str, count: int) -> Iterator[np.ndarray]:
         """Yield `count` real images of a split, as the model is trained on them but for mirroring and moving."""
         source = self.source if split == self.split else open_source(self.run.data.at(split), self.task.example)
         source = source if count >= len(source) else RandomSubset(source, count)
@@ -193,7 +193,7 @@ class Scores:
             found = load_states(path, like) if self.cache else None
             # All processes compute together, or none does: their caches may differ.
             if sharding.any_process(found is None):
-                found = self.take_in(self.pictures(self.split, self.real_count), self.real_count)
+                found = self.take_in(self.real_images(self.split, self.real_count), self.real_count)
                 if self.cache and sharding.is_first():
                     save_states(path, found)
             self.real_states = found
@@ -275,7 +275,7 @@ def some_rows(state: Rows, count: int) -> Rows:
 
 
 def fingerprint(source: Source, name: str) -> list:
-    """Return what tells one content of a source from another: 32 examples, and the files' sizes and times."""
+    """Return a fingerprint of a source's content: 32 examples, and the sizes and times of its files."""
     total = hashlib.sha256()
     for i in np.linspace(0, len(source) - 1, 32).astype(int):
         total.update(np.ascontiguousarray(np.asarray(source[int(i)]["image"])).tobytes())

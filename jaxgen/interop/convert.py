@@ -1,4 +1,4 @@
-"""Runs from weight files, and weight files and StableHLO programs from runs."""
+"""Import of weight files as runs; export of runs as weight files and StableHLO programs."""
 
 import dataclasses
 import json
@@ -32,10 +32,10 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, int]:
-    """Make a run at step 0 whose `net` has a file's weights; return its folder, the net and how many numbers it got.
+    """Make a run at step 0 from a weight file; return its folder, the net with these weights and their number.
 
-    Without `net`, it is the one that the file fits, or all of them where they lie in it side by side. Other nets are
-    freshly initialised.
+    net: the net that gets the weights; None: the net that fits, or all nets where the file holds all of them. Other
+    nets are initialised at random.
     Raises InputError where the file or the folder can't be used, or the weights don't fit.
     """
     validate(run)
@@ -47,17 +47,14 @@ def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, in
     state = sharding.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch))
     nets = list(state.params)
     candidates = [choose(net, nets, "net")] if net else nets
-    likes = {name: variables(name, state.params, state.extra) for name in candidates}
-    fits, faults = {}, []
-    for name, like in likes.items():
-        try:
-            fits[name] = to_ours(rule_of(run.preset), run.model, name, like, tensors)
-        except InputError as error:
-            faults.append(str(error))
+    rule, likes = rule_of(run.preset), {name: variables(name, state.params, state.extra) for name in candidates}
+    wrong = {name: problems(rule, run.model, name, like, tensors) for name, like in likes.items()}
+    fits = {name: to_ours(rule, run.model, name, likes[name], tensors) for name, found in wrong.items() if not found}
     if len(fits) > 1:
         raise InputError(f"{path} fits {' and '.join(fits)}: say which with --net.")
     new = fits or parts(run, likes, tensors)
     if not new:
+        faults = [f"These weights are not the {name}'s: {'; '.join(found)}." for name, found in wrong.items()]
         raise InputError(f"{path} doesn't fit {run.preset}. " + " ".join(faults))
     for name, weights in new.items():
         state = placed(state, name, weights)
@@ -70,7 +67,7 @@ def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, in
 
 
 def parts(run: Run, likes: Mapping[str, PyTree], tensors: Mapping[str, np.ndarray]) -> dict[str, PyTree]:
-    """Return the weights of all nets where a file holds them side by side, or nothing where it does not."""
+    """Return the weights of all nets where a file holds all of them, otherwise {}."""
     rule, found, used = rule_of(run.preset), {}, set()
     for net, like in likes.items():
         own = {name: tensors[name] for *_, name, _ in table(rule, run.model, net, like) if name in tensors}
@@ -109,7 +106,7 @@ def export_weights(run: Run, state: TrainState, net: str, kind: str, path: Path,
 
 
 def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool, out: Path | None, folder: Path):
-    """Write `generate`, or else `classify`, as StableHLO, and say how it is called. Raises InputError."""
+    """Write `generate`, or else `classify`, as StableHLO, and print how to call it. Raises InputError."""
     program = next((kind for kind in PROGRAMS if exportable(task, kind)), "")
     if not program:
         raise InputError("This model draws no samples and is no classifier: there is no program to export.")

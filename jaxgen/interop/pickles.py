@@ -55,7 +55,7 @@ LITERALS = {  # opcodes that push a number or a text, which pickletools has deco
 
 
 class Unreadable(ValueError):
-    """What is wrong with a file: the rest of the sentence that its path begins, without the full stop."""
+    """A fault of a file. The text continues a sentence that begins with the path, without the full stop."""
 
 
 @dataclass(frozen=True, eq=False)

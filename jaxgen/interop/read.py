@@ -27,7 +27,7 @@ NUMERIC |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bit
 def read(path: str | Path) -> dict[str, np.ndarray]:
     """Return the arrays of a weights file by their names, in the order of the file.
 
-    Reads safetensors, what torch.save writes (a zip file, before 1.6 a pickle) and MATLAB v7.3, told apart by their
+    Reads safetensors, files of torch.save (a zip file, before 1.6 a pickle) and MATLAB v7.3, distinguished by their
     first bytes, and a zip of raw f32 arrays with a manifest.json, as deeplearn.js takes them. No code of a file is ever
     run. State dicts and whole modules have their parameters under the names of
     the state dict; a lone `state_dict`, `model_state_dict`, `params`, `params_ema` or `model` around them and the

@@ -1,4 +1,4 @@
-"""What a model's arrays are called elsewhere, and how they lie there: one mapping, used in both directions.
+"""Names and layouts of a model's arrays in other frameworks: one mapping, used in both directions.
 
 The names are those of the published PyTorch weights. Our modules are named after theirs (`layer1_0` is `layer1.0`), so
 that most models need no rule; the others have one in their module, WEIGHT_NAMES.
@@ -18,7 +18,7 @@ Path = tuple[str, ...]
 
 
 class Layout(NamedTuple):
-    """How an array lies there: `out` turns ours into theirs, `back` theirs into ours."""
+    """The layout of an array in the other framework: `out` converts ours to theirs, `back` theirs to ours."""
 
     out: Callable[[np.ndarray], np.ndarray]
     back: Callable[[np.ndarray], np.ndarray]

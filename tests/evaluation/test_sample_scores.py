@@ -59,7 +59,7 @@ def share_in_balls(points: np.ndarray, centres: np.ndarray) -> float:
 def test_fid_is_that_of_the_features_and_one_device_gives_what_eight_give(noisy):
     one, *_ = opened(Mesh(data=1))
     found = one.compare(one.take_in(noisy, 1100))
-    real = np.concatenate([features_of(one, x) for x in one.pictures("all", one.real_count)])
+    real = np.concatenate([features_of(one, x) for x in one.real_images("all", one.real_count)])
     fake = np.concatenate([features_of(one, x) for x in noisy])
     assert len(real) == one.real_count == 1797
     gap = np.square(real.mean(0) - fake.mean(0)).sum()
@@ -70,7 +70,7 @@ def test_fid_is_that_of_the_features_and_one_device_gives_what_eight_give(noisy)
     eight, *_ = opened(Mesh(data=2, fsdp=4))
     assert eight.compare(eight.take_in(noisy, 1100)) == pytest.approx(found, rel=1e-3, abs=1e-3)
     assert {"kid_lenet", "kid_std_lenet", "is_lenet", "precision_lenet", "coverage_lenet", "swd_lenet"} <= set(found)
-    equal = np.concatenate([features_of(one, x) for x in one.pictures("all", 1100)])  # as many as there are samples
+    equal = np.concatenate([features_of(one, x) for x in one.real_images("all", 1100)])  # as many as there are samples
     assert found["precision_lenet"] == pytest.approx(share_in_balls(fake, equal), abs=0.001)
     assert found["recall_lenet"] == pytest.approx(share_in_balls(equal, fake), abs=0.001)
     digits = share_in_balls(real[1100:], real[:1100])
@@ -80,11 +80,11 @@ def test_fid_is_that_of_the_features_and_one_device_gives_what_eight_give(noisy)
 
 def test_the_real_pictures_score_nothing_against_themselves():
     part, *_ = opened(Mesh(data=1), names=("fid", "pr", "dc"), count=1797)
-    found = part.compare(part.take_in(part.pictures("all", 1797), 1797))
+    found = part.compare(part.take_in(part.real_images("all", 1797), 1797))
     assert found["fid_lenet"] < 1e-6 and found["precision_lenet"] == found["recall_lenet"] == 1
     assert found["coverage_lenet"] == 1
     half, *_ = opened(Mesh(data=1), names=("fid",), count=800)
-    floor = half.compare(half.take_in(half.pictures("all", 800), 800))["fid_lenet"]
+    floor = half.compare(half.take_in(half.real_images("all", 800), 800))["fid_lenet"]
     assert 0 < floor < 5, "a part of them, drawn without regard to order"
 
 
@@ -92,7 +92,7 @@ def test_the_real_side_comes_from_the_cache_and_only_its_own(noisy, monkeypatch)
     part, *_ = opened(Mesh(data=1), names=("fid",))
     fresh = part.compare(part.take_in(noisy, 1100))
     again, *_ = opened(Mesh(data=1), names=("fid",))
-    monkeypatch.setattr(again, "pictures", lambda *_: pytest.fail("the real images were read again"))
+    monkeypatch.setattr(again, "real_images", lambda *_: pytest.fail("the real images were read again"))
     assert again.compare(again.take_in(noisy, 1100)) == fresh
     keys = {part.key()}
     for changes in ({"kind": "random"}, {"resizer": "legacy"}, {"real": 500}, {"names": ("kid",)}):
