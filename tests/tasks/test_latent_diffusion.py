@@ -109,9 +109,9 @@ def test_encode_and_decode_are_those_of_the_autoencoder(name, folder):
     params, context = averaged(init_state(task, jax.random.key(0), spec_of(task, 2)), frozen)
     digits: Any = datasets.load_digits()
     x = jnp.asarray(digits.images[:3] / 8 - 1, jnp.float32)[..., None]
-    assert denoiser(task).encode is not None and denoiser(task).decode is not None
-    latents = denoiser(task).encode(params, context, x)
-    back = denoiser(task).decode(params, context, latents)
+    d: Any = denoiser(task)
+    latents = d.encode(params, context, x)
+    back = d.decode(params, context, latents)
     inside = autoencoder_of(model.autoencoder, IMAGE)
     nets = frozen["autoencoder"]
     np.testing.assert_allclose(back, inside.decode(nets, inside.encode(nets, x)), atol=1e-5)

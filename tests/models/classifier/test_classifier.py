@@ -19,11 +19,10 @@ from jaxgen.core.spec import image_of, spec_of
 from jaxgen.core.step import init_state
 from jaxgen.core.task import Task
 from jaxgen.core.types import TrainState, averaged
-from jaxgen.data import batches, open_source
+from jaxgen.data import batches, check_source, open_source
 from jaxgen.data.arrays import Arrays
 from jaxgen.data.idx import read as read_idx
 from jaxgen.evaluation.held_out import HeldOut
-from jaxgen.inference.sampling import check_data
 from jaxgen.interop.convert import import_weights, placed
 from jaxgen.interop.read import read
 from jaxgen.interop.weight_names import rule_of, to_ours
@@ -276,9 +275,12 @@ def test_data_that_does_not_fit_is_refused(tmp_path):
     np.savez(tmp_path / "none.npz", image=x)
     np.savez(tmp_path / "many.npz", image=x, label=np.arange(12))
     none, many = (open_source(Data(f"npz:{tmp_path / name}.npz")) for name in ("none", "many"))
-    refused(lambda: check_data(LeNet5().task(1), none), "needs 'label'", "only ['image']")
-    refused(lambda: check_data(LeNet5().task(1), many), "12 classes, the model 10: write --model.classes 12.")
-    check_data(LeNet5(classes=12).task(1), many)
+    refused(lambda: check_source(none, Data(), LeNet5().task(1).example), "needs 'label'", "only ['image']")
+    refused(
+        lambda: check_source(many, Data(), LeNet5().task(1).example),
+        "12 classes, the model 10: write --model.classes 12.",
+    )
+    check_source(many, Data(), LeNet5(classes=12).task(1).example)
 
 
 # ---------------------------------------------------------------- accuracy
