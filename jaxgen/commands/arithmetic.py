@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jaxgen.core.config import Data, Run
     from jaxgen.core.task import Task
     from jaxgen.data import Source
-    from jaxgen.inference.autoencoding import Coder
+    from jaxgen.inference.autoencoding import Autoencoder
 
 
 def arithmetic(
@@ -61,7 +61,7 @@ def arithmetic(
     config = load_config(run)
     terms = [sources_of(config, task, text, examples, label) for text in (start, minus, plus)]
     opened = open_run(run)
-    nets = autoencoding.Coder(opened)
+    nets = autoencoding.Autoencoder(opened)
     z, less, more = (mean_code(nets, term, config.data) for term in terms)
     way = np.stack([latent_space.lerp(z, z - less + more, t) for t in np.linspace(0, 1, steps)])
     images = nets.decode(np.concatenate([[z, less, more], way]), latent_space.conditions(3 + steps, classes))
@@ -74,7 +74,7 @@ def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int) -
     from jaxgen import data
     from jaxgen.core.spec import image_of
     from jaxgen.data.arrays import Arrays
-    from jaxgen.inference.inversion import read_picture
+    from jaxgen.inference.inversion import read_image
     from jaxgen.media.image_grid import to_u8
 
     found: list[Source] = []
@@ -92,11 +92,11 @@ def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int) -
                 raise InputError(f"The run's data have no example of {part}.")
             found.append(data.RandomSubset(data.Subset(whole, places), examples))
         else:
-            picture = to_u8(read_picture(Path(part), image_of(task), run.data))
+            picture = to_u8(read_image(Path(part), image_of(task), run.data))
             found.append(Arrays(picture, np.full(1, label, np.int32), ("",)))
     return found
 
 
-def mean_code(nets: "Coder", sources: Sequence["Source"], about: "Data") -> np.ndarray:
+def mean_code(nets: "Autoencoder", sources: Sequence["Source"], about: "Data") -> np.ndarray:
     """Return the mean of the sources' mean codes, f32[d]."""
     return np.mean([nets.encode(source, about).mean(0) for source in sources], 0)

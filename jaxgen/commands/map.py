@@ -67,7 +67,7 @@ def map_(
     if by == "pca" and len(some) < 2:
         raise InputError("Principal components are those of two images or more, not of one.")
     opened = open_run(run)
-    nets = autoencoding.Coder(opened)
+    nets = autoencoding.Autoencoder(opened)
     codes = nets.encode(some, about)
     labels = some.labels if source.classes else None
     if by == "pca":

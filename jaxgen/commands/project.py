@@ -56,7 +56,7 @@ def project(
     linear = latent_space.latent_of(task).linear
     classes = classes_of(task, None if label is None else str(label))
     image = image_of(task)
-    target = search.read_picture(picture, image, load_config(run).data)
+    target = search.read_image(picture, image, load_config(run).data)
     distance = distance or choose_distance(image)
     features = features_of(distance)
     opened = open_run(run, Mesh(data=1))

@@ -86,9 +86,9 @@ def score(
 
 def scores_of(opened: "Trained", source: "Source", about: "Data", by: Measure, samples: int) -> np.ndarray:
     """Return how unlike each image of a source is to what was trained on, f32[n]. Raises InputError for NaN."""
-    from jaxgen.inference.autoencoding import Coder
+    from jaxgen.inference.autoencoding import Autoencoder
 
-    coder = Coder(opened)
+    coder = Autoencoder(opened)
     if by == "likelihood":
         scores = coder.negative_log_likelihoods(source, about, samples)
     else:

@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 
 from jaxgen.core.errors import InputError, at_least
-from jaxgen.inference.stylization import Stylist, Wish, open_stylist
+from jaxgen.inference.stylization import StyleRequest, Stylist, open_stylist
 from jaxgen.media import tiling
 from jaxgen.media.batch_files import BYTES, ImageJob, check_memory_limit
 from jaxgen.media.photo import quantised, read, size_of, write
@@ -82,10 +82,10 @@ def stylize(
     job = ImageJob(picture, out, "stylized", outputs, overwrite, inputs)
     if progress and not job.single:
         raise InputError("--progress shows one image being painted: leave it out for a folder.")
-    wish = Wish(style, weights, style_size, strength)
-    stylist = open_stylist(with_, wish, how, steps, style_weight, backbone)
+    request = StyleRequest(style, weights, style_size, strength)
+    stylist = open_stylist(with_, request, how, steps, style_weight, backbone)
     check_masks(masks, stylist)
-    if progress and not stylist.paints:
+    if progress and not stylist.iterative:
         raise InputError(f"{stylist.name} paints in one pass: leave out --progress.")
     stylizer = ImageStylizer(stylist, masks, colours, tile, overlap, memory, progress)
 
@@ -102,10 +102,10 @@ def progress_path(target: Path) -> Path:
 
 def check_masks(masks: tuple[Path, ...], stylist: Stylist):
     """Raise InputError where there are not as many masks as styles, or one fewer."""
-    count = len(stylist.wish.styles) or 1
+    count = len(stylist.request.styles) or 1
     if masks and len(masks) not in (count, max(count - 1, 1)):
         raise InputError(f"There are {len(masks)} --masks for {count} styles: give one for each, or one fewer.")
-    if masks and stylist.wish.weights:
+    if masks and stylist.request.weights:
         raise InputError("--weights and --masks are two ways to have several styles: give one of them.")
 
 
@@ -134,7 +134,7 @@ class ImageStylizer:
     def painted(self, content: np.ndarray, masks: np.ndarray | None, target: Path | None = None) -> np.ndarray:
         """Return an image f32[h w 3] painted; masks f32[n h w 1] add up to 1 at most."""
         stylist, (height, width) = self.stylist, content.shape[:2]
-        if stylist.wish.strength == 0:
+        if stylist.request.strength == 0:
             return content
         fits = stylist.each * height * width <= self.memory * BYTES
         tile = self.tile if self.tile is not None else 0 if fits else TILE
@@ -152,7 +152,7 @@ class ImageStylizer:
     @contextmanager
     def shown(self, target: Path | None) -> Iterator[Any]:
         """Give what is told of the progress: (how far, of how much, canvas)."""
-        if not self.stylist.paints:
+        if not self.stylist.iterative:
             yield lambda at, total, canvas: None
             return
         from rich.progress import Progress
@@ -182,7 +182,7 @@ class ImageStylizer:
             found.append(mask)
         total = np.maximum(sum(found), 1)
         found = [mask / total for mask in found]
-        if len(found) < len(self.stylist.wish.styles):
+        if len(found) < len(self.stylist.request.styles):
             found.append(1 - sum(found))
         return np.stack(found).astype(np.float32)
 

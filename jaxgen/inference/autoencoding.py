@@ -46,7 +46,7 @@ def check_vectors(task: Task) -> int:
     return code.shape[1]
 
 
-class Coder:
+class Autoencoder:
     """A run's nets, averaged or last, over images and codes `BATCH` at a time, always as many."""
 
     def __init__(self, opened: Trained, average: bool = True):

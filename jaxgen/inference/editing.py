@@ -49,9 +49,9 @@ class ImageEditor:
 
     def read(self, path: Path, image: tuple[int, int, int] | None = None) -> np.ndarray:
         """Return an image's file at the model's size, or another, f32[1 h w c] in [-1, 1]."""
-        from jaxgen.inference.inversion import read_picture
+        from jaxgen.inference.inversion import read_image
 
-        return read_picture(path, image or self.image, self.config.data)
+        return read_image(path, image or self.image, self.config.data)
 
     def read_mask(self, path: Path, picture: Path) -> np.ndarray:
         """Return f32[1 h w 1], 1 where a mask's file is white. Raises InputError where it does not fit the image."""

@@ -33,7 +33,7 @@ class Projection(NamedTuple):
     psnr: float
 
 
-def read_picture(path: Path, image: tuple[int, int, int], data: Data) -> np.ndarray:
+def read_image(path: Path, image: tuple[int, int, int], data: Data) -> np.ndarray:
     """Return an image's file as f32[1 h w c] in [-1, 1], brought to the model's size as the data is.
 
     Raises InputError where there is no such file, where it is no image, and where the channels can't be converted.

@@ -21,7 +21,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Key
 from jaxgen.data import RandomSubset, check_source, open_source
-from jaxgen.inference.autoencoding import Coder, check_vectors
+from jaxgen.inference.autoencoding import Autoencoder, check_vectors
 from jaxgen.inference.sampling import conditioning_of, drawer
 from jaxgen.losses.elbo import kl_standard, normal_log_prob
 from jaxgen.nn.conv import Dense
@@ -143,7 +143,7 @@ def refit(opened: Trained, name: Name, components: int = 10, average: bool = Tru
     check_source(source, run.data, task.example)
     some = RandomSubset(source, PICTURES)
     print(f"Fitting --sampler {name} on the codes of {len(some):,} training images ...", flush=True)
-    codes = Coder(opened, average).encode(some, run.data)
+    codes = Autoencoder(opened, average).encode(some, run.data)
     draw = fit_mixture(codes, components) if name == "mixture" else fit_two_stage(codes)
     decode = task.get(Codec).decode
     assert decode is not None

@@ -109,7 +109,7 @@ class Model:
             raise InputError("--degrade hides parts of images by itself: leave out --mask.")
         for name, value in (("sigma", sigma), ("mask", mask)):
             if name in self.transform.inputs and value is None and not degrade:
-                raise InputError(f"{self.name} must be told --{name}.")
+                raise InputError(f"{self.name} needs --{name}.")
             if name not in (*self.transform.inputs, *self.may) and value is not None:
                 raise InputError(f"{self.name} takes no --{name}: leave it out.")
 

@@ -28,7 +28,7 @@ STEPS = 200
 Show = Callable[[int, int, Any], Any]  # how far, of how much, the canvas
 
 
-class Wish(NamedTuple):
+class StyleRequest(NamedTuple):
     """Which styles are wanted, how much of each, from images of which size, and how much of them all."""
 
     styles: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Wish(NamedTuple):
         if self.weights and not 0 < sum(self.weights) < np.inf:
             raise InputError("--weights must be numbers that don't add up to 0.")
 
-    def pictures(self, name: str) -> list[np.ndarray]:
+    def images(self, name: str) -> list[np.ndarray]:
         """Return the style images, f32[h w 3] each. Raises InputError where there is none, or one can't be read."""
         if not self.styles:
             raise InputError(f"{name} takes its style from images: name one or several with --style.")
@@ -60,7 +60,7 @@ class Wish(NamedTuple):
 
 
 @dataclass
-class Painter:
+class IterativeStylist:
     """Paints by moving a canvas until a backbone's features agree.
 
     begin:  look at a whole image before its parts, so many of them, are painted
@@ -68,21 +68,21 @@ class Painter:
     """
 
     name: str
-    wish: Wish
+    request: StyleRequest
     model: Any  # Gatys or WCT
     backbone: backbones.Backbone
     styles: list[np.ndarray]
     steps: int
-    paints: bool = True
+    iterative: bool = True
     each: int = 2800  # bytes that a pixel takes, by XLA's account of 2700 with vgg16
     easels: dict[tuple[int, ...], Any] = field(default_factory=dict)
     multiple: int = 1  # where a part may begin
 
     def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):
-        self.pictures = [jnp.asarray(recoloured(x, content) if keep else x) for x in self.styles]
+        self.images = [jnp.asarray(recoloured(x, content) if keep else x) for x in self.styles]
         self.change, self.done, self.total = None, 0, (parts + (parts > 1)) * self.steps
-        for picture in (content, *self.pictures):
-            check_side(self.name, picture, backbones.smallest(self.backbone.model))
+        for image in (content, *self.images):
+            check_side(self.name, image, backbones.smallest(self.backbone.model))
         if parts > 1:  # the whole image, small, says where the parts begin
             small = thumbnail(content, tile)
             size, whole = small.shape[:2], content.shape[:2]
@@ -99,13 +99,13 @@ class Painter:
         """Return a canvas f32[h w 3] that was painted from `start`."""
         if content.shape not in self.easels:
             model = replace(self.model, image=content.shape)
-            targets = jax.jit(lambda *known: model.targets(*known[:2], self.wish.shares().tolist(), *known[2:]))
+            targets = jax.jit(lambda *known: model.targets(*known[:2], self.request.shares().tolist(), *known[2:]))
             self.easels[content.shape] = Easel(model.task(1)), targets
         easel, targets = self.easels[content.shape]
         x = jnp.asarray(content)[None]
         frozen = {
             "backbone": self.backbone,
-            "styles": targets(self.backbone, self.pictures, masks, x, self.wish.strength),
+            "styles": targets(self.backbone, self.images, masks, x, self.request.strength),
         }
         made = easel.paint(x, start, frozen, self.steps, lambda at, y, _: show(self.done + at, self.total, y))
         self.done += self.steps
@@ -114,15 +114,15 @@ class Painter:
 
 @dataclass
 class Trained:
-    """Paints in one pass of a net; `begin` and `answer` are as a Painter's."""
+    """Paints in one pass of a net; `begin` and `answer` are as a IterativeStylist's."""
 
     name: str
-    wish: Wish
+    request: StyleRequest
     transform: Transform
     params: Any
     context: Any
     styles: list[np.ndarray]  # images, where the net is told some
-    paints: bool = False
+    iterative: bool = False
     each: int = 800  # bytes that a pixel takes, by XLA's account of the default nets: 270 to 790
 
     def __post_init__(self):
@@ -133,9 +133,9 @@ class Trained:
 
     def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):
         del show
-        for picture in (content, *self.styles):
-            check_side(self.name, picture, SMALLEST + 8 * bool(self.styles))
-        self.pictures = [jnp.asarray(recoloured(x, content) if keep else x)[None] for x in self.styles]
+        for image in (content, *self.styles):
+            check_side(self.name, image, SMALLEST + 8 * bool(self.styles))
+        self.images = [jnp.asarray(recoloured(x, content) if keep else x)[None] for x in self.styles]
         self.whole = self.padded(thumbnail(content, tile)) if parts > 1 else None
 
     def padded(self, x: np.ndarray) -> jax.Array:
@@ -147,7 +147,7 @@ class Trained:
     def answer(self, part: np.ndarray, place: tuple[slice, slice], masks: np.ndarray | None, show: Show) -> np.ndarray:
         del place, show
         if masks is None:
-            return self.one(part, self.wish.shares())
+            return self.one(part, self.request.shares())
         made = (1 - masks.sum(0)) * part
         for i, mask in enumerate(masks):
             made = made + mask * self.one(part, np.eye(len(masks), dtype=np.float32)[i])
@@ -159,19 +159,19 @@ class Trained:
         given |= {} if self.whole is None else {"whole": self.whole}
         to, domains = 0, self.transform.inputs["to"].names
         if self.styles:
-            given |= {"style": self.pictures, "strength": jnp.full(1, self.wish.strength, jnp.float32)}
+            given |= {"style": self.images, "strength": jnp.full(1, self.request.strength, jnp.float32)}
         else:
             spread = np.zeros(len(domains), np.float32)
-            np.add.at(spread, [domains.index(style) for style in self.wish.styles], shares)
+            np.add.at(spread, [domains.index(style) for style in self.request.styles], shares)
             shares, to = spread, int(spread.argmax())
         given["mix"] = jnp.asarray(shares)[None]
         given["to"] = jnp.full(1, to, jnp.int32)
         made = self.translate(self.params, self.context, given, self.keys)["image"]
         made = np.clip(np.asarray(made, np.float32)[0, : part.shape[0], : part.shape[1]], -1, 1)
-        return made if self.styles else part + np.float32(self.wish.strength) * (made - part)
+        return made if self.styles else part + np.float32(self.request.strength) * (made - part)
 
 
-Stylist = Painter | Trained
+Stylist = IterativeStylist | Trained
 
 
 def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
@@ -185,46 +185,48 @@ def thumbnail(content: np.ndarray, tile: int) -> np.ndarray:
     return fitted(content, max(tile, -(-64 * max(height, width) // min(height, width))))
 
 
-def check_side(name: str, picture: Any, least: int):
+def check_side(name: str, image: Any, least: int):
     """Raise InputError for an image that is too small."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if min(height, width) < least:
         raise InputError(f"{name} needs images of {least}x{least} at least, not {height}x{width}.")
 
 
 def open_stylist(
     name: str,
-    wish: Wish,
+    request: StyleRequest,
     how: str | None = None,
     steps: int | None = None,
     style_weight: float | None = None,
     backbone: str | None = None,
 ) -> Stylist:
     """Return the painter of this name, or the net of a run's folder or a file of weights. Raises InputError."""
-    wish.check()
+    request.check()
     path = Path(name).expanduser()
     if how is not None and not path.is_dir():
         raise InputError("--how is for a run of adain.")
     if style_weight is not None and name != "gatys":
         raise InputError(f"{name} has no --style-weight: leave it out, or write --strength.")
     if name in PAINTERS:
-        pictures = wish.pictures(name)
+        images = request.images(name)
         changes: dict[str, Any] = {} if style_weight is None else {"style_weight": style_weight}
         backbone = backbone or "vgg16"
         model = replace(PAINTERS[name](), backbone=backbone, **changes)
         if backbone not in backbones.NAMES:
             model = replace(model, **own_layers(backbone, name))
         model.check()
-        return Painter(name, wish, model, backbones.load(backbone), pictures, STEPS if steps is None else steps)
+        return IterativeStylist(
+            name, request, model, backbones.load(backbone), images, STEPS if steps is None else steps
+        )
     for setting, value in (("steps", steps), ("backbone", backbone)):
         if value is not None:
             raise InputError(f"{name} paints in one pass and takes no --{setting}: leave it out.")
     if path.is_dir():
-        return of_run(path, wish, how)
+        return of_run(path, request, how)
     if not path.is_file():
         known = ", ".join(PAINTERS)
         raise InputError(f"There is no run folder or file {path}: --with names one, or one of {known}.")
-    return of_weights(path, wish)
+    return of_weights(path, request)
 
 
 def own_layers(backbone: str, name: str) -> dict[str, Any]:
@@ -237,7 +239,7 @@ def own_layers(backbone: str, name: str) -> dict[str, Any]:
     return {"layers": last} if name == "wct" else {"style": last, "content": last[-2:][:1]}
 
 
-def of_run(path: Path, wish: Wish, how: str | None) -> Trained:
+def of_run(path: Path, request: StyleRequest, how: str | None) -> Trained:
     """Return the net of a run."""
     from jaxgen.core.config import Mesh
     from jaxgen.runs.config_io import load_config
@@ -257,23 +259,23 @@ def of_run(path: Path, wish: Wish, how: str | None) -> Trained:
             raise InputError(f"--how is for a run of adain, and {path} is of {opened.run.preset}.")
         transform = replace(opened.run.model, how=how).task(1).get(Transform)
     by_image, params, context = "style" in transform.inputs, *averaged(opened.state, opened.frozen)
-    wish = wish if by_image else named(wish, transform.inputs["to"].names, str(path))
-    return Trained(str(path), wish, transform, params, context, wish.pictures(str(path)) if by_image else [])
+    request = request if by_image else named(request, transform.inputs["to"].names, str(path))
+    return Trained(str(path), request, transform, params, context, request.images(str(path)) if by_image else [])
 
 
-def named(wish: Wish, domains: Sequence[str], name: str) -> Wish:
-    """Return the wish by names of styles that a net was trained for. Raises InputError for any other."""
-    if not wish.styles and len(domains) > 1:
+def named(request: StyleRequest, domains: Sequence[str], name: str) -> StyleRequest:
+    """Return the request by names of styles that a net was trained for. Raises InputError for any other."""
+    if not request.styles and len(domains) > 1:
         raise InputError(f"{name} knows several styles: name some with --style, of {', '.join(domains)}.")
-    for style in wish.styles:
+    for style in request.styles:
         if style not in domains and (len(domains) == 1 or Path(style).is_file()):
             known = ", ".join(domains)
             raise InputError(f"{name} was trained for {known} and takes no other --style, such as {style}.")
         choose(style, domains, "style")
-    return wish if wish.styles else wish._replace(styles=tuple(domains))
+    return request if request.styles else request._replace(styles=tuple(domains))
 
 
-def of_weights(path: Path, wish: Wish) -> Trained:
+def of_weights(path: Path, request: StyleRequest) -> Trained:
     """Return the net of a file of weights. Raises InputError where they are not of `fast-style`."""
     from jaxgen.interop.read import read
     from jaxgen.interop.weight_names import problems, rule_of, to_ours
@@ -289,4 +291,4 @@ def of_weights(path: Path, wish: Wish) -> Trained:
     found = to_ours(rule, model, "painter", shapes, tensors)
     params = {"painter": jax.tree.map(jnp.asarray, found["params"])}
     context = Context({}, {}, {}, jnp.zeros((), jnp.int32))
-    return Trained(path.name, named(wish, transform.inputs["to"].names, path.name), transform, params, context, [])
+    return Trained(path.name, named(request, transform.inputs["to"].names, path.name), transform, params, context, [])

@@ -69,13 +69,15 @@ def ours_gatys(steps: int) -> Callable[[], Any]:
     from jaxgen.pretrained import backbones
 
     content, styles = picture(256, 0), [picture(256, 1)]
-    painter = stylization.Painter("gatys", stylization.Wish(("s",)), Gatys(), backbones.load("vgg16"), styles, steps)
+    stylist = stylization.IterativeStylist(
+        "gatys", stylization.StyleRequest(("s",)), Gatys(), backbones.load("vgg16"), styles, steps
+    )
     path = Path(tempfile.mkdtemp()) / "progress.png"
     show = lambda at, total, canvas: save_png(path, photo.quantised(np.asarray(canvas), 8))  # noqa: E731
 
     def paint():
-        painter.begin(content, 0, 1, False, None, show)
-        return painter.answer(content, (slice(0, 256), slice(0, 256)), None, show)
+        stylist.begin(content, 0, 1, False, None, show)
+        return stylist.answer(content, (slice(0, 256), slice(0, 256)), None, show)
 
     return paint
 

@@ -88,8 +88,8 @@ def test_a_diffusion_model_paints_pictures_of_its_size(folder, cli):
 def test_what_the_command_refuses(folder, cli):
     picture = folder / "a.png"
     for args, words in [
-        (["--with", folder / "partial-conv"], "must be told --mask"),
-        (["--with", folder / "edm"], "must be told --mask"),
+        (["--with", folder / "partial-conv"], "needs --mask"),
+        (["--with", folder / "edm"], "needs --mask"),
         (["--with", folder / "partial-conv", "--mask", folder / "small-mask.png"], "they must be of one size"),
         (["--with", folder / "partial-conv", "--mask", folder / "a-black.png"], "black all over"),
         (["--with", folder / "partial-conv", "--mask", folder / "none.png"], "none.png can't be read"),

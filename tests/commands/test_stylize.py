@@ -84,7 +84,7 @@ def worker(
     weights: Path, masks: tuple[Path, ...] = (), colours: str = "style", tile: int = 0, **wish
 ) -> stylize.ImageStylizer:
     return stylize.ImageStylizer(
-        stylization.open_stylist(str(weights), stylization.Wish(**wish)), masks, colours, tile, 16, 4.0
+        stylization.open_stylist(str(weights), stylization.StyleRequest(**wish)), masks, colours, tile, 16, 4.0
     )
 
 
@@ -144,11 +144,11 @@ def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
 
 def test_wct_paints_several_styles_by_weights(random_backbone):
     model, content = WCT(backbone="random", layers=("relu1_1", "relu1_2")), picture()
-    wish = stylization.Wish(("a", "b"), (1, 3))
-    work = stylization.Painter("wct", wish, model, random_backbone, [picture(seed=1), picture(24, seed=2)], 20)
+    wish = stylization.StyleRequest(("a", "b"), (1, 3))
+    work = stylization.IterativeStylist("wct", wish, model, random_backbone, [picture(seed=1), picture(24, seed=2)], 20)
     made = stylize.ImageStylizer(work, (), "style", 0, 0, 4.0).painted(content, None)
     _, targets = work.easels[content.shape]
-    wanted = targets(random_backbone, work.pictures, None, jnp.asarray(content)[None], 1.0)
+    wanted = targets(random_backbone, work.images, None, jnp.asarray(content)[None], 1.0)
     apart = [
         float(model.loss(jnp.asarray(x)[None], {"image": x[None]}, random_backbone, wanted)[1]["maps"])
         for x in (content, made)
@@ -180,7 +180,7 @@ def test_files_of_either_net_are_told_apart(mirror, tmp_path):
     net, _ = painter(model)
     params: Any = jax.jit(lambda: net.init(jax.random.key(2), x))()
     path = zipped(tmp_path / "w.zip", to_theirs(rule_of("fast-style"), model, "painter", jax.device_get(params)))
-    found = stylization.of_weights(path, stylization.Wish())
+    found = stylization.of_weights(path, stylization.StyleRequest())
     nothing, wanted = jax.random.split(jax.random.key(0), 1), np.asarray(net.apply(params, x))
     made = found.translator.translate(found.params, found.context, {"source": x}, nothing, jnp.zeros(1, int))
     np.testing.assert_allclose(made, wanted, atol=1e-5)

@@ -27,7 +27,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.data import RandomSubset, Subset, batches, labels_of, open_source
 from jaxgen.evaluation.sample_scores import open_scores
 from jaxgen.inference import latent_samplers
-from jaxgen.inference.autoencoding import Coder, check_vectors
+from jaxgen.inference.autoencoding import Autoencoder, check_vectors
 from jaxgen.media.image_grid import CAPTION, to_u8
 from jaxgen.media.plots import plot_map
 from jaxgen.metrics.auroc import auroc
@@ -194,7 +194,7 @@ def test_likelihoods_are_the_tasks_and_of_one_picture_each(opened):
     trained = opened["vae"]
     data = trained.run.data.at("test")
     source = open_source(data)
-    coder = Coder(trained)
+    coder = Autoencoder(trained)
     all_, three = (coder.negative_log_likelihoods(x, data, 5) for x in (source, Subset(source, range(3))))
     np.testing.assert_array_equal(all_[:3], three)
     assert len(all_) == len(source) and log_prob(trained.task)
@@ -221,7 +221,7 @@ def test_scores_of_a_source(runs, cli, tmp_path):
 
 
 def test_scores_that_are_no_numbers(opened, monkeypatch):
-    monkeypatch.setattr(Coder, "squared_errors", lambda *args: np.array([1, np.nan]))
+    monkeypatch.setattr(Autoencoder, "squared_errors", lambda *args: np.array([1, np.nan]))
     data = Data("digits")
     message(
         lambda: scores_of(opened["vae"], open_source(data), data, "reconstruction", 1),
@@ -283,7 +283,7 @@ def test_arithmetic(runs, cli, opened, tmp_path):
     for a, b in ((0, 1), (0, 4), (2, 6)):
         assert np.abs(cells[a] - cells[b]).max() <= 1
     fours = Subset(digits, np.flatnonzero(labels_of(digits) == 4))
-    coder = Coder(trained)
+    coder = Autoencoder(trained)
     ones = [coder.encode(x, trained.run.data).mean(0) for x in (RandomSubset(fours, 6), Subset(digits, [3]))]
     want = to_u8(coder.decode(np.mean(ones, 0)[None], {}))[0, ..., 0]
     assert np.abs(cells[2] - want.repeat(8, 0).repeat(8, 1)).max() <= 1
@@ -365,13 +365,13 @@ def test_codes_of_a_trained_model_are_nearer_to_a_sampler_than_to_the_prior(open
     drawn = [np.concatenate(list(map(np.asarray, latent_samplers.images(trained, name, n, 0, 4))))[:n] for n in (3, 9)]
     np.testing.assert_array_equal(drawn[0], drawn[1][:3])
     assert drawn[1].shape == (9, 8, 8, 1) and len(seen) == 2
-    held_out = Coder(trained).encode(open_source(data.at("test")), data)
+    held_out = Autoencoder(trained).encode(open_source(data.at("test")), data)
     found = np.asarray(seen[0](keys_of(1000)))
     prior = np.random.default_rng(0).normal(size=(1000, 2))
     assert energy(found, held_out) < 0.5 * energy(prior, held_out)
     # What is drawn is decoded, by one key for each sample.
     keys = rng.sample_keys(rng.fold(jax.random.key(0), "samples"), jnp.arange(9))
-    want = Coder(trained).decode(np.asarray(seen[1](keys)), {})
+    want = Autoencoder(trained).decode(np.asarray(seen[1](keys)), {})
     np.testing.assert_allclose(drawn[1], want, atol=1e-4)
     assert latent_samplers.refit(trained, "prior") is trained
 
