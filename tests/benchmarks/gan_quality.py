@@ -124,7 +124,8 @@ def our_steps(name: str, data: Path) -> Callable[[int], Any]:
     task = build_task(run, mesh)
     state = sharding.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
     step = loop.lower(run, task, mesh, state, {}).compile()
-    stream = loop.open_stream(run, task, mesh, open_source(run.data, run.model.image), 0)
+    setup = loop.Setup(mesh, task, sharding.abstract_state(task, mesh, spec_of(task, run.batch)), {})
+    stream = loop.open_stream(run, setup, open_source(run.data, run.model.image), 0)
 
     def take(count: int):
         nonlocal state
