@@ -42,6 +42,7 @@ def test_poisson_blending_solves_the_papers_equation_pixel_by_pixel(mixed):
     assert np.array_equal(made[~hole], f[~hole])
 
 
+@pytest.mark.slow
 def test_poisson_blending_of_a_photograph_leaves_no_residual(real_data):
     photo = (
         np.asarray(Image.open(real_data / "photos" / "astronaut.png").convert("RGB"), np.float32)[::2, ::2] / 127.5 - 1
@@ -157,6 +158,7 @@ def test_few_colours_become_as_many_of_the_backgrounds(files, cli):
     assert np.array_equal(made, below)
 
 
+@pytest.mark.slow
 def test_a_photograph_gets_anothers_palette(real_data, tmp_path, cli):
     for name in ("chelsea.png", "coffee.png"):
         Image.open(real_data / "photos" / name).convert("RGB").resize((120, 80)).save(tmp_path / name)

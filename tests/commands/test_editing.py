@@ -88,6 +88,7 @@ def test_an_upscaled_picture_has_the_means_that_were_given(folder, cli):
     assert np.abs(answers[0] - answers[1]).max() > 10
 
 
+@pytest.mark.slow
 def test_posterior_sampling_leads_to_what_is_known(folder, cli):
     """By a gradient through the net: the means are near the given ones, not equal, and nearer without noise."""
     means = lambda x: x.reshape(4, 2, 4, 2).mean((1, 3))  # noqa: E731
@@ -121,6 +122,7 @@ def test_a_variation_keeps_more_the_weaker_it_is(folder, cli):
     assert far[0] < 0.5 * far[1]
 
 
+@pytest.mark.slow
 def test_a_blend_goes_from_one_picture_to_the_other(folder, cli):
     cli(0, "edit", folder / "edm", folder / "a.png", "--how", "blend", "--other", folder / "b.png",
         "--sampling", "steps=60", "--count", "4", "--out", folder / "blend.png")  # fmt: skip
@@ -149,6 +151,7 @@ def test_samples_drawn_in_other_ways(folder, cli):
     assert "steps=2" in row["sampling"]
 
 
+@pytest.mark.slow
 def test_a_worse_model_guides(folder, cli):
     def draw(name: str, *words):
         out = folder / f"{name}.npz"

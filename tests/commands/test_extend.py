@@ -93,6 +93,7 @@ def diffusion(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("extend"), "diffusion", "ddpm", "--data.source", "shapes", *few)
 
 
+@pytest.mark.slow
 def test_a_diffusion_model_paints_windows_beyond_the_border(diffusion, tmp_path, cli):
     picture = save(tmp_path / "p.png", smooth(0, 12, 14))
     said = cli(0, "extend", picture, "--with", diffusion, "--by", "3", "4", "2", "0", "--answers", "2")

@@ -61,6 +61,7 @@ def test_several_answers_are_written_and_shown(folder, cli):
     assert np.array_equal(pixels(folder / "first.png"), one), "the count of answers changes none"
 
 
+@pytest.mark.slow
 def test_how_far_two_answers_are_apart_is_measured(folder, monkeypatch):
     one, other = jnp.zeros((1, 2, 2, 3)), jnp.full((1, 2, 2, 3), 0.5).at[:, 0].set(0.25)
     mask = jnp.zeros((1, 2, 2, 1)).at[:, 0].set(1)

@@ -48,6 +48,7 @@ def test_published_imdn_on_set14(cli, real_data, tmp_path):
     assert float(mean) == pytest.approx(28.58, abs=0.02)
 
 
+@pytest.mark.slow
 def test_tiled_equals_untiled_for_a_real_net(real_data, tmp_path, cli):
     weights, picture = real_data / "weights/dncnn_25.pth", real_data / "denoise/Set12/01.png"
     made = {}

