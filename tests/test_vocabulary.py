@@ -35,6 +35,7 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/runs": ("trunk", "halvings", "halving"),  # in the table of renamed settings
     "jaxgen/training": (),
     "jaxgen/evaluation": (),
+    "jaxgen/inference": (),
     "jaxgen/interop": ("tell",),  # of a file
     "jaxgen/pretrained": (),
     "jaxgen/nn": (),

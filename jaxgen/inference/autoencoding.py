@@ -1,4 +1,4 @@
-"""A trained autoencoder's nets over any number of images and codes: what codes, scores and maps are made with."""
+"""The nets of a trained autoencoder, applied to any number of images and latents."""
 
 from collections.abc import Callable, Mapping
 
@@ -20,7 +20,7 @@ from jaxgen.runs import sharding
 from jaxgen.runs.load import Trained
 
 LARGEST = 4096  # numbers in a code that is taken for a vector
-NO_LATENTS = "This model has no encoder: it makes no codes of images."
+NO_LATENTS = "This model has no encoder: it makes no latents of images."
 BATCH = 200  # images or codes that pass at a time
 
 
@@ -47,7 +47,7 @@ def check_vectors(task: Task) -> int:
 
 
 class Autoencoder:
-    """A run's nets, averaged or last, over images and codes `BATCH` at a time, always as many."""
+    """A run's nets, averaged or last, applied to images and latents in batches of one size."""
 
     def __init__(self, opened: Trained, average: bool = True):
         self.task, mesh = opened.task, opened.mesh

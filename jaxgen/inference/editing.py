@@ -1,4 +1,4 @@
-"""A diffusion model that answers a question about an image (diffusion/conditions.py)."""
+"""Image editing with a diffusion model (jaxgen/diffusion/conditions.py)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_noise(noise: float, method: str):
-    """Raise InputError for a strength of noise that can't be, or of a method that knows of none."""
+    """Raise InputError for an invalid noise level, or for noise with a method that assumes a clean image."""
     if not 0 <= noise <= 255:
         raise InputError(f"--noise is a standard deviation of 255, not {noise:g}.")
     if noise and method != "dps":
@@ -22,7 +22,7 @@ def check_noise(noise: float, method: str):
 
 
 class ImageEditor:
-    """A run whose denoiser answers `count` times what is asked of an image. Raises InputError before it is opened."""
+    """Edits of an image by the denoiser of a run, `count` answers each. Raises InputError before the run is opened."""
 
     def __init__(self, run: Path, count: int, seed: int, label: int | None, sampling: str, out: Path):
         from jaxgen.core.spec import image_of
@@ -53,12 +53,12 @@ class ImageEditor:
 
         return read_image(path, image or self.image, self.config.data)
 
-    def read_mask(self, path: Path, picture: Path) -> np.ndarray:
+    def read_mask(self, path: Path, original: Path) -> np.ndarray:
         """Return f32[1 h w 1], 1 where a mask's file is white. Raises InputError where it does not fit the image."""
         from jaxgen.data.image_decoding import decode
 
         found = self.read(path, (*self.image[:2], 1)) > 0
-        (mask_width, mask_height), (width, height) = (decode(file.read_bytes()).size for file in (path, picture))
+        (mask_width, mask_height), (width, height) = (decode(file.read_bytes()).size for file in (path, original))
         if (mask_width, mask_height) != (width, height):  # as they are seen: turned as their EXIF says
             raise InputError(
                 f"The mask {path} is {mask_height}x{mask_width}, the image {height}x{width}: they must be of one size."

@@ -1,4 +1,4 @@
-"""What is hidden of an image, painted by a diffusion or flow model that was not trained for it."""
+"""Inpainting by a diffusion or flow model that was not trained for it."""
 
 from dataclasses import replace
 from functools import partial
@@ -22,9 +22,9 @@ TIMES = 5  # that RePaint takes a step
 def bound(
     d: Denoiser, params: Params, context: Context, how: Sampling, label: int | None = None
 ) -> tuple[Denoise, Denoiser]:
-    """Return (x, tau) -> E[x0 | x] by these nets, of a label or of none, and `d` that codes images by them.
+    """Return (x, tau) -> E[x0 | x] with these nets bound, for a label or none, and `d` with its codec bound.
 
-    Of no label a classifier has nothing to say.
+    Without a label, a guiding classifier is not used.
     """
     how = replace(how, classifier="") if label is None else how
     ways = (way and partial(way, params, context) for way in (d.encode, d.decode))
@@ -50,7 +50,7 @@ def repainted(denoise: Denoise, d: Denoiser, keys: Key, x0: Array, hidden: Array
 
 
 def check(d: Denoiser):
-    """Raise InputError where what is known of an image can't be kept."""
+    """Raise InputError where the known pixels of an image can't be kept."""
     if d.encode is not None and d.shape[:2] == (1, 1):
         raise InputError("This model's codes have no places in the image: what is known can't be kept in them.")
 

@@ -1,4 +1,4 @@
-"""The latent whose image is nearest to a given one."""
+"""GAN inversion: the latent of the image nearest to a given one."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,10 +43,10 @@ def read_image(path: Path, image: tuple[int, int, int], data: Data) -> np.ndarra
     if not path.is_file():
         raise InputError(f"There is no image {path}.")
     try:
-        picture = decode(path.read_bytes())
+        decoded = decode(path.read_bytes())
     except Exception as error:  # Pillow raises many kinds
         raise InputError(f"{path} can't be read: {reason(error)}.") from error
-    return to_float(to_size(picture, image, "none" if data.crop in ("none", "jitter") else "center"))[None]  # [1 h w c]
+    return to_float(to_size(decoded, image, "none" if data.crop in ("none", "jitter") else "center"))[None]  # [1 h w c]
 
 
 def rate(steps: int) -> optax.Schedule:

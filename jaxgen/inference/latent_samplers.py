@@ -1,4 +1,4 @@
-"""Samplers beyond the prior: distributions fitted on the codes of training images, whose draws are decoded.
+"""Samplers other than the prior: distributions fitted on the latents of training images; their draws are decoded.
 
 Of a plain autoencoder the prior is not known, and of a VAE the codes all together may lie far from it. A mixture of
 Gaussians fitted on them after training: Ghosh et al. 2020, "From Variational to Deterministic Autoencoders". A second,
@@ -30,7 +30,7 @@ from jaxgen.tasks.transforms import image_generation
 
 Name = Literal["prior", "mixture", "two-stage"]
 Draw = Callable[[Key], Array]  # keys Key[b] -> codes f32[b d], each by its own key
-PICTURES = 20_000  # on whose codes a sampler is fitted, at most
+FITTED_IMAGES = 20_000  # the most images whose latents a sampler is fitted on
 WIDTH, STEPS, BATCH, RATE = 256, 4000, 256, 3e-3  # of the second VAE
 LOG_GAMMA = -1.0  # at first: from gamma = 1, the spread of all codes, u is not used and remains so
 
@@ -131,9 +131,9 @@ def check(task: Task, name: Name, components: int = 10):
 
 
 def refit(opened: Trained, name: Name, components: int = 10, average: bool = True) -> Trained:
-    """Return the run with a `generate` that decodes draws of a sampler fitted on the codes of training images.
+    """Return the run with a Transform that decodes draws of a sampler fitted on the latents of training images.
 
-    What it is told is what `decode` needs; the sampler is fitted on all codes, whatever their labels.
+    Its conditioning is that of `decode`. The sampler is fitted on all latents, regardless of labels.
     """
     check(opened.task, name, components)
     if name == "prior":
@@ -141,7 +141,7 @@ def refit(opened: Trained, name: Name, components: int = 10, average: bool = Tru
     run, task = opened.run, opened.task
     source = open_source(run.data, task.example)
     check_source(source, run.data, task.example)
-    some = RandomSubset(source, PICTURES)
+    some = RandomSubset(source, FITTED_IMAGES)
     print(f"Fitting --sampler {name} on the codes of {len(some):,} training images ...", flush=True)
     codes = Autoencoder(opened, average).encode(some, run.data)
     draw = fit_mixture(codes, components) if name == "mixture" else fit_two_stage(codes)
@@ -155,7 +155,7 @@ def refit(opened: Trained, name: Name, components: int = 10, average: bool = Tru
 
 
 def images(opened: Trained, name: Name, count: int, seed: int, batch: int = 100) -> Iterator[jax.Array]:
-    """Yield batches of images f32[b h w c], at least `count` in all; a conditional model is told examples' labels.
+    """Yield batches of images f32[b h w c], at least `count` in all; a conditional model gets the labels of examples.
 
     They are what `Scores.take_in` takes. Sample i depends on the seed and i only.
     """

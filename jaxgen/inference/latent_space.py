@@ -1,4 +1,4 @@
-"""What a trained generator's latent space holds: walks between samples, mixed styles, semantic directions."""
+"""The latent space of a trained generator: interpolation, style mixing, semantic directions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -51,21 +51,21 @@ def rows_of(task: Task) -> int:
 def check_directions(task: Task, count: int):
     """Raise InputError where the model's latent has fewer directions, or none that are known."""
     if latent_of(task).factors is None:
-        raise InputError("This model does not tell which weights its latent meets first: it has no directions.")
+        raise InputError("This model has no known first layer of its latent, so it has no directions.")
     _, w = shapes(task)
     if count > w[-1]:
         raise InputError(f"The latent has {w[-1]} directions, not {count}.")
 
 
 def conditions(count: int, labels: Sequence[int], psi: float = 1.0) -> dict[str, np.ndarray]:
-    """Return what the images of `count` samples are told: the labels in turn, and psi where it truncates."""
+    """Return the conditioning of `count` samples: the labels in turn, and psi if it is below 1."""
     given = {"label": np.resize(np.asarray(labels, np.int32), count)} if labels else {}
     # Without psi, not with psi = 1: mean + 1 (w - mean) is not w to the last bit.
     return {**given, "truncation": np.full(count, psi, np.float32)} if psi < 1 else given
 
 
 class Entry:
-    """A trained generator, the averaged nets, entered by its latent.
+    """A trained generator with its averaged nets, as functions of its latent.
 
     Rows go through `batch` at a time, always as many: each of the three maps is compiled once.
     """
@@ -156,15 +156,15 @@ def interpolate(
     labels:   i32[points count]; None: an unconditional model
     straight: lines in w; otherwise great circles in z
     """
-    stops, told = [], []
+    stops, given = [], []
     for i in range(points):
-        told.append(conditions(count, () if labels is None else list(labels[i]), psi))
-        z = entry.draw(seed, np.arange(i * count, (i + 1) * count), told[i])
-        stops.append(entry.map(z, told[i]) if straight else z)
+        given.append(conditions(count, () if labels is None else list(labels[i]), psi))
+        z = entry.draw(seed, np.arange(i * count, (i + 1) * count), given[i])
+        stops.append(entry.map(z, given[i]) if straight else z)
     for i in range(points):
         for j in range(frames):
             here = (lerp if straight else slerp)(stops[i], stops[(i + 1) % points], j / frames)
-            yield entry.paint(here if straight else entry.map(here, told[i]), told[i])
+            yield entry.paint(here if straight else entry.map(here, given[i]), given[i])
 
 
 def mix(
@@ -181,8 +181,8 @@ def mix(
     left, above = np.repeat(np.arange(rows), columns), np.tile(rows + np.arange(columns), rows)
     mixed = w[above]  # [rows*columns n d]
     mixed[:, list(layers)] = w[left][:, list(layers)]
-    told = {name: np.concatenate([x, x[left]]) for name, x in given.items()}
-    images = entry.paint(np.concatenate([w, mixed]), told)
+    given = {name: np.concatenate([x, x[left]]) for name, x in given.items()}
+    images = entry.paint(np.concatenate([w, mixed]), given)
     corner, sources, mixtures = np.ones_like(images[:1]), images[: rows + columns], images[rows + columns :]
     lines: list[Any] = [corner, sources[rows:]]
     for i in range(rows):
@@ -211,8 +211,8 @@ def traverse(entry: Entry, seed: int, latents: int, strength: float, labels: Seq
     z[np.arange(len(z)), np.repeat(np.arange(latents), STEPS)] = np.tile(
         np.linspace(-strength, strength, STEPS), latents
     )
-    told = conditions(len(z), labels, psi)
-    return entry.paint(entry.map(z, told), told)
+    given = conditions(len(z), labels, psi)
+    return entry.paint(entry.map(z, given), given)
 
 
 def directions(

@@ -1,4 +1,4 @@
-"""Examples beside what the nets make of them, as they are shown while training."""
+"""Examples beside the outputs of the nets for them, as previews show them."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -23,7 +23,7 @@ from jaxgen.runs.sharding import Mesh
 
 
 class Comparison(NamedTuple):
-    """Examples beside what the averaged nets make of them.
+    """Examples beside the outputs of the averaged nets for them.
 
     kind:    "reconstructions", each example and decode(encode(example)); "restorations", each example degraded,
              restored and as it was; "translations", each source, its translation, and that translated back again where
@@ -100,7 +100,7 @@ def translated(task: Task, nets: tuple, batch: Batch) -> jax.Array:
 
 
 def predicted(task: Task, nets: tuple, batch: Batch) -> jax.Array:
-    """Return what is made of each example, and what it should be, [b 2 ...]."""
+    """Return the prediction for each example beside the true one, [b 2 ...]."""
     transform = task.get(Transform)
     true = batch[transform.main]
     keys = rng.sample_keys(rng.fold(jax.random.key(0), "predictions"), jnp.arange(len(true)))

@@ -1,4 +1,4 @@
-"""What mends images: a trained run, a file of weights whose net is found, or an interpolation."""
+"""Models that restore images: a trained run, a file of weights, or an interpolation."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ FAMILIES = ("restoration", "super_resolution")
 
 @dataclass
 class Model:
-    """What restores images: a Transform, its nets, and the factor by which it enlarges.
+    """A model that restores images: a Transform, its nets, and the factor by which it enlarges.
 
     may: the inputs that it takes beside those that it needs
     by:  (given, keys, scale) -> answer f32[1 H W c] on the host, where an image takes more than one program
@@ -48,15 +48,15 @@ class Model:
 
         shapes = tuple((name, x.shape) for name, x in given.items())
         if shapes not in self.programs:
-            mend = jax.jit(self.restored, static_argnums=4)
-            self.programs[shapes] = mend.lower(self.params, self.context, given, keys, self.scale).compile()
+            jitted = jax.jit(self.restored, static_argnums=4)
+            self.programs[shapes] = jitted.lower(self.params, self.context, given, keys, self.scale).compile()
         return self.programs[shapes]
 
     def restored(self, params: Any, context: Any, inputs: Any, keys: Any, scale: float) -> Any:
         return self.transform.apply(params, context, inputs, keys, scale)["image"]
 
     def takes(self, given: Mapping[str, Any], keys: Any) -> float:
-        """Return the bytes that mending such images takes, beside parameters: nothing is run."""
+        """Return the bytes that restoring such images takes, beside parameters; nothing is run."""
         _, h, w, _ = given["degraded"].shape
         if self.by:
             return self.per * h * w * self.scale**2
@@ -98,7 +98,7 @@ class Model:
         degrade: bool = False,
         ensemble: bool = False,
     ):
-        """Raise InputError where the model lacks what it must be told, or is told or asked for what it has not."""
+        """Raise InputError where an input of the model is missing, or where it does not have what is asked for."""
         if "region" in self.transform.inputs:
             raise InputError(f"{self.name} harmonises what is pasted into an image: use python -m jaxgen compose.")
         if answers > 1 and not self.transform.stochastic:
@@ -160,7 +160,7 @@ Found = tuple["Transform", "Degradation"]
 
 
 def restoration_of(task: Any, name: str) -> Found:
-    """Return how a task restores images, and how it degrades them. Raises InputError where it does not."""
+    """Return a task's Transform and Degradation for restoration. Raises InputError where it has none."""
     from jaxgen.core.capabilities import Degradation, Transform
 
     lack = (
@@ -171,7 +171,7 @@ def restoration_of(task: Any, name: str) -> Found:
 
 
 def prior() -> Found:
-    """Return what a deep image prior can do; its work is done by `by_prior`."""
+    """Return the Transform and Degradation of a deep image prior; `by_prior` does the work."""
     from jaxgen.data.degradations import Degradation
     from jaxgen.tasks.transforms import restoration
 

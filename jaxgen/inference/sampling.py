@@ -1,4 +1,4 @@
-"""Samples of a task, and the conditions that they are drawn with."""
+"""Samples of a task, and their conditioning."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -19,7 +19,7 @@ from jaxgen.runs.sharding import Mesh
 After = Callable[[Mapping[str, jax.Array]], object]
 
 
-def ignored(told: Mapping[str, jax.Array]):
+def ignored(values: Mapping[str, jax.Array]):
     """Do nothing."""
 
 
@@ -103,11 +103,11 @@ def drawer(task: Task, mesh: Mesh, batch: int, average: bool = True) -> Callable
             indices = np.arange(first, first + batch, dtype=np.int32)
             # Rows past the last are drawn again and thrown away.
             some = {k: sharding.put_whole(rows, v[np.minimum(indices, len(v) - 1)]) for k, v in given.items()}
-            told = (state, frozen, np.uint32(seed), sharding.put_whole(rows, indices), some)
-            program = program or jitted.lower(*told).compile()
+            arguments = (state, frozen, np.uint32(seed), sharding.put_whole(rows, indices), some)
+            program = program or jitted.lower(*arguments).compile()
             if first == 0:
                 after({})
-            made = dict(program(*told))
+            made = dict(program(*arguments))
             yield made.pop(transform.main)
             after(made)
 
@@ -136,7 +136,7 @@ def in_turn(labels: Sequence[int], count: int) -> tuple[dict[str, np.ndarray], i
 
 
 def classes_of(task: Task, labels: str | None) -> tuple[int, ...]:
-    """Return the classes that a user names: all where that is None, an empty tuple where the model is told none.
+    """Return the classes that a user names: all where that is None, an empty tuple for an unconditional model.
 
     Raises InputError for a class that there is not, and where an unconditional model is given any.
     """

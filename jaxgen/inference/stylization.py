@@ -1,4 +1,4 @@
-"""What paints images in a style: a canvas that is moved, a trained run, or a file of weights."""
+"""Stylization of images: by optimization of the image, by a trained run, or by a file of weights."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ Show = Callable[[int, int, Any], Any]  # how far, of how much, the canvas
 
 
 class StyleRequest(NamedTuple):
-    """Which styles are wanted, how much of each, from images of which size, and how much of them all."""
+    """The styles to apply: images or names, their weights, the size of the images, and the strength of all."""
 
     styles: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
@@ -61,7 +61,7 @@ class StyleRequest(NamedTuple):
 
 @dataclass
 class IterativeStylist:
-    """Paints by moving a canvas until a backbone's features agree.
+    """Stylization by optimization of the image until the features of a backbone agree.
 
     begin:  look at a whole image before its parts, so many of them, are painted
     answer: a part f32[h w 3] painted, which lies at `place`; masks f32[n h w 1] say where each style is wanted
@@ -121,7 +121,7 @@ class Trained:
     transform: Transform
     params: Any
     context: Any
-    styles: list[np.ndarray]  # images, where the net is told some
+    styles: list[np.ndarray]  # style images, for a net that takes them
     iterative: bool = False
     each: int = 800  # bytes that a pixel takes, by XLA's account of the default nets: 270 to 790
 

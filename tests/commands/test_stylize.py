@@ -81,10 +81,10 @@ def test_one_command_paints_and_keeps_alpha_and_depth(weights, tmp_path, cli):
 
 
 def worker(
-    weights: Path, masks: tuple[Path, ...] = (), colours: str = "style", tile: int = 0, **wish
+    weights: Path, masks: tuple[Path, ...] = (), colours: str = "style", tile: int = 0, **request
 ) -> stylize.ImageStylizer:
     return stylize.ImageStylizer(
-        stylization.open_stylist(str(weights), stylization.StyleRequest(**wish)), masks, colours, tile, 16, 4.0
+        stylization.open_stylist(str(weights), stylization.StyleRequest(**request)), masks, colours, tile, 16, 4.0
     )
 
 
@@ -130,13 +130,13 @@ def test_tiles_are_of_one_style(weights):
 @pytest.mark.slow
 def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
     source = save(tmp_path / "a.png", smooth(40, 64, 1))
-    wish = save(tmp_path / "s.png", smooth(32, 32, seed=3))
+    request = save(tmp_path / "s.png", smooth(32, 32, seed=3))
     mask = np.zeros((40, 64, 1), np.uint8)
     mask[:, :20] = 255
     masked = save(tmp_path / "m.png", mask)
     how = ["--backbone", "random", "--steps", "3", "--tile", "40", "--overlap", "16"]
     out = tmp_path / "out.png"
-    cli(0, "stylize", source, "--style", wish, "--masks", masked, *how, "--progress", "--out", out)
+    cli(0, "stylize", source, "--style", request, "--masks", masked, *how, "--progress", "--out", out)
     made, before = pixels_of(out), pixels_of(source)
     assert made.shape == (40, 64, 3) and (tmp_path / "out-progress.png").is_file()
     assert np.array_equal(made[:, 20:], np.repeat(before[:, 20:, None], 3, 2)), "black: the content stays"
@@ -146,8 +146,10 @@ def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
 @pytest.mark.slow
 def test_wct_paints_several_styles_by_weights(random_backbone):
     model, content = WCT(backbone="random", layers=("relu1_1", "relu1_2")), picture()
-    wish = stylization.StyleRequest(("a", "b"), (1, 3))
-    work = stylization.IterativeStylist("wct", wish, model, random_backbone, [picture(seed=1), picture(24, seed=2)], 20)
+    request = stylization.StyleRequest(("a", "b"), (1, 3))
+    work = stylization.IterativeStylist(
+        "wct", request, model, random_backbone, [picture(seed=1), picture(24, seed=2)], 20
+    )
     made = stylize.ImageStylizer(work, (), "style", 0, 0, 4.0).painted(content, None)
     _, targets = work.easels[content.shape]
     wanted = targets(random_backbone, work.images, None, jnp.asarray(content)[None], 1.0)

@@ -426,7 +426,7 @@ REFUSALS = {
         "codes have 4 numbers, a map two: train with --model.latent 2, or write --by pca.",
     ),
     "a map of one number": ("map one --by pca", "codes are of one number: a map needs two."),
-    "a map of a GAN": ("map dcgan", "This model has no encoder: it makes no codes of images."),
+    "a map of a GAN": ("map dcgan", "This model has no encoder: it makes no latents of images."),
     "a map of nothing": ("map vae --count 0", "count must be at least 1, not 0."),
     "a grid of one": ("map vae --side 1", "side must be at least 2, not 1."),
     "a map's class": ("map vae --label 3", "This model is unconditional: it takes no labels."),
