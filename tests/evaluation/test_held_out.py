@@ -82,6 +82,7 @@ def test_a_density_has_no_bits_per_dimension():
         HeldOut(run, run.model.task(1), sharding.make_mesh(Mesh(data=1)), ["bpd_3"])
 
 
+@pytest.mark.slow
 def test_the_bound_of_a_fresh_vdm_on_real_digits(real_data, tmp_path, cli):
     """It says that all is noise, eps(z) = z, with which the bound is an integral over gamma = -log SNR."""
     where = ["--data.source", "tfds:mnist", "--data.dir", str(real_data / "tfds"), "--mesh.data", "1"]

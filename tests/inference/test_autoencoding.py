@@ -345,6 +345,7 @@ def test_a_second_stage_comes_nearer_to_codes_that_are_far_from_the_prior(monkey
     np.testing.assert_allclose(sample(keys_of(1000)[5:6])[0], found[5], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixture", "two-stage"])
 def test_codes_of_a_trained_model_are_nearer_to_a_sampler_than_to_the_prior(opened, monkeypatch, name):
     monkeypatch.setattr(latent_samplers, "WIDTH", 32)

@@ -351,6 +351,7 @@ def test_downsampled_images_equal_matlab_exactly(real_data, scale):
         assert np.array_equal(small_as_matlab_does(x[:h, :w], scale), np.asarray(stored))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "scale", "floats", "published"), BICUBIC)
 def test_bicubic_baseline(real_data, folder, scale, floats, published):
     by_shape: dict[tuple, list[Path]] = {}

@@ -126,6 +126,7 @@ def test_the_autoencoder_is_frozen_and_not_saved(folder, run):
     jax.tree.map(np.testing.assert_array_equal, ours, jax.tree.map(np.asarray, theirs))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_bit_identical(folder, run, tmp_path):
     words = argv(folder, "edm")
     words[-1] = str(tmp_path / "halves")
@@ -162,6 +163,7 @@ def test_samples_do_not_depend_on_the_batch_size(run, cli, tmp_path):
     np.testing.assert_array_equal(one, five)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddpm", "shortcut", "consistency"])
 def test_every_method_trains_on_latents(name, folder, cli):
     made = fit(parse("diffusion", argv(folder, name, "vae", 3)).run)
@@ -172,6 +174,7 @@ def test_every_method_trains_on_latents(name, folder, cli):
         assert "codes have no places in the image" in words
 
 
+@pytest.mark.slow
 def test_images_are_edited_in_latent_space(folder, run, cli, tmp_path):
     from tests.commands.test_editing import cells
 

@@ -394,6 +394,7 @@ def with_weights(run: Run, file: Path) -> Any:
     return placed(state, "classifier", to_ours(rule_of(run.preset), run.model, "classifier", like, read(file)))
 
 
+@pytest.mark.slow
 def test_the_imported_mnist_lenet_is_right_on_9908_of_10000_digits(real_data, tmp_path):
     run = Run(LeNet5(fit="bilinear", mean=(0.0,), std=(1.0,)), "lenet5", out=str(tmp_path / "run"))
     file = real_data / "weights" / "mnist_lenet_epoch=12_test_acc=0.991.pth"
@@ -404,6 +405,7 @@ def test_the_imported_mnist_lenet_is_right_on_9908_of_10000_digits(real_data, tm
     assert right_on(run, state, digits) == [9908]
 
 
+@pytest.mark.slow
 def test_the_published_resnet20_is_as_right_as_in_torch(real_data):
     """1,997 of 2,000 lossless training images, and 81.35 % of 2,000 lossy test images."""
     folder = real_data / "cifar10"
@@ -417,6 +419,7 @@ def test_the_published_resnet20_is_as_right_as_in_torch(real_data):
     assert right_on(run, state, lossless, lossy) == [1997, 1627]
 
 
+@pytest.mark.slow
 def test_the_shipped_lenet_is_right_on_9954_of_10000_digits(real_data):
     run = Run(LeNet5((32, 32, 1)), "lenet5")
     digits = open_source(Data(f"idx:{real_data / 'mnist'}", split="test"))

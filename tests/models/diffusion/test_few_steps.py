@@ -110,6 +110,7 @@ def test_a_meanflow_with_r_equal_to_t_is_flow_matching(exact):
     assert float(weighed) == pytest.approx(1, abs=0.01), "each image's error divided by itself"
 
 
+@pytest.mark.slow
 def test_a_meanflow_learns_eight_gaussians_in_one_step(monkeypatch):
     """With 1000 t as the time input the derivative by t is not learned: the distance after one step is 0.43."""
     monkeypatch.setattr(few_steps, "BATCH", 256)

@@ -328,6 +328,7 @@ def test_tokens_of_a_quantiser_are_encoded_and_decoded(kind, depth, vocabulary, 
     np.testing.assert_allclose(fresh, -16 * depth * math.log(vocabulary), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_over_tokens_resumes_bit_identically(folder):
     whole = fit(over(folder, "residual"))
     half = over(folder, "residual", "half")

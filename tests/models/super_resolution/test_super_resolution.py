@@ -127,6 +127,7 @@ PUBLISHED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "file", "scale", "rounded", "score"), PUBLISHED)
 def test_published_weights_reach_the_published_psnr(real_data, name, file, scale, rounded, score):
     found = psnr_y(name, real_data / "weights" / file, real_data / "sr" / "Set5", scale, rounded)

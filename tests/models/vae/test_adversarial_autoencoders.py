@@ -266,6 +266,7 @@ def plain():
     return trained(Autoencoder((8, 8, 1), 2, NetConfig(width=64)), 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -322,6 +323,7 @@ def test_labels_and_likelihoods_raise():
             decode(task)(started(model), context(model), jnp.zeros((1, LATENT)), {"label": jnp.zeros(1, jnp.int32)})
 
 
+@pytest.mark.slow
 def test_a_trained_model_can_be_interpolated(tmp_path):
     run = tmp_path / "run"
     settings = ["--preset", "aae", "--tiny", "--mesh.data", "1", "--model.latent", "2", "--model.prior", "mixture"]

@@ -168,6 +168,7 @@ def unscaled(path, x):
     return x * layers**0.5 if adds else x
 
 
+@pytest.mark.slow
 def test_thirty_layers_train_stably_because_of_their_initial_scale(thirty):
     state, train = thirty
     assert sum(THIRTY.layers) == 30

@@ -277,6 +277,7 @@ def test_weight_decay_and_the_decays_of_the_moments():
         np.testing.assert_allclose(update, -1e-3 * (1 + decay * x), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_predicts_digits_better_than_their_mean():
     found: Any = load_digits()
     images = (found.images / 8 - 1).astype(np.float32)[..., None]  # [1797 8 8 1]

@@ -233,6 +233,7 @@ def test_sparsity_is_the_kl_of_two_bernoullis():
     assert losses[0] - losses[1] == pytest.approx(want, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta, low, high", [(1.0, 3, 8), (500.0, 0, 0)])
 def test_posterior_collapse_shows_in_the_metrics(beta, low, high):
     images = digits(512)
@@ -267,6 +268,7 @@ def test_importing_another_models_weights_raises(real_data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_imported_vae_has_its_known_bound(imported):
     run, _, task, state, frozen, _ = open_run(imported)
     params, context = averaged(state, frozen)
@@ -400,6 +402,7 @@ def test_the_directions_come_from_the_decoders_first_layer(tiny_run):
     np.testing.assert_array_equal(factor, np.asarray(opened.state.params["decoder"]["hidden_0"]["kernel"])[:4])
 
 
+@pytest.mark.slow
 def test_an_autoencoder_reconstructs_and_cannot_sample(tmp_path):
     run = parse("vae", ["--preset", "autoencoder", "--tiny", "--mesh.data", "1", "--out", str(tmp_path / "run")]).run
     loop.fit(run)

@@ -87,6 +87,7 @@ def correlated():
     return Known, jnp.float32(x).reshape(-1, *IMAGE), exact.mean()
 
 
+@pytest.mark.slow
 def test_the_flow_closes_the_gap_of_a_diagonal_posterior():
     known, x, exact = correlated()
     gaps = []

@@ -20,6 +20,7 @@ SMALLEST = {  # changes for presets with nets for larger images
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [(8, 8, 1), (256, 256, 3)], ids=["8x8x1", "256x256x3"])
 @pytest.mark.parametrize("name", zoo.family("vae"))
 def test_a_step_at_this_size(name, image):

@@ -178,6 +178,7 @@ def train(quantiser: Quantiser) -> tuple[VQVAE, TrainState, dict[str, np.ndarray
 ONE, THREE = (Quantiser(codes=16, size=8, depth=depth, decay=0.9) for depth in (1, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "quantiser",
     [ONE, Quantiser("gradient", codes=16, size=8), THREE, Quantiser("finite", levels=(5, 5, 5))],
@@ -197,7 +198,7 @@ def test_it_learns_digits_and_the_codebook_does_not_collapse(quantiser):
     assert tokens.shape[-1] == quantiser.depth and model.decode(params, context, latents, {}).shape == (3, 8, 8, 1)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_a_new_net_uses_many_finite_levels(seed):
     model = VQVAE((8, 8, 1), 1, prior=0, quantiser=Quantiser("finite"))
     found: Any = load_digits()
