@@ -218,7 +218,7 @@ class ImageRestorer:
 
         def check(taken: float):
             if needed + taken / BYTES > self.memory:
-                whole = self.model.by or self.model.transform.whole or not tiling.fit(self.model.scale)
+                whole = self.model.by or self.model.transform.whole or not tiling.can_join(self.model.scale)
                 way = "" if whole else "set a smaller --tile, or "
                 raise InputError(
                     f"{file} is {height}x{width}: {self.model.name} takes {needed + taken / BYTES:.3g} GiB to mend it, "
@@ -315,7 +315,7 @@ def read_mask(path: Path, file: Path, photo: Photo) -> np.ndarray:
         mask, picture = ("x".join(map(str, x.shape[:2])) for x in (found, photo.pixels))
         raise InputError(f"The mask {path} is {mask}, {file} is {picture}: they must be of one size.")
     if not found.any():
-        raise InputError(f"The mask {path} is black all over: nothing is to be filled in.")
+        raise InputError(f"The mask {path} is all black: nothing is to be filled in.")
     if found.all():
-        raise InputError(f"The mask {path} is white all over: nothing is left to go by.")
+        raise InputError(f"The mask {path} is all white: nothing of the image is known.")
     return found.astype(np.float32)

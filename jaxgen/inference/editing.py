@@ -64,7 +64,7 @@ class ImageEditor:
                 f"The mask {path} is {mask_height}x{mask_width}, the image {height}x{width}: they must be of one size."
             )
         if not found.any():
-            raise InputError(f"The mask {path} is black all over: nothing is to be painted.")
+            raise InputError(f"The mask {path} is all black: nothing is to be painted.")
         return found.astype(np.float32)
 
     def start(self, d: Any, keys: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Moving images: GIF and MP4 files."""
+"""Animations: GIF and MP4 files."""
 
 import math
 from collections.abc import Iterable
@@ -15,32 +15,33 @@ ANIMATIONS = (".gif", ".mp4")
 
 
 def check_animation(path: Path, fps: int):
-    """Raise InputError where `save_animation` could not write a file of this name at this rate."""
+    """Raise InputError if `save_animation` can't write a file of this type at this frame rate."""
     suffix = path.suffix.lower()
     if suffix == ".gif" and fps > 50:
-        raise InputError(f"A .gif shows at most 50 frames a second, not {fps}: write a .mp4.")
+        raise InputError(f"A .gif shows at most 50 frames per second, not {fps}: write a .mp4.")
     if suffix == ".mp4" and find_spec("av") is None:
         raise InputError("A .mp4 needs PyAV: pip install 'jaxgen[video]', or write a .gif.")
 
 
 def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int):
-    """Write frames u8[h w] or u8[h w 3] as a .gif that loops for ever, or as a .mp4 (H.264).
+    """Write frames u8[h w] or u8[h w 3] as a .gif that loops forever, or as a .mp4 (H.264).
 
-    A .gif's frames share 256 colours chosen from all of them and last a whole number of hundredths of a second; equal
-    ones become one that lasts longer. A .mp4's sides are made even by a white line.
+    .gif: all frames share one palette of 256 colours. A frame lasts a whole number of hundredths of a second. Equal
+    frames in a row become one longer frame.
+    .mp4: an odd side is padded with one white line.
     """
     with output_files.whole(path) as part:
         {".gif": _save_gif, ".mp4": _save_mp4}[path.suffix.lower()](part, frames, fps)
 
 
 def _save_gif(part: Path, frames: Iterable[np.ndarray], fps: int):
-    pictures = [Image.fromarray(frame) for frame in frames]
-    if pictures[0].mode == "RGB":
-        some = pictures[:: math.ceil(len(pictures) / 16)]
-        palette = Image.fromarray(np.concatenate([np.asarray(picture) for picture in some])).quantize(256)
-        pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    pictures[0].save(
-        part, "GIF", save_all=True, append_images=pictures[1:], duration=10 * round(100 / fps), loop=0, optimize=False
+    images = [Image.fromarray(frame) for frame in frames]
+    if images[0].mode == "RGB":
+        some = images[:: math.ceil(len(images) / 16)]
+        palette = Image.fromarray(np.concatenate([np.asarray(image) for image in some])).quantize(256)
+        images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    images[0].save(
+        part, "GIF", save_all=True, append_images=images[1:], duration=10 * round(100 / fps), loop=0, optimize=False
     )
 
 

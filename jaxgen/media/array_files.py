@@ -1,4 +1,4 @@
-"""Files and pictures of arrays, by their kind: image grids, moving images, sound, skeletons, text."""
+"""Arrays written to files by their kind: image grids, animations, sound, skeletons, text."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,21 +13,21 @@ from jaxgen.media.audio import save_wav
 from jaxgen.media.image_grid import grid, save_npz, save_png, to_u8
 from jaxgen.media.skeletons import draw_poses
 
-RATE = {"video": 10.0, "audio": 16_000.0, "pose": 10.0}  # a second, where a spec does not say
+RATE = {"video": 10.0, "audio": 16_000.0, "pose": 10.0}  # per second, for a spec without a rate
 
 
 def save_arrays(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0):
-    """Write arrays [n ...] of a kind to one file, whose ending is ENDINGS[spec.kind].
+    """Write arrays [n ...] of a kind to one file. Its suffix must be ENDINGS[spec.kind].
 
-    columns, rows: of a grid of images, videos or poses; unset: as square as can be
+    columns, rows: the layout of a grid of images, videos or poses; 0: as square as possible
     """
     _SAVE[spec.kind][1](path, spec, arrays, columns, rows)
 
 
 def still(spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray | None:
-    """Return one picture u8[h w] or u8[h w 3] of arrays [n ...]: a grid, of videos and poses of the first frames.
+    """Return a grid u8[h w] or u8[h w 3] of arrays [n ...]; videos and poses are shown by their first frames.
 
-    None where a kind is not for the eyes.
+    None for a kind that can't be drawn.
     """
     if spec.kind == "image":
         return grid(arrays, columns, rows)
@@ -36,12 +36,12 @@ def still(spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0) 
 
 
 def stored(spec: ArraySpec, arrays: np.ndarray) -> np.ndarray:
-    """Return arrays as a .npz keeps them: images and videos as u8, all else as they are."""
+    """Return arrays as a .npz stores them: images and videos as u8, other kinds unchanged."""
     return to_u8(arrays) if spec.kind in ("image", "video") else np.asarray(arrays)
 
 
 def _frames(spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int) -> list[np.ndarray] | None:
-    """Return the frames u8[h w] or u8[h w 3] of a moving grid; None of a kind that does not move."""
+    """Return the frames u8[h w] or u8[h w 3] of an animated grid; None for a kind without frames."""
     if spec.kind == "video":  # [n t h w c]
         return [grid(arrays[:, t], columns, rows) for t in range(arrays.shape[1])]
     if spec.kind == "pose":  # [n t j d] -> [n t h w 1]

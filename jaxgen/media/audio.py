@@ -7,11 +7,11 @@ import numpy as np
 
 from jaxgen.media import output_files
 
-PAUSE = 0.1  # seconds between one sound and the next
+PAUSE = 0.1  # seconds of silence after each sound
 
 
 def save_wav(path: Path, sounds: np.ndarray, rate: int):
-    """Write sounds f32[n t] or f32[n t c] in [-1, 1], one after the other with a pause between; c is 1 or 2."""
+    """Write sounds f32[n t] or f32[n t c] in [-1, 1] one after another, with a pause between them; c is 1 or 2."""
     sounds = np.asarray(sounds, np.float32)
     sounds = sounds[..., None] if sounds.ndim == 2 else sounds  # [n t] -> [n t 1]
     silence = np.zeros((round(PAUSE * rate), sounds.shape[2]), np.float32)

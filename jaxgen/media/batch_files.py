@@ -1,4 +1,4 @@
-"""The work of one command on an image, or on each image of a folder."""
+"""A command applied to one image, or to each image of a folder."""
 
 import itertools
 from collections.abc import Callable
@@ -9,31 +9,31 @@ from jaxgen.core.errors import Incomplete, InputError
 from jaxgen.media import output_files
 from jaxgen.media.photo import WRITTEN, find
 
-BYTES = 2**30  # in a GiB
+BYTES = 2**30  # per GiB
 
 
 def numbered(target: Path, answers: int) -> list[Path]:
-    """Return the paths of that many answers: `target`, and the same with -2, -3, ... after its name."""
+    """Return the paths of several answers: `target`, then the same name with -2, -3, ... appended."""
     return [target, *(target.with_name(f"{target.stem}-{i}{target.suffix}") for i in range(2, answers + 1))]
 
 
 def check_memory_limit(memory: float):
-    """Raise InputError where --memory is not above 0 GiB."""
+    """Raise InputError if --memory is not above 0 GiB."""
     if not memory > 0:
         raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
 
 
 @dataclass
 class ImageJob:
-    """The files of a command that makes an image of each image, and the loop over them.
+    """The input and output files of a command that turns images into images, and the loop over them.
 
     path:      an image, or a folder of images
-    out:       a file, or for a folder a folder; None: beside `path`, with `-done` after its name
-    done:      "restored", "translated", ...: for names and messages
+    out:       the output file, or the output folder for a folder; None: beside `path`, with `-<done>` appended
+    done:      "restored", "translated", ...: used in file names and messages
     outputs:   target -> all files that are written for one image
-    overwrite: replace files that exist; otherwise those of a folder are kept, and that of an image is an error
-    inputs:    other files of the command, which must not be replaced
-    Raises InputError where an answer can't be written, before any model is opened.
+    overwrite: replace existing files; otherwise an existing file is kept for a folder, and an error for one image
+    inputs:    other input files of the command, which must not be replaced
+    Raises InputError if a file can't be written, before any model is opened.
     """
 
     path: Path
@@ -64,16 +64,17 @@ class ImageJob:
         images = {file.resolve() for file in self.files}
         for path, _ in every:
             if path.resolve() in images:
-                raise InputError(f"{path} would be replaced by its own answer: name another place with --out.")
+                raise InputError(f"{path} would be replaced by its own output: name another path with --out.")
         for a, b in itertools.pairwise(sorted(every)):
             if a[0] == b[0]:
                 raise InputError(f"{a[1]} and {b[1]} would both become {a[0]}: give them different names.")
         return targets
 
     def run(self, process: Callable[[Path, Path], object], finish: Callable[[], object] | None = None):
-        """Call process(file, target) for each image whose answers are not kept, then finish(); report the rest.
+        """Call process(file, target) for each image without existing outputs, then finish(), then print a summary.
 
-        A single image's InputError is raised. Those of a folder are collected: then Incomplete is raised at the end.
+        For a single image InputError is raised at once. For a folder the errors are collected, and Incomplete is
+        raised at the end.
         """
         kept, bad = [], []
         for file, target in zip(self.files, self.targets, strict=True):
@@ -90,6 +91,6 @@ class ImageJob:
         if finish:
             finish()
         if kept:
-            print(f"{len(kept)} were there already and are kept (--overwrite replaces them), the first: {kept[0]}.")
+            print(f"{len(kept)} existed already and were kept (--overwrite replaces them). The first: {kept[0]}.")
         if bad:
             raise Incomplete(f"{len(bad)} of {len(self.files)} could not be {self.done}:\n" + "\n".join(bad))

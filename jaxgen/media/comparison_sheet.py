@@ -1,4 +1,4 @@
-"""How near mended images are to the undamaged ones, in numbers and side by side."""
+"""Restored images compared with the originals: scores, and a sheet that shows them side by side."""
 
 import itertools
 from collections.abc import Callable, Container
@@ -14,11 +14,12 @@ from jaxgen.metrics import pixels
 
 
 def measured(clean: np.ndarray, made: np.ndarray, border: int, channels: Container[int] = (1,)) -> dict[str, float]:
-    """Return PSNR and SSIM of what a file of 8 bits would not have rounded, the border shaved where it was enlarged.
+    """Return PSNR and SSIM of an image before it is rounded to 8 bits. An enlarged image's border is cropped.
 
-    By luma of colour images, as super-resolution reports them, and of all channels. The levels of an enlarged grey
-    image are brought to 16 ... 235, as luma's are, and those that a net made which takes no grey (`channels`) once
-    more, as the luma of its three equal channels: so published scores count Set14's one grey image.
+    Colour images are scored by luma, as is usual in super-resolution, and by all channels. The levels of an enlarged
+    grey image are first mapped to 16 ... 235, the range of luma. They are mapped twice if the net takes no grey images
+    (`channels`), because the net's output is then the luma of three equal channels. Published scores treat the one
+    grey image of Set14 in this way.
     """
     border = border if border > 1 else 0
     grey = clean.shape[2] == 1
@@ -42,9 +43,9 @@ Scores = Callable[[np.ndarray], dict[str, float]]
 
 
 def write_sheet(path: Path, before: np.ndarray, answers: list[np.ndarray], truth: np.ndarray | None, scores: Scores):
-    """Write before, the answers and the original beside each other, and under them a detail, enlarged.
+    """Write a sheet: input, outputs and original side by side, and an enlarged detail under each.
 
-    Each with the first of its scores, as `measured` has them.
+    Each has its first score of `scores` as a caption.
     """
     names = ["after", *(f"after, {i}" for i in range(2, len(answers) + 1))]
     columns = [("before", before), *zip(names, answers, strict=True)]
@@ -53,20 +54,20 @@ def write_sheet(path: Path, before: np.ndarray, answers: list[np.ndarray], truth
 
 
 def sheet_of(columns: list[tuple[str, np.ndarray]], scores: Scores) -> np.ndarray:
-    """Return the sheet u8[h w 3]."""
+    """Return the sheet u8[h w 3] of named images."""
     wide, line = 480, 18
     after = columns[1][1].mean(2)
     detail = np.abs(np.diff(after, axis=0))[:, :-1] + np.abs(np.diff(after, axis=1))[:-1]
     height, width = after.shape
     side = max(min(height, width, 96) // 2 * 2, 2)
-    # The square that holds most, at places a half apart.
+    # The square with most detail. Candidates are half a square apart.
     ys, xs = range(0, height - side + 1, side // 2), range(0, width - side + 1, side // 2)
     y, x = max(itertools.product(ys, xs), key=lambda at: detail[at[0] : at[0] + side, at[1] : at[1] + side].sum())
     tall = min(max(round(height * wide / width), 1), 4 * wide)
     page = Image.new("RGB", (len(columns) * (wide + 4) - 4, line + tall + 4 + wide), "white")
     draw = ImageDraw.Draw(page)
-    for i, (name, picture) in enumerate(columns):
-        values = photo.quantised(np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture, 8)
+    for i, (name, image) in enumerate(columns):
+        values = photo.quantised(np.repeat(image, 3, 2) if image.shape[2] == 1 else image, 8)
         whole = Image.fromarray(values)
         crop = whole.crop((x, y, x + side, y + side)).resize((wide, wide), Image.Resampling.NEAREST)
         left = i * (wide + 4)
@@ -76,10 +77,10 @@ def sheet_of(columns: list[tuple[str, np.ndarray]], scores: Scores) -> np.ndarra
         ImageDraw.Draw(small).rectangle((x * f, y * g, (x + side) * f, (y + side) * g), outline="red")
         page.paste(small, (left, line))
         page.paste(crop, (left, line + tall + 4))
-        draw.text((left + 2, 2), name + ("" if name == "original" else caption(scores(picture))), fill="black")
+        draw.text((left + 2, 2), name + ("" if name == "original" else caption(scores(image))), fill="black")
     return np.asarray(page)
 
 
 def caption(scores: dict[str, float]) -> str:
-    """Return the PSNR that is printed, under the same name."""
+    """Return the first score as text, such as "   psnr_y 30.12 dB"."""
     return "".join(f"   {name} {value:.2f} dB" for name, value in list(scores.items())[:1])

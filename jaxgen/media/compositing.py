@@ -1,4 +1,4 @@
-"""Images that lie on an image: where each is, and how much of it is seen."""
+"""Foreground images placed on a background: their positions and their alpha."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from jaxgen.media.photo import Photo, check_made, read
 
 @dataclass(frozen=True)
 class Layer:
-    """A foreground's part within the background.
+    """The part of a foreground that lies within the background.
 
     pixels: f32[h w c] in [-1, 1]
-    alpha:  f32[h w 1] in [0, 1], how much of it is seen
-    known:  bool[h w 1], where its colours are known: a mask may show less
-    place:  where it lies
+    alpha:  f32[h w 1] in [0, 1], the opacity
+    known:  bool[h w 1], where the colours are known; a mask may show less than that
+    place:  rows and columns of the background that it covers
     """
 
     pixels: np.ndarray
@@ -24,21 +24,21 @@ class Layer:
     known: np.ndarray
     place: tuple[slice, slice]
 
-    def like(self, picture: np.ndarray) -> np.ndarray:
-        """Return the background in as many channels as both need."""
-        return coloured(picture) if self.pixels.shape[2] == 3 else picture
+    def like(self, image: np.ndarray) -> np.ndarray:
+        """Return the background, converted to colour if the foreground is in colour."""
+        return coloured(image) if self.pixels.shape[2] == 3 else image
 
-    def whole(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the foreground laid on the background, its alpha not heeded, and its alpha, of all the image."""
-        pixels = picture.copy()
-        pixels[self.place] = self.pixels if self.pixels.shape[2] == picture.shape[2] else coloured(self.pixels)
-        alpha = np.zeros((*picture.shape[:2], 1), np.float32)
+    def whole(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the foreground pasted opaquely on the background, and its alpha, both of the background's size."""
+        pixels = image.copy()
+        pixels[self.place] = self.pixels if self.pixels.shape[2] == image.shape[2] else coloured(self.pixels)
+        alpha = np.zeros((*image.shape[:2], 1), np.float32)
         alpha[self.place] = self.alpha
         return pixels, alpha
 
 
 def opaque(below: Photo, layers: list[Layer]) -> np.ndarray | None:
-    """Return the answer's alpha: what is laid on a transparent background can be seen."""
+    """Return the composed image's alpha: foregrounds are visible on a transparent background too."""
     if below.alpha is None:
         return None
     top = np.iinfo(below.alpha.dtype).max
@@ -48,12 +48,13 @@ def opaque(below: Photo, layers: list[Layer]) -> np.ndarray | None:
     return np.rint(alpha * top).astype(below.alpha.dtype)
 
 
-def coloured(picture: np.ndarray) -> np.ndarray:
-    return np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture
+def coloured(image: np.ndarray) -> np.ndarray:
+    """Return an image [h w c] with three channels."""
+    return np.repeat(image, 3, 2) if image.shape[2] == 1 else image
 
 
 def layer(file: Path, mask: Path | None, scale: float, place: tuple[int, int] | None, background: Photo) -> Layer:
-    """Return a foreground's part within the background. Raises InputError where nothing of it is to be seen."""
+    """Return the part of a foreground that lies within the background. Raises InputError if it is invisible."""
     photo = read(file)
     height, width = photo.pixels.shape[:2]
     if mask is not None:
@@ -66,33 +67,35 @@ def layer(file: Path, mask: Path | None, scale: float, place: tuple[int, int] | 
     else:
         alpha = np.ones((height, width, 1), np.float32)
     if not (alpha > 0).any():
-        why = "its alpha is 0" if mask is None else f"{mask} is black"
-        raise InputError(f"Nothing of {file} is to be seen: {why} all over.")
+        why = "its alpha is 0 everywhere" if mask is None else f"{mask} is all black"
+        raise InputError(f"Nothing of {file} would be visible: {why}.")
     pixels = photo.pixels
     if scale != 1:
         check_made(f"{file} with --size {scale:g}", height * scale, width * scale)
-        # What is hidden has no colour: pixels are weighed by their alpha, of which a mask knows nothing.
+        # Transparent pixels have no colour, so pixels are weighted by the file's alpha. A mask does not hide colours.
         weight = alpha if mask is None else np.ones_like(alpha)
         pixels, weight = resized(pixels * weight, scale), np.clip(resized(weight, scale), 0, 1)
         pixels = np.clip(pixels / np.maximum(weight, 1e-3), -1, 1)
         alpha = weight if mask is None else np.clip(resized(alpha, scale), 0, 1)
-        alpha = np.where(alpha < 1 / 512, 0, alpha)  # less than a file of 8 bits could tell
+        alpha = np.where(alpha < 1 / 512, 0, alpha)  # below half a level of 8 bits
     tall, wide = background.pixels.shape[:2]
     height, width = pixels.shape[:2]
     y, x = place or ((tall - height) // 2, (wide - width) // 2)
     top, left, bottom, right = max(y, 0), max(x, 0), min(y + height, tall), min(x + width, wide)
     inside = slice(top - y, bottom - y), slice(left - x, right - x)
     if bottom <= top or right <= left or not (alpha[inside] > 0).any():
-        raise InputError(f"Nothing of {file} is to be seen: it is {height}x{width} at {y},{x} of {tall}x{wide} pixels.")
+        raise InputError(
+            f"Nothing of {file} would be visible: it is {height}x{width} at {y},{x} of {tall}x{wide} pixels."
+        )
     known = alpha > 0 if mask is None else np.ones_like(alpha, bool)
     return Layer(pixels[inside], alpha[inside], known[inside], (slice(top, bottom), slice(left, right)))
 
 
-def resized(picture: np.ndarray, scale: float) -> np.ndarray:
-    """Return an image [h w c] by bicubic interpolation, antialiased where it is made smaller."""
+def resized(image: np.ndarray, scale: float) -> np.ndarray:
+    """Return an image [h w c] resized by bicubic interpolation, with antialiasing if it shrinks."""
     import jax.numpy as jnp
 
     from jaxgen.nn.resample import resize
 
-    size = max(round(picture.shape[0] * scale), 1), max(round(picture.shape[1] * scale), 1)
-    return np.asarray(resize(jnp.asarray(picture), size, "bicubic"))
+    size = max(round(image.shape[0] * scale), 1), max(round(image.shape[1] * scale), 1)
+    return np.asarray(resize(jnp.asarray(image), size, "bicubic"))

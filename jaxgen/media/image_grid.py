@@ -1,4 +1,4 @@
-"""Grids of images, and their files."""
+"""Grids of images, and image and array files."""
 
 import math
 import sys
@@ -13,8 +13,8 @@ from rich.progress import track
 from jaxgen.media import output_files
 
 T = TypeVar("T")
-CELL = 64  # pixels; smaller images are enlarged in a grid until they are about this large
-CAPTION = 13  # pixels of a line of text
+CELL = 64  # pixels; a grid enlarges smaller images to about this size
+CAPTION = 13  # pixels, the height of a line of text
 
 
 def to_u8(images: np.ndarray) -> np.ndarray:
@@ -23,15 +23,16 @@ def to_u8(images: np.ndarray) -> np.ndarray:
 
 
 def grid(images: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
-    """Lay f32[n h w c] in [-1, 1] out as one image u8[H W] or u8[H W 3].
+    """Return f32[n h w c] in [-1, 1] as one image u8[H W] or u8[H W 3].
 
-    Row by row, in so many columns or as square as can be; or, where the rows are given, column by column.
+    The grid is filled row by row, in `columns` columns (0: as square as possible). If `rows` is given, it is filled
+    column by column.
     """
     return _laid_out(_cells(images), columns, rows)
 
 
 def captioned(images: np.ndarray, captions: Sequence[str], columns: int) -> np.ndarray:
-    """Return `grid` in so many columns with a line of text under each image."""
+    """Return a grid of `columns` columns with a line of text under each image."""
     cells = []
     for cell, caption in zip(_cells(images), captions, strict=True):
         strip = Image.new("L", (cell.shape[1], CAPTION), 255)
@@ -42,7 +43,7 @@ def captioned(images: np.ndarray, captions: Sequence[str], columns: int) -> np.n
 
 
 def _cells(images: np.ndarray) -> np.ndarray:
-    """Return images as they stand in a grid: u8[n s*h s*w 1 or 3]."""
+    """Return the cells of a grid, u8[n s*h s*w 1 or 3]."""
     _, height, width, channels = images.shape
     cells = to_u8(images)
     if channels != 3:
@@ -56,26 +57,26 @@ def _laid_out(cells: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
     down = bool(rows)
     columns = math.ceil(n / rows) if down else columns or math.ceil(math.sqrt(n))
     rows, gap = rows or math.ceil(n / columns), 2
-    picture = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, cells.shape[-1]), 255, np.uint8)
+    image = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, cells.shape[-1]), 255, np.uint8)
     for i, cell in enumerate(cells):
         row, column = (i % rows, i // rows) if down else (i // columns, i % columns)
         y, x = gap + row * (height + gap), gap + column * (width + gap)
-        picture[y : y + height, x : x + width] = cell
-    return picture[..., 0] if picture.shape[-1] == 1 else picture
+        image[y : y + height, x : x + width] = cell
+    return image[..., 0] if image.shape[-1] == 1 else image
 
 
-def save_png(path: Path, picture: np.ndarray):
-    """Write an image u8[h w] or u8[h w 3]; a file of that name is whole at every moment."""
+def save_png(path: Path, image: np.ndarray):
+    """Write an image u8[h w] or u8[h w 3]. A half-written file is never visible."""
     with output_files.whole(path) as part:
-        Image.fromarray(picture).save(part, "PNG")
+        Image.fromarray(image).save(part, "PNG")
 
 
 def save_npz(path: Path, **arrays: Any):
-    """Write arrays by their names; a file of that name is whole at every moment."""
+    """Write named arrays. A half-written file is never visible."""
     with output_files.whole(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
 
 
 def progress(things: Iterable[T], text: str, total: int) -> Iterable[T]:
-    """Return the things; a terminal shows meanwhile how many of them are done."""
+    """Return the things; a terminal shows a progress bar meanwhile."""
     return track(things, text, total, transient=True, disable=not sys.stdout.isatty())

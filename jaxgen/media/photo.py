@@ -1,4 +1,4 @@
-"""Images as files that people keep: 8 or 16 bits, alpha, EXIF and colour profile go in and come out again."""
+"""Image files of users: 8 or 16 bits, alpha, EXIF and colour profile are read, and written again."""
 
 import io
 import struct
@@ -17,17 +17,17 @@ from jaxgen.media import output_files
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 DEEP = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": ""}  # Pillow's raw modes of a 16-bit .png
-SMALLEST, LARGEST = 4, 20_000  # pixels of a side, the larger of what is made
+SMALLEST, LARGEST = 4, 20_000  # pixels of a side: the smallest input, the largest output
 
 
 @dataclass(frozen=True)
 class Photo:
-    """An image upright, as it is seen.
+    """An image file, upright.
 
     pixels:  f32[h w c] in [-1, 1], grey or colour
-    alpha:   [h w 1] of the file's own depth, or None
+    alpha:   u8 or u16[h w 1], as in the file, or None
     bits:    8 or 16
-    extras:  what else is written again: "exif", "icc_profile", "dpi"
+    extras:  metadata that is written again: "exif", "icc_profile", "dpi"
     """
 
     pixels: np.ndarray
@@ -37,28 +37,28 @@ class Photo:
 
 
 def find(path: Path) -> list[Path]:
-    """Return the images of a folder by name, at any depth, or the one file. Raises InputError for none."""
+    """Return the image files of a folder and its subfolders, sorted, or the one file. Raises InputError for none."""
     if not path.exists():
         raise InputError(f"There is no image or folder {path}.")
     if path.is_file():
         return [path]
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not found:
-        raise InputError(f"{path} holds no image: they end in {', '.join(sorted(SUFFIXES))}.")
+        raise InputError(f"{path} has no image files (suffixes {', '.join(sorted(SUFFIXES))}).")
     return found
 
 
 def read(path: Path) -> Photo:
-    """Return the image of a file. Raises InputError for one that can't be kept as it is, or can't be read."""
+    """Return the image of a file. Raises InputError if it can't be read, or not without loss."""
     if path.is_dir():
         raise InputError(f"{path} is a folder: name an image.")
     try:
         data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as picture:
-            _check(path, picture)
-            low = _low_bytes(data) if picture.format == "PNG" and _raw_mode(picture) in DEEP else None
-            picture.load()
-            return _photo(picture, low)
+        with Image.open(io.BytesIO(data)) as image:
+            _check(path, image)
+            low = _low_bytes(data) if image.format == "PNG" and _raw_mode(image) in DEEP else None
+            image.load()
+            return _photo(image, low)
     except InputError:
         raise
     except OSError as error:
@@ -68,85 +68,85 @@ def read(path: Path) -> Photo:
 
 
 def check_made(what: str, height: float, width: float):
-    """Raise InputError for an image that is too large to be made. The sides may be any numbers, infinity too."""
+    """Raise InputError if an output would be too large. The sides may be any numbers, also infinity."""
     if not max(height, width) <= LARGEST:
-        raise InputError(f"{what} would be {height:.0f}x{width:.0f}: a side has {LARGEST} pixels at most.")
+        raise InputError(f"{what} would be {height:.0f}x{width:.0f}: a side can have {LARGEST} pixels at most.")
 
 
 def size_of(path: Path) -> tuple[int, int, int] | None:
-    """Return height, width and bits by a file's first bytes; None where they are no image's."""
+    """Return height, width and bits from a file's header; None if it is not an image."""
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            return height, width, 16 if picture.mode.startswith("I") or _raw_mode(picture) in DEEP else 8
-    except Exception:  # Pillow raises many kinds; `read` tells
+        with Image.open(path) as image:
+            width, height = image.size
+            return height, width, 16 if image.mode.startswith("I") or _raw_mode(image) in DEEP else 8
+    except Exception:  # Pillow raises many kinds; `read` reports the reason
         return None
 
 
-def _check(path: Path, picture: Image.Image):
-    width, height = picture.size
+def _check(path: Path, image: Image.Image):
+    width, height = image.size
     if min(width, height) < SMALLEST:
-        raise InputError(f"{path} is {height}x{width}: images of {SMALLEST}x{SMALLEST} pixels or more are taken.")
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format == "TIFF":
-        raise InputError(f"{path} has {frames} pages: save the ones to be mended as images of their own.")
-    if frames > 1 and picture.format != "MPO":  # phones write one: the photo, and what belongs to it
-        raise InputError(f"{path} is animated, {frames} frames: save the ones to be mended as images of their own.")
-    if picture.mode in ("CMYK", "LAB", "HSV"):
-        raise InputError(f"{path} is {picture.mode}: save it as RGB first, so that its colours are what you mean.")
-    if picture.mode == "F":
+        raise InputError(f"{path} is {height}x{width}: an image must have {SMALLEST}x{SMALLEST} pixels or more.")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format == "TIFF":
+        raise InputError(f"{path} has {frames} pages: save the pages to be used as separate images.")
+    if frames > 1 and image.format != "MPO":  # written by phones: the photo, and other images such as a depth map
+        raise InputError(f"{path} is animated, {frames} frames: save the frames to be used as separate images.")
+    if image.mode in ("CMYK", "LAB", "HSV"):
+        raise InputError(f"{path} is {image.mode}: save it as RGB first, so that its colours are defined.")
+    if image.mode == "F":
         raise InputError(f"{path} has 32-bit floats of unknown range: save it with 8 or 16 bits.")
 
 
-def _raw_mode(picture: Image.Image) -> str:
-    tile = getattr(picture, "tile", None)
+def _raw_mode(image: Image.Image) -> str:
+    tile = getattr(image, "tile", None)
     return str(tile[0][3]) if tile else ""
 
 
 def _low_bytes(data: bytes) -> np.ndarray:
-    """Return the low bytes of a 16-bit .png's numbers, of which Pillow gives the high ones.
+    """Return the low bytes of a 16-bit .png. Pillow returns only the high bytes.
 
-    They are the high ones where the file is read as if it were little-endian. Pillow knows no such grey with alpha,
-    but its bytes lie as those of 8-bit RGBA, whose second and fourth are the low ones.
+    The file is read as if it were little-endian, which swaps low and high bytes. Pillow can't do so for grey with
+    alpha. Such a file is read as 8-bit RGBA, with the low bytes in the second and fourth channels.
     """
-    with Image.open(io.BytesIO(data)) as picture:
-        other = DEEP[_raw_mode(picture)]
+    with Image.open(io.BytesIO(data)) as image:
+        other = DEEP[_raw_mode(image)]
         if not other:
             head = data[12:24] + b"\x08\x06" + data[26:29]  # IHDR: 8 bits, RGBA
             data = data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
             return np.asarray(_upright(Image.open(io.BytesIO(data))))[..., 1::2]
-        picture.tile = [(codec, box, offset, other) for codec, box, offset, _ in picture.tile]  # pyright: ignore
-        picture.load()
-        return np.asarray(_upright(picture))
+        image.tile = [(codec, box, offset, other) for codec, box, offset, _ in image.tile]  # pyright: ignore
+        image.load()
+        return np.asarray(_upright(image))
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    turned = picture.getexif().get(ORIENTATION, 1) != 1
-    return ImageOps.exif_transpose(picture) if turned else picture
+def _upright(image: Image.Image) -> Image.Image:
+    turned = image.getexif().get(ORIENTATION, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
-def _photo(picture: Image.Image, low: np.ndarray | None) -> Photo:
-    exif, upright = picture.getexif(), _upright(picture)  # before the tag is changed, which turns it
-    extras = {name: picture.info[name] for name in ("icc_profile", "dpi") if picture.info.get(name)}
+def _photo(image: Image.Image, low: np.ndarray | None) -> Photo:
+    exif, upright = image.getexif(), _upright(image)  # before the orientation tag is reset
+    extras = {name: image.info[name] for name in ("icc_profile", "dpi") if image.info.get(name)}
     if exif:
-        exif[ORIENTATION] = 1  # what is written stands upright
+        exif[ORIENTATION] = 1  # the output is upright
         extras["exif"] = exif.tobytes()
-    picture = upright
-    if picture.mode.startswith("I"):  # 16-bit grey
-        deep = np.clip(np.asarray(picture).astype(np.int64), 0, 65535).astype(np.uint16)[..., None]
+    image = upright
+    if image.mode.startswith("I"):  # 16-bit grey
+        deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535).astype(np.uint16)[..., None]
         return Photo(_floats(deep), None, 16, extras)
-    if low is not None and low.shape[2] == 2:  # Pillow makes grey with alpha RGBA
-        picture = picture.convert("LA")
-    if picture.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in picture.info:
-        has_alpha = picture.mode != "P" or "transparency" in picture.info
-        grey = picture.mode in ("LA", "L", "La")
-        picture = picture.convert(("LA" if grey else "RGBA") if has_alpha else "RGB")
-    elif picture.mode == "1":
-        picture = picture.convert("L")
-    elif picture.mode not in ("L", "RGB", "RGBA", "LA"):
-        picture = picture.convert("RGB")
-    values, bits = pixels_of(picture), 8
-    if low is not None and low.shape == np.asarray(picture).shape:
+    if low is not None and low.shape[2] == 2:  # Pillow reads grey with alpha as RGBA
+        image = image.convert("LA")
+    if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
+        has_alpha = image.mode != "P" or "transparency" in image.info
+        grey = image.mode in ("LA", "L", "La")
+        image = image.convert(("LA" if grey else "RGBA") if has_alpha else "RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "RGBA", "LA"):
+        image = image.convert("RGB")
+    values, bits = pixels_of(image), 8
+    if low is not None and low.shape == np.asarray(image).shape:
         values, bits = values.astype(np.uint16) * 256 + low, 16
     channels = values.shape[2] - (values.shape[2] in (2, 4))
     alpha = values[..., channels:] if values.shape[2] > channels else None
@@ -159,21 +159,21 @@ def _floats(values: np.ndarray) -> np.ndarray:
 
 
 def quantised(x: np.ndarray, bits: int) -> np.ndarray:
-    """Return x in [-1, 1] as a file of 8 or 16 bits holds it."""
+    """Return x in [-1, 1] rounded to 8 or 16 bits."""
     top = 2**bits - 1
     return np.clip(np.rint((x + 1) * (top / 2)), 0, top).astype(np.uint16 if bits == 16 else np.uint8)
 
 
 def write(path: Path, values: np.ndarray, like: Photo, alpha: np.ndarray | None = None):
-    """Write u8 or u16[h w c], and alpha of the same type, with the extras of the photo they come from.
+    """Write u8 or u16[h w c], and alpha of the same type, with the metadata of the photo `like`.
 
-    16 bits are kept in a .png only; a .jpg and a .bmp have no alpha, which is laid on white. The file is whole at every
-    moment.
+    Only a .png keeps 16 bits. In a .jpg or a .bmp, which have no alpha, transparent pixels become white. A half-written
+    file is never visible.
     """
     with output_files.whole(path) as part:
         try:
             _save(part, path.suffix.lower(), values, like, alpha)
-        except ValueError as error:  # such as a .webp of more pixels than it may have
+        except ValueError as error:  # such as a .webp beyond its largest size
             raise InputError(f"{path} can't be written: {error}.") from error
 
 
@@ -187,7 +187,7 @@ def _save(part: Path, suffix: str, values: np.ndarray, like: Photo, alpha: np.nd
     if alpha is not None:
         values = np.concatenate([values, alpha.astype(values.dtype)], 2)
     known = dict(like.extras or {})
-    if (like.pixels.shape[2] == 1) != (values.shape[2] < 3):  # grey has become colour, or the other way round
+    if (like.pixels.shape[2] == 1) != (values.shape[2] < 3):  # grey became colour, or colour became grey
         known.pop("icc_profile", None)
     if values.dtype == np.uint16:
         part.write_bytes(_png16(values, known))
@@ -199,7 +199,7 @@ def _save(part: Path, suffix: str, values: np.ndarray, like: Photo, alpha: np.nd
 
 
 def _png16(values: np.ndarray, extras: dict[str, Any]) -> bytes:
-    """Return a .png of u16[h w c], which Pillow can't write in colour: each line minus the one above, deflated."""
+    """Return a .png of u16[h w c]: each line minus the line above, deflated. Pillow can't write 16-bit colour."""
     height, width, channels = values.shape
     lines = values.astype(">u2").view(np.uint8).reshape(height, -1)
     above = np.concatenate([np.zeros_like(lines[:1]), lines[:-1]])

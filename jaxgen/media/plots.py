@@ -1,4 +1,4 @@
-"""Plots of metrics, confusion and latents."""
+"""Plots of losses, confusion matrices and latents."""
 
 import json
 import math
@@ -12,18 +12,18 @@ from jaxgen.media import output_files
 
 
 def plot_confusion(counts: np.ndarray, classes: Sequence[str], target: Path):
-    """Draw which class (a row) was taken for which (a column), as shares of the row, the counts in the cells."""
+    """Plot a confusion matrix: true classes in rows, predictions in columns, coloured by the share of the row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
-    k, right = len(counts), np.trace(counts) / max(counts.sum(), 1)
+    k, correct = len(counts), np.trace(counts) / max(counts.sum(), 1)
     names = [*classes, *map(str, range(len(classes), k))]
     figure = Figure((6, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
-    title = f"{100 * right:.2f} % of {counts.sum():,} right"
-    axes = figure.add_subplot(title=title, xlabel="guessed", ylabel="true")
-    picture = axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(picture, label="share of the true class")
+    title = f"{100 * correct:.2f} % of {counts.sum():,} correct"
+    axes = figure.add_subplot(title=title, xlabel="predicted", ylabel="true")
+    shares = axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(shares, label="share of the true class")
     if k <= 30:
         axes.set_xticks(range(k), names, rotation=90 if max(map(len, names)) > 2 else 0)
         axes.set_yticks(range(k), names)
@@ -36,38 +36,39 @@ def plot_confusion(counts: np.ndarray, classes: Sequence[str], target: Path):
 
 
 def plot_map(
-    codes: np.ndarray,
+    latents: np.ndarray,
     labels: np.ndarray | None,
     classes: Sequence[str],
     axes: Sequence[str],
     target: Path,
-    painted: np.ndarray | None = None,
+    decoded: np.ndarray | None = None,
     values: np.ndarray | None = None,
 ):
-    """Draw codes f[n 2], coloured by their labels i32[n], and beside them what is painted at places between.
+    """Plot latents f[n 2], coloured by their labels i32[n], and beside them the images of a grid of latents.
 
-    painted: u8[side side h w c], the first number growing to the right and the second upwards; values: f[2 side], where
+    decoded: u8[side side h w c], images of the grid; the first number grows to the right, the second upwards
+    values:  f[2 side], the latents' numbers at the grid's columns and rows
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
-    figure = Figure((7.5 if painted is None else 14, 7), layout="constrained")
+    figure = Figure((7.5 if decoded is None else 14, 7), layout="constrained")
     FigureCanvasAgg(figure)
-    panel = figure.add_subplot(1, 1 if painted is None else 2, 1, xlabel=axes[0], ylabel=axes[1])
+    panel = figure.add_subplot(1, 1 if decoded is None else 2, 1, xlabel=axes[0], ylabel=axes[1])
     if labels is None:
-        panel.scatter(*codes.T, s=4, linewidths=0)
+        panel.scatter(*latents.T, s=4, linewidths=0)
     else:
         present, few = np.unique(labels), len(classes) <= 10
         for label in present:
             colour = colormaps["tab10"](label) if few else colormaps["nipy_spectral"](label / (len(classes) - 1))
-            panel.scatter(*codes[labels == label].T, s=4, linewidths=0, color=colour, label=classes[label])
+            panel.scatter(*latents[labels == label].T, s=4, linewidths=0, color=colour, label=classes[label])
         panel.legend(
             markerscale=4, frameon=False, ncols=-(-len(present) // 25), loc="center left", bbox_to_anchor=(1, 0.5)
         )
-    if painted is not None and values is not None:
-        side, _, height, width, channels = painted.shape
-        whole = painted[::-1].transpose(0, 2, 1, 3, 4).reshape(side * height, side * width, channels)
+    if decoded is not None and values is not None:
+        side, _, height, width, channels = decoded.shape
+        whole = decoded[::-1].transpose(0, 2, 1, 3, 4).reshape(side * height, side * width, channels)
         panel = figure.add_subplot(1, 2, 2, xlabel=axes[0], ylabel=axes[1])
         panel.imshow(whole[..., 0] if channels == 1 else whole, cmap="gray", vmin=0, vmax=255)
         some = np.unique(np.linspace(0, side - 1, 5).astype(int))
@@ -78,7 +79,7 @@ def plot_map(
 
 
 def plot_losses(source: Path, target: Path):
-    """Draw the lines of a metrics file: a panel for each metric, a curve for each phase or data set."""
+    """Plot a metrics file: a panel for each metric, a curve for each phase or data set."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
@@ -98,7 +99,7 @@ def plot_losses(source: Path, target: Path):
     width, height = 6 * columns, 3.2 * rows  # inches
     figure = Figure((width, height))
     FigureCanvasAgg(figure)
-    # Room for the labels, in inches: a layout that measures them takes as long again as the image.
+    # Margins for the labels, in inches. A layout that measures the labels takes as long as the rest of the plot.
     figure.subplots_adjust(0.7 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.4 / height, 0.7 / 5, 0.8 / 2.2)
     for i, (metric, phases) in enumerate(curves.items()):
         axes = figure.add_subplot(rows, columns, i + 1, title=metric, xlabel="step")

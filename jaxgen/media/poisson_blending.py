@@ -1,4 +1,4 @@
-"""Seams without a model, in closed form: Poisson blending, and the periodic part of an image. On the host, in f64."""
+"""Seamless images without a model: Poisson blending, and the periodic part of an image. On the host, in f64."""
 
 import numpy as np
 from scipy import sparse
@@ -6,7 +6,7 @@ from scipy.sparse.linalg import splu
 
 
 def differences(height: int, width: int) -> sparse.csc_matrix:
-    """Return the matrix [e h*w] of differences between neighbours, down and then across: one row a pair of pixels."""
+    """Return the matrix [e h*w] of differences between neighbours: first down, then across. One row per pair."""
 
     def along(n: int) -> sparse.csr_matrix:
         return sparse.diags_array([-np.ones(n - 1), np.ones(n - 1)], offsets=[0, 1], shape=(n - 1, n))  # pyright: ignore
@@ -26,10 +26,10 @@ def poisson(
     """Return the background f[h w c] with the foreground's differences where the mask [h w 1] is above 0.
 
     There it solves sum_q (f_p - f_q) = sum_q v_pq over p's neighbours q in the image, f as it is outside of the mask,
-    v_pq = g_p - g_q of the foreground or, with `mixed`, whichever of that and f*_p - f*_q is larger. Perez, Gangnet
-    and Blake 2003, "Poisson Image Editing", equations 7 and 12. Where the mask is everywhere a constant is free, and
-    the foreground's own is taken. `known` bool[h w 1] is where there is a foreground: its differences from beyond are
-    taken as 0, so that it goes over into the background; unset: everywhere.
+    v_pq = g_p - g_q of the foreground or, with `mixed`, the larger of that and f*_p - f*_q. Perez, Gangnet and Blake
+    2003, "Poisson Image Editing", equations 7 and 12. If the mask covers the whole image, the solution is free up to a
+    constant, and the foreground is returned. `known` bool[h w 1] is where the foreground has colours: across its border
+    v is 0, so that it blends into the background; None: everywhere.
     """
     inside = mask[..., 0] > 0
     if not inside.any():
@@ -37,7 +37,7 @@ def poisson(
     if inside.all():
         return foreground.astype(np.float32)
     f, g = (x.astype(np.float64) for x in (background, foreground))
-    # Far from the hole nothing changes: only what lies within one pixel of it is looked at.
+    # Only the hole and one pixel around it matter.
     rows, columns = (np.flatnonzero(inside.any(1 - axis)) for axis in (0, 1))
     part = tuple(slice(max(at[0] - 1, 0), at[-1] + 2) for at in (rows, columns))
     made = f.copy()
@@ -62,13 +62,13 @@ def _solved(f: np.ndarray, g: np.ndarray, inside: np.ndarray, known: np.ndarray,
     return flat.reshape(f.shape)
 
 
-def periodic(picture: np.ndarray) -> np.ndarray:
-    """Return the periodic part of an image [h w c]: laid beside itself it has no seam, and inside it looks the same.
+def periodic(image: np.ndarray) -> np.ndarray:
+    """Return the periodic part of an image [h w c]: a tile without seams that looks like the image.
 
-    What is taken away is the smoothest image with the same jumps across the border: its Laplacian on the torus is 0
-    inside. Moisan 2011, "Periodic Plus Smooth Image Decomposition", section 2.
+    The smoothest image with the same jumps across the border is subtracted. Its Laplacian on the torus is 0 inside.
+    Moisan 2011, "Periodic Plus Smooth Image Decomposition", section 2.
     """
-    x = picture.astype(np.float64)
+    x = image.astype(np.float64)
     jumps = np.zeros_like(x)  # v
     for axis in (0, 1):
         first, last = (np.take(x, [at], axis) for at in (0, -1))

@@ -1,4 +1,4 @@
-"""Drawings of poses: joints as dots, each joined to the one before it."""
+"""Drawings of poses: joints as dots, each connected to the previous one."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -9,7 +9,7 @@ SIDE, MARGIN, DOT = 96, 8, 2  # pixels
 def draw_poses(poses: np.ndarray) -> np.ndarray:
     """Return poses f32[n t j d] drawn in their first two coordinates, y upwards, as images f32[n t h w 1] in [-1, 1].
 
-    All poses are at one scale.
+    All poses are drawn at the same scale.
     """
     points = np.asarray(poses, np.float32)[..., :2]
     points = np.nan_to_num(points)

@@ -1,4 +1,4 @@
-"""An image of any size through a net, in tiles whose seams are blended, a few of its lines in memory at a time."""
+"""A function applied to an image of any size in tiles, with blended seams and few lines in memory at a time."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,25 +8,26 @@ import numpy as np
 
 from jaxgen.core.errors import InputError, at_least
 
-Mend = Callable[[np.ndarray, tuple[slice, slice]], np.ndarray]  # f32[h w c], where it lies -> f32[h scale w scale c]
+# (tile f32[h w c], its rows and columns in the image) -> f32[h scale w scale c]
+Apply = Callable[[np.ndarray, tuple[slice, slice]], np.ndarray]
 
 
 def check(tile: int, overlap: int):
-    """Raise InputError for tiles that overlap by more than half, or are smaller than that makes sense for."""
+    """Raise InputError for tiles below 32 pixels, or that overlap by more than half."""
     at_least(0, tile=tile, overlap=overlap)
     if tile and tile < max(32, 2 * overlap):
         raise InputError(f"--tile {tile} must be at least 32 and twice --overlap {overlap}, or 0 for the whole image.")
 
 
-def fit(scale: float) -> bool:
-    """Return whether tiles can be joined at this scale: each begins at a whole pixel of the answer, a few apart."""
+def can_join(scale: float) -> bool:
+    """Return whether tiles can be joined at this scale: they can begin at whole pixels of the output."""
     return abs(float(Fraction(scale).limit_denominator(100)) - scale) <= 1e-9
 
 
 def starts(size: int, tile: int, overlap: int, grain: int = 1) -> list[int]:
-    """Return where tiles begin so that they cover `size` pixels, each next to the last by at least `overlap`.
+    """Return the starts of tiles that cover `size` pixels; neighbours overlap by at least `overlap`.
 
-    Each begins at a multiple of `grain`; the last ends where the image does.
+    Each start is a multiple of `grain`. The last tile ends at the image's border.
     """
     if size <= tile:
         return [0]
@@ -36,9 +37,9 @@ def starts(size: int, tile: int, overlap: int, grain: int = 1) -> list[int]:
 
 
 def ramp(size: int, first: bool, last: bool, overlap: int) -> np.ndarray:
-    """Return a tile's weights f32[size]: 1, falling to 0 towards a seam over the middle half of the overlap.
+    """Return a tile's weights f32[size]: 1, falling to 0 over the middle half of the overlap.
 
-    The outermost quarter is not used: a net sees there that the image ends.
+    The outermost quarter has almost no weight: there a net's padding at the tile's border affects the output.
     """
     place = np.arange(size, dtype=np.float32) + 0.5
     quarter, width = overlap / 4, max(overlap / 2, 1)
@@ -48,24 +49,24 @@ def ramp(size: int, first: bool, last: bool, overlap: int) -> np.ndarray:
 
 
 def rows(
-    picture: np.ndarray, mend: Mend, scale: float, tile: int, overlap: int, multiple: int = 1
+    image: np.ndarray, apply: Apply, scale: float, tile: int, overlap: int, multiple: int = 1
 ) -> Iterator[np.ndarray]:
-    """Yield the mended image from above, some lines f32[n W c] at a time; tile 0 is all of it at once.
+    """Yield the output from the top, some lines f32[n W c] at a time. With tile 0 the image is processed at once.
 
-    Tiles begin at multiples of `multiple`: windows and pooling lie as in the whole image. A net that looks at all of
-    an image, as attention by means of channels does, looks at all of a tile: its tiles are not the whole's parts.
+    Tiles begin at multiples of `multiple`, so that windows and pooling are aligned as in the whole image. A net with
+    global operations, such as channel attention, sees only a tile: its output differs from that of the whole image.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     grain = Fraction(scale).limit_denominator(100)
-    if not tile or (height <= tile and width <= tile) or not fit(scale):
-        yield mend(picture, (slice(0, height), slice(0, width)))
+    if not tile or (height <= tile and width <= tile) or not can_join(scale):
+        yield apply(image, (slice(0, height), slice(0, width)))
         return
-    # A tile begins at a whole pixel of the answer, at an even one where there are halves: they are rounded to the even.
+    # A tile begins at a whole pixel of the output; at an even one if there are halves, which are rounded to even.
     q = math.lcm(grain.denominator * (2 - grain.denominator % 2), multiple)
-    tile = max(tile // q, -(-overlap // q) + 1) * q  # larger where it must be to overlap the next
+    tile = max(tile // q, -(-overlap // q) + 1) * q  # enlarged if needed to overlap the next tile
     downs, acrosses = (starts(size, tile, overlap, q) for size in (height, width))
     band = total = np.zeros((0, 0, 0), np.float32)
-    top = 0  # of the band, in lines of the answer
+    top = 0  # of the band, in lines of the output
     for i, y in enumerate(downs):
         tall = height - y if y == downs[-1] else tile
         at = round(y * scale)
@@ -77,7 +78,7 @@ def rows(
             wide = width - x if x == acrosses[-1] else tile
             left = round(x * scale)
             broad = round((x + wide) * scale) - left
-            part = mend(picture[y : y + tall, x : x + wide], (slice(y, y + tall), slice(x, x + wide)))
+            part = apply(image[y : y + tall, x : x + wide], (slice(y, y + tall), slice(x, x + wide)))
             if part.shape[:2] != (long, broad):  # 1.1 * 55 is rounded up, 1.1 * 35 down
                 part = np.pad(part, ((0, 1), (0, 1), (0, 0)), "edge")[:long, :broad]
             if band.shape[0] < long:

@@ -92,7 +92,7 @@ def test_what_the_command_refuses(folder, cli):
         (["--with", folder / "partial-conv"], "needs --mask"),
         (["--with", folder / "edm"], "needs --mask"),
         (["--with", folder / "partial-conv", "--mask", folder / "small-mask.png"], "they must be of one size"),
-        (["--with", folder / "partial-conv", "--mask", folder / "a-black.png"], "black all over"),
+        (["--with", folder / "partial-conv", "--mask", folder / "a-black.png"], "all black"),
         (["--with", folder / "partial-conv", "--mask", folder / "none.png"], "none.png can't be read"),
         (["--with", folder / "partial-conv", "--mask", folder / "a-mask.png", "--answers", "2"], "has one answer"),
         (["--with", folder / "partial-conv", "--mask", folder / "a-mask.png", "--answers", "0"], "must be at least 1"),

@@ -69,7 +69,7 @@ def test_one_command_mends_and_keeps_alpha(run, tmp_path, cli):
     assert made.alpha is not None and before.alpha is not None and np.array_equal(made.alpha, before.alpha)
     assert 0 < np.abs(made.pixels - before.pixels).mean() < 1
     out = cli(2, "restore", str(picture), "--with", str(run))
-    assert "exists already and is kept" in out
+    assert "exists already: name another file" in out
     cli(0, "restore", str(picture), "--with", str(run), "--overwrite")
 
 
@@ -209,7 +209,7 @@ def test_a_folder_with_bad_files(run, tmp_path, cli):
     made = sorted(p.relative_to(tmp_path / "in-restored").as_posix() for p in (tmp_path / "in-restored").rglob("*.png"))
     assert made == ["a.png", "deep/b.png"]
     again = cli(1, "restore", str(folder), "--with", str(run))
-    assert "2 were there already and are kept" in again
+    assert "2 existed already and were kept" in again
 
 
 def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
@@ -230,7 +230,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "cut.png": (folder / "cut.png", "can't be read"),
         "text.png": (folder / "text.png", "its content is not an image"),
         "empty.png": (folder / "empty.png", "can't be read"),
-        "dot.png": (folder / "dot.png", "1x1: images of 4x4 pixels or more are taken"),
+        "dot.png": (folder / "dot.png", "1x1: an image must have 4x4 pixels or more"),
         "none.png": (folder / "none.png", "There is no image or folder"),
     }
 
@@ -271,7 +271,7 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):
         (["--with", "bicubic", "--scale", "0.5"], "--scale must be from 1 to 16"),
         (["--with", "bicubic", "--scale", "0"], "--scale must be from 1 to 16, not 0"),
         (["--with", "bicubic", "--memory", "-1"], "--memory must be above 0"),
-        (["--with", "bicubic", "--out", picture, "--overwrite"], "would be replaced by its own answer"),
+        (["--with", "bicubic", "--out", picture, "--overwrite"], "would be replaced by its own output"),
         (["--with", "bicubic", "--sigma", "5"], "takes no --sigma"),
         (["--with", "deep-image-prior", "--sigma", "inf"], "--sigma must be from 0 to 255, not inf"),
         (["--with", "bicubic", "--mask", str(tmp_path / "small.png")], "takes no --mask"),
@@ -299,18 +299,18 @@ def test_nothing_is_replaced_that_was_there(run, tmp_path, cli):
     made.mkdir()
     (made / "a-sheet.png").write_text("mine")
     out = cli(0, "restore", str(folder), "--with", str(run), "--sheet")
-    assert "were there already and are kept" in out and (made / "a-sheet.png").read_text() == "mine"
+    assert "existed already and were kept" in out and (made / "a-sheet.png").read_text() == "mine"
     sheet = str(save(folder / "b-sheet.png", smooth(20, 20)))
     for picture, to in ((str(folder), folder), (sheet, folder / "b.png")):
         out = cli(2, "restore", picture, "--with", "bicubic", "--sheet", "--out", str(to), "--overwrite")
-        assert "would be replaced by its own answer" in out
+        assert "would be replaced by its own output" in out
 
 
 def test_what_cant_be_written_is_told_in_a_sentence(tmp_path, cli):
     picture = save(tmp_path / "a.png", smooth(40, 4500, 1))
     (tmp_path / "file").write_text("")
     out = cli(2, "restore", str(picture), "--with", "nearest", "--out", str(tmp_path / "file" / "x.png"))
-    assert "is a file: x.png can't be written into it" in out
+    assert "is a file, not a folder: x.png can't be written into it" in out
     out = cli(2, "restore", str(picture), "--with", "nearest", "--scale", "4", "--out", str(tmp_path / "x.webp"))
     assert "x.webp can't be written" in out and not list(tmp_path.glob("*.part"))
 
@@ -339,10 +339,10 @@ def test_a_mask_of_another_size_or_all_black(tmp_path):
     with pytest.raises(InputError, match=r"8x8, .*a\.png is 20x20: they must be of one size"):
         restore.read_mask(tmp_path / "small.png", tmp_path / "a.png", photo)
     save(tmp_path / "white.png", np.full((20, 20, 1), 255, np.uint8))
-    with pytest.raises(InputError, match="white all over"):
+    with pytest.raises(InputError, match="all white"):
         restore.read_mask(tmp_path / "white.png", tmp_path / "a.png", photo)
     save(tmp_path / "black.png", np.zeros((20, 20, 1), np.uint8))
-    with pytest.raises(InputError, match="black all over"):
+    with pytest.raises(InputError, match="all black"):
         restore.read_mask(tmp_path / "black.png", tmp_path / "a.png", photo)
 
 

@@ -75,7 +75,7 @@ def test_one_command_paints_and_keeps_alpha_and_depth(weights, tmp_path, cli):
     made = photo.read(tmp_path / "a-stylized.png")
     assert made.bits == 16 and made.alpha is not None and np.array_equal(made.alpha, values[..., 3:])
     assert np.abs(made.pixels - photo.read(source).pixels).mean() > 0.05
-    assert "exists already and is kept" in cli(2, "stylize", source, "--with", weights)
+    assert "exists already: name another file" in cli(2, "stylize", source, "--with", weights)
     cli(0, "stylize", source, "--with", weights, "--strength", "0", "--overwrite")
     assert np.array_equal(photo.read(tmp_path / "a-stylized.png").pixels, photo.read(source).pixels)
 
@@ -199,7 +199,7 @@ def test_a_folder_with_bad_files(weights, tmp_path, cli):
     out = cli(1, "stylize", folder, "--with", weights)
     assert f"{count - 1} of {count} could not be stylized" in out and "moving.gif is animated" in out
     assert [p.name for p in (tmp_path / "in-stylized").iterdir()] == ["good.png"]
-    assert "1 were there already and are kept" in cli(1, "stylize", folder, "--with", weights)
+    assert "1 existed already and were kept" in cli(1, "stylize", folder, "--with", weights)
 
 
 def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
@@ -217,9 +217,9 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
         (["--with", source], "is no weights file: read are safetensors, .zip of arrays"),
         (["--with", other], "other.zip is of no net of fast-style. These weights are not the painter's"),
         (["--with", translator], "use python -m jaxgen translate"),
-        (["--style", style, "--out", style, "--overwrite"], "style.png would be replaced by its own answer"),
-        ([*quick, "--masks", style, "--out", style, "--overwrite"], "style.png would be replaced by its own answer"),
-        (["--with", weights, "--out", named, "--overwrite"], "small.zip would be replaced by its own answer"),
+        (["--style", style, "--out", style, "--overwrite"], "style.png would be replaced by its own output"),
+        ([*quick, "--masks", style, "--out", style, "--overwrite"], "style.png would be replaced by its own output"),
+        (["--with", weights, "--out", named, "--overwrite"], "small.zip would be replaced by its own output"),
         (["--with", tmp_path], "is no run: it has no config.json"),
         (["--with", weights, "--style", source], "takes no other --style"),
         (["--with", weights, "--progress"], "paints in one pass: leave out --progress"),
@@ -229,7 +229,7 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
         (["--with", weights, "--style-weight", "3"], "has no --style-weight"),
         (["--with", weights, "--memory", "0.00001"], "over --memory"),
         (["--with", weights, "--masks", small], "they must be of one size"),
-        (["--with", weights, "--out", source, "--overwrite"], "would be replaced by its own answer"),
+        (["--with", weights, "--out", source, "--overwrite"], "would be replaced by its own output"),
         ([*quick, "--weights", "1", "2"], "There are 2 --weights for 1 styles"),
         ([*quick, "--weights", "0"], "don't add up to 0"),
         ([*quick, "--masks", source, source], "There are 2 --masks for 1 styles"),

@@ -445,7 +445,7 @@ REFUSALS = {
     "an empty name": ("arithmetic vae label:1, label:2 label:3", "with commas between: one is empty."),
     "its own input": (
         "arithmetic vae {tmp}/plain/a.png label:1 label:2 --out {tmp}/plain/a.png --overwrite",
-        "a.png would be replaced by its own answer",
+        "a.png would be replaced by its own output",
     ),
     "components of one image": ("map cvae --by pca --count 1", "are those of two images or more, not of one."),
     "a likelihood by no samples": ("evaluate vae --metrics nll_0", "nll_0: write nll_K or bpd_K, by K samples"),

@@ -36,14 +36,14 @@ def test_what_is_there_is_kept_and_told_before_anything_else(command, cli, tmp_p
     for name in made:
         (tmp_path / name).write_text("mine")
         told = cli(2, verb, "nowhere", *given, *more)
-        assert f"{name} exists already and is kept: name another with --out, or write --overwrite." in told
+        assert f"{name} exists already: name another file with --out, or add --overwrite." in told
         assert (tmp_path / name).read_text() == "mine"
         assert "There is no run folder" in cli(2, verb, "nowhere", *given, *more, "--overwrite")
         (tmp_path / name).unlink()
     assert "There is no run folder" in cli(2, verb, "nowhere", *given, *more)
     if "picture.png" in given:
         told = cli(2, verb, "nowhere", *given, "--out", "picture.png", "--overwrite")
-        assert "picture.png would be replaced by its own answer" in told
+        assert "picture.png would be replaced by its own output" in told
 
 
 def test_names_that_no_answer_can_have(tmp_path):
@@ -52,7 +52,7 @@ def test_names_that_no_answer_can_have(tmp_path):
     bad = {
         tmp_path / "x.txt": "--out must end in .png or .npz, not 'x.txt'.",
         tmp_path / "folder.png": "folder.png is a folder: name a file.",
-        tmp_path / "file" / "deep" / "x.png": "file is a file: x.png can't be written into it.",
+        tmp_path / "file" / "deep" / "x.png": "file is a file, not a folder: x.png can't be written into it.",
     }
     for path, words in bad.items():
         with pytest.raises(InputError, match=words):

@@ -97,7 +97,7 @@ def test_images_of_any_size_mode_and_alpha(paired, tmp_path, cli):
         out = cli(0, "translate", str(paired), str(file))
         made = photo.read(tmp_path / f"{channels}-translated.png")
         assert f"{channels}-translated.png" in out and made.pixels.shape == (*size, 3) and made.alpha is None
-    assert "exists already and is kept" in cli(2, "translate", str(paired), str(file))
+    assert "exists already: name another file" in cli(2, "translate", str(paired), str(file))
     cli(0, "translate", str(paired), str(file), "--overwrite", "--answers", "2", "--side", "24")
     a, b = (photo.read(tmp_path / f"4-translated{name}.png").pixels for name in ("", "-2"))
     assert a.shape == (24, 27, 3) and not np.array_equal(a, b), "dropout is the noise"
@@ -113,7 +113,7 @@ def test_a_folder_and_both_directions(unpaired, tmp_path, cli):
     save(folder / "b.png", smooth(16, 24, seed=1))
     (folder / "c.png").write_text("no image")
     assert "1 of 3 could not be translated" in cli(1, "translate", str(unpaired), str(folder))
-    assert "2 were there already" in cli(1, "translate", str(unpaired), str(folder))
+    assert "2 existed already" in cli(1, "translate", str(unpaired), str(folder))
     cli(1, "translate", str(unpaired), str(folder), "--to", "source", "--out", str(tmp_path / "back"))
     made = [np.asarray(Image.open(tmp_path / name / "a.png")) for name in ("in-translated", "back")]
     assert (made[0] != made[1]).any(), "two nets"
@@ -141,7 +141,7 @@ def test_bad_arguments_give_one_sentence(paired, unpaired, tmp_path, cli):
         (paired, [file, "--memory", "0.00001"], "more than --memory 1e-05"),
         (paired, [file, "--pair"], "none of them made: leave out --pair"),
         (paired, [file, "--side", "0"], "side must be at least 1"),
-        (paired, [file, "--out", file, "--overwrite"], "would be replaced by its own answer"),
+        (paired, [file, "--out", file, "--overwrite"], "would be replaced by its own output"),
         (paired, [file, "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
         (paired, [str(tmp_path / "none.png")], "There is no image or folder"),
         (tmp_path, [file], "is no run: it has no config.json"),
