@@ -328,7 +328,7 @@ def test_bad_settings_give_one_sentence():
         (FastStyle(backbone="rndom"), "Unknown backbone .* 'rndom': did you mean 'random'"),
         (FastStyle(backbone="random", content=("relu9",)), "Unknown layer of the backbone random 'relu9'"),
         (AdaIN(image=(32, 32, 1), backbone="random"), "3 channels"),
-        (AdaIN(backbone="random", between=(1,)), "model.between must have a number"),
+        (AdaIN(backbone="random", between=(1,)), "model.between must have one number less"),
         (gatys.Gatys(image=(8, 8, 3), backbone="random"), "at least, not 8x8"),
     ]:
         with pytest.raises(InputError, match=words):
