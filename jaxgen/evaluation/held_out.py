@@ -181,7 +181,8 @@ def likelihood(task: Task, samples: int, kind: str = "nll_") -> Metric:
     if kind == "bpd_" and density.continuous:
         raise InputError("bpd_ is of the 256 levels of pixels, and this model has a density of them: ask for nll_.")
     name = f"{kind}{samples}"
-    unit = math.log(2) * math.prod(next(iter(task.example.values())).shape) if kind == "bpd_" else 1.0
+    shape = next(iter(spec_of(task, 1).values())).shape
+    unit = math.log(2) * math.prod(shape) if kind == "bpd_" else 1.0
 
     def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
         keys = rng.sample_keys(rng.fold(jax.random.key(0), "likelihood"), index)

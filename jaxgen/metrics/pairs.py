@@ -51,8 +51,8 @@ def pair_metric(name: str, spec: ArraySpec) -> Metric:
         raise InputError(
             f"{name} is a metric of images and videos, not of {spec.kind}: ask for {PAIR_METRIC[spec.kind]}."
         )
-    metric, frame = pixel_metric(name), spec.shape[-3:]
-    some = np.zeros((1, *frame), np.float32)  # pyright: ignore[reportArgumentType]
+    metric = pixel_metric(name)
+    some = np.zeros((1, *map(int, spec.shape[-3:])), np.float32)
     check_pairs(some, some, (name,))
 
     def update(total, true, made, valid):

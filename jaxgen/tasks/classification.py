@@ -106,7 +106,7 @@ def classifier_task(
         metrics = {"top1": (out["logits"].argmax(-1) == label).mean(dtype=jnp.float32)}
         return loss(out["logits"], label, recipe.smoothing).mean(), Aux(metrics, {"classifier": stats})
 
-    def classify(params, context, batch):
+    def classify(params, context, batch) -> Any:
         return net.apply(variables("classifier", params, context.extra), normalised(batch["image"]), train=False)
 
     return Task(

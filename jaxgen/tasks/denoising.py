@@ -162,8 +162,8 @@ def generator(d: Denoiser, how: Sampling) -> Callable:
         if learned is not None:
             own = {name: conditioning[name] for name in d.null}
             clip = (lambda x: jnp.clip(x, -1, 1)) if how.clip and not d.encode else (lambda x: x)
-            both = lambda x, tau: learned(params, context, x, tau, own)  # noqa: E731  # pyright: ignore
-            denoise = lambda x, tau: (clip((out := both(x, tau))[0]), out[1])  # noqa: E731
+            both = partial(learned, params, context)
+            denoise = lambda x, tau: (clip((out := both(x, tau, own))[0]), out[1])  # noqa: E731
         if how.nfe is None:  # an adaptive solver: each sample has its own steps
             x, calls = samplers.dopri5(denoise, start(d, keys), d.taus)
             return {"image": x, "nfe": calls * how.nfe_per_call}

@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxgen.core.capabilities import Capability
+from jaxgen.core.capabilities import Degradation, Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Array, Batch, Context, Key, Params
 from jaxgen.data import masks
@@ -64,7 +64,7 @@ def composite(given: Batch, made: Array) -> Array:
 
 def hole_filling(
     holes: Holes, paint: Paint, multiple: int, channels: int, stochastic: bool = False, size: tuple[int, ...] = ()
-) -> tuple[Capability, ...]:
+) -> tuple[Transform, Degradation]:
     """Return the Transform that paints the masked pixels only, and the Degradation that masks them."""
 
     def degrade(image: Array, keys: Key, scale: float = 1.0) -> dict[str, Array]:

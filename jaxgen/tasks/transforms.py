@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxgen.core.capabilities import Capability, Degradation, Transform
+from jaxgen.core.capabilities import Degradation, Transform
 from jaxgen.core.spec import ArraySpec, Example, any_image_spec, image_spec, label_spec
 from jaxgen.core.types import Array, Batch, Context, Key, Params
 
@@ -49,7 +49,7 @@ def restoration(
     stochastic: bool = False,
     whole: bool = False,
     size: tuple[int, ...] = (),
-) -> tuple[Capability, ...]:
+) -> tuple[Transform, Degradation]:
     """Return the Transform and the Degradation of a restoration model.
 
     degrade:    (clean f32[b h w c], keys Key[b], scale) -> {"degraded": f32[b h/scale w/scale c], and the conditions}

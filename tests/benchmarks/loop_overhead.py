@@ -23,6 +23,7 @@ from jaxgen.models.gan.dcgan import DCGAN
 from jaxgen.runs import sharding
 from jaxgen.runs.load import build_task
 from jaxgen.training import loop
+from jaxgen.training.setup import lower
 from tests.benchmarks import report
 
 NEVER = 10**9
@@ -40,7 +41,7 @@ def bare(run: Run):
     task = build_task(run, mesh)
     spec = spec_of(task, run.batch)
     state = sharding.make_state(task, mesh, jax.random.key(run.seed), spec)
-    step = loop.lower(run, task, mesh, state, {}).compile()
+    step = lower(run, task, mesh, state, {}).compile()
     batch = sharding.put_batch(mesh)({name: np.zeros(x.shape, x.dtype) for name, x in spec.items()})
 
     def turn(steps: int):

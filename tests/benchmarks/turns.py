@@ -84,13 +84,13 @@ def step_of(run: Any, change: Callable[[Any], Any] = lambda task: task) -> Calla
     from jaxgen.core.spec import spec_of
     from jaxgen.runs import sharding
     from jaxgen.runs.load import build_task
-    from jaxgen.training import loop
+    from jaxgen.training.setup import lower
 
     cache.use_compilation_cache()
     mesh = sharding.make_mesh(Mesh(data=1))
     task = change(build_task(run, mesh))
     state = sharding.make_state(task, mesh, jax.random.key(0), spec_of(task, run.batch))
-    step = loop.lower(run, task, mesh, state, {}).compile()
+    step = lower(run, task, mesh, state, {}).compile()
     draw = np.random.default_rng(0)
     examples = {"image": draw.uniform(-1, 1, (run.batch, *run.model.image)).astype(np.float32)}
     if "label" in task.example:

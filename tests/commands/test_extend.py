@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from jaxgen.commands.extend import fullest, painted, rolled, sides
-from jaxgen.core.capabilities import Restorer
 from jaxgen.core.errors import InputError
 from jaxgen.inference.restoration import Model
+from tests.helpers.capabilities import restoration_model
 from tests.helpers.compose_samples import load, save, smooth, trained
 
 
@@ -19,8 +19,7 @@ def filler(size: tuple[int, ...] = ()) -> Model:
         mean = (given["degraded"] * known).sum((1, 2)) / known.sum((1, 2))
         return jnp.where(given["mask"] > 0, mean[:, None, None], given["degraded"])
 
-    restorer = Restorer(lambda *_: {}, restore, (1,), ("mask",), 4, (3,), whole=True, size=size)
-    return Model(restorer, {}, None, 1.0, "filler")
+    return restoration_model(restore, "filler", conditions=("mask",), multiple=4, whole=True, size=size)
 
 
 @pytest.fixture

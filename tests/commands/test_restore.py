@@ -9,13 +9,13 @@ from PIL import Image
 
 from jaxgen.commands import restore
 from jaxgen.commands.parse import parse
-from jaxgen.core.capabilities import Restorer
 from jaxgen.core.errors import InputError
 from jaxgen.inference import restoration
 from jaxgen.media.photo import find, read
 from jaxgen.metrics.pixels import psnr
 from jaxgen.nn.resample import imresize
 from jaxgen.training import loop
+from tests.helpers.capabilities import restoration_model
 from tests.helpers.photo_samples import pixels_of, save, smooth
 
 
@@ -138,9 +138,7 @@ def test_the_ensemble_is_the_mean_over_eight_ways():
         x = given["degraded"]
         return x + jax.numpy.roll(x, 1, 2)
 
-    restorer = Restorer(lambda *_: {}, shade, (1,), channels=(3,))
-    model = restoration.Model(restorer, {}, None, 1.0, "shade")
-    work = restore.ImageRestorer(model, 0, 0, True, 4.0, 0, None, False)
+    work = restore.ImageRestorer(restoration_model(shade), 0, 0, True, 4.0, 0, None, False)
     x = smooth(12, 9).astype(np.float32)
     around = sum(np.roll(x, step, axis) for axis in (0, 1) for step in (1, -1)) / 4
     np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x + around, rtol=1e-5)
@@ -151,8 +149,7 @@ def test_a_grey_picture_may_become_one_in_colour():
         return given["degraded"] * jax.numpy.asarray([1.0, 0.5, 0.0])[None, None, None].repeat(13, 1).repeat(9, 2)
 
     for colours, channels in ((True, 3), (False, 1)):
-        restorer = Restorer(lambda *_: {}, colour, (1,), (), 1, (3,), colours)
-        work = restore.ImageRestorer(restoration.Model(restorer, {}, None, 1.0, "c"), 0, 0, False, 4.0, 0, None, False)
+        work = restore.ImageRestorer(restoration_model(colour, colours=colours), 0, 0, False, 4.0, 0, None, False)
         made = np.concatenate(list(work.mended(smooth(13, 9, 1).astype(np.float32) / 255, {})))
         assert made.shape == (13, 9, channels)
 
@@ -183,16 +180,16 @@ def test_grey_is_scored_as_luma_where_it_was_enlarged():
 def test_each_picture_of_a_folder_has_its_own_damage():
     from jaxgen.data.degradations import Degradation
 
-    restorer = Restorer(Degradation(noise=(25, 25)), lambda *_: None, (1,), channels=(1, 3))  # pyright: ignore
-    work = restore.ImageRestorer(restoration.Model(restorer, {}, None, 1.0, "c"), 0, 0, False, 4.0, 0, None, True)
+    model = restoration_model(lambda *_: None, degrade=Degradation(noise=(25, 25)), channels=(1, 3))
+    work = restore.ImageRestorer(model, 0, 0, False, 4.0, 0, None, True)
     x = np.zeros((8, 8, 1), np.float32)
     a, b, again = (work.damaged(x, name)[0] for name in ("a.png", "b.png", "a.png"))
     assert np.array_equal(a, again) and not np.array_equal(a, b)
 
 
 def test_grey_pictures_go_through_colour_nets_and_back():
-    restorer = Restorer(lambda *_: {}, lambda p, c, given, k, s: given["degraded"] * 0.5, (1,), (), 8, (3,))
-    work = restore.ImageRestorer(restoration.Model(restorer, {}, None, 1.0, "half"), 0, 0, False, 4.0, 0, None, False)
+    half = restoration_model(lambda p, c, given, k, s: given["degraded"] * 0.5, multiple=8)
+    work = restore.ImageRestorer(half, 0, 0, False, 4.0, 0, None, False)
     x = smooth(13, 9, 1).astype(np.float32) / 255
     np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x / 2, rtol=1e-6)
 

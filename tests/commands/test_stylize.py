@@ -186,7 +186,7 @@ def test_files_of_either_net_are_told_apart(mirror, tmp_path):
     path = zipped(tmp_path / "w.zip", to_theirs(rule_of("fast-style"), model, "painter", jax.device_get(params)))
     found = stylization.of_weights(path, stylization.StyleRequest())
     nothing, wanted = jax.random.split(jax.random.key(0), 1), np.asarray(net.apply(params, x))
-    made = found.translator.translate(found.params, found.context, {"source": x}, nothing, jnp.zeros(1, int))
+    made = found.transform.apply(found.params, found.context, {"source": x}, nothing)["image"]
     np.testing.assert_allclose(made, wanted, atol=1e-5)
 
 

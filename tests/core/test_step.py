@@ -1,7 +1,5 @@
 """The contract, on games small enough to be worked out by hand."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 
 from jaxgen.core.config import Compute, Optim
 from jaxgen.core.errors import InputError
+from jaxgen.core.spec import FLOAT, ArraySpec
 from jaxgen.core.step import init_state, make_step, split
 from jaxgen.core.task import Task
 from jaxgen.core.types import Aux, Ema, Learner, Phase, averaged, ramped
@@ -35,7 +34,7 @@ def toy(phases=None, **changes) -> Task:
 
     fields = {
         "init": init,
-        "example": {"image": jax.ShapeDtypeStruct((), jnp.float32)},
+        "example": {"image": ArraySpec("label", (), FLOAT)},
         "learners": {"a": Learner(("a",), optax.sgd(RATE)), "b": Learner(("b",), optax.sgd(RATE))},
         "phases": phases(a_loss, b_loss) if phases else (Phase("a", "a", a_loss), Phase("b", "b", b_loss)),
     }
@@ -126,7 +125,7 @@ def test_ema_covers_a_nets_own_extra():
 
     task = Task(
         init=init,
-        example={"image": jax.ShapeDtypeStruct((), jnp.float32)},
+        example={"image": ArraySpec("label", (), FLOAT)},
         learners={"a": Learner(("a",), optax.sgd(RATE))},
         phases=(Phase("a", "a", loss),),
         ema=(Ema("a", lambda step: 0.75),),
@@ -275,7 +274,7 @@ def test_bf16_reaches_matrices_and_spares_vectors_and_the_state():
 
     task = Task(
         init=lambda key, spec: ({"a": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}}, {}),
-        example={"image": jax.ShapeDtypeStruct((), jnp.float32)},
+        example={"image": ArraySpec("label", (), FLOAT)},
         learners={"a": Learner(("a",), optax.sgd(RATE))},
         phases=(Phase("a", "a", loss),),
     )
@@ -298,7 +297,7 @@ def test_remat_changes_no_number_and_keeps_less():
 
     task = Task(
         init=lambda key, spec: ({"a": dense.init(key, jnp.ones((4, 64)))["params"]}, {}),
-        example={"image": jax.ShapeDtypeStruct((), jnp.float32)},
+        example={"image": ArraySpec("label", (), FLOAT)},
         learners={"a": Learner(("a",), optax.sgd(RATE))},
         phases=(Phase("a", "a", loss),),
     )
@@ -316,7 +315,6 @@ def test_remat_changes_no_number_and_keeps_less():
     assert kept(less) < 0.7 * kept(task)
 
 
-def test_tune_leaves_missing_abilities_missing():
+def test_tune_adds_no_capability():
     task = task_transforms.tune(toy(), Optim(), Compute(precision="bf16"), 1)
-    assert task.generate is None and task.encode is None
-    assert dataclasses.replace(task).phases[0].name == "a"
+    assert task.capabilities == () and [phase.name for phase in task.phases] == ["a", "b"]

@@ -13,14 +13,16 @@ from scipy import special
 
 from jaxgen import data, zoo
 from jaxgen.commands.parse import parse
+from jaxgen.core.capabilities import Density
 from jaxgen.core.config import Data, Mesh
 from jaxgen.core.errors import InputError
-from jaxgen.core.spec import spec_of
+from jaxgen.core.spec import labelled_image, spec_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Aux, Learner, Phase
 from jaxgen.evaluation.held_out import HeldOut
 from jaxgen.inference.sampling import conditioning_of, make_sampler
 from jaxgen.runs import sharding
+from jaxgen.tasks.transforms import generation
 from jaxgen.training.loop import fit
 
 
@@ -29,14 +31,14 @@ def brighten(params, context, keys, given):
     return {"image": given["image"] + context.frozen["lamp"]["w"] + 0 * params["a"]["w"]}
 
 
+IMAGE = labelled_image((8, 8, 1), 0)
 TASK = Task(
     init=lambda key, spec: ({"a": {"w": jnp.float32(1)}}, {}),
-    example={"image": jax.ShapeDtypeStruct((8, 8, 1), jnp.float32)},
+    example=IMAGE,
     learners={"a": Learner(("a",), optax.sgd(0.1))},
     phases=(Phase("a", "a", lambda params, context, batch, key: (params["a"]["w"] ** 2, Aux())),),
     frozen={"lamp": lambda: {"w": jnp.float32(0.5)}},
-    given=("image",),
-    generate=brighten,
+    capabilities=(generation(brighten, IMAGE, IMAGE),),
 )
 
 
@@ -55,10 +57,12 @@ def test_each_sample_gets_its_own_row_of_what_is_given():
 
 
 def test_what_is_given_must_be_in_the_data():
-    labelled = dataclasses.replace(TASK, example={**TASK.example, "source": TASK.example["image"]}, given=("source",))
+    both = {**IMAGE, "source": IMAGE["image"]}
+    translates = generation(brighten, IMAGE, {"source": IMAGE["image"]})
+    task = dataclasses.replace(TASK, example=both).having(translates)
     source = data.open_source(Data("digits"), (8, 8, 1))
     with pytest.raises(InputError, match="translates images between two domains"):
-        conditioning_of(labelled, zoo.load("dcgan").tiny, source, 10)
+        conditioning_of(task, zoo.load("dcgan").tiny, source, 10)
 
 
 def test_even_levels_take_eight_bits_a_dimension():
@@ -68,7 +72,7 @@ def test_even_levels_take_eight_bits_a_dimension():
         return jnp.full(len(keys), -64 * math.log(256) * samples / 3)
 
     mesh, run = sharding.make_mesh(Mesh(data=1)), dataclasses.replace(zoo.load("dcgan").tiny, preset="dcgan")
-    task = dataclasses.replace(TASK, log_prob=log_prob, given=())
+    task = TASK.having(Density(log_prob))
     state = sharding.make_state(task, mesh, jax.random.key(0), spec_of(task, 4))
     run = dataclasses.replace(run, eval=dataclasses.replace(run.eval, batches=0))
     found = HeldOut(run, task, mesh, ["bpd_3", "nll_3", "bpd_6"])(state, {})

@@ -5,6 +5,8 @@ from typing import Any
 
 from jaxgen.core.capabilities import Classifier, Codec, Denoiser, Density, Transform
 from jaxgen.core.task import Task
+from jaxgen.inference.restoration import Model
+from jaxgen.tasks.transforms import restoration
 
 
 def generate(task: Task) -> Callable[..., Any]:
@@ -47,3 +49,9 @@ def classify(task: Task) -> Callable[..., Any]:
     """(params, context, images) -> {"logits": ..., feature: ...}"""
     found = task.get(Classifier).classify
     return lambda params, context, image: found(params, context, {"image": image})
+
+
+def restoration_model(restore: Callable, name: str = "model", degrade: Callable = lambda *_: {}, **more: Any) -> Model:
+    """Return the Model that restores by a function without nets, (params, context, inputs, keys, scale) -> images."""
+    transform, degradation = restoration(degrade, restore, **more)
+    return Model(transform, degradation.degrade, {}, None, 1.0, name)

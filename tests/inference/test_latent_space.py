@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxgen import zoo
+from jaxgen.core.capabilities import Latent
 from jaxgen.core.config import Mesh
 from jaxgen.core.errors import InputError, numbers
 from jaxgen.inference import inversion, latent_space
@@ -397,13 +398,13 @@ def test_a_mistake_is_one_sentence_before_anything_is_restored(why, runs, cli, t
 def test_a_model_without_a_latent(ask):
     task = zoo.load("dcgan").tiny.model.task(1)
     with pytest.raises(InputError, match="no latent vector"):
-        ask(dataclasses.replace(task, latent=None))
+        ask(task.lacking(Latent))
 
 
 def test_a_latent_of_unknown_weights():
     task = zoo.load("dcgan").tiny.model.task(1)
     with pytest.raises(InputError, match="has no directions"):
-        latent_space.check_directions(dataclasses.replace(task, latent=task.latent._replace(factors=None)), 1)
+        latent_space.check_directions(task.having(dataclasses.replace(task.get(Latent), factors=None)), 1)
 
 
 def test_scores_keep_the_datas_labels(opened):

@@ -15,6 +15,7 @@ from jaxgen import zoo
 from jaxgen.core import rng, types
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state
+from jaxgen.inference.sampling import conditions_of
 from jaxgen.interop.convert import stablehlo
 from jaxgen.interop.read import read
 from jaxgen.interop.write import write_safetensors
@@ -123,7 +124,7 @@ def test_what_samples_are_told_is_an_argument_of_the_program(name):
     state = init_state(task, jax.random.key(0), spec_of(task, 2))
     program = jax.export.deserialize(bytearray(stablehlo(task, state, {}, "generate"))).call
     labels = np.array([3, 1, 4], np.int32)
-    told = {"label": labels} if task.given else {}
+    told = {"label": labels} if conditions_of(task) else {}
     one, three = (np.asarray(program(np.uint32(2), np.arange(n, dtype=np.int32), *(v[:n] for v in told.values())))
                   for n in (1, 3))  # fmt: skip
     keys = rng.sample_keys(rng.fold(jax.random.key(2), "samples"), jnp.arange(3))

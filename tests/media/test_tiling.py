@@ -72,12 +72,14 @@ def test_tiles_touch_whatever_the_factor(scale):
 @pytest.mark.parametrize(("preset", "least"), [("swinir", 120), ("unet-denoise", 60)])  # the latter looks further
 def test_windows_and_pooling_lie_in_tiles_as_in_the_whole_picture(preset, least):
     from jaxgen import zoo
+    from jaxgen.core.capabilities import Degradation, Transform
     from jaxgen.core.types import Context
 
     task = zoo.load(preset).tiny.model.task(1)
     params, extra = jax.jit(lambda key: task.init(key, {}))(jax.random.key(0))
-    scale = task.restorer.scales[0]
-    model = restoration.Model(task.restorer, params, Context(extra, {}, {}, 0), scale, preset)  # pyright: ignore
+    transform, degrade = task.get(Transform), task.get(Degradation).degrade
+    scale, now = int(transform.scales[0]), Context(extra, {}, {}, jax.numpy.int32(0))
+    model = restoration.Model(transform, degrade, params, now, scale, preset)
     picture = smooth(203, 150).astype(np.float32) / 127.5 - 1
     whole, parts = (
         jax.numpy.asarray(
