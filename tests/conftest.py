@@ -26,6 +26,7 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 from jaxgen.core.cache import cache_folder, use_compilation_cache  # noqa: E402
 from jaxgen.zoo import ZOO  # noqa: E402
 from tests.helpers.budget import Budget  # noqa: E402
+from tests.helpers.run_store import RunStore  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -80,6 +81,14 @@ def real_data() -> Path:
 def environment() -> dict[str, str]:
     """What a command that a test starts runs in: one CPU device, the same compilation cache."""
     return {**os.environ, **FLAGS, "JAXGEN_CACHE": str(cache_folder()), "PYTHONWARNINGS": "error", "COLUMNS": "120"}
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory) -> RunStore:
+    """Return (to, family, preset, *settings) -> `to`, a copy of a finished tiny run, trained once in a session."""
+    folder = tmp_path_factory.getbasetemp()
+    workers = "PYTEST_XDIST_WORKER" in os.environ  # each has a folder of its own in that of the session
+    return RunStore((folder.parent if workers else folder) / "tiny-runs")
 
 
 @pytest.fixture

@@ -14,13 +14,14 @@ from tests.helpers.photo_samples import pixels_of as pixels
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, tiny_run) -> Path:
     """Runs of a moment, an image and masks."""
     folder = tmp_path_factory.mktemp("inpainting")
-    for family, name in (("restoration", "partial-conv"), ("restoration", "completion-vae"), ("diffusion", "edm")):
-        options = ["--preset", name, "--tiny", "--mesh.data", "1", "--out", str(folder / name)]
-        more = ["--log.samples", "0", "--model.sampling.steps", "3"] if family == "diffusion" else []
-        loop.fit(parse(family, [*options, *more]).run)
+    for name in ("partial-conv", "completion-vae"):
+        loop.fit(
+            parse("restoration", ["--preset", name, "--tiny", "--mesh.data", "1", "--out", str(folder / name)]).run
+        )
+    tiny_run(folder / "edm", "diffusion", "edm", "--model.sampling.steps", "3")
     rng = np.random.default_rng(0)
     for name, size in (("a", (40, 50, 3)), ("small", (8, 8))):
         Image.fromarray(rng.integers(0, 255, size).astype(np.uint8)).save(folder / f"{name}.png")
