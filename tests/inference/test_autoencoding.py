@@ -326,6 +326,7 @@ def test_a_mixture_has_the_moments_of_what_it_is_fitted_on():
         latent_samplers.fit_mixture(codes_[:3], 4)
 
 
+@pytest.mark.slow
 def test_a_second_stage_comes_nearer_to_codes_that_are_far_from_the_prior(monkeypatch):
     """Codes on a ring: nearer than the prior, and than the Gaussian of their mean and covariance."""
     monkeypatch.setattr(latent_samplers, "WIDTH", 64)
@@ -377,6 +378,7 @@ def test_codes_of_a_trained_model_are_nearer_to_a_sampler_than_to_the_prior(open
     assert latent_samplers.refit(trained, "prior") is trained
 
 
+@pytest.mark.slow
 def test_an_autoencoder_is_sampled_and_scored(runs, cli, tmp_path):
     def samples(*args) -> np.ndarray:
         cli(0, "generate", *args, "--sampler", "mixture", "--components", 3, "--out", tmp_path / "x.npz", "--overwrite")

@@ -92,6 +92,7 @@ def test_what_is_noted_with_a_checkpoint_is_of_its_step(tmp_path, monkeypatch):
     assert all(notes == then for notes, then in given)
 
 
+@pytest.mark.slow
 def test_it_is_a_run_like_any_other_and_resumes_without_the_first(smaller, tmp_path):
     first = shutil.copytree(smaller, tmp_path / "global")
     once = {"save": Save(every=1, keep=4), "start_from": str(first)}
@@ -106,6 +107,7 @@ def test_it_is_a_run_like_any_other_and_resumes_without_the_first(smaller, tmp_p
     assert_same(whole, parted, 4)
 
 
+@pytest.mark.slow
 def test_where_nothing_whole_is_saved_it_begins_again_with_them(smaller, tmp_path, capsys):
     run = tiny("pix2pixhd", tmp_path / "run", start_from=str(smaller))
     before = (fit(run) / "metrics.jsonl").read_text()

@@ -179,6 +179,7 @@ def test_samples_of_an_untrained_edm_are_normal():
     assert stats.kstest(np.asarray(got).ravel() / float(got.std()), "norm").pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_the_likelihood_of_an_untrained_edm_is_the_normals():
     model = EDM(IMAGE, net=NET, sigma_data=0.4)
     task, params = fresh(model)

@@ -135,6 +135,7 @@ def test_shapes_of_images_and_logits(paper, image, stages):
         assert logits.shape == (3,) and logits.dtype == jnp.float32
 
 
+@pytest.mark.slow
 @PAPERS
 def test_bf16_kernels_give_bf16_convolutions_and_near_outputs(paper):
     generator, discriminator = tiny(paper, (4, 4), 1, 3, 5)

@@ -288,6 +288,7 @@ def test_logits_are_an_inner_product_with_the_labels_embedding():
     np.testing.assert_allclose(generate(net, twice, x, jnp.arange(4), train=True), 2 * logits, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES[:2])
 def test_half_precision_is_near(architecture):
     def halved(v):

@@ -235,7 +235,7 @@ def test_noise2noise_draws_both_copies_and_their_levels_independently():
     assert abs(np.corrcoef(a.std((1, 2, 3)), b.std((1, 2, 3)))[0, 1]) < 0.35
 
 
-@pytest.mark.parametrize("net", ["unet", "dncnn", "nafnet"])
+@pytest.mark.parametrize("net", ["dncnn", *(pytest.param(net, marks=pytest.mark.slow) for net in ("unet", "nafnet"))])
 def test_noise2noise_trains_any_net(net):
     task, params, now = started(Noise2Noise((8, 8, 3), net=net, width=6, depth=2))
     batch = {"image": jax.random.uniform(jax.random.key(1), (2, 8, 8, 3), minval=-1)}

@@ -101,6 +101,7 @@ def test_the_prior_fills_holes_and_keeps_known_pixels():
     assert steps == list(range(20, 201, 20))
 
 
+@pytest.mark.slow
 def test_the_prior_stops_at_the_noise_level():
     ramp = np.linspace(-0.8, 0.8, 24, dtype=np.float32)
     clean = np.broadcast_to(ramp[:, None, None], (24, 24, 3))

@@ -230,7 +230,7 @@ def fresh():
     return get
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_known_pixels_stay_and_hidden_pixels_have_no_influence(name, fresh):
     task, params, context, restore = fresh(name)
     height, width = 2 * task.example["image"].shape[0], task.example["image"].shape[1]
@@ -360,7 +360,7 @@ def test_bad_settings_are_refused():
             dataclasses.replace(zoo.load(name).tiny.model, **changes).task(1)
 
 
-@pytest.mark.parametrize("backbone", ["vgg16", "random"])
+@pytest.mark.parametrize("backbone", [pytest.param("vgg16", marks=pytest.mark.slow), "random"])
 def test_features_of_a_frozen_net_are_compared_if_their_weights_are_above_0(backbone):
     if backbone == "vgg16":
         pytest.importorskip("stlpips_pytorch")

@@ -232,6 +232,7 @@ def painted() -> Callable[..., tuple[np.ndarray, list[dict[str, float]]]]:
     return paint
 
 
+@pytest.mark.slow
 def test_the_contents_own_style_gives_back_the_content(painted, real_data):
     photo = style_transfer.fitted(read(real_data / "photos/chelsea.png").pixels, 96)
     content = np.ascontiguousarray(photo[:64, :64])
@@ -242,6 +243,7 @@ def test_the_contents_own_style_gives_back_the_content(painted, real_data):
     assert history[-1]["loss"] < 0.05 * history[0]["loss"]
 
 
+@pytest.mark.slow
 def test_from_noise_content_and_style_come_together(painted):
     content, style_image = random_image(64), random_image(64, seed=1)
     noise = 0.3 * np.random.default_rng(0).normal(size=content.shape).astype(np.float32)

@@ -350,6 +350,7 @@ def test_at_inference_the_critic_predicts_the_source_s_attributes():
         assert targets.pop() == ((1, 20, 24, 3), [[float(x) for x in wanted]])
 
 
+@pytest.mark.slow
 def test_attributes_are_trained_and_are_names_of_domains(tmp_path, cli):
     run = trained(tmp_path / "run", "stargan-celeba")
     file = save(tmp_path / "a.png", smooth(20, 24))
