@@ -258,13 +258,15 @@ def variants(model: Any) -> list[Any]:
 
     A factor that the model can't enlarge by is left out.
     """
+    from jaxgen.tasks.restoration import with_divisible_patches
+
     scales = (model.scale, *(s for s in (2, 3, 4, 8) if s != model.scale)) if hasattr(model, "scale") else (None,)
     norms = (True, False) if getattr(model, "norm", None) is True else (None,)
     changes = [
         {k: v for k, v in (("scale", scale), ("norm", norm)) if v is not None}
         for scale, norm in itertools.product(scales, norms)
     ]
-    made = [fitted(replace(model, **change)) for change in changes]
+    made = [with_divisible_patches(replace(model, **change)) for change in changes]
     return [model for model in made if enlarges(model)]
 
 
@@ -275,12 +277,3 @@ def enlarges(model: Any) -> bool:
     except InputError:
         return False
     return True
-
-
-def fitted(model: Any) -> Any:
-    """Return a model whose patches its factor divides: a net's arrays don't depend on them."""
-    grain = 8 * getattr(model, "scale", 1)
-    height, width, channels = model.image
-    if height % grain == 0 and width % grain == 0:
-        return model
-    return replace(model, image=(-(-height // grain) * grain, -(-width // grain) * grain, channels))

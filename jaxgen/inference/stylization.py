@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError, at_least, choose
+from jaxgen.core.spec import image_of
 from jaxgen.core.types import Context, averaged
 from jaxgen.media import photo
 from jaxgen.models.translation.adain import AdaIN
@@ -284,7 +285,7 @@ def of_weights(path: Path, request: StyleRequest) -> Trained:
     model = replace(PRESETS["fast-style"].run.model, styles=(path.stem,))
     model = replace(model, mirror=not transposed(model, tensors))
     net, transform = painter(model)
-    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *model.image))))
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *image_of(model.task(1))))))
     rule = rule_of("fast-style")
     if wrong := problems(rule, model, "painter", shapes, tensors):
         raise InputError(f"{path} is of no net of fast-style: {'; '.join(wrong)}.")

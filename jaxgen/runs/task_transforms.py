@@ -46,9 +46,9 @@ def map_nets(task: Task, f: Callable[[PyTree], PyTree]) -> Task:
     """Return the task whose losses and capabilities see f(parameters) of every net: trained, averaged and frozen."""
 
     def wrap(fn):
-        def wrapped(params, context: Context, *rest):
+        def wrapped(params, context: Context, *rest, **more):
             context = context.replace(ema=f(context.ema), frozen=f(context.frozen))
-            return fn(f(params), context, *rest)
+            return fn(f(params), context, *rest, **more)
 
         return wrapped
 

@@ -1,7 +1,7 @@
 """The training task of supervised restoration: degrade a clean image, restore it, compare it with the clean image."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -316,3 +316,12 @@ def tiny(model: Any) -> Run:
     """Return a run of a small model that takes seconds."""
     data = Data("shapes", crop="patch", flip=True, turn=True)
     return Run(model=model, data=data, steps=20, batch=8, log=Log(every=5), save=Save(every=10))
+
+
+def with_divisible_patches(model: Any) -> Any:
+    """Return the model with patches that its scale divides; the arrays of its net do not depend on their size."""
+    multiple = 8 * getattr(model, "scale", 1)
+    height, width, channels = model.image
+    if height % multiple == 0 and width % multiple == 0:
+        return model
+    return replace(model, image=(-(-height // multiple) * multiple, -(-width // multiple) * multiple, channels))

@@ -114,7 +114,7 @@ def test_a_folder_is_no_mask(tmp_path, cli):
 def test_a_deep_image_prior_says_how_many_steps_it_takes(monkeypatch, capsys):
     from jaxgen.models.restoration.deep_image_prior import Prior
 
-    monkeypatch.setattr(Prior, "mend", lambda self, picture, *rest: picture)
+    monkeypatch.setattr(Prior, "restore", lambda self, picture, *rest: picture)
     restoration.by_prior({"degraded": np.zeros((1, 8, 8, 3))}, jax.random.split(jax.random.key(0), 1), 1.0)
     assert "1800 steps at most" in capsys.readouterr().out
 
