@@ -178,7 +178,10 @@ def test_steps_along_directions(entries):
     np.testing.assert_array_equal(found, latent_space.semantic([entry.factors()[i] for i in (1, 3)], 2))
 
 
-@pytest.mark.parametrize(("name", "distance"), [("dcgan", "lenet"), ("cgan", "pixels"), ("stylegan2", "pixels")])
+@pytest.mark.parametrize(
+    ("name", "distance"),
+    [("dcgan", "lenet"), ("cgan", "pixels"), pytest.param("stylegan2", "pixels", marks=pytest.mark.slow)],
+)
 def test_a_projection_finds_what_the_model_made(entries, name, distance):
     entry = entries[name]
     given = conditions(1, (4,) if name == "cgan" else ())

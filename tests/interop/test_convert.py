@@ -116,7 +116,9 @@ def test_a_classifier_runs_as_stablehlo_without_jaxgen(lenet, environment, tmp_p
     np.testing.assert_allclose(found["one"], logits[:1], atol=1e-5 * np.abs(logits).max())
 
 
-@pytest.mark.parametrize("name", ["cgan", "edm-conditional", "masked"])
+@pytest.mark.parametrize(
+    "name", ["cgan", *(pytest.param(n, marks=pytest.mark.slow) for n in ("edm-conditional", "masked"))]
+)
 def test_what_samples_are_told_is_an_argument_of_the_program(name):
     run = zoo.load(name).tiny
     run = resampled(run, "steps=1") if name != "cgan" else run
@@ -133,6 +135,7 @@ def test_what_samples_are_told_is_an_argument_of_the_program(name):
     np.testing.assert_allclose(one, three[:1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_generator_runs_as_stablehlo_without_jaxgen(gan, environment, tmp_path):
     told = call(environment, "jaxgen", "export", str(gan), "--to", "stablehlo")
     assert "generate.stablehlo" in told and "call(seed, indices)" in told
