@@ -31,7 +31,7 @@ def arrays_of(preset: str, count: int, seed: int) -> dict[str, np.ndarray]:
     if preset == "toy-audio":
         label = np.arange(count) % 2
         time = np.arange(400) / 8000 * (1 + label[:, None]) * 440 * 2 * np.pi
-        return {"audio": np.int16(20000 * np.sin(time))[..., None], "label": label}
+        return {"audio": (20000 * np.sin(time)).astype(np.int16)[..., None], "label": label}
     if preset == "toy-motion":
         pose = rng.normal(size=(count, 6, 4, 3)).astype(np.float32)
         pose[:, :, 2:] = 0.5 * pose[:, :, :2]

@@ -202,7 +202,7 @@ def test_a_folder_with_bad_files(run, tmp_path, cli):
     (folder / "c.png").write_bytes((folder / "a.png").read_bytes()[:300])
     (folder / "d.jpg").write_text("no image")
     out = cli(1, "restore", str(folder), "--with", str(run))
-    assert "2 of 4 could not be mended" in out and "c.png" in out and "d.jpg" in out
+    assert "2 of 4 could not be restored" in out and "c.png" in out and "d.jpg" in out
     made = sorted(p.relative_to(tmp_path / "in-restored").as_posix() for p in (tmp_path / "in-restored").rglob("*.png"))
     assert made == ["a.png", "deep/b.png"]
     again = cli(1, "restore", str(folder), "--with", str(run))

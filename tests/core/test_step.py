@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxgen.core.capabilities import Codec
 from jaxgen.core.config import Compute, Optim
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import FLOAT, ArraySpec
@@ -184,7 +185,7 @@ def test_what_stops_being_finite_is_told(bad):
         ({"learners": {"a": Learner(("a",), optax.sgd(1))}}, "Phase 'b' names learner 'b'"),
         ({"ema": (Ema("c", ramped(0.9)),)}, "EMA names net 'c'"),
         ({"frozen": {"a": dict}}, "'a' is both frozen and trained"),
-        ({"given": ("label",)}, "'label', not one of"),
+        ({"capabilities": (Codec(lambda *_: {}, conditions=("label",)),)}, "'label', not one of"),
     ],
 )
 def test_a_wrong_name_in_a_task_is_named(change, words):
