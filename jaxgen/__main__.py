@@ -1,11 +1,11 @@
-"""python -m jaxgen COMMAND: everything that is done with models, training included."""
+"""python -m jaxgen COMMAND: training, sampling, evaluation and all other commands."""
 
 import importlib
 import inspect
 import sys
 from collections.abc import Callable
 
-COMMANDS = {  # a function of jaxgen/commands, imported when it is asked for
+COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it is called
     "list": "list_:list_",
     "train": "train:train",
     "generate": "generate:generate",
@@ -34,13 +34,13 @@ COMMANDS = {  # a function of jaxgen/commands, imported when it is asked for
 
 
 def command(name: str) -> Callable:
-    """Return the function of a command. Its arguments are parsed by tyro; a sole `argv` gets them as they are."""
+    """Return the function of a command. tyro parses its arguments, unless its only parameter is `argv`."""
     module, _, function = COMMANDS[name].partition(":")
     return getattr(importlib.import_module(f"jaxgen.commands.{module}"), function)
 
 
 def main():
-    """Run the command that `sys.argv` names."""
+    """Run the command in `sys.argv`."""
     import tyro
 
     from jaxgen.core.errors import choose
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["train"]:
         from jaxgen.training.huge_pages import use_huge_pages
 
-        use_huge_pages()  # before JAX is imported: it starts Python again
+        use_huge_pages()  # before JAX is imported: it restarts Python
     from jaxgen.commands.runner import run
 
     run(main)

@@ -1,1 +1,1 @@
-"""The training scripts: python -m train.gan, and so on. `python -m jaxgen train gan` is the same."""
+"""The training scripts, such as python -m train.gan. `python -m jaxgen train gan` does the same."""

@@ -1,4 +1,4 @@
-"""Train a restorer of pictures: python -m train.restoration --help"""
+"""Train an image restoration model: python -m train.restoration --help"""
 
 from jaxgen.commands.train import script
 

@@ -1,4 +1,4 @@
-"""Train a net that enlarges pictures: python -m train.super_resolution --help"""
+"""Train a super-resolution model: python -m train.super_resolution --help"""
 
 from jaxgen.commands.train import script
 

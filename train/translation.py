@@ -1,4 +1,4 @@
-"""Train a translator of pictures into pictures: python -m train.translation --help"""
+"""Train an image-to-image translation model: python -m train.translation --help"""
 
 from jaxgen.commands.train import script
 

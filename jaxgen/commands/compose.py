@@ -1,4 +1,4 @@
-"""python -m jaxgen compose: several images become one."""
+"""python -m jaxgen compose: foreground images blended into a background."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +12,10 @@ from jaxgen.core.errors import InputError
 from jaxgen.media import output_files, photo
 from jaxgen.media.compositing import Layer, coloured, layer, opaque
 
-MOST = 2_000_000  # unknowns of Poisson's equation: some GiB, and minutes
-NETS = {"adain": "adain", "harmonise": "harmonisation"}  # the presets of ways that need a run
-AROUND = 32  # pixels on each side of a foreground, at least, whose features it gets
-DRAWN = 1 << 18  # of the background's pixels, where there are more, for its palette
+MOST = 2_000_000  # unknowns of Poisson's equation, which take some GiB and some minutes
+NETS = {"adain": "adain", "harmonise": "harmonisation"}  # the presets of the methods that need a run
+AROUND = 32  # pixels: the smallest margin around a foreground that AdaIN takes its style from
+DRAWN = 1 << 18  # largest number of background pixels that the palette is taken from
 
 Background = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BACKGROUND")]
 Foregrounds = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FOREGROUND ...")]
@@ -34,25 +34,25 @@ def compose(
     out: Path | None = None,
     overwrite: bool = False,
 ):
-    """Lay images, one on the other, into a background so that they look as one.
+    """Blend one or more foreground images into a background.
 
     Args:
-        background: an image; the answer has its size, bits, alpha and EXIF
-        foregrounds: the images that are laid on it, in this order
-        masks: white where a foreground is kept, grey where it shines through, one for each, of its size; unset: its
-            alpha, or all of it
-        at: where the upper left corner of each comes to lie, down and right in pixels, such as 20,100; unset: in the
-            middle
-        size: how much larger each becomes; unset: 1
-        how: poisson keeps the foreground's differences between neighbours, and at its border the background's colours:
-            for photographs that are cut out loosely, where the others are for what is cut out sharply; mixed keeps the
-            larger of both images' differences; colours gives it the background's colours by optimal transport, their
-            mean and covariance, palette all of them, each as often as it is there, which suits photographs more than
-            what has few colours; adain gives its features the background's mean and deviation; harmonise asks a net;
-            paste leaves it as it is
-        with_: the run whose net is used by adain and harmonise (train.translation --preset adain, harmonisation)
-        out: a file; unset: BACKGROUND-composed.png
-        overwrite: replace what is there
+        background: an image file; the output has its size, bit depth, alpha and EXIF
+        foregrounds: the images to place on it, in this order
+        masks: one mask per foreground, of its size: white is opaque, grey is translucent, black is removed; unset: the
+            foreground's alpha, or all of it
+        at: the upper left corner of each foreground, in pixels down and right, such as 20,100; unset: centred
+        size: the scale of each foreground; unset: 1
+        how: poisson keeps the foreground's gradients and takes the background's colours at its border, for
+            foregrounds that are cut out loosely (all other methods need exact masks);
+            mixed does the same with the larger gradient of both images;
+            colours gives the foreground the mean and covariance of the background's colours;
+            palette gives it the whole distribution of the background's colours, which suits photographs;
+            adain gives its features the mean and standard deviation of the background's features;
+            harmonise uses a harmonisation net; paste changes no colours
+        with_: the run for adain or harmonise, trained by train.translation --preset adain or harmonisation
+        out: the output file; unset: BACKGROUND-composed.png
+        overwrite: replace existing files
     """
     target = out or background.with_name(f"{background.stem}-composed.png")
     output_files.check(target, photo.WRITTEN, overwrite, given=[background, *foregrounds, *masks])
@@ -60,10 +60,10 @@ def compose(
         raise InputError("Name the background and at least one foreground.")
     for name, given in (("masks", masks), ("at", at), ("size", size)):
         if given and len(given) != len(foregrounds):
-            hint = ", as 20,100 is" if name == "at" else ""
-            raise InputError(f"--{name} needs one{hint}, for each foreground: {len(foregrounds)}, not {len(given)}.")
+            hint = ", such as 20,100," if name == "at" else ""
+            raise InputError(f"--{name} needs one value{hint} per foreground: {len(foregrounds)}, not {len(given)}.")
     if (how in NETS) != bool(with_):
-        raise InputError(f"--with names the net of --how {' or '.join(NETS)}: give both or neither.")
+        raise InputError(f"--with names the run for --how {' or '.join(NETS)}: give both or neither.")
     if not all(each > 0 for each in size):
         raise InputError(f"--size must be above 0, not {min(size):g}.")
     places = [corner(text) for text in at] or [None] * len(foregrounds)
@@ -73,19 +73,19 @@ def compose(
         for i, file in enumerate(foregrounds)
     ]
     blend = blender(how, with_)
-    picture = below.pixels
+    image = below.pixels
     for one in layers:
-        picture = blend(one.like(picture), one)
-    photo.write(target, photo.quantised(picture, below.bits), below, opaque(below, layers))
+        image = blend(one.like(image), one)
+    photo.write(target, photo.quantised(image, below.bits), below, opaque(below, layers))
     print(f"{len(layers)} on {background}, by {how}: {target}")
 
 
 def corner(text: str) -> tuple[int, int]:
-    """Return the pixels down and right of "20,100". Raises InputError for anything else."""
+    """Return the numbers of "20,100", in pixels down and right. Raises InputError for anything else."""
     try:
         down, right = map(int, text.split(","))
     except ValueError:
-        raise InputError(f"--at is pixels down and right, such as 20,100, not {text!r}.") from None
+        raise InputError(f"--at must be pixels down and right, such as 20,100, not {text!r}.") from None
     return down, right
 
 
@@ -94,46 +94,46 @@ Move = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def blender(how: How, with_: str) -> Blend:
-    """Return (background f32[h w c], layer) -> f32[h w c]. Raises InputError where a net is needed and is none."""
+    """Return (background f32[h w c], layer) -> f32[h w c]. Raises InputError if the run that it needs is missing."""
     if how in NETS:
         if not Path(with_).is_dir():
             raise InputError(
-                f"There is no run folder {with_}: --with names one of train.translation --preset {NETS[how]}."
+                f"There is no run folder {with_}: --with needs a run of train.translation --preset {NETS[how]}."
             )
         return styled_by(Path(with_)) if how == "adain" else partial(harmonised, opened(with_))
     ways = {"paste": pasted, "poisson": solved, "mixed": partial(solved, mixed=True)}
     return {**ways, "colours": partial(transported, moved), "palette": partial(transported, spread)}[how]
 
 
-def pasted(picture: np.ndarray, one: Layer) -> np.ndarray:
-    """Return the foreground laid over the background by its alpha."""
-    above, alpha = one.whole(picture)
-    return np.where(alpha > 0, alpha * above + (1 - alpha) * picture, picture).astype(np.float32)
+def pasted(image: np.ndarray, one: Layer) -> np.ndarray:
+    """Return the foreground pasted on the background by its alpha."""
+    above, alpha = one.whole(image)
+    return np.where(alpha > 0, alpha * above + (1 - alpha) * image, image).astype(np.float32)
 
 
-def solved(picture: np.ndarray, one: Layer, mixed: bool = False) -> np.ndarray:
-    """Return Poisson blending of what is seen, laid on the background by its alpha."""
+def solved(image: np.ndarray, one: Layer, mixed: bool = False) -> np.ndarray:
+    """Return the Poisson blending of the visible foreground, pasted on the background by its alpha."""
     from jaxgen.media.poisson_blending import poisson
 
-    above, alpha = one.whole(picture)
+    above, alpha = one.whole(image)
     if (count := int((alpha > 0).sum())) > MOST:
-        raise InputError(f"Of a foreground {MOST:,} pixels at most can be blended, not {count:,}: write --how paste.")
+        raise InputError(f"At most {MOST:,} pixels of a foreground can be blended, not {count:,}: write --how paste.")
     known = np.zeros(alpha.shape, bool)
     known[one.place] = one.known
-    made = np.clip(poisson(picture, above, alpha > 0, mixed, known), -1, 1)
-    return alpha * made + (1 - alpha) * picture
+    made = np.clip(poisson(image, above, alpha > 0, mixed, known), -1, 1)
+    return alpha * made + (1 - alpha) * image
 
 
-def transported(move: Move, picture: np.ndarray, one: Layer) -> np.ndarray:
-    """Return the foreground in the background's colours laid on it; the colours are those of what is seen of it."""
-    above, alpha = one.whole(picture)
+def transported(move: Move, image: np.ndarray, one: Layer) -> np.ndarray:
+    """Return the foreground pasted with the background's colours. Only its visible pixels determine the change."""
+    above, alpha = one.whole(image)
     seen = alpha[..., 0] > 0
-    above[seen] = np.clip(move(above[seen], alpha[seen][:, 0], picture.reshape(-1, picture.shape[2])), -1, 1)
-    return np.where(alpha > 0, alpha * above + (1 - alpha) * picture, picture).astype(np.float32)
+    above[seen] = np.clip(move(above[seen], alpha[seen][:, 0], image.reshape(-1, image.shape[2])), -1, 1)
+    return np.where(alpha > 0, alpha * above + (1 - alpha) * image, image).astype(np.float32)
 
 
 def moved(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Return colours f32[n c] with the mean and covariance of others f32[m c]."""
+    """Return colours f32[n c] changed to the mean and covariance of others f32[m c]."""
     import jax.numpy as jnp
 
     from jaxgen.nn.colour_transport import transfer_colours
@@ -143,9 +143,9 @@ def moved(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.ndar
 
 
 def spread(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Return colours f32[n c], each counted by its weight f32[n], with the distribution of others f32[m c].
+    """Return colours f32[n c], counted by their weights f32[n], changed to the distribution of others f32[m c].
 
-    What is of one colour stays so: each colour is moved once, however often it is there.
+    Equal colours stay equal: each distinct colour is moved once.
     """
     import jax
 
@@ -153,32 +153,36 @@ def spread(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.nda
 
     if len(like) > DRAWN:
         like = np.random.default_rng(0).choice(like, DRAWN, replace=False)
-    each, which = np.unique(colours, axis=0, return_inverse=True)
-    counts = np.bincount(which.ravel(), weights).astype(np.float32)
-    return np.asarray(jax.jit(sliced_transport)(each, like, jax.random.key(0), counts))[which.ravel()]
+    distinct, index = np.unique(colours, axis=0, return_inverse=True)
+    counts = np.bincount(index.ravel(), weights).astype(np.float32)
+    return np.asarray(jax.jit(sliced_transport)(distinct, like, jax.random.key(0), counts))[index.ravel()]
 
 
 def opened(name: str) -> Any:
-    """Return the work of a harmonisation net. Raises InputError for any other."""
+    """Return the model of a harmonisation run. Raises InputError for any other run."""
     from jaxgen.inference.restoration import open_model
 
     model = open_model(name, "", None)
     if "region" not in model.transform.inputs:
-        raise InputError(f"{name} does not harmonise: it needs a run of train.translation --preset harmonisation.")
+        raise InputError(
+            f"{name} is not a harmonisation model: --with needs a run of train.translation --preset harmonisation."
+        )
     return model
 
 
-def harmonised(model: Any, picture: np.ndarray, one: Layer) -> np.ndarray:
-    """Return the foreground pasted, then its colours as the net would have them."""
-    _, alpha = one.whole(picture)
-    given = {"degraded": coloured(pasted(picture, one)), "region": (alpha > 0).astype(np.float32)}
+def harmonised(model: Any, image: np.ndarray, one: Layer) -> np.ndarray:
+    """Return the foreground pasted, and harmonised by the net."""
+    _, alpha = one.whole(image)
+    given = {"degraded": coloured(pasted(image, one)), "region": (alpha > 0).astype(np.float32)}
     made = np.clip(model.padded(given), -1, 1)
-    return made.mean(2, keepdims=True) if picture.shape[2] == 1 else made
+    return made.mean(2, keepdims=True) if image.shape[2] == 1 else made
 
 
 def styled_by(folder: Path) -> Blend:
-    """Return the blend that gives a foreground's code the moments of the background's. Raises InputError for a run
-    that is none of AdaIN."""
+    """Return the blend that gives a foreground's features the mean and deviation of the background's features.
+
+    Raises InputError for a run that is not of AdaIN.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -191,30 +195,30 @@ def styled_by(folder: Path) -> Blend:
     opened = open_run(folder, Mesh(data=1))
     transform, nets = opened.task.find(Transform), averaged(opened.state, opened.frozen)
     if transform is None or "style" not in transform.inputs:
-        raise InputError(f"{folder} knows no style: it needs a run of train.translation --preset adain.")
+        raise InputError(f"{folder} is not an AdaIN run: --with needs a run of train.translation --preset adain.")
     apply, grain, keys = jax.jit(transform.apply), transform.source.multiple, jax.random.split(jax.random.key(0), 1)
     least = backbones.smallest(opened.frozen["backbone"].model)
 
-    def blend(picture: np.ndarray, one: Layer) -> np.ndarray:
-        if min(picture.shape[:2]) < least:
-            sizes = "x".join(map(str, picture.shape[:2]))
-            raise InputError(f"{folder} needs a background of {least}x{least} at least, not {sizes}.")
-        place, alpha = around(one.place, picture.shape), one.whole(picture)[1]
-        laid, below, seen = pasted(picture, one), coloured(picture)[place], alpha[place]
+    def blend(image: np.ndarray, one: Layer) -> np.ndarray:
+        if min(image.shape[:2]) < least:
+            sizes = "x".join(map(str, image.shape[:2]))
+            raise InputError(f"{folder} needs a background of at least {least}x{least}, not {sizes}.")
+        place, alpha = around(one.place, image.shape), one.whole(image)[1]
+        laid, below, seen = pasted(image, one), coloured(image)[place], alpha[place]
         height, width = below.shape[:2]
         pads = (0, -height % grain), (0, -width % grain), (0, 0)
         parts = {"source": coloured(laid)[place], "style": below, "region": (seen > 0).astype(np.float32)}
         given = {name: jnp.asarray(np.pad(x, pads, "symmetric"))[None] for name, x in parts.items()}
         made = np.asarray(apply(*nets, given, keys)["image"])[0, :height, :width]
-        made = made if picture.shape[2] == 3 else made.mean(2, keepdims=True)
-        laid[place] = np.where(seen > 0, seen * made + (1 - seen) * picture[place], picture[place])
+        made = made if image.shape[2] == 3 else made.mean(2, keepdims=True)
+        laid[place] = np.where(seen > 0, seen * made + (1 - seen) * image[place], image[place])
         return laid
 
     return blend
 
 
 def around(place: tuple[slice, slice], shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Return a place with half as much again on each side, as far as the image goes."""
+    """Return a region enlarged by half its size on each side, within the image."""
     margin = max(AROUND, *((part.stop - part.start) // 2 for part in place))
     down, right = (
         slice(max(part.start - margin, 0), min(part.stop + margin, side))

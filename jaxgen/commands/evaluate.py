@@ -1,4 +1,4 @@
-"""python -m jaxgen evaluate: metrics of a run's newest checkpoint."""
+"""python -m jaxgen evaluate: metrics of a run's latest checkpoint."""
 
 from pathlib import Path
 from typing import Literal
@@ -24,31 +24,32 @@ def evaluate_(
     sampling: str = "",
     average: float | None = None,
 ):
-    """Measure a run's newest checkpoint, and write each number with its protocol to RUN/evaluations.jsonl.
+    """Evaluate a run's latest checkpoint, and write each metric with its protocol to RUN/evaluations.jsonl.
 
     Args:
-        run: the folder of the run
-        metrics: names with commas between: accuracy and loss on held-out data; scores of samples: fid_, kid_, is_,
-            pr_ (precision and recall), dc_ (density and coverage) or swd_ (sliced Wasserstein), followed by what gives
-            the features: inception, lenet, efficientnet_lite0, random, pixels, or a classifier's run folder; of models
-            with a likelihood nll_K in nats or bpd_K in bits per dimension, by K samples each; of autoencoders
-            reconstruction_psnr, rfid_, active_units; of models that mend or translate psnr_y, psnr_rgb, ssim_y,
-            ssim_rgb, with _border2 where 2 pixels are cut off.
-            Unset: accuracy for a classifier, fid_lenet and kid_lenet for a generator, psnr_rgb for what mends or
-            translates, reconstruction_psnr for a plain autoencoder, the loss for any other
-        count: samples to be scored; what is measured of held-out images is of all of the split
-        real: how many real images they are compared with; unset: all of the split
-        split: of the run's data, or a part of it, such as test[:1000]; unset: the one held out for accuracy and loss,
-            the one trained on for scores
+        run: the run's folder
+        metrics: comma-separated names. On held-out data: accuracy, loss. Of samples: fid_X, kid_X, is_X, pr_X
+            (precision and recall), dc_X (density and coverage), swd_X (sliced Wasserstein distance), where X is the
+            feature extractor: inception, lenet, efficientnet_lite0, random, pixels, or a classifier's run folder.
+            Of models with a likelihood: nll_K in nats, bpd_K in bits per dimension, estimated with K samples per
+            image. Of autoencoders: reconstruction_psnr, rfid_X, active_units. Of restoration and translation
+            models: psnr_y, psnr_rgb, ssim_y, ssim_rgb; the suffix _border2 crops 2 pixels at each border.
+            Unset: accuracy for classifiers, fid_lenet and kid_lenet for generators, psnr_rgb for restoration and
+            translation models, reconstruction_psnr for plain autoencoders, loss for all others
+        count: number of samples to score; metrics of held-out images always use the whole split
+        real: number of real images to compare with; unset: the whole split
+        split: a split of the run's data, or a part of one, such as test[:1000]; unset: the held-out split for
+            accuracy and loss, the training split for scores of samples
         floor: also score the real images of this split, such as test, as if they were samples
-        seeds: how many times other samples are scored; from two on a 95 % interval is given
-        seed: the first of the seeds
-        weights: the moving average where there is one, or the last
-        resizer: to the extractor's size by antialiased bicubic (clean), or by TensorFlow 1's bilinear (legacy)
-        inception: the file of FID's Inception weights; unset: JAXGEN_INCEPTION, the cache, or a download
-        cache: keep the real images' statistics for the next time
-        sampler: what the samples come from: the model's prior, or what `generate --sampler` fits on its codes
-        sampling: how a diffusion model draws them, as for `generate`
+        seeds: number of evaluations with different samples; two or more give a 95 % interval
+        seed: the first random seed
+        weights: the moving average of the weights if there is one (average), or the latest weights (last)
+        resizer: method to resize images for the extractor: antialiased bicubic (clean), or the bilinear method of
+            TensorFlow 1 (legacy)
+        inception: the file of the Inception weights for FID; unset: JAXGEN_INCEPTION, the cache, or a download
+        cache: keep the statistics of the real images for later evaluations
+        sampler: the latents' distribution: the model's prior, or one fitted to its latents, as for `generate`
+        sampling: sampling settings of a diffusion model, as for `generate`
         average: width sigma_rel of the weights' average, as for `generate`
     """
     from jaxgen.evaluation.report import evaluate_run

@@ -25,26 +25,27 @@ def generate(
     out: Path | None = None,
     overwrite: bool = False,
 ):
-    """Draw samples from a run's newest checkpoint, with the averaged weights where there are any.
+    """Draw samples from a run's latest checkpoint. The averaged weights are used if there are any.
 
-    Sample i is the same whatever the count, the batch and the number of devices. The grid of a model that is told
-    labels has a row for each of them.
+    Sample i depends on the seed and on i only, not on the count, the batch size or the number of devices. The grid of
+    a class-conditional model has one row per class.
 
     Args:
-        run: the folder of the run
-        count: how many samples
-        seed: which samples
-        batch: how many are drawn at a time
-        labels: classes that the samples get in turn, such as 3, 0,2 or 0-9; unset: all
-        truncation: psi in [0, 1]: below 1 the samples vary less, and keep nearer to the mean
-        sampler: what codes are drawn from: the model's prior; or what is fitted on the codes of training images, of
-            an autoencoder too: a mixture of Gaussians, or a second VAE (two-stage)
-        components: Gaussians of the mixture
-        sampling: settings of model.sampling other than the run's, such as steps=10,sampler=dpm++2m,guidance=2
-        average: width sigma_rel of the weights' average, such as 0.08, of a run with --optim.ema-widths
-        out: a .png for a grid of images, a .gif for videos, a .wav for audio; a .npz for the samples as arrays
-            ("image", u8[n h w c], "video", ...) with that file beside it; unset: grid and the ending of the kind
-        overwrite: replace what is there
+        run: the run's folder
+        count: number of samples
+        seed: the random seed
+        batch: number of samples drawn at a time
+        labels: classes of the samples in turn, such as 3, 0,2 or 0-9; unset: all classes
+        truncation: psi in [0, 1]: values below 1 give less varied samples, nearer to the mean
+        sampler: the latents' distribution: the model's prior (prior), or a mixture of Gaussians (mixture) or a second
+            VAE (two-stage) fitted to the latents of training images; the last two also work for plain autoencoders
+        components: number of Gaussians of the mixture
+        sampling: settings that replace the run's model.sampling, such as steps=10,sampler=dpm++2m,guidance=2
+        average: width sigma_rel of the weights' average, such as 0.08, for a run with --optim.ema-widths
+        out: the output file: a .png for a grid of images, a .gif for videos, a .wav for audio; or a .npz for the
+            samples as arrays ("image", u8[n h w c], "video", ...), with that file beside it; unset: grid.png,
+            grid.gif, ...
+        overwrite: replace existing files
     """
     from jaxgen import data
     from jaxgen.inference import latent_samplers
@@ -76,7 +77,7 @@ def generate(
     if sampler == "prior":
         generator_of(task)
     if sampler != "prior" and truncation < 1:
-        raise InputError(f"truncation is of the prior: it has no meaning for --sampler {sampler}.")
+        raise InputError(f"--truncation needs --sampler prior, not {sampler}.")
     opened = open_run(run, sampling=sampling, average=average)
     config, mesh, task, state, frozen, step = latent_samplers.refit(opened, sampler, components)
     sample = make_sampler(task, mesh, batch)
@@ -92,9 +93,9 @@ def generate(
     ends: list[float] = []
     calls: list[int] = []
 
-    def after(told):
+    def after(made):
         ends.append(time.perf_counter())
-        calls.extend(np.asarray(told.get("nfe", ())))
+        calls.extend(np.asarray(made.get("nfe", ())))
 
     samples = sample(state, frozen, seed, count, needed, after)
     if out != shown:
@@ -105,16 +106,17 @@ def generate(
 
 
 def pace(model: Any, batch: int, ends: list[float], counted: list[int]) -> str:
-    """Return how fast samples came, from when the program was ready on: the first of `ends`, of batches the rest.
+    """Return the sampling speed and cost as text.
 
-    counted: how often the net was evaluated for each, where that is not known before
+    ends:    the times at which batches were finished; the first one includes compiling and is not counted
+    counted: function evaluations of each sample, for samplers with an adaptive number
     """
-    told = ""
+    text = ""
     if calls := getattr(getattr(model, "sampling", None), "nfe", None):
-        told += f"; {calls} evaluations of the net an image"
+        text += f"; {calls} function evaluations per image"
     elif counted:
-        told += f"; {min(counted)} to {max(counted)} evaluations of the net an image, "
-        told += f"{np.mean(counted):.0f} in the mean"
+        text += f"; {min(counted)} to {max(counted)} function evaluations per image, "
+        text += f"{np.mean(counted):.0f} on average"
     if len(ends) > 1:
-        told += f"; {batch * (len(ends) - 1) / (ends[-1] - ends[0]):.3g} images/s"
-    return told
+        text += f"; {batch * (len(ends) - 1) / (ends[-1] - ends[0]):.3g} images/s"
+    return text

@@ -1,4 +1,4 @@
-"""python -m jaxgen import: a run made of another framework's weights."""
+"""python -m jaxgen import: a run made from another framework's weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,24 +12,25 @@ from jaxgen import zoo
 
 @dataclass(frozen=True)
 class Import:
-    """Make a run of another framework's weights, to be sampled, evaluated or trained on.
+    """Make a run from another framework's weights. It can be sampled, evaluated and trained further.
 
-    Reads safetensors, PyTorch files (new, old, whole modules; without PyTorch, and running nothing that is in them) and
-    MATLAB v7.3. Any setting of the training script may follow, such as --model.classes 37 or --data.source tfds:mnist.
+    Reads safetensors, PyTorch files (new and old, also whole modules) and MATLAB v7.3. PyTorch is not needed, and no
+    code in the files is run. Any setting of the training script may follow, such as --model.classes 37 or
+    --data.source tfds:mnist.
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """the weights"""
+    """the file of weights"""
     model: str
-    """which preset they are of; python -m jaxgen list shows them"""
+    """the preset of the model; python -m jaxgen list shows all presets"""
     out: Path
-    """the folder of the run that is made"""
+    """the folder of the new run"""
     net: str | None = None
-    """which of its nets; unset: the one that fits"""
+    """the net that the weights belong to; unset: the net that they fit"""
 
 
 def import_(argv: Sequence[str]):
-    """Make a run of another framework's weights, to be sampled, evaluated or trained on."""
+    """Make a run from another framework's weights."""
     prog = "python -m jaxgen import"
     given, settings = tyro.cli(Import, args=list(argv), prog=prog, return_unknown_args=True)
     from jaxgen.commands.parse import parse
@@ -39,4 +40,4 @@ def import_(argv: Sequence[str]):
     family = zoo.family_of(given.model)
     parsed = parse(family, ["--preset", given.model, "--out", str(given.out), *settings], prog)
     folder, net, count = import_weights(given.file, parsed.run, given.net)
-    print(f"{folder} has the {net} of {given.file}: {count:,} numbers.")
+    print(f"{folder} has the {net} of {given.file}: {count:,} parameters.")

@@ -1,9 +1,9 @@
-"""python -m jaxgen inpaint: hidden parts of an image filled in by a diffusion model."""
+"""python -m jaxgen inpaint: masked parts of an image filled in by a diffusion model."""
 
 from pathlib import Path
 from typing import Literal
 
-from jaxgen.commands.shared import PNG, Folder, Picture
+from jaxgen.commands.shared import PNG, Folder, ImageFile
 from jaxgen.core.errors import at_least
 from jaxgen.inference.editing import ImageEditor, check_noise
 from jaxgen.media import output_files
@@ -11,7 +11,7 @@ from jaxgen.media import output_files
 
 def inpaint(
     run: Folder,
-    picture: Picture,
+    image: ImageFile,
     mask: Path,
     method: Literal["repaint", "ddnm", "dps"] = "repaint",
     times: int = 5,
@@ -23,22 +23,22 @@ def inpaint(
     out: Path = Path("inpainted.png"),
     overwrite: bool = False,
 ):
-    """Paint what is hidden of an image, in several ways: what is left of it, then the answers.
+    """Fill in the masked part of an image with a diffusion model. The output shows the masked image, then the results.
 
     Args:
-        run: the folder of a diffusion or flow model's run
-        picture: a file, which is cut and resized to the model's size
-        mask: an image of the same size, white where it is to be painted
-        method: repaint takes each step several times, so that both parts fit each other; ddnm sets the known part right
-            in each step of the run's own sampler; dps leads the samples to it by a gradient
-        times: how often repaint takes a step
-        noise: of the image, its standard deviation of 255 (dps)
-        count: how many answers
-        seed: which answers
-        label: the class that is painted; unset: none, of a model that is told classes
-        sampling: settings of model.sampling other than the run's, such as steps=50
-        out: a .png
-        overwrite: replace what is there
+        run: the run folder of a diffusion or flow model
+        image: an image file; it is cropped and resized to the model's size
+        mask: an image of the same size, white in the part to fill in
+        method: repaint repeats each sampling step, so that both parts fit together; ddnm restores the known part in
+            each step of the run's own sampler; dps guides the samples by the gradient of the error in the known part
+        times: number of times that repaint takes each step
+        noise: standard deviation of the noise in the image, on the scale 0-255 (dps only)
+        count: number of results
+        seed: the random seed
+        label: the class of the results, for a class-conditional model; unset: no class
+        sampling: settings that replace the run's model.sampling, such as steps=50
+        out: the output file, a .png
+        overwrite: replace existing files
     """
     import jax.numpy as jnp
 
@@ -47,18 +47,18 @@ def inpaint(
 
     at_least(1, times=times)
     check_noise(noise, method)
-    output_files.check(out, PNG, overwrite, given=[picture, mask])
+    output_files.check(out, PNG, overwrite, given=[image, mask])
     editor = ImageEditor(run, count, seed, label, sampling, out)
     if method != "repaint":
         editor.check_pixels("write --method repaint")
     inpainting.check(editor.denoiser)
-    known, hidden = editor.read(picture), editor.read_mask(mask, picture)
+    known, hidden = editor.read(image), editor.read_mask(mask, image)
 
-    def paint(denoise, d, keys, given):
+    def solve(denoise, d, keys, given):
         x0, unknown = given
         if method == "repaint":
             return inpainting.repainted(denoise, d, keys, x0, unknown, times)
         left = jnp.broadcast_to(1 - unknown, x0.shape)
         return editor.solve(method, denoise, d, keys, x0 * left, conditions.masking(left), noise)
 
-    editor.finish(paint, (known, hidden), known * (1 - hidden) - hidden, f"by {method}")
+    editor.finish(solve, (known, hidden), known * (1 - hidden) - hidden, f"by {method}")

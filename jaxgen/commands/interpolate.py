@@ -1,4 +1,4 @@
-"""python -m jaxgen interpolate: walks between samples."""
+"""python -m jaxgen interpolate: animated interpolations between samples."""
 
 from pathlib import Path
 from typing import Literal
@@ -24,25 +24,25 @@ def interpolate(
     fps: int = 24,
     overwrite: bool = False,
 ):
-    """Walk from sample to sample and back to the first, many walks side by side, as a moving image.
+    """Interpolate from sample to sample and back to the first, as an animation of a grid of such walks.
 
-    In z the way is a great circle, in w a straight line. The first frame shows the first rows * columns samples of the
-    seed.
+    A walk follows great circles in z and straight lines in w. The first frame shows the first rows * columns samples
+    of the seed.
 
     Args:
-        run: the folder of the run
-        out: a .gif, or a .mp4 (the extra jaxgen[video])
-        points: samples that each walk passes
-        frames: steps from one to the next
-        rows: of walks
-        columns: of walks
-        seed: which samples
-        space: where to walk; unset: w where the model has one for it, else z
-        labels: classes such as 3, 0,2 or 0-9; unset: all. In z each row of walks keeps one of them, in turn. In w the
-            walks pass from one to the next as they pass the points, each row from the next class on; unset they keep it
-        truncation: psi in [0, 1]: below 1 the samples vary less, and keep nearer to the mean
-        fps: frames a second
-        overwrite: replace what is there
+        run: the run's folder
+        out: the output file, a .gif, or a .mp4 (pip install 'jaxgen[video]')
+        points: number of samples on each walk
+        frames: number of frames from one sample to the next
+        rows: number of rows of the grid
+        columns: number of columns of the grid
+        seed: the random seed
+        space: the latent space of the walks; unset: w if the model has one, else z
+        labels: classes such as 3, 0,2 or 0-9; unset: all. Each row of the grid has one class. With --labels and in w
+            the class changes at each sample instead, and each row begins with the next class
+        truncation: psi in [0, 1]: values below 1 give less varied samples, nearer to the mean
+        fps: frames per second
+        overwrite: replace existing files
     """
     from jaxgen.inference import latent_space
     from jaxgen.inference.sampling import check_truncation, classes_of
@@ -61,15 +61,15 @@ def interpolate(
     classes = classes_of(task, labels)
     check_truncation(task, truncation)
     if space == "w" and not linear:
-        raise InputError("This model has no w in which a straight line is a walk: write --space z.")
+        raise InputError("This model has no w space: write --space z.")
     straight = linear if space is None else space == "w"
-    told = None
+    turns = None
     if classes:
         row, point = np.arange(rows * columns)[None] // columns, np.arange(points)[:, None]
-        told = np.asarray(classes)[(row + point * (straight and labels is not None)) % len(classes)]  # [points count]
+        turns = np.asarray(classes)[(row + point * (straight and labels is not None)) % len(classes)]  # [points count]
     opened = open_run(run)
     entry = latent_space.Entry(opened, rows * columns)
-    walks = latent_space.interpolate(entry, seed, points, frames, told, rows * columns, truncation, straight)
-    pictures = (grid(images, columns) for images in progress(walks, "frames", points * frames))
-    save_animation(out, pictures, fps)
+    walks = latent_space.interpolate(entry, seed, points, frames, turns, rows * columns, truncation, straight)
+    shown = (grid(images, columns) for images in progress(walks, "frames", points * frames))
+    save_animation(out, shown, fps)
     print(f"{points * frames} frames of step {opened.step}: {out}")

@@ -1,4 +1,4 @@
-"""python -m jaxgen list: the presets with their measured results."""
+"""python -m jaxgen list: all presets with their measured results."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from jaxgen.evaluation import results
 
 
 def show_presets(names: Sequence[str]):
-    """Print the presets, their sizes and their published results."""
+    """Print a table of presets with their sizes and measured results."""
     table = Table(box=None)
     for column in ("preset", "image", "parameters", "data", "steps", "measured"):
         table.add_column(column, no_wrap=True)
@@ -23,11 +23,11 @@ def show_presets(names: Sequence[str]):
         measured = escape(results.summary(found, name) or "not yet measured")
         table.add_row(name, image, f"{preset.parameters:,}", r.data.source, f"{r.steps:,}", measured)
     console = Console(soft_wrap=True)
-    # Lines that are longer than a terminal is wide are wrapped by it, and whole in a pipe: no cell is cut.
+    # The terminal wraps long lines. In a pipe they are whole. No cell is cut.
     console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
     console.print(table)
 
 
 def list_():
-    """Show the presets of the zoo with their measured results."""
+    """Show all presets with their measured results."""
     show_presets(tuple(zoo.ZOO))

@@ -1,4 +1,4 @@
-"""python -m jaxgen mix: styles of two samples in one."""
+"""python -m jaxgen mix: style mixing of samples."""
 
 from pathlib import Path
 
@@ -18,21 +18,21 @@ def mix(
     truncation: float = 1.0,
     overwrite: bool = False,
 ):
-    """Mix the styles of samples: some layers take the sample to the left, all others the sample above.
+    """Mix the styles of samples: some layers use the w of the sample on the left, all others that of the sample above.
 
-    The first column and the first row show the samples. Only for models with a w for each layer, such as stylegan2.
+    The first column and the first row show the samples. Only for models with one w per layer, such as stylegan2.
 
     Args:
-        run: the folder of the run
-        out: a .png
-        rows: samples to the left: the first ones of the seed
-        columns: samples above: the next ones
-        layers: rows of w that come from the sample to the left, counted from 0, the coarsest, such as 0-3 or 4,5; all
-            others come from the sample above. Unset: the first 4, or half of them where there are fewer than 8
-        seed: which samples
-        labels: classes that the samples get in turn, such as 3, 0,2 or 0-9; unset: all
-        truncation: psi in [0, 1]: below 1 the samples vary less, and keep nearer to the mean
-        overwrite: replace what is there
+        run: the run's folder
+        out: the output file, a .png
+        rows: number of samples on the left, the first ones of the seed
+        columns: number of samples above, the next ones
+        layers: layers that use the sample on the left, such as 0-3 or 4,5; 0 is the coarsest; unset: the first 4, or
+            the first half if there are fewer than 8
+        seed: the random seed
+        labels: classes of the samples in turn, such as 3, 0,2 or 0-9; unset: all classes
+        truncation: psi in [0, 1]: values below 1 give less varied samples, nearer to the mean
+        overwrite: replace existing files
     """
     from jaxgen.inference import latent_space
     from jaxgen.inference.sampling import check_truncation, classes_of

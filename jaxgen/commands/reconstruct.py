@@ -1,4 +1,4 @@
-"""python -m jaxgen reconstruct: images beside their reconstructions."""
+"""python -m jaxgen reconstruct: images beside their reconstructions by an autoencoder."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ def reconstruct(
     split: str = "test",
     overwrite: bool = False,
 ):
-    """Encode images and decode them again, each beside what comes back, and the PSNR.
+    """Encode and decode held-out images. Shows each beside its reconstruction, and prints the mean PSNR.
 
     Args:
-        run: the folder of the run
-        out: a .png
-        count: how many images, at most
-        split: of the run's data
-        overwrite: replace what is there
+        run: the run's folder
+        out: the output file, a .png
+        count: largest number of images
+        split: the split of the run's data
+        overwrite: replace existing files
     """
     from dataclasses import replace
 

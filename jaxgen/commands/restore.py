@@ -1,4 +1,4 @@
-"""python -m jaxgen restore: an image, or a folder of them, mended by a trained model or by interpolation."""
+"""python -m jaxgen restore: an image or a folder of images, restored by a trained model or by interpolation."""
 
 import re
 import sys
@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from jaxgen.commands.shared import Picture, With
+from jaxgen.commands.shared import ImageFile, With
 from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.inference.restoration import Model, open_model
 from jaxgen.media import tiling
-from jaxgen.media.batch_files import BYTES, ImageJob, check_memory_limit, numbered
-from jaxgen.media.photo import Photo, find, quantised, read, size_of, write
+from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit, numbered
+from jaxgen.media.photo import Photo, check_mask, find, quantised, read, size_of, write
 
-SMALL = re.compile(r"x\d+$")  # how the names of a data set's small images end
+SMALL = re.compile(r"x\d+$")  # the end of the names of a data set's small images
 Check = Callable[[float], None]
 
 
 def restore(
-    picture: Picture,
+    image: ImageFile,
     with_: With,
     out: Path | None = None,
     preset: str = "",
@@ -40,30 +40,31 @@ def restore(
     sheet: bool = False,
     overwrite: bool = False,
 ):
-    """Mend an image, or all images of a folder: enlarge, take noise out, fill in, whatever the model is trained for.
+    """Restore an image, or all images of a folder: enlarge, denoise, fill in, ... as the model was trained.
 
-    Alpha, 16 bits (.png), colour profile and EXIF are kept; the image is written upright.
+    Alpha, 16 bits (.png), colour profile and EXIF are kept. The image is written upright.
 
     Args:
-        picture: a file, or a folder
-        with_: the folder of a run of train.restoration or train.super_resolution, or, to fill in images of its own
-            size, of train.diffusion; a file of weights of the first two, ours or PyTorch's; or bicubic, lanczos3,
-            bilinear, nearest; or deep-image-prior, which learns the image itself
-        out: a file, or for a folder a folder; unset: PICTURE-restored.png, FOLDER-restored
-        preset: whose net a file of weights is; unset: the one that they fit
-        scale: how much larger the answer is; unset: what the model was trained for, 2 by interpolation
-        sigma: how strong the noise is, of 255, for models that are told; a deep image prior stops there
-        mask: white where the image is to be filled in, for models that are told
-        original: the undamaged image, or the folder of them under the same names: scores are printed
-        degrade: the images are undamaged: damage them first, as in training, and print scores
-        ensemble: the mean over the image turned and mirrored in eight ways: better, and eight times as slow
-        tile: pixels of a side of the parts that are mended one by one; 0: whole
-        overlap: pixels that parts share
-        memory: GiB that images and the net's work on them may take; a larger one is refused before it is begun
-        seed: of the damage, and of models with several answers
-        answers: how many, of models that have several: the others are OUT-2.png, OUT-3.png, ...
-        sheet: write before and after beside each other, and a crop, to OUT-sheet.png
-        overwrite: replace what is there
+        image: an image file or a folder
+        with_: the model: a run of train.restoration or train.super_resolution; a run of train.diffusion, to fill in
+            images of its own size; a file of weights of a restoration or super-resolution net, of jaxgen or PyTorch;
+            bicubic, lanczos3, bilinear or nearest; or deep-image-prior, which is fitted to the image itself
+        out: the output file, or for a folder the output folder; unset: IMAGE-restored.png, FOLDER-restored
+        preset: the preset of a file of weights; unset: found by the weights
+        scale: the scale factor; unset: that of the model's training, 2 for interpolation
+        sigma: standard deviation of the noise on the scale 0-255, for models conditioned on it; deep-image-prior stops
+            at this error
+        mask: an image of the same size, white in the part to fill in, for inpainting models
+        original: the original image, or a folder of originals with the same names; prints scores
+        degrade: the images are originals: degrade them first, as in training, and print scores
+        ensemble: average over eight rotations and reflections of the image: better, and eight times slower
+        tile: side of the tiles that are restored one after another, in pixels; 0: the whole image at once
+        overlap: overlap of the tiles, in pixels
+        memory: memory limit in GiB for the image and the net; a larger image is refused before work begins
+        seed: the random seed of the degradation, and of a stochastic model
+        answers: number of results of a stochastic model; further results are OUT-2.png, OUT-3.png, ...
+        sheet: also write OUT-sheet.png, with input, outputs and an enlarged detail side by side
+        overwrite: replace existing files
     """
     tiling.check(tile, overlap)
     if sigma is not None and not 0 <= sigma <= 255:
@@ -72,9 +73,9 @@ def restore(
     at_least(1, answers=answers)
     check_memory_limit(memory)
     if degrade and original:
-        raise InputError("--degrade makes the degraded images from the given ones: leave out --original.")
-    job = ImageJob(picture, out, "restored", lambda target: written(target, answers, sheet), overwrite)
-    originals = dict(zip(job.files, pairs_of(picture, job.files, original), strict=True))
+        raise InputError("--degrade takes the given images as originals: leave out --original.")
+    job = ImageJob(image, out, "restored", lambda target: written(target, answers, sheet), overwrite)
+    originals = dict(zip(job.files, pairs_of(image, job.files, original), strict=True))
     model = open_model(with_, preset, scale)
     model.check(sigma, mask, answers, degrade, ensemble)
     restorer, scores = ImageRestorer(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers), []
@@ -83,9 +84,9 @@ def restore(
         clean = originals[file]
         restorer.text = f"restoring {job.files.index(file) + 1} of {len(job.files)}"
         if original is not None and clean is None:
-            read(file)  # a file that is no image is reported first
+            read(file)  # an unreadable file is reported first
             raise InputError(f"{original} has no image for {file}.")
-        name = "" if job.single else str(file.relative_to(picture))
+        name = "" if job.single else str(file.relative_to(image))
         found = restorer.process(file, target, clean, mask, sheet, name)
         scores.extend([found] if found else [])
         more = f" and {answers - 1} more" if answers > 1 else ""
@@ -103,29 +104,30 @@ def print_means(scores: list[dict[str, float]]):
 
 
 def sheet_path(target: Path) -> Path:
+    """Return the path of an output's comparison sheet."""
     return target.with_name(f"{target.stem}-sheet.png")
 
 
 def written(target: Path, answers: int, sheet: bool) -> list[Path]:
-    """Return all the files of an image."""
+    """Return all files that are written for one image."""
     return [*numbered(target, answers), *([sheet_path(target)] if sheet else [])]
 
 
-def pairs_of(picture: Path, files: list[Path], original: Path | None) -> list[Path | None]:
-    """Return the undamaged image of each file, or None: a.png of a.jpg, and of ax4.jpg where there is no other.
+def pairs_of(image: Path, files: list[Path], original: Path | None) -> list[Path | None]:
+    """Return the original of each file, or None. For a.jpg it is a.png; for ax4.jpg it is ax4.png or a.png.
 
-    Raises InputError for a file beside a folder.
+    Raises InputError if one of `image` and `original` is a file and the other is a folder.
     """
     if original is None:
         return [None] * len(files)
-    if picture.is_file() and original.is_file():
+    if image.is_file() and original.is_file():
         return [original]
     if not original.exists():
         raise InputError(f"--original: there is no image or folder {original}.")
-    if not original.is_dir() or picture.is_file():
-        raise InputError("--original must be a file for a file, or a folder for a folder.")
+    if not original.is_dir() or image.is_file():
+        raise InputError("--original must be a file if IMAGE is a file, and a folder if IMAGE is a folder.")
     by_stem = {p.relative_to(original).with_suffix(""): p for p in find(original)}
-    names = [file.relative_to(picture).with_suffix("") for file in files]
+    names = [file.relative_to(image).with_suffix("") for file in files]
     return [by_stem.get(name) or by_stem.get(name.with_name(SMALL.sub("", name.name) or name.name)) for name in names]
 
 
@@ -142,34 +144,37 @@ class ImageRestorer:
     sigma: float | None
     degrade: bool
     answers: int = 1
-    text: str = "restoring"  # beside the progress bar
+    text: str = "restoring"  # of the progress bar
 
     def __post_init__(self):
         import jax
 
-        self.damage = jax.jit(self.model.degrade, static_argnums=2)
+        self.degrade_batch = jax.jit(self.model.degrade, static_argnums=2)
         self.tile = 0 if self.model.by or self.model.transform.whole else self.tile
 
     def process(
         self, file: Path, target: Path, clean: Path | None, mask: Path | None, sheet: bool, name: str = ""
     ) -> dict[str, float]:
-        """Mend a file and return its scores; the name says which damage. Raises InputError for what can't be mended."""
+        """Restore a file and return its scores. Raises InputError if it can't be restored.
+
+        name: with the seed, it determines the random degradation
+        """
         compared = self.degrade or sheet or clean is not None
         check = self.check_size(file, compared)
         photo = read(file)
         truth = read(clean).pixels if clean else None
-        given, told = photo.pixels, {}
+        given, conditioning = photo.pixels, {}
         if self.degrade:
-            given, told = self.damaged(photo.pixels, name)
+            given, conditioning = self.degraded(photo.pixels, name)
             truth = photo.pixels[: round(len(given) * self.model.scale), : round(given.shape[1] * self.model.scale)]
-        told |= {} if self.sigma is None else {"sigma": np.float32(self.sigma)}
-        told |= {} if mask is None else {"mask": read_mask(mask, file, photo)}
-        given = np.where(told["mask"] > 0, 0, given) if "mask" in told else given
+        conditioning |= {} if self.sigma is None else {"sigma": np.float32(self.sigma)}
+        conditioning |= {} if mask is None else {"mask": read_mask(mask, file, photo)}
+        given = np.where(conditioning["mask"] > 0, 0, given) if "mask" in conditioning else given
         paths, parts = (
             numbered(target, self.answers),
-            [self.mended(given, told, i, check) for i in range(self.answers)],
+            [self.restored(given, conditioning, i, check) for i in range(self.answers)],
         )
-        if not compared:  # an answer is never whole in f32
+        if not compared:  # the whole output is never in memory as f32
             for path, lines in zip(paths, parts, strict=True):
                 values = np.concatenate([quantised(some, photo.bits) for some in lines])
                 write(path, values, photo, self.alpha(photo))
@@ -178,14 +183,14 @@ class ImageRestorer:
 
         found = [np.concatenate(list(lines)) for lines in parts]
         alpha = self.alpha(photo)
-        if self.degrade and truth is not None:  # a factor that is no whole number rounds the sides up
+        if self.degrade and truth is not None:  # a fractional scale rounds the sides up
             height, width = truth.shape[:2]
             found = [each[:height, :width] for each in found]
             alpha = None if photo.alpha is None else photo.alpha[:height, :width]
         answer = found[0]
         if truth is not None and truth.shape[:2] != answer.shape[:2]:
             sizes = [f"{x.shape[0]}x{x.shape[1]}" for x in (answer, truth)]
-            raise InputError(f"{file}: the answer is {sizes[0]}, the original {sizes[1]}: they must be of one size.")
+            raise InputError(f"{file}: the output is {sizes[0]}, the original {sizes[1]}: their sizes must be equal.")
         for path, each in zip(paths, found, strict=True):
             write(path, quantised(each, photo.bits), photo, alpha)
         border, channels = int(self.model.scale), self.model.transform.source.sizes(-1)
@@ -196,67 +201,58 @@ class ImageRestorer:
         return scores(answer)
 
     def check_size(self, file: Path, compared: bool) -> Check | None:
-        """Raise InputError where the image and its answer don't fit the memory, by the file's first bytes.
+        """Raise InputError if the image and its output exceed the memory limit. Only the file's header is read.
 
-        Return what raises it where the bytes that the model takes at a time don't fit beside them.
+        Returns bytes -> None, which raises InputError if the model's memory exceeds the limit as well.
         """
-        if (size := size_of(file)) is None:  # reading it says what is wrong
+        if (size := size_of(file)) is None:  # `read` reports the reason
             return None
         height, width, bits = size
         numbers = 3 * height * width
-        # Of an answer there are whole numbers and what is made of them to be written, measured; of what is compared
-        # f32 as well, and the maps of SSIM.
+        # Measured bytes per number of the output: integers and the encoded file; for scores also f32 and SSIM's maps.
         each = (3 if bits == 8 else 12) + (30 + 4 * self.answers if compared else 0)
         grown = 1 if self.degrade else self.model.scale**2
-        lines = 28 * width * min(self.tile or height, height)  # joined: colours, weights and what they are divided to
-        needed = (4 * numbers + (each * numbers + lines) * grown) / BYTES
-        if needed > self.memory:
-            raise InputError(
-                f"{file} is {height}x{width}: mended at scale {self.model.scale:g} it takes {needed:.3g} GiB, "
-                f"more than --memory {self.memory:g}."
-            )
+        lines = 28 * width * min(self.tile or height, height)  # the band of joined tiles: colours, weights, quotients
+        needed = 4 * numbers + (each * numbers + lines) * grown  # bytes
+        check_memory(file, (height, width), needed, self.memory)
 
         def check(taken: float):
-            if needed + taken / BYTES > self.memory:
-                whole = self.model.by or self.model.transform.whole or not tiling.can_join(self.model.scale)
-                way = "" if whole else "set a smaller --tile, or "
-                raise InputError(
-                    f"{file} is {height}x{width}: {self.model.name} takes {needed + taken / BYTES:.3g} GiB to mend it, "
-                    f"more than --memory {self.memory:g}: {way}make it smaller first."
-                )
+            whole = self.model.by or self.model.transform.whole or not tiling.can_join(self.model.scale)
+            advice = "Make the image smaller" if whole else "Set a smaller --tile, or make the image smaller"
+            check_memory(file, (height, width), needed + taken, self.memory, advice)
 
         return check
 
-    def mended(
-        self, picture: np.ndarray, told: Mapping[str, Any], number: int = 0, check: Check | None = None
+    def restored(
+        self, image: np.ndarray, conditioning: Mapping[str, Any], number: int = 0, check: Check | None = None
     ) -> Iterator[np.ndarray]:
-        """Yield an answer's lines f32[n W c]; `check` hears the bytes that a tile takes."""
-        transform, channels = self.model.transform, picture.shape[2]
+        """Yield an output's lines f32[n W c]. `check` is called with the bytes that a tile needs."""
+        transform, channels = self.model.transform, image.shape[2]
         takes = transform.source.sizes(-1)
         many = channels not in takes
         if many and channels == 1:
-            picture = np.repeat(picture, takes[0], 2)
+            image = np.repeat(image, takes[0], 2)
         elif many:
             raise InputError(f"{self.model.name} restores images of {takes[0]} channel, not colour.")
         ways = range(8) if self.ensemble else range(1)
 
-        def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
-            given = {"degraded": part} | {k: v[place] if np.ndim(v) == 3 else v for k, v in told.items()}
+        def restore_tile(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
+            given = {"degraded": part} | {k: v[place] if np.ndim(v) == 3 else v for k, v in conditioning.items()}
             turns = ({k: turned(v, way) for k, v in given.items()} for way in ways)
             total = sum(
                 back(self.model.padded(turn, self.seed, number, check), way)
                 for turn, way in zip(turns, ways, strict=True)
             )
             down, across = place
-            done = down.start * picture.shape[1] + (down.stop - down.start) * across.stop  # pixels, and a few twice
+            done = down.start * image.shape[1] + (down.stop - down.start) * across.stop  # pixels
             bar.update(row, completed=done)
             return np.asarray(total) / len(ways)
 
-        # A deep image prior has a bar of its own.
+        # A deep image prior has its own progress bar.
         with Progress(transient=True, disable=bool(self.model.by) or not sys.stdout.isatty()) as bar:
-            row = bar.add_task(self.text, total=picture.shape[0] * picture.shape[1])
+            row = bar.add_task(self.text, total=image.shape[0] * image.shape[1])
             for lines in tiling.rows(
-                picture, mend, self.model.scale, self.tile, self.overlap, transform.source.multiple
+                image, restore_tile, self.model.scale, self.tile, self.overlap, transform.source.multiple
             ):
                 yield (
                     lines.mean(2, keepdims=True)
@@ -264,8 +260,8 @@ class ImageRestorer:
                     else lines
                 )
 
-    def damaged(self, clean: np.ndarray, name: str = "") -> tuple[np.ndarray, dict[str, Any]]:
-        """Return a damaged image, by the seed and the image's name, and what the model is told of the damage."""
+    def degraded(self, clean: np.ndarray, name: str = "") -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the degraded image, and the model's conditioning inputs. The seed and the name are its randomness."""
         import jax
 
         from jaxgen.core import rng
@@ -273,12 +269,14 @@ class ImageRestorer:
         scale = self.model.scale
         if scale == int(scale):
             clean = clean[: len(clean) - len(clean) % int(scale), : clean.shape[1] - clean.shape[1] % int(scale)]
-        keys = jax.random.split(rng.fold(rng.fold(jax.random.key(self.seed), "damage"), name), 1)
-        made = self.damage(clean[None], keys, scale)
+        stream = rng.fold(jax.random.key(self.seed), "damage")  # the word is a part of the key
+        keys = jax.random.split(rng.fold(stream, name), 1)
+        made = self.degrade_batch(clean[None], keys, scale)
         found = {name: np.asarray(value)[0] for name, value in made.items()}
         return found["degraded"], {name: found[name] for name in self.model.transform.conditions}
 
     def alpha(self, photo: Photo) -> np.ndarray | None:
+        """Return the alpha of the output."""
         if photo.alpha is None or self.model.scale == 1:
             return photo.alpha
         top = np.float32(np.iinfo(photo.alpha.dtype).max / 2)
@@ -286,34 +284,32 @@ class ImageRestorer:
 
 
 def turned(x: Any, way: int) -> Any:
-    """Return an image mirrored where way is 4 or more, then turned by way modulo 4 right angles."""
+    """Return an image [h w c], mirrored if way >= 4, then rotated by (way mod 4) right angles. Numbers don't change."""
     if np.ndim(x) != 3:
         return x
     return np.rot90(x[:, ::-1] if way >= 4 else x, way % 4)
 
 
 def back(x: np.ndarray, way: int) -> np.ndarray:
-    """Undo `turned`."""
+    """Return the inverse of `turned`."""
     x = np.rot90(x, -(way % 4))
     return x[:, ::-1] if way >= 4 else x
 
 
-def enlarge(picture: np.ndarray, scale: float) -> np.ndarray:
+def enlarge(image: np.ndarray, scale: float) -> np.ndarray:
     """Return an image [h w c] enlarged by bicubic interpolation."""
     import jax.numpy as jnp
 
     from jaxgen.nn.resample import resize
 
-    size = round(picture.shape[0] * scale), round(picture.shape[1] * scale)
-    return picture if scale == 1 else np.asarray(resize(jnp.asarray(picture), size, "bicubic", edges="reflect"))
+    size = round(image.shape[0] * scale), round(image.shape[1] * scale)
+    return image if scale == 1 else np.asarray(resize(jnp.asarray(image), size, "bicubic", edges="reflect"))
 
 
 def read_mask(path: Path, file: Path, photo: Photo) -> np.ndarray:
-    """Return f32[h w 1], 1 where a mask is white. Raises InputError where it does not fit the image."""
+    """Return a mask f32[h w 1], 1 for white. Raises InputError if it does not fit the image."""
     found = read(path).pixels.mean(2, keepdims=True) > 0
-    if found.shape[:2] != photo.pixels.shape[:2]:
-        mask, picture = ("x".join(map(str, x.shape[:2])) for x in (found, photo.pixels))
-        raise InputError(f"The mask {path} is {mask}, {file} is {picture}: they must be of one size.")
+    check_mask(path, found, file, photo.pixels)
     if not found.any():
         raise InputError(f"The mask {path} is all black: nothing is to be filled in.")
     if found.all():

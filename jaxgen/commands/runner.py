@@ -1,4 +1,4 @@
-"""How any command is run, and how it ends."""
+"""The function that runs any command, and its exit status."""
 
 import logging
 import os
@@ -11,12 +11,12 @@ from jaxgen.core.errors import Incomplete, InputError
 
 
 def run(work: Callable[[], object]):
-    """Do a command's work. Leaves with 2 after a user's mistake, 1 where a part of it failed, 128 + a signal."""
+    """Run a command. Exits with 2 after a user's mistake, 1 after a partial failure, 128 + n after signal n."""
     from jaxgen.training.stopping import Interrupted
     from jaxgen.training.window import NonFinite
 
     use_compilation_cache()
-    # A failed write is told by us in one sentence; Orbax's log adds a page for it.
+    # Our one sentence about a failed write replaces Orbax's page of log.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     sys.unraisablehook = partial(_without_orphans, sys.unraisablehook)
     try:
@@ -27,14 +27,14 @@ def run(work: Callable[[], object]):
         leave(1, error)
     except Interrupted as error:
         leave(128 + error.signum, error)
-    except BrokenPipeError:  # whoever read our output, such as `head`, has read enough
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
         os._exit(0)
     except KeyboardInterrupt:
         leave(130, "Stopped.")
 
 
 def _without_orphans(hook, unraisable):
-    # Its other writes report to an event loop that is gone by then: a traceback for each.
+    # Orbax's other writes report to an event loop that is closed by then. Each would print a traceback.
     if str(unraisable.exc_value) != "Event loop is closed":
         hook(unraisable)
 
@@ -42,8 +42,8 @@ def _without_orphans(hook, unraisable):
 def leave(status: int, last_words: object):
     """End the process with one sentence on stderr, without waiting for threads that still compile or read.
 
-    After a mistake it waits for the other processes of the run, which find the same one a moment later: whoever is
-    left when the first process goes is aborted.
+    After a user's mistake it waits for the other processes of the run, which find the same mistake a moment later:
+    processes that remain when the first one exits are aborted.
     """
     from jaxgen.runs import sharding
 

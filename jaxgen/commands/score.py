@@ -1,4 +1,4 @@
-"""python -m jaxgen score: images ranked by how unlikely they are."""
+"""python -m jaxgen score: images ranked by anomaly score."""
 
 import csv
 from dataclasses import replace
@@ -34,23 +34,23 @@ def score(
     out: Path = Path("scores.csv"),
     overwrite: bool = False,
 ):
-    """Rank images by how unlike they are to what a run was trained on, the most unlike first.
+    """Rank images by how anomalous they are for a run's model, the most anomalous first.
 
-    The table has rank, score, image (its number, or its file) and label. The sheet beside it, a .png, shows the first
-    and the last, rank and score under each. A score is -log p(x) in nats, or the mean squared error of what comes back.
+    The score is -log p(x) in nats, or the mean squared error of the reconstruction. Writes a table with rank, score,
+    image (number or file name) and label, and a .png of the first and last images with their ranks and scores.
 
     Args:
-        run: the folder of the run
-        path: a folder or a .zip of images, or a data source: digits, shapes, tfds:NAME (where the run's sets lie),
+        run: the run's folder
+        path: a folder or a .zip of images, or a data source: digits, shapes, tfds:NAME (in the run's data folder),
             folder:PATH, idx:PATH, npz:PATH
-        by: likelihood or reconstruction; unset: likelihood where the model has one
-        split: of the images; unset: all of a folder, test of other sources
-        samples: of what a likelihood is integrated over, for each image
-        anomalies: labels such as 9 or 0,2 that are to come first: prints the area under the ROC curve
-        count: images on the sheet, one half the most unlike, the other the least
-        limit: how many images are scored, drawn from all of them; unset: all
-        out: a .csv
-        overwrite: replace what is there
+        by: likelihood or reconstruction; unset: likelihood if the model has one
+        split: the split of the images; unset: all for a folder, test for other sources
+        samples: number of latent samples per image that estimate a likelihood
+        anomalies: labels of the anomalies, such as 9 or 0,2; with it the area under the ROC curve is printed
+        count: number of images in the .png, one half the most anomalous, the other half the least
+        limit: number of images to score, chosen at random; unset: all
+        out: the output file, a .csv
+        overwrite: replace existing files
     """
     from jaxgen import data
     from jaxgen.core.spec import image_of
@@ -76,7 +76,7 @@ def score(
     labels = [source.classes[i] for i in some.labels] if source.classes else [""] * len(some)
     with output_files.whole(out) as part, part.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["rank", "score", "picture", "label"])
+        writer.writerow(["rank", "score", "image", "label"])
         writer.writerows([rank, f"{scores[i]:.6g}", names[i], labels[i]] for rank, i in enumerate(order, 1))
     save_png(sheet, ranked(data.Subset(some, order), scores[order], about, image, count))
     print(f"{len(some)} images scored by {by} at step {opened.step}: {out}, {sheet}")
@@ -85,21 +85,21 @@ def score(
 
 
 def scores_of(opened: "Trained", source: "Source", about: "Data", by: Measure, samples: int) -> np.ndarray:
-    """Return how unlike each image of a source is to what was trained on, f32[n]. Raises InputError for NaN."""
+    """Return the anomaly score of each image of a source, f32[n]. Raises InputError for NaN."""
     from jaxgen.inference.autoencoding import Autoencoder
 
-    coder = Autoencoder(opened)
+    autoencoder = Autoencoder(opened)
     if by == "likelihood":
-        scores = coder.negative_log_likelihoods(source, about, samples)
+        scores = autoencoder.negative_log_likelihoods(source, about, samples)
     else:
-        scores = coder.squared_errors(source, about)
+        scores = autoencoder.squared_errors(source, about)
     if np.isnan(scores).any():
-        raise InputError(f"The model gives {np.isnan(scores).sum()} of the images no number: its weights are broken.")
+        raise InputError(f"The scores of {np.isnan(scores).sum()} images are NaN: the model's weights are broken.")
     return scores
 
 
 def choose_measure(task: "Task", by: Measure | None) -> Measure:
-    """Return what images are scored by. Raises InputError where the model has not got it."""
+    """Return the score to use. Raises InputError if the model can't compute it."""
     from jaxgen.core.capabilities import Codec, Density
 
     codec = task.find(Codec)
@@ -114,7 +114,7 @@ def choose_measure(task: "Task", by: Measure | None) -> Measure:
 
 
 def data_at(run: "Run", path: str, split: str | None) -> "Data":
-    """Return how a folder, a .zip or a data source is read for a run. Raises InputError where it is none of them."""
+    """Return the data settings that read a folder, a .zip or a data source. Raises InputError for an unknown path."""
     from jaxgen.data.open import KINDS
 
     kind = path.partition(":")[0]
@@ -126,19 +126,19 @@ def data_at(run: "Run", path: str, split: str | None) -> "Data":
 
 
 def anomalous(source: "Source", labels: str) -> np.ndarray:
-    """Return which examples have one of the labels, bool[n]. Raises InputError where none or all of them have."""
+    """Return whether each example has one of the labels, bool[n]. Raises InputError if none or all of them have."""
     from jaxgen import data
 
     if not source.classes:
-        raise InputError("The images have no labels: --anomalies has nothing to go by.")
+        raise InputError("The images have no labels: leave out --anomalies.")
     found = np.isin(data.labels_of(source), numbers(labels, len(source.classes), "anomalies"))
     if found.all() or not found.any():
-        raise InputError(f"{'All' if found.all() else 'None'} of the images are of --anomalies {labels}.")
+        raise InputError(f"{'All' if found.all() else 'None'} of the images have a label of --anomalies {labels}.")
     return found
 
 
 def ranked(source: "Source", scores: np.ndarray, about: "Data", image: tuple, count: int) -> np.ndarray:
-    """Return the sheet u8[h w] or u8[h w 3]: the first and the last of images in order, `count` at most in all."""
+    """Return a sheet u8[h w] or u8[h w 3] of the first and last images of a ranked source, at most `count` images."""
     from jaxgen import data
     from jaxgen.media.image_grid import CAPTION, captioned
 
@@ -153,4 +153,4 @@ def ranked(source: "Source", scores: np.ndarray, about: "Data", image: tuple, co
     return np.concatenate([lines[0], *(x for line in lines[1:] for x in (gap, line))])
 
 
-COLUMNS = 8  # of the sheet
+COLUMNS = 8  # of the sheet of images

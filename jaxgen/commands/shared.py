@@ -1,22 +1,31 @@
-"""What several commands share: the types of their arguments, and checks before a run is opened."""
+"""Types of arguments and checks that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
 
 from jaxgen.core.errors import InputError, at_least
 
+if TYPE_CHECKING:
+    from jaxgen.core.task import Task
+
 PNG = (".png",)
-BYTES = 2**30  # of a GiB, in which memory is given
 Folder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-Picture = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PICTURE")]
+ImageFile = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGE")]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|METHOD")]
 
 
-def check_walk(seed: int, strength: float):
-    """Raise InputError for what no sample can be moved by."""
+def check_strength(seed: int, strength: float):
+    """Raise InputError for a negative seed, or for a strength that is not finite."""
     at_least(0, seed=seed)
     if not np.isfinite(strength):
         raise InputError(f"strength must be a number, not {strength}.")
+
+
+def class_of(task: "Task", label: int) -> tuple[int, ...]:
+    """Return the class of --label in a tuple, () for a model without classes. Raises InputError for an unknown one."""
+    from jaxgen.inference.sampling import classes_of
+
+    return classes_of(task, str(label) if "label" in task.example or label else None)

@@ -1,4 +1,4 @@
-"""python -m jaxgen stylize: an image, or a folder of them, painted in the style of others."""
+"""python -m jaxgen stylize: style transfer to an image or to a folder of images."""
 
 import math
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ import tyro
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.inference.stylization import StyleRequest, Stylist, open_stylist
 from jaxgen.media import tiling
-from jaxgen.media.batch_files import BYTES, ImageJob, check_memory_limit
-from jaxgen.media.photo import quantised, read, size_of, write
+from jaxgen.media.batch_files import BYTES, ImageJob, check_memory, check_memory_limit
+from jaxgen.media.photo import check_mask, quantised, read, size_of, write
 
 TILE = 512
 
-Pictures = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONTENT")]
+Content = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONTENT")]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="gatys|wct|RUN|WEIGHTS")]
 
 
 def stylize(
-    picture: Pictures,
+    content: Content,
     style: tuple[str, ...] = (),
     with_: With = "gatys",
     how: Literal["adain", "wct"] | None = None,
@@ -42,34 +42,34 @@ def stylize(
     memory: float = 4.0,
     overwrite: bool = False,
 ):
-    """Paint an image, or all images of a folder, in the style of others.
+    """Transfer the style of images to an image, or to all images of a folder.
 
-    Alpha, 16 bits (.png), colour profile and EXIF are kept; the image is written upright, in colour.
+    Alpha, 16 bits (.png), colour profile and EXIF are kept. The image is written upright, in colour.
 
     Args:
-        picture: a file, or a folder
-        style: the images whose style is wanted; for a run of `fast-style` the names of styles that it was trained for
-        with_: gatys, which paints until features agree; wct, which does the same with whitened and coloured features;
-            the folder of a run of `fast-style` or `adain`; or a file of weights of `fast-style`
-        how: what a run of `adain` does to its code: unset: as it was trained; wct: whitening and colouring
-        out: a file, or for a folder a folder; unset: CONTENT-stylized.png, FOLDER-stylized
-        weights: how much of each style; unset: as much of each
-        masks: where each style is wanted, white in an image of the content's size; where all are black the content
-            stays. One fewer than styles: the last has the rest
-        strength: how much of the style, from 0, the content itself, to 1
-        colours: the style's, or the content's: content gives the answer the mean and covariance of the content's
-            colours (and the style image before it is looked at), luma keeps the content's chroma
-        steps: of gatys and wct; unset: 200
-        style_size: pixels of a style image's longer side, a larger one is made small; 0: as it is
-        style_weight: of gatys, beside the content's; unset: 1000
-        backbone: the net whose features gatys and wct compare: vgg16 (unset), random, or the folder of a run of
-            train.classifier
-        progress: of gatys and wct, write the canvas to OUT-progress.png as it is painted
-        tile: pixels of a side of the parts that are painted one by one; 0: whole; unset: whole where --memory is
-            enough for that, else 512
-        overlap: pixels that parts share
-        memory: GiB that an image may take; one that is larger even in parts is refused before it is begun
-        overwrite: replace what is there
+        content: an image file or a folder
+        style: the style images; for a run of fast-style the names of the styles that it was trained on
+        with_: the method: gatys optimises the image until its features match the style; wct does the same with whitened
+            and coloured features as targets; a run of fast-style or adain; or a file of weights of fast-style
+        how: the transform of features in a run of adain: unset: that of its training; wct: whitening and colouring
+        out: the output file, or for a folder the output folder; unset: CONTENT-stylized.png, FOLDER-stylized
+        weights: the weight of each style; unset: equal weights
+        masks: one mask per style, of the content's size, white where the style is used; pixels that are black in all
+            masks keep the content. With one mask fewer than styles, the last style gets the rest
+        strength: strength of the style, from 0 (the content itself) to 1
+        colours: style uses the style's colours; content gives the output (and the style image beforehand) the mean and
+            covariance of the content's colours; luma keeps the content's chroma
+        steps: number of optimisation steps of gatys and wct; unset: 200
+        style_size: largest longer side of a style image in pixels, larger ones are reduced; 0: no limit
+        style_weight: weight of the style loss relative to the content loss, for gatys; unset: 1000
+        backbone: the feature extractor of gatys and wct: vgg16, random, or a run folder of train.classifier; unset:
+            vgg16
+        progress: write the image to OUT-progress.png during the optimisation, for gatys and wct
+        tile: side of the tiles that are stylized one after another, in pixels; 0: the whole image at once; unset: 0 if
+            --memory is enough, else 512
+        overlap: overlap of the tiles, in pixels
+        memory: memory limit in GiB; an image that exceeds it even in tiles is refused before work begins
+        overwrite: replace existing files
     """
     tiling.check(TILE if tile is None else tile, overlap)
     at_least(1, **{"--steps": steps})
@@ -79,14 +79,14 @@ def stylize(
     check_memory_limit(memory)
     inputs = [Path(name).expanduser() for name in (*style, *masks, with_)]
     outputs = lambda target: [target, progress_path(target)] if progress else [target]  # noqa: E731
-    job = ImageJob(picture, out, "stylized", outputs, overwrite, inputs)
+    job = ImageJob(content, out, "stylized", outputs, overwrite, inputs)
     if progress and not job.single:
-        raise InputError("--progress shows one image being painted: leave it out for a folder.")
+        raise InputError("--progress is for one image: leave it out for a folder.")
     request = StyleRequest(style, weights, style_size, strength)
     stylist = open_stylist(with_, request, how, steps, style_weight, backbone)
     check_masks(masks, stylist)
     if progress and not stylist.iterative:
-        raise InputError(f"{stylist.name} paints in one pass: leave out --progress.")
+        raise InputError(f"{stylist.name} works in one pass: leave out --progress.")
     stylizer = ImageStylizer(stylist, masks, colours, tile, overlap, memory, progress)
 
     def process(file: Path, target: Path):
@@ -97,21 +97,22 @@ def stylize(
 
 
 def progress_path(target: Path) -> Path:
+    """Return the path of the image that shows the progress."""
     return target.with_name(f"{target.stem}-progress.png")
 
 
 def check_masks(masks: tuple[Path, ...], stylist: Stylist):
-    """Raise InputError where there are not as many masks as styles, or one fewer."""
+    """Raise InputError unless there are as many masks as styles, or one fewer, or none."""
     count = len(stylist.request.styles) or 1
     if masks and len(masks) not in (count, max(count - 1, 1)):
         raise InputError(f"There are {len(masks)} --masks for {count} styles: give one for each, or one fewer.")
     if masks and stylist.request.weights:
-        raise InputError("--weights and --masks are two ways to have several styles: give one of them.")
+        raise InputError("--weights and --masks both combine styles: give only one of them.")
 
 
 @dataclass
 class ImageStylizer:
-    """Paints image files in a style."""
+    """Stylizes image files."""
 
     stylist: Stylist
     masks: tuple[Path, ...]
@@ -122,17 +123,17 @@ class ImageStylizer:
     progress: bool = False
 
     def process(self, file: Path, target: Path):
-        """Paint a file. Raises InputError for what can't be painted."""
+        """Stylize a file. Raises InputError if it can't be stylized."""
         self.check_size(file)
         photo = read(file)
         grey = photo.pixels.shape[2] == 1
         content = np.repeat(photo.pixels, 3, 2) if grey else photo.pixels
         masks = self.read_masks(file, content)
-        made = self.painted(content, masks, target)
+        made = self.stylized(content, masks, target)
         write(target, quantised(made, photo.bits), photo, photo.alpha)
 
-    def painted(self, content: np.ndarray, masks: np.ndarray | None, target: Path | None = None) -> np.ndarray:
-        """Return an image f32[h w 3] painted; masks f32[n h w 1] add up to 1 at most."""
+    def stylized(self, content: np.ndarray, masks: np.ndarray | None, target: Path | None = None) -> np.ndarray:
+        """Return a stylized image f32[h w 3]. The masks f32[n h w 1] add up to 1 at most."""
         stylist, (height, width) = self.stylist, content.shape[:2]
         if stylist.request.strength == 0:
             return content
@@ -140,18 +141,18 @@ class ImageStylizer:
         tile = self.tile if self.tile is not None else 0 if fits else TILE
         sides = (height, width) if tile else ()
         parts = math.prod(len(tiling.starts(side, tile, self.overlap)) for side in sides)
-        with self.shown(target) as show:
+        with self.progress_bar(target) as show:
             stylist.begin(content, tile, parts, self.colours == "content", masks, show)
 
-            def mend(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
+            def stylize_tile(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
                 return stylist.answer(part, place, None if masks is None else masks[:, *place], show)
 
-            made = np.concatenate(list(tiling.rows(content, mend, 1, tile, self.overlap, stylist.multiple)))
+            made = np.concatenate(list(tiling.rows(content, stylize_tile, 1, tile, self.overlap, stylist.multiple)))
         return recoloured(made, content, self.colours)
 
     @contextmanager
-    def shown(self, target: Path | None) -> Iterator[Any]:
-        """Give what is told of the progress: (how far, of how much, canvas)."""
+    def progress_bar(self, target: Path | None) -> Iterator[Any]:
+        """Yield the function that is called with the progress: (step, steps in all, canvas)."""
         if not self.stylist.iterative:
             yield lambda at, total, canvas: None
             return
@@ -160,7 +161,7 @@ class ImageStylizer:
         from jaxgen.media.image_grid import save_png
 
         with Progress(transient=True) as bar:
-            task = bar.add_task("painting", total=None)
+            task = bar.add_task("stylizing", total=None)
 
             def show(at: int, total: int, canvas: Any):
                 bar.update(task, completed=at, total=total)
@@ -170,15 +171,13 @@ class ImageStylizer:
             yield show
 
     def read_masks(self, file: Path, content: np.ndarray) -> np.ndarray | None:
-        """Return f32[n h w 1], adding up to 1 at most. Raises InputError where one is of another size."""
+        """Return the masks f32[n h w 1], which add up to 1 at most. Raises InputError for a mask of another size."""
         if not self.masks:
             return None
         found = []
         for path in self.masks:
             mask = (read(path).pixels.mean(2, keepdims=True) + 1) / 2
-            if mask.shape[:2] != content.shape[:2]:
-                sizes = ["x".join(map(str, x.shape[:2])) for x in (mask, content)]
-                raise InputError(f"The mask {path} is {sizes[0]}, {file} is {sizes[1]}: they must be of one size.")
+            check_mask(path, mask, file, content)
             found.append(mask)
         total = np.maximum(sum(found), 1)
         found = [mask / total for mask in found]
@@ -187,18 +186,17 @@ class ImageStylizer:
         return np.stack(found).astype(np.float32)
 
     def check_size(self, file: Path):
-        """Raise InputError where the image doesn't fit the memory, by the file's first bytes."""
-        if (size := size_of(file)) is None:  # reading it says what is wrong
+        """Raise InputError if the image exceeds the memory limit. Only the file's header is read."""
+        if (size := size_of(file)) is None:  # `read` reports the reason
             return
         height, width, bits = size
-        # Of each number the content, what is made of it, twice while tiles are joined and recoloured, and the file's.
-        needed = 3 * height * width * (20 + (3 if bits == 8 else 12) + 4 * (len(self.masks) + 1)) / BYTES
-        if needed > self.memory:
-            raise InputError(f"{file} is {height}x{width}: it takes {needed:.2g} GiB, over --memory {self.memory:g}.")
+        # Bytes per number: the content, the output (twice while tiles are joined and recoloured), and the file.
+        needed = 3 * height * width * (20 + (3 if bits == 8 else 12) + 4 * (len(self.masks) + 1))
+        check_memory(file, (height, width), needed, self.memory)
 
 
 def recoloured(made: np.ndarray, content: np.ndarray, colours: str) -> np.ndarray:
-    """Return an answer f32[h w 3] with the colours that are wanted."""
+    """Return an output f32[h w 3] with the colours that --colours asks for."""
     if colours == "style":
         return made
     import jax.numpy as jnp

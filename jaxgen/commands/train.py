@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def train(argv: Sequence[str]):
-    """Train a model or resume a run: `python -m jaxgen train gan --preset dcgan`, the same as `python -m train.gan`."""
+    """Train a model or resume a run, such as `python -m jaxgen train gan --preset dcgan`."""
     from jaxgen import zoo
     from jaxgen.core.errors import InputError, choose
 
@@ -23,14 +23,14 @@ def script(family: str):
     """Run `python -m train.<family>` with the arguments of the command line."""
     from jaxgen.training.huge_pages import use_huge_pages
 
-    use_huge_pages()  # before JAX is imported: it starts Python again
+    use_huge_pages()  # before JAX is imported: it restarts Python
     from jaxgen.commands.runner import run
 
     run(lambda: train_family(family, sys.argv[1:], f"python -m train.{family}{{preset}}"))
 
 
 def train_family(family: str, argv: Sequence[str], prog: str):
-    """Train, list the presets or describe the run, as the arguments of a family's command say."""
+    """Train a model of a family, or with --list or --dry-run list the presets or describe the run."""
     from jaxgen import zoo
     from jaxgen.commands.parse import parse
 

@@ -1,4 +1,4 @@
-"""python -m jaxgen translate: an image, or a folder of them, made into images of another domain by a model."""
+"""python -m jaxgen translate: an image or a folder of images, translated into another domain."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgen.commands.shared import Folder, Picture
+from jaxgen.commands.shared import Folder, ImageFile
 from jaxgen.core.errors import InputError, at_least, check_seed, choose
 from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
-from jaxgen.media.batch_files import BYTES, ImageJob, check_memory_limit, numbered
+from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit, numbered
 from jaxgen.media.photo import Photo, check_made, quantised, read, write
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def translate(
     run: Folder,
-    picture: Picture,
+    image: ImageFile,
     to: str | None = None,
     out: Path | None = None,
     side: int | None = None,
@@ -29,28 +29,28 @@ def translate(
     seed: int = 0,
     overwrite: bool = False,
 ):
-    """Make an image of another domain of an image, or of all images of a folder.
+    """Translate an image, or all images of a folder, into another domain.
 
-    Of any size, whole. Alpha is laid on white, as in training; 16 bits (.png), colour profile and EXIF are kept, and
-    the image is written upright.
+    Images can have any size. Transparent pixels become white, as in training. 16 bits (.png), colour profile and EXIF
+    are kept. The image is written upright.
 
     Args:
-        run: the folder of a run of train.translation
-        picture: a file, or a folder
-        to: the domain that it is to be of; unset: the one that the model is trained to make. Of models that translate
-            both ways it is source or image, of those of many domains the number of a class
-        out: a file, or for a folder a folder; unset: PICTURE-translated.png, FOLDER-translated
-        side: pixels of the short side that an image is brought to first; unset: it is left as it is
-        pair: the image is of the domain that the model makes: turn it into edges, grey, ... first, as in training
-        answers: how many, of models that have several: the others are OUT-2.png, OUT-3.png, ...
-        memory: GiB that an image may take; a larger one is refused before it is begun
-        seed: of models with several answers
-        overwrite: replace what is there
+        run: the run folder of a model of train.translation
+        image: an image file or a folder
+        to: the output domain: source or image for models that translate both ways, a class number for models of many
+            domains; unset: the domain that the model was trained to make
+        out: the output file, or for a folder the output folder; unset: IMAGE-translated.png, FOLDER-translated
+        side: resize the image first, so that its shorter side has this many pixels; unset: no resizing
+        pair: the image is of the output domain: turn it into edges, grey, ... first, as in training
+        answers: number of results of a stochastic model; further results are OUT-2.png, OUT-3.png, ...
+        memory: memory limit in GiB; a larger image is refused before work begins
+        seed: the random seed of a stochastic model
+        overwrite: replace existing files
     """
     check_seed(seed)
     at_least(1, answers=answers, side=side)
     check_memory_limit(memory)
-    job = ImageJob(picture, out, "translated", lambda target: numbered(target, answers), overwrite)
+    job = ImageJob(image, out, "translated", lambda target: numbered(target, answers), overwrite)
     translator = open_translator(run, to, side, pair, answers, memory, seed)
 
     def process(file: Path, target: Path):
@@ -62,7 +62,7 @@ def translate(
 
 @dataclass
 class ImageTranslator:
-    """Translates image files into the domain of number `to`."""
+    """Translates image files into domain number `to`."""
 
     transform: "Transform"
     nets: tuple[Any, Any]
@@ -77,17 +77,17 @@ class ImageTranslator:
         import jax
 
         self.translate = jax.jit(self.transform.apply)
-        self.programs: dict[tuple[int, ...], Any] = {}  # by the shape of what they translate
+        self.programs: dict[tuple[int, ...], Any] = {}  # by the shape of the image
 
     def process(self, file: Path, target: Path):
-        """Translate a file. Raises InputError for what can't be translated."""
+        """Translate a file. Raises InputError if it can't be translated."""
         photo = read(file)
         x = self.prepared(photo, file)
         for number, path in enumerate(numbered(target, self.answers)):
             write(path, quantised(self.made(x, number, file), photo.bits), photo)
 
     def prepared(self, photo: Photo, file: Path) -> np.ndarray:
-        """Return an image as the model reads it, f32[h w c]."""
+        """Return an image as the model takes it, f32[h w c]."""
         x, (channels,) = photo.pixels, self.transform.source.sizes(-1)
         if photo.alpha is not None:
             share = photo.alpha.astype(np.float32) / np.iinfo(photo.alpha.dtype).max
@@ -103,13 +103,13 @@ class ImageTranslator:
         height, width = x.shape[:2]
         if min(height, width) < (least := self.transform.source.multiple):
             raise InputError(
-                f"{file} is {height}x{width}: this model halves images, and takes none below {least}x{least}. Write "
+                f"{file} is {height}x{width}: this model has stride-2 stages and needs at least {least}x{least}. Write "
                 f"--side {least}."
             )
         return x if self.make is None else self.make(quantised(x, 8)[None])[0] / np.float32(127.5) - 1
 
     def made(self, x: np.ndarray, number: int, file: Path) -> np.ndarray:
-        """Return an answer f32[h w c], the sides made multiples of what the net takes by a mirror image meanwhile."""
+        """Return an output f32[h w c]. Meanwhile mirrored pixels pad the sides to multiples that the net takes."""
         import jax
         import jax.numpy as jnp
 
@@ -124,17 +124,13 @@ class ImageTranslator:
             self.programs[grown.shape] = self.translate.lower(*self.nets, inputs, keys).compile()
         program = self.programs[grown.shape]
         if (plan := program.memory_analysis()) is not None:
-            needed = (plan.temp_size_in_bytes + plan.output_size_in_bytes) / BYTES
-            if needed > self.memory:
-                raise InputError(
-                    f"{file} is {height}x{width}: it takes {needed:.1f} GiB, more than --memory {self.memory:g}. Write "
-                    "--side to make it smaller first."
-                )
+            needed = plan.temp_size_in_bytes + plan.output_size_in_bytes
+            check_memory(file, (height, width), needed, self.memory, "Write --side to make it smaller first")
         return np.asarray(program(*self.nets, inputs, keys)["image"], np.float32)[0, :height, :width]
 
 
 def shrunk(x: np.ndarray, side: int) -> np.ndarray:
-    """Return an image f32[h w c] whose short side has so many pixels, antialiased."""
+    """Return an image f32[h w c] resized to a shorter side of `side` pixels, with antialiasing."""
     import jax.numpy as jnp
 
     from jaxgen.nn.resample import resize
@@ -148,7 +144,7 @@ def shrunk(x: np.ndarray, side: int) -> np.ndarray:
 def open_translator(
     folder: Path, to: str | None, side: int | None, pair: bool, answers: int, memory: float, seed: int
 ) -> ImageTranslator:
-    """Return what translates with a run's model. Raises InputError where it does not, or not in this way."""
+    """Return the translator of a run. Raises InputError if the run's model can't do what the settings ask for."""
     from jaxgen.core.capabilities import Transform
     from jaxgen.core.config import Mesh
     from jaxgen.core.types import averaged
@@ -157,15 +153,17 @@ def open_translator(
     opened = open_run(folder, Mesh(data=1))
     transform, data = opened.task.find(Transform), opened.run.data
     if transform is None or "to" not in transform.inputs:
-        raise InputError(f"{folder} is a run of {opened.run.preset}, which translates nothing: see train.translation.")
+        raise InputError(
+            f"{folder} is a run of {opened.run.preset}, not of a translation model: see train.translation."
+        )
     if transform.conditions:
         raise InputError(
-            f"{opened.run.preset} needs {', '.join(transform.conditions)} as well: it can't translate by itself."
+            f"{opened.run.preset} also needs {', '.join(transform.conditions)}, which this command can't give it."
         )
     if answers > 1 and not transform.stochastic:
-        raise InputError(f"{opened.run.preset} has one answer: leave out --answers.")
+        raise InputError(f"{opened.run.preset} is deterministic: leave out --answers.")
     if pair and data.making == "none":
-        raise InputError(f"{folder} was trained on images of both domains, none of them made: leave out --pair.")
+        raise InputError(f"{folder} was trained on images of both domains, not on edges or the like: leave out --pair.")
     return ImageTranslator(
         transform,
         averaged(opened.state, opened.frozen),
@@ -179,7 +177,7 @@ def open_translator(
 
 
 def number_of(domains: tuple[str, ...], to: str | None) -> int:
-    """Return the number of a domain, "image" where none is named. Raises InputError for one that there is not."""
+    """Return the number of a domain, by default that of "image". Raises InputError for an unknown domain."""
     if to is None and "image" not in domains:
-        raise InputError(f"This model translates into {len(domains)} domains: say which, --to {' or '.join(domains)}.")
+        raise InputError(f"This model translates into {len(domains)} domains: write --to {' or '.join(domains)}.")
     return domains.index(choose("image" if to is None else to, domains, "domain"))

@@ -1,8 +1,8 @@
-"""python -m jaxgen traverse: samples whose latent changes one number at a time."""
+"""python -m jaxgen traverse: latent traversals, which change one number of a latent at a time."""
 
 from pathlib import Path
 
-from jaxgen.commands.shared import PNG, Folder, check_walk
+from jaxgen.commands.shared import PNG, Folder, check_strength, class_of
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.media import output_files
 
@@ -16,33 +16,32 @@ def traverse(
     seed: int = 0,
     overwrite: bool = False,
 ):
-    """Change the numbers of a sample's z one at a time, a row each, from -strength to strength.
+    """Change the numbers of a sample's z one at a time, from -strength to strength. Each number has a row.
 
     Args:
-        run: the folder of the run
-        out: a .png
-        latents: how many of them, from the first on; unset: all
-        strength: how far to go
-        label: the class of the sample
-        seed: which sample
-        overwrite: replace what is there
+        run: the run's folder
+        out: the output file, a .png
+        latents: number of rows, from the first number of z on; unset: all
+        strength: the largest absolute value
+        label: the class of the sample, for a class-conditional model
+        seed: the random seed of the sample
+        overwrite: replace existing files
     """
     from jaxgen.inference import latent_space as entries
-    from jaxgen.inference.sampling import classes_of
     from jaxgen.media.image_grid import grid, save_png
     from jaxgen.runs.config_io import task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, latents=latents)
-    check_walk(seed, strength)
+    check_strength(seed, strength)
     output_files.check(out, PNG, overwrite)
     task = task_of(run)
     (size, *rest), _ = entries.shapes(task)
     if rest:
-        raise InputError("This model's z is no vector: it has no numbers to change one at a time.")
+        raise InputError("This model's z is not a vector, so its numbers can't be changed one at a time.")
     if latents is not None and latents > size:
-        raise InputError(f"latents={latents} is more than z has: {size}.")
-    classes = classes_of(task, str(label) if "label" in task.example or label else None)
+        raise InputError(f"--latents {latents} is more than the {size} numbers of z.")
+    classes = class_of(task, label)
     opened = open_run(run)
     count = latents or size
     entry = entries.Entry(opened, min(count, 16) * entries.STEPS)

@@ -23,6 +23,15 @@ def check_memory_limit(memory: float):
         raise InputError(f"--memory must be above 0 GiB, not {memory:g}.")
 
 
+def check_memory(file: Path, size: tuple[int, int], needed: float, memory: float, advice: str = ""):
+    """Raise InputError if an image of a size (h, w) needs more bytes than --memory's GiB."""
+    if (needed := needed / BYTES) > memory:
+        advice = advice and f" {advice}."
+        raise InputError(
+            f"{file} is {size[0]}x{size[1]}: it needs {needed:.3g} GiB, more than --memory {memory:g}.{advice}"
+        )
+
+
 @dataclass
 class ImageJob:
     """The input and output files of a command that turns images into images, and the loop over them.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.core.errors import InputError
-from jaxgen.media.photo import Photo, check_made, read
+from jaxgen.media.photo import Photo, check_made, check_mask, read
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ def layer(file: Path, mask: Path | None, scale: float, place: tuple[int, int] | 
     height, width = photo.pixels.shape[:2]
     if mask is not None:
         alpha = (read(mask).pixels.mean(2, keepdims=True) + 1) / 2
-        if alpha.shape[:2] != (height, width):
-            sizes = [f"{h}x{w}" for h, w in (alpha.shape[:2], (height, width))]
-            raise InputError(f"The mask {mask} is {sizes[0]}, {file} is {sizes[1]}: they must be of one size.")
+        check_mask(mask, alpha, file, photo.pixels)
     elif photo.alpha is not None:
         alpha = photo.alpha.astype(np.float32) / np.iinfo(photo.alpha.dtype).max
     else:

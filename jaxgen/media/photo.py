@@ -73,6 +73,13 @@ def check_made(what: str, height: float, width: float):
         raise InputError(f"{what} would be {height:.0f}x{width:.0f}: a side can have {LARGEST} pixels at most.")
 
 
+def check_mask(mask: Path, found: np.ndarray, file: Path, image: np.ndarray):
+    """Raise InputError unless a mask [h w 1] has the size of its image [h w c]."""
+    if found.shape[:2] != image.shape[:2]:
+        sizes = ["x".join(map(str, x.shape[:2])) for x in (found, image)]
+        raise InputError(f"The mask {mask} is {sizes[0]}, {file} is {sizes[1]}: they must have the same size.")
+
+
 def size_of(path: Path) -> tuple[int, int, int] | None:
     """Return height, width and bits from a file's header; None if it is not an image."""
     try:

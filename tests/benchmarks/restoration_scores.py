@@ -44,12 +44,12 @@ def scores_of(model: Model, folder: Path) -> dict[str, Any]:
     for file in photo.find(folder):
         clean = photo.read(file).pixels
         if scale > 1:
-            given, told = work.damaged(clean)
+            given, told = work.degraded(clean)
             clean = clean[: len(given) * scale, : given.shape[1] * scale]
         else:
             given, told = (clean + noise.normal(0, 25 / 127.5, clean.shape)).astype(np.float32), {}
         start = time.perf_counter()
-        answer = np.concatenate(list(work.mended(given, told)))
+        answer = np.concatenate(list(work.restored(given, told)))
         seconds += time.perf_counter() - start
         values = measured(clean, answer, scale, model.transform.source.sizes(-1))
         found.append({name.partition("_border")[0]: value for name, value in values.items()})

@@ -128,7 +128,7 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
     for terminal in (True, False):
         monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal)
         shown.clear()
-        list(work.mended(np.zeros((56, 40, 3), np.float32), {}))
+        list(work.restored(np.zeros((56, 40, 3), np.float32), {}))
         assert shown == [(not terminal, count) for count in (32 * 32, 32 * 40, 24 * 40 + 32 * 32, 56 * 40)]
 
 
@@ -141,7 +141,7 @@ def test_the_ensemble_is_the_mean_over_eight_ways():
     work = restore.ImageRestorer(restoration_model(shade), 0, 0, True, 4.0, 0, None, False)
     x = smooth(12, 9).astype(np.float32)
     around = sum(np.roll(x, step, axis) for axis in (0, 1) for step in (1, -1)) / 4
-    np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x + around, rtol=1e-5)
+    np.testing.assert_allclose(np.concatenate(list(work.restored(x, {}))), x + around, rtol=1e-5)
 
 
 def test_a_grey_picture_may_become_one_in_colour():
@@ -150,7 +150,7 @@ def test_a_grey_picture_may_become_one_in_colour():
 
     for colours, channels in ((True, 3), (False, 1)):
         work = restore.ImageRestorer(restoration_model(colour, colours=colours), 0, 0, False, 4.0, 0, None, False)
-        made = np.concatenate(list(work.mended(smooth(13, 9, 1).astype(np.float32) / 255, {})))
+        made = np.concatenate(list(work.restored(smooth(13, 9, 1).astype(np.float32) / 255, {})))
         assert made.shape == (13, 9, channels)
 
 
@@ -183,7 +183,7 @@ def test_each_picture_of_a_folder_has_its_own_damage():
     model = restoration_model(lambda *_: None, degrade=Degradation(noise=(25, 25)), channels=(1, 3))
     work = restore.ImageRestorer(model, 0, 0, False, 4.0, 0, None, True)
     x = np.zeros((8, 8, 1), np.float32)
-    a, b, again = (work.damaged(x, name)[0] for name in ("a.png", "b.png", "a.png"))
+    a, b, again = (work.degraded(x, name)[0] for name in ("a.png", "b.png", "a.png"))
     assert np.array_equal(a, again) and not np.array_equal(a, b)
 
 
@@ -191,7 +191,7 @@ def test_grey_pictures_go_through_colour_nets_and_back():
     half = restoration_model(lambda p, c, given, k, s: given["degraded"] * 0.5, multiple=8)
     work = restore.ImageRestorer(half, 0, 0, False, 4.0, 0, None, False)
     x = smooth(13, 9, 1).astype(np.float32) / 255
-    np.testing.assert_allclose(np.concatenate(list(work.mended(x, {}))), x / 2, rtol=1e-6)
+    np.testing.assert_allclose(np.concatenate(list(work.restored(x, {}))), x / 2, rtol=1e-6)
 
 
 def test_a_folder_with_bad_files(run, tmp_path, cli):

@@ -90,23 +90,23 @@ def worker(
 
 def test_colours_of_the_content_are_kept(weights):
     content = picture(40)
-    made = worker(weights, colours="content").painted(content, None)
+    made = worker(weights, colours="content").stylized(content, None)
     a, b = (colour_transport.colour_statistics(jnp.asarray(x)) for x in (made, content))
     np.testing.assert_allclose(a.mean, b.mean, atol=1e-4)
     np.testing.assert_allclose(a.covariance, b.covariance, atol=1e-3)
     from jaxgen.nn.colour import ycbcr
 
-    made = worker(weights, colours="luma").painted(content, None)
+    made = worker(weights, colours="luma").stylized(content, None)
     np.testing.assert_allclose(ycbcr(jnp.asarray(made))[..., 1:], ycbcr(jnp.asarray(content))[..., 1:], atol=1e-4)
 
 
 def test_strength_and_masks_leave_the_content(weights):
     content = picture(40)
-    whole, half = worker(weights).painted(content, None), worker(weights, strength=0.5).painted(content, None)
+    whole, half = worker(weights).stylized(content, None), worker(weights, strength=0.5).stylized(content, None)
     np.testing.assert_allclose(half, (content + whole) / 2, atol=1e-5)
     mask = np.zeros((1, 40, 40, 1), np.float32)
     mask[:, :, :20] = 1
-    made = worker(weights).painted(content, mask)
+    made = worker(weights).stylized(content, mask)
     np.testing.assert_allclose(made[:, 20:], content[:, 20:], atol=1e-6)
     np.testing.assert_allclose(made[:, :20], whole[:, :20], atol=1e-6)
 
@@ -115,9 +115,9 @@ def test_tiles_are_of_one_style(weights):
     """With its own statistics a dark corner is painted as if it were bright; with the whole image's it is not."""
     content = picture(96)
     content[:48, :48] = 0.1 * content[:48, :48] - 0.7
-    whole = worker(weights).painted(content, None)
-    tiled = worker(weights, tile=48).painted(content, None)
-    part = worker(weights).painted(content[:48, :48], None)
+    whole = worker(weights).stylized(content, None)
+    tiled = worker(weights, tile=48).stylized(content, None)
+    part = worker(weights).stylized(content[:48, :48], None)
     assert stylization.thumbnail(np.zeros((40, 4000, 3), np.float32), 48).shape[:2] == (40, 4000)
     assert stylization.thumbnail(np.zeros((200, 4000, 3), np.float32), 48).shape[:2] == (64, 1280)
     assert stylization.thumbnail(content, 80).shape[:2] == (80, 80)
@@ -150,7 +150,7 @@ def test_wct_paints_several_styles_by_weights(random_backbone):
     work = stylization.IterativeStylist(
         "wct", request, model, random_backbone, [picture(seed=1), picture(24, seed=2)], 20
     )
-    made = stylize.ImageStylizer(work, (), "style", 0, 0, 4.0).painted(content, None)
+    made = stylize.ImageStylizer(work, (), "style", 0, 0, 4.0).stylized(content, None)
     _, targets = work.easels[content.shape]
     wanted = targets(random_backbone, work.images, None, jnp.asarray(content)[None], 1.0)
     apart = [

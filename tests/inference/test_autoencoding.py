@@ -175,7 +175,7 @@ def test_what_is_no_digit_comes_first(runs, cli, opened, mixed, tmp_path, by):
     assert "AUROC 1.0000 of 5 anomalies among 55 images" in told
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [row["rank"] for row in rows] == [str(i) for i in range(1, 56)]
-    assert {row["picture"] for row in rows[:5]} == {f"other/{i}.png" for i in range(5)}
+    assert {row["image"] for row in rows[:5]} == {f"other/{i}.png" for i in range(5)}
     assert [row["label"] for row in rows] == ["other"] * 5 + ["digit"] * 50
     values = [float(row["score"]) for row in rows]
     assert values == sorted(values, reverse=True)
@@ -184,7 +184,7 @@ def test_what_is_no_digit_comes_first(runs, cli, opened, mixed, tmp_path, by):
     if by == "reconstruction":
         task, state = opened["vae"].task, opened["vae"].state
         context: Any = None
-        with Image.open(mixed / rows[7]["picture"]) as file:
+        with Image.open(mixed / rows[7]["image"]) as file:
             x = np.asarray(file, np.float32)[None, ..., None] / 127.5 - 1
         made = decode(task)(state.params, context, encode(task)(state.params, context, {"image": x}), {})
         assert values[7] == pytest.approx(float(((made - x) ** 2).mean()), rel=1e-4)
@@ -212,7 +212,7 @@ def test_scores_of_a_source(runs, cli, tmp_path):
     assert "12 images scored by likelihood" in told and "AUROC" not in told
     rows = list(csv.DictReader(out.read_text().splitlines()))
     some = RandomSubset(open_source(Data("digits", split="test")), 12)
-    assert {int(row["picture"]): row["label"] for row in rows} == {
+    assert {int(row["image"]): row["label"] for row in rows} == {
         int(i): str(label) for i, label in zip(some.indices, some.labels, strict=True)
     }
     assert size(tmp_path / "s.png") == (8 * CELL + 2, 2 * (CELL + CAPTION) + 2)

@@ -83,7 +83,7 @@ def test_windows_and_pooling_lie_in_tiles_as_in_the_whole_picture(preset, least)
     picture = smooth(203, 150).astype(np.float32) / 127.5 - 1
     whole, parts = (
         jax.numpy.asarray(
-            np.concatenate(list(restore.ImageRestorer(model, tile, 32, False, 4.0, 0, None, False).mended(picture, {})))
+            np.concatenate(list(restore.ImageRestorer(model, tile, 32, False, 4.0, 0, None, False).restored(picture, {})))
         )
         for tile in (0, 100)
     )
