@@ -60,9 +60,8 @@ class ImageEditor:
         found = self.read(path, (*self.image[:2], 1)) > 0
         (mask_width, mask_height), (width, height) = (decode(file.read_bytes()).size for file in (path, original))
         if (mask_width, mask_height) != (width, height):  # as they are seen: turned as their EXIF says
-            raise InputError(
-                f"The mask {path} is {mask_height}x{mask_width}, the image {height}x{width}: they must be of one size."
-            )
+            sizes = f"{mask_height}x{mask_width}, the image {height}x{width}"
+            raise InputError(f"The mask {path} is {sizes}: they must have the same size.")
         if not found.any():
             raise InputError(f"The mask {path} is all black: nothing is to be painted.")
         return found.astype(np.float32)

@@ -20,8 +20,8 @@ from tests.helpers.running import TINY, call
 def run(tmp_path_factory, environment) -> Path:
     """A finished tiny run, evaluated on held-out data on the way."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    told = call(environment, "train.gan", *TINY, "--eval.every", "10", "--out", str(folder))
-    assert "images/s" in told and f"Finished 20 steps. Samples: {folder}/samples/000020.png" in told
+    said = call(environment, "train.gan", *TINY, "--eval.every", "10", "--out", str(folder))
+    assert "images/s" in said and f"Finished 20 steps. Samples: {folder}/samples/000020.png" in said
     return folder
 
 
@@ -29,9 +29,9 @@ def train(environment, *args: str, status: int = 0) -> str:
     return call(environment, "train.gan", *args, status=status)
 
 
-def sentence(told: str) -> str:
+def sentence(said: str) -> str:
     """The one sentence of a refusal, however a box wraps it."""
-    return " ".join(re.sub("[│╭╮╰╯─]", " ", told).split())
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", said).split())
 
 
 def test_a_run_explains_itself(run):
@@ -45,8 +45,8 @@ def test_a_run_explains_itself(run):
     record = json.loads((run / "environment.json").read_text())[0]
     assert record["versions"]["jax"] and record["devices"] and record["mesh"] == {"data": 1, "fsdp": 1}
     assert sorted(p.name for p in (run / "samples").iterdir()) == ["000010.png", "000020.png"]
-    with Image.open(run / "samples" / "000020.png") as picture:
-        assert picture.size == (4 * 66 + 2, 4 * 66 + 2) and picture.mode == "L"
+    with Image.open(run / "samples" / "000020.png") as image:
+        assert image.size == (4 * 66 + 2, 4 * 66 + 2) and image.mode == "L"
     with Image.open(run / "losses.png") as plot:
         assert plot.size[0] > 500 and len(np.unique(np.asarray(plot))) > 10
     events = list((run / "tensorboard").glob("events.*"))
@@ -81,15 +81,15 @@ def test_the_last_grid_is_what_generate_draws_from_the_runs_seed(run, tmp_path, 
 
 
 def test_lists(cli):
-    for told in (cli(0, "train.gan", "--list"), cli(0, "list")):
-        assert "dcgan" in told and "536,384" in told and "measured" in told and "…" not in told
-        assert "fid_lenet 25.6 ± 0.91 on MNIST (2,000 steps; --model.width 64)" in told and "not yet measured" in told
+    for said in (cli(0, "train.gan", "--list"), cli(0, "list")):
+        assert "dcgan" in said and "536,384" in said and "measured" in said and "…" not in said
+        assert "fid_lenet 25.6 ± 0.91 on MNIST (2,000 steps; --model.width 64)" in said and "not yet measured" in said
 
 
 def test_help_shows_the_presets_own_defaults(cli):
-    told = cli(0, "train.gan", "--preset", "dcgan-64", "--help")
-    assert "--model.width INT" in told and "(default: 128)" in told and "--preset" in told and "--dry-run" in told
-    assert "none: resize without a crop" in told
+    said = cli(0, "train.gan", "--preset", "dcgan-64", "--help")
+    assert "--model.width INT" in said and "(default: 128)" in said and "--preset" in said and "--dry-run" in said
+    assert "none: resize without a crop" in said
     assert "(default: 32)" in cli(0, "train.gan", "--help")
 
 
@@ -100,25 +100,25 @@ def test_without_arguments_a_familys_first_preset_is_trained(family):
 
 def test_a_dry_run_trains_nothing(tmp_path, cli):
     folder = tmp_path / "run"
-    told = cli(0, "train.gan", "--preset", "dcgan", "--batch", "8", "--mesh.fsdp", "2", "--out", folder, "--dry-run")
+    said = cli(0, "train.gan", "--preset", "dcgan", "--batch", "8", "--mesh.fsdp", "2", "--out", folder, "--dry-run")
     assert not folder.exists()
-    config, _ = json.JSONDecoder().raw_decode(told[told.index("{") :])
+    config, _ = json.JSONDecoder().raw_decode(said[said.index("{") :])
     assert config["mesh"]["fsdp"] == 2
-    assert "generator: 369,600 parameters" in told and "'fsdp')" in told and "GFLOP" in told
-    assert "mesh: {'data': 4, 'fsdp': 2}" in told and re.search(r"temporaries [\d.,]+ MiB", told)
+    assert "generator: 369,600 parameters" in said and "'fsdp')" in said and "GFLOP" in said
+    assert "mesh: {'data': 4, 'fsdp': 2}" in said and re.search(r"temporaries [\d.,]+ MiB", said)
 
 
 def test_options_work_together(tmp_path, cli):
-    told = cli(
+    said = cli(
         0, "train.gan", *TINY, "--mesh.data", "1", "--out", tmp_path / "run",
         "--compute.precision", "bf16", "--compute.accumulate", "2",
         "--compute.remat", "--compute.steps-per-call", "5", "--optim.clip", "1", "--optim.schedule", "cosine",
         "--optim.warmup", "5", "--optim.ema", "0.9", "--model.game.loss", "hinge", "--data.flip", "--data.crop",
         "random", "--model.image", "16", "8", "3", "--data.source", "shapes",
     )  # fmt: skip
-    assert "Finished 20 steps" in told
-    with Image.open(tmp_path / "run" / "samples" / "000020.png") as picture:
-        assert picture.mode == "RGB"
+    assert "Finished 20 steps" in said
+    with Image.open(tmp_path / "run" / "samples" / "000020.png") as image:
+        assert image.mode == "RGB"
 
 
 @pytest.mark.slow
@@ -162,8 +162,8 @@ def test_a_mistake_is_one_sentence_and_status_2(why, tmp_path, cli):
     args, words = REFUSALS[why]
     args = [arg.replace("{tmp}", str(tmp_path)) for arg in args]
     preset = [] if "--preset" in args else TINY
-    told = cli(2, "train.gan", *preset, *args, "--out", tmp_path / "run")
-    assert words in sentence(told) and "Traceback" not in told, told
+    said = cli(2, "train.gan", *preset, *args, "--out", tmp_path / "run")
+    assert words in sentence(said) and "Traceback" not in said, said
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -172,29 +172,29 @@ def test_a_mistyped_command(environment):
 
 
 def test_a_mesh_that_does_not_divide_the_batch(tmp_path, cli):
-    told = cli(2, "train.gan", *TINY, "--batch", "12", "--out", tmp_path / "run")
-    assert "8 devices don't divide a batch of 12: choose a multiple of 8" in told
+    said = cli(2, "train.gan", *TINY, "--batch", "12", "--out", tmp_path / "run")
+    assert "8 devices don't divide a batch of 12: choose a multiple of 8" in said
 
 
 def test_a_corrupt_image_is_named_or_skipped(tmp_path, cli):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for i in range(20):
-        Image.fromarray(np.full((8, 8), i, np.uint8)).save(pictures / f"{i}.png")
-    (pictures / "7.png").write_bytes((pictures / "7.png").read_bytes()[:40])
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(images / f"{i}.png")
+    (images / "7.png").write_bytes((images / "7.png").read_bytes()[:40])
     options = [
         *TINY,
         "--mesh.data",
         "1",
         "--data.source",
-        f"folder:{pictures}",
+        f"folder:{images}",
         "--out",
         str(tmp_path / "run"),
         "--steps",
         "5",
     ]
-    told = cli(2, "train.gan", *options, "--steps", "5")
-    assert "7.png" in told and not (tmp_path / "run").exists()
+    said = cli(2, "train.gan", *options, "--steps", "5")
+    assert "7.png" in said and not (tmp_path / "run").exists()
     assert "Finished" in cli(0, "train.gan", *options, "--steps", "5", "--data.skip-bad")
 
 
@@ -202,8 +202,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, cli):
     (tmp_path / "thesis.txt").write_text("years of work")
     assert "holds files but no run" in cli(2, "train.gan", *TINY, "--out", tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
-    told = cli(2, "train.gan", *TINY, "--out", tmp_path / "thesis.txt")
-    assert "is a file" in told and (tmp_path / "thesis.txt").read_text() == "years of work"
+    said = cli(2, "train.gan", *TINY, "--out", tmp_path / "thesis.txt")
+    assert "is a file" in said and (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_folder_whose_making_was_cut_off_is_taken(tmp_path, cli):
@@ -214,8 +214,8 @@ def test_a_folder_whose_making_was_cut_off_is_taken(tmp_path, cli):
 
 def test_another_configuration_is_refused_with_the_difference(run, cli):
     before = (run / "config.json").read_bytes(), (run / "metrics.jsonl").read_bytes()
-    told = cli(2, "train.gan", *TINY, "--eval.every", "10", "--out", run, "--model.width", "8", "--seed", "3")
-    assert "model.width: 4 -> 8" in told and "seed: 0 -> 3" in told
+    said = cli(2, "train.gan", *TINY, "--eval.every", "10", "--out", run, "--model.width", "8", "--seed", "3")
+    assert "model.width: 4 -> 8" in said and "seed: 0 -> 3" in said
     assert before == ((run / "config.json").read_bytes(), (run / "metrics.jsonl").read_bytes())
 
 
@@ -225,28 +225,28 @@ def test_a_checkpoint_of_another_model_is_refused(run, tmp_path, cli):
     shutil.copytree(run, folder)
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace('"width": 4', '"width": 8'))
-    told = cli(2, "train.gan", *TINY, "--eval.every", "10", "--out", folder, "--model.width", "8")
-    assert "is of another model" in told and "float32[" in told
-    told = cli(2, "generate", folder, "--out", tmp_path / "x.png")
-    assert "is of another model" in told
+    said = cli(2, "train.gan", *TINY, "--eval.every", "10", "--out", folder, "--model.width", "8")
+    assert "is of another model" in said and "float32[" in said
+    said = cli(2, "generate", folder, "--out", tmp_path / "x.png")
+    assert "is of another model" in said
 
 
 def test_a_walk_through_the_latent(run, tmp_path, environment, cli):
-    """What else is done with a latent is in tests/inference/test_latent_space.py."""
-    told = call(
+    """Other commands on latents are tested in tests/inference/test_latent_space.py."""
+    said = call(
         environment, "jaxgen", "interpolate", str(run), "--points", "2", "--frames", "3", "--rows", "1",
         "--columns", "2", "--out", str(tmp_path / "walk.mp4"),
     )  # fmt: skip
-    assert "6 frames of step 20" in told and [p.name for p in tmp_path.iterdir()] == ["walk.mp4"]
-    told = cli(2, "interpolate", run, "--points", "1", "--out", tmp_path / "x.gif")
-    assert sentence(told) == "points must be at least 2, not 1."
+    assert "6 frames of step 20" in said and [p.name for p in tmp_path.iterdir()] == ["walk.mp4"]
+    said = cli(2, "interpolate", run, "--points", "1", "--out", tmp_path / "x.gif")
+    assert sentence(said) == "points must be at least 2, not 1."
 
 
 def test_generate_refuses(run, tmp_path, cli):
     def refused(*args: str) -> str:
-        told = cli(2, "generate", *args)
-        assert "Traceback" not in told
-        return sentence(told)
+        said = cli(2, "generate", *args)
+        assert "Traceback" not in said
+        return sentence(said)
 
     out = ["--out", str(tmp_path / "x.png")]
     assert "There is no run folder" in refused(str(tmp_path / "nowhere"), *out)

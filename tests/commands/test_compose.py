@@ -76,7 +76,7 @@ def test_poisson_blending_takes_all_or_nothing_as_it_is():
     assert np.array_equal(poisson(f, g, np.ones((8, 9, 1))), g)
 
 
-def test_the_periodic_part_has_the_pictures_laplacian_without_its_jumps():
+def test_the_periodic_part_has_the_images_laplacian_without_its_jumps():
     """Moisan 2011, proposition 1: on the torus the Laplacian of p is that of u within the image."""
     u = smooth(2, 12, 17)
     p = periodic(u).astype(np.float64)
@@ -203,10 +203,10 @@ def test_what_is_hidden_leaves_no_fringe_when_the_size_changes(files, cli):
     [
         (("--size", "inf"), "a side can have 20000 pixels at most"),
         (("--masks", "black"), "black.png is all black"),
-        (("--at", "here"), "--at is pixels down and right, such as 20,100, not 'here'."),
-        (("--at", "0,0", "1,1"), "--at needs one, as 20,100 is, for each foreground: 1, not 2."),
+        (("--at", "here"), "--at must be pixels down and right, such as 20,100, not 'here'."),
+        (("--at", "0,0", "1,1"), "--at needs one value, such as 20,100, per foreground: 1, not 2."),
         (("--at", "40,50"), "Nothing of .* would be visible"),
-        (("--how", "harmonise"), "--with names the net of --how adain or harmonise"),
+        (("--how", "harmonise"), "--with names the run for --how adain or harmonise"),
         (("--with", "bicubic", "--how", "harmonise"), "There is no run folder bicubic: .* --preset harmonisation."),
         (("--with", "bicubic", "--how", "adain"), "There is no run folder bicubic: .* --preset adain."),
         (("--masks", "B"), "The mask .* is 40x50, .* is 20x24"),
@@ -255,15 +255,15 @@ def cut_out(files):
     return background, foreground, folder
 
 
-def test_a_foregrounds_code_gets_the_backgrounds_moments(cut_out, cli, stylist, monkeypatch):
-    found, styled = [], AdaIN.styled
+def test_a_foregrounds_features_get_the_backgrounds_moments(cut_out, cli, stylist, monkeypatch):
+    found, original = [], AdaIN.styled
 
-    def told(self, code, style, whole, share):
-        made = styled(self, code, style, whole, share)
+    def styled(self, code, style, whole, share):
+        made = original(self, code, style, whole, share)
         jax.debug.callback(lambda *x: found.append(x), made, whole, style, share)
         return made
 
-    monkeypatch.setattr(AdaIN, "styled", told)
+    monkeypatch.setattr(AdaIN, "styled", styled)
     _, above, made = composed(cut_out, cli, "--how", "adain", "--with", stylist)
     assert np.abs(made - above[:, :3]).mean() > 2
     [(code, own, style, share)] = [[np.asarray(x, np.float64) for x in one] for one in found]
@@ -311,9 +311,9 @@ def test_the_harmonisers_loss_by_value():
 def test_a_run_of_another_kind_is_refused(cut_out, cli, harmoniser, stylist):
     background, foreground, _ = cut_out
     said = cli(2, "compose", background, foreground, "--how", "adain", "--with", harmoniser)
-    assert "knows no style: it needs a run of train.translation --preset adain." in said
+    assert "is not an AdaIN run: --with needs a run of train.translation --preset adain." in said
     said = cli(2, "compose", background, foreground, "--how", "harmonise", "--with", stylist)
-    assert "mends no images" in said
+    assert "restores no images" in said
     small = save(background, smooth(0, 16, 40))
     said = cli(2, "compose", small, foreground, "--how", "adain", "--with", stylist)
     assert "needs a background of 18x18 at least, not 16x40." in said

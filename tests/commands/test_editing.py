@@ -1,4 +1,4 @@
-"""Commands of a trained denoiser: other ways of sampling, inpaint, upscale, edit; and what they refuse."""
+"""Commands of a trained denoiser: other samplers, inpaint, upscale, edit, and their refusals."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def given(folder: Path, name: str = "a") -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", ["repaint", "ddnm"])
-def test_inpainting_keeps_what_is_known(method, folder, cli):
+def test_inpainting_keeps_known_pixels(method, folder, cli):
     out = folder / f"{method}.png"
     cli(0, "inpaint", folder / "edm", folder / "a.png", "--mask", folder / "mask.png", "--method", method,
         "--times", "2", "--count", "5", "--label", "0", "--out", out)  # fmt: skip
@@ -61,7 +61,7 @@ def test_inpainting_keeps_what_is_known(method, folder, cli):
     assert np.abs(answers[0][4:] - answers[1][4:]).max() > 20, "several answers"
 
 
-def test_a_mask_fits_a_picture_as_it_is_seen(folder, cli):
+def test_a_mask_fits_an_image_upright(folder, cli):
     """A photo that lies on its side in its file, and a mask drawn over what is shown."""
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
@@ -73,7 +73,7 @@ def test_a_mask_fits_a_picture_as_it_is_seen(folder, cli):
     assert "is 6x8, the image 8x6" in said
 
 
-def test_an_upscaled_picture_has_the_means_that_were_given(folder, cli):
+def test_an_upscaled_image_has_the_small_images_means(folder, cli):
     cli(0, "upscale", folder / "flow", folder / "a.png", "--count", "5", "--out", folder / "up.png")
     shown, *answers = cells(folder / "up.png", 6)
     means = lambda x: x.reshape(4, 2, 4, 2).mean((1, 3))  # noqa: E731
@@ -120,7 +120,7 @@ def test_a_variation_keeps_more_the_weaker_it_is(folder, cli):
 
 
 @pytest.mark.slow
-def test_a_blend_goes_from_one_picture_to_the_other(folder, cli):
+def test_a_blend_goes_from_one_image_to_the_other(folder, cli):
     cli(0, "edit", folder / "edm", folder / "a.png", "--how", "blend", "--other", folder / "b.png",
         "--sampling", "steps=60", "--count", "4", "--out", folder / "blend.png")  # fmt: skip
     one, two, *way = cells(folder / "blend.png", 6)
@@ -130,19 +130,19 @@ def test_a_blend_goes_from_one_picture_to_the_other(folder, cli):
 
 
 def test_samples_drawn_in_other_ways(folder, cli):
-    told = {}
+    images = {}
     for text in ("", "steps=6", "sampler=ddim", "guidance=3,interval=0.1:5"):
         said = cli(0, "generate", folder / "edm", "--count", "20", "--batch", "10" if text else "20",
                    "--out", folder / "g.npz", "--overwrite", "--sampling", text)  # fmt: skip
         with np.load(folder / "g.npz") as found:
-            told[text] = found["image"]
+            images[text] = found["image"]
         calls = {"": 5, "steps=6": 11, "sampler=ddim": 3}.get(text, 10)
-        assert f"{calls} evaluations of the net an image" in said and "pictures/s" in said
+        assert f"{calls} function evaluations per image" in said and "images/s" in said
     said = cli(0, "generate", folder / "edm", "--count", "2", "--batch", "2", "--out", folder / "g.png", "--overwrite",
                "--sampling", "sampler=dopri5")  # fmt: skip
-    assert " evaluations of the net an image, " in said and " in the mean" in said, "they are each image's own"
-    first = told.pop("")
-    assert all(np.abs(np.float32(first) - other).max() > 3 for other in told.values())
+    assert " function evaluations per image, " in said and " on average" in said, "they are each image's own"
+    first = images.pop("")
+    assert all(np.abs(np.float32(first) - other).max() > 3 for other in images.values())
     cli(0, "evaluate", folder / "edm", "--metrics", "fid_pixels", "--count", "100", "--sampling", "steps=2")
     row = json.loads((folder / "edm" / "evaluations.jsonl").read_text().splitlines()[-1])
     assert "steps=2" in row["sampling"]
@@ -189,9 +189,9 @@ def test_settings_of_sampling_that_are_none(text, words, folder):
 
 
 @pytest.mark.parametrize(
-    "words, told",
+    "arguments, message",
     [
-        ("inpaint edm a.png --mask short.png", "short.png is 6x8, the image 8x8: they must be of one size"),
+        ("inpaint edm a.png --mask short.png", "short.png is 6x8, the image 8x8: they must have the same size"),
         ("inpaint edm a.png --mask black.png", "is all black: nothing is to be painted"),
         ("inpaint edm a.png --mask nothing.png", "There is no image"),
         ("inpaint edm note.txt --mask mask.png", "note.txt can't be read"),
@@ -201,7 +201,7 @@ def test_settings_of_sampling_that_are_none(text, words, folder):
         ("inpaint dcgan a.png --mask mask.png", "takes no noise out of images"),
         ("inpaint edm a.png --mask mask.png --out x.jpg", "must end in .png"),
         ("upscale edm a.png --factor 3", "--factor 3 must divide both sides of the model's 8x8"),
-        ("edit edm a.png --how colourise", "are not of three channels: it can't colourise"),
+        ("edit edm a.png --how colourise", "have no three channels: it can't colourise"),
         ("edit edm a.png --how blend", "give both or neither"),
         ("edit edm a.png --other b.png", "give both or neither"),
         ("edit edm a.png --strength 1.5", "strength must be above 0"),
@@ -217,7 +217,7 @@ def test_settings_of_sampling_that_are_none(text, words, folder):
         ("generate edm --sampling guide=none,guidance=2", "There is no run folder none"),
     ],
 )
-def test_what_is_refused(words, told, folder, cli, monkeypatch):
+def test_mistakes_are_refused(arguments, message, folder, cli, monkeypatch):
     monkeypatch.chdir(folder)
-    assert told in cli(2, *words.split())
+    assert message in cli(2, *arguments.split())
     assert zoo.ZOO and not (folder / "edited.png").exists()

@@ -32,7 +32,7 @@ def folder(tmp_path_factory, tiny_run) -> Path:
     return folder
 
 
-def test_training_shows_pictures_with_holes(folder):
+def test_training_shows_images_with_holes(folder):
     shown = sorted((folder / "partial-conv" / "restorations").glob("*.png"))
     assert shown
 
@@ -74,7 +74,7 @@ def test_how_far_two_answers_are_apart_is_measured(folder, monkeypatch):
     assert found["apart_hole"] > 0 and found["apart_rest"] == 0
 
 
-def test_a_diffusion_model_paints_pictures_of_its_size(folder, cli):
+def test_a_diffusion_model_fills_in_images_of_its_size(folder, cli):
     args = ["--with", folder / "edm", "--mask", folder / "small-mask.png", "--answers", "2"]
     cli(0, "restore", folder / "small.png", *args, "--out", folder / "painted.png")
     before, mask = pixels(folder / "small.png"), pixels(folder / "small-mask.png")
@@ -88,17 +88,17 @@ def test_a_diffusion_model_paints_pictures_of_its_size(folder, cli):
 
 
 def test_what_the_command_refuses(folder, cli):
-    picture = folder / "a.png"
+    image = folder / "a.png"
     for args, words in [
         (["--with", folder / "partial-conv"], "needs --mask"),
         (["--with", folder / "edm"], "needs --mask"),
-        (["--with", folder / "partial-conv", "--mask", folder / "small-mask.png"], "they must be of one size"),
+        (["--with", folder / "partial-conv", "--mask", folder / "small-mask.png"], "they must have the same size"),
         (["--with", folder / "partial-conv", "--mask", folder / "a-black.png"], "all black"),
         (["--with", folder / "partial-conv", "--mask", folder / "none.png"], "none.png can't be read"),
         (["--with", folder / "partial-conv", "--mask", folder / "a-mask.png", "--answers", "2"], "has one answer"),
         (["--with", folder / "partial-conv", "--mask", folder / "a-mask.png", "--answers", "0"], "must be at least 1"),
         (["--with", folder / "partial-conv", "--mask", folder / "a-mask.png", "--degrade"], "leave out --mask"),
     ]:
-        said = cli(2, "restore", picture, *args, "--out", folder / "nothing.png")
+        said = cli(2, "restore", image, *args, "--out", folder / "nothing.png")
         assert words in said and "Traceback" not in said, said
     assert not (folder / "nothing.png").exists()

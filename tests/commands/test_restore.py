@@ -1,4 +1,4 @@
-"""python -m jaxgen restore: what it mends, ensembles, scores, and whatever can go wrong."""
+"""python -m jaxgen restore: outputs, ensembles, scores and refusals."""
 
 from pathlib import Path
 
@@ -28,9 +28,9 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
-def test_training_shows_damaged_mended_and_clean(run):
-    with Image.open(run / "restorations" / "000020.png") as picture:
-        assert picture.size[0] > 16 * 3
+def test_training_shows_degraded_restored_and_clean_images(run):
+    with Image.open(run / "restorations" / "000020.png") as image:
+        assert image.size[0] > 16 * 3
 
 
 @pytest.mark.slow
@@ -50,27 +50,27 @@ def test_published_imdn_on_set14(cli, real_data, tmp_path):
 
 @pytest.mark.slow
 def test_tiled_equals_untiled_for_a_real_net(real_data, tmp_path, cli):
-    weights, picture = real_data / "weights/dncnn_25.pth", real_data / "denoise/Set12/01.png"
+    weights, image = real_data / "weights/dncnn_25.pth", real_data / "denoise/Set12/01.png"
     made = {}
     for tile in (0, 128):
         target = tmp_path / f"{tile}.png"
         args = ["--with", str(weights), "--tile", str(tile), "--overlap", "64", "--out", str(target)]
-        cli(0, "restore", str(picture), *args)
+        cli(0, "restore", str(image), *args)
         made[tile] = read(target).pixels
     assert float(psnr(made[0][None], made[128][None])[0]) > 60
 
 
-def test_one_command_mends_and_keeps_alpha(run, tmp_path, cli):
-    picture = save(tmp_path / "a.png", smooth(50, 60, 4))
-    out = cli(0, "restore", str(picture), "--with", str(run))
+def test_one_command_restores_and_keeps_alpha(run, tmp_path, cli):
+    image = save(tmp_path / "a.png", smooth(50, 60, 4))
+    out = cli(0, "restore", str(image), "--with", str(run))
     assert str(tmp_path / "a-restored.png") in out
     made = read(tmp_path / "a-restored.png")
-    before = read(picture)
+    before = read(image)
     assert made.alpha is not None and before.alpha is not None and np.array_equal(made.alpha, before.alpha)
     assert 0 < np.abs(made.pixels - before.pixels).mean() < 1
-    out = cli(2, "restore", str(picture), "--with", str(run))
+    out = cli(2, "restore", str(image), "--with", str(run))
     assert "exists already: name another file" in out
-    cli(0, "restore", str(picture), "--with", str(run), "--overwrite")
+    cli(0, "restore", str(image), "--with", str(run), "--overwrite")
 
 
 def test_enlarging_enlarges_alpha(tmp_path, cli):
@@ -97,7 +97,7 @@ def test_scores_where_the_original_is_given(tmp_path, cli):
         assert sheet.size == (3 * 484 - 4, 18 + 640 + 4 + 480)
 
 
-def test_the_original_of_a_small_picture_may_lack_the_factor_in_its_name(tmp_path):
+def test_the_original_of_a_small_image_may_lack_the_factor_in_its_name(tmp_path):
     for name in ("small/babyx4.bmp", "small/deep/birdx2.png", "small/x4.png", "large/baby.png", "large/deep/bird.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         save(tmp_path / name, smooth(8, 8))
@@ -106,15 +106,15 @@ def test_the_original_of_a_small_picture_may_lack_the_factor_in_its_name(tmp_pat
 
 
 def test_a_folder_is_no_mask(tmp_path, cli):
-    picture = str(save(tmp_path / "a.png", smooth(64, 64)))
-    out = cli(2, "restore", picture, "--with", "deep-image-prior", "--mask", str(tmp_path))
+    image = str(save(tmp_path / "a.png", smooth(64, 64)))
+    out = cli(2, "restore", image, "--with", "deep-image-prior", "--mask", str(tmp_path))
     assert "is a folder: name an image" in out
 
 
 def test_a_deep_image_prior_says_how_many_steps_it_takes(monkeypatch, capsys):
     from jaxgen.models.restoration.deep_image_prior import Prior
 
-    monkeypatch.setattr(Prior, "restore", lambda self, picture, *rest: picture)
+    monkeypatch.setattr(Prior, "restore", lambda self, image, *rest: image)
     restoration.by_prior({"degraded": np.zeros((1, 8, 8, 3))}, jax.random.split(jax.random.key(0), 1), 1.0)
     assert "1800 steps at most" in capsys.readouterr().out
 
@@ -144,7 +144,7 @@ def test_the_ensemble_is_the_mean_over_eight_ways():
     np.testing.assert_allclose(np.concatenate(list(work.restored(x, {}))), x + around, rtol=1e-5)
 
 
-def test_a_grey_picture_may_become_one_in_colour():
+def test_a_grey_image_may_become_one_in_colour():
     def colour(p, c, given, k, s):
         return given["degraded"] * jax.numpy.asarray([1.0, 0.5, 0.0])[None, None, None].repeat(13, 1).repeat(9, 2)
 
@@ -154,7 +154,7 @@ def test_a_grey_picture_may_become_one_in_colour():
         assert made.shape == (13, 9, channels)
 
 
-def test_the_original_may_be_colour_where_the_picture_is_grey():
+def test_the_original_may_be_colour_where_the_image_is_grey():
     from jaxgen.media.comparison_sheet import measured
 
     clean = smooth(40, 40, 1).astype(np.float32) / 127.5 - 1
@@ -177,7 +177,7 @@ def test_grey_is_scored_as_luma_where_it_was_enlarged():
     assert [once, twice] == pytest.approx([shaved + gain, shaved + 2 * gain], abs=1e-3)
 
 
-def test_each_picture_of_a_folder_has_its_own_damage():
+def test_each_image_of_a_folder_has_its_own_degradation():
     from jaxgen.data.degradations import Degradation
 
     model = restoration_model(lambda *_: None, degrade=Degradation(noise=(25, 25)), channels=(1, 3))
@@ -187,7 +187,7 @@ def test_each_picture_of_a_folder_has_its_own_damage():
     assert np.array_equal(a, again) and not np.array_equal(a, b)
 
 
-def test_grey_pictures_go_through_colour_nets_and_back():
+def test_grey_images_go_through_colour_nets_and_back():
     half = restoration_model(lambda p, c, given, k, s: given["degraded"] * 0.5, multiple=8)
     work = restore.ImageRestorer(half, 0, 0, False, 4.0, 0, None, False)
     x = smooth(13, 9, 1).astype(np.float32) / 255
@@ -232,7 +232,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-def test_files_that_cant_be_mended_are_told_in_a_sentence(tmp_path, cli):
+def test_files_that_cant_be_restored_give_one_sentence(tmp_path, cli):
     for path, words in bad_files(tmp_path).values():
         out = cli(2, "restore", str(path), "--with", "bicubic", "--out", str(tmp_path / "out.png"))
         assert words in out and out.count("\n") <= 1 and "Traceback" not in out
@@ -240,47 +240,47 @@ def test_files_that_cant_be_mended_are_told_in_a_sentence(tmp_path, cli):
     long = str(tmp_path / "long.png")
     assert "more than --memory 0.001" in cli(2, "restore", long, "--with", "bicubic", "--memory", "0.001")
     cli(0, "restore", long, "--with", "bicubic")
-    with Image.open(tmp_path / "long-restored.png") as picture:
-        assert picture.size == (40_000, 16)
+    with Image.open(tmp_path / "long-restored.png") as image:
+        assert image.size == (40_000, 16)
 
 
 def test_what_the_net_takes_counts_as_memory(run, tmp_path, cli):
-    picture = str(save(tmp_path / "a.png", smooth(600, 600, 1)))
+    image = str(save(tmp_path / "a.png", smooth(600, 600, 1)))
     few = ["--memory", "0.03"]
-    out = cli(2, "restore", picture, "--with", str(run), "--tile", "0", *few)
-    assert "a.png is 600x600" in out and "more than --memory 0.03: set a smaller --tile, or" in out
-    cli(0, "restore", picture, "--with", str(run), "--tile", "128", *few)
-    out = cli(2, "restore", picture, "--with", "deep-image-prior", "--memory", "2", "--overwrite")
-    assert "deep-image-prior takes 3" in out and out.count("\n") <= 1
+    out = cli(2, "restore", image, "--with", str(run), "--tile", "0", *few)
+    assert "a.png is 600x600" in out and "more than --memory 0.03. Set a smaller --tile, or" in out
+    cli(0, "restore", image, "--with", str(run), "--tile", "128", *few)
+    out = cli(2, "restore", image, "--with", "deep-image-prior", "--memory", "2", "--overwrite")
+    assert "it needs 3" in out and out.count("\n") <= 1
     sharp = ["--with", "lanczos3", "--scale", "1.2345", "--overwrite"]  # goes whole
-    out = cli(2, "restore", picture, *sharp, "--memory", "0.022")
-    assert "lanczos3 takes" in out and "--tile" not in out, "which would not help"
+    out = cli(2, "restore", image, *sharp, "--memory", "0.022")
+    assert "more than --memory" in out and "--tile" not in out, "which would not help"
 
 
-def test_settings_that_dont_fit_are_told_in_a_sentence(run, tmp_path, cli):
-    picture = str(save(tmp_path / "a.png", smooth(40, 40)))
+def test_mistakes_in_settings_give_one_sentence(run, tmp_path, cli):
+    image = str(save(tmp_path / "a.png", smooth(40, 40)))
     save(tmp_path / "small.png", smooth(8, 8, 1))
     for args, words in [
         (["--with", "nothing"], "There is no run folder or file nothing"),
         (["--with", str(tmp_path)], "is no run: it has no config.json"),
-        (["--with", picture], "is no weights file"),
+        (["--with", image], "is no weights file"),
         (["--with", str(run), "--scale", "2"], "does not enlarge: leave out --scale"),
         (["--with", "bicubic", "--scale", "0.5"], "--scale must be from 1 to 16"),
         (["--with", "bicubic", "--scale", "0"], "--scale must be from 1 to 16, not 0"),
         (["--with", "bicubic", "--memory", "-1"], "--memory must be above 0"),
-        (["--with", "bicubic", "--out", picture, "--overwrite"], "would be replaced by its own output"),
+        (["--with", "bicubic", "--out", image, "--overwrite"], "would be replaced by its own output"),
         (["--with", "bicubic", "--sigma", "5"], "takes no --sigma"),
         (["--with", "deep-image-prior", "--sigma", "inf"], "--sigma must be from 0 to 255, not inf"),
         (["--with", "bicubic", "--mask", str(tmp_path / "small.png")], "takes no --mask"),
         (["--with", "bicubic", "--tile", "16"], "--tile 16 must be at least 32"),
         (["--with", "bicubic", "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
-        (["--with", "bicubic", "--degrade", "--original", picture], "leave out --original"),
+        (["--with", "bicubic", "--degrade", "--original", image], "leave out --original"),
         (["--with", "bicubic", "--original", str(tmp_path)], "must be a file for a file"),
         (["--with", "bicubic", "--original", str(tmp_path / "none.png")], "there is no image or folder"),
-        (["--with", "bicubic", "--scale", "1", "--original", str(tmp_path / "small.png")], "they must be of one size"),
+        (["--with", "bicubic", "--scale", "1", "--original", str(tmp_path / "small.png")], "their sizes must be equal"),
         (["--with", "bicubic", "--preset", "dncnn"], "--preset is for a file of weights"),
     ]:
-        out = cli(2, "restore", picture, *args)
+        out = cli(2, "restore", image, *args)
         assert words in out and "Traceback" not in out, out
 
 
@@ -298,24 +298,24 @@ def test_nothing_is_replaced_that_was_there(run, tmp_path, cli):
     out = cli(0, "restore", str(folder), "--with", str(run), "--sheet")
     assert "existed already and were kept" in out and (made / "a-sheet.png").read_text() == "mine"
     sheet = str(save(folder / "b-sheet.png", smooth(20, 20)))
-    for picture, to in ((str(folder), folder), (sheet, folder / "b.png")):
-        out = cli(2, "restore", picture, "--with", "bicubic", "--sheet", "--out", str(to), "--overwrite")
+    for image, to in ((str(folder), folder), (sheet, folder / "b.png")):
+        out = cli(2, "restore", image, "--with", "bicubic", "--sheet", "--out", str(to), "--overwrite")
         assert "would be replaced by its own output" in out
 
 
-def test_what_cant_be_written_is_told_in_a_sentence(tmp_path, cli):
-    picture = save(tmp_path / "a.png", smooth(40, 4500, 1))
+def test_outputs_that_cant_be_written_give_one_sentence(tmp_path, cli):
+    image = save(tmp_path / "a.png", smooth(40, 4500, 1))
     (tmp_path / "file").write_text("")
-    out = cli(2, "restore", str(picture), "--with", "nearest", "--out", str(tmp_path / "file" / "x.png"))
+    out = cli(2, "restore", str(image), "--with", "nearest", "--out", str(tmp_path / "file" / "x.png"))
     assert "is a file, not a folder: x.png can't be written into it" in out
-    out = cli(2, "restore", str(picture), "--with", "nearest", "--scale", "4", "--out", str(tmp_path / "x.webp"))
+    out = cli(2, "restore", str(image), "--with", "nearest", "--scale", "4", "--out", str(tmp_path / "x.webp"))
     assert "x.webp can't be written" in out and not list(tmp_path.glob("*.part"))
 
 
 def test_damage_that_makes_small_keeps_alpha_and_odd_sizes(tmp_path, cli):
     for name, shape, scale in (("a", (31, 33, 4), "2"), ("b", (101, 101, 3), "1.5")):
-        picture = save(tmp_path / f"{name}.png", smooth(*shape))
-        cli(0, "restore", str(picture), "--with", "bicubic", "--scale", scale, "--degrade")
+        image = save(tmp_path / f"{name}.png", smooth(*shape))
+        cli(0, "restore", str(image), "--with", "bicubic", "--scale", scale, "--degrade")
         assert pixels_of(tmp_path / f"{name}-restored.png").shape[2] == shape[2]
 
 
@@ -333,7 +333,7 @@ def test_training_that_can_teach_nothing_is_refused(tmp_path):
 def test_a_mask_of_another_size_or_all_black(tmp_path):
     photo = read(save(tmp_path / "a.png", smooth(20, 20)))
     save(tmp_path / "small.png", np.full((8, 8, 1), 255, np.uint8))
-    with pytest.raises(InputError, match=r"8x8, .*a\.png is 20x20: they must be of one size"):
+    with pytest.raises(InputError, match=r"8x8, .*a\.png is 20x20: they must have the same size"):
         restore.read_mask(tmp_path / "small.png", tmp_path / "a.png", photo)
     save(tmp_path / "white.png", np.full((20, 20, 1), 255, np.uint8))
     with pytest.raises(InputError, match="all white"):
@@ -345,8 +345,8 @@ def test_a_mask_of_another_size_or_all_black(tmp_path):
 
 def test_damaging_first_is_what_training_does(run, tmp_path, cli):
     clean = smooth(40, 40, 1)
-    picture = save(tmp_path / "a.png", clean)
-    out = cli(0, "restore", str(picture), "--with", str(run), "--degrade")
+    image = save(tmp_path / "a.png", clean)
+    out = cli(0, "restore", str(image), "--with", str(run), "--degrade")
     value = float(out.split("psnr_y ")[1].split(",")[0])
     assert 10 < value < 40
     x = clean.astype(np.float32)[None] / 127.5 - 1

@@ -1,4 +1,4 @@
-"""python -m jaxgen stylize: what it paints, keeps, refuses, and the published wave."""
+"""python -m jaxgen stylize: its outputs and refusals, and the published wave."""
 
 import json
 import zipfile
@@ -28,7 +28,7 @@ from jaxgen.runs.config_io import to_json
 from tests.commands.test_restore import bad_files
 from tests.helpers.photo_samples import pixels_of, save, smooth
 from tests.media.test_photo import deep_png
-from tests.models.translation.test_style import maps, picture
+from tests.models.translation.test_style import maps, random_image
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def zipped(path: Path, tensors: dict[str, np.ndarray], **changes) -> Path:
     return path
 
 
-def test_a_zip_of_arrays_is_read_and_lies_in_it_are_told(tmp_path):
+def test_a_zip_of_arrays_is_read_and_false_shapes_are_reported(tmp_path):
     tensors = {"a": maps(0), "b": np.array([1, 2], np.float32)}
     found = read(zipped(tmp_path / "x.zip", tensors))
     assert list(found) == ["a", "b"] and all(np.array_equal(found[k], tensors[k]) for k in tensors)
@@ -67,7 +67,7 @@ def test_a_zip_of_arrays_is_read_and_lies_in_it_are_told(tmp_path):
         read(zipped(tmp_path / "x.zip", tensors, d=3))
 
 
-def test_one_command_paints_and_keeps_alpha_and_depth(weights, tmp_path, cli):
+def test_one_command_stylizes_and_keeps_alpha_and_depth(weights, tmp_path, cli):
     values = np.random.default_rng(0).integers(0, 65536, (30, 41, 4)).astype(np.uint16)
     source = deep_png(tmp_path / "a.png", values)
     out = cli(0, "stylize", source, "--with", weights)
@@ -89,7 +89,7 @@ def worker(
 
 
 def test_colours_of_the_content_are_kept(weights):
-    content = picture(40)
+    content = random_image(40)
     made = worker(weights, colours="content").stylized(content, None)
     a, b = (colour_transport.colour_statistics(jnp.asarray(x)) for x in (made, content))
     np.testing.assert_allclose(a.mean, b.mean, atol=1e-4)
@@ -101,7 +101,7 @@ def test_colours_of_the_content_are_kept(weights):
 
 
 def test_strength_and_masks_leave_the_content(weights):
-    content = picture(40)
+    content = random_image(40)
     whole, half = worker(weights).stylized(content, None), worker(weights, strength=0.5).stylized(content, None)
     np.testing.assert_allclose(half, (content + whole) / 2, atol=1e-5)
     mask = np.zeros((1, 40, 40, 1), np.float32)
@@ -113,7 +113,7 @@ def test_strength_and_masks_leave_the_content(weights):
 
 def test_tiles_are_of_one_style(weights):
     """With its own statistics a dark corner is painted as if it were bright; with the whole image's it is not."""
-    content = picture(96)
+    content = random_image(96)
     content[:48, :48] = 0.1 * content[:48, :48] - 0.7
     whole = worker(weights).stylized(content, None)
     tiled = worker(weights, tile=48).stylized(content, None)
@@ -128,15 +128,15 @@ def test_tiles_are_of_one_style(weights):
 
 
 @pytest.mark.slow
-def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
+def test_gatys_stylizes_with_progress_masks_and_tiles(tmp_path, cli):
     source = save(tmp_path / "a.png", smooth(40, 64, 1))
-    request = save(tmp_path / "s.png", smooth(32, 32, seed=3))
+    style = save(tmp_path / "s.png", smooth(32, 32, seed=3))
     mask = np.zeros((40, 64, 1), np.uint8)
     mask[:, :20] = 255
     masked = save(tmp_path / "m.png", mask)
     how = ["--backbone", "random", "--steps", "3", "--tile", "40", "--overlap", "16"]
     out = tmp_path / "out.png"
-    cli(0, "stylize", source, "--style", request, "--masks", masked, *how, "--progress", "--out", out)
+    cli(0, "stylize", source, "--style", style, "--masks", masked, *how, "--progress", "--out", out)
     made, before = pixels_of(out), pixels_of(source)
     assert made.shape == (40, 64, 3) and (tmp_path / "out-progress.png").is_file()
     assert np.array_equal(made[:, 20:], np.repeat(before[:, 20:, None], 3, 2)), "black: the content stays"
@@ -144,11 +144,11 @@ def test_gatys_paints_with_a_progress_picture_masks_and_tiles(tmp_path, cli):
 
 
 @pytest.mark.slow
-def test_wct_paints_several_styles_by_weights(random_backbone):
-    model, content = WCT(backbone="random", layers=("relu1_1", "relu1_2")), picture()
+def test_wct_combines_styles_by_weights(random_backbone):
+    model, content = WCT(backbone="random", layers=("relu1_1", "relu1_2")), random_image()
     request = stylization.StyleRequest(("a", "b"), (1, 3))
     work = stylization.IterativeStylist(
-        "wct", request, model, random_backbone, [picture(seed=1), picture(24, seed=2)], 20
+        "wct", request, model, random_backbone, [random_image(seed=1), random_image(24, seed=2)], 20
     )
     made = stylize.ImageStylizer(work, (), "style", 0, 0, 4.0).stylized(content, None)
     _, targets = work.easels[content.shape]
@@ -160,7 +160,7 @@ def test_wct_paints_several_styles_by_weights(random_backbone):
     assert apart[1] < 0.5 * apart[0]
 
 
-def test_a_run_paints(weights, tmp_path, cli):
+def test_a_run_stylizes(weights, tmp_path, cli):
     from jaxgen.commands.parse import parse
 
     options = ["--preset", "fast-style-many", "--tiny", "--mesh.data", "1", "--out", str(tmp_path / "run")]
@@ -169,8 +169,8 @@ def test_a_run_paints(weights, tmp_path, cli):
     params = jax.jit(lambda: net.init(jax.random.key(1), jnp.zeros((1, 20, 20, 3)), jnp.ones((1, 3))))()
     file = zipped(tmp_path / "w.zip", to_theirs(rule_of("fast-style-many"), run.model, "painter", params))
     import_weights(file, run, None)
-    told = tmp_path / "run/config.json"  # the style image is gone since
-    told.write_text(told.read_text().replace('"waves"', '"gone/waves.png"'))
+    config = tmp_path / "run/config.json"  # the style image was deleted after training
+    config.write_text(config.read_text().replace('"waves"', '"gone/waves.png"'))
     source, folder = save(tmp_path / "a.png", smooth(40, 40)), str(tmp_path / "run")
     assert "name some with --style, of waves, checks, dots" in cli(2, "stylize", source, "--with", folder)
     assert "did you mean 'waves'" in cli(2, "stylize", source, "--with", folder, "--style", "wave")
@@ -178,7 +178,7 @@ def test_a_run_paints(weights, tmp_path, cli):
 
 
 @pytest.mark.parametrize("mirror", [True, False])
-def test_files_of_either_net_are_told_apart(mirror, tmp_path):
+def test_files_of_either_net_are_recognised(mirror, tmp_path):
     model = replace(zoo.load("fast-style").run.model, mirror=mirror)
     x = jnp.asarray(smooth(16, 16), jnp.float32)[None] / 127.5 - 1
     net, _ = painter(model)
@@ -202,7 +202,7 @@ def test_a_folder_with_bad_files(weights, tmp_path, cli):
     assert "1 existed already and were kept" in cli(1, "stylize", folder, "--with", weights)
 
 
-def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
+def test_mistakes_in_settings_give_one_sentence(weights, tmp_path, cli):
     source = save(tmp_path / "a.png", smooth(40, 40))
     small, style = save(tmp_path / "small.png", smooth(8, 8)), save(tmp_path / "style.png", smooth(40, 40))
     other, named, translator = zipped(tmp_path / "other.zip", {"a": maps(0)}), tmp_path / "named.png", tmp_path / "run"
@@ -222,13 +222,13 @@ def test_settings_that_dont_fit_are_told_in_a_sentence(weights, tmp_path, cli):
         (["--with", weights, "--out", named, "--overwrite"], "small.zip would be replaced by its own output"),
         (["--with", tmp_path], "is no run: it has no config.json"),
         (["--with", weights, "--style", source], "takes no other --style"),
-        (["--with", weights, "--progress"], "paints in one pass: leave out --progress"),
+        (["--with", weights, "--progress"], "works in one pass: leave out --progress"),
         (["--with", weights, "--steps", "5"], "takes no --steps"),
         (["--with", weights, "--backbone", "random"], "takes no --backbone"),
         (["--with", weights, "--how", "wct"], "--how is for a run of adain"),
         (["--with", weights, "--style-weight", "3"], "has no --style-weight"),
         (["--with", weights, "--memory", "0.00001"], "over --memory"),
-        (["--with", weights, "--masks", small], "they must be of one size"),
+        (["--with", weights, "--masks", small], "they must have the same size"),
         (["--with", weights, "--out", source, "--overwrite"], "would be replaced by its own output"),
         ([*quick, "--weights", "1", "2"], "There are 2 --weights for 1 styles"),
         ([*quick, "--weights", "0"], "don't add up to 0"),

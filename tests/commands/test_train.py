@@ -34,8 +34,8 @@ def test_importing_the_scripts_does_nothing(environment):
 def test_both_names_ask_for_huge_pages_before_jax_is_imported(environment, tmp_path):
     (tmp_path / "enabled").write_text("always [madvise] never\n")
     for argv in (["train.gan", "--list"], ["jaxgen", "train", "gan", "--list"]):
-        told = python(environment, SPY.format(policy=str(tmp_path / "enabled"), argv=argv))
-        assert told.split() == ["restarted", "-m", *argv, "False"]
+        said = python(environment, SPY.format(policy=str(tmp_path / "enabled"), argv=argv))
+        assert said.split() == ["restarted", "-m", *argv, "False"]
 
 
 def test_the_training_command(cli):
@@ -44,6 +44,6 @@ def test_the_training_command(cli):
         0, "train", "vae", "--preset=vae-conv", "--help"
     )
     families = ", ".join(zoo.families())
-    for told in (cli(2, "train"), cli(2, "train", "--preset", "dcgan"), cli(0, "train", "--help")):
-        assert f"Families: {families}" in told
+    for said in (cli(2, "train"), cli(2, "train", "--preset", "dcgan"), cli(0, "train", "--help")):
+        assert f"Families: {families}" in said
     assert "did you mean 'gan'?" in cli(2, "train", "gann")

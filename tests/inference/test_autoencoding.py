@@ -225,7 +225,7 @@ def test_scores_that_are_no_numbers(opened, monkeypatch):
     data = Data("digits")
     message(
         lambda: scores_of(opened["vae"], open_source(data), data, "reconstruction", 1),
-        "1 of the images no number",
+        "The scores of 1 images are NaN",
     )
 
 
@@ -235,7 +235,7 @@ def test_scores_that_are_no_numbers(opened, monkeypatch):
 def test_maps(runs, cli, tmp_path):
     told = cli(0, "map", runs["vae"], "--out", tmp_path / "map.png", "--side", 5)
     held_out = len(open_source(Data("digits", split="test", only="0-8")))
-    assert f"The codes of {held_out} images of test at step 400: {tmp_path}/map.png" in told
+    assert f"The latents of {held_out} images of test at step 400: {tmp_path}/map.png" in told
     assert size(tmp_path / "map.png") == (1400, 700)
     cli(0, "map", runs["cvae"], "--by", "pca", "--count", 50, "--out", tmp_path / "pca.png")
     assert size(tmp_path / "pca.png") == (750, 700)
@@ -415,10 +415,10 @@ REFUSALS = {
     "an unknown split": ("score vae digits --split best", "split of digits"),
     "no labels": (
         "score vae {tmp}/plain --anomalies 0",
-        "The images have no labels: --anomalies has nothing to go by.",
+        "The images have no labels: leave out --anomalies.",
     ),
     "a label too high": ("score vae digits --anomalies 10", "anomalies must be from 0 to 9, not 10."),
-    "all are anomalies": ("score vae digits --anomalies 0-9", "All of the images are of --anomalies 0-9."),
+    "all are anomalies": ("score vae digits --anomalies 0-9", "All of the images have a label of --anomalies 0-9."),
     "a model that needs labels": (
         "score cvae {tmp}/plain",
         "'image']: the images of each label belong in a sub-folder",
@@ -426,9 +426,9 @@ REFUSALS = {
     "another table": ("score vae digits --out {tmp}/x.png", "--out must end in .csv, not 'x.png'."),
     "a map of four numbers": (
         "map cvae",
-        "codes have 4 numbers, a map two: train with --model.latent 2, or write --by pca.",
+        "latents have 4 numbers, not two: train with --model.latent 2, or write --by pca.",
     ),
-    "a map of one number": ("map one --by pca", "codes are of one number: a map needs two."),
+    "a map of one number": ("map one --by pca", "latents have one number: a map needs two or more."),
     "a map of a GAN": ("map dcgan", "This model has no encoder: it makes no latents of images."),
     "a map of nothing": ("map vae --count 0", "count must be at least 1, not 0."),
     "a grid of one": ("map vae --side 1", "side must be at least 2, not 1."),
@@ -437,19 +437,19 @@ REFUSALS = {
     "a class left out": ("arithmetic vae label:9 label:1 label:2", "The run's data have no example of label:9."),
     "a class too high": (
         "arithmetic vae label:1 label:10 label:2",
-        "label:10 is no class: write label:K, K from 0 to 9.",
+        "label:10 is not a class: write label:K with K from 0 to 9.",
     ),
     "several classes": (
         "arithmetic vae label:1 label:1-2 label:2",
-        "label:1-2 is no class: write label:K, K from 0 to 9.",
+        "label:1-2 is not a class: write label:K with K from 0 to 9.",
     ),
     "no image": ("arithmetic vae label:1 {tmp}/no.png label:2", "There is no image"),
-    "an empty name": ("arithmetic vae label:1, label:2 label:3", "with commas between: one is empty."),
+    "an empty name": ("arithmetic vae label:1, label:2 label:3", "image files or label:K: one part is empty."),
     "its own input": (
         "arithmetic vae {tmp}/plain/a.png label:1 label:2 --out {tmp}/plain/a.png --overwrite",
         "a.png would be replaced by its own output",
     ),
-    "components of one image": ("map cvae --by pca --count 1", "are those of two images or more, not of one."),
+    "components of one image": ("map cvae --by pca --count 1", "need two images or more, not one."),
     "a likelihood by no samples": ("evaluate vae --metrics nll_0", "nll_0: write nll_K or bpd_K, by K samples"),
     "samples of an autoencoder": (
         "generate autoencoder",
@@ -463,7 +463,7 @@ REFUSALS = {
         "codes have 4097 numbers: it can be done with at most 4096.",
     ),
     "no components": ("generate vae --sampler mixture --components 0", "components must be at least 1, not 0."),
-    "a truncated mixture": ("generate vae --sampler mixture --truncation 0.5", "truncation is of the prior"),
+    "a truncated mixture": ("generate vae --sampler mixture --truncation 0.5", "--truncation needs --sampler prior"),
     "another sampler": ("generate vae --sampler flow", "--sampler"),
     "an evaluation without codes": ("evaluate dcgan --sampler mixture", "This model has no encoder"),
 }
@@ -493,7 +493,7 @@ def test_arithmetic_without_labels(opened, tmp_path):
     tree(tmp_path, {"a.png": None, "b.png": None})
     run, _, task, *_ = opened["vae"]
     run = dataclasses.replace(run, data=Data(f"folder:{tmp_path}"))
-    message(lambda: sources_of(run, task, "label:1", 5, 0), "have no labels, so there is no label:1: name")
+    message(lambda: sources_of(run, task, "label:1", 5, 0), "have no labels, so label:1 is unknown: name")
 
 
 def test_codes_that_are_no_vectors(opened):
@@ -508,10 +508,10 @@ def test_codes_that_are_no_vectors(opened):
 @pytest.mark.parametrize(
     ("verb", "words"),
     [
-        ("score", "labels such as 9 or 0,2 that are to come first"),
-        ("map", "the first principal components of codes of any length"),
-        ("arithmetic", "the mean code of training examples of that class"),
-        ("generate", "a mixture of Gaussians, or a second VAE (two-stage)"),
+        ("score", "labels of the anomalies, such as 9 or 0,2"),
+        ("map", "the first two principal components of latents of any length"),
+        ("arithmetic", "which stands for the training examples of class K"),
+        ("generate", "a mixture of Gaussians (mixture) or a second VAE (two-stage)"),
     ],
 )
 def test_a_command_explains_itself(cli, monkeypatch, verb, words):

@@ -359,7 +359,7 @@ REFUSALS = {
     "a word for truncation": ("generate dcgan --truncation much", "much"),
     "a walk of one point": ("interpolate dcgan --points 1 --out {tmp}/x.gif", "points must be at least 2, not 1."),
     "no walk": ("interpolate dcgan --rows 0 --out {tmp}/x.gif", "rows must be at least 1, not 0."),
-    "no w": ("interpolate dcgan --space w --out {tmp}/x.gif", "This model has no w in which a straight line is a walk"),
+    "no w": ("interpolate dcgan --space w --out {tmp}/x.gif", "This model has no w space"),
     "another space": ("interpolate dcgan --space x --out {tmp}/x.gif", "--space"),
     "a walk's name": ("interpolate dcgan --out {tmp}/x.png", "--out must end in .gif or .mp4, not 'x.png'."),
     "a fast gif": ("interpolate dcgan --fps 60 --out {tmp}/x.gif", "A .gif shows at most 50 frames per second, not 60"),
@@ -426,10 +426,10 @@ def test_scores_keep_the_datas_labels(opened):
     ("verb", "words"),
     [
         ("generate", "psi in [0, 1]"),
-        ("interpolate", "In z the way is a great circle"),
-        ("mix", "rows of w that come from the sample to the left"),
-        ("project", "a file, which is cut and resized to the model's size"),
-        ("directions", "One direction a row"),
+        ("interpolate", "A walk follows great circles in z"),
+        ("mix", "layers that use the sample on the left"),
+        ("project", "it is cropped and resized to the model's size"),
+        ("directions", "Each row shows one direction"),
     ],
 )
 def test_a_command_explains_itself(cli, monkeypatch, verb, words):

@@ -1,4 +1,4 @@
-"""What commands write replaces nothing that is there, unless that is asked for."""
+"""Commands replace no existing file without --overwrite: jaxgen/media/output_files.py."""
 
 import errno
 import os
@@ -9,44 +9,44 @@ from PIL import Image
 from jaxgen.core.errors import InputError
 from jaxgen.media import output_files
 
-COMMANDS = {  # its arguments, and the files of its answer
+COMMANDS = {  # command: (its arguments, the files that it writes)
     "generate": ([], ["grid.png"]),
     "generate --out x.npz": ([], ["x.npz", "x.png"]),
     "interpolate": ([], ["walk.gif"]),
     "mix": ([], ["mix.png"]),
-    "project": (["picture.png"], ["projected.png", "projected.npz"]),
+    "project": (["image.png"], ["projected.png", "projected.npz"]),
     "directions": ([], ["directions.png", "directions.npz"]),
     "traverse": ([], ["traversal.png"]),
     "reconstruct": ([], ["reconstructions.png"]),
     "map": ([], ["map.png"]),
     "arithmetic": (["--start", "label:1", "--minus", "label:2", "--plus", "label:3"], ["arithmetic.png"]),
     "score": (["digits"], ["scores.csv", "scores.png"]),
-    "inpaint": (["picture.png", "--mask", "picture.png"], ["inpainted.png"]),
-    "upscale": (["picture.png"], ["upscaled.png"]),
-    "edit": (["picture.png"], ["edited.png"]),
+    "inpaint": (["image.png", "--mask", "image.png"], ["inpainted.png"]),
+    "upscale": (["image.png"], ["upscaled.png"]),
+    "edit": (["image.png"], ["edited.png"]),
 }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_is_there_is_kept_and_told_before_anything_else(command, cli, tmp_path, monkeypatch):
+def test_existing_files_are_kept_and_reported_before_any_work(command, cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Image.new("L", (8, 8)).save("picture.png")
+    Image.new("L", (8, 8)).save("image.png")
     verb, *more = command.split()
     given, made = COMMANDS[command]
     for name in made:
         (tmp_path / name).write_text("mine")
-        told = cli(2, verb, "nowhere", *given, *more)
-        assert f"{name} exists already: name another file with --out, or add --overwrite." in told
+        printed = cli(2, verb, "nowhere", *given, *more)
+        assert f"{name} exists already: name another file with --out, or add --overwrite." in printed
         assert (tmp_path / name).read_text() == "mine"
         assert "There is no run folder" in cli(2, verb, "nowhere", *given, *more, "--overwrite")
         (tmp_path / name).unlink()
     assert "There is no run folder" in cli(2, verb, "nowhere", *given, *more)
-    if "picture.png" in given:
-        told = cli(2, verb, "nowhere", *given, "--out", "picture.png", "--overwrite")
-        assert "picture.png would be replaced by its own output" in told
+    if "image.png" in given:
+        printed = cli(2, verb, "nowhere", *given, "--out", "image.png", "--overwrite")
+        assert "image.png would be replaced by its own output" in printed
 
 
-def test_names_that_no_answer_can_have(tmp_path):
+def test_output_names_that_are_refused(tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").write_text("")
     bad = {
@@ -61,7 +61,7 @@ def test_names_that_no_answer_can_have(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_file_is_whole_or_as_it_was(tmp_path):
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "x.png"
     with output_files.whole(path) as part:
         part.write_text("first")

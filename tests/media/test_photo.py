@@ -1,4 +1,4 @@
-"""Images' files: what is read, and kept when they are written."""
+"""Image files read and written without loss: jaxgen/media/photo.py."""
 
 import zlib
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.helpers.photo_samples import pixels_of, save, smooth
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_what_is_read_is_what_is_written(tmp_path, channels):
+def test_a_file_survives_reading_and_writing(tmp_path, channels):
     values = smooth(20, 24, channels)
     photo = read(save(tmp_path / "a.png", values))
     assert photo.pixels.shape == (20, 24, channels - (channels in (2, 4))) and photo.bits == 8
@@ -25,7 +25,7 @@ def chunk(name: bytes, body: bytes) -> bytes:
 
 
 def deep_png(path: Path, values: np.ndarray) -> Path:
-    """Write u16[h w c] by the specification alone, no filter."""
+    """Write u16[h w c] by the PNG specification, without a filter."""
     h, w, c = values.shape
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
     head = w.to_bytes(4, "big") + h.to_bytes(4, "big") + bytes([16, {1: 0, 2: 4, 3: 2, 4: 6}[c], 0, 0, 0])
@@ -35,7 +35,7 @@ def deep_png(path: Path, values: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_16_bits_go_in_and_come_out(tmp_path, channels):
+def test_16_bits_survive_reading_and_writing(tmp_path, channels):
     values = np.random.default_rng(0).integers(0, 65536, (9, 7, channels)).astype(np.uint16)
     photo = read(deep_png(tmp_path / "a.png", values))
     assert photo.bits == 16
@@ -48,35 +48,35 @@ def test_16_bits_go_in_and_come_out(tmp_path, channels):
     if channels in (2, 4):
         assert photo.alpha is not None and again.alpha is not None
         assert np.array_equal(photo.alpha, values[..., -1:]) and np.array_equal(again.alpha, values[..., -1:])
-    if channels == 1:  # where Pillow can read it whole, too
+    if channels == 1:  # Pillow reads 16-bit grey as well
         assert np.array_equal(pixels_of(tmp_path / "b.png"), values[..., 0])
 
 
-def test_a_turned_photo_is_written_upright_with_its_exif_and_profile(tmp_path):
+def test_a_rotated_photo_is_written_upright_with_its_exif_and_profile(tmp_path):
     values = smooth(20, 32)
     exif = Image.Exif()
-    exif[0x0112], exif[0x010F] = 6, "Camera"  # to be turned by 90 degrees
+    exif[0x0112], exif[0x010F] = 6, "Camera"  # orientation: rotated by 90 degrees
     save(tmp_path / "a.jpg", values, quality=100, subsampling=0, exif=exif, icc_profile=b"some profile")
     photo = read(tmp_path / "a.jpg")
     assert photo.pixels.shape == (32, 20, 3)
     write(tmp_path / "b.jpg", quantised(photo.pixels, 8), photo)
-    with Image.open(tmp_path / "b.jpg") as picture:
-        assert picture.size == (20, 32) and picture.getexif()[0x0112] == 1 and picture.getexif()[0x010F] == "Camera"
-        assert picture.info["icc_profile"] == b"some profile"
-        upright = np.asarray(picture).astype(int)
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert image.size == (20, 32) and image.getexif()[0x0112] == 1 and image.getexif()[0x010F] == "Camera"
+        assert image.info["icc_profile"] == b"some profile"
+        upright = np.asarray(image).astype(int)
     assert np.abs(upright - np.rot90(values, -1)).mean() < 3
 
 
-def test_of_a_phones_photo_with_a_second_picture_the_first_is_taken(tmp_path):
+def test_the_first_image_of_a_phones_photo_with_two_is_used(tmp_path):
     first, second = (Image.fromarray(smooth(16, 24, seed=seed)) for seed in (0, 1))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
-    with Image.open(tmp_path / "a.jpg") as picture:
-        assert picture.format == "MPO"
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "MPO"
     photo = read(tmp_path / "a.jpg")
     assert np.array_equal(quantised(photo.pixels, 8), pixels_of(tmp_path / "a.jpg"))
 
 
-def test_alpha_is_laid_on_white_where_a_file_has_none(tmp_path):
+def test_transparent_pixels_become_white_in_a_file_without_alpha(tmp_path):
     values = smooth(8, 8, 4)
     photo = read(save(tmp_path / "a.png", values))
     write(tmp_path / "b.bmp", quantised(photo.pixels, 8), photo, photo.alpha)

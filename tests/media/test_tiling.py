@@ -1,4 +1,4 @@
-"""Images in tiles whose seams are not seen."""
+"""Tiles with blended seams: jaxgen/media/tiling.py."""
 
 import itertools
 
@@ -23,54 +23,54 @@ def test_tiles_cover_and_overlap(size, tile, overlap):
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
-def test_a_tiled_answer_is_the_whole_one_for_what_looks_less_far_than_a_quarter_of_the_overlap(scale):
-    picture = smooth(150, 131).astype(np.float32) / 127.5 - 1
+def test_tiles_equal_the_whole_for_a_receptive_field_below_a_quarter_of_the_overlap(scale):
+    image = smooth(150, 131).astype(np.float32) / 127.5 - 1
 
-    def mend(x, place):
+    def enlarge(x, place):
         del place
         return np.asarray(resize(jax.numpy.asarray(x), (x.shape[0] * scale, x.shape[1] * scale), edges="reflect"))
 
-    whole = np.concatenate(list(tiling.rows(picture, mend, scale, 0, 0)))
-    parts = np.concatenate(list(tiling.rows(picture, mend, scale, 48, 16)))
+    whole = np.concatenate(list(tiling.rows(image, enlarge, scale, 0, 0)))
+    parts = np.concatenate(list(tiling.rows(image, enlarge, scale, 48, 16)))
     assert parts.shape == whole.shape == (150 * scale, 131 * scale, 3)
     np.testing.assert_allclose(parts, whole, atol=2e-5)
 
 
 @pytest.mark.parametrize(("scale", "size"), [(1.3, (392, 392)), (1.7, (385, 390)), (2.5, (131, 97)), (1.25, (400, 50))])
-def test_tiles_of_a_factor_that_is_no_whole_number_fit_together(scale, size):
+def test_tiles_of_a_fractional_scale_fit_together(scale, size):
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32) / max(size)
-    picture = np.stack([y, x, y - x], 2)  # of which interpolation knows all but the borders
+    image = np.stack([y, x, y - x], 2)  # linear, so interpolation is exact except at the borders
 
-    def mend(part, place):
+    def enlarge(part, place):
         del place
         enlarged = round(part.shape[0] * scale), round(part.shape[1] * scale)
         return np.asarray(resize(jax.numpy.asarray(part), enlarged, "bilinear", edges="reflect"))
 
-    whole = mend(picture, None)
-    parts = np.concatenate(list(tiling.rows(picture, mend, scale, 64, 16)))
+    whole = enlarge(image, None)
+    parts = np.concatenate(list(tiling.rows(image, enlarge, scale, 64, 16)))
     assert parts.shape == whole.shape
     np.testing.assert_allclose(parts[4:-4, 4:-4], whole[4:-4, 4:-4], atol=4e-3)
 
 
 @pytest.mark.parametrize("scale", [1.01, 1.37, 3.33, 1.1])
-def test_tiles_touch_whatever_the_factor(scale):
-    picture = np.random.default_rng(0).random((1000, 1055, 1), np.float32)
+def test_tiles_touch_at_any_scale(scale):
+    image = np.random.default_rng(0).random((1000, 1055, 1), np.float32)
 
     def nearest(part, place):
-        """Pixels of the answer by whole numbers: each depends on one alone."""
+        """Return the nearest pixels, computed with integers: each output pixel depends on one input pixel."""
         del place
         y, x = (np.minimum(np.arange(round(n * scale)) * 100 // round(100 * scale), n - 1) for n in part.shape[:2])
         return part[y][:, x]
 
-    parts = np.concatenate(list(tiling.rows(picture, nearest, scale, 384, 32)))
-    whole = nearest(picture, None)
+    parts = np.concatenate(list(tiling.rows(image, nearest, scale, 384, 32)))
+    whole = nearest(image, None)
     assert parts.shape == whole.shape
     np.testing.assert_allclose(parts[:-1, :-1], whole[:-1, :-1], atol=1e-6)
     assert np.isfinite(parts).all()
 
 
-@pytest.mark.parametrize(("preset", "least"), [("swinir", 120), ("unet-denoise", 60)])  # the latter looks further
-def test_windows_and_pooling_lie_in_tiles_as_in_the_whole_picture(preset, least):
+@pytest.mark.parametrize(("preset", "least"), [("swinir", 120), ("unet-denoise", 60)])
+def test_windows_and_pooling_are_aligned_in_tiles_as_in_the_whole_image(preset, least):
     from jaxgen import zoo
     from jaxgen.core.capabilities import Degradation, Transform
     from jaxgen.core.types import Context
@@ -80,23 +80,23 @@ def test_windows_and_pooling_lie_in_tiles_as_in_the_whole_picture(preset, least)
     transform, degrade = task.get(Transform), task.get(Degradation).degrade
     scale, now = int(transform.scales[0]), Context(extra, {}, {}, jax.numpy.int32(0))
     model = restoration.Model(transform, degrade, params, now, scale, preset)
-    picture = smooth(203, 150).astype(np.float32) / 127.5 - 1
+    image = smooth(203, 150).astype(np.float32) / 127.5 - 1
     whole, parts = (
         jax.numpy.asarray(
-            np.concatenate(list(restore.ImageRestorer(model, tile, 32, False, 4.0, 0, None, False).restored(picture, {})))
+            np.concatenate(list(restore.ImageRestorer(model, tile, 32, False, 4.0, 0, None, False).restored(image, {})))
         )
         for tile in (0, 100)
     )
-    inner = slice(16 * scale, -16 * scale)  # a net sees there that the whole image ends
+    inner = slice(16 * scale, -16 * scale)  # without the border, where padding affects the net
     assert float(psnr(whole[None, inner, inner], parts[None, inner, inner])[0]) > least
 
 
-def test_a_tile_is_told_where_it_lies():
-    picture, mask = np.zeros((100, 90, 1), np.float32), np.random.default_rng(0).random((100, 90, 1)).astype(np.float32)
-    answer = np.concatenate(list(tiling.rows(picture, lambda x, place: x + mask[place], 1, 40, 16)))
+def test_a_function_of_a_tile_gets_the_tiles_position():
+    image, mask = np.zeros((100, 90, 1), np.float32), np.random.default_rng(0).random((100, 90, 1)).astype(np.float32)
+    answer = np.concatenate(list(tiling.rows(image, lambda x, place: x + mask[place], 1, 40, 16)))
     np.testing.assert_allclose(answer, mask, atol=1e-5)
 
 
-def test_few_lines_are_in_memory_at_a_time():
-    picture = np.zeros((400, 40, 1), np.float32)
-    assert max(len(lines) for lines in tiling.rows(picture, lambda x, _: x, 1, 40, 8)) <= 40
+def test_few_lines_are_in_memory_at_once():
+    image = np.zeros((400, 40, 1), np.float32)
+    assert max(len(lines) for lines in tiling.rows(image, lambda x, _: x, 1, 40, 8)) <= 40

@@ -135,11 +135,11 @@ def test_bad_arguments_give_one_sentence(paired, unpaired, tmp_path, cli):
     dot = str(save(tmp_path / "dot.png", smooth(6, 30)))
     for run, args, words in [
         (unpaired, [file, "--to", "sauce"], "Unknown domain 'sauce': did you mean 'source'?"),
-        (unpaired, [file, "--answers", "2"], "cyclegan has one answer: leave out --answers"),
+        (unpaired, [file, "--answers", "2"], "cyclegan is deterministic: leave out --answers"),
         (paired, [file, "--to", "source"], "Unknown domain 'source'"),
-        (paired, [dot], "dot.png is 6x30: this model halves images, and takes none below 8x8. Write --side 8"),
+        (paired, [dot], "dot.png is 6x30: this model has stride-2 stages and needs at least 8x8. Write --side 8"),
         (paired, [file, "--memory", "0.00001"], "more than --memory 1e-05"),
-        (paired, [file, "--pair"], "none of them made: leave out --pair"),
+        (paired, [file, "--pair"], "not on edges or the like: leave out --pair"),
         (paired, [file, "--side", "0"], "side must be at least 1"),
         (paired, [file, "--out", file, "--overwrite"], "would be replaced by its own output"),
         (paired, [file, "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
@@ -482,6 +482,6 @@ def test_munits_rate_is_halved_and_its_weights_decay():
 def test_one_of_many_domains_must_be_named():
     domains = tuple("012")
     assert translate.number_of(domains, "2") == 2 and translate.number_of(("source", "image"), None) == 1
-    for to, words in ((None, "translates into 3 domains: say which, --to 0 or 1 or 2"), ("3", "Unknown domain '3'")):
+    for to, words in ((None, "translates into 3 domains: write --to 0 or 1 or 2"), ("3", "Unknown domain '3'")):
         with pytest.raises(InputError, match=words):
             translate.number_of(domains, to)
