@@ -215,7 +215,7 @@ def test_mistakes_in_settings_give_one_sentence(weights, tmp_path, cli):
         (["--style", "nothing.png"], "There is no style image nothing.png"),
         (["--with", "nothing"], "There is no run folder or file nothing"),
         (["--with", source], "is no weights file: read are safetensors, .zip of arrays"),
-        (["--with", other], "other.zip is of no net of fast-style. These weights are not the painter's"),
+        (["--with", other], "other.zip is of no net of fast-style: missing: Variable"),
         (["--with", translator], "use python -m jaxgen translate"),
         (["--style", style, "--out", style, "--overwrite"], "style.png would be replaced by its own output"),
         ([*quick, "--masks", style, "--out", style, "--overwrite"], "style.png would be replaced by its own output"),
