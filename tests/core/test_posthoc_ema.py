@@ -1,4 +1,4 @@
-"""Averages of any width, made after training of the ones that were kept."""
+"""Averages of any width, computed after training from the saved ones."""
 
 import shutil
 
@@ -21,7 +21,7 @@ WIDTHS = (0.05, 0.1)
 
 
 @pytest.mark.parametrize("width", [0.01, 0.05, 0.1, 0.2, 0.28])
-def test_gamma_has_the_width_asked_for(width):
+def test_gamma_has_the_given_width(width):
     gamma = posthoc_ema.gamma_of(width)
     density = lambda i: (gamma + 1) * i**gamma  # noqa: E731
     mean = quad(lambda i: i * density(i), 0, 1)[0]
@@ -36,7 +36,7 @@ def test_products_are_the_integrals():
         assert posthoc_ema.product(*map(np.float64, (t, g, u, h))) == pytest.approx(true, rel=1e-8)
 
 
-def test_the_updates_weigh_steps_by_the_power():
+def test_the_updates_weight_steps_by_the_power():
     decay, steps = posthoc_ema.decay_of(0.1), 1000
     weights = np.zeros(steps)
     for i in range(steps):
@@ -50,8 +50,8 @@ def test_the_updates_weigh_steps_by_the_power():
 
 
 @pytest.mark.parametrize("width", [0.04, 0.07, 0.1, 0.15, 0.2])
-def test_any_width_is_near_the_average_that_was_kept_all_the_time(width):
-    """Of a random walk, which is as rough as a net's way can be, and of its last position."""
+def test_any_width_is_near_the_average_over_all_steps(width):
+    """The averaged values are a random walk, as rough as the path of weights can be, and its last position."""
     steps, every = 4000, 100
     way = np.cumsum(np.random.default_rng(0).normal(size=(steps, 200)), 0)
     kept: dict[float, list[np.ndarray]] = {w: [] for w in (*WIDTHS, width)}
@@ -68,7 +68,7 @@ def test_any_width_is_near_the_average_that_was_kept_all_the_time(width):
     true = kept[width][-1]
     assert shares.sum() == pytest.approx(1, abs=1e-3)
     assert np.sqrt(np.mean((made - true) ** 2)) < 0.02 * np.sqrt(np.mean((way[-1] - true) ** 2))
-    if width in WIDTHS:  # it is there
+    if width in WIDTHS:  # it exists
         np.testing.assert_allclose(made, true, atol=1e-4 * np.abs(true).max())
 
 
@@ -81,7 +81,7 @@ def run(tmp_path_factory):
     return fit(parse("gan", [*OPTIONS, "--out", str(tmp_path_factory.mktemp("averages") / "run")]).run)
 
 
-def test_the_averages_are_kept_and_make_others(run):
+def test_the_averages_are_saved_and_give_others(run):
     steps = sorted(int(p.stem) for p in (run / posthoc_ema.FOLDER).glob("*.sha256"))
     assert steps == [6, 12, 18, 24]
     plain = open_run(run)
@@ -94,14 +94,14 @@ def test_the_averages_are_kept_and_make_others(run):
     last, widest = plain.state.params["generator"], of(open_run(run, average=0.2))
     far = lambda a, b: float(jnp.sqrt(sum(jnp.sum((x - y) ** 2) for x, y in zip(*map(jax.tree.leaves, (a, b))))))  # noqa: E731, B905
     ways = [far(last, of(plain)), far(last, plain.state.ema["generator@0.1"]["params"]), far(last, widest)]
-    assert ways == sorted(ways)  # the wider, the farther behind
+    assert ways == sorted(ways)  # wider averages lag more
     assert far(last, widest) > 1.2 * ways[1]
 
 
-def test_a_run_that_was_stopped_keeps_the_same_averages(run, tmp_path):
+def test_a_resumed_run_has_the_same_averages(run, tmp_path):
     words = [*OPTIONS, "--out", str(tmp_path / "again")]
     fit(parse("gan", words).run)
-    for step in ("24", "16"):  # as if it had been killed between the averages of 12 and of 18
+    for step in ("24", "16"):  # as if the run had been killed between the averages of steps 12 and 18
         shutil.rmtree(tmp_path / "again" / "checkpoints" / step)
         (tmp_path / "again" / "checkpoints" / f"{step}.sha256").unlink()
     for step in ("18", "24"):
@@ -128,7 +128,7 @@ def test_commands_take_a_width(run, cli, tmp_path):
 
 
 def test_steps_since_the_last_snapshot_count(run, tmp_path):
-    """A run that was stopped between two snapshots: what its own state holds is nearer than any of them."""
+    """In a run that stopped between two snapshots, the averages of its own state are nearer than any snapshot."""
     shutil.copytree(run, tmp_path / "run")
     for step in ("18", "24"):
         shutil.rmtree(tmp_path / "run" / "averages" / step)
@@ -150,7 +150,7 @@ def test_a_damaged_snapshot_is_passed_over(run, cli, tmp_path):
     assert "has no whole averages yet: they are kept every 6 steps" in words
 
 
-def test_runs_without_any(cli, tmp_path):
+def test_runs_without_averages(cli, tmp_path):
     run = fit(parse("gan", [*OPTIONS[:-3], "--steps", "1", "--out", str(tmp_path / "run")]).run)
     assert "kept no averages: --average is for runs with --optim.ema-widths" in cli(
         2, "generate", run, "--average", "0.1"
@@ -168,7 +168,7 @@ def test_runs_without_any(cli, tmp_path):
          "save.averages=6 is not a multiple of compute.steps_per_call=4"),
     ],
 )  # fmt: skip
-def test_settings_that_make_no_averages(words, sentence):
+def test_settings_that_give_no_averages(words, sentence):
     run = parse(
         "diffusion", ["--preset", "edm", "--tiny", "--steps", "12", "--log.every", "4", "--log.samples", "0", *words]
     ).run

@@ -1,4 +1,4 @@
-"""The contract, on games small enough to be worked out by hand."""
+"""The contract, on games whose steps are computed by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -166,7 +166,7 @@ def test_frozen_nets_reach_the_losses_and_are_not_in_the_state():
 
 
 @pytest.mark.parametrize("bad", ["loss", "parameter"])
-def test_what_stops_being_finite_is_told(bad):
+def test_a_value_that_is_not_finite_is_reported(bad):
     def loss(params, context, batch, key):
         value = params["a"]["w"] * (jnp.nan if bad == "loss" else 1e38 * batch["image"].sum())
         return (value if bad == "loss" else jnp.minimum(value, 0.0) + value * 1e30), Aux()
@@ -188,13 +188,13 @@ def test_what_stops_being_finite_is_told(bad):
         ({"capabilities": (Codec(lambda *_: {}, conditions=("label",)),)}, "'label', not one of"),
     ],
 )
-def test_a_wrong_name_in_a_task_is_named(change, words):
+def test_a_wrong_name_in_a_task_is_reported(change, words):
     with pytest.raises(ValueError, match=words):
         toy(**change)
 
 
 @pytest.mark.parametrize("phase, words", [({"repeat": 0}, "repeat=0"), ({"every": 0}, "every=0"), ({}, "Two phases")])
-def test_a_wrong_phase_is_named(phase, words):
+def test_a_wrong_phase_is_reported(phase, words):
     with pytest.raises(ValueError, match=words):
         toy(lambda a, b: (Phase("a", "a", a), Phase("a" if not phase else "b", "b", b, **phase)))
 
@@ -205,7 +205,7 @@ def test_init_must_make_the_learners_nets():
         start(task)
 
 
-def test_a_batch_that_does_not_fit_is_told():
+def test_a_batch_that_does_not_fit_is_refused():
     with pytest.raises(InputError, match="needs 'image'"):
         init_state(toy(), jax.random.key(0), {"label": X})
     with pytest.raises(InputError, match="shape"):
@@ -230,7 +230,7 @@ def test_split_takes_every_example_once():
     assert parts.shape == (3, 2) and sorted(parts.ravel().tolist()) == list(range(6))
 
 
-# ---- what the configuration does to a task
+# ---- changes to a task by the configuration
 
 
 def test_schedule_counts_steps_not_plays():
@@ -257,13 +257,13 @@ def test_clipping_bounds_each_learners_gradient():
     assert metrics["a/grad_norm"] == pytest.approx(3), "the norm before clipping"
 
 
-def test_ema_decay_is_the_configurations_where_it_has_one():
+def test_the_configurations_ema_decay_replaces_the_models():
     task = toy(ema=(Ema("a", ramped(0.9)),))
     assert task_transforms.tune(task, Optim(), Compute(), 1).ema == task.ema
     assert task_transforms.tune(task, Optim(ema=0.0), Compute(), 1).ema == ()
     [average] = task_transforms.tune(task, Optim(ema=0.5), Compute(), 1).ema
     assert average.decay(1000) == 0.5
-    assert average.decay(0) == pytest.approx(0.1)  # what the net starts with is soon forgotten
+    assert average.decay(0) == pytest.approx(0.1)  # the initial weights soon lose their influence
 
 
 def test_bf16_reaches_matrices_and_spares_vectors_and_the_state():

@@ -1,4 +1,4 @@
-"""The contract: specs of arrays, tasks whose names are checked, and capabilities that are wrapped in one place."""
+"""The contract: specs of arrays, the checked names of tasks, and capabilities that are wrapped in one place."""
 
 import dataclasses
 import re
@@ -65,8 +65,8 @@ def toy(**changes: Any) -> Task:
 def test_a_spec_has_a_known_kind():
     for kind in KINDS:
         assert ArraySpec(kind, ()).kind == kind  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match=r"kind is one of image, video, .*, camera, not 'picture'"):
-        ArraySpec("picture", (4, 4, 3))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"kind is one of image, video, .*, camera, not 'scalar'"):
+        ArraySpec("scalar", (4, 4, 3))  # pyright: ignore[reportArgumentType]
 
 
 def test_the_sizes_of_a_spec():
@@ -139,7 +139,7 @@ def test_a_task_says_which_name_is_wrong(words):
 # ---- capabilities
 
 
-def test_a_capability_is_found_by_its_type_or_a_sentence_says_what_lacks():
+def test_a_capability_is_found_by_its_type_or_a_sentence_says_what_is_missing():
     task = toy(capabilities=(GENERATES,))
     assert task.find(Transform) is GENERATES and task.get(Transform) is GENERATES and task.find(Codec) is None
     for kind in KIND_TYPES[1:]:
@@ -212,7 +212,7 @@ def test_the_inputs_of_a_transform():
     assert GENERATES.required == GENERATES.conditions == () and GENERATES.main == "image"
 
 
-def test_a_conditioning_that_stands_for_none():
+def test_the_conditioning_that_stands_for_none():
     denoiser = Denoiser(NOTHING, "ve", np.ones(2), (4, 4, 1), {"label": 10, "text": 3})
     none = denoiser.unconditional(2)
     assert {name: x.tolist() for name, x in none.items()} == {"label": [10, 10], "text": [3, 3]}

@@ -1,4 +1,4 @@
-"""What the benchmarks publish: how long a run was trained, where it was measured, and the file and page they write."""
+"""Published results of the benchmarks: training times, places of measurement, and the file and page that they write."""
 
 import sys
 import time
@@ -12,8 +12,8 @@ from tests.benchmarks import render, report, translation_quality
 from tests.benchmarks.report import trained
 
 
-def test_the_time_of_a_run_is_that_of_its_starts_together(tmp_path):
-    """Two starts of two minutes each, the second from an earlier step; a kill cut each one's last record off."""
+def test_the_time_of_a_run_is_the_sum_over_its_starts(tmp_path):
+    """Two starts of two minutes each, the second from an earlier step; a kill cut off the last record of each."""
     for start, steps in (("first", (10, 20)), ("second", (15, 25))):
         writer = SummaryWriter(str(tmp_path / "tensorboard"), filename_suffix=f".{start}")
         for minutes, step in enumerate(steps, 1):
@@ -47,7 +47,7 @@ def house(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_place_of_several_seeds_is_from_the_first_day_to_the_last():
+def test_the_dates_of_several_seeds_are_from_the_first_day_to_the_last():
     later = PLACE | {"date": "2026-11-28", "hardware": "A GPU, 16 cores", "versions": {"Python": "3.12.3"}}
     assert report.together([PLACE, PLACE]) == PLACE
     assert report.together([later, PLACE]) == {
@@ -100,7 +100,7 @@ def test_a_command_names_no_folder_of_this_machine(monkeypatch):
     assert report.command().endswith(" --data DIR --only vae --out DIR --write")
 
 
-def test_translations_sheet_is_the_readmes_where_every_model_has_pictures(tmp_path, monkeypatch):
+def test_translations_sheet_is_the_readmes_where_every_model_has_images(tmp_path, monkeypatch):
     kept = tmp_path / "readme.png"
     kept.write_bytes(b"of another machine")
     monkeypatch.setattr(translation_quality, "SHEET", kept)
@@ -120,6 +120,6 @@ def test_translations_sheet_is_the_readmes_where_every_model_has_pictures(tmp_pa
         rows, column = -(-len(translation_quality.MODELS) // 3), len(some) % 3
         assert whole.size[0] == small[0] > 3 * width and whole.size[1] >= small[1] > 2 * height
         assert whole.size[1] > rows * height
-        picture, (across, down) = whole.convert("RGB"), (whole.size[0] // 3, whole.size[1] // rows)
-        assert picture.getpixel((across + 10, 10)) == (40, 90, 0), "the second model's"
-        assert picture.getpixel((column * across + 10, (rows - 1) * down + 10)) == (0, 0, 200), "the last one's"
+        sheet, (across, down) = whole.convert("RGB"), (whole.size[0] // 3, whole.size[1] // rows)
+        assert sheet.getpixel((across + 10, 10)) == (40, 90, 0), "the second model's"
+        assert sheet.getpixel((column * across + 10, (rows - 1) * down + 10)) == (0, 0, 200), "the last one's"

@@ -1,4 +1,4 @@
-"""Samples of a model that needs something given, and a frozen net, as no row of the zoo does yet; likelihoods."""
+"""Samples of a model with inputs and a frozen net, which no preset of the zoo has yet; and likelihoods."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ from jaxgen.training.loop import fit
 
 
 def brighten(params, context, keys, given):
-    """Each sample is its own given image, made brighter by a frozen net's number."""
+    """Return each sample\'s own input image, made brighter by a number of a frozen net."""
     return {"image": given["image"] + context.frozen["lamp"]["w"] + 0 * params["a"]["w"]}
 
 
@@ -42,7 +42,7 @@ TASK = Task(
 )
 
 
-def test_each_sample_gets_its_own_row_of_what_is_given():
+def test_each_sample_gets_its_own_row_of_the_inputs():
     mesh = sharding.make_mesh(Mesh(data=2))
     run = dataclasses.replace(zoo.load("dcgan").tiny, preset="dcgan")
     source = data.open_source(Data("digits"), (8, 8, 1))
@@ -56,7 +56,7 @@ def test_each_sample_gets_its_own_row_of_what_is_given():
     np.testing.assert_allclose(images, first + 0.5, rtol=1e-6)
 
 
-def test_what_is_given_must_be_in_the_data():
+def test_the_inputs_must_be_in_the_data():
     both = {**IMAGE, "source": IMAGE["image"]}
     translates = generation(brighten, IMAGE, {"source": IMAGE["image"]})
     task = dataclasses.replace(TASK, example=both).having(translates)
@@ -66,7 +66,7 @@ def test_what_is_given_must_be_in_the_data():
 
 
 def test_even_levels_take_eight_bits_a_dimension():
-    """-log P = D log 256 of each example, whatever fills up the last batch."""
+    """-log P = D log 256 of each example, for any padding of the last batch."""
 
     def log_prob(params, context, batch, keys, samples):
         return jnp.full(len(keys), -64 * math.log(256) * samples / 3)
@@ -88,7 +88,7 @@ def test_a_density_has_no_bits_per_dimension():
 
 @pytest.mark.slow
 def test_the_bound_of_a_fresh_vdm_on_real_digits(real_data, tmp_path, cli):
-    """It says that all is noise, eps(z) = z, with which the bound is an integral over gamma = -log SNR."""
+    """A fresh VDM predicts eps(z) = z. With it the bound is an integral over gamma = -log SNR."""
     where = ["--data.source", "tfds:mnist", "--data.dir", str(real_data / "tfds"), "--mesh.data", "1"]
     still = ["--steps", "1", "--model.learning-rate", "1e-12", "--log.samples", "0", "--batch", "100"]
     fit(parse("diffusion", ["--preset", "vdm", "--tiny", *where, *still, "--out", str(tmp_path / "vdm")]).run)
@@ -106,6 +106,8 @@ def test_the_bound_of_a_fresh_vdm_on_real_digits(real_data, tmp_path, cli):
     diffusion = np.trapezoid(0.5 * ((1 - sigma) ** 2 + left * square), gamma)
     prior = 0.5 * (left[-1] * square - left[-1] - 2 * np.log(sigma[-1]))
     noise = np.random.default_rng(0).normal(size=100_000)
-    step = 2 / 255 / math.exp(-13.3 / 2)  # from a level to the next, in deviations; nearly all pixels are at an end
+    step = (
+        2 / 255 / math.exp(-13.3 / 2)
+    )  # from one level to the next, in standard deviations; nearly all pixels are at an end
     slip = np.logaddexp(0, 0.5 * (noise**2 - (noise - step) ** 2)).mean()
     assert found["bpd_16"] == pytest.approx((diffusion + prior + slip) / math.log(2), rel=0.01)

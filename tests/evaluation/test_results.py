@@ -1,4 +1,4 @@
-"""The file of published results: what is refused, what replaces what, what is said of a preset, and the tables."""
+"""The file of published results: refused lines, replaced results, summaries of presets, and the tables."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def test_what_is_appended_is_read_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("{", "results.jsonl, line 2 is not JSON"),
         ([1], "line 2 must be an object in braces"),
@@ -54,12 +54,12 @@ def test_what_is_appended_is_read_again(tmp_path):
         (LINE | {"date": "2026-11-31"}, "'date' must be a day such as"),
     ],
 )
-def test_a_damaged_line_is_named_with_what_is_wrong(tmp_path, line, told):
-    with pytest.raises(InputError, match=re.escape(told)):
+def test_a_damaged_line_is_named_with_its_error(tmp_path, line, message):
+    with pytest.raises(InputError, match=re.escape(message)):
         results.read(written(tmp_path, LINE, line))
 
 
-def test_nothing_is_appended_where_one_result_is_not_valid(tmp_path):
+def test_nothing_is_appended_if_one_result_is_invalid(tmp_path):
     path = written(tmp_path, LINE)
     before = path.read_text()
     with pytest.raises(InputError, match="'value' must be a finite number"):
@@ -88,9 +88,9 @@ def test_the_best_of_a_preset_and_its_summary():
         Result("vae", "unknown", 1, **known),
     ]
     assert {name: r.value for name, r in results.best(found, "vae").items()} == {"fid_lenet": 80, "psnr_rgb": 20}
-    told = "fid_lenet 80 on MNIST (16 sampling steps; 5,000 steps; --batch 8)"
-    told += "; PSNR 20.00 dB (inputs: 21.00) on MNIST (5,000 steps)"
-    assert results.summary(found, "vae") == told
+    expected = "fid_lenet 80 on MNIST (16 sampling steps; 5,000 steps; --batch 8)"
+    expected += "; PSNR 20.00 dB (inputs: 21.00) on MNIST (5,000 steps)"
+    assert results.summary(found, "vae") == expected
     assert results.summary(found[2:3], "vae") == "fid_lenet 29 on MNIST (5,000 steps)"
     assert results.summary(found, "gan") is None
 
@@ -128,15 +128,15 @@ def test_a_page_is_rendered_once_and_then_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("<!-- startups -->\n<!-- /startups -->", "Unknown table 'startups': did you mean 'startup'?"),
         ("<!-- startup -->\n", "has <!-- startup --> without <!-- /startup --> after it"),
         ("<!-- startup -->\n<!-- /startup -->", "No result is of the table startup"),
     ],
 )
-def test_a_marker_that_names_no_table_is_told(text, told):
-    with pytest.raises(InputError, match=re.escape(told)):
+def test_a_marker_that_names_no_table_is_refused(text, message):
+    with pytest.raises(InputError, match=re.escape(message)):
         render.page(text, [])
 
 
@@ -157,7 +157,7 @@ def test_the_published_results_are_of_presets_and_tables_that_exist(published):
 
 
 def test_every_cell_of_the_columns_can_be_filled():
-    """A template that names no metric is never shown: a name that is written wrongly is found so."""
+    """A template without a matching metric is never shown, so this finds misspelt names."""
     for name, table in TABLES.items():
         for template in table.columns.values():
             for part in template.split("|"):
@@ -175,7 +175,7 @@ def test_every_family_has_a_page_with_its_presets(marker):
         assert (render.ROOT / "jaxgen/models" / render.FAMILIES[marker] / link).exists(), link
 
 
-def test_every_page_is_what_the_results_say(capsys):
+def test_every_page_agrees_with_the_results(capsys):
     assert render.main(["--check"]) == 0, capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""Scores of samples: what they measure, the cache of the real side, the command, and what it refuses."""
+"""Scores of samples: their values, the cache of the real images' statistics, the command, and its refusals."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from tests.helpers.running import TINY, call
 
 
 def opened(mesh: Mesh, names=("fid", "kid", "is", "pr", "dc", "swd"), kind="lenet", count=1100, **more):
-    """The scores of the tiny DCGAN's run against the digits, and the parts to use them with."""
+    """The scores of the tiny DCGAN's run against the digits, and the parts that compute them."""
     run = dataclasses.replace(zoo.load("dcgan").tiny, preset="dcgan", data=Data("digits", split="all"))
     lies = sharding.make_mesh(mesh)
     task = build_task(run, lies)
@@ -40,7 +40,7 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noisy() -> list[np.ndarray]:
-    """1,100 images that are no digits, in ragged batches."""
+    """1,100 images of noise, in batches of different sizes."""
     rng = np.random.default_rng(0)
     return [np.tanh(rng.normal(size=(n, 8, 8, 1))).astype(np.float32) for n in (16,) * 68 + (12,)]
 
@@ -51,12 +51,12 @@ def features_of(part: sample_scores.Scores, images: np.ndarray) -> np.ndarray:
 
 
 def share_in_balls(points: np.ndarray, centres: np.ndarray) -> float:
-    """The share of points f64[n d] no farther from some centre f64[m d] than its third neighbour is."""
-    apart = np.sort(cdist(centres, centres), 1)[:, 3]  # each is its own nearest
+    """Return the share of points f64[n d] no farther from some centre f64[m d] than its third neighbour is."""
+    apart = np.sort(cdist(centres, centres), 1)[:, 3]  # each is its own nearest neighbour
     return float((cdist(points, centres) <= apart).any(1).mean())
 
 
-def test_fid_is_that_of_the_features_and_one_device_gives_what_eight_give(noisy):
+def test_fid_is_that_of_the_features_and_equal_on_one_and_eight_devices(noisy):
     one, *_ = opened(Mesh(data=1))
     found = one.compare(one.take_in(noisy, 1100))
     real = np.concatenate([features_of(one, x) for x in one.real_images("all", one.real_count)])
@@ -64,13 +64,13 @@ def test_fid_is_that_of_the_features_and_one_device_gives_what_eight_give(noisy)
     assert len(real) == one.real_count == 1797
     gap = np.square(real.mean(0) - fake.mean(0)).sum()
     cov1, cov2 = np.cov(real.T), np.cov(fake.T)
-    cross = np.sqrt(np.clip(np.linalg.eigvals(cov1 @ cov2).real, 0, None)).sum()  # some features never fire
+    cross = np.sqrt(np.clip(np.linalg.eigvals(cov1 @ cov2).real, 0, None)).sum()  # some features are always 0
     fid = gap + np.trace(cov1) + np.trace(cov2) - 2 * cross
     assert found["fid_lenet"] == pytest.approx(fid, rel=1e-4)
     eight, *_ = opened(Mesh(data=2, fsdp=4))
     assert eight.compare(eight.take_in(noisy, 1100)) == pytest.approx(found, rel=1e-3, abs=1e-3)
     assert {"kid_lenet", "kid_std_lenet", "is_lenet", "precision_lenet", "coverage_lenet", "swd_lenet"} <= set(found)
-    equal = np.concatenate([features_of(one, x) for x in one.real_images("all", 1100)])  # as many as there are samples
+    equal = np.concatenate([features_of(one, x) for x in one.real_images("all", 1100)])  # as many as samples
     assert found["precision_lenet"] == pytest.approx(share_in_balls(fake, equal), abs=0.001)
     assert found["recall_lenet"] == pytest.approx(share_in_balls(equal, fake), abs=0.001)
     digits = share_in_balls(real[1100:], real[:1100])
@@ -78,7 +78,7 @@ def test_fid_is_that_of_the_features_and_one_device_gives_what_eight_give(noisy)
     assert found["fid_lenet"] > 10
 
 
-def test_the_real_pictures_score_nothing_against_themselves():
+def test_real_images_score_zero_against_themselves():
     part, *_ = opened(Mesh(data=1), names=("fid", "pr", "dc"), count=1797)
     found = part.compare(part.take_in(part.real_images("all", 1797), 1797))
     assert found["fid_lenet"] < 1e-6 and found["precision_lenet"] == found["recall_lenet"] == 1
@@ -88,7 +88,7 @@ def test_the_real_pictures_score_nothing_against_themselves():
     assert 0 < floor < 5, "a part of them, drawn without regard to order"
 
 
-def test_the_real_side_comes_from_the_cache_and_only_its_own(noisy, monkeypatch):
+def test_real_statistics_come_from_the_matching_cache_entry(noisy, monkeypatch):
     part, *_ = opened(Mesh(data=1), names=("fid",))
     fresh = part.compare(part.take_in(noisy, 1100))
     again, *_ = opened(Mesh(data=1), names=("fid",))
@@ -97,7 +97,7 @@ def test_the_real_side_comes_from_the_cache_and_only_its_own(noisy, monkeypatch)
     keys = {part.key()}
     for changes in ({"kind": "random"}, {"resizer": "legacy"}, {"real": 500}, {"names": ("kid",)}):
         keys.add(opened(Mesh(data=1), **{"names": ("fid",), **changes})[0].key())
-    assert len(keys) == 5, "extractor, resizer, count and what is kept are told apart"
+    assert len(keys) == 5, "extractor, resizer, count and what is kept are kept apart"
     path = sample_scores.cache_folder() / "statistics" / f"{part.key()}.npz"
     path.write_bytes(path.read_bytes()[:100])
     third, *_ = opened(Mesh(data=1), names=("fid",))
@@ -117,7 +117,7 @@ def test_a_changed_folder_has_other_statistics(tmp_path):
     assert prints[0] != prints[1]
 
 
-def test_bad_pictures_and_counts_are_refused(noisy):
+def test_bad_images_and_counts_are_refused(noisy):
     part, run, task, mesh = opened(Mesh(data=1), names=("fid",))
     with pytest.raises(InputError, match="NaN or infinity"):
         part.take_in([np.full((16, 8, 8, 1), np.nan, np.float32)], 16)
@@ -133,7 +133,7 @@ def test_bad_pictures_and_counts_are_refused(noisy):
         sample_scores.open_scores(run, task, mesh, ["fid_lenett"], 1100, "all")
 
 
-def test_scores_are_taken_while_training():
+def test_scores_are_computed_during_training():
     run = dataclasses.replace(
         zoo.load("dcgan").tiny,
         preset="dcgan",
@@ -177,8 +177,8 @@ def run(tmp_path_factory, environment) -> Path:
 
 def test_evaluate_prints_and_writes_numbers_with_their_protocol(run, environment):
     args = ("--metrics", "fid_lenet,loss", "--count", "200", "--seeds", "3", "--floor", "test")
-    told = call(environment, "jaxgen", "evaluate", str(run), *args)
-    assert "95 % interval" in told and "real images of test" in told and "extractor_sha256" in told
+    printed = call(environment, "jaxgen", "evaluate", str(run), *args)
+    assert "95 % interval" in printed and "real images of test" in printed and "extractor_sha256" in printed
     rows = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     by = {(row["metric"], row["of"]): row for row in rows}
     samples, floor = by["fid_lenet", "samples"], by["fid_lenet", "real images of test"]
@@ -219,5 +219,5 @@ def test_evaluate_refuses_in_one_sentence(run, cli, tmp_path):
         with pytest.raises(InputError, match=sentence):
             evaluate_run(run, [metric], **{**usual, **changes})
     assert "There is no run folder" in cli(2, "evaluate", tmp_path / "none")
-    told = cli(2, "evaluate", run, "--metrics", "fid_lenet", "--count", "0")
-    assert "count must be at least 1" in told
+    printed = cli(2, "evaluate", run, "--metrics", "fid_lenet", "--count", "0")
+    assert "count must be at least 1" in printed

@@ -1,4 +1,4 @@
-"""Smooth images, their files, and runs a few steps old."""
+"""Smooth images, their files, and runs of a few steps."""
 
 import numpy as np
 from PIL import Image
@@ -32,7 +32,7 @@ def load(path) -> np.ndarray:
 
 
 def trained(folder, family, preset, *settings):
-    """A run that is two steps old."""
+    """Return a run of two steps."""
     options = ["--preset", preset, "--tiny", "--steps", "2", "--batch", "2", "--log.samples", "0", "--mesh.data", "1"]
     loop.fit(parse(family, [*options, "--out", str(folder / preset), *settings]).run)
     return folder / preset

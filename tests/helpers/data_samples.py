@@ -1,4 +1,4 @@
-"""Images, folders and sources made for the tests of data, and what its refusals must be like."""
+"""Images, folders and sources for the tests of data, and a check of its refusals."""
 
 import io
 import os
@@ -31,7 +31,7 @@ def numbered(n, size=(4, 4), channels=1):
 
 
 def sample_image(seed=0, size=(40, 30), mode="RGB"):
-    """Smooth noise, width x height."""
+    """Return smooth noise, width x height."""
     rng = np.random.default_rng(seed)
     return (
         Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8))
@@ -64,7 +64,7 @@ def message(call, *parts):
 
 
 def opened(source, **fields) -> Any:
-    """The source, as the class it is."""
+    """Return the source as a given class."""
     return open_source(Data(source=source, **fields))
 
 

@@ -1,4 +1,4 @@
-"""Whether draws have the distribution that they should: within 5 standard errors."""
+"""Checks of the distribution of draws, within 5 standard errors."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def is_normal(x: np.ndarray, deviation: float):
-    """Mean, deviation, skewness and kurtosis, each within 5 standard errors of those of N(0, deviation^2)."""
+    """Check mean, deviation, skewness and kurtosis, each within 5 standard errors of those of N(0, deviation^2)."""
     z, n = x.ravel() / deviation, x.size
     for power, mean, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
         assert abs((z**power).mean() - mean) < 5 * np.sqrt(variance / n), power
 
 
 def is_uniform(x: np.ndarray):
-    """Mean, mean square and share of each tenth within 5 standard errors of those of U(0, 1)."""
+    """Check mean, mean square and share of each tenth within 5 standard errors of those of U(0, 1)."""
     n = x.size
     assert x.min() >= 0 and x.max() <= 1
     assert abs(x.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / n) and abs((x**2).mean() - 1 / 3) < 5 * np.sqrt(4 / 45 / n)

@@ -1,4 +1,4 @@
-"""Images with something at every scale, their files and pixels."""
+"""Images with detail at every scale, their files and pixels."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from jaxgen.nn.resample import resize
 
 
 def smooth(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """An image u8[h w c] with something at every scale."""
+    """Return an image u8[h w c] with detail at every scale."""
     rng = np.random.default_rng(seed)
     coarse = rng.normal(size=(height // 8 + 2, width // 8 + 2, channels)).astype(np.float32)
     x = np.asarray(resize(jax.numpy.asarray(coarse), (height, width))) + 0.1 * rng.normal(

@@ -1,4 +1,4 @@
-"""Random keys whose numbers compile quickly: a hash of a few operations in place of Threefry's twenty rounds.
+"""Random keys that compile quickly: a hash of a few operations instead of Threefry's twenty rounds.
 
 Threefry, once for every parameter, is most of what a tiny net's initialisation compiles. These keys suffice for tests
 that ask whether numbers differ, not how they are distributed. A key's numbers depend on that key alone.

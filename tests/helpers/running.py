@@ -1,4 +1,4 @@
-"""Starting the project's commands as a user does."""
+"""Starts the project's commands as a user does."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""torchvision, and what imports it, beside a PyTorch that its compiled operators don't load into."""
+"""torchvision, and packages that import it, with a PyTorch that can't load its compiled operators."""
 
 import functools
 import importlib.util
@@ -24,7 +24,7 @@ def prepare():
         for compiled in Path(folder).glob("_C*.so"):
             try:
                 return torch.ops.load_library(compiled)
-            except OSError:  # built for a device that this torch has not: torchvision only wants the names
+            except OSError:  # this torch lacks the device of the operators: torchvision needs only their names
                 pass
     library = torch.library.Library("torchvision", "DEF")
     for name in OPERATORS + BACKWARD:

@@ -1,4 +1,4 @@
-"""The translators' published nets in PyTorch, and how a net of ours is compared with its twin."""
+"""The published translation nets in PyTorch, and the comparison of our nets with them."""
 
 import functools
 import itertools
@@ -15,7 +15,7 @@ SIDE = 32
 
 
 def shaken(tree: Any) -> Any:
-    """Random numbers near those that a net starts from, its biases too."""
+    """Return random parameters near a net's initial values, biases included."""
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: x + np.float32(0.05) * rng.normal(size=x.shape).astype(np.float32), tree)
 
@@ -61,7 +61,7 @@ def at(tree: Any, path: str) -> Any:
 
 
 def same(net, given: list[np.ndarray], theirs, layers: dict[str, Any]):
-    """Check what a net answers to what is given, [b h w c] or [b n] each, and its slopes, of parameters and of that.
+    """Check the outputs of a net for inputs [b h w c] or [b n], and its gradients by parameters and inputs.
 
     theirs: the net in PyTorch; layers: its layers by the paths of ours
     """
@@ -91,7 +91,7 @@ def same(net, given: list[np.ndarray], theirs, layers: dict[str, Any]):
     for path, layer in layers.items():
         for name, found in at(slopes, path).items():
             found = turned(layer, found) if name == "kernel" else found
-            # Of a bias before a norm there is nothing but errors of rounding.
+            # The gradient of a bias before a norm is only rounding error.
             np.testing.assert_allclose(found, getattr(layer, names[name]).grad, atol=3e-5 * most, err_msg=path)
 
 
@@ -184,7 +184,7 @@ class Local(nn.Module):
         return self.up(self.down(x) + self.inner(small))
 
 
-# ---- the critic of patches
+# ---- the patch discriminator
 
 
 def patches(channels: int, width: int, stride_2_layers: int, norm):
@@ -212,7 +212,7 @@ class Double(nn.Module):
         return nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-# ---- MUNIT: mirror images around every convolution, and critics whose layers all halve
+# ---- MUNIT: reflection padding for every convolution, and discriminators with stride 2 in all layers
 
 
 def stride_2_layers(channels: int, width: int, layers: int = 4):
@@ -231,7 +231,7 @@ def contents(channels: int, width: int, blocks: int):
     return nn.Sequential(*layers, *(Block(4 * width) for _ in range(blocks)))
 
 
-# ---- BicycleGAN: the code beside every layer of the way in, and a residual encoder
+# ---- BicycleGAN: the latent as an input of every encoder layer, and a residual encoder
 
 
 class Coded(nn.Module):
@@ -276,7 +276,7 @@ class Residual(nn.Module):
         return [head(x) for head in self.heads]
 
 
-# ---- decoders of UNIT and MUNIT, and what a style becomes there
+# ---- decoders of UNIT and MUNIT, and the normalisation by a style
 
 
 def enlarging(width: int, downs: int):
@@ -340,7 +340,7 @@ def code(channels: int) -> np.ndarray:
     return np.random.default_rng(2).normal(size=(2, 8, 8, channels)).astype(np.float32)
 
 
-# ---- StarGAN: zeros around, norms with a scale and a bias, and no other biases
+# ---- StarGAN: zero padding, norms with a scale and a bias, and no other biases
 
 
 class Plain(nn.Module):

@@ -1,4 +1,4 @@
-"""Weight files made by hand, opcode by opcode, and what their refusals must be like."""
+"""Weight files made by hand, opcode by opcode, and checks of their refusals."""
 
 import pickle
 import struct
@@ -88,7 +88,7 @@ def legacy(path, body, storages=None):
 
 
 def dumped(path, value: Any):
-    """Write a torch zip file of what pickle makes of an object."""
+    """Write a torch zip file with the pickle of an object."""
     return zipped(path, pickle.dumps(value, 2)[2:-1])
 
 

@@ -1,4 +1,4 @@
-"""Commands on codes: anomaly scores, the map, arithmetic, samplers fitted on codes; and data of some labels only."""
+"""Commands on latents: anomaly scores, maps, arithmetic, samplers fitted to latents; and data of some labels only."""
 
 import csv
 import dataclasses
@@ -37,7 +37,7 @@ from jaxgen.training.loop import fit
 from tests.helpers.capabilities import decode, encode, log_prob
 from tests.helpers.data_samples import message, refuse, tree
 
-CELL = 66  # pixels of a grid's cell with its gap
+CELL = 66  # pixels of a grid's cell and its gap
 SETTINGS = {
     "vae": "vae --data.only 0-8 --model.latent 2 --model.nets.width 64 --steps 400 --batch 64"
     " --compute.steps-per-call 50 --log.every 50 --log.samples 0 --save.every 400",
@@ -48,7 +48,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Path]:
-    """Two numbers and a prior, trained on nine digits; labels; no prior. And settings that were never trained."""
+    """Runs: two latents and a prior, trained on nine digits; with labels; without a prior. And untrained settings."""
     folder = tmp_path_factory.mktemp("runs")
     for name, settings in SETTINGS.items():
         fit(
@@ -70,8 +70,8 @@ def opened(runs) -> dict[str, Trained]:
 
 
 def size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
+    with Image.open(path) as file:
+        return file.size
 
 
 # ---------------------------------------------------------------- data of some labels
@@ -86,16 +86,16 @@ def labels_read(source) -> list[int]:
 
 
 def check_only(only: str, kept: set[int], source: str, **fields):
-    """The examples of the labels, and these alone, in their order and with their numbers."""
+    """Check that exactly the examples of the labels are kept, in their order and with their labels."""
     image = (8, 8, 3) if source == "shapes" else (8, 8, 1)
     data = Data(source, **fields)
     whole, some = (open_source(dataclasses.replace(data, only=x), image) for x in (None, only))
     where = [i for i, label in enumerate(labels_of(whole)) if label in kept]
     assert len(some) == len(where) and some.classes == whole.classes
     assert labels_read(RandomSubset(some, 40)) and set(labels_of(some)) == kept
-    pictures = [next(batches(x, data, image, batch=64, seed=0, train=False)) for x in (some, Subset(whole, where[:64]))]
-    np.testing.assert_array_equal(pictures[0]["image"], pictures[1]["image"])
-    np.testing.assert_array_equal(pictures[0]["label"], pictures[1]["label"])
+    found = [next(batches(x, data, image, batch=64, seed=0, train=False)) for x in (some, Subset(whole, where[:64]))]
+    np.testing.assert_array_equal(found[0]["image"], found[1]["image"])
+    np.testing.assert_array_equal(found[0]["label"], found[1]["label"])
 
 
 @pytest.mark.parametrize("source", ["digits", "shapes"])
@@ -112,7 +112,7 @@ def test_only_some_labels_of_a_tfds_set(real_data):
     check_only("0-8", set(range(9)), "tfds:mnist", dir=str(real_data / "tfds"), split="test[:500]")
 
 
-def test_labels_that_are_not_there(tmp_path):
+def test_missing_labels_are_refused(tmp_path):
     for only, words in {"8-10": "from 0 to 9, not 10", "cat": "numbers such as 1, 0,1 or 0-9, not 'cat'"}.items():
         with pytest.raises(InputError, match=rf"^data\.only must be {words}\.$"):
             open_source(Data(only=only))
@@ -123,18 +123,18 @@ def test_labels_that_are_not_there(tmp_path):
     message(lambda: labels_of(open_source(Data(f"folder:{tmp_path}"))), "The data has no labels.")
 
 
-def test_runs_from_before_are_resumed(runs):
+def test_older_runs_are_resumed(runs):
     run = from_json((runs["cvae"] / "config.json").read_text())
     values = json.loads(to_json(run))
     assert values["data"].pop("only") is None
     assert from_json(json.dumps(values)) == run
     some = dataclasses.replace(run, data=dataclasses.replace(run.data, only="1"))
     assert differences(run, some) == ["data.only: None -> 1"]
-    other = dataclasses.replace(some, preset="vae")  # whose settings are others altogether
+    other = dataclasses.replace(some, preset="vae")  # which has other settings
     assert differences(run, other) == ["preset: cvae -> vae"]
 
 
-def test_real_pictures_of_other_labels_are_kept_apart(opened):
+def test_real_images_of_other_labels_are_kept_apart(opened):
     run, mesh, task, *_ = opened["vae"]
     others = [dataclasses.replace(run, data=dataclasses.replace(run.data, only=x)) for x in ("0-8", "8,0-7", None)]
     scores = [open_scores(r, task, mesh, ["swd_pixels"], 5, "train", real=5)[0] for r in others]
@@ -156,30 +156,30 @@ def test_the_area_under_the_curve_is_sklearns(levels):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory) -> Path:
-    """50 held-out digits from 0 to 8, and 5 images that are no digits, as files."""
+    """A folder of 50 held-out digits from 0 to 8 and 5 images of noise."""
     folder = tmp_path_factory.mktemp("mixed")
     digits = open_source(Data("digits", split="test", only="0-8"))
     noise = np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)
-    pictures = {f"digit/{i:02}": digits[i]["image"][..., 0] for i in range(50)}
-    for name, pixels in {**pictures, **{f"other/{i}": x for i, x in enumerate(noise)}}.items():
+    images = {f"digit/{i:02}": digits[i]["image"][..., 0] for i in range(50)}
+    for name, pixels in {**images, **{f"other/{i}": x for i, x in enumerate(noise)}}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{name}.png")
     return folder
 
 
 @pytest.mark.parametrize("by", ["likelihood", "reconstruction"])
-def test_what_is_no_digit_comes_first(runs, cli, opened, mixed, tmp_path, by):
+def test_images_of_noise_are_ranked_first(runs, cli, opened, mixed, tmp_path, by):
     out = tmp_path / "s.csv"
-    told = cli(0, "score", runs["vae"], mixed, "--by", by, "--anomalies", "1", "--count", 20, "--out", out)
-    assert f"55 images scored by {by} at step 400: {out}" in told
-    assert "AUROC 1.0000 of 5 anomalies among 55 images" in told
+    printed = cli(0, "score", runs["vae"], mixed, "--by", by, "--anomalies", "1", "--count", 20, "--out", out)
+    assert f"55 images scored by {by} at step 400: {out}" in printed
+    assert "AUROC 1.0000 of 5 anomalies among 55 images" in printed
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [row["rank"] for row in rows] == [str(i) for i in range(1, 56)]
     assert {row["image"] for row in rows[:5]} == {f"other/{i}.png" for i in range(5)}
     assert [row["label"] for row in rows] == ["other"] * 5 + ["digit"] * 50
     values = [float(row["score"]) for row in rows]
     assert values == sorted(values, reverse=True)
-    # 10 and 10 images in rows of 8, a line of text under each, and a gap between the halves
+    # 10 and 10 images in rows of 8, a line of text under each image, a gap between the halves
     assert size(tmp_path / "s.png") == (8 * CELL + 2, 2 * (2 * (CELL + CAPTION) + 2) + CAPTION)
     if by == "reconstruction":
         task, state = opened["vae"].task, opened["vae"].state
@@ -190,12 +190,12 @@ def test_what_is_no_digit_comes_first(runs, cli, opened, mixed, tmp_path, by):
         assert values[7] == pytest.approx(float(((made - x) ** 2).mean()), rel=1e-4)
 
 
-def test_likelihoods_are_the_tasks_and_of_one_picture_each(opened):
+def test_likelihoods_are_the_tasks_and_of_each_image_alone(opened):
     trained = opened["vae"]
     data = trained.run.data.at("test")
     source = open_source(data)
-    coder = Autoencoder(trained)
-    all_, three = (coder.negative_log_likelihoods(x, data, 5) for x in (source, Subset(source, range(3))))
+    autoencoder = Autoencoder(trained)
+    all_, three = (autoencoder.negative_log_likelihoods(x, data, 5) for x in (source, Subset(source, range(3))))
     np.testing.assert_array_equal(all_[:3], three)
     assert len(all_) == len(source) and log_prob(trained.task)
     batch = next(batches(source, data, (8, 8, 1), batch=len(source), seed=0, train=False))
@@ -206,21 +206,21 @@ def test_likelihoods_are_the_tasks_and_of_one_picture_each(opened):
 
 
 def test_scores_of_a_source(runs, cli, tmp_path):
-    """A set that has labels and no names; some of it; a sheet that shows all, in order."""
+    """A set with labels and without file names, a part of it, and a sheet that shows all images in order."""
     out = tmp_path / "s.csv"
-    told = cli(0, "score", runs["cvae"], "digits", "--limit", 12, "--samples", 2, "--out", out)
-    assert "12 images scored by likelihood" in told and "AUROC" not in told
+    printed = cli(0, "score", runs["cvae"], "digits", "--limit", 12, "--samples", 2, "--out", out)
+    assert "12 images scored by likelihood" in printed and "AUROC" not in printed
     rows = list(csv.DictReader(out.read_text().splitlines()))
     some = RandomSubset(open_source(Data("digits", split="test")), 12)
     assert {int(row["image"]): row["label"] for row in rows} == {
         int(i): str(label) for i, label in zip(some.indices, some.labels, strict=True)
     }
     assert size(tmp_path / "s.png") == (8 * CELL + 2, 2 * (CELL + CAPTION) + 2)
-    told = cli(0, "score", runs["vae"], "digits", "--anomalies", "9", "--out", out, "--overwrite")
-    assert f"of {(labels_of(open_source(Data('digits', split='test'))) == 9).sum()} anomalies among 297" in told
+    printed = cli(0, "score", runs["vae"], "digits", "--anomalies", "9", "--out", out, "--overwrite")
+    assert f"of {(labels_of(open_source(Data('digits', split='test'))) == 9).sum()} anomalies among 297" in printed
 
 
-def test_scores_that_are_no_numbers(opened, monkeypatch):
+def test_scores_that_are_not_finite_are_refused(opened, monkeypatch):
     monkeypatch.setattr(Autoencoder, "squared_errors", lambda *args: np.array([1, np.nan]))
     data = Data("digits")
     message(
@@ -233,9 +233,9 @@ def test_scores_that_are_no_numbers(opened, monkeypatch):
 
 
 def test_maps(runs, cli, tmp_path):
-    told = cli(0, "map", runs["vae"], "--out", tmp_path / "map.png", "--side", 5)
+    printed = cli(0, "map", runs["vae"], "--out", tmp_path / "map.png", "--side", 5)
     held_out = len(open_source(Data("digits", split="test", only="0-8")))
-    assert f"The latents of {held_out} images of test at step 400: {tmp_path}/map.png" in told
+    assert f"The latents of {held_out} images of test at step 400: {tmp_path}/map.png" in printed
     assert size(tmp_path / "map.png") == (1400, 700)
     cli(0, "map", runs["cvae"], "--by", "pca", "--count", 50, "--out", tmp_path / "pca.png")
     assert size(tmp_path / "pca.png") == (750, 700)
@@ -243,7 +243,7 @@ def test_maps(runs, cli, tmp_path):
     assert (shown == (31, 119, 180)).all(1).sum() > 20, "digits of class 0 in their colour"
 
 
-def test_the_grid_is_at_the_priors_quantiles_or_spans_the_codes(opened):
+def test_the_grid_is_at_the_priors_quantiles_or_spans_the_latents(opened):
     codes_ = np.array([[0, 5], [2, -5], [1, 1]], np.float32)
     values = grid_values(opened["vae"], codes_, 9, ())
     want = stats.norm.ppf((np.arange(9) + 0.5) / 9)
@@ -252,9 +252,9 @@ def test_the_grid_is_at_the_priors_quantiles_or_spans_the_codes(opened):
     np.testing.assert_allclose(values, [[0, 1, 2], [-5, 0, 5]])
 
 
-def test_the_map_is_painted_upwards(opened, tmp_path):
+def test_the_second_latent_of_a_map_grows_upwards(opened, tmp_path):
     painted = np.full((3, 3, 2, 2, 1), 200, np.uint8)
-    painted[2, 0] = 100  # the second number largest, the first smallest
+    painted[2, 0] = 100  # the second latent largest, the first smallest
     plot_map(np.zeros((1, 2)), None, (), "ab", tmp_path / "m.png", painted, np.zeros((2, 3)))
     shown = np.asarray(Image.open(tmp_path / "m.png").convert("L"))
     middle, corner = (np.median(np.argwhere(shown == value), 0) for value in (200, 100))
@@ -265,17 +265,17 @@ def test_the_map_is_painted_upwards(opened, tmp_path):
 
 
 def test_arithmetic(runs, cli, opened, tmp_path):
-    """What is subtracted from itself leaves what is added; the strip shows the mean codes first."""
+    """A label minus itself leaves the added label; the strip shows the mean latents first."""
     trained = opened["vae"]
     digits = open_source(Data("digits"))
     file = tmp_path / "three.png"
     Image.fromarray(digits[3]["image"][..., 0]).save(file)
     out = tmp_path / "a.png"
-    told = cli(
+    printed = cli(
         0, "arithmetic", runs["vae"], "--start", "label:1", "--minus", "label:1", "--plus", f"label:4,{file}",
         "--steps", 3, "--examples", 6, "--out", out,
     )  # fmt: skip
-    assert f"label:1 - label:1 + label:4,{file} at step 400: {out}" in told
+    assert f"label:1 - label:1 + label:4,{file} at step 400: {out}" in printed
     assert size(out) == (7 * CELL + 2, CELL + 2)
     strip = np.asarray(Image.open(out)).astype(int)
     cells = [strip[2:CELL, 2 + i * CELL : (i + 1) * CELL] for i in range(7)]
@@ -283,9 +283,9 @@ def test_arithmetic(runs, cli, opened, tmp_path):
     for a, b in ((0, 1), (0, 4), (2, 6)):
         assert np.abs(cells[a] - cells[b]).max() <= 1
     fours = Subset(digits, np.flatnonzero(labels_of(digits) == 4))
-    coder = Autoencoder(trained)
-    ones = [coder.encode(x, trained.run.data).mean(0) for x in (RandomSubset(fours, 6), Subset(digits, [3]))]
-    want = to_u8(coder.decode(np.mean(ones, 0)[None], {}))[0, ..., 0]
+    autoencoder = Autoencoder(trained)
+    ones = [autoencoder.encode(x, trained.run.data).mean(0) for x in (RandomSubset(fours, 6), Subset(digits, [3]))]
+    want = to_u8(autoencoder.decode(np.mean(ones, 0)[None], {}))[0, ..., 0]
     assert np.abs(cells[2] - want.repeat(8, 0).repeat(8, 1)).max() <= 1
     cli(0, "arithmetic", runs["cvae"], "--start", file, "--minus", "label:1", "--plus", "label:9", "--label", 3,
         "--out", out, "--overwrite")  # fmt: skip
@@ -303,7 +303,7 @@ def energy(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * float(cdist(a, b).mean()) - float(cdist(a, a).mean()) - float(cdist(b, b).mean())
 
 
-def test_a_mixture_has_the_moments_of_what_it_is_fitted_on():
+def test_a_mixture_has_the_moments_of_its_data():
     draw = np.random.default_rng(0)
     means, weights = np.array([[4.0, 0, 1], [-2, 1, -3]]), np.array([0.25, 0.75])
     roots = draw.normal(size=(2, 3, 3)) / 2
@@ -318,7 +318,7 @@ def test_a_mixture_has_the_moments_of_what_it_is_fitted_on():
     )
     np.testing.assert_allclose(found.mean(0), mean, atol=0.08)
     np.testing.assert_allclose(np.cov(found.T), covariance, atol=0.3)
-    first = found[found[:, 2] > -1]  # the components lie apart
+    first = found[found[:, 2] > -1]  # the components are separate
     assert len(first) / len(found) == pytest.approx(0.25, abs=0.02)
     np.testing.assert_allclose(np.cov(first.T), roots[0] @ roots[0].T, atol=0.08)
     np.testing.assert_allclose(sample(keys_of(20_000)[5:6])[0], found[5], rtol=1e-5, atol=1e-6)
@@ -327,8 +327,8 @@ def test_a_mixture_has_the_moments_of_what_it_is_fitted_on():
 
 
 @pytest.mark.slow
-def test_a_second_stage_comes_nearer_to_codes_that_are_far_from_the_prior(monkeypatch):
-    """Codes on a ring: nearer than the prior, and than the Gaussian of their mean and covariance."""
+def test_a_second_stage_comes_nearer_to_latents_that_are_far_from_the_prior(monkeypatch):
+    """For latents on a ring it is nearer than the prior and than the Gaussian with their mean and covariance."""
     monkeypatch.setattr(latent_samplers, "WIDTH", 64)
     draw = np.random.default_rng(0)
 
@@ -348,7 +348,7 @@ def test_a_second_stage_comes_nearer_to_codes_that_are_far_from_the_prior(monkey
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixture", "two-stage"])
-def test_codes_of_a_trained_model_are_nearer_to_a_sampler_than_to_the_prior(opened, monkeypatch, name):
+def test_latents_of_a_trained_model_are_nearer_to_a_sampler_than_to_the_prior(opened, monkeypatch, name):
     monkeypatch.setattr(latent_samplers, "WIDTH", 32)
     monkeypatch.setattr(latent_samplers, "fit_two_stage", partial(latent_samplers.fit_two_stage, steps=300))
     trained = opened["vae"]
@@ -371,7 +371,7 @@ def test_codes_of_a_trained_model_are_nearer_to_a_sampler_than_to_the_prior(open
     found = np.asarray(seen[0](keys_of(1000)))
     prior = np.random.default_rng(0).normal(size=(1000, 2))
     assert energy(found, held_out) < 0.5 * energy(prior, held_out)
-    # What is drawn is decoded, by one key for each sample.
+    # Each drawn latent is decoded with the sample's own key.
     keys = rng.sample_keys(rng.fold(jax.random.key(0), "samples"), jnp.arange(9))
     want = Autoencoder(trained).decode(np.asarray(seen[1](keys)), {})
     np.testing.assert_allclose(drawn[1], want, atol=1e-4)
@@ -390,13 +390,13 @@ def test_an_autoencoder_is_sampled_and_scored(runs, cli, tmp_path):
     assert (samples(runs["autoencoder"], "--count", 5, "--batch", 8, "--seed", 4) != some).any()
     labelled = samples(runs["cvae"], "--count", 6, "--labels", "2,7")
     assert labelled.shape == (6, 8, 8, 1) and size(tmp_path / "x.png") == (3 * CELL + 2, 2 * CELL + 2)
-    told = cli(0, "evaluate", runs["autoencoder"], "--sampler", "mixture", "--metrics", "swd_pixels", "--count", 16)
-    assert "sampler mixture" in told
+    printed = cli(0, "evaluate", runs["autoencoder"], "--sampler", "mixture", "--metrics", "swd_pixels", "--count", 16)
+    assert "sampler mixture" in printed
     row = json.loads((runs["autoencoder"] / "evaluations.jsonl").read_text().splitlines()[-1])
     assert row["sampler"] == "mixture" and row["metric"] == "swd_pixels" and np.isfinite(row["value"])
 
 
-def test_samplers_feed_the_scores(opened):
+def test_scores_use_the_sampler(opened):
     run, mesh, task, *_ = opened["vae"]
     [scores] = open_scores(run, task, mesh, ["swd_pixels"], 20, "train", real=20, cache=False)
     found = scores.compare(scores.take_in(latent_samplers.images(opened["vae"], "mixture", 20, 0), 20))
@@ -484,8 +484,8 @@ def test_a_mistake_is_one_sentence_before_anything_is_restored(why, runs, cli, t
 
     monkeypatch.setattr("jaxgen.runs.checkpoint.restore", restored)
     before = sorted(tmp_path.iterdir())
-    told = cli(2, verb, runs[name], *args)
-    assert words in told and "Traceback" not in told
+    printed = cli(2, verb, runs[name], *args)
+    assert words in printed and "Traceback" not in printed
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -496,7 +496,7 @@ def test_arithmetic_without_labels(opened, tmp_path):
     message(lambda: sources_of(run, task, "label:1", 5, 0), "have no labels, so label:1 is unknown: name")
 
 
-def test_codes_that_are_no_vectors(opened):
+def test_latents_that_are_no_vectors(opened):
     task = opened["vae"].task
     encode = lambda params, context, batch: jnp.zeros((len(batch["image"]), 4, 4), jnp.int32)  # noqa: E731
     message(lambda: check_vectors(dataclasses.replace(task, encode=encode)), "This model's codes are 4x4 whole numbers")
@@ -514,6 +514,6 @@ def test_codes_that_are_no_vectors(opened):
         ("generate", "a mixture of Gaussians (mixture) or a second VAE (two-stage)"),
     ],
 )
-def test_a_command_explains_itself(cli, monkeypatch, verb, words):
+def test_a_command_has_help(cli, monkeypatch, verb, words):
     monkeypatch.setenv("COLUMNS", "400")
     assert words in cli(0, verb, "--help")

@@ -1,4 +1,4 @@
-"""What is done with a trained generator's latent: walks, mixtures, projections, directions, labels and truncation."""
+"""The latent space of a trained generator: walks, mixtures, projections, directions, labels and truncation."""
 
 import dataclasses
 from pathlib import Path
@@ -24,12 +24,12 @@ from jaxgen.runs.load import Trained, open_run
 from jaxgen.training.loop import fit
 
 MODELS = ("dcgan", "cgan", "stylegan2")
-CELL = 66  # pixels of a grid's cell with its gap
+CELL = 66  # pixels of a grid's cell and its gap
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Path]:
-    """Tiny trained runs: z, z and a label, and a w of four rows."""
+    """Tiny trained runs: of z, of z and a label, and of a w with four rows."""
     folder = tmp_path_factory.mktemp("runs")
     steps = {"dcgan": 10, "cgan": 10, "stylegan2": 2}
     for name in MODELS:
@@ -68,17 +68,17 @@ def test_a_great_circle_keeps_norms_and_hits_its_ends():
         np.testing.assert_allclose(norm(latent_space.slerp(a, b, t)), norm(a), rtol=1e-6)
     np.testing.assert_allclose(latent_space.slerp(a, b, 0), a, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(latent_space.slerp(a, b, 1), b, rtol=1e-6, atol=1e-7)
-    half = latent_space.slerp(a, 2 * b, 0.5)  # the bisector; the norms' mean
+    half = latent_space.slerp(a, 2 * b, 0.5)  # the bisector, with the mean of the norms
     mean = a + b
     np.testing.assert_allclose(half, mean * (1.5 * norm(a) / norm(mean))[:, None, None], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(latent_space.slerp(a, 3 * a, 0.5), 2 * a, rtol=1e-6)  # of one line
+    np.testing.assert_allclose(latent_space.slerp(a, 3 * a, 0.5), 2 * a, rtol=1e-6)  # on one line
     np.testing.assert_allclose(latent_space.slerp(a, -a, 0.25), a / 2, rtol=1e-6)
     np.testing.assert_array_equal(latent_space.slerp(0 * a, 0 * a, 0.5), 0 * a)
 
 
 @pytest.mark.parametrize(("name", "straight"), [("dcgan", False), ("stylegan2", False), ("stylegan2", True)])
 def test_a_walk_is_closed_and_passes_the_samples(entries, opened, name, straight):
-    """Between two points the way back is the way there."""
+    """Between two points the way back is the way there, reversed."""
     walk = list(latent_space.interpolate(entries[name], 3, 2, 4, None, 3, 1.0, straight))
     assert len(walk) == 8
     _, mesh, task, state, frozen, _ = opened[name]
@@ -94,15 +94,15 @@ def test_a_walk_is_closed_and_passes_the_samples(entries, opened, name, straight
 def test_any_number_of_rows_is_one_program(opened):
     entry = Entry(opened["dcgan"], 3)
     z = entry.draw(0, np.arange(7), {})
-    pictures = entry.paint(z, {})
-    np.testing.assert_array_equal(entry.paint(z[4:], {}), pictures[4:])
+    images = entry.paint(z, {})
+    np.testing.assert_array_equal(entry.paint(z[4:], {}), images[4:])
     np.testing.assert_array_equal(entry.draw(0, [5], {}), z[[5]])
     maps: list[Any] = [entry._draw, entry._paint]
     assert [f._cache_size() for f in maps] == [1, 1]
 
 
 def test_labels_on_a_walk(entries):
-    """An image on the way in z is that of the label in force."""
+    """An image on a walk in z has the label of that point."""
     labels = np.array([[3, 4], [3, 4]])
     walk = list(latent_space.interpolate(entries["cgan"], 0, 2, 2, labels, 2, 1.0, False))
     z = entries["cgan"].draw(0, np.arange(4), {})
@@ -128,12 +128,12 @@ def test_truncation(entries, opened):
 def test_mixing_no_layers_or_all_of_them(entries):
     entry = entries["stylegan2"]
     w = entry.sample(0, np.arange(5), {})
-    pictures = entry.paint(w, {})
+    images = entry.paint(w, {})
     for layers, source in ((range(4), [0, 0, 0, 1, 1, 1]), ((), [2, 3, 4, 2, 3, 4])):
         grid = latent_space.mix(entry, 0, 2, 3, layers, (), 1.0).reshape(3, 4, 8, 8, 1)
-        np.testing.assert_array_equal(grid[0, 1:], pictures[2:])
-        np.testing.assert_array_equal(grid[1:, 0], pictures[:2])
-        np.testing.assert_array_equal(grid[1:, 1:].reshape(6, 8, 8, 1), pictures[source])
+        np.testing.assert_array_equal(grid[0, 1:], images[2:])
+        np.testing.assert_array_equal(grid[1:, 0], images[:2])
+        np.testing.assert_array_equal(grid[1:, 1:].reshape(6, 8, 8, 1), images[source])
         assert (grid[0, 0] == 1).all()
     mixed = w[[3]].copy()
     mixed[:, [0, 2]] = w[[0]][:, [0, 2]]
@@ -155,7 +155,7 @@ def test_directions_are_the_eigenvectors_of_the_first_weights(entries, name):
         kernel = np.concatenate(kernels, 1)
     else:
         dense = params["net"]["Dense_0"] if name == "cgan" else params["Dense_0"]
-        kernel = dense["kernel"][:8]  # z's rows, without those of the label
+        kernel = dense["kernel"][:8]  # the rows of z, without those of the label
         np.testing.assert_allclose(entry.factors()[0], kernel, rtol=1e-6, atol=1e-9)
     found = latent_space.semantic(entry.factors(), 8)
     np.testing.assert_allclose(found @ found.T, np.eye(8), atol=1e-12)
@@ -182,7 +182,7 @@ def test_steps_along_directions(entries):
     ("name", "distance"),
     [("dcgan", "lenet"), ("cgan", "pixels"), pytest.param("stylegan2", "pixels", marks=pytest.mark.slow)],
 )
-def test_a_projection_finds_what_the_model_made(entries, name, distance):
+def test_a_projection_finds_the_models_own_sample(entries, name, distance):
     entry = entries[name]
     given = conditions(1, (4,) if name == "cgan" else ())
     target = entry.paint(entry.sample(7, [5], given), given)
@@ -193,14 +193,14 @@ def test_a_projection_finds_what_the_model_made(entries, name, distance):
     np.testing.assert_array_equal(entry.paint(found.latent, given), found.image)
 
 
-def test_the_middle_of_w(entries):
+def test_the_mean_of_w(entries):
     w = entries["stylegan2"].sample(0, np.arange(1500), {}).astype(np.float64)
     mean, sigma = inversion.middle(entries["stylegan2"], 0, 1500, {})
     np.testing.assert_allclose(mean[0], w.mean(0), rtol=1e-5, atol=1e-6)
     assert sigma == pytest.approx(np.sqrt(((w - w.mean(0)) ** 2).sum(-1).mean()), rel=1e-5)
 
 
-def test_the_rate_of_a_projection():
+def test_the_learning_rate_of_a_projection():
     """Karras et al. 2020a, appendix D: up from 0 over 50 of 1,000 steps, down to 0 over the last 250."""
     at = inversion.rate(1000)
     assert [float(np.asarray(at(i))) for i in (0, 25, 50, 700, 750, 875, 1000)] == pytest.approx(
@@ -227,9 +227,9 @@ def test_numbers():
 
 def test_a_grid_has_one_label_a_row():
     images = np.linspace(-1, 1, 5)[:, None, None, None] * np.ones((1, 64, 64, 1))
-    picture = image_grid.grid(images, rows=2)
-    assert picture.shape == (2 * CELL + 2, 3 * CELL + 2)
-    cells = picture[CELL // 2 :: CELL, CELL // 2 :: CELL]
+    sheet = image_grid.grid(images, rows=2)
+    assert sheet.shape == (2 * CELL + 2, 3 * CELL + 2)
+    cells = sheet[CELL // 2 :: CELL, CELL // 2 :: CELL]
     np.testing.assert_array_equal(cells, [[0, 128, 255], [64, 191, 255]])
     for count, rows in ((30, 10), (16, 10), (10, 10), (9, 0)):
         given, lines = in_turn(range(10), count)
@@ -254,7 +254,7 @@ def test_an_animation_of_colours(tmp_path):
 
 
 def decoded(path: Path) -> tuple[np.ndarray, float]:
-    """The frames u8[n h w 3] of a .mp4, and how many there are in a second."""
+    """Return the frames u8[n h w 3] of a .mp4, and their number in a second."""
     import av
 
     with av.open(str(path)) as file:
@@ -270,8 +270,8 @@ def decoded(path: Path) -> tuple[np.ndarray, float]:
 def test_every_command(runs, cli, tmp_path, name):
     run, label = runs[name], ["--labels", "2,7"] if name == "cgan" else []
     size = ("--rows", 2, "--columns", 3, "--points", 2, "--frames", 5)
-    told = cli(0, "interpolate", run, *size, "--out", tmp_path / "walk.gif", "--fps", 10, *label)
-    assert f"10 frames of step {10 if name != 'stylegan2' else 2}: {tmp_path}/walk.gif" in told
+    printed = cli(0, "interpolate", run, *size, "--out", tmp_path / "walk.gif", "--fps", 10, *label)
+    assert f"10 frames of step {10 if name != 'stylegan2' else 2}: {tmp_path}/walk.gif" in printed
     with Image.open(tmp_path / "walk.gif") as gif:
         assert gif.size == (3 * CELL + 2, 2 * CELL + 2) and gif.info["loop"] == 0
         lasts = []
@@ -287,12 +287,12 @@ def test_every_command(runs, cli, tmp_path, name):
         np.testing.assert_array_equal(middle[2:CELL], middle[2 + CELL : 2 * CELL])
     Image.fromarray(np.arange(300, dtype=np.uint8).reshape(20, 15)).save(tmp_path / "target.png")
     out = tmp_path / "projected.png"
-    told = cli(0, "project", run, tmp_path / "target.png", "--steps", 6, "--out", out, "--distance", "pixels")
+    printed = cli(0, "project", run, tmp_path / "target.png", "--steps", 6, "--out", out, "--distance", "pixels")
     with Image.open(out) as grid, np.load(tmp_path / "projected.npz") as arrays:
         assert grid.size == (2 * CELL + 2, CELL + 2)
         assert arrays["w" if name == "stylegan2" else "z"].shape == ((1, 4, 8) if name == "stylegan2" else (1, 8))
         assert len(arrays["loss"]) == 6 and ("label" in arrays) == (name == "cgan")
-        assert f"PSNR {arrays['psnr']:.2f} dB by pixels after 6 steps" in told
+        assert f"PSNR {arrays['psnr']:.2f} dB by pixels after 6 steps" in printed
     if name == "stylegan2":
         cli(0, "mix", run, "--rows", 2, "--columns", 3, "--layers", "0-1", "--out", tmp_path / "mix.png")
         with Image.open(tmp_path / "mix.png") as grid:
@@ -301,14 +301,14 @@ def test_every_command(runs, cli, tmp_path, name):
         assert "w is one vector" in cli(2, "mix", run, "--out", tmp_path / "mix.png")
 
 
-def test_a_film(runs, cli, tmp_path, monkeypatch):
+def test_a_video(runs, cli, tmp_path, monkeypatch):
     size = ("--rows", 1, "--columns", 2, "--points", 3, "--frames", 4, "--space", "z")
     cli(0, "interpolate", runs["stylegan2"], *size, "--out", tmp_path / "walk.mp4", "--fps", 12)
     seen, rate = decoded(tmp_path / "walk.mp4")
     assert seen.shape == (12, CELL + 2, 2 * CELL + 2, 3) and rate == 12
     monkeypatch.setattr(animation, "find_spec", lambda name: None)
-    told = cli(2, "interpolate", runs["stylegan2"], "--out", tmp_path / "other.mp4")
-    assert told == "A .mp4 needs PyAV: pip install 'jaxgen[video]', or write a .gif."
+    printed = cli(2, "interpolate", runs["stylegan2"], "--out", tmp_path / "other.mp4")
+    assert printed == "A .mp4 needs PyAV: pip install 'jaxgen[video]', or write a .gif."
 
 
 def test_generate_with_labels_and_truncation(runs, cli, tmp_path):
@@ -335,7 +335,7 @@ def test_generate_with_labels_and_truncation(runs, cli, tmp_path):
 TRUNCATED = {psi: ("--truncation", psi) for psi in (0, 1)}
 
 
-def test_a_conditional_run_is_drawn_from_without_its_data(runs, cli, tmp_path):
+def test_a_conditional_run_draws_samples_without_its_data(runs, cli, tmp_path):
     task = open_run(runs["cgan"], Mesh(data=1)).task
     assert classes_of(task, None) == tuple(range(10))
     text = (runs["cgan"] / "config.json").read_text()
@@ -392,8 +392,8 @@ def test_a_mistake_is_one_sentence_before_anything_is_restored(why, runs, cli, t
     if not any(arg.startswith("--out") for arg in args):
         args += ["--out", str(tmp_path / "x.png")]
     before = sorted(tmp_path.iterdir())
-    told = cli(2, verb, runs.get(name, tmp_path / name), *args)
-    assert words in told and "Traceback" not in told
+    printed = cli(2, verb, runs.get(name, tmp_path / name), *args)
+    assert words in printed and "Traceback" not in printed
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -411,7 +411,7 @@ def test_a_latent_of_unknown_weights():
 
 
 def test_scores_keep_the_datas_labels(opened):
-    """The labels of samples that are scored are those of examples, not the classes in turn."""
+    """Scored samples have the labels of examples, not the classes in turn."""
     from jaxgen import data
 
     run, _, task, *_ = opened["cgan"]
@@ -432,6 +432,6 @@ def test_scores_keep_the_datas_labels(opened):
         ("directions", "Each row shows one direction"),
     ],
 )
-def test_a_command_explains_itself(cli, monkeypatch, verb, words):
+def test_a_command_has_help(cli, monkeypatch, verb, words):
     monkeypatch.setenv("COLUMNS", "400")
     assert words in cli(0, verb, "--help")

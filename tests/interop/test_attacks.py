@@ -1,4 +1,4 @@
-"""Every attack by a weight file that we could think of: nothing runs, nothing grows, nothing is followed."""
+"""Attacks by weight files: no code runs, no memory grows, no path is followed."""
 
 import os
 import pickle
@@ -62,7 +62,7 @@ def test_calls_are_refused_by_name(tmp_path, monkeypatch, write, function, name,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_standard_library_is_not_even_named(tmp_path, name):
+def test_functions_of_the_standard_library_are_refused(tmp_path, name):
     module, function = name.split()
     shown = f"{ {'__builtin__': 'builtins', 'commands': 'subprocess'}.get(module, module) }.{function}"
     refused(zipped(tmp_path / "a.pt", f"c{module}\n{function}\n".encode()), f"names {shown},")
@@ -70,7 +70,7 @@ def test_the_standard_library_is_not_even_named(tmp_path, name):
     refused(zipped(tmp_path / "c.pt", f"(i{module}\n{function}\n".encode()), f"names {shown},")
 
 
-OPCODES = {  # every way by which a pickle could run something
+OPCODES = {  # every opcode by which a pickle could run code
     "REDUCE": (EVIL + b")R", "calls evil.run"),
     "INST": (b"(" + text("x") + b"ievil\nrun\n", "calls evil.run"),
     "OBJ": (b"(" + EVIL + text("x") + b"o", "calls evil.run"),
@@ -121,7 +121,7 @@ INERT = {
 
 
 @pytest.mark.parametrize("name", INERT)
-def test_what_stays_inert(tmp_path, name, monkeypatch):
+def test_names_that_stay_inert(tmp_path, name, monkeypatch):
     evil: Any = types.ModuleType("evil")
 
     class Run:
@@ -177,12 +177,12 @@ LIES = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_sizes_that_lie(tmp_path, name):
+def test_wrong_sizes(tmp_path, name):
     body, part = LIES[name]
     refused(zipped(tmp_path / "a.pt", mapping(a=body)), part)
 
 
-def test_legacy_sizes_that_lie(tmp_path):
+def test_wrong_legacy_sizes(tmp_path):
     for count in (7, TEN_TB, -1, 5):
         refused(legacy(tmp_path / "a.pt", mapping(a=tensor()), {"0": (count, FLOATS.tobytes())}), "cut short")
     refused(legacy(tmp_path / "a.pt", mapping(a=tensor()), {}), "cut short")
@@ -261,7 +261,7 @@ def test_matlab_attacks(tmp_path):
 
 
 def test_broken_pickles(tmp_path):
-    """Opcodes at random, of which more are valid than of flipped bytes."""
+    """Random opcodes: more of them are valid than of flipped bytes."""
     rng = np.random.default_rng(0)
     parts = [bytes([i]) for i in range(256)] + [
         tensor(),

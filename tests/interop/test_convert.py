@@ -53,7 +53,7 @@ def gan(tmp_path_factory, environment) -> Path:
 
 @pytest.fixture(scope="module")
 def lenet(tmp_path_factory, environment) -> Path:
-    """A LeNet-5 with weights of noise that came from a file."""
+    """A run of LeNet-5 with random weights, imported from a file."""
     folder = tmp_path_factory.mktemp("lenet")
     rng = np.random.default_rng(0)
     shapes = {
@@ -70,12 +70,12 @@ def lenet(tmp_path_factory, environment) -> Path:
     }
     tensors = {name: rng.normal(size=shape).astype(np.float32) / 10 for name, shape in shapes.items()}
     write_safetensors(folder / "weights.safetensors", tensors)
-    told = call(
+    printed = call(
         environment,
         *("jaxgen", "import", str(folder / "weights.safetensors"), "--model", "lenet5", "--out", str(folder / "run")),
         *("--model.fit", "bilinear"),
     )
-    assert "61,706 numbers" in told
+    assert "61,706 numbers" in printed
     return folder
 
 
@@ -97,8 +97,8 @@ def test_an_imported_run_trains_on_from_its_weights(lenet, cli):
     [start] = json.loads((lenet / "run" / "environment.json").read_text())
     assert "import" in start["command"]
     args = ("--model.fit", "bilinear", "--out", str(lenet / "run"), "--steps", "3", "--optim.warmup", "0")
-    told = cli(2, "train.classifier", "--preset", "lenet5", *args)
-    assert "other settings (steps: 10000 -> 3" in told
+    printed = cli(2, "train.classifier", "--preset", "lenet5", *args)
+    assert "other settings (steps: 10000 -> 3" in printed
 
 
 def test_a_classifier_runs_as_stablehlo_without_jaxgen(lenet, environment, tmp_path):
@@ -119,26 +119,26 @@ def test_a_classifier_runs_as_stablehlo_without_jaxgen(lenet, environment, tmp_p
 @pytest.mark.parametrize(
     "name", ["cgan", *(pytest.param(n, marks=pytest.mark.slow) for n in ("edm-conditional", "masked"))]
 )
-def test_what_samples_are_told_is_an_argument_of_the_program(name):
+def test_the_conditioning_of_samples_is_an_argument_of_the_program(name):
     run = zoo.load(name).tiny
     run = resampled(run, "steps=1") if name != "cgan" else run
     task = run.model.task(run.steps)
     state = init_state(task, jax.random.key(0), spec_of(task, 2))
     program = jax.export.deserialize(bytearray(stablehlo(task, state, {}, "generate"))).call
     labels = np.array([3, 1, 4], np.int32)
-    told = {"label": labels} if conditions_of(task) else {}
-    one, three = (np.asarray(program(np.uint32(2), np.arange(n, dtype=np.int32), *(v[:n] for v in told.values())))
+    inputs = {"label": labels} if conditions_of(task) else {}
+    one, three = (np.asarray(program(np.uint32(2), np.arange(n, dtype=np.int32), *(v[:n] for v in inputs.values())))
                   for n in (1, 3))  # fmt: skip
     keys = rng.sample_keys(rng.fold(jax.random.key(2), "samples"), jnp.arange(3))
-    ours = jax.jit(generate(task))(*types.averaged(state, {}), keys, told)["image"]
+    ours = jax.jit(generate(task))(*types.averaged(state, {}), keys, inputs)["image"]
     np.testing.assert_allclose(three, ours, atol=1e-4)
     np.testing.assert_allclose(one, three[:1], atol=1e-4)
 
 
 @pytest.mark.slow
 def test_a_generator_runs_as_stablehlo_without_jaxgen(gan, environment, tmp_path):
-    told = call(environment, "jaxgen", "export", str(gan), "--to", "stablehlo")
-    assert "generate.stablehlo" in told and "call(seed, indices)" in told
+    printed = call(environment, "jaxgen", "export", str(gan), "--to", "stablehlo")
+    assert "generate.stablehlo" in printed and "call(seed, indices)" in printed
     found = alone(environment, gan / "export" / "generate.stablehlo", "generate", tmp_path / "images.npz")
     args = ("--count", "5", "--seed", "3", "--batch", "5", "--out", str(tmp_path / "ours.npz"))
     call(environment, "jaxgen", "generate", str(gan), *args)
@@ -175,12 +175,12 @@ def test_weights_that_do_not_fit_are_refused_by_name(lenet, cli, tmp_path):
     def refused(model: str, *more: str) -> str:
         out = tmp_path / "none"
         weights = str(lenet / "weights.safetensors")
-        told = cli(2, "import", weights, "--model", model, "--out", out, *more)
+        printed = cli(2, "import", weights, "--model", model, "--out", out, *more)
         assert not out.exists()
-        return told
+        return printed
 
-    told = refused("resnet20")
-    assert "missing: bn1.running_mean, bn1.running_var" in told and "surplus: convnet.c1.bias" in told
+    printed = refused("resnet20")
+    assert "missing: bn1.running_mean, bn1.running_var" in printed and "surplus: convnet.c1.bias" in printed
     shaped = refused("lenet5", "--model.classes", "7")
     assert "of another shape: fc.f7.bias is [10], not [7], fc.f7.weight is [10, 84], not [7, 84]" in shaped
     assert "did you mean 'lenet5'" in refused("lenet")

@@ -1,4 +1,4 @@
-"""Weight files of PyTorch itself: what torch.save wrote is read as torch.load reads it, and torch.load reads ours."""
+"""Weight files of PyTorch itself: we read files of torch.save as torch.load does, and torch.load reads ours."""
 
 from collections import OrderedDict
 from functools import partial
@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
 
 
 def values(tensor) -> np.ndarray:
-    """A tensor as the array that we should read, by its bytes: NumPy has not all of torch's types."""
+    """Return the array that we should read for a tensor, by its bytes: NumPy lacks some of torch\'s types."""
     tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
     data = tensor.reshape(-1).view(torch.uint8).numpy()
     return data.view(DTYPES[str(tensor.dtype).removeprefix("torch.")]).reshape(tuple(tensor.shape))
@@ -38,8 +38,8 @@ def saved(path, value, new, **more):
     return path
 
 
-class Net(torch.nn.Module):
-    """Shared, nested, repeated and hidden parts, functions and options as attributes."""
+class OddModule(torch.nn.Module):
+    """A module with shared, nested, repeated and hidden parts, and functions and options as attributes."""
 
     def __init__(self):
         super().__init__()
@@ -100,7 +100,7 @@ def test_tied_and_parameters(tmp_path, new):
 
 @both
 def test_checkpoints(tmp_path, new):
-    net = Net()
+    net = OddModule()
     optimizer = torch.optim.Adam(net.parameters())
     torch.stack([p.sum() for p in net.parameters()]).sum().backward()
     optimizer.step()
@@ -118,9 +118,9 @@ def test_checkpoints(tmp_path, new):
 
 @both
 def test_whole_modules(tmp_path, new):
-    net = Net()
+    net = OddModule()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warnings.warn", lambda *_, **__: None)  # the legacy format warns of sources that it cannot get
+        patch.setattr("warnings.warn", lambda *_, **__: None)  # the legacy format warns of sources that it can't find
         path = saved(tmp_path / "a.pt", net, new)
         same(read(path), net.state_dict())
         same(read(saved(tmp_path / "b.pt", {"epoch": 1, "model": torch.nn.DataParallel(net)}, new)), net.state_dict())
@@ -182,7 +182,7 @@ def test_torch_reads_ours(tmp_path):
 
 
 def test_torch_loads_ours_into_a_module(tmp_path):
-    net, other = Net(), Net()
+    net, other = OddModule(), OddModule()
     state = {name: values(tensor) for name, tensor in net.state_dict().items()}
     write_torch(tmp_path / "a.pt", state)
     other.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True))

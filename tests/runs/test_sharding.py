@@ -32,7 +32,7 @@ def test_arrays_are_cut_along_their_longest_axis_that_divides():
     assert [tuple(ruled[k]["bias"].spec) for k in ("params", "mu")] == [("fsdp",)] * 2
 
 
-def test_a_mesh_takes_all_devices_unless_told():
+def test_a_mesh_takes_all_devices_by_default():
     assert dict(sharding.make_mesh(Mesh()).shape) == {"data": 8, "fsdp": 1}
     assert dict(sharding.make_mesh(Mesh(fsdp=2)).shape) == {"data": 4, "fsdp": 2}
     assert sharding.make_mesh(Mesh(data=2, fsdp=2)).size == 4
@@ -52,7 +52,7 @@ def test_a_mesh_takes_all_devices_unless_told():
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
     ],
 )
-def test_launchers_are_told_from_the_environment(environment, launcher):
+def test_launchers_are_detected_by_the_environment(environment, launcher):
     assert sharding.launched_by(environment) == launcher
 
 
@@ -64,7 +64,7 @@ def test_launchers_are_told_from_the_environment(environment, launcher):
         (Mesh(coordinator="localhost", num_processes=2, process_id=0), "HOST:PORT"),
     ],
 )
-def test_a_wrong_address_is_told(mesh, words):
+def test_a_wrong_address_is_refused(mesh, words):
     with pytest.raises(InputError, match=words):
         sharding.start(mesh, {})
 
@@ -79,7 +79,7 @@ def test_a_batch_is_cut_over_all_devices():
 
 
 OPTIONS = [*TINY, "--steps", "20", "--save.every", "10"]
-# Gloo's threads write to the output all at once, piece by piece: a line of theirs may hold parts of another.
+# Gloo's threads write to the output at the same time: one of their lines may contain parts of another.
 GLOO = re.compile(r"\[Gloo\] Rank | is connected to | peer ranks\. |Expected number of connected peer ranks is : ")
 
 
@@ -109,7 +109,7 @@ def assert_close(a, b):
     for ours, theirs in zip(*lines, strict=True):
         assert ours == pytest.approx(theirs, rel=2e-3, abs=2e-4)
     ours, theirs = arrays(a, 20), arrays(b, 20)
-    # Adam makes a step of the learning rate out of a gradient of noise, so few numbers can tell their sum apart.
+    # Adam turns even a gradient of noise into a step of the learning rate: hence the absolute tolerance.
     for name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0.02, atol=2e-3, err_msg=name)
 
@@ -119,15 +119,15 @@ def assert_close(a, b):
 def test_processes_agree_with_one_device_and_take_over_its_checkpoints(tmp_path, environment):
     one, two = tmp_path / "one", tmp_path / "two"
     call(environment, "train.gan", *OPTIONS, "--out", str(one))
-    told = together(environment, "train.gan", *OPTIONS, "--out", str(two), "--mesh.fsdp", "2")
-    assert "Finished" in told
+    printed = together(environment, "train.gan", *OPTIONS, "--out", str(two), "--mesh.fsdp", "2")
+    assert "Finished" in printed
     assert_close(one, two)
     record = json.loads((two / "environment.json").read_text())[0]
     assert record["processes"] == 2 and record["mesh"] == {"data": 4, "fsdp": 2}
-    rewind(two)  # what two processes saved, one device takes over
+    rewind(two)  # one device resumes the run of two processes
     assert "Resuming" in call(environment, "train.gan", *OPTIONS, "--out", str(two))
     assert_close(one, two)
-    rewind(one)  # and the other way round
+    rewind(one)  # and two processes resume that of one device
     assert "Resuming" in together(environment, "train.gan", *OPTIONS, "--out", str(one), "--mesh.fsdp", "4")
     assert_close(one, two)
 
@@ -147,12 +147,12 @@ script("gan")
 
 
 @pytest.mark.slow
-def test_a_process_that_finds_the_mistake_late_is_waited_for(tmp_path, environment):
+def test_the_others_wait_for_a_process_that_finds_the_mistake_late(tmp_path, environment):
     (tmp_path / "late.py").write_text(LATE)
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     together({**environment, "PYTHONPATH": path}, "late", *OPTIONS, "--out", str(tmp_path), "--batch", "20", status=2)
 
 
 def test_a_mistake_ends_every_process(tmp_path, environment):
-    told = together(environment, "train.gan", *OPTIONS, "--out", str(tmp_path), "--batch", "20", status=2)
-    assert "8 devices don't divide a batch of 20" in told
+    printed = together(environment, "train.gan", *OPTIONS, "--out", str(tmp_path), "--batch", "20", status=2)
+    assert "8 devices don't divide a batch of 20" in printed

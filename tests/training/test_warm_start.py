@@ -1,4 +1,4 @@
-"""A run that begins with another's weights."""
+"""A run that starts from another run's weights."""
 
 import copy
 import dataclasses
@@ -38,7 +38,7 @@ def arrays(tree):
     return {path: np.asarray(x) for path, x in warm_start.flat(tree).items()}
 
 
-def test_a_net_around_another_begins_with_it(smaller, tmp_path):
+def test_a_net_around_another_starts_from_it(smaller, tmp_path):
     run = tiny("pix2pixhd-local", tmp_path / "local", start_from=str(smaller))
     mesh = sharding.make_mesh(run.mesh)
     task, spec = build_task(run, mesh), None
@@ -68,7 +68,7 @@ def test_a_net_around_another_begins_with_it(smaller, tmp_path):
 
 
 @pytest.mark.parametrize(("first", "second"), [("rrdb", "esrgan"), ("srresnet", "srgan")])
-def test_a_net_trained_by_pixels_is_the_adversary_s(first, second):
+def test_a_net_trained_by_pixels_starts_an_adversarial_one(first, second):
     def weights(preset):
         run = zoo.load(preset).run
         task = run.model.task(run.steps)
@@ -78,8 +78,8 @@ def test_a_net_trained_by_pixels_is_the_adversary_s(first, second):
     assert ours == {path: x.shape for path, x in weights(first).items()}
 
 
-def test_what_is_noted_with_a_checkpoint_is_of_its_step(tmp_path, monkeypatch):
-    """It is written while the next steps are taken."""
+def test_the_notes_of_a_checkpoint_are_of_its_step(tmp_path, monkeypatch):
+    """The checkpoint is written during the next steps."""
     given, save = [], Checkpoints.save
 
     def seen(self, step, state, notes):
@@ -99,7 +99,7 @@ def test_it_is_a_run_like_any_other_and_resumes_without_the_first(smaller, tmp_p
     whole = fit(tiny("pix2pixhd", tmp_path / "whole", steps=4, **once))
     parted = tmp_path / "parted"
     fit(tiny("pix2pixhd", parted, steps=4, **once))
-    for step in (3, 4):  # as if it had been killed after the second step
+    for step in (3, 4):  # as if the run had been killed after the second step
         shutil.rmtree(parted / "checkpoints" / str(step))
         (parted / "checkpoints" / f"{step}.sha256").unlink()
     shutil.rmtree(first)
@@ -108,7 +108,7 @@ def test_it_is_a_run_like_any_other_and_resumes_without_the_first(smaller, tmp_p
 
 
 @pytest.mark.slow
-def test_where_nothing_whole_is_saved_it_begins_again_with_them(smaller, tmp_path, capsys):
+def test_without_a_whole_checkpoint_it_starts_again_from_them(smaller, tmp_path, capsys):
     run = tiny("pix2pixhd", tmp_path / "run", start_from=str(smaller))
     before = (fit(run) / "metrics.jsonl").read_text()
     (tmp_path / "run" / "checkpoints" / "2.sha256").write_text("0  2/nothing\n")
@@ -119,7 +119,7 @@ def test_where_nothing_whole_is_saved_it_begins_again_with_them(smaller, tmp_pat
     assert said.count("Starting from") == 2 and "set aside and there is none before it." in said
 
 
-def test_a_start_that_cannot_be_leaves_no_folder(smaller, tmp_path):
+def test_a_refused_start_leaves_no_folder(smaller, tmp_path):
     target = tmp_path / "run"
     with pytest.raises(InputError, match="There is no run folder"):
         fit(tiny("pix2pixhd", target, start_from=str(tmp_path / "nowhere")))
@@ -131,7 +131,7 @@ def test_a_start_that_cannot_be_leaves_no_folder(smaller, tmp_path):
     coded = dataclasses.replace(tiny("flow", target, start_from=str(smaller)), data=Data("digits"))
     coded = dataclasses.replace(coded, model=dataclasses.replace(coded.model, autoencoder="codes"))
     with pytest.raises(InputError, match="is a model of images, this one is of codes of codes"):
-        warm_start.weights_of(coded, None)  # pyright: ignore[reportArgumentType]  it has not looked at it yet
+        warm_start.weights_of(coded, None)  # pyright: ignore[reportArgumentType]  not checked yet
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(InputError, match="is a file, not a run's folder"):
