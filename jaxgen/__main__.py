@@ -1,7 +1,9 @@
 """python -m jaxgen COMMAND: training, sampling, evaluation and all other commands."""
 
+import functools
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 
@@ -36,7 +38,17 @@ COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it 
 def command(name: str) -> Callable:
     """Return the function of a command. tyro parses its arguments, unless its only parameter is `argv`."""
     module, _, function = COMMANDS[name].partition(":")
-    return getattr(importlib.import_module(f"jaxgen.commands.{module}"), function)
+    found = getattr(importlib.import_module(f"jaxgen.commands.{module}"), function)
+    # One line per paragraph and per argument: the help wraps them itself.
+    found.__doc__ = re.sub(r"\n {12}(?=\S)|(?<=[^\n])\n {4}(?=\S)", " ", found.__doc__ or "")
+    return found
+
+
+def brief(function: Callable) -> Callable:
+    """Return a copy of a command whose docstring is its first paragraph, for the list of commands."""
+    copy = functools.wraps(function)(lambda *args, **rest: function(*args, **rest))
+    copy.__doc__ = (function.__doc__ or "").partition("\n\n")[0]
+    return copy
 
 
 def main():
@@ -47,7 +59,7 @@ def main():
 
     prog, argv = "python -m jaxgen", sys.argv[1:]
     if not argv or argv[0].startswith("-"):
-        return tyro.extras.subcommand_cli_from_dict({name: command(name) for name in COMMANDS}, prog=prog)
+        return tyro.extras.subcommand_cli_from_dict({name: brief(command(name)) for name in COMMANDS}, prog=prog)
     function = command(choose(argv[0], COMMANDS, "command"))
     if list(inspect.signature(function).parameters) == ["argv"]:
         return function(argv[1:])

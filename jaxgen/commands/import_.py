@@ -15,8 +15,7 @@ class Import:
     """Make a run from another framework's weights. It can be sampled, evaluated and trained further.
 
     Reads safetensors, PyTorch files (new and old, also whole modules) and MATLAB v7.3. PyTorch is not needed, and no
-    code in the files is run. Any setting of the training script may follow, such as --model.classes 37 or
-    --data.source tfds:mnist.
+    code in the files is run. Any setting of the training script may follow, such as --model.classes 37.
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]

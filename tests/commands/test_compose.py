@@ -316,4 +316,4 @@ def test_a_run_of_another_kind_is_refused(cut_out, cli, harmoniser, stylist):
     assert "restores no images" in said
     small = save(background, smooth(0, 16, 40))
     said = cli(2, "compose", small, foreground, "--how", "adain", "--with", stylist)
-    assert "needs a background of 18x18 at least, not 16x40." in said
+    assert "needs a background of at least 18x18, not 16x40." in said

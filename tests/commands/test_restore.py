@@ -275,7 +275,7 @@ def test_mistakes_in_settings_give_one_sentence(run, tmp_path, cli):
         (["--with", "bicubic", "--tile", "16"], "--tile 16 must be at least 32"),
         (["--with", "bicubic", "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
         (["--with", "bicubic", "--degrade", "--original", image], "leave out --original"),
-        (["--with", "bicubic", "--original", str(tmp_path)], "must be a file for a file"),
+        (["--with", "bicubic", "--original", str(tmp_path)], "must be a file if IMAGE is a file"),
         (["--with", "bicubic", "--original", str(tmp_path / "none.png")], "there is no image or folder"),
         (["--with", "bicubic", "--scale", "1", "--original", str(tmp_path / "small.png")], "their sizes must be equal"),
         (["--with", "bicubic", "--preset", "dncnn"], "--preset is for a file of weights"),
