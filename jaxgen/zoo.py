@@ -168,7 +168,7 @@ def families() -> list[str]:
 def load(name: str, within: Sequence[str] | None = None) -> "Preset":
     """Return a preset. Raises InputError with the nearest name where there is none of this name."""
     if within is not None and name in ZOO and name not in within:
-        raise InputError(f"The preset {name} is of another script: python -m train.{family_of(name)}.")
+        raise InputError(f"The preset {name} belongs to another family: python -m train.{family_of(name)}.")
     return module(choose(name, ZOO if within is None else within, "preset")).PRESETS[name]
 
 

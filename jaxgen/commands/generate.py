@@ -118,5 +118,6 @@ def pace(model: Any, batch: int, ends: list[float], counted: list[int]) -> str:
         text += f"; {min(counted)} to {max(counted)} function evaluations per image, "
         text += f"{np.mean(counted):.0f} on average"
     if len(ends) > 1:
-        text += f"; {batch * (len(ends) - 1) / (ends[-1] - ends[0]):.3g} images/s"
+        speed = batch * (len(ends) - 1) / (ends[-1] - ends[0])
+        text += f"; {speed:,.0f} images/s" if speed >= 100 else f"; {speed:.3g} images/s"
     return text

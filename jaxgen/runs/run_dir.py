@@ -44,8 +44,8 @@ def claim(run: Run) -> Iterator[Path]:
             raise InputError(f"{folder} holds files but no run: give the run a folder of its own with --out.")
         if changed := differences(load_config(folder), run):
             raise InputError(
-                f"{folder} holds a run with other settings ({'; '.join(changed)}): give the saved ones to resume it, "
-                f"or another folder with --out, there to train on from its weights with --start-from {folder}."
+                f"{folder} holds a run with other settings ({'; '.join(changed)}): give the saved settings to resume "
+                f"it, or name another folder with --out; --start-from {folder} starts that run from these weights."
             )
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("folder checked")

@@ -134,7 +134,7 @@ def test_steps_in_one_dispatch_give_the_same_run(run, tmp_path, environment):
 
 REFUSALS = {
     "an unknown preset": (["--preset", "dcgam"], "Unknown preset 'dcgam': did you mean 'dcgan'?"),
-    "a preset of another script": (["--preset", "vae"], "The preset vae is of another script: python -m train.vae."),
+    "another family's preset": (["--preset", "vae"], "The preset vae belongs to another family: python -m train.vae."),
     "an empty start": (["--start-from", ""], "start_from is empty: name the folder of a run"),
     "a start that is none": (["--start-from", "{tmp}/none", "--dry-run"], "There is no run folder"),
     "an unknown flag": (["--model.widht", "8"], "--model.width"),
