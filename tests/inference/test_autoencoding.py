@@ -22,6 +22,7 @@ from jaxgen.commands.map import grid_values
 from jaxgen.commands.parse import parse
 from jaxgen.commands.score import choose_measure, scores_of
 from jaxgen.core import rng
+from jaxgen.core.capabilities import Codec
 from jaxgen.core.config import Data, Mesh
 from jaxgen.core.errors import InputError
 from jaxgen.data import RandomSubset, Subset, batches, labels_of, open_source
@@ -421,7 +422,7 @@ REFUSALS = {
     "all are anomalies": ("score vae digits --anomalies 0-9", "All of the images have a label of --anomalies 0-9."),
     "a model that needs labels": (
         "score cvae {tmp}/plain",
-        "'image']: the images of each label belong in a sub-folder",
+        "'image']: put the images of each label into a sub-folder",
     ),
     "another table": ("score vae digits --out {tmp}/x.png", "--out must end in .csv, not 'x.png'."),
     "a map of four numbers": (
@@ -498,10 +499,11 @@ def test_arithmetic_without_labels(opened, tmp_path):
 
 def test_latents_that_are_no_vectors(opened):
     task = opened["vae"].task
-    encode = lambda params, context, batch: jnp.zeros((len(batch["image"]), 4, 4), jnp.int32)  # noqa: E731
-    message(lambda: check_vectors(dataclasses.replace(task, encode=encode)), "This model's codes are 4x4 whole numbers")
-    message(lambda: check_vectors(dataclasses.replace(task, decode=None)), "This model has no encoder")
-    message(lambda: choose_measure(dataclasses.replace(task, encode=None), "reconstruction"), "write --by likelihood.")
+    codec = task.get(Codec)
+    grid = Codec(lambda params, context, batch: jnp.zeros((len(batch["image"]), 4, 4), jnp.int32), codec.decode)
+    message(lambda: check_vectors(task.having(grid)), "This model's codes are 4x4 whole numbers")
+    message(lambda: check_vectors(task.having(Codec(codec.encode))), "This model has no encoder")
+    message(lambda: choose_measure(task.lacking(Codec), "reconstruction"), "write --by likelihood.")
     assert check_vectors(task) == 2
 
 
