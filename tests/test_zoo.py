@@ -52,8 +52,10 @@ def alike(name: str, size: str = "tiny") -> Run:
 
 # Presets that differ in size alone share a tiny run: the first of them is trained for all.
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
+LONG = ("stylegan2", "inception-v3-fid")  # half a minute of compiling: traced in make test, computed in its second tier
 # One preset of each file: those of which make test traces a step and computes numbers. Their variants are slow.
 FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]
+QUICK = [n for n in FIRST if n not in LONG]
 # Games that many files play, each with a net of its own.
 SHARED = ("jaxgen.tasks.classification", "jaxgen.tasks.restoration")
 # Players of one kind, who differ in what they compare: no state of their own, every phase once a step.
@@ -304,7 +306,7 @@ FEW = "dcgan", "vae", "edm"  # computed on eight devices, and drawn in batches o
 BF16 = [n for i, n in enumerate(FIRST) if all(family(n) != family(m) for m in FIRST[:i])] + ["stylegan2", "vq-vae"]
 
 
-@pytest.fixture(scope="module", params=[n if n in FIRST else pytest.param(n, marks=pytest.mark.slow) for n in DISTINCT])
+@pytest.fixture(scope="module", params=[n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DISTINCT])
 def kind(request):
     """A preset whose tiny run is trained. After all its tests its programs are forgotten: they fill the memory map."""
     yield request.param

@@ -84,6 +84,7 @@ def terms(params, batch, seeds):
     return jax.lax.map(one, seeds)
 
 
+@pytest.mark.slow
 def test_with_images_independent_of_z_the_bound_grows_to_the_known_log_p():
     params: Any = moved()
     params["decoder"]["out"] = {"kernel": jnp.zeros((1, 1, 6, 1)), "bias": jnp.full(1, 0.7)}

@@ -158,6 +158,7 @@ def test_iwaes_gradient_equals_finite_differences():
         assert float(found[net][path[0]][path[1]][:, 1].mean()) == pytest.approx(float(slope), rel=2e-2, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_dreg_has_iwaes_gradient_and_less_noise():
     x, _, params = linear_gaussian(LINEAR, off=0.5)
     plain, losses, keys = gradients("iwae", params, x, 4000)

@@ -279,6 +279,7 @@ def test_samples_have_the_priors_probabilities():
     assert stats.chisquare(counts, p / p.sum() * 20_000).pvalue > 1e-3  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.slow
 def test_the_prior_does_not_influence_the_autoencoder():
     batch = {"image": vectors(8, 8, 8, 1)}
     after = []
