@@ -227,7 +227,7 @@ def test_mistakes_in_settings_give_one_sentence(weights, tmp_path, cli):
         (["--with", weights, "--backbone", "random"], "takes no --backbone"),
         (["--with", weights, "--how", "wct"], "--how is for a run of adain"),
         (["--with", weights, "--style-weight", "3"], "has no --style-weight"),
-        (["--with", weights, "--memory", "0.00001"], "over --memory"),
+        (["--with", weights, "--memory", "0.00001"], "more than --memory"),
         (["--with", weights, "--masks", small], "they must have the same size"),
         (["--with", weights, "--out", source, "--overwrite"], "would be replaced by its own output"),
         ([*quick, "--weights", "1", "2"], "There are 2 --weights for 1 styles"),
