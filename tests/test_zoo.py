@@ -302,7 +302,7 @@ def stand_in(kind: str, like: Callable[[str], str] = game):
         pytest.skip(f"{other} stands for it: {like(kind)}")
 
 
-FEW = "dcgan", "vae", "edm"  # computed on eight devices, and drawn in batches of two sizes, in make test
+FEW = "dcgan", "vae"  # computed on eight devices, and drawn in batches of two sizes, in make test
 BF16 = [n for i, n in enumerate(FIRST) if all(family(n) != family(m) for m in FIRST[:i])] + ["stylegan2", "vq-vae"]
 
 
