@@ -185,7 +185,7 @@ def test_a_value_that_is_not_finite_is_reported(bad):
         ({"learners": {"a": Learner(("a",), optax.sgd(1))}}, "Phase 'b' names learner 'b'"),
         ({"ema": (Ema("c", ramped(0.9)),)}, "EMA names net 'c'"),
         ({"frozen": {"a": dict}}, "'a' is both frozen and trained"),
-        ({"capabilities": (Codec(lambda *_: {}, conditions=("label",)),)}, "'label', not one of"),
+        ({"capabilities": (Codec(lambda *_: jnp.zeros(()), conditions=("label",)),)}, "'label', not one of"),
     ],
 )
 def test_a_wrong_name_in_a_task_is_reported(change, words):

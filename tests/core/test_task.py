@@ -192,7 +192,7 @@ def test_every_net_function_of_a_capability_is_wrapped(kind):
 def test_mapped_nets_reach_every_capability_with_all_arguments():
     """Parameters, averages and frozen nets are mapped; other arguments, by place or by name, are not."""
 
-    def seen(params, context, *rest, **more):
+    def seen(params, context, *rest, **more) -> Any:
         return params, context.ema, context.frozen, context.extra, rest, more
 
     made = Transform(seen, {}, IMAGE), Codec(seen, seen), Density(seen)

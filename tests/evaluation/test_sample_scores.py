@@ -153,7 +153,7 @@ def test_scores_are_computed_during_training():
     assert set(found) == names and found["eval/train/fid_lenet"] > 1
     with pytest.raises(InputError, match="did you mean 'fid_lenet'"):
         Evaluation(dataclasses.replace(run, eval=Eval(metrics=("fed_lenet",))), task, mesh)
-    with pytest.raises(InputError, match="no `classify`"):
+    with pytest.raises(InputError, match="is no classifier: it has no accuracy"):
         Evaluation(dataclasses.replace(run, eval=Eval(metrics=("accuracy",))), task, mesh)
 
 
@@ -212,7 +212,7 @@ def test_evaluate_refuses_in_one_sentence(run, cli, tmp_path):
         ("fidd_lenet", {}, "did you mean 'fid_lenet'"),
         ("fid_lenet", {"count": 50}, "needs at least 85 images"),
         ("fid_inception", {"inception": Path("none.pth")}, "no file none.pth"),
-        ("accuracy", {}, "no `classify`"),
+        ("accuracy", {}, "is no classifier: it has no accuracy"),
         ("fid_lenet", {"count": 500, "floor": "test"}, "has only"),
         ("fid_lenet", {"split": "validation"}, "split"),
     ):
