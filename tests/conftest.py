@@ -6,14 +6,14 @@ import os
 import sys
 from pathlib import Path
 
-# Compiling is what these tests wait for, and LLVM's optimisations are half of it. Commands that they start have them.
+# Most of the time goes to compiling, and half of that to LLVM's optimisations. Started commands keep them.
 FLAGS = {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # newer ones know no such flag, and stop
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # newer versions stop at this unknown flag
     QUICK += " --xla_cpu_use_fusion_emitters=false"  # they take as long again
 os.environ["XLA_FLAGS"] = f"{FLAGS['XLA_FLAGS']} {QUICK}"
 
-# Each worker has cores of its own: threads of one, beside those of another, would wait for their turns.
+# Each worker has its own cores, so that threads of different workers do not wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     worker, workers = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     cores = sorted(os.sched_getaffinity(0))
@@ -33,7 +33,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 use_compilation_cache()
 
-# Tracing makes millions of objects: looking for cycles among them, and JAX's own callback each time, take a quarter of
+# Tracing makes millions of objects: the search for cycles among them, and JAX's callback each time, take a quarter of
 # the time.
 gc.freeze()
 gc.set_threshold(100_000, 20, 20)
@@ -44,7 +44,7 @@ def pytest_configure(config):
 
 
 class Together(LoadScopeScheduling):
-    """A file's tests stay in one process, which their fixtures share; of the zoo's, those of a model's file.
+    """Keep the tests of a file in one process, which share fixtures; in test_zoo.py those of a model\'s file.
 
     By the tests' names: pytest 9.2 no longer lets pytest-xdist write its groups into them.
     """
@@ -57,20 +57,20 @@ class Together(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    config.option.loadscopereorder = False  # files of few tests are not the quick ones: none may be left to the end
+    config.option.loadscopereorder = False  # files with few tests can be slow: they must not start last
     return Together(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forget():
-    """Let a file's compiled programs go when it is done: thousands of them fill the process's memory map."""
+    """Free a file's compiled programs at its end: thousands of them fill the process's memory map."""
     yield
     jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real images, or a skip that says why there is none."""
+    """Return the folder of real images, or skip the test."""
     folder = os.environ.get("JAXGEN_TEST_DATA")
     if not folder:
         pytest.skip("JAXGEN_TEST_DATA does not name the folder of real data")
@@ -79,7 +79,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """What a command that a test starts runs in: one CPU device, the same compilation cache."""
+    """Return the environment of commands that tests start: one CPU device, the same compilation cache."""
     return {**os.environ, **FLAGS, "JAXGEN_CACHE": str(cache_folder()), "PYTHONWARNINGS": "error", "COLUMNS": "120"}
 
 
@@ -95,7 +95,7 @@ def tiny_run(tmp_path_factory) -> RunStore:
 def cli(monkeypatch, capsys):
     """Return (status, *args) -> what `python -m jaxgen *args` prints, done in this process on its eight devices.
 
-    Where the first of them is such as train.gan, what `python -m` does with them.
+    If the first argument is a script such as train.gan, it runs `python -m train.gan`.
     """
     from jaxgen.__main__ import main
     from jaxgen.commands import runner

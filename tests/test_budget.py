@@ -1,4 +1,4 @@
-"""Budgets of CPU seconds: the table names what exists, and a run in CI fails at twice a budget."""
+"""Budgets of CPU seconds: the table names existing files, and a run in CI fails at twice a budget."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The order of the rooms, read off the import statements: no file imports upwards, and no circle."""
+"""The order of the rooms in the import statements: no file imports upwards, and there is no circle."""
 
 import ast
 from pathlib import Path
@@ -27,7 +27,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 def module(path: Path) -> str:
-    """The dotted name of a file of the package: jaxgen.core.task."""
+    """Return the dotted name of a file of the package: jaxgen.core.task."""
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -36,12 +36,12 @@ MODULES = {module(path): path for path in FILES}
 
 
 def room(name: str) -> str:
-    """The room of a module: core of jaxgen.core.task."""
+    """Return the room of a module: core of jaxgen.core.task."""
     return name.split(".")[1] if "." in name else "__init__"
 
 
 def imports(name: str, text: str) -> list[tuple[str, int]]:
-    """The modules of jaxgen and train that a text imports, with the lines; in functions and under TYPE_CHECKING too."""
+    """Return the imported modules of jaxgen and train, with lines; also in functions and under TYPE_CHECKING."""
     found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -62,7 +62,7 @@ IMPORTS = {name: imports(name, path.read_text()) for name, path in MODULES.items
 
 
 def upward(name: str, target: str) -> bool:
-    """Whether an import breaks the order: it points upwards, or sideways into another room."""
+    """Return whether an import breaks the order: it points upwards, or sideways into another room."""
     if target.split(".")[0] == "train":
         return True
     here, there = room(name), room(target)
@@ -72,7 +72,7 @@ def upward(name: str, target: str) -> bool:
 
 
 def circles(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """What is left of a graph without every node that points at none of the rest, or that none of it points at."""
+    """Return the circles of a graph: without nodes that no other node points at, or that point at no other."""
     while True:
         used = set().union(*graph.values())
         left = {name: targets & graph.keys() for name, targets in graph.items() if name in used}

@@ -19,7 +19,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """A clone named jaxgen with a folder `runs` inside: what a hosted notebook has after `git clone` and a training."""
+    """A clone named jaxgen with a folder `runs` inside, as in a hosted notebook after `git clone` and a training."""
     folder = tmp_path_factory.mktemp("notebook") / "jaxgen"
     for name in ("jaxgen", "train"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -49,7 +49,7 @@ def python(request, clone, environment, tmp_path_factory) -> Run:
 
     pip = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-build-isolation", "--no-index"]
-    own.pop("PYTHONWARNINGS")  # pip has warnings of its own
+    own.pop("PYTHONWARNINGS")  # pip itself warns
     if request.param == "editable":
         run(home, *pip, "install", *offline, "--ignore-installed", "--editable", str(clone))
     else:

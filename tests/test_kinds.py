@@ -1,6 +1,6 @@
 """Examples of any kind through the unchanged loop and commands: trained, resumed, sampled, evaluated, written to files.
 
-Models of ten lines each (tests/toys) stand for families that are not there yet.
+Models of ten lines each (tests/toys) represent future families.
 """
 
 import json
@@ -24,7 +24,7 @@ TOYS = {
 def arrays_of(preset: str, count: int, seed: int) -> dict[str, np.ndarray]:
     """Return data that each toy can learn."""
     rng = np.random.default_rng(seed)
-    if preset == "toy-video":  # a picture that moves down a pixel a frame
+    if preset == "toy-video":  # an image that moves down a pixel a frame
         whole = rng.integers(0, 256, (count, 1, 8, 8, 1), np.uint8)
         frames = np.concatenate([np.roll(whole, t, 2) for t in range(5)], 1)
         return {"past": frames[:, :3], "future": frames[:, 3:]}
@@ -82,7 +82,7 @@ def test_a_new_kind_is_trained_resumed_sampled_evaluated_and_written(toy, cli, m
     losses = [line[next(k for k in line if k.endswith("/loss"))] for line in whole]
     assert losses[-1] < losses[0]
 
-    # Killed at its first checkpoint and started again, it is the same run.
+    # A run that is killed at its first checkpoint and resumed is the same run.
     with monkeypatch.context() as patched:
         patched.setattr(Stop, "asked", lambda self, at: at == 4)
         cli(143, *args, *measured, "--out", "parts")
@@ -102,10 +102,10 @@ def test_a_new_kind_is_trained_resumed_sampled_evaluated_and_written(toy, cli, m
     with np.load(folder / "made.npz") as file:
         name = {"toy-video": "future", "toy-audio": "audio", "toy-motion": "pose", "toy-text": "tokens"}[preset]
         assert len(file[name]) == 3
-    told = cli(2, "generate", "whole", "--out", "made.png")
-    assert ending in told
+    printed = cli(2, "generate", "whole", "--out", "made.png")
+    assert ending in printed
 
-    # Held-out examples are measured by what suits their kind.
+    # The metrics of held-out examples follow from their kind.
     cli(0, "evaluate", "whole", "--split", "test", "--metrics", METRICS[preset])
     lines = [json.loads(line) for line in (folder / "whole" / "evaluations.jsonl").read_text().splitlines()]
     assert len(lines) == 1 and np.isfinite(lines[0]["value"])
@@ -114,14 +114,14 @@ def test_a_new_kind_is_trained_resumed_sampled_evaluated_and_written(toy, cli, m
 
 
 @pytest.mark.parametrize("toy", ["toy-video"], indirect=True)
-def test_what_does_not_fit_is_one_sentence(toy, cli, monkeypatch):
+def test_a_mistake_gives_one_sentence(toy, cli, monkeypatch):
     preset, family, path, folder = toy
     monkeypatch.chdir(folder)
     args = [f"train.{family}", "--preset", preset, "--mesh.data", "1"]
     arrays = arrays_of(preset, 8, 0)
     np.savez(folder / "short.npz", past=arrays["past"], future=arrays["future"][:, :1])
-    told = cli(2, *args, "--data.source", f"npz:{folder / 'short.npz'}")
-    assert "'future' of shape (2, 8, 8, 1), the data has (1, 8, 8, 1)" in told
+    printed = cli(2, *args, "--data.source", f"npz:{folder / 'short.npz'}")
+    assert "'future' of shape (2, 8, 8, 1), the data has (1, 8, 8, 1)" in printed
     np.savez(folder / "other.npz", frames=arrays["past"])
     assert "holds frames: the model needs" in cli(2, *args, "--data.source", f"npz:{folder / 'other.npz'}")
     assert "needs 'past'" in cli(2, *args, "--data.source", "digits")
@@ -129,5 +129,5 @@ def test_what_does_not_fit_is_one_sentence(toy, cli, monkeypatch):
     assert "neither a likelihood nor an encoder" in cli(2, "score", "run", f"npz:{path}")
     assert "snr is a metric of audio, not of video" in cli(2, "evaluate", "run", "--split", "test", "--metrics", "snr")
     assert "no latent vector" in cli(2, "interpolate", "run")
-    told = cli(2, "evaluate", "run", "--metrics", "fid_lenet")
-    assert told == "This works on images, and the model's examples are past (video), future (video)."
+    printed = cli(2, "evaluate", "run", "--metrics", "fid_lenet")
+    assert printed == "This works on images, and the model's examples are past (video), future (video)."

@@ -17,14 +17,14 @@ def test_it_runs(path, environment, monkeypatch):
     from nbclient import NotebookClient
 
     for name, value in environment.items():
-        if name != "XLA_FLAGS":  # compiled as quickly as the tests are
+        if name != "XLA_FLAGS":  # compile with the quick flags of the tests
             monkeypatch.setenv(name, value)
-    monkeypatch.delenv("PYTHONWARNINGS")  # the kernel's own start-up warns
+    monkeypatch.delenv("PYTHONWARNINGS")  # the start of the kernel warns
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(path.parent)}}).execute()
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", ())]
-    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-    assert pictures, "people look before they read"
+    images = [o for o in outputs if "image/png" in o.get("data", {})]
+    assert images, "a notebook shows an image"
     text = "".join(o.get("text", "") for o in outputs)
     losses = [json.loads(line[line.index("{") :].replace("'", '"')) for line in text.splitlines() if "/loss" in line]
     assert len(losses) == 10 and np.isfinite([x for line in losses for x in line.values()]).all()

@@ -60,6 +60,8 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/tasks/frozen_autoencoder.py": (),
     "jaxgen/tasks/latent_diffusion.py": (),
     "jaxgen/tasks/teacher.py": (),
+    "jaxgen/tasks/transforms.py": (),
+    "jaxgen/tasks/autoregressive.py": (),
     "jaxgen/models/restoration": (),
     "jaxgen/models/super_resolution": ("trunk",),  # names of weights
     "jaxgen/models/translation": (),
@@ -71,6 +73,14 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/tasks/unpaired_translation.py": (),
 }
 TESTS: dict[str, tuple[str, ...]] = {
+    "tests/conftest.py": (),
+    "tests/test_budget.py": (),
+    "tests/test_imports.py": (),
+    "tests/test_install.py": (),
+    "tests/test_kinds.py": (),
+    "tests/test_notebooks.py": (),
+    "tests/test_zoo.py": (),
+    "tests/toys": (),
     "tests/nn": (),
     "tests/diffusion": (),
     "tests/losses": (),

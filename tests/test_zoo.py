@@ -43,30 +43,30 @@ NAMES = list(zoo.ZOO)
 
 @cache
 def alike(name: str, size: str = "tiny") -> Run:
-    """A run of a preset but for what is done to its images, which data/degradations.py is tested for."""
+    """Return a preset's run with simple degradations; those of data/degradations.py have their own tests."""
     run = getattr(zoo.load(name), size)
     if not hasattr(run.model, "degradation"):
         return run
     return dataclasses.replace(run, model=dataclasses.replace(run.model, degradation=Degradation()))
 
 
-# Presets that differ in size alone share a tiny run: the first of them is trained for all.
+# Presets that differ only in size share a tiny run: the first one is trained for all.
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
 LONG = ("stylegan2", "inception-v3-fid")  # half a minute of compiling: traced in make test, computed in its second tier
-# One preset of each file: those of which make test traces a step and computes numbers. Their variants are slow.
+# The first preset of each file: `make test` traces its step and computes numbers. Variants are slow.
 FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]
 QUICK = [n for n in FIRST if n not in LONG]
-# Games that many files play, each with a net of its own.
+# Tasks that many files share, each with a net of its own.
 SHARED = ("jaxgen.tasks.classification", "jaxgen.tasks.restoration")
-# Players of one kind, who differ in what they compare: no state of their own, every phase once a step.
+# GANs that differ in their losses: no own statistics, every phase once a step.
 TRANSLATION = "pix2pix", "pix2pixhd", "pix2pixhd-local", "bicyclegan", "cut", "unit", "munit"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_programs():
-    """Compile plain convolutions, to which those for CPUs are equal (nn/test_conv.py): it takes two thirds of the time.
+    """Compile plain convolutions, in two thirds of the time; those for CPUs are equal (nn/test_conv.py).
 
-    No program is written into the cache: that takes nearly as long as compiling it, and none is needed again.
+    No program is written into the cache: writing takes nearly as long as compiling, and none is used again.
     """
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
     forms = {
@@ -84,21 +84,21 @@ def quick_programs():
 
 @cache
 def plain(name: str) -> Task:
-    """The tiny run's task, on no mesh."""
+    """Return the tiny run's task, without a mesh."""
     run = zoo.load(name).tiny
     return run.model.task(run.steps)
 
 
 @cache
 def game(name: str) -> str:
-    """Where a preset's game is written."""
+    """Return the module of a preset's training game."""
     phases = plain(name).phases
     if name in TRANSLATION:
         return "translation"
     return phases[0].loss.__module__ if len(phases) == 1 and phases[0].loss.__module__ in SHARED else zoo.ZOO[name]
 
 
-COUPLED = ("wae-mmd", "flow")  # whose loss is of a batch, not of its examples
+COUPLED = ("wae-mmd", "flow")  # its loss is of a batch, not of single examples
 ONE, PLAIN = Mesh(data=1), Compute()
 each = pytest.mark.parametrize("name", NAMES)
 MESH = Mesh(data=2, fsdp=4)
@@ -109,16 +109,16 @@ def tiny(name: str, **changes) -> Run:
 
 
 def initial(task: Task, batch: int):
-    """The function key -> state at step 0."""
+    """Return the function key -> state at step 0."""
     return lambda key: init_state(task, key, spec_of(task, batch))
 
 
 def compiled(name: str, mesh: Mesh = ONE, compute: Compute = PLAIN):
-    """The tiny run, its mesh and task, a state in the abstract and the compiled step; once for all tests.
+    """Return the tiny run, its mesh and task, an abstract state and the compiled step; once for all tests.
 
     step: (state, batch, frozen, {phase: bool}) -> (state, metrics). Gates other than all True are for one device only.
     """
-    return compiled_once(name, mesh, compute)  # a cache tells apart what is given from what is left out
+    return compiled_once(name, mesh, compute)  # the cache distinguishes given arguments from defaults
 
 
 @cache
@@ -140,7 +140,7 @@ def compiled_once(name: str, mesh: Mesh, compute: Compute):
 
 
 def gates(task: Task, only: str = "") -> dict[str, Any]:
-    """The argument of a step that plays all phases, or one of them."""
+    """Return the argument of a step that plays all phases, or one of them."""
     return {phase.name: np.bool_(only in ("", phase.name)) for phase in task.phases}
 
 
@@ -150,13 +150,13 @@ def frozen_of(task):
 
 @jax.jit
 def fresh(state: TrainState) -> TrainState:
-    """A copy, for a step that takes the arrays of the state it gets."""
+    """Return a copy, for a step that donates the arrays of its state."""
     return jax.tree.map(jnp.copy, state)
 
 
 @cache
 def first(name: str) -> TrainState:
-    """The state at step 0 on one device; made once for all tests."""
+    """Return the state at step 0 on one device; made once for all tests."""
     run, _, task, like, _ = compiled(name)
     return jax.jit(initial(task, run.batch), out_shardings=jax.tree.map(lambda x: x.sharding, like))(quick_key(0))
 
@@ -179,7 +179,7 @@ def forget():
 
 
 def batch_of(name: str, seed: int = 0) -> dict[str, np.ndarray]:
-    """A batch of smooth random images, and labels in range."""
+    """Return a batch of smooth random images, and labels in range."""
     run, task, batch = tiny(name), plain(name), {}
     rng = np.random.default_rng(seed)
     for field, x in spec_of(task, run.batch * task.slices).items():
@@ -203,14 +203,14 @@ def play(
 
 
 def alone(name: str, phase: Phase):
-    """(state) -> (state, metrics): one phase played, with the same noise, averages and batch each time."""
+    """Return (state) -> (state, metrics), which plays one phase with the same noise, averages and batch each time."""
     *_, task, _, step = compiled(name)
     start, batch, frozen, only = first(name), batch_of(name), frozen_of(task), gates(task, phase.name)
     return lambda state: step(state.replace(step=start.step, ema=start.ema), batch, frozen, only)
 
 
 def numbers(tree):
-    """The leaves of a state as arrays of numbers, keys too."""
+    """Return the leaves of a state as arrays of numbers, keys included."""
     is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
     return [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(tree)]
 
@@ -267,7 +267,7 @@ def test_json_and_back(name):
 
 
 @each
-def test_weights_go_out_under_other_names_and_come_back(name):
+def test_exported_weights_come_back(name):
     run, rule, task = tiny(name), rule_of(name), plain(name)
     params, extra = jax.eval_shape(lambda: task.init(jax.random.key(0), spec_of(task, run.batch)))
     rng = np.random.default_rng(0)
@@ -286,7 +286,7 @@ def test_weights_go_out_under_other_names_and_come_back(name):
 
 @cache
 def pattern(name: str) -> str:
-    """A preset's family where its game has one phase, no statistics, and losses of single examples; else its game."""
+    """Return a preset's family if its game has one phase, no statistics and per-example losses; else its game."""
     run, task = tiny(name), plain(name)
     extra = jax.eval_shape(lambda: task.init(jax.random.key(0), spec_of(task, run.batch)))[1]
     ordinary = len(task.phases) == 1 and not jax.tree.leaves(extra) and name not in COUPLED
@@ -302,13 +302,13 @@ def stand_in(kind: str, like: Callable[[str], str] = game):
         pytest.skip(f"{other} stands for it: {like(kind)}")
 
 
-FEW = "dcgan", "vae"  # computed on eight devices, and drawn in batches of two sizes, in make test
+FEW = "dcgan", "vae"  # `make test` computes them on eight devices, and draws their samples in two batch sizes
 BF16 = [n for i, n in enumerate(FIRST) if all(family(n) != family(m) for m in FIRST[:i])] + ["stylegan2", "vq-vae"]
 
 
 @pytest.fixture(scope="module", params=[n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DISTINCT])
 def kind(request):
-    """A preset whose tiny run is trained. After all its tests its programs are forgotten: they fill the memory map."""
+    """A preset with a trained tiny run. After its last test its programs are freed: they fill the memory map."""
     yield request.param
     forget()
     jax.clear_caches()
@@ -319,14 +319,14 @@ def test_each_phase_moves_its_learners_nets_and_no_others(kind):
     before = jax.tree.map(np.asarray, first(kind).params)
     for phase in task.phases:
         step, after = alone(kind, phase), first(kind)
-        for _ in range(3):  # a gate that starts at 0 lets nothing through before the second, and there are two in a row
+        for _ in range(3):  # a gate that starts at 0 passes nothing in the first step, and there are two in sequence
             after, _ = step(after)
         for net in before:
             pairs = zip(*map(jax.tree.leaves, (after.params[net], before[net])), strict=True)
             moved = [(x.size, bool(np.any(np.asarray(a) != x))) for a, x in pairs]
             if net in task.learners[phase.learner].nets:
-                # A gradient's size, which a lazy regulariser looks at, does not depend on what is only added, and the
-                # hinge loss, at the start, not on a number that is added to every logit.
+                # The norm of a gradient, which a lazy regulariser uses, does not depend on added terms, and the
+                # hinge loss, at the start, does not depend on a number that is added to every logit.
                 enough = all(m or size == 1 for size, m in moved) if phase.every == 1 else any(m for _, m in moved)
                 assert enough, f"{phase.name} leaves an array of {net} where it was"
             else:
@@ -338,11 +338,11 @@ def test_restore_then_step_is_bit_equal_to_never_stopping(kind, tmp_path):
 
     stand_in(kind)
     like = compiled(kind)[3]
-    like = like.replace(key=jax.eval_shape(lambda: jax.random.key(0)))  # Orbax knows JAX's own keys only
+    like = like.replace(key=jax.eval_shape(lambda: jax.random.key(0)))  # Orbax knows only JAX's own keys
     half, _ = play(kind, 2)
     saved = Checkpoints(tmp_path, keep=1)
     saved.save(2, half.replace(key=jax.random.key(0)), {"batches": 2})
-    whole, _ = play(kind, 2, state=half)  # while it is being written
+    whole, _ = play(kind, 2, state=half)  # during the write
     saved.wait()
     restored, notes = saved.restore(like) or (half, {})
     saved.close()
@@ -366,7 +366,7 @@ def test_a_sample_depends_on_its_own_key_only(kind):
 
     some = draw([0, 1, 2, 3], keys[:4])
     swapped = draw([1, 0, 6, 5], keys[np.array([1, 0, 6, 5])])
-    scale = np.abs(some).max()  # an untrained tiny net paints in pale colours
+    scale = np.abs(some).max()  # an untrained tiny net has pale outputs
     np.testing.assert_allclose(swapped[:2], some[1::-1], atol=1e-4 * scale)
     assert np.abs(some[0] - some[1]).max() > 0.1 * scale and scale <= 1
     other = draw([0, 1, 2, 3], keys[4:])
@@ -385,7 +385,7 @@ def test_samples_do_not_depend_on_how_many_are_drawn(name):
 
 
 def answer_of(task, params, context, batch):
-    """What a model that draws no samples computes of a batch: its classes, restored images or reconstructions."""
+    """Return the output of a model without samples for a batch: logits, restored images or reconstructions."""
     if task.find(Classifier):
         return classify(task)(params, context, batch["image"])["logits"]
     if task.find(DegradationOf):
@@ -395,14 +395,14 @@ def answer_of(task, params, context, batch):
 
 @pytest.mark.parametrize("kind", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in DISTINCT])
 def test_eight_devices_equal_one(kind):
-    """The batch cut over data and fsdp, the parameters over fsdp. (runs/test_sharding.py has the other meshes.)"""
+    """Batches are sharded over data and fsdp, parameters over fsdp. (Other meshes: runs/test_sharding.py.)"""
     if kind not in FEW:
         stand_in(kind, pattern)
     answers = []
     for mesh in (ONE, MESH):
         state, history = play(kind, 1, mesh)
         _, lies, task, *_ = compiled(kind, mesh)
-        # The answers are taken after one step: each step more makes more of rounding, in batch norm over few numbers.
+        # Outputs are compared after one step: each further step amplifies rounding, in batch norm over few numbers.
         if draws_samples(task):
             answer = drawer(kind, mesh)(state, 0, 8)
         else:
@@ -418,7 +418,7 @@ def test_eight_devices_equal_one(kind):
 
 
 def test_every_phases_loss_falls_on_one_batch(kind):
-    """Each phase alone, its noise and its opponents held fixed: that is what its gradient promises."""
+    """Each phase is played alone, with fixed noise and fixed opponents, as its gradient assumes."""
     for phase in compiled(kind)[2].phases:
         step, state, losses = alone(kind, phase), first(kind), []
         while len(losses) < 30 and (len(losses) < 8 or np.mean(losses[-3:]) >= losses[0]):

@@ -1,4 +1,4 @@
-"""How the functions of a family become its Transform, and what goes with it."""
+"""Transforms made of the functions of a family, and the capabilities that belong to them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
