@@ -75,7 +75,7 @@ def lenet(tmp_path_factory, environment) -> Path:
         *("jaxgen", "import", str(folder / "weights.safetensors"), "--model", "lenet5", "--out", str(folder / "run")),
         *("--model.fit", "bilinear"),
     )
-    assert "61,706 numbers" in printed
+    assert "61,706 parameters" in printed
     return folder
 
 

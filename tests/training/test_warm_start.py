@@ -130,7 +130,7 @@ def test_a_refused_start_leaves_no_folder(smaller, tmp_path):
         fit(tiny("pix2pixhd", target, start_from=""))
     coded = dataclasses.replace(tiny("flow", target, start_from=str(smaller)), data=Data("digits"))
     coded = dataclasses.replace(coded, model=dataclasses.replace(coded.model, autoencoder="codes"))
-    with pytest.raises(InputError, match="is a model of images, this one is of codes of codes"):
+    with pytest.raises(InputError, match="is a model of images, this one is of latents of codes"):
         warm_start.weights_of(coded, None)  # pyright: ignore[reportArgumentType]  not checked yet
     file = tmp_path / "file"
     file.write_text("")
