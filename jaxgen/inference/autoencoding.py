@@ -19,15 +19,15 @@ from jaxgen.media.image_grid import progress
 from jaxgen.runs import sharding
 from jaxgen.runs.load import Trained
 
-LARGEST = 4096  # numbers in a code that is taken for a vector
+LARGEST = 4096  # largest size of a latent vector
 NO_LATENTS = "This model has no encoder: it makes no latents of images."
-BATCH = 200  # images or codes that pass at a time
+BATCH = 200  # images or latents in one call
 
 
 def check_vectors(task: Task) -> int:
-    """Return how many numbers a code has; nothing is computed.
+    """Return the size of a latent vector; nothing is computed.
 
-    Raises InputError where the task can't both encode and decode, or where its codes are no vectors.
+    Raises InputError if the task can't encode and decode, or if its latents are no vectors.
     """
     codec = task.get(Codec, NO_LATENTS)
     if codec.decode is None:
@@ -37,13 +37,13 @@ def check_vectors(task: Task) -> int:
         nets = averaged(init_state(task, jax.random.key(0), spec_of(task, 1)), frozen)
         return codec.encode(*nets, {name: jnp.zeros(x.shape, x.dtype) for name, x in spec_of(task, 1).items()})
 
-    code = jax.eval_shape(one, {net: jax.eval_shape(load) for net, load in task.frozen.items()})
-    if code.ndim != 2 or not jnp.issubdtype(code.dtype, jnp.floating):
-        kind = "x".join(map(str, code.shape[1:])) + (" numbers" if code.dtype == jnp.float32 else " whole numbers")
-        raise InputError(f"This model's codes are {kind}: only with vectors can this be done.")
-    if code.shape[1] > LARGEST:
-        raise InputError(f"This model's codes have {code.shape[1]} numbers: it can be done with at most {LARGEST}.")
-    return code.shape[1]
+    latent = jax.eval_shape(one, {net: jax.eval_shape(load) for net, load in task.frozen.items()})
+    if latent.ndim != 2 or not jnp.issubdtype(latent.dtype, jnp.floating):
+        kind = "x".join(map(str, latent.shape[1:])) + (" numbers" if latent.dtype == jnp.float32 else " whole numbers")
+        raise InputError(f"This model's latents are {kind}: this needs latents that are vectors.")
+    if latent.shape[1] > LARGEST:
+        raise InputError(f"This model's latents have {latent.shape[1]} numbers: this works with at most {LARGEST}.")
+    return latent.shape[1]
 
 
 class Autoencoder:
@@ -68,16 +68,16 @@ class Autoencoder:
         return np.concatenate(found)
 
     def encode(self, source: Source, data: Data) -> np.ndarray:
-        """Return the codes f32[n d] of a source's images."""
+        """Return the latents f32[n d] of a source's images."""
         encode = self.task.get(Codec).encode
         return self.over(lambda params, context, batch, _: encode(params, context, batch), source, data, "encoding")
 
-    def decode(self, codes: np.ndarray, given: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the images f32[n h w c] of codes f32[n d]."""
+    def decode(self, latents: np.ndarray, given: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the images f32[n h w c] of latents f32[n d]."""
         mapped = self._jit(self.task.get(Codec).decode)
-        parts = [slice(i, i + self.batch) for i in range(0, len(codes), self.batch)]
+        parts = [slice(i, i + self.batch) for i in range(0, len(latents), self.batch)]
         return np.concatenate(
-            [self._filled(mapped, codes[part], {name: x[part] for name, x in given.items()}) for part in parts]
+            [self._filled(mapped, latents[part], {name: x[part] for name, x in given.items()}) for part in parts]
         )
 
     def negative_log_likelihoods(self, source: Source, data: Data, samples: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Samplers other than the prior: distributions fitted on the latents of training images; their draws are decoded.
 
-Of a plain autoencoder the prior is not known, and of a VAE the codes all together may lie far from it. A mixture of
+A plain autoencoder has no known prior, and the latents of a VAE together may lie far from its prior. A mixture of
 Gaussians fitted on them after training: Ghosh et al. 2020, "From Variational to Deterministic Autoencoders". A second,
 small VAE on them: Dai and Wipf 2019, "Diagnosing and Enhancing VAE Models". Both see the posterior's means here.
 """
@@ -29,26 +29,26 @@ from jaxgen.runs.load import Trained
 from jaxgen.tasks.transforms import image_generation
 
 Name = Literal["prior", "mixture", "two-stage"]
-Draw = Callable[[Key], Array]  # keys Key[b] -> codes f32[b d], each by its own key
+Draw = Callable[[Key], Array]  # keys Key[b] -> latents f32[b d], each by its own key
 FITTED_IMAGES = 20_000  # the most images whose latents a sampler is fitted on
 WIDTH, STEPS, BATCH, RATE = 256, 4000, 256, 3e-3  # of the second VAE
-LOG_GAMMA = -1.0  # at first: from gamma = 1, the spread of all codes, u is not used and remains so
+LOG_GAMMA = -1.0  # at first: from gamma = 1, the spread of all latents, u is not used and remains so
 
 
-def fit_mixture(codes: np.ndarray, components: int = 10) -> Draw:
-    """Return a sampler of a mixture of Gaussians with full covariances, fitted on codes f32[n d] by EM from k-means.
+def fit_mixture(latents: np.ndarray, components: int = 10) -> Draw:
+    """Return a sampler of a mixture of Gaussians with full covariances, fitted on latents f32[n d] by EM from k-means.
 
-    Raises InputError for fewer codes than components.
+    Raises InputError for fewer latents than components.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture  # slow to import
 
     at_least(1, components=components)
-    if components > len(codes):
-        raise InputError(f"components={components} is more than there are codes to fit them on: {len(codes)}.")
+    if components > len(latents):
+        raise InputError(f"components={components} is more than the number of latents to fit them to: {len(latents)}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as near as it comes
-        found: Any = GaussianMixture(components, max_iter=200, random_state=0).fit(np.asarray(codes, np.float64))
+        found: Any = GaussianMixture(components, max_iter=200, random_state=0).fit(np.asarray(latents, np.float64))
     means, logits = jnp.float32(found.means_), jnp.log(jnp.float32(found.weights_))  # [k d], [k]
     roots = jnp.float32(np.linalg.cholesky(found.covariances_))  # [k d d]
 
@@ -72,14 +72,14 @@ class Perceptron(nn.Module):
         return Dense(self.outputs)(jnp.concatenate([x, y], 1))
 
 
-def fit_two_stage(codes: np.ndarray, steps: int = STEPS) -> Draw:
-    """Return a sampler of a second VAE, trained on codes f32[n d] for so many steps.
+def fit_two_stage(latents: np.ndarray, steps: int = STEPS) -> Draw:
+    """Return a sampler of a second VAE, trained on latents f32[n d] for so many steps.
 
-    Its latent u has as many numbers as a code, p(z | u) = N(f(u), gamma^2 I) with one gamma that is learned, and
-    E_q [log p(z | u)] - KL(q(u | z) || N(0, I)) is maximised, on codes of mean 0 and variance 1.
+    u has the size of a latent z, p(z | u) = N(f(u), gamma^2 I) with one gamma that is learned, and
+    E_q [log p(z | u)] - KL(q(u | z) || N(0, I)) is maximised, on latents of mean 0 and variance 1.
     """
-    size = codes.shape[1]
-    centre, scale = codes.mean(0), np.maximum(codes.std(0), 1e-6)  # [d]
+    size = latents.shape[1]
+    centre, scale = latents.mean(0), np.maximum(latents.std(0), 1e-6)  # [d]
     encoder, decoder = Perceptron(2 * size), Perceptron(size)
     adam = optax.adam(optax.cosine_decay_schedule(RATE, steps))
     key = rng.fold(jax.random.key(0), "two-stage")
@@ -109,7 +109,7 @@ def fit_two_stage(codes: np.ndarray, steps: int = STEPS) -> Draw:
         (params, _), _ = jax.lax.scan(step, (params, adam.init(params)), jnp.arange(steps))
         return params
 
-    params: Any = jax.device_get(train(jnp.float32((codes - centre) / scale)))
+    params: Any = jax.device_get(train(jnp.float32((latents - centre) / scale)))
 
     def draw(keys: Key) -> Array:
         made: Any = decoder.apply(params["decoder"], rng.normal(_folded(keys, "u"), (size,)))
@@ -142,9 +142,9 @@ def refit(opened: Trained, name: Name, components: int = 10, average: bool = Tru
     source = open_source(run.data, task.example)
     check_source(source, run.data, task.example)
     some = RandomSubset(source, FITTED_IMAGES)
-    print(f"Fitting --sampler {name} on the codes of {len(some):,} training images ...", flush=True)
-    codes = Autoencoder(opened, average).encode(some, run.data)
-    draw = fit_mixture(codes, components) if name == "mixture" else fit_two_stage(codes)
+    print(f"Fitting --sampler {name} on the latents of {len(some):,} training images ...", flush=True)
+    latents = Autoencoder(opened, average).encode(some, run.data)
+    draw = fit_mixture(latents, components) if name == "mixture" else fit_two_stage(latents)
     decode = task.get(Codec).decode
     assert decode is not None
 

@@ -323,7 +323,7 @@ def test_a_mixture_has_the_moments_of_its_data():
     assert len(first) / len(found) == pytest.approx(0.25, abs=0.02)
     np.testing.assert_allclose(np.cov(first.T), roots[0] @ roots[0].T, atol=0.08)
     np.testing.assert_allclose(sample(keys_of(20_000)[5:6])[0], found[5], rtol=1e-5, atol=1e-6)
-    with pytest.raises(InputError, match=r"^components=4 is more than there are codes to fit them on: 3\.$"):
+    with pytest.raises(InputError, match=r"^components=4 is more than the number of latents to fit them to: 3\.$"):
         latent_samplers.fit_mixture(codes_[:3], 4)
 
 
@@ -461,7 +461,7 @@ REFUSALS = {
     "codes of a GAN": ("generate dcgan --sampler mixture", "This model has no encoder"),
     "codes too long": (
         "generate large --sampler two-stage",
-        "codes have 4097 numbers: it can be done with at most 4096.",
+        "latents have 4097 numbers: this works with at most 4096.",
     ),
     "no components": ("generate vae --sampler mixture --components 0", "components must be at least 1, not 0."),
     "a truncated mixture": ("generate vae --sampler mixture --truncation 0.5", "--truncation needs --sampler prior"),
@@ -501,7 +501,7 @@ def test_latents_that_are_no_vectors(opened):
     task = opened["vae"].task
     codec = task.get(Codec)
     grid = Codec(lambda params, context, batch: jnp.zeros((len(batch["image"]), 4, 4), jnp.int32), codec.decode)
-    message(lambda: check_vectors(task.having(grid)), "This model's codes are 4x4 whole numbers")
+    message(lambda: check_vectors(task.having(grid)), "This model's latents are 4x4 whole numbers")
     message(lambda: check_vectors(task.having(Codec(codec.encode))), "This model has no encoder")
     message(lambda: choose_measure(task.lacking(Codec), "reconstruction"), "write --by likelihood.")
     assert check_vectors(task) == 2
