@@ -285,8 +285,8 @@ def units(task: Task) -> Metric:
     width = jax.eval_shape(lambda s, f, b: encode(*averaged(s, f), b), shapes, frozen, spec_of(task, 1)).size
 
     def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
-        code = jnp.where(valid[:, None], encode(*averaged(state, frozen), batch).reshape(len(valid), -1), 0)
-        seen = jnp.stack([code.sum(0), (code**2).sum(0)])  # [2 d]
+        latent = jnp.where(valid[:, None], encode(*averaged(state, frozen), batch).reshape(len(valid), -1), 0)
+        seen = jnp.stack([latent.sum(0), (latent**2).sum(0)])  # [2 d]
         return {"count": total["count"] + valid.sum(), "moments": total["moments"] + seen}
 
     def result(total: State) -> dict[str, float]:

@@ -25,7 +25,7 @@ from jaxgen.runs.run_dir import commit
 
 
 def default_of(task: Task, fitted: bool = False) -> list[str]:
-    """Return what is measured of a model where nothing is asked for. fitted: whether a sampler draws its codes"""
+    """Return the default metrics of a model. fitted: whether a fitted sampler draws its latents"""
     if task.find(Classifier):
         return ["accuracy"]
     if (transform := task.find(Transform)) and transform.subject:

@@ -43,9 +43,9 @@ class ImageEditor:
         self.coded = denoiser.encode is not None
 
     def check_pixels(self, instead: str):
-        """Raise InputError where what is denoised are codes: of them nothing is known of a pixel."""
+        """Raise InputError if the model denoises latents, in which no single pixel is known."""
         if self.coded:
-            raise InputError(f"This model takes noise out of an autoencoder's codes, not out of pixels: {instead}.")
+            raise InputError(f"This model denoises an autoencoder's latents, not pixels: {instead}.")
 
     def read(self, path: Path, image: tuple[int, int, int] | None = None) -> np.ndarray:
         """Return an image's file at the model's size, or another, f32[1 h w c] in [-1, 1]."""
@@ -90,7 +90,7 @@ class ImageEditor:
     def finish(self, paint: Callable, given: Any, shown: np.ndarray, text: str):
         """Write the grid of what is shown, then the answers paint(denoise, denoiser, keys, given) f32[n h w c].
 
-        The denoiser's `encode` and `decode` take images, or codes, alone.
+        The denoiser's `encode` and `decode` take only images or latents.
         """
         import jax
         import jax.numpy as jnp

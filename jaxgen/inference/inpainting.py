@@ -44,15 +44,15 @@ def repainted(denoise: Denoise, d: Denoiser, keys: Key, x0: Array, hidden: Array
     encode: Any = d.encode
     decode: Any = d.decode
     left = jnp.broadcast_to(1 - hidden, x0.shape)
-    codes, kept = encode(x0 * left), conditions.known_latents(left, d.shape)
-    painted = decode(conditions.repaint(denoise, start(d, keys), d.taus, keys, codes, kept, d.frame, times))
-    return left * x0 + (1 - left) * painted  # codes give what was known nearly
+    latents, kept = encode(x0 * left), conditions.known_latents(left, d.shape)
+    painted = decode(conditions.repaint(denoise, start(d, keys), d.taus, keys, latents, kept, d.frame, times))
+    return left * x0 + (1 - left) * painted  # latents keep the known pixels only nearly
 
 
 def check(d: Denoiser):
     """Raise InputError where the known pixels of an image can't be kept."""
     if d.encode is not None and d.shape[:2] == (1, 1):
-        raise InputError("This model's codes have no places in the image: what is known can't be kept in them.")
+        raise InputError("This model's latents have no places in the image: known parts can't be kept in them.")
 
 
 def inpainting_of(task: Task, how: Sampling) -> Task:

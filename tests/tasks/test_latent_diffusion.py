@@ -171,7 +171,7 @@ def test_every_method_trains_on_latents(name, folder, cli):
     if found := opened.task.find(Denoiser):
         assert found.shape == (1, 1, 4)
         words = cli(2, "inpaint", made, folder / "a.png", "--mask", folder / "mask.png")
-        assert "codes have no places in the image" in words
+        assert "latents have no places in the image" in words
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_images_are_edited_in_latent_space(folder, run, cli, tmp_path):
     cli(0, "edit", run, image, "--how", "blend", "--other", image, *few)
     for words in (["upscale", run, image], ["edit", run, image, "--how", "deblur"],
                   ["inpaint", run, image, "--mask", mask, "--method", "ddnm"]):  # fmt: skip
-        assert "takes noise out of an autoencoder's codes, not out of pixels" in cli(2, *words, *few)
+        assert "denoises an autoencoder's latents, not pixels" in cli(2, *words, *few)
 
 
 def test_a_dry_run_reads_frozen_nets(run, capsys):
