@@ -209,7 +209,7 @@ def styled_by(folder: Path) -> Blend:
         pads = (0, -height % grain), (0, -width % grain), (0, 0)
         parts = {"source": coloured(laid)[place], "style": below, "region": (seen > 0).astype(np.float32)}
         given = {name: jnp.asarray(np.pad(x, pads, "symmetric"))[None] for name, x in parts.items()}
-        made = np.asarray(apply(*nets, given, keys)["image"])[0, :height, :width]
+        made = np.clip(np.asarray(apply(*nets, given, keys)["image"])[0, :height, :width], -1, 1)
         made = made if image.shape[2] == 3 else made.mean(2, keepdims=True)
         laid[place] = np.where(seen > 0, seen * made + (1 - seen) * image[place], image[place])
         return laid

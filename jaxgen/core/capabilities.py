@@ -99,6 +99,7 @@ class Latent(Capability):
     synthesise: (params, context, w, given) -> samples [b ...]
     linear:     whether a straight line in w is the way from one sample to another; a great circle in z otherwise
     factors:    (params, context) -> the matrix [d m] by which z, or each of the n rows of w, is multiplied first
+                (not wrapped as a net function: directions are those of the f32 weights)
     """
 
     lack: ClassVar[str] = "This model's images come from no latent vector: it has nothing to walk in, mix or search."
