@@ -252,7 +252,7 @@ TABLES = {
             "bits/dim": "{bpd_16:.3f}",
             "training": "{training_minutes:.1f} min",
         },
-        f"MNIST at 32x32 (`vdm`: 28x28), 2,000 steps of 32, {DIFFUSION} NFE: evaluations of the net for one image.",
+        f"MNIST at 32x32 (`vdm`: 28x28), 2,000 steps of 32, {DIFFUSION} NFE: function evaluations for one image.",
     ),
     "diffusion-steps": Table(
         ("model",),
