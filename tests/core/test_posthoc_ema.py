@@ -98,6 +98,7 @@ def test_the_averages_are_saved_and_give_others(run):
     assert far(last, widest) > 1.2 * ways[1]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_averages(run, tmp_path):
     words = [*OPTIONS, "--out", str(tmp_path / "again")]
     fit(parse("gan", words).run)

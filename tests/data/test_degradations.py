@@ -36,7 +36,10 @@ def psnr(a, b) -> float:
 # ---------------------------------------------------------------- common properties
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+LONG = ("real-esrgan", "photo")  # they compile for long
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in DAMAGES])
 def test_an_image_depends_on_its_own_key(name):
     degrade = jax.jit(DAMAGES[name], static_argnums=2)
     x, k = batch(), keys(3)

@@ -85,6 +85,7 @@ Faces(data_dir=str(root), file_format="array_record").download_and_prepare(file_
     assert batch["Male"].tolist() == [source[i]["Male"] for i in range(12)] and batch["Male"].dtype == np.int32
 
 
+@pytest.mark.slow
 @real
 def test_mnist_from_tfds_equals_idx():
     idx = opened(f"idx:{REAL}/mnist")

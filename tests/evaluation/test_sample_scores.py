@@ -56,6 +56,7 @@ def share_in_balls(points: np.ndarray, centres: np.ndarray) -> float:
     return float((cdist(points, centres) <= apart).any(1).mean())
 
 
+@pytest.mark.slow
 def test_fid_is_that_of_the_features_and_equal_on_one_and_eight_devices(noisy):
     one, *_ = opened(Mesh(data=1))
     found = one.compare(one.take_in(noisy, 1100))

@@ -149,6 +149,7 @@ def test_a_generator_runs_as_stablehlo_without_jaxgen(gan, environment, tmp_path
     np.testing.assert_allclose(found["one"], found["five"][:1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_file_finds_its_net_and_the_last_weights_differ_from_the_average(gan, environment, tmp_path):
     def exported(*more: str) -> dict[str, np.ndarray]:
         path = tmp_path / f"{'-'.join(more) or 'plain'}.pth"

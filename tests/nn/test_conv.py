@@ -163,8 +163,8 @@ WIDTHS = {"gather": (2, 50), "scatter": (50, 2), "even": (6, 20)}
 @pytest.mark.parametrize("widths", WIDTHS)
 @pytest.mark.parametrize(("strides", "dilation"), [(ONE, ONE), ((2, 2), ONE), (ONE, (2, 1))], ids=str)
 def test_every_cpu_formulation_equals_xlas(monkeypatch, few, band, widths, strides, dilation):
-    monkeypatch.setattr(forms, "FEW", few)
-    monkeypatch.setattr(forms, "BAND", band)
+    monkeypatch.setattr(forms, "FEW_PIXELS", few)
+    monkeypatch.setattr(forms, "BAND_SIZE", band)
     c_in, c_out = WIDTHS[widths]
     for pads in [((1, 1), (1, 0)), forms.NO_PADS] if widths == "even" else [((1, 1), (1, 0))]:
         geometry = Geometry((8, 6), (3, 3), strides, pads, dilation)
@@ -273,7 +273,7 @@ def test_bf16_is_summed_in_f32(channels):
 @pytest.mark.parametrize("kernel_spec", [PartitionSpec(), PartitionSpec(None, None, None, "data")], ids=str)
 @pytest.mark.parametrize("strides", [ONE, (2, 2)])
 def test_sharded_over_eight_devices(monkeypatch, kernel_spec, strides):
-    monkeypatch.setattr(forms, "BAND", 1)
+    monkeypatch.setattr(forms, "BAND_SIZE", 1)
     x, k = operands((6, 6), (4, 4), 1, (4, 8), batch=16)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 

@@ -117,6 +117,7 @@ def test_an_augmented_image_depends_only_on_the_image_and_its_index():
     np.testing.assert_allclose(AUGMENT(KEY, x[:2], 0.8, "bgcfnc"), whole[:2], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_second_derivatives_are_those_of_finite_differences():
     with jax.enable_x64(True):
         draw = np.random.default_rng(0)

@@ -172,6 +172,7 @@ def fresh(model: Any):
     return model.task(1), model.init(jax.random.key(0))[0]
 
 
+@pytest.mark.slow
 def test_samples_of_an_untrained_edm_are_normal():
     task, params = fresh(EDM(IMAGE, net=NET, sigma_data=0.2, sampling=Sampling(steps=40)))
     got = jax.jit(lambda: generate(task)(params, CONTEXT, keys(600), {})["image"])()

@@ -360,6 +360,7 @@ def test_bad_settings_are_refused():
             dataclasses.replace(zoo.load(name).tiny.model, **changes).task(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [pytest.param("vgg16", marks=pytest.mark.slow), "random"])
 def test_features_of_a_frozen_net_are_compared_if_their_weights_are_above_0(backbone):
     if backbone == "vgg16":

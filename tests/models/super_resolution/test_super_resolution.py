@@ -200,6 +200,7 @@ def test_liif_enlarges_by_any_factor(scale):
     assert jnp.isfinite(made).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["srgan", "esrgan"])
 def test_the_perceptual_loss_works_with_any_frozen_net(name):
     """With no other loss, the gradient through a backbone of random weights changes the parameters."""

@@ -300,6 +300,7 @@ def test_adains_rate_falls_as_the_authors():
         assert float(update["w"][0]) == pytest.approx(-move, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_fresh_net_finds_the_content_soon():
     """From a last norm of scale 1, noise of full contrast, it is 0.12 that is lost after as many steps."""
     model = FastStyle((32, 32, 3), width=16, depth=1, backbone="random", style=("relu1_1",), style_weight=0.0)

@@ -101,6 +101,7 @@ def test_with_images_independent_of_z_the_bound_grows_to_the_known_log_p():
     assert exact - kl / 4 < found < exact + 0.1
 
 
+@pytest.mark.slow
 def test_the_loss_is_minus_the_bound_of_one_sample():
     loss, metrics, ones, (closed, sampled) = terms(moved(), random_images(8), jnp.arange(300))
     error = 4 * float(ones.std() + loss.std()) / 300**0.5

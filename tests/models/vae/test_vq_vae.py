@@ -208,6 +208,7 @@ def test_a_new_net_uses_many_finite_levels(seed):
     assert len(np.unique(tokens)) > 200
 
 
+@pytest.mark.slow
 def test_more_codebooks_leave_a_smaller_residual():
     one, three = (train(quantiser)[2]["squared_error"][-1] for quantiser in (ONE, THREE))
     assert three < 0.8 * one

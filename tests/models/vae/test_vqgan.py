@@ -41,6 +41,7 @@ def norm_at_the_last_layer(term, params) -> float:
     return float(jnp.linalg.norm(jax.grad(term)(params)["decoder"]["out"]["kernel"].reshape(-1)))
 
 
+@pytest.mark.slow
 def test_the_weight_and_the_gradient_equal_the_formulas(game):
     params, context_at, batch = game
     context = context_at(5)
