@@ -52,7 +52,13 @@ def alike(name: str, size: str = "tiny") -> Run:
 
 # Presets that differ only in size share a tiny run: the first one is trained for all.
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
-LONG = ("stylegan2", "inception-v3-fid")  # half a minute of compiling: traced in make test, computed in its second tier
+# `make test` traces these, and computes them in its second tier: they compile for 5 to 30 seconds each. Tests of their
+# own, beside the others of their family, compute parts of most of them in `make test`.
+LONG = (
+    *("stylegan2", "biggan", "inception-v3-fid", "efficientnet-lite0", "hierarchical", "edm2", "esrgan", "swinir"),
+    *("restormer", "gated-conv", "completion-vae", "pix2pixhd", "bicyclegan", "unit", "munit", "stargan", "gatys"),
+    *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan"),
+)
 # The first preset of each file: `make test` traces its step and computes numbers. Variants are slow.
 FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]
 QUICK = [n for n in FIRST if n not in LONG]

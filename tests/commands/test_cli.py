@@ -54,6 +54,7 @@ def test_a_run_explains_itself(run):
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["10", "10.sha256", "20", "20.sha256"]
 
 
+@pytest.mark.slow
 def test_generate_gives_the_same_samples_in_any_number(run, tmp_path, environment, cli):
     def samples(name: str, *args: str) -> np.ndarray:
         cli(0, "generate", run, "--out", tmp_path / name, *args)

@@ -284,6 +284,7 @@ def test_a_net_harmonises_what_is_pasted(cut_out, cli, harmoniser):
     assert np.abs(made - above[:, :3]).max() > 2 and np.abs(made - below).max() > 2
 
 
+@pytest.mark.slow
 def test_the_harmonisers_loss_by_value():
     """Squared error over the part alone, divided by its pixels, but by `smallest` where it has fewer."""
     model = replace(zoo.load("harmonisation").tiny.model, smallest=60.0)

@@ -129,6 +129,7 @@ def test_a_blend_goes_from_one_image_to_the_other(folder, cli):
     assert np.abs(way[1] - one).mean() > 2 * np.abs(way[0] - one).mean()
 
 
+@pytest.mark.slow
 def test_samples_drawn_in_other_ways(folder, cli):
     images = {}
     for text in ("", "steps=6", "sampler=ddim", "guidance=3,interval=0.1:5"):

@@ -167,7 +167,7 @@ def test_read_noise_equals_brooks_et_al():
 # ---------------------------------------------------------------- JPEG
 
 
-@pytest.mark.parametrize("quality", [5, 10, 30, 50, 75, 95])
+@pytest.mark.parametrize("quality", [10, 75, 95, *(pytest.param(q, marks=pytest.mark.slow) for q in (5, 30, 50))])
 @pytest.mark.parametrize("mode, part", [("RGB", (301, 203)), ("RGB", (96, 64)), ("RGB", (35, 41)), ("L", (61, 150))])
 def test_jpeg_equals_pillow(real_data, quality, mode, part):
     for name in ("astronaut.png", "china.jpg"):

@@ -1,6 +1,7 @@
 """Samplers on known distributions: Gaussians and mixtures of them."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,10 @@ from tests.helpers.known_denoisers import (  # noqa: F401
     x64,
 )
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
+# `make test` runs the first frame, its second tier the others.
+each_frame = pytest.mark.parametrize("frame", [n if i == 0 else slow(n) for i, n in enumerate(FRAMES)])
+
 # name -> order in the papers. DPM-Solver++ and UniPC work in lambda, so their steps are uniform in lambda.
 ORDERS = {"ddim": 1, "heun": 2, "lms": 4, "dpm++2m": 2, "unipc": 3}
 
@@ -36,7 +41,7 @@ def stretch(frame, kind, n):
     return schedules.to_frame(frame, levels)
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@each_frame
 @pytest.mark.parametrize("name", ORDERS)
 def test_a_sampler_converges_to_the_ode_at_its_order(name, frame):
     run = samplers.sampler_of(name, frame)
@@ -56,7 +61,7 @@ def test_a_sampler_converges_to_the_ode_at_its_order(name, frame):
     assert errors[-1] < {1: 0.01, 2: 1e-4, 3: 1e-5, 4: 1e-5}[ORDERS[name]]
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@each_frame
 def test_orders_hold_on_a_mixture(frame):
     """The reference is Dormand and Prince's method with tolerance 1e-12."""
     ends = schedules.to_frame(frame, np.array([3.0, 0.2]))
@@ -91,7 +96,7 @@ def test_the_variance_of_a_stochastic_sampler_converges_at_its_order(name, order
     assert -np.polyfit(np.log((40, 80, 160)), np.log(errors), 1)[0] == pytest.approx(order, abs=0.2), errors
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@each_frame
 @pytest.mark.parametrize("steps", [1, 5, 25])
 def test_dormand_prince_keeps_its_tolerance(frame, steps):
     """It integrates to 0 and does not depend on the number of grid steps."""
@@ -124,7 +129,7 @@ def test_dormand_prince_has_order_5_and_steps_per_sample():
     assert bool(jnp.isnan(lost).all()), "what did not arrive is no number"
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@each_frame
 @pytest.mark.parametrize("name", ["ddpm", "dpm++2m-sde", "heun-churn"])
 def test_a_stochastic_sampler_preserves_mean_and_variance(name, frame):
     if name == "heun-churn" and frame == "flow":
@@ -145,7 +150,7 @@ def test_a_stochastic_sampler_preserves_mean_and_variance(name, frame):
     assert abs(float(jnp.corrcoef((got - ode).ravel(), ode.ravel())[0, 1])) > 0.1
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@each_frame
 def test_eta_interpolates_between_ode_and_posterior(frame):
     taus = grid("log-snr", 10, frame, 0.1, 5)
     x = points(frame, taus[0])

@@ -82,13 +82,16 @@ def sampled(model, context, label: int, count: int = 6000) -> np.ndarray:
     return np.asarray(made, np.float64).reshape(count, 2)
 
 
+ANCESTRAL = EDM(IMAGE, net=NET, sigma_min=0.01, sigma_max=10.0, sampling=Sampling("ddpm", 400, classifier="C"))
+
+
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize(
     "model",
     [
         EDM(IMAGE, net=NET, sampling=Sampling("heun", 40, classifier="C")),
         Flow(IMAGE, net=NET, sampling=Sampling("heun", 40, "karras", classifier="C")),
-        EDM(IMAGE, net=NET, sigma_min=0.01, sigma_max=10.0, sampling=Sampling("ddpm", 400, classifier="C")),
+        pytest.param(ANCESTRAL, marks=pytest.mark.slow),
     ],
     ids=["edm", "flow", "ancestral"],
 )

@@ -117,6 +117,7 @@ def test_the_loss_is_minus_the_bound_of_one_sample():
 # ---- latents and samples
 
 
+@pytest.mark.slow
 def test_latents_decode_and_a_sample_is_decoded_from_its_own_z():
     params, batch, keys = moved(), random_images(5), jax.random.split(jax.random.key(7), 5)
     decode = jax.jit(lambda latents: SMALL.decode(params, CONTEXT, latents, {}))

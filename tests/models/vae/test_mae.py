@@ -29,7 +29,8 @@ from jaxgen.training import loop
 
 SMALL: MAE = zoo.load("mae").tiny.model  # 8x8x1 in patches of 2x2: 16, of which 4 are visible
 WIDE = MAE((6, 8, 3), 2, 16, 2, 2, 8, 1, 2, mask=0.5)  # 12 patches, of which 6 are visible
-BOTH = pytest.mark.parametrize("model", [WIDE, replace(WIDE, norm_pixels=True)], ids=["pixels", "normalised"])
+NORMALISED = pytest.param(replace(WIDE, norm_pixels=True), marks=pytest.mark.slow)
+BOTH = pytest.mark.parametrize("model", [WIDE, NORMALISED], ids=["pixels", "normalised"])
 CONTEXT = Context({}, {}, {}, jnp.int32(0))
 
 

@@ -58,6 +58,7 @@ def test_the_weight_and_the_gradient_equal_the_formulas(game):
         jax.tree.map(lambda a, b, scale=scale: np.testing.assert_allclose(a, b, atol=1e-3 * scale), slope[net], of_all[net])  # noqa: E501  # fmt: skip
 
 
+@pytest.mark.slow
 def test_before_its_start_the_discriminator_has_no_influence_and_no_updates(game):
     params, context_at, batch = game
     context = context_at(4)
