@@ -69,9 +69,12 @@ def section(name: str, found: Sequence[Result]) -> str:
 
 
 def presets(family: str, found: Sequence[Result]) -> str:
-    """Return the presets of a family with what was measured of them, as `python -m jaxgen list` has it."""
-    lines = [f"| `{name}` | {results.summary(found, name) or 'not yet measured'} |" for name in zoo.family(family)]
-    return "\n".join(["| preset | measured |", "| --- | --- |", *lines])
+    """Return the presets of a family with their sizes and results, as `python -m jaxgen list` has them."""
+    lines = ["| preset | parameters | measured |", "| --- | --- | --- |"]
+    for name in zoo.family(family):
+        measured = results.summary(found, name) or "not yet measured"
+        lines.append(f"| `{name}` | {zoo.load(name).parameters:,} | {measured} |")
+    return "\n".join(lines)
 
 
 def shown(name: str, found: Iterable[Result]) -> str:

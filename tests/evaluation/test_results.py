@@ -184,3 +184,21 @@ def test_the_check_fails_for_a_stale_table(monkeypatch, published, capsys):
     monkeypatch.setattr(results, "read", lambda: changed)
     assert render.main(["--check"]) == 1
     assert "README.md is stale: python -m tests.benchmarks.render writes it" in capsys.readouterr().out
+
+
+def test_the_readmes_numbers_of_parameters():
+    """`a`, `b` | paper | 1; 2 in order; one number where all are equal, or "1 to 2"."""
+    zoo_table = (render.ROOT / "README.md").read_text().partition("\n## Zoo\n")[2].partition("\n\nThe measured")[0]
+    listed = []
+    for line in zoo_table.splitlines()[3:]:
+        names, _, written = line.strip("| ").split(" | ")
+        if names == "`deep-image-prior`":  # no preset; tests/models/restoration/test_enhancement.py counts it
+            continue
+        presets = re.findall(r"`([\w-]+)`", names)
+        if "each `-bn`" in names:
+            presets = [n for name in presets if name != "-bn" for n in (name, f"{name}-bn")]
+        counts = [zoo.load(name).parameters for name in presets]
+        forms = {f"{min(counts):,} to {max(counts):,}", "; ".join(f"{n:,}" for n in counts)}
+        assert written in forms | ({f"{counts[0]:,}"} if len(set(counts)) == 1 else set()), line
+        listed += presets
+    assert sorted(set(zoo.ZOO) - set(listed)) == []
