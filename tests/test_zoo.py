@@ -403,11 +403,13 @@ def test_samples_do_not_depend_on_how_many_are_drawn(name):
 
 
 def answer_of(task, params, context, batch):
-    """Return the output of a model without samples for a batch: logits, restored images or reconstructions."""
+    """Return the output of a model without samples for a batch: logits, or restored, translated or decoded images."""
     if task.find(Classifier):
         return classify(task)(params, context, batch["image"])["logits"]
     if task.find(DegradationOf):
         return restored(task, (params, context), batch)[:, 1]
+    if task.find(Transform):
+        return translated(task, (params, context), batch)[:, 1]
     return reconstructed(task, (params, context), batch)[:, 1]
 
 

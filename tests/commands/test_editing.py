@@ -103,7 +103,7 @@ def test_posterior_sampling_leads_to_what_is_known(folder, cli):
     for words, said in (
         (["upscale", "--noise", "5"], "takes the image for clean: write --method dps"),
         (["upscale", "--method", "dps", "--noise", "300"], "--noise is a standard deviation of 255, not 300"),
-        (["edit", "--method", "dps"], "--how variation takes none"),
+        (["edit", "--method", "dps"], "--method dps is for --how colourise or deblur, not variation."),
     ):
         assert said in cli(2, words[0], folder / "edm", folder / "a.png", *words[1:], "--out", folder / "no.png")
 
