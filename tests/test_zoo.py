@@ -52,11 +52,13 @@ def alike(name: str, size: str = "tiny") -> Run:
 
 # Presets that differ only in size share a tiny run: the first one is trained for all.
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
-# `make test` traces these, and computes them in its second tier: they compile for 5 to 30 seconds each. Tests of their
+# `make test` traces these, and computes them in its second tier: they compile for 4 to 30 seconds each. Tests of their
 # own, beside the others of their family, compute parts of most of them in `make test`.
 LONG = (
     *("stylegan2", "biggan", "inception-v3-fid", "efficientnet-lite0", "hierarchical", "edm2", "esrgan", "swinir"),
     *("restormer", "gated-conv", "completion-vae", "pix2pixhd", "bicyclegan", "unit", "munit", "stargan", "gatys"),
+    *("ddpm", "consistency", "meanflow", "vdm", "masked", "vqgan", "vae-iaf", "mae", "r3gan", "srgan", "rcan", "rrdb"),
+    *("context-encoder", "partial-conv", "adm-classifier", "harmonisation", "adain"),
     *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan"),
 )
 # The first preset of each file: `make test` traces its step and computes numbers. Variants are slow.

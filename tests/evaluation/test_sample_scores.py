@@ -176,6 +176,7 @@ def run(tmp_path_factory, environment) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_evaluate_prints_and_writes_numbers_with_their_protocol(run, environment):
     args = ("--metrics", "fid_lenet,loss", "--count", "200", "--seeds", "3", "--floor", "test")
     printed = call(environment, "jaxgen", "evaluate", str(run), *args)

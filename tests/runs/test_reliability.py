@@ -98,7 +98,8 @@ def test_two_runs_of_one_seed_are_bit_equal_and_another_seed_is_not(whole, tmp_p
     assert (whole / "metrics.jsonl").read_bytes() != (other / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("which", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves_and_the_run_goes_on_from_there(which, whole, tmp_path, environment):
     folder = tmp_path / "run"
     options = [*TINY, *STEPS, "--save.every", "1000", "--out", str(folder)]

@@ -82,6 +82,7 @@ def sampled(model, context, label: int, count: int = 6000) -> np.ndarray:
     return np.asarray(made, np.float64).reshape(count, 2)
 
 
+FLOW = Flow(IMAGE, net=NET, sampling=Sampling("heun", 40, "karras", classifier="C"))
 ANCESTRAL = EDM(IMAGE, net=NET, sigma_min=0.01, sigma_max=10.0, sampling=Sampling("ddpm", 400, classifier="C"))
 
 
@@ -90,7 +91,7 @@ ANCESTRAL = EDM(IMAGE, net=NET, sigma_min=0.01, sigma_max=10.0, sampling=Samplin
     "model",
     [
         EDM(IMAGE, net=NET, sampling=Sampling("heun", 40, classifier="C")),
-        Flow(IMAGE, net=NET, sampling=Sampling("heun", 40, "karras", classifier="C")),
+        pytest.param(FLOW, marks=pytest.mark.slow),
         pytest.param(ANCESTRAL, marks=pytest.mark.slow),
     ],
     ids=["edm", "flow", "ancestral"],

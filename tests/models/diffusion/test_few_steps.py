@@ -180,6 +180,7 @@ def true_consistency_function(self, params, x, sigma, label, dropout=None):
     return expand_like(x, spread(self.sigma_min) / spread(sigma)) * x + params["denoiser"] * expand_like(x, sigma) * x
 
 
+@pytest.mark.slow
 def test_a_consistency_models_levels_and_pairs():
     model = Consistency(IMAGE, net=NET)
     np.testing.assert_array_equal(model.level_counts(10_000), [11, 21, 41, 81, 161, 321, 641, 1281])
