@@ -27,7 +27,7 @@ def make_sampler(task: Task, mesh: Mesh, batch: int) -> Callable[..., np.ndarray
     """Return (state, frozen, seed, count, given) -> samples f32[count ...], by the averaged nets.
 
     A function that is given last is called with {} when the program is ready, and after each batch with what else
-    is known of it, such as its "evaluations".
+    is known of it, such as its "nfe".
     """
     stream = drawer(task, mesh, batch)
 

@@ -59,10 +59,11 @@ def model_of(name: str) -> Any:
     from jaxgen.runs.config_io import load_config
 
     model = load_config(Path(name)).model
-    if model.task(1).find(Classifier) is None:
+    task = model.task(1)
+    if task.find(Classifier) is None:
         raise InputError(f"{name} is no classifier's run: it has no features.")
-    if model.image[2] != 3:
-        raise InputError(f"{name} sees images of {model.image[2]} channel, not of 3.")
+    if (channels := task.example["image"].shape[2]) != 3:
+        raise InputError(f"{name} sees images of {channels} channel(s), not of 3.")
     return model
 
 
@@ -102,7 +103,7 @@ def check(name: str, layers: Sequence[str], image: tuple[int, ...] | None = None
 def layers(name: str) -> dict[str, tuple[int, ...]]:
     """Return the shapes [b h w c] of all layers of a backbone, in its order, for images of the size it was made for."""
     model = model_of(name)
-    return layers_of(model, model.image)
+    return layers_of(model, model.task(1).example["image"].shape)
 
 
 def layers_of(model: Any, image: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
