@@ -1,18 +1,17 @@
-"""Checkpoints: Orbax writes and reads the arrays; a digest of every file shows whether one is whole.
+"""Checkpoints: Orbax writes and reads the arrays; a seal shows whether one is whole (seals.py).
 
 checkpoints/<step>/          the state, and notes (data position, open window of metrics) as JSON
-checkpoints/<step>.sha256    a line a file, as sha256sum writes them; written last: without it a checkpoint is none
+checkpoints/<step>.sha256    its seal, written last: without it a checkpoint is none
 checkpoints/<step>.damaged/  what a resumed run found damaged and set aside
 """
 
-import hashlib
 import os
 import re
-import shutil
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from jax.experimental import multihost_utils
 
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import PyTree, TrainState
+from jaxgen.runs import seals
 from jaxgen.runs.sharding import is_first
 
 
@@ -30,7 +30,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int):
         self.folder, self.keep = folder.absolute(), keep
-        self.damaged = set_aside_damaged(self.folder)
+        self.damaged = seals.set_aside_damaged(self.folder) if is_first() else {}
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints checked")
         self.checkpointer = ocp.AsyncCheckpointer(_handler())
         self.thread: threading.Thread | None = None
         self.error: BaseException | None = None
@@ -41,8 +43,8 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(dict(notes)))
         try:
             self.checkpointer.save(self.folder / str(step), args=args)
-        except (OSError, ValueError, RuntimeError) as error:
-            self._fail(step, error)
+        except Exception as error:
+            raise self._failed(step, error) from error
         self.thread = threading.Thread(target=self._finish, args=(step,))
         self.thread.start()
 
@@ -51,12 +53,12 @@ class Checkpoints:
 
         like: shapes, dtypes and shardings of the state, of whatever layout.
         """
-        step = same_everywhere(newest_whole(self.folder)[0] if is_first() else None)
+        step = same_everywhere(seals.newest_whole(self.folder)[0] if is_first() else None)
         return None if step is None else restore(self.folder, step, like)
 
     def has(self, step: int) -> bool:
         """Return whether that step is saved, in every process."""
-        return same_everywhere(int((self.folder / f"{step}.sha256").exists()) if is_first() else None) == 1
+        return same_everywhere(int(seals.sealed(self.folder, step)) if is_first() else None) == 1
 
     def wait(self):
         """Return when the last save is complete. Raises InputError if it failed."""
@@ -67,28 +69,33 @@ class Checkpoints:
             raise error
 
     def close(self):
-        self.wait()
-        self.checkpointer.close()
+        try:
+            self.wait()
+        finally:
+            self.checkpointer.close()
 
     def _finish(self, step: int):
         try:
             self.checkpointer.wait_until_finished()
             if is_first():
-                seal(self.folder, step)
-                prune(self.folder, self.keep)
+                seals.seal(self.folder, step)
         except Exception as error:
-            try:
-                self._fail(step, error)
-            except InputError as error:
-                self.error = error
+            self.error = self._failed(step, error)
+            self.error.__cause__ = error
+            return
+        try:
+            faults = seals.prune(self.folder, self.keep) if is_first() else []
+        except OSError as error:
+            faults = [str(error)]
+        for fault in faults:
+            print(f"An old checkpoint could not be deleted ({fault}). The run goes on.", file=sys.stderr)
 
-    def _fail(self, step: int, error: Exception) -> NoReturn:
-        for half in self.folder.glob(f"{step}*"):
-            shutil.rmtree(half, ignore_errors=True) if half.is_dir() else half.unlink(missing_ok=True)
-        raise InputError(
+    def _failed(self, step: int, error: Exception) -> InputError:
+        seals.discard(self.folder, step)
+        return InputError(
             f"The checkpoint of step {step} could not be written to {self.folder} ({_reason(error)}); "
             "the ones before it are untouched."
-        ) from error
+        )
 
 
 def restore(folder: Path, step: int, like: PyTree) -> tuple[Any, dict[str, Any]]:
@@ -123,69 +130,6 @@ def _shapes(tree: PyTree) -> dict[str, str]:
         "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in p): describe(x)
         for p, x in leaves
     }
-
-
-def prune(folder: Path, keep: int):
-    """Delete all but the newest `keep` checkpoints, the digests first: half deleted, one no longer counts."""
-    for step in sorted((int(p.stem) for p in folder.glob("*.sha256")), reverse=True)[keep:]:
-        (folder / f"{step}.sha256").unlink()
-        shutil.rmtree(folder / str(step))
-
-
-def newest_whole(folder: Path) -> tuple[int | None, dict[int, str]]:
-    """Return the newest step whose files are as they were written, and what is wrong with each newer one."""
-    damaged = {}
-    steps = [int(p.name) for p in folder.glob("*") if p.is_dir() and p.name.isdigit()]
-    for step in sorted(steps, reverse=True):
-        fault = check(folder, step)
-        if fault is None:
-            return step, damaged
-        damaged[step] = fault
-    return None, damaged
-
-
-def set_aside_damaged(folder: Path) -> dict[int, str]:
-    """Rename the checkpoints that are newer than the newest whole one, so that the run can save those steps again."""
-    damaged: dict[int, str] = {}
-    if is_first():
-        _, damaged = newest_whole(folder)
-        for step in damaged:
-            aside = folder / f"{step}.damaged"
-            shutil.rmtree(aside, ignore_errors=True)
-            (folder / str(step)).rename(aside)
-            (folder / f"{step}.sha256").unlink(missing_ok=True)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("checkpoints checked")
-    return damaged
-
-
-def seal(folder: Path, step: int):
-    """Write the digests of a checkpoint's files beside it: all of them or none."""
-    root = folder / str(step)
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    text = "".join(f"{_digest(p)}  {p.relative_to(folder).as_posix()}\n" for p in files)
-    part = folder / f"{step}.sha256.part"
-    part.write_text(text)
-    part.replace(folder / f"{step}.sha256")
-
-
-def check(folder: Path, step: int) -> str | None:
-    """Return what is wrong with a checkpoint's files, or None."""
-    digests = folder / f"{step}.sha256"
-    if not digests.exists():
-        return "it was never completed"
-    for line in digests.read_text().splitlines():
-        digest, _, name = line.partition("  ")
-        if not (folder / name).is_file():
-            return f"{name} is missing"
-        if _digest(folder / name) != digest:
-            return f"{name} is not as it was written"
-    return None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Frozen, TrainState
-from jaxgen.runs import checkpoint, sharding
+from jaxgen.runs import checkpoint, seals, sharding
 from jaxgen.runs.config_io import load_config
 from jaxgen.runs.sharding import Mesh
 from jaxgen.runs.task_transforms import tune
@@ -51,7 +51,7 @@ def open_run(
     Raises InputError where there is none, or no whole checkpoint of it.
     """
     run = load_config(folder, sampling)
-    step, damaged = checkpoint.newest_whole(folder / "checkpoints")
+    step, damaged = seals.newest_whole(folder / "checkpoints")
     for bad, fault in damaged.items():
         print(f"The checkpoint of step {bad} is passed over: {fault}.", file=sys.stderr)
     if step is None:
@@ -76,9 +76,9 @@ def averaged_by(run: Run, state: TrainState, folder: Path, width: float) -> Trai
     widths, last = run.optim.ema_widths, int(state.step)
     if not widths or not state.ema:
         raise InputError(f"{folder} kept no averages: --average is for runs with --optim.ema-widths.")
-    steps = [s for s in sorted(int(p.stem) for p in (folder / posthoc_ema.FOLDER).glob("*.sha256")) if s <= last]
+    steps = [s for s in seals.sealed_steps(folder / posthoc_ema.FOLDER) if s <= last]
     for step in list(steps):
-        if fault := checkpoint.check(folder / posthoc_ema.FOLDER, step):
+        if fault := seals.check(folder / posthoc_ema.FOLDER, step):
             print(f"The averages of step {step} are passed over: {fault}.", file=sys.stderr)
             steps.remove(step)
     if not steps:

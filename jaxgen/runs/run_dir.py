@@ -18,7 +18,8 @@ from jax.experimental import multihost_utils
 
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError
-from jaxgen.runs import checkpoint
+from jaxgen.core.whole_file import replacing
+from jaxgen.runs import seals
 from jaxgen.runs.config_io import differences, load_config, to_json
 from jaxgen.runs.sharding import Mesh, is_first
 
@@ -27,7 +28,7 @@ LIBRARIES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gr
 
 def begun(run: Run) -> bool:
     """Return whether the run has saved anything that is whole."""
-    return checkpoint.newest_whole(run.folder / "checkpoints")[0] is not None
+    return seals.newest_whole(run.folder / "checkpoints")[0] is not None
 
 
 @contextmanager
@@ -70,7 +71,8 @@ def claim(run: Run) -> Iterator[Path]:
 
 def _counts(path: Path) -> bool:
     """Return whether a path says that a folder is in use: not what a process leaves that is killed as it makes one."""
-    return path.name not in ("lock", "config.part") and not (path.is_dir() and not any(path.iterdir()))
+    left = path.name == "lock" or path.match(".*.part") or (path.is_dir() and not any(path.iterdir()))
+    return not left
 
 
 @contextmanager
@@ -121,6 +123,5 @@ def commit() -> str | None:
 
 
 def _write(path: Path, text: str):
-    part = path.with_suffix(".part")
-    part.write_text(text)
-    part.replace(path)
+    with replacing(path, durable=True) as part:
+        part.write_text(text)

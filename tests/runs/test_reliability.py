@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxgen.runs import checkpoint
+from jaxgen.runs import seals
 from tests.helpers.running import ROOT, TINY, assert_same, call, start
 
 STEPS = ["--steps", "60", "--save.every", "6", "--log.every", "4", "--log.samples", "20"]
@@ -180,9 +180,9 @@ def test_every_damaged_file_is_noticed(copied, tmp_path):
     for path in files:
         before = path.read_bytes()
         flip(path)
-        assert checkpoint.newest_whole(folder)[0] == 54, path
+        assert seals.newest_whole(folder)[0] == 54, path
         path.write_bytes(before)
-    assert checkpoint.newest_whole(folder) == (60, {})
+    assert seals.newest_whole(folder) == (60, {})
 
 
 @pytest.mark.slow
@@ -197,7 +197,7 @@ def test_a_full_disk_gives_one_sentence_and_earlier_checkpoints_stay(tmp_path, e
         time.sleep(0.001)
     process.kill()
     _, err = process.communicate(timeout=60)
-    saved = checkpoint.newest_whole(folder / "checkpoints")[0]
+    saved = seals.newest_whole(folder / "checkpoints")[0]
     assert saved and saved < 60, err
     command = f'ulimit -f 24; exec "{sys.executable}" -m train.gan {" ".join(options)}'
     limited = {**environment, "JAX_ENABLE_COMPILATION_CACHE": "false"}  # the cache's files would meet the limit too
@@ -205,7 +205,7 @@ def test_a_full_disk_gives_one_sentence_and_earlier_checkpoints_stay(tmp_path, e
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert "The checkpoint of step" in done.stderr and "could not be written" in done.stderr, done.stderr
     assert "File too large" in done.stderr, done.stderr
-    assert checkpoint.newest_whole(folder / "checkpoints")[0] == saved
+    assert seals.newest_whole(folder / "checkpoints")[0] == saved
     assert "Finished" in call(environment, "train.gan", *options)
 
 
@@ -222,7 +222,7 @@ def test_values_that_are_not_finite_stop_the_run(tmp_path, environment):
     assert "stopped being finite at step" in printed and "phase '" in printed
     step = newest(folder)
     assert all(value == value for line in lines(folder) for value in line.values())
-    assert step == 0 or checkpoint.check(folder / "checkpoints", step) is None
+    assert step == 0 or seals.check(folder / "checkpoints", step) is None
 
 
 def test_two_processes_do_not_train_in_one_folder(whole, cli):
