@@ -36,7 +36,7 @@ def psnr(a, b) -> float:
 # ---------------------------------------------------------------- common properties
 
 
-LONG = ("real-esrgan", "photo")  # they compile for long
+LONG = ("real-esrgan", "photo", "all")  # they compile for long
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in DAMAGES])
@@ -55,15 +55,31 @@ def test_an_image_depends_on_its_own_key(name):
         assert np.abs(three["degraded"]).max() <= 1 + 1e-5
 
 
-@pytest.mark.parametrize("name", ["blur", "shake", "noise", "poisson", "jpeg", "low-light", "strokes"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blur",
+        "noise",
+        "poisson",
+        "low-light",
+        "strokes",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("shake", "jpeg")),
+    ],
+)
 def test_compiled_equals_not_compiled(name):
     x, k = batch(2, (17, 20)), keys(2)
     for part, rows in jax.jit(DAMAGES[name])(x, k).items():
         assert np.mean(np.abs(rows - DAMAGES[name](x, k)[part])) < 1e-4
 
 
-@pytest.mark.parametrize("size, mode, scale", [((37, 50), "RGB", 3), ((24, 16), "L", 1)])
-@pytest.mark.parametrize("pipeline", ["plain", "real-esrgan", "photo"])
+@pytest.mark.parametrize(
+    "pipeline, size, mode, scale",
+    [
+        *((name, (37, 50), "RGB", 3) for name in ("plain", "real-esrgan", "photo")),
+        ("plain", (24, 16), "L", 1),
+        *(pytest.param(name, (24, 16), "L", 1, marks=pytest.mark.slow) for name in ("real-esrgan", "photo")),
+    ],
+)
 def test_sizes_and_ranges(pipeline, size, mode, scale):
     degradation = Degradation(blur=(1, 1), jpeg=(50, 50), pipeline=pipeline)
     scale = 4 if pipeline == "real-esrgan" else scale

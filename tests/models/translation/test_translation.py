@@ -262,6 +262,7 @@ def test_the_contrastive_loss_by_value():
     assert float(info_nce(v[:, ::-1], v, 0.5)[0]) == pytest.approx(matched + 2, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_random_code_trains_the_generator_only():
     game = dataclasses.replace(BICYCLE.game, adversarial=1e-9)
     model = dataclasses.replace(BICYCLE, pixel=0, kl=0, code=1.0, game=game)
@@ -411,6 +412,7 @@ def test_the_perceptual_loss_by_value():
     assert float(value) == pytest.approx(0.25 + 3 * wanted)
 
 
+@pytest.mark.slow
 def test_munits_perceptual_loss_ignores_brightness_and_contrast():
     model = dataclasses.replace(zoo.load("munit").tiny.model, perceptual=2.0)
     params = jax.jit(model.init)(jax.random.key(0))[0]
@@ -440,9 +442,8 @@ def test_munits_perceptual_loss_ignores_brightness_and_contrast():
     assert float(value) == pytest.approx(sum(w * float(metrics[name]) for name, w in parts.items()), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ["pix2pixhd", *(pytest.param(n, marks=pytest.mark.slow) for n in ("pix2pixhd-local", "munit"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pix2pixhd", "pix2pixhd-local", "munit"])
 def test_the_perceptual_loss_trains_the_generators(name):
     """With almost no other loss, the gradient through a backbone of random weights reaches the generators."""
     model: Any = dataclasses.replace(zoo.load(name).tiny.model, image=(32, 32, 3), backbone="random", perceptual=1.0)
