@@ -11,9 +11,12 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import PIL
+from PIL import Image
 
 from jaxgen.core.cache import cache_folder
-from jaxgen.data.image_decoding import decode, reason
+from jaxgen.data import image_files
+from jaxgen.data.image_decoding import decode
+from jaxgen.data.image_files import reason
 
 Stamp = tuple[int, int]  # size and modification time (in a .zip: size and checksum); a changed file is checked again
 CHUNK = 64  # files per task
@@ -95,11 +98,16 @@ def _store(root: Path) -> Path:
     return cache_folder() / "decode_check" / f"{name}.json"
 
 
+def _rules() -> list:
+    """Return what a result depends on, beside the file."""
+    return [PIL.__version__, image_files.FORMATS, Image.MAX_IMAGE_PIXELS]
+
+
 def _load(store: Path) -> dict[str, tuple[Stamp, str]]:
-    """Return {name: (stamp, error or "")}, or {} if the store is missing, damaged or from another version of Pillow."""
+    """Return {name: (stamp, error or "")}, or {} if the store is missing, damaged or from other rules."""
     try:
         saved = json.loads(store.read_text())
-        if saved["pillow"] != PIL.__version__:
+        if saved["rules"] != _rules():
             return {}
         return {name: ((size, time), wrong) for name, (size, time, wrong) in saved["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -111,5 +119,5 @@ def _save(store: Path, known: dict[str, tuple[Stamp, str]]) -> None:
     part = store.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):  # without a cache folder, the next start checks again
         store.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"pillow": PIL.__version__, "files": files}))
+        part.write_text(json.dumps({"rules": _rules(), "files": files}))
         part.replace(store)  # atomic

@@ -2,9 +2,8 @@
 
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
 from jaxgen.core.errors import InputError
+from jaxgen.data import image_files
 from jaxgen.data.folder import Folder
 from jaxgen.data.sources import Source
 from jaxgen.data.transforms import pixels_of
@@ -64,7 +63,7 @@ class PairedImages:
     def _size(self, index: int) -> tuple[int, int]:
         """Return the width and height of an image from its file header."""
         name = self.folder.names[index]
-        with self.folder.files.open(name) as file, Image.open(file) as image:
+        with image_files.opened(self.folder.files.open(name)) as image:
             return image.size
 
     def _check(self, name: str, a: tuple[int, int], b: tuple[int, int], mate: str):

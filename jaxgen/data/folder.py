@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import IO
 
 from jaxgen.core.errors import InputError, choose
+from jaxgen.data import image_files
 from jaxgen.data.arrays import first_line
 from jaxgen.data.decode_check import Stamp, find_undecodable
-from jaxgen.data.image_decoding import SUFFIXES, decode, reason
+from jaxgen.data.image_decoding import decode
+from jaxgen.data.image_files import SUFFIXES, reason
 from jaxgen.data.transforms import pixels_of
 
 SPLITS = ("train", "test", "val", "valid", "validation")
@@ -87,8 +89,7 @@ class _Disk:
                     self.stamps[prefix + entry.name] = (stat.st_size, stat.st_mtime_ns) if stat else (-1, -1)
 
     def read(self, name: str) -> bytes:
-        with open(f"{self.root}/{name}", "rb", buffering=0) as file:
-            return file.read()
+        return image_files.read(f"{self.root}/{name}")
 
     def open(self, name: str) -> IO[bytes]:
         return open(f"{self.root}/{name}", "rb")

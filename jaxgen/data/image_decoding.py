@@ -1,14 +1,24 @@
 """Decoding of image files of any mode, depth and orientation."""
 
-import io
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from jaxgen.data.arrays import first_line
+from jaxgen.core.errors import InputError
+from jaxgen.data import image_files
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
-ORIENTATION = 0x0112  # the EXIF tag
+
+def decode_file(path: Path) -> Image.Image:
+    """Return the image of a file, as `decode` does. Raises InputError if it can't be read."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name one image.")
+    if not path.exists():
+        raise InputError(f"There is no image {path}.")
+    try:
+        return decode(image_files.read(path))
+    except Exception as error:  # Pillow raises many kinds
+        raise InputError(f"{path} can't be read: {image_files.reason(error)}.") from error
 
 
 def decode(data: bytes) -> Image.Image:
@@ -17,13 +27,9 @@ def decode(data: bytes) -> Image.Image:
     EXIF orientation is applied; 16-bit grey is scaled to 8; palettes, CMYK, LAB and other modes become RGB. Raises
     any error that Pillow raises on damaged data, and ValueError for float pixels, whose range is unknown.
     """
-    if not data:
-        raise ValueError("the file is empty")
-    with Image.open(io.BytesIO(data)) as image:
+    with image_files.opened(data) as image:
         image.load()
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        return _plain(image)
+        return _plain(image_files.upright(image))
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -38,10 +44,3 @@ def _plain(image: Image.Image) -> Image.Image:
     if mode == "1":
         return image.convert("L")
     return image if mode in ("L", "RGB", "RGBA") else image.convert("RGB")
-
-
-def reason(error: BaseException) -> str:
-    """Return the reason why an image cannot be read, as part of a sentence."""
-    if isinstance(error, UnidentifiedImageError):
-        return "its content is not an image"  # Pillow's message would name a buffer in memory
-    return first_line(error)

@@ -55,10 +55,10 @@ class ImageEditor:
 
     def read_mask(self, path: Path, original: Path) -> np.ndarray:
         """Return f32[1 h w 1], 1 where a mask's file is white. Raises InputError where it does not fit the image."""
-        from jaxgen.data.image_decoding import decode
+        from jaxgen.data.image_decoding import decode_file
 
         found = self.read(path, (*self.image[:2], 1)) > 0
-        (mask_width, mask_height), (width, height) = (decode(file.read_bytes()).size for file in (path, original))
+        (mask_width, mask_height), (width, height) = (decode_file(file).size for file in (path, original))
         if (mask_width, mask_height) != (width, height):  # as they are seen: turned as their EXIF says
             sizes = f"{mask_height}x{mask_width}, the image {height}x{width}"
             raise InputError(f"The mask {path} is {sizes}: they must have the same size.")

@@ -11,9 +11,8 @@ import optax
 
 from jaxgen.core import rng
 from jaxgen.core.config import Data
-from jaxgen.core.errors import InputError
 from jaxgen.core.types import Array
-from jaxgen.data.image_decoding import decode, reason
+from jaxgen.data.image_decoding import decode_file
 from jaxgen.data.transforms import to_float, to_size
 from jaxgen.inference.latent_space import Entry, Given, Nets, conditions
 from jaxgen.metrics.pixels import eight_bit, psnr
@@ -38,15 +37,9 @@ def read_image(path: Path, image: tuple[int, int, int], data: Data) -> np.ndarra
 
     Raises InputError where there is no such file, where it is no image, and where the channels can't be converted.
     """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name one image.")
-    if not path.is_file():
-        raise InputError(f"There is no image {path}.")
-    try:
-        decoded = decode(path.read_bytes())
-    except Exception as error:  # Pillow raises many kinds
-        raise InputError(f"{path} can't be read: {reason(error)}.") from error
-    return to_float(to_size(decoded, image, "none" if data.crop in ("none", "jitter") else "center"))[None]  # [1 h w c]
+    return to_float(to_size(decode_file(path), image, "none" if data.crop in ("none", "jitter") else "center"))[
+        None
+    ]  # [1 h w c]
 
 
 def rate(steps: int) -> optax.Schedule:

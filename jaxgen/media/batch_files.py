@@ -54,7 +54,7 @@ class ImageJob:
 
     def __post_init__(self):
         self.files = find(self.path)
-        self.single = self.path.is_file()
+        self.single = not self.path.is_dir()
         self.targets = self._targets()
         checked = self.targets if self.single or (self.overwrite and self.inputs) else []
         for file in itertools.chain.from_iterable(map(self.outputs, checked)):

@@ -1,6 +1,5 @@
 """Image files of users: 8 or 16 bits, alpha, EXIF and colour profile are read, and written again."""
 
-import io
 import struct
 import zlib
 from dataclasses import dataclass
@@ -8,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from jaxgen.core.errors import InputError
-from jaxgen.data.image_decoding import ORIENTATION, SUFFIXES, reason
+from jaxgen.data import image_files
+from jaxgen.data.image_files import ORIENTATION, SUFFIXES, reason, upright
 from jaxgen.data.transforms import pixels_of
 from jaxgen.media import output_files
 
@@ -40,7 +40,7 @@ def find(path: Path) -> list[Path]:
     """Return the image files of a folder and its subfolders, sorted, or the one file. Raises InputError for none."""
     if not path.exists():
         raise InputError(f"There is no image or folder {path}.")
-    if path.is_file():
+    if not path.is_dir():
         return [path]
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not found:
@@ -53,16 +53,14 @@ def read(path: Path) -> Photo:
     if path.is_dir():
         raise InputError(f"{path} is a folder: name an image.")
     try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
+        data = image_files.read(path)
+        with image_files.opened(data) as image:
             _check(path, image)
             low = _low_bytes(data) if image.format == "PNG" and _raw_mode(image) in DEEP else None
             image.load()
             return _photo(image, low)
     except InputError:
         raise
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {reason(error)}.") from error
     except Exception as error:  # Pillow raises many kinds on damaged data
         raise InputError(f"{path} can't be read: {reason(error)}.") from error
 
@@ -83,7 +81,7 @@ def check_mask(mask: Path, found: np.ndarray, file: Path, image: np.ndarray):
 def size_of(path: Path) -> tuple[int, int, int] | None:
     """Return height, width and bits from a file's header; None if it is not an image."""
     try:
-        with Image.open(path) as image:
+        with image_files.opened(path) as image:
             width, height = image.size
             return height, width, 16 if image.mode.startswith("I") or _raw_mode(image) in DEEP else 8
     except Exception:  # Pillow raises many kinds; `read` reports the reason
@@ -116,29 +114,25 @@ def _low_bytes(data: bytes) -> np.ndarray:
     The file is read as if it were little-endian, which swaps low and high bytes. Pillow can't do so for grey with
     alpha. Such a file is read as 8-bit RGBA, with the low bytes in the second and fourth channels.
     """
-    with Image.open(io.BytesIO(data)) as image:
+    with image_files.opened(data) as image:
         other = DEEP[_raw_mode(image)]
         if not other:
             head = data[12:24] + b"\x08\x06" + data[26:29]  # IHDR: 8 bits, RGBA
             data = data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
-            return np.asarray(_upright(Image.open(io.BytesIO(data))))[..., 1::2]
+            with image_files.opened(data) as eight:
+                return np.asarray(upright(eight))[..., 1::2]
         image.tile = [(codec, box, offset, other) for codec, box, offset, _ in image.tile]  # pyright: ignore
         image.load()
-        return np.asarray(_upright(image))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    turned = image.getexif().get(ORIENTATION, 1) != 1
-    return ImageOps.exif_transpose(image) if turned else image
+        return np.asarray(upright(image))
 
 
 def _photo(image: Image.Image, low: np.ndarray | None) -> Photo:
-    exif, upright = image.getexif(), _upright(image)  # before the orientation tag is reset
+    exif, turned = image.getexif(), upright(image)  # before the orientation tag is reset
     extras = {name: image.info[name] for name in ("icc_profile", "dpi") if image.info.get(name)}
     if exif:
         exif[ORIENTATION] = 1  # the output is upright
         extras["exif"] = exif.tobytes()
-    image = upright
+    image = turned
     if image.mode.startswith("I"):  # 16-bit grey
         deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535).astype(np.uint16)[..., None]
         return Photo(_floats(deep), None, 16, extras)

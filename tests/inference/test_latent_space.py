@@ -370,7 +370,10 @@ REFUSALS = {
     "a class without classes": ("project dcgan {tmp}/p.png --label 1", "This model is unconditional"),
     "no image": ("project dcgan {tmp}/no.png", "There is no image"),
     "a folder": ("project dcgan {tmp}", "is a folder: name one image."),
-    "no image's content": ("project dcgan {tmp}/text.png", "text.png can't be read: its content is not an image."),
+    "no image's content": (
+        "project dcgan {tmp}/text.png",
+        "text.png can't be read: its content is not an image in PNG",
+    ),
     "an image's own place": ("project dcgan {tmp}/p.png --out {tmp}/p.png", "replaced by its own output"),
     "no steps": ("project dcgan {tmp}/p.png --steps 0", "steps must be at least 1, not 0."),
     "another suffix": ("mix stylegan2 --out {tmp}/x.gif", "--out must end in .png, not 'x.gif'."),

@@ -1,0 +1,85 @@
+"""The one way to open an image file: by its content, in known formats only, within limits."""
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from jaxgen.data.arrays import first_line
+
+# Pillow reads more formats, but some of them start programs of the machine: Ghostscript for an EPS named a.png.
+FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM"]
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+ORIENTATION = 0x0112  # the EXIF tag
+PIXEL, METADATA = 16, 2**26  # bytes: the most that a pixel and everything else of a file can take
+SCANS = 20  # passes over a progressive JPEG of the largest size; encoders write about 10
+
+
+def read(path: Path | str) -> bytes:
+    """Return the bytes of an image file. Raises OSError, and ValueError if it is too large or no regular file."""
+    with _regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        check_bytes(size)
+        return file.read(size)
+
+
+@contextmanager
+def opened(source: Path | bytes | IO[bytes]) -> Iterator[Image.Image]:
+    """Yield an image of which only the header has been read: a file, its bytes, or a binary stream.
+
+    Its pixels are at most `Image.MAX_IMAGE_PIXELS`. Raises OSError, ValueError, and any error that Pillow raises on
+    damaged data; `reason` makes them a part of a sentence.
+    """
+    if isinstance(source, bytes) and not source:
+        raise ValueError("the file is empty")
+    stream = (
+        _regular(source) if isinstance(source, Path) else io.BytesIO(source) if isinstance(source, bytes) else source
+    )
+    with stream, Image.open(stream, formats=FORMATS) as image:
+        pixels, limit = image.size[0] * image.size[1], Image.MAX_IMAGE_PIXELS
+        if limit and pixels > limit:
+            raise Image.DecompressionBombError  # Pillow itself raises at twice the limit
+        if limit and isinstance(source, bytes) and image.format in ("JPEG", "MPO"):
+            # Each scan of a progressive JPEG is a pass over all pixels, and can be written in few bytes.
+            scans = source.count(b"\xff\xda")
+            if scans * pixels > SCANS * limit:
+                raise ValueError(f"it has {scans} scans, which would take too long")
+        yield image
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return an image turned as its EXIF orientation says."""
+    turned = image.getexif().get(ORIENTATION, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def check_bytes(size: int):
+    """Raise ValueError if a file is larger than any image within the limit."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit and size > PIXEL * limit + METADATA:
+        raise ValueError(f"it has {size:,} bytes, more than an image of {limit:,} pixels (--max-pixels) can have")
+
+
+def reason(error: BaseException) -> str:
+    """Return the reason why an image cannot be read, as part of a sentence."""
+    if isinstance(error, UnidentifiedImageError):  # Pillow's message would name a buffer in memory
+        return "its content is not an image in PNG, JPEG, WebP, GIF, TIFF, BMP or PPM format"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels, and only a larger --max-pixels allows them"
+    return first_line(error)
+
+
+def _regular(path: Path | str) -> IO[bytes]:
+    """Open a regular file. A device can be endless, and a FIFO without a writer would block."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("it is not a regular file")
+    return os.fdopen(descriptor, "rb")
