@@ -20,6 +20,7 @@ from jaxgen.core.errors import InputError
 Array = jax.Array
 FOLDER = "averages"
 LARGEST = 12**-0.5  # sigma_rel of the mean of all steps
+FARTHEST = 0.25  # the largest distance of a sum's profile from the wanted one
 
 
 def gamma_of(width: float) -> float:
@@ -44,12 +45,21 @@ def product(t: Any, gamma: Any, t_other: Any, gamma_other: Any) -> np.ndarray:
     return scale * (t / t_other) ** power
 
 
-def shares_of(steps: Any, widths: Sequence[float], step: int, width: float) -> np.ndarray:
-    """Return how much of each snapshot the wanted average is made of, f64[n], of their steps and widths."""
+def shares_of(steps: Any, widths: Sequence[float], step: int, width: float) -> tuple[np.ndarray, float]:
+    """Return how much of each snapshot the wanted average is made of, f64[n], of their steps and widths.
+
+    The shares sum to 1: otherwise the nets would be scaled. Also returns the distance of the two profiles, in units of
+    the wanted one's norm.
+    """
     t, gamma = np.asarray(steps, np.float64), np.array([gamma_of(w) for w in widths])
+    last, aim = np.float64(step), np.float64(gamma_of(width))
     gram = product(t[:, None], gamma[:, None], t[None], gamma[None])
-    aim = product(t, gamma, np.float64(step), np.float64(gamma_of(width)))
-    return np.linalg.lstsq(gram, aim, rcond=1e-12)[0]
+    right, norm = product(t, gamma, last, aim), float(product(last, aim, last, aim))
+    equal = np.full(len(t), 1 / len(t))
+    change = np.linalg.qr(np.ones((len(t), 1)), mode="complete")[0][:, 1:]  # [n n-1]: what leaves the sum as it is
+    best = np.linalg.lstsq(change.T @ gram @ change, change.T @ (right - gram @ equal), rcond=1e-12)[0]
+    shares = equal + change @ best
+    return shares, float(np.sqrt(max(shares @ gram @ shares - 2 * shares @ right + norm, 0) / norm))
 
 
 def check_width(width: float, name: str):

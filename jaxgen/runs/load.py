@@ -70,7 +70,7 @@ def open_run(
 def averaged_by(run: Run, state: TrainState, folder: Path, width: float) -> TrainState:
     """Return a run's state whose moving averages are of this width, made of its own and of earlier snapshots.
 
-    Raises InputError where the run has none.
+    Raises InputError where the run has none, or none that come near to this width.
     """
     posthoc_ema.check_width(width, "--average")
     widths, last = run.optim.ema_widths, int(state.step)
@@ -86,9 +86,15 @@ def averaged_by(run: Run, state: TrainState, folder: Path, width: float) -> Trai
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state.ema)
     steps = sorted({*steps, last})  # a run that was stopped has gone on since its last snapshot
     pairs = [(step, w) for step in steps for w in widths]
-    shares = dict(
-        zip(pairs, posthoc_ema.shares_of([s for s, _ in pairs], [w for _, w in pairs], last, width), strict=True)
-    )
+    share, distance = posthoc_ema.shares_of([s for s, _ in pairs], [w for _, w in pairs], last, width)
+    near = f"an average of width {width:g} made of {len(steps)} snapshots differs from the true one by {distance:.1%}"
+    if distance > posthoc_ema.FARTHEST:
+        raise InputError(
+            f"{folder}: {near}, more than {posthoc_ema.FARTHEST:.0%}: give --average a width nearer to "
+            f"{' or '.join(map('{:g}'.format, widths))}, or train with more snapshots (a smaller --save.averages)."
+        )
+    print(f"{near[0].upper()}{near[1:]}.", file=sys.stderr)
+    shares = dict(zip(pairs, share, strict=True))
     total = {net: jax.tree.map(jnp.zeros_like, ema) for net, ema in state.ema.items() if net in state.params}
     for step in steps:
         found = state.ema if step == last else checkpoint.restore(folder / posthoc_ema.FOLDER, step, like)[0]

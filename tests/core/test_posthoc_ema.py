@@ -63,13 +63,33 @@ def test_any_width_is_near_the_average_over_all_steps(width):
                 snapshots.append(average)
     marks = np.arange(every, steps + 1, every)
     pairs = [(t, w, x) for w in WIDTHS for t, x in zip(marks, kept[w], strict=True)]
-    shares = posthoc_ema.shares_of([t for t, _, _ in pairs], [w for _, w, _ in pairs], steps, width)
+    shares, distance = posthoc_ema.shares_of([t for t, _, _ in pairs], [w for _, w, _ in pairs], steps, width)
     made = sum(share * x for share, (_, _, x) in zip(shares, pairs, strict=True))
     true = kept[width][-1]
-    assert shares.sum() == pytest.approx(1, abs=1e-3)
+    assert shares.sum() == pytest.approx(1, abs=1e-9) and distance < 0.01
     assert np.sqrt(np.mean((made - true) ** 2)) < 0.02 * np.sqrt(np.mean((way[-1] - true) ** 2))
     if width in WIDTHS:  # it exists
         np.testing.assert_allclose(made, true, atol=1e-4 * np.abs(true).max())
+
+
+@pytest.mark.parametrize("marks", [[24], [12, 24], [6, 12, 18, 24], [40, 60, 80, 100]], ids=str)
+@pytest.mark.parametrize("width", [0.01, 0.03, 0.05, 0.15, 0.25])
+def test_shares_sum_to_one_and_the_distance_is_that_of_the_profiles(marks, width):
+    pairs = [(t, w) for t in marks for w in WIDTHS]
+    shares, distance = posthoc_ema.shares_of([t for t, _ in pairs], [w for _, w in pairs], marks[-1], width)
+    assert shares.sum() == pytest.approx(1, abs=1e-9)
+    i = (np.arange(200_000) + 0.5) / 200_000 * marks[-1]
+
+    def profile(t, w):
+        gamma = posthoc_ema.gamma_of(w)
+        return np.where(i < t, (gamma + 1) / t * (i / t) ** gamma, 0)
+
+    true = profile(marks[-1], width)
+    made = sum(share * profile(t, w) for share, (t, w) in zip(shares, pairs, strict=True))
+    assert np.sqrt(np.mean((made - true) ** 2) / np.mean(true**2)) == pytest.approx(distance, rel=1e-3, abs=1e-6)
+    nudge = shares - [0.01 if i == 0 else -0.01 / (len(shares) - 1) for i in range(len(shares))]
+    worse = sum(share * profile(t, w) for share, (t, w) in zip(nudge, pairs, strict=True))
+    assert np.mean((worse - true) ** 2) > np.mean((made - true) ** 2), "it is the nearest"
 
 
 OPTIONS = ["--preset", "gan", "--tiny", "--mesh.data", "1", "--steps", "24", "--log.samples", "0", "--save.every", "8",
@@ -119,7 +139,9 @@ def test_a_resumed_run_has_the_same_averages(run, tmp_path):
 
 def test_commands_take_a_width(run, cli, tmp_path):
     out = cli(0, "generate", run, "--count", "4", "--average", "0.15", "--out", tmp_path / "a.npz")
-    assert "step 24" in out
+    assert "step 24" in out and "made of 4 snapshots differs from the true one by 10." in out
+    words = cli(2, "generate", run, "--average", "0.01", "--out", tmp_path / "far.npz")
+    assert "more than 25%: give --average a width nearer to 0.05 or 0.1, or train with more snapshots" in words
     cli(0, "generate", run, "--count", "4", "--out", tmp_path / "b.npz")
     one, other = (np.load(tmp_path / f"{name}.npz")["image"] for name in "ab")
     assert (one != other).any()
