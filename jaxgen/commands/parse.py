@@ -6,13 +6,15 @@ import sys
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Generic
 
 import tyro
 
 from jaxgen import zoo
 from jaxgen.core.config import M, Run
-from jaxgen.runs.config_io import RENAMED
+from jaxgen.core.errors import InputError
+from jaxgen.runs.config_io import RENAMED, load_config
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Command(Generic[M]):
     run: Annotated[Run[M], tyro.conf.arg(name="")]
     list: bool = False  # show the presets with their measured results, then exit
     dry_run: bool = False  # show the configuration, parameters, sharding, FLOPs and memory, then exit
-    tiny: bool = False  # use the preset's tiny version, which trains in seconds
+    tiny: bool = False  # use the preset's tiny version, which trains in seconds; its folder is runs/<preset>-tiny
+    resume: Path | None = None  # a run's folder: go on with its settings; --steps makes it longer
 
 
 def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
@@ -31,19 +34,45 @@ def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
     prog: the command's name in the help; "{preset}" in it becomes the preset, if one is given
     """
     names = zoo.family(family)
-    # The preset determines the type and defaults of all other settings, so it is read before tyro runs.
-    given = [b if a == "--preset" else a.removeprefix("--preset=") for a, b in _pairs(argv) if a.startswith("--preset")]
-    preset = zoo.load(given[-1] if given else names[0], within=names)
-    name = given[-1] if given else names[0]
-    run = dataclasses.replace(preset.tiny if "--tiny" in argv else preset.run, preset=name)
-    return tyro.cli(
+    preset = value_of(argv, "--preset")
+    run = resumed(argv, names) or preset_run(preset or names[0], names, "--tiny" in argv)
+    command = tyro.cli(
         Command[type(run.model)],  # pyright: ignore[reportInvalidTypeArguments]
         args=renamed(argv),
         default=Command(run),
-        prog=(prog or f"python -m train.{family}{{preset}}").format(preset=f" --preset {name}" if given else ""),
-        description=f"Train a {family} model. Running the same command again resumes. Presets: {', '.join(names)}.",
+        prog=(prog or f"python -m train.{family}{{preset}}").format(preset=f" --preset {preset}" if preset else ""),
+        description=f"Train a {family} model. The same command resumes, as --resume does. Presets: {', '.join(names)}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    if command.resume and command.run.folder != run.folder:
+        raise InputError(f"--resume goes on in the run's own folder, {run.folder}: leave out --out.")
+    return command
+
+
+def preset_run(name: str, names: Sequence[str], tiny: bool) -> Run:
+    """Return the run of a preset, one of `names`, or its tiny run, which has a folder of its own."""
+    preset = zoo.load(name, within=names)
+    run = dataclasses.replace(preset.tiny, out=f"runs/{name}-tiny") if tiny else preset.run
+    return dataclasses.replace(run, preset=name)
+
+
+def resumed(argv: Sequence[str], names: Sequence[str]) -> Run | None:
+    """Return the run of the folder that --resume names, whose preset is one of `names`; None without --resume."""
+    if (folder := value_of(argv, "--resume")) is None:
+        return None
+    if value_of(argv, "--preset") or "--tiny" in argv:
+        raise InputError("--resume reads the settings of the run: leave out --preset and --tiny.")
+    run = load_config(Path(folder))
+    zoo.load(run.preset, within=names)
+    mesh = dataclasses.replace(run.mesh, coordinator=None, num_processes=None, process_id=None)  # of one start
+    return dataclasses.replace(run, out=folder, mesh=mesh)
+
+
+def value_of(argv: Sequence[str], flag: str) -> str | None:
+    """Return the value of a flag that is read before tyro runs, as the defaults of all others depend on it."""
+    pairs = zip(argv, [*argv[1:], ""], strict=False)  # empty for no arguments
+    found = [b if a == flag else a.removeprefix(f"{flag}=") for a, b in pairs if a.partition("=")[0] == flag]
+    return found[-1] if found else None
 
 
 def renamed(argv: Sequence[str]) -> list[str]:
@@ -51,10 +80,6 @@ def renamed(argv: Sequence[str]) -> list[str]:
     old = re.compile(rf"(--(?:[\w-]+\.)*)({'|'.join(RENAMED).replace('_', '[-_]')})(?==|$)")
     now = lambda m: m[1] + RENAMED[m[2].replace("-", "_")]  # noqa: E731
     return [old.sub(now, arg, count=1) if old.match(arg) else arg for arg in argv]
-
-
-def _pairs(argv: Sequence[str]):
-    return zip(argv, [*argv[1:], ""], strict=False)  # empty for no arguments
 
 
 def fail(error: Exception) -> typing.NoReturn:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def train(argv: Sequence[str]):
@@ -9,6 +10,8 @@ def train(argv: Sequence[str]):
     from jaxgen import zoo
     from jaxgen.core.errors import InputError, choose
 
+    if family := family_of_resumed(argv):
+        argv = [family, *argv]
     families = ", ".join(zoo.families())
     if not argv or argv[0].startswith("-"):
         usage = f"python -m jaxgen train FAMILY --help shows a family's settings. Families: {families}."
@@ -17,6 +20,18 @@ def train(argv: Sequence[str]):
         raise InputError(f"Name the family of the model. {usage}")
     family = choose(argv[0], zoo.families(), "family")
     train_family(family, argv[1:], f"python -m jaxgen train {family}{{preset}}")
+
+
+def family_of_resumed(argv: Sequence[str]) -> str:
+    """Return the family of the run that `--resume RUN` names; "" where it is not resumed by its folder alone."""
+    from jaxgen import zoo
+    from jaxgen.commands.parse import value_of
+    from jaxgen.runs.config_io import load_config
+
+    folder = value_of(argv, "--resume")
+    if folder is None or not argv[0].startswith("-") or set(argv) & {"-h", "--help"}:
+        return ""
+    return zoo.family_of(load_config(Path(folder)).preset)
 
 
 def script(family: str):

@@ -49,7 +49,7 @@ class Optim:
 
     # of the learning rate, from the model's down to 0 at the last step; half: linear decay in the second half
     schedule: Literal["constant", "cosine", "linear", "half"] = "constant"
-    warmup: int = 0  # steps of linear warm-up
+    warmup: int = 0  # steps of linear warm-up; a run that is shorter takes a tenth of its steps
     clip: float = 0.0  # maximum norm of a learner's gradient; 0: no clipping
     ema: float | None = None  # decay of the moving averages, lower in the first steps; unset: the model's own; 0: none
     ema_widths: tuple[float, ...] = ()  # sigma_rel of post-hoc EMA profiles, such as 0.05 0.1
@@ -163,8 +163,6 @@ def validate(run: Run):
         raise InputError("start_from is empty: name the folder of a run, or leave it out.")
     if run.seed >= 2**32:
         raise InputError(f"seed must be below 2**32, not {run.seed}.")
-    if run.optim.warmup > run.steps:
-        raise InputError(f"optim.warmup is {run.optim.warmup} steps, more than the run's {run.steps}: give fewer.")
     if run.batch % run.compute.accumulate:
         raise InputError(f"A batch of {run.batch} can't be cut into compute.accumulate={run.compute.accumulate} parts.")
     k = run.compute.steps_per_call

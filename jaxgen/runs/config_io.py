@@ -67,8 +67,8 @@ def _build(cls: type, values: Mapping[str, Any], types: Mapping[str, type]):
 def differences(saved: Run, now: Run) -> list[str]:
     """Return a line "name: saved -> now" for each setting that would change the saved run's numbers.
 
-    Where it runs, where its files lie (mesh, out, threads, prefetch) and how samples are drawn may differ. Of another
-    preset it is that line alone.
+    Where it runs, where its files lie (mesh, out, threads, prefetch) and how samples are drawn may differ, and a run
+    may become longer. Of another preset it is that line alone.
     """
     if saved.preset != now.preset:
         return [f"preset: {saved.preset} -> {now.preset}"]
@@ -76,7 +76,8 @@ def differences(saved: Run, now: Run) -> list[str]:
     for run in (a, b):  # one folder has many names
         run["start_from"] = run["start_from"] and os.path.abspath(run["start_from"])
     free = ("mesh.", "out", "data.threads", "data.prefetch", "model.sampling.")
-    changed = [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(free)]
+    longer = ("steps",) if now.steps > saved.steps else ()
+    changed = [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(free) and k not in longer]
     return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in changed]
 
 

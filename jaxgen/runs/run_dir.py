@@ -1,5 +1,6 @@
 """A run's folder: claimed by one process at a time, never mixed with another run, and explaining itself."""
 
+import dataclasses
 import errno
 import fcntl
 import importlib.metadata
@@ -31,22 +32,28 @@ def begun(run: Run) -> bool:
     return seals.newest_whole(run.folder / "checkpoints")[0] is not None
 
 
+def saved(run: Run) -> Run | None:
+    """Return the run that the folder of this one holds already, as it was last saved; None where it holds none."""
+    return load_config(run.folder) if (run.folder / "config.json").is_file() else None
+
+
 @contextmanager
 def claim(run: Run) -> Iterator[Path]:
     """Make the run's folder, or check that it holds this very run, and keep other processes out of it meanwhile.
 
+    The run may have more steps than it was saved with: the new number is saved.
     Raises InputError where it holds something else, a run of another configuration, or can't be written.
     """
     folder = run.folder
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give the run a folder of its own with --out.")
     if folder.is_dir() and any(map(_counts, folder.iterdir())):
-        if not (folder / "config.json").exists():
+        if not (old := saved(run)):
             raise InputError(f"{folder} holds files but no run: give the run a folder of its own with --out.")
-        if changed := differences(load_config(folder), run):
+        if changed := differences(old, run):
             raise InputError(
-                f"{folder} holds a run with other settings ({'; '.join(changed)}): give the saved settings to resume "
-                f"it, or name another folder with --out; --start-from {folder} starts that run from these weights."
+                f"{folder} holds a run with other settings ({'; '.join(changed)}): resume it with --resume {folder}, "
+                f"or name another folder with --out; --start-from {folder} starts that run from these weights."
             )
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("folder checked")
@@ -63,8 +70,9 @@ def claim(run: Run) -> Iterator[Path]:
         except BlockingIOError as error:
             raise InputError(f"{folder} is being trained in by another process: wait for it, or stop it.") from error
         with _as_input_error(folder):
-            if not (folder / "config.json").exists():
-                _write(folder / "config.json", to_json(run))
+            old = saved(run)
+            if old is None or old.steps != run.steps:
+                _write(folder / "config.json", to_json(dataclasses.replace(old, steps=run.steps) if old else run))
         with _as_input_error(folder, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             yield folder
 

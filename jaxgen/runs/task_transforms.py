@@ -74,16 +74,22 @@ def _optimizer(optimizer: optax.GradientTransformation, optim: Optim, steps: int
 
 def schedule(optim: Optim, steps: int) -> optax.Schedule:
     """Return step -> the factor on the learning rate: a linear warm-up, then constant, or down to 0 at `steps`."""
-    rest = max(steps - optim.warmup, 1)
+    warmup = warmup_of(optim, steps)
+    rest = max(steps - warmup, 1)
     after = {
         "constant": optax.constant_schedule(1.0),
         "cosine": optax.cosine_decay_schedule(1.0, rest),
         "linear": optax.linear_schedule(1.0, 0.0, rest),
         "half": optax.linear_schedule(1.0, 0.0, rest - rest // 2, transition_begin=rest // 2),
     }[optim.schedule]
-    if not optim.warmup:
+    if not warmup:
         return after
-    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, optim.warmup), after], [optim.warmup])
+    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), after], [warmup])
+
+
+def warmup_of(optim: Optim, steps: int) -> int:
+    """Return the steps of warm-up: those of the setting, or a tenth of all where the run has fewer than that."""
+    return optim.warmup if optim.warmup <= steps else max(steps // 10, 1)
 
 
 def _scale_by_step(factor: optax.Schedule) -> optax.GradientTransformationExtraArgs:

@@ -13,6 +13,7 @@ from jaxgen.runs import sharding
 from jaxgen.runs.config_io import to_json
 from jaxgen.runs.load import build_task
 from jaxgen.training import warm_start
+from jaxgen.training.resuming import shortened_warmup
 from jaxgen.training.setup import check_mesh, lower
 
 
@@ -34,8 +35,8 @@ def dry_run(run: Run):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             table.add_row(name, str(list(x.shape)), f"{x.size:,}", str(tuple(x.sharding.spec) or "copied"))
         console.print(table)
-    if begin:
-        console.print(f"\n{begin}", markup=False)
+    for sentence in [begin] * bool(begin) + shortened_warmup(run, 0):
+        console.print(f"\n{sentence}", markup=False)
     # Read, not traced: what is frozen may be another run's checkpoint.
     frozen = {net: jax.eval_shape(lambda x: x, load()) for net, load in task.frozen.items()}
     compiled = lower(run, task, mesh, like, frozen).compile()

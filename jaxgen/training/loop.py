@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -21,11 +21,12 @@ from jaxgen.evaluation.held_out import Evaluation
 from jaxgen.runs import sharding
 from jaxgen.runs.checkpoint import Checkpoints
 from jaxgen.runs.load import build_task
-from jaxgen.runs.run_dir import begun, claim, record_start
+from jaxgen.runs.run_dir import begun, claim, record_start, saved
 from jaxgen.runs.sharding import is_first
 from jaxgen.training import warm_start
 from jaxgen.training.metric_writers import MetricWriters, Silent
 from jaxgen.training.previews import Previews, last_previews
+from jaxgen.training.resuming import how_it_starts
 from jaxgen.training.setup import Setup, check_mesh, lower
 from jaxgen.training.stopping import Interrupted, interruptible, stopping
 from jaxgen.training.window import Window
@@ -50,6 +51,7 @@ def fit(run: Run) -> Path:
     sharding.check_memory(like, mesh)
     evaluation = Evaluation(run, task, mesh) if run.eval.every else None
     weights = warm_start.weights_of(run, like) if run.start_from and not begun(run) else None
+    before = saved(run)
     with ExitStack() as stack:
         folder = stack.enter_context(claim(run))
         stop = stack.enter_context(stopping())
@@ -63,13 +65,16 @@ def fit(run: Run) -> Path:
         at = int(state.step)
         if at >= run.steps:
             if is_first():
-                print(f"{folder} is finished: it has taken all its {at} steps.{last_previews(folder)}")
+                longer = f"--resume {folder} --steps {2 * at} makes it longer."
+                print(f"{folder} is finished: it has taken all its {at} steps; {longer}{last_previews(folder)}")
             return folder
         writer = MetricWriters(folder, at, run.steps) if is_first() else Silent()
         stack.callback(writer.close)
         if is_first():
             record_start(folder, mesh)
-        say_how_it_starts(writer, folder, at, store.checkpoints.damaged, restored is not None, weights and weights[1])
+        damaged, warm = store.checkpoints.damaged, weights and weights[1]
+        for sentence in how_it_starts(run, before, at, damaged, restored is not None, warm):
+            writer.say(sentence)
         frozen = {net: jax.device_put(load(), sharding.replicated(mesh)) for net, load in task.frozen.items()}
         setup = Setup(mesh, task, like, frozen)
         with writer.off_the_clock():
@@ -77,7 +82,7 @@ def fit(run: Run) -> Path:
         stream = open_stream(run, setup, source, notes.get("batches", 0))
         stack.callback(stream.close)
         previews = Previews.of(run, setup, source)
-        window = Window(task, notes.get("window", {}))
+        window = Window(task, notes.get("window", {}), at if restored else None)
         patience = 0 if sharding.one_by_one(mesh) else AHEAD
         due = lambda every: bool(every) and (at % every == 0 or at == run.steps)  # noqa: E731
         # The order of what follows is critical. Invariants:
@@ -114,6 +119,7 @@ def fit(run: Run) -> Path:
             if due(run.save.every) or stopped:
                 window.drain()
                 store.checkpoints.save(at, state, {"batches": at, "window": window.copy()})
+                window.saved = at
                 writer.plot()
             if stopped and at < run.steps:
                 store.checkpoints.wait()
@@ -122,19 +128,6 @@ def fit(run: Run) -> Path:
         made = previews.last(folder, at)
         writer.say(f"Finished {at} steps. " + (made or f"Checkpoints: {folder / 'checkpoints'}"))
     return folder
-
-
-def say_how_it_starts(
-    writer: MetricWriters | Silent, folder: Path, at: int, damaged: Mapping[int, str], restored: bool, warm: str | None
-):
-    """Say which checkpoints were set aside, and what the run goes on from."""
-    for step, fault in damaged.items():
-        instead = "for the one before it" if restored else "and there is none before it"
-        writer.say(f"The checkpoint of step {step} is damaged ({fault}); it was set aside {instead}.")
-    if restored:
-        writer.say(f"Resuming {folder} at step {at}.")
-    elif warm:
-        writer.say(warm)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,13 @@ class NonFinite(ArithmeticError):
 
 
 class Window:
-    """Sums of the metrics since the log's last line. They are saved with the state: no line depends on a restart."""
+    """Sums of the metrics since the log's last line. They are saved with the state: no line depends on a restart.
 
-    def __init__(self, task: Task, sums: Mapping[str, Any]):
+    saved: the step of the newest checkpoint, None before there is one
+    """
+
+    def __init__(self, task: Task, sums: Mapping[str, Any], saved: int | None = None):
+        self.saved = saved
         self.phases = [phase.name for phase in task.phases]
         self.sums = {name: list(pair) for name, pair in sums.items()}  # name: [sum, count]
         self.pending = deque()
@@ -37,9 +41,10 @@ class Window:
             for i in range(calls):
                 for phase in self.phases:
                     if columns[f"{phase}/finite"][i] < 1:
+                        kept = f"the checkpoint of step {self.saved} is from before that"
                         raise NonFinite(
                             f"The loss or a parameter of phase {phase!r} stopped being finite at step "
-                            f"{at - calls + i + 1}; the last checkpoint is from before that."
+                            f"{at - calls + i + 1}; {kept if self.saved is not None else 'there is no checkpoint yet'}."
                         )
                 for name, column in columns.items():
                     if not name.endswith("/finite") and not math.isnan(column[i]):  # NaN: a lazy phase did not play

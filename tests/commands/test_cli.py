@@ -154,7 +154,6 @@ REFUSALS = {
     "an unknown metric": (["--eval.every", "10", "--eval.metrics", "los"], "did you mean 'loss'?"),
     "an unknown split": (["--data.split", "trian"], "trian"),
     "a decay of one": (["--optim.ema", "1"], "optim.ema must be below 1"),
-    "a long warm-up": (["--optim.warmup", "21"], "more than the run's 20"),
 }
 
 

@@ -223,6 +223,7 @@ def test_values_that_are_not_finite_stop_the_run(tmp_path, environment):
     step = newest(folder)
     assert all(value == value for line in lines(folder) for value in line.values())
     assert step == 0 or seals.check(folder / "checkpoints", step) is None
+    assert (f"the checkpoint of step {step} is from before" if step else "there is no checkpoint yet") in printed
 
 
 def test_two_processes_do_not_train_in_one_folder(whole, cli):

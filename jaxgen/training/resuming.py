@@ -1,0 +1,50 @@
+"""Sentences on the beginning of a run, or its continuation: its checkpoints, its weights and its schedules."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxgen.core.config import Optim, Run
+from jaxgen.runs.task_transforms import schedule, warmup_of
+
+
+def how_it_starts(
+    run: Run, before: Run | None, at: int, damaged: Mapping[int, str], restored: bool, warm: str | None
+) -> list[str]:
+    """Return sentences on what a run goes on from at step `at`.
+
+    before:   the run as its folder held it, which may have had fewer steps
+    damaged:  checkpoints that were set aside, and what is wrong with each
+    restored: whether the state is of a checkpoint
+    warm:     of new weights, what they come from
+    """
+    said = []
+    for step, fault in damaged.items():
+        instead = "for the one before it" if restored else "and there is none before it"
+        said.append(f"The checkpoint of step {step} is damaged ({fault}); it was set aside {instead}.")
+    if restored:
+        said.append(f"Resuming {run.folder} at step {at}.")
+    elif warm:
+        said.append(warm)
+    if before and before.steps < run.steps:
+        said.append(lengthened(run.folder, run.optim, before.steps, run.steps, at))
+    return said + shortened_warmup(run, at)
+
+
+def lengthened(folder: object, optim: Optim, old: int, new: int, at: int) -> str:
+    """Return a sentence on a run that goes on from step `at` with more steps than it was planned for.
+
+    Its plan is that of a run which had all these steps from the start: a schedule is a function of the step and of the
+    number of steps, so the rate jumps to where the longer schedule is by now.
+    """
+    rates: Any = [schedule(optim, steps)(at) for steps in (old, new)]
+    was, now = map(float, rates)
+    text = f"{folder} is lengthened from {old} to {new} steps: what is planned over all its steps is stretched."
+    return text + (f" The learning rate goes on at {now:.3g} of its highest, from {was:.3g}." if was != now else "")
+
+
+def shortened_warmup(run: Run, at: int) -> list[str]:
+    """Return a sentence where the warm-up is not yet over and shorter than its setting."""
+    warmup = warmup_of(run.optim, run.steps)
+    if at >= warmup or warmup == run.optim.warmup:
+        return []
+    return [f"The run has {run.steps} steps: its warm-up takes {warmup}, a tenth, not {run.optim.warmup}."]
