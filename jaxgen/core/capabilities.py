@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
+from jaxgen.core.errors import InputError
 from jaxgen.core.spec import ArraySpec, Example
 from jaxgen.core.types import Array, Batch, Context, Key, Params
 
@@ -119,6 +120,7 @@ class Denoiser(Capability):
     taus:       f64[n + 1], falling to 0
     shape:      of one x
     null:       {name: the value that stands for no condition}; {}: it is unconditional
+    learned:    whether the net has been trained with these values
     predict_x0_and_variance: as predict_x0, with a variance as well, where the net has learned one
     encode:     (params, context, example) -> x0, where x0 are latents
     decode:     (params, context, x0) -> example, there
@@ -130,13 +132,21 @@ class Denoiser(Capability):
     taus: Any
     shape: tuple[int, ...]
     null: Mapping[str, int] = field(default_factory=dict)
+    learned: bool = True
     predict_x0_and_variance: Callable[..., tuple[Array, Array]] | None = field(default=None, metadata=NET)
     encode: Callable[..., Array] | None = field(default=None, metadata=NET)
     decode: Callable[..., Array] | None = field(default=None, metadata=NET)
 
-    def unconditional(self, count: int) -> dict[str, Array]:
-        """Return the conditioning that stands for none, for a batch of `count`."""
-        return {name: jnp.full(count, value, jnp.int32) for name, value in self.null.items()}
+    def unconditional(self, count: int, known: Batch | None = None) -> dict[str, Array]:
+        """Return what is known of the conditioning of a batch of `count`, and the values for none of the rest.
+
+        Raises InputError where the net has not learned these values.
+        """
+        known = known or {}
+        missing = {name: value for name, value in self.null.items() if name not in known}
+        if missing and not self.learned:
+            raise InputError(f"This model was trained with a {' and a '.join(missing)} always (model.drop 0): give one.")
+        return {**{name: jnp.full(count, value, jnp.int32) for name, value in missing.items()}, **known}
 
 
 @dataclass(frozen=True)

@@ -18,19 +18,24 @@ MAX_RATIO = 1e9  # sigma / alpha at which x is pure noise
 ALL_LEVELS = (0.0, MAX_RATIO)
 
 
-def check_guidance(scale: float, interval: tuple[float, float], rescale: float, able: bool):
-    """Raise InputError for invalid settings of guidance, or for guidance of a model that cannot be guided."""
-    if scale != 1 and not able:
-        raise InputError(
-            f"A guidance scale of {scale} needs a class-conditional model, and this one has no classes: leave it at 1, "
-            "or name a guide."
-        )
+def check_guidance(scale: float, interval: tuple[float, float], rescale: float):
+    """Raise InputError for invalid settings of guidance."""
     if scale < 0:
         raise InputError(f"The guidance scale must be at least 0, not {scale}.")
     if not 0 <= interval[0] < interval[1]:
         raise InputError(f"The guidance interval must be 0 <= low < high, not {interval[0]} to {interval[1]}.")
     if not 0 <= rescale <= 1:
         raise InputError(f"The guidance rescale must be from 0 to 1, not {rescale}.")
+
+
+def check_null(scale: float, classes: int, drop: float):
+    """Raise InputError for classifier-free guidance of a model that has learned no unconditional prediction."""
+    if scale != 1 and not (classes and drop):
+        lack = "was trained without dropping labels (model.drop 0)" if classes else "has no classes"
+        raise InputError(
+            f"A guidance scale of {scale} needs a class-conditional model that has also learned to predict without a "
+            f"label, and this one {lack}: leave it at 1, or name a guide."
+        )
 
 
 def extrapolate(

@@ -31,10 +31,8 @@ def bound(
     encode, decode = (way or (lambda x: x) for way in ways)
 
     def denoise(x: Array, tau: Array) -> Array:
-        conditioning = d.unconditional(len(x))
-        if label is not None:
-            conditioning = {**conditioning, "label": jnp.full(len(x), label, jnp.int32)}
-        return guided(d, params, context, conditioning, how)(x, tau)
+        known = {} if label is None else {"label": jnp.full(len(x), label, jnp.int32)}
+        return guided(d, params, context, d.unconditional(len(x), known), how)(x, tau)
 
     return denoise, replace(d, encode=encode, decode=decode)
 

@@ -25,7 +25,7 @@ from jaxgen.runs.config_io import load_config
 from jaxgen.tasks import latent_diffusion
 from jaxgen.tasks.classification import cross_entropy
 from jaxgen.tasks.frozen_autoencoder import autoencoder_of
-from jaxgen.tasks.teacher import context_of, describe, load
+from jaxgen.tasks.teacher import check_scale, context_of, describe, load
 from jaxgen.tasks.transforms import image_generation
 
 Name = Literal["ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
@@ -43,7 +43,7 @@ class Sampling:
     steps: int = 18  # of the sampler
     grid: Grid = "karras"  # noise levels evenly spaced in time, sigma^(1/7), log sigma or the angle
     guidance: float = 1.0  # away from the unconditional prediction; 1: none
-    guide: str = ""  # or away from a weaker model (fewer steps, or a smaller net): the folder of its run
+    guide: str = ""  # or away from a weaker or an unconditional model: the folder of its run
     classifier: str = ""  # towards a class, by a noise-conditional classifier: the folder of its run
     scale: float = 1.0  # factor on the classifier's gradient
     interval: tuple[float, float] = ALL_LEVELS  # noise levels sigma / alpha at which guidance is applied
@@ -52,11 +52,13 @@ class Sampling:
     eta: float = 1.0  # ddpm: factor on its noise; 0 is ddim
     clip: bool = False  # clip the predicted x0 to [-1, 1] (images only: latents are unbounded)
 
-    def check(self, classes: int, frame: Frame):
+    def check(self, classes: int, drop: float, frame: Frame):
         """Raise InputError for settings that are invalid, alone or for this model."""
         at_least(1, model__sampling__steps=self.steps)
         at_least(0, model__sampling__churn=self.churn)
-        guidance.check_guidance(self.guidance, self.interval, self.rescale, bool(classes or self.guide))
+        guidance.check_guidance(self.guidance, self.interval, self.rescale)
+        if not self.guide:
+            guidance.check_null(self.guidance, classes, drop)
         if self.guide and self.guidance == 1:
             raise InputError("A guide has no effect with guidance=1: give both, such as guidance=2.")
         if self.scale != 1 and not self.classifier:
@@ -107,7 +109,8 @@ def guided(d: Denoiser, params: Params, context: Context, conditioning: Batch, h
 
     def by_weaker_model(x: Array, tau: Array) -> tuple[Array, Array]:
         nets, guide = context.frozen["guide"], load_config(Path(how.guide)).model.denoiser
-        return unguided(x, tau), guide.predict_x0(nets["params"], context_of(nets), x, tau, own)
+        known = {name: own[name] for name in guide.null}  # none, for an unconditional guide
+        return unguided(x, tau), guide.predict_x0(nets["params"], context_of(nets), x, tau, known)
 
     denoise = unguided
     if how.guidance != 1:
@@ -140,7 +143,8 @@ def denoiser_of(
     """Return a model's denoiser, with encode and decode where the model works on latents."""
     codec = latent_diffusion.latent_codec(model) if model.autoencoder else ()
     null = {"label": model.classes} if model.classes else {}
-    return Denoiser(predict_x0, frame, taus, shape_of(model), null, predict_x0_and_variance, *codec)
+    learned = bool(model.drop)
+    return Denoiser(predict_x0, frame, taus, shape_of(model), null, learned, predict_x0_and_variance, *codec)
 
 
 def start(d: Denoiser, keys: Key) -> Array:
@@ -249,19 +253,21 @@ def in_range(task: Task, model: Any) -> Task:
 
 
 def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
-    """Raise InputError where the model of a run can't guide this one."""
+    """Raise InputError where the model of a run can't guide this one: a weaker one, or (EDM2) an unconditional one."""
     guide = load_config(Path(folder)).model
-    same = ("image", "classes", "autoencoder")
-    fits = all(getattr(guide, name, None) == getattr(model, name) for name in same)
+    fits = all(getattr(guide, name, None) == getattr(model, name) for name in ("image", "autoencoder"))
     if (
         not fits
+        or getattr(guide, "classes", None) not in (0, model.classes)
         or getattr(guide, "denoiser", None) is None
         or denoiser is None
         or guide.denoiser.frame != denoiser.frame
     ):
         raise InputError(
-            f"The guide {folder} must be the run of a diffusion model with the same images, classes and kind of noise."
+            f"The guide {folder} must be the run of a diffusion model with the same images, classes (or none) and kind "
+            "of noise."
         )
+    check_scale(folder, guide, model)
 
 
 def classes_of(own: int, how: Any) -> int:

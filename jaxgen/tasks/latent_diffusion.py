@@ -18,7 +18,7 @@ from jaxgen.core.capabilities import Transform
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params, PyTree
 from jaxgen.tasks.frozen_autoencoder import autoencoder_of
-from jaxgen.tasks.teacher import load
+from jaxgen.tasks.teacher import load, target_deviation
 
 BATCHES = 100  # over which mean and standard deviation are measured
 SMALLEST = 1e-3  # lower bound on a channel's standard deviation
@@ -60,11 +60,6 @@ def with_autoencoder(task: Task, model: Any) -> Task:
         phases=(replace(phase, loss=loss),),
         frozen={**task.frozen, "autoencoder": partial(load, model.autoencoder)},
     )
-
-
-def target_deviation(model: Any) -> float:
-    """Return the standard deviation of the data that a model expects."""
-    return getattr(model, "sigma_data", 1.0)
 
 
 def then(transform: Transform, decode: Callable) -> Transform:

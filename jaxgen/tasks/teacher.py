@@ -23,7 +23,23 @@ def teacher_of(folder: str, kind: type, like: Any) -> Any:
             f"model.teacher must be the run of an {kind.__name__} with {image} images and {like.classes} classes"
             f"{latents}: {folder} is a run of {describe(found)}{way}."
         )
+    check_scale(folder, found, like)
     return found
+
+
+def check_scale(folder: str, found: Any, like: Any):
+    """Raise InputError where a run's model and another one scale the latents of their autoencoder differently."""
+    theirs, own = target_deviation(found), target_deviation(like)
+    if like.autoencoder and theirs != own:
+        raise InputError(
+            f"{folder} models latents of standard deviation {theirs:g}, this model latents of {own:g}: both must have "
+            "the same model.sigma_data."
+        )
+
+
+def target_deviation(model: Any) -> float:
+    """Return the standard deviation of the data that a model expects."""
+    return getattr(model, "sigma_data", 1.0)
 
 
 def matches(found: Any, kind: type, like: Any, names: tuple[str, ...]) -> bool:

@@ -58,10 +58,9 @@ def test_classifier_guidance_gives_the_class(frame):
 @pytest.mark.parametrize(
     "values, match",
     [
-        ((2.0, (0.0, 1.0), 0.0, 0), "needs a class-conditional model"),
-        ((-1.0, (0.0, 1.0), 0.0, 3), "must be at least 0"),
-        ((2.0, (1.0, 1.0), 0.0, 3), "interval must be 0"),
-        ((2.0, (0.0, 1.0), 2.0, 3), "guidance rescale must be from 0 to 1"),
+        ((-1.0, (0.0, 1.0), 0.0), "must be at least 0"),
+        ((2.0, (1.0, 1.0), 0.0), "interval must be 0"),
+        ((2.0, (0.0, 1.0), 2.0), "guidance rescale must be from 0 to 1"),
     ],
 )
 def test_bad_guidance(values, match):

@@ -77,7 +77,11 @@ class Consistency:
                 raise InputError(f"model.{name} must be above 0, not {getattr(self, name)}.")
         at_least(self.sigma_min, model__sigma_max=self.sigma_max)
         check_ends(self.sigma_max, self.sigma_data)
-        frozen = {"teacher": denoiser_loader(self.teacher)} if self.teacher_model else {}
+        if (teacher := self.teacher_model) and self.classes and self.drop and not teacher.drop:
+            raise InputError(
+                f"The teacher {self.teacher} was trained without dropping labels (model.drop 0): give --model.drop 0."
+            )
+        frozen = {"teacher": denoiser_loader(self.teacher)} if teacher else {}
         return game(self, self.generate, loss=partial(self.loss, steps), frozen=frozen)
 
     @property

@@ -66,7 +66,7 @@ class DDPM:
         check_model(self)
         at_least(1, model__timesteps=self.timesteps)
         schedules.check_ends(self.taus[-1])
-        self.sampling.check(self.classes, "ve")
+        self.sampling.check(self.classes, self.drop, "ve")
 
     @property
     def module(self):

@@ -71,7 +71,7 @@ class EDM:
 
     def check(self):
         check_model(self)
-        self.sampling.check(self.classes, "ve")
+        self.sampling.check(self.classes, self.drop, "ve")
         for name in ("sigma_data", "p_std", "sigma_min"):
             if getattr(self, name) <= 0:
                 raise InputError(f"model.{name} must be above 0, not {getattr(self, name)}.")

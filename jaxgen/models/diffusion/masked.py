@@ -36,6 +36,7 @@ from jaxgen.core.errors import InputError, at_least, check_labels, choose
 from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
+from jaxgen.diffusion.guidance import check_null
 from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion._presets import SMALL, row
 from jaxgen.models.vae.vq_vae import VQVAE
@@ -74,14 +75,13 @@ class MaskedSampling:
     noise: float = 4.5  # confidence: scale of Gumbel noise on log p of a token, falling linearly to 0
     guidance: float = 1.0  # scale of classifier-free guidance; 1: none
 
-    def check(self, classes: int):
+    def check(self, classes: int, drop: float):
         """Raise InputError for settings that are invalid, alone or for this model."""
         at_least(1, model__sampling__steps=self.steps)
         at_least(0, model__sampling__temperature=self.temperature, model__sampling__noise=self.noise)
         choose(self.order, get_args(Order), "model.sampling.order")
         choose(self.schedule, get_args(Schedule), "model.sampling.schedule")
-        if self.guidance != 1 and not classes:
-            raise InputError("model.sampling.guidance needs a class-conditional model: this one has model.classes=0.")
+        check_null(self.guidance, classes, drop)
 
     @property
     def nfe(self) -> int:
@@ -147,7 +147,7 @@ class Masked:
         at_least(1, model__embedding=self.embedding)
         if not 2 <= self.levels <= LEVELS:
             raise InputError(f"model.levels must be from 2 to {LEVELS}, not {self.levels}.")
-        self.sampling.check(self.classes)
+        self.sampling.check(self.classes, self.drop)
         check_model(self)
 
     @property

@@ -65,7 +65,7 @@ class VDM:
         """Return the training task: a phase of the denoiser, then one of the schedule. Raises InputError."""
         del steps
         check_model(self)
-        self.sampling.check(self.classes, "ve")
+        self.sampling.check(self.classes, self.drop, "ve")
         at_least(0, model__hidden=self.hidden, model__fourier=min(self.fourier, default=0))
         if not self.gamma_min < self.gamma_max:
             raise InputError(f"model.gamma_min={self.gamma_min} must be below model.gamma_max={self.gamma_max}.")

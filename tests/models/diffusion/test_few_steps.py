@@ -276,3 +276,10 @@ def test_a_teacher_that_does_not_fit_is_refused(found, words, monkeypatch):
     monkeypatch.setattr("jaxgen.runs.config_io.load_config", lambda _: SimpleNamespace(model=found))
     with pytest.raises(InputError, match=words):
         Consistency(IMAGE, net=NET, teacher="a run").task(1)
+
+
+def test_a_teacher_that_knows_no_null_label_gets_none(monkeypatch):
+    monkeypatch.setattr("jaxgen.runs.config_io.load_config", lambda _: SimpleNamespace(model=EDM(IMAGE, 3, NET, drop=0)))
+    Consistency(IMAGE, 3, NET, teacher="a run").task(1)
+    with pytest.raises(InputError, match="was trained without dropping labels .* give --model.drop 0"):
+        Consistency(IMAGE, 3, NET, teacher="a run", drop=0.1).task(1)
