@@ -52,6 +52,11 @@ def normal_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
     return -sum_per_example(0.5 * ((x - mean) * jnp.exp(-log_scale)) ** 2 + log_scale + 0.5 * math.log(2 * math.pi))
 
 
+def normal_log_density(z: Array) -> Array:
+    """Return the log density of N(0, 1) at each element, f32[...]."""
+    return -0.5 * (z**2 + math.log(2 * math.pi))
+
+
 def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
     """Return the log probability of pixels x in [-1, 1], which are 8-bit levels k / 127.5 - 1.
 

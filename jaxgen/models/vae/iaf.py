@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.errors import at_least
 from jaxgen.core.types import Array, Key, Params
+from jaxgen.losses.elbo import normal_log_density
 from jaxgen.models.vae._nets import ImageEncoder, NetConfig
 from jaxgen.models.vae.vae import VAE, row
 from jaxgen.nn.conv import Dense
@@ -60,10 +61,11 @@ class IAF(VAE):
         mean, log_var, h = q
         z, log_q = super().sample_posterior(params, (mean, log_var), noise)
         flow: Any = self.flow.apply({"params": params["flow"]}, z, h)
-        return flow[0], log_q - flow[1]
+        order = slice(None, None, -1 if self.flows % 2 else 1)  # each flow reverses it
+        return flow[0], log_q[:, order] - flow[1]
 
     def kl_divergence(self, params: Params, q: Any, z: Array, log_q: Array) -> Array:
-        return (log_q - self.log_prior((), z))[:, None]
+        return log_q - normal_log_density(z)
 
     def posterior_mean(self, params: Params, q: Any) -> Array:
         """Return the Gaussian's mean after the flows."""
@@ -71,19 +73,19 @@ class IAF(VAE):
 
 
 class InverseAutoregressiveFlows(nn.Module):
-    """(z f32[b d], h f32[b d]) -> z' f32[b d], log |det dz'/dz| f32[b]."""
+    """(z f32[b d], h f32[b d]) -> z' f32[b d], the terms of log |det dz'/dz| of each number of z', f32[b d]."""
 
     count: int
     width: int
 
     @nn.compact
     def __call__(self, z: Array, h: Array) -> tuple[Array, Array]:
-        log_det = jnp.zeros(len(z))
+        log_det = jnp.zeros_like(z)
         for i in range(self.count):
             m, s = MADE(self.width, name=f"flow_{i}")(z, h)
             s = s + 2.0  # so that the flow starts near the identity
             z = jax.nn.sigmoid(s) * z + jax.nn.sigmoid(-s) * m
-            log_det = log_det + jax.nn.log_sigmoid(s).sum(1)
+            log_det = (log_det + jax.nn.log_sigmoid(s))[:, ::-1]
             z = z[:, ::-1]
         return z, log_det
 

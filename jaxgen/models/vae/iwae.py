@@ -18,7 +18,7 @@ from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
-from jaxgen.losses.elbo import active_units, kl_standard, normal_log_prob
+from jaxgen.losses.elbo import active_units, kl_standard, normal_log_density
 from jaxgen.metrics.likelihood import importance_weighted_bound
 from jaxgen.models.vae._nets import NetConfig
 from jaxgen.models.vae.vae import VAE, row
@@ -45,7 +45,7 @@ class IWAE(VAE):
         z = mean[None] + jnp.exp(log_var / 2)[None] * jnp.moveaxis(noise, 1, 0)  # [k b latent]
 
         def weights(params, q, z):
-            log_q = jax.vmap(lambda z: normal_log_prob(z, q[0], q[1] / 2))(z)
+            log_q = jax.vmap(lambda z: normal_log_density((z - q[0]) * jnp.exp(-q[1] / 2)) - q[1] / 2)(z)
             return jax.vmap(lambda z, log_q: self.log_weight(params, batch, (), z, log_q))(z, log_q)  # [k b]
 
         log_w = weights(params, q, z) if self.gradient == "iwae" else doubly_reparameterised(weights, params, q, z)

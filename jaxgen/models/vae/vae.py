@@ -24,7 +24,7 @@ from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.interop.weight_names import Layout, Path, Rule, plain
-from jaxgen.losses.elbo import LIKELIHOODS, active_units, free_bits, kl_standard, normal_log_prob
+from jaxgen.losses.elbo import LIKELIHOODS, active_units, free_bits, kl_standard, normal_log_density
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
 from jaxgen.models.vae._nets import Image, ImageDecoder, ImageEncoder, NetConfig, first_matrix
 from jaxgen.nn.priors import normal
@@ -124,10 +124,9 @@ class VAE:
         return found["mean"], found["log_var"]
 
     def sample_posterior(self, params: Params, q: Any, noise: Array) -> tuple[Array, Array]:
-        """Return z f32[b latent] ~ q(z | x), computed from noise ~ N(0, I), and log q(z | x) f32[b]."""
+        """Return z f32[b latent] ~ q(z | x), computed from noise ~ N(0, I), and log q(z | x) of each latent."""
         mean, log_var = q
-        z = mean + jnp.exp(log_var / 2) * noise
-        return z, normal_log_prob(z, mean, log_var / 2)
+        return mean + jnp.exp(log_var / 2) * noise, normal_log_density(noise) - log_var / 2
 
     def prior(self, params: Params) -> Any:
         """Return the parameters of p(z): none, it is N(0, I)."""
@@ -135,10 +134,10 @@ class VAE:
 
     def log_prior(self, p: Any, z: Array) -> Array:
         """Return log p(z) in nats, f32[b]."""
-        return normal_log_prob(z, jnp.zeros_like(z), jnp.zeros_like(z))
+        return normal_log_density(z).sum(1)
 
     def kl_divergence(self, params: Params, q: Any, z: Array, log_q: Array) -> Array:
-        """Return KL(q || p) in nats, or an unbiased estimate, f32[b n] for n groups of latents."""
+        """Return KL(q || p) in nats, or an unbiased estimate, f32[b latent]; f32[b 1] where p has no coordinates."""
         return kl_standard(*q)  # [b latent]
 
     # ----
@@ -171,8 +170,8 @@ class VAE:
         return self.kl_weight(context.step) * cost - log_p.mean(), Aux(metrics)
 
     def log_weight(self, params: Params, batch, p: Any, z: Array, log_q: Array) -> Array:
-        """Return log p(x, z) - log q(z | x) in nats, f32[b]."""
-        return self.log_likelihood(params, z, batch) + self.log_prior(p, z) - log_q
+        """Return log p(x, z) - log q(z | x) in nats, f32[b], for log q f32[b latent] of each latent."""
+        return self.log_likelihood(params, z, batch) + self.log_prior(p, z) - log_q.sum(1)
 
     def log_prob(self, params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
         """Return log 1/k sum_i p(x, z_i) / q(z_i | x) in nats, f32[b], with k samples; keys Key[b].

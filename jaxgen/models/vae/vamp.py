@@ -37,6 +37,8 @@ class VampPriorVAE(VAE):
         at_least(1, model__components=self.components)
         if self.classes:
             raise InputError("A VampPrior can't be conditioned on labels: leave model.classes at 0.")
+        if self.free_bits:
+            raise InputError("Free bits are those of each latent, and this KL has no such parts: give free-bits 0.")
 
     def init(self, key: Key, spec: Any = None):
         params, extra = super().init(key, spec)
@@ -53,7 +55,7 @@ class VampPriorVAE(VAE):
         return jax.nn.logsumexp(log_p, axis=1) - jnp.log(self.components)
 
     def kl_divergence(self, params: Params, q: Any, z: Array, log_q: Array) -> Array:
-        return (log_q - self.log_prior(self.prior(params), z))[:, None]
+        return (log_q.sum(1) - self.log_prior(self.prior(params), z))[:, None]
 
     def latent_space(self) -> Latent:
         """Return how latents are drawn, mapped and decoded: z's last number, uniform, selects the component of w."""

@@ -12,7 +12,7 @@ from scipy import stats
 
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context
-from jaxgen.losses.elbo import normal_log_prob
+from jaxgen.losses.elbo import free_bits, kl_standard, normal_log_prob
 from jaxgen.models.vae._nets import NetConfig
 from jaxgen.models.vae.iaf import IAF
 from jaxgen.models.vae.vae import VAE
@@ -38,7 +38,7 @@ def test_the_flows_log_determinant_equals_autodiffs():
     params = made(model)
     z, h = jax.random.normal(jax.random.key(1), (2, 4, 5))
     flow: Any = partial(model.flow.apply, {"params": params["flow"]})
-    _, log_det = flow(z, h)
+    log_det = flow(z, h)[1].sum(1)
     jacobian = jax.vmap(jax.jacfwd(lambda z, h: flow(z[None], h[None])[0][0]))(z, h)
     np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], rtol=1e-5)
     assert np.abs(log_det).min() > 0.1
@@ -61,6 +61,7 @@ def test_log_q_is_the_density_of_the_samples():
     params = made(model, 1.5)
     q = jax.tree.map(lambda v: jnp.repeat(v[:1], 200_000, 0), model.posterior(params, {"image": X}))
     z, log_q = model.sample_posterior(params, q, jax.random.normal(jax.random.key(2), (200_000, 2)))
+    log_q = log_q.sum(1)
     z, density = np.asarray(z), np.exp(np.asarray(log_q))
     middle = z.mean(0)
     near = (np.abs(z - middle) < 0.1).all(1)
@@ -85,6 +86,21 @@ def correlated():
             return normal_log_prob(flat, mean, jnp.full_like(mean, np.log(sigma)))
 
     return Known, jnp.float32(x).reshape(-1, *IMAGE), exact.mean()
+
+
+@pytest.mark.parametrize("flows", [1, 2])
+def test_the_kl_is_that_of_each_latent(flows):
+    """With m = 0 and a constant s, a flow only shrinks and reverses: the KL of each latent is that of a normal."""
+    model = IAF(IMAGE, 3, NETS, flows=flows, flow_width=4, free_bits=0.5)
+    params = made(model, 0.0)
+    mean, log_var = jnp.asarray([[0.0, 1.0, -3.0]]), jnp.asarray([[0.0, -2.0, 1.0]])
+    noise = jnp.asarray([[[-1.0], [1.0]]]).reshape(2, 1) * jnp.ones((2, 3))  # of mean square 1, as its density
+    q = tuple(jnp.broadcast_to(v, (2, 3)) for v in (mean, log_var, jnp.zeros((1, 3))))
+    kl = model.kl_divergence(params, q, *model.sample_posterior(params, q, noise)).mean(0)
+    shrunk = jax.nn.sigmoid(2.0) ** flows
+    want = kl_standard(mean[0] * shrunk, log_var[0] + 2 * jnp.log(shrunk))
+    np.testing.assert_allclose(kl, want[:: -1 if flows % 2 else 1], rtol=1e-5)
+    np.testing.assert_allclose(free_bits(kl[None], 2.0), np.maximum(kl, 2.0))
 
 
 @pytest.mark.slow
@@ -177,6 +193,7 @@ def test_the_loss_is_minus_the_bound(model):
         (IAF(flow_width=0), "model.flow_width must be at least 1"),
         (VampPriorVAE(components=0), "model.components must be at least 1"),
         (VampPriorVAE(classes=10), "can't be conditioned on labels"),
+        (VampPriorVAE(free_bits=0.1), "this KL has no such parts"),
     ],
 )
 def test_wrong_settings_raise(model, words):
