@@ -5,9 +5,10 @@ is its squared error. Training times are uniform or logit-normal (Esser et al. 2
 
 `coupling="ot"` pairs the noise of a batch with its images by optimal transport, for straighter paths (Tong et al. 2024,
 algorithm 3; Pooladian et al. 2023). The plan is Sinkhorn's, and the noise of each image is drawn from its row of the
-plan. (In their code pairs are drawn from a whole exact plan, where an image can occur twice.) `coupling="reflow"` pairs
-noise with the samples of a teacher flow (Liu et al. 2023, section 2.2): the paths no longer cross, so that few steps
-suffice. The teacher's ODE is solved in every training step.
+plan. (In their code pairs are drawn from a whole exact plan, where an image can occur twice.) With classes, noise is
+exchanged within a class only, so that the noise of each class is normal. `coupling="reflow"` pairs noise with the
+samples of a teacher flow (Liu et al. 2023, section 2.2): the paths no longer cross, so that few steps suffice. The
+teacher's ODE is solved in every training step.
 
 `path` selects another stochastic interpolant, alpha x0 + sigma eps with velocity alpha' x0 + sigma' eps (Albergo et al.
 2023; Ma et al. 2024, "SiT"): "cosine" has alpha = cos(pi t / 2), sigma = sin(pi t / 2). With a DiT this is SiT, with
@@ -82,7 +83,7 @@ class Flow:
 
     def check(self):
         check_model(self)
-        self.sampling.check(self.classes, "flow")
+        self.sampling.check(self.classes, self.drop, "flow")
         at_least(1e-3, model__shift=self.shift)
         if (self.coupling == "reflow") != bool(self.teacher):
             raise InputError("model.coupling=reflow needs model.teacher, the folder of a run: give both or neither.")
@@ -134,7 +135,7 @@ class Flow:
         t = self.draw_times(keys["t"], len(x0))
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         if self.coupling == "ot":
-            eps = eps[ot_pairing(x0, eps, keys["deal"])]
+            eps = eps[ot_pairing(x0, eps, keys["deal"], label)]
         if self.coupling == "reflow":
             x0 = self.teacher_samples(context, eps, label)
         alpha, sigma, d_alpha, d_sigma = (expand_like(x0, v) for v in self.coefficients(t))
@@ -163,16 +164,22 @@ class Flow:
         return ratio / (1 + ratio) if self.path == "straight" else 2 / jnp.pi * jnp.arctan(ratio)
 
 
-def ot_pairing(x0: Array, eps: Array, key: Key) -> Array:
+def ot_pairing(x0: Array, eps: Array, key: Key, label: Array | None = None) -> Array:
     """Return the index of the noise for each image, i32[b], drawn from the rows of an optimal transport plan.
 
     The plan minimises sum_ij p_ij |x_i - eps_j|^2 minus a small entropy term, with uniform marginals: Cuturi 2013,
     Sinkhorn's algorithm in logarithms. Terms that are constant in a row or column of the costs, such as |x_i|^2, do not
     change the plan. They are removed first, and the entropy is scaled by the rest, which is small for images.
+
+    label: i32[b]; p_ij is 0 between different labels. Over all labels, p(eps | label) would not be normal.
     """
+    label = jnp.zeros(len(x0), jnp.int32) if label is None else label
+    same = label[:, None] == label[None]  # [b b]
+    share = same / same.sum(1, keepdims=True)
     a, b = (v.reshape(len(v), -1) for v in (x0, eps))
-    cost = -2 * (a - a.mean(0, keepdims=True)) @ (b - b.mean(0, keepdims=True)).T  # [b b], rows and columns of mean 0
-    logits = -cost / (ENTROPY * jnp.sqrt(jnp.square(cost).mean()))
+    cost = jnp.where(same, -2 * (a - share @ a) @ (b - share @ b).T, 0)  # of each label, rows and columns of mean 0
+    spread = jnp.sqrt(jnp.square(cost).sum() / same.sum())
+    logits = jnp.where(same, -cost / (ENTROPY * jnp.maximum(spread, 1e-12)), -jnp.inf)
 
     def scale(_, logits):
         logits = jax.nn.log_softmax(logits, 0)
