@@ -297,7 +297,8 @@ class AdversarialTask:
         phases = [Phase("discriminator", "discriminator", self.discriminator_loss, game.critics, stream="z")]
         lazy = game.lazy if game.lazy > 1 else 0
         if lazy:
-            phases += [Phase("penalty", "discriminator", self.lazy_penalty_loss, every=lazy, stream="z")]
+            # As many as the discriminator's updates of that step, so that one in `lazy` of these has its penalty.
+            phases += [Phase("penalty", "discriminator", self.lazy_penalty_loss, game.critics, lazy, stream="z")]
         phases += [Phase("generator", "generator", self.generator_loss, stream="z"), *further]
         rate = game.generator_rate or game.learning_rate
         example = labelled_image(self.image, self.classes)

@@ -25,7 +25,7 @@ class AdversarialConfig:
     r2: float = 0.0  # gamma of gamma/2 |gradient|^2 on generated images
     gradient_penalty: float = 0.0  # lambda of (|gradient| - 1)^2 between real and generated images (WGAN-GP)
     dragan: float = 0.0  # lambda of (|gradient| - 1)^2 around real images (DRAGAN)
-    lazy: int = 1  # take the penalties every so many steps, multiplied by this number
+    lazy: int = 1  # take the penalties in one of so many steps, multiplied by this number
     clip: float = 0.0  # the discriminator's parameters stay in [-clip, clip]; 0: no limit
     spectral: Literal["none", "discriminator", "both"] = "none"  # nets whose weights have spectral normalisation
     augment: str = "none"  # of the discriminator's inputs: color,translation,cutout, or ada:bgc (blit, geometry, color)

@@ -113,19 +113,23 @@ def test_gradients_of_the_penalties_equal_finite_differences(name):
         assert float(found) == pytest.approx(slope(loss, own, along), rel=1e-6)
 
 
-def test_a_lazy_penalty_has_the_same_mean_as_one_at_every_step():
-    task, state = start(dataclasses.replace(SMALL, game=AdversarialConfig(r1=3.0, r2=2.0, lazy=4)))
-    whole, _ = start(dataclasses.replace(SMALL, game=AdversarialConfig(r1=3.0, r2=2.0)))
+def test_a_lazy_penalty_has_the_same_mean_as_one_at_every_update():
+    """Of any number of updates in a step; the optimizer is adjusted for the number of updates that this adds."""
+    task, state = start(dataclasses.replace(SMALL, game=AdversarialConfig(r1=3.0, r2=2.0, lazy=4, critics=3)))
+    whole, _ = start(dataclasses.replace(SMALL, game=AdversarialConfig(r1=3.0, r2=2.0, critics=3)))
     bare, _ = start(SMALL)
     params, context = averaged(state, {})
     params = jax.tree.map(lambda x: 20 * x, params)  # with kernels from N(0, 0.02) the gradient is nearly 0
     args = (params, context, random_images(SMALL), jax.random.key(0))
     phases = {phase.name: phase for phase in task.phases}
-    assert phases["penalty"].every == 4 and phases["penalty"].learner == "discriminator"
+    main, lazy = phases["discriminator"], phases["penalty"]
+    assert lazy.every == 4 and lazy.learner == "discriminator"
+    share = lazy.repeat / lazy.every  # penalties in a step
+    assert main.repeat == whole.phases[0].repeat == 3 and main.repeat / (main.repeat + share) == 4 / (4 + 1)
     value, aux = phases["penalty"].loss(*args)
     assert float(value) == pytest.approx(4 * (3 * float(aux.metrics["r1"]) + 2 * float(aux.metrics["r2"])), rel=1e-5)
     with_it, without = whole.phases[0].loss(*args)[0], bare.phases[0].loss(*args)[0]
-    assert float(with_it - without) == pytest.approx(float(value) / 4, rel=1e-4)
+    assert whole.phases[0].repeat * float(with_it - without) == pytest.approx(share * float(value), rel=1e-4)
 
 
 # ---- spectral normalisation
