@@ -145,7 +145,7 @@ class Denoiser(Capability):
         known = known or {}
         missing = {name: value for name, value in self.null.items() if name not in known}
         if missing and not self.learned:
-            raise InputError(f"This model was trained with a {' and a '.join(missing)} always (model.drop 0): give one.")
+            raise InputError(f"This model was always trained with a {' and a '.join(missing)} (drop 0): give one.")
         return {**{name: jnp.full(count, value, jnp.int32) for name, value in missing.items()}, **known}
 
 

@@ -9,8 +9,8 @@ loss of equal size at every noise level. A second net learns the logarithm of th
 Sampling does not use u. The learning rate rises for `ramp` steps, and after `decay` steps it falls as 1 / sqrt(steps):
 the weights have a fixed norm, so that nothing else makes the relative updates smaller. The paper's EMAs, with a width
 that is chosen after training, are set by optim.ema_widths. By default no labels are dropped (`drop`): the paper guides
-by a second, unconditional net, here by a run with `classes=0` (`sampling.guide`). `p_mean`, `p_std` and `decay` are those for latents of 512x512 images; for
-pixels of 64x64 images the authors use -0.8, 1.6 and 35,000.
+by a second, unconditional net, here by a run with `classes=0` (`sampling.guide`). `p_mean`, `p_std` and `decay` are
+those for latents of 512x512 images; for pixels of 64x64 images the authors use -0.8, 1.6 and 35,000.
 """
 
 from dataclasses import dataclass, replace

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
+from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.schedules import expand_like
@@ -20,9 +21,14 @@ from jaxgen.models.diffusion import _nets
 from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion.ddpm import DDPM
 from jaxgen.models.diffusion.edm import EDM
+from jaxgen.models.diffusion.edm2 import EDM2
 from jaxgen.models.diffusion.flow import Flow, ot_pairing
+from jaxgen.models.diffusion.masked import Masked, MaskedSampling
 from jaxgen.models.diffusion.vdm import VDM
-from jaxgen.tasks.denoising import Sampling, drop_labels
+from jaxgen.runs.config_io import to_json
+from jaxgen.tasks import denoising
+from jaxgen.tasks.denoising import Sampling, check_guide, drop_labels
+from jaxgen.tasks.teacher import teacher_of
 from tests.helpers.capabilities import generate, log_prob
 from tests.helpers.small_denoisers import CONTEXT, IMAGE, NET, keys, random_images, stub_net
 
@@ -252,6 +258,22 @@ def test_noise_is_paired_by_an_optimal_plan(count, numbers, mean):
     assert times.max() < 2.2 and times.min() > 0.2, "each is ot_pairing about once"
 
 
+def test_noise_is_exchanged_within_a_class():
+    """Two classes at -1 and 1: noise paired over the whole batch has a mean of 0.3 in the class at 1."""
+    draw = np.random.default_rng(0)
+    label = jnp.asarray([0, 1, 1, 2] * 8).at[0].set(3)  # the last class has one image
+    x0 = jnp.asarray(0.1 * draw.normal(size=(32, 4, 1, 1)), jnp.float32)
+    x0 = x0 + expand_like(x0, label - 1.0)
+    eps = jnp.asarray(draw.normal(size=(40, *x0.shape)), jnp.float32)
+    found = jax.jit(jax.vmap(lambda eps, key: ot_pairing(x0, eps, key, label)))(eps, keys(40))
+    np.testing.assert_array_equal(label[found], np.broadcast_to(label, found.shape))
+    dealt = np.stack([e[f] for e, f in zip(np.asarray(eps), found, strict=True)])
+    for one in range(3):
+        assert abs(dealt[:, label == one].mean()) < 0.1
+    within = lambda e: (np.asarray(x0)[label == 1] * e[:, label == 1]).mean()  # noqa: E731
+    assert within(dealt) > within(np.asarray(eps)) + 0.02, "nearer than the noise that was drawn"
+
+
 def test_reflow_trains_a_straight_flow(monkeypatch):
     """The teacher maps noise to mean + spread eps. The straight flow between them is known, and its loss is 0."""
     mean, spread = 0.2, 0.3
@@ -313,11 +335,69 @@ def test_guidance_extrapolates(monkeypatch):
         generate(task)({"denoiser": {}}, CONTEXT, keys(3), {})
 
 
+@pytest.fixture
+def saved(tmp_path):
+    """Return (model, name) -> the folder of a run with this model, without nets."""
+
+    def save(model, name: str) -> str:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(to_json(Run(model, "edm2" if isinstance(model, EDM2) else "edm")))
+        return str(tmp_path / name)
+
+    return save
+
+
+def test_a_conditional_net_is_guided_by_an_unconditional_one(monkeypatch, saved):
+    """EDM2's way. The stub predicts a grey level for each class, the guide 0: guidance multiplies the grey level."""
+    guide = saved(EDM2(IMAGE, net=NET), "guide")
+    model = EDM2(IMAGE, 3, NET, sampling=Sampling(steps=8, guidance=2.0, guide=guide))
+
+    def answer(x, t, label):
+        sigma = jnp.exp(4 * t)
+        total = jnp.sqrt(sigma**2 + 0.25)
+        grey = jnp.zeros(len(x)) if label is None else 0.1 * (label + 1)  # D = grey
+        return expand_like(x, 1 / (sigma * 0.5 / total)) * (expand_like(x, grey) - expand_like(x, 0.25 / total) * x)
+
+    stub_net(monkeypatch, answer)
+    nets = {"params": {"denoiser": {}}, "extra": {}}
+    given = {"label": jnp.asarray([0, 1, 2])}
+    got = generate(model.task(1))({"denoiser": {}}, CONTEXT.replace(frozen={"guide": nets}), keys(3), given)["image"]
+    np.testing.assert_allclose(got.mean((1, 2, 3)), [0.2, 0.4, 0.6], atol=1e-4)
+    with pytest.raises(InputError, match="same images, classes"):
+        replace(model, classes=0, sampling=replace(model.sampling, guide=saved(replace(model), "other"))).task(1)
+
+
+def test_a_label_that_was_never_dropped_can_not_be_left_out():
+    denoiser = EDM2(IMAGE, 3, NET).denoiser
+    with pytest.raises(InputError, match="always trained with a label"):
+        denoiser.unconditional(2)
+    assert denoiser.unconditional(2, {"label": jnp.ones(2)}).keys() == {"label"}
+    np.testing.assert_array_equal(EDM(IMAGE, 3, NET).denoiser.unconditional(2)["label"], [3, 3])
+
+
+def test_guides_and_teachers_of_latents_at_another_scale(monkeypatch, saved):
+    """Of images the scale is only that of the net's inputs; of latents it is what x0 means."""
+    latents = EDM(IMAGE, net=NET, sigma_data=1.0, autoencoder="a run")
+    other, images = saved(latents, "latents"), saved(replace(latents, autoencoder=""), "images")
+    own = EDM(IMAGE, net=NET)
+    assert teacher_of(images, EDM, own).sigma_data == 1
+    check_guide(images, own, own.denoiser)
+    monkeypatch.setattr(denoising, "shape_of", lambda model: IMAGE)
+    monkeypatch.setattr("jaxgen.tasks.latent_diffusion.latent_codec", lambda model: (None, None))
+    own = replace(own, autoencoder="a run")
+    for check in (lambda: teacher_of(other, EDM, own), lambda: check_guide(other, own, own.denoiser)):
+        with pytest.raises(InputError, match="latents of standard deviation 1, this model latents of"):
+            check()
+
+
 @pytest.mark.parametrize(
     "model, words",
     [
         (EDM(IMAGE, net=NET, sampling=Sampling(steps=0)), "model.sampling.steps must be at least 1"),
         (EDM(IMAGE, net=NET, sampling=Sampling(guidance=2.0)), "needs a class-conditional model"),
+        (EDM(IMAGE, 3, NET, drop=0.0, sampling=Sampling(guidance=2.0)), "without dropping labels .* or name a guide"),
+        (VDM(IMAGE, 3, NET, sampling=Sampling("ddpm", 5, "log-snr", 2.0)), "without dropping labels"),
+        (Masked(IMAGE, 3, NET, drop=0.0, sampling=MaskedSampling(guidance=0.0)), "without dropping labels"),
         (EDM(IMAGE, net=NET, sampling=Sampling(grid="time")), "An EDM's time is its noise level"),
         (EDM(IMAGE, net=NET, sigma_max=1.0), "does not end at noise: at the end the image is still 50% of the noise"),
         (EDM(IMAGE, net=NET, sigma_data=0.0), "model.sigma_data must be above 0"),
