@@ -134,12 +134,10 @@ def transported(move: Move, image: np.ndarray, one: Layer) -> np.ndarray:
 
 def moved(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Return colours f32[n c] changed to the mean and covariance of others f32[m c]."""
-    import jax.numpy as jnp
-
     from jaxgen.nn.colour_transport import transfer_colours
 
     del weights
-    return np.asarray(transfer_colours(jnp.asarray(colours)[None], jnp.asarray(like)[None]))[0]
+    return transfer_colours(colours[None], like[None])[0]
 
 
 def spread(colours: np.ndarray, weights: np.ndarray, like: np.ndarray) -> np.ndarray:

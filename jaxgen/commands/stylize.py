@@ -206,6 +206,6 @@ def recoloured(made: np.ndarray, content: np.ndarray, colours: str) -> np.ndarra
 
     made, content = np.clip(made, -1, 1), np.asarray(content)
     if colours == "content":
-        return np.asarray(transfer_colours(jnp.asarray(made), jnp.asarray(content)))
+        return transfer_colours(made, content)
     luma, chroma = ycbcr(jnp.asarray(made))[..., :1], ycbcr(jnp.asarray(content))[..., 1:]
     return np.asarray(rgb(jnp.concatenate([luma, chroma], -1)))

@@ -177,7 +177,7 @@ Stylist = IterativeStylist | Trained
 
 def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
     """Return a style image with the mean and covariance of the content's colours."""
-    return np.clip(np.asarray(transfer_colours(jnp.asarray(style), jnp.asarray(content))), -1, 1)
+    return np.clip(transfer_colours(style, content), -1, 1)
 
 
 def thumbnail(content: np.ndarray, tile: int) -> np.ndarray:

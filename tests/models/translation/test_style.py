@@ -21,7 +21,7 @@ from jaxgen.models.translation import gatys
 from jaxgen.models.translation.adain import AdaIN, repeat_to
 from jaxgen.models.translation.fast_style import FastStyle
 from jaxgen.models.translation.wct import WCT
-from jaxgen.nn import colour_transport, style
+from jaxgen.nn import style
 from jaxgen.pretrained import backbones
 from jaxgen.tasks import style_transfer
 from tests.commands.test_restore import smooth
@@ -117,56 +117,6 @@ def test_a_norm_blends_scales_and_takes_the_wholes_statistics():
         np.testing.assert_allclose(made[i], expected, atol=1e-5)
     part: Any = net.apply({"params": own, **kept}, x[:, 2:6], mix)
     np.testing.assert_allclose(part, made[:, 2:6], atol=1e-6)
-
-
-# ---------------------------------------------------------------- colours
-
-
-def test_linear_transport_is_the_closed_form():
-    # Of covariances that commute T is diagonal in their axes: sqrt(b / a).
-    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
-    a, b = np.array([0.2, 0.5, 1.0]), np.array([0.9, 0.1, 0.4])
-    source, target = (
-        colour_transport.ColourStatistics(jnp.zeros(3), jnp.asarray(turn @ np.diag(v) @ turn.T, jnp.float32))
-        for v in (a, b)
-    )
-    expected = turn @ np.diag(np.sqrt(b / a)) @ turn.T
-    np.testing.assert_allclose(colour_transport.monge_kantorovich(source, target), expected, atol=1e-5)
-
-
-def test_transport_matches_moments_and_moves_least():
-    x, y = maps(0, (12, 11, 3)), maps(1, (9, 8, 3))
-    made = np.asarray(colour_transport.transfer_colours(jnp.asarray(x), jnp.asarray(y)))
-    cov = lambda v: np.cov(v.reshape(-1, 3).T, bias=True)  # noqa: E731
-    np.testing.assert_allclose(cov(made), cov(y), atol=1e-4 * np.abs(cov(y)).max())
-    np.testing.assert_allclose(made.mean((0, 1)), y.mean((0, 1)), atol=1e-4)
-    # Bures: of the maps that match, this one's cost is tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2.
-    a, b = cov(x), cov(y)
-    values, vectors = np.linalg.eigh(a)
-    root = vectors * np.sqrt(values) @ vectors.T
-    cost = np.trace(a) + np.trace(b) - 2 * np.sqrt(np.linalg.eigvalsh(root @ b @ root)).sum()
-    moved = (made - made.mean((0, 1))) - (x - x.mean((0, 1)))
-    assert np.square(moved).sum(2).mean() == pytest.approx(cost, rel=1e-3)
-    np.testing.assert_allclose(colour_transport.transfer_colours(jnp.asarray(x), jnp.asarray(x)), x, atol=1e-3)
-
-
-def test_sliced_transport_matches_every_marginal():
-    x, y = maps(0, (160, 3)), np.exp(maps(1, (160, 3)) / 2)
-    made = np.asarray(colour_transport.sliced_transport(jnp.asarray(x), jnp.asarray(y), jax.random.key(0)))
-    np.testing.assert_allclose(np.sort(made, 0), np.sort(y, 0), rtol=1e-3, atol=1e-4)
-    before, after = (np.corrcoef(v.T) - np.corrcoef(y.T) for v in (x, made))
-    assert np.abs(after).max() < 0.3 * np.abs(before).max(), "not the marginals alone"
-
-
-def test_the_transport_of_numbers_is_by_rank():
-    found = colour_transport.match_distribution(jnp.float32([3, 1, 2]), jnp.float32([10, 30, 20]))
-    assert found.tolist() == [30, 10, 20]
-    many = colour_transport.match_distribution(jnp.asarray(maps(0).ravel()), jnp.arange(5000, dtype=jnp.float32))
-    assert float(many.mean()) == pytest.approx(2499.5, rel=1e-3)
-    heavy = colour_transport.match_distribution(
-        jnp.float32([3, 1]), jnp.arange(8, dtype=jnp.float32), jnp.float32([3, 1])
-    )
-    assert heavy.tolist() == [4.5, 0.5], "the middle of three quarters, and of one"
 
 
 # ---------------------------------------------------------------- backbones and tasks
