@@ -65,7 +65,7 @@ def resumed(argv: Sequence[str], names: Sequence[str]) -> Run | None:
     run = load_config(Path(folder))
     zoo.load(run.preset, within=names)
     mesh = dataclasses.replace(run.mesh, coordinator=None, num_processes=None, process_id=None)  # of one start
-    return dataclasses.replace(run, out=folder, mesh=mesh)
+    return dataclasses.replace(run, out=folder, mesh=mesh, data=dataclasses.replace(run.data, changed_ok=False))
 
 
 def value_of(argv: Sequence[str], flag: str) -> str | None:

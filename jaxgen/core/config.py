@@ -30,6 +30,7 @@ class Data:
     # to black and white: by a threshold at half grey, or sampled with the grey level as probability, once or per epoch
     binarise: Literal["none", "threshold", "fixed", "dynamic"] = "none"
     skip_bad: bool = False  # skip unreadable images instead of stopping
+    changed_ok: bool = False  # resume a run although its data have changed since its last start
     threads: int = 4  # threads that read and transform
     prefetch: int = 2  # batches kept ready ahead of the step
 

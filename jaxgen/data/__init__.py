@@ -1,6 +1,7 @@
 """Examples from disk to device: sources, transforms, loader, degradations. It does not depend on models."""
 
-from jaxgen.data.loader import RandomSubset, batches, check_source, shuffled, to_device
+from jaxgen.data.fingerprint import fingerprint
+from jaxgen.data.loader import RandomSubset, batches, check_source, evenly, shuffled, to_device
 from jaxgen.data.open import open_source
 from jaxgen.data.sources import Source, Subset, labels_of
 from jaxgen.data.tfds import prepare
@@ -12,6 +13,8 @@ __all__ = [
     "Subset",
     "batches",
     "check_source",
+    "evenly",
+    "fingerprint",
     "labels_of",
     "open_source",
     "prepare",

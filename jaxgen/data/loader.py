@@ -338,6 +338,17 @@ class RandomSubset(Subset):
         super().__init__(source, np.sort(shuffled(len(source), 0, 0)[:count]))
 
 
+def evenly(count: int, part: int) -> np.ndarray:
+    """Return `part` rising numbers below `count`, i64[part]: one drawn from each of as many equal ranges.
+
+    Examples of a folder lie by class: a part spread evenly has all classes. Equal distances would meet a source whose
+    classes take turns in one class.
+    """
+    edges = np.arange(part + 1) * count // part  # [part + 1]
+    words = np.random.Philox(key=0).random_raw(part)
+    return edges[:-1] + (words % np.diff(edges).astype(np.uint64)).astype(np.int64)
+
+
 def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
     """Return the permutation i64[count] of an epoch.
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from jaxgen.core.spec import image_of, spec_of
 from jaxgen.core.step import init_state
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Frozen, TrainState, averaged
-from jaxgen.data import batches, check_source, open_source
+from jaxgen.data import Subset, batches, check_source, evenly, open_source
 from jaxgen.evaluation.sample_scores import STATISTICS, extract, is_score, open_scores
 from jaxgen.inference.previews import degraded_and_restored
 from jaxgen.metrics.accumulate import MOMENTS
@@ -90,12 +89,16 @@ class HeldOut:
         self.whole = sharding.replicated(mesh)
         self.source = open_source(run.data.at(run.eval.split), task.example)
         check_source(self.source, run.data, task.example)
+        self.places = np.arange(len(self.source), dtype=np.int32)
+        if 0 < (part := run.eval.batches * run.batch) < len(self.source):
+            self.places = evenly(len(self.source), part).astype(np.int32)
+            self.source = Subset(self.source, self.places)
         self.results: dict[str, State] = {}
         if len(self.source) < run.batch and "loss" in names:
             raise InputError(f"eval.split={run.eval.split} has {len(self.source)} examples, less than one batch.")
 
     def batches(self) -> Iterator[tuple[Mapping[str, jax.Array], jax.Array, jax.Array]]:
-        """Yield each batch, its examples' indices i32[b], and which of its rows count, bool[b].
+        """Yield each batch, its examples' indices in the whole split i32[b], and which of its rows count, bool[b].
 
         A ragged last batch is filled up with rows of itself.
         """
@@ -103,12 +106,12 @@ class HeldOut:
         batch, data, example = self.run.batch, self.run.data, self.task.example
         stream = batches(self.source, data, example, batch=batch, seed=0, process=(rank, processes), train=False)
         local = batch // processes
-        # All processes take equally many: those that suffice for the whole split, unless fewer are asked for.
-        for number, some in enumerate(islice(stream, self.run.eval.batches or None)):
+        for number, some in enumerate(stream):  # all processes take equally many
             rows = len(next(iter(some.values())))
             fill = np.arange(local) % rows if rows else np.zeros(local, int)
             full = {k: some[k][fill] if rows else np.zeros((local, *some[k].shape[1:]), some[k].dtype) for k in some}
-            index = number * batch + rank * local + np.arange(local, dtype=np.int32)
+            position = number * batch + rank * local + np.arange(local)
+            index = self.places[np.minimum(position, len(self.places) - 1)]
             kept = {name: full[name] for name in example}
             both = self.put({**kept, INDEX: index, VALID: np.arange(local) < rows})
             yield both, both.pop(INDEX), both.pop(VALID)

@@ -75,7 +75,7 @@ def differences(saved: Run, now: Run) -> list[str]:
     a, b = (_flat(dataclasses.asdict(run)) for run in (saved, now))
     for run in (a, b):  # one folder has many names
         run["start_from"] = run["start_from"] and os.path.abspath(run["start_from"])
-    free = ("mesh.", "out", "data.threads", "data.prefetch", "model.sampling.")
+    free = ("mesh.", "out", "data.threads", "data.prefetch", "data.changed_ok", "model.sampling.")
     longer = ("steps",) if now.steps > saved.steps else ()
     changed = [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(free) and k not in longer]
     return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in changed]

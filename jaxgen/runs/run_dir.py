@@ -10,9 +10,10 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -94,12 +95,22 @@ def _as_input_error(folder: Path, *numbers: int) -> Iterator[None]:
         raise InputError(f"The run folder {folder} can't be written: {error.strerror or error}.") from error
 
 
-def record_start(folder: Path, mesh: Mesh):
-    """Add this start to the run's environment.json."""
+def record_start(folder: Path, mesh: Mesh, data: Mapping[str, Any] | None = None):
+    """Add this start to the run's environment.json, and write the fingerprint of its data to data.json."""
     starts = []
     with suppress(OSError, ValueError):
         starts = json.loads((folder / "environment.json").read_text())
     _write(folder / "environment.json", json.dumps([*starts, environment(mesh)], indent=2) + "\n")
+    if data:
+        _write(folder / "data.json", json.dumps(data) + "\n")
+
+
+def recorded_data(folder: Path) -> dict[str, Any]:
+    """Return the fingerprint of the data of a run's last start; {} where there is none, as of older versions."""
+    with suppress(OSError, ValueError):
+        found = json.loads((folder / "data.json").read_text())
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def environment(mesh: Mesh) -> dict:

@@ -26,7 +26,7 @@ from jaxgen.runs.sharding import is_first
 from jaxgen.training import warm_start
 from jaxgen.training.metric_writers import MetricWriters, Silent
 from jaxgen.training.previews import Previews, last_previews
-from jaxgen.training.resuming import how_it_starts
+from jaxgen.training.resuming import check_data, how_it_starts
 from jaxgen.training.setup import Setup, check_mesh, lower
 from jaxgen.training.stopping import Interrupted, interruptible, stopping
 from jaxgen.training.window import Window
@@ -68,12 +68,14 @@ def fit(run: Run) -> Path:
                 longer = f"--resume {folder} --steps {2 * at} makes it longer."
                 print(f"{folder} is finished: it has taken all its {at} steps; {longer}{last_previews(folder)}")
             return folder
+        fingerprint = data.fingerprint(source)
+        changes = check_data(run, fingerprint) if restored else []
         writer = MetricWriters(folder, at, run.steps) if is_first() else Silent()
         stack.callback(writer.close)
         if is_first():
-            record_start(folder, mesh)
+            record_start(folder, mesh, fingerprint)
         damaged, warm = store.checkpoints.damaged, weights and weights[1]
-        for sentence in how_it_starts(run, before, at, damaged, restored is not None, warm):
+        for sentence in [*how_it_starts(run, before, at, damaged, restored is not None, warm), *changes]:
             writer.say(sentence)
         frozen = {net: jax.device_put(load(), sharding.replicated(mesh)) for net, load in task.frozen.items()}
         setup = Setup(mesh, task, like, frozen)

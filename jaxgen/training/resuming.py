@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxgen.core.config import Optim, Run
+from jaxgen.core.errors import InputError
+from jaxgen.data.fingerprint import difference
+from jaxgen.runs.run_dir import recorded_data
 from jaxgen.runs.task_transforms import schedule, warmup_of
 
 
@@ -28,6 +31,20 @@ def how_it_starts(
     if before and before.steps < run.steps:
         said.append(lengthened(run.folder, run.optim, before.steps, run.steps, at))
     return said + shortened_warmup(run, at)
+
+
+def check_data(run: Run, now: dict[str, Any]) -> list[str]:
+    """Return a sentence where the fingerprint `now` of a resumed run's data is not that of its last start.
+
+    Raises InputError unless data.changed_ok is set: another number or order of examples is another run.
+    """
+    then = recorded_data(run.folder)
+    if not (what := difference(then, now) if then else ""):
+        return []
+    changed = f"The data {run.data.source} have changed since the last start of {run.folder}: {what}"
+    if run.data.changed_ok:
+        return [f"{changed}."]
+    raise InputError(f"{changed}. Resume over them with --data.changed-ok, or train in another folder with --out.")
 
 
 def lengthened(folder: object, optim: Optim, old: int, new: int, at: int) -> str:

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 from scipy import special
 
 from jaxgen import data, zoo
 from jaxgen.commands.parse import parse
 from jaxgen.core.capabilities import Density
-from jaxgen.core.config import Data, Mesh
+from jaxgen.core.config import Data, Eval, Mesh
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import labelled_image, spec_of
 from jaxgen.core.task import Task
@@ -63,6 +64,28 @@ def test_the_inputs_must_be_in_the_data():
     source = data.open_source(Data("digits"), (8, 8, 1))
     with pytest.raises(InputError, match="translates images between two domains"):
         conditioning_of(task, zoo.load("dcgan").tiny, source, 10)
+
+
+def test_a_part_of_a_split_is_taken_evenly(tmp_path):
+    for i in range(48):
+        path = tmp_path / "test" / f"class-{i // 12}" / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), i).save(path)
+    mesh, run = sharding.make_mesh(Mesh(data=2)), dataclasses.replace(zoo.load("lenet5").tiny, batch=4)
+    run = dataclasses.replace(run, data=Data(f"folder:{tmp_path}"), eval=Eval(batches=2))
+    task = dataclasses.replace(TASK, example=labelled_image((8, 8, 1), 4))
+    held_out = HeldOut(run, task, mesh, [])
+    seen = [(np.asarray(batch["label"]), np.asarray(index), batch["image"]) for batch, index, _ in held_out.batches()]
+    assert [x.tolist() for x, _, _ in seen] == [[0, 0, 1, 1], [2, 2, 3, 3]]
+    for _, index, image in seen:  # keyed by the index in the whole split
+        np.testing.assert_allclose(np.asarray(image)[:, 0, 0, 0], index / 127.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("count, part", [(10, 10), (1000, 100), (1_300_000, 250)])
+def test_even_parts_meet_no_period(count, part):
+    places = data.evenly(count, part)
+    np.testing.assert_array_equal(places * part // count, np.arange(part))  # one of each range
+    assert part == count or np.bincount(places % 10, minlength=10).min() > 0
 
 
 def test_even_levels_take_eight_bits_a_dimension():

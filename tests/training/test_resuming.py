@@ -33,7 +33,12 @@ def test_a_finished_run_is_lengthened_by_its_folder_alone(whole, tmp_path, cli, 
     folder = tiny_run(tmp_path / "run", "vae", "autoencoder")
     said = cli(0, "train", "--resume", folder)
     assert f"{folder} is finished: it has taken all its 20 steps; --resume {folder} --steps 40 makes it longer" in said
-    said = cli(0, "train", "--resume", folder, "--steps", "30")
+    record = (folder / "data.json").read_text()
+    (folder / "data.json").write_text(record.replace("1500", "1499"))
+    said = cli(2, "train", "--resume", folder, "--steps", "30")
+    assert f"The data digits have changed since the last start of {folder}: 1,499 examples then, 1,500 now" in said
+    said = cli(0, "train", "--resume", folder, "--steps", "30", "--data.changed-ok")
+    assert "1,499 examples then, 1,500 now. step" in said and (folder / "data.json").read_text() == record
     assert f"{folder} is lengthened from 20 to 30 steps: what is planned over all its steps is stretched. " in said
     assert "The learning rate" not in said and "Finished 30 steps" in said
     assert load_config(folder).steps == 30
