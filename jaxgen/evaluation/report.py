@@ -1,9 +1,13 @@
 """`python -m jaxgen evaluate`: a table of numbers, each with the protocol that it was measured by."""
 
 import dataclasses
+import errno
 import json
+import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +63,10 @@ def evaluate_run(
     sampling: str = "",
     width: float | None = None,
 ):
-    """Print the metrics of a run and append them to its evaluations.jsonl. Raises InputError."""
+    """Print the metrics of a run, then append them to its evaluations.jsonl, if that can be written.
+
+    Raises InputError.
+    """
     run = load_config(folder, sampling)
     if width is not None and not average:
         raise InputError("--average makes other weights than the last: leave --weights last out.")
@@ -78,6 +85,7 @@ def evaluate_run(
     if how := getattr(run.model, "sampling", None):
         about["sampling"] = str(how)
     rows: list[dict[str, Any]] = []
+    confusion: Callable[[], None] | None = None
     if measures:
         held_out = dataclasses.replace(run.eval, split=split or run.eval.split, batches=0)
         evaluation = HeldOut(dataclasses.replace(run, eval=held_out), task, mesh, measures)
@@ -85,7 +93,7 @@ def evaluate_run(
         protocol = {"data": run.data.source, "split": held_out.split, "examples": len(evaluation.source), **about}
         rows += [{"metric": k, "value": v, "of": "the run", **protocol} for k, v in found.items()]
         if (counts := evaluation.confusion) is not None:
-            plot_confusion(counts, evaluation.source.classes, folder / "confusion.png")
+            confusion = partial(plot_confusion, counts, evaluation.source.classes, folder / "confusion.png")
     if scored:
         more = {"real": real, "resizer": resizer, "cache": cache, "bar": True}
         parts = sample_scores.open_scores(
@@ -105,10 +113,26 @@ def evaluate_run(
                     of = f"real images of {floor}"
                     rows.append({"metric": name, "value": value, "of": of, **part.protocol(name), **about})
     stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": commit()}
-    with (folder / "evaluations.jsonl").open("a") as file:
-        for row in rows:
-            file.write(json.dumps({**row, **stamp}) + "\n")
     show(rows, len(seeds) > 1)
+    try:
+        append(folder / "evaluations.jsonl", [{**row, **stamp} for row in rows])
+        if confusion:
+            confusion()
+    except InputError as error:  # the run may be another user's: its numbers are printed, which is what was asked for
+        print(f"{error} The numbers above are not kept there.", file=sys.stderr)
+
+
+def append(path: Path, rows: Sequence[Mapping[str, Any]]):
+    """Append rows to a file of lines of JSON: all of them or none. Raises InputError."""
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    try:
+        with path.open("ab", buffering=0) as file:
+            start = file.tell()
+            if file.write(data) < len(data):
+                file.truncate(start)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror or error}.") from error
 
 
 def summaries(found: Sequence[Mapping[str, float]]) -> list[tuple[str, float, dict[str, float]]]:

@@ -13,6 +13,9 @@ from jaxgen.core.errors import InputError
 from jaxgen.runs import checkpoint, seals
 from jaxgen.runs.checkpoint import Checkpoints
 
+# Orbax's other writes report to an event loop that is closed when one of them has failed.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 STATE = {"w": np.arange(6, dtype=np.float32), "n": np.array(3)}
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 BUSY = OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
