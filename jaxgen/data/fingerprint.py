@@ -52,7 +52,7 @@ def stamps(source: Any) -> Iterator[tuple[str, int]]:
 
 def check_sum(values: np.ndarray) -> int:
     """Return the CRC-32 of an array's bytes."""
-    return zlib.crc32(memoryview(np.ascontiguousarray(values)).cast("B"))
+    return zlib.crc32(np.ascontiguousarray(values).data.cast("B"))
 
 
 def difference(then: dict[str, Any], now: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ def saved(run: Run) -> Run | None:
 def claim(run: Run) -> Iterator[Path]:
     """Make the run's folder, or check that it holds this very run, and keep other processes out of it meanwhile.
 
-    The run may have more steps than it was saved with: the new number is saved.
+    The run may have more steps than it was saved with; `lengthen` saves their number.
     Raises InputError where it holds something else, a run of another configuration, or can't be written.
     """
     folder = run.folder
@@ -71,9 +71,8 @@ def claim(run: Run) -> Iterator[Path]:
         except BlockingIOError as error:
             raise InputError(f"{folder} is being trained in by another process: wait for it, or stop it.") from error
         with _as_input_error(folder):
-            old = saved(run)
-            if old is None or old.steps != run.steps:
-                _write(folder / "config.json", to_json(dataclasses.replace(old, steps=run.steps) if old else run))
+            if not (folder / "config.json").exists():
+                _write(folder / "config.json", to_json(run))
         with _as_input_error(folder, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             yield folder
 
@@ -93,6 +92,11 @@ def _as_input_error(folder: Path, *numbers: int) -> Iterator[None]:
         if numbers and error.errno not in numbers:
             raise
         raise InputError(f"The run folder {folder} can't be written: {error.strerror or error}.") from error
+
+
+def lengthen(folder: Path, steps: int):
+    """Save a new number of steps in a run's settings."""
+    _write(folder / "config.json", to_json(dataclasses.replace(load_config(folder), steps=steps)))
 
 
 def record_start(folder: Path, mesh: Mesh, data: Mapping[str, Any] | None = None):

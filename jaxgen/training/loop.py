@@ -21,7 +21,7 @@ from jaxgen.evaluation.held_out import Evaluation
 from jaxgen.runs import sharding
 from jaxgen.runs.checkpoint import Checkpoints
 from jaxgen.runs.load import build_task
-from jaxgen.runs.run_dir import begun, claim, record_start, saved
+from jaxgen.runs.run_dir import begun, claim, lengthen, record_start, saved
 from jaxgen.runs.sharding import is_first
 from jaxgen.training import warm_start
 from jaxgen.training.metric_writers import MetricWriters, Silent
@@ -74,6 +74,8 @@ def fit(run: Run) -> Path:
         stack.callback(writer.close)
         if is_first():
             record_start(folder, mesh, fingerprint)
+            if before and before.steps != run.steps:
+                lengthen(folder, run.steps)
         damaged, warm = store.checkpoints.damaged, weights and weights[1]
         for sentence in [*how_it_starts(run, before, at, damaged, restored is not None, warm), *changes]:
             writer.say(sentence)
