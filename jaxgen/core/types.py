@@ -38,6 +38,8 @@ class Context(struct.PyTreeNode):
     step:     i32[], the number of steps taken
     learners: the learners of the task, and `moments`, {learner: its optimizer's state}, for losses that unroll another
               learner's updates; both are empty outside of a step
+    train:    whether losses play nets as in training, with the statistics of the batch and dropout; held-out losses
+              play the nets as they are used
     """
 
     extra: Mapping[str, PyTree]
@@ -46,6 +48,7 @@ class Context(struct.PyTreeNode):
     step: Array
     moments: Mapping[str, PyTree] = struct.field(default_factory=dict)
     learners: Mapping[str, Learner] = struct.field(pytree_node=False, default=FrozenDict())
+    train: bool = struct.field(pytree_node=False, default=True)
 
 
 class Aux(struct.PyTreeNode):

@@ -9,6 +9,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from flax.core import FrozenDict
 
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Classifier, Codec, Degradation, Density, Transform
@@ -94,8 +96,9 @@ class HeldOut:
             self.places = evenly(len(self.source), part).astype(np.int32)
             self.source = Subset(self.source, self.places)
         self.results: dict[str, State] = {}
-        if len(self.source) < run.batch and "loss" in names:
-            raise InputError(f"eval.split={run.eval.split} has {len(self.source)} examples, less than one batch.")
+        self.last = {}
+        if (rest := len(self.source) % run.batch) and "loss" in names:
+            self.last = {"loss": jax.jit(joined(self.measures["loss"].update, rest), donate_argnums=0)}
 
     def batches(self) -> Iterator[tuple[Mapping[str, jax.Array], jax.Array, jax.Array]]:
         """Yield each batch, its examples' indices in the whole split i32[b], and which of its rows count, bool[b].
@@ -119,11 +122,18 @@ class HeldOut:
 
     def __call__(self, state: TrainState, frozen: Frozen) -> dict[str, float]:
         self.results = {name: jax.device_put(measure.empty(), self.whole) for name, measure in self.measures.items()}
-        for batch, index, valid in self.batches():
+        held, left = None, len(self.source)  # from this batch on
+        for given in self.batches():
             for name, update in self.updates.items():
-                self.results[name] = update(self.results[name], state, frozen, batch, index, valid)
+                if name in self.last and left < self.run.batch:
+                    self.results[name] = self.last[name](self.results[name], state, frozen, held, given)
+                elif name in self.last and left < 2 * self.run.batch:
+                    held = given
+                else:
+                    self.results[name] = update(self.results[name], state, frozen, *given)
                 if self.wait:
                     jax.block_until_ready(self.results[name])
+            left -= self.run.batch
         found: dict[str, float] = {}
         for name, measure in self.measures.items():
             found |= measure.result(jax.device_get(self.results[name]))
@@ -138,9 +148,10 @@ class HeldOut:
 
 
 def losses(task: Task) -> Metric:
-    """Return the measure of every phase's loss, a mean over whole batches, nothing updated: `<phase>_loss`.
+    """Return the measure of every phase's loss, a mean over all examples, nothing updated: `<phase>_loss`.
 
-    With the last weights, as in training; a ragged last batch is left out.
+    By the averaged weights, without dropout, with the running statistics of every net that is used after training. A
+    discriminator, which is not, sees the statistics of the batch. All rows of a batch must count.
     """
     names = [f"{phase.name}_loss" for phase in task.phases]
 
@@ -148,18 +159,38 @@ def losses(task: Task) -> Metric:
         return {"count": jnp.zeros(()), **{name: jnp.zeros(()) for name in names}}
 
     def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
-        _, context = averaged(state, frozen)
-        context = context.replace(extra=state.extra)
+        params, context = averaged(state, frozen)
+        learners = FrozenDict(task.learners)
+        context = context.replace(train=False, moments=state.optimizer_state, learners=learners)
         key = jax.random.fold_in(rng.fold(state.key, "eval"), index[0])
-        play = lambda phase: phase.loss(state.params, context, batch, rng.fold(key, phase.stream or phase.name))  # noqa: E731
-        found = {name: jnp.float32(play(phase)[0]) for name, phase in zip(names, task.phases, strict=True)}
-        found = {"count": jnp.ones(()), **found}
-        return {name: total[name] + jnp.where(valid.all(), value, 0) for name, value in found.items()}
+        play = lambda phase: phase.loss(params, context, batch, rng.fold(key, phase.stream or phase.name))  # noqa: E731
+        with nn.intercept_methods(without_dropout):
+            found = {name: jnp.float32(play(phase)[0]) for name, phase in zip(names, task.phases, strict=True)}
+        return {name: total[name] + len(valid) * value for name, value in {"count": 1.0, **found}.items()}
 
     def result(total: State) -> dict[str, float]:
         return {name: float(total[name]) / float(total["count"] or np.nan) for name in names}
 
     return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
+
+
+def without_dropout(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext):
+    """Call a method of a module; a dropout layer returns its input. In one place, for the losses of every model."""
+    return args[0] if isinstance(context.module, nn.Dropout) and args else call(*args, **kwargs)
+
+
+def joined(update: Callable[..., State], rest: int) -> Callable[..., State]:
+    """Return the update for two batches as one: a whole one, or None, and the first `rest` rows of another.
+
+    The rest alone could be too few for a loss that compares a batch's examples with each other.
+    """
+
+    def both(total: State, state: TrainState, frozen: Frozen, first, last) -> State:
+        last = jax.tree.map(lambda x: x[:rest], last)
+        one = last if first is None else jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)
+        return update(total, state, frozen, *one)
+
+    return both
 
 
 def accuracy(task: Task) -> Metric:

@@ -114,7 +114,7 @@ class AdversarialTask:
         own, extra = self.net_variables("generator", params, context)
         noise = jax.vmap(lambda k: rng.fold(k, "noise"))(keys)
         image, stats = self.generator.apply(
-            own, z, batch.get("label") if self.classes else None, noise, train=True, mutable=["batch_stats"]
+            own, z, batch.get("label") if self.classes else None, noise, train=context.train, mutable=["batch_stats"]
         )
         return image, z, extra | self.new_statistics("generator", context, stats)
 

@@ -98,7 +98,7 @@ def classifier_task(
         out, stats = net.apply(
             variables("classifier", params, context.extra),
             normalised(batch["image"]),
-            train=True,
+            train=context.train,
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )

@@ -237,7 +237,7 @@ class RestorationTask:
         clean = self.restored_channels(batch["image"])
         pair = self.make_pair(clean, jax.random.split(key, len(clean)), self.degrade)
         nets = variables("restorer", params, context.extra)
-        restored, stats = self.apply(nets, pair.inputs["degraded"], pair.inputs, True, mutable=["batch_stats"])
+        restored, stats = self.apply(nets, pair.inputs["degraded"], pair.inputs, context.train, mutable=["batch_stats"])
         return clean, pair, restored, stats
 
     def loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:

@@ -3,26 +3,31 @@
 import dataclasses
 import json
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from PIL import Image
 from scipy import special
 
 from jaxgen import data, zoo
 from jaxgen.commands.parse import parse
-from jaxgen.core.capabilities import Density
+from jaxgen.core.capabilities import Classifier, Density
 from jaxgen.core.config import Data, Eval, Mesh
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import labelled_image, spec_of
+from jaxgen.core.step import init_state
 from jaxgen.core.task import Task
-from jaxgen.core.types import Aux, Learner, Phase
+from jaxgen.core.types import Aux, Learner, Phase, averaged
 from jaxgen.evaluation.held_out import HeldOut
 from jaxgen.inference.sampling import conditioning_of, make_sampler
+from jaxgen.nn.norm import BatchNorm
 from jaxgen.runs import sharding
+from jaxgen.tasks.classification import Recipe, classifier_task, cross_entropy
 from jaxgen.tasks.transforms import generation
 from jaxgen.training.loop import fit
 
@@ -86,6 +91,51 @@ def test_even_parts_meet_no_period(count, part):
     places = data.evenly(count, part)
     np.testing.assert_array_equal(places * part // count, np.arange(part))  # one of each range
     assert part == count or np.bincount(places % 10, minlength=10).min() > 0
+
+
+def of_the_test_digits(task: Task, batch: int, devices: int, state=None) -> dict[str, float]:
+    mesh, run = sharding.make_mesh(Mesh(data=devices)), dataclasses.replace(zoo.load("dcgan").tiny, batch=batch)
+    run = dataclasses.replace(run, eval=Eval(batches=0))
+    state = state or sharding.make_state(task, mesh, jax.random.key(0), spec_of(task, 4))
+    return HeldOut(run, task, mesh, ["loss"])(state, {})
+
+
+@pytest.mark.parametrize("batch, sizes", [(64, [64, 64, 64, 105]), (30, [30] * 8 + [57]), (296, [297]), (512, [297])])
+def test_every_example_counts_once_in_a_held_out_loss(batch, sizes):
+    """The test split has 297 digits. The rest of them joins the batch before it, and nothing is dropped out."""
+
+    def loss(params, context, batch, key):
+        rows = len(batch["image"])
+        x: Any = nn.Dropout(0.9, deterministic=False).apply({}, batch["image"], rngs={"dropout": key})
+        assert not context.train
+        seen.append(rows)
+        return x.mean() + 0 * params["a"]["w"], Aux()
+
+    seen: list[int] = []
+    task = dataclasses.replace(TASK, phases=(Phase("a", "a", loss),), frozen={}, capabilities=())
+    found = of_the_test_digits(task, batch, 2)
+    images = data.open_source(Data("digits", split="test"), (8, 8, 1)).images / 127.5 - 1  # pyright: ignore
+    assert found["a_loss"] == pytest.approx(images.mean(), rel=1e-5)
+    assert set(seen) == set(sizes)  # each is traced once
+
+
+class Regularised(nn.Module):
+    """A classifier with layers that differ in training."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = BatchNorm()(nn.Dense(6)(x.reshape(len(x), -1)), train)
+        return {"logits": nn.Dense(10)(nn.Dropout(0.9, deterministic=not train)(x))}
+
+
+def test_a_classifiers_held_out_loss_is_that_of_inference():
+    task = classifier_task(Regularised(), (8, 8, 1), 10, Recipe(), {"mean": (0.0,), "std": (1.0,)})
+    state = init_state(task, jax.random.key(0), spec_of(task, 4))
+    source = data.open_source(Data("digits", split="test"), (8, 8, 1))
+    batch = next(data.batches(source, Data("digits"), task.example, batch=297, seed=0, train=False))
+    logits = task.get(Classifier).classify(*averaged(state, {}), batch)["logits"]
+    right = np.asarray(cross_entropy(logits, jnp.asarray(batch["label"]))).mean()
+    assert of_the_test_digits(task, 64, 1, state)["classifier_loss"] == pytest.approx(right, rel=1e-5)
 
 
 def test_even_levels_take_eight_bits_a_dimension():

@@ -82,7 +82,7 @@ class NoisyClassifier:
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.image)
         x = expand_like(x0, jnp.cos(angle)) * x0 + expand_like(x0, jnp.sin(angle)) * eps
         nets = variables("classifier", params, context.extra)
-        out: dict = self.net.apply(nets, x, True, angle, rngs={"dropout": keys["dropout"]})  # pyright: ignore
+        out: dict = self.net.apply(nets, x, context.train, angle, rngs={"dropout": keys["dropout"]})  # pyright: ignore
         top1 = (out["logits"].argmax(-1) == label).mean(dtype=jnp.float32)
         return cross_entropy(out["logits"], label, self.recipe.smoothing).mean(), Aux({"top1": top1})
 

@@ -160,9 +160,8 @@ class StyleGAN2:
             noise = jax.vmap(lambda k: rng.fold(k, "noise"))(keys)
             label = batch["label"][:count] if self.classes else None
             own, _ = training.net_variables("generator", params, context)
-            ws, _ = net.apply(
-                own, training.draw(keys, None), label, noise, train=True, method="latents", mutable=["batch_stats"]
-            )
+            how: Any = {"train": context.train, "method": "latents", "mutable": ["batch_stats"]}
+            ws, _ = net.apply(own, training.draw(keys, None), label, noise, **how)
             y = rng.normal(jax.vmap(lambda k: rng.fold(k, "y"))(keys), self.image) / self.image[0]
             projection = lambda ws: (net.apply(own, ws, noise, method="synthesise") * y).sum()  # noqa: E731
             lengths = jnp.sqrt((jax.grad(projection)(ws) ** 2).sum(2).mean(1))  # [b n d] -> [b]

@@ -112,7 +112,9 @@ class ContextEncoder:
     def filled(self, params: Params, context: Context, given: Batch) -> tuple[Array, PyTree]:
         """Return images with filled holes, and the new running statistics."""
         nets = variables("restorer", params, context.extra)
-        made, stats = self.net.apply(nets, given["degraded"], given["mask"], train=True, mutable=["batch_stats"])
+        made, stats = self.net.apply(
+            nets, given["degraded"], given["mask"], train=context.train, mutable=["batch_stats"]
+        )
         return composite(given, made), stats  # pyright: ignore
 
     def logits_of(self, params: Params, context: Context, x: Array, mask: Array) -> tuple[Array, PyTree]:

@@ -106,7 +106,7 @@ class PartialConvolutions:
         clean = batch["image"]
         given = masked_batch(self.holes, clean, key)
         nets, mask = variables("restorer", params, context.extra), given["mask"]
-        out: Any = self.net.apply(nets, given["degraded"], mask, train=True, mutable=["batch_stats"])
+        out: Any = self.net.apply(nets, given["degraded"], mask, train=context.train, mutable=["batch_stats"])
         made, whole = out[0], composite(given, out[0])
         apart = jnp.abs(made - clean)
         inside = jnp.broadcast_to(mask, apart.shape)

@@ -141,7 +141,7 @@ class VAEGAN:
         """Return the terms, and for each net the new entry of extra with its running statistics."""
         x = batch["image"]
         variables_of = partial(variables, params=params, extra=context.extra)
-        training: Any = {"train": True, "mutable": ["batch_stats"]}
+        training: Any = {"train": context.train, "mutable": ["batch_stats"]}
         (mean, log_var), encoder_stats = self.encoder.apply(variables_of("encoder"), x, **training)
         noise = lambda name: rng.normal(jax.random.split(rng.fold(key, name), len(x)), (self.latent,))  # noqa: E731
         z = jnp.concatenate([mean + jnp.exp(log_var / 2) * noise("posterior"), noise("prior")])  # [2b latent]
