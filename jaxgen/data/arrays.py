@@ -1,8 +1,9 @@
 """Sources held in memory: scikit-learn's digits and .npz files."""
 
+import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxgen.core.errors import InputError, choose
+from jaxgen.core.memory import check_size
+from jaxgen.data.split_names import file_of, split_files
 
 DIGITS_TRAIN = 1500  # the first 1,500 of the 1,797 digits are "train", the other 297 "test"
 
@@ -46,48 +49,122 @@ def digits(split: str) -> Arrays:
     return Arrays(images[part], data["target"][part].astype(np.int32), tuple(str(i) for i in range(10)))
 
 
-def npz(path: Path, split: str) -> Arrays:
+def npz(path: Path, split: str, labels_path: Path | None = None) -> Arrays:
     """Return the images of a .npz file, `image`, `images`, `x`, `x_SPLIT` or `arr_0`, and its labels, if any.
 
     u8[n h w] or u8[n h w c]; float images are in [-1, 1] if any value is negative, else in [0, 1]; they are
-    rounded to 8 bits. Labels are integers from 0 under `label`, `labels`, `y` or `y_SPLIT`; optional class names are
-    under `classes`. Raises InputError.
+    rounded to 8 bits. Labels are integers counted from 0 under `label`, `labels`, `y` or `y_SPLIT`, or in the file
+    `labels_path` under such a name or `arr_0`; their number is that of all splits. Class names are under `classes`.
+
+    Splits are arrays of one file, or files beside it that are named alike, such as kmnist-test-imgs.npz beside
+    kmnist-train-imgs.npz. Raises InputError.
     """
+    several = any(name.startswith("x_") for name in npz_names(path))
+    if several or (file := file_of(path, split)) is None:  # without such a file, the reading below says so
+        return _labelled(path, split, labels_path, [labels_path or path])
+    of_split = labels_path and file_of(labels_path, split)
+    if labels_path and not of_split:
+        raise InputError(f"There are no labels of the split {split!r} beside {labels_path}.")
+    return _labelled(file, "train", of_split, split_files(labels_path or path).values() or [labels_path or path])
+
+
+def _labelled(path: Path, split: str, labels_path: Path | None, every: Iterable[Path]) -> Arrays:
+    """Return the images and labels of one split; `every` file may hold labels of a split."""
+    image = _image_name(npz_names(path), split, path)
+    names = [f"y_{split}"] if image.startswith("x_") else LABELS
+    names = [f"y_{split}", *LABELS, "arr_0"] if labels_path else names
+    images = _eight_bit_images(load_npz(path, [image])[image], f"array {image!r} of {path}")
+    file = labels_path or path
+    if (label := next((name for name in names if name in npz_names(file)), None)) is None:
+        if labels_path:
+            raise InputError(f"{file} holds {', '.join(npz_names(file)) or 'nothing'}: labels must be named 'label'.")
+        return Arrays(images)
+    where = f"array {label!r} of {file}"
+    labels = load_npz(file, [label])[label]
+    if labels.shape in ((len(images), 1), (len(images),)):
+        labels = labels.reshape(len(images))
+    else:
+        raise InputError(f"The {where} has shape {labels.shape}: {len(images)} images need {len(images)} labels.")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"The {where} holds {labels.dtype}: labels are integers counted from 0.")
+    if "classes" in npz_names(file):
+        classes = tuple(str(name) for name in load_npz(file, ["classes"])["classes"].ravel())
+        check_labels(labels, len(classes), where)
+        return Arrays(images, labels.astype(np.int32), classes)
+    others = [load_npz(other, [name])[name] for other in every for name in npz_names(other) if _of_labels(name, names)]
+    return Arrays(images, *numbered(labels, others, where))
+
+
+LABELS = ["label", "labels", "y"]
+
+
+def _of_labels(name: str, names: list[str]) -> bool:
+    """Return whether an array holds the labels of some split, if those of one split have one of the names."""
+    return name in names or (name.startswith("y_") and any(known.startswith("y_") for known in names))
+
+
+def numbered(labels: np.ndarray, others: Iterable[np.ndarray], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels i32[n], and the names 0, 1, ... of the classes, of which other splits may have more.
+
+    Raises InputError for a label below 0, and for labels that are no numbers counted from 0.
+    """
+    values = np.unique(np.concatenate([np.unique(x).ravel() for x in (labels, *others)]))
+    check_labels(labels, count := int(values[-1]) + 1, where)
+    if count > 2 * len(values) + SPARSE:
+        raise InputError(
+            f"The {where} has labels up to {count - 1}, but only {len(values)} different ones: count them from 0."
+        )
+    return labels.astype(np.int32), tuple(map(str, range(count)))
+
+
+SPARSE = 1000  # numbers that labels may skip
+
+
+def npz_names(path: Path) -> list[str]:
+    """Return the names of a .npz file's arrays. Raises InputError."""
+    return _read_npz(path, lambda file: file.files)
+
+
+def load_npz(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return arrays of a .npz file by name. Their declared sizes are checked first. Raises InputError."""
+
+    def load(file: np.lib.npyio.NpzFile) -> dict[str, np.ndarray]:
+        archive: Any = file.zip
+        for name in names:
+            _check_declared(path, name, archive)
+        return {name: file[name] for name in names}
+
+    return _read_npz(path, load)
+
+
+def _read_npz(path: Path, read: Callable[[np.lib.npyio.NpzFile], Any]) -> Any:
     try:
         with open(path, "rb") as opened:  # numpy.load would leave its own file open if it raises
-            file = np.load(opened, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
+            if opened.read(6) == b"\x93NUMPY":
                 raise InputError(f"{path} is a single .npy array: save it with numpy.savez(path, image=array).")
-            names = {_image_name(file.files, split, path)}
-            names |= {name for name in (f"y_{split}", "label", "labels", "y", "classes") if name in file.files}
-            arrays = {name: file[name] for name in names}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            opened.seek(0)
+            file = np.load(opened, allow_pickle=False)
+            return read(file)
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InputError):
             raise
         why = (
             "it is not an array file, or it holds Python objects" if "allow_pickle" in str(error) else first_line(error)
         )
         raise InputError(f"{path} cannot be read as .npz: {why}.") from error
-    image = _image_name(list(arrays), split, path)
-    images = _eight_bit_images(arrays[image], f"array {image!r} of {path}")
-    suffix = image.startswith("x_")
-    label = next((name for name in ([f"y_{split}"] if suffix else ["label", "labels", "y"]) if name in arrays), None)
-    if label is None:
-        return Arrays(images)
-    labels = arrays[label]
-    if labels.shape in ((len(images), 1), (len(images),)):
-        labels = labels.reshape(len(images))
-    else:
-        raise InputError(
-            f"Array {label!r} of {path} has shape {labels.shape}: {len(images)} images need {len(images)} labels."
-        )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"Array {label!r} of {path} holds {labels.dtype}: labels are integers counted from 0.")
-    names = arrays.get("classes")
-    count = len(names) if names is not None else max(int(labels.max()) + 1, 1)
-    check_labels(labels, count, f"array {label!r} of {path}")
-    classes = tuple(str(name) for name in names) if names is not None else tuple(str(i) for i in range(count))
-    return Arrays(images, labels.astype(np.int32), classes)
+
+
+def _check_declared(path: Path, name: str, archive: zipfile.ZipFile):
+    """Raise InputError if an array declares more than its file holds, or than fits into memory."""
+    info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
+    check_size(info.file_size, info.compress_size, f"Array {name!r} of {path}")
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+    need = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and need > info.file_size:
+        raise InputError(f"Array {name!r} of {path} declares {need:,} bytes and holds at most {info.file_size:,}.")
 
 
 @dataclass(frozen=True)
@@ -109,22 +186,16 @@ def named(path: Path, split: str, names: Iterable[str]) -> Named:
 
     The array of a split is named NAME_SPLIT; NAME alone is "train". Raises InputError.
     """
-    found = {}
-    try:
-        with open(path, "rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} is a single .npy array: save it with numpy.savez(path, NAME=array).")
-            for name in names:
-                known = [f"{name}_{split}", *([name] if split in ("train", "all") else [])]
-                if (key := next((key for key in known if key in file.files), None)) is None:
-                    has = ", ".join(file.files) or "nothing"
-                    raise InputError(f"{path} holds {has}: the model needs {' or '.join(map(repr, known))}.")
-                found[name] = file[key]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read as .npz: {first_line(error)}.") from error
+    keys, has = {}, npz_names(path)
+    for name in names:
+        known = [f"{name}_{split}", *([name] if split in ("train", "all") else [])]
+        if (key := next((key for key in known if key in has), None)) is None:
+            raise InputError(
+                f"{path} holds {', '.join(has) or 'nothing'}: the model needs {' or '.join(map(repr, known))}."
+            )
+        keys[name] = key
+    arrays = load_npz(path, keys.values())
+    found = {name: arrays[key] for name, key in keys.items()}
     counts = {name: len(values) if values.ndim else 0 for name, values in found.items()}
     if len(set(counts.values())) != 1 or not min(counts.values()):
         raise InputError(f"The arrays of {path} must have equal numbers of examples, at least one, not {counts}.")
@@ -139,6 +210,14 @@ def check_labels(labels: np.ndarray, count: int, where: str) -> None:
     bad = np.flatnonzero((labels < 0) | (labels >= count))
     if len(bad):
         raise InputError(f"Label {labels[bad[0]]} of example {bad[0]} in {where} is outside 0..{count - 1}.")
+
+
+def check_levels(high: int, where: str):
+    """Raise InputError if the largest of the integers that are levels of 0..255 is 1."""
+    if high == 1:
+        raise InputError(
+            f"The {where} holds integers from 0 to 1, almost black as levels of 0..255: save it as bool, or times 255."
+        )
 
 
 def first_line(error: BaseException) -> str:
@@ -168,12 +247,13 @@ def _eight_bit_images(values: np.ndarray, where: str) -> np.ndarray:
         raise InputError(f"The {where} has shape {values.shape}: images are [n h w] or [n h w c].")
     if 0 in values.shape:
         raise InputError(f"The {where} has shape {values.shape}: it holds no image.")
-    if values.dtype == np.uint8:
-        return values
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255)
     low, high = values.min(), values.max()
     if np.issubdtype(values.dtype, np.integer):
+        check_levels(high, where)
+        if values.dtype == np.uint8:
+            return values
         if low < 0 or high > 255:
             raise InputError(f"The {where} holds integers from {low} to {high}: images are 0..255.")
         return values.astype(np.uint8)

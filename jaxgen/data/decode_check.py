@@ -17,8 +17,8 @@ from jaxgen.core.cache import cache_folder
 from jaxgen.data import image_files
 from jaxgen.data.image_decoding import decode
 from jaxgen.data.image_files import reason
+from jaxgen.data.image_folders import Stamp
 
-Stamp = tuple[int, int]  # size and modification time (in a .zip: size and checksum); a changed file is checked again
 CHUNK = 64  # files per task
 PROGRESS_DELAY = 2.0  # seconds before a progress bar appears
 

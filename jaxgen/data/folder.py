@@ -1,48 +1,50 @@
 """A folder (or a .zip) of images; all files are checked before training starts."""
 
-import os
 import sys
-import zipfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
+from jaxgen.core.class_names import listed, ordered
 from jaxgen.core.errors import InputError, choose
-from jaxgen.data import image_files
-from jaxgen.data.arrays import first_line
-from jaxgen.data.decode_check import Stamp, find_undecodable
+from jaxgen.data.decode_check import find_undecodable
 from jaxgen.data.image_decoding import decode
 from jaxgen.data.image_files import SUFFIXES, reason
+from jaxgen.data.image_folders import files_in
+from jaxgen.data.split_names import SPLITS, split_named
 from jaxgen.data.transforms import pixels_of
-
-SPLITS = ("train", "test", "val", "valid", "validation")
 
 
 class Folder:
-    """Images at any depth of a folder; if all are in sub-folders, these are the classes, sorted by name.
+    """Images at any depth of a folder; if all are in sub-folders, these are the classes.
 
-    A single folder around sub-folders is entered. Sub-folders named train, test or val[idation] are the splits;
-    otherwise all images are "train". Names that begin with a dot are ignored. Every file is decoded once at the start,
-    and the result is kept in the cache folder. Raises InputError with the name of a corrupt file; with `skip_bad`,
-    corrupt files are skipped and their number is printed.
+    A single folder around sub-folders is entered. Sub-folders named train, test, val or the like are the splits;
+    otherwise all images are "train". Classes are those of all splits together, whole numbers in the order of their
+    values, others by name. Names that begin with a dot are ignored. Every file is decoded once at the start, and the
+    result is kept in the cache folder.
+
+    Raises InputError with the name of a corrupt file (with `skip_bad`, corrupt files are skipped and their number is
+    printed), of whatever lies beside splits, and of an image beside sub-folders, which would leave all images without
+    a class; with `mixed`, such images are accepted.
     """
 
-    def __init__(self, path: Path, split: str, skip_bad: bool = False):
+    def __init__(self, path: Path, split: str, skip_bad: bool = False, mixed: bool = False):
         self.path = path
-        self.files: _Disk | _Zip = _Disk(path) if path.is_dir() else _Zip(path)
-        stamps = {name: stamp for name, stamp in sorted(self.files.stamps.items()) if _wanted(name)}
-        if not stamps:
+        self.files = files_in(path)
+        if not self.files.stamps:
             raise InputError(f"{path} holds no images: their names must end in {', '.join(sorted(SUFFIXES))}.")
-        stamps, depth = _select_split(stamps, split, path)
+        parts, depth = _splits(sorted(self.files.stamps), path)
+        # From the names in all splits, so that neither a split nor a corrupt file renumbers the classes.
+        classes = ordered(name for names in parts.values() for name in _classes(names, depth, path, mixed))
+        names = parts[_chosen(split, parts, path)]
+        stamps = {name: self.files.stamps[name] for name in names}
         bad = find_undecodable(path, stamps, self.files.read)
-        self.names = [name for name in stamps if name not in bad]
+        self.names = [name for name in names if name not in bad]
         if bad:
-            _report(path, bad, len(stamps), skip_bad)
-        # From all files, so that skipping corrupt ones cannot renumber the classes.
-        tails = {name: name.split("/")[depth:] for name in stamps}
-        labelled = all(len(tail) > 1 for tail in tails.values())
-        self.classes: tuple[str, ...] = tuple(sorted({tail[0] for tail in tails.values()})) if labelled else ()
+            _report(path, bad, len(names), skip_bad)
+        labelled = _below(depth, names)
+        self.classes: tuple[str, ...] = classes if labelled else ()
         number = {name: i for i, name in enumerate(self.classes)}
-        self.labels = [number[tails[name][0]] for name in self.names] if labelled else None
+        self.labels = [number[name.split("/")[depth]] for name in self.names] if labelled else None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -61,81 +63,62 @@ class Folder:
         return {"image": image} if self.labels is None else {"image": image, "label": self.labels[index]}
 
 
-class _Disk:
-    """The files in a folder; links are followed."""
+def _splits(names: list[str], path: Path) -> tuple[dict[str, list[str]], int]:
+    """Return the names of each split, {"": all} without splits, and the number of their leading folders above classes.
 
-    def __init__(self, root: Path):
-        self.root = root
-        self.stamps: dict[str, Stamp] = {}
-        try:
-            self._walk(str(root), "", set())
-        except OSError as error:
-            raise InputError(f"{error.filename or root} cannot be read: {first_line(error)}.") from error
-
-    def _walk(self, folder: str, prefix: str, above: set[tuple[int, int]]) -> None:
-        here = os.stat(folder)
-        if (here.st_dev, here.st_ino) in above:  # a link to a parent folder
-            return
-        above = above | {(here.st_dev, here.st_ino)}
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    self._walk(entry.path, f"{prefix}{entry.name}/", above)
-                elif _wanted(entry.name):
-                    # A broken link has no stat; it is reported when it is read.
-                    stat = entry.stat() if entry.is_file() else None
-                    self.stamps[prefix + entry.name] = (stat.st_size, stat.st_mtime_ns) if stat else (-1, -1)
-
-    def read(self, name: str) -> bytes:
-        return image_files.read(f"{self.root}/{name}")
-
-    def open(self, name: str) -> IO[bytes]:
-        return open(f"{self.root}/{name}", "rb")
-
-
-class _Zip:
-    """The files in a .zip; reading is thread-safe."""
-
-    def __init__(self, path: Path):
-        if not zipfile.is_zipfile(path):
-            raise InputError(f"{path} is neither a folder nor a .zip file.")
-        try:
-            self.file = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} cannot be read: {first_line(error)}.") from error
-        self.stamps: dict[str, Stamp] = {info.filename: (info.file_size, info.CRC) for info in self.file.infolist()}
-
-    def read(self, name: str) -> bytes:
-        return self.file.read(name)
-
-    def open(self, name: str) -> IO[bytes]:
-        return self.file.open(name)
-
-
-def _wanted(name: str) -> bool:
-    parts = name.split("/")
-    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in SUFFIXES
-
-
-def _select_split(stamps: dict[str, Stamp], split: str, path: Path) -> tuple[dict[str, Stamp], int]:
-    """Return the files of a split and the number of leading folders in their names that are not classes."""
-    depth, chosen = 0, False
+    Raises InputError for splits beside anything else, and for splits inside of classes.
+    """
+    parts, depth = {"": names}, 0
     while True:
-        tops = {name.split("/")[depth] for name in stamps}
-        deeper = all(name.count("/") > depth for name in stamps)  # all files are in sub-folders
-        if deeper and not chosen and tops <= set(SPLITS):
-            choose(split, sorted(tops), f"split of {path}")
-            stamps = {name: stamp for name, stamp in stamps.items() if name.split("/")[depth] == split}
-            chosen = True
-        elif not (deeper and len(tops) == 1 and all(name.count("/") > depth + 1 for name in stamps)):
+        folders = {name.split("/")[depth] for name in names if name.count("/") > depth}
+        splits = sorted(folder for folder in folders if folder.lower() in SPLITS)
+        if splits and "" in parts:
+            if odd := [*sorted(folders - {*splits}), *(name for name in names if name.count("/") == depth)]:
+                raise InputError(
+                    f"{path} has {listed(odd)} beside the splits {listed(splits)}: move or rename it. If these are "
+                    "classes, put all class folders into one folder named train."
+                )
+            parts = {}
+            for name in names:
+                parts.setdefault(SPLITS[name.split("/")[depth].lower()], []).append(name)
+            if len(parts) < len(splits):
+                raise InputError(f"{path} has the folders {listed(splits)}, and two of them are the same split.")
+        elif not (len(folders) == 1 and any(_below(depth + 1, part) for part in parts.values())):
             break
         depth += 1
-    if not chosen and split not in ("train", "all"):
+    if "" in parts:
+        inner = {tuple(name.split("/")[depth : depth + 2]) for name in names if name.count("/") > depth + 1}
+        inside = sorted(folder for folder, below in inner if below.lower() in SPLITS)
+        if twice := [folder for folder in inside if inside.count(folder) > 1]:
+            raise InputError(f"{path} has splits inside of the folder {twice[0]}: put the splits above the classes.")
+    return parts, depth
+
+
+def _below(depth: int, names: Iterable[str]) -> bool:
+    """Return whether all names have more leading folders than `depth`."""
+    return all(name.count("/") > depth for name in names)
+
+
+def _chosen(split: str, parts: dict[str, list[str]], path: Path) -> str:
+    """Return the split's name in `parts`. Raises InputError if it is not there."""
+    name = split_named(split)
+    if "" not in parts:
+        return choose(name, sorted(parts), f"split of {path}")
+    if name not in ("train", "all"):
         raise InputError(f"{path} has no sub-folder {split!r}: without sub-folders for splits it has only 'train'.")
-    return stamps, depth
+    return ""
+
+
+def _classes(names: list[str], depth: int, path: Path, mixed: bool) -> tuple[str, ...]:
+    """Return the classes of a split, () without any. Raises InputError for an image beside class folders."""
+    classes = ordered(name.split("/")[depth] for name in names if name.count("/") > depth)
+    loose = [name for name in names if name.count("/") <= depth]
+    if classes and loose and not mixed:
+        raise InputError(
+            f"{path} has the image {loose[0]} beside the folders {listed(classes)}: move it into one of them, or all "
+            "images into one folder."
+        )
+    return () if loose else classes
 
 
 def _report(path: Path, bad: dict[str, str], total: int, skip: bool) -> None:

@@ -24,7 +24,7 @@ SCANS = 20  # passes over a progressive JPEG of the largest size; encoders write
 
 def read(path: Path | str) -> bytes:
     """Return the bytes of an image file. Raises OSError, and ValueError if it is too large or no regular file."""
-    with _regular(path) as file:
+    with regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         check_bytes(size)
         return file.read(size)
@@ -40,7 +40,7 @@ def opened(source: Path | bytes | IO[bytes]) -> Iterator[Image.Image]:
     if isinstance(source, bytes) and not source:
         raise ValueError("the file is empty")
     stream = (
-        _regular(source) if isinstance(source, Path) else io.BytesIO(source) if isinstance(source, bytes) else source
+        regular(source) if isinstance(source, Path) else io.BytesIO(source) if isinstance(source, bytes) else source
     )
     with stream, Image.open(stream, formats=FORMATS) as image:
         pixels, limit = image.size[0] * image.size[1], Image.MAX_IMAGE_PIXELS
@@ -76,7 +76,7 @@ def reason(error: BaseException) -> str:
     return first_line(error)
 
 
-def _regular(path: Path | str) -> IO[bytes]:
+def regular(path: Path | str) -> IO[bytes]:
     """Open a regular file. A device can be endless, and a FIFO without a writer would block."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

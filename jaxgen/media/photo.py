@@ -12,6 +12,7 @@ from PIL import Image
 from jaxgen.core.errors import InputError
 from jaxgen.data import image_files
 from jaxgen.data.image_files import ORIENTATION, SUFFIXES, reason, upright
+from jaxgen.data.image_folders import images_in
 from jaxgen.data.transforms import pixels_of
 from jaxgen.media import output_files
 
@@ -42,8 +43,7 @@ def find(path: Path) -> list[Path]:
         raise InputError(f"There is no image or folder {path}.")
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    if not found:
+    if not (found := images_in(path)):
         raise InputError(f"{path} has no image files (suffixes {', '.join(sorted(SUFFIXES))}).")
     return found
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxgen.core.cache import cache_folder
 from jaxgen.core.config import Data
+from jaxgen.core.spec import image_spec
 from jaxgen.data import batches, decode_check, open_source
 from jaxgen.data.image_decoding import decode
 from tests.helpers.data_samples import REAL, encoded, equal_example, opened, real, refuse, sample_image, tree
@@ -37,7 +38,9 @@ def test_folder_without_classes_and_with_splits(tmp_path):
     assert flat.classes == () and len(flat) == 2 and "label" not in flat[0]
     one = open_source(Data(source=f"folder:{tree(tmp_path / 'one', dict.fromkeys(['cat/1.png']))}"))
     assert one.classes == ("cat",) and one[0]["label"] == 0
-    mixed = open_source(Data(source=f"folder:{tree(tmp_path / 'mixed', dict.fromkeys(['1.png', 'a/2.png']))}"))
+    data = Data(source=f"folder:{tree(tmp_path / 'mixed', dict.fromkeys(['1.png', 'a/2.png']))}")
+    refuse(data.source, "mixed", "1.png beside the folders a: move it into one of them")
+    mixed = open_source(data, {"image": image_spec((8, 8, 3))})  # no class is missed
     assert mixed.classes == () and len(mixed) == 2
     root = tree(tmp_path / "split", dict.fromkeys(["train/a/1.png", "train/b/2.png", "test/a/3.png"]))
     assert [len(open_source(Data(source=f"folder:{root}", split=split))) for split in ("train", "test")] == [2, 1]
@@ -125,9 +128,9 @@ def test_the_cache_folder(monkeypatch):
 
 def test_a_file_without_permission_is_not_cached_as_corrupt(tmp_path, monkeypatch):
     root = tree(tmp_path / "set", {"1.png": None, "2.png": None})
-    from jaxgen.data import folder
+    from jaxgen.data import image_folders
 
-    read = folder._Disk.read
+    read = image_folders.DiskFiles.read
 
     def denied(self, name):
         if name == "2.png":
@@ -135,7 +138,7 @@ def test_a_file_without_permission_is_not_cached_as_corrupt(tmp_path, monkeypatc
         return read(self, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder._Disk, "read", denied)
+        patch.setattr(image_folders.DiskFiles, "read", denied)
         refuse(f"folder:{root}", root / "2.png", "Permission denied")
     assert len(open_source(Data(source=f"folder:{root}"))) == 2
 
@@ -151,7 +154,7 @@ def test_invalid_folders_are_refused(tmp_path, monkeypatch):
     def denied(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("jaxgen.data.folder.os.scandir", denied)
+    monkeypatch.setattr("jaxgen.data.image_folders.os.scandir", denied)
     refuse(f"folder:{tmp_path / 'all'}", tmp_path / "all", "Permission denied")
 
 

@@ -42,7 +42,7 @@ def sample_image(seed=0, size=(40, 30), mode="RGB"):
 
 def tree(root, files):
     """Write PNG images (or the given bytes) under root; return root."""
-    for i, (name, content) in enumerate(dict.fromkeys(files) if isinstance(files, list) else files.items()):
+    for i, (name, content) in enumerate((dict.fromkeys(files) if isinstance(files, list) else files).items()):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if content is None:
