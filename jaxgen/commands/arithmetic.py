@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxgen.commands.shared import PNG, Folder, class_of
+from jaxgen.core.class_names import class_number
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.media import output_files
 
@@ -25,7 +26,7 @@ def arithmetic(
     out: Path = Path("arithmetic.png"),
     examples: int = 100,
     steps: int = 7,
-    label: int = 0,
+    label: str | None = None,
     overwrite: bool = False,
 ):
     """Decode start - minus + plus. Each term is the mean latent of images (Radford et al. 2016).
@@ -34,13 +35,15 @@ def arithmetic(
 
     Args:
         run: the run's folder
-        start: comma-separated image files or label:K, which stands for the training examples of class K
+        start: comma-separated image files or label:K, which stands for the training examples of class K, its name or
+            number
         minus: the term to subtract, in the same form
         plus: the term to add, in the same form
         out: the output file, a .png
         examples: largest number of examples of a label:K
         steps: number of images from start to the result
-        label: the class of image files and of decoded images, for a class-conditional model
+        label: the class of image files and of decoded images, by name or number (unset: the first), for a
+            class-conditional model
         overwrite: replace existing files
     """
     from jaxgen.inference import autoencoding, latent_space
@@ -58,7 +61,7 @@ def arithmetic(
     autoencoding.check_vectors(task)
     classes = class_of(task, label)
     config = load_config(run)
-    terms = [sources_of(config, task, text, examples, label) for text in (start, minus, plus)]
+    terms = [sources_of(config, task, text, examples, *classes) for text in (start, minus, plus)]
     opened = open_run(run)
     nets = autoencoding.Autoencoder(opened)
     z, less, more = (mean_latent(nets, term, config.data) for term in terms)
@@ -68,7 +71,7 @@ def arithmetic(
     print(f"{start} - {minus} + {plus} at step {opened.step}: {out}")
 
 
-def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int) -> list["Source"]:
+def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int = 0) -> list["Source"]:
     """Return a source for each part of "label:3,image.png". Raises InputError if one can't be read."""
     from jaxgen import data
     from jaxgen.core.spec import image_of
@@ -83,9 +86,7 @@ def sources_of(run: "Run", task: "Task", text: str, examples: int, label: int) -
             data.check_source(whole, run.data, task.example)
             if not whole.classes:
                 raise InputError(f"The run's data have no labels, so {part} is unknown: name image files.")
-            if not (text := part.removeprefix("label:")).isdecimal() or int(text) >= len(whole.classes):
-                raise InputError(f"{part} is not a class: write label:K with K from 0 to {len(whole.classes) - 1}.")
-            number = int(text)
+            number = class_number(part.removeprefix("label:"), whole.classes, "label:K")
             places = np.flatnonzero(data.labels_of(whole) == number)
             if not len(places):
                 raise InputError(f"The run's data have no example of {part}.")

@@ -13,7 +13,7 @@ def directions(
     count: int = 5,
     strength: float = 3.0,
     layers: str | None = None,
-    label: int = 0,
+    label: str | None = None,
     seed: int = 0,
     truncation: float = 1.0,
     overwrite: bool = False,
@@ -29,7 +29,7 @@ def directions(
         count: number of directions
         strength: the largest distance from the sample
         layers: layers whose weights are analysed and whose w is moved, counted from 0, such as 0-3; unset: all
-        label: the class of the sample, for a class-conditional model
+        label: the class of the sample, by name or number (unset: the first), for a class-conditional model
         seed: the random seed of the sample
         truncation: psi in [0, 1]: values below 1 give a sample nearer to the mean
         overwrite: replace existing files

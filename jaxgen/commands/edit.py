@@ -22,7 +22,7 @@ def edit(
     noise: float = 0.0,
     count: int = 7,
     seed: int = 0,
-    label: int | None = None,
+    label: str | None = None,
     sampling: str = "",
     out: Path = Path("edited.png"),
     overwrite: bool = False,
@@ -42,7 +42,7 @@ def edit(
         noise: standard deviation of the noise in the image, on the scale 0-255 (dps only)
         count: number of results
         seed: the random seed
-        label: the class of the results, for a class-conditional model; unset: no class
+        label: the class of the results, by name or number, for a class-conditional model; unset: no class
         sampling: settings that replace the run's model.sampling, such as steps=50
         out: the output file, a .png
         overwrite: replace existing files

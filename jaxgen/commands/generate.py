@@ -35,7 +35,7 @@ def generate(
         count: number of samples
         seed: the random seed
         batch: number of samples drawn at a time
-        labels: classes of the samples in turn, such as 3, 0,2 or 0-9; unset: all classes
+        labels: classes of the samples in turn, by name or number, such as cat,dog, 3, or 0-9; unset: all classes
         truncation: psi in [0, 1]: values below 1 give less varied samples, nearer to the mean
         sampler: the latents' distribution: the model's prior (prior), or a mixture of Gaussians (mixture) or a second
             VAE (two-stage) fitted to the latents of training images; the last two also work for plain autoencoders
@@ -100,6 +100,8 @@ def generate(
     samples = sample(state, frozen, seed, count, needed, after)
     if out != shown:
         labelled: dict[str, Any] = {"label": needed["label"]} if classes else {}
+        if classes and len(names := task.example["label"].names) == task.classes:
+            labelled["classes"] = np.asarray(names)
         save_npz(out, **{generator_of(task).main: stored(spec, samples)}, step=step, seed=seed, **labelled)
     save_arrays(shown, spec, samples, rows=rows)
     print(f"{count} samples of step {step}: {out}{pace(config.model, batch, ends, calls[:count])}")

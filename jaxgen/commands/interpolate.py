@@ -38,8 +38,8 @@ def interpolate(
         columns: number of columns of the grid
         seed: the random seed
         space: the latent space of the walks; unset: w if the model has one, else z
-        labels: classes such as 3, 0,2 or 0-9; unset: all. Each row of the grid has one class. With --labels and in w
-            the class changes at each sample instead, and each row begins with the next class
+        labels: classes by name or number, such as cat,dog, 3, or 0-9; unset: all. Each row of the grid has one class.
+            With --labels and in w the class changes at each sample instead, and each row begins with the next class
         truncation: psi in [0, 1]: values below 1 give less varied samples, nearer to the mean
         fps: frames per second
         overwrite: replace existing files

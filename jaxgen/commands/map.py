@@ -21,7 +21,7 @@ def map_(
     split: str = "test",
     by: Literal["axes", "pca"] = "axes",
     side: int = 20,
-    label: int = 0,
+    label: str | None = None,
     overwrite: bool = False,
 ):
     """Plot the latents of held-out images in two dimensions, coloured by label, beside a grid of decoded images.
@@ -37,7 +37,7 @@ def map_(
         by: the axes: the two numbers of a latent (axes), or the first two principal components of latents of any length
             (pca), without a grid of images
         side: number of images along a side of the grid
-        label: the class of the grid's images, for a class-conditional model
+        label: the class of the grid's images, by name or number (unset: the first), for a class-conditional model
         overwrite: replace existing files
     """
     from jaxgen import data

@@ -30,7 +30,7 @@ def mix(
         layers: layers that use the sample on the left, such as 0-3 or 4,5; 0 is the coarsest; unset: the first 4, or
             the first half if there are fewer than 8
         seed: the random seed
-        labels: classes of the samples in turn, such as 3, 0,2 or 0-9; unset: all classes
+        labels: classes of the samples in turn, by name or number, such as cat,dog, 3, or 0-9; unset: all classes
         truncation: psi in [0, 1]: values below 1 give less varied samples, nearer to the mean
         overwrite: replace existing files
     """

@@ -16,7 +16,7 @@ def project(
     out: Path = Path("projected.png"),
     steps: int = 500,
     distance: Literal["pixels", "lenet", "efficientnet_lite0"] | None = None,
-    label: int | None = None,
+    label: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ):
@@ -33,7 +33,8 @@ def project(
         distance: the loss: the squared error of the pixels (pixels), with that of the features of a net added (lenet,
             efficientnet_lite0); unset: lenet for grey images up to 64x64, efficientnet_lite0 for colour images if it
             is installed, else pixels
-        label: the image's class; unset: the class of the nearest of 64 samples, or for a model with a w no class
+        label: the image's class, by name or number; unset: the class of the nearest of 64 samples, or for a model with
+            a w no class
         seed: the random seed of the first samples and of the noise
         overwrite: replace existing files
     """
@@ -41,7 +42,7 @@ def project(
     from jaxgen.core.spec import image_of
     from jaxgen.inference import inversion as search
     from jaxgen.inference import latent_space
-    from jaxgen.inference.sampling import classes_of
+    from jaxgen.inference.sampling import class_named, classes_of
     from jaxgen.media.image_grid import grid, progress, save_npz, save_png, to_u8
     from jaxgen.pretrained.feature_distances import choose_distance, features_of
     from jaxgen.runs.config_io import load_config, task_of
@@ -53,7 +54,7 @@ def project(
     output_files.check(out, PNG, overwrite, [beside], given=[image])
     task = task_of(run)
     linear = latent_space.latent_of(task).linear
-    classes = classes_of(task, None if label is None else str(label))
+    classes = classes_of(task, None) if label is None else (class_named(task, label),)
     shape = image_of(task)
     target = search.read_image(image, shape, load_config(run).data)
     distance = distance or choose_distance(shape)

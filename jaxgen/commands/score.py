@@ -9,7 +9,8 @@ import numpy as np
 import tyro
 
 from jaxgen.commands.shared import Folder
-from jaxgen.core.errors import InputError, at_least, numbers
+from jaxgen.core.class_names import class_numbers
+from jaxgen.core.errors import InputError, at_least
 from jaxgen.media import output_files
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def score(
         by: likelihood or reconstruction; unset: likelihood if the model has one
         split: the split of the images; unset: all for a folder, test for other sources
         samples: number of latent samples per image that estimate a likelihood
-        anomalies: labels of the anomalies, such as 9 or 0,2; with it the area under the ROC curve is printed
+        anomalies: labels of the anomalies, such as 9 or 0,2 or cat; with it the area under the ROC curve is printed
         count: number of images in the .png, one half the most anomalous, the other half the least
         limit: number of images to score, chosen at random; unset: all
         out: the output file, a .csv
@@ -65,6 +66,8 @@ def score(
     task = task_of(run)
     by, image = choose_measure(task, by), image_of(task)
     about = data_at(load_config(run), path, split)
+    if not task.classes:  # other images may have other classes, which the model does not see
+        about = replace(about, classes=())
     source = data.open_source(about, task.example)
     data.check_source(source, about, task.example)
     some = data.RandomSubset(source, limit or len(source))
@@ -131,7 +134,7 @@ def anomalous(source: "Source", labels: str) -> np.ndarray:
 
     if not source.classes:
         raise InputError("The images have no labels: leave out --anomalies.")
-    found = np.isin(data.labels_of(source), numbers(labels, len(source.classes), "anomalies"))
+    found = np.isin(data.labels_of(source), class_numbers(labels, source.classes, "anomalies"))
     if found.all() or not found.any():
         raise InputError(f"{'All' if found.all() else 'None'} of the images have a label of --anomalies {labels}.")
     return found

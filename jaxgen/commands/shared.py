@@ -24,8 +24,11 @@ def check_strength(seed: int, strength: float):
         raise InputError(f"strength must be a number, not {strength}.")
 
 
-def class_of(task: "Task", label: int) -> tuple[int, ...]:
-    """Return the class of --label in a tuple, () for a model without classes. Raises InputError for an unknown one."""
-    from jaxgen.inference.sampling import classes_of
+def class_of(task: "Task", label: str | None) -> tuple[int, ...]:
+    """Return the class of --label in a tuple, by default the first, () for a model without classes.
 
-    return classes_of(task, str(label) if "label" in task.example or label else None)
+    Raises InputError for an unknown class, and for several.
+    """
+    from jaxgen.inference.sampling import class_named, classes_of
+
+    return classes_of(task, None)[:1] if label is None else (class_named(task, label),)

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxgen.commands.shared import Folder, ImageFile
-from jaxgen.core.errors import InputError, at_least, check_seed, choose
+from jaxgen.core.class_names import class_number
+from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
 from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit, numbered
 from jaxgen.media.photo import Photo, check_made, quantised, read, write
 
 if TYPE_CHECKING:
     from jaxgen.core.capabilities import Transform
+    from jaxgen.core.spec import ArraySpec
 
 
 def translate(
@@ -37,8 +39,8 @@ def translate(
     Args:
         run: the run folder of a model of train.translation
         image: an image file or a folder
-        to: the output domain: source or image for models that translate both ways, a class number for models of many
-            domains; unset: the domain that the model was trained to make
+        to: the output domain: source or image for models that translate both ways, the name or number of a class for
+            models of many domains; unset: the domain that the model was trained to make
         out: the output file, or for a folder the output folder; unset: IMAGE-translated.png, FOLDER-translated
         side: resize the image first, so that its shorter side has this many pixels; unset: no resizing
         pair: the image is of the output domain: turn it into edges, grey, ... first, as in training
@@ -167,7 +169,7 @@ def open_translator(
     return ImageTranslator(
         transform,
         averaged(opened.state, opened.frozen),
-        number_of(transform.inputs["to"].names, to),
+        number_of(transform.inputs["to"], to),
         side,
         DERIVED_SOURCES[data.making] if pair else None,
         answers,
@@ -176,8 +178,10 @@ def open_translator(
     )
 
 
-def number_of(domains: tuple[str, ...], to: str | None) -> int:
+def number_of(domains: "ArraySpec", to: str | None) -> int:
     """Return the number of a domain, by default that of "image". Raises InputError for an unknown domain."""
-    if to is None and "image" not in domains:
-        raise InputError(f"This model translates into {len(domains)} domains: write --to {' or '.join(domains)}.")
-    return domains.index(choose("image" if to is None else to, domains, "domain"))
+    names, count = domains.names, domains.count
+    if to is None and "image" not in names:
+        known = " or ".join(names or map(str, range(count)))
+        raise InputError(f"This model translates into {count} domains: write --to {known}.")
+    return class_number("image" if to is None else to, names, "--to", count)

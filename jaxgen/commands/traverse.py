@@ -12,7 +12,7 @@ def traverse(
     out: Path = Path("traversal.png"),
     latents: int | None = None,
     strength: float = 3.0,
-    label: int = 0,
+    label: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ):
@@ -23,7 +23,7 @@ def traverse(
         out: the output file, a .png
         latents: number of rows, from the first number of z on; unset: all
         strength: the largest absolute value
-        label: the class of the sample, for a class-conditional model
+        label: the class of the sample, by name or number (unset: the first), for a class-conditional model
         seed: the random seed of the sample
         overwrite: replace existing files
     """

@@ -67,6 +67,6 @@ def check_fit(found: Sequence[str], names: Sequence[str], where: str):
     """Raise InputError if a set has classes that are not among those of a run."""
     if unknown := [name for name in found if name not in set(names)]:
         raise InputError(
-            f"The source {where} has the classes {listed(unknown)}, and the run's classes are {listed(names)}: the names must "
-            "be the same."
+            f"The source {where} has the classes {listed(unknown)}, and the run's classes are {listed(names)}: the "
+            "names must be the same."
         )

@@ -2,7 +2,7 @@
 
 from jaxgen.data.fingerprint import fingerprint
 from jaxgen.data.loader import RandomSubset, batches, check_source, evenly, shuffled, to_device
-from jaxgen.data.open import open_source
+from jaxgen.data.open import open_source, with_classes
 from jaxgen.data.sources import Source, Subset, labels_of
 from jaxgen.data.tfds import prepare
 from jaxgen.data.transforms import transform
@@ -21,4 +21,5 @@ __all__ = [
     "shuffled",
     "to_device",
     "transform",
+    "with_classes",
 ]

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.core.class_names import check_fit, class_numbers
 from jaxgen.core.config import Data
-from jaxgen.core.errors import InputError, choose, numbers
+from jaxgen.core.errors import InputError, choose
 from jaxgen.core.spec import Example
 from jaxgen.data import arrays
-from jaxgen.data.sources import Source, Subset, labels_of
+from jaxgen.data.sources import Source, Subset, labels_of, renumbering
 
 KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired")
 ARGUMENTS = {
@@ -22,6 +23,7 @@ ARGUMENTS = {
     "paired": "PATH",
     "unpaired": "PATH_A,PATH_B",
 }
+LABELLED = ("idx", "npz")  # their labels may be in a second file: PATH,PATH_OF_LABELS
 
 
 def open_source(data: Data, example: Example | tuple[int, ...] | None = None) -> Source:
@@ -30,20 +32,37 @@ def open_source(data: Data, example: Example | tuple[int, ...] | None = None) ->
     example: the specs of the arrays of an example, or the shape (h, w, c) of its image. `shapes` draws images of this
     size. If an example has no image, its arrays are read from a .npz by name.
 
-    With `data.only` it is the subset with these labels, which keep their numbers. Raises InputError for an unknown
-    source or split, for data that is missing, empty, damaged or unreadable, and for unknown labels.
+    Classes are numbered alike in all splits, and as in `data.classes` where a run has saved their names. With
+    `data.only` it is the subset with these classes, which keep their numbers. Raises InputError for an unknown source
+    or split, for data that is missing, empty, damaged or unreadable, and for unknown classes.
     """
     source = _open_whole(data, example)
+    if data.classes and source.classes not in ((), data.classes):
+        check_fit(source.classes, data.classes, data.source)
+        source = _part(source, np.arange(len(source)), data.classes)
     if data.only is None:
         return source
     if not source.classes:
         raise InputError(f"The data has no labels: data.only={data.only} selects nothing.")
-    kept = np.flatnonzero(np.isin(labels_of(source), numbers(data.only, len(source.classes), "data.only")))
+    kept = np.flatnonzero(np.isin(labels_of(source), class_numbers(data.only, source.classes, "data.only")))
     if not len(kept):
         raise InputError(f"The split {data.split!r} of {data.source} has no example of data.only={data.only}.")
+    return _part(source, kept, source.classes)
+
+
+def with_classes(data: Data, source: Source, example: Example) -> Data:
+    """Return the settings to save with a run: with the names of its classes, if it depends on their numbers."""
+    depends = "label" in example or data.only is not None
+    return dataclasses.replace(data, classes=source.classes) if depends and source.classes else data
+
+
+def _part(source: Source, kept: np.ndarray, classes: tuple[str, ...]) -> Source:
+    """Return the examples `kept` of a source, numbered by the names `classes`; those in memory remain arrays."""
     if isinstance(source, arrays.Arrays) and source.labels is not None:
-        return arrays.Arrays(source.images[kept], source.labels[kept], source.classes)
-    return Subset(source, kept)
+        labels = renumbering(source.classes, classes)[source.labels[kept]]
+        whole = len(kept) == len(source)
+        return arrays.Arrays(source.images if whole else source.images[kept], labels, classes)
+    return Subset(source, kept, classes)
 
 
 def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source:
@@ -69,22 +88,34 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
         return tfds.Tfds(rest, data.dir, data.split)
     if kind == "unpaired":
         return _unpaired(data, rest, image)
-    path = Path(rest).expanduser()
-    if not path.exists():
-        raise InputError(f"There is no file or folder {path} for the data source {data.source!r}.")
+    path, *labels = paths_of(rest) if kind in LABELLED else [Path(rest).expanduser()]
+    for file in (path, *labels):
+        if not file.exists():
+            raise InputError(f"There is no file or folder {file} for the data source {data.source!r}.")
+    if len(labels) > 1:
+        raise InputError(f"The data source {data.source!r} names too many files: write {kind}:IMAGES,LABELS.")
     if kind == "npz":
-        return arrays.named(path, data.split, specs) if specs and image is None else arrays.npz(path, data.split)
+        if specs and image is None:
+            return arrays.named(path, data.split, specs)
+        return arrays.npz(path, data.split, *labels)
     if kind == "idx":
         from jaxgen.data import idx
 
-        return idx.idx(path, data.split)
+        return idx.idx(path, data.split, *labels)
     if kind == "paired":
         from jaxgen.data import domains
 
         return domains.PairedImages(path, data.split, data.skip_bad)
     from jaxgen.data import folder
 
-    return folder.Folder(path, data.split, data.skip_bad)
+    mixed = bool(specs) and "label" not in specs and data.only is None  # no class is missed
+    return folder.Folder(path, data.split, data.skip_bad, mixed)
+
+
+def paths_of(text: str) -> list[Path]:
+    """Return the path "A", or the paths "A,B" of a file of images and one of labels."""
+    whole = Path(text).expanduser()
+    return [whole] if whole.exists() else [Path(part.strip()).expanduser() for part in text.split(",")]
 
 
 def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Source:

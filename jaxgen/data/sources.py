@@ -27,26 +27,46 @@ class Source(Protocol):
 
 
 class Subset:
-    """The examples of a source at `indices`, in this order."""
+    """The examples of a source at `indices`, in this order; with `classes`, their labels are the numbers of these."""
 
-    def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
-        self.source, self.classes = source, source.classes
+    def __init__(self, source: Source, indices: Sequence[int] | np.ndarray, classes: tuple[str, ...] = ()):
+        self.source, self.classes = source, classes or source.classes
         self.indices = np.asarray(indices, np.int64)
+        self.numbers = renumbering(source.classes, self.classes) if self.classes != source.classes else None
         whole: Any = source
         if hasattr(whole, "__getitems__"):
-            self.__getitems__ = lambda indices: whole.__getitems__(self.indices[indices].tolist())
+            several = lambda indices: whole.__getitems__(self.indices[indices].tolist())  # noqa: E731
+            self.__getitems__ = lambda indices: [self._numbered(example) for example in several(indices)]
         if hasattr(whole, "pil_example"):
-            self.pil_example = lambda index: whole.pil_example(int(self.indices[index]))
+            self.pil_example = lambda index: self._numbered(whole.pil_example(int(self.indices[index])))
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> dict:
-        return self.source[int(self.indices[index])]
+        return self._numbered(self.source[int(self.indices[index])])
+
+    def _numbered(self, example: dict) -> dict:
+        if self.numbers is None or "label" not in example:
+            return example
+        return {**example, "label": int(self.numbers[example["label"]])}
 
     @property
     def labels(self) -> np.ndarray:
-        return labels_of(self.source)[self.indices]
+        labels = labels_of(self.source)[self.indices]
+        return labels if self.numbers is None else self.numbers[labels]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the images' files, if the source knows them."""
+        whole: Any = self.source
+        return [whole.names[i] for i in self.indices]
+
+
+def renumbering(found: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Return the numbers in `classes` of the classes `found`, i32[n]."""
+    number = {name: i for i, name in enumerate(classes)}
+    return np.asarray([number[name] for name in found], np.int32)
 
 
 def labels_of(source: Source) -> np.ndarray:

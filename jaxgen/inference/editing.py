@@ -24,20 +24,19 @@ def check_noise(noise: float, method: str):
 class ImageEditor:
     """Edits of an image by the denoiser of a run, `count` answers each. Raises InputError before the run is opened."""
 
-    def __init__(self, run: Path, count: int, seed: int, label: int | None, sampling: str, out: Path):
+    def __init__(self, run: Path, count: int, seed: int, label: str | None, sampling: str, out: Path):
         from jaxgen.core.spec import image_of
-        from jaxgen.inference.sampling import classes_of
+        from jaxgen.inference.sampling import class_named
         from jaxgen.runs.config_io import load_config, task_of
 
         at_least(1, count=count)
         at_least(0, seed=seed)
         task = task_of(run, sampling)
         denoiser = task.get(Denoiser)
-        if label is not None:
-            classes_of(task, str(label))
+        number = None if label is None else class_named(task, label)
         if "classifier" in task.frozen and label is None:
             raise InputError("A classifier guides towards a class: say which with --label.")
-        self.run, self.count, self.seed, self.label, self.sampling, self.out = run, count, seed, label, sampling, out
+        self.run, self.count, self.seed, self.label, self.sampling, self.out = run, count, seed, number, sampling, out
         self.config = load_config(run, sampling)
         self.image, self.taus, self.denoiser = image_of(task), denoiser.taus, denoiser
         self.coded = denoiser.encode is not None

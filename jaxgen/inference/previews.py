@@ -114,12 +114,13 @@ def directions(task: Task, batch: Batch) -> tuple[Array, Array | None, Array]:
     Without a source they are the images, and each goes to the domain after its label's; without a label, too, to each
     domain in turn.
     """
-    domains = task.get(Transform).inputs["to"].names
+    spec = task.get(Transform).inputs["to"]
+    domains, count = spec.names, spec.count
     if "source" not in task.example and "label" not in task.example:
-        return batch["image"], None, jnp.arange(len(batch["image"]), dtype=jnp.int32) % len(domains)
+        return batch["image"], None, jnp.arange(len(batch["image"]), dtype=jnp.int32) % count
     if "source" not in task.example:
         label = batch["label"]
-        return batch["image"], label, (label + 1) % len(domains)
+        return batch["image"], label, (label + 1) % count
     filled = lambda name: jnp.full(len(batch["source"]), domains.index(name), jnp.int32)  # noqa: E731
     return batch["source"], filled("source") if "source" in domains else None, filled("image")
 

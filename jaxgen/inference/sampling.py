@@ -7,8 +7,9 @@ import numpy as np
 
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Codec, Latent, Transform
+from jaxgen.core.class_names import class_numbers
 from jaxgen.core.config import Run
-from jaxgen.core.errors import InputError, numbers
+from jaxgen.core.errors import InputError
 from jaxgen.core.spec import ArraySpec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Frozen, TrainState, averaged
@@ -136,7 +137,7 @@ def in_turn(labels: Sequence[int], count: int) -> tuple[dict[str, np.ndarray], i
 
 
 def classes_of(task: Task, labels: str | None) -> tuple[int, ...]:
-    """Return the classes that a user names: all where that is None, an empty tuple for an unconditional model.
+    """Return the classes that a user names, by name or number: all where that is None; () for an unconditional model.
 
     Raises InputError for a class that there is not, and where an unconditional model is given any.
     """
@@ -144,7 +145,15 @@ def classes_of(task: Task, labels: str | None) -> tuple[int, ...]:
         if labels is not None:
             raise InputError("This model is unconditional: it takes no labels.")
         return ()
-    return tuple(range(task.classes)) if labels is None else numbers(labels, task.classes, "labels")
+    names = task.example["label"].names if "label" in task.example else ()
+    return tuple(range(task.classes)) if labels is None else class_numbers(labels, names, "labels", task.classes)
+
+
+def class_named(task: Task, label: str) -> int:
+    """Return the one class that a user names. Raises InputError like `classes_of`, and for several."""
+    if len(found := classes_of(task, label)) != 1:
+        raise InputError(f"--label must be one class, not {label!r}.")
+    return found[0]
 
 
 def check_truncation(task: Task, psi: float):

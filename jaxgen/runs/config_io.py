@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxgen import zoo
+from jaxgen.core.capabilities import Transform
+from jaxgen.core.class_names import listed
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.task import Task
@@ -76,8 +78,9 @@ def differences(saved: Run, now: Run) -> list[str]:
     for run in (a, b):  # one folder has many names
         run["start_from"] = run["start_from"] and os.path.abspath(run["start_from"])
     free = ("mesh.", "out", "data.threads", "data.prefetch", "data.changed_ok", "model.sampling.")
-    longer = ("steps",) if now.steps > saved.steps else ()
-    changed = [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(free) and k not in longer]
+    ok = ["steps"] if now.steps > saved.steps else []
+    ok += [] if saved.data.classes else ["data.classes"]  # runs of older versions have not saved them
+    changed = [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(free) and k not in ok]
     return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in changed]
 
 
@@ -106,7 +109,36 @@ def load_config(folder: Path, sampling: str = "") -> Run:
 def task_of(folder: Path, sampling: str = "") -> Task:
     """Return the task of a run's folder, so that a mistake is reported before anything is restored."""
     run = load_config(folder, sampling)
-    return run.model.task(run.steps)
+    return named(run.model.task(run.steps), run)
+
+
+def named(task: Task, run: Run) -> Task:
+    """Return a run's task whose labels have the names of the run's classes, in examples and in what samples take.
+
+    Raises InputError where another run that it uses, such as a guide, has classes of other names.
+    """
+    names = check_names(run)
+    if not names or not task.classes:
+        return task
+    label = lambda x: x.kind == "label" and x.count == task.classes and not x.names  # noqa: E731
+    by_name = lambda specs: {k: replace(x, names=names) if label(x) else x for k, x in specs.items()}  # noqa: E731
+    transform = task.find(Transform)
+    task = replace(task, example=by_name(task.example))
+    return task.having(replace(transform, inputs=by_name(transform.inputs))) if transform else task
+
+
+def check_names(run: Run) -> tuple[str, ...]:
+    """Return the names of a run's classes, or of those of the runs that it uses: teacher, guide and classifier.
+
+    Raises InputError where they differ.
+    """
+    names, how = run.data.classes, getattr(run.model, "sampling", None)
+    for folder in (getattr(x, name, "") for x in (run.model, how) for name in ("teacher", "guide", "classifier")):
+        found = load_config(Path(folder)).data.classes if isinstance(folder, str) and folder else ()
+        if found and names and found != names:
+            raise InputError(f"The classes of {folder} are {listed(found)}, those of this run {listed(names)}.")
+        names = names or found
+    return names
 
 
 def resampled(run: Run, sampling: str) -> Run:

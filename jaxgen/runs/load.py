@@ -16,14 +16,14 @@ from jaxgen.core.spec import spec_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Frozen, TrainState
 from jaxgen.runs import checkpoint, seals, sharding
-from jaxgen.runs.config_io import load_config
+from jaxgen.runs.config_io import load_config, named
 from jaxgen.runs.sharding import Mesh
 from jaxgen.runs.task_transforms import tune
 
 
 def build_task(run: Run, mesh: Mesh) -> Task:
     """Return the run's task as it is trained on a mesh."""
-    return sharding.gathered(tune(run.model.task(run.steps), run.optim, run.compute, run.steps), mesh)
+    return sharding.gathered(tune(named(run.model.task(run.steps), run), run.optim, run.compute, run.steps), mesh)
 
 
 class Trained(NamedTuple):

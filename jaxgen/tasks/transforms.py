@@ -77,6 +77,7 @@ def translation(
     translate: Callable,
     *,
     domains: tuple[str, ...] = ("image",),
+    classes: int = 0,
     default: int = 0,
     conditions: tuple[str, ...] = (),
     multiple: int = 1,
@@ -87,6 +88,7 @@ def translation(
 
     translate:  (params, context, inputs, keys Key[b], to i32[b]) -> f32[b h w c]; inputs: {"source": f32[b h w c], ...}
     domains:    names of what it can make of an image; "image" where it goes one way only
+    classes:    the number of domains where they are the classes of the data, which have the names; then `domains` is ()
     default:    the domain where no other is asked for
     conditions: what it reads beside the source: "style" f32[b h' w' c], an image of that style
     """
@@ -97,6 +99,6 @@ def translation(
         return {"image": translate(params, context, inputs, keys, to)}
 
     any_size = any_image_spec((channels,), multiple=multiple)
-    inputs = {"source": any_size, "to": label_spec(names=domains, optional=True)}
+    inputs = {"source": any_size, "to": label_spec(classes, domains, optional=True)}
     inputs |= {name: any_image_spec((channels,)) for name in conditions}
     return Transform(apply, inputs, {"image": any_size}, "source", stochastic=stochastic)

@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from jaxgen.core.types import Batch
 from jaxgen.evaluation.held_out import Evaluation
 from jaxgen.runs import sharding
 from jaxgen.runs.checkpoint import Checkpoints
+from jaxgen.runs.config_io import check_names
 from jaxgen.runs.load import build_task
 from jaxgen.runs.run_dir import begun, claim, lengthen, record_start, saved
 from jaxgen.runs.sharding import is_first
@@ -47,6 +48,8 @@ def fit(run: Run) -> Path:
     task = build_task(run, mesh)
     source = data.open_source(run.data, task.example)
     data.check_source(source, run.data, task.example)
+    run = replace(run, data=data.with_classes(run.data, source, task.example))
+    check_names(run)
     like = sharding.abstract_state(task, mesh, spec_of(task, run.batch))
     sharding.check_memory(like, mesh)
     evaluation = Evaluation(run, task, mesh) if run.eval.every else None

@@ -438,11 +438,11 @@ REFUSALS = {
     "a class left out": ("arithmetic vae label:9 label:1 label:2", "The run's data have no example of label:9."),
     "a class too high": (
         "arithmetic vae label:1 label:10 label:2",
-        "label:10 is not a class: write label:K with K from 0 to 9.",
+        "label:K must be from 0 to 9, not 10.",
     ),
     "several classes": (
         "arithmetic vae label:1 label:1-2 label:2",
-        "label:1-2 is not a class: write label:K with K from 0 to 9.",
+        "label:K must be one class, not '1-2'.",
     ),
     "no image": ("arithmetic vae label:1 {tmp}/no.png label:2", "There is no image"),
     "an empty name": ("arithmetic vae label:1, label:2 label:3", "image files or label:K: one part is empty."),

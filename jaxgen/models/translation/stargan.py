@@ -72,7 +72,7 @@ class StarGAN:
         check_sides(self.image, 1 << max(self.downs, self.downsamplings))
         learner = lambda net: Learner((net,), optax.adam(self.learning_rate, b1=self.beta1))  # noqa: E731
         labels = self.attributes or ("label",)
-        domains = self.attributes or tuple(map(str, range(self.classes)))
+        kinds: Any = {"domains": self.attributes, "classes": 0 if self.attributes else self.classes}
         return Task(
             init=self.init,
             example={
@@ -84,9 +84,7 @@ class StarGAN:
                 Phase("critic", "critic", self.discriminator_loss, self.critics, stream="z"),
                 Phase("generator", "generator", self.loss, stream="z"),
             ),
-            capabilities=(
-                translation(self.translate, domains=domains, multiple=1 << self.downs, channels=self.image[2]),
-            ),
+            capabilities=(translation(self.translate, **kinds, multiple=1 << self.downs, channels=self.image[2]),),
         )
 
     @property
