@@ -38,10 +38,31 @@ COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it 
 def command(name: str) -> Callable:
     """Return the function of a command. tyro parses its arguments, unless its only parameter is `argv`."""
     module, _, function = COMMANDS[name].partition(":")
-    found = getattr(importlib.import_module(f"jaxgen.commands.{module}"), function)
+    found = run_first(getattr(importlib.import_module(f"jaxgen.commands.{module}"), function))
     # One line per paragraph and per argument: the help wraps them itself.
     found.__doc__ = re.sub(r"\n {12}(?=\S)|(?<=[^\n])\n {4}(?=\S)", " ", found.__doc__ or "")
     return found
+
+
+def run_first(function: Callable) -> Callable:
+    """Return a command that looks for the run it is given, if any, before its other arguments and output files."""
+    from jaxgen.commands.shared import Folder
+
+    signature = inspect.signature(function)
+    runs = [name for name, parameter in signature.parameters.items() if parameter.annotation == Folder]
+    if not runs:
+        return function
+
+    @functools.wraps(function)
+    def command(*args, **rest):
+        from jaxgen.runs.config_io import load_config
+
+        given = signature.bind(*args, **rest).arguments
+        for name in runs:
+            load_config(given[name])
+        return function(*args, **rest)
+
+    return command
 
 
 def brief(function: Callable) -> Callable:

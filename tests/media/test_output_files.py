@@ -36,21 +36,19 @@ def test_existing_files_are_kept_and_reported_before_any_work(command, cli, tmp_
     Image.new("L", (8, 8)).save("image.png")
     verb, *more = command.split()
     given, made = COMMANDS[command]
-    missing = "There is no run folder"
-    if verb == "generate":  # its suffixes depend on the kind of the samples, so it reads the run's settings first
-        (tmp_path / "nowhere").mkdir()
-        (tmp_path / "nowhere/config.json").write_text(to_json(replace(zoo.load("dcgan").tiny, preset="dcgan")))
-        missing = "has no whole checkpoint"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(to_json(replace(zoo.load("dcgan").tiny, preset="dcgan")))
     for name in made:
         (tmp_path / name).write_text("mine")
-        printed = cli(2, verb, "nowhere", *given, *more)
+        assert "There is no run folder nowhere" in cli(2, verb, "nowhere", *given, *more)
+        printed = cli(2, verb, "run", *given, *more)
         assert f"{name} exists already: name another file with --out, or add --overwrite." in printed
         assert (tmp_path / name).read_text() == "mine"
-        assert missing in cli(2, verb, "nowhere", *given, *more, "--overwrite")
+        assert "exists already" not in cli(2, verb, "run", *given, *more, "--overwrite")
         (tmp_path / name).unlink()
-    assert missing in cli(2, verb, "nowhere", *given, *more)
+    assert "exists already" not in cli(2, verb, "run", *given, *more)
     if "image.png" in given:
-        printed = cli(2, verb, "nowhere", *given, "--out", "image.png", "--overwrite")
+        printed = cli(2, verb, "run", *given, "--out", "image.png", "--overwrite")
         assert "image.png would be replaced by its own output" in printed
 
 
