@@ -193,8 +193,7 @@ class ImageRestorer:
             raise InputError(f"{file}: the output is {sizes[0]}, the original {sizes[1]}: their sizes must be equal.")
         for path, each in zip(paths, found, strict=True):
             write(path, quantised(each, photo.bits), photo, alpha)
-        border, channels = int(self.model.scale), self.model.transform.source.sizes(-1)
-        scores = lambda made: {} if truth is None else comparing.measured(truth, made, border, channels)  # noqa: E731
+        scores = lambda made: {} if truth is None else comparing.measured(truth, made, int(self.model.scale))  # noqa: E731
         if sheet:
             before = enlarge(given, self.model.scale)[: answer.shape[0], : answer.shape[1]]
             comparing.write_sheet(sheet_path(target), before, found, truth, scores)

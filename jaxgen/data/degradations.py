@@ -16,6 +16,7 @@ from jaxgen.data.degradation_ops import broadcast_like, fold_keys, uniform
 from jaxgen.data.masks import MASKS
 from jaxgen.data.old_photo import old_photo
 from jaxgen.data.real_esrgan import real_esrgan
+from jaxgen.nn.colour import eight_bit
 from jaxgen.nn.resample import imresize
 
 Array = jax.Array
@@ -31,7 +32,8 @@ class Degradation:
     """Degradation of clean images, in the order of the fields; a span of 0 to 0 skips a step.
 
     Blurs come before bicubic downsampling; the rest of the pipeline and all other steps come after it. "real-esrgan"
-    downsamples by itself.
+    downsamples by itself. A downsampled image has the levels of a file, as most publications train and test on files;
+    those that compute with MATLAB's doubles throughout have `rounded` off, and inputs beyond black and white.
     """
 
     blur: Span = (0.0, 0.0)  # sigma of an isotropic Gaussian, in pixels
@@ -43,6 +45,7 @@ class Degradation:
     camera: Span = (0.0, 0.0)  # variance of shot noise at white = 1, with a phone's read noise
     jpeg: Span = (0.0, 0.0)  # quality, from 1 to 100
     mask: Literal["none", "boxes", "strokes", "scratches", "text"] = "none"  # pixels replaced by middle grey
+    rounded: bool = True  # whether a downsampled image is clipped and rounded to 8 bits, before the steps after it
 
     def check(self):
         """Raise InputError for an invalid span or an unknown name."""
@@ -78,7 +81,7 @@ class Degradation:
         if self.pipeline == "real-esrgan":
             x = real_esrgan(x, fold_keys(keys, "real-esrgan"), scale)
         elif scale != 1:
-            x = imresize(x, 1 / scale)
+            x = self.downsampled(imresize(x, 1 / scale))
         extra = {"sigma": strength["noise"]}
         if self.pipeline == "photo":
             x, extra["mask"] = old_photo(x, fold_keys(keys, "photo"))
@@ -103,6 +106,10 @@ class Degradation:
             x = x * (1 - broadcast_like(mask, x))
             extra["mask"] = jnp.maximum(mask, extra["mask"]) if "mask" in extra else mask
         return {"degraded": x, **extra}
+
+    def downsampled(self, x: Array) -> Array:
+        """Return a downsampled image as it is stored: clipped and rounded to 8 bits, or as it is."""
+        return eight_bit(x) if self.rounded else x
 
 
 def _kernel_side(length: float) -> int:

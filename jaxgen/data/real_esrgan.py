@@ -32,6 +32,7 @@ from jaxgen.data.degradation_ops import (
     poisson_noise,
     uniform,
 )
+from jaxgen.nn.colour import eight_bit
 
 Array = jax.Array
 Span = tuple[float, float]
@@ -100,7 +101,7 @@ def real_esrgan(x: Array, keys: Key, scale: float) -> Array:
     size = [jnp.full(len(x), n) for n in end]
     x = filter_images(resize_each(x, small, size, end, fold_keys(last, "mode")), last_kernels(fold_keys(last, "sinc")))
     x = jnp.where(broadcast_like(early, x), x, compress(x, fold_keys(two, "jpeg"), size))
-    return jnp.clip(jnp.round((x + 1) * 127.5), 0, 255) / 127.5 - 1
+    return eight_bit(x)
 
 
 def random_choice(keys: Key, odds: tuple[float, ...]) -> Array:

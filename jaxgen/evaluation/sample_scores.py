@@ -37,6 +37,7 @@ from jaxgen.metrics.kid import KID
 from jaxgen.metrics.metric import Metric, State
 from jaxgen.metrics.neighbours import DENSITY_COVERAGE, PRECISION_RECALL
 from jaxgen.metrics.sliced_wasserstein import sliced_wasserstein
+from jaxgen.nn.colour import eight_bit
 from jaxgen.pretrained.feature_extractors import RESIZERS, Extractor, extractor
 from jaxgen.runs import sharding
 from jaxgen.runs.sharding import Mesh
@@ -76,7 +77,7 @@ def is_score(name: str) -> bool:
 
 def extract(extractor: Extractor, resizer: str, variables, x: Array) -> dict[str, Array]:
     """Return an extractor's answer to images f32[b h w c] in [-1, 1], rounded to 8 bits as if they had been saved."""
-    x = jnp.clip(jnp.rint((x + 1) * 127.5), 0, 255) / 127.5 - 1
+    x = eight_bit(x)
     height, width, channels = extractor.image
     if channels and channels != x.shape[3]:
         if x.shape[3] != 1 and channels != 1:

@@ -15,7 +15,8 @@ from jaxgen.core.types import Array
 from jaxgen.data.image_decoding import decode_file
 from jaxgen.data.transforms import to_float, to_size
 from jaxgen.inference.latent_space import Entry, Given, Nets, conditions
-from jaxgen.metrics.pixels import eight_bit, psnr
+from jaxgen.metrics.pixels import psnr
+from jaxgen.nn.colour import eight_bit
 from jaxgen.pretrained.feature_distances import Features
 
 RATE, NOISE = 0.1, 0.05  # Karras et al. 2020a, appendix D

@@ -1,7 +1,7 @@
 """Restored images compared with the originals: scores, and a sheet that shows them side by side."""
 
 import itertools
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -13,13 +13,12 @@ from jaxgen.media.image_grid import save_png
 from jaxgen.metrics import pixels
 
 
-def measured(clean: np.ndarray, made: np.ndarray, border: int, channels: Container[int] = (1,)) -> dict[str, float]:
+def measured(clean: np.ndarray, made: np.ndarray, border: int) -> dict[str, float]:
     """Return PSNR and SSIM of an image before it is rounded to 8 bits. An enlarged image's border is cropped.
 
-    Colour images are scored by luma, as is usual in super-resolution, and by all channels. The levels of an enlarged
-    grey image are first mapped to 16 ... 235, the range of luma. They are mapped twice if the net takes no grey images
-    (`channels`), because the net's output is then the luma of three equal channels. Published scores treat the one
-    grey image of Set14 in this way.
+    Colour images are scored by luma, as is usual in super-resolution, and by all channels. An enlarged grey image is
+    scored by the luma of three equal channels, whatever net made it: levels from 16 to 235. Publications of nets for
+    colour do so with the one grey image of Set14, bridge. Older ones score its levels as they are, 1.32 dB lower.
     """
     border = border if border > 1 else 0
     grey = clean.shape[2] == 1
@@ -27,8 +26,7 @@ def measured(clean: np.ndarray, made: np.ndarray, border: int, channels: Contain
         clean, made = (np.repeat(x, 3, 2) if x.shape[2] == 1 else x for x in (clean, made))
     a, b = clean[None], np.clip(made, -1, 1)[None]
     if border and clean.shape[2] == 1:
-        for _ in range(1 if 1 in channels else 2):
-            a, b = (np.asarray(pixels.luma(jnp.asarray(np.repeat(x, 3, 3)))) for x in (a, b))
+        a, b = (np.asarray(pixels.luma(jnp.asarray(np.repeat(x, 3, 3)))) for x in (a, b))
     ending = f"_border{border}" if border else ""
     names = ["psnr_y", "ssim_y"] if grey else ["psnr_y", "psnr_rgb", "ssim_y"]
     side = min(clean.shape[:2]) - 2 * border

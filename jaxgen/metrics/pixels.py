@@ -3,7 +3,7 @@
 The functions are pure and per image: a, b f32[... h w c] in [-1, 1] -> f32[...], after `border` pixels are shaved off
 each side. The metrics are means over images, as super-resolution reports them: the mean of the PSNRs, not the PSNR of
 the mean error. A name contains the protocol: `psnr_y_border4` is the PSNR of luma with 4 pixels shaved. Images are not
-quantised; apply `eight_bit` first to measure what an 8-bit file would hold.
+quantised; apply `eight_bit` of nn/colour.py first to measure what an 8-bit file would hold.
 """
 
 import re
@@ -17,7 +17,7 @@ from jax import lax
 
 from jaxgen.core.errors import InputError, choose
 from jaxgen.metrics.metric import Metric
-from jaxgen.nn.colour import LUMA
+from jaxgen.nn.colour import LUMA, eight_bit
 
 Array = jax.Array
 
@@ -27,11 +27,6 @@ POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, section 3
 SMALLEST_MS_SSIM = (WINDOW - 1) * 2 ** (len(POWERS) - 1) + 1  # 161: the coarsest image still contains a window
 SMALLEST = {"ssim": WINDOW, "ms_ssim": SMALLEST_MS_SSIM}  # smallest side of a measure; 1 for all others
 PIXEL_AXES = (-3, -2, -1)
-
-
-def eight_bit(x: Array) -> Array:
-    """Return x in [-1, 1] clipped and rounded to the 256 levels of an 8-bit file."""
-    return jnp.clip(jnp.round((x + 1) * 127.5), 0, 255) / 127.5 - 1
 
 
 def luma(x: Array, rounded: bool = False) -> Array:

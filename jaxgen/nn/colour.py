@@ -1,4 +1,4 @@
-"""Luma and chroma of images in [-1, 1]."""
+"""Luma, chroma and levels of images in [-1, 1]."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,11 @@ Array = jax.Array
 LUMA = (65.481, 128.553, 24.966)
 MATRIX = np.array([LUMA, [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 OFFSET = np.array([16.0, 128.0, 128.0]) / 255
+
+
+def eight_bit(x: Array) -> Array:
+    """Return x in [-1, 1] clipped and rounded to the 256 levels of an 8-bit file."""
+    return jnp.clip(jnp.round((x + 1) * 127.5), 0, 255) / 127.5 - 1
 
 
 def ycbcr(x: Array) -> Array:

@@ -177,7 +177,7 @@ class RestorationTask:
             raise InputError(f"model.image is {height}x{width}: both sides must be multiples of {multiple}.")
         if len(self.scales) > 1 and not self.interpolated:
             raise InputError("One net for several scales must get interpolated images as its input.")
-        if self.scales == (1,) and self.degradation == Degradation() and self.make_pair is clean_target:
+        if self.scales == (1,) and _steps(self.degradation) == {} and self.make_pair is clean_target:
             raise InputError("No degradation is set: set some of model.degradation, such as noise 25 25.")
         if self.one_kind and 1 in self.scales and _kinds(self.degradation, (1,)) == []:
             raise InputError("model.scales has a 1: images of that scale need a degradation, set some of them.")
@@ -287,11 +287,18 @@ class Kind(NamedTuple):
     scale: int
 
 
+def _steps(degradation: Degradation) -> dict[str, Any]:
+    """Return the settings of the steps that a degradation has beside downsampling."""
+    none = Degradation(rounded=degradation.rounded)
+    values = {field.name: getattr(degradation, field.name) for field in fields(degradation)}
+    return {name: value for name, value in values.items() if value != getattr(none, name)}
+
+
 def _kinds(degradation: Degradation, scales: tuple[int, ...]) -> list[Kind]:
     """Return each step of a degradation alone, and downsampling alone; all of them are equally frequent."""
-    spans = {f.name: getattr(degradation, f.name) for f in fields(degradation)}
-    steps = [[(Degradation(**{name: span}), 1)] for name, span in spans.items() if span != getattr(Degradation(), name)]
-    smaller = [(Degradation(), scale) for scale in scales if scale != 1]
+    alone = Degradation(rounded=degradation.rounded)
+    steps = [[(replace(alone, **{name: value}), 1)] for name, value in _steps(degradation).items()]
+    smaller = [(alone, scale) for scale in scales if scale != 1]
     steps += [smaller] if smaller else []
     return [Kind(1 / len(steps) / len(step), *kind) for step in steps for kind in step]
 

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from jaxgen import zoo
 from jaxgen.data import degradation_ops, masks, old_photo
 from jaxgen.data.degradations import Degradation
+from jaxgen.nn.resample import imresize
 from tests.helpers.data_samples import message, sample_image
 from tests.helpers.degradation_samples import batch, floats, keys
 
@@ -99,6 +101,22 @@ def test_sigma_is_returned_and_the_default_changes_nothing():
     made = jax.jit(Degradation(noise=(10, 30)))(jnp.zeros((64, 32, 32, 3)), keys(64))
     assert (made["sigma"] >= 10).all() and (made["sigma"] <= 30).all() and made["sigma"].std() > 4
     np.testing.assert_allclose(made["degraded"].std((1, 2, 3)) * 127.5, made["sigma"], rtol=0.1)
+
+
+def test_a_downsampled_image_has_the_levels_of_a_file():
+    """Bicubic interpolation overshoots where black meets white. A file can't hold that."""
+    x = jnp.asarray(np.where(np.indices((16, 16)).sum(0) // 8 % 2, 1.0, -1.0)[None, :, :, None], jnp.float32)
+    plain = np.asarray(imresize(x, 1 / 2))
+    assert np.abs(plain).max() > 1.05
+    made = np.asarray(Degradation()(x, keys(1), 2)["degraded"])
+    np.testing.assert_allclose(made, np.clip(np.rint((plain + 1) * 127.5), 0, 255) / 127.5 - 1, atol=1e-6)
+    assert np.array_equal(Degradation(rounded=False)(x, keys(1), 2)["degraded"], plain)
+
+
+def test_only_nets_whose_authors_trained_on_doubles_do_without_rounding():
+    nets = [name for family in ("restoration", "super_resolution") for name in zoo.family(family)]
+    degradations = {name: getattr(zoo.load(name).run.model, "degradation", Degradation()) for name in nets}
+    assert {name for name in nets if not degradations[name].rounded} == {"srcnn", "vdsr", "fsrcnn", "dncnn-3"}
 
 
 @pytest.mark.parametrize(

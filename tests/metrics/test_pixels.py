@@ -17,7 +17,6 @@ from jaxgen.metrics.niqe import aggd, fit_pristine, load_pristine, niqe
 from jaxgen.metrics.pixels import (
     PIXELS,
     check_pairs,
-    eight_bit,
     luma,
     mae,
     mean_of,
@@ -26,6 +25,7 @@ from jaxgen.metrics.pixels import (
     psnr,
     ssim,
 )
+from jaxgen.nn.colour import eight_bit
 from jaxgen.nn.resample import KERNELS, imresize, resampling_weights, resize, resize_clean, resize_tf1
 from jaxgen.runs import sharding
 

@@ -81,7 +81,7 @@ def preset(model: DnCNN, parameters: int, steps: int) -> Preset:
     return Preset(row(model, steps, 128, optim=Optim(schedule="cosine")), tiny(small), parameters)
 
 
-BLIND, THREE = Degradation(noise=(0, 55)), Degradation(noise=(0, 55), jpeg=(5, 99))
+BLIND, THREE = Degradation(noise=(0, 55)), Degradation(rounded=False, noise=(0, 55), jpeg=(5, 99))
 PRESETS = {  # 50 epochs of 128 x 1,600, 3,000 and 8,000 patches
     "dncnn": preset(DnCNN(), 556_097, 80_000),
     "dncnn-blind": preset(DnCNN(image=(50, 50, 1), depth=20, degradation=BLIND), 667_073, 150_000),

@@ -31,7 +31,7 @@ class FSRCNN:
     width: int = 56  # d
     shrunk: int = 12  # s
     depth: int = 4  # m
-    degradation: Degradation = Degradation()
+    degradation: Degradation = Degradation(rounded=False)  # the authors' images are doubles of MATLAB
     recipe: Recipe = Recipe(loss="l2", learning_rate=1e-3)
 
     def task(self, steps: int) -> Task:

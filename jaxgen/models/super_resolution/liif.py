@@ -163,24 +163,16 @@ class First(nn.Module):
 
 def liif_task(model: LIIF) -> Task:
     """Return the Task: patches downsampled by their own factors, compared at random points. Section 4.1."""
-    net, (height, width, channels), small = LIIFNet(model), model.image, model.small
+    net, channels, small = LIIFNet(model), model.image[2], model.small
 
     def init(key: Key, spec: Any = None):
         del spec
         x, at = jnp.zeros((2, small, small, channels)), jnp.zeros((2, 3, 2))
         return {"restorer": net.init(key, x, at, jnp.ones((2, 2)))["params"]}, {"restorer": {}}
 
-    def training_pair(clean: Array, key: Key) -> tuple[Array, Array, Array, Array]:
-        """Return a downsampled patch f32[H W c], points f32[q 2], their colours f32[q c], and a pixel's size."""
-        factor = jax.random.uniform(rng.fold(key, "scale"), (), jnp.float32, 1, min(height, width) / small)
-        side = jnp.round(factor * small)  # of the part that is downsampled
-        place = jax.random.randint(rng.fold(key, "points"), (model.points, 2), 0, side.astype(jnp.int32))
-        at = (place.astype(jnp.float32) + 0.5) / side * 2 - 1
-        return downsampled(clean, side, small), at, clean[place[:, 0], place[:, 1]], 2 / side
-
     def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         keys = jax.random.split(key, len(batch["image"]))
-        x, at, target, cell = jax.vmap(training_pair)(batch["image"], keys)
+        x, at, target, cell = jax.vmap(partial(training_pair, model))(batch["image"], keys)
         x = model.degradation(x, keys)["degraded"]
         cell = jnp.broadcast_to(cell[:, None], (len(cell), 2))
         made: Any = net.apply(variables("restorer", params, context.extra), x, at, cell)  # [b q c]
@@ -210,6 +202,17 @@ def liif_task(model: LIIF) -> Task:
         ema=(Ema("restorer", ramped(0.999)),),
         capabilities=restoration(model.degradation, restore, scales=(), channels=(channels,)),
     )
+
+
+def training_pair(model: LIIF, clean: Array, key: Key) -> tuple[Array, Array, Array, Array]:
+    """Return a downsampled patch f32[H W c], points f32[q 2], their colours f32[q c], and a pixel's size."""
+    small = model.small
+    factor = jax.random.uniform(rng.fold(key, "scale"), (), jnp.float32, 1, min(model.image[:2]) / small)
+    side = jnp.round(factor * small)  # of the part that is downsampled
+    place = jax.random.randint(rng.fold(key, "points"), (model.points, 2), 0, side.astype(jnp.int32))
+    at = (place.astype(jnp.float32) + 0.5) / side * 2 - 1
+    x = model.degradation.downsampled(downsampled(clean, side, small))
+    return x, at, clean[place[:, 0], place[:, 1]], 2 / side
 
 
 def downsampled(x: Array, side: Array, small: int) -> Array:

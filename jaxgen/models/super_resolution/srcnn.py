@@ -26,7 +26,7 @@ class SRCNN:
     scale: int = 2
     kernels: tuple[int, int, int] = (9, 5, 5)  # f1, f2, f3
     widths: tuple[int, int] = (64, 32)  # n1, n2
-    degradation: Degradation = Degradation()
+    degradation: Degradation = Degradation(rounded=False)  # the authors' images are doubles of MATLAB
     recipe: Recipe = Recipe(loss="l2")
 
     def task(self, steps: int) -> Task:

@@ -28,7 +28,7 @@ class VDSR:
     depth: int = 20
     width: int = 64
     bias: bool = False
-    degradation: Degradation = Degradation()
+    degradation: Degradation = Degradation(rounded=False)  # the authors' images are doubles of MATLAB
     recipe: Recipe = Recipe(loss="l2")
 
     def task(self, steps: int) -> Task:

@@ -141,7 +141,8 @@ def dncnn_3_task(**degradation) -> tuple[Task, list]:
         return pair
 
     fixed: Any = {"channels": 1, "scales": (1, 2, 3, 4), "interpolated": True, "one_kind": True, "make_pair": spy}
-    return RestorationTask(Affine(), (24, 24, 1), Recipe(), Degradation(**degradation), **fixed).task(), seen
+    one = Degradation(**degradation, rounded=False)
+    return RestorationTask(Affine(), (24, 24, 1), Recipe(), one, **fixed).task(), seen
 
 
 def test_dncnn_3_degrades_a_patch_in_one_of_three_kinds():

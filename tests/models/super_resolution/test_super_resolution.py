@@ -16,9 +16,10 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Context
 from jaxgen.interop.read import read
 from jaxgen.interop.weight_names import rule_of, to_ours, to_theirs
-from jaxgen.metrics.pixels import eight_bit, luma, psnr
+from jaxgen.metrics.pixels import luma, psnr
 from jaxgen.models.super_resolution import liif
 from jaxgen.models.super_resolution._discriminator import PerceptualGANConfig
+from jaxgen.nn.colour import eight_bit
 from jaxgen.nn.resample import imresize, resize
 from jaxgen.nn.shuffle import depth_to_space, space_to_depth
 from jaxgen.training.dry_run import count
@@ -187,6 +188,17 @@ def test_liif_downsamples_as_resize_does(side):
     x = np.random.default_rng(0).normal(size=(24, 24, 3)).astype(np.float32)
     small = jax.jit(liif.downsampled, static_argnums=2)(x, jnp.float32(side), 8)
     np.testing.assert_allclose(small, resize(jnp.asarray(x[:side, :side]), (8, 8)), atol=1e-5)
+
+
+def test_liif_trains_on_the_levels_of_files():
+    model: Any = zoo.load("liif").tiny.model
+    squares = np.indices(model.image[:2]).sum(0) // 8 % 2 * 2.0 - 1
+    image = jnp.asarray(np.repeat(squares[..., None], 3, 2), jnp.float32)
+    pair = jax.jit(lambda: liif.training_pair(model, image, jax.random.key(1)))()
+    levels = (np.asarray(pair[0]) + 1) * 127.5
+    assert np.abs(levels - np.clip(np.rint(levels), 0, 255)).max() < 1e-3
+    side, small = 2 / float(pair[3]), model.small
+    assert np.abs(liif.downsampled(image, jnp.float32(side), small)).max() > 1.02, "what a file can't hold"
 
 
 @pytest.mark.parametrize("scale", [1.3, 2, 3.7])
