@@ -1,16 +1,17 @@
-"""python -m jaxgen restore: an image or a folder of images, restored by a trained model or by interpolation."""
+"""python -m jaxgen restore: images and folders of images, restored by a trained model or by interpolation."""
 
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.progress import Progress
 
-from jaxgen.commands.shared import ImageFile, With
+from jaxgen.commands.shared import ImageFiles, With
 from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.inference.restoration import Model, open_model
 from jaxgen.media import tiling
@@ -22,7 +23,7 @@ Check = Callable[[float], None]
 
 
 def restore(
-    image: ImageFile,
+    image: ImageFiles,
     with_: With,
     out: Path | None = None,
     preset: str = "",
@@ -40,22 +41,23 @@ def restore(
     sheet: bool = False,
     overwrite: bool = False,
 ):
-    """Restore an image, or all images of a folder: enlarge, denoise, fill in, ... as the model was trained.
+    """Restore images, and all images of folders: enlarge, denoise, fill in, ... as the model was trained.
 
     Alpha, 16 bits (.png), colour profile and EXIF are kept. The image is written upright.
 
     Args:
-        image: an image file or a folder
+        image: image files or folders
         with_: the model: a run of train.restoration or train.super_resolution; a run of train.diffusion, to fill in
             images of its own size; a file of weights of a restoration or super-resolution net, of jaxgen or PyTorch;
             bicubic, lanczos3, bilinear or nearest; or deep-image-prior, which is fitted to the image itself
-        out: the output file, or for a folder the output folder; unset: IMAGE-restored.png, FOLDER-restored
+        out: the output file, or for several images the output folder; unset: IMAGE-restored.png, FOLDER-restored
         preset: the preset of a file of weights; unset: found by the weights
         scale: the scale factor; unset: that of the model's training, 2 for interpolation
         sigma: standard deviation of the noise on the scale 0-255, for models conditioned on it; deep-image-prior stops
             at this error
         mask: an image of the same size, white in the part to fill in, for inpainting models
-        original: the original image, or a folder of originals with the same names; prints scores
+        original: the original image, or a folder of originals with the same names; prints scores. An enlarged image's
+            original may have a few more pixels, which are cropped: fewer than the factor
         degrade: the images are originals: degrade them first, as in training, and print scores
         ensemble: average over eight rotations and reflections of the image: better, and eight times slower
         tile: side of the tiles that are restored one after another, in pixels; 0: the whole image at once
@@ -75,24 +77,34 @@ def restore(
     if degrade and original:
         raise InputError("--degrade takes the given images as originals: leave out --original.")
     job = ImageJob(image, out, "restored", lambda target: written(target, answers, sheet), overwrite)
-    originals = dict(zip(job.files, pairs_of(image, job.files, original), strict=True))
+    originals = pairs_of(job, original)
     model = open_model(with_, preset, scale)
     model.check(sigma, mask, answers, degrade, ensemble)
     restorer, scores = ImageRestorer(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers), []
+    unscored: list[str] = []
+
+    def truth(file: Path, folder: Path, photo: Photo) -> np.ndarray | None:
+        try:
+            return original_of(originals[file], folder, file, photo, model.scale)
+        except InputError as error:
+            if job.single:
+                raise
+            unscored.append(str(error))  # no reason to restore it less
 
     def process(file: Path, target: Path):
-        clean = originals[file]
         restorer.text = f"restoring {job.files.index(file) + 1} of {len(job.files)}"
-        if original is not None and clean is None:
-            read(file)  # an unreadable file is reported first
-            raise InputError(f"{original} has no image for {file}.")
-        name = "" if job.single else str(file.relative_to(image))
-        found = restorer.process(file, target, clean, mask, sheet, name)
+        name = "" if job.single else str(job.names[file])
+        truth_of = None if original is None else partial(truth, file, original)
+        found = restorer.process(file, target, truth_of, mask, sheet, name)
         scores.extend([found] if found else [])
         more = f" and {answers - 1} more" if answers > 1 else ""
         print(f"{target}{more}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)
 
-    job.run(process, lambda: print_means(scores))
+    def finish() -> list[str]:
+        print_means(scores)
+        return [f"{len(unscored)} of {len(job.files)} were restored, but not scored:", *unscored] if unscored else []
+
+    job.run(process, finish)
 
 
 def print_means(scores: list[dict[str, float]]):
@@ -113,22 +125,42 @@ def written(target: Path, answers: int, sheet: bool) -> list[Path]:
     return [*numbered(target, answers), *([sheet_path(target)] if sheet else [])]
 
 
-def pairs_of(image: Path, files: list[Path], original: Path | None) -> list[Path | None]:
-    """Return the original of each file, or None. For a.jpg it is a.png; for ax4.jpg it is ax4.png or a.png.
+def pairs_of(job: ImageJob, original: Path | None) -> dict[Path, Path | None]:
+    """Return the original of each file, or None. For a.jpg it is a.jpg, or a.png; for ax4.jpg also ax4.png or a.png.
 
-    Raises InputError if one of `image` and `original` is a file and the other is a folder.
+    Raises InputError if there is one image and `original` is a folder, or several images and it is none.
     """
     if original is None:
-        return [None] * len(files)
-    if image.is_file() and original.is_file():
-        return [original]
+        return dict.fromkeys(job.files)
     if not original.exists():
         raise InputError(f"--original: there is no image or folder {original}.")
-    if not original.is_dir() or image.is_file():
-        raise InputError("--original must be a file if IMAGE is a file, and a folder if IMAGE is a folder.")
-    by_stem = {p.relative_to(original).with_suffix(""): p for p in find(original)}
-    names = [file.relative_to(image).with_suffix("") for file in files]
-    return [by_stem.get(name) or by_stem.get(name.with_name(SMALL.sub("", name.name) or name.name)) for name in names]
+    if original.is_dir() == job.single:
+        raise InputError("--original must be a file for one image, and a folder for several or for a folder.")
+    if job.single:
+        return {job.files[0]: original}
+    found = {path.relative_to(original): path for path in reversed(find(original))}
+    found = {name.with_suffix(""): path for name, path in found.items()} | found
+    small = {file: name.with_name(SMALL.sub("", name.stem) or name.stem) for file, name in job.names.items()}
+    return {
+        file: found.get(name) or found.get(name.with_suffix("")) or found.get(small[file])
+        for file, name in job.names.items()
+    }
+
+
+def original_of(path: Path | None, folder: Path, file: Path, photo: Photo, scale: float) -> np.ndarray:
+    """Return the original f32[h w c] of an image. Raises InputError if it can't be compared with the output.
+
+    It may be larger than the output by less than the factor, as originals of published sets are: they are cropped to a
+    multiple of the factor before they are made small. It may be as much smaller, where a fractional factor rounds up.
+    """
+    if path is None:
+        raise InputError(f"{folder} has no image for {file}.")
+    truth = read(path).pixels
+    sides = [(side, round(small * scale)) for side, small in zip(truth.shape[:2], photo.pixels.shape[:2], strict=True)]
+    if any(abs(side - made) >= scale for side, made in sides):
+        whole, output = ("x".join(map(str, some)) for some in zip(*sides, strict=True))
+        raise InputError(f"The original {path} is {whole}, but the output for {file} is {output}.")
+    return truth
 
 
 @dataclass
@@ -153,20 +185,28 @@ class ImageRestorer:
         self.tile = 0 if self.model.by or self.model.transform.whole else self.tile
 
     def process(
-        self, file: Path, target: Path, clean: Path | None, mask: Path | None, sheet: bool, name: str = ""
+        self,
+        file: Path,
+        target: Path,
+        truth_of: Callable[[Photo], np.ndarray | None] | None,
+        mask: Path | None,
+        sheet: bool,
+        name: str = "",
     ) -> dict[str, float]:
         """Restore a file and return its scores. Raises InputError if it can't be restored.
 
-        name: with the seed, it determines the random degradation
+        truth_of: returns the original f32[h w c], of nearly the output's size, or None if there is none
+        name:     with the seed, it determines the random degradation
         """
-        compared = self.degrade or sheet or clean is not None
+        compared = self.degrade or sheet or truth_of is not None
         check = self.check_size(file, compared)
         photo = read(file)
-        truth = read(clean).pixels if clean else None
-        given, conditioning = photo.pixels, {}
+        truth = truth_of(photo) if truth_of else None
+        given, conditioning, alpha = photo.pixels, {}, self.alpha(photo)
         if self.degrade:
             given, conditioning = self.degraded(photo.pixels, name)
             truth = photo.pixels[: round(len(given) * self.model.scale), : round(given.shape[1] * self.model.scale)]
+            alpha = None if photo.alpha is None else photo.alpha[: len(truth), : truth.shape[1]]
         conditioning |= {} if self.sigma is None else {"sigma": np.float32(self.sigma)}
         conditioning |= {} if mask is None else {"mask": read_mask(mask, file, photo)}
         given = np.where(conditioning["mask"] > 0, 0, given) if "mask" in conditioning else given
@@ -177,27 +217,22 @@ class ImageRestorer:
         if not compared:  # the whole output is never in memory as f32
             for path, lines in zip(paths, parts, strict=True):
                 values = np.concatenate([quantised(some, photo.bits) for some in lines])
-                write(path, values, photo, self.alpha(photo))
+                write(path, values, photo, alpha)
             return {}
         from jaxgen.media import comparison_sheet as comparing
 
         found = [np.concatenate(list(lines)) for lines in parts]
-        alpha = self.alpha(photo)
         if self.degrade and truth is not None:  # a fractional scale rounds the sides up
-            height, width = truth.shape[:2]
-            found = [each[:height, :width] for each in found]
-            alpha = None if photo.alpha is None else photo.alpha[:height, :width]
-        answer = found[0]
-        if truth is not None and truth.shape[:2] != answer.shape[:2]:
-            sizes = [f"{x.shape[0]}x{x.shape[1]}" for x in (answer, truth)]
-            raise InputError(f"{file}: the output is {sizes[0]}, the original {sizes[1]}: their sizes must be equal.")
-        for path, each in zip(paths, found, strict=True):
+            found = [each[: len(truth), : truth.shape[1]] for each in found]
+        for path, each in zip(paths, found, strict=True):  # before they are scored, which may fail
             write(path, quantised(each, photo.bits), photo, alpha)
+        height, width = np.min([x.shape[:2] for x in (found[0], found[0] if truth is None else truth)], axis=0)
+        found, truth = [each[:height, :width] for each in found], None if truth is None else truth[:height, :width]
         scores = lambda made: {} if truth is None else comparing.measured(truth, made, int(self.model.scale))  # noqa: E731
         if sheet:
-            before = enlarge(given, self.model.scale)[: answer.shape[0], : answer.shape[1]]
+            before = enlarge(given, self.model.scale)[:height, :width]
             comparing.write_sheet(sheet_path(target), before, found, truth, scores)
-        return scores(answer)
+        return scores(found[0])
 
     def check_size(self, file: Path, compared: bool) -> Check | None:
         """Raise InputError if the image and its output exceed the memory limit. Only the file's header is read.

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 PNG = (".png",)
 Folder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 ImageFile = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGE")]
+ImageFiles = Annotated[
+    tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(one or more)")
+]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|METHOD")]
 
 

@@ -1,4 +1,4 @@
-"""python -m jaxgen stylize: style transfer to an image or to a folder of images."""
+"""python -m jaxgen stylize: style transfer to images and to folders of images."""
 
 import math
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from jaxgen.commands.shared import ImageFiles
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.inference.stylization import StyleRequest, Stylist, open_stylist
 from jaxgen.media import tiling
@@ -18,12 +19,11 @@ from jaxgen.media.photo import check_mask, quantised, read, size_of, write
 
 TILE = 512
 
-Content = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONTENT")]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="gatys|wct|RUN|WEIGHTS")]
 
 
 def stylize(
-    content: Content,
+    content: ImageFiles,
     style: tuple[str, ...] = (),
     with_: With = "gatys",
     how: Literal["adain", "wct"] | None = None,
@@ -42,17 +42,17 @@ def stylize(
     memory: float = 4.0,
     overwrite: bool = False,
 ):
-    """Transfer the style of images to an image, or to all images of a folder.
+    """Transfer the style of images to other images, and to all images of folders.
 
     Alpha, 16 bits (.png), colour profile and EXIF are kept. The image is written upright, in colour.
 
     Args:
-        content: an image file or a folder
+        content: image files or folders
         style: the style images; for a run of fast-style the names of the styles that it was trained on
         with_: the method: gatys optimises the image until its features match the style; wct does the same with whitened
             and coloured features as targets; a run of fast-style or adain; or a file of weights of fast-style
         how: the transform of features in a run of adain: unset: that of its training; wct: whitening and colouring
-        out: the output file, or for a folder the output folder; unset: CONTENT-stylized.png, FOLDER-stylized
+        out: the output file, or for several images the output folder; unset: IMAGE-stylized.png, FOLDER-stylized
         weights: the weight of each style; unset: equal weights
         masks: one mask per style, of the content's size, white where the style is used; pixels that are black in all
             masks keep the content. With one mask fewer than styles, the last style gets the rest
@@ -81,7 +81,7 @@ def stylize(
     outputs = lambda target: [target, progress_path(target)] if progress else [target]  # noqa: E731
     job = ImageJob(content, out, "stylized", outputs, overwrite, inputs)
     if progress and not job.single:
-        raise InputError("--progress is for one image: leave it out for a folder.")
+        raise InputError("--progress is for one image: leave it out for several.")
     request = StyleRequest(style, weights, style_size, strength)
     stylist = open_stylist(with_, request, how, steps, style_weight, backbone)
     check_masks(masks, stylist)

@@ -1,4 +1,4 @@
-"""python -m jaxgen translate: an image or a folder of images, translated into another domain."""
+"""python -m jaxgen translate: images and folders of images, translated into another domain."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgen.commands.shared import Folder, ImageFile
+from jaxgen.commands.shared import Folder, ImageFiles
 from jaxgen.core.class_names import class_number
 from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def translate(
     run: Folder,
-    image: ImageFile,
+    image: ImageFiles,
     to: str | None = None,
     out: Path | None = None,
     side: int | None = None,
@@ -31,17 +31,17 @@ def translate(
     seed: int = 0,
     overwrite: bool = False,
 ):
-    """Translate an image, or all images of a folder, into another domain.
+    """Translate images, and all images of folders, into another domain.
 
     Images can have any size. Transparent pixels become white, as in training. 16 bits (.png), colour profile and EXIF
     are kept. The image is written upright.
 
     Args:
         run: the run folder of a model of train.translation
-        image: an image file or a folder
+        image: image files or folders
         to: the output domain: source or image for models that translate both ways, the name or number of a class for
             models of many domains; unset: the domain that the model was trained to make
-        out: the output file, or for a folder the output folder; unset: IMAGE-translated.png, FOLDER-translated
+        out: the output file, or for several images the output folder; unset: IMAGE-translated.png, FOLDER-translated
         side: resize the image first, so that its shorter side has this many pixels; unset: no resizing
         pair: the image is of the output domain: turn it into edges, grey, ... first, as in training
         answers: number of results of a stochastic model; further results are OUT-2.png, OUT-3.png, ...

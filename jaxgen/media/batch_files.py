@@ -1,7 +1,8 @@
-"""A command applied to one image, or to each image of a folder."""
+"""A command applied to images, and to each image of folders."""
 
 import itertools
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,16 +37,17 @@ def check_memory(file: Path, size: tuple[int, int], needed: float, memory: float
 class ImageJob:
     """The input and output files of a command that turns images into images, and the loop over them.
 
-    path:      an image, or a folder of images
-    out:       the output file, or the output folder for a folder; None: beside `path`, with `-<done>` appended
+    paths:     images, and folders of images
+    out:       the output file for one image, otherwise the output folder; None: beside each path, with `-<done>`
+               appended
     done:      "restored", "translated", ...: used in file names and messages
     outputs:   target -> all files that are written for one image
-    overwrite: replace existing files; otherwise an existing file is kept for a folder, and an error for one image
+    overwrite: replace existing files; otherwise an existing file is kept, and is an error if there is only one image
     inputs:    other input files of the command, which must not be replaced
     Raises InputError if a file can't be written, before any model is opened.
     """
 
-    path: Path
+    paths: Sequence[Path]
     out: Path | None
     done: str
     outputs: Callable[[Path], list[Path]]
@@ -53,37 +55,47 @@ class ImageJob:
     inputs: list[Path] = field(default_factory=list)
 
     def __post_init__(self):
-        self.files = find(self.path)
-        self.single = not self.path.is_dir()
-        self.targets = self._targets()
-        checked = self.targets if self.single or (self.overwrite and self.inputs) else []
-        for file in itertools.chain.from_iterable(map(self.outputs, checked)):
-            output_files.check(file, WRITTEN, self.overwrite, given=self.inputs)
-
-    def _targets(self) -> list[Path]:
-        if self.single:
-            targets = [self.out or self.path.with_name(f"{self.path.stem}-{self.done}.png")]
-        else:
-            folder = self.out or self.path.with_name(f"{self.path.resolve().name}-{self.done}")
-            if folder.is_file():
-                raise InputError(f"{folder} is a file: for a folder of images name a folder with --out.")
-            targets = [folder / file.relative_to(self.path).with_suffix(".png") for file in self.files]
-        pairs = zip(targets, self.files, strict=True)
-        every = [(path, file) for target, file in pairs for path in self.outputs(target)]
+        if not self.paths:
+            raise InputError("Name an image, or a folder of images.")
+        self.roots: dict[Path, Path] = {}  # of each image, the path of the command that names it first
+        for path in self.paths:
+            for file in find(path):
+                self.roots.setdefault(file, path)
+        self.files = list(self.roots)
+        # The name of an image in its folder: of a/b/c.png in the folder a it is b/c.png.
+        self.names = {
+            file: file.relative_to(self.roots[file]) if self.roots[file].is_dir() else Path(file.name)
+            for file in self.files
+        }
+        self.single = len(self.paths) == 1 and not self.paths[0].is_dir()
+        self.targets = distinct([self._target(file) for file in self.files], self.files, self.outputs)
         images = {file.resolve() for file in self.files}
-        for path, _ in every:
+        for path in itertools.chain.from_iterable(map(self.outputs, self.targets)):
             if path.resolve() in images:
                 raise InputError(f"{path} would be replaced by its own output: name another path with --out.")
-        for a, b in itertools.pairwise(sorted(every)):
-            if a[0] == b[0]:
-                raise InputError(f"{a[1]} and {b[1]} would both become {a[0]}: give them different names.")
-        return targets
+        checked = self.targets if self.single or (self.overwrite and self.inputs) else []
+        for path in itertools.chain.from_iterable(map(self.outputs, checked)):
+            output_files.check(path, WRITTEN, self.overwrite, given=self.inputs)
 
-    def run(self, process: Callable[[Path, Path], object], finish: Callable[[], object] | None = None):
+    def _target(self, file: Path) -> Path:
+        root, name = self.roots[file], self.names[file].with_suffix(".png")
+        beside = root.with_name(f"{root.resolve().name if root.is_dir() else root.stem}-{self.done}")
+        if self.single:
+            return self.out or beside.with_name(f"{beside.name}.png")
+        folder = self.out or (beside if root.is_dir() else None)
+        if folder is None:
+            return beside.with_name(f"{beside.name}.png")
+        if folder.is_file():
+            raise InputError(f"{folder} is a file: for several images name a folder with --out.")
+        # Of several folders each has a folder of its own in --out.
+        return folder / (root.resolve().name if self.out and root.is_dir() and len(self.paths) > 1 else "") / name
+
+    def run(self, process: Callable[[Path, Path], object], finish: Callable[[], Iterable[str]] = tuple):
         """Call process(file, target) for each image without existing outputs, then finish(), then print a summary.
 
-        For a single image InputError is raised at once. For a folder the errors are collected, and Incomplete is
-        raised at the end.
+        finish: returns sentences about what else failed
+        For a single image InputError is raised at once. For several the errors are collected, and Incomplete is raised
+        at the end.
         """
         kept, bad = [], []
         for file, target in zip(self.files, self.targets, strict=True):
@@ -97,9 +109,32 @@ class ImageJob:
                 if self.single:
                     raise
                 bad.append(str(error))
-        if finish:
-            finish()
+        problems = [f"{len(bad)} of {len(self.files)} could not be {self.done}:", *bad] if bad else []
+        problems += finish()
         if kept:
             print(f"{len(kept)} existed already and were kept (--overwrite replaces them). The first: {kept[0]}.")
-        if bad:
-            raise Incomplete(f"{len(bad)} of {len(self.files)} could not be {self.done}:\n" + "\n".join(bad))
+        if problems:
+            raise Incomplete("\n".join(problems))
+
+
+def distinct(
+    targets: Sequence[Path], files: Sequence[Path], outputs: Callable[[Path], list[Path]] = lambda target: [target]
+) -> list[Path]:
+    """Return the targets of files, renamed where two would write the same path: a-bmp.png and a-tiff.png for a.png.
+
+    outputs: target -> all files that are written for it
+    """
+    written = lambda target: {str(path).casefold() for path in outputs(target)}  # noqa: E731
+    owners = Counter(itertools.chain.from_iterable(map(written, targets)))
+    clashes = [any(owners[path] > 1 for path in written(target)) for target in targets]
+    taken = set().union(*(written(target) for target, clash in zip(targets, clashes, strict=True) if not clash))
+    made = []
+    for target, file, clash in zip(targets, files, clashes, strict=True):
+        if clash:
+            stem = f"{target.stem}-{file.suffix[1:].lower()}"
+            stems = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+            paths = (target.with_name(f"{stem}{target.suffix}") for stem in stems)
+            target = next(path for path in paths if not written(path) & taken)
+            taken |= written(target)
+        made.append(target)
+    return made

@@ -13,6 +13,7 @@ from jaxgen.commands import restore
 from jaxgen.commands.parse import parse
 from jaxgen.core.errors import InputError
 from jaxgen.inference import restoration
+from jaxgen.media.batch_files import ImageJob
 from jaxgen.media.photo import find, read
 from jaxgen.metrics.pixels import psnr
 from jaxgen.nn.resample import imresize
@@ -134,11 +135,95 @@ def test_scores_where_the_original_is_given(tmp_path, cli):
 
 
 def test_the_original_of_a_small_image_may_lack_the_factor_in_its_name(tmp_path):
-    for name in ("small/babyx4.bmp", "small/deep/birdx2.png", "small/x4.png", "large/baby.png", "large/deep/bird.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        save(tmp_path / name, smooth(8, 8))
-    found = restore.pairs_of(tmp_path / "small", find(tmp_path / "small"), tmp_path / "large")
-    assert found == [tmp_path / "large/baby.png", tmp_path / "large/deep/bird.png", None]
+    for name in ("babyx4.bmp", "deep/birdx2.png", "x4.png", "cat.bmp", "cat.png"):
+        save_deep(tmp_path / "small" / name)
+    for name in ("baby.png", "deep/bird.png", "cat.png", "cat.tif"):
+        save_deep(tmp_path / "large" / name)
+    job = ImageJob([tmp_path / "small"], None, "restored", lambda target: [target], False)
+    found = {file.name: path and path.name for file, path in restore.pairs_of(job, tmp_path / "large").items()}
+    assert found == {"babyx4.bmp": "baby.png", "birdx2.png": "bird.png", "x4.png": None} | {
+        "cat.bmp": "cat.png",
+        "cat.png": "cat.png",
+    }
+
+
+def save_deep(path: Path, height: int = 8, width: int = 8) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(path, smooth(height, width))
+
+
+def test_originals_are_cropped_to_a_multiple_of_the_factor(tmp_path, cli):
+    """Published sets have originals of any size, of which MATLAB's modcrop leaves a multiple."""
+    clean = smooth(47, 50)
+    save(tmp_path / "whole.png", clean)
+    save(tmp_path / "cropped.png", clean[:45, :48])
+    small = str(save(tmp_path / "small.png", clean[1:45:3, 1:48:3]))
+    args = ["--with", "bicubic", "--scale", "3", "--overwrite", "--original"]
+    first, second = (cli(0, "restore", small, *args, str(tmp_path / f"{name}.png")) for name in ("cropped", "whole"))
+    assert "psnr_y_border3" in first and first == second
+    save(tmp_path / "larger.png", smooth(48, 50))
+    out = cli(2, "restore", small, *args, str(tmp_path / "larger.png"))
+    assert "larger.png is 48x50, but the output for" in out and "is 45x48" in out
+
+
+def test_sizes_are_compared_before_the_net_runs(tmp_path, cli, monkeypatch):
+    monkeypatch.setattr(restore.ImageRestorer, "restored", lambda *args: pytest.fail("the net ran"))
+    small, large = (str(save(tmp_path / f"{side}.png", smooth(side, side))) for side in (16, 48))
+    assert "the output for" in cli(2, "restore", small, "--with", "bicubic", "--original", large)
+    assert "can't be read" in cli(2, "restore", small, "--with", "bicubic", "--original", __file__)
+
+
+def test_an_image_that_cant_be_scored_is_restored(tmp_path, cli):
+    for name in ("a", "b", "c"):
+        save_deep(tmp_path / f"small/{name}.png", 16, 16)
+    save_deep(tmp_path / "large/a.png", 32, 32)
+    save_deep(tmp_path / "large/b.png", 40, 32)
+    args = ["--with", "bicubic", "--original", str(tmp_path / "large"), "--out", str(tmp_path / "made")]
+    out = cli(1, "restore", str(tmp_path / "small"), *args)
+    assert len(find(tmp_path / "made")) == 3 and out.count("psnr_y_border2") == 1
+    assert "2 of 3 were restored, but not scored:" in out
+    assert "b.png is 40x32, but the output for" in out and "large has no image for" in out
+
+
+def test_an_answer_is_written_before_it_is_scored(tmp_path, cli, monkeypatch):
+    from jaxgen.media import comparison_sheet
+
+    def broken(*_):
+        raise InputError("no score")
+
+    monkeypatch.setattr(comparison_sheet, "measured", broken)
+    image = str(save(tmp_path / "a.png", smooth(16, 16)))
+    cli(2, "restore", image, "--with", "bicubic", "--scale", "1", "--original", image)
+    assert (tmp_path / "a-restored.png").exists()
+
+
+def test_several_images_and_folders(tmp_path, cli):
+    for name in ("a.png", "b.png", "deep/a.png", "deep/more/c.png", "other/c.png"):
+        save_deep(tmp_path / name)
+    some = [str(tmp_path / name) for name in ("a.png", "b.png", "deep", "other", "a.png")]
+    cli(0, "restore", *some, "--with", "nearest")
+    names = ("a-restored.png", "b-restored.png", "deep-restored/a.png", "deep-restored/more/c.png")
+    assert all((tmp_path / name).exists() for name in (*names, "other-restored/c.png"))
+    out = cli(0, "restore", *some, "--with", "nearest")
+    assert "5 existed already" in out
+    cli(0, "restore", *some, "--with", "nearest", "--out", str(tmp_path / "x"))
+    made = sorted(path.relative_to(tmp_path / "x").as_posix() for path in find(tmp_path / "x"))
+    assert made == ["a.png", "b.png", "deep/a.png", "deep/more/c.png", "other/c.png"]
+    assert "for several images name a folder" in cli(2, "restore", *some, "--with", "nearest", "--out", some[0])
+    assert "Name an image, or a folder" in cli(2, "restore", "--with", "nearest")
+
+
+def test_images_with_one_name_get_names_that_differ(tmp_path, cli):
+    for name in ("a.bmp", "a.tiff", "b.png", "x/b.png", "x/b.bmp", "y/b.bmp", "c.png", "c-sheet.png"):
+        save_deep(tmp_path / "in" / name)
+    cli(0, "restore", str(tmp_path / "in"), "--with", "nearest")
+    made = [path.relative_to(tmp_path / "in-restored").as_posix() for path in find(tmp_path / "in-restored")]
+    assert made == ["a-bmp.png", "a-tiff.png", "b.png", "c-sheet.png", "c.png", "x/b-bmp.png", "x/b-png.png", "y/b.png"]
+    some = [tmp_path / "in" / name for name in ("b.png", "x/b.png", "x/b.bmp", "y/b.bmp")]
+    job = ImageJob(some, tmp_path / "out", "restored", lambda target: [target], False)
+    assert [path.name for path in job.targets] == ["b-png.png", "b-png-2.png", "b-bmp.png", "b-bmp-2.png"]
+    job = ImageJob([tmp_path / "in"], None, "restored", lambda target: restore.written(target, 1, True), False)
+    assert {"c-png.png", "c-sheet-png.png"} <= {path.name for path in job.targets}
 
 
 def test_a_folder_is_no_mask(tmp_path, cli):
@@ -309,9 +394,12 @@ def test_mistakes_in_settings_give_one_sentence(run, tmp_path, cli):
         (["--with", "bicubic", "--tile", "16"], "--tile 16 must be at least 32"),
         (["--with", "bicubic", "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),
         (["--with", "bicubic", "--degrade", "--original", image], "leave out --original"),
-        (["--with", "bicubic", "--original", str(tmp_path)], "must be a file if IMAGE is a file"),
+        (["--with", "bicubic", "--original", str(tmp_path)], "must be a file for one image"),
         (["--with", "bicubic", "--original", str(tmp_path / "none.png")], "there is no image or folder"),
-        (["--with", "bicubic", "--scale", "1", "--original", str(tmp_path / "small.png")], "their sizes must be equal"),
+        (
+            ["--with", "bicubic", "--scale", "1", "--original", str(tmp_path / "small.png")],
+            "8x8, but the output for",
+        ),
         (["--with", "bicubic", "--preset", "dncnn"], "--preset is for a file of weights"),
     ]:
         out = cli(2, "restore", image, *args)
@@ -322,10 +410,6 @@ def test_nothing_is_replaced_that_was_there(run, tmp_path, cli):
     folder = tmp_path / "in"
     folder.mkdir()
     save(folder / "a.png", smooth(20, 20))
-    save(folder / "a-sheet.png", smooth(20, 20))
-    out = cli(2, "restore", str(folder), "--with", str(run), "--sheet")
-    assert "would both become" in out
-    (folder / "a-sheet.png").unlink()
     made = tmp_path / "in-restored"
     made.mkdir()
     (made / "a-sheet.png").write_text("mine")
