@@ -54,7 +54,7 @@ def restore(
         preset: the preset of a file of weights; unset: found by the weights
         scale: the scale factor; unset: that of the model's training, 2 for interpolation
         sigma: standard deviation of the noise on the scale 0-255, for models conditioned on it; deep-image-prior stops
-            at this error
+            at this error; with --degrade noise of it is added, in place of that of training
         mask: an image of the same size, white in the part to fill in, for inpainting models
         original: the original image, or a folder of originals with the same names; prints scores. An enlarged image's
             original may have a few more pixels, which are cropped: fewer than the factor
@@ -80,6 +80,9 @@ def restore(
     originals = pairs_of(job, original)
     model = open_model(with_, preset, scale)
     model.check(sigma, mask, answers, degrade, ensemble)
+    if degrade and sigma is not None and model.adds_noise:
+        model = model.with_noise(sigma)
+        sigma = sigma if "sigma" in (*model.transform.inputs, *model.may) else None
     restorer, scores = ImageRestorer(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers), []
     unscored: list[str] = []
 

@@ -1,6 +1,7 @@
 """Models that restore images: a trained run, a file of weights, or an interpolation."""
 
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ class Model:
     """A model that restores images: a Transform, its nets, and the factor by which it enlarges.
 
     may: the inputs that it takes beside those that it needs
+    doubt: why it is not known how its training images were degraded; empty: it is known
     by:  (given, keys, scale) -> answer f32[1 H W c] on the host, where an image takes more than one program
     per: bytes that those take for each pixel of the answer
     """
@@ -38,6 +40,7 @@ class Model:
     may: tuple[str, ...] = ()
     by: Callable[..., Any] | None = None
     per: int = 0
+    doubt: str = ""
 
     def __post_init__(self):
         self.programs: dict[Any, Any] = {}  # by the shapes of what they are given
@@ -90,6 +93,17 @@ class Model:
             made = self.program(grown, keys)(self.params, self.context, grown, keys)
         return np.asarray(made, np.float32)[0, : round(h * scale), : round(w * scale)]
 
+    @property
+    def adds_noise(self) -> bool:
+        """Whether its degradation can add noise of any standard deviation."""
+        from jaxgen.data.degradations import Degradation
+
+        return isinstance(self.degrade, Degradation)
+
+    def with_noise(self, sigma: float) -> "Model":
+        """Return the model with a degradation that adds noise of this standard deviation, of 255."""
+        return replace(self, degrade=replace(self.degrade, noise=(sigma, sigma)))
+
     def check(
         self,
         sigma: float | None,
@@ -107,7 +121,11 @@ class Model:
             raise InputError(f"{self.name} has several answers, whose mean is none: leave out --ensemble.")
         if degrade and mask is not None and "mask" in self.transform.inputs:
             raise InputError("--degrade hides parts of images by itself: leave out --mask.")
+        if degrade and self.doubt and sigma is None:
+            raise InputError(self.doubt)
         for name, value in (("sigma", sigma), ("mask", mask)):
+            if degrade and name == "sigma" and self.adds_noise:
+                continue
             if name in self.transform.inputs and value is None and not degrade:
                 raise InputError(f"{self.name} needs --{name}.")
             if name not in (*self.transform.inputs, *self.may) and value is not None:
@@ -116,7 +134,7 @@ class Model:
 
 def open_model(name: str, preset: str, scale: float | None) -> Model:
     """Return the model of a run's folder, of a file of weights, or an interpolation. Raises InputError."""
-    path, may, by, per = Path(name).expanduser(), (), None, 0
+    path, may, by, per, doubt = Path(name).expanduser(), (), None, 0, ""
     if name == PRIOR:
         found, params, context, may, by, per = prior(), {}, None, ("mask", "sigma"), by_prior, PER_PIXEL
     elif name in INTERPOLATIONS:
@@ -141,6 +159,7 @@ def open_model(name: str, preset: str, scale: float | None) -> Model:
         params, context = averaged(opened.state, opened.frozen)
     elif path.is_file():
         found, params, context, name = from_weights(path, preset)
+        found, doubt = stated(path, preset, name, found)
     else:
         raise InputError(f"There is no run folder or file {path}: --with names one, or one of {', '.join(KNOWN)}.")
     transform, degradation = found
@@ -153,7 +172,7 @@ def open_model(name: str, preset: str, scale: float | None) -> Model:
     scale = float(default if scale is None else scale)
     if not 1 <= scale <= 16:
         raise InputError(f"--scale must be from 1 to 16, not {scale:g}.")
-    return Model(transform, degradation.degrade, params, context, scale, name, may, by, per)
+    return Model(transform, degradation.degrade, params, context, scale, name, may, by, per, doubt)
 
 
 Found = tuple["Transform", "Degradation"]
@@ -251,6 +270,39 @@ def from_weights(path: Path, preset: str) -> tuple[Found, Any, Any, str]:
     raise InputError(
         f"{path} is of no net of train.restoration and train.super_resolution at its preset's width and depth."
     )
+
+
+def stated(path: Path, preset: str, name: str, found: Found) -> tuple[Found, str]:
+    """Return the Degradation that a file of weights states, as `export` writes it, or else its preset's and a doubt.
+
+    The doubt is a sentence: weights of one preset are trained for any noise, and several presets differ in nothing but
+    the degradation. It is empty where neither is so.
+    """
+    from jaxgen import zoo
+    from jaxgen.core.capabilities import Degradation
+    from jaxgen.data.degradations import Degradation as Pipeline
+    from jaxgen.interop.read import notes
+
+    transform, degradation = found
+    degrade = degradation.degrade
+    if not isinstance(degrade, Pipeline):
+        return found, ""
+    try:
+        fields = json.loads(notes(path)["model"])["degradation"]
+        said = Pipeline(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        said.check()
+        return (transform, Degradation(said)), ""
+    except (KeyError, TypeError, ValueError, InputError):  # no notes, or not those of this version
+        pass
+    low, high = degrade.noise
+    if 0 < low == high and "sigma" not in transform.inputs:
+        return found, f"{path} doesn't say which noise it is for: --degrade needs that, such as --sigma 25."
+    model, count = type(zoo.load(name).run.model), zoo.load(name).parameters
+    same = [other for family in FAMILIES for other in zoo.family(family) if zoo.load(other).parameters == count]
+    same = [other for other in same if type(zoo.load(other).run.model) is model]
+    if not preset and len({zoo.load(other).run.model.degradation for other in same}) > 1:
+        return found, f"{path} may be of {', '.join(same)}: --degrade needs the one that it is of as --preset."
+    return found, ""
 
 
 def variants(model: Any) -> list[Any]:

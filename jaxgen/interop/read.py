@@ -9,6 +9,7 @@ from typing import Any
 
 import ml_dtypes  # noqa: F401 -- safetensors finds bfloat16 there
 import numpy as np
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from jaxgen.core.errors import InputError
@@ -69,6 +70,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     raise Unreadable(
         "is no weights file: read are safetensors, .zip of arrays, the files of torch.save and MATLAB v7.3"
     )
+
+
+def notes(path: Path) -> dict[str, str]:
+    """Return the texts beside the arrays of a safetensors file; {} for other files. Raises nothing."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:

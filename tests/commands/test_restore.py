@@ -1,17 +1,23 @@
 """python -m jaxgen restore: outputs, ensembles, scores and refusals."""
 
+import json
 import math
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
+from jaxgen import zoo
 from jaxgen.commands import restore
 from jaxgen.commands.parse import parse
 from jaxgen.core.errors import InputError
+from jaxgen.data.degradations import Degradation
 from jaxgen.inference import restoration
 from jaxgen.media.batch_files import ImageJob
 from jaxgen.media.photo import find, read
@@ -297,13 +303,54 @@ def test_grey_is_scored_as_luma_where_it_was_enlarged():
 
 
 def test_each_image_of_a_folder_has_its_own_degradation():
-    from jaxgen.data.degradations import Degradation
-
     model = restoration_model(lambda *_: None, degrade=Degradation(noise=(25, 25)), channels=(1, 3))
     work = restore.ImageRestorer(model, 0, 0, False, 4.0, 0, None, True)
     x = np.zeros((8, 8, 1), np.float32)
     a, b, again = (work.degraded(x, name)[0] for name in ("a.png", "b.png", "a.png"))
     assert np.array_equal(a, again) and not np.array_equal(a, b)
+
+
+def test_weights_say_which_noise_they_are_for_or_leave_it_open(tmp_path):
+    """A DnCNN for sigma 50 has tensors like those of one for 25, a NAFNet for blur those of one for noise."""
+    file = tmp_path / "a.safetensors"
+
+    def stated(model: Any, name: str, notes: dict[str, str] | None, preset: str = "") -> tuple[Any, str]:
+        save_file({"x": np.zeros(1, np.float32)}, file, notes)
+        (_, degradation), doubt = restoration.stated(file, preset, name, restoration.restoration_of(model.task(1), ""))
+        return degradation.degrade, doubt
+
+    of = lambda name: zoo.load(name).run.model  # noqa: E731
+    for notes in (None, {"model": "{"}, {"model": '{"degradation": {"noise": [9, 1]}}'}):
+        doubt = stated(of("dncnn"), "dncnn", notes)[1]
+        assert "doesn't say which noise it is for: --degrade needs that, such as --sigma 25" in doubt
+    louder = replace(of("dncnn"), degradation=Degradation(noise=(50, 50)))
+    notes = {"model": json.dumps(asdict(louder))}
+    assert stated(of("dncnn"), "dncnn", notes) == (Degradation(noise=(50, 50)), "")
+    assert "may be of nafnet, nafnet-deblur, " in stated(of("nafnet"), "nafnet", None)[1]
+    assert stated(of("nafnet-deblur"), "nafnet-deblur", None, "nafnet-deblur")[1] == ""
+    assert "may be of dncnn-blind, dncnn-3" in stated(of("dncnn-blind"), "dncnn-blind", None)[1]
+    assert stated(of("ffdnet"), "ffdnet", None)[1] == stated(of("vdsr"), "vdsr", None)[1] == ""
+
+
+def test_noise_of_a_given_strength_is_added():
+    plain = restoration_model(lambda *_: None, degrade=Degradation(noise=(25, 25)), channels=(1, 3))
+    plain.check(50, None, degrade=True)
+    with pytest.raises(InputError, match="takes no --sigma"):
+        plain.check(50, None)
+    with pytest.raises(InputError, match="which noise"):
+        replace(plain, doubt="which noise").check(None, None, degrade=True)
+    work = restore.ImageRestorer(plain.with_noise(50), 0, 0, False, 4.0, 0, None, True)
+    noisy, _ = work.degraded(np.zeros((64, 64, 1), np.float32))
+    assert noisy.std() * 127.5 == pytest.approx(50, rel=0.05)
+
+
+@pytest.mark.slow
+def test_published_weights_ask_for_their_noise(cli, real_data, tmp_path):
+    image, weights = str(real_data / "denoise/Set12/01.png"), str(real_data / "weights/dncnn_25.pth")
+    args = ["--with", weights, "--degrade", "--out", str(tmp_path / "x.png")]
+    assert "dncnn_25.pth doesn't say which noise it is for" in cli(2, "restore", image, *args)
+    out = cli(0, "restore", image, *args, "--sigma", "25")
+    assert float(out.split("psnr_y ")[1].split(",")[0]) == pytest.approx(30.2, abs=0.3)
 
 
 def test_grey_images_go_through_colour_nets_and_back():
