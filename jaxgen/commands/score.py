@@ -10,7 +10,7 @@ import tyro
 
 from jaxgen.commands.shared import Folder
 from jaxgen.core.class_names import class_numbers
-from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.errors import Incomplete, InputError, at_least
 from jaxgen.media import output_files
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def score(
     """Rank images by how anomalous they are for a run's model, the most anomalous first.
 
     The score is -log p(x) in nats, or the mean squared error of the reconstruction. Writes a table with rank, score,
-    image (number or file name) and label, and a .png of the first and last images with their ranks and scores.
+    image (number or file name) and label, and a .png of the first and last images with their ranks and scores. Files
+    that can't be read are left out and listed, with exit status 1.
 
     Args:
         run: the run's folder
@@ -85,6 +86,9 @@ def score(
     print(f"{len(some)} images scored by {by} at step {opened.step}: {out}, {sheet}")
     if odd is not None:
         print(f"AUROC {auroc(scores, odd):.4f} of {odd.sum()} anomalies among {len(odd)} images")
+    if bad := getattr(source, "bad", {}):
+        lines = "\n".join(f"{name}: {wrong}" for name, wrong in bad.items())
+        raise Incomplete(f"{len(bad)} of {len(bad) + len(source)} images can't be read, and were not scored:\n{lines}")
 
 
 def scores_of(opened: "Trained", source: "Source", about: "Data", by: Measure, samples: int) -> np.ndarray:
@@ -125,7 +129,8 @@ def data_at(run: "Run", path: str, split: str | None) -> "Data":
         if not Path(path).expanduser().exists():
             raise InputError(f"There is no folder or .zip {path}, and the data sources are {', '.join(KINDS)}.")
         kind, path = "folder", f"folder:{path}"
-    return replace(run.data, source=path, only=None, split=split or ("all" if kind == "folder" else "test"))
+    split = split or ("all" if kind == "folder" else "test")
+    return replace(run.data, source=path, only=None, split=split, skip_bad=True)
 
 
 def anomalous(source: "Source", labels: str) -> np.ndarray:

@@ -37,7 +37,7 @@ class Folder:
         classes = ordered(name for names in parts.values() for name in _classes(names, depth, path, mixed))
         names = parts[_chosen(split, parts, path)]
         stamps = {name: self.files.stamps[name] for name in names}
-        bad = find_undecodable(path, stamps, self.files.read)
+        self.bad = bad = find_undecodable(path, stamps, self.files.read)
         self.names = [name for name in names if name not in bad]
         if bad:
             _report(path, bad, len(names), skip_bad)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,16 @@ def test_images_of_noise_are_ranked_first(runs, cli, opened, mixed, tmp_path, by
             x = np.asarray(file, np.float32)[None, ..., None] / 127.5 - 1
         made = decode(task)(state.params, context, encode(task)(state.params, context, {"image": x}), {})
         assert values[7] == pytest.approx(float(((made - x) ** 2).mean()), rel=1e-4)
+
+
+def test_files_that_cant_be_read_are_left_out_and_listed(runs, cli, mixed, tmp_path):
+    folder = shutil.copytree(mixed, tmp_path / "in")
+    (folder / "other/9.png").write_text("no image")
+    out = tmp_path / "s.csv"
+    printed = cli(1, "score", runs["vae"], folder, "--by", "reconstruction", "--anomalies", "1", "--out", out)
+    assert "AUROC 1.0000 of 5 anomalies among 55" in printed
+    assert "1 of 56 images can't be read, and were not scored: other/9.png: its content is not an image" in printed
+    assert len(out.read_text().splitlines()) == 1 + 55
 
 
 def test_likelihoods_are_the_tasks_and_of_each_image_alone(opened):
