@@ -102,7 +102,8 @@ class Model:
 
     def with_noise(self, sigma: float) -> "Model":
         """Return the model with a degradation that adds noise of this standard deviation, of 255."""
-        return replace(self, degrade=replace(self.degrade, noise=(sigma, sigma)))
+        pipeline: Any = self.degrade
+        return replace(self, degrade=replace(pipeline, noise=(sigma, sigma)))
 
     def check(
         self,
@@ -289,7 +290,8 @@ def stated(path: Path, preset: str, name: str, found: Found) -> tuple[Found, str
         return found, ""
     try:
         fields = json.loads(notes(path)["model"])["degradation"]
-        said = Pipeline(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        values: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+        said = Pipeline(**values)
         said.check()
         return (transform, Degradation(said)), ""
     except (KeyError, TypeError, ValueError, InputError):  # no notes, or not those of this version
