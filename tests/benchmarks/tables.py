@@ -73,7 +73,8 @@ TABLES = {
         {"steps": "{.steps:,}", **MINUTES, "PSNR Y": PSNR_Y.replace("CASE", "")},
         "Trained on T91 or Train400 and nothing else, one seed, a cosine schedule, averaged weights; PSNR in dB as in "
         "the table of published weights (Set12 and BSD68: grey); `vdsr-short` is `vdsr` planned for about the time of "
-        f"`edsr-small`, and trained beside it. {{settings}} {BESIDE}",
+        "`edsr-small`, and trained beside it. The figure of `edsr-small` is of images that were downsampled without "
+        f"rounding to 8 bits, in training too. {{settings}} {BESIDE}",
         figure="![PSNR over minutes of training](notebooks/restoration-curve.png)",
     ),
     "degradation-quality": Table(
