@@ -43,7 +43,7 @@ def restore(
 ):
     """Restore images, and all images of folders: enlarge, denoise, fill in, ... as the model was trained.
 
-    Alpha, 16 bits (.png), colour profile and EXIF are kept. The image is written upright.
+    Alpha, 16 bits (.png, .tif), colour profile and EXIF are kept. The image is written upright.
 
     Args:
         image: image files or folders

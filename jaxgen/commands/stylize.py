@@ -44,7 +44,7 @@ def stylize(
 ):
     """Transfer the style of images to other images, and to all images of folders.
 
-    Alpha, 16 bits (.png), colour profile and EXIF are kept. The image is written upright, in colour.
+    Alpha, 16 bits (.png, .tif), colour profile and EXIF are kept. The image is written upright, in colour.
 
     Args:
         content: image files or folders

@@ -33,8 +33,8 @@ def translate(
 ):
     """Translate images, and all images of folders, into another domain.
 
-    Images can have any size. Transparent pixels become white, as in training. 16 bits (.png), colour profile and EXIF
-    are kept. The image is written upright.
+    Images can have any size. Transparent pixels become white, as in training. 16 bits (.png, .tif), colour profile and
+    descriptive EXIF are kept. The image is written upright.
 
     Args:
         run: the run folder of a model of train.translation

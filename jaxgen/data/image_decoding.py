@@ -1,12 +1,15 @@
 """Decoding of image files of any mode, depth and orientation."""
 
+import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 from jaxgen.core.errors import InputError
-from jaxgen.data import image_files
+from jaxgen.data import deep_images, image_files
+from jaxgen.data.transforms import pixels_of
 
 
 def decode_file(path: Path) -> Image.Image:
@@ -24,23 +27,51 @@ def decode_file(path: Path) -> Image.Image:
 def decode(data: bytes) -> Image.Image:
     """Return the fully decoded image in mode L, RGB or RGBA; the first frame of an animation.
 
-    EXIF orientation is applied; 16-bit grey is scaled to 8; palettes, CMYK, LAB and other modes become RGB. Raises
-    any error that Pillow raises on damaged data, and ValueError for float pixels, whose range is unknown.
+    EXIF orientation is applied; 16 bits are rounded to 8; palettes, CMYK, LAB and other modes become RGB. Raises any
+    error that Pillow raises on damaged data, and ValueError for floats and 32-bit integers, whose range is unknown.
     """
     with image_files.opened(data) as image:
-        image.load()
-        return _plain(image_files.upright(image))
+        deep_images.check_range(image)
+        if deep_images.is_deep(image):
+            values = eight_bits(deep_images.deep_pixels(image, data))
+            image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+        else:
+            image = plain(image)
+    return image.convert("RGBA") if image.mode == "LA" else image
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    mode = image.mode
-    if mode == "F":
-        raise ValueError("its pixels are 32-bit floats of unknown range")
-    if mode.startswith("I"):  # 16-bit grey comes as I;16, I;16B or, from some files, as 32-bit I
-        values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if mode in ("LA", "La", "PA", "RGBa") or (mode != "RGBA" and "transparency" in image.info):
-        return image.convert("RGBA")
-    if mode == "1":
-        return image.convert("L")
-    return image if mode in ("L", "RGB", "RGBA") else image.convert("RGB")
+def pixels(image: Image.Image, data: bytes) -> np.ndarray:
+    """Return the pixels u8 or u16[h w c] of an image just opened, upright: grey or colour, the last of 2 or 4 is alpha.
+
+    data: the bytes of its file. Raises what `decode` raises.
+    """
+    deep_images.check_range(image)
+    return deep_images.deep_pixels(image, data) if deep_images.is_deep(image) else pixels_of(plain(image))
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """Return an image of 8 bits, upright and in mode L, LA, RGB or RGBA."""
+    image.load()
+    image = image_files.upright(image)
+    if image.mode == "CMYK":
+        return _through_profile(image)
+    grey = image.mode in ("1", "L", "LA", "La")
+    clear = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    wanted = ("L" if grey else "RGB") + "A" * clear
+    return image if image.mode == wanted else image.convert(wanted)
+
+
+def _through_profile(image: Image.Image) -> Image.Image:
+    """Return a CMYK image as sRGB: by its own colour profile, or without one by the plain formula."""
+    if profile := image.info.get("icc_profile"):
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):  # of another colour space, or damaged
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            made = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if made is not None:
+                return made
+    return image.convert("RGB")
+
+
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    """Return u16 values rounded to u8."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)

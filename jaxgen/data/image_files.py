@@ -60,6 +60,17 @@ def upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if turned else image
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of an image of which only the header has been read, turned as its EXIF says.
+
+    The EXIF of a PNG that follows its pixels is not seen.
+    """
+    width, height = image.size
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):  # Pillow turns a TIFF itself
+        return width, height
+    return (height, width) if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) else (width, height)
+
+
 def check_bytes(size: int):
     """Raise ValueError if a file is larger than any image within the limit."""
     limit = Image.MAX_IMAGE_PIXELS

@@ -379,7 +379,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     frames = [Image.fromarray(smooth(16, 16, seed=i)) for i in range(3)]
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
     frames[0].save(folder / "pages.tif", save_all=True, append_images=frames[1:])
-    Image.new("CMYK", (16, 16)).save(folder / "print.jpg")
+    Image.new("F", (16, 16)).save(folder / "height.tif")
     good = save(folder / "good.png", smooth(16, 16))
     (folder / "cut.png").write_bytes(good.read_bytes()[:-200])
     (folder / "text.png").write_text("hello")
@@ -389,7 +389,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     return {
         "moving.gif": (folder / "moving.gif", "is animated, 3 frames"),
         "pages.tif": (folder / "pages.tif", "has 3 pages"),
-        "print.jpg": (folder / "print.jpg", "is CMYK"),
+        "height.tif": (folder / "height.tif", "its pixels are floats, of which black and white are unknown"),
         "cut.png": (folder / "cut.png", "can't be read"),
         "text.png": (folder / "text.png", "its content is not an image"),
         "empty.png": (folder / "empty.png", "can't be read"),
