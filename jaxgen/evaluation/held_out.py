@@ -23,7 +23,7 @@ from jaxgen.core.types import Array, Frozen, TrainState, averaged
 from jaxgen.data import Subset, batches, check_source, evenly, open_source
 from jaxgen.evaluation.sample_scores import STATISTICS, extract, is_score, open_scores
 from jaxgen.inference.previews import degraded_and_restored
-from jaxgen.metrics.accumulate import MOMENTS
+from jaxgen.metrics.accumulate import MOMENTS, merge_variances, variances
 from jaxgen.metrics.accuracy import ACCURACY
 from jaxgen.metrics.frechet import FRECHET
 from jaxgen.metrics.metric import Metric, State
@@ -319,16 +319,13 @@ def units(task: Task) -> Metric:
     width = jax.eval_shape(lambda s, f, b: encode(*averaged(s, f), b), shapes, frozen, spec_of(task, 1)).size
 
     def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
-        latent = jnp.where(valid[:, None], encode(*averaged(state, frozen), batch).reshape(len(valid), -1), 0)
-        seen = jnp.stack([latent.sum(0), (latent**2).sum(0)])  # [2 d]
-        return {"count": total["count"] + valid.sum(), "moments": total["moments"] + seen}
+        latent = encode(*averaged(state, frozen), batch).reshape(len(valid), -1)  # [b d]
+        return merge_variances(total, variances(latent, valid))
 
     def result(total: State) -> dict[str, float]:
-        first, second = np.asarray(total["moments"], np.float64) / float(total["count"] or np.nan)
-        return {"active_units": float((second - first**2 > 0.01).sum())}
+        return {"active_units": float((np.asarray(total["scatter"]) > 0.01 * float(total["count"] or np.nan)).sum())}
 
-    empty = lambda: {"count": jnp.zeros(()), "moments": jnp.zeros((2, width))}  # noqa: E731
-    return Metric(empty, update, lambda a, b: jax.tree.map(jnp.add, a, b), result)
+    return Metric(lambda: variances(jnp.zeros((1, width)), jnp.zeros(1, bool)), update, merge_variances, result)
 
 
 LIKELIHOODS = ("nll_", "bpd_")

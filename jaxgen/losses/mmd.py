@@ -20,8 +20,10 @@ def inverse_multiquadratics(x: Array, y: Array) -> Array:
     C_s = 2 d s, s in SCALES: 2 d is the mean squared distance between two draws of N(0, I). The authors' code of
     Tolstikhin et al. 2018, "Wasserstein Auto-Encoders".
     """
-    # By the scalar products, as the n m d differences would be too many; in full precision, as the result is a small
-    # difference of large numbers.
+    # By the scalar products, as the n m d differences would be too many; in full precision and about the mean of x, as
+    # the result is a small difference of large numbers. The distances don't depend on what both are moved by.
+    centre = jax.lax.stop_gradient(x.mean(0))[None]
+    x, y = x - centre, y - centre
     across = jnp.matmul(x, y.T, precision="highest")
     squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * across  # [n m]
     c = 2 * x.shape[1] * jnp.array(SCALES, x.dtype)[:, None, None]

@@ -94,6 +94,21 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
         return combine(a.count, from_f32_pairs(a), b.count, from_f32_pairs(b))
 
 
+def variances(x: Array, valid: Array) -> dict[str, Array]:
+    """Return count, mean f32[d] and scatter f32[d] (sum of squares about the mean) of the valid rows of f[b d]."""
+    count, rows = valid.sum(dtype=jnp.float32), valid[:, None]
+    mean = jnp.where(rows, x, 0).sum(0) / jnp.maximum(count, 1)
+    return {"count": count, "mean": mean, "scatter": jnp.square(jnp.where(rows, x - mean[None], 0)).sum(0)}
+
+
+def merge_variances(a: dict[str, Array], b: dict[str, Array]) -> dict[str, Array]:
+    """Return the variances of the union of both sets, as `combine`, of each number alone and in f32."""
+    count, gap = a["count"] + b["count"], b["mean"] - a["mean"]
+    share = b["count"] / jnp.maximum(count, 1)
+    scatter = a["scatter"] + b["scatter"] + a["count"] * share * jnp.square(gap)
+    return {"count": count, "mean": a["mean"] + share * gap, "scatter": scatter}
+
+
 def empty_rows(capacity: int, d: int) -> Rows:
     """Return room for `capacity` rows of d features."""
     return Rows(jnp.zeros((capacity, d), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))

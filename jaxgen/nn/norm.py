@@ -33,14 +33,26 @@ class BatchNorm(nn.Module):
 
 def batch_statistics(module: nn.Module, x: jax.Array, momentum: float, train: bool) -> tuple[jax.Array, jax.Array]:
     """Return mean and var f32[c] of x [... c] and update the running ones; if not training, return the running ones."""
-    axes, shape = tuple(range(x.ndim - 1)), (x.shape[-1],)
+    shape = (x.shape[-1],)
     running_mean = module.variable("batch_stats", "mean", jnp.zeros, shape)
     running_var = module.variable("batch_stats", "var", jnp.ones, shape)
     if not train:
         return running_mean.value, running_var.value
-    x = x.astype(jnp.float32)
-    mean = x.mean(axes)  # [c]
-    var = jnp.maximum((x * x).mean(axes) - mean * mean, 0)  # [c]
+    mean, var = mean_variance(x.astype(jnp.float32))
     running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
     running_var.value = momentum * running_var.value + (1 - momentum) * var
     return mean, var
+
+
+def mean_variance(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return mean and variance f32[c] of x f32[b ... c] over all axes but the last.
+
+    The variance is E[(x - m)^2] - (E[x] - m)^2, where m is the mean of one pixel of each example. It doesn't depend on
+    m, but with m = 0 all its digits cancel for N(5000, 1). This is as fast as m = 0, and nearly as exact as a second
+    pass over x, with m = E[x]. m is a constant to derivatives, which stay exact in any order.
+    """
+    axes = tuple(range(x.ndim - 1))
+    middle = jax.lax.stop_gradient(x[(slice(None), *(n // 2 for n in x.shape[1:-1]))].mean(0))  # [c]
+    mean, away = x.mean(axes), x - jnp.broadcast_to(middle, x.shape)
+    rest = mean - middle
+    return mean, jnp.maximum((away * away).mean(axes) - rest * rest, 0)

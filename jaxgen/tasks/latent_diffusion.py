@@ -73,22 +73,40 @@ def then(transform: Transform, decode: Callable) -> Transform:
 
 
 def initial_statistics(channels: int) -> PyTree:
-    """Return the statistics of latents before the first batch."""
+    """Return the statistics of latents before the first batch.
+
+    "batches" counts down from 0, and "square" is the variance. Where it counts up, in runs of earlier versions,
+    "square" is E[x^2].
+    """
     return {"batches": jnp.zeros(()), "mean": jnp.zeros(channels), "square": jnp.ones(channels)}
 
 
 def update_statistics(statistics: PyTree, latents: Array) -> PyTree:
-    """Return the running means, updated by a batch f32[b h w d]; after `BATCHES` batches they are fixed."""
-    n = statistics["batches"]
+    """Return mean and variance of all latents so far and a batch f32[b h w d]; after `BATCHES` batches they are fixed.
+
+    By the variance about the mean (Chan, Golub and LeVeque 1979): E[x^2] - E[x]^2 loses the digits of both.
+    """
+    n = jnp.abs(statistics["batches"])
     share = jnp.where(n < BATCHES, 1 / (n + 1), 0)
-    means = {"mean": latents.mean((0, 1, 2)), "square": jnp.square(latents).mean((0, 1, 2))}  # [d]
-    new = {name: statistics[name] + share * (mean - statistics[name]) for name, mean in means.items()}
-    return jax.lax.stop_gradient({"batches": jnp.minimum(n + 1, BATCHES), **new})
+    axes, before = (0, 1, 2), variance(statistics)
+    gap = latents.mean(axes) - statistics["mean"]  # [d]
+    new = {
+        "batches": -jnp.minimum(n + 1, BATCHES),
+        "mean": statistics["mean"] + share * gap,
+        "square": before + share * (latents.var(axes) - before) + share * (1 - share) * jnp.square(gap),
+    }
+    return jax.lax.stop_gradient(new)
+
+
+def variance(statistics: PyTree) -> Array:
+    """Return the variance of each channel, f32[d]."""
+    square = statistics["square"]
+    return jnp.where(statistics["batches"] > 0, square - jnp.square(statistics["mean"]), square)
 
 
 def deviation(statistics: PyTree) -> Array:
     """Return the standard deviation of each channel, f32[d]."""
-    return jnp.sqrt(jnp.maximum(statistics["square"] - jnp.square(statistics["mean"]), SMALLEST**2))
+    return jnp.sqrt(jnp.maximum(variance(statistics), SMALLEST**2))
 
 
 def normalise(latents: Array, statistics: PyTree, scale: float) -> Array:

@@ -176,6 +176,8 @@ class Quantised(NamedTuple):
 
 def nearest_code(flat: Array, codes: Array) -> Array:
     """Return the index of the nearest of codes f32[K D] for each vector of flat f32[n D], i32[n]."""
+    centre = codes.mean(0)[None]  # far from 0 the squares would be too large beside their differences
+    flat, codes = flat - centre, codes - centre
     squares = (codes**2).sum(1)  # [K]; the squares of the vectors are left out: they are the same for all codes
     return jnp.argmin(squares[None] - 2 * jnp.matmul(flat, codes.T), axis=1)
 

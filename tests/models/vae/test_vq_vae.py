@@ -16,7 +16,7 @@ from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import Context, TrainState, averaged
-from jaxgen.models.vae._quantisers import Quantiser, usage
+from jaxgen.models.vae._quantisers import Quantiser, nearest_code, usage
 from jaxgen.models.vae._token_prior import TokenPrior, negative_log_likelihood, sample_tokens
 from jaxgen.models.vae.vq_vae import VQVAE
 
@@ -54,6 +54,13 @@ def test_each_residual_gets_its_nearest_code(kind, depth):
     weight = 0.25 if kind == "average" else 1.25
     np.testing.assert_allclose(found.cost, weight * np.sum(errors, 0), rtol=1e-4)
     assert found.state == state, "the codebooks are not updated without a key"
+
+
+def test_the_nearest_code_far_from_0():
+    rng = np.random.default_rng(0)
+    flat, codes = ((1e4 + rng.normal(size=(n, 3))).astype(np.float32) for n in (40, 7))
+    expected = np.square(flat.astype(np.float64)[:, None] - codes).sum(-1).argmin(1)
+    np.testing.assert_array_equal(nearest_code(jnp.asarray(flat), jnp.asarray(codes)), expected)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "finite"])
