@@ -28,7 +28,9 @@ from jaxgen.core.types import Phase, TrainState, averaged, variables
 from jaxgen.data.degradations import Degradation
 from jaxgen.inference.previews import reconstructed, restored, translated
 from jaxgen.inference.sampling import conditions_of, draws_samples, make_sampler, sample_spec
-from jaxgen.interop.weight_names import rule_of, to_ours, to_theirs
+from jaxgen.interop.entries import to_ours
+from jaxgen.interop.layers import traced
+from jaxgen.interop.weight_names import rule_of, to_theirs
 from jaxgen.nn import conv
 from jaxgen.runs import sharding
 from jaxgen.runs.config_io import from_json, to_json
@@ -288,8 +290,8 @@ def test_json_and_back(name):
 
 @each
 def test_exported_weights_come_back(name):
-    run, rule, task = tiny(name), rule_of(name), plain(name)
-    params, extra = jax.eval_shape(lambda: task.init(jax.random.key(0), spec_of(task, run.batch)))
+    run, rule = tiny(name), rule_of(name)
+    params, extra, _ = traced(run.model)
     rng = np.random.default_rng(0)
     for net in params:
         shapes = variables(net, params, extra)

@@ -14,8 +14,8 @@ from jaxgen import zoo
 class Import:
     """Make a run from another framework's weights. It can be sampled, evaluated and trained further.
 
-    Reads safetensors, PyTorch files (new and old, also whole modules) and MATLAB v7.3. PyTorch is not needed, and no
-    code in the files is run. Any setting of the training script may follow, such as --model.classes 37.
+    Reads safetensors, PyTorch files (new and old, also whole modules), Flax's msgpack and MATLAB v7.3. PyTorch is not
+    needed, and no code in the files is run. Any setting of the training script may follow, such as --model.classes 37.
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
@@ -26,6 +26,8 @@ class Import:
     """the folder of the new run"""
     net: str | None = None
     """the net that the weights belong to; unset: the net that they fit"""
+    take: str = ""
+    """the part of the file to take, such as params or params_ema; unset: the weights' average if there is one"""
 
 
 def import_(argv: Sequence[str]):
@@ -38,5 +40,5 @@ def import_(argv: Sequence[str]):
     zoo.load(given.model)
     family = zoo.family_of(given.model)
     parsed = parse(family, ["--preset", given.model, "--out", str(given.out), *settings], prog)
-    folder, net, count = import_weights(given.file, parsed.run, given.net)
-    print(f"{folder} has the {net} of {given.file}: {count:,} parameters.")
+    made = import_weights(given.file, parsed.run, given.net, given.take)
+    print(f"{made.folder} has the {made.nets} of {given.file}: {made.count:,} parameters.", *made.choices, sep="\n")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -237,31 +238,33 @@ def from_weights(path: Path, preset: str) -> tuple[Found, Any, Any, str]:
     import jax.numpy as jnp
 
     from jaxgen import zoo
-    from jaxgen.core.types import Context
+    from jaxgen.core.types import Context, variables
+    from jaxgen.interop.entries import entry
+    from jaxgen.interop.layers import traced
+    from jaxgen.interop.nearest import by_size, nearest
     from jaxgen.interop.read import read
-    from jaxgen.interop.weight_names import problems, rule_of, to_ours
+    from jaxgen.interop.weight_names import rule_of
 
     tensors = read(path)
-    names = [name for family in FAMILIES for name in zoo.family(family)]
-    names = [choose(preset, names, "preset")] if preset else names
-    size = sum(x.size for x in tensors.values())
+    known = [name for family in FAMILIES for name in zoo.family(family)]
     # The likeliest first: most nets have a size of their own, which a factor or a discriminator changes by less than
     # fourfold.
-    names.sort(key=lambda name: abs(zoo.load(name).parameters - size))
-    names = [name for name in names if preset or size / 4 < zoo.load(name).parameters < 4 * size]
+    likely = [name for name, factor in by_size(tensors, known).items() if factor < 4]
+    names = [choose(preset, known, "preset")] if preset else likely
     reasons = []
     for name in names:
         for model in variants(zoo.load(name).run.model):
-            task = model.task(1)
-            params, extra = jax.eval_shape(lambda task=task: task.init(jax.random.key(0), {}))
+            task, (params, extra, _) = model.task(1), traced(model)
             if set(params) - {"critic"} != {"restorer"}:
                 reasons.append(f"{name} restores by several nets: name its run's folder")
                 continue
-            like = {"params": params["restorer"], **extra.get("restorer", {})}
-            if wrong := problems(rule_of(name), model, "restorer", like, tensors):
+            one = entry(rule_of(name), model, "restorer", variables("restorer", params, extra), tensors)
+            if wrong := one.problems():
                 reasons.append(f"These weights are not the restorer's: {'; '.join(wrong)}")
                 continue
-            found = to_ours(rule_of(name), model, "restorer", like, tensors)
+            if choice := one.choice("restorer"):
+                print(choice, file=sys.stderr)
+            found = one.weights(tensors)
             rest = {key: value for key, value in found.items() if key != "params"}
             context = Context({"restorer": rest}, {}, {}, jnp.zeros((), jnp.int32))
             params = {"restorer": jax.tree.map(jnp.asarray, found["params"])}
@@ -269,7 +272,8 @@ def from_weights(path: Path, preset: str) -> tuple[Found, Any, Any, str]:
     if preset and reasons:
         raise InputError(f"{path}: {reasons[0]}.")
     raise InputError(
-        f"{path} is of no net of train.restoration and train.super_resolution at its preset's width and depth."
+        f"{path} is of no net of train.restoration and train.super_resolution at its preset's width and depth. "
+        + nearest(tensors, known)
     )
 
 

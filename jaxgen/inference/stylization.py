@@ -278,8 +278,9 @@ def named(request: StyleRequest, domains: Sequence[str], name: str) -> StyleRequ
 
 def of_weights(path: Path, request: StyleRequest) -> Trained:
     """Return the net of a file of weights. Raises InputError where they are not of `fast-style`."""
+    from jaxgen.interop.entries import problems, to_ours
     from jaxgen.interop.read import read
-    from jaxgen.interop.weight_names import problems, rule_of, to_ours
+    from jaxgen.interop.weight_names import rule_of
 
     tensors = read(path)
     model = replace(PRESETS["fast-style"].run.model, styles=(path.stem,))

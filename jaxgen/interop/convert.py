@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,10 @@ from jaxgen.core.errors import InputError, choose
 from jaxgen.core.spec import spec_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import PyTree, TrainState, averaged, variables
+from jaxgen.interop.entries import Entry, entry
+from jaxgen.interop.nearest import nearest
 from jaxgen.interop.read import read
-from jaxgen.interop.weight_names import SURPLUS, problems, rule_of, table, to_ours, to_theirs
+from jaxgen.interop.weight_names import rule_of, to_theirs
 from jaxgen.interop.write import write_safetensors, write_torch
 from jaxgen.media import output_files
 from jaxgen.runs import sharding
@@ -31,11 +33,20 @@ PROGRAMS = ("generate", "classify")
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, int]:
-    """Make a run at step 0 from a weight file; return its folder, the net with these weights and their number.
+class Imported(NamedTuple):
+    """A run made from a file of weights: its folder, the nets with these weights, their number, and what was chosen."""
 
-    net: the net that gets the weights; None: the net that fits, or all nets where the file holds all of them. Other
-    nets are initialised at random.
+    folder: Path
+    nets: str
+    count: int
+    choices: list[str]
+
+
+def import_weights(path: Path, run: Run, net: str | None, take: str = "") -> Imported:
+    """Make a run at step 0 from a weight file.
+
+    net: the net that gets the weights; None: each net that fits. Other nets are initialised at random.
+    take: the part of the file to take; "": the average where there is one (entries.py)
     Raises InputError where the file or the folder can't be used, or the weights don't fit.
     """
     validate(run)
@@ -44,40 +55,42 @@ def import_weights(path: Path, run: Run, net: str | None) -> tuple[Path, str, in
     tensors = read(path)
     mesh = sharding.make_mesh(Mesh(data=1))
     task = build_task(run, mesh)
+    like = sharding.abstract_state(task, mesh, spec_of(task, run.batch))
+    candidates = [choose(net, like.params, "net")] if net else list(like.params)
+    rule = rule_of(run.preset)
+    found = {
+        name: entry(rule, run.model, name, variables(name, like.params, like.extra), tensors, take)
+        for name in candidates
+    }
+    fits = fitting(path, found)
+    if not fits:
+        faults = [f"These weights are not the {name}'s: {'; '.join(one.problems())}." for name, one in found.items()]
+        raise InputError(f"{path} doesn't fit {run.preset}. {' '.join(faults)} {nearest(tensors)}")
     state = sharding.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch))
-    nets = list(state.params)
-    candidates = [choose(net, nets, "net")] if net else nets
-    rule, likes = rule_of(run.preset), {name: variables(name, state.params, state.extra) for name in candidates}
-    wrong = {name: problems(rule, run.model, name, like, tensors) for name, like in likes.items()}
-    fits = {name: to_ours(rule, run.model, name, likes[name], tensors) for name, found in wrong.items() if not found}
-    if len(fits) > 1:
-        raise InputError(f"{path} fits {' and '.join(fits)}: say which with --net.")
-    new = fits or parts(run, likes, tensors)
-    if not new:
-        faults = [f"These weights are not the {name}'s: {'; '.join(found)}." for name, found in wrong.items()]
-        raise InputError(f"{path} doesn't fit {run.preset}. " + " ".join(faults))
-    for name, weights in new.items():
-        state = placed(state, name, weights)
+    for name, one in fits.items():
+        state = placed(state, name, one.weights(tensors))
     with claim(run) as folder:
         record_start(folder, mesh)
         checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
         checkpoints.save(0, state, {"batches": 0, "window": {}, "imported": path.name})
         checkpoints.close()
-    return folder, " and ".join(new), sum(x.size for x in jax.tree.leaves(new))
+    count = sum(int(np.prod(row.shape)) for one in fits.values() for row in one.rows)
+    choices = [text for name, one in fits.items() if (text := one.choice(name))]
+    return Imported(folder, " and ".join(fits), count, choices)
 
 
-def parts(run: Run, likes: Mapping[str, PyTree], tensors: Mapping[str, np.ndarray]) -> dict[str, PyTree]:
-    """Return the weights of all nets where a file holds all of them, otherwise {}."""
-    rule, found, used = rule_of(run.preset), {}, set()
-    for net, like in likes.items():
-        own = {name: tensors[name] for *_, name, _ in table(rule, run.model, net, like) if name in tensors}
-        if used & own.keys():
-            return {}
-        used |= own.keys()
-        if problems(rule, run.model, net, like, own):
-            return {}
-        found[net] = to_ours(rule, run.model, net, like, own)
-    return {} if any(name not in used and not name.endswith(SURPLUS) for name in tensors) else found
+def fitting(path: Path, found: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return the nets of which a file holds the weights, and where. Raises InputError where one part fits several nets.
+
+    What is surplus to one net may be another net's, if the file holds all nets side by side.
+    """
+    used = [name for one in found.values() for name in one.used]
+    shared = len(set(used)) < len(used)
+    fits = {net: one for net, one in found.items() if not one.problems()}
+    if len(set().union(*(one.used for one in fits.values()))) < sum(len(one.rows) for one in fits.values()):
+        raise InputError(f"{path} fits {' and '.join(fits)}: say which with --net.")
+    whole = all(one.complete and {one.prefix + name for name in one.surplus} <= set(used) for one in found.values())
+    return fits or (dict(found) if whole and not shared else {})
 
 
 def placed(state: TrainState, net: str, new: PyTree) -> TrainState:

@@ -1,7 +1,8 @@
-"""Reads the arrays of a weights file: safetensors, torch.save's two formats, MATLAB v7.3, deeplearn.js's in a zip."""
+"""Reads the arrays of a weights file: safetensors, torch.save's, Flax's, MATLAB v7.3, deeplearn.js's in a zip."""
 
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,34 +11,45 @@ from typing import Any
 import ml_dtypes  # noqa: F401 -- safetensors finds bfloat16 there
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
 
 from jaxgen.core.errors import InputError
 from jaxgen.data.arrays import first_line
+from jaxgen.interop.flax_msgpack import is_msgpack, read_msgpack
+from jaxgen.interop.matconvnet import as_torch
 from jaxgen.interop.pickles import Placeholder, Tensor, Unreadable, numpy_array, shown, torch_pickle, torch_zip
+from jaxgen.interop.write import LAYOUTS_RECORD, METADATA
 
-WRAPPERS = ("state_dict", "model_state_dict", "params", "params_ema", "model")
+HOLDERS = Tensor, np.ndarray, dict, list, tuple
 NODES, DEPTH, LETTERS = 300_000, 64, 1000  # a small file that shares or holds its own parts could unfold without end
 SLACK = 2**28  # bytes that a small file's tensors may expand to
 MANIFEST = 2**20  # bytes of a list of arrays
 RATIO = 100  # how many times its size an HDF5 file may unpack to
+WRAPPED = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # of compiled modules
 NUMERIC = {"single": "float32", "double": "float64", "logical": "bool"}  # MATLAB's names where they are not NumPy's
 NUMERIC |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+class Weights(dict[str, np.ndarray]):
+    """Arrays by their names. old: whether jaxgen exported them before layouts followed from layers."""
+
+    old = False
+
+
+def read(path: str | Path) -> Weights:
     """Return the arrays of a weights file by their names, in the order of the file.
 
-    Reads safetensors, files of torch.save (a zip file, before 1.6 a pickle) and MATLAB v7.3, distinguished by their
-    first bytes, and a zip of raw f32 arrays with a manifest.json, as deeplearn.js takes them. No code of a file is ever
-    run. State dicts and whole modules have their parameters under the names of
-    the state dict; a lone `state_dict`, `model_state_dict`, `params`, `params_ema` or `model` around them and the
-    `module.` of DataParallel are taken away, the names of other nesting are joined by dots. The arrays may be
+    Reads safetensors, files of torch.save (a zip file, before 1.6 a pickle), Flax's msgpack and MATLAB v7.3,
+    distinguished by their first bytes, and a zip of raw f32 arrays with a manifest.json, as deeplearn.js takes them. No
+    code of a file is ever run. State dicts and whole modules have their parameters under the names of the state dict;
+    names of nested parts are joined by dots (entries.py finds the part with a net's weights). The arrays may be
     read-only and share memory, as tied tensors do. Raises InputError for a file that cannot be read or has no array.
     """
     path = Path(path)
     try:
         arrays = _read(path)
+        cleaned = Weights({WRAPPED.sub("", name): array for name, array in arrays.items()})
+        if len(cleaned) == len(arrays):
+            cleaned.old, arrays = arrays.old, cleaned
         size = sum(array.nbytes for array in arrays.values())
         if not arrays:
             raise Unreadable("holds no tensor")
@@ -52,23 +64,25 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is damaged: {shown(first_line(error))}.") from error
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> Weights:
     with path.open("rb") as file:
         head = file.read(16)
     if not head:
         raise Unreadable("is empty")
     if head.startswith(b"PK\x03\x04"):
-        return manifest if (manifest := _manifest(path)) is not None else _named(torch_zip(path))
+        return manifest if (manifest := _manifest(path)) is not None else _torch_zip(path)
     if head[4:9] == b"\0\0\0\0{":  # the header's size in eight bytes, then JSON
         return _safetensors(path)
     if head.startswith(b"\x80"):
         return _named(torch_pickle(path))
+    if is_msgpack(head):
+        return _named(read_msgpack(path))
     if head.startswith(b"MATLAB 7.3"):
-        return _matlab(path)
+        return Weights(as_torch(_matlab(path)))
     if head.startswith(b"MATLAB"):
         raise Unreadable("is a MATLAB file older than v7.3: save it in MATLAB with -v7.3")
     raise Unreadable(
-        "is no weights file: read are safetensors, .zip of arrays, the files of torch.save and MATLAB v7.3"
+        "is no weights file: read are safetensors, .zip of arrays, torch.save's files, Flax's msgpack and MATLAB v7.3"
     )
 
 
@@ -81,14 +95,28 @@ def notes(path: Path) -> dict[str, str]:
         return {}
 
 
-def _safetensors(path: Path) -> dict[str, np.ndarray]:
+def _torch_zip(path: Path) -> Weights:
+    with zipfile.ZipFile(path) as archive:
+        names = {name.partition("/")[2] for name in archive.namelist()}
+    arrays = _named(torch_zip(path))
+    # Ours have no serialization_id, which torch writes wherever it writes a .format_version.
+    ours = ".format_version" in names and ".data/serialization_id" not in names
+    arrays.old = ours and LAYOUTS_RECORD not in names
+    return arrays
+
+
+def _safetensors(path: Path) -> Weights:
     try:
-        return load_file(path)
+        with safe_open(path, "numpy") as file:
+            arrays = Weights({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            texts = file.metadata() or {}
     except AttributeError as error:  # its NumPy interface looks in vain for types such as float8
         raise Unreadable(f"holds values of a type that is not read ({shown(first_line(error))})") from None
+    arrays.old = {"preset", "net", "model", "step"} <= texts.keys() and not METADATA.keys() <= texts.keys()
+    return arrays
 
 
-def _manifest(path: Path) -> dict[str, np.ndarray] | None:
+def _manifest(path: Path) -> Weights | None:
     """Return the arrays that a zip's manifest.json lists, {name: {"filename", "shape"}}; None where it has none."""
     with zipfile.ZipFile(path) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
@@ -97,7 +125,7 @@ def _manifest(path: Path) -> dict[str, np.ndarray] | None:
         if sum(sizes.values()) > SLACK + 16 * path.stat().st_size or sizes["manifest.json"] > MANIFEST:
             raise Unreadable("unpacks to far more than it holds")
         listed = json.loads(archive.read("manifest.json"))
-        arrays = {}
+        arrays = Weights()
         for name, entry in listed.items():
             shape = tuple(int(n) for n in entry["shape"])
             file, size = entry["filename"], 4 * math.prod(shape)
@@ -110,21 +138,13 @@ def _manifest(path: Path) -> dict[str, np.ndarray] | None:
 # --- names ---
 
 
-def _named(tree: Any) -> dict[str, np.ndarray]:
-    """Return the arrays of what a pickle made."""
-    for _ in range(DEPTH):
-        inner = [tree[name] for name in WRAPPERS if isinstance(tree.get(name), dict)] if type(tree) is dict else []
-        inner = [node for node in inner if next(_leaves(node), None)]
-        if len(inner) != 1:
-            break
-        tree = inner[0]
-    arrays: dict[str, np.ndarray] = {}
+def _named(tree: Any) -> Weights:
+    """Return the arrays of what a pickle or a msgpack made."""
+    arrays = Weights()
     for name, leaf in _leaves(tree):
         if name in arrays:
             raise Unreadable(f"holds two tensors named {shown(name)}")
         arrays[name] = leaf.array() if isinstance(leaf, Tensor) else leaf
-    if all(name.startswith("module.") for name in arrays):
-        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     return arrays
 
 
@@ -138,10 +158,14 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Tensor | np.ndarray]]:
             break
         if isinstance(node, Tensor):
             yield name or "tensor", node
+        elif isinstance(node, np.ndarray):
+            yield name or "array", node
         elif (array := numpy_array(node)) is not None:
             yield name or "array", array
         else:
-            children = [item for item in _children(node) if isinstance(item[1], Tensor | dict | list | tuple)]
+            children = [
+                item for item in _children(node) if isinstance(item[1], Tensor | np.ndarray | dict | list | tuple)
+            ]
             todo.extend((f"{name}.{k}" if name else str(k), child, depth + 1) for k, child in reversed(children))
     raise Unreadable("is nested too deeply to hold weights")
 

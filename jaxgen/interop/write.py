@@ -18,13 +18,17 @@ from jaxgen.interop.pickles import DTYPES, STORAGES
 ALIGNMENT = 64  # bytes: torch starts the contents of every record at a multiple of it
 CLASSES = {dtype: f"{name}Storage" for name, dtype in STORAGES.items() if name != "Untyped"}
 SAFETENSORS = CLASSES.keys() - {"complex128"} | {"uint16", "uint32", "uint64"}
+# What distinguishes files whose layouts follow from layers from older exports (weight_names.table).
+METADATA, LAYOUTS_RECORD = {"layouts": "2"}, ".jaxgen_layouts"
 NO_HOOKS = b"ccollections\nOrderedDict\n)R"
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None):
     """Write arrays, and texts about them. Raises InputError for what cannot be written and if the file exists."""
     arrays = {name: _plain(name, tensor, SAFETENSORS, "safetensors") for name, tensor in tensors.items()}
-    texts = dict(metadata) if metadata else None  # its header is no JSON if metadata and tensors are both empty
+    texts = (
+        {**metadata, **METADATA} if metadata else None
+    )  # its header is no JSON if metadata and tensors are both empty
     _write(Path(path), lambda part: save_file(arrays, part, texts))
 
 
@@ -38,6 +42,7 @@ def write_torch(path: str | Path, tensors: Mapping[str, Any]):
         "data.pkl": _pickle(arrays),
         ".format_version": b"1",
         ".storage_alignment": str(ALIGNMENT).encode(),
+        LAYOUTS_RECORD: METADATA["layouts"].encode(),
         "byteorder": b"little",
         **{f"data/{i}": a.reshape(-1).view(np.uint8).data for i, a in enumerate(arrays.values())},
         "version": b"3\n",

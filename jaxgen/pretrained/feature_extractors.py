@@ -26,8 +26,9 @@ from jaxgen.core.cache import cache_folder
 from jaxgen.core.capabilities import Classifier
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.types import Array, Context, PyTree
+from jaxgen.interop.entries import to_ours
 from jaxgen.interop.read import read
-from jaxgen.interop.weight_names import rule_of, to_ours
+from jaxgen.interop.weight_names import rule_of
 from jaxgen.nn.resample import resize_clean, resize_tf1
 
 NAMES = ("inception", "lenet", "efficientnet_lite0", "random", "pixels")

@@ -21,8 +21,9 @@ from jax.typing import ArrayLike
 
 from jaxgen import zoo
 from jaxgen.core.errors import InputError, choose
+from jaxgen.interop.entries import to_ours
 from jaxgen.interop.read import read
-from jaxgen.interop.weight_names import plain, to_ours
+from jaxgen.interop.weight_names import plain
 from jaxgen.metrics import lpips as metric
 
 Tensors = Mapping[str, np.ndarray]

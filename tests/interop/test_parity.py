@@ -106,10 +106,13 @@ def test_checkpoints(tmp_path, new):
     optimizer.step()
     rest = {"optimizer": optimizer.state_dict(), "epoch": 3, "best": np.float64(0.5), "rng": torch.get_rng_state()}
     for name in ("state_dict", "model_state_dict", "params", "params_ema", "model"):
-        same(read(saved(tmp_path / "a.pt", {**rest, name: net.state_dict()}, new)), net.state_dict())
+        found = read(saved(tmp_path / "a.pt", {**rest, name: net.state_dict()}, new))
+        inside = {key.removeprefix(f"{name}."): x for key, x in found.items() if key.startswith(f"{name}.")}
+        same(inside, net.state_dict())
+        assert not found.old
     parallel = torch.nn.DataParallel(net).state_dict()
     assert all(name.startswith("module.") for name in parallel)
-    same(read(saved(tmp_path / "a.pt", parallel, new)), net.state_dict())
+    same(read(saved(tmp_path / "a.pt", parallel, new)), parallel)
     found = read(saved(tmp_path / "a.pt", {"g": net.state_dict(), "list": [torch.ones(2)], **rest}, new))
     wanted = {f"g.{name}": tensor for name, tensor in net.state_dict().items()} | {"list.0": torch.ones(2)}
     same({name: array for name, array in found.items() if name in wanted}, wanted)
@@ -123,7 +126,8 @@ def test_whole_modules(tmp_path, new):
         patch.setattr("warnings.warn", lambda *_, **__: None)  # the legacy format warns of sources that it can't find
         path = saved(tmp_path / "a.pt", net, new)
         same(read(path), net.state_dict())
-        same(read(saved(tmp_path / "b.pt", {"epoch": 1, "model": torch.nn.DataParallel(net)}, new)), net.state_dict())
+        found = read(saved(tmp_path / "b.pt", {"epoch": 1, "model": torch.nn.DataParallel(net)}, new))
+        same({name.removeprefix("model.module."): x for name, x in found.items()}, net.state_dict())
 
 
 @pytest.mark.filterwarnings("ignore:.*jit.*:DeprecationWarning")

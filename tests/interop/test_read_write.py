@@ -196,7 +196,12 @@ def test_real_files(real_data):
         assert found and all(np.isfinite(array).all() for array in found.values()), file
         assert sum(array.size for array in found.values()) == COUNTS.get(file.name, sum(a.size for a in found.values()))
     vdsr = read(folder / "vdsr_model_epoch_50.pth")
-    assert next(iter(vdsr)) == "residual_layer.0.conv.weight" and vdsr["output.weight"].shape == (1, 64, 3, 3)
+    assert next(iter(vdsr)) == "model.residual_layer.0.conv.weight" and vdsr["model.output.weight"].shape == (
+        1,
+        64,
+        3,
+        3,
+    )
 
 
 def test_the_tables_are_consistent():

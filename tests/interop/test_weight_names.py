@@ -84,11 +84,15 @@ def tree(value):
     "value,names",
     [
         ({"w": T, "b": T}, ["w", "b"]),
-        ({"state_dict": {"w": T}, "epoch": 3, "optimizer": {"state": {0: T}}}, ["w"]),
+        ({"state_dict": {"w": T}, "epoch": 3, "lr": {"state": {0: T}}}, ["state_dict.w", "lr.state.0"]),
         ({"epoch": 3, "net": {"w": T}, "optimizer": {"state": {0: {"step": T}}}}, ["net.w", "optimizer.state.0.step"]),
         ({"params": {"w": T}, "params_ema": {"w": T}}, ["params.w", "params_ema.w"]),
-        ({"params": {}, "params_ema": {"w": T}}, ["w"]),
-        ({"model": {"state_dict": {"module.w": T, "module.b": T}}}, ["w", "b"]),
+        (
+            {"model": {"state_dict": {"module.w": T, "module.b": T}}},
+            ["model.state_dict.module.w", "model.state_dict.module.b"],
+        ),
+        ({"a": {"_orig_mod.w": T}, "_orig_mod._fsdp_wrapped_module.b": T}, ["a.w", "b"]),
+        ({"_orig_mod.w": T, "w": T}, ["_orig_mod.w", "w"]),
         ({"module.w": T, "w": T}, ["module.w", "w"]),
         ({"model": T}, ["model"]),
         ([T, [T]], ["0", "1.0"]),
@@ -121,7 +125,8 @@ def test_whole_modules(tmp_path, write):
     path = write(tmp_path / "a.pt", body)
     assert list(read(path)) == ["scale", "mean", "first.weight"]
     path = write(tmp_path / "b.pt", mapping(epoch=number(3), model=body, ema=body))
-    assert list(read(path)) == ["scale", "mean", "first.weight"]
+    names = ["scale", "mean", "first.weight"]
+    assert list(read(path)) == [f"{part}.{name}" for part in ("model", "ema") for name in names]
 
 
 def test_other_contents_of_checkpoints(tmp_path):

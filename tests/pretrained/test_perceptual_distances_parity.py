@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from jaxgen import zoo
-from jaxgen.interop.weight_names import rule_of, to_ours
+from jaxgen.interop.entries import to_ours
+from jaxgen.interop.weight_names import rule_of
 from jaxgen.models.classifier import inception
 from jaxgen.pretrained import perceptual_distances
 from tests.helpers.torch_reference import prepare

@@ -18,7 +18,7 @@ from flax import linen as nn
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.task import Task
-from jaxgen.interop.weight_names import LAYOUTS, LEAVES, SAME, TRANSPOSED, Layout, Path, Rule
+from jaxgen.interop.weight_names import LEAVES, TRANSPOSED, Layout, Path, Rule
 from jaxgen.nn.conv import Conv, ConvTranspose, Dense
 from jaxgen.nn.norm import BatchNorm
 from jaxgen.nn.precision import to_f32
@@ -119,14 +119,14 @@ class DCGANDiscriminator(nn.Module):
         return x if self.features else to_f32(Dense(1, **PLAIN)(x)[:, 0])
 
 
-def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout | None]:
     """Return the name in PyTorch's DCGAN tutorial, `main.N`; dense layers are 4x4 convolutions there."""
     kind, number = path[0].rsplit("_", 1)
     if model.kernel != 4:
         raise InputError(
             "PyTorch has no such net: a DCGAN with 5x5 kernels has TensorFlow's padding (--model.kernel 4 can be used)."
         )
-    leaf, layout = LEAVES.get(path[-1], path[-1]), LAYOUTS.get(len(shape), SAME)
+    leaf, layout = LEAVES.get(path[-1], path[-1]), None
     stages = count_stages(*model.image[:2])
     pixels = (model.image[0] >> stages, model.image[1] >> stages)  # 4x4 for a square image
     if net == "generator":

@@ -173,7 +173,7 @@ class StyleGAN2:
         return loss
 
 
-def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout | None]:
     """Return the plain rule's name, with layout [c 4 4] for the constant and ours for the layers' noise."""
     name, layout = plain(model, net, path, shape)
     return name, {"const": axes(2, 0, 1), "noise_const": SAME}.get(path[-1], layout)

@@ -111,7 +111,7 @@ def conv(features: int, side: int, name: str, stride: int = 1, bias: bool = True
     return Conv(features, size, strides, groups=groups, use_bias=bias, kernel_init=UNIFORM, name=name)
 
 
-def weight_name(model: NAFNet, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+def weight_name(model: NAFNet, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout | None]:
     """The plain rule, but that a block's two gates are [1 c 1 1]."""
     name, layout = plain(model, net, path, shape)
     gate = Layout(lambda x: x.reshape(1, -1, 1, 1), lambda x: x.reshape(-1))

@@ -70,7 +70,7 @@ class FSRCNNNet(nn.Module):
         return last(x)  # [b h*scale w*scale 1]
 
 
-def weight_name(model: FSRCNN, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+def weight_name(model: FSRCNN, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout | None]:
     """The plain rule, but that the last layer is a transposed convolution."""
     name, layout = plain(model, net, path, shape)
     return name, TRANSPOSED if path == ("last_part", "kernel") else layout

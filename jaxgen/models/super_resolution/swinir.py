@@ -179,7 +179,7 @@ def neighbours(h: int, w: int, window: int, shift: int) -> np.ndarray:
     return region[:, :, None] == region[:, None, :]
 
 
-def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout | None]:
     """The plain rule with three modules more in between, and the table of places lies as ours."""
     group = r"^(layers\.\d+)\.blocks", r"\1.residual_group.blocks"
     rule = renamed(group, ("mlp_", "mlp."), ("^patch_norm", "patch_embed.norm"))

@@ -203,7 +203,7 @@ def number(path: tuple[str, ...]) -> int:
     return 3 * int(found[1]) + {"kernel": 0, "bias": 1, "scale": 2}[path[-1]]
 
 
-def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout | None]:
     """TensorFlow's variables in the order in which the net makes them, and as they lie there.
 
     The kernel of a transposed convolution is [h w out in].

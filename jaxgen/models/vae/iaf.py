@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.errors import at_least
 from jaxgen.core.types import Array, Key, Params
+from jaxgen.interop.weight_names import LAYOUTS, Layout, Path, Rule, plain
 from jaxgen.losses.elbo import normal_log_density
 from jaxgen.models.vae._nets import ImageEncoder, NetConfig
 from jaxgen.models.vae.vae import VAE, row
@@ -115,6 +116,15 @@ class MADE(nn.Module):
             kernel = self.param(name, init, (self.width, d)) * output_mask
             out.append(to_f32(jnp.matmul(y.astype(kernel.dtype), kernel) + Dense(d, name=f"{name}_told")(h)))
         return out[0], out[1]
+
+
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout | None]:
+    """The plain rule; the masked kernels are [in out], as those of dense layers, and PyTorch has [out in]."""
+    name, layout = plain(model, net, path, shape)
+    return name, LAYOUTS[2] if path[-1] in ("hidden", "m", "s") else layout
+
+
+WEIGHT_NAMES: Rule = weight_name
 
 
 NETS = NetConfig(width=200, depth=2)  # as `iwae`

@@ -238,7 +238,7 @@ def decay_mask(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, x: path[-1].key not in ("bias", "scale"), params)
 
 
-def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout | None]:
     """Return the authors' name; the layers of a stack are one array, as in torch.func.stack_module_state."""
     name, layout = plain(model, net, path, shape)
     if "blocks" in path[0]:  # [depth in out] -> [depth out in]

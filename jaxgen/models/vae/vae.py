@@ -212,7 +212,7 @@ class VAE:
         return jnp.clip(self.p.mean(out), -1, 1)
 
 
-def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout]:
+def weight_name(model: Any, net: str, path: Path, shape: tuple[int, ...]) -> tuple[str, Layout | None]:
     """Return the name in PyTorch's VAE example, fc1 to fc4, for an MLP with one hidden layer; else the plain rule's."""
     name, layout = plain(model, net, path, shape)
     if model.nets.kind == "mlp" and model.nets.depth == 1:

@@ -24,8 +24,9 @@ from jaxgen.data.arrays import Arrays
 from jaxgen.data.idx import read as read_idx
 from jaxgen.evaluation.held_out import HeldOut
 from jaxgen.interop.convert import import_weights, placed
+from jaxgen.interop.entries import to_ours
 from jaxgen.interop.read import read
-from jaxgen.interop.weight_names import rule_of, to_ours
+from jaxgen.interop.weight_names import rule_of
 from jaxgen.metrics.accuracy import ACCURACY
 from jaxgen.models.classifier import efficientnet_lite, lenet
 from jaxgen.models.classifier.alexnet import AlexNet, local_response_norm
@@ -398,7 +399,7 @@ def with_weights(run: Run, file: Path) -> Any:
 def test_the_imported_mnist_lenet_is_right_on_9908_of_10000_digits(real_data, tmp_path):
     run = Run(LeNet5(fit="bilinear", mean=(0.0,), std=(1.0,)), "lenet5", out=str(tmp_path / "run"))
     file = real_data / "weights" / "mnist_lenet_epoch=12_test_acc=0.991.pth"
-    folder, net, count = import_weights(file, run, None)
+    folder, net, count, _ = import_weights(file, run, None)
     assert (net, count) == ("classifier", 61_706)
     state = open_run(folder, Mesh(data=1)).state
     digits = open_source(Data("tfds:mnist", dir=str(real_data / "tfds"), split="test"))

@@ -17,8 +17,9 @@ from jaxgen.core.config import Data
 from jaxgen.core.step import make_step
 from jaxgen.core.types import Context, TrainState
 from jaxgen.data import RandomSubset, batches, open_source
+from jaxgen.interop.entries import to_ours
 from jaxgen.interop.read import read
-from jaxgen.interop.weight_names import rule_of, table, to_ours, to_theirs
+from jaxgen.interop.weight_names import rule_of, table, to_theirs
 from jaxgen.models.classifier.alexnet import AlexNet
 from jaxgen.models.classifier.cifar_resnet import CifarResNet
 from jaxgen.models.classifier.lenet import LeNet5

@@ -17,8 +17,9 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.task import Task
 from jaxgen.core.types import Context
 from jaxgen.data.degradations import Degradation
+from jaxgen.interop.entries import to_ours
 from jaxgen.interop.read import read
-from jaxgen.interop.weight_names import rule_of, to_ours
+from jaxgen.interop.weight_names import rule_of
 from jaxgen.losses import restoration as losses
 from jaxgen.models.restoration.dncnn import DnCNN
 from jaxgen.models.restoration.ffdnet import FFDNet

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxgen import zoo
-from jaxgen.interop.weight_names import rule_of, to_ours
+from jaxgen.interop.entries import to_ours
+from jaxgen.interop.weight_names import rule_of
 from jaxgen.models.restoration import dncnn, ffdnet, nafnet, unet
 from jaxgen.models.restoration.dncnn import DnCNN
 from jaxgen.models.restoration.ffdnet import FFDNet

@@ -14,8 +14,9 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.task import Task
 from jaxgen.core.types import Context
+from jaxgen.interop.entries import to_ours
 from jaxgen.interop.read import read
-from jaxgen.interop.weight_names import rule_of, to_ours, to_theirs
+from jaxgen.interop.weight_names import rule_of, to_theirs
 from jaxgen.metrics.pixels import luma, psnr
 from jaxgen.models.super_resolution import liif
 from jaxgen.models.super_resolution._discriminator import PerceptualGANConfig

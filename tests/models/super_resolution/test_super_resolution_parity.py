@@ -12,7 +12,8 @@ import pytest
 
 from jaxgen import zoo
 from jaxgen.core.types import Context
-from jaxgen.interop.weight_names import rule_of, to_ours
+from jaxgen.interop.entries import to_ours
+from jaxgen.interop.weight_names import rule_of
 from tests.helpers.capabilities import restore
 
 pytestmark = pytest.mark.parity

@@ -9,7 +9,8 @@ import pytest
 
 from jaxgen import zoo
 from jaxgen.core.types import Params
-from jaxgen.interop.weight_names import rule_of, to_ours
+from jaxgen.interop.entries import to_ours
+from jaxgen.interop.weight_names import rule_of
 from jaxgen.models.vae.mae import MAE
 from jaxgen.nn.transformer import Layer, sin_cos_positions, to_patches
 

@@ -257,7 +257,7 @@ def imported(real_data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("vae") / "run"
     settings = ["--data.source", "tfds:mnist", "--data.dir", str(real_data / "tfds"), "--out", str(folder)]
     run = parse("vae", ["--preset", "vae", "--batch", "1000", *settings]).run
-    _, nets, count = import_weights(real_data / "weights" / "mnist_vae_epoch_25.pth", run, None)
+    _, nets, count, _ = import_weights(real_data / "weights" / "mnist_vae_epoch_25.pth", run, None)
     assert set(nets.split(" and ")) == {"encoder", "decoder"} and count == 652_824
     return folder
 

@@ -1,0 +1,93 @@
+"""The layers that own a model's arrays, and the layouts that PyTorch has for them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from jaxgen.core.spec import spec_of
+from jaxgen.nn.conv import ConvTranspose
+
+PyTree = Any
+Path = tuple[str, ...]
+
+
+class Layout(NamedTuple):
+    """The layout of an array in the other framework: `out` converts ours to theirs, `back` theirs to ours."""
+
+    out: Callable[[np.ndarray], np.ndarray]
+    back: Callable[[np.ndarray], np.ndarray]
+
+
+def axes(*order: int) -> Layout:
+    """Return the layout whose axis i is our axis order[i]."""
+    return Layout(lambda x: x.transpose(order), lambda x: x.transpose(np.argsort(order)))
+
+
+SAME = Layout(lambda x: x, lambda x: x)
+ORDERS = {2: (1, 0), 4: (3, 2, 0, 1)}  # [in out] -> [out in], [h w in out] -> [out in h w]
+LAYOUTS = {count: axes(*order) for count, order in ORDERS.items()}
+TURNED = (2, 3, 0, 1)
+TRANSPOSED = axes(*TURNED)  # a transposed convolution's [h w in out] -> [in out h w]
+
+
+class Kernel(NamedTuple):
+    """The kernel of a layer as the layer itself has it: `nn.scan` stacks the kernels of its steps into one array."""
+
+    shape: tuple[int, ...]
+    transposed: bool
+
+
+class Traced(NamedTuple):
+    """The shapes of a model's variables, {net: tree}, and the kernels of the layers at each path."""
+
+    params: dict[str, PyTree]
+    extra: dict[str, PyTree]
+    kernels: dict[Path, set[Kernel]]
+
+    def layout(self, path: Path, shape: tuple[int, ...]) -> Layout:
+        """Return the layout of an array in the PyTorch layer of the same kind.
+
+        Kernels have an order of their own, after the axes along which layers are stacked. All other arrays are alike.
+        """
+        *module, leaf = path
+        if leaf != "kernel":
+            return SAME
+        for own, transposed in self.kernels.get(tuple(module), ()):
+            stacked = len(shape) - len(own)
+            if shape[stacked:] == own:
+                order = TURNED if transposed else ORDERS.get(len(own), range(len(own)))
+                return axes(*range(stacked), *(stacked + i for i in order))
+        return LAYOUTS.get(len(shape), SAME)
+
+
+@lru_cache(maxsize=32)
+def traced(model: Any) -> Traced:
+    """Return what a model's initialisation makes, in the abstract. model: a configuration; None has no layers."""
+    if model is None:
+        return Traced({}, {}, {})
+    task, kernels = model.task(1), {}
+
+    def note(method, args, kwargs, context):
+        answer, module = method(*args, **kwargs), context.module
+        kernel: Any = module.variables.get("params", {}).get("kernel") if module.scope is not None else None
+        if kernel is not None and not isinstance(kernel, Mapping):
+            found = Kernel(tuple(kernel.shape), isinstance(module, ConvTranspose))
+            kernels.setdefault(module.path, set()).add(found)
+        return answer
+
+    with nn.intercept_methods(note):
+        params, extra = jax.eval_shape(lambda: task.init(jax.random.key(0), spec_of(task, 2)))
+    return Traced(params, extra, kernels)
+
+
+def leaves(tree: PyTree, path: Path = ()) -> Iterable[tuple[Path, Any]]:
+    """Return the paths and arrays of nested mappings."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name), value

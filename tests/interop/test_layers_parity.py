@@ -1,0 +1,126 @@
+"""Every preset's exported arrays, layer by layer: our layer's answer, and that of PyTorch's layer with the export."""
+
+from functools import cache
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from jaxgen import zoo
+from jaxgen.core.errors import InputError
+from jaxgen.core.types import variables
+from jaxgen.interop.layers import leaves, traced
+from jaxgen.interop.weight_names import rule_of, table, to_theirs
+from jaxgen.models.gan import dcgan
+from jaxgen.models.vae import mae
+from jaxgen.nn import conv
+from jaxgen.nn.conditional import Embed
+
+pytestmark = pytest.mark.parity
+torch: Any = pytest.importorskip("torch")
+
+SIZE = 7  # of the images that a layer gets
+LAYERS = conv.Conv, conv.ConvTranspose, conv.Dense, Embed
+TENSORFLOW = "fast-style", "fast-style-many"  # published for TensorFlow, with its layouts
+# DCGAN's dense layers are convolutions of 4x4 in its files, MAE's patches as well: compared in tests of their own.
+RESHAPED = dcgan.weight_name, mae.weight_name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_programs():
+    """Compile plain convolutions, in two thirds of the time; those for CPUs are equal (nn/test_conv.py)."""
+    conv.lower_on_cpu(conv.conv_p, conv.xla_conv)
+    conv.lower_on_cpu(conv.input_grad_p, conv.xla_input_grad)
+    yield
+    conv.lower_on_cpu(conv.conv_p, conv.cpu_conv)
+    conv.lower_on_cpu(conv.input_grad_p, conv.cpu_input_grad)
+
+
+def layers_of(model: Any) -> list[tuple[tuple[str, ...], tuple[int, ...], nn.Module]]:
+    """Return the layers that PyTorch has as well: path, shape of the kernel, the module without its parent."""
+    found = []
+
+    def note(method, args, kwargs, context):
+        answer, module = method(*args, **kwargs), context.module
+        if type(module) in LAYERS and context.method_name == "__call__":
+            shape = module.variables["params"]["embedding" if isinstance(module, Embed) else "kernel"].shape
+            found.append((module.path, shape, module.clone(parent=None, name=None)))
+        return answer
+
+    with nn.intercept_methods(note):
+        traced.__wrapped__(model)
+    return found
+
+
+@cache
+def program(layer: nn.Module):
+    return jax.jit(lambda own, x: layer.apply({"params": own}, x))
+
+
+def of_torch(layer: Any, weight: np.ndarray, x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Return what PyTorch's layer without a bias answers; `size` is that of the answer."""
+    f, weight = torch.nn.functional, torch.from_numpy(weight)
+    if isinstance(layer, Embed):
+        return f.embedding(torch.from_numpy(x).long(), weight).numpy()
+    if isinstance(layer, conv.Dense):
+        return f.linear(torch.from_numpy(x), weight).numpy()
+    image, window, strides = torch.from_numpy(x).permute(0, 3, 1, 2), layer.kernel_size, layer.strides
+    pads = ((0, 0), (0, 0)) if layer.padding == "VALID" else layer.padding
+    if isinstance(layer, conv.ConvTranspose):
+        if pads == "SAME":
+            pads = [(max(k - s, 0) // 2, 0) for k, s in zip(window, strides, strict=True)]
+        (top, _), (left, _) = pads
+        y = f.pad(f.conv_transpose2d(image, weight, None, tuple(strides)), (0, strides[1], 0, strides[0]))
+        y = y[:, :, top : top + size[0], left : left + size[1]]
+    else:
+        if pads == "SAME":
+            spans = [d * (k - 1) + 1 for k, d in zip(window, layer.dilation, strict=True)]
+            totals = [max((-(-SIZE // s) - 1) * s + span - SIZE, 0) for s, span in zip(strides, spans, strict=True)]
+            pads = [(total // 2, total - total // 2) for total in totals]
+        image = f.pad(image, (*pads[1], *pads[0]))
+        y = f.conv2d(image, weight, None, tuple(strides), 0, tuple(layer.dilation), layer.groups)
+    return y.permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.ZOO if name not in TENSORFLOW])
+def test_pytorchs_layers_with_the_exported_arrays_answer_as_ours(name):
+    model, rule, rng = zoo.load(name).tiny.model, rule_of(name), np.random.default_rng(0)
+    shapes, layers, compared = traced(model), layers_of(model), 0
+    for net in shapes.params:
+        like = variables(net, shapes.params, shapes.extra)
+        ours = jax.tree.map(lambda x: np.asarray(rng.normal(size=x.shape), np.float32), like)
+        try:
+            theirs, rows = to_theirs(rule, model, net, ours), {row.path: row for row in table(rule, model, net, like)}
+        except InputError as error:
+            assert "PyTorch has no such net" in str(error)
+            return
+        arrays = dict(leaves(ours))
+        for path, row in rows.items():
+            _, *module, leaf = path
+            kernel, weight = arrays[path], theirs[row.name]
+            fits = (x for place, shape, x in layers if place == tuple(module) and kernel.shape[-len(shape) :] == shape)
+            layer: Any = next(fits, None) if leaf in ("kernel", "embedding") else None
+            if layer is None:
+                continue
+            axes = 2 if isinstance(layer, conv.Dense | Embed) else 4
+            if weight.ndim != kernel.ndim and rule in RESHAPED:
+                continue
+            assert row.name.endswith("weight") and weight.ndim == kernel.ndim
+            own, bias = {leaf: kernel}, np.zeros((*kernel.shape[:-axes], 1), np.float32)
+            if getattr(layer, "use_bias", False):
+                own["bias"], bias = arrays[*path[:-1], "bias"], theirs[rows[*path[:-1], "bias"].name]
+            for _ in range(kernel.ndim - axes):  # of layers that nn.scan stacks
+                own, weight, bias = {key: array[0] for key, array in own.items()}, weight[0], bias[0]
+            kernel = own[leaf]
+            if isinstance(layer, Embed):
+                x = rng.integers(0, layer.classes, 3, np.int32)
+            else:
+                channels = kernel.shape[-2] * getattr(layer, "groups", 1)
+                x = rng.normal(size=(2, channels) if axes == 2 else (1, SIZE, SIZE, channels)).astype(np.float32)
+            answer = np.asarray(program(layer)(own, x))
+            wanted = of_torch(layer, np.ascontiguousarray(weight), x, answer.shape[1:3]) + bias
+            np.testing.assert_allclose(answer, wanted, atol=2e-5 * max(np.abs(wanted).max(), 1), err_msg=row.name)
+            compared += 1
+    assert compared or not layers
