@@ -26,7 +26,7 @@ SURPLUS += tuple(f"{sign}_mean.{leaf}" for sign in ("sub", "add") for leaf in ("
 
 
 class Entry(NamedTuple):
-    """Where a file has a net's weights, and what is wrong with them.
+    """A place in a file with a net's weights, and what is wrong with them.
 
     prefix: of the names, such as "state_dict_ema."; "" for the whole file
     missing, misshaped: names that are not there, and sentences on other shapes
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 
     @property
     def hits(self) -> int:
-        """How many tensors have the right name and shape."""
+        """The number of tensors that have the right name and shape."""
         return len(self.rows) - len(self.missing) - len(self.misshaped)
 
     @property

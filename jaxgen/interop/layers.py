@@ -42,13 +42,13 @@ class Kernel(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """The shapes of a model's variables, {net: tree}, and the kernels of the layers at each path."""
+    """The shapes of a model's variables, {net: tree}, and the kernels of each net's layers, {net: {path: kernel}}."""
 
     params: dict[str, PyTree]
     extra: dict[str, PyTree]
-    kernels: dict[Path, set[Kernel]]
+    kernels: dict[str, dict[Path, Kernel]]
 
-    def layout(self, path: Path, shape: tuple[int, ...]) -> Layout:
+    def layout(self, net: str, path: Path, shape: tuple[int, ...]) -> Layout:
         """Return the layout of an array in the PyTorch layer of the same kind.
 
         Kernels have an order of their own, after the axes along which layers are stacked. All other arrays are alike.
@@ -56,12 +56,10 @@ class Traced(NamedTuple):
         *module, leaf = path
         if leaf != "kernel":
             return SAME
-        for own, transposed in self.kernels.get(tuple(module), ()):
-            stacked = len(shape) - len(own)
-            if shape[stacked:] == own:
-                order = TURNED if transposed else ORDERS.get(len(own), range(len(own)))
-                return axes(*range(stacked), *(stacked + i for i in order))
-        return LAYOUTS.get(len(shape), SAME)
+        own, transposed = self.kernels.get(net, {}).get(tuple(module), Kernel(shape, False))
+        stacked = len(shape) - len(own)
+        order = TURNED if transposed else ORDERS.get(len(own), range(len(own)))
+        return axes(*range(stacked), *(stacked + i for i in order))
 
 
 @lru_cache(maxsize=32)
@@ -69,19 +67,37 @@ def traced(model: Any) -> Traced:
     """Return what a model's initialisation makes, in the abstract. model: a configuration; None has no layers."""
     if model is None:
         return Traced({}, {}, {})
-    task, kernels = model.task(1), {}
+    task, roots = model.task(1), []
 
     def note(method, args, kwargs, context):
-        answer, module = method(*args, **kwargs), context.module
-        kernel: Any = module.variables.get("params", {}).get("kernel") if module.scope is not None else None
-        if kernel is not None and not isinstance(kernel, Mapping):
-            found = Kernel(tuple(kernel.shape), isinstance(module, ConvTranspose))
-            kernels.setdefault(module.path, set()).add(found)
+        answer, module, scope = method(*args, **kwargs), context.module, context.module.scope
+        kernel: Any = module.variables.get("params", {}).get("kernel") if scope is not None else None
+        if scope is not None and kernel is not None and not isinstance(kernel, Mapping):
+            own = next((kernels for root, kernels in roots if root is scope.root), None)
+            if own is None:
+                roots.append((scope.root, own := {}))
+            own[module.path] = Kernel(tuple(kernel.shape), isinstance(module, ConvTranspose))
         return answer
 
     with nn.intercept_methods(note):
         params, extra = jax.eval_shape(lambda: task.init(jax.random.key(0), spec_of(task, 2)))
-    return Traced(params, extra, kernels)
+    found = [kernels for _, kernels in roots]
+    return Traced(params, extra, {net: _kernels(tree, found) for net, tree in params.items()})
+
+
+def _kernels(params: PyTree, found: list[dict[Path, Kernel]]) -> dict[Path, Kernel]:
+    """Return the kernels of a net: those of the initialisation that made them.
+
+    The nets of a task may have layers of the same path and shape, and `nn.scan` has an initialisation of its own.
+    """
+    shapes = {path[:-1]: x.shape for path, x in leaves(params) if path[-1] == "kernel"}
+    parts = [
+        kernels
+        for kernels in found
+        if all(path in shapes and shapes[path][-len(one.shape) :] == one.shape for path, one in kernels.items())
+    ]
+    whole = [kernels for kernels in parts if kernels.keys() == shapes.keys()]
+    return {path: one for kernels in whole or parts for path, one in kernels.items()}
 
 
 def leaves(tree: PyTree, path: Path = ()) -> Iterable[tuple[Path, Any]]:

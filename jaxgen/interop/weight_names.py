@@ -74,7 +74,7 @@ def table(rule: Rule, model: Any, net: str, variables: PyTree, old: bool = False
         if old and path[-1] == "embedding":
             name = re.sub("weight$", "embedding", name)
         if layout is None:
-            layout = LAYOUTS.get(len(shape), SAME) if old else traced(model).layout(path[1:], shape)
+            layout = LAYOUTS.get(len(shape), SAME) if old else traced(model).layout(net, path[1:], shape)
         rows.append(Row(path, shape, name, layout))
     return rows
 

@@ -172,6 +172,22 @@ def test_a_file_finds_its_net_and_the_last_weights_differ_from_the_average(gan, 
     np.testing.assert_array_equal(samples[0], samples[1])
 
 
+def test_import_says_which_weights_it_took_and_takes_the_others(lenet, cli, tmp_path):
+    live = read(lenet / "weights.safetensors")
+    both = {
+        f"{part}.{name}": x + part.endswith("_ema") for part in ("params", "params_ema") for name, x in live.items()
+    }
+    write_safetensors(tmp_path / "both.safetensors", both)
+    import_ = ("import", tmp_path / "both.safetensors", "--model", "lenet5", "--model.fit", "bilinear", "--out")
+    printed = cli(0, *import_, tmp_path / "average")
+    assert "The classifier is params_ema of the file, the average. It also holds params: `import --take " in printed
+    cli(0, *import_, tmp_path / "live", "--take", "params")
+    for run, more in (("average", 1), ("live", 0)):
+        cli(0, "export", tmp_path / run, "--to", "safetensors")
+        exported = read(tmp_path / run / "export" / "classifier.safetensors")
+        assert all(np.array_equal(exported[name], live[name] + more) for name in live)
+
+
 def test_weights_that_do_not_fit_are_refused_by_name(lenet, cli, tmp_path):
     def refused(model: str, *more: str) -> str:
         out = tmp_path / "none"
@@ -182,6 +198,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(lenet, cli, tmp_path):
 
     printed = refused("resnet20")
     assert "missing: bn1.running_mean, bn1.running_var" in printed and "surplus: convnet.c1.bias" in printed
+    assert "Nearest are: lenet5, its classifier (10 of 10 tensors)" in printed
     shaped = refused("lenet5", "--model.classes", "7")
     assert "of another shape: fc.f7.bias is [10], not [7], fc.f7.weight is [10, 84], not [7, 84]" in shaped
     assert "did you mean 'lenet5'" in refused("lenet")

@@ -15,7 +15,7 @@ from jaxgen import zoo
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import variables
 from jaxgen.interop.entries import entry, to_ours
-from jaxgen.interop.layers import traced
+from jaxgen.interop.layers import leaves, traced
 from jaxgen.interop.nearest import nearest
 from jaxgen.interop.read import read
 from jaxgen.interop.weight_names import plain, rule_of, table, to_theirs
@@ -170,7 +170,7 @@ def test_files_exported_before_still_give_the_same_weights(tmp_path, preset, net
     model, ours = random_net(preset, net)
     rule = rule_of(preset)
     rows = table(rule, model, net, ours, old=True)
-    found = dict(leaves_of(ours))
+    found: dict = dict(leaves(ours))
     before = {row.name: np.ascontiguousarray(row.layout.out(found[row.path])) for row in rows}
     notes = {"preset": preset, "net": net, "model": "{}", "step": "0"}
     save_file(before, tmp_path / "old.safetensors", notes)
@@ -189,11 +189,6 @@ def test_files_exported_before_still_give_the_same_weights(tmp_path, preset, net
         again = to_ours(rule, model, net, ours, tensors)
         assert jax.tree.all(jax.tree.map(np.array_equal, ours, again)), name
     assert any(not np.array_equal(before[name], theirs[name]) for name in before) == (preset != "fsrcnn")
-
-
-def leaves_of(tree, path=()):
-    for name, value in tree.items():
-        yield from leaves_of(value, (*path, name)) if isinstance(value, dict) else [((*path, name), value)]
 
 
 # --- files that fit nothing ---
