@@ -215,7 +215,8 @@ def test_several_images_and_folders(tmp_path, cli):
     cli(0, "restore", *some, "--with", "nearest", "--out", str(tmp_path / "x"))
     made = sorted(path.relative_to(tmp_path / "x").as_posix() for path in find(tmp_path / "x"))
     assert made == ["a.png", "b.png", "deep/a.png", "deep/more/c.png", "other/c.png"]
-    assert "for several images name a folder" in cli(2, "restore", *some, "--with", "nearest", "--out", some[0])
+    for command in (["restore", "--with", "nearest"], ["stylize"]):
+        assert "for several images name a folder" in cli(2, *command, *some, "--out", some[0], "--overwrite")
     assert "Name an image, or a folder" in cli(2, "restore", "--with", "nearest")
 
 

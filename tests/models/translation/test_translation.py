@@ -114,7 +114,8 @@ def test_a_folder_and_both_directions(unpaired, tmp_path, cli):
     (folder / "c.png").write_text("no image")
     assert "1 of 3 could not be translated" in cli(1, "translate", str(unpaired), str(folder))
     assert "2 existed already" in cli(1, "translate", str(unpaired), str(folder))
-    cli(1, "translate", str(unpaired), str(folder), "--to", "source", "--out", str(tmp_path / "back"))
+    some = [str(folder / name) for name in ("a.png", "c.png")]
+    cli(1, "translate", str(unpaired), *some, "--to", "source", "--out", str(tmp_path / "back"))
     made = [np.asarray(Image.open(tmp_path / name / "a.png")) for name in ("in-translated", "back")]
     assert (made[0] != made[1]).any(), "two nets"
 
