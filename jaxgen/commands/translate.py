@@ -184,4 +184,4 @@ def number_of(domains: "ArraySpec", to: str | None) -> int:
     if to is None and "image" not in names:
         known = " or ".join(names or map(str, range(count)))
         raise InputError(f"This model translates into {count} domains: write --to {known}.")
-    return class_number("image" if to is None else to, names, "--to", count)
+    return class_number("image" if to is None else to, names, "--to", count, "domain")

@@ -21,12 +21,13 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def class_numbers(text: str, names: Sequence[str], what: str, count: int = 0) -> tuple[int, ...]:
+def class_numbers(text: str, names: Sequence[str], what: str, count: int = 0, kind: str = "class") -> tuple[int, ...]:
     """Return the numbers of the classes in "cat,dog", "3" or "0-4,9".
 
     names: of the classes 0, 1, ...; there may be none. Where some are whole numbers themselves, such as folders 1 to
            26, a whole number is a name.
     count: the number of classes, if there are more than names
+    kind:  what the names are names of
     Raises InputError for a class that there is not.
     """
     count = count or len(names)
@@ -38,29 +39,25 @@ def class_numbers(text: str, names: Sequence[str], what: str, count: int = 0) ->
     for part in map(str.strip, text.split(",")):
         match = RANGE.fullmatch(part)
         if part in names or not match:
-            found.append(index_of(part, names))
+            found.append(index_of(part, names, kind))
         elif by_name:
-            found += [index_of(str(i), names) for i in range(int(match[1]), int(match[2] or match[1]) + 1)]
+            found += [index_of(str(i), names, kind) for i in range(int(match[1]), int(match[2] or match[1]) + 1)]
         else:
             found += numbers(part, count, what)
     return tuple(found)
 
 
-def class_number(text: str, names: Sequence[str], what: str, count: int = 0) -> int:
+def class_number(text: str, names: Sequence[str], what: str, count: int = 0, kind: str = "class") -> int:
     """Return the number of one class by its name or number. Raises InputError for several and for an unknown one."""
-    found = class_numbers(text, names, what, count)
+    found = class_numbers(text, names, what, count, kind)
     if len(found) != 1:
-        raise InputError(f"{what} must be one class, not {text!r}.")
+        raise InputError(f"{what} must be one {kind}, not {text!r}.")
     return found[0]
 
 
-def index_of(name: str, names: Sequence[str]) -> int:
-    """Return the number of a class by its name. Raises InputError that lists the names."""
-    if name in names:
-        return list(names).index(name)
-    if len(names) <= SHOWN:
-        raise InputError(f"Unknown class {name!r}: the classes are {listed(names)}.")
-    return list(names).index(choose(name, names, "class"))
+def index_of(name: str, names: Sequence[str], kind: str = "class") -> int:
+    """Return the number of a class by its name. Raises InputError for an unknown one."""
+    return list(names).index(choose(name, names, kind))
 
 
 def check_fit(found: Sequence[str], names: Sequence[str], where: str):

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxgen.core.errors import InputError
 
 INFLATED = 500  # how many times its packed size a file of images may have; DEFLATE of zeros reaches 1,000
-SMALL = 2**28  # bytes; below it any ratio is harmless
+SMALL = 2**26  # bytes; below it any ratio is harmless
 
 
 def machine_memory() -> int:
@@ -18,14 +18,16 @@ def machine_memory() -> int:
     return have
 
 
-def check_size(size: int, packed: int, what: str):
-    """Raise InputError if data of a declared size in bytes don't fit into memory, or are a decompression bomb.
-
-    packed: the bytes in which they are stored
-    """
+def fault_of(size: int, packed: int) -> str:
+    """Return why data of a declared size in bytes, stored in `packed` bytes, can't be read; "" if they can."""
     if size > (have := machine_memory()):
-        raise InputError(f"{what} declares {size / 1e9:,.1f} GB, and this machine has {have / 1e9:,.1f} GB of memory.")
+        return f"it declares {size / 1e9:,.1f} GB, more than the {have / 1e9:,.1f} GB of this machine's memory"
     if size > SMALL and size > INFLATED * packed:
-        raise InputError(
-            f"{what} declares {size / 1e9:,.1f} GB in {packed / 1e6:,.1f} MB: this is a decompression bomb, not images."
-        )
+        return f"it declares {size / 1e6:,.0f} MB in {packed / 1e6:,.2f} MB, as a decompression bomb does"
+    return ""
+
+
+def check_size(size: int, packed: int, what: str):
+    """Raise InputError if data of a declared size don't fit into memory, or are a decompression bomb."""
+    if fault := fault_of(size, packed):
+        raise InputError(f"{what} cannot be read: {fault}.")

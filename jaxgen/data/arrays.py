@@ -89,6 +89,8 @@ def _labelled(path: Path, split: str, labels_path: Path | None, every: Iterable[
         raise InputError(f"The {where} holds {labels.dtype}: labels are integers counted from 0.")
     if "classes" in npz_names(file):
         classes = tuple(str(name) for name in load_npz(file, ["classes"])["classes"].ravel())
+        if len(set(classes)) < len(classes):
+            raise InputError(f"Array 'classes' of {file} has a name twice: classes need different names.")
         check_labels(labels, len(classes), where)
         return Arrays(images, labels.astype(np.int32), classes)
     others = [load_npz(other, [name])[name] for other in every for name in npz_names(other) if _of_labels(name, names)]

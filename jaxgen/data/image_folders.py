@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from jaxgen.core.errors import InputError
+from jaxgen.core.memory import fault_of
 from jaxgen.data import image_files
 from jaxgen.data.arrays import first_line
 from jaxgen.data.image_files import SUFFIXES, check_bytes
@@ -80,14 +81,19 @@ class ZipFiles:
         self.stamps: dict[str, Stamp] = {name: (info.file_size, info.CRC) for name, info in self.entries.items()}
 
     def read(self, name: str) -> bytes:
-        info = self.entries[name]
-        check_bytes(info.file_size)
+        info = self._checked(name)
         with self.file.open(info) as file:
             return file.read(info.file_size)  # no more, even if the compressed data hold more
 
     def open(self, name: str) -> IO[bytes]:
-        check_bytes(self.entries[name].file_size)
-        return self.file.open(self.entries[name])
+        return self.file.open(self._checked(name))
+
+    def _checked(self, name: str) -> zipfile.ZipInfo:
+        info = self.entries[name]
+        check_bytes(info.file_size)
+        if fault := fault_of(info.file_size, info.compress_size):
+            raise ValueError(fault)
+        return info
 
 
 def files_in(path: Path) -> DiskFiles | ZipFiles:

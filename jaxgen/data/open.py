@@ -113,9 +113,11 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
 
 
 def paths_of(text: str) -> list[Path]:
-    """Return the path "A", or the paths "A,B" of a file of images and one of labels."""
-    whole = Path(text).expanduser()
-    return [whole] if whole.exists() else [Path(part.strip()).expanduser() for part in text.split(",")]
+    """Return the path "A", or the paths "A,B" of a file of images and one of labels; either can hold commas."""
+    parts = text.split(",")
+    ways = [[text], *([",".join(parts[:i]), ",".join(parts[i:])] for i in range(1, len(parts))), parts]
+    found = [[Path(part.strip()).expanduser() for part in way] for way in ways]
+    return next((paths for paths in found if all(path.exists() for path in paths)), found[-1])
 
 
 def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Source:

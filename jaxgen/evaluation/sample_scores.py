@@ -13,6 +13,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from jaxgen.core.spec import image_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Frozen, TrainState
 from jaxgen.data import RandomSubset, Source, batches, open_source, shuffled
+from jaxgen.data.open import paths_of
 from jaxgen.inference.sampling import conditioning_of, drawer, generator_of
 from jaxgen.metrics.accumulate import MOMENTS, ROWS, Rows
 from jaxgen.metrics.frechet import FRECHET
@@ -280,11 +282,12 @@ def fingerprint(source: Source, name: str) -> list:
     total = hashlib.sha256()
     for i in np.linspace(0, len(source) - 1, 32).astype(int):
         total.update(np.ascontiguousarray(np.asarray(source[int(i)]["image"])).tobytes())
-    path = Path(name.partition(":")[2]).expanduser()
     files = []
-    if ":" in name and path.exists() and not name.startswith("tfds:"):
+    for path in paths_of(name.partition(":")[2]) if ":" in name and not name.startswith("tfds:") else []:
         for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:
-            files += [os.stat(Path(folder, file)) for file in names]
+            for file in names:
+                with suppress(OSError):  # a link to nothing
+                    files.append(os.stat(Path(folder, file)))
     return [
         len(source),
         total.hexdigest(),

@@ -98,9 +98,9 @@ def test_a_class_is_named_or_numbered():
     letters = ("1", "2", "10")
     assert class_numbers("10", letters, "labels") == (2,) and class_numbers("1-2", letters, "labels") == (0, 1)
     assert class_numbers("0-3", tuple("0123"), "labels") == (0, 1, 2, 3)
-    message(lambda: class_numbers("cow", PETS, "labels"), "Unknown class 'cow': the classes are cat, dog, owl.")
+    message(lambda: class_numbers("cow", PETS, "labels"), "Unknown class 'cow': did you mean 'owl'?")
     message(lambda: class_numbers("3", PETS, "Labels"), "Labels must be from 0 to 2, not 3.")
-    message(lambda: class_numbers("0", letters, "labels"), "Unknown class '0': the classes are 1, 2, 10.")
+    message(lambda: class_numbers("0", letters, "labels"), "Unknown class '0': did you mean '10'?")
     message(lambda: class_number("cat,dog", PETS, "The domain"), "The domain must be one class, not 'cat,dog'.")
     source = open_source(Data("digits"))
     assert np.array_equal(anomalous(source, "9"), [x == 9 for x in labels(Data("digits"))])
@@ -144,7 +144,7 @@ def test_a_model_knows_the_names_of_its_run():
     assert [number_of(to, name) for name in (*PETS, "1")] == [0, 1, 2, 1]
     assert number_of(bare.get(Transform).inputs["to"], "2") == 2
     message(lambda: number_of(to, None), "translates into 3 domains: write --to cat or dog or owl.")
-    message(lambda: number_of(to, "pig"), "Unknown class 'pig': the classes are cat, dog, owl.")
+    message(lambda: number_of(to, "pig"), "Unknown domain 'pig': choose one of cat, dog, owl.")
     assert directions(task, {"image": np.zeros((2, 1)), "label": np.array([0, 2])})[2].tolist() == [1, 0]
     faces = named(StarGAN((16, 16, 3), attributes=("Male", "Young"), downsamplings=2).task(1), run)
     assert number_of(faces.get(Transform).inputs["to"], "Young") == 1

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgen.core import memory
 from jaxgen.core.cache import cache_folder
 from jaxgen.core.config import Data
 from jaxgen.core.spec import image_spec
 from jaxgen.data import batches, decode_check, open_source
 from jaxgen.data.image_decoding import decode
+from jaxgen.data.image_folders import files_in
+from jaxgen.media.photo import find
 from tests.helpers.data_samples import REAL, encoded, equal_example, opened, real, refuse, sample_image, tree
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
 
@@ -56,6 +59,72 @@ def test_folder_follows_links_without_loops(tmp_path):
     refuse(f"folder:{root}", "lost.png", "No such file")
     (root / "b" / "lost.png").unlink()
     assert open_source(Data(source=f"folder:{root}")).classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("names", ["Train Test", "Training Testing", "train dev", "TRAIN Validation", "train val test"])
+def test_splits_have_many_names(tmp_path, names):
+    found = names.split()
+    root = tree(tmp_path / "set", [f"{split}/{name}/{i}.png" for i, split in enumerate(found) for name in "ab"])
+    for i, split in enumerate(found):
+        for word in (split, split.lower(), {"dev": "val", "Validation": "val", "Testing": "test"}.get(split, split)):
+            source = opened(f"folder:{root}", split=word)
+            assert source.names == [f"{split}/a/{i}.png", f"{split}/b/{i}.png"] and source.classes == ("a", "b")
+
+
+def test_splits_beside_anything_else_are_refused(tmp_path):
+    def bad(*parts, files):
+        refuse(f"folder:{tree(tmp_path / str(len(list(tmp_path.iterdir()))), files)}", *parts)
+
+    splits = ["train/a/1.png", "val/a/2.png", "test/a/3.png"]
+    bad("has unlabeled beside the splits test, train, val", files=[*splits, "unlabeled/4.png"])
+    bad("has preview.png beside the splits test, train, val", files=[*splits, "preview.png"])
+    bad("has bus beside the splits train", "If these are classes", files=["train/1.png", "bus/2.png"])
+    bad("dev, train, val, and two of them are the same split", files=["train/1.png", "val/2.png", "dev/3.png"])
+    bad("splits inside of the folder a", files=["a/train/1.png", "a/test/2.png", "b/train/3.png"])
+    bad("preview.png beside the folders a, b", files=["a/1.png", "b/2.png", "preview.png"])
+    root = tree(tmp_path / "vehicles", ["train/train/1.png", "train/bus/2.png"])
+    assert opened(f"folder:{root}").classes == ("bus", "train"), "a class can have the name of a split"
+
+
+def test_folders_are_read_alike_by_training_and_commands(tmp_path, capsys):
+    root = tree(
+        tmp_path / "set", ["a/1.png", "a/2.PNG", "b/x.png/3.png", ".hidden/4.png", "a/.ipynb_checkpoints/1.png"]
+    )
+    tree(tmp_path / "more", ["5.png"])
+    (root / "c").symlink_to(tmp_path / "more")
+    (root / "a" / "up").symlink_to(root)
+    wanted = ["a/1.png", "a/2.PNG", "b/x.png/3.png", "c/5.png"]
+    assert opened(f"folder:{root}").names == wanted
+    assert f"{root}/a/up links to a folder above it and is left out." in capsys.readouterr().err
+    assert [str(path.relative_to(root)) for path in find(root)] == wanted
+    os.mkfifo(root / "a" / "pipe.png")
+    refuse(f"folder:{root}", root / "a" / "pipe.png", "it is not a regular file")
+
+
+def zipped(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in files.items():
+            file.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return path
+
+
+def test_names_in_a_zip(tmp_path):
+    image = encoded(sample_image())
+    path = zipped(tmp_path / "set.zip", {"set\\a\\1.png": image, "set\\b\\2.png": image})
+    source = opened(f"folder:{path}")
+    assert source.classes == ("a", "b") and [source[i]["label"] for i in range(2)] == [0, 1]
+    for name in ("/etc/1.png", "../1.png", "a\\..\\..\\1.png", "C:\\1.png"):
+        refuse(f"folder:{zipped(path, {'a/1.png': image, name: image})}", path, "a path outside the archive")
+
+
+def test_a_decompression_bomb_in_a_zip_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "SMALL", 10_000)
+    path = zipped(tmp_path / "set.zip", {"a/1.png": encoded(sample_image()), "a/2.png": bytes(1_000_000)})
+    refuse(f"folder:{path}", path / "a/2.png", "it declares 1 MB in 0.00 MB, as a decompression bomb does")
+    lying = path.read_bytes().replace((1_000_000).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    path.write_bytes(lying)
+    with pytest.raises(zipfile.BadZipFile, match="Bad CRC-32"):  # no more than is declared was read
+        files_in(path).read("a/2.png")
 
 
 def damaged():

@@ -2,14 +2,17 @@
 
 import gzip
 import struct
+import zipfile
 from typing import Any
 
 import numpy as np
 import pytest
 
+from jaxgen.core import memory
 from jaxgen.core.config import Data
+from jaxgen.core.spec import ArraySpec
 from jaxgen.data import open_source
-from tests.helpers.data_samples import REAL, opened, real, refuse
+from tests.helpers.data_samples import REAL, message, opened, real, refuse
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
 
 
@@ -122,6 +125,69 @@ def test_invalid_npz_files_are_refused(tmp_path):
     refuse(f"npz:{tmp_path}", tmp_path, "cannot be read")
     np.save(tmp_path / "one.npy", images)
     refuse(f"npz:{tmp_path / 'one.npy'}", "one.npy", "savez")
+
+
+def test_levels_of_0_and_1_are_refused(tmp_path):
+    path, images = tmp_path / "set.npz", np.eye(4, dtype=np.uint8)[None].repeat(3, 0)
+    for values in (images, images.astype(int)):
+        np.savez(path, image=values)
+        refuse(f"npz:{path}", path, "integers from 0 to 1", "save it as bool, or times 255")
+    np.savez(path, image=images.astype(bool))
+    assert open_source(Data(f"npz:{path}"))[0]["image"].max() == 255
+    write_idx(tmp_path / "train-images-idx3-ubyte", images)
+    refuse(f"idx:{tmp_path}", "train-images-idx3-ubyte", "integers from 0 to 1")
+
+
+def test_images_and_labels_in_two_files(tmp_path):
+    """KMNIST as it is downloaded: one array in each file, and the split in their names."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    for split, known in (("train", [0, 3, 1, 2, 2]), ("test", [4, 0, 0, 1])):
+        np.savez(tmp_path / f"kmnist-{split}-imgs.npz", images[: len(known)])
+        np.savez(tmp_path / f"kmnist-{split}-labels.npz", np.array(known, np.uint8))
+        data = Data(f"npz:{tmp_path}/kmnist-train-imgs.npz,{tmp_path}/kmnist-train-labels.npz")
+        if split == "train":
+            refuse(data.source, "has no split 'test'", split="test")
+        source = opened(data.source, split=split)
+        assert source.labels.tolist() == known and np.array_equal(source.images[..., 0], images[: len(known)])
+    assert [opened(data.source, split=split).classes for split in ("train", "test")] == [tuple("01234")] * 2
+    alone = f"npz:{tmp_path}/kmnist-test-imgs.npz,{tmp_path}/kmnist-test-labels.npz"
+    assert opened(alone, split="test").labels.tolist() == [4, 0, 0, 1]
+    write_idx(tmp_path / "x.idx", images)
+    write_idx(tmp_path / "y, of x.idx.gz", np.array([0, 3, 1, 2, 2], np.uint8))
+    assert opened(f"idx:{tmp_path}/x.idx,{tmp_path}/y, of x.idx.gz").labels.tolist() == [0, 3, 1, 2, 2]
+    write_idx(tmp_path / "train-images", images)
+    refuse(f"idx:{tmp_path}/train-images", "no file of the split 'test' beside", split="test")
+    refuse(f"{data.source},{tmp_path}/more.npz", "There is no file", "more.npz")
+    refuse(f"{data.source},{tmp_path}/x.idx", "names too many files: write npz:IMAGES,LABELS")
+    np.savez(tmp_path / "words.npz", words=[1])
+    refuse(f"npz:{tmp_path}/kmnist-train-imgs.npz,{tmp_path}/words.npz", "holds words: labels must be named 'label'")
+
+
+def test_declared_sizes_are_checked_before_anything_is_allocated(tmp_path, monkeypatch):
+    path, images = tmp_path / "set.npz", np.zeros((2, 4, 4), np.uint8)
+    np.savez(path, image=images, label=[0, 2**62])
+    refuse(f"npz:{path}", path, "labels up to 4611686018427387904, but only 2 different ones")
+    header = (
+        np.lib.format.magic(1, 0)
+        + struct.pack("<H", 118)
+        + repr({"descr": "|u1", "fortran_order": False, "shape": (10**6, 10**3, 10**3)}).ljust(117).encode()
+        + b"\n"
+    )
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("image.npy", header + bytes(100))
+    refuse(f"npz:{path}", path, "declares 1,000,000,000,000 bytes and holds at most 228")
+    message(lambda: open_source(Data(f"npz:{path}"), {"image": ArraySpec("video", (1, 4, 4, 1))}), "and holds at most")
+    (tmp_path / "set.npy").write_bytes(header)
+    refuse(f"npz:{tmp_path / 'set.npy'}", "is a single .npy array")
+    write_idx(tmp_path / "x.gz", images, shape=(2**16, 2**16, 2**16))
+    refuse(f"idx:{tmp_path / 'x.gz'}", "x.gz cannot be read: it declares 281,475.0 GB")
+    write_idx(tmp_path / "x.gz", np.full((3, 4, 4), 9, np.uint8), shape=(2, 4, 4))
+    refuse(f"idx:{tmp_path / 'x.gz'}", "should hold 32 bytes of data and holds more")
+    monkeypatch.setattr(memory, "SMALL", 10_000)
+    np.savez_compressed(path, image=np.zeros((100, 100, 100), np.uint8))
+    refuse(f"npz:{path}", path, "it declares 1 MB in 0.00 MB, as a decompression bomb does")
+    write_idx(tmp_path / "x.gz", np.zeros((100, 100, 100), np.uint8))
+    refuse(f"idx:{tmp_path / 'x.gz'}", "as a decompression bomb does")
 
 
 @real

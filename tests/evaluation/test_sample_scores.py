@@ -112,6 +112,7 @@ def test_a_changed_folder_has_other_statistics(tmp_path):
         Image.fromarray(np.full((8, 8), i * 6, np.uint8)).save(tmp_path / f"{i}.png")
     prints = [sample_scores.fingerprint(sample_scores.open_source(Data(f"folder:{tmp_path}")), f"folder:{tmp_path}")]
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "7.png")
+    (tmp_path / "lost.txt").symlink_to(tmp_path / "nothing")
     prints.append(
         sample_scores.fingerprint(sample_scores.open_source(Data(f"folder:{tmp_path}")), f"folder:{tmp_path}")
     )
