@@ -15,6 +15,7 @@ from jaxgen.commands.parse import parse
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError
+from jaxgen.core.spec import label_spec
 from jaxgen.core.types import Context
 from jaxgen.data import derived_sources
 from jaxgen.media.photo import read as read_photo
@@ -291,9 +292,9 @@ def test_stargans_target_domains_are_those_of_the_batch():
     label = jnp.asarray([0, 3, 3, 5])
     kind = STAR.kind({"label": label})
     goals = STAR.goals(kind, jax.random.key(0))
-    names = STAR.task(1).get(Transform).inputs["to"].names
+    to = STAR.task(1).get(Transform).inputs["to"]
     assert sorted(goals.argmax(1).tolist()) == label.tolist()
-    assert names == tuple("01234567")
+    assert (to.count, to.names) == (8, ()), "the names are those of the data's classes"
     planes = STAR.with_domain(jnp.zeros((4, 16, 16, 3)), kind)[..., 3:]
     assert (planes.argmax(-1) == label[:, None, None]).all() and (planes.sum(-1) == 1).all()
     run = zoo.load("stargan").run
@@ -482,8 +483,9 @@ def test_munits_rate_is_halved_and_its_weights_decay():
 
 
 def test_one_of_many_domains_must_be_named():
-    domains = tuple("012")
-    assert translate.number_of(domains, "2") == 2 and translate.number_of(("source", "image"), None) == 1
-    for to, words in ((None, "translates into 3 domains: write --to 0 or 1 or 2"), ("3", "Unknown domain '3'")):
+    domains = label_spec(3)
+    both = label_spec(names=("source", "image"))
+    assert translate.number_of(domains, "2") == 2 and translate.number_of(both, None) == 1
+    for to, words in ((None, "translates into 3 domains: write --to 0 or 1 or 2"), ("3", "--to must be from 0 to 2")):
         with pytest.raises(InputError, match=words):
             translate.number_of(domains, to)
