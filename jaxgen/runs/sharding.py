@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxgen.core.config import Mesh as MeshConfig
 from jaxgen.core.errors import InputError
+from jaxgen.core.memory import machine_memory
 from jaxgen.core.step import init_state, once
 from jaxgen.core.task import Task
 from jaxgen.core.types import Key, PyTree, Spec, TrainState
@@ -127,19 +128,24 @@ def abstract_state(task: Task, mesh: Mesh, spec: Spec, rules: Rules = ()) -> Tra
 
 def check_memory(like: TrainState, mesh: Mesh):
     """Raise InputError where a state can't lie on the mesh's devices, or in the machine's memory if CPUs."""
-    device = mesh.local_mesh.devices.flat[0]
     size = lambda x: math.prod(x.sharding.shard_shape(x.shape)) * getattr(x.dtype, "itemsize", 8)  # noqa: E731
     need = sum(map(size, jax.tree.leaves(like)))
-    have = (device.memory_stats() or {}).get("bytes_limit")
-    if device.platform == "cpu":
-        need *= mesh.local_mesh.size
-        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    have, sharers = memory_of(mesh)
+    need *= sharers
     if have and need > have:
-        where = "this machine" if device.platform == "cpu" else "a device"
+        where = "this machine" if mesh.devices.flat[0].platform == "cpu" else "a device"
         raise InputError(
             f"The model's state takes {need / 1e9:,.0f} GB, {where} has {have / 1e9:,.0f}: make the model smaller, or "
             "cut it over more devices with --mesh.fsdp."
         )
+
+
+def memory_of(mesh: Mesh) -> tuple[int, int]:
+    """Return the bytes of a device's memory, 0 if unknown, and how many devices share them: CPUs have the machine's."""
+    device = mesh.local_mesh.devices.flat[0]
+    if device.platform == "cpu":
+        return machine_memory(), mesh.local_mesh.size
+    return (device.memory_stats() or {}).get("bytes_limit", 0), 1
 
 
 def make_state(task: Task, mesh: Mesh, key: Key, spec: Spec, rules: Rules = ()) -> TrainState:

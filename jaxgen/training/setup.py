@@ -36,15 +36,19 @@ def lower(run: Run, task: Task, mesh: Mesh, like: TrainState, frozen: PyTree):
     With steps_per_call=k it takes k batches stacked, and gives metrics f32[k].
     """
     step = make_step(task, run.compute.accumulate)
-    k = run.compute.steps_per_call
-    batch, lie = spec_of(task, run.batch * task.slices), sharding.batched(mesh)
-    if k > 1:
-        one, lie = step, sharding.stacked(mesh)
+    if run.compute.steps_per_call > 1:
+        one = step
         step = lambda state, batches, frozen: jax.lax.scan(lambda s, b: one(s, b, frozen), state, batches)  # noqa: E731
-        batch = {name: jax.ShapeDtypeStruct((k, *x.shape), x.dtype) for name, x in batch.items()}
-    batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lie) for name, x in batch.items()}
+    batch = batch_of(run, task, mesh)
     out = (jax.tree.map(lambda x: x.sharding, like), sharding.replicated(mesh))
     return jax.jit(step, donate_argnums=0, out_shardings=out).lower(like, batch, frozen)
+
+
+def batch_of(run: Run, task: Task, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes, dtypes and shardings of a call's batch."""
+    batch, k = spec_of(task, run.batch * task.slices), run.compute.steps_per_call
+    lie, stack = (sharding.stacked(mesh), (k,)) if k > 1 else (sharding.batched(mesh), ())
+    return {name: jax.ShapeDtypeStruct((*stack, *x.shape), x.dtype, sharding=lie) for name, x in batch.items()}
 
 
 def check_mesh(run: Run, mesh: Mesh):

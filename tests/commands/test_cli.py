@@ -107,6 +107,7 @@ def test_a_dry_run_trains_nothing(tmp_path, cli):
     assert config["mesh"]["fsdp"] == 2
     assert "generator: 369,600 parameters" in said and "'fsdp')" in said and "GFLOP" in said
     assert "mesh: {'data': 4, 'fsdp': 2}" in said and re.search(r"temporaries [\d.,]+ MiB", said)
+    assert re.search(r"time: [\d.e-]+ s a step, [\d.]+ (s|min|h) for all 2,000 steps on this machine", said)
 
 
 def test_options_work_together(tmp_path, cli):

@@ -1,0 +1,94 @@
+"""Progress of long work: a bar on a terminal, and elsewhere a line every 30 seconds, on stderr."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+PERIOD = 30.0  # seconds between two lines
+
+
+@contextmanager
+def progress(text: str, total: float | None = None, delay: float = 0.0) -> Iterator[Callable[..., None]]:
+    """Yield the function (done, total=total) to call with how much of the work is done.
+
+    delay: seconds after which a bar appears
+    """
+    if sys.stderr.isatty():
+        with _bar(text, total, delay) as move:
+            yield move
+        return
+    began, known = time.monotonic(), {"done": 0.0, "total": total}
+
+    def update(done: float, total: float | None = total):
+        known.update(done=done, total=total)
+
+    with lines(lambda: report(text, known["done"] or 0.0, known["total"], time.monotonic() - began)):
+        yield update
+
+
+def tracked(things: Iterable[T], text: str, total: int) -> Iterator[T]:
+    """Yield the things, with their number as the progress."""
+    with progress(text, total) as show:
+        for i, thing in enumerate(things):
+            yield thing
+            show(i + 1)
+
+
+@contextmanager
+def lines(line: Callable[[], str]) -> Iterator[None]:
+    """Print `line()` every PERIOD seconds, but nothing for "": also while one part of the work takes longer."""
+    ended = threading.Event()
+
+    def speak():
+        while not ended.wait(PERIOD):
+            if text := line():
+                print(text, file=sys.stderr, flush=True)
+
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        speaker.join()
+
+
+def report(text: str, done: float, total: float | None, seconds: float) -> str:
+    """Return a line on work that has taken so long."""
+    if not total or not done:
+        return f"{text}: {duration(seconds)} so far"
+    left = seconds * (total - done) / done
+    return f"{text}: {done / total:.0%} after {duration(seconds)}, about {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: 0.012 s, 45 s, 12 min, 3.5 h, 2 days."""
+    for limit, unit, name in ((100, 1, "s"), (6000, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.2g} {name}"
+    return f"{seconds / 86_400:,.0f} days"
+
+
+@contextmanager
+def _bar(text: str, total: float | None, delay: float) -> Iterator[Callable[..., None]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    began, bar = time.monotonic(), Progress(console=Console(stderr=True), transient=True)
+    row = bar.add_task(text, total=total)
+
+    def move(done: float, total: float | None = total):
+        if not bar.live.is_started and time.monotonic() - began >= delay:
+            bar.start()
+        bar.update(row, completed=done, total=total)
+
+    try:
+        if not delay:
+            bar.start()
+        yield move
+    finally:
+        bar.stop()
