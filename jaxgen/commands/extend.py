@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxgen.commands.shared import ImageFile, With
 from jaxgen.core.errors import InputError, at_least, check_seed
+from jaxgen.core.progress import progress
 from jaxgen.media import output_files
 from jaxgen.media.batch_files import numbered
 from jaxgen.media.photo import WRITTEN, check_made, quantised, read, write
@@ -139,18 +140,16 @@ def inpainted(model: "Model", given: np.ndarray, hidden: np.ndarray, seed: int, 
         given = np.repeat(given, source.sizes(-1)[0], 2)
     if not source.fixed:
         return model.padded({"degraded": given, "mask": hidden}, seed, number)
-    from rich.progress import Progress
-
     given, hidden, size = given.copy(), hidden.copy(), source.fixed
-    with Progress(transient=True) as bar:
-        task, count = bar.add_task("filling windows", total=int(hidden.sum())), 0
+    count, total = 0, float(hidden.sum())
+    with progress("filling windows", total) as show:
         while hidden.any():
             part = fullest(hidden, size)
-            bar.advance(task, float(hidden[part].sum()))
             window: dict[str, Any] = {"degraded": given[part], "mask": hidden[part]}
             # Each window of each result has its own noise.
             given[part], hidden[part] = model.padded(window, seed, number * WINDOWS + count), 0
             count += 1
+            show(total - float(hidden.sum()))
     return given
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxgen.commands.shared import Folder
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.progress import progress
 from jaxgen.media import output_files
 
 
@@ -93,11 +94,14 @@ def generate(
     ends: list[float] = []
     calls: list[int] = []
 
-    def after(made):
-        ends.append(time.perf_counter())
-        calls.extend(np.asarray(made.get("nfe", ())))
+    with progress("drawing samples", count) as show:
 
-    samples = sample(state, frozen, seed, count, needed, after)
+        def after(made):
+            ends.append(time.perf_counter())
+            calls.extend(np.asarray(made.get("nfe", ())))
+            show(min(batch * len(ends), count))
+
+        samples = sample(state, frozen, seed, count, needed, after)
     if out != shown:
         labelled: dict[str, Any] = {"label": needed["label"]} if classes else {}
         if classes and len(names := task.example["label"].names) == task.classes:

@@ -44,10 +44,11 @@ def interpolate(
         fps: frames per second
         overwrite: replace existing files
     """
+    from jaxgen.core.progress import tracked
     from jaxgen.inference import latent_space
     from jaxgen.inference.sampling import check_truncation, classes_of
     from jaxgen.media.animation import ANIMATIONS, check_animation, save_animation
-    from jaxgen.media.image_grid import grid, progress
+    from jaxgen.media.image_grid import grid
     from jaxgen.runs.config_io import task_of
     from jaxgen.runs.load import open_run
 
@@ -70,6 +71,6 @@ def interpolate(
     opened = open_run(run)
     entry = latent_space.Entry(opened, rows * columns)
     walks = latent_space.interpolate(entry, seed, points, frames, turns, rows * columns, truncation, straight)
-    shown = (grid(images, columns) for images in progress(walks, "frames", points * frames))
+    shown = (grid(images, columns) for images in tracked(walks, "frames", points * frames))
     save_animation(out, shown, fps)
     print(f"{points * frames} frames of step {opened.step}: {out}")

@@ -39,11 +39,12 @@ def project(
         overwrite: replace existing files
     """
     from jaxgen.core.config import Mesh
+    from jaxgen.core.progress import tracked
     from jaxgen.core.spec import image_of
     from jaxgen.inference import inversion as search
     from jaxgen.inference import latent_space
     from jaxgen.inference.sampling import class_named, classes_of
-    from jaxgen.media.image_grid import grid, progress, save_npz, save_png, to_u8
+    from jaxgen.media.image_grid import grid, save_npz, save_png, to_u8
     from jaxgen.pretrained.feature_distances import choose_distance, features_of
     from jaxgen.runs.config_io import load_config, task_of
     from jaxgen.runs.load import open_run
@@ -60,7 +61,7 @@ def project(
     distance = distance or choose_distance(shape)
     features = features_of(distance)
     opened = open_run(run, Mesh(data=1))
-    ticks = lambda x: progress(x, "projecting", len(x))  # noqa: E731
+    ticks = lambda x: tracked(x, "projecting", len(x))  # noqa: E731
     found = search.project(latent_space.Entry(opened, 64), target, steps, seed, classes, features, ticks)
     save_png(out, grid(np.concatenate([target, found.image]), 2))
     label_array = {} if found.label is None else {"label": found.label}

@@ -1,18 +1,18 @@
 """python -m jaxgen restore: images and folders of images, restored by a trained model or by interpolation."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
 from jaxgen.commands.shared import ImageFiles, With
 from jaxgen.core.errors import InputError, at_least, check_seed
+from jaxgen.core.progress import progress
 from jaxgen.inference.restoration import Model, open_model
 from jaxgen.media import tiling
 from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit, numbered
@@ -29,6 +29,7 @@ def restore(
     preset: str = "",
     scale: float | None = None,
     sigma: float | None = None,
+    steps: int | None = None,
     mask: Path | None = None,
     original: Path | None = None,
     degrade: bool = False,
@@ -55,6 +56,7 @@ def restore(
         scale: the scale factor; unset: that of the model's training, 2 for interpolation
         sigma: standard deviation of the noise on the scale 0-255, for models conditioned on it; deep-image-prior stops
             at this error; with --degrade noise of it is added, in place of that of training
+        steps: number of steps of deep-image-prior; unset: 1800. Ctrl-C ends it sooner, with the answer so far
         mask: an image of the same size, white in the part to fill in, for inpainting models
         original: the original image, or a folder of originals with the same names; prints scores. An enlarged image's
             original may have a few more pixels, which are cropped: fewer than the factor
@@ -78,7 +80,7 @@ def restore(
         raise InputError("--degrade takes the given images as originals: leave out --original.")
     job = ImageJob(image, out, "restored", lambda target: written(target, answers, sheet), overwrite)
     originals = pairs_of(job, original)
-    model = open_model(with_, preset, scale)
+    model = open_model(with_, preset, scale, steps)
     model.check(sigma, mask, answers, degrade, ensemble)
     if degrade and sigma is not None and model.adds_noise:
         model = model.with_noise(sigma)
@@ -282,12 +284,12 @@ class ImageRestorer:
             )
             down, across = place
             done = down.start * image.shape[1] + (down.stop - down.start) * across.stop  # pixels
-            bar.update(row, completed=done)
+            show(done)
             return np.asarray(total) / len(ways)
 
-        # A deep image prior has its own progress bar.
-        with Progress(transient=True, disable=bool(self.model.by) or not sys.stdout.isatty()) as bar:
-            row = bar.add_task(self.text, total=image.shape[0] * image.shape[1])
+        # A deep image prior shows its own progress.
+        bar = nullcontext(lambda done: None) if self.model.by else progress(self.text, image.shape[0] * image.shape[1])
+        with bar as show:
             for lines in tiling.rows(
                 image, restore_tile, self.model.scale, self.tile, self.overlap, transform.source.multiple
             ):

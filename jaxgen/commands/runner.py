@@ -3,11 +3,14 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 from jaxgen.core.cache import use_compilation_cache
 from jaxgen.core.errors import Incomplete, InputError
+from jaxgen.core.progress import lines, report
 
 
 def run(work: Callable[[], object]):
@@ -19,8 +22,12 @@ def run(work: Callable[[], object]):
     # Our one sentence about a failed write replaces Orbax's page of log.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     sys.unraisablehook = partial(_without_orphans, sys.unraisablehook)
+    # On a terminal one sees that it works, and its work has bars.
+    name, began = " ".join(sys.argv[1:2]) or "working", time.monotonic()
+    silent = sys.stderr.isatty()
     try:
-        work()
+        with nullcontext() if silent else lines(lambda: report(name, 0, None, time.monotonic() - began)):
+            work()
     except InputError as error:
         leave(2, error)
     except (NonFinite, Incomplete) as error:

@@ -12,6 +12,7 @@ import tyro
 
 from jaxgen.commands.shared import ImageFiles
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.progress import progress
 from jaxgen.inference.stylization import StyleRequest, Stylist, open_stylist
 from jaxgen.media import tiling
 from jaxgen.media.batch_files import BYTES, ImageJob, check_memory, check_memory_limit
@@ -156,15 +157,12 @@ class ImageStylizer:
         if not self.stylist.iterative:
             yield lambda at, total, canvas: None
             return
-        from rich.progress import Progress
-
         from jaxgen.media.image_grid import save_png
 
-        with Progress(transient=True) as bar:
-            task = bar.add_task("stylizing", total=None)
+        with progress("stylizing") as move:
 
             def show(at: int, total: int, canvas: Any):
-                bar.update(task, completed=at, total=total)
+                move(at, total)
                 if self.progress and target is not None:
                     save_png(progress_path(target), quantised(np.asarray(canvas), 8))
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 PERIOD = 30.0  # seconds between two lines
+speakers: list[threading.Event] = []  # of the work under way, the innermost last
 
 
 @contextmanager
@@ -39,15 +40,19 @@ def tracked(things: Iterable[T], text: str, total: int) -> Iterator[T]:
 
 
 @contextmanager
-def lines(line: Callable[[], str]) -> Iterator[None]:
-    """Print `line()` every PERIOD seconds, but nothing for "": also while one part of the work takes longer."""
+def lines(line: Callable[[], str], say: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Print `line()` every PERIOD seconds, but nothing for "": also while one part of the work takes longer.
+
+    Lines of work within this work replace them. say: prints a line; None: to stderr
+    """
     ended = threading.Event()
 
     def speak():
         while not ended.wait(PERIOD):
-            if text := line():
-                print(text, file=sys.stderr, flush=True)
+            if speakers[-1] is ended and (text := line()):
+                say(text) if say else print(text, file=sys.stderr, flush=True)
 
+    speakers.append(ended)
     speaker = threading.Thread(target=speak, daemon=True)
     speaker.start()
     try:
@@ -55,6 +60,7 @@ def lines(line: Callable[[], str]) -> Iterator[None]:
     finally:
         ended.set()
         speaker.join()
+        speakers.remove(ended)
 
 
 def report(text: str, done: float, total: float | None, seconds: float) -> str:

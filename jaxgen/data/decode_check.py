@@ -4,8 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -14,6 +12,7 @@ import PIL
 from PIL import Image
 
 from jaxgen.core.cache import cache_folder
+from jaxgen.core.progress import progress
 from jaxgen.data import image_files
 from jaxgen.data.image_decoding import decode
 from jaxgen.data.image_files import reason
@@ -55,42 +54,21 @@ def _decode_all(root: Path, names: list[str], read: Callable[[str], bytes]) -> I
                 found.append((name, reason(error), getattr(error, "errno", None) is None))
         return found
 
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 2, "jaxgen-check") as pool, _progress(root, len(names)) as advance:
+    text, checked = f"checking the images in {root.name}", 0
+    with (
+        ThreadPoolExecutor((os.cpu_count() or 1) + 2, "jaxgen-check") as pool,
+        progress(text, len(names), PROGRESS_DELAY) as show,
+    ):
         pending = {pool.submit(check, names[i : i + CHUNK]) for i in range(0, len(names), CHUNK)}
         try:
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for task in done:
                     yield from task.result()
-                    advance(len(task.result()))
+                    checked += len(task.result())
+                    show(checked)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for a million files
-
-
-@contextlib.contextmanager
-def _progress(root: Path, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on the terminal after PROGRESS_DELAY seconds."""
-    start, done, bar, task = time.monotonic(), 0, None, None
-
-    def advance(count: int) -> None:
-        nonlocal done, bar, task
-        done += count
-        if bar is None and sys.stderr.isatty() and time.monotonic() - start > PROGRESS_DELAY:
-            from rich.console import Console
-            from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-            bar = Progress(*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(),
-                           console=Console(stderr=True), transient=True)  # fmt: skip
-            bar.start()
-            task = bar.add_task(f"Checking the images in {root.name}", total=total)
-        if bar is not None and task is not None:
-            bar.update(task, completed=done)
-
-    try:
-        yield advance
-    finally:
-        if bar is not None:
-            bar.stop()
 
 
 def _store(root: Path) -> Path:

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -21,11 +20,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.progress import track
 
 from jaxgen.core.cache import cache_folder
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError, at_least, choose
+from jaxgen.core.progress import tracked
 from jaxgen.core.spec import image_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Frozen, TrainState
@@ -133,7 +132,7 @@ class Scores:
             self.check_count(f"{name}_{extractor.name}", statistic)
         self.needed = {(kind(s.metric), s.output) for s in self.statistics.values()}
         self.updates = {"moments": jax.jit(MOMENTS.update), "rows": jax.jit(ROWS.update, donate_argnums=0)}
-        self.bar = bar and sys.stdout.isatty()
+        self.bar = bar
         self.real_states: States | None = None
         self.real_used: dict[str, int] = {}
         self.streams = {}
@@ -160,7 +159,7 @@ class Scores:
         """Return the states of the first `count` of batches of images f32[b h w c] in [-1, 1]."""
         states, seen, rows = self.empty(count), 0, sharding.batched(self.mesh)
         text, total = f"{self.extractor.name}, {count:,} images", -(-count // self.batch)
-        for x in track(images, text, total, transient=True, disable=not self.bar):
+        for x in tracked(images, text, total) if self.bar else images:
             new = min(len(x), count - seen)
             if isinstance(x, np.ndarray):  # a ragged last batch is filled up: nothing is compiled twice, any mesh fits
                 fill = np.zeros((self.batch - len(x), *x.shape[1:]), x.dtype)

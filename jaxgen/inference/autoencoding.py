@@ -10,12 +10,12 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Codec, Density
 from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError
+from jaxgen.core.progress import tracked
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, averaged
 from jaxgen.data import Source, batches
-from jaxgen.media.image_grid import progress
 from jaxgen.runs import sharding
 from jaxgen.runs.load import Trained
 
@@ -60,7 +60,7 @@ class Autoencoder:
         """Return f(params, context, batch, indices i32[b]) f32[n ...] of all examples of a source, in order."""
         mapped, found, first = self._jit(f), [], 0
         stream = batches(source, data, self.task.example, batch=self.batch, seed=0, train=False)
-        for batch in progress(stream, text, -(-len(source) // self.batch)):
+        for batch in tracked(stream, text, -(-len(source) // self.batch)):
             some = {name: batch[name] for name in self.task.example}
             count = len(next(iter(some.values())))
             found.append(self._filled(mapped, some, np.arange(first, first + count, dtype=np.int32)))

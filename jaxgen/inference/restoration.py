@@ -2,13 +2,19 @@
 
 import itertools
 import json
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxgen.core.errors import InputError, choose
+from jaxgen.core.errors import InputError, at_least, choose
+from jaxgen.core.progress import duration, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,11 +140,18 @@ class Model:
                 raise InputError(f"{self.name} takes no --{name}: leave it out.")
 
 
-def open_model(name: str, preset: str, scale: float | None) -> Model:
-    """Return the model of a run's folder, of a file of weights, or an interpolation. Raises InputError."""
+def open_model(name: str, preset: str, scale: float | None, steps: int | None = None) -> Model:
+    """Return the model of a run's folder, of a file of weights, or an interpolation. Raises InputError.
+
+    steps: of a deep image prior; None: its own number
+    """
     path, may, by, per, doubt = Path(name).expanduser(), (), None, 0, ""
+    at_least(1, steps=steps)
+    if steps is not None and name != PRIOR:
+        raise InputError(f"--steps is for --with {PRIOR}.")
     if name == PRIOR:
-        found, params, context, may, by, per = prior(), {}, None, ("mask", "sigma"), by_prior, PER_PIXEL
+        found, params, context, may, per = prior(), {}, None, ("mask", "sigma"), PER_PIXEL
+        by = partial(by_prior, steps=steps, ended=[])
     elif name in INTERPOLATIONS:
         if preset:
             raise InputError("--preset is for a file of weights.")
@@ -199,19 +212,55 @@ def prior() -> Found:
     return restoration(Degradation(noise=(25, 25)), lambda *_: None, scales=(), channels=(1, 3))
 
 
-def by_prior(given: Any, keys: Any, scale: float) -> Any:
-    """Return the answer of a deep image prior that learns this image, a bar showing how far it is."""
-    from rich.progress import Progress
+def by_prior(given: Any, keys: Any, scale: float, steps: int | None = None, ended: list[int] | None = None) -> Any:
+    """Return the answer of a deep image prior that learns this image in `steps` steps, None: its own number.
 
+    It says how long that will take. Ctrl-C ends it with the answer so far, which `ended` remembers: the next call does
+    not begin. A second Ctrl-C leaves at once.
+    """
     from jaxgen.models.restoration.deep_image_prior import Prior
 
-    method, mask, sigma = Prior(), given.get("mask"), float(given.get("sigma", [0.0])[0])
-    print(f"learning the image, {method.steps} steps at most", flush=True)
-    with Progress(transient=True) as bar:
-        task = bar.add_task("learning the image", total=method.steps)
-        show = lambda at: bar.update(task, completed=at)  # noqa: E731
-        hidden = None if mask is None else mask[0]
-        return method.restore(given["degraded"][0], hidden, scale, keys[0], show, sigma)[None]
+    if ended:
+        raise KeyboardInterrupt
+    method = Prior() if steps is None else replace(Prior(), steps=steps)
+    mask, sigma = given.get("mask"), float(given.get("sigma", [0.0])[0])
+    hidden, times = None if mask is None else mask[0], []
+
+    with progress("learning the image", method.steps) as show, first_interrupt() as asked:
+
+        def after(at: int) -> bool:
+            times.append((time.monotonic(), at))
+            if len(times) == 2:  # the first call compiles
+                (began, first), (now, second) = times
+                left = duration((now - began) / max(second - first, 1) * (method.steps - at))
+                print(f"learning the image, {method.steps} steps at most: {left}; Ctrl-C ends it sooner", flush=True)
+            if asked() and at < method.steps:
+                print(f"Stopped after {at} of {method.steps} steps: this is the answer so far.", flush=True)
+                if ended is not None:
+                    ended.append(at)
+            show(at)
+            return asked()
+
+        return method.restore(given["degraded"][0], hidden, scale, keys[0], after, sigma)[None]
+
+
+@contextmanager
+def first_interrupt() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether Ctrl-C was pressed; pressed again it has its usual effect."""
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def handle(signum: int, frame: Any):
+        pressed.append(signum)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def interpolation(method: str) -> Found:

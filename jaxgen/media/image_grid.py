@@ -1,18 +1,15 @@
 """Grids of images, and image and array files."""
 
 import math
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
-from rich.progress import track
 
 from jaxgen.media import output_files
 
-T = TypeVar("T")
 CELL = 64  # pixels; a grid enlarges smaller images to about this size
 CAPTION = 13  # pixels, the height of a line of text
 
@@ -75,8 +72,3 @@ def save_npz(path: Path, **arrays: Any):
     """Write named arrays. A half-written file is never visible."""
     with output_files.whole(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
-
-
-def progress(things: Iterable[T], text: str, total: int) -> Iterable[T]:
-    """Return the things; a terminal shows a progress bar meanwhile."""
-    return track(things, text, total, transient=True, disable=not sys.stdout.isatty())

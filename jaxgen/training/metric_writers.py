@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxgen.core import progress
 from jaxgen.core.spec import ArraySpec
 from jaxgen.media import output_files
 from jaxgen.media.array_files import ENDINGS, save_arrays, still
@@ -20,7 +21,7 @@ class MetricWriters:
     """The output of one run in its folder, from step `start` on; what lies beyond that step is cut off first."""
 
     def __init__(self, folder: Path, start: int, total: int, console: Console | None = None):
-        self.folder, self.total, self.shown = folder, total, start
+        self.folder, self.total, self.start, self.at = folder, total, start, start
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.file = open_jsonl(folder / "metrics.jsonl", start)
         from tensorboardX import SummaryWriter  # slow to import, and `generate` has no use for it
@@ -37,8 +38,10 @@ class MetricWriters:
             disable=not self.console.is_terminal,
         )
         self.row = self.bar.add_task("compiling", total=total, completed=start)
-        self.began, self.speed = time.perf_counter(), 0.0
+        self.began, self.speed, self.spoke = time.perf_counter(), 0.0, time.monotonic()
         self.bar.start()
+        self.waiting = progress.lines(self.unless_spoken, self.say) if self.bar.disable else nullcontext()
+        self.waiting.__enter__()
 
     @contextmanager
     def off_the_clock(self) -> Iterator[None]:
@@ -49,11 +52,19 @@ class MetricWriters:
 
     def advance(self, step: int):
         """Move the bar."""
+        self.at = step
         self.bar.update(self.row, completed=step)
 
     def say(self, text: str):
         """Print a line above the bar."""
+        self.spoke = time.monotonic()
         self.console.print(text, markup=False)
+
+    def unless_spoken(self) -> str:
+        """Return a line for a log without a bar; "" where the last line is not old."""
+        if time.monotonic() - self.spoke < progress.PERIOD:
+            return ""
+        return f"step {self.at}/{self.total}" + ("  compiling" if self.at == self.start else "")
 
     def metrics(self, step: int, values: Mapping[str, float], examples: int = 0):
         """Write the line of a step; `examples` have passed since the last one."""
@@ -90,6 +101,7 @@ class MetricWriters:
         plot_losses(self.folder / "metrics.jsonl", self.folder / "losses.png")
 
     def close(self):
+        self.waiting.__exit__(None, None, None)
         self.bar.stop()
         self.file.close()
         self.board.close()

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import signal
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -242,22 +244,40 @@ def test_a_folder_is_no_mask(tmp_path, cli):
 def test_a_deep_image_prior_says_how_many_steps_it_takes(monkeypatch, capsys):
     from jaxgen.models.restoration.deep_image_prior import Prior
 
-    monkeypatch.setattr(Prior, "restore", lambda self, image, *rest: image)
-    restoration.by_prior({"degraded": np.zeros((1, 8, 8, 3))}, jax.random.split(jax.random.key(0), 1), 1.0)
-    assert "1800 steps at most" in capsys.readouterr().out
+    def learned(self, image, mask, scale, key, after, sigma):
+        for at in (20, 40, 60):
+            if at == 60:
+                signal.raise_signal(signal.SIGINT)
+            if after(at):
+                return image
+        raise AssertionError
+
+    monkeypatch.setattr(Prior, "restore", learned)
+    image, keys = np.zeros((1, 8, 8, 3)), jax.random.split(jax.random.key(0), 1)
+    model = restoration.open_model(restoration.PRIOR, "", None, 500)
+    assert model.by and model.by({"degraded": image}, keys, 1.0).shape == image.shape
+    said = capsys.readouterr().out
+    assert re.search(r"learning the image, 500 steps at most: [\d.e-]+ s; Ctrl-C ends it sooner", said)
+    assert said.endswith("Stopped after 60 of 500 steps: this is the answer so far.\n")
+    with pytest.raises(KeyboardInterrupt):  # the next image of a folder
+        model.by({"degraded": image}, keys, 1.0)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(InputError, match="--steps is for --with deep-image-prior"):
+        restoration.open_model("bicubic", "", 2, 500)
 
 
-def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
-    from rich.progress import Progress
-
+def test_it_shows_how_far_it_is(monkeypatch):
     shown = []
-    monkeypatch.setattr(Progress, "update", lambda self, row, completed: shown.append((self.disable, completed)))
+
+    @contextmanager
+    def progress(text, total):
+        assert (text, total) == ("restoring", 56 * 40)
+        yield shown.append
+
+    monkeypatch.setattr(restore, "progress", progress)
     work = restore.ImageRestorer(restoration.open_model("nearest", "", 1), 32, 8, False, 4.0, 0, None, False)
-    for terminal in (True, False):
-        monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal)
-        shown.clear()
-        list(work.restored(np.zeros((56, 40, 3), np.float32), {}))
-        assert shown == [(not terminal, count) for count in (32 * 32, 32 * 40, 24 * 40 + 32 * 32, 56 * 40)]
+    list(work.restored(np.zeros((56, 40, 3), np.float32), {}))
+    assert shown == [32 * 32, 32 * 40, 24 * 40 + 32 * 32, 56 * 40]
 
 
 def test_the_ensemble_is_the_mean_over_eight_ways():

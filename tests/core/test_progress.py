@@ -34,6 +34,9 @@ def test_lines_come_at_intervals_also_while_a_part_takes_longer(monkeypatch, cap
     said = err.splitlines()
     assert not out and said[0].startswith("counting: 0.0") and said[0].endswith(" s so far")
     assert said[-1].startswith("counting: 50% after 0.") and said[-1].endswith(" left")
+    with progress.lines(lambda: "outer"), progress.lines(lambda: "inner"):
+        time.sleep(0.05)
+    assert set(capsys.readouterr().err.split()) == {"inner"}
     monkeypatch.setattr(progress, "PERIOD", 30.0)
     assert list(progress.tracked("abc", "spelling", 3)) == ["a", "b", "c"]
     assert capsys.readouterr() == ("", "")

@@ -30,7 +30,8 @@ from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.resample import resize
 
-CHUNK = 20  # steps between two reports of progress
+CHUNK = 20  # steps between two comparisons of the error with the noise
+PIXELS = CHUNK * 64 * 64  # of all steps of one call, which nothing can stop
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ class Prior:
         mask: Array | None,
         scale: float,
         key: Key,
-        after: Callable[[int], Any] = lambda at: None,
+        after: Callable[[int], bool | None] = lambda at: None,
         sigma: float = 0.0,
     ) -> np.ndarray:
         """Return the restored image f32[H W c] of an f32[h w c] in [-1, 1].
 
         mask: f32[h w 1], 1 where pixels are hidden and to be filled
-        after: called with the number of steps taken
+        after: called with the number of steps taken; returns whether to stop with the answer so far
         sigma: the noise's standard deviation, of 255; the fit stops when the error falls to it
         Raises InputError where the image is too small.
         """
@@ -103,12 +104,15 @@ class Prior:
             mean = kept * mean + (1 - kept) * made
             return (optax.apply_updates(params, updates), moments, mean, at + 1), error
 
-        some = jax.jit(lambda carry: jax.lax.scan(step, carry, None, CHUNK), donate_argnums=0)
-        carry, taken, error = start(key), 0, np.inf
-        while taken < self.steps and error > enough:
+        call = next(n for n in range(CHUNK, 0, -1) if CHUNK % n == 0 and (n == 1 or n * size[0] * size[1] <= PIXELS))
+        some = jax.jit(lambda carry: jax.lax.scan(step, carry, None, call), donate_argnums=0)
+        carry, errors, taken = start(key), [], 0
+        while taken < self.steps and (taken % CHUNK or not taken or np.mean(errors) > enough):
+            errors = errors if taken % CHUNK else []
             carry, found = some(carry)
-            taken, error = taken + CHUNK, float(found.mean())
-            after(min(taken, self.steps))
+            errors, taken = [*errors, float(found.mean())], taken + call
+            if after(min(taken, self.steps)):
+                break
         answer = 2 * np.asarray(carry[2]) - 1
         if mask is not None and scale == 1:  # known pixels stay unchanged
             hidden = np.broadcast_to(np.asarray(mask), image.shape)

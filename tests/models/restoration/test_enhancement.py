@@ -101,6 +101,15 @@ def test_the_prior_fills_holes_and_keeps_known_pixels():
     assert steps == list(range(20, 201, 20))
 
 
+def test_the_prior_can_be_stopped_after_any_step_of_a_large_image(monkeypatch):
+    monkeypatch.setattr(deep_image_prior, "PIXELS", 1)
+    seen: list[int] = []
+    prior = Prior(steps=40, width=2, depth=1, noise=2)
+    stop = lambda at: bool(seen.append(at)) or at == 3  # noqa: E731
+    answer = prior.restore(jnp.zeros((8, 8, 1)), None, 1.0, jax.random.key(0), stop)
+    assert seen == [1, 2, 3] and np.isfinite(answer).all()
+
+
 @pytest.mark.slow
 def test_the_prior_stops_at_the_noise_level():
     ramp = np.linspace(-0.8, 0.8, 24, dtype=np.float32)
