@@ -19,6 +19,7 @@ def evaluate_(
     weights: Literal["average", "last"] = "average",
     resizer: Literal["clean", "legacy"] = "clean",
     inception: Path | None = None,
+    subset: int = 1000,
     cache: bool = True,
     sampler: Literal["prior", "mixture", "two-stage"] = "prior",
     sampling: str = "",
@@ -34,7 +35,8 @@ def evaluate_(
             Of models with a likelihood: nll_K in nats, bpd_K in bits per dimension, estimated with K samples per
             image. Of autoencoders: reconstruction_psnr, rfid_X, active_units. Of restoration and translation
             models: psnr_y, psnr_rgb, ssim_y, ssim_rgb; the suffix _border2 crops 2 pixels at each border.
-            Unset: accuracy for classifiers, fid_lenet and kid_lenet for generators, psnr_rgb for restoration and
+            Unset: accuracy for classifiers; fid_lenet and kid_lenet for generators of small grey images, such as
+            digits, and fid_efficientnet_lite0 and kid_efficientnet_lite0 for all others; psnr_rgb for restoration and
             translation models, reconstruction_psnr for plain autoencoders, loss for all others
         count: number of samples to score; metrics of held-out images always use the whole split
         real: number of real images to compare with; unset: the whole split
@@ -47,6 +49,7 @@ def evaluate_(
         resizer: method to resize images for the extractor: antialiased bicubic (clean), or the bilinear method of
             TensorFlow 1 (legacy)
         inception: the file of the Inception weights for FID; unset: JAXGEN_INCEPTION, the cache, or a download
+        subset: number of images in each of the random subsets of kid_X
         cache: keep the statistics of the real images for later evaluations
         sampler: the latents' distribution: the model's prior, or one fitted to its latents, as for `generate`
         sampling: sampling settings of a diffusion model, as for `generate`
@@ -55,6 +58,7 @@ def evaluate_(
     from jaxgen.evaluation.report import evaluate_run
 
     at_least(1, count=count, real=real, seeds=seeds)
+    at_least(2, subset=subset)
     at_least(0, seed=seed)
     evaluate_run(
         run,
@@ -68,6 +72,7 @@ def evaluate_(
         width=average,
         resizer=resizer,
         inception=inception,
+        subset=subset,
         cache=cache,
         sampler=sampler,
         sampling=sampling,

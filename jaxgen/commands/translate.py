@@ -135,12 +135,12 @@ def shrunk(x: np.ndarray, side: int) -> np.ndarray:
     """Return an image f32[h w c] resized to a shorter side of `side` pixels, with antialiasing."""
     import jax.numpy as jnp
 
-    from jaxgen.nn.resample import resize
+    from jaxgen.nn.resample import resize_image
 
     height, width = x.shape[:2]
     scale = side / min(height, width)
     size = max(round(height * scale), side), max(round(width * scale), side)
-    return np.clip(np.asarray(resize(jnp.asarray(x), size)), -1, 1)
+    return np.asarray(resize_image(jnp.asarray(x), size))
 
 
 def open_translator(

@@ -106,6 +106,7 @@ class Eval:
     # loss (of every phase), accuracy, nll_K, reconstruction_psnr, psnr_rgb, ..., or a score of samples: fid_lenet, ...
     metrics: tuple[str, ...] = ("loss",)
     count: int = 10_000  # samples in a score
+    subset: int = 1000  # images in each random subset of KID
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ class Evaluation:
         measures, scores = known(run.eval.metrics)
         self.run = run
         self.held_out = HeldOut(run, task, mesh, measures) if measures else None
-        self.scores = open_scores(run, task, mesh, scores, run.eval.count, run.data.split) if scores else []
+        how = {"count": run.eval.count, "split": run.data.split, "subset": run.eval.subset}
+        self.scores = open_scores(run, task, mesh, scores, **how) if scores else []
 
     def __call__(self, state: TrainState, frozen: Frozen) -> dict[str, float]:
         found = {}

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from jaxgen.core.capabilities import Classifier, Codec, Degradation, Transform
 from jaxgen.core.errors import InputError
+from jaxgen.core.spec import image_of
 from jaxgen.core.task import Task
 from jaxgen.evaluation import sample_scores
 from jaxgen.evaluation.held_out import HeldOut, known
@@ -23,6 +24,7 @@ from jaxgen.inference import latent_samplers
 from jaxgen.inference.sampling import draws_samples
 from jaxgen.media.plots import plot_confusion
 from jaxgen.metrics.pairs import PAIR_METRIC
+from jaxgen.pretrained.feature_extractors import extractor, for_images
 from jaxgen.runs.config_io import load_config
 from jaxgen.runs.load import open_run
 from jaxgen.runs.run_dir import commit
@@ -40,10 +42,22 @@ def default_of(task: Task, fitted: bool = False) -> list[str]:
     if next(iter(task.example.values())).kind != "image":
         return ["loss"]
     if draws_samples(task) or fitted:
-        return ["fid_lenet", "kid_lenet"]
+        return [f"{statistic}_{default_extractor(image_of(task))}" for statistic in ("fid", "kid")]
     if (codec := task.find(Codec)) and codec.decode:
         return ["reconstruction_psnr"]
     return ["loss"]
+
+
+def default_extractor(image: tuple[int, int, int]) -> str:
+    """Return the extractor of a generator's default scores. Raises InputError where its weights are not installed."""
+    name = for_images(image)
+    try:
+        extractor(name)
+    except InputError as error:
+        kind = "colour" if image[2] > 1 else "large"
+        text = f"Samples of {kind} images are scored by the features of {name} if --metrics names no others"
+        raise InputError(f"{text}, such as fid_random: {error}") from None
+    return name
 
 
 def evaluate_run(
@@ -59,6 +73,7 @@ def evaluate_run(
     resizer: str,
     inception: Path | None,
     cache: bool,
+    subset: int = 1000,
     sampler: latent_samplers.Name = "prior",
     sampling: str = "",
     width: float | None = None,
@@ -95,7 +110,7 @@ def evaluate_run(
         if (counts := evaluation.confusion) is not None:
             confusion = partial(plot_confusion, counts, evaluation.source.classes, folder / "confusion.png")
     if scored:
-        more = {"real": real, "resizer": resizer, "cache": cache, "bar": True}
+        more = {"real": real, "resizer": resizer, "cache": cache, "subset": subset, "bar": True}
         parts = sample_scores.open_scores(
             run, task, mesh, scored, count, split or run.data.split, inception=inception, **more
         )

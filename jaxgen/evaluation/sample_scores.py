@@ -34,7 +34,7 @@ from jaxgen.inference.sampling import conditioning_of, drawer, generator_of
 from jaxgen.metrics.accumulate import MOMENTS, ROWS, Rows
 from jaxgen.metrics.frechet import FRECHET
 from jaxgen.metrics.inception_score import INCEPTION_SCORE
-from jaxgen.metrics.kid import KID
+from jaxgen.metrics.kid import KID, kid
 from jaxgen.metrics.metric import Metric, State
 from jaxgen.metrics.neighbours import DENSITY_COVERAGE, PRECISION_RECALL
 from jaxgen.metrics.sliced_wasserstein import sliced_wasserstein
@@ -88,7 +88,8 @@ def extract(extractor: Extractor, resizer: str, variables, x: Array) -> dict[str
         x = jnp.repeat(x, channels, 3) if x.shape[3] == 1 else (x @ weights)[..., None]
     if height and (height, width) != x.shape[1:3]:
         x = RESIZERS[resizer](x, (height, width))
-    return extractor.apply(variables, x)
+    with jax.default_matmul_precision("highest"):  # on GPUs f32 would be TF32, on TPUs bf16
+        return extractor.apply(variables, x)
 
 
 class Scores:
@@ -97,6 +98,7 @@ class Scores:
     count:    samples that are scored
     split:    whose real images they are compared with; all of them, or the first `real`
     resizer:  "clean", antialiased bicubic, or "legacy", TensorFlow 1's bilinear inside FID's own graph
+    subset:   images in each random subset of KID
     bar:      show a progress bar on a terminal
     """
 
@@ -112,13 +114,18 @@ class Scores:
         real: int | None = None,
         resizer: str = "clean",
         cache: bool = True,
+        subset: int = 1000,
         bar: bool = False,
     ):
         at_least(1, count=count, real=real)
+        at_least(2, subset=subset)
         self.run, self.task, self.mesh, self.extractor = run, task, mesh, extractor
         self.statistics = {name: STATISTICS[choose(name, STATISTICS, "metric")] for name in names}
         self.count, self.split, self.resizer, self.cache = count, split, choose(resizer, RESIZERS, "resizer"), cache
-        self.image = image_of(task)
+        if "kid" in self.statistics:
+            measured = KID._replace(result=partial(kid, size=subset))
+            self.statistics["kid"] = self.statistics["kid"]._replace(metric=measured)
+        self.subset, self.image = subset, image_of(task)
         self.batch = run.batch + -run.batch % mesh.size
         self.source = open_source(run.data.at(split), task.example)
         self.real_count = min(real or len(self.source), len(self.source))
@@ -139,13 +146,16 @@ class Scores:
 
     def check_count(self, name: str, statistic: Statistic):
         """Raise InputError where too few images are asked for, before any is drawn."""
-        least = {"fid": self.outputs["features"].shape[1] + 1, "kid": 1000, "is": 10, "pr": 4, "dc": 6, "swd": 1}
-        low = least[name.partition("_")[0]]
-        compares = statistic.real != "none"
-        have = min(self.count, self.real_count) if compares else self.count
-        if have < low:
-            got = f"{self.count} samples" + (f" and {self.real_count} real ones" if compares else "")
-            raise InputError(f"{name} needs at least {low} images of each kind, got {got}: raise --count.")
+        which, features = name.partition("_")[0], self.outputs["features"].shape[1]
+        low = {"fid": features + 1, "kid": self.subset, "is": 10, "pr": 4, "dc": 6, "swd": 1}[which]
+        few = [f"{self.count} samples (raise --count)"] if self.count < low else []
+        if statistic.real != "none" and self.real_count < low:
+            more = "raise --real" if self.real_count < len(self.source) else "choose a larger --split"
+            few.append(f"{self.real_count} real images of {self.split} ({more})")
+        if few:
+            hint = {"kid": f"; or lower --subset {self.subset}", "fid": "; or ask for kid with a small --subset"}
+            text = f"{name} needs at least {low} images on each side, but there are only {' and '.join(few)}"
+            raise InputError(f"{text}{hint.get(which, '')}.")
 
     def empty(self, count: int) -> States:
         width = {output: shape.shape[1] for output, shape in self.outputs.items()}
@@ -214,6 +224,7 @@ class Scores:
             fingerprint(self.source, data.source),
         ]
         parts += [self.real_count, self.image, self.resizer, x.name, x.digest, x.image, sorted(self.needed)]
+        parts += [versions(), "highest", jax.default_backend(), jax.devices()[0].device_kind]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
     def compare(self, states: States) -> dict[str, float]:
@@ -252,8 +263,15 @@ class Scores:
             "extractor_sha256": self.extractor.digest,
             "extractor_image": [height or self.image[0], width or self.image[1], channels or self.image[2]],
             "resizer": self.resizer,
-            "versions": {name: importlib.metadata.version(name) for name in ("jaxgen", "jax", "numpy")},
+            **({"subset": self.subset} if name.startswith("kid_") else {}),
+            "backend": jax.default_backend(),
+            "versions": versions(),
         }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a number depends on."""
+    return {name: importlib.metadata.version(name) for name in ("jaxgen", "jax", "numpy")}
 
 
 SHORT = {

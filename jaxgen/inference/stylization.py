@@ -87,7 +87,8 @@ class IterativeStylist:
         if parts > 1:  # the whole image, small, says where the parts begin
             small = thumbnail(content, tile)
             size, whole = small.shape[:2], content.shape[:2]
-            few = None if masks is None else np.stack([np.asarray(resize(jnp.asarray(m), size)) for m in masks])
+            shrunk = lambda mask: np.asarray(resize(jnp.asarray(mask), size, "bilinear"))  # noqa: E731
+            few = None if masks is None else np.stack([shrunk(mask) for mask in masks])
             made = self.canvas(small, small, few, show)
             self.change = np.asarray(resize(jnp.asarray(made - small), whole, "bilinear", edges="reflect"))
 

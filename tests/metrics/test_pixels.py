@@ -26,7 +26,7 @@ from jaxgen.metrics.pixels import (
     ssim,
 )
 from jaxgen.nn.colour import eight_bit
-from jaxgen.nn.resample import KERNELS, imresize, resampling_weights, resize, resize_clean, resize_tf1
+from jaxgen.nn.resample import KERNELS, imresize, resampling_weights, resize, resize_clean, resize_image, resize_tf1
 from jaxgen.runs import sharding
 
 METHODS = ("nearest", *KERNELS)
@@ -83,8 +83,16 @@ def test_resize_equals_pillow_on_floats(method, size):
     ]
     ours = 127.5 * (np.asarray(resize(jnp.asarray(x), size, method)) + 1)
     np.testing.assert_allclose(ours, np.moveaxis(np.array(theirs), 1, -1), atol=1e-4)  # of a grey level
-    if method == "bicubic":
-        np.testing.assert_array_equal(127.5 * (np.asarray(resize_clean(jnp.asarray(x), size)) + 1), ours)
+
+
+def test_clean_resizing_clips_what_overshoots():
+    """As clean-fid: Pillow's bicubic on floats, then clip(0, 255), not rounded."""
+    x = np.where(np.indices((8, 8)).sum(0) // 2 % 2, 1, -1).astype(np.float32)[..., None]
+    theirs = np.array(Image.fromarray(127.5 * (x[..., 0] + 1)).resize((19, 19), PILLOW["bicubic"]))
+    assert theirs.min() < -20 and theirs.max() > 275
+    ours = 127.5 * (np.asarray(resize_clean(jnp.asarray(x), (19, 19))) + 1)
+    np.testing.assert_allclose(ours[..., 0], theirs.clip(0, 255), atol=1e-4)
+    assert np.ptp(np.asarray(resize_image(jnp.asarray(x), (19, 19), "reflect"))) == 2
 
 
 @pytest.mark.parametrize("method", KERNELS)

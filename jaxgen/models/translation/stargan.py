@@ -33,7 +33,7 @@ from jaxgen.nn.backbones.adm_unet import UNIFORM
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import InstanceNorm
 from jaxgen.nn.precision import to_f32
-from jaxgen.nn.resample import resize
+from jaxgen.nn.resample import resize_image
 from jaxgen.tasks.paired_translation import HALF, tiny
 from jaxgen.tasks.patch_discriminators import each
 from jaxgen.tasks.transforms import translation
@@ -146,7 +146,7 @@ class StarGAN:
         x = given["source"]
         if not self.attributes:
             return self.generated(params, x, jax.nn.one_hot(to, self.classes))
-        _, logits = self.critic_outputs(params, resize(x, self.image[:2]))
+        _, logits = self.critic_outputs(params, resize_image(x, self.image[:2]))
         return self.generated(params, x, self.changed((logits > 0).astype(jnp.float32), to))
 
     def discriminator_loss(self, params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
