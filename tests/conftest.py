@@ -106,7 +106,8 @@ def cli(monkeypatch, capsys):
         raise SystemExit(code)
 
     monkeypatch.setattr(runner, "leave", leave)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    for name in ("unraisablehook", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
 
     def run(status: int, *args) -> str:
         verb, *rest = map(str, args)

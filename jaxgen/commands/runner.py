@@ -10,6 +10,7 @@ from functools import partial
 
 from jaxgen.core.cache import use_compilation_cache
 from jaxgen.core.errors import Incomplete, InputError
+from jaxgen.core.printable import Printable
 from jaxgen.core.progress import lines, report
 
 
@@ -18,6 +19,7 @@ def run(work: Callable[[], object]):
     from jaxgen.training.stopping import Interrupted
     from jaxgen.training.window import NonFinite
 
+    sys.stdout, sys.stderr = Printable(sys.stdout), Printable(sys.stderr)
     use_compilation_cache()
     # Our one sentence about a failed write replaces Orbax's page of log.
     logging.getLogger("absl").setLevel(logging.CRITICAL)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.core.errors import InputError
+from jaxgen.core.printable import printable
 from jaxgen.interop.layers import SAME, PyTree, leaves
 from jaxgen.interop.weight_names import Row, Rule, table
 
@@ -133,12 +134,12 @@ def to_ours(rule: Rule, model: Any, net: str, like: PyTree, tensors: Tensors) ->
 def some(names: list[str], most: int = 3) -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(printable, names[:most])) + more
 
 
 def shown(prefix: str) -> str:
     """Return a prefix as messages show it."""
-    return prefix.removesuffix(".") or "the top level"
+    return printable(prefix.removesuffix(".")) or "the top level"
 
 
 def averages(prefix: str) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxgen import zoo
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import variables
-from jaxgen.interop.entries import Entry, entry
+from jaxgen.interop.entries import Entry, entry, some
 from jaxgen.interop.layers import traced
 from jaxgen.interop.weight_names import rule_of
 
@@ -34,8 +34,7 @@ def nearest(tensors: Mapping[str, np.ndarray], names: Iterable[str] = ()) -> str
             found.append((one.hits / (len(one.rows) + len(one.surplus)), preset, net, one))
     found = sorted((row for row in found if row[0]), key=lambda row: -row[0])[:SHOWN]
     if not found:
-        some = ", ".join(list(tensors)[:3])
-        return f"No preset of about its size has tensors of these names and shapes ({some})."
+        return f"No preset of about its size has tensors of these names and shapes ({some(list(tensors))})."
     return "Nearest are: " + "; ".join(_described(preset, net, one) for _, preset, net, one in found) + "."
 
 

@@ -1,6 +1,5 @@
 """Writes weights for other frameworks: safetensors, and the files of torch.save without torch."""
 
-import os
 import struct
 import zipfile
 from collections.abc import Callable, Container, Mapping
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from jaxgen.core.errors import InputError
+from jaxgen.core.whole_file import replacing
 from jaxgen.data.arrays import first_line
 from jaxgen.interop.pickles import DTYPES, STORAGES
 
@@ -61,18 +61,15 @@ def _write(path: Path, write: Callable[[Path], None]):
     """Have the file written beside its place and then moved there: no half of one is ever seen."""
     if path.exists():
         raise InputError(f"{path} exists already, and is not overwritten: give another name or move it away.")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        write(part)
-        part.rename(path)
+        with replacing(path) as part:
+            write(part)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _zip(path: Path, records: Mapping[str, bytes | memoryview]):
-    with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, data in records.items():
             info = zipfile.ZipInfo(f"archive/{name}")  # dated 1980: equal weights are equal files
             info.file_size = len(data)

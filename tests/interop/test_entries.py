@@ -203,7 +203,7 @@ def test_the_nearest_presets_and_what_differs():
     assert text.startswith("Nearest are: dncnn, its restorer (")
     assert "of another shape: model.0.weight is [64, 3, 3, 3], not [64, 1, 3, 3] and 2 more)" in text
     text = nearest({"a\x1b[2J": np.zeros(9, np.float32)}, ["srcnn"])
-    assert text.startswith("No preset of about its size has tensors of these names")
+    assert text == r"No preset of about its size has tensors of these names and shapes (a\x1b[2J)."
 
 
 # --- MATLAB ---

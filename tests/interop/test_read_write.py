@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import stat
 import struct
 import subprocess
 import sys
@@ -72,6 +73,17 @@ def test_the_written_file(tmp_path, write):
     with pytest.raises(InputError, match=r"'x' cannot be written.*str"):
         write(tmp_path / "b", {"x": np.array(["text"])})
     assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("write", [write_torch, write_safetensors])
+def test_the_users_umask_decides_who_may_read(tmp_path, write):
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / "a", {"x": np.zeros(3)})
+        write(tmp_path / ("b" * 250), {"x": np.zeros(3)})
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
 
 
 def test_matlab(tmp_path):
