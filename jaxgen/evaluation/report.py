@@ -142,7 +142,7 @@ def append(path: Path, rows: Sequence[Mapping[str, Any]]):
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     try:
         with path.open("ab", buffering=0) as file:
-            start = file.tell()
+            start = os.fstat(file.fileno()).st_size
             if file.write(data) < len(data):
                 file.truncate(start)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
