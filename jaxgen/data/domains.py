@@ -28,7 +28,8 @@ class PairedImages:
         if folder.classes in NAMES:
             self.pairs = self._mates(skip_bad)
             for a, b in self.pairs:
-                self._check(folder.names[a], self._size(a), self._size(b), folder.names[b])
+                if self._size(a) != self._size(b):
+                    self._check(folder.names[a], self._true_size(a), self._true_size(b), folder.names[b])
         elif folder.classes:
             raise InputError(
                 f"{path} has the sub-folders {', '.join(folder.classes)}: pairs must be in A and B, or source and "
@@ -36,7 +37,8 @@ class PairedImages:
             )
         else:
             for i, name in enumerate(folder.names):
-                self._even(name, self._size(i)[0])
+                if self._size(i)[0] % 2:
+                    self._even(name, self._true_size(i)[0])
 
     def _mates(self, skip_bad: bool) -> list[tuple[int, int]]:
         folder, first = self.folder, self.folder.classes[0]
@@ -61,10 +63,14 @@ class PairedImages:
         return [(source[stem], image[stem]) for stem in both]
 
     def _size(self, index: int) -> tuple[int, int]:
-        """Return the width and height of an image from its file header."""
+        """Return the width and height of an image, upright, from its file header."""
         name = self.folder.names[index]
         with image_files.opened(self.folder.files.open(name)) as image:
-            return image.size
+            return image_files.upright_size(image)
+
+    def _true_size(self, index: int) -> tuple[int, int]:
+        """Return the width and height of an image that was decoded: the EXIF of a PNG may follow its pixels."""
+        return self.folder.pil_example(index)["image"].size
 
     def _check(self, name: str, a: tuple[int, int], b: tuple[int, int], mate: str):
         if a != b:

@@ -12,7 +12,8 @@ from jaxgen.data import RandomSubset, batches, check_source, derived_sources, op
 from jaxgen.data.arrays import Arrays
 from jaxgen.data.domains import UnpairedImages
 from tests.data.test_idx_npz import write_idx
-from tests.helpers.data_samples import REAL, message, own_cache, real, sample_image, tree  # noqa: F401
+from tests.helpers.data_samples import REAL, encoded, message, own_cache, real, sample_image, tree  # noqa: F401
+from tests.helpers.image_formats import chunk, exif_of
 
 SHAPE = (16, 16, 3)
 
@@ -109,6 +110,37 @@ def test_a_corrupt_image_and_its_partner_can_be_skipped(tmp_path):
     source = open_source(data)
     assert len(source) == 4
     message(lambda: open_source(replace(data, skip_bad=False)), "3.png cannot be read")
+
+
+def late(png: bytes, orientation: int) -> bytes:
+    """Return a PNG whose EXIF follows its pixels."""
+    body = exif_of(orientation).tobytes()[6:]
+    return png[:-12] + chunk(b"eXIf", body) + png[-12:]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "late PNG"])
+def test_pairs_are_turned_before_they_are_compared_and_cut(tmp_path, kind):
+    """A is 21 wide as stored and 15 as seen, as B is; side by side they are 30 wide as seen."""
+    b = np.asarray(sample_image(0, (15, 21)))
+    both = np.concatenate([b, 255 - b], 1)
+    for name, x in (("two/A", b), ("one", both)):
+        stored = Image.fromarray(np.ascontiguousarray(np.rot90(x)))  # orientation 6 turns it back
+        (tmp_path / name).mkdir(parents=True)
+        if kind == "late PNG":
+            data = late(encoded(stored), 6)
+        elif kind == "TIFF":
+            data = encoded(stored, kind, tiffinfo={0x0112: 6})
+        else:
+            lossless = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+            data = encoded(stored, kind, exif=exif_of(6), **lossless)
+        (tmp_path / name / "1.png").write_bytes(data)
+    (tmp_path / "two/B").mkdir()
+    Image.fromarray(b).save(tmp_path / "two/B/1.png")
+    for name, change in (("two", 0), ("one", 255)):
+        (pair,) = [open_source(Data(f"paired:{tmp_path / name}"))[0]]
+        assert pair["source"].shape == pair["image"].shape == (21, 15, 3)
+        np.testing.assert_allclose(pair["source"].astype(int), b, atol=6)
+        np.testing.assert_allclose(pair["image"].astype(int), np.abs(change - b.astype(int)), atol=6)
 
 
 def test_unpaired_domains_are_drawn_independently():
