@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 
+LIMIT = "Images of more pixels than --max-pixels (89,478,485 where it is left out) are refused before they are decoded."
 COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it is called
     "list": "list_:list_",
     "train": "train:train",
@@ -40,7 +41,8 @@ def command(name: str) -> Callable:
     module, _, function = COMMANDS[name].partition(":")
     found = run_first(getattr(importlib.import_module(f"jaxgen.commands.{module}"), function))
     # One line per paragraph and per argument: the help wraps them itself.
-    found.__doc__ = re.sub(r"\n {12}(?=\S)|(?<=[^\n])\n {4}(?=\S)", " ", found.__doc__ or "")
+    text = re.sub(r"\n {12}(?=\S)|(?<=[^\n])\n {4}(?=\S)", " ", found.__doc__ or "")
+    found.__doc__ = text.replace("\n\n    Args:", f"\n\n    {LIMIT}\n\n    Args:") if "image" in text else text
     return found
 
 
@@ -76,9 +78,10 @@ def main():
     """Run the command in `sys.argv`."""
     import tyro
 
+    from jaxgen.commands.shared import limit_pixels
     from jaxgen.core.errors import choose
 
-    prog, argv = "python -m jaxgen", sys.argv[1:]
+    prog, argv = "python -m jaxgen", limit_pixels(sys.argv[1:])
     if not argv or argv[0].startswith("-"):
         return tyro.extras.subcommand_cli_from_dict({name: brief(command(name)) for name in COMMANDS}, prog=prog)
     function = command(choose(argv[0], COMMANDS, "command"))

@@ -10,10 +10,12 @@ import tyro
 
 from jaxgen.core.errors import InputError
 from jaxgen.media import output_files, photo
-from jaxgen.media.compositing import Layer, coloured, layer, opaque
+from jaxgen.media.batch_files import check_image, check_memory_limit
+from jaxgen.media.compositing import FOREGROUND, Layer, coloured, layer, opaque
 
 MOST = 2_000_000  # unknowns of Poisson's equation, which take some GiB and some minutes
 NETS = {"adain": "adain", "harmonise": "harmonisation"}  # the presets of the methods that need a run
+BACKGROUND = 130  # bytes that a pixel takes, by measurement
 AROUND = 32  # pixels: the smallest margin around a foreground that AdaIN takes its style from
 DRAWN = 1 << 18  # largest number of background pixels that the palette is taken from
 
@@ -32,6 +34,7 @@ def compose(
     how: How = "poisson",
     with_: With = "",
     out: Path | None = None,
+    memory: float = 4.0,
     overwrite: bool = False,
 ):
     """Blend one or more foreground images into a background.
@@ -52,8 +55,10 @@ def compose(
             harmonise uses a harmonisation net; paste changes no colours
         with_: the run for adain or harmonise, trained by train.translation --preset adain or harmonisation
         out: the output file; unset: BACKGROUND-composed.png
+        memory: memory limit in GiB for the images; larger ones are refused before work begins
         overwrite: replace existing files
     """
+    check_memory_limit(memory)
     target = out or background.with_name(f"{background.stem}-composed.png")
     output_files.check(target, photo.WRITTEN, overwrite, given=[background, *foregrounds, *masks])
     if not foregrounds:
@@ -67,9 +72,12 @@ def compose(
     if not all(each > 0 for each in size):
         raise InputError(f"--size must be above 0, not {min(size):g}.")
     places = [corner(text) for text in at] or [None] * len(foregrounds)
+    check_image(background, BACKGROUND, memory)
+    for file in (*foregrounds, *masks):
+        check_image(file, FOREGROUND, memory)
     below = photo.read(background)
     layers = [
-        layer(file, masks[i] if masks else None, size[i] if size else 1.0, places[i], below)
+        layer(file, masks[i] if masks else None, size[i] if size else 1.0, places[i], below, memory)
         for i, file in enumerate(foregrounds)
     ]
     blend = blender(how, with_)

@@ -1,5 +1,6 @@
 """python -m jaxgen extend: outpainting, and seamless tiles."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,13 @@ from jaxgen.commands.shared import ImageFile, With
 from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.core.progress import progress
 from jaxgen.media import output_files
-from jaxgen.media.batch_files import numbered
+from jaxgen.media.batch_files import check_image, check_memory, check_memory_limit, numbered
 from jaxgen.media.photo import WRITTEN, check_made, quantised, read, write
 
 if TYPE_CHECKING:
     from jaxgen.inference.restoration import Model
 
+EACH, TILE = 60, 230  # bytes that a pixel takes beside a model, and in a tile without one, by measurement
 WINDOWS = 1_000_000  # largest number of windows of an output
 
 
@@ -28,6 +30,7 @@ def extend(
     preset: str = "",
     seed: int = 0,
     answers: int = 1,
+    memory: float = 4.0,
     overwrite: bool = False,
 ):
     """Extend an image beyond its border (outpainting), or turn it into a seamless tile.
@@ -47,8 +50,10 @@ def extend(
         preset: the preset of a file of weights; unset: found by the weights
         seed: the random seed of a stochastic model
         answers: number of results of a stochastic model; further results are OUT-2.png, OUT-3.png, ...
+        memory: memory limit in GiB for the image and the net; a larger image is refused before work begins
         overwrite: replace existing files
     """
+    check_memory_limit(memory)
     at_least(1, answers=answers, seam=seam)
     if min(by, default=0) < 0:
         raise InputError(f"--by must be 0 or more pixels, not {min(by)}.")
@@ -65,6 +70,7 @@ def extend(
     targets = numbered(target, answers)
     for path in targets:
         output_files.check(path, WRITTEN, overwrite, given=[image])
+    check_image(image, EACH if with_ else TILE, memory)
     photo = read(image)
     if tile and photo.alpha is not None and (photo.alpha != photo.alpha.flat[0]).any():
         raise InputError(f"{image} is partly transparent, and its alpha would have a seam: remove the alpha first.")
@@ -86,11 +92,12 @@ def extend(
         given = np.pad(photo.pixels, pads)
         hidden = np.pad(np.zeros((height, width, 1), np.float32), pads, constant_values=1)
     model = open_inpainter(with_, preset, answers, given)
+    check = lambda taken: check_memory(image, given.shape[:2], taken + EACH * hidden.size, memory)  # noqa: E731
     alpha = photo.alpha
     if alpha is not None and by:  # new pixels are opaque
         alpha = np.pad(alpha, ((above, below), (left, right), (0, 0)), constant_values=np.iinfo(alpha.dtype).max)
     for number, path in enumerate(targets):
-        made = inpainted(model, given, hidden, seed, number)
+        made = inpainted(model, given, hidden, seed, number, check)
         if tile:
             made = np.roll(made, (-(height // 2), -(width // 2)), (0, 1))
         made = made.mean(2, keepdims=True) if made.shape[2] != given.shape[2] == 1 else made
@@ -133,13 +140,23 @@ def open_inpainter(name: str, preset: str, answers: int, given: np.ndarray) -> "
     return model
 
 
-def inpainted(model: "Model", given: np.ndarray, hidden: np.ndarray, seed: int, number: int) -> np.ndarray:
-    """Return the filled image f32[h w c]. A model of a fixed size fills one window after another."""
+def inpainted(
+    model: "Model",
+    given: np.ndarray,
+    hidden: np.ndarray,
+    seed: int,
+    number: int,
+    check: Callable[[float], object] | None = None,
+) -> np.ndarray:
+    """Return the filled image f32[h w c]. A model of a fixed size fills one window after another.
+
+    check: called with the bytes that the net takes, before it is run
+    """
     source = model.transform.source
     if given.shape[2] not in source.sizes(-1):
         given = np.repeat(given, source.sizes(-1)[0], 2)
     if not source.fixed:
-        return model.padded({"degraded": given, "mask": hidden}, seed, number)
+        return model.padded({"degraded": given, "mask": hidden}, seed, number, check)
     given, hidden, size = given.copy(), hidden.copy(), source.fixed
     count, total = 0, float(hidden.sum())
     with progress("filling windows", total) as show:
@@ -147,7 +164,7 @@ def inpainted(model: "Model", given: np.ndarray, hidden: np.ndarray, seed: int, 
             part = fullest(hidden, size)
             window: dict[str, Any] = {"degraded": given[part], "mask": hidden[part]}
             # Each window of each result has its own noise.
-            given[part], hidden[part] = model.padded(window, seed, number * WINDOWS + count), 0
+            given[part], hidden[part] = model.padded(window, seed, number * WINDOWS + count, check), 0
             count += 1
             show(total - float(hidden.sum()))
     return given

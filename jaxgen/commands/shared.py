@@ -1,10 +1,13 @@
 """Types of arguments and checks that several commands share."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
+from PIL import Image
 
 from jaxgen.core.errors import InputError, at_least
 
@@ -18,6 +21,24 @@ ImageFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(one or more)")
 ]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|METHOD")]
+
+
+def limit_pixels(argv: Sequence[str]) -> list[str]:
+    """Set the largest number of pixels of an image to that of --max-pixels, and return the other arguments.
+
+    It is a limit of the process: it holds for data, inputs and masks alike, and no run keeps it.
+    """
+    rest = list(argv)
+    for i in reversed(range(len(rest))):
+        name, equals, value = rest[i].partition("=")
+        if name not in ("--max-pixels", "--max_pixels"):
+            continue
+        value = value if equals else rest[i + 1] if i + 1 < len(rest) else ""
+        if not re.fullmatch("[1-9][0-9]{0,17}", value):
+            raise InputError(f"--max-pixels must be a number of pixels, at least 1, not {value!r}.")
+        Image.MAX_IMAGE_PIXELS = int(value)
+        del rest[i : i + (1 if equals else 2)]
+    return rest
 
 
 def check_strength(seed: int, strength: float):

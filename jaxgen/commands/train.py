@@ -48,8 +48,9 @@ def train_family(family: str, argv: Sequence[str], prog: str):
     """Train a model of a family, or with --list or --dry-run list the presets or describe the run."""
     from jaxgen import zoo
     from jaxgen.commands.parse import parse
+    from jaxgen.commands.shared import limit_pixels
 
-    command = parse(family, argv, prog)
+    command = parse(family, limit_pixels(argv), prog)
     if command.list:
         from jaxgen.commands.list_ import show_presets
 

@@ -11,12 +11,14 @@ from jaxgen.commands.shared import Folder, ImageFiles
 from jaxgen.core.class_names import class_number
 from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
-from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit, numbered
+from jaxgen.media.batch_files import ImageJob, check_image, check_memory, check_memory_limit, numbered
 from jaxgen.media.photo import Photo, check_made, quantised, read, write
 
 if TYPE_CHECKING:
     from jaxgen.core.capabilities import Transform
     from jaxgen.core.spec import ArraySpec
+
+EACH = 48  # bytes that a pixel takes until it has its size: the file, its colours in f32, and a copy of them
 
 
 def translate(
@@ -83,6 +85,7 @@ class ImageTranslator:
 
     def process(self, file: Path, target: Path):
         """Translate a file. Raises InputError if it can't be translated."""
+        check_image(file, EACH, self.memory)
         photo = read(file)
         x = self.prepared(photo, file)
         for number, path in enumerate(numbered(target, self.answers)):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxgen.core.errors import Incomplete, InputError
 from jaxgen.media import output_files
-from jaxgen.media.photo import WRITTEN, find
+from jaxgen.media.photo import WRITTEN, find, size_of
 
 BYTES = 2**30  # per GiB
 
@@ -31,6 +31,12 @@ def check_memory(file: Path, size: tuple[int, int], needed: float, memory: float
         raise InputError(
             f"{file} is {size[0]}x{size[1]}: it needs {needed:.3g} GiB, more than --memory {memory:g}.{advice}"
         )
+
+
+def check_image(file: Path, each: float, memory: float, advice: str = ""):
+    """Raise InputError if an image takes more than --memory's GiB at `each` bytes per pixel; its header is read."""
+    if (size := size_of(file)) is not None:  # `read` reports the reason
+        check_memory(file, size[:2], each * size[0] * size[1], memory, advice)
 
 
 @dataclass

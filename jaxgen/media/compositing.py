@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.core.errors import InputError
+from jaxgen.media.batch_files import check_memory
 from jaxgen.media.photo import Photo, check_made, check_mask, read
+
+FOREGROUND = 60  # bytes that a pixel of a foreground takes, by measurement
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,13 @@ def coloured(image: np.ndarray) -> np.ndarray:
     return np.repeat(image, 3, 2) if image.shape[2] == 1 else image
 
 
-def layer(file: Path, mask: Path | None, scale: float, place: tuple[int, int] | None, background: Photo) -> Layer:
-    """Return the part of a foreground that lies within the background. Raises InputError if it is invisible."""
+def layer(
+    file: Path, mask: Path | None, scale: float, place: tuple[int, int] | None, background: Photo, memory: float
+) -> Layer:
+    """Return the part of a foreground that lies within the background.
+
+    Raises InputError if it is invisible, or if it takes more than `memory` GiB at its new size.
+    """
     photo = read(file)
     height, width = photo.pixels.shape[:2]
     if mask is not None:
@@ -70,6 +78,7 @@ def layer(file: Path, mask: Path | None, scale: float, place: tuple[int, int] | 
     pixels = photo.pixels
     if scale != 1:
         check_made(f"{file} with --size {scale:g}", height * scale, width * scale)
+        check_memory(file, (height, width), FOREGROUND * height * width * (1 + scale**2), memory)
         # Transparent pixels have no colour, so pixels are weighted by the file's alpha. A mask does not hide colours.
         weight = alpha if mask is None else np.ones_like(alpha)
         pixels, weight = resized(pixels * weight, scale), np.clip(resized(weight, scale), 0, 1)
