@@ -230,7 +230,7 @@ PUBLISHED = {  # counted in NVlabs/edm2; the paper says 125M, 280M, 498M, 777M, 
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", ["XS", *(pytest.param(n, marks=pytest.mark.slow) for n in list(PUBLISHED)[1:])])
 def test_the_number_of_parameters_is_the_published_one(name):
     width, want = PUBLISHED[name]
     net = MPUNet(4, width, classes=1000)
