@@ -27,7 +27,7 @@ from jaxgen.media import output_files
 from jaxgen.runs import sharding
 from jaxgen.runs.checkpoint import Checkpoints
 from jaxgen.runs.load import build_task
-from jaxgen.runs.run_dir import claim, record_start
+from jaxgen.runs.run_dir import begun, claim, record_start
 
 PROGRAMS = ("generate", "classify")
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -50,7 +50,7 @@ def import_weights(path: Path, run: Run, net: str | None, take: str = "") -> Imp
     Raises InputError where the file or the folder can't be used, or the weights don't fit.
     """
     validate(run)
-    if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
+    if begun(run):
         raise InputError(f"{run.folder} exists already: nothing in it is overwritten. Give another folder with --out.")
     tensors = read(path)
     mesh = sharding.make_mesh(Mesh(data=1))

@@ -63,14 +63,17 @@ class Entry(NamedTuple):
         return [f"{what}: {some(names, most)}" for what, names in found if names]
 
     def weights(self, tensors: Tensors) -> PyTree:
-        """Return the net's variables, in our names and layouts."""
+        """Return the net's variables, in our names and layouts. Raises InputError for NaN and infinity."""
         ours: dict = {}
         for path, _, name, layout in self.rows:
             *parents, leaf = path
             place = ours
             for parent in parents:
                 place = place.setdefault(parent, {})
-            place[leaf] = np.asarray(layout.back(tensors[self.prefix + name]), np.float32, order="C")
+            with np.errstate(over="ignore"):
+                place[leaf] = np.asarray(layout.back(tensors[self.prefix + name]), np.float32, order="C")
+            if not np.isfinite(place[leaf]).all():
+                raise InputError(f"{printable(name)} has values that are not finite numbers of 32 bits.")
         return ours
 
     def choice(self, net: str) -> str:
@@ -169,9 +172,9 @@ def _entry(rows: list[Row], prefix: str, tensors: Tensors) -> Entry:
     pairs = [(row, tensors.get(prefix + row.name)) for row in rows]
     missing = [row.name for row, x in pairs if x is None]
     misshaped = [
-        f"{row.name} is {list(x.shape)}, not {list(row.theirs)}"
+        f"{row.name} is {'complex, ' if x.dtype.kind == 'c' else ''}{list(x.shape)}, not {list(row.theirs)}"
         for row, x in pairs
-        if x is not None and x.shape != row.theirs
+        if x is not None and (x.shape != row.theirs or x.dtype.kind == "c")
     ]
     used = {prefix + row.name for row in rows}
     inside = (name for name in tensors if name.startswith(prefix) and name not in used)

@@ -65,6 +65,8 @@ def read(path: str | Path) -> Weights:
 
 
 def _read(path: Path) -> Weights:
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe is never read to its end
+        raise Unreadable("is no regular file")
     with path.open("rb") as file:
         head = file.read(16)
     if not head:

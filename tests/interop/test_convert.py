@@ -188,6 +188,19 @@ def test_import_says_which_weights_it_took_and_takes_the_others(lenet, cli, tmp_
         assert all(np.array_equal(exported[name], live[name] + more) for name in live)
 
 
+def test_an_import_that_was_killed_is_repeated(lenet, cli, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    command = ("import", lenet / "weights.safetensors", "--model", "lenet5", "--out", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxgen.runs.checkpoint.Checkpoints.save", killed)
+        cli(130, *command)
+    assert (tmp_path / "run" / "config.json").exists()
+    cli(0, *command)
+    assert "exists already" in cli(2, *command)
+
+
 def test_weights_that_do_not_fit_are_refused_by_name(lenet, cli, tmp_path):
     def refused(model: str, *more: str) -> str:
         out = tmp_path / "none"

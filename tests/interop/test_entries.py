@@ -107,6 +107,12 @@ def test_the_part_to_take_is_said_and_can_be_chosen():
     assert entry(plain, None, "net", LIKE, after("a.") | after("b.")).others == []
 
 
+def test_values_that_are_no_weights_are_refused():
+    for value, words in ((np.nan, "not finite"), (1e300, "not finite"), (1j, "conv.0.bias is complex")):
+        with pytest.raises(InputError, match=words):
+            to_ours(plain, None, "net", LIKE, LIVE | {"conv.0.bias": np.full(4, value)})
+
+
 def test_flaxs_own_names_and_layouts(tmp_path):
     ours = {
         "params": {

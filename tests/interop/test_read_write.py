@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 
+import flax.serialization
 import h5py
 import ml_dtypes
 import numpy as np
@@ -106,6 +107,8 @@ def test_no_weights(tmp_path):
     path = tmp_path / "a.pt"
     refused(path, "No such file")
     refused(tmp_path, "Is a directory")
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path / "pipe", "is no regular file")
     for content, part in {
         b"": "is empty",
         b"hello": "safetensors",
@@ -151,10 +154,11 @@ def samples(tmp_path_factory):
     write_safetensors(folder / "safetensors", {"a": TENSOR, "b": np.zeros(2, ml_dtypes.bfloat16)})
     legacy(folder / "legacy", mapping(model=module(parameters=mapping(w=tensor(), b=tensor()))))
     matlab(folder / "matlab")
+    (folder / "msgpack").write_bytes(flax.serialization.to_bytes({"a": {"w": TENSOR}, "b": np.zeros(2, np.float16)}))
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-FORMATS = ["zip", "safetensors", "legacy", "matlab"]
+FORMATS = ["zip", "safetensors", "legacy", "matlab", "msgpack"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
