@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -16,6 +17,7 @@ from jaxgen.core.progress import lines, report
 
 def run(work: Callable[[], object]):
     """Run a command. Exits with 2 after a user's mistake, 1 after a partial failure, 128 + n after signal n."""
+    from jaxgen.data.image_files import show_warning
     from jaxgen.training.stopping import Interrupted
     from jaxgen.training.window import NonFinite
 
@@ -23,6 +25,7 @@ def run(work: Callable[[], object]):
     use_compilation_cache()
     # Our one sentence about a failed write replaces Orbax's page of log.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    warnings.showwarning = partial(show_warning, warnings.showwarning)
     sys.unraisablehook = partial(_without_orphans, sys.unraisablehook)
     # On a terminal one sees that it works, and its work has bars.
     name, began = " ".join(sys.argv[1:2]) or "working", time.monotonic()

@@ -3,11 +3,14 @@
 import io
 import os
 import stat
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxgen.data.arrays import first_line
@@ -19,11 +22,13 @@ SUFFIXES = frozenset(
 )
 ORIENTATION = 0x0112  # the EXIF tag
 PIXEL, METADATA = 16, 2**26  # bytes: the most that a pixel and everything else of a file can take
+_here = threading.local()  # .name: the file that this thread reads
 SCANS = 20  # passes over a progressive JPEG of the largest size; encoders write about 10
 
 
 def read(path: Path | str) -> bytes:
     """Return the bytes of an image file. Raises OSError, and ValueError if it is too large or no regular file."""
+    note(path)
     with regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         check_bytes(size)
@@ -39,6 +44,8 @@ def opened(source: Path | bytes | IO[bytes]) -> Iterator[Image.Image]:
     """
     if isinstance(source, bytes) and not source:
         raise ValueError("the file is empty")
+    if isinstance(source, Path):
+        note(source)
     stream = (
         regular(source) if isinstance(source, Path) else io.BytesIO(source) if isinstance(source, bytes) else source
     )
@@ -52,6 +59,23 @@ def opened(source: Path | bytes | IO[bytes]) -> Iterator[Image.Image]:
             if scans * pixels > SCANS * limit:
                 raise ValueError(f"it has {scans} scans, which would take too long")
         yield image
+
+
+def note(name: Path | str):
+    """Remember which file this thread reads, for the sentences of `show_warning`."""
+    _here.name = name
+
+
+def show_warning(usual: Callable, message, category: type[Warning], filename: str, *rest, **more):
+    """Print a warning of Pillow as a sentence about the file; pass others to the `usual` function.
+
+    With `usual` bound it replaces `warnings.showwarning`.
+    """
+    if Path(filename).parent != Path(PIL.__file__).parent:
+        usual(message, category, filename, *rest, **more)
+    elif category is not Image.DecompressionBombWarning:  # such an image is refused in a sentence of its own
+        said = " ".join(str(message).split()).rstrip(".")
+        print(f"{getattr(_here, 'name', 'An image')} is read although it has a fault ({said}).", file=sys.stderr)
 
 
 def upright(image: Image.Image) -> Image.Image:

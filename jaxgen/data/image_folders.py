@@ -82,6 +82,7 @@ class ZipFiles:
 
     def read(self, name: str) -> bytes:
         info = self._checked(name)
+        image_files.note(name)
         with self.file.open(info) as file:
             return file.read(info.file_size)  # no more, even if the compressed data hold more
 

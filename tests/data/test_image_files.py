@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 import threading
 import warnings
 from pathlib import Path
@@ -104,3 +105,23 @@ def test_the_scans_of_a_progressive_image_are_counted(monkeypatch):
         image.load()
     with pytest.raises(InputError):
         decode_file(Path("nowhere.png"))
+
+
+def test_a_warning_of_pillow_is_a_sentence_about_the_file(tmp_path, cli, monkeypatch):
+    """Of a TIFF with a tag that has too many numbers, and of a large image, Pillow warns."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # set back at the end
+    path = tmp_path / "a.tif"
+    image = sample_image(mode="L")
+    image.save(path, tiffinfo={0x013B: "Me"})
+    data = path.read_bytes()
+    at = data.index(struct.pack("<HHI", 0x0103, 3, 1))  # Compression: one number becomes three, stored elsewhere
+    path.write_bytes(data[: at + 4] + struct.pack("<II", 3, len(data)) + data[at + 12 :] + struct.pack("<3H", 1, 1, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        out = cli(0, "restore", path, "--with", "bicubic", "--out", tmp_path / "o.png")
+    words = "a.tif is read although it has a fault (Metadata Warning, tag 259 had too many entries: 3, expected 1)."
+    assert words in out and "UserWarning" not in out and ".py:" not in out
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        out = cli(2, "extend", path, "--tile", "--max-pixels", "1100")
+    assert "it has more than 1,100 pixels" in out and "Decompression" not in out
