@@ -16,9 +16,9 @@ def export(
 ):
     """Write a run's weights under their usual PyTorch names, or its generator or classifier as a StableHLO program.
 
-    A StableHLO program runs without jaxgen. `jax.export.deserialize(bytes).call(seed, indices)` returns the samples of
-    `generate` for any indices; a conditional model takes `.call(seed, indices, label)`. For a classifier,
-    `.call(images)` returns the logits.
+    A StableHLO program runs without jaxgen. `jax.export.deserialize(bytes).call(0, jnp.arange(4))` returns the samples
+    of `generate` of a seed and any indices; a conditional model takes labels after them. For a classifier,
+    `.call(images)` returns the logits. Beside it lies its signature, a .json with an example.
 
     Args:
         run: the run's folder
@@ -27,14 +27,14 @@ def export(
         weights: the moving average of the weights if there is one (average), or the latest weights (last)
         out: the output file; unset: RUN/export/<net>.safetensors, <net>.pth, or generate.stablehlo
     """
-    from jaxgen.interop import convert
+    from jaxgen.interop import convert, programs
     from jaxgen.runs.load import open_run
 
     _, _, task, state, frozen, _ = opened = open_run(run)
     if to == "stablehlo":
         if net:
             raise InputError("--to stablehlo writes the whole program: leave out --net.")
-        convert.export_program(task, state, frozen, weights == "average", out, run / "export")
+        programs.export_program(task, state, frozen, weights == "average", out, run / "export")
         return
     nets = [choose(net, state.params, "net")] if net else list(state.params)
     if out is not None and len(nets) > 1:

@@ -1,36 +1,27 @@
-"""Import of weight files as runs; export of runs as weight files and StableHLO programs."""
+"""Import of weight files as runs; export of runs as weight files."""
 
 import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import export
 
-from jaxgen.core import rng
-from jaxgen.core.capabilities import Classifier, Transform
 from jaxgen.core.config import Mesh, Run, validate
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.spec import spec_of
-from jaxgen.core.task import Task
-from jaxgen.core.types import PyTree, TrainState, averaged, variables
+from jaxgen.core.types import PyTree, TrainState, variables
 from jaxgen.interop.entries import Entry, entry
 from jaxgen.interop.nearest import nearest
 from jaxgen.interop.read import read
 from jaxgen.interop.weight_names import rule_of, to_theirs
 from jaxgen.interop.write import write_safetensors, write_torch
-from jaxgen.media import output_files
 from jaxgen.runs import sharding
 from jaxgen.runs.checkpoint import Checkpoints
 from jaxgen.runs.load import build_task
 from jaxgen.runs.run_dir import begun, claim, record_start
-
-PROGRAMS = ("generate", "classify")
-PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 class Imported(NamedTuple):
@@ -116,59 +107,3 @@ def export_weights(run: Run, state: TrainState, net: str, kind: str, path: Path,
         notes = {"preset": run.preset, "net": net, "model": json.dumps(dataclasses.asdict(run.model))}
         write_safetensors(path, tensors, {**notes, "step": str(int(state.step))})
     return len(tensors)
-
-
-def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool, out: Path | None, folder: Path):
-    """Write `generate`, or else `classify`, as StableHLO, and print how to call it. Raises InputError."""
-    program = next((kind for kind in PROGRAMS if exportable(task, kind)), "")
-    if not program:
-        raise InputError("This model draws no samples and is no classifier: there is no program to export.")
-    path = out or folder / f"{program}.stablehlo"
-    if path.exists():
-        raise InputError(f"{path} exists already: nothing is overwritten. Give another file with --out.")
-    code = stablehlo(task, state if average else state.replace(ema={}), frozen, program)
-    with output_files.whole(path) as part:
-        part.write_bytes(code)
-    inputs = ("seed", "indices", *task.get(Transform).required) if program == "generate" else ("images",)
-    call = ", ".join(inputs)
-    print(f"{program}: {path}\njax.export.deserialize(open({str(path)!r}, 'rb').read()).call({call})")
-
-
-def exportable(task: Task, program: str) -> bool:
-    """Return whether a task has what a program of this name needs."""
-    transform = task.find(Transform)
-    draws = transform is not None and set(transform.required) <= set(task.example)
-    return draws if program == "generate" else task.find(Classifier) is not None
-
-
-def stablehlo(task: Task, state: TrainState, frozen: PyTree, program: str) -> bytes:
-    """Return `generate` or `classify` with its weights as a serialised StableHLO program of any batch size.
-
-    `jax.export.deserialize(bytes).call` takes (seed u32[], indices i32[b]) and what the samples are conditioned on,
-    such as labels i32[b], and gives images f32[b h w c] in [-1, 1], the samples of `python -m jaxgen generate` with
-    these numbers; or it takes images and gives logits f32[b k].
-    """
-    state, frozen = jax.device_get((dataclasses.replace(state, key=None, optimizer_state={}), frozen))
-    (b,) = export.symbolic_shape("b")
-
-    def generate(seed, indices, *inputs):
-        keys = rng.sample_keys(rng.fold(jax.random.key(seed), "samples"), indices)
-        transform = task.get(Transform)
-        named = dict(zip(transform.required, inputs, strict=True))
-        return transform.apply(*averaged(state, frozen), named, keys)[transform.main]
-
-    def classify(example):
-        return task.get(Classifier).classify(*averaged(state, frozen), {main: example})["logits"]
-
-    main = next(iter(task.example))
-
-    def batch(name: str) -> jax.ShapeDtypeStruct:
-        one: Any = task.example[name]
-        return jax.ShapeDtypeStruct((b, *one.shape), one.dtype)
-
-    if program == "generate":
-        seed, indices = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((b,), jnp.int32)
-        function, args = generate, (seed, indices, *map(batch, task.get(Transform).required))
-    else:
-        function, args = classify, (batch(main),)
-    return bytes(export.export(jax.jit(function), platforms=PLATFORMS)(*args).serialize())

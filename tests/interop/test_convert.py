@@ -13,10 +13,11 @@ import pytest
 
 from jaxgen import zoo
 from jaxgen.core import rng, types
+from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state
 from jaxgen.inference.sampling import conditions_of
-from jaxgen.interop.convert import stablehlo
+from jaxgen.interop.programs import export_program
 from jaxgen.interop.read import read
 from jaxgen.interop.write import write_safetensors
 from jaxgen.runs.config_io import resampled
@@ -27,7 +28,7 @@ ALONE = """
 import sys, numpy as np, jax
 call = jax.export.deserialize(open(sys.argv[1], "rb").read()).call
 if sys.argv[2] == "generate":
-    out = [np.asarray(call(np.uint32(3), np.arange(n, dtype=np.int32))) for n in (1, 5)]
+    out = [np.asarray(call(3, np.arange(n))) for n in (1, 5)]
 else:
     x = np.random.RandomState(0).uniform(-1, 1, (5, 28, 28, 1)).astype(np.float32)
     out = [np.asarray(call(x[:n])) for n in (1, 5)]
@@ -119,15 +120,29 @@ def test_a_classifier_runs_as_stablehlo_without_jaxgen(lenet, environment, tmp_p
 @pytest.mark.parametrize(
     "name", ["cgan", *(pytest.param(n, marks=pytest.mark.slow) for n in ("edm-conditional", "masked"))]
 )
-def test_the_conditioning_of_samples_is_an_argument_of_the_program(name):
+def test_the_conditioning_of_samples_is_an_argument_of_the_program(name, tmp_path, capsys):
     run = zoo.load(name).tiny
     run = resampled(run, "steps=1") if name != "cgan" else run
     task = run.model.task(run.steps)
     state = init_state(task, jax.random.key(0), spec_of(task, 2))
-    program = jax.export.deserialize(bytearray(stablehlo(task, state, {}, "generate"))).call
+    export_program(task, state, {}, True, None, tmp_path)
+    path = tmp_path / "generate.stablehlo"
+    about, printed = json.loads((tmp_path / "generate.stablehlo.json").read_text()), capsys.readouterr().out
+    example = "\n".join(about["example"])
+    assert printed == f"generate: {path}, its signature: {path}.json\n{example}\n" and len(about["example"]) <= 10
+    exec(example, {})  # it runs as it stands
+    assert capsys.readouterr().out == "(4, 8, 8, 1) float32\n"
+    assert about["inputs"][:2] == [
+        {"name": "seed", "dtype": "int32", "shape": []},
+        {"name": "indices", "dtype": "int32", "shape": ["b"]},
+    ]
+    assert about["outputs"] == [{"name": "image", "dtype": "float32", "shape": ["b", 8, 8, 1]}]
+    with pytest.raises(InputError, match="exists already"):
+        export_program(task, state, {}, True, None, tmp_path)
+    program = jax.export.deserialize(bytearray(path.read_bytes())).call
     labels = np.array([3, 1, 4], np.int32)
     inputs = {"label": labels} if conditions_of(task) else {}
-    one, three = (np.asarray(program(np.uint32(2), np.arange(n, dtype=np.int32), *(v[:n] for v in inputs.values())))
+    one, three = (np.asarray(program(2, np.arange(n), *(v[:n] for v in inputs.values())))
                   for n in (1, 3))  # fmt: skip
     keys = rng.sample_keys(rng.fold(jax.random.key(2), "samples"), jnp.arange(3))
     ours = jax.jit(generate(task))(*types.averaged(state, {}), keys, inputs)["image"]
@@ -138,7 +153,7 @@ def test_the_conditioning_of_samples_is_an_argument_of_the_program(name):
 @pytest.mark.slow
 def test_a_generator_runs_as_stablehlo_without_jaxgen(gan, environment, tmp_path):
     printed = call(environment, "jaxgen", "export", str(gan), "--to", "stablehlo")
-    assert "generate.stablehlo" in printed and "call(seed, indices)" in printed
+    assert "generate.stablehlo" in printed and "program.call(0, jnp.arange(4))  # seed, indices" in printed
     found = alone(environment, gan / "export" / "generate.stablehlo", "generate", tmp_path / "images.npz")
     args = ("--count", "5", "--seed", "3", "--batch", "5", "--out", str(tmp_path / "ours.npz"))
     call(environment, "jaxgen", "generate", str(gan), *args)
