@@ -207,7 +207,7 @@ def classed(run: Path, source: str, sheet: Path) -> dict[str, float]:
     from jaxgen.pretrained.feature_extractors import extractor
 
     opened, _, ways, pictures = used(run)
-    domains, seen = opened.task.get(Transform).inputs["to"].names, extractor(SEEN_BY)
+    domains, seen = range(opened.task.get(Transform).inputs["to"].count), extractor(SEEN_BY)
     look = jax.jit(lambda x: seen.apply(seen.variables, resize_clean(x, seen.image[:2]))["features"])
 
     def looked(batches: list[dict[str, Any]]):
