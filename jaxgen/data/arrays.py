@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.memory import check_size
+from jaxgen.core.spec import Example
 from jaxgen.data.split_names import file_of, split_files
 
 DIGITS_TRAIN = 1500  # the first 1,500 of the 1,797 digits are "train", the other 297 "test"
@@ -183,13 +184,13 @@ class Named:
         return {name: values[index] for name, values in self.arrays.items()}
 
 
-def named(path: Path, split: str, names: Iterable[str]) -> Named:
+def named(path: Path, split: str, specs: Example) -> Named:
     """Return the arrays [n ...] of a .npz file by their names in the model, for videos, audio, poses and others.
 
     The array of a split is named NAME_SPLIT; NAME alone is "train". Raises InputError.
     """
     keys, has = {}, npz_names(path)
-    for name in names:
+    for name in specs:
         known = [f"{name}_{split}", *([name] if split in ("train", "all") else [])]
         if (key := next((key for key in known if key in has), None)) is None:
             raise InputError(
@@ -204,6 +205,11 @@ def named(path: Path, split: str, names: Iterable[str]) -> Named:
     for name, values in found.items():
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise InputError(f"Array {name!r} of {path} has a value that is not finite.")
+        if count := specs[name].count:
+            low, high = values.min(), values.max()
+            if not np.issubdtype(values.dtype, np.integer) or low < 0 or high >= count:
+                held = f"holds {values.dtype} from {low} to {high}"
+                raise InputError(f"Array {name!r} of {path} {held}: the model takes integers from 0 to {count - 1}.")
     return Named(found)
 
 

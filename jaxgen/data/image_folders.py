@@ -31,6 +31,8 @@ class DiskFiles:
             self._walk(str(root), "", {}, loops)
         except OSError as error:
             raise InputError(f"{error.filename or root} cannot be read: {first_line(error)}.") from error
+        except RecursionError as error:
+            raise InputError(f"{root} cannot be read: too many folders lie inside each other.") from error
         if loops:
             more = f", and {len(loops) - 1} more such links" if len(loops) > 1 else ""
             print(f"{loops[0]} links to a folder above it and is left out{more}.", file=sys.stderr)

@@ -177,6 +177,10 @@ def test_declared_sizes_are_checked_before_anything_is_allocated(tmp_path, monke
         file.writestr("image.npy", header + bytes(100))
     refuse(f"npz:{path}", path, "declares 1,000,000,000,000 bytes and holds at most 228")
     message(lambda: open_source(Data(f"npz:{path}"), {"image": ArraySpec("video", (1, 4, 4, 1))}), "and holds at most")
+    example = {"tokens": ArraySpec("tokens", (2,), np.dtype(np.int32), count=9)}
+    for values, words in (([[0, 9]], "int64 from 0 to 9"), ([[-1, 2**62]], "int64 from -1"), ([[0.5, 1]], "float64")):
+        np.savez(path, tokens=values)
+        message(lambda: open_source(Data(f"npz:{path}"), example), words, "the model takes integers from 0 to 8")
     (tmp_path / "set.npy").write_bytes(header)
     refuse(f"npz:{tmp_path / 'set.npy'}", "is a single .npy array")
     write_idx(tmp_path / "x.gz", images, shape=(2**16, 2**16, 2**16))
