@@ -48,7 +48,9 @@ def fit_mixture(latents: np.ndarray, components: int = 10) -> Draw:
         raise InputError(f"components={components} is more than the number of latents to fit them to: {len(latents)}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as near as it comes
-        found: Any = GaussianMixture(components, max_iter=200, random_state=0).fit(np.asarray(latents, np.float64))
+        latents = np.asarray(latents, np.float64)
+        floor = max(1e-6 * latents.var(0).mean(), 1e-30)  # of the covariances, on the scale of the latents
+        found: Any = GaussianMixture(components, reg_covar=floor, max_iter=200, random_state=0).fit(latents)
     means, logits = jnp.float32(found.means_), jnp.log(jnp.float32(found.weights_))  # [k d], [k]
     roots = jnp.float32(np.linalg.cholesky(found.covariances_))  # [k d d]
 

@@ -62,10 +62,11 @@ def mean_covariance(x: Array, share: Array | None = None) -> MeanCovariance:
     return MeanCovariance(middle, jnp.einsum("bhwi,bhwj->bij", weighed, f, precision="highest"))
 
 
-def matrix_power(covariance: Array, exponent: float, tolerance: float = 1e-5) -> Array:
+def matrix_power(covariance: Array, exponent: float, tolerance: float = 1e-6) -> Array:
     """Return a power of a symmetric matrix [... c c], restricted to eigenvalues above `tolerance` times the largest.
 
-    Smaller eigenvalues are dominated by rounding and contribute 0; Li et al. 2017 also drop small singular values.
+    Smaller eigenvalues are dominated by the rounding of f32, an eighth of that, and contribute 0; Li et al. 2017 also
+    drop small singular values.
     """
     values, vectors = jnp.linalg.eigh(covariance)  # [... c], [... c c]
     kept = values > tolerance * values[..., -1:]

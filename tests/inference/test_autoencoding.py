@@ -338,6 +338,14 @@ def test_a_mixture_has_the_moments_of_its_data():
         latent_samplers.fit_mixture(codes_[:3], 4)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_a_mixture_is_fitted_on_the_latents_scale(scale):
+    """A floor of 1e-6 under the variances would be a hundred times those of latents of deviation 1e-4."""
+    latents = np.random.default_rng(0).normal(size=(300, 2))
+    draws = [latent_samplers.fit_mixture(x.astype(np.float32), 1)(keys_of(20)) for x in (latents, scale * latents)]
+    np.testing.assert_allclose(draws[1], scale * draws[0], rtol=1e-3, atol=1e-3 * scale)
+
+
 @pytest.mark.slow
 def test_a_second_stage_comes_nearer_to_latents_that_are_far_from_the_prior(monkeypatch):
     """For latents on a ring it is nearer than the prior and than the Gaussian with their mean and covariance."""

@@ -111,6 +111,19 @@ def test_frechet_distance_of_known_gaussians():
     assert frechet_distance(np.zeros(2), a, np.zeros(2), b) == pytest.approx(expected, rel=1e-13)
 
 
+@pytest.mark.parametrize("condition", [1e8, 1e16])
+def test_frechet_distance_of_covariances_of_high_condition(condition):
+    """Covariances that commute have the distance sum (sqrt(a) - sqrt(b))^2 of their eigenvalues."""
+    rng = np.random.default_rng(0)
+    turn, a = np.linalg.qr(rng.normal(size=(64, 64)))[0], np.logspace(0, -np.log10(condition), 64)
+    b = rng.permutation(a)
+    one, other = ((turn * v) @ turn.T for v in (a, b))
+    zeros = np.zeros(64)
+    expected = np.square(np.sqrt(a) - np.sqrt(b)).sum()
+    assert frechet_distance(zeros, one, zeros, other) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(zeros, one, zeros, one) < 1e-12
+
+
 def test_frechet_distance_of_covariances_of_low_rank():
     """For X and Y with fewer rows than columns the cross term is the sum of the singular values of X Y^T / (n - 1)."""
     x, y = (drawn(i, 20, 64).astype(np.float64) for i in (2, 3))

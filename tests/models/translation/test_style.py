@@ -85,6 +85,19 @@ def test_whitening_leaves_out_what_has_no_spread():
     np.testing.assert_allclose(values, [0, 1, 1], atol=1e-3)
 
 
+def test_whitening_keeps_every_axis_that_f32_resolves():
+    """Axes of 3e-6 and more of the largest's variance come back as they were; of none, they stay without spread."""
+    rng, variances = np.random.default_rng(0), np.append(np.logspace(0, -5.5, 20), np.zeros(12))
+    turn = np.linalg.qr(rng.normal(size=(32, 32)))[0]
+    x = (2 + (rng.normal(size=(1, 20, 20, 32)) * np.sqrt(variances)) @ turn.T).astype(np.float32)
+    white = jax.jit(style.whiten)(x)
+    np.testing.assert_allclose(np.linalg.eigvalsh(np.cov(white.reshape(-1, 32).T))[12:], 1, atol=0.01)
+    made = np.asarray(jax.jit(lambda white, x: style.colour(white, style.mean_covariance(x)))(white, x), np.float64)
+    before, after = ((v.reshape(-1, 32) @ turn).std(0) for v in (x.astype(np.float64), made))
+    np.testing.assert_allclose(after[:20], before[:20], rtol=0.1)
+    assert after[20:].max() < 0.2 * before[19]
+
+
 @pytest.mark.parametrize("how", ["adain", "wct"])
 def test_a_maps_own_style_changes_nothing(how):
     x = jnp.asarray(maps(0))
