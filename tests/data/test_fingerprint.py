@@ -40,7 +40,7 @@ def test_names_sizes_and_counts_of_files_are_noticed_and_times_are_not(folder, t
 
 
 def test_contents_of_arrays_are_noticed(tmp_path):
-    images, labels = np.zeros((4, 8, 8), np.uint8), np.arange(4)
+    images, labels = np.full((4, 8, 8), 200, np.uint8), np.arange(4)
     path, found = tmp_path / "set.npz", []
     for change in (lambda: None, lambda: images.__setitem__((0, 0, 0), 1), lambda: labels.__setitem__(0, 1)):
         change()
