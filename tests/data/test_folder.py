@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -243,7 +244,7 @@ def test_a_zip_equals_its_folder(tmp_path):
 
 @real
 def test_photos_of_any_size_and_mode():
-    source = opened(f"folder:{REAL}/photos")
+    source: Any = open_source(Data(f"folder:{REAL}/photos"), {"image": image_spec((48, 64, 3))})  # without labels
     assert len(source) == 13
     found = list(batches(source, Data(), (48, 64, 3), batch=5, seed=0, train=False))
     assert [batch["image"].shape for batch in found] == [(5, 48, 64, 3), (5, 48, 64, 3), (3, 48, 64, 3)]
