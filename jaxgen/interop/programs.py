@@ -87,9 +87,13 @@ def exported(task: Task, state: TrainState, frozen: PyTree, program: str) -> exp
 
 
 def signature(task: Task, made: export.Exported, program: str, path: Path) -> dict[str, Any]:
-    """Return names, dtypes and shapes of what a program takes and returns, "b" examples, and lines that call it."""
+    """Return names, dtypes and shapes of what a program takes and returns, "b" examples, and lines that call it.
+
+    With the names of the classes 0, 1, ..., if the run has saved them.
+    """
     takes = inputs_of(task, program)
     result = task.get(Transform).main if program == "generate" else "logits"
+    classes = task.example["label"].names if "label" in task.example else ()
 
     def described(name: str, aval: Any) -> dict[str, Any]:
         shape = [size if isinstance(size, int) else str(size) for size in aval.shape]
@@ -104,6 +108,7 @@ def signature(task: Task, made: export.Exported, program: str, path: Path) -> di
         "platforms": list(made.platforms),
         "inputs": [described(name, aval) for name, aval in zip(takes, made.in_avals, strict=True)],
         "outputs": [described(result, aval) for aval in made.out_avals],
+        **({"classes": list(classes)} if classes else {}),
         "example": [
             "import jax.numpy as jnp",
             "from jax import export",

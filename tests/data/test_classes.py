@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxgen.core.config import Data, Run
 from jaxgen.data import Subset, open_source, with_classes
 from jaxgen.inference.previews import directions
 from jaxgen.inference.sampling import classes_of
+from jaxgen.interop.programs import signature
 from jaxgen.models.classifier import lenet
 from jaxgen.models.translation.stargan import StarGAN
 from jaxgen.runs.config_io import differences, from_json, named, to_json
@@ -140,6 +142,9 @@ def test_a_model_knows_the_names_of_its_run():
     run = Run(model, data=Data(classes=PETS))
     bare, task = model.task(1), named(model.task(1), run)
     assert task.example["label"].names == PETS
+    pets, image = named(lenet.LeNet5(classes=3).task(1), run), SimpleNamespace(dtype=np.float32, shape=(1, 28, 28, 1))
+    program: Any = SimpleNamespace(platforms=("cpu",), in_avals=[image], out_avals=[])
+    assert signature(pets, program, "classify", Path("a.stablehlo"))["classes"] == list(PETS)
     to = task.get(Transform).inputs["to"]
     assert [number_of(to, name) for name in (*PETS, "1")] == [0, 1, 2, 1]
     assert number_of(bare.get(Transform).inputs["to"], "2") == 2
