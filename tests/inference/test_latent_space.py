@@ -11,8 +11,10 @@ from PIL import Image
 
 from jaxgen import zoo
 from jaxgen.core.capabilities import Latent
-from jaxgen.core.config import Mesh
+from jaxgen.core.config import Mesh, Run
 from jaxgen.core.errors import InputError, numbers
+from jaxgen.core.spec import spec_of
+from jaxgen.core.step import init_state
 from jaxgen.inference import inversion, latent_space
 from jaxgen.inference.latent_space import Entry, conditions
 from jaxgen.inference.previews import shown
@@ -20,26 +22,45 @@ from jaxgen.inference.sampling import check_truncation, classes_of, conditioning
 from jaxgen.media import animation, image_grid
 from jaxgen.media.animation import save_animation
 from jaxgen.pretrained.feature_distances import features_of
-from jaxgen.runs.load import Trained, open_run
+from jaxgen.runs import sharding
+from jaxgen.runs.checkpoint import Checkpoints
+from jaxgen.runs.config_io import to_json
+from jaxgen.runs.load import Trained, build_task, open_run
 from jaxgen.training.loop import fit
 
 MODELS = ("dcgan", "cgan", "stylegan2")
+STEPS = {"dcgan": 10, "cgan": 10, "stylegan2": 2}
 CELL = 66  # pixels of a grid's cell and its gap
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Path]:
-    """Tiny trained runs: of z, of z and a label, and of a w with four rows."""
+    """Tiny runs: of z, of z and a label (the only one that is trained), and of a w with four rows."""
     folder = tmp_path_factory.mktemp("runs")
-    steps = {"dcgan": 10, "cgan": 10, "stylegan2": 2}
     for name in MODELS:
         run = zoo.load(name).tiny
-        save, log = (dataclasses.replace(x, every=steps[name]) for x in (run.save, run.log))
-        log = dataclasses.replace(log, samples=steps["cgan"] if name == "cgan" else 0)
-        model = dataclasses.replace(run.model, path_length=0.0) if name == "stylegan2" else run.model
-        changes = {"preset": name, "out": str(folder / name), "mesh": Mesh(data=1), "steps": steps[name]}
-        fit(dataclasses.replace(run, model=model, save=save, log=log, **changes))
+        save, log = (dataclasses.replace(x, every=STEPS[name]) for x in (run.save, run.log))
+        log = dataclasses.replace(log, samples=STEPS["cgan"] if name == "cgan" else 0)
+        changes = {"preset": name, "out": str(folder / name), "mesh": Mesh(data=1), "steps": STEPS[name]}
+        run = dataclasses.replace(run, save=save, log=log, **changes)
+        fit(run) if name == "cgan" else save_untrained(run)
     return {name: folder / name for name in MODELS}
+
+
+def save_untrained(run: Run):
+    """Write a run as if it were trained, with its first state, and a mean of w that is not 0."""
+    run.folder.mkdir()
+    (run.folder / "config.json").write_text(to_json(run))
+    task = build_task(run, sharding.make_mesh(run.mesh))
+    state = init_state(task, jax.random.key(0), spec_of(task, run.batch))
+    stats = state.ema["generator"]["batch_stats"]
+    if "mapping" in stats:
+        mean = np.random.default_rng(0).normal(0, 0.1, stats["mapping"]["w_avg"].shape).astype(np.float32)
+        ema = {**state.ema["generator"], "batch_stats": {**stats, "mapping": {"w_avg": mean}}}
+        state = state.replace(ema={**state.ema, "generator": ema})
+    checkpoints = Checkpoints(run.folder / "checkpoints", 1)
+    checkpoints.save(run.steps, state.replace(step=state.step + run.steps), {})
+    checkpoints.close()
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +292,7 @@ def test_every_command(runs, cli, tmp_path, name):
     run, label = runs[name], ["--labels", "2,7"] if name == "cgan" else []
     size = ("--rows", 2, "--columns", 3, "--points", 2, "--frames", 5)
     printed = cli(0, "interpolate", run, *size, "--out", tmp_path / "walk.gif", "--fps", 10, *label)
-    assert f"10 frames of step {10 if name != 'stylegan2' else 2}: {tmp_path}/walk.gif" in printed
+    assert f"10 frames of step {STEPS[name]}: {tmp_path}/walk.gif" in printed
     with Image.open(tmp_path / "walk.gif") as gif:
         assert gif.size == (3 * CELL + 2, 2 * CELL + 2) and gif.info["loop"] == 0
         lasts = []

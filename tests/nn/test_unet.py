@@ -128,7 +128,7 @@ PUBLISHED = {  # counted in openai/guided-diffusion: 296M, 422M and 554M; and 35
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if "256" in n else n for n in PUBLISHED])
 def test_number_of_parameters_is_the_published_one(name):
     want, side, fields = PUBLISHED[name]
     net: Any = UNet(**fields)

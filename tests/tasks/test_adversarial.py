@@ -189,6 +189,7 @@ def test_a_normalised_net_does_not_depend_on_the_scale_of_its_weights(which):
 # ---- unrolling
 
 
+@pytest.mark.slow
 def test_the_unrolled_gradient_equals_finite_differences(k=2):
     with jax.enable_x64(True):
         game = AdversarialConfig(loss="minimax", unroll=k, learning_rate=1e-2)
