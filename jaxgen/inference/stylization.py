@@ -1,5 +1,6 @@
 """Stylization of images: by optimization of the image, by a trained run, or by a file of weights."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -279,7 +280,7 @@ def named(request: StyleRequest, domains: Sequence[str], name: str) -> StyleRequ
 
 def of_weights(path: Path, request: StyleRequest) -> Trained:
     """Return the net of a file of weights. Raises InputError where they are not of `fast-style`."""
-    from jaxgen.interop.entries import problems, to_ours
+    from jaxgen.interop.entries import entry
     from jaxgen.interop.read import read
     from jaxgen.interop.weight_names import rule_of
 
@@ -289,9 +290,11 @@ def of_weights(path: Path, request: StyleRequest) -> Trained:
     net, transform = painter(model)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *image_of(model.task(1))))))
     rule = rule_of("fast-style")
-    if wrong := problems(rule, model, "painter", shapes, tensors):
+    one = entry(rule, model, "painter", shapes, tensors)
+    if wrong := one.problems():
         raise InputError(f"{path} is of no net of fast-style: {'; '.join(wrong)}.")
-    found = to_ours(rule, model, "painter", shapes, tensors)
-    params = {"painter": jax.tree.map(jnp.asarray, found["params"])}
+    if choice := one.choice("painter"):
+        print(choice, file=sys.stderr)
+    params = {"painter": jax.tree.map(jnp.asarray, one.weights(tensors)["params"])}
     context = Context({}, {}, {}, jnp.zeros((), jnp.int32))
     return Trained(path.name, named(request, transform.inputs["to"].names, path.name), transform, params, context, [])

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from jaxgen import zoo
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import variables
+from jaxgen.interop.convert import fitting
 from jaxgen.interop.entries import entry, to_ours
 from jaxgen.interop.layers import leaves, traced
 from jaxgen.interop.nearest import nearest
@@ -105,6 +106,25 @@ def test_the_part_to_take_is_said_and_can_be_chosen():
     with pytest.raises(InputError, match="more than once, as a, b: name one by `import --take`"):
         entry(plain, None, "net", LIKE, after("a.") | after("b.", BEST))
     assert entry(plain, None, "net", LIKE, after("a.") | after("b.")).others == []
+
+
+def test_a_file_with_all_nets_gives_each_net_its_own():
+    likes = {"generator": LIKE, "critic": {"params": {"conv_1": {"kernel": np.zeros((4, 4))}}}}
+
+    def found(tensors, likes):
+        return fitting(Path("a"), {net: entry(plain, None, net, like, tensors) for net, like in likes.items()})
+
+    side_by_side, wrapped = LIVE | OTHER, flat({"generator": LIVE, "critic": OTHER, "optimizer": OTHER})
+    assert {net: one.prefix for net, one in found(side_by_side, likes).items()} == {"generator": "", "critic": ""}
+    assert {net: one.prefix for net, one in found(wrapped, likes).items()} == {
+        "generator": "generator.",
+        "critic": "critic.",
+    }
+    assert list(found(LIVE, likes)) == ["generator"] and not found(side_by_side | STEP, likes)
+    with pytest.raises(InputError, match="a fits generator and inverse: say which with --net"):
+        found(LIVE, {"generator": LIKE, "inverse": LIKE})
+    twins = found(after("generator.") | after("inverse.", BEST), {"generator": LIKE, "inverse": LIKE})
+    assert {net: one.prefix for net, one in twins.items()} == {"generator": "generator.", "inverse": "inverse."}
 
 
 def test_values_that_are_no_weights_are_refused():
