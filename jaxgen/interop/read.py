@@ -20,6 +20,11 @@ from jaxgen.interop.pickles import Placeholder, Tensor, Unreadable, numpy_array,
 from jaxgen.interop.write import LAYOUTS_RECORD, METADATA
 
 HOLDERS = Tensor, np.ndarray, dict, list, tuple
+NOT_THE_FILE = {
+    b"version https:": "is a pointer of Git LFS in place of the file: `git lfs pull` fetches that",
+    b"<!doctype html": "is a web page: download the file itself",
+    b"<html": "is a web page: download the file itself",
+}
 NODES, DEPTH, LETTERS = 300_000, 64, 1000  # a small file that shares or holds its own parts could unfold without end
 SLACK = 2**28  # bytes that a small file's tensors may expand to
 MANIFEST = 2**20  # bytes of a list of arrays
@@ -83,6 +88,9 @@ def _read(path: Path) -> Weights:
         return Weights(as_torch(_matlab(path)))
     if head.startswith(b"MATLAB"):
         raise Unreadable("is a MATLAB file older than v7.3: save it in MATLAB with -v7.3")
+    for start, fault in NOT_THE_FILE.items():
+        if head.lower().startswith(start):
+            raise Unreadable(fault)
     raise Unreadable(
         "is no weights file: read are safetensors, .zip of arrays, torch.save's files, Flax's msgpack and MATLAB v7.3"
     )

@@ -112,6 +112,8 @@ def test_no_weights(tmp_path):
     for content, part in {
         b"": "is empty",
         b"hello": "safetensors",
+        b"version https://git-lfs.github.com/spec/v1\noid": "git lfs pull",
+        b"<!DOCTYPE html><title>404": "is a web page",
         b"\x89HDF\r\n\x1a\n": "safetensors",
         b"MATLAB 5.0 MAT-file, Platform": "-v7.3",
         b"MATLAB 7.3 MAT-file, Platform": "cannot be read",
