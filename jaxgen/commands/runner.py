@@ -28,7 +28,7 @@ def run(work: Callable[[], object]):
     warnings.showwarning = partial(show_warning, warnings.showwarning)
     sys.unraisablehook = partial(_without_orphans, sys.unraisablehook)
     # On a terminal one sees that it works, and its work has bars.
-    name, began = " ".join(sys.argv[1:2]) or "working", time.monotonic()
+    name, began = sys.argv[1] if sys.argv[1:] and not sys.argv[1].startswith("-") else "working", time.monotonic()
     silent = sys.stderr.isatty()
     try:
         with nullcontext() if silent else lines(lambda: report(name, 0, None, time.monotonic() - began)):
