@@ -16,6 +16,7 @@ from jaxgen.core.progress import progress
 from jaxgen.inference.restoration import Model, open_model
 from jaxgen.media import tiling
 from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit, numbered
+from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import Photo, check_mask, find, quantised, read, size_of, write
 
 SMALL = re.compile(r"x\d+$")  # the end of the names of a data set's small images
@@ -44,7 +45,8 @@ def restore(
 ):
     """Restore images, and all images of folders: enlarge, denoise, fill in, ... as the model was trained.
 
-    Alpha, 16 bits (.png, .tif), colour profile and EXIF are kept. The image is written upright.
+    Alpha, 16 bits (.png, .tif), colour profile and EXIF are kept. The image is written upright. An animated GIF, WebP
+    or PNG is restored frame by frame and written as one.
 
     Args:
         image: image files or folders
@@ -100,7 +102,9 @@ def restore(
         restorer.text = f"restoring {job.files.index(file) + 1} of {len(job.files)}"
         name = "" if job.single else str(job.names[file])
         truth_of = None if original is None else partial(truth, file, original)
-        found = restorer.process(file, target, truth_of, mask, sheet, name)
+        work = lambda file, target: restorer.process(file, target, truth_of, mask, sheet, name)  # noqa: E731
+        each = [found for found in by_frames(file, target, job.outputs, work) if found]
+        found = {name: float(np.mean([one[name] for one in each])) for name in each[0]} if each else {}
         scores.extend([found] if found else [])
         more = f" and {answers - 1} more" if answers > 1 else ""
         print(f"{target}{more}" + "".join(f", {name} {value:.4g}" for name, value in found.items()), flush=True)

@@ -16,6 +16,7 @@ from jaxgen.core.progress import progress
 from jaxgen.inference.stylization import StyleRequest, Stylist, open_stylist
 from jaxgen.media import tiling
 from jaxgen.media.batch_files import BYTES, ImageJob, check_memory, check_memory_limit
+from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import check_mask, quantised, read, size_of, write
 
 TILE = 512
@@ -91,7 +92,7 @@ def stylize(
     stylizer = ImageStylizer(stylist, masks, colours, tile, overlap, memory, progress)
 
     def process(file: Path, target: Path):
-        stylizer.process(file, target)
+        by_frames(file, target, job.outputs, stylizer.process)
         print(target, flush=True)
 
     job.run(process)

@@ -12,6 +12,7 @@ from jaxgen.core.class_names import class_number
 from jaxgen.core.errors import InputError, at_least, check_seed
 from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
 from jaxgen.media.batch_files import ImageJob, check_image, check_memory, check_memory_limit, numbered
+from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import Photo, check_made, quantised, read, write
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def translate(
     translator = open_translator(run, to, side, pair, answers, memory, seed)
 
     def process(file: Path, target: Path):
-        translator.process(file, target)
+        by_frames(file, target, job.outputs, translator.process)
         print(f"{target}" + (f" and {answers - 1} more" if answers > 1 else ""), flush=True)
 
     job.run(process)

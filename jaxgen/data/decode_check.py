@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -23,35 +24,42 @@ PROGRESS_DELAY = 2.0  # seconds before a progress bar appears
 
 
 def find_undecodable(root: Path, stamps: dict[str, Stamp], read: Callable[[str], bytes]) -> dict[str, str]:
-    """Return {name: error} of the files that do not decode; `stamps` lists all files, in order."""
+    """Return {name: error} of the files that do not decode; `stamps` lists all files, in order.
+
+    Of animations and of files with several pages the first is decoded, which is printed.
+    """
     store = _store(root)
     known = _load(store)
-    todo = [name for name, stamp in stamps.items() if known.get(name, (None, ""))[0] != stamp]
+    todo = [name for name, stamp in stamps.items() if name not in known or known[name][0] != stamp]
     bad = {}
     if todo:
         try:
-            for name, wrong, lasting in _decode_all(root, todo, read):
+            for name, wrong, lasting, several in _decode_all(root, todo, read):
                 if wrong:
                     bad[name] = wrong
                 if lasting:
-                    known[name] = (stamps[name], wrong)
+                    known[name] = (stamps[name], wrong, several)
         finally:  # an interrupted check resumes from here
             _save(store, known)
     bad |= {name: known[name][1] for name in stamps if name in known and known[name][1]}
+    if moving := [name for name in stamps if name in known and known[name][2]]:
+        has = f"{len(moving)} of {len(stamps)} images in {root}"
+        print(f"{has} have several frames or pages: the first is used (such as {moving[0]}).", file=sys.stderr)
     return {name: bad[name] for name in stamps if name in bad}
 
 
-def _decode_all(root: Path, names: list[str], read: Callable[[str], bytes]) -> Iterator[tuple[str, str, bool]]:
-    """Yield (name, error or "", whether the error is permanent, unlike a missing permission)."""
+def _decode_all(root: Path, names: list[str], read: Callable[[str], bytes]) -> Iterator[tuple[str, str, bool, bool]]:
+    """Yield (name, error or "", whether this is permanent, unlike a missing permission, whether it has more frames)."""
 
-    def check(chunk: list[str]) -> list[tuple[str, str, bool]]:
+    def check(chunk: list[str]) -> list[tuple[str, str, bool, bool]]:
         found = []
         for name in chunk:
             try:
-                decode(read(name))
-                found.append((name, "", True))
+                data = read(name)
+                decode(data)
+                found.append((name, "", True, image_files.is_animated(data)))
             except Exception as error:  # Pillow raises many types on damaged data
-                found.append((name, reason(error), getattr(error, "errno", None) is None))
+                found.append((name, reason(error), getattr(error, "errno", None) is None, False))
         return found
 
     text, checked = f"checking the images in {root.name}", 0
@@ -77,23 +85,26 @@ def _store(root: Path) -> Path:
 
 
 def _rules() -> list:
-    """Return what a result depends on, beside the file."""
-    return [PIL.__version__, image_files.FORMATS, Image.MAX_IMAGE_PIXELS]
+    """Return what a result depends on, beside the file: the first is the version of the store."""
+    return [2, PIL.__version__, image_files.FORMATS, Image.MAX_IMAGE_PIXELS]
 
 
-def _load(store: Path) -> dict[str, tuple[Stamp, str]]:
-    """Return {name: (stamp, error or "")}, or {} if the store is missing, damaged or from other rules."""
+def _load(store: Path) -> dict[str, tuple[Stamp, str, bool]]:
+    """Return {name: (stamp, error or "", whether it has more frames)}.
+
+    {} if the store is missing, damaged or from other rules.
+    """
     try:
         saved = json.loads(store.read_text())
         if saved["rules"] != _rules():
             return {}
-        return {name: ((size, time), wrong) for name, (size, time, wrong) in saved["files"].items()}
+        return {name: ((size, time), *rest) for name, (size, time, *rest) in saved["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _save(store: Path, known: dict[str, tuple[Stamp, str]]) -> None:
-    files = {name: (*stamp, wrong) for name, (stamp, wrong) in known.items()}
+def _save(store: Path, known: dict[str, tuple[Stamp, str, bool]]) -> None:
+    files = {name: (*stamp, *rest) for name, (stamp, *rest) in known.items()}
     part = store.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):  # without a cache folder, the next start checks again
         store.parent.mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,12 @@ def opened(source: Path | bytes | IO[bytes]) -> Iterator[Image.Image]:
         yield image
 
 
+def is_animated(source: Path | bytes) -> bool:
+    """Return whether an image has several frames or pages; the other images of a phone's photo are none."""
+    with opened(source) as image:
+        return getattr(image, "is_animated", False) and image.format != "MPO"
+
+
 def note(name: Path | str):
     """Remember which file this thread reads, for the sentences of `show_warning`."""
     _here.name = name

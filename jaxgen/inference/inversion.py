@@ -1,5 +1,6 @@
 """GAN inversion: the latent of the image nearest to a given one."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import optax
 from jaxgen.core import rng
 from jaxgen.core.config import Data
 from jaxgen.core.types import Array
+from jaxgen.data import image_files
 from jaxgen.data.image_decoding import decode_file
 from jaxgen.data.transforms import to_float, to_size
 from jaxgen.inference.latent_space import Entry, Given, Nets, conditions
@@ -38,9 +40,11 @@ def read_image(path: Path, image: tuple[int, int, int], data: Data) -> np.ndarra
 
     Raises InputError where there is no such file, where it is no image, and where the channels can't be converted.
     """
-    return to_float(to_size(decode_file(path), image, "none" if data.crop in ("none", "jitter") else "center"))[
-        None
-    ]  # [1 h w c]
+    decoded = decode_file(path)
+    if image_files.is_animated(path):
+        print(f"{path} has several frames or pages: the first is used.", file=sys.stderr)
+    crop = "none" if data.crop in ("none", "jitter") else "center"
+    return to_float(to_size(decoded, image, crop))[None]  # [1 h w c]
 
 
 def rate(steps: int) -> optax.Schedule:

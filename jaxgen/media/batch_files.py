@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxgen.core.errors import Incomplete, InputError
-from jaxgen.media import output_files
+from jaxgen.media import frames, output_files
 from jaxgen.media.photo import WRITTEN, find, size_of
 
 BYTES = 2**30  # per GiB
@@ -73,24 +73,28 @@ class ImageJob:
             file: file.relative_to(self.roots[file]) if self.roots[file].is_dir() else Path(file.name)
             for file in self.files
         }
+        self.animated = {file: frames.suffix_of(file) for file in self.files}
         self.single = len(self.paths) == 1 and not self.paths[0].is_dir()
         self.targets = distinct([self._target(file) for file in self.files], self.files, self.outputs)
         images = {file.resolve() for file in self.files}
         for path in itertools.chain.from_iterable(map(self.outputs, self.targets)):
             if path.resolve() in images:
                 raise InputError(f"{path} would be replaced by its own output: name another path with --out.")
-        checked = self.targets if self.single or (self.overwrite and self.inputs) else []
-        for path in itertools.chain.from_iterable(map(self.outputs, checked)):
-            output_files.check(path, WRITTEN, self.overwrite, given=self.inputs)
+        checked = zip(self.files, self.targets, strict=True) if self.single or (self.overwrite and self.inputs) else []
+        for file, target in checked:
+            endings = tuple(frames.SUFFIXES.values()) if self.animated[file] else WRITTEN
+            for path in self.outputs(target):
+                output_files.check(path, endings, self.overwrite, given=self.inputs)
 
     def _target(self, file: Path) -> Path:
-        root, name = self.roots[file], self.names[file].with_suffix(".png")
+        root, suffix = self.roots[file], self.animated[file] or ".png"
+        name = self.names[file].with_suffix(suffix)
         beside = root.with_name(f"{root.resolve().name if root.is_dir() else root.stem}-{self.done}")
         if self.single:
-            return self.out or beside.with_name(f"{beside.name}.png")
+            return self.out or beside.with_name(f"{beside.name}{suffix}")
         folder = self.out or (beside if root.is_dir() else None)
         if folder is None:
-            return beside.with_name(f"{beside.name}.png")
+            return beside.with_name(f"{beside.name}{suffix}")
         if folder.is_file():
             raise InputError(f"{folder} is a file: for several images name a folder with --out.")
         # Of several folders each has a folder of its own in --out.

@@ -252,3 +252,16 @@ def test_photos_of_any_size_and_mode():
     names = [os.path.basename(name) for name in pairs.names]
     twins = [pairs[names.index(name)]["image"] for name in ("t36.png", "t65.png")]
     assert np.array_equal(*twins)  # known duplicates in T91
+
+
+def test_the_first_frame_is_used_and_this_is_said(tmp_path, capsys):
+    frames = [sample_image(seed) for seed in range(3)]
+    moving = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    pages = encoded(frames[1], "TIFF", save_all=True, append_images=frames)
+    phone = encoded(frames[2], "MPO", save_all=True, append_images=frames[:1])
+    root = tree(tmp_path / "set", {"a.webp": moving, "b.tif": pages, "c.jpg": phone, "d.png": None})
+    said = f"2 of 4 images in {root} have several frames or pages: the first is used (such as a.webp).\n"
+    for _ in range(2):  # the second time from the cache
+        source = open_source(Data(source=f"folder:{root}"))
+        assert capsys.readouterr().err == said
+    assert [np.array_equal(source[i]["image"], np.asarray(frames[i])) for i in (0, 1)] == [True, True]
