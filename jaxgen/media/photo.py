@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from jaxgen.core.errors import InputError
 from jaxgen.data import deep_images, image_files
@@ -22,7 +23,7 @@ SMALLEST, LARGEST = 4, 20_000  # pixels of a side: the smallest input, the large
 class Photo:
     """An image file, upright.
 
-    pixels:  f32[h w c] in [-1, 1], grey or colour
+    pixels:  f32[h w c] in [-1, 1], grey or colour; invisible pixels, of alpha 0, have the nearest visible colour
     alpha:   u8 or u16[h w 1], as in the file, or None
     bits:    8 or 16
     extras:  metadata that is written again: "exif", "icc_profile", "dpi"
@@ -60,8 +61,22 @@ def read(path: Path) -> Photo:
     except Exception as error:  # Pillow raises many kinds on damaged data
         raise InputError(f"{path} can't be read: {reason(error)}.") from error
     alpha = values[..., -1:] if values.shape[2] in (2, 4) else None
-    colours = values if alpha is None else values[..., :-1]
+    colours = values if alpha is None else filled(values[..., :-1], alpha > 0)
     return Photo(_floats(colours), alpha, 8 * values.itemsize, extras)
+
+
+def filled(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return values[h w c] where pixels that are not seen, bool[h w 1], have the values of the nearest one that is.
+
+    A file can have any colours under alpha 0. With these, images that look the same are the same to a net, to an
+    interpolation and to a score.
+    """
+    if seen.all():
+        return values
+    if not seen.any():
+        return np.zeros_like(values)
+    rows, columns = ndimage.distance_transform_edt(~seen[..., 0], return_distances=False, return_indices=True)
+    return values[rows, columns]
 
 
 def check_made(what: str, height: float, width: float):

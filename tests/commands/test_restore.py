@@ -89,6 +89,21 @@ def test_published_imdn_on_set14(cli, real_data, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_real_net_sees_no_colours_under_alpha_0(real_data, tmp_path, cli):
+    y, x = np.mgrid[:40, :40] - 19.5
+    made = []
+    for hidden in (0, 255):
+        image = np.full((40, 40, 4), hidden, np.uint8)
+        image[..., 3] = 255 * (np.hypot(y, x) < 15)
+        image[np.hypot(y, x) < 15] = 255  # a white disc
+        source = save(tmp_path / f"{hidden}.png", image)
+        cli(0, "restore", source, "--with", real_data / "weights/IMDN_x4.pth", "--out", tmp_path / f"{hidden}-x4.png")
+        made.append(pixels_of(tmp_path / f"{hidden}-x4.png"))
+    assert np.array_equal(*made)
+    assert made[0][made[0][..., 3] > 0][:, :3].min() > 245, "the net paints no dark ring round the disc"
+
+
+@pytest.mark.slow
 def test_tiled_equals_untiled_for_a_real_net(real_data, tmp_path, cli):
     weights, image = real_data / "weights/dncnn_25.pth", real_data / "denoise/Set12/01.png"
     made = {}

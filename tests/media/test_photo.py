@@ -76,6 +76,29 @@ def test_the_first_image_of_a_phones_photo_with_two_is_used(tmp_path):
     assert np.array_equal(quantised(photo.pixels, 8), pixels_of(tmp_path / "a.jpg"))
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_colours_under_alpha_0_do_not_matter(tmp_path, mode):
+    values = smooth(20, 24, 2 if mode == "LA" else 4)
+    values[..., -1] = 0
+    values[5:15, 8:20, -1] = 128 if mode != "P" else 255
+    seen, photos = values[..., -1:] > 0, []
+    for hidden in (0, 255):
+        image = Image.fromarray(np.where(seen, values, [*[hidden] * (values.shape[2] - 1), 0]).astype(np.uint8))
+        if mode == "P":
+            image = image.quantize(256)
+        image.save(tmp_path / "a.png")
+        photos.append(read(tmp_path / "a.png"))
+    assert photos[0].alpha is not None and np.array_equal(photos[0].alpha > 0, seen)
+    if mode != "P":  # a palette of other colours has other visible colours as well
+        assert np.array_equal(photos[0].pixels, photos[1].pixels)
+        assert np.array_equal(quantised(photos[0].pixels, 8)[seen[..., 0]], values[seen[..., 0]][:, :-1])
+    for photo in photos:  # no pixel is darker or brighter than all visible ones, as the hidden ones were
+        visible = photo.pixels[seen[..., 0]]
+        assert (photo.pixels >= visible.min(0)).all() and (photo.pixels <= visible.max(0)).all()
+    nothing = save(tmp_path / "b.png", np.where([False, False, False, True], 0, smooth(9, 9, 4)).astype(np.uint8))
+    assert (read(nothing).pixels == -1).all()
+
+
 def test_transparent_pixels_become_white_in_a_file_without_alpha(tmp_path):
     values = smooth(8, 8, 4)
     photo = read(save(tmp_path / "a.png", values))
