@@ -74,6 +74,18 @@ def brief(function: Callable) -> Callable:
     return copy
 
 
+def checked(function: Callable) -> Callable:
+    """Return a command that first checks its arguments' ranges."""
+    from jaxgen.core.ranges import check_arguments
+
+    @functools.wraps(function)
+    def call(*args, **rest):
+        check_arguments(function, inspect.signature(function).bind(*args, **rest).arguments)
+        return function(*args, **rest)
+
+    return call
+
+
 def main():
     """Run the command in `sys.argv`."""
     import tyro
@@ -87,7 +99,7 @@ def main():
     function = command(choose(argv[0], COMMANDS, "command"))
     if list(inspect.signature(function).parameters) == ["argv"]:
         return function(argv[1:])
-    return tyro.cli(function, args=argv[1:], prog=f"{prog} {argv[0]}")
+    return tyro.cli(checked(function), args=argv[1:], prog=f"{prog} {argv[0]}")
 
 
 if __name__ == "__main__":

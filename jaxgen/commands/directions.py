@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from jaxgen.commands.shared import PNG, Folder, check_strength, class_of
+from jaxgen.commands.shared import PNG, Folder, class_of
 from jaxgen.core.errors import at_least, numbers
+from jaxgen.core.ranges import Seed
 from jaxgen.media import output_files
 
 
@@ -14,7 +15,7 @@ def directions(
     strength: float = 3.0,
     layers: str | None = None,
     label: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     truncation: float = 1.0,
     overwrite: bool = False,
 ):
@@ -35,18 +36,18 @@ def directions(
         overwrite: replace existing files
     """
     from jaxgen.inference import latent_space
-    from jaxgen.inference.sampling import check_truncation
+    from jaxgen.inference.sampling import check_samples, check_truncation
     from jaxgen.media.image_grid import grid, save_npz, save_png
     from jaxgen.runs.config_io import task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, count=count)
-    check_strength(seed, strength)
     beside = out.with_suffix(".npz")
     output_files.check(out, PNG, overwrite, [beside])
     task = task_of(run)
     latent_space.check_directions(task, count)
     chosen = None if layers is None else numbers(layers, latent_space.rows_of(task), "layers")
+    check_samples(task, count * latent_space.STEPS, f"--count {count}")
     classes = class_of(task, label)
     check_truncation(task, truncation)
     opened = open_run(run)

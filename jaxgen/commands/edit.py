@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxgen.commands.shared import PNG, Folder, ImageFile
 from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Seed
 from jaxgen.inference.editing import ImageEditor, check_noise
 from jaxgen.media import output_files
 
@@ -21,7 +22,7 @@ def edit(
     method: Literal["ddnm", "dps"] = "ddnm",
     noise: float = 0.0,
     count: int = 7,
-    seed: int = 0,
+    seed: Seed = 0,
     label: str | None = None,
     sampling: str = "",
     out: Path = Path("edited.png"),

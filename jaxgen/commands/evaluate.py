@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from jaxgen.commands.shared import Folder
-from jaxgen.core.errors import at_least
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Seed
 
 
 def evaluate_(
@@ -15,7 +16,7 @@ def evaluate_(
     split: str | None = None,
     floor: str | None = None,
     seeds: int = 1,
-    seed: int = 0,
+    seed: Seed = 0,
     weights: Literal["average", "last"] = "average",
     resizer: Literal["clean", "legacy"] = "clean",
     inception: Path | None = None,
@@ -59,7 +60,8 @@ def evaluate_(
 
     at_least(1, count=count, real=real, seeds=seeds)
     at_least(2, subset=subset)
-    at_least(0, seed=seed)
+    if seed + seeds > 2**32:
+        raise InputError(f"--seed {seed} with --seeds {seeds} goes beyond the last seed, 4294967295.")
     evaluate_run(
         run,
         [name for name in metrics.split(",") if name],

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxgen.commands.shared import ImageFile, With
-from jaxgen.core.errors import InputError, at_least, check_seed
+from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
+from jaxgen.core.ranges import Seed
 from jaxgen.media import output_files
 from jaxgen.media.batch_files import check_image, check_memory, check_memory_limit, numbered
 from jaxgen.media.photo import WRITTEN, check_made, quantised, read, write
@@ -28,7 +29,7 @@ def extend(
     seam: int | None = None,
     out: Path | None = None,
     preset: str = "",
-    seed: int = 0,
+    seed: Seed = 0,
     answers: int = 1,
     memory: float = 4.0,
     overwrite: bool = False,
@@ -57,7 +58,6 @@ def extend(
     at_least(1, answers=answers, seam=seam)
     if min(by, default=0) < 0:
         raise InputError(f"--by must be 0 or more pixels, not {min(by)}.")
-    check_seed(seed)
     if not image.is_file():
         raise InputError(f"There is no image {image}: name a file.")
     if tile == bool(by) or (by and len(by) not in (1, 2, 4)) or (by and not any(by)):

@@ -9,13 +9,14 @@ import numpy as np
 from jaxgen.commands.shared import Folder
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
+from jaxgen.core.ranges import Seed
 from jaxgen.media import output_files
 
 
 def generate(
     run: Folder,
     count: int = 64,
-    seed: int = 0,
+    seed: Seed = 0,
     batch: int = 64,
     labels: str | None = None,
     truncation: float = 1.0,
@@ -51,6 +52,7 @@ def generate(
     from jaxgen import data
     from jaxgen.inference import latent_samplers
     from jaxgen.inference.sampling import (
+        check_samples,
         check_truncation,
         classes_of,
         conditioning_of,
@@ -66,9 +68,10 @@ def generate(
     from jaxgen.runs.load import open_run
 
     at_least(1, count=count, batch=batch)
-    at_least(0, seed=seed)
     task = task_of(run, sampling)
     spec = sample_spec(task)
+    check_samples(task, count, f"--count {count}")
+    check_samples(task, batch, f"--batch {batch}")
     out = out or Path("grid").with_suffix(ENDINGS[spec.kind])
     shown = out if out.suffix.lower() == ENDINGS[spec.kind] else out.with_suffix(ENDINGS[spec.kind])
     output_files.check(out, (ENDINGS[spec.kind], ".npz"), overwrite, [shown])

@@ -5,6 +5,7 @@ from typing import Literal
 
 from jaxgen.commands.shared import PNG, Folder, ImageFile
 from jaxgen.core.errors import at_least
+from jaxgen.core.ranges import Seed
 from jaxgen.inference.editing import ImageEditor, check_noise
 from jaxgen.media import output_files
 
@@ -17,7 +18,7 @@ def inpaint(
     times: int = 5,
     noise: float = 0.0,
     count: int = 7,
-    seed: int = 0,
+    seed: Seed = 0,
     label: str | None = None,
     sampling: str = "",
     out: Path = Path("inpainted.png"),

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxgen.commands.shared import Folder
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Seed
 from jaxgen.media import output_files
 
 
@@ -17,7 +18,7 @@ def interpolate(
     frames: int = 24,
     rows: int = 4,
     columns: int = 4,
-    seed: int = 0,
+    seed: Seed = 0,
     space: Literal["z", "w"] | None = None,
     labels: str | None = None,
     truncation: float = 1.0,
@@ -46,7 +47,7 @@ def interpolate(
     """
     from jaxgen.core.progress import tracked
     from jaxgen.inference import latent_space
-    from jaxgen.inference.sampling import check_truncation, classes_of
+    from jaxgen.inference.sampling import check_samples, check_truncation, classes_of
     from jaxgen.media.animation import ANIMATIONS, check_animation, save_animation
     from jaxgen.media.image_grid import grid
     from jaxgen.runs.config_io import task_of
@@ -54,11 +55,12 @@ def interpolate(
 
     at_least(1, rows=rows, columns=columns, frames=frames, fps=fps)
     at_least(2, points=points)
-    at_least(0, seed=seed)
     output_files.check(out, ANIMATIONS, overwrite)
     check_animation(out, fps)
     task = task_of(run)
     linear = latent_space.latent_of(task).linear
+    what = f"--rows {rows} --columns {columns} --points {points} --frames {frames}"
+    check_samples(task, rows * columns * points * frames, what)
     classes = classes_of(task, labels)
     check_truncation(task, truncation)
     if space == "w" and not linear:

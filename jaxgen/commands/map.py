@@ -42,6 +42,7 @@ def map_(
     """
     from jaxgen import data
     from jaxgen.inference import autoencoding, latent_space
+    from jaxgen.inference.sampling import check_samples
     from jaxgen.media.image_grid import to_u8
     from jaxgen.media.plots import plot_map
     from jaxgen.runs.config_io import load_config, task_of
@@ -58,6 +59,7 @@ def map_(
         )
     if size < 2:
         raise InputError("This model's latents have one number: a map needs two or more.")
+    check_samples(task, side**2, f"--side {side}")
     classes = class_of(task, label)
     about = load_config(run).data.at(split)
     source = data.open_source(about, task.example)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jaxgen.commands.shared import PNG, Folder
 from jaxgen.core.errors import at_least, numbers
+from jaxgen.core.ranges import Seed
 from jaxgen.media import output_files
 
 
@@ -13,7 +14,7 @@ def mix(
     rows: int = 4,
     columns: int = 6,
     layers: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     labels: str | None = None,
     truncation: float = 1.0,
     overwrite: bool = False,
@@ -35,17 +36,17 @@ def mix(
         overwrite: replace existing files
     """
     from jaxgen.inference import latent_space
-    from jaxgen.inference.sampling import check_truncation, classes_of
+    from jaxgen.inference.sampling import check_samples, check_truncation, classes_of
     from jaxgen.media.image_grid import grid, save_png
     from jaxgen.runs.config_io import task_of
     from jaxgen.runs.load import open_run
 
     at_least(1, rows=rows, columns=columns)
-    at_least(0, seed=seed)
     output_files.check(out, PNG, overwrite)
     task = task_of(run)
     depth = latent_space.rows_of(task)
     chosen = range(min(4, depth // 2)) if layers is None else numbers(layers, depth, "layers")
+    check_samples(task, (rows + 1) * (columns + 1), f"--rows {rows} --columns {columns}")
     classes = classes_of(task, labels)
     check_truncation(task, truncation)
     opened = open_run(run)

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxgen.commands.shared import PNG, Folder, ImageFile
 from jaxgen.core.errors import at_least
+from jaxgen.core.ranges import Seed
 from jaxgen.media import output_files
 
 
@@ -17,7 +18,7 @@ def project(
     steps: int = 500,
     distance: Literal["pixels", "lenet", "efficientnet_lite0"] | None = None,
     label: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
 ):
     """Find the latent that best reproduces an image (inversion).
@@ -50,7 +51,6 @@ def project(
     from jaxgen.runs.load import open_run
 
     at_least(1, steps=steps)
-    at_least(0, seed=seed)
     beside = out.with_suffix(".npz")
     output_files.check(out, PNG, overwrite, [beside], given=[image])
     task = task_of(run)

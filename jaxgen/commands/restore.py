@@ -6,13 +6,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from jaxgen.commands.shared import ImageFiles, With
-from jaxgen.core.errors import InputError, at_least, check_seed
+from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
+from jaxgen.core.ranges import Range, Seed
 from jaxgen.inference.restoration import Model, open_model
 from jaxgen.media import tiling
 from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit, numbered
@@ -29,7 +30,7 @@ def restore(
     out: Path | None = None,
     preset: str = "",
     scale: float | None = None,
-    sigma: float | None = None,
+    sigma: Annotated[float, Range(0, 255)] | None = None,
     steps: int | None = None,
     mask: Path | None = None,
     original: Path | None = None,
@@ -38,7 +39,7 @@ def restore(
     tile: int = 384,
     overlap: int = 32,
     memory: float = 4.0,
-    seed: int = 0,
+    seed: Seed = 0,
     answers: int = 1,
     sheet: bool = False,
     overwrite: bool = False,
@@ -73,9 +74,6 @@ def restore(
         overwrite: replace existing files
     """
     tiling.check(tile, overlap)
-    if sigma is not None and not 0 <= sigma <= 255:
-        raise InputError(f"--sigma must be from 0 to 255, not {sigma:g}.")
-    check_seed(seed)
     at_least(1, answers=answers)
     check_memory_limit(memory)
     if degrade and original:

@@ -5,11 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import tyro
 from PIL import Image
-
-from jaxgen.core.errors import InputError, at_least
 
 if TYPE_CHECKING:
     from jaxgen.core.task import Task
@@ -39,13 +36,6 @@ def limit_pixels(argv: Sequence[str]) -> list[str]:
         Image.MAX_IMAGE_PIXELS = int(value)
         del rest[i : i + (1 if equals else 2)]
     return rest
-
-
-def check_strength(seed: int, strength: float):
-    """Raise InputError for a negative seed, or for a strength that is not finite."""
-    at_least(0, seed=seed)
-    if not np.isfinite(strength):
-        raise InputError(f"strength must be a number, not {strength}.")
 
 
 def class_of(task: "Task", label: str | None) -> tuple[int, ...]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxgen.commands.shared import Folder, ImageFiles
 from jaxgen.core.class_names import class_number
-from jaxgen.core.errors import InputError, at_least, check_seed
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Seed
 from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
 from jaxgen.media.batch_files import ImageJob, check_image, check_memory, check_memory_limit, numbered
 from jaxgen.media.frames import by_frames
@@ -31,7 +32,7 @@ def translate(
     pair: bool = False,
     answers: int = 1,
     memory: float = 4.0,
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
 ):
     """Translate images, and all images of folders, into another domain.
@@ -52,7 +53,6 @@ def translate(
         seed: the random seed of a stochastic model
         overwrite: replace existing files
     """
-    check_seed(seed)
     at_least(1, answers=answers, side=side)
     check_memory_limit(memory)
     job = ImageJob(image, out, "translated", lambda target: numbered(target, answers), overwrite)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from jaxgen.commands.shared import PNG, Folder, check_strength, class_of
+from jaxgen.commands.shared import PNG, Folder, class_of
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Seed
 from jaxgen.media import output_files
 
 
@@ -13,7 +14,7 @@ def traverse(
     latents: int | None = None,
     strength: float = 3.0,
     label: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
 ):
     """Change the numbers of a sample's z one at a time, from -strength to strength. Each number has a row.
@@ -33,7 +34,6 @@ def traverse(
     from jaxgen.runs.load import open_run
 
     at_least(1, latents=latents)
-    check_strength(seed, strength)
     output_files.check(out, PNG, overwrite)
     task = task_of(run)
     (size, *rest), _ = entries.shapes(task)

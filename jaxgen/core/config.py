@@ -3,10 +3,11 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from jaxgen.core import posthoc_ema
-from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Count, Decay, Range, Seed, check_settings
 
 M = TypeVar("M")
 
@@ -32,8 +33,8 @@ class Data:
     binarise: Literal["none", "threshold", "fixed", "dynamic"] = "none"
     skip_bad: bool = False  # skip unreadable images instead of stopping
     changed_ok: bool = False  # resume a run although its data have changed since its last start
-    threads: int = 4  # threads that read and transform
-    prefetch: int = 2  # batches kept ready ahead of the step
+    threads: Annotated[int, Range(1, 1024)] = 4  # threads that read and transform
+    prefetch: Count = 2  # batches kept ready ahead of the step
 
     @property
     def making(self) -> str:
@@ -53,7 +54,7 @@ class Optim:
     schedule: Literal["constant", "cosine", "linear", "half"] = "constant"
     warmup: int = 0  # steps of linear warm-up; a run that is shorter takes a tenth of its steps
     clip: float = 0.0  # maximum norm of a learner's gradient; 0: no clipping
-    ema: float | None = None  # decay of the moving averages, lower in the first steps; unset: the model's own; 0: none
+    ema: Decay | None = None  # decay of the moving averages, lower in the first steps; unset: the model's own; 0: none
     ema_widths: tuple[float, ...] = ()  # sigma_rel of post-hoc EMA profiles, such as 0.05 0.1
 
 
@@ -62,9 +63,9 @@ class Compute:
     """The arithmetic and memory use of a step."""
 
     precision: Literal["f32", "bf16"] = "f32"  # of the nets' arithmetic; parameters stay f32
-    accumulate: int = 1  # parts of a batch whose gradients are averaged before an update
+    accumulate: Count = 1  # parts of a batch whose gradients are averaged before an update
     remat: bool = False  # save memory: keep only convolutions and matrix products, recompute the rest
-    steps_per_call: int = 1  # steps per dispatch
+    steps_per_call: Count = 1  # steps per dispatch
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Mesh:
     """The device mesh. The batch is sharded over data x fsdp, the parameters over fsdp."""
 
     data: int = 0  # 0: all remaining devices
-    fsdp: int = 1  # shards of parameters, moments and averages
+    fsdp: Count = 1  # shards of parameters, moments and averages
     coordinator: str | None = None  # HOST:PORT of process 0; unset: from SLURM, Open MPI or the TPU pod
     num_processes: int | None = None  # with coordinator
     process_id: int | None = None  # with coordinator; 0 writes the files
@@ -82,18 +83,18 @@ class Mesh:
 class Log:
     """Metrics and previews, and their intervals in steps."""
 
-    every: int = 100  # steps between lines of averaged metrics
+    every: Count = 100  # steps between lines of averaged metrics
     samples: int = 1000  # steps between previews; 0: none
-    count: int = 64  # examples in a preview
+    count: Count = 64  # examples in a preview
 
 
 @dataclass(frozen=True)
 class Save:
     """Checkpoints."""
 
-    every: int = 1000  # steps
-    keep: int = 2  # number of checkpoints kept, the newest
-    averages: int = 1000  # steps between the snapshots of optim.ema_widths, which are all kept
+    every: Count = 1000  # steps
+    keep: Count = 2  # number of checkpoints kept, the newest
+    averages: Count = 1000  # steps between the snapshots of optim.ema_widths, which are all kept
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class Eval:
     batches: int = 4  # number of batches; 0: all
     # loss (of every phase), accuracy, nll_K, reconstruction_psnr, psnr_rgb, ..., or a score of samples: fid_lenet, ...
     metrics: tuple[str, ...] = ("loss",)
-    count: int = 10_000  # samples in a score
-    subset: int = 1000  # images in each random subset of KID
+    count: Count = 10_000  # samples in a score
+    subset: Annotated[int, Range(2)] = 1000  # images in each random subset of KID
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,9 @@ class Run(Generic[M]):
 
     model: M
     preset: str = ""  # preset with the default settings
-    steps: int = 1000  # training steps
-    batch: int = 64  # examples per phase and step, over all devices
-    seed: int = 0  # of weights, noise and the order of the data
+    steps: Count = 1000  # training steps
+    batch: Count = 64  # examples per phase and step, over all devices
+    seed: Seed = 0  # of weights, noise and the order of the data
     out: str | None = None  # the run's folder; unset: runs/<preset>
     start_from: str | None = None  # folder of a run whose fitting weights are the initial weights
     data: Data = field(default_factory=Data)
@@ -144,18 +145,7 @@ class Preset(Generic[M]):
 
 def validate(run: Run):
     """Raise InputError for settings that can't be right, alone or together; no data are opened."""
-    at_least(1, steps=run.steps, batch=run.batch, data__threads=run.data.threads, data__prefetch=run.data.prefetch)
-    at_least(1, compute__accumulate=run.compute.accumulate, compute__steps_per_call=run.compute.steps_per_call)
-    at_least(
-        1, log__every=run.log.every, log__count=run.log.count, save__every=run.save.every, save__keep=run.save.keep
-    )
-    at_least(1, save__averages=run.save.averages)
-    at_least(0, seed=run.seed, log__samples=run.log.samples, eval__every=run.eval.every, mesh__data=run.mesh.data)
-    at_least(0, eval__batches=run.eval.batches, data__shift=run.data.shift)
-    at_least(1, eval__count=run.eval.count, mesh__fsdp=run.mesh.fsdp)
-    at_least(0, optim__warmup=run.optim.warmup, optim__clip=run.optim.clip, optim__ema=run.optim.ema)
-    if run.optim.ema is not None and run.optim.ema >= 1:
-        raise InputError(f"optim.ema must be below 1, not {run.optim.ema}.")
+    check_settings(run)
     if run.optim.ema is not None and run.optim.ema_widths:
         raise InputError("optim.ema and optim.ema_widths are two ways to average: give one of them.")
     for width in run.optim.ema_widths:
@@ -164,8 +154,6 @@ def validate(run: Run):
         raise InputError("optim.ema_widths must differ from each other.")
     if run.start_from == "":
         raise InputError("start_from is empty: name the folder of a run, or leave it out.")
-    if run.seed >= 2**32:
-        raise InputError(f"seed must be below 2**32, not {run.seed}.")
     if run.batch % run.compute.accumulate:
         raise InputError(f"A batch of {run.batch} can't be cut into compute.accumulate={run.compute.accumulate} parts.")
     k = run.compute.steps_per_call

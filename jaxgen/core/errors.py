@@ -30,12 +30,6 @@ def at_least(low: float, **values: float | None):
             raise InputError(f"{name.replace('__', '.')} must be at least {low}, not {value}.")
 
 
-def check_seed(seed: int):
-    """Raise InputError for an invalid seed."""
-    if not 0 <= seed < 2**32:
-        raise InputError(f"--seed must be from 0 to 2**32 - 1, not {seed}.")
-
-
 def numbers(text: str, count: int, name: str) -> tuple[int, ...]:
     """Return the numbers of "3", "0,2" or "0-4,9". Raises InputError where one is not from 0 to count - 1."""
     found: list[int] = []

@@ -1,4 +1,4 @@
-"""Checks of sizes that a file declares, before anything is allocated."""
+"""Checks of the sizes that a file declares and that settings ask for, before anything is allocated."""
 
 import os
 from contextlib import suppress
@@ -32,3 +32,9 @@ def check_size(size: int, packed: int, what: str):
     """Raise InputError if data of a declared size don't fit into memory, or are a decompression bomb."""
     if fault := fault_of(size, packed):
         raise InputError(f"{what} cannot be read: {fault}.")
+
+
+def check_fits(needed: float, what: str):
+    """Raise InputError where `what` takes more bytes than this machine has; what: settings and their values."""
+    if needed > (have := machine_memory()):
+        raise InputError(f"{what} takes {needed / 1e9:,.1f} GB, and this machine has {have / 1e9:,.1f} GB of memory.")

@@ -26,14 +26,14 @@ class ImageEditor:
 
     def __init__(self, run: Path, count: int, seed: int, label: str | None, sampling: str, out: Path):
         from jaxgen.core.spec import image_of
-        from jaxgen.inference.sampling import class_named
+        from jaxgen.inference.sampling import check_samples, class_named
         from jaxgen.runs.config_io import load_config, task_of
 
         at_least(1, count=count)
-        at_least(0, seed=seed)
         task = task_of(run, sampling)
         denoiser = task.get(Denoiser)
         number = None if label is None else class_named(task, label)
+        check_samples(task, count, f"--count {count}")
         if "classifier" in task.frozen and label is None:
             raise InputError("A classifier guides towards a class: say which with --label.")
         self.run, self.count, self.seed, self.label, self.sampling, self.out = run, count, seed, number, sampling, out

@@ -1,5 +1,6 @@
 """Samples of a task, and their conditioning."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
@@ -10,6 +11,7 @@ from jaxgen.core.capabilities import Codec, Latent, Transform
 from jaxgen.core.class_names import class_numbers
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError
+from jaxgen.core.memory import check_fits
 from jaxgen.core.spec import ArraySpec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Frozen, TrainState, averaged
@@ -66,6 +68,11 @@ def sample_spec(task: Task) -> ArraySpec:
         transform = task.get(Transform)
         return task.example.get(transform.main, transform.outputs[transform.main])
     return next(iter(task.example.values()))
+
+
+def check_samples(task: Task, count: int, what: str):
+    """Raise InputError for a number of samples that the memory can't hold; what: the option that asks for them."""
+    check_fits(4 * count * math.prod(side for side in sample_spec(task).shape if isinstance(side, int)), what)
 
 
 def conditions_of(task: Task) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from jaxgen.core.capabilities import Transform
 from jaxgen.core.class_names import listed
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError, choose
+from jaxgen.core.ranges import check_settings
 from jaxgen.core.task import Task
 
 RENAMED = {  # settings of older versions: their present names
@@ -39,14 +40,18 @@ def from_json(text: str) -> Run:
     try:
         values = json.loads(text)
         preset = zoo.load(values["preset"])
-        return _build(Run, values, {"model": type(preset.run.model)})
+        run = _build(Run, values, {"model": type(preset.run.model)})
+        check_settings(run)
+        return run
     except InputError:
         raise
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"This is not the configuration of a run of this version: {error!s}.") from error
 
 
-def _build(cls: type, values: Mapping[str, Any], types: Mapping[str, type]):
+def _build(cls: type, values: Any, types: Mapping[str, type]):
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{cls.__name__} must be a group of settings, not {values!r}")
     hints = {**typing.get_type_hints(cls), **types}
     known = {f.name for f in dataclasses.fields(cls)}
     values = {k if k in known or RENAMED.get(k) not in known else RENAMED[k]: v for k, v in values.items()}
@@ -144,7 +149,7 @@ def check_names(run: Run) -> tuple[str, ...]:
 def resampled(run: Run, sampling: str) -> Run:
     """Return a run with other settings of model.sampling, such as "steps=10,guidance=2,interval=0.2:5".
 
-    Raises InputError for a model that has none, an unknown name, and a value that is not of its kind.
+    Raises InputError for a model that has none, an unknown name, and a value that is not of its kind or out of range.
     """
     how = getattr(run.model, "sampling", None)
     if how is None:
@@ -160,7 +165,9 @@ def resampled(run: Run, sampling: str) -> Run:
         except ValueError:
             kind = {int: "a whole number", float: "a number", bool: "true or false", tuple: "two numbers, as 0.2:5"}
             raise InputError(f"sampling: {name} must be {kind[type(old)]}, not {text!r}.") from None
-    return replace(run, model=replace(run.model, sampling=replace(how, **new)))
+    how = replace(how, **new)
+    check_settings(how, "sampling.")
+    return replace(run, model=replace(run.model, sampling=how))
 
 
 def _read(text: str, old: Any) -> Any:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Count, Decay, Share, check_settings
 from jaxgen.tasks import ada_augmentation
 from jaxgen.tasks.diff_augmentation import check_policy
 
@@ -19,23 +20,23 @@ class AdversarialConfig:
     loss: Literal[
         "non-saturating", "minimax", "hinge", "least-squares", "wasserstein", "relativistic", "relativistic-average"
     ] = "non-saturating"  # of the generator and the discriminator
-    critics: int = 1  # updates of the discriminator, each on fresh examples, for each update of the generator
+    critics: Count = 1  # updates of the discriminator, each on fresh examples, for each update of the generator
     unroll: int = 0  # future updates of the discriminator that the generator's loss differentiates through; 0: none
     r1: float = 0.0  # gamma of gamma/2 |gradient|^2 on real images
     r2: float = 0.0  # gamma of gamma/2 |gradient|^2 on generated images
     gradient_penalty: float = 0.0  # lambda of (|gradient| - 1)^2 between real and generated images (WGAN-GP)
     dragan: float = 0.0  # lambda of (|gradient| - 1)^2 around real images (DRAGAN)
-    lazy: int = 1  # take the penalties in one of so many steps, multiplied by this number
+    lazy: Count = 1  # take the penalties in one of so many steps, multiplied by this number
     clip: float = 0.0  # the discriminator's parameters stay in [-clip, clip]; 0: no limit
     spectral: Literal["none", "discriminator", "both"] = "none"  # nets whose weights have spectral normalisation
     augment: str = "none"  # of the discriminator's inputs: color,translation,cutout, or ada:bgc (blit, geometry, color)
-    ada_target: float = 0.6  # target of the mean sign of the real images' logits, which ada adjusts p for
+    ada_target: Share = 0.6  # target of the mean sign of the real images' logits, which ada adjusts p for
     optimizer: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 2e-4
     generator_rate: float | None = None  # of the generator; None: learning_rate
-    beta1: float = 0.5
-    beta2: float = 0.999
-    ema: float = 0.999  # decay of the generator's moving average
+    beta1: Decay = 0.5
+    beta2: Decay = 0.999
+    ema: Decay = 0.999  # decay of the generator's moving average
 
     @property
     def ada(self) -> str:
@@ -44,11 +45,7 @@ class AdversarialConfig:
 
     def check(self):
         """Raise InputError for settings that no training can use."""
-        at_least(1, model__game__critics=self.critics, model__game__lazy=self.lazy)
-        names = ("unroll", "r1", "r2", "gradient_penalty", "dragan", "clip", "ema")
-        at_least(0, **{f"model__game__{name}": getattr(self, name) for name in names})
-        if self.ema >= 1:
-            raise InputError(f"model.game.ema must be below 1, not {self.ema}.")
+        check_settings(self, "model.game.")
         if self.ada:
             ada_augmentation.check_pipe(self.ada)
         elif self.augment != "none":

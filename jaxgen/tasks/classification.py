@@ -12,6 +12,7 @@ from flax import linen as nn
 from jaxgen.core.capabilities import Classifier
 from jaxgen.core.config import Data, Eval, Log, Optim, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Decay
 from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Learner, Phase, variables
@@ -32,9 +33,9 @@ class Recipe:
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: float = 0.1
-    momentum: float = 0.9  # Nesterov momentum, or Adam's beta1
+    momentum: Decay = 0.9  # Nesterov momentum, or Adam's beta1
     weight_decay: float = 1e-4  # of kernels only, not of biases and norms
-    smoothing: float = 0.0  # share of the label spread over all classes
+    smoothing: Decay = 0.0  # share of the label spread over all classes
 
     def build(self) -> optax.GradientTransformation:
         kernels = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)  # noqa: E731

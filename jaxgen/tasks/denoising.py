@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Denoiser, Density, Transform
 from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.ranges import Count, Share, check_settings
 from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Batch, Context, Ema, Key, Learner, Params, Phase, ramped
@@ -40,22 +41,20 @@ class Sampling:
     """
 
     sampler: Name = "heun"
-    steps: int = 18  # of the sampler
+    steps: Count = 18  # of the sampler
     grid: Grid = "karras"  # noise levels evenly spaced in time, sigma^(1/7), log sigma or the angle
     guidance: float = 1.0  # away from the unconditional prediction; 1: none
     guide: str = ""  # or away from a weaker or an unconditional model: the folder of its run
     classifier: str = ""  # towards a class, by a noise-conditional classifier: the folder of its run
     scale: float = 1.0  # factor on the classifier's gradient
     interval: tuple[float, float] = ALL_LEVELS  # noise levels sigma / alpha at which guidance is applied
-    rescale: float = 0.0  # 0 to 1: how far contrast is moved back to that without guidance
+    rescale: Share = 0.0  # 0 to 1: how far contrast is moved back to that without guidance
     churn: float = 0.0  # heun: noise added before a step and removed by it, in steps
     eta: float = 1.0  # ddpm: factor on its noise; 0 is ddim
     clip: bool = False  # clip the predicted x0 to [-1, 1] (images only: latents are unbounded)
 
     def check(self, classes: int, drop: float, frame: Frame):
         """Raise InputError for settings that are invalid, alone or for this model."""
-        at_least(1, model__sampling__steps=self.steps)
-        at_least(0, model__sampling__churn=self.churn)
         guidance.check_guidance(self.guidance, self.interval, self.rescale)
         if not self.guide:
             guidance.check_null(self.guidance, classes, drop)
@@ -63,7 +62,6 @@ class Sampling:
             raise InputError("A guide has no effect with guidance=1: give both, such as guidance=2.")
         if self.scale != 1 and not self.classifier:
             raise InputError("scale is a factor on a classifier's gradient: give both, such as classifier=RUN,scale=2.")
-        at_least(0, model__sampling__scale=self.scale)
         samplers.sampler_of(self.sampler, frame, self.churn, self.eta)
 
     @property
@@ -300,11 +298,9 @@ def shape_of(model: Any) -> tuple[int, int, int]:
 
 def check_model(model: Any):
     """Raise InputError for settings that are invalid with every method, and where images don't fit the net."""
+    check_settings(model, "model.")
     model.net.check()
     at_least(1, model__image=min(model.image))
-    at_least(0, model__classes=model.classes, model__drop=model.drop, model__ema=model.ema)
-    if model.ema >= 1 or model.drop > 1:
-        raise InputError(f"model.ema={model.ema} must be below 1, and model.drop={model.drop} at most 1.")
     try:
         jax.eval_shape(model.init, jax.random.key(0))
     except InputError as error:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.core.errors import at_least
+from jaxgen.core.ranges import Decay
 from jaxgen.core.types import Array, Key, Learner, PyTree
 from jaxgen.losses.gan import LOSSES
 from jaxgen.nn.patch_discriminator import MultiscaleDiscriminator, PatchVariant, check_patches
@@ -33,7 +34,7 @@ class PatchGANConfig:
     norm: Literal["affine", "instance", "none"] = "instance"  # instance norm, with or without scale and bias
     form: PatchVariant = PatchVariant()
     learning_rate: float = 2e-4  # of Adam, of every net
-    beta1: float = 0.5
+    beta1: Decay = 0.5
     decay: float = 0.0  # L2 regularisation: this factor times the weights is added to the gradient
     halve_every: int = 0  # number of steps after which the learning rate is halved, again and again; 0: never
 

@@ -13,6 +13,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.config import Data, Log, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Decay
 from jaxgen.core.spec import image_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
@@ -34,7 +35,7 @@ class Recipe:
     frequency: float = 0.0  # weight of the L1 distance between Fourier transforms
     learning_rate: float = 1e-4  # of Adam
     weight_decay: float = 0.0  # of AdamW, on kernels only
-    beta2: float = 0.999  # of Adam
+    beta2: Decay = 0.999  # of Adam
 
 
 class PixelRange(NamedTuple):

@@ -18,7 +18,7 @@ from jaxgen.runs.config_io import to_json
 from jaxgen.runs.load import build_task
 from jaxgen.training import warm_start
 from jaxgen.training.resuming import shortened_warmup
-from jaxgen.training.setup import Setup, batch_of, check_mesh, lower
+from jaxgen.training.setup import Setup, batch_of, check_batches, check_mesh, lower
 
 CALLS = 3  # whose time is measured
 
@@ -33,6 +33,7 @@ def dry_run(run: Run):
     mesh = sharding.make_mesh(run.mesh)
     check_mesh(run, mesh)
     task = build_task(run, mesh)
+    check_batches(run, task)
     like = sharding.abstract_state(task, mesh, spec_of(task, run.batch))
     console = Console(soft_wrap=True, highlight=False)
     begin = warm_start.weights_of(run, like)[1] if run.start_from else ""

@@ -28,7 +28,7 @@ from jaxgen.training import warm_start
 from jaxgen.training.metric_writers import MetricWriters, Silent
 from jaxgen.training.previews import Previews, last_previews
 from jaxgen.training.resuming import check_data, how_it_starts
-from jaxgen.training.setup import Setup, check_mesh, lower
+from jaxgen.training.setup import Setup, check_batches, check_mesh, lower
 from jaxgen.training.stopping import Interrupted, interruptible, stopping
 from jaxgen.training.window import Window
 
@@ -46,6 +46,7 @@ def fit(run: Run) -> Path:
     mesh = sharding.make_mesh(run.mesh)
     check_mesh(run, mesh)
     task = build_task(run, mesh)
+    check_batches(run, task)
     source = data.open_source(run.data, task.example)
     data.check_source(source, run.data, task.example)
     run = replace(run, data=data.with_classes(run.data, source, task.example))

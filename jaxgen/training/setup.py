@@ -1,11 +1,13 @@
 """The setup of a run, and its compiled step."""
 
+import math
 from dataclasses import dataclass
 
 import jax
 
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError
+from jaxgen.core.memory import check_fits
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import make_step
 from jaxgen.core.task import Task
@@ -49,6 +51,14 @@ def batch_of(run: Run, task: Task, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct
     batch, k = spec_of(task, run.batch * task.slices), run.compute.steps_per_call
     lie, stack = (sharding.stacked(mesh), (k,)) if k > 1 else (sharding.batched(mesh), ())
     return {name: jax.ShapeDtypeStruct((*stack, *x.shape), x.dtype, sharding=lie) for name, x in batch.items()}
+
+
+def check_batches(run: Run, task: Task):
+    """Raise InputError where the batches that wait for the step, or the preview's samples, don't fit into memory."""
+    example = sum(math.prod(x.shape) * x.dtype.itemsize for x in spec_of(task, 1).values())  # bytes
+    waiting = run.batch * task.slices * run.compute.steps_per_call * (run.data.prefetch + 1) / jax.process_count()
+    check_fits(waiting * example, f"batch={run.batch} with data.prefetch={run.data.prefetch}")
+    check_fits(run.log.count * example, f"log.count={run.log.count}")
 
 
 def check_mesh(run: Run, mesh: Mesh):

@@ -148,13 +148,13 @@ REFUSALS = {
     "zero width": (["--model.width", "0"], "model.width must be at least 1, not 0"),
     "no steps": (["--steps", "0"], "steps must be at least 1, not 0"),
     "a negative batch": (["--batch", "-4"], "batch must be at least 1, not -4"),
-    "a negative seed": (["--seed", "-1"], "seed must be at least 0"),
+    "a negative seed": (["--seed", "4294967296"], "seed must be from 0 to 4294967295, not 4294967296"),
     "an uneven accumulation": (["--compute.accumulate", "3"], "can't be cut into compute.accumulate=3"),
     "uneven dispatches": (["--compute.steps-per-call", "3"], "not a multiple of compute.steps_per_call=3"),
     "too many devices": (["--mesh.data", "16"], "asks for 16 devices, but there are 8"),
     "an unknown metric": (["--eval.every", "10", "--eval.metrics", "los"], "did you mean 'loss'?"),
     "an unknown split": (["--data.split", "trian"], "trian"),
-    "a decay of one": (["--optim.ema", "1"], "optim.ema must be below 1"),
+    "a decay of one": (["--optim.ema", "1"], "optim.ema must be at least 0 and below 1"),
 }
 
 

@@ -201,7 +201,7 @@ def test_what_is_hidden_leaves_no_fringe_when_the_size_changes(files, cli):
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (("--size", "inf"), "a side can have 20000 pixels at most"),
+        (("--size", "inf"), "--size must be a finite number, not inf"),
         (("--masks", "black"), "black.png is all black"),
         (("--at", "here"), "--at must be pixels down and right, such as 20,100, not 'here'."),
         (("--at", "0,0", "1,1"), "--at needs one value, such as 20,100, per foreground: 1, not 2."),

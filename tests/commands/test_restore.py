@@ -465,7 +465,7 @@ def test_mistakes_in_settings_give_one_sentence(run, tmp_path, cli):
         (["--with", "bicubic", "--memory", "-1"], "--memory must be above 0"),
         (["--with", "bicubic", "--out", image, "--overwrite"], "would be replaced by its own output"),
         (["--with", "bicubic", "--sigma", "5"], "takes no --sigma"),
-        (["--with", "deep-image-prior", "--sigma", "inf"], "--sigma must be from 0 to 255, not inf"),
+        (["--with", "deep-image-prior", "--sigma", "inf"], "--sigma must be a finite number, not inf"),
         (["--with", "bicubic", "--mask", str(tmp_path / "small.png")], "takes no --mask"),
         (["--with", "bicubic", "--tile", "16"], "--tile 16 must be at least 32"),
         (["--with", "bicubic", "--out", str(tmp_path / "x.txt")], "--out must end in .png, .jpg"),

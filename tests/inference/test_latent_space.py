@@ -376,7 +376,7 @@ REFUSALS = {
     "a walk of labels": ("interpolate dcgan --labels 1 --out {tmp}/x.gif", "it takes no labels."),
     "much truncation": ("generate dcgan --truncation 1.5", "truncation must be from 0 to 1, not 1.5."),
     "negative truncation": ("interpolate dcgan --truncation -0.5 --out {tmp}/x.gif", "from 0 to 1, not -0.5."),
-    "no number": ("mix stylegan2 --truncation nan", "truncation must be from 0 to 1, not nan."),
+    "no number": ("mix stylegan2 --truncation nan", "truncation must be a finite number, not nan."),
     "a word for truncation": ("generate dcgan --truncation much", "much"),
     "a walk of one point": ("interpolate dcgan --points 1 --out {tmp}/x.gif", "points must be at least 2, not 1."),
     "no walk": ("interpolate dcgan --rows 0 --out {tmp}/x.gif", "rows must be at least 1, not 0."),

@@ -23,6 +23,7 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Classifier
 from jaxgen.core.config import Data, Eval, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import at_least
+from jaxgen.core.ranges import Decay
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params, variables
 from jaxgen.diffusion.schedules import expand_like
@@ -47,7 +48,7 @@ class NoisyClassifier:
     heads: int = 4  # attention heads
     multipliers: tuple[int, ...] = (1, 2, 2)  # channels per resolution as multiples of width, finest first
     attention: tuple[int, ...] = (8,)  # heights of the feature maps with attention
-    dropout: float = 0.0
+    dropout: Decay = 0.0
     recipe: Recipe = field(default_factory=lambda: Recipe("adamw", 3e-4, 0.9, 0.05))
 
     noisy = True  # noise-conditional: it can guide a diffusion model

@@ -18,6 +18,7 @@ from jax import Array, lax
 
 from jaxgen.core.config import Optim, Preset
 from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Decay
 from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.pool import adaptive_avg_pool, flatten, max_pool
@@ -34,7 +35,7 @@ class AlexNet:
     classes: int = 1000
     variant: Literal["2012", "2014"] = "2014"
     width: float = 1.0  # factor on the filters and hidden units
-    dropout: float = 0.5
+    dropout: Decay = 0.5
     mean: Numbers = IMAGENET["mean"]
     std: Numbers = IMAGENET["std"]
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.01, weight_decay=5e-4))

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax import Array
 
 from jaxgen.core.config import Optim, Preset
+from jaxgen.core.ranges import Decay
 from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
@@ -46,8 +47,8 @@ class EfficientNetLite:
     depth: float = 1.0  # factor on the blocks of the stages 2 to 6
     stem: int = 32  # channels
     head: int = 1280  # channels
-    dropout: float = 0.2
-    drop_path: float = 0.2  # probability that the last block is skipped for an example; linear from 0 at the first
+    dropout: Decay = 0.2
+    drop_path: Decay = 0.2  # probability that the last block is skipped for an example; linear from 0 at the first
     mean: Numbers = (127 / 255,)
     std: Numbers = (128 / 255,)
     recipe: Recipe = field(default_factory=lambda: Recipe(weight_decay=1e-5, smoothing=0.1))

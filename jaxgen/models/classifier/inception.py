@@ -19,6 +19,7 @@ from jax import Array
 
 from jaxgen.core.config import Optim, Preset
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Decay
 from jaxgen.core.task import Task
 from jaxgen.interop.weight_names import renamed
 from jaxgen.nn.conv import Conv, Dense
@@ -67,7 +68,7 @@ class Inception:
     classes: int = 1008
     blocks: tuple[int, int, int] = (3, 4, 2)  # at 35x35, 17x17 and 8x8
     width: float = 1.0  # factor on all channels
-    dropout: float = 0.2
+    dropout: Decay = 0.2
     mean: Numbers = (128 / 255,)
     std: Numbers = (128 / 255,)
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.045, weight_decay=4e-5, smoothing=0.1))

@@ -18,6 +18,7 @@ from jax import Array, lax
 
 from jaxgen.core.config import Preset
 from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Decay
 from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.pool import max_pool
@@ -39,7 +40,7 @@ class ShiftTolerant:
     image: tuple[int, int, int] = (224, 224, 3)  # height, width, channels
     classes: int = 1000
     width: float = 1.0  # factor on the filters
-    dropout: float = 0.5
+    dropout: Decay = 0.5
     mean: Numbers = IMAGENET["mean"]
     std: Numbers = IMAGENET["std"]
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.01, weight_decay=5e-4))

@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from jaxgen.core.config import Preset
 from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Decay
 from jaxgen.core.task import Task
 from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.norm import BatchNorm
@@ -32,7 +33,7 @@ class VGG:
     classes: int = 1000
     width: int = 64  # channels of the first stage
     hidden: int = 4096  # units of the two dense layers
-    dropout: float = 0.5
+    dropout: Decay = 0.5
     mean: Numbers = IMAGENET["mean"]
     std: Numbers = IMAGENET["std"]
     recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.01, weight_decay=5e-4))

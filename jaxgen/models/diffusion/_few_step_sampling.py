@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.core import rng
-from jaxgen.core.errors import at_least, check_labels
+from jaxgen.core.errors import check_labels
+from jaxgen.core.ranges import Count
 from jaxgen.core.types import Array, Context, Key, Params
 
 # (params, context, x, t f32[b], r f32[b], label) -> u
@@ -18,10 +19,7 @@ MeanVelocity = Callable[[Params, Context, Array, Array, Array, Array | None], Ar
 class FewStepSampling:
     """Settings of sampling. They do not affect training; `generate` and `evaluate` accept others."""
 
-    steps: int = 1  # of sampling
-
-    def check(self):
-        at_least(1, model__sampling__steps=self.steps)
+    steps: Count = 1  # of sampling
 
     @property
     def nfe(self) -> int:

@@ -27,6 +27,7 @@ from jax.scipy.special import erf
 
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.ranges import Count, Decay, Positive, Share, Signed
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.samplers import noise_like
@@ -50,17 +51,17 @@ class Consistency:
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
-    sigma_data: float = 0.5  # standard deviation of the data
-    sigma_min: float = 0.002  # lowest noise level
-    sigma_max: float = 80.0  # highest noise level
-    levels: int = 10  # noise levels above the lowest at the start of training
-    most: int = 1280  # noise levels above the lowest at the end of training
-    p_mean: float = -1.1  # mean of log sigma in training
-    p_std: float = 2.0  # standard deviation of log sigma in training
-    drop: float = 0.0  # share of labels replaced by the null label in training
+    sigma_data: Positive = 0.5  # standard deviation of the data
+    sigma_min: Positive = 0.002  # lowest noise level
+    sigma_max: Positive = 80.0  # highest noise level
+    levels: Count = 10  # noise levels above the lowest at the start of training
+    most: Count = 1280  # noise levels above the lowest at the end of training
+    p_mean: Signed = -1.1  # mean of log sigma in training
+    p_std: Positive = 2.0  # standard deviation of log sigma in training
+    drop: Share = 0.0  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 1e-4  # of Adam
-    ema: float = 0.9999  # decay of the EMA
+    ema: Decay = 0.9999  # decay of the EMA
     autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
     teacher: str = ""  # folder of an `edm` run; empty: training without a teacher
 
@@ -69,13 +70,9 @@ class Consistency:
     def task(self, steps: int) -> Task:
         """Return the training task. Raises InputError for invalid settings and for a teacher that does not fit."""
         check_model(self)
-        self.sampling.check()
-        at_least(1, model__levels=self.levels)
         at_least(self.levels, model__most=self.most)
-        for name in ("sigma_data", "sigma_min", "p_std"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"model.{name} must be above 0, not {getattr(self, name)}.")
-        at_least(self.sigma_min, model__sigma_max=self.sigma_max)
+        if not self.sigma_min < self.sigma_max:
+            raise InputError(f"model.sigma_min={self.sigma_min} must be below model.sigma_max={self.sigma_max}.")
         check_ends(self.sigma_max, self.sigma_data)
         if (teacher := self.teacher_model) and self.classes and self.drop and not teacher.drop:
             raise InputError(

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core import rng
-from jaxgen.core.errors import at_least
+from jaxgen.core.ranges import Count, Decay, Share
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion import schedules
@@ -44,14 +44,14 @@ class DDPM:
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
-    timesteps: int = 1000  # number of times, T
+    timesteps: Count = 1000  # number of times, T
     schedule: Literal["linear", "cosine"] = "linear"
     predict: Literal["eps", "x0", "v"] = "eps"
     variance: Literal["small", "large", "learned"] = "small"  # of a reverse step: beta~, beta, or an interpolation
-    drop: float = 0.1  # share of labels replaced by the null label in training
+    drop: Share = 0.1  # share of labels replaced by the null label in training
     sampling: Sampling = DEFAULT_SAMPLING
     learning_rate: float = 2e-4  # of Adam
-    ema: float = 0.9999  # decay of the EMA
+    ema: Decay = 0.9999  # decay of the EMA
     autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
 
     shape = property(shape_of)
@@ -64,7 +64,6 @@ class DDPM:
 
     def check(self):
         check_model(self)
-        at_least(1, model__timesteps=self.timesteps)
         schedules.check_ends(self.taus[-1])
         self.sampling.check(self.classes, self.drop, "ve")
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Decay, Positive, Share, Signed
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion.grids import grid
@@ -44,15 +45,15 @@ class EDM:
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
-    sigma_data: float = 0.5  # standard deviation of the data
-    p_mean: float = -1.2  # mean of log sigma in training
-    p_std: float = 1.2  # standard deviation of log sigma in training
-    sigma_min: float = 0.002  # lowest noise level of sampling
-    sigma_max: float = 80.0  # highest noise level of sampling
-    drop: float = 0.1  # share of labels replaced by the null label in training
+    sigma_data: Positive = 0.5  # standard deviation of the data
+    p_mean: Signed = -1.2  # mean of log sigma in training
+    p_std: Positive = 1.2  # standard deviation of log sigma in training
+    sigma_min: Positive = 0.002  # lowest noise level of sampling
+    sigma_max: Positive = 80.0  # highest noise level of sampling
+    drop: Share = 0.1  # share of labels replaced by the null label in training
     sampling: Sampling = Sampling()
     learning_rate: float = 1e-3  # of Adam
-    ema: float = 0.9999  # decay of the EMA
+    ema: Decay = 0.9999  # decay of the EMA
     autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
 
     shape = property(shape_of)
@@ -72,9 +73,6 @@ class EDM:
     def check(self):
         check_model(self)
         self.sampling.check(self.classes, self.drop, "ve")
-        for name in ("sigma_data", "p_std", "sigma_min"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"model.{name} must be above 0, not {getattr(self, name)}.")
         at_least(self.sigma_min, model__sigma_max=self.sigma_max)
         check_ends(self.sigma_max, self.sigma_data)
 

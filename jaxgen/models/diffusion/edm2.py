@@ -21,7 +21,7 @@ from flax import linen as nn
 
 from jaxgen.core import rng
 from jaxgen.core.config import Optim, Save
-from jaxgen.core.errors import at_least
+from jaxgen.core.ranges import Positive, Share, Signed
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params
 from jaxgen.models.diffusion._nets import BackboneConfig
@@ -37,9 +37,9 @@ class EDM2(EDM):
     """Hyper-parameters of an EDM2: those of an EDM, some with other defaults, and a learning-rate schedule."""
 
     net: BackboneConfig = BackboneConfig("edm2")
-    p_mean: float = -0.4
-    p_std: float = 1.0
-    drop: float = 0.0
+    p_mean: Signed = -0.4
+    p_std: Positive = 1.0
+    drop: Share = 0.0
     sampling: Sampling = Sampling(steps=32)
     learning_rate: float = 0.01  # of Adam, the highest
     ramp: int = 4_883  # warm-up steps; 0: none. The paper's 10 million images, in batches of 2048
@@ -47,7 +47,6 @@ class EDM2(EDM):
 
     def task(self, steps: int) -> Task:
         """Return the training task: one learner for both nets. Raises InputError for invalid settings."""
-        at_least(0, model__ramp=self.ramp, model__decay=self.decay)
         learner = Learner(("denoiser", "uncertainty"), self.net.adam(self.rate, b2=0.99))
         return replace(super().task(steps), learners={"denoiser": learner})
 

@@ -17,13 +17,14 @@ half of output channels, which the authors' code ignores.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxgen.core import rng
-from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Decay, Range, Share
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion import schedules
@@ -64,11 +65,11 @@ class Flow:
     times: Literal["uniform", "logit-normal"] = "uniform"  # in training
     coupling: Literal["independent", "ot", "reflow"] = "independent"  # of noise and images in a batch
     teacher: str = ""  # reflow: folder of a flow's run; its samples replace the images
-    shift: float = 1.0  # factor on sigma / alpha, above 1 for larger images
-    drop: float = 0.1  # share of labels replaced by the null label in training
+    shift: Annotated[float, Range(1e-3)] = 1.0  # factor on sigma / alpha, above 1 for larger images
+    drop: Share = 0.1  # share of labels replaced by the null label in training
     sampling: Sampling = EVEN
     learning_rate: float = 5e-4  # of Adam
-    ema: float = 0.9999  # decay of the EMA
+    ema: Decay = 0.9999  # decay of the EMA
     autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
 
     shape = property(shape_of)
@@ -84,7 +85,6 @@ class Flow:
     def check(self):
         check_model(self)
         self.sampling.check(self.classes, self.drop, "flow")
-        at_least(1e-3, model__shift=self.shift)
         if (self.coupling == "reflow") != bool(self.teacher):
             raise InputError("model.coupling=reflow needs model.teacher, the folder of a run: give both or neither.")
         if self.teacher:

@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,8 @@ from flax import linen as nn
 
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Density
-from jaxgen.core.errors import InputError, at_least, check_labels, choose
+from jaxgen.core.errors import InputError, check_labels
+from jaxgen.core.ranges import Count, Decay, Range, Share
 from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
@@ -68,7 +69,7 @@ class MaskedSampling:
     "random" has no such error.
     """
 
-    steps: int = 64  # of sampling
+    steps: Count = 64  # of sampling
     order: Order = "random"
     schedule: Schedule = "cosine"  # of the share of tokens still masked
     temperature: float = 1.0  # of the tokens' distribution
@@ -77,10 +78,6 @@ class MaskedSampling:
 
     def check(self, classes: int, drop: float):
         """Raise InputError for settings that are invalid, alone or for this model."""
-        at_least(1, model__sampling__steps=self.steps)
-        at_least(0, model__sampling__temperature=self.temperature, model__sampling__noise=self.noise)
-        choose(self.order, get_args(Order), "model.sampling.order")
-        choose(self.schedule, get_args(Schedule), "model.sampling.schedule")
         check_null(self.guidance, classes, drop)
 
     @property
@@ -111,14 +108,14 @@ class Masked:
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = TRANSFORMER
-    embedding: int = 32  # channels of an embedded token
+    embedding: Count = 32  # channels of an embedded token
     autoencoder: str = ""  # folder of a vq-vae or vqgan run, to model its tokens; empty: grey levels
-    levels: int = LEVELS  # number of grey levels, without an autoencoder
+    levels: Annotated[int, Range(2, LEVELS)] = LEVELS  # number of grey levels, without an autoencoder
     schedule: Schedule = "linear"  # of the share of masked tokens in training
-    drop: float = 0.1  # share of labels replaced by the null label in training
+    drop: Share = 0.1  # share of labels replaced by the null label in training
     sampling: MaskedSampling = DEFAULT_SAMPLING
     learning_rate: float = 5e-4  # of Adam
-    ema: float = 0.9999  # decay of the EMA
+    ema: Decay = 0.9999  # decay of the EMA
 
     def task(self, steps: int) -> Task:
         """Return the training task. Raises InputError for invalid settings and for an autoencoder without tokens.
@@ -144,9 +141,6 @@ class Masked:
         )
 
     def check(self):
-        at_least(1, model__embedding=self.embedding)
-        if not 2 <= self.levels <= LEVELS:
-            raise InputError(f"model.levels must be from 2 to {LEVELS}, not {self.levels}.")
         self.sampling.check(self.classes, self.drop)
         check_model(self)
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.core import rng
-from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Decay, Share, Signed
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.schedules import expand_like
@@ -38,14 +38,14 @@ class MeanFlow:
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
-    p_mean: float = -0.4  # mean of logit t in training
+    p_mean: Signed = -0.4  # mean of logit t in training
     p_std: float = 1.0  # standard deviation of logit t in training
-    apart: float = 0.25  # probability that r differs from t in training
+    apart: Share = 0.25  # probability that r differs from t in training
     power: float = 1.0  # p, the exponent of the adaptive loss weight
-    drop: float = 0.1  # share of labels replaced by the null label in training
+    drop: Share = 0.1  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 5e-4  # of Adam
-    ema: float = 0.9999  # decay of the EMA
+    ema: Decay = 0.9999  # decay of the EMA
     autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
 
     shape = property(shape_of)
@@ -54,10 +54,6 @@ class MeanFlow:
         """Return the training task. Raises InputError for settings that are invalid together."""
         del steps
         check_model(self)
-        self.sampling.check()
-        at_least(0, model__p_std=self.p_std, model__power=self.power)
-        if not 0 <= self.apart <= 1:
-            raise InputError(f"model.apart must be from 0 to 1, not {self.apart}.")
         return game(self, few_step_generator(self.mean_velocity, self.sampling.steps, self.shape, self.classes))
 
     @property

@@ -13,13 +13,14 @@ guidance.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxgen.core import rng
-from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Decay, Range, Share
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.schedules import expand_like
@@ -37,12 +38,12 @@ class Shortcut:
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig()
-    shortest: int = 128  # largest number of sampling steps, a power of two
-    share: float = 0.25  # of a batch that trains long steps
-    drop: float = 0.1  # share of labels replaced by the null label in training
+    shortest: Annotated[int, Range(2)] = 128  # largest number of sampling steps, a power of two
+    share: Annotated[float, Range(0, 1, True, True)] = 0.25  # of a batch that trains long steps
+    drop: Share = 0.1  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 5e-4  # of Adam
-    ema: float = 0.999  # decay of the EMA, which computes the targets of long steps
+    ema: Decay = 0.999  # decay of the EMA, which computes the targets of long steps
     autoencoder: str = ""  # folder of a train.vae run, to model its latents; empty: model images
 
     shape = property(shape_of)
@@ -51,12 +52,8 @@ class Shortcut:
         """Return the training task. Raises InputError for settings that are invalid together."""
         del steps
         check_model(self)
-        self.sampling.check()
-        at_least(2, model__shortest=self.shortest)
         if self.shortest & (self.shortest - 1):
             raise InputError(f"model.shortest must be a power of two, such as 128, not {self.shortest}.")
-        if not 0 < self.share < 1:
-            raise InputError(f"model.share must be above 0 and below 1, not {self.share}.")
         count = self.sampling.steps
         if count & (count - 1) or count > self.shortest:
             raise InputError(f"model.sampling.steps must be a power of two up to {self.shortest}, not {count}.")

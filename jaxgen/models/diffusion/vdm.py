@@ -29,7 +29,8 @@ from flax import linen as nn
 from jax.lax import stop_gradient
 
 from jaxgen.core import rng
-from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Decay, Share, Signed
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.diffusion.grids import grid
@@ -51,14 +52,14 @@ class VDM:
     image: tuple[int, int, int] = (32, 32, 1)  # height, width, channels
     classes: int = 0  # number of classes; 0: unconditional
     net: BackboneConfig = BackboneConfig(multipliers=(1,), depth=4, attention=())
-    gamma_min: float = -13.3  # initial -log SNR of the lowest noise level
-    gamma_max: float = 5.0  # initial -log SNR of the highest noise level
+    gamma_min: Signed = -13.3  # initial -log SNR of the lowest noise level
+    gamma_max: Signed = 5.0  # initial -log SNR of the highest noise level
     hidden: int = 1024  # units of gamma's net; 0: a straight line between learned ends
     fourier: tuple[int, ...] = (7, 8)  # n of the inputs sin and cos (2^n pi z)
-    drop: float = 0.0  # share of labels replaced by the null label in training
+    drop: Share = 0.0  # share of labels replaced by the null label in training
     sampling: Sampling = Sampling("ddpm", 250, "log-snr", clip=True)
     learning_rate: float = 2e-4  # of Adam
-    ema: float = 0.9999  # decay of the EMA
+    ema: Decay = 0.9999  # decay of the EMA
     autoencoder = ""  # not supported: the bound is for images
 
     def task(self, steps: int) -> Task:
@@ -66,7 +67,6 @@ class VDM:
         del steps
         check_model(self)
         self.sampling.check(self.classes, self.drop, "ve")
-        at_least(0, model__hidden=self.hidden, model__fourier=min(self.fourier, default=0))
         if not self.gamma_min < self.gamma_max:
             raise InputError(f"model.gamma_min={self.gamma_min} must be below model.gamma_max={self.gamma_max}.")
         check_ends(math.exp(self.gamma_max / 2))

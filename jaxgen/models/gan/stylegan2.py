@@ -25,6 +25,7 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Latent
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Share
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Ema, Phase
 from jaxgen.interop.weight_names import SAME, Layout, Path, Rule, axes, plain
@@ -50,7 +51,7 @@ class StyleGAN2:
     generator: Literal["skip", "resnet", "orig"] = "skip"
     discriminator: Literal["resnet", "skip", "orig"] = "resnet"
     group: int = 8  # images in each group of the discriminator's minibatch standard deviation
-    mixing: float = 0.9  # probability of style mixing, for each image
+    mixing: Share = 0.9  # probability of style mixing, for each image
     path_length: float = 2.0  # weight of the path length regularisation; 0: none
     path_every: int = 4  # steps between two updates with the path length regularisation
     ema_half_life: float = 312.5  # of the generator's average, in steps

@@ -14,6 +14,7 @@ import optax
 from flax import linen as nn
 
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Decay
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, variables
 from jaxgen.losses.gan import LOSSES
 from jaxgen.metrics.lpips import lpips
@@ -38,7 +39,7 @@ class PerceptualGANConfig:
     downsamplings: int = 4  # number of stride-2 convolutions
     kernel: int = 3  # side of their kernels
     learning_rate: float = 1e-4  # of Adam
-    beta2: float = 0.999  # of Adam
+    beta2: Decay = 0.999  # of Adam
     start: int = 0  # steps without an adversarial loss
     # the net whose features are compared: st-lpips or vgg16 (jaxgen[perceptual]), random, or a classifier's run folder
     backbone: str = "st-lpips"

@@ -20,6 +20,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.config import Preset, Run
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Decay
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Key
 from jaxgen.models.translation._generators import Image, check_sides
@@ -38,7 +39,7 @@ class Pix2Pix:
     image: Image = (256, 256, 3)
     depth: int = 8  # number of stride-2 stages, down to one pixel
     width: int = 64  # channels of the first layer, doubled at each stage, up to 8 times as many
-    dropout: float = 0.5  # rate
+    dropout: Decay = 0.5  # rate
     dropped: int = 3  # number of decoder layers with dropout
     pixel: float = 100.0  # weight of the L1 distance (lambda)
     game: PatchGANConfig = PatchGANConfig("non-saturating", norm="affine")

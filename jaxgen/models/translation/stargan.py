@@ -23,6 +23,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.config import Data, Preset, Run
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Decay
 from jaxgen.core.spec import image_spec, label_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
@@ -56,7 +57,7 @@ class StarGAN:
     cycle: float = 10.0  # weight of the L1 distance after translation there and back (lambda_rec)
     penalty: float = 10.0  # weight of the gradient penalty (lambda_gp)
     learning_rate: float = 1e-4
-    beta1: float = 0.5
+    beta1: Decay = 0.5
 
     def task(self, steps: int) -> Task:
         """Return the Task. Raises InputError for settings out of range."""

@@ -7,13 +7,14 @@ changes a code by at most 0.01% as long as unused codes are replaced; codebooks 
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Count, Decay, Range
 from jaxgen.core.types import Array, Key, PyTree
 
 stop_gradient = jax.lax.stop_gradient
@@ -31,23 +32,17 @@ class Quantiser:
     """
 
     kind: Literal["average", "gradient", "finite"] = "average"
-    codes: int = 512  # K: codes in a codebook
-    size: int = 64  # D: size of a code
-    depth: int = 1  # codebooks, each for the residual of those before (Zeghidour et al. 2021, "SoundStream")
+    codes: Annotated[int, Range(2)] = 512  # K: codes in a codebook
+    size: Count = 64  # D: size of a code
+    depth: Count = 1  # codebooks, each for the residual of those before (Zeghidour et al. 2021, "SoundStream")
     levels: tuple[int, ...] = (8, 5, 5, 5)  # levels of each number (kind finite)
     commitment: float = 0.25  # beta: weight of the commitment loss
-    decay: float = 0.99  # of the moving averages
-    revive: float = 0.1  # replace a code when the moving average of its use falls below revive / K; 0: never
+    decay: Decay = 0.99  # of the moving averages
+    revive: Decay = 0.1  # replace a code when the moving average of its use falls below revive / K; 0: never
 
     def check(self):
         """Raise InputError for settings that no quantiser can have."""
-        at_least(2, model__quantiser__codes=self.codes, model__quantiser__levels=min(self.levels, default=0))
-        at_least(1, model__quantiser__size=self.size, model__quantiser__depth=self.depth)
-        at_least(0, model__quantiser__commitment=self.commitment, model__quantiser__revive=self.revive)
-        if not 0 <= self.decay < 1:
-            raise InputError(f"model.quantiser.decay must be at least 0 and below 1, not {self.decay}.")
-        if self.revive >= 1:
-            raise InputError(f"model.quantiser.revive must be below 1, the mean use of a code, not {self.revive}.")
+        at_least(2, model__quantiser__levels=min(self.levels, default=0))
         if self.kind == "finite" and self.depth > 1:
             raise InputError("model.quantiser.depth must be 1 with kind=finite, which has no residual quantisation.")
 

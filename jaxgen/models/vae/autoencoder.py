@@ -18,6 +18,7 @@ import optax
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Capability, Codec, Latent
 from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.ranges import Share
 from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
@@ -36,7 +37,7 @@ class Autoencoder:
     latent: int = 32  # size of the latent vector
     nets: NetConfig = NetConfig()
     noise: float = 0.0  # standard deviation of the Gaussian noise on the encoder's input, in the image's units
-    mask: float = 0.0  # share of the pixels of the encoder's input that are black
+    mask: Share = 0.0  # share of the pixels of the encoder's input that are black
     sparsity: float = 0.0  # weight of KL(rho || mean of a latent); 0: linear latents without a penalty
     rho: float = 0.05  # target for the mean of a latent
     learning_rate: float = 1e-3  # of Adam

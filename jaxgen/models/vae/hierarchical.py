@@ -29,6 +29,7 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Codec, Density
 from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Decay
 from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
@@ -198,8 +199,8 @@ class HierarchicalVAE:
     likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # p(x | z) of a pixel
     skip: float = 400.0  # skip updates with a gradient norm above this, in nats per dimension; 0: never
     learning_rate: float = 1e-3  # of Adam
-    beta2: float = 0.9  # of Adam
-    ema: float = 0.999  # decay of the moving averages
+    beta2: Decay = 0.9  # of Adam
+    ema: Decay = 0.999  # decay of the moving averages
 
     def task(self, steps: int) -> Task:
         """Return the Task. Raises InputError for image sizes that the resolutions do not fit."""

@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxgen.core import rng
-from jaxgen.core.errors import at_least
+from jaxgen.core.ranges import Count
 from jaxgen.core.types import Array, Key, Params
 from jaxgen.interop.weight_names import LAYOUTS, Layout, Path, Rule, plain
 from jaxgen.losses.elbo import normal_log_density
@@ -31,12 +31,8 @@ from jaxgen.nn.precision import to_f32
 class IAF(VAE):
     """Hyper-parameters of a VAE with an inverse autoregressive flow."""
 
-    flows: int = 2  # number of flows
-    flow_width: int = 320  # hidden units of each flow; h is as large as z
-
-    def check(self):
-        super().check()
-        at_least(1, model__flows=self.flows, model__flow_width=self.flow_width)
+    flows: Count = 2  # number of flows
+    flow_width: Count = 320  # hidden units of each flow; h is as large as z
 
     @property
     def encoder(self) -> ImageEncoder:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax.nn import softmax
 
 from jaxgen.core import rng
-from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Count
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.losses.elbo import active_units, kl_standard, normal_log_density
@@ -28,12 +29,11 @@ from jaxgen.models.vae.vae import VAE, row
 class IWAE(VAE):
     """Hyper-parameters of an importance-weighted autoencoder."""
 
-    samples: int = 50  # k: samples of z for each image
+    samples: Count = 50  # k: samples of z for each image
     gradient: Literal["iwae", "dreg"] = "dreg"  # the encoder's gradient estimator
 
     def task(self, steps: int) -> Task:
         """Return the Task. Raises InputError also for settings of the KL's weight, which this bound does not have."""
-        at_least(1, model__samples=self.samples)
         if self.beta != 1 or self.anneal or self.free_bits:
             raise InputError("The IWAE bound has no KL term: leave model.beta, model.anneal and model.free-bits unset.")
         return super().task(steps)

@@ -26,6 +26,7 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Codec
 from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Decay
 from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase, PyTree
@@ -51,7 +52,7 @@ class MAE:
     decoder_width: int = 64  # size of the decoder's tokens
     decoder_depth: int = 2  # layers of the decoder
     decoder_heads: int = 4  # attention heads of the decoder
-    mask: float = 0.75  # share of the patches that are masked
+    mask: Decay = 0.75  # share of the patches that are masked
     norm_pixels: bool = False  # predict pixels normalised by each patch's mean and deviation
     learning_rate: float = 1e-3  # of AdamW
     weight_decay: float = 0.05  # of kernels and tokens, not of norms and biases

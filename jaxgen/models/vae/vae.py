@@ -19,7 +19,8 @@ from jax.nn import logsumexp
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Codec, Density, Latent
 from jaxgen.core.config import Data, Log, Preset, Run, Save
-from jaxgen.core.errors import InputError, at_least, check_labels
+from jaxgen.core.errors import InputError, check_labels
+from jaxgen.core.ranges import Count, check_settings
 from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
@@ -36,7 +37,7 @@ class VAE:
     """Hyper-parameters of a variational autoencoder."""
 
     image: Image = (28, 28, 1)  # height, width, channels
-    latent: int = 20  # size of z
+    latent: Count = 20  # size of z
     nets: NetConfig = NetConfig()
     likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # p(x | z) of a pixel
     classes: int = 0  # number of classes; 0: unconditional
@@ -72,10 +73,8 @@ class VAE:
 
     def check(self):
         """Raise InputError for settings out of range."""
+        check_settings(self, "model.")
         self.nets.check(self.image)
-        at_least(1, model__latent=self.latent)
-        at_least(0, model__classes=self.classes, model__beta=self.beta, model__anneal=self.anneal)
-        at_least(0, model__free_bits=self.free_bits)
 
     def latent_space(self) -> Latent:
         """Return how latents are drawn, mapped and decoded."""

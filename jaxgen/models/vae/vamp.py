@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Latent
-from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.errors import InputError
+from jaxgen.core.ranges import Count
 from jaxgen.core.types import Array, Key, Params
 from jaxgen.losses.elbo import normal_log_prob
 from jaxgen.models.vae._nets import NetConfig
@@ -30,11 +31,10 @@ DARK = 1.5  # the pseudo-inputs' logits start from N(-DARK, 1): dark images, all
 class VampPriorVAE(VAE):
     """Hyper-parameters of a VAE with a VampPrior."""
 
-    components: int = 500  # K: number of pseudo-inputs
+    components: Count = 500  # K: number of pseudo-inputs
 
     def check(self):
         super().check()
-        at_least(1, model__components=self.components)
         if self.classes:
             raise InputError("A VampPrior can't be conditioned on labels: leave model.classes at 0.")
         if self.free_bits:

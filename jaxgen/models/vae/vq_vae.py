@@ -22,6 +22,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Codec
 from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.ranges import Count, check_settings
 from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
@@ -40,12 +41,12 @@ class VQVAE:
     """Hyper-parameters of a vector-quantised autoencoder."""
 
     image: Image = (32, 32, 1)  # height, width, channels
-    stages: int = 2  # stride-2 downsampling stages
-    width: int = 64  # channels of the hidden layers (the paper: 256)
+    stages: Count = 2  # stride-2 downsampling stages
+    width: Count = 64  # channels of the hidden layers (the paper: 256)
     blocks: int = 2  # residual blocks of each net
     quantiser: Quantiser = Quantiser()
     prior: int = 2  # layers of the transformer prior; 0: no prior, so no samples
-    prior_width: int = 64  # channels of the prior
+    prior_width: Count = 64  # channels of the prior
     learning_rate: float = 1e-3  # of Adam (the paper: 2e-4)
 
     def task(self, steps: int) -> Task:
@@ -84,9 +85,8 @@ class VQVAE:
 
     def check(self):
         """Raise InputError for settings that no such model can have."""
-        at_least(1, model__stages=self.stages, model__width=self.width, model__image=min(self.image))
-        at_least(0, model__blocks=self.blocks, model__prior=self.prior)
-        at_least(1, model__prior_width=self.prior_width)
+        check_settings(self, "model.")
+        at_least(1, model__image=min(self.image))
         self.quantiser.check()
         multiple = 1 << self.stages
         if self.image[0] % multiple or self.image[1] % multiple:

@@ -415,9 +415,9 @@ def test_guides_and_teachers_of_latents_at_another_scale(monkeypatch, saved):
         (VDM(IMAGE, net=NET, sampling=Sampling("ddpm", 5, "time")), "A VDM's time is learned"),
         (DDPM(IMAGE, net=NET, timesteps=10), "betas of 1 or more"),
         (DDPM(IMAGE, net=NET, timesteps=40), "it cannot be sampled in 50 steps"),
-        (DDPM(IMAGE, net=NET, ema=1.0), "must be below 1"),
-        (DDPM(IMAGE, net=NET, drop=1.5), "at most 1"),
-        (DDPM(IMAGE, net=NET, drop=-0.1), "model.drop must be at least 0"),
+        (DDPM(IMAGE, net=NET, ema=1.0), "model.ema must be at least 0 and below 1"),
+        (DDPM(IMAGE, net=NET, drop=1.5), "model.drop must be from 0 to 1"),
+        (DDPM(IMAGE, net=NET, drop=float("nan")), "model.drop must be a finite number, not nan"),
     ],
 )
 def test_invalid_settings_are_refused(model, words):

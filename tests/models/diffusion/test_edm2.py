@@ -268,7 +268,7 @@ SMALL = BackboneConfig("edm2", 8, 1, 2, (1,), ())
         (EDM2(IMAGE, net=SMALL, ramp=-1), "model.ramp must be at least 0"),
         (EDM2(IMAGE, net=SMALL, decay=-1), "model.decay must be at least 0"),
         (EDM2(IMAGE, net=SMALL, p_std=0.0), "model.p_std must be above 0"),
-        (EDM2(IMAGE, net=BackboneConfig("edm2", 8, bandwidth=0.0)), "model.net.bandwidth must be at least 1e-06"),
+        (EDM2(IMAGE, net=BackboneConfig("edm2", 8, bandwidth=0.0)), "model.net.bandwidth must be above 0"),
     ],
 )
 def test_invalid_settings_are_refused(model, words):

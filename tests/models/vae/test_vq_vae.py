@@ -250,7 +250,7 @@ def test_more_codebooks_leave_a_smaller_residual():
         (VQVAE(prior_width=100), "not a multiple of its 3 heads"),
         (VQVAE(quantiser=Quantiser(codes=1)), "model.quantiser.codes must be at least 2"),
         (VQVAE(quantiser=Quantiser(decay=1.0)), "model.quantiser.decay must be at least 0 and below 1"),
-        (VQVAE(quantiser=Quantiser(revive=1.0)), "model.quantiser.revive must be below 1"),
+        (VQVAE(quantiser=Quantiser(revive=1.0)), "model.quantiser.revive must be at least 0 and below 1"),
         (VQVAE(quantiser=Quantiser("finite", levels=())), "model.quantiser.levels must be at least 2"),
         (VQVAE(quantiser=Quantiser("finite", levels=(5, 1))), "model.quantiser.levels must be at least 2"),
         (VQVAE(quantiser=Quantiser("finite", depth=2)), "model.quantiser.depth must be 1"),
