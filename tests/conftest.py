@@ -105,7 +105,11 @@ def cli(monkeypatch, capsys):
         print(words, file=sys.stderr)
         raise SystemExit(code)
 
+    def unforeseen(error):
+        raise error  # a test sees the exception itself
+
     monkeypatch.setattr(runner, "leave", leave)
+    monkeypatch.setattr(runner, "unforeseen", unforeseen)
     for name in ("unraisablehook", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
 

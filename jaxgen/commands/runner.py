@@ -3,7 +3,9 @@
 import logging
 import os
 import sys
+import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,12 +13,15 @@ from functools import partial
 
 from jaxgen.core.cache import use_compilation_cache
 from jaxgen.core.errors import Incomplete, InputError
-from jaxgen.core.printable import Printable
+from jaxgen.core.printable import Printable, printable
 from jaxgen.core.progress import lines, report
 
 
 def run(work: Callable[[], object]):
-    """Run a command. Exits with 2 after a user's mistake, 1 after a partial failure, 128 + n after signal n."""
+    """Run a command. Exits with 2 after a user's mistake, 1 after a partial failure, 128 + n after signal n.
+
+    After any other exception it exits with 70, for a fault of this program.
+    """
     from jaxgen.data.image_files import show_warning
     from jaxgen.training.stopping import Interrupted
     from jaxgen.training.window import NonFinite
@@ -43,6 +48,23 @@ def run(work: Callable[[], object]):
         os._exit(0)
     except KeyboardInterrupt:
         leave(130, "Stopped.")
+    except Exception as error:
+        leave(70, unforeseen(error))
+
+
+def unforeseen(error: Exception) -> str:
+    """Write the details of an exception that no part of the program expects to a file, and return one sentence."""
+    details = f"{sys.argv}\nPython {sys.version}\n\n{''.join(traceback.format_exception(error))}"
+    words = printable(" ".join(str(error).split())[:200])
+    what = f"This is a fault of the program: {type(error).__name__}" + f", {words}" * bool(words)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="jaxgen-", suffix=".txt", errors="backslashreplace", delete=False
+        ) as file:
+            file.write(details)
+    except OSError:
+        return f"{what}. There is no place for its details:\n{details}"
+    return f"{what}. The details are in {file.name}: please report them."
 
 
 def _without_orphans(hook, unraisable):

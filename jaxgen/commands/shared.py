@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from PIL import Image
 
+from jaxgen.core.errors import InputError
+
 if TYPE_CHECKING:
     from jaxgen.core.task import Task
 

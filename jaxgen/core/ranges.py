@@ -49,7 +49,7 @@ ANY = Range(low=-LARGEST[float])
 Count = Annotated[int, Range(1)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 Share = Annotated[float, Range(0, 1)]
-Decay = Annotated[float, Range(0, 1, below=True)]  # of a moving average; a rate of dropout
+Decay = Annotated[float, Range(0, 1, below=True)]  # of a moving average, or a share below 1
 Positive = Annotated[float, Range(above=True)]
 Signed = Annotated[float, ANY]
 

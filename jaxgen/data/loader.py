@@ -124,6 +124,12 @@ def image_shape(example: Example) -> Shape | None:
     return next((x.shape for x in example.values() if x.kind == "image"), None)  # pyright: ignore[reportReturnType]
 
 
+def check_shift(data: Data, example: Example):
+    """Raise InputError if a shift can move a whole image out of its frame."""
+    if (image := image_shape(example)) and data.shift >= min(image[:2]):
+        raise InputError(f"data.shift={data.shift} must be below the sides of the model's images, {min(image[:2])}.")
+
+
 def check_turn(data: Data, example: Example):
     """Raise InputError if data.turn is set for images that are not square."""
     if data.turn and (image := image_shape(example)) and image[0] != image[1]:
@@ -139,6 +145,7 @@ def check_shape(name: str, shape: tuple[int, ...], spec: ArraySpec | None):
 def check_source(source: Source, data: Data, example: Example):
     """Raise InputError if the examples of a source do not match the specs of a model."""
     check_turn(data, example)
+    check_shift(data, example)
     first = source[0]
     for name, spec in example.items():
         if name == "source" and spec.kind == "image" and name not in first:

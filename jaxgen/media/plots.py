@@ -1,6 +1,5 @@
 """Plots of losses, confusion matrices and latents."""
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.media import output_files
+from jaxgen.runs.run_dir import read_metrics
 
 
 def plot_confusion(counts: np.ndarray, classes: Sequence[str], target: Path):
@@ -84,8 +84,7 @@ def plot_losses(source: Path, target: Path):
     from matplotlib.figure import Figure
 
     curves: dict[str, dict[str, tuple[list[int], list[float]]]] = defaultdict(lambda: defaultdict(lambda: ([], [])))
-    for line in source.read_text().splitlines():
-        values = json.loads(line)
+    for values in read_metrics(source).values():
         for name, value in values.items():
             if name != "step":
                 phase, _, metric = name.rpartition("/")

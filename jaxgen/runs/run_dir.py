@@ -33,6 +33,17 @@ def begun(run: Run) -> bool:
     return seals.newest_whole(run.folder / "checkpoints")[0] is not None
 
 
+def read_metrics(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the lines of a metrics file with their values; what is no such line, as after damage, is left out."""
+    found = {}
+    for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []:
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if line.endswith("\n") and isinstance(row, dict) and isinstance(row.get("step"), int):
+                found[line] = row
+    return found
+
+
 def saved(run: Run) -> Run | None:
     """Return the run that the folder of this one holds already, as it was last saved; None where it holds none."""
     return load_config(run.folder) if (run.folder / "config.json").is_file() else None

@@ -50,6 +50,11 @@ class AdversarialConfig:
             ada_augmentation.check_pipe(self.ada)
         elif self.augment != "none":
             check_policy(self.augment)
+        if self.lazy > 1 and self.unroll:
+            raise InputError(
+                f"model.game.unroll={self.unroll} looks ahead without the penalties of model.game.lazy={self.lazy}: "
+                "give lazy 1."
+            )
         if self.lazy > 1 and not self.has_penalty:
             raise InputError(
                 f"model.game.lazy={self.lazy} needs a penalty: set model.game.r1, r2, gradient-penalty or dragan."

@@ -15,6 +15,7 @@ from jaxgen.core.spec import ArraySpec
 from jaxgen.media import output_files
 from jaxgen.media.array_files import ENDINGS, save_arrays, still
 from jaxgen.media.plots import plot_confusion, plot_losses
+from jaxgen.runs.run_dir import read_metrics
 
 
 class MetricWriters:
@@ -115,10 +116,9 @@ class Silent:
 
 
 def open_jsonl(path: Path, start: int):
-    """Open a metrics file for appending after step `start`: later lines and a half-written one are dropped."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
-    if kept != lines:
+    """Open a metrics file for appending after step `start`: later lines and damaged ones are dropped."""
+    kept = "".join(line for line, row in read_metrics(path).items() if row["step"] <= start)
+    if path.exists() and kept.encode() != path.read_bytes():
         with output_files.whole(path) as part:
-            part.write_text("".join(kept))
+            part.write_text(kept)
     return path.open("a")

@@ -154,6 +154,10 @@ REFUSALS = {
     "too many devices": (["--mesh.data", "16"], "asks for 16 devices, but there are 8"),
     "an unknown metric": (["--eval.every", "10", "--eval.metrics", "los"], "did you mean 'loss'?"),
     "an unknown split": (["--data.split", "trian"], "trian"),
+    "a rate that is no number": (["--model.game.learning-rate", "nan"], "must be a finite number, not nan"),
+    "a shift out of the frame": (["--data.shift", "1000000000"], "must be below the sides of the model's images, 8"),
+    "batches that fill memory": (["--data.prefetch", "1000000000"], "this machine has"),
+    "a preview that fills memory": (["--log.count", "2000000000"], "log.count=2000000000 takes 512.0 GB"),
     "a decay of one": (["--optim.ema", "1"], "optim.ema must be at least 0 and below 1"),
 }
 
@@ -253,6 +257,8 @@ def test_generate_refuses(run, tmp_path, cli):
     assert "There is no run folder" in refused(str(tmp_path / "nowhere"), *out)
     assert "is no run" in refused(str(tmp_path), *out)
     assert "count must be at least 1" in refused(str(run), "--count", "0", *out)
+    assert "--count 2000000000 takes 512.0 GB" in refused(str(run), "--count", "2000000000", *out)
+    assert "--seed must be from 0 to 4294967295, not 4294967296" in refused(str(run), "--seed", "4294967296", *out)
     assert "must end in .png or .npz" in refused(str(run), "--out", str(tmp_path / "x.jpg"))
     assert "takes no labels" in refused(str(run), "--labels", "3", *out)
     assert "truncation must be from 0 to 1, not 2.0" in refused(str(run), "--truncation", "2", *out)

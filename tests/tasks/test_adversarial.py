@@ -339,6 +339,8 @@ def test_truncated_priors():
         (AdversarialConfig(critics=0), "critics must be at least 1"),
         (AdversarialConfig(r1=-1.0), "r1 must be at least 0"),
         (AdversarialConfig(lazy=16), "needs a penalty"),
+        (AdversarialConfig(lazy=2, r1=1.0, unroll=2), "looks ahead without the penalties"),
+        (AdversarialConfig(beta2=1.0), "beta2 must be at least 0 and below 1"),
         (AdversarialConfig(ema=1.0), "below 1"),
         (AdversarialConfig(augment="colour"), "Unknown"),
         (AdversarialConfig(augment="ada:everything"), "Unknown"),

@@ -1,4 +1,4 @@
-"""The output of a run without a terminal."""
+"""The output of a run without a terminal, and its metrics file where lines are damaged."""
 
 import io
 import time
@@ -6,7 +6,11 @@ import time
 from rich.console import Console
 
 from jaxgen.core import progress
-from jaxgen.training.metric_writers import MetricWriters
+from jaxgen.media.plots import plot_losses
+from jaxgen.training.metric_writers import MetricWriters, open_jsonl
+
+GOOD = '{"step": 1, "a/loss": 0.5}\n{"step": 2, "a/loss": 0.4}\n'
+DAMAGED = b"\n\xff\x00garbage\n[1]\n5\n{}\n" + GOOD.encode() + b'{"step": "x"}\n{"step": 3, "a/loss": 0}\n{"step": 2,'
 
 
 def test_a_log_without_a_terminal_has_a_line_every_while(tmp_path, monkeypatch):
@@ -21,3 +25,15 @@ def test_a_log_without_a_terminal_has_a_line_every_while(tmp_path, monkeypatch):
     writer.close()
     said = out.getvalue().splitlines()
     assert set(said) == {"step 10/30  compiling", "step 11/30"} and len(said) <= 6
+
+
+def test_damaged_lines_are_dropped_where_a_run_goes_on(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(DAMAGED)
+    plot_losses(path, tmp_path / "losses.png")
+    assert (tmp_path / "losses.png").stat().st_size > 1000
+    with open_jsonl(path, 2) as file:
+        file.write("more\n")
+    assert path.read_text() == GOOD + "more\n"
+    open_jsonl(tmp_path / "new.jsonl", 0).close()
+    assert not (tmp_path / "new.jsonl").read_bytes()

@@ -27,7 +27,7 @@ from jax.scipy.special import erf
 
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least, check_labels
-from jaxgen.core.ranges import Count, Decay, Positive, Share, Signed
+from jaxgen.core.ranges import Count, Decay, Positive, Signed
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.samplers import noise_like
@@ -58,7 +58,7 @@ class Consistency:
     most: Count = 1280  # noise levels above the lowest at the end of training
     p_mean: Signed = -1.1  # mean of log sigma in training
     p_std: Positive = 2.0  # standard deviation of log sigma in training
-    drop: Share = 0.0  # share of labels replaced by the null label in training
+    drop: Decay = 0.0  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 1e-4  # of Adam
     ema: Decay = 0.9999  # decay of the EMA

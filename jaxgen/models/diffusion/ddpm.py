@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core import rng
-from jaxgen.core.ranges import Count, Decay, Share
+from jaxgen.core.ranges import Count, Decay
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion import schedules
@@ -48,7 +48,7 @@ class DDPM:
     schedule: Literal["linear", "cosine"] = "linear"
     predict: Literal["eps", "x0", "v"] = "eps"
     variance: Literal["small", "large", "learned"] = "small"  # of a reverse step: beta~, beta, or an interpolation
-    drop: Share = 0.1  # share of labels replaced by the null label in training
+    drop: Decay = 0.1  # share of labels replaced by the null label in training
     sampling: Sampling = DEFAULT_SAMPLING
     learning_rate: float = 2e-4  # of Adam
     ema: Decay = 0.9999  # decay of the EMA

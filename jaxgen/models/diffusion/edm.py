@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
-from jaxgen.core.ranges import Decay, Positive, Share, Signed
+from jaxgen.core.ranges import Decay, Positive, Signed
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion.grids import grid
@@ -50,7 +50,7 @@ class EDM:
     p_std: Positive = 1.2  # standard deviation of log sigma in training
     sigma_min: Positive = 0.002  # lowest noise level of sampling
     sigma_max: Positive = 80.0  # highest noise level of sampling
-    drop: Share = 0.1  # share of labels replaced by the null label in training
+    drop: Decay = 0.1  # share of labels replaced by the null label in training
     sampling: Sampling = Sampling()
     learning_rate: float = 1e-3  # of Adam
     ema: Decay = 0.9999  # decay of the EMA

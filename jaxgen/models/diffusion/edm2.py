@@ -21,7 +21,7 @@ from flax import linen as nn
 
 from jaxgen.core import rng
 from jaxgen.core.config import Optim, Save
-from jaxgen.core.ranges import Positive, Share, Signed
+from jaxgen.core.ranges import Decay, Positive, Signed
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params
 from jaxgen.models.diffusion._nets import BackboneConfig
@@ -39,7 +39,7 @@ class EDM2(EDM):
     net: BackboneConfig = BackboneConfig("edm2")
     p_mean: Signed = -0.4
     p_std: Positive = 1.0
-    drop: Share = 0.0
+    drop: Decay = 0.0
     sampling: Sampling = Sampling(steps=32)
     learning_rate: float = 0.01  # of Adam, the highest
     ramp: int = 4_883  # warm-up steps; 0: none. The paper's 10 million images, in batches of 2048

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError
-from jaxgen.core.ranges import Decay, Range, Share
+from jaxgen.core.ranges import Decay, Range
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion import schedules
@@ -66,7 +66,7 @@ class Flow:
     coupling: Literal["independent", "ot", "reflow"] = "independent"  # of noise and images in a batch
     teacher: str = ""  # reflow: folder of a flow's run; its samples replace the images
     shift: Annotated[float, Range(1e-3)] = 1.0  # factor on sigma / alpha, above 1 for larger images
-    drop: Share = 0.1  # share of labels replaced by the null label in training
+    drop: Decay = 0.1  # share of labels replaced by the null label in training
     sampling: Sampling = EVEN
     learning_rate: float = 5e-4  # of Adam
     ema: Decay = 0.9999  # decay of the EMA

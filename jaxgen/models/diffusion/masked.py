@@ -33,7 +33,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Density
 from jaxgen.core.errors import InputError, check_labels
-from jaxgen.core.ranges import Count, Decay, Range, Share
+from jaxgen.core.ranges import Count, Decay, Range
 from jaxgen.core.spec import labelled_image
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
@@ -112,7 +112,7 @@ class Masked:
     autoencoder: str = ""  # folder of a vq-vae or vqgan run, to model its tokens; empty: grey levels
     levels: Annotated[int, Range(2, LEVELS)] = LEVELS  # number of grey levels, without an autoencoder
     schedule: Schedule = "linear"  # of the share of masked tokens in training
-    drop: Share = 0.1  # share of labels replaced by the null label in training
+    drop: Decay = 0.1  # share of labels replaced by the null label in training
     sampling: MaskedSampling = DEFAULT_SAMPLING
     learning_rate: float = 5e-4  # of Adam
     ema: Decay = 0.9999  # decay of the EMA

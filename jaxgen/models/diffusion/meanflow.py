@@ -42,7 +42,7 @@ class MeanFlow:
     p_std: float = 1.0  # standard deviation of logit t in training
     apart: Share = 0.25  # probability that r differs from t in training
     power: float = 1.0  # p, the exponent of the adaptive loss weight
-    drop: Share = 0.1  # share of labels replaced by the null label in training
+    drop: Decay = 0.1  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 5e-4  # of Adam
     ema: Decay = 0.9999  # decay of the EMA

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError
-from jaxgen.core.ranges import Decay, Range, Share
+from jaxgen.core.ranges import Decay, Range
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Params
 from jaxgen.diffusion.schedules import expand_like
@@ -40,7 +40,7 @@ class Shortcut:
     net: BackboneConfig = BackboneConfig()
     shortest: Annotated[int, Range(2)] = 128  # largest number of sampling steps, a power of two
     share: Annotated[float, Range(0, 1, True, True)] = 0.25  # of a batch that trains long steps
-    drop: Share = 0.1  # share of labels replaced by the null label in training
+    drop: Decay = 0.1  # share of labels replaced by the null label in training
     sampling: FewStepSampling = FewStepSampling()
     learning_rate: float = 5e-4  # of Adam
     ema: Decay = 0.999  # decay of the EMA, which computes the targets of long steps

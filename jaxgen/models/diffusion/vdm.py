@@ -30,7 +30,7 @@ from jax.lax import stop_gradient
 
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError
-from jaxgen.core.ranges import Decay, Share, Signed
+from jaxgen.core.ranges import Decay, Signed
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Learner, Params, Phase
 from jaxgen.diffusion.grids import grid
@@ -56,7 +56,7 @@ class VDM:
     gamma_max: Signed = 5.0  # initial -log SNR of the highest noise level
     hidden: int = 1024  # units of gamma's net; 0: a straight line between learned ends
     fourier: tuple[int, ...] = (7, 8)  # n of the inputs sin and cos (2^n pi z)
-    drop: Share = 0.0  # share of labels replaced by the null label in training
+    drop: Decay = 0.0  # share of labels replaced by the null label in training
     sampling: Sampling = Sampling("ddpm", 250, "log-snr", clip=True)
     learning_rate: float = 2e-4  # of Adam
     ema: Decay = 0.9999  # decay of the EMA

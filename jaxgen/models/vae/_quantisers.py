@@ -6,6 +6,7 @@ random vector of the batch; without replacement (`revive=0`) it moves to 0, by t
 changes a code by at most 0.01% as long as unused codes are replaced; codebooks of version 0.1 were trained without it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from jaxgen.core.ranges import Count, Decay, Range
 from jaxgen.core.types import Array, Key, PyTree
 
 stop_gradient = jax.lax.stop_gradient
+MOST = 2**24  # tokens of finite levels; they are counted one by one, in f32
 EPSILON = 1e-5  # of Laplace smoothing, in units of the mean use of a code
 
 
@@ -43,6 +45,11 @@ class Quantiser:
     def check(self):
         """Raise InputError for settings that no quantiser can have."""
         at_least(2, model__quantiser__levels=min(self.levels, default=0))
+        if self.kind == "finite" and math.prod(self.levels) > MOST:
+            raise InputError(
+                f"model.quantiser.levels make {math.prod(self.levels)} different tokens: give fewer or smaller levels, "
+                f"for at most {MOST}."
+            )
         if self.kind == "finite" and self.depth > 1:
             raise InputError("model.quantiser.depth must be 1 with kind=finite, which has no residual quantisation.")
 

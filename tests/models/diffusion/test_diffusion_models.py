@@ -416,7 +416,7 @@ def test_guides_and_teachers_of_latents_at_another_scale(monkeypatch, saved):
         (DDPM(IMAGE, net=NET, timesteps=10), "betas of 1 or more"),
         (DDPM(IMAGE, net=NET, timesteps=40), "it cannot be sampled in 50 steps"),
         (DDPM(IMAGE, net=NET, ema=1.0), "model.ema must be at least 0 and below 1"),
-        (DDPM(IMAGE, net=NET, drop=1.5), "model.drop must be from 0 to 1"),
+        (DDPM(IMAGE, net=NET, drop=1.0), "model.drop must be at least 0 and below 1"),
         (DDPM(IMAGE, net=NET, drop=float("nan")), "model.drop must be a finite number, not nan"),
     ],
 )

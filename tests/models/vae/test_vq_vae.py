@@ -253,6 +253,7 @@ def test_more_codebooks_leave_a_smaller_residual():
         (VQVAE(quantiser=Quantiser(revive=1.0)), "model.quantiser.revive must be at least 0 and below 1"),
         (VQVAE(quantiser=Quantiser("finite", levels=())), "model.quantiser.levels must be at least 2"),
         (VQVAE(quantiser=Quantiser("finite", levels=(5, 1))), "model.quantiser.levels must be at least 2"),
+        (VQVAE(quantiser=Quantiser("finite", levels=(1000,) * 4)), "make 1000000000000 different tokens"),
         (VQVAE(quantiser=Quantiser("finite", depth=2)), "model.quantiser.depth must be 1"),
         (VQVAE((4, 4, 1), quantiser=Quantiser("finite")), "needs more than one latent vector"),
     ],
