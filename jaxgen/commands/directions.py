@@ -53,6 +53,7 @@ def directions(
     opened = open_run(run)
     entry = latent_space.Entry(opened, count * latent_space.STEPS)
     images, found = latent_space.directions(entry, seed, count, strength, chosen, classes, truncation)
-    save_png(out, grid(images, latent_space.STEPS))
-    save_npz(beside, directions=found, step=opened.step)
+    with output_files.together():
+        save_png(out, grid(images, latent_space.STEPS))
+        save_npz(beside, directions=found, step=opened.step)
     print(f"{count} directions of step {opened.step}: {out}")

@@ -28,8 +28,10 @@ def export(
         out: the output file; unset: RUN/export/<net>.safetensors, <net>.pth, or generate.stablehlo
     """
     from jaxgen.interop import convert, programs
+    from jaxgen.media import output_files
     from jaxgen.runs.load import open_run
 
+    output_files.check_place(out or run / "export" / to)
     _, _, task, state, frozen, _ = opened = open_run(run)
     if to == "stablehlo":
         if net:
@@ -39,7 +41,12 @@ def export(
     nets = [choose(net, state.params, "net")] if net else list(state.params)
     if out is not None and len(nets) > 1:
         raise InputError(f"--out is one file, but the run has {len(nets)} nets: name one with --net.")
-    for name in nets:
-        path = out or run / "export" / (name + {"safetensors": ".safetensors", "torch": ".pth"}[to])
-        count = convert.export_weights(opened.run, state, name, to, path, weights == "average")
-        print(f"{count} tensors of the {name}: {path}")
+    ending = {"safetensors": ".safetensors", "torch": ".pth"}[to]
+    paths = {name: out or run / "export" / (name + ending) for name in nets}
+    with output_files.together():
+        counts = {
+            name: convert.export_weights(opened.run, state, name, to, path, weights == "average")
+            for name, path in paths.items()
+        }
+    for name, count in counts.items():
+        print(f"{count} tensors of the {name}: {paths[name]}")

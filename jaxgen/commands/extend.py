@@ -96,12 +96,14 @@ def extend(
     alpha = photo.alpha
     if alpha is not None and by:  # new pixels are opaque
         alpha = np.pad(alpha, ((above, below), (left, right), (0, 0)), constant_values=np.iinfo(alpha.dtype).max)
-    for number, path in enumerate(targets):
-        made = inpainted(model, given, hidden, seed, number, check)
-        if tile:
-            made = np.roll(made, (-(height // 2), -(width // 2)), (0, 1))
-        made = made.mean(2, keepdims=True) if made.shape[2] != given.shape[2] == 1 else made
-        write(path, quantised(np.clip(made, -1, 1), photo.bits), photo, alpha)
+    with output_files.together():
+        for number, path in enumerate(targets):
+            made = inpainted(model, given, hidden, seed, number, check)
+            if tile:
+                made = np.roll(made, (-(height // 2), -(width // 2)), (0, 1))
+            made = made.mean(2, keepdims=True) if made.shape[2] != given.shape[2] == 1 else made
+            write(path, quantised(np.clip(made, -1, 1), photo.bits), photo, alpha)
+    for path in targets:
         print(f"{given.shape[0]}x{given.shape[1]}, {hidden.mean():.0%} of it filled in: {path}", flush=True)
 
 

@@ -105,12 +105,13 @@ def generate(
             show(min(batch * len(ends), count))
 
         samples = sample(state, frozen, seed, count, needed, after)
-    if out != shown:
-        labelled: dict[str, Any] = {"label": needed["label"]} if classes else {}
-        if classes and len(names := task.example["label"].names) == task.classes:
-            labelled["classes"] = np.asarray(names)
-        save_npz(out, **{generator_of(task).main: stored(spec, samples)}, step=step, seed=seed, **labelled)
-    save_arrays(shown, spec, samples, rows=rows)
+    with output_files.together():
+        if out != shown:
+            labelled: dict[str, Any] = {"label": needed["label"]} if classes else {}
+            if classes and len(names := task.example["label"].names) == task.classes:
+                labelled["classes"] = np.asarray(names)
+            save_npz(out, **{generator_of(task).main: stored(spec, samples)}, step=step, seed=seed, **labelled)
+        save_arrays(shown, spec, samples, rows=rows)
     print(f"{count} samples of step {step}: {out}{pace(config.model, batch, ends, calls[:count])}")
 
 

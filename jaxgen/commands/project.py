@@ -63,7 +63,6 @@ def project(
     opened = open_run(run, Mesh(data=1))
     ticks = lambda x: tracked(x, "projecting", len(x))  # noqa: E731
     found = search.project(latent_space.Entry(opened, 64), target, steps, seed, classes, features, ticks)
-    save_png(out, grid(np.concatenate([target, found.image]), 2))
     label_array = {} if found.label is None else {"label": found.label}
     arrays: dict[str, Any] = {
         "w" if linear else "z": found.latent,
@@ -71,5 +70,8 @@ def project(
         "loss": found.losses,
         **label_array,
     }
-    save_npz(beside, step=opened.step, psnr=found.psnr, **arrays)
-    print(f"PSNR {found.psnr:.2f} dB by {distance} after {steps} steps: {out}, {beside}")
+    print(f"PSNR {found.psnr:.2f} dB by {distance} after {steps} steps", flush=True)
+    with output_files.together():
+        save_png(out, grid(np.concatenate([target, found.image]), 2))
+        save_npz(beside, step=opened.step, psnr=found.psnr, **arrays)
+    print(f"{out}, {beside}")

@@ -15,7 +15,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
 from jaxgen.core.ranges import Range, Seed
 from jaxgen.inference.restoration import Model, open_model
-from jaxgen.media import tiling
+from jaxgen.media import output_files, tiling
 from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit, numbered
 from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import Photo, check_mask, find, quantised, read, size_of, write
@@ -222,17 +222,19 @@ class ImageRestorer:
             [self.restored(given, conditioning, i, check) for i in range(self.answers)],
         )
         if not compared:  # the whole output is never in memory as f32
-            for path, lines in zip(paths, parts, strict=True):
-                values = np.concatenate([quantised(some, photo.bits) for some in lines])
-                write(path, values, photo, alpha)
+            with output_files.together():
+                for path, lines in zip(paths, parts, strict=True):
+                    values = np.concatenate([quantised(some, photo.bits) for some in lines])
+                    write(path, values, photo, alpha)
             return {}
         from jaxgen.media import comparison_sheet as comparing
 
         found = [np.concatenate(list(lines)) for lines in parts]
         if self.degrade and truth is not None:  # a fractional scale rounds the sides up
             found = [each[: len(truth), : truth.shape[1]] for each in found]
-        for path, each in zip(paths, found, strict=True):  # before they are scored, which may fail
-            write(path, quantised(each, photo.bits), photo, alpha)
+        with output_files.together():  # before they are scored, which may fail
+            for path, each in zip(paths, found, strict=True):
+                write(path, quantised(each, photo.bits), photo, alpha)
         height, width = np.min([x.shape[:2] for x in (found[0], found[0] if truth is None else truth)], axis=0)
         found, truth = [each[:height, :width] for each in found], None if truth is None else truth[:height, :width]
         scores = lambda made: {} if truth is None else comparing.measured(truth, made, int(self.model.scale))  # noqa: E731

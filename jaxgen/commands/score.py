@@ -78,14 +78,15 @@ def score(
     order = np.argsort(-scores, kind="stable")
     names = [str(getattr(source, "names", range(len(source)))[i]) for i in some.indices]
     labels = [source.classes[i] for i in some.labels] if source.classes else [""] * len(some)
-    with output_files.whole(out) as part, part.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["rank", "score", "image", "label"])
-        writer.writerows([rank, f"{scores[i]:.6g}", names[i], labels[i]] for rank, i in enumerate(order, 1))
-    save_png(sheet, ranked(data.Subset(some, order), scores[order], about, image, count))
-    print(f"{len(some)} images scored by {by} at step {opened.step}: {out}, {sheet}")
     if odd is not None:
-        print(f"AUROC {auroc(scores, odd):.4f} of {odd.sum()} anomalies among {len(odd)} images")
+        print(f"AUROC {auroc(scores, odd):.4f} of {odd.sum()} anomalies among {len(odd)} images", flush=True)
+    with output_files.together():
+        with output_files.whole(out) as part, part.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["rank", "score", "image", "label"])
+            writer.writerows([rank, f"{scores[i]:.6g}", names[i], labels[i]] for rank, i in enumerate(order, 1))
+        save_png(sheet, ranked(data.Subset(some, order), scores[order], about, image, count))
+    print(f"{len(some)} images scored by {by} at step {opened.step}: {out}, {sheet}")
     if bad := getattr(source, "bad", {}):
         lines = "\n".join(f"{name}: {wrong}" for name, wrong in bad.items())
         raise Incomplete(f"{len(bad)} of {len(bad) + len(source)} images can't be read, and were not scored:\n{lines}")

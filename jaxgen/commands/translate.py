@@ -12,6 +12,7 @@ from jaxgen.core.class_names import class_number
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Seed
 from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
+from jaxgen.media import output_files
 from jaxgen.media.batch_files import ImageJob, check_image, check_memory, check_memory_limit, numbered
 from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import Photo, check_made, quantised, read, write
@@ -89,8 +90,9 @@ class ImageTranslator:
         check_image(file, EACH, self.memory)
         photo = read(file)
         x = self.prepared(photo, file)
-        for number, path in enumerate(numbered(target, self.answers)):
-            write(path, quantised(self.made(x, number, file), photo.bits), photo)
+        with output_files.together():
+            for number, path in enumerate(numbered(target, self.answers)):
+                write(path, quantised(self.made(x, number, file), photo.bits), photo)
 
     def prepared(self, photo: Photo, file: Path) -> np.ndarray:
         """Return an image as the model takes it, f32[h w c]."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and that are on the disk before they have their names."""
+"""Files that are written whole or not at all, one alone or several together."""
 
 import errno
 import os
@@ -6,7 +6,29 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Written(NamedTuple):
+    """A file that is written, but does not have its name yet."""
+
+    part: Path
+    path: Path
+    mode: int
+    durable: bool
+
+    def rename(self):
+        self.part.chmod(self.mode)  # some writers have made the file anew, readable by its owner only
+        if self.durable:
+            sync(self.part)
+        self.part.replace(self.path)
+        if self.durable:
+            sync(self.path.parent)
+
+
+_waiting: ContextVar[list[Written] | None] = ContextVar("_waiting", default=None)
 
 
 @contextmanager
@@ -15,13 +37,34 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
 
     durable: survive a power failure: the contents are on the disk before the name is, and the name before this returns
     """
-    part = temporary(path)
+    part, waiting = temporary(path), _waiting.get()
     try:
-        mode = reserve(part)
+        with part.open("xb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # of a new file: the user's umask decides
         yield part
-        finish(part, path, mode, durable)
-    finally:
+        written = Written(part, path, mode, durable)
+        written.rename() if waiting is None else waiting.append(written)
+    except BaseException:
         discard(part)
+        raise
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Give the files that are written inside their names at the end: all, or none if an error is raised.
+
+    The first one that was written, the one that counts, is renamed last: where it is, the others are too.
+    """
+    waiting: list[Written] = []
+    token = _waiting.set(waiting)
+    try:
+        yield
+        for written in reversed(waiting):
+            written.rename()
+    finally:
+        _waiting.reset(token)
+        for written in waiting:
+            discard(written.part)
 
 
 def temporary(path: Path) -> Path:
@@ -29,24 +72,8 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
 
 
-def reserve(part: Path) -> int:
-    """Make the empty file, and return the permissions of a new file, which the user's umask decides."""
-    with part.open("xb") as file:
-        return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-
-
-def finish(part: Path, path: Path, mode: int, durable: bool = False):
-    """Rename a written file to `path`. Some writers have made it anew, readable by its owner only."""
-    part.chmod(mode)
-    if durable:
-        sync(part)
-    part.replace(path)
-    if durable:
-        sync(path.parent)
-
-
 def discard(part: Path):
-    """Delete a temporary file that has no use any more, if it is there. Never hides the error that led here."""
+    """Delete a temporary file, if it is there. Never hides the error that led here."""
     with suppress(OSError):
         part.unlink(missing_ok=True)
 
@@ -57,7 +84,7 @@ def sync(path: Path):
     try:
         os.fsync(number)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems of networks know no fsync of folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no fsync of folders
             raise
     finally:
         os.close(number)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +14,17 @@ from jaxgen.core.config import Mesh, Run, validate
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.spec import spec_of
 from jaxgen.core.types import PyTree, TrainState, variables
+from jaxgen.core.whole_file import temporary
 from jaxgen.interop.entries import Entry, entry
 from jaxgen.interop.nearest import nearest
 from jaxgen.interop.read import read
 from jaxgen.interop.weight_names import rule_of, to_theirs
 from jaxgen.interop.write import write_safetensors, write_torch
+from jaxgen.media import output_files
 from jaxgen.runs import sharding
 from jaxgen.runs.checkpoint import Checkpoints
 from jaxgen.runs.load import build_task
-from jaxgen.runs.run_dir import begun, claim, record_start
+from jaxgen.runs.run_dir import claim, record_start
 
 
 class Imported(NamedTuple):
@@ -41,7 +44,8 @@ def import_weights(path: Path, run: Run, net: str | None, take: str = "") -> Imp
     Raises InputError where the file or the folder can't be used, or the weights don't fit.
     """
     validate(run)
-    if begun(run):
+    output_files.check_place(run.folder)
+    if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
         raise InputError(f"{run.folder} exists already: nothing in it is overwritten. Give another folder with --out.")
     tensors = read(path)
     mesh = sharding.make_mesh(Mesh(data=1))
@@ -60,14 +64,19 @@ def import_weights(path: Path, run: Run, net: str | None, take: str = "") -> Imp
     state = sharding.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch))
     for name, one in fits.items():
         state = placed(state, name, one.weights(tensors))
-    with claim(run) as folder:
-        record_start(folder, mesh)
-        checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
-        checkpoints.save(0, state, {"batches": 0, "window": {}, "imported": path.name})
-        checkpoints.close()
+    part = temporary(run.folder.absolute())  # so that what a killed import leaves is not in the way of the next one
+    try:
+        with claim(run, part):
+            record_start(part, mesh)
+            checkpoints = Checkpoints(part / "checkpoints", run.save.keep)
+            checkpoints.save(0, state, {"batches": 0, "window": {}, "imported": path.name})
+            checkpoints.close()
+            part.replace(run.folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     count = sum(int(np.prod(row.shape)) for one in fits.values() for row in one.rows)
     choices = [text for name, one in fits.items() if (text := one.choice(name))]
-    return Imported(folder, " and ".join(fits), count, choices)
+    return Imported(run.folder, " and ".join(fits), count, choices)
 
 
 def fitting(path: Path, found: Mapping[str, Entry]) -> dict[str, Entry]:
@@ -100,7 +109,6 @@ def export_weights(run: Run, state: TrainState, net: str, kind: str, path: Path,
     if average and net in state.ema:
         found = dict(state.ema[net])
     tensors = to_theirs(rule_of(run.preset), run.model, net, jax.device_get(found))
-    path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "torch":
         write_torch(path, tensors)
     else:

@@ -15,6 +15,7 @@ from jaxgen.core.capabilities import Classifier, Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.task import Task
 from jaxgen.core.types import PyTree, TrainState, averaged
+from jaxgen.interop.write import check_new
 from jaxgen.media import output_files
 
 PROGRAMS = ("generate", "classify")
@@ -33,14 +34,14 @@ def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool,
     path = out or folder / f"{program}.stablehlo"
     beside = path.with_name(path.name + ".json")
     for file in (path, beside):
-        if file.exists():
-            raise InputError(f"{file} exists already: nothing is overwritten. Give another file with --out.")
+        check_new(file)
     made = exported(task, state if average else state.replace(ema={}), frozen, program)
     about = signature(task, made, program, path)
-    with output_files.whole(beside) as part:
-        part.write_text(json.dumps(about, indent=2) + "\n")
-    with output_files.whole(path) as part:
-        part.write_bytes(made.serialize())
+    with output_files.together():
+        with output_files.whole(path) as part:
+            part.write_bytes(made.serialize())
+        with output_files.whole(beside) as part:
+            part.write_text(json.dumps(about, indent=2) + "\n")
     print(f"{program}: {path}, its signature: {beside}\n" + "\n".join(about["example"]))
 
 

@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from jaxgen.core.errors import InputError
-from jaxgen.core.whole_file import replacing
 from jaxgen.data.arrays import first_line
 from jaxgen.interop.pickles import DTYPES, STORAGES
+from jaxgen.media import output_files
 
 ALIGNMENT = 64  # bytes: torch starts the contents of every record at a multiple of it
 CLASSES = {dtype: f"{name}Storage" for name, dtype in STORAGES.items() if name != "Untyped"}
@@ -53,19 +53,25 @@ def write_torch(path: str | Path, tensors: Mapping[str, Any]):
 def _plain(name: str, tensor: Any, dtypes: Container[str], target: str) -> np.ndarray:
     array = np.asarray(tensor, order="C")
     if array.dtype.name not in dtypes:
-        raise InputError(f"The array {name!r} cannot be written: {target} has no type {array.dtype.name}.")
+        raise InputError(f"The array {name!r} can't be written: {target} has no type {array.dtype.name}.")
     return array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder == ">" else array
 
 
 def _write(path: Path, write: Callable[[Path], None]):
-    """Have the file written beside its place and then moved there: no half of one is ever seen."""
+    """Have the file written whole, and over no other one."""
+    check_new(path)
+    with output_files.whole(path) as part:
+        try:
+            write(part)
+        except SafetensorError as error:
+            raise InputError(f"{path} can't be written: {first_line(error)}.") from error
+
+
+def check_new(path: Path):
+    """Raise InputError if a file of weights can't be written there, or exists."""
+    output_files.check_place(path)
     if path.exists():
         raise InputError(f"{path} exists already, and is not overwritten: give another name or move it away.")
-    try:
-        with replacing(path) as part:
-            write(part)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
 
 
 def _zip(path: Path, records: Mapping[str, bytes | memoryview]):

@@ -1,6 +1,7 @@
 """A command applied to images, and to each image of folders."""
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,8 @@ class ImageJob:
             endings = tuple(frames.SUFFIXES.values()) if self.animated[file] else WRITTEN
             for path in self.outputs(target):
                 output_files.check(path, endings, self.overwrite, given=self.inputs)
+        for folder in {path.parent: path for path in self.targets}.values():
+            output_files.check_place(folder)
 
     def _target(self, file: Path) -> Path:
         root, suffix = self.roots[file], self.animated[file] or ".png"
@@ -95,7 +98,7 @@ class ImageJob:
         folder = self.out or (beside if root.is_dir() else None)
         if folder is None:
             return beside.with_name(f"{beside.name}{suffix}")
-        if folder.is_file():
+        if os.path.isfile(folder):
             raise InputError(f"{folder} is a file: for several images name a folder with --out.")
         # Of several folders each has a folder of its own in --out.
         return folder / (root.resolve().name if self.out and root.is_dir() and len(self.paths) > 1 else "") / name
@@ -110,7 +113,7 @@ class ImageJob:
         kept, bad = [], []
         for file, target in zip(self.files, self.targets, strict=True):
             try:
-                there = [path for path in self.outputs(target) if path.exists()]
+                there = [path for path in self.outputs(target) if os.path.exists(path)]
                 if there and not self.single and not self.overwrite:
                     kept.append(there[0])
                     continue

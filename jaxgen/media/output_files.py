@@ -1,9 +1,11 @@
 """Files that commands write: checked before the work begins, written atomically, never over another file by mistake."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from jaxgen.core import whole_file
 from jaxgen.core.errors import InputError
 
 
@@ -20,16 +22,25 @@ def check(out: Path, endings: Sequence[str], overwrite: bool, beside: Iterable[P
         raise InputError(f"--out must end in {allowed}, not {out.name!r}.")
     given = list(given)
     for path in (out, *beside):
+        check_place(path)
         if path.is_dir():
             raise InputError(f"{path} is a folder: name a file.")
-        parent = next(folder for folder in path.absolute().parents if folder.exists())
-        if not parent.is_dir():
-            raise InputError(f"{parent} is a file, not a folder: {path.name} can't be written into it.")
         for file in given:
             if path.exists() and file.exists() and path.samefile(file):
                 raise InputError(f"{file} would be replaced by its own output: name another file with --out.")
         if path.exists() and not overwrite:
             raise InputError(f"{path} exists already: name another file with --out, or add --overwrite.")
+
+
+def check_place(path: Path):
+    """Raise InputError if the system refuses the path's name, or to write into its folder."""
+    with _as_input_error(path):
+        path.exists()  # raises OSError for a name that is too long
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise InputError(f"{parent} is a file, not a folder: {path.name} can't be written into it.")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{path} can't be written: {parent} is read-only.")
 
 
 @contextmanager
@@ -38,13 +49,30 @@ def whole(path: Path) -> Iterator[Path]:
 
     Raises InputError if it can't be written.
     """
-    part = path.with_name(f"{path.name}.part")
-    try:
+    with _as_input_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(path)
+        with whole_file.replacing(path) as part:
+            yield part
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Have all files that are written inside, or none of them: the same command can be given again after a kill.
+
+    Raises InputError if one can't be written.
+    """
+    try:
+        with whole_file.together():
+            yield
+    except OSError as error:
+        if error.filename2 is None:  # not of a renaming
+            raise
+        raise InputError(f"{error.filename2} can't be written: {error.strerror}.") from error
+
+
+@contextmanager
+def _as_input_error(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{path} can't be written: {error.strerror or error}.") from error
-    finally:
-        if path.parent.is_dir():
-            part.unlink(missing_ok=True)

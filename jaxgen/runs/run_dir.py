@@ -50,13 +50,14 @@ def saved(run: Run) -> Run | None:
 
 
 @contextmanager
-def claim(run: Run) -> Iterator[Path]:
+def claim(run: Run, elsewhere: Path | None = None) -> Iterator[Path]:
     """Make the run's folder, or check that it holds this very run, and keep other processes out of it meanwhile.
 
+    elsewhere: a folder in place of the run's own
     The run may have more steps than it was saved with; `lengthen` saves their number.
     Raises InputError where it holds something else, a run of another configuration, or can't be written.
     """
-    folder = run.folder
+    folder = elsewhere or run.folder
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give the run a folder of its own with --out.")
     if folder.is_dir() and any(map(_counts, folder.iterdir())):

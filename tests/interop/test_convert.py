@@ -1,6 +1,8 @@
 """Weights in and out through the commands; programs that run without jaxgen."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from jaxgen.inference.sampling import conditions_of
 from jaxgen.interop.programs import export_program
 from jaxgen.interop.read import read
 from jaxgen.interop.write import write_safetensors
+from jaxgen.runs import checkpoint, seals
 from jaxgen.runs.config_io import resampled
 from tests.helpers.capabilities import classify, generate
 from tests.helpers.running import TINY, call
@@ -203,17 +206,22 @@ def test_import_says_which_weights_it_took_and_takes_the_others(lenet, cli, tmp_
         assert all(np.array_equal(exported[name], live[name] + more) for name in live)
 
 
-def test_an_import_that_was_killed_is_repeated(lenet, cli, tmp_path, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    command = ("import", lenet / "weights.safetensors", "--model", "lenet5", "--out", tmp_path / "run")
+def test_a_stopped_import_is_repeated_by_the_same_command(lenet, cli, tmp_path, monkeypatch):
+    command = ("import", lenet / "weights.safetensors", "--model", "lenet5", "--model.fit", "bilinear")
     with monkeypatch.context() as patch:
-        patch.setattr("jaxgen.runs.checkpoint.Checkpoints.save", killed)
-        cli(130, *command)
-    assert (tmp_path / "run" / "config.json").exists()
-    cli(0, *command)
-    assert "exists already" in cli(2, *command)
+
+        def stop(self, *args):
+            raise KeyboardInterrupt
+
+        patch.setattr(checkpoint.Checkpoints, "save", stop)
+        cli(130, *command, "--out", tmp_path / "run")
+        assert not os.listdir(tmp_path)
+        patch.setattr(shutil, "rmtree", lambda *args, **more: None)  # as a kill leaves it
+        cli(130, *command, "--out", tmp_path / "run")
+        assert len(os.listdir(tmp_path)) == 1 and not (tmp_path / "run").exists()
+    cli(0, *command, "--out", tmp_path / "run")
+    assert seals.newest_whole(tmp_path / "run" / "checkpoints") == (0, {})
+    assert (tmp_path / "run" / "config.json").is_file()
 
 
 def test_weights_that_do_not_fit_are_refused_by_name(lenet, cli, tmp_path):

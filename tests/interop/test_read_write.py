@@ -69,9 +69,9 @@ def test_the_written_file(tmp_path, write):
     with pytest.raises(InputError, match="exists already"):
         write(tmp_path / "a", {"x": np.zeros(3)})
     assert (tmp_path / "a").read_bytes() == before
-    with pytest.raises(InputError, match="cannot be written"):
-        write(tmp_path / "no" / "folder", {"x": np.zeros(3)})
-    with pytest.raises(InputError, match=r"'x' cannot be written.*str"):
+    with pytest.raises(InputError, match="a is a file, not a folder: deep can't be written into it"):
+        write(tmp_path / "a" / "deep", {"x": np.zeros(3)})
+    with pytest.raises(InputError, match=r"'x' can't be written.*str"):
         write(tmp_path / "b", {"x": np.array(["text"])})
     assert os.listdir(tmp_path) == ["a"]
 
