@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import PIL
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from jaxgen.data.arrays import first_line
 
@@ -21,6 +21,15 @@ SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 PIXEL, METADATA = 16, 2**26  # bytes: the most that a pixel and everything else of a file can take
 _here = threading.local()  # .name: the file that this thread reads
 SCANS = 20  # passes over a progressive JPEG of the largest size; encoders write about 10
@@ -86,8 +95,15 @@ def show_warning(usual: Callable, message, category: type[Warning], filename: st
 
 def upright(image: Image.Image) -> Image.Image:
     """Return an image turned as its EXIF orientation says."""
-    turned = image.getexif().get(ORIENTATION, 1) != 1
-    return ImageOps.exif_transpose(image) if turned else image
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow raises many kinds on damaged EXIF, without which the image is whole
+        return 1
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -98,7 +114,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):  # Pillow turns a TIFF itself
         return width, height
-    return (height, width) if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) else (width, height)
+    return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
 
 
 def check_bytes(size: int):

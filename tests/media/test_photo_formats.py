@@ -11,7 +11,7 @@ from jaxgen.data.image_decoding import decode, decode_file, eight_bits
 from jaxgen.data.transforms import pixels_of
 from jaxgen.media.photo import WRITTEN, quantised, read, size_of, write
 from tests.helpers.data_samples import message
-from tests.helpers.image_formats import TURNS, samples
+from tests.helpers.image_formats import TURNS, exif_of, samples
 
 SAMPLES = samples()
 ROTATES = ("PNG", "JPEG", "WEBP", "TIFF")  # formats with an orientation
@@ -127,3 +127,16 @@ def test_inks_become_colours_by_their_profile(tmp_path, kind):
         assert "icc_profile" not in image.info, "the pixels are sRGB"
     ink.save(path, kind, icc_profile=b"damaged")
     near(whole(read(path)), np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB")), False)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_damaged_exif_is_left_out(tmp_path, kind):
+    x, path = np.full((8, 16, 3), 90, np.uint8), tmp_path / "a"
+    whole_exif = exif_of(6).tobytes()
+    at = whole_exif.index(struct.pack(">H", 0x0112)) + 2
+    for damaged in (b"Exif\0\0MM\0\0" + whole_exif[10:], whole_exif[:at] + b"\0\7" + whole_exif[at + 2 :]):
+        Image.fromarray(x).save(path, kind, exif=damaged)
+        photo = read(path)
+        near(whole(photo), x, True)
+        near(pixels_of(decode_file(path)), x, True)
+        write(tmp_path / "b.jpg", whole(photo), photo)
