@@ -91,7 +91,7 @@ def claim(run: Run, elsewhere: Path | None = None) -> Iterator[Path]:
 
 def _counts(path: Path) -> bool:
     """Return whether a path says that a folder is in use: not what a process leaves that is killed as it makes one."""
-    left = path.name == "lock" or path.match(".*.part") or (path.is_dir() and not any(path.iterdir()))
+    left = path.name == "lock" or path.suffix == ".part" or (path.is_dir() and not any(path.iterdir()))
     return not left
 
 
