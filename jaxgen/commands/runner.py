@@ -1,5 +1,6 @@
 """The function that runs any command, and its exit status."""
 
+import errno
 import logging
 import os
 import sys
@@ -23,6 +24,7 @@ def run(work: Callable[[], object]):
     After any other exception it exits with 70, for a fault of this program.
     """
     from jaxgen.data.image_files import show_warning
+    from jaxgen.runs import sharding
     from jaxgen.training.stopping import Interrupted
     from jaxgen.training.window import NonFinite
 
@@ -49,6 +51,11 @@ def run(work: Callable[[], object]):
     except KeyboardInterrupt:
         leave(130, "Stopped.")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            leave(2, f"{error.filename} can't be opened: {error.strerror}.")
+        if sharding.lost(error):
+            why = str(error).partition("\n")[0]
+            leave(1, f"Another process of this run has ended ({why}). Start all of them again: the run resumes.")
         leave(70, unforeseen(error))
 
 

@@ -23,6 +23,8 @@ Mesh = jax.sharding.Mesh
 Rules = Sequence[tuple[str, PartitionSpec]]  # the first pattern found in an array's path decides
 
 PATIENCE = 30  # seconds that a process that ends waits for the others
+# What JAX, Gloo and NCCL say where another process has gone.
+LOST = re.compile(r"Gloo|NCCL|peer|heartbeat|coordination|another task|UNAVAILABLE|DEADLINE_EXCEEDED", re.IGNORECASE)
 SMALL = 4096  # numbers; below it an array costs less to copy than to gather
 
 
@@ -46,6 +48,12 @@ def part():
     if jax.distributed.is_initialized():
         with contextlib.suppress(Exception):  # they are late, or gone
             jax.distributed.shutdown()
+
+
+def lost(error: BaseException) -> bool:
+    """Return whether an error says that another process of this run has gone."""
+    gone = isinstance(error, jax.errors.JaxRuntimeError) and LOST.search(str(error))
+    return bool(gone) and jax.distributed.is_initialized()
 
 
 def launched_by(environment: Mapping[str, str]) -> str | None:

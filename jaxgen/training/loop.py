@@ -156,7 +156,12 @@ class Store:
             averages = Checkpoints(folder / posthoc_ema.FOLDER, sys.maxsize) if kept else None
             if averages:
                 stack.callback(averages.close)
-            yield cls(checkpoints, averages)
+            try:
+                yield cls(checkpoints, averages)
+            except Exception as error:
+                if sharding.lost(error):
+                    stack.pop_all()  # closing would wait for the process that has gone
+                raise
 
     def wait(self):
         """Wait until all is written."""

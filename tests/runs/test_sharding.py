@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import time
 
 import jax
 import jax.numpy as jnp
@@ -156,3 +157,27 @@ def test_the_others_wait_for_a_process_that_finds_the_mistake_late(tmp_path, env
 def test_a_mistake_ends_every_process(tmp_path, environment):
     printed = together(environment, "train.gan", *OPTIONS, "--out", str(tmp_path), "--batch", "20", status=2)
     assert "8 devices don't divide a batch of 20" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_whose_other_is_killed_leaves_soon_with_one_sentence(killed, tmp_path, environment):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    options = [*TINY, "--steps", "100000", "--log.every", "20", "--log.samples", "0", "--out", str(tmp_path / "run")]
+    where = ["--mesh.coordinator", f"localhost:{port}", "--mesh.num-processes", "2", "--mesh.process-id"]
+    processes = [start(environment, "train.gan", *options, *where, str(i)) for i in range(2)]
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not metrics.exists() or not metrics.stat().st_size:
+        assert all(p.poll() is None for p in processes)
+        time.sleep(0.05)
+    processes[killed].kill()
+    began = time.monotonic()
+    _, err = processes[1 - killed].communicate(timeout=60)
+    processes[killed].communicate()
+    assert time.monotonic() - began < 10
+    if killed:  # the other one is the coordinator: without it JAX itself ends a process
+        assert processes[0].returncode == 1, err
+        assert err.startswith("Another process of this run has ended") and err.count("\n") == 1
