@@ -49,8 +49,9 @@ def by_frames(
                 raise InputError(str(error).replace(str(given), f"Frame {number} of {file}")) from error
             made.append(outputs(made_here))
             times.append(duration)
-        for path, parts in zip(outputs(target), zip(*made, strict=True), strict=True):
-            _join(path, list(parts), times, loop)
+        with output_files.together():
+            for path, parts in zip(outputs(target), zip(*made, strict=True), strict=True):
+                _join(path, list(parts), times, loop)
     return found
 
 
