@@ -171,3 +171,10 @@ def test_files_of_one_answer_appear_together_and_the_first_last(tmp_path, monkey
     with pytest.raises(InputError, match=r"main\.png can't be written: Is a directory\."), output_files.together():
         write()
     assert sorted(os.listdir(tmp_path)) == ["beside.png", "main.png"]
+
+
+@pytest.mark.parametrize("command", [("restore", "{}", "--with", "nearest"), ("generate", "{}"), ("score", "{}", "{}")])
+def test_names_of_inputs_that_are_too_long(command, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "n" * 300
+    assert f"{name} can't be opened: File name too long." in cli(2, *(word.format(name) for word in command))
