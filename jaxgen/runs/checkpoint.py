@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import PyTree, TrainState
 from jaxgen.runs import seals
-from jaxgen.runs.sharding import is_first
+from jaxgen.runs.sharding import is_first, lost
 
 
 class Checkpoints:
@@ -44,7 +44,7 @@ class Checkpoints:
         try:
             self.checkpointer.save(self.folder / str(step), args=args)
         except Exception as error:
-            raise self._failed(step, error) from error
+            raise self._failed(step, error)  # noqa: B904
         self.thread = threading.Thread(target=self._finish, args=(step,))
         self.thread.start()
 
@@ -81,7 +81,6 @@ class Checkpoints:
                 seals.seal(self.folder, step)
         except Exception as error:
             self.error = self._failed(step, error)
-            self.error.__cause__ = error
             return
         try:
             faults = seals.prune(self.folder, self.keep) if is_first() else []
@@ -90,12 +89,16 @@ class Checkpoints:
         for fault in faults:
             print(f"An old checkpoint could not be deleted ({fault}). The run goes on.", file=sys.stderr)
 
-    def _failed(self, step: int, error: Exception) -> InputError:
+    def _failed(self, step: int, error: Exception) -> Exception:
+        if lost(error):
+            return error
         seals.discard(self.folder, step)
-        return InputError(
+        failed = InputError(
             f"The checkpoint of step {step} could not be written to {self.folder} ({_reason(error)}); "
             "the ones before it are untouched."
         )
+        failed.__cause__ = error
+        return failed
 
 
 def restore(folder: Path, step: int, like: PyTree) -> tuple[Any, dict[str, Any]]:

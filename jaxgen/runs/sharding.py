@@ -52,7 +52,7 @@ def part():
 
 def lost(error: BaseException) -> bool:
     """Return whether an error says that another process of this run has gone."""
-    gone = isinstance(error, jax.errors.JaxRuntimeError) and LOST.search(str(error))
+    gone = not isinstance(error, InputError) and LOST.search(str(error))  # JAX raises many kinds
     return bool(gone) and jax.distributed.is_initialized()
 
 
