@@ -75,7 +75,8 @@ def filled(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
         return values
     if not seen.any():
         return np.zeros_like(values)
-    rows, columns = ndimage.distance_transform_edt(~seen[..., 0], return_distances=False, return_indices=True)
+    nearest: Any = ndimage.distance_transform_edt(~seen[..., 0], return_distances=False, return_indices=True)
+    rows, columns = nearest
     return values[rows, columns]
 
 

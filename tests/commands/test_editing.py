@@ -213,8 +213,8 @@ def test_settings_of_sampling_that_are_none(text, words, folder):
         ("generate dcgan --sampling steps=3", "drawn in one way"),
         ("generate edm --sampling churn=2,sampler=ddim", "churn is a setting of heun"),
         ("generate edm --sampling guide=edm", "A guide has no effect with guidance=1"),
-        ("generate edm --sampling guide=flow,guidance=2", "with the same images, classes and kind of noise"),
-        ("generate edm --sampling guide=dcgan,guidance=2", "with the same images, classes and kind of noise"),
+        ("generate edm --sampling guide=flow,guidance=2", "with the same images, classes (or none) and kind of noise"),
+        ("generate edm --sampling guide=dcgan,guidance=2", "with the same images, classes (or none) and kind of noise"),
         ("generate edm --sampling guide=none,guidance=2", "There is no run folder none"),
     ],
 )

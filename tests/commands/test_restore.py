@@ -251,7 +251,15 @@ def test_a_folder_is_no_mask(tmp_path, cli):
     assert "is a folder: name an image" in out
 
 
-def test_a_deep_image_prior_says_how_many_steps_it_takes(monkeypatch, capsys):
+@pytest.fixture
+def ctrl_c():
+    """Let SIGINT raise KeyboardInterrupt: it is ignored in tests that were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_deep_image_prior_says_how_many_steps_it_takes(monkeypatch, capsys, ctrl_c):
     from jaxgen.models.restoration.deep_image_prior import Prior
 
     def learned(self, image, mask, scale, key, after, sigma):

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -146,7 +147,7 @@ def samples() -> dict[str, tuple[Callable[[int], bytes], np.ndarray]]:
     for order in "<>":
         for planar in (False, True):
             for deflate in (False,) if planar else (False, True):
-                how: tuple = (order, planar, deflate)
+                how: Any = (order, planar, deflate)
                 name = f"TIFF {order}{' planar' * planar}{' deflate' * deflate}"
                 found[f"{name} RGB 16"] = (lambda o, how=how: tiff(deep[3], o, *how, 2)), deep[3]
                 found[f"{name} RGBA 16"] = (lambda o, how=how: tiff(deep[4], o, *how, 2, (2,))), deep[4]

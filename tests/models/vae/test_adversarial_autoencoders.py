@@ -90,9 +90,9 @@ def test_mmd_and_its_gradient_equal_a_double_loop(n, m, d):
         assert float(value) == pytest.approx(double_loop(x, y), rel=1e-10)
         assert (np.asarray(gradient) * v).sum() == pytest.approx(slope, rel=1e-5)
     for mean in (0, 1e4):
-        far_x, far_y = np.float32(x + mean), np.float32(y + mean)
+        far_x, far_y = (x + mean).astype(np.float32), (y + mean).astype(np.float32)
         value, gradient = both(far_x, far_y)
-        expected = double_loop(np.float64(far_x), np.float64(far_y))
+        expected = double_loop(far_x.astype(np.float64), far_y.astype(np.float64))
         assert float(value) == pytest.approx(expected, rel=1e-4, abs=1e-5)
         assert (np.asarray(gradient) * v).sum() == pytest.approx(slope, rel=1e-2 if mean else 1e-3, abs=1e-5)
 

@@ -387,12 +387,12 @@ def test_a_traversal_changes_one_latent_in_each_row(tiny_run, tmp_path, capsys):
             moved = z.copy()
             moved[0, i] = value
             np.testing.assert_allclose(images[i, j], entry.paint(moved, conditions(1, (7,)))[0], atol=1e-6)
-    traverse_command(tiny_run, tmp_path / "t.png", latents=2, label=7)
+    traverse_command(tiny_run, tmp_path / "t.png", latents=2, label="7")
     reconstruct(tiny_run, tmp_path / "r.png", count=5)
     assert "2 latents of step 20" in (printed := capsys.readouterr().out) and "5 images of test" in printed
     assert (tmp_path / "t.png").exists() and (tmp_path / "r.png").exists()
     with pytest.raises(InputError, match="more than the 4 numbers of z"):
-        traverse_command(tiny_run, tmp_path / "u.png", latents=5, label=7)
+        traverse_command(tiny_run, tmp_path / "u.png", latents=5, label="7")
     with pytest.raises(InputError, match="must end in"):
         reconstruct(tiny_run, tmp_path / "r.gif")
 
