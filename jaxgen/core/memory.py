@@ -8,7 +8,7 @@ from jaxgen.core.errors import InputError
 
 # How many times its packed size a file of images may have. DEFLATE makes 230 to 1,000 of zeros, 115 of dSprites.
 INFLATED = 150
-SMALL = 2**26  # bytes; below it any ratio is harmless
+SMALL = 2**30  # bytes; below it any ratio is harmless, such as that of black masks
 
 
 def machine_memory() -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxgen.core.errors import Incomplete, InputError
+from jaxgen.core.memory import check_fits
 from jaxgen.media import frames, output_files
 from jaxgen.media.photo import WRITTEN, find, size_of
 
@@ -16,6 +17,7 @@ BYTES = 2**30  # per GiB
 
 def numbered(target: Path, answers: int) -> list[Path]:
     """Return the paths of several answers: `target`, then the same name with -2, -3, ... appended."""
+    check_fits(1_000 * answers, f"--answers {answers}")  # of each the path alone
     return [target, *(target.with_name(f"{target.stem}-{i}{target.suffix}") for i in range(2, answers + 1))]
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.core.errors import InputError
+from jaxgen.core.memory import check_fits
 
 Array = jax.Array
 
@@ -110,7 +111,8 @@ def merge_variances(a: dict[str, Array], b: dict[str, Array]) -> dict[str, Array
 
 
 def empty_rows(capacity: int, d: int) -> Rows:
-    """Return room for `capacity` rows of d features."""
+    """Return room for `capacity` rows of d features. Raises InputError where they don't fit into memory."""
+    check_fits(4 * capacity * d, f"Keeping the features of {capacity:,} images")
     return Rows(jnp.zeros((capacity, d), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from jaxgen.core.class_names import listed
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError
 from jaxgen.core.task import Task
@@ -43,7 +44,18 @@ def weights_of(run: Run, like: TrainState) -> tuple[dict[str, Array], str]:
             f"--start-from: {folder} is a run of {trained.run.preset} whose weights don't fit this {preset}: "
             f"{', '.join(said)}. Name a run of the same nets and sizes."
         )
-    return fitting, f"Starting from {folder} at step {trained.step}: {', '.join(said)}."
+    names = other_classes(trained.run.data.classes, run.data.classes)
+    return fitting, f"Starting from {folder} at step {trained.step}: {', '.join(said)}.{names}"
+
+
+def other_classes(old: tuple[str, ...], new: tuple[str, ...]) -> str:
+    """Return a sentence on runs whose classes have other names or another order, or nothing."""
+    if not old or not new or old == new:
+        return ""
+    return (
+        f" Its classes were {listed(old)}, those of this run are {listed(new)}: what it learned of class 0 is used for "
+        f"{new[0]}, and so on."
+    )
 
 
 def started(state: TrainState, task: Task, fitting: Mapping[str, Array]) -> TrainState:

@@ -137,3 +137,9 @@ def test_a_refused_start_leaves_no_folder(smaller, tmp_path):
     with pytest.raises(InputError, match="is a file, not a run's folder"):
         fit(tiny("pix2pixhd", target, start_from=str(file)))
     assert not target.exists()
+
+
+def test_classes_of_other_names_are_said():
+    assert warm_start.other_classes(("cat", "dog"), ("cat", "dog")) == warm_start.other_classes((), ("a",)) == ""
+    said = warm_start.other_classes(("cat", "dog"), ("dog", "owl"))
+    assert "were cat, dog, those of this run are dog, owl: what it learned of class 0 is used for dog" in said
