@@ -25,6 +25,7 @@ RENAMED = {  # settings of older versions: their present names
     "halvings": "downsamplings",
     "halving": "halve_every",
 }
+ADDED = {"rounded": False}  # settings that older versions did not have, and what these did
 
 
 def to_json(run: Run) -> str:
@@ -33,7 +34,7 @@ def to_json(run: Run) -> str:
 
 
 def from_json(text: str) -> Run:
-    """Return the run that `to_json` wrote; a setting that is younger than the text has its default.
+    """Return the run that `to_json` wrote; a setting that the text lacks has its default, or is as ADDED says.
 
     Raises InputError for text that is no run's, or that has settings of another version.
     """
@@ -55,6 +56,7 @@ def _build(cls: type, values: Any, types: Mapping[str, type]):
     hints = {**typing.get_type_hints(cls), **types}
     known = {f.name for f in dataclasses.fields(cls)}
     values = {k if k in known or RENAMED.get(k) not in known else RENAMED[k]: v for k, v in values.items()}
+    values = {**{name: value for name, value in ADDED.items() if name in known}, **values}
     for name in known & set(hints):  # settings that have moved into a group since they were saved
         if dataclasses.is_dataclass(hints[name]):
             moved = {f.name for f in dataclasses.fields(hints[name])} & (set(values) - known)

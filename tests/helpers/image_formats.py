@@ -4,7 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -147,10 +147,10 @@ def samples() -> dict[str, tuple[Callable[[int], bytes], np.ndarray]]:
     for order in "<>":
         for planar in (False, True):
             for deflate in (False,) if planar else (False, True):
-                how: Any = (order, planar, deflate)
+                save = partial(tiff, order=order, planar=planar, deflate=deflate)
                 name = f"TIFF {order}{' planar' * planar}{' deflate' * deflate}"
-                found[f"{name} RGB 16"] = (lambda o, how=how: tiff(deep[3], o, *how, 2)), deep[3]
-                found[f"{name} RGBA 16"] = (lambda o, how=how: tiff(deep[4], o, *how, 2, (2,))), deep[4]
+                found[f"{name} RGB 16"] = partial(save, deep[3], photometric=2), deep[3]
+                found[f"{name} RGBA 16"] = partial(save, deep[4], photometric=2, extra=(2,)), deep[4]
         found[f"TIFF {order} L 16"] = (lambda o, order=order: tiff(deep[1], o, order, False, False, 1)), deep[1]
     found["TIFF white is 0"] = (lambda o: tiff(deep[1], o, "<", False, False, 0)), 65535 - deep[1]
     found["PPM L 16"] = (lambda o: b"P5 16 8 65535\n" + deep[1].astype(">u2").tobytes()), deep[1]

@@ -166,6 +166,7 @@ def test_tokens_drawn_in_one_step_are_independent(monkeypatch):
     assert p_value(tokens, alone) > 1e-3 > p_value(tokens, P)
 
 
+@pytest.mark.slow
 def test_ancestral_sampling_converges_to_the_known_distribution(monkeypatch):
     exact_net(monkeypatch, P)
     for schedule in ("linear", "cosine"):

@@ -189,6 +189,7 @@ def test_the_divergence_is_that_of_gaussians():
 # ---------------------------------------------------------------- holes
 
 
+@pytest.mark.slow
 def test_holes_are_drawn_by_their_shares_and_never_empty():
     keys = jax.random.split(jax.random.key(0), 64)
     boxes = Holes(boxes=1, side=(0.25, 0.25))(keys, (32, 16))
@@ -337,6 +338,7 @@ def test_each_phase_updates_its_own_net(name, fresh):
             assert jax.tree.all(same) == (net != phase.learner)
 
 
+@pytest.mark.slow
 def test_the_discriminator_s_weights_have_spectral_norm_one():
     model = zoo.load("gated-conv").tiny.model
     task = model.task(1)
