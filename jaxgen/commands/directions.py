@@ -42,7 +42,7 @@ def directions(
     from jaxgen.runs.load import open_run
 
     at_least(1, count=count)
-    beside = out.with_suffix(".npz")
+    beside = output_files.beside(out, ".npz")
     output_files.check(out, PNG, overwrite, [beside])
     task = task_of(run)
     latent_space.check_directions(task, count)

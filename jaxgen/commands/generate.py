@@ -73,7 +73,7 @@ def generate(
     check_samples(task, count, f"--count {count}")
     check_samples(task, batch, f"--batch {batch}")
     out = out or Path("grid").with_suffix(ENDINGS[spec.kind])
-    shown = out if out.suffix.lower() == ENDINGS[spec.kind] else out.with_suffix(ENDINGS[spec.kind])
+    shown = out if out.suffix.lower() == ENDINGS[spec.kind] else output_files.beside(out, ENDINGS[spec.kind])
     output_files.check(out, (ENDINGS[spec.kind], ".npz"), overwrite, [shown])
     classes = classes_of(task, labels)
     check_truncation(task, truncation)

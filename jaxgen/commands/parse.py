@@ -44,6 +44,8 @@ def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
         description=f"Train a {family} model. The same command resumes, as --resume does. Presets: {', '.join(names)}.",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    if value_of(argv, "--out") == "":
+        raise InputError("--out is empty: name a folder for the run, or leave it out.")
     if command.resume and command.run.folder != run.folder:
         raise InputError(f"--resume goes on in the run's own folder, {run.folder}: leave out --out.")
     return command

@@ -51,7 +51,7 @@ def project(
     from jaxgen.runs.load import open_run
 
     at_least(1, steps=steps)
-    beside = out.with_suffix(".npz")
+    beside = output_files.beside(out, ".npz")
     output_files.check(out, PNG, overwrite, [beside], given=[image])
     task = task_of(run)
     linear = latent_space.latent_of(task).linear

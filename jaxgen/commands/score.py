@@ -62,7 +62,7 @@ def score(
     from jaxgen.runs.load import open_run
 
     at_least(1, samples=samples, count=count, limit=limit)
-    sheet = out.with_suffix(".png")
+    sheet = output_files.beside(out, ".png")
     output_files.check(out, (".csv",), overwrite, [sheet])
     task = task_of(run)
     by, image = choose_measure(task, by), image_of(task)

@@ -35,7 +35,8 @@ class Folder:
         parts, depth = _splits(sorted(self.files.stamps), path)
         # From the names in all splits, so that neither a split nor a corrupt file renumbers the classes.
         classes = ordered(name for names in parts.values() for name in _classes(names, depth, path, mixed))
-        names = parts[_chosen(split, parts, path)]
+        chosen = _chosen(split, parts, path)
+        names = parts[chosen] if chosen in parts else sorted(name for part in parts.values() for name in part)
         stamps = {name: self.files.stamps[name] for name in names}
         self.bad = bad = find_undecodable(path, stamps, self.files.read)
         self.names = [name for name in names if name not in bad]
@@ -100,9 +101,11 @@ def _below(depth: int, names: Iterable[str]) -> bool:
 
 
 def _chosen(split: str, parts: dict[str, list[str]], path: Path) -> str:
-    """Return the split's name in `parts`. Raises InputError if it is not there."""
+    """Return the split's name in `parts`, or "all". Raises InputError if it is not there."""
     name = split_named(split)
     if "" not in parts:
+        if name == "all":
+            return name
         return choose(name, sorted(parts), f"split of {path}")
     if name not in ("train", "all"):
         raise InputError(f"{path} has no sub-folder {split!r}: without sub-folders for splits it has only 'train'.")

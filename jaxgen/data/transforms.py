@@ -110,7 +110,9 @@ def resize(whole: np.ndarray | Image.Image, height: int, width: int, crop: str, 
     old_width, old_height = whole.size if isinstance(whole, Image.Image) else whole.shape[1::-1]
     # The crop: the whole image, or its largest part with the aspect ratio of the frame.
     scale = min(old_height / height, old_width / width)
-    cut_height, cut_width = (old_height, old_width) if crop == "none" else (height * scale, width * scale)
+    cut_height, cut_width = old_height, old_width
+    if crop != "none":  # rounding must not exceed the image: 28 * (29 / 28) > 29
+        cut_height, cut_width = min(height * scale, old_height), min(width * scale, old_width)
     if crop == "area":
         area = old_height * old_width * (0.08 + 0.92 * size)
         frame = width / height

@@ -80,7 +80,8 @@ class Entry(NamedTuple):
         """Return a sentence on what was chosen of a file that holds more than a net's weights, otherwise ""."""
         if not self.prefix and not self.others:
             return ""
-        text = f"The {net} is {shown(self.prefix)} of the file{', the average' if averages(self.prefix) else ''}."
+        average = ", the average" if averages(self.prefix) else ""
+        text = f"The weights of the {net} are {shown(self.prefix)} of the file{average}."
         if self.others:
             others = " and ".join(map(shown, self.others))
             text += f" It also holds {others}: `import --take {self.others[0].removesuffix('.') or '.'}` takes that."

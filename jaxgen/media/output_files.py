@@ -32,6 +32,11 @@ def check(out: Path, endings: Sequence[str], overwrite: bool, beside: Iterable[P
             raise InputError(f"{path} exists already: name another file with --out, or add --overwrite.")
 
 
+def beside(out: Path, suffix: str) -> Path:
+    """Return the path of the file with another suffix that is written with `out`; `check` refuses an empty name."""
+    return out.with_suffix(suffix) if out.name else out
+
+
 def check_place(path: Path):
     """Raise InputError if the system refuses the path's name, or to write into its folder."""
     with _as_input_error(path):

@@ -64,10 +64,7 @@ def claim(run: Run, elsewhere: Path | None = None) -> Iterator[Path]:
         if not (old := saved(run)):
             raise InputError(f"{folder} holds files but no run: give the run a folder of its own with --out.")
         if changed := differences(old, run):
-            raise InputError(
-                f"{folder} holds a run with other settings ({'; '.join(changed)}): resume it with --resume {folder}, "
-                f"or name another folder with --out; --start-from {folder} starts that run from these weights."
-            )
+            raise InputError(_other(folder, old, run, changed))
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("folder checked")
     if not is_first():
@@ -87,6 +84,19 @@ def claim(run: Run, elsewhere: Path | None = None) -> Iterator[Path]:
                 _write(folder / "config.json", to_json(run))
         with _as_input_error(folder, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             yield folder
+
+
+def _other(folder: Path, old: Run, run: Run, changed: list[str]) -> str:
+    """Return a sentence on a folder with a run that differs from this one."""
+    if len(changed) == 1 and run.steps < old.steps:
+        return f"{folder} holds a run of {old.steps} steps: it can become longer, but not shorter."
+    said = f"{folder} holds a run with other settings ({'; '.join(changed)})"
+    if not begun(run):
+        return f"{said}, which has no checkpoint yet: delete the folder, or name another one with --out."
+    return (
+        f"{said}: resume it with --resume {folder}, or name another folder with --out; --start-from {folder} starts "
+        "that run from these weights."
+    )
 
 
 def _counts(path: Path) -> bool:

@@ -224,6 +224,14 @@ def test_another_configuration_is_refused_with_the_difference(run, cli):
     assert before == ((run / "config.json").read_bytes(), (run / "metrics.jsonl").read_bytes())
 
 
+def test_a_folder_of_a_run_without_a_checkpoint_can_be_deleted(run, tmp_path, cli):
+    (tmp_path / "run").mkdir()
+    shutil.copy(run / "config.json", tmp_path / "run")
+    said = cli(2, "train.gan", *TINY, "--eval.every", "10", "--out", tmp_path / "run", "--model.width", "8")
+    assert "(model.width: 4 -> 8), which has no checkpoint yet: delete the folder" in said
+    assert "--out is empty" in cli(2, "train.gan", *TINY, "--out", "")
+
+
 def test_a_checkpoint_of_another_model_is_refused(run, tmp_path, cli):
     """A configuration edited by hand, as after a change of the code."""
     folder = tmp_path / "run"

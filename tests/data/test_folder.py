@@ -70,6 +70,7 @@ def test_splits_have_many_names(tmp_path, names):
         for word in (split, split.lower(), {"dev": "val", "Validation": "val", "Testing": "test"}.get(split, split)):
             source = opened(f"folder:{root}", split=word)
             assert source.names == [f"{split}/a/{i}.png", f"{split}/b/{i}.png"] and source.classes == ("a", "b")
+    assert len(opened(f"folder:{root}", split="all")) == 2 * len(found)
 
 
 def test_splits_beside_anything_else_are_refused(tmp_path):

@@ -50,6 +50,16 @@ def test_center_crop_covers_the_frame():
     np.testing.assert_allclose(tall, as_unit(theirs), atol=1.01 / 127.5)
 
 
+@pytest.mark.parametrize("size", [28, 50, 224, 299, 300])
+def test_crops_of_all_sizes_lie_in_the_image(size):
+    """size * (side / size) can be above side by rounding."""
+    rng = np.random.default_rng(0)
+    for side in range(size // 2, size + 60):
+        for shape in ((side, side + 1, 1), (side + 1, side, 3)):
+            found = transform({"image": np.zeros(shape, np.uint8)}, (size, size, shape[2]), Data(), rng)
+            assert found["image"].shape == (size, size, shape[2])
+
+
 def test_random_crops_are_everywhere_and_center_crops_are_not():
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None], (8, 64, 1))  # the value is the column
     rng = np.random.default_rng(0)

@@ -369,6 +369,7 @@ def test_a_conditional_run_draws_samples_without_its_data(runs, cli, tmp_path):
 
 
 REFUSALS = {
+    **{f"{verb} to nothing": (f"{verb} dcgan --out=", "--out must end in .") for verb in ("generate", "directions")},
     "a label too high": ("generate cgan --labels 10", "labels must be from 0 to 9, not 10."),
     "a label below 0": ("generate cgan --labels=-1", "labels must be from 0 to 9, not -1."),
     "a word for a label": ("generate cgan --labels cat", "labels must be numbers such as 1, 0,1 or 0-9, not 'cat'."),

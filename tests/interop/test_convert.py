@@ -198,7 +198,7 @@ def test_import_says_which_weights_it_took_and_takes_the_others(lenet, cli, tmp_
     write_safetensors(tmp_path / "both.safetensors", both)
     import_ = ("import", tmp_path / "both.safetensors", "--model", "lenet5", "--model.fit", "bilinear", "--out")
     printed = cli(0, *import_, tmp_path / "average")
-    assert "The classifier is params_ema of the file, the average. It also holds params: `import --take " in printed
+    assert "The weights of the classifier are params_ema of the file, the average. It also holds params: " in printed
     cli(0, *import_, tmp_path / "live", "--take", "params")
     for run, more in (("average", 1), ("live", 0)):
         cli(0, "export", tmp_path / run, "--to", "safetensors")

@@ -91,8 +91,8 @@ def test_every_format_is_unwrapped_alike(tmp_path, kind, tree, prefix, others):
 def test_the_part_to_take_is_said_and_can_be_chosen():
     tensors = flat({"state_dict": after("module."), "state_dict_ema": after("module.", BEST)})
     found = entry(plain, None, "net", LIKE, tensors)
-    sentence = "The net is state_dict_ema.module of the file, the average. It also holds state_dict.module: "
-    assert found.choice("net") == sentence + "`import --take state_dict.module` takes that."
+    sentence = "The weights of the net are state_dict_ema.module of the file, the average. It also holds "
+    assert found.choice("net") == sentence + "state_dict.module: `import --take state_dict.module` takes that."
     for take in ("state_dict", "state_dict.module"):
         assert entry(plain, None, "net", LIKE, tensors, take).weights(tensors)["params"]["conv_0"]["bias"][0] == 1
     with pytest.raises(InputError, match="as 'ema': its parts are state_dict, state_dict_ema"):

@@ -43,7 +43,7 @@ def test_a_finished_run_is_lengthened_by_its_folder_alone(whole, tmp_path, cli, 
     assert "The learning rate" not in said and "Finished 30 steps" in said
     assert load_config(folder).steps == 30
     assert_same(whole, folder, 30)
-    assert "(steps: 30 -> 20): resume it with --resume" in cli(2, "train.vae", *TINY, "--out", folder)
+    assert "a run of 30 steps: it can become longer, but not shorter" in cli(2, "train.vae", *TINY, "--out", folder)
 
 
 def test_a_lengthened_schedule_says_where_the_rate_goes_on():

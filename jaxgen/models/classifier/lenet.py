@@ -87,6 +87,8 @@ def resize_or_pad(x: Array, fit: str, black: Numbers) -> Array:
     b, h, w, c = x.shape
     if fit == "bilinear":
         return jax.image.resize(x, (b, SIZE, SIZE, c), "bilinear", antialias=True)
+    if max(h, w) > SIZE:
+        raise InputError(f"A LeNet-5 with model.fit=pad takes images up to {SIZE}x{SIZE}, not {h}x{w}.")
     top, left = (SIZE - h) // 2, (SIZE - w) // 2
     whole = jnp.broadcast_to(jnp.asarray(black, x.dtype), (b, SIZE, SIZE, c))
     return lax.dynamic_update_slice(whole, x, (0, top, left, 0))

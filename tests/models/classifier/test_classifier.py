@@ -165,6 +165,11 @@ def test_lenet_pads_with_black(mean, std):
         np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
 
 
+def test_lenet_pads_no_image_that_is_too_large():
+    with pytest.raises(InputError, match=r"model\.fit=pad takes images up to 32x32, not 33x8"):
+        lenet.resize_or_pad(jnp.zeros((1, 33, 8, 1)), "pad", (0.0,))
+
+
 def test_local_response_norm_is_section_3_3():
     x = np.random.default_rng(0).normal(size=(2, 3, 3, 9)).astype(np.float32) * 100
     wanted = np.empty_like(x)
