@@ -22,11 +22,11 @@ class MetricWriters:
     """The output of one run in its folder, from step `start` on; what lies beyond that step is cut off first."""
 
     def __init__(self, folder: Path, start: int, total: int, console: Console | None = None):
+        from tensorboardX import SummaryWriter  # slow to import, and `generate` has no use for it
+
         self.folder, self.total, self.start, self.at = folder, total, start, start
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.file = open_jsonl(folder / "metrics.jsonl", start)
-        from tensorboardX import SummaryWriter  # slow to import, and `generate` has no use for it
-
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         self.bar = Progress(
             TextColumn("step"),

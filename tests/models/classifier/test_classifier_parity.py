@@ -368,4 +368,5 @@ def test_the_published_resnet20_on_real_images(real_data):
     some = next(batches(RandomSubset(jpeg, 500), Data(), (32, 32, 3), batch=500, seed=0, train=False))["image"]
     x = np.concatenate([lossless.astype(np.float32) / 127.5 - 1, some])
     features = {"layer3": "layer3"}
-    compare("resnet20", CifarResNet(), net, features, x, read(file))
+    ours = {name.removeprefix("state_dict.module."): x for name, x in read(file).items()}
+    compare("resnet20", CifarResNet(), net, features, x, ours)
