@@ -436,8 +436,10 @@ def test_eight_devices_equal_one(kind):
         answers.append((history + later, answer))
     for ours, one in zip(answers[1][0], answers[0][0], strict=True):
         assert ours == pytest.approx(one, rel=2e-3, abs=2e-4, nan_ok=True)  # NaN: a lazy phase did not play
-    scale = np.abs(answers[0][1]).max()  # a wrong layout moves the answer by a good part of it, rounding by 1e-3
-    np.testing.assert_allclose(answers[1][1], answers[0][1], atol=2e-3 * scale)
+    scale = np.abs(answers[0][1]).max()
+    # Of biggan rounding alone moves the answer by 0.7e-3 to 1.1e-3, depending on how batch norm takes its variance.
+    limit = 2e-3 if kind == "biggan" else 1e-3
+    np.testing.assert_allclose(answers[1][1], answers[0][1], atol=limit * scale)
     forget()
 
 
