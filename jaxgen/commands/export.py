@@ -13,6 +13,7 @@ def export(
     net: str | None = None,
     weights: Literal["average", "last"] = "average",
     out: Path | None = None,
+    overwrite: bool = False,
 ):
     """Write a run's weights under their usual PyTorch names, or its generator or classifier as a StableHLO program.
 
@@ -26,8 +27,10 @@ def export(
         net: the net to export; unset: all nets, one file each
         weights: the moving average of the weights if there is one (average), or the latest weights (last)
         out: the output file; unset: RUN/export/<net>.safetensors, <net>.pth, or generate.stablehlo
+        overwrite: replace existing files
     """
     from jaxgen.interop import convert, programs
+    from jaxgen.interop.write import check_new
     from jaxgen.media import output_files
     from jaxgen.runs.load import open_run
 
@@ -36,16 +39,18 @@ def export(
     if to == "stablehlo":
         if net:
             raise InputError("--to stablehlo writes the whole program: leave out --net.")
-        programs.export_program(task, state, frozen, weights == "average", out, run / "export")
+        programs.export_program(task, state, frozen, weights == "average", out, run / "export", overwrite)
         return
     nets = [choose(net, state.params, "net")] if net else list(state.params)
     if out is not None and len(nets) > 1:
         raise InputError(f"--out is one file, but the run has {len(nets)} nets: name one with --net.")
     ending = {"safetensors": ".safetensors", "torch": ".pth"}[to]
     paths = {name: out or run / "export" / (name + ending) for name in nets}
+    for path in paths.values():
+        check_new(path, overwrite)
     with output_files.together():
         counts = {
-            name: convert.export_weights(opened.run, state, name, to, path, weights == "average")
+            name: convert.export_weights(opened.run, state, name, to, path, weights == "average", overwrite)
             for name, path in paths.items()
         }
     for name, count in counts.items():

@@ -103,15 +103,17 @@ def placed(state: TrainState, net: str, new: PyTree) -> TrainState:
     return state.replace(params=params, extra=extra, ema=ema)
 
 
-def export_weights(run: Run, state: TrainState, net: str, kind: str, path: Path, average: bool) -> int:
+def export_weights(
+    run: Run, state: TrainState, net: str, kind: str, path: Path, average: bool, overwrite: bool = False
+) -> int:
     """Write a net's variables under the published names, as safetensors or a torch file; return how many tensors."""
     found = variables(net, state.params, state.extra)
     if average and net in state.ema:
         found = dict(state.ema[net])
     tensors = to_theirs(rule_of(run.preset), run.model, net, jax.device_get(found))
     if kind == "torch":
-        write_torch(path, tensors)
+        write_torch(path, tensors, overwrite)
     else:
         notes = {"preset": run.preset, "net": net, "model": json.dumps(dataclasses.asdict(run.model))}
-        write_safetensors(path, tensors, {**notes, "step": str(int(state.step))})
+        write_safetensors(path, tensors, {**notes, "step": str(int(state.step))}, overwrite)
     return len(tensors)

@@ -22,7 +22,15 @@ PROGRAMS = ("generate", "classify")
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool, out: Path | None, folder: Path):
+def export_program(
+    task: Task,
+    state: TrainState,
+    frozen: PyTree,
+    average: bool,
+    out: Path | None,
+    folder: Path,
+    overwrite: bool = False,
+):
     """Write `generate`, or else `classify`, as StableHLO, with its signature, and print how to call it.
 
     The signature is a .json beside it: names, dtypes and shapes of what it takes and returns, and an example that runs.
@@ -34,7 +42,7 @@ def export_program(task: Task, state: TrainState, frozen: PyTree, average: bool,
     path = out or folder / f"{program}.stablehlo"
     beside = path.with_name(path.name + ".json")
     for file in (path, beside):
-        check_new(file)
+        check_new(file, overwrite)
     made = exported(task, state if average else state.replace(ema={}), frozen, program)
     about = signature(task, made, program, path)
     with output_files.together():

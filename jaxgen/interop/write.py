@@ -23,19 +23,24 @@ METADATA, LAYOUTS_RECORD = {"layouts": "2"}, ".jaxgen_layouts"
 NO_HOOKS = b"ccollections\nOrderedDict\n)R"
 
 
-def write_safetensors(path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None):
-    """Write arrays, and texts about them. Raises InputError for what cannot be written and if the file exists."""
+def write_safetensors(
+    path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None, overwrite: bool = False
+):
+    """Write arrays, and texts about them.
+
+    Raises InputError for what cannot be written, and if the file exists and `overwrite` is not set.
+    """
     arrays = {name: _plain(name, tensor, SAFETENSORS, "safetensors") for name, tensor in tensors.items()}
     texts = (
         {**metadata, **METADATA} if metadata else None
     )  # its header is no JSON if metadata and tensors are both empty
-    _write(Path(path), lambda part: save_file(arrays, part, texts))
+    _write(Path(path), overwrite, lambda part: save_file(arrays, part, texts))
 
 
-def write_torch(path: str | Path, tensors: Mapping[str, Any]):
+def write_torch(path: str | Path, tensors: Mapping[str, Any], overwrite: bool = False):
     """Write arrays as torch.save writes a state dict, so that torch.load(path, weights_only=True) gives them back.
 
-    Raises InputError for what cannot be written and if the file exists.
+    Raises InputError for what cannot be written, and if the file exists and `overwrite` is not set.
     """
     arrays = {name: _plain(name, tensor, DTYPES, "torch") for name, tensor in tensors.items()}
     records = {
@@ -47,7 +52,7 @@ def write_torch(path: str | Path, tensors: Mapping[str, Any]):
         **{f"data/{i}": a.reshape(-1).view(np.uint8).data for i, a in enumerate(arrays.values())},
         "version": b"3\n",
     }
-    _write(Path(path), lambda part: _zip(part, records))
+    _write(Path(path), overwrite, lambda part: _zip(part, records))
 
 
 def _plain(name: str, tensor: Any, dtypes: Container[str], target: str) -> np.ndarray:
@@ -57,9 +62,9 @@ def _plain(name: str, tensor: Any, dtypes: Container[str], target: str) -> np.nd
     return array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder == ">" else array
 
 
-def _write(path: Path, write: Callable[[Path], None]):
-    """Have the file written whole, and over no other one."""
-    check_new(path)
+def _write(path: Path, overwrite: bool, write: Callable[[Path], None]):
+    """Have the file written whole, and over another one only with `overwrite`."""
+    check_new(path, overwrite)
     with output_files.whole(path) as part:
         try:
             write(part)
@@ -67,11 +72,9 @@ def _write(path: Path, write: Callable[[Path], None]):
             raise InputError(f"{path} can't be written: {first_line(error)}.") from error
 
 
-def check_new(path: Path):
-    """Raise InputError if a file of weights can't be written there, or exists."""
-    output_files.check_place(path)
-    if path.exists():
-        raise InputError(f"{path} exists already, and is not overwritten: give another name or move it away.")
+def check_new(path: Path, overwrite: bool = False):
+    """Raise InputError if an exported file can't be written there, or exists and `overwrite` is not set."""
+    output_files.check(path, (path.suffix.lower(),), overwrite)
 
 
 def _zip(path: Path, records: Mapping[str, bytes | memoryview]):

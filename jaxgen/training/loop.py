@@ -27,7 +27,7 @@ from jaxgen.runs.sharding import is_first
 from jaxgen.training import warm_start
 from jaxgen.training.metric_writers import MetricWriters, Silent
 from jaxgen.training.previews import Previews, last_previews
-from jaxgen.training.resuming import check_data, how_it_starts
+from jaxgen.training.resuming import check_data, how_it_starts, untrained_classes
 from jaxgen.training.setup import Setup, check_batches, check_mesh, lower
 from jaxgen.training.stopping import Interrupted, interruptible, stopping
 from jaxgen.training.window import Window
@@ -81,7 +81,8 @@ def fit(run: Run) -> Path:
             if before and before.steps != run.steps:
                 lengthen(folder, run.steps)
         damaged, warm = store.checkpoints.damaged, weights and weights[1]
-        for sentence in [*how_it_starts(run, before, at, damaged, restored is not None, warm), *changes]:
+        starts = how_it_starts(run, before, at, damaged, restored is not None, warm)
+        for sentence in [*starts, *changes, *untrained_classes(task.example, source.classes)]:
             writer.say(sentence)
         frozen = {net: jax.device_put(load(), sharding.replicated(mesh)) for net, load in task.frozen.items()}
         setup = Setup(mesh, task, like, frozen)

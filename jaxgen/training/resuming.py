@@ -1,10 +1,11 @@
 """Sentences on the beginning of a run, or its continuation: its checkpoints, its weights and its schedules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxgen.core.config import Optim, Run
 from jaxgen.core.errors import InputError
+from jaxgen.core.spec import Example
 from jaxgen.data.fingerprint import difference
 from jaxgen.runs.run_dir import recorded_data
 from jaxgen.runs.task_transforms import schedule, warmup_of
@@ -31,6 +32,15 @@ def how_it_starts(
     if before and before.steps < run.steps:
         said.append(lengthened(run.folder, run.optim, before.steps, run.steps, at))
     return said + shortened_warmup(run, at)
+
+
+def untrained_classes(example: Example, names: Sequence[str]) -> list[str]:
+    """Return a sentence where a model has more classes than its data have names."""
+    classes = example["label"].count if "label" in example else 0
+    if not names or classes <= len(names):
+        return []
+    rest = f"class {len(names)}" if classes == len(names) + 1 else f"classes {len(names)} to {classes - 1}"
+    return [f"The model has {classes} classes, the data {len(names)}: it learns nothing of {rest}."]
 
 
 def check_data(run: Run, now: dict[str, Any]) -> list[str]:

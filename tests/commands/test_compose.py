@@ -198,6 +198,22 @@ def test_what_is_hidden_leaves_no_fringe_when_the_size_changes(files, cli):
         assert load(folder / "o.png").min() >= 254
 
 
+@pytest.mark.parametrize("how", ["paste", "poisson", "mixed", "colours", "palette"])
+def test_colours_under_alpha_0_do_not_matter(files, cli, how):
+    *_, folder = files
+    seen, made = {"b": disc(40, 50), "f": disc(20, 24)}, []
+    for hidden in (-1, 1):
+        for seed, (name, part) in enumerate(seen.items()):
+            colours = np.where(part, smooth(seed, *part.shape[:2]), np.float32(hidden))
+            save(folder / f"{name}.png", colours, part.astype(np.float32))
+        for size in ("1", "1.3"):
+            out = folder / f"{hidden}-{size}.png"
+            cli(0, "compose", folder / "b.png", folder / "f.png", "--how", how, "--size", size, "--out", out)
+            made.append(load(out))
+    for one, other in zip(made[:2], made[2:], strict=True):
+        assert np.array_equal(one, other) and one[..., 3].any()
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

@@ -85,6 +85,19 @@ def test_a_net_fills_beyond_the_border_and_keeps_the_rest(run, background, tmp_p
     assert np.array_equal(made[4:-4, 4:-4], was[4:-4, 4:-4]) and not np.array_equal(made, was)
 
 
+@pytest.mark.parametrize("how", ["--by 4", "--tile --seam 4", "--tile"])
+def test_colours_under_alpha_0_do_not_matter(run, tmp_path, cli, how):
+    made, alpha = [], np.ones((24, 28, 1), np.float32)
+    alpha[4:12, :9] = 0
+    for hidden in (-1, 1):
+        colours = np.where(alpha, smooth(0, 24, 28), np.float32(hidden))
+        image = save(tmp_path / f"{hidden}.png", colours, alpha)
+        net = () if how == "--tile" else ("--with", run)
+        cli(0, "extend", image, *how.split(), *net, "--out", tmp_path / f"{hidden}-o.png")
+        made.append(load(tmp_path / f"{hidden}-o.png"))
+    assert np.array_equal(*made)
+
+
 @pytest.fixture(scope="module")
 def diffusion(tmp_path_factory):
     """A run of a diffusion model of 8x8 images in colour, in few steps."""

@@ -24,6 +24,12 @@ def save(path: Path, values: np.ndarray, **how) -> Path:
     return path
 
 
+def save_smooth(path: Path, height: int = 8, width: int = 8) -> Path:
+    """Save such an image in colour, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(path, smooth(height, width))
+
+
 def pixels_of(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image)

@@ -92,7 +92,11 @@ def test_an_imported_run_gives_its_weights_back_bit_for_bit(lenet, environment, 
         for tensor in given:
             assert back[tensor].dtype == np.float32
             np.testing.assert_array_equal(back[tensor], given[tensor])
-    assert "exists already" in cli(2, "export", lenet / "run", "--to", "torch")
+    again = "export", lenet / "run", "--to", "torch"
+    assert "classifier.pth exists already: name another file with --out, or add --overwrite" in cli(2, *again)
+    (lenet / "run" / "export" / "classifier.pth").write_bytes(b"old")
+    cli(0, *again, "--overwrite")
+    assert read(lenet / "run" / "export" / "classifier.pth").keys() == given.keys()
 
 
 def test_an_imported_run_trains_on_from_its_weights(lenet, cli):
@@ -142,6 +146,7 @@ def test_the_conditioning_of_samples_is_an_argument_of_the_program(name, tmp_pat
     assert about["outputs"] == [{"name": "image", "dtype": "float32", "shape": ["b", 8, 8, 1]}]
     with pytest.raises(InputError, match="exists already"):
         export_program(task, state, {}, True, None, tmp_path)
+    export_program(task, state, {}, True, None, tmp_path, overwrite=True)
     program = jax.export.deserialize(bytearray(path.read_bytes())).call
     labels = np.array([3, 1, 4], np.int32)
     inputs = {"label": labels} if conditions_of(task) else {}

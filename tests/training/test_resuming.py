@@ -12,10 +12,11 @@ import pytest
 from jaxgen.commands.parse import parse
 from jaxgen.core.config import Optim, Run, validate
 from jaxgen.core.errors import InputError
+from jaxgen.core.spec import labelled_image
 from jaxgen.runs.config_io import load_config
 from jaxgen.runs.task_transforms import schedule, warmup_of
 from jaxgen.training.loop import fit
-from jaxgen.training.resuming import lengthened, shortened_warmup
+from jaxgen.training.resuming import lengthened, shortened_warmup, untrained_classes
 from jaxgen.training.window import NonFinite, Window
 from tests.helpers.running import assert_same
 
@@ -86,6 +87,15 @@ def test_a_short_run_has_a_short_warmup():
     validate(run)
     assert shortened_warmup(run, 14) == ["The run has 150 steps: its warm-up takes 15, a tenth, not 500."]
     assert shortened_warmup(run, 15) == shortened_warmup(dataclasses.replace(run, steps=500), 0) == []
+
+
+def test_classes_that_the_data_lack_are_named():
+    example = labelled_image((8, 8, 1), 10)
+    assert untrained_classes(example, "abcdefghij") == untrained_classes(example, ()) == []
+    assert untrained_classes(labelled_image((8, 8, 1), 0), "ab") == []
+    said = "The model has 10 classes, the data 9: it learns nothing of class 9."
+    assert untrained_classes(example, "abcdefghi") == [said]
+    assert untrained_classes(example, "ab")[0].endswith("it learns nothing of classes 2 to 9.")
 
 
 @pytest.mark.parametrize("saved, kept", [(6, "the checkpoint of step 6 is from before that"), (None, "no checkpoint")])
