@@ -13,16 +13,17 @@ from jaxgen import zoo
 from jaxgen.commands.parse import parse
 from jaxgen.core.errors import InputError
 from jaxgen.runs.config_io import differences, load_config, to_json
+from tests.helpers.untrained import untrained
 
 CELL, GAP, TIMES = 64, 2, 8  # a grid shows small images enlarged
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny_run) -> Path:
-    """Two runs, and images of digits and masks beside them."""
+def folder(tmp_path_factory) -> Path:
+    """Untrained runs, and images of digits and masks beside them."""
     folder = tmp_path_factory.mktemp("editing")
     for name, preset, *steps in (("edm", "edm"), ("flow", "flow"), ("worse", "edm", "--steps", "2")):
-        tiny_run(folder / name, "diffusion", preset, *steps, "--model.sampling.steps", "3")
+        untrained(folder / name, "diffusion", preset, *steps, "--model.sampling.steps", "3")
     digits: Any = datasets.load_digits()
     for name, number in (("a", 0), ("b", 12)):
         Image.fromarray(np.uint8(digits.images[number] * 15.9)).save(folder / f"{name}.png")

@@ -38,6 +38,7 @@ from jaxgen.runs.load import Trained, open_run
 from jaxgen.training.loop import fit
 from tests.helpers.capabilities import decode, encode, log_prob
 from tests.helpers.data_samples import message, refuse, tree
+from tests.helpers.untrained import save_untrained
 
 CELL = 66  # pixels of a grid's cell and its gap
 SETTINGS = {
@@ -50,12 +51,13 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Path]:
-    """Runs: two latents and a prior, trained on nine digits; with labels; without a prior. And untrained settings."""
+    """Runs: two latents and a prior, trained on nine digits; untrained with labels and without a prior; settings."""
     folder = tmp_path_factory.mktemp("runs")
     for name, settings in SETTINGS.items():
-        fit(
-            parse("vae", ["--tiny", "--mesh.data", "1", "--out", str(folder / name), "--preset", *settings.split()]).run
-        )
+        run = parse(
+            "vae", ["--tiny", "--mesh.data", "1", "--out", str(folder / name), "--preset", *settings.split()]
+        ).run
+        fit(run) if name == "vae" else save_untrained(run)
     bare = {"dcgan": zoo.load("dcgan").tiny, "large": zoo.load("autoencoder").tiny, "one": zoo.load("vae").tiny}
     bare["large"] = dataclasses.replace(bare["large"], model=dataclasses.replace(bare["large"].model, latent=4097))
     bare["one"] = dataclasses.replace(bare["one"], model=dataclasses.replace(bare["one"].model, latent=1))

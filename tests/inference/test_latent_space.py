@@ -11,10 +11,9 @@ from PIL import Image
 
 from jaxgen import zoo
 from jaxgen.core.capabilities import Latent
-from jaxgen.core.config import Mesh, Run
+from jaxgen.core.config import Mesh
 from jaxgen.core.errors import InputError, numbers
-from jaxgen.core.spec import spec_of
-from jaxgen.core.step import init_state
+from jaxgen.core.types import TrainState
 from jaxgen.inference import inversion, latent_space
 from jaxgen.inference.latent_space import Entry, conditions
 from jaxgen.inference.previews import shown
@@ -22,11 +21,9 @@ from jaxgen.inference.sampling import check_truncation, classes_of, conditioning
 from jaxgen.media import animation, image_grid
 from jaxgen.media.animation import save_animation
 from jaxgen.pretrained.feature_distances import features_of
-from jaxgen.runs import sharding
-from jaxgen.runs.checkpoint import Checkpoints
-from jaxgen.runs.config_io import to_json
-from jaxgen.runs.load import Trained, build_task, open_run
+from jaxgen.runs.load import Trained, open_run
 from jaxgen.training.loop import fit
+from tests.helpers.untrained import save_untrained
 
 MODELS = ("dcgan", "cgan", "stylegan2")
 STEPS = {"dcgan": 10, "cgan": 10, "stylegan2": 2}
@@ -43,24 +40,18 @@ def runs(tmp_path_factory) -> dict[str, Path]:
         log = dataclasses.replace(log, samples=STEPS["cgan"] if name == "cgan" else 0)
         changes = {"preset": name, "out": str(folder / name), "mesh": Mesh(data=1), "steps": STEPS[name]}
         run = dataclasses.replace(run, save=save, log=log, **changes)
-        fit(run) if name == "cgan" else save_untrained(run)
+        fit(run) if name == "cgan" else save_untrained(run, with_mean)
     return {name: folder / name for name in MODELS}
 
 
-def save_untrained(run: Run):
-    """Write a run as if it were trained, with its first state, and a mean of w that is not 0."""
-    run.folder.mkdir()
-    (run.folder / "config.json").write_text(to_json(run))
-    task = build_task(run, sharding.make_mesh(run.mesh))
-    state = init_state(task, jax.random.key(0), spec_of(task, run.batch))
+def with_mean(state: TrainState) -> TrainState:
+    """Return a state whose mean of w, if it has one, is not 0."""
     stats = state.ema["generator"]["batch_stats"]
-    if "mapping" in stats:
-        mean = np.random.default_rng(0).normal(0, 0.1, stats["mapping"]["w_avg"].shape).astype(np.float32)
-        ema = {**state.ema["generator"], "batch_stats": {**stats, "mapping": {"w_avg": mean}}}
-        state = state.replace(ema={**state.ema, "generator": ema})
-    checkpoints = Checkpoints(run.folder / "checkpoints", 1)
-    checkpoints.save(run.steps, state.replace(step=state.step + run.steps), {})
-    checkpoints.close()
+    if "mapping" not in stats:
+        return state
+    mean = np.random.default_rng(0).normal(0, 0.1, stats["mapping"]["w_avg"].shape).astype(np.float32)
+    ema = {**state.ema["generator"], "batch_stats": {**stats, "mapping": {"w_avg": mean}}}
+    return state.replace(ema={**state.ema, "generator": ema})
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ from jaxgen.tasks import latent_diffusion
 from jaxgen.tasks.denoising import Sampling
 from jaxgen.training.loop import fit
 from tests.helpers.capabilities import generate
+from tests.helpers.untrained import save_untrained
 
 IMAGE, NET = (1, 2, 1), BackboneConfig("unet", 8, 1, 2, (1,), ())
 # Two pixels, two overlapping classes: their probabilities, means and covariances.
@@ -159,8 +160,8 @@ def test_classifier_guidance_switches_off_the_learned_variance(exact, monkeypatc
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Runs of two steps."""
-    return make_runs(tmp_path_factory.mktemp("guidance"), 2)
+    """Untrained runs."""
+    return make_runs(tmp_path_factory.mktemp("guidance"), 0)
 
 
 @pytest.fixture(scope="module")
@@ -174,11 +175,12 @@ def make_runs(folder: Path, steps: int) -> Path:
     small = ["--tiny", "--mesh.data", "1", "--log.every", "500", "--save.every", "500"]
 
     def train(family: str, preset: str, name: str, *words: str):
-        fit(parse(family, ["--preset", preset, *small, "--out", str(folder / name), *words]).run)
+        run = parse(family, ["--preset", preset, *small, "--out", str(folder / name), *words]).run
+        fit(run) if steps else save_untrained(run)
 
     edm = ["--log.samples", "0", "--model.ema", "0.99", "--model.sampling.steps", "10", "--batch", "32"]
-    long = ["--steps", str(steps), "--batch", "64", "--model.recipe.learning-rate", "2e-3"]
-    train("diffusion", "edm", "edm", "--model.classes", "0", "--steps", str(steps), *edm)
+    long = ["--steps", str(steps or 2), "--batch", "64", "--model.recipe.learning-rate", "2e-3"]
+    train("diffusion", "edm", "edm", "--model.classes", "0", "--steps", str(steps or 2), *edm)
     train("diffusion", "edm", "conditional", "--steps", "2", *edm)
     train("classifier", "adm-classifier", "classifier", *long)
     small_ones = ["--tiny", "--model.image", "8", "8", "1"]

@@ -32,6 +32,7 @@ from jaxgen.tasks.teacher import load
 from jaxgen.training.loop import fit
 from tests.helpers.capabilities import denoiser
 from tests.helpers.running import assert_same
+from tests.helpers.untrained import untrained
 
 IMAGE = (8, 8, 1)
 QUIET = ["--tiny", "--log.samples", "0", "--mesh.data", "1"]
@@ -39,10 +40,10 @@ QUIET = ["--tiny", "--log.samples", "0", "--mesh.data", "1"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Two autoencoders, one with a latent map and one with latent vectors; an image and its mask."""
+    """Two untrained autoencoders, one with a latent map and one with latent vectors; an image and its mask."""
     folder = tmp_path_factory.mktemp("latent")
     for name in ("vq-vae", "vae"):
-        fit(parse("vae", ["--preset", name, *QUIET, "--steps", "60", "--out", str(folder / name)]).run)
+        untrained(folder / name, "vae", name)
     digits: Any = datasets.load_digits()
     Image.fromarray(np.uint8(digits.images[0] * 15.9)).save(folder / "a.png")
     mask = np.zeros((8, 8), np.uint8)

@@ -29,6 +29,7 @@ from jaxgen.training.loop import fit
 from jaxgen.zoo import load as preset
 from tests.helpers.capabilities import encode, generate
 from tests.helpers.running import assert_same
+from tests.helpers.untrained import save_untrained
 
 CONTEXT = Context({}, {}, {}, jnp.zeros((), jnp.int32))
 NET = BackboneConfig("dit", 16, 1, 2, patch=1)
@@ -305,9 +306,11 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def trained(folder: Path, kind: str) -> str:
-    """Return the folder of a VQ-VAE's run, trained by now."""
-    return str(fit(load_config(folder / kind)))
+def with_weights(folder: Path, kind: str) -> str:
+    """Return the folder of a VQ-VAE's run, which has weights by now."""
+    run = load_config(folder / kind)
+    shutil.rmtree(run.folder, ignore_errors=True)
+    return str(save_untrained(run))
 
 
 def over(folder: Path, kind: str, out: str = "masked", **more: Any) -> Run:
@@ -321,7 +324,7 @@ def test_tokens_of_a_quantiser_are_encoded_and_decoded(kind, depth, vocabulary, 
     model = over(folder, kind).model
     task: Any = model.task(1)
     assert task.find(Density) is None and (model.shape, model.vocabulary) == ((4, 4, depth), vocabulary)
-    nets = jax.tree.map(jnp.asarray, load(trained(folder, kind)))
+    nets = jax.tree.map(jnp.asarray, load(with_weights(folder, kind)))
     now = CONTEXT.replace(frozen={"autoencoder": nets})
     x = jnp.asarray(np.tanh(np.random.default_rng(0).normal(size=(5, 8, 8, 1))), jnp.float32)
     tokens = jax.jit(lambda: model.tokens(now, x))()
@@ -341,7 +344,7 @@ def test_tokens_of_a_quantiser_are_encoded_and_decoded(kind, depth, vocabulary, 
 
 @pytest.mark.slow
 def test_a_run_over_tokens_resumes_bit_identically(folder):
-    trained(folder, "residual")
+    with_weights(folder, "residual")
     whole = fit(over(folder, "residual"))
     half = over(folder, "residual", "half")
     fit(replace(half, steps=3))
