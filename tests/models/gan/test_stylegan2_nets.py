@@ -1,6 +1,6 @@
 """StyleGAN2's networks: parameters, initialisation, noise, style mixing, the mean of w, minibatch groups."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from tests.nn.test_modulated import normal
 SMALL: dict[str, Any] = {"channel_base": 64, "channel_max": 8}
 LATENT = 6
 ARCHITECTURES = ("skip", "resnet", "orig")
+LATER = [pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES[1:]]
 
 
 # ---- parameters and initialisation
@@ -27,6 +28,7 @@ def variables_of(net: Any, *args: Any) -> Any:
     return jax.jit(lambda key, *args: net.init(key, *args, train=False))(jax.random.key(0), *args)
 
 
+@cache
 def shapes_of(net: Any, *shapes: tuple[int, ...]) -> Any:
     args = [jax.ShapeDtypeStruct(s, jnp.int32 if len(s) == 1 else jnp.float32) for s in shapes]
     return jax.eval_shape(lambda *a: variables_of(net, *a), *args)
@@ -54,12 +56,20 @@ def counts(base: int, classes: int, **options: Any) -> tuple[int, int]:
     return count(generator["params"]), count(discriminator["params"])
 
 
-@pytest.mark.parametrize(("base", "classes"), COUNTS)
+@pytest.mark.parametrize(
+    ("base", "classes"),
+    [
+        (16384, 0),
+        pytest.param(16384, 10, marks=pytest.mark.slow),
+        pytest.param(32768, 0, marks=pytest.mark.slow),
+        (32768, 10),
+    ],
+)
 def test_parameters_of_nvidias_networks(base, classes):
     assert counts(base, classes) == COUNTS[base, classes]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["skip", "resnet", pytest.param("orig", marks=pytest.mark.slow)])
 def test_parameters_of_the_architectures(architecture):
     assert counts(16384, 0, architecture=architecture) == BY_ARCHITECTURE[architecture]
 
@@ -82,8 +92,8 @@ def test_parameters_have_nvidias_names():
 
 def test_parameters_are_initialised_as_nvidias():
     nets = [
-        variables_of(StyleGAN2Generator(8, 3, 40, 50, 4, **SMALL), jnp.zeros((2, 40)), jnp.zeros(2, int)),
-        variables_of(StyleGAN2Discriminator(4, **SMALL), jnp.zeros((2, 8, 8, 3)), jnp.zeros(2, int)),
+        variables_of(StyleGAN2Generator(8, 3, 40, 50, 4, 2, **SMALL), jnp.zeros((2, 40)), jnp.zeros(2, int)),
+        variables_of(StyleGAN2Discriminator(4, mapping_layers=2, **SMALL), jnp.zeros((2, 8, 8, 3)), jnp.zeros(2, int)),
     ]
     for path, x in jax.tree_util.tree_leaves_with_path([net["params"] for net in nets] + [nets[0]["noise"]]):
         name, x = jax.tree_util.keystr(path), np.asarray(x, np.float64)
@@ -97,7 +107,10 @@ def test_parameters_are_initialised_as_nvidias():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("side", "channels"), [(8, 1), (16, 4), (64, 3), (1024, 2)])
+@pytest.mark.parametrize(
+    ("side", "channels"),
+    [(8, 1), *(pytest.param(*size, marks=pytest.mark.slow) for size in [(16, 4), (64, 3), (1024, 2)])],
+)
 def test_any_power_of_two(side, channels, architecture):
     options: Any = {"architecture": architecture, "channel_base": 1024, "channel_max": 8}
     generator = StyleGAN2Generator(side, channels, LATENT, **options)
@@ -130,31 +143,50 @@ def test_missing_labels_raise():
 # ---- the generator
 
 
+def drawn(net: Any, *shapes: tuple[int, ...]) -> Any:
+    """Return variables that are distributed as the initial ones, but with noise strengths that are not 0."""
+    random = np.random.default_rng(0)
+
+    def draw(path: Any, x: Any) -> jax.Array:
+        name = jax.tree_util.keystr(path)
+        if name.endswith("'bias']"):
+            value = np.full(x.shape, "affine" in name)
+        elif name.endswith("'noise_strength']"):
+            value = np.full(x.shape, 0.5)
+        else:
+            value = random.normal(0, 100 if "'fc" in name and "mapping" in name else 1, x.shape)
+        return jnp.asarray(value, x.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes_of(net, *shapes))
+
+
 @cache
 def start(architecture: str = "skip", mixing: float = 0.9, classes: int = 0) -> tuple[Any, Any]:
-    """Return a small generator with noise strengths that are not 0."""
+    """Return a small generator and its variables."""
     options: Any = {"architecture": architecture, "mixing": mixing, **SMALL}
     net = StyleGAN2Generator(16, 2, LATENT, 10, classes, 2, **options)
-    v = variables_of(net, jnp.zeros((2, LATENT)), jnp.zeros(2, int))
-    louder = jax.tree_util.tree_map_with_path(
-        lambda path, x: x + 0.5 if "noise_strength" in jax.tree_util.keystr(path) else x, v["params"]
-    )
-    return net, {**v, "params": louder, "batch_stats": {"mapping": {"w_avg": jnp.asarray(normal(10), jnp.float32)}}}
+    return net, drawn(net, (2, LATENT), (2,))
 
 
 def keys_of(n: int, seed: int = 7) -> jax.Array:
     return jax.random.split(jax.random.key(seed), n)
 
 
+@cache
+def jitted(net: Any, **options: Any) -> Any:
+    return jax.jit(partial(net.apply, **options))
+
+
 def generate(net: Any, v: Any, *args: Any, **options: Any) -> Any:
-    return jax.jit(lambda v, *args: net.apply(v, *args, **options))(v, *args)
+    return jitted(net, **options)(v, *args)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["skip", *LATER])
 def test_every_layer_uses_its_own_w(architecture):
     net, v = start(architecture)
     ws = jnp.asarray(normal(2, net.num_ws, 10), jnp.float32)
-    first = jax.jit(jax.grad(lambda ws: net.apply(v, ws, method="synthesise")[0].sum()))(ws)  # [b num_ws w_dim]
+    total = lambda ws, v: net.apply(v, ws, method="synthesise")[0].sum()  # noqa: E731
+    first = jax.jit(jax.grad(total))(ws, v)  # [b num_ws w_dim]
     assert (np.abs(first[0]).max(1) > 1e-3).all()
     assert (first[1] == 0).all(), "of its own image only"
 
@@ -162,10 +194,11 @@ def test_every_layer_uses_its_own_w(architecture):
 def test_a_sample_depends_on_its_own_key_only():
     net, v = start()
     z, keys = jnp.asarray(normal(4, LATENT), jnp.float32), keys_of(4)
-    draw = jax.jit(lambda z, keys: net.apply(v, z, None, keys, train=True, mutable=["batch_stats"])[0])
+    draw = lambda z, keys: generate(net, v, z, None, keys, train=True, mutable="batch_stats")[0]  # noqa: E731
     together = draw(z, keys)
-    alone = [draw(z[i : i + 1], keys[i : i + 1])[0] for i in range(4)]
-    np.testing.assert_allclose(together, np.stack(alone), atol=1e-5)
+    for i in range(4):
+        rows = np.where(np.arange(4) == i, i, 3 - np.arange(4))
+        np.testing.assert_allclose(draw(z[rows], keys[rows])[i], together[i], atol=1e-5)
     assert np.abs(together[0] - draw(z, keys[::-1])[0]).max() > 0.1
 
 
@@ -179,10 +212,13 @@ def test_noise_is_random_with_keys_and_constant_without():
     assert np.abs(generate(net, other, ws, method="synthesise") - constant).max() > 0.1
     np.testing.assert_array_equal(generate(net, other, ws, keys, method="synthesise"), fresh)
     # Constant noise equal to a key's noise gives that key's image.
-    drawn = jax.tree_util.tree_map_with_path(
-        lambda path, x: rng.normal(rng.fold(keys[1], f"{path[1].key}.{path[2].key}")[None], x.shape)[0], v["noise"]
-    )
-    np.testing.assert_allclose(generate(net, {**v, "noise": drawn}, ws, method="synthesise")[1], fresh[1], atol=1e-5)
+    name = lambda path: f"{path[1].key}.{path[2].key}"  # noqa: E731
+    noise = jax.jit(
+        lambda key: jax.tree_util.tree_map_with_path(
+            lambda path, x: rng.normal(rng.fold(key, name(path))[None], x.shape)[0], v["noise"]
+        )
+    )(keys[1])
+    np.testing.assert_allclose(generate(net, {**v, "noise": noise}, ws, method="synthesise")[1], fresh[1], atol=1e-5)
     silent = jax.tree_util.tree_map_with_path(
         lambda path, x: 0 * x if "noise_strength" in jax.tree_util.keystr(path) else x, v["params"]
     )
@@ -194,10 +230,14 @@ def mixed(mixing: float, n: int) -> tuple[Any, np.ndarray, np.ndarray, np.ndarra
     """Return a generator, n first w [n w_dim], second w, and the ws [n num_ws w_dim] of training."""
     net, v = start(mixing=mixing)
     z, keys = jnp.asarray(normal(n, LATENT), jnp.float32), keys_of(n)
-    seconds = rng.normal(jax.vmap(lambda key: rng.fold(key, "mixing"))(keys), (LATENT,))
-    ws, _ = generate(net, v, z, None, keys, train=True, method="latents", mutable=["batch_stats"])
-    first, second = (np.asarray(generate(net, v, z, method="map")) for z in (z, seconds))
-    return net, first, second, np.asarray(ws)
+
+    @jax.jit
+    def run(v, z, keys):
+        seconds = rng.normal(jax.vmap(lambda key: rng.fold(key, "mixing"))(keys), (LATENT,))
+        ws, _ = net.apply(v, z, None, keys, train=True, method="latents", mutable="batch_stats")
+        return *(net.apply(v, z, method="map") for z in (z, seconds)), ws
+
+    return net, *map(np.asarray, run(v, z, keys))
 
 
 def test_style_mixing():
@@ -218,7 +258,7 @@ def test_without_mixing_all_layers_have_the_first_w():
     np.testing.assert_allclose(ws, np.broadcast_to(first[:, None], ws.shape), atol=1e-6)
     net, v = start()
     z = jnp.asarray(normal(4, LATENT), jnp.float32)
-    latents = generate(net, v, z, None, keys_of(4), train=False, method="latents")
+    latents, _ = generate(net, v, z, None, keys_of(4), train=False, method="latents", mutable="batch_stats")
     np.testing.assert_allclose(latents, ws, atol=1e-6)
     with pytest.raises(ValueError, match="needs keys"):
         net.apply(v, z, train=True, mutable=["batch_stats"])
@@ -227,9 +267,12 @@ def test_without_mixing_all_layers_have_the_first_w():
 def test_the_mean_of_w_is_updated_by_the_first_z_in_training_only():
     net, v = start()
     z, keys = jnp.asarray(normal(4, LATENT), jnp.float32), keys_of(4)
-    w, old = generate(net, v, z, method="map"), v["batch_stats"]["mapping"]["w_avg"]
-    for train, expected in ((True, 0.995 * old + 0.005 * w.mean(0)), (False, old)):
-        _, seen = generate(net, v, z, None, keys, train=train, mutable=["batch_stats"])
+    w, old = generate(net, v, z, method="map"), np.asarray(v["batch_stats"]["mapping"]["w_avg"])
+    for expected, how in (
+        (0.995 * old + 0.005 * np.asarray(w).mean(0), {"train": True}),
+        (old, {"train": False, "method": "latents"}),
+    ):
+        _, seen = generate(net, v, z, None, keys, mutable="batch_stats", **how)
         np.testing.assert_allclose(seen["batch_stats"]["mapping"]["w_avg"], expected, rtol=1e-6, atol=1e-7)
 
 
@@ -256,7 +299,7 @@ def test_z_is_normalised_and_labels_matter():
 def test_standard_deviation_of_groups(batch, group, size):
     x, n = normal(batch, 4, 4, 5), batch // size
     with jax.enable_x64(True):
-        y = np.asarray(add_minibatch_deviation(jnp.asarray(x), group))
+        y = np.asarray(jax.jit(add_minibatch_deviation, static_argnums=1)(jnp.asarray(x), group))
     np.testing.assert_array_equal(y[..., :5], x)
     for i in range(batch):
         expected = np.sqrt(x[i % n :: n].var(0) + 1e-8).mean()
@@ -267,7 +310,7 @@ def test_standard_deviation_of_groups(batch, group, size):
 def start_discriminator(architecture: str = "resnet", classes: int = 0) -> tuple[Any, Any]:
     options: Any = {"architecture": architecture, "mapping_layers": 2, **SMALL}
     net = StyleGAN2Discriminator(classes, **options)
-    return net, variables_of(net, jnp.zeros((8, 16, 16, 2)), jnp.zeros(8, int))
+    return net, drawn(net, (8, 16, 16, 2), (8,))
 
 
 def test_groups_do_not_depend_on_devices():
