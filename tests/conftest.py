@@ -6,7 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-# Most of the time goes to compiling, and half of that to LLVM's optimisations. Started commands keep them.
+# Most of the time goes to compiling, and half of that to LLVM's optimisations. Commands that the second tier starts
+# keep them.
 FLAGS = {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # newer versions stop at this unknown flag
@@ -78,9 +79,10 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
+def environment(pytestconfig) -> dict[str, str]:
     """Return the environment of commands that tests start: one CPU device, the same compilation cache."""
-    return {**os.environ, **FLAGS, "JAXGEN_CACHE": str(cache_folder()), "PYTHONWARNINGS": "error", "COLUMNS": "120"}
+    flags = {} if "not slow" in pytestconfig.option.markexpr else FLAGS
+    return {**os.environ, **flags, "JAXGEN_CACHE": str(cache_folder()), "PYTHONWARNINGS": "error", "COLUMNS": "120"}
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,7 @@ def test_generate_gives_the_same_samples_in_any_number(run, tmp_path, environmen
         assert np.abs(arrays["image"].astype(int) - many.astype(int)).max() <= 1, "one device, one batch"
 
 
+@pytest.mark.slow
 def test_the_last_grid_is_what_generate_draws_from_the_runs_seed(run, tmp_path, environment):
     grid = tmp_path / "grid.png"
     call(environment, "jaxgen", "generate", str(run), "--count", "16", "--batch", "16", "--out", str(grid))
@@ -172,8 +173,8 @@ def test_a_mistake_is_one_sentence_and_status_2(why, tmp_path, cli):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_mistyped_command(environment):
-    assert "Unknown command 'generat': did you mean 'generate'?" in call(environment, "jaxgen", "generat", status=2)
+def test_a_mistyped_command(cli):
+    assert "Unknown command 'generat': did you mean 'generate'?" in cli(2, "generat")
 
 
 def test_a_mesh_that_does_not_divide_the_batch(tmp_path, cli):
@@ -244,12 +245,10 @@ def test_a_checkpoint_of_another_model_is_refused(run, tmp_path, cli):
     assert "is of another model" in said
 
 
-def test_a_walk_through_the_latent(run, tmp_path, environment, cli):
+def test_a_walk_through_the_latent(run, tmp_path, cli):
     """Other commands on latents are tested in tests/inference/test_latent_space.py."""
-    said = call(
-        environment, "jaxgen", "interpolate", str(run), "--points", "2", "--frames", "3", "--rows", "1",
-        "--columns", "2", "--out", str(tmp_path / "walk.mp4"),
-    )  # fmt: skip
+    few = ("--points", "2", "--frames", "3", "--rows", "1", "--columns", "2")
+    said = cli(0, "interpolate", run, *few, "--out", tmp_path / "walk.mp4")
     assert "6 frames of step 20" in said and [p.name for p in tmp_path.iterdir()] == ["walk.mp4"]
     said = cli(2, "interpolate", run, "--points", "1", "--out", tmp_path / "x.gif")
     assert sentence(said) == "points must be at least 2, not 1."

@@ -25,7 +25,8 @@ from jaxgen.interop.write import write_safetensors
 from jaxgen.runs import checkpoint, seals
 from jaxgen.runs.config_io import resampled
 from tests.helpers.capabilities import classify, generate
-from tests.helpers.running import TINY, call
+from tests.helpers.running import call
+from tests.helpers.untrained import untrained
 
 ALONE = """
 import sys, numpy as np, jax
@@ -49,10 +50,8 @@ def alone(environment, program: Path, ability: str, out: Path) -> dict[str, np.n
 
 
 @pytest.fixture(scope="module")
-def gan(tmp_path_factory, environment) -> Path:
-    folder = tmp_path_factory.mktemp("gan") / "run"
-    call(environment, "train.gan", *TINY, "--model.kernel", "4", "--out", str(folder))
-    return folder
+def gan(tmp_path_factory) -> Path:
+    return untrained(tmp_path_factory.mktemp("gan") / "run", "gan", "dcgan", "--model.kernel", "4")
 
 
 @pytest.fixture(scope="module")
@@ -74,19 +73,15 @@ def lenet(tmp_path_factory, environment) -> Path:
     }
     tensors = {name: rng.normal(size=shape).astype(np.float32) / 10 for name, shape in shapes.items()}
     write_safetensors(folder / "weights.safetensors", tensors)
-    printed = call(
-        environment,
-        *("jaxgen", "import", str(folder / "weights.safetensors"), "--model", "lenet5", "--out", str(folder / "run")),
-        *("--model.fit", "bilinear"),
-    )
-    assert "61,706 parameters" in printed
+    words = str(folder / "weights.safetensors"), "--model", "lenet5", "--out", str(folder / "run")
+    assert "61,706 parameters" in call(environment, "jaxgen", "import", *words, "--model.fit", "bilinear")
     return folder
 
 
-def test_an_imported_run_gives_its_weights_back_bit_for_bit(lenet, environment, cli):
+def test_an_imported_run_gives_its_weights_back_bit_for_bit(lenet, cli):
     given = read(lenet / "weights.safetensors")
     for kind, name in (("safetensors", "classifier.safetensors"), ("torch", "classifier.pth")):
-        call(environment, "jaxgen", "export", str(lenet / "run"), "--to", kind)
+        cli(0, "export", lenet / "run", "--to", kind)
         back = read(lenet / "run" / "export" / name)
         assert back.keys() == given.keys()
         for tensor in given:
@@ -109,13 +104,13 @@ def test_an_imported_run_trains_on_from_its_weights(lenet, cli):
     assert "other settings (steps: 10000 -> 3" in printed
 
 
-def test_a_classifier_runs_as_stablehlo_without_jaxgen(lenet, environment, tmp_path):
+def test_a_classifier_runs_as_stablehlo_without_jaxgen(lenet, environment, tmp_path, cli):
     from jaxgen.core.config import Mesh
     from jaxgen.core.types import averaged
     from jaxgen.runs.load import open_run
 
     out = tmp_path / "lenet.stablehlo"
-    call(environment, "jaxgen", "export", str(lenet / "run"), "--to", "stablehlo", "--out", str(out))
+    cli(0, "export", lenet / "run", "--to", "stablehlo", "--out", out)
     found = alone(environment, out, "classify", tmp_path / "logits.npz")
     _, _, task, state, frozen, _ = open_run(lenet / "run", Mesh(data=1))
     x = np.random.RandomState(0).uniform(-1, 1, (5, 28, 28, 1)).astype(np.float32)

@@ -214,11 +214,9 @@ def test_a_folder_that_cannot_be_written(cli):
     assert "/proc/run can't be written" in printed
 
 
-def test_values_that_are_not_finite_stop_the_run(tmp_path, environment):
+def test_values_that_are_not_finite_stop_the_run(tmp_path, cli):
     folder = tmp_path / "run"
-    printed = call(
-        environment, "train.gan", *TINY, *STEPS, "--out", str(folder), "--model.game.learning-rate", "1e30", status=1
-    )
+    printed = cli(1, "train.gan", *TINY, *STEPS, "--out", folder, "--model.game.learning-rate", "1e30")
     assert "stopped being finite at step" in printed and "phase '" in printed
     step = newest(folder)
     assert all(value == value for line in lines(folder) for value in line.values())
