@@ -63,7 +63,7 @@ LONG = (
     *("context-encoder", "partial-conv", "adm-classifier", "harmonisation", "adain"),
     *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan"),
 )
-# The first preset of each file: `make test` traces its step and computes numbers. Variants are slow.
+# The first preset of each file: `make test` computes numbers, or traces the step if it is LONG. Variants are slow.
 FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]
 QUICK = [n for n in FIRST if n not in LONG]
 # Tasks that many files share, each with a net of its own.
@@ -90,6 +90,13 @@ def quick_programs():
     for primitive, (_, cpu_form) in forms.items():
         conv.lower_on_cpu(primitive, cpu_form)
     use_compilation_cache()
+
+
+def family(name: str) -> str:
+    return zoo.ZOO[name].split(".")[2]
+
+
+ABSTRACT = [n for i, n in enumerate(FIRST) if n in LONG or all(family(n) != family(m) for m in FIRST[:i])]
 
 
 @cache
@@ -233,7 +240,7 @@ def test_variants_have_their_number_of_parameters(name):
     assert count(params) == preset.parameters
 
 
-@pytest.mark.parametrize("name", FIRST)
+@pytest.mark.parametrize("name", ABSTRACT)
 def test_a_step_in_the_abstract(name):
     in_the_abstract(name, zoo.load(name).tiny)
 
@@ -313,10 +320,6 @@ def pattern(name: str) -> str:
     extra = jax.eval_shape(lambda: task.init(jax.random.key(0), spec_of(task, run.batch)))[1]
     ordinary = len(task.phases) == 1 and not jax.tree.leaves(extra) and name not in COUPLED
     return family(name) if ordinary else game(name)
-
-
-def family(name: str) -> str:
-    return zoo.ZOO[name].split(".")[2]
 
 
 def stand_in(kind: str, like: Callable[[str], str] = game):
