@@ -16,6 +16,7 @@ from jaxgen.commands.parse import parse
 from jaxgen.core.config import Run, validate
 from jaxgen.core.spec import spec_of
 from jaxgen.core.step import init_state
+from jaxgen.core.task import Task
 from jaxgen.core.types import TrainState
 from jaxgen.runs import sharding
 from jaxgen.runs.checkpoint import Checkpoints
@@ -35,22 +36,21 @@ def save_untrained(run: Run, change: Callable[[TrainState], TrainState] = lambda
     run.folder.mkdir(parents=True)
     (run.folder / "config.json").write_text(to_json(run))
     task = build_task(run, sharding.make_mesh(run.mesh))
-    like = jax.eval_shape(lambda key: init_state(task, key, spec_of(task, run.batch)), jax.random.key(0))
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.replace(key=None))
-    state = zeros.replace(
-        step=np.int32(run.steps),
-        key=jax.random.key(0),
-        params=_drawn(like.params),
-        extra=_drawn(like.extra),
-        ema=_drawn(like.ema),
-    )
+    state = drawn_state(task, run.batch).replace(step=np.int32(run.steps))
     checkpoints = Checkpoints(run.folder / "checkpoints", 1)
     checkpoints.save(run.steps, jax.tree.map(jax.numpy.asarray, change(state)), {})
     checkpoints.close()
     return run.folder
 
 
-def _drawn(like):
+def drawn_state(task: Task, batch: int) -> TrainState:
+    """Return a state with drawn weights, moments of 0, and step 0."""
+    like = jax.eval_shape(lambda key: init_state(task, key, spec_of(task, batch)), jax.random.key(0))
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.replace(key=None))
+    return zeros.replace(key=jax.random.key(0), params=drawn(like.params), extra=drawn(like.extra), ema=drawn(like.ema))
+
+
+def drawn(like):
     """Return arrays that depend on their names alone: kernels of unit gain, scales and variances 1, the rest 0."""
 
     def draw(path, x):
