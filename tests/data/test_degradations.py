@@ -16,6 +16,7 @@ from jaxgen.data.degradations import Degradation
 from jaxgen.nn.resample import imresize
 from tests.helpers.data_samples import message, sample_image
 from tests.helpers.degradation_samples import batch, floats, keys
+from tests.helpers.quick_keys import quick_key
 
 DAMAGES = {
     "blur": Degradation(blur=(0.5, 3)),
@@ -31,6 +32,10 @@ DAMAGES = {
 }
 
 
+def quick_keys(n: int) -> jax.Array:
+    return jax.random.split(quick_key(0), n)
+
+
 def psnr(a, b) -> float:
     return 10 * math.log10(255**2 / max(np.mean(np.square(np.asarray(a, float) - b)), 1e-9))
 
@@ -44,13 +49,14 @@ LONG = ("real-esrgan", "photo", "all")  # they compile for long
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in DAMAGES])
 def test_an_image_depends_on_its_own_key(name):
     degrade = jax.jit(DAMAGES[name], static_argnums=2)
-    x, k = batch(), keys(3)
-    three, again, one = degrade(x, k, 1), degrade(x, k, 1), degrade(x[1:2], k[1:2], 1)
+    x, k = np.asarray(batch()), quick_keys(3)
+    others = np.array([1, 0, 0])
+    three, again, moved = degrade(x, k, 1), degrade(x, k, 1), degrade(x[others], k[others], 1)
     for part, rows in three.items():
         assert np.array_equal(rows, again[part])
-        assert np.mean(np.abs(rows[1] - one[part][0])) < 1e-4, part  # rounding may give the other level
+        assert np.mean(np.abs(rows[1] - moved[part][0])) < 1e-4, part  # rounding may give the other level
         assert rows.dtype == jnp.float32 and np.isfinite(rows).all()
-    same = degrade(jnp.stack([x[0]] * 3), k, 1)
+    same = degrade(np.stack([x[0]] * 3), k, 1)
     changed = [part for part, rows in same.items() if not np.array_equal(rows[0], rows[1])]
     assert bool(changed) != (name == "grey")
     if name not in ("noise", "poisson", "camera"):
@@ -61,17 +67,15 @@ def test_an_image_depends_on_its_own_key(name):
     "name",
     [
         "blur",
-        "noise",
         "poisson",
-        "low-light",
-        "strokes",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("shake", "jpeg")),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("noise", "low-light", "strokes", "shake", "jpeg")),
     ],
 )
 def test_compiled_equals_not_compiled(name):
-    x, k = batch(2, (17, 20)), keys(2)
+    x, k = batch(2, (17, 20)), quick_keys(2)
+    eager = DAMAGES[name](x, k)
     for part, rows in jax.jit(DAMAGES[name])(x, k).items():
-        assert np.mean(np.abs(rows - DAMAGES[name](x, k)[part])) < 1e-4
+        assert np.mean(np.abs(rows - eager[part])) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,7 @@ def test_compiled_equals_not_compiled(name):
 def test_sizes_and_ranges(pipeline, size, mode, scale):
     degradation = Degradation(blur=(1, 1), jpeg=(50, 50), pipeline=pipeline)
     scale = 4 if pipeline == "real-esrgan" else scale
-    made = jax.jit(degradation, static_argnums=2)(batch(2, size, mode), keys(2), scale)
+    made = jax.jit(degradation, static_argnums=2)(batch(2, size, mode), quick_keys(2), scale)
     small = [math.ceil(n / scale) for n in size]
     assert made["degraded"].shape == (2, *small, len(mode) if mode == "RGB" else 1)
     assert np.abs(made["degraded"]).max() <= 1 and made["sigma"].shape == (2,)
@@ -139,7 +143,7 @@ def test_invalid_settings_are_refused(wrong, words):
 def test_other_numbers_of_channels_are_refused():
     x = jnp.zeros((1, 16, 16, 2))
     message(lambda: Degradation(jpeg=(50, 50))(x, keys(1)), "1 or 3 channels", "2")
-    made = jax.jit(Degradation(noise=(1, 1), blur=(1, 1), mask="boxes"))(x, keys(1))
+    made = jax.eval_shape(Degradation(noise=(1, 1), blur=(1, 1), mask="boxes"), x, keys(1))
     assert made["degraded"].shape == x.shape
     for degradation in DAMAGES.values():
         degradation.check()
@@ -165,12 +169,15 @@ def test_noise_has_its_moments():
     level = np.round(value * 255) / 255
     made = {
         "photons": (
-            degradation_ops.poisson_noise(x, floats(1, 1, 2, 2), keys(4)),
+            jax.jit(degradation_ops.poisson_noise)(x, floats(1, 1, 2, 2), keys(4)),
             np.array([1, 1, 4, 4]) * level / 255,
         ),
-        "camera": (degradation_ops.camera_noise(x, jnp.full(4, 0.01), jnp.full(4, 1e-4), keys(4)), 0.01 * value + 1e-4),
+        "camera": (
+            jax.jit(degradation_ops.camera_noise)(x, floats(*[0.01] * 4), floats(*[1e-4] * 4), keys(4)),
+            0.01 * value + 1e-4,
+        ),
         "gaussian": (
-            degradation_ops.gaussian_noise(x, floats(5, 10, 20, 40), keys(4)),
+            jax.jit(degradation_ops.gaussian_noise)(x, floats(5, 10, 20, 40), keys(4)),
             (2.0 ** np.arange(4) / 51) ** 2,
         ),
     }
@@ -185,16 +192,16 @@ def test_noise_has_its_moments():
 def test_grey_noise_is_equal_in_all_channels():
     x, grey = batch(2), jnp.asarray([True, False])
     for rows in (
-        degradation_ops.gaussian_noise(x, floats(20, 20), keys(2), grey),
-        degradation_ops.poisson_noise(x, floats(2, 2), keys(2), grey),
+        jax.jit(degradation_ops.gaussian_noise)(x, floats(20, 20), quick_keys(2), grey),
+        jax.jit(degradation_ops.poisson_noise)(x, floats(2, 2), quick_keys(2), grey),
     ):
-        noise = np.asarray(rows - x)
+        noise = np.asarray(rows) - np.asarray(x)
         apart = np.abs(noise - noise[..., :1]).mean((1, 2, 3))
         assert apart[0] < 1e-6 and apart[1] > 0.01
 
 
 def test_read_noise_equals_brooks_et_al():
-    read = np.log(np.asarray(degradation_ops.read_noise(jnp.full(2000, 0.01), keys(2000)), float))
+    read = np.log(np.asarray(jax.jit(degradation_ops.read_noise)(jnp.full(2000, 0.01), keys(2000)), float))
     assert abs(read.mean() - (2.18 * math.log(0.01) + 1.2)) < 0.02 and abs(read.std() - 0.26) < 0.015
 
 
@@ -225,14 +232,14 @@ def test_jpeg_equals_pillow(real_data, quality, mode, part):
 
 def test_haze_follows_koschmieder():
     x, depth, light = batch(2), jnp.full((2, 38, 45, 1), 0.7), floats(0.8, 1.0)
-    made = degradation_ops.haze(x, keys(2), depth, light)
+    made = jax.jit(degradation_ops.haze)(x, quick_keys(2), depth, light)
     for row, one, air in zip(made, x, light, strict=True):
         clean, t = (np.asarray(one, float) + 1) / 2, math.exp(-0.7)
         np.testing.assert_allclose((row + 1) / 2, clean * t + float(air) * (1 - t), atol=1e-6)
-    far = np.asarray(degradation_ops.depth_field(keys(32), (160, 200)))
+    far = np.asarray(jax.jit(degradation_ops.depth_field, static_argnums=1)(keys(32), (160, 200)))
     assert far.min() >= 0 and far.max() <= 1 and far[:, :30].mean() > far[:, -30:].mean() + 0.2
     assert np.abs(np.diff(far, axis=1)).max() < 0.08  # smooth
-    hazy = np.asarray(jax.jit(Degradation(pipeline="haze"))(x, keys(2))["degraded"])
+    hazy = np.asarray(jax.jit(Degradation(pipeline="haze"))(x, quick_keys(2))["degraded"])
     assert hazy.std() < 0.9 * x.std()
 
 
