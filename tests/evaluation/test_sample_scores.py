@@ -24,15 +24,23 @@ from jaxgen.evaluation.report import evaluate_run
 from jaxgen.pretrained.feature_extractors import extractor, for_images
 from jaxgen.runs import sharding
 from jaxgen.runs.load import build_task
-from tests.helpers.running import TINY, call
+from tests.helpers.running import call
+from tests.helpers.untrained import untrained
+
+PROGRAMS: dict[Any, Any] = {}
 
 
 def opened(mesh: Mesh, names=("fid", "kid", "is", "pr", "dc", "swd"), kind="lenet", count=1100, **more):
-    """The scores of the tiny DCGAN's run against the digits, and the parts that compute them."""
+    """The scores of the tiny DCGAN's run against the digits, and the parts that compute them.
+
+    Those of one mesh, extractor and resizer share one program.
+    """
     run = dataclasses.replace(zoo.load("dcgan").tiny, preset="dcgan", data=Data("digits", split="all"))
     lies = sharding.make_mesh(mesh)
     task = build_task(run, lies)
-    return sample_scores.Scores(run, task, lies, names, extractor(kind), count, "all", **more), run, task, lies
+    scores = sample_scores.Scores(run, task, lies, names, extractor(kind), count, "all", **more)
+    scores.extract = PROGRAMS.setdefault((lies, kind, scores.resizer), scores.extract)
+    return scores, run, task, lies
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,10 +103,11 @@ def test_real_images_score_zero_against_themselves():
 
 def test_real_statistics_come_from_the_matching_cache_entry(noisy, monkeypatch):
     part, *_ = opened(Mesh(data=1), names=("fid",))
-    fresh = part.compare(part.take_in(noisy, 1100))
+    taken = part.take_in(noisy, 1100)
+    fresh = part.compare(taken)
     again, *_ = opened(Mesh(data=1), names=("fid",))
     monkeypatch.setattr(again, "real_images", lambda *_: pytest.fail("the real images were read again"))
-    assert again.compare(again.take_in(noisy, 1100)) == fresh
+    assert again.compare(taken) == fresh
     keys = {part.key()}
     for changes in ({"kind": "random"}, {"resizer": "legacy"}, {"real": 500}, {"names": ("kid",)}):
         keys.add(opened(Mesh(data=1), **{"names": ("fid",), **changes})[0].key())
@@ -114,7 +123,7 @@ def test_real_statistics_come_from_the_matching_cache_entry(noisy, monkeypatch):
     path = sample_scores.cache_folder() / "statistics" / f"{part.key()}.npz"
     path.write_bytes(path.read_bytes()[:100])
     third, *_ = opened(Mesh(data=1), names=("fid",))
-    assert third.compare(third.take_in(noisy, 1100)) == fresh, "a damaged cache is made again"
+    assert third.compare(taken) == fresh, "a damaged cache is made again"
 
 
 def test_features_are_taken_of_clipped_images_at_full_precision():
@@ -221,14 +230,13 @@ def test_inception_is_the_published_file_or_a_sentence(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, environment) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "run"
-    call(environment, "train.gan", *TINY, "--out", str(folder))
-    return folder
+def run(tmp_path_factory) -> Path:
+    return untrained(tmp_path_factory.mktemp("run") / "run", "gan", "dcgan")
 
 
 @pytest.mark.slow
-def test_evaluate_prints_and_writes_numbers_with_their_protocol(run, environment):
+def test_evaluate_prints_and_writes_numbers_with_their_protocol(tiny_run, tmp_path, environment):
+    run = tiny_run(tmp_path / "run", "gan", "dcgan")
     args = ("--metrics", "fid_lenet,loss", "--count", "200", "--seeds", "3", "--floor", "test")
     printed = call(environment, "jaxgen", "evaluate", str(run), *args)
     assert "95 % interval" in printed and "real images of test" in printed and "extractor_sha256" in printed
