@@ -2,7 +2,9 @@
 
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,9 @@ from jaxgen.tasks.teacher import context_of, load
 from jaxgen.training.loop import fit
 from jaxgen.zoo import load as preset
 from tests.helpers.capabilities import encode, generate
+from tests.helpers.quick_keys import quick_key
 from tests.helpers.running import assert_same
-from tests.helpers.untrained import save_untrained
+from tests.helpers.untrained import drawn, save_untrained
 
 CONTEXT = Context({}, {}, {}, jnp.zeros((), jnp.int32))
 NET = BackboneConfig("dit", 16, 1, 2, patch=1)
@@ -72,11 +75,20 @@ def exact_net(monkeypatch, p: np.ndarray, null: np.ndarray | None = None):
     monkeypatch.setattr(Masked, "log_probs", log_probs)
 
 
+def sampler(model: Masked, count: int = 20_000, given: Any = None) -> Callable[..., np.ndarray]:
+    """Return the compiled function (changes of numbers among the settings of sampling) -> tokens [n 3] of samples."""
+
+    def run(keys: jax.Array, changes: dict[str, Any]) -> jax.Array:
+        changed = replace(model, sampling=replace(model.sampling, **changes))
+        return model.tokens(CONTEXT, changed.generate({}, CONTEXT, keys, given or {})["image"])
+
+    compiled = jax.jit(run)
+    return lambda **changes: np.asarray(compiled(keys(count), changes)).reshape(-1, 3)
+
+
 def sampled(model: Masked, count: int = 20_000, given: Any = None) -> np.ndarray:
     """Tokens [n 3] of samples."""
-    task: Any = model.task(1)
-    made = jax.jit(lambda k: generate(task)({}, CONTEXT, k, given or {})["image"])(keys(count))
-    return np.asarray(model.tokens(CONTEXT, made)).reshape(-1, 3)
+    return sampler(model, count, given)()
 
 
 def p_value(tokens: np.ndarray, p: np.ndarray) -> float:
@@ -116,7 +128,7 @@ def test_the_loss_is_the_entropy_for_every_schedule(schedule, monkeypatch):
 
 def test_a_wrong_net_has_a_worse_bound(monkeypatch):
     exact_net(monkeypatch, np.full((3, 3, 3), 1 / 27))
-    found = THREE.bound({}, CONTEXT, {"image": to_images(EVERY)}, keys(27), 3)
+    found = jax.jit(lambda k: THREE.bound({}, CONTEXT, {"image": to_images(EVERY)}, k, 3))(keys(27))
     np.testing.assert_allclose(found, -3 * math.log(3), rtol=1e-5)
     assert float((P.ravel() * np.asarray(found)).sum()) < (P * np.log(P)).sum()
 
@@ -125,28 +137,39 @@ def test_visible_tokens_have_no_loss(monkeypatch):
     exact_net(monkeypatch, P)
     x = jnp.asarray(EVERY).reshape(-1, 1, 3, 1)
     masked = jnp.broadcast_to(jnp.asarray([True, False, True]).reshape(1, 1, 3, 1), x.shape)
-    slope = jax.grad(lambda wrong: THREE.masked_nll({"wrong": wrong}, x, masked, None).sum())(
-        jnp.zeros((27, 1, 3, 1, 3))
-    )
+
+    @jax.jit
+    def run(wrong):
+        nll = lambda wrong, masked: THREE.masked_nll({"wrong": wrong}, x, masked, None)  # noqa: E731
+        slope = jax.grad(lambda wrong: nll(wrong, masked).sum())(wrong)
+        return slope, nll(wrong, masked), nll(wrong, jnp.zeros_like(masked))
+
+    slope, found, none = run(jnp.zeros((27, 1, 3, 1, 3)))
     assert not slope[:, 0, 1].any() and slope[:, 0, 0].any() and slope[:, 0, 2].any()
     seen = P.sum((0, 2), keepdims=True)
     want = -np.log(P.sum(2, keepdims=True) / seen) - np.log(P.sum(0, keepdims=True) / seen)
-    np.testing.assert_allclose(THREE.masked_nll({}, x, masked, None), np.broadcast_to(want, P.shape).ravel(), rtol=1e-4)
-    assert not THREE.masked_nll({}, x, jnp.zeros(x.shape, bool), None).any()
+    np.testing.assert_allclose(found, np.broadcast_to(want, P.shape).ravel(), rtol=1e-4)
+    assert not none.any()
 
 
 def test_tokens_are_masked_as_often_as_the_schedule_says(monkeypatch):
     seen = []
 
     def log_probs(self, params, xt, label, dropout=None):
-        seen.append(np.asarray(xt == 3).mean((1, 2, 3)))
+        seen.append((xt == 3).mean((1, 2, 3)))
         return jnp.zeros((*xt.shape, 3))
 
     monkeypatch.setattr(Masked, "log_probs", log_probs)
     for schedule in ("linear", "cosine"):
         model = replace(THREE, image=(1, 3000, 1), schedule=schedule)
-        model.loss({}, CONTEXT, {"image": jnp.zeros((40, 1, 3000, 1))}, jax.random.key(0))
-        place = np.sort(seen.pop() if schedule == "linear" else 2 / np.pi * np.arcsin(seen.pop()))
+
+        @jax.jit
+        def share(key, model=model):
+            model.loss({}, CONTEXT, {"image": jnp.zeros((40, 1, 3000, 1))}, key)
+            return seen.pop()
+
+        found = np.asarray(share(jax.random.key(0)))
+        place = np.sort(found if schedule == "linear" else 2 / np.pi * np.arcsin(found))
         # Stratified times: one in each of 40 intervals.
         np.testing.assert_allclose(place, (np.arange(40) + 0.5) / 40, atol=0.04)
 
@@ -156,8 +179,9 @@ def test_tokens_are_masked_as_often_as_the_schedule_says(monkeypatch):
 
 def test_one_token_at_a_time_has_the_known_distribution(monkeypatch):
     exact_net(monkeypatch, P)
-    for schedule in ("linear", "cosine"):
-        assert p_value(sampled(replace(THREE, sampling=MaskedSampling(3, schedule=schedule))), P) > 1e-3
+    linear, cosine = (MaskedSampling(3, schedule=schedule) for schedule in ("linear", "cosine"))
+    assert list(linear.plan(3)[2]) == list(cosine.plan(3)[2]) == [2, 1, 0]
+    assert p_value(sampled(replace(THREE, sampling=linear)), P) > 1e-3
 
 
 def test_tokens_drawn_in_one_step_are_independent(monkeypatch):
@@ -185,56 +209,59 @@ def test_the_most_confident_tokens_are_kept_first(monkeypatch):
         log_p = np.where((x == 3)[:, None], table[int(x @ [16, 4, 1])], -np.inf)
         place, value = np.unravel_index(log_p.argmax(), (3, 3))
         x[place] = value
-    found = sampled(replace(THREE, sampling=MaskedSampling(3, "confidence", temperature=0.0, noise=0.0)), 5)
-    np.testing.assert_array_equal(found, np.broadcast_to(x, (5, 3)))
-    confident, noisy = (
-        sampled(replace(THREE, sampling=MaskedSampling(3, "confidence", noise=noise))) for noise in (0.0, 1e4)
-    )
+    run = sampler(replace(THREE, sampling=MaskedSampling(3, "confidence")))
+    found = run(temperature=0.0, noise=0.0)
+    np.testing.assert_array_equal(found, np.broadcast_to(x, found.shape))
+    confident, noisy = (run(temperature=1.0, noise=noise) for noise in (0.0, 1e4))
     assert p_value(noisy, P) > 1e-3 > p_value(confident, P), "with much noise the order is random, without bias"
 
 
 def test_a_temperature_sharpens(monkeypatch):
     exact_net(monkeypatch, P)
+    run = sampler(replace(THREE, sampling=MaskedSampling(1)))
     for temperature in (0.5, 2.0):
         first = P.sum((1, 2)) ** (1 / temperature)
-        tokens = sampled(replace(THREE, sampling=MaskedSampling(1, temperature=temperature)))
+        tokens = run(temperature=temperature)
         counts = np.bincount(tokens[:, 0], minlength=3)
         np.testing.assert_allclose(counts / len(tokens), first / first.sum(), atol=0.02)
 
 
-def test_guidance_scales_the_labels_effect(monkeypatch):
+@pytest.mark.parametrize("w", [2.5, *(pytest.param(w, marks=pytest.mark.slow) for w in (1.0, 0.0))])
+def test_guidance_scales_the_labels_effect(w, monkeypatch):
     """The distribution of one token is p(x | label)^w p(x)^(1 - w), normalised."""
     null = np.random.default_rng(5).dirichlet(np.full(27, 2.0)).reshape(3, 3, 3)
     exact_net(monkeypatch, P, null)
     given = {"label": jnp.zeros(20_000, jnp.int32)}
-    for w in (1.0, 2.5, 0.0):
-        how = MaskedSampling(1, guidance=w)
-        tokens = sampled(replace(THREE, classes=1, sampling=how), given=given)
-        want = P.sum((1, 2)) ** w * null.sum((1, 2)) ** (1 - w)
-        np.testing.assert_allclose(np.bincount(tokens[:, 0], minlength=3) / 20_000, want / want.sum(), atol=0.02)
-        assert how.nfe == (1 if w == 1 else 2)
+    how = MaskedSampling(1, guidance=w)
+    tokens = sampled(replace(THREE, classes=1, sampling=how), given=given)
+    want = P.sum((1, 2)) ** w * null.sum((1, 2)) ** (1 - w)
+    np.testing.assert_allclose(np.bincount(tokens[:, 0], minlength=3) / 20_000, want / want.sum(), atol=0.02)
+    assert how.nfe == (1 if w == 1 else 2)
 
 
 def test_labels_change_the_output_and_guidance_of_one_has_no_effect():
     model = replace(THREE, image=(4, 4, 2), classes=3, levels=5)
-    params: Any = jax.jit(lambda: model.init(jax.random.key(0))[0])()
+    params: Any = drawn(jax.eval_shape(model.init, jax.random.key(0))[0])
     draw = np.random.default_rng(0)
     params = jax.tree.map(lambda x: x + jnp.asarray(draw.normal(0, 0.3, x.shape), jnp.float32), params)
     xt = jnp.full((4, 4, 4, 2), 5)
     said, unlabelled = jax.jit(lambda p: (model.log_probs(p, xt, jnp.arange(4)), model.log_probs(p, xt, None)))(params)
     assert said.shape == (4, 4, 4, 2, 5) and all(np.abs(said[i] - said[3]).max() > 1e-2 for i in range(3))
     np.testing.assert_allclose(unlabelled, np.broadcast_to(said[3], said.shape), atol=1e-6)
-    given = {"label": jnp.asarray([0, 1, 2, 0, 1])}
 
-    def made(guidance, count):
+    @cache
+    def program(guidance):
         task: Any = replace(model, sampling=MaskedSampling(4, "confidence", guidance=guidance)).task(1)
-        some = {"label": given["label"][:count]}
-        return np.asarray(jax.jit(lambda k: generate(task)(params, CONTEXT, k, some)["image"])(keys(5)[:count]))
+        return jax.jit(lambda k, label: generate(task)(params, CONTEXT, k, {"label": label})["image"])
 
-    plain = made(1.0, 5)
-    np.testing.assert_array_equal(plain, made(1 + 1e-7, 5))  # both predictions are computed, with weights of 1 and 0
-    np.testing.assert_array_equal(plain[:1], made(1.0, 1))
-    assert (plain != made(3.0, 5)).any() and set(np.round((plain.ravel() + 1) * 2, 4)) <= {0, 1, 2, 3, 4}
+    def made(guidance, rows):
+        return np.asarray(program(guidance)(keys(5)[rows], jnp.asarray([0, 1, 2, 0, 1])[rows]))
+
+    every = np.arange(5)
+    plain = made(1.0, every)
+    np.testing.assert_array_equal(plain, made(1 + 1e-7, every))  # both predictions are computed, weights of 1 and 0
+    np.testing.assert_array_equal(plain[[0, 4, 3, 2, 1]], made(1.0, np.asarray([0, 4, 3, 2, 1])))
+    assert (plain != made(3.0, every)).any() and set(np.round((plain.ravel() + 1) * 2, 4)) <= {0, 1, 2, 3, 4}
     with pytest.raises(InputError, match="conditional: give labels, from 0 to 2"):
         model.generate(params, CONTEXT, keys(2), {})
 
@@ -245,12 +272,14 @@ def test_visible_tokens_do_not_change_and_masks_only_disappear(order):
     seen: list[np.ndarray] = []
 
     def log_probs(x):
-        seen.append(np.asarray(x))
-        return jax.nn.log_softmax(jax.random.normal(jax.random.key(len(seen)), (*x.shape, 6)))
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), x, ordered=True)
+        key = jax.random.fold_in(jax.random.key(0), (x == 6).sum())
+        return jax.nn.log_softmax(jax.random.normal(key, (*x.shape, 6)))
 
     how = MaskedSampling(5, order)
-    with jax.disable_jit():
-        last = np.asarray(unmask(log_probs, keys(4), 12, 6, how))
+    last = np.asarray(jax.jit(lambda keys: unmask(log_probs, keys, 12, 6, how))(keys(4)))
+    jax.effects_barrier()
+    assert len(seen) == 5
     assert (seen[0] == 6).all() and ((last >= 0) & (last < 6)).all()
     for before, after in zip(seen, [*seen[1:], last], strict=True):
         np.testing.assert_array_equal(after[before < 6], before[before < 6])
@@ -327,19 +356,23 @@ def test_tokens_of_a_quantiser_are_encoded_and_decoded(kind, depth, vocabulary, 
     nets = jax.tree.map(jnp.asarray, load(with_weights(folder, kind)))
     now = CONTEXT.replace(frozen={"autoencoder": nets})
     x = jnp.asarray(np.tanh(np.random.default_rng(0).normal(size=(5, 8, 8, 1))), jnp.float32)
-    tokens = jax.jit(lambda: model.tokens(now, x))()
-    assert tokens.shape == (5, 4, 4, depth) and set(np.unique(tokens)) <= set(range(vocabulary))
     autoencoder = autoencoder_of(model.autoencoder, model.image)
     apply = encode(autoencoder.task)
-    latents = jax.jit(lambda: apply(nets["params"], context_of(nets), {"image": x}))()
-    images, decoded = jax.jit(lambda: (model.images(now, tokens), autoencoder.decode(nets, latents)))()
+
+    @jax.jit
+    def run(key):
+        tokens, (params, _) = model.tokens(now, x), model.init(key)
+        latents = apply(nets["params"], context_of(nets), {"image": x})
+        made = generate(task)(params, now, keys(5), {})["image"]
+        bound = model.bound(params, now, {"image": x}, keys(5), 4)
+        return tokens, model.images(now, tokens), autoencoder.decode(nets, latents), made, bound
+
+    tokens, images, decoded, made, bound = run(quick_key(0))
+    assert tokens.shape == (5, 4, 4, depth) and set(np.unique(tokens)) <= set(range(vocabulary))
     np.testing.assert_allclose(images, decoded, atol=1e-5)
-    params, _ = jax.jit(model.init)(jax.random.key(0))
-    made = jax.jit(lambda: generate(task)(params, now, keys(5), {})["image"])()
     assert made.shape == x.shape and float(jnp.abs(made).max()) <= 1
     # An untrained net predicts the uniform distribution.
-    fresh = jax.jit(lambda: model.bound(params, now, {"image": x}, keys(5), 4))()
-    np.testing.assert_allclose(fresh, -16 * depth * math.log(vocabulary), rtol=1e-4)
+    np.testing.assert_allclose(bound, -16 * depth * math.log(vocabulary), rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -237,7 +237,8 @@ def mixed(mixing: float, n: int) -> tuple[Any, np.ndarray, np.ndarray, np.ndarra
         ws, _ = net.apply(v, z, None, keys, train=True, method="latents", mutable="batch_stats")
         return *(net.apply(v, z, method="map") for z in (z, seconds)), ws
 
-    return net, *map(np.asarray, run(v, z, keys))
+    first, second, ws = map(np.asarray, run(v, z, keys))
+    return net, first, second, ws
 
 
 def test_style_mixing():

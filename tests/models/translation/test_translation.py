@@ -261,11 +261,11 @@ def test_units_encoders_share_their_last_blocks():
     x = np.tanh(np.random.default_rng(0).normal(size=(2, 16, 16, 3))).astype(np.float32)
     encode = jax.jit(lambda params: [UNIT.encoded(params, d, x) for d in ("source", "image")])
     own = encode(params)
-    assert not np.allclose(*own), "each domain has its own encoder"
+    assert not np.allclose(own[0], own[1]), "each domain has its own encoder"
     equal = encode({**params, "encoder_source": params["encoder_image"]})
-    np.testing.assert_array_equal(*equal, "the last blocks are shared")
+    np.testing.assert_array_equal(equal[0], equal[1], "the last blocks are shared")
     both = encode({**params, "shared_encoder": moved(params["shared_encoder"])})
-    assert not any(np.allclose(*codes) for codes in zip(both, own, strict=True))
+    assert not any(np.allclose(a, b) for a, b in zip(both, own, strict=True))
 
 
 def test_the_contrastive_loss_by_value():
