@@ -10,7 +10,6 @@ import optax
 import pytest
 from scipy import stats
 
-from jaxgen import zoo
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
@@ -18,14 +17,15 @@ from jaxgen.core.types import Context
 from jaxgen.models.diffusion import _nets
 from jaxgen.models.diffusion._nets import BackboneConfig
 from jaxgen.models.diffusion.edm import EDM
-from jaxgen.models.diffusion.edm2 import EDM2, Uncertainty
+from jaxgen.models.diffusion.edm2 import EDM2
 from jaxgen.models.diffusion.flow import Flow
 from jaxgen.nn import magnitude
 from jaxgen.nn.backbones.mp_unet import MPUNet
 from jaxgen.nn.magnitude import Conv, Dense, forced_weight_normalisation, fourier, mp_cat, mp_silu, mp_sum, normalise
+from tests.helpers.quick_keys import quick_key
 
 NET = MPUNet(5, 32, (1, 2), 1, (8,), head_width=16, classes=3, dropout=0.5)
-X = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)  # [b h w c]
+X = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)  # [b h w c]
 T = np.asarray([-0.4, 0.7], np.float32)
 LABEL = jnp.asarray([0, 2])
 CONTEXT = Context({}, {}, {}, jnp.zeros((), jnp.int32))
@@ -56,46 +56,53 @@ def sizes_of_kernels(params: Any) -> np.ndarray:
 @pytest.mark.parametrize("layer", [Conv(400), Conv(400, 1), Dense(400)], ids=["conv 3", "conv 1", "dense"])
 def test_a_layer_keeps_magnitudes(layer):
     x = normal(4, 12, 12, 48)
-    params = layer.init(jax.random.key(0), x)
-    y = layer.apply(params, x)[:, 1:-1, 1:-1]  # where no zeros were padded
+    gained = layer.clone(gain=True)
+
+    @jax.jit
+    def outputs(key):
+        none, params = gained.init_with_output(key, x)
+        kernel = params["params"]["kernel"]
+        plain, larger = (layer.apply({"params": {"kernel": k}}, x) for k in (kernel, 7 * kernel))
+        return none, plain, larger, gained.apply({"params": {"kernel": kernel, "gain": 0.3}}, x)
+
+    none, *others = outputs(jax.random.key(0))
+    y, larger, with_gain = (np.asarray(x)[:, 1:-1, 1:-1] for x in others)  # where no zeros were padded
     assert size(y) == pytest.approx(1, rel=0.02)
     np.testing.assert_allclose(size(y, (0, 1, 2)), 1, atol=0.25)  # each of its features
-    larger = jax.tree.map(lambda kernel: 7 * kernel, params)
-    np.testing.assert_allclose(layer.apply(larger, x)[:, 1:-1, 1:-1], y, atol=1e-3)
-    gained = layer.clone(gain=True)
-    with_gain = {"params": {**params["params"], "gain": jnp.float32(0.3)}}
-    np.testing.assert_allclose(gained.apply(with_gain, x)[:, 1:-1, 1:-1], 0.3 * y, atol=1e-5)
-    assert not np.asarray(gained.apply(gained.init(jax.random.key(0), x), x)).any()
+    np.testing.assert_allclose(larger, y, atol=1e-3)
+    np.testing.assert_allclose(with_gain, 0.3 * y, atol=1e-5)
+    assert not np.asarray(none).any()
 
 
 @pytest.mark.parametrize("t", [0.3, 0.5])
 def test_sums_and_concatenations_keep_magnitudes(t):
-    a, b, c = normal(2000, 30, seed=1), normal(2000, 30, seed=2), normal(2000, 90, seed=3)
-    assert size(mp_sum(a, b, t)) == pytest.approx(1, rel=0.02)
-    assert float((mp_sum(a, b, t) * b).mean() / (mp_sum(a, b, t) * a).mean()) == pytest.approx(t / (1 - t), rel=0.1)
-    both = mp_cat(a, c, t)
+    a, b, c = (np.asarray(normal(2000, n, seed=i)) for i, n in enumerate((30, 30, 90), 1))
+    total, both = map(np.asarray, jax.jit(lambda: (mp_sum(a, b, t), mp_cat(a, c, t)))())  # pyright: ignore
+    assert size(total) == pytest.approx(1, rel=0.02)
+    assert float((total * b).mean() / (total * a).mean()) == pytest.approx(t / (1 - t), rel=0.1)
     assert both.shape == (2000, 120) and size(both) == pytest.approx(1, rel=0.02)
     parts = [float((both[:, where] ** 2).sum()) for where in (slice(30), slice(30, None))]
     assert math.sqrt(parts[1] / parts[0]) == pytest.approx(t / (1 - t), rel=0.02)  # for any numbers of channels
 
 
 def test_functions_of_magnitude_one():
-    assert size(mp_silu(normal(100_000))) == pytest.approx(1, rel=0.01)
-    t = jnp.linspace(-1.5, 1.5, 301)
-    features = fourier(t, 128)
+    t = np.linspace(-1.5, 1.5, 301, dtype=np.float32)
+    found = jax.jit(lambda x, t: (mp_silu(x), fourier(t, 128), fourier(1000 * t, 128, 0.001)))(normal(100_000), t)
+    silu, features, slow = map(np.asarray, found)
+    assert size(silu) == pytest.approx(1, rel=0.01)
     np.testing.assert_allclose(size(features, 1), 1, atol=0.1)  # at every time
-    np.testing.assert_allclose(fourier(1000 * t, 128, 0.001), features, atol=1e-3)
-    near = np.asarray(features @ features.T) / 128
+    np.testing.assert_allclose(slow, features, atol=1e-3)
+    near = features @ features.T / 128
     # Times that differ by a bandwidth have different features.
     assert near[150, 155] > 0.8 and np.abs(near[150, :100]).max() < 0.35
 
 
 def test_normalise():
-    x = 5 * normal(3, 4, 50)
-    np.testing.assert_allclose(size(normalise(x), 2), 1, atol=1e-3)
-    assert normalise(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
-    slope = jax.grad(lambda x: normalise(x).sum())(jnp.zeros((2, 5)))
-    assert np.isfinite(slope).all()
+    x = 5 * np.asarray(normal(3, 4, 50))
+    slope = jax.grad(lambda x: normalise(x).sum())
+    found = jax.jit(lambda: (normalise(x), normalise(x.astype(jnp.bfloat16)), slope(jnp.zeros((2, 5)))))()  # pyright: ignore
+    np.testing.assert_allclose(size(found[0], 2), 1, atol=1e-3)
+    assert found[1].dtype == jnp.bfloat16 and np.isfinite(found[2]).all()
 
 
 def test_blocks_keep_magnitudes():
@@ -120,10 +127,15 @@ def test_scores_of_attention_are_cosines():
 
     x = normal(2, 4, 4, 32)
     layer: Any = Attention(2)
-    params = layer.init(jax.random.key(0), x)
-    y = layer.apply(params, x)
+
+    @jax.jit
+    def outputs(key):
+        y, params = layer.init_with_output(key, x)
+        return y, layer.apply(params, 10 * x)
+
+    y, larger = outputs(jax.random.key(0))
     assert size(y) < 1
-    np.testing.assert_allclose(layer.apply(params, 10 * x), y, atol=1e-3)
+    np.testing.assert_allclose(larger, y, atol=1e-3)
 
 
 # ---------------------------------------------------------------- weights
@@ -134,7 +146,7 @@ def test_gradients_are_orthogonal_to_the_weights():
     layer: Any = Conv(5)
     kernel = 1.7 * normal(3, 3, 8, 5, seed=1)
     weight = normal(2, 6, 6, 5, seed=2)
-    slope = jax.grad(lambda kernel: (layer.apply({"params": {"kernel": kernel}}, x) * weight).sum())(kernel)
+    slope = jax.jit(jax.grad(lambda kernel: (layer.apply({"params": {"kernel": kernel}}, x) * weight).sum()))(kernel)
     flat = lambda a: np.asarray(a, np.float64).reshape(-1, 5)  # noqa: E731
     cosine = (flat(slope) * flat(kernel)).sum(0) / np.linalg.norm(flat(slope), axis=0)
     np.testing.assert_allclose(cosine / np.linalg.norm(flat(kernel), axis=0), 0, atol=1e-3)
@@ -150,11 +162,14 @@ def test_an_update_rotates_weights_and_keeps_their_norm():
     slopes = jax.tree.map(lambda p: normal(*p.shape, seed=3), params)
     for factor in (1.0, 0.5):
         link = optax.chain(optax.adam(0.05), forced_weight_normalisation(), optax.scale(factor))
-        now: Any = params
-        state = link.init(params)
-        for _ in range(20):
+
+        def step(carry: Any, _: Any, link: Any = link) -> Any:
+            now, state = carry
             updates, state = link.update(slopes, state, now)
-            now = optax.apply_updates(now, updates)
+            return (optax.apply_updates(now, updates), state), None
+
+        start = params, link.init(params)
+        now: Any = jax.jit(lambda start, step=step: jax.lax.scan(step, start, length=20)[0][0])(start)
         np.testing.assert_allclose(sizes_of_kernels(now), 1, atol=2e-4 if factor == 1 else 1e-3)
         np.testing.assert_allclose(np.abs(now["a_rest"]["gain"] - 1), factor * 1.0, rtol=1e-3)
         turned = (np.asarray(now["conv"]["kernel"]) * np.asarray(params["conv"]["kernel"])).mean((0, 1, 2))
@@ -162,11 +177,10 @@ def test_an_update_rotates_weights_and_keeps_their_norm():
 
 
 def test_weights_keep_their_norm_in_training():
-    run = zoo.load("edm2").tiny
-    task = run.model.task(run.steps)
+    task = EDM2(IMAGE, 4, SMALL, learning_rate=0.01, ramp=0).task(4)
     draw = np.random.default_rng(0)
-    batch = {"image": draw.uniform(-1, 1, (4, 8, 8, 1)).astype(np.float32), "label": np.arange(4)}
-    first = state = jax.jit(lambda: init_state(task, jax.random.key(0), batch))()
+    batch = {"image": draw.uniform(-1, 1, (4, *IMAGE)).astype(np.float32), "label": np.arange(4)}
+    first = state = jax.jit(lambda: init_state(task, quick_key(0), batch))()
     step = jax.jit(make_step(task))
     for _ in range(4):
         state, metrics = step(state, batch, {})
@@ -180,22 +194,25 @@ def test_weights_keep_their_norm_in_training():
 # ---------------------------------------------------------------- net
 
 
+FLAT = NET.clone(multipliers=(1,))
+
+
 @pytest.fixture(scope="module")
 def params() -> Any:
     """Random parameters, including the gains."""
     draw = np.random.default_rng(1)
-    shapes = jax.eval_shape(NET.init, jax.random.key(0), X, T)
+    shapes = jax.eval_shape(FLAT.init, jax.random.key(0), X, T)
     return jax.tree.map(lambda p: jnp.asarray(draw.normal(size=p.shape) if p.ndim else 0.8, jnp.float32), shapes)
 
 
 @pytest.fixture(scope="module")
 def apply() -> Any:
-    return jax.jit(NET.apply, static_argnames="train")
+    return jax.jit(FLAT.apply, static_argnames="train")
 
 
 def test_a_sample_depends_on_its_own_image_time_and_label(params, apply):
     y = apply(params, X, T, LABEL)
-    assert y.shape == (2, 16, 16, 5) and y.dtype == jnp.float32
+    assert y.shape == (2, 8, 8, 5) and y.dtype == jnp.float32
     for other in (
         apply(params, X * [[[[1]]], [[[2]]]], T, LABEL),
         apply(params, X, T * [1, 2], LABEL),
@@ -278,7 +295,7 @@ def test_invalid_settings_are_refused(model, words):
 
 def test_the_learning_rate_rises_and_falls():
     model = EDM2(IMAGE, net=SMALL, learning_rate=0.02, ramp=10, decay=100)
-    rates = [float(model.rate(jnp.asarray(step))) for step in (0, 5, 10, 100, 400, 10_000)]
+    rates = jax.jit(jax.vmap(model.rate))(jnp.asarray([0, 5, 10, 100, 400, 10_000]))
     np.testing.assert_allclose(rates, [0, 0.01, 0.02, 0.02, 0.01, 0.002], rtol=1e-5)
     assert float(EDM2(IMAGE, net=SMALL, learning_rate=0.02, ramp=0, decay=0).rate(jnp.asarray(9))) == np.float32(0.02)
 
@@ -287,11 +304,11 @@ def test_the_loss_is_edms_divided_by_its_learned_size(monkeypatch):
     """At one noise level, equation 21 with the learned u(sigma)."""
     monkeypatch.setattr(_nets, "call", lambda module, params, x, *rest, **more: 0.3 * x)
     model = EDM2(IMAGE, net=SMALL)
-    params: Any = {"denoiser": {}, "uncertainty": Uncertainty().init(jax.random.key(0), jnp.zeros(1))["params"]}
+    params: Any = {"denoiser": {}, "uncertainty": {"linear": {"kernel": normal(128, 1)}}}
     batch, key = {"image": normal(1, *IMAGE)}, jax.random.key(5)
-    value, aux = model.loss(params, CONTEXT, batch, key)
     plain = EDM(IMAGE, net=SMALL, p_mean=-0.4, p_std=1.0, drop=0.0)
-    weighted = float(plain.loss(params, CONTEXT, batch, key)[0])
+    found = jax.jit(lambda: (model.loss(params, CONTEXT, batch, key), plain.loss(params, CONTEXT, batch, key)[0]))()
+    (value, aux), weighted = found[0], float(found[1])
     assert float(aux.metrics["weighted_error"]) == pytest.approx(weighted, rel=1e-5)
     sigma = math.exp(-0.4 + float(jax.random.normal(rng.fold(key, "sigma"), (1,))[0]))
     kernel = np.asarray(params["uncertainty"]["linear"]["kernel"], np.float64)[:, 0]
