@@ -26,6 +26,7 @@ from jaxgen.models.vae.mae import MAE, decay_mask
 from jaxgen.nn.transformer import Layer, from_patches, sin_cos_positions, stack_layers, to_patches
 from jaxgen.runs.task_transforms import tune
 from jaxgen.training import loop
+from tests.helpers.untrained import drawn, untrained
 
 SMALL: MAE = zoo.load("mae").tiny.model  # 8x8x1 in patches of 2x2: 16, of which 4 are visible
 WIDE = MAE((6, 8, 3), 2, 16, 2, 2, 8, 1, 2, mask=0.5)  # 12 patches, of which 6 are visible
@@ -50,7 +51,7 @@ def keys(count: int) -> jax.Array:
 @cache
 def params_of(model: MAE) -> Any:
     """Return parameters that differ from their initial values."""
-    params, _ = jax.jit(model.init)(jax.random.key(0))
+    params = drawn(jax.eval_shape(model.init, jax.random.key(0))[0])
     draw = np.random.default_rng(1)
     return jax.tree.map(lambda x: x + jnp.asarray(draw.normal(0, 0.1, x.shape), jnp.float32), params)
 
@@ -93,9 +94,9 @@ class Stack(nn.Module):
 def test_a_stack_equals_its_layers_in_sequence():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 32)), jnp.float32)
     params: Any = jax.jit(Stack().init)(jax.random.key(0), x)["params"]["blocks"]
-    y: Any = x
+    one, y = jax.jit(Layer(2).apply), x
     for i in range(3):
-        y = jax.jit(Layer(2).apply)({"params": jax.tree.map(lambda v, i=i: v[i], params)}, y)
+        y: Any = one({"params": jax.tree.map(lambda v, i=i: v[i], params)}, y)
     np.testing.assert_allclose(np.asarray(jax.jit(Stack().apply)({"params": {"blocks": params}}, x)), y, atol=1e-5)
     kernel = np.asarray(params["attn"]["qkv"]["kernel"])
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1, "each layer has its own parameters"
@@ -104,10 +105,10 @@ def test_a_stack_equals_its_layers_in_sequence():
 
 def test_the_program_does_not_grow_with_depth():
     def lines(depth: int) -> int:
-        task = replace(SMALL, depth=depth, decoder_depth=depth).task(1)
-        batch = {"image": jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)}
-        state = jax.eval_shape(lambda: init_state(task, jax.random.key(0), batch))
-        return jax.jit(make_step(task)).lower(state, batch, {}).as_text().count("\n")
+        model = replace(SMALL, depth=depth, decoder_depth=depth)
+        params = jax.eval_shape(model.init, jax.random.key(0))[0]
+        loss = lambda params: model.loss(params, CONTEXT, {"image": random_images(model, 4)}, keys(1)[0])[0]  # noqa: E731
+        return str(jax.make_jaxpr(jax.grad(loss))(params)).count("\n")
 
     assert lines(2) == lines(8) > 100
 
@@ -136,7 +137,7 @@ def test_in_bf16_stacked_norms_and_biases_stay_f32():
 @pytest.mark.parametrize("side, mask, visible", [(32, 0.75, 16), (28, 0.75, 12), (8, 0.6, 1), (40, 0.9, 10)])
 def test_the_right_number_of_patches_is_masked(side, mask, visible):
     model = MAE((side, side, 1), 4, mask=mask)
-    shown, hidden = model.split_patches(keys(20))
+    shown, hidden = jitted(model, "split_patches")(keys(20))
     assert shown.shape == (20, visible) and hidden.shape == (20, (side // 4) ** 2 - visible)
     both = np.sort(np.concatenate([shown, hidden], 1), 1)
     np.testing.assert_array_equal(both, np.broadcast_to(np.arange(model.patch_count), both.shape))
@@ -147,30 +148,31 @@ def test_ten_patches_with_mask_0_9_leave_one():
 
 
 def test_the_mask_is_uniform_and_different_for_each_sample():
-    shown = np.asarray(SMALL.split_patches(keys(8000))[0])  # [8000 4] of 16
+    split = jitted(SMALL, "split_patches")
+    shown = np.asarray(split(keys(8000))[0])  # [8000 4] of 16
     assert stats.chisquare(np.bincount(shown.ravel(), minlength=16)).pvalue > 1e-3
     pairs = np.zeros((16, 16))
     np.add.at(pairs, (shown[:, 0], shown[:, 1]), 1)
     assert stats.chisquare(pairs[~np.eye(16, dtype=bool)]).pvalue > 1e-3 and not pairs.diagonal().any()
-    np.testing.assert_array_equal(shown[:5], np.asarray(SMALL.split_patches(keys(8000)[:5])[0]))
+    np.testing.assert_array_equal(shown[:5], np.asarray(split(keys(8000)[:5])[0]))
 
 
 @BOTH
 def test_the_encoder_does_not_see_masked_pixels(model):
     params, x = params_of(model), random_images(model, 4)
-    shown, hidden = model.split_patches(keys(4))
-    tokens = jax.jit(lambda x: jitted(model, "tokens")(params, to_patches(x, 2), shown))
+    shown, hidden = jitted(model, "split_patches")(keys(4))
+    tokens = jitted(model, "tokens")
     other = random_images(model, 8)[4:]
-    rows = np.arange(4)[:, None]
-    mixed = to_patches(x, 2).at[rows, hidden].set(to_patches(other, 2)[rows, hidden])
-    np.testing.assert_array_equal(tokens(x), tokens(from_patches(mixed, 2, 3)))
-    slope = to_patches(jax.jit(jax.grad(lambda x: (tokens(x) ** 3).sum()))(x), 2)
-    assert not np.asarray(slope[rows, hidden]).any() and np.asarray(slope[rows, shown]).all()
+    rows, patches = np.arange(4)[:, None], to_patches(x, 2)
+    mixed = patches.at[rows, hidden].set(to_patches(other, 2)[rows, hidden])
+    np.testing.assert_array_equal(tokens(params, patches, shown), tokens(params, mixed, shown))
+    slope = np.asarray(jax.jit(jax.grad(lambda patches: (tokens(params, patches, shown) ** 3).sum()))(patches))
+    assert not slope[rows, hidden].any() and slope[rows, shown].all()
 
 
 def test_tokens_do_not_depend_on_the_order_of_the_patches():
     params, patches = params_of(WIDE), to_patches(random_images(WIDE, 4), 2)
-    shown, _ = WIDE.split_patches(keys(4))
+    shown, _ = jitted(WIDE, "split_patches")(keys(4))
     there, back = (jitted(WIDE, "tokens")(params, patches, places) for places in (shown, shown[:, ::-1]))
     np.testing.assert_allclose(there[:, 0], back[:, 0], atol=1e-5)
     np.testing.assert_allclose(there[:, 1:], back[:, :0:-1], atol=1e-5)
@@ -183,7 +185,7 @@ def test_tokens_do_not_depend_on_the_order_of_the_patches():
 
 def predicted(model: MAE, x: jax.Array, keys: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """Return the decoder's prediction of every patch, and which patches are masked, bool[b n]."""
-    params, (shown, hidden) = params_of(model), model.split_patches(keys)
+    params, (shown, hidden) = params_of(model), jitted(model, "split_patches")(keys)
     mask = np.zeros((len(x), model.patch_count), bool)
     for row, places in zip(mask, np.asarray(hidden), strict=True):
         row[places] = True
@@ -197,8 +199,8 @@ def moments(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @BOTH
 def test_the_loss_is_the_error_of_the_masked_patches(model):
-    x = random_images(model, 5).at[0, :4].set(0.3)  # some patches are flat
-    out, hidden = predicted(model, x, keys(5))
+    x = random_images(model, 4).at[0, :4].set(0.3)  # some patches are flat
+    out, hidden = predicted(model, x, keys(4))
     true = cut(x, 2).astype(np.float64)
     mean, deviation = moments(true)
     wanted, shown, name = true, out, "masked_squared_error"
@@ -212,9 +214,9 @@ def test_the_loss_is_the_error_of_the_masked_patches(model):
 
 @BOTH
 def test_generate_predicts_the_masked_patches_and_keeps_the_others(model):
-    params, x = params_of(model), random_images(model, 5)
-    out, hidden = predicted(model, x, keys(5))
-    image = jitted(model, "generate")(params, CONTEXT, keys(5), {"image": x})["image"]
+    params, x = params_of(model), random_images(model, 4)
+    out, hidden = predicted(model, x, keys(4))
+    image = jitted(model, "generate")(params, CONTEXT, keys(4), {"image": x})["image"]
     true = cut(x, 2)
     mean, deviation = moments(true)
     want = out * deviation + mean if model.norm_pixels else out
@@ -224,7 +226,7 @@ def test_generate_predicts_the_masked_patches_and_keeps_the_others(model):
 
 def test_predictions_do_not_depend_on_the_masked_pixels():
     params, x = params_of(WIDE), random_images(WIDE, 4)
-    shown, _ = WIDE.split_patches(keys(4))
+    shown, _ = jitted(WIDE, "split_patches")(keys(4))
     first = jitted(WIDE, "generate")(params, CONTEXT, keys(4), {"image": x})["image"]
     kept = np.zeros((4, 12, 12), np.float32)
     np.put_along_axis(
@@ -247,13 +249,22 @@ def test_encode_returns_the_tokens_of_all_patches(model):
     np.testing.assert_allclose(code[:, 1:], tokens[:, :0:-1], atol=1e-5)
 
 
-@pytest.mark.parametrize("image, patch", [((9, 12, 2), 3), ((8, 4, 4), 4), ((10, 10, 1), 1)])
+@pytest.mark.parametrize(
+    "image, patch",
+    [((9, 12, 2), 3), *(pytest.param(*size, marks=pytest.mark.slow) for size in [((8, 4, 4), 4), ((10, 10, 1), 1)])],
+)
 def test_it_runs_at_other_sizes(image, patch):
     model = replace(SMALL, image=image, patch=patch, mask=0.5)
-    task, x = model.task(1), random_images(model, 3)
-    params = jax.jit(lambda: init_state(task, jax.random.key(0), {"image": x}).params)()
-    assert np.isfinite(jitted(model, "loss")(params, CONTEXT, {"image": x}, keys(1)[0])[0])
-    assert jitted(model, "generate")(params, CONTEXT, keys(3), {"image": x})["image"].shape == x.shape
+    model.check()
+    params, x = params_of(model), random_images(model, 3)
+
+    @jax.jit
+    def run(keys):
+        loss, _ = model.loss(params, CONTEXT, {"image": x}, keys[0])
+        return loss, model.generate(params, CONTEXT, keys, {"image": x})["image"]
+
+    loss, made = run(keys(3))
+    assert np.isfinite(loss) and made.shape == x.shape
 
 
 # ---- training
@@ -332,10 +343,15 @@ def test_wrong_settings_raise(changes, words):
 # ---- previews
 
 
+@pytest.mark.slow
 def test_training_writes_the_predictions(tmp_path: Path):
     folder = tmp_path / "run"
     loop.fit(parse("vae", ["--preset", "mae", "--tiny", "--mesh.data", "1", "--out", str(folder)]).run)
     assert (folder / "samples" / "000020.png").exists()
+
+
+def test_commands_predict_and_refuse(tmp_path: Path):
+    folder = untrained(tmp_path / "run", "vae", "mae")
     generate(folder, count=5, out=tmp_path / "g.npz")
     assert np.load(tmp_path / "g.npz")["image"].shape == (5, 8, 8, 1)
     with pytest.raises(InputError, match="can't reconstruct"):
