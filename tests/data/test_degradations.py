@@ -260,7 +260,7 @@ def test_grey_equals_pillow():
 
 
 def test_old_photographs_are_faded_and_destroyed():
-    x, k = batch(8, (64, 48)), keys(8)
+    x, k = batch(8, (64, 48)), quick_keys(8)
     made, holes = jax.jit(old_photo.old_photo)(x, k)
     assert 0.002 < float(masks.masked_share(holes).mean()) < 0.3
     paper = np.asarray(made).mean(-1, keepdims=True)[np.asarray(holes) > 0]

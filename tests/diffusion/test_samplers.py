@@ -136,7 +136,7 @@ def test_dormand_prince_has_order_5_and_steps_per_sample():
 
 
 @each_frame
-@pytest.mark.parametrize("name", ["ddpm", "dpm++2m-sde", "heun-churn"])
+@pytest.mark.parametrize("name", ["ddpm", "heun-churn", slow("dpm++2m-sde")])
 def test_a_stochastic_sampler_preserves_mean_and_variance(name, frame):
     if name == "heun-churn" and frame == "flow":
         pytest.skip("churn is of the ve frame")
