@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +18,7 @@ from jax.test_util import check_grads
 from jaxgen.nn import conv as module
 from jaxgen.nn import conv_forms as forms
 from jaxgen.nn.conv import Geometry, conv, conv_transpose
+from tests.helpers.quick_keys import quick_key
 
 ONE = (1, 1)
 UNEVEN = ((1, 2), (0, 1))
@@ -151,8 +152,21 @@ def test_conv_transpose_is_the_gradient_of_a_convolution(case):
 def test_conv_transpose_equals_flaxs_with_its_kernel(window, strides, flip):
     x, k = operands((3, 4), window, 1, (3, 5))
     theirs = nn.ConvTranspose(5, window, strides, "SAME", use_bias=False, transpose_kernel=flip)
-    kernel = k.swapaxes(2, 3) if flip else k[::-1, ::-1]
-    equal(conv_transpose(x, k, strides, "SAME"), theirs.apply({"params": {"kernel": kernel}}, x))
+
+    @jax.jit
+    def both():
+        kernel = k.swapaxes(2, 3) if flip else k[::-1, ::-1]
+        return conv_transpose(x, k, strides, "SAME"), theirs.apply({"params": {"kernel": kernel}}, x)
+
+    equal(*both())
+
+
+@cache
+def xlas_answers(geometry: Geometry, c_in: int, c_out: int) -> tuple[Any, Any]:
+    """Return the arguments of a convolution and of its two gradients, and what XLA makes of them."""
+    x, k, y = draw((2, *geometry.image, c_in), (*geometry.window, c_in, c_out), (2, *geometry.output, c_out))
+    pairs, roles = [(x, k), (y, k), (x, y)], [forms.xla_conv, forms.xla_input_grad, forms.xla_kernel_grad]
+    return pairs, jax.jit(lambda pairs: [f(*pair, geometry) for f, pair in zip(roles, pairs, strict=True)])(pairs)
 
 
 # Numbers of channels that select a formulation: one product of patches, shifted products, XLA's.
@@ -168,15 +182,12 @@ def test_every_cpu_formulation_equals_xlas(monkeypatch, few, band, widths, strid
     c_in, c_out = WIDTHS[widths]
     for pads in [((1, 1), (1, 0)), forms.NO_PADS] if widths == "even" else [((1, 1), (1, 0))]:
         geometry = Geometry((8, 6), (3, 3), strides, pads, dilation)
-        x, k, y = draw((2, 8, 6, c_in), (3, 3, c_in, c_out), (2, *geometry.output, c_out))
+        pairs, theirs = xlas_answers(geometry, c_in, c_out)
         ours = [forms.cpu_conv, forms.cpu_input_grad, forms.cpu_kernel_grad]
-        theirs = [forms.xla_conv, forms.xla_input_grad, forms.xla_kernel_grad]
-
-        arguments = (x, k), (y, k), (x, y)
-        for role, our, their, pair in zip(range(3), ours, theirs, arguments, strict=True):
-            fresh = partial(our, geometry=geometry)  # a new function, so that no trace with other constants is reused
-            equal(jax.jit(lambda *a, fresh=fresh: fresh(*a))(*pair), their(*pair, geometry))
-            text = str(jax.make_jaxpr(lambda *a, fresh=fresh: fresh(*a))(*pair))
+        # New functions, so that no trace with other constants is reused.
+        traced = [jax.jit(partial(our, geometry=geometry)).trace(*pair) for our, pair in zip(ours, pairs, strict=True)]
+        equal([one.lower().compile()(*pair) for one, pair in zip(traced, pairs, strict=True)], theirs)
+        for role, text in enumerate(str(one.jaxpr) for one in traced):
             xlas = few == 0 and (role == 0 if strides != ONE and widths != "even" else role < 2 and widths == "even")
             assert ("conv_general_dilated" in text) == xlas
             assert ("while" in text or "scan" in text) == (role == 2 and band == 1) or band == 2000  # some
@@ -189,16 +200,18 @@ def test_side_by_side_convolution_equals_separate_ones(window, strides, dilation
     """The reference sums products explicitly: XLA's convolution on a CPU is wrong for negative padding."""
     geometry = Geometry((7, 11), window, strides, pads, dilation)
     x, k = draw((3, 7, 11, 4), (*window, 4, 5))
-    below = forms._window_taps(forms._pad(x, pads), geometry, each_span(geometry))
-    taps = [part[:, :: strides[0], :: strides[1]] @ tap for part, tap in zip(below, k.reshape(-1, 4, 5), strict=True)]
-    equal(forms.xla_conv(x, k, geometry), sum(taps))
-    equal(forms._side_by_side_conv(x, k, geometry), sum(taps))
-
-
-def each_span(geometry: Geometry) -> tuple[int, int]:
-    """Return the extent of a window in pixels."""
-    height, width = ((out - 1) * s + 1 for out, s in zip(geometry.output, geometry.strides, strict=True))
-    return height, width
+    (top, bottom), (left, right) = pads
+    grown = np.pad(x, ((0, 0), *((max(lo, 0), max(hi, 0)) for lo, hi in pads), (0, 0)))
+    grown = grown[:, max(-top, 0) : grown.shape[1] + min(bottom, 0), max(-left, 0) : grown.shape[2] + min(right, 0)]
+    expected = np.zeros((3, *geometry.output, 5), np.float32)
+    for i, j in np.ndindex(window):
+        rows, columns = (
+            d * at + s * np.arange(out)
+            for at, d, s, out in zip((i, j), dilation, strides, geometry.output, strict=True)
+        )
+        expected += grown[:, rows[:, None], columns] @ np.asarray(k)[i, j]
+    forms_of = jax.jit(lambda x, k: [f(x, k, geometry) for f in (forms.xla_conv, forms._side_by_side_conv)])
+    equal(forms_of(x, k), [expected] * 2)
 
 
 def test_narrow_images_are_convolved_side_by_side():
@@ -237,16 +250,24 @@ def test_vmap_over_either_or_both(kind, groups):
         return jax.linear_transpose(lambda z: f(x, z), k[0])(y)[0]
 
     g, a, b = {"conv": (f, x, k), "input_grad": (input_grad, y, k), "kernel_grad": (kernel_grad, x, y)}[kind]
-    equal(jax.vmap(g, (0, None))(a, b[0]), jnp.stack([g(a[i], b[0]) for i in range(3)]))
-    equal(jax.vmap(g, (None, 0))(a[0], b), jnp.stack([g(a[0], b[i]) for i in range(3)]))
-    both = jnp.stack([g(a[i], b[i]) for i in range(3)])
-    equal(jax.vmap(g)(a, b), both)
-    equal(jax.vmap(g, (4, 1), 2)(jnp.moveaxis(a, 0, 4), jnp.moveaxis(b, 0, 1)), jnp.moveaxis(both, 0, 2))
-    if kind == "conv":  # per-example kernel gradients, and vmap of vmap
-        per_example = jax.vmap(jax.grad(lambda k, x: jnp.sum(jnp.sin(f(x[None], k)))), (None, 0))
-        one_by_one = [jax.grad(lambda k, i=i: jnp.sum(jnp.sin(f(x[0, i : i + 1], k))))(k[0]) for i in range(2)]
-        equal(per_example(k[0], x[0]), jnp.stack(one_by_one))
-        equal(jax.vmap(jax.vmap(f, (None, 0)), (0, None))(x, k)[2, 1], f(x[2], k[1]))
+    slope = jax.grad(lambda k, x: jnp.sum(jnp.sin(f(x, k))))
+
+    @jax.jit
+    def batched():
+        found = [jax.vmap(g, (0, None))(a, b[0]), jax.vmap(g, (None, 0))(a[0], b), jax.vmap(g)(a, b)]
+        found.append(jax.vmap(g, (4, 1), 2)(jnp.moveaxis(a, 0, 4), jnp.moveaxis(b, 0, 1)))
+        if kind == "conv":  # per-example kernel gradients, and vmap of vmap
+            found.append(jax.vmap(lambda k, x: slope(k, x[None]), (None, 0))(k[0], x[0]))
+            found.append(jax.vmap(jax.vmap(f, (None, 0)), (0, None))(x, k)[2, 1])
+        return found
+
+    one, one_slope = jax.jit(g), jax.jit(slope)
+    each = np.stack([one(a[i], b[i]) for i in range(3)])
+    expected = [np.stack([one(a[i], b[0]) for i in range(3)]), np.stack([one(a[0], b[i]) for i in range(3)]), each]
+    expected.append(np.moveaxis(each, 0, 2))
+    if kind == "conv":
+        expected += [np.stack([one_slope(k[0], x[0, i : i + 1]) for i in range(2)]), np.asarray(one(x[2], k[1]))]
+    equal(batched(), expected)
 
 
 def test_scan_cond_and_rematerialisation():
@@ -264,6 +285,7 @@ def test_scan_cond_and_rematerialisation():
 @pytest.mark.parametrize("channels", [(3, 4), (40, 2), (2, 40)], ids=str)
 def test_bf16_is_summed_in_f32(channels):
     x, k = (a.astype(jnp.bfloat16) for a in operands((6, 6), (3, 3), 1, channels))
+    # Not compiled whole: XLA may then keep f32 where bf16 is asked for, which would hide a sum in bf16.
     y, pull = jax.vjp(conv, x, k)
     y_f32, pull_f32 = jax.vjp(conv, x.astype(jnp.float32), k.astype(jnp.float32))
     equal(y, y_f32.astype(jnp.bfloat16))
@@ -319,7 +341,17 @@ def test_export_for_two_platforms():
 
 
 def test_modules_have_flaxs_parameters_and_results():
-    (x,), key = draw((2, 6, 6, 4)), jax.random.key(0)
+    (x,), key = draw((2, 6, 6, 4)), quick_key(0)
+
+    @partial(jax.jit, static_argnums=(0, 1))
+    def look(ours, theirs):
+        """Return the parameters of both, and what both make of the same; Flax turns a transposed one's kernel."""
+        variables, turned = theirs.init(key, x), lambda k: k
+        if isinstance(ours, module.ConvTranspose):
+            turned = lambda k: k[::-1, ::-1] if k.ndim > 1 else k  # noqa: E731
+        mine = jax.tree.map(turned, variables)
+        return (ours.init(key, x), ours.apply(mine, x)), (variables, theirs.apply(variables, x))
+
     pairs = [
         (module.Conv(6, (3, 3), (2, 2), groups=2), nn.Conv(6, (3, 3), (2, 2), feature_group_count=2)),
         (
@@ -327,25 +359,20 @@ def test_modules_have_flaxs_parameters_and_results():
             nn.Conv(6, (3, 2), kernel_dilation=(2, 1), use_bias=False),
         ),
         (module.Dense(6), nn.Dense(6)),
+        (module.ConvTranspose(6, (4, 4), (2, 2)), nn.ConvTranspose(6, (4, 4), (2, 2))),
     ]
     for ours, theirs in pairs:
-        variables = theirs.init(key, x)
-        equal(ours.init(key, x), variables)
-        equal(ours.apply(variables, x), theirs.apply(variables, x))
-    ours, theirs = module.ConvTranspose(6, (4, 4), (2, 2)), nn.ConvTranspose(6, (4, 4), (2, 2))
-    variables = theirs.init(key, x)
-    equal(ours.init(key, x), variables)
-    flipped = {"params": {**variables["params"], "kernel": variables["params"]["kernel"][::-1, ::-1]}}
-    equal(ours.apply(flipped, x), theirs.apply(variables, x))
+        equal(*look(ours, theirs))
 
 
 @pytest.mark.parametrize("layer", [module.Conv(6, (3, 3)), module.ConvTranspose(6, (3, 3)), module.Dense(6)])
 def test_modules_compute_in_the_kernels_dtype_and_name_their_output(layer):
     (x,) = draw((2, 6, 6, 4))
-    variables = layer.init(jax.random.key(0), x)
-    half = {"params": {**variables["params"], "kernel": variables["params"]["kernel"].astype(jnp.bfloat16)}}
-    assert layer.apply(variables, x).dtype == jnp.float32
-    assert layer.apply(half, x).dtype == jnp.bfloat16
+    variables = jax.eval_shape(lambda: layer.init(jax.random.key(0), x))
+    kernel = jax.ShapeDtypeStruct(variables["params"]["kernel"].shape, jnp.bfloat16)
+    half = {"params": {**variables["params"], "kernel": kernel}}
+    assert jax.eval_shape(layer.apply, variables, x).dtype == jnp.float32
+    assert jax.eval_shape(layer.apply, half, x).dtype == jnp.bfloat16
     name = "dense" if isinstance(layer, module.Dense) else "conv"
     assert f"name[name={name}]" in str(jax.make_jaxpr(layer.apply)(variables, x))
 
