@@ -52,7 +52,8 @@ def test_classifier_guidance_gives_the_class(frame):
     x = jax.random.normal(jax.random.key(0), (50, 3))
     tau = jnp.linspace(0.1, 0.9, 50)
     guided = guidance.guide_by_gradient(mixture, log_class, frame=frame)
-    np.testing.assert_allclose(guided(x, tau), classes[1](x, tau), rtol=1e-6, atol=1e-8)
+    found, want = jax.jit(lambda x, tau: (guided(x, tau), classes[1](x, tau)))(x, tau)
+    np.testing.assert_allclose(found, want, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -77,12 +78,11 @@ def correlated(frame):
     """Return E[x0 | x] of four correlated pixels, x0 ~ N(0, COVARIANCE)."""
 
     def denoise(x, tau):
-        flat = x.reshape(len(x), 4)
         a = alpha_of(frame, tau)
-        seen = a[:, None, None] ** 2 * jnp.asarray(COVARIANCE)[None] + tau[:, None, None] ** 2 * jnp.eye(4)[None]
-        gain = jnp.einsum("b,ij,bjk->bik", a, jnp.asarray(COVARIANCE), jnp.linalg.inv(seen))
-        return jnp.einsum("bij,bj->bi", gain, flat).reshape(x.shape)
+        gain = a[:, None] * variances[None] / (a[:, None] ** 2 * variances[None] + tau[:, None] ** 2)
+        return (x.reshape(len(x), 4) @ axes * gain @ axes.T).reshape(x.shape)
 
+    variances, axes = np.linalg.eigh(COVARIANCE)
     return denoise
 
 
@@ -92,13 +92,14 @@ KNOWN = jnp.asarray([0.6, 0.0, 0.0, -0.4]).reshape(1, 2, 2, 1)
 
 @pytest.mark.parametrize("frame", FRAMES)
 def test_repaint_samples_the_conditional_distribution(frame):
-    count = 3000
+    count = 1000
     taus = grid("log-snr", 40, frame, 0.02, 10)
     x = jnp.sqrt(alpha_of(frame, taus[0]) ** 2 * 0.25 + taus[0] ** 2) * jax.random.normal(
         jax.random.key(1), (count, 2, 2, 1)
     )
     known = jnp.broadcast_to(KNOWN, x.shape)
-    got = conditions.repaint(correlated(frame), x, taus, keys(count), known, MASK, frame, times=10).reshape(count, 4)
+    paint = jax.jit(lambda x, own: conditions.repaint(correlated(frame), x, taus, own, known, MASK, frame, times=10))
+    got = np.asarray(paint(x, keys(count))).reshape(count, 4)
     np.testing.assert_allclose(got[:, [0, 3]], np.broadcast_to([0.6, -0.4], (count, 2)), atol=1e-9)
     known_, missing = [0, 3], [1, 2]
     gain = COVARIANCE[np.ix_(missing, known_)] @ np.linalg.inv(COVARIANCE[np.ix_(known_, known_)])
@@ -164,12 +165,12 @@ def test_ddim_inversion_and_sampling_return_the_image(frame):
 def test_interpolation_between_two_noises():
     from jaxgen.inference.latent_space import slerp
 
-    one, two = jax.random.normal(jax.random.key(0), (2, 3, 4, 1))
-    two = two * jnp.linalg.norm(one) / jnp.linalg.norm(two)  # with different norms, slerp interpolates the norm
-    way = conditions.slerp(one, two, jnp.linspace(0, 1, 5))
-    for share, found in zip(np.linspace(0, 1, 5), way, strict=True):
-        np.testing.assert_allclose(found[None], slerp(np.asarray(one[None]), np.asarray(two[None]), share), atol=1e-5)
-    same = conditions.slerp(one, one, jnp.linspace(0, 1, 3))
+    one, two = np.random.default_rng(0).normal(size=(2, 3, 4, 1))
+    two = two * np.linalg.norm(one) / np.linalg.norm(two)  # with different norms, slerp interpolates the norm
+    between = jax.jit(conditions.slerp)
+    for share, found in zip(np.linspace(0, 1, 5), np.asarray(between(one, two, np.linspace(0, 1, 5))), strict=True):
+        np.testing.assert_allclose(found[None], slerp(one[None], two[None], share), atol=1e-5)
+    same = between(one, one, np.linspace(0, 1, 5))
     np.testing.assert_allclose(same, np.broadcast_to(one, same.shape), atol=1e-6)
 
 
@@ -189,25 +190,30 @@ def test_the_end_of_a_grid_and_its_start():
 # ---------------------------------------------------------------- likelihood
 
 
+def likelihood(denoise, x, count: int, *settings, spread: float) -> np.ndarray:
+    """Return the log-likelihood of `count` images, each with its own key."""
+    return np.asarray(jax.jit(lambda x, own: log_prob(denoise, x, own, *settings, spread=spread))(x, keys(count)))
+
+
 def test_the_likelihood_by_the_ode_is_exact():
     low, high = 0.05, 1e4
     x = points("ve", low, 20).reshape(20, 4)
     truth = jax.scipy.stats.norm.logpdf(x, MEAN, math.sqrt(SPREAD**2 + low**2)).sum(1)
     denoise = gaussian("ve")
-    exact = log_prob(denoise, x, keys(20), low, high, "exact", 1e-7, spread=math.hypot(MEAN, SPREAD))
+    exact = likelihood(denoise, x, 20, low, high, "exact", 1e-7, spread=math.hypot(MEAN, SPREAD))
     np.testing.assert_allclose(exact, truth, atol=1e-3)
     # The Jacobian is a multiple of the identity: one probe is exact too.
-    probed = log_prob(denoise, x, keys(20), low, high, "hutchinson", 1e-7, spread=math.hypot(MEAN, SPREAD))
+    probed = likelihood(denoise, x, 20, low, high, "hutchinson", 1e-7, spread=math.hypot(MEAN, SPREAD))
     np.testing.assert_allclose(probed, exact, atol=1e-6)
 
 
 def test_hutchinsons_estimator_is_unbiased():
-    x = jax.random.normal(jax.random.key(0), (1, 2, 2, 1)) * 0.5
-    exact = log_prob(correlated("ve"), x, keys(1), 0.05, 50.0, "exact", 1e-6, spread=0.5)
+    x = np.asarray(jax.random.normal(jax.random.key(0), (1, 2, 2, 1)) * 0.5)
+    exact = likelihood(correlated("ve"), x, 1, 0.05, 50.0, "exact", 1e-6, spread=0.5)
     truth = jax.scipy.stats.multivariate_normal.logpdf(
         x.reshape(4), jnp.zeros(4), jnp.asarray(COVARIANCE + 0.05**2 * np.eye(4))
     )
     np.testing.assert_allclose(exact, truth, atol=1e-3)
-    many = log_prob(correlated("ve"), jnp.repeat(x, 400, 0), keys(400), 0.05, 50.0, "hutchinson", 1e-4, spread=0.5)
-    assert float(many.std()) > 0.1
-    assert float(many.mean()) == pytest.approx(float(exact[0]), abs=4 * float(many.std()) / 20)
+    many = likelihood(correlated("ve"), np.repeat(x, 400, 0), 400, 0.05, 50.0, "hutchinson", 1e-4, spread=0.5)
+    assert many.std() > 0.1
+    assert many.mean() == pytest.approx(exact[0], abs=4 * many.std() / 20)
