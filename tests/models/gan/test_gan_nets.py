@@ -344,8 +344,7 @@ def test_two_labels_differ_by_the_product_of_their_embeddings_with_phi(paper):
 
 def test_r3gans_filter_keeps_the_inside_of_a_flat_image_and_darkens_its_border():
     flat = jnp.ones((1, 8, 6, 2))
-    point = np.zeros((1, 4, 4, 1), np.float32)
-    point[0, 1, 1] = 1
+    point = jnp.asarray(np.eye(1, 16, 5).reshape(1, 4, 4, 1), jnp.float32)
     upsample, downsample = _r3gan_nets.upsample, _r3gan_nets.downsample
     up, down, spread = map(np.asarray, jax.jit(lambda: (upsample(flat), downsample(flat), upsample(point)))())
     for filtered, shape in ((up, (1, 16, 12, 2)), (down, (1, 4, 3, 2))):

@@ -214,7 +214,7 @@ def minimiser(make_pair, clean) -> tuple[float, float]:
         params = {"restorer": {"a": v[0], "b": v[1]}}
         return task.phases[0].loss(params, context(extra["restorer"]), {"image": clean}, jax.random.key(3))[0]
 
-    zero, *ones = np.asarray(jax.jit(jax.vmap(jax.grad(loss)))(np.float32([[0, 0], [1, 0], [0, 1]])), np.float64)
+    zero, *ones = np.asarray(jax.jit(jax.vmap(jax.grad(loss)))(np.eye(3, 2, -1, dtype=np.float32)), np.float64)
     a, b = -np.linalg.solve(np.stack(ones, 1) - zero[:, None], zero)
     return float(a), float(b)
 

@@ -110,7 +110,7 @@ def test_the_gradients_of_the_cost_are_those_of_the_two_distances():
 def test_the_moving_averages_are_the_papers():
     quantiser = Quantiser(codes=4, size=2, decay=0.9, revive=0.0)
     params, state = quantiser.init(KEY)
-    share, total = (np.float64(state[name])[0] for name in ("share", "sum"))
+    share, total = (np.asarray(state[name], np.float64)[0] for name in ("share", "sum"))
     move, codebooks = jax.jit(quantiser), jax.jit(quantiser.codebooks)
     for seed in range(5):
         z = vectors(2, 3, 3, 2, seed=seed)
@@ -128,7 +128,10 @@ def test_the_moving_averages_are_the_papers():
 def test_a_code_that_is_never_used_stays_finite():
     """Its share is 0.99^n / K, which is 0 in float32 after some 10,000 steps. The used codes keep their values."""
     quantiser = Quantiser(codes=512, size=2, revive=0.0)
-    state = {"share": np.float32(np.eye(1, 512)), "sum": np.float32(3 * np.eye(1, 512))[..., None].repeat(2, 2)}
+    state = {
+        "share": np.eye(1, 512, dtype=np.float32),
+        "sum": 3 * np.eye(1, 512, dtype=np.float32)[..., None].repeat(2, 2),
+    }
     found = jax.jit(quantiser)({}, state, jnp.full((1, 4, 2), 3.0), KEY)
     codes = np.asarray(jax.jit(quantiser.codebooks)({}, found.state))
     np.testing.assert_allclose(codes[0, 0], 3, rtol=1e-4)
@@ -322,8 +325,8 @@ def test_samples_have_the_priors_probabilities():
     prior = TokenPrior(3, 8, 1)
     every = jnp.asarray(list(np.ndindex(3, 3, 3)), jnp.int32)
     params = started(prior, 3, 6)["params"]
-    nats: Any = jax.jit(lambda: negative_log_likelihood(prior.apply({"params": params}, every), every))()
-    p = np.exp(-np.float64(nats))
+    logits: Any = jax.jit(prior.apply)({"params": params}, every)
+    p = np.exp(-np.float64(jax.jit(negative_log_likelihood)(logits, every)))
     assert p.sum() == pytest.approx(1, abs=1e-5) and p.max() > 3 * p.min()
     drawn = np.asarray(jax.jit(lambda keys: sample_tokens(prior, params, keys, 3))(jax.random.split(KEY, 20_000)))
     counts = np.bincount(drawn @ [9, 3, 1], minlength=27)
