@@ -46,6 +46,17 @@ def test_twice_a_budget_fails_the_run_where_it_is_enforced(enforced, tmp_path):
     assert session.exitstatus == (pytest.ExitCode.TESTS_FAILED if enforced else pytest.ExitCode.OK)
 
 
+def test_a_slow_machine_is_allowed_its_time(tmp_path):
+    table = tmp_path / "budgets.toml"
+    table.write_text("default = 40\n[files]\n" + "".join(f'"tests/{i}.py" = 10\n' for i in range(20)))
+    budget = Budget(table, True)
+    for i in range(20):
+        spend(budget, f"tests/{i}.py::test", 17 if i else 33)
+    assert budget.slowness() == 1.7 and budget.over() == []
+    spend(budget, "tests/0.py::other", 2)
+    assert budget.over() == ["tests/0.py"]
+
+
 def test_a_family_has_a_budget_of_its_own_in_the_zoo():
     assert group_of("tests/test_zoo.py::test_x[dcgan]") == "tests/test_zoo.py[gan]"
     assert group_of("tests/models/gan/test_dcgan.py::test_x[dcgan]") == "tests/models/gan/test_dcgan.py"

@@ -6,6 +6,7 @@ import time
 import tomllib
 from collections import Counter, defaultdict
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -14,6 +15,7 @@ from jaxgen.zoo import ZOO
 TABLE = Path(__file__).parents[1] / "budgets.toml"
 TIERS = {"slow": "make test-slow", "parity": "make parity"}  # markers of tests that `make test` leaves out
 LEAST = 5.0  # s. Smaller budgets would be broken by noise
+MANY = 20  # files that tell the speed of a machine
 
 
 def cpu_seconds() -> float:
@@ -55,9 +57,20 @@ class Budget:
         """Return the CPU seconds that a file, or a family in test_zoo.py, may take in `make test`."""
         return self.budgets.get(group, self.default)
 
+    def slowness(self) -> float:
+        """Return how much longer than the budgets this machine takes: the median over files, if many ran; at least 1.
+
+        Machines of one kind differ by a factor of nearly 2, and so does one machine from day to day.
+        """
+        ratios = [
+            self.spent["test"][group] / budget for group, budget in self.budgets.items() if group in self.spent["test"]
+        ]
+        return max(1.0, median(ratios)) if len(ratios) >= MANY else 1.0
+
     def over(self) -> list[str]:
-        """Return the groups that took more than twice their budget."""
-        return [g for g, s in self.spent["test"].items() if s > 2 * max(self.budget(g), LEAST)]
+        """Return the groups that took more than twice their budget, on a machine of the usual speed."""
+        most = 2 * self.slowness()
+        return [g for g, s in self.spent["test"].items() if s > most * max(self.budget(g), LEAST)]
 
     def pytest_deselected(self, items):
         self.other.update(tier_of(item.keywords) for item in items)
@@ -118,5 +131,9 @@ class Budget:
         for tier, command in TIERS.items():
             if self.other[tier]:
                 write(f"Not run here: {self.other[tier]} tests marked {tier} (`{command}`).")
+        slow = self.slowness()
+        if slow > 1:
+            write(f"This machine takes {slow:.2f} times the budgets (median of the files).")
         for group in self.over():
-            write(f"OVER BUDGET: {group} took {self.spent['test'][group]:.0f} CPU s, twice its {self.budget(group):g}.")
+            took, budget = self.spent["test"][group], self.budget(group)
+            write(f"OVER BUDGET: {group} took {took:.0f} CPU s, twice its {budget * slow:.3g}.")
