@@ -13,7 +13,8 @@ from jaxgen import zoo
 from jaxgen.core.types import Context
 from jaxgen.media.poisson_blending import differences, periodic, poisson
 from jaxgen.models.translation.adain import AdaIN
-from tests.helpers.compose_samples import disc, load, save, smooth, trained
+from tests.helpers.compose_samples import disc, load, save, smooth
+from tests.helpers.untrained import untrained
 
 
 def neighbours(y: int, x: int, height: int, width: int):
@@ -198,7 +199,9 @@ def test_what_is_hidden_leaves_no_fringe_when_the_size_changes(files, cli):
         assert load(folder / "o.png").min() >= 254
 
 
-@pytest.mark.parametrize("how", ["paste", "poisson", "mixed", "colours", "palette"])
+@pytest.mark.parametrize(
+    "how", ["paste", "poisson", *(pytest.param(how, marks=pytest.mark.slow) for how in ("mixed", "colours", "palette"))]
+)
 def test_colours_under_alpha_0_do_not_matter(files, cli, how):
     *_, folder = files
     seen, made = {"b": disc(40, 50), "f": disc(20, 24)}, []
@@ -244,12 +247,12 @@ def test_a_composition_that_cannot_be(files, cli, more, sentence):
 
 @pytest.fixture(scope="module")
 def harmoniser(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("compose"), "translation", "harmonisation")
+    return untrained(tmp_path_factory.mktemp("compose") / "run", "translation", "harmonisation")
 
 
 @pytest.fixture(scope="module")
 def stylist(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("compose"), "translation", "adain")
+    return untrained(tmp_path_factory.mktemp("compose") / "run", "translation", "adain")
 
 
 def composed(files, cli, *more) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

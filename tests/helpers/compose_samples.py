@@ -1,10 +1,7 @@
-"""Smooth images, their files, and runs of a few steps."""
+"""Smooth images and their files."""
 
 import numpy as np
 from PIL import Image
-
-from jaxgen.commands.parse import parse
-from jaxgen.training import loop
 
 
 def smooth(seed: int, height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -29,10 +26,3 @@ def save(path, x: np.ndarray, alpha: np.ndarray | None = None):
 def load(path) -> np.ndarray:
     x = np.asarray(Image.open(path))
     return (x if x.ndim == 3 else x[..., None]).astype(np.float32)
-
-
-def trained(folder, family, preset, *settings):
-    """Return a run of two steps."""
-    options = ["--preset", preset, "--tiny", "--steps", "2", "--batch", "2", "--log.samples", "0", "--mesh.data", "1"]
-    loop.fit(parse(family, [*options, "--out", str(folder / preset), *settings]).run)
-    return folder / preset
