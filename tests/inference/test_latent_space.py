@@ -278,7 +278,7 @@ def decoded(path: Path) -> tuple[np.ndarray, float]:
 # ---------------------------------------------------------------- commands
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["dcgan", *(pytest.param(n, marks=pytest.mark.slow) for n in ("cgan", "stylegan2"))])
 def test_every_command(runs, cli, tmp_path, name):
     run, label = runs[name], ["--labels", "2,7"] if name == "cgan" else []
     size = ("--rows", 2, "--columns", 3, "--points", 2, "--frames", 5)
@@ -305,12 +305,14 @@ def test_every_command(runs, cli, tmp_path, name):
         assert arrays["w" if name == "stylegan2" else "z"].shape == ((1, 4, 8) if name == "stylegan2" else (1, 8))
         assert len(arrays["loss"]) == 6 and ("label" in arrays) == (name == "cgan")
         assert f"PSNR {arrays['psnr']:.2f} dB by pixels after 6 steps" in printed
-    if name == "stylegan2":
-        cli(0, "mix", run, "--rows", 2, "--columns", 3, "--layers", "0-1", "--out", tmp_path / "mix.png")
-        with Image.open(tmp_path / "mix.png") as grid:
-            assert grid.size == (4 * CELL + 2, 3 * CELL + 2)
-    else:
-        assert "w is one vector" in cli(2, "mix", run, "--out", tmp_path / "mix.png")
+
+
+def test_the_command_that_mixes(runs, cli, tmp_path):
+    cli(0, "mix", runs["stylegan2"], "--rows", 2, "--columns", 3, "--layers", "0-1", "--out", tmp_path / "mix.png")
+    with Image.open(tmp_path / "mix.png") as grid:
+        assert grid.size == (4 * CELL + 2, 3 * CELL + 2)
+    for name in ("dcgan", "cgan"):
+        assert "w is one vector" in cli(2, "mix", runs[name], "--out", tmp_path / "mix.png", "--overwrite")
 
 
 def test_a_video(runs, cli, tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ def test_st_lpips_gives_the_published_distances(real_data):
     assert count(st("alex").params) == 2_469_696 and [len(w) for w in st("alex").heads] == [64, 192, 384, 256, 256]
 
 
-@pytest.mark.parametrize("net", ["alex", "vgg"])
+@pytest.mark.parametrize("net", ["alex", pytest.param("vgg", marks=pytest.mark.slow)])
 def test_a_distance_is_symmetric_positive_and_of_each_pair_alone(net):
     distance, side = st(net), SMALLEST[net]
     a, b = noise(0, 3, side, side + 3, 3), noise(1, 3, side, side + 3, 3)

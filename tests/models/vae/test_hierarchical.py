@@ -189,6 +189,7 @@ def test_thirty_layers_train_stably_because_of_their_initial_scale(thirty):
     assert not bare["vae/grad_norm"][0] < 10 * norm[0], "without the scale it overflows at once"
 
 
+@pytest.mark.slow
 def test_the_program_of_thirty_layers_is_as_long_as_that_of_four():
     def lines(layers) -> int:
         task = HierarchicalVAE((8, 8, 1), layers, width=4, bottleneck=2, latent=1).task(1)
@@ -240,7 +241,14 @@ def test_wrong_settings_raise(model, words):
         model.task(1)
 
 
-@pytest.mark.parametrize("image, layers", [((8, 8, 1), (1, 1, 1, 1)), ((256, 256, 3), (1,) * 9), ((6, 4, 2), (2, 1))])
+@pytest.mark.parametrize(
+    "image, layers",
+    [
+        ((6, 4, 2), (2, 1)),
+        pytest.param((8, 8, 1), (1, 1, 1, 1), marks=pytest.mark.slow),
+        pytest.param((256, 256, 3), (1,) * 9, marks=pytest.mark.slow),
+    ],
+)
 def test_any_number_of_resolutions(image, layers):
     model = HierarchicalVAE(image, layers, width=8, bottleneck=4, latent=2, likelihood="logistic")
     task = model.task(1)
