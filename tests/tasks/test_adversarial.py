@@ -37,10 +37,10 @@ def random_images(model, batch: int = BATCH, dtype: Any = np.float32) -> dict[st
     return {"image": np.random.default_rng(0).uniform(-1, 1, (batch, *model.image)).astype(dtype)}
 
 
-def start(model, batch: int = BATCH):
+def start(model, batch: int = BATCH, make_key=quick_key):
     """Return a task and its initial state."""
     task = model.task(1)
-    return task, jax.jit(lambda: init_state(task, quick_key(0), spec_of(task, batch)))()
+    return task, jax.jit(lambda: init_state(task, make_key(0), spec_of(task, batch)))()
 
 
 def drawn_start(model, batch: int = BATCH):
@@ -50,12 +50,12 @@ def drawn_start(model, batch: int = BATCH):
 
 
 def doubled(tree):
-    return jax.tree.map(lambda x: np.asarray(x, np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+    return jax.tree.map(lambda x: jnp.float64(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def slope(f, x, direction, step: float = 1e-5) -> float:
     """Return the derivative of f at a tree along a direction, from five points."""
-    at = lambda t: float(f(jax.tree.map(lambda a, d: a + t * step * d, x, direction)))  # noqa: E731
+    at = lambda t: float(f(jax.tree.map(lambda a, d: np.asarray(a) + t * step * d, x, direction)))  # noqa: E731
     return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step)
 
 
@@ -220,7 +220,7 @@ def test_the_unrolled_gradient_equals_finite_differences(k=2):
     with jax.enable_x64(True):
         game = AdversarialConfig(loss="minimax", unroll=k, learning_rate=1e-2)
         model = UnrolledGAN(image=(1, 1, 2), latent=3, hidden=4, layers=1, game=game)
-        task, state = start(model)
+        task, state = start(model, make_key=jax.random.key)  # quick keys have no numbers of 64 bits
         batch = random_images(model, dtype=np.float64)
         step = jax.jit(make_step(task))
         for _ in range(3):  # so that Adam's moments are not 0

@@ -55,8 +55,8 @@ log_probs = jax.jit(discretised_normal_log_prob)
 @jax.jit
 def bound_terms(x0, x0_hat, nu):
     """Return the terms of the bound of one image at every time."""
-    every = [jnp.broadcast_to(x, (T, *IMAGE)) for x in (x0[None], x0_hat[None], nu[None, None, None, None])]
-    return DDPM(IMAGE, net=NET, timesteps=T, schedule="cosine").bound_term(*every, jnp.arange(T))
+    x0, x0_hat, nu = (jnp.broadcast_to(x, (T, *IMAGE)) for x in (x0[None], x0_hat[None], nu[None, None, None, None]))
+    return DDPM(IMAGE, net=NET, timesteps=T, schedule="cosine").bound_term(x0, x0_hat, nu, jnp.arange(T))
 
 
 @pytest.mark.parametrize("nu", [0.0, 0.4, 1.0])
@@ -74,10 +74,8 @@ def test_a_term_of_the_bound_is_the_kl_of_the_paper(nu):
     low = np.where(x < -1 + half, 0, stats.norm.cdf(x - half, mean, root))
     near = np.log(np.maximum(high - low, 1e-300))
     sure = near > -200
-    one = log_probs(
-        *(jnp.asarray(np.where(sure, v, 0)[None], jnp.float32) for v in (x0, x0_hat)),
-        jnp.full((1, *IMAGE), math.log(root)),
-    )
+    x0, x0_hat = (jnp.asarray(np.where(sure, v, 0)[None], jnp.float32) for v in (x0, x0_hat))
+    one = log_probs(x0, x0_hat, jnp.full((1, *IMAGE), math.log(root)))
     zero = math.log(stats.norm.cdf(half, 0, root) - stats.norm.cdf(-half, 0, root))
     assert float(one[0]) == pytest.approx(np.where(near > -200, near, zero).sum(), rel=1e-3)
 

@@ -28,8 +28,12 @@ def variables_of(net: Any, *args: Any) -> Any:
     return jax.jit(lambda key, *args: net.init(key, *args, train=False))(jax.random.key(0), *args)
 
 
-@cache
 def shapes_of(net: Any, *shapes: tuple[int, ...]) -> Any:
+    return cached_shapes_of(net, *shapes)
+
+
+@cache
+def cached_shapes_of(net: Any, *shapes: tuple[int, ...]) -> Any:
     args = [jax.ShapeDtypeStruct(s, jnp.int32 if len(s) == 1 else jnp.float32) for s in shapes]
     return jax.eval_shape(lambda *a: variables_of(net, *a), *args)
 

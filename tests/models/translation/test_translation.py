@@ -258,7 +258,7 @@ def moved(tree, by=0.1):
 
 def test_units_encoders_share_their_last_blocks():
     params = drawn(jax.eval_shape(UNIT.init, jax.random.key(0))[0])
-    x = np.tanh(np.random.default_rng(0).normal(size=(2, 16, 16, 3))).astype(np.float32)
+    x: Any = np.tanh(np.random.default_rng(0).normal(size=(2, 16, 16, 3))).astype(np.float32)
     encode = jax.jit(lambda params: [UNIT.encoded(params, d, x) for d in ("source", "image")])
     own = encode(params)
     assert not np.allclose(own[0], own[1]), "each domain has its own encoder"
@@ -293,7 +293,7 @@ def test_the_loss_of_a_random_code_trains_the_generator_only():
 def test_a_style_sets_mean_and_deviation():
     draw = np.random.default_rng(0)
     x, moments = (draw.normal(size=shape).astype(np.float32) for shape in ((2, 8, 8, 3), (2, 2, 2, 3)))
-    made = jax.jit(lambda: [adaptive_norm(jnp.asarray(moments))(f"norm_{i}")(4 * x + 7) for i in range(2)])()
+    made = jax.jit(lambda x: [adaptive_norm(jnp.asarray(moments))(f"norm_{i}")(x) for i in range(2)])(4 * x + 7)
     for i, y in enumerate(map(np.asarray, made)):
         np.testing.assert_allclose(y.mean((1, 2)), moments[:, i, 0], atol=1e-4)
         np.testing.assert_allclose(y.std((1, 2)), np.abs(moments[:, i, 1]), rtol=1e-3)
@@ -388,7 +388,7 @@ def test_stargans_penalty_is_of_the_sum_over_patches():
 
 def test_discriminator_losses_and_feature_matching_by_value():
     game = PatchGANConfig(scales=2, layers=1, width=4, features=1.0)
-    x = np.tanh(np.random.default_rng(0).normal(size=(2, 16, 16, 3))).astype(np.float32)
+    x: Any = np.tanh(np.random.default_rng(0).normal(size=(2, 16, 16, 3))).astype(np.float32)
     params = drawn(jax.eval_shape(lambda key: game.init(key, (16, 16, 3), 3), jax.random.key(0)))
     layers = [[jnp.full((2, side, side, 3), value) for side in (4, 3, 2)] for value in (0.0, 0.5)]
     logits = [jnp.full((2, 3, 3), 0.25)]
