@@ -15,7 +15,7 @@ from jaxgen.zoo import ZOO
 TABLE = Path(__file__).parents[1] / "budgets.toml"
 TIERS = {"slow": "make test-slow", "parity": "make parity"}  # markers of tests that `make test` leaves out
 LEAST = 5.0  # s. Smaller budgets would be broken by noise
-MANY = 20  # files that tell the speed of a machine
+MANY = 20  # files that show how fast a machine is
 
 
 def cpu_seconds() -> float:
