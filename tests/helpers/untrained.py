@@ -36,22 +36,23 @@ def save_untrained(run: Run, change: Callable[[TrainState], TrainState] = lambda
     run.folder.mkdir(parents=True)
     (run.folder / "config.json").write_text(to_json(run))
     task = build_task(run, sharding.make_mesh(run.mesh))
-    state = drawn_state(task, run.batch).replace(step=np.int32(run.steps))
+    state = drawn_state(task, run.batch, run.seed).replace(step=np.int32(run.steps))
     checkpoints = Checkpoints(run.folder / "checkpoints", 1)
     checkpoints.save(run.steps, jax.tree.map(jax.numpy.asarray, change(state)), {})
     checkpoints.close()
     return run.folder
 
 
-def drawn_state(task: Task, batch: int) -> TrainState:
+def drawn_state(task: Task, batch: int, seed: int = 0) -> TrainState:
     """Return a state with drawn weights, moments of 0, and step 0."""
     like = jax.eval_shape(lambda key: init_state(task, key, spec_of(task, batch)), jax.random.key(0))
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.replace(key=None))
-    return zeros.replace(key=jax.random.key(0), params=drawn(like.params), extra=drawn(like.extra), ema=drawn(like.ema))
+    params, extra, ema = (drawn(tree, seed) for tree in (like.params, like.extra, like.ema))
+    return zeros.replace(key=jax.random.key(0), params=params, extra=extra, ema=ema)
 
 
-def drawn(like):
-    """Return arrays that depend on their names alone: kernels of unit gain, scales and variances 1, the rest 0."""
+def drawn(like, seed: int = 0):
+    """Return arrays that depend on names and the seed alone: kernels of unit gain, scales and variances 1, others 0."""
 
     def draw(path, x):
         name = keystr(path[-1:])
@@ -59,7 +60,7 @@ def drawn(like):
             return np.zeros(x.shape, x.dtype)
         if len(x.shape) < 2:
             return np.full(x.shape, any(word in name for word in ("scale", "var")), x.dtype)
-        rng = np.random.default_rng(zlib.crc32(keystr(path).encode()))
+        rng = np.random.default_rng(zlib.crc32(keystr(path).encode(), seed))
         return (rng.normal(size=x.shape) / math.sqrt(math.prod(x.shape[:-1]))).astype(x.dtype)
 
     return tree_map_with_path(draw, like)

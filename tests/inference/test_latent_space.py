@@ -1,6 +1,7 @@
 """The latent space of a trained generator: walks, mixtures, projections, directions, labels and truncation."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from PIL import Image
 
 from jaxgen import zoo
 from jaxgen.core.capabilities import Latent
-from jaxgen.core.config import Mesh
+from jaxgen.core.config import Mesh, Run
 from jaxgen.core.errors import InputError, numbers
+from jaxgen.core.spec import spec_of
+from jaxgen.core.step import init_state
 from jaxgen.core.types import TrainState
 from jaxgen.inference import inversion, latent_space
 from jaxgen.inference.latent_space import Entry, conditions
@@ -40,18 +43,22 @@ def runs(tmp_path_factory) -> dict[str, Path]:
         log = dataclasses.replace(log, samples=STEPS["cgan"] if name == "cgan" else 0)
         changes = {"preset": name, "out": str(folder / name), "mesh": Mesh(data=1), "steps": STEPS[name]}
         run = dataclasses.replace(run, save=save, log=log, **changes)
-        fit(run) if name == "cgan" else save_untrained(run, with_mean)
+        if name == "cgan":
+            fit(run)
+        else:
+            save_untrained(run, *([partial(initialised, run)] if name == "stylegan2" else []))
     return {name: folder / name for name in MODELS}
 
 
-def with_mean(state: TrainState) -> TrainState:
-    """Return a state whose mean of w, if it has one, is not 0."""
-    stats = state.ema["generator"]["batch_stats"]
-    if "mapping" not in stats:
-        return state
-    mean = np.random.default_rng(0).normal(0, 0.1, stats["mapping"]["w_avg"].shape).astype(np.float32)
-    ema = {**state.ema["generator"], "batch_stats": {**stats, "mapping": {"w_avg": mean}}}
-    return state.replace(ema={**state.ema, "generator": ema})
+def initialised(run: Run, state: TrainState) -> TrainState:
+    """Return a StyleGAN2's initial state, with a mean of w that is not 0: drawn weights would hardly depend on w."""
+    task = run.model.task(run.steps)
+    first = init_state(task, jax.random.key(0), spec_of(task, run.batch))
+    average = first.ema["generator"]
+    w = average["batch_stats"]["mapping"]["w_avg"]
+    mean = np.random.default_rng(0).normal(0, 0.1, w.shape).astype(np.float32)
+    stats = {**average["batch_stats"], "mapping": {"w_avg": mean}}
+    return first.replace(step=state.step, ema={**first.ema, "generator": {**average, "batch_stats": stats}})
 
 
 @pytest.fixture(scope="module")

@@ -103,6 +103,7 @@ def reference():
         yield importlib.import_module("skvideo.measure.niqe")  # the attribute of the package is the function
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape on a NumPy array:DeprecationWarning")  # scikit-video does
 @pytest.mark.parametrize("name", [*PHOTOS, "coffee.png", "china.jpg", "grass.png", "brick.png", "rocket.jpg"])
 def test_niqe_equals_scikit_video(real_data, reference, name):
     """Rounding can move an alpha to the next table row, by 0.001; in a flat sky their variances move it further."""
