@@ -1,0 +1,206 @@
+"""The catalogue of trained weights: those shipped with the package, and published ones of others by their address.
+
+Shipped are the files of the folder `weights`. Their metadata are their model cards: preset, net, model (its settings as
+JSON), what, data, licence, command, steps, hardware, scores. Whatever is added there is an entry, named like the file.
+Published files are fetched when they are first used (fetching.py).
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jaxgen import zoo
+from jaxgen.core.cache import cache_folder
+from jaxgen.core.errors import choose
+from jaxgen.interop.read import notes
+from jaxgen.pretrained.fetching import File, fetched
+from jaxgen.runs.config_io import from_json
+
+WEIGHTS = Path(__file__).parent / "weights"
+RAW = "https://raw.githubusercontent.com/"  # + owner/name/commit/path: such an address never gives another file
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Trained weights of a preset's net.
+
+    what:     a short phrase, such as "enlarges 4 times"
+    licence:  of the weights, as their source states it
+    source:   a page of those who published them
+    settings: of the model, where they are not the preset's
+    files:    what is fetched; the first one is read, and finds the others beside it
+    shipped:  the name of a file in `weights`; "": the files are fetched
+    card:     the metadata of a shipped file
+    """
+
+    name: str
+    preset: str
+    what: str
+    licence: str
+    source: str
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    files: tuple[File, ...] = ()
+    shipped: str = ""
+    card: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def family(self) -> str:
+        """The family of the preset, a folder of jaxgen/models."""
+        return zoo.family_of(self.preset)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return (WEIGHTS / self.shipped).stat().st_size if self.shipped else sum(file.size for file in self.files)
+
+    def model(self) -> Any:
+        """Return the model of the weights: that of the preset, with the settings that differ."""
+        if "model" in self.card:
+            return from_json(json.dumps({"preset": self.preset, "model": json.loads(self.card["model"])})).model
+        return replace(zoo.load(self.preset).run.model, **self.settings)
+
+
+def published(
+    name: str, preset: str, what: str, licence: str, repository: str, *files: tuple[str, int, str], **settings: Any
+) -> Entry:
+    """Return an entry of files (path, size, SHA-256) in a repository owner/name/commit on GitHub."""
+    owner, project, _ = repository.split("/")
+    source = f"https://github.com/{owner}/{project}"
+    found = tuple(
+        File(path.rpartition("/")[2], digest, size, f"{RAW}{repository}/{path.replace('=', '%3D')}")
+        for path, size, digest in files
+    )
+    return Entry(name, preset, what, licence, source, settings, found)
+
+
+IMDN = "Zheng222/IMDN/8f158e6a5ac9db6e5857d9159fd4a6c4214da574"
+KAIR = "cszn/KAIR/fc1732f4a4514e42ce15e5b3a1e18c828af47a1e"
+VDSR = "twtygqyy/pytorch-vdsr/514b021044018baf909e79f48392783daa592888"
+CIFAR = "akamaster/pytorch_resnet_cifar10/d5489e8995e81e91ce6b1d69dcc98ad579b0b153"
+CSINVA = "csinva/gan-vae-pretrained-pytorch/9b6401e122fa186a3a57f97c5df57e3603121fba"
+STYLES = "reiinakano/fast-style-transfer-deeplearnjs/bd3a0486e4ed4a02b0b4102a7f12a55e3c935d73"
+STYLE_PARTS = ("manifest.json", "Variable", *sorted(f"Variable_{i}" for i in range(1, 48)))
+STYLE_SIZE = 6_715_241
+
+
+def style(name: str, painting: str, digest: str) -> Entry:
+    """Return the entry of one of the styles that Reiichiro Nakano has published as raw arrays."""
+    folder, page = name.replace("-", "_"), "https://github.com/reiinakano/fast-style-transfer-deeplearnjs"
+    file = File(f"{folder}.zip", digest, STYLE_SIZE, f"{RAW}{STYLES}/src/ckpts/{folder}/", STYLE_PARTS)
+    licence = "MIT; the training code's licence allows research only"
+    return Entry(
+        f"fast-style-{name}", "fast-style", f"paints like {painting}", licence, page, {"styles": (name,)}, (file,)
+    )
+
+
+_PUBLISHED = (
+    published(
+        "imdn-x2", "imdn", "enlarges 2 times", "none stated", IMDN,
+        ("checkpoints/IMDN_x2.pth", 2_796_052, "740b39653592bd3f49955a21cd9e16f2d37f2c413368cc09327601b8fbe42ce1"),
+        scale=2,
+    ),
+    published(
+        "imdn-x3", "imdn", "enlarges 3 times", "none stated", IMDN,
+        ("checkpoints/IMDN_x3.pth", 2_830_672, "11b1716a19bc16e5e353e1db798d476169338e631eb170c82d765559888cb028"),
+        scale=3,
+    ),
+    published(
+        "imdn-x4", "imdn", "enlarges 4 times", "none stated", IMDN,
+        ("checkpoints/IMDN_x4.pth", 2_879_112, "e660c38221147217a136debeb99eb304d62d9c0f73ac421ed66281b619719714"),
+        scale=4,
+    ),
+    published(
+        "vdsr-291", "vdsr", "enlarges 2, 3 or 4 times; trained on 291 images", "MIT", VDSR,
+        ("model/model_epoch_50.pth", 2_680_962, "eab4d79ae5a6e5acef4c55e46015aed225ade207679bcb6695b07af8fb18e876"),
+    ),
+    published(
+        "dncnn-25", "dncnn", "removes noise of sigma 25 from grey images", "MIT", KAIR,
+        ("model_zoo/dncnn_25.pth", 2_224_903, "0451a70de9b672ae037270498fbb1c17a1c1c4403785df586ff65df5b858e5b0"),
+        norm=False,
+    ),
+    style("la-muse", "Picasso's La Muse", "2df80f2df36414f8b689d9069da6e17aa7ac432a3b9fc5b65d65597e062d3776"),
+    style("rain-princess", "Afremov's Rain Princess",
+          "31134814840b0699075856633922ff8d94c2be3d23e9821bfc40e78d3580ea15"),
+    style("scream", "Munch's The Scream", "0d258d82005aff0cd56d8cfd79f9924e07e87087f53c86e067dfd762e2b01b18"),
+    style("udnie", "Picabia's Udnie", "e3003600867470d7c793ccf9f6f5fc5b78292246695433fa821d93b79c2e48fc"),
+    style("wave", "Hokusai's The Great Wave", "f5d7f37c510ed799ea27a8ec671019e02a2d9230dbec70a2865bcc48915ae6e3"),
+    style("wreck", "Turner's Shipwreck of the Minotaur",
+          "46c94aa50c4e77d343f54fc8a136dcf61317f16adc6b1a380ca40263d964fb51"),
+    published(
+        "resnet20-cifar10", "resnet20", "classifies the images of CIFAR-10", "BSD 2-Clause", CIFAR,
+        ("pretrained_models/resnet20-12fca82f.th", 1_099_231,
+         "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"),
+    ),
+    published(
+        "resnet32-cifar10", "resnet32", "classifies the images of CIFAR-10", "BSD 2-Clause", CIFAR,
+        ("pretrained_models/resnet32-d509ac18.th", 1_890_043,
+         "d509ac1820d7f25398913559d7e81a13229b1e7adc5648e3bfa5e22dc137f850"),
+    ),
+    published(
+        "resnet44-cifar10", "resnet44", "classifies the images of CIFAR-10", "BSD 2-Clause", CIFAR,
+        ("pretrained_models/resnet44-014dd654.th", 2_680_855,
+         "014dd6541728a1c700b1642ab640e211dc6eb8ed507d70697458dc8f8a0ae2e4"),
+    ),
+    published(
+        "resnet56-cifar10", "resnet56", "classifies the images of CIFAR-10", "BSD 2-Clause", CIFAR,
+        ("pretrained_models/resnet56-4bfd9763.th", 3_471_733,
+         "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367"),
+    ),
+    published(
+        "lenet5-mnist", "lenet5", "classifies the digits of MNIST", "MIT", CSINVA,
+        ("mnist_classifier/weights/lenet_epoch=12_test_acc=0.991.pth", 248_652,
+         "7b3591ba5a63752a7e728d7f7e511266556a2ec66844810da9f475e07019b85e"),
+        fit="bilinear", mean=(0.0,), std=(1.0,),
+    ),
+    published(
+        "vae-mnist", "vae", "encodes and draws digits", "MIT", CSINVA,
+        ("mnist_vae/weights/vae_epoch_25.pth", 2_612_828,
+         "233916a8095759cf732f4dc19c381bc8de03d97040e68f4252a257a5502a9c70"),
+    ),
+    published(
+        "gan-mnist", "gan", "draws digits", "MIT", CSINVA,
+        ("mnist_gan_mlp/weights/G--300.ckpt", 1_136_812,
+         "3163c6503c144d35fe44bb0247bbc61cd8e49c50ea3d84c1b7c080dc18fbf84c"),
+    ),
+)  # fmt: skip
+PUBLISHED = {entry.name: entry for entry in _PUBLISHED}
+
+
+def names(families: Sequence[str] = ()) -> list[str]:
+    """Return the names of all weights, the shipped ones first; of these families only, if some are given."""
+    every = [*sorted(path.stem for path in WEIGHTS.glob("*.safetensors")), *PUBLISHED]
+    return [name for name in every if not families or getattr(find(name), "family", "") in families]
+
+
+def find(name: str) -> Entry | None:
+    """Return the entry of a name, or None."""
+    path = WEIGHTS / f"{name}.safetensors"
+    if "/" in name or not path.is_file():
+        return PUBLISHED.get(name)
+    card = notes(path)
+    return Entry(
+        name, card["preset"], card.get("what", ""), card.get("licence", ""), "jaxgen", shipped=path.name, card=card
+    )
+
+
+def entry_of(name: str, families: Sequence[str] = ()) -> Entry:
+    """Return the entry of a name. Raises InputError, with the nearest name, where there is none of these families."""
+    found = find(choose(name, names(families), "weights"))
+    assert found is not None
+    return found
+
+
+def file_of(name: str) -> Path:
+    """Return the file of weights of this name: the package's own, or one in the cache, fetched if it is not there.
+
+    Raises InputError for an unknown name, and where the file can't be had or is not the published one.
+    """
+    entry = entry_of(name)
+    if entry.shipped:
+        return WEIGHTS / entry.shipped
+    say = f"Fetching {name} ({entry.size / 1e6:.1f} MB): {entry.what}; licence: {entry.licence}; from {entry.source}"
+    folder = cache_folder() / "weights" / name
+    return fetched(entry.files, folder, f"The weights {name}", lambda: print(say, file=sys.stderr, flush=True))[0]
