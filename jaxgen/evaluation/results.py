@@ -200,3 +200,11 @@ def summary(results: Sequence[Result], preset: str) -> str | None:
         text += f"{'; ' if text else ''}{metric.name} {value}{'' if where == known else where}"
         known = where
     return text or None
+
+
+def brief(results: Sequence[Result], preset: str) -> str:
+    """Return the best result of a preset's first metric in a few words, "" where nothing was measured."""
+    for name, r in best(results, preset).items():
+        metric = LEADING[name]
+        return f"{metric.name} {r.value:{metric.form}}{metric.unit}" + (f", {r.data}" if r.data else "")
+    return ""

@@ -1,0 +1,1 @@
+"""Classifiers: accuracy, features for scores and styles, and guidance."""

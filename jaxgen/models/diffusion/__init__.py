@@ -1,0 +1,1 @@
+"""Diffusion and flow models: they draw images in few or many steps, and edit them."""

@@ -1,0 +1,1 @@
+"""Generative adversarial networks: they draw images in one step."""

@@ -1,0 +1,1 @@
+"""Restoration: noise, blur, JPEG artefacts, haze, darkness, holes, and damage of old photographs."""
