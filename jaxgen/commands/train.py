@@ -46,15 +46,14 @@ def script(family: str):
 
 def train_family(family: str, argv: Sequence[str], prog: str):
     """Train a model of a family, or with --list or --dry-run list the presets or describe the run."""
-    from jaxgen import zoo
     from jaxgen.commands.parse import parse
     from jaxgen.commands.shared import limit_pixels
 
     command = parse(family, limit_pixels(argv), prog)
     if command.list:
-        from jaxgen.commands.list_ import show_presets
+        from jaxgen.commands.list_ import show_family
 
-        show_presets(zoo.family(family))
+        show_family(family)
     elif command.dry_run:
         from jaxgen.training.dry_run import dry_run
 
