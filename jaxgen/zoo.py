@@ -1,6 +1,7 @@
 """The zoo: every preset, its module and what it is for. Explicit; modules are imported only when asked for."""
 
 import importlib
+import re
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -9,6 +10,9 @@ from jaxgen.core.errors import InputError, choose
 
 if TYPE_CHECKING:
     from jaxgen.core.config import Preset
+
+# In the first paragraph of a module's docstring: NAME: AUTHORS YEAR, "TITLE", or NAME: AUTHORS, "TITLE", YEAR.
+AUTHORS, YEAR = re.compile(r': (?:after )?([^:"]+?)(?: (?:and )?\d{4}[^,]*)?, "'), re.compile(r"\b(?:1[89]|20)\d\d\b")
 
 ROWS = {  # preset: its module in jaxgen/models, and what it is for
     "dcgan": ("gan.dcgan", "small images; the classic with convolutions"),
@@ -186,3 +190,13 @@ def load(name: str, within: Sequence[str] | None = None) -> "Preset":
 def module(name: str) -> ModuleType:
     """Return the module that a preset is written in."""
     return importlib.import_module(ZOO[name])
+
+
+def paper(preset: str) -> str:
+    """Return the authors and the year of the paper that a preset implements, by the docstring of its module."""
+    text = " ".join((module(preset).__doc__ or "").partition("\n\n")[0].split())
+    authors, year = AUTHORS.search(text), YEAR.search(text)
+    if not authors or not year:
+        raise ValueError(f'{ZOO[preset]}: the docstring must begin: NAME: AUTHORS, "TITLE", YEAR.')
+    names = re.split(r", | and ", authors[1])
+    return f"{names[0]} et al. {year[0]}" if len(names) > 2 else f"{authors[1]} {year[0]}"

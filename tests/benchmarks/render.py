@@ -1,6 +1,6 @@
 """The tables of published results in the documentation: python -m tests.benchmarks.render [--check]
 
-Writes every table between its markers, `<!-- name -->` and `<!-- /name -->`, in README.md and the families' pages.
+Writes every table between its markers, `<!-- name -->` and `<!-- /name -->`, in all pages named README.md.
 The numbers are from jaxgen/evaluation/results.jsonl, columns and captions from tests/benchmarks/tables.py. With --check
 nothing is written, and the exit status is 1 where a page differs from what would be written.
 """
@@ -18,7 +18,7 @@ from jaxgen.evaluation.results import Result
 from tests.benchmarks.tables import TABLES, Table
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "jaxgen/models/*/README.md")
+PAGES = ("README.md", "jaxgen/**/README.md", "tests/benchmarks/README.md")
 MARKED = re.compile(r"<!-- ([\w-]+) -->\n.*?<!-- /\1 -->", re.DOTALL)
 OPENED = re.compile(r"<!-- ([\w-]+) -->")
 PLACE = re.compile(r"\{(?P<metric>[\w-]+)?(?:@(?P<case>[^}.:]+))?(?:\.(?P<field>\w+))?(?::(?P<form>[^}]*))?\}")
@@ -69,11 +69,13 @@ def section(name: str, found: Sequence[Result]) -> str:
 
 
 def presets(family: str, found: Sequence[Result]) -> str:
-    """Return the presets of a family with their sizes and results, as `python -m jaxgen list` has them."""
-    lines = ["| preset | parameters | measured |", "| --- | --- | --- |"]
+    """Return the presets of a family with their uses, papers, sizes and results."""
+    lines = ["| preset | for | paper | parameters | measured |", "| --- | --- | --- | --- | --- |"]
     for name in zoo.family(family):
         measured = results.summary(found, name) or "not yet measured"
-        lines.append(f"| `{name}` | {zoo.load(name).parameters:,} | {measured} |")
+        lines.append(
+            f"| `{name}` | {zoo.use_of(name)} | {zoo.paper(name)} | {zoo.load(name).parameters:,} | {measured} |"
+        )
     return "\n".join(lines)
 
 
@@ -88,7 +90,8 @@ def shown(name: str, found: Iterable[Result]) -> str:
     titles = [title for title in lines[0] if any(line[title] for line in lines)]
     cells = [titles, ["---"] * len(titles), *([line[title] for title in titles] for line in lines)]
     text = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-    return "\n\n".join(part for part in (text, table.figure, caption(table, rows)) if part)
+    # Folded: a reader sees the numbers first.
+    return f"{text}\n\n<details><summary>How it was measured</summary>\n\n{caption(table, rows)}\n\n</details>"
 
 
 def rows_of(name: str, found: Iterable[Result]) -> list[Row]:

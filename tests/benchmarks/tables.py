@@ -17,7 +17,6 @@ class Table:
     labels: tuple[str, ...]  # titles of the first columns, which name the row
     columns: dict[str, str]  # title -> cell
     caption: str
-    figure: str = ""  # Markdown between the table and its caption
 
 
 STEP = {
@@ -78,7 +77,6 @@ TABLES = {
         "the table of published weights (Set12 and BSD68: grey); `vdsr-short` is `vdsr` planned for about the time of "
         "`edsr-small`, and trained beside it. The figure of `edsr-small` is of images that were downsampled without "
         f"rounding to 8 bits, in training too. {{settings}} {BESIDE}",
-        figure="![PSNR over minutes of training](notebooks/restoration-curve.png)",
     ),
     "degradation-quality": Table(
         ("model",),

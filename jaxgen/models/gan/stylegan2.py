@@ -1,7 +1,5 @@
-"""StyleGAN2, with adaptive discriminator augmentation.
-
-Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020 (a), and "Training Generative
-Adversarial Networks with Limited Data", NeurIPS 2020 (b).
+"""StyleGAN2: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020 (a), and, with adaptive
+discriminator augmentation, "Training Generative Adversarial Networks with Limited Data", NeurIPS 2020 (b).
 
 Implements the non-saturating loss with lazy R1 (a, section 3.1), path length regularisation (a, section 3.2), style
 mixing, and a moving average of the generator that is set by its half-life. The nets are in _stylegan2_nets.py; the

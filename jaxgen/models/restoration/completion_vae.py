@@ -1,7 +1,6 @@
-"""A conditional VAE that completes images in several ways, in the spirit of Zheng, Cham and Cai 2019, "Pluralistic
-Image Completion".
+"""Completion VAE: after Zheng, Cham and Cai 2019, "Pluralistic Image Completion".
 
-One encoder processes the visible part of an image or, in training, the hidden part. The visible part gives a prior
+A conditional VAE completes images in several ways. One encoder processes the visible part of an image or, in training, the hidden part. The visible part gives a prior
 p(z | visible), the hidden part a posterior q(z | hidden); z is a small feature map. An image decoded from a z of the
 posterior must equal the original; an image decoded from a z of the prior must equal it in the visible part. The
 posterior is kept near N(0, s^2), where s falls with the visible share of the image. The prior is fitted to the

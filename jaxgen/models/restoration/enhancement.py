@@ -1,4 +1,6 @@
-"""NAFNet (nafnet.py) for other degradations than noise: the presets share one net and differ in their degradation.
+"""NAFNet for other degradations than noise: Chen, Chu, Zhang and Sun 2022, "Simple Baselines for Image Restoration".
+
+The presets share one net (nafnet.py) and differ in their degradation.
 
 `nafnet-deblur`     motion and camera shake up to 20 pixels, Gaussian blur, a little noise
 `nafnet-jpeg`       JPEG of quality 5 to 95, as in blind deblocking (Jiang et al. 2021, "FBCNN")
