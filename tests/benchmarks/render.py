@@ -15,10 +15,11 @@ from jaxgen import zoo
 from jaxgen.core.errors import InputError, choose
 from jaxgen.evaluation import results
 from jaxgen.evaluation.results import Result
+from tests.benchmarks import api
 from tests.benchmarks.tables import TABLES, Table
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "jaxgen/**/README.md", "tests/benchmarks/README.md")
+PAGES = ("README.md", "jaxgen/**/README.md", "notebooks/README.md", "tests/benchmarks/README.md")
 MARKED = re.compile(r"<!-- ([\w-]+) -->\n.*?<!-- /\1 -->", re.DOTALL)
 OPENED = re.compile(r"<!-- ([\w-]+) -->")
 PLACE = re.compile(r"\{(?P<metric>[\w-]+)?(?:@(?P<case>[^}.:]+))?(?:\.(?P<field>\w+))?(?::(?P<form>[^}]*))?\}")
@@ -56,7 +57,7 @@ def page(text: str, found: Sequence[Result], name: str = "The page") -> str:
     """Return a page with its tables rendered anew. Raises InputError for a marker of no table, or without its end."""
     closed = {match[1] for match in MARKED.finditer(text)}
     for marker in OPENED.findall(text):
-        choose(marker, (*TABLES, *FAMILIES), "table")
+        choose(marker, (*TABLES, *FAMILIES, "api"), "table")
         if marker not in closed:
             raise InputError(f"{name} has <!-- {marker} --> without <!-- /{marker} --> after it.")
     return MARKED.sub(lambda match: section(match[1], found), text)
@@ -64,7 +65,10 @@ def page(text: str, found: Sequence[Result], name: str = "The page") -> str:
 
 def section(name: str, found: Sequence[Result]) -> str:
     """Return the rendered table between its markers."""
-    text = presets(FAMILIES[name], found) if name in FAMILIES else shown(name, found)
+    if name == "api":
+        text = api.text(ROOT / "jaxgen")
+    else:
+        text = presets(FAMILIES[name], found) if name in FAMILIES else shown(name, found)
     return f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
 
 

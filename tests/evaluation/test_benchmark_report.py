@@ -76,7 +76,7 @@ def test_a_benchmark_appends_what_is_new_and_renders_the_page(house):
     assert there[0].command and there[0].date == "2026-11-26" and there[0].table == "vae-nll"
     publish("vae", 80.0, 9000)
     text = (house / "README.md").read_text()
-    assert "| `vae` | 9,000 | 80.00 |\n| `iwae` | 2,000 | 87.00 |\n\nMNIST" in text, "rows of other models stay"
+    assert "| `vae` | 9,000 | 80.00 |\n| `iwae` | 2,000 | 87.00 |\n\n<details>" in text, "rows of other models stay"
     assert text.startswith("# A zoo\n\n<!-- vae-nll -->\n| model |") and text.endswith("The end.\n")
     assert "beside other trainings. 2026-11-26, AMD EPYC, 2 cores; Python 3.11.7, jax 0.10.2." in text
     assert len(published.read(house / "results.jsonl")) == 3

@@ -1,6 +1,7 @@
 """WGAN: Arjovsky, Chintala and Bottou, "Wasserstein GAN", ICML 2017; WGAN-GP: Gulrajani et al., NeurIPS 2017.
 
-The critic estimates the Wasserstein distance between real and generated images. The estimate is the difference of the critic's mean outputs. It needs a critic that is 1-Lipschitz.
+The critic estimates the Wasserstein distance between real and generated images. The estimate is the difference of the
+critic's mean outputs. It needs a critic that is 1-Lipschitz.
 
 Arjovsky et al.: the critic's weights are clipped to [-0.01, 0.01], and
 RMSProp has rate 5e-5. The critic has batch norm, as in the authors' code. That code takes 100 updates of the critic

@@ -1,10 +1,11 @@
 """Completion VAE: after Zheng, Cham and Cai 2019, "Pluralistic Image Completion".
 
-A conditional VAE completes images in several ways. One encoder processes the visible part of an image or, in training, the hidden part. The visible part gives a prior
-p(z | visible), the hidden part a posterior q(z | hidden); z is a small feature map. An image decoded from a z of the
-posterior must equal the original; an image decoded from a z of the prior must equal it in the visible part. The
-posterior is kept near N(0, s^2), where s falls with the visible share of the image. The prior is fitted to the
-posterior, through which no gradient of this term flows. Other keys draw another z and give other completions.
+A conditional VAE completes images in several ways. One encoder processes the visible part of an image or, in training,
+the hidden part. The visible part gives a prior p(z | visible), the hidden part a posterior q(z | hidden); z is a small
+feature map. An image decoded from a z of the posterior must equal the original; an image decoded from a z of the prior
+must equal it in the visible part. The posterior is kept near N(0, s^2), where s falls with the visible share of the
+image. The prior is fitted to the posterior, through which no gradient of this term flows. Other keys draw another z and
+give other completions.
 
 This model is simpler than the paper's. There is no discriminator. The decoder gets the encoder's feature maps of the
 visible part by concatenation, where the paper uses attention. It makes one image where theirs makes four sizes of it;

@@ -1,9 +1,10 @@
-"""Repair of old photographs: after Wan, Zhang, Chen, Zhang, Chen, Liao and Wen 2020, "Bringing Old Photos Back to Life".
+"""Repair of old photographs: after Wan, Zhang, Chen, Zhang, Chen, Liao and Wen 2020, "Bringing Old Photos Back to
+Life".
 
-A net detects scratches, folds and stains, and another one restores the image. Clean images are degraded on
-the fly (data/old_photo.py: scratches, creases, stains, fading, grain), so that the damaged pixels are known. The
-detector learns them with the focal loss (Lin et al. 2017), as theirs does. The restoration net gets the image without
-the detected pixels, and the detector's probabilities, and is trained by L1. Both are U-Nets (unet.py), not the paper's
+A net detects scratches, folds and stains, and another one restores the image. Clean images are degraded on the fly
+(data/old_photo.py: scratches, creases, stains, fading, grain), so that the damaged pixels are known. The detector
+learns them with the focal loss (Lin et al. 2017), as theirs does. The restoration net gets the image without the
+detected pixels, and the detector's probabilities, and is trained by L1. Both are U-Nets (unet.py), not the paper's
 latent spaces.
 
 On real old photographs grain, fading and thin cracks disappear. Cracks wider than those in training stay in part, and a

@@ -1,11 +1,12 @@
 """Harmonisation: Sofiiuk, Popenova and Konushin 2021, "Foreground-aware Semantic Representations for Image
 Harmonization".
 
-The colours of a pasted part become those of its surroundings. A region of an image is recoloured. The net gets the whole image and the region's mask, and its output is added inside
-the region. The loss is the paper's foreground-normalised squared error over the region, in which small regions count as
-much as large ones. Regions are boxes and brush strokes, and the net is this zoo's U-Net: unlike the paper there are no
-object outlines and no pretrained semantic features. The rate is constant; the authors' falls to a tenth from the 160th
-of 180 epochs on. `python -m jaxgen compose --how harmonise` uses this model.
+The colours of a pasted part become those of its surroundings. A region of an image is recoloured. The net gets the
+whole image and the region's mask, and its output is added inside the region. The loss is the paper's
+foreground-normalised squared error over the region, in which small regions count as much as large ones. Regions are
+boxes and brush strokes, and the net is this zoo's U-Net: unlike the paper there are no object outlines and no
+pretrained semantic features. The rate is constant; the authors' falls to a tenth from the 160th of 180 epochs on.
+`python -m jaxgen compose --how harmonise` uses this model.
 """
 
 from dataclasses import dataclass
