@@ -15,6 +15,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
 from jaxgen.core.ranges import Range, Seed
 from jaxgen.inference.restoration import Model, open_model
+from jaxgen.inference.tiled_restoration import enlarged, enlarged_alpha, restored_lines
 from jaxgen.media import output_files, tiling
 from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit, numbered
 from jaxgen.media.frames import by_frames
@@ -189,7 +190,7 @@ class ImageRestorer:
         import jax
 
         self.degrade_batch = jax.jit(self.model.degrade, static_argnums=2)
-        self.tile = 0 if self.model.by or self.model.transform.whole else self.tile
+        self.tile = self.model.tile(self.tile)
 
     def process(
         self,
@@ -239,7 +240,7 @@ class ImageRestorer:
         found, truth = [each[:height, :width] for each in found], None if truth is None else truth[:height, :width]
         scores = lambda made: {} if truth is None else comparing.measured(truth, made, int(self.model.scale))  # noqa: E731
         if sheet:
-            before = enlarge(given, self.model.scale)[:height, :width]
+            before = enlarged(given, self.model.scale)[:height, :width]
             comparing.write_sheet(sheet_path(target), before, found, truth, scores)
         return scores(found[0])
 
@@ -270,38 +271,22 @@ class ImageRestorer:
         self, image: np.ndarray, conditioning: Mapping[str, Any], number: int = 0, check: Check | None = None
     ) -> Iterator[np.ndarray]:
         """Yield an output's lines f32[n W c]. `check` is called with the bytes that a tile needs."""
-        transform, channels = self.model.transform, image.shape[2]
-        takes = transform.source.sizes(-1)
-        many = channels not in takes
-        if many and channels == 1:
-            image = np.repeat(image, takes[0], 2)
-        elif many:
-            raise InputError(f"{self.model.name} restores images of {takes[0]} channel, not colour.")
-        ways = range(8) if self.ensemble else range(1)
-
-        def restore_tile(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
-            given = {"degraded": part} | {k: v[place] if np.ndim(v) == 3 else v for k, v in conditioning.items()}
-            turns = ({k: turned(v, way) for k, v in given.items()} for way in ways)
-            total = sum(
-                back(self.model.padded(turn, self.seed, number, check), way)
-                for turn, way in zip(turns, ways, strict=True)
-            )
-            down, across = place
-            done = down.start * image.shape[1] + (down.stop - down.start) * across.stop  # pixels
-            show(done)
-            return np.asarray(total) / len(ways)
-
+        pixels = image.shape[0] * image.shape[1]
         # A deep image prior shows its own progress.
-        bar = nullcontext(lambda done: None) if self.model.by else progress(self.text, image.shape[0] * image.shape[1])
+        bar = nullcontext(lambda done: None) if self.model.by else progress(self.text, pixels)
         with bar as show:
-            for lines in tiling.rows(
-                image, restore_tile, self.model.scale, self.tile, self.overlap, transform.source.multiple
-            ):
-                yield (
-                    lines.mean(2, keepdims=True)
-                    if many and isinstance(transform.outputs["image"].shape[-1], str)
-                    else lines
-                )
+            yield from restored_lines(
+                self.model,
+                image,
+                conditioning,
+                self.tile,
+                self.overlap,
+                self.ensemble,
+                self.seed,
+                number,
+                check,
+                show,
+            )
 
     def degraded(self, clean: np.ndarray, name: str = "") -> tuple[np.ndarray, dict[str, Any]]:
         """Return the degraded image, and the model's conditioning inputs. The seed and the name are its randomness."""
@@ -320,33 +305,7 @@ class ImageRestorer:
 
     def alpha(self, photo: Photo) -> np.ndarray | None:
         """Return the alpha of the output."""
-        if photo.alpha is None or self.model.scale == 1:
-            return photo.alpha
-        top = np.float32(np.iinfo(photo.alpha.dtype).max / 2)
-        return quantised(enlarge(photo.alpha.astype(np.float32) / top - 1, self.model.scale), photo.bits)
-
-
-def turned(x: Any, way: int) -> Any:
-    """Return an image [h w c], mirrored if way >= 4, then rotated by (way mod 4) right angles. Numbers don't change."""
-    if np.ndim(x) != 3:
-        return x
-    return np.rot90(x[:, ::-1] if way >= 4 else x, way % 4)
-
-
-def back(x: np.ndarray, way: int) -> np.ndarray:
-    """Return the inverse of `turned`."""
-    x = np.rot90(x, -(way % 4))
-    return x[:, ::-1] if way >= 4 else x
-
-
-def enlarge(image: np.ndarray, scale: float) -> np.ndarray:
-    """Return an image [h w c] enlarged by bicubic interpolation."""
-    import jax.numpy as jnp
-
-    from jaxgen.nn.resample import resize
-
-    size = round(image.shape[0] * scale), round(image.shape[1] * scale)
-    return image if scale == 1 else np.asarray(resize(jnp.asarray(image), size, "bicubic", edges="reflect"))
+        return photo.alpha if photo.alpha is None else enlarged_alpha(photo.alpha, self.model.scale)
 
 
 def read_mask(path: Path, file: Path, photo: Photo) -> np.ndarray:

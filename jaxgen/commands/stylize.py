@@ -1,6 +1,5 @@
 """python -m jaxgen stylize: style transfer to images and to folders of images."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from jaxgen.commands.shared import ImageFiles
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
 from jaxgen.inference.stylization import StyleRequest, Stylist, open_stylist
+from jaxgen.inference.tiled_stylization import TILE, stylized, tile_of
 from jaxgen.media import tiling
 from jaxgen.media.batch_files import BYTES, ImageJob, check_memory, check_memory_limit
 from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import check_mask, quantised, read, size_of, write
-
-TILE = 512
 
 With = Annotated[str, tyro.conf.arg(name="with", metavar="gatys|wct|RUN|WEIGHTS")]
 
@@ -136,21 +134,9 @@ class ImageStylizer:
 
     def stylized(self, content: np.ndarray, masks: np.ndarray | None, target: Path | None = None) -> np.ndarray:
         """Return a stylized image f32[h w 3]. The masks f32[n h w 1] add up to 1 at most."""
-        stylist, (height, width) = self.stylist, content.shape[:2]
-        if stylist.request.strength == 0:
-            return content
-        fits = stylist.each * height * width <= self.memory * BYTES
-        tile = self.tile if self.tile is not None else 0 if fits else TILE
-        sides = (height, width) if tile else ()
-        parts = math.prod(len(tiling.starts(side, tile, self.overlap)) for side in sides)
+        tile = self.tile if self.tile is not None else tile_of(self.stylist, content, self.memory * BYTES)
         with self.progress_bar(target) as show:
-            stylist.begin(content, tile, parts, self.colours == "content", masks, show)
-
-            def stylize_tile(part: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
-                return stylist.answer(part, place, None if masks is None else masks[:, *place], show)
-
-            made = np.concatenate(list(tiling.rows(content, stylize_tile, 1, tile, self.overlap, stylist.multiple)))
-        return recoloured(made, content, self.colours)
+            return stylized(self.stylist, content, masks, self.colours, tile, self.overlap, show)
 
     @contextmanager
     def progress_bar(self, target: Path | None) -> Iterator[Any]:
@@ -192,19 +178,3 @@ class ImageStylizer:
         # Bytes per number: the content, the output (twice while tiles are joined and recoloured), and the file.
         needed = 3 * height * width * (20 + (3 if bits == 8 else 12) + 4 * (len(self.masks) + 1))
         check_memory(file, (height, width), needed, self.memory)
-
-
-def recoloured(made: np.ndarray, content: np.ndarray, colours: str) -> np.ndarray:
-    """Return an output f32[h w 3] with the colours that --colours asks for."""
-    if colours == "style":
-        return made
-    import jax.numpy as jnp
-
-    from jaxgen.nn.colour import rgb, ycbcr
-    from jaxgen.nn.colour_transport import transfer_colours
-
-    made, content = np.clip(made, -1, 1), np.asarray(content)
-    if colours == "content":
-        return transfer_colours(made, content)
-    luma, chroma = ycbcr(jnp.asarray(made))[..., :1], ycbcr(jnp.asarray(content))[..., 1:]
-    return np.asarray(rgb(jnp.concatenate([luma, chroma], -1)))

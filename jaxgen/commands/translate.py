@@ -3,23 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxgen.commands.shared import Folder, ImageFiles
-from jaxgen.core.class_names import class_number
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Seed
-from jaxgen.data.derived_sources import DERIVED_SOURCES, luma
+from jaxgen.data.derived_sources import DERIVED_SOURCES
+from jaxgen.inference.image_translation import Translator, number_of, translation_of
 from jaxgen.media import output_files
 from jaxgen.media.batch_files import ImageJob, check_image, check_memory, check_memory_limit, numbered
 from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import Photo, check_made, quantised, read, write
-
-if TYPE_CHECKING:
-    from jaxgen.core.capabilities import Transform
-    from jaxgen.core.spec import ArraySpec
 
 EACH = 48  # bytes that a pixel takes until it has its size: the file, its colours in f32, and a copy of them
 
@@ -68,126 +63,50 @@ def translate(
 
 @dataclass
 class ImageTranslator:
-    """Translates image files into domain number `to`."""
+    """Translates image files."""
 
-    transform: "Transform"
-    nets: tuple[Any, Any]
-    to: int
+    translator: Translator
     side: int | None = None
     make: Callable[[np.ndarray], np.ndarray] | None = None
     answers: int = 1
     memory: float = 4.0
-    seed: int = 0
-
-    def __post_init__(self):
-        import jax
-
-        self.translate = jax.jit(self.transform.apply)
-        self.programs: dict[tuple[int, ...], Any] = {}  # by the shape of the image
 
     def process(self, file: Path, target: Path):
         """Translate a file. Raises InputError if it can't be translated."""
         check_image(file, EACH, self.memory)
         photo = read(file)
         x = self.prepared(photo, file)
+        size = x.shape[0], x.shape[1]
+        advice = "Write --side to make it smaller first"
+        check = lambda needed: check_memory(file, size, needed, self.memory, advice)  # noqa: E731
         with output_files.together():
             for number, path in enumerate(numbered(target, self.answers)):
-                write(path, quantised(self.made(x, number, file), photo.bits), photo)
+                write(path, quantised(self.translator.translated(x, number, check), photo.bits), photo)
 
     def prepared(self, photo: Photo, file: Path) -> np.ndarray:
-        """Return an image as the model takes it, f32[h w c]."""
-        x, (channels,) = photo.pixels, self.transform.source.sizes(-1)
-        if photo.alpha is not None:
-            share = photo.alpha.astype(np.float32) / np.iinfo(photo.alpha.dtype).max
-            x = x * share + (1 - share)  # white is 1
-        if channels == 1 and x.shape[2] == 3:
-            x = luma(x[None])[0][..., None]
-        elif channels != x.shape[2]:
-            x = np.repeat(x[..., :1], channels, 2)
+        """Return an image as the model takes it, f32[h w c]: an image of the output domain turned into a source."""
         if self.side:
-            ratio = self.side / min(x.shape[:2])
-            check_made(f"{file} with --side {self.side}", x.shape[0] * ratio, x.shape[1] * ratio)
-            x = shrunk(x, self.side)
-        height, width = x.shape[:2]
-        if min(height, width) < (least := self.transform.source.multiple):
-            raise InputError(
-                f"{file} is {height}x{width}: this model has stride-2 stages and needs at least {least}x{least}. Write "
-                f"--side {least}."
-            )
+            height, width = photo.pixels.shape[:2]
+            ratio = self.side / min(height, width)
+            check_made(f"{file} with --side {self.side}", height * ratio, width * ratio)
+        x = self.translator.prepared(photo, str(file), self.side)
         return x if self.make is None else self.make(quantised(x, 8)[None])[0] / np.float32(127.5) - 1
-
-    def made(self, x: np.ndarray, number: int, file: Path) -> np.ndarray:
-        """Return an output f32[h w c]. Meanwhile mirrored pixels pad the sides to multiples that the net takes."""
-        import jax
-        import jax.numpy as jnp
-
-        from jaxgen.core import rng
-
-        height, width, _ = x.shape
-        grain = self.transform.source.multiple
-        grown = np.pad(x, ((0, -height % grain), (0, -width % grain), (0, 0)), "symmetric")
-        keys = rng.sample_keys(jax.random.key(self.seed), jnp.arange(number, number + 1))
-        inputs = {"source": grown[None].astype(np.float32), "to": jnp.full(1, self.to, jnp.int32)}
-        if grown.shape not in self.programs:
-            self.programs[grown.shape] = self.translate.lower(*self.nets, inputs, keys).compile()
-        program = self.programs[grown.shape]
-        if (plan := program.memory_analysis()) is not None:
-            needed = plan.temp_size_in_bytes + plan.output_size_in_bytes
-            check_memory(file, (height, width), needed, self.memory, "Write --side to make it smaller first")
-        return np.asarray(program(*self.nets, inputs, keys)["image"], np.float32)[0, :height, :width]
-
-
-def shrunk(x: np.ndarray, side: int) -> np.ndarray:
-    """Return an image f32[h w c] resized to a shorter side of `side` pixels, with antialiasing."""
-    import jax.numpy as jnp
-
-    from jaxgen.nn.resample import resize_image
-
-    height, width = x.shape[:2]
-    scale = side / min(height, width)
-    size = max(round(height * scale), side), max(round(width * scale), side)
-    return np.asarray(resize_image(jnp.asarray(x), size))
 
 
 def open_translator(
     folder: Path, to: str | None, side: int | None, pair: bool, answers: int, memory: float, seed: int
 ) -> ImageTranslator:
     """Return the translator of a run. Raises InputError if the run's model can't do what the settings ask for."""
-    from jaxgen.core.capabilities import Transform
     from jaxgen.core.config import Mesh
     from jaxgen.core.types import averaged
     from jaxgen.runs.load import open_run
 
     opened = open_run(folder, Mesh(data=1))
-    transform, data = opened.task.find(Transform), opened.run.data
-    if transform is None or "to" not in transform.inputs:
-        raise InputError(
-            f"{folder} is a run of {opened.run.preset}, not of a translation model: see train.translation."
-        )
-    if transform.conditions:
-        raise InputError(
-            f"{opened.run.preset} also needs {', '.join(transform.conditions)}, which this command can't give it."
-        )
+    data, transform = opened.run.data, translation_of(opened.task, opened.run.preset, str(folder))
     if answers > 1 and not transform.stochastic:
         raise InputError(f"{opened.run.preset} is deterministic: leave out --answers.")
     if pair and data.making == "none":
         raise InputError(f"{folder} was trained on images of both domains, not on edges or the like: leave out --pair.")
-    return ImageTranslator(
-        transform,
-        averaged(opened.state, opened.frozen),
-        number_of(transform.inputs["to"], to),
-        side,
-        DERIVED_SOURCES[data.making] if pair else None,
-        answers,
-        memory,
-        seed,
-    )
-
-
-def number_of(domains: "ArraySpec", to: str | None) -> int:
-    """Return the number of a domain, by default that of "image". Raises InputError for an unknown domain."""
-    names, count = domains.names, domains.count
-    if to is None and "image" not in names:
-        known = " or ".join(names or map(str, range(count)))
-        raise InputError(f"This model translates into {count} domains: write --to {known}.")
-    return class_number("image" if to is None else to, names, "--to", count, "domain")
+    to_number = number_of(transform.inputs["to"], to)
+    translator = Translator(transform, averaged(opened.state, opened.frozen), to_number, seed)
+    return ImageTranslator(translator, side, DERIVED_SOURCES[data.making] if pair else None, answers, memory)

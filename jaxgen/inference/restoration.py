@@ -100,6 +100,10 @@ class Model:
             made = self.program(grown, keys)(self.params, self.context, grown, keys)
         return np.asarray(made, np.float32)[0, : round(h * scale), : round(w * scale)]
 
+    def tile(self, side: int) -> int:
+        """Return the side of its tiles where `side` is asked for; 0: it needs the whole image."""
+        return 0 if self.by or self.transform.whole else side
+
     @property
     def adds_noise(self) -> bool:
         """Whether its degradation can add noise of any standard deviation."""
@@ -157,7 +161,6 @@ def open_model(name: str, preset: str, scale: float | None, steps: int | None = 
             raise InputError("--preset is for a file of weights.")
         found, params, context = interpolation(name), {}, None
     elif path.is_dir():
-        from jaxgen.core.capabilities import Denoiser
         from jaxgen.core.config import Mesh
         from jaxgen.core.types import averaged
         from jaxgen.runs.load import open_run
@@ -165,29 +168,14 @@ def open_model(name: str, preset: str, scale: float | None, steps: int | None = 
         if preset:
             raise InputError("--preset is for a file of weights: a run's folder says itself what it is.")
         opened = open_run(path, Mesh(data=1))
-        task = opened.task
-        if task.find(Denoiser):
-            from jaxgen.inference.inpainting import inpainting_of
-
-            task = inpainting_of(task, opened.run.model.sampling)
-        found = restoration_of(task, name)
+        found = restorer_of(opened.task, opened.run.model, name)
         params, context = averaged(opened.state, opened.frozen)
     elif path.is_file():
         found, params, context, name = from_weights(path, preset)
         found, doubt = stated(path, preset, name, found)
     else:
         raise InputError(f"There is no run folder or file {path}: --with names one, or one of {', '.join(KNOWN)}.")
-    transform, degradation = found
-    if scale is not None and scale != 1 and transform.scales == (1,):
-        raise InputError(f"{name} does not enlarge: leave out --scale.")
-    if scale is not None and transform.scales and scale not in transform.scales:
-        known = " or ".join(map(str, transform.scales))
-        raise InputError(f"{name} enlarges by {known}, not by {scale:g}.")
-    default = transform.scales[0] if transform.scales else 1 if by else 2
-    scale = float(default if scale is None else scale)
-    if not 1 <= scale <= 16:
-        raise InputError(f"--scale must be from 1 to 16, not {scale:g}.")
-    return Model(transform, degradation.degrade, params, context, scale, name, may, by, per, doubt)
+    return at_scale(found, params, context, name, scale, may, by, per, doubt)
 
 
 Found = tuple["Transform", "Degradation"]
@@ -202,6 +190,42 @@ def restoration_of(task: Any, name: str) -> Found:
         "train.diffusion."
     )
     return task.get(Transform, lack), task.get(Degradation, lack)
+
+
+def restorer_of(task: Any, model: Any, name: str) -> Found:
+    """Return a task's Transform and Degradation; those of a diffusion model fill in holes. Raises InputError."""
+    from jaxgen.core.capabilities import Denoiser
+
+    if task.find(Denoiser):
+        from jaxgen.inference.inpainting import inpainting_of
+
+        task = inpainting_of(task, model.sampling)
+    return restoration_of(task, name)
+
+
+def at_scale(
+    found: Found,
+    params: Any,
+    context: Any,
+    name: str,
+    scale: float | None,
+    may: tuple[str, ...] = (),
+    by: Callable[..., Any] | None = None,
+    per: int = 0,
+    doubt: str = "",
+) -> Model:
+    """Return the model that enlarges by a factor, None: its own. Raises InputError where it can't."""
+    transform, degradation = found
+    if scale is not None and scale != 1 and transform.scales == (1,):
+        raise InputError(f"{name} does not enlarge: leave out --scale.")
+    if scale is not None and transform.scales and scale not in transform.scales:
+        known = " or ".join(map(str, transform.scales))
+        raise InputError(f"{name} enlarges by {known}, not by {scale:g}.")
+    default = transform.scales[0] if transform.scales else 1 if by else 2
+    scale = float(default if scale is None else scale)
+    if not 1 <= scale <= 16:
+        raise InputError(f"--scale must be from 1 to 16, not {scale:g}.")
+    return Model(transform, degradation.degrade, params, context, scale, name, may, by, per, doubt)
 
 
 def prior() -> Found:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from jaxgen.commands.score import anomalous
-from jaxgen.commands.translate import number_of
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.class_names import class_number, class_numbers, ordered
 from jaxgen.core.config import Data, Run
 from jaxgen.data import Subset, open_source, with_classes
+from jaxgen.inference.image_translation import number_of
 from jaxgen.inference.previews import directions
 from jaxgen.inference.sampling import classes_of
 from jaxgen.interop.programs import signature

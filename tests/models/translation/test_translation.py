@@ -18,6 +18,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.spec import label_spec
 from jaxgen.core.types import Context
 from jaxgen.data import derived_sources
+from jaxgen.inference.image_translation import Translator, number_of
 from jaxgen.media.photo import read as read_photo
 from jaxgen.models.translation._autoencoders import adaptive_norm
 from jaxgen.models.translation._image_pool import empty, exchange
@@ -135,12 +136,13 @@ def test_a_folder_and_both_directions(unpaired, tmp_path, cli):
 def test_images_are_prepared_as_in_training(tmp_path):
     seen = []
     net = translation(lambda params, context, inputs, keys, to: inputs["source"] * 0.5, multiple=8)
-    work = translate.ImageTranslator(net, ({}, None), 0, make=lambda x: seen.append(x) or derived_sources.grey(x))
+    translator = Translator(net, ({}, None), 0)
+    work = translate.ImageTranslator(translator, make=lambda x: seen.append(x) or derived_sources.grey(x))
     x = smooth(13, 19)
     values = work.prepared(read_photo(save(tmp_path / "a.png", x)), tmp_path / "a.png")
     assert np.array_equal(seen[0][0], x)
     np.testing.assert_allclose(values, derived_sources.grey(x[None])[0] / 127.5 - 1, atol=1e-6)
-    np.testing.assert_allclose(work.made(values, 0, tmp_path / "a.png"), values / 2, atol=1e-6)
+    np.testing.assert_allclose(translator.translated(values), values / 2, atol=1e-6)
 
 
 def test_bad_arguments_give_one_sentence(paired, unpaired, tmp_path, cli):
@@ -512,7 +514,7 @@ def test_munits_rate_is_halved_and_its_weights_decay():
 def test_one_of_many_domains_must_be_named():
     domains = label_spec(3)
     both = label_spec(names=("source", "image"))
-    assert translate.number_of(domains, "2") == 2 and translate.number_of(both, None) == 1
+    assert number_of(domains, "2") == 2 and number_of(both, None) == 1
     for to, words in ((None, "translates into 3 domains: write --to 0 or 1 or 2"), ("3", "--to must be from 0 to 2")):
         with pytest.raises(InputError, match=words):
-            translate.number_of(domains, to)
+            number_of(domains, to)
