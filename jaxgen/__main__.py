@@ -30,6 +30,7 @@ COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it 
     "translate": "translate:translate",
     "stylize": "stylize:stylize",
     "evaluate": "evaluate:evaluate_",
+    "report": "report:report",
     "import": "import_:import_",
     "export": "export:export",
     "prepare": "prepare:prepare",

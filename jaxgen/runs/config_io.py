@@ -81,7 +81,7 @@ def differences(saved: Run, now: Run) -> list[str]:
     """
     if saved.preset != now.preset:
         return [f"preset: {saved.preset} -> {now.preset}"]
-    a, b = (_flat(dataclasses.asdict(run)) for run in (saved, now))
+    a, b = (flat(dataclasses.asdict(run)) for run in (saved, now))
     for run in (a, b):  # one folder has many names
         run["start_from"] = run["start_from"] and os.path.abspath(run["start_from"])
     free = ("mesh.", "out", "data.threads", "data.prefetch", "data.changed_ok", "model.sampling.")
@@ -91,11 +91,12 @@ def differences(saved: Run, now: Run) -> list[str]:
     return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in changed]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested groups of settings as one, by names such as data.source."""
+    found = {}
     for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
-    return flat
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
+    return found
 
 
 def load_config(folder: Path, sampling: str = "") -> Run:
