@@ -1,4 +1,4 @@
-"""What a run has logged, read back from its folder while it trains, after it has finished, or after a kill."""
+"""The numbers that a run has logged, read back while it trains, after it has finished, or after a kill."""
 
 import json
 import struct

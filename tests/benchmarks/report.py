@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 from jaxgen.evaluation import results as published
 from jaxgen.evaluation.results import Result
+from jaxgen.runs.history import trained as trained
 from tests.benchmarks import render
 from tests.benchmarks.protocols import PROTOCOLS
 
@@ -155,29 +155,6 @@ def gpu() -> str | None:
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     names = subprocess.run(query, capture_output=True, text=True).stdout.split("\n")
     return names[0].strip() or None
-
-
-def trained(run: Path) -> dict[int, float]:
-    """Return by step how long a run had been trained then, in seconds, pauses between its starts left out.
-
-    By the clock times of what it logged to TensorBoard, which outlast a run that is killed.
-    """
-    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
-
-    found, total = {}, 0.0
-    for file in sorted((run / "tensorboard").iterdir()):
-        data, at, times = file.read_bytes(), 0, []
-        while at + 16 < len(data):  # a record: its length u64 and that's checksum, itself, its checksum
-            (length,) = struct.unpack_from("<Q", data, at)
-            if at + 16 + length > len(data):
-                break  # killed while it was written
-            event = Event.FromString(data[at + 12 : at + 12 + length])
-            times.append(event.wall_time)
-            if event.summary.value:  # and not a file's first record, which is of step 0
-                found[event.step] = total + times[-1] - times[0]
-            at += 16 + length
-        total += times[-1] - times[0] if times else 0.0
-    return found
 
 
 def version(name: str) -> str | None:
