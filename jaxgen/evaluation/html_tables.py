@@ -103,7 +103,8 @@ def speeds(records: Sequence[Record]) -> str:
         steps = np.array(sorted(seconds))
         gaps = np.diff([seconds[int(step)] for step in steps]) / np.diff(steps) if len(steps) > 1 else np.zeros(0)
         images = record.speed.values[np.isfinite(record.speed.values)]
-        devices = [str(device) for start in record.starts[-1:] for device in start.get("devices") or ()]
+        found = record.starts[-1].get("devices") if record.starts else None
+        devices = [str(device) for device in found] if isinstance(found, list) else []
         rows.append(
             [
                 swatch(i, record),
@@ -171,16 +172,10 @@ def preset_of(run: Run) -> tuple[str, Run]:
 def environments(records: Sequence[Record]) -> str:
     """Return the versions, hardware and commit of each run's last start, and of its earlier ones, folded."""
     last = [record.starts[-1] if record.starts else {} for record in records]
-    versions = [x.get("versions") if isinstance(x.get("versions"), dict) else {} for x in last]
-    rest = [{name: value for name, value in x.items() if name != "versions"} for x in last]
     rows = []
-    for group in (rest, versions):
-        for name in dict.fromkeys(name for values in group for name in values or {}):
-            cells = [
-                escape(command(values[name]) if name == "command" else values[name]) if name in values else "–"
-                for values in group
-            ]
-            rows.append([escape(name), *cells])
+    for group in ([without_versions(start) for start in last], list(map(versions_of, last))):
+        for name in dict.fromkeys(name for values in group for name in values):
+            rows.append([escape(name), *(escape(values[name]) if name in values else "–" for values in group)])
     header = ["of the last start", *(swatch(i, record) for i, record in enumerate(records))]
     earlier = [
         [swatch(i, record), *(escape(start.get(name)) for name in ("time", "commit", "devices", "mesh"))]
@@ -194,8 +189,15 @@ def environments(records: Sequence[Record]) -> str:
     return table(header, rows, "settings") + more
 
 
-def command(argv: Any) -> str:
-    """Return a recorded command without the folders of its program."""
-    if not isinstance(argv, list) or not argv:
-        return plain(argv)
-    return " ".join([Path(str(argv[0])).name, *map(str, argv[1:])])
+def versions_of(start: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the versions of a start's libraries."""
+    found = start.get("versions")
+    return found if isinstance(found, dict) else {}
+
+
+def without_versions(start: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the rest that is recorded of a start, its command without the folders of its program."""
+    rest = {name: value for name, value in start.items() if name != "versions"}
+    if isinstance(argv := rest.get("command"), list) and argv:
+        rest["command"] = " ".join([Path(str(argv[0])).name, *map(str, argv[1:])])
+    return rest
