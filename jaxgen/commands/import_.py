@@ -8,6 +8,8 @@ from typing import Annotated
 import tyro
 
 from jaxgen import zoo
+from jaxgen.core.errors import InputError, nearest
+from jaxgen.pretrained import catalogue
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,13 @@ class Import:
     needed, and no code in the files is run. Any setting of the training script may follow, such as --model.classes 37.
     """
 
-    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """the file of weights"""
-    model: str
-    """the preset of the model; python -m jaxgen list shows all presets"""
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE|NAME")]
+    """the file of weights; or the name of trained weights, such as vae-mnist, which are fetched and checked when they
+    are first used"""
     out: Path
     """the folder of the new run"""
+    model: str = ""
+    """the preset of the model, needed for a file; python -m jaxgen list shows all presets"""
     net: str | None = None
     """the net that the weights belong to; unset: the net that they fit"""
     take: str = ""
@@ -37,8 +40,17 @@ def import_(argv: Sequence[str]):
     from jaxgen.commands.parse import parse
     from jaxgen.interop.convert import import_weights
 
-    zoo.load(given.model)
-    family = zoo.family_of(given.model)
-    parsed = parse(family, ["--preset", given.model, "--out", str(given.out), *settings], prog)
-    made = import_weights(given.file, parsed.run, given.net, given.take)
+    known = None if given.file.exists() else catalogue.find(str(given.file))
+    preset = given.model or (known.preset if known else "")
+    if not preset and not given.file.exists():
+        near = nearest(str(given.file), catalogue.names())
+        hint = f": did you mean the weights {near!r}?" if near else ", and no trained weights have this name."
+        raise InputError(f"There is no file {given.file}{hint}")
+    if not preset:
+        raise InputError(f"--model is missing: the preset that {given.file} is of, such as --model vae.")
+    zoo.load(preset)
+    model = known.model() if known and known.preset == preset else None
+    arguments = ["--preset", preset, "--out", str(given.out), *settings]
+    parsed = parse(zoo.family_of(preset), arguments, prog, model)
+    made = import_weights(catalogue.file_of(known.name) if known else given.file, parsed.run, given.net, given.take)
     print(f"{made.folder} has the {made.nets} of {given.file}: {made.count:,} parameters.", *made.choices, sep="\n")

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Generic
+from typing import Annotated, Any, Generic
 
 import tyro
 
@@ -28,14 +28,16 @@ class Command(Generic[M]):
     resume: Path | None = None  # a run's folder: go on with its settings; --steps makes it longer
 
 
-def parse(family: str, argv: Sequence[str], prog: str = "") -> Command:
+def parse(family: str, argv: Sequence[str], prog: str = "", model: Any = None) -> Command:
     """Return the parsed arguments of `python -m train.<family> *argv`. Exits with status 2 after a mistake.
 
-    prog: the command's name in the help; "{preset}" in it becomes the preset, if one is given
+    prog:  the command's name in the help; "{preset}" in it becomes the preset, if one is given
+    model: the default of the model's settings; None: the preset's
     """
     names = zoo.family(family)
     preset = value_of(argv, "--preset")
     run = resumed(argv, names) or preset_run(preset or names[0], names, "--tiny" in argv)
+    run = run if model is None else dataclasses.replace(run, model=model)
     command = tyro.cli(
         Command[type(run.model)],  # pyright: ignore[reportInvalidTypeArguments]
         args=renamed(argv),

@@ -54,6 +54,7 @@ def restore(
         image: image files or folders
         with_: the model: a run of train.restoration or train.super_resolution; a run of train.diffusion, to fill in
             images of its own size; a file of weights of a restoration or super-resolution net, of jaxgen or PyTorch;
+            the name of trained weights, such as imdn-x4, which are fetched and checked when they are first used;
             bicubic, lanczos3, bilinear or nearest; or deep-image-prior, which is fitted to the image itself
         out: the output file, or for several images the output folder; unset: IMAGE-restored.png, FOLDER-restored
         preset: the preset of a file of weights; unset: found by the weights

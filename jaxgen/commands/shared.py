@@ -19,7 +19,7 @@ ImageFile = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGE")
 ImageFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(one or more)")
 ]
-With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|METHOD")]
+With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|NAME|METHOD")]
 
 
 def limit_pixels(argv: Sequence[str]) -> list[str]:

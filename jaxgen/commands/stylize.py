@@ -19,7 +19,7 @@ from jaxgen.media.batch_files import BYTES, ImageJob, check_memory, check_memory
 from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import check_mask, quantised, read, size_of, write
 
-With = Annotated[str, tyro.conf.arg(name="with", metavar="gatys|wct|RUN|WEIGHTS")]
+With = Annotated[str, tyro.conf.arg(name="with", metavar="gatys|wct|RUN|WEIGHTS|NAME")]
 
 
 def stylize(
@@ -50,7 +50,8 @@ def stylize(
         content: image files or folders
         style: the style images; for a run of fast-style the names of the styles that it was trained on
         with_: the method: gatys optimises the image until its features match the style; wct does the same with whitened
-            and coloured features as targets; a run of fast-style or adain; or a file of weights of fast-style
+            and coloured features as targets; a run of fast-style or adain; a file of weights of fast-style; or
+            the name of trained weights, such as fast-style-wave, which are fetched and checked when they are first used
         how: the transform of features in a run of adain: unset: that of its training; wct: whitening and colouring
         out: the output file, or for several images the output folder; unset: IMAGE-stylized.png, FOLDER-stylized
         weights: the weight of each style; unset: equal weights

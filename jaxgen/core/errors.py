@@ -18,9 +18,14 @@ def choose(name: str, names: Iterable[str], what: str) -> str:
     names = list(names)
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, 1, 0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names) or 'none'}."
+    near = nearest(name, names, 0.4)
+    hint = f"did you mean {near!r}?" if near else f"choose one of {', '.join(names) or 'none'}."
     raise InputError(f"Unknown {what} {name!r}: {hint}")
+
+
+def nearest(name: str, names: Iterable[str], likeness: float = 0.6) -> str:
+    """Return the one of `names` that is most like a name, or "" where none is so much like it, from 0 to 1."""
+    return next(iter(difflib.get_close_matches(name, list(names), 1, likeness)), "")
 
 
 def at_least(low: float, **values: float | None):

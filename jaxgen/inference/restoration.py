@@ -145,7 +145,9 @@ class Model:
 
 
 def open_model(name: str, preset: str, scale: float | None, steps: int | None = None) -> Model:
-    """Return the model of a run's folder, of a file of weights, or an interpolation. Raises InputError.
+    """Return the model of a run's folder, of weights (a file, or a name in the catalogue), or an interpolation.
+
+    Raises InputError.
 
     steps: of a deep image prior; None: its own number
     """
@@ -174,7 +176,12 @@ def open_model(name: str, preset: str, scale: float | None, steps: int | None = 
         found, params, context, name = from_weights(path, preset)
         found, doubt = stated(path, preset, name, found)
     else:
-        raise InputError(f"There is no run folder or file {path}: --with names one, or one of {', '.join(KNOWN)}.")
+        from jaxgen.pretrained import catalogue
+
+        known = catalogue.named(name, FAMILIES, KNOWN)
+        if preset:
+            raise InputError(f"--preset is for a file of weights: {name} is of {known.preset}.")
+        found, params, context, _ = from_weights(catalogue.file_of(name), known.preset, known.model())
     return at_scale(found, params, context, name, scale, may, by, per, doubt)
 
 
@@ -302,10 +309,11 @@ def interpolation(method: str) -> Found:
     return restoration(Degradation(), enlarge, scales=(), channels=(1, 3))
 
 
-def from_weights(path: Path, preset: str) -> tuple[Found, Any, Any, str]:
+def from_weights(path: Path, preset: str, model: Any = None) -> tuple[Found, Any, Any, str]:
     """Return the Transform, params, context and name of a file of weights.
 
-    The preset is found by the names and shapes of the tensors. Raises InputError where no preset's net has them.
+    The preset is found by the names and shapes of the tensors; its model has other settings, if `model` is given.
+    Raises InputError where no preset's net has them.
     """
     import jax
     import jax.numpy as jnp
@@ -320,13 +328,14 @@ def from_weights(path: Path, preset: str) -> tuple[Found, Any, Any, str]:
 
     tensors = read(path)
     known = [name for family in FAMILIES for name in zoo.family(family)]
+    given = [] if model is None else [model]
     # The likeliest first: most nets have a size of their own, which a factor or a discriminator changes by less than
     # fourfold.
-    likely = [name for name, factor in by_size(tensors, known).items() if factor < 4]
-    names = [choose(preset, known, "preset")] if preset else likely
+    likely = lambda: [name for name, factor in by_size(tensors, known).items() if factor < 4]  # noqa: E731
+    names = [choose(preset, known, "preset")] if preset else likely()
     reasons = []
     for name in names:
-        for model in variants(zoo.load(name).run.model):
+        for model in given or variants(zoo.load(name).run.model):
             task, (params, extra, _) = model.task(1), traced(model)
             if set(params) - {"critic"} != {"restorer"}:
                 reasons.append(f"{name} restores by several nets: name its run's folder")

@@ -21,7 +21,7 @@ from jaxgen.models.translation.gatys import Easel, Gatys
 from jaxgen.models.translation.wct import WCT
 from jaxgen.nn.colour_transport import transfer_colours
 from jaxgen.nn.resample import resize
-from jaxgen.pretrained import backbones
+from jaxgen.pretrained import backbones, catalogue
 from jaxgen.tasks.style_transfer import fitted, three_channels
 
 PAINTERS = {"gatys": Gatys, "wct": WCT}
@@ -226,10 +226,12 @@ def open_stylist(
             raise InputError(f"{name} paints in one pass and takes no --{setting}: leave it out.")
     if path.is_dir():
         return of_run(path, request, how)
-    if not path.is_file():
-        known = ", ".join(PAINTERS)
-        raise InputError(f"There is no run folder or file {path}: --with names one, or one of {known}.")
-    return of_weights(path, request)
+    if path.is_file():
+        return of_weights(path, request)
+    model = catalogue.named(name, ("translation",), tuple(PAINTERS)).model()
+    if not isinstance(model, FastStyle):
+        raise InputError(f"The weights {name} paint in no style: use python -m jaxgen translate.")
+    return of_weights(catalogue.file_of(name), request, name, model)
 
 
 def own_layers(backbone: str, name: str) -> dict[str, Any]:
@@ -278,15 +280,19 @@ def named(request: StyleRequest, domains: Sequence[str], name: str) -> StyleRequ
     return request if request.styles else request._replace(styles=tuple(domains))
 
 
-def of_weights(path: Path, request: StyleRequest) -> Trained:
-    """Return the net of a file of weights. Raises InputError where they are not of `fast-style`."""
+def of_weights(path: Path, request: StyleRequest, name: str = "", model: FastStyle | None = None) -> Trained:
+    """Return the net of a file of weights, of a model that is known or of `fast-style` with one style.
+
+    Raises InputError where they are of no such net.
+    """
     from jaxgen.interop.entries import entry
     from jaxgen.interop.read import read
     from jaxgen.interop.weight_names import rule_of
 
     tensors = read(path)
-    model = replace(PRESETS["fast-style"].run.model, styles=(path.stem,))
-    model = replace(model, mirror=not transposed(model, tensors))
+    if model is None:
+        plain: FastStyle = replace(PRESETS["fast-style"].run.model, styles=(path.stem,))
+        model = replace(plain, mirror=not transposed(plain, tensors))
     net, transform = painter(model)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *image_of(model.task(1))))))
     rule = rule_of("fast-style")
@@ -297,4 +303,5 @@ def of_weights(path: Path, request: StyleRequest) -> Trained:
         print(choice, file=sys.stderr)
     params = {"painter": jax.tree.map(jnp.asarray, one.weights(tensors)["params"])}
     context = Context({}, {}, {}, jnp.zeros((), jnp.int32))
-    return Trained(path.name, named(request, transform.inputs["to"].names, path.name), transform, params, context, [])
+    name = name or path.name
+    return Trained(name, named(request, transform.inputs["to"].names, name), transform, params, context, [])

@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxgen import zoo
 from jaxgen.core.cache import cache_folder
-from jaxgen.core.errors import choose
+from jaxgen.core.errors import InputError, choose, nearest
 from jaxgen.interop.read import notes
 from jaxgen.pretrained.fetching import File, fetched
 from jaxgen.runs.config_io import from_json
@@ -63,7 +63,7 @@ class Entry:
         return replace(zoo.load(self.preset).run.model, **self.settings)
 
 
-def published(
+def _published(
     name: str, preset: str, what: str, licence: str, repository: str, *files: tuple[str, int, str], **settings: Any
 ) -> Entry:
     """Return an entry of files (path, size, SHA-256) in a repository owner/name/commit on GitHub."""
@@ -86,87 +86,86 @@ STYLE_PARTS = ("manifest.json", "Variable", *sorted(f"Variable_{i}" for i in ran
 STYLE_SIZE = 6_715_241
 
 
-def style(name: str, painting: str, digest: str) -> Entry:
+def _style(name: str, painting: str, digest: str) -> Entry:
     """Return the entry of one of the styles that Reiichiro Nakano has published as raw arrays."""
     folder, page = name.replace("-", "_"), "https://github.com/reiinakano/fast-style-transfer-deeplearnjs"
     file = File(f"{folder}.zip", digest, STYLE_SIZE, f"{RAW}{STYLES}/src/ckpts/{folder}/", STYLE_PARTS)
     licence = "MIT; the training code's licence allows research only"
-    return Entry(
-        f"fast-style-{name}", "fast-style", f"paints like {painting}", licence, page, {"styles": (name,)}, (file,)
-    )
+    settings = {"styles": (name,), "mirror": False}
+    return Entry(f"fast-style-{name}", "fast-style", f"paints like {painting}", licence, page, settings, (file,))
 
 
-_PUBLISHED = (
-    published(
+_ENTRIES = (
+    _published(
         "imdn-x2", "imdn", "enlarges 2 times", "none stated", IMDN,
         ("checkpoints/IMDN_x2.pth", 2_796_052, "740b39653592bd3f49955a21cd9e16f2d37f2c413368cc09327601b8fbe42ce1"),
         scale=2,
     ),
-    published(
+    _published(
         "imdn-x3", "imdn", "enlarges 3 times", "none stated", IMDN,
         ("checkpoints/IMDN_x3.pth", 2_830_672, "11b1716a19bc16e5e353e1db798d476169338e631eb170c82d765559888cb028"),
         scale=3,
     ),
-    published(
+    _published(
         "imdn-x4", "imdn", "enlarges 4 times", "none stated", IMDN,
         ("checkpoints/IMDN_x4.pth", 2_879_112, "e660c38221147217a136debeb99eb304d62d9c0f73ac421ed66281b619719714"),
         scale=4,
     ),
-    published(
+    _published(
         "vdsr-291", "vdsr", "enlarges 2, 3 or 4 times; trained on 291 images", "MIT", VDSR,
         ("model/model_epoch_50.pth", 2_680_962, "eab4d79ae5a6e5acef4c55e46015aed225ade207679bcb6695b07af8fb18e876"),
     ),
-    published(
+    _published(
         "dncnn-25", "dncnn", "removes noise of sigma 25 from grey images", "MIT", KAIR,
         ("model_zoo/dncnn_25.pth", 2_224_903, "0451a70de9b672ae037270498fbb1c17a1c1c4403785df586ff65df5b858e5b0"),
         norm=False,
     ),
-    style("la-muse", "Picasso's La Muse", "2df80f2df36414f8b689d9069da6e17aa7ac432a3b9fc5b65d65597e062d3776"),
-    style("rain-princess", "Afremov's Rain Princess",
+    _style("la-muse", "Picasso's La Muse", "2df80f2df36414f8b689d9069da6e17aa7ac432a3b9fc5b65d65597e062d3776"),
+    _style("rain-princess", "Afremov's Rain Princess",
           "31134814840b0699075856633922ff8d94c2be3d23e9821bfc40e78d3580ea15"),
-    style("scream", "Munch's The Scream", "0d258d82005aff0cd56d8cfd79f9924e07e87087f53c86e067dfd762e2b01b18"),
-    style("udnie", "Picabia's Udnie", "e3003600867470d7c793ccf9f6f5fc5b78292246695433fa821d93b79c2e48fc"),
-    style("wave", "Hokusai's The Great Wave", "f5d7f37c510ed799ea27a8ec671019e02a2d9230dbec70a2865bcc48915ae6e3"),
-    style("wreck", "Turner's Shipwreck of the Minotaur",
+    _style("scream", "Munch's The Scream", "0d258d82005aff0cd56d8cfd79f9924e07e87087f53c86e067dfd762e2b01b18"),
+    _style("udnie", "Picabia's Udnie", "e3003600867470d7c793ccf9f6f5fc5b78292246695433fa821d93b79c2e48fc"),
+    _style("wave", "Hokusai's The Great Wave", "f5d7f37c510ed799ea27a8ec671019e02a2d9230dbec70a2865bcc48915ae6e3"),
+    _style("wreck", "Turner's Shipwreck of the Minotaur",
           "46c94aa50c4e77d343f54fc8a136dcf61317f16adc6b1a380ca40263d964fb51"),
-    published(
+    _published(
         "resnet20-cifar10", "resnet20", "classifies the images of CIFAR-10", "BSD 2-Clause", CIFAR,
         ("pretrained_models/resnet20-12fca82f.th", 1_099_231,
          "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"),
     ),
-    published(
+    _published(
         "resnet32-cifar10", "resnet32", "classifies the images of CIFAR-10", "BSD 2-Clause", CIFAR,
         ("pretrained_models/resnet32-d509ac18.th", 1_890_043,
          "d509ac1820d7f25398913559d7e81a13229b1e7adc5648e3bfa5e22dc137f850"),
     ),
-    published(
+    _published(
         "resnet44-cifar10", "resnet44", "classifies the images of CIFAR-10", "BSD 2-Clause", CIFAR,
         ("pretrained_models/resnet44-014dd654.th", 2_680_855,
          "014dd6541728a1c700b1642ab640e211dc6eb8ed507d70697458dc8f8a0ae2e4"),
     ),
-    published(
+    _published(
         "resnet56-cifar10", "resnet56", "classifies the images of CIFAR-10", "BSD 2-Clause", CIFAR,
         ("pretrained_models/resnet56-4bfd9763.th", 3_471_733,
          "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367"),
     ),
-    published(
+    _published(
         "lenet5-mnist", "lenet5", "classifies the digits of MNIST", "MIT", CSINVA,
         ("mnist_classifier/weights/lenet_epoch=12_test_acc=0.991.pth", 248_652,
          "7b3591ba5a63752a7e728d7f7e511266556a2ec66844810da9f475e07019b85e"),
         fit="bilinear", mean=(0.0,), std=(1.0,),
     ),
-    published(
+    _published(
         "vae-mnist", "vae", "encodes and draws digits", "MIT", CSINVA,
         ("mnist_vae/weights/vae_epoch_25.pth", 2_612_828,
          "233916a8095759cf732f4dc19c381bc8de03d97040e68f4252a257a5502a9c70"),
     ),
-    published(
+    _published(
         "gan-mnist", "gan", "draws digits", "MIT", CSINVA,
         ("mnist_gan_mlp/weights/G--300.ckpt", 1_136_812,
          "3163c6503c144d35fe44bb0247bbc61cd8e49c50ea3d84c1b7c080dc18fbf84c"),
     ),
 )  # fmt: skip
-PUBLISHED = {entry.name: entry for entry in _PUBLISHED}
+PUBLISHED = {entry.name: entry for entry in _ENTRIES}
 
 
 def names(families: Sequence[str] = ()) -> list[str]:
@@ -191,6 +190,23 @@ def entry_of(name: str, families: Sequence[str] = ()) -> Entry:
     found = find(choose(name, names(families), "weights"))
     assert found is not None
     return found
+
+
+def named(name: str, families: Sequence[str], others: Sequence[str]) -> Entry:
+    """Return the entry that --with names, which is no run's folder and no file.
+
+    others: what --with may name besides. Raises InputError where there is no entry of these families.
+    """
+    known = names(families)
+    found = find(name)
+    if found is not None and name in known:
+        return found
+    if found is not None:
+        raise InputError(f"The weights {name} are of {found.preset}: --with takes {', '.join((*others, *known))} here.")
+    wrong = f"There is no run folder or file {Path(name).expanduser()}"
+    if near := nearest(name, (*others, *known)):
+        raise InputError(f"{wrong}: did you mean {near!r}?")
+    raise InputError(f"{wrong}: --with names one, or one of {', '.join((*others, *known))}.")
 
 
 def file_of(name: str) -> Path:

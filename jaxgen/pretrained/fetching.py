@@ -12,6 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def difference(path: Path, file: File) -> str:
         for block in contents(path, file):
             digest.update(block)
             size += len(block)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         return f"it can't be read ({error})"
     if size != file.size:
         return f"it has {size:,} bytes, not {file.size:,}"
@@ -148,7 +149,8 @@ def download(address: str, limit: int, show: Callable[[float], object] = lambda 
                 raise Unreachable(reason) from error
         except (OSError, http.client.HTTPException) as error:
             if not left:
-                raise Unreachable(str(getattr(error, "reason", error)) or type(error).__name__) from error
+                cause = getattr(error, "reason", error)
+                raise Unreachable(getattr(cause, "strerror", "") or str(cause) or type(cause).__name__) from error
         time.sleep(PAUSE * (TRIES - left))
     raise AssertionError("the last try returns or raises")
 
@@ -176,7 +178,11 @@ class Redirects(urllib.request.HTTPRedirectHandler):
         self.first = first
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
-        check_address(newurl, self.first)
+        try:
+            check_address(newurl, self.first)
+        except Unreachable:
+            fp.close()
+            raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
