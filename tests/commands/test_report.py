@@ -340,8 +340,9 @@ def test_a_browser_shows_the_page(cli, tmp_path):
         file.write('{"step": 2010, "generator/loss": NaN}\n{"step": 2020, "</script><script>hacked=1": 1}\n')
     images = {step: sample(one, step) for step in (500, 1000, 2000)}
     other = sample(two, 1500, seed=1)
-    for kind, into in (("audio", "sounds"), ("video", "predictions"), ("tokens", "words")):
-        sample(one, 2000, kind, into)
+    sample(one, 2000, "audio", "sounds")
+    sample(one, 2000, "video", "predictions")
+    sample(one, 2000, "tokens", "words")
     cli(0, "report", one, two, "--out", tmp_path / "page.html")
     with chromium() as browser:
         browser.emulate(1280)
