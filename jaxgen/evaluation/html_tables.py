@@ -18,6 +18,7 @@ from jaxgen.runs import history
 from jaxgen.runs.config_io import flat
 
 ROWS = 500  # of the table of evaluations
+DEEPEST = 5  # groups in a value
 ABOVE = ("metric", "value", "of", "interval95", "run", "preset", "step", "time", "commit")  # columns, or said elsewhere
 
 
@@ -26,12 +27,14 @@ def escape(value: Any) -> str:
     return html.escape(printable(plain(value)))
 
 
-def plain(value: Any) -> str:
-    """Return a setting or a recorded value in words."""
+def plain(value: Any, depth: int = 0) -> str:
+    """Return a setting or a recorded value in words, without what is nested beyond reading."""
+    if depth > DEEPEST:
+        return "..."
     if isinstance(value, Mapping):
-        return " ".join(f"{k} {plain(v)}" for k, v in value.items()) or "none"
+        return " ".join(f"{k} {plain(v, depth + 1)}" for k, v in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return listed([plain(each) for each in value]) or "none"
+        return listed([plain(each, depth + 1) for each in value]) or "none"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "unset"}[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)

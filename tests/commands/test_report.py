@@ -200,7 +200,8 @@ def test_what_is_damaged_is_left_out_and_named(report, tmp_path):
     bad += ['{"step": true, "a": 1}', f'{{"step": 1{"0" * 400}, "a": 1}}', '{"step": 20, "a": {}}']
     with (folder / "metrics.jsonl").open("a") as file:
         file.write("\n".join([*bad, '{"step": 10, "generator/loss": 9}', '{"step": 25, "generator/lo']))
-    (folder / "evaluations.jsonl").write_text("what?\n")
+    deep = f'{{"metric": "deep", "value": {"[" * 900}1{"]" * 900}, "interval95": "wide"}}'
+    (folder / "evaluations.jsonl").write_text(f"what?\n{deep}\n")
     (folder / "environment.json").write_text("[" * 9999)
     sample(folder, 10)
     sample(folder, 20).write_bytes(b"no PNG")
@@ -219,6 +220,7 @@ def test_what_is_damaged_is_left_out_and_named(report, tmp_path):
         "run: 1 of the samples are damaged files, and left out.",
     ):
         assert note in said and note in page.text
+    assert "deep ..." in page.text
     assert "of another folder" not in json.dumps(page.data)
 
 
