@@ -12,7 +12,7 @@ a run's folder      any classifier of `python -m train.classifier`: the features
 
 import hashlib
 import os
-import urllib.request
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,14 +30,21 @@ from jaxgen.interop.entries import to_ours
 from jaxgen.interop.read import read
 from jaxgen.interop.weight_names import rule_of
 from jaxgen.nn.resample import resize_clean, resize_tf1
+from jaxgen.pretrained.fetching import File, difference, fetched
 
 NAMES = ("inception", "lenet", "efficientnet_lite0", "random", "pixels")
 RESIZERS = {"clean": resize_clean, "legacy": resize_tf1}
 LENET = Path(__file__).parent / "weights" / "lenet_mnist.safetensors"
-INCEPTION = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+INCEPTION = File(
+    "weights-inception-2015-12-05-6726825d.pth",
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    95_628_359,
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
 )
-INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+ADVICE = (
+    ", or name it with --inception or JAXGEN_INCEPTION, or use an extractor that needs no download: lenet (digits), "
+    "efficientnet_lite0 (photographs), random"
+)
 
 
 class Extractor(NamedTuple):
@@ -168,35 +175,13 @@ def inception_file(path: Path | None) -> Path:
 
     Raises InputError where it can't be had, or is not the published file.
     """
-    given = path or os.environ.get("JAXGEN_INCEPTION")
-    file = Path(given).expanduser() if given else cache_folder() / "weights" / INCEPTION.rsplit("/", 1)[-1]
-    if given and not file.is_file():
+    if not (given := path or os.environ.get("JAXGEN_INCEPTION")):
+        say = lambda: print(f"Fetching {INCEPTION.address} ({INCEPTION.size / 1e6:.0f} MB)", file=sys.stderr)  # noqa: E731
+        [file] = fetched([INCEPTION], cache_folder() / "weights", "The weights of Inception", say, ADVICE)
+        return file
+    file = Path(given).expanduser()
+    if not file.is_file():
         raise InputError(f"There is no file {file} with the weights of Inception.")
-    if not file.exists():
-        _download(INCEPTION, file)
-    with file.open("rb") as f:
-        found = hashlib.file_digest(f, "sha256").hexdigest()
-    if found != INCEPTION_SHA256:
-        raise InputError(
-            f"{file} is not the published Inception of FID: its SHA-256 is {found[:12]}..., not "
-            f"{INCEPTION_SHA256[:12]}...: delete it, or give another file."
-        )
+    if wrong := difference(file, INCEPTION):
+        raise InputError(f"{file} is not the published Inception of FID: {wrong}: delete it, or give another file.")
     return file
-
-
-def _download(address: str, file: Path):
-    part = file.with_suffix(".part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        print(f"Downloading {address} (96 MB) to {file}.")
-        with urllib.request.urlopen(address, timeout=30) as answer, part.open("wb") as out:
-            while block := answer.read(1 << 20):
-                out.write(block)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(
-            f"The weights of Inception can't be downloaded ({getattr(error, 'reason', error)}): fetch {address} on "
-            "another machine and name the file with --inception or JAXGEN_INCEPTION, or use an extractor that needs no "
-            "download: lenet (digits), efficientnet_lite0 (photographs), random."
-        ) from error
-    part.replace(file)

@@ -49,11 +49,14 @@ class Unreachable(Exception):
     """A reason why an address gives no file."""
 
 
-def fetched(files: Sequence[File], folder: Path, what: str, say: Callable[[], object] = lambda: None) -> list[Path]:
+def fetched(
+    files: Sequence[File], folder: Path, what: str, say: Callable[[], object] = lambda: None, advice: str = ""
+) -> list[Path]:
     """Return the paths of files in a folder, after those that are not there were fetched. Safe in several processes.
 
-    what: their name in errors, such as "The weights imdn-x4"
-    say:  called once before something is fetched
+    what:   their name in errors, such as "The weights imdn-x4"
+    say:    called once before something is fetched
+    advice: what else the user can do without network, as the end of a sentence
     Raises InputError for a file that is not the published one, and where one can't be fetched.
     """
     paths = [folder / file.name for file in files]
@@ -72,7 +75,7 @@ def fetched(files: Sequence[File], folder: Path, what: str, say: Callable[[], ob
         for file, path in missing:
             fetch(file, path)
     except Unreachable as error:
-        raise InputError(f"{what} can't be fetched ({error}): {by_hand(missing)}.") from error
+        raise InputError(f"{what} can't be fetched ({error}): {by_hand(missing)}{advice}.") from error
     return paths
 
 

@@ -224,7 +224,9 @@ def test_inception_is_the_published_file_or_a_sentence(tmp_path, monkeypatch):
         extractor("inception", tmp_path / "wrong.pth")
     with pytest.raises(InputError, match="no file"):
         extractor("inception", tmp_path / "none.pth")
-    monkeypatch.setattr("jaxgen.pretrained.feature_extractors.INCEPTION", "http://127.0.0.1:9/weights.pth")
+    monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path))
+    monkeypatch.setenv("JAXGEN_OFFLINE", "1")
+    monkeypatch.delenv("JAXGEN_INCEPTION", raising=False)
     with pytest.raises(InputError, match=r"--inception or JAXGEN_INCEPTION.*lenet \(digits\)"):
         extractor("inception")
 
