@@ -238,6 +238,17 @@ def test_variants_have_their_number_of_parameters(name):
     assert count(params) == preset.parameters
 
 
+@each
+def test_the_tiny_run_takes_the_same_kinds_of_arrays(name):
+    """`--tiny` tries a command on the user's own data."""
+    full, tiny = ({x.kind for x in run.model.task(run.steps).example.values()} for run in both(name))
+    assert full == tiny
+
+
+def both(name: str) -> tuple[Run, Run]:
+    return zoo.load(name).run, zoo.load(name).tiny
+
+
 @pytest.mark.parametrize("name", ABSTRACT)
 def test_a_step_in_the_abstract(name):
     in_the_abstract(name, zoo.load(name).tiny)

@@ -22,7 +22,8 @@ CELL, GAP, TIMES = 64, 2, 8  # a grid shows small images enlarged
 def folder(tmp_path_factory) -> Path:
     """Untrained runs, and images of digits and masks beside them."""
     folder = tmp_path_factory.mktemp("editing")
-    for name, preset, *steps in (("edm", "edm"), ("flow", "flow"), ("worse", "edm", "--seed", "1")):
+    conditional = "edm-conditional"
+    for name, preset, *steps in (("edm", conditional), ("flow", "flow"), ("worse", conditional, "--seed", "1")):
         untrained(folder / name, "diffusion", preset, *steps, "--model.sampling.steps", "3")
     digits: Any = datasets.load_digits()
     for name, number in (("a", 0), ("b", 12)):

@@ -180,8 +180,8 @@ def make_runs(folder: Path, steps: int) -> Path:
 
     edm = ["--log.samples", "0", "--model.ema", "0.99", "--model.sampling.steps", "10", "--batch", "32"]
     long = ["--steps", str(steps or 2), "--batch", "64", "--model.recipe.learning-rate", "2e-3"]
-    train("diffusion", "edm", "edm", "--model.classes", "0", "--steps", str(steps or 2), *edm)
-    train("diffusion", "edm", "conditional", "--steps", "2", *edm)
+    train("diffusion", "edm", "edm", "--steps", str(steps or 2), *edm)
+    train("diffusion", "edm-conditional", "conditional", "--steps", "2", *edm)
     train("classifier", "adm-classifier", "classifier", *long)
     small_ones = ["--tiny", "--model.image", "8", "8", "1"]
     misfits = {

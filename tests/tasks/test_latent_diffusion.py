@@ -62,7 +62,7 @@ def argv(folder: Path, name: str, autoencoder: str = "vq-vae", steps: int = 20) 
 @pytest.fixture(scope="module")
 def run(folder) -> Path:
     """A run of a model of a latent map."""
-    return fit(parse("diffusion", argv(folder, "edm")).run)
+    return fit(parse("diffusion", argv(folder, "edm-conditional")).run)
 
 
 def test_latents_are_normalised_to_the_scale_of_the_model(folder, run):
@@ -141,7 +141,7 @@ def test_the_autoencoder_is_frozen_and_not_saved(folder, run):
 
 @pytest.mark.slow
 def test_a_resumed_run_is_bit_identical(folder, run, tmp_path):
-    words = argv(folder, "edm")
+    words = argv(folder, "edm-conditional")
     words[-1] = str(tmp_path / "halves")
     halves = parse("diffusion", words).run
     with_stop = replace(halves, save=replace(halves.save, every=10))
@@ -217,14 +217,14 @@ def test_a_dry_run_reads_frozen_nets(run, capsys):
     [
         (EDM((8, 8, 1), autoencoder="no/run"), "There is no run folder no/run."),
         (EDM((16, 16, 1), autoencoder="vq-vae"), "takes 8x8x1 images: model.image must be 8 8 1, not 16 16 1."),
-        (Flow((8, 8, 1), autoencoder="edm-vq-vae"), "must be a run of train.vae without labels"),
+        (Flow((8, 8, 1), autoencoder="edm-conditional-vq-vae"), "must be a run of train.vae without labels"),
         (
             DDPM((8, 8, 1), net=BackboneConfig(multipliers=(1, 2)), autoencoder="vae"),
             "multiples of 2, not 1x1. The inputs here are latents of vae",
         ),
         (
-            Consistency((8, 8, 1), teacher="edm-vq-vae", net=SMALL["dit"]),
-            "and 0 classes: edm-vq-vae is a run of EDM with 8x8x1 images and 10 classes, and the latents of",
+            Consistency((8, 8, 1), teacher="edm-conditional-vq-vae", net=SMALL["dit"]),
+            "and 0 classes: edm-conditional-vq-vae is a run of EDM with 8x8x1 images and 10 classes, and the latents of",
         ),
     ],
 )

@@ -12,7 +12,7 @@ The preset's learning rate needs a longer training than a rate of 1e-3.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
@@ -182,4 +182,4 @@ class DDPM:
 IMPROVED = row(
     DDPM(schedule="cosine", variance="learned", classes=10), 1_923_298, net=BackboneConfig("unet", 8, 1, 2, (1, 2), ())
 )
-PRESETS = {"ddpm": replace(row(DDPM(), 1_921_601), tiny=IMPROVED.tiny), "ddpm-improved": IMPROVED}
+PRESETS = {"ddpm": row(DDPM(), 1_921_601), "ddpm-improved": IMPROVED}
