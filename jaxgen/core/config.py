@@ -16,11 +16,15 @@ M = TypeVar("M")
 class Data:
     """The data source and the processing of each example."""
 
-    source: str = "digits"  # digits | shapes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B
+    # digits | shapes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B | emoji:FOLDER, and
+    # paired:emoji:FOLDER or unpaired:emoji:FOLDER for two of its styles
+    source: str = "digits"
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # part of the source; tfds: also takes slices such as train[:90%]
     only: str | None = None  # keep only the examples of these classes, such as cat,dog, 0-8 or 0,2; unset: all
     classes: tuple[str, ...] = ()  # names of the classes 0, 1, ...; unset: those of all splits together, in order
+    styles: str = ""  # of emoji:, such as noto,twemoji; of a translation: from the first to the second; unset: all
+    labels: Literal["category", "style", "both"] = "category"  # of emoji:
     # source images of a translation model, derived from the images; of unpaired: from those of PATH_A
     pair: Literal["none", "edges", "grey", "mask", "small"] = "none"
     # none: resize without a crop; center, random: cover, then crop; area: crop 8 to 100 % of the area; patch: crop

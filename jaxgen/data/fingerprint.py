@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgen.data.arrays import Arrays, Named
 from jaxgen.data.domains import PairedImages, UnpairedImages
+from jaxgen.data.emoji import Emoji
 from jaxgen.data.folder import Folder
 from jaxgen.data.sources import Source, Subset
 from jaxgen.data.tfds import Tfds
@@ -39,6 +40,9 @@ def stamps(source: Any) -> Iterator[tuple[str, int]]:
         case Folder():
             for name in source.names:
                 yield name, source.files.stamps[name][0]
+        case Emoji():
+            for drawn in source.sets:
+                yield drawn.icons.style, int(drawn.icons.digest[:16], 16)
         case Arrays():
             yield "images", check_sum(source.images)
             if source.labels is not None:

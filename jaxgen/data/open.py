@@ -14,7 +14,7 @@ from jaxgen.core.spec import Example
 from jaxgen.data import arrays
 from jaxgen.data.sources import Source, Subset, labels_of, renumbering
 
-KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired")
+KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired", "emoji")
 ARGUMENTS = {
     "tfds": "NAME",
     "folder": "PATH",
@@ -22,8 +22,10 @@ ARGUMENTS = {
     "npz": "PATH",
     "paired": "PATH",
     "unpaired": "PATH_A,PATH_B",
+    "emoji": "FOLDER",
 }
 LABELLED = ("idx", "npz")  # their labels may be in a second file: PATH,PATH_OF_LABELS
+EMOJI = "emoji:"
 
 
 def open_source(data: Data, example: Example | tuple[int, ...] | None = None) -> Source:
@@ -88,6 +90,12 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
         return tfds.Tfds(rest, data.dir, data.split)
     if kind == "unpaired":
         return _unpaired(data, rest, image)
+    if kind == "emoji" or (kind == "paired" and rest.startswith(EMOJI)):
+        from jaxgen.data import emoji
+
+        if kind == "paired":
+            return emoji.emoji_pairs(_folder_of(rest), data, image)
+        return emoji.emoji(_folder_of(data.source), data, image, "label" in specs)
     path, *labels = paths_of(rest) if kind in LABELLED else [Path(rest).expanduser()]
     for file in (path, *labels):
         if not file.exists():
@@ -120,10 +128,21 @@ def paths_of(text: str) -> list[Path]:
     return next((paths for paths in found if all(path.exists() for path in paths)), found[-1])
 
 
+def _folder_of(emoji: str) -> Path:
+    return Path(emoji.removeprefix(EMOJI)).expanduser()
+
+
 def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Source:
-    """Return the source of "A,B"; each is the path of a folder or .zip, or a data source such as idx:PATH."""
+    """Return the source of "A,B"; each is the path of a folder or .zip, or a data source such as idx:PATH.
+
+    "emoji:FOLDER" alone are two of its styles.
+    """
     from jaxgen.data import domains
 
+    if paths.startswith(EMOJI) and f",{EMOJI}" not in paths:
+        from jaxgen.data import emoji
+
+        return domains.UnpairedImages(*emoji.emoji_domains(_folder_of(paths), data, image))
     parts = [part.strip() for part in paths.split(",")]
     if len(parts) != 2 or not all(parts):
         raise InputError(f"The data source {data.source!r} must name two sets: write unpaired:PATH_A,PATH_B.")

@@ -15,7 +15,8 @@ class Source(Protocol):
     integers 0 or 1 under their names.
 
     A source may also have `__getitems__(indices) -> list[dict]`, which reads several examples at once;
-    `pil_example(index)`, an example with Pillow images; and `labels`, all labels without decoding an image.
+    `pil_example(index)`, an example with Pillow images; `labels`, all labels without decoding an image; and `names` and
+    `captions` of all examples.
     """
 
     @property
@@ -61,6 +62,12 @@ class Subset:
         """The names of the images' files, if the source knows them."""
         whole: Any = self.source
         return [whole.names[i] for i in self.indices]
+
+    @property
+    def captions(self) -> list[str]:
+        """The captions of the images, if the source has them."""
+        whole: Any = self.source
+        return [whole.captions[i] for i in self.indices]
 
 
 def renumbering(found: Sequence[str], classes: Sequence[str]) -> np.ndarray:

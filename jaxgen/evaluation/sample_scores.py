@@ -218,6 +218,8 @@ class Scores:
             data.source,
             data.dir,
             data.only,
+            data.styles,
+            data.labels,
             self.split,
             data.crop,
             data.skip_bad,
