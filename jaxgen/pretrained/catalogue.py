@@ -20,6 +20,7 @@ from jaxgen.pretrained.fetching import File, fetched
 from jaxgen.runs.config_io import from_json
 
 WEIGHTS = Path(__file__).parent / "weights"
+LICENCE = "Apache-2.0"  # of this package, and of shipped weights that state no other
 RAW = "https://raw.githubusercontent.com/"  # + owner/name/commit/path: such an address never gives another file
 
 
@@ -180,9 +181,8 @@ def find(name: str) -> Entry | None:
     if "/" in name or not path.is_file():
         return PUBLISHED.get(name)
     card = notes(path)
-    return Entry(
-        name, card["preset"], card.get("what", ""), card.get("licence", ""), "jaxgen", shipped=path.name, card=card
-    )
+    what, licence = card.get("what") or zoo.use_of(card["preset"]), card.get("licence") or LICENCE
+    return Entry(name, card["preset"], what, licence, "jaxgen", shipped=path.name, card=card)
 
 
 def entry_of(name: str, families: Sequence[str] = ()) -> Entry:

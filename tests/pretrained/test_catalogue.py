@@ -139,6 +139,7 @@ def test_a_file_that_is_added_is_an_entry(tmp_path, monkeypatch):
 def test_the_shipped_lenet_is_an_entry():
     found = catalogue.find("lenet_mnist")
     assert found and found.preset == "lenet5" and found.model().image == (32, 32, 1)
+    assert (found.what, found.licence) == ("classifies digits", "Apache-2.0"), "its card says neither"
     assert len(read(catalogue.file_of("lenet_mnist"))) == 10
 
 
