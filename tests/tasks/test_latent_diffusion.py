@@ -224,7 +224,7 @@ def test_a_dry_run_reads_frozen_nets(run, capsys):
         ),
         (
             Consistency((8, 8, 1), teacher="edm-conditional-vq-vae", net=SMALL["dit"]),
-            "and 0 classes: edm-conditional-vq-vae is a run of EDM with 8x8x1 images and 10 classes, and the latents of",
+            "and 0 classes: edm-conditional-vq-vae is a run of EDM with 8x8x1 images and 10 classes, and the latents",
         ),
     ],
 )

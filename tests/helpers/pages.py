@@ -1,0 +1,161 @@
+"""The commands of the documentation, and a folder with everything that they name."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.helpers.untrained import untrained
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(path for pattern in ("README.md", "train/*.md", "jaxgen/**/*.md") for path in ROOT.glob(pattern))
+SIDE = 64  # of the images, in pixels
+
+# What takes long on real sizes, and sets that are not here.
+SMALLER = (
+    (r"^srun ", ""),
+    (r"tfds:mnist( --data.dir DIR)?", "tfds:mnist --data.dir TFDS"),
+    (r"tfds:cifar10", "folder:FLOWERS"),
+    (r"--mesh.data 64", "--mesh.data 8"),
+    (r"--model.image 128 128 3", "--model.image 8 8 3"),
+    (r"--model.net.width 192 --model.net.depth 6", "--model.net.width 24 --model.net.depth 2"),
+    (r"efficientnet_lite0", "lenet"),
+    (r"fid_lenet,kid_lenet --count \d+", "fid_lenet,kid_lenet --count 90 --subset 8"),
+    (r"(evaluate RUN --sampler mixture)", r"\1 --count 90 --real 90 --metrics fid_lenet"),
+    (r"--count 64", "--count 8"),
+    (r"--seeds 3", "--seeds 2"),
+    (r"--subset 200", "--subset 8"),
+    (r"(evaluate .*--metrics (?:fid|kid).*)", r"\1 --real 90"),
+    (r"--eval.every 1000", "--eval.every 2 --eval.count 90"),
+    (r"--steps \d+", "--steps 2"),
+    (r"steps=10", "steps=2"),
+    (r"(--with deep-image-prior.*)", r"\1 --steps 2"),
+    (r"(stylize photo.png --style starry.jpg$|stylize .*--masks.*)", r"\1 --steps 2"),
+    (r"import (.*) --out RUN", r"import \1 --out imported"),
+    (r"score RUN PATH", "score RUN digits"),
+    (r"--by 32 64", "--by 4 8"),
+    (r"--at 60,250", "--at 4,4"),
+    (r"--side 256", "--side 32"),
+)
+# The run that a command needs, by the first pattern that fits: a family, a preset and settings.
+DIGITS = ("--data.source", "digits")
+GAN, VAE = ("gan", "dcgan", *DIGITS), ("vae", "vae", *DIGITS)
+FILLS = ("restoration", "gated-conv")
+RUNS = (
+    (r"runs/adm-classifier", ("classifier", "adm-classifier", *DIGITS)),
+    (r"runs/vq-vae", ("vae", "vq-vae", *DIGITS)),
+    (r"(teacher|generate|evaluate) runs/edm", ("diffusion", "edm", *DIGITS)),
+    (r"runs/dcgan", GAN),
+    (r"runs/vae", VAE),
+    (r"runs/resnet20", ("classifier", "resnet20", *DIGITS)),
+    (r"runs/dncnn", ("restoration", "dncnn")),
+    (r"runs/edsr", ("super_resolution", "edsr")),
+    (r"runs/pix2pix", ("translation", "pix2pix")),
+    (r"runs/mine", ("gan", "dcgan", *DIGITS)),
+    (r"--labels 3,5 --truncation", ("gan", "stylegan2", *DIGITS, "--model.classes", "10")),
+    (r"jaxgen mix", ("gan", "stylegan2", *DIGITS)),
+    (r"jaxgen (interpolate|directions|project|traverse|export)|evaluate RUN --metrics (fid|kid)", GAN),
+    (r"--sampling classifier", ("diffusion", "edm", *DIGITS)),
+    (r"--sampling steps.*guidance", ("diffusion", "edm-conditional", *DIGITS, "--model.drop", "0.1")),
+    (r"jaxgen (inpaint|upscale|edit)", ("diffusion", "edm", *DIGITS)),
+    (r"jaxgen map RUN$", ("vae", "vae", *DIGITS, "--model.latent", "2")),
+    (r"accuracy", ("classifier", "lenet5", *DIGITS)),
+    (r"--sampler mixture|jaxgen (map|arithmetic|score|reconstruct)", VAE),
+    (r"translate RUN photo.png --pair", ("translation", "pix2pix", "--data.pair", "edges")),
+    (r"translate RUN tulip.png --to", ("translation", "cyclegan")),
+    (r"translate RUN", ("translation", "pix2pix")),
+    (r"stylize DIR", ("translation", "fast-style")),
+    (r"--how harmonise", ("translation", "harmonisation")),
+    (r"(stylize|compose)", ("translation", "adain")),
+    (r"extend|--mask", FILLS),
+    (r"restore", ("restoration", "dncnn")),
+)
+
+
+def commands(page: Path) -> list[str]:
+    """Return the commands of a page, without their comments."""
+    found = []
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        lines = block.replace("\\\n", " ").splitlines()
+        found += [bare for line in lines if (bare := re.sub(r"\s+#\s.*", "", line).strip())]
+    return found
+
+
+def smaller(command: str) -> list[str]:
+    """Return a command's words after "python -m", at the size of a test."""
+    for pattern, text in SMALLER:
+        command = re.sub(pattern, text, command)
+    words = shlex.split(command)
+    assert words[:2] == ["python", "-m"], command
+    words = words[2:]
+    if words[0].startswith("train.") and not {"--list", "--help"} & set(words):
+        words += [word for word in ("--tiny",) if word not in words]
+        words += ["--log.samples", "0", *(() if "--steps" in words else ("--steps", "2"))]
+        words += () if "--mesh.data" in words else ("--mesh.data", "1")
+    return words
+
+
+def run_for(command: str) -> tuple[str, tuple[str, ...]] | None:
+    """Return the folder of the run that a command reads, and how it is made; None where it reads none."""
+    for pattern, made in RUNS:
+        if match := re.search(pattern, command):
+            named = re.search(r"(?<!--out )runs/[\w-]+", match[0])
+            if named or "RUN" in command:
+                return (named[0] if named else "RUN"), made
+    return None
+
+
+def furnish(folder: Path, data: Path):
+    """Fill a folder with parts of real photographs under the names of the pages, and with sets of them."""
+    photos = [
+        Image.open(data / "photos" / name).convert("RGB") for name in ("astronaut.png", "coffee.png", "chelsea.png")
+    ]
+    part = lambda i, side=SIDE: photos[i % 3].crop((40 + 9 * i, 30, 40 + 9 * i + side, 30 + side))  # noqa: E731
+    hole = np.zeros((SIDE, SIDE), np.uint8)
+    hole[16:28, 20:30] = 255
+    photographs = "photo.png photo.jpg sketch.png tulip.png street.jpg starry.jpg wave.jpg gravel.png IMAGE.png"
+    for i, name in enumerate([*photographs.split(), "a.jpg", "b.jpg", "a.png", "b.png"]):
+        part(i).save(folder / name)
+    for name in ("mask.png", "hole.png", "MASK.png"):
+        Image.fromarray(hole).save(folder / name)
+    part(2, 24).save(folder / "cat.jpg")
+    Image.fromarray(hole[10:34, 10:34]).save(folder / "cat-mask.png")
+    cut = part(2, 24).convert("RGBA")
+    cut.putalpha(Image.fromarray(hole[10:34, 10:34]))
+    cut.save(folder / "cat.png")
+    for name in ("DIR", "CLEAN", "DAISIES", "TULIPS", "PHOTOGRAPHS", "PAINTINGS", "PAIRS/A", "PAIRS/B"):
+        (folder / name).mkdir(parents=True)
+        for i in range(3):
+            part(i).save(folder / name / f"{i}.png")
+    for label in range(5):
+        (folder / "FLOWERS" / str(label)).mkdir(parents=True)
+        for i in range(3):
+            part(i + label).save(folder / "FLOWERS" / str(label) / f"{i}.png")
+    (folder / "TFDS").symlink_to(data / "tfds")
+    (folder / "weights.pth").symlink_to(data / "weights" / "IMDN_x4.pth")
+    (folder / "FILE").symlink_to(data / "weights" / "resnet20-12fca82f.th")
+    (folder / "fast_style_wave.zip").symlink_to(data / "weights" / "fast_style_wave.zip")
+
+
+def runs_of(folder: Path) -> Callable[[str], None]:
+    """Return a function that makes the run that a command reads, if it is not there yet, and links RUN to it."""
+
+    def make(command: str):
+        if "runs/adm-classifier" in command:
+            make_one("runs/adm-classifier", RUNS[0][1])
+        if found := run_for(command.replace("runs/adm-classifier", "") if "RUN" in command else command):
+            make_one(*found)
+
+    def make_one(name: str, made: tuple[str, ...]):
+        kept = folder / "kept" / "-".join(re.sub(r"\W+", "-", word) for word in made)
+        if not kept.exists():
+            untrained(kept, *made)
+        link = folder / name
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(kept)
+
+    return make

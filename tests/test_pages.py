@@ -1,0 +1,76 @@
+"""Every command of README.md and of the other pages is run as it is written, on small images and tiny models."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from jaxgen.commands.parse import parse
+from jaxgen.core.config import validate
+from tests.helpers import pages
+from tests.helpers.pages import ROOT
+
+SETUP = ("make ", "pip install")  # of an environment; .ci/run does it
+COMMANDS = list(
+    dict.fromkeys(command for page in pages.PAGES for command in pages.commands(page) if not command.startswith(SETUP))
+)
+TRAININGS = [c for c in COMMANDS if re.search(r"-m train\.\w+ ", c) and not re.search("--(list|help|resume)", c)]
+
+
+def test_the_pages_have_commands_of_every_kind():
+    from jaxgen.__main__ import COMMANDS as known
+
+    text = "\n".join(COMMANDS)
+    assert {f"train.{family.parent.name}" for family in ROOT.glob("jaxgen/models/*/README.md")} <= set(
+        re.findall(r"train\.\w+", text)
+    )
+    assert set(re.findall(r"-m jaxgen (\w+)", text)) <= set(known)
+
+
+@pytest.fixture(scope="module")
+def paintings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("paintings")
+    for name in ("a.jpg", "b.jpg", "wave.jpg"):
+        Image.new("RGB", (16, 16)).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("command", TRAININGS)
+def test_every_training_of_the_pages_has_valid_settings(command, paintings, monkeypatch):
+    monkeypatch.chdir(paintings)
+    words = re.split(r"\s+", command.removeprefix("srun ").removeprefix("python -m train."))
+    run = parse(words[0], words[1:]).run
+    validate(run)
+    if not re.search("autoencoder|teacher", command):  # of a run that is not there
+        assert run.model.task(run.steps).example
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory, real_data):
+    folder = tmp_path_factory.mktemp("pages")
+    pages.furnish(folder, real_data)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_pages_runs(command, furnished, cli, monkeypatch):
+    monkeypatch.chdir(furnished)
+    words = pages.smaller(command)
+    pages.runs_of(furnished)(command)
+    words = [f"{word}.png" if word in ("IMAGE", "MASK") else word for word in words]
+    words = ["paired:PAIRS" if word == "paired:DIR" else "DIR" if word == "PATH" else word for word in words]
+    if words[0] == "jaxgen":
+        words = [*words[1:], *(["--overwrite"] if takes_overwrite(words[1]) else [])]
+    elif not {"--list", "--help", "--dry-run"} & set(words):  # the last --out counts
+        words += ["--out", f"trained/{COMMANDS.index(command)}"]
+    out = cli(0, *words)
+    assert "Traceback" not in out
+
+
+def takes_overwrite(name: str) -> bool:
+    import inspect
+
+    from jaxgen.__main__ import command
+
+    return "overwrite" in inspect.signature(command(name)).parameters
