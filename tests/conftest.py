@@ -69,6 +69,23 @@ def forget():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def plain_convolutions():
+    """Compile plain convolutions to the file's end, in two thirds of the time; those for CPUs are equal (nn/test_conv.py)."""
+    from jaxgen.nn import conv
+
+    forms = {
+        conv.conv_p: (conv.xla_conv, conv.cpu_conv),
+        conv.input_grad_p: (conv.xla_input_grad, conv.cpu_input_grad),
+        conv.kernel_grad_p: (conv.xla_kernel_grad, conv.cpu_kernel_grad),
+    }
+    for primitive, (plain, _) in forms.items():
+        conv.lower_on_cpu(primitive, plain)
+    yield
+    for primitive, (_, for_cpus) in forms.items():
+        conv.lower_on_cpu(primitive, for_cpus)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of real images, or skip the test."""

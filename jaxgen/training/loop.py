@@ -129,7 +129,7 @@ def fit(run: Run) -> Path:
                 window.drain()
                 store.checkpoints.save(at, state, {"batches": at, "window": window.copy()})
                 window.saved = at
-                writer.plot()
+                writer.plot(last=stopped or at == run.steps)
             if stopped and at < run.steps:
                 store.checkpoints.wait()
                 raise Interrupted(stop.signum or signal.SIGTERM, f"Saved step {at}. The same command resumes.")

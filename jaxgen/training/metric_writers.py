@@ -1,6 +1,7 @@
 """The output of a run: a progress bar, metrics.jsonl, TensorBoard, image grids and loss plots."""
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,6 +17,8 @@ from jaxgen.media import output_files
 from jaxgen.media.array_files import ENDINGS, save_arrays, still
 from jaxgen.media.plots import plot_confusion, plot_losses
 from jaxgen.runs.run_dir import read_metrics
+
+PLOT_PERIOD = 10.0  # seconds: a plot takes 0.3 s, and a small net's steps between two saves take less
 
 
 class MetricWriters:
@@ -40,6 +43,7 @@ class MetricWriters:
         )
         self.row = self.bar.add_task("compiling", total=total, completed=start)
         self.began, self.speed, self.spoke = time.perf_counter(), 0.0, time.monotonic()
+        self.drawn = -math.inf
         self.bar.start()
         self.waiting = progress.lines(self.unless_spoken, self.say) if self.bar.disable else nullcontext()
         self.waiting.__enter__()
@@ -97,9 +101,11 @@ class MetricWriters:
         """Draw confusion.png from counts [true guessed]."""
         plot_confusion(counts, classes, self.folder / "confusion.png")
 
-    def plot(self):
-        """Draw losses.png from metrics.jsonl."""
-        plot_losses(self.folder / "metrics.jsonl", self.folder / "losses.png")
+    def plot(self, last: bool = True):
+        """Draw losses.png from metrics.jsonl; a plot that is not the run's last only some seconds after another one."""
+        if last or time.monotonic() - self.drawn >= PLOT_PERIOD:
+            plot_losses(self.folder / "metrics.jsonl", self.folder / "losses.png")
+            self.drawn = time.monotonic()
 
     def close(self):
         self.waiting.__exit__(None, None, None)

@@ -19,7 +19,7 @@ from jaxgen.models.vae import mae
 from jaxgen.nn import conv
 from jaxgen.nn.conditional import Embed
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("plain_convolutions")]
 torch: Any = pytest.importorskip("torch")
 
 SIZE = 11  # of the images that a layer gets
@@ -27,16 +27,6 @@ LAYERS = conv.Conv, conv.ConvTranspose, conv.Dense, Embed
 TENSORFLOW = "fast-style", "fast-style-many"  # published for TensorFlow, with its layouts
 # DCGAN's dense layers are convolutions of 4x4 in its files, MAE's patches as well: compared in tests of their own.
 RESHAPED = dcgan.weight_name, mae.weight_name
-
-
-@pytest.fixture(scope="module", autouse=True)
-def plain_programs():
-    """Compile plain convolutions, in two thirds of the time; those for CPUs are equal (nn/test_conv.py)."""
-    conv.lower_on_cpu(conv.conv_p, conv.xla_conv)
-    conv.lower_on_cpu(conv.input_grad_p, conv.xla_input_grad)
-    yield
-    conv.lower_on_cpu(conv.conv_p, conv.cpu_conv)
-    conv.lower_on_cpu(conv.input_grad_p, conv.cpu_input_grad)
 
 
 def layers_of(model: Any) -> dict[tuple[str, ...], nn.Module]:

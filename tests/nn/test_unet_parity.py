@@ -13,7 +13,7 @@ from jaxgen.models.classifier.adm import NoisyClassifier
 from jaxgen.nn.backbones.adm_unet import UNet
 from jaxgen.nn.embedding import sinusoid
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("plain_convolutions")]
 torch: Any = pytest.importorskip("torch")
 
 

@@ -13,7 +13,8 @@ import pytest
 from jaxgen.runs import seals
 from tests.helpers.running import ROOT, TINY, assert_same, call, start
 
-STEPS = ["--steps", "60", "--save.every", "6", "--log.every", "4", "--log.samples", "20"]
+LAST, BEFORE = 84, 78  # steps: the run's last two checkpoints
+STEPS = ["--steps", str(LAST), "--save.every", "6", "--log.every", "4", "--log.samples", "20"]
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +83,11 @@ def test_a_killed_run_ends_as_if_never_stopped(moments, whole, tmp_path, environ
         assert "Traceback" not in err, f"{moment}: {err}"
         ends.append((moment, process.returncode, newest(folder)))
     final = call(environment, "train.gan", *TINY, *STEPS, "--out", str(folder))
-    assert "Finished 60 steps" in final or "is finished" in final
+    assert f"Finished {LAST} steps" in final or "is finished" in final
     assert killed == len(moments), f"the run was over before it could be killed: {ends}"
-    assert_same(whole, folder, 60)
+    assert_same(whole, folder, LAST)
     steps = [line["step"] for line in lines(folder)]
-    assert steps == list(range(4, 61, 4))
+    assert steps == list(range(4, LAST + 1, 4))
 
 
 @pytest.mark.slow
@@ -94,7 +95,7 @@ def test_two_runs_of_one_seed_are_bit_equal_and_another_seed_is_not(whole, tmp_p
     same, other = tmp_path / "same", tmp_path / "other"
     call(environment, "train.gan", *TINY, *STEPS, "--out", str(same))
     call(environment, "train.gan", *TINY, *STEPS, "--out", str(other), "--seed", "1")
-    assert_same(whole, same, 60)
+    assert_same(whole, same, LAST)
     assert (whole / "metrics.jsonl").read_bytes() != (other / "metrics.jsonl").read_bytes()
 
 
@@ -113,9 +114,9 @@ def test_a_signal_saves_and_leaves_and_the_run_goes_on_from_there(which, whole, 
         pytest.fail("the run was over before the signal came")
     assert time.monotonic() - asked < 10
     assert process.returncode == 128 + which and "The same command resumes." in err
-    assert 0 < newest(folder) < 60
+    assert 0 < newest(folder) < LAST
     assert "Resuming" in call(environment, "train.gan", *options)
-    assert_same(whole, folder, 60)
+    assert_same(whole, folder, LAST)
 
 
 @pytest.mark.slow
@@ -157,32 +158,31 @@ def flip(path: Path):
 @pytest.mark.parametrize(
     "damage, words", [(truncate, "not as it was"), (flip, "not as it was"), (Path.unlink, "missing")]
 )
-def test_a_damaged_checkpoint_is_named_and_skipped(damage, words, whole, copied, tmp_path, environment):
+def test_a_damaged_checkpoint_is_named_and_skipped(damage, words, whole, copied, tmp_path, environment, cli):
     folder = copied(tmp_path / "run")
-    data = max(
-        (folder / "checkpoints" / "60" / "state" / "ocdbt.process_0" / "d").iterdir(), key=lambda p: p.stat().st_size
-    )
+    files = folder / "checkpoints" / str(LAST) / "state" / "ocdbt.process_0" / "d"
+    data = max(files.iterdir(), key=lambda p: p.stat().st_size)
     damage(data)
-    grid = str(tmp_path / "grid.png")
-    printed = call(environment, "jaxgen", "generate", str(folder), "--count", "4", "--out", grid)
-    assert "step 60 is passed over" in printed and words in printed and "step 54" in printed
-    assert (folder / "checkpoints" / "60").is_dir(), "generate changes nothing in a run"
+    printed = cli(0, "generate", folder, "--count", "4", "--out", tmp_path / "grid.png")
+    assert f"step {LAST} is passed over" in printed and words in printed and f"step {BEFORE}" in printed
+    assert (folder / "checkpoints" / str(LAST)).is_dir(), "generate changes nothing in a run"
     printed = call(environment, "train.gan", *TINY, *STEPS, "--out", str(folder))
-    assert "step 60 is damaged" in printed and data.name in printed and "Resuming" in printed and "step 54" in printed
-    assert_same(whole, folder, 60)
-    assert (folder / "checkpoints" / "60.damaged").is_dir()
+    assert f"step {LAST} is damaged" in printed and data.name in printed
+    assert "Resuming" in printed and f"step {BEFORE}" in printed
+    assert_same(whole, folder, LAST)
+    assert (folder / "checkpoints" / f"{LAST}.damaged").is_dir()
 
 
 def test_every_damaged_file_is_noticed(copied, tmp_path):
     folder = copied(tmp_path / "run") / "checkpoints"
-    files = [p for p in (folder / "60").rglob("*") if p.is_file() and p.stat().st_size]
+    files = [p for p in (folder / str(LAST)).rglob("*") if p.is_file() and p.stat().st_size]
     assert len(files) > 5
     for path in files:
         before = path.read_bytes()
         flip(path)
-        assert seals.newest_whole(folder)[0] == 54, path
+        assert seals.newest_whole(folder)[0] == BEFORE, path
         path.write_bytes(before)
-    assert seals.newest_whole(folder) == (60, {})
+    assert seals.newest_whole(folder) == (LAST, {})
 
 
 @pytest.mark.slow
@@ -191,14 +191,15 @@ def test_a_full_disk_gives_one_sentence_and_earlier_checkpoints_stay(tmp_path, e
     folder = tmp_path / "run"
     # At width 256 one kernel has 128 KiB, and noise is hardly compressed: however Orbax shares the arrays out over
     # files, one file is above the limit. (At width 32 no array has more than 16 KiB, and a checkpoint may fit.)
-    options = [*TINY, *STEPS, "--model.width", "256", "--log.samples", "0", "--out", str(folder)]
+    options = [*TINY, "--steps", "30", "--save.every", "6", "--batch", "8", "--model.width", "256"]
+    options += ["--log.samples", "0", "--out", str(folder)]
     process = start(environment, "train.gan", *options)
     while process.poll() is None and not newest(folder):
         time.sleep(0.001)
     process.kill()
     _, err = process.communicate(timeout=60)
     saved = seals.newest_whole(folder / "checkpoints")[0]
-    assert saved and saved < 60, err
+    assert saved and saved < 30, err
     command = f'ulimit -f 24; exec "{sys.executable}" -m train.gan {" ".join(options)}'
     limited = {**environment, "JAX_ENABLE_COMPILATION_CACHE": "false"}  # the cache's files would meet the limit too
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=limited, capture_output=True, text=True, timeout=300)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from jaxgen.core import progress
 from jaxgen.media.plots import plot_losses
+from jaxgen.training import metric_writers
 from jaxgen.training.metric_writers import MetricWriters, open_jsonl
 
 GOOD = '{"step": 1, "a/loss": 0.5}\n{"step": 2, "a/loss": 0.4}\n'
@@ -37,3 +38,16 @@ def test_damaged_lines_are_dropped_where_a_run_goes_on(tmp_path):
     assert path.read_text() == GOOD + "more\n"
     open_jsonl(tmp_path / "new.jsonl", 0).close()
     assert not (tmp_path / "new.jsonl").read_bytes()
+
+
+def test_losses_are_drawn_once_in_a_while_and_at_the_end(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(metric_writers, "plot_losses", lambda source, target: drawn.append(target))
+    writer = MetricWriters(tmp_path, 0, 30, Console(file=io.StringIO()))
+    for last, count in ((False, 1), (False, 1), (True, 2), (False, 2)):
+        writer.plot(last)
+        assert len(drawn) == count
+    monkeypatch.setattr(metric_writers, "PLOT_PERIOD", 0.0)
+    writer.plot(last=False)
+    writer.close()
+    assert drawn == [tmp_path / "losses.png"] * 3

@@ -30,7 +30,7 @@ from jaxgen.tasks.classification import Recipe
 from tests.helpers.capabilities import classify
 from tests.helpers.torch_reference import prepare
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("plain_convolutions")]
 torch: Any = pytest.importorskip("torch")
 F, nn = torch.nn.functional, torch.nn
 EVEN, ODD = (64, 64), (75, 97)  # pixels; ODD is not divisible by any stride

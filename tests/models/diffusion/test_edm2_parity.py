@@ -11,7 +11,7 @@ from scipy import stats
 
 from jaxgen.nn.backbones.mp_unet import MPUNet
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("plain_convolutions")]
 torch: Any = pytest.importorskip("torch")
 
 from tests.nn.test_unet_parity import gradients  # noqa: E402

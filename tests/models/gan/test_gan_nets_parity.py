@@ -8,7 +8,7 @@ import pytest
 
 from jaxgen.models.gan import _biggan_nets, _r3gan_nets, _sngan_nets
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("plain_convolutions")]
 torch: Any = pytest.importorskip("torch")
 
 LABEL = np.array([0, 4, 2], np.int32)

@@ -15,7 +15,7 @@ import pytest
 
 from jaxgen.models.gan._stylegan2_nets import StyleGAN2Discriminator, StyleGAN2Generator
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("plain_convolutions")]
 torch: Any = pytest.importorskip("torch")
 
 FAR = 1e-10  # of the largest number, in f64

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jaxgen import zoo
 from jaxgen.core.errors import InputError
-from jaxgen.core.step import init_state, make_step
+from jaxgen.core.step import make_step
 from jaxgen.core.task import Task
 from jaxgen.core.types import Context
 from jaxgen.interop.entries import to_ours
@@ -25,6 +25,7 @@ from jaxgen.nn.resample import imresize, resize
 from jaxgen.nn.shuffle import depth_to_space, space_to_depth
 from jaxgen.training.dry_run import count
 from tests.helpers.capabilities import restore
+from tests.helpers.untrained import drawn_state
 
 NAMES = zoo.family("super_resolution")
 
@@ -214,6 +215,7 @@ def test_liif_enlarges_by_any_factor(scale):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plain_convolutions")
 @pytest.mark.parametrize("name", ["srgan", "esrgan"])
 def test_the_perceptual_loss_works_with_any_frozen_net(name):
     """With no other loss, the gradient through a backbone of random weights changes the parameters."""
@@ -224,7 +226,7 @@ def test_the_perceptual_loss_works_with_any_frozen_net(name):
     task = model.task(1)
     frozen = {net: load() for net, load in task.frozen.items()}
     batch = {"image": jnp.full((2, 32, 32, 3), 0.5).at[:, 8:24].set(-0.5)}
-    state = init_state(task, jax.random.key(0), batch)
+    state = drawn_state(task, 2)
     after, metrics = jax.jit(make_step(task))(state, batch, frozen)
     assert metrics["restorer/perceptual"] > 0 and metrics["restorer/finite"] == 1
     change = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params["restorer"], after.params["restorer"])

@@ -16,7 +16,7 @@ from jaxgen.interop.entries import to_ours
 from jaxgen.interop.weight_names import rule_of
 from tests.helpers.capabilities import restore
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("plain_convolutions")]
 torch: Any = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
 MEAN = torch.tensor([0.4488, 0.4371, 0.4040]).reshape(1, 3, 1, 1)
