@@ -30,7 +30,6 @@ from jaxgen.inference.sampling import conditions_of, draws_samples, make_sampler
 from jaxgen.interop.entries import to_ours
 from jaxgen.interop.layers import traced
 from jaxgen.interop.weight_names import rule_of, to_theirs
-from jaxgen.nn import conv
 from jaxgen.runs import sharding
 from jaxgen.runs.config_io import from_json, to_json
 from jaxgen.runs.load import build_task
@@ -72,22 +71,10 @@ TRANSLATION = "pix2pix", "pix2pixhd", "pix2pixhd-local", "bicyclegan", "cut", "u
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_programs():
-    """Compile plain convolutions, in two thirds of the time; those for CPUs are equal (nn/test_conv.py).
-
-    No program is written into the cache: writing takes nearly as long as compiling, and none is used again.
-    """
+def no_cache(plain_convolutions):
+    """No program is written into the cache: writing takes nearly as long as compiling, and none is used again."""
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
-    forms = {
-        conv.conv_p: (conv.xla_conv, conv.cpu_conv),
-        conv.input_grad_p: (conv.xla_input_grad, conv.cpu_input_grad),
-        conv.kernel_grad_p: (conv.xla_kernel_grad, conv.cpu_kernel_grad),
-    }
-    for primitive, (plain_form, _) in forms.items():
-        conv.lower_on_cpu(primitive, plain_form)
     yield
-    for primitive, (_, cpu_form) in forms.items():
-        conv.lower_on_cpu(primitive, cpu_form)
     use_compilation_cache()
 
 

@@ -167,7 +167,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, plain_convolutions) -> Path:
     """Runs that have learned digits and their classes."""
-    return make_runs(tmp_path_factory.mktemp("trained"), 300)
+    return make_runs(tmp_path_factory.mktemp("trained"), 500)
 
 
 def make_runs(folder: Path, steps: int) -> Path:
@@ -179,7 +179,7 @@ def make_runs(folder: Path, steps: int) -> Path:
         fit(run) if steps else save_untrained(run)
 
     edm = ["--log.samples", "0", "--model.ema", "0.99", "--model.sampling.steps", "10", "--batch", "32"]
-    long = ["--steps", str(steps or 2), "--batch", "32", "--model.recipe.learning-rate", "2e-3"]
+    long = ["--steps", str(steps or 2), "--batch", "64", "--model.recipe.learning-rate", "2e-3"]
     train("diffusion", "edm", "edm", "--steps", str(steps or 2), *edm)
     train("diffusion", "edm-conditional", "conditional", "--steps", "2", *edm)
     train("classifier", "adm-classifier", "classifier", *long)
