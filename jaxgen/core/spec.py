@@ -1,6 +1,6 @@
 """Specs of examples: named arrays of known kinds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -78,6 +78,11 @@ def label_spec(count: int = 0, names: tuple[str, ...] = (), **more: Any) -> Arra
 def labelled_image(shape: tuple[int, ...], classes: int) -> dict[str, ArraySpec]:
     """Return an example of an image, and of a label where there are classes."""
     return {"image": image_spec(shape), **({"label": label_spec(classes)} if classes else {})}
+
+
+def scaled(sizes: Sequence[Any], scale: float) -> tuple[Any, ...]:
+    """Return height and width enlarged and rounded. Symbolic sizes (jax.export) can be enlarged by whole scales."""
+    return tuple(size * int(scale) if scale == int(scale) else round(size * scale) for size in sizes)
 
 
 def batch_of(example: Example, batch: int) -> dict[str, jax.ShapeDtypeStruct]:

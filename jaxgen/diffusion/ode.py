@@ -39,7 +39,7 @@ def dormand_prince(
     1980; the step size control is that of Hairer, Norsett and Wanner 1993, section II.4.
     """
     leaves = jax.tree.leaves(y)
-    batch, dtype = len(leaves[0]), leaves[0].dtype
+    batch, dtype = leaves[0].shape[0], leaves[0].dtype
     sign = float(np.sign(end - start))
     add = lambda y, h, ks, row: jax.tree.map(  # noqa: E731
         lambda leaf, *k: leaf + expand_like(leaf, h) * sum(float(w) * one for w, one in zip(row, k, strict=True)),

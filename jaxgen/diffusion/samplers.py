@@ -255,7 +255,7 @@ def dopri5(denoise: Denoise, x: Array, taus: np.ndarray, tolerance: float = 1e-4
     """
     slope = lambda x, s: x - denoise(x, jnp.exp(s))  # noqa: E731  dx / d log tau, for which step sizes vary less
     low = min(taus[-2], MIN_TAU)
-    calls = jnp.zeros(len(x), jnp.int32)
+    calls = jnp.zeros(x.shape[0], jnp.int32)
     if taus[0] > low:
         x, calls = dormand_prince(slope, x, math.log(taus[0]), math.log(low), tolerance)
     return denoise(x, full_tau(low, x)), calls + 1

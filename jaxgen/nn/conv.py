@@ -72,7 +72,7 @@ def conv(
         totals = per_axis(lambda size, span, s: max((-(-size // s) - 1) * s + span - size, 0), *sizes)
         padding = per_axis(lambda total: (total // 2, total - total // 2), totals)
     geometry = geometry._replace(pads=_pads("conv", padding))
-    if min(geometry.output) < 1:
+    if any(size < 1 for size in geometry.output):  # sizes can be symbolic (jax.export): they have no minimum
         raise ValueError(f"conv: no room for a {geometry.window} window in {geometry.image} padded by {geometry.pads}.")
     return conv_p.bind(x, kernel, geometry=geometry)
 
@@ -91,7 +91,7 @@ def conv_transpose(x: Array, kernel: Array, strides: Pair = (1, 1), padding: Pad
         padding = per_axis(lambda k, s: (max(k - s, 0) // 2, k - s - max(k - s, 0) // 2), window, strides)
     pads = _pads("conv_transpose", padding)
     image = per_axis(lambda size, k, s, pad: (size - 1) * s + k - sum(pad), x.shape[1:3], window, strides, pads)
-    if min(image) < 1:
+    if any(size < 1 for size in image):
         raise ValueError(f"conv_transpose: nothing of {x.shape} is left with a {window} window cropped by {pads}.")
     return input_grad_p.bind(x, kernel.swapaxes(2, 3), geometry=Geometry(image, window, strides, pads))
 

@@ -15,7 +15,7 @@ def max_pool(x: Array, window: int, stride: int, pad: int = 0) -> Array:
 
     Raises ValueError if no window fits.
     """
-    if min(x.shape[1:3]) + 2 * pad < window:
+    if any(size + 2 * pad < window for size in x.shape[1:3]):
         raise ValueError(f"max_pool: no room for a {window}x{window} window in {x.shape[1]}x{x.shape[2]} pixels.")
     if pad:
         low = np.asarray(-np.inf, x.dtype)

@@ -87,8 +87,36 @@ def resize(x: Array, size: Size, method: str = "bicubic", antialias: bool = True
     Raises InputError for an unknown name or an empty image.
     """
     h, w, _ = x.shape[-3:]
+    if not (isinstance(h, int) and isinstance(w, int)):  # a program that is exported for any size (jax.export)
+        return _enlarged(_enlarged(x, -3, size[0] // h, method, edges), -2, size[1] // w, method, edges)
     rows, columns = (resampling_weights(n, m, m / n, method, antialias, edges) for n, m in ((h, size[0]), (w, size[1])))
     return apply_weights(x, rows, columns)
+
+
+def _enlarged(x: Array, axis: int, scale: Any, method: str, edges: str) -> Array:
+    """Return x enlarged along an axis of unknown size by a whole number: its weights repeat after every old pixel."""
+    at_least(1, scale=int(scale))  # raises for a scale that depends on the size
+    scale, n = int(scale), x.shape[axis]
+    half, kernel = KERNELS[choose(method, KERNELS, "method of resampling for any size")]
+    reach = math.ceil(half)
+    taps = np.arange(-reach, reach + 1)
+    w = kernel((np.arange(scale)[:, None] + 0.5) / scale - 0.5 - taps)  # [scale k], new pixels of an old one
+    w = w / w.sum(1, keepdims=True)
+    x = jnp.moveaxis(x, axis, 0)
+
+    def weighted(x: Array, mode: str) -> Array:
+        padded = jnp.pad(
+            x.astype(jnp.promote_types(x.dtype, jnp.float32)), [(reach, reach)] + [(0, 0)] * (x.ndim - 1), mode=mode
+        )
+        shifted = jnp.stack([jax.lax.slice_in_dim(padded, i, i + n) for i in range(len(taps))])  # [k n ...]
+        y = jnp.tensordot(jnp.asarray(w, padded.dtype), shifted, 1, precision="highest")  # [scale n ...]
+        return jnp.moveaxis(y, 0, 1).reshape(n * scale, *x.shape[1:])
+
+    if choose(edges, EDGES, "treatment of edges") == "reflect":
+        y = weighted(x, "symmetric")
+    else:
+        y = weighted(x, "constant") / weighted(jnp.ones_like(x), "constant")
+    return jnp.moveaxis(y.astype(x.dtype), 0, axis)
 
 
 def resize_image(x: Array, size: Size, edges: str = "renormalise") -> Array:

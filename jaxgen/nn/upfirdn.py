@@ -64,7 +64,7 @@ def upfirdn2d(x: Array, taps: Taps, up: int = 1, down: int = 1, pad: Pair | Pads
     root = float(np.sqrt(gain))
     reverse = tuple(float(tap) * root for tap in np.asarray(taps, np.float64)[::-1])
     h, w = (Axis(reverse, up, down, lo, hi) for lo, hi in pads)
-    if x.ndim != 4 or min(h.size(x.shape[1]), w.size(x.shape[2])) < 1:
+    if x.ndim != 4 or h.size(x.shape[1]) < 1 or w.size(x.shape[2]) < 1:
         raise ValueError(f"upfirdn2d: nothing is left of x {x.shape} with {len(reverse)} taps, padded by {pads}.")
     if len(reverse) < LONG:
         return upfirdn_p.bind(x, axes=(h, w))

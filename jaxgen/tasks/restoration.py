@@ -14,7 +14,7 @@ from jaxgen.core import rng
 from jaxgen.core.config import Data, Log, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Decay
-from jaxgen.core.spec import image_spec
+from jaxgen.core.spec import image_spec, scaled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.data.degradations import Degradation
@@ -264,7 +264,7 @@ class RestorationTask:
         del keys
         x = given["degraded"]  # [b h w c]
         b, h, w, c = x.shape
-        size = round(h * scale), round(w * scale)
+        size = scaled((h, w), scale)
         nets = variables("restorer", params, context.extra)
         run = lambda x, given: self.apply(nets, self.net_input(x, size), given)  # noqa: E731
         if c == self.channels:

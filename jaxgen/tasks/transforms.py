@@ -95,7 +95,7 @@ def translation(
 
     def apply(params: Params, context: Context, inputs: Batch, keys: Key, scale: float = 1.0) -> dict[str, Array]:
         del scale
-        to: Any = inputs["to"] if "to" in inputs else jnp.full(len(inputs["source"]), default, jnp.int32)
+        to: Any = inputs["to"] if "to" in inputs else jnp.full(inputs["source"].shape[0], default, jnp.int32)
         return {"image": translate(params, context, inputs, keys, to)}
 
     any_size = any_image_spec((channels,), multiple=multiple)

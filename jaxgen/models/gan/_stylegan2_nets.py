@@ -212,7 +212,7 @@ class StyleGAN2Generator(nn.Module):
     def latents(self, z: Array, label: Array | None = None, keys: Array | None = None, *, train: bool) -> Array:
         """Return ws f32[b num_ws w_dim], with style mixing in training. Raises ValueError if mixing has no keys."""
         w = self.map(z, label, train)
-        ws = jnp.broadcast_to(w[:, None], (len(w), self.num_ws, self.w_dim))  # [b num_ws w_dim]
+        ws = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_ws, self.w_dim))  # [b num_ws w_dim]
         if not train or not self.mixing:
             return ws
         if keys is None:

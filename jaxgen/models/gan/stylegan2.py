@@ -123,7 +123,7 @@ class StyleGAN2:
             w = net.apply(own, z, given.get("label"), method="map")
             if "truncation" in given:
                 w = net.apply(own, w, given["truncation"], method="truncate")
-            return jnp.broadcast_to(w[:, None], (len(z), net.num_ws, self.latent))  # [b n d]
+            return jnp.broadcast_to(w[:, None], (z.shape[0], net.num_ws, self.latent))  # [b n d]
 
         def synthesise(params, context, ws, given):
             own, _ = training.net_variables("generator", params, context)

@@ -19,7 +19,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.config import Optim, Preset
 from jaxgen.core.errors import InputError, at_least
-from jaxgen.core.spec import image_spec
+from jaxgen.core.spec import image_spec, scaled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
 from jaxgen.data.degradations import Degradation
@@ -95,7 +95,7 @@ class LIIFNet(nn.Module):
         around = jax.vmap(lambda x, place: x[place[..., 0], place[..., 1]])(features, places)  # [b 4 q hidden]
         colours = self.imnet(around, jnp.concatenate([offset, wanted], -1))  # (5), [b 4 q channels]
         # (4), rows and columns separately: on a line through the last pixels all four areas are 0.
-        distance = (jnp.abs(offset) + 1e-9).reshape(len(at), 2, 2, *at.shape[1:])  # [b down across q 2]
+        distance = (jnp.abs(offset) + 1e-9).reshape(at.shape[0], 2, 2, *at.shape[1:])  # [b down across q 2]
         down, across = distance[..., 0][:, ::-1], distance[..., 1][:, :, ::-1]  # to the opposite corners
         share = down / down.sum(1, keepdims=True) * (across / across.sum(2, keepdims=True))  # [b 2 2 q]
         return (colours * share.reshape(*colours.shape[:3], 1).astype(colours.dtype)).sum(1)
@@ -182,7 +182,7 @@ def liif_task(model: LIIF) -> Task:
         del keys
         x = given["degraded"]  # [b h w c]
         b, h, w = x.shape[:3]
-        size = round(h * scale), round(w * scale)
+        size = scaled((h, w), scale)
         call = partial(net.apply, variables("restorer", params, context.extra))
         features: Any = call(x, method="features")
         cell = jnp.broadcast_to(2 / jnp.asarray(size, jnp.float32), (b, 2))

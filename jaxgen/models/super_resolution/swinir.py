@@ -8,7 +8,7 @@ there is none. The schedule is a cosine, not steps.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -121,7 +121,9 @@ class Layer(nn.Module):
         if self.shift:
             y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
         y = rearrange(y, "b (h p) (w q) c -> b (h w) (p q) c", **side)  # [b n t c], n windows of t pixels
-        mask = neighbours(h, w, self.window, self.shift) if self.shift else None
+        # Sizes that are not known yet (jax.export) give a traced mask, which can't be kept.
+        masks = neighbours if isinstance(h, int) and isinstance(w, int) else partial(neighbours.__wrapped__, xp=jnp)
+        mask = masks(h, w, self.window, self.shift) if self.shift else None
         y = WindowAttention(self.heads, self.window, name="attn")(y, mask)
         y = rearrange(y, "b (h w) (p q) c -> b (h p) (w q) c", **side, h=h // self.window)
         if self.shift:
@@ -142,7 +144,7 @@ class WindowAttention(nn.Module):
     window: int
 
     @nn.compact
-    def __call__(self, x: Array, mask: np.ndarray | None) -> Array:
+    def __call__(self, x: Array, mask: Array | np.ndarray | None) -> Array:
         c = x.shape[-1]
         qkv = Dense(3 * c, kernel_init=NORMAL, name="qkv")(x)
         query, key, value = rearrange(qkv, "b n t (three h d) -> three b n h t d", three=3, h=self.heads)
@@ -168,12 +170,12 @@ def relative(window: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def neighbours(h: int, w: int, window: int, shift: int) -> np.ndarray:
+def neighbours(h: int, w: int, window: int, shift: int, xp: Any = np) -> Any:
     """Return the attention mask of shifted windows, bool[n t t]. Liu et al. 2021 (Swin).
 
     Rolling brings opposite edges of the image into the last windows; pixels of different edges are masked.
     """
-    parts = [(np.arange(n) >= n - window).astype(int) + (np.arange(n) >= n - shift) for n in (h, w)]
+    parts = [(xp.arange(n) >= n - window).astype(int) + (xp.arange(n) >= n - shift) for n in (h, w)]
     region = parts[0][:, None] * 3 + parts[1][None]  # [h w]
     region = rearrange(region, "(h p) (w q) -> (h w) (p q)", p=window, q=window)  # [n t]
     return region[:, :, None] == region[:, None, :]

@@ -120,7 +120,7 @@ class AdaIN:
                 region = resize(given["region"], (code.shape[1], code.shape[2]), "bilinear")
                 share = region / jnp.broadcast_to(region.sum((1, 2), keepdims=True), region.shape)
             mix = given.get("mix")
-            mix = jnp.full((len(x), len(styles)), 1 / len(styles)) if mix is None else mix
+            mix = jnp.full((x.shape[0], len(styles)), 1 / len(styles)) if mix is None else mix
             t = jnp.zeros_like(code)
             for i, style in enumerate(styles):  # equation 15
                 [found] = backbone.features(style, self.layers[-1:])

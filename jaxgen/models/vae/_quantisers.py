@@ -108,7 +108,7 @@ class Quantiser:
         width = levels // 2
         digits = stop_gradient(near).astype(jnp.int32) + np.broadcast_to(np.int32(width), z.shape)
         token = (digits * np.broadcast_to(self.place_values, z.shape)).sum(-1)
-        return Quantised(near / np.broadcast_to(width, z.shape), token[..., None], jnp.zeros(len(z)), {})
+        return Quantised(near / np.broadcast_to(width, z.shape), token[..., None], jnp.zeros(z.shape[0]), {})
 
     @property
     def place_values(self) -> np.ndarray:
@@ -118,7 +118,7 @@ class Quantiser:
     def quantise_nearest(self, params: PyTree, state: PyTree, z: Array, key: Key | None) -> "Quantised":
         """Return each vector replaced by its nearest code, or by the sum of one code of each codebook."""
         codebooks = self.codebooks(params, state)
-        residual, found, tokens, cost, new = z, jnp.zeros_like(z), [], jnp.zeros(len(z)), []
+        residual, found, tokens, cost, new = z, jnp.zeros_like(z), [], jnp.zeros(z.shape[0]), []
         for number, codes in enumerate(codebooks):  # [K D]
             flat = residual.reshape(-1, self.size)  # [n D]
             token = nearest_code(stop_gradient(flat), stop_gradient(codes))  # [n]

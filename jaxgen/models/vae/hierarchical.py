@@ -320,7 +320,7 @@ class HierarchicalVAE:
 
     def encode(self, params: Params, context: Context, batch) -> Array:
         """Return the means of all layers' posteriors, each given the means before it, f32[b d], coarsest first."""
-        count = len(batch["image"])
+        count = batch["image"].shape[0]
         _, drawn = self.posterior(params, batch, self.zero_noise(count))
         return jnp.concatenate([jnp.moveaxis(d.z, 0, 1).reshape(count, -1) for d in drawn], 1)
 

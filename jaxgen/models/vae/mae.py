@@ -157,7 +157,7 @@ class MAE:
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         del context
         patches = to_patches(batch["image"], self.patch)  # [b n d]
-        visible, masked = self.split_patches(jax.random.split(key, len(patches)))
+        visible, masked = self.split_patches(jax.random.split(key, patches.shape[0]))
         predicted = self.decode_patches(params, self.tokens(params, patches, visible), visible)
         predicted, true = gather_patches(predicted, masked), gather_patches(patches, masked)  # [b n-v d]
         # With norm_pixels the metric uses the true mean and deviation, which makes it smaller: hence its own name.
@@ -176,7 +176,7 @@ class MAE:
     def encode(self, params: Params, context: Context, batch) -> Array:
         """Return the tokens of whole images, f32[b 1+n width]: the class token, then the patches row by row."""
         patches = to_patches(batch["image"], self.patch)
-        all_positions = jnp.broadcast_to(jnp.arange(self.patch_count)[None], (len(patches), self.patch_count))
+        all_positions = jnp.broadcast_to(jnp.arange(self.patch_count)[None], (patches.shape[0], self.patch_count))
         return self.tokens(params, patches, all_positions)
 
     def to_image(self, patches: Array) -> Array:
@@ -195,7 +195,7 @@ class MAEEncoder(nn.Module):
         x = Dense(m.width, kernel_init=XAVIER, name="patch_embed")(patches)
         x = x + jnp.asarray(sin_cos_positions(m.rows, m.columns, m.width), x.dtype)[positions]
         token = self.param("cls_token", TOKEN, (1, 1, m.width))
-        x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (len(x), 1, m.width)), x], 1)  # [b 1+v width]
+        x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, m.width)), x], 1)  # [b 1+v width]
         x = stack_layers(Layer(m.heads, name="blocks"), m.depth, x)
         return to_f32(layer_norm("norm")(x))
 
@@ -210,7 +210,7 @@ class MAEDecoder(nn.Module):
         m = self.model
         x = Dense(m.decoder_width, kernel_init=XAVIER, name="decoder_embed")(tokens)
         token = self.param("mask_token", TOKEN, (1, 1, m.decoder_width))
-        full = jnp.broadcast_to(token.astype(x.dtype), (len(x), m.patch_count, m.decoder_width))  # [b n width]
+        full = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], m.patch_count, m.decoder_width))  # [b n width]
         full = scatter_patches(full, positions, x[:, 1:])
         full = full + jnp.asarray(sin_cos_positions(m.rows, m.columns, m.decoder_width), x.dtype)[None]
         x = jnp.concatenate([x[:, :1], full], 1)  # [b 1+n width]
