@@ -71,7 +71,7 @@ def forget():
 
 @pytest.fixture(scope="module")
 def plain_convolutions():
-    """Compile plain convolutions, in two thirds of the time, to a file's end; the others are equal (nn/test_conv.py)."""
+    """Compile plain convolutions, in two thirds of the time; those for CPUs are equal (nn/test_conv.py)."""
     from jaxgen.nn import conv
 
     forms = {
