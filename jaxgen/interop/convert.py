@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,13 +107,24 @@ def export_weights(
     run: Run, state: TrainState, net: str, kind: str, path: Path, average: bool, overwrite: bool = False
 ) -> int:
     """Write a net's variables under the published names, as safetensors or a torch file; return how many tensors."""
-    found = variables(net, state.params, state.extra)
-    if average and net in state.ema:
-        found = dict(state.ema[net])
-    tensors = to_theirs(rule_of(run.preset), run.model, net, jax.device_get(found))
+    return export_nets(run, state, (net,), kind, path, average, overwrite)
+
+
+def export_nets(
+    run: Run, state: TrainState, nets: Sequence[str], kind: str, path: Path, average: bool, overwrite: bool = False
+) -> int:
+    """Write nets' variables to one file, as `export_weights` does; the names of several begin with the net's."""
+    tensors = {}
+    for net in nets:
+        found = variables(net, state.params, state.extra)
+        if average and net in state.ema:
+            found = dict(state.ema[net])
+        theirs = to_theirs(rule_of(run.preset), run.model, net, jax.device_get(found))
+        tensors |= {f"{net}.{name}" if len(nets) > 1 else name: x for name, x in theirs.items()}
     if kind == "torch":
         write_torch(path, tensors, overwrite)
     else:
-        notes = {"preset": run.preset, "net": net, "model": json.dumps(dataclasses.asdict(run.model))}
+        notes = {"preset": run.preset, "net": ",".join(nets), "model": json.dumps(dataclasses.asdict(run.model))}
+        notes |= {"classes": json.dumps(run.data.classes)} if run.data.classes else {}
         write_safetensors(path, tensors, {**notes, "step": str(int(state.step))}, overwrite)
     return len(tensors)

@@ -60,6 +60,11 @@ def read(path: Path) -> Photo:
         raise
     except Exception as error:  # Pillow raises many kinds on damaged data
         raise InputError(f"{path} can't be read: {reason(error)}.") from error
+    return photo_of(values, extras)
+
+
+def photo_of(values: np.ndarray, extras: Any = None) -> Photo:
+    """Return the photo of values u8 or u16[h w c]; the last of 2 or 4 channels is alpha."""
     alpha = values[..., -1:] if values.shape[2] in (2, 4) else None
     colours = values if alpha is None else filled(values[..., :-1], alpha > 0)
     return Photo(_floats(colours), alpha, 8 * values.itemsize, extras)
