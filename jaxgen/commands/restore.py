@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
+from jaxgen.commands.purpose import NONE, Purpose, resolved
 from jaxgen.commands.shared import ImageFiles, With
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
@@ -27,7 +29,8 @@ Check = Callable[[float], None]
 
 def restore(
     image: ImageFiles,
-    with_: With,
+    with_: With = "",
+    purpose: Annotated[tyro.conf.FlagCreatePairsOff[Purpose], tyro.conf.arg(name="")] = NONE,
     out: Path | None = None,
     preset: str = "",
     scale: float | None = None,
@@ -45,14 +48,17 @@ def restore(
     sheet: bool = False,
     overwrite: bool = False,
 ):
-    """Restore images, and all images of folders: enlarge, denoise, fill in, ... as the model was trained.
+    """Restore images, and all images of folders: enlarge, denoise, colour, fill in, ...
+
+    Without --with the weights that ship with the package are taken, for one of --scale, --denoise, --deblur, --dejpeg,
+    --lowlight, --dehaze, --colourise, --repair and --fill MASK.
 
     Alpha, 16 bits (.png, .tif), colour profile and EXIF are kept. The image is written upright. An animated GIF, WebP
     or PNG is restored frame by frame and written as one.
 
     Args:
         image: image files or folders
-        with_: the model: a run of train.restoration or train.super_resolution; a run of train.diffusion, to fill in
+        with_: another model: a run of train.restoration or train.super_resolution; a run of train.diffusion, to fill in
             images of its own size; a file of weights of a restoration or super-resolution net, of jaxgen or PyTorch;
             the name of trained weights, such as imdn-x4, which are fetched and checked when they are first used;
             bicubic, lanczos3, bilinear or nearest; or deep-image-prior, which is fitted to the image itself
@@ -75,6 +81,7 @@ def restore(
         sheet: also write OUT-sheet.png, with input, outputs and an enlarged detail side by side
         overwrite: replace existing files
     """
+    with_, mask = resolved(purpose, with_, scale, mask)
     tiling.check(tile, overlap)
     at_least(1, answers=answers)
     check_memory_limit(memory)

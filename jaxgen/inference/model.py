@@ -63,7 +63,7 @@ class Model(Opened):
         paints = isinstance(model, FastStyle | AdaIN)
         subject = transform.subject if transform else ""
         has = {
-            "sample": sampling.draws_samples(task),
+            "sample": sampling.draws_samples(task) and transform and generates(transform),
             "interpolate": task.find(Latent),
             "restore": (subject and task.find(Degradation) and "region" not in (transform.inputs if transform else ()))
             or (task.find(Denoiser) and fills(task, model)),
@@ -338,6 +338,11 @@ def one_answer(name: str, transform: Transform, answer: int):
     """Raise InputError for a further answer of a model that has one."""
     if answer and not transform.stochastic:
         raise InputError(f"{name} has one answer: leave out answer.")
+
+
+def generates(transform: Transform) -> bool:
+    """Return whether a Transform makes samples of nothing, or of conditions: not of an example of what it makes."""
+    return not transform.subject and transform.main not in transform.required
 
 
 def fills(task: Task, model: Any) -> bool:

@@ -1,0 +1,88 @@
+"""Restoration by purpose: `restore photo.jpg --denoise` takes the shipped weights for it."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxgen.core.errors import InputError
+from jaxgen.pretrained import catalogue
+
+PRESETS = {  # the preset to train for a purpose, where no weights ship
+    "enlarge": "imdn",
+    "denoise": "nafnet",
+    "deblur": "nafnet-deblur",
+    "dejpeg": "nafnet-jpeg",
+    "lowlight": "nafnet-low-light",
+    "dehaze": "nafnet-dehaze",
+    "colourise": "nafnet-colourise",
+    "repair": "photo-repair",
+    "fill": "gated-conv",
+}
+FACTORS = (2, 3, 4)  # that weights enlarge by
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What the shipped weights are to do, in place of --with; --scale is a purpose as well."""
+
+    denoise: bool = False
+    """remove noise, by the shipped weights"""
+    deblur: bool = False
+    """remove blur and camera shake, by the shipped weights"""
+    dejpeg: bool = False
+    """remove JPEG artefacts, by the shipped weights"""
+    lowlight: bool = False
+    """brighten a dark photograph, by the shipped weights"""
+    dehaze: bool = False
+    """remove haze, by the shipped weights"""
+    colourise: bool = False
+    """colour a grey photograph, by the shipped weights"""
+    repair: bool = False
+    """remove scratches and stains of an old photograph, by the shipped weights"""
+    fill: Path | None = None
+    """fill in the white part of this mask, an image of the same size, by the shipped weights"""
+
+    @property
+    def names(self) -> list[str]:
+        """The purposes that are asked for."""
+        return [field.name for field in dataclasses.fields(self) if getattr(self, field.name)]
+
+
+NONE = Purpose()
+
+
+def resolved(purpose: Purpose, with_: str, scale: float | None, mask: Path | None) -> tuple[str, Path | None]:
+    """Return the model to take and the mask. Raises InputError where no shipped weights do what is asked for."""
+    if purpose.fill and mask:
+        raise InputError("--fill names the mask: leave out --mask.")
+    if with_:
+        if other := [name for name in purpose.names if name != "fill"]:
+            raise InputError(f"--{other[0]} takes the shipped weights, and --with names others: leave out one of them.")
+        return with_, purpose.fill or mask
+    if mask:
+        raise InputError(f"--mask is for --with: write --fill {mask}.")
+    enlarges = scale is not None and scale != 1
+    asked = [*(f"--{name}" for name in purpose.names), *([f"--scale {scale:g}"] if enlarges else [])]
+    if not asked:
+        known = ", ".join(f"--{name}" for name in PRESETS if name not in ("enlarge", "fill"))
+        raise InputError(f"Name what to do: --scale 4, {known} or --fill MASK; or a model: --with.")
+    if len(asked) > 1:
+        raise InputError(f"No model does {' and '.join(asked)} at once: run restore once for each.")
+    if enlarges and scale not in FACTORS:
+        raise InputError(
+            f"The shipped weights enlarge by 2, 3 or 4, not by {scale:g}: write --with bicubic or another."
+        )
+    kind = "enlarge" if enlarges else purpose.names[0]
+    name = f"enlarge-x{scale:g}" if enlarges else kind
+    if catalogue.find(name) is None:
+        raise InputError(
+            f"No weights for {asked[0]} ship with this version: train some (preset {PRESETS[kind]}) and name the run "
+            f"with --with, or name published ones ({published(scale if enlarges else None)})."
+        )
+    return name, purpose.fill
+
+
+def published(scale: float | None) -> str:
+    """Return how published weights are named: an example for a factor, else where they are listed."""
+    name = f"imdn-x{scale:g}" if scale else ""
+    return f"--with {name}" if name and catalogue.find(name) else "python -m jaxgen list weights"
