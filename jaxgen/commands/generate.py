@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxgen.commands.shared import Folder
+from jaxgen.commands.shared import Named
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
 from jaxgen.core.ranges import Seed
@@ -14,7 +14,7 @@ from jaxgen.media import output_files
 
 
 def generate(
-    run: Folder,
+    run: Named,
     count: int = 64,
     seed: Seed = 0,
     batch: int = 64,
@@ -27,13 +27,16 @@ def generate(
     out: Path | None = None,
     overwrite: bool = False,
 ):
-    """Draw samples from a run's latest checkpoint. The averaged weights are used if there are any.
+    """Draw samples by weights that have a name, or from a run's latest checkpoint.
+
+    The averaged weights are used if there are any.
 
     Sample i depends on the seed and on i only, not on the count, the batch size or the number of devices. The grid of
     a class-conditional model has one row per class.
 
     Args:
-        run: the run's folder
+        run: the run's folder; or the name of trained weights, such as gan-mnist (python -m jaxgen list weights); or a
+            file of weights that states its model, as export writes it
         count: number of samples
         seed: the random seed
         batch: number of samples drawn at a time
@@ -51,6 +54,7 @@ def generate(
     """
     from jaxgen import data
     from jaxgen.inference import latent_samplers
+    from jaxgen.inference.opening import open_trained, task_of
     from jaxgen.inference.sampling import (
         check_samples,
         check_truncation,
@@ -64,11 +68,9 @@ def generate(
     )
     from jaxgen.media.array_files import ENDINGS, save_arrays, stored
     from jaxgen.media.image_grid import save_npz
-    from jaxgen.runs.config_io import task_of
-    from jaxgen.runs.load import open_run
 
-    at_least(1, count=count, batch=batch)
     task = task_of(run, sampling)
+    at_least(1, count=count, batch=batch)
     spec = sample_spec(task)
     check_samples(task, count, f"--count {count}")
     check_samples(task, batch, f"--batch {batch}")
@@ -82,11 +84,13 @@ def generate(
         generator_of(task)
     if sampler != "prior" and truncation < 1:
         raise InputError(f"--truncation needs --sampler prior, not {sampler}.")
-    opened = open_run(run, sampling=sampling, average=average)
+    names, folder = conditions_of(task), Path(run).expanduser().is_dir()
+    if not folder and (sampler != "prior" or set(names) - {"label"}):
+        raise InputError(f"{run} has no training data, which this needs: name a run's folder.")
+    opened = open_trained(run, sampling=sampling, average=average)
     config, mesh, task, state, frozen, step = latent_samplers.refit(opened, sampler, components)
     sample = make_sampler(task, mesh, batch)
     needed, rows = {}, 0
-    names = conditions_of(task)
     if set(names) - {"label"}:
         needed = conditioning_of(task, config, data.open_source(config.data, task.example), count)
     if classes and (labels is not None or names == ("label",)):

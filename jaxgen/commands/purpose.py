@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxgen.core.errors import InputError
-from jaxgen.pretrained import catalogue
 
 PRESETS = {  # the preset to train for a purpose, where no weights ship
     "enlarge": "imdn",
@@ -72,6 +71,8 @@ def resolved(purpose: Purpose, with_: str, scale: float | None, mask: Path | Non
         raise InputError(
             f"The shipped weights enlarge by 2, 3 or 4, not by {scale:g}: write --with bicubic or another."
         )
+    from jaxgen.pretrained import catalogue
+
     kind = "enlarge" if enlarges else purpose.names[0]
     name = f"enlarge-x{scale:g}" if enlarges else kind
     if catalogue.find(name) is None:
@@ -84,5 +85,7 @@ def resolved(purpose: Purpose, with_: str, scale: float | None, mask: Path | Non
 
 def published(scale: float | None) -> str:
     """Return how published weights are named: an example for a factor, else where they are listed."""
+    from jaxgen.pretrained import catalogue
+
     name = f"imdn-x{scale:g}" if scale else ""
     return f"--with {name}" if name and catalogue.find(name) else "python -m jaxgen list weights"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PNG = (".png",)
 Folder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+Named = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|NAME")]
 ImageFile = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGE")]
 ImageFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(one or more)")

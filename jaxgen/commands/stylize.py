@@ -19,13 +19,14 @@ from jaxgen.media.batch_files import BYTES, ImageJob, check_memory, check_memory
 from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import check_mask, quantised, read, size_of, write
 
+PAINTED = ("fast-style", "fast-style-many")  # presets whose weights paint styles that have names
 With = Annotated[str, tyro.conf.arg(name="with", metavar="gatys|wct|RUN|WEIGHTS|NAME")]
 
 
 def stylize(
     content: ImageFiles,
     style: tuple[str, ...] = (),
-    with_: With = "gatys",
+    with_: With = "",
     how: Literal["adain", "wct"] | None = None,
     out: Path | None = None,
     weights: tuple[float, ...] = (),
@@ -48,10 +49,12 @@ def stylize(
 
     Args:
         content: image files or folders
-        style: the style images; for a run of fast-style the names of the styles that it was trained on
-        with_: the method: gatys optimises the image until its features match the style; wct does the same with whitened
-            and coloured features as targets; a run of fast-style or adain; a file of weights of fast-style; or
-            the name of trained weights, such as fast-style-wave, which are fetched and checked when they are first used
+        style: the style images; or the names of styles that shipped weights paint; for a run of fast-style the names of
+            the styles that it was trained on
+        with_: the method; unset: shipped weights for names of styles, gatys for images. gatys optimises the image until
+            its features match the style; wct does the same with whitened and coloured features as targets; a run of
+            fast-style or adain; a file of weights of fast-style; or the name of trained weights, such as
+            fast-style-wave, which are fetched and checked when they are first used
         how: the transform of features in a run of adain: unset: that of its training; wct: whitening and colouring
         out: the output file, or for several images the output folder; unset: IMAGE-stylized.png, FOLDER-stylized
         weights: the weight of each style; unset: equal weights
@@ -78,6 +81,7 @@ def stylize(
     if not 0 <= strength <= 1:
         raise InputError(f"--strength must be from 0 to 1, not {strength:g}.")
     check_memory_limit(memory)
+    with_ = with_ or method_for(style)
     inputs = [Path(name).expanduser() for name in (*style, *masks, with_)]
     outputs = lambda target: [target, progress_path(target)] if progress else [target]  # noqa: E731
     job = ImageJob(content, out, "stylized", outputs, overwrite, inputs)
@@ -95,6 +99,29 @@ def stylize(
         print(target, flush=True)
 
     job.run(process)
+
+
+def method_for(styles: tuple[str, ...]) -> str:
+    """Return the method for styles: gatys for images, or the name of shipped weights that paint all of these styles.
+
+    Raises InputError for what is neither an image nor a style of shipped weights.
+    """
+    missing = [style for style in styles if not Path(style).expanduser().is_file()]
+    if not missing:
+        return "gatys"
+    from jaxgen.pretrained import catalogue
+    from jaxgen.tasks.style_transfer import names
+
+    entries = [catalogue.entry_of(name) for name in catalogue.names(("translation",))]
+    painted = {one.name: names(one.model().styles) for one in entries if one.shipped and one.preset in PAINTED}
+    for name, known in painted.items():
+        if set(styles) <= set(known):
+            return name
+    known = sorted({style for some in painted.values() for style in some})
+    there = f"; the styles of shipped weights are {', '.join(known)}" if known else ""
+    other = f"fast-style-{missing[0]}"
+    there += f"; published weights for it are --with {other}" if catalogue.find(other) else ""
+    raise InputError(f"There is no style image {missing[0]}{there}.")
 
 
 def progress_path(target: Path) -> Path:

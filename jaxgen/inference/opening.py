@@ -1,6 +1,7 @@
 """Trained models by one word: a run's folder, a name in the catalogue of weights, or a file of weights."""
 
 import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ import jax.numpy as jnp
 from jaxgen import zoo
 from jaxgen.core.config import Mesh as MeshConfig
 from jaxgen.core.config import Run
-from jaxgen.core.errors import InputError, choose
+from jaxgen.core.errors import InputError
+from jaxgen.core.errors import nearest as nearest_name
 from jaxgen.core.task import Task
 from jaxgen.core.types import TrainState, variables
-from jaxgen.inference.restoration import variants
 from jaxgen.interop.convert import fitting
 from jaxgen.interop.entries import Entry, Tensors, entry
 from jaxgen.interop.layers import traced
@@ -28,6 +29,7 @@ from jaxgen.pretrained import catalogue
 from jaxgen.runs import sharding
 from jaxgen.runs.config_io import from_json, load_config, named, resampled
 from jaxgen.runs.load import Trained, build_task, open_run
+from jaxgen.tasks.restoration import with_divisible_patches
 
 
 def configured(name: str, preset: str = "", sampling: str = "") -> Run | None:
@@ -46,9 +48,11 @@ def configured(name: str, preset: str = "", sampling: str = "") -> Run | None:
         if preset:
             raise InputError("A preset is for a file of weights: weights of the catalogue have their own.")
         if name not in catalogue.names():
-            where = "folder, file or weights"
-            choose(name, catalogue.names(), where) if path.name == name else None
-            raise InputError(f"There is no {where} {name}.")
+            near = nearest_name(name, catalogue.names())
+            hint = (
+                f": did you mean {near!r}?" if near else ", and no weights of this name: python -m jaxgen list weights."
+            )
+            raise InputError(f"There is no run folder or file {path}{hint}")
         found = catalogue.entry_of(name)
         run = with_notes(Run(found.model(), preset=found.preset, steps=1), found.card)
     return resampled(run, sampling) if sampling and run else run
@@ -160,3 +164,27 @@ def candidates(tensors: Tensors, preset: str) -> Iterator[Run]:
         run = zoo.load(name).run
         for model in variants(run.model):
             yield dataclasses.replace(Run(model, preset=name), data=run.data)
+
+
+def variants(model: Any) -> list[Any]:
+    """Return a preset's model, and those for other factors and with its batch norm folded into convolutions.
+
+    A factor that the model can't enlarge by is left out.
+    """
+    scales = (model.scale, *(s for s in (2, 3, 4, 8) if s != model.scale)) if hasattr(model, "scale") else (None,)
+    norms = (True, False) if getattr(model, "norm", None) is True else (None,)
+    changes = [
+        {k: v for k, v in (("scale", scale), ("norm", norm)) if v is not None}
+        for scale, norm in itertools.product(scales, norms)
+    ]
+    made = [with_divisible_patches(dataclasses.replace(model, **change)) for change in changes]
+    return [model for model in made if enlarges(model)]
+
+
+def enlarges(model: Any) -> bool:
+    """Return whether a model can be made at its factor: most nets enlarge by few."""
+    try:
+        model.task(1)
+    except InputError:
+        return False
+    return True

@@ -1,6 +1,5 @@
 """Models that restore images: a trained run, a file of weights, or an interpolation."""
 
-import itertools
 import json
 import signal
 import sys
@@ -173,15 +172,14 @@ def open_model(name: str, preset: str, scale: float | None, steps: int | None = 
         found = restorer_of(opened.task, opened.run.model, name)
         params, context = averaged(opened.state, opened.frozen)
     elif path.is_file():
-        found, params, context, name = from_weights(path, preset)
-        found, doubt = stated(path, preset, name, found)
+        found, params, context, name, doubt = of_file(path, preset)
     else:
         from jaxgen.pretrained import catalogue
 
         known = catalogue.named(name, FAMILIES, KNOWN)
         if preset:
             raise InputError(f"--preset is for a file of weights: {name} is of {known.preset}.")
-        found, params, context, _ = from_weights(catalogue.file_of(name), known.preset, known.model())
+        found, params, context = of_word(name)
     return at_scale(found, params, context, name, scale, may, by, per, doubt)
 
 
@@ -309,17 +307,43 @@ def interpolation(method: str) -> Found:
     return restoration(Degradation(), enlarge, scales=(), channels=(1, 3))
 
 
-def from_weights(path: Path, preset: str, model: Any = None) -> tuple[Found, Any, Any, str]:
+def of_word(name: str) -> tuple[Found, Any, Any]:
+    """Return the Transform, params and context of weights that state their model: a name in the catalogue, or a file.
+
+    Nets that only training needs are left out.
+    """
+    from jaxgen.core.config import Mesh
+    from jaxgen.core.types import averaged
+    from jaxgen.inference.opening import open_trained
+
+    opened = open_trained(name, mesh=Mesh(data=1), with_frozen=False)
+    return restorer_of(opened.task, opened.run.model, name), *averaged(opened.state, opened.frozen)
+
+
+def of_file(path: Path, preset: str) -> tuple[Found, Any, Any, str, str]:
+    """Return the Transform, params, context and name of a file of weights, and a doubt about its Degradation."""
+    from jaxgen import zoo
+    from jaxgen.inference import opening
+
+    run = opening.stated(path, preset)
+    if run and zoo.family_of(run.preset) in FAMILIES:
+        return *of_word(str(path)), run.preset, ""
+    found, params, context, name = from_weights(path, preset)
+    found, doubt = stated(path, preset, name, found)
+    return found, params, context, name, doubt
+
+
+def from_weights(path: Path, preset: str) -> tuple[Found, Any, Any, str]:
     """Return the Transform, params, context and name of a file of weights.
 
-    The preset is found by the names and shapes of the tensors; its model has other settings, if `model` is given.
-    Raises InputError where no preset's net has them.
+    The preset is found by the names and shapes of the tensors. Raises InputError where no preset's net has them.
     """
     import jax
     import jax.numpy as jnp
 
     from jaxgen import zoo
     from jaxgen.core.types import Context, variables
+    from jaxgen.inference.opening import variants
     from jaxgen.interop.entries import entry
     from jaxgen.interop.layers import traced
     from jaxgen.interop.nearest import by_size, nearest
@@ -328,14 +352,13 @@ def from_weights(path: Path, preset: str, model: Any = None) -> tuple[Found, Any
 
     tensors = read(path)
     known = [name for family in FAMILIES for name in zoo.family(family)]
-    given = [] if model is None else [model]
     # The likeliest first: most nets have a size of their own, which a factor or a discriminator changes by less than
     # fourfold.
     likely = lambda: [name for name, factor in by_size(tensors, known).items() if factor < 4]  # noqa: E731
     names = [choose(preset, known, "preset")] if preset else likely()
     reasons = []
     for name in names:
-        for model in given or variants(zoo.load(name).run.model):
+        for model in variants(zoo.load(name).run.model):
             task, (params, extra, _) = model.task(1), traced(model)
             if set(params) - {"critic"} != {"restorer"}:
                 reasons.append(f"{name} restores by several nets: name its run's folder")
@@ -391,29 +414,3 @@ def stated(path: Path, preset: str, name: str, found: Found) -> tuple[Found, str
     if not preset and len({zoo.load(other).run.model.degradation for other in same}) > 1:
         return found, f"{path} may be of {', '.join(same)}: --degrade needs the one that it is of as --preset."
     return found, ""
-
-
-def variants(model: Any) -> list[Any]:
-    """Return a preset's model, and those for other factors and with its batch norm folded into convolutions.
-
-    A factor that the model can't enlarge by is left out.
-    """
-    from jaxgen.tasks.restoration import with_divisible_patches
-
-    scales = (model.scale, *(s for s in (2, 3, 4, 8) if s != model.scale)) if hasattr(model, "scale") else (None,)
-    norms = (True, False) if getattr(model, "norm", None) is True else (None,)
-    changes = [
-        {k: v for k, v in (("scale", scale), ("norm", norm)) if v is not None}
-        for scale, norm in itertools.product(scales, norms)
-    ]
-    made = [with_divisible_patches(replace(model, **change)) for change in changes]
-    return [model for model in made if enlarges(model)]
-
-
-def enlarges(model: Any) -> bool:
-    """Return whether a model can be made at its factor: most nets enlarge by few."""
-    try:
-        model.task(1)
-    except InputError:
-        return False
-    return True
