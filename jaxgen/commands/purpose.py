@@ -22,7 +22,7 @@ FACTORS = (2, 3, 4)  # that weights enlarge by
 
 @dataclass(frozen=True)
 class Purpose:
-    """What the shipped weights are to do, in place of --with; --scale is a purpose as well."""
+    """The work of the shipped weights, in place of --with; --scale is a purpose as well."""
 
     denoise: bool = False
     """remove noise, by the shipped weights"""

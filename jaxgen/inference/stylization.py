@@ -12,8 +12,7 @@ import numpy as np
 
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError, at_least, choose
-from jaxgen.core.spec import image_of
-from jaxgen.core.types import Context, averaged
+from jaxgen.core.types import Context, averaged, variables
 from jaxgen.media import photo
 from jaxgen.models.translation.adain import AdaIN
 from jaxgen.models.translation.fast_style import PRESETS, FastStyle, painter, transposed
@@ -286,6 +285,7 @@ def of_weights(path: Path, request: StyleRequest, name: str = "", model: FastSty
     Raises InputError where they are of no such net.
     """
     from jaxgen.interop.entries import entry
+    from jaxgen.interop.layers import traced
     from jaxgen.interop.read import read
     from jaxgen.interop.weight_names import rule_of
 
@@ -293,8 +293,8 @@ def of_weights(path: Path, request: StyleRequest, name: str = "", model: FastSty
     if model is None:
         plain: FastStyle = replace(PRESETS["fast-style"].run.model, styles=(path.stem,))
         model = replace(plain, mirror=not transposed(plain, tensors))
-    net, transform = painter(model)
-    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, *image_of(model.task(1))))))
+    (_, transform), known = painter(model), traced(model)
+    shapes = variables("painter", known.params, known.extra)
     rule = rule_of("fast-style")
     one = entry(rule, model, "painter", shapes, tensors)
     if wrong := one.problems():

@@ -90,7 +90,7 @@ def of_array(array: Any) -> Taken:
 
     def back(made: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> Any:
         bits = 16 if dtype == np.uint16 else 8
-        answers = [quantised(x, bits) if integer else x.astype(dtype) for x, _ in made]
+        answers = [quantised(x, bits) if integer else np.clip(x, -1, 1).astype(dtype) for x, _ in made]
         answers = [x if a is None else np.concatenate([x, a], 2) for x, (_, a) in zip(answers, made, strict=True)]
         new = np.stack(answers)
         new = new if len(shape) == 4 else new[0]

@@ -17,7 +17,7 @@ def printed(cli, capsys):
         from jaxgen.commands.list_ import list_
 
         what = [arg for arg in args if not arg.startswith("-")]
-        list_(*what, **{arg.removeprefix("--"): True for arg in args if arg.startswith("-")})
+        list_(*what, all="--all" in args, json="--json" in args)
         return capsys.readouterr().out.splitlines()
 
     return lines
