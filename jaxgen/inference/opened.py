@@ -31,7 +31,7 @@ def in_words(method: Callable) -> Callable:
             return method(*args, **rest)
         except InputError as error:
             text = re.sub(r"--([a-z][a-z-]*)", lambda match: match[1].replace("-", "_"), str(error))
-            raise InputError(text) from error
+            raise InputError(text) from None
 
     return call
 

@@ -113,7 +113,7 @@ def open_trained(
     grid = sharding.make_mesh(mesh or MeshConfig())
     task, whole = build_task(run, grid), sharding.replicated(grid)
     for net, one in found.items():
-        if choice := one.choice(net):
+        if one.prefix != f"{net}." and (choice := one.choice(net)):
             print(choice, file=sys.stderr)
     weights = {net: jax.device_put(one.weights(tensors), whole) for net, one in found.items()}
     rest = {net: {k: v for k, v in one.items() if k != "params"} for net, one in weights.items()}
