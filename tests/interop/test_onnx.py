@@ -53,12 +53,12 @@ CHAOTIC = {("vdm", "generate")}
 
 @cache
 def nets_of(name: str):
-    """Return the task and the nets of a tiny run; no array is 0 or 1 throughout, so that each of them matters."""
+    """Return the task and the nets of a tiny run; no vector is 0 or 1 throughout, so that each of them matters."""
     run = zoo.load(name).tiny
     task = run.model.task(run.steps)
 
     def moved(path, x):
-        if not np.issubdtype(x.dtype, np.floating):
+        if not np.issubdtype(x.dtype, np.floating) or x.ndim > 1:
             return jnp.asarray(x)
         noise = np.random.default_rng(zlib.crc32(jax.tree_util.keystr(path).encode())).uniform(0.02, 0.1, x.shape)
         return jnp.asarray(x + noise, x.dtype)
