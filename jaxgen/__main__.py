@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable
 
 LIMIT = "Images of more pixels than --max-pixels (89,478,485 where it is left out) are refused before they are decoded."
+MARK = (
+    "Files that a net draws or changes say so in their XMP (DigitalSourceType), with the software, preset, weights and "
+    "seed: `inspect` reads it, --no-mark leaves it out."
+)
 COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it is called
     "list": "list_:list_",
     "train": "train:train",
@@ -34,6 +38,7 @@ COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it 
     "import": "import_:import_",
     "export": "export:export",
     "prepare": "prepare:prepare",
+    "inspect": "inspect_:inspect_",
 }
 
 
@@ -43,7 +48,9 @@ def command(name: str) -> Callable:
     found = run_first(getattr(importlib.import_module(f"jaxgen.commands.{module}"), function))
     # One line per paragraph and per argument: the help wraps them itself.
     text = re.sub(r"\n {12}(?=\S)|(?<=[^\n])\n {4}(?=\S)", " ", found.__doc__ or "")
-    found.__doc__ = text.replace("\n\n    Args:", f"\n\n    {LIMIT}\n\n    Args:") if "image" in text else text
+    found.__doc__ = (
+        text.replace("\n\n    Args:", f"\n\n    {LIMIT}\n\n    {MARK}\n\n    Args:") if "image" in text else text
+    )
     return found
 
 
@@ -91,10 +98,10 @@ def main():
     """Run the command in `sys.argv`."""
     import tyro
 
-    from jaxgen.commands.shared import limit_pixels
+    from jaxgen.commands.shared import general_options
     from jaxgen.core.errors import choose
 
-    prog, argv = "python -m jaxgen", limit_pixels(sys.argv[1:])
+    prog, argv = "python -m jaxgen", general_options(sys.argv[1:])
     if not argv or argv[0].startswith("-"):
         return tyro.extras.subcommand_cli_from_dict({name: brief(command(name)) for name in COMMANDS}, prog=prog)
     function = command(choose(argv[0], COMMANDS, "command"))

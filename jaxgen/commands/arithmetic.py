@@ -9,7 +9,7 @@ import numpy as np
 from jaxgen.commands.shared import PNG, Folder, class_of
 from jaxgen.core.class_names import class_number
 from jaxgen.core.errors import InputError, at_least
-from jaxgen.media import output_files
+from jaxgen.media import marks, output_files
 
 if TYPE_CHECKING:
     from jaxgen.core.config import Data, Run
@@ -67,7 +67,8 @@ def arithmetic(
     z, less, more = (mean_latent(nets, term, config.data) for term in terms)
     line = np.stack([latent_space.lerp(z, z - less + more, t) for t in np.linspace(0, 1, steps)])
     images = nets.decode(np.concatenate([[z, less, more], line]), latent_space.conditions(3 + steps, classes))
-    save_png(out, grid(np.insert(images, 3, np.float32(1), 0), 4 + steps))
+    mark = marks.of_run(marks.EDITED, run, opened)  # a net decodes what it encoded
+    save_png(out, grid(np.insert(images, 3, np.float32(1), 0), 4 + steps), mark)
     print(f"{start} - {minus} + {plus} at step {opened.step}: {out}")
 
 

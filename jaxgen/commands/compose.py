@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 
 from jaxgen.core.errors import InputError
-from jaxgen.media import output_files, photo
+from jaxgen.media import marks, output_files, photo
 from jaxgen.media.batch_files import check_image, check_memory_limit
 from jaxgen.media.compositing import FOREGROUND, Layer, coloured, layer, opaque
 
@@ -80,11 +80,13 @@ def compose(
         layer(file, masks[i] if masks else None, size[i] if size else 1.0, places[i], below, memory)
         for i, file in enumerate(foregrounds)
     ]
-    blend = blender(how, with_)
+    blend, mark = blender(how, with_)
+    if how not in NETS and any(one.drawn for one in layers):
+        mark = marks.Mark(marks.COMPOSED_WITH_DRAWN, how)
     image = below.pixels
     for one in layers:
         image = blend(one.like(image), one)
-    photo.write(target, photo.quantised(image, below.bits), below, opaque(below, layers))
+    photo.write(target, photo.quantised(image, below.bits), below, opaque(below, layers), mark=mark)
     print(f"{len(layers)} on {background}, by {how}: {target}")
 
 
@@ -101,16 +103,23 @@ Blend = Callable[[np.ndarray, Layer], np.ndarray]
 Move = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def blender(how: How, with_: str) -> Blend:
-    """Return (background f32[h w c], layer) -> f32[h w c]. Raises InputError if the run that it needs is missing."""
+def blender(how: How, with_: str) -> tuple[Blend, marks.Mark]:
+    """Return (background f32[h w c], layer) -> f32[h w c], and the mark of outputs.
+
+    Raises InputError if the run that it needs is missing.
+    """
     if how in NETS:
         if not Path(with_).is_dir():
             raise InputError(
                 f"There is no run folder {with_}: --with needs a run of train.translation --preset {NETS[how]}."
             )
-        return styled_by(Path(with_)) if how == "adain" else partial(harmonised, opened(with_))
+        if how == "adain":
+            return styled_by(Path(with_))
+        model = opened(with_)
+        return partial(harmonised, model), model.mark
     ways = {"paste": pasted, "poisson": solved, "mixed": partial(solved, mixed=True)}
-    return {**ways, "colours": partial(transported, moved), "palette": partial(transported, spread)}[how]
+    ways |= {"colours": partial(transported, moved), "palette": partial(transported, spread)}
+    return ways[how], marks.Mark(marks.COMPOSED, how)
 
 
 def pasted(image: np.ndarray, one: Layer) -> np.ndarray:
@@ -184,10 +193,10 @@ def harmonised(model: Any, image: np.ndarray, one: Layer) -> np.ndarray:
     return made.mean(2, keepdims=True) if image.shape[2] == 1 else made
 
 
-def styled_by(folder: Path) -> Blend:
+def styled_by(folder: Path) -> tuple[Blend, marks.Mark]:
     """Return the blend that gives a foreground's features the mean and deviation of the background's features.
 
-    Raises InputError for a run that is not of AdaIN.
+    With it the mark of outputs. Raises InputError for a run that is not of AdaIN.
     """
     import jax
     import jax.numpy as jnp
@@ -220,7 +229,7 @@ def styled_by(folder: Path) -> Blend:
         laid[place] = np.where(seen > 0, seen * made + (1 - seen) * image[place], image[place])
         return laid
 
-    return blend
+    return blend, marks.of_run(marks.EDITED, folder, opened)
 
 
 def around(place: tuple[slice, slice], shape: tuple[int, ...]) -> tuple[slice, slice]:

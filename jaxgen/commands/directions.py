@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxgen.commands.shared import PNG, Folder, class_of
 from jaxgen.core.errors import at_least, numbers
 from jaxgen.core.ranges import Seed
-from jaxgen.media import output_files
+from jaxgen.media import marks, output_files
 
 
 def directions(
@@ -53,7 +53,8 @@ def directions(
     opened = open_run(run)
     entry = latent_space.Entry(opened, count * latent_space.STEPS)
     images, found = latent_space.directions(entry, seed, count, strength, chosen, classes, truncation)
+    mark = marks.of_run(marks.DRAWN, run, opened, seed)
     with output_files.together():
-        save_png(out, grid(images, latent_space.STEPS))
-        save_npz(beside, directions=found, step=opened.step)
+        save_png(out, grid(images, latent_space.STEPS), mark)
+        save_npz(beside, None, directions=found, step=opened.step)
     print(f"{count} directions of step {opened.step}: {out}")

@@ -79,7 +79,7 @@ def extend(
             raise InputError("Without --with there is one result and no model: leave out --answers and --preset.")
         from jaxgen.media.poisson_blending import periodic
 
-        write(target, quantised(periodic(photo.pixels), photo.bits), photo, photo.alpha)
+        write(target, quantised(periodic(photo.pixels), photo.bits), photo, photo.alpha, mark=None)  # no net
         print(f"a seamless tile: {target}")
         return
     height, width = photo.pixels.shape[:2]
@@ -93,7 +93,7 @@ def extend(
         hidden = np.pad(np.zeros((height, width, 1), np.float32), pads, constant_values=1)
     model = open_inpainter(with_, preset, answers, given)
     check = lambda taken: check_memory(image, given.shape[:2], taken + EACH * hidden.size, memory)  # noqa: E731
-    alpha = photo.alpha
+    mark, alpha = model.mark and model.mark.with_seed(seed), photo.alpha
     if alpha is not None and by:  # new pixels are opaque
         alpha = np.pad(alpha, ((above, below), (left, right), (0, 0)), constant_values=np.iinfo(alpha.dtype).max)
     with output_files.together():
@@ -102,7 +102,7 @@ def extend(
             if tile:
                 made = np.roll(made, (-(height // 2), -(width // 2)), (0, 1))
             made = made.mean(2, keepdims=True) if made.shape[2] != given.shape[2] == 1 else made
-            write(path, quantised(np.clip(made, -1, 1), photo.bits), photo, alpha)
+            write(path, quantised(np.clip(made, -1, 1), photo.bits), photo, alpha, mark=mark)
     for path in targets:
         print(f"{given.shape[0]}x{given.shape[1]}, {hidden.mean():.0%} of it filled in: {path}", flush=True)
 

@@ -10,7 +10,7 @@ from jaxgen.commands.shared import Named
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
 from jaxgen.core.ranges import Seed
-from jaxgen.media import output_files
+from jaxgen.media import marks, output_files
 
 
 def generate(
@@ -54,7 +54,7 @@ def generate(
     """
     from jaxgen import data
     from jaxgen.inference import latent_samplers
-    from jaxgen.inference.opening import open_trained, task_of
+    from jaxgen.inference.opening import mark_of, open_trained, task_of
     from jaxgen.inference.sampling import (
         check_samples,
         check_truncation,
@@ -98,6 +98,8 @@ def generate(
         needed = {**needed, **turns}
     if truncation < 1:
         needed = {**needed, "truncation": np.full(count, truncation, np.float32)}
+    given = any(task.example[name].kind in ("image", "video") for name in names)
+    mark = mark_of(marks.EDITED if given else marks.DRAWN, run, opened, seed)
     ends: list[float] = []
     calls: list[int] = []
 
@@ -114,8 +116,8 @@ def generate(
             labelled: dict[str, Any] = {"label": needed["label"]} if classes else {}
             if classes and len(names := task.example["label"].names) == task.classes:
                 labelled["classes"] = np.asarray(names)
-            save_npz(out, **{generator_of(task).main: stored(spec, samples)}, step=step, seed=seed, **labelled)
-        save_arrays(shown, spec, samples, rows=rows)
+            save_npz(out, mark, **{generator_of(task).main: stored(spec, samples)}, step=step, seed=seed, **labelled)
+        save_arrays(shown, spec, samples, mark, rows=rows)
     print(f"{count} samples of step {step}: {out}{pace(config.model, batch, ends, calls[:count])}")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxgen.commands.shared import Folder
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Seed
-from jaxgen.media import output_files
+from jaxgen.media import marks, output_files
 
 
 def interpolate(
@@ -74,5 +74,5 @@ def interpolate(
     entry = latent_space.Entry(opened, rows * columns)
     walks = latent_space.interpolate(entry, seed, points, frames, turns, rows * columns, truncation, straight)
     shown = (grid(images, columns) for images in tracked(walks, "frames", points * frames))
-    save_animation(out, shown, fps)
+    save_animation(out, shown, fps, marks.of_run(marks.DRAWN, run, opened, seed))
     print(f"{points * frames} frames of step {opened.step}: {out}")

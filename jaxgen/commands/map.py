@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen.commands.shared import PNG, Folder, class_of
 from jaxgen.core.errors import InputError, at_least
-from jaxgen.media import output_files
+from jaxgen.media import marks, output_files
 
 if TYPE_CHECKING:
     from jaxgen.runs.load import Trained
@@ -79,7 +79,8 @@ def map_(
         points = np.stack(np.meshgrid(*values), -1).reshape(-1, 2)  # [side*side 2], the first number varies fastest
         decoded = nets.decode(points.astype(np.float32), latent_space.conditions(len(points), classes))
         decoded = to_u8(decoded).reshape(side, side, *decoded.shape[1:])
-        plot_map(latents, labels, source.classes, ("z 1", "z 2"), out, decoded, values)
+        mark = marks.of_run(marks.DRAWN, run, opened)
+        plot_map(latents, labels, source.classes, ("z 1", "z 2"), out, decoded, values, mark)
     print(f"The latents of {len(latents)} images of {split} at step {opened.step}: {out}")
 
 

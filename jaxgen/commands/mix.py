@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxgen.commands.shared import PNG, Folder
 from jaxgen.core.errors import at_least, numbers
 from jaxgen.core.ranges import Seed
-from jaxgen.media import output_files
+from jaxgen.media import marks, output_files
 
 
 def mix(
@@ -51,5 +51,5 @@ def mix(
     check_truncation(task, truncation)
     opened = open_run(run)
     images = latent_space.mix(latent_space.Entry(opened, 64), seed, rows, columns, chosen, classes, truncation)
-    save_png(out, grid(images, columns + 1))
+    save_png(out, grid(images, columns + 1), marks.of_run(marks.DRAWN, run, opened, seed))
     print(f"{rows} x {columns} mixtures of step {opened.step}: {out}")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxgen.commands.shared import PNG, Folder, ImageFile
 from jaxgen.core.errors import at_least
 from jaxgen.core.ranges import Seed
-from jaxgen.media import output_files
+from jaxgen.media import marks, output_files
 
 
 def project(
@@ -71,7 +71,8 @@ def project(
         **label_array,
     }
     print(f"PSNR {found.psnr:.2f} dB by {distance} after {steps} steps", flush=True)
+    mark = marks.of_run(marks.EDITED, run, opened, seed)
     with output_files.together():
-        save_png(out, grid(np.concatenate([target, found.image]), 2))
-        save_npz(beside, step=opened.step, psnr=found.psnr, **arrays)
+        save_png(out, grid(np.concatenate([target, found.image]), 2), mark)
+        save_npz(beside, mark, step=opened.step, psnr=found.psnr, **arrays)
     print(f"{out}, {beside}")

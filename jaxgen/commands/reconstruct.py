@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jaxgen.commands.shared import PNG, Folder
 from jaxgen.core.errors import InputError, at_least
-from jaxgen.media import output_files
+from jaxgen.media import marks, output_files
 
 
 def reconstruct(
@@ -40,11 +40,12 @@ def reconstruct(
     task = task_of(run)
     if task.get(Codec).decode is None:
         raise InputError(Codec.lack)
-    config, mesh, task, state, frozen, step = open_run(run)
+    opened = open_run(run)
+    config, mesh, task, state, frozen, step = opened
     source = data.open_source(config.data.at(split), task.example)
     compared = comparison(task, replace(config, data=config.data.at(split)), mesh, source, 2 * count)
     assert compared is not None
     images = compared.make(state, frozen)
-    save_png(out, grid(images, compared.columns))
+    save_png(out, grid(images, compared.columns), marks.of_run(marks.EDITED, run, opened))
     value = float(psnr(jnp.asarray(images[::2]), jnp.asarray(images[1::2])).mean())
     print(f"{len(images) // 2} images of {split} and their reconstructions at step {step}, psnr {value:.2f} dB: {out}")

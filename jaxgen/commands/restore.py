@@ -197,6 +197,8 @@ class ImageRestorer:
     def __post_init__(self):
         import jax
 
+        random = self.model.transform.stochastic or self.model.by
+        self.mark = self.model.mark and self.model.mark.with_seed(self.seed if random else None)
         self.degrade_batch = jax.jit(self.model.degrade, static_argnums=2)
         self.tile = self.model.tile(self.tile)
 
@@ -234,7 +236,7 @@ class ImageRestorer:
             with output_files.together():
                 for path, lines in zip(paths, parts, strict=True):
                     values = np.concatenate([quantised(some, photo.bits) for some in lines])
-                    write(path, values, photo, alpha)
+                    write(path, values, photo, alpha, mark=self.mark)
             return {}
         from jaxgen.media import comparison_sheet as comparing
 
@@ -243,13 +245,13 @@ class ImageRestorer:
             found = [each[: len(truth), : truth.shape[1]] for each in found]
         with output_files.together():  # before they are scored, which may fail
             for path, each in zip(paths, found, strict=True):
-                write(path, quantised(each, photo.bits), photo, alpha)
+                write(path, quantised(each, photo.bits), photo, alpha, mark=self.mark)
         height, width = np.min([x.shape[:2] for x in (found[0], found[0] if truth is None else truth)], axis=0)
         found, truth = [each[:height, :width] for each in found], None if truth is None else truth[:height, :width]
         scores = lambda made: {} if truth is None else comparing.measured(truth, made, int(self.model.scale))  # noqa: E731
         if sheet:
             before = enlarged(given, self.model.scale)[:height, :width]
-            comparing.write_sheet(sheet_path(target), before, found, truth, scores)
+            comparing.write_sheet(sheet_path(target), before, found, truth, scores, self.mark)
         return scores(found[0])
 
     def check_size(self, file: Path, compared: bool) -> Check | None:

@@ -85,7 +85,7 @@ def score(
             writer = csv.writer(file)
             writer.writerow(["rank", "score", "image", "label"])
             writer.writerows([rank, f"{scores[i]:.6g}", names[i], labels[i]] for rank, i in enumerate(order, 1))
-        save_png(sheet, ranked(data.Subset(some, order), scores[order], about, image, count))
+        save_png(sheet, ranked(data.Subset(some, order), scores[order], about, image, count), None)  # of the data
     print(f"{len(some)} images scored by {by} at step {opened.step}: {out}, {sheet}")
     if bad := getattr(source, "bad", {}):
         lines = "\n".join(f"{name}: {wrong}" for name, wrong in bad.items())

@@ -9,6 +9,7 @@ import tyro
 from PIL import Image
 
 from jaxgen.core.errors import InputError
+from jaxgen.media import marks
 
 if TYPE_CHECKING:
     from jaxgen.core.task import Task
@@ -21,6 +22,13 @@ ImageFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(one or more)")
 ]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|NAME|METHOD")]
+
+
+def general_options(argv: Sequence[str]) -> list[str]:
+    """Set what --max-pixels and --no-mark ask for, which all commands accept, and return the other arguments."""
+    rest = limit_pixels(argv)
+    marks.wanted = not set(rest) & {"--no-mark", "--no_mark"}
+    return [each for each in rest if each not in ("--no-mark", "--no_mark")]
 
 
 def limit_pixels(argv: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from jaxgen.inference.tiled_stylization import TILE, stylized, tile_of
 from jaxgen.media import tiling
 from jaxgen.media.batch_files import BYTES, ImageJob, check_memory, check_memory_limit
 from jaxgen.media.frames import by_frames
+from jaxgen.media.marks import Mark
 from jaxgen.media.photo import check_mask, quantised, read, size_of, write
 
 PAINTED = ("fast-style", "fast-style-many")  # presets whose weights paint styles that have names
@@ -150,6 +151,11 @@ class ImageStylizer:
     memory: float
     progress: bool = False
 
+    @property
+    def mark(self) -> Mark | None:
+        """The mark of outputs; None where they are the images themselves."""
+        return self.stylist.mark if self.stylist.request.strength else None
+
     def process(self, file: Path, target: Path):
         """Stylize a file. Raises InputError if it can't be stylized."""
         self.check_size(file)
@@ -158,7 +164,7 @@ class ImageStylizer:
         content = np.repeat(photo.pixels, 3, 2) if grey else photo.pixels
         masks = self.read_masks(file, content)
         made = self.stylized(content, masks, target)
-        write(target, quantised(made, photo.bits), photo, photo.alpha)
+        write(target, quantised(made, photo.bits), photo, photo.alpha, mark=self.mark)
 
     def stylized(self, content: np.ndarray, masks: np.ndarray | None, target: Path | None = None) -> np.ndarray:
         """Return a stylized image f32[h w 3]. The masks f32[n h w 1] add up to 1 at most."""
@@ -179,7 +185,7 @@ class ImageStylizer:
             def show(at: int, total: int, canvas: Any):
                 move(at, total)
                 if self.progress and target is not None:
-                    save_png(progress_path(target), quantised(np.asarray(canvas), 8))
+                    save_png(progress_path(target), quantised(np.asarray(canvas), 8), self.mark)
 
             yield show
 

@@ -47,9 +47,9 @@ def script(family: str):
 def train_family(family: str, argv: Sequence[str], prog: str):
     """Train a model of a family, or with --list or --dry-run list the presets or describe the run."""
     from jaxgen.commands.parse import parse
-    from jaxgen.commands.shared import limit_pixels
+    from jaxgen.commands.shared import general_options
 
-    command = parse(family, limit_pixels(argv), prog)
+    command = parse(family, general_options(argv), prog)
     if command.list:
         from jaxgen.commands.list_ import show_family
 

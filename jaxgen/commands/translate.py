@@ -11,7 +11,7 @@ from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Seed
 from jaxgen.data.derived_sources import DERIVED_SOURCES
 from jaxgen.inference.image_translation import Translator, number_of, translation_of
-from jaxgen.media import output_files
+from jaxgen.media import marks, output_files
 from jaxgen.media.batch_files import ImageJob, check_image, check_memory, check_memory_limit, numbered
 from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import Photo, check_made, quantised, read, write
@@ -66,6 +66,7 @@ class ImageTranslator:
     """Translates image files."""
 
     translator: Translator
+    mark: marks.Mark | None
     side: int | None = None
     make: Callable[[np.ndarray], np.ndarray] | None = None
     answers: int = 1
@@ -81,7 +82,8 @@ class ImageTranslator:
         check = lambda needed: check_memory(file, size, needed, self.memory, advice)  # noqa: E731
         with output_files.together():
             for number, path in enumerate(numbered(target, self.answers)):
-                write(path, quantised(self.translator.translated(x, number, check), photo.bits), photo)
+                made = self.translator.translated(x, number, check)
+                write(path, quantised(made, photo.bits), photo, mark=self.mark)
 
     def prepared(self, photo: Photo, file: Path) -> np.ndarray:
         """Return an image as the model takes it, f32[h w c]: an image of the output domain turned into a source."""
@@ -109,4 +111,5 @@ def open_translator(
         raise InputError(f"{folder} was trained on images of both domains, not on edges or the like: leave out --pair.")
     to_number = number_of(transform.inputs["to"], to)
     translator = Translator(transform, averaged(opened.state, opened.frozen), to_number, seed)
-    return ImageTranslator(translator, side, DERIVED_SOURCES[data.making] if pair else None, answers, memory)
+    mark = marks.of_run(marks.EDITED, folder, opened, seed if transform.stochastic else None)
+    return ImageTranslator(translator, mark, side, DERIVED_SOURCES[data.making] if pair else None, answers, memory)

@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxgen.commands.shared import PNG, Folder, class_of
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Seed
-from jaxgen.media import output_files
+from jaxgen.media import marks, output_files
 
 
 def traverse(
@@ -46,5 +46,5 @@ def traverse(
     count = latents or size
     entry = entries.Entry(opened, min(count, 16) * entries.STEPS)
     images = entries.traverse(entry, seed, count, strength, classes, 1.0)
-    save_png(out, grid(images, entries.STEPS))
+    save_png(out, grid(images, entries.STEPS), marks.of_run(marks.DRAWN, run, opened, seed))
     print(f"{count} latents of step {opened.step}: {out}")

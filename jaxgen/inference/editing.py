@@ -98,6 +98,7 @@ class ImageEditor:
         from jaxgen.core.config import Mesh
         from jaxgen.core.types import averaged
         from jaxgen.inference.inpainting import bound
+        from jaxgen.media import marks
         from jaxgen.media.image_grid import grid, save_png
         from jaxgen.runs.load import open_run
 
@@ -115,5 +116,6 @@ class ImageEditor:
             return jnp.clip(paint(denoise, bare, keys, repeated), -1, 1)
 
         made = jax.jit(answers)(opened.state, opened.frozen, jax.tree.map(jnp.asarray, given), np.uint32(self.seed))
-        save_png(self.out, grid(np.concatenate([shown, np.asarray(made)])))
+        mark = marks.of_run(marks.EDITED, self.run, opened, self.seed)
+        save_png(self.out, grid(np.concatenate([shown, np.asarray(made)])), mark)
         print(f"{self.count} answers of step {opened.step} {text}: {self.out}")

@@ -24,6 +24,7 @@ from jaxgen.interop.layers import traced
 from jaxgen.interop.nearest import TRIED, by_size, nearest
 from jaxgen.interop.read import notes, read
 from jaxgen.interop.weight_names import rule_of
+from jaxgen.media import marks
 from jaxgen.models.translation.fast_style import FastStyle, transposed
 from jaxgen.pretrained import catalogue
 from jaxgen.runs import sharding
@@ -129,6 +130,15 @@ def open_trained(
     loads = task.frozen.items() if with_frozen else ()
     frozen = {net: jax.device_put(load(), whole) for net, load in loads}
     return Trained(run, grid, task, state, frozen, step)
+
+
+def mark_of(source: str, name: str, opened: Trained, seed: int | None = None) -> marks.Mark:
+    """Return the mark of files that a trained model makes, by what `open_trained` was given."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return marks.of_run(source, path, opened, seed)
+    file = path if path.is_file() else catalogue.file_of(name)
+    return marks.of_weights(source, file, opened.run.preset).with_seed(seed)
 
 
 def fitted(file: Path, tensors: Tensors, run: Run | None, preset: str) -> tuple[Run, dict[str, Entry]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.core.progress import duration, progress
+from jaxgen.media import marks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,7 @@ class Model:
     """A model that restores images: a Transform, its nets, and the factor by which it enlarges.
 
     may: the inputs that it takes beside those that it needs
+    mark: of its answers; None for an interpolation
     doubt: why it is not known how its training images were degraded; empty: it is known
     by:  (given, keys, scale) -> answer f32[1 H W c] on the host, where an image takes more than one program
     per: bytes that those take for each pixel of the answer
@@ -47,6 +49,7 @@ class Model:
     by: Callable[..., Any] | None = None
     per: int = 0
     doubt: str = ""
+    mark: marks.Mark | None = None
 
     def __post_init__(self):
         self.programs: dict[Any, Any] = {}  # by the shapes of what they are given
@@ -150,13 +153,13 @@ def open_model(name: str, preset: str, scale: float | None, steps: int | None = 
 
     steps: of a deep image prior; None: its own number
     """
-    path, may, by, per, doubt = Path(name).expanduser(), (), None, 0, ""
+    path, may, by, per, doubt, mark = Path(name).expanduser(), (), None, 0, "", None
     at_least(1, steps=steps)
     if steps is not None and name != PRIOR:
         raise InputError(f"--steps is for --with {PRIOR}.")
     if name == PRIOR:
         found, params, context, may, per = prior(), {}, None, ("mask", "sigma"), PER_PIXEL
-        by = partial(by_prior, steps=steps, ended=[])
+        by, mark = partial(by_prior, steps=steps, ended=[]), marks.Mark(marks.EDITED, PRIOR)
     elif name in INTERPOLATIONS:
         if preset:
             raise InputError("--preset is for a file of weights.")
@@ -171,8 +174,10 @@ def open_model(name: str, preset: str, scale: float | None, steps: int | None = 
         opened = open_run(path, Mesh(data=1))
         found = restorer_of(opened.task, opened.run.model, name)
         params, context = averaged(opened.state, opened.frozen)
+        mark = marks.of_run(marks.EDITED, path, opened)
     elif path.is_file():
         found, params, context, name, doubt = of_file(path, preset)
+        mark = marks.of_weights(marks.EDITED, path, name)
     else:
         from jaxgen.pretrained import catalogue
 
@@ -180,7 +185,8 @@ def open_model(name: str, preset: str, scale: float | None, steps: int | None = 
         if preset:
             raise InputError(f"--preset is for a file of weights: {name} is of {known.preset}.")
         found, params, context = of_word(name)
-    return at_scale(found, params, context, name, scale, may, by, per, doubt)
+        mark = marks.of_weights(marks.EDITED, catalogue.file_of(name), known.preset)
+    return at_scale(found, params, context, name, scale, may, by, per, doubt, mark)
 
 
 Found = tuple["Transform", "Degradation"]
@@ -218,6 +224,7 @@ def at_scale(
     by: Callable[..., Any] | None = None,
     per: int = 0,
     doubt: str = "",
+    mark: marks.Mark | None = None,
 ) -> Model:
     """Return the model that enlarges by a factor, None: its own. Raises InputError where it can't."""
     transform, degradation = found
@@ -230,7 +237,7 @@ def at_scale(
     scale = float(default if scale is None else scale)
     if not 1 <= scale <= 16:
         raise InputError(f"--scale must be from 1 to 16, not {scale:g}.")
-    return Model(transform, degradation.degrade, params, context, scale, name, may, by, per, doubt)
+    return Model(transform, degradation.degrade, params, context, scale, name, may, by, per, doubt, mark)
 
 
 def prior() -> Found:

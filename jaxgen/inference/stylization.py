@@ -13,7 +13,7 @@ import numpy as np
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.core.types import Context, averaged, variables
-from jaxgen.media import photo
+from jaxgen.media import marks, photo
 from jaxgen.models.translation.adain import AdaIN
 from jaxgen.models.translation.fast_style import PRESETS, FastStyle, painter, transposed
 from jaxgen.models.translation.gatys import Easel, Gatys
@@ -79,6 +79,10 @@ class IterativeStylist:
     easels: dict[tuple[int, ...], Any] = field(default_factory=dict)
     multiple: int = 1  # where a part may begin
 
+    @property
+    def mark(self) -> marks.Mark:
+        return marks.Mark(marks.EDITED, self.name)
+
     def begin(self, content: np.ndarray, tile: int, parts: int, keep: bool, masks: np.ndarray | None, show: Show):
         self.images = [jnp.asarray(recoloured(x, content) if keep else x) for x in self.styles]
         self.change, self.done, self.total = None, 0, (parts + (parts > 1)) * self.steps
@@ -123,6 +127,7 @@ class Trained:
     transform: Transform
     params: Any
     context: Any
+    mark: marks.Mark
     styles: list[np.ndarray]  # style images, for a net that takes them
     iterative: bool = False
     each: int = 800  # bytes that a pixel takes, by XLA's account of the default nets: 270 to 790
@@ -264,7 +269,8 @@ def of_run(path: Path, request: StyleRequest, how: str | None) -> Trained:
         transform = replace(opened.run.model, how=how).task(1).get(Transform)
     by_image, params, context = "style" in transform.inputs, *averaged(opened.state, opened.frozen)
     request = request if by_image else named(request, transform.inputs["to"].names, str(path))
-    return Trained(str(path), request, transform, params, context, request.images(str(path)) if by_image else [])
+    mark, styles = marks.of_run(marks.EDITED, path, opened), request.images(str(path)) if by_image else []
+    return Trained(str(path), request, transform, params, context, mark, styles)
 
 
 def named(request: StyleRequest, domains: Sequence[str], name: str) -> StyleRequest:
@@ -304,4 +310,6 @@ def of_weights(path: Path, request: StyleRequest, name: str = "", model: FastSty
     params = {"painter": jax.tree.map(jnp.asarray, one.weights(tensors)["params"])}
     context = Context({}, {}, {}, jnp.zeros((), jnp.int32))
     name = name or path.name
-    return Trained(name, named(request, transform.inputs["to"].names, name), transform, params, context, [])
+    request = named(request, transform.inputs["to"].names, name)
+    mark = marks.of_weights(marks.EDITED, path, "fast-style")
+    return Trained(name, request, transform, params, context, mark, [])

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from jaxgen.core.errors import InputError
-from jaxgen.media import output_files
+from jaxgen.media.marks import Mark, marked
 
 ANIMATIONS = (".gif", ".mp4")
 
@@ -23,14 +23,14 @@ def check_animation(path: Path, fps: int):
         raise InputError("A .mp4 needs PyAV: pip install 'jaxgen[video]', or write a .gif.")
 
 
-def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int):
-    """Write frames u8[h w] or u8[h w 3] as a .gif that loops forever, or as a .mp4 (H.264).
+def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int, mark: Mark | None):
+    """Write frames u8[h w] or u8[h w 3] as a .gif that loops forever, or as a .mp4 (H.264), with a mark.
 
     .gif: all frames share one palette of 256 colours. A frame lasts a whole number of hundredths of a second. Equal
     frames in a row become one longer frame.
     .mp4: an odd side is padded with one white line.
     """
-    with output_files.whole(path) as part:
+    with marked(path, mark) as part:
         {".gif": _save_gif, ".mp4": _save_mp4}[path.suffix.lower()](part, frames, fps)
 
 

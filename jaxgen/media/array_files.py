@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 
 from jaxgen.core.spec import ArraySpec
-from jaxgen.media import output_files
 from jaxgen.media.animation import save_animation
 from jaxgen.media.audio import save_wav
 from jaxgen.media.image_grid import grid, save_npz, save_png, to_u8
+from jaxgen.media.marks import Mark, marked
 from jaxgen.media.skeletons import draw_poses
 
 RATE = {"video": 10.0, "audio": 16_000.0, "pose": 10.0}  # per second, for a spec without a rate
 
 
-def save_arrays(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0):
-    """Write arrays [n ...] of a kind to one file. Its suffix must be ENDINGS[spec.kind].
+def save_arrays(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int = 0, rows: int = 0):
+    """Write arrays [n ...] of a kind to one file, with a mark. Its suffix must be ENDINGS[spec.kind].
 
     columns, rows: the layout of a grid of images, videos or poses; 0: as square as possible
     """
-    _SAVE[spec.kind][1](path, spec, arrays, columns, rows)
+    _SAVE[spec.kind][1](path, spec, arrays, mark, columns, rows)
 
 
 def still(spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray | None:
@@ -54,26 +54,26 @@ def _rate(spec: ArraySpec) -> int:
     return max(round(spec.rate or RATE[spec.kind]), 1)
 
 
-def _images(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int):
-    save_png(path, grid(arrays, columns, rows))
+def _images(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int, rows: int):
+    save_png(path, grid(arrays, columns, rows), mark)
 
 
-def _moving(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int):
-    save_animation(path, _frames(spec, arrays, columns, rows) or [], min(_rate(spec), 50))
+def _moving(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int, rows: int):
+    save_animation(path, _frames(spec, arrays, columns, rows) or [], min(_rate(spec), 50), mark)
 
 
-def _sound(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int):
-    save_wav(path, arrays, _rate(spec))
+def _sound(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int, rows: int):
+    save_wav(path, arrays, _rate(spec), mark)
 
 
-def _text(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int):
+def _text(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int, rows: int):
     lines = [" ".join(map(str, np.ravel(row))) for row in np.asarray(arrays)]
-    with output_files.whole(path) as part:
+    with marked(path, mark) as part:
         part.write_text("\n".join(lines) + "\n")
 
 
-def _numbers(path: Path, spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int):
-    save_npz(path, **{spec.kind: np.asarray(arrays)})
+def _numbers(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int, rows: int):
+    save_npz(path, mark, **{spec.kind: np.asarray(arrays)})
 
 
 _SAVE: dict[str, tuple[str, Callable[..., Any]]] = {

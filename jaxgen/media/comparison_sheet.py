@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from jaxgen.media import photo
 from jaxgen.media.image_grid import save_png
+from jaxgen.media.marks import Mark
 from jaxgen.metrics import pixels
 
 
@@ -40,7 +41,14 @@ def measured(clean: np.ndarray, made: np.ndarray, border: int) -> dict[str, floa
 Scores = Callable[[np.ndarray], dict[str, float]]
 
 
-def write_sheet(path: Path, before: np.ndarray, answers: list[np.ndarray], truth: np.ndarray | None, scores: Scores):
+def write_sheet(
+    path: Path,
+    before: np.ndarray,
+    answers: list[np.ndarray],
+    truth: np.ndarray | None,
+    scores: Scores,
+    mark: Mark | None,
+):
     """Write a sheet: input, outputs and original side by side, and an enlarged detail under each.
 
     Each has its first score of `scores` as a caption.
@@ -48,7 +56,7 @@ def write_sheet(path: Path, before: np.ndarray, answers: list[np.ndarray], truth
     names = ["after", *(f"after, {i}" for i in range(2, len(answers) + 1))]
     columns = [("before", before), *zip(names, answers, strict=True)]
     columns += [] if truth is None else [("original", truth)]
-    save_png(path, sheet_of(columns, scores))
+    save_png(path, sheet_of(columns, scores), mark)
 
 
 def sheet_of(columns: list[tuple[str, np.ndarray]], scores: Scores) -> np.ndarray:

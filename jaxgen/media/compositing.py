@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.core.errors import InputError
+from jaxgen.media import marks
 from jaxgen.media.batch_files import check_memory
 from jaxgen.media.photo import Photo, check_made, check_mask, read
 
@@ -20,12 +21,14 @@ class Layer:
     alpha:  f32[h w 1] in [0, 1], the opacity
     known:  bool[h w 1], where the colours are known; a mask may show less than that
     place:  rows and columns of the background that it covers
+    drawn:  whether its file says that a net drew or changed it
     """
 
     pixels: np.ndarray
     alpha: np.ndarray
     known: np.ndarray
     place: tuple[slice, slice]
+    drawn: bool = False
 
     def like(self, image: np.ndarray) -> np.ndarray:
         """Return the background, converted to colour if the foreground is in colour."""
@@ -95,7 +98,8 @@ def layer(
             f"Nothing of {file} would be visible: it is {height}x{width} at {y},{x} of {tall}x{wide} pixels."
         )
     known = alpha > 0 if mask is None else np.ones_like(alpha, bool)
-    return Layer(pixels[inside], alpha[inside], known[inside], (slice(top, bottom), slice(left, right)))
+    drawn = marks.source_of((photo.extras or {}).get("xmp")) in marks.ARTIFICIAL
+    return Layer(pixels[inside], alpha[inside], known[inside], (slice(top, bottom), slice(left, right)), drawn)
 
 
 def resized(image: np.ndarray, scale: float) -> np.ndarray:

@@ -12,7 +12,8 @@ from PIL import Image
 from jaxgen.core.errors import InputError
 from jaxgen.data import image_files
 from jaxgen.data.image_decoding import plain
-from jaxgen.media import output_files
+from jaxgen.media import containers, output_files
+from jaxgen.media.xmp_writing import insert_xmp
 
 SUFFIXES = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png"}  # formats of animations
 Result = TypeVar("Result")
@@ -40,9 +41,13 @@ def by_frames(
     found: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
         made, times, loop = [], [], None
+        with image_files.regular(file) as stream:
+            packet = containers.read_xmp(stream)
         for number, (frame, duration, loop) in enumerate(_frames(file), 1):  # noqa: B007
             given, made_here = (Path(folder) / f"{number:06}{end}" for end in ("", "-made.png"))
             frame.save(given, "PNG")
+            if packet:
+                insert_xmp(given, packet)
             try:
                 found.append(work(given, made_here))
             except InputError as error:
@@ -72,7 +77,7 @@ def _frames(file: Path) -> Iterator[tuple[Image.Image, int, int | None]]:
 
 
 def _join(path: Path, parts: list[Path], times: list[int], loop: int | None):
-    """Write images as the frames of an animation."""
+    """Write images as the frames of an animation, with the XMP of the first."""
     kind = {suffix: kind for kind, suffix in SUFFIXES.items()}[path.suffix.lower()]
     with ExitStack() as stack, output_files.whole(path) as part:
         images = [stack.enter_context(image_files.opened(each)) for each in parts]
@@ -84,6 +89,10 @@ def _join(path: Path, parts: list[Path], times: list[int], loop: int | None):
         if loop is not None or kind == "WEBP":  # which has no other way to say once
             how["loop"] = 1 if loop is None else loop
         frames[0].save(part, kind, save_all=True, append_images=frames[1:], duration=times, **how)
+        with parts[0].open("rb") as file:
+            packet = containers.read_xmp(file)
+        if packet:
+            insert_xmp(part, packet)
 
 
 def _opaque(frame: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jaxgen.media import output_files
+from jaxgen.media.marks import Mark, marked
 
 CELL = 64  # pixels; a grid enlarges smaller images to about this size
 CAPTION = 13  # pixels, the height of a line of text
@@ -62,13 +62,13 @@ def _laid_out(cells: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray:
     return image[..., 0] if image.shape[-1] == 1 else image
 
 
-def save_png(path: Path, image: np.ndarray):
-    """Write an image u8[h w] or u8[h w 3]. A half-written file is never visible."""
-    with output_files.whole(path) as part:
+def save_png(path: Path, image: np.ndarray, mark: Mark | None):
+    """Write an image u8[h w] or u8[h w 3] with a mark. A half-written file is never visible."""
+    with marked(path, mark) as part:
         Image.fromarray(image).save(part, "PNG")
 
 
-def save_npz(path: Path, **arrays: Any):
-    """Write named arrays. A half-written file is never visible."""
-    with output_files.whole(path) as part, part.open("wb") as file:
+def save_npz(path: Path, mark: Mark | None, /, **arrays: Any):
+    """Write named arrays with a mark, the comment of the archive. A half-written file is never visible."""
+    with marked(path, mark) as part, part.open("wb") as file:
         np.savez(file, **arrays)

@@ -39,12 +39,12 @@ def extras_of(image: Image.Image) -> dict[str, Any]:
 
 
 def extras_for(kind: str, known: dict[str, Any], size: tuple[int, int], grey: tuple[bool, bool]) -> dict[str, Any]:
-    """Return the metadata that a file of a format gets.
+    """Return the metadata that a file of a format gets from its encoder; the XMP is written with the mark.
 
     size: width and height of the output
     grey: whether the photo was grey, and whether the output is
     """
-    kept = {name: value for name, value in known.items() if kind != "BMP" or name == "dpi"}
+    kept = {name: value for name, value in known.items() if name == "dpi" or (kind != "BMP" and name != "xmp")}
     if grey[0] != grey[1]:
         kept.pop("icc_profile", None)
     if "exif" in kept:

@@ -1,5 +1,6 @@
 """Image files of users: 8 or 16 bits, alpha, EXIF and colour profile are read, and written again."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from jaxgen.data import deep_images, image_files
 from jaxgen.data.image_decoding import eight_bits, pixels
 from jaxgen.data.image_files import SUFFIXES, reason
 from jaxgen.data.image_folders import images_in
-from jaxgen.media import image_writing, metadata, output_files
+from jaxgen.media import containers, image_writing, metadata, xmp
+from jaxgen.media.marks import Mark, marked
 
 WRITTEN = tuple(image_writing.KINDS)
 SMALLEST, LARGEST = 4, 20_000  # pixels of a side: the smallest input, the largest output
@@ -26,7 +28,7 @@ class Photo:
     pixels:  f32[h w c] in [-1, 1], grey or colour; invisible pixels, of alpha 0, have the nearest visible colour
     alpha:   u8 or u16[h w 1], as in the file, or None
     bits:    8 or 16
-    extras:  metadata that is written again: "exif", "icc_profile", "dpi"
+    extras:  metadata that is written again: "exif", "icc_profile", "dpi", "xmp"
     """
 
     pixels: np.ndarray
@@ -56,6 +58,8 @@ def read(path: Path) -> Photo:
             _check(path, image)
             values = pixels(image, data)
             extras = metadata.extras_of(image)
+        if (packet := containers.read_xmp(io.BytesIO(data))) and (packet := xmp.described(packet)):
+            extras["xmp"] = packet
     except InputError:
         raise
     except Exception as error:  # Pillow raises many kinds on damaged data
@@ -130,8 +134,8 @@ def quantised(x: np.ndarray, bits: int) -> np.ndarray:
     return np.clip(np.rint((x + 1) * (top / 2)), 0, top).astype(np.uint16 if bits == 16 else np.uint8)
 
 
-def write(path: Path, values: np.ndarray, like: Photo, alpha: np.ndarray | None = None):
-    """Write u8 or u16[h w c], and alpha of the same type, with the metadata of the photo `like`.
+def write(path: Path, values: np.ndarray, like: Photo, alpha: np.ndarray | None = None, *, mark: Mark | None):
+    """Write u8 or u16[h w c], and alpha of the same type, with the metadata of the photo `like`, and a mark.
 
     Only a .png or .tif keeps 16 bits. In a .jpg or a .bmp, which have no alpha, transparent pixels become white. A
     half-written file is never visible.
@@ -146,7 +150,7 @@ def write(path: Path, values: np.ndarray, like: Photo, alpha: np.ndarray | None 
     if alpha is not None and kind in image_writing.OPAQUE:
         share = values[..., -1:].astype(np.float32) / np.float32(255)
         values = np.rint(values[..., :-1] * share + 255 * (1 - share)).astype(np.uint8)
-    with output_files.whole(path) as part:
+    with marked(path, mark, (like.extras or {}).get("xmp")) as part:
         try:
             image_writing.save(part, kind, values, extras)
         except ValueError as error:  # such as a .webp beyond its largest size

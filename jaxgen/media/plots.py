@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.media import output_files
+from jaxgen.media.marks import Mark, marked
 from jaxgen.runs.run_dir import read_metrics
 
 
@@ -43,11 +44,13 @@ def plot_map(
     target: Path,
     decoded: np.ndarray | None = None,
     values: np.ndarray | None = None,
+    mark: Mark | None = None,
 ):
     """Plot latents f[n 2], coloured by their labels i32[n], and beside them the images of a grid of latents.
 
     decoded: u8[side side h w c], images of the grid; the first number grows to the right, the second upwards
     values:  f[2 side], the latents' numbers at the grid's columns and rows
+    mark:    of the images, which a net drew
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
@@ -74,7 +77,7 @@ def plot_map(
         some = np.unique(np.linspace(0, side - 1, 5).astype(int))
         panel.set_xticks((some + 0.5) * width, [f"{values[0, i]:.2f}" for i in some])
         panel.set_yticks((side - some - 0.5) * height, [f"{values[1, i]:.2f}" for i in some])
-    with output_files.whole(target) as part:
+    with marked(target, mark) as part:
         figure.savefig(part, format="png", dpi=100)
 
 

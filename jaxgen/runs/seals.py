@@ -67,6 +67,12 @@ def check(folder: Path, step: int) -> str | None:
     return f"{more[0]} is not in {file.name}" if more else None
 
 
+def digest(folder: Path, step: int) -> str:
+    """Return the SHA-256 that identifies a checkpoint: that of the list of its files' digests, its seal's last line."""
+    lines = _seal(folder, step).read_text("utf-8").splitlines(keepends=True)
+    return _last(lines[:-1] if lines[:1] == [HEADING] else lines).strip("# \n")
+
+
 def newest_whole(folder: Path) -> tuple[int | None, dict[int, str]]:
     """Return the newest step whose files are as they were written, and what is wrong with each newer one."""
     damaged = {}

@@ -15,6 +15,7 @@ from jaxgen.core import progress
 from jaxgen.core.spec import ArraySpec
 from jaxgen.media import output_files
 from jaxgen.media.array_files import ENDINGS, save_arrays, still
+from jaxgen.media.marks import Mark
 from jaxgen.media.plots import plot_confusion, plot_losses
 from jaxgen.runs.run_dir import read_metrics
 
@@ -88,11 +89,18 @@ class MetricWriters:
             self.say(f"step {step}/{self.total}  {text}")
 
     def examples(
-        self, step: int, spec: ArraySpec, arrays: np.ndarray, rows: int = 0, columns: int = 0, kind: str = "samples"
+        self,
+        step: int,
+        spec: ArraySpec,
+        arrays: np.ndarray,
+        mark: Mark,
+        rows: int = 0,
+        columns: int = 0,
+        kind: str = "samples",
     ) -> Path:
         """Write <kind>/<step>.png (or .gif, .wav: as the arrays' kind has it) of arrays [n ...]; return its path."""
         path = self.folder / kind / f"{step:06d}{ENDINGS[spec.kind]}"
-        save_arrays(path, spec, arrays, columns, rows)
+        save_arrays(path, spec, arrays, mark, columns, rows)
         if (image := still(spec, arrays, columns, rows)) is not None:
             self.board.add_image(kind, image, step, dataformats="HWC" if image.ndim == 3 else "HW")
         return path

@@ -12,6 +12,7 @@ from jaxgen.data import Source
 from jaxgen.inference.previews import Comparison, comparison, shown
 from jaxgen.inference.sampling import draws_samples, make_sampler, sample_spec
 from jaxgen.media.array_files import ENDINGS
+from jaxgen.media.marks import DRAWN, EDITED, Mark
 from jaxgen.training.metric_writers import MetricWriters, Silent
 from jaxgen.training.setup import Setup
 
@@ -54,10 +55,13 @@ class Previews:
         """Write the previews of a state."""
         if self.sample:
             made = self.sample(state, self.setup.frozen, self.run.seed, self.run.log.count, self.conditioning)
-            writer.examples(at, sample_spec(self.setup.task), made, self.rows)
+            given = any(self.setup.task.example[name].kind in ("image", "video") for name in self.conditioning)
+            mark = Mark(EDITED if given else DRAWN, self.run.preset, seed=self.run.seed)
+            writer.examples(at, sample_spec(self.setup.task), made, mark, self.rows)
         if self.comparison:
             made, columns = self.comparison.make(state, self.setup.frozen), self.comparison.columns
-            writer.examples(at, self.comparison.spec, made, columns=columns, kind=self.comparison.kind)
+            mark = Mark(EDITED, self.run.preset, seed=self.run.seed)
+            writer.examples(at, self.comparison.spec, made, mark, columns=columns, kind=self.comparison.kind)
 
     def last(self, folder: Path, at: int) -> str:
         """Return a sentence on where the last previews are, or nothing."""

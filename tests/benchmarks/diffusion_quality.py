@@ -189,12 +189,13 @@ def sheet(out: Path, names: list[str], targets: list[Path]):
     from PIL import Image
 
     from jaxgen.media.image_grid import captioned, save_png
+    from jaxgen.media.marks import DRAWN, Mark
 
     last = [max((out / name / "samples").glob("*.png")) for name in names]
     cells = [Image.open(path).convert("RGB").crop((0, 0, *SHOWN)) for path in last]
     pictures = np.stack([np.asarray(cell, np.float32) for cell in cells]) / 127.5 - 1
     for path in targets:
-        save_png(path, captioned(pictures, names, 3))
+        save_png(path, captioned(pictures, names, 3), Mark(DRAWN))
 
 
 if __name__ == "__main__":

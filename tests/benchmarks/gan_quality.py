@@ -260,6 +260,7 @@ def train_torch(data: Path, out: Path, seed: int, steps: int, every: int):
     import torch  # pyright: ignore[reportMissingImports]
 
     from jaxgen.media.image_grid import grid, save_png
+    from jaxgen.media.marks import DRAWN, Mark
 
     take, generator, average = torch_steps(data, seed)
     scores = open_scores_of(data)
@@ -281,7 +282,7 @@ def train_torch(data: Path, out: Path, seed: int, steps: int, every: int):
             found[kind][str(step)] = value
         torch.set_rng_state(state)
     average.eval()
-    save_png(out / f"{TORCH}-{seed}.png", grid(np.concatenate([*pictures(average, 64)])))
+    save_png(out / f"{TORCH}-{seed}.png", grid(np.concatenate([*pictures(average, 64)])), Mark(DRAWN))
     print(json.dumps(found))
 
 

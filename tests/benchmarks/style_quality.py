@@ -186,6 +186,7 @@ def publish(out: Path, write: bool):
 def sheet(out: Path, names: list[str], targets: list[Path]):
     """Write a row of images for each photograph, a column for each way, its name above."""
     from jaxgen.media.image_grid import captioned, save_png
+    from jaxgen.media.marks import EDITED, Mark
 
     files = sorted((out / "photos").iterdir())
     cells, captions = [], []
@@ -195,7 +196,7 @@ def sheet(out: Path, names: list[str], targets: list[Path]):
             cells.append(np.asarray(picture, np.float32) / 127.5 - 1)
             captions.append("" if i else name)
     for path in targets:
-        save_png(path, captioned(np.stack(cells), captions, len(names)))
+        save_png(path, captioned(np.stack(cells), captions, len(names)), Mark(EDITED))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ def ours_gatys(steps: int) -> Callable[[], Any]:
     from jaxgen.inference import stylization
     from jaxgen.media import photo
     from jaxgen.media.image_grid import save_png
+    from jaxgen.media.marks import EDITED, Mark
     from jaxgen.models.translation.gatys import Gatys
     from jaxgen.pretrained import backbones
 
@@ -73,7 +74,7 @@ def ours_gatys(steps: int) -> Callable[[], Any]:
         "gatys", stylization.StyleRequest(("s",)), Gatys(), backbones.load("vgg16"), styles, steps
     )
     path = Path(tempfile.mkdtemp()) / "progress.png"
-    show = lambda at, total, canvas: save_png(path, photo.quantised(np.asarray(canvas), 8))  # noqa: E731
+    show = lambda at, total, canvas: save_png(path, photo.quantised(np.asarray(canvas), 8), Mark(EDITED))  # noqa: E731
 
     def paint():
         stylist.begin(content, 0, 1, False, None, show)
@@ -125,6 +126,7 @@ def theirs_gatys(steps: int) -> Callable[[], Any]:
 
     from jaxgen.media import photo
     from jaxgen.media.image_grid import save_png
+    from jaxgen.media.marks import EDITED, Mark
     from jaxgen.models.translation import gatys
     from tests.models.translation import test_style_parity as reference
 
@@ -141,7 +143,7 @@ def theirs_gatys(steps: int) -> Callable[[], Any]:
             reference.torch_loss(tensors, model, canvas, wanted).backward()
             adam.step()
             if step % gatys.CHUNK == 0:
-                save_png(path, photo.quantised(canvas.detach()[0].permute(1, 2, 0).numpy(), 8))
+                save_png(path, photo.quantised(canvas.detach()[0].permute(1, 2, 0).numpy(), 8), Mark(EDITED))
 
     return paint
 

@@ -310,11 +310,12 @@ def sheet(out: Path, names: list[str], targets: list[Path]):
     from PIL import Image
 
     from jaxgen.media.image_grid import captioned, save_png
+    from jaxgen.media.marks import EDITED, Mark
 
     cells = [Image.open(out / f"{name}.png").convert("RGB").crop((0, 0, *SHOWN)) for name in names]
     pictures = np.stack([np.asarray(cell, np.float32) for cell in cells]) / 127.5 - 1
     for path in targets:
-        save_png(path, captioned(pictures, names, 3))
+        save_png(path, captioned(pictures, names, 3), Mark(EDITED))
 
 
 if __name__ == "__main__":

@@ -259,7 +259,7 @@ def test_a_grid_has_one_label_a_row():
 def test_an_animation_of_colours(tmp_path):
     frames = [np.full((5, 7, 3), (40 * i, 200, 0), np.uint8) for i in range(4)]
     for name in ("a.gif", "a.mp4"):
-        save_animation(tmp_path / name, iter(frames), 10)
+        save_animation(tmp_path / name, iter(frames), 10, None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.mp4"]
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.info["loop"] == 0 and getattr(gif, "n_frames", 1) == 4

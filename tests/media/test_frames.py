@@ -49,7 +49,7 @@ def enlarged(file: Path, target: Path) -> str:
     """Write an image twice as large, as a command would."""
     read = photo.read(file)
     alpha = None if read.alpha is None else read.alpha.repeat(2, 0).repeat(2, 1)
-    photo.write(target, photo.quantised(read.pixels.repeat(2, 0).repeat(2, 1), read.bits), read, alpha)
+    photo.write(target, photo.quantised(read.pixels.repeat(2, 0).repeat(2, 1), read.bits), read, alpha, mark=None)
     return file.name
 
 

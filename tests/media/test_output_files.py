@@ -130,8 +130,8 @@ def test_the_cleaning_up_does_not_hide_the_error(tmp_path, monkeypatch):
 def test_files_are_written_with_the_umask_of_the_user(tmp_path):
     arrays = {"x": np.zeros((2, 2), np.float32)}
     made = {
-        "a.png": lambda path: save_png(path, np.zeros((2, 2), np.uint8)),
-        "a.npz": lambda path: save_npz(path, **arrays),
+        "a.png": lambda path: save_png(path, np.zeros((2, 2), np.uint8), None),
+        "a.npz": lambda path: save_npz(path, None, **arrays),
         "a.safetensors": lambda path: write_safetensors(path, arrays),
         "a.pth": lambda path: write_torch(path, arrays),
     }

@@ -16,7 +16,7 @@ def test_a_file_survives_reading_and_writing(tmp_path, channels):
     values = smooth(20, 24, channels)
     photo = read(save(tmp_path / "a.png", values))
     assert photo.pixels.shape == (20, 24, channels - (channels in (2, 4))) and photo.bits == 8
-    write(tmp_path / "b.png", quantised(photo.pixels, 8), photo, photo.alpha)
+    write(tmp_path / "b.png", quantised(photo.pixels, 8), photo, photo.alpha, mark=None)
     assert np.array_equal(pixels_of(tmp_path / "b.png").reshape(values.shape), values)
 
 
@@ -42,7 +42,7 @@ def test_16_bits_survive_reading_and_writing(tmp_path, channels):
     assert photo.pixels.shape == (9, 7, channels - (channels in (2, 4)))
     colour = values[..., : photo.pixels.shape[2]]
     assert np.array_equal(quantised(photo.pixels, 16), colour)
-    write(tmp_path / "b.png", colour, photo, photo.alpha)
+    write(tmp_path / "b.png", colour, photo, photo.alpha, mark=None)
     again = read(tmp_path / "b.png")
     assert np.array_equal(quantised(again.pixels, 16), colour)
     if channels in (2, 4):
@@ -59,7 +59,7 @@ def test_a_rotated_photo_is_written_upright_with_its_exif_and_profile(tmp_path):
     save(tmp_path / "a.jpg", values, quality=100, subsampling=0, exif=exif, icc_profile=b"some profile")
     photo = read(tmp_path / "a.jpg")
     assert photo.pixels.shape == (32, 20, 3)
-    write(tmp_path / "b.jpg", quantised(photo.pixels, 8), photo)
+    write(tmp_path / "b.jpg", quantised(photo.pixels, 8), photo, mark=None)
     with Image.open(tmp_path / "b.jpg") as image:
         assert image.size == (20, 32) and image.getexif()[0x0112] == 1 and image.getexif()[0x010F] == "Camera"
         assert image.info["icc_profile"] == b"some profile"
@@ -102,7 +102,7 @@ def test_colours_under_alpha_0_do_not_matter(tmp_path, mode):
 def test_transparent_pixels_become_white_in_a_file_without_alpha(tmp_path):
     values = smooth(8, 8, 4)
     photo = read(save(tmp_path / "a.png", values))
-    write(tmp_path / "b.bmp", quantised(photo.pixels, 8), photo, photo.alpha)
+    write(tmp_path / "b.bmp", quantised(photo.pixels, 8), photo, photo.alpha, mark=None)
     share = values[..., 3:] / 255
     expected = values[..., :3] * share + 255 * (1 - share)
     np.testing.assert_allclose(pixels_of(tmp_path / "b.bmp"), expected, atol=0.51)

@@ -60,7 +60,7 @@ def test_what_is_written_is_read_again(tmp_path, name):
         alpha = None if photo.alpha is None else large[..., -1:]
         for suffix in sorted(set(WRITTEN) - {".jpeg", ".tiff"}):  # as .jpg and .tif
             path = tmp_path / f"b{suffix}"
-            write(path, large if alpha is None else large[..., :-1], photo, alpha)
+            write(path, large if alpha is None else large[..., :-1], photo, alpha, mark=None)
             check(path, large, suffix, name)
 
 
@@ -122,7 +122,7 @@ def test_inks_become_colours_by_their_profile(tmp_path, kind):
     photo = read(path)
     near(whole(photo), np.broadcast_to(np.array([[[255, 0, 0]]], np.uint8), (8, 16, 3)), True)
     near(pixels_of(decode_file(path)), whole(photo), False)
-    write(tmp_path / "b.png", whole(photo), photo)
+    write(tmp_path / "b.png", whole(photo), photo, mark=None)
     with Image.open(tmp_path / "b.png") as image:
         assert "icc_profile" not in image.info, "the pixels are sRGB"
     ink.save(path, kind, icc_profile=b"damaged")
@@ -139,4 +139,4 @@ def test_damaged_exif_is_left_out(tmp_path, kind):
         photo = read(path)
         near(whole(photo), x, True)
         near(pixels_of(decode_file(path)), x, True)
-        write(tmp_path / "b.jpg", whole(photo), photo)
+        write(tmp_path / "b.jpg", whole(photo), photo, mark=None)

@@ -137,7 +137,7 @@ def test_images_are_prepared_as_in_training(tmp_path):
     seen = []
     net = translation(lambda params, context, inputs, keys, to: inputs["source"] * 0.5, multiple=8)
     translator = Translator(net, ({}, None), 0)
-    work = translate.ImageTranslator(translator, make=lambda x: seen.append(x) or derived_sources.grey(x))
+    work = translate.ImageTranslator(translator, None, make=lambda x: seen.append(x) or derived_sources.grey(x))
     x = smooth(13, 19)
     values = work.prepared(read_photo(save(tmp_path / "a.png", x)), tmp_path / "a.png")
     assert np.array_equal(seen[0][0], x)
