@@ -113,7 +113,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _texts(image: Image.Image) -> dict[str, str]:
     """Return an image's texts but its XMP: those of a PNG, the comment of a GIF or JPEG, EXIF's software."""
-    found: dict[str, Any] = {name: value for name, value in image.info.items() if isinstance(value, str)}
+    found: dict[Any, Any] = {name: value for name, value in image.info.items() if isinstance(value, str)}
     with suppress(Exception):  # texts behind the pixels, which may be damaged
         found |= dict(getattr(image, "text", {}))
     if isinstance(comment := image.info.get("comment"), bytes):
@@ -121,4 +121,4 @@ def _texts(image: Image.Image) -> dict[str, str]:
     with suppress(Exception):
         if software := image.getexif().get(305):
             found["EXIF Software"] = str(software)
-    return {name: str(value) for name, value in found.items() if name not in ("XML:com.adobe.xmp", "compression")}
+    return {str(name): str(value) for name, value in found.items() if name not in ("XML:com.adobe.xmp", "compression")}

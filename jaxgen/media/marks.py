@@ -36,7 +36,7 @@ wanted = True  # whether marks are written; a setting of the process, by --no-ma
 
 @dataclass(frozen=True)
 class Mark:
-    """How a file was made.
+    """A statement of how a file was made.
 
     source:  DRAWN, EDITED or COMPOSED
     preset:  the model's preset, or the method's name
