@@ -262,7 +262,7 @@ class Model(Opened):
 
         def painted(opened: Any) -> list[tuple[np.ndarray, np.ndarray | None]]:
             nets = averaged(opened.state, opened.frozen)
-            painter = self._once("stylize", lambda: Painter(self.name, request, transform, *nets, images))
+            painter = self._once("stylize", lambda: Painter(self.name, request, transform, *nets, None, images))
             painter.request, painter.styles = request, images
             found = []
             for photo in given.photos:

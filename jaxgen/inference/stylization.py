@@ -127,7 +127,7 @@ class Trained:
     transform: Transform
     params: Any
     context: Any
-    mark: marks.Mark
+    mark: marks.Mark | None  # None: nothing is written to files
     styles: list[np.ndarray]  # style images, for a net that takes them
     iterative: bool = False
     each: int = 800  # bytes that a pixel takes, by XLA's account of the default nets: 270 to 790

@@ -71,7 +71,9 @@ def sample(folder: Path, step: int, kind: Kind = "image", into: str = "samples",
     path.parent.mkdir(exist_ok=True)
     rng = np.random.default_rng((seed, step))
     arrays = rng.uniform(-1, 1, SHAPES[kind]) if kind != "tokens" else rng.integers(0, 9, SHAPES[kind])
-    save_arrays(path, ArraySpec(kind, SHAPES[kind][1:]), arrays.astype(np.float32 if kind != "tokens" else np.int32))
+    save_arrays(
+        path, ArraySpec(kind, SHAPES[kind][1:]), arrays.astype(np.float32 if kind != "tokens" else np.int32), None
+    )
     return path
 
 

@@ -4,7 +4,7 @@ import ast
 import io
 import zlib
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_animations_keep_their_frames(tmp_path):
     save_animation(b, values, 10, MARK)
     assert said(b) == SAID and not said(a)
     with Image.open(a) as plain, Image.open(b) as marked:
-        assert marked.n_frames == 3 and marked.info["loop"] == plain.info["loop"] == 0
+        assert getattr(marked, "n_frames", 1) == 3 and marked.info["loop"] == plain.info["loop"] == 0
         for i in range(3):
             plain.seek(i)
             marked.seek(i)
@@ -98,9 +98,8 @@ def test_animations_keep_their_frames(tmp_path):
 def test_an_animated_photo_is_marked_as_a_whole(suffix, tmp_path):
     first, *rest = [Image.fromarray(noise(20, 30, 3) // (i + 1)) for i in range(3)]
     given, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
-    first.save(
-        given, save_all=True, append_images=rest, duration=50, **({"lossless": True} if suffix == ".webp" else {})
-    )
+    more: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
+    first.save(given, save_all=True, append_images=rest, duration=50, **more)
 
     def work(file: Path, out: Path):
         read = photo.read(file)
@@ -109,7 +108,7 @@ def test_an_animated_photo_is_marked_as_a_whole(suffix, tmp_path):
     frames.by_frames(given, target, lambda path: [path], work)
     assert said(target) == SAID
     with Image.open(given) as before, Image.open(target) as after:
-        assert after.n_frames == 3
+        assert getattr(after, "n_frames", 1) == 3
         for i in range(3):
             before.seek(i)
             after.seek(i)
@@ -167,7 +166,8 @@ def save_with(path: Path, packet: bytes) -> Path:
     """Save an image with a packet by Pillow, not by us."""
     info = PngImagePlugin.PngInfo()
     info.add_itxt("XML:com.adobe.xmp", packet.decode("utf-8", "surrogateescape"), zip=True)
-    Image.fromarray(noise(8, 8, 3)).save(path, **({"pnginfo": info} if path.suffix == ".png" else {"xmp": packet}))
+    own: dict[str, Any] = {"pnginfo": info} if path.suffix == ".png" else {"xmp": packet}
+    Image.fromarray(noise(8, 8, 3)).save(path, **own)
     return path
 
 
@@ -278,6 +278,8 @@ OTHERS = {
     "interop/programs.py",
     "interop/write.py",
     "training/metric_writers.py",
+    "evaluation/html_report.py",  # a page of plots and samples, which have their marks
+    "interop/onnx_programs.py",  # no image
     "media/plots.py",
     "commands/score.py",
 }

@@ -352,7 +352,7 @@ def test_training_writes_the_predictions(tmp_path: Path):
 
 def test_commands_predict_and_refuse(tmp_path: Path):
     folder = untrained(tmp_path / "run", "vae", "mae")
-    generate(folder, count=5, out=tmp_path / "g.npz")
+    generate(str(folder), count=5, out=tmp_path / "g.npz")
     assert np.load(tmp_path / "g.npz")["image"].shape == (5, 8, 8, 1)
     with pytest.raises(InputError, match="can't reconstruct"):
         reconstruct(folder, tmp_path / "r.png")
