@@ -284,7 +284,8 @@ OTHERS = {
     "commands/score.py",
 }
 OTHERS |= {"pretrained/fetching.py"}
-ENCODERS = {"animation.py", "frames.py", "image_grid.py", "image_writing.py", "plots.py"}
+# svg_worker.py draws icons of a data set into the cache.
+ENCODERS = {"data/svg_worker.py", "animation.py", "frames.py", "image_grid.py", "image_writing.py", "plots.py"}
 
 
 def is_text(node: ast.expr) -> TypeGuard[ast.Constant]:
