@@ -5,14 +5,14 @@ from typing import Literal
 
 import numpy as np
 
-from jaxgen.commands.shared import Folder
+from jaxgen.commands.shared import Named
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Seed
 from jaxgen.media import marks, output_files
 
 
 def interpolate(
-    run: Folder,
+    run: Named,
     out: Path = Path("walk.gif"),
     points: int = 5,
     frames: int = 24,
@@ -31,7 +31,8 @@ def interpolate(
     of the seed.
 
     Args:
-        run: the run's folder
+        run: the run's folder; or the name of trained weights (python -m jaxgen list weights); or a file of weights that
+            states its model, as export writes it
         out: the output file, a .gif, or a .mp4 (pip install 'jaxgen[video]')
         points: number of samples on each walk
         frames: number of frames from one sample to the next
@@ -47,11 +48,10 @@ def interpolate(
     """
     from jaxgen.core.progress import tracked
     from jaxgen.inference import latent_space
+    from jaxgen.inference.opening import mark_of, open_trained, task_of
     from jaxgen.inference.sampling import check_samples, check_truncation, classes_of
     from jaxgen.media.animation import ANIMATIONS, check_animation, save_animation
     from jaxgen.media.image_grid import grid
-    from jaxgen.runs.config_io import task_of
-    from jaxgen.runs.load import open_run
 
     at_least(1, rows=rows, columns=columns, frames=frames, fps=fps)
     at_least(2, points=points)
@@ -70,9 +70,9 @@ def interpolate(
     if classes:
         row, point = np.arange(rows * columns)[None] // columns, np.arange(points)[:, None]
         turns = np.asarray(classes)[(row + point * (straight and labels is not None)) % len(classes)]  # [points count]
-    opened = open_run(run)
+    opened = open_trained(run)
     entry = latent_space.Entry(opened, rows * columns)
     walks = latent_space.interpolate(entry, seed, points, frames, turns, rows * columns, truncation, straight)
     shown = (grid(images, columns) for images in tracked(walks, "frames", points * frames))
-    save_animation(out, shown, fps, marks.of_run(marks.DRAWN, run, opened, seed))
+    save_animation(out, shown, fps, mark_of(marks.DRAWN, run, opened, seed))
     print(f"{points * frames} frames of step {opened.step}: {out}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgen.commands.shared import Folder, ImageFiles
+from jaxgen.commands.shared import ImageFiles, Named
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Seed
 from jaxgen.data.derived_sources import DERIVED_SOURCES
@@ -20,7 +20,7 @@ EACH = 48  # bytes that a pixel takes until it has its size: the file, its colou
 
 
 def translate(
-    run: Folder,
+    run: Named,
     image: ImageFiles,
     to: str | None = None,
     out: Path | None = None,
@@ -37,7 +37,8 @@ def translate(
     descriptive EXIF are kept. The image is written upright.
 
     Args:
-        run: the run folder of a model of train.translation
+        run: the run folder of a model of train.translation; or the name of trained weights (python -m jaxgen list
+            weights); or a file of weights that states its model, as export writes it
         image: image files or folders
         to: the output domain: source or image for models that translate both ways, the name or number of a class for
             models of many domains; unset: the domain that the model was trained to make
@@ -96,20 +97,25 @@ class ImageTranslator:
 
 
 def open_translator(
-    folder: Path, to: str | None, side: int | None, pair: bool, answers: int, memory: float, seed: int
+    name: str, to: str | None, side: int | None, pair: bool, answers: int, memory: float, seed: int
 ) -> ImageTranslator:
-    """Return the translator of a run. Raises InputError if the run's model can't do what the settings ask for."""
+    """Return the translator of a run or of trained weights. Raises InputError if it can't do what is asked for."""
     from jaxgen.core.config import Mesh
     from jaxgen.core.types import averaged
-    from jaxgen.runs.load import open_run
+    from jaxgen.inference.opening import configured, mark_of, open_trained, task_of
 
-    opened = open_run(folder, Mesh(data=1))
-    data, transform = opened.run.data, translation_of(opened.task, opened.run.preset, str(folder))
+    task, run = task_of(name), configured(name)
+    assert run is not None  # as there is a task
+    transform = translation_of(task, run.preset, name)
+    if pair and not Path(name).expanduser().is_dir():
+        raise InputError(f"--pair does what a run's training did, and {name} is no run's folder: leave it out.")
     if answers > 1 and not transform.stochastic:
-        raise InputError(f"{opened.run.preset} is deterministic: leave out --answers.")
-    if pair and data.making == "none":
-        raise InputError(f"{folder} was trained on images of both domains, not on edges or the like: leave out --pair.")
+        raise InputError(f"{run.preset} is deterministic: leave out --answers.")
+    if pair and run.data.making == "none":
+        raise InputError(f"{name} was trained on images of both domains, not on edges or the like: leave out --pair.")
     to_number = number_of(transform.inputs["to"], to)
-    translator = Translator(transform, averaged(opened.state, opened.frozen), to_number, seed)
-    mark = marks.of_run(marks.EDITED, folder, opened, seed if transform.stochastic else None)
-    return ImageTranslator(translator, mark, side, DERIVED_SOURCES[data.making] if pair else None, answers, memory)
+    opened = open_trained(name, mesh=Mesh(data=1))
+    transform, nets = translation_of(opened.task, run.preset, name), averaged(opened.state, opened.frozen)
+    mark = mark_of(marks.EDITED, name, opened, seed if transform.stochastic else None)
+    make = DERIVED_SOURCES[run.data.making] if pair else None
+    return ImageTranslator(Translator(transform, nets, to_number, seed), mark, side, make, answers, memory)

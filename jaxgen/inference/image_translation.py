@@ -95,7 +95,7 @@ def translation_of(task: "Task", preset: str, name: str) -> "Transform":
 
     transform = task.find(Transform)
     if transform is None or "to" not in transform.inputs:
-        raise InputError(f"{name} is a run of {preset}, not of a translation model: see train.translation.")
+        raise InputError(f"{name} is of {preset}, which is no translation model: see train.translation.")
     if transform.conditions:
         raise InputError(f"{preset} also needs {', '.join(transform.conditions)}, which this command can't give it.")
     return transform

@@ -32,6 +32,8 @@ from jaxgen.runs.config_io import from_json, load_config, named, resampled
 from jaxgen.runs.load import Trained, build_task, open_run
 from jaxgen.tasks.restoration import with_divisible_patches
 
+IMPORT = "python -m jaxgen import"
+
 
 def configured(name: str, preset: str = "", sampling: str = "") -> Run | None:
     """Return the settings of a model before it is opened; None for a file of weights that does not state them.
@@ -85,7 +87,7 @@ def with_notes(run: Run, said: Any) -> Run:
 def task_of(name: str, sampling: str = "") -> Task:
     """Return a model's task, so that a mistake is reported before weights are read. Raises InputError."""
     if (run := configured(name, sampling=sampling)) is None:
-        raise InputError(f"{name} is a file that does not state its model: import it first (python -m jaxgen import).")
+        raise InputError(f"{name} is a file that does not state its model: import it first ({IMPORT}).")
     return named(run.model.task(run.steps), run)
 
 
@@ -114,7 +116,7 @@ def open_trained(
     grid = sharding.make_mesh(mesh or MeshConfig())
     task, whole = build_task(run, grid), sharding.replicated(grid)
     for net, one in found.items():
-        if one.prefix != f"{net}." and (choice := one.choice(net)):
+        if path.is_file() and one.prefix != f"{net}." and (choice := one.choice(net)):
             print(choice, file=sys.stderr)
     weights = {net: jax.device_put(one.weights(tensors), whole) for net, one in found.items()}
     rest = {net: {k: v for k, v in one.items() if k != "params"} for net, one in weights.items()}
@@ -161,9 +163,9 @@ def fitted(file: Path, tensors: Tensors, run: Run | None, preset: str) -> tuple[
     if reasons:
         raise InputError(f"{file}: {reasons[0]}")
     if run or preset:
-        what = run.preset if run else preset
-        raise InputError(f"{file} doesn't fit {what}. {nearest(tensors, [what])}")
-    raise InputError(f"{file} is of no preset at its own settings: name one as preset. {nearest(tensors)}")
+        what, how = (run.preset, "") if run else (preset, f" at its own settings: {IMPORT} takes others")
+        raise InputError(f"{file} doesn't fit {what}{how}. {nearest(tensors, [what])}")
+    raise InputError(f"{file} is of no preset at its own settings: {IMPORT} takes others. {nearest(tensors)}")
 
 
 def candidates(tensors: Tensors, preset: str) -> Iterator[Run]:

@@ -213,6 +213,7 @@ def shipped(opened, tmp_path, monkeypatch):
         "photo-repair": "repair",
         "cgan": "emoji",
         "fast-style-many": "styles",
+        "cyclegan": "other-style",
     }.items():
         jaxgen.save(opened(preset), tmp_path / "weights" / f"{name}.safetensors")
     return tmp_path
@@ -235,6 +236,11 @@ def test_shipped_weights_are_taken_by_what_they_are_for(shipped, opened, cli):
     cli(0, "generate", "emoji", "--count", "4", "--batch", "8", "--out", shipped / "x.npz")
     with np.load(shipped / "x.npz") as arrays:
         assert np.abs(arrays["image"].astype(int) - opened("cgan").sample(4, form="uint8")).max() <= 1
+    cli(0, "interpolate", "emoji", "--points", "2", "--frames", "2", "--out", shipped / "walk.gif")
+    with Image.open(shipped / "walk.gif") as walk:
+        assert getattr(walk, "n_frames", 1) == 4
+    cli(0, "translate", "other-style", image)
+    np.testing.assert_array_equal(pixels_of(shipped / "a-translated.png"), opened("cyclegan").translate(x))
     cli(0, "stylize", image, "--style", "dots")
     np.testing.assert_array_equal(pixels_of(shipped / "a-stylized.png"), opened("fast-style-many").stylize(x, "dots"))
 
@@ -249,6 +255,9 @@ REFUSALS = {
     "restore a.png --with bicubic --deblur": "--deblur takes the shipped weights, and --with names others",
     "restore a.png --with nearest --fill m.png --mask m.png": "--fill names the mask: leave out --mask",
     "stylize a.png --style wave": "There is no style image wave; the styles of shipped weights are checks, dots, waves",
+    "translate other-style a.png --pair": "other-style is no run's folder: leave it out",
+    "translate emoji a.png": "emoji is of cgan, which is no translation model",
+    "interpolate other-style": "come from no latent vector",
     "generate emojis": "did you mean 'emoji'?",
 }
 
