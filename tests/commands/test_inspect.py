@@ -97,7 +97,7 @@ MARKED: dict[str, list[tuple[str, dict[str, tuple[str, str]]]]] = {
         )
     ],
 }
-# They write no images, or have a test of their own: train below, inspect reads.
+# They write no images, or have a test of their own: train below; inspect reads, report shows what a run has.
 OTHERS = {"list", "train", "evaluate", "import", "export", "prepare", "inspect", "report"}
 
 
@@ -161,15 +161,12 @@ def test_previews_of_a_training_are_marked(cli, tmp_path):
     assert facts(samples[0])["mark"]["preset"] == "dcgan" and facts(run / "losses.png")["mark"] is None
 
 
-def test_weights_in_a_file_are_named_by_their_digest(folder, cli, monkeypatch, tmp_path):
-    monkeypatch.chdir(folder)
-    with_runs(folder, "net")
-    cli(0, "export", "net", "--to", "safetensors", "--out", tmp_path / "net.safetensors")
-    cli(0, "restore", "a.png", "--with", tmp_path / "net.safetensors", "--mask", "large-mask.png", "--out",
-        tmp_path / "o.png")  # fmt: skip
+def test_weights_in_a_file_are_named_by_their_digest(folder, cli, real_data, tmp_path):
+    weights = real_data / "weights/dncnn_25.pth"
+    cli(0, "restore", folder / "grey.png", "--with", weights, "--out", tmp_path / "o.png")
     mark = facts(tmp_path / "o.png")["mark"]
-    assert mark["weights_sha256"] == hashlib.sha256((tmp_path / "net.safetensors").read_bytes()).hexdigest()
-    assert mark["preset"] == "partial-conv"
+    assert mark["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert mark["preset"] == "dncnn" and "seed" not in mark
 
 
 def test_a_composition_with_a_drawn_foreground(folder, cli, monkeypatch, tmp_path):
