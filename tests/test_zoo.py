@@ -59,7 +59,7 @@ LONG = (
     *("restormer", "gated-conv", "completion-vae", "pix2pixhd", "bicyclegan", "unit", "munit", "stargan", "gatys"),
     *("ddpm", "consistency", "meanflow", "vdm", "masked", "vqgan", "vae-iaf", "mae", "r3gan", "srgan", "rcan", "rrdb"),
     *("context-encoder", "partial-conv", "adm-classifier", "harmonisation", "adain"),
-    *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan"),
+    *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan", "span", "carn"),
 )
 # The first preset of each file: `make test` computes numbers, or traces the step if it is LONG. Variants are slow.
 FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]
@@ -290,7 +290,7 @@ def test_json_and_back(name):
 @each
 def test_exported_weights_come_back(name):
     run, rule = tiny(name), rule_of(name)
-    params, extra, _ = traced(run.model)
+    params, extra, *_ = traced(run.model)
     rng = np.random.default_rng(0)
     for net in params:
         shapes = variables(net, params, extra)

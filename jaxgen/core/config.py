@@ -145,6 +145,7 @@ class Preset(Generic[M]):
     run: Run[M]
     tiny: Run[M]
     parameters: int  # of all nets at full size
+    merged: int | None = None  # the same, in the form for inference that published files hold, if that is another one
 
 
 def validate(run: Run):

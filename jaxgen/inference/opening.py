@@ -179,15 +179,15 @@ def candidates(tensors: Tensors, preset: str) -> Iterator[Run]:
 
 
 def variants(model: Any) -> list[Any]:
-    """Return a preset's model, and those for other factors and with its batch norm folded into convolutions.
+    """Return a preset's model, and those for other factors, and with its batch norm or its kernels merged.
 
     A factor that the model can't enlarge by is left out.
     """
     scales = (model.scale, *(s for s in (2, 3, 4, 8) if s != model.scale)) if hasattr(model, "scale") else (None,)
-    norms = (True, False) if getattr(model, "norm", None) is True else (None,)
+    part = next((part for part in ("norm", "expanded") if getattr(model, part, None) is True), "")
+    merged = ({part: True}, {part: False}) if part else ({},)
     changes = [
-        {k: v for k, v in (("scale", scale), ("norm", norm)) if v is not None}
-        for scale, norm in itertools.product(scales, norms)
+        change if scale is None else {"scale": scale, **change} for scale, change in itertools.product(scales, merged)
     ]
     made = [with_divisible_patches(dataclasses.replace(model, **change)) for change in changes]
     return [model for model in made if enlarges(model)]

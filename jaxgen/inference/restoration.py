@@ -366,7 +366,7 @@ def from_weights(path: Path, preset: str) -> tuple[Found, Any, Any, str]:
     reasons = []
     for name in names:
         for model in variants(zoo.load(name).run.model):
-            task, (params, extra, _) = model.task(1), traced(model)
+            task, (params, extra, *_) = model.task(1), traced(model)
             if set(params) - {"critic"} != {"restorer"}:
                 reasons.append(f"{name} restores by several nets: name its run's folder")
                 continue

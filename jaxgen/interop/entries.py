@@ -14,16 +14,20 @@ import numpy as np
 
 from jaxgen.core.errors import InputError
 from jaxgen.core.printable import printable
-from jaxgen.interop.layers import SAME, PyTree, leaves
+from jaxgen.interop.layers import SAME, Path, PyTree, leaves, traced
 from jaxgen.interop.weight_names import Row, Rule, table
 
 Tensors = Mapping[str, np.ndarray]
 DEPTH = 8  # parts of a prefix
+ORDER = {"mean": 1, "var": 2, "bias": 3}  # of a layer's arrays in ncnn's graphs; its weights come first
 WRAPPERS = {"state_dict", "model_state_dict", "model", "params", "net", "network", "weights", "module"}
 AVERAGE = re.compile(r"(^|_)(ema|avg|averaged?|average|swa|shadow)\d*(_|$)", re.IGNORECASE)
 OPTIMIZER = re.compile(r"opt|mu$|nu$|exp_avg|momentum|trace$", re.IGNORECASE)  # its moments look like weights
 SURPLUS = ("num_batches_tracked", "n_averaged", "resample_filter", "relative_position_index", "attn_mask")
-SURPLUS += tuple(f"{sign}_mean.{leaf}" for sign in ("sub", "add") for leaf in ("weight", "bias"))
+SURPLUS += tuple(
+    f"{sign}_mean.{part}{leaf}" for sign in ("sub", "add") for part in ("", "shifter.") for leaf in ("weight", "bias")
+)
+SURPLUS += "eval_conv.weight", "eval_conv.bias", ".data"  # sums of the kernels beside them; constants of ncnn's graphs
 
 
 class Entry(NamedTuple):
@@ -33,6 +37,7 @@ class Entry(NamedTuple):
     missing, misshaped: names that are not there, and sentences on other shapes
     surplus: names that the net doesn't have. Counters of batches and fixed filters are no surplus
     others: prefixes of other weights that fit as well
+    by_order: whether the names of the file say nothing, and the tensors were matched by the order of the layers
     """
 
     prefix: str
@@ -41,6 +46,7 @@ class Entry(NamedTuple):
     misshaped: list[str]
     surplus: list[str]
     others: list[str]
+    by_order: bool = False
 
     @property
     def hits(self) -> int:
@@ -78,6 +84,8 @@ class Entry(NamedTuple):
 
     def choice(self, net: str) -> str:
         """Return a sentence on what was chosen of a file that holds more than a net's weights, otherwise ""."""
+        if self.by_order:
+            return f"The file does not name the layers of the {net}: they were matched by their order and shapes."
         if not self.prefix and not self.others:
             return ""
         average = ", the average" if averages(self.prefix) else ""
@@ -95,6 +103,11 @@ def entry(rule: Rule, model: Any, net: str, like: PyTree, tensors: Tensors, take
     take: the prefix to take, without the dot at its end; "." for none
     Raises InputError where the file has no such prefix, or where several parts are equally good.
     """
+    found, (absent, strange) = _entry_of(rule, model, net, like, tensors, take), _constants(model, tensors)
+    return found._replace(missing=found.missing + absent, surplus=found.surplus + strange)
+
+
+def _entry_of(rule: Rule, model: Any, net: str, like: PyTree, tensors: Tensors, take: str) -> Entry:
     theirs = table(rule, model, net, like, getattr(tensors, "old", False))
     flax = [Row(path, tuple(x.shape), ".".join(path), SAME) for path, x in sorted(leaves(like))]
     own = [row._replace(name=".".join(row.path[1:])) for row in flax] if set(like) == {"params"} else flax
@@ -104,6 +117,9 @@ def entry(rule: Rule, model: Any, net: str, like: PyTree, tensors: Tensors, take
         raise InputError(f"The file has no weights of the {net} as {take!r}: its parts are {some(known, 8) or 'none'}.")
     found = [_entry(rows, prefix, tensors) for rows, prefix in places] or [_entry(theirs, "", tensors)]
     whole = sorted((e for e in found if e.complete), key=lambda e: _rank(e.prefix, net))
+    if not whole and getattr(tensors, "graph", False):
+        matched = in_order(theirs, traced(model).order.get(net, []), tensors)
+        whole = [_entry(matched, "", tensors)._replace(by_order=True)] if matched else []
     if not whole:
         return max(found, key=lambda e: (e.hits, -len(e.prefix)))
     best = whole[0]
@@ -117,6 +133,24 @@ def entry(rule: Rule, model: Any, net: str, like: PyTree, tensors: Tensors, take
     elsewhere = tuple(e.prefix for e in whole if len(e.prefix) > len(best.prefix))
     surplus = [name for name in best.surplus if not (best.prefix + name).startswith(elsewhere)]
     return best._replace(others=others, surplus=surplus)
+
+
+def in_order(rows: list[Row], modules: list[Path], tensors: Tensors) -> list[Row]:
+    """Return the rows with the names of a graph's tensors; the n-th layer of the net is the n-th of the graph.
+
+    modules: those of the net in the order in which they run. [] unless all tensors then have the right shapes.
+    """
+    place = {path: i for i, path in enumerate(modules)}
+    if not all(row.path[1:-1] in place for row in rows):
+        return []
+    ran = sorted(rows, key=lambda row: (place[row.path[1:-1]], ORDER.get(row.path[-1], 0)))
+    names = [name for name in tensors if not name.endswith(SURPLUS)]
+    last = lambda name: name.rpartition(".")[2]  # noqa: E731
+    fits = lambda row, name: row.theirs == tensors[name].shape and last(row.name) == last(name)  # noqa: E731
+    if len(ran) != len(names) or not all(map(fits, ran, names)):
+        return []
+    found = {row.path: row._replace(name=name) for row, name in zip(ran, names, strict=True)}
+    return [found[row.path] for row in rows]
 
 
 def problems(rule: Rule, model: Any, net: str, like: PyTree, tensors: Tensors) -> list[str]:
@@ -181,6 +215,22 @@ def _entry(rows: list[Row], prefix: str, tensors: Tensors) -> Entry:
     inside = (name for name in tensors if name.startswith(prefix) and name not in used)
     surplus = [name.removeprefix(prefix) for name in inside if not name.endswith(SURPLUS)]
     return Entry(prefix, rows, missing, misshaped, surplus, [])
+
+
+def _constants(model: Any, tensors: Tensors) -> tuple[list[str], list[str]]:
+    """Return which of a model's constants a graph lacks, and which it has besides: one that differs is both.
+
+    Nets that differ in nothing but the mean of their inputs have the same weights' names and shapes.
+    """
+    if not getattr(tensors, "graph", False):
+        return [], []
+    ours = [np.asarray(x, np.float32) for x in getattr(model, "constants", ())]
+    theirs = {name: np.ravel(x) for name, x in tensors.items() if name.endswith(".data")}
+    same = lambda a, b: a.shape == b.shape and np.allclose(a, b, atol=1e-3)  # noqa: E731
+    written = lambda x: " ".join(f"{value:.4g}" for value in x[:4])  # noqa: E731
+    absent = [f"the constants {written(x)}" for x in ours if not any(same(x, y) for y in theirs.values())]
+    strange = [f"{name} ({written(y)})" for name, y in theirs.items() if not any(same(x, y) for x in ours)]
+    return absent, strange
 
 
 def _rank(prefix: str, net: str) -> tuple:

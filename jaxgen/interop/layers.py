@@ -42,11 +42,15 @@ class Kernel(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """The shapes of a model's variables, {net: tree}, and the kernels of each net's layers, {net: {path: kernel}}."""
+    """The shapes of a model's variables, {net: tree}, and the kernels of each net's layers, {net: {path: kernel}}.
+
+    order: {net: the modules that have arrays, in the order in which they run}; [] for a net that is made in parts
+    """
 
     params: dict[str, PyTree]
     extra: dict[str, PyTree]
     kernels: dict[str, dict[Path, Kernel]]
+    order: dict[str, list[Path]]
 
     def layout(self, net: str, path: Path, shape: tuple[int, ...]) -> Layout:
         """Return the layout of an array in the PyTorch layer of the same kind.
@@ -66,23 +70,25 @@ class Traced(NamedTuple):
 def traced(model: Any) -> Traced:
     """Return what a model's initialisation makes, in the abstract. model: a configuration; None has no layers."""
     if model is None:
-        return Traced({}, {}, {})
-    task, roots = model.task(1), []
+        return Traced({}, {}, {}, {})
+    task, made = model.task(1), {}  # what each initialisation made: its scope, kernels, and modules that have arrays
 
     def note(method, args, kwargs, context):
         answer, module, scope = method(*args, **kwargs), context.module, context.module.scope
-        kernel: Any = module.variables.get("params", {}).get("kernel") if scope is not None else None
-        if scope is not None and kernel is not None and not isinstance(kernel, Mapping):
-            own = next((kernels for root, kernels in roots if root is scope.root), None)
-            if own is None:
-                roots.append((scope.root, own := {}))
-            own[module.path] = Kernel(tuple(kernel.shape), isinstance(module, ConvTranspose))
+        arrays: Any = module.variables.get("params", {}) if scope is not None else {}
+        own = {name: x for name, x in arrays.items() if not isinstance(x, Mapping)}
+        if scope is not None and own:  # a scope that is kept has an id that no other one gets
+            _, kernels, order = made.setdefault(id(scope.root), (scope.root, {}, {}))
+            order.setdefault(module.path)
+            if "kernel" in own:
+                kernels[module.path] = Kernel(tuple(own["kernel"].shape), isinstance(module, ConvTranspose))
         return answer
 
     with nn.intercept_methods(note):
         params, extra = jax.eval_shape(lambda: task.init(jax.random.key(0), spec_of(task, 2)))
-    found = [kernels for _, kernels in roots]
-    return Traced(params, extra, {net: _kernels(tree, found) for net, tree in params.items()})
+    found = [kernels for _, kernels, _ in made.values()]
+    order = {net: _order(tree, [list(order) for *_, order in made.values()]) for net, tree in params.items()}
+    return Traced(params, extra, {net: _kernels(tree, found) for net, tree in params.items()}, order)
 
 
 def _kernels(params: PyTree, found: list[dict[Path, Kernel]]) -> dict[Path, Kernel]:
@@ -98,6 +104,13 @@ def _kernels(params: PyTree, found: list[dict[Path, Kernel]]) -> dict[Path, Kern
     ]
     whole = [kernels for kernels in parts if kernels.keys() == shapes.keys()]
     return {path: one for kernels in whole or parts for path, one in kernels.items()}
+
+
+def _order(params: PyTree, runs: list[list[Path]]) -> list[Path]:
+    """Return the modules of a net as one initialisation ran them; [] if no one or several have all of them."""
+    modules = {path[:-1] for path, _ in leaves(params)}
+    whole = [run for run in runs if set(run) == modules]
+    return whole[0] if len(whole) == 1 else []
 
 
 def leaves(tree: PyTree, path: Path = ()) -> Iterable[tuple[Path, Any]]:

@@ -52,6 +52,8 @@ def by_size(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str
     for name, x in tensors.items():
         parts[name.partition(".")[0]] += x.size
     sizes = [size for size in {sum(parts.values()), *parts.values()} if size]
-    known = {name: zoo.load(name).parameters for name in names}
-    factors = {name: math.exp(min((abs(math.log(n / size)) for size in sizes), default=0)) for name, n in known.items()}
+    presets = {name: zoo.load(name) for name in names}
+    known = {name: {one.parameters, one.merged or one.parameters} for name, one in presets.items()}
+    off = lambda counts: min((abs(math.log(n / size)) for n in counts for size in sizes), default=0)  # noqa: E731
+    factors = {name: math.exp(off(counts)) for name, counts in known.items()}
     return dict(sorted(factors.items(), key=lambda item: item[1]))

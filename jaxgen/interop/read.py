@@ -1,4 +1,4 @@
-"""Reads the arrays of a weights file: safetensors, torch.save's, Flax's, MATLAB v7.3, deeplearn.js's in a zip."""
+"""Reads the arrays of a weights file: safetensors, torch.save's, Flax's, MATLAB v7.3's, ncnn's, deeplearn.js's."""
 
 import json
 import math
@@ -16,6 +16,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.data.arrays import first_line
 from jaxgen.interop.flax_msgpack import is_msgpack, read_msgpack
 from jaxgen.interop.matconvnet import as_torch
+from jaxgen.interop.ncnn import BINARY, graph_of, is_graph, read_ncnn
 from jaxgen.interop.pickles import Placeholder, Tensor, Unreadable, numpy_array, shown, torch_pickle, torch_zip
 from jaxgen.interop.write import LAYOUTS_RECORD, METADATA
 
@@ -35,30 +36,36 @@ NUMERIC |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bit
 
 
 class Weights(dict[str, np.ndarray]):
-    """Arrays by their names. old: whether jaxgen exported them before layouts followed from layers."""
+    """Arrays by their names.
 
-    old = False
+    old: whether jaxgen exported them before layouts followed from layers
+    graph: whether they are in the order in which a net's layers run, whatever their names
+    """
+
+    old = graph = False
 
 
 def read(path: str | Path) -> Weights:
     """Return the arrays of a weights file by their names, in the order of the file.
 
     Reads safetensors, files of torch.save (a zip file, before 1.6 a pickle), Flax's msgpack and MATLAB v7.3,
-    distinguished by their first bytes, and a zip of raw f32 arrays with a manifest.json, as deeplearn.js takes them. No
-    code of a file is ever run. State dicts and whole modules have their parameters under the names of the state dict;
-    names of nested parts are joined by dots (entries.py finds the part with a net's weights). The arrays may be
-    read-only and share memory, as tied tensors do. Raises InputError for a file that cannot be read or has no array.
+    distinguished by their first bytes, a zip of raw f32 arrays with a manifest.json, as deeplearn.js takes them, and
+    the two files of ncnn (.param and .bin, ncnn.py), of which either is given. No code of a file is ever run. State
+    dicts and whole modules have their parameters under the names of the state dict; names of nested parts are joined by
+    dots (entries.py finds the part with a net's weights). The arrays may be read-only and share memory, as tied tensors
+    do. Raises InputError for a file that cannot be read or has no array.
     """
     path = Path(path)
     try:
+        path = graph_of(path) or path
         arrays = _read(path)
         cleaned = Weights({WRAPPED.sub("", name): array for name, array in arrays.items()})
         if len(cleaned) == len(arrays):
-            cleaned.old, arrays = arrays.old, cleaned
+            cleaned.old, cleaned.graph, arrays = arrays.old, arrays.graph, cleaned
         size = sum(array.nbytes for array in arrays.values())
         if not arrays:
             raise Unreadable("holds no tensor")
-        if size > SLACK + 16 * path.stat().st_size:
+        if size > SLACK + 16 * path.stat().st_size and not arrays.graph:
             raise Unreadable(f"repeats its values so often that {size:,} bytes would come of it")
         return arrays
     except Unreadable as error:
@@ -80,6 +87,12 @@ def _read(path: Path) -> Weights:
         return manifest if (manifest := _manifest(path)) is not None else _torch_zip(path)
     if head[4:9] == b"\0\0\0\0{":  # the header's size in eight bytes, then JSON
         return _safetensors(path)
+    if is_graph(head):
+        arrays = Weights(read_ncnn(path))
+        arrays.graph = True
+        return arrays
+    if head.startswith(BINARY):
+        raise Unreadable("is a graph of ncnn in binary form: give the one in text, whose name ends in .param")
     if head.startswith(b"\x80"):
         return _named(torch_pickle(path))
     if is_msgpack(head):
@@ -92,7 +105,8 @@ def _read(path: Path) -> Weights:
         if head.lower().startswith(start):
             raise Unreadable(fault)
     raise Unreadable(
-        "is no weights file: read are safetensors, .zip of arrays, torch.save's files, Flax's msgpack and MATLAB v7.3"
+        "is no weights file: read are safetensors, .zip of arrays, torch.save's files, Flax's msgpack, MATLAB v7.3 and "
+        "ncnn's .bin with its .param beside it"
     )
 
 

@@ -177,7 +177,7 @@ def test_msgpack_that_lies_is_refused(tmp_path):
 def random_net(preset: str, net: str):
     """Return a tiny model and random variables of a net."""
     model, rng = zoo.load(preset).tiny.model, np.random.default_rng(0)
-    params, extra, _ = traced(model)
+    params, extra, *_ = traced(model)
     return model, jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), variables(net, params, extra))
 
 
@@ -222,7 +222,7 @@ def test_files_exported_before_still_give_the_same_weights(tmp_path, preset, net
 
 def test_the_nearest_presets_and_what_differs():
     model = replace(zoo.load("dncnn").run.model, channels=3, image=(40, 40, 3))
-    params, extra, _ = traced(model)
+    params, extra, *_ = traced(model)
     like = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), variables("restorer", params, extra))
     tensors = to_theirs(rule_of("dncnn"), model, "restorer", like)
     text = nearest(tensors, ["dncnn", "espcn", "srcnn"])
@@ -290,7 +290,7 @@ def test_dncnn_as_its_authors_published_it(tmp_path, real_data):
     for name, array in published.items():
         layers[int(name.split(".")[1])].append(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array[:, None])
     model = replace(zoo.load("dncnn").run.model, norm=False)
-    params, extra, _ = traced(model)
+    params, extra, *_ = traced(model)
     like, rule = variables("restorer", params, extra), rule_of("dncnn")
     wanted = to_ours(rule, model, "restorer", like, published)
     layers[-1][0] = layers[-1][0][..., 0]  # MATLAB drops last axes of length 1

@@ -3,8 +3,8 @@ Networks".
 
 ESRGAN's generator: 23 residual-in-residual dense blocks, then two upsampling steps by the nearest pixel and a
 convolution. Here it is trained by L1 only, which is the first half of the paper's training. For scales 2 and 1 blocks
-of pixels are first moved into channels, as in BasicSR; the layers have BasicSR's names. The schedule is a cosine, not
-steps.
+of pixels are first moved into channels, as in BasicSR; the layers have BasicSR's names. `rrdb-6` has six blocks, as
+Real-ESRGAN's net for anime. The schedule is a cosine, not steps.
 """
 
 from dataclasses import dataclass
@@ -105,5 +105,9 @@ def doubled(x: Array) -> Array:
     return x.repeat(2, 1).repeat(2, 2)
 
 
+def preset(model: RRDB, parameters: int) -> Preset:
+    return Preset(row(model, 1_000_000, 16, optim=Optim(schedule="cosine")), tiny(SMALL), parameters)
+
+
 SMALL = RRDB((16, 16, 3), depth=1, width=8, growth=4, recipe=Recipe(learning_rate=1e-3))
-PRESETS = {"rrdb": Preset(row(RRDB(), 1_000_000, 16, optim=Optim(schedule="cosine")), tiny(SMALL), 16_697_987)}
+PRESETS = {"rrdb": preset(RRDB(), 16_697_987), "rrdb-6": preset(RRDB(depth=6), 4_467_779)}
