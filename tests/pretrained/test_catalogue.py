@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,9 +23,11 @@ from jaxgen.runs.config_io import load_config
 from tests.helpers.file_server import serving
 from tests.helpers.photo_samples import save, smooth
 
-# The copies of the published files among the real data.
+# The copies of the published files among the real data: the first file of each.
 COPIES = {
     "imdn-x4": "IMDN_x4.pth",
+    "span-x2": "span/spanx2_ch48.param",
+    "span-x4": "span/spanx4_ch48.param",
     "vdsr-291": "vdsr_model_epoch_50.pth",
     "dncnn-25": "dncnn_25.pth",
     "fast-style-wave": "fast_style_wave.zip",
@@ -47,15 +48,29 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def put(cache, real_data):
-    """Return (name) -> its file in the cache, where it was put by hand."""
+    """Return (name) -> its first file in the cache, where it was put by hand."""
 
     def copied(name: str) -> Path:
-        [file] = PUBLISHED[name].files
-        path = cache / "weights" / name / file.name
-        path.parent.mkdir(parents=True)
-        return shutil.copy(real_data / "weights" / COPIES[name], path)
+        folder = cache / "weights" / name
+        folder.mkdir(parents=True)
+        for file, path in copies(name, real_data):
+            (folder / file.name).write_bytes(unix(path))
+        return folder / PUBLISHED[name].files[0].name
 
     return copied
+
+
+def copies(name: str, real_data: Path) -> list[tuple[fetching.File, Path]]:
+    """Return the files of an entry, each with its copy among the real data."""
+    first, *more = PUBLISHED[name].files
+    path = real_data / "weights" / COPIES[name]
+    return [(first, path), *((file, path.with_name(file.name)) for file in more)]
+
+
+def unix(path: Path) -> bytes:
+    """Return a file's content: in a text with its lines' ends as published."""
+    content = path.read_bytes()
+    return content.replace(b"\r\n", b"\n") if path.suffix == ".param" else content
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -66,23 +81,23 @@ def test_entries_are_complete_and_their_addresses_pinned(name):
     assert entry.what and entry.licence and entry.source.startswith("https://github.com/")
     task = entry.model().task(1)
     assert task.learners and entry.family in zoo.families()
+    assert len({file.name for file in entry.files}) == len(entry.files)
     for file in entry.files:
         owner_and_name = entry.source.removeprefix("https://github.com/")
         pinned = rf"https://raw\.githubusercontent\.com/{owner_and_name}/[0-9a-f]{{40}}/[\w./%-]+"
         assert re.fullmatch(pinned, file.address) and file.address.endswith("/") == bool(file.parts)
-        assert re.fullmatch("[0-9a-f]{64}", file.sha256) and 0 < file.size < 2**25
+        assert re.fullmatch("[0-9a-f]{64}", file.sha256) and 0 < file.size < 2**26
 
 
 @pytest.mark.parametrize("name", COPIES)
 def test_digests_are_those_of_the_published_files(name, real_data):
-    [file] = PUBLISHED[name].files
-    path = real_data / "weights" / COPIES[name]
-    if file.parts:  # the same files in another zip
-        with zipfile.ZipFile(path) as archive:
-            content = b"".join(archive.read(part) for part in file.parts)
-    else:
-        content = path.read_bytes()
-    assert (hashlib.sha256(content).hexdigest(), len(content)) == (file.sha256, file.size)
+    for file, path in copies(name, real_data):
+        if file.parts:  # the same files in another zip
+            with zipfile.ZipFile(path) as archive:
+                content = b"".join(archive.read(part) for part in file.parts)
+        else:
+            content = unix(path)
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (file.sha256, file.size)
 
 
 def test_a_name_is_fetched_and_announced_once(cache, monkeypatch, capsys):
@@ -155,10 +170,12 @@ def test_restore_takes_a_name(put, real_data, tmp_path, cli):
 
 
 @pytest.mark.slow
-def test_a_name_reaches_the_published_score(put, real_data, tmp_path, cli):
-    put("imdn-x4")
-    out = cli(0, "restore", real_data / "sr/Set5", "--with", "imdn-x4", "--degrade", "--out", tmp_path / "x")
-    assert float(out.rpartition("mean of 5: psnr_y_border4 ")[2].partition(",")[0]) == pytest.approx(32.20, abs=0.02)
+@pytest.mark.parametrize(("name", "score"), [("imdn-x4", 32.20), ("span-x2", 38.085), ("span-x4", 32.199)])
+def test_a_name_reaches_the_published_score(put, real_data, tmp_path, cli, name, score):
+    put(name)
+    out = cli(0, "restore", real_data / "sr/Set5", "--with", name, "--degrade", "--out", tmp_path / "x")
+    found = re.findall(r"mean of 5: psnr_y_border\d ([0-9.]+)", out)
+    assert list(map(float, found)) == [pytest.approx(score, abs=0.02)]
 
 
 def test_restore_guesses_nothing_about_a_name(put):
