@@ -1,7 +1,9 @@
 """Every command of README.md and of the other pages is run as it is written, on small images and tiny models."""
 
 import re
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -43,6 +45,14 @@ def test_every_training_of_the_pages_has_valid_settings(command, paintings, monk
     validate(run)
     if not re.search("autoencoder|teacher", command):  # of a run that is not there
         assert run.model.task(run.steps).example
+
+
+@pytest.mark.slow
+def test_the_training_step_of_the_readme_runs_as_it_stands():
+    [step] = [code for code in pages.python(ROOT / "README.md") if "make_step" in code]
+    names: dict[str, Any] = {}
+    exec(step, names)
+    assert names["images"].shape == (16, 32, 32, 1) and np.isfinite(names["images"]).all()
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ SMALLER = (
     (r"steps=10", "steps=2"),
     (r"(--with deep-image-prior.*)", r"\1 --steps 2"),
     (r"(stylize photo.png --style starry.jpg$|stylize .*--masks.*)", r"\1 --steps 2"),
-    (r"import (.*) --out RUN", r"import \1 --out imported"),
+    (r"import (\S+)(.*) --out RUN", r"import \1\2 --out imported-\1"),
     (r"score RUN PATH", "score RUN digits"),
     (r"--by 32 64", "--by 4 8"),
     (r"--at 60,250", "--at 4,4"),
@@ -82,6 +82,11 @@ def commands(page: Path) -> list[str]:
         lines = block.replace("\\\n", " ").splitlines()
         found += [bare for line in lines if (bare := re.sub(r"\s+#\s.*", "", line).strip())]
     return found
+
+
+def python(page: Path) -> list[str]:
+    """Return the Python code of a page."""
+    return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
 
 
 def smaller(command: str) -> list[str]:
