@@ -45,15 +45,15 @@ def described(found: dict[str, Any]) -> str:
     from jaxgen.media.inspection import NO_MARK
 
     lines, mark = [found["file"]], found["mark"]
-    if mark is None:
+    if mark is None and not found["c2pa"]:
         lines.append(f"  {NO_MARK}")
-    else:
+    if mark is not None:
         term = f" ({mark['source']})" if mark["source"] else ""
         lines.append(f"  {mark['meaning'] if mark['source'] else 'no source type'}{term}")
         names = {"software": "software", "preset": "preset", "weights_sha256": "weights", "seed": "seed"}
         lines += [f"  {name}: {mark[key]}" for key, name in names.items() if key in mark]
     if found["c2pa"]:
-        lines.append("  a C2PA manifest, not verified")
+        lines.append("  a C2PA manifest, which is neither read nor verified")
     lines += [f"  {name}: {text[:LONGEST]}{'...' * (len(text) > LONGEST)}" for name, text in found["text"].items()]
     layout = [found["format"]]
     if about := found["image"]:
