@@ -56,11 +56,12 @@ def command(name: str) -> Callable:
 
 def run_first(function: Callable) -> Callable:
     """Return a command that looks for the run it is given, if any, before its other arguments and output files."""
-    from jaxgen.commands.shared import Folder
+    from jaxgen.commands.shared import Folder, Named
 
     signature = inspect.signature(function)
     runs = [name for name, parameter in signature.parameters.items() if parameter.annotation == Folder]
-    if not runs:
+    named = [name for name, parameter in signature.parameters.items() if parameter.annotation == Named]
+    if not runs and not named:
         return function
 
     @functools.wraps(function)
@@ -70,6 +71,10 @@ def run_first(function: Callable) -> Callable:
         given = signature.bind(*args, **rest).arguments
         for name in runs:
             load_config(given[name])
+        for name in named:
+            from jaxgen.inference.opening import configured
+
+            configured(given[name])
         return function(*args, **rest)
 
     return command

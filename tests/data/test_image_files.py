@@ -30,7 +30,9 @@ def all_ways_refuse(path: Path, *words):
 
 def test_nothing_else_opens_images():
     files = Path(jaxgen.__file__).parent.rglob("*.py")
-    assert [file.name for file in files if re.search(r"\bImage\.open\(", file.read_text())] == ["image_files.py"]
+    own = {"emoji.py", "svg_worker.py"}  # they open PNG files that were drawn here
+    found = {file.name for file in files if re.search(r"\bImage\.open\(", file.read_text())}
+    assert found - own == {"image_files.py"}
 
 
 @pytest.mark.parametrize("kind", FORMATS)
