@@ -19,7 +19,6 @@ from flax import struct
 from jaxgen import zoo
 from jaxgen.core.capabilities import Classifier
 from jaxgen.core.errors import InputError, choose
-from jaxgen.core.step import once
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, PyTree
 from jaxgen.nn.precision import to_f32
@@ -80,7 +79,7 @@ def load(name: str) -> Backbone:
         return Backbone({"params": state.params[net], **state.extra.get(net, {})}, model)
     task, net = _task(model)
     if name == "random":
-        params, extra = jax.jit(lambda key: task.init(key, {}), compiler_options=once())(jax.random.key(0))
+        params, extra = task.init(jax.random.key(0), {})
         return Backbone({"params": params[net], **extra[net]}, model)
     params, _ = jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
     rest = {k: jax.tree.map(lambda x: jnp.zeros(x.shape), v) for k, v in params[net].items()}  # the head is never used
