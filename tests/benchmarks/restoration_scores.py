@@ -22,12 +22,15 @@ from jaxgen.media.comparison_sheet import measured
 from tests.benchmarks import report
 
 VDSR, IMDN, DNCNN = "weights/vdsr_model_epoch_50.pth", "weights/IMDN_x4.pth", "weights/dncnn_25.pth"
-PRESETS = {VDSR: "vdsr", IMDN: "imdn", DNCNN: "dncnn"}
+SPAN = {scale: f"weights/span/spanx{scale}_ch48.bin" for scale in (2, 4)}  # published for ncnn, without scores
+PRESETS = {VDSR: "vdsr", IMDN: "imdn", DNCNN: "dncnn", SPAN[2]: "span", SPAN[4]: "span"}
 SOURCES = {
     "bicubic": "Kim, Lee and Lee 2016",
     VDSR: "https://github.com/twtygqyy/pytorch-vdsr",
     IMDN: "Hui et al. 2019",
     DNCNN: "Zhang et al. 2017",
+    SPAN[2]: "Wan et al. 2024",
+    SPAN[4]: "Wan et al. 2024",
 }
 # What restores, at which scale, on which set, and the published PSNR of these weights.
 ROWS: list[tuple[str, int, str, float | None]] = [
@@ -37,6 +40,7 @@ ROWS: list[tuple[str, int, str, float | None]] = [
     *((VDSR, s, "sr/Set14", None) for s in (2, 3, 4)),
     (IMDN, 4, "sr/Set5", 32.21),
     (IMDN, 4, "sr/Set14", 28.58),
+    *((SPAN[s], s, f"sr/{test}", None) for test in ("Set5", "Set14") for s in (2, 4)),
     (DNCNN, 1, "denoise/Set12", 30.44),
     (DNCNN, 1, "denoise/BSD68", 29.23),
 ]
