@@ -96,6 +96,7 @@ def read_ncnn(graph: Path) -> dict[str, np.ndarray]:
     data, start = memoryview(values.read_bytes()), 0
     arrays: dict[str, np.ndarray] = {}
     for layer in layers:
+        _check_shrinks_nothing(layer)
         for block in _blocks(layer):
             array, start = _values(layer, block, data, start, values.name)
             name = f"{_torch_name(layer)}.{block.name}"
@@ -105,6 +106,16 @@ def read_ncnn(graph: Path) -> dict[str, np.ndarray]:
     if start < len(data):
         raise Unreadable(f"is not the graph of {values.name}, which has {len(data) - start:,} more bytes than it names")
     return arrays
+
+
+def _check_shrinks_nothing(layer: Layer):
+    """Raise Unreadable for a resize by a factor below 1: no net here has one, and outputs would have other sizes."""
+    for place in ("1", "2") if layer.kind == "Interp" else ():
+        factor = layer.settings.get(place, "0")
+        if re.fullmatch(r"0*\.\d*[1-9]\d*|\d\.?\d*e-\d+", factor) and float(factor) > 0:
+            raise Unreadable(
+                f"makes images smaller at {layer.title}, by {float(factor):g}: give the net's file without it"
+            )
 
 
 def _layers(graph: Path) -> list[Layer]:

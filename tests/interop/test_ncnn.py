@@ -14,7 +14,8 @@ GRAPH = [
     "Convolution /a/a.0/Conv 1 1 in0 1 0=4 1=3 4=1 5=1 6=108",
     "PReLU /a/a.1/PRelu 1 1 1 2 0=4",
     "Deconvolution up 1 1 2 3 0=2 1=2 3=2 5=0 6=32",
-    "PixelShuffle last 1 1 3 out0 0=1",
+    "PixelShuffle more 1 1 3 4 0=1",
+    "Interp last 1 1 4 out0 0=1 1=2.000000e+00 2=2.000000e+00",
 ]
 RNG = np.random.default_rng(0)
 KERNEL, BIAS, SLOPE = (RNG.normal(size=shape).astype(np.float32) for shape in ((4, 3, 3, 3), (4,), (4,)))
@@ -59,7 +60,12 @@ def test_the_values_come_under_pytorchs_names_and_in_its_layouts(pair, half, suf
         ({"graph": [*GRAPH[:1], GRAPH[1].replace("6=108", "6=109"), *GRAPH[2:]]}, "said to have 109 values"),
         ({"graph": [*GRAPH[:1], GRAPH[1].replace("0=4", "0=999999999"), *GRAPH[2:]]}, "said to have 108 values"),
         ({"graph": [*GRAPH, "LSTM memory 1 1 out0 out1 0=8"]}, "LSTM"),
-        ({"count": 9}, "it says that it has 9 layers, and it has 5"),
+        (
+            {"graph": [*GRAPH, "Interp half 1 1 out0 out1 0=3 1=5.000000e-01 2=5.000000e-01"]},
+            "images smaller .* by 0.5",
+        ),
+        ({"graph": [*GRAPH, "Interp less 1 1 out0 out1 0=3 1=0.75 2=0.75"]}, "images smaller .* by 0.75"),
+        ({"count": 9}, "it says that it has 9 layers, and it has 6"),
         ({"graph": ["Input"]}, "is no layer"),
     ],
 )

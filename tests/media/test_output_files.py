@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_existing_files_are_kept_and_reported_before_any_work(command, cli, tmp_
     (tmp_path / "run/config.json").write_text(to_json(replace(zoo.load("dcgan").tiny, preset="dcgan")))
     for name in made:
         (tmp_path / name).write_text("mine")
-        assert "There is no run folder" in cli(2, verb, "nowhere", *given, *more)
+        assert re.search("There is no run folder (or file )?nowhere", cli(2, verb, "nowhere", *given, *more))
         printed = cli(2, verb, "run", *given, *more)
         assert f"{name} exists already: name another file with --out, or add --overwrite." in printed
         assert (tmp_path / name).read_text() == "mine"
