@@ -7,7 +7,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from jaxgen.core import posthoc_ema
 from jaxgen.core.errors import InputError
-from jaxgen.core.ranges import Count, Decay, Range, Seed, check_settings
+from jaxgen.core.ranges import Count, Decay, Range, Seed, Share, check_settings
 
 M = TypeVar("M")
 
@@ -33,6 +33,7 @@ class Data:
     shift: int = 0  # largest random shift in pixels, up, down or to a side; black fills the border
     flip: bool = False  # mirror left to right with probability 1/2
     turn: bool = False  # rotate a square image by 0, 90, 180 or 270 degrees
+    grey: Share = 0.0  # probability that an image in colour becomes grey, in training
     # to black and white: by a threshold at half grey, or sampled with the grey level as probability, once or per epoch
     binarise: Literal["none", "threshold", "fixed", "dynamic"] = "none"
     skip_bad: bool = False  # skip unreadable images instead of stopping

@@ -102,14 +102,15 @@ def poisson_noise(x: Array, scale: Array, keys: Key, grey: Array | None = None, 
     return x + 2 * broadcast_like(scale, x) * (poisson_quantile(u, value * photons) / photons - value)
 
 
-def camera_noise(x: Array, shot: Array, read: Array, keys: Key) -> Array:
+def camera_noise(x: Array, shot: Array, read: Array, keys: Key, grey: Array | None = None) -> Array:
     """Return x + N(0, shot v + read), v = (x + 1) / 2: shot noise and read noise of a camera.
 
+    Images with grey bool[b] have equal draws in all channels.
     Foi et al. 2008, "Practical Poissonian-Gaussian Noise Modeling and Fitting", section II.
     """
     value = (jnp.clip(x, -1, 1) + 1) / 2
     variance = broadcast_like(shot, x) * value + broadcast_like(read, x)
-    return x + 2 * jnp.sqrt(variance) * normal_quantile(open_uniform(fold_keys(keys, "noise"), x.shape[1:]))
+    return x + 2 * jnp.sqrt(variance) * normal_quantile(open_uniform(fold_keys(keys, "noise"), x.shape[1:], grey))
 
 
 def read_noise(shot: Array, keys: Key) -> Array:

@@ -71,6 +71,8 @@ class Degradation:
         if x.shape[-1] not in (1, 3) and (self.jpeg[1] or self.pipeline != "plain"):
             raise InputError(f"JPEG and the pipelines need images of 1 or 3 channels, not {x.shape[-1]}.")
         strength = {name: uniform(fold_keys(keys, f"strength of {name}"), *getattr(self, name)) for name in SPANS}
+        # A photograph without colour has noise without colour, in a file of three channels, too.
+        plain = (x == x[..., :1]).all((1, 2, 3)) if x.shape[-1] > 1 else None  # bool[b]
         if self.blur[1]:
             x = blur.gaussian_blur(x, strength["blur"])
         if self.motion[1]:
@@ -93,12 +95,12 @@ class Degradation:
         elif self.pipeline == "grey":
             x = jnp.clip(degradation_ops.grey(x), -1, 1)
         if self.noise[1]:
-            x = degradation_ops.gaussian_noise(x, strength["noise"], keys)
+            x = degradation_ops.gaussian_noise(x, strength["noise"], keys, plain)
         if self.poisson[1]:
-            x = degradation_ops.poisson_noise(x, strength["poisson"], fold_keys(keys, "photons"))
+            x = degradation_ops.poisson_noise(x, strength["poisson"], fold_keys(keys, "photons"), plain)
         if self.camera[1]:
             read = degradation_ops.read_noise(strength["camera"], keys)
-            x = degradation_ops.camera_noise(x, strength["camera"], read, fold_keys(keys, "sensor"))
+            x = degradation_ops.camera_noise(x, strength["camera"], read, fold_keys(keys, "sensor"), plain)
         if self.jpeg[1]:
             x = degradation_ops.jpeg(x, strength["jpeg"])
         if self.mask != "none":

@@ -13,7 +13,7 @@ import numpy as np
 from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import ArraySpec, Example, image_spec
-from jaxgen.data.derived_sources import DERIVED_SOURCES
+from jaxgen.data.derived_sources import DERIVED_SOURCES, grey
 from jaxgen.data.domains import UnpairedImages
 from jaxgen.data.sources import Source, Subset
 from jaxgen.data.transforms import (
@@ -185,6 +185,7 @@ class _Batches:
         self.batch, self.rows, self.seed, self.train = batch, rows, seed, train
         self.mirror = train and data.flip
         self.turn = train and data.turn
+        self.grey = data.grey if train else 0.0
         self.shift = data.shift if train else 0
         self.binarise = data.binarise
         self.pair = DERIVED_SOURCES.get(data.making)
@@ -211,9 +212,8 @@ class _Batches:
         else:
             indices = places[places < self.count]
             epochs = np.zeros_like(indices)
-        draws = (
-            uniforms(self.seed, epochs, indices) if self.mirror or self.turn or self.random_cut or self.shift else None
-        )
+        drawn = self.mirror or self.turn or self.random_cut or self.shift or self.grey
+        draws = uniforms(self.seed, epochs, indices) if drawn else None
         rows = self.examples.read(indices, draws[:, 1:5] if draws is not None and self.random_cut else None)
         images = {name: rows.pop(name) for name in IMAGE_NAMES if name in rows}
         if draws is not None:
@@ -227,7 +227,7 @@ class _Batches:
         return {name: to_float(pixels) for name, pixels in images.items()} | rows
 
     def _move(self, pixels: np.ndarray, draws: np.ndarray) -> None:
-        """Shift, flip and rotate u8[b h w c] in place, by draws f64[b 8]."""
+        """Shift, flip, rotate and make grey u8[b h w c] in place, by draws f64[b 8]."""
         if self.shift:
             for i, (down, right) in enumerate(draws[:, 5:7]):
                 pixels[i] = shift_pixels(pixels[i], self.shift, down, right)
@@ -237,6 +237,9 @@ class _Batches:
         if self.turn:
             for i, draw in enumerate(draws[:, 0]):
                 pixels[i] = np.rot90(pixels[i], quarter_turns(draw)).copy()
+        if self.grey:
+            chosen = draws[:, 7] < self.grey
+            pixels[chosen] = grey(pixels[chosen])
 
 
 class _Domains:

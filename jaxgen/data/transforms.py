@@ -23,8 +23,8 @@ def transform(example: dict, image: Shape, data: Data, rng: np.random.Generator)
     `data.crop`: "none" resizes without keeping the aspect ratio; "center" and "random" resize to cover the frame and
     crop; "area" crops 8 to 100 % of the area with an aspect ratio of 3/4 to 4/3 (Szegedy et al. 2015); "patch" crops
     without resizing; "jitter" crops from the image resized to 286/256 of the frame (Isola et al. 2017). `data.shift`
-    shifts, `data.flip` flips half of the images, `data.turn` rotates. Raises InputError if the channels cannot be
-    converted or the image is smaller than a patch.
+    shifts, `data.flip` flips half of the images, `data.turn` rotates, `data.grey` leaves out colour.
+    Raises InputError if the channels cannot be converted or the image is smaller than a patch.
     """
     mirror, *cut, down, right = rng.random(7)
     pixels = to_size(example["image"], image, data.crop, *cut)
@@ -34,6 +34,8 @@ def transform(example: dict, image: Shape, data: Data, rng: np.random.Generator)
         pixels = pixels[:, ::-1]
     if data.turn:
         pixels = np.rot90(pixels, quarter_turns(mirror))
+    if data.grey and rng.random() < data.grey:
+        pixels = np.repeat(reduce_channels(pixels, 1), image[2], 2)
     return {**{name: to_number(value) for name, value in example.items()}, "image": to_float(pixels)}
 
 

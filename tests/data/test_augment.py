@@ -75,6 +75,19 @@ def test_augmentation_is_a_function_of_seed_epoch_and_example(change):
     assert not np.array_equal(three[:16], three[16:32]) and not np.array_equal(three[16:32], three[32:])
 
 
+def test_a_share_of_images_becomes_grey():
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 4, 4, 3), np.uint8)
+    source = Arrays(pixels)
+    rows = stream(source, Data(grey=0.3), (4, 4, 3), 1, batch=400)[0]["image"]
+    grey = (rows == rows[..., :1]).all((1, 2, 3))
+    assert 0.2 < grey.mean() < 0.4
+    luma = pixels @ np.array([0.299, 0.587, 0.114])
+    order = [int(np.abs(luma - x).mean((1, 2)).argmin()) for x in to_pixels(rows[grey])[..., 0]]
+    assert np.abs(luma[order] - to_pixels(rows[grey])[..., 0]).max() < 1 and len(set(order)) == grey.sum()
+    plain = stream(source, Data(grey=0.3), (4, 4, 3), 1, batch=400, train=False)[0]["image"]
+    assert np.array_equal(to_pixels(plain), pixels), "held-out images keep their colours"
+
+
 def test_evaluation_has_no_random_shift_or_crop():
     source = lit(16)
     plain = stream(source, Data(), (9, 9, 1), 2, train=False)

@@ -189,15 +189,16 @@ def test_noise_has_its_moments():
     assert stats.kstest(flat, "norm").pvalue > 1e-3
 
 
-def test_grey_noise_is_equal_in_all_channels():
-    x, grey = batch(2), jnp.asarray([True, False])
-    for rows in (
-        jax.jit(degradation_ops.gaussian_noise)(x, floats(20, 20), quick_keys(2), grey),
-        jax.jit(degradation_ops.poisson_noise)(x, floats(2, 2), quick_keys(2), grey),
-    ):
-        noise = np.asarray(rows) - np.asarray(x)
-        apart = np.abs(noise - noise[..., :1]).mean((1, 2, 3))
-        assert apart[0] < 1e-6 and apart[1] > 0.01
+@pytest.mark.parametrize("kind", [{"noise": (20, 20)}, {"poisson": (2, 2)}, {"camera": (0.01, 0.01)}])
+def test_a_photograph_without_colour_gets_noise_without_colour(kind):
+    x = batch(2)
+    x = np.where(np.arange(2).reshape(2, 1, 1, 1) == 0, np.asarray(x)[..., :1], x)  # the first is grey
+    made = jax.jit(Degradation(**kind))(x, quick_keys(2))["degraded"]
+    noise = np.asarray(made) - x
+    apart = np.abs(noise - noise[..., :1]).mean((1, 2, 3))
+    assert apart[0] < 1e-6 and apart[1] > 0.01
+    grey = jax.jit(Degradation(**kind))(x[..., :1], quick_keys(2))["degraded"]  # a file of one channel
+    assert abs(float((grey - x[..., :1]).std()) / float(noise.std()) - 1) < 0.1
 
 
 def test_read_noise_equals_brooks_et_al():
