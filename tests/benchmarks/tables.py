@@ -50,7 +50,24 @@ def drawn(count: int) -> str:
     return f"{count} sampling step{'s' * (count > 1)}"
 
 
+PSNR = f"{PSNR_Y}|{{psnr_rgbCASE:.2f}}"
+
 TABLES = {
+    "shipped": Table(
+        ("weights", "for", "images"),
+        {
+            "PSNR before": PSNR.replace("CASE", "@input"),
+            "after": PSNR.replace("CASE", ""),
+            "improved": "{improved:.0%}",
+            "worst change": "{worst_change:+.2f} dB",
+            "seconds for 512x512": "{seconds:.1f}",
+        },
+        "On images that the weights were not trained on; PSNR in dB (at most 50 an image) of luma where images are "
+        "enlarged or grey, of R, G and B otherwise. Before: bicubic interpolation, or the degraded input. Images are "
+        "degraded as in training, or by noise of the stated sigma; clean: not at all, so that every change is damage. "
+        "Improved: the share of images whose PSNR rose. Seconds: one colour image of 512x512, without start and "
+        "compilation.",
+    ),
     "restoration-scores": Table(
         ("weights", "task", "set"),
         {
