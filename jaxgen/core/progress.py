@@ -5,11 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
+Hear = Callable[[str, float, float | None], None]  # of which work, how much is done, of how much
 PERIOD = 30.0  # seconds between two lines
 speakers: list[threading.Event] = []  # of the work under way, the innermost last
+hearer: ContextVar[Hear | None] = ContextVar("hearer", default=None)
 
 
 @contextmanager
@@ -18,6 +21,10 @@ def progress(text: str, total: float | None = None, delay: float = 0.0) -> Itera
 
     delay: seconds after which a bar appears
     """
+    if (hear := hearer.get()) is not None:
+        hear(text, 0.0, total)
+        yield lambda done, total=total: hear(text, done, total)
+        return
     if sys.stderr.isatty():
         with _bar(text, total, delay) as move:
             yield move
@@ -29,6 +36,19 @@ def progress(text: str, total: float | None = None, delay: float = 0.0) -> Itera
 
     with lines(lambda: report(text, known["done"] or 0.0, known["total"], time.monotonic() - began)):
         yield update
+
+
+@contextmanager
+def heard(hear: Hear) -> Iterator[None]:
+    """Have this thread's progress sent to a function (text, done, total), not to the terminal.
+
+    What it raises ends the work.
+    """
+    token = hearer.set(hear)
+    try:
+        yield
+    finally:
+        hearer.reset(token)
 
 
 def tracked(things: Iterable[T], text: str, total: int) -> Iterator[T]:
