@@ -58,23 +58,7 @@ class Model(Opened):
         """The methods that the model has."""
         if self.opened is None:
             return ("restore",)
-        task, model = self.opened.task, self.opened.run.model
-        transform, codec = task.find(Transform), task.find(Codec)
-        paints = isinstance(model, FastStyle | AdaIN)
-        subject = transform.subject if transform else ""
-        has = {
-            "sample": sampling.draws_samples(task) and transform and generates(transform),
-            "interpolate": task.find(Latent),
-            "restore": (subject and task.find(Degradation) and "region" not in (transform.inputs if transform else ()))
-            or (task.find(Denoiser) and fills(task, model)),
-            "translate": subject == "source" and transform and not transform.conditions and not paints,
-            "stylize": paints,
-            "encode": codec,
-            "decode": codec and codec.decode,
-            "log_prob": task.find(Density),
-            "classify": task.find(Classifier),
-        }
-        return tuple(name for name, able in has.items() if able)
+        return abilities(self.opened.task, self.opened.run.model)
 
     @in_words
     def sample(
@@ -326,6 +310,26 @@ class Model(Opened):
         task, model = self.opened.task, self.opened.run.model
         found = restoration.restorer_of(task, model, self.name)
         return restoration.at_scale(found, *averaged(self.opened.state, self.opened.frozen), self.name, scale)
+
+
+def abilities(task: Task, model: Any) -> tuple[str, ...]:
+    """Return the methods that a trained model has, by its task and its settings."""
+    transform, codec = task.find(Transform), task.find(Codec)
+    paints = isinstance(model, FastStyle | AdaIN)
+    subject = transform.subject if transform else ""
+    has = {
+        "sample": sampling.draws_samples(task) and transform and generates(transform),
+        "interpolate": task.find(Latent),
+        "restore": (subject and task.find(Degradation) and "region" not in (transform.inputs if transform else ()))
+        or (task.find(Denoiser) and fills(task, model)),
+        "translate": subject == "source" and transform and not transform.conditions and not paints,
+        "stylize": paints,
+        "encode": codec,
+        "decode": codec and codec.decode,
+        "log_prob": task.find(Density),
+        "classify": task.find(Classifier),
+    }
+    return tuple(name for name, able in has.items() if able)
 
 
 def check_seed(seed: int):
