@@ -21,6 +21,7 @@ test-slow: $(VENV)/installed-test
 
 # The comparisons with reference libraries (torch), which the package itself does not need. torchvision has no build for
 # the CPU's torch: without its dependencies it does no harm, and tests/helpers/torch_reference.py says how it is imported.
+# Gradio is here and not in the extra `test`: it is large, and holds Pillow below 13.
 parity: $(VENV)/installed-parity
 	$(PYTEST) -m parity
 
@@ -50,6 +51,6 @@ $(VENV)/installed-test: pyproject.toml $(VENV)/bin/python
 	touch $@ $(VENV)/installed
 
 $(VENV)/installed-parity: $(VENV)/installed-test
-	$(RUN) -m pip install --quiet --editable '.[test,parity]'
+	$(RUN) -m pip install --quiet --editable '.[test,parity,demo]'
 	$(RUN) -m pip install --quiet --no-deps torchvision==0.28.0 torch-fidelity==0.4.0 lpips==0.1.4
 	touch $@

@@ -14,6 +14,7 @@ MARK = (
 )
 COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it is called
     "list": "list_:list_",
+    "demo": "demo:demo",
     "train": "train:train",
     "generate": "generate:generate",
     "interpolate": "interpolate:interpolate",

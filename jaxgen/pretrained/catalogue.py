@@ -262,6 +262,17 @@ def named(name: str, families: Sequence[str], others: Sequence[str]) -> Entry:
     raise InputError(f"{wrong}: --with names one, or one of {', '.join((*others, *known))}.")
 
 
+def is_here(name: str) -> bool:
+    """Return whether the files of a name are on this machine: shipped, or fetched before. They are not checked."""
+    entry = entry_of(name)
+    return bool(entry.shipped) or all((folder_of(name) / file.name).is_file() for file in entry.files)
+
+
+def folder_of(name: str) -> Path:
+    """Return the folder in the cache for the files of a name."""
+    return cache_folder() / "weights" / name
+
+
 def file_of(name: str) -> Path:
     """Return the file of weights of this name: the package's own, or one in the cache, fetched if it is not there.
 
@@ -271,5 +282,5 @@ def file_of(name: str) -> Path:
     if entry.shipped:
         return WEIGHTS / entry.shipped
     say = f"Fetching {name} ({entry.size / 1e6:.1f} MB): {entry.what}; licence: {entry.licence}; from {entry.source}"
-    folder = cache_folder() / "weights" / name
-    return fetched(entry.files, folder, f"The weights {name}", lambda: print(say, file=sys.stderr, flush=True))[0]
+    announce = lambda: print(say, file=sys.stderr, flush=True)  # noqa: E731
+    return fetched(entry.files, folder_of(name), f"The weights {name}", announce)[0]

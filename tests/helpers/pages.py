@@ -17,6 +17,7 @@ SIDE = 64  # of the images, in pixels
 # What takes long on real sizes, and sets that are not here.
 SMALLER = (
     (r"^srun ", ""),
+    (r"(jaxgen demo)(?!.*--check)", r"\1 --check"),
     (r"tfds:mnist( --data.dir DIR)?", "tfds:mnist --data.dir TFDS"),
     (r"tfds:cifar10", "folder:FLOWERS"),
     (r"--mesh.data 64", "--mesh.data 8"),

@@ -1,11 +1,13 @@
 """Starts the project's commands as a user does."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--preset", "dcgan", "--tiny"]
@@ -26,6 +28,13 @@ def call(environment: dict[str, str], *args: str, status: int = 0) -> str:
     assert process.returncode == status, f"status {process.returncode}, not {status}:\n{out}\n{err}"
     assert "Traceback" not in out + err, out + err
     return out + err
+
+
+def for_gradio(environment: dict[str, str]) -> dict[str, str]:
+    """Return an environment for commands that import Gradio, which has warnings; skip the test where it is missing."""
+    if importlib.util.find_spec("gradio") is None:
+        pytest.skip("Gradio is not installed: pip install 'jaxgen[demo]'")
+    return {name: value for name, value in environment.items() if name != "PYTHONWARNINGS"}
 
 
 def arrays(folder: Path, step: int) -> dict[str, np.ndarray]:
