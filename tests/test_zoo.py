@@ -58,8 +58,8 @@ LONG = (
     *("stylegan2", "biggan", "inception-v3-fid", "efficientnet-lite0", "hierarchical", "edm2", "esrgan", "swinir"),
     *("restormer", "gated-conv", "completion-vae", "pix2pixhd", "bicyclegan", "unit", "munit", "stargan", "gatys"),
     *("ddpm", "consistency", "meanflow", "vdm", "masked", "vqgan", "vae-iaf", "mae", "r3gan", "srgan", "rcan", "rrdb"),
-    *("context-encoder", "partial-conv", "adm-classifier", "harmonisation", "adain"),
-    *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan", "span", "carn"),
+    *("context-encoder", "partial-conv", "adm-classifier", "harmonisation", "adain", "simvp", "tau", "predrnn"),
+    *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan", "span", "carn", "predrnn-plus"),
 )
 # The first preset of each file: `make test` computes numbers, or traces the step if it is LONG. Variants are slow.
 FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]

@@ -224,10 +224,12 @@ class GroupNorm(nn.Module):
     is faster than the two passes of flax.
     """
 
+    groups: int = 0  # 0: as many as said above
+
     @nn.compact
     def __call__(self, x: Array, factor: Array | None = None, shift: Array | None = None) -> Array:
         c = x.shape[-1]
-        groups = max(n for n in range(1, GROUPS + 1) if c % n == 0)
+        groups = self.groups or max(n for n in range(1, GROUPS + 1) if c % n == 0)
 
         def mean(x: Array) -> Array:
             """Return the mean over the group of each channel, [b h w c] -> [b c]."""

@@ -1,0 +1,1 @@
+"""Video models: they predict the next frames of a clip."""

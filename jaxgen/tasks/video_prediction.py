@@ -1,0 +1,95 @@
+"""Video prediction: the next frames of a clip from those before.
+
+The examples are the `past` and the `future` of a clip. Nets compute with pixels in [0, 1], as their authors' do.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxgen.core.capabilities import Transform
+from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
+from jaxgen.core.errors import at_least
+from jaxgen.core.spec import ArraySpec
+from jaxgen.core.task import Task
+from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
+
+Image = tuple[int, int, int]
+RATE = 10.0  # frames in a second of what is shown; the nets do not know it
+
+
+def prediction_task(
+    model: Any, net: nn.Module, predict: Callable[..., Array], loss: Callable[..., tuple[Array, Any]], init: tuple
+) -> Task:
+    """Return the task of a net that predicts frames.
+
+    model:   has image, past, future, learning_rate and ema
+    predict: (variables, past f32[b t h w c] in [0, 1]) -> future f32[b t' h w c] in [0, 1], a little beyond perhaps
+    loss:    (variables, clip f32[b t+t' h w c] in [0, 1], context, key) -> loss f32[], new running statistics
+    init:    the net's arguments for its initialisation
+    """
+    at_least(1, model__past=model.past, model__future=model.future, model__image=min(model.image))
+    spec = lambda frames: ArraySpec("video", (frames, *model.image), rate=RATE)  # noqa: E731
+    inputs, outputs = {"past": spec(model.past)}, {"future": spec(model.future)}
+
+    def start(key: Key, _: Any):
+        found = net.init(key, *init)
+        stats = {name: x for name, x in found.items() if name != "params"}
+        return {"predictor": found["params"]}, {"predictor": stats} if stats else {}
+
+    def phase(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+        clip = to_unit(jnp.concatenate([batch["past"], batch["future"]], 1))  # [b t+t' h w c]
+        value, stats = loss(variables("predictor", params, context.extra), clip, context, key)
+        return value, Aux({}, {"predictor": stats} if stats else {})
+
+    def apply(params: Params, context: Context, given: Batch, keys: Key, scale: float = 1.0) -> dict[str, Array]:
+        del keys, scale
+        nets = variables("predictor", params, context.extra)
+        return {"future": from_unit(predict(nets, to_unit(given["past"])))}
+
+    return Task(
+        init=start,
+        example=inputs | outputs,
+        learners={"predictor": Learner(("predictor",), optax.adam(model.learning_rate))},
+        phases=(Phase("predictor", "predictor", phase),),
+        ema=(Ema("predictor", ramped(model.ema)),),
+        capabilities=(Transform(apply, inputs, outputs, subject="past"),),
+    )
+
+
+def to_unit(x: Array) -> Array:
+    """Return pixels in [0, 1] of pixels in [-1, 1]."""
+    return (x + 1) / 2
+
+
+def from_unit(x: Array) -> Array:
+    """Return pixels in [-1, 1] of pixels in [0, 1]."""
+    return 2 * x - 1
+
+
+def mean_squared(made: Array, true: Array) -> Array:
+    """Return the mean of squared errors over everything, f32[]."""
+    return jnp.square(made - true).mean()
+
+
+def extended(step: Callable[[Array], Array], past: Array, frames: int) -> Array:
+    """Return `frames` predicted frames of a net that maps t frames to the t next ones, by applying it repeatedly.
+
+    past f32[b t h w c] -> f32[b frames h w c].
+    """
+    made = []
+    for _ in range(-(-frames // past.shape[1])):
+        past = step(past)
+        made.append(past)
+    return jnp.concatenate(made, 1)[:, :frames]
+
+
+def row(model: Any, small: Any, parameters: int, steps: int = 125_000, batch: int = 16) -> Preset:
+    """Return a preset: OpenSTL's 200 epochs of 10,000 clips, and a tiny run."""
+    data, optim = Data("moving-digits"), Optim(schedule="cosine")
+    full = Run(model, data=data, steps=steps, batch=batch, optim=optim, log=Log(100, 1000, 8), save=Save(1000))
+    tiny = Run(small, data=data, steps=8, batch=4, log=Log(2, 4, 4), save=Save(4))
+    return Preset(full, tiny, parameters)
