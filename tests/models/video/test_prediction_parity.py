@@ -270,9 +270,7 @@ def test_outputs_and_gradients_are_those_of_openstl(preset):
     }
     net = Recurrent(preset, model) if recurrent else SimVP(model)
     state = tensors({"params": params["predictor"], **extra.get("predictor", {})})
-    counts = {name for name in net.state_dict() if name.endswith("num_batches_tracked")}
-    missing, surplus = net.load_state_dict(state, strict=False)
-    assert set(missing) == counts and not surplus
+    net.load_state_dict(state)
     x = torch.from_numpy((np.moveaxis(clip, -1, 2) + 1) / 2)
     made = net(x[:, :PAST])
     true = x[:, -made.shape[1] :]  # OpenSTL's recurrent nets learn from all frames but the first
