@@ -33,6 +33,7 @@ COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it 
     "compose": "compose:compose",
     "extend": "extend:extend",
     "translate": "translate:translate",
+    "predict": "predict:predict",
     "stylize": "stylize:stylize",
     "evaluate": "evaluate:evaluate_",
     "report": "report:report",

@@ -33,8 +33,7 @@ def report(run: Folders, out: Path = Path("report.html"), megabytes: int = 16, o
     at_least(0, megabytes=megabytes)
     records = open_records(run)
     output_files.check(out, (".html",), overwrite)
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"There is no folder {out.parent}: make it, or name another one with --out.")
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     size, notes = html_report.write(records, out, megabytes * 10**6)
     for note in notes:
         print(note)

@@ -56,7 +56,9 @@ def draws_samples(task: Task) -> bool:
 def generator_of(task: Task) -> Transform:
     """Return the Transform that draws a task's samples. Raises InputError where it has none."""
     if not draws_samples(task):
-        codec = task.find(Codec)
+        codec, transform = task.find(Codec), task.find(Transform)
+        if transform is not None and transform.subject:  # "degraded", "source" or "content"
+            raise InputError(f"This model needs {', '.join(transform.required)}: it changes images, and draws none.")
         instead = ": write --sampler mixture or two-stage" if codec is not None and codec.decode is not None else ""
         raise InputError(f"This model has no prior to draw samples from{instead}.")
     return task.get(Transform)

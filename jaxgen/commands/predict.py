@@ -1,0 +1,109 @@
+"""python -m jaxgen predict: the next frames of a clip."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from jaxgen.commands.shared import Named
+from jaxgen.core.errors import InputError, at_least
+from jaxgen.core.progress import progress
+from jaxgen.core.ranges import Seed
+from jaxgen.media import marks, output_files
+
+Clip = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CLIP")]
+ENDINGS = (".gif", ".mp4", ".npz")
+
+
+def predict(
+    run: Named,
+    clip: Clip,
+    frames: int = 0,
+    at: float | None = None,
+    stride: int = 0,
+    out: Path | None = None,
+    seed: Seed = 0,
+    overwrite: bool = False,
+):
+    """Predict the next frames of a clip, and write them after the frames that they were predicted from.
+
+    The frames have the model's size; the clip's are cropped to its shape. Where the clip goes on after --at, the true
+    frames are shown beside the predicted ones, and the PSNR of these is printed.
+
+    Args:
+        run: the folder of a run of train.video, or a file of weights that states its model
+        clip: a video file, an animated GIF, WebP or PNG, or a folder of frames
+        frames: number of predicted frames; unset: as many as the model predicts at once
+        at: seconds of the clip after which frames are predicted; unset: its end
+        stride: frames of the clip from one frame to the next; unset: that of the training
+        out: the output file: a .gif, a .mp4, or a .npz ("past" u8[t h w c], "future", and "true" where there is one);
+            unset: CLIP-predicted.gif
+        seed: the random seed of a model with several answers
+        overwrite: replace existing files
+    """
+    import jax
+
+    from jaxgen.core.types import averaged
+    from jaxgen.data.transforms import clip_to_size
+    from jaxgen.data.video_files import slots
+    from jaxgen.data.video_folder import open_clip
+    from jaxgen.inference.opening import mark_of, open_trained, task_of
+    from jaxgen.inference.video_prediction import continued, predictor_of
+    from jaxgen.media.animation import check_animation, save_animation
+    from jaxgen.media.image_grid import grid, save_npz, to_u8
+
+    transform = predictor_of(task_of(run), run)
+    at_least(0, frames=frames, stride=stride, at=at)
+    count, *size = transform.source.shape
+    frames = frames or int(transform.outputs[transform.main].shape[0])
+    target = out or clip.with_name(f"{clip.stem}-predicted.gif")
+    output_files.check(target, ENDINGS, overwrite, given=[clip])
+    file = open_clip(clip)
+    opened = open_trained(run)
+    stride = stride or opened.run.data.stride
+    steps, times = slots(file.index.times), file.index.times
+    end = len(steps) if at is None else int(np.searchsorted(times[steps], at + 1e-6, "right"))
+    first = end - 1 - (count - 1) * stride
+    if first < 0:
+        often = f" at a stride of {stride}" if stride > 1 else ""
+        where = f"the first {at:g} s of {clip} have" if at is not None else f"{clip} has"
+        raise InputError(f"The model needs {count} frames{often} to predict from, and {where} {end}.")
+    true_steps = steps[end - 1 + stride : end + frames * stride : stride][:frames]
+    rate = pace(times, stride)
+    if target.suffix.lower() != ".npz":
+        check_animation(target, rate)
+    read = lambda numbers: clip_to_size(file.frames(numbers.tolist()), tuple(size), "center")  # noqa: E731
+    past = read(steps[first:end:stride])  # u8[t h w c]
+    true = read(true_steps) if len(true_steps) else past[:0]
+    mark, made = mark_of(marks.EDITED, run, opened, seed if transform.stochastic else None), []
+    with progress("predicting frames", frames) as show:
+        nets = averaged(opened.state, opened.frozen)
+        for frame in continued(transform, nets, past / np.float32(127.5) - 1, frames, jax.random.key(seed)):
+            made.append(frame)
+            show(len(made))
+    future = to_u8(np.stack(made))  # [t' h w c]
+    with output_files.together():
+        if target.suffix.lower() == ".npz":
+            save_npz(target, mark, past=past, future=future, **({"true": true} if len(true) else {}))
+        else:
+            shown = np.concatenate([past, future])
+            if len(true) == frames:  # beside them
+                shown = np.stack([shown, np.concatenate([past, true])])  # [2 t h w c]
+            else:
+                shown = shown[None]
+            pixels = shown.astype(np.float32) / 127.5 - 1
+            save_animation(target, (grid(pixels[:, t], len(pixels)) for t in range(pixels.shape[1])), rate, mark)
+    text = f"{frames} frames after {count} of {clip}: {target}"
+    if len(true):
+        error = np.square(future[: len(true)].astype(float) - true).mean()
+        text += f", PSNR {10 * np.log10(255**2 / max(error, 1e-10)):.4g} dB"
+        copied = np.square(past[-1:].astype(float) - true).mean()
+        text += f" (the last frame repeated: {10 * np.log10(255**2 / max(copied, 1e-10)):.4g} dB)"
+    print(text)
+
+
+def pace(times: np.ndarray, stride: int) -> int:
+    """Return the frames per second of what is written, at most 50 as a .gif has them."""
+    step = float(np.median(np.diff(times))) * stride if len(times) > 1 else 0.1
+    return int(np.clip(round(1 / max(step, 1e-3)), 1, 50))

@@ -1,0 +1,39 @@
+"""The next frames of a clip, by a model that predicts video."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.core.capabilities import Transform
+from jaxgen.core.errors import InputError
+from jaxgen.core.task import Task
+from jaxgen.core.types import Context, Params
+
+
+def predictor_of(task: Task, name: str) -> Transform:
+    """Return a task's transform of frames to the next frames. Raises InputError for a model without one."""
+    found = task.find(Transform)
+    if found is None or not found.subject or {found.source.kind, found.outputs[found.main].kind} != {"video"}:
+        raise InputError(f"{name} predicts no video: name a run of train.video.")
+    return found
+
+
+def continued(
+    transform: Transform, nets: tuple[Params, Context], past: np.ndarray, frames: int, key: jax.Array
+) -> Iterator[np.ndarray]:
+    """Yield the `frames` next frames f32[h w c] after the given ones, past f32[t h w c] in [-1, 1].
+
+    A model predicts a fixed number of frames at once. More are predicted from the last frames of what is there then, so
+    that memory does not grow with their number.
+    """
+    count = len(past)
+    step: Callable = jax.jit(lambda nets, past, keys: transform.apply(*nets, {transform.subject: past}, keys))
+    made = 0
+    while made < frames:
+        keys = jax.random.fold_in(key, made)[None]
+        future = np.asarray(step(nets, jnp.asarray(past)[None], keys)[transform.main][0])  # [t' h w c]
+        yield from future[: frames - made]
+        made += len(future)
+        past = np.concatenate([past, future])[-count:]
