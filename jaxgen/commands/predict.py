@@ -87,11 +87,8 @@ def predict(
         if target.suffix.lower() == ".npz":
             save_npz(target, mark, past=past, future=future, **({"true": true} if len(true) else {}))
         else:
-            shown = np.concatenate([past, future])
-            if len(true) == frames:  # beside them
-                shown = np.stack([shown, np.concatenate([past, true])])  # [2 t h w c]
-            else:
-                shown = shown[None]
+            rows = [future, true] if len(true) == frames else [future]  # the true frames beside the predicted ones
+            shown = np.stack([np.concatenate([past, each]) for each in rows])  # [n t h w c]
             pixels = shown.astype(np.float32) / 127.5 - 1
             save_animation(target, (grid(pixels[:, t], len(pixels)) for t in range(pixels.shape[1])), rate, mark)
     text = f"{frames} frames after {count} of {clip}: {target}"
