@@ -22,6 +22,9 @@ SMALLER = (
     (r"tfds:cifar10", "folder:FLOWERS"),
     (r"--mesh.data 64", "--mesh.data 8"),
     (r"--model.image 128 128 3", "--model.image 8 8 3"),
+    (r"video:DIR --model.image 64 64 3", "video:CLIPS --model.image 16 16 3"),
+    (r"video:DIR", "video:CLIPS --model.image 16 16 3"),
+    (r"--frames 30", "--frames 4"),
     (r"--model.net.width 192 --model.net.depth 6", "--model.net.width 24 --model.net.depth 2"),
     (r"efficientnet_lite0", "lenet"),
     (r"fid_lenet,kid_lenet --count \d+", "fid_lenet,kid_lenet --count 90 --subset 8"),
@@ -46,6 +49,7 @@ DIGITS = ("--data.source", "digits")
 GAN, VAE = ("gan", "dcgan", *DIGITS), ("vae", "vae", *DIGITS)
 FILLS = ("restoration", "gated-conv")
 RUNS = (
+    (r"jaxgen predict|predicted.gif|psnr_rgb$", ("video", "simvp-convmixer", "--data.source", "moving-digits")),
     (r"runs/adm-classifier", ("classifier", "adm-classifier", *DIGITS)),
     (r"runs/vq-vae", ("vae", "vq-vae", *DIGITS)),
     (r"(teacher|generate|evaluate) runs/edm", ("diffusion", "edm", *DIGITS)),
@@ -140,6 +144,10 @@ def furnish(folder: Path, data: Path):
         (folder / "FLOWERS" / str(label)).mkdir(parents=True)
         for i in range(3):
             part(i + label).save(folder / "FLOWERS" / str(label) / f"{i}.png")
+    (folder / "CLIPS").mkdir()
+    moving = [photos[0].crop((40 + 2 * i, 30, 72 + 2 * i, 62)) for i in range(30)]
+    for path in (folder / "clip.gif", folder / "CLIPS" / "a.gif", folder / "CLIPS" / "b.gif"):
+        moving[0].save(path, save_all=True, append_images=moving[1:], duration=100)
     (folder / "TFDS").symlink_to(data / "tfds")
     (folder / "weights.pth").symlink_to(data / "weights" / "IMDN_x4.pth")
     (folder / "FILE").symlink_to(data / "weights" / "resnet20-12fca82f.th")
@@ -151,7 +159,7 @@ def runs_of(folder: Path) -> Callable[[str], None]:
 
     def make(command: str):
         if "runs/adm-classifier" in command:
-            make_one("runs/adm-classifier", RUNS[0][1])
+            make_one("runs/adm-classifier", dict(RUNS)["runs/adm-classifier"])
         if found := run_for(command.replace("runs/adm-classifier", "") if "RUN" in command else command):
             make_one(*found)
 
