@@ -134,6 +134,7 @@ ROWS = {  # preset: its module in jaxgen/models, and what it is for
     "convlstm": ("video.convlstm", "predicts frames; the classic recurrent net"),
     "predrnn": ("video.predrnn", "predicts frames; recurrent, two memories"),
     "predrnn-plus": ("video.predrnn_plus", "predicts frames; recurrent, with a highway"),
+    "phydnet": ("video.phydnet", "predicts frames; a physical and a free part"),
     "simvp": ("video.simvp", "predicts frames; convolutions alone, fast"),
     "simvp-gsta": ("video.simvp", "predicts frames; better, large kernels"),
     "simvp-convmixer": ("video.simvp", "predicts frames; small"),

@@ -17,7 +17,7 @@ from jaxgen.core.ranges import Count, Decay
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.interop.weight_names import renamed
-from jaxgen.models.video._recurrent import SAMPLING, State, conv, recurrent_task, zeros
+from jaxgen.models.video._recurrent import SAMPLING, State, conv, from_features, stack_task, to_patches, zeros
 from jaxgen.tasks.video_prediction import Image, row
 
 
@@ -39,25 +39,27 @@ class ConvLSTM:
     def task(self, steps: int) -> Task:
         """Return the Task. Raises InputError for settings out of range."""
         del steps
-        return recurrent_task(self, Stack(self.widths, self.kernel))
+        return stack_task(self, Stack(self.widths, self.kernel, self.patch))
 
 
 class Stack(nn.Module):
-    """Layers of cells: state, x f32[b h w c] -> the next state, features f32[b h w widths[-1]]."""
+    """Layers of cells: state, frame f32[b h w channels] -> the next state, the next frame."""
 
     widths: tuple[int, ...]
     kernel: int
+    patch: int
 
     def start(self, shape: tuple[int, ...], dtype) -> State:
-        return {f"{name}{i}": x for name in "hc" for i, x in enumerate(zeros(self.widths, shape, dtype))}
+        return {f"{name}{i}": x for name in "hc" for i, x in enumerate(zeros(self.widths, shape, self.patch, dtype))}
 
     @nn.compact
-    def __call__(self, state: State, x: Array) -> tuple[State, Array]:
+    def __call__(self, state: State, frame: Array) -> tuple[State, Array]:
+        x = to_patches(frame, self.patch)
         after = {}
         for i, width in enumerate(self.widths):
             x, cell = Cell(width, self.kernel, name=f"cell_list_{i}")(x, state[f"h{i}"], state[f"c{i}"])
             after |= {f"h{i}": x, f"c{i}": cell}
-        return after, x
+        return after, from_features(x, self.patch, frame.shape[-1])
 
 
 class Cell(nn.Module):
@@ -74,6 +76,6 @@ class Cell(nn.Module):
         return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-WEIGHT_NAMES = renamed((r"^stack\.", ""))
+WEIGHT_NAMES = renamed((r"^cell\.", ""))
 TINY = ConvLSTM(image=(16, 16, 1), past=3, future=2, widths=(8, 8), kernel=3, sampling_steps=6)
 PRESETS = {"convlstm": row(ConvLSTM(), TINY, 11_675_648)}

@@ -17,7 +17,7 @@ from jaxgen.core.ranges import Count, Decay
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.interop.weight_names import renamed
-from jaxgen.models.video._recurrent import SAMPLING, State, conv, recurrent_task, zeros
+from jaxgen.models.video._recurrent import SAMPLING, State, conv, from_features, stack_task, to_patches, zeros
 from jaxgen.tasks.video_prediction import Image, row
 
 sigmoid, tanh = jax.nn.sigmoid, jnp.tanh
@@ -42,7 +42,7 @@ class PredRNN:
         """Return the Task. Raises InputError for settings out of range."""
         del steps
         check_widths(self.widths)
-        return recurrent_task(self, Stack(self.widths, self.kernel))
+        return stack_task(self, Stack(self.widths, self.kernel, self.patch))
 
 
 def check_widths(widths: tuple[int, ...]):
@@ -52,23 +52,25 @@ def check_widths(widths: tuple[int, ...]):
 
 
 class Stack(nn.Module):
-    """Layers of cells: state, x f32[b h w c] -> the next state, features f32[b h w widths[-1]]."""
+    """Layers of cells: state, frame f32[b h w channels] -> the next state, the next frame."""
 
     widths: tuple[int, ...]
     kernel: int
+    patch: int
 
     def start(self, shape: tuple[int, ...], dtype) -> State:
-        own = {f"{name}{i}": x for name in "hc" for i, x in enumerate(zeros(self.widths, shape, dtype))}
-        return own | {"m": zeros(self.widths[:1], shape, dtype)[0]}
+        own = {f"{name}{i}": x for name in "hc" for i, x in enumerate(zeros(self.widths, shape, self.patch, dtype))}
+        return own | {"m": zeros(self.widths[:1], shape, self.patch, dtype)[0]}
 
     @nn.compact
-    def __call__(self, state: State, x: Array) -> tuple[State, Array]:
+    def __call__(self, state: State, frame: Array) -> tuple[State, Array]:
+        x = to_patches(frame, self.patch)
         after, memory = {}, state["m"]
         for i, width in enumerate(self.widths):
             cell = Cell(width, self.kernel, name=f"cell_list_{i}")
             x, c, memory = cell(x, state[f"h{i}"], state[f"c{i}"], memory)
             after |= {f"h{i}": x, f"c{i}": c}
-        return after | {"m": memory}, x
+        return after | {"m": memory}, from_features(x, self.patch, frame.shape[-1])
 
 
 class Cell(nn.Module):
@@ -91,6 +93,6 @@ class Cell(nn.Module):
         return o * tanh(conv(self.width, 1, "conv_last")(both)), c, m
 
 
-WEIGHT_NAMES = renamed((r"^stack\.", ""))
+WEIGHT_NAMES = renamed((r"^cell\.", ""))
 TINY = PredRNN(image=(16, 16, 1), past=3, future=2, widths=(8, 8), kernel=3, sampling="reversed", sampling_steps=6)
 PRESETS = {"predrnn": row(PredRNN(), TINY, 23_838_720)}

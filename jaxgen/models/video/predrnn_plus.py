@@ -18,7 +18,7 @@ from jaxgen.core.ranges import Count, Decay
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.interop.weight_names import renamed
-from jaxgen.models.video._recurrent import SAMPLING, State, conv, recurrent_task, zeros
+from jaxgen.models.video._recurrent import SAMPLING, State, conv, from_features, stack_task, to_patches, zeros
 from jaxgen.models.video.predrnn import check_widths, sigmoid, tanh
 from jaxgen.nn.conv import Conv
 from jaxgen.tasks.video_prediction import Image, row
@@ -45,21 +45,23 @@ class PredRNNPlus:
         check_widths(self.widths)
         if len(self.widths) < 2:
             raise InputError("model.widths needs at least two layers: the gradient highway is between the first two.")
-        return recurrent_task(self, Stack(self.widths, self.kernel))
+        return stack_task(self, Stack(self.widths, self.kernel, self.patch))
 
 
 class Stack(nn.Module):
-    """Layers of cells: state, x f32[b h w c] -> the next state, features f32[b h w widths[-1]]. Figure 3."""
+    """Layers of cells: state, frame f32[b h w channels] -> the next state, the next frame. Figure 3."""
 
     widths: tuple[int, ...]
     kernel: int
+    patch: int
 
     def start(self, shape: tuple[int, ...], dtype) -> State:
-        own = {f"{name}{i}": x for name in "hc" for i, x in enumerate(zeros(self.widths, shape, dtype))}
-        return own | {name: zeros(self.widths[:1], shape, dtype)[0] for name in "mz"}
+        own = {f"{name}{i}": x for name in "hc" for i, x in enumerate(zeros(self.widths, shape, self.patch, dtype))}
+        return own | {name: zeros(self.widths[:1], shape, self.patch, dtype)[0] for name in "mz"}
 
     @nn.compact
-    def __call__(self, state: State, x: Array) -> tuple[State, Array]:
+    def __call__(self, state: State, frame: Array) -> tuple[State, Array]:
+        x = to_patches(frame, self.patch)
         after, memory, highway = {}, state["m"], state["z"]
         for i, width in enumerate(self.widths):
             cell = Cell(width, self.kernel, name=f"cell_list_{i}")
@@ -67,7 +69,7 @@ class Stack(nn.Module):
             after |= {f"h{i}": x, f"c{i}": c}
             if i == 0:
                 x = highway = Highway(width, self.kernel, name="gradient_highway")(x, highway)
-        return after | {"m": memory, "z": highway}, x
+        return after | {"m": memory, "z": highway}, from_features(x, self.patch, frame.shape[-1])
 
 
 class Cell(nn.Module):
@@ -108,6 +110,6 @@ class Highway(nn.Module):
         return sigmoid(s) * tanh(p) + (1 - sigmoid(s)) * z
 
 
-WEIGHT_NAMES = renamed((r"^stack\.", ""))
+WEIGHT_NAMES = renamed((r"^cell\.", ""))
 TINY = PredRNNPlus(image=(16, 16, 1), past=3, future=2, widths=(8, 8), kernel=3, sampling_steps=6)
 PRESETS = {"predrnn-plus": row(PredRNNPlus(), TINY, 35_307_520)}

@@ -1,6 +1,7 @@
 """The predictors beside PyTorch nets with the structure and the names of OpenSTL's: outputs and gradients."""
 
 import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -244,7 +245,78 @@ class Recurrent(nn.Module):
         return out.reshape(b, -1, p, p, c, h // p, w // p).permute(0, 1, 4, 5, 2, 6, 3).reshape(b, -1, c, h, w)
 
 
-PREDICTORS = "simvp", "simvp-gsta", "simvp-convmixer", "tau", "convlstm", "predrnn", "predrnn-plus"
+class Normed(nn.Module):
+    """A convolution, or a transposed one, its norm and leaky ReLU."""
+
+    def __init__(self, c_in: int, c: int, stride: int, up: bool):
+        super().__init__()
+        more = {"output_padding": stride - 1} if up else {}
+        one = (nn.ConvTranspose2d if up else nn.Conv2d)(c_in, c, 3, stride, 1, **more)
+        self.main = nn.Sequential(one, nn.GroupNorm(16, c), nn.LeakyReLU(0.2))
+
+    def forward(self, x):
+        return self.main(x)
+
+
+class Layers(nn.Module):
+    def __init__(self, **layers):
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
+class PhyDNet(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model, c = model, model.image[2]
+        e = self.encoder = Layers()
+        e.encoder_E = Layers(c1=Normed(c, 32, 2, False), c2=Normed(32, 32, 1, False), c3=Normed(32, 64, 2, False))
+        for n in "pr":
+            setattr(e, f"encoder_E{n}", Layers(c1=Normed(64, 64, 1, False), c2=Normed(64, 64, 1, False)))
+            setattr(e, f"decoder_D{n}", Layers(upc1=Normed(64, 64, 1, True), upc2=Normed(64, 64, 1, True)))
+        last = nn.ConvTranspose2d(32, c, 3, 2, 1, output_padding=1)
+        e.decoder_D = Layers(upc1=Normed(64, 32, 2, True), upc2=Normed(32, 32, 1, True), upc3=last)
+        cell = nn.Module()
+        cell.F = Layers(conv1=nn.Conv2d(64, 49, 7, 1, 3), bn1=nn.GroupNorm(7, 49), conv2=nn.Conv2d(49, 64, 1))
+        cell.convgate = nn.Conv2d(128, 64, 3, 1, 1)
+        e.phycell, e.convcell = nn.Module(), nn.Module()
+        e.phycell.cell_list, e.convcell.cell_list = nn.ModuleList([cell]), nn.ModuleList()
+        for before, width in zip([64, *model.widths[:-1]], model.widths, strict=True):
+            e.convcell.cell_list.append(Layers(conv=nn.Conv2d(before + width, 4 * width, 3, 1, 1)))
+
+    def forward(self, x):  # [b t c h w]
+        e, (b, _, _, h, w) = self.encoder, x.shape
+        zero = lambda c: torch.zeros(b, c, h // 4, w // 4)  # noqa: E731
+        p, states, made = zero(64), [(zero(c), zero(c)) for c in self.model.widths], []
+        for t in range(self.model.past + self.model.future - 1):
+            y = e.encoder_E(x[:, t] if t < self.model.past else made[-1])
+            free, seen, cell = e.encoder_Er(y), e.encoder_Ep(y), e.phycell.cell_list[0]
+            gain = torch.sigmoid(cell.convgate(torch.cat([seen, p], 1)))
+            p = p + cell.F(p)
+            p = p + gain * (seen - p)
+            for i, layer in enumerate(e.convcell.cell_list):
+                into, forget, out, g = layer(torch.cat([free, states[i][0]], 1)).chunk(4, 1)
+                memory = torch.sigmoid(forget) * states[i][1] + torch.sigmoid(into) * torch.tanh(g)
+                free = torch.sigmoid(out) * torch.tanh(memory)
+                states[i] = free, memory
+            made.append(torch.sigmoid(e.decoder_D(e.decoder_Dp(p) + e.decoder_Dr(free))))
+        return torch.stack(made, 1)
+
+    def penalty(self):
+        """The moments of the kernels, as the authors' K2M computes them."""
+        u = torch.arange(7, dtype=torch.float32) - 3
+        m = torch.stack([u**i / math.factorial(i) for i in range(7)])
+        kernels = self.encoder.phycell.cell_list[0].F.conv1.weight  # [49 64 7 7]
+        moments = m @ kernels @ m.T
+        return torch.square(moments - torch.eye(49).reshape(49, 1, 7, 7)).mean((0, 2, 3)).sum()
+
+
+PREDICTORS = "simvp", "simvp-gsta", "simvp-convmixer", "tau", "convlstm", "predrnn", "predrnn-plus", "phydnet"
 
 
 @pytest.mark.parametrize("preset", PREDICTORS)
@@ -253,14 +325,15 @@ def test_outputs_and_gradients_are_those_of_openstl(preset):
     small = zoo.load(preset).tiny.model
     recurrent = hasattr(small, "sampling")
     changes: dict[str, Any] = {"image": (16, 16, 2), "past": PAST, "future": FUTURE}
-    model = replace(small, **changes, **({"sampling": "none"} if recurrent else {}))
+    changes |= {"sampling": "none"} if recurrent else {"teacher_steps": 1} if preset == "phydnet" else {}
+    model = replace(small, **changes)
     task = model.task(8)
     draw = np.random.default_rng(0)
     clip = draw.uniform(-1, 1, (2, PAST + FUTURE, 16, 16, 2)).astype(np.float32)
     batch = {"past": clip[:, :PAST], "future": clip[:, PAST:]}
     params, extra = task.init(jax.random.key(0), None)
     params = shaken(params)
-    context = Context(extra=extra, ema={}, frozen={}, step=jnp.int32(0))
+    context = Context(extra=extra, ema={}, frozen={}, step=jnp.int32(1))
     loss = jax.jit(jax.value_and_grad(lambda p: task.phases[0].loss(p, context, batch, jax.random.key(1))[0]))
     value, grads = loss(params)
 
@@ -268,7 +341,7 @@ def test_outputs_and_gradients_are_those_of_openstl(preset):
     tensors = lambda tree: {  # noqa: E731
         name: torch.from_numpy(np.array(x)) for name, x in to_theirs(rule, model, "predictor", tree).items()
     }
-    net = Recurrent(preset, model) if recurrent else SimVP(model)
+    net = PhyDNet(model) if preset == "phydnet" else Recurrent(preset, model) if recurrent else SimVP(model)
     state = tensors({"params": params["predictor"], **extra.get("predictor", {})})
     net.load_state_dict(state)
     x = torch.from_numpy((np.moveaxis(clip, -1, 2) + 1) / 2)
@@ -278,6 +351,8 @@ def test_outputs_and_gradients_are_those_of_openstl(preset):
     if preset == "tau":
         p, q = ((one[:, 1:] - one[:, :-1]).flatten(2).div(0.1).softmax(-1) for one in (made, true))
         theirs = theirs + 0.1 * (p * torch.log(p / (q + 1e-12) + 1e-12)).mean()
+    if preset == "phydnet":
+        theirs = theirs + net.penalty() / (PAST + FUTURE - 1)
     theirs.backward()
     np.testing.assert_allclose(float(value), theirs.item(), rtol=1e-5)
     for name, g in tensors({"params": grads["predictor"]}).items():
