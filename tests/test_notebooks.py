@@ -1,38 +1,91 @@
-"""Every notebook runs from top to bottom, defines no model of its own, and is stored without outputs."""
+"""Every notebook runs from top to bottom, defines no model of its own, and is stored with its results."""
 
+import base64
+import io
 import json
-from pathlib import Path
+import os
+import re
 
-import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+from tests.helpers.notebooks import NOTEBOOKS, Kernel, read, reduced
+from tests.helpers.running import ROOT
+
+SMALL = {"STEPS": 20, "IMAGES": 64, "STYLE_STEPS": 2, "SIDE": 48}
+LARGEST = 300_000  # bytes of a notebook
+WITHOUT = ("diffusion", "restoration", "translation")  # are small as they are, and stored without outputs
+STORED = [path for path in NOTEBOOKS if path.stem not in WITHOUT]
+KINDS = {"image/png", "image/jpeg"}
+OF_A_MACHINE = re.compile(r"/(?:home|root|tmp|work|usr|mnt)/|\b20\d\d-\d\d-\d\d\b|Warning")
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of the Jupyter client
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_it_runs(path, environment, monkeypatch):
-    from nbclient import NotebookClient
+@pytest.fixture(scope="module")
+def kernel(environment, tmp_path_factory):
+    """A kernel for all of them, with the quick flags of the tests: few steps are run, compiling takes the time."""
+    own = {**environment, "XLA_FLAGS": os.environ["XLA_FLAGS"]}
+    del own["PYTHONWARNINGS"]  # the start of the kernel warns
+    with Kernel(tmp_path_factory.mktemp("kernel"), own) as kernel:
+        yield kernel
 
-    for name, value in environment.items():
-        if name != "XLA_FLAGS":  # compile with the quick flags of the tests
-            monkeypatch.setenv(name, value)
-    monkeypatch.delenv("PYTHONWARNINGS")  # the start of the kernel warns
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(path.parent)}}).execute()
-    outputs = [o for cell in notebook.cells for o in cell.get("outputs", ())]
-    images = [o for o in outputs if "image/png" in o.get("data", {})]
+
+def check(outputs):
+    """Assert that outputs show images and ten finite losses."""
+    images = [data[kind] for output in outputs for data in [output.get("data", {})] for kind in KINDS & set(data)]
     assert images, "a notebook shows an image"
+    for image in images:
+        assert np.ptp(np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("L"))) > 0
     text = "".join(o.get("text", "") for o in outputs)
     losses = [json.loads(line[line.index("{") :].replace("'", '"')) for line in text.splitlines() if "/loss" in line]
     assert len(losses) == 10 and np.isfinite([x for line in losses for x in line.values()]).all()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of the Jupyter client
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_it_runs(path, kernel):
+    check(kernel.run(reduced(read(path), SMALL), timeout=600))
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda p: p.stem)
+def test_its_outputs_are_stored(path):
+    assert path.stat().st_size < LARGEST
+    notebook = read(path)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    check(outputs)
+    assert not [output for output in outputs if output.get("name") == "stderr"], "a notebook warns"
+    words = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
+    assert not OF_A_MACHINE.search(words)
+    for cell in notebook.cells:
+        assert not cell.get("execution_count") and "execution" not in cell.metadata
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_is_clean(path):
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        assert not cell.get("outputs") and not cell.get("execution_count")
+    for cell in read(path).cells:
         assert "nn.Module" not in cell.source
+        assert path in STORED or (not cell.get("outputs") and not cell.get("execution_count"))
+
+
+def test_its_familys_page_names_it_and_it_installs_the_package():
+    for path in NOTEBOOKS:
+        page = ROOT / "jaxgen" / "models" / path.stem / "README.md"
+        assert f"(../../../notebooks/{path.name})" in page.read_text()
+    first = [next(cell.source for cell in read(path).cells if cell.cell_type == "code") for path in STORED]
+    assert len(set(first)) == 1 and "%pip install" in first[0]
+
+
+def test_a_clone_beside_a_notebook_is_installed(tmp_path, monkeypatch):
+    """The first cell takes a folder named jaxgen for the clone that it is, and not for the package."""
+    source = next(cell.source for cell in read(STORED[0]).cells if cell.cell_type == "code")
+    source = source.replace("%pip install --quiet {clones[0].resolve()}", "install(clones[0].resolve())")
+    (tmp_path / "jaxgen" / "jaxgen" / "core").mkdir(parents=True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    done = []
+    exec(source, {"install": done.append})
+    assert done == [tmp_path / "jaxgen"]
+    monkeypatch.chdir(tmp_path / "jaxgen" / "jaxgen" / "core")
+    with pytest.raises(AssertionError, match="no clone of jaxgen beside this notebook"):
+        exec(source, {})
