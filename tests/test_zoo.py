@@ -313,9 +313,9 @@ def stand_in(kind: str):
 
 # Patterns that sharding could break, numerically on eight devices; all others by the shardings of their traced steps.
 SHARDED = (
-    *("dcgan", "vae", "ddpm", "lenet5", "ffdnet", "srcnn", "pix2pix"),  # one of each family; batch norm in two nets
+    *("dcgan", "vae", "ddpm", "srcnn", "pix2pix", "convlstm"),  # one of each family, here or below
     *("wgan-gp", "unrolled", "stylegan2"),  # second derivatives, an optimizer in the loss, deviations over the batch
-    *("sngan", "biggan", "dncnn", "resnet20"),  # statistics in the state: spectral norms, batch norms
+    *("biggan", "dncnn", "resnet20"),  # statistics in the state: spectral norms, batch norms
     *("vq-vae", "wae-mmd", "flow", "cut"),  # codes by moving averages, losses and transport plans over the batch
     *("context-encoder", "cyclegan", "esrgan", "masked", "vqgan"),  # late phases, a pool of images, frozen nets, tokens
 )
@@ -383,9 +383,9 @@ def test_a_sample_depends_on_its_own_key_only(kind):
 
     some = draw([0, 1, 2, 3], keys[:4])
     swapped = draw([1, 0, 6, 5], keys[np.array([1, 0, 6, 5])])
-    scale = np.abs(some).max()  # an untrained tiny net has pale outputs
+    scale = np.abs(some - np.median(some)).max()  # an untrained tiny net has pale outputs
     np.testing.assert_allclose(swapped[:2], some[1::-1], atol=1e-4 * scale)
-    assert np.abs(some[0] - some[1]).max() > 0.1 * scale and scale <= 1
+    assert np.abs(some[0] - some[1]).max() > 0.1 * scale and np.abs(some).max() <= 1
     other = draw([0, 1, 2, 3], keys[4:])
     if transform.subject and not transform.stochastic:
         return np.testing.assert_array_equal(some, other, "an image has one answer")

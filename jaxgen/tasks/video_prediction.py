@@ -16,6 +16,7 @@ from jaxgen.core.errors import at_least
 from jaxgen.core.spec import ArraySpec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
+from jaxgen.nn.precision import to_f32
 
 Image = tuple[int, int, int]
 RATE = 10.0  # frames in a second of what is shown; the nets do not know it
@@ -27,7 +28,7 @@ def prediction_task(
     """Return the task of a net that predicts frames.
 
     model:   has image, past, future, learning_rate and ema
-    predict: (variables, past f32[b t h w c] in [0, 1]) -> future f32[b t' h w c] in [0, 1], a little beyond perhaps
+    predict: (variables, past f32[b t h w c] in [0, 1]) -> future [b t' h w c], of which what is beyond [0, 1] is cut
     loss:    (variables, clip f32[b t+t' h w c] in [0, 1], context, key) -> loss f32[], new running statistics
     init:    the net's arguments for its initialisation
     """
@@ -48,7 +49,7 @@ def prediction_task(
     def apply(params: Params, context: Context, given: Batch, keys: Key, scale: float = 1.0) -> dict[str, Array]:
         del keys, scale
         nets = variables("predictor", params, context.extra)
-        return {"future": from_unit(predict(nets, to_unit(given["past"])))}
+        return {"future": from_unit(jnp.clip(to_f32(predict(nets, to_unit(given["past"]))), 0, 1))}
 
     return Task(
         init=start,
@@ -72,7 +73,7 @@ def from_unit(x: Array) -> Array:
 
 def mean_squared(made: Array, true: Array) -> Array:
     """Return the mean of squared errors over everything, f32[]."""
-    return jnp.square(made - true).mean()
+    return jnp.square(to_f32(made) - true).mean()
 
 
 def extended(step: Callable[[Array], Array], past: Array, frames: int) -> Array:

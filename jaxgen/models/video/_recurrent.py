@@ -110,8 +110,10 @@ class RecurrentNet(nn.Module):
             state, own = carry
             frame, known = inputs
             shown = jnp.where(jnp.broadcast_to(known[:, None, None, None], frame.shape), frame, own)
-            state, made = module.cell(state, shown)  # pyright: ignore
-            return (state, made), made
+            after, made = module.cell(state, shown)  # pyright: ignore
+            # Convolutions may be of bf16; what is carried from frame to frame stays f32.
+            after, made = jax.tree.map(lambda new, old: new.astype(old.dtype), (after, made), (state, own))
+            return (after, made), made
 
         x = jnp.moveaxis(frames, 1, 0)  # [t b h w c]
         first = self.cell.start(x.shape[1:4], x.dtype), jnp.zeros_like(x[0])  # pyright: ignore

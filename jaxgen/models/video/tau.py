@@ -16,6 +16,7 @@ from jaxgen.core.task import Task
 from jaxgen.core.types import Array
 from jaxgen.models.video import simvp
 from jaxgen.models.video.simvp import simvp_task
+from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.video_prediction import Image, mean_squared, row
 
 TEMPERATURE, SMALLEST = 0.1, 1e-12
@@ -60,7 +61,7 @@ def differential_divergence(made: Array, true: Array) -> Array:
         change = (x[:, 1:] - x[:, :-1]).reshape(len(x), x.shape[1] - 1, -1)  # [b t-1 h*w*c]
         return jax.nn.softmax(change / TEMPERATURE, -1)
 
-    p, q = softmax(made), softmax(true)
+    p, q = softmax(to_f32(made)), softmax(true)
     return (p * jnp.log(p / (q + SMALLEST) + SMALLEST)).mean()
 
 
