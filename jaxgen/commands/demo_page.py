@@ -17,8 +17,8 @@ from jaxgen.core.progress import duration
 
 QUEUE = {"concurrency_id": "device", "concurrency_limit": 1}  # one piece of work at a time, of all tabs and users
 CSS = """
-.gradio-container { max-width: 1100px !important; margin: auto; }
-#title { padding: 0; }
+.gradio-container { max-width: 1100px !important; width: 100%; margin: auto; }
+#title, #title > *, .note > * { padding: 0 !important; }
 .note { overflow-wrap: anywhere; }
 .note .alert { color: var(--error-text-color, #b91c1c); font-weight: 600; }
 .about { opacity: .75; font-size: var(--text-sm); overflow-wrap: anywhere; }
@@ -41,7 +41,7 @@ def gradio() -> Any:
 def page(studio: Studio, found: dict[str, list[Offer]]) -> Any:
     """Return the page, a gradio.Blocks, for the models of each tab."""
     gr, every = gradio(), {} if all(found.values()) else offered(published=True)
-    with gr.Blocks(analytics_enabled=False, title="jaxgen", delete_cache=(600, 3600)) as blocks:
+    with gr.Blocks(analytics_enabled=False, title="jaxgen", delete_cache=(600, 3600), fill_width=True) as blocks:
         gr.HTML(TITLE, elem_id="title")
         with gr.Tabs():
             for name, offers in found.items():
@@ -135,7 +135,7 @@ class Bench:
                 return *nothing, alert(sentence(error, *values))
             except Exception as error:
                 return *nothing, alert(unforeseen(error))
-            size = f"{made.stat().st_size / 1e6:.1f} MB, {duration(time.monotonic() - began)}"
+            size = f"{made.stat().st_size / 1e6:.2g} MB, {duration(time.monotonic() - began)}"
             return shown, gr.DownloadButton(value=str(made), visible=True), f"{html.escape(made.name)}: {size}"
 
         def end() -> tuple[Any, Any]:
@@ -216,9 +216,9 @@ def fill(bench: Bench):
     with gr.Row():
         with gr.Column():
             place, file, _ = bench.upload()
-            brush = gr.Brush(colors=["#ffffff"], default_size=24, color_mode="fixed")
+            brush = gr.Brush(colors=["#e11d48"], default_size=24, color_mode="fixed")
             canvas = gr.ImageEditor(
-                label="Paint over what is to be filled in", type="pil", brush=brush, layers=False, sources=(),
+                label="Paint here", type="pil", brush=brush, layers=False, sources=(),
                 transforms=(), height=420, buttons=[],
             )  # fmt: skip
             chosen, _ = bench.models("By")
