@@ -1,7 +1,8 @@
 """Examples from disk to device: sources, transforms, loader, degradations. It does not depend on models."""
 
+from jaxgen.data.draws import evenly, shuffled
 from jaxgen.data.fingerprint import fingerprint
-from jaxgen.data.loader import RandomSubset, batches, check_source, evenly, shuffled, to_device
+from jaxgen.data.loader import RandomSubset, batches, check_source, to_device
 from jaxgen.data.open import open_source, with_classes
 from jaxgen.data.sources import Source, Subset, labels_of
 from jaxgen.data.tfds import prepare

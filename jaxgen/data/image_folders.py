@@ -17,14 +17,14 @@ Stamp = tuple[int, int]  # size and modification time (in a .zip: size and check
 
 
 class DiskFiles:
-    """The image files in a folder, at any depth, by their names in it.
+    """The image files in a folder, at any depth, by their names in it; other files with other `suffixes`.
 
     Links are followed; one that leads back to a folder above it is left out, which is printed. Names that begin with a
     dot, such as .ipynb_checkpoints, are left out.
     """
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, suffixes: frozenset[str] = SUFFIXES):
+        self.root, self.suffixes = root, suffixes
         self.stamps: dict[str, Stamp] = {}
         loops: list[str] = []
         try:
@@ -49,7 +49,7 @@ class DiskFiles:
                     continue
                 if entry.is_dir():
                     self._walk(entry.path, f"{prefix}{entry.name}/", above, loops)
-                elif wanted(entry.name):
+                elif wanted(entry.name, self.suffixes):
                     # A link to nothing has no stat; it is reported when it is read.
                     found = entry.stat() if entry.is_file() else None
                     self.stamps[prefix + entry.name] = (found.st_size, found.st_mtime_ns) if found else (-1, -1)
@@ -109,8 +109,8 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(folder / name for name in DiskFiles(folder).stamps)
 
 
-def wanted(name: str) -> bool:
-    """Return whether a name in a folder or a .zip is that of an image that counts."""
+def wanted(name: str, suffixes: frozenset[str] = SUFFIXES) -> bool:
+    """Return whether a name in a folder or a .zip is that of an image, or another file, that counts."""
     parts = name.split("/")
     hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in SUFFIXES
+    return not hidden and os.path.splitext(parts[-1])[1].lower() in suffixes

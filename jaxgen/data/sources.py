@@ -14,9 +14,13 @@ class Source(Protocol):
     Sources of two domains also have "source", the input from which "image" is generated (domains.py). Attributes are
     integers 0 or 1 under their names.
 
+    Videos are arrays u8[t h w c], or lists of frames u8[h w c] of any size, under the names of the model's arrays.
+    Those in `clips` are resized as images are.
+
     A source may also have `__getitems__(indices) -> list[dict]`, which reads several examples at once;
-    `pil_example(index)`, an example with Pillow images; `labels`, all labels without decoding an image; and `names` and
-    `captions` of all examples.
+    `pil_example(index)`, an example with Pillow images; `draw(index, key)`, an example that a training draws anew in
+    each epoch, by a key below 2**64; `labels`, all labels without decoding an image; and `names` and `captions` of all
+    examples.
     """
 
     @property
@@ -41,6 +45,9 @@ class Subset:
         if hasattr(whole, "pil_example"):
             self.pil_example = lambda index: self._numbered(whole.pil_example(int(self.indices[index])))
 
+        if hasattr(whole, "draw"):
+            self.draw = lambda index, key: self._numbered(whole.draw(int(self.indices[index]), key))
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -56,6 +63,11 @@ class Subset:
     def labels(self) -> np.ndarray:
         labels = labels_of(self.source)[self.indices]
         return labels if self.numbers is None else self.numbers[labels]
+
+    @property
+    def clips(self) -> tuple[str, ...]:
+        """The names of the videos whose frames are resized."""
+        return clips_of(self.source)
 
     @property
     def names(self) -> list[str]:
@@ -74,6 +86,11 @@ def renumbering(found: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """Return the numbers in `classes` of the classes `found`, i32[n]."""
     number = {name: i for i, name in enumerate(classes)}
     return np.asarray([number[name] for name in found], np.int32)
+
+
+def clips_of(source: Source) -> tuple[str, ...]:
+    """Return the names of a source's videos whose frames are resized as images are."""
+    return getattr(source, "clips", ())
 
 
 def labels_of(source: Source) -> np.ndarray:

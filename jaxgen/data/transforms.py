@@ -1,5 +1,7 @@
 """Transforms of images to the model's size: channels, crop, antialiased resize, flip, f32 in [-1, 1]."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from PIL import Image
 
@@ -87,6 +89,11 @@ def to_size(whole: np.ndarray | Image.Image, image: Shape, crop: str, *draws: fl
         return whole
     planes = resize(reduce_channels(whole, channels), height, width, crop, *draws)
     return planes if planes.shape[2] == channels else np.repeat(planes, channels, axis=2)  # grey to colour comes last
+
+
+def clip_to_size(frames: Iterable[np.ndarray], image: Shape, crop: str, *draws: float) -> np.ndarray:
+    """Return the frames u8[H W C] of a clip at the model's size, u8[t h w c], all with the crop of `draws`."""
+    return np.stack([to_size(frame, image, crop, *draws) for frame in frames])
 
 
 def all_to_size(images: list[np.ndarray], image: Shape, crop: str) -> list[np.ndarray] | np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from jaxgen.core.config import Data
-from jaxgen.data import batches, loader, open_source
+from jaxgen.data import batches, examples, open_source
 from jaxgen.evaluation.results import Result
 from tests.benchmarks import report
 
@@ -82,9 +82,9 @@ def rows() -> list[Result]:
             kept = batches(source, data, image, batch=BATCH, seed=0)
             for _ in range(-(-len(source) // BATCH) + 1):  # one epoch, so that all is kept
                 next(kept)
-            loader.CACHE_BYTES = 0
+            examples.CACHE_BYTES = 0
             fresh = batches(source, data, image, batch=BATCH, seed=0)
-            loader.CACHE_BYTES = 2**30
+            examples.CACHE_BYTES = 2**30
             theirs = torch_batches(dataset)
             rates = alternate({"first": fresh, "later": kept, "torch": theirs}, count)
             kept.close()

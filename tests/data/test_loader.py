@@ -160,7 +160,7 @@ def test_cached_examples_equal_fresh_ones(monkeypatch):
     source = Arrays(np.random.default_rng(0).integers(0, 256, (10, 9, 6, 3), dtype=np.uint8))
     runs = []
     for limit in (2**30, 0):
-        monkeypatch.setattr("jaxgen.data.loader.CACHE_BYTES", limit)
+        monkeypatch.setattr("jaxgen.data.examples.CACHE_BYTES", limit)
         iterator = batches(source, Data(flip=True), (8, 8, 3), batch=5, seed=0)
         runs.append([next(iterator) for _ in range(6)])
         iterator.close()
