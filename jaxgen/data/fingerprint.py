@@ -11,8 +11,10 @@ from jaxgen.data.arrays import Arrays, Named
 from jaxgen.data.domains import PairedImages, UnpairedImages
 from jaxgen.data.emoji import Emoji
 from jaxgen.data.folder import Folder
+from jaxgen.data.moving_digits import MovingDigits
 from jaxgen.data.sources import Source, Subset
 from jaxgen.data.tfds import Tfds
+from jaxgen.data.video_folder import VideoFolder
 
 
 def fingerprint(source: Source) -> dict[str, int | str]:
@@ -40,6 +42,11 @@ def stamps(source: Any) -> Iterator[tuple[str, int]]:
         case Folder():
             for name in source.names:
                 yield name, source.files.stamps[name][0]
+        case VideoFolder():
+            for name, (size, _) in source.stamps.items():
+                yield name, size
+        case MovingDigits():
+            yield from stamps(source.digits)
         case Emoji():
             for drawn in source.sets:
                 yield drawn.icons.style, int(drawn.icons.digest[:16], 16)

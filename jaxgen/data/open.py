@@ -14,7 +14,8 @@ from jaxgen.core.spec import Example
 from jaxgen.data import arrays
 from jaxgen.data.sources import Source, Subset, labels_of, renumbering
 
-KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired", "emoji")
+VIDEOS = ("moving-digits", "moving-shapes", "bouncing-balls", "video")
+KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired", "emoji", *VIDEOS)
 ARGUMENTS = {
     "tfds": "NAME",
     "folder": "PATH",
@@ -23,7 +24,9 @@ ARGUMENTS = {
     "paired": "PATH",
     "unpaired": "PATH_A,PATH_B",
     "emoji": "FOLDER",
+    "video": "PATH",
 }
+OPTIONAL = ("moving-digits",)  # may have an argument
 LABELLED = ("idx", "npz")  # their labels may be in a second file: PATH,PATH_OF_LABELS
 EMOJI = "emoji:"
 
@@ -32,7 +35,8 @@ def open_source(data: Data, example: Example | tuple[int, ...] | None = None) ->
     """Return the source named by `data.source`, for examples of the given specs.
 
     example: the specs of the arrays of an example, or the shape (h, w, c) of its image. `shapes` draws images of this
-    size. If an example has no image, its arrays are read from a .npz by name.
+    size. If an example has no image, its arrays are read from a .npz by name. A source of videos gives each array of
+    kind video its frames: the first of a clip to the first array, and so on.
 
     Classes are numbered alike in all splits, and as in `data.classes` where a run has saved their names. With
     `data.only` it is the subset with these classes, which keep their numbers. Raises InputError for an unknown source
@@ -76,8 +80,10 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
         raise InputError(
             f"The data source {data.source!r} lacks its {ARGUMENTS[kind]}: write {kind}:{ARGUMENTS[kind]}."
         )
-    if kind not in ARGUMENTS and colon:
+    if kind not in (*ARGUMENTS, *OPTIONAL) and colon:
         raise InputError(f"The data source {data.source!r} takes no name or path: write {kind}.")
+    if kind in VIDEOS:
+        return _videos(data, kind, rest, specs)
     if kind == "digits":
         return arrays.digits(data.split)
     if kind == "shapes":
@@ -120,6 +126,28 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
     return folder.Folder(path, data.split, data.skip_bad, mixed)
 
 
+def _videos(data: Data, kind: str, rest: str, specs: Example) -> Source:
+    """Return the source of clips whose frames are divided among the model's videos."""
+    from jaxgen.data import bouncing_balls, moving_digits, moving_shapes
+    from jaxgen.data.clips import clip_shape
+
+    if kind == "moving-shapes":
+        return moving_shapes.MovingShapes(data.split, clip_shape(specs, moving_shapes.DEFAULT))
+    if kind == "bouncing-balls":
+        return bouncing_balls.BouncingBalls(data.split, clip_shape(specs, bouncing_balls.DEFAULT))
+    if kind == "moving-digits":
+        alone = rest.partition(":")[0] in KINDS and not Path(rest).exists()
+        named = rest if alone else f"idx:{rest}" if rest else "digits"
+        digits = _open_whole(dataclasses.replace(data, source=named, split="train"), None)
+        return moving_digits.MovingDigits(digits, data.split, clip_shape(specs, moving_digits.DEFAULT))
+    from jaxgen.data import video_folder
+
+    path = Path(rest).expanduser()
+    if not path.exists():
+        raise InputError(f"There is no file or folder {path} for the data source {data.source!r}.")
+    return video_folder.VideoFolder(path, data, clip_shape(specs, video_folder.DEFAULT), "label" in specs)
+
+
 def paths_of(text: str) -> list[Path]:
     """Return the path "A", or the paths "A,B" of a file of images and one of labels; either can hold commas."""
     parts = text.split(",")
@@ -146,7 +174,7 @@ def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Sou
     parts = [part.strip() for part in paths.split(",")]
     if len(parts) != 2 or not all(parts):
         raise InputError(f"The data source {data.source!r} must name two sets: write unpaired:PATH_A,PATH_B.")
-    alone = [kind for kind in KINDS if kind not in ("paired", "unpaired")]
+    alone = [kind for kind in KINDS if kind not in ("paired", "unpaired", *VIDEOS)]
     named = [part if part.partition(":")[0] in alone else f"folder:{part}" for part in parts]
     source, made = (_open_whole(dataclasses.replace(data, source=name), image) for name in named)
     return domains.UnpairedImages(source, made)
