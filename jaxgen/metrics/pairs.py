@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -9,7 +10,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.spec import ArraySpec
 from jaxgen.metrics.metric import Metric
 from jaxgen.metrics.pixels import MEASURES as PIXELS
-from jaxgen.metrics.pixels import check_pairs, parse, pixel_metric
+from jaxgen.metrics.pixels import check_pairs, mean_of, parse, pixel_metric
 
 PAIR_METRIC = {
     "image": "psnr_rgb",
@@ -17,12 +18,16 @@ PAIR_METRIC = {
     "audio": "snr",
     "pose": "mpjpe",
 }  # defaults
-PAIR_METRICS = (*PIXELS, "snr", "mpjpe", "mse")
+SUMS = ("mse_pixel_sum", "mae_pixel_sum")
+BY_FRAME = "_by_frame"  # behind the name of a metric of images
+PAIR_METRICS = (*PIXELS, "snr", "mpjpe", "mse", *SUMS, *(f"{name}{BY_FRAME}" for name in (*SUMS, "psnr_rgb")))
 
 
 def is_pair_metric(name: str) -> bool:
     """Return whether a name is a metric of pairs. Raises InputError for an invalid pixel metric."""
-    if name.partition("_border")[0] in PIXELS:
+    name = name.removesuffix(BY_FRAME) if name.removesuffix(BY_FRAME) in SUMS else name
+    if name.removesuffix(BY_FRAME).partition("_border")[0] in PIXELS:
+        name = name.removesuffix(BY_FRAME)
         parse(name)
         return True
     return name in PAIR_METRICS
@@ -35,6 +40,9 @@ def pair_metric(name: str, spec: ArraySpec) -> Metric:
     snr:   signal-to-noise ratio in dB, the mean over examples of 10 log10(sum x^2 / sum (x - y)^2), of audio
     mpjpe: mean distance of joints, in the units of the data, of poses
     mse:   mean squared error, of any kind
+    mse_pixel_sum, mae_pixel_sum: squares and absolute values of the errors of an image or frame, with values in [0, 1],
+           summed over its pixels and channels; the mean over frames and examples, as OpenSTL reports them
+    psnr_rgb_by_frame, ...: a metric of images for each frame of videos, named psnr_rgb_frame1, psnr_rgb_frame2, ...
     Raises InputError if the metric is not defined for this kind of array.
     """
     means: dict[str, tuple[tuple[str, ...], Callable]] = {
@@ -51,6 +59,15 @@ def pair_metric(name: str, spec: ArraySpec) -> Metric:
         raise InputError(
             f"{name} is a metric of images and videos, not of {spec.kind}: ask for {PAIR_METRIC[spec.kind]}."
         )
+    by_frame, stem = name.endswith(BY_FRAME), name.removesuffix(BY_FRAME)
+    if by_frame and spec.kind != "video":
+        raise InputError(f"The metric {name} is of videos, not of {spec.kind}: ask for {stem}.")
+    if stem in SUMS:
+        return _framed(frame_sum(stem), stem, spec, by_frame)
+    if by_frame:
+        measure, border = parse(stem)
+        fn = lambda true, made: PIXELS[measure](true, jnp.clip(made, -1, 1), border)  # noqa: E731
+        return _framed(fn, stem, spec, True)
     metric = pixel_metric(name)
     some = np.zeros((1, *map(int, spec.shape[-3:])), np.float32)
     check_pairs(some, some, (name,))
@@ -63,6 +80,24 @@ def pair_metric(name: str, spec: ArraySpec) -> Metric:
         return metric.update(total, true, made, valid)
 
     return metric._replace(update=update)
+
+
+def frame_sum(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Return (true, made [... h w c]) -> [...], the sum over a frame of the errors' squares or absolute values."""
+    power = 2 if name.startswith("mse") else 1
+    return lambda true, made: jnp.power(jnp.abs(jnp.float32(true) - made) / 2, power).sum((-3, -2, -1))
+
+
+def _framed(measure: Callable, name: str, spec: ArraySpec, by_frame: bool) -> Metric:
+    """Return the mean over examples of a measure of frames [... h w c] -> [...]: over all frames, or for each one."""
+    some = np.zeros((1, *map(int, spec.shape[-3:])), np.float32)
+    check_pairs(some, some, () if name in SUMS else (name,))
+    if not by_frame:
+        metric = mean_of(lambda true, made: measure(true, made).reshape(len(true), -1).mean(1), (name,))
+    else:
+        names = tuple(f"{name}_frame{number + 1}" for number in range(int(spec.shape[0])))
+        metric = mean_of(lambda true, made: list(measure(true, made).T), names)
+    return metric
 
 
 def mean_metric(name: str, measure: Callable) -> Metric:

@@ -25,7 +25,12 @@ RANGE = 2.0  # of pixel values: white minus black
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # Wang et al. 2004, section III-C
 POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, section 3.2: finest scale first
 SMALLEST_MS_SSIM = (WINDOW - 1) * 2 ** (len(POWERS) - 1) + 1  # 161: the coarsest image still contains a window
-SMALLEST = {"ssim": WINDOW, "ms_ssim": SMALLEST_MS_SSIM}  # smallest side of a measure; 1 for all others
+UNIFORM = 7  # the side of scikit-image's window
+SMALLEST = {
+    "ssim": WINDOW,
+    "ms_ssim": SMALLEST_MS_SSIM,
+    "ssim_uniform7": UNIFORM,
+}  # smallest side of a measure; 1 for all others
 PIXEL_AXES = (-3, -2, -1)
 
 
@@ -107,6 +112,28 @@ def ssim(a: Array, b: Array, border: int = 0) -> Array:
     return similarity(shave(a, border), shave(b, border))[0].mean(-1)
 
 
+def uniform_ssim(a: Array, b: Array, border: int = 0, data_range: float = 1.0) -> Array:
+    """Return the structural similarity under a uniform window of 7x7, the mean over the channels; sides of at least 7.
+
+    As scikit-image computes it by default, of images in [0, 1] with this `data_range`: with the factor N / (N - 1),
+    windows entirely inside the image. Published results of OpenSTL have a data_range of 2, scikit-image's former
+    default for floats, which gives higher values.
+    """
+    a, b = shave(a, border), shave(b, border)
+    window = (*(1 for _ in a.shape[:-3]), UNIFORM, UNIFORM, 1)
+    mean = lambda x: lax.reduce_window(x, 0.0, lax.add, window, (1,) * x.ndim, "VALID") / UNIFORM**2  # noqa: E731
+    # Variances do not depend on the origin; with grey as the origin, little cancels. The units are half of [-1, 1]'s.
+    a, b = a / 2, b / 2
+    mu_a, mu_b, unbiased = mean(a), mean(b), UNIFORM**2 / (UNIFORM**2 - 1)
+    aa, bb, ab = (
+        unbiased * (mean(x * y) - u * v) for x, y, u, v in ((a, a, mu_a, mu_a), (b, b, mu_b, mu_b), (a, b, mu_a, mu_b))
+    )
+    mu_a, mu_b = mu_a + 0.5, mu_b + 0.5  # relative to black
+    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    values = (2 * mu_a * mu_b + c1) * (2 * ab + c2) / ((mu_a**2 + mu_b**2 + c1) * (aa + bb + c2))
+    return values.mean(PIXEL_AXES)
+
+
 def halve(x: Array) -> Array:
     """Return x [... h w c] averaged over 2x2, [... ceil(h/2) ceil(w/2) c].
 
@@ -181,6 +208,8 @@ MEASURES: dict[str, Callable[..., Array]] = {
     "ssim_rgb": ssim,
     "ssim_y": on_luma(ssim),
     "ms_ssim_rgb": ms_ssim,
+    "ssim_uniform7_range1": uniform_ssim,
+    "ssim_uniform7_range2": partial(uniform_ssim, data_range=2.0),
     "mae_rgb": mae,
 }
 PIXELS: dict[str, Metric] = {name: mean_of(fn, (name,)) for name, fn in MEASURES.items()}
