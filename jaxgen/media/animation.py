@@ -1,9 +1,10 @@
-"""Animations: GIF and MP4 files."""
+"""Animations and videos: GIF, animated PNG, MP4, WebM and lossless Matroska files, and strips of frames."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -11,7 +12,24 @@ from PIL import Image
 from jaxgen.core.errors import InputError
 from jaxgen.media.marks import Mark, marked
 
-ANIMATIONS = (".gif", ".mp4")
+
+class Encoding(NamedTuple):
+    """How FFmpeg writes a file: container, encoder, pixel format, multiple of the sides, and options."""
+
+    container: str
+    codec: str
+    pixels: str
+    multiple: int
+    options: dict[str, str]
+
+
+ENCODINGS = {
+    ".mp4": Encoding("mp4", "libx264", "yuv420p", 2, {"crf": "16"}),
+    ".webm": Encoding("webm", "libvpx-vp9", "yuv420p", 2, {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4"}),
+    ".mkv": Encoding("matroska", "ffv1", "bgr0", 1, {"level": "3"}),  # keeps each value
+}
+STILLS = (".gif", ".apng")  # that Pillow writes
+ANIMATIONS = (*STILLS, *ENCODINGS)
 
 
 def check_animation(path: Path, fps: int):
@@ -19,19 +37,38 @@ def check_animation(path: Path, fps: int):
     suffix = path.suffix.lower()
     if suffix == ".gif" and fps > 50:
         raise InputError(f"A .gif shows at most 50 frames per second, not {fps}: write a .mp4.")
-    if suffix == ".mp4" and find_spec("av") is None:
-        raise InputError("A .mp4 needs PyAV: pip install 'jaxgen[video]', or write a .gif.")
+    if suffix in ENCODINGS:
+        if find_spec("av") is None:
+            raise InputError(f"A {suffix} needs PyAV: pip install 'jaxgen[video]', or write a .gif.")
+        from av.codec import codecs_available
+
+        if (codec := ENCODINGS[suffix].codec) not in codecs_available:
+            raise InputError(f"A {suffix} needs the encoder {codec}, which this PyAV lacks: write a .gif.")
 
 
 def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int, mark: Mark | None):
-    """Write frames u8[h w] or u8[h w 3] as a .gif that loops forever, or as a .mp4 (H.264), with a mark.
+    """Write frames u8[h w] or u8[h w 3] as an animation or a video, with a mark. Frames of videos are streamed.
 
-    .gif: all frames share one palette of 256 colours. A frame lasts a whole number of hundredths of a second. Equal
-    frames in a row become one longer frame.
-    .mp4: an odd side is padded with one white line.
+    .gif:  loops forever; all frames share one palette of 256 colours. A frame lasts a whole number of hundredths of a
+           second. Equal frames in a row become one longer frame.
+    .apng: loops forever; each value is kept.
+    .mp4 (H.264), .webm (VP9): for eyes, not for scores. An odd side is padded with one white line.
+    .mkv (FFV1): each value is kept.
     """
+    suffix = path.suffix.lower()
     with marked(path, mark) as part:
-        {".gif": _save_gif, ".mp4": _save_mp4}[path.suffix.lower()](part, frames, fps)
+        if suffix in ENCODINGS:
+            _save_video(part, frames, fps, ENCODINGS[suffix])
+        else:
+            {".gif": _save_gif, ".apng": _save_apng}[suffix](part, frames, fps)
+
+
+def strip(frames: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
+    """Return frames u8[h w] or u8[h w 3] side by side in one image, with white lines of `gap` pixels between them."""
+    height = len(frames[0])
+    line = np.full((height, gap, *frames[0].shape[2:]), 255, np.uint8)
+    parts = [part for frame in frames for part in (line, frame)][1:]
+    return np.concatenate(parts, 1)
 
 
 def _save_gif(part: Path, frames: Iterable[np.ndarray], fps: int):
@@ -45,18 +82,25 @@ def _save_gif(part: Path, frames: Iterable[np.ndarray], fps: int):
     )
 
 
-def _save_mp4(part: Path, frames: Iterable[np.ndarray], fps: int):
+def _save_apng(part: Path, frames: Iterable[np.ndarray], fps: int):
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    first.save(part, "PNG", save_all=True, append_images=rest, duration=1000 / fps, loop=0)
+
+
+def _save_video(part: Path, frames: Iterable[np.ndarray], fps: int, how: Encoding):
     import av  # an extra
 
-    with av.open(str(part), "w", format="mp4") as file:
-        stream = None
-        for frame in frames:
+    with av.open(str(part), "w", format=how.container) as file:
+        stream: Any = None
+        for number, frame in enumerate(frames):
             colour = frame if frame.ndim == 3 else np.stack([frame] * 3, 2)  # [h w 3]
-            height, width = colour.shape[:2]
-            colour = np.pad(colour, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255)  # to even sides
+            height, width = (-side % how.multiple for side in colour.shape[:2])
+            colour = np.pad(colour, ((0, height), (0, width), (0, 0)), constant_values=255)  # to even sides
             if stream is None:
-                stream = file.add_stream("libx264", rate=fps, options={"crf": "16"})
-                stream.height, stream.width, stream.pix_fmt = *colour.shape[:2], "yuv420p"
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(colour), format="rgb24")))
+                stream = file.add_stream(how.codec, rate=fps, options=how.options)
+                stream.height, stream.width, stream.pix_fmt = *colour.shape[:2], how.pixels
+            made = av.VideoFrame.from_ndarray(np.ascontiguousarray(colour), format="rgb24")
+            made.pts = number
+            file.mux(stream.encode(made))
         assert stream is not None
         file.mux(stream.encode())

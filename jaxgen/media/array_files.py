@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.core.spec import ArraySpec
-from jaxgen.media.animation import save_animation
+from jaxgen.media.animation import ANIMATIONS, save_animation, strip
 from jaxgen.media.audio import save_wav
 from jaxgen.media.image_grid import grid, save_npz, save_png, to_u8
 from jaxgen.media.marks import Mark, marked
@@ -17,7 +17,9 @@ RATE = {"video": 10.0, "audio": 16_000.0, "pose": 10.0}  # per second, for a spe
 
 
 def save_arrays(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int = 0, rows: int = 0):
-    """Write arrays [n ...] of a kind to one file, with a mark. Its suffix must be ENDINGS[spec.kind].
+    """Write arrays [n ...] of a kind to one file, with a mark. Its suffix must be in SUFFIXES[spec.kind].
+
+    Of videos and poses a .png holds strips: the frames of each in a row.
 
     columns, rows: the layout of a grid of images, videos or poses; 0: as square as possible
     """
@@ -33,6 +35,14 @@ def still(spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0) 
         return grid(arrays, columns, rows)
     frames = _frames(spec, arrays, columns, rows)
     return next(iter(frames)) if frames is not None else None
+
+
+def strips(spec: ArraySpec, arrays: np.ndarray) -> np.ndarray:
+    """Return one image u8[h w] or u8[h w 3] of videos or poses [n t ...]: a row for each, its frames from the left."""
+    drawn = arrays if spec.kind == "video" else draw_poses(arrays)  # [n t h w c]
+    rows = [strip(list(frames)) for frames in to_u8(drawn[..., :1] if drawn.shape[-1] == 2 else drawn[..., :3])]
+    whole = strip([row.swapaxes(0, 1) for row in rows]).swapaxes(0, 1)  # [h w c]
+    return whole[..., 0] if whole.shape[2] == 1 else whole
 
 
 def stored(spec: ArraySpec, arrays: np.ndarray) -> np.ndarray:
@@ -59,7 +69,10 @@ def _images(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, 
 
 
 def _moving(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int, rows: int):
-    save_animation(path, _frames(spec, arrays, columns, rows) or [], min(_rate(spec), 50), mark)
+    if path.suffix.lower() == ".png":
+        save_png(path, strips(spec, arrays), mark)
+    else:
+        save_animation(path, _frames(spec, arrays, columns, rows) or [], min(_rate(spec), 50), mark)
 
 
 def _sound(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int, rows: int):
@@ -85,4 +98,6 @@ _SAVE: dict[str, tuple[str, Callable[..., Any]]] = {
     "label": (".txt", _text),
     "camera": (".npz", _numbers),
 }
+MOVING = ("video", "pose")
+SUFFIXES = {kind: (*ANIMATIONS, ".png") if kind in MOVING else (ending,) for kind, (ending, _) in _SAVE.items()}
 ENDINGS = {kind: ending for kind, (ending, _) in _SAVE.items()}
