@@ -92,5 +92,5 @@ def row(model: Any, small: Any, parameters: int, steps: int = 125_000, batch: in
     """Return a preset: OpenSTL's 200 epochs of 10,000 clips, and a tiny run."""
     data, optim = Data("moving-digits"), Optim(schedule="cosine")
     full = Run(model, data=data, steps=steps, batch=batch, optim=optim, log=Log(100, 1000, 8), save=Save(1000))
-    tiny = Run(small, data=data, steps=8, batch=4, log=Log(2, 4, 4), save=Save(4))
+    tiny = Run(small, data=data, steps=8, batch=8, log=Log(2, 4, 4), save=Save(4))
     return Preset(full, tiny, parameters)
