@@ -3,6 +3,7 @@
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,6 +81,7 @@ def test_the_index_is_kept_until_the_file_changes(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("jaxgen.data.video_files.make_index", lambda path: 1 / 0)
         again = VideoFile.open(path).index
+        assert first.stamps is not None and again.stamps is not None
         assert np.array_equal(first.stamps, again.stamps) and first.size == again.size == (32, 48)
     write(path, 13)
     assert len(VideoFile.open(path)) == 13
@@ -125,7 +127,7 @@ def test_steps_are_of_equal_time_where_the_rate_varies(tmp_path):
 def test_animations(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     images = [Image.fromarray(drawn(number)) for number in range(5)]
-    how = {".webp": {"lossless": True}}.get(suffix, {})
+    how: Any = {".webp": {"lossless": True}}.get(suffix, {})
     images[0].save(path, save_all=True, append_images=images[1:], duration=[100, 100, 300, 100, 100], **how)
     clip = open_clip(path)
     assert isinstance(clip, Animation) and len(clip) == 5 and clip.index.size == (32, 48)
