@@ -14,7 +14,7 @@ from jaxgen.media.marks import Mark, marked
 
 
 class Encoding(NamedTuple):
-    """How FFmpeg writes a file: container, encoder, pixel format, multiple of the sides, and options."""
+    """A file that FFmpeg writes: container, encoder, pixel format, multiple of the sides, and options."""
 
     container: str
     codec: str

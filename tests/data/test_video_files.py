@@ -24,7 +24,7 @@ CLIP = {"video": ArraySpec("video", (4, 16, 16, 3))}
 
 
 def drawn(number: int, height: int = 32, width: int = 48) -> np.ndarray:
-    """Return a frame whose brightness tells its number, with something that moves."""
+    """Return a frame of a brightness by its number, with something that moves."""
     frame = np.full((height, width, 3), 5 * number, np.uint8)
     frame[4:12, number % width : number % width + 6] = (255, 40, 90)
     return frame
