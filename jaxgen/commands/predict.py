@@ -55,7 +55,7 @@ def predict(
 
     transform = predictor_of(task_of(run), run)
     at_least(0, frames=frames, stride=stride, at=at)
-    count, *size = transform.source.shape
+    count, height, width, channels = map(int, transform.source.shape)
     frames = frames or int(transform.outputs[transform.main].shape[0])
     target = out or clip.with_name(f"{clip.stem}-predicted.gif")
     output_files.check(target, ENDINGS, overwrite, given=[clip])
@@ -73,7 +73,7 @@ def predict(
     rate = pace(times, stride)
     if target.suffix.lower() != ".npz":
         check_animation(target, rate)
-    read = lambda numbers: clip_to_size(file.frames(numbers.tolist()), tuple(size), "center")  # noqa: E731
+    read = lambda numbers: clip_to_size(file.frames(numbers.tolist()), (height, width, channels), "center")  # noqa: E731
     past = read(steps[first:end:stride])  # u8[t h w c]
     true = read(true_steps) if len(true_steps) else past[:0]
     mark, made = mark_of(marks.EDITED, run, opened, seed if transform.stochastic else None), []

@@ -3,6 +3,7 @@
 x f32[b h w t*c] -> the same shape. Modules are named after OpenSTL's.
 """
 
+import functools
 import math
 from typing import Literal
 
@@ -50,12 +51,12 @@ class InceptionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x, total = Conv(self.hidden, (1, 1), kernel_init=UNIFORM, name="conv1")(x), 0
-        groups = GROUPS if self.hidden % GROUPS == 0 else 1
+        x = Conv(self.hidden, (1, 1), kernel_init=UNIFORM, name="conv1")(x)
+        groups, parts = GROUPS if self.hidden % GROUPS == 0 else 1, []
         for i, side in enumerate(WINDOWS):
             y = Conv(self.features, (side, side), groups=groups, kernel_init=UNIFORM, name=f"layers_{i}_conv")(x)
-            total = total + nn.leaky_relu(GroupNorm(groups, name=f"layers_{i}_norm")(y), 0.2)
-        return total
+            parts.append(nn.leaky_relu(GroupNorm(groups, name=f"layers_{i}_norm")(y), 0.2))
+        return functools.reduce(jnp.add, parts)
 
 
 class Meta(nn.Module):

@@ -99,9 +99,10 @@ class Cell(nn.Module):
             memory = jax.nn.sigmoid(forget) * state[f"c{i}"] + jax.nn.sigmoid(into) * jnp.tanh(value)
             x = jax.nn.sigmoid(out) * jnp.tanh(memory)
             after |= {f"h{i}": x, f"c{i}": memory}
-        y = sum(
+        decoded = [
             up(up(z, c, 1, f"decoder_{n}_upc1"), c, 1, f"decoder_{n}_upc2") for n, z in (("Dp", after["p"]), ("Dr", x))
-        )
+        ]
+        y = decoded[0] + decoded[1]
         y = up(up(y, WIDTH, 2, "decoder_D_upc1"), WIDTH, 1, "decoder_D_upc2")  # [b h/2 w/2 32]
         return after, jax.nn.sigmoid(transposed(y, frame.shape[-1], 2, "decoder_D_upc3"))  # [b h w channels]
 
@@ -144,7 +145,8 @@ WEIGHT_NAMES = renamed(
     (r"^cell\.", "encoder."),
     (r"((?:en|de)coder_[A-Z]\w?)_(up)?c(\d)_main\.", r"\1.\2c\3.main."),
     (r"decoder_D_upc3", "decoder_D.upc3"),
-    (r"(phy|conv)cell_cell_list\.(\d+)(_conv)?", lambda m: f"{m[1]}cell.cell_list.{m[2]}{'.conv' if m[3] else ''}"),
+    (r"cell_cell_list\.(\d+)_conv", r"cell.cell_list.\1.conv"),
+    (r"cell_cell_list\.(\d+)", r"cell.cell_list.\1"),
     (r"F_", "F."),
 )
 TINY = PhyDNet(image=(16, 16, 1), past=3, future=2, widths=(8, 64), teacher_steps=6)

@@ -96,15 +96,15 @@ class SimVPNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        frames, first = x.shape[1], None
+        frames, kept = x.shape[1], []
         y = rearrange(x, "b t h w c -> (b t) h w c")
         for i in range(self.stages):
             y = Stage(self.width, down=i % 2 == 1, name=f"enc_enc_{i}")(y)  # [b*t h/2^(i//2+1) w/2^(i//2+1) width]
-            first = y if first is None else first
+            kept.append(y)
         y = self.hid(rearrange(y, "(b t) h w c -> b h w (t c)", t=frames), train)
         y = rearrange(y, "b h w (t c) -> (b t) h w c", t=frames)
         for i in reversed(range(self.stages)):
-            y = y if i else y + first
+            y = y if i else y + kept[0]
             y = Stage(self.width, up=i % 2 == 1, name=f"dec_dec_{self.stages - 1 - i}")(y)
         y = Conv(self.channels, (1, 1), kernel_init=UNIFORM, name="dec_readout")(y)
         return rearrange(y, "(b t) h w c -> b t h w c", t=frames)

@@ -36,7 +36,7 @@ def test_true_frames_become_inputs_ever_less_often():
 def test_a_prediction_depends_on_the_past_alone_and_more_frames_begin_with_the_same():
     task = CONVLSTM.task(1)
     clip = np.random.default_rng(0).uniform(-1, 1, (2, 5, 16, 16, 1)).astype(np.float32)
-    params, _ = task.init(jax.random.key(0), None)
+    params, _ = task.init(jax.random.key(0), {})
 
     def predicted(model) -> np.ndarray:
         context = Context(extra={}, ema={}, frozen={}, step=jnp.int32(0))
