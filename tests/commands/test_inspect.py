@@ -97,9 +97,9 @@ MARKED: dict[str, list[tuple[str, dict[str, tuple[str, str]]]]] = {
         )
     ],
 }
-# They write no images, or have a test of their own: train below, demo in test_demo.py; inspect reads, report shows what
-# a run has.
-OTHERS = {"list", "demo", "train", "evaluate", "import", "export", "prepare", "inspect", "report"}
+# They write no images, or have a test of their own: train below, demo and predict in their own files; inspect reads,
+# report shows what a run has.
+OTHERS = {"list", "demo", "predict", "train", "evaluate", "import", "export", "prepare", "inspect", "report"}
 
 
 def test_no_command_is_forgotten():

@@ -9,6 +9,8 @@ from PIL import Image
 
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.types import averaged
+from jaxgen.media import marks
+from jaxgen.media.inspection import facts
 from jaxgen.runs.load import open_run
 from tests.helpers.untrained import untrained
 
@@ -53,6 +55,8 @@ def test_the_next_frames_are_the_models(run, clip, tmp_path, cli):
     assert f"PSNR {10 * np.log10(255**2 / error):.4g} dB" in printed
 
     cli(0, "predict", run, path)
+    mark = facts(tmp_path / "clip-predicted.gif")["mark"]
+    assert (mark["source"], mark["preset"]) == (marks.EDITED, "simvp-convmixer")
     with Image.open(tmp_path / "clip-predicted.gif") as shown:
         assert getattr(shown, "n_frames", 1) <= 2 + 3 and shown.width == shown.height
     cli(0, "predict", run, path, "--at", "0.3", "--out", tmp_path / "beside.gif")
