@@ -44,18 +44,20 @@ class Inception(nn.Module):
 
 
 class InceptionBlock(nn.Module):
-    """The sum of grouped convolutions of several sizes, x f32[b h w c] -> f32[b h w features]."""
+    """The sum of grouped convolutions of several sizes, x f32[b h w c] -> f32[b h w features].
+
+    `hidden` and `features` are multiples of GROUPS.
+    """
 
     hidden: int
     features: int
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = Conv(self.hidden, (1, 1), kernel_init=UNIFORM, name="conv1")(x)
-        groups, parts = GROUPS if self.hidden % GROUPS == 0 else 1, []
+        x, parts = Conv(self.hidden, (1, 1), kernel_init=UNIFORM, name="conv1")(x), []
         for i, side in enumerate(WINDOWS):
-            y = Conv(self.features, (side, side), groups=groups, kernel_init=UNIFORM, name=f"layers_{i}_conv")(x)
-            parts.append(nn.leaky_relu(GroupNorm(groups, name=f"layers_{i}_norm")(y), 0.2))
+            y = Conv(self.features, (side, side), groups=GROUPS, kernel_init=UNIFORM, name=f"layers_{i}_conv")(x)
+            parts.append(nn.leaky_relu(GroupNorm(GROUPS, name=f"layers_{i}_norm")(y), 0.2))
         return functools.reduce(jnp.add, parts)
 
 

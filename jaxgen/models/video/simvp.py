@@ -26,7 +26,7 @@ from jaxgen.core.ranges import Count, Decay
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Context, Key
 from jaxgen.interop.weight_names import renamed
-from jaxgen.models.video._translators import Inception, Meta
+from jaxgen.models.video._translators import GROUPS, Inception, Meta
 from jaxgen.nn.backbones.adm_unet import UNIFORM, GroupNorm
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.shuffle import depth_to_space
@@ -68,6 +68,11 @@ def simvp_task(model, distance) -> Task:
     if model.width % 2:
         raise InputError(f"model.width must be even, not {model.width}: the channels are normalised in two groups.")
     inception = model.translator == "inception"
+    if inception and (model.past * model.width % GROUPS or model.hidden % (2 * GROUPS)):
+        raise InputError(
+            f"model.past * model.width must be a multiple of {GROUPS}, not {model.past} * {model.width}, and "
+            f"model.hidden one of {2 * GROUPS}, not {model.hidden}: the translator's convolutions have {GROUPS} groups."
+        )
     hid = Inception(model.hidden, model.depth) if inception else Meta(model.translator, model.hidden, model.depth)
     net = SimVPNet(model.width, model.stages, hid, model.image[2])
 

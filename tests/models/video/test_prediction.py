@@ -63,6 +63,8 @@ def test_mistakes_in_settings():
     for model, sentence in (
         (SimVP(image=(30, 64, 1)), "multiples of 4"),
         (SimVP(width=3), "model.width must be even, not 3"),
+        (SimVP(past=3, width=6), r"a multiple of 8, not 3 \* 6"),
+        (SimVP(hidden=40), "one of 16, not 40"),
         (PredRNN(widths=(8, 16)), "must be equal, not 8 16"),
         (PredRNN(image=(62, 64, 1)), "multiples of model.patch=4"),
         (PredRNN(sampling="all"), "scheduled"),
