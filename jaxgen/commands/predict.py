@@ -63,6 +63,8 @@ def predict(
     opened = open_trained(run)
     stride = stride or opened.run.data.stride
     steps, times = slots(file.index.times), file.index.times
+    if at is not None and at >= times[-1]:
+        raise InputError(f"The last frame of {clip} is at {times[-1]:.3g} s: --at must be before it, not {at:g}.")
     end = len(steps) if at is None else int(np.searchsorted(times[steps], at + 1e-6, "right"))
     first = end - 1 - (count - 1) * stride
     if first < 0:

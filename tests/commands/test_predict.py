@@ -67,6 +67,7 @@ def test_the_next_frames_are_the_models(run, clip, tmp_path, cli):
 def test_mistakes_are_one_sentence(run, clip, tmp_path, cli):
     path, _ = clip
     assert "needs 2 frames to predict from, and the first 0.05 s of" in cli(2, "predict", run, path, "--at", "0.05")
+    assert "is at 1.1 s: --at must be before it, not 2" in cli(2, "predict", run, path, "--at", "2")
     assert "There is no file or folder" in cli(2, "predict", run, tmp_path / "none.mp4")
     assert "predicts no video: name a run of train.video" in cli(2, "predict", "gan-mnist", path)
     cli(0, "predict", run, path)
