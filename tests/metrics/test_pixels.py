@@ -279,7 +279,8 @@ def test_equal_images_make_the_mean_psnr_infinite():
 
 
 def test_names():
-    assert list(PIXELS) == ["psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y", "ms_ssim_rgb", "mae_rgb"]
+    uniform = "ssim_uniform7_range1", "ssim_uniform7_range2"
+    assert list(PIXELS) == ["psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y", "ms_ssim_rgb", *uniform, "mae_rgb"]
     assert pixel_metric("psnr_y") is PIXELS["psnr_y"]
     a, b = noise(2, 24, 24, 3), noise(2, 24, 24, 3, seed=1)
     shaved = pixel_metric("psnr_y_border4")
