@@ -383,7 +383,8 @@ def test_a_sample_depends_on_its_own_key_only(kind):
 
     some = draw([0, 1, 2, 3], keys[:4])
     swapped = draw([1, 0, 6, 5], keys[np.array([1, 0, 6, 5])])
-    scale = np.abs(some - np.median(some)).max()  # an untrained tiny net has pale outputs
+    # An untrained tiny net has pale outputs; those of a predictor of frames are pale about black, not about grey.
+    scale = np.abs(some - (np.median(some) if transform.subject else 0)).max()
     np.testing.assert_allclose(swapped[:2], some[1::-1], atol=1e-4 * scale)
     assert np.abs(some[0] - some[1]).max() > 0.1 * scale and np.abs(some).max() <= 1
     other = draw([0, 1, 2, 3], keys[4:])

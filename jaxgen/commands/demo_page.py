@@ -238,7 +238,7 @@ def fill(bench: Bench):
 
 
 def stylise(bench: Bench):
-    """Fill the tab of styles: each style of each net is a choice; a net that takes any style needs an image of it."""
+    """Fill the tab of styles: each style of each net is a choice; nets of any style need an image of it."""
     gr, studio = bench.gr, bench.studio
     styles = [
         (offer.label if len(offer.domains) < 2 else f"{domain} ({name})", f"{name}\n{domain}")

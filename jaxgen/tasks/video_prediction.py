@@ -25,7 +25,7 @@ RATE = 10.0  # frames in a second of what is shown; the nets do not know it
 def prediction_task(
     model: Any, net: nn.Module, predict: Callable[..., Array], loss: Callable[..., tuple[Array, Any]], init: tuple
 ) -> Task:
-    """Return the task of a net that predicts frames.
+    """Return the task of a video predictor.
 
     model:   has image, past, future, learning_rate and ema
     predict: (variables, past f32[b t h w c] in [0, 1]) -> future [b t' h w c], of which what is beyond [0, 1] is cut
@@ -77,7 +77,7 @@ def mean_squared(made: Array, true: Array) -> Array:
 
 
 def extended(step: Callable[[Array], Array], past: Array, frames: int) -> Array:
-    """Return `frames` predicted frames of a net that maps t frames to the t next ones, by applying it repeatedly.
+    """Return `frames` predicted frames: a map of t frames to the t next ones is applied repeatedly.
 
     past f32[b t h w c] -> f32[b frames h w c].
     """

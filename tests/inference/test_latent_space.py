@@ -383,7 +383,10 @@ REFUSALS = {
     "no walk": ("interpolate dcgan --rows 0 --out {tmp}/x.gif", "rows must be at least 1, not 0."),
     "no w": ("interpolate dcgan --space w --out {tmp}/x.gif", "This model has no w space"),
     "another space": ("interpolate dcgan --space x --out {tmp}/x.gif", "--space"),
-    "a walk's name": ("interpolate dcgan --out {tmp}/x.png", "--out must end in .gif, .apng, .mp4, .webm or .mkv"),
+    "a walk's name": (
+        "interpolate dcgan --out {tmp}/x.png",
+        "--out must end in .gif, .apng, .mp4, .webm or .mkv, not 'x.png'.",
+    ),
     "a fast gif": ("interpolate dcgan --fps 60 --out {tmp}/x.gif", "A .gif shows at most 50 frames per second, not 60"),
     "a layer too deep": ("mix stylegan2 --layers 2-4", "layers must be from 0 to 3, not 4."),
     "layers without rows": ("directions dcgan --layers 0", "This model's w is one vector"),

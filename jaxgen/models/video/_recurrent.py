@@ -1,4 +1,4 @@
-"""Recurrent video predictors: a net that sees one frame after the other, and predicts the next one.
+"""Recurrent video predictors. They see one frame after the other, and predict the next one.
 
 Frames of the past are inputs; after them the net's own predictions are. In training, scheduled sampling replaces some
 of these by the true frames (Bengio et al. 2015): in the beginning all, later fewer, after `sampling_steps` none.
