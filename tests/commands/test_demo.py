@@ -275,6 +275,8 @@ def test_a_photograph_goes_in_and_the_commands_image_comes_out(address, cli, tmp
         upload(file)
         until(browser, f"return !{VISIBLE % '[role=alert]'}.some(x => x.innerText.includes('note.png'))")
         until(browser, f"return {VISIBLE % 'img'}.some(x => x.naturalWidth == 56)")
+        browser.js(f"{VISIBLE % 'label'}.find(x => x.innerText.includes('enlarge-x4')).click()")
+        until(browser, f"return {VISIBLE % '.about'}.some(x => x.innerText.includes('Preset imdn'))")
         browser.js(go)
         until(browser, f"return {VISIBLE % '.note'}.some(x => x.innerText.includes('small-enlarge-x4.png'))")
         until(browser, f"return {VISIBLE % 'img'}.filter(x => x.naturalWidth == 224).length == 2")

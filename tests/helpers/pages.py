@@ -76,7 +76,7 @@ RUNS = (
     (r"--how harmonise", ("translation", "harmonisation")),
     (r"(stylize|compose)", ("translation", "adain")),
     (r"extend|--mask", FILLS),
-    (r"restore", ("restoration", "dncnn")),
+    (r"restore|demo", ("restoration", "dncnn")),
 )
 
 
