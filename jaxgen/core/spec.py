@@ -75,9 +75,15 @@ def label_spec(count: int = 0, names: tuple[str, ...] = (), **more: Any) -> Arra
     return ArraySpec("label", (), INTEGER, count=count or len(names), names=names, **more)
 
 
-def labelled_image(shape: tuple[int, ...], classes: int) -> dict[str, ArraySpec]:
-    """Return an example of an image, and of a label where there are classes."""
-    return {"image": image_spec(shape), **({"label": label_spec(classes)} if classes else {})}
+def kind_of(shape: Sequence[Any]) -> Kind:
+    """Return the kind of pixels of a shape: an image (height, width, channels), or a video (frames, height, ...)."""
+    return "image" if len(shape) == 3 else "video"
+
+
+def labelled(shape: tuple[int, ...], classes: int) -> dict[str, ArraySpec]:
+    """Return an example of an image or a video, called "image" or "video", and of a label where there are classes."""
+    kind = kind_of(shape)
+    return {kind: ArraySpec(kind, shape), **({"label": label_spec(classes)} if classes else {})}
 
 
 def scaled(sizes: Sequence[Any], scale: float) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ from jaxgen.inference.sampling import conditioning_of, drawer
 from jaxgen.losses.elbo import kl_standard, normal_log_prob
 from jaxgen.nn.conv import Dense
 from jaxgen.runs.load import Trained
-from jaxgen.tasks.transforms import image_generation
+from jaxgen.tasks.transforms import example_generation
 
 Name = Literal["prior", "mixture", "two-stage"]
 Draw = Callable[[Key], Array]  # keys Key[b] -> latents f32[b d], each by its own key
@@ -153,7 +153,7 @@ def refit(opened: Trained, name: Name, components: int = 10, average: bool = Tru
     def generate(params, context, keys, given):
         return {"image": decode(params, context, draw(keys), given)}
 
-    return opened._replace(task=task.lacking(Latent).having(image_generation(generate, task.example)))
+    return opened._replace(task=task.lacking(Latent).having(example_generation(generate, task.example)))
 
 
 def images(opened: Trained, name: Name, count: int, seed: int, batch: int = 100) -> Iterator[jax.Array]:

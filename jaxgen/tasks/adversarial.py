@@ -1,5 +1,6 @@
 """Adversarial training of a generator and a discriminator: the losses, and the order of the updates."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from flax import linen as nn
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Latent
 from jaxgen.core.errors import at_least, check_labels
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import kind_of, labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, PyTree, ramped, variables
 from jaxgen.losses import regularisation
@@ -22,16 +23,17 @@ from jaxgen.nn.priors import Prior
 from jaxgen.tasks import ada_augmentation
 from jaxgen.tasks.adversarial_config import AdversarialConfig
 from jaxgen.tasks.diff_augmentation import diffaugment
-from jaxgen.tasks.transforms import image_generation
+from jaxgen.tasks.transforms import example_generation
 
 Heads = Mapping[str, Array]  # the discriminator's other outputs, by name
+Logits = Array | Mapping[str, Array]  # f32[b ...], or those of several discriminators in one
 HeadsLoss = Callable[[Heads, Array, Array | None, bool], tuple[Array, dict[str, Array]]]
 
 
 class DiscriminatorOutput(NamedTuple):
     """The discriminator's outputs for a batch of images, and its running statistics after this pass."""
 
-    logits: Array
+    logits: Logits
     heads: Heads
     stats: PyTree
 
@@ -40,8 +42,13 @@ class DiscriminatorOutput(NamedTuple):
 class AdversarialTask:
     """The training of a generator against a discriminator; `task` returns it as a Task.
 
-    generator:     module (z, label, keys, train) -> image f32[b h w c]; keys are for noise inside the generator
-    discriminator: module (x, label, train) -> logits f32[b], or (logits, {name: head})
+    Examples are images f32[b h w c], or videos f32[b t h w c] where `image` has four axes.
+
+    generator:     module (z, label, keys, train) -> images; keys are for noise inside the generator
+    discriminator: module (x, label, train) -> logits f32[b], or (logits, {name: head}). Several discriminators in one
+                   return their logits by name, f32[b ...] each: the losses are sums over them, and means over patches.
+                   In training it may draw from rngs["noise"]
+    image:         the shape of one example
     draw:          the prior of z
     classes:       number of classes of a conditional model; 0: neither net gets a label
     heads_loss:    (heads, z, label, whether the images are real) -> f32[b], metrics; both nets minimise it
@@ -51,7 +58,7 @@ class AdversarialTask:
     game: AdversarialConfig
     generator: nn.Module
     discriminator: nn.Module
-    image: tuple[int, int, int]
+    image: tuple[int, ...]
     draw: Prior
     classes: int = 0
     heads_loss: HeadsLoss | None = None
@@ -84,6 +91,11 @@ class AdversarialTask:
         return params, extra
 
     @property
+    def kind(self) -> str:
+        """The name of the examples: "image" or "video"."""
+        return kind_of(self.image)
+
+    @property
     def spectral_nets(self) -> tuple[str, ...]:
         """The names of the nets with spectral normalisation."""
         return {"none": (), "discriminator": ("discriminator",), "both": ("generator", "discriminator")}[
@@ -109,7 +121,7 @@ class AdversarialTask:
         self, params: Params, context: Context, batch, key: Key
     ) -> tuple[Array, Array, dict[str, PyTree]]:
         """Return generated images for a batch's labels, their z, and new entries of extra."""
-        keys = jax.random.split(key, len(batch["image"]))
+        keys = jax.random.split(key, len(batch[self.kind]))
         z = self.draw(keys, None)
         own, extra = self.net_variables("generator", params, context)
         noise = jax.vmap(lambda k: rng.fold(k, "noise"))(keys)
@@ -134,7 +146,8 @@ class AdversarialTask:
 
         def discriminator(kind: str, x: Array) -> DiscriminatorOutput:
             x = self.augment(context, x, rng.fold(key, f"augment {kind}"))
-            out, stats = self.discriminator.apply(own, x, label, train=True, mutable=["batch_stats"])
+            rngs = {"noise": rng.fold(key, f"noise {kind}")}
+            out, stats = self.discriminator.apply(own, x, label, train=True, mutable=["batch_stats"], rngs=rngs)
             logits, heads = out if isinstance(out, tuple) else (out, {})
             return DiscriminatorOutput(logits, heads, stats)
 
@@ -151,9 +164,12 @@ class AdversarialTask:
         """Return the discriminator's loss on real images and on given generated images fake f32[b h w c]."""
         loss = LOSSES[self.game.loss]
         discriminator, extra = self.discriminate(params, context, batch, key)
-        of_real, of_fake = discriminator("real", batch["image"]), discriminator("fake", fake)
-        value = loss.discriminator(of_real.logits, of_fake.logits)
-        metrics = {"real": loss.score(of_real.logits).mean(), "fake": loss.score(of_fake.logits).mean()}
+        of_real, of_fake = discriminator("real", batch[self.kind]), discriminator("fake", fake)
+        value = summed(loss.discriminator, of_real.logits, of_fake.logits)
+        metrics = {
+            name: summed(loss.score, output.logits).mean() / len(jax.tree.leaves(output.logits))
+            for name, output in (("real", of_real), ("fake", of_fake))
+        }
         if self.heads_loss:
             for kind, output in (("real", of_real), ("fake", of_fake)):
                 term, new = self.heads_loss(output.heads, z, batch.get("label"), kind == "real")
@@ -162,7 +178,8 @@ class AdversarialTask:
             penalty, new = self.gradient_penalties(fake, params, context, batch, key)
             value, metrics = value + penalty, metrics | new
         if self.game.ada:
-            state, new = ada_augmentation.Controller.update(context.extra["ada"], of_real.logits, self.game.ada_target)
+            scores = summed(lambda y: y, of_real.logits)
+            state, new = ada_augmentation.Controller.update(context.extra["ada"], scores, self.game.ada_target)
             extra, metrics = extra | {"ada": state}, metrics | new
         # The discriminator's running statistics are never read. The generated images' are kept.
         return value.mean(), Aux(metrics, extra | self.new_statistics("discriminator", context, of_fake.stats))
@@ -171,9 +188,9 @@ class AdversarialTask:
         self, fake: Array, params: Params, context: Context, batch, key: Key
     ) -> tuple[Array, dict[str, Array]]:
         """Return the weighted sum of the penalties on the discriminator's gradient f32[b], and each one's mean."""
-        game, real = self.game, batch["image"]
+        game, real = self.game, batch[self.kind]
         discriminator, _ = self.discriminate(params, context, batch, key)
-        logits_of = lambda kind: lambda x: discriminator(kind, x).logits  # noqa: E731
+        logits_of = lambda kind: lambda x: summed(lambda y: y, discriminator(kind, x).logits)  # noqa: E731
         key = rng.fold(key, "penalty")
         terms = {
             "r1": lambda: regularisation.zero_centred(logits_of("real"), real),
@@ -199,8 +216,8 @@ class AdversarialTask:
             params = {**params, "discriminator": self.unrolled_discriminator(fake, z, params, context, batch, key)}
         discriminator, _ = self.discriminate(params, context, batch, key)
         of_fake = discriminator("fake", fake)
-        real = discriminator("real", batch["image"]).logits if loss.both else of_fake.logits
-        value, metrics = loss.generator(real, of_fake.logits), {}
+        real = discriminator("real", batch[self.kind]).logits if loss.both else of_fake.logits
+        value, metrics = summed(loss.generator, real, of_fake.logits), {}
         if self.heads_loss:
             term, metrics = self.heads_loss(of_fake.heads, z, batch.get("label"), False)
             value = value + term
@@ -287,7 +304,7 @@ class AdversarialTask:
         def generate(params, context, keys, given):
             z = entry.draw(keys, given.get("truncation"))
             image = entry.synthesise(params, context, entry.map(params, context, z, given), given)
-            return {"image": jnp.clip(image, -1, 1) if self.clip else image}
+            return {self.kind: jnp.clip(image, -1, 1) if self.clip else image}
 
         def init(key, spec):
             params, own = self.init(key, spec)
@@ -301,7 +318,7 @@ class AdversarialTask:
             phases += [Phase("penalty", "discriminator", self.lazy_penalty_loss, game.critics, lazy, stream="z")]
         phases += [Phase("generator", "generator", self.generator_loss, stream="z"), *further]
         rate = game.generator_rate or game.learning_rate
-        example = labelled_image(self.image, self.classes)
+        example = labelled(self.image, self.classes)
         return Task(
             init=init,
             example=example,
@@ -311,5 +328,11 @@ class AdversarialTask:
             },
             phases=tuple(phases),
             ema=(ema or Ema("generator", ramped(game.ema)),),
-            capabilities=(image_generation(generate, example), entry),
+            capabilities=(example_generation(generate, example), entry),
         )
+
+
+def summed(function: Callable[..., Array], *logits: Logits) -> Array:
+    """Return function(*logits) f32[b], its mean over patches and its sum over discriminators."""
+    parts = jax.tree.leaves(jax.tree.map(function, *logits))
+    return functools.reduce(jnp.add, [part.mean(range(1, part.ndim)) for part in parts])

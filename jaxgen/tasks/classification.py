@@ -13,7 +13,7 @@ from jaxgen.core.capabilities import Classifier
 from jaxgen.core.config import Data, Eval, Log, Optim, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Decay
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Learner, Phase, variables
 
@@ -112,7 +112,7 @@ def classifier_task(
 
     return Task(
         init=init,
-        example=labelled_image(image, classes),
+        example=labelled(image, classes),
         learners={"classifier": Learner(("classifier",), recipe.build())},
         phases=(Phase("classifier", "classifier", classification_loss),),
         capabilities=(Classifier(classify),),

@@ -14,7 +14,7 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Denoiser, Density, Transform
 from jaxgen.core.errors import InputError, at_least, check_labels
 from jaxgen.core.ranges import Count, Share, check_settings
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import kind_of, labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Batch, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.diffusion import guidance, likelihood, samplers
@@ -25,9 +25,9 @@ from jaxgen.metrics.likelihood import EIGHT_BIT
 from jaxgen.runs.config_io import load_config
 from jaxgen.tasks import latent_diffusion
 from jaxgen.tasks.classification import cross_entropy
-from jaxgen.tasks.frozen_autoencoder import autoencoder_of
+from jaxgen.tasks.frozen_autoencoder import autoencoder_of, pixels_of
 from jaxgen.tasks.teacher import check_scale, context_of, describe, load
-from jaxgen.tasks.transforms import image_generation
+from jaxgen.tasks.transforms import example_generation
 
 Name = Literal["ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
 
@@ -146,7 +146,7 @@ def denoiser_of(
 
 
 def start(d: Denoiser, keys: Key) -> Array:
-    """Return pure noise at the first noise level, f32[b h w c]."""
+    """Return pure noise at the first noise level, f32[b ...]."""
     folded = jax.vmap(lambda key: rng.fold(key, "start"))(keys)
     return jnp.float32(d.taus[0]) * rng.normal(folded, d.shape)
 
@@ -154,7 +154,7 @@ def start(d: Denoiser, keys: Key) -> Array:
 def generator(d: Denoiser, how: Sampling) -> Callable:
     """Return the `generate` function that `game` takes."""
     learned = d.predict_x0_and_variance if how.sampler == "ddpm" and how.guidance == 1 and not how.classifier else None
-    classes = classes_of(d.null.get("label", 0), how)
+    classes, kind = classes_of(d.null.get("label", 0), how), kind_of(d.shape)
     sample = samplers.sampler_of(how.sampler, d.frame, how.churn, how.eta, learned is not None)
 
     def generate(params: Params, context: Context, keys: Key, given):
@@ -168,8 +168,8 @@ def generator(d: Denoiser, how: Sampling) -> Callable:
             denoise = lambda x, tau: (clip((out := both(x, tau, own))[0]), out[1])  # noqa: E731
         if how.nfe is None:  # an adaptive solver: each sample has its own steps
             x, calls = samplers.dopri5(denoise, start(d, keys), d.taus)
-            return {"image": x, "nfe": calls * how.nfe_per_call}
-        return {"image": sample(denoise, start(d, keys), d.taus, keys)}
+            return {kind: x, "nfe": calls * how.nfe_per_call}
+        return {kind: sample(denoise, start(d, keys), d.taus, keys)}
 
     return generate
 
@@ -192,7 +192,7 @@ def ode_log_prob(d: Denoiser, low: float, high: float, spread: float = 0.5) -> C
         return denoise
 
     def log_prob(params: Params, context: Context, batch, keys: Key, samples: int = 1) -> Array:
-        x = batch["image"]
+        x = batch[kind_of(d.shape)]
         denoise = in_ve(params, context, {name: batch[name] for name in d.null})
 
         def one(total, i):
@@ -227,7 +227,7 @@ def game(
         check_classifier(classifier, model)
         frozen = {**(frozen or {}), "classifier": partial(load, classifier)}
     classes = classes_of(model.classes, model.sampling)
-    example = labelled_image(model.image, classes)
+    example = labelled(pixels_of(model), classes)
     density = (Density(log_prob),) if log_prob is not None and not model.autoencoder else ()
     task = Task(
         init=model.init,
@@ -237,7 +237,7 @@ def game(
         ema=(Ema("denoiser", ramped(model.ema)),),
         frozen=frozen or {},
         capabilities=(
-            image_generation(generate, example),
+            example_generation(generate, example),
             *((denoiser,) if denoiser is not None else ()),
             *density,
         ),
@@ -253,7 +253,7 @@ def in_range(task: Task, model: Any) -> Task:
 def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
     """Raise InputError where the model of a run can't guide this one: a weaker one, or (EDM2) an unconditional one."""
     guide = load_config(Path(folder)).model
-    fits = all(getattr(guide, name, None) == getattr(model, name) for name in ("image", "autoencoder"))
+    fits = all(getattr(guide, name, None) == getattr(model, name, None) for name in ("image", "video", "autoencoder"))
     if (
         not fits
         or getattr(guide, "classes", None) not in (0, model.classes)
@@ -291,9 +291,10 @@ def check_classifier(folder: str, model: Any):
         raise InputError(f"The classifier {folder} has {found.classes} classes, the model {model.classes}.")
 
 
-def shape_of(model: Any) -> tuple[int, int, int]:
-    """Return height, width and channels of the denoiser's input: images, or latents of model.autoencoder."""
-    return autoencoder_of(model.autoencoder, model.image).shape if model.autoencoder else model.image
+def shape_of(model: Any) -> tuple[int, ...]:
+    """Return the shape of the denoiser's input: images or videos, or latents of model.autoencoder."""
+    pixels = pixels_of(model)
+    return autoencoder_of(model.autoencoder, pixels).shape if model.autoencoder else pixels
 
 
 def check_model(model: Any):

@@ -8,7 +8,7 @@ import jax
 
 from jaxgen.core.capabilities import Codec
 from jaxgen.core.errors import InputError
-from jaxgen.core.spec import spec_of
+from jaxgen.core.spec import kind_of, spec_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, PyTree
 from jaxgen.runs.config_io import load_config
@@ -16,22 +16,23 @@ from jaxgen.tasks.teacher import context_of
 
 
 class Autoencoder(NamedTuple):
-    """An autoencoder's hyper-parameters and task, and the shape of an image's latents: height, width and channels.
+    """An autoencoder's hyper-parameters and task, and the shape of the latents of an image or a video.
 
-    A latent vector counts as a 1x1 map. `nets` are those that teacher.load returns.
+    A latent vector counts as a 1x1 map; the latents of a video have frames too. `nets` are those that teacher.load
+    returns.
     """
 
     model: Any
     task: Task
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
     def encode(self, nets: PyTree, x: Array) -> Array:
-        """Return the latents f32[b h w d] of images f32[b H W c]."""
-        latents = self.task.get(Codec).encode(nets["params"], context_of(nets), {"image": x})
+        """Return the latents f32[b h w d] of images f32[b H W c], those f32[b t h w d] of videos f32[b T H W c]."""
+        latents = self.task.get(Codec).encode(nets["params"], context_of(nets), {next(iter(self.task.example)): x})
         return jax.lax.stop_gradient(latents.reshape(x.shape[0], *self.shape))
 
     def decode(self, nets: PyTree, latents: Array) -> Array:
-        """Return the images f32[b H W c] in [-1, 1] of latents f32[b h w d]."""
+        """Return the images or videos in [-1, 1] of latents."""
         decode = self.task.get(Codec).decode
         assert decode is not None
         flat = latents if self.spatial else latents.reshape(latents.shape[0], -1)
@@ -40,17 +41,26 @@ class Autoencoder(NamedTuple):
     @property
     def spatial(self) -> bool:
         """Whether the latents are a map, with positions in the image."""
-        return len(_latents(self.task).shape) == 4
+        return len(_latents(self.task).shape) > 2
 
 
-def autoencoder_of(folder: str, image: tuple[int, int, int]) -> Autoencoder:
-    """Return the autoencoder of a run's folder. Raises InputError where there is none, or where its images differ."""
+def pixels_of(model: Any) -> tuple[int, ...]:
+    """Return the shape of a model's images (height, width, channels) or videos (frames, height, width, channels)."""
+    return getattr(model, "video", model.image)
+
+
+def autoencoder_of(folder: str, image: tuple[int, ...]) -> Autoencoder:
+    """Return the autoencoder of a run's folder. Raises InputError where there is none, or where its images differ.
+
+    image: the shape of an image (height, width, channels) or a video (frames, height, width, channels)
+    """
     load_config(Path(folder))  # raises InputError for a folder without a run
     found = _opened((Path(folder) / "config.json").read_text(), folder)
-    if found.task.example["image"].shape != image:
-        theirs = "x".join(map(str, found.task.example["image"].shape))
+    first = next(iter(found.task.example.values()))
+    if first.shape != image:
+        theirs, kind = "x".join(map(str, first.shape)), kind_of(image)
         raise InputError(
-            f"The autoencoder {folder} takes {theirs} images: model.image must be {theirs.replace('x', ' ')}, "
+            f"The autoencoder {folder} takes {theirs} {first.kind}s: model.{kind} must be {theirs.replace('x', ' ')}, "
             f"not {' '.join(map(str, image))}."
         )
     return found
@@ -66,13 +76,13 @@ def _opened(text: str, folder: str) -> Autoencoder:
     if codec is None or codec.decode is None or codec.conditions:
         raise InputError(f"model.autoencoder must be a run of train.vae without labels: {folder} is not.")
     shape = _latents(task).shape[1:]
-    if len(shape) not in (1, 3):
+    if len(shape) not in (1, 3, 4):
         raise InputError(f"The latents of {folder} must be a map or vectors, not of shape {shape}.")
-    return Autoencoder(run.model, task, shape if len(shape) == 3 else (1, 1, *shape))
+    return Autoencoder(run.model, task, shape if len(shape) > 1 else (1, 1, *shape))
 
 
 def _latents(task: Task) -> jax.ShapeDtypeStruct:
-    """Return the shape of two images' latents."""
+    """Return the shape of the latents of two examples."""
     params, extra = jax.eval_shape(task.init, jax.random.key(0), spec_of(task, 2))
     context = jax.eval_shape(context_of, {"extra": extra})
     return jax.eval_shape(task.get(Codec).encode, params, context, spec_of(task, 2))

@@ -25,9 +25,10 @@ def generation(generate: Callable, outputs: Example, inputs: Example = {}, stoch
     return Transform(apply, inputs, outputs, stochastic=stochastic)
 
 
-def image_generation(generate: Callable, example: Example) -> Transform:
-    """Return the Transform of a `generate` that draws an example's images, for its label where it has one."""
-    return generation(generate, {"image": example["image"]}, {k: v for k, v in example.items() if k == "label"})
+def example_generation(generate: Callable, example: Example) -> Transform:
+    """Return the Transform of a `generate` that draws an example's first array, for its label where it has one."""
+    main = next(iter(example))
+    return generation(generate, {main: example[main]}, {k: v for k, v in example.items() if k == "label"})
 
 
 CONDITIONS: Mapping[str, ArraySpec] = {

@@ -33,14 +33,14 @@ from jaxgen.core.spec import (
     image_of,
     image_spec,
     label_spec,
-    labelled_image,
+    labelled,
 )
 from jaxgen.core.task import Task
 from jaxgen.core.types import Aux, Context, Ema, Learner, Phase
 from jaxgen.runs.task_transforms import map_nets
 
 NOTHING: Any = lambda *_, **__: {}  # noqa: E731
-IMAGE = labelled_image((4, 6, 3), 0)
+IMAGE = labelled((4, 6, 3), 0)
 GENERATES = Transform(NOTHING, {}, IMAGE)
 KIND_TYPES = (Transform, Codec, Latent, Denoiser, Autoregressive, Density, Classifier, Degradation)
 # Functions that read no nets, or, of `factors`, the weights as they are, whatever the precision of the nets.
@@ -83,7 +83,7 @@ def test_the_sizes_of_a_spec():
 
 
 def test_batches_and_images_of_a_task():
-    task = toy(example=labelled_image((4, 6, 3), 5))
+    task = toy(example=labelled((4, 6, 3), 5))
     assert task.classes == 5 and toy().classes == 0 and image_of(task) == (4, 6, 3)
     batch = batch_of(task.example, 7)
     assert batch["image"].shape == (7, 4, 6, 3) and batch["image"].dtype == jnp.float32

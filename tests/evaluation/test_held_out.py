@@ -19,7 +19,7 @@ from jaxgen.commands.parse import parse
 from jaxgen.core.capabilities import Classifier, Density
 from jaxgen.core.config import Data, Eval, Mesh
 from jaxgen.core.errors import InputError
-from jaxgen.core.spec import labelled_image, spec_of
+from jaxgen.core.spec import labelled, spec_of
 from jaxgen.core.step import init_state
 from jaxgen.core.task import Task
 from jaxgen.core.types import Aux, Learner, Phase, averaged
@@ -37,7 +37,7 @@ def brighten(params, context, keys, given):
     return {"image": given["image"] + context.frozen["lamp"]["w"] + 0 * params["a"]["w"]}
 
 
-IMAGE = labelled_image((8, 8, 1), 0)
+IMAGE = labelled((8, 8, 1), 0)
 TASK = Task(
     init=lambda key, spec: ({"a": {"w": jnp.float32(1)}}, {}),
     example=IMAGE,
@@ -78,7 +78,7 @@ def test_a_part_of_a_split_is_taken_evenly(tmp_path):
         Image.new("L", (8, 8), i).save(path)
     mesh, run = sharding.make_mesh(Mesh(data=2)), dataclasses.replace(zoo.load("lenet5").tiny, batch=4)
     run = dataclasses.replace(run, data=Data(f"folder:{tmp_path}"), eval=Eval(batches=2))
-    task = dataclasses.replace(TASK, example=labelled_image((8, 8, 1), 4))
+    task = dataclasses.replace(TASK, example=labelled((8, 8, 1), 4))
     held_out = HeldOut(run, task, mesh, [])
     seen = [(np.asarray(batch["label"]), np.asarray(index), batch["image"]) for batch, index, _ in held_out.batches()]
     assert [x.tolist() for x, _, _ in seen] == [[0, 0, 1, 1], [2, 2, 3, 3]]

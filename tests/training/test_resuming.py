@@ -12,7 +12,7 @@ import pytest
 from jaxgen.commands.parse import parse
 from jaxgen.core.config import Optim, Run, validate
 from jaxgen.core.errors import InputError
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import labelled
 from jaxgen.runs.config_io import load_config
 from jaxgen.runs.task_transforms import schedule, warmup_of
 from jaxgen.training.loop import fit
@@ -90,9 +90,9 @@ def test_a_short_run_has_a_short_warmup():
 
 
 def test_classes_that_the_data_lack_are_named():
-    example = labelled_image((8, 8, 1), 10)
+    example = labelled((8, 8, 1), 10)
     assert untrained_classes(example, "abcdefghij") == untrained_classes(example, ()) == []
-    assert untrained_classes(labelled_image((8, 8, 1), 0), "ab") == []
+    assert untrained_classes(labelled((8, 8, 1), 0), "ab") == []
     said = "The model has 10 classes, the data 9: it learns nothing of class 9."
     assert untrained_classes(example, "abcdefghi") == [said]
     assert untrained_classes(example, "ab")[0].endswith("it learns nothing of classes 2 to 9.")

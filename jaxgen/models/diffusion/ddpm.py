@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxgen.core import rng
 from jaxgen.core.ranges import Count, Decay
+from jaxgen.core.spec import kind_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion import schedules
@@ -69,7 +70,7 @@ class DDPM:
 
     @property
     def module(self):
-        return self.net.module(self.shape[2] * (2 if self.variance == "learned" else 1), self.classes)
+        return self.net.module(self.shape[-1] * (2 if self.variance == "learned" else 1), self.classes)
 
     @property
     def taus(self) -> np.ndarray:
@@ -116,7 +117,7 @@ class DDPM:
         return alpha, tau * alpha
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        x0, names = batch["image"], ("t", "eps", "hide", "dropout")
+        x0, names = batch[kind_of(self.shape)], ("t", "eps", "hide", "dropout")
         keys = {name: rng.fold(key, name) for name in names}
         t = jax.random.randint(keys["t"], x0.shape[:1], 0, self.timesteps)
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
@@ -124,7 +125,7 @@ class DDPM:
         xt = expand_like(x0, alpha) * x0 + expand_like(x0, sigma) * eps
         label = drop_labels(batch["label"] if self.classes else None, self.classes, self.drop, keys["hide"])
         out, nu = self.net_output(params, xt, jnp.float32(t), label, keys["dropout"])
-        error = jnp.square(out - from_x0(self.predict, x0, xt, alpha, sigma)).mean((1, 2, 3))  # [b]
+        error = jnp.square(out - from_x0(self.predict, x0, xt, alpha, sigma)).mean(range(1, x0.ndim))  # [b]
         metrics = {"squared_error": error.mean()}
         loss = error
         if self.variance == "learned":  # the bound trains the variance only, not the mean
@@ -159,7 +160,7 @@ class DDPM:
 
         One term is drawn from each of `samples` equal intervals of time. With T samples or more, the sum is exact.
         """
-        x0, label = batch["image"], batch["label"] if self.classes else None
+        x0, label = batch[kind_of(self.shape)], batch["label"] if self.classes else None
         count = min(samples, self.timesteps)
 
         def one(sum_, i):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Decay, Positive, Signed
+from jaxgen.core.spec import kind_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion.grids import grid
@@ -78,7 +79,7 @@ class EDM:
 
     @property
     def module(self):
-        return self.net.module(self.shape[2], self.classes)
+        return self.net.module(self.shape[-1], self.classes)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -113,14 +114,14 @@ class EDM:
 
     def errors(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Array, Array]:
         """Return random noise levels for a batch, the squared errors at them, and the errors' weights, f32[b] each."""
-        x0, label = batch["image"], batch["label"] if self.classes else None
+        x0, label = batch[kind_of(self.shape)], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("sigma", "eps", "hide", "dropout")}
         sigma = jnp.exp(self.p_mean + self.p_std * jax.random.normal(keys["sigma"], x0.shape[:1]))
         x = x0 + expand_like(x0, sigma) * rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
         dropout = keys["dropout"] if self.net.dropout else None
         x0_hat = self.predict_x0(params, context, x, sigma, with_label(label), dropout)
-        error = jnp.square(x0_hat - x0).mean((1, 2, 3))  # [b]
+        error = jnp.square(x0_hat - x0).mean(range(1, x0.ndim))  # [b]
         return sigma, error, (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jaxgen.core import rng
 from jaxgen.core.errors import InputError
 from jaxgen.core.ranges import Decay, Range
+from jaxgen.core.spec import kind_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Batch, Context, Key, Params
 from jaxgen.diffusion import schedules
@@ -97,7 +98,7 @@ class Flow:
 
     @property
     def module(self):
-        return self.net.module(self.shape[2], self.classes)
+        return self.net.module(self.shape[-1], self.classes)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -130,7 +131,7 @@ class Flow:
         return (d_sigma * xt - sigma * u) / (alpha * d_sigma - sigma * d_alpha)
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        x0, label = batch["image"], batch["label"] if self.classes else None
+        x0, label = batch[kind_of(self.shape)], batch["label"] if self.classes else None
         keys = {name: rng.fold(key, name) for name in ("t", "eps", "deal", "hide", "dropout")}
         t = self.draw_times(keys["t"], len(x0))
         eps = rng.normal(jax.random.split(keys["eps"], len(x0)), self.shape)
@@ -141,7 +142,7 @@ class Flow:
         alpha, sigma, d_alpha, d_sigma = (expand_like(x0, v) for v in self.coefficients(t))
         label = drop_labels(label, self.classes, self.drop, keys["hide"])
         u = self.velocity(params, alpha * x0 + sigma * eps, t, label, keys["dropout"] if self.net.dropout else None)
-        error = jnp.square(u - (d_alpha * x0 + d_sigma * eps)).mean((1, 2, 3))  # [b]
+        error = jnp.square(u - (d_alpha * x0 + d_sigma * eps)).mean(range(1, x0.ndim))  # [b]
         return error.mean(), Aux()
 
     def teacher_samples(self, context: Context, eps: Array, label: Array | None) -> Array:

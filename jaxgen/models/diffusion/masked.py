@@ -34,7 +34,7 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Density
 from jaxgen.core.errors import InputError, check_labels
 from jaxgen.core.ranges import Count, Decay, Range
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.diffusion.guidance import check_null
@@ -46,7 +46,7 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.tasks.denoising import check_model, drop_labels
 from jaxgen.tasks.frozen_autoencoder import Autoencoder, autoencoder_of
 from jaxgen.tasks.teacher import context_of, load
-from jaxgen.tasks.transforms import image_generation
+from jaxgen.tasks.transforms import example_generation
 
 Schedule = Literal["linear", "cosine"]
 Order = Literal["random", "confidence", "ancestral"]
@@ -125,7 +125,7 @@ class Masked:
         """
         del steps
         self.check()
-        example = labelled_image(self.image, self.classes)
+        example = labelled(self.image, self.classes)
         exact = not self.autoencoder and self.levels == LEVELS
         return Task(
             init=self.init,
@@ -135,7 +135,7 @@ class Masked:
             ema=(Ema("denoiser", ramped(self.ema)),),
             frozen={"autoencoder": partial(load, self.autoencoder)} if self.autoencoder else {},
             capabilities=(
-                image_generation(self.generate, example),
+                example_generation(self.generate, example),
                 *((Density(self.bound),) if exact else ()),
             ),
         )

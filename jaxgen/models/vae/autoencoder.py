@@ -19,14 +19,14 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Capability, Codec, Latent
 from jaxgen.core.errors import InputError, at_least, check_labels
 from jaxgen.core.ranges import Share
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.losses.elbo import active_units, sum_per_example
 from jaxgen.models.vae._nets import Image, ImageDecoder, ImageEncoder, NetConfig, first_matrix
 from jaxgen.models.vae.vae import CONV, row
 from jaxgen.nn.priors import Prior
-from jaxgen.tasks.transforms import image_generation
+from jaxgen.tasks.transforms import example_generation
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Autoencoder:
             raise InputError(f"model.rho must be between 0 and 1, not {self.rho}.")
         return Task(
             init=self.init,
-            example=labelled_image(self.image, 0),
+            example=labelled(self.image, 0),
             learners={"autoencoder": Learner(("encoder", "decoder"), optax.adam(self.learning_rate))},
             phases=(Phase("autoencoder", "autoencoder", self.loss),),
             capabilities=(Codec(lambda params, context, batch: self.latents(params, batch["image"]), self.decode),),
@@ -98,9 +98,7 @@ class Autoencoder:
         def generate(params, context, keys, given):
             return {"image": self.decode(params, context, draw(keys, given.get("truncation")), given)}
 
-        return image_generation(generate, labelled_image(self.image, 0)), Latent(
-            draw, same, self.decode, factors=factors
-        )
+        return example_generation(generate, labelled(self.image, 0)), Latent(draw, same, self.decode, factors=factors)
 
     def corrupt(self, x: Array, key: Key) -> Array:
         """Return x with noise added, and with random pixels (all their channels) black."""

@@ -30,7 +30,7 @@ from jaxgen.core.capabilities import Codec, Density
 from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Decay
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.losses.elbo import LIKELIHOODS, kl_normal, normal_log_prob, sum_per_example
@@ -40,7 +40,7 @@ from jaxgen.models.vae.vae import VAE
 from jaxgen.nn.conv import REMAT_POLICY, Conv
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks.transforms import image_generation
+from jaxgen.tasks.transforms import example_generation
 
 BIASED = 64  # largest resolution with a learned bias for each position
 COLLAPSED = 0.01  # nats: a layer with a smaller KL counts as unused
@@ -208,7 +208,7 @@ class HierarchicalVAE:
         self.check()
         adam = optax.adam(self.learning_rate, b2=self.beta2)
         nets, limit = ("encoder", "decoder"), self.skip * math.prod(self.image)  # the loss is a sum over all dimensions
-        example = labelled_image(self.image, 0)
+        example = labelled(self.image, 0)
         return Task(
             init=self.init,
             example=example,
@@ -216,7 +216,7 @@ class HierarchicalVAE:
             phases=(Phase("vae", "vae", self.loss),),
             ema=tuple(Ema(net, ramped(self.ema)) for net in nets),
             capabilities=(
-                image_generation(self.generate, example),
+                example_generation(self.generate, example),
                 Codec(self.encode, self.decode),
                 Density(self.log_prob, continuous=self.likelihood == "gaussian"),
             ),

@@ -27,7 +27,7 @@ from jaxgen.core.capabilities import Codec
 from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Decay
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase, PyTree
 from jaxgen.interop.weight_names import SAME, Layout, Path, Rule, axes, plain
@@ -61,7 +61,7 @@ class MAE:
         """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         self.check()
-        example = labelled_image(self.image, 0)
+        example = labelled(self.image, 0)
         adamw = optax.adamw(self.learning_rate, 0.9, 0.95, weight_decay=self.weight_decay, mask=decay_mask)
         return Task(
             init=self.init,

@@ -21,7 +21,7 @@ from jaxgen.core.capabilities import Codec, Density, Latent
 from jaxgen.core.config import Data, Log, Preset, Run, Save
 from jaxgen.core.errors import InputError, check_labels
 from jaxgen.core.ranges import Count, check_settings
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.interop.weight_names import Layout, Path, Rule, plain
@@ -29,7 +29,7 @@ from jaxgen.losses.elbo import LIKELIHOODS, active_units, free_bits, kl_standard
 from jaxgen.metrics.likelihood import DISCRETE, bits_per_dimension
 from jaxgen.models.vae._nets import Image, ImageDecoder, ImageEncoder, NetConfig, first_matrix
 from jaxgen.nn.priors import normal
-from jaxgen.tasks.transforms import image_generation
+from jaxgen.tasks.transforms import example_generation
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class VAE:
         """Return the Task. Raises InputError for image sizes that the nets can't make."""
         del steps
         self.check()
-        example = labelled_image(self.image, self.classes)
+        example = labelled(self.image, self.classes)
         latent = self.latent_space()
 
         def generate(params, context, keys, given):
@@ -64,7 +64,7 @@ class VAE:
             learners={"vae": Learner(tuple(params), optax.adam(self.learning_rate))},
             phases=(Phase("vae", "vae", self.loss),),
             capabilities=(
-                image_generation(generate, example),
+                example_generation(generate, example),
                 latent,
                 Codec(self.encode, self.synthesise, ("label",) if self.classes else ()),
                 Density(self.log_prob, continuous=self.likelihood == "gaussian"),

@@ -37,7 +37,7 @@ from jax.nn import sigmoid, softplus
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Codec, Latent
 from jaxgen.core.errors import at_least, check_labels
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase, variables
 from jaxgen.losses.elbo import active_units, kl_standard
@@ -48,7 +48,7 @@ from jaxgen.nn.conv import Dense
 from jaxgen.nn.precision import to_f32
 from jaxgen.nn.priors import normal
 from jaxgen.nn.stages import count_stages
-from jaxgen.tasks.transforms import image_generation
+from jaxgen.tasks.transforms import example_generation
 
 EQUILIBRIUM = 0.68  # value of each term of L_GAN at equilibrium, about log 2; from the authors' code
 
@@ -93,13 +93,13 @@ class VAEGAN:
         def generate(params, context, keys, given):
             return {"image": self.synthesise(params, context, latent.draw(keys, given.get("truncation")), given)}
 
-        example = labelled_image(self.image, 0)
+        example = labelled(self.image, 0)
         return Task(
             init=self.init,
             example=example,
             learners={net: Learner((net,), optax.rmsprop(self.learning_rate, eps_in_sqrt=False)) for net in losses},
             phases=tuple(Phase(net, net, loss, stream="z") for net, loss in losses.items()),
-            capabilities=(image_generation(generate, example), latent, Codec(self.encode, self.synthesise)),
+            capabilities=(example_generation(generate, example), latent, Codec(self.encode, self.synthesise)),
         )
 
     @property

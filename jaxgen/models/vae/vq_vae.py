@@ -23,7 +23,7 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Codec
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Count, check_settings
-from jaxgen.core.spec import labelled_image
+from jaxgen.core.spec import labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.models.vae._nets import Image, ResidualBlock
@@ -33,7 +33,7 @@ from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import standardise
 from jaxgen.nn.precision import to_f32
-from jaxgen.tasks.transforms import image_generation
+from jaxgen.tasks.transforms import example_generation
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class VQVAE:
         if self.prior:
             learners["prior"] = Learner(("prior",), optax.adam(self.learning_rate))
             phases = (Phase("prior", "prior", self.prior_loss), *phases)
-        example = labelled_image(self.image, 0)
+        example = labelled(self.image, 0)
         return Task(
             init=self.init,
             example=example,
@@ -78,7 +78,7 @@ class VQVAE:
             phases=phases,
             capabilities=(
                 Codec(self.encode, self.decode),
-                *((image_generation(self.generate, example),) if self.prior else ()),
+                *((example_generation(self.generate, example),) if self.prior else ()),
             ),
             **more,
         )
