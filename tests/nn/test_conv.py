@@ -18,6 +18,7 @@ from jax.test_util import check_grads
 from jaxgen.nn import conv as module
 from jaxgen.nn import conv_forms as forms
 from jaxgen.nn.conv import Geometry, conv, conv_transpose
+from tests.helpers.plain_conv import plain_input_grad, plain_kernel_grad
 from tests.helpers.quick_keys import quick_key
 
 ONE = (1, 1)
@@ -167,6 +168,26 @@ def xlas_answers(geometry: Geometry, c_in: int, c_out: int) -> tuple[Any, Any]:
     x, k, y = draw((2, *geometry.image, c_in), (*geometry.window, c_in, c_out), (2, *geometry.output, c_out))
     pairs, roles = [(x, k), (y, k), (x, y)], [forms.xla_conv, forms.xla_input_grad, forms.xla_kernel_grad]
     return pairs, jax.jit(lambda pairs: [f(*pair, geometry) for f, pair in zip(roles, pairs, strict=True)])(pairs)
+
+
+def test_plain_gradients_of_the_tests_equal_xlas():
+    """Those of the fixture plain_convolutions, which stay fast in loops."""
+    geometries = {
+        Geometry(image, window, strides, pads, dilation)
+        for image, window, strides, pads, dilation, groups, _ in CASES
+        if groups == 1 and not isinstance(pads, str)
+    }
+    pairs, want = zip(*(xlas_answers(geometry, 3, 4) for geometry in geometries), strict=True)
+
+    @jax.jit
+    def ours(pairs):
+        forms = plain_input_grad, plain_kernel_grad
+        return [
+            [f(*p, g) for f, p in zip(forms, given[1:], strict=True)]
+            for g, given in zip(geometries, pairs, strict=True)
+        ]
+
+    equal(ours(pairs), [theirs[1:] for theirs in want])
 
 
 # Numbers of channels that select a formulation: one product of patches, shifted products, XLA's.
