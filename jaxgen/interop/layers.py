@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxgen.core.spec import spec_of
 from jaxgen.nn.conv import ConvTranspose
+from jaxgen.nn.conv3d import ConvTranspose3D
 
 PyTree = Any
 Path = tuple[str, ...]
@@ -28,10 +29,11 @@ def axes(*order: int) -> Layout:
 
 
 SAME = Layout(lambda x: x, lambda x: x)
-ORDERS = {2: (1, 0), 4: (3, 2, 0, 1)}  # [in out] -> [out in], [h w in out] -> [out in h w]
+# [in out] -> [out in], [h w in out] -> [out in h w], [t h w in out] -> [out in t h w]
+ORDERS = {2: (1, 0), 4: (3, 2, 0, 1), 5: (4, 3, 0, 1, 2)}
 LAYOUTS = {count: axes(*order) for count, order in ORDERS.items()}
-TURNED = (2, 3, 0, 1)
-TRANSPOSED = axes(*TURNED)  # a transposed convolution's [h w in out] -> [in out h w]
+TURNED = {4: (2, 3, 0, 1), 5: (3, 4, 0, 1, 2)}
+TRANSPOSED = axes(*TURNED[4])  # a transposed convolution's [h w in out] -> [in out h w]
 
 
 class Kernel(NamedTuple):
@@ -62,7 +64,7 @@ class Traced(NamedTuple):
             return SAME
         own, transposed = self.kernels.get(net, {}).get(tuple(module), Kernel(shape, False))
         stacked = len(shape) - len(own)
-        order = TURNED if transposed else ORDERS.get(len(own), range(len(own)))
+        order = TURNED[len(own)] if transposed else ORDERS.get(len(own), range(len(own)))
         return axes(*range(stacked), *(stacked + i for i in order))
 
 
@@ -81,7 +83,9 @@ def traced(model: Any) -> Traced:
             _, kernels, order = made.setdefault(id(scope.root), (scope.root, {}, {}))
             order.setdefault(module.path)
             if "kernel" in own:
-                kernels[module.path] = Kernel(tuple(own["kernel"].shape), isinstance(module, ConvTranspose))
+                kernels[module.path] = Kernel(
+                    tuple(own["kernel"].shape), isinstance(module, (ConvTranspose, ConvTranspose3D))
+                )
         return answer
 
     with nn.intercept_methods(note):
