@@ -47,9 +47,9 @@ def generate(
         components: number of Gaussians of the mixture
         sampling: settings that replace the run's model.sampling, such as steps=10,sampler=dpm++2m,guidance=2
         average: width sigma_rel of the weights' average, such as 0.08, for a run with --optim.ema-widths
-        out: the output file: a .png for a grid of images, a .gif for videos, a .wav for audio; or a .npz for the
-            samples as arrays ("image", u8[n h w c], "video", ...), with that file beside it; unset: grid.png,
-            grid.gif, ...
+        out: the output file: a .png for a grid of images; for videos a .gif, .apng, .mp4, .webm or lossless .mkv, or a
+            .png for the frames of each in a row; a .wav for audio; or a .npz for the samples as arrays ("image",
+            u8[n h w c], "video", ...), with a .png, .gif or .wav beside it; unset: grid.png, grid.gif, ...
         overwrite: replace existing files
     """
     from jaxgen import data
@@ -66,7 +66,7 @@ def generate(
         make_sampler,
         sample_spec,
     )
-    from jaxgen.media.array_files import ENDINGS, save_arrays, stored
+    from jaxgen.media.array_files import ENDINGS, SUFFIXES, check_arrays, save_arrays, stored
     from jaxgen.media.image_grid import save_npz
 
     task = task_of(run, sampling)
@@ -75,8 +75,10 @@ def generate(
     check_samples(task, count, f"--count {count}")
     check_samples(task, batch, f"--batch {batch}")
     out = out or Path("grid").with_suffix(ENDINGS[spec.kind])
-    shown = out if out.suffix.lower() == ENDINGS[spec.kind] else output_files.beside(out, ENDINGS[spec.kind])
-    output_files.check(out, (ENDINGS[spec.kind], ".npz"), overwrite, [shown])
+    suffixes = SUFFIXES[spec.kind]
+    shown = out if out.suffix.lower() in suffixes else output_files.beside(out, ENDINGS[spec.kind])
+    output_files.check(out, tuple(dict.fromkeys((*suffixes, ".npz"))), overwrite, [shown])
+    check_arrays(shown, spec)
     classes = classes_of(task, labels)
     check_truncation(task, truncation)
     latent_samplers.check(task, sampler, components)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.core.spec import ArraySpec
-from jaxgen.media.animation import ANIMATIONS, save_animation, strip
+from jaxgen.media.animation import ANIMATIONS, check_animation, save_animation, strip
 from jaxgen.media.audio import save_wav
 from jaxgen.media.image_grid import grid, save_npz, save_png, to_u8
 from jaxgen.media.marks import Mark, marked
@@ -24,6 +24,12 @@ def save_arrays(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | No
     columns, rows: the layout of a grid of images, videos or poses; 0: as square as possible
     """
     _SAVE[spec.kind][1](path, spec, arrays, mark, columns, rows)
+
+
+def check_arrays(path: Path, spec: ArraySpec):
+    """Raise InputError if `save_arrays` can't write a file of this type for want of an encoder."""
+    if spec.kind in MOVING and path.suffix.lower() != ".png":
+        check_animation(path, min(_rate(spec), 50))
 
 
 def still(spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray | None:

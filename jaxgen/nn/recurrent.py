@@ -31,7 +31,7 @@ class GRUCell(nn.Module):
 
 
 class LSTMCell(nn.Module):
-    """((h, c) f32[b width] each, x f32[b n]) -> the next h and c. Hochreiter and Schmidhuber 1997; a gate that forgets."""
+    """((h, c) f32[b width] each, x f32[b n]) -> the next h and c. Gers et al. 2000."""
 
     width: int
 

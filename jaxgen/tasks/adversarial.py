@@ -44,7 +44,8 @@ class AdversarialTask:
 
     Examples are images f32[b h w c], or videos f32[b t h w c] where `image` has four axes.
 
-    generator:     module (z, label, keys, train) -> images; keys are for noise inside the generator
+    generator:     module (z, label, keys, train) -> images; keys are for noise inside the generator. Losses of its own
+                   f32[b] may be sown in the collection "losses"
     discriminator: module (x, label, train) -> logits f32[b], or (logits, {name: head}). Several discriminators in one
                    return their logits by name, f32[b ...] each: the losses are sums over them, and means over patches.
                    In training it may draw from rngs["noise"]
@@ -78,7 +79,7 @@ class AdversarialTask:
         if self.game.clip:  # otherwise the first update would also move the parameters that start beyond the limit
             limit = self.game.clip
             params["discriminator"] = jax.tree.map(lambda x: jnp.clip(x, -limit, limit), params["discriminator"])
-        rest = {net: {k: c for k, c in v.items() if k != "params"} for net, v in nets.items()}
+        rest = {net: {k: c for k, c in v.items() if k not in ("params", "losses")} for net, v in nets.items()}
         extra: dict[str, PyTree] = {net: collections for net, collections in rest.items() if collections}
         for net in self.spectral_nets:
             # The generator's class embeddings are not normalised: Brock et al. 2019, the authors' code.
@@ -119,16 +120,17 @@ class AdversarialTask:
 
     def generate_fake(
         self, params: Params, context: Context, batch, key: Key
-    ) -> tuple[Array, Array, dict[str, PyTree]]:
-        """Return generated images for a batch's labels, their z, and new entries of extra."""
+    ) -> tuple[Array, Array, Array, dict[str, PyTree]]:
+        """Return generated images for a batch's labels, their z, the generator's own losses, new entries of extra."""
         keys = jax.random.split(key, len(batch[self.kind]))
         z = self.draw(keys, None)
         own, extra = self.net_variables("generator", params, context)
         noise = jax.vmap(lambda k: rng.fold(k, "noise"))(keys)
-        image, stats = self.generator.apply(
-            own, z, batch.get("label") if self.classes else None, noise, train=context.train, mutable=["batch_stats"]
-        )
-        return image, z, extra | self.new_statistics("generator", context, stats)
+        label = batch.get("label") if self.classes else None
+        found: Any = self.generator.apply(own, z, label, noise, train=context.train, mutable=["batch_stats", "losses"])
+        image, stats = found
+        losses = sum(jax.tree.leaves(stats.pop("losses", {})), start=jnp.zeros(len(z)))
+        return image, z, losses, extra | self.new_statistics("generator", context, stats)
 
     def new_statistics(self, net: str, context: Context, stats: PyTree) -> dict[str, PyTree]:
         """Return a net's new entry of extra: its collections, with the running statistics replaced by stats."""
@@ -155,7 +157,7 @@ class AdversarialTask:
 
     def discriminator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         """Return the discriminator's loss on a batch of real images and as many new generated images."""
-        fake, z, _ = self.generate_fake(params, context, batch, key)
+        fake, z, *_ = self.generate_fake(params, context, batch, key)
         return self.discriminator_loss_on(fake, z, params, context, batch, key)
 
     def discriminator_loss_on(
@@ -204,20 +206,20 @@ class AdversarialTask:
 
     def lazy_penalty_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         """Return the penalties alone, multiplied by `lazy`, the number of steps between two such updates."""
-        fake, _, _ = self.generate_fake(params, context, batch, key)
+        fake, *_ = self.generate_fake(params, context, batch, key)
         value, metrics = self.gradient_penalties(fake, params, context, batch, key)
         return self.game.lazy * value.mean(), Aux(metrics)
 
     def generator_loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
         """Return the generator's loss on new generated images."""
         loss = LOSSES[self.game.loss]
-        fake, z, extra = self.generate_fake(params, context, batch, key)
+        fake, z, losses, extra = self.generate_fake(params, context, batch, key)
         if self.game.unroll:
             params = {**params, "discriminator": self.unrolled_discriminator(fake, z, params, context, batch, key)}
         discriminator, _ = self.discriminate(params, context, batch, key)
         of_fake = discriminator("fake", fake)
         real = discriminator("real", batch[self.kind]).logits if loss.both else of_fake.logits
-        value, metrics = summed(loss.generator, real, of_fake.logits), {}
+        value, metrics = summed(loss.generator, real, of_fake.logits) + losses, {}
         if self.heads_loss:
             term, metrics = self.heads_loss(of_fake.heads, z, batch.get("label"), False)
             value = value + term
