@@ -22,15 +22,17 @@ Pads = Sequence[tuple[int, int]]  # before and after, of time, height and width
 def conv3d(x: Array, kernel: Array, strides: Triple = (1, 1, 1), padding: str | Pads = "SAME") -> Array:
     """Return x [b t h w c] convolved with a kernel [kt kh kw c c'], [b t' h' w' c'].
 
-    "SAME": t' = ceil(t / stride), as conv.conv pads; or the pixels and frames that are added at each end.
+    padding: "SAME", t' = ceil(t / stride), as conv.conv pads; or the pixels and frames that are added at each end.
     """
     taps, stride = kernel.shape[0], strides[0]
-    if padding == "SAME":
+    time: Any
+    space: Any
+    if isinstance(padding, str):
         total = max((-(-x.shape[1] // stride) - 1) * stride + taps - x.shape[1], 0)
         time, space = (total // 2, total - total // 2), "SAME"
     else:
         time, *rest = padding
-        space: Any = tuple(rest)
+        space = tuple(rest)
     x = jnp.pad(x, ((0, 0), time, (0, 0), (0, 0), (0, 0))) if any(time) else x
     frames = (x.shape[1] - taps) // stride + 1
     if frames < 1:
@@ -45,15 +47,17 @@ def conv3d(x: Array, kernel: Array, strides: Triple = (1, 1, 1), padding: str | 
 def conv3d_transpose(x: Array, kernel: Array, strides: Triple = (1, 1, 1), padding: str | Pads = "SAME") -> Array:
     """Return x [b t h w c] scattered through a kernel [kt kh kw c c'], as conv.conv_transpose does, [b t' h' w' c'].
 
-    "SAME": t' = t * stride; or the pixels and frames that are cropped at each end, as PyTorch's padding.
+    padding: "SAME", t' = t * stride; or the pixels and frames that are cropped at each end, as PyTorch's padding.
     """
     taps, stride, features = kernel.shape[0], strides[0], kernel.shape[-1]
-    if padding == "SAME":
+    time: Any
+    space: Any
+    if isinstance(padding, str):
         extra = max(taps - stride, 0)
         time, space = (extra // 2, taps - stride - extra // 2), "SAME"
     else:
         time, *rest = padding
-        space: Any = tuple(rest)
+        space = tuple(rest)
     b, t = x.shape[:2]
     flat = jnp.moveaxis(kernel, 0, 3).reshape(*kernel.shape[1:4], taps * features)  # [kh kw c kt*c']
     y = conv_transpose(x.reshape(-1, *x.shape[2:]), flat, strides[1:], space)
