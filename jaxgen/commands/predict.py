@@ -49,7 +49,7 @@ def predict(
     from jaxgen.data.video_files import slots
     from jaxgen.data.video_folder import open_clip
     from jaxgen.inference.opening import mark_of, open_trained, task_of
-    from jaxgen.inference.video_prediction import continued, predictor_of
+    from jaxgen.inference.video_prediction import continued, next_frames, predictor_of
     from jaxgen.media.animation import check_animation, save_animation
     from jaxgen.media.image_grid import grid, save_npz, to_u8
 
@@ -80,8 +80,8 @@ def predict(
     true = read(true_steps) if len(true_steps) else past[:0]
     mark, made = mark_of(marks.EDITED, run, opened, seed if transform.stochastic else None), []
     with progress("predicting frames", frames) as show:
-        nets = averaged(opened.state, opened.frozen)
-        for frame in continued(transform, nets, past / np.float32(127.5) - 1, frames, jax.random.key(seed)):
+        nets, step = averaged(opened.state, opened.frozen), next_frames(transform)
+        for frame in continued(step, nets, past / np.float32(127.5) - 1, frames, jax.random.key(seed)):
             made.append(frame)
             show(len(made))
     future = to_u8(np.stack(made))  # [t' h w c]

@@ -18,6 +18,7 @@ from jaxgen.core.capabilities import Classifier, Codec, Degradation, Denoiser, D
 from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.core.task import Task
 from jaxgen.core.types import averaged
+from jaxgen.data.transforms import clip_to_size
 from jaxgen.inference import restoration, sampling
 from jaxgen.inference.image_translation import Translator, number_of
 from jaxgen.inference.latent_space import Entry, conditions, lerp, slerp
@@ -27,7 +28,9 @@ from jaxgen.inference.stylization import Trained as Painter
 from jaxgen.inference.tiled_restoration import OVERLAP, TILE, enlarged_alpha, restored_lines
 from jaxgen.inference.tiled_stylization import stylized, tile_of
 from jaxgen.inference.user_images import FORMS, Form, formed, like, masks_of, taken
+from jaxgen.inference.video_prediction import continued, next_frames
 from jaxgen.media import tiling
+from jaxgen.media.photo import quantised
 from jaxgen.models.translation.adain import AdaIN
 from jaxgen.models.translation.fast_style import FastStyle
 from jaxgen.tasks.style_transfer import fitted, three_channels
@@ -38,6 +41,7 @@ VERBS = {  # methods, and what a model with them can do
     "interpolate": "walk between samples",
     "restore": "restore images",
     "translate": "translate images",
+    "predict": "predict the next frames of clips",
     "stylize": "paint in styles",
     "encode": "encode examples into latents",
     "decode": "decode latents",
@@ -208,6 +212,33 @@ class Model(Opened):
         return given.back(self._with_frozen(translated))
 
     @in_words
+    def predict(self, clip: Any, frames: int | None = None, *, seed: int = 0) -> Any:
+        """Return the frames after those of a clip: what `python -m jaxgen predict` appends to it.
+
+        clip:   at least as many frames as the model sees, [t h w c] u8 or floats, cropped to the model's shape
+        frames: how many; None: as many as the model predicts at once
+        seed:   of a model with several answers
+        """
+        self._check("predict")
+        at_least(1, frames=frames)
+        check_seed(seed)
+        transform, given = self.task.get(Transform), taken(clip)
+        count, *size = map(int, transform.source.shape)
+        if len(given.photos) < count:
+            raise InputError(f"{self.name} predicts from {count} frames, not from {len(given.photos)}.")
+        past = np.stack([photo.pixels for photo in given.photos[-count:]])
+        if list(past.shape[1:]) != size:
+            past = clip_to_size(quantised(past, 8), tuple(size), "center") / np.float32(127.5) - 1
+        frames = frames or int(transform.outputs[transform.main].shape[0])
+
+        def continuation(opened: Any) -> list[tuple[np.ndarray, None]]:
+            step = self._once("predict", lambda: next_frames(transform))
+            nets = averaged(opened.state, opened.frozen)
+            return [(x, None) for x in continued(step, nets, past, frames, jax.random.key(seed))]
+
+        return given.back(self._with_frozen(continuation))
+
+    @in_words
     def stylize(
         self,
         image: Any,
@@ -323,6 +354,7 @@ def abilities(task: Task, model: Any) -> tuple[str, ...]:
         "restore": (subject and task.find(Degradation) and "region" not in (transform.inputs if transform else ()))
         or (task.find(Denoiser) and fills(task, model)),
         "translate": subject == "source" and transform and not transform.conditions and not paints,
+        "predict": subject == "past",
         "stylize": paints,
         "encode": codec,
         "decode": codec and codec.decode,

@@ -20,20 +20,24 @@ def predictor_of(task: Task, name: str) -> Transform:
     return found
 
 
+def next_frames(transform: Transform) -> Callable:
+    """Return a jitted function (nets, past f32[1 t h w c], keys [1]) -> future f32[t' h w c]."""
+    step = lambda nets, past, keys: transform.apply(*nets, {transform.subject: past}, keys)[transform.main][0]  # noqa: E731
+    return jax.jit(step)
+
+
 def continued(
-    transform: Transform, nets: tuple[Params, Context], past: np.ndarray, frames: int, key: jax.Array
+    step: Callable, nets: tuple[Params, Context], past: np.ndarray, frames: int, key: jax.Array
 ) -> Iterator[np.ndarray]:
     """Yield the `frames` next frames f32[h w c] after the given ones, past f32[t h w c] in [-1, 1].
 
-    A model predicts a fixed number of frames at once. More are predicted from the last frames of what is there then, so
-    that memory does not grow with their number.
+    step: of `next_frames`, which predicts a fixed number of frames at once. More are predicted from the last frames of
+          what is there then, so that memory does not grow with their number.
     """
-    count = len(past)
-    step: Callable = jax.jit(lambda nets, past, keys: transform.apply(*nets, {transform.subject: past}, keys))
-    made = 0
+    count, made = len(past), 0
     while made < frames:
         keys = jax.random.fold_in(key, made)[None]
-        future = np.asarray(step(nets, jnp.asarray(past)[None], keys)[transform.main][0])  # [t' h w c]
+        future = np.asarray(step(nets, jnp.asarray(past)[None], keys))
         yield from future[: frames - made]
         made += len(future)
         past = np.concatenate([past, future])[-count:]

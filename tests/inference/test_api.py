@@ -30,6 +30,7 @@ RUNS = {
     "cyclegan": "translation",
     "fast-style-many": "translation",
     "lenet5": "classifier",
+    "simvp": "video",
 }
 
 
@@ -171,6 +172,20 @@ def test_translation_and_style_are_those_of_the_commands(opened, tmp_path, cli):
     cli(0, "stylize", image, "--with", opened.folder("fast-style-many"), "--style", "waves", "--strength", "0.5")
     theirs = pixels_of(tmp_path / "a-stylized.png")
     np.testing.assert_array_equal(opened("fast-style-many").stylize(x, "waves", strength=0.5), theirs)
+
+
+def test_frames_are_predicted_as_the_command_does(opened, tmp_path, cli):
+    """Of frames of another size than the model's, and more than it predicts at once."""
+    (tmp_path / "clip").mkdir()
+    frames = np.stack([smooth(20, 24, seed=i) for i in range(3)])
+    for i, frame in enumerate(frames):
+        save(tmp_path / "clip" / f"{i}.png", frame)
+    cli(0, "predict", opened.folder("simvp"), tmp_path / "clip", "--frames", 4, "--out", tmp_path / "out.npz")
+    made = opened("simvp").predict(frames, 4)
+    np.testing.assert_array_equal(made, np.load(tmp_path / "out.npz")["future"])
+    assert made.shape == (4, 16, 16, 1) and made.dtype == np.uint8
+    with pytest.raises(InputError, match="simvp predicts from 2 frames, not from 1\\."):
+        opened("simvp").predict(frames[:1])
 
 
 def test_the_functions_below_give_the_same(opened):

@@ -20,8 +20,9 @@ from jaxgen.interop.write import write_safetensors
 from jaxgen.pretrained import catalogue, fetching
 from jaxgen.pretrained.catalogue import PUBLISHED
 from jaxgen.runs.config_io import load_config
+from tests.helpers import pages
 from tests.helpers.file_server import serving
-from tests.helpers.photo_samples import save, smooth
+from tests.helpers.photo_samples import pixels_of, save, smooth
 
 # The copies of the published files among the real data: the first file of each.
 COPIES = {
@@ -239,3 +240,15 @@ def test_import_takes_a_name_and_its_settings(put, tmp_path, cli, name, count):
     assert f"of {name}: {count:,} parameters" in out
     run = load_config(tmp_path / "run")
     assert (run.preset, run.model) == (PUBLISHED[name].preset, PUBLISHED[name].model())
+
+
+@pytest.mark.slow
+def test_the_short_way_of_the_readme_runs_as_it_stands(put, tmp_path, monkeypatch):
+    [code] = [code for code in pages.python(pages.ROOT / "README.md") if "jaxgen.load(" in code]
+    put("span-x4"), put("gan-mnist")
+    save(tmp_path / "photo.png", smooth(16, 24))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert pixels_of(tmp_path / "large.png").shape == (64, 96, 3)
+    assert names["digits"].shape == (16, 28, 28, 1) and "restore" in names["model"].can
