@@ -53,16 +53,18 @@ def self_attention(qkv: Array, heads: int, causal: bool = False) -> Array:
     return attention(query, both, heads, jnp.asarray(np.tri(n, dtype=bool)) if causal else None)
 
 
-def attention(query: Array, both: Array, heads: int, seen: Array | None = None) -> Array:
+def attention(query: Array, both: Array, heads: int, seen: Array | None = None, bias: Array | None = None) -> Array:
     """Return softmax(q k^T / sqrt(d)) v for each head: queries [b n c], keys and values [b m 2*c] -> [b n c].
 
     Keys and values are concatenated along the channels. seen: bool[n m], the positions that each query attends to;
-    None: all of them. Scores and softmax are f32.
+    None: all of them. bias: f32[heads n m], added to the scores. Scores and softmax are f32.
     """
     query = rearrange(query, "b n (h d) -> b h n d", h=heads)
     key, value = rearrange(both, "b m (two h d) -> two b h m d", two=2, h=heads)
     query = query * query.shape[-1] ** -0.5  # scaling the scores instead would double the time of the gradient on a CPU
     scores = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
+    if bias is not None:
+        scores = scores + jnp.broadcast_to(bias[None], scores.shape)
     if seen is not None:
         scores = jnp.where(jnp.broadcast_to(seen[None, None], scores.shape), scores, -jnp.inf)
     weights = jax.nn.softmax(scores, -1).astype(value.dtype)

@@ -20,7 +20,7 @@ from jaxgen.nn.conv import Conv, Dense
 from jaxgen.nn.embedding import ScalarEmbedding
 from jaxgen.nn.pool import avg_pool
 from jaxgen.nn.precision import to_f32
-from jaxgen.nn.transformer import scan_layers, self_attention
+from jaxgen.nn.transformer import attention, scan_layers, self_attention
 
 Array = jax.Array
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's default: within 1 / sqrt(fan_in)
@@ -49,6 +49,7 @@ class UNet(nn.Module):
     dropout: float = 0.0
     scale_shift: bool = True  # the embedding scales and shifts the second GroupNorm (FiLM); else it is added before
     resblock_updown: bool = True  # resample in residual blocks; else by a stride-2 convolution, or after upsampling
+    frames: int = 0  # of a clip, whose frames x has in a row; attention over time follows each attention over pixels
 
     @nn.compact
     def __call__(
@@ -108,7 +109,9 @@ def contracting_path(net: Any, x: Array, embedding: Array, train: bool) -> tuple
         x, given = scan_stages(stage(net, x, level, f"{name}_rest"), repeats, x, [], embedding, train)
         skips += given
     x = block(net, x.shape[-1], "middle_first")(x, embedding, train)
-    x = Attention(head_count(net, x.shape[-1]), name="middle_attention")(x)
+    heads, frames = head_count(net, x.shape[-1]), getattr(net, "frames", 0)
+    x = Attention(heads, name="middle_attention")(x)
+    x = TimeAttention(heads, frames, name="middle_time")(x) if frames else x
     return block(net, x.shape[-1], "middle_last")(x, embedding, train), skips
 
 
@@ -121,7 +124,7 @@ def stage(net: Any, x: Array, level: int, name: str) -> "Stage":
     """Return a block of resolution `level`, with attention if maps of x's height have it."""
     features = net.multipliers[level] * net.width
     heads = head_count(net, features) if x.shape[1] in net.attention else 0
-    return Stage(features, heads, net.dropout, net.scale_shift, name=name)
+    return Stage(features, heads, net.dropout, net.scale_shift, getattr(net, "frames", 0), name=name)
 
 
 def head_count(net: Any, channels: int) -> int:
@@ -148,13 +151,15 @@ class Stage(nn.Module):
     heads: int
     dropout: float
     scale_shift: bool
+    frames: int = 0  # attention over so many frames follows
 
     @nn.compact
     def __call__(self, x: Array, skip: Array | None, embedding: Array, train: bool) -> Array:
         if skip is not None:
             x = jnp.concatenate([x, skip], -1)  # [b h w c+c']
         x = Block(self.features, self.dropout, self.scale_shift, name="block")(x, embedding, train)  # [b h w features]
-        return Attention(self.heads, name="attention")(x) if self.heads else x
+        x = Attention(self.heads, name="attention")(x) if self.heads else x
+        return TimeAttention(self.heads, self.frames, name="time")(x) if self.heads and self.frames else x
 
 
 def scan_stages(
@@ -209,6 +214,27 @@ class Attention(nn.Module):
         b, h, w, c = x.shape
         qkv = Dense(3 * c, kernel_init=UNIFORM, name="qkv")(GroupNorm(name="norm")(x))
         mixed = self_attention(qkv.reshape(b, h * w, 3 * c), self.heads).reshape(b, h, w, c)
+        return x + Dense(c, kernel_init=ZEROS, name="proj")(mixed)
+
+
+class TimeAttention(nn.Module):
+    """Attention over the frames of each pixel, x [b*t h w c] -> the same shape; each head has a bias for each distance.
+
+    Otherwise as Attention. Ho et al. 2022, "Video Diffusion Models", section 3: relative positions in time.
+    """
+
+    heads: int
+    frames: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        (_, h, w, c), t = x.shape, self.frames
+        qkv = Dense(3 * c, kernel_init=UNIFORM, name="qkv")(GroupNorm(name="norm")(x))
+        qkv = qkv.reshape(-1, t, h * w, 3 * c).swapaxes(1, 2).reshape(-1, t, 3 * c)  # [b*h*w t 3*c]
+        table = self.param("distance", nn.initializers.normal(0.02), (2 * t - 1, self.heads))
+        bias = jnp.moveaxis(to_f32(table)[jnp.arange(t)[:, None] - jnp.arange(t)[None] + t - 1], 2, 0)  # [heads t t]
+        mixed = attention(*jnp.split(qkv, [c], -1), self.heads, bias=bias)  # [b*h*w t c]
+        mixed = mixed.reshape(-1, h * w, t, c).swapaxes(1, 2).reshape(-1, h, w, c)  # [b*t h w c]
         return x + Dense(c, kernel_init=ZEROS, name="proj")(mixed)
 
 

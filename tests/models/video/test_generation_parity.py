@@ -42,6 +42,7 @@ def test_mocogan():
         nn.Conv3d(2 * w, 4, (1, 4, 4), bias=False),
     )
 
+    task = model.task(1)
     params, extra = task.init(jax.random.key(0), None)
     params = shaken(params)
     both = {net: {"params": params[net], **extra[net]} for net in params}
