@@ -1,10 +1,13 @@
 """Sources held in memory: scikit-learn's digits and .npz files."""
 
+import gzip
 import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +42,23 @@ class Arrays:
 
 def digits(split: str) -> Arrays:
     """Return scikit-learn's 8x8 handwritten digits, 0..16 mapped to 0..255; "train" (first 1,500), "test" or "all"."""
-    from sklearn.datasets import load_digits  # slow to import, so only here
-
     parts = {"train": slice(0, DIGITS_TRAIN), "test": slice(DIGITS_TRAIN, None)}
     part = parts.get(split, slice(None))
     if part == slice(None):
         choose(split, [*parts, "all", "train+test"], "split of digits")
-    data: Any = load_digits()
-    images = np.round(data["images"] * (255 / 16)).astype(np.uint8)[..., None]  # f64[n 8 8] -> u8[n 8 8 1]
-    return Arrays(images[part], data["target"][part].astype(np.int32), tuple(str(i) for i in range(10)))
+    rows = _digits()[part]
+    images = np.round(rows[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return Arrays(images, rows[:, 64].astype(np.int32), tuple(str(i) for i in range(10)))
+
+
+@cache
+def _digits() -> np.ndarray:
+    """Return 64 pixels from 0 to 16 and the label of each digit, i64[n 65]. Importing scikit-learn takes a second."""
+    package = find_spec("sklearn")
+    assert package is not None and package.submodule_search_locations, "scikit-learn is a dependency"
+    path = Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    with gzip.open(path, "rt") as file:
+        return np.fromstring(file.read().replace("\n", ","), np.float64, sep=",").astype(np.int64).reshape(-1, 65)
 
 
 def npz(path: Path, split: str, labels_path: Path | None = None) -> Arrays:

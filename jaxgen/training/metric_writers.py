@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -26,12 +27,10 @@ class MetricWriters:
     """The output of one run in its folder, from step `start` on; what lies beyond that step is cut off first."""
 
     def __init__(self, folder: Path, start: int, total: int, console: Console | None = None):
-        from tensorboardX import SummaryWriter  # slow to import, and `generate` has no use for it
-
         self.folder, self.total, self.start, self.at = folder, total, start, start
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.file = open_jsonl(folder / "metrics.jsonl", start)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self.board = _summary_writer()(str(folder / "tensorboard"), purge_step=start + 1)
         self.bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -127,6 +126,19 @@ class Silent:
 
     def __getattr__(self, name: str):
         return lambda *args, **kwargs: nullcontext()
+
+
+def _summary_writer() -> type:
+    """Return tensorboardX's writer. It is slow to import, and imports PyTorch for seconds where that is installed."""
+    absent = "torch" not in sys.modules
+    if absent:
+        sys.modules["torch"] = None  # pyright: ignore: an import of it raises ImportError
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if absent:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 def open_jsonl(path: Path, start: int):
