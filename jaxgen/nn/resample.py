@@ -146,6 +146,24 @@ def imresize(x: Array, scale: float) -> Array:
 
 
 @lru_cache(maxsize=64)
+def corner_weights(n: int, m: int) -> np.ndarray:
+    """Return the weights f64[m n] of linear interpolation at u = i (n - 1) / (m - 1)."""
+    u = np.arange(m) * ((n - 1) / max(m - 1, 1))
+    low = np.minimum(np.floor(u).astype(int), max(n - 2, 0))
+    taps = np.minimum(np.stack([low, low + 1], 1), n - 1)  # [m 2]
+    return weight_matrix(n, taps, np.stack([1 - (u - low), u - low], 1))
+
+
+def resize_corners(x: Array, size: Size) -> Array:
+    """Return x [... h w c] resampled linearly so that the centres of the corner pixels coincide, [... H W c].
+
+    PyTorch's interpolate with align_corners=True.
+    """
+    h, w, _ = x.shape[-3:]
+    return apply_weights(x, corner_weights(h, size[0]), corner_weights(w, size[1]))
+
+
+@lru_cache(maxsize=64)
 def tf1_weights(n: int, m: int) -> np.ndarray:
     """Return the weights f64[m n] of linear interpolation at u = i n / m, computed in f32 as TensorFlow 1 does."""
     at_least(1, height_or_width=min(n, m))
