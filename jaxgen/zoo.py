@@ -147,6 +147,8 @@ ROWS = {  # preset: its module in jaxgen/models, and what it is for
     "video-diffusion-flow": ("video.video_diffusion", "clips, by flow matching"),
     "latte": ("video.latte", "clips; a transformer on a frozen autoencoder"),
     "latte-xl": ("video.latte", "the same, in the largest size"),
+    "spynet": ("video.spynet", "optical flow of two frames"),
+    "basicvsr": ("video.basicvsr", "enlarges videos by 4, from all frames"),
     "lenet5": ("classifier.lenet", "classifies digits"),
     "lenet5-1998": ("classifier.lenet", "classifies digits, as in the paper"),
     "alexnet": ("classifier.alexnet", "classifies ImageNet; one column"),

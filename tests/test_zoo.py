@@ -60,8 +60,8 @@ LONG = (
     *("ddpm", "consistency", "meanflow", "vdm", "masked", "vqgan", "vae-iaf", "mae", "r3gan", "srgan", "rcan", "rrdb"),
     *("context-encoder", "partial-conv", "adm-classifier", "harmonisation", "adain", "simvp", "tau", "predrnn"),
     *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan", "span", "carn", "predrnn-plus"),
-    "phydnet",
     *("vgan", "video-diffusion", "latte"),
+    *("phydnet", "basicvsr"),
 )
 # The first preset of each file: `make test` computes numbers, or traces the step if it is LONG. Variants are slow.
 FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]
@@ -272,7 +272,8 @@ def in_the_abstract(name: str, run: Run):
     transform, nets = task.find(Transform), averaged(state, frozen)
     one = spec_of(task, 2)
     if task.find(DegradationOf):
-        assert jax.eval_shape(partial(restored, task), nets, one).shape == (2, 3, *task.example["image"].shape)
+        clean = task.example[task.get(Transform).main]
+        assert jax.eval_shape(partial(restored, task), nets, one).shape == (2, 3, *clean.shape)
     if transform and "to" in transform.inputs:
         assert jax.eval_shape(partial(translated, task), nets, one).shape == (2, 3, *task.example["image"].shape)
     if draws_samples(task):

@@ -293,7 +293,7 @@ def paired(task: Task, name: str) -> Metric:
     transform, restores = task.find(Transform), task.find(Degradation) is not None
     if transform is None or not (restores or (transform.subject in task.example and transform.main in task.example)):
         raise InputError(f"This model restores no images and learns from no pairs: it has no {name}.")
-    target = "image" if restores else transform.main
+    target = transform.main
     metric = pair_metric(name, task.example[target])
 
     def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:

@@ -78,13 +78,13 @@ def reconstructed(task: Task, nets: tuple, batch: Batch) -> jax.Array:
 
 
 def restored(task: Task, nets: tuple, batch: Batch) -> jax.Array:
-    """Return each image degraded (enlarged again by bicubic interpolation), restored, and itself, f32[b 3 h w c]."""
-    clean = batch["image"]
+    """Return each example degraded (enlarged again by bicubic interpolation), restored, and itself, [b 3 ... h w c]."""
+    clean = batch[task.get(Transform).main]
     keys = rng.sample_keys(rng.fold(jax.random.key(0), "damage"), jnp.arange(len(clean)))
     small, made, scale = degraded_and_restored(task, nets, clean, keys)
-    _, height, width, _ = clean.shape
-    before = small if scale == 1 else resize(small, (small.shape[1] * scale, small.shape[2] * scale))
-    return jnp.clip(jnp.stack([before[:, :height, :width], made, clean], 1), -1, 1)
+    *_, height, width, _ = clean.shape
+    before = small if scale == 1 else resize(small, (small.shape[-3] * scale, small.shape[-2] * scale))
+    return jnp.clip(jnp.stack([before[..., :height, :width, :], made, clean], 1), -1, 1)
 
 
 def translated(task: Task, nets: tuple, batch: Batch) -> jax.Array:
@@ -126,12 +126,13 @@ def directions(task: Task, batch: Batch) -> tuple[Array, Array | None, Array]:
 
 
 def degraded_and_restored(task: Task, nets: tuple, clean: Array, keys: Key) -> tuple[Array, Array, int]:
-    """Return clean images degraded, then restored to their own size, and by how much they were enlarged."""
+    """Return clean examples degraded, then restored to their own size, and by how much they were enlarged."""
     transform = task.get(Transform)
     scale = int(transform.scales[0]) if transform.scales else 2
     inputs = task.get(Degradation).degrade(clean, keys, scale)
-    made = transform.apply(*nets, inputs, keys, scale)["image"]
-    return inputs["degraded"], made[:, : clean.shape[1], : clean.shape[2]], scale  # odd sides were rounded up
+    made = transform.apply(*nets, inputs, keys, scale)[transform.main]
+    height, width = clean.shape[-3:-1]
+    return inputs["degraded"], made[..., :height, :width, :], scale  # odd sides were rounded up
 
 
 def shown(task: Task, run: Run, source: Source, count: int) -> tuple[dict[str, np.ndarray], int]:

@@ -27,6 +27,7 @@ SURPLUS = ("num_batches_tracked", "n_averaged", "resample_filter", "relative_pos
 SURPLUS += tuple(
     f"{sign}_mean.{part}{leaf}" for sign in ("sub", "add") for part in ("", "shifter.") for leaf in ("weight", "bias")
 )
+SURPLUS += "spynet.mean", "spynet.std"  # constants of the inputs
 SURPLUS += "eval_conv.weight", "eval_conv.bias", ".data"  # sums of the kernels beside them; constants of ncnn's graphs
 
 
