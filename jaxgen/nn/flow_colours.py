@@ -1,4 +1,4 @@
-"""Optical flow as a picture: the direction is the hue, the length the saturation."""
+"""Optical flow as an image: the direction is the hue, the length the saturation."""
 
 import jax.numpy as jnp
 from jax import Array
