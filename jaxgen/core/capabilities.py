@@ -66,6 +66,11 @@ class Transform(Capability):
         return tuple(name for name in self.required if name != self.subject)
 
     @property
+    def natural(self) -> tuple[str, ...]:
+        """The inputs that an example gives: those that must be given, and the subject."""
+        return tuple(dict.fromkeys((*self.required, *filter(None, [self.subject]))))
+
+    @property
     def main(self) -> str:
         """The name of its main output."""
         return next(iter(self.outputs))

@@ -302,7 +302,7 @@ def paired(task: Task, name: str) -> Metric:
         if restores:
             _, made, _ = degraded_and_restored(task, nets, true, keys)
         else:
-            inputs = {name: batch[name] for name in transform.required}
+            inputs = {name: batch[name] for name in transform.natural}
             made = transform.apply(*nets, inputs, keys)[target]
         return metric.update(total, true, made, valid)
 

@@ -378,7 +378,7 @@ def one_answer(name: str, transform: Transform, answer: int):
 
 def generates(transform: Transform) -> bool:
     """Return whether a Transform makes samples of nothing, or of conditions: not of an example of what it makes."""
-    return not transform.subject and transform.main not in transform.required
+    return transform.subject not in transform.required and transform.main not in transform.required
 
 
 def fills(task: Task, model: Any) -> bool:

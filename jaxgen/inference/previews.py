@@ -104,7 +104,7 @@ def predicted(task: Task, nets: tuple, batch: Batch) -> jax.Array:
     transform = task.get(Transform)
     true = batch[transform.main]
     keys = rng.sample_keys(rng.fold(jax.random.key(0), "predictions"), jnp.arange(len(true)))
-    inputs = {name: batch[name] for name in transform.required}
+    inputs = {name: batch[name] for name in transform.natural}
     return jnp.stack([transform.apply(*nets, inputs, keys)[transform.main], true], 1)
 
 

@@ -23,7 +23,12 @@ RATE = 10.0  # frames in a second of what is shown; the nets do not know it
 
 
 def prediction_task(
-    model: Any, net: nn.Module, predict: Callable[..., Array], loss: Callable[..., tuple[Array, Any]], init: tuple
+    model: Any,
+    net: nn.Module,
+    predict: Callable[..., Array],
+    loss: Callable[..., tuple[Array, Any]],
+    init: tuple,
+    stochastic: bool = False,
 ) -> Task:
     """Return the task of a video predictor.
 
@@ -31,6 +36,7 @@ def prediction_task(
     predict: (variables, past f32[b t h w c] in [0, 1]) -> future [b t' h w c], of which what is beyond [0, 1] is cut
     loss:    (variables, clip f32[b t+t' h w c] in [0, 1], context, key) -> loss f32[], new running statistics
     init:    the net's arguments for its initialisation
+    stochastic: whether there are many futures; `predict` then takes keys Key[b] as well
     """
     at_least(1, model__past=model.past, model__future=model.future, model__image=min(model.image))
     spec = lambda frames: ArraySpec("video", (frames, *model.image), rate=RATE)  # noqa: E731
@@ -47,9 +53,10 @@ def prediction_task(
         return value, Aux({}, {"predictor": stats} if stats else {})
 
     def apply(params: Params, context: Context, given: Batch, keys: Key, scale: float = 1.0) -> dict[str, Array]:
-        del keys, scale
+        del scale
         nets = variables("predictor", params, context.extra)
-        return {"future": from_unit(jnp.clip(to_f32(predict(nets, to_unit(given["past"]))), 0, 1))}
+        made = predict(nets, to_unit(given["past"]), *((keys,) if stochastic else ()))
+        return {"future": from_unit(jnp.clip(to_f32(made), 0, 1))}
 
     return Task(
         init=start,
@@ -57,7 +64,7 @@ def prediction_task(
         learners={"predictor": Learner(("predictor",), optax.adam(model.learning_rate))},
         phases=(Phase("predictor", "predictor", phase),),
         ema=(Ema("predictor", ramped(model.ema)),),
-        capabilities=(Transform(apply, inputs, outputs, subject="past"),),
+        capabilities=(Transform(apply, inputs, outputs, subject="past", stochastic=stochastic),),
     )
 
 

@@ -10,6 +10,7 @@ paper. Samples come from a prior of the code indices, here a transformer (_token
 the autoencoder, but has no influence on it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from jaxgen.core import rng
 from jaxgen.core.capabilities import Codec
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Count, check_settings
-from jaxgen.core.spec import labelled
+from jaxgen.core.spec import kind_of, labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Aux, Context, Key, Learner, Params, Phase
 from jaxgen.models.vae._nets import Image, ResidualBlock
@@ -33,6 +34,7 @@ from jaxgen.models.vae.vae import preset
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.instance_norm import standardise
 from jaxgen.nn.precision import to_f32
+from jaxgen.tasks.frozen_autoencoder import pixels_of
 from jaxgen.tasks.transforms import example_generation
 
 
@@ -70,7 +72,7 @@ class VQVAE:
         if self.prior:
             learners["prior"] = Learner(("prior",), optax.adam(self.learning_rate))
             phases = (Phase("prior", "prior", self.prior_loss), *phases)
-        example = labelled(self.image, 0)
+        example = labelled(pixels_of(self), 0)
         return Task(
             init=self.init,
             example=example,
@@ -99,6 +101,10 @@ class VQVAE:
                 f"model.quantiser.kind=finite needs more than one latent vector; model.stages={self.stages} reduces "
                 f"{self.image[0]}x{self.image[1]} pixels to one."
             )
+        self.check_prior()
+
+    def check_prior(self):
+        """Raise InputError for a width of the prior that its heads do not divide."""
         heads = max(self.prior_width // 32, 1)
         if self.prior_width % heads:
             raise InputError(f"model.prior_width={self.prior_width} is not a multiple of its {heads} heads.")
@@ -114,14 +120,14 @@ class VQVAE:
         return VQVAEDecoder(self.stages, self.width, self.blocks, self.image[2])
 
     @property
-    def sides(self) -> tuple[int, int]:
+    def sides(self) -> tuple[int, ...]:
         """The sides of the latent map."""
         return self.image[0] >> self.stages, self.image[1] >> self.stages
 
     @property
     def token_count(self) -> int:
-        """Number of tokens of an image."""
-        return self.sides[0] * self.sides[1] * self.quantiser.depth
+        """Number of tokens of an example."""
+        return math.prod(self.sides) * self.quantiser.depth
 
     @property
     def transformer(self) -> TokenPrior:
@@ -130,7 +136,7 @@ class VQVAE:
     def init(self, key: Key, spec: Any = None):
         codes = jnp.zeros((2, *self.sides, self.quantiser.vector_size))
         params: dict[str, Any] = {
-            "encoder": self.encoder.init(rng.fold(key, "encoder"), jnp.zeros((2, *self.image)))["params"],
+            "encoder": self.encoder.init(rng.fold(key, "encoder"), jnp.zeros((2, *pixels_of(self))))["params"],
             "decoder": self.decoder.init(rng.fold(key, "decoder"), codes)["params"],
         }
         codebook, state = self.quantiser.init(rng.fold(key, "codebook"))
@@ -151,7 +157,7 @@ class VQVAE:
         return out
 
     def loss(self, params: Params, context: Context, batch, key: Key) -> tuple[Array, Aux]:
-        x = batch["image"]
+        x = batch[kind_of(pixels_of(self))]
         q = self.quantise(params, context, x, key)
         error = per_example((self.decode_unclipped(params, q.values) - x) ** 2)  # [b]
         metrics = {
@@ -175,7 +181,7 @@ class VQVAE:
 
     def encode(self, params: Params, context: Context, batch) -> Array:
         """Return the map of quantised latents, f32[b h w D]."""
-        return self.quantise(params, context, batch["image"]).values
+        return self.quantise(params, context, batch[kind_of(pixels_of(self))]).values
 
     def decode(self, params: Params, context: Context, z: Array, given) -> Array:
         """Return the images f32[b h w c] in [-1, 1] of quantised latents f32[b h w D]."""
@@ -183,7 +189,7 @@ class VQVAE:
 
     def tokens(self, params: Params, context: Context, batch) -> Array:
         """Return the code indices of images, i32[b h w depth]."""
-        return self.quantise(params, context, batch["image"]).tokens
+        return self.quantise(params, context, batch[kind_of(pixels_of(self))]).tokens
 
     def values(self, params: Params, context: Context, tokens: Array) -> Array:
         """Return the quantised latents f32[b h w D] of code indices i32[b h w depth]."""
