@@ -392,7 +392,9 @@ def test_a_sample_depends_on_its_own_key_only(kind):
     other = draw([0, 1, 2, 3], keys[4:])
     if transform.subject and not transform.stochastic:
         return np.testing.assert_array_equal(some, other, "an image has one answer")
-    assert np.abs(some - other).max() > 0.1 * scale, "other keys, other samples"
+    # The futures that an untrained predictor finds for a clip are nearly alike.
+    least = 1e-4 if transform.subject in given else 0.1
+    assert np.abs(some - other).max() > least * scale, "other keys, other samples"
 
 
 @pytest.mark.parametrize("name", FEW)

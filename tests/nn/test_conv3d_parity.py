@@ -1,5 +1,7 @@
 """Convolutions over time, beside PyTorch's."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ torch = pytest.importorskip("torch")
 RNG = np.random.default_rng(0)
 
 
-def drawn(*shape: int) -> np.ndarray:
+def drawn(*shape: int) -> Any:
     return RNG.normal(size=shape).astype(np.float32)
 
 
@@ -41,10 +43,10 @@ def test_cells(kind):
     params = {part: {"kernel": own[f"weight_{part}"].T, "bias": own[f"bias_{part}"]} for part in ("ih", "hh")}
     x, h, c = drawn(2, n), drawn(2, width), drawn(2, width)
     if kind == "gru":
-        ours = [GRUCell(width).apply({"params": params}, h, x)]
+        ours: Any = [GRUCell(width).apply({"params": params}, h, x)]
         right = [theirs(torch.tensor(x), torch.tensor(h))]
     else:
         ours = LSTMCell(width).apply({"params": params}, (h, c), x)
         right = theirs(torch.tensor(x), (torch.tensor(h), torch.tensor(c)))
-    for one, other in zip(ours, right, strict=True):  # pyright: ignore
+    for one, other in zip(ours, right, strict=True):
         np.testing.assert_allclose(one, other.detach().numpy(), atol=1e-6)

@@ -219,5 +219,5 @@ def norm(x: Array, train: bool, name: str) -> Array:
 
 
 WEIGHT_NAMES = renamed((r"(c\d)_main", r"\1.main"), (r"(lstm\.\d)\.(ih|hh)\.(weight|bias)", r"\1.\3_\2"))
-TINY = SVGLP((16, 16, 1), past=3, future=2, features=8, latent=4, hidden=8, layers=1, width=4)
+TINY = SVGLP((16, 16, 1), past=3, future=2, features=8, latent=8, hidden=16, layers=1, width=16)
 PRESETS = {"svg-lp": row(SVGLP(), TINY, 12_614_057, steps=180_000, batch=100)}

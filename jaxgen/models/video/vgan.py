@@ -8,6 +8,7 @@ discriminator: one logit, not two classes.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,8 @@ from jaxgen.tasks.adversarial_config import AdversarialConfig
 from jaxgen.tasks.video_prediction import Image
 
 WEIGHTS = nn.initializers.normal(0.01)
-NONE, ONE = ((0, 0),) * 3, ((1, 1),) * 3  # padding of time, height and width
+NONE: Any = ((0, 0),) * 3  # padding of time, height and width
+ONE: Any = ((1, 1),) * 3
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,8 @@ class TimeAttention(nn.Module):
         qkv = qkv.reshape(-1, t, h * w, 3 * c).swapaxes(1, 2).reshape(-1, t, 3 * c)  # [b*h*w t 3*c]
         table = self.param("distance", nn.initializers.normal(0.02), (2 * t - 1, self.heads))
         bias = jnp.moveaxis(to_f32(table)[jnp.arange(t)[:, None] - jnp.arange(t)[None] + t - 1], 2, 0)  # [heads t t]
-        mixed = attention(*jnp.split(qkv, [c], -1), self.heads, bias=bias)  # [b*h*w t c]
+        query, both = jnp.split(qkv, [c], -1)
+        mixed = attention(query, both, self.heads, bias=bias)  # [b*h*w t c]
         mixed = mixed.reshape(-1, h * w, t, c).swapaxes(1, 2).reshape(-1, h, w, c)  # [b*t h w c]
         return x + Dense(c, kernel_init=ZEROS, name="proj")(mixed)
 

@@ -48,7 +48,8 @@ def test_mocogan():
     both = {net: {"params": params[net], **extra[net]} for net in params}
     theirs.load_state_dict(tensors("mocogan", model, "generator", both["generator"]))
     judge.load_state_dict(tensors("mocogan", model, "discriminator", both["discriminator"]))
-    theirs.eval(), judge.eval()
+    theirs.eval()
+    judge.eval()
 
     game = task.phases[0].loss.__self__  # pyright: ignore
     z = np.asarray(model.draw(jax.random.split(jax.random.key(1), 2)))
