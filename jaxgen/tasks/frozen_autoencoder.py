@@ -8,7 +8,7 @@ import jax
 
 from jaxgen.core.capabilities import Codec
 from jaxgen.core.errors import InputError
-from jaxgen.core.spec import kind_of, spec_of
+from jaxgen.core.spec import spec_of
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, PyTree
 from jaxgen.runs.config_io import load_config
@@ -58,10 +58,12 @@ def autoencoder_of(folder: str, image: tuple[int, ...]) -> Autoencoder:
     found = _opened((Path(folder) / "config.json").read_text(), folder)
     first = next(iter(found.task.example.values()))
     if first.shape != image:
-        theirs, kind = "x".join(map(str, first.shape)), kind_of(image)
+        *frames, height, width, channels = first.shape
+        also = f"model.frames must be {frames[0]}, and " if frames else ""
+        theirs = "x".join(map(str, first.shape))
         raise InputError(
-            f"The autoencoder {folder} takes {theirs} {first.kind}s: model.{kind} must be {theirs.replace('x', ' ')}, "
-            f"not {' '.join(map(str, image))}."
+            f"The autoencoder {folder} takes {theirs} {first.kind}s: {also}model.image must be {height} {width} "
+            f"{channels}, not {' '.join(map(str, image))}."
         )
     return found
 
