@@ -127,7 +127,7 @@ def tabs_of(offer: Offer) -> Iterator[str]:
     from jaxgen.inference.sampling import conditions_of, sample_spec
 
     able = abilities(offer.task, offer.model)
-    if "restore" in able and offer.task.find(Degradation):
+    if "restore" in able and offer.task.find(Degradation) and offer.transform.source.kind == "image":
         yield "fill" if "mask" in offer.transform.inputs else "restore"
     if "stylize" in able:
         yield "stylise"

@@ -1,4 +1,4 @@
-"""python -m jaxgen restore: images and folders of images, restored by a trained model or by interpolation."""
+"""python -m jaxgen restore: images, folders of images and videos, restored by a trained model or by interpolation."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,13 +12,15 @@ import numpy as np
 import tyro
 
 from jaxgen.commands.purpose import NONE, Purpose, resolved
+from jaxgen.commands.restore_clips import check_options, is_clip, restore_clip
 from jaxgen.commands.shared import ImageFiles, With
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
 from jaxgen.core.ranges import Range, Seed
 from jaxgen.inference.restoration import Model, open_model
-from jaxgen.inference.tiled_restoration import enlarged, enlarged_alpha, restored_lines
+from jaxgen.inference.tiled_restoration import TILE, enlarged, enlarged_alpha, restored_lines
 from jaxgen.media import output_files, tiling
+from jaxgen.media.animation import ANIMATIONS
 from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit, numbered
 from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import Photo, check_mask, find, quantised, read, size_of, write
@@ -40,7 +42,7 @@ def restore(
     original: Path | None = None,
     degrade: bool = False,
     ensemble: bool = False,
-    tile: int = 384,
+    tile: int | None = None,
     overlap: int = 32,
     memory: float = 4.0,
     seed: Seed = 0,
@@ -48,20 +50,21 @@ def restore(
     sheet: bool = False,
     overwrite: bool = False,
 ):
-    """Restore images, and all images of folders: enlarge, denoise, colour, fill in, ...
+    """Restore images, all images of folders, and videos: enlarge, denoise, colour, fill in, ...
 
     Without --with the weights that ship with the package are taken, for one of --scale, --denoise, --deblur, --dejpeg,
     --lowlight, --dehaze, --colourise, --repair and --fill MASK.
 
     Alpha, 16 bits (.png, .tif), colour profile and EXIF are kept. The image is written upright. An animated GIF, WebP
-    or PNG is restored frame by frame and written as one.
+    or PNG is restored frame by frame and written as one. So is a video, without sound; a model of videos, such as
+    basicvsr, sees many frames at once. A clip can be written as .mp4, .webm, .mkv (lossless), .gif or .apng.
 
     Args:
-        image: image files or folders
-        with_: another model: a run of train.restoration or train.super_resolution; a run of train.diffusion, to fill in
-            images of its own size; a file of weights of a restoration or super-resolution net, of jaxgen or PyTorch;
-            the name of trained weights, such as imdn-x4, which are fetched and checked when they are first used;
-            bicubic, lanczos3, bilinear or nearest; or deep-image-prior, which is fitted to the image itself
+        image: image files, videos or folders of images
+        with_: another model: a run of train.restoration or train.super_resolution; a run of train.video that restores;
+            a run of train.diffusion, to fill in images of its own size; a file of weights of a net that restores, of
+            jaxgen or PyTorch; the name of trained weights, such as imdn-x4, which are fetched and checked when they are
+            first used; bicubic, lanczos3, bilinear or nearest; or deep-image-prior, which is fitted to the image itself
         out: the output file, or for several images the output folder; unset: IMAGE-restored.png, FOLDER-restored
         preset: the preset of a file of weights; unset: found by the weights
         scale: the scale factor; unset: that of the model's training, 2 for interpolation
@@ -73,7 +76,8 @@ def restore(
             original may have a few more pixels, which are cropped: fewer than the factor
         degrade: the images are originals: degrade them first, as in training, and print scores
         ensemble: average over eight rotations and reflections of the image: better, and eight times slower
-        tile: side of the tiles that are restored one after another, in pixels; 0: the whole image at once
+        tile: side of the tiles that are restored one after another, in pixels; 0: the whole image at once; unset: 384,
+            of clips 192
         overlap: overlap of the tiles, in pixels
         memory: memory limit in GiB for the image and the net; a larger image is refused before work begins
         seed: the random seed of the degradation, and of a stochastic model
@@ -82,19 +86,24 @@ def restore(
         overwrite: replace existing files
     """
     with_, mask = resolved(purpose, with_, scale, mask)
-    tiling.check(tile, overlap)
+    tiling.check(TILE if tile is None else tile, overlap)
     at_least(1, answers=answers)
     check_memory_limit(memory)
     if degrade and original:
         raise InputError("--degrade takes the given images as originals: leave out --original.")
-    job = ImageJob(image, out, "restored", lambda target: written(target, answers, sheet), overwrite)
+    job = ImageJob(image, out, "restored", lambda target: written(target, answers, sheet), overwrite, clips=ANIMATIONS)
     originals = pairs_of(job, original)
     model = open_model(with_, preset, scale, steps)
     model.check(sigma, mask, answers, degrade, ensemble)
     if degrade and sigma is not None and model.adds_noise:
         model = model.with_noise(sigma)
         sigma = sigma if "sigma" in (*model.transform.inputs, *model.may) else None
-    restorer, scores = ImageRestorer(model, tile, overlap, ensemble, memory, seed, sigma, degrade, answers), []
+    clips = [file for file, target in zip(job.files, job.targets, strict=True) if is_clip(model, file, target)]
+    if clips:
+        alone = {"mask": mask, "original": original, "degrade": degrade, "ensemble": ensemble, "sheet": sheet}
+        check_options(str(clips[0]), **alone, answers=answers > 1)
+    side = TILE if tile is None else tile
+    restorer, scores = ImageRestorer(model, side, overlap, ensemble, memory, seed, sigma, degrade, answers), []
     unscored: list[str] = []
 
     def truth(file: Path, folder: Path, photo: Photo) -> np.ndarray | None:
@@ -108,6 +117,9 @@ def restore(
     def process(file: Path, target: Path):
         restorer.text = f"restoring {job.files.index(file) + 1} of {len(job.files)}"
         name = "" if job.single else str(job.names[file])
+        if file in clips:
+            restore_clip(model, restorer.mark, file, target, tile, overlap, memory, seed, sigma, restorer.text)
+            return print(target, flush=True)
         truth_of = None if original is None else partial(truth, file, original)
         work = lambda file, target: restorer.process(file, target, truth_of, mask, sheet, name)  # noqa: E731
         each = [found for found in by_frames(file, target, job.outputs, work) if found]

@@ -19,7 +19,7 @@ from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.core.task import Task
 from jaxgen.core.types import averaged
 from jaxgen.data.transforms import clip_to_size
-from jaxgen.inference import restoration, sampling
+from jaxgen.inference import restoration, sampling, video_restoration
 from jaxgen.inference.image_translation import Translator, number_of
 from jaxgen.inference.latent_space import Entry, conditions, lerp, slerp
 from jaxgen.inference.opened import Labels, Opened, in_words, text_of
@@ -29,6 +29,7 @@ from jaxgen.inference.tiled_restoration import OVERLAP, TILE, enlarged_alpha, re
 from jaxgen.inference.tiled_stylization import stylized, tile_of
 from jaxgen.inference.user_images import FORMS, Form, formed, like, masks_of, taken
 from jaxgen.inference.video_prediction import continued, next_frames
+from jaxgen.inference.video_restoration import restored_frames
 from jaxgen.media import tiling
 from jaxgen.media.photo import quantised
 from jaxgen.models.translation.adain import AdaIN
@@ -147,7 +148,7 @@ class Model(Opened):
         sigma: float | None = None,
         mask: Any = None,
         ensemble: bool = False,
-        tile: int = TILE,
+        tile: int | None = None,
         overlap: int = OVERLAP,
         seed: int = 0,
         answer: int = 0,
@@ -155,16 +156,18 @@ class Model(Opened):
     ) -> Any:
         """Return the restored image, or images: what `python -m jaxgen restore` writes. Large ones go by tiles.
 
+        A model of videos takes the frames of a clip, [t h w c].
+
         scale:        the factor, of models that enlarge; None: that of the model's training
         sigma:        standard deviation of the noise, of 255, for models that take it
         mask:         white where the image is filled in, [h w] or [h w 1], bool or an image; one for all, or a list
         ensemble:     the mean over eight rotations and reflections: better and slower
-        tile:         side of the tiles in pixels; 0: the whole image at once
+        tile:         side of the tiles in pixels; 0: the whole image at once; None: 384, of videos 192
         seed, answer: answer number 0, 1, ... of a stochastic model
         steps:        of the deep image prior
         """
         self._check("restore")
-        tiling.check(tile, overlap)
+        tiling.check(tile or 0, overlap)
         check_seed(seed)
         at_least(0, answer=answer)
         given = taken(image)
@@ -174,13 +177,19 @@ class Model(Opened):
             model = self._once(("restore", scale, steps), lambda: self._restorer(scale, steps))
             model.check(sigma, mask, ensemble=ensemble)
             one_answer(self.name, model.transform, answer)
-            found = []
-            for photo, hidden in zip(given.photos, masks, strict=True):
+            alphas = [None if x.alpha is None else enlarged_alpha(x.alpha, model.scale) for x in given.photos]
+            if model.transform.source.kind == "video":
+                clip = (photo.pixels for photo in given.photos)
+                made = restored_frames(
+                    model, clip, video_restoration.TILE if tile is None else tile, overlap, seed=seed
+                )
+                return list(zip(made, alphas, strict=True))
+            found, side = [], TILE if tile is None else tile
+            for photo, hidden, alpha in zip(given.photos, masks, alphas, strict=True):
                 known = {} if sigma is None else {"sigma": np.float32(sigma)}
                 known |= {} if hidden is None else {"mask": hidden}
                 x = photo.pixels if hidden is None else np.where(hidden > 0, 0, photo.pixels)
-                lines = restored_lines(model, x, known, tile, overlap, ensemble, seed, answer)
-                alpha = None if photo.alpha is None else enlarged_alpha(photo.alpha, model.scale)
+                lines = restored_lines(model, x, known, side, overlap, ensemble, seed, answer)
                 found.append((np.concatenate(list(lines)), alpha))
             return found
 

@@ -25,12 +25,12 @@ INTERPOLATIONS = ("bicubic", "lanczos3", "bilinear", "nearest")
 PRIOR = "deep-image-prior"
 PER_PIXEL = 9000  # bytes of its step, by XLA's count at 256x256
 KNOWN = (*INTERPOLATIONS, PRIOR)
-FAMILIES = ("restoration", "super_resolution")
+FAMILIES = ("restoration", "super_resolution", "video")  # some of whose presets restore
 
 
 @dataclass
 class Model:
-    """A model that restores images: a Transform, its nets, and the factor by which it enlarges.
+    """A model that restores images or videos: a Transform, its nets, and the factor by which it enlarges.
 
     may: the inputs that it takes beside those that it needs
     mark: of its answers; None for an interpolation
@@ -55,7 +55,7 @@ class Model:
         self.programs: dict[Any, Any] = {}  # by the shapes of what they are given
 
     def program(self, given: Mapping[str, Any], keys: Any) -> Any:
-        """Return the compiled (params, context, given [1 h w c], keys Key[1]) -> f32[1 H W c]."""
+        """Return the compiled (params, context, given [1 ... h w c], keys Key[1]) -> f32[1 ... H W c]."""
         import jax
 
         shapes = tuple((name, x.shape) for name, x in given.items())
@@ -65,11 +65,11 @@ class Model:
         return self.programs[shapes]
 
     def restored(self, params: Any, context: Any, inputs: Any, keys: Any, scale: float) -> Any:
-        return self.transform.apply(params, context, inputs, keys, scale)["image"]
+        return self.transform.apply(params, context, inputs, keys, scale)[self.transform.main]
 
     def takes(self, given: Mapping[str, Any], keys: Any) -> float:
         """Return the bytes that restoring such images takes, beside parameters; nothing is run."""
-        _, h, w, _ = given["degraded"].shape
+        h, w = given["degraded"].shape[-3:-1]
         if self.by:
             return self.per * h * w * self.scale**2
         found = self.program(given, keys).memory_analysis()
@@ -78,7 +78,7 @@ class Model:
     def padded(
         self, given: Mapping[str, Any], seed: int = 0, number: int = 0, check: Callable[[float], Any] | None = None
     ) -> "np.ndarray":
-        """Return an answer f32[H W c] to one image, given [h w c] and numbers, whatever its sides.
+        """Return an answer f32[... H W c] to one image or clip, given [... h w c] and numbers, whatever its sides.
 
         They are made multiples of what the net takes by a mirror image. The key is `number`'s of a seed. `check` is
         called with the bytes that it takes, before it is begun.
@@ -89,10 +89,11 @@ class Model:
 
         from jaxgen.core import rng
 
-        h, w = given["degraded"].shape[:2]
+        h, w = given["degraded"].shape[-3:-1]
         grain, scale = self.transform.source.multiple, self.scale
-        pads = ((0, -h % grain), (0, -w % grain), (0, 0))
-        grown = {k: np.pad(v, pads, "symmetric")[None] if np.ndim(v) == 3 else v[None] for k, v in given.items()}
+        pads = ((0, 0), (0, -h % grain), (0, -w % grain), (0, 0))
+        pad = lambda x: np.pad(x, pads[4 - x.ndim :], "symmetric")[None]  # noqa: E731
+        grown = {k: pad(v) if np.ndim(v) >= 3 else v[None] for k, v in given.items()}
         keys = rng.sample_keys(jax.random.key(seed), jnp.arange(number, number + 1))
         if check is not None:
             check(self.takes(grown, keys))
@@ -100,7 +101,7 @@ class Model:
             made = self.by(grown, keys, scale)
         else:
             made = self.program(grown, keys)(self.params, self.context, grown, keys)
-        return np.asarray(made, np.float32)[0, : round(h * scale), : round(w * scale)]
+        return np.asarray(made, np.float32)[0, ..., : round(h * scale), : round(w * scale), :]
 
     def tile(self, side: int) -> int:
         """Return the side of its tiles where `side` is asked for; 0: it needs the whole image."""
@@ -197,8 +198,8 @@ def restoration_of(task: Any, name: str) -> Found:
     from jaxgen.core.capabilities import Degradation, Transform
 
     lack = (
-        f"{name} restores no images: it needs a run of train.restoration or train.super_resolution, or with --mask of "
-        "train.diffusion."
+        f"{name} restores no images: it needs a run of train.restoration or train.super_resolution, with --mask of "
+        "train.diffusion, or for videos one of train.video that restores."
     )
     return task.get(Transform, lack), task.get(Degradation, lack)
 
@@ -367,6 +368,8 @@ def from_weights(path: Path, preset: str) -> tuple[Found, Any, Any, str]:
     for name in names:
         for model in variants(zoo.load(name).run.model):
             task, (params, extra, *_) = model.task(1), traced(model)
+            if "restorer" not in params:
+                continue
             if set(params) - {"critic"} != {"restorer"}:
                 reasons.append(f"{name} restores by several nets: name its run's folder")
                 continue
@@ -383,9 +386,9 @@ def from_weights(path: Path, preset: str) -> tuple[Found, Any, Any, str]:
             return restoration_of(task, name), params, context, name
     if preset and reasons:
         raise InputError(f"{path}: {reasons[0]}.")
+    listed = " and ".join(filter(None, [", ".join(f"train.{name}" for name in FAMILIES[:-1]), f"train.{FAMILIES[-1]}"]))
     raise InputError(
-        f"{path} is of no net of train.restoration and train.super_resolution at its preset's width and depth. "
-        + nearest(tensors, known)
+        f"{path} is of no net of {listed} that restores, at its preset's width and depth. " + nearest(tensors, known)
     )
 
 

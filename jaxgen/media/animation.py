@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,11 +33,11 @@ STILLS = (".gif", ".apng")  # that Pillow writes
 ANIMATIONS = (*STILLS, *ENCODINGS)
 
 
-def check_animation(path: Path, fps: int):
+def check_animation(path: Path, fps: int | Fraction):
     """Raise InputError if `save_animation` can't write a file of this type at this frame rate."""
     suffix = path.suffix.lower()
     if suffix == ".gif" and fps > 50:
-        raise InputError(f"A .gif shows at most 50 frames per second, not {fps}: write a .mp4.")
+        raise InputError(f"A .gif shows at most 50 frames per second, not {float(fps):.4g}: write a .mp4.")
     if suffix in ENCODINGS:
         if find_spec("av") is None:
             raise InputError(f"A {suffix} needs PyAV: pip install 'jaxgen[video]', or write a .gif.")
@@ -46,12 +47,12 @@ def check_animation(path: Path, fps: int):
             raise InputError(f"A {suffix} needs the encoder {codec}, which this PyAV lacks: write a .gif.")
 
 
-def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int, mark: Mark | None):
+def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int | Fraction, mark: Mark | None):
     """Write frames u8[h w] or u8[h w 3] as an animation or a video, with a mark. Frames of videos are streamed.
 
     .gif:  loops forever; all frames share one palette of 256 colours. A frame lasts a whole number of hundredths of a
            second. Equal frames in a row become one longer frame.
-    .apng: loops forever; each value is kept.
+    .apng, .png, .webp: loop forever; each value is kept.
     .mp4 (H.264), .webm (VP9): for eyes, not for scores. An odd side is padded with one white line.
     .mkv (FFV1): each value is kept.
     """
@@ -60,7 +61,7 @@ def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int, mark: Mar
         if suffix in ENCODINGS:
             _save_video(part, frames, fps, ENCODINGS[suffix])
         else:
-            {".gif": _save_gif, ".apng": _save_apng}[suffix](part, frames, fps)
+            {".gif": _save_gif, ".apng": _save_apng, ".png": _save_apng, ".webp": _save_webp}[suffix](part, frames, fps)
 
 
 def strip(frames: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
@@ -71,7 +72,7 @@ def strip(frames: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
     return np.concatenate(parts, 1)
 
 
-def _save_gif(part: Path, frames: Iterable[np.ndarray], fps: int):
+def _save_gif(part: Path, frames: Iterable[np.ndarray], fps: int | Fraction):
     images = [Image.fromarray(frame) for frame in frames]
     if images[0].mode == "RGB":
         some = images[:: math.ceil(len(images) / 16)]
@@ -82,12 +83,17 @@ def _save_gif(part: Path, frames: Iterable[np.ndarray], fps: int):
     )
 
 
-def _save_apng(part: Path, frames: Iterable[np.ndarray], fps: int):
+def _save_apng(part: Path, frames: Iterable[np.ndarray], fps: int | Fraction):
     first, *rest = (Image.fromarray(frame) for frame in frames)
-    first.save(part, "PNG", save_all=True, append_images=rest, duration=1000 / fps, loop=0)
+    first.save(part, "PNG", save_all=True, append_images=rest, duration=float(1000 / fps), loop=0)
 
 
-def _save_video(part: Path, frames: Iterable[np.ndarray], fps: int, how: Encoding):
+def _save_webp(part: Path, frames: Iterable[np.ndarray], fps: int | Fraction):
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    first.save(part, "WEBP", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, lossless=True)
+
+
+def _save_video(part: Path, frames: Iterable[np.ndarray], fps: int | Fraction, how: Encoding):
     import av  # an extra
 
     with av.open(str(part), "w", format=how.container) as file:

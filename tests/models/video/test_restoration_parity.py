@@ -1,5 +1,6 @@
 """BasicVSR and SPyNet beside PyTorch nets with the published structure and names, and with the published weights."""
 
+import hashlib
 import io
 import os
 import zipfile
@@ -21,6 +22,7 @@ from jaxgen.inference.opening import open_trained
 from jaxgen.interop.weight_names import plain, to_theirs
 from jaxgen.metrics.pixels import MEASURES
 from jaxgen.nn.colour import eight_bit
+from jaxgen.pretrained.catalogue import PUBLISHED
 from tests.helpers.torch_twins import shaken
 
 torch: Any = pytest.importorskip("torch")
@@ -156,6 +158,8 @@ def test_published_weights_enlarge_the_city_as_published():
     clip, file = data / "video/vid4/vid4_31_city_webp.zip", data / "weights/BasicVSR_Vimeo90K_BIx4.pth"
     if not clip.is_file() or not file.is_file():
         pytest.skip("JAXGEN_TEST_DATA has no Vid4, or no weights of BasicVSR")
+    known = PUBLISHED["basicvsr-vimeo"].files[0]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == known.sha256 and file.stat().st_size == known.size
     with zipfile.ZipFile(clip) as files:
         names = sorted(name for name in files.namelist() if name.endswith(".webp"))[8:23]
         frames = [np.asarray(Image.open(io.BytesIO(files.read(name))).convert("RGB")) for name in names]
