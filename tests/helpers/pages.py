@@ -50,6 +50,8 @@ GAN, VAE = ("gan", "dcgan", *DIGITS), ("vae", "vae", *DIGITS)
 FILLS = ("restoration", "gated-conv")
 RUNS = (
     (r"jaxgen predict|predicted.gif|psnr_rgb$", ("video", "simvp-convmixer", "--data.source", "moving-digits")),
+    (r"clips.gif", ("video", "mocogan")),
+    (r"runs/video-vae", ("video", "video-vae")),
     (r"runs/adm-classifier", ("classifier", "adm-classifier", *DIGITS)),
     (r"runs/vq-vae", ("vae", "vq-vae", *DIGITS)),
     (r"(teacher|generate|evaluate) runs/edm", ("diffusion", "edm", *DIGITS)),

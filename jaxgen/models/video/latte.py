@@ -30,5 +30,5 @@ class LatteDDPM(VideoDDPM):
 MODEL = LatteDDPM()
 XL = replace(MODEL, net=ClipBackbone("latte", patch=2, **SIZES["XL"]))
 FEW = replace(MODEL.sampling, steps=3)
-TINY = replace(MODEL, frames=3, image=(8, 8, 3), net=replace(MODEL.net, width=16, depth=2, heads=2), sampling=FEW)
+TINY = replace(MODEL, frames=4, image=(8, 8, 3), net=replace(MODEL.net, width=16, depth=2, heads=2), sampling=FEW)
 PRESETS = {"latte": row(MODEL, TINY, 32_476_056), "latte-xl": row(XL, TINY, 673_667_736)}

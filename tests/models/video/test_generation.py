@@ -70,7 +70,7 @@ def test_attention_over_time_mixes_the_frames_of_a_pixel_alone():
 
 def test_latte_models_the_latents_of_a_video_autoencoder(tmp_path):
     folder = untrained(tmp_path / "vae", "video", "video-vae")
-    model = replace(LATTE, frames=4, image=(8, 8, 3), autoencoder=str(folder))
+    model = replace(LATTE, autoencoder=str(folder))
     assert model.shape == (2, 4, 4, 2)
     task = model.task(1)
     assert task.example["video"].shape == (4, 8, 8, 3)
