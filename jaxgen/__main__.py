@@ -34,6 +34,7 @@ COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it 
     "extend": "extend:extend",
     "translate": "translate:translate",
     "predict": "predict:predict",
+    "edit-video": "edit_video:edit_video",
     "stylize": "stylize:stylize",
     "evaluate": "evaluate:evaluate_",
     "report": "report:report",

@@ -16,17 +16,20 @@ hearer: ContextVar[Hear | None] = ContextVar("hearer", default=None)
 
 
 @contextmanager
-def progress(text: str, total: float | None = None, delay: float = 0.0) -> Iterator[Callable[..., None]]:
+def progress(
+    text: str, total: float | None = None, delay: float = 0.0, unit: str = ""
+) -> Iterator[Callable[..., None]]:
     """Yield the function (done, total=total) to call with how much of the work is done.
 
     delay: seconds after which a bar appears
+    unit:  what is counted, such as "frames": how many are done per second is shown as well
     """
     if (hear := hearer.get()) is not None:
         hear(text, 0.0, total)
         yield lambda done, total=total: hear(text, done, total)
         return
     if sys.stderr.isatty():
-        with _bar(text, total, delay) as move:
+        with _bar(text, total, delay, unit) as move:
             yield move
         return
     began, known = time.monotonic(), {"done": 0.0, "total": total}
@@ -34,7 +37,7 @@ def progress(text: str, total: float | None = None, delay: float = 0.0) -> Itera
     def update(done: float, total: float | None = total):
         known.update(done=done, total=total)
 
-    with lines(lambda: report(text, known["done"] or 0.0, known["total"], time.monotonic() - began)):
+    with lines(lambda: report(text, known["done"] or 0.0, known["total"], time.monotonic() - began, unit)):
         yield update
 
 
@@ -83,8 +86,10 @@ def lines(line: Callable[[], str], say: Callable[[str], object] | None = None) -
         speakers.remove(ended)
 
 
-def report(text: str, done: float, total: float | None, seconds: float) -> str:
+def report(text: str, done: float, total: float | None, seconds: float, unit: str = "") -> str:
     """Return a line on work that has taken so long."""
+    if unit and done and seconds:
+        text += f", {done / seconds:.3g} {unit}/s"
     if not total or not done:
         return f"{text}: {duration(seconds)} so far"
     left = seconds * (total - done) / done
@@ -100,17 +105,21 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(text: str, total: float | None, delay: float) -> Iterator[Callable[..., None]]:
+def _bar(text: str, total: float | None, delay: float, unit: str) -> Iterator[Callable[..., None]]:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
 
-    began, bar = time.monotonic(), Progress(console=Console(stderr=True), transient=True)
-    row = bar.add_task(text, total=total)
+    began, columns = time.monotonic(), list(Progress.get_default_columns())
+    if unit:
+        columns.append(TextColumn("{task.fields[pace]}"))
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    row = bar.add_task(text, total=total, pace="")
 
     def move(done: float, total: float | None = total):
         if not bar.live.is_started and time.monotonic() - began >= delay:
             bar.start()
-        bar.update(row, completed=done, total=total)
+        pace = f"{done / max(time.monotonic() - began, 1e-9):.3g} {unit}/s" if unit else ""
+        bar.update(row, completed=done, total=total, pace=pace)
 
     try:
         if not delay:
