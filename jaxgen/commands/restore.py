@@ -25,6 +25,7 @@ from jaxgen.media.batch_files import ImageJob, check_memory, check_memory_limit,
 from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import Photo, check_mask, find, quantised, read, size_of, write
 
+CLIPS = (*ANIMATIONS, ".webp", ".png")  # what is written of clips
 SMALL = re.compile(r"x\d+$")  # the end of the names of a data set's small images
 Check = Callable[[float], None]
 
@@ -56,8 +57,8 @@ def restore(
     --lowlight, --dehaze, --colourise, --repair and --fill MASK.
 
     Alpha, 16 bits (.png, .tif), colour profile and EXIF are kept. The image is written upright. An animated GIF, WebP
-    or PNG is restored frame by frame and written as one. So is a video, without sound; a model of videos, such as
-    basicvsr, sees many frames at once. A clip can be written as .mp4, .webm, .mkv (lossless), .gif or .apng.
+    or PNG is restored frame by frame and written as one. So is a video, with its sound; a model of videos, such
+    as basicvsr, sees many frames at once. A clip can be written as .mp4, .webm, .mkv (lossless), .gif or .apng.
 
     Args:
         image: image files, videos or folders of images
@@ -91,7 +92,7 @@ def restore(
     check_memory_limit(memory)
     if degrade and original:
         raise InputError("--degrade takes the given images as originals: leave out --original.")
-    job = ImageJob(image, out, "restored", lambda target: written(target, answers, sheet), overwrite, clips=ANIMATIONS)
+    job = ImageJob(image, out, "restored", lambda target: written(target, answers, sheet), overwrite, clips=CLIPS)
     originals = pairs_of(job, original)
     model = open_model(with_, preset, scale, steps)
     model.check(sigma, mask, answers, degrade, ensemble)

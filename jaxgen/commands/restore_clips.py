@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,16 @@ from jaxgen.data.transforms import reduce_channels, to_float
 from jaxgen.data.video_files import Unreadable, slots
 from jaxgen.data.video_folder import open_clip
 from jaxgen.inference.restoration import Model
+from jaxgen.inference.video_editing import restoring
 from jaxgen.inference.video_restoration import OVERLAP, TILE, restored_frames
-from jaxgen.media.animation import ANIMATIONS, check_animation, save_animation
+from jaxgen.media import containers, xmp
+from jaxgen.media.animation import ANIMATIONS, ENCODINGS, check_animation, save_animation
 from jaxgen.media.batch_files import check_memory, is_video
 from jaxgen.media.frames import SUFFIXES
 from jaxgen.media.marks import Mark
 from jaxgen.media.photo import quantised
+from jaxgen.media.video_edits import writing
+from jaxgen.media.video_edits.footage import open_footage
 
 ANIMATED = set(ANIMATIONS) - set(SUFFIXES.values())  # what is written of clips only
 
@@ -35,13 +40,17 @@ def restore_clip(
     sigma: float | None = None,
     text: str = "restoring",
 ):
-    """Write a clip, restored, at its own frame rate and without its sound. Raises InputError.
+    """Write a clip, restored. Raises InputError.
+
+    A .mp4, .webm or .mkv keeps the frames' times and the sound; other files have the clip's frame rate.
 
     tile:   None: 192 pixels
     memory: limit of a tile in GiB
     sigma:  standard deviation of the noise, of 255, where the model takes it
     text:   of the progress bar
     """
+    if target.suffix.lower() in ENCODINGS:
+        return _restore_film(model, mark, file, target, tile, overlap, memory, seed, sigma, text)
     clip = open_clip(file)
     times = clip.index.times
     steps = slots(times)
@@ -69,6 +78,35 @@ def restore_clip(
                 show(number)
 
     save_animation(target, made(), rate, mark)
+
+
+def _restore_film(
+    model: Model,
+    mark: Mark | None,
+    file: Path,
+    target: Path,
+    tile: int | None,
+    overlap: int,
+    memory: float,
+    seed: int,
+    sigma: float | None,
+    text: str,
+):
+    footage, _ = open_footage(file)
+    given: dict[str, Any] = {} if sigma is None else {"sigma": np.float32(sigma)}
+    advice = "Set a smaller --tile"
+    stage = restoring(
+        model,
+        TILE if tile is None else tile,
+        overlap,
+        seed,
+        given,
+        lambda taken: check_memory(file, footage.size, taken, memory, advice),
+    )
+    with progress(text, footage.count, unit="frames") as show, file.open("rb") as opened:
+        packet = containers.read_xmp(opened)
+        own = (packet and xmp.described(packet)) or b""
+        writing.write(target, footage.through(stage), mark, show, own)
 
 
 def is_clip(model: Model, file: Path, target: Path) -> bool:

@@ -15,6 +15,7 @@ from jaxgen.core.progress import progress
 from jaxgen.inference.stylization import StyleRequest, Stylist, open_stylist
 from jaxgen.inference.tiled_stylization import TILE, stylized, tile_of
 from jaxgen.media import tiling
+from jaxgen.media.animation import ENCODINGS
 from jaxgen.media.batch_files import BYTES, ImageJob, check_memory, check_memory_limit
 from jaxgen.media.frames import by_frames
 from jaxgen.media.marks import Mark
@@ -42,11 +43,13 @@ def stylize(
     tile: int | None = None,
     overlap: int = 64,
     memory: float = 4.0,
+    steady: float = 0.7,
     overwrite: bool = False,
 ):
     """Transfer the style of images to other images, and to all images of folders.
 
-    Alpha, 16 bits (.png, .tif), colour profile and EXIF are kept. The image is written upright, in colour.
+    Alpha, 16 bits (.png, .tif), colour profile and EXIF are kept. The image is written upright, in colour. A video is
+    stylized frame by frame, consistently over time, and written as a .mp4 with its sound.
 
     Args:
         content: image files or folders
@@ -74,6 +77,7 @@ def stylize(
             --memory is enough, else 512
         overlap: overlap of the tiles, in pixels
         memory: memory limit in GiB; an image that exceeds it even in tiles is refused before work begins
+        steady: from 0 to 1: how far each frame of a video is pulled to the one before, along the optical flow
         overwrite: replace existing files
     """
     tiling.check(TILE if tile is None else tile, overlap)
@@ -81,11 +85,13 @@ def stylize(
     at_least(0, **{"--style-size": style_size, "--style-weight": style_weight})
     if not 0 <= strength <= 1:
         raise InputError(f"--strength must be from 0 to 1, not {strength:g}.")
+    if not 0 <= steady <= 1:
+        raise InputError(f"--steady must be from 0 to 1, not {steady:g}.")
     check_memory_limit(memory)
     with_ = with_ or method_for(style)
     inputs = [Path(name).expanduser() for name in (*style, *masks, with_)]
     outputs = lambda target: [target, progress_path(target)] if progress else [target]  # noqa: E731
-    job = ImageJob(content, out, "stylized", outputs, overwrite, inputs)
+    job = ImageJob(content, out, "stylized", outputs, overwrite, inputs, tuple(ENCODINGS))
     if progress and not job.single:
         raise InputError("--progress is for one image: leave it out for several.")
     request = StyleRequest(style, weights, style_size, strength)
@@ -96,7 +102,7 @@ def stylize(
     stylizer = ImageStylizer(stylist, masks, colours, tile, overlap, memory, progress)
 
     def process(file: Path, target: Path):
-        by_frames(file, target, job.outputs, stylizer.process)
+        by_frames(file, target, job.outputs, stylizer.process, pull=steady)
         print(target, flush=True)
 
     job.run(process)

@@ -12,6 +12,7 @@ from jaxgen.core.ranges import Seed
 from jaxgen.data.derived_sources import DERIVED_SOURCES
 from jaxgen.inference.image_translation import Translator, number_of, translation_of
 from jaxgen.media import marks, output_files
+from jaxgen.media.animation import ENCODINGS
 from jaxgen.media.batch_files import ImageJob, check_image, check_memory, check_memory_limit, numbered
 from jaxgen.media.frames import by_frames
 from jaxgen.media.photo import Photo, check_made, quantised, read, write
@@ -34,7 +35,8 @@ def translate(
     """Translate images, and all images of folders, into another domain.
 
     Images can have any size. Transparent pixels become white, as in training. 16 bits (.png, .tif), colour profile and
-    descriptive EXIF are kept. The image is written upright.
+    descriptive EXIF are kept. The image is written upright. A video is translated frame by frame, and written as a .mp4
+    with its sound.
 
     Args:
         run: the run folder of a model of train.translation; or the name of trained weights (python -m jaxgen list
@@ -52,7 +54,7 @@ def translate(
     """
     at_least(1, answers=answers, side=side)
     check_memory_limit(memory)
-    job = ImageJob(image, out, "translated", lambda target: numbered(target, answers), overwrite)
+    job = ImageJob(image, out, "translated", lambda target: numbered(target, answers), overwrite, clips=tuple(ENCODINGS))
     translator = open_translator(run, to, side, pair, answers, memory, seed)
 
     def process(file: Path, target: Path):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from jaxgen.core.errors import Incomplete, InputError
 from jaxgen.core.memory import check_fits
-from jaxgen.data import video_files
 from jaxgen.media import frames, output_files
+from jaxgen.media.animation import ENCODINGS, check_animation
 from jaxgen.media.photo import WRITTEN, find, size_of
+from jaxgen.media.video_frames import is_video
 
 BYTES = 2**30  # per GiB
 
@@ -41,11 +42,6 @@ def check_image(file: Path, each: float, memory: float, advice: str = ""):
     """Raise InputError if an image takes more than --memory's GiB at `each` bytes per pixel; its header is read."""
     if (size := size_of(file)) is not None:  # `read` reports the reason
         check_memory(file, size[:2], each * size[0] * size[1], memory, advice)
-
-
-def is_video(file: Path) -> bool:
-    """Return whether a file is a video by its name."""
-    return file.suffix.lower() in video_files.SUFFIXES
 
 
 @dataclass
@@ -96,6 +92,10 @@ class ImageJob:
         checked = zip(self.files, self.targets, strict=True) if self.single or (self.overwrite and self.inputs) else []
         for file, target in checked:
             moving = tuple(dict.fromkeys((*frames.SUFFIXES.values(), *self.clips)))
+            if is_video(file) and self.clips:
+                moving = tuple(self.clips)
+                if target.suffix.lower() in ENCODINGS:
+                    check_animation(target, 25)
             endings = moving if self.animated[file] else WRITTEN
             for path in self.outputs(target):
                 output_files.check(path, endings, self.overwrite, given=self.inputs)

@@ -1,4 +1,4 @@
-"""Animated images, worked on frame by frame and written as one again."""
+"""Animated images and videos, worked on frame by frame and written as one again."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from PIL import Image
 from jaxgen.core.errors import InputError
 from jaxgen.data import image_files
 from jaxgen.data.image_decoding import plain
-from jaxgen.media import containers, output_files
+from jaxgen.media import containers, output_files, video_frames
 from jaxgen.media.xmp_writing import insert_xmp
 
 SUFFIXES = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png"}  # formats of animations
@@ -29,13 +29,20 @@ def suffix_of(file: Path) -> str:
 
 
 def by_frames(
-    file: Path, target: Path, outputs: Callable[[Path], list[Path]], work: Callable[[Path, Path], Result]
+    file: Path,
+    target: Path,
+    outputs: Callable[[Path], list[Path]],
+    work: Callable[[Path, Path], Result],
+    pull: float = 0.0,
 ) -> list[Result]:
     """Return [work(file, target)]; for an animation the results for its frames, of which it makes one file again.
 
-    outputs: target -> all files that `work` writes. Those that can't be animated are of the first frame.
+    outputs: target -> all files that `work` writes
+    pull:    from 0 to 1: how far each frame of a video is pulled to the one before it, against flicker
     Raises InputError as `work` does, and for an animation that can't be read, or is too large.
     """
+    if video_frames.is_video(file):
+        return video_frames.by_frames(file, target, outputs, work, pull)
     if not suffix_of(file):
         return [work(file, target)]
     found: list[Result] = []

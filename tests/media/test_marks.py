@@ -308,5 +308,5 @@ def test_no_file_is_written_but_through_marked():
                 node.func.attr == "save" and (how or {"PNG", "GIF", "JPEG"} & {*values})
             ):
                 encoders.add(name)
-    assert whole == OTHERS | {"media/marks.py", "media/frames.py"}
+    assert whole == OTHERS | {"media/marks.py", "media/frames.py", "media/video_frames.py"}
     assert {name.removeprefix("media/") for name in encoders} <= ENCODERS

@@ -22,6 +22,7 @@ from jaxgen.media.video_edits.motion import brought, flow_of, same_scene
 
 REACH = 16  # frames before, and after, in which a hidden pixel is looked for
 BYTES = 600_000_000  # of the frames and flows in memory: fewer frames where they are large
+STRAY = 1.0  # pixels from which on the flows there and back disagree: a way along them leads astray
 GROWN = 2  # pixels around the mask that are taken for hidden as well: codecs smear edges
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]  # f32[h w 3] in [0, 1], hidden bool[h w] -> f32[h w 3]
 
@@ -134,7 +135,10 @@ def _filled(window: "deque[Held]", number: int, before: Held | None, fill: Fill,
             here, there = number + way * (steps - 1), number + way * steps
             if not 0 <= there < len(window) or way not in window[here].flows or not open_.any():
                 break
-            places[:, open_] += at(window[here].flows[way], places[:, open_]).T
+            hop = at(window[here].flows[way], places[:, open_]).T.astype(np.float32)
+            back = at(window[there].flows[-way], places[:, open_] + hop).T
+            places[:, open_] += hop
+            open_[open_] = np.hypot(*(hop + back)) < STRAY + 0.1 * np.hypot(*hop)
             sides = np.array(held.hidden.shape, np.float32)[:, None] - 1
             inside = ((places >= 0) & (places <= sides)).all(0)
             other = window[there]
@@ -149,11 +153,13 @@ def _filled(window: "deque[Held]", number: int, before: Held | None, fill: Fill,
     made[tuple(axis[found] for axis in where)] = total[found] / weights[found]
     left[where] = ~found
     if left.any() and before is not None and -1 in held.flows:  # from the frame that was shown before
-        rest = np.nonzero(left)
-        places = np.stack(rest).astype(np.float32)
-        places += at(held.flows[-1], places).T
-        made[rest] = at(before.pixels, places)
-    elif left.any():
+        rest = np.stack(np.nonzero(left))
+        hop = at(held.flows[-1], rest).T.astype(np.float32)
+        back = at(before.flows[1], rest + hop).T
+        rest, hop = (x[:, np.hypot(*(hop + back)) < STRAY + 0.1 * np.hypot(*hop)] for x in (rest, hop))
+        made[tuple(rest)] = at(before.pixels, rest + hop)
+        left[tuple(rest)] = False
+    if left.any():
         made = np.where(left[..., None], fill(made, left), made)
     return held._replace(pixels=made.astype(np.float16))
 
