@@ -285,7 +285,15 @@ OTHERS = {
 }
 OTHERS |= {"pretrained/fetching.py"}
 # svg_worker.py draws icons of a data set into the cache.
-ENCODERS = {"data/svg_worker.py", "animation.py", "frames.py", "image_grid.py", "image_writing.py", "plots.py"}
+ENCODERS = {
+    "video_frames.py",
+    "data/svg_worker.py",
+    "animation.py",
+    "frames.py",
+    "image_grid.py",
+    "image_writing.py",
+    "plots.py",
+}
 
 
 def is_text(node: ast.expr) -> TypeGuard[ast.Constant]:
