@@ -54,7 +54,9 @@ def translate(
     """
     at_least(1, answers=answers, side=side)
     check_memory_limit(memory)
-    job = ImageJob(image, out, "translated", lambda target: numbered(target, answers), overwrite, clips=tuple(ENCODINGS))
+    job = ImageJob(
+        image, out, "translated", lambda target: numbered(target, answers), overwrite, clips=tuple(ENCODINGS)
+    )
     translator = open_translator(run, to, side, pair, answers, memory, seed)
 
     def process(file: Path, target: Path):

@@ -103,7 +103,8 @@ def test_commands_write_animations(tmp_path, cli, monkeypatch):
     for name in ("a.gif", "b.webp"):
         for number, x in enumerate(frames_of(tmp_path / "out" / name, "RGB")[0]):
             assert np.array_equal(x, blocks(number).repeat(2, 0).repeat(2, 1))
-    assert "--out must end in .gif, .webp, .png, .apng, .mp4, .webm or .mkv" in cli(2, "restore", file, "--with", "nearest", "--out", "x.jpg")
+    said = cli(2, "restore", file, "--with", "nearest", "--out", "x.jpg")
+    assert "--out must end in .gif, .webp, .png, .apng, .mp4, .webm or .mkv" in said
     degraded = cli(0, "restore", file, "--with", "nearest", "--degrade", "--out", tmp_path / "d.gif")
     assert "psnr" in degraded and len(frames_of(tmp_path / "d.gif", "RGB")[0]) == 3
     worker = SimpleNamespace(process=enlarged)
