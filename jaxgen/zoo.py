@@ -151,6 +151,7 @@ ROWS = {  # preset: its module in jaxgen/models, and what it is for
     "svg-lp": ("video.svg_lp", "predicts frames; many futures, by a learned prior"),
     "video-vae": ("video.video_vae", "compresses clips to a map of latents"),
     "videogpt": ("video.videogpt", "clips as tokens, drawn one after the other"),
+    "stylegan-v": ("video.stylegan_v", "clips in continuous time, on StyleGAN2"),
     "spynet": ("video.spynet", "optical flow of two frames"),
     "basicvsr": ("video.basicvsr", "enlarges videos by 4, from all frames"),
     "lenet5": ("classifier.lenet", "classifies digits"),

@@ -61,7 +61,7 @@ LONG = (
     *("context-encoder", "partial-conv", "adm-classifier", "harmonisation", "adain", "simvp", "tau", "predrnn"),
     *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan", "span", "carn", "predrnn-plus"),
     *("phydnet", "basicvsr"),
-    *("vgan", "video-diffusion", "latte", "mcvd", "svg-lp", "video-vae", "videogpt"),
+    *("vgan", "video-diffusion", "latte", "mcvd", "svg-lp", "video-vae", "videogpt", "stylegan-v"),
 )
 # The first preset of each file: `make test` computes numbers, or traces the step if it is LONG. Variants are slow.
 FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]

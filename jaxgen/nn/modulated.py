@@ -75,14 +75,17 @@ class EqualDense(nn.Module):
     activate: bool = False
     multiplier: float = 1.0
     bias: float = 0.0
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         start = nn.initializers.normal(1 / self.multiplier)
         kernel = self.param("kernel", start, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.constant(self.bias), (self.features,))
         y = x.astype(kernel.dtype) @ (kernel * (self.multiplier / math.sqrt(x.shape[-1])))
-        y = checkpoint_name(y + jnp.broadcast_to(bias.astype(y.dtype) * self.multiplier, y.shape), "dense")
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.constant(self.bias), (self.features,))
+            y = y + jnp.broadcast_to(bias.astype(y.dtype) * self.multiplier, y.shape)
+        y = checkpoint_name(y, "dense")
         return scaled_leaky_relu(y) if self.activate else y
 
 

@@ -87,18 +87,20 @@ class SynthesisLayer(nn.Module):
     side: int
     up: int = 1
     gain: float = 1.0
+    noisy: bool = True  # whether it adds noise
 
     @nn.compact
     def __call__(self, x: Array, w: Array, keys: Array | None) -> Array:
         style = EqualDense(x.shape[-1], bias=1, name="affine")(w)  # [b c_in]
         kernel = self.param("kernel", NORMAL, (3, 3, x.shape[-1], self.features))
-        strength = self.param("noise_strength", nn.initializers.zeros, ())
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        shape = (self.side, self.side)
-        constant = self.variable("noise", "noise_const", lambda: NORMAL(self.make_rng("params"), shape)).value
-        noise = constant[None] if keys is None else rng.normal(keys, shape)  # [b side side]
         y = modulated_conv(x, kernel, style, self.up)
-        y = y + (strength * noise).astype(y.dtype)[..., None] + bias.astype(y.dtype)[None, None, None, :]
+        if self.noisy:
+            strength, shape = self.param("noise_strength", nn.initializers.zeros, ()), (self.side, self.side)
+            constant = self.variable("noise", "noise_const", lambda: NORMAL(self.make_rng("params"), shape)).value
+            noise = constant[None] if keys is None else rng.normal(keys, shape)  # [b side side]
+            y = y + (strength * noise).astype(y.dtype)[..., None]
+        y = y + bias.astype(y.dtype)[None, None, None, :]
         return scaled_leaky_relu(checkpoint_name(y, "conv"), SQRT2 * self.gain)
 
 
@@ -125,10 +127,11 @@ class SynthesisBlock(nn.Module):
     channels: int
     architecture: Architecture
     last: bool
+    noisy: bool = True
 
     @nn.compact
     def __call__(
-        self, x: Array | None, image: Array | None, ws: Array, keys: Array | None
+        self, x: Array | None, image: Array | None, ws: Array, keys: Array | None, beside: Array | None = None
     ) -> tuple[Array, Array | None]:
         def keys_of(layer: str) -> Array | None:
             return None if keys is None else child_keys(keys, f"b{self.side}.{layer}")
@@ -136,14 +139,18 @@ class SynthesisBlock(nn.Module):
         if x is None:
             const = self.param("const", NORMAL, (4, 4, self.features))
             x = jnp.broadcast_to(const[None], (ws.shape[0], *const.shape))  # [b 4 4 features]
-            x = SynthesisLayer(self.features, self.side, name="conv1")(x, ws[:, 0], keys_of("conv1"))
+            if beside is not None:  # numbers of each image, at all places
+                wide = jnp.broadcast_to(beside[:, None, None], (*x.shape[:3], beside.shape[-1]))
+                x = jnp.concatenate([x, wide.astype(x.dtype)], -1)  # [b 4 4 features+d]
+            x = SynthesisLayer(self.features, self.side, noisy=self.noisy, name="conv1")(x, ws[:, 0], keys_of("conv1"))
         else:
             residual = self.architecture == "resnet"
             gain, y = (HALF if residual else 1.0), x
-            x = SynthesisLayer(self.features, self.side, 2, name="conv0")(
+            x = SynthesisLayer(self.features, self.side, 2, noisy=self.noisy, name="conv0")(
                 x, ws[:, 0], keys_of("conv0")
             )  # [b 2h 2w features]
-            x = SynthesisLayer(self.features, self.side, gain=gain, name="conv1")(x, ws[:, 1], keys_of("conv1"))
+            last = SynthesisLayer(self.features, self.side, gain=gain, noisy=self.noisy, name="conv1")
+            x = last(x, ws[:, 1], keys_of("conv1"))
             if residual:
                 skip = EqualConv(self.features, 1, up=2, activate=False, use_bias=False, gain=HALF, name="skip")
                 x = skip(y) + x
@@ -156,19 +163,25 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """ws f32[b num_ws w_dim], keys Key[b] or None -> image f32[b h w c] (figure 7)."""
+    """ws f32[b num_ws w_dim], keys Key[b] or None -> image f32[b h w c] (figure 7).
+
+    beside: f32[b d], concatenated to the constant that each image begins with
+    """
 
     widths: dict[int, int]
     channels: int
     architecture: Architecture
+    noisy: bool = True  # whether the layers add noise
 
     @nn.compact
-    def __call__(self, ws: Array, keys: Array | None) -> Array:
+    def __call__(self, ws: Array, keys: Array | None, beside: Array | None = None) -> Array:
         x, image, first = None, None, 0
         for side, features in self.widths.items():
             last, layers = side == max(self.widths), 1 if x is None else 2
-            block = SynthesisBlock(features, side, self.channels, self.architecture, last, name=f"b{side}")
-            x, image = block(x, image, ws[:, first : first + layers + 1], keys)  # ToRGB uses the next block's first w
+            name = f"b{side}"
+            block = SynthesisBlock(features, side, self.channels, self.architecture, last, self.noisy, name=name)
+            own = ws[:, first : first + layers + 1]  # ToRGB uses the next block's first w
+            x, image = block(x, image, own, keys, beside)
             first += layers
         assert image is not None
         return image
