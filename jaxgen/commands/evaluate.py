@@ -35,7 +35,9 @@ def evaluate_(
             feature extractor: inception, lenet, efficientnet_lite0, random, pixels, or a classifier's run folder.
             Of models with a likelihood: nll_K in nats, bpd_K in bits per dimension, estimated with K samples per
             image. Of autoencoders: reconstruction_psnr, rfid_X, active_units. Of restoration and translation
-            models: psnr_y, psnr_rgb, ssim_y, ssim_rgb; the suffix _border2 crops 2 pixels at each border.
+            models: psnr_y, psnr_rgb, ssim_y, ssim_rgb; the suffix _border2 crops 2 pixels at each border;
+            st_lpips_alex, st_lpips_vgg. Of videos also psnr_rgb_by_frame, st_lpips_alex_by_frame, mse_pixel_sum,
+            mae_pixel_sum, flicker, flicker_error, and warping_error_X, where X is a flow net: spynet, or a run of it.
             Unset: accuracy for classifiers; fid_lenet and kid_lenet for generators of small grey images, such as
             digits, and fid_efficientnet_lite0 and kid_efficientnet_lite0 for all others; psnr_rgb for restoration and
             translation models, reconstruction_psnr for plain autoencoders, loss for all others

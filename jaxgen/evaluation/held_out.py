@@ -21,6 +21,7 @@ from jaxgen.core.step import init_state
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Frozen, TrainState, averaged
 from jaxgen.data import Subset, batches, check_source, evenly, open_source
+from jaxgen.evaluation.net_scores import NET_METRICS, is_net_metric, net_metric
 from jaxgen.evaluation.sample_scores import STATISTICS, extract, is_score, open_scores
 from jaxgen.inference.previews import degraded_and_restored
 from jaxgen.metrics.accumulate import MOMENTS, merge_variances, variances
@@ -43,6 +44,7 @@ def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
             examples = [
                 *MEASURES,
                 *PAIR_METRICS,
+                *NET_METRICS,
                 "nll_5000",
                 "bpd_16",
                 "rfid_lenet",
@@ -294,7 +296,7 @@ def paired(task: Task, name: str) -> Metric:
     if transform is None or not (restores or (transform.subject in task.example and transform.main in task.example)):
         raise InputError(f"This model restores no images and learns from no pairs: it has no {name}.")
     target = transform.main
-    metric = pair_metric(name, task.example[target])
+    metric = (net_metric if is_net_metric(name) else pair_metric)(name, task.example[target])
 
     def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
         true, nets = batch[target], averaged(state, frozen)
@@ -340,6 +342,6 @@ def measure_of(name: str) -> Callable[[Task], Metric] | None:
         return lambda task: likelihood(task, int(match[2]), match[1])
     if name.startswith("rfid_"):
         return lambda task: reconstructed_distance(task, extractor(name.removeprefix("rfid_")))
-    if is_pair_metric(name):
+    if is_net_metric(name) or is_pair_metric(name):
         return lambda task: paired(task, name)
     return MEASURES.get(name)

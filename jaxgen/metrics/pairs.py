@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import ArraySpec
+from jaxgen.metrics import temporal
 from jaxgen.metrics.metric import Metric
 from jaxgen.metrics.pixels import MEASURES as PIXELS
 from jaxgen.metrics.pixels import check_pairs, mean_of, parse, pixel_metric
@@ -20,7 +21,16 @@ PAIR_METRIC = {
 }  # defaults
 SUMS = ("mse_pixel_sum", "mae_pixel_sum")
 BY_FRAME = "_by_frame"  # behind the name of a metric of images
-PAIR_METRICS = (*PIXELS, "snr", "mpjpe", "mse", *SUMS, *(f"{name}{BY_FRAME}" for name in (*SUMS, "psnr_rgb")))
+TEMPORAL = ("flicker", "flicker_error")  # of videos
+PAIR_METRICS = (
+    *PIXELS,
+    "snr",
+    "mpjpe",
+    "mse",
+    *TEMPORAL,
+    *SUMS,
+    *(f"{name}{BY_FRAME}" for name in (*SUMS, "psnr_rgb")),
+)
 
 
 def is_pair_metric(name: str) -> bool:
@@ -42,6 +52,8 @@ def pair_metric(name: str, spec: ArraySpec) -> Metric:
     mse:   mean squared error, of any kind
     mse_pixel_sum, mae_pixel_sum: squares and absolute values of the errors of an image or frame, with values in [0, 1],
            summed over its pixels and channels; the mean over frames and examples, as OpenSTL reports them
+    flicker: of the output alone, the mean change from frame to frame, of pixels in [0, 255]
+    flicker_error: mean error of these changes, 0 where each frame has the same error
     psnr_rgb_by_frame, ...: a metric of images for each frame of videos, named psnr_rgb_frame1, psnr_rgb_frame2, ...
     Raises InputError if the metric is not defined for this kind of array.
     """
@@ -49,6 +61,8 @@ def pair_metric(name: str, spec: ArraySpec) -> Metric:
         "snr": (("audio",), signal_to_noise),
         "mpjpe": (("pose",), joint_distance),
         "mse": ((), lambda x, y: jnp.square(x - y).reshape(len(x), -1).mean(1)),
+        "flicker": (("video",), lambda x, y: temporal.flicker(jnp.clip(y, -1, 1))),
+        "flicker_error": (("video",), lambda x, y: temporal.flicker_error(x, jnp.clip(y, -1, 1))),
     }
     if name in means:
         kinds, measure = means[name]
