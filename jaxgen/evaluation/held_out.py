@@ -245,11 +245,12 @@ def codec_of(task: Task) -> tuple[Codec, Callable[..., Array]]:
 
 def reconstruction(task: Task) -> Metric:
     """Return the measure of the mean PSNR in dB of decode(encode(x)), by the averaged weights, over every example."""
-    _, reconstruct = codec_of(task)
+    (_, reconstruct), name = codec_of(task), next(iter(task.example))
 
     def update(total: State, state: TrainState, frozen: Frozen, batch, index, valid) -> State:
         made = reconstruct(averaged(state, frozen), batch)
-        found = jnp.where(valid, psnr(batch["image"], made), 0)
+        each = psnr(batch[name], made).reshape(len(valid), -1).mean(1)  # of a clip, the mean over its frames
+        found = jnp.where(valid, each, 0)
         return {"count": total["count"] + valid.sum(), "psnr": total["psnr"] + found.sum()}
 
     empty = lambda: {"count": jnp.zeros(()), "psnr": jnp.zeros(())}  # noqa: E731

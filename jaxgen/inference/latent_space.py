@@ -10,7 +10,7 @@ import numpy as np
 from jaxgen.core import rng
 from jaxgen.core.capabilities import Latent
 from jaxgen.core.errors import InputError
-from jaxgen.core.spec import spec_of
+from jaxgen.core.spec import image_of, spec_of
 from jaxgen.core.step import init_state
 from jaxgen.core.task import Task
 from jaxgen.core.types import Context, Params, PyTree, averaged
@@ -22,8 +22,10 @@ Given = Mapping[str, np.ndarray]  # {"label": i32[n], "truncation": f32[n]}, or 
 
 
 def latent_of(task: Task) -> Latent:
-    """Return the latent. Raises InputError where the model has none."""
-    return task.get(Latent)
+    """Return the latent. Raises InputError where the model has none, and where it makes no images."""
+    found = task.get(Latent)
+    image_of(task)
+    return found
 
 
 def shapes(task: Task) -> tuple[tuple[int, ...], tuple[int, ...]]:

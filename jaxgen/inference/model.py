@@ -359,7 +359,7 @@ def abilities(task: Task, model: Any) -> tuple[str, ...]:
     subject = transform.subject if transform else ""
     has = {
         "sample": sampling.draws_samples(task) and transform and generates(transform),
-        "interpolate": task.find(Latent),
+        "interpolate": task.find(Latent) and "image" in task.example,
         "restore": (subject and task.find(Degradation) and "region" not in (transform.inputs if transform else ()))
         or (task.find(Denoiser) and fills(task, model)),
         "translate": subject == "source" and transform and not transform.conditions and not paints,

@@ -110,3 +110,11 @@ def test_mistakes_in_settings():
     ):
         with pytest.raises(InputError, match=sentence):
             model.task(1)
+
+
+def test_commands_for_images_refuse_clips_and_reconstruct_shows_them(cli, tmp_path):
+    gan, vae = (untrained(tmp_path / name, "video", name) for name in ("mocogan", "video-vae"))
+    for command in ("interpolate", "traverse", "directions"):
+        assert "This works on images, and the model's examples are video (video)." in cli(2, command, gan)
+    said = cli(0, "reconstruct", vae, "--count", "2", "--out", tmp_path / "x.gif")
+    assert said.startswith("2 videos of test") and (tmp_path / "x.gif").exists()
