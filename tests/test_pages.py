@@ -1,14 +1,24 @@
-"""Every command of README.md and of the other pages is run as it is written, on small images and tiny models."""
+"""Every command of README.md and of the other pages is run as it is written, on small images and tiny models.
+
+Of the trainings that differ in preset and settings alone one of each family runs; the steps of the others are traced.
+"""
 
 import re
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgen import data
 from jaxgen.commands.parse import parse
 from jaxgen.core.config import validate
+from jaxgen.core.spec import spec_of
+from jaxgen.core.step import make_step
+from jaxgen.runs import sharding
+from jaxgen.runs.load import build_task
+from jaxgen.training.setup import batch_of
 from tests.helpers import pages
 from tests.helpers.pages import ROOT
 from tests.helpers.running import call, for_gradio
@@ -18,6 +28,14 @@ COMMANDS = list(
     dict.fromkeys(command for page in pages.PAGES for command in pages.commands(page) if not command.startswith(SETUP))
 )
 TRAININGS = [c for c in COMMANDS if re.search(r"-m train\.\w+ ", c) and not re.search("--(list|help|resume)", c)]
+# Of each family the shortest one runs, and the first that does one of these.
+OWN = (
+    *("--eval.every", "--start.from", "--dry-run", "--mesh.fsdp", "--model.teacher", "--model.autoencoder"),
+    *("--model.styles", "paired:", "unpaired:", "video:"),
+)
+SHORTEST = {re.findall(r"train\.\w+", c)[0]: c for c in sorted(TRAININGS, key=len, reverse=True)}
+RUN = {*SHORTEST.values(), *(c for word in OWN for c in [c for c in TRAININGS if f" {word}" in c][:1])}
+TRACED = [c for c in TRAININGS if c not in RUN]
 
 
 def test_the_pages_have_commands_of_every_kind():
@@ -64,7 +82,24 @@ def furnished(tmp_path_factory, real_data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", TRACED)
+def test_the_data_of_a_training_of_the_pages_open_and_its_step_can_be_traced(command, furnished, monkeypatch):
+    monkeypatch.chdir(furnished)
+    pages.runs_of(furnished)(command)
+    words = ["paired:PAIRS" if word == "paired:DIR" else word for word in pages.smaller(command)]
+    run = parse(words[0].removeprefix("train."), words[1:]).run
+    validate(run)
+    mesh = sharding.make_mesh(run.mesh)
+    task = build_task(run, mesh)
+    data.check_source(data.open_source(run.data, task.example), run.data, task.example)
+    like = sharding.abstract_state(task, mesh, spec_of(task, run.batch))
+    frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
+    after, _ = jax.eval_shape(make_step(task), like, batch_of(run, task, mesh), frozen)
+    assert jax.tree.structure(after) == jax.tree.structure(like)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in TRACED])
 def test_every_command_of_the_pages_runs(command, furnished, cli, monkeypatch, environment):
     monkeypatch.chdir(furnished)
     words = pages.smaller(command)

@@ -181,11 +181,8 @@ def test_plain_gradients_of_the_tests_equal_xlas():
 
     @jax.jit
     def ours(pairs):
-        forms = plain_input_grad, plain_kernel_grad
-        return [
-            [f(*p, g) for f, p in zip(forms, given[1:], strict=True)]
-            for g, given in zip(geometries, pairs, strict=True)
-        ]
+        pairs = zip(geometries, pairs, strict=True)
+        return [[plain_input_grad(*given[1], g), plain_kernel_grad(*given[2], g)] for g, given in pairs]
 
     equal(ours(pairs), [theirs[1:] for theirs in want])
 
