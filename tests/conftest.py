@@ -56,6 +56,15 @@ class Together(LoadScopeScheduling):
         return ZOO.get(preset, file) if file.endswith("test_zoo.py") else file
 
 
+def pytest_collection_modifyitems(items):
+    """Put the tests of a preset in test_zoo.py one after the other: they share its programs."""
+    at = [i for i, item in enumerate(items) if item.path.name == "test_zoo.py"]
+    order = {name: i for i, name in enumerate(ZOO)}
+    by_preset = sorted((items[i] for i in at), key=lambda item: order.get(item.name.partition("[")[2][:-1], -1))
+    for i, item in zip(at, by_preset, strict=True):
+        items[i] = item
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     config.option.loadscopereorder = False  # files with few tests can be slow: they must not start last

@@ -99,7 +99,7 @@ def test_the_data_of_a_training_of_the_pages_open_and_its_step_can_be_traced(com
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in TRACED])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in TRACED and not c.endswith("jaxgen demo")])
 def test_every_command_of_the_pages_runs(command, furnished, cli, monkeypatch, environment):
     monkeypatch.chdir(furnished)
     words = pages.smaller(command)

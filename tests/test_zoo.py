@@ -1,8 +1,9 @@
 """Every row of the zoo through the same tests: at full size in the abstract, at tiny size numerically.
 
-At full size each preset's step is traced in bf16 on a mesh of eight devices: shapes, dtypes and shardings are read off
-the trace. At tiny size one preset of each file is compiled once, with a gate for each phase; that program serves the
-whole step and each phase alone. A file's other presets, and the numbers of other meshes and of bf16, are marked slow.
+At full size each preset's losses are traced in bf16 on a mesh of eight devices, at tiny size its step: shapes, dtypes
+and shardings are read off the traces. One preset of each file is compiled once, tiny, with a gate for each phase:
+that program serves the whole step and each phase alone. A file's other presets, and the numbers of other meshes and of
+bf16, are marked slow.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core import FrozenDict
 
 from jaxgen import zoo
 from jaxgen.core.cache import use_compilation_cache
@@ -21,10 +23,9 @@ from jaxgen.core.capabilities import Degradation as DegradationOf
 from jaxgen.core.config import Compute, Mesh, Run
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
-from jaxgen.core.step import init_state, make_step
+from jaxgen.core.step import init_state, make_step, split
 from jaxgen.core.task import Task
-from jaxgen.core.types import Phase, TrainState, averaged, variables
-from jaxgen.data.degradations import Degradation
+from jaxgen.core.types import Context, Phase, TrainState, averaged, variables
 from jaxgen.inference.previews import reconstructed, restored, translated
 from jaxgen.inference.sampling import conditions_of, draws_samples, make_sampler, sample_spec
 from jaxgen.interop.entries import to_ours
@@ -36,22 +37,9 @@ from jaxgen.runs.load import build_task
 from jaxgen.training.dry_run import count
 from jaxgen.training.setup import lower
 from tests.helpers.capabilities import classify, generate
+from tests.helpers.presets import DISTINCT, NAMES
 from tests.helpers.quick_keys import quick_key
 
-NAMES = list(zoo.ZOO)
-
-
-@cache
-def alike(name: str, size: str = "tiny") -> Run:
-    """Return a preset's run with simple degradations; those of data/degradations.py have their own tests."""
-    run = getattr(zoo.load(name), size)
-    if not hasattr(run.model, "degradation"):
-        return run
-    return dataclasses.replace(run, model=dataclasses.replace(run.model, degradation=Degradation()))
-
-
-# Presets that differ only in size share a tiny run: the first one is trained for all.
-DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
 # `make test` traces these, and computes them in its second tier: they compile for 4 to 30 seconds each. Tests of their
 # own, beside the others of their family, compute parts of most of them in `make test`.
 LONG = (
@@ -77,6 +65,7 @@ def no_cache(plain_convolutions):
     """No program is written into the cache: writing takes nearly as long as compiling, and none is used again."""
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
     yield
+    forget()
     use_compilation_cache()
 
 
@@ -118,10 +107,13 @@ def initial(task: Task, batch: int):
 
 
 def compiled(name: str, mesh: Mesh = ONE, compute: Compute = PLAIN):
-    """Return the tiny run, its mesh and task, an abstract state and the compiled step; once for all tests.
+    """Return the tiny run, its mesh and task, an abstract state and the compiled step; once for all tests of a preset.
 
     step: (state, batch, frozen, {phase: bool}) -> (state, metrics). Gates other than all True are for one device only.
     """
+    if name not in held:  # conftest.py puts the tests of a preset one after the other
+        forget()
+        held.add(name)
     return compiled_once(name, mesh, compute)  # the cache distinguishes given arguments from defaults
 
 
@@ -177,9 +169,15 @@ def drawer_once(name: str, mesh: Mesh, size: int):
     return lambda state, seed, count: draw(state, frozen_of(task), seed, count, given)
 
 
+held: set[str] = set()  # the preset that has compiled programs
+
+
 def forget():
+    """Free the programs: those of many presets fill the memory map."""
+    held.clear()
     for made in (compiled_once, first, drawer_once):
         made.cache_clear()
+    jax.clear_caches()
 
 
 def batch_of(name: str, seed: int = 0) -> dict[str, np.ndarray]:
@@ -238,20 +236,41 @@ def both(name: str) -> tuple[Run, Run]:
     return zoo.load(name).run, zoo.load(name).tiny
 
 
-@pytest.mark.parametrize("name", ABSTRACT)
+@pytest.mark.parametrize("name", [n if n in ABSTRACT else pytest.param(n, marks=pytest.mark.slow) for n in DISTINCT])
 def test_a_step_in_the_abstract(name):
-    in_the_abstract(name, zoo.load(name).tiny)
+    """The step of a tiny run."""
+    task, state, spec, frozen = in_the_abstract(name, zoo.load(name).tiny)
+    after, metrics = jax.eval_shape(make_step(task), state, spec, frozen)
+    shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+    assert shape(after) == shape(state), "a step keeps structure, shapes and dtypes"
+    assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
+    assert {m.partition("/")[0] for m in metrics} == {p.name for p in task.phases}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DISTINCT)
 def test_full_size_in_the_abstract(name):
-    """Those that differ in size alone are initialised at full size by the test of their number of parameters."""
-    in_the_abstract(name, zoo.load(name).run)
+    """The losses: their gradients and the optimizers, which take most of the time to trace, know no sizes.
+
+    Those that differ in size alone are initialised at full size by the test of their number of parameters.
+    """
+    task, state, spec, frozen = in_the_abstract(name, zoo.load(name).run)
+
+    def losses(state, batch, frozen):
+        context = Context(state.extra, state.ema, frozen, state.step, state.optimizer_state, FrozenDict(task.learners))
+        one = jax.tree.map(lambda x: x[0], split(batch, task.slices))
+        return {phase.name: phase.loss(state.params, context, one, state.key) for phase in task.phases}
+
+    for value, aux in jax.eval_shape(losses, state, spec, frozen).values():
+        assert value.shape == () and value.dtype == jnp.float32
+        assert all(x.shape == () for x in aux.metrics.values()) and set(aux.extra) <= set(state.extra)
 
 
 def in_the_abstract(name: str, run: Run):
-    """Trace a run's step in bf16 on eight devices, and what its capabilities return."""
+    """Trace the state of a run in bf16 on eight devices, and what its capabilities return.
+
+    Returns the task, the state, the shapes of a batch, and those of the frozen nets.
+    """
     lies = sharding.make_mesh(MESH)
     run = dataclasses.replace(run, preset=name, compute=Compute(precision="bf16"))
     run = dataclasses.replace(run, batch=run.batch + -run.batch % lies.size)
@@ -264,11 +283,6 @@ def in_the_abstract(name: str, run: Run):
     for net in set(state.ema) & set(state.params):
         assert laid(state.ema[net]["params"]) == laid(state.params[net]), "averages lie as their parameters"
     frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
-    after, metrics = jax.eval_shape(make_step(task), state, spec, frozen)
-    shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
-    assert shape(after) == shape(state), "a step keeps structure, shapes and dtypes"
-    assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
-    assert {m.partition("/")[0] for m in metrics} == {p.name for p in task.phases}
     transform, nets = task.find(Transform), averaged(state, frozen)
     one = spec_of(task, 2)
     if task.find(DegradationOf):
@@ -281,6 +295,7 @@ def in_the_abstract(name: str, run: Run):
         given = {name: one[name] for name in conditions_of(task)}
         made = jax.eval_shape(generate(task), *nets, keys, given)[task.get(Transform).main]
         assert made.shape == (2, *sample_spec(task).shape) and made.dtype == jnp.float32
+    return task, state, spec, frozen
 
 
 @each
@@ -325,14 +340,12 @@ FEW = "dcgan", "vae"  # `make test` computes them on eight devices, and draws th
 BF16 = [n for i, n in enumerate(FIRST) if all(family(n) != family(m) for m in FIRST[:i])] + ["stylegan2", "vq-vae"]
 
 
-@pytest.fixture(scope="module", params=[n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DISTINCT])
-def kind(request):
-    """A preset with a trained tiny run. After its last test its programs are freed: they fill the memory map."""
-    yield request.param
-    forget()
-    jax.clear_caches()
+each_kind = pytest.mark.parametrize(
+    "kind", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DISTINCT]
+)
 
 
+@each_kind
 def test_each_phase_moves_its_learners_nets_and_no_others(kind):
     task = compiled(kind)[2]
     before = jax.tree.map(np.asarray, first(kind).params)
@@ -352,6 +365,7 @@ def test_each_phase_moves_its_learners_nets_and_no_others(kind):
                 assert not any(m for _, m in moved), f"{phase.name} moves {net}"
 
 
+@each_kind
 def test_restore_then_step_is_bit_equal_to_never_stopping(kind, tmp_path):
     from jaxgen.runs.checkpoint import Checkpoints
 
@@ -371,6 +385,7 @@ def test_restore_then_step_is_bit_equal_to_never_stopping(kind, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@each_kind
 def test_a_sample_depends_on_its_own_key_only(kind):
     task = compiled(kind)[2]
     if not draws_samples(task):
@@ -403,7 +418,6 @@ def test_samples_do_not_depend_on_how_many_are_drawn(name):
     big, small = drawer(name)(state, 0, 6), drawer(name, size=2)(state, 0, 5)
     np.testing.assert_allclose(big[:5], small, atol=1e-4 * np.abs(big).max())
     assert np.array_equal(big[:3], drawer(name)(state, 0, 3)), "the count changes no bit"
-    forget()
 
 
 def answer_of(task, params, context, batch):
@@ -438,9 +452,9 @@ def test_eight_devices_equal_one(kind):
     # Of biggan rounding alone moves the answer by 0.7e-3 to 1.1e-3, depending on how batch norm takes its variance.
     limit = 2e-3 if kind == "biggan" else 1e-3
     np.testing.assert_allclose(answers[1][1], answers[0][1], atol=limit * scale)
-    forget()
 
 
+@each_kind
 def test_every_phases_loss_falls_on_one_batch(kind):
     """Each phase is played alone, with fixed noise and fixed opponents, as its gradient assumes."""
     for phase in compiled(kind)[2].phases:
@@ -462,4 +476,3 @@ def test_bf16_runs_and_keeps_parameters_in_f32(name):
             if metric.endswith("/loss"):
                 assert ours[metric] == pytest.approx(true[metric], rel=0.1, nan_ok=True)
     assert history != exact, "nothing was computed in bf16"
-    forget()

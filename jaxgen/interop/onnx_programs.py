@@ -154,9 +154,11 @@ def _reference(made: Made, batch: int, step: int) -> tuple[dict[str, np.ndarray]
     axes: dict[str, Any] = dict(zip(("h", "w"), made.size or side, strict=True))
     inputs = {n: _random(rng, n, spec, (batch, *_shape(spec, axes)), use) for n, spec in use.inputs.items()}
     keys = jax.random.split(jax.random.key(step), batch)
-    # The nets are arguments: as constants of a program, large ones take long to compile.
-    drawn = jax.jit(lambda nets, *given: noise_inputs.noise_of(partial(use.apply, nets))(*given))
-    noise = [np.asarray(x) for x in drawn(use.nets, inputs, keys)]
+    noise: list[np.ndarray] = []
+    if made.draws:
+        # The nets are arguments: as constants of a program, large ones take long to compile.
+        drawn = jax.jit(lambda nets, *given: noise_inputs.noise_of(partial(use.apply, nets))(*given))
+        noise = [np.asarray(x) for x in drawn(use.nets, inputs, keys)]
     outputs = jax.jit(use.apply)(use.nets, inputs, keys)
     return inputs, [noise[draw.number] for draw in made.draws], [np.asarray(outputs[n]) for n in sorted(outputs)]
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 import numpy as np
 from rich.console import Console
@@ -130,14 +132,14 @@ class Silent:
 
 def _summary_writer() -> type:
     """Return tensorboardX's writer. It is slow to import, and imports PyTorch for seconds where that is installed."""
-    absent = "torch" not in sys.modules
+    absent, modules = "torch" not in sys.modules, cast(dict[str, ModuleType | None], sys.modules)
     if absent:
-        sys.modules["torch"] = None  # pyright: ignore: an import of it raises ImportError
+        modules["torch"] = None  # an import of it raises ImportError
     try:
         from tensorboardX import SummaryWriter
     finally:
         if absent:
-            del sys.modules["torch"]
+            del modules["torch"]
     return SummaryWriter
 
 

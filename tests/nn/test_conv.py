@@ -177,14 +177,16 @@ def test_plain_gradients_of_the_tests_equal_xlas():
         for image, window, strides, pads, dilation, groups, _ in CASES
         if groups == 1 and not isinstance(pads, str)
     }
-    pairs, want = zip(*(xlas_answers(geometry, 3, 4) for geometry in geometries), strict=True)
+    given, want = zip(*(xlas_answers(geometry, 3, 4) for geometry in geometries), strict=True)
 
     @jax.jit
-    def ours(pairs):
-        pairs = zip(geometries, pairs, strict=True)
-        return [[plain_input_grad(*given[1], g), plain_kernel_grad(*given[2], g)] for g, given in pairs]
+    def ours(given):
+        found = []
+        for geometry, (_, (y, k), (x, dy)) in zip(geometries, given, strict=True):
+            found.append([plain_input_grad(y, k, geometry), plain_kernel_grad(x, dy, geometry)])
+        return found
 
-    equal(ours(pairs), [theirs[1:] for theirs in want])
+    equal(ours(given), [theirs[1:] for theirs in want])
 
 
 # Numbers of channels that select a formulation: one product of patches, shifted products, XLA's.
