@@ -13,6 +13,7 @@ from jaxgen.core.capabilities import Transform
 from jaxgen.core.types import Context
 from jaxgen.interop.weight_names import rule_of, to_theirs
 from jaxgen.models.video._autoencoders import AxialAttention
+from jaxgen.models.video.stylegan_v import MotionCodes
 from jaxgen.nn.backbones.latte import Latte
 from jaxgen.nn.transformer import sin_cos_positions
 from tests.helpers.torch_twins import shaken
@@ -239,3 +240,34 @@ def test_attention_along_each_axis():
         y = lines.reshape(-1, shape[axis], c)
         right = theirs(y, y, y)[0].reshape(lines.shape).movedim(3, axis)
         np.testing.assert_allclose(jax.jit(net.apply)({"params": params}, x), right.detach().numpy(), atol=1e-5)
+
+
+def test_motion_codes_of_stylegan_v():
+    """Waves with predicted periods and phases, less the line through them, plus that of the predicted ends."""
+    kernel, distance, waves, longest, d, frames = 2, 3, 4, 24, 5, 8
+    net, noise = MotionCodes(kernel, distance, waves, longest), RNG.normal(size=(2, 7, d)).astype(np.float32)
+    params = shaken(net.init(jax.random.key(0), noise, frames))["params"]
+    ours = np.asarray(jax.jit(net.apply, static_argnums=2)({"params": params}, noise, frames))
+    tree = jax.tree.map(lambda v: torch.from_numpy(np.array(v)), params)
+    x = torch.from_numpy(noise).transpose(1, 2)  # [b d n]
+    for i in range(2):  # kernels of conv1d, with equalised learning rates
+        weight = tree[f"conv_{i}"]["kernel"].reshape(kernel, d, d).permute(2, 1, 0) * (0.01 / (kernel * d) ** 0.5)
+        x = nn.functional.leaky_relu(nn.functional.conv1d(x, weight, 0.01 * tree[f"conv_{i}"]["bias"]), 0.2)
+    x = x.transpose(1, 2)
+    t = torch.arange(frames, dtype=torch.float32)
+    start = t - t % distance
+    left, right = x[:, (start / distance).long()], x[:, (start / distance).long() + 1]
+    linear = lambda name, u: u @ tree[name]["kernel"] / d**0.5  # noqa: E731
+    freqs = 2 * torch.pi / 2 ** torch.linspace(np.log2(distance), np.log2(longest), waves).flip(0)
+    speed = freqs * (linear("periods_predictor", left).tanh() + 1)
+    phase = linear("phase_predictor", left) * longest * freqs / (2 * torch.pi)
+
+    def wave(time):
+        angle = speed * time[None, :, None] + phase
+        return torch.cat([angle.sin(), angle.cos()], 2)
+
+    share = ((t % distance) / distance)[None, :, None]
+    line = lambda a, b: a * (1 - share) + b * share  # noqa: E731
+    ends = line(linear("aligners_predictor", left), linear("aligners_predictor", right))
+    right_codes = wave(t) - line(wave(start), wave(start + distance)) + ends
+    np.testing.assert_allclose(ours, right_codes.numpy(), atol=1e-5)
