@@ -102,7 +102,7 @@ def test_a_new_kind_is_trained_resumed_sampled_evaluated_and_written(toy, cli, m
     with np.load(folder / "made.npz") as file:
         name = {"toy-video": "future", "toy-audio": "audio", "toy-motion": "pose", "toy-text": "tokens"}[preset]
         assert len(file[name]) == 3
-    printed = cli(2, "generate", "whole", "--out", "made.png")
+    printed = cli(2, "generate", "whole", "--out", "made.jpg")
     assert ending in printed
 
     # The metrics of held-out examples follow from their kind.

@@ -41,7 +41,7 @@ def test_flicker_is_the_mean_change():
 
 
 def test_the_warping_error_of_a_shift():
-    """Where the flow is right the error is 0; without motion it is that of the difference, over unmasked pixels."""
+    """The error is 0 where the flow is right; without motion it is that of the difference, over unmasked pixels."""
     x = np.random.default_rng(0).uniform(-1, 1, (1, 8, 9, 3)).astype(np.float32)
     flow = np.broadcast_to(np.asarray([2, 1], np.float32), (1, 8, 9, 2))
     mask = np.zeros((1, 8, 9), np.float32)
