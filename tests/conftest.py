@@ -82,10 +82,10 @@ def forget():
 def plain_convolutions():
     """Compile plain convolutions, in two thirds of the time; those for CPUs are equal (nn/test_conv.py)."""
     from jaxgen.nn import conv
-    from tests.helpers.plain_conv import plain_input_grad, plain_kernel_grad
+    from tests.helpers.plain_conv import plain_conv, plain_input_grad, plain_kernel_grad
 
     forms = {
-        conv.conv_p: (conv.xla_conv, conv.cpu_conv),
+        conv.conv_p: (plain_conv, conv.cpu_conv),
         conv.input_grad_p: (plain_input_grad, conv.cpu_input_grad),
         conv.kernel_grad_p: (plain_kernel_grad, conv.cpu_kernel_grad),
     }
