@@ -38,7 +38,8 @@ def test_mcvd_sees_what_is_given_and_a_hidden_frame_is_nothing():
     task = MCVD.task(1)
     params = drawn_state(task, 2).params
     draw = np.random.default_rng(0)
-    batch = {name: draw.uniform(-1, 1, (2, *x.shape)).astype(np.float32) for name, x in task.example.items()}
+    sizes: dict[str, Any] = {name: (2, *x.shape) for name, x in task.example.items()}
+    batch = {name: draw.uniform(-1, 1, size).astype(np.float32) for name, size in sizes.items()}
     keys = jax.random.split(jax.random.key(0), 2)
     make = jax.jit(lambda given: task.get(Transform).apply(params, NOTHING, given, keys)["video"])
     given = {name: batch[name] for name in ("past", "future")}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -127,7 +128,7 @@ def test_svg_lp():
     params = shaken(params)
     clip = RNG.uniform(-1, 1, (2, 5, 16, 16, 1)).astype(np.float32)
     batch, key = {"past": clip[:, :3], "future": clip[:, 3:]}, jax.random.key(1)
-    context = Context(extra=extra, ema={}, frozen={}, step=np.int32(1))
+    context = Context(extra=extra, ema={}, frozen={}, step=jnp.int32(1))
     loss = jax.jit(jax.value_and_grad(lambda p: task.phases[0].loss(p, context, batch, key)[0]))
     value, grads = loss(params)
     net.load_state_dict(
@@ -138,7 +139,8 @@ def test_svg_lp():
     features, skips = encode(x.flatten(0, 1))
     features = features.unflatten(0, (2, 5))
     zero = lambda layers: [(torch.zeros(2, h), torch.zeros(2, h)) for _ in range(layers)]  # noqa: E731
-    q, p, g, kl, codes = zero(1), zero(1), zero(2), 0, []
+    kl: Any = 0
+    q, p, g, codes = zero(1), zero(1), zero(2), []
     for t in range(4):
         (mean, log_var), (own, own_log) = run(net.posterior, q, features[:, t + 1]), run(net.prior, p, features[:, t])
         drawn = mean + torch.exp(log_var / 2) * noise[:, t]
