@@ -1,7 +1,7 @@
 """python -m jaxgen edit-video: clips cut, joined, retimed, stabilised, denoised, enlarged, painted, captioned."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from jaxgen.media.video_edits.text import Place
 
 if TYPE_CHECKING:
     from jaxgen.media.marks import Mark
+    from jaxgen.media.video_edits.footage import Stage
 
 Clips = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="CLIP ...", help_behavior_hint="(one or more)")
@@ -114,26 +115,6 @@ class Text:
 Flat = tyro.conf.arg(name="")
 
 
-@dataclass
-class Edits:
-    """The edits of one command, whose mistakes are found before the work begins."""
-
-    improve: Improve
-    found: list["Mark | None"] = field(default_factory=list)
-
-    def named(self, shipped: str, plain: str) -> str:
-        """Return the model for an edit: that of --with, shipped weights, or a method without a net."""
-        from jaxgen.pretrained import catalogue
-
-        if self.improve.with_:
-            return self.improve.with_
-        if not self.improve.net:
-            return plain
-        if catalogue.find(shipped) is None:
-            raise InputError(f"No weights {shipped} ship with this version: name some with --with, or add --no-net.")
-        return shipped
-
-
 def edit_video(
     clip: Clips,
     out: Path | None = None,
@@ -217,27 +198,28 @@ def _edited(
     footage: Footage, stabilise: Stabilise, improve: Improve, style: Style, rate: Rate, text: Text
 ) -> tuple[Footage, "Mark | None"]:
     """Return the footage after the edits, and the mark of the nets that have a part in it."""
-    edits: Any = Edits(improve)
+    made: list[Mark | None] = []  # the marks of the nets
     if stabilise.stabilise:
         from jaxgen.media.video_edits.stabilisation import stabilised
 
         reach = max(round(stabilise.smooth * footage.rate), 1)
         footage = footage.through(stabilised(reach, stabilise.camera, stabilise.border))
     if improve.denoise:
-        footage = footage.through(_denoising(edits))
+        footage = footage.through(_denoising(improve.net, made))
     if improve.remove:
-        footage = footage.through(_removal(edits, footage, improve.remove))
+        footage = footage.through(_removal(footage, improve.remove, improve.fill_with, made))
     if improve.upscale is not None:
         from jaxgen.inference.video_editing import enlarger
 
         factor = improve.upscale
         if not 2 <= factor <= 8:
             raise InputError(f"--upscale must be from 2 to 8, not {factor}.")
-        stage, mark = enlarger(edits.named(f"enlarge-x{factor}", "bicubic"), factor, footage.size)
-        edits.found.append(mark)
+        name = improve.with_ or (_shipped(f"enlarge-x{factor}") if improve.net else "bicubic")
+        stage, mark = enlarger(name, factor, footage.size)
+        made.append(mark)
         footage = footage.through(stage, factor)
     if style.style:
-        footage = footage.through(_painting(edits, style))
+        footage = footage.through(_painting(style, made))
     if rate.interpolate is not None or rate.fps is not None:
         from jaxgen.media.video_edits import interpolation
 
@@ -245,39 +227,48 @@ def _edited(
         footage = interpolation.at_rate(footage, rate.fps) if rate.fps is not None else multiply(footage, value or 0)
     if text.text:
         footage = footage.through(_caption(footage, text))
-    if not edits.found:
+    if not made:
         return footage, None
     from jaxgen.inference.video_editing import mark_of
 
-    return footage, mark_of(edits.found)
+    return footage, mark_of(made)
 
 
-def _denoising(edits: Edits) -> Any:
+def _shipped(name: str) -> str:
+    """Return the name of weights that ship with the package. Raises InputError where none do."""
+    from jaxgen.pretrained import catalogue
+
+    if catalogue.find(name) is None:
+        raise InputError(f"No weights {name} ship with this version: name some with --with, or add --no-net.")
+    return name
+
+
+def _denoising(net: bool, made: "list[Mark | None]") -> "Stage":
     from jaxgen.media.video_edits.denoising import denoised
 
-    if not edits.improve.net:
+    if not net:
         return denoised()
     from jaxgen.inference.video_editing import frame_model
 
-    model = frame_model(Edits(Improve()).named("denoise", ""))
-    edits.found.append(model.mark)
+    model = frame_model(_shipped("denoise"))
+    made.append(model.mark)
     return denoised(model.restored)
 
 
-def _removal(edits: Edits, footage: Footage, mask: Path) -> Any:
+def _removal(footage: Footage, mask: Path, fill_with: str, made: "list[Mark | None]") -> "Stage":
     from jaxgen.media.video_edits.removal import by_spreading, open_masks, removed
 
     fill, found = by_spreading, open_masks(mask, footage)
-    if edits.improve.fill_with:
+    if fill_with:
         from jaxgen.inference.video_editing import frame_model
 
-        model = frame_model(edits.improve.fill_with, mask=True)
-        edits.found.append(model.mark)
+        model = frame_model(fill_with, mask=True)
+        made.append(model.mark)
         fill = model.filled
     return removed(found, fill)
 
 
-def _painting(edits: Edits, style: Style) -> Any:
+def _painting(style: Style, made: "list[Mark | None]") -> "Stage":
     from jaxgen.commands.stylize import method_for
     from jaxgen.inference.stylization import StyleRequest, open_stylist
     from jaxgen.inference.video_editing import painted
@@ -287,7 +278,7 @@ def _painting(edits: Edits, style: Style) -> Any:
     stylist = open_stylist(name, StyleRequest(style.style, strength=style.strength))
     if stylist.iterative:
         raise InputError(f"{name} learns each image for itself, which takes too long for a clip: name a trained model.")
-    edits.found.append(stylist.mark)
+    made.append(stylist.mark)
     return steadily(painted(stylist), style.steady)
 
 
@@ -301,7 +292,7 @@ def named_painter(styles: Sequence[str], method_for: Any) -> str:
     return method_for(tuple(styles))
 
 
-def _caption(footage: Footage, text: Text) -> Any:
+def _caption(footage: Footage, text: Text) -> "Stage":
     from jaxgen.media.video_edits.text import captioned, font_of
 
     start, end = timeline.span(text.text_time, "--text-time")

@@ -34,6 +34,16 @@ PROTOCOLS: dict[str, dict[str, str]] = {  # table -> metric -> what its name doe
         "seconds": "the whole set, compilation included",
     },
     "restore-memory": {"peak_memory_gib": "resident memory of the process, imports and compilation included"},
+    "video-editing": {
+        "psnr_rgb": "dB, 8 bits, mean over the frames; of a removal of the hidden part only; @simple: the mean of both "
+        "frames, the noisy input, a hole that continues its surroundings; @single: the net alone; @no_net: without it",
+        "shake_pixels": "root mean square of the motion of four points from frame to frame; @simple: of the input",
+        "psnr_next": "dB, between neighbouring frames, without borders; @simple: of the input, @unshaken: of the clip",
+    },
+    "video-editing-memory": {
+        "peak_memory_gib": "resident memory of the process, imports and compilation included",
+        "frames_per_second": "compilation included",
+    },
     "restoration-quality": {
         **{f"psnr_y_border{n}": f"{WHOLE}, luma, averaged weights" for n in (2, 3, 4)},
         "psnr_y": f"{WHOLE}, grey, averaged weights",

@@ -87,6 +87,26 @@ TABLES = {
         {"limit": "{memory_limit_gib:.0f} GiB", "peak": "{peak_memory_gib:.3g} GiB", "minutes": "{minutes:.3g}"},
         "`python -m jaxgen restore` in tiles: the peak of the resident memory, imports and compilation included.",
     ),
+    "video-editing": Table(
+        ("edit", "clip"),
+        {
+            "simplest way, dB": "{psnr_rgb@simple:.2f}|{psnr_next@simple:.2f}",
+            "net alone, dB": "{psnr_rgb@single:.2f}",
+            "without net, dB": "{psnr_rgb@no_net:.2f}",
+            "edit, dB": "{psnr_rgb:.2f}|{psnr_next:.2f}",
+            "shake before, pixels": "{shake_pixels@simple:.2f}",
+            "after": "{shake_pixels:.2f}",
+        },
+        "PSNR of frames that were left out, of frames without noise (sigma 25 was added), of what was hidden, and "
+        "between neighbouring frames of a clip that was shaken. The simplest way: the mean of both frames, the "
+        "noisy input, a hole that continues its surroundings, the shaken clip.",
+    ),
+    "video-editing-memory": Table(
+        ("edit", "frames"),
+        {"peak": "{peak_memory_gib:.3g} GiB", "frames/s": "{frames_per_second:.2g}"},
+        "`python -m jaxgen edit-video`, a clip of 640x360: the peak of the resident memory of the process, imports and "
+        "compilation included.",
+    ),
     "restoration-quality": Table(
         ("model", "set"),
         {"steps": "{.steps:,}", **MINUTES, "PSNR Y": PSNR_Y.replace("CASE", "")},

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.media.video_edits.footage import Frame, Stage, to_bytes, to_float
-from jaxgen.media.video_edits.motion import brought, flow_of, same_scene
+from jaxgen.media.video_edits.motion import flow_of, same_scene, trust_in
 from jaxgen.nn.optical_flow import warped
 
 PULL = 0.7  # how far, from 0 to 1, a value is pulled to the frame before
@@ -29,7 +29,7 @@ class Steady:
         if self.before is not None and given.shape == made.shape == self.before[0].shape:
             content, last = self.before
             flow = flow_of(given, content)
-            trust = brought(given, content, flow, cubic=False)[1]
+            trust = trust_in(given, content, flow)
             if same_scene(trust):
                 made = np.asarray(_pulled(made, last, flow, trust, self.pull))
         self.before = given, made

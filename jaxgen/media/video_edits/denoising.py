@@ -1,6 +1,5 @@
 """Temporal denoising: the mean of frames that are brought along the optical flow, where they agree."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.media.video_edits.footage import Frame, Stage, to_bytes, to_float
-from jaxgen.media.video_edits.motion import difference, flow_of, inside
-from jaxgen.nn.optical_flow import luma, warped
+from jaxgen.media.video_edits.motion import difference, flow_of, inside, noise_of
+from jaxgen.nn.optical_flow import warped
 
 Array = jax.Array
 
@@ -20,19 +19,7 @@ CLOSE = 0.03  # the difference of patches of guides, from 0 to 1, at which a fra
 BLURRED = (
     70 / 256
 )  # of the deviation of noise is left by the binomial filter: its squared taps, summed, along both axes
-LAPLACIANS = jnp.asarray([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
 Clean = Callable[[np.ndarray], np.ndarray]  # f32[h w 3] in [0, 1] -> the same, with less noise
-
-
-@jax.jit
-def noise_of(x: Array) -> Array:
-    """Return the standard deviation of the noise in the brightness of f32[h w 3].
-
-    By a difference of two Laplacians, blind to edges: Immerkaer, "Fast Noise Variance Estimation", 1996.
-    """
-    y = luma(x)
-    parts = [LAPLACIANS[i, j] * y[i : y.shape[0] - 2 + i, j : y.shape[1] - 2 + j] for i in range(3) for j in range(3)]
-    return math.sqrt(math.pi / 2) / 6 * jnp.abs(sum(parts, jnp.zeros(()))).mean()
 
 
 class Seen(NamedTuple):

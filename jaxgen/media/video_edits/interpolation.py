@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgen.core.errors import InputError
 from jaxgen.media.video_edits.footage import Footage, Frame, to_bytes, to_float
-from jaxgen.media.video_edits.motion import brought, difference, flow_of, same_scene
+from jaxgen.media.video_edits.motion import difference, flow_of, same_scene, trust_in
 from jaxgen.nn.optical_flow import warped
 
 Array = jax.Array
@@ -52,7 +52,7 @@ def halfway(first: Array, second: Array, forth: Array, back: Array, share: Array
 def by_flow(first: Any, second: Any, shares: list[float]) -> list[Any]:
     """Return frames f32[h w 3] at times from 0 to 1 between two; the nearer one where the scene changes."""
     forth = flow_of(first, second)
-    if not same_scene(brought(first, second, forth)[1]):
+    if not same_scene(trust_in(first, second, forth)):
         return [first if share < 0.5 else second for share in shares]
     back = flow_of(second, first)
     return [halfway(first, second, forth, back, jnp.float32(share)) for share in shares]

@@ -18,7 +18,7 @@ from jaxgen.core.errors import InputError
 from jaxgen.data.video_folder import open_clip
 from jaxgen.media import photo
 from jaxgen.media.video_edits.footage import Footage, Frame, coloured, to_float
-from jaxgen.media.video_edits.motion import brought, flow_of, same_scene
+from jaxgen.media.video_edits.motion import flow_of, same_scene, trust_in
 
 REACH = 16  # frames before, and after, in which a hidden pixel is looked for
 BYTES = 600_000_000  # of the frames and flows in memory: fewer frames where they are large
@@ -103,7 +103,7 @@ def _link(one: Held, other: Held):
     """Find the flows between two frames, carried on into what is hidden."""
     first, second = one.pixels.astype(np.float32), other.pixels.astype(np.float32)
     forth, back = flow_of(first, second), flow_of(second, first)
-    if same_scene(brought(first, second, forth, cubic=False)[1]):
+    if same_scene(trust_in(first, second, forth)):
         near = [ndimage.binary_dilation(held.hidden, iterations=3) for held in (one, other)]
         one.flows[1] = spread(np.asarray(forth), near[0]).astype(np.float16)
         other.flows[-1] = spread(np.asarray(back), near[1]).astype(np.float16)

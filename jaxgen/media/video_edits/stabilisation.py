@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jaxgen.media.video_edits.footage import Frame, Stage, to_float
-from jaxgen.media.video_edits.motion import brought, flow_of, same_scene
+from jaxgen.media.video_edits.motion import flow_of, same_scene, trust_in
 
 Camera = Literal["similarity", "homography"]
 Border = Literal["crop", "fill"]
@@ -36,7 +36,7 @@ def points(first: np.ndarray, second: np.ndarray) -> Motion | None:
     """Return textured points and where they go, for frames f32[h w 3]; None where the scene changes."""
     one, other = jnp.asarray(first), jnp.asarray(second)
     flow = flow_of(one, other, FLOW_PIXELS)
-    if not same_scene(brought(one, other, flow, cubic=False)[1]):
+    if not same_scene(trust_in(one, other, flow)):
         return None
     found = np.asarray(flow, np.float64)
     height, width = first.shape[:2]
