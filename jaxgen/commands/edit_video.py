@@ -79,7 +79,7 @@ class Style:
     style: tuple[str, ...] = ()
     """paint in these styles: names, or with a run of adain images; frames are made consistent over time"""
     style_with: Annotated[str, tyro.conf.arg(metavar="RUN|WEIGHTS|NAME")] = ""
-    """the model that paints, as in stylize; unset: weights that paint the named styles"""
+    """the model that paints, which may know one style; unset: weights that paint the named styles"""
     strength: float = 1.0
     """strength of the style, from 0 to 1"""
     steady: float = 0.7
@@ -165,8 +165,6 @@ def _check(cut: Cut, stabilise: Stabilise, improve: Improve, style: Style, rate:
         raise InputError("--with names the model for --upscale: add it.")
     if improve.fill_with and improve.remove is None:
         raise InputError("--fill-with fills in what --remove has removed: add it.")
-    if style.style_with and not style.style:
-        raise InputError("--style-with paints what --style names: add it.")
     for name, value in (("--strength", style.strength), ("--steady", style.steady)):
         if not 0 <= value <= 1:
             raise InputError(f"{name} must be from 0 to 1, not {value:g}.")
@@ -218,7 +216,7 @@ def _edited(
         stage, mark = enlarger(name, factor, footage.size)
         made.append(mark)
         footage = footage.through(stage, factor)
-    if style.style:
+    if style.style or style.style_with:
         footage = footage.through(_painting(style, made))
     if rate.interpolate is not None or rate.fps is not None:
         from jaxgen.media.video_edits import interpolation

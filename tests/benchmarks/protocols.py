@@ -40,10 +40,7 @@ PROTOCOLS: dict[str, dict[str, str]] = {  # table -> metric -> what its name doe
         "shake_pixels": "root mean square of the motion of four points from frame to frame; @simple: of the input",
         "psnr_next": "dB, between neighbouring frames, without borders; @simple: of the input, @unshaken: of the clip",
     },
-    "video-editing-memory": {
-        "peak_memory_gib": "resident memory of the process, imports and compilation included",
-        "frames_per_second": "compilation included",
-    },
+    "video-editing-memory": {"peak_memory_gib": "resident memory of the process, imports and compilation included"},
     "restoration-quality": {
         **{f"psnr_y_border{n}": f"{WHOLE}, luma, averaged weights" for n in (2, 3, 4)},
         "psnr_y": f"{WHOLE}, grey, averaged weights",

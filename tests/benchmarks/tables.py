@@ -103,7 +103,7 @@ TABLES = {
     ),
     "video-editing-memory": Table(
         ("edit", "frames"),
-        {"peak": "{peak_memory_gib:.3g} GiB", "frames/s": "{frames_per_second:.2g}"},
+        {"peak": "{peak_memory_gib:.3g} GiB"},
         "`python -m jaxgen edit-video`, a clip of 640x360: the peak of the resident memory of the process, imports and "
         "compilation included.",
     ),

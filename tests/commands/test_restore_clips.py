@@ -44,6 +44,8 @@ def test_a_model_of_videos_sees_all_frames(run, clip, tmp_path, cli):
     assert np.abs(made - levels).max() <= 1
     mark = facts(tmp_path / "big.apng")["mark"]
     assert (mark["source"], mark["preset"]) == (marks.EDITED, "basicvsr")
+    cli(0, "edit-video", path, "--upscale", "4", "--with", run, "--out", tmp_path / "edited.mkv")
+    np.testing.assert_array_equal(list(open_clip(tmp_path / "edited.mkv").frames(range(5))), made)
     again = jaxgen.load(run).restore(frames)
     assert again.dtype == np.uint8 and np.abs(again - levels).max() <= 1
 

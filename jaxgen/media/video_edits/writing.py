@@ -31,10 +31,10 @@ BT709, BT601, NARROW = 1, 6, 1  # FFmpeg's numbers of colour spaces, and of the 
 
 def check(path: Path, overwrite: bool, given: list[Path]):
     """Raise InputError if a video can't be written there."""
-    output_files.check(path, SUFFIXES, overwrite, given=given)
-    check_animation(path, 25)
     if find_spec("av") is None:
         raise InputError("Editing videos needs PyAV: pip install 'jaxgen[video]'.")
+    output_files.check(path, SUFFIXES, overwrite, given=given)
+    check_animation(path, 25)
 
 
 def write(
