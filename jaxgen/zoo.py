@@ -153,6 +153,7 @@ ROWS = {  # preset: its module in jaxgen/models, and what it is for
     "videogpt": ("video.videogpt", "clips as tokens, drawn one after the other"),
     "stylegan-v": ("video.stylegan_v", "clips in continuous time, on StyleGAN2"),
     "spynet": ("video.spynet", "optical flow of two frames"),
+    "rife": ("video.rife", "the frame between two frames, fast"),
     "basicvsr": ("video.basicvsr", "enlarges videos by 4, from all frames"),
     "lenet5": ("classifier.lenet", "classifies digits"),
     "lenet5-1998": ("classifier.lenet", "classifies digits, as in the paper"),

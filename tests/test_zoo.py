@@ -48,7 +48,7 @@ LONG = (
     *("ddpm", "consistency", "meanflow", "vdm", "masked", "vqgan", "vae-iaf", "mae", "r3gan", "srgan", "rcan", "rrdb"),
     *("context-encoder", "partial-conv", "adm-classifier", "harmonisation", "adain", "simvp", "tau", "predrnn"),
     *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan", "span", "carn", "predrnn-plus"),
-    *("phydnet", "basicvsr"),
+    *("phydnet", "basicvsr", "rife"),
     *("vgan", "video-diffusion", "latte", "mcvd", "svg-lp", "video-vae", "videogpt", "stylegan-v"),
 )
 # The first preset of each file: `make test` computes numbers, or traces the step if it is LONG. Variants are slow.

@@ -15,7 +15,8 @@ from jaxgen.core.types import Context, Params
 def predictor_of(task: Task, name: str) -> Transform:
     """Return a task's transform of frames to the next frames. Raises InputError for a model without one."""
     found = task.find(Transform)
-    given = found is not None and found.subject in task.example  # a clip that is to be restored is no example
+    # A clip that is to be restored is no example; frames on both sides of what is missing are no past.
+    given = found is not None and found.subject in task.example and not found.conditions
     if found is None or not given or {found.source.kind, found.outputs[found.main].kind} != {"video"}:
         raise InputError(f"{name} predicts no video: name a run of train.video.")
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax import lax
 
 from jaxgen.core.types import Array
 
@@ -37,6 +38,32 @@ def frequency(made: Array, clean: Array) -> Array:
     """
     f = jnp.fft.rfft2(made - clean, axes=(1, 2))
     return (jnp.abs(f.real) + jnp.abs(f.imag)).mean(range(1, clean.ndim)) / 2
+
+
+def laplacian(made: Array, clean: Array, levels: int = 5) -> Array:
+    """Return the sum over the levels of a Laplacian pyramid of mean |made - clean|, of [b h w c] with even sides.
+
+    Bojanowski et al. 2018 (GLO), without weights, as in RIFE's code: Burt and Adelson's filter, edges mirrored.
+    """
+    x, total = made - clean, jnp.zeros(len(clean))  # the pyramid is linear
+    for _ in range(levels):
+        down = _smoothed(x)[:, ::2, ::2]  # [b h/2 w/2 c]
+        zeros = jnp.zeros_like(down)
+        wide = jnp.stack([down, zeros], 3).reshape(*down.shape[:2], x.shape[2], x.shape[3])
+        up = jnp.stack([wide, jnp.zeros_like(wide)], 2).reshape(x.shape)
+        total = total + jnp.abs(x - 4 * _smoothed(up)).mean((1, 2, 3))
+        x = down
+    return total
+
+
+def _smoothed(x: Array) -> Array:
+    """Return x [b h w c] filtered by the binomial kernel of 5x5."""
+    for axis in (1, 2):
+        size = x.shape[axis]
+        padded = jnp.pad(x, [(2, 2) if i == axis else (0, 0) for i in range(4)], mode="reflect")
+        taps = (lax.slice_in_dim(padded, k, k + size, axis=axis) * (w / 16) for k, w in enumerate((1, 4, 6, 4, 1)))
+        x = sum(taps, jnp.zeros_like(x))
+    return x
 
 
 def total_variation(x: Array) -> Array:
