@@ -240,7 +240,7 @@ def test_guidance_of_a_conditional_model_and_of_an_edit(folder, cli, tmp_path):
     from PIL import Image
 
     digits: Any = datasets.load_digits()
-    Image.fromarray(np.uint8(digits.images[3] * 15.9)).save(tmp_path / "three.png")
+    Image.fromarray((digits.images[3] * 15.9).astype(np.uint8)).save(tmp_path / "three.png")
     how = f"classifier={folder / 'classifier'},scale=2,steps=4"
     cli(0, "generate", folder / "conditional", "--count", "4", "--out", tmp_path / "g.png",
         "--sampling", f"{how},guidance=2")  # fmt: skip
