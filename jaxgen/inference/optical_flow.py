@@ -39,12 +39,13 @@ class FlowNet:
         return jax.jit(self.apply)
 
 
-def open_flow(name: str = DEFAULT) -> FlowNet:
+def open_flow(name: str = DEFAULT, preset: str = "") -> FlowNet:
     """Return the net of a run, of a file of weights or of a name in the catalogue.
 
+    preset: of a file of weights that does not state it, such as "spynet" for that part of BasicVSR's weights
     Raises InputError where it finds no flow.
     """
-    opened = open_trained(name, mesh=Mesh(data=1), with_frozen=False)
+    opened = open_trained(name, preset, mesh=Mesh(data=1), with_frozen=False)
     transform, (params, context) = opened.task.find(Transform), averaged(opened.state, opened.frozen)
 
     def apply(variables: Any, first: Array, second: Array) -> Array:
