@@ -232,12 +232,12 @@ class Model(Opened):
         at_least(1, frames=frames)
         check_seed(seed)
         transform, given = self.task.get(Transform), taken(clip)
-        count, *size = map(int, transform.source.shape)
+        count, height, width, channels = map(int, transform.source.shape)
         if len(given.photos) < count:
             raise InputError(f"{self.name} predicts from {count} frames, not from {len(given.photos)}.")
         past = np.stack([photo.pixels for photo in given.photos[-count:]])
-        if list(past.shape[1:]) != size:
-            past = clip_to_size(quantised(past, 8), tuple(size), "center") / np.float32(127.5) - 1
+        if past.shape[1:] != (height, width, channels):
+            past = clip_to_size(quantised(past, 8), (height, width, channels), "center") / np.float32(127.5) - 1
         frames = frames or int(transform.outputs[transform.main].shape[0])
 
         def continuation(opened: Any) -> list[tuple[np.ndarray, None]]:
