@@ -119,6 +119,9 @@ def main():
 
 
 if __name__ == "__main__":
+    from jaxgen.core.interruption import stop_in_words
+
+    stop_in_words()
     if sys.argv[1:2] == ["train"]:
         from jaxgen.training.huge_pages import use_huge_pages
 
