@@ -57,7 +57,7 @@ def described(found: dict[str, Any]) -> str:
     lines += [f"  {name}: {text[:LONGEST]}{'...' * (len(text) > LONGEST)}" for name, text in found["text"].items()]
     layout = [found["format"]]
     if about := found["image"]:
-        layout += [f"{about['height']}x{about['width']}", f"{about['mode']} of {about['bits']} bits"]
+        layout += [f"{about['width']}x{about['height']}", f"{about['mode']} of {about['bits']} bits"]
         layout += [f"{about['frames']} frames"] if about["frames"] > 1 else []
         layout.append(f"colour profile {about['icc_profile']}" if about["icc_profile"] else "no colour profile")
         turned = about["orientation"]

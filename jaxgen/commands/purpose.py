@@ -78,14 +78,15 @@ def resolved(purpose: Purpose, with_: str, scale: float | None, mask: Path | Non
     if catalogue.find(name) is None:
         raise InputError(
             f"No weights for {asked[0]} ship with this version: train some (preset {PRESETS[kind]}) and name the run "
-            f"with --with, or name published ones ({published(scale if enlarges else None)})."
+            f"with --with{instead(kind, scale)}."
         )
     return name, purpose.fill
 
 
-def published(scale: float | None) -> str:
-    """Return how published weights are named: an example for a factor, else where they are listed."""
+def instead(kind: str, scale: float | None) -> str:
+    """Return what there is in place of shipped weights, as the end of a sentence: published ones, or no net."""
     from jaxgen.pretrained import catalogue
 
-    name = f"imdn-x{scale:g}" if scale else ""
-    return f"--with {name}" if name and catalogue.find(name) else "python -m jaxgen list weights"
+    name = {"enlarge": f"imdn-x{scale:g}" if scale else "", "fill": "deep-image-prior"}.get(kind, "")
+    known = name == "deep-image-prior" or (name and catalogue.find(name))
+    return f", or write --with {name}" if known else ""

@@ -99,7 +99,19 @@ MARKED: dict[str, list[tuple[str, dict[str, tuple[str, str]]]]] = {
 }
 # They write no images, or have a test of their own: train below, demo and predict in their own files; inspect reads,
 # report shows what a run has.
-OTHERS = {"list", "demo", "predict", "train", "evaluate", "import", "export", "prepare", "inspect", "report"}
+OTHERS = {
+    "list",
+    "demo",
+    "predict",
+    "edit-video",
+    "train",
+    "evaluate",
+    "import",
+    "export",
+    "prepare",
+    "inspect",
+    "report",
+}
 
 
 def test_no_command_is_forgotten():
@@ -191,11 +203,11 @@ def test_inspect_prints_what_is_known(tmp_path, cli):
         "preset: imdn",
         f"weights: {'cd' * 32}",
         "seed: 7",
-        "PNG, 8x12, RGB of 8 bits, no colour profile, upright",
+        "PNG, 12x8, RGB of 8 bits, no colour profile, upright",
     ):
         assert words in said
     photo.write(tmp_path / "b.tif", values.astype(np.uint16) * 257, like, mark=None)
-    assert f"{NO_MARK} TIFF, 8x12, RGB of 16 bits" in cli(0, "inspect", tmp_path / "b.tif")
+    assert f"{NO_MARK} TIFF, 12x8, RGB of 16 bits" in cli(0, "inspect", tmp_path / "b.tif")
     found = json.loads(cli(0, "inspect", tmp_path, "--json"))
     assert [Path(each["file"]).name for each in found] == ["a.png", "b.tif"]
     assert found[0]["mark"]["seed"] == 7 and found[1]["mark"] is None and found[1]["image"]["bits"] == 16
@@ -218,7 +230,7 @@ def test_inspect_reads_the_marks_of_others(tmp_path, cli):
         and "EXIF Software: Camera firmware" in said
     )
     assert "parameters: a castle, steps: 20\\x1b[31mxxx" in said and "xxx..." in said
-    assert "turned by EXIF orientation 6" in said and "sRGB" in said and "PNG, 12x8" in said
+    assert "turned by EXIF orientation 6" in said and "sRGB" in said and "PNG, 8x12" in said
 
 
 C2PA = {  # where each format has its manifest, by the C2PA specification

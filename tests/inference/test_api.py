@@ -264,7 +264,7 @@ REFUSALS = {
     "restore a.png": "Name what to do: --scale 4, --denoise",
     "restore a.png --scale 2 --fill m.png": "No model does --fill and --scale 2 at once: run restore once for each",
     "restore a.png --scale 2.5": "The shipped weights enlarge by 2, 3 or 4, not by 2.5",
-    "restore a.png --scale 4": "(preset imdn) and name the run with --with, or name published ones (--with imdn-x4)",
+    "restore a.png --scale 4": "(preset imdn) and name the run with --with, or write --with imdn-x4",
     "restore a.png --colourise": "No weights for --colourise ship with this version: train some (preset nafnet-c",
     "restore a.png --mask m.png": "--mask is for --with: write --fill m.png",
     "restore a.png --with bicubic --deblur": "--deblur takes the shipped weights, and --with names others",
