@@ -27,7 +27,7 @@ def folder(tmp_path_factory) -> Path:
         untrained(folder / name, "diffusion", preset, *steps, "--model.sampling.steps", "3")
     digits: Any = datasets.load_digits()
     for name, number in (("a", 0), ("b", 12)):
-        Image.fromarray(np.uint8(digits.images[number] * 15.9)).save(folder / f"{name}.png")
+        Image.fromarray((digits.images[number] * 15.9).astype(np.uint8)).save(folder / f"{name}.png")
     mask = np.zeros((8, 8), np.uint8)
     mask[4:] = 255
     Image.fromarray(mask).save(folder / "mask.png")

@@ -245,7 +245,7 @@ def test_import_takes_a_name_and_its_settings(put, tmp_path, cli, name, count):
 @pytest.mark.slow
 def test_the_short_way_of_the_readme_runs_as_it_stands(put, tmp_path, monkeypatch):
     [code] = [code for code in pages.python(pages.ROOT / "README.md") if "jaxgen.load(" in code]
-    put("span-x4"), put("gan-mnist")
+    put("gan-mnist")
     save(tmp_path / "photo.png", smooth(16, 24))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

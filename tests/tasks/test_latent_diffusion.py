@@ -45,7 +45,7 @@ def folder(tmp_path_factory) -> Path:
     for name in ("vq-vae", "vae"):
         untrained(folder / name, "vae", name)
     digits: Any = datasets.load_digits()
-    Image.fromarray(np.uint8(digits.images[0] * 15.9)).save(folder / "a.png")
+    Image.fromarray((digits.images[0] * 15.9).astype(np.uint8)).save(folder / "a.png")
     mask = np.zeros((8, 8), np.uint8)
     mask[4:] = 255
     Image.fromarray(mask).save(folder / "mask.png")
