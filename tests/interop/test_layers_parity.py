@@ -22,6 +22,7 @@ from jaxgen.nn.conditional import Embed
 pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("plain_convolutions")]
 torch: Any = pytest.importorskip("torch")
 
+WEIGHTS = "weight", "weight_ih", "weight_hh"  # of a layer, of a recurrent cell
 SIZE = 11  # of the images that a layer gets
 LAYERS = conv.Conv, conv.ConvTranspose, conv.Dense, Embed
 TENSORFLOW = "fast-style", "fast-style-many"  # published for TensorFlow, with its layouts
@@ -116,7 +117,7 @@ def test_pytorchs_layers_with_the_exported_arrays_answer_as_ours(name):
             axes = 2 if isinstance(layer, conv.Dense | Embed) else 4
             if weight.ndim != kernel.ndim and rule in RESHAPED:
                 continue
-            assert row.name.endswith("weight") and weight.ndim == kernel.ndim
+            assert row.name.rpartition(".")[2] in WEIGHTS and weight.ndim == kernel.ndim
             own, bias = {leaf: kernel}, np.zeros((*kernel.shape[:-axes], 1), np.float32)
             if getattr(layer, "use_bias", False):
                 own["bias"], bias = arrays[*path[:-1], "bias"], theirs[rows[*path[:-1], "bias"].name]
