@@ -84,6 +84,7 @@ def cleaned(data: Path) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
 def emptied(data: Path) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
     """Hide a part of a clip, which then moves through the hole."""
     for name, less, numbers, place in (
+        ("bigbuckbunny.mp4", 2, range(20, 44), (60, 76, 100, 120)),
         ("realshort.mp4", 1, range(4, 32), (110, 126, 150, 168)),
         ("carphone_pristine.mp4", 1, range(60, 84), (20, 40, 20, 40)),
     ):
