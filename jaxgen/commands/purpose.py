@@ -17,6 +17,17 @@ PRESETS = {  # the preset to train for a purpose, where no weights ship
     "repair": "photo-repair",
     "fill": "gated-conv",
 }
+DONE = {  # what an image is afterwards, the end of its file's name; "restored" where --with names the model
+    "enlarge": "enlarged",
+    "denoise": "denoised",
+    "deblur": "deblurred",
+    "dejpeg": "dejpegged",
+    "lowlight": "brightened",
+    "dehaze": "dehazed",
+    "colourise": "colourised",
+    "repair": "repaired",
+    "fill": "filled",
+}
 FACTORS = (2, 3, 4)  # that weights enlarge by
 
 
@@ -50,14 +61,17 @@ class Purpose:
 NONE = Purpose()
 
 
-def resolved(purpose: Purpose, with_: str, scale: float | None, mask: Path | None) -> tuple[str, Path | None]:
-    """Return the model to take and the mask. Raises InputError where no shipped weights do what is asked for."""
+def resolved(purpose: Purpose, with_: str, scale: float | None, mask: Path | None) -> tuple[str, Path | None, str]:
+    """Return the model to take, the mask, and what the image is afterwards: "denoised", "enlarged-x4", "restored".
+
+    Raises InputError where no shipped weights do what is asked for.
+    """
     if purpose.fill and mask:
         raise InputError("--fill names the mask: leave out --mask.")
     if with_:
         if other := [name for name in purpose.names if name != "fill"]:
             raise InputError(f"--{other[0]} takes the shipped weights, and --with names others: leave out one of them.")
-        return with_, purpose.fill or mask
+        return with_, purpose.fill or mask, "restored"
     if mask:
         raise InputError(f"--mask is for --with: write --fill {mask}.")
     enlarges = scale is not None and scale != 1
@@ -80,7 +94,7 @@ def resolved(purpose: Purpose, with_: str, scale: float | None, mask: Path | Non
             f"No weights for {asked[0]} ship with this version: train some (preset {PRESETS[kind]}) and name the run "
             f"with --with{instead(kind, scale)}."
         )
-    return name, purpose.fill
+    return name, purpose.fill, f"{DONE[kind]}-x{scale:g}" if enlarges else DONE[kind]
 
 
 def instead(kind: str, scale: float | None) -> str:

@@ -66,7 +66,8 @@ def restore(
             a run of train.diffusion, to fill in images of its own size; a file of weights of a net that restores, of
             jaxgen or PyTorch; the name of trained weights, such as imdn-x4, which are fetched and checked when they are
             first used; bicubic, lanczos3, bilinear or nearest; or deep-image-prior, which is fitted to the image itself
-        out: the output file, or for several images the output folder; unset: IMAGE-restored.png, FOLDER-restored
+        out: the output file, or for several images the output folder; unset: IMAGE-denoised.png,
+            IMAGE-enlarged-x4.png, FOLDER-filled, ... by what was asked for; with --with IMAGE-restored.png
         preset: the preset of a file of weights; unset: found by the weights
         scale: the scale factor; unset: that of the model's training, 2 for interpolation
         sigma: standard deviation of the noise on the scale 0-255, for models conditioned on it; deep-image-prior stops
@@ -86,13 +87,13 @@ def restore(
         sheet: also write OUT-sheet.png, with input, outputs and an enlarged detail side by side
         overwrite: replace existing files
     """
-    with_, mask = resolved(purpose, with_, scale, mask)
+    with_, mask, done = resolved(purpose, with_, scale, mask)
     tiling.check(TILE if tile is None else tile, overlap)
     at_least(1, answers=answers)
     check_memory_limit(memory)
     if degrade and original:
         raise InputError("--degrade takes the given images as originals: leave out --original.")
-    job = ImageJob(image, out, "restored", lambda target: written(target, answers, sheet), overwrite, clips=CLIPS)
+    job = ImageJob(image, out, done, lambda target: written(target, answers, sheet), overwrite, clips=CLIPS)
     originals = pairs_of(job, original)
     model = open_model(with_, preset, scale, steps)
     model.check(sigma, mask, answers, degrade, ensemble)

@@ -51,7 +51,7 @@ class ImageJob:
     paths:     images, videos, and folders of images
     out:       the output file for one image, otherwise the output folder; None: beside each path, with `-<done>`
                appended
-    done:      "restored", "translated", ...: used in file names and messages
+    done:      "restored", "enlarged-x4", ...: used in file names, and up to the hyphen in messages
     outputs:   target -> all files that are written for one image
     overwrite: replace existing files; otherwise an existing file is kept, and is an error if there is only one image
     inputs:    other input files of the command, which must not be replaced
@@ -135,7 +135,7 @@ class ImageJob:
                 if self.single:
                     raise
                 bad.append(str(error))
-        problems = [f"{len(bad)} of {len(self.files)} could not be {self.done}:", *bad] if bad else []
+        problems = [f"{len(bad)} of {len(self.files)} could not be {self.done.partition('-')[0]}:", *bad] if bad else []
         problems += finish()
         if kept:
             print(f"{len(kept)} existed already and were kept (--overwrite replaces them). The first: {kept[0]}.")

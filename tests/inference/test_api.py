@@ -239,13 +239,13 @@ def test_shipped_weights_are_taken_by_what_they_are_for(shipped, opened, cli):
     image, hidden = save(shipped / "a.png", x), np.zeros((32, 40), np.uint8)
     hidden[8:16, 8:20] = 255
     mask = save(shipped / "mask.png", hidden[..., None])
-    for arguments, known, more in (
-        (("--scale", "2"), "imdn", {}),
-        (("--repair",), "photo-repair", {}),
-        (("--fill", mask), "gated-conv", {"mask": hidden}),
+    for arguments, done, known, more in (
+        (("--scale", "2"), "enlarged-x2", "imdn", {}),
+        (("--repair",), "repaired", "photo-repair", {}),
+        (("--fill", mask), "filled", "gated-conv", {"mask": hidden}),
     ):
-        cli(0, "restore", image, *arguments, "--overwrite")
-        made = pixels_of(shipped / "a-restored.png")
+        cli(0, "restore", image, *arguments)
+        made = pixels_of(shipped / f"a-{done}.png")
         np.testing.assert_array_equal(opened(known).restore(x, **more), made)
     assert jaxgen.load("repair").can == ("restore",) and "enlarge-x2" in jaxgen.weights()
     cli(0, "generate", "emoji", "--count", "4", "--batch", "8", "--out", shipped / "x.npz")
