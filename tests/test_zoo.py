@@ -330,7 +330,7 @@ def stand_in(kind: str):
 
 # Patterns that sharding could break, numerically on eight devices; all others by the shardings of their traced steps.
 SHARDED = (
-    *("dcgan", "vae", "ddpm", "srcnn", "pix2pix", "convlstm"),  # one of each family, here or below
+    *("dcgan", "vae", "ddpm", "srcnn", "pix2pix", "convlstm", "pixelcnn"),  # one of each family, here or below
     *("wgan-gp", "unrolled", "stylegan2"),  # second derivatives, an optimizer in the loss, deviations over the batch
     *("biggan", "dncnn", "resnet20"),  # statistics in the state: spectral norms, batch norms
     *("vq-vae", "wae-mmd", "flow", "cut"),  # codes by moving averages, losses and transport plans over the batch

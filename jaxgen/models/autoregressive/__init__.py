@@ -1,0 +1,1 @@
+"""Autoregressive models: images pixel by pixel, with exact likelihoods."""
