@@ -67,16 +67,20 @@ def show_family(family: str):
 
 
 def show_weights():
-    """Print the weights that have names, in lines of at most 80 characters."""
-    table = Table(box=None, padding=(0, 1, 0, 0), expand=True)
-    for column, share in (("name", None), ("for", 1), ("licence", 1), ("MB", None)):
-        table.add_column(column, no_wrap=share is None, ratio=share, justify="right" if column == "MB" else "left")
-    for row in weights():
-        size = f"{row['bytes'] / 1e6:.1f}"
-        table.add_row(*(escape(row[key]) for key in ("name", "what", "licence")), size)
-    console = Console(width=WIDTH, highlight=False)
-    console.print(table)
-    console.print("\nThese names are for --with, generate NAME and jaxgen.load; --json shows their sources.")
+    """Print the weights that have names, those that ship first, in lines of at most 80 characters."""
+    console, found = Console(width=WIDTH, highlight=False), weights()
+    for shipped, title in ((True, "They ship with the package"), (False, "They are fetched when they are first used")):
+        table = Table(box=None, padding=(0, 1, 0, 0), expand=True)
+        for column, share in (("name", None), ("for", 1), ("licence", 1), ("MB", None)):
+            table.add_column(column, no_wrap=share is None, ratio=share, justify="right" if column == "MB" else "left")
+        for row in found:
+            if row["shipped"] == shipped:
+                size = f"{row['bytes'] / 1e6:.1f}"
+                table.add_row(*(escape(row[key]) for key in ("name", "what", "licence")), size)
+        console.print(f"[bold]{title}[/bold]\n")
+        console.print(table)
+        console.print()
+    console.print("These names are for --with, generate NAME and jaxgen.load; --json shows their sources.")
 
 
 def show_wide(names: Sequence[str]):

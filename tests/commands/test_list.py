@@ -57,7 +57,10 @@ def test_json_has_all_that_is_known(printed):
 def test_the_weights_of_the_catalogue(printed):
     lines = printed("weights")
     assert max(map(len, lines)) <= 80
-    assert [name for name in catalogue.names() if not any(line.startswith(f"{name} ") for line in lines)] == []
+    own, fetched = lines.index("They ship with the package"), lines.index("They are fetched when they are first used")
+    at = {name: [i for i, line in enumerate(lines) if line.startswith(f"{name} ")] for name in catalogue.names()}
+    assert all(len(found) == 1 for found in at.values())
+    assert all((own < i < fetched) == bool(catalogue.entry_of(name).shipped) for name, [i] in at.items())
     rows = {row["name"]: row for row in json.loads("\n".join(printed("weights", "--json")))}
     assert rows["lenet_mnist"]["shipped"] and rows["imdn-x4"]["preset"] == "imdn" and not rows["imdn-x4"]["shipped"]
     assert rows["imdn-x4"]["bytes"] == catalogue.entry_of("imdn-x4").size
