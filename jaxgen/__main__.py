@@ -6,11 +6,14 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from typing import Annotated, Any
 
-LIMIT = "Images of more pixels than --max-pixels (89,478,485 where it is left out) are refused before they are decoded."
+import jaxgen
+
+LIMIT = "images of more pixels are refused before they are decoded"
 MARK = (
-    "Files that a net draws or changes say so in their XMP (DigitalSourceType), with the software, preset, weights and "
-    "seed: `inspect` reads it, --no-mark leaves it out."
+    "write no note in the XMP (DigitalSourceType) of files that a net drew or changed; it has the software, preset, "
+    "weights and seed, and `inspect` reads it"
 )
 COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it is called
     "list": "list_:list_",
@@ -50,11 +53,29 @@ def command(name: str) -> Callable:
     module, _, function = COMMANDS[name].partition(":")
     found = run_first(getattr(importlib.import_module(f"jaxgen.commands.{module}"), function))
     # One line per paragraph and per argument: the help wraps them itself.
-    text = re.sub(r"\n {12}(?=\S)|(?<=[^\n])\n {4}(?=\S)", " ", found.__doc__ or "")
-    found.__doc__ = (
-        text.replace("\n\n    Args:", f"\n\n    {LIMIT}\n\n    {MARK}\n\n    Args:") if "image" in text else text
-    )
-    return found
+    found.__doc__ = re.sub(r"\n {12}(?=\S)|(?<=[^\n])\n {4}(?=\S)", " ", found.__doc__ or "")
+    return with_general(found) if "image" in found.__doc__ else found
+
+
+def with_general(function: Callable) -> Callable:
+    """Return a command whose help shows the options that `general_options` takes off beforehand, too."""
+    from tyro import conf
+
+    @functools.wraps(function)
+    def command(*args, max_pixels=0, no_mark=False, **given):
+        del max_pixels, no_mark
+        return function(*args, **given)
+
+    more: dict[str, tuple[Any, Any]] = {
+        "max_pixels": (Annotated[int, conf.arg(help=LIMIT)], 89_478_485),
+        "no_mark": (Annotated[conf.FlagCreatePairsOff[bool], conf.arg(help=MARK)], False),
+    }
+    signature, keyword = inspect.signature(function), inspect.Parameter.KEYWORD_ONLY
+    options = [inspect.Parameter(name, keyword, default=d, annotation=kind) for name, (kind, d) in more.items()]
+    setattr(command, "__signature__", signature.replace(parameters=[*signature.parameters.values(), *options]))  # noqa: B010
+    del command.__wrapped__  # tyro would read the types of what is wrapped
+    command.__annotations__ = function.__annotations__ | {name: kind for name, (kind, _) in more.items()}
+    return command
 
 
 def run_first(function: Callable) -> Callable:
@@ -110,6 +131,8 @@ def main():
     from jaxgen.core.errors import choose
 
     prog, argv = "python -m jaxgen", general_options(sys.argv[1:])
+    if argv == ["--version"]:
+        return print(f"jaxgen {jaxgen.__version__}")
     if not argv or argv[0].startswith("-"):
         return tyro.extras.subcommand_cli_from_dict({name: brief(command(name)) for name in COMMANDS}, prog=prog)
     function = command(choose(argv[0], COMMANDS, "command"))

@@ -3,6 +3,9 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
 
 from jaxgen.core.errors import InputError
 
@@ -28,29 +31,32 @@ DONE = {  # what an image is afterwards, the end of its file's name; "restored" 
     "repair": "repaired",
     "fill": "filled",
 }
+NO_WEIGHTS = "no weights for it ship yet: train some and name them with --with"
 FACTORS = (2, 3, 4)  # that weights enlarge by
+
+
+def option(kind: str, what: str) -> Any:
+    """Return the annotation of a purpose's option: what it does, and whether weights for it ship."""
+    from jaxgen.pretrained.catalogue import WEIGHTS
+
+    there = (WEIGHTS / f"{kind}.safetensors").is_file()
+    return tyro.conf.arg(help=f"{what}, by the shipped weights" if there else f"{what}; {NO_WEIGHTS}")
 
 
 @dataclass(frozen=True)
 class Purpose:
     """The work of the shipped weights, in place of --with; --scale is a purpose as well."""
 
-    denoise: bool = False
-    """remove noise, by the shipped weights"""
-    deblur: bool = False
-    """remove blur and camera shake, by the shipped weights"""
-    dejpeg: bool = False
-    """remove JPEG artefacts, by the shipped weights"""
-    lowlight: bool = False
-    """brighten a dark photograph, by the shipped weights"""
-    dehaze: bool = False
-    """remove haze, by the shipped weights"""
-    colourise: bool = False
-    """colour a grey photograph, by the shipped weights"""
-    repair: bool = False
-    """remove scratches and stains of an old photograph, by the shipped weights"""
-    fill: Path | None = None
-    """fill in the white part of this mask, an image of the same size, by the shipped weights"""
+    denoise: Annotated[bool, option("denoise", "remove noise")] = False
+    deblur: Annotated[bool, option("deblur", "remove blur and camera shake")] = False
+    dejpeg: Annotated[bool, option("dejpeg", "remove JPEG artefacts")] = False
+    lowlight: Annotated[bool, option("lowlight", "brighten a dark photograph")] = False
+    dehaze: Annotated[bool, option("dehaze", "remove haze")] = False
+    colourise: Annotated[bool, option("colourise", "colour a grey photograph")] = False
+    repair: Annotated[bool, option("repair", "remove scratches and stains of an old photograph")] = False
+    fill: Annotated[Path | None, option("fill", "fill in the white part of this mask, an image of the same size")] = (
+        None
+    )
 
     @property
     def names(self) -> list[str]:
@@ -77,8 +83,13 @@ def resolved(purpose: Purpose, with_: str, scale: float | None, mask: Path | Non
     enlarges = scale is not None and scale != 1
     asked = [*(f"--{name}" for name in purpose.names), *([f"--scale {scale:g}"] if enlarges else [])]
     if not asked:
-        known = ", ".join(f"--{name}" for name in PRESETS if name not in ("enlarge", "fill"))
-        raise InputError(f"Name what to do: --scale 4, {known} or --fill MASK; or a model: --with.")
+        from jaxgen.pretrained import catalogue
+
+        shown = {name: f"--{name} MASK" if name == "fill" else f"--{name}" for name in PRESETS if name != "enlarge"}
+        known = ["--scale 4", *(shown[name] for name in shown if catalogue.find(name))]
+        raise InputError(
+            f"Name what to do: {' or '.join(filter(None, [', '.join(known[:-1]), known[-1]]))}; or a model: --with."
+        )
     if len(asked) > 1:
         raise InputError(f"No model does {' and '.join(asked)} at once: run restore once for each.")
     if enlarges and scale not in FACTORS:

@@ -53,8 +53,8 @@ def restore(
 ):
     """Restore images, all images of folders, and videos: enlarge, denoise, colour, fill in, ...
 
-    Without --with the weights that ship with the package are taken, for one of --scale, --denoise, --deblur, --dejpeg,
-    --lowlight, --dehaze, --colourise, --repair and --fill MASK.
+    Without --with the weights that ship with the package are taken, for --scale 2, 3 or 4, or for another purpose of
+    the list below; it says for which none ship yet.
 
     Alpha, 16 bits (.png, .tif), colour profile and EXIF are kept. The image is written upright. An animated GIF, WebP
     or PNG is restored frame by frame and written as one. So is a video, with its sound; a model of videos, such

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxgen
 from jaxgen import zoo
 from jaxgen.commands.parse import parse
+from jaxgen.commands.purpose import PRESETS
+from jaxgen.pretrained import catalogue
 from jaxgen.training import huge_pages
 from tests.helpers.running import TINY, call
 
@@ -94,6 +97,15 @@ def test_help_shows_the_presets_own_defaults(cli):
     assert "--model.width INT" in said and "(default: 128)" in said and "--preset" in said and "--dry-run" in said
     assert "none: resize without a crop" in said
     assert "(default: 32)" in cli(0, "train.gan", "--help")
+
+
+def test_the_version_and_the_options_of_every_command(cli):
+    assert cli(0, "--version") == f"jaxgen {jaxgen.__version__}"
+    said = sentence(cli(0, "restore", "--help"))
+    assert "--no-mark write no note" in said and "--max-pixels INT images of more pixels are refused" in said
+    for name in PRESETS.keys() - {"enlarge"}:
+        says = re.search(rf"--{name} (?:\{{None\}}\|PATH )?[^(]*", said)
+        assert says and ("no weights" in says[0]) == (catalogue.find(name) is None)
 
 
 @pytest.mark.parametrize("family", ["gan", "vae", "diffusion"])

@@ -162,7 +162,7 @@ def test_no_mark_leaves_the_mark_out(folder, cli, monkeypatch, tmp_path):
     assert made[0] == made[2], "the same seed gives the same bytes, and the flag holds for one command"
     assert facts(tmp_path / "b.png")["mark"] is None and facts(tmp_path / "a.png")["mark"]
     np.testing.assert_array_equal(pixels_of(tmp_path / "a.png"), pixels_of(tmp_path / "b.png"))
-    assert "--no-mark leaves it out" in cli(0, "generate", "--help")
+    assert "(DigitalSourceType) of files that a" in cli(0, "generate", "--help")
 
 
 @pytest.mark.slow

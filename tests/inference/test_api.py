@@ -261,7 +261,7 @@ def test_shipped_weights_are_taken_by_what_they_are_for(shipped, opened, cli):
 
 
 REFUSALS = {
-    "restore a.png": "Name what to do: --scale 4, --denoise",
+    "restore a.png": "Name what to do: --scale 4, --repair or --fill MASK; or a model: --with.",
     "restore a.png --scale 2 --fill m.png": "No model does --fill and --scale 2 at once: run restore once for each",
     "restore a.png --scale 2.5": "The shipped weights enlarge by 2, 3 or 4, not by 2.5",
     "restore a.png --scale 4": "(preset imdn) and name the run with --with, or write --with imdn-x4",
