@@ -24,6 +24,7 @@ from jaxgen.evaluation.results import Result
 from tests.benchmarks import report, turns
 from tests.benchmarks.diffusion_step import edm_loss, flow_loss
 from tests.helpers.capabilities import restore
+from tests.helpers.operations import flops
 
 PEAK = {"H100": 989.0, "H200": 989.0}  # TFLOP/s of dense bf16 products, by the vendor's datasheet
 TURN, PATIENCE = 0.5, 100  # seconds of a turn, and that a side has to get ready
@@ -45,22 +46,6 @@ def model_of(work: str) -> Any:
         return replace(zoo.load("edm").run.model, image=(32, 32, 3), net=net)
     net = BackboneConfig("dit", 768, 12, 12, patch=2) if work == DIT_B else BackboneConfig("dit", 1152, 28, 16, patch=2)
     return replace(zoo.load("sit").run.model, image=(32, 32, 4), classes=1000, net=net)
-
-
-def flops(jaxpr: Any) -> float:
-    """Return the floating-point operations of a program's matrix products and convolutions."""
-    total = 0.0
-    for eqn in jaxpr.eqns:
-        name, shapes = eqn.primitive.name, [v.aval.shape for v in (*eqn.invars, *eqn.outvars)]
-        if name == "dot_general":
-            (contracted, _), _ = eqn.params["dimension_numbers"]
-            total += 2 * math.prod(shapes[-1]) * math.prod(shapes[0][i] for i in contracted)
-        elif name in ("conv", "conv_input_grad", "conv_kernel_grad"):
-            y, k = {"conv": (2, 1), "conv_input_grad": (0, 1), "conv_kernel_grad": (1, 2)}[name]
-            total += 2 * math.prod(shapes[y]) * math.prod(shapes[k][:3])
-        inner = [getattr(p, "jaxpr", p) for p in eqn.params.values() if hasattr(getattr(p, "jaxpr", p), "eqns")]
-        total += eqn.params.get("length", 1) * sum(map(flops, inner))
-    return total
 
 
 def ours(work: str) -> tuple[Callable[[], Any], dict[str, Any]]:
