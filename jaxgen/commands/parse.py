@@ -24,6 +24,7 @@ class Command(Generic[M]):
     run: Annotated[Run[M], tyro.conf.arg(name="")]
     list: bool = False  # show the presets with their measured results, then exit
     dry_run: bool = False  # show the configuration, parameters, sharding, FLOPs, memory and time, then exit
+    verbose: bool = False  # with --dry-run: list each array of the parameters, not the modules
     tiny: bool = False  # use the preset's tiny version, which trains in seconds; its folder is runs/<preset>-tiny
     resume: Path | None = None  # a run's folder: go on with its settings; --steps makes it longer
 

@@ -57,7 +57,7 @@ def train_family(family: str, argv: Sequence[str], prog: str):
     elif command.dry_run:
         from jaxgen.training.dry_run import dry_run
 
-        dry_run(command.run)
+        dry_run(command.run, command.verbose)
     else:
         from jaxgen.training.loop import fit
 

@@ -23,10 +23,12 @@ from jaxgen.training.setup import Setup, batch_of, check_batches, check_mesh, lo
 CALLS = 3  # whose time is measured
 
 
-def dry_run(run: Run):
-    """Print the resolved configuration as JSON, a table of the parameters, and the compiled step's costs.
+def dry_run(run: Run, verbose: bool = False):
+    """Print what would be trained, the configuration as JSON, the parameters of modules, and the step's costs.
 
     The time is measured over a few steps, on a batch of zeros, where the memory suffices for them.
+
+    verbose: a row for each array of the parameters
     """
     validate(run)
     sharding.start(run.mesh)
@@ -37,14 +39,11 @@ def dry_run(run: Run):
     like = sharding.abstract_state(task, mesh, spec_of(task, run.batch))
     console = Console(soft_wrap=True, highlight=False)
     begin = warm_start.weights_of(run, like)[1] if run.start_from else ""
+    nets = ", ".join(f"{net} {count(params):,}" for net, params in like.params.items())
+    console.print(f"{run.preset}: {run.steps:,} steps of {run.batch} examples; parameters: {nets}\n", markup=False)
     console.print(to_json(run), end="", markup=False)
-    for net, params in like.params.items():
-        console.print(f"\n{net}: {count(params):,} parameters")
-        table = Table("parameter", "shape", "numbers", "sharding", box=None)
-        for path, x in jax.tree_util.tree_leaves_with_path(params):
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            table.add_row(name, str(list(x.shape)), f"{x.size:,}", str(tuple(x.sharding.spec) or "copied"))
-        console.print(table)
+    console.print()
+    console.print(_table(like.params, verbose))
     for sentence in [begin] * bool(begin) + shortened_warmup(run, 0):
         console.print(f"\n{sentence}", markup=False)
     sharding.check_memory(like, mesh)
@@ -69,6 +68,20 @@ def dry_run(run: Run):
         f"time: {duration(each)} a step, {duration(each * run.steps)} for all {run.steps:,} steps on this machine, "
         "beside compilation, reading of data, previews and evaluation"
     )
+
+
+def _table(nets: PyTree, verbose: bool) -> Table:
+    """Return a row for each module of the nets, or for each array, with its sharding."""
+    table = Table("array" if verbose else "module", *["shape"] * verbose, "numbers", "sharding", box=None)
+    rows: dict[str, list[Any]] = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(nets):
+        rows.setdefault(jax.tree_util.keystr(path if verbose else path[:2], simple=True, separator="/"), []).append(x)
+    for name, arrays in rows.items():
+        how = " and ".join(sorted({str(tuple(x.sharding.spec)) if any(x.sharding.spec) else "copied" for x in arrays}))
+        table.add_row(name, *[str(list(x.shape)) for x in arrays if verbose], f"{count(arrays):,}", how)
+    if not verbose:
+        table.caption, table.caption_justify = "--verbose lists the arrays", "left"
+    return table
 
 
 def shortage(run: Run, mesh: sharding.Mesh, need: int, working: int) -> str:
