@@ -38,6 +38,7 @@ COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it 
     "translate": "translate:translate",
     "predict": "predict:predict",
     "edit-video": "edit_video:edit_video",
+    "render": "render:render",
     "stylize": "stylize:stylize",
     "evaluate": "evaluate:evaluate_",
     "report": "report:report",

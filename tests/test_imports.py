@@ -9,7 +9,7 @@ ROOT = Path(jaxgen.__file__).parent
 # Bottom to top, as in DESIGN. Rooms of one level do not import each other.
 LEVELS = (
     ("core",),
-    ("nn", "diffusion", "zoo"),
+    ("nn", "diffusion", "rendering", "zoo"),
     ("losses", "metrics", "data", "runs"),
     ("media",),
     ("interop",),
