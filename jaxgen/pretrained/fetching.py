@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaxgen.core.cache import cache_folder
 from jaxgen.core.errors import InputError
 from jaxgen.core.progress import progress
 from jaxgen.media import output_files
@@ -132,11 +133,15 @@ def by_hand(missing: Iterable[tuple[File, Path]]) -> str:
     """Return what to do on a machine without network."""
     steps = []
     for file, path in missing:
-        what = f"get {file.address} (SHA-256 {file.sha256})"
-        if file.parts:
-            first, last = file.parts[0], file.parts[-1]
-            what = f"get the {len(file.parts)} files {first} ... {last} of {file.address}, zip them without a folder"
-        steps.append(f"{what}, and put it at {path}")
+        if file.parts:  # nobody gets so many by hand
+            own = path.relative_to(cache_folder()) if path.is_relative_to(cache_folder()) else path.name
+            steps.append(
+                "run the same command on a machine with network, which fetches "
+                f"{len(file.parts)} files of {file.address} and keeps them as {own} in its cache folder "
+                f"(~/.cache/jaxgen or JAXGEN_CACHE); copy this to {path}"
+            )
+        else:
+            steps.append(f"get {file.address} (SHA-256 {file.sha256}), and put it at {path}")
     return "; ".join(steps)
 
 

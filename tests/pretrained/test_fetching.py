@@ -135,7 +135,12 @@ def test_files_of_a_folder_are_kept_as_one_zip(server, tmp_path, monkeypatch):
         assert {name: archive.read(name) for name in archive.namelist()} == parts
     assert server.asked == [f"/wave/{name}" for name in parts]
     monkeypatch.setenv("JAXGEN_OFFLINE", "1")
-    assert f"get the 3 files manifest.json ... Variable_1 of {file.address}, zip them" in wrong([file], tmp_path / "b")
+    monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path))
+    said = wrong([file], tmp_path / "b")
+    assert (
+        f"on a machine with network, which fetches 3 files of {file.address} and keeps them as b/style.zip in" in said
+    )
+    assert said.endswith(f"; copy this to {tmp_path / 'b' / 'style.zip'}.")
     (tmp_path / "b").mkdir()
 
     def put(members: dict[str, bytes]):
