@@ -29,7 +29,8 @@ def predict(
     """Predict the next frames of a clip, and write them after the frames that they were predicted from.
 
     The frames have the model's size; the clip's are cropped to its shape. Where the clip goes on after --at, the true
-    frames are shown beside the predicted ones, and the PSNR of these is printed.
+    frames are shown beside the predicted ones. The PSNR is printed, beside that of repeating the last frame: of these
+    frames, or of the clip's own last ones, which are predicted too. It warns where a repeated frame is better.
 
     Args:
         run: the folder of a run of train.video, or a file of weights that states its model
@@ -79,11 +80,16 @@ def predict(
     past = read(steps[first:end:stride])  # u8[t h w c]
     true = read(true_steps) if len(true_steps) else past[:0]
     mark, made = mark_of(marks.EDITED, run, opened, seed if transform.stochastic else None), []
+    nets, step = averaged(opened.state, opened.frozen), next_frames(transform)
+    # Where the truth is not known, the last frames that are known are predicted from those before, too.
+    known = steps[end - 1 :: -stride][::-1][-(count + min(frames, int(transform.outputs[transform.main].shape[0]))) :]
+    known = read(known) if not len(true) and len(known) > count else past[:0]
     with progress("predicting frames", frames) as show:
-        nets, step = averaged(opened.state, opened.frozen), next_frames(transform)
         for frame in continued(step, nets, past / np.float32(127.5) - 1, frames, jax.random.key(seed)):
             made.append(frame)
             show(len(made))
+        given, held = known[:count], known[count:]
+        guess = list(continued(step, nets, given / np.float32(127.5) - 1, len(held), jax.random.key(seed)))
     future = to_u8(np.stack(made))  # [t' h w c]
     with output_files.together():
         if target.suffix.lower() == ".npz":
@@ -93,13 +99,21 @@ def predict(
             shown = np.stack([np.concatenate([past, each]) for each in rows])  # [n t h w c]
             pixels = shown.astype(np.float32) / 127.5 - 1
             save_animation(target, (grid(pixels[:, t], len(pixels)) for t in range(pixels.shape[1])), rate, mark)
-    text = f"{frames} frames after {count} of {clip}: {target}"
+    print(f"{target}: {count} frames of {clip}, and {frames} that were predicted after them.")
     if len(true):
-        error = np.square(future[: len(true)].astype(float) - true).mean()
-        text += f", PSNR {10 * np.log10(255**2 / max(error, 1e-10)):.4g} dB"
-        copied = np.square(past[-1:].astype(float) - true).mean()
-        text += f" (the last frame repeated: {10 * np.log10(255**2 / max(copied, 1e-10)):.4g} dB)"
-    print(text)
+        print(compared(f"Beside the {len(true)} frames that the clip has there", future[: len(true)], true, past[-1:]))
+    elif len(held):
+        words = f"The clip's own last {len(held)} frames, predicted in the same way from those before"
+        print(compared(words, to_u8(np.stack(guess)), held, given[-1:]))
+
+
+def compared(what: str, made: np.ndarray, true: np.ndarray, last: np.ndarray) -> str:
+    """Return what the PSNR of predicted frames u8[t h w c] is, and that of repeating the last one [1 h w c]."""
+    ours, copied = (10 * np.log10(255**2 / max(np.square(x.astype(float) - true).mean(), 1e-10)) for x in (made, last))
+    text = f"{what}: PSNR {ours:.4g} dB; {copied:.4g} dB where the last frame is repeated."
+    if ours < copied:
+        text += " The prediction is worse: this model does not know such clips. Train it on clips that are like them."
+    return text
 
 
 def pace(times: np.ndarray, stride: int) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgen.commands.predict import compared
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.types import averaged
 from jaxgen.media import marks
@@ -52,9 +53,17 @@ def test_the_next_frames_are_the_models(run, clip, tmp_path, cli):
     levels = np.clip((np.stack(wanted[:7]) + 1) * 127.5, 0, 255)
     assert np.abs(future - levels).max() <= 1
     error = np.square(future.astype(float) - true).mean()
-    assert f"PSNR {10 * np.log10(255**2 / error):.4g} dB" in printed
+    copied = np.square(past[-1:].astype(float) - true).mean()
+    db, repeated = (10 * np.log10(255**2 / x) for x in (error, copied))
+    assert f"PSNR {db:.4g} dB; {repeated:.4g} dB where the last frame is repeated." in printed
+    assert ("The prediction is worse" in printed) == (db < repeated)
+    assert compared("x", true // 2, true, true[-1:]).endswith("like them."), "it warns of a worse one"
 
-    cli(0, "predict", run, path)
+    printed = cli(0, "predict", run, path)  # after its end, and its last three frames after the two before
+    made = np.asarray(apply(*nets, {"past": frames[None, 7:9, ..., None] / np.float32(127.5) - 1}, None)["future"])[0]
+    error = np.square(np.clip((made[..., 0] + 1) * 127.5, 0, 255) - frames[9:12]).mean()
+    [db] = re.findall(r"own last 3 frames, predicted in the same way from those before: PSNR ([\d.]+) dB", printed)
+    assert abs(float(db) - 10 * np.log10(255**2 / error)) < 0.02
     mark = facts(tmp_path / "clip-predicted.gif")["mark"]
     assert (mark["source"], mark["preset"]) == (marks.EDITED, "simvp-convmixer")
     with Image.open(tmp_path / "clip-predicted.gif") as shown:
