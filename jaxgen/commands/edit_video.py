@@ -67,7 +67,8 @@ class Improve:
     upscale: int | None = None
     """enlarge 2, 3 or 4 times, by shipped weights, frame by frame"""
     with_: With = ""
-    """the model for --upscale: a run, a file of weights, the name of trained weights, or bicubic"""
+    """the model for --upscale, or for --interpolate and --fps a run of rife or mcvd: a run, a file of weights, the name
+    of trained weights, or bicubic"""
     net: bool = True
     """--no-net: --denoise and --upscale do without nets; no mark is needed then"""
 
@@ -91,7 +92,7 @@ class Rate:
     """The frames per second."""
 
     interpolate: int | None = None
-    """so many frames for one, from 2 to 16, along the optical flow, without a net"""
+    """so many frames for one, from 2 to 16, along the optical flow, without a net; --with names one"""
     fps: float | None = None
     """so many frames per second, from 1 to 240, interpolated likewise; the clip lasts as long as before"""
 
@@ -161,8 +162,8 @@ def _check(cut: Cut, stabilise: Stabilise, improve: Improve, style: Style, rate:
         raise InputError(f"--slow must be above 0, not {cut.slow:g}.")
     if rate.interpolate is not None and rate.fps is not None:
         raise InputError("--interpolate and --fps both set the frames per second: give one of them.")
-    if improve.with_ and improve.upscale is None:
-        raise InputError("--with names the model for --upscale: add it.")
+    if improve.with_ and improve.upscale is None and rate.interpolate is None and rate.fps is None:
+        raise InputError("--with names the model for --upscale, or for --interpolate: add one of them.")
     if improve.fill_with and improve.remove is None:
         raise InputError("--fill-with fills in what --remove has removed: add it.")
     for name, value in (("--strength", style.strength), ("--steady", style.steady)):
@@ -197,6 +198,11 @@ def _edited(
 ) -> tuple[Footage, "Mark | None"]:
     """Return the footage after the edits, and the mark of the nets that have a part in it."""
     made: list[Mark | None] = []  # the marks of the nets
+    connects = bool(improve.with_) and (rate.interpolate is not None or rate.fps is not None)
+    if connects:
+        from jaxgen.inference.frames_between import connects_frames
+
+        connects = improve.upscale is None or connects_frames(improve.with_)
     if stabilise.stabilise:
         from jaxgen.media.video_edits.stabilisation import stabilised
 
@@ -212,7 +218,8 @@ def _edited(
         factor = improve.upscale
         if not 2 <= factor <= 8:
             raise InputError(f"--upscale must be from 2 to 8, not {factor}.")
-        name = improve.with_ or (_shipped(f"enlarge-x{factor}") if improve.net else "bicubic")
+        own = "" if connects else improve.with_
+        name = own or (_shipped(f"enlarge-x{factor}") if improve.net else "bicubic")
         stage, mark = enlarger(name, factor, footage.size)
         made.append(mark)
         footage = footage.through(stage, factor)
@@ -221,8 +228,17 @@ def _edited(
     if rate.interpolate is not None or rate.fps is not None:
         from jaxgen.media.video_edits import interpolation
 
-        multiply, value = interpolation.multiplied, rate.interpolate
-        footage = interpolation.at_rate(footage, rate.fps) if rate.fps is not None else multiply(footage, value or 0)
+        between = interpolation.by_flow
+        if connects:
+            from jaxgen.inference.frames_between import open_connector
+
+            make, mark = open_connector(improve.with_, footage.size)
+            between = interpolation.by_net(make)
+            made.append(mark)
+        if rate.fps is not None:
+            footage = interpolation.at_rate(footage, rate.fps, between)
+        else:
+            footage = interpolation.multiplied(footage, rate.interpolate or 0, between)
     if text.text:
         footage = footage.through(_caption(footage, text))
     if not made:

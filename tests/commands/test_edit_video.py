@@ -11,6 +11,7 @@ from jaxgen.data.video_folder import open_clip
 from jaxgen.media import marks
 from jaxgen.media.inspection import facts
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
+from tests.helpers.untrained import untrained
 
 av = pytest.importorskip("av")
 
@@ -188,3 +189,25 @@ def test_a_net_leaves_its_mark(tmp_path, cli, monkeypatch):
     assert (mark["source"], mark["preset"]) == (marks.EDITED, "nafnet")
     cli(0, "edit-video", tmp_path / "out.mp4", "--cut", ":0.1", "--out", tmp_path / "again.mp4")
     assert facts(tmp_path / "again.mp4")["mark"]["source"] == marks.EDITED, "a cut keeps it"
+
+
+def test_a_model_makes_the_frames_between(tmp_path, cli):
+    """A run of rife, and one of mcvd with a frame on each side; the number of frames, the mark, and mistakes."""
+    clip, grey = film(tmp_path / "clip.mp4"), film(tmp_path / "grey.mp4", draw=lambda n: drawn(n, 16, 16))
+    rife = untrained(tmp_path / "rife", "video", "rife")
+    small = ["--model.image", "16", "16", "1", "--model.past", "1", "--model.frames", "1", "--model.future", "1"]
+    mcvd = untrained(tmp_path / "mcvd", "video", "mcvd", *small)
+    many = untrained(tmp_path / "many", "video", "mcvd")
+    for given, run, more, count, preset in (
+        (clip, rife, ["--interpolate", "2", "--cut", ":0.25"], 12, "rife"),
+        (grey, mcvd, ["--fps", "48", "--cut", ":0.125"], 6, "mcvd"),
+    ):
+        said = cli(0, "edit-video", given, *more, "--with", run, "--out", tmp_path / f"{preset}.mp4")
+        assert f"{count} frames" in said
+        assert levels(tmp_path / f"{preset}.mp4")[::2] == list(range(count // 2)), "the clip's own frames are kept"
+        assert facts(tmp_path / f"{preset}.mp4")["mark"]["preset"] == preset
+    edit = lambda *how: cli(2, "edit-video", *how, "--overwrite")  # noqa: E731
+    assert "makes no frames between frames" in edit(clip, "--interpolate", "2", "--with", "bicubic")
+    assert "connects 2 frames with 1" in edit(clip, "--interpolate", "2", "--with", many)
+    assert "makes frames of 16x16, and the clip's are 48x32" in edit(clip, "--fps", "30", "--with", mcvd)
+    assert "add one of them" in edit(clip, "--with", rife)

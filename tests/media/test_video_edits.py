@@ -76,6 +76,27 @@ def test_a_frame_between_two_is_where_things_are_then():
     np.testing.assert_array_equal(between[2].pixels, cut[1].pixels)
 
 
+@pytest.mark.parametrize("made_at_once", [1, 3])
+def test_frames_of_a_net_are_asked_for_at_the_times_that_it_has(made_at_once):
+    """A net that mixes two frames linearly: a frame at a time t has the brightness t, or nearly."""
+    asked = []
+
+    def make(first, second):
+        asked.append((float(first[0, 0, 0]), float(second[0, 0, 0])))
+        parts = np.arange(1, made_at_once + 1) / (made_at_once + 1)
+        return [first + part * (second - first) for part in parts]
+
+    texture = to_float(seen(8, 8).pixels)
+    first, second = (np.asarray(0.9 * texture + share, np.float32) for share in (0.0, 0.02))
+    origin = float(first[0, 0, 0])
+    shares = [0.25, 0.5, 0.75, 1 / 3]
+    frames = interpolation.by_net(make)(first, second, shares)
+    found = [(float(frame[0, 0, 0]) - origin) / 0.02 for frame in frames]
+    np.testing.assert_allclose(found[:3], shares[:3], atol=1e-4)
+    assert abs(found[3] - 1 / 3) <= interpolation.NEAR + 1e-4
+    assert len(asked) == len(set(asked)) <= 6, "nothing is made twice"
+
+
 def test_noise_is_averaged_along_the_motion():
     clean = [seen(8 + t, 8 + 2 * t, t / 25) for t in range(5)]
     noise = np.random.default_rng(1).normal(0, 15, (5, HEIGHT, WIDTH, 3))

@@ -1,4 +1,4 @@
-"""Frames between frames, along the optical flow, without a net."""
+"""Frames between frames, along the optical flow, or by a net."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ Array = jax.Array
 ROUNDS = 3  # of the search for the pixel that passes through a place
 SHARP = 0.02  # the difference of colours that halves a candidate's weight, about
 MOST = 16  # frames for one
+NEAR = 0.02  # so near to the time that is asked for, in parts of the interval, a net's frame may be
 # (first, second f32[h w 3], times between 0 and 1) -> frames f32[h w 3] at these times
 Between = Callable[[Any, Any, list[float]], list[Any]]
 
@@ -56,6 +57,35 @@ def by_flow(first: Any, second: Any, shares: list[float]) -> list[Any]:
         return [first if share < 0.5 else second for share in shares]
     back = flow_of(second, first)
     return [halfway(first, second, forth, back, jnp.float32(share)) for share in shares]
+
+
+def by_net(make: Callable[[Any, Any], list[Any]]) -> Between:
+    """Return the frames between two that a net makes; the nearer of the two where the scene changes.
+
+    make: (first, second f32[h w 3]) -> frames at equal distances between them
+
+    Times that are not among these come from the frames between frames, up to NEAR.
+    """
+
+    def between(first: Any, second: Any, shares: list[float]) -> list[Any]:
+        if not same_scene(trust_in(first, second, flow_of(first, second))):
+            return [first if share < 0.5 else second for share in shares]
+        known = {0.0: first, 1.0: second}
+
+        def at(share: float) -> Any:
+            while True:
+                nearest = min(known, key=lambda time: abs(time - share))
+                if abs(nearest - share) <= NEAR:
+                    return known[nearest]
+                start = max(time for time in known if time < share)
+                end = min(time for time in known if time > share)
+                made = make(known[start], known[end])
+                step = (end - start) / (len(made) + 1)
+                known.update({start + step * (i + 1): frame for i, frame in enumerate(made)})
+
+        return [at(share) for share in shares]
+
+    return between
 
 
 def multiplied(footage: Footage, factor: int, between: Between = by_flow) -> Footage:
