@@ -30,6 +30,8 @@ SUFFIXES = frozenset(
 DEMUXERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,ivf,h264,hevc,yuv4mpegpipe"
 ALPHA = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16")  # parts of the names of FFmpeg's pixel formats
 VERSION = 1  # of the index
+HD = 720  # lines from which on a clip that does not say its colours has those of BT.709, as players take it
+YUV, UNSAID, BT709 = ("yuv", "nv", "p0"), 2, "ITU709"  # beginnings of formats' names; FFmpeg's number; PyAV's name
 FEW, FAR = 64, 16  # frames: so few are decoded by one thread; so many are skipped by another seek
 EQUAL = 0.01  # intervals that differ by no more than this part, or by the rounding of times, are of one rate
 
@@ -149,7 +151,9 @@ def pixels(frame: Any, size: tuple[int, int], turns: int) -> np.ndarray:
     name = frame.format.name
     clear = any(each in name for each in ALPHA)
     form = "rgba" if clear else "gray" if name.startswith("gray") else "rgb24"
-    values = frame.reformat(width, height, form, interpolation="BICUBIC").to_ndarray()
+    hd = frame.height >= HD and frame.colorspace == UNSAID and name.startswith(YUV)
+    space = BT709 if hd else None  # None: what the frame says, and BT.601 where it says nothing
+    values = frame.reformat(width, height, form, src_colorspace=space, interpolation="BICUBIC").to_ndarray()
     values = values[..., None] if values.ndim == 2 else values
     return np.ascontiguousarray(np.rot90(values, turns)) if turns else values
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from jaxgen.core.errors import InputError
+from jaxgen.data.video_files import HD
 from jaxgen.media.marks import Mark, marked
 
 
@@ -31,6 +32,7 @@ ENCODINGS = {
 }
 STILLS = (".gif", ".apng")  # that Pillow writes
 ANIMATIONS = (*STILLS, *ENCODINGS)
+BT709, BT601, NARROW = 1, 6, 1  # FFmpeg's numbers of colour spaces, and of the range 16 to 235
 
 
 def check_animation(path: Path, fps: int | Fraction):
@@ -104,9 +106,30 @@ def _save_video(part: Path, frames: Iterable[np.ndarray], fps: int | Fraction, h
             colour = np.pad(colour, ((0, height), (0, width), (0, 0)), constant_values=255)  # to even sides
             if stream is None:
                 stream = file.add_stream(how.codec, rate=fps, options=how.options)
-                stream.height, stream.width, stream.pix_fmt = *colour.shape[:2], how.pixels
-            made = av.VideoFrame.from_ndarray(np.ascontiguousarray(colour), format="rgb24")
+                begin_stream(stream, len(colour), colour.shape[1], how)
+            made = to_video_frame(colour, how)
             made.pts = number
             file.mux(stream.encode(made))
         assert stream is not None
         file.mux(stream.encode())
+
+
+def begin_stream(stream: Any, height: int, width: int, how: Encoding):
+    """Set the size, the pixel format and the colour space of a video stream, before its first frame."""
+    stream.height, stream.width, stream.pix_fmt = height, width, how.pixels
+    if how.pixels.startswith("yuv"):
+        stream.codec_context.colorspace = BT709 if height >= HD else BT601
+        stream.codec_context.color_range = NARROW
+
+
+def to_video_frame(pixels: np.ndarray, how: Encoding) -> Any:
+    """Return FFmpeg's frame of u8[h w 3], in the colour space that `begin_stream` states."""
+    import av
+
+    made = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    if how.pixels.startswith("yuv"):
+        hd = len(pixels) >= HD
+        space = "ITU709" if hd else "ITU601"
+        made = made.reformat(format=how.pixels, dst_colorspace=space, dst_color_range="MPEG")
+        made.colorspace, made.color_range = BT709 if hd else BT601, NARROW
+    return made

@@ -15,6 +15,7 @@ from jaxgen.data import batches, check_source, fingerprint, open_source
 from jaxgen.data.frame_files import Animation
 from jaxgen.data.video_files import VideoFile, slots
 from jaxgen.data.video_folder import open_clip
+from jaxgen.media.animation import save_animation
 from tests.helpers.data_samples import equal_example, message
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
 
@@ -112,6 +113,29 @@ def test_a_grey_clip_and_one_with_alpha(tmp_path):
     (clear,) = VideoFile.open(write(tmp_path / "clear.mkv", 3, "ffv1", "bgra", draw=odd)).frames([2])
     assert grey.shape == (31, 47, 1) and clear.shape == (31, 47, 4)
     assert np.array_equal(clear[..., :3], odd(2)) and (clear[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize(("height", "space"), [(720, "ITU709"), (576, "ITU601")])
+def test_a_clip_that_does_not_say_its_colours_has_those_of_its_size(tmp_path, height, space):
+    """The colours are put into Y, Cb and Cr by the matrix of the size, and neither the frames nor the file say so."""
+    path, colours = tmp_path / "a.mp4", [(200, 30, 60), (20, 160, 40)]
+    wanted = np.repeat(np.asarray(colours, np.uint8)[None], height, 0).repeat(32, 1)  # [h 64 3]
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = height, 64, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(wanted, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=space, dst_color_range="MPEG")
+        frame.colorspace, frame.color_range, frame.pts = 2, 0, 0
+        file.mux([*stream.encode(frame), *stream.encode()])
+    with av.open(str(path)) as file:
+        assert next(file.decode(video=0)).colorspace == 2, "it says nothing"
+    found = next(iter(VideoFile.open(path).frames([0]))).astype(int)
+    assert np.abs(found - wanted)[:, [8, 56]].max() <= 4
+    edited = tmp_path / "b.mp4"
+    save_animation(edited, [wanted], 25, None)
+    with av.open(str(edited)) as file:
+        assert next(file.decode(video=0)).colorspace == {"ITU709": 1, "ITU601": 6}[space], "what is written says it"
+    assert np.abs(next(iter(VideoFile.open(edited).frames([0]))).astype(int) - wanted)[:, [8, 56]].max() <= 4
 
 
 def test_steps_are_of_equal_time_where_the_rate_varies(tmp_path):

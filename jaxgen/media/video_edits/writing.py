@@ -12,7 +12,7 @@ import numpy as np
 from jaxgen.core.errors import InputError
 from jaxgen.data.video_files import opened
 from jaxgen.media import output_files
-from jaxgen.media.animation import ENCODINGS, check_animation
+from jaxgen.media.animation import ENCODINGS, Encoding, begin_stream, check_animation, to_video_frame
 from jaxgen.media.marks import Mark, marked
 from jaxgen.media.video_edits.footage import Footage, Frame
 from jaxgen.media.video_edits.sound import Samples, Sound, audio_frame, start_of
@@ -25,8 +25,6 @@ SOUND = {  # the encoder, and the codecs that a container takes as they are
     ".mkv": ("flac", ("aac", "mp3", "mp3float", "ac3", "alac", "opus", "libopus", "vorbis", "flac", "pcm_s16le")),
 }
 OPUS = (8000, 12000, 16000, 24000, 48000)  # the sample rates of Opus
-HD = 720  # lines from which on programs expect the colours of BT.709
-BT709, BT601, NARROW = 1, 6, 1  # FFmpeg's numbers of colour spaces, and of the range 16 to 235
 
 
 def check(path: Path, overwrite: bool, given: list[Path]):
@@ -72,11 +70,8 @@ def writer(part: Path, suffix: str, sound: Sound | None, rate: float) -> Iterato
             height, width = (-(-side // how.multiple) * how.multiple for side in pixels.shape[:2])
             hint = Fraction(rate).limit_denominator(1001)
             stream: Any = file.add_stream(how.codec, rate=hint, options=how.options)
-            stream.height, stream.width, stream.pix_fmt = height, width, how.pixels
+            begin_stream(stream, height, width, how)
             stream.codec_context.time_base = Fraction(1, CLOCK)
-            if how.pixels.startswith("yuv"):
-                stream.codec_context.colorspace = BT709 if height >= HD else BT601
-                stream.codec_context.color_range = NARROW
             tracks.extend(
                 [stream, _Copied(file, sound, suffix) if _copies(sound, suffix) else _Encoded(file, sound, suffix)]
             )
@@ -85,7 +80,7 @@ def writer(part: Path, suffix: str, sound: Sound | None, rate: float) -> Iterato
             if not tracks:
                 begin(frame.pixels)
             stream, track = tracks
-            made = _encoded(frame.pixels, stream, how.pixels)
+            made = _encoded(frame.pixels, stream, how)
             made.pts, made.time_base = round(frame.time * CLOCK), Fraction(1, CLOCK)
             made.duration = max(round(until * CLOCK) - made.pts, 1)
             file.mux(stream.encode(made))
@@ -105,18 +100,11 @@ def writer(part: Path, suffix: str, sound: Sound | None, rate: float) -> Iterato
         yield add
 
 
-def _encoded(pixels: np.ndarray, stream: Any, form: str) -> Any:
+def _encoded(pixels: np.ndarray, stream: Any, how: Encoding) -> Any:
     """Return FFmpeg's frame of u8[h w 3]; its last line is repeated where the sides must be even."""
-    import av
-
     more = stream.height - pixels.shape[0], stream.width - pixels.shape[1]
     grown = np.pad(pixels, ((0, more[0]), (0, more[1]), (0, 0)), "edge") if any(more) else pixels
-    made = av.VideoFrame.from_ndarray(np.ascontiguousarray(grown), format="rgb24")
-    if form.startswith("yuv"):
-        space = "ITU709" if stream.height >= HD else "ITU601"
-        made = made.reformat(format=form, dst_colorspace=space, dst_color_range="MPEG")
-        made.colorspace, made.color_range = BT709 if stream.height >= HD else BT601, NARROW
-    return made
+    return to_video_frame(grown, how)
 
 
 def _copies(sound: Sound | None, suffix: str) -> bool:
