@@ -1,6 +1,6 @@
 """Style images, from files or drawn patterns, and the content and style losses of style transfer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
 
@@ -78,9 +78,15 @@ def unit_features(backbone: Backbone, image: Array, layers: Sequence[str]) -> li
     return [unit(x) for x in backbone.features(image, layers)]
 
 
-def grams(backbone: Backbone, styles: Sequence[str], size: int, layers: Sequence[str]) -> list[Array]:
-    """Return the Gram matrices of the unit features of several styles, f32[n c c] for each layer."""
-    each = [unit_features(backbone, jnp.asarray(style_image(style, size))[None], layers) for style in styles]
+def grams(
+    backbone: Backbone,
+    styles: Sequence[str],
+    size: int,
+    layers: Sequence[str],
+    features: Callable[[Backbone, Array, Sequence[str]], list[Array]] = unit_features,
+) -> list[Array]:
+    """Return the Gram matrices of several styles' features, f32[n c c] for each layer."""
+    each = [features(backbone, jnp.asarray(style_image(style, size))[None], layers) for style in styles]
     return [jnp.concatenate([gram(x) for x in maps]) for maps in zip(*each, strict=True)]
 
 

@@ -22,7 +22,7 @@ weight of 3 it learned the content slowly, and at 10 not at all.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,8 @@ class FastStyle:
     backbone: str = "vgg16"  # the net with the compared features; or random, or a classifier's run folder
     content: tuple[str, ...] = ("relu2_2",)
     style: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    # unit: features of unit length; full: as they are, as Gatys et al. compare them, for a net that started with unit
+    features: Literal["unit", "full"] = "unit"
     content_weight: float = 1.0
     style_weight: float = 1.0
     smooth_weight: float = 1.0  # of the squared total variation
@@ -85,19 +87,19 @@ class FastStyle:
             mix = jnp.ones((1, count)) / count
             return {"painter": net.init(key, jnp.zeros((1, *self.image)), mix)["params"]}, {"painter": {}}
 
+        see = style_transfer.unit_features if self.features == "unit" else backbones.Backbone.features
+
         def targets() -> list[Array]:
-            return style_transfer.grams(backbones.load(self.backbone), self.styles, self.style_size, self.style)
+            return style_transfer.grams(backbones.load(self.backbone), self.styles, self.style_size, self.style, see)
 
         def loss(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
             x, backbone = batch["image"], context.frozen["backbone"]
             mix = jax.nn.one_hot(jax.random.randint(key, (len(x),), 0, count), count)  # [b n]
             made: Any = net.apply({"params": params["painter"]}, x, mix)
-            maps = style_transfer.unit_features(backbone, made, (*self.content, *self.style))
+            maps = see(backbone, made, (*self.content, *self.style))
             own, painted = maps[: len(self.content)], maps[len(self.content) :]
             wanted = [jnp.einsum("bn,nij->bij", mix, to_f32(a), precision="highest") for a in context.frozen["styles"]]
-            content = style_transfer.content_distance(
-                own, style_transfer.unit_features(backbone, x, self.content)
-            )  # equation 2
+            content = style_transfer.content_distance(own, see(backbone, x, self.content))  # equation 2
             style = style_transfer.style_distance(painted, wanted)  # equation 4
             rough = style_transfer.roughness(made)
             total = self.content_weight * content + self.style_weight * style + self.smooth_weight * rough

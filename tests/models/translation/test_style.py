@@ -286,6 +286,28 @@ def test_a_painters_maps_are_directions():
         np.testing.assert_allclose(np.linalg.norm(made, axis=-1)[length[..., 0] > 0], 1, rtol=1e-5)
 
 
+def test_full_features_are_compared_as_gatys_does(random_backbone):
+    """With one style the losses of a painter's image are those of a canvas with these pixels."""
+    layers: Any = {"content": ("relu2_1",), "style": ("relu1_1", "relu2_1"), "backbone": "random", "style_size": 24}
+    model = FastStyle((20, 20, 3), ("checks",), width=4, depth=1, features="full", **layers)
+    other = gatys.Gatys((20, 20, 3), ("checks",), **layers)
+    task, x = model.task(1), random_image(20)[None]
+
+    @jax.jit
+    def parts(backbone, x):
+        params, _ = task.init(jax.random.key(0), {})
+        targets = style_transfer.grams(backbone, model.styles, 24, model.style, backbones.Backbone.features)
+        context = Context({}, {}, {"backbone": backbone, "styles": targets}, jnp.zeros((), jnp.int32))
+        ours = task.phases[0].loss(params, context, {"image": x}, jax.random.key(1))[1].metrics
+        made = translate(task)(params, context, {"source": x}, None, jnp.zeros(1, jnp.int32))
+        wish = other.targets(backbone, [jnp.asarray(style_transfer.style_image("checks", 24))])
+        return ours, other.loss(made, {"image": x}, backbone, wish)[1]
+
+    ours, theirs = parts(random_backbone, x)
+    for name in ("content", "style"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4)
+
+
 def test_bad_settings_give_one_sentence():
     for model, words in [
         (FastStyle(styles=("nothing.png",), backbone="random"), "There is no style image nothing.png"),
