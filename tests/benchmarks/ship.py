@@ -10,6 +10,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from jaxgen.interop import convert
@@ -32,6 +33,7 @@ def main():
         file = Path(folder) / "weights.safetensors"
         convert.export_nets(opened.run, opened.state, tuple(opened.state.params), "safetensors", file, True)
         tensors, card = read(file), notes(file)
+    card["model"] = json.dumps(jax.tree.map(lambda x: bare(x) if isinstance(x, str) else x, json.loads(card["model"])))
     half = {name: x.astype(np.float16) if x.dtype == np.float32 else x for name, x in tensors.items()}
     card |= {"what": given.what, "data": given.data, "scores": given.scores, "licence": "Apache-2.0"}
     card["training"] = json.dumps([made(run) for run in (*given.before, given.run)])
