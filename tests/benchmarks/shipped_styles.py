@@ -53,18 +53,18 @@ def main():
     photos, rows = list(photographs(wanted.data)), []
     sheet = [np.concatenate(photos[-SHOWN:], 1)]
     model, backbone = Gatys(image=(SIDE, SIDE, 3)), backbones.load("vgg16")
-    parts = jax.jit(lambda x, photo, wish: model.loss(x[None], {"image": photo[None]}, backbone, wish)[1])
+    parts = jax.jit(lambda x, photo, aims: model.loss(x[None], {"image": photo[None]}, backbone, aims)[1])
     targets = jax.jit(lambda painting: model.targets(backbone, [painting]))
     for style, file in STYLES.items():
         painting = style_transfer.style_image(str(wanted.data / f"style/style/{file}.jpg"), model.style_size)
-        wish, painter = targets(jnp.asarray(painting)), open_stylist(wanted.run, StyleRequest((style,)))
+        aims, painter = targets(jnp.asarray(painting)), open_stylist(wanted.run, StyleRequest((style,)))
         made, taken, found = [], [], []
         for x in photos:
             began = time.perf_counter()
             painter.begin(x, SIDE, 1, False, None, lambda *_: None)
             made.append(painter.answer(x, (slice(0, SIDE), slice(0, SIDE)), None, lambda *_: None))
             taken.append(time.perf_counter() - began)
-            ours, own = parts(made[-1], x, wish), parts(x, x, wish)
+            ours, own = parts(made[-1], x, aims), parts(x, x, aims)
             found.append((float(ours["content"]), float(ours["style"] / own["style"]), float(ours["style"])))
         sheet.append(np.concatenate(made[-SHOWN:], 1))
         content, share, distance = np.mean(found, 0)

@@ -300,8 +300,8 @@ def test_full_features_are_compared_as_gatys_does(random_backbone):
         context = Context({}, {}, {"backbone": backbone, "styles": targets}, jnp.zeros((), jnp.int32))
         ours = task.phases[0].loss(params, context, {"image": x}, jax.random.key(1))[1].metrics
         made = translate(task)(params, context, {"source": x}, None, jnp.zeros(1, jnp.int32))
-        wish = other.targets(backbone, [jnp.asarray(style_transfer.style_image("checks", 24))])
-        return ours, other.loss(made, {"image": x}, backbone, wish)[1]
+        aims = other.targets(backbone, [jnp.asarray(style_transfer.style_image("checks", 24))])
+        return ours, other.loss(made, {"image": x}, backbone, aims)[1]
 
     ours, theirs = parts(random_backbone, x)
     for name in ("content", "style"):
