@@ -21,3 +21,5 @@ def alike(name: str, size: str = "tiny") -> Run:
 
 # Presets that differ only in size share a tiny run: the first one is trained for all.
 DISTINCT = [n for i, n in enumerate(NAMES) if not any(alike(n) == alike(m) for m in NAMES[:i])]
+# The first preset of each file.
+FIRST = [n for i, n in enumerate(DISTINCT) if all(zoo.ZOO[n] != zoo.ZOO[m] for m in DISTINCT[:i])]

@@ -18,6 +18,7 @@ from jaxgen.models.gan import dcgan
 from jaxgen.models.vae import mae
 from jaxgen.nn import conv
 from jaxgen.nn.conditional import Embed
+from tests.helpers.presets import DISTINCT
 
 pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("plain_convolutions")]
 torch: Any = pytest.importorskip("torch")
@@ -94,7 +95,7 @@ def of_torch(layer: Any, weight: np.ndarray, x: np.ndarray, size: tuple[int, ...
     return y.permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.ZOO if name not in TENSORFLOW])
+@pytest.mark.parametrize("name", [name for name in DISTINCT if name not in TENSORFLOW])
 def test_pytorchs_layers_with_the_exported_arrays_answer_as_ours(name):
     model, rule, rng = zoo.load(name).tiny.model, rule_of(name), np.random.default_rng(0)
     shapes, layers, kernels, compared = traced(model), layers_of(model), 0, 0

@@ -1,8 +1,10 @@
 """The backbones of diffusion models, chosen by configuration: U-Net, DiT, U-ViT, EDM2's U-Net."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
@@ -56,12 +58,15 @@ class BackboneConfig:
         at_least(1, model__net__multipliers=min(self.multipliers, default=0))
 
 
+# jit keeps their traces: samplers, losses and checks call one net many times, at the same shapes.
+@partial(jax.jit, static_argnums=(0, 2, 3, 4))
 def init(module: nn.Module, key: Key, image: tuple[int, ...], classes: int, second: bool = False) -> Any:
     """Return a net's parameters. Raises InputError where images don't fit it."""
     one, label = jnp.zeros(2), jnp.zeros(2, jnp.int32) if classes else None
     return module.init(key, jnp.zeros((2, *image)), one, label, one if second else None)["params"]
 
 
+@partial(jax.jit, static_argnums=0)
 def call(
     module: nn.Module,
     params: Any,

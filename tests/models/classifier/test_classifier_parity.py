@@ -158,13 +158,12 @@ def test_full_size_models_have_torchvisions_names_and_shapes(preset):
 NARROW = {"width": {"ResNet": 4, "CifarResNet": 4, "VGG": 4, "AlexNet": 1 / 8}, "hidden": {"VGG": 16}}
 
 
-@pytest.mark.parametrize("preset", zoo.family("classifier"))
-def test_the_round_trip_of_names_of_every_preset_is_bit_exact(preset):
-    """Models that have a width are tested narrow at full depth, others in their tiny version."""
+@pytest.mark.parametrize("preset", ["alexnet-2012", "vgg19", "vgg19-bn", "resnet34", "resnet152", "resnet110"])
+def test_the_round_trip_of_names_at_full_depth_is_bit_exact(preset):
+    """Narrow models; those of tiny runs are tested in test_zoo.py."""
     model = zoo.load(preset).run.model
     fields = {k: names[type(model).__name__] for k, names in NARROW.items() if type(model).__name__ in names}
-    whole = fields or isinstance(model, LeNet5)
-    model = dataclasses.replace(model, **fields) if whole else zoo.load(preset).tiny.model
+    model = dataclasses.replace(model, **fields)
     rng = np.random.default_rng(0)
     spec = like(model)
     made = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), spec)
@@ -363,9 +362,9 @@ def test_the_published_resnet20_on_real_images(real_data):
     tensors = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
     net.load_state_dict({name.removeprefix("module."): x for name, x in tensors.items()})
     rows = [np.asarray(Image.open(real_data / "cifar10" / f"cifar10_batch_{i}.png")) for i in (0, 1)]
-    lossless = np.concatenate(rows).reshape(2000, 32, 32, 3)[::4]
+    lossless = np.concatenate(rows).reshape(2000, 32, 32, 3)[::40]
     jpeg = open_source(Data(f"folder:{real_data / 'cifar10' / 'cifar10_jpeg_test_2000.zip'}", split="test"))
-    some = next(batches(RandomSubset(jpeg, 500), Data(), (32, 32, 3), batch=500, seed=0, train=False))["image"]
+    some = next(batches(RandomSubset(jpeg, 50), Data(), (32, 32, 3), batch=50, seed=0, train=False))["image"]
     x = np.concatenate([lossless.astype(np.float32) / 127.5 - 1, some])
     features = {"layer3": "layer3"}
     ours = {name.removeprefix("state_dict.module."): x for name, x in read(file).items()}

@@ -14,7 +14,7 @@ from jaxgen.core.capabilities import Degradation, Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.task import Task
-from jaxgen.core.types import Aux, Context, Params, Phase
+from jaxgen.core.types import Context, Params
 from jaxgen.losses import perceptual
 from jaxgen.losses.elbo import kl_normal
 from jaxgen.losses.regularisation import spectral_normalise
@@ -321,24 +321,6 @@ def test_nets_have_the_papers_numbers_of_parameters():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gated-conv", "context-encoder"])
-def test_each_phase_updates_its_own_net(name, fresh):
-    task, params, *_ = fresh(name)
-    batch = {"image": jnp.tanh(jnp.asarray(random_normal(4, *task.example["image"].shape)))}
-    state = init_state(task, jax.random.key(0), batch)
-    for phase in task.phases:
-        alone = dataclasses.replace(phase, every=1)
-        still = lambda *_: (jnp.zeros(()), Aux())  # noqa: E731
-        rest = [Phase("still", other, still) for other in task.learners if other != phase.learner]
-        step = make_step(dataclasses.replace(task, phases=(alone, *rest), ema=()))
-        after, metrics = jax.jit(step)(state, batch, {})
-        assert metrics[f"{phase.name}/grad_norm"] > 0
-        for net in params:
-            same = jax.tree.map(np.array_equal, after.params[net], state.params[net])
-            assert jax.tree.all(same) == (net != phase.learner)
-
-
-@pytest.mark.slow
 def test_the_discriminator_s_weights_have_spectral_norm_one():
     model = zoo.load("gated-conv").tiny.model
     task = model.task(1)
@@ -363,12 +345,9 @@ def test_bad_settings_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", [pytest.param("vgg16", marks=pytest.mark.slow), "random"])
-def test_features_of_a_frozen_net_are_compared_if_their_weights_are_above_0(backbone):
-    if backbone == "vgg16":
-        pytest.importorskip("stlpips_pytorch")
+def test_features_of_a_frozen_net_are_compared_if_their_weights_are_above_0():
     tiny = zoo.load("partial-conv").tiny.model
-    model = dataclasses.replace(tiny, image=(24, 24, 3), perceptual=0.05, style=120.0, backbone=backbone)
+    model = dataclasses.replace(tiny, image=(24, 24, 3), perceptual=0.05, style=120.0, backbone="random")
     task = model.task(1)
     batch = {"image": jnp.tanh(jnp.asarray(random_normal(2, 24, 24, 3)))}
     state = init_state(task, jax.random.key(0), batch)

@@ -125,7 +125,7 @@ def psnr_y(name: str, weights, folder, scale: int, rounded: bool) -> float:
 
 # VDSR's authors measured on images downsampled as doubles, IMDN's on 8-bit files.
 PUBLISHED = [
-    *(("vdsr", "vdsr_model_epoch_50.pth", s, False, score) for s, score in ((2, 37.65), (3, 33.77), (4, 31.45))),
+    *(("vdsr", "vdsr_model_epoch_50.pth", s, False, score) for s, score in ((2, 37.65), (4, 31.45))),
     ("imdn", "IMDN_x4.pth", 4, True, 32.20),
 ]
 

@@ -55,10 +55,9 @@ def fast_style(tensors: dict[str, np.ndarray], x: Any) -> Any:
     return 150 * torch.tanh(conv(x, 45)) + 127.5
 
 
-@pytest.mark.parametrize("name", ["golden_gate", "hoovertowernight", "tubingen"])
-def test_the_wave_is_painted_as_by_its_reference(real_data, name, tmp_path, cli):
+def test_the_wave_is_painted_as_by_its_reference(real_data, tmp_path, cli):
     """By the command as it is, to the rounding of 8 bits."""
-    source, weights = real_data / f"style/content/{name}.jpg", real_data / "weights/fast_style_wave.zip"
+    source, weights = real_data / "style/content/hoovertowernight.jpg", real_data / "weights/fast_style_wave.zip"
     cli(0, "stylize", source, "--with", weights, "--out", tmp_path / "made.png")
     pixels, made = photo.read(source).pixels, (photo.read(tmp_path / "made.png").pixels + 1) * 127.5
     height, width = pixels.shape[:2]
@@ -67,7 +66,6 @@ def test_the_wave_is_painted_as_by_its_reference(real_data, name, tmp_path, cli)
     with torch.inference_mode():
         wanted = fast_style(read(weights), x)[0].permute(1, 2, 0).clamp(0, 255).numpy()[:height, :width]
     psnr = 10 * np.log10(255**2 / np.square(made - wanted).mean())
-    print(f"{name}: {psnr:.1f} dB")
     assert psnr > 50
     apart = 10 * np.log10(255**2 / np.square(made - (pixels + 1) * 127.5).mean())
     assert apart < 20, "it is painted at all"
