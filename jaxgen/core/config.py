@@ -18,7 +18,7 @@ class Data:
 
     # digits | shapes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B | emoji:FOLDER, and
     # paired:emoji:FOLDER or unpaired:emoji:FOLDER for two of its styles; of videos: video:PATH | moving-digits, or
-    # moving-digits:FOLDER of MNIST | moving-shapes | bouncing-balls
+    # moving-digits:FOLDER of MNIST | moving-shapes | bouncing-balls; of motions: mocap:PATH
     source: str = "digits"
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # part of the source; tfds: also takes slices such as train[:90%]
@@ -31,7 +31,7 @@ class Data:
     # none: resize without a crop; center, random: cover, then crop; area: crop 8 to 100 % of the area; patch: crop
     # without resizing; jitter: resize to 286/256 of the size, then crop
     crop: Literal["none", "center", "random", "area", "patch", "jitter"] = "center"
-    stride: Count = 1  # of video: frames from one frame of a clip to the next
+    stride: Count = 1  # of video: and mocap: frames from one frame of a clip to the next
     shift: int = 0  # largest random shift in pixels, up, down or to a side; black fills the border
     flip: bool = False  # mirror left to right with probability 1/2
     turn: bool = False  # rotate a square image by 0, 90, 180 or 270 degrees

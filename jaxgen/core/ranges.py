@@ -52,6 +52,7 @@ Share = Annotated[float, Range(0, 1)]
 Decay = Annotated[float, Range(0, 1, below=True)]  # of a moving average, or a share below 1
 Positive = Annotated[float, Range(above=True)]
 Signed = Annotated[float, ANY]
+Parent = Annotated[int, Range(-1)]  # the number of a joint's parent; -1: the root
 
 KINDS = {
     int: "a whole number",

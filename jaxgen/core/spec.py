@@ -27,6 +27,7 @@ class ArraySpec:
     count:    labels and tokens are below it; 0: any
     names:    of the labels, where they have some
     rate:     frames or samples in a second
+    parents:  of a pose, the number of each joint's parent, by which it is drawn; -1: the root, at 0
     optional: whether a transform works without it
     """
 
@@ -38,6 +39,7 @@ class ArraySpec:
     count: int = 0
     names: tuple[str, ...] = ()
     rate: float = 0.0
+    parents: tuple[int, ...] = ()
     optional: bool = False
 
     def __post_init__(self):

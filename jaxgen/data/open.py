@@ -15,7 +15,7 @@ from jaxgen.data import arrays
 from jaxgen.data.sources import Source, Subset, labels_of, renumbering
 
 VIDEOS = ("moving-digits", "moving-shapes", "bouncing-balls", "video")
-KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired", "emoji", *VIDEOS)
+KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired", "emoji", *VIDEOS, "mocap")
 ARGUMENTS = {
     "tfds": "NAME",
     "folder": "PATH",
@@ -25,6 +25,7 @@ ARGUMENTS = {
     "unpaired": "PATH_A,PATH_B",
     "emoji": "FOLDER",
     "video": "PATH",
+    "mocap": "PATH",
 }
 OPTIONAL = ("moving-digits",)  # may have an argument
 LABELLED = ("idx", "npz")  # their labels may be in a second file: PATH,PATH_OF_LABELS
@@ -36,7 +37,7 @@ def open_source(data: Data, example: Example | tuple[int, ...] | None = None) ->
 
     example: the specs of the arrays of an example, or the shape (h, w, c) of its image. `shapes` draws images of this
     size. If an example has no image, its arrays are read from a .npz by name. A source of videos gives each array of
-    kind video its frames: the first of a clip to the first array, and so on.
+    kind video its frames: the first of a clip to the first array, and so on; a source of motions does so with poses.
 
     Classes are numbered alike in all splits, and as in `data.classes` where a run has saved their names. With
     `data.only` it is the subset with these classes, which keep their numbers. Raises InputError for an unknown source
@@ -108,6 +109,10 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
             raise InputError(f"There is no file or folder {file} for the data source {data.source!r}.")
     if len(labels) > 1:
         raise InputError(f"The data source {data.source!r} names too many files: write {kind}:IMAGES,LABELS.")
+    if kind == "mocap":
+        from jaxgen.data import mocap
+
+        return mocap.Mocap(path, data, specs)
     if kind == "npz":
         if specs and image is None:
             return arrays.named(path, data.split, specs)
@@ -174,7 +179,7 @@ def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Sou
     parts = [part.strip() for part in paths.split(",")]
     if len(parts) != 2 or not all(parts):
         raise InputError(f"The data source {data.source!r} must name two sets: write unpaired:PATH_A,PATH_B.")
-    alone = [kind for kind in KINDS if kind not in ("paired", "unpaired", *VIDEOS)]
+    alone = [kind for kind in KINDS if kind not in ("paired", "unpaired", "mocap", *VIDEOS)]
     named = [part if part.partition(":")[0] in alone else f"folder:{part}" for part in parts]
     source, made = (_open_whole(dataclasses.replace(data, source=name), image) for name in named)
     return domains.UnpairedImages(source, made)

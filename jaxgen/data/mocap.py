@@ -1,0 +1,142 @@
+"""Windows of motions from files: a file, a folder, or a .zip such as the CMU split."""
+
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from jaxgen.core.class_names import ordered
+from jaxgen.core.config import Data
+from jaxgen.core.errors import InputError
+from jaxgen.core.memory import check_size
+from jaxgen.core.progress import progress
+from jaxgen.core.spec import Example
+from jaxgen.data import class_folders
+from jaxgen.data.motion_files import SUFFIXES, motion_of_text, natural, open_motion
+from jaxgen.data.skeleton import Motion
+
+PROGRESS_DELAY = 2.0  # seconds before a progress bar appears
+DEFAULT = {"pose": 32}  # frames, for a model without poses
+
+
+class Mocap:
+    """Places f32[t j 3] of the joints that move, in the frame of the root, which neither moves nor turns.
+
+    Every window of the model's number of frames, `data.stride` apart, is one example. The arrays of kind pose are its
+    consecutive parts. A folder is read as a folder of images: its sub-folders are the classes, or the splits above
+    them. Lengths have the unit of the files. Raises InputError with the name of a file that can't be used (with
+    `data.skip_bad` it is skipped).
+    """
+
+    def __init__(self, path: Path, data: Data, example: Example):
+        self.path, self.stride = path, data.stride
+        specs = {name: spec for name, spec in example.items() if spec.kind == "pose"}
+        self.parts: Mapping[str, int] = {name: int(spec.shape[0]) for name, spec in specs.items()} or DEFAULT
+        self.frames = sum(self.parts.values())
+        self.need = (self.frames - 1) * self.stride + 1
+        labelled = "label" in example
+        found = _found(path)
+        parts, depth = class_folders.splits(sorted(found, key=natural), path)
+        mixed = not labelled and data.only is None
+        classes = ordered(
+            name for names in parts.values() for name in class_folders.classes(names, depth, path, mixed, "take")
+        )
+        chosen = class_folders.chosen(data.split, parts, path)
+        names = parts[chosen] if chosen in parts else [name for part in parts.values() for name in part]
+        below = class_folders.below(depth, names)
+        self.classes: tuple[str, ...] = classes if below else ()
+        self.takes: dict[str, np.ndarray] = {}
+        self._read({name: found[name] for name in names}, data, specs)
+        self.examples = [
+            (name, start) for name, places in self.takes.items() for start in range(len(places) - self.need + 1)
+        ]
+        self.names = [f"{name}@{start}" for name, start in self.examples]
+        number = {name: i for i, name in enumerate(self.classes)}
+        self.labels = [number[name.split("/")[depth]] for name, _ in self.examples] if below else None
+
+    def _read(self, found: Mapping[str, "zipfile.ZipFile | None"], data: Data, specs: Example):
+        bad: dict[str, str] = {}
+        with progress(f"reading the motions of {self.path.name}", len(found), PROGRESS_DELAY) as show:
+            for i, (name, archive) in enumerate(found.items()):
+                try:
+                    motion = _open(self.path, name, archive)
+                except InputError as error:
+                    bad[name] = str(error)
+                else:
+                    self._check(motion, name, specs)
+                    if len(motion) < self.need:
+                        often = f" at a stride of {self.stride}" if self.stride > 1 else ""
+                        has = f"{name} has {_frames(len(motion))}"
+                        bad[name] = f"{has}, and the model takes {_frames(self.frames)}{often}."
+                    else:
+                        places = motion.places_of_body()[:, list(motion.skeleton.moving)]
+                        self.takes[name] = places.astype(np.float32)
+                show(i + 1)
+        if bad and (not data.skip_bad or not self.takes):
+            raise InputError(next(iter(bad.values())))
+        if bad:
+            print(f"Skipped {len(bad)} of {len(found)} motions ({next(iter(bad.values()))}).", file=sys.stderr)
+
+    def _check(self, motion: Motion, name: str, specs: Example):
+        check_joints(motion, specs, f"{self.path}" if name == "." else f"{self.path}, {name}")
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict:
+        name, start = self.examples[index]
+        window, found, at = self.takes[name][start : start + self.need : self.stride], {}, 0
+        for part, count in self.parts.items():
+            found[part] = window[at : at + count]
+            at += count
+        return found if self.labels is None else {**found, "label": self.labels[index]}
+
+
+def check_joints(motion: Motion, specs: Example, where: str):
+    """Raise InputError if a motion's skeleton is not that of a model's poses."""
+    parents = motion.skeleton.parents_among(motion.skeleton.moving)
+    for spec in specs.values():
+        if spec.kind == "pose" and spec.parents != parents:
+            listed = " ".join(map(str, parents))
+            raise InputError(
+                f"The skeleton of {where} has {len(parents)} moving joints, not those of the model, which has "
+                f"{spec.shape[1]}: train one for it with --model.parents {listed}."
+            )
+
+
+def _found(path: Path) -> dict[str, zipfile.ZipFile | None]:
+    """Return the names of the motions in a folder or .zip, with the archive; "." for a single file."""
+    if path.is_dir():
+        names = [str(file.relative_to(path).as_posix()) for file in path.rglob("*") if file.is_file()]
+        archive = None
+    elif path.suffix.lower() == ".zip":
+        try:
+            archive = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} can't be read as .zip: {error}.") from error
+        names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    else:
+        return {".": None}
+    kept = [name for name in names if name.lower().endswith(SUFFIXES) and not Path(name).name.startswith(".")]
+    if not kept:
+        raise InputError(f"{path} holds no motions: no {', '.join(SUFFIXES)}.")
+    return dict.fromkeys(kept, archive)
+
+
+def _open(path: Path, name: str, archive: zipfile.ZipFile | None) -> Motion:
+    if archive is None:
+        return open_motion(path if name == "." else path / name)
+    info = archive.getinfo(name)
+    check_size(info.file_size, info.compress_size, f"{name} of {path}")
+    if name.lower().endswith(".npz"):
+        raise InputError(f"{path}, {name}: unpack a .zip of .npz files into a folder.")
+    try:
+        return motion_of_text(archive.read(info), f"{path}, {name}")
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise InputError(f"{name} of {path} can't be read: {error}.") from error
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame" if count == 1 else f"{count} frames"
