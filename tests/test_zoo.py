@@ -404,7 +404,8 @@ def test_a_sample_depends_on_its_own_key_only(kind):
     # An untrained tiny net has pale outputs; those of a predictor of frames are pale about black, not about grey.
     scale = np.abs(some - (np.median(some) if transform.subject else 0)).max()
     np.testing.assert_allclose(swapped[:2], some[1::-1], atol=1e-4 * scale)
-    assert np.abs(some[0] - some[1]).max() > 0.1 * scale and np.abs(some).max() <= 1
+    assert np.abs(some[0] - some[1]).max() > 0.1 * scale
+    assert np.abs(some).max() <= 1 or transform.outputs[transform.main].kind == "pose", "lengths have no limit"
     other = draw([0, 1, 2, 3], keys[4:])
     if transform.subject and not transform.stochastic:
         return np.testing.assert_array_equal(some, other, "an image has one answer")

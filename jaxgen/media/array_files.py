@@ -45,7 +45,7 @@ def still(spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0) 
 
 def strips(spec: ArraySpec, arrays: np.ndarray) -> np.ndarray:
     """Return one image u8[h w] or u8[h w 3] of videos or poses [n t ...]: a row for each, its frames from the left."""
-    drawn = arrays if spec.kind == "video" else draw_poses(arrays)  # [n t h w c]
+    drawn = arrays if spec.kind == "video" else draw_poses(arrays, spec.parents)  # [n t h w c]
     rows = [strip(list(frames)) for frames in to_u8(drawn[..., :1] if drawn.shape[-1] == 2 else drawn[..., :3])]
     whole = strip([row.swapaxes(0, 1) for row in rows]).swapaxes(0, 1)  # [h w c]
     return whole[..., 0] if whole.shape[2] == 1 else whole
@@ -61,7 +61,7 @@ def _frames(spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int) -> lis
     if spec.kind == "video":  # [n t h w c]
         return [grid(arrays[:, t], columns, rows) for t in range(arrays.shape[1])]
     if spec.kind == "pose":  # [n t j d] -> [n t h w 1]
-        drawn = draw_poses(arrays)
+        drawn = draw_poses(arrays, spec.parents)
         return [grid(drawn[:, t], columns, rows) for t in range(drawn.shape[1])]
     return None
 

@@ -1,0 +1,1 @@
+"""Models of motion: they predict the next poses of a body."""
