@@ -58,7 +58,12 @@ def normal_log_density(z: Array) -> Array:
 
 
 def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
-    """Return the log probability of pixels x in [-1, 1], which are 8-bit levels k / 127.5 - 1.
+    """Return the sum of `discretised_logistic` over all axes but the first, f32[b]."""
+    return sum_per_example(discretised_logistic(x, mean, log_scale))
+
+
+def discretised_logistic(x: Array, mean: Array, log_scale: Array) -> Array:
+    """Return the log probability of each pixel x in [-1, 1], which is an 8-bit level k / 127.5 - 1, f32[...].
 
     P(x) = F(x + 1/255) - F(x - 1/255), F the logistic distribution function. The outermost levels include the tails, so
     that the 256 probabilities sum to 1. Salimans et al. 2017, "PixelCNN++", section 2.1.
@@ -67,10 +72,9 @@ def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array) -> Ar
     above, below = (x - mean + HALF_LEVEL) * scale, (x - mean - HALF_LEVEL) * scale
     # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - exp(b - a)), which keeps its digits in the tails
     inside = log_sigmoid(above) + log_sigmoid(-below) + jnp.log(-jnp.expm1(-2 * HALF_LEVEL * scale))
-    log_p = jnp.where(
+    return jnp.where(
         x < -1 + HALF_LEVEL, log_sigmoid(above), jnp.where(x > 1 - HALF_LEVEL, log_sigmoid(-below), inside)
     )
-    return sum_per_example(log_p)
 
 
 def discretised_normal_log_prob(x: Array, mean: Array, log_scale: Array) -> Array:
