@@ -64,6 +64,7 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/tasks/teacher.py": (),
     "jaxgen/tasks/transforms.py": (),
     "jaxgen/tasks/autoregressive.py": (),
+    "jaxgen/models/normalising_flow": (),
     "jaxgen/models/restoration": (),
     "jaxgen/models/super_resolution": ("trunk",),  # names of weights
     "jaxgen/models/translation": (),
@@ -111,6 +112,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "tests/tasks/test_denoising.py": (),
     "tests/tasks/test_diff_augmentation.py": (),
     "tests/tasks/test_latent_diffusion.py": (),
+    "tests/models/normalising_flow": (),
     "tests/models/restoration": (),
     "tests/models/super_resolution": ("trunk",),  # names of weights
     "tests/models/translation": (),

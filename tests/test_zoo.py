@@ -48,7 +48,7 @@ LONG = (
     *("ddpm", "consistency", "meanflow", "vdm", "masked", "vqgan", "vae-iaf", "mae", "r3gan", "srgan", "rcan", "rrdb"),
     *("context-encoder", "partial-conv", "adm-classifier", "harmonisation", "adain", "simvp", "tau", "predrnn"),
     *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan", "span", "carn", "predrnn-plus"),
-    *("phydnet", "basicvsr", "rife"),
+    *("phydnet", "basicvsr", "rife", "realnvp", "glow", "pixelcnn-plus"),
     *("vgan", "video-diffusion", "latte", "mcvd", "svg-lp", "video-vae", "videogpt", "stylegan-v"),
 )
 # The first preset of each file: `make test` computes numbers, or traces the step if it is LONG. Variants are slow.
@@ -331,7 +331,8 @@ def stand_in(kind: str):
 
 # Patterns that sharding could break, numerically on eight devices; all others by the shardings of their traced steps.
 SHARDED = (
-    *("dcgan", "vae", "ddpm", "srcnn", "pix2pix", "convlstm", "pixelcnn"),  # one of each family, here or below
+    *("dcgan", "vae", "ddpm", "pixelcnn", "realnvp-mnist"),  # one of each family, here or below
+    *("srcnn", "pix2pix", "convlstm"),
     *("wgan-gp", "stylegan2"),  # second derivatives, deviations over the batch
     *("biggan", "dncnn", "resnet20"),  # statistics in the state: spectral norms, batch norms
     *("vq-vae", "flow", "cut"),  # codes by moving averages, losses and transport plans over the batch

@@ -149,6 +149,7 @@ LEADING = {  # the metrics of a summary, the most important first
     "accuracy_top1": Metric("accuracy", ".2%"),
     "bpd_16": Metric("bits/dim", ".3f", lower=True),
     "nll_5000_dynamic": Metric("NLL", ".1f", " nats", lower=True),
+    "nll_1_fixed": Metric("NLL", ".1f", " nats", lower=True),
     "fid_lenet": Metric("fid_lenet", ".4g", lower=True),
     "mig": Metric("MIG", ".2g"),
     "lpips_st_alex": Metric("LPIPS", ".3f", lower=True),

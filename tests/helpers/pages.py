@@ -56,6 +56,7 @@ RUNS = (
     (r"runs/vq-vae", ("vae", "vq-vae", *DIGITS)),
     (r"(teacher|generate|evaluate) runs/edm", ("diffusion", "edm", *DIGITS)),
     (r"runs/pixelcnn-gated|bpd_1\b", ("autoregressive", "pixelcnn-gated", *DIGITS)),
+    (r"runs/realnvp|bpd_8\b", ("normalising_flow", "realnvp", *DIGITS)),
     (r"runs/dcgan", GAN),
     (r"runs/vae", VAE),
     (r"runs/resnet20", ("classifier", "resnet20", *DIGITS)),
@@ -154,6 +155,9 @@ def furnish(folder: Path, data: Path):
     (folder / "TFDS").symlink_to(data / "tfds")
     (folder / "weights.pth").symlink_to(data / "weights" / "IMDN_x4.pth")
     (folder / "FILE").symlink_to(data / "weights" / "resnet20-12fca82f.th")
+    for name in ("simple", "vardeq"):
+        file = f"MNISTFlow_{name}.ckpt"
+        (folder / file).symlink_to(data / "weights" / "flow_mnist" / file)
     (folder / "PixelCNN.ckpt").symlink_to(data / "weights" / "pixelcnn_mnist" / "PixelCNN.ckpt")
     (folder / "fast_style_wave.zip").symlink_to(data / "weights" / "fast_style_wave.zip")
 

@@ -1,0 +1,1 @@
+"""Normalising flows: invertible nets, with likelihoods and exact latents."""
