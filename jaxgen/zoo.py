@@ -168,6 +168,8 @@ ROWS = {  # preset: its module in jaxgen/models, and what it is for
     "ltd": ("motion.ltd", "predicts poses; waves over time, a graph of joints"),
     "simlpe": ("motion.simlpe", "predicts poses; linear layers alone, small"),
     "simlpe-cmu": ("motion.simlpe", "the same, for the CMU split"),
+    "nerf": ("rendering.nerf", "views of a scene; the classic radiance field"),
+    "hash-grid": ("rendering.hash_grid", "views of a scene; fast"),
     "lenet5": ("classifier.lenet", "classifies digits"),
     "lenet5-1998": ("classifier.lenet", "classifies digits, as in the paper"),
     "alexnet": ("classifier.alexnet", "classifies ImageNet; one column"),

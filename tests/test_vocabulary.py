@@ -65,6 +65,7 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/tasks/transforms.py": (),
     "jaxgen/tasks/autoregressive.py": (),
     "jaxgen/models/normalising_flow": (),
+    "jaxgen/models/rendering": (),
     "jaxgen/models/restoration": (),
     "jaxgen/models/super_resolution": ("trunk",),  # names of weights
     "jaxgen/models/translation": (),
@@ -74,6 +75,7 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/tasks/restoration.py": ("lesson",),  # in a stream's name, which is a part of the key
     "jaxgen/tasks/style_transfer.py": (),
     "jaxgen/tasks/unpaired_translation.py": (),
+    "jaxgen/tasks/view_synthesis.py": (),
 }
 TESTS: dict[str, tuple[str, ...]] = {
     "tests/conftest.py": (),
@@ -113,6 +115,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "tests/tasks/test_diff_augmentation.py": (),
     "tests/tasks/test_latent_diffusion.py": (),
     "tests/models/normalising_flow": (),
+    "tests/models/rendering": (),
     "tests/models/restoration": (),
     "tests/models/super_resolution": ("trunk",),  # names of weights
     "tests/models/translation": (),

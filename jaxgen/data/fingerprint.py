@@ -12,6 +12,7 @@ from jaxgen.data.domains import PairedImages, UnpairedImages
 from jaxgen.data.emoji import Emoji
 from jaxgen.data.folder import Folder
 from jaxgen.data.moving_digits import MovingDigits
+from jaxgen.data.posed_images import PosedImages
 from jaxgen.data.sources import Source, Subset
 from jaxgen.data.tfds import Tfds
 from jaxgen.data.video_folder import VideoFolder
@@ -45,6 +46,8 @@ def stamps(source: Any) -> Iterator[tuple[str, int]]:
         case VideoFolder():
             for name, (size, _) in source.stamps.items():
                 yield name, size
+        case PosedImages():
+            yield from source.stamps.items()
         case MovingDigits():
             yield from stamps(source.digits)
         case Emoji():

@@ -15,7 +15,7 @@ from jaxgen.data import arrays
 from jaxgen.data.sources import Source, Subset, labels_of, renumbering
 
 VIDEOS = ("moving-digits", "moving-shapes", "bouncing-balls", "video")
-KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired", "emoji", *VIDEOS, "mocap")
+KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired", "emoji", *VIDEOS, "mocap", "nerf")
 ARGUMENTS = {
     "tfds": "NAME",
     "folder": "PATH",
@@ -26,6 +26,7 @@ ARGUMENTS = {
     "emoji": "FOLDER",
     "video": "PATH",
     "mocap": "PATH",
+    "nerf": "PATH",
 }
 OPTIONAL = ("moving-digits",)  # may have an argument
 LABELLED = ("idx", "npz")  # their labels may be in a second file: PATH,PATH_OF_LABELS
@@ -113,6 +114,10 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
         from jaxgen.data import mocap
 
         return mocap.Mocap(path, data, specs)
+    if kind == "nerf":
+        from jaxgen.data import posed_images
+
+        return posed_images.PosedImages(path, data.split, image, data.crop)
     if kind == "npz":
         if specs and image is None:
             return arrays.named(path, data.split, specs)

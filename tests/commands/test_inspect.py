@@ -104,6 +104,7 @@ OTHERS = {
     "demo",
     "predict",
     "edit-video",
+    "render",
     "train",
     "evaluate",
     "import",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.helpers.scenes import posed
 from tests.helpers.untrained import untrained
 
 ROOT = Path(__file__).parents[2]
@@ -43,12 +44,18 @@ SMALLER = (
     (r"--by 32 64", "--by 4 8"),
     (r"--at 60,250", "--at 4,4"),
     (r"--side 256", "--side 32"),
+    (r"(render (?:cornell|scene.json))", r"\1 --size 8x8 --samples 2"),
+    (r"nerf:DIR --model.image 50 50 3", "nerf:SCENE --model.image 8 8 3"),
+    (r"nerf:DIR", "nerf:SCENE"),
+    (r"--size 200x200", "--size 8x8"),
+    (r"(render RUN)", r"\1 --frames 2"),
 )
 # The run that a command needs, by the first pattern that fits: a family, a preset and settings.
 DIGITS = ("--data.source", "digits")
 GAN, VAE = ("gan", "dcgan", *DIGITS), ("vae", "vae", *DIGITS)
 FILLS = ("restoration", "gated-conv")
 RUNS = (
+    (r"jaxgen render RUN", ("rendering", "hash-grid", "--data.source", "nerf:SCENE")),
     (r"jaxgen predict|predicted.gif|psnr_rgb$", ("video", "simvp-convmixer", "--data.source", "moving-digits")),
     (r"clips.gif", ("video", "mocogan")),
     (r"runs/video-vae", ("video", "video-vae")),
@@ -148,6 +155,10 @@ def furnish(folder: Path, data: Path):
         (folder / "FLOWERS" / str(label)).mkdir(parents=True)
         for i in range(3):
             part(i + label).save(folder / "FLOWERS" / str(label) / f"{i}.png")
+    (folder / "SCENE").mkdir()
+    posed(folder / "SCENE")
+    page = (ROOT / "jaxgen/models/rendering/README.md").read_text("utf-8")
+    (folder / "scene.json").write_text(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])
     (folder / "CLIPS").mkdir()
     moving = [photos[0].crop((40 + 2 * i, 30, 72 + 2 * i, 62)) for i in range(30)]
     for path in (folder / "clip.gif", folder / "CLIPS" / "a.gif", folder / "CLIPS" / "b.gif"):

@@ -1,0 +1,1 @@
+"""Scenes learned from posed images by neural nets: radiance fields."""
