@@ -26,20 +26,22 @@ def predict(
     seed: Seed = 0,
     overwrite: bool = False,
 ):
-    """Predict the next frames of a clip, and write them after the frames that they were predicted from.
+    """Predict the next frames of a clip or a motion, and write them after the frames that they were predicted from.
 
     The frames have the model's size; the clip's are cropped to its shape. Where the clip goes on after --at, the true
     frames are shown beside the predicted ones. The PSNR is printed, beside that of repeating the last frame: of these
     frames, or of the clip's own last ones, which are predicted too. It warns where a repeated frame is better.
 
     Args:
-        run: the folder of a run of train.video, or a file of weights that states its model
-        clip: a video file, an animated GIF, WebP or PNG, or a folder of frames
+        run: the folder of a run of train.video or train.motion, or a file of weights that states its model
+        clip: a video file, an animated GIF, WebP or PNG, or a folder of frames; of motions a .bvh, a .npz, or a .txt
+            or .json as `mocap:` reads them
         frames: number of predicted frames; unset: as many as the model predicts at once
         at: seconds of the clip after which frames are predicted; unset: its end
         stride: frames of the clip from one frame to the next; unset: that of the training
         out: the output file: a .gif, a .mp4, or a .npz ("past" u8[t h w c], "future", and "true" where there is one);
-            unset: CLIP-predicted.gif
+            of motions also a .bvh, a .glb for 3-D programs, and a .npz of places f32[t j 3]; unset:
+            CLIP-predicted.gif
         seed: the random seed of a model with several answers
         overwrite: replace existing files
     """
@@ -56,6 +58,10 @@ def predict(
 
     transform = predictor_of(task_of(run), run)
     at_least(0, frames=frames, stride=stride, at=at)
+    if transform.source.kind == "pose":
+        from jaxgen.commands.predict_motion import predict_motion
+
+        return predict_motion(run, transform, clip, frames, at, stride, out, overwrite)
     count, height, width, channels = map(int, transform.source.shape)
     frames = frames or int(transform.outputs[transform.main].shape[0])
     target = out or clip.with_name(f"{clip.stem}-predicted.gif")

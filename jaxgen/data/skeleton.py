@@ -159,6 +159,14 @@ class Motion:
         shifts = None if self.shifts is None else self.shifts[cut]
         return replace(self, rotations=self.rotations[cut], root=self.root[cut], rate=self.rate / step, shifts=shifts)
 
+    def followed_by(self, other: "Motion") -> "Motion":
+        """Return the motion with the frames of another one of the same skeleton and rate after its own."""
+        shifts = None
+        if self.shifts is not None and other.shifts is not None:
+            shifts = np.concatenate([self.shifts, other.shifts])
+        turned, root = np.concatenate([self.rotations, other.rotations]), np.concatenate([self.root, other.root])
+        return replace(self, rotations=turned, root=root, shifts=shifts)
+
     def at_rate(self, rate: float) -> "Motion":
         """Return the motion at another rate: rotations on the shortest way between two frames, places on a line."""
         if not 0 < rate < np.inf:

@@ -11,14 +11,16 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.task import Task
 from jaxgen.core.types import Context, Params
 
+KINDS = ({"video"}, {"pose"})  # of past and future
+
 
 def predictor_of(task: Task, name: str) -> Transform:
-    """Return a task's transform of frames to the next frames. Raises InputError for a model without one."""
+    """Return a task's transform of frames or poses to the next ones. Raises InputError for a model without one."""
     found = task.find(Transform)
     # A clip that is to be restored is no example; frames on both sides of what is missing are no past.
     given = found is not None and found.subject in task.example and not found.conditions
-    if found is None or not given or {found.source.kind, found.outputs[found.main].kind} != {"video"}:
-        raise InputError(f"{name} predicts no video: name a run of train.video.")
+    if found is None or not given or {found.source.kind, found.outputs[found.main].kind} not in KINDS:
+        raise InputError(f"{name} predicts no video and no motion: name a run of train.video or train.motion.")
     return found
 
 

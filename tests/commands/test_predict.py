@@ -78,6 +78,6 @@ def test_mistakes_are_one_sentence(run, clip, tmp_path, cli):
     assert "needs 2 frames to predict from, and the first 0.05 s of" in cli(2, "predict", run, path, "--at", "0.05")
     assert "is at 1.1 s: --at must be before it, not 2" in cli(2, "predict", run, path, "--at", "2")
     assert "There is no file or folder" in cli(2, "predict", run, tmp_path / "none.mp4")
-    assert "predicts no video: name a run of train.video" in cli(2, "predict", "gan-mnist", path)
+    assert "predicts no video and no motion: name a run of train.video" in cli(2, "predict", "gan-mnist", path)
     cli(0, "predict", run, path)
     assert re.search("exists already", cli(2, "predict", run, path))
