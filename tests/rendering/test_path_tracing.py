@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxgen.rendering.materials import conductor_fresnel, dielectric_fresnel
@@ -119,3 +120,41 @@ def test_the_cornell_box_is_mitsubas(depth, real_data):
     blocks = [each.reshape(8, 8, 8, 8, 3).mean((1, 3)) for each in (image, reference)]
     lit = blocks[1].min(-1) > 1e-3  # the rest is outside of the box
     assert np.median(np.abs(blocks[0] - blocks[1])[lit] / blocks[1][lit]) < 0.02
+
+
+@pytest.mark.slow
+def test_an_albedo_and_a_light_are_found_from_their_image():
+    """Inverse rendering: gradient descent on the colours of a ball and of the sky finds those that made an image."""
+    shapes = [
+        {"kind": "sphere", "center": [0, 0, 0], "radius": 0.6, "material": "a"},
+        {"kind": "sphere", "center": [0, -6.6, 0], "radius": 6, "material": "b"},
+    ]
+    materials = {name: {"kind": "lambert", "albedo": x} for name, x in (("a", [0.7, 0.3, 0.1]), ("b", 0.5))}
+    scene = scene_of(shapes, materials, environment=[0.5, 0.7, 0.9])
+    pixels = jnp.arange(0, scene.camera.pixels, 2)
+    target = render(scene, pixels, jax.random.key(7), 3, 16)
+    start = {"ball": jnp.full(3, 0.5), "sky": jnp.full((1, 1, 3), 0.3)}
+    optimizer = optax.adam(0.03)
+
+    def loss(found, key):
+        albedo = scene.albedo.at[0].set(found["ball"])
+        # The product of two independent estimates has the square of the error, without the noise, as its mean.
+        one, other = (
+            render(scene.replace(albedo=albedo, environment=found["sky"]), pixels, key, 3, 2) - target
+            for key in jax.random.split(key)
+        )
+        return (one * other).mean()
+
+    @jax.jit
+    def descend(found):
+        def step(state, key):
+            found, moments = state
+            updates, moments = optimizer.update(jax.grad(loss)(found, key), moments)
+            return (optax.apply_updates(found, updates), moments), None
+
+        keys = jax.random.split(jax.random.key(1), 120)
+        return jax.lax.scan(step, (found, optimizer.init(found)), keys)[0][0]
+
+    found = descend(start)
+    assert np.asarray(found["ball"]) == pytest.approx([0.7, 0.3, 0.1], abs=0.03)
+    assert np.asarray(found["sky"]).ravel() == pytest.approx([0.5, 0.7, 0.9], abs=0.02)

@@ -45,12 +45,15 @@ class NeRF:
     depth: Count = 8  # hidden layers; the encoded point is given again to the one after the fifth
     frequencies: Count = 10  # of a point's encoding
     frequencies_direction: Count = 4
+    # of the density. A net of relu can lose all density in its first steps, and then learns no more: the views stay
+    # empty. softplus (Barron et al. 2021, mip-NeRF) cannot.
+    activation: Literal["relu", "softplus"] = "relu"
     learning_rate: float = 5e-4
     ema: Decay = 0.0
 
     def task(self, steps: int) -> Task:
         """Return the Task. Raises InputError for settings out of range."""
-        net = RadianceNet(self.width, self.depth, self.frequencies, self.frequencies_direction)
+        net = RadianceNet(self.width, self.depth, self.frequencies, self.frequencies_direction, self.activation)
         apply: Any = net.apply
 
         def init(key: Key):
@@ -89,6 +92,7 @@ class RadianceNet(nn.Module):
     depth: int
     frequencies: int
     frequencies_direction: int
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, points: Array, directions: Array) -> tuple[Array, Array]:
@@ -98,7 +102,8 @@ class RadianceNet(nn.Module):
             x = nn.relu(Dense(self.width, kernel_init=GLOROT, name=f"pts_linears_{i}")(x))
             if i == 4:
                 x = jnp.concatenate([encoded.astype(x.dtype), x], -1)
-        density = nn.relu(to_f32(Dense(1, kernel_init=GLOROT, name="alpha_linear")(x))[..., 0])
+        density = to_f32(Dense(1, kernel_init=GLOROT, name="alpha_linear")(x))[..., 0]
+        density = nn.relu(density) if self.activation == "relu" else nn.softplus(density - 1)
         x = Dense(self.width, kernel_init=GLOROT, name="feature_linear")(x)
         x = jnp.concatenate([x, encode(directions, self.frequencies_direction).astype(x.dtype)], -1)
         x = nn.relu(Dense(self.width // 2, kernel_init=GLOROT, name="views_linears_0")(x))
