@@ -11,6 +11,7 @@ the autoencoder, but has no influence on it.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +40,10 @@ from jaxgen.tasks.transforms import example_generation
 
 
 @dataclass(frozen=True)
-class VQVAE:
-    """Hyper-parameters of a vector-quantised autoencoder."""
+class TokenAutoencoder(ABC):
+    """Hyper-parameters of any vector-quantised autoencoder, of images or clips, and its training."""
 
     image: Image = (32, 32, 1)  # height, width, channels
-    stages: Count = 2  # stride-2 downsampling stages
     width: Count = 64  # channels of the hidden layers (the paper: 256)
     blocks: int = 2  # residual blocks of each net
     quantiser: Quantiser = Quantiser()
@@ -90,17 +90,6 @@ class VQVAE:
         check_settings(self, "model.")
         at_least(1, model__image=min(self.image))
         self.quantiser.check()
-        multiple = 1 << self.stages
-        if self.image[0] % multiple or self.image[1] % multiple:
-            raise InputError(
-                f"model.stages={self.stages} needs images with sides that are multiples of {multiple}, "
-                f"not {self.image[0]}x{self.image[1]}."
-            )
-        if self.quantiser.kind == "finite" and self.image[:2] == (multiple, multiple):
-            raise InputError(
-                f"model.quantiser.kind=finite needs more than one latent vector; model.stages={self.stages} reduces "
-                f"{self.image[0]}x{self.image[1]} pixels to one."
-            )
         self.check_prior()
 
     def check_prior(self):
@@ -110,19 +99,19 @@ class VQVAE:
             raise InputError(f"model.prior_width={self.prior_width} is not a multiple of its {heads} heads.")
 
     @property
-    def encoder(self) -> "VQVAEEncoder":
-        return VQVAEEncoder(
-            self.stages, self.width, self.blocks, self.quantiser.vector_size, self.quantiser.kind == "finite"
-        )
+    @abstractmethod
+    def encoder(self) -> nn.Module:
+        """The net of pixels to latents."""
 
     @property
-    def decoder(self) -> "VQVAEDecoder":
-        return VQVAEDecoder(self.stages, self.width, self.blocks, self.image[2])
+    @abstractmethod
+    def decoder(self) -> nn.Module:
+        """The net of latents to pixels."""
 
     @property
+    @abstractmethod
     def sides(self) -> tuple[int, ...]:
         """The sides of the latent map."""
-        return self.image[0] >> self.stages, self.image[1] >> self.stages
 
     @property
     def token_count(self) -> int:
@@ -196,6 +185,42 @@ class VQVAE:
         return self.quantiser.values(params.get("codebook"), context.extra["codebook"], tokens)
 
 
+@dataclass(frozen=True)
+class VQVAE(TokenAutoencoder):
+    """Hyper-parameters of a vector-quantised autoencoder of images."""
+
+    stages: Count = 2  # stride-2 downsampling stages
+
+    def check(self):
+        super().check()
+        multiple = 1 << self.stages
+        if self.image[0] % multiple or self.image[1] % multiple:
+            raise InputError(
+                f"model.stages={self.stages} needs images with sides that are multiples of {multiple}, "
+                f"not {self.image[0]}x{self.image[1]}."
+            )
+        if self.quantiser.kind == "finite" and self.image[:2] == (multiple, multiple):
+            raise InputError(
+                f"model.quantiser.kind=finite needs more than one latent vector; model.stages={self.stages} reduces "
+                f"{self.image[0]}x{self.image[1]} pixels to one."
+            )
+
+    @property
+    def encoder(self) -> "VQVAEEncoder":
+        return VQVAEEncoder(
+            self.stages, self.width, self.blocks, self.quantiser.vector_size, self.quantiser.kind == "finite"
+        )
+
+    @property
+    def decoder(self) -> "VQVAEDecoder":
+        return VQVAEDecoder(self.stages, self.width, self.blocks, self.image[2])
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The sides of the latent map."""
+        return self.image[0] >> self.stages, self.image[1] >> self.stages
+
+
 class VQVAEEncoder(nn.Module):
     """x f32[b h w c] -> z f32[b h/2^stages w/2^stages numbers].
 
@@ -242,7 +267,7 @@ class VQVAEDecoder(nn.Module):
 
 
 # One tiny run for all presets: the quantisers have their own tests.
-TINY = VQVAE((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 1, 8)
+TINY = VQVAE((8, 8, 1), 8, 1, Quantiser(codes=8, size=4), 1, 8, stages=1)
 KINDS = {
     "vq-vae": (Quantiser(codes=256), 446_337),
     "vq-vae-residual": (Quantiser(codes=64, depth=4), 433_857),

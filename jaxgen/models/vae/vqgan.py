@@ -165,9 +165,9 @@ class VQGAN(VQVAE):
 
 
 GREY = VQGAN(quantiser=Quantiser(codes=256))
-COLOUR = VQGAN((64, 64, 3), 3, 64, 2, Quantiser(codes=1024), perceptual="st_lpips", discriminator_layers=3)
+COLOUR = VQGAN((64, 64, 3), 64, 2, Quantiser(codes=1024), stages=3, perceptual="st_lpips", discriminator_layers=3)
 TINY = VQGAN(
-    (8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 1, 8, start=0, discriminator_width=4, discriminator_layers=1
+    (8, 8, 1), 8, 1, Quantiser(codes=8, size=4), 1, 8, stages=1, start=0, discriminator_width=4, discriminator_layers=1
 )
 SMALL = preset(GREY, TINY, 613_154, "digits")
 PRESETS = {

@@ -18,7 +18,7 @@ from jaxgen.core.ranges import Count, check_settings
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Context, Key, Params, PyTree
 from jaxgen.models.vae._quantisers import Quantiser
-from jaxgen.models.vae.vq_vae import VQVAE
+from jaxgen.models.vae.vq_vae import TokenAutoencoder
 from jaxgen.models.video._autoencoders import ClipDecoder, ClipEncoder, check_clip
 from jaxgen.models.video.vgan import row
 from jaxgen.tasks.autoregressive import draw_tokens
@@ -26,13 +26,12 @@ from jaxgen.tasks.video_prediction import Image
 
 
 @dataclass(frozen=True)
-class VideoGPT(VQVAE):
+class VideoGPT(TokenAutoencoder):
     """Hyper-parameters of a VideoGPT."""
 
     frames: Count = 16  # of a clip
     image: Image = (64, 64, 3)  # a frame's height, width, channels
     down: tuple[Count, Count, Count] = (4, 4, 4)  # factors on frames, height and width
-    stages: Count = 2  # not used: `down` says it for each axis
     width: Count = 240  # channels of the hidden layers
     blocks: int = 4  # residual blocks of each net
     quantiser: Quantiser = Quantiser(codes=2048, size=256)

@@ -205,7 +205,7 @@ def test_usage_equals_scipys_entropy():
 @cache
 def train(quantiser: Quantiser) -> tuple[VQVAE, TrainState, dict[str, np.ndarray]]:
     found: Any = load_digits()
-    model = VQVAE((8, 8, 1), 1, 8, 0, quantiser, 0, learning_rate=3e-3)
+    model = VQVAE((8, 8, 1), 8, 0, quantiser, 0, stages=1, learning_rate=3e-3)
     batch = {"image": jnp.asarray(found.images[:128] / 8 - 1, jnp.float32)[..., None]}
     task = model.task(1)
     state = init_state(task, KEY, batch)
@@ -239,7 +239,7 @@ def test_it_learns_digits_and_the_codebook_does_not_collapse(quantiser):
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_a_new_net_uses_many_finite_levels(seed):
-    model = VQVAE((8, 8, 1), 1, prior=0, quantiser=Quantiser("finite"))
+    model = VQVAE((8, 8, 1), stages=1, prior=0, quantiser=Quantiser("finite"))
     found: Any = load_digits()
     batch = {"image": jnp.asarray(found.images[:128] / 8 - 1, jnp.float32)[..., None]}
 
@@ -280,7 +280,7 @@ def test_wrong_settings_raise(model, words):
 
 
 def test_any_size_that_the_stages_allow():
-    model = VQVAE((256, 192, 3), 4, 4, 1, Quantiser(codes=4, size=2))
+    model = VQVAE((256, 192, 3), 4, 1, Quantiser(codes=4, size=2), stages=4)
     params, extra = jax.eval_shape(partial(model.init, KEY))
     shape = jax.eval_shape(lambda p, e: model.encode(p, Context(e, {}, {}, jnp.int32(0)), {"image": jnp.zeros((1, 256, 192, 3))}), params, extra)  # noqa: E501  # fmt: skip
     assert shape.shape == (1, 16, 12, 2)
@@ -338,7 +338,7 @@ def test_the_prior_does_not_influence_the_autoencoder():
     batch = {"image": vectors(8, 8, 8, 1)}
     after = []
     for layers in (0, 1):
-        model = VQVAE((8, 8, 1), 1, 8, 0, Quantiser(codes=8, size=4), layers, 8)
+        model = VQVAE((8, 8, 1), 8, 0, Quantiser(codes=8, size=4), layers, 8, stages=1)
         task = model.task(1)
         assert (task.find(Transform) is None) == (layers == 0)
         state, _ = make_step(task)(init_state(task, KEY, batch), batch, {})

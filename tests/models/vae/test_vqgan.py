@@ -15,7 +15,9 @@ from jaxgen.models.vae._quantisers import Quantiser
 from jaxgen.models.vae.vqgan import VQGAN, PatchDiscriminator
 
 KEY = jax.random.key(0)
-MODEL = VQGAN((8, 8, 1), 1, 8, 1, Quantiser(codes=8, size=4), 0, start=5, discriminator_width=4, discriminator_layers=1)
+MODEL = VQGAN(
+    (8, 8, 1), 8, 1, Quantiser(codes=8, size=4), 0, stages=1, start=5, discriminator_width=4, discriminator_layers=1
+)
 
 
 @pytest.fixture(scope="module")
