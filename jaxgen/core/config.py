@@ -22,7 +22,7 @@ class Data:
     # nerf:PATH
     source: str = "digits"
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
-    split: str = "train"  # part of the source; tfds: also takes slices such as train[:90%]
+    split: str = "train"  # part of the source, or slices such as train[:9000]; tfds: also of parts, train[:90%]
     only: str | None = None  # keep only the examples of these classes, such as cat,dog, 0-8 or 0,2; unset: all
     classes: tuple[str, ...] = ()  # names of the classes 0, 1, ...; unset: those of all splits together, in order
     styles: str = ""  # of emoji:, such as noto,twemoji; of a translation: from the first to the second; unset: all

@@ -1,6 +1,7 @@
 """Opening of the random-access source that `data.source` names."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ ARGUMENTS = {
 OPTIONAL = ("moving-digits",)  # may have an argument
 LABELLED = ("idx", "npz")  # their labels may be in a second file: PATH,PATH_OF_LABELS
 EMOJI = "emoji:"
+PART = re.compile(r"([^\[\]]+)\[(\d*):(\d*)\]")  # of a split, by the numbers of its examples
+OWN_PARTS = ("tfds", "paired", "unpaired")  # TFDS cuts splits itself; pairs and two domains are used whole
 
 
 def open_source(data: Data, example: Example | tuple[int, ...] | None = None) -> Source:
@@ -41,10 +44,17 @@ def open_source(data: Data, example: Example | tuple[int, ...] | None = None) ->
     kind video its frames: the first of a clip to the first array, and so on; a source of motions does so with poses.
 
     Classes are numbered alike in all splits, and as in `data.classes` where a run has saved their names. With
-    `data.only` it is the subset with these classes, which keep their numbers. Raises InputError for an unknown source
-    or split, for data that is missing, empty, damaged or unreadable, and for unknown classes.
+    `data.only` it is the subset with these classes, which keep their numbers. A split may be a part of one, such as
+    test[:1000]. Raises InputError for an unknown source or split, for data that is missing, empty, damaged or
+    unreadable, and for unknown classes.
     """
-    source = _open_whole(data, example)
+    part = PART.fullmatch(data.split) if data.source.partition(":")[0] not in OWN_PARTS else None
+    source = _open_whole(dataclasses.replace(data, split=part[1]) if part else data, example)
+    if part:
+        numbers = range(len(source))[slice(*(int(x) if x else None for x in part.groups()[1:]))]
+        if not numbers:
+            raise InputError(f"The split {data.split!r} holds nothing: {part[1]} has {len(source):,} examples.")
+        source = Subset(source, np.asarray(numbers))
     if data.classes and source.classes not in ((), data.classes):
         check_fit(source.classes, data.classes, data.source)
         source = _part(source, np.arange(len(source)), data.classes)

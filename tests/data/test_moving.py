@@ -140,3 +140,12 @@ def test_wrong_models_and_sources_are_named():
     message(lambda: check_source(open_source(Data("moving-digits"), image), Data(), image), "needs 'image'")
     labelled = {**clip(2, 8, 1), "label": label_spec(10)}
     message(lambda: check_source(open_source(Data("moving-digits"), labelled), Data(), labelled), "'label'")
+
+
+def test_a_split_may_be_a_part_of_one():
+    whole, some = (open_source(Data("moving-shapes", split=name), clip(4, 16, 3)) for name in ("test", "test[10:14]"))
+    assert len(some) == 4 and all(equal_example(some[i], whole[10 + i]) for i in range(4))
+    assert some.classes == whole.classes and clips_of(some) == clips_of(whole)
+    assert "holds nothing: test has 1,000 examples" in message(
+        lambda: open_source(Data("moving-shapes", split="test[1000:]"), clip(4, 16, 3))
+    )
