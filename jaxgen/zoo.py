@@ -164,6 +164,7 @@ ROWS = {  # preset: its module in jaxgen/models, and what it is for
     "spynet": ("video.spynet", "optical flow of two frames"),
     "rife": ("video.rife", "the frame between two frames, fast"),
     "basicvsr": ("video.basicvsr", "enlarges videos by 4, from all frames"),
+    "action-net": ("video.action_net", "tells what happens in a clip; features for fvd"),
     "residual-gru": ("motion.residual_gru", "predicts poses; the classic recurrent net"),
     "ltd": ("motion.ltd", "predicts poses; waves over time, a graph of joints"),
     "simlpe": ("motion.simlpe", "predicts poses; linear layers alone, small"),

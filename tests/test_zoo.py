@@ -184,8 +184,9 @@ def batch_of(name: str, seed: int = 0) -> dict[str, np.ndarray]:
     run, task, batch = tiny(name), plain(name), {}
     rng = np.random.default_rng(seed)
     for field, x in spec_of(task, run.batch * task.slices).items():
-        floats = jnp.issubdtype(x.dtype, jnp.floating)
-        numbers = np.tanh(rng.normal(size=x.shape)) if floats else rng.integers(0, task.classes or 1, x.shape)
+        floats, own = jnp.issubdtype(x.dtype, jnp.floating), task.example[field]
+        count = own.count if own.kind == "label" else task.classes
+        numbers = np.tanh(rng.normal(size=x.shape)) if floats else rng.integers(0, count or 1, x.shape)
         batch[field] = numbers.astype(x.dtype)
     return batch
 

@@ -30,7 +30,7 @@ from jaxgen.metrics.frechet import FRECHET
 from jaxgen.metrics.metric import Metric, State
 from jaxgen.metrics.pairs import PAIR_METRICS, is_pair_metric, pair_metric
 from jaxgen.metrics.pixels import psnr
-from jaxgen.pretrained.feature_extractors import Extractor, extractor
+from jaxgen.pretrained.feature_extractors import OF_CLIPS, Extractor, extractor
 from jaxgen.runs import sharding
 from jaxgen.runs.sharding import Mesh
 
@@ -48,7 +48,8 @@ def known(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
                 "nll_5000",
                 "bpd_16",
                 "rfid_lenet",
-                *(f"{statistic}_lenet" for statistic in STATISTICS),
+                *(f"{statistic}_lenet" for statistic in STATISTICS if statistic != "fvd"),
+                *(f"fvd_{net}" for net in OF_CLIPS),
             ]
             choose(name, examples, "metric")
     return [name for name in names if measure_of(name)], [name for name in names if not measure_of(name)]

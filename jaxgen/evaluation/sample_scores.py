@@ -1,8 +1,8 @@
-"""Scores of samples: what the distribution metrics say of a run's images beside real ones, with the protocol.
+"""Scores of samples: what the distribution metrics say of a run's images or clips beside real ones, with the protocol.
 
 A score's name is a statistic and an extractor: `fid_lenet`, `kid_inception`, `is_`, `pr_` (precision and recall), `dc_`
-(density and coverage), `swd_pixels` (sliced Wasserstein). Both sides pass through the same hands: 8 bits, the model's
-size, the resizer, the extractor.
+(density and coverage), `swd_pixels` (sliced Wasserstein); of clips `fvd_action_moving_shapes`, `kid_`, ... Both sides
+pass through the same hands: 8 bits, the model's size, the resizer, the extractor.
 """
 
 import dataclasses
@@ -25,21 +25,21 @@ from jaxgen.core.cache import cache_folder
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.core.progress import tracked
-from jaxgen.core.spec import image_of
+from jaxgen.core.spec import ArraySpec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Frozen, TrainState
 from jaxgen.data import RandomSubset, Source, batches, open_source, shuffled
 from jaxgen.data.open import paths_of
-from jaxgen.inference.sampling import conditioning_of, drawer, generator_of
+from jaxgen.inference.sampling import conditioning_of, drawer, generator_of, pixels_of
 from jaxgen.metrics.accumulate import MOMENTS, ROWS, Rows
-from jaxgen.metrics.frechet import FRECHET
+from jaxgen.metrics.frechet import FRECHET, FRECHET_VIDEO
 from jaxgen.metrics.inception_score import INCEPTION_SCORE
 from jaxgen.metrics.kid import KID, kid
 from jaxgen.metrics.metric import Metric, State
 from jaxgen.metrics.neighbours import DENSITY_COVERAGE, PRECISION_RECALL
 from jaxgen.metrics.sliced_wasserstein import sliced_wasserstein
 from jaxgen.nn.colour import eight_bit
-from jaxgen.pretrained.feature_extractors import RESIZERS, Extractor, extractor
+from jaxgen.pretrained.feature_extractors import OF_CLIPS, RESIZERS, Extractor, extractor
 from jaxgen.runs import sharding
 from jaxgen.runs.sharding import Mesh
 
@@ -62,6 +62,7 @@ def sliced(real: Rows, generated: Rows) -> dict[str, float]:
 
 STATISTICS = {
     "fid": Statistic(FRECHET),
+    "fvd": Statistic(FRECHET_VIDEO),
     "kid": Statistic(KID),
     "is": Statistic(INCEPTION_SCORE, "logits", real="none"),
     "pr": Statistic(PRECISION_RECALL, real="equal"),
@@ -77,19 +78,36 @@ def is_score(name: str) -> bool:
 
 
 def extract(extractor: Extractor, resizer: str, variables, x: Array) -> dict[str, Array]:
-    """Return an extractor's answer to images f32[b h w c] in [-1, 1], rounded to 8 bits as if they had been saved."""
+    """Return an extractor's answer to images f32[b h w c], or clips f32[b t h w c], in [-1, 1].
+
+    They are rounded to 8 bits as if they had been saved.
+    """
     x = eight_bit(x)
     height, width, channels = extractor.image
-    if channels and channels != x.shape[3]:
-        if x.shape[3] != 1 and channels != 1:
-            raise InputError(f"{extractor.name} sees {channels} channels; the images have {x.shape[3]}.")
+    if channels and channels != x.shape[-1]:
+        if x.shape[-1] != 1 and channels != 1:
+            raise InputError(f"{extractor.name} sees {channels} channels; the images have {x.shape[-1]}.")
         # Grey becomes colour; colour becomes ITU-R 601's luma, as in the data pipeline.
         weights = jnp.asarray([0.299, 0.587, 0.114])
-        x = jnp.repeat(x, channels, 3) if x.shape[3] == 1 else (x @ weights)[..., None]
-    if height and (height, width) != x.shape[1:3]:
-        x = RESIZERS[resizer](x, (height, width))
+        x = jnp.repeat(x, channels, -1) if x.shape[-1] == 1 else (x @ weights)[..., None]
+    if height and (height, width) != x.shape[-3:-1]:
+        frames = RESIZERS[resizer](x.reshape(-1, *x.shape[-3:]), (height, width))
+        x = frames.reshape(*x.shape[:-3], *frames.shape[1:])
     with jax.default_matmul_precision("highest"):  # on GPUs f32 would be TF32, on TPUs bf16
         return extractor.apply(variables, x)
+
+
+def check_kind(statistics: Iterable[str], extractor: Extractor, spec: ArraySpec):
+    """Raise InputError where an extractor sees no samples of this kind, or a statistic is not of them."""
+    name = extractor.name
+    if spec.kind not in ("image", extractor.kind):
+        clips = ", ".join(f"fvd_{one}" for one in OF_CLIPS)
+        raise InputError(f"{name} sees images, the samples are clips: ask for {clips}, or fvd_RUN of an action-net.")
+    if spec.kind != extractor.kind:
+        raise InputError(f"{name} sees clips, and the samples are images: ask for another, such as fid_random.")
+    own, other, what = ("fid", "fvd", "images") if spec.kind == "image" else ("fvd", "fid", "clips")
+    if other in statistics:
+        raise InputError(f"{other}_{name} is no score of {what}: ask for {own}_{name}.")
 
 
 class Scores:
@@ -125,7 +143,9 @@ class Scores:
         if "kid" in self.statistics:
             measured = KID._replace(result=partial(kid, size=subset))
             self.statistics["kid"] = self.statistics["kid"]._replace(metric=measured)
-        self.subset, self.image = subset, image_of(task)
+        self.array, self.spec = pixels_of(task)
+        self.subset, self.image = subset, self.spec.shape
+        check_kind(self.statistics, extractor, self.spec)
         self.batch = run.batch + -run.batch % mesh.size
         self.source = open_source(run.data.at(split), task.example)
         self.real_count = min(real or len(self.source), len(self.source))
@@ -147,13 +167,16 @@ class Scores:
     def check_count(self, name: str, statistic: Statistic):
         """Raise InputError where too few images are asked for, before any is drawn."""
         which, features = name.partition("_")[0], self.outputs["features"].shape[1]
-        low = {"fid": features + 1, "kid": self.subset, "is": 10, "pr": 4, "dc": 6, "swd": 1}[which]
+        low = {"fid": features + 1, "fvd": features + 1, "kid": self.subset, "is": 10, "pr": 4, "dc": 6, "swd": 1}[
+            which
+        ]
         few = [f"{self.count} samples (raise --count)"] if self.count < low else []
         if statistic.real != "none" and self.real_count < low:
             more = "raise --real" if self.real_count < len(self.source) else "choose a larger --split"
             few.append(f"{self.real_count} real images of {self.split} ({more})")
         if few:
-            hint = {"kid": f"; or lower --subset {self.subset}", "fid": "; or ask for kid with a small --subset"}
+            kid = "; or ask for kid with a small --subset"
+            hint = {"kid": f"; or lower --subset {self.subset}", "fid": kid, "fvd": kid}
             text = f"{name} needs at least {low} images on each side, but there are only {' and '.join(few)}"
             raise InputError(f"{text}{hint.get(which, '')}.")
 
@@ -191,7 +214,7 @@ class Scores:
         source = source if count >= len(source) else RandomSubset(source, count)
         grey = dataclasses.replace(self.run.data, binarise="none")
         for batch in batches(source, grey, self.task.example, batch=self.batch, seed=0, train=False):
-            yield batch["image"]
+            yield batch[self.array]
 
     def size(self, split: str) -> int:
         """Return how many real images a split has."""
@@ -214,17 +237,8 @@ class Scores:
     def key(self) -> str:
         """Return what the real images' statistics depend on, digested."""
         data, x = self.run.data, self.extractor
-        parts = [
-            data.source,
-            data.dir,
-            data.only,
-            data.styles,
-            data.labels,
-            self.split,
-            data.crop,
-            data.skip_bad,
-            fingerprint(self.source, data.source),
-        ]
+        parts = [data.source, data.dir, data.only, data.styles, data.labels, self.split, data.crop, data.skip_bad]
+        parts += [fingerprint(self.source, data.source, self.array)]
         parts += [self.real_count, self.image, self.resizer, x.name, x.digest, x.image, sorted(self.needed)]
         parts += [versions(), "highest", jax.default_backend(), jax.devices()[0].device_kind]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
@@ -253,7 +267,7 @@ class Scores:
 
     def protocol(self, name: str) -> dict[str, Any]:
         """Return what a number of `compare` depends on, beside the samples."""
-        height, width, channels = self.extractor.image
+        height, width, channels = (side or own for side, own in zip(self.extractor.image, self.image[-3:], strict=True))
         return {
             "samples": self.count,
             "real": self.real_used[name],
@@ -263,7 +277,7 @@ class Scores:
             "image": list(self.image),
             "extractor": self.extractor.name,
             "extractor_sha256": self.extractor.digest,
-            "extractor_image": [height or self.image[0], width or self.image[1], channels or self.image[2]],
+            "extractor_image": [height, width, channels],
             "resizer": self.resizer,
             **({"subset": self.subset} if name.startswith("kid_") else {}),
             "backend": jax.default_backend(),
@@ -296,11 +310,11 @@ def some_rows(state: Rows, count: int) -> Rows:
     return state._replace(rows=rows[np.sort(shuffled(len(rows), 0, 0)[:count])], count=np.int32(count))
 
 
-def fingerprint(source: Source, name: str) -> list:
+def fingerprint(source: Source, name: str, array: str = "image") -> list:
     """Return a fingerprint of a source's content: 32 examples, and the sizes and times of its files."""
     total = hashlib.sha256()
     for i in np.linspace(0, len(source) - 1, 32).astype(int):
-        total.update(np.ascontiguousarray(np.asarray(source[int(i)]["image"])).tobytes())
+        total.update(np.ascontiguousarray(np.asarray(source[int(i)][array])).tobytes())
     files = []
     for path in paths_of(name.partition(":")[2]) if ":" in name and not name.startswith("tfds:") else []:
         for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:

@@ -72,6 +72,19 @@ def sample_spec(task: Task) -> ArraySpec:
     return next(iter(task.example.values()))
 
 
+def pixels_of(task: Task) -> tuple[str, ArraySpec]:
+    """Return which array of an example samples are compared with, and its spec.
+
+    Raises InputError where they are no images or clips, or the examples have none of them.
+    """
+    name = generator_of(task).main
+    spec = task.example.get(name)
+    if spec is None or spec.kind not in ("image", "video"):
+        kind = sample_spec(task).kind
+        raise InputError(f"The samples are no images or clips like those of the data, but {kind}: no score fits.")
+    return name, spec
+
+
 def check_samples(task: Task, count: int, what: str):
     """Raise InputError for a number of samples that the memory can't hold; what: the option that asks for them."""
     check_fits(4 * count * math.prod(side for side in sample_spec(task).shape if isinstance(side, int)), what)

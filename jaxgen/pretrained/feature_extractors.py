@@ -7,7 +7,9 @@ lenet               a LeNet-5 that `python -m train.classifier` trained on MNIST
 efficientnet_lite0  ImageNet features of the extra jaxgen[perceptual]: 1,280, for photographs, no download at run time
 random              a ResNet-18 with fixed random weights: 256 features, for anything (Naeem et al. 2020, section 3.3)
 pixels              the pixels themselves
-a run's folder      any classifier of `python -m train.classifier`: the features before its logits
+action_moving_shapes  an action net (preset action-net), trained on `moving-shapes` and shipped with the package: 64
+                    features of whole clips, for moving shapes and what looks like them
+a run's folder      any classifier of `python -m train.classifier`, or an action net: the features before its logits
 """
 
 import hashlib
@@ -32,9 +34,11 @@ from jaxgen.interop.weight_names import rule_of
 from jaxgen.nn.resample import resize_clean, resize_tf1
 from jaxgen.pretrained.fetching import File, difference, fetched
 
-NAMES = ("inception", "lenet", "efficientnet_lite0", "random", "pixels")
+NAMES = ("inception", "lenet", "efficientnet_lite0", "random", "pixels")  # of images
+OF_CLIPS = ("action_moving_shapes",)
 RESIZERS = {"clean": resize_clean, "legacy": resize_tf1}
-LENET = Path(__file__).parent / "weights" / "lenet_mnist.safetensors"
+WEIGHTS = Path(__file__).parent / "weights"
+LENET, ACTION = WEIGHTS / "lenet_mnist.safetensors", WEIGHTS / "action_moving_shapes.safetensors"
 INCEPTION = File(
     "weights-inception-2015-12-05-6726825d.pth",
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
@@ -50,10 +54,11 @@ ADVICE = (
 class Extractor(NamedTuple):
     """A network that gives features.
 
-    apply: (variables, images f32[b h w c] in [-1, 1] of `image`'s size) -> {"features": f32[b d]} and, where it has
-           classes, {"logits": f32[b k]}
+    apply: (variables, images f32[b h w c] or clips f32[b t h w c] in [-1, 1] of `image`'s size) ->
+           {"features": f32[b d]} and, where it has classes, {"logits": f32[b k]}
     image: height, width, channels of what it sees; 0: as they come
     digest: the first 12 figures of the SHA-256 of its weights; it is part of a number's protocol
+    kind:  image, or video: it sees whole clips
     """
 
     name: str
@@ -61,13 +66,15 @@ class Extractor(NamedTuple):
     variables: PyTree
     image: tuple[int, int, int]
     digest: str
+    kind: str = "image"
 
 
 def extractor(name: str, inception: Path | None = None) -> Extractor:
     """Return the extractor of a name, or of a run's folder. Raises InputError for what can't be had."""
-    if name not in NAMES and Path(name).is_dir():
+    known = (*NAMES, *OF_CLIPS)
+    if name not in known and Path(name).is_dir():
         return from_run(name)
-    choose(name, NAMES, "extractor (or folder of a classifier's run)")
+    choose(name, known, "extractor (or folder of a classifier's run)")
     if name == "pixels":
         return Extractor(name, lambda _, x: {"features": x.reshape(len(x), -1)}, {}, (0, 0, 0), "none")
     if name == "random":
@@ -75,6 +82,8 @@ def extractor(name: str, inception: Path | None = None) -> Extractor:
     if name == "lenet":
         run = zoo.load("lenet5").run.model.__class__(image=(32, 32, 1))
         return from_file("lenet", LENET, "lenet5", run, feature="f6")
+    if name in OF_CLIPS:
+        return from_file(name, ACTION, "action-net", zoo.load("action-net").run.model, feature="features")
     if name == "efficientnet_lite0":
         from jaxgen.pretrained.perceptual_distances import efficientnet_lite0_file
 
@@ -115,14 +124,19 @@ def from_run(name: str) -> Extractor:
     [net] = state.params
     variables = jax.device_get({"params": state.params[net], **state.extra.get(net, {})})
     names: list[str] = []  # in the net's own order; JAX returns a dictionary sorted
-    jax.eval_shape(lambda x: names.extend(classify(task, net, variables, x)), spec_of(task, 1)["image"])
+    jax.eval_shape(lambda x: names.extend(classify(task, net, variables, x)), spec_of(task, 1)[seen_by(task)])
     return of_task(name, task, net, variables, feature=[key for key in names if not key.startswith("logits")][-1])
 
 
 def classify(task, net: str, variables: PyTree, x: Array) -> dict[str, Array]:
     rest = {key: value for key, value in variables.items() if key != "params"}
     context = Context({net: rest} if rest else {net: {}}, {}, {}, jnp.zeros((), jnp.int32))
-    return task.get(Classifier).classify({net: variables["params"]}, context, {"image": x})
+    return task.get(Classifier).classify({net: variables["params"]}, context, {seen_by(task): x})
+
+
+def seen_by(task) -> str:
+    """Return the name of the image or clip in a classifier's examples."""
+    return next(name for name, spec in task.example.items() if spec.kind in ("image", "video"))
 
 
 def of_task(name: str, task, net: str, variables: PyTree, feature: str) -> Extractor:
@@ -132,7 +146,8 @@ def of_task(name: str, task, net: str, variables: PyTree, feature: str) -> Extra
         features = features if features.ndim == 2 else features.mean((1, 2))  # [b h w d] -> [b d]
         return {"features": features, "logits": out.get("logits_unbiased", out["logits"])}
 
-    return Extractor(name, apply, variables, task.example["image"].shape, digest(variables))
+    spec = task.example[seen_by(task)]
+    return Extractor(name, apply, variables, spec.shape[-3:], digest(variables), spec.kind)
 
 
 def random() -> Extractor:
