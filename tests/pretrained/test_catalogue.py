@@ -36,7 +36,9 @@ COPIES = {
     "lenet5-mnist": "mnist_lenet_epoch=12_test_acc=0.991.pth",
     "vae-mnist": "mnist_vae_epoch_25.pth",
     "gan-mnist": "mnist_gan_mlp_G--300.ckpt",
+    "basicvsr-vimeo": "BasicVSR_Vimeo90K_BIx4.pth",
 }
+RARE = ("basicvsr-vimeo",)  # that a folder of real data may lack
 
 
 @pytest.fixture
@@ -93,6 +95,8 @@ def test_entries_are_complete_and_their_addresses_pinned(name):
 @pytest.mark.parametrize("name", COPIES)
 def test_digests_are_those_of_the_published_files(name, real_data):
     for file, path in copies(name, real_data):
+        if name in RARE and not path.exists():
+            pytest.skip(f"JAXGEN_TEST_DATA has no weights {name}")
         if file.parts:  # the same files in another zip
             with zipfile.ZipFile(path) as archive:
                 content = b"".join(archive.read(part) for part in file.parts)
