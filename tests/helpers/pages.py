@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tests.helpers.scenes import posed
+from tests.helpers.takes import take
 from tests.helpers.untrained import untrained
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,7 @@ SMALLER = (
     (r"tfds:cifar10", "folder:FLOWERS"),
     (r"--mesh.data 64", "--mesh.data 8"),
     (r"--model.image 128 128 3", "--model.image 8 8 3"),
+    (r"mocap:\S+", "mocap:TAKES"),
     (r"video:DIR --model.image 64 64 3", "video:CLIPS --model.image 16 16 3"),
     (r"video:DIR", "video:CLIPS --model.image 16 16 3"),
     (r"--frames 30", "--frames 4"),
@@ -56,6 +58,7 @@ GAN, VAE = ("gan", "dcgan", *DIGITS), ("vae", "vae", *DIGITS)
 FILLS = ("restoration", "gated-conv")
 RUNS = (
     (r"jaxgen render RUN", ("rendering", "hash-grid", "--data.source", "nerf:SCENE")),
+    (r"take.bvh|mpjpe", ("motion", "simlpe-cmu", "--data.source", "mocap:TAKES")),
     (r"jaxgen predict|predicted.gif|psnr_rgb$", ("video", "simvp-convmixer", "--data.source", "moving-digits")),
     (r"clips.gif", ("video", "mocogan")),
     (r"runs/video-vae", ("video", "video-vae")),
@@ -159,6 +162,9 @@ def furnish(folder: Path, data: Path):
     posed(folder / "SCENE")
     page = (ROOT / "jaxgen/models/rendering/README.md").read_text("utf-8")
     (folder / "scene.json").write_text(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])
+    for i, name in enumerate(("take.bvh", "TAKES/train/walk/1.bvh", "TAKES/test/walk/1.bvh")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(take(40, i))
     (folder / "CLIPS").mkdir()
     moving = [photos[0].crop((40 + 2 * i, 30, 72 + 2 * i, 62)) for i in range(30)]
     for path in (folder / "clip.gif", folder / "CLIPS" / "a.gif", folder / "CLIPS" / "b.gif"):
