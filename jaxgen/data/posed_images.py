@@ -156,7 +156,7 @@ def _text(frame: dict, what: str) -> str:
 
 def _number(frame: dict, name: str, default: float | None, what: str) -> float:
     value = frame.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:  # never for NaN
         raise InputError(f"{what}: {name} must be a finite number, not {json.dumps(value)[:40]}.")
     return float(value)
 
@@ -191,7 +191,7 @@ def _camera(frame: dict, size: tuple[int, int], fitted: tuple[int, ...] | None, 
 def _pose(value: Any, what: str) -> np.ndarray:
     try:
         pose = np.asarray(value, np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         pose = np.zeros(0)
     if pose.shape not in ((3, 4), (4, 4)) or not np.isfinite(pose).all():
         raise InputError(f"{what}: transform_matrix must be 4 x 4 finite numbers.")

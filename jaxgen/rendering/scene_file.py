@@ -54,7 +54,7 @@ class Reader:
             raise InputError(f"{self.where} lacks {name}.")
         try:
             found = np.asarray(value, np.float64)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             found = np.full(1, np.nan)
         if found.ndim == 0 and shape == (3,):
             found = np.full(3, found)

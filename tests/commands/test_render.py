@@ -27,6 +27,7 @@ WRONG = {
     "open": ({"shapes": [LIGHT, {**FLAT, "faces": [[0, 1, 3]], "material": "g"}]}, "this mesh is open"),
     "matrix": ({"shapes": [{**FLAT, "faces": [[0, 1, 3]], "matrix": np.zeros((4, 4)).tolist()}]}, "must be invertible"),
     "nan": ({"shapes": [{**LIGHT, "radius": float("nan")}]}, "radius must be one finite numbers"),
+    "huge": ({"environment": 10**400}, "environment must be 3 finite numbers"),
     "up": ({"camera": {**SCENE["camera"], "up": [0, 0, 1]}}, "not in the direction of up"),
     "typo": ({"shape": []}, "did you mean 'shapes'?"),
     "map": ({"environment": {"file": "none.npy"}}, "can't be read as a .npy"),

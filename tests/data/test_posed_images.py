@@ -75,6 +75,7 @@ WRONG = {
     "no path": ({"file_path": ""}, "has no file_path"),
     "focal": ({"fl_x": 0}, "focal lengths must be above 0"),
     "size": ({"w": 16, "h": 8}, "and its image of 8x8"),
+    "huge": ({"cx": 10**400}, "cx must be a finite number"),
     "lens": ({"k1": "x"}, "k1 must be a finite number"),
 }
 
