@@ -72,7 +72,7 @@ def main():
         values = {"content_loss_ratio": content, "style_loss_ratio": share, "seconds_per_image": min(taken)}
         entry = catalogue.find(wanted.run)
         about = {"model": wanted.run, "preset": entry.preset if entry else None, "weights": wanted.run}
-        rows += report.row({"style": style}, values, data="seven photographs", **about)
+        rows += report.row({"painting": style}, values, data="seven photographs", **about)
     if wanted.sheet:
         save_png(wanted.sheet, np.uint8(np.concatenate(sheet) * 127.5 + 128), Mark(EDITED))
     report.publish("shipped-styles", rows, wanted.write)

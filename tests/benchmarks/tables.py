@@ -285,7 +285,7 @@ TABLES = {
         "Dumoulin's has three styles. {settings} One seed.",
     ),
     "shipped-styles": Table(
-        ("style",),
+        ("painting",),
         {
             "content": "{content_loss_ratio:.3f}",
             "style": "{style_loss_ratio:.3f}",
