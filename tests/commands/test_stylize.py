@@ -274,3 +274,16 @@ def test_the_published_wave(real_data, tmp_path, cli):
         assert made.size == before.size
     colours = pixels_of(tmp_path / "wave.png").reshape(-1, 3).mean(0)
     assert colours[0] > colours[2], "the paper of the print is yellow"
+
+
+def test_the_shipped_styles_have_their_paintings_colours(tmp_path, cli, monkeypatch):
+    """Without network, by name alone. Munch's sky is orange, and the sea of van Gogh's night blue."""
+    monkeypatch.setenv("JAXGEN_OFFLINE", "1")
+    source = save(tmp_path / "a.png", smooth(64, 64))
+    warmth = {}
+    for name in ("scream", "starry-night"):
+        cli(0, "stylize", source, "--style", name, "--out", tmp_path / f"{name}.png")
+        made = pixels_of(tmp_path / f"{name}.png").astype(float)
+        warmth[name] = (made[..., 0] - made[..., 2]).mean()
+    assert warmth["scream"] > 20 > 0 > warmth["starry-night"]
+    assert "wave" in cli(2, "stylize", source, "--style", "monet")
