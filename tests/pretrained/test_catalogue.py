@@ -206,7 +206,7 @@ def test_mistakes_in_names_give_one_sentence(put, tmp_path, cli):
     put_there.write_bytes(b"\x80")
     text = cli(2, "restore", image, "--with", "imdn-x4")
     assert "IMDN_x4.pth is not the published file: it has 1 bytes, not 2,879,112; delete it" in text
-    assert "are of imdn: --with takes gatys, wct, fast-style" in cli(2, "stylize", image, "--with", "imdn-x4")
+    assert "are of imdn: --with takes gatys, wct, styles, fast-style" in cli(2, "stylize", image, "--with", "imdn-x4")
     assert "did you mean the weights 'vae-mnist'?" in cli(2, "import", "vae_mnist", "--out", tmp_path / "run")
     text = cli(2, "import", "nowhere.pth", "--out", tmp_path / "run")
     assert "There is no file nowhere.pth, and no trained weights have this name." in text
