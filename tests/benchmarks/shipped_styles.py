@@ -74,7 +74,8 @@ def main():
         about = {"model": wanted.run, "preset": entry.preset if entry else None, "weights": wanted.run}
         rows += report.row({"painting": style}, values, data="seven photographs", **about)
     if wanted.sheet:
-        save_png(wanted.sheet, (np.clip(np.concatenate(sheet), -1, 1) * 127.5 + 127.5).astype(np.uint8), Mark(EDITED))
+        shown = np.clip(np.concatenate(sheet), -1, 1) * 127.5 + 127.5
+        save_png(wanted.sheet, np.asarray(shown, np.uint8), Mark(EDITED))
     report.publish("shipped-styles", rows, wanted.write)
 
 
