@@ -70,11 +70,11 @@ def predict_motion(
     with output_files.together():
         whole = given.followed_by(continued_motion(given, poses))
         if target.suffix.lower() == ".glb":
-            with output_files.whole(target) as part:
+            with marks.marked(target, mark) as part:
                 part.write_bytes(glb.glb_of(whole, glb.metres(whole)))
         elif target.suffix.lower() == ".bvh":
             own = bvh.read(take).with_motion(whole) if take.suffix.lower() == ".bvh" else bvh.bvh_of(whole)
-            with output_files.whole(target) as part:
+            with marks.marked(target, mark) as part:
                 part.write_text(bvh.text_of(own))
         elif target.suffix.lower() == ".npz":
             save_npz(target, mark, past=known, future=poses, **({} if right is None else {"true": right}))

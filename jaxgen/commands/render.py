@@ -107,20 +107,22 @@ def render_run(
     task = run.model.task(run.steps)
     cameras = orbit_of(run, task, frames)[: frames if film else 1]
     mark = mark_of(marks.DRAWN, name, opened)
+    made = np.zeros((0, 0, 3))  # the last view
     with progress("rendering", len(cameras), unit="views") as done:
 
         def pixels():
-            for number, (image, distance) in enumerate(views(opened, run, cameras), 1):
+            nonlocal made
+            for number, (made, distance) in enumerate(views(opened, run, cameras), 1):
                 near, far = distance.min(), distance.max()
                 grey = (distance - near) / max(far - near, 1e-6) * 2 - 1
-                yield to_u8(np.repeat(grey, 3, -1) if show == "distance" else image)
+                yield to_u8(np.repeat(grey, 3, -1) if show == "distance" else made)
                 done(number)
 
         if film:
             save_animation(target, pixels(), fps, mark)
         else:
             save_png(target, next(pixels()), mark)
-    height, width = run.model.image[:2]
+    height, width = made.shape[:2]
     print(f"{len(cameras)} views of {name}, {width} x {height}: {target}")
 
 
