@@ -26,7 +26,8 @@ torch: Any = pytest.importorskip("torch")
 WEIGHTS = "weight", "weight_ih", "weight_hh"  # of a layer, of a recurrent cell
 SIZE = 11  # of the images that a layer gets
 LAYERS = conv.Conv, conv.ConvTranspose, conv.Dense, Embed
-TENSORFLOW = "fast-style", "fast-style-many"  # published for TensorFlow, with its layouts
+# Their weights are published for TensorFlow or Flax, with names and layouts of these.
+ELSEWHERE = "fast-style", "fast-style-many", "pixelcnn-dilated", "realnvp-mnist", "realnvp-mnist-vardeq"
 # DCGAN's dense layers are convolutions of 4x4 in its files, MAE's patches as well: compared in tests of their own.
 RESHAPED = dcgan.weight_name, mae.weight_name
 
@@ -95,7 +96,7 @@ def of_torch(layer: Any, weight: np.ndarray, x: np.ndarray, size: tuple[int, ...
     return y.permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("name", [name for name in DISTINCT if name not in TENSORFLOW])
+@pytest.mark.parametrize("name", [name for name in DISTINCT if name not in ELSEWHERE])
 def test_pytorchs_layers_with_the_exported_arrays_answer_as_ours(name):
     model, rule, rng = zoo.load(name).tiny.model, rule_of(name), np.random.default_rng(0)
     shapes, layers, kernels, compared = traced(model), layers_of(model), 0, 0
