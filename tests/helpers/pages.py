@@ -36,6 +36,7 @@ SMALLER = (
     (r"--seeds 3", "--seeds 2"),
     (r"--subset 200", "--subset 8"),
     (r"(evaluate .*--metrics (?:fid|kid).*)", r"\1 --real 90"),
+    (r"(evaluate .*--metrics fvd.*)", r"\1 --count 24 --real 24"),
     (r"--eval.every 1000", "--eval.every 2 --eval.count 90"),
     (r"--steps \d+", "--steps 2"),
     (r"steps=10", "steps=2"),
@@ -62,6 +63,8 @@ RUNS = (
     (r"jaxgen predict|predicted.gif|psnr_rgb$", ("video", "simvp-convmixer", "--data.source", "moving-digits")),
     (r"clips.gif", ("video", "mocogan")),
     (r"runs/video-vae", ("video", "video-vae")),
+    (r"runs/action-net", ("video", "action-net")),
+    (r"fvd_", ("video", "mocogan")),
     (r"runs/adm-classifier", ("classifier", "adm-classifier", *DIGITS)),
     (r"runs/vq-vae", ("vae", "vq-vae", *DIGITS)),
     (r"(teacher|generate|evaluate) runs/edm", ("diffusion", "edm", *DIGITS)),
@@ -92,6 +95,8 @@ RUNS = (
     (r"extend|--mask", FILLS),
     (r"restore|demo", ("restoration", "dncnn")),
 )
+
+BESIDE = "runs/adm-classifier", "runs/action-net"  # runs that a command reads beside RUN
 
 
 def commands(page: Path) -> list[str]:
@@ -183,9 +188,11 @@ def runs_of(folder: Path) -> Callable[[str], None]:
     """Return a function that makes the run that a command reads, if it is not there yet, and links RUN to it."""
 
     def make(command: str):
-        if "runs/adm-classifier" in command:
-            make_one("runs/adm-classifier", dict(RUNS)["runs/adm-classifier"])
-        if found := run_for(command.replace("runs/adm-classifier", "") if "RUN" in command else command):
+        for name in BESIDE:
+            if name in command:
+                make_one(name, dict(RUNS)[name])
+        other = re.sub("|".join(BESIDE), "", command) if "RUN" in command else command
+        if found := run_for(other):
             make_one(*found)
 
     def make_one(name: str, made: tuple[str, ...]):
