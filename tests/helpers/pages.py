@@ -25,6 +25,7 @@ SMALLER = (
     (r"--mesh.data 64", "--mesh.data 8"),
     (r"--model.image 128 128 3", "--model.image 8 8 3"),
     (r"mocap:\S+", "mocap:TAKES"),
+    (r"(action-net.*)video:DIR", r"\1video:KINDS --model.image 16 16 3"),
     (r"video:DIR --model.image 64 64 3", "video:CLIPS --model.image 16 16 3"),
     (r"video:DIR", "video:CLIPS --model.image 16 16 3"),
     (r"--frames 30", "--frames 4"),
@@ -174,6 +175,9 @@ def furnish(folder: Path, data: Path):
     moving = [photos[0].crop((40 + 2 * i, 30, 72 + 2 * i, 62)) for i in range(30)]
     for path in (folder / "clip.gif", folder / "CLIPS" / "a.gif", folder / "CLIPS" / "b.gif"):
         moving[0].save(path, save_all=True, append_images=moving[1:], duration=100)
+    for label in range(5):
+        (folder / "KINDS" / str(label)).mkdir(parents=True)
+        (folder / "KINDS" / str(label) / "a.gif").symlink_to(folder / "clip.gif")
     (folder / "TFDS").symlink_to(data / "tfds")
     (folder / "weights.pth").symlink_to(data / "weights" / "IMDN_x4.pth")
     (folder / "FILE").symlink_to(data / "weights" / "resnet20-12fca82f.th")
