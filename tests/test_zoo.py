@@ -40,8 +40,8 @@ from tests.helpers.capabilities import classify, generate
 from tests.helpers.presets import DISTINCT, FIRST, NAMES
 from tests.helpers.quick_keys import quick_key
 
-# The second tier traces and computes these: they compile for 4 to 30 seconds each. Tests of their own, beside the others
-# of their family, compute parts of most of them in `make test`.
+# The second tier traces and computes these: they compile for 4 to 30 seconds each. Tests of their own, beside the
+# others of their family, compute parts of most of them in `make test`.
 LONG = (
     *("stylegan2", "biggan", "inception-v3-fid", "efficientnet-lite0", "hierarchical", "edm2", "esrgan", "swinir"),
     *("restormer", "gated-conv", "completion-vae", "pix2pixhd", "bicyclegan", "unit", "munit", "stargan", "gatys"),
