@@ -283,10 +283,9 @@ def in_the_abstract(name: str, run: Run, transforms: bool = True):
     for net in set(state.ema) & set(state.params):
         assert laid(state.ema[net]["params"]) == laid(state.params[net]), "averages lie as their parameters"
     frozen = {net: jax.eval_shape(load) for net, load in task.frozen.items()}
-    transform, nets = task.find(Transform), averaged(state, frozen)
-    one = spec_of(task, 2)
     if not transforms:
         return task, state, spec, frozen
+    transform, nets, one = task.find(Transform), averaged(state, frozen), spec_of(task, 2)
     if task.find(DegradationOf):
         clean = task.example[task.get(Transform).main]
         assert jax.eval_shape(partial(restored, task), nets, one).shape == (2, 3, *clean.shape)
@@ -333,7 +332,7 @@ def stand_in(kind: str):
 # Patterns that sharding could break, numerically on eight devices; all others by the shardings of their traced steps.
 SHARDED = (
     *("dcgan", "vae", "ddpm", "pixelcnn", "realnvp-mnist"),  # one of each family, here or below
-    *("srcnn", "pix2pix", "convlstm"),
+    *("srcnn", "pix2pix", "convlstm", "simlpe", "hash-grid"),
     *("wgan-gp", "stylegan2"),  # second derivatives, deviations over the batch
     *("biggan", "dncnn", "resnet20"),  # statistics in the state: spectral norms, batch norms
     *("vq-vae", "flow", "cut"),  # codes by moving averages, losses and transport plans over the batch

@@ -63,7 +63,7 @@ class FastStyle:
     backbone: str = "vgg16"  # the net with the compared features; or random, or a classifier's run folder
     content: tuple[str, ...] = ("relu2_2",)
     style: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
-    # unit: features of unit length; full: as they are, as Gatys et al. compare them, for a net that started with unit
+    # unit: of unit length; full: as they are, as Gatys et al. compare them, once a net has learned content with unit
     features: Literal["unit", "full"] = "unit"
     content_weight: float = 1.0
     style_weight: float = 1.0
