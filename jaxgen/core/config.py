@@ -18,8 +18,8 @@ class Data:
 
     # digits | shapes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B | emoji:FOLDER, and
     # paired:emoji:FOLDER or unpaired:emoji:FOLDER for two of its styles; of videos: video:PATH | moving-digits, or
-    # moving-digits:FOLDER of MNIST | moving-shapes | bouncing-balls; of motions: mocap:PATH; of views of a scene:
-    # nerf:PATH
+    # moving-digits:FOLDER of MNIST | moving-shapes | bouncing-balls; of motions: mocap:PATH; of sounds: audio:PATH; of
+    # views of a scene: nerf:PATH
     source: str = "digits"
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # part of the source, or slices such as train[:9000]; tfds: also of parts, train[:90%]
@@ -27,6 +27,8 @@ class Data:
     classes: tuple[str, ...] = ()  # names of the classes 0, 1, ...; unset: those of all splits together, in order
     styles: str = ""  # of emoji:, such as noto,twemoji; of a translation: from the first to the second; unset: all
     labels: Literal["category", "style", "both"] = "category"  # of emoji:
+    parts: tuple[Count, ...] = (1,)  # of audio: without sub-folders: the parts of a file's name that are its class
+    held_out: str = ""  # of audio: parts of names, or folders, of the sounds of split test, such as theo,yweweler
     # source images of a translation model, derived from the images; of unpaired: from those of PATH_A
     pair: Literal["none", "edges", "grey", "mask", "small"] = "none"
     # none: resize without a crop; center, random: cover, then crop; area: crop 8 to 100 % of the area; patch: crop

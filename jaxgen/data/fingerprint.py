@@ -13,6 +13,7 @@ from jaxgen.data.emoji import Emoji
 from jaxgen.data.folder import Folder
 from jaxgen.data.moving_digits import MovingDigits
 from jaxgen.data.posed_images import PosedImages
+from jaxgen.data.sounds import Sounds
 from jaxgen.data.sources import Source, Subset
 from jaxgen.data.tfds import Tfds
 from jaxgen.data.video_folder import VideoFolder
@@ -46,7 +47,7 @@ def stamps(source: Any) -> Iterator[tuple[str, int]]:
         case VideoFolder():
             for name, (size, _) in source.stamps.items():
                 yield name, size
-        case PosedImages():
+        case PosedImages() | Sounds():
             yield from source.stamps.items()
         case MovingDigits():
             yield from stamps(source.digits)

@@ -16,7 +16,21 @@ from jaxgen.data import arrays
 from jaxgen.data.sources import Source, Subset, labels_of, renumbering
 
 VIDEOS = ("moving-digits", "moving-shapes", "bouncing-balls", "video")
-KINDS = ("digits", "shapes", "tfds", "folder", "idx", "npz", "paired", "unpaired", "emoji", *VIDEOS, "mocap", "nerf")
+KINDS = (
+    "digits",
+    "shapes",
+    "tfds",
+    "folder",
+    "idx",
+    "npz",
+    "paired",
+    "unpaired",
+    "emoji",
+    *VIDEOS,
+    "mocap",
+    "audio",
+    "nerf",
+)
 ARGUMENTS = {
     "tfds": "NAME",
     "folder": "PATH",
@@ -27,6 +41,7 @@ ARGUMENTS = {
     "emoji": "FOLDER",
     "video": "PATH",
     "mocap": "PATH",
+    "audio": "PATH",
     "nerf": "PATH",
 }
 OPTIONAL = ("moving-digits",)  # may have an argument
@@ -124,6 +139,10 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
         from jaxgen.data import mocap
 
         return mocap.Mocap(path, data, specs)
+    if kind == "audio":
+        from jaxgen.data import sounds
+
+        return sounds.Sounds(path, data, specs)
     if kind == "nerf":
         from jaxgen.data import posed_images
 
@@ -194,7 +213,7 @@ def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Sou
     parts = [part.strip() for part in paths.split(",")]
     if len(parts) != 2 or not all(parts):
         raise InputError(f"The data source {data.source!r} must name two sets: write unpaired:PATH_A,PATH_B.")
-    alone = [kind for kind in KINDS if kind not in ("paired", "unpaired", "mocap", *VIDEOS)]
+    alone = [kind for kind in KINDS if kind not in ("paired", "unpaired", "mocap", "audio", *VIDEOS)]
     named = [part if part.partition(":")[0] in alone else f"folder:{part}" for part in parts]
     source, made = (_open_whole(dataclasses.replace(data, source=name), image) for name in named)
     return domains.UnpairedImages(source, made)
