@@ -9,8 +9,6 @@ from jaxgen.core.errors import InputError
 from jaxgen.core.progress import progress
 from jaxgen.media import marks, output_files
 
-ENDINGS = (".bvh", ".glb", ".gif", ".mp4", ".npz")
-
 
 def predict_motion(
     run: str,
@@ -32,9 +30,9 @@ def predict_motion(
     from jaxgen.inference.motion_prediction import continued_motion
     from jaxgen.inference.opening import mark_of, open_trained
     from jaxgen.inference.video_prediction import continued, next_frames
-    from jaxgen.media import glb
     from jaxgen.media.array_files import check_arrays, save_arrays
     from jaxgen.media.image_grid import save_npz
+    from jaxgen.media.motion_output import ENDINGS, save_motion
 
     past, future = transform.source, transform.outputs[transform.main]
     count, frames = int(past.shape[0]), frames or int(future.shape[0])
@@ -69,13 +67,8 @@ def predict_motion(
     right = None if true is None else true.places_of_body()[:frames, joints].astype(np.float32)
     with output_files.together():
         whole = given.followed_by(continued_motion(given, poses))
-        if target.suffix.lower() == ".glb":
-            with marks.marked(target, mark) as part:
-                part.write_bytes(glb.glb_of(whole, glb.metres(whole)))
-        elif target.suffix.lower() == ".bvh":
-            own = bvh.read(take).with_motion(whole) if take.suffix.lower() == ".bvh" else bvh.bvh_of(whole)
-            with marks.marked(target, mark) as part:
-                part.write_text(bvh.text_of(own))
+        if target.suffix.lower() in (".glb", ".bvh"):
+            save_motion(target, whole, mark, bvh.read(take) if take.suffix.lower() == ".bvh" else None)
         elif target.suffix.lower() == ".npz":
             save_npz(target, mark, past=known, future=poses, **({} if right is None else {"true": right}))
         else:

@@ -140,10 +140,14 @@ class Motion:
     def __len__(self) -> int:
         return len(self.root)
 
+    def in_world(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places f64[t j 3] of all joints, and their rotations f64[t j 3 3] in the world."""
+        offsets = self.skeleton.offsets if self.shifts is None else self.skeleton.offsets + self.shifts
+        return forward(self.rotations, self.root, offsets, self.skeleton.parents)
+
     def places(self) -> np.ndarray:
         """Return the places f64[t j 3] of all joints."""
-        offsets = self.skeleton.offsets if self.shifts is None else self.skeleton.offsets + self.shifts
-        return np.asarray(forward(self.rotations, self.root, offsets, self.skeleton.parents)[0])
+        return self.in_world()[0]
 
     def places_of_body(self) -> np.ndarray:
         """Return the places f64[t j 3] in the root's frame: the root is at 0 and does not turn."""
@@ -193,6 +197,25 @@ class Motion:
         shifts = None if self.shifts is None else self.shifts[:, swap] * sign
         start = self.skeleton.offsets[0]
         return replace(self, rotations=turned, root=(self.root + start) * sign - start, shifts=shifts)
+
+
+def at_rest(skeleton: Skeleton) -> Motion:
+    """Return one frame without rotations, the root at its offset."""
+    return Motion(skeleton, np.broadcast_to(np.eye(3), (1, len(skeleton), 3, 3)).copy(), np.zeros((1, 3)), 1.0)
+
+
+def in_parents(world: np.ndarray, parents: Sequence[int]) -> np.ndarray:
+    """Return the rotations [t j 3 3] of joints in their parents' frames, of those in the world."""
+    own = world.copy()
+    for joint, parent in enumerate(parents):
+        if parent >= 0:
+            own[:, joint] = world[:, parent].swapaxes(1, 2) @ world[:, joint]
+    return own
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Return vectors [... 3] of length 1; 0 stays 0."""
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def foot_contacts(places: np.ndarray, rate: float, feet: Sequence[int], speed: float, height: float) -> np.ndarray:

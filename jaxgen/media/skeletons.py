@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from jaxgen.data.skeleton import Motion
+
 SIDE, MARGIN, DOT = 96, 8, 2  # pixels
 FINE = 3  # a figure is drawn at this multiple of its size, and made smaller
 TURN = 0.6  # radians about the vertical axis, so that neither the front nor the side hides the limbs
@@ -30,13 +32,36 @@ def draw_poses(poses: np.ndarray, parents: Sequence[int] = ()) -> np.ndarray:
     scale = (SIDE - 2 * MARGIN) / max(float((high - low).max()), 1e-6)
     middle = (low + high)[0] / 2
     places = np.stack([(x - middle) * scale + SIDE / 2, SIDE - MARGIN - (points[..., 1] - low[1]) * scale], -1)
-    near, far = depth.max(), depth.min()
-    shade = (depth - far) / max(near - far, 1e-6)  # 1: nearest
+    shade = _shade(depth)
     bones = [(joint, parent if parent >= 0 else len(parents)) for joint, parent in enumerate(parents)]
     made = np.empty((*points.shape[:2], SIDE, SIDE, 1), np.float32)
     for i, t in np.ndindex(points.shape[:2]):
         made[i, t, ..., 0] = _figure(places[i, t], shade[i, t], bones)
     return made
+
+
+def draw_motion(motion: Motion, turn: float = TURN) -> np.ndarray:
+    """Return a motion as images f32[t h w 1] in [-1, 1] of a figure on the ground; the view follows it to the sides.
+
+    turn: radians about the vertical axis
+    """
+    points = motion.places().astype(np.float32)  # [t j 3]
+    points = points - points[:, :1] * np.asarray([1, 0, 1], np.float32)
+    c, s = np.cos(turn), np.sin(turn)
+    x, depth = c * points[..., 0] + s * points[..., 2], c * points[..., 2] - s * points[..., 0]
+    low, high = points[..., 1].min(), points[..., 1].max()
+    scale = (SIDE - 2 * MARGIN) / max(float(high - low), 2 * float(np.abs(x).max()), 1e-6)
+    places = np.stack([x * scale + SIDE / 2, SIDE - MARGIN - (points[..., 1] - low) * scale], -1)
+    shade = _shade(depth)
+    lengths = np.abs(motion.skeleton.offsets).max(1)
+    bones = [(j, p) for j, p in enumerate(motion.skeleton.parents) if p >= 0 and lengths[j]]
+    return np.stack([_figure(places[t], shade[t], bones) for t in range(len(motion))])[..., None]
+
+
+def _shade(depth: np.ndarray) -> np.ndarray:
+    """Return 1 for the nearest points, 0 for the farthest."""
+    near, far = depth.max(), depth.min()
+    return (depth - far) / max(near - far, 1e-6)
 
 
 def _figure(places: np.ndarray, shade: np.ndarray, bones: Sequence[tuple[int, int]]) -> np.ndarray:

@@ -174,3 +174,21 @@ def angle_between(a: Array, b: Array) -> Array:
     squared = (off * off).sum(-1)
     sine = xp.where(squared < 1e-24, 0, xp.sqrt(xp.where(squared < 1e-24, 1.0, squared)))
     return xp.arctan2(sine, turn[..., 0, 0] + turn[..., 1, 1] + turn[..., 2, 2] - 1)
+
+
+def shortest_turn(old: Array, new: Array) -> Array:
+    """Return the matrices [... 3 3] that turn unit vectors [... 3] to others on the shortest way.
+
+    Opposite vectors have no shortest way: half a turn about any axis at a right angle is taken.
+    """
+    xp = _numpy(old)
+    axis, cosine = xp.cross(old, new), (old * new).sum(-1)
+    x, y, z = axis[..., 0], axis[..., 1], axis[..., 2]
+    zero = xp.zeros_like(x)
+    cross = xp.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).reshape(*x.shape, 3, 3)
+    back = cosine < -1 + 1e-9
+    turn = xp.eye(3) + cross + cross @ cross / xp.where(back, 1, 1 + cosine)[..., None, None]
+    side = xp.cross(old, xp.eye(3)[xp.abs(old).argmin(-1)])
+    side = side / xp.sqrt((side * side).sum(-1, keepdims=True))
+    half = 2 * side[..., :, None] * side[..., None, :] - xp.eye(3)
+    return xp.where(back[..., None, None], half, turn)

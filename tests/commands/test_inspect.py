@@ -103,6 +103,7 @@ OTHERS = {
     "list",
     "demo",
     "predict",
+    "retarget",
     "edit-video",
     "render",
     "train",
