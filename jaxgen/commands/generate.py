@@ -15,10 +15,12 @@ from jaxgen.media import marks, output_files
 
 def generate(
     run: Named,
-    count: int = 64,
+    count: int | None = None,
     seed: Seed = 0,
     batch: int = 64,
     labels: str | None = None,
+    action: str | None = None,
+    frames: int | None = None,
     truncation: float = 1.0,
     sampler: Literal["prior", "mixture", "two-stage"] = "prior",
     components: int = 10,
@@ -37,24 +39,27 @@ def generate(
     Args:
         run: the run's folder; or the name of trained weights, such as gan-mnist (python -m jaxgen list weights); or a
             file of weights that states its model, as export writes it
-        count: number of samples
+        count: number of samples; unset: 64, and 1 in a file that holds one
         seed: the random seed
         batch: number of samples drawn at a time
         labels: classes of the samples in turn, by name or number, such as cat,dog, 3, or 0-9; unset: all classes
+        action: of a model of motions, the class of the samples, by its name, such as walking: the same as labels
+        frames: number of frames of a sample, where the model makes any; unset: as in training
         truncation: psi in [0, 1]: values below 1 give less varied samples, nearer to the mean
         sampler: the latents' distribution: the model's prior (prior), or a mixture of Gaussians (mixture) or a second
             VAE (two-stage) fitted to the latents of training images; the last two also work for plain autoencoders
         components: number of Gaussians of the mixture
         sampling: settings that replace the run's model.sampling, such as steps=10,sampler=dpm++2m,guidance=2
         average: width sigma_rel of the weights' average, such as 0.08, for a run with --optim.ema-widths
-        out: the output file: a .png for a grid of images; for videos a .gif, .apng, .mp4, .webm or lossless .mkv, or a
-            .png for the frames of each in a row; a .wav for audio; or a .npz for the samples as arrays ("image",
-            u8[n h w c], "video", ...), with a .png, .gif or .wav beside it; unset: grid.png, grid.gif, ...
+        out: the output file: a .png for a grid of images; for videos and motions a .gif, .apng, .mp4, .webm or lossless
+            .mkv, or a .png for the frames of each in a row; for one motion a .bvh or .glb; a .wav for audio; or a .npz
+            for the samples as arrays ("image", u8[n h w c], "video", ...), with a .png, .gif or .wav beside it; unset:
+            grid.png, grid.gif, ...
         overwrite: replace existing files
     """
     from jaxgen import data
     from jaxgen.inference import latent_samplers
-    from jaxgen.inference.opening import mark_of, open_trained, task_of
+    from jaxgen.inference.opening import mark_of, open_trained, task_of, with_frames
     from jaxgen.inference.sampling import (
         check_samples,
         check_truncation,
@@ -66,16 +71,24 @@ def generate(
         make_sampler,
         sample_spec,
     )
-    from jaxgen.media.array_files import ENDINGS, SUFFIXES, check_arrays, save_arrays, stored
+    from jaxgen.media.array_files import ENDINGS, SUFFIXES, alone, check_arrays, save_arrays, stored
     from jaxgen.media.image_grid import save_npz
 
-    task = task_of(run, sampling)
-    at_least(1, count=count, batch=batch)
+    task = task_of(run, sampling, frames)
     spec = sample_spec(task)
+    single = out is not None and out.suffix.lower() in alone(spec)
+    count = count if count is not None else 1 if single else 64
+    at_least(1, count=count, batch=batch)
+    if single and count > 1:
+        raise InputError(f"A {out.suffix} holds one motion: leave out --count {count}, or write a .gif or .npz.")
+    batch = min(batch, count) if single else batch
+    if action is not None and labels is not None:
+        raise InputError("--action and --labels both name the classes: give one of them.")
+    labels = labels if action is None else action
     check_samples(task, count, f"--count {count}")
     check_samples(task, batch, f"--batch {batch}")
     out = out or Path("grid").with_suffix(ENDINGS[spec.kind])
-    suffixes = SUFFIXES[spec.kind]
+    suffixes = (*SUFFIXES[spec.kind], *alone(spec))
     shown = out if out.suffix.lower() in suffixes else output_files.beside(out, ENDINGS[spec.kind])
     output_files.check(out, tuple(dict.fromkeys((*suffixes, ".npz"))), overwrite, [shown])
     check_arrays(shown, spec)
@@ -89,7 +102,7 @@ def generate(
     names, folder = conditions_of(task), Path(run).expanduser().is_dir()
     if not folder and (sampler != "prior" or set(names) - {"label"}):
         raise InputError(f"{run} has no training data, which this needs: name a run's folder.")
-    opened = open_trained(run, sampling=sampling, average=average)
+    opened = with_frames(open_trained(run, sampling=sampling, average=average), frames)
     config, mesh, task, state, frozen, step = latent_samplers.refit(opened, sampler, components)
     sample = make_sampler(task, mesh, batch)
     needed, rows = {}, 0

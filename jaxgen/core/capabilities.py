@@ -44,6 +44,7 @@ class Transform(Capability):
     scales:     the possible ratios of the output's size to the input's; (): any
     stochastic: whether the output depends on the keys
     whole:      whether it needs the whole subject, not tiles of it
+    length:     the model's setting of an output's number of frames, where its nets make any number; "": they do not
     """
 
     lack: ClassVar[str] = "This model draws no samples and transforms no examples."
@@ -54,6 +55,7 @@ class Transform(Capability):
     scales: tuple[float, ...] = (1,)
     stochastic: bool = False
     whole: bool = False
+    length: str = ""
 
     @property
     def required(self) -> tuple[str, ...]:

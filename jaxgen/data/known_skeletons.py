@@ -78,3 +78,5 @@ SMPL = Skeleton(
     _SMPL_PARENTS,
     _SMPL_PLACES - np.concatenate([_SMPL_PLACES[:1], _SMPL_PLACES[list(_SMPL_PARENTS[1:])]]),
 )
+
+NAMED = {"cmu": CMU, "deepmimic": DEEPMIMIC, "smpl": SMPL}  # by which settings name them

@@ -1,5 +1,6 @@
 """Windows of motions from files: a file, a folder, or a .zip such as the CMU split."""
 
+import re
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -14,20 +15,25 @@ from jaxgen.core.memory import check_size
 from jaxgen.core.progress import progress
 from jaxgen.core.spec import Example
 from jaxgen.data import class_folders
+from jaxgen.data.motion_clips import format_of
 from jaxgen.data.motion_files import SUFFIXES, motion_of_text, natural, open_motion
 from jaxgen.data.skeleton import Motion
 
 PROGRESS_DELAY = 2.0  # seconds before a progress bar appears
+SAME_RATE = 0.02  # rates that differ by less are the same
 DEFAULT = {"pose": 32}  # frames, for a model without poses
 
 
 class Mocap:
-    """Places f32[t j 3] of the joints that move, in the frame of the root, which neither moves nor turns.
+    """Windows of motions: places of joints, or clips of rotations (motion_clips.py), as the model's poses have it.
+
+    Places f32[t j 3] are those of the joints that move, in the frame of the root, which neither moves nor turns. Takes
+    are resampled where the model's clips have another rate; with `data.flip` each is there in a mirror as well.
 
     Every window of the model's number of frames, `data.stride` apart, is one example. The arrays of kind pose are its
     consecutive parts. A folder is read as a folder of images: its sub-folders are the classes, or the splits above
-    them. Lengths have the unit of the files. Raises InputError with the name of a file that can't be used (with
-    `data.skip_bad` it is skipped).
+    them; without sub-folders the takes' names are, of a model with classes. Places have the unit of the files. Raises
+    InputError with the name of a file that can't be used (with `data.skip_bad` it is skipped).
     """
 
     def __init__(self, path: Path, data: Data, example: Example):
@@ -37,7 +43,12 @@ class Mocap:
         self.frames = sum(self.parts.values())
         self.need = (self.frames - 1) * self.stride + 1
         labelled = "label" in example
+        clips = next((spec for spec in specs.values() if spec.offsets), None)
+        self.format = format_of(clips) if clips else None
+        self.mirrored = bool(clips) and data.flip
         found = _found(path)
+        self.files = by_action(list(found)) if labelled else {name: name for name in found}
+        found = {name: found[file] for name, file in self.files.items()}
         parts, depth = class_folders.splits(sorted(found, key=natural), path)
         mixed = not labelled and data.only is None
         classes = ordered(
@@ -47,32 +58,35 @@ class Mocap:
         names = parts[chosen] if chosen in parts else [name for part in parts.values() for name in part]
         below = class_folders.below(depth, names)
         self.classes: tuple[str, ...] = classes if below else ()
-        self.takes: dict[str, np.ndarray] = {}
+        self.takes: dict[tuple[str, int], list[np.ndarray]] = {}  # of a name, 1: in a mirror; of each first frame
         self._read({name: found[name] for name in names}, data, specs)
         self.examples = [
-            (name, start) for name, places in self.takes.items() for start in range(len(places) - self.need + 1)
+            (take, start)
+            for take, phases in self.takes.items()
+            for start in range(sum(map(len, phases)) - self.need + 1)
         ]
-        self.names = [f"{name}@{start}" for name, start in self.examples]
+        self.names = [f"{self.files[name]}@{start}" for (name, _), start in self.examples]
         number = {name: i for i, name in enumerate(self.classes)}
-        self.labels = [number[name.split("/")[depth]] for name, _ in self.examples] if below else None
+        self.labels = [number[name.split("/")[depth]] for (name, _), _ in self.examples] if below else None
 
     def _read(self, found: Mapping[str, "zipfile.ZipFile | None"], data: Data, specs: Example):
         bad: dict[str, str] = {}
         with progress(f"reading the motions of {self.path.name}", len(found), PROGRESS_DELAY) as show:
             for i, (name, archive) in enumerate(found.items()):
                 try:
-                    motion = _open(self.path, name, archive)
+                    motion = _open(self.path, self.files[name], archive)
+                    motion = self._at_rate(motion)
                 except InputError as error:
                     bad[name] = str(error)
                 else:
                     self._check(motion, name, specs)
                     if len(motion) < self.need:
                         often = f" at a stride of {self.stride}" if self.stride > 1 else ""
-                        has = f"{name} has {_frames(len(motion))}"
+                        has = f"{self.files[name]} has {_frames(len(motion))}"
                         bad[name] = f"{has}, and the model takes {_frames(self.frames)}{often}."
                     else:
-                        places = motion.places_of_body()[:, list(motion.skeleton.moving)]
-                        self.takes[name] = places.astype(np.float32)
+                        for mirror in range(1 + self.mirrored):
+                            self.takes[name, mirror] = self._phases(motion.mirrored() if mirror else motion)
                 show(i + 1)
         if bad and (not data.skip_bad or not self.takes):
             raise InputError(next(iter(bad.values())))
@@ -80,14 +94,28 @@ class Mocap:
             print(f"Skipped {len(bad)} of {len(found)} motions ({next(iter(bad.values()))}).", file=sys.stderr)
 
     def _check(self, motion: Motion, name: str, specs: Example):
-        check_joints(motion, specs, f"{self.path}" if name == "." else f"{self.path}, {name}")
+        check_joints(motion, specs, f"{self.path}" if name == "." else f"{self.path}, {self.files[name]}")
+
+    def _at_rate(self, motion: Motion) -> Motion:
+        if self.format is None or abs(motion.rate / (self.format.rate * self.stride) - 1) < SAME_RATE:
+            return motion
+        return motion.at_rate(self.format.rate * self.stride)
+
+    def _phases(self, motion: Motion) -> list[np.ndarray]:
+        """Return every `stride`-th frame of a take f32[t j d], from the first, the second, ... on."""
+        if self.format is None:
+            places = motion.places_of_body()[:, list(motion.skeleton.moving)].astype(np.float32)
+            return [places[first :: self.stride] for first in range(self.stride)]
+        parts = [motion.part(first, len(motion), self.stride) for first in range(self.stride)]
+        return [self.format.encode(part).astype(np.float32) for part in parts]
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> dict:
-        name, start = self.examples[index]
-        window, found, at = self.takes[name][start : start + self.need : self.stride], {}, 0
+        take, start = self.examples[index]
+        first, found, at = start // self.stride, {}, 0
+        window = self.takes[take][start % self.stride][first : first + self.frames]
         for part, count in self.parts.items():
             found[part] = window[at : at + count]
             at += count
@@ -98,12 +126,33 @@ def check_joints(motion: Motion, specs: Example, where: str):
     """Raise InputError if a motion's skeleton is not that of a model's poses."""
     parents = motion.skeleton.parents_among(motion.skeleton.moving)
     for spec in specs.values():
-        if spec.kind == "pose" and spec.parents != parents:
+        if spec.kind == "pose" and spec.offsets:
+            if spec.parents != motion.skeleton.parents:
+                raise InputError(
+                    f"The skeleton of {where} has {len(motion.skeleton)} joints, and is not that of the model, which "
+                    f"has {len(spec.parents)}: train one for it with --model.skeleton and a file that has it."
+                )
+        elif spec.kind == "pose" and spec.parents != parents:
             listed = " ".join(map(str, parents))
             raise InputError(
                 f"The skeleton of {where} has {len(parents)} moving joints, not those of the model, which has "
                 f"{spec.shape[1]}: train one for it with --model.parents {listed}."
             )
+
+
+def by_action(names: list[str]) -> dict[str, str]:
+    """Return {name: file}: where no file is in a folder, a name is below its action, that of the file.
+
+    The action is the file's name without what all of them begin with, and without numbers at its end:
+    humanoid3d_walk_2.bvh is a "walk" beside humanoid3d_jump.bvh.
+    """
+    stems = [Path(name).stem for name in names]
+    if any("/" in name for name in names) or names == ["."]:
+        return {name: name for name in names}
+    differ = next((i for i, letters in enumerate(zip(*stems, strict=False)) if len(set(letters)) > 1), 0)
+    begin = max(stems[0].rfind(mark, 0, differ) for mark in "_- .") + 1 if len(names) > 1 else 0
+    actions = [re.sub(r"[\W_]*\d*$", "", stem[begin:]) or stem for stem in stems]
+    return {f"{action}/{name}": name for action, name in zip(actions, names, strict=True)}
 
 
 def _found(path: Path) -> dict[str, zipfile.ZipFile | None]:

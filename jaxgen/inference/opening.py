@@ -28,7 +28,7 @@ from jaxgen.media import marks
 from jaxgen.models.translation.fast_style import FastStyle, transposed
 from jaxgen.pretrained import catalogue
 from jaxgen.runs import sharding
-from jaxgen.runs.config_io import from_json, load_config, named, resampled
+from jaxgen.runs.config_io import from_json, lengthened, load_config, named, resampled
 from jaxgen.runs.load import Trained, build_task, open_run
 from jaxgen.tasks.restoration import with_divisible_patches
 
@@ -84,11 +84,23 @@ def with_notes(run: Run, said: Any) -> Run:
     )
 
 
-def task_of(name: str, sampling: str = "") -> Task:
-    """Return a model's task, so that a mistake is reported before weights are read. Raises InputError."""
+def task_of(name: str, sampling: str = "", frames: int | None = None) -> Task:
+    """Return a model's task, so that a mistake is reported before weights are read. Raises InputError.
+
+    frames: of its samples, in place of those that it was trained with
+    """
     if (run := configured(name, sampling=sampling)) is None:
         raise InputError(f"{name} is a file that does not state its model: import it first ({IMPORT}).")
+    run = run if frames is None else lengthened(run, frames)
     return named(run.model.task(run.steps), run)
+
+
+def with_frames(opened: Trained, frames: int | None) -> Trained:
+    """Return a trained model whose samples have another number of frames; None: the same."""
+    if frames is None:
+        return opened
+    run = lengthened(opened.run, frames)
+    return opened._replace(run=run, task=build_task(run, opened.mesh))
 
 
 def open_trained(

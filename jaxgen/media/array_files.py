@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from jaxgen.core.spec import ArraySpec
+from jaxgen.data.motion_clips import format_of
 from jaxgen.media.animation import ANIMATIONS, check_animation, save_animation, strip
 from jaxgen.media.audio import save_wav
 from jaxgen.media.image_grid import grid, save_npz, save_png, to_u8
 from jaxgen.media.marks import Mark, marked
-from jaxgen.media.skeletons import draw_poses
+from jaxgen.media.motion_output import save_motion
+from jaxgen.media.skeletons import draw_spec
 
 RATE = {"video": 10.0, "audio": 16_000.0, "pose": 10.0}  # per second, for a spec without a rate
 
@@ -23,12 +25,20 @@ def save_arrays(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | No
 
     columns, rows: the layout of a grid of images, videos or poses; 0: as square as possible
     """
+    if path.suffix.lower() in alone(spec):
+        (one,) = arrays
+        return save_motion(path, format_of(spec).decode(one), mark)
     _SAVE[spec.kind][1](path, spec, arrays, mark, columns, rows)
+
+
+def alone(spec: ArraySpec) -> tuple[str, ...]:
+    """Return the suffixes of files that hold one example of a spec, as a motion."""
+    return (".bvh", ".glb") if spec.offsets else ()
 
 
 def check_arrays(path: Path, spec: ArraySpec):
     """Raise InputError if `save_arrays` can't write a file of this type for want of an encoder."""
-    if spec.kind in MOVING and path.suffix.lower() != ".png":
+    if spec.kind in MOVING and path.suffix.lower() not in (".png", *alone(spec)):
         check_animation(path, min(_rate(spec), 50))
 
 
@@ -45,7 +55,7 @@ def still(spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0) 
 
 def strips(spec: ArraySpec, arrays: np.ndarray) -> np.ndarray:
     """Return one image u8[h w] or u8[h w 3] of videos or poses [n t ...]: a row for each, its frames from the left."""
-    drawn = arrays if spec.kind == "video" else draw_poses(arrays, spec.parents)  # [n t h w c]
+    drawn = arrays if spec.kind == "video" else draw_spec(spec, arrays)  # [n t h w c]
     rows = [strip(list(frames)) for frames in to_u8(drawn[..., :1] if drawn.shape[-1] == 2 else drawn[..., :3])]
     whole = strip([row.swapaxes(0, 1) for row in rows]).swapaxes(0, 1)  # [h w c]
     return whole[..., 0] if whole.shape[2] == 1 else whole
@@ -61,7 +71,7 @@ def _frames(spec: ArraySpec, arrays: np.ndarray, columns: int, rows: int) -> lis
     if spec.kind == "video":  # [n t h w c]
         return [grid(arrays[:, t], columns, rows) for t in range(arrays.shape[1])]
     if spec.kind == "pose":  # [n t j d] -> [n t h w 1]
-        drawn = draw_poses(arrays, spec.parents)
+        drawn = draw_spec(spec, arrays)
         return [grid(drawn[:, t], columns, rows) for t in range(drawn.shape[1])]
     return None
 

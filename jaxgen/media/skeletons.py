@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from jaxgen.core.spec import ArraySpec
+from jaxgen.data.motion_clips import format_of
 from jaxgen.data.skeleton import Motion
 
 SIDE, MARGIN, DOT = 96, 8, 2  # pixels
@@ -13,18 +15,32 @@ TURN = 0.6  # radians about the vertical axis, so that neither the front nor the
 THICK = 0.022  # of the drawing's side
 
 
-def draw_poses(poses: np.ndarray, parents: Sequence[int] = ()) -> np.ndarray:
+def draw_spec(spec: ArraySpec, poses: np.ndarray) -> np.ndarray:
+    """Return poses f32[n t j d] of a spec as images f32[n t h w 1]. Clips of rotations are seen beside their root."""
+    if not spec.offsets:
+        return draw_poses(poses, spec.parents)
+    clips = format_of(spec)
+    places = clips.places(np.nan_to_num(np.asarray(poses, np.float32)))  # [n t j 3]
+    places = places - places[..., :1, :] * np.float32([1, 0, 1])
+    return draw_poses(places, spec.parents, root=True)
+
+
+def draw_poses(poses: np.ndarray, parents: Sequence[int] = (), root: bool = False) -> np.ndarray:
     """Return poses f32[n t j d], y upwards, as images f32[n t h w 1] in [-1, 1], all at the same scale.
 
     parents: the number of each joint's parent; -1: the root, which is at 0. The bones of a pose in three dimensions are
              drawn from the farthest to the nearest, the near ones darker, above a line on the ground. Without parents
              each joint is connected to the previous one, in its first two coordinates.
+    root:    whether the root is one of the joints, at its own place
     """
     values = np.nan_to_num(np.asarray(poses, np.float32))
     if not parents or values.shape[-1] < 3:
         return _chains(values[..., :2])
-    root = np.zeros((*values.shape[:2], 1, 3), np.float32)
-    points = np.concatenate([values, root], 2)  # [n t j+1 3], the root last
+    if root:
+        points, bones = values, [(joint, parent) for joint, parent in enumerate(parents) if parent >= 0]
+    else:  # [n t j+1 3], the root last
+        points = np.concatenate([values, np.zeros((*values.shape[:2], 1, 3), np.float32)], 2)
+        bones = [(joint, parent if parent >= 0 else len(parents)) for joint, parent in enumerate(parents)]
     c, s = np.cos(TURN), np.sin(TURN)
     x, depth = c * points[..., 0] + s * points[..., 2], c * points[..., 2] - s * points[..., 0]
     seen = np.stack([x, points[..., 1]], -1)
@@ -33,7 +49,6 @@ def draw_poses(poses: np.ndarray, parents: Sequence[int] = ()) -> np.ndarray:
     middle = (low + high)[0] / 2
     places = np.stack([(x - middle) * scale + SIDE / 2, SIDE - MARGIN - (points[..., 1] - low[1]) * scale], -1)
     shade = _shade(depth)
-    bones = [(joint, parent if parent >= 0 else len(parents)) for joint, parent in enumerate(parents)]
     made = np.empty((*points.shape[:2], SIDE, SIDE, 1), np.float32)
     for i, t in np.ndindex(points.shape[:2]):
         made[i, t, ..., 0] = _figure(places[i, t], shade[i, t], bones)

@@ -36,7 +36,14 @@ def forward(rotations: Array, root: Array, offsets: Array, parents: Sequence[int
         start = row[min((joint for joint in order if depths[joint] == depth - 1), key=row.__getitem__)]
         above = np.asarray([row[parents[joint]] - start for joint in some])
         turn = turns[-1][..., above, :, :]
-        places.append(places[-1][..., above, :] + xp.einsum("...ij,...j->...i", turn, offset))
-        turns.append(turn @ own)
+        places.append(places[-1][..., above, :] + (turn * offset[..., None, :]).sum(-1))
+        turns.append(product(turn, own))
     back = np.asarray([row[joint] for joint in range(len(depths))])
     return xp.concatenate(places, -2)[..., back, :], xp.concatenate(turns, -3)[..., back, :, :]
+
+
+def product(a: Array, b: Array) -> Array:
+    """Return the products [... 3 3] of matrices, of JAX as sums: XLA's batched products of small ones are slower."""
+    if isinstance(a, np.ndarray):
+        return a @ b
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)

@@ -13,7 +13,7 @@ from jaxgen import zoo
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.class_names import listed
 from jaxgen.core.config import Run
-from jaxgen.core.errors import InputError, choose
+from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.core.ranges import check_settings
 from jaxgen.core.task import Task
 
@@ -171,6 +171,15 @@ def resampled(run: Run, sampling: str) -> Run:
     how = replace(how, **new)
     check_settings(how, "sampling.")
     return replace(run, model=replace(run.model, sampling=how))
+
+
+def lengthened(run: Run, frames: int) -> Run:
+    """Return a run whose samples have another number of frames. Raises InputError where its nets make one number."""
+    transform = run.model.task(run.steps).find(Transform)
+    if transform is None or not transform.length:
+        raise InputError("This model makes samples of one size: it takes no number of frames.")
+    at_least(1, frames=frames)
+    return replace(run, model=replace(run.model, **{transform.length: frames}))
 
 
 def _read(text: str, old: Any) -> Any:
