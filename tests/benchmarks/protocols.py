@@ -24,6 +24,14 @@ PROTOCOLS: dict[str, dict[str, str]] = {  # table -> metric -> what its name doe
         [f"mpjpe_{time}ms" for time in (80, 160, 320, 400, 560, 1000)],
         "mm, mean over 38 joints and all windows of the action's test take, stride 2, 10 frames to 25, root at 0",
     ),
+    "motion-generation": {
+        "fid_action_gru": "500 clips of five actions to 500 windows of the test takes, 30 features of action-gru",
+        "accuracy_action_gru": "share of clips that action-gru gives their action",
+        "diversity_action_gru": "mean distance of the features of 200 random pairs",
+        "multimodality_action_gru": "the same of pairs of one action, the mean over the actions",
+        "foot_sliding_cm_s": "mean speed along the ground of feet lower than 5 cm, weighted by 2 - 2^(h / 5 cm)",
+        "cpu_minutes": "the training's process, reading and compilation included",
+    },
     "shipped": {
         **{f"psnr_y_border{n}": f"{WHOLE}, luma, in tiles of 384" for n in (2, 3, 4)},
         "psnr_y": f"{WHOLE}, grey",
