@@ -181,7 +181,7 @@ TABLES = {
             "foot sliding": "{foot_sliding_cm_s:.1f}",
         },
         "Five actions of the CMU split, 100 clips of 60 frames of each. Frechet distance to windows of the test takes, "
-        "accuracy, and mean distances of pairs (of all clips, and of clips of one action) by `action-gru`, trained here "
+        "accuracy, and mean distances of pairs (of all, and of one action) by `action-gru`, trained here "
         "on the same training takes. Foot sliding in cm/s at the literature's 25 frames a second. Small nets, trained "
         "for about equal times on one core, which is far less than their papers' trainings; reading, start and "
         "compilation count. `training clips` are windows of the training takes, which the classifier has seen. "
