@@ -171,6 +171,8 @@ ROWS = {  # preset: its module in jaxgen/models, and what it is for
     "simlpe-cmu": ("motion.simlpe", "the same, for the CMU split"),
     "motion-vae": ("motion.motion_vae", "clips of an action; a transformer VAE"),
     "mdm": ("motion.mdm", "clips of an action; diffusion"),
+    "acrnn": ("motion.acrnn", "goes on with a motion for ever; recurrent"),
+    "mvae": ("motion.mvae", "motions drawn frame by frame; a VAE of experts"),
     "action-gru": ("motion.action_gru", "tells the action of a clip; judges generated ones"),
     "nerf": ("rendering.nerf", "views of a scene; the classic radiance field"),
     "hash-grid": ("rendering.hash_grid", "views of a scene; fast"),

@@ -49,7 +49,8 @@ LONG = (
     *("context-encoder", "partial-conv", "adm-classifier", "harmonisation", "adain", "simvp", "tau", "predrnn"),
     *("fast-style", "photo-repair", "nafnet-deblur", "unet-denoise", "liif", "vae-gan", "span", "carn", "predrnn-plus"),
     *("phydnet", "basicvsr", "rife", "realnvp", "glow", "pixelcnn-plus"),
-    *("motion-vae", "mdm", "vgan", "video-diffusion", "latte", "mcvd", "svg-lp", "video-vae", "videogpt", "stylegan-v"),
+    *("motion-vae", "mdm", "mvae", "acrnn"),
+    *("vgan", "video-diffusion", "latte", "mcvd", "svg-lp", "video-vae", "videogpt", "stylegan-v"),
 )
 # Of the first presets of the files `make test` computes those that are not LONG. Variants are slow.
 QUICK = [n for n in FIRST if n not in LONG]

@@ -65,6 +65,7 @@ def generate(
         check_truncation,
         classes_of,
         conditioning_of,
+        conditions_example,
         conditions_of,
         generator_of,
         in_turn,
@@ -107,7 +108,7 @@ def generate(
     sample = make_sampler(task, mesh, batch)
     needed, rows = {}, 0
     if set(names) - {"label"}:
-        needed = conditioning_of(task, config, data.open_source(config.data, task.example), count)
+        needed = conditioning_of(task, config, data.open_source(config.data, conditions_example(task)), count)
     if classes and (labels is not None or names == ("label",)):
         turns, rows = in_turn(classes, count)
         needed = {**needed, **turns}

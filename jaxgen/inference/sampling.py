@@ -12,7 +12,7 @@ from jaxgen.core.class_names import class_numbers
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError
 from jaxgen.core.memory import check_fits
-from jaxgen.core.spec import ArraySpec
+from jaxgen.core.spec import ArraySpec, Example
 from jaxgen.core.task import Task
 from jaxgen.core.types import Frozen, TrainState, averaged
 from jaxgen.data import RandomSubset, Source, batches, check_source
@@ -141,12 +141,21 @@ def conditioning_of(task: Task, run: Run, source: Source, count: int) -> dict[st
     """Return what `generate` needs for `count` samples, from examples of a source."""
     if not (names := conditions_of(task)):
         return {}
-    check_source(source, run.data, task.example)
+    check_source(source, run.data, example := conditions_example(task))
     some = RandomSubset(source, count)
-    examples = batches(some, run.data, task.example, batch=len(some), seed=0, train=False)
+    examples = batches(some, run.data, example, batch=len(some), seed=0, train=False)
     first = next(examples)
     examples.close()
     return {name: np.resize(first[name], (count, *first[name].shape[1:])) for name in names}
+
+
+def conditions_example(task: Task) -> Example:
+    """Return the example from which what samples are conditioned on is read: of motions no more than that.
+
+    So they may come from takes that are shorter than what is made of them.
+    """
+    needed = {name: task.example[name] for name in conditions_of(task)}
+    return needed if needed and all(spec.kind == "pose" for spec in needed.values()) else task.example
 
 
 def in_turn(labels: Sequence[int], count: int) -> tuple[dict[str, np.ndarray], int]:

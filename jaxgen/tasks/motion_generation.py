@@ -66,22 +66,32 @@ def motion_task(
     draw: Callable[..., Mapping[str, Array]],
     optimizer: optax.GradientTransformation,
     capabilities: tuple[Capability, ...] = (),
+    start: int = 0,
+    stochastic: bool = True,
 ) -> Task:
     """Return the task of a generator of clips.
 
-    model:   has frames, classes (0: none) and ema
+    model:   has frames, classes (0: none; not at all: none) and ema
     loss:    (params, context, x f32[b t c], clip f32[b t k 6], label i32[b] or None, key) -> loss f32[], metrics; the
              context has the statistics of the clips
     draw:    (params, context, keys Key[b], given) -> {"motion": x f32[b t c]}, and what else is known of it
+    start:   frames that are given before each clip, where it goes on from these; `loss` gets them with the clip, and
+             `draw` as {"start": x f32[b t c]}
+    stochastic: whether `draw` depends on the keys
     """
-    labels = {"label": label_spec(model.classes)} if model.classes else {}
-    example = {"motion": space.format.spec(space.frames), **labels}
+    classes = getattr(model, "classes", 0)
+    inputs = {"label": label_spec(classes)} if classes else {}
+    inputs |= {"start": space.format.spec(start)} if start else {}
+    motion = {"motion": space.format.spec(space.frames)}
+    example = {name: spec for name, spec in inputs.items() if name == "start"} | motion | inputs
 
-    def start(key: Key, _: Any):
+    def init_all(key: Key, _: Any):
         return init(key), {"clips": initial_statistics(space.channels)}
 
     def phase(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
         known, clip = context.extra["clips"], batch["motion"]
+        if start:
+            clip = jnp.concatenate([batch["start"], clip], 1)  # [b start+t k 6]
         if context.train:
             known = update_statistics(known, rearrange(clip, "b t k d -> b t (k d)"))
             context = context.replace(extra={**context.extra, "clips": known})
@@ -90,12 +100,15 @@ def motion_task(
 
     def apply(params: Params, context: Context, given: Batch, keys: Key, scale: float = 1.0) -> dict[str, Array]:
         del scale
+        if start:
+            given = {**given, "start": space.enter(context.extra["clips"], given["start"])}
         made = draw(params, context, keys, given)
         return {**made, "motion": space.leave(context.extra["clips"], made["motion"])}
 
-    transform = Transform(apply, labels, {"motion": example["motion"]}, stochastic=True, length="frames")
+    subject = "" if stochastic else "start"  # one start has one clip: that is changed, and not only a condition
+    transform = Transform(apply, inputs, motion, subject, stochastic=stochastic, length="frames")
     return Task(
-        init=start,
+        init=init_all,
         example=example,
         learners={"generator": Learner(("generator",), optimizer)},
         phases=(Phase("generator", "generator", phase),),

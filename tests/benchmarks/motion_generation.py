@@ -25,32 +25,36 @@ from jaxgen import zoo
 from jaxgen.core.capabilities import Classifier, Transform
 from jaxgen.core.config import Data
 from jaxgen.core.rng import sample_keys
-from jaxgen.core.spec import Example
+from jaxgen.core.spec import Example, label_spec
 from jaxgen.core.step import init_state, make_step
 from jaxgen.core.types import averaged
 from jaxgen.data.mocap import Mocap
 from jaxgen.data.motion_clips import format_of
 from jaxgen.evaluation.results import Result
-from jaxgen.inference.opening import open_trained
+from jaxgen.inference.opening import open_trained, with_frames
 from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.metrics.motion import diversity, foot_sliding, multimodality
 from tests.benchmarks import report
 
 ACTIONS = ("basketball", "jumping", "running", "soccer", "walking")  # those that have training and test takes
-SMALL = "--model.hidden 256 --model.depth 4 --model.dropout 0 --model.learning-rate 5e-4 --model.ema 0.99 --batch 32"
+SHORT = "--optim.schedule cosine --optim.warmup 30 --model.ema 0.98 --model.learning-rate 1e-3"
+LAYERS = f"--model.hidden 256 --model.depth 3 --model.dropout 0 --batch 16 {SHORT}"
 MODELS = {
-    "action-gru": "--batch 32",
-    "motion-vae": f"--model.latent 128 {SMALL}",
-    "mdm": f"--model.width 128 {SMALL}",
+    "action-gru": "--batch 32 --optim.schedule cosine",
+    "motion-vae": f"--model.latent 128 {LAYERS}",
+    "mdm": f"--model.width 128 {LAYERS}",
+    "mvae": f"--batch 32 {SHORT}",
+    "acrnn": f"--model.width 256 --model.frames 50 --batch 16 {SHORT}",
 }
 JUDGE = "action-gru"
+CLIP = 60  # frames
 COUNT, BATCH, PAIRS = 100, 50, 200  # clips of an action, clips at a time, pairs of clips whose distance is taken
 PROBE = 10  # steps whose CPU time is measured before a training
 
 
 def options(name: str, data: Path, out: Path) -> list[str]:
     """Return the settings of a training but the number of steps."""
-    source = ("--data.source", f"mocap:{data}", "--data.only", ",".join(ACTIONS), "--optim.schedule", "cosine")
+    source = ("--data.source", f"mocap:{data}", "--data.only", ",".join(ACTIONS))
     return ["--preset", name, *MODELS[name].split(), *source, "--log.samples", "0", "--out", str(out / name)]
 
 
@@ -99,10 +103,12 @@ def windows(data: Path, example: Example, split: str) -> dict[str, np.ndarray]:
 
 def drawn(opened: Any, data: Path) -> dict[str, np.ndarray]:
     """Return COUNT clips f32[n t k 6] of each action; of a model without classes under the actions in turn."""
+    opened = with_frames(opened, CLIP)
     task, transform = opened.task, opened.task.get(Transform)
     nets = averaged(opened.state, opened.frozen)
     needs = [name for name in transform.required if name != "label"]
-    source = Mocap(data, Data(f"mocap:{data}", stride=2, only=",".join(ACTIONS)), task.example) if needs else None
+    example = {name: task.example[name] for name in needs} | {"label": label_spec(0)}
+    source = Mocap(data, Data(f"mocap:{data}", stride=2), example) if needs else None
     apply = jax.jit(lambda given, keys: transform.apply(*nets, given, keys)["motion"])
     classes, found = opened.run.data.classes, {}
     for number, action in enumerate(ACTIONS):
@@ -188,7 +194,7 @@ def main():
         preset = zoo.load(name).run.model
         fields = [(f.name, getattr(opened.run.model, f.name)) for f in dataclasses.fields(preset)]
         changed = [f"{key} {value}" for key, value in fields if value != getattr(preset, key)]
-        settings = ", ".join([*changed, f"cosine schedule, batch {opened.run.batch}"])
+        settings = ", ".join([*changed, f"cosine schedule, warm-up 30, batch {opened.run.batch}"])
         add(f"`{name}`", found, preset=name, steps=int(opened.state.step), settings=settings)
     for name, clips in floors(real, known).items():
         add(name, judged(clips, judge, features)[0])
