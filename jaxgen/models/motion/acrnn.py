@@ -27,8 +27,6 @@ from jaxgen.nn.precision import to_f32
 from jaxgen.nn.recurrent import LSTMCell
 from jaxgen.tasks.motion_generation import RATE, motion_task, row, space_of, squared
 
-LAYERS = 3
-
 
 @dataclass(frozen=True)
 class ACRNN:
@@ -40,6 +38,7 @@ class ACRNN:
     start: Count = 10  # frames that are given
     frames: Count = 90  # frames after them
     width: Count = 1024  # of the LSTMs
+    depth: Count = 3  # LSTMs
     true: Count = 5  # frames of the data in turn
     own: int = 5  # frames of the net in turn
     learning_rate: float = 1e-4
@@ -49,7 +48,7 @@ class ACRNN:
         """Return the Task. Raises InputError for settings out of range."""
         del steps
         space = space_of(self)
-        net = ACRNNNet(space.channels, self.width)
+        net = ACRNNNet(space.channels, self.width, self.depth)
 
         def init(key: Key) -> Params:
             x = jnp.zeros((1, 2, space.channels))
@@ -78,10 +77,11 @@ class ACRNNNet(nn.Module):
 
     channels: int
     width: int
+    depth: int
 
     @nn.compact
     def __call__(self, x: Array, read: np.ndarray) -> Array:
-        cells = [LSTMCell(self.width, name=f"lstm_{i}") for i in range(LAYERS)]
+        cells = [LSTMCell(self.width, name=f"lstm_{i}") for i in range(self.depth)]
         out = Dense(self.channels, name="decoder")
 
         def step(_, carry: tuple[Any, Array], now: tuple[Array, Array]):
@@ -101,5 +101,5 @@ class ACRNNNet(nn.Module):
         return made
 
 
-SMALL = ACRNN("deepmimic", start=2, frames=4, width=8, true=1, own=2)
+SMALL = ACRNN("deepmimic", start=2, frames=4, width=8, depth=1, true=1, own=2)
 PRESETS = {"acrnn": row(ACRNN(), SMALL, 21_979_328, 100_000, 32)}

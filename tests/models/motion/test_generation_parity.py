@@ -128,7 +128,7 @@ def test_action_gru():
 
 def test_acrnn_reads_true_frames_and_its_own_in_turn():
     x, read = DRAW.normal(size=(3, 5, C)).astype(np.float32), np.asarray([True, True, False, False, True])
-    made, p = ours(ACRNNNet(C, WIDTH), x, read)
+    made, p = ours(ACRNNNet(C, WIDTH, 3), x, read)
     net, out, state, frames = cells(nn.LSTM, [p[f"lstm_{i}"] for i in range(3)], C), linear(p["decoder"]), None, []
     for t in range(5):
         y, state = net((tensor(x)[:, t] if read[t] else frames[-1])[:, None], state)
