@@ -25,6 +25,8 @@ SMALLER = (
     (r"--mesh.data 64", "--mesh.data 8"),
     (r"--model.image 128 128 3", "--model.image 8 8 3"),
     (r"mocap:\S+", "mocap:TAKES"),
+    (r"(--preset (?:motion-vae|mdm|mvae|acrnn|action-gru) (?!.*--model.skeleton).*)", r"\1 --model.skeleton take.bvh"),
+    (r"--data.only walking", "--data.only walk"),
     (r"(action-net.*)video:DIR", r"\1video:KINDS --model.image 16 16 3"),
     (r"video:DIR --model.image 64 64 3", "video:CLIPS --model.image 16 16 3"),
     (r"video:DIR", "video:CLIPS --model.image 16 16 3"),
@@ -58,8 +60,12 @@ SMALLER = (
 DIGITS = ("--data.source", "digits")
 GAN, VAE = ("gan", "dcgan", *DIGITS), ("vae", "vae", *DIGITS)
 FILLS = ("restoration", "gated-conv")
+CLASSES = "--data.classes", "jumping", "running", "walking"
+ACTIONS = ("--data.source", "mocap:TAKES", "--model.skeleton", "take.bvh", *CLASSES)
 RUNS = (
     (r"jaxgen render RUN", ("rendering", "hash-grid", "--data.source", "nerf:SCENE")),
+    (r"guidance.*--action", ("motion", "mdm", *ACTIONS)),
+    (r"--action", ("motion", "motion-vae", *ACTIONS)),
     (r"take.bvh|mpjpe", ("motion", "simlpe-cmu", "--data.source", "mocap:TAKES")),
     (r"jaxgen predict|predicted.gif|psnr_rgb$", ("video", "simvp-convmixer", "--data.source", "moving-digits")),
     (r"clips.gif", ("video", "mocogan")),
