@@ -37,6 +37,7 @@ COMMANDS = {  # command -> module:function of jaxgen/commands, imported when it 
     "extend": "extend:extend",
     "translate": "translate:translate",
     "predict": "predict:predict",
+    "capture": "capture:capture",
     "retarget": "retarget:retarget",
     "edit-video": "edit_video:edit_video",
     "render": "render:render",

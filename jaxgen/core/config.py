@@ -18,8 +18,8 @@ class Data:
 
     # digits | shapes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B | emoji:FOLDER, and
     # paired:emoji:FOLDER or unpaired:emoji:FOLDER for two of its styles; of videos: video:PATH | moving-digits, or
-    # moving-digits:FOLDER of MNIST | moving-shapes | bouncing-balls; of motions: mocap:PATH; of sounds: audio:PATH; of
-    # views of a scene: nerf:PATH
+    # moving-digits:FOLDER of MNIST | moving-shapes | bouncing-balls; of motions: mocap:PATH | actor:PATH, with clips of
+    # an actor; of sounds: audio:PATH; of views of a scene: nerf:PATH
     source: str = "digits"
     dir: str | None = None  # where prepared TFDS sets live; unset: TFDS's own default
     split: str = "train"  # part of the source, or slices such as train[:9000]; tfds: also of parts, train[:90%]

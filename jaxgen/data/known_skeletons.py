@@ -79,4 +79,19 @@ SMPL = Skeleton(
     _SMPL_PLACES - np.concatenate([_SMPL_PLACES[:1], _SMPL_PLACES[list(_SMPL_PARENTS[1:])]]),
 )
 
+# The body that is captured from images: SMPL's, with the ends of its limbs, so that all of its joints have bones.
+_ENDS = {
+    "left_toes": ("left_foot", (0.005, -0.012, 0.075)),
+    "right_toes": ("right_foot", (-0.005, -0.012, 0.075)),
+    "head_top": ("head", (0, 0.19, 0.01)),
+    "left_hand": ("left_wrist", (0.11, -0.01, 0.0)),
+    "right_hand": ("right_wrist", (-0.11, -0.01, 0.0)),
+}
+BODY = Skeleton(
+    (*_SMPL_NAMES, *_ENDS),
+    (*_SMPL_PARENTS, *(_SMPL_NAMES.index(parent) for parent, _ in _ENDS.values())),
+    np.concatenate([SMPL.offsets, np.asarray([offset for _, offset in _ENDS.values()], np.float64)]),
+    (True,) * len(SMPL) + (False,) * len(_ENDS),
+)
+
 NAMED = {"cmu": CMU, "deepmimic": DEEPMIMIC, "smpl": SMPL}  # by which settings name them

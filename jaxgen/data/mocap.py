@@ -3,8 +3,9 @@
 import re
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,59 +43,32 @@ class Mocap:
         self.parts: Mapping[str, int] = {name: int(spec.shape[0]) for name, spec in specs.items()} or DEFAULT
         self.frames = sum(self.parts.values())
         self.need = (self.frames - 1) * self.stride + 1
-        labelled = "label" in example
         clips = next((spec for spec in specs.values() if spec.offsets), None)
         self.format = format_of(clips) if clips else None
         self.mirrored = bool(clips) and data.flip
-        found = _found(path)
-        self.files = by_action(list(found)) if labelled else {name: name for name in found}
-        found = {name: found[file] for name, file in self.files.items()}
-        parts, depth = class_folders.splits(sorted(found, key=natural), path)
-        mixed = not labelled and data.only is None
-        classes = ordered(
-            name for names in parts.values() for name in class_folders.classes(names, depth, path, mixed, "take")
-        )
-        chosen = class_folders.chosen(data.split, parts, path)
-        names = parts[chosen] if chosen in parts else [name for part in parts.values() for name in part]
-        below = class_folders.below(depth, names)
-        self.classes: tuple[str, ...] = classes if below else ()
-        self.takes: dict[tuple[str, int], list[np.ndarray]] = {}  # of a name, 1: in a mirror; of each first frame
-        self._read({name: found[name] for name in names}, data, specs)
+        takes = Takes(path, data, "label" in example)
+        self.classes = takes.classes
+
+        def use(motion: Motion, where: str) -> tuple[int, list[list[np.ndarray]]]:
+            motion = self._at_rate(motion)
+            check_joints(motion, specs, where)
+            if len(motion) < self.need:
+                return len(motion), []
+            return len(motion), [self._phases(motion.mirrored() if i else motion) for i in range(1 + self.mirrored)]
+
+        # of a name, 1: in a mirror; of each first frame
+        self.takes: dict[tuple[str, int], list[np.ndarray]] = {
+            (name, mirror): phases
+            for name, both in takes.read(self.need, self.frames, use).items()
+            for mirror, phases in enumerate(both)
+        }
         self.examples = [
             (take, start)
             for take, phases in self.takes.items()
             for start in range(sum(map(len, phases)) - self.need + 1)
         ]
-        self.names = [f"{self.files[name]}@{start}" for (name, _), start in self.examples]
-        number = {name: i for i, name in enumerate(self.classes)}
-        self.labels = [number[name.split("/")[depth]] for (name, _), _ in self.examples] if below else None
-
-    def _read(self, found: Mapping[str, "zipfile.ZipFile | None"], data: Data, specs: Example):
-        bad: dict[str, str] = {}
-        with progress(f"reading the motions of {self.path.name}", len(found), PROGRESS_DELAY) as show:
-            for i, (name, archive) in enumerate(found.items()):
-                try:
-                    motion = _open(self.path, self.files[name], archive)
-                    motion = self._at_rate(motion)
-                except InputError as error:
-                    bad[name] = str(error)
-                else:
-                    self._check(motion, name, specs)
-                    if len(motion) < self.need:
-                        often = f" at a stride of {self.stride}" if self.stride > 1 else ""
-                        has = f"{self.files[name]} has {_frames(len(motion))}"
-                        bad[name] = f"{has}, and the model takes {_frames(self.frames)}{often}."
-                    else:
-                        for mirror in range(1 + self.mirrored):
-                            self.takes[name, mirror] = self._phases(motion.mirrored() if mirror else motion)
-                show(i + 1)
-        if bad and (not data.skip_bad or not self.takes):
-            raise InputError(next(iter(bad.values())))
-        if bad:
-            print(f"Skipped {len(bad)} of {len(found)} motions ({next(iter(bad.values()))}).", file=sys.stderr)
-
-    def _check(self, motion: Motion, name: str, specs: Example):
-        check_joints(motion, specs, f"{self.path}" if name == "." else f"{self.path}, {self.files[name]}")
+        self.names = [f"{takes.files[name]}@{start}" for (name, _), start in self.examples]
+        self.labels = takes.labels([name for (name, _), _ in self.examples])
 
     def _at_rate(self, motion: Motion) -> Motion:
         if self.format is None or abs(motion.rate / (self.format.rate * self.stride) - 1) < SAME_RATE:
@@ -120,6 +94,61 @@ class Mocap:
             found[part] = window[at : at + count]
             at += count
         return found if self.labels is None else {**found, "label": self.labels[index]}
+
+
+class Takes:
+    """The motions of one split of a folder, a .zip, or a file, and their classes. Raises InputError."""
+
+    def __init__(self, path: Path, data: Data, labelled: bool):
+        self.path, self.data = path, data
+        found = _found(path)
+        self.files = by_action(list(found)) if labelled else {name: name for name in found}
+        self.found = {name: found[file] for name, file in self.files.items()}
+        parts, self.depth = class_folders.splits(sorted(self.found, key=natural), path)
+        mixed = not labelled and data.only is None
+        classes = ordered(
+            name for names in parts.values() for name in class_folders.classes(names, self.depth, path, mixed, "take")
+        )
+        chosen = class_folders.chosen(data.split, parts, path)
+        self.names = parts[chosen] if chosen in parts else [name for part in parts.values() for name in part]
+        self.below = class_folders.below(self.depth, self.names)
+        self.classes: tuple[str, ...] = classes if self.below else ()
+
+    def labels(self, names: Sequence[str]) -> list[int] | None:
+        """Return the numbers of the classes of motions by their names; None without classes."""
+        number = {name: i for i, name in enumerate(self.classes)}
+        return [number[name.split("/")[self.depth]] for name in names] if self.below else None
+
+    def read(self, need: int, frames: int, use: Callable[[Motion, str], tuple[int, Any]]) -> dict[str, Any]:
+        """Return what `use` makes of each motion, by name: (motion, its name for a message) -> its length, and that.
+
+        Raises InputError where one can't be read or used, or less than `need` frames remain of it, unless
+        `data.skip_bad` leaves it out.
+        """
+        bad: dict[str, str] = {}
+        kept: dict[str, Any] = {}
+        stride = self.data.stride
+        with progress(f"reading the motions of {self.path.name}", len(self.names), PROGRESS_DELAY) as show:
+            for i, name in enumerate(self.names):
+                try:
+                    motion = _open(self.path, self.files[name], self.found[name])
+                    where = f"{self.path}" if name == "." else f"{self.path}, {self.files[name]}"
+                    length, made = use(motion, where)
+                except InputError as error:
+                    bad[name] = str(error)
+                else:
+                    if length < need:
+                        often = f" at a stride of {stride}" if stride > 1 else ""
+                        has = f"{self.files[name]} has {_frames(length)}"
+                        bad[name] = f"{has}, and the model takes {_frames(frames)}{often}."
+                    else:
+                        kept[name] = made
+                show(i + 1)
+        if bad and (not self.data.skip_bad or not kept):
+            raise InputError(next(iter(bad.values())))
+        if bad:
+            print(f"Skipped {len(bad)} of {len(self.names)} motions ({next(iter(bad.values()))}).", file=sys.stderr)
+        return kept
 
 
 def check_joints(motion: Motion, specs: Example, where: str):

@@ -23,7 +23,8 @@ from jaxgen.data.known_skeletons import NAMED
 from jaxgen.data.motion_files import open_motion
 from jaxgen.data.skeleton import Motion, Skeleton
 from jaxgen.nn import rotations
-from jaxgen.nn.kinematics import forward, product
+from jaxgen.nn.kinematics import forward
+from jaxgen.nn.rotations import product
 
 Array = Any  # of NumPy or of JAX
 MAN = 1.7  # metres, of a skeleton whose unit is not known

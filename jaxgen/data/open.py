@@ -28,6 +28,7 @@ KINDS = (
     "emoji",
     *VIDEOS,
     "mocap",
+    "actor",
     "audio",
     "nerf",
 )
@@ -41,6 +42,7 @@ ARGUMENTS = {
     "emoji": "FOLDER",
     "video": "PATH",
     "mocap": "PATH",
+    "actor": "PATH",
     "audio": "PATH",
     "nerf": "PATH",
 }
@@ -143,6 +145,10 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
         from jaxgen.data import sounds
 
         return sounds.Sounds(path, data, specs)
+    if kind == "actor":
+        from jaxgen.data import actor_clips
+
+        return actor_clips.ActorClips(path, data, specs)
     if kind == "nerf":
         from jaxgen.data import posed_images
 
@@ -213,7 +219,7 @@ def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Sou
     parts = [part.strip() for part in paths.split(",")]
     if len(parts) != 2 or not all(parts):
         raise InputError(f"The data source {data.source!r} must name two sets: write unpaired:PATH_A,PATH_B.")
-    alone = [kind for kind in KINDS if kind not in ("paired", "unpaired", "mocap", "audio", *VIDEOS)]
+    alone = [kind for kind in KINDS if kind not in ("paired", "unpaired", "mocap", "actor", "audio", *VIDEOS)]
     named = [part if part.partition(":")[0] in alone else f"folder:{part}" for part in parts]
     source, made = (_open_whole(dataclasses.replace(data, source=name), image) for name in named)
     return domains.UnpairedImages(source, made)

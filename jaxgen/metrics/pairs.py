@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import ArraySpec
-from jaxgen.metrics import temporal
+from jaxgen.metrics import poses, temporal
 from jaxgen.metrics.metric import Metric
 from jaxgen.metrics.pixels import MEASURES as PIXELS
 from jaxgen.metrics.pixels import check_pairs, mean_of, parse, pixel_metric
@@ -26,6 +26,8 @@ PAIR_METRICS = (
     *PIXELS,
     "snr",
     "mpjpe",
+    "pa_mpjpe",
+    "acceleration_error",
     "mse",
     *TEMPORAL,
     *SUMS,
@@ -49,6 +51,8 @@ def pair_metric(name: str, spec: ArraySpec) -> Metric:
     psnr_rgb, ssim_y, ...: of images and of the frames of videos
     snr:   signal-to-noise ratio in dB, the mean over examples of 10 log10(sum x^2 / sum (x - y)^2), of audio
     mpjpe: mean distance of joints, in the units of the data, of poses
+    pa_mpjpe: the same after the best translation, rotation and scale of each frame
+    acceleration_error: mean error of the joints' accelerations, in the units of the data by squared frames
     mse:   mean squared error, of any kind
     mse_pixel_sum, mae_pixel_sum: squares and absolute values of the errors of an image or frame, with values in [0, 1],
            summed over its pixels and channels; the mean over frames and examples, as OpenSTL reports them
@@ -59,7 +63,9 @@ def pair_metric(name: str, spec: ArraySpec) -> Metric:
     """
     means: dict[str, tuple[tuple[str, ...], Callable]] = {
         "snr": (("audio",), signal_to_noise),
-        "mpjpe": (("pose",), joint_distance),
+        "mpjpe": (("pose",), poses.joint_distance),
+        "pa_mpjpe": (("pose",), poses.aligned_distance),
+        "acceleration_error": (("pose",), poses.acceleration_error),
         "mse": ((), lambda x, y: jnp.square(x - y).reshape(len(x), -1).mean(1)),
         "flicker": (("video",), lambda x, y: temporal.flicker(jnp.clip(y, -1, 1))),
         "flicker_error": (("video",), lambda x, y: temporal.flicker_error(x, jnp.clip(y, -1, 1))),
@@ -133,8 +139,3 @@ def signal_to_noise(true, made):
     axes = tuple(range(1, true.ndim))
     power, error = jnp.square(true).sum(axes), jnp.square(true - made).sum(axes)
     return 10 * jnp.log10(jnp.maximum(power, 1e-12) / jnp.maximum(error, 1e-12))
-
-
-def joint_distance(true, made):
-    """Return the mean over frames and joints of |x - y| of poses [b t j d], f32[b]."""
-    return jnp.sqrt(jnp.square(true - made).sum(-1)).reshape(len(true), -1).mean(1)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.nn.rotations import product
+
 Array = Any  # of NumPy or of JAX
 
 
@@ -45,10 +47,3 @@ def forward(rotations: Array, root: Array, offsets: Array, parents: Sequence[int
             places[-1], turns[-1] = jax.lax.optimization_barrier((places[-1], turns[-1]))
     back = np.asarray([row[joint] for joint in range(len(depths))])
     return xp.concatenate(places, -2)[..., back, :], xp.concatenate(turns, -3)[..., back, :, :]
-
-
-def product(a: Array, b: Array) -> Array:
-    """Return the products [... 3 3] of matrices, of JAX as sums: XLA's batched products of small ones are slower."""
-    if isinstance(a, np.ndarray):
-        return a @ b
-    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)

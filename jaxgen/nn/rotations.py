@@ -20,6 +20,17 @@ def _numpy(x: Any) -> Any:
     return np if isinstance(x, np.ndarray | np.generic) else jnp
 
 
+def product(a: Array, b: Array) -> Array:
+    """Return the products a b of matrices [... 3 3].
+
+    In JAX they are sums of elements: XLA's products of matrices are slow for many small ones, and those with three axes
+    of batches fail in its verifier on CPUs (JAX 0.10.2).
+    """
+    if isinstance(a, np.ndarray):
+        return a @ b
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+
+
 def euler_to_matrix(angles: Array, order: str) -> Array:
     """Return the matrices [... 3 3] of Euler angles [... 3] of an order of axes such as "ZXY"."""
     made = about(angles[..., 0], order[0])
@@ -162,7 +173,7 @@ def between(a: Array, b: Array, part: Array) -> Array:
 def angle_between(a: Array, b: Array) -> Array:
     """Return the angle [...] in [0, pi] of the rotation from matrices a to b."""
     xp = _numpy(a)
-    turn = xp.swapaxes(a, -1, -2) @ b
+    turn = product(xp.swapaxes(a, -1, -2), b)
     off = xp.stack(
         [
             turn[..., 2, 1] - turn[..., 1, 2],
@@ -187,8 +198,9 @@ def shortest_turn(old: Array, new: Array) -> Array:
     zero = xp.zeros_like(x)
     cross = xp.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).reshape(*x.shape, 3, 3)
     back = cosine < -1 + 1e-9
-    turn = xp.eye(3) + cross + cross @ cross / xp.where(back, 1, 1 + cosine)[..., None, None]
+    same = xp.broadcast_to(xp.eye(3, dtype=cross.dtype), cross.shape)
+    turn = same + cross + cross @ cross / xp.where(back, 1, 1 + cosine)[..., None, None]
     side = xp.cross(old, xp.eye(3)[xp.abs(old).argmin(-1)])
     side = side / xp.sqrt((side * side).sum(-1, keepdims=True))
-    half = 2 * side[..., :, None] * side[..., None, :] - xp.eye(3)
+    half = 2 * side[..., :, None] * side[..., None, :] - same
     return xp.where(back[..., None, None], half, turn)

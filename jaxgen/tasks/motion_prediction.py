@@ -17,8 +17,9 @@ from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.spec import ArraySpec
 from jaxgen.core.task import Task
-from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
+from jaxgen.core.types import Array, Batch, Context, Key, Params, variables
 from jaxgen.nn.precision import to_f32
+from jaxgen.tasks.supervised import supervised_task
 
 RATE = 25.0  # frames in a second: the literature's, which takes every second one of its files
 STRIDE = 2
@@ -47,29 +48,18 @@ def prediction_task(
     spec = lambda frames: ArraySpec("pose", (frames, joints, 3), rate=RATE, parents=tuple(model.parents))  # noqa: E731
     inputs, outputs = {"past": spec(model.past)}, {"future": spec(model.future)}
 
-    def start(key: Key, _: Any):
-        found = net.init(key, *init)
-        stats = {name: x for name, x in found.items() if name != "params"}
-        return {"predictor": found["params"]}, {"predictor": stats} if stats else {}
-
-    def phase(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+    def whole(nets: Any, batch: Batch, context: Context, key: Key):
         window = jnp.concatenate([batch["past"], batch["future"]], 1) / model.unit  # [b t+t' j 3]
-        value, stats = loss(variables("predictor", params, context.extra), window, context, key)
-        return value, Aux({}, {"predictor": stats} if stats else {})
+        value, stats = loss(nets, window, context, key)
+        return value, {}, stats
 
     def apply(params: Params, context: Context, given: Batch, keys: Key, scale: float = 1.0) -> dict[str, Array]:
         del keys, scale
         made = predict(variables("predictor", params, context.extra), given["past"] / model.unit)
         return {"future": to_f32(made) * model.unit}
 
-    return Task(
-        init=start,
-        example=inputs | outputs,
-        learners={"predictor": Learner(("predictor",), optimizer)},
-        phases=(Phase("predictor", "predictor", phase),),
-        ema=(Ema("predictor", ramped(model.ema)),),
-        capabilities=(Transform(apply, inputs, outputs, subject="past"),),
-    )
+    transform = Transform(apply, inputs, outputs, subject="past")
+    return supervised_task(net, init, whole, optimizer, model.ema, inputs | outputs, transform)
 
 
 def distance(made: Array, true: Array) -> Array:

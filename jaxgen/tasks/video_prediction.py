@@ -15,8 +15,9 @@ from jaxgen.core.config import Data, Log, Optim, Preset, Run, Save
 from jaxgen.core.errors import at_least
 from jaxgen.core.spec import ArraySpec
 from jaxgen.core.task import Task
-from jaxgen.core.types import Array, Aux, Batch, Context, Ema, Key, Learner, Params, Phase, ramped, variables
+from jaxgen.core.types import Array, Batch, Context, Key, Params, variables
 from jaxgen.nn.precision import to_f32
+from jaxgen.tasks.supervised import supervised_task
 
 Image = tuple[int, int, int]
 RATE = 10.0  # frames in a second of what is shown; the nets do not know it
@@ -42,15 +43,10 @@ def prediction_task(
     spec = lambda frames: ArraySpec("video", (frames, *model.image), rate=RATE)  # noqa: E731
     inputs, outputs = {"past": spec(model.past)}, {"future": spec(model.future)}
 
-    def start(key: Key, _: Any):
-        found = net.init(key, *init)
-        stats = {name: x for name, x in found.items() if name != "params"}
-        return {"predictor": found["params"]}, {"predictor": stats} if stats else {}
-
-    def phase(params: Params, context: Context, batch: Batch, key: Key) -> tuple[Array, Aux]:
+    def whole(nets: Any, batch: Batch, context: Context, key: Key):
         clip = to_unit(jnp.concatenate([batch["past"], batch["future"]], 1))  # [b t+t' h w c]
-        value, stats = loss(variables("predictor", params, context.extra), clip, context, key)
-        return value, Aux({}, {"predictor": stats} if stats else {})
+        value, stats = loss(nets, clip, context, key)
+        return value, {}, stats
 
     def apply(params: Params, context: Context, given: Batch, keys: Key, scale: float = 1.0) -> dict[str, Array]:
         del scale
@@ -58,14 +54,9 @@ def prediction_task(
         made = predict(nets, to_unit(given["past"]), *((keys,) if stochastic else ()))
         return {"future": from_unit(jnp.clip(to_f32(made), 0, 1))}
 
-    return Task(
-        init=start,
-        example=inputs | outputs,
-        learners={"predictor": Learner(("predictor",), optax.adam(model.learning_rate))},
-        phases=(Phase("predictor", "predictor", phase),),
-        ema=(Ema("predictor", ramped(model.ema)),),
-        capabilities=(Transform(apply, inputs, outputs, subject="past", stochastic=stochastic),),
-    )
+    transform = Transform(apply, inputs, outputs, subject="past", stochastic=stochastic)
+    adam = optax.adam(model.learning_rate)
+    return supervised_task(net, init, whole, adam, model.ema, inputs | outputs, transform)
 
 
 def to_unit(x: Array) -> Array:

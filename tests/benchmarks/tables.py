@@ -162,6 +162,19 @@ TABLES = {
         "views. 256 rays a step, one seed, one core that other programs used as well: compare the models with each "
         f"other only. `nerf` was stopped before its 2,000 steps. {{settings}} {BESIDE}",
     ),
+    "motion-capture": Table(
+        ("model",),
+        {"steps": "{.steps:,}"}
+        | {
+            f"{name}{words}": f"{{{metric}{label}:.0f}}"
+            for label, words in (("", ""), ("@hidden", ", hidden"))
+            for name, metric in (("MPJPE", "mpjpe"), ("PA-MPJPE", "pa_mpjpe"), ("acceleration", "acceleration"))
+        },
+        "Clips of drawn actors in 64x64 that play takes of other people than those of the training: errors in "
+        "millimetres, the pelvis at 0, and of accelerations in millimetres by squared frames of 1/25 s; with nothing "
+        "in front of the actor, and, hidden, with one or two things that cross in front. Short trainings of equal "
+        "CPU time on one core, compilation not counted: compare the nets with each other only. {settings}",
+    ),
     "motion-prediction": Table(
         ("model", "action"),
         {"steps": "{.steps:,}"} | {f"{time} ms": f"{{mpjpe_{time}ms:.1f}}" for time in (80, 160, 320, 400, 560, 1000)},

@@ -103,6 +103,7 @@ OTHERS = {
     "list",
     "demo",
     "predict",
+    "capture",
     "retarget",
     "edit-video",
     "render",

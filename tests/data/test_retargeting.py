@@ -13,8 +13,8 @@ from jaxgen.data.known_skeletons import CMU, DEEPMIMIC, SMPL
 from jaxgen.data.leg_kinematics import HEIGHT, SPEED
 from jaxgen.data.retargeting import leg_length, retargeted
 from jaxgen.data.skeleton import Motion, Skeleton, foot_contacts
-from jaxgen.nn import rotations
 from tests.data.test_motion import files, needs_files
+from tests.helpers.takes import walk
 
 KINDS = {  # of the shared skeletons, one file each
     "cmu1_jumping_jacks.bvh": "animated_drawings_bvh_5.tar.xz",
@@ -22,20 +22,6 @@ KINDS = {  # of the shared skeletons, one file each
     "rokoko_jesse_dance.bvh": "animated_drawings_bvh_5.tar.xz",  # at rest all bones point along x
     "cmu_salsa_10.bvh": "cmu_bvh_12.tar.xz",
 }
-
-
-def walk(skeleton: Skeleton, frames: int = 40) -> Motion:
-    """Return a walk by rule: legs and arms swing, knees bend, the root goes on."""
-    body, time = body_of(skeleton), np.arange(frames) / 20
-    angles = np.zeros((frames, len(skeleton), 3))
-    for side, sign in (("left", 1), ("right", -1)):
-        swing = 0.5 * sign * np.sin(2 * np.pi * time)
-        angles[:, body.legs[side][0], 0] = -swing
-        angles[:, body.legs[side][1], 0] = 0.6 * (1 - np.cos(2 * np.pi * time + sign))
-        angles[:, body.arms[side][0], 0] = swing
-        angles[:, body.arms[side][1], 1] = -0.5 * sign
-    root = np.stack([0 * time, 0.02 * np.sin(time), time], 1) * leg_length(skeleton, body)
-    return Motion(skeleton, np.asarray(rotations.expmap_to_matrix(angles)), root, 20.0)
 
 
 def shared(name: str, frames: int = 400) -> Motion:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxgen.data.known_skeletons import CMU, DEEPMIMIC, SMPL
 from tests.helpers.scenes import posed
-from tests.helpers.takes import take
+from tests.helpers.takes import take, walking
 from tests.helpers.untrained import untrained
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,7 @@ SMALLER = (
     (r"mocap:\S+", "mocap:TAKES"),
     (r"(--preset (?:motion-vae|mdm|mvae|acrnn|action-gru) (?!.*--model.skeleton).*)", r"\1 --model.skeleton take.bvh"),
     (r"--data.only walking", "--data.only walk"),
+    (r"actor:\S+", "actor:ACTORS"),
     (r"(action-net.*)video:DIR", r"\1video:KINDS --model.image 16 16 3"),
     (r"video:DIR --model.image 64 64 3", "video:CLIPS --model.image 16 16 3"),
     (r"video:DIR", "video:CLIPS --model.image 16 16 3"),
@@ -66,6 +68,7 @@ RUNS = (
     (r"jaxgen render RUN", ("rendering", "hash-grid", "--data.source", "nerf:SCENE")),
     (r"guidance.*--action", ("motion", "mdm", *ACTIONS)),
     (r"--action", ("motion", "motion-vae", *ACTIONS)),
+    (r"jaxgen capture|pa_mpjpe", ("motion", "capture-lstm", "--data.source", "actor:ACTORS")),
     (r"take.bvh|mpjpe", ("motion", "simlpe-cmu", "--data.source", "mocap:TAKES")),
     (r"jaxgen predict|predicted.gif|psnr_rgb$", ("video", "simvp-convmixer", "--data.source", "moving-digits")),
     (r"clips.gif", ("video", "mocogan")),
@@ -177,6 +180,14 @@ def furnish(folder: Path, data: Path):
     for i, name in enumerate(("take.bvh", "TAKES/train/walk/1.bvh", "TAKES/test/walk/1.bvh")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(take(40, i))
+    for name, body in (
+        ("dance.bvh", SMPL),
+        ("hero.bvh", DEEPMIMIC),
+        ("ACTORS/train/a.bvh", SMPL),
+        ("ACTORS/test/b.bvh", CMU),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(walking(body, 20))
     (folder / "CLIPS").mkdir()
     moving = [photos[0].crop((40 + 2 * i, 30, 72 + 2 * i, 62)) for i in range(30)]
     for path in (folder / "clip.gif", folder / "CLIPS" / "a.gif", folder / "CLIPS" / "b.gif"):
