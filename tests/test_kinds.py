@@ -96,6 +96,8 @@ def test_a_new_kind_is_trained_resumed_sampled_evaluated_and_written(toy, cli, m
         assert (folder / "whole" / "predictions" / f"000008{ending}").exists()
     elif preset == "toy-audio":
         assert (folder / "whole" / "reconstructions" / "000008.wav").exists()
+        with Image.open(folder / "whole" / "samples" / "000008.png") as file:
+            assert file.format == "PNG" and min(file.size) >= 96, "spectrograms beside sounds"
     cli(0, "generate", "whole", "--count", "3", "--out", f"made{ending}")
     check_file(folder / f"made{ending}", preset, 3)
     cli(0, "generate", "whole", "--count", "3", "--out", "made.npz", "--overwrite")

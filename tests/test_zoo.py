@@ -52,6 +52,7 @@ LONG = (
     *("motion-vae", "mdm", "mvae", "acrnn"),
     *("vgan", "video-diffusion", "latte", "mcvd", "svg-lp", "video-vae", "videogpt", "stylegan-v"),
     *("capture-frame", "capture-temporal", "capture-transformer"),
+    *("wavenet-vocoder", "spectrogram-flow"),
 )
 # Of the first presets of the files `make test` computes those that are not LONG. Variants are slow.
 QUICK = [n for n in FIRST if n not in LONG]

@@ -52,8 +52,9 @@ def generate(
         sampling: settings that replace the run's model.sampling, such as steps=10,sampler=dpm++2m,guidance=2
         average: width sigma_rel of the weights' average, such as 0.08, for a run with --optim.ema-widths
         out: the output file: a .png for a grid of images; for videos and motions a .gif, .apng, .mp4, .webm or lossless
-            .mkv, or a .png for the frames of each in a row; for one motion a .bvh or .glb; a .wav for audio; or a .npz
-            for the samples as arrays ("image", u8[n h w c], "video", ...), with a .png, .gif or .wav beside it; unset:
+            .mkv, or a .png for the frames of each in a row; for one motion a .bvh or .glb; for audio a .wav, or a .png
+            for spectrograms; or a .npz for the samples as arrays ("image", u8[n h w c], "video", ...), with a .png,
+            .gif or .wav beside it; unset:
             grid.png, grid.gif, ...
         overwrite: replace existing files
     """
@@ -114,7 +115,7 @@ def generate(
         needed = {**needed, **turns}
     if truncation < 1:
         needed = {**needed, "truncation": np.full(count, truncation, np.float32)}
-    given = any(task.example[name].kind in ("image", "video") for name in names)
+    given = any(task.example[name].kind in ("image", "video", "audio") for name in names)
     mark = mark_of(marks.EDITED if given else marks.DRAWN, run, opened, seed)
     ends: list[float] = []
     calls: list[int] = []

@@ -89,7 +89,8 @@ def _by_av(source: Path | bytes, name: str) -> tuple[np.ndarray, int]:
         raise InputError(f"{name} needs PyAV: pip install 'jaxgen[video]'. WAV files don't.") from error
     file: Any = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     try:
-        with av.open(file, "r", format="flac") as container:
+        opened: Any = av.open(file, "r", format="flac")
+        with opened as container:
             if not container.streams.audio:
                 raise InputError(f"{name} has no sound.")
             stream = container.streams.audio[0]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxgen.core.spec import ArraySpec
 from jaxgen.data.motion_clips import format_of
 from jaxgen.media.animation import ANIMATIONS, check_animation, save_animation, strip
-from jaxgen.media.audio import save_wav
+from jaxgen.media.audio import save_wav, spectrograms
 from jaxgen.media.image_grid import grid, save_npz, save_png, to_u8
 from jaxgen.media.marks import Mark, marked
 from jaxgen.media.motion_output import save_motion
@@ -21,9 +21,9 @@ RATE = {"video": 10.0, "audio": 16_000.0, "pose": 10.0}  # per second, for a spe
 def save_arrays(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int = 0, rows: int = 0):
     """Write arrays [n ...] of a kind to one file, with a mark. Its suffix must be in SUFFIXES[spec.kind].
 
-    Of videos and poses a .png holds strips: the frames of each in a row.
+    Of videos and poses a .png holds strips: the frames of each in a row. Of sounds it holds their spectrograms.
 
-    columns, rows: the layout of a grid of images, videos or poses; 0: as square as possible
+    columns, rows: the layout of a grid of images, videos, poses or spectrograms; 0: as square as possible
     """
     if path.suffix.lower() in alone(spec):
         (one,) = arrays
@@ -43,12 +43,15 @@ def check_arrays(path: Path, spec: ArraySpec):
 
 
 def still(spec: ArraySpec, arrays: np.ndarray, columns: int = 0, rows: int = 0) -> np.ndarray | None:
-    """Return a grid u8[h w] or u8[h w 3] of arrays [n ...]; videos and poses are shown by their first frames.
+    """Return a grid u8[h w] or u8[h w 3] of arrays [n ...]; videos and poses are shown by their first frames, sounds
+    by their spectrograms.
 
     None for a kind that can't be drawn.
     """
     if spec.kind == "image":
         return grid(arrays, columns, rows)
+    if spec.kind == "audio":
+        return grid(spectrograms(arrays, _rate(spec)), columns, rows)
     frames = _frames(spec, arrays, columns, rows)
     return next(iter(frames)) if frames is not None else None
 
@@ -92,7 +95,10 @@ def _moving(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, 
 
 
 def _sound(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int, rows: int):
-    save_wav(path, arrays, _rate(spec), mark)
+    if path.suffix.lower() == ".png":
+        save_png(path, grid(spectrograms(arrays, _rate(spec)), columns, rows), mark)
+    else:
+        save_wav(path, arrays, _rate(spec), mark)
 
 
 def _text(path: Path, spec: ArraySpec, arrays: np.ndarray, mark: Mark | None, columns: int, rows: int):
@@ -115,5 +121,9 @@ _SAVE: dict[str, tuple[str, Callable[..., Any]]] = {
     "camera": (".npz", _numbers),
 }
 MOVING = ("video", "pose")
-SUFFIXES = {kind: (*ANIMATIONS, ".png") if kind in MOVING else (ending,) for kind, (ending, _) in _SAVE.items()}
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    kind: (*ANIMATIONS, ".png") if kind in MOVING else (ending,) for kind, (ending, _) in _SAVE.items()
+}
+SUFFIXES["audio"] = (".wav", ".png")
+SHOWN_BY = {"audio": ".png"}  # written beside previews that are no images themselves
 ENDINGS = {kind: ending for kind, (ending, _) in _SAVE.items()}

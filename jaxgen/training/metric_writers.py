@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jaxgen.core import progress
 from jaxgen.core.spec import ArraySpec
 from jaxgen.media import output_files
-from jaxgen.media.array_files import ENDINGS, save_arrays, still
+from jaxgen.media.array_files import ENDINGS, SHOWN_BY, save_arrays, still
 from jaxgen.media.marks import Mark
 from jaxgen.media.plots import plot_confusion, plot_losses
 from jaxgen.runs.run_dir import read_metrics
@@ -99,9 +99,14 @@ class MetricWriters:
         columns: int = 0,
         kind: str = "samples",
     ) -> Path:
-        """Write <kind>/<step>.png (or .gif, .wav: as the arrays' kind has it) of arrays [n ...]; return its path."""
+        """Write <kind>/<step>.png (or .gif, .wav: as the arrays' kind has it) of arrays [n ...]; return its path.
+
+        Beside a sound there is an image of it.
+        """
         path = self.folder / kind / f"{step:06d}{ENDINGS[spec.kind]}"
         save_arrays(path, spec, arrays, mark, columns, rows)
+        if spec.kind in SHOWN_BY:
+            save_arrays(path.with_suffix(SHOWN_BY[spec.kind]), spec, arrays, mark, columns, rows)
         if (image := still(spec, arrays, columns, rows)) is not None:
             self.board.add_image(kind, image, step, dataformats="HWC" if image.ndim == 3 else "HW")
         return path

@@ -55,7 +55,7 @@ class Previews:
         """Write the previews of a state."""
         if self.sample:
             made = self.sample(state, self.setup.frozen, self.run.seed, self.run.log.count, self.conditioning)
-            given = any(self.setup.task.example[name].kind in ("image", "video") for name in self.conditioning)
+            given = any(self.setup.task.example[name].kind in ("image", "video", "audio") for name in self.conditioning)
             mark = Mark(EDITED if given else DRAWN, self.run.preset, seed=self.run.seed)
             writer.examples(at, sample_spec(self.setup.task), made, mark, self.rows)
         if self.comparison:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import wavfile
 
 from jaxgen.data.known_skeletons import CMU, DEEPMIMIC, SMPL
 from tests.helpers.scenes import posed
@@ -29,6 +30,7 @@ SMALLER = (
     (r"(--preset (?:motion-vae|mdm|mvae|acrnn|action-gru) (?!.*--model.skeleton).*)", r"\1 --model.skeleton take.bvh"),
     (r"--data.only walking", "--data.only walk"),
     (r"actor:\S+", "actor:ACTORS"),
+    (r"audio:\S+", "audio:SOUNDS"),
     (r"(action-net.*)video:DIR", r"\1video:KINDS --model.image 16 16 3"),
     (r"video:DIR --model.image 64 64 3", "video:CLIPS --model.image 16 16 3"),
     (r"video:DIR", "video:CLIPS --model.image 16 16 3"),
@@ -65,6 +67,8 @@ FILLS = ("restoration", "gated-conv")
 CLASSES = "--data.classes", "jumping", "running", "walking"
 ACTIONS = ("--data.source", "mocap:TAKES", "--model.skeleton", "take.bvh", *CLASSES)
 RUNS = (
+    (r"seven.wav|digits.png|bpd_1 --batch", ("audio", "wavenet-digits", "--data.source", "audio:SOUNDS")),
+    (r"snr", ("audio", "wavenet-vocoder", "--data.source", "audio:SOUNDS")),
     (r"jaxgen render RUN", ("rendering", "hash-grid", "--data.source", "nerf:SCENE")),
     (r"guidance.*--action", ("motion", "mdm", *ACTIONS)),
     (r"--action", ("motion", "motion-vae", *ACTIONS)),
@@ -188,6 +192,10 @@ def furnish(folder: Path, data: Path):
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(walking(body, 20))
+    (folder / "SOUNDS").mkdir()
+    for i in range(20):
+        tone = np.sin(np.arange(2000) * (i + 1) / 40) * 8000
+        wavfile.write(folder / "SOUNDS" / f"{i % 10}_{('nicolas', 'theo')[i // 10]}.wav", 8000, tone.astype(np.int16))
     (folder / "CLIPS").mkdir()
     moving = [photos[0].crop((40 + 2 * i, 30, 72 + 2 * i, 62)) for i in range(30)]
     for path in (folder / "clip.gif", folder / "CLIPS" / "a.gif", folder / "CLIPS" / "b.gif"):

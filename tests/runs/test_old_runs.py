@@ -33,7 +33,14 @@ def runs(tmp_path_factory) -> Path:
     return folder / "runs"
 
 
-NEWER = {"video", "autoregressive", "normalising_flow", "motion", "rendering"}  # families that version 0.1 did not have
+NEWER = {
+    "video",
+    "autoregressive",
+    "normalising_flow",
+    "motion",
+    "rendering",
+    "audio",
+}  # families that version 0.1 did not have
 
 
 def test_there_is_a_run_of_each_family(runs):

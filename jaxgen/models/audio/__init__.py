@@ -1,0 +1,1 @@
+"""Models of sound: they draw samples one after the other, or spectrograms."""
