@@ -33,9 +33,9 @@ from tests.helpers.untrained import save_untrained
 
 MEASURES = {"mpjpe": joint_distance, "pa_mpjpe": aligned_distance, "acceleration": acceleration_error}
 PRESETS = ("capture-lstm", "capture-frame", "capture-temporal", "capture-transformer")
-FRAMES = 1500  # of each take of the CMU split
-BATCH, EMA = 16, 0.99
-POOL, HELD_OUT = 1500, 160  # clips
+FRAMES = 400  # of each take of the CMU split
+BATCH, EMA, IMAGE, WIDTHS = 16, 0.99, (32, 32, 3), (32, 64, 128)
+POOL, HELD_OUT = 2000, 160  # clips
 DATA = "takes of other people than those of the training"
 
 
@@ -99,7 +99,8 @@ def main():
         for name, run in runs.items():
             values, steps = trained(run, pool, tests, wanted.minutes, wanted.runs)
             print(name, steps, {key: round(value, 1) for key, value in values.items()}, flush=True)
-            settings = f"ema {EMA}, batch {BATCH}, constant schedule, {POOL} clips"
+            size = f"{IMAGE[0]}x{IMAGE[1]}, encoder {' '.join(map(str, WIDTHS))}"
+            settings = f"{size}, ema {EMA}, batch {BATCH}, constant schedule, {POOL} clips"
             found += rows_of(f"`{name}`", values, preset=name, steps=steps, settings=settings)
             report.publish("motion-capture", found, wanted.write)
 
@@ -110,10 +111,14 @@ def rows_of(model: str, values: dict[str, float], **more) -> list[Result]:
 
 
 def small(name: str):
-    """Return a preset's run with small batches and averages of a short training."""
+    """Return a preset's run for a short training: small frames, batches and averages."""
     run = zoo.load(name).run
     return replace(
-        run, preset=name, batch=BATCH, optim=replace(run.optim, schedule="constant"), model=replace(run.model, ema=EMA)
+        run,
+        preset=name,
+        batch=BATCH,
+        optim=replace(run.optim, schedule="constant"),
+        model=replace(run.model, image=IMAGE, widths=WIDTHS, ema=EMA),
     )
 
 

@@ -170,7 +170,7 @@ TABLES = {
             for label, words in (("", ""), ("@hidden", ", hidden"))
             for name, metric in (("MPJPE", "mpjpe"), ("PA-MPJPE", "pa_mpjpe"), ("acceleration", "acceleration"))
         },
-        "Clips of drawn actors in 64x64 that play takes of other people than those of the training: errors in "
+        "Clips of drawn actors that play takes of other people than those of the training: errors in "
         "millimetres, the pelvis at 0, and of accelerations in millimetres by squared frames of 1/25 s; with nothing "
         "in front of the actor, and, hidden, with one or two things that cross in front. Short trainings of equal "
         "CPU time on one core, compilation not counted: compare the nets with each other only. {settings}",
