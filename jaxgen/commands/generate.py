@@ -81,7 +81,7 @@ def generate(
     single = out is not None and out.suffix.lower() in alone(spec)
     count = count if count is not None else 1 if single else 64
     at_least(1, count=count, batch=batch)
-    if single and count > 1:
+    if single and out and count > 1:
         raise InputError(f"A {out.suffix} holds one motion: leave out --count {count}, or write a .gif or .npz.")
     batch = min(batch, count) if single else batch
     if action is not None and labels is not None:

@@ -21,7 +21,7 @@ def draw_spec(spec: ArraySpec, poses: np.ndarray) -> np.ndarray:
         return draw_poses(poses, spec.parents)
     clips = format_of(spec)
     places = clips.places(np.nan_to_num(np.asarray(poses, np.float32)))  # [n t j 3]
-    places = places - places[..., :1, :] * np.float32([1, 0, 1])
+    places = places - places[..., :1, :] * np.asarray([1, 0, 1], np.float32)
     return draw_poses(places, spec.parents, root=True)
 
 

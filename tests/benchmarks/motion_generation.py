@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import zoo
@@ -122,7 +123,7 @@ def drawn(opened: Any, data: Path) -> dict[str, np.ndarray]:
                 mine = np.flatnonzero(np.asarray(source.labels) == source.classes.index(action))
                 some = mine[np.linspace(0, len(mine) - 1, COUNT).astype(int)][first : first + BATCH]
                 given |= {name: np.stack([source[int(i)][name] for i in some]) for name in needs}
-            clips.append(np.asarray(apply(given, sample_keys(jax.random.key(0), indices))))
+            clips.append(np.asarray(apply(given, sample_keys(jax.random.key(0), jnp.asarray(indices)))))
         found[action] = np.concatenate(clips)
     return found
 

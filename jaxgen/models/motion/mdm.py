@@ -11,6 +11,7 @@ A frame holds the root's velocity and contacts (jaxgen/data/motion_clips).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ from jaxgen.nn.conv import Dense
 from jaxgen.nn.embedding import ScalarEmbedding
 from jaxgen.nn.sequence_transformer import SequenceLayer, positions
 from jaxgen.nn.transformer import stack_layers
-from jaxgen.tasks.denoising import Sampling, drop_labels, generator, with_label
+from jaxgen.tasks.denoising import Sampling, drop_labels, generator
 from jaxgen.tasks.motion_generation import CMU_ACTIONS, RATE, Space, motion_task, row, space_of, squared
 
 
@@ -83,10 +84,10 @@ class MDM:
             label = drop_labels(label, self.classes, self.drop, keys["hide"])
             net = self.net(space.channels, context.train)
             use = {"params": params["generator"]}
-            made = net.apply(use, xt, jnp.float32(t), label, rngs={"dropout": keys["dropout"]})
+            made: Any = net.apply(use, xt, jnp.float32(t), label, rngs={"dropout": keys["dropout"]})
             terms = {"clean": squared(made, x0), **geometric(space, space.leave(context.extra["clips"], made), clip)}
             factors = {"clean": 1.0, "places": self.places, "steps": self.steps, "feet": self.feet}  # equation 6
-            return sum(factors[name] * term for name, term in terms.items()), terms
+            return sum((factors[name] * term for name, term in terms.items()), jnp.zeros(())), terms
 
         def draw(params: Params, context: Context, keys: Key, given: Batch) -> dict[str, Array]:
             made = generator(denoiser, self.sampling)(params, context, keys, given)
@@ -115,11 +116,11 @@ class MDM:
         def predict_x0(params: Params, context: Context, x: Array, tau: Array, conditioning: Batch) -> Array:
             t = jnp.interp(jnp.log(tau), levels, jnp.arange(self.timesteps, dtype=jnp.float32))
             xt = x * expand_like(x, 1 / jnp.sqrt(1 + tau**2))
-            return net.apply({"params": params["generator"]}, xt, t, conditioning.get("label"))
+            return net.apply({"params": params["generator"]}, xt, t, conditioning.get("label"))  # pyright: ignore
 
         encode = lambda params, context, clip: space.enter(context.extra["clips"], clip)  # noqa: E731
         decode = lambda params, context, x: space.leave(context.extra["clips"], x)  # noqa: E731
-        null = with_label(self.classes or None)
+        null = {"label": self.classes} if self.classes else {}
         shape = (self.frames, space.channels)
         return Denoiser(predict_x0, "ve", taus, shape, null, bool(self.drop), encode=encode, decode=decode)
 

@@ -12,6 +12,7 @@ A frame also holds the root's velocity and contacts (jaxgen/data/motion_clips), 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,9 +66,10 @@ class MotionVAE:
             keys = {name: rng.fold(key, name) for name in ("latent", "dropout")}
             own = self.net(space.channels, context.train)
             use, rngs = {"params": params["generator"]}, {"dropout": keys["dropout"]}
-            mean, log_var = own.apply(use, x, label, method="encode", rngs=rngs)
+            found: Any = own.apply(use, x, label, method="encode", rngs=rngs)
+            mean, log_var = found
             z = mean + jnp.exp(0.5 * log_var) * jax.random.normal(keys["latent"], mean.shape)
-            made = own.apply(use, z, label, x.shape[1], method="decode", rngs=rngs)
+            made: Any = own.apply(use, z, label, x.shape[1], method="decode", rngs=rngs)
             full = space.leave(context.extra["clips"], made)
             rotations = squared(made, x)  # section 3.3, L_P
             places = squared(space.format.places(full), space.format.places(clip))  # L_V
@@ -81,12 +83,13 @@ class MotionVAE:
             return net.apply({"params": params["generator"]}, x, batch["label"], method="encode")[0]
 
         def decode(params: Params, context: Context, z: Array, given: Batch) -> Array:
-            made = net.apply({"params": params["generator"]}, z, given["label"], self.frames, method="decode")
+            made: Any = net.apply({"params": params["generator"]}, z, given["label"], self.frames, method="decode")
             return space.leave(context.extra["clips"], made)
 
         def draw(params: Params, context: Context, keys: Key, given: Batch) -> dict[str, Array]:
             z, use = rng.normal(keys, (self.latent,)), {"params": params["generator"]}
-            return {"motion": net.apply(use, z, given["label"], self.frames, method="decode")}
+            made: Any = net.apply(use, z, given["label"], self.frames, method="decode")
+            return {"motion": made}
 
         codec = Codec(encode, decode, ("label",))
         return motion_task(self, space, init, loss, draw, optax.adamw(self.learning_rate, weight_decay=DECAY), (codec,))

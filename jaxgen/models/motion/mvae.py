@@ -70,7 +70,8 @@ class MVAE:
                 noise, choice = jax.random.split(key)
                 true = first | ~jax.random.bernoulli(choice, own, (len(last), 1))
                 last = jnp.where(true, before, last)
-                mean, log_scale = net.apply(use, last, after, method="encode")  # pyright: ignore
+                found: Any = net.apply(use, last, after, method="encode")
+                mean, log_scale = found
                 z = mean + jnp.exp(log_scale) * jax.random.normal(noise, mean.shape)
                 made: Any = net.apply(use, last, z, method="decode")
                 zero = jnp.zeros(mean.shape)
