@@ -22,6 +22,7 @@ from jaxgen.training.setup import batch_of
 from tests.helpers import pages
 from tests.helpers.pages import ROOT
 from tests.helpers.running import call, for_gradio
+from tests.helpers.takes import take
 
 SETUP = ("make ", "pip install")  # of an environment; .ci/run does it
 COMMANDS = list(
@@ -53,6 +54,7 @@ def paintings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("paintings")
     for name in ("a.jpg", "b.jpg", "wave.jpg"):
         Image.new("RGB", (16, 16)).save(folder / name)
+    (folder / "take.bvh").write_text(take(4))
     return folder
 
 
