@@ -41,9 +41,7 @@ def forward(rotations: Array, root: Array, offsets: Array, parents: Sequence[int
         turn = turns[-1][..., above, :, :]
         places.append(places[-1][..., above, :] + (turn * offset[..., None, :]).sum(-1))
         turns.append(product(turn, own))
-        if (
-            xp is jnp
-        ):  # else XLA computes each joint's chain anew within every loop of those below, and compiles for long
+        if xp is jnp:  # else XLA computes the chain of each joint anew for all below it, and compiles for long
             places[-1], turns[-1] = jax.lax.optimization_barrier((places[-1], turns[-1]))
     back = np.asarray([row[joint] for joint in range(len(depths))])
     return xp.concatenate(places, -2)[..., back, :], xp.concatenate(turns, -3)[..., back, :, :]

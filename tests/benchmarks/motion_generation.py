@@ -33,6 +33,7 @@ from jaxgen.data.mocap import Mocap
 from jaxgen.data.motion_clips import format_of
 from jaxgen.evaluation.results import Result
 from jaxgen.inference.opening import open_trained, with_frames
+from jaxgen.media.array_files import save_arrays
 from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.metrics.motion import diversity, foot_sliding, multimodality
 from tests.benchmarks import report
@@ -169,6 +170,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("runs/motion-generation"), help="(default %(default)s)")
     parser.add_argument("--minutes", type=float, default=6.0, help="CPU minutes of a training (default %(default)s)")
     parser.add_argument("--only", default="", help="some of the models, with + between")
+    parser.add_argument("--picture", type=Path, help="a .gif: the middle real clips, and below those of each model")
     parser.add_argument("--write", action="store_true", help=report.WRITE)
     wanted = parser.parse_args()
     wanted.out.mkdir(parents=True, exist_ok=True)
@@ -186,12 +188,13 @@ def main():
 
     add("held-out clips", scores)
     add("training clips", judged(known, judge, features)[0])
+    shown = [real]
     for name in names[1:]:
         opened = open_trained(str(wanted.out / name))
         labelled = "label" in opened.task.get(Transform).required
-        found = judged(drawn(opened, wanted.data), judge, features, labelled)[0] | {
-            "cpu_minutes": round(minutes[name], 1)
-        }
+        shown.append(drawn(opened, wanted.data))
+        found = judged(shown[-1], judge, features, labelled)[0]
+        found["cpu_minutes"] = round(minutes[name], 1)
         preset = zoo.load(name).run.model
         fields = [(f.name, getattr(opened.run.model, f.name)) for f in dataclasses.fields(preset)]
         changed = [f"{key} {value}" for key, value in fields if value != getattr(preset, key)]
@@ -199,6 +202,9 @@ def main():
         add(f"`{name}`", found, preset=name, steps=int(opened.state.step), settings=settings)
     for name, clips in floors(real, known).items():
         add(name, judged(clips, judge, features)[0])
+    if wanted.picture:
+        middle = np.stack([clips[action][COUNT // 2] for clips in shown for action in ACTIONS])
+        save_arrays(wanted.picture, judge.task.example["motion"], middle, None, len(ACTIONS))
     report.publish("motion-generation", rows, wanted.write)
 
 
