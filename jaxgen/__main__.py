@@ -130,7 +130,7 @@ def main():
     """Run the command in `sys.argv`."""
     import tyro
 
-    from jaxgen.commands.shared import general_options
+    from jaxgen.commands.shared import ANY_PATH, general_options
     from jaxgen.core.errors import choose
 
     prog, argv = "python -m jaxgen", general_options(sys.argv[1:])
@@ -141,7 +141,7 @@ def main():
     function = command(choose(argv[0], COMMANDS, "command"))
     if list(inspect.signature(function).parameters) == ["argv"]:
         return function(argv[1:])
-    return tyro.cli(checked(function), args=argv[1:], prog=f"{prog} {argv[0]}")
+    return tyro.cli(checked(function), args=argv[1:], prog=f"{prog} {argv[0]}", registry=ANY_PATH)
 
 
 if __name__ == "__main__":

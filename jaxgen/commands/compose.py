@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError
 from jaxgen.media import marks, output_files, photo
 from jaxgen.media.batch_files import check_image, check_memory_limit
@@ -109,12 +110,12 @@ def blender(how: How, with_: str) -> tuple[Blend, marks.Mark]:
     Raises InputError if the run that it needs is missing.
     """
     if how in NETS:
-        if not Path(with_).is_dir():
+        if not paths.path(with_).is_dir():
             raise InputError(
                 f"There is no run folder {with_}: --with needs a run of train.translation --preset {NETS[how]}."
             )
         if how == "adain":
-            return styled_by(Path(with_))
+            return styled_by(paths.path(with_))
         model = opened(with_)
         return partial(harmonised, model), model.mark
     ways = {"paste": pasted, "poisson": solved, "mixed": partial(solved, mixed=True)}

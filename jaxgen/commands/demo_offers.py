@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxgen.core import paths
 from jaxgen.core.capabilities import Degradation, Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.task import Task
@@ -105,7 +106,7 @@ def offer_of(name: str) -> Offer:
 
     task, run = task_of(name), configured(name)
     assert run is not None  # as there is a task
-    entry = None if Path(name).expanduser().exists() else catalogue.find(name)
+    entry = None if paths.path(name).exists() else catalogue.find(name)
     if entry is None:
         what, about = zoo.use_of(run.preset), "It is your own."
     else:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxgen.commands.shared import Named
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.progress import progress
 from jaxgen.core.ranges import Seed
@@ -101,7 +102,7 @@ def generate(
         generator_of(task)
     if sampler != "prior" and truncation < 1:
         raise InputError(f"--truncation needs --sampler prior, not {sampler}.")
-    names, folder = conditions_of(task), Path(run).expanduser().is_dir()
+    names, folder = conditions_of(task), paths.path(run).is_dir()
     if not folder and (sampler != "prior" or set(names) - {"label"}):
         raise InputError(f"{run} has no training data, which this needs: name a run's folder.")
     opened = with_frames(open_trained(run, sampling=sampling, average=average), frames)

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from jaxgen import zoo
+from jaxgen.commands.shared import ANY_PATH
 from jaxgen.core.errors import InputError, nearest
 from jaxgen.pretrained import catalogue
 
@@ -36,7 +37,7 @@ class Import:
 def import_(argv: Sequence[str]):
     """Make a run from another framework's weights."""
     prog = "python -m jaxgen import"
-    given, settings = tyro.cli(Import, args=list(argv), prog=prog, return_unknown_args=True)
+    given, settings = tyro.cli(Import, args=list(argv), prog=prog, return_unknown_args=True, registry=ANY_PATH)
     from jaxgen.commands.parse import parse
     from jaxgen.interop.convert import import_weights
 

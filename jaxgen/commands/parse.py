@@ -12,6 +12,8 @@ from typing import Annotated, Any, Generic
 import tyro
 
 from jaxgen import zoo
+from jaxgen.commands.shared import ANY_PATH
+from jaxgen.core import paths
 from jaxgen.core.config import M, Run
 from jaxgen.core.errors import InputError
 from jaxgen.runs.config_io import RENAMED, load_config
@@ -46,6 +48,7 @@ def parse(family: str, argv: Sequence[str], prog: str = "", model: Any = None) -
         prog=(prog or f"python -m train.{family}{{preset}}").format(preset=f" --preset {preset}" if preset else ""),
         description=f"Train a {family} model. The same command resumes, as --resume does. Presets: {', '.join(names)}.",
         config=(tyro.conf.FlagCreatePairsOff,),
+        registry=ANY_PATH,
     )
     if value_of(argv, "--out") == "":
         raise InputError("--out is empty: name a folder for the run, or leave it out.")
@@ -67,7 +70,7 @@ def resumed(argv: Sequence[str], names: Sequence[str]) -> Run | None:
         return None
     if value_of(argv, "--preset") or "--tiny" in argv:
         raise InputError("--resume reads the settings of the run: leave out --preset and --tiny.")
-    run = load_config(Path(folder))
+    run = load_config(paths.path(folder))
     zoo.load(run.preset, within=names)
     mesh = dataclasses.replace(run.mesh, coordinator=None, num_processes=None, process_id=None)  # of one start
     return dataclasses.replace(run, out=folder, mesh=mesh, data=dataclasses.replace(run.data, changed_ok=False))

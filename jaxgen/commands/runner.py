@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
+from jaxgen.core import paths
 from jaxgen.core.cache import use_compilation_cache
 from jaxgen.core.errors import Incomplete, InputError
 from jaxgen.core.printable import Printable, printable
@@ -56,6 +57,8 @@ def run(work: Callable[[], object]):
         if sharding.lost(error):
             why = str(error).partition("\n")[0]
             leave(1, f"Another process of this run has ended ({why}). Start all of them again: the run resumes.")
+        if said := paths.fault(error):
+            leave(2, said)
         leave(70, unforeseen(error))
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from PIL import Image
 
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError
 from jaxgen.media import marks
 
 if TYPE_CHECKING:
     from jaxgen.core.task import Task
 
+ANY_PATH = tyro.constructors.ConstructorRegistry()
 PNG = (".png",)
 Folder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 Named = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|NAME")]
@@ -22,6 +24,15 @@ ImageFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(one or more)")
 ]
 With = Annotated[str, tyro.conf.arg(name="with", metavar="RUN|WEIGHTS|NAME|METHOD")]
+
+
+@ANY_PATH.primitive_rule
+def _path(kind: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Path] | None:
+    """Have arguments that are paths name objects in stores as well: s3://bucket/run."""
+    if kind.type is not Path:
+        return None
+    read = lambda words: paths.path(words[0])  # noqa: E731
+    return tyro.constructors.PrimitiveConstructorSpec(1, "PATH", read, paths.is_path, lambda x: [str(x)])
 
 
 def general_options(argv: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def train(argv: Sequence[str]):
@@ -26,12 +25,13 @@ def family_of_resumed(argv: Sequence[str]) -> str:
     """Return the family of the run that `--resume RUN` names; "" where it is not resumed by its folder alone."""
     from jaxgen import zoo
     from jaxgen.commands.parse import value_of
+    from jaxgen.core import paths
     from jaxgen.runs.config_io import load_config
 
     folder = value_of(argv, "--resume")
     if folder is None or not argv[0].startswith("-") or set(argv) & {"-h", "--help"}:
         return ""
-    return zoo.family_of(load_config(Path(folder)).preset)
+    return zoo.family_of(load_config(paths.path(folder)).preset)
 
 
 def script(family: str):

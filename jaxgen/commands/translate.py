@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.commands.shared import ImageFiles, Named
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError, at_least
 from jaxgen.core.ranges import Seed
 from jaxgen.data.derived_sources import DERIVED_SOURCES
@@ -111,7 +112,7 @@ def open_translator(
     task, run = task_of(name), configured(name)
     assert run is not None  # as there is a task
     transform = translation_of(task, run.preset, name)
-    if pair and not Path(name).expanduser().is_dir():
+    if pair and not paths.path(name).is_dir():
         raise InputError(f"--pair does what a run's training did, and {name} is no run's folder: leave it out.")
     if answers > 1 and not transform.stochastic:
         raise InputError(f"{run.preset} is deterministic: leave out --answers.")

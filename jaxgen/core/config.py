@@ -7,6 +7,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from jaxgen.core import posthoc_ema
 from jaxgen.core.errors import InputError
+from jaxgen.core.paths import path
 from jaxgen.core.ranges import Count, Decay, Range, Seed, Share, check_settings
 
 M = TypeVar("M")
@@ -141,7 +142,7 @@ class Run(Generic[M]):
 
     @property
     def folder(self) -> Path:
-        return Path(self.out or f"runs/{self.preset}")
+        return path(self.out or f"runs/{self.preset}")
 
 
 @dataclass(frozen=True)

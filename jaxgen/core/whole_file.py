@@ -1,14 +1,17 @@
-"""Files that are written whole or not at all, one alone or several together."""
+"""Files that are written whole or not at all, one alone or several together, on this machine or in a store."""
 
 import errno
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
+
+from jaxgen.core import paths
 
 
 class Written(NamedTuple):
@@ -20,6 +23,10 @@ class Written(NamedTuple):
     durable: bool
 
     def rename(self):
+        if paths.remote(self.path):
+            paths.send(self.part, self.path)
+            discard(self.part)
+            return
         self.part.chmod(self.mode)  # some writers have made the file anew, readable by its owner only
         if self.durable:
             sync(self.part)
@@ -35,6 +42,7 @@ _waiting: ContextVar[list[Written] | None] = ContextVar("_waiting", default=None
 def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield the temporary path of an empty file beside `path`, which then takes its place.
 
+    Where `path` lies in a store, the temporary file lies on this machine.
     durable: survive a power failure: the contents are on the disk before the name is, and the name before this returns
     """
     part, waiting = temporary(path), _waiting.get()
@@ -69,6 +77,8 @@ def together() -> Iterator[None]:
 
 def temporary(path: Path) -> Path:
     """Return a hidden name beside `path` that no other process has, and that is short however long the path's is."""
+    if paths.remote(path):
+        path = Path(tempfile.gettempdir()) / path.name
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
 
 

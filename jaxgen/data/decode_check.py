@@ -12,6 +12,7 @@ from pathlib import Path
 import PIL
 from PIL import Image
 
+from jaxgen.core import paths
 from jaxgen.core.cache import cache_folder
 from jaxgen.core.progress import progress
 from jaxgen.data import image_files
@@ -80,7 +81,7 @@ def _decode_all(root: Path, names: list[str], read: Callable[[str], bytes]) -> I
 
 
 def _store(root: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:24]
+    name = hashlib.sha256(os.fsencode(paths.absolute(root) if paths.remote(root) else root.resolve())).hexdigest()[:24]
     return cache_folder() / "decode_check" / f"{name}.json"
 
 

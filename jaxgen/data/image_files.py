@@ -13,6 +13,7 @@ from typing import IO
 import PIL
 from PIL import Image, UnidentifiedImageError
 
+from jaxgen.core import paths
 from jaxgen.data.arrays import first_line
 
 # Pillow reads more formats, but some of them start programs of the machine: Ghostscript for an EPS named a.png.
@@ -39,8 +40,9 @@ def read(path: Path | str) -> bytes:
     """Return the bytes of an image file. Raises OSError, and ValueError if it is too large or no regular file."""
     note(path)
     with regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
         check_bytes(size)
+        file.seek(0)
         return file.read(size)
 
 
@@ -53,11 +55,11 @@ def opened(source: Path | bytes | IO[bytes]) -> Iterator[Image.Image]:
     """
     if isinstance(source, bytes) and not source:
         raise ValueError("the file is empty")
-    if isinstance(source, Path):
+    if paths.is_path(source):
         note(source)
-    stream = (
-        regular(source) if isinstance(source, Path) else io.BytesIO(source) if isinstance(source, bytes) else source
-    )
+        stream = regular(source)
+    else:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
     with stream, Image.open(stream, formats=FORMATS) as image:
         pixels, limit = image.size[0] * image.size[1], Image.MAX_IMAGE_PIXELS
         if limit and pixels > limit:
@@ -135,6 +137,8 @@ def reason(error: BaseException) -> str:
 
 def regular(path: Path | str) -> IO[bytes]:
     """Open a regular file. A device can be endless, and a FIFO without a writer would block."""
+    if paths.remote(str(path)):
+        return paths.path(str(path)).open("rb")
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

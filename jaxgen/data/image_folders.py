@@ -5,8 +5,9 @@ import re
 import sys
 import zipfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError
 from jaxgen.core.memory import fault_of
 from jaxgen.data import image_files
@@ -65,10 +66,11 @@ class ZipFiles:
     """The image files in a .zip by their names in it; backslashes are read as slashes. Reading is thread-safe."""
 
     def __init__(self, path: Path):
-        if not zipfile.is_zipfile(path):
+        file: Any = path.open("rb") if paths.remote(path) else path
+        if not zipfile.is_zipfile(file):
             raise InputError(f"{path} is neither a folder nor a .zip file.")
         try:
-            self.file = zipfile.ZipFile(path)
+            self.file = zipfile.ZipFile(file)
         except (OSError, zipfile.BadZipFile, ValueError) as error:
             raise InputError(f"{path} cannot be read: {first_line(error)}.") from error
         self.entries: dict[str, zipfile.ZipInfo] = {}
@@ -99,14 +101,30 @@ class ZipFiles:
         return info
 
 
-def files_in(path: Path) -> DiskFiles | ZipFiles:
+class StoreFiles:
+    """The image files in a folder of an object store, as DiskFiles has those of this machine."""
+
+    def __init__(self, root: Path, suffixes: frozenset[str] = SUFFIXES):
+        self.root = root
+        self.stamps: dict[str, Stamp] = {n: s for n, s in paths.stamps(root).items() if wanted(n, suffixes)}
+
+    def read(self, name: str) -> bytes:
+        return image_files.read(self.root / name)
+
+    def open(self, name: str) -> IO[bytes]:
+        return image_files.regular(self.root / name)
+
+
+def files_in(path: Path) -> "DiskFiles | ZipFiles | StoreFiles":
     """Return the image files of a folder or a .zip. Raises InputError if it can't be read."""
-    return DiskFiles(path) if path.is_dir() else ZipFiles(path)
+    if not path.is_dir():
+        return ZipFiles(path)
+    return StoreFiles(path) if paths.remote(path) else DiskFiles(path)
 
 
 def images_in(folder: Path) -> list[Path]:
     """Return the paths of a folder's image files, sorted. Raises InputError if it can't be read."""
-    return sorted(folder / name for name in DiskFiles(folder).stamps)
+    return sorted(folder / name for name in files_in(folder).stamps)
 
 
 def wanted(name: str, suffixes: frozenset[str] = SUFFIXES) -> bool:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.core import paths
 from jaxgen.core.class_names import check_fit, class_numbers
 from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.spec import Example
-from jaxgen.data import arrays
+from jaxgen.data import arrays, fetched
 from jaxgen.data.sources import Source, Subset, labels_of, renumbering
 
 VIDEOS = ("moving-digits", "moving-shapes", "bouncing-balls", "video")
@@ -48,6 +49,7 @@ ARGUMENTS = {
 }
 OPTIONAL = ("moving-digits",)  # may have an argument
 LABELLED = ("idx", "npz")  # their labels may be in a second file: PATH,PATH_OF_LABELS
+IMAGE_FOLDERS = ("folder", "paired")
 EMOJI = "emoji:"
 PART = re.compile(r"([^\[\]]+)\[(\d*):(\d*)\]")  # of a split, by the numbers of its examples
 OWN_PARTS = ("tfds", "paired", "unpaired")  # TFDS cuts splits itself; pairs and two domains are used whole
@@ -131,10 +133,12 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
         if kind == "paired":
             return emoji.emoji_pairs(_folder_of(rest), data, image)
         return emoji.emoji(_folder_of(data.source), data, image, "label" in specs)
-    path, *labels = paths_of(rest) if kind in LABELLED else [Path(rest).expanduser()]
+    path, *labels = paths_of(rest) if kind in LABELLED else [paths.path(rest)]
     for file in (path, *labels):
         if not file.exists():
             raise InputError(f"There is no file or folder {file} for the data source {data.source!r}.")
+    if kind not in IMAGE_FOLDERS:
+        path, *labels = map(fetched.here, (path, *labels))
     if len(labels) > 1:
         raise InputError(f"The data source {data.source!r} names too many files: write {kind}:IMAGES,LABELS.")
     if kind == "mocap":
@@ -181,28 +185,28 @@ def _videos(data: Data, kind: str, rest: str, specs: Example) -> Source:
     if kind == "bouncing-balls":
         return bouncing_balls.BouncingBalls(data.split, clip_shape(specs, bouncing_balls.DEFAULT))
     if kind == "moving-digits":
-        alone = rest.partition(":")[0] in KINDS and not Path(rest).exists()
+        alone = rest.partition(":")[0] in KINDS and not paths.path(rest).exists()
         named = rest if alone else f"idx:{rest}" if rest else "digits"
         digits = _open_whole(dataclasses.replace(data, source=named, split="train"), None)
         return moving_digits.MovingDigits(digits, data.split, clip_shape(specs, moving_digits.DEFAULT))
     from jaxgen.data import video_folder
 
-    path = Path(rest).expanduser()
+    path = paths.path(rest)
     if not path.exists():
         raise InputError(f"There is no file or folder {path} for the data source {data.source!r}.")
-    return video_folder.VideoFolder(path, data, clip_shape(specs, video_folder.DEFAULT), "label" in specs)
+    return video_folder.VideoFolder(fetched.here(path), data, clip_shape(specs, video_folder.DEFAULT), "label" in specs)
 
 
 def paths_of(text: str) -> list[Path]:
     """Return the path "A", or the paths "A,B" of a file of images and one of labels; either can hold commas."""
     parts = text.split(",")
     ways = [[text], *([",".join(parts[:i]), ",".join(parts[i:])] for i in range(1, len(parts))), parts]
-    found = [[Path(part.strip()).expanduser() for part in way] for way in ways]
+    found = [[paths.path(part.strip()) for part in way] for way in ways]
     return next((paths for paths in found if all(path.exists() for path in paths)), found[-1])
 
 
 def _folder_of(emoji: str) -> Path:
-    return Path(emoji.removeprefix(EMOJI)).expanduser()
+    return fetched.here(paths.path(emoji.removeprefix(EMOJI)))
 
 
 def _unpaired(data: Data, paths: str, image: tuple[int, int, int] | None) -> Source:

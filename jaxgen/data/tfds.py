@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError, choose
+from jaxgen.data import fetched
 from jaxgen.data.arrays import check_labels, first_line
 
 NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
@@ -124,14 +126,17 @@ def _builder(name: str, folder: str | None, **options) -> Any:
     """Return the builder of a set. Raises InputError with the nearest set, version or configuration."""
     if not NAME.fullmatch(name):  # also rejects community names, which TFDS looks up over the network
         raise InputError(f"The TFDS set {name!r} must be named NAME, NAME/CONFIG or NAME:VERSION.")
-    if folder is not None and not Path(folder).expanduser().is_dir() and not options:
+    there = None if folder is None else paths.path(folder)
+    if there is not None and not there.is_dir() and not options:
         raise InputError(f"There is no folder {folder} to read TFDS sets from.")
+    if there is not None and paths.remote(there) and not options:
+        there = fetched.here(there / re.split("[/:]", name)[0]).parent
     logging.getLogger("absl").addFilter(_no_advice)
     import tensorflow_datasets as tfds  # slow to import, so only here
     from tensorflow_datasets.core.registered import DatasetNotFoundError
 
     printed = io.StringIO()  # TFDS prints a banner when a set's own code needs TensorFlow
-    path = None if folder is None else str(Path(folder).expanduser())
+    path = None if there is None else str(there)
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             return tfds.builder(name, data_dir=path, try_gcs=False, **options)

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jaxgen.core import paths
 from jaxgen.core.capabilities import Classifier, Codec, Degradation, Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import image_of
@@ -141,6 +142,9 @@ def append(path: Path, rows: Sequence[Mapping[str, Any]]):
     """Append rows to a file of lines of JSON: all of them or none. Raises InputError."""
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     try:
+        if paths.remote(path):  # an object takes no more bytes: it is written anew, whole
+            path.write_bytes((path.read_bytes() if path.exists() else b"") + data)
+            return
         with path.open("ab", buffering=0) as file:
             start = os.fstat(file.fileno()).st_size
             if file.write(data) < len(data):

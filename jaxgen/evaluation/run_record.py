@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from jaxgen.core import paths
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError
 from jaxgen.core.printable import printable
@@ -65,12 +66,12 @@ def open_records(folders: Sequence[Path]) -> list[Record]:
     Raises InputError for a folder that holds no run, and for one that is given twice.
     """
     runs = [load_config(folder) for folder in folders]
-    paths = [Path(os.path.abspath(folder)) for folder in folders]
-    for i, path in enumerate(paths):
-        if path in paths[:i]:
+    places = [PurePath(paths.absolute(folder)) for folder in folders]
+    for i, path in enumerate(places):
+        if path in places[:i]:
             raise InputError(f"{folders[i]} is given twice: name each run once.")
-    ends = lambda depth: [os.path.join(*path.parts[-depth:]) for path in paths]  # noqa: E731
-    depth = next(d for d in range(1, 1 + max(len(path.parts) for path in paths)) if len({*ends(d)}) == len(paths))
+    ends = lambda depth: [os.path.join(*path.parts[-depth:]) for path in places]  # noqa: E731
+    depth = next(d for d in range(1, 1 + max(len(path.parts) for path in places)) if len({*ends(d)}) == len(places))
     return [Record(*each) for each in zip(folders, map(printable, ends(depth)), runs, strict=True)]
 
 

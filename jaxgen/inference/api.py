@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jaxgen.core import paths
 from jaxgen.core.config import Mesh
 from jaxgen.core.errors import InputError
 from jaxgen.inference import restoration
@@ -41,7 +42,7 @@ def save(model: Model, path: str | Path, overwrite: bool = False):
     path: ends in .safetensors or .pth. Several nets go into one file, each under its own name.
     Raises InputError for another ending, and for a file that exists.
     """
-    path, opened = Path(path), model.opened
+    path, opened = paths.path(path), model.opened
     if opened is None:
         raise InputError(f"{model.name} has no weights.")
     kind = {".safetensors": "safetensors", ".pth": "torch"}.get(path.suffix.lower())

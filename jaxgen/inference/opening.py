@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen import zoo
+from jaxgen.core import paths
 from jaxgen.core.config import Mesh as MeshConfig
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError
@@ -40,7 +41,7 @@ def configured(name: str, preset: str = "", sampling: str = "") -> Run | None:
 
     Raises InputError for a name of nothing.
     """
-    path = Path(name).expanduser()
+    path = paths.path(name)
     if path.is_dir():
         if preset:
             raise InputError("A preset is for a file of weights: a run's folder has its own.")
@@ -116,7 +117,7 @@ def open_trained(
     preset:   of a file of weights that does not state it; "": found by the weights
     sampling, average, mesh, with_frozen: as of `open_run`
     """
-    run, path = configured(name, preset, sampling), Path(name).expanduser()
+    run, path = configured(name, preset, sampling), paths.path(name)
     if path.is_dir():
         return open_run(path, mesh, sampling, average, with_frozen)
     if average is not None:
@@ -148,7 +149,7 @@ def open_trained(
 
 def mark_of(source: str, name: str, opened: Trained, seed: int | None = None) -> marks.Mark:
     """Return the mark of files that a trained model makes, by what `open_trained` was given."""
-    path = Path(name).expanduser()
+    path = paths.path(name)
     if path.is_dir():
         return marks.of_run(source, path, opened, seed)
     file = path if path.is_file() else catalogue.file_of(name)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.core.progress import duration, progress
 from jaxgen.media import marks
@@ -154,7 +155,7 @@ def open_model(name: str, preset: str, scale: float | None, steps: int | None = 
 
     steps: of a deep image prior; None: its own number
     """
-    path, may, by, per, doubt, mark = Path(name).expanduser(), (), None, 0, "", None
+    path, may, by, per, doubt, mark = paths.path(name), (), None, 0, "", None
     at_least(1, steps=steps)
     if steps is not None and name != PRIOR:
         raise InputError(f"--steps is for --with {PRIOR}.")

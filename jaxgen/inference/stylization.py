@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.core import paths
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError, at_least, choose
 from jaxgen.core.types import Context, averaged, variables
@@ -54,10 +55,10 @@ class StyleRequest(NamedTuple):
         """Return the style images, f32[h w 3] each. Raises InputError where there is none, or one can't be read."""
         if not self.styles:
             raise InputError(f"{name} takes its style from images: name one or several with --style.")
-        missing = [style for style in self.styles if not Path(style).expanduser().is_file()]
+        missing = [style for style in self.styles if not paths.path(style).is_file()]
         if missing:
             raise InputError(f"There is no style image {missing[0]}.")
-        return [fitted(three_channels(photo.read(Path(style).expanduser()).pixels), self.size) for style in self.styles]
+        return [fitted(three_channels(photo.read(paths.path(style)).pixels), self.size) for style in self.styles]
 
 
 @dataclass
@@ -209,7 +210,7 @@ def open_stylist(
 ) -> Stylist:
     """Return the painter of this name, or the net of a run's folder or a file of weights. Raises InputError."""
     request.check()
-    path = Path(name).expanduser()
+    path = paths.path(name)
     if how is not None and not path.is_dir():
         raise InputError("--how is for a run of adain.")
     if style_weight is not None and name != "gatys":

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxgen.core import paths
 from jaxgen.core.config import Mesh, Run, validate
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.spec import spec_of
@@ -64,16 +64,20 @@ def import_weights(path: Path, run: Run, net: str | None, take: str = "") -> Imp
     state = sharding.make_state(task, mesh, jax.random.key(run.seed), spec_of(task, run.batch))
     for name, one in fits.items():
         state = placed(state, name, one.weights(tensors))
-    part = temporary(run.folder.absolute())  # so that what a killed import leaves is not in the way of the next one
+    # So that what a killed import leaves is not in the way of the next one. A store can't rename a folder.
+    stays = paths.remote(run.folder)
+    part = run.folder if stays else temporary(run.folder.absolute())
     try:
-        with claim(run, part):
-            record_start(part, mesh)
-            checkpoints = Checkpoints(part / "checkpoints", run.save.keep)
+        with claim(run, part) as claimed:
+            record_start(claimed.files, mesh)
+            checkpoints = Checkpoints(part / "checkpoints", run.save.keep, claimed.settle)
             checkpoints.save(0, state, {"batches": 0, "window": {}, "imported": path.name})
             checkpoints.close()
-            part.replace(run.folder)
+            if not stays:
+                part.replace(run.folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if not stays:
+            paths.delete(part, ignore_errors=True)
     count = sum(int(np.prod(row.shape)) for one in fits.values() for row in one.rows)
     choices = [text for name, one in fits.items() if (text := one.choice(name))]
     return Imported(run.folder, " and ".join(fits), count, choices)

@@ -12,6 +12,7 @@ import ml_dtypes  # noqa: F401 -- safetensors finds bfloat16 there
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError
 from jaxgen.data.arrays import first_line
 from jaxgen.interop.flax_msgpack import is_msgpack, read_msgpack
@@ -55,10 +56,11 @@ def read(path: str | Path) -> Weights:
     dots (entries.py finds the part with a net's weights). The arrays may be read-only and share memory, as tied tensors
     do. Raises InputError for a file that cannot be read or has no array.
     """
-    path = Path(path)
+    path = paths.path(path)
     try:
         path = graph_of(path) or path
-        arrays = _read(path)
+        with paths.local(path) as here:
+            arrays = _read(here)
         cleaned = Weights({WRAPPED.sub("", name): array for name, array in arrays.items()})
         if len(cleaned) == len(arrays):
             cleaned.old, cleaned.graph, arrays = arrays.old, arrays.graph, cleaned

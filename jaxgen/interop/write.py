@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError
 from jaxgen.data.arrays import first_line
 from jaxgen.interop.pickles import DTYPES, STORAGES
@@ -34,7 +35,7 @@ def write_safetensors(
     texts = (
         {**metadata, **METADATA} if metadata else None
     )  # its header is no JSON if metadata and tensors are both empty
-    _write(Path(path), overwrite, lambda part: save_file(arrays, part, texts))
+    _write(paths.path(path), overwrite, lambda part: save_file(arrays, part, texts))
 
 
 def write_torch(path: str | Path, tensors: Mapping[str, Any], overwrite: bool = False):
@@ -52,7 +53,7 @@ def write_torch(path: str | Path, tensors: Mapping[str, Any], overwrite: bool = 
         **{f"data/{i}": a.reshape(-1).view(np.uint8).data for i, a in enumerate(arrays.values())},
         "version": b"3\n",
     }
-    _write(Path(path), overwrite, lambda part: _zip(part, records))
+    _write(paths.path(path), overwrite, lambda part: _zip(part, records))
 
 
 def _plain(name: str, tensor: Any, dtypes: Container[str], target: str) -> np.ndarray:

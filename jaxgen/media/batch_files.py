@@ -1,12 +1,12 @@
 """A command applied to images, and to each image of folders."""
 
 import itertools
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jaxgen.core import paths
 from jaxgen.core.errors import Incomplete, InputError
 from jaxgen.core.memory import check_fits
 from jaxgen.media import frames, output_files
@@ -111,7 +111,7 @@ class ImageJob:
         folder = self.out or (beside if root.is_dir() else None)
         if folder is None:
             return beside.with_name(f"{beside.name}{suffix}")
-        if os.path.isfile(folder):
+        if paths.exists(folder) and folder.is_file():
             raise InputError(f"{folder} is a file: for several images name a folder with --out.")
         # Of several folders each has a folder of its own in --out.
         return folder / (root.resolve().name if self.out and root.is_dir() and len(self.paths) > 1 else "") / name
@@ -126,7 +126,7 @@ class ImageJob:
         kept, bad = [], []
         for file, target in zip(self.files, self.targets, strict=True):
             try:
-                there = [path for path in self.outputs(target) if os.path.exists(path)]
+                there = [path for path in self.outputs(target) if paths.exists(path)]
                 if there and not self.single and not self.overwrite:
                     kept.append(there[0])
                     continue

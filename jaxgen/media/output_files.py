@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxgen.core import whole_file
+from jaxgen.core import paths, whole_file
 from jaxgen.core.errors import InputError
 
 
@@ -26,7 +26,7 @@ def check(out: Path, endings: Sequence[str], overwrite: bool, beside: Iterable[P
         if path.is_dir():
             raise InputError(f"{path} is a folder: name a file.")
         for file in given:
-            if path.exists() and file.exists() and path.samefile(file):
+            if path.exists() and file.exists() and paths.remote(path) == paths.remote(file) and path.samefile(file):
                 raise InputError(f"{file} would be replaced by its own output: name another file with --out.")
         if path.exists() and not overwrite:
             raise InputError(f"{path} exists already: name another file with --out, or add --overwrite.")
@@ -41,6 +41,8 @@ def check_place(path: Path):
     """Raise InputError if the system refuses the path's name, or to write into its folder."""
     with _as_input_error(path):
         path.exists()  # raises OSError for a name that is too long
+        if paths.remote(path):
+            return  # a store has no folders
         parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise InputError(f"{parent} is a file, not a folder: {path.name} can't be written into it.")
@@ -55,7 +57,8 @@ def whole(path: Path) -> Iterator[Path]:
     Raises InputError if it can't be written.
     """
     with _as_input_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not paths.remote(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file.replacing(path) as part:
             yield part
 

@@ -9,7 +9,6 @@ FOLDER  a run of train.classifier; its layers are what the classifier calls them
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxgen import zoo
+from jaxgen.core import paths
 from jaxgen.core.capabilities import Classifier
 from jaxgen.core.errors import InputError, choose
 from jaxgen.core.task import Task
@@ -54,11 +54,11 @@ def model_of(name: str) -> Any:
     if name in NAMES:
         model = replace(zoo.load("vgg16-shift-tolerant").run.model, classes=2, dropout=0.0)
         return model if name == "vgg16" else replace(model, image=(32, 32, 3), width=1 / 16)
-    if not Path(name).is_dir():
+    if not paths.path(name).is_dir():
         choose(name, NAMES, "backbone (or folder of a classifier's run)")
     from jaxgen.runs.config_io import load_config
 
-    model = load_config(Path(name)).model
+    model = load_config(paths.path(name)).model
     task = model.task(1)
     if task.find(Classifier) is None:
         raise InputError(f"{name} is no classifier's run: it has no features.")
@@ -74,7 +74,7 @@ def load(name: str) -> Backbone:
         from jaxgen.core.config import Mesh
         from jaxgen.runs.load import open_run
 
-        _, _, _, state, _, _ = open_run(Path(name), Mesh(data=1))
+        _, _, _, state, _, _ = open_run(paths.path(name), Mesh(data=1))
         [net] = state.params
         return Backbone({"params": state.params[net], **state.extra.get(net, {})}, model)
     task, net = _task(model)

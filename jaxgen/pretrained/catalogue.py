@@ -276,7 +276,7 @@ def named(name: str, families: Sequence[str], others: Sequence[str]) -> Entry:
         return found
     if found is not None:
         raise InputError(f"The weights {name} are of {found.preset}: --with takes {', '.join((*others, *known))} here.")
-    wrong = f"There is no run folder or file {Path(name).expanduser()}"
+    wrong = f"There is no run folder or file {name}"
     if near := nearest(name, (*others, *known)):
         raise InputError(f"{wrong}: did you mean {near!r}?")
     raise InputError(f"{wrong}: --with names one, or one of {', '.join((*others, *known))}.")

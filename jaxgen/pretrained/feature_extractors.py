@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import zoo
+from jaxgen.core import paths
 from jaxgen.core.cache import cache_folder
 from jaxgen.core.capabilities import Classifier
 from jaxgen.core.errors import InputError, choose
@@ -72,7 +73,7 @@ class Extractor(NamedTuple):
 def extractor(name: str, inception: Path | None = None) -> Extractor:
     """Return the extractor of a name, or of a run's folder. Raises InputError for what can't be had."""
     known = (*NAMES, *OF_CLIPS)
-    if name not in known and Path(name).is_dir():
+    if name not in known and paths.path(name).is_dir():
         return from_run(name)
     choose(name, known, "extractor (or folder of a classifier's run)")
     if name == "pixels":
@@ -117,7 +118,7 @@ def from_run(name: str) -> Extractor:
     from jaxgen.core.spec import spec_of
     from jaxgen.runs.load import open_run
 
-    run, _, _, state, _, _ = open_run(Path(name), Mesh(data=1))
+    run, _, _, state, _, _ = open_run(paths.path(name), Mesh(data=1))
     task = run.model.task(run.steps)  # in f32, whatever it was trained in
     if task.find(Classifier) is None:
         raise InputError(f"{name} is no classifier's run: it has no features to compare.")
@@ -194,7 +195,7 @@ def inception_file(path: Path | None) -> Path:
         say = lambda: print(f"Fetching {INCEPTION.address} ({INCEPTION.size / 1e6:.0f} MB)", file=sys.stderr)  # noqa: E731
         [file] = fetched([INCEPTION], cache_folder() / "weights", "The weights of Inception", say, ADVICE)
         return file
-    file = Path(given).expanduser()
+    file = paths.path(given)
     if not file.is_file():
         raise InputError(f"There is no file {file} with the weights of Inception.")
     if wrong := difference(file, INCEPTION):

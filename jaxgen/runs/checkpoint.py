@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,23 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import PyTree, TrainState
-from jaxgen.runs import seals
+from jaxgen.runs import seals, stores
 from jaxgen.runs.sharding import is_first, lost
 
 
 class Checkpoints:
     """The checkpoints of one run: written in the background, the newest `keep` kept."""
 
-    def __init__(self, folder: Path, keep: int):
-        self.folder, self.keep = folder.absolute(), keep
+    def __init__(self, folder: Path, keep: int, settle: Callable[[], None] = lambda: None):
+        """settle: returns once all that goes with a checkpoint is saved; it is called before the seal is written."""
+        self.folder, self.keep, self.settle = folder.absolute(), keep, settle
         self.damaged = seals.set_aside_damaged(self.folder) if is_first() else {}
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoints checked")
+        stores.enable(self.folder)
         self.checkpointer = ocp.AsyncCheckpointer(_handler())
         self.thread: threading.Thread | None = None
         self.error: BaseException | None = None
@@ -42,7 +45,7 @@ class Checkpoints:
         self.wait()
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(dict(notes)))
         try:
-            self.checkpointer.save(self.folder / str(step), args=args)
+            self.checkpointer.save(str(self.folder / str(step)), args=args)
         except Exception as error:
             raise self._failed(step, error)  # noqa: B904
         self.thread = threading.Thread(target=self._finish, args=(step,))
@@ -78,6 +81,7 @@ class Checkpoints:
         try:
             self.checkpointer.wait_until_finished()
             if is_first():
+                self.settle()
                 seals.seal(self.folder, step)
         except Exception as error:
             self.error = self._failed(step, error)
@@ -103,7 +107,8 @@ class Checkpoints:
 
 def restore(folder: Path, step: int, like: PyTree) -> tuple[Any, dict[str, Any]]:
     """Return one checkpoint's state, laid out as `like`, and its notes. Raises InputError if it is of another model."""
-    path = folder.absolute() / str(step)
+    path = str(folder.absolute() / str(step))
+    stores.enable(folder)
     with ocp.Checkpointer(_handler()) as checkpointer:
         saved = checkpointer.metadata(path).item_metadata["state"]
         holds, wants = _shapes(saved), _shapes(like)
@@ -141,6 +146,8 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if said := paths.fault(error):
+        return said.rstrip(".")
     number = re.search(r"os_error_code='(\d+)'", str(error))  # as TensorStore writes it
     return os.strerror(int(number[1])) if number else " ".join(str(error).split())[:200]
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import typing
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgen import zoo
+from jaxgen.core import paths
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.class_names import listed
 from jaxgen.core.config import Run
@@ -83,7 +83,7 @@ def differences(saved: Run, now: Run) -> list[str]:
         return [f"preset: {saved.preset} -> {now.preset}"]
     a, b = (flat(dataclasses.asdict(run)) for run in (saved, now))
     for run in (a, b):  # one folder has many names
-        run["start_from"] = run["start_from"] and os.path.abspath(run["start_from"])
+        run["start_from"] = run["start_from"] and paths.absolute(run["start_from"])
     free = ("mesh.", "out", "data.threads", "data.prefetch", "data.changed_ok", "model.sampling.")
     ok = ["steps"] if now.steps > saved.steps else []
     ok += [] if saved.data.classes else ["data.classes"]  # runs of older versions have not saved them
@@ -142,7 +142,7 @@ def check_names(run: Run) -> tuple[str, ...]:
     """
     names, how = run.data.classes, getattr(run.model, "sampling", None)
     for folder in (getattr(x, name, "") for x in (run.model, how) for name in ("teacher", "guide", "classifier")):
-        found = load_config(Path(folder)).data.classes if isinstance(folder, str) and folder else ()
+        found = load_config(paths.path(folder)).data.classes if isinstance(folder, str) and folder else ()
         if found and names and found != names:
             raise InputError(f"The classes of {folder} are {listed(found)}, those of this run {listed(names)}.")
         names = names or found

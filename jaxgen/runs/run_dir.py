@@ -10,19 +10,22 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import multihost_utils
 
+from jaxgen.core import paths
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError
 from jaxgen.core.whole_file import replacing
 from jaxgen.runs import seals
 from jaxgen.runs.config_io import differences, load_config, to_json
+from jaxgen.runs.lease import Lease
+from jaxgen.runs.mirror import Mirror
 from jaxgen.runs.sharding import Mesh, is_first
 
 LIBRARIES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
@@ -49,8 +52,16 @@ def saved(run: Run) -> Run | None:
     return load_config(run.folder) if (run.folder / "config.json").is_file() else None
 
 
+class Claimed(NamedTuple):
+    """A run's folder that this process writes into."""
+
+    folder: Path  # where its checkpoints lie
+    files: Path  # where its small files are written: the same folder, unless that lies in a store
+    settle: Callable[[], None] = lambda: None  # returns once they are in `folder`, and it is still this process's
+
+
 @contextmanager
-def claim(run: Run, elsewhere: Path | None = None) -> Iterator[Path]:
+def claim(run: Run, elsewhere: Path | None = None) -> Iterator[Claimed]:
     """Make the run's folder, or check that it holds this very run, and keep other processes out of it meanwhile.
 
     elsewhere: a folder in place of the run's own
@@ -68,8 +79,19 @@ def claim(run: Run, elsewhere: Path | None = None) -> Iterator[Path]:
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("folder checked")
     if not is_first():
-        yield folder
+        yield Claimed(folder, folder)
         return
+    with _claimed_in_store(folder) if paths.remote(folder) else _claimed_here(folder) as claimed:
+        with _as_input_error(folder):
+            if not (claimed.files / "config.json").exists():
+                _write(claimed.files / "config.json", to_json(run))
+                claimed.settle()
+        with _as_input_error(folder, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+            yield claimed
+
+
+@contextmanager
+def _claimed_here(folder: Path) -> Iterator[Claimed]:
     with _as_input_error(folder):
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         (folder / "samples").mkdir(exist_ok=True)
@@ -79,11 +101,21 @@ def claim(run: Run, elsewhere: Path | None = None) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(f"{folder} is being trained in by another process: wait for it, or stop it.") from error
+        yield Claimed(folder, folder)
+
+
+@contextmanager
+def _claimed_in_store(folder: Path) -> Iterator[Claimed]:
+    with ExitStack() as stack:
         with _as_input_error(folder):
-            if not (folder / "config.json").exists():
-                _write(folder / "config.json", to_json(run))
-        with _as_input_error(folder, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
-            yield folder
+            lease = stack.enter_context(Lease(folder))
+        mirror = stack.enter_context(Mirror(folder))
+
+        def settle():
+            lease.check()
+            mirror.send()
+
+        yield Claimed(folder, mirror.files, settle)
 
 
 def _other(folder: Path, old: Run, run: Run, changed: list[str]) -> str:

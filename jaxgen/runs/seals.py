@@ -5,11 +5,11 @@ last: without it a checkpoint is none. Version 0.1 wrote neither the heading nor
 """
 
 import hashlib
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from jaxgen.core import paths
 from jaxgen.core.whole_file import replacing, sync
 
 HEADING = "# The last line is the SHA-256 of all lines above it.\n"
@@ -25,7 +25,8 @@ def seal(folder: Path, step: int):
     root = folder / str(step)
 
     def line(path: Path) -> str:
-        sync(path)
+        if not paths.remote(path):
+            sync(path)
         return f"{_digest(path)}  {path.relative_to(folder).as_posix()}\n" if path.is_file() else ""
 
     with ThreadPoolExecutor(8) as pool:  # a disk writes many files in the time of one
@@ -97,13 +98,13 @@ def set_aside_damaged(folder: Path) -> dict[int, str]:
     _, damaged = newest_whole(folder)
     for step in damaged:
         aside = folder / f"{step}.damaged"
-        shutil.rmtree(aside, ignore_errors=True)
-        (folder / str(step)).rename(aside)
+        paths.delete(aside, ignore_errors=True)
+        paths.move(folder / str(step), aside)
     for step in _steps(folder):
         if not (folder / str(step)).is_dir():
             _seal(folder, step).unlink()
     for half in folder.glob("*.orbax-checkpoint-tmp*"):
-        shutil.rmtree(half, ignore_errors=True)
+        paths.delete(half, ignore_errors=True)
     for part in folder.glob(".*.sha256.*.part"):
         part.unlink(missing_ok=True)
     return damaged
@@ -114,7 +115,7 @@ def discard(folder: Path, step: int):
     with suppress(OSError):
         if not sealed(folder, step):
             for path in (folder / str(step), *folder.glob(f"{step}.orbax-checkpoint-tmp*")):
-                shutil.rmtree(path, ignore_errors=True)
+                paths.delete(path, ignore_errors=True)
 
 
 def prune(folder: Path, keep: int) -> list[str]:
@@ -128,7 +129,7 @@ def prune(folder: Path, keep: int) -> list[str]:
             try:
                 _seal(folder, step).unlink(missing_ok=True)
                 if (folder / str(step)).exists():
-                    shutil.rmtree(folder / str(step))
+                    paths.delete(folder / str(step))
             except OSError as error:
                 faults.append(f"{folder / str(step)}: {error.strerror or error}")
     return faults

@@ -4,13 +4,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.core import rng
+from jaxgen.core import paths, rng
 from jaxgen.core.capabilities import Denoiser, Density, Transform
 from jaxgen.core.errors import InputError, at_least, check_labels
 from jaxgen.core.ranges import Count, Share, check_settings
@@ -106,7 +105,7 @@ def guided(d: Denoiser, params: Params, context: Context, conditioning: Batch, h
         return d.predict_x0(params, context, x, tau, own)
 
     def by_weaker_model(x: Array, tau: Array) -> tuple[Array, Array]:
-        nets, guide = context.frozen["guide"], load_config(Path(how.guide)).model.denoiser
+        nets, guide = context.frozen["guide"], load_config(paths.path(how.guide)).model.denoiser
         known = {name: own[name] for name in guide.null}  # none, for an unconditional guide
         return unguided(x, tau), guide.predict_x0(nets["params"], context_of(nets), x, tau, known)
 
@@ -124,7 +123,7 @@ def classifier_log_prob(
     d: Denoiser, context: Context, label: Array, how: Sampling
 ) -> Callable[[Array, Array, Array], Array]:
     """Return (x, tau, D) -> log p(label | x) f32[b], computed by the run of a classifier."""
-    classifier, nets = load_config(Path(how.classifier)).model, context.frozen["classifier"]
+    classifier, nets = load_config(paths.path(how.classifier)).model, context.frozen["classifier"]
 
     def log_prob(x: Array, tau: Array, _: Array) -> Array:
         alpha = alpha_of(d.frame, tau)
@@ -252,7 +251,7 @@ def in_range(task: Task, model: Any) -> Task:
 
 def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
     """Raise InputError where the model of a run can't guide this one: a weaker one, or (EDM2) an unconditional one."""
-    guide = load_config(Path(folder)).model
+    guide = load_config(paths.path(folder)).model
     fits = all(getattr(guide, name, None) == getattr(model, name, None) for name in ("image", "video", "autoencoder"))
     if (
         not fits
@@ -271,12 +270,12 @@ def check_guide(folder: str, model: Any, denoiser: Denoiser | None):
 def classes_of(own: int, how: Any) -> int:
     """Return the number of classes of samples: the model's own, or those of the classifier that guides it."""
     classifier = getattr(how, "classifier", "")
-    return own or (getattr(load_config(Path(classifier)).model, "classes", 0) if classifier else 0)
+    return own or (getattr(load_config(paths.path(classifier)).model, "classes", 0) if classifier else 0)
 
 
 def check_classifier(folder: str, model: Any):
     """Raise InputError where a run is not a classifier that can guide this model."""
-    found = load_config(Path(folder)).model
+    found = load_config(paths.path(folder)).model
     if model.autoencoder:
         raise InputError(
             "A classifier guides images, and this model generates latents of an autoencoder: leave the classifier out."

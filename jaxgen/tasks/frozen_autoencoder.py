@@ -1,11 +1,11 @@
 """The frozen autoencoder of a latent diffusion model: a run of train.vae with EMA parameters."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from jaxgen.core import paths
 from jaxgen.core.capabilities import Codec
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import spec_of
@@ -54,8 +54,8 @@ def autoencoder_of(folder: str, image: tuple[int, ...]) -> Autoencoder:
 
     image: the shape of an image (height, width, channels) or a video (frames, height, width, channels)
     """
-    load_config(Path(folder))  # raises InputError for a folder without a run
-    found = _opened((Path(folder) / "config.json").read_text(), folder)
+    load_config(paths.path(folder))  # raises InputError for a folder without a run
+    found = _opened((paths.path(folder) / "config.json").read_text(), folder)
     first = next(iter(found.task.example.values()))
     if first.shape != image:
         *frames, height, width, channels = first.shape

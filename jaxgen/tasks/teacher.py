@@ -1,11 +1,11 @@
 """Frozen models of other runs: teachers, guides, autoencoders. Their hyper-parameters and EMA parameters."""
 
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxgen.core import paths
 from jaxgen.core.errors import InputError
 from jaxgen.core.types import Context, PyTree
 
@@ -14,7 +14,7 @@ def teacher_of(folder: str, kind: type, like: Any) -> Any:
     """Return the hyper-parameters of a teacher's run. Raises InputError where its kind, images or classes differ."""
     from jaxgen.runs.config_io import load_config
 
-    found = load_config(Path(folder)).model
+    found = load_config(paths.path(folder)).model
     if not matches(found, kind, like, ("image", "classes", "autoencoder")):
         image = "x".join(map(str, like.image))
         latents = f" and the latents of {like.autoencoder}" if like.autoencoder else ""
@@ -66,7 +66,7 @@ def load(folder: str) -> PyTree:
     from jaxgen.core.types import averaged
     from jaxgen.runs.load import open_run
 
-    opened = open_run(Path(folder))
+    opened = open_run(paths.path(folder))
     params, context = averaged(opened.state, opened.frozen)
     return jax.device_get({"params": params, "extra": context.extra})
 

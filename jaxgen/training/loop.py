@@ -22,7 +22,7 @@ from jaxgen.runs import sharding
 from jaxgen.runs.checkpoint import Checkpoints
 from jaxgen.runs.config_io import check_names
 from jaxgen.runs.load import build_task
-from jaxgen.runs.run_dir import begun, claim, lengthen, record_start, saved
+from jaxgen.runs.run_dir import Claimed, begun, claim, lengthen, record_start, saved
 from jaxgen.runs.sharding import is_first
 from jaxgen.training import warm_start
 from jaxgen.training.metric_writers import MetricWriters, Silent
@@ -57,9 +57,10 @@ def fit(run: Run) -> Path:
     weights = warm_start.weights_of(run, like) if run.start_from and not begun(run) else None
     before = saved(run)
     with ExitStack() as stack:
-        folder = stack.enter_context(claim(run))
+        claimed = stack.enter_context(claim(run))
+        folder, files = claimed.folder, claimed.files
         stop = stack.enter_context(stopping())
-        store = stack.enter_context(Store.open(run, task, folder))
+        store = stack.enter_context(Store.open(run, task, claimed))
         restored = store.checkpoints.restore(like)
         if restored:
             state, notes = restored
@@ -74,12 +75,12 @@ def fit(run: Run) -> Path:
             return folder
         fingerprint = data.fingerprint(source)
         changes = check_data(run, fingerprint) if restored else []
-        writer = MetricWriters(folder, at, run.steps) if is_first() else Silent()
+        writer = MetricWriters(files, at, run.steps) if is_first() else Silent()
         stack.callback(writer.close)
         if is_first():
-            record_start(folder, mesh, fingerprint)
+            record_start(files, mesh, fingerprint)
             if before and before.steps != run.steps:
-                lengthen(folder, run.steps)
+                lengthen(files, run.steps)
         damaged, warm = store.checkpoints.damaged, weights and weights[1]
         starts = how_it_starts(run, before, at, damaged, restored is not None, warm)
         for sentence in [*starts, *changes, *untrained_classes(task.example, source.classes)]:
@@ -148,13 +149,14 @@ class Store:
 
     @classmethod
     @contextmanager
-    def open(cls, run: Run, task: Task, folder: Path) -> Iterator["Store"]:
+    def open(cls, run: Run, task: Task, claimed: Claimed) -> Iterator["Store"]:
         """Open both, and close them however the run ends."""
         with ExitStack() as stack:
-            checkpoints = Checkpoints(folder / "checkpoints", run.save.keep)
+            checkpoints = Checkpoints(claimed.folder / "checkpoints", run.save.keep, claimed.settle)
             stack.callback(checkpoints.close)
             kept = run.optim.ema_widths and task.ema
-            averages = Checkpoints(folder / posthoc_ema.FOLDER, sys.maxsize) if kept else None
+            folder = claimed.folder / posthoc_ema.FOLDER
+            averages = Checkpoints(folder, sys.maxsize, claimed.settle) if kept else None
             if averages:
                 stack.callback(averages.close)
             try:

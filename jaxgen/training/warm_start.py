@@ -1,12 +1,11 @@
 """A start from what another run has learned: fine-tuning, or a larger net around a smaller one."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from jaxgen.core import paths
 from jaxgen.core.class_names import listed
 from jaxgen.core.config import Run
 from jaxgen.core.errors import InputError
@@ -21,10 +20,10 @@ def weights_of(run: Run, like: TrainState) -> tuple[dict[str, Array], str]:
     What has the same path and shape fits: "params/generator/...". Raises InputError where there is no run, and where
     less than half fits, of all numbers and of each net that is averaged: coincidences are no start.
     """
-    folder, preset = Path(run.start_from or ""), run.preset
+    folder, preset = paths.path(run.start_from or ""), run.preset
     trained = open_run(folder, run.mesh, with_frozen=False)
     codes = [getattr(r.model, "autoencoder", "") for r in (trained.run, run)]
-    if len({code and os.path.abspath(code) for code in codes}) > 1:
+    if len({code and paths.absolute(code) for code in codes}) > 1:
         of = [f"latents of {code}" if code else "images" for code in codes]
         raise InputError(f"--start-from: {folder} is a model of {of[0]}, this one is of {of[1]}.")
     params, context = averaged(trained.state, {})
