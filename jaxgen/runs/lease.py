@@ -109,7 +109,7 @@ def ended_here(content: bytes | None) -> bool:
 
 
 def boot() -> str:
-    """Return what tells this start of this machine from all others; "" where that is unknown."""
+    """Return what distinguishes this start of this machine from all others; "" where that is unknown."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -16,7 +16,7 @@ set -uo pipefail
 export XLA_FLAGS="--xla_gpu_enable_latency_hiding_scheduler=true ${XLA_FLAGS:-}"
 export XLA_PYTHON_CLIENT_MEM_FRACTION=0.9
 
-srun --kill-on-bad-exit=1 python -m train.diffusion --preset dit --data.source folder:DIR --mesh.data 8 --mesh.fsdp 2 --compute.precision bf16 --out RUN
+srun --kill-on-bad-exit=1 python -m train.diffusion --preset edm --data.source folder:DIR --mesh.data 8 --mesh.fsdp 2 --compute.precision bf16 --out RUN
 status=$?
 # 143: saved after SIGTERM. Any other status but 0 is a fault, which the next start would meet again.
 if [ "$status" -eq 143 ]; then

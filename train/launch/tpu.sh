@@ -9,4 +9,4 @@ on_all() {
 }
 
 on_all "test -d jaxgen || git clone REPOSITORY jaxgen; cd jaxgen && python3 -m venv .venv && .venv/bin/pip install -q '.[tpu,gcs]'"
-on_all "cd jaxgen && . .venv/bin/activate && python -m train.diffusion --preset dit --data.source folder:gs://BUCKET/DIR --mesh.data 4 --mesh.fsdp 4 --compute.precision bf16 --out gs://BUCKET/RUN"
+on_all "cd jaxgen && . .venv/bin/activate && python -m train.diffusion --preset edm --data.source folder:gs://BUCKET/DIR --mesh.data 4 --mesh.fsdp 4 --compute.precision bf16 --out gs://BUCKET/RUN"
