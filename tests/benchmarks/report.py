@@ -27,7 +27,7 @@ from tests.benchmarks.protocols import PROTOCOLS
 README = render.ROOT / "README.md"
 EXACT = {**os.environ, "JAX_DEFAULT_MATMUL_PRECISION": "float32"}  # of what is measured, on a GPU too
 LIBRARIES = ("jax", "flax", "torch")
-FOLDERS = ("--data", "--out", "--weights", "--runs")  # arguments that are of this machine
+FOLDERS = ("--data", "--out", "--weights", "--runs", "--picture")  # arguments that are of this machine
 WRITE = "append the numbers to jaxgen/evaluation/results.jsonl, and render the tables"
 Value = float | tuple[float, float] | Mapping[str, Any] | None  # (mean, half the interval), or fields of a Result
 
