@@ -70,6 +70,7 @@ ROWS = {  # preset: its module in jaxgen/models, and what it is for
     "consistency": ("diffusion.consistency", "images in one or a few steps"),
     "vdm": ("diffusion.vdm", "diffusion for likelihoods"),
     "masked": ("diffusion.masked", "tokens that are revealed in any order"),
+    "text-flow": ("text_to_image.text_flow", "images of what a text says, by flow matching"),
     "pixelcnn": ("autoregressive.pixelcnn", "small images, pixel by pixel; the first one"),
     "pixelcnn-gated": ("autoregressive.gated_pixelcnn", "small images, pixel by pixel; no blind spot"),
     "pixelcnn-dilated": ("autoregressive.gated_pixelcnn", "digits; published weights"),

@@ -67,6 +67,7 @@ PACKAGE: dict[str, tuple[str, ...]] = {
     "jaxgen/models/normalising_flow": (),
     "jaxgen/models/rendering": (),
     "jaxgen/models/restoration": (),
+    "jaxgen/models/text_to_image": (),
     "jaxgen/models/super_resolution": ("trunk",),  # names of weights
     "jaxgen/models/translation": (),
     "jaxgen/tasks/hole_filling.py": (),
@@ -117,6 +118,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "tests/models/normalising_flow": (),
     "tests/models/rendering": (),
     "tests/models/restoration": (),
+    "tests/models/text_to_image": (),
     "tests/models/super_resolution": ("trunk",),  # names of weights
     "tests/models/translation": (),
 }

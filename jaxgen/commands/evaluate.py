@@ -39,7 +39,8 @@ def evaluate_(
             st_lpips_alex, st_lpips_vgg. Of videos also psnr_rgb_by_frame, st_lpips_alex_by_frame, mse_pixel_sum,
             mae_pixel_sum, flicker, flicker_error, and warping_error_X, where X is a flow net: spynet, or a run of it.
             Of generated or predicted videos fvd_X, kid_X, pr_X, dc_X, where X is action_moving_shapes or the folder of
-            a run of action-net: no FVD, whose net is another one.
+            a run of action-net: no FVD, whose net is another one. Of images of scenes: scene_accuracy, whether they are
+            what their captions say, by rule.
             Unset: accuracy for classifiers; fid_lenet and kid_lenet for generators of small grey images, such as
             digits, and fid_efficientnet_lite0 and kid_efficientnet_lite0 for all others; psnr_rgb for restoration and
             translation models, reconstruction_psnr for plain autoencoders, loss for all others

@@ -26,6 +26,9 @@ def generate(
     sampler: Literal["prior", "mixture", "two-stage"] = "prior",
     components: int = 10,
     sampling: str = "",
+    text: tuple[str, ...] = (),
+    negative: str | None = None,
+    guidance: float | None = None,
     average: float | None = None,
     out: Path | None = None,
     overwrite: bool = False,
@@ -40,7 +43,7 @@ def generate(
     Args:
         run: the run's folder; or the name of trained weights, such as gan-mnist (python -m jaxgen list weights); or a
             file of weights that states its model, as export writes it
-        count: number of samples; unset: 64, and 1 in a file that holds one
+        count: number of samples; unset: 64, or one of each text where there are more, and 1 in a file that holds one
         seed: the random seed
         batch: number of samples drawn at a time
         labels: classes of the samples in turn, by name or number, such as cat,dog, 3, or 0-9; unset: all classes
@@ -51,6 +54,10 @@ def generate(
             VAE (two-stage) fitted to the latents of training images; the last two also work for plain autoencoders
         components: number of Gaussians of the mixture
         sampling: settings that replace the run's model.sampling, such as steps=10,sampler=dpm++2m,guidance=2
+        text: what the samples are of, in turn, such as "a red circle" "a blue cat"; or a .txt file with one a line;
+            unset: captions of the run's data
+        negative: a text that the samples shall not be like, in place of none; it needs a guidance above 1
+        guidance: scale of classifier-free guidance, short for --sampling guidance=3
         average: width sigma_rel of the weights' average, such as 0.08, for a run with --optim.ema-widths
         out: the output file: a .png for a grid of images; for videos and motions a .gif, .apng, .mp4, .webm or lossless
             .mkv, or a .png for the frames of each in a row; for one motion a .bvh or .glb; for audio a .wav, or a .png
@@ -61,7 +68,7 @@ def generate(
     """
     from jaxgen import data
     from jaxgen.inference import latent_samplers
-    from jaxgen.inference.opening import mark_of, open_trained, task_of, with_frames
+    from jaxgen.inference.opening import configured, mark_of, open_trained, task_of, with_frames
     from jaxgen.inference.sampling import (
         check_samples,
         check_truncation,
@@ -74,13 +81,16 @@ def generate(
         make_sampler,
         sample_spec,
     )
+    from jaxgen.inference.texts import lines_of, text_input, text_tokens
     from jaxgen.media.array_files import ENDINGS, SUFFIXES, alone, check_arrays, save_arrays, stored
     from jaxgen.media.image_grid import save_npz
 
-    task = task_of(run, sampling, frames)
+    if guidance is not None:
+        sampling = ",".join(filter(None, (sampling, f"guidance={guidance}")))
+    task, texts = task_of(run, sampling, frames), lines_of(text)
     spec = sample_spec(task)
     single = out is not None and out.suffix.lower() in alone(spec)
-    count = count if count is not None else 1 if single else 64
+    count = count if count is not None else 1 if single else max(64, len(texts))
     at_least(1, count=count, batch=batch)
     if single and out and count > 1:
         raise InputError(f"A {out.suffix} holds one motion: leave out --count {count}, or write a .gif or .npz.")
@@ -102,18 +112,30 @@ def generate(
         generator_of(task)
     if sampler != "prior" and truncation < 1:
         raise InputError(f"--truncation needs --sampler prior, not {sampler}.")
+    written = text_tokens(task, texts, negative) if texts or negative is not None else {}
+    if (
+        negative is not None
+        and (settings := configured(run, sampling=sampling))
+        and settings.model.sampling.guidance == 1
+    ):
+        raise InputError("--negative has no effect without guidance: give --guidance 3, or another scale above 1.")
     names, folder = conditions_of(task), paths.path(run).is_dir()
-    if not folder and (sampler != "prior" or set(names) - {"label"}):
-        raise InputError(f"{run} has no training data, which this needs: name a run's folder.")
+    lacking = set(names) - {"label", *written}
+    if not folder and (sampler != "prior" or lacking):
+        instead = "give --text" if text_input(task) else "name a run's folder"
+        raise InputError(f"{run} has no training data, which this needs: {instead}.")
     opened = with_frames(open_trained(run, sampling=sampling, average=average), frames)
     config, mesh, task, state, frozen, step = latent_samplers.refit(opened, sampler, components)
     sample = make_sampler(task, mesh, batch)
     needed, rows = {}, 0
-    if set(names) - {"label"}:
+    if lacking:
         needed = conditioning_of(task, config, data.open_source(config.data, conditions_example(task)), count)
     if classes and (labels is not None or names == ("label",)):
         turns, rows = in_turn(classes, count)
         needed = {**needed, **turns}
+    if written:
+        needed |= {name: np.resize(tokens, (count, tokens.shape[1])) for name, tokens in written.items()}
+        rows = len(texts) if 1 < len(texts) <= count and not rows else rows
     if truncation < 1:
         needed = {**needed, "truncation": np.full(count, truncation, np.float32)}
     given = any(task.example[name].kind in ("image", "video", "audio") for name in names)

@@ -126,7 +126,8 @@ class Denoiser(Capability):
     frame:      which x that is, "ve" or "flow"
     taus:       f64[n + 1], falling to 0
     shape:      of one x
-    null:       {name: the value that stands for no condition}; {}: it is unconditional
+    null:       {name: the value that stands for no condition: a number, or numbers, as a text has}; {}: it is
+                unconditional
     learned:    whether the net has been trained with these values
     predict_x0_and_variance: as predict_x0, with a variance as well, where the net has learned one
     encode:     (params, context, example) -> x0, where x0 are latents
@@ -138,7 +139,7 @@ class Denoiser(Capability):
     frame: Any
     taus: Any
     shape: tuple[int, ...]
-    null: Mapping[str, int] = field(default_factory=dict)
+    null: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     learned: bool = True
     predict_x0_and_variance: Callable[..., tuple[Array, Array]] | None = field(default=None, metadata=NET)
     encode: Callable[..., Array] | None = field(default=None, metadata=NET)
@@ -153,7 +154,8 @@ class Denoiser(Capability):
         missing = {name: value for name, value in self.null.items() if name not in known}
         if missing and not self.learned:
             raise InputError(f"This model was always trained with a {' and a '.join(missing)} (drop 0): give one.")
-        return {**{name: jnp.full(count, value, jnp.int32) for name, value in missing.items()}, **known}
+        rows = {name: jnp.asarray(value, jnp.int32)[None] for name, value in missing.items()}
+        return {**{name: jnp.repeat(row, count, 0) for name, row in rows.items()}, **known}
 
 
 @dataclass(frozen=True)

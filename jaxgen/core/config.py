@@ -17,8 +17,8 @@ M = TypeVar("M")
 class Data:
     """The data source and the processing of each example."""
 
-    # digits | shapes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B | emoji:FOLDER, and
-    # paired:emoji:FOLDER or unpaired:emoji:FOLDER for two of its styles; of videos: video:PATH | moving-digits, or
+    # digits | shapes | scenes | tfds:NAME | folder:, idx:, npz: or paired:PATH | unpaired:PATH_A,PATH_B | emoji:FOLDER,
+    # and paired:emoji:FOLDER or unpaired:emoji:FOLDER for two of its styles; of videos: video:PATH | moving-digits, or
     # moving-digits:FOLDER of MNIST | moving-shapes | bouncing-balls; of motions: mocap:PATH | actor:PATH, with clips of
     # an actor; of sounds: audio:PATH; of views of a scene: nerf:PATH
     source: str = "digits"
@@ -26,6 +26,8 @@ class Data:
     split: str = "train"  # part of the source, or slices such as train[:9000]; tfds: also of parts, train[:90%]
     only: str | None = None  # keep only the examples of these classes, such as cat,dog, 0-8 or 0,2; unset: all
     classes: tuple[str, ...] = ()  # names of the classes 0, 1, ...; unset: those of all splits together, in order
+    vocabulary: tuple[str, ...] = ()  # tokens of captions; unset: made of those of the training data
+    captions: str = ""  # of folder: a .csv or .jsonl with file_name and text; unset: captions.csv or .txt beside images
     styles: str = ""  # of emoji:, such as noto,twemoji; of a translation: from the first to the second; unset: all
     labels: Literal["category", "style", "both"] = "category"  # of emoji:
     parts: tuple[Count, ...] = (1,)  # of audio: without sub-folders: the parts of a file's name that are its class

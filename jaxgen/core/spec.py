@@ -25,7 +25,7 @@ class ArraySpec:
     multiple: the sizes of named axes but the last must be divisible by it
     allowed:  the sizes that a named axis may have, where they are few: {"c": (1, 3)}
     count:    labels and tokens are below it; 0: any
-    names:    of the labels, where they have some; of a pose's joints
+    names:    of the labels, where they have some; of a pose's joints; of the tokens of a text, the run's vocabulary
     rate:     frames or samples in a second
     parents:  of a pose, the number of each joint's parent, by which it is drawn; -1: the root, at 0
     offsets:  of a pose that is rotations [t j 6] (jaxgen/data/motion_clips), the bones of its skeleton, in metres

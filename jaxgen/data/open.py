@@ -20,6 +20,7 @@ VIDEOS = ("moving-digits", "moving-shapes", "bouncing-balls", "video")
 KINDS = (
     "digits",
     "shapes",
+    "scenes",
     "tfds",
     "folder",
     "idx",
@@ -55,18 +56,8 @@ PART = re.compile(r"([^\[\]]+)\[(\d*):(\d*)\]")  # of a split, by the numbers of
 OWN_PARTS = ("tfds", "paired", "unpaired")  # TFDS cuts splits itself; pairs and two domains are used whole
 
 
-def open_source(data: Data, example: Example | tuple[int, ...] | None = None) -> Source:
-    """Return the source named by `data.source`, for examples of the given specs.
-
-    example: the specs of the arrays of an example, or the shape (h, w, c) of its image. `shapes` draws images of this
-    size. If an example has no image, its arrays are read from a .npz by name. A source of videos gives each array of
-    kind video its frames: the first of a clip to the first array, and so on; a source of motions does so with poses.
-
-    Classes are numbered alike in all splits, and as in `data.classes` where a run has saved their names. With
-    `data.only` it is the subset with these classes, which keep their numbers. A split may be a part of one, such as
-    test[:1000]. Raises InputError for an unknown source or split, for data that is missing, empty, damaged or
-    unreadable, and for unknown classes.
-    """
+def _open_part(data: Data, example: Example | tuple[int, ...] | None) -> Source:
+    """Return a source, or the part of one that `data.split` and `data.only` name."""
     part = PART.fullmatch(data.split) if data.source.partition(":")[0] not in OWN_PARTS else None
     source = _open_whole(dataclasses.replace(data, split=part[1]) if part else data, example)
     if part:
@@ -87,9 +78,34 @@ def open_source(data: Data, example: Example | tuple[int, ...] | None = None) ->
     return _part(source, kept, source.classes)
 
 
+def open_source(data: Data, example: Example | tuple[int, ...] | None = None) -> Source:
+    """Return the source named by `data.source`, for examples of the given specs.
+
+    example: the specs of the arrays of an example, or the shape (h, w, c) of its image. `shapes` draws images of this
+    size. If an example has no image, its arrays are read from a .npz by name. A source of videos gives each array of
+    kind video its frames: the first of a clip to the first array, and so on; a source of motions does so with poses.
+    Where a source has captions, and no array of its own by that name, an array of kind tokens are theirs.
+
+    Classes are numbered alike in all splits, and as in `data.classes` where a run has saved their names; captions have
+    the tokens of `data.vocabulary`, or of one made of this source. With `data.only` it is the subset with these
+    classes, which keep their numbers. A split may be a part of one, such as test[:1000]. Raises InputError for an
+    unknown source or split, for data that is missing, empty, damaged or unreadable, and for unknown classes.
+    """
+    source = _open_part(data, example)
+    specs: Mapping[str, Any] = example if isinstance(example, Mapping) else {}
+    texts = [(name, spec) for name, spec in specs.items() if spec.kind == "tokens" and "image" in specs]
+    if not texts or texts[0][0] in source[0]:
+        return source
+    from jaxgen.data.captions import captioned
+
+    ((name, spec),) = texts
+    return captioned(source, data.vocabulary, name, spec.shape[0], spec.count)
+
+
 def with_classes(data: Data, source: Source, example: Example) -> Data:
-    """Return the settings to save with a run: with the names of its classes, if it depends on their numbers."""
+    """Return the settings to save with a run: its vocabulary, and its classes' names if it depends on their numbers."""
     depends = "label" in example or data.only is not None
+    data = dataclasses.replace(data, vocabulary=tuple(getattr(source, "vocabulary", ())))
     return dataclasses.replace(data, classes=source.classes) if depends and source.classes else data
 
 
@@ -121,6 +137,10 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
         from jaxgen.data import shapes
 
         return shapes.Shapes(data.split, image)
+    if kind == "scenes":
+        from jaxgen.data import scenes
+
+        return scenes.Scenes(data.split, image)
     if kind == "tfds":
         from jaxgen.data import tfds
 
@@ -172,7 +192,12 @@ def _open_whole(data: Data, example: Example | tuple[int, ...] | None) -> Source
     from jaxgen.data import folder
 
     mixed = bool(specs) and "label" not in specs and data.only is None  # no class is missed
-    return folder.Folder(path, data.split, data.skip_bad, mixed)
+    found = folder.Folder(path, data.split, data.skip_bad, mixed)
+    if not any(spec.kind == "tokens" for spec in specs.values()):
+        return found
+    from jaxgen.data.captions import with_captions
+
+    return with_captions(found, data.captions, data.skip_bad)
 
 
 def _videos(data: Data, kind: str, rest: str, specs: Example) -> Source:

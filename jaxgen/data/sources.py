@@ -77,9 +77,9 @@ class Subset:
 
     @property
     def captions(self) -> list[str]:
-        """The captions of the images, if the source has them."""
+        """The captions of the images. Raises AttributeError where the source has none."""
         whole: Any = self.source
-        return [whole.captions[i] for i in self.indices]
+        return [whole.captions[int(i)] for i in self.indices]
 
 
 def renumbering(found: Sequence[str], classes: Sequence[str]) -> np.ndarray:

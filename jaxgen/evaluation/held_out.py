@@ -23,6 +23,7 @@ from jaxgen.core.types import Array, Frozen, TrainState, averaged
 from jaxgen.data import Subset, batches, check_source, evenly, open_source
 from jaxgen.evaluation.net_scores import NET_METRICS, is_net_metric, net_metric
 from jaxgen.evaluation.sample_scores import STATISTICS, extract, is_score, open_scores
+from jaxgen.evaluation.scene_accuracy import scene_accuracy
 from jaxgen.inference.previews import degraded_and_restored
 from jaxgen.metrics.accumulate import MOMENTS, merge_variances, variances
 from jaxgen.metrics.accuracy import ACCURACY
@@ -335,7 +336,13 @@ def units(task: Task) -> Metric:
 
 LIKELIHOODS = ("nll_", "bpd_")
 INDEX, VALID = "index of the example", "counts"  # beside the names of an example's arrays
-MEASURES = {"loss": losses, "accuracy": accuracy, "reconstruction_psnr": reconstruction, "active_units": units}
+MEASURES = {
+    "scene_accuracy": scene_accuracy,
+    "loss": losses,
+    "accuracy": accuracy,
+    "reconstruction_psnr": reconstruction,
+    "active_units": units,
+}
 
 
 def measure_of(name: str) -> Callable[[Task], Metric] | None:

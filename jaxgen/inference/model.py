@@ -25,6 +25,7 @@ from jaxgen.inference.latent_space import Entry, conditions, lerp, slerp
 from jaxgen.inference.opened import Labels, Opened, in_words, text_of
 from jaxgen.inference.stylization import StyleRequest, named
 from jaxgen.inference.stylization import Trained as Painter
+from jaxgen.inference.texts import text_input, text_tokens
 from jaxgen.inference.tiled_restoration import OVERLAP, TILE, enlarged_alpha, restored_lines
 from jaxgen.inference.tiled_stylization import stylized, tile_of
 from jaxgen.inference.user_images import FORMS, Form, formed, like, masks_of, taken
@@ -72,6 +73,8 @@ class Model(Opened):
         seed: int = 0,
         *,
         labels: Labels = None,
+        text: str | Sequence[str] = (),
+        negative: str | None = None,
         truncation: float = 1.0,
         batch: int | None = None,
         given: Mapping[str, np.ndarray] | None = None,
@@ -81,6 +84,8 @@ class Model(Opened):
 
         Sample i depends on the seed and on i only, not on count and batch.
         labels:     classes in turn, by name or number; None: all classes
+        text:       what samples are of, in turn, of a model of texts
+        negative:   a text that they shall not be like, with guidance
         truncation: psi in [0, 1]: less varied samples below 1
         batch:      samples drawn at a time; None: as many as needed, at most 64
         given:      other arrays [count ...] that samples are conditioned on
@@ -95,8 +100,12 @@ class Model(Opened):
         sampling.check_samples(task, count, f"count={count}")
         sampling.check_truncation(task, truncation)
         names, needed = sampling.conditions_of(task), dict(given or {})
+        if text or negative is not None:
+            written = text_tokens(task, [text] if isinstance(text, str) else text, negative)
+            needed |= {name: np.resize(tokens, (count, tokens.shape[1])) for name, tokens in written.items()}
         if missing := set(names) - {"label", *needed}:
-            raise InputError(f"{self.name} draws samples of its {' and '.join(sorted(missing))}: give them in `given`.")
+            how = "give one" if text_input(task) else "give them in `given`"
+            raise InputError(f"{self.name} draws samples of its {' and '.join(sorted(missing))}: {how}.")
         if "label" not in needed and (classes := sampling.classes_of(task, text_of(labels))):
             needed |= sampling.in_turn(classes, count)[0]
         if truncation < 1:

@@ -78,11 +78,10 @@ def stated(path: Path, preset: str = "") -> Run | None:
 
 
 def with_notes(run: Run, said: Any) -> Run:
-    """Return a run with the number of steps and the names of classes that weights state."""
-    classes = tuple(json.loads(said.get("classes", "[]")))
-    return dataclasses.replace(
-        run, steps=max(int(said.get("step", "1")), 1), data=dataclasses.replace(run.data, classes=classes)
-    )
+    """Return a run with the number of steps, the names of classes and the vocabulary that weights state."""
+    stated = {name: tuple(json.loads(said.get(name, "[]"))) for name in ("classes", "vocabulary")}
+    data = dataclasses.replace(run.data, **stated)
+    return dataclasses.replace(run, steps=max(int(said.get("step", "1")), 1), data=data)
 
 
 def task_of(name: str, sampling: str = "", frames: int | None = None) -> Task:

@@ -130,5 +130,6 @@ def export_nets(
     else:
         notes = {"preset": run.preset, "net": ",".join(nets), "model": json.dumps(dataclasses.asdict(run.model))}
         notes |= {"classes": json.dumps(run.data.classes)} if run.data.classes else {}
+        notes |= {"vocabulary": json.dumps(run.data.vocabulary)} if run.data.vocabulary else {}
         write_safetensors(path, tensors, {**notes, "step": str(int(state.step))}, overwrite)
     return len(tensors)

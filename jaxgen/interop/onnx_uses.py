@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxgen.core.capabilities import Classifier, Codec, Denoiser, Transform
 from jaxgen.core.errors import InputError
-from jaxgen.core.spec import ArraySpec, Example, label_spec
+from jaxgen.core.spec import INTEGER, ArraySpec, Example, label_spec
 from jaxgen.core.task import Task
 from jaxgen.core.types import Context, Params
 from jaxgen.interop.noise_inputs import Function
@@ -95,7 +95,10 @@ def _of_transform(transform: Transform, nets: tuple, scale: float | None, side: 
 
 def _of_denoiser(d: Denoiser, nets: tuple) -> Use:
     """Return predict_x0, for samplers of one's own."""
-    labels = {name: label_spec(value + 1) for name, value in d.null.items()}
+    labels = {
+        name: label_spec(value + 1) if isinstance(value, int) else ArraySpec("tokens", (len(value),), INTEGER)
+        for name, value in d.null.items()
+    }
     inputs = {"x": ArraySpec("image", d.shape), "tau": ArraySpec("label", ()), **labels}
 
     def apply(nets: Any, inputs: Mapping[str, Any], keys: Any) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def attention(query: Array, both: Array, heads: int, seen: Array | None = None, 
     """Return softmax(q k^T / sqrt(d)) v for each head: queries [b n c], keys and values [b m 2*c] -> [b n c].
 
     Keys and values are concatenated along the channels. seen: bool[n m], the positions that each query attends to;
-    None: all of them. bias: f32[heads n m], added to the scores. Scores and softmax are f32.
+    None: all of them; or bool[b n m], such as [b 1 m] for the keys that count. bias: f32[heads n m], added to the
+    scores. Scores and softmax are f32.
     """
     query = rearrange(query, "b n (h d) -> b h n d", h=heads)
     key, value = rearrange(both, "b m (two h d) -> two b h m d", two=2, h=heads)
@@ -66,7 +67,8 @@ def attention(query: Array, both: Array, heads: int, seen: Array | None = None, 
     if bias is not None:
         scores = scores + jnp.broadcast_to(bias[None], scores.shape)
     if seen is not None:
-        scores = jnp.where(jnp.broadcast_to(seen[None, None], scores.shape), scores, -jnp.inf)
+        rows = seen[None] if seen.ndim == 2 else seen
+        scores = jnp.where(jnp.broadcast_to(rows[:, None], scores.shape), scores, -jnp.inf)
     weights = jax.nn.softmax(scores, -1).astype(value.dtype)
     return rearrange(jnp.einsum("bhnm,bhmd->bhnd", weights, value), "b h n d -> b n (h d)")
 
@@ -76,7 +78,8 @@ class Attention(nn.Module):
 
     Scores and softmax are f32. Causal: a position attends to itself and the positions before it. With `cached` > 0
     positions, x [b 1 c] is the input at position place i32[]; keys and values of earlier positions come from the
-    collection "cache". Vaswani et al. 2017, "Attention Is All You Need".
+    collection "cache". seen: bool[b n n], which positions attend to which, in place of `causal`. Vaswani et al. 2017,
+    "Attention Is All You Need".
     """
 
     heads: int
@@ -86,13 +89,15 @@ class Attention(nn.Module):
     cached: int = 0
 
     @nn.compact
-    def __call__(self, x: Array, place: Array | None = None) -> Array:
+    def __call__(self, x: Array, place: Array | None = None, seen: Array | None = None) -> Array:
         c = x.shape[-1]
         qkv = Dense(3 * c, self.qkv_bias, self.kernel_init, name="qkv")(x)
         if self.cached and place is not None:
             cache = self.variable("cache", "both", jnp.zeros, (x.shape[0], self.cached, 2 * c), qkv.dtype)
             cache.value = jax.lax.dynamic_update_slice(cache.value, qkv[..., c:], (0, place, 0))
             mixed = attention(qkv[..., :c], cache.value, self.heads, (jnp.arange(self.cached) <= place)[None])
+        elif seen is not None:
+            mixed = attention(qkv[..., :c], qkv[..., c:], self.heads, seen)
         else:
             mixed = self_attention(qkv, self.heads, self.causal)
         return Dense(c, kernel_init=self.kernel_init, name="proj")(mixed)
@@ -114,8 +119,8 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """x <- x + attention(norm(x)), then x <- x + mlp(norm(x)), x [b n c] -> [b n c].
 
-    With a skip [b n c], x is first replaced by a linear map of both (Bao et al. 2023, section 3.1). `cached` and
-    `place` are passed to the attention.
+    With a skip [b n c], x is first replaced by a linear map of both (Bao et al. 2023, section 3.1). `cached`, `place`
+    and `seen` are passed to the attention.
     """
 
     heads: int
@@ -126,13 +131,15 @@ class Layer(nn.Module):
     cached: int = 0
 
     @nn.compact
-    def __call__(self, x: Array, skip: Array | None = None, place: Array | None = None) -> Array:
+    def __call__(
+        self, x: Array, skip: Array | None = None, place: Array | None = None, seen: Array | None = None
+    ) -> Array:
         norm1, norm2 = (layer_norm(name, self.epsilon) for name in ("norm1", "norm2"))
         if skip is not None:
             both = jnp.concatenate([x, skip], -1)  # [b n 2c]
             x = Dense(x.shape[-1], kernel_init=self.kernel_init, name="skip_linear")(both)
         attention = Attention(self.heads, self.kernel_init, self.causal, self.qkv_bias, self.cached, name="attn")
-        x = x + attention(norm1(x), place)
+        x = x + attention(norm1(x), place, seen)
         return x + MLP(self.kernel_init, name="mlp")(norm2(x))
 
 

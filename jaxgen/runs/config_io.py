@@ -87,6 +87,7 @@ def differences(saved: Run, now: Run) -> list[str]:
     free = ("mesh.", "out", "data.threads", "data.prefetch", "data.changed_ok", "model.sampling.")
     ok = ["steps"] if now.steps > saved.steps else []
     ok += [] if saved.data.classes else ["data.classes"]  # runs of older versions have not saved them
+    ok += [] if saved.data.vocabulary and now.data.vocabulary else ["data.vocabulary"]  # unset: that of the run
     changed = [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(free) and k not in ok]
     return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in changed]
 
@@ -121,15 +122,19 @@ def task_of(folder: Path, sampling: str = "") -> Task:
 
 
 def named(task: Task, run: Run) -> Task:
-    """Return a run's task whose labels have the names of the run's classes, in examples and in what samples take.
+    """Return a run's task whose labels and tokens have the names of the run's classes and of its vocabulary.
+
+    Those of examples and of what samples take.
 
     Raises InputError where another run that it uses, such as a guide, has classes of other names.
     """
-    names = check_names(run)
-    if not names or not task.classes:
+    names, words = check_names(run), run.data.vocabulary
+    label = lambda x: bool(names) and x.kind == "label" and x.count == task.classes and not x.names  # noqa: E731
+    text = lambda x: bool(words) and x.kind == "tokens" and x.count >= len(words)  # noqa: E731
+    of = lambda x: names if label(x) else words if text(x) else x.names  # noqa: E731
+    by_name = lambda specs: {k: replace(x, names=of(x)) for k, x in specs.items()}  # noqa: E731
+    if not words and not (names and task.classes):
         return task
-    label = lambda x: x.kind == "label" and x.count == task.classes and not x.names  # noqa: E731
-    by_name = lambda specs: {k: replace(x, names=names) if label(x) else x for k, x in specs.items()}  # noqa: E731
     transform = task.find(Transform)
     task = replace(task, example=by_name(task.example))
     return task.having(replace(transform, inputs=by_name(transform.inputs))) if transform else task

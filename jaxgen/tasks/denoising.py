@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from jaxgen.core import paths, rng
 from jaxgen.core.capabilities import Denoiser, Density, Transform
 from jaxgen.core.errors import InputError, at_least, check_labels
 from jaxgen.core.ranges import Count, Share, check_settings
-from jaxgen.core.spec import kind_of, labelled
+from jaxgen.core.spec import Example, kind_of, labelled
 from jaxgen.core.task import Task
 from jaxgen.core.types import Array, Batch, Context, Ema, Key, Learner, Params, Phase, ramped
 from jaxgen.diffusion import guidance, likelihood, samplers
@@ -29,6 +29,9 @@ from jaxgen.tasks.teacher import check_scale, context_of, describe, load
 from jaxgen.tasks.transforms import example_generation
 
 Name = Literal["ddim", "ddpm", "euler-ancestral", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "lms", "dopri5"]
+
+
+NEGATIVE = "negative_"  # before a condition's name: the condition that samples are led away from
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,17 @@ def with_label(label: Array | None) -> dict[str, Array]:
 def guided(d: Denoiser, params: Params, context: Context, conditioning: Batch, how: Sampling) -> samplers.Denoise:
     """Return (x, tau) -> E[x0 | x, conditioning], with guidance.
 
-    Classifier-free guidance computes both predictions in one call of the net. A net without classes takes labels
-    i32[b] where a classifier guides it.
+    Classifier-free guidance computes both predictions in one call of the net; the second is without a condition, or
+    with another one that samples shall not be like, `negative_<name>`. A net without classes takes labels i32[b] where
+    a classifier guides it.
     """
     own = {name: conditioning[name] for name in d.null}
+    against = {name: key for name in d.null if (key := f"{NEGATIVE}{name}") in conditioning}
 
     def classifier_free(x: Array, tau: Array) -> tuple[Array, Array]:
         twice = lambda v: jnp.concatenate([v, v])  # noqa: E731
-        both = {name: jnp.concatenate([v, d.unconditional(len(x))[name]]) for name, v in own.items()}
+        other = d.unconditional(len(x)) | {name: conditioning[key] for name, key in against.items()}
+        both = {name: jnp.concatenate([v, other[name]]) for name, v in own.items()}
         conditional, unconditional = jnp.split(d.predict_x0(params, context, twice(x), twice(tau), both), 2)
         return conditional, unconditional
 
@@ -153,12 +159,14 @@ def start(d: Denoiser, keys: Key) -> Array:
 def generator(d: Denoiser, how: Sampling) -> Callable:
     """Return the `generate` function that `game` takes."""
     learned = d.predict_x0_and_variance if how.sampler == "ddpm" and how.guidance == 1 and not how.classifier else None
-    classes, kind = classes_of(d.null.get("label", 0), how), kind_of(d.shape)
+    labels: Any = d.null.get("label", 0)
+    classes, kind = classes_of(labels, how), kind_of(d.shape)
     sample = samplers.sampler_of(how.sampler, d.frame, how.churn, how.eta, learned is not None)
 
     def generate(params: Params, context: Context, keys: Key, given):
         check_labels(classes, given)
         conditioning = {"label": given["label"]} if classes else {}
+        conditioning |= {k: v for k, v in given.items() if k.removeprefix(NEGATIVE) in d.null}
         denoise = guided(d, params, context, conditioning, how)
         if learned is not None:
             own = {name: conditioning[name] for name in d.null}
@@ -213,10 +221,12 @@ def game(
     loss: Any = None,
     denoiser: Denoiser | None = None,
     frozen: Mapping[str, Callable] | None = None,
+    conditions: Example = {},  # noqa: B006
 ) -> Task:
     """Return the training task of one net, "denoiser", with Adam and an EMA, from a model's `init` and `loss`.
 
     `generate` returns images, which are clipped to [-1, 1] here, or latents of model.autoencoder, which are decoded.
+    conditions: arrays of an example that samples are conditioned on, beside the label; of each there is a negative one
     """
     finish = latent_diffusion.with_autoencoder if model.autoencoder else in_range
     if guide := getattr(model.sampling, "guide", ""):
@@ -226,7 +236,8 @@ def game(
         check_classifier(classifier, model)
         frozen = {**(frozen or {}), "classifier": partial(load, classifier)}
     classes = classes_of(model.classes, model.sampling)
-    example = labelled(pixels_of(model), classes)
+    example = {**labelled(pixels_of(model), classes), **conditions}
+    against = {f"{NEGATIVE}{name}": replace(spec, optional=True) for name, spec in conditions.items()}
     density = (Density(log_prob),) if log_prob is not None and not model.autoencoder else ()
     task = Task(
         init=model.init,
@@ -236,7 +247,7 @@ def game(
         ema=(Ema("denoiser", ramped(model.ema)),),
         frozen=frozen or {},
         capabilities=(
-            example_generation(generate, example),
+            example_generation(generate, example, {**conditions, **against}),
             *((denoiser,) if denoiser is not None else ()),
             *density,
         ),

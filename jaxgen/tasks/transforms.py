@@ -25,10 +25,14 @@ def generation(generate: Callable, outputs: Example, inputs: Example = {}, stoch
     return Transform(apply, inputs, outputs, stochastic=stochastic)
 
 
-def example_generation(generate: Callable, example: Example) -> Transform:
-    """Return the Transform of a `generate` that draws an example's first array, for its label where it has one."""
+def example_generation(generate: Callable, example: Example, conditions: Example = {}) -> Transform:  # noqa: B006
+    """Return the Transform of a `generate` that draws an example's first array, for its label where it has one.
+
+    conditions: what else samples are conditioned on
+    """
     main = next(iter(example))
-    return generation(generate, {main: example[main]}, {k: v for k, v in example.items() if k == "label"})
+    label = {k: v for k, v in example.items() if k == "label"}
+    return generation(generate, {main: example[main]}, {**label, **conditions})
 
 
 CONDITIONS: Mapping[str, ArraySpec] = {

@@ -27,7 +27,7 @@ from jaxgen.runs.sharding import is_first
 from jaxgen.training import warm_start
 from jaxgen.training.metric_writers import MetricWriters, Silent
 from jaxgen.training.previews import Previews, last_previews
-from jaxgen.training.resuming import check_data, how_it_starts, untrained_classes
+from jaxgen.training.resuming import check_data, how_it_starts, untrained_classes, with_vocabulary
 from jaxgen.training.setup import Setup, check_batches, check_mesh, lower
 from jaxgen.training.stopping import Interrupted, interruptible, stopping
 from jaxgen.training.window import Window
@@ -45,6 +45,8 @@ def fit(run: Run) -> Path:
     sharding.start(run.mesh)
     mesh = sharding.make_mesh(run.mesh)
     check_mesh(run, mesh)
+    before = saved(run)
+    run = with_vocabulary(run, before)
     task = build_task(run, mesh)
     check_batches(run, task)
     source = data.open_source(run.data, task.example)
@@ -55,7 +57,6 @@ def fit(run: Run) -> Path:
     sharding.check_memory(like, mesh)
     evaluation = Evaluation(run, task, mesh) if run.eval.every else None
     weights = warm_start.weights_of(run, like) if run.start_from and not begun(run) else None
-    before = saved(run)
     with ExitStack() as stack:
         claimed = stack.enter_context(claim(run))
         folder, files = claimed.folder, claimed.files

@@ -1,12 +1,15 @@
 """Sentences on the beginning of a run, or its continuation: its checkpoints, its weights and its schedules."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from jaxgen.core.config import Optim, Run
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import Example
 from jaxgen.data.fingerprint import difference
+from jaxgen.runs.config_io import load_config
 from jaxgen.runs.run_dir import recorded_data
 from jaxgen.runs.task_transforms import schedule, warmup_of
 
@@ -32,6 +35,18 @@ def how_it_starts(
     if before and before.steps < run.steps:
         said.append(lengthened(run.folder, run.optim, before.steps, run.steps, at))
     return said + shortened_warmup(run, at)
+
+
+def with_vocabulary(run: Run, before: Run | None) -> Run:
+    """Return a run with the vocabulary that its folder, or the run that it starts from, has saved.
+
+    The same tokens stand for the same texts then, even where captions have been added.
+    """
+    if run.data.vocabulary:
+        return run
+    start = run.start_from and load_config(Path(run.start_from))
+    kept = before.data.vocabulary if before else start.data.vocabulary if start else ()
+    return replace(run, data=replace(run.data, vocabulary=kept))
 
 
 def untrained_classes(example: Example, names: Sequence[str]) -> list[str]:

@@ -57,6 +57,7 @@ SMALLER = (
     (r"(render (?:cornell|scene.json))", r"\1 --size 8x8 --samples 2"),
     (r"nerf:DIR --model.image 50 50 3", "nerf:SCENE --model.image 8 8 3"),
     (r"nerf:DIR", "nerf:SCENE"),
+    (r"test\[:256\]", "test[:8]"),
     (r"--size 200x200", "--size 8x8"),
     (r"(render RUN)", r"\1 --frames 2"),
 )
@@ -66,9 +67,11 @@ GAN, VAE = ("gan", "dcgan", *DIGITS), ("vae", "vae", *DIGITS)
 FILLS = ("restoration", "gated-conv")
 CLASSES = "--data.classes", "jumping", "running", "walking"
 ACTIONS = ("--data.source", "mocap:TAKES", "--model.skeleton", "take.bvh", *CLASSES)
+WORDS = ("<pad>", "<unknown>", *" abcdefghilnopqrstu", " red", " blue", " circle", " square")
 RUNS = (
     (r"seven.wav|digits.png|bpd_1 --batch", ("audio", "wavenet-digits", "--data.source", "audio:SOUNDS")),
     (r"snr", ("audio", "wavenet-vocoder", "--data.source", "audio:SOUNDS")),
+    (r"--text|scene_accuracy", ("text_to_image", "text-flow", "--data.vocabulary", *WORDS)),
     (r"jaxgen render RUN", ("rendering", "hash-grid", "--data.source", "nerf:SCENE")),
     (r"guidance.*--action", ("motion", "mdm", *ACTIONS)),
     (r"--action", ("motion", "motion-vae", *ACTIONS)),
@@ -196,6 +199,11 @@ def furnish(folder: Path, data: Path):
     for i in range(20):
         tone = np.sin(np.arange(2000) * (i + 1) / 40) * 8000
         wavfile.write(folder / "SOUNDS" / f"{i % 10}_{('nicolas', 'theo')[i // 10]}.wav", 8000, tone.astype(np.int16))
+    (folder / "CAPTIONED").mkdir()
+    for i, text in enumerate(("a man in space", "a cup of coffee", "a cat")):
+        part(i).save(folder / "CAPTIONED" / f"{i}.png")
+        (folder / "CAPTIONED" / f"{i}.txt").write_text(text)
+    (folder / "prompts.txt").write_text("a red circle\na blue square\n")
     (folder / "CLIPS").mkdir()
     moving = [photos[0].crop((40 + 2 * i, 30, 72 + 2 * i, 62)) for i in range(30)]
     for path in (folder / "clip.gif", folder / "CLIPS" / "a.gif", folder / "CLIPS" / "b.gif"):

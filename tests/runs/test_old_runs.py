@@ -40,6 +40,7 @@ NEWER = {
     "motion",
     "rendering",
     "audio",
+    "text_to_image",
 }  # families that version 0.1 did not have
 
 
