@@ -43,7 +43,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Caption:
-    """What a caption says: the objects, where the first is of the second, or where it is in the image."""
+    """The content of a caption: the objects, where the first is of the second, or where it is in the image."""
 
     slice: str
     things: tuple[Thing, ...]

@@ -1,4 +1,4 @@
-"""How often images of scenes are what their captions say, by rule (metrics/scenes.py): the measure `scene_accuracy`.
+"""The share of images of scenes that are as their captions say, by rule (data/scene_rules.py): `scene_accuracy`.
 
 `scene_accuracy` is the share of images with every attribute right that their caption names; `_colour`, `_count`, ...
 are the shares of each, and `_in_two`, `_in_counting`, ... those of all in each kind of caption. `_shuffled` is that of
@@ -14,11 +14,11 @@ from jaxgen.core.capabilities import Transform
 from jaxgen.core.errors import InputError
 from jaxgen.core.task import Task
 from jaxgen.core.types import Frozen, TrainState, averaged
+from jaxgen.data.scene_rules import ATTRIBUTES, judge
 from jaxgen.data.scenes import SLICES, parse
 from jaxgen.data.tokeniser import Tokeniser
 from jaxgen.inference.texts import text_input
 from jaxgen.metrics.metric import Metric, State
-from jaxgen.metrics.scenes import ATTRIBUTES, judge
 from jaxgen.nn.colour import eight_bit
 
 NAME = "scene_accuracy"

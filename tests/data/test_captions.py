@@ -11,9 +11,9 @@ from jaxgen.core.config import Data
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import INTEGER, ArraySpec, image_spec
 from jaxgen.data import batches, open_source, with_classes
+from jaxgen.data.scene_rules import judge, objects_in
 from jaxgen.data.scenes import SHAPES, SLICES, Caption, Scenes, Thing, captions_of, is_held_out, parse, scene_of
 from jaxgen.data.tokeniser import PAD, UNKNOWN, Tokeniser, vocabulary_of
-from jaxgen.metrics.scenes import judge, objects_in
 from tests.helpers.data_samples import encoded, sample_image, tree
 from tests.helpers.data_samples import own_cache as own_cache  # for every test here
 
