@@ -153,6 +153,6 @@ PRESETS = {
             log=Log(every=5, samples=10, count=16),
             save=Save(every=10),
         ),
-        14_479_500,
+        14_479_436,
     ),
 }

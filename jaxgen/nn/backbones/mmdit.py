@@ -92,7 +92,8 @@ class JointBlock(nn.Module):
             qkv = Dense(3 * width, kernel_init=XAVIER, name=f"{name}_qkv")(y)
             query, key, value = jnp.split(qkv, 3, -1)
             if self.qk_norm:
-                query, key = (self.normed(x, f"{name}_{part}_norm") for x, part in ((query, "q"), (key, "k")))
+                key = self.normed(key, f"{name}_k_norm")
+                query = query if ends else self.normed(query, f"{name}_q_norm")  # the last text asks for nothing
             queries.append(query)
             memories.append(jnp.concatenate([key, value], -1))
         mixed = attention(jnp.concatenate(queries, 1), jnp.concatenate(memories, 1), self.heads, keys)
