@@ -9,6 +9,7 @@ import pytest
 from jaxgen.data import bvh
 from jaxgen.data.known_skeletons import DEEPMIMIC
 from jaxgen.data.motion_clips import clip_format
+from tests.helpers.takes import take
 from tests.helpers.untrained import untrained
 
 CLASSES = ("--data.classes", "jump", "run", "walk")
@@ -45,3 +46,14 @@ def test_one_sentence_for_each_mistake(run, tmp_path, cli):
     assert "holds one motion" in cli(2, "generate", run, "--count", "3", "--out", tmp_path / "x.bvh")
     assert "frames must be at least 1" in cli(2, "generate", run, "--frames", "0", "--out", tmp_path / "x.bvh")
     assert "give one of them" in cli(2, "generate", run, "--action", "walk", "--labels", "run")
+
+
+@pytest.mark.parametrize("preset", ["mvae", "acrnn"])
+def test_a_motion_goes_on_from_the_first_frames_of_a_take(preset, tmp_path, cli):
+    file = tmp_path / "take.bvh"
+    file.write_text(take(30))
+    data = ("--data.source", f"mocap:{file}", "--model.skeleton", str(file), "--data.stride", "1")
+    run = untrained(tmp_path / "run", "motion", preset, *data)
+    cli(0, "generate", run, "--frames", "200", "--out", tmp_path / "on.bvh")  # longer than the take
+    assert len(bvh.read(tmp_path / "on.bvh").values) == 200
+    assert "takes no labels" in cli(2, "generate", run, "--action", "walk", "--out", tmp_path / "x.bvh")
