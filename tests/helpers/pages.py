@@ -69,8 +69,8 @@ CLASSES = "--data.classes", "jumping", "running", "walking"
 ACTIONS = ("--data.source", "mocap:TAKES", "--model.skeleton", "take.bvh", *CLASSES)
 WORDS = ("<pad>", "<unknown>", *" abcdefghilnopqrstu", " red", " blue", " circle", " square")
 RUNS = (
-    (r"seven.wav|digits.png|bpd_1 --batch", ("audio", "wavenet-digits", "--data.source", "audio:SOUNDS")),
-    (r"snr", ("audio", "wavenet-vocoder", "--data.source", "audio:SOUNDS")),
+    (r"runs/wavenet-digits|seven.wav|digits.png", ("audio", "wavenet-digits", "--data.source", "audio:SOUNDS")),
+    (r"metrics snr", ("audio", "wavenet-vocoder", "--data.source", "audio:SOUNDS", "--data.held-out", "theo")),
     (r"--text|scene_accuracy", ("text_to_image", "text-flow", "--data.vocabulary", *WORDS)),
     (r"jaxgen render RUN", ("rendering", "hash-grid", "--data.source", "nerf:SCENE")),
     (r"guidance.*--action", ("motion", "mdm", *ACTIONS)),
@@ -196,9 +196,11 @@ def furnish(folder: Path, data: Path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(walking(body, 20))
     (folder / "SOUNDS").mkdir()
-    for i in range(20):
+    for i in range(30):
         tone = np.sin(np.arange(2000) * (i + 1) / 40) * 8000
-        wavfile.write(folder / "SOUNDS" / f"{i % 10}_{('nicolas', 'theo')[i // 10]}.wav", 8000, tone.astype(np.int16))
+        wavfile.write(
+            folder / "SOUNDS" / f"{i % 10}_{('nicolas', 'theo', 'ann')[i // 10]}.wav", 8000, tone.astype(np.int16)
+        )
     (folder / "CAPTIONED").mkdir()
     for i, text in enumerate(("a man in space", "a cup of coffee", "a cat")):
         part(i).save(folder / "CAPTIONED" / f"{i}.png")

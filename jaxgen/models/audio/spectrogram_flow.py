@@ -85,7 +85,7 @@ class SpectrogramFlow:
         return {"audio": self.decode(params, context, made.pop("image")), **made}
 
 
-SMALL = SpectrogramFlow(64, mel=Mel(16, 8, 4), classes=3, net=BackboneConfig("dit", 16, 1, 2, patch=2))
+SMALL = SpectrogramFlow(64, mel=Mel(16, 8, 4), net=BackboneConfig("dit", 16, 1, 2, patch=2))
 PRESETS = {
     "spectrogram-flow": row(
         SpectrogramFlow(), replace(SMALL, sampling=replace(EVEN, steps=2)), 1_869_072, DIGITS, 3000, 16
