@@ -5,6 +5,8 @@ are the shares of each, and `_in_two`, `_in_counting`, ... those of all in each 
 images beside the caption of another: the floor.
 """
 
+from contextlib import suppress
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,13 +30,16 @@ COLUMNS = ("all", *ATTRIBUTES, *(f"in_{kind}" for kind in SLICES), "shuffled")
 def counts(images: np.ndarray, texts: list[str], valid: np.ndarray) -> np.ndarray:
     """Return for each of COLUMNS how many images u8[b h w 3] are right and how many count, f32[k 2].
 
-    Raises InputError for the text of no scene.
+    A text that is none of a scene, such as one that was cut, does not count.
     """
-    total, rows = np.zeros((len(COLUMNS), 2), np.float32), np.flatnonzero(valid)
-    captions = {int(i): parse(texts[i]) for i in rows}
+    total, captions = np.zeros((len(COLUMNS), 2), np.float32), {}
+    for i in np.flatnonzero(valid).tolist():
+        with suppress(InputError):  # an error within a compiled program would end the process
+            captions[i] = parse(texts[i])
+    rows = list(captions)
     apart = len(SLICES) if len(rows) > len(SLICES) else 1  # the kinds of captions take turns
     for place, i in enumerate(rows):
-        caption, other = captions[int(i)], captions[int(rows[(place + apart) % len(rows)])]
+        caption, other = captions[i], captions[rows[(place + apart) % len(rows)]]
         found = judge(images[i], caption)
         found[f"in_{caption.slice}"] = found["all"]
         found["shuffled"] = judge(images[i], other)["all"]
@@ -63,6 +68,8 @@ def scene_accuracy(task: Task) -> Metric:
         return total + jax.pure_callback(count, shape, pixels, batch[name], valid)
 
     def result(total: State) -> dict[str, float]:
+        if not np.asarray(total)[0, 1]:
+            raise InputError(f"{NAME} needs captions of scenes, whole ones: the run's data or its context give none.")
         shares = {column: right / n for column, (right, n) in zip(COLUMNS, np.asarray(total, float), strict=True) if n}
         return {NAME if column == "all" else f"{NAME}_{column}": float(share) for column, share in shares.items()}
 
