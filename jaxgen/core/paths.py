@@ -20,6 +20,7 @@ from jaxgen.core.errors import InputError
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
 # A store that does not answer is given up after these seconds and attempts: forever would look like work.
 CONNECT, READ, ATTEMPTS = 10, 60, 5
+LIBRARIES = ("botocore", "s3fs", "aiobotocore", "aiohttp", "gcsfs", "google.auth", "google.api_core")
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # the extra that brings a store's library
 
 
@@ -138,8 +139,7 @@ def fault(error: BaseException) -> str | None:
     """Return a sentence on an error that a store's library has raised; None for any other error."""
     chain, found = error, None
     while chain is not None and found is None:
-        module = type(chain).__module__.partition(".")[0]
-        found = chain if module in ("botocore", "s3fs", "aiobotocore", "gcsfs", "google", "aiohttp") else None
+        found = chain if type(chain).__module__.startswith(LIBRARIES) else None
         chain = chain.__cause__ or chain.__context__
     if found is None:
         return None

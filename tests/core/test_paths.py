@@ -82,3 +82,14 @@ def test_images_are_read_there_and_other_data_are_fetched_again_when_they_change
         with output_files.whole(folder / "d.npz") as part, part.open("wb") as file:
             np.savez(file, image=np.zeros((count, 4, 4, 3), np.uint8))
         assert len(data.open_source(Data(source=f"npz:{folder}/d.npz"), (4, 4, 3))) == count
+
+
+def test_only_errors_of_a_stores_library_are_said_to_be_the_stores():
+    from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+    from google.protobuf.message import DecodeError
+
+    assert "no credentials were found" in (paths.fault(NoCredentialsError()) or "")
+    silent = OSError("put failed")
+    silent.__cause__ = EndpointConnectionError(endpoint_url="http://x")
+    assert "does not answer: Could not connect" in (paths.fault(silent) or "")
+    assert paths.fault(DecodeError("bad")) is None and paths.fault(OSError("disk")) is None

@@ -85,7 +85,17 @@ def test_commands_read_and_write_there(finished, cli, whole, tmp_path):
     assert [json.loads(row)["metric"] for row in rows] == ["swd_pixels"] * 2
     cli(0, "report", finished, "--out", "s3://bucket/out/report.html")
     assert b"digits" in paths.path("s3://bucket/out/report.html").read_bytes()
-    cli(0, "export", finished, "--net", "generator", "--out", "s3://bucket/out/weights.safetensors")
+    cli(
+        0,
+        "export",
+        finished,
+        "--to",
+        "safetensors",
+        "--net",
+        "generator",
+        "--out",
+        "s3://bucket/out/weights.safetensors",
+    )
     cli(
         0,
         "import",
