@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from jaxgen.core import paths
 from jaxgen.core.config import Optim, Run
 from jaxgen.core.errors import InputError
 from jaxgen.core.spec import Example
@@ -44,8 +44,9 @@ def with_vocabulary(run: Run, before: Run | None) -> Run:
     """
     if run.data.vocabulary:
         return run
-    start = run.start_from and load_config(Path(run.start_from))
-    kept = before.data.vocabulary if before else start.data.vocabulary if start else ()
+    # A run that goes on does not need the one that it started from.
+    origin = before or (load_config(paths.path(run.start_from)) if run.start_from else None)
+    kept = origin.data.vocabulary if origin else ()
     return replace(run, data=replace(run.data, vocabulary=kept))
 
 
