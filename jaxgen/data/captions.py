@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.core import paths
 from jaxgen.core.class_names import listed
 from jaxgen.core.errors import InputError
+from jaxgen.data import fetched
 from jaxgen.data.arrays import first_line
 from jaxgen.data.folder import Folder
 from jaxgen.data.sources import Source, Subset
@@ -95,7 +97,11 @@ def with_captions(folder: Folder, table: str, skip: bool) -> Source:
     table: a file of captions; "": that in the folder, if there is one of TABLES, or text files beside the images
     Raises InputError for an image without a caption and for a caption without an image, unless `skip`.
     """
-    path = Path(table).expanduser() if table else next(filter(None, (_inside(folder, name) for name in TABLES)), None)
+    path = (
+        fetched.here(paths.path(table))
+        if table
+        else next(filter(None, (_inside(folder, name) for name in TABLES)), None)
+    )
     found = _of_table(folder, path) if path is not None else _beside(folder)
     if not table and path is None and not found:
         return folder  # a folder without captions, which is said where a model needs some

@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from jaxgen.core import paths
 from jaxgen.core.capabilities import Transform
 from jaxgen.core.class_names import listed
 from jaxgen.core.errors import InputError
@@ -59,7 +59,7 @@ def lines_of(texts: Sequence[str]) -> list[str]:
     """Return texts, the lines of a file in place of its name if it ends in .txt. Raises InputError for one without."""
     found = []
     for text in texts:
-        path = Path(text).expanduser()
+        path = paths.path(text)
         if not text.endswith(".txt"):
             found.append(text)
             continue
